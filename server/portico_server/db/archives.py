@@ -1,4 +1,4 @@
-"""What an archive of a store is read from and put into: rows in bulk, in an order that can be gone on from."""
+"""What an archive of a store is read from and put into: rows in bulk, in an order that can be continued."""
 
 from __future__ import annotations
 

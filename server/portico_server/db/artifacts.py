@@ -13,7 +13,7 @@ from portico_server.db.schema import artifacts
 
 @dataclass(frozen=True, slots=True)
 class ArtifactRow:
-    """One artifact. ``owner`` is the id of the key whose run made it, ``None`` for the house."""
+    """One artifact. ``owner`` is the id of the key whose run made it, ``None`` for a shared one."""
 
     id: str
     owner: str | None
@@ -42,7 +42,7 @@ def get(connection: Connection, artifact_id: str) -> ArtifactRow | None:
 def newest(
     connection: Connection, owner: str | None, *, run_id: str | None = None, limit: int = 100
 ) -> list[ArtifactRow]:
-    """Artifacts, newest first: all of them, or those of ``owner`` and of the house; of one run if it is named."""
+    """Artifacts, newest first: all of them, or those of ``owner`` and shared ones; of one run if it is named."""
     query = select(*_COLUMNS).order_by(artifacts.c.id.desc()).limit(limit)
     if owner is not None:
         query = query.where(or_(artifacts.c.owner.is_(None), artifacts.c.owner == owner))

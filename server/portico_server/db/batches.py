@@ -20,7 +20,7 @@ ENDED_STATUSES: Final = ("completed", "failed", "expired", "cancelled")
 
 @dataclass(frozen=True, slots=True)
 class BatchRow:
-    """One batch. ``run_id`` is the durable run that does the work; ``times`` tells when it came to each status."""
+    """One batch. ``run_id`` is the durable run that does the work; ``times``: when it came to each status."""
 
     id: str
     owner: str

@@ -103,7 +103,7 @@ def last(connection: Connection, store_id: str) -> int:
 def compact(connection: Connection, store_id: str) -> int:
     """Drop the changes before the last `MAX_LOG_ENTRIES`, once there are twice as many; how many went.
 
-    An index that has not come so far notices the gap and builds itself anew.
+    An index that has not come so far notices the gap and is rebuilt.
     """
     newest = last(connection, store_id)
     oldest = connection.execute(

@@ -229,7 +229,7 @@ class Database:
 
         @event.listens_for(engine, "connect")
         def configure(connection: Any, _record: Any) -> None:
-            connection.isolation_level = None  # transactions are begun by us, below
+            connection.isolation_level = None  # we begin transactions, below
             # Of a new file alone, before anything is written: elsewhere it would wait for whoever writes.
             if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
                 connection.execute(f"PRAGMA auto_vacuum={snapshot.AUTO_VACUUM_INCREMENTAL}")
@@ -357,7 +357,7 @@ class Database:
         try:
             self._insert(self._swift_engine, statement, rows)
         except PorticoError:
-            return False  # the writer tells why, should it meet the same
+            return False  # the writer reports why, should it meet the same
         finally:
             if (now := time.monotonic()) - started > SLOW_DISK_S:
                 self._swift_from = now + HOLD_OFF_S
@@ -367,7 +367,7 @@ class Database:
         """Give back the pages of a SQLite file that nothing uses, a few in each transaction.
 
         ``None`` if it was not done: on another database, or where less than ``worth_bytes`` are free. An old file
-        cannot do it by itself and is written anew as a whole if ``convert``: writers wait meanwhile, readers do not.
+        cannot do it by itself and is rewritten as a whole if ``convert``: writers wait meanwhile, readers do not.
         """
         if not self._sqlite or self._url.database is None:
             return None
@@ -481,7 +481,7 @@ class Database:
         ):
             return Unavailable(
                 f"The database {where} is damaged ({reason}). Move it aside, with its -wal and -shm files, and start "
-                "again: folders are indexed anew; or restore it from a backup.",
+                "again: folders are indexed again; or restore it from a backup.",
                 code="database_damaged",
             )
         if "locked" in reason:
@@ -534,7 +534,7 @@ def _address(url: str) -> URL:
         ) from error
     except SQLAlchemyError as error:
         raise InvalidRequest(
-            "The setting 'database' is no address that SQLAlchemy knows. It looks like postgresql://USER@HOST/NAME; "
+            "The setting 'database' is not an address for SQLAlchemy. It looks like postgresql://USER@HOST/NAME; "
             "without it the daemon keeps its data in its home folder.",
             param="database",
         ) from error

@@ -21,7 +21,7 @@ BATCH_ITEMS = 500
 
 @dataclass(frozen=True, slots=True)
 class EvalRow:
-    """One evaluation: the form of its items and its graders. ``owner`` is ``None`` for one of the house."""
+    """One evaluation: the form of its items and its graders. ``owner`` is ``None`` for a shared one."""
 
     id: str
     owner: str | None
@@ -107,7 +107,7 @@ def page(
     order: Order = "asc",
     by_update: bool = False,
 ) -> RowPage[EvalRow]:
-    """All, or those of ``owner`` and of the house, by the time they were made, or last changed."""
+    """All, or those of ``owner`` and shared ones, by the time they were made, or last changed."""
     query = select(*_EVAL)
     if owner is not None:
         query = query.where((evals.c.owner == owner) | evals.c.owner.is_(None))

@@ -21,7 +21,7 @@ MIRRORED_OWNER = "store:"
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """One file. ``owner`` is the id of the key that made it, ``None`` for the house, or the store that mirrors it."""
+    """One file. ``owner`` is the key that made it, ``None`` for a shared one, or the store that mirrors it."""
 
     id: str
     owner: str | None
@@ -64,7 +64,7 @@ def page(
     order: Order = "desc",
     purpose: str | None = None,
 ) -> RowPage[FileRow]:
-    """Uploaded files by the time they were made: all of them, or those of ``owner`` and of the house."""
+    """Uploaded files by the time they were made: all of them, or those of ``owner`` and shared ones."""
     query = select(*_COLUMNS).where(
         or_(files.c.owner.is_(None), files.c.owner.not_like(f"{MIRRORED_OWNER}%")),
         or_(files.c.expires_at.is_(None), files.c.expires_at > time.time()),

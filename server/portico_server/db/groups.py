@@ -189,7 +189,7 @@ def fail_file(connection: Connection, group: GroupRow, row: StoreFileRow, error:
 
 
 def give_up_file(connection: Connection, group: GroupRow, row: StoreFileRow, error: str) -> None:
-    """As `fail_file`, but what there is of the file in this group stays: `retry` lets it go on from there."""
+    """As `fail_file`, but what there is of the file in this group stays: `retry` lets it continue from there."""
     nothing = IndexedChunks(row, (), None, first=False, finished=False, used=0)
     if put(connection, group, [nothing], None):
         _note(connection, group, row.file_id, error)

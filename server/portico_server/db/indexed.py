@@ -126,7 +126,7 @@ def fail_file(
     connection: Connection, row: StoreFileRow, code: str, message: str, *, keep: bool = False
 ) -> None:
     """Mark a file that could not be indexed, and take what there was of it out of searches. ``keep`` its chunks, for an
-    attempt that goes on behind them.
+    attempt that continues behind them.
     """
     this = and_(store_files.c.store_id == row.store_id, store_files.c.file_id == row.file_id)
     now = connection.execute(select(store_files.c.status, store_files.c.chunking).where(this)).first()

@@ -116,7 +116,7 @@ class AnswerTestRow:
 
 
 def answer_test(connection: Connection, identity: str) -> AnswerTestRow | None:
-    """The result of a model, by what tells it apart from others."""
+    """The result of a model, by what distinguishes it from others."""
     row = connection.execute(select(answer_tests).where(answer_tests.c.identity == identity)).one_or_none()
     return None if row is None else AnswerTestRow(**row._mapping)
 

@@ -40,14 +40,14 @@ class QuestionRow:
     @property
     def effect(self) -> str:
         """What makes that which is done for it known as the same: ``RUN:PATH`` as for every effect of a flow. One
-        without a key of its own is asked anew each time.
+        without a key of its own is asked again each time.
         """
         if self.key == self.id or self.key.startswith(f"{self.run_id}:"):
             return self.key
         return f"{self.run_id}:{self.key}"
 
     def same(self, other: QuestionRow) -> bool:
-        """Whether both ask the same: an answer to one must not be taken for an answer to something else."""
+        """Whether both ask the same: an answer to one must not count for something else."""
         mine, theirs = ((row.kind, row.name, dict(row.arguments), row.answer_schema) for row in (self, other))
         return mine == theirs
 
@@ -132,7 +132,7 @@ def end_of_run(connection: Connection, run_id: str) -> list[str]:
 
 
 def end_unnamed(connection: Connection, run_id: str) -> None:
-    """A run begins again: what it asked without a key of its own it will ask anew."""
+    """A run begins again: what it asked without a key of its own it will ask again."""
     connection.execute(
         update(questions)
         .where(

@@ -98,7 +98,7 @@ def finish(
     after: int | None = None,
     events: Sequence[tuple[int, bytes]] = (),
 ) -> SaveOutcome:
-    """Write the end of one that was begun, once, with its last ``events``; its items go to the end of its conversation
+    """Write the end of a started one, once, with its last ``events``; its items go to the end of its conversation
     if that had ``after`` items.
     """
     row = get(connection, response_id)
@@ -145,7 +145,7 @@ def several(connection: Connection, ids: Sequence[str]) -> list[ResponseRow]:
 
 
 def chain(connection: Connection, response_id: str) -> list[ResponseRow]:
-    """A response and those that it goes on with, the first one first; as far as they are there."""
+    """A response and those that it continues, the first one first; as far as they are there."""
     links = (
         select(responses.c.id, responses.c.previous_id)
         .where(responses.c.id == response_id)
@@ -230,7 +230,7 @@ def last_event(connection: Connection, response_id: str) -> int:
 
 
 def rewind(connection: Connection, response_id: str, after: int) -> None:
-    """Take back the events above ``after``, which are made anew, and remember which they were."""
+    """Take back the events above ``after``, which are made again, and remember which they were."""
     last = last_event(connection, response_id)
     row = get(connection, response_id)
     if row is None or last <= after:
@@ -248,19 +248,19 @@ def rewind(connection: Connection, response_id: str, after: int) -> None:
 
 
 def _old(before: float) -> Any:
-    # What a younger one goes on with stays as long as that.
+    # What a younger one continues stays as long as that.
     younger = responses.alias("younger")
     stands = exists().where(younger.c.previous_id == responses.c.id)
     return (responses.c.finished_at < before) & ~stands
 
 
 def count_old(connection: Connection, before: float) -> int:
-    """How many ended before a moment and are gone on with by none."""
+    """How many ended before a moment and are continued by none."""
     return connection.execute(select(func.count()).select_from(responses).where(_old(before))).scalar_one()
 
 
 def forget(connection: Connection, before: float, limit: int) -> int:
-    """Remove such responses; how many. Those that they went on with come next time."""
+    """Remove such responses; how many. Those that they continued come next time."""
     old = connection.execute(select(responses.c.id).where(_old(before)).limit(limit)).scalars().all()
     if old:
         connection.execute(delete(responses).where(responses.c.id.in_(old)))

@@ -54,7 +54,7 @@ def _old_questions(before: float) -> ColumnElement[bool]:
 
 
 def count_questions(connection: Connection, before: float) -> int:
-    """How many questions of runs that are no more were closed before a moment."""
+    """How many questions of runs that no longer exist were closed before a moment."""
     found = connection.execute(select(func.count()).select_from(questions).where(_old_questions(before)))
     return found.scalar_one()
 

@@ -219,7 +219,7 @@ def claim(
 
 
 def _progressed(connection: Connection, row: Any) -> bool:
-    """Whether the last attempt ended a step: how often a run was cut off is counted anew where it got further."""
+    """Whether the last attempt ended a step: interruptions are counted from 0 where it got further."""
     if row.started_at is None or not row.attempts:
         return False
     ended = select(steps.c.path).where(
@@ -355,7 +355,7 @@ def append_events(
 def _json(event: Mapping[str, Any]) -> str:
     try:
         return orjson.dumps(event).decode()
-    except TypeError:  # a whole number beyond 64 bits, a key that is no text
+    except TypeError:  # a whole number beyond 64 bits, a key that is not text
         return json.dumps(event, default=repr)
 
 

@@ -206,7 +206,7 @@ aliases = Table(
 answer_tests = Table(
     "answer_tests",
     metadata,
-    # A digest of what tells models apart: where they come from, and what runs them.
+    # A digest of what distinguishes models: where they come from, and what runs them.
     Column("identity", String, primary_key=True),
     Column("model", String, nullable=False),
     Column("correct", Integer, nullable=False),

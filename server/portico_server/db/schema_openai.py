@@ -74,7 +74,7 @@ evals = Table(
     "evals",
     metadata,
     Column("id", String, primary_key=True),
-    # Null for what an operator made: it belongs to the house.
+    # Null for what an operator made: it is shared.
     Column("owner", String),
     Column("name", String, nullable=False),
     # The form of the items and the graders.
@@ -169,7 +169,7 @@ responses = Table(
     Column("id", String, primary_key=True),
     Column("owner", String, nullable=False),
     Column("run_id", String, nullable=False),
-    # The response that it goes on with. No foreign key: that one may be deleted.
+    # The response that it continues. No foreign key: that one may be deleted.
     Column("previous_id", String),
     Column("conversation_id", String),
     Column("status", String, nullable=False),
@@ -179,7 +179,7 @@ responses = Table(
     Column("document", Text, nullable=False),
     # What a background response was asked, so that it can be taken up again. Null in the foreground.
     Column("ask", Text),
-    # The numbers of events that were lost and made anew when it was taken up again: [[after, last], …].
+    # The numbers of events that were lost and made again when it was resumed: [[after, last], …].
     Column("lost", JSON),
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),

@@ -157,7 +157,7 @@ def give_back(connection: sqlite3.Connection) -> bool:
 
 
 def convert(connection: sqlite3.Connection) -> None:
-    """Write the whole database anew, without free pages, so that it can give pages back from now on.
+    """Rewrite the whole database, without free pages, so that it can give pages back from now on.
 
     Others read meanwhile and do not write. Needs room for a second copy of what is in use.
     """

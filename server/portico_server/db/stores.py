@@ -199,7 +199,7 @@ def delete_store(connection: Connection, store_id: str) -> list[str]:
 
 
 def empty(connection: Connection, store_id: str) -> None:
-    """Delete what was made of the files of an expired store; they wait to be indexed anew, should it be used again."""
+    """Delete what was made of the files of an expired store; they wait to be indexed again, should it be used again."""
     chunks.empty_store(connection, store_id)
     connection.execute(sql_delete(group_files).where(group_files.c.store_id == store_id))
     completed = and_(store_files.c.store_id == store_id, store_files.c.status == "completed")
@@ -249,7 +249,7 @@ def attach(
     mtime_ns: int | None = None,
     size: int | None = None,
 ) -> None:
-    """Put a file into a store, to be indexed; one that is in it already is indexed anew."""
+    """Put a file into a store, to be indexed; one that is in it already is indexed again."""
     values: dict[str, Any] = {
         "status": "in_progress",
         "error_code": None,

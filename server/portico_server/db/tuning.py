@@ -90,7 +90,7 @@ def page(
     limit: int = 20,
     metadata: Mapping[str, str] | None = None,
 ) -> RowPage[JobRow]:
-    """The newest jobs first: all, or those of ``owner`` and of the house; with all of ``metadata`` if it is given."""
+    """The newest jobs first: all, or those of ``owner`` and shared ones; with all of ``metadata`` if it is given."""
     query = select(*_COLUMNS).order_by(tuning_jobs.c.id.desc())
     if owner is not None:
         query = query.where((tuning_jobs.c.owner == owner) | tuning_jobs.c.owner.is_(None))

@@ -16,7 +16,7 @@ DAY_S = 86_400
 """Seconds of what is summed up."""
 
 MAX_SINCE_S = 1e12
-"""A moment that no call will see; later ones are taken for it."""
+"""A moment that no call will see; later ones count as it."""
 
 
 class UsageRow(NamedTuple):

@@ -80,7 +80,7 @@ class StoreContents:
     ) -> Sequence[StoreFileRow]:
         """Put files into a store, all of them or none, and queue their indexing.
 
-        What is in the store already is indexed anew. Raises `NotFound` for a file that the caller does not see,
+        What is in the store already is indexed again. Raises `NotFound` for a file that the caller does not see,
         `Forbidden` for attributes with which it would not see the file in the store.
         """
         checked = await self.check(attachments, caller)
@@ -183,7 +183,7 @@ class StoreContents:
         return frozenset(row.file_id for row in found if store.permits(row.attributes))
 
     async def set_attributes(self, store: StoreView, file_id: str, attributes: Any) -> StoreFileRow:
-        """Replace the attributes of a file. Nothing is indexed anew: filters read them from here.
+        """Replace the attributes of a file. Nothing is indexed again: filters read them from here.
 
         Raises `Forbidden` for attributes with which the caller would not see it any more.
         """

@@ -22,7 +22,7 @@ class Part:
 class SourceDocument:
     """A document to read: a file on disk, or the bytes of one that lies inside another.
 
-    ``name`` tells the format. ``heading`` says where in the outer document it lies; its parts carry it.
+    ``name`` gives the format. ``heading`` says where in the outer document it lies; its parts carry it.
     """
 
     name: str

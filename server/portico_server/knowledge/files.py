@@ -112,7 +112,7 @@ class FileStorage:
     """Content-addressed files. ``blobs`` is the folder of the bytes; ``max_bytes`` the largest file.
 
     What `create` returned is on disk, bytes and row. The same bytes are kept once, and removed with the last row that
-    stands for them. Callers see their own files and the house's, save those that a store holds and a filter of their
+    stands for them. Callers see their own files and shared ones, save those that a store holds and a filter of their
     key withholds there; everything else is `NotFound`.
     """
 
@@ -310,7 +310,7 @@ class FileStorage:
         order: Order = "desc",
         purpose: str | None = None,
     ) -> RowPage[FileRow]:
-        """Uploaded files of this caller and of the house, newest first unless ``order`` is ``asc``.
+        """Uploaded files of this caller and shared ones, newest first unless ``order`` is ``asc``.
 
         Files that a store mirrors from a folder are listed with that store alone.
         """

@@ -1,4 +1,4 @@
-"""Filters on the attributes of files, as OpenAI writes them: read at the door, applied to attributes.
+"""Filters on the attributes of files, as OpenAI writes them: parsed on entry, applied to attributes.
 
 `matches` is for a filter that a caller chooses, `permits` for one that is bound to its key.
 """

@@ -135,7 +135,7 @@ class Groups:
             await check_model(checked, row.model(store.embedding_model), self._registry, caller)
         if not await self._database.write(rows.add, row):
             raise Conflict(
-                f"The store has a group '{name}' already. Remove it first to make it anew.",
+                f"The store has a group '{name}' already. Remove it first to make it again.",
                 code="name_taken",
                 param="name",
             )
@@ -144,7 +144,7 @@ class Groups:
     async def apply(self, store: StoreRow, wanted: Sequence[GroupSpec]) -> list[str]:
         """Make the groups of a configuration that are not there as it says; the ids of the runs.
 
-        One that is there with other chunks or in another place is made anew, with those of ``wanted`` that lie in it.
+        One that is there with other chunks or in another place is rebuilt, with those of ``wanted`` that lie in it.
         Other groups are left alone.
         """
         runs: list[str] = []

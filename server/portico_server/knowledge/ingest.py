@@ -68,7 +68,7 @@ class ReadChunks:
     code: str = ""
     message: str | None = None
     keep: bool = False
-    """Whether what is there of a file that failed is to be gone on from."""
+    """Whether the next attempt continues from what is there of a file that failed."""
 
 
 class WriteQueue:
@@ -143,7 +143,7 @@ class IngestTally:
 class Ingest:
     """Works off the files of a store that are ``in_progress``, ``workers`` at a time.
 
-    A file that cannot be read is marked ``failed`` with a sentence, and the rest goes on. If the embedding model
+    A file that cannot be read is marked ``failed`` with a sentence, and the rest continues. If the embedding model
     fails for good, its file is failed too: a store that promises search by meaning must not quietly lose it for some
     files. A model that fails for a single word too fails all files that wait, and the run: the next sync tries them
     again. A store without an embedding model is indexed by words alone.
@@ -236,7 +236,7 @@ class Ingest:
                         await target.fail(row, "server_error", target.failure(row, error))
                 raise _failed(store, error) from error
             if await self._database.read(groups.get, store.id, group.name) != group:
-                return  # removed, or made anew: the run that follows sees to it
+                return  # removed or rebuilt: the next run handles it
         if tally.done > partial:
             await self._indexes.ready(store.id, target.model, context.emit, group.name)
 

@@ -32,13 +32,13 @@ class ChunkTarget(Protocol):
         """Write runs of files in one transaction; the files that are still wanted."""
 
     async def partial_files(self, waiting: Sequence[StoreFileRow]) -> set[str]:
-        """Those of the files of which an attempt that was cut off has left something to go on from."""
+        """The files of which an interrupted attempt has left something to continue from."""
 
     def resume_after(self, row: StoreFileRow, weight: int) -> None:
-        """A file is gone on with behind chunks whose vectors take ``weight`` bytes."""
+        """A file continues behind chunks whose vectors take ``weight`` bytes."""
 
     async def fail(self, row: StoreFileRow, code: str, message: str, *, keep: bool = False) -> None:
-        """Note that a file could not be indexed. ``keep`` what there is of it, to go on from there."""
+        """Note that a file could not be indexed. ``keep`` what there is of it, to continue from there."""
 
 
 class StoreTarget:
@@ -113,7 +113,7 @@ class GroupTarget:
         return set()
 
     def resume_after(self, row: StoreFileRow, weight: int) -> None:
-        raise NotImplementedError("nothing is begun")
+        raise NotImplementedError("groups have no partial files")
 
     async def fail(self, row: StoreFileRow, code: str, message: str, *, keep: bool = False) -> None:
         await self._database.write(groups.fail_file, self._group, row, message)
@@ -127,7 +127,7 @@ COMPARED_CHUNKS = 500
 
 
 class ChunksDifferError(PorticoError):
-    """The file is cut otherwise than it was: all of it is to be made anew."""
+    """The file is now cut differently: all of it is indexed again."""
 
 
 class PartialFile:

@@ -34,7 +34,7 @@ class Reindex:
         self._ingest = ingest
 
     async def run(self, store: StoreRow, context: Context, *, files: bool) -> JSON:
-        """Build what is searched of all groups anew; how many groups.
+        """Rebuild what is searched of all groups; how many groups.
 
         With ``files`` all files are read first: those that failed, and those that would be cut otherwise now, get other
         chunks in the group that every store has.
@@ -64,7 +64,7 @@ BATCH_CHUNKS = 1_000
 class ModelChange:
     """Makes the vectors of a store's ``next_embedding_model``, then lets it take the place of the old one.
 
-    Both models' vectors lie side by side until then, so that a run which was cut off goes on where it was.
+    Both models' vectors lie side by side until then, so that an interrupted run continues where it was.
     """
 
     def __init__(self, database: Database, ingest: Ingest) -> None:

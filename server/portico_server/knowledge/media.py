@@ -39,7 +39,7 @@ _DESCRIBE_PROMPT = (
 
 
 class PictureDescriber:
-    """``wanted`` is the model to ask; empty: the first of the house's that sees; ``none``: nobody is asked.
+    """``wanted`` is the model to ask; empty: the first shared one that sees; ``none``: nobody is asked.
 
     ``languages`` are those in which text is recognised where no model sees.
     """

@@ -70,7 +70,7 @@ async def embed_texts(texts: Sequence[str], model: str, context: Context) -> lis
         part = tuple(texts[i : i + EMBED_BATCH_TEXTS])
         result = await call_model(context, model, Embed(part))
         if not isinstance(result, Vectors):
-            raise EngineFailed(f"'{model}' is no embedding model: it gave no vectors.")
+            raise EngineFailed(f"'{model}' is not an embedding model: it gave no vectors.")
         if len(result.data) != len(part):
             raise EngineFailed(
                 f"The embedding model '{model}' gave {len(result.data)} vectors for {len(part)} texts."
@@ -82,7 +82,7 @@ async def embed_texts(texts: Sequence[str], model: str, context: Context) -> lis
 def resolve_embedding_model(wanted: str | None, registry: Registry) -> str:
     """The concrete name of an embedding model, so that moving an alias later leaves a store's vectors valid.
 
-    ``None`` means the default one, if there is one; ``""`` none. Raises `InvalidRequest` for what is no such model.
+    ``None`` means the default one, if there is one; ``""`` none. Raises `InvalidRequest` for any other model.
     """
     if wanted == "":
         return ""

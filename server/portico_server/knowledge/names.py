@@ -1,4 +1,4 @@
-"""Names of files and stores, checked once at the door."""
+"""Names of files and stores, checked once on entry."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class SearchTrace:
     def add(
         self, name: str, started: float, candidates: Sequence[tuple[int, float]] = (), note: str = ""
     ) -> None:
-        """Note a stage that began at ``started`` on the clock of `time.perf_counter`."""
+        """Record a stage that began at ``started`` on the clock of `time.perf_counter`."""
         name = f"{name} ({self.part})" if self.part else name
         self.stages.append(Stage(name, (time.perf_counter() - started) * 1e3, tuple(candidates), note))
 

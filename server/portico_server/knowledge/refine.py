@@ -53,7 +53,7 @@ def decay_scores(
     """Each score halved for every ``half_life_days`` of age at ``now`` (seconds since 1970).
 
     The age counts from the attribute ``by``: seconds since 1970 or a date in ISO 8601; from when the file came into
-    the store where ``by`` is empty or the file has no such attribute. Raises `InvalidRequest` for one that is no time.
+    the store where ``by`` is empty or the file has no such attribute. Raises `InvalidRequest` for another value.
     """
     faded = []
     for item in candidates:
@@ -71,7 +71,7 @@ def _parse_time(value: str | float | bool, by: str, filename: str) -> float:
         moment = datetime.fromisoformat(str(value))
     except ValueError as error:
         raise InvalidRequest(
-            f"'{by}' of {filename} is '{value}', which is no time: seconds since 1970 or a date such as 2026-11-20.",
+            f"'{by}' of {filename} is '{value}', which is not a time: seconds since 1970 or a date such as 2026-11-20.",
             param="decay_by",
         ) from error
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -83,7 +83,7 @@ class Searcher:
         `Unavailable` while an index is built.
         """
         _check(request)
-        # Half a character, which JSON can write and UTF-8 cannot, would stop at the embedding model's door.
+        # Half a character, which JSON can write and UTF-8 cannot, would be refused by the embedding model.
         request = replace(request, query=request.query.encode(errors="replace").decode())
         trace = SearchTrace()
         known = await self._groups(request)

@@ -405,7 +405,7 @@ class StoreService:
         embedding_model: str | None = None,
         description: str = "",
     ) -> StoreView:
-        """Make or change the house's store ``name`` so that it mirrors ``folder``, and queue its sync."""
+        """Make or change the shared store ``name`` so that it mirrors ``folder``, and queue its sync."""
         caller.require("admin")
         name, folder = store_name(name), existing_folder(folder)
         row = await self._database.read(rows.named, name, None)

@@ -36,7 +36,7 @@ class FolderWatch:
     What happens in ``home`` is our own doing: a store that follows a folder around it must not chase its tail.
     ``changed`` is called with the id of a store and the paths in its folder, soon after they have changed; ``None``
     where anything may have. ``blind`` is called with the id of a store whose folder may have changed unnoticed, since
-    the notices begin anew. What is missed while the daemon is down is found by the sync at its start.
+    watching starts again. What is missed while the daemon is down is found by the sync at its start.
     """
 
     def __init__(self, changed: ChangeListener, blind: Callable[[str], None], home: Path) -> None:

@@ -46,7 +46,7 @@ class QuerySource(Protocol):
     async def read(self, query: str, parameters: Sequence[Any], *, limit: int, timeout: float) -> QueryRows:
         """Up to ``limit`` rows of one query. Ended with the task that waits, and after ``timeout`` seconds.
 
-        Raises `InvalidRequest` for what is no query, would change something, fails or takes too long, `Unavailable`
+        Raises `InvalidRequest` for what is not a query, would change something, fails or takes too long, `Unavailable`
         when the database cannot be reached.
         """
 

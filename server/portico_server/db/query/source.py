@@ -178,7 +178,7 @@ def is_server(address: str) -> bool:
 def open_source(address: str) -> QuerySource:
     """The database at ``address``: ``postgresql://…``, or the path of a file. Nothing is asked of it yet.
 
-    Raises `InvalidRequest` for what is no database, `Unavailable` if its driver is not installed.
+    Raises `InvalidRequest` for what is not a database, `Unavailable` if its driver is not installed.
     """
     if not is_server(address):
         return open_file(Path(address))

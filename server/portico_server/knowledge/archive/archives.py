@@ -67,7 +67,7 @@ class ArchiveRestore:
         self._indexes = indexes
 
     async def open(self, path: Path) -> StoreArchiveReader:
-        """An archive that has passed the door. Close it. Raises `InvalidRequest`."""
+        """A checked archive. Close it. Raises `InvalidRequest`."""
         return await pools.UPLOADS.run(StoreArchiveReader, path)
 
     async def run(
@@ -127,7 +127,7 @@ class ArchiveRestore:
                 row = StoreFileRow(
                     store.id,
                     file_id,
-                    item.status,  # type: ignore[arg-type]  # checked at the door
+                    item.status,  # type: ignore[arg-type]  # checked by the reader
                     item.error_code,
                     item.error_message,
                     item.attributes,
@@ -249,7 +249,7 @@ class StoreArchives:
         """Make a store of an archive on disk, under its own name or under ``name``.
 
         Its vectors are taken over if their model is here; else those of the default one are made by the run whose id
-        comes with the store. Raises `InvalidRequest` for what is no sound archive, `Conflict` if the name is taken.
+        comes with the store. Raises `InvalidRequest` for an archive that is not sound, `Conflict` if the name is taken.
         """
         archive = await self._restore.open(path)
         try:

@@ -139,7 +139,7 @@ class StoreArchiveReader:
                 place = value.get("place")
                 if not isinstance(place, dict):
                     raise TypeError("'place' must be an object")
-                place_from_json(place)  # raises for what is no place
+                place_from_json(place)  # raises for what is not a place
                 item = ArchivedChunk(
                     0,
                     _text(value, "file"),

@@ -20,7 +20,7 @@ _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,3}[.)、])\s*")
 
 @dataclass(frozen=True, slots=True)
 class ChunkPrompt:
-    """``ask`` is the instruction, ``tokens`` the most that the answer may take, ``read`` what is made of it.
+    """``instruction`` for the model, ``max_tokens`` of its answer, ``read``: what is kept of that.
 
     ``around`` is how many characters of the rest of the document are shown with the piece.
     """

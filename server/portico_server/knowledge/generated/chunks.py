@@ -373,7 +373,7 @@ async def _late_unsupported(name: str, registry: Registry, caller: Principal) ->
         f"{LATE_MODEL_EXAMPLE}; what a model can do is known once its files are here."
     )
     return InvalidRequest(
-        f"'{name}' gives vectors of whole texts alone, and the chunking strategy 'late' needs a model that tells those "
+        f"'{name}' only gives vectors of whole texts, and the chunking strategy 'late' needs a model that gives those "
         f"of parts of a text. {here}",
         code="spans_unsupported",
         param="embedding_model",

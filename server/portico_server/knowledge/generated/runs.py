@@ -46,7 +46,7 @@ class GroupGenerator:
     """Makes groups of files that are in their stores already, one file after another, each store in one run.
 
     Chunks are kept as they are made. A file that was cut off, by a model that failed or by the end of the daemon,
-    goes on behind its last chunk.
+    continues behind its last chunk.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class GroupGenerator:
                     done += 1
                     failed += error is not None
                 if await self._database.read(groups.get, store_id, group.name) != group:
-                    break  # removed, or made anew: the run that follows sees to it
+                    break  # removed or rebuilt: the next run handles it
         return {"in_groups": done - failed, "failed_in_groups": failed}
 
     async def _try_file(self, group: GroupRow, row: StoreFileRow, context: Context) -> str | None:
@@ -150,7 +150,7 @@ class GroupGenerator:
         if is_late(chunking):
             if not group.embedding_model:  # it came in an archive, without its model
                 raise InvalidRequest(
-                    "the group has no embedding model; make it anew with one.", param="embedding_model"
+                    "the group has no embedding model; make it again with one.", param="embedding_model"
                 )
             late = within.late_vectors(pieces, group.embedding_model, context, start)
             async with aclosing(late) as stretches:

@@ -128,7 +128,7 @@ class IndexHandle:
         return 0
 
     async def search_words(self, text: str, limit: int, files: Sequence[str] | None) -> Ranking:
-        """The best chunks by words; see `LexicalIndex.search`. A damaged index is built again first."""
+        """The best chunks by words; see `LexicalIndex.search`. A damaged index is rebuilt first."""
         for _ in range(2):
             index = self._lexical.index
             if index is None:
@@ -152,7 +152,7 @@ class IndexHandle:
         return await pools.SEARCH.run(index.search, vector, limit, allowed)
 
     async def close(self) -> None:
-        """End what is under way, save, and let go of the files."""
+        """End what is under way, save, and close the files."""
         self._stopping = True
         self._lexical.stop()
         if self._vectors is not None:
@@ -173,7 +173,7 @@ class IndexHandle:
         return max(0, last - behind)
 
     def _advancing_task(self) -> asyncio.Task[None]:
-        """The one task that brings both indexes forward; begun if there is none."""
+        """The one task that brings both indexes forward; started if there is none."""
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._advance(), name=f"catch up {self.store_id}")
             self._task.add_done_callback(_log_failure)
@@ -194,7 +194,7 @@ class IndexHandle:
             self._graph.add_done_callback(_log_failure)
 
     async def _report(self, listener: Listener) -> None:
-        """Tell how far a build is, by its slow side: reading vectors takes a fraction of indexing words."""
+        """Report how far a build is, by its slow side: reading vectors takes a fraction of indexing words."""
         progress = self._lexical.progress
         if progress.total:
             await listener(Status("index", "building the index", progress.done, progress.total, "chunks"))
@@ -210,7 +210,7 @@ class IndexHandle:
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:
-    """Log what ended a task: those who waited for it may have left."""
+    """Log what ended a task: its waiters may have left."""
     if not task.cancelled() and (error := task.exception()) is not None:
         known = isinstance(error, PorticoError)
         logger.warning("%s: %s", task.get_name(), error, exc_info=None if known else error)

@@ -1,6 +1,6 @@
 """The lexical index of a store: tantivy over the analyser's terms, without positions and without text.
 
-All methods block: call them in a worker thread. One thread writes at a time; searches go on meanwhile.
+All methods block: call them in a worker thread. One thread writes at a time; searches continue meanwhile.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ class LexicalIndex:
             self.mark = mark
 
     def clear(self) -> None:
-        """Begin again with nothing."""
+        """Delete everything."""
         with _damage():
             self.close()
             self._create()
@@ -201,7 +201,7 @@ class LexicalIndex:
                 self._writer.rollback()
 
     def close(self) -> None:
-        """Let go of the files, after the merges that are under way."""
+        """Close the files, after the merges that are under way."""
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.wait_merging_threads()

@@ -78,7 +78,7 @@ class IndexManager:
             index.last_used = asyncio.get_running_loop().time()
 
     def changed(self, store_id: str, model: str, group: str = DEFAULT_GROUP) -> None:
-        """Say that the store's log has grown: the group's index follows it in the background, soon."""
+        """Report that the store's log has grown: the group's index soon follows in the background."""
         if self._closed:
             return
         for watcher in self._watchers:
@@ -196,7 +196,7 @@ class IndexManager:
                 try:
                     await self.ready(store_id, model, group=group)
                 except PorticoError as error:
-                    # The log keeps what is missing: the next search or change tries again and tells why.
+                    # The log keeps what is missing: the next search or change tries again and reports why.
                     logger.warning("the index of %s is behind: %s", store_id, error.message)
                 except Exception:
                     logger.exception("the index of %s is behind", store_id)

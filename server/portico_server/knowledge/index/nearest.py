@@ -234,7 +234,7 @@ class HnswGraph:
             self._index.add_items(data[i : i + _BATCH_VECTORS], list(ids[i : i + _BATCH_VECTORS]))
 
     def unlink(self, ids: Sequence[int]) -> None:
-        """Take out of the graph what ``exact`` no longer has; what it never linked is no matter."""
+        """Take out of the graph what ``exact`` no longer has; what it never linked does not matter."""
         for chunk in ids:
             with suppress(RuntimeError):
                 self._index.mark_deleted(chunk)

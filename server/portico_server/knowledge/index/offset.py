@@ -16,7 +16,7 @@ NAME_FIELDS = ("names", "firsts")
 
 
 class DamagedIndex(Exception):
-    """An index that cannot be read, or of another version. It is built again from SQL; nothing is lost."""
+    """An index that cannot be read, or of another version. It is rebuilt from SQL; nothing is lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,4 +67,4 @@ def is_outdated(folder: Path) -> bool:
         meta = json.loads((folder / "meta.json").read_bytes())
         return not {field["name"] for field in meta["schema"]}.issuperset((*TEXT_FIELDS, *NAME_FIELDS))
     except (OSError, ValueError, KeyError, TypeError):
-        return False  # there is none, or it is damaged, which whoever opens it sees
+        return False  # there is none, or it is damaged, which is noticed when it is opened

@@ -106,9 +106,7 @@ class LogReplayer(Generic[D]):
             try:
                 await self._advance()
             except DamagedIndex as error:
-                logger.warning(
-                    "the %s index of %s is built again: %s", self._folder.name, self._store_id, error
-                )
+                logger.warning("the %s index of %s is rebuilt: %s", self._folder.name, self._store_id, error)
                 await self._discard()
                 await self._advance()
         except OSError as error:
@@ -133,7 +131,7 @@ class LogReplayer(Generic[D]):
         await pools.INDEX.run(_delete_index, index, self._folder)
 
     async def close(self) -> None:
-        """End a `catch_up` that is under way, and let go of the files."""
+        """End a `catch_up` that is under way, and close the files."""
         self.stop()
         async with self._lock:
             index, self.index = self.index, None
@@ -208,13 +206,13 @@ class LogReplayer(Generic[D]):
             self.progress = BuildProgress()
 
     async def _roll_back(self) -> None:
-        """After a failure: forget what was not committed; failing that, open the index anew next time."""
+        """After a failure: forget what was not committed; failing that, open the index again next time."""
         if self.index is None:
             return
         try:
             await pools.INDEX.run(self.index.rollback)
         except (DamagedIndex, OSError) as error:
-            logger.warning("the index of %s is opened anew: %s", self._store_id, error)
+            logger.warning("the index of %s is opened again: %s", self._store_id, error)
             self.index = None
 
     def _explain(self, error: OSError) -> PorticoError:

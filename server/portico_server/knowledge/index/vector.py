@@ -133,7 +133,7 @@ class VectorIndex:
             self.save()
 
     def clear(self) -> None:
-        """Begin again with nothing."""
+        """Delete everything."""
         with self._changing, self._using:
             self._vectors = None
             self._since_build = None
@@ -156,7 +156,7 @@ class VectorIndex:
             if len(asked) != self._vectors.dimensions:
                 raise Conflict(
                     f"The embedding model answers with {len(asked)} numbers, the vectors of the store have "
-                    f"{self._vectors.dimensions}: they were made with another model. Make the store anew.",
+                    f"{self._vectors.dimensions}: they were made with another model. Make the store again.",
                     code="dimensions_differ",
                 )
             return self._vectors.search(asked, limit, allowed)
@@ -174,7 +174,7 @@ class VectorIndex:
         return vectors is not None and len(vectors) >= MIN_GRAPH_VECTORS
 
     def build(self) -> None:
-        """Build a graph, beside the searches and changes that go on, and save it. Ends early after `stop`."""
+        """Build a graph while searches and changes continue, and save it. Ends early after `stop`."""
         with self._changing:
             old = self._vectors
             if old is None:

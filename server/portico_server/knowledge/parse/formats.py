@@ -86,7 +86,7 @@ _BY_SUFFIX = {suffix: item for item in FORMATS for suffix in item.suffixes}
 
 
 def format_of(filename: str) -> FileFormat | None:
-    """The format that a file's name tells, or ``None``: then its bytes decide whether it is text."""
+    """The format by a file's name, or ``None``: then its bytes decide whether it is text."""
     name = filename.rpartition("/")[2].lower()
     _, dot, suffix = name.rpartition(".")
     return _BY_SUFFIX.get(suffix if dot else name)

@@ -11,7 +11,7 @@ _BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\x00", b"MM\x00
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """One part. `Unreadable` without tesseract, for what is no picture, and for one without text."""
+    """One part. `Unreadable` without tesseract, for what is not a picture, and for one without text."""
     data = source.read()
     if not data.startswith(_BEGINNINGS):
         raise Unreadable("is not a picture, though its name says so, or it was cut short.")

@@ -21,7 +21,7 @@ _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 def read(source: SourceDocument) -> Iterator[Part]:
     """Sections with the path of headings above them, the title of the front matter outermost.
 
-    ``#`` inside code fences is no heading.
+    ``#`` inside code fences is not a heading.
     """
     section = SectionReader()
     fence = ""

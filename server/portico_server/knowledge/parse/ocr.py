@@ -37,7 +37,7 @@ _turn = _OcrJob()
 
 
 def begin(heard: Callable[[], None]) -> None:
-    """A document begins. ``heard`` is called after each of its pictures: whoever waits knows then that it goes on."""
+    """A document begins. ``heard`` is called after each of its pictures: whoever waits then knows that it continues."""
     _turn.left, _turn.heard = MAX_PICTURES, heard
 
 

@@ -143,7 +143,7 @@ MAX_SHAPES = 5_000
 """Shapes of a page; one with more is a drawing."""
 
 MAX_LINE_POINTS = 3.0
-"""Points: a shape that is no wider is a line."""
+"""Points: a shape that is not wider is a line."""
 
 
 @dataclass(frozen=True, slots=True)

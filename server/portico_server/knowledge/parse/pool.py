@@ -91,7 +91,7 @@ class ReaderPool:
         *,
         indexed: bool = False,
     ) -> AsyncGenerator[list[Part], None]:
-        """The parts of a file in runs, or its chunks by a checked ``chunking``. ``name`` tells the format.
+        """The parts of a file in runs, or its chunks by a checked ``chunking``. ``name`` gives the format.
 
         With a ``context`` a picture is described by a model that sees, and a recording written down by one that
         hears, if there is one. ``indexed``: the chunks are

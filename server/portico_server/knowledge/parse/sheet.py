@@ -34,7 +34,7 @@ FormulaCells = Mapping[tuple[int, int], str]
 
 
 def unsolved_formulas(file: BinaryIO) -> Mapping[str, FormulaCells]:
-    """By the name of the sheet the formulas without a value, each with ``=`` before it; nothing of what is no xlsx."""
+    """By the name of the sheet the formulas without a value, each with ``=`` before it; nothing of what is not xlsx."""
     file.seek(0)
     try:
         with zipfile.ZipFile(file) as archive:

@@ -59,7 +59,7 @@ def _cut(text: str) -> int:
 
 
 def open_text(source: SourceDocument) -> io.TextIOWrapper:
-    """The file as text in its own encoding; what does not decode becomes U+FFFD. `Unreadable` if it is no text."""
+    """The file as text in its own encoding; what does not decode becomes U+FFFD. `Unreadable` if it is not text."""
     encoding = encoding_of(source)
     return io.TextIOWrapper(source.open(), encoding, "replace", newline=None)
 
@@ -105,7 +105,7 @@ def legacy_encoding(sample: bytes) -> str:
     GB2312's everyday characters have a lead byte of B0–D7 and a trail byte from A1 up, Big5's a lead byte of A4–C6 and
     a trail byte of 40–7E or from A1 up; punctuation is A1–A3 in both. Western text has few bytes above 7F, and these
     stand alone. Every Japanese sentence has kana, which lie in rows of their own; Korean syllables lie in the rows
-    B0–C8 alone, where Chinese goes on to D7.
+    B0–C8 alone, where Chinese continues to D7.
     """
     pairs = _PAIR.findall(sample)
     high = sum(byte >= 0x80 for byte in sample[:20_000])

@@ -4,7 +4,7 @@ A job is ``{"path", "name", "chunking", "memory", "seconds", "terms"}``; the ans
 [[text, place], …]}``, the last one with ``"done": true``, or ``{"error": code, "message": …}`` behind them. With
 ``chunking`` the parts are chunks; with ``terms`` there are also ``"terms": [[words, bigrams], …]``, those of each part
 for the index.
-A line ``{"going": true}`` says that a picture has been read: the time for the document begins anew.
+A line ``{"going": true}`` says that a picture has been read: the time limit of the document starts again.
 What a document does to this process, it does to no other: memory and processor time are limited, nothing can be
 written to disk, and a process that dies is replaced. It ends by itself when it has been idle, or its parent has gone.
 """

@@ -15,7 +15,7 @@ PART_CHARS = 1_000
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Groups of elements with the line of the first; what is no proper XML is read as text."""
+    """Groups of elements with the line of the first; what is not well-formed XML is read as text."""
     try:
         with source.open() as file:
             parser = etree.XMLParser(

@@ -314,7 +314,7 @@ class BucketSource:
 
 def _state(modified: str, tag: str) -> int:
     """The time of an object's last change in nanoseconds. Such times are often whole seconds: within one, the entity
-    tag tells one state from another.
+    tag distinguishes one state from another.
     """
     try:
         seconds = int(datetime.fromisoformat(modified).timestamp())

@@ -80,7 +80,9 @@ class ETagCache:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            logger.warning("notes of a source are begun anew, %s cannot be read: %s", self._path, error)
+            logger.warning(
+                "the ETag cache of a source starts empty, %s cannot be read: %s", self._path, error
+            )
             return {}
 
     def _write(self, notes: dict[str, ETagEntry]) -> None:
@@ -90,4 +92,4 @@ class ETagCache:
             new.write_text(json.dumps({at: asdict(note) for at, note in notes.items()}), encoding="utf-8")
             new.replace(self._path)
         except OSError as error:
-            logger.warning("notes of a source could not be written: %s", error)
+            logger.warning("the ETag cache of a source could not be written: %s", error)

@@ -56,7 +56,7 @@ async def fetch_all(
 async def receive_document(
     files: FileStorage, came: FetchedResponse, name: str, max_bytes: int
 ) -> ReceivedFile | FetchFailure:
-    """The bytes of one file, or why they are no document that is read here."""
+    """The bytes of one file, or why they are not a document that is read here."""
     too_large = FetchFailure(f"larger than {max_bytes // MB} MB", gone=True)
     length = came.headers.get("content-length", "")
     if length.isdigit() and int(length) > max_bytes:

@@ -40,7 +40,7 @@ class ChangedPaths:
         self._paths = None
 
     def take(self) -> Collection[PurePath] | None:
-        """What is to be looked at, ``None`` for everything. From now on the folder is taken for known."""
+        """What is to be looked at, ``None`` for everything. From now on the folder counts as known."""
         paths, self._paths = self._paths, set()
         return None if paths is None or self.linked or len(paths) > MAX_CHANGED_PATHS else paths
 

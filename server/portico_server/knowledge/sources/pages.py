@@ -45,7 +45,7 @@ class PageLister:
         self._most = most
 
     async def listed(self, address: str) -> ListedAddresses:
-        """An address that ends in ``/`` is a directory index, what is no sitemap or list the document itself.
+        """An address that ends in ``/`` is a directory index, what is not a sitemap or a list the document itself.
 
         Raises `Unavailable` if the address or a part of the list does not answer, `InvalidRequest` for too many.
         """
@@ -143,7 +143,7 @@ class PageLister:
 
 
 def is_answer(status: int) -> str:
-    """A status that is no success, in words."""
+    """A status that is not a success, in words."""
     known = {item.value: item.phrase for item in http.HTTPStatus}
     return f"answers {status} {known.get(status, '')}".strip()
 

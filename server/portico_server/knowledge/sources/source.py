@@ -38,7 +38,7 @@ class StoreSource(Protocol):
     def address(self) -> str: ...
 
     async def scan(self) -> Walk:
-        """What is there now. Raises a `PorticoError` if that cannot be known: then nothing is taken for gone."""
+        """What is there now. Raises a `PorticoError` if that cannot be known: then nothing counts as gone."""
         ...
 
     async def digest(self, seen: SourceEntry) -> str | None:

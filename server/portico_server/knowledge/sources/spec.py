@@ -78,7 +78,7 @@ def _address(text: str, param: str) -> str:
     text = text.strip()
     if len(text) > MAX_ADDRESS_CHARS or not text.isprintable() or " " in text:
         raise _invalid(
-            f"'{ascii(text[:80])[1:-1]}' is no address: it is too long or has blanks in it.", param
+            f"'{ascii(text[:80])[1:-1]}' is not an address: it is too long or has blanks in it.", param
         )
     try:
         parts = urlsplit(text)

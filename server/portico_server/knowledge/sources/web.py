@@ -166,7 +166,7 @@ def _conditions(note: ETagEntry) -> dict[str, str]:
 
 
 def _path(url: str, base: str) -> str:
-    """A file's name as its address tells: below ``base``, or with the host if it lies elsewhere."""
+    """A file's name from its address: below ``base``, or with the host if it lies elsewhere."""
     parts = urlsplit(url)
     if base and url.startswith(base):
         path = urlsplit(url).path.removeprefix(urlsplit(base).path)
@@ -183,7 +183,7 @@ def _plain(path: str) -> str:
 
 
 def _tells(path: str) -> bool:
-    """Whether a name tells what the file is. What seems to be code may be a program that makes a page."""
+    """Whether a name says what the file is. What seems to be code may be a program that makes a page."""
     form = format_of(path)
     return form is not None and form.name != "code"
 

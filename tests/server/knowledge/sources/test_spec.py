@@ -30,7 +30,7 @@ def test_a_source_is_kept_and_shown_as_it_was_meant(
         ("ftp://host/a", "cannot be followed"),
         ("./docs", "cannot be followed"),
         ("https://me:secret@host/", "user name or password"),
-        ("https://ho st/", "no address"),
+        ("https://ho st/", "not an address"),
         ("s3://UPPER/x", "cannot be a bucket"),
         (["s3://bucket/a"], "follows one bucket"),
         ([], "1 to 10,000 addresses"),
