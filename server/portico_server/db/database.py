@@ -334,7 +334,7 @@ class Database:
     def rows(
         self, statement: str, rows: Sequence[Sequence[Any]], *, full: bool
     ) -> asyncio.Future[None] | None:
-        """`submit` of one statement of SQLite for several rows, past SQLAlchemy altogether: its transaction costs as much
+        """`submit` of one SQLite statement for several rows, past SQLAlchemy: its transaction costs as much
         as the row. ``None`` on another database, where nothing was done.
         """
         if not self._sqlite:

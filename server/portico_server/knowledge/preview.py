@@ -14,8 +14,7 @@ from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.knowledge.chunk.chunkers import check_chunking, is_late, needs_model
 from portico_server.knowledge.document import Part, Unreadable
-from portico_server.knowledge.generated import chunks as meaning
-from portico_server.knowledge.generated.chunks import ChunkWriter, check_model, chunk_prompt
+from portico_server.knowledge.generated.chunks import ChunkWriter, check_model, chunk_prompt, semantic_chunks
 from portico_server.knowledge.parse.pool import ReaderPool
 from portico_server.runs.runner import Runner
 
@@ -89,7 +88,7 @@ class Previews:
         async def work(context: Context) -> list[Part]:
             if form is None:
                 model = strategy["model"] or DEFAULT_EMBEDDING_MODEL
-                return await meaning.semantic_chunks(
+                return await semantic_chunks(
                     pieces.chunks, strategy["size"], strategy["percentile"], model, context
                 )
             found: list[Part] = []

@@ -21,9 +21,7 @@ from portico_server.db.stores import StoreFileRow, StoreRow
 from portico_server.knowledge.chunk.chunkers import is_late, needs_model
 from portico_server.knowledge.document import Part, Unreadable
 from portico_server.knowledge.files import FileStorage
-from portico_server.knowledge.generated import chunks as meaning
-from portico_server.knowledge.generated import chunks as within
-from portico_server.knowledge.generated.chunks import ChunkWriter, chunk_prompt
+from portico_server.knowledge.generated.chunks import ChunkWriter, chunk_prompt, late_vectors, semantic_chunks
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.ingest import DAEMON_ERROR_CODES, Ingest
 from portico_server.knowledge.model_calls import embed_texts
@@ -152,7 +150,7 @@ class GroupGenerator:
                 raise InvalidRequest(
                     "the group has no embedding model; make it again with one.", param="embedding_model"
                 )
-            late = within.late_vectors(pieces, group.embedding_model, context, start)
+            late = late_vectors(pieces, group.embedding_model, context, start)
             async with aclosing(late) as stretches:
                 async for stretch in stretches:
                     yield stretch
@@ -164,9 +162,7 @@ class GroupGenerator:
                 "there are no vectors here; name an embedding model in the chunking strategy.",
                 param="chunking_strategy.model",
             )
-        found = await meaning.semantic_chunks(
-            pieces, chunking["size"], chunking["percentile"], model, context
-        )
+        found = await semantic_chunks(pieces, chunking["size"], chunking["percentile"], model, context)
         yield len(pieces), found, None
 
     async def _pieces(self, row: StoreFileRow, chunking: Mapping[str, Any], context: Context) -> list[Part]:
