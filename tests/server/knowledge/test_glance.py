@@ -89,7 +89,7 @@ def test_notices_count_from_the_last_whole_look_on() -> None:
     touched.add([PurePath("b")])
     assert touched.take() == {PurePath("a"), PurePath("b")}
     assert touched.take() == set()
-    touched.everything()
+    touched.all_changed()
     touched.add([PurePath("a")])
     assert touched.take() is None
     touched.add([PurePath(str(n)) for n in range(MAX_CHANGED_PATHS + 1)])

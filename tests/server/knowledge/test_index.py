@@ -161,10 +161,10 @@ async def test_an_index_of_an_earlier_version_is_built_again_before_anybody_sear
     await shelf.indexes.close()
     _older(lexical(shelf))
     await shelf.restart()
-    await shelf.indexes.renew(STORE, shelf.model)
+    await shelf.indexes.rebuild_if_outdated(STORE, shelf.model)
     await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name().startswith("index ")))
     assert not is_outdated(lexical(shelf))
-    await shelf.indexes.renew(STORE, shelf.model)
+    await shelf.indexes.rebuild_if_outdated(STORE, shelf.model)
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("index ")], "once"
     assert await shelf.find("f1", ranker="lexical") == ["bread is baked"]
 
@@ -268,7 +268,7 @@ async def test_changes_are_followed_in_the_background(shelf: Shelf, monkeypatch:
     shelf.indexes.changed(STORE, shelf.model)
     await shelf.put("f2", "wine is pressed")
     shelf.indexes.changed(STORE, shelf.model)
-    await asyncio.gather(*shelf.indexes._followers.values())
+    await asyncio.gather(*shelf.indexes._replays.values())
     async with shelf.indexes.use(STORE, shelf.model) as index:
         assert len(await index.search_words("bread wine", 10, None)) == 2
 
@@ -300,7 +300,7 @@ async def test_what_was_still_at_work_for_a_removed_store_does_not_bring_its_ind
     await shelf.indexes.drop(STORE)
     shelf.indexes.changed(STORE, shelf.model)  # an ingest that was writing
     await shelf.indexes.ready(STORE, shelf.model)  # and that waits for its end
-    await asyncio.gather(*shelf.indexes._followers.values())
+    await asyncio.gather(*shelf.indexes._replays.values())
     with pytest.raises(NotFound, match="removed"):
         await shelf.find("bread")  # a search that was on its way
     assert not (shelf.home / "indexes" / STORE).exists()

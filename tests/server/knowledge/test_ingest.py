@@ -354,9 +354,9 @@ async def test_files_of_one_transaction_fail_one_by_one(
 async def test_writers_of_a_store_take_turns_and_leave_nothing_behind(shop: Workshop, tmp_path: Path) -> None:
     readers = ReaderPool(workers=1, seconds=1, memory=2**20)
     work = ingest.Ingest(shop.database, shop.files, readers, IndexManager(shop.database, tmp_path), workers=1)
-    async with work.alone("one"), work.alone("two"):
-        assert work.alone("one").locked()
-        seen = weakref.ref(work.alone("one"))
+    async with work.write_lock("one"), work.write_lock("two"):
+        assert work.write_lock("one").locked()
+        seen = weakref.ref(work.write_lock("one"))
     gc.collect()
     assert seen() is None
-    assert not work.alone("one").locked()
+    assert not work.write_lock("one").locked()
