@@ -56,7 +56,7 @@ _COLUMNS = [questions.c[name] for name in QuestionRow.__dataclass_fields__]
 
 
 def _row(found: Row[Any]) -> QuestionRow:
-    # A value is kept as a list of one: SQLite would turn the JSON of a bare number into a number of its own making.
+    # A value is kept as a list of one: SQLite would change the JSON of a bare number.
     values = dict(found._mapping)
     return QuestionRow(**{**values, "value": values["value"][0] if values["value"] else None})
 

@@ -72,7 +72,7 @@ stores = Table(
     Column("last_active_at", Float, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("last_change", Integer, nullable=False, default=0),
-    # What is mirrored instead of a folder: an address and its kind. Null: nothing but the folder.
+    # What is mirrored instead of a folder: an address and its kind. Null: only the folder.
     Column("source", JSON),
     # The measured share of the vectors in the ranking; null: that of the embedding model's profile.
     Column("vector_weight", Float),
@@ -131,7 +131,7 @@ chunks = Table(
     Column("ordinal", Integer, nullable=False),
     Column("text", Text, nullable=False),
     Column("place", JSON, nullable=False),
-    # All that is asked of a store's chunks besides their text: an index that covers it.
+    # All that is asked of a store's chunks except their text: an index that covers it.
     Index("ix_chunks_store_id_file_id_group_name_ordinal", "store_id", "file_id", "group_name", "ordinal"),
     sqlite_autoincrement=True,
 )

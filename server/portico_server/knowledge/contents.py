@@ -43,7 +43,7 @@ MAX_BATCH_FILES = 2_000
 
 
 @dataclass(frozen=True, slots=True)
-class Attachment:
+class FileToAttach:
     """A file to put into a store: its id, its attributes, how to chunk it (as the request says, unchecked)."""
 
     file_id: str
@@ -76,7 +76,7 @@ class StoreContents:
         return await self._scheduler.ensure("ingest", store.id, {"store": store.id})
 
     async def attach(
-        self, store: StoreView, attachments: Sequence[Attachment], caller: Principal
+        self, store: StoreView, attachments: Sequence[FileToAttach], caller: Principal
     ) -> Sequence[StoreFileRow]:
         """Put files into a store, all of them or none, and queue their indexing.
 
@@ -95,7 +95,7 @@ class StoreContents:
         return [await self.get(store, file_id) for file_id, _, _ in checked]
 
     async def check(
-        self, attachments: Sequence[Attachment], caller: Principal
+        self, attachments: Sequence[FileToAttach], caller: Principal
     ) -> Sequence[tuple[str, Attributes, Mapping[str, Any]]]:
         """What `attach` would write, if it would take it."""
         checked = []
@@ -256,7 +256,7 @@ class StoreContents:
     # --- batches -------------------------------------------------------------------------------------------------
 
     async def attach_batch(
-        self, store: StoreView, attachments: Sequence[Attachment], caller: Principal
+        self, store: StoreView, attachments: Sequence[FileToAttach], caller: Principal
     ) -> FileBatchRow:
         """Put files into a store, to be asked about together."""
         if not 1 <= len(attachments) <= MAX_BATCH_FILES:

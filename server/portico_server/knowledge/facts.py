@@ -13,7 +13,7 @@ from portico_server.core.principal import Principal
 from portico_server.db import store_files as rows
 from portico_server.db.database import Database
 from portico_server.db.store_files import FACT_PREFIX, FactRow
-from portico_server.knowledge.contents import Attachment
+from portico_server.knowledge.contents import FileToAttach
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.filter import implied
 from portico_server.knowledge.store import view
@@ -44,7 +44,7 @@ class StoredFacts:
         row = await self._stores.get(store, caller, "write")
         own = {} if row.condition is None else implied(row.condition)  # or the caller could not recall it
         attachments = [
-            Attachment(await self._kept(text, caller), {**own, **attributes, "id": new_id("fact_")})
+            FileToAttach(await self._kept(text, caller), {**own, **attributes, "id": new_id("fact_")})
             for text in texts
         ]
         await self._stores.contents.attach(row, attachments, caller)
@@ -72,7 +72,7 @@ class StoredFacts:
         store = await self._stores.get(before[0].store_id, caller, "write")
         created = before[-1].attributes.get(_CREATED, before[-1].created_at)
         attributes = {**before[0].attributes, "id": before[0].id, _CREATED: created}
-        attachment = Attachment(await self._kept(text, caller), attributes)
+        attachment = FileToAttach(await self._kept(text, caller), attributes)
         await self._stores.contents.attach(store, [attachment], caller)
         for row in before:  # after the new one is there: cut off between, there are two and the newest counts
             await self._forget(row, caller)

@@ -228,7 +228,7 @@ class ChunkRanker:
         among: FilteredFiles | None,
         trace: SearchTrace,
     ) -> tuple[Ranking, Ranking]:
-        """Both sides at once, save where the words may make the vectors needless."""
+        """Both sides at once, except where the words may make the vectors needless."""
         if not index.has_vectors:
             return await self._search_words(request, index, among, trace), []
         if request.ranker == "auto" and has_cjk(request.query):

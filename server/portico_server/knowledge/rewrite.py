@@ -49,7 +49,7 @@ class SearchQueries:
 async def rewrite_question(query: str, refine: Refine, context: Context) -> SearchQueries:
     """What to search for: ``query`` first, then what the model makes of it, each once.
 
-    Raises what the model raises, save for ``replace``: there the query stands where the model fails.
+    Raises what the model raises, except for ``replace``: there the query stays as it is where the model fails.
     """
     if refine.rewrite == "":
         return SearchQueries((query,))

@@ -158,7 +158,7 @@ def store_card(row: StoreRow, name: str) -> Card:
 
 
 def check_answers(wanted: str) -> None:
-    """Raise `InvalidRequest` for what is no way of an app to answer."""
+    """Raise `InvalidRequest` for what is not a way of an app to answer."""
     if wanted not in ANSWERS:
         raise InvalidRequest(
             f"'answers' of a store is '{wanted[:80]}', but must be one of {', '.join(ANSWERS)}."

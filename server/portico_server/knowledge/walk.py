@@ -93,7 +93,7 @@ def _compile_patterns(lines: list[str]) -> IgnorePatterns:
 
 
 IGNORED_FOLDERS = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
-"""Folders that are never looked into, besides hidden ones (``.git``, ``.venv`` …). They are not counted as skipped."""
+"""Folders that are never looked into, as are hidden ones (``.git``, ``.venv`` …). They are not counted as skipped."""
 
 MAX_SKIPPED_NAMES = 1_000
 """Files that are skipped and named; the others are counted alone."""

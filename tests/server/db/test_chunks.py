@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection
-from tests.server.knowledge.shelf import STORE, Shelf, vector
+from tests.server.knowledge.store_fixture import STORE, StoreFixture, vector
 
 from portico.wire import Place
 from portico_server.core.errors import NotFound
@@ -18,7 +18,7 @@ from portico_server.db.database import Database
 
 @pytest.fixture
 async def shelf(tmp_path: Path) -> Any:
-    shelf = await Shelf(tmp_path).open()
+    shelf = await StoreFixture(tmp_path).open()
     yield shelf
     await shelf.close()
 
@@ -31,7 +31,7 @@ def new(*texts: str) -> list[NewChunk]:
     return [NewChunk(text, Place()) for text in texts]
 
 
-async def test_a_file_and_its_change_are_written_together(shelf: Shelf) -> None:
+async def test_a_file_and_its_change_are_written_together(shelf: StoreFixture) -> None:
     seq = await shelf.put("f1", "one", "two")
     assert await shelf.database.read(log) == [LogEntry(seq, "put", "f1", 1, 2)]
     assert await shelf.database.read(changes.last, STORE) == seq == 1
@@ -42,7 +42,7 @@ async def test_a_file_and_its_change_are_written_together(shelf: Shelf) -> None:
     ]
 
 
-async def test_replacing_a_file_logs_what_went_before_what_came(shelf: Shelf) -> None:
+async def test_replacing_a_file_logs_what_went_before_what_came(shelf: StoreFixture) -> None:
     await shelf.put("f1", "one", "two")
     await shelf.put("f1", "three")
     assert (await shelf.database.read(log))[1:] == [
@@ -53,19 +53,19 @@ async def test_replacing_a_file_logs_what_went_before_what_came(shelf: Shelf) ->
     assert await shelf.database.read(chunks.read_vectors, shelf.model, [1, 2, 3]) == [(3, vector("three"))]
 
 
-async def test_ids_are_never_used_again(shelf: Shelf) -> None:
+async def test_ids_are_never_used_again(shelf: StoreFixture) -> None:
     await shelf.put("f1", "one")
     await shelf.remove("f1")
     await shelf.put("f2", "two")
     assert list(await shelf.database.read(chunks.ids, STORE)) == [2]
 
 
-async def test_removing_a_file_without_chunks_changes_nothing(shelf: Shelf) -> None:
+async def test_removing_a_file_without_chunks_changes_nothing(shelf: StoreFixture) -> None:
     assert await shelf.remove("nothing") == 0
     assert await shelf.put("f1") == 0
 
 
-async def test_a_huge_file_comes_in_pieces_and_goes_at_once(shelf: Shelf) -> None:
+async def test_a_huge_file_comes_in_pieces_and_goes_at_once(shelf: StoreFixture) -> None:
     await shelf.put("f1", "one", "two")
     await shelf.put("f2", "between")
     further = chunks.FileChunks("f1", new("three"), [vector("three")], first=False)
@@ -80,13 +80,13 @@ async def test_a_huge_file_comes_in_pieces_and_goes_at_once(shelf: Shelf) -> Non
     ]
 
 
-async def test_nothing_is_written_to_a_store_that_is_gone(shelf: Shelf) -> None:
+async def test_nothing_is_written_to_a_store_that_is_gone(shelf: StoreFixture) -> None:
     with pytest.raises(NotFound):
         await shelf.database.write(chunks.replace_file, "vs_gone", "f1", new("one"))
     assert await shelf.database.read(chunks.count, "vs_gone") == 0
 
 
-async def test_fewer_vectors_than_chunks_write_nothing(shelf: Shelf) -> None:
+async def test_fewer_vectors_than_chunks_write_nothing(shelf: StoreFixture) -> None:
     with pytest.raises(ValueError, match="zip"):
         await shelf.database.write(
             chunks.replace_file, STORE, "f1", new("one", "two"), shelf.model, [vector("one")]
@@ -95,7 +95,7 @@ async def test_fewer_vectors_than_chunks_write_nothing(shelf: Shelf) -> None:
     assert await shelf.database.read(changes.last, STORE) == 0
 
 
-async def test_places_come_back_as_they_were(shelf: Shelf) -> None:
+async def test_places_come_back_as_they_were(shelf: StoreFixture) -> None:
     place = Place(page=3, line=12, heading=("Install", "安装"), row=4, start=10, end=20)
     await shelf.database.write(
         chunks.replace_file, STORE, "f1", [NewChunk("one", place), NewChunk("two", Place())]
@@ -104,7 +104,7 @@ async def test_places_come_back_as_they_were(shelf: Shelf) -> None:
     assert [row.place for row in rows] == [place, Place()]
 
 
-async def test_hits_carry_the_name_and_the_attributes_of_their_file(shelf: Shelf) -> None:
+async def test_hits_carry_the_name_and_the_attributes_of_their_file(shelf: StoreFixture) -> None:
     await shelf.put("f1", "one", attributes={"lang": "en"})
     await shelf.put("f2", "two")
     found = await shelf.database.read(hits.get, STORE, [1, 2, 99])
@@ -114,7 +114,7 @@ async def test_hits_carry_the_name_and_the_attributes_of_their_file(shelf: Shelf
     }
 
 
-async def test_a_store_is_emptied(shelf: Shelf) -> None:
+async def test_a_store_is_emptied(shelf: StoreFixture) -> None:
     await shelf.put("f1", "one", "two")
     await shelf.database.write(chunks.remove_store, STORE)
     assert await shelf.database.read(chunks.count, STORE) == 0

@@ -7,7 +7,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from tests.server.knowledge.workshop import TURN, workshop
+from tests.server.knowledge.store_services import TURN, store_services
 
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import LOCAL
@@ -18,7 +18,7 @@ GROUP = {"type": "sentence", "size": 60, "overlap": 0}
 
 
 async def main(home: Path, folder: Path) -> None:
-    async with workshop(home, ingest_workers=2) as shop:
+    async with store_services(home, ingest_workers=2) as shop:
         runs = list(shop.begun)
         if not runs:
             runs.append(await shop.stores.sync(await _store(shop.stores, folder)))

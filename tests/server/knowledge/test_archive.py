@@ -13,23 +13,23 @@ from typing import Any
 import httpx
 import pytest
 from tests.daemon import Daemon
-from tests.server.knowledge.workshop import Workshop, workshop
+from tests.server.knowledge.store_services import StoreServices, store_services
 
 from portico_server.core.errors import Conflict, InvalidRequest
 from portico_server.core.principal import LOCAL
 from portico_server.db.stores import StoreRow
-from portico_server.knowledge.contents import Attachment
+from portico_server.knowledge.contents import FileToAttach
 
 QUESTIONS = ("when does the harbour open", "hot bread", "雪莲花生长在哪里", "number 17")
 
 
 @pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Workshop]:
-    async with workshop(tmp_path / "home") as shop:
+async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
+    async with store_services(tmp_path / "home") as shop:
         yield shop
 
 
-async def filled(shop: Workshop) -> StoreRow:
+async def filled(shop: StoreServices) -> StoreRow:
     store = await shop.stores.create("book", LOCAL, metadata={"shelf": "3"}, description="A book.")
     texts: dict[str, str | bytes] = {
         "harbour.txt": "The harbour opens at six in the morning.",
@@ -40,7 +40,7 @@ async def filled(shop: Workshop) -> StoreRow:
     }
     rows = [await shop.upload(name, text) for name, text in texts.items()]
     await shop.stores.contents.attach(
-        store, [Attachment(row.id, {"n": number}) for number, row in enumerate(rows)], LOCAL
+        store, [FileToAttach(row.id, {"n": number}) for number, row in enumerate(rows)], LOCAL
     )
     await shop.settled(store)
     await shop.result(
@@ -50,14 +50,14 @@ async def filled(shop: Workshop) -> StoreRow:
     return await shop.stores.get(store.id, LOCAL)
 
 
-async def exported(shop: Workshop, store: StoreRow, path: Path, *, vectors: bool = True) -> Path:
+async def exported(shop: StoreServices, store: StoreRow, path: Path, *, vectors: bool = True) -> Path:
     with path.open("wb") as file:
         async for piece in shop.stores.portable.export(store, vectors=vectors):
             file.write(piece)
     return path
 
 
-async def answers(shop: Workshop, store: StoreRow) -> list[list[tuple[Any, ...]]]:
+async def answers(shop: StoreServices, store: StoreRow) -> list[list[tuple[Any, ...]]]:
     found = [(await shop.search(store, question)).passages for question in QUESTIONS]
     return [[(p.score, p.filename, p.text, p.place, dict(p.attributes)) for p in each] for each in found]
 
@@ -67,11 +67,13 @@ def like(answers: list[list[tuple[Any, ...]]]) -> list[list[tuple[Any, ...]]]:
     return [[(pytest.approx(score, abs=0.05), *rest) for score, *rest in each] for each in answers]
 
 
-async def test_an_imported_store_answers_as_the_one_that_was_exported(shop: Workshop, tmp_path: Path) -> None:
+async def test_an_imported_store_answers_as_the_one_that_was_exported(
+    shop: StoreServices, tmp_path: Path
+) -> None:
     store = await filled(shop)
     before = await answers(shop, store)
     archive = await exported(shop, store, tmp_path / "book.zip")
-    async with workshop(tmp_path / "elsewhere") as there:
+    async with store_services(tmp_path / "elsewhere") as there:
         made, run = await there.stores.portable.restore(archive, "", LOCAL)
         assert (made.name, made.description, made.metadata, made.vector_weight, run) == (
             *("book", "A book.", {"shelf": "3"}, 0.4, None),
@@ -87,7 +89,7 @@ async def test_an_imported_store_answers_as_the_one_that_was_exported(shop: Work
         assert there.files.path(source).is_file()
 
 
-async def test_vectors_that_did_not_come_along_are_made(shop: Workshop, tmp_path: Path) -> None:
+async def test_vectors_that_did_not_come_along_are_made(shop: StoreServices, tmp_path: Path) -> None:
     store = await filled(shop)
     before = await answers(shop, store)
     archive = await exported(shop, store, tmp_path / "book.zip", vectors=False)
@@ -98,7 +100,7 @@ async def test_vectors_that_did_not_come_along_are_made(shop: Workshop, tmp_path
     assert await answers(shop, made) == like(before)
 
 
-async def test_a_name_that_is_taken_leaves_nothing_behind(shop: Workshop, tmp_path: Path) -> None:
+async def test_a_name_that_is_taken_leaves_nothing_behind(shop: StoreServices, tmp_path: Path) -> None:
     store = await filled(shop)
     archive = await exported(shop, store, tmp_path / "book.zip")
     held = await shop.database.read(_count)
@@ -146,7 +148,7 @@ def rewritten(archive: Path, to: Path, change: dict[str, Any]) -> Path:
     ],
 )
 async def test_what_is_no_sound_archive_is_refused_with_a_reason(
-    shop: Workshop, tmp_path: Path, change: dict[str, Any], why: str
+    shop: StoreServices, tmp_path: Path, change: dict[str, Any], why: str
 ) -> None:
     archive = await exported(shop, await filled(shop), tmp_path / "book.zip")
     broken = rewritten(archive, tmp_path / "broken.zip", change)
@@ -159,7 +161,7 @@ async def test_what_is_no_sound_archive_is_refused_with_a_reason(
     assert not (tmp_path / "escape.txt").exists()
 
 
-async def test_a_bomb_and_bytes_that_were_changed_are_refused(shop: Workshop, tmp_path: Path) -> None:
+async def test_a_bomb_and_bytes_that_were_changed_are_refused(shop: StoreServices, tmp_path: Path) -> None:
     archive = await exported(shop, await filled(shop), tmp_path / "book.zip")
     with zipfile.ZipFile(archive) as entries:
         blob = next(name for name in entries.namelist() if name.startswith("blobs/"))
@@ -176,21 +178,21 @@ async def test_a_bomb_and_bytes_that_were_changed_are_refused(shop: Workshop, tm
         await shop.stores.portable.restore(tmp_path / "text.zip", "other", LOCAL)
 
 
-async def test_an_import_that_was_cut_off_is_swept_away(shop: Workshop, tmp_path: Path) -> None:
+async def test_an_import_that_was_cut_off_is_swept_away(shop: StoreServices, tmp_path: Path) -> None:
     store = await filled(shop)
     archive = await exported(shop, store, tmp_path / "book.zip")
 
     async def killed(*_arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    async with workshop(tmp_path / "elsewhere") as there:
+    async with store_services(tmp_path / "elsewhere") as there:
         restore = there.stores.portable._restore
         restore._finish = killed  # type: ignore[method-assign]
         restore._give_up = lambda *_: _nothing()  # type: ignore[method-assign]
         with pytest.raises(KeyboardInterrupt):
             await there.stores.portable.restore(archive, "", LOCAL)
         assert await there.database.read(_count) > 0
-    async with workshop(tmp_path / "elsewhere") as again:
+    async with store_services(tmp_path / "elsewhere") as again:
         assert await again.database.read(_count) == 0
         assert [path for path in (tmp_path / "elsewhere" / "blobs").rglob("*") if path.is_file()] == []
 

@@ -12,22 +12,22 @@ from typing import Any
 import httpx
 import pytest
 from tests.daemon import Daemon
-from tests.server.knowledge.workshop import Workshop, workshop
+from tests.server.knowledge.store_services import StoreServices, store_services
 
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.calibrate import WeightScore, best, check_questions, score
-from portico_server.knowledge.contents import Attachment
+from portico_server.knowledge.contents import FileToAttach
 
 
 @pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Workshop]:
-    async with workshop(tmp_path / "home") as shop:
+async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
+    async with store_services(tmp_path / "home") as shop:
         yield shop
 
 
-async def filled(shop: Workshop) -> StoreRow:
+async def filled(shop: StoreServices) -> StoreRow:
     store = await shop.stores.create("book", LOCAL)
     for name, text in {
         "harbour.txt": "The harbour opens at six in the morning.",
@@ -35,12 +35,12 @@ async def filled(shop: Workshop) -> StoreRow:
         "snow.txt": "The snow lotus grows in high mountains.",
     }.items():
         row = await shop.upload(name, text)
-        await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+        await shop.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)
     await shop.settled(store)
     return store
 
 
-async def measured(shop: Workshop, store: StoreRow, **wish: Any) -> dict[str, Any]:
+async def measured(shop: StoreServices, store: StoreRow, **wish: Any) -> dict[str, Any]:
     row = await shop.stores.get(store.id, LOCAL)
     return await shop.result(await shop.stores.calibrate(row, LOCAL, wish))
 
@@ -74,7 +74,7 @@ def test_questions_that_cannot_be_measured_are_named(given: Any) -> None:
     assert refused.value.param.startswith("questions")
 
 
-async def test_a_measured_weight_is_kept_and_used_and_told(shop: Workshop) -> None:
+async def test_a_measured_weight_is_kept_and_used_and_told(shop: StoreServices) -> None:
     store = await filled(shop)
     questions = [
         {"question": "when does the harbour open", "file": "harbour.txt"},
@@ -96,7 +96,7 @@ async def test_a_measured_weight_is_kept_and_used_and_told(shop: Workshop) -> No
     ]
 
 
-async def test_nothing_is_measured_where_there_is_nothing_to_weigh(shop: Workshop) -> None:
+async def test_nothing_is_measured_where_there_is_nothing_to_weigh(shop: StoreServices) -> None:
     words = await shop.stores.create("words", LOCAL, embedding_model="")
     with pytest.raises(InvalidRequest) as refused:
         await shop.stores.calibrate(words, LOCAL, {"questions": [{"question": "x", "file": "y"}]})

@@ -8,9 +8,8 @@ import pytest
 from portico.wire import Place
 from portico_server.core.errors import InvalidRequest
 from portico_server.knowledge.chunk import sections, tables
-from portico_server.knowledge.chunk import spans as sentence
 from portico_server.knowledge.chunk.chunkers import CHUNKERS, check_chunking, chunk_parts
-from portico_server.knowledge.chunk.spans import cut, inside_grapheme, sentences, width
+from portico_server.knowledge.chunk.spans import chunk_sentences, cut, inside_grapheme, sentences, width
 from portico_server.knowledge.document import Part
 
 ENGLISH = (
@@ -127,7 +126,7 @@ def test_a_grapheme_wider_than_a_chunk_stays_whole() -> None:
 
 def test_chunks_overlap_by_whole_sentences() -> None:
     text = " ".join(f"This is sentence number {i} of many." for i in range(60))
-    found = sentence.chunk_sentences([part(text)], 400, 80)
+    found = chunk_sentences([part(text)], 400, 80)
     assert len(found) > 5
     for before, after in pairwise(found):
         shared = text[after.place.start : before.place.end]
@@ -137,16 +136,16 @@ def test_chunks_overlap_by_whole_sentences() -> None:
 
 
 def test_a_chinese_chunk_has_half_as_many_characters() -> None:
-    english = sentence.chunk_sentences([part("A short one. " * 400)], 1000, 0)
-    chinese = sentence.chunk_sentences([part("雪莲花生长在高山。" * 400)], 1000, 0)
+    english = chunk_sentences([part("A short one. " * 400)], 1000, 0)
+    chinese = chunk_sentences([part("雪莲花生长在高山。" * 400)], 1000, 0)
     assert 900 <= len(english[0].text) <= 1000
     assert 450 <= len(chinese[0].text) <= 500
 
 
 def test_a_short_text_is_one_chunk_and_white_space_none() -> None:
-    [only] = sentence.chunk_sentences([part("  One. Two.  ")], 1000, 100)
+    [only] = chunk_sentences([part("  One. Two.  ")], 1000, 100)
     assert (only.text, only.place.start, only.place.end) == ("One. Two.", 2, 11)
-    assert sentence.chunk_sentences([part(" \n\n ")], 1000, 100) == []
+    assert chunk_sentences([part(" \n\n ")], 1000, 100) == []
 
 
 def test_markdown_keeps_code_and_tables_whole_and_joins_a_title_with_what_follows() -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.server.knowledge.workshop import pieces
+from tests.server.knowledge.store_services import pieces
 
 from portico_server.core.errors import (
     Forbidden,

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.server.knowledge.store_services import TURN, StoreServices, store_services
 from tests.server.knowledge.unreadable import forbid
-from tests.server.knowledge.workshop import TURN, Workshop, workshop
 
 from portico.wire import Failed, Status
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest
@@ -21,8 +21,8 @@ from portico_server.knowledge.walk import Walk
 
 
 @pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Workshop]:
-    async with workshop(tmp_path / "home") as shop:
+async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
+    async with store_services(tmp_path / "home") as shop:
         yield shop
 
 
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-async def names(shop: Workshop, store: StoreRow) -> dict[str, str]:
+async def names(shop: StoreServices, store: StoreRow) -> dict[str, str]:
     page = await shop.stores.contents.list(store, limit=1000, order="asc")
     return {row.filename: row.status for row in page.data}
 
@@ -44,7 +44,7 @@ def blobs(folder: Path) -> list[Path]:
     return [path for path in (folder.parent / "home" / "blobs").rglob("*") if path.is_file()]
 
 
-async def test_a_folder_is_mirrored_with_names_relative_to_it(shop: Workshop, folder: Path) -> None:
+async def test_a_folder_is_mirrored_with_names_relative_to_it(shop: StoreServices, folder: Path) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     assert (store.name, store.owner, store.app) == ("handbook", None, True)
     result = await shop.sync(store)
@@ -54,7 +54,7 @@ async def test_a_folder_is_mirrored_with_names_relative_to_it(shop: Workshop, fo
 
 
 async def test_what_did_not_change_is_not_read_again(
-    shop: Workshop, folder: Path, monkeypatch: pytest.MonkeyPatch
+    shop: StoreServices, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
@@ -74,7 +74,9 @@ async def test_what_did_not_change_is_not_read_again(
     assert len(shop.model.asked) == embedded
 
 
-async def test_added_changed_renamed_and_deleted_files_are_mirrored(shop: Workshop, folder: Path) -> None:
+async def test_added_changed_renamed_and_deleted_files_are_mirrored(
+    shop: StoreServices, folder: Path
+) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
     (folder / "a.md").write_text("# Harbour\n\nIt opens at seven, since the winter.\n")
@@ -93,7 +95,7 @@ async def test_added_changed_renamed_and_deleted_files_are_mirrored(shop: Worksh
 
 
 async def test_a_file_that_vanishes_between_looking_and_reading_is_skipped(
-    shop: Workshop, folder: Path, monkeypatch: pytest.MonkeyPatch
+    shop: StoreServices, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     real = following.walk
@@ -108,7 +110,7 @@ async def test_a_file_that_vanishes_between_looking_and_reading_is_skipped(
     assert (result["failed"], await names(shop, store)) == (0, {"deep/deeper/文档 😀.txt": "completed"})
 
 
-async def test_a_copy_of_ours_that_was_lost_is_made_again(shop: Workshop, folder: Path) -> None:
+async def test_a_copy_of_ours_that_was_lost_is_made_again(shop: StoreServices, folder: Path) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
     for blob in blobs(folder):
@@ -119,7 +121,7 @@ async def test_a_copy_of_ours_that_was_lost_is_made_again(shop: Workshop, folder
 
 
 async def test_a_folder_that_is_empty_all_at_once_may_be_a_disk_that_is_not_mounted(
-    shop: Workshop, folder: Path
+    shop: StoreServices, folder: Path
 ) -> None:
     for number in range(10):
         (folder / f"{number}.md").write_text(f"Page {number}\n")
@@ -137,7 +139,7 @@ async def test_a_folder_that_is_empty_all_at_once_may_be_a_disk_that_is_not_moun
     assert await names(shop, store) == {"kept.md": "completed"}
 
 
-async def test_a_folder_that_vanishes_loses_nothing(shop: Workshop, folder: Path) -> None:
+async def test_a_folder_that_vanishes_loses_nothing(shop: StoreServices, folder: Path) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
     away = shutil.move(folder, folder.with_name("away"))
@@ -151,7 +153,7 @@ async def test_a_folder_that_vanishes_loses_nothing(shop: Workshop, folder: Path
     assert (await shop.sync(store))["unchanged"] == 2
 
 
-async def test_a_folder_that_becomes_empty_is_told_and_emptied(shop: Workshop, folder: Path) -> None:
+async def test_a_folder_that_becomes_empty_is_told_and_emptied(shop: StoreServices, folder: Path) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
     shutil.rmtree(folder)
@@ -163,10 +165,10 @@ async def test_a_folder_that_becomes_empty_is_told_and_emptied(shop: Workshop, f
 
 
 async def test_a_followed_folder_is_looked_at_again_at_the_next_start(tmp_path: Path, folder: Path) -> None:
-    async with workshop(tmp_path / "home") as first:
+    async with store_services(tmp_path / "home") as first:
         await first.sync(await first.stores.follow("handbook", folder, LOCAL))
     (folder / "later.txt").write_text("Written while nobody looked.")
-    async with workshop(tmp_path / "home") as second:
+    async with store_services(tmp_path / "home") as second:
         [run] = second.begun
         assert (await second.result(run))["added"] == 1
         store = await second.stores.get("handbook", LOCAL)
@@ -175,7 +177,7 @@ async def test_a_followed_folder_is_looked_at_again_at_the_next_start(tmp_path: 
 
 
 async def test_following_again_changes_the_store_that_is_there(
-    shop: Workshop, folder: Path, tmp_path: Path
+    shop: StoreServices, folder: Path, tmp_path: Path
 ) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
@@ -188,7 +190,9 @@ async def test_following_again_changes_the_store_that_is_there(
     assert await names(shop, store) == {"b.txt": "completed"}
 
 
-async def test_a_mirrored_file_is_deleted_in_its_folder_and_not_here(shop: Workshop, folder: Path) -> None:
+async def test_a_mirrored_file_is_deleted_in_its_folder_and_not_here(
+    shop: StoreServices, folder: Path
+) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
     row = (await shop.stores.contents.list(store)).data[0]
@@ -200,7 +204,7 @@ async def test_a_mirrored_file_is_deleted_in_its_folder_and_not_here(shop: Works
 
 
 async def test_deleting_the_store_leaves_the_folder_and_no_bytes_of_ours(
-    shop: Workshop, folder: Path
+    shop: StoreServices, folder: Path
 ) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
@@ -209,7 +213,7 @@ async def test_deleting_the_store_leaves_the_folder_and_no_bytes_of_ours(
     assert blobs(folder) == []
 
 
-async def test_only_an_administrator_makes_the_daemon_read_folders(shop: Workshop, folder: Path) -> None:
+async def test_only_an_administrator_makes_the_daemon_read_folders(shop: StoreServices, folder: Path) -> None:
     manager = Principal("key_m", frozenset({"stores:*:manage"}))
     with pytest.raises(Forbidden):
         await shop.stores.create("mine", manager, folder=folder)
@@ -221,7 +225,7 @@ async def test_only_an_administrator_makes_the_daemon_read_folders(shop: Worksho
         await shop.stores.follow("file", folder / "a.md", LOCAL)
 
 
-async def test_a_large_folder_does_not_hold_up_the_loop(shop: Workshop, tmp_path: Path) -> None:
+async def test_a_large_folder_does_not_hold_up_the_loop(shop: StoreServices, tmp_path: Path) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
     for i in range(120):
@@ -238,7 +242,7 @@ async def test_a_large_folder_does_not_hold_up_the_loop(shop: Workshop, tmp_path
 
 
 async def test_what_lies_in_a_folder_that_cannot_be_read_for_now_is_kept(
-    shop: Workshop, folder: Path, monkeypatch: pytest.MonkeyPatch
+    shop: StoreServices, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
@@ -251,7 +255,7 @@ async def test_what_lies_in_a_folder_that_cannot_be_read_for_now_is_kept(
 
 
 async def test_a_file_that_is_moved_keeps_its_id_its_chunks_and_its_vectors(
-    shop: Workshop, folder: Path
+    shop: StoreServices, folder: Path
 ) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
@@ -275,7 +279,7 @@ async def test_a_file_that_is_moved_keeps_its_id_its_chunks_and_its_vectors(
 
 
 async def test_a_file_that_is_moved_to_another_kind_is_read_as_that_kind(
-    shop: Workshop, folder: Path
+    shop: StoreServices, folder: Path
 ) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
@@ -284,7 +288,9 @@ async def test_a_file_that_is_moved_to_another_kind_is_read_as_that_kind(
     assert (result["moved"], result["added"], result["removed"]) == (0, 1, 1)
 
 
-async def test_of_two_copies_that_are_moved_each_keeps_one_of_the_two(shop: Workshop, folder: Path) -> None:
+async def test_of_two_copies_that_are_moved_each_keeps_one_of_the_two(
+    shop: StoreServices, folder: Path
+) -> None:
     shutil.copy(folder / "a.md", folder / "b.md")
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
@@ -296,7 +302,7 @@ async def test_of_two_copies_that_are_moved_each_keeps_one_of_the_two(shop: Work
     assert set(await names(shop, store)) == {"c.md", "d.md", "deep/deeper/文档 😀.txt"}
 
 
-async def test_a_plan_tells_what_a_sync_does_and_changes_nothing(shop: Workshop, folder: Path) -> None:
+async def test_a_plan_tells_what_a_sync_does_and_changes_nothing(shop: StoreServices, folder: Path) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
     before = list((await shop.stores.contents.list(store)).data)
@@ -315,12 +321,12 @@ async def test_a_plan_tells_what_a_sync_does_and_changes_nothing(shop: Workshop,
 
 
 async def test_a_paused_store_is_brought_up_to_date_when_it_is_resumed(tmp_path: Path, folder: Path) -> None:
-    async with workshop(tmp_path / "home") as first:
+    async with store_services(tmp_path / "home") as first:
         store = await first.stores.follow("handbook", folder, LOCAL)
         await first.sync(store)
         assert (await first.stores.update(store.id, LOCAL, {"paused": True})).paused
     (folder / "late.txt").write_text("A late word.")
-    async with workshop(tmp_path / "home") as second:
+    async with store_services(tmp_path / "home") as second:
         assert second.begun == []
         assert "late.txt" not in await names(second, store)
         await second.stores.update(store.id, LOCAL, {"paused": False})
@@ -329,7 +335,7 @@ async def test_a_paused_store_is_brought_up_to_date_when_it_is_resumed(tmp_path:
 
 
 async def test_changes_are_noticed_while_the_daemon_runs(tmp_path: Path, folder: Path) -> None:
-    async with workshop(tmp_path / "home", watch=True) as shop:
+    async with store_services(tmp_path / "home", watch=True) as shop:
         store = await shop.stores.follow("handbook", folder, LOCAL)
         await shop.sync(store)
         (folder / "deep" / "noticed.txt").write_text("A word that was noticed.")
@@ -342,7 +348,7 @@ async def test_changes_are_noticed_while_the_daemon_runs(tmp_path: Path, folder:
 
 async def test_a_folder_around_the_home_is_followed_without_end(tmp_path: Path, folder: Path) -> None:
     home = folder / "home"
-    async with workshop(home, watch=True) as shop:
+    async with store_services(home, watch=True) as shop:
         store = await shop.stores.follow("handbook", folder, LOCAL)
         await shop.sync(store)
         (home / "logs").mkdir()

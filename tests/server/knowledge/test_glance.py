@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePath
 
 import pytest
-from tests.server.knowledge.workshop import TURN, Workshop, workshop
+from tests.server.knowledge.store_services import TURN, StoreServices, store_services
 
 from portico_server.core.principal import LOCAL
 from portico_server.db.stores import StoreRow
@@ -96,7 +96,7 @@ def test_notices_count_from_the_last_whole_look_on() -> None:
     assert touched.take() is None
 
 
-async def names(shop: Workshop, store: StoreRow) -> set[str]:
+async def names(shop: StoreServices, store: StoreRow) -> set[str]:
     return {row.filename for row in (await shop.stores.contents.list(store, limit=100)).data}
 
 
@@ -120,7 +120,7 @@ async def test_a_watched_folder_is_mirrored_through_all_that_can_happen_in_it(
         (lambda: (folder / "link.txt").symlink_to(folder / "a.md"), {"link.txt"}, set()),
         (lambda: (folder / ".gitignore").unlink(), {"new/in/e.txt"}, set()),
     ]
-    async with workshop(tmp_path / "home", watch=True) as shop:
+    async with store_services(tmp_path / "home", watch=True) as shop:
         store = await shop.stores.follow("handbook", folder, LOCAL)
         await shop.sync(store)
         expected = await names(shop, store)
@@ -139,7 +139,7 @@ async def test_a_watched_folder_is_mirrored_through_all_that_can_happen_in_it(
 
 @pytest.mark.asyncio
 async def test_a_notice_does_not_lead_to_a_look_at_everything(tmp_path: Path, folder: Path) -> None:
-    async with workshop(tmp_path / "home", watch=True) as shop:
+    async with store_services(tmp_path / "home", watch=True) as shop:
         store = await shop.stores.follow("handbook", folder, LOCAL)
         assert (await shop.sync(store))["unchanged"] + 6 >= 6
         (folder / "noticed.txt").write_text("A word that was noticed.")
@@ -159,7 +159,7 @@ async def test_what_is_skipped_is_known_by_name_and_follows_what_is_noticed(
     tmp_path: Path, folder: Path
 ) -> None:
     (folder / "old.bin").write_bytes(b"\x00\x01")
-    async with workshop(tmp_path / "home", watch=True) as shop:
+    async with store_services(tmp_path / "home", watch=True) as shop:
         store = await shop.stores.follow("handbook", folder, LOCAL)
         await shop.sync(store)
         by_rule = "left out by .gitignore or .porticoignore"

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.server.knowledge.shelf import MODEL
-from tests.server.knowledge.workshop import Workshop, workshop
+from tests.server.knowledge.store_fixture import MODEL
+from tests.server.knowledge.store_services import StoreServices, store_services
 
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import Found, Refine, Search
 from portico_server.db import chunks, groups
 from portico_server.db.stores import StoreRow
-from portico_server.knowledge.contents import Attachment
+from portico_server.knowledge.contents import FileToAttach
 
 STORY = " ".join(
     f"Chapter {n} tells of the lighthouse keeper number {n}. He had {n} lamps and {n} gulls. "
@@ -27,31 +27,31 @@ LARGE = {"type": "sentence", "size": 400, "overlap": 0}
 
 
 @pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Workshop]:
-    async with workshop(tmp_path / "home") as shop:
+async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
+    async with store_services(tmp_path / "home") as shop:
         yield shop
 
 
-async def stocked(shop: Workshop, name: str = "story") -> StoreRow:
+async def stocked(shop: StoreServices, name: str = "story") -> StoreRow:
     store = await shop.stores.create(name, LOCAL)
     file = await shop.upload("story.txt", STORY)
-    await shop.stores.contents.attach(store, [Attachment(file.id)], LOCAL)
+    await shop.stores.contents.attach(store, [FileToAttach(file.id)], LOCAL)
     await shop.settled(store)
     return store
 
 
-async def add(shop: Workshop, store: StoreRow, name: str, **options: Any) -> dict[str, Any]:
+async def add(shop: StoreServices, store: StoreRow, name: str, **options: Any) -> dict[str, Any]:
     _, run = await shop.stores.groups.add(store, name, **options)
     return await shop.result(run)
 
 
-async def search(shop: Workshop, store: StoreRow, query: str, **options: Any) -> Found:
+async def search(shop: StoreServices, store: StoreRow, query: str, **options: Any) -> Found:
     found = await shop.runner.call("search", f"store/{store.id}", Search(query, **options), LOCAL)
     assert isinstance(found, Found)
     return found
 
 
-async def test_a_group_is_made_of_files_that_are_there_already(shop: Workshop) -> None:
+async def test_a_group_is_made_of_files_that_are_there_already(shop: StoreServices) -> None:
     store = await stocked(shop)
     assert await add(shop, store, "small", chunking=SMALL) == {
         "indexed": 0,
@@ -67,18 +67,18 @@ async def test_a_group_is_made_of_files_that_are_there_already(shop: Workshop) -
     assert small.embedding_model == MODEL
 
 
-async def test_further_groups_change_nothing_for_those_who_do_not_ask_for_them(shop: Workshop) -> None:
+async def test_further_groups_change_nothing_for_those_who_do_not_ask_for_them(shop: StoreServices) -> None:
     store = await stocked(shop)
     before = await search(shop, store, "lamps of the keeper")
     await add(shop, store, "small", chunking=SMALL)
     assert await search(shop, store, "lamps of the keeper") == before
 
 
-async def test_a_file_that_comes_later_is_in_every_group(shop: Workshop) -> None:
+async def test_a_file_that_comes_later_is_in_every_group(shop: StoreServices) -> None:
     store = await stocked(shop)
     await add(shop, store, "small", chunking=SMALL)
     late = await shop.upload("late.txt", "The last word is zirconium. It is a metal.")
-    await shop.stores.contents.attach(store, [Attachment(late.id)], LOCAL)
+    await shop.stores.contents.attach(store, [FileToAttach(late.id)], LOCAL)
     await shop.settled(store)
     found = await search(shop, store, "zirconium", groups=("small",))
     assert found.passages[0].filename == "late.txt"
@@ -87,7 +87,7 @@ async def test_a_file_that_comes_later_is_in_every_group(shop: Workshop) -> None
     assert found.passages == ()
 
 
-async def test_a_hit_in_a_fine_group_is_given_as_its_parent(shop: Workshop) -> None:
+async def test_a_hit_in_a_fine_group_is_given_as_its_parent(shop: StoreServices) -> None:
     store = await stocked(shop)
     await add(shop, store, "large", chunking=LARGE)
     await add(shop, store, "small", chunking=SMALL, parent="large")
@@ -100,7 +100,7 @@ async def test_a_hit_in_a_fine_group_is_given_as_its_parent(shop: Workshop) -> N
     assert by_name.passages == found.passages
 
 
-async def test_groups_are_searched_together_and_tell_no_text_twice(shop: Workshop) -> None:
+async def test_groups_are_searched_together_and_tell_no_text_twice(shop: StoreServices) -> None:
     store = await stocked(shop)
     await add(shop, store, "small", chunking=SMALL)
     found = await search(shop, store, "feldspar", groups=("chunk", "small"), trace=True, max_num_results=50)
@@ -109,7 +109,7 @@ async def test_groups_are_searched_together_and_tell_no_text_twice(shop: Worksho
     assert {"lexical", "lexical (small)", "together"} <= {stage.name for stage in found.trace}
 
 
-async def test_the_named_groups_need_no_more_than_their_names(shop: Workshop) -> None:
+async def test_the_named_groups_need_no_more_than_their_names(shop: StoreServices) -> None:
     store = await stocked(shop)
     for name in ("CoarseChunk", "MediumChunk", "FineChunk"):
         await add(shop, store, name)
@@ -119,7 +119,7 @@ async def test_the_named_groups_need_no_more_than_their_names(shop: Workshop) ->
     assert coarse.chunks <= medium.chunks <= fine.chunks
 
 
-async def test_a_group_without_vectors_answers_by_words(shop: Workshop) -> None:
+async def test_a_group_without_vectors_answers_by_words(shop: StoreServices) -> None:
     store = await stocked(shop)
     await add(shop, store, "plain", chunking=SMALL, embedding_model="")
     found = await search(shop, store, "damask", groups=("plain",))
@@ -128,7 +128,7 @@ async def test_a_group_without_vectors_answers_by_words(shop: Workshop) -> None:
         await search(shop, store, "damask", groups=("plain",), ranker="vector")
 
 
-async def test_a_group_that_is_removed_leaves_nothing(shop: Workshop) -> None:
+async def test_a_group_that_is_removed_leaves_nothing(shop: StoreServices) -> None:
     store = await stocked(shop)
     before = await shop.database.read(chunks.count, store.id)
     await add(shop, store, "large", chunking=LARGE)
@@ -156,7 +156,7 @@ async def test_a_group_that_is_removed_leaves_nothing(shop: Workshop) -> None:
     ],
 )
 async def test_a_group_that_makes_no_sense_is_refused(
-    shop: Workshop, name: str, options: dict[str, Any], error: type[Exception], param: str
+    shop: StoreServices, name: str, options: dict[str, Any], error: type[Exception], param: str
 ) -> None:
     store = await shop.stores.create("empty", LOCAL)
     with pytest.raises(error) as caught:
@@ -164,7 +164,7 @@ async def test_a_group_that_makes_no_sense_is_refused(
     assert getattr(caught.value, "param", None) == param
 
 
-async def test_a_model_makes_chunks_for_those_alone_who_may_ask_it(shop: Workshop) -> None:
+async def test_a_model_makes_chunks_for_those_alone_who_may_ask_it(shop: StoreServices) -> None:
     store = await stocked(shop)
     librarian = Principal("key_1", frozenset({"stores:*:manage"}))
     with pytest.raises(Forbidden, match="chat"):
@@ -174,7 +174,7 @@ async def test_a_model_makes_chunks_for_those_alone_who_may_ask_it(shop: Worksho
     assert await shop.result(run) == {"in_groups": 1, "failed_in_groups": 0}
 
 
-async def test_a_group_is_made_once(shop: Workshop) -> None:
+async def test_a_group_is_made_once(shop: StoreServices) -> None:
     store = await stocked(shop)
     await add(shop, store, "small", chunking=SMALL)
     with pytest.raises(Conflict, match="already"):
@@ -183,17 +183,17 @@ async def test_a_group_is_made_once(shop: Workshop) -> None:
 
 async def test_a_group_that_was_cut_off_is_finished_after_a_restart(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    async with workshop(home) as first:
+    async with store_services(home) as first:
         store = await stocked(first)
         row = groups.new(store.id, "small", "", SMALL, None)
         assert await first.database.write(groups.add, row)
-    async with workshop(home) as second:
+    async with store_services(home) as second:
         await asyncio.gather(*(second.result(run) for run in second.begun))
         found = await search(second, store, "amber", groups=("small",))
         assert found.passages[0].text == "The word of this part is amber."
 
 
-async def test_what_a_group_cannot_embed_is_told_and_the_store_serves_on(shop: Workshop) -> None:
+async def test_what_a_group_cannot_embed_is_told_and_the_store_serves_on(shop: StoreServices) -> None:
     store = await stocked(shop)
     shop.model.broken = True
     run = (await shop.stores.groups.add(store, "small", chunking=SMALL))[1]
@@ -204,10 +204,10 @@ async def test_what_a_group_cannot_embed_is_told_and_the_store_serves_on(shop: W
     assert (await search(shop, store, "amber", ranker="lexical")).passages
 
 
-async def test_what_a_group_takes_is_counted_and_given_back(shop: Workshop) -> None:
+async def test_what_a_group_takes_is_counted_and_given_back(shop: StoreServices) -> None:
     store = await shop.stores.create("weighed", LOCAL)
     row = await shop.upload("long.txt", "One sentence about the sea. " * 200)
-    await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+    await shop.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)
 
     async def used() -> int:
         [file] = await shop.settled(store)
@@ -220,7 +220,7 @@ async def test_what_a_group_takes_is_counted_and_given_back(shop: Workshop) -> N
     await shop.result((await shop.stores.groups.add(store, "small", chunking=small))[1])
     together = await used()
     assert together > alone + 5_000
-    await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+    await shop.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)
     assert await used() == together
     await shop.stores.groups.remove(store, "small")
     assert await used() == alone

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import tantivy
-from tests.server.knowledge.shelf import STORE, Shelf
+from tests.server.knowledge.store_fixture import STORE, StoreFixture
 
 from portico.wire import Event, Status
 from portico_server.core.errors import NotFound, Unavailable
@@ -17,24 +17,24 @@ from portico_server.knowledge.index.offset import LogOffset, is_outdated
 
 
 @pytest.fixture
-async def shelf(tmp_path: Path) -> AsyncIterator[Shelf]:
-    shelf = await Shelf(tmp_path).open()
+async def shelf(tmp_path: Path) -> AsyncIterator[StoreFixture]:
+    shelf = await StoreFixture(tmp_path).open()
     yield shelf
     await shelf.close()
 
 
-def lexical(shelf: Shelf) -> Path:
+def lexical(shelf: StoreFixture) -> Path:
     return shelf.home / "indexes" / STORE / "lexical"
 
 
-async def test_what_is_committed_is_found_at_once(shelf: Shelf) -> None:
+async def test_what_is_committed_is_found_at_once(shelf: StoreFixture) -> None:
     await shelf.put("f1", "bread is baked")
     assert await shelf.find("bread") == ["bread is baked"]
     await shelf.put("f2", "bread is eaten")
     assert set(await shelf.find("bread")) == {"bread is baked", "bread is eaten"}
 
 
-async def test_what_is_replaced_or_removed_is_not_found_any_more(shelf: Shelf) -> None:
+async def test_what_is_replaced_or_removed_is_not_found_any_more(shelf: StoreFixture) -> None:
     await shelf.put("f1", "bread is baked", "bread rises")
     await shelf.put("f2", "wine is pressed")
     assert len(await shelf.find("bread", ranker="lexical")) == 2
@@ -46,7 +46,7 @@ async def test_what_is_replaced_or_removed_is_not_found_any_more(shelf: Shelf) -
     assert await shelf.find("cheese", ranker="vector") == ["wine is pressed"]
 
 
-async def test_the_name_of_a_file_is_found(shelf: Shelf) -> None:
+async def test_the_name_of_a_file_is_found(shelf: StoreFixture) -> None:
     for name, text in (
         ("acme/2024/invoice_017", "payable within thirty days"),
         ("globex/2024/invoice_018", "payable within ten days"),
@@ -66,7 +66,7 @@ async def test_the_name_of_a_file_is_found(shelf: Shelf) -> None:
     assert await first("payable within ten days") == "payable within ten days"
 
 
-async def test_the_name_of_a_large_file_is_no_common_word(shelf: Shelf) -> None:
+async def test_the_name_of_a_large_file_is_no_common_word(shelf: StoreFixture) -> None:
     """Nearly every chunk of the store has it; of the files only one."""
     await shelf.put("voyages-1899", *[f"the ship went to sea on day {number}" for number in range(300)])
     await shelf.put("notes", "voyages are long", "in 1899 it rained")
@@ -75,7 +75,7 @@ async def test_the_name_of_a_large_file_is_no_common_word(shelf: Shelf) -> None:
     assert found.passages[0].filename == "voyages-1899.txt"
 
 
-async def test_a_file_that_is_called_otherwise_is_found_by_its_new_name_alone(shelf: Shelf) -> None:
+async def test_a_file_that_is_called_otherwise_is_found_by_its_new_name_alone(shelf: StoreFixture) -> None:
     await shelf.put("draft", *[f"part {number}" for number in range(3)])
     await shelf.put("other", "something else")
     assert len(await shelf.find("draft", ranker="lexical")) == 3
@@ -89,11 +89,11 @@ async def test_a_file_that_is_called_otherwise_is_found_by_its_new_name_alone(sh
     assert len(await shelf.find("final", ranker="lexical")) == 3
 
 
-async def test_an_empty_store_answers_with_nothing(shelf: Shelf) -> None:
+async def test_an_empty_store_answers_with_nothing(shelf: StoreFixture) -> None:
     assert await shelf.find("bread") == []
 
 
-async def test_a_new_start_goes_on_where_the_last_one_ended(shelf: Shelf) -> None:
+async def test_a_new_start_goes_on_where_the_last_one_ended(shelf: StoreFixture) -> None:
     await shelf.put("f1", "bread is baked")
     await shelf.find("bread")
     before = sorted(path.name for path in lexical(shelf).glob("*.term"))
@@ -143,7 +143,7 @@ def _older(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_truncate, _flip, _lose, _scribble, _age, _older, shutil.rmtree])
-async def test_a_damaged_index_is_built_again(shelf: Shelf, damage: Callable[[Path], None]) -> None:
+async def test_a_damaged_index_is_built_again(shelf: StoreFixture, damage: Callable[[Path], None]) -> None:
     await shelf.put("f1", "bread is baked", "bread rises")
     await shelf.put("f2", "wine is pressed")
     await shelf.remove("f2")
@@ -155,7 +155,9 @@ async def test_a_damaged_index_is_built_again(shelf: Shelf, damage: Callable[[Pa
     assert await shelf.find("wine", ranker="lexical") == []
 
 
-async def test_an_index_of_an_earlier_version_is_built_again_before_anybody_searches(shelf: Shelf) -> None:
+async def test_an_index_of_an_earlier_version_is_built_again_before_anybody_searches(
+    shelf: StoreFixture,
+) -> None:
     await shelf.put("f1", "bread is baked")
     await shelf.find("bread")
     await shelf.indexes.close()
@@ -169,7 +171,7 @@ async def test_an_index_of_an_earlier_version_is_built_again_before_anybody_sear
     assert await shelf.find("f1", ranker="lexical") == ["bread is baked"]
 
 
-async def test_an_index_of_another_time_is_built_again(shelf: Shelf, tmp_path: Path) -> None:
+async def test_an_index_of_another_time_is_built_again(shelf: StoreFixture, tmp_path: Path) -> None:
     """The database is put back to a backup and goes on differently; the index still has what came after."""
     await shelf.put("f1", "bread is baked")
     await shelf.put("f2", "wine is pressed")
@@ -177,7 +179,7 @@ async def test_an_index_of_another_time_is_built_again(shelf: Shelf, tmp_path: P
     await shelf.indexes.close()
     elsewhere = tmp_path / "backup"
     elsewhere.mkdir()
-    backup = await Shelf(elsewhere).open()
+    backup = await StoreFixture(elsewhere).open()
     await backup.put("f1", "bread is baked")
     await backup.put("f3", "cheese is aged")
     shutil.copytree(shelf.home / "indexes", elsewhere / "indexes")
@@ -204,7 +206,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     return event
 
 
-async def test_a_build_that_is_cut_off_begins_again(shelf: Shelf, begun: asyncio.Event) -> None:
+async def test_a_build_that_is_cut_off_begins_again(shelf: StoreFixture, begun: asyncio.Event) -> None:
     await shelf.put("f1", *[f"bread number {i}" for i in range(200)])
     async with shelf.indexes.use(STORE, shelf.model) as index:
         task = asyncio.create_task(index.catch_up(None))
@@ -219,7 +221,7 @@ async def test_a_build_that_is_cut_off_begins_again(shelf: Shelf, begun: asyncio
         assert len(await index.search_words("bread", 500, None)) == 200
 
 
-async def test_what_changes_during_a_build_is_found_once(shelf: Shelf, begun: asyncio.Event) -> None:
+async def test_what_changes_during_a_build_is_found_once(shelf: StoreFixture, begun: asyncio.Event) -> None:
     for i in range(30):
         await shelf.put(f"f{i}", f"bread number {i}")
     async with shelf.indexes.use(STORE, shelf.model) as index:
@@ -234,7 +236,7 @@ async def test_what_changes_during_a_build_is_found_once(shelf: Shelf, begun: as
         assert sorted(ids) == list(await shelf.database.read(chunks.ids, STORE))
 
 
-async def test_a_build_tells_how_far_it_is(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_build_tells_how_far_it_is(shelf: StoreFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replayer, "BATCH_CHUNKS", 1)
     monkeypatch.setattr(handle, "_REPORT_INTERVAL_S", 0.001)
     await shelf.put("f1", *[f"bread number {i}" for i in range(100)])
@@ -251,7 +253,7 @@ async def test_a_build_tells_how_far_it_is(shelf: Shelf, monkeypatch: pytest.Mon
 
 
 async def test_a_search_does_not_wait_for_ever_for_a_build(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    shelf: StoreFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replayer, "BATCH_CHUNKS", 1)
     monkeypatch.setattr(handle, "BUILD_WAIT_S", 0.0)
@@ -262,7 +264,9 @@ async def test_a_search_does_not_wait_for_ever_for_a_build(
     assert caught.value.retry_after
 
 
-async def test_changes_are_followed_in_the_background(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_changes_are_followed_in_the_background(
+    shelf: StoreFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(manager, "COALESCE_S", 0.0)
     await shelf.put("f1", "bread is baked")
     shelf.indexes.changed(STORE, shelf.model)
@@ -273,21 +277,21 @@ async def test_changes_are_followed_in_the_background(shelf: Shelf, monkeypatch:
         assert len(await index.search_words("bread wine", 10, None)) == 2
 
 
-async def test_only_so_many_indexes_stay_open(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_so_many_indexes_stay_open(shelf: StoreFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manager, "MAX_OPEN_INDEXES", 2)
     for i in range(5):
         await shelf.indexes.ready(f"vs_{i}", "")
     assert [store for store, _group in shelf.indexes._open] == ["vs_3", "vs_4"]
 
 
-async def test_an_index_in_use_stays_open(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_index_in_use_stays_open(shelf: StoreFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manager, "MAX_OPEN_INDEXES", 1)
     async with shelf.indexes.use("vs_1", ""):
         await shelf.indexes.ready("vs_2", "")
         assert ("vs_1", "chunk") in shelf.indexes._open
 
 
-async def test_a_dropped_store_leaves_nothing_on_disk(shelf: Shelf) -> None:
+async def test_a_dropped_store_leaves_nothing_on_disk(shelf: StoreFixture) -> None:
     await shelf.put("f1", "bread is baked")
     await shelf.find("bread")
     shelf.indexes.changed(STORE, shelf.model)
@@ -295,7 +299,9 @@ async def test_a_dropped_store_leaves_nothing_on_disk(shelf: Shelf) -> None:
     assert not (shelf.home / "indexes" / STORE).exists()
 
 
-async def test_what_was_still_at_work_for_a_removed_store_does_not_bring_its_index_back(shelf: Shelf) -> None:
+async def test_what_was_still_at_work_for_a_removed_store_does_not_bring_its_index_back(
+    shelf: StoreFixture,
+) -> None:
     await shelf.put("f1", "bread is baked")
     await shelf.indexes.drop(STORE)
     shelf.indexes.changed(STORE, shelf.model)  # an ingest that was writing
@@ -306,7 +312,7 @@ async def test_what_was_still_at_work_for_a_removed_store_does_not_bring_its_ind
     assert not (shelf.home / "indexes" / STORE).exists()
 
 
-async def test_indexes_of_stores_that_are_gone_are_swept(shelf: Shelf) -> None:
+async def test_indexes_of_stores_that_are_gone_are_swept(shelf: StoreFixture) -> None:
     await shelf.put("f1", "bread is baked")
     await shelf.find("bread")
     (shelf.home / "indexes" / "vs_gone" / "lexical").mkdir(parents=True)
@@ -314,7 +320,7 @@ async def test_indexes_of_stores_that_are_gone_are_swept(shelf: Shelf) -> None:
     assert [path.name for path in (shelf.home / "indexes").iterdir()] == [STORE]
 
 
-async def test_an_index_that_cannot_be_written_is_one_clear_sentence(shelf: Shelf) -> None:
+async def test_an_index_that_cannot_be_written_is_one_clear_sentence(shelf: StoreFixture) -> None:
     (shelf.home / "indexes").write_text("a file where the folder should be")
     await shelf.put("f1", "bread is baked")
     with pytest.raises(Unavailable) as caught:
@@ -323,7 +329,7 @@ async def test_an_index_that_cannot_be_written_is_one_clear_sentence(shelf: Shel
 
 
 async def test_a_log_is_compacted_and_an_index_that_is_too_far_behind_is_built_anew(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    shelf: StoreFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changes, "MAX_LOG_ENTRIES", 5)
     await shelf.put("first", "the first word")
@@ -338,7 +344,7 @@ async def test_a_log_is_compacted_and_an_index_that_is_too_far_behind_is_built_a
     assert await shelf.find("first version", ranker="lexical") == ["the first word", "version number 7"]
 
 
-async def test_an_index_built_from_zero_answers_as_the_one_that_grew(shelf: Shelf) -> None:
+async def test_an_index_built_from_zero_answers_as_the_one_that_grew(shelf: StoreFixture) -> None:
     texts = [
         f"Note {i} is about the {'harbour' if i % 3 else 'mountain'} and number {i % 17}." for i in range(300)
     ]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from tests.server.knowledge import documents
-from tests.server.knowledge.shelf import Letters
-from tests.server.knowledge.workshop import Workshop, workshop
+from tests.server.knowledge.store_fixture import LetterEmbedding
+from tests.server.knowledge.store_services import StoreServices, store_services
 
 from portico.wire import Status
 from portico_server.core.context import Context
@@ -22,18 +22,18 @@ from portico_server.db import chunks as chunk_rows
 from portico_server.db import stores
 from portico_server.db.files import FileRow
 from portico_server.knowledge import ingest, model_calls
-from portico_server.knowledge.contents import Attachment
+from portico_server.knowledge.contents import FileToAttach
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.parse.pool import ReaderPool
 
 
 @pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Workshop]:
-    async with workshop(tmp_path / "home", ingest_workers=2) as shop:
+async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
+    async with store_services(tmp_path / "home", ingest_workers=2) as shop:
         yield shop
 
 
-async def test_what_is_attached_is_found_in_every_format(shop: Workshop) -> None:
+async def test_what_is_attached_is_found_in_every_format(shop: StoreServices) -> None:
     store = await shop.stores.create("harbour", LOCAL)
     files = {
         "guide.md": b"# Ports\n\nThe lighthouse listens on port 7419.\n",
@@ -45,7 +45,7 @@ async def test_what_is_attached_is_found_in_every_format(shop: Workshop) -> None
         "page.html": b"<h1>Tides</h1><p>Spring tides follow the full moon.</p>",
     }
     rows = {name: await shop.upload(name, data) for name, data in files.items()}
-    await shop.stores.contents.attach(store, [Attachment(row.id) for row in rows.values()], LOCAL)
+    await shop.stores.contents.attach(store, [FileToAttach(row.id) for row in rows.values()], LOCAL)
     assert [row.status for row in await shop.settled(store)] == ["completed"] * len(files)
     for question, name, label in [
         ("Which port does the lighthouse listen on?", "guide.md", "line 1 · Ports"),
@@ -62,7 +62,9 @@ async def test_what_is_attached_is_found_in_every_format(shop: Workshop) -> None
     assert len(shop.model.asked) >= len(files)
 
 
-async def test_a_file_that_cannot_be_read_fails_with_a_sentence_and_the_rest_goes_on(shop: Workshop) -> None:
+async def test_a_file_that_cannot_be_read_fails_with_a_sentence_and_the_rest_goes_on(
+    shop: StoreServices,
+) -> None:
     store = await shop.stores.create("mixed", LOCAL)
     rows = [
         await shop.upload("empty.txt", b""),
@@ -70,7 +72,7 @@ async def test_a_file_that_cannot_be_read_fails_with_a_sentence_and_the_rest_goe
         await shop.upload("secret.pdf", documents.pdf("x", encrypt=True)),
         await shop.upload("good.txt", "The harbour opens at six."),
     ]
-    await shop.stores.contents.attach(store, [Attachment(row.id) for row in rows], LOCAL)
+    await shop.stores.contents.attach(store, [FileToAttach(row.id) for row in rows], LOCAL)
     found = await shop.settled(store)
     assert [(row.status, row.error_code, row.error_message) for row in found] == [
         ("failed", "invalid_file", "empty.txt is empty: there is nothing in it to index."),
@@ -87,14 +89,14 @@ async def test_a_file_that_cannot_be_read_fails_with_a_sentence_and_the_rest_goe
     assert info.usage_bytes > 0
 
 
-async def test_a_file_that_is_attached_again_replaces_its_chunks(shop: Workshop) -> None:
+async def test_a_file_that_is_attached_again_replaces_its_chunks(shop: StoreServices) -> None:
     store = await shop.stores.create("again", LOCAL)
     row = await shop.upload("long.txt", "One sentence about the sea. " * 200)
-    await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+    await shop.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)
     await shop.settled(store)
     before = await shop.database.read(chunk_rows.count, store.id)
     await shop.stores.contents.attach(
-        store, [Attachment(row.id, None, {"type": "sentence", "size": 200, "overlap": 0})], LOCAL
+        store, [FileToAttach(row.id, None, {"type": "sentence", "size": 200, "overlap": 0})], LOCAL
     )
     await shop.settled(store)
     after = await shop.database.read(chunk_rows.of_file, store.id, row.id)
@@ -103,13 +105,13 @@ async def test_a_file_that_is_attached_again_replaces_its_chunks(shop: Workshop)
 
 
 async def test_a_long_text_is_written_in_several_transactions_and_whole(
-    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+    shop: StoreServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ingest, "MAX_BATCH_CHUNKS", 50)
     text = "".join(f"Paragraph number {i} has words of its own. " + "sea " * 60 + "\n\n" for i in range(900))
     store = await shop.stores.create("long", LOCAL)
     row = await shop.upload("long.txt", text)
-    await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+    await shop.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)
     [file] = await shop.settled(store)
     found = await shop.database.read(chunk_rows.of_file, store.id, row.id, limit=10_000)
     assert len(found) > 200
@@ -119,7 +121,7 @@ async def test_a_long_text_is_written_in_several_transactions_and_whole(
 
 
 async def test_a_model_that_fails_for_a_moment_is_asked_again(
-    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+    shop: StoreServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = 0
 
@@ -128,35 +130,35 @@ async def test_a_model_that_fails_for_a_moment_is_asked_again(
         asked += 1
         if asked < 3:
             raise EngineFailed("It crashed.")
-        return await Letters.call(shop.model, request, context)
+        return await LetterEmbedding.call(shop.model, request, context)
 
     monkeypatch.setattr(shop.model, "call", call)
     monkeypatch.setattr(model_calls, "FIRST_RETRY_S", 0)
     store = await shop.stores.create("patient", LOCAL)
     row = await shop.upload("a.txt", "The harbour opens at six.")
-    await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+    await shop.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)
     assert [file.status for file in await shop.settled(store)] == ["completed"]
     assert asked == 3
 
 
 async def test_a_model_that_stays_broken_fails_the_file_and_says_so(
-    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+    shop: StoreServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_calls, "MAX_ATTEMPTS", 1)
     shop.model.broken = True
     store = await shop.stores.create("broken", LOCAL)
     row = await shop.upload("a.txt", "The harbour opens at six.")
-    await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+    await shop.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)
     [file] = await shop.settled(store)
     assert (file.status, file.error_code) == ("failed", "server_error")
     assert file.error_message == "a.txt could not be indexed: The process behind 'letters' crashed."
     shop.model.broken = False
-    await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+    await shop.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)
     assert [file.status for file in await shop.settled(store)] == ["completed"]
 
 
 async def test_a_model_that_fails_for_everything_fails_the_run_and_leaves_nothing_waiting(
-    shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shop: StoreServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_calls, "MAX_ATTEMPTS", 1)
     folder = tmp_path / "harbour"
@@ -187,12 +189,12 @@ async def test_a_model_that_fails_for_everything_fails_the_run_and_leaves_nothin
     assert info.problem is None
 
 
-async def test_a_passage_is_found_by_the_headings_above_it(shop: Workshop) -> None:
+async def test_a_passage_is_found_by_the_headings_above_it(shop: StoreServices) -> None:
     store = await shop.stores.create("harbour", LOCAL, embedding_model="")
     moored = "\n\n".join(f"A boat of {i} feet lies at berth {i}. " * 12 for i in range(6))
     text = f"# Harbour\n\n## 停泊 Tariffs\n\n{moored}\n\n## Weather\n\nIt is mild. Tariffs are not told here."
     row = await shop.upload("a.md", text)
-    await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+    await shop.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)
     await shop.settled(store)
     for query in ("tariffs berth 4", "停泊 berth 4"):
         best = (await shop.search(store, query)).passages[0]
@@ -209,11 +211,11 @@ async def test_a_model_that_fails_in_the_middle_of_a_file_is_asked_for_the_rest(
     monkeypatch.setattr(ingest, "MAX_BATCH_CHUNKS", 20)
     monkeypatch.setattr(ingest, "MAX_BATCH_CHUNKS", 20)
     text = "".join(f"Paragraph number {i} has words of its own. " + "sea " * 60 + "\n\n" for i in range(300))
-    async with workshop(tmp_path / "home", ingest_workers=2) as first:
+    async with store_services(tmp_path / "home", ingest_workers=2) as first:
         store = await first.stores.create("long", LOCAL)
         row = await first.upload("long.txt", text)
         first.model.breaks_after = 3
-        await first.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+        await first.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)
         [file] = await first.settled(store)
         assert (file.status, file.usage_bytes) == ("failed", 0)
         once = list(first.model.asked)
@@ -222,9 +224,9 @@ async def test_a_model_that_fails_in_the_middle_of_a_file_is_asked_for_the_rest(
         if killed:
             waits = {"status": "in_progress", "error_code": None, "error_message": None}
             await first.database.write(stores.set_file, store.id, row.id, waits)
-    async with workshop(tmp_path / "home", ingest_workers=2) as second:
+    async with store_services(tmp_path / "home", ingest_workers=2) as second:
         if not killed:
-            await second.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+            await second.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)
         [file] = await second.settled(store)
         assert (file.status, file.error_message) == ("completed", None)
         found = await second.database.read(chunk_rows.of_file, store.id, row.id, limit=10_000)
@@ -239,29 +241,29 @@ async def test_a_model_that_fails_in_the_middle_of_a_file_is_asked_for_the_rest(
             .text.startswith("Paragraph number 3 ")
         )
         whole = await second.stores.create("whole", LOCAL)
-        await second.stores.contents.attach(whole, [Attachment(row.id)], LOCAL)
+        await second.stores.contents.attach(whole, [FileToAttach(row.id)], LOCAL)
         assert [each.usage_bytes for each in await second.settled(whole)] == [file.usage_bytes]
         await second.stores.contents.attach(
-            store, [Attachment(row.id, chunking={"type": "sentence", "size": 500})], LOCAL
+            store, [FileToAttach(row.id, chunking={"type": "sentence", "size": 500})], LOCAL
         )
         await second.settled(store)
         again = await second.database.read(chunk_rows.of_file, store.id, row.id, limit=10_000)
         assert len(again) > len(found)  # cut otherwise, it is made anew
 
 
-async def test_a_store_without_a_model_is_indexed_by_words(shop: Workshop) -> None:
+async def test_a_store_without_a_model_is_indexed_by_words(shop: StoreServices) -> None:
     store = await shop.stores.create("words", LOCAL, embedding_model="")
     row = await shop.upload("a.txt", "The harbour opens at six.")
-    await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+    await shop.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)
     await shop.settled(store)
     assert shop.model.asked == []
     assert (await shop.search(store, "When does the harbour open?")).passages[0].filename == "a.txt"
 
 
-async def test_a_file_deleted_while_it_waits_is_gone_without_a_trace(shop: Workshop) -> None:
+async def test_a_file_deleted_while_it_waits_is_gone_without_a_trace(shop: StoreServices) -> None:
     store = await shop.stores.create("gone", LOCAL)
     rows = [await shop.upload(f"{i}.txt", f"Word number {i} of many.") for i in range(6)]
-    await shop.stores.contents.attach(store, [Attachment(row.id) for row in rows], LOCAL)
+    await shop.stores.contents.attach(store, [FileToAttach(row.id) for row in rows], LOCAL)
     await asyncio.gather(*(shop.files.delete(row.id, LOCAL) for row in rows[2:]))
     assert [row.filename for row in await shop.settled(store)] == ["0.txt", "1.txt"]
     assert await shop.database.read(chunk_rows.count, store.id) == 2
@@ -269,10 +271,10 @@ async def test_a_file_deleted_while_it_waits_is_gone_without_a_trace(shop: Works
     assert {passage.filename for passage in found.passages} == {"0.txt", "1.txt"}
 
 
-async def test_progress_is_told_in_files(shop: Workshop) -> None:
+async def test_progress_is_told_in_files(shop: StoreServices) -> None:
     store = await shop.stores.create("told", LOCAL)
     rows = [await shop.upload(f"{i}.txt", f"Word number {i} of many.") for i in range(3)]
-    await shop.stores.contents.attach(store, [Attachment(row.id) for row in rows], LOCAL)
+    await shop.stores.contents.attach(store, [FileToAttach(row.id) for row in rows], LOCAL)
     await shop.settled(store)
     runs = [run for run in reversed(shop.runner.list()) if run.kind == "ingest"]
     events = [event for run in runs for event in await shop.events(run.id)]
@@ -283,11 +285,11 @@ async def test_progress_is_told_in_files(shop: Workshop) -> None:
 
 async def test_what_was_acknowledged_is_indexed_after_a_restart(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    async with workshop(home, ingest_workers=2) as first:
+    async with store_services(home, ingest_workers=2) as first:
         store = await first.stores.create("kept", LOCAL)
         rows = [await first.upload(f"{i}.txt", f"Word number {i} of many. " * 50) for i in range(30)]
-        await first.stores.contents.attach(store, [Attachment(row.id) for row in rows], LOCAL)
-    async with workshop(home, ingest_workers=2) as second:
+        await first.stores.contents.attach(store, [FileToAttach(row.id) for row in rows], LOCAL)
+    async with store_services(home, ingest_workers=2) as second:
         assert second.begun
         store = await second.stores.get("kept", LOCAL)
         assert [row.status for row in await second.settled(store)] == ["completed"] * 30
@@ -295,10 +297,10 @@ async def test_what_was_acknowledged_is_indexed_after_a_restart(tmp_path: Path) 
 
 
 @pytest.mark.process
-async def test_a_worker_killed_in_the_middle_costs_one_file_at_most(shop: Workshop) -> None:
+async def test_a_worker_killed_in_the_middle_costs_one_file_at_most(shop: StoreServices) -> None:
     store = await shop.stores.create("killed", LOCAL)
     rows = [await shop.upload(f"{i}.txt", f"Word number {i}. " * 20_000) for i in range(4)]
-    await shop.stores.contents.attach(store, [Attachment(row.id) for row in rows], LOCAL)
+    await shop.stores.contents.attach(store, [FileToAttach(row.id) for row in rows], LOCAL)
     killed = False
     run = await shop.stores.contents.queue(store)
     while not killed:
@@ -313,13 +315,13 @@ async def test_a_worker_killed_in_the_middle_costs_one_file_at_most(shop: Worksh
     assert sorted(statuses) in (["completed"] * 3 + ["failed"], ["completed"] * 4)
 
 
-async def test_two_writers_on_one_store_lose_and_double_nothing(shop: Workshop) -> None:
+async def test_two_writers_on_one_store_lose_and_double_nothing(shop: StoreServices) -> None:
     store = await shop.stores.create("shared", LOCAL)
     rows = [await shop.upload(f"{i}.txt", f"Word number {i} of many.") for i in range(24)]
 
     async def writer(mine: list[FileRow]) -> None:
         for row in mine:
-            await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+            await shop.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)
 
     async with asyncio.TaskGroup() as writers:
         for mine in (rows[:16], rows[8:]):  # some of the files by both
@@ -331,27 +333,29 @@ async def test_two_writers_on_one_store_lose_and_double_nothing(shop: Workshop) 
 
 
 async def test_files_of_one_transaction_fail_one_by_one(
-    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+    shop: StoreServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def call(request: Request, context: Context) -> Vectors:
         assert isinstance(request, Embed)
         if any("poison" in text for text in request.input):
             raise EngineFailed("It cannot read this.")
-        return await Letters.call(shop.model, request, context)
+        return await LetterEmbedding.call(shop.model, request, context)
 
     monkeypatch.setattr(shop.model, "call", call)
     monkeypatch.setattr(model_calls, "MAX_ATTEMPTS", 1)
     store = await shop.stores.create("mixed", LOCAL)
     texts = {"a.txt": "Sound.", "b.txt": "The poison.", "c.pdf": b"%PDF-1.4 no", "d.txt": "Sound as well."}
     rows = [await shop.upload(name, text) for name, text in texts.items()]
-    await shop.stores.contents.attach(store, [Attachment(row.id) for row in rows], LOCAL)
+    await shop.stores.contents.attach(store, [FileToAttach(row.id) for row in rows], LOCAL)
     states = {file.filename: (file.status, file.error_message) for file in await shop.settled(store)}
     assert [states[name][0] for name in texts] == ["completed", "failed", "failed", "completed"]
     assert states["b.txt"][1] == "b.txt could not be indexed: It cannot read this."
     assert await shop.database.read(chunk_rows.count, store.id) == 2
 
 
-async def test_writers_of_a_store_take_turns_and_leave_nothing_behind(shop: Workshop, tmp_path: Path) -> None:
+async def test_writers_of_a_store_take_turns_and_leave_nothing_behind(
+    shop: StoreServices, tmp_path: Path
+) -> None:
     readers = ReaderPool(workers=1, seconds=1, memory=2**20)
     work = ingest.Ingest(shop.database, shop.files, readers, IndexManager(shop.database, tmp_path), workers=1)
     async with work.write_lock("one"), work.write_lock("two"):

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pytest_asyncio
-from tests.server.knowledge.shelf import MODEL, Letters, vector
-from tests.server.knowledge.shelf import within as within_text
-from tests.server.knowledge.workshop import Workshop, workshop
+from tests.server.knowledge.store_fixture import MODEL, LetterEmbedding, vector
+from tests.server.knowledge.store_fixture import within as within_text
+from tests.server.knowledge.store_services import StoreServices, store_services
 
 from portico.wire import Place
 from portico_server.core.errors import InvalidRequest
@@ -20,7 +20,7 @@ from portico_server.core.servable import Card
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge import model_calls
 from portico_server.knowledge.chunk.chunkers import chunk_parts
-from portico_server.knowledge.contents import Attachment
+from portico_server.knowledge.contents import FileToAttach
 from portico_server.knowledge.document import Part
 from portico_server.knowledge.generated import chunks
 from portico_server.knowledge.groups import GroupInfo, GroupSpec
@@ -65,25 +65,25 @@ def test_parts_of_several_documents_in_one_file_are_not_run_together() -> None:
 
 
 @pytest_asyncio.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Workshop]:
-    async with workshop(tmp_path / "home") as made:
+async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
+    async with store_services(tmp_path / "home") as made:
         yield made
 
 
-async def stored(shop: Workshop) -> StoreRow:
+async def stored(shop: StoreServices) -> StoreRow:
     store = await shop.stores.create("lamps", LOCAL)
     file = await shop.upload("story.txt", STORY)
-    await shop.stores.contents.attach(store, [Attachment(file.id)], LOCAL)
+    await shop.stores.contents.attach(store, [FileToAttach(file.id)], LOCAL)
     await shop.settled(store)
     return store
 
 
-async def made(shop: Workshop, store: StoreRow) -> GroupInfo:
+async def made(shop: StoreServices, store: StoreRow) -> GroupInfo:
     return next(group for group in await shop.stores.groups.list(store, 1) if group.name == "late")
 
 
 async def test_a_model_that_failed_in_the_middle_goes_on_where_it_was(
-    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+    shop: StoreServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_calls, "MAX_ATTEMPTS", 1)
     store = await stored(shop)
@@ -103,7 +103,7 @@ async def test_a_model_that_failed_in_the_middle_goes_on_where_it_was(
     assert len(shop.model.asked) == len(set(shop.model.asked))  # no stretch twice
 
 
-async def test_a_passage_is_found_by_what_stands_around_it(shop: Workshop) -> None:
+async def test_a_passage_is_found_by_what_stands_around_it(shop: StoreServices) -> None:
     store = await stored(shop)
     _, run = await shop.stores.groups.add(store, "late", chunking=LATE)
     await shop.result(run)
@@ -125,7 +125,7 @@ async def test_a_passage_is_found_by_what_stands_around_it(shop: Workshop) -> No
     assert best.score == pytest.approx(max(scores), abs=1e-4)
 
 
-async def test_another_model_of_the_store_leaves_a_late_group_as_it_was(shop: Workshop) -> None:
+async def test_another_model_of_the_store_leaves_a_late_group_as_it_was(shop: StoreServices) -> None:
     store = await stored(shop)
     await shop.stores.groups.apply(store, [GroupSpec("late", LATE)])
     shop.registry.add(Other())
@@ -139,7 +139,7 @@ async def test_another_model_of_the_store_leaves_a_late_group_as_it_was(shop: Wo
     assert (raised.value.code, raised.value.param) == ("spans_unsupported", "embedding_model")
 
 
-class Other(Letters):
+class Other(LetterEmbedding):
     """A model for whole texts alone."""
 
     def __init__(self) -> None:

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.server.knowledge.shelf import Letters
-from tests.server.knowledge.workshop import Workshop, workshop
+from tests.server.knowledge.store_fixture import LetterEmbedding
+from tests.server.knowledge.store_services import StoreServices, store_services
 
 from portico.wire import Failed
 from portico_server.core.errors import InvalidRequest
@@ -15,48 +15,48 @@ from portico_server.core.request import Found, Search
 from portico_server.db import chunks
 from portico_server.db import stores as rows
 from portico_server.db.stores import StoreRow
-from portico_server.knowledge.contents import Attachment
+from portico_server.knowledge.contents import FileToAttach
 
 OTHER = "longer letters"
 
 
-def other() -> Letters:
-    model = Letters()
+def other() -> LetterEmbedding:
+    model = LetterEmbedding()
     model.card = replace(model.card, name=OTHER)
     model.dimensions = 48
     return model
 
 
 @pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Workshop]:
-    async with workshop(tmp_path / "home") as shop:
+async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
+    async with store_services(tmp_path / "home") as shop:
         shop.registry.add(other())
         yield shop
 
 
-async def stocked(shop: Workshop) -> StoreRow:
+async def stocked(shop: StoreServices) -> StoreRow:
     store = await shop.stores.create("birds", LOCAL)
     for i, text in enumerate(("The gull eats fish.", "The owl hunts at night.", "The wren sings.")):
         file = await shop.upload(f"{i}.txt", text)
-        await shop.stores.contents.attach(store, [Attachment(file.id)], LOCAL)
+        await shop.stores.contents.attach(store, [FileToAttach(file.id)], LOCAL)
     await shop.settled(store)
     return store
 
 
-async def nearest(shop: Workshop, store: StoreRow) -> str:
+async def nearest(shop: StoreServices, store: StoreRow) -> str:
     request = Search("the owl hunts", ranker="vector")
     found = await shop.runner.call("search", f"store/{store.id}", request, LOCAL)
     assert isinstance(found, Found)
     return found.passages[0].text
 
 
-async def lengths(shop: Workshop, store: StoreRow, model: str) -> set[int]:
+async def lengths(shop: StoreServices, store: StoreRow, model: str) -> set[int]:
     """The lengths, in numbers, of the store's vectors of a model."""
     ids = await shop.database.read(chunks.ids, store.id)
     return {len(data) // 4 for _, data in await shop.database.read(chunks.read_vectors, model, ids)}
 
 
-async def test_the_vectors_of_another_model_take_over(shop: Workshop) -> None:
+async def test_the_vectors_of_another_model_take_over(shop: StoreServices) -> None:
     store = await stocked(shop)
     assert await nearest(shop, store) == "The owl hunts at night."
     assert await shop.result(await shop.stores.change_model(store, OTHER)) == {"embedded": 3}
@@ -66,7 +66,7 @@ async def test_the_vectors_of_another_model_take_over(shop: Workshop) -> None:
     assert await lengths(shop, store, OTHER) == {48}
     assert await lengths(shop, store, store.embedding_model) == set()
     file = await shop.upload("late.txt", "The heron waits.")
-    await shop.stores.contents.attach(changed, [Attachment(file.id)], LOCAL)
+    await shop.stores.contents.attach(changed, [FileToAttach(file.id)], LOCAL)
     await shop.settled(changed)
     assert (
         len(
@@ -78,7 +78,7 @@ async def test_the_vectors_of_another_model_take_over(shop: Workshop) -> None:
     )
 
 
-async def test_a_store_can_do_without_vectors_and_have_them_again(shop: Workshop) -> None:
+async def test_a_store_can_do_without_vectors_and_have_them_again(shop: StoreServices) -> None:
     store = await stocked(shop)
     await shop.result(await shop.stores.change_model(store, ""))
     with pytest.raises(InvalidRequest, match="no vectors"):
@@ -87,7 +87,7 @@ async def test_a_store_can_do_without_vectors_and_have_them_again(shop: Workshop
     assert await nearest(shop, store) == "The owl hunts at night."
 
 
-async def test_the_old_vectors_answer_when_the_new_model_fails(shop: Workshop) -> None:
+async def test_the_old_vectors_answer_when_the_new_model_fails(shop: StoreServices) -> None:
     store = await stocked(shop)
     broken = other()
     broken.broken = True
@@ -98,12 +98,12 @@ async def test_the_old_vectors_answer_when_the_new_model_fails(shop: Workshop) -
 
 
 async def test_a_change_that_was_cut_off_goes_on_at_the_next_start(tmp_path: Path) -> None:
-    async with workshop(tmp_path / "home") as first:
+    async with store_services(tmp_path / "home") as first:
         store = await stocked(first)
         await first.database.write(rows.change, store.id, {"next_embedding_model": OTHER})
         ids = list(await first.database.read(chunks.ids, store.id))
         await first.database.write(chunks.add_vectors, OTHER, {ids[0]: b"\0" * 192, 99: b"\0" * 192})
-    async with workshop(tmp_path / "home") as second:
+    async with store_services(tmp_path / "home") as second:
         # Its run was queued before the model was here: an embedding that fails is asked again.
         second.registry.add(other())
         results = [await second.result(run) for run in second.begun]
@@ -111,7 +111,7 @@ async def test_a_change_that_was_cut_off_goes_on_at_the_next_start(tmp_path: Pat
         assert (await second.stores.get("birds", LOCAL)).embedding_model == OTHER
 
 
-async def test_what_is_no_embedding_model_is_refused(shop: Workshop) -> None:
+async def test_what_is_no_embedding_model_is_refused(shop: StoreServices) -> None:
     store = await stocked(shop)
     with pytest.raises(InvalidRequest, match="not an embedding model"):
         await shop.stores.change_model(store, "psychic")

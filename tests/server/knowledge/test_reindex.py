@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.server.knowledge.workshop import workshop
+from tests.server.knowledge.store_services import store_services
 
 from portico.wire import Status
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Found
-from portico_server.knowledge.contents import Attachment
+from portico_server.knowledge.contents import FileToAttach
 from portico_server.settings import Settings
 
 
@@ -21,11 +21,11 @@ def texts(found: Found) -> list[str]:
 @pytest.mark.asyncio
 async def test_a_store_answers_as_before_when_its_indexes_were_built_anew(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    async with workshop(home) as shop:
+    async with store_services(home) as shop:
         store = await shop.stores.create("harbour", LOCAL)
         rows = [await shop.upload(f"{i}.txt", f"Berth {i} costs {i * 7} crowns. " * 30) for i in range(8)]
         rows.append(await shop.upload("bad.pdf", b"%PDF-1.4 no more"))
-        await shop.stores.contents.attach(store, [Attachment(row.id) for row in rows], LOCAL)
+        await shop.stores.contents.attach(store, [FileToAttach(row.id) for row in rows], LOCAL)
         assert [file.status for file in await shop.settled(store)].count("failed") == 1
         _, run = await shop.stores.groups.add(store, "small", chunking={"type": "sentence", "size": 60})
         await shop.result(run)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.server.knowledge.shelf import Asking, Letters, Shelf
+from tests.server.knowledge.store_fixture import Asking, LetterEmbedding, StoreFixture
 
 from portico_server.core.errors import Conflict, EngineFailed, InvalidRequest
 from portico_server.core.principal import Principal
@@ -21,8 +21,8 @@ DOCS = {
 
 
 @pytest.fixture
-async def shelf(tmp_path: Path) -> AsyncIterator[Shelf]:
-    shelf = await Shelf(tmp_path).open()
+async def shelf(tmp_path: Path) -> AsyncIterator[StoreFixture]:
+    shelf = await StoreFixture(tmp_path).open()
     for number, (name, texts) in enumerate(DOCS.items()):
         attributes: dict[str, Any] = {"number": number}
         if name in ("ports", "bread"):
@@ -46,14 +46,14 @@ async def shelf(tmp_path: Path) -> AsyncIterator[Shelf]:
 )
 @pytest.mark.parametrize("ranker", ["auto", "lexical", "hybrid"])
 async def test_a_question_finds_its_passage_first(
-    shelf: Shelf, question: str, file: str, ranker: str
+    shelf: StoreFixture, question: str, file: str, ranker: str
 ) -> None:
     found = await shelf.search(question, ranker=ranker)
     assert found.passages[0].file_id == file
 
 
 @pytest.mark.parametrize("ranker", ["auto", "lexical", "vector", "hybrid", "rrf"])
-async def test_passages_come_in_order_with_scores_and_places(shelf: Shelf, ranker: str) -> None:
+async def test_passages_come_in_order_with_scores_and_places(shelf: StoreFixture, ranker: str) -> None:
     found = await shelf.search("the daemon listens on port", ranker=ranker)
     assert [passage.rank for passage in found.passages] == list(range(1, len(found.passages) + 1))
     scores = [passage.score for passage in found.passages]
@@ -65,7 +65,7 @@ async def test_passages_come_in_order_with_scores_and_places(shelf: Shelf, ranke
     assert found.trace == ()
 
 
-async def test_at_most_so_many_and_only_as_good_as_asked(shelf: Shelf) -> None:
+async def test_at_most_so_many_and_only_as_good_as_asked(shelf: StoreFixture) -> None:
     everything = (await shelf.search("port bread dough")).passages
     assert len(everything) > 2
     assert (await shelf.search("port bread dough", max_num_results=2)).passages == everything[:2]
@@ -74,7 +74,7 @@ async def test_at_most_so_many_and_only_as_good_as_asked(shelf: Shelf) -> None:
     assert good == tuple(passage for passage in everything if passage.score >= threshold)
 
 
-async def test_the_same_text_is_shown_once(shelf: Shelf) -> None:
+async def test_the_same_text_is_shown_once(shelf: StoreFixture) -> None:
     for i in range(20):
         await shelf.put(f"copy{i}", DOCS["bread"][0])
     texts = await shelf.find("bread", max_num_results=5)
@@ -82,7 +82,7 @@ async def test_the_same_text_is_shown_once(shelf: Shelf) -> None:
     assert len(texts) == 5
 
 
-async def test_a_filter_holds_on_both_sides(shelf: Shelf) -> None:
+async def test_a_filter_holds_on_both_sides(shelf: StoreFixture) -> None:
     english = Filter("eq", "lang", "en")
     for ranker in ("auto", "lexical", "vector", "hybrid", "rrf"):
         found = await shelf.search("port 高山 bread", filters=english, ranker=ranker)
@@ -93,7 +93,7 @@ async def test_a_filter_holds_on_both_sides(shelf: Shelf) -> None:
         await shelf.search("port", filters=Filter("eq", "tongue", "en"))
 
 
-async def test_attributes_that_change_count_from_the_next_question_on(shelf: Shelf) -> None:
+async def test_attributes_that_change_count_from_the_next_question_on(shelf: StoreFixture) -> None:
     await shelf.put("late", "A late port.", attributes={"lang": "fr"})
     found = await shelf.search("port", filters=Filter("eq", "lang", "fr"))
     assert [passage.file_id for passage in found.passages] == ["late"]
@@ -111,13 +111,15 @@ async def test_attributes_that_change_count_from_the_next_question_on(shelf: She
         (Search("port", score_threshold=float("nan")), "score_threshold"),
     ],
 )
-async def test_a_question_that_makes_no_sense_is_refused(shelf: Shelf, request_: Search, param: str) -> None:
+async def test_a_question_that_makes_no_sense_is_refused(
+    shelf: StoreFixture, request_: Search, param: str
+) -> None:
     with pytest.raises(InvalidRequest) as caught:
         await shelf.store().call(request_, Asking())
     assert caught.value.param == param
 
 
-async def test_a_store_answers_searches_alone(shelf: Shelf) -> None:
+async def test_a_store_answers_searches_alone(shelf: StoreFixture) -> None:
     with pytest.raises(InvalidRequest, match="answers searches"):
         await shelf.store().call(ToolCall({}), Asking())
 
@@ -125,11 +127,11 @@ async def test_a_store_answers_searches_alone(shelf: Shelf) -> None:
 @pytest.mark.parametrize(
     "query", ["x" * 100_000, "port " * 20_000, "🙂", "\ud800 port", "()[]{}\"'AND OR *?~^", "\x00"]
 )
-async def test_odd_questions_are_questions(shelf: Shelf, query: str) -> None:
+async def test_odd_questions_are_questions(shelf: StoreFixture, query: str) -> None:
     await shelf.search(query)
 
 
-async def test_the_trace_tells_what_each_stage_found(shelf: Shelf) -> None:
+async def test_the_trace_tells_what_each_stage_found(shelf: StoreFixture) -> None:
     found = await shelf.search("port", trace=True, ranker="hybrid", filters=Filter("eq", "lang", "en"))
     stages = {stage.name: stage for stage in found.trace}
     assert set(stages) == {"filter", "index", "lexical", "embed", "vector", "fuse", "read"}
@@ -139,7 +141,7 @@ async def test_the_trace_tells_what_each_stage_found(shelf: Shelf) -> None:
     assert "0.2" in stages["fuse"].note
 
 
-async def test_a_chinese_question_that_words_answer_needs_no_vectors(shelf: Shelf) -> None:
+async def test_a_chinese_question_that_words_answer_needs_no_vectors(shelf: StoreFixture) -> None:
     for i in range(3):
         await shelf.put(f"more{i}", f"雪莲花第{i}种")
     await shelf.search("雪莲花")
@@ -150,8 +152,8 @@ async def test_a_chinese_question_that_words_answer_needs_no_vectors(shelf: Shel
     assert shelf.letters.asked == ["滷肉飯", "雪莲花"]
 
 
-async def test_the_profile_of_the_model_sets_its_weight(shelf: Shelf) -> None:
-    shelf.registry.add(Letters({"fusion_weight": 0.7, "fusion_weight_cjk": 0.6}), replace=True)
+async def test_the_profile_of_the_model_sets_its_weight(shelf: StoreFixture) -> None:
+    shelf.registry.add(LetterEmbedding({"fusion_weight": 0.7, "fusion_weight_cjk": 0.6}), replace=True)
     for i in range(3):
         await shelf.put(f"more{i}", f"雪莲花第{i}种")
     for question, weight in (("port", "0.7"), ("雪莲花", "0.6"), ("滷肉飯", "0.7")):
@@ -159,7 +161,7 @@ async def test_the_profile_of_the_model_sets_its_weight(shelf: Shelf) -> None:
         assert f"{weight} for vectors" in next(s.note for s in found.trace if s.name == "fuse")
 
 
-async def test_without_its_model_a_store_answers_by_words_and_says_so(shelf: Shelf) -> None:
+async def test_without_its_model_a_store_answers_by_words_and_says_so(shelf: StoreFixture) -> None:
     shelf.letters.broken = True
     found = await shelf.search("port", trace=True)
     assert found.passages[0].file_id == "ports"
@@ -170,7 +172,7 @@ async def test_without_its_model_a_store_answers_by_words_and_says_so(shelf: She
     assert (await shelf.search("port")).passages
 
 
-async def test_a_model_that_now_answers_otherwise_is_left_out(shelf: Shelf) -> None:
+async def test_a_model_that_now_answers_otherwise_is_left_out(shelf: StoreFixture) -> None:
     shelf.letters.dimensions = 64
     found = await shelf.search("port", trace=True)
     assert found.passages[0].file_id == "ports"
@@ -179,14 +181,14 @@ async def test_a_model_that_now_answers_otherwise_is_left_out(shelf: Shelf) -> N
         await shelf.search("port", ranker="vector")
 
 
-async def test_a_reader_of_the_store_needs_no_scope_for_its_model(shelf: Shelf) -> None:
+async def test_a_reader_of_the_store_needs_no_scope_for_its_model(shelf: StoreFixture) -> None:
     reader = Principal("key_reader", frozenset({"stores:shelf:read"}))
     found = await shelf.store().call(Search("port", ranker="vector"), Asking(reader))
     assert found.passages
 
 
 async def test_a_store_of_words_alone(tmp_path: Path) -> None:
-    shelf = await Shelf(tmp_path, model="").open()
+    shelf = await StoreFixture(tmp_path, model="").open()
     await shelf.put("baking", *DOCS["bread"])
     try:
         for ranker in ("auto", "lexical", "hybrid", "rrf"):

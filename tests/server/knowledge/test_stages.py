@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.server.knowledge.shelf import Shelf
-from tests.server.knowledge.workshop import Workshop, workshop
+from tests.server.knowledge.store_fixture import StoreFixture
+from tests.server.knowledge.store_services import StoreServices, store_services
 
 from portico.wire import Place
 from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound
@@ -19,8 +19,7 @@ from portico_server.core.servable import Card
 from portico_server.db import stores as store_rows
 from portico_server.db.hits import HitRow
 from portico_server.db.stores import StoreRow
-from portico_server.knowledge import search as several
-from portico_server.knowledge.contents import Attachment
+from portico_server.knowledge.contents import FileToAttach
 from portico_server.knowledge.refine import (
     SearchCandidate,
     decay_scores,
@@ -31,6 +30,7 @@ from portico_server.knowledge.refine import (
     join_neighbours,
     shingles,
 )
+from portico_server.knowledge.search import search_stores
 
 NOW = 1_800_000_000.0
 DAY = 86_400.0
@@ -132,20 +132,20 @@ class Model:
 
 
 @pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Workshop]:
-    async with workshop(tmp_path / "home") as shop:
+async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
+    async with store_services(tmp_path / "home") as shop:
         yield shop
 
 
-async def stocked(shop: Workshop, name: str, *texts: str) -> StoreRow:
+async def stocked(shop: StoreServices, name: str, *texts: str) -> StoreRow:
     store = await shop.stores.create(name, LOCAL)
     files = [await shop.upload(f"{name}{i}.txt", text) for i, text in enumerate(texts)]
-    await shop.stores.contents.attach(store, [Attachment(file.id) for file in files], LOCAL)
+    await shop.stores.contents.attach(store, [FileToAttach(file.id) for file in files], LOCAL)
     await shop.settled(store)
     return store
 
 
-async def search(shop: Workshop, store: StoreRow, query: str, **options: Any) -> Found:
+async def search(shop: StoreServices, store: StoreRow, query: str, **options: Any) -> Found:
     refine = Refine(**{name: options.pop(name) for name in list(options) if hasattr(Refine(), name)})
     request = Search(query, refine=refine, **options)
     found = await shop.runner.call("search", f"store/{store.id}", request, LOCAL)
@@ -160,7 +160,7 @@ GULLS = (
 )
 
 
-async def test_a_reranking_model_has_the_last_word(shop: Workshop) -> None:
+async def test_a_reranking_model_has_the_last_word(shop: StoreServices) -> None:
     def answer(request: Rerank) -> Ranked:
         assert request.query == "what does the gull eat"
         return Ranked(tuple((i, 0.9 if "Foxes" in text else 0.2) for i, text in enumerate(request.documents)))
@@ -175,7 +175,7 @@ async def test_a_reranking_model_has_the_last_word(shop: Workshop) -> None:
     assert [stage.name for stage in found.trace][-3:] == ["read", "rerank", "collapse"]
 
 
-async def test_a_chat_model_grades_each_passage(shop: Workshop) -> None:
+async def test_a_chat_model_grades_each_passage(shop: StoreServices) -> None:
     def answer(request: Chat) -> Reply:
         assert request.options["response_format"]["type"] == "json_schema"
         shown = str(request.messages[1]["content"])
@@ -188,7 +188,7 @@ async def test_a_chat_model_grades_each_passage(shop: Workshop) -> None:
     assert [passage.score for passage in found.passages][:2] == [1.0, 0.0]
 
 
-async def test_what_cannot_judge_is_refused(shop: Workshop) -> None:
+async def test_what_cannot_judge_is_refused(shop: StoreServices) -> None:
     store = await stocked(shop, "gulls", *GULLS)
     with pytest.raises(NotFound, match="'nobody'"):
         await search(shop, store, "gull", reranker="nobody")
@@ -212,7 +212,7 @@ async def test_what_cannot_judge_is_refused(shop: Workshop) -> None:
     ],
 )
 async def test_other_questions_find_what_the_first_does_not(
-    shop: Workshop, how: str, reply: str, further: list[str]
+    shop: StoreServices, how: str, reply: str, further: list[str]
 ) -> None:
     writer = Model("writer", "chat", lambda _: Reply(reply))
     shop.registry.add(writer)
@@ -227,14 +227,14 @@ async def test_other_questions_find_what_the_first_does_not(
 
 
 async def test_neighbours_give_the_passage_its_surroundings(tmp_path: Path) -> None:
-    shelf = await Shelf(tmp_path).open()
+    shelf = await StoreFixture(tmp_path).open()
     await shelf.put("book", "first part", "the needle", "third part", "fourth part")
     found = await shelf.search("needle", refine=Refine(neighbours=1), ranker="lexical")
     assert [passage.text for passage in found.passages] == ["first part\nthe needle\nthird part"]
     await shelf.close()
 
 
-async def test_an_older_file_ranks_behind_a_newer_one(shop: Workshop) -> None:
+async def test_an_older_file_ranks_behind_a_newer_one(shop: StoreServices) -> None:
     store = await stocked(shop, "news", "The bridge is closed today.", "The bridge is closed today, again.")
     [first, second] = (await search(shop, store, "bridge closed today")).passages
     values = {"attributes": {"written": time.time() - 100 * DAY}}
@@ -247,7 +247,9 @@ async def test_an_older_file_ranks_behind_a_newer_one(shop: Workshop) -> None:
     ("option", "value"),
     [("diversity", 1.5), ("near_duplicates", -0.1), ("neighbours", 11), ("half_life_days", -1)],
 )
-async def test_an_option_out_of_range_is_refused_by_name(shop: Workshop, option: str, value: float) -> None:
+async def test_an_option_out_of_range_is_refused_by_name(
+    shop: StoreServices, option: str, value: float
+) -> None:
     store = await shop.stores.create("empty", LOCAL)
     with pytest.raises(InvalidRequest) as caught:
         await search(shop, store, "x", **{option: value})
@@ -257,12 +259,12 @@ async def test_an_option_out_of_range_is_refused_by_name(shop: Workshop, option:
 # --- several stores -----------------------------------------------------------------------------------------
 
 
-async def test_several_stores_are_ranked_by_what_they_have_to_say(shop: Workshop) -> None:
+async def test_several_stores_are_ranked_by_what_they_have_to_say(shop: StoreServices) -> None:
     gulls = await stocked(shop, "gulls", *GULLS)
     bread = await stocked(shop, "bread", "Bread is baked at 230 degrees.", "Eat bread while it is warm.")
     for query, name in (("what does the gull eat", "gulls"), ("at how many degrees is bread baked", "bread")):
         for stores in ([gulls, bread], [bread, gulls]):
-            found = await several.search_stores(stores, Search(query, trace=True), shop.runner, LOCAL)
+            found = await search_stores(stores, Search(query, trace=True), shop.runner, LOCAL)
             assert found.passages[0].store == name
             assert {passage.store for passage in found.passages} == {"gulls", "bread"}
             assert [passage.rank for passage in found.passages] == list(range(1, len(found.passages) + 1))
@@ -270,9 +272,9 @@ async def test_several_stores_are_ranked_by_what_they_have_to_say(shop: Workshop
             assert {"gulls: lexical", "bread: lexical"} <= {stage.name for stage in found.trace}
 
 
-async def test_a_text_that_stands_in_two_stores_is_given_once(shop: Workshop) -> None:
+async def test_a_text_that_stands_in_two_stores_is_given_once(shop: StoreServices) -> None:
     stores = [await stocked(shop, name, GULLS[0]) for name in ("one", "two")]
-    found = await several.search_stores(stores, Search("gull"), shop.runner, LOCAL)
+    found = await search_stores(stores, Search("gull"), shop.runner, LOCAL)
     assert [passage.text for passage in found.passages] == [GULLS[0]]
     with pytest.raises(InvalidRequest, match="1 to 16 stores"):
-        await several.search_stores([], Search("gull"), shop.runner, LOCAL)
+        await search_stores([], Search("gull"), shop.runner, LOCAL)

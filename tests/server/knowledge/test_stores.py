@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.server.knowledge.shelf import MODEL
-from tests.server.knowledge.workshop import Workshop, workshop
+from tests.server.knowledge.store_fixture import MODEL
+from tests.server.knowledge.store_services import StoreServices, store_services
 
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL, Principal
@@ -13,7 +13,7 @@ from portico_server.core.request import Search
 from portico_server.core.servable import Card
 from portico_server.db import chunks
 from portico_server.db import stores as rows
-from portico_server.knowledge.contents import Attachment
+from portico_server.knowledge.contents import FileToAttach
 
 ALICE = Principal("key_alice", frozenset({"stores:*:manage"}))
 BOB = Principal("key_bob", frozenset({"stores:*:manage"}))
@@ -21,12 +21,12 @@ READER = Principal("key_reader", frozenset({"stores:public:read"}))
 
 
 @pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Workshop]:
-    async with workshop(tmp_path / "home") as shop:
+async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
+    async with store_services(tmp_path / "home") as shop:
         yield shop
 
 
-async def test_a_store_is_reached_by_name_and_by_id(shop: Workshop) -> None:
+async def test_a_store_is_reached_by_name_and_by_id(shop: StoreServices) -> None:
     store = await shop.stores.create("papers", LOCAL, description="What we wrote")
     assert store.id.startswith("vs_")
     assert await shop.stores.get("papers", LOCAL) == await shop.stores.get(store.id, LOCAL) == store
@@ -36,7 +36,7 @@ async def test_a_store_is_reached_by_name_and_by_id(shop: Workshop) -> None:
         assert card.labels["id"] == store.id
 
 
-async def test_a_store_records_the_concrete_name_of_its_model(shop: Workshop) -> None:
+async def test_a_store_records_the_concrete_name_of_its_model(shop: StoreServices) -> None:
     assert (await shop.stores.create("a", LOCAL)).embedding_model == MODEL
     assert (await shop.stores.create("b", LOCAL, embedding_model="")).embedding_model == ""
     with pytest.raises(InvalidRequest, match="Known: letters") as refused:
@@ -44,7 +44,7 @@ async def test_a_store_records_the_concrete_name_of_its_model(shop: Workshop) ->
     assert "Did you mean 'letters'?" in refused.value.message
 
 
-async def test_what_one_key_made_another_cannot_see(shop: Workshop) -> None:
+async def test_what_one_key_made_another_cannot_see(shop: StoreServices) -> None:
     store = await shop.stores.create("private", ALICE)
     assert [row.id for row in await shop.stores.list(ALICE)] == [store.id]
     assert await shop.stores.list(BOB) == []
@@ -60,7 +60,7 @@ async def test_what_one_key_made_another_cannot_see(shop: Workshop) -> None:
     assert [row.id for row in await shop.stores.list(LOCAL)] == [store.id]
 
 
-async def test_a_store_of_the_house_is_open_to_those_with_its_scope(shop: Workshop) -> None:
+async def test_a_store_of_the_house_is_open_to_those_with_its_scope(shop: StoreServices) -> None:
     public = await shop.stores.create("public", LOCAL)
     await shop.stores.create("other", LOCAL)
     assert [row.name for row in await shop.stores.list(READER)] == ["public"]
@@ -76,7 +76,7 @@ async def test_a_store_of_the_house_is_open_to_those_with_its_scope(shop: Worksh
             await attempt
 
 
-async def test_a_name_is_given_once_to_an_owner_and_the_house(shop: Workshop) -> None:
+async def test_a_name_is_given_once_to_an_owner_and_the_house(shop: StoreServices) -> None:
     await shop.stores.create("papers", LOCAL)
     for caller in (LOCAL, ALICE):
         with pytest.raises(Conflict):
@@ -85,7 +85,7 @@ async def test_a_name_is_given_once_to_an_owner_and_the_house(shop: Workshop) ->
     await shop.stores.create("notes", BOB)
 
 
-async def test_of_several_stores_of_one_name_the_oldest_has_it(shop: Workshop) -> None:
+async def test_of_several_stores_of_one_name_the_oldest_has_it(shop: StoreServices) -> None:
     first = await shop.stores.create("same", ALICE, unique=False)
     second = await shop.stores.create("same", ALICE, unique=False)
     nameless = await shop.stores.create("", ALICE, unique=False)
@@ -99,7 +99,7 @@ async def test_of_several_stores_of_one_name_the_oldest_has_it(shop: Workshop) -
     assert (await shop.stores.get("same", ALICE)).id == second.id
 
 
-async def test_a_chat_app_cannot_take_the_name_of_a_model(shop: Workshop, tmp_path: Path) -> None:
+async def test_a_chat_app_cannot_take_the_name_of_a_model(shop: StoreServices, tmp_path: Path) -> None:
     with pytest.raises(Conflict, match="belongs to a model"):
         await shop.stores.create(MODEL, LOCAL, app=True)
     folder = tmp_path / MODEL
@@ -107,7 +107,7 @@ async def test_a_chat_app_cannot_take_the_name_of_a_model(shop: Workshop, tmp_pa
     assert (await shop.stores.follow(MODEL, folder, LOCAL)).name == f"docs-{MODEL}"
 
 
-async def test_a_change_is_kept(shop: Workshop) -> None:
+async def test_a_change_is_kept(shop: StoreServices) -> None:
     store = await shop.stores.create("papers", LOCAL)
     await shop.stores.create("taken", LOCAL)
     changed = await shop.stores.update(store.id, LOCAL, {"name": "drafts", "metadata": {"a": "b"}})
@@ -118,7 +118,7 @@ async def test_a_change_is_kept(shop: Workshop) -> None:
         await shop.stores.get("papers", LOCAL)
 
 
-async def test_a_store_that_nobody_used_for_long_has_expired(shop: Workshop) -> None:
+async def test_a_store_that_nobody_used_for_long_has_expired(shop: StoreServices) -> None:
     store = await shop.stores.create("old", LOCAL, expires_after_days=1)
     assert store.expires_at is not None
     await shop.database.write(rows.change, store.id, {"last_active_at": 0.0})
@@ -129,16 +129,16 @@ async def test_a_store_that_nobody_used_for_long_has_expired(shop: Workshop) -> 
 
 
 async def test_an_expired_store_takes_no_room_and_can_be_revived(tmp_path: Path) -> None:
-    async with workshop(tmp_path / "home") as first:
+    async with store_services(tmp_path / "home") as first:
         store = await first.stores.create("old", LOCAL, expires_after_days=1)
         other = await first.stores.create("other", LOCAL)
         for name, into in (("a.txt", store), ("b.txt", other), ("c.txt", store)):
             row = await first.upload(name, f"The harbour of {name} opens at six.")
-            await first.stores.contents.attach(into, [Attachment(row.id)], LOCAL)
+            await first.stores.contents.attach(into, [FileToAttach(row.id)], LOCAL)
             await first.settled(into)
         assert len((await first.search(store, "harbour")).passages) == 2
         await first.database.write(rows.change, store.id, {"last_active_at": 0.0})
-    async with workshop(tmp_path / "home") as second:
+    async with store_services(tmp_path / "home") as second:
         assert second.begun == []
         assert await second.database.read(chunks.count, store.id) == 0
         assert await second.database.read(chunks.count, other.id) == 1
@@ -148,10 +148,10 @@ async def test_an_expired_store_takes_no_room_and_can_be_revived(tmp_path: Path)
         assert len((await second.search(other, "harbour")).passages) == 1
 
 
-async def test_deleting_a_store_leaves_uploaded_files(shop: Workshop) -> None:
+async def test_deleting_a_store_leaves_uploaded_files(shop: StoreServices) -> None:
     store = await shop.stores.create("papers", LOCAL)
     row = await shop.upload("a.txt", "The harbour opens at six.")
-    await shop.stores.contents.attach(store, [Attachment(row.id)], LOCAL)
+    await shop.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)
     await shop.settled(store)
     await shop.stores.delete("papers", LOCAL)
     assert await shop.files.get(row.id, LOCAL) == row
@@ -159,22 +159,22 @@ async def test_deleting_a_store_leaves_uploaded_files(shop: Workshop) -> None:
         await shop.stores.get("papers", LOCAL)
 
 
-async def test_attaching_takes_all_files_or_none(shop: Workshop) -> None:
+async def test_attaching_takes_all_files_or_none(shop: StoreServices) -> None:
     store = await shop.stores.create("papers", ALICE)
     mine = await shop.upload("mine.txt", "mine", ALICE)
     foreign = await shop.upload("foreign.txt", "foreign", BOB)
     with pytest.raises(NotFound):
-        await shop.stores.contents.attach(store, [Attachment(mine.id), Attachment(foreign.id)], ALICE)
+        await shop.stores.contents.attach(store, [FileToAttach(mine.id), FileToAttach(foreign.id)], ALICE)
     with pytest.raises(InvalidRequest) as refused:
-        await shop.stores.contents.attach(store, [Attachment(mine.id, {"a": [1]})], ALICE)
+        await shop.stores.contents.attach(store, [FileToAttach(mine.id, {"a": [1]})], ALICE)
     assert refused.value.param == "attributes.a"
     assert (await shop.stores.contents.list(store)).data == ()
 
 
-async def test_files_of_a_store_have_pages_in_both_directions(shop: Workshop) -> None:
+async def test_files_of_a_store_have_pages_in_both_directions(shop: StoreServices) -> None:
     store = await shop.stores.create("papers", LOCAL)
     rows = [await shop.upload(f"{i}.txt", f"Text number {i}.") for i in range(5)]
-    await shop.stores.contents.attach(store, [Attachment(row.id) for row in rows], LOCAL)
+    await shop.stores.contents.attach(store, [FileToAttach(row.id) for row in rows], LOCAL)
     ids = [row.file_id for row in await shop.settled(store)]
     contents = shop.stores.contents
     page = await contents.list(store, limit=2)
@@ -186,14 +186,14 @@ async def test_files_of_a_store_have_pages_in_both_directions(shop: Workshop) ->
     assert (await contents.list(store, status="failed")).data == ()
 
 
-async def test_a_batch_tells_how_its_files_are_and_can_be_given_up(shop: Workshop) -> None:
+async def test_a_batch_tells_how_its_files_are_and_can_be_given_up(shop: StoreServices) -> None:
     store = await shop.stores.create("papers", LOCAL)
     rows = [await shop.upload(f"{i}.txt", f"Text number {i}.") for i in range(3)]
-    batch = await shop.stores.contents.attach_batch(store, [Attachment(row.id) for row in rows[:2]], LOCAL)
+    batch = await shop.stores.contents.attach_batch(store, [FileToAttach(row.id) for row in rows[:2]], LOCAL)
     await shop.settled(store)
     _, counts = await shop.stores.contents.batch(store, batch.id)
     assert (counts.completed, counts.total) == (2, 2)
-    later = await shop.stores.contents.attach_batch(store, [Attachment(rows[2].id)], LOCAL)
+    later = await shop.stores.contents.attach_batch(store, [FileToAttach(rows[2].id)], LOCAL)
     cancelled, counts = await shop.stores.contents.cancel_batch(store, later.id)
     assert cancelled.cancelled_at is not None
     assert counts.in_progress == 0
@@ -202,7 +202,7 @@ async def test_a_batch_tells_how_its_files_are_and_can_be_given_up(shop: Worksho
 
 
 async def test_a_file_that_belongs_to_another_stores_folder_cannot_be_attached(
-    shop: Workshop, tmp_path: Path
+    shop: StoreServices, tmp_path: Path
 ) -> None:
     folder = tmp_path / "docs"
     folder.mkdir()
@@ -212,14 +212,14 @@ async def test_a_file_that_belongs_to_another_stores_folder_cannot_be_attached(
     [row] = (await shop.stores.contents.list(docs)).data
     other = await shop.stores.create("other", LOCAL)
     with pytest.raises(Conflict):
-        await shop.stores.contents.attach(other, [Attachment(row.file_id)], LOCAL)
+        await shop.stores.contents.attach(other, [FileToAttach(row.file_id)], LOCAL)
 
 
-async def test_the_text_of_a_file_is_what_was_read_out_of_it(shop: Workshop) -> None:
+async def test_the_text_of_a_file_is_what_was_read_out_of_it(shop: StoreServices) -> None:
     store = await shop.stores.create("papers", LOCAL)
     row = await shop.upload("a.md", "# A\n\none\n\n# B\n\ntwo\n")
     bad = await shop.upload("bad.pdf", b"%PDF-1.4 no")
-    await shop.stores.contents.attach(store, [Attachment(row.id), Attachment(bad.id)], LOCAL)
+    await shop.stores.contents.attach(store, [FileToAttach(row.id), FileToAttach(bad.id)], LOCAL)
     assert [part.text for part in await shop.stores.contents.text(store, row.id)] == [
         "# A\n\none\n\n",
         "# B\n\ntwo\n",
@@ -228,7 +228,7 @@ async def test_the_text_of_a_file_is_what_was_read_out_of_it(shop: Workshop) -> 
         await shop.stores.contents.text(store, bad.id)
 
 
-async def test_the_names_of_stores_are_watched(shop: Workshop) -> None:
+async def test_the_names_of_stores_are_watched(shop: StoreServices) -> None:
     seen: list[str] = []
     shop.registry.watch(seen.append)
     await shop.stores.create("papers", LOCAL)

@@ -18,7 +18,7 @@ from portico_server.api.parts import ApiServices
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.request import Found, Refine, Search
-from portico_server.knowledge.contents import Attachment, check_metadata
+from portico_server.knowledge.contents import FileToAttach, check_metadata
 from portico_server.knowledge.filter import parse as parse_filter
 from portico_server.knowledge.store import FileStatus, StoreRow
 
@@ -61,8 +61,8 @@ class FileWish(BaseModel):
     attributes: dict[str, Any] | None = None
     chunking_strategy: dict[str, Any] | None = None
 
-    def attachment(self) -> Attachment:
-        return Attachment(self.file_id, self.attributes, self.chunking_strategy)
+    def attachment(self) -> FileToAttach:
+        return FileToAttach(self.file_id, self.attributes, self.chunking_strategy)
 
 
 class FileChange(BaseModel):
@@ -128,7 +128,7 @@ class Question(BaseModel):
 async def create_vector_store(wish: StoreWish, parts: TheParts, caller: Caller) -> shapes.VectorStore:
     """A new vector store, with files in it if wished."""
     metadata = check_metadata(wish.metadata)
-    attachments = [Attachment(file_id, None, wish.chunking_strategy) for file_id in wish.file_ids]
+    attachments = [FileToAttach(file_id, None, wish.chunking_strategy) for file_id in wish.file_ids]
     await parts.stores.contents.check(attachments, caller)
     row = await parts.stores.create(
         wish.name,
@@ -326,7 +326,7 @@ async def create_file_batch(store: str, wish: BatchWish, parts: TheParts, caller
     if (wish.file_ids is None) == (wish.files is None):
         raise InvalidRequest("Give either 'file_ids' or 'files'.", param="file_ids")
     attachments = [
-        *(Attachment(item, wish.attributes, wish.chunking_strategy) for item in wish.file_ids or ()),
+        *(FileToAttach(item, wish.attributes, wish.chunking_strategy) for item in wish.file_ids or ()),
         *(item.attachment() for item in wish.files or ()),
     ]
     row = await parts.stores.get(store, caller, "write")

@@ -122,7 +122,7 @@ _OLDER = {
 
 
 def looks_like_text(head: bytes) -> bool:
-    """Whether the first bytes of a file are text: no NUL (save in UTF-16 and UTF-32) and few control characters."""
+    """Whether the first bytes of a file are text: no NUL (except in UTF-16 and UTF-32) and few control characters."""
     if head.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")):
         return True
     if b"\x00" in head:

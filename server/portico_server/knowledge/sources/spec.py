@@ -1,4 +1,4 @@
-"""What a store follows besides a folder, as people write it and as the row of the store keeps it."""
+"""What a store follows other than a folder, as people write it and as the row of the store keeps it."""
 
 from __future__ import annotations
 

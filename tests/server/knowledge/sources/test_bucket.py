@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.server.knowledge.sources.store import ACCESS, REGION, SECRET, ObjectStore, serving
-from tests.server.knowledge.workshop import Workshop, workshop
+from tests.server.knowledge.store_services import StoreServices, store_services
 
 from portico_server.core.errors import InvalidRequest, Unavailable
 from portico_server.core.principal import LOCAL
@@ -32,17 +32,17 @@ def keyed(bucket: ObjectStore, **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def shop(tmp_path: Path, bucket: ObjectStore) -> AsyncIterator[Workshop]:
-    async with workshop(tmp_path / "home", **keyed(bucket)) as shop:
+async def shop(tmp_path: Path, bucket: ObjectStore) -> AsyncIterator[StoreServices]:
+    async with store_services(tmp_path / "home", **keyed(bucket)) as shop:
         yield shop
 
 
-async def files(shop: Workshop, store: StoreRow) -> dict[str, str]:
+async def files(shop: StoreServices, store: StoreRow) -> dict[str, str]:
     page = await shop.stores.contents.list(store, limit=1000, order="asc")
     return {row.filename: row.file_id for row in page.data}
 
 
-async def test_what_lies_below_a_prefix_is_mirrored(shop: Workshop, bucket: ObjectStore) -> None:
+async def test_what_lies_below_a_prefix_is_mirrored(shop: StoreServices, bucket: ObjectStore) -> None:
     bucket.buckets["library"] = {
         "docs/a b+c&d=e%.md": b"# Harbour\n\nIt opens at six.",
         "docs/sub/文档.txt": "雪莲花生长在高山。".encode(),
@@ -66,7 +66,7 @@ async def test_what_lies_below_a_prefix_is_mirrored(shop: Workshop, bucket: Obje
     assert bucket.taken() == []  # neither what is kept nor what was refused
 
 
-async def test_changes_moves_and_deletions_are_mirrored(shop: Workshop, bucket: ObjectStore) -> None:
+async def test_changes_moves_and_deletions_are_mirrored(shop: StoreServices, bucket: ObjectStore) -> None:
     objects = {"a.txt": b"A harbour.", "b.txt": b"A bridge.", "c.txt": b"A canal.."}
     bucket.buckets["library"] = objects
     store = await shop.stores.create("library", LOCAL, source="s3://library")
@@ -88,7 +88,9 @@ async def test_changes_moves_and_deletions_are_mirrored(shop: Workshop, bucket: 
     assert (await shop.search(store, "gardens")).passages[0].filename == "a.txt"
 
 
-async def test_an_object_that_may_not_be_read_has_its_reason(shop: Workshop, bucket: ObjectStore) -> None:
+async def test_an_object_that_may_not_be_read_has_its_reason(
+    shop: StoreServices, bucket: ObjectStore
+) -> None:
     bucket.buckets["library"] = {"a.txt": b"A harbour.", "b.txt": b"A bridge."}
     bucket.closed.add("b.txt")
     store = await shop.stores.create("library", LOCAL, source="s3://library")
@@ -97,7 +99,9 @@ async def test_an_object_that_may_not_be_read_has_its_reason(shop: Workshop, buc
     assert result["missed"] == [{"name": "b.txt", "reason": "answers 403 Forbidden (AccessDenied)"}]
 
 
-async def test_a_bucket_that_is_not_there_takes_nothing_away(shop: Workshop, bucket: ObjectStore) -> None:
+async def test_a_bucket_that_is_not_there_takes_nothing_away(
+    shop: StoreServices, bucket: ObjectStore
+) -> None:
     bucket.buckets["library"] = {"a.txt": b"A harbour."}
     store = await shop.stores.create("library", LOCAL, source="s3://library")
     await shop.sync(store)
@@ -122,7 +126,7 @@ async def test_wrong_keys_are_told_from_each_other_and_never_shown(
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
     bucket.buckets["library"] = {}
-    async with workshop(tmp_path / "home", **keyed(bucket, **wrong)) as shop:
+    async with store_services(tmp_path / "home", **keyed(bucket, **wrong)) as shop:
         store = await shop.stores.create("library", LOCAL, source="s3://library")
         with pytest.raises(Unavailable, match=said) as refused:
             await shop.stores.plan(store)

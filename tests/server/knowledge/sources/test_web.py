@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.server.knowledge.sources.site import Site, serving
-from tests.server.knowledge.workshop import TURN, Workshop, workshop
+from tests.server.knowledge.store_services import TURN, StoreServices, store_services
 
 from portico_server.core.errors import Forbidden, InvalidRequest, PorticoError
 from portico_server.core.principal import LOCAL, Principal
@@ -23,17 +23,19 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture
-async def shop(tmp_path: Path, site: Site) -> AsyncIterator[Workshop]:
-    async with workshop(tmp_path / "home", tool_hosts=site.url.removeprefix("http://")) as shop:
+async def shop(tmp_path: Path, site: Site) -> AsyncIterator[StoreServices]:
+    async with store_services(tmp_path / "home", tool_hosts=site.url.removeprefix("http://")) as shop:
         yield shop
 
 
-async def names(shop: Workshop, store: StoreRow) -> dict[str, str]:
+async def names(shop: StoreServices, store: StoreRow) -> dict[str, str]:
     page = await shop.stores.contents.list(store, limit=1000, order="asc")
     return {row.filename: row.status for row in page.data}
 
 
-async def test_the_pages_of_a_sitemap_are_found_and_cited_by_their_paths(shop: Workshop, site: Site) -> None:
+async def test_the_pages_of_a_sitemap_are_found_and_cited_by_their_paths(
+    shop: StoreServices, site: Site
+) -> None:
     site.put("/guide/port", PAGE.format("Ports", "The lighthouse listens on port 7419."))
     site.put("/", PAGE.format("Start", "Welcome to the lighthouse."))
     site.put("/notes.txt", "雪莲花生长在高山。", "text/plain; charset=utf-8")
@@ -49,7 +51,7 @@ async def test_the_pages_of_a_sitemap_are_found_and_cited_by_their_paths(shop: W
     assert (await shop.search(store, "雪莲花")).passages[0].filename == "notes.txt"
 
 
-async def test_only_what_changed_is_sent_again_and_what_is_gone_goes(shop: Workshop, site: Site) -> None:
+async def test_only_what_changed_is_sent_again_and_what_is_gone_goes(shop: StoreServices, site: Site) -> None:
     for name in ("a", "b", "c"):
         site.put(f"/{name}.html", PAGE.format(name, f"Page {name} speaks of {name * 5}."))
     store = await shop.stores.create("manual", LOCAL, source=site.sitemap("/a.html", "/b.html", "/c.html"))
@@ -71,7 +73,7 @@ async def test_only_what_changed_is_sent_again_and_what_is_gone_goes(shop: Works
     assert (await shop.search(store, "gardens")).passages[0].filename == "b.html"
 
 
-async def test_a_page_without_an_entity_tag_is_asked_for_by_its_date(shop: Workshop, site: Site) -> None:
+async def test_a_page_without_an_entity_tag_is_asked_for_by_its_date(shop: StoreServices, site: Site) -> None:
     date = "Fri, 20 Nov 2026 10:00:00 GMT"
     address = site.put("/a.txt", "A harbour.", "text/plain", tagged=False, headers={"Last-Modified": date})
     store = await shop.stores.create("manual", LOCAL, source=[address])
@@ -82,7 +84,7 @@ async def test_a_page_without_an_entity_tag_is_asked_for_by_its_date(shop: Works
 
 
 async def test_without_notes_everything_is_fetched_again_and_nothing_indexed_again(
-    shop: Workshop, site: Site, tmp_path: Path
+    shop: StoreServices, site: Site, tmp_path: Path
 ) -> None:
     store = await shop.stores.create("manual", LOCAL, source=[site.put("/a.txt", "A harbour.", "text/plain")])
     await shop.sync(store)
@@ -94,7 +96,7 @@ async def test_without_notes_everything_is_fetched_again_and_nothing_indexed_aga
     assert len(shop.model.asked) == embedded
 
 
-async def test_a_site_that_is_down_takes_nothing_away(shop: Workshop, site: Site) -> None:
+async def test_a_site_that_is_down_takes_nothing_away(shop: StoreServices, site: Site) -> None:
     site.put("/a.html", PAGE.format("A", "A harbour."))
     address = site.sitemap("/a.html")
     store = await shop.stores.create("manual", LOCAL, source=address)
@@ -109,7 +111,7 @@ async def test_a_site_that_is_down_takes_nothing_away(shop: Workshop, site: Site
     assert await names(shop, store) == {"a.html": "completed"}
 
 
-async def test_a_directory_index_is_followed_into_its_folders(shop: Workshop, site: Site) -> None:
+async def test_a_directory_index_is_followed_into_its_folders(shop: StoreServices, site: Site) -> None:
     address = site.index("/files/", "a.txt", "sub/", "/elsewhere.txt", ".hidden.txt", "closed/")
     site.index("/files/sub/", "%E6%96%87%E6%A1%A3.txt", "../../escape.txt")
     site.put("/files/a.txt", "A harbour.", "text/plain")
@@ -125,7 +127,7 @@ async def test_a_directory_index_is_followed_into_its_folders(shop: Workshop, si
     assert (await shop.sync(store))["removed"] == 1
 
 
-async def test_sitemaps_of_sitemaps_packed_ones_and_lists(shop: Workshop, site: Site) -> None:
+async def test_sitemaps_of_sitemaps_packed_ones_and_lists(shop: StoreServices, site: Site) -> None:
     for name in ("a", "b", "c"):
         site.put(f"/{name}.html", PAGE.format(name, f"Page {name}."))
     site.sitemap("/a.html", at="/one.xml")
@@ -148,7 +150,7 @@ async def test_sitemaps_of_sitemaps_packed_ones_and_lists(shop: Workshop, site: 
         await shop.stores.plan(store)
 
 
-async def test_what_an_address_does_not_tell_its_media_type_does(shop: Workshop, site: Site) -> None:
+async def test_what_an_address_does_not_tell_its_media_type_does(shop: StoreServices, site: Site) -> None:
     addresses = [
         site.put("/show.php?id=3", PAGE.format("Three", "The third harbour.")),
         site.put("/paper/2409", "name,berth\nAurora,7\n", "text/csv"),
@@ -166,7 +168,7 @@ async def test_what_an_address_does_not_tell_its_media_type_does(shop: Workshop,
 
 async def test_files_too_large_and_too_many_are_refused(tmp_path: Path, site: Site) -> None:
     settings = {"tool_hosts": site.url.removeprefix("http://"), "max_file_mb": 1, "source_max_files": 2}
-    async with workshop(tmp_path / "home", **settings) as shop:
+    async with store_services(tmp_path / "home", **settings) as shop:
         large = site.put("/large.txt", b"a" * (1024 * 1024 + 1), "text/plain")
         store = await shop.stores.create("large", LOCAL, source=[large])
         assert (await shop.sync(store))["skipped_because"] == {"larger than 1 MB": 1}
@@ -178,7 +180,7 @@ async def test_files_too_large_and_too_many_are_refused(tmp_path: Path, site: Si
 async def test_private_addresses_are_refused_unless_the_tools_may_reach_them(
     tmp_path: Path, site: Site
 ) -> None:
-    async with workshop(tmp_path / "home") as shop:
+    async with store_services(tmp_path / "home") as shop:
         store = await shop.stores.create("manual", LOCAL, source=site.sitemap("/a"))
         with pytest.raises(InvalidRequest, match="private, local or reserved"):
             await shop.stores.plan(store)
@@ -189,7 +191,7 @@ async def test_private_addresses_are_refused_unless_the_tools_may_reach_them(
         assert site.asked == []
 
 
-async def test_a_redirect_into_a_private_network_is_not_followed(shop: Workshop, site: Site) -> None:
+async def test_a_redirect_into_a_private_network_is_not_followed(shop: StoreServices, site: Site) -> None:
     with serving() as other:
         other.put("/secret.html", PAGE.format("Secret", "Nobody reads this."))
         address = site.put("/a.html", "", status=302, headers={"Location": f"{other.url}/secret.html"})
@@ -198,7 +200,7 @@ async def test_a_redirect_into_a_private_network_is_not_followed(shop: Workshop,
         assert other.asked == []
 
 
-async def test_only_an_administrator_lets_the_daemon_fetch(shop: Workshop) -> None:
+async def test_only_an_administrator_lets_the_daemon_fetch(shop: StoreServices) -> None:
     somebody = Principal("key_1", frozenset({"stores:*:manage"}))
     with pytest.raises(Forbidden):
         await shop.stores.create("mine", somebody, source="https://example.com/sitemap.xml")
@@ -209,7 +211,7 @@ async def test_only_an_administrator_lets_the_daemon_fetch(shop: Workshop) -> No
 
 async def test_a_source_is_looked_at_again_by_itself_until_it_is_paused(tmp_path: Path, site: Site) -> None:
     settings = {"tool_hosts": site.url.removeprefix("http://"), "source_interval": 0.05, "watch": True}
-    async with workshop(tmp_path / "home", **settings) as shop:
+    async with store_services(tmp_path / "home", **settings) as shop:
         site.put("/a.txt", "A harbour.", "text/plain")
         store = await shop.stores.create("manual", LOCAL, source=site.sitemap("/a.txt"))
         await shop.sync(store)
@@ -219,7 +221,7 @@ async def test_a_source_is_looked_at_again_by_itself_until_it_is_paused(tmp_path
             await asyncio.sleep(TURN)
         await shop.sync(await shop.stores.update(store.id, LOCAL, {"paused": True}))
     site.sitemap("/a.txt")
-    async with workshop(tmp_path / "home", **settings) as again:
+    async with store_services(tmp_path / "home", **settings) as again:
         assert again.begun == []
         assert set(await names(again, store)) == {"a.txt", "b.txt"}
         await again.stores.update(store.id, LOCAL, {"paused": False})

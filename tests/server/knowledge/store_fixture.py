@@ -20,10 +20,10 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import Embed, Found, Request, Search, Vectors
 from portico_server.core.servable import Card
 from portico_server.db import chunks
-from portico_server.db import store_files as mirrored
 from portico_server.db.chunks import NewChunk
 from portico_server.db.database import Database
 from portico_server.db.schema import files, store_files, stores
+from portico_server.db.store_files import move_files
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.store import StoreServable
 
@@ -52,7 +52,7 @@ def within(part: str, whole: bytes) -> bytes:
     return (total / (np.linalg.norm(total) or 1)).astype("<f4").tobytes()
 
 
-class Letters:
+class LetterEmbedding:
     """An embedding model in process; ``broken`` makes it fail.
 
     The vector of a part of a text is a quarter that of all of it.
@@ -101,7 +101,7 @@ class Asking:
         raise AssertionError("a search calls its embedding model itself")
 
 
-class Shelf:
+class StoreFixture:
     """One store on one database in ``home``."""
 
     def __init__(self, home: Path, *, model: str = MODEL) -> None:
@@ -110,11 +110,11 @@ class Shelf:
         self.database = Database.at(home / "portico.db")
         self.database.prepare()
         self.registry = Registry()
-        self.letters = Letters()
+        self.letters = LetterEmbedding()
         self.registry.add(self.letters)
         self.indexes = IndexManager(self.database, home / "indexes")
 
-    async def open(self) -> Shelf:
+    async def open(self) -> StoreFixture:
         await self.database.write(_store, self.model)
         return self
 
@@ -127,7 +127,7 @@ class Shelf:
 
     async def rename(self, file_id: str, name: str) -> None:
         """Give a file another name, as a sync of a folder does."""
-        await self.database.write(mirrored.move_files, STORE, [(file_id, name, None, 1)], [file_id])
+        await self.database.write(move_files, STORE, [(file_id, name, None, 1)], [file_id])
 
     async def remove(self, file_id: str) -> int:
         return await self.database.write(chunks.remove_file, STORE, file_id)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.server.knowledge.shelf import MODEL, Letters
+from tests.server.knowledge.store_fixture import MODEL, LetterEmbedding
 
 from portico.wire import ErrorBody, Event, Failed, Finished
 from portico_server.core.principal import LOCAL, Principal
@@ -38,7 +38,7 @@ TURN = 0.002
 
 
 @dataclass
-class Workshop:
+class StoreServices:
     """What a daemon has of knowledge, in one process."""
 
     database: Database
@@ -47,7 +47,7 @@ class Workshop:
     scheduler: Scheduler
     files: FileStorage
     stores: StoreService
-    model: Letters
+    model: LetterEmbedding
     begun: list[str]
 
     async def upload(
@@ -96,7 +96,7 @@ class Workshop:
 
 
 @asynccontextmanager
-async def workshop(home: Path, **settings: Any) -> AsyncIterator[Workshop]:
+async def store_services(home: Path, **settings: Any) -> AsyncIterator[StoreServices]:
     """A workshop over ``home``, which may have had one before."""
     home.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240
     # Tests sync when they mean to; a second process that reads takes longer to start than what it reads here.
@@ -104,7 +104,7 @@ async def workshop(home: Path, **settings: Any) -> AsyncIterator[Workshop]:
     database = Database.at(configured.database_path)
     database.prepare()
     registry = Registry()
-    model = Letters()
+    model = LetterEmbedding()
     registry.add(model)
     registry.alias("default-embedding", MODEL)
     runner = Runner(registry, UsageLog(database), timeout=30)
@@ -124,7 +124,7 @@ async def workshop(home: Path, **settings: Any) -> AsyncIterator[Workshop]:
     begun = await stores.start()
     working = asyncio.create_task(scheduler.run(alone=True))
     try:
-        yield Workshop(database, registry, runner, scheduler, files, stores, model, begun)
+        yield StoreServices(database, registry, runner, scheduler, files, stores, model, begun)
     finally:
         working.cancel()
         await asyncio.wait([working])
