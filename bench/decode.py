@@ -21,7 +21,7 @@ from pathlib import Path
 import aiohttp
 from harness import Report, Serving, call, daemon, end, medians, ratio
 
-from portico_server.engines.llamacpp.plan import Plan
+from portico_server.models.plan.llamacpp import LlamaCppPlan
 
 PROMPT = "Tell a long story about a lighthouse keeper and the ships that pass by at night."
 SLOTS, CONTEXT = 8, 1024
@@ -40,7 +40,7 @@ class Target:
 def worker(model: Path, threads: int) -> Iterator[Serving]:
     """The engine's own process, without the daemon before it. Its ``url`` carries the key as a fragment."""
     key = secrets.token_hex(16)
-    plan = Plan(embedding=False, slots=SLOTS, context_length=CONTEXT, threads=threads)
+    plan = LlamaCppPlan(embedding=False, slots=SLOTS, context_length=CONTEXT, threads=threads)
     config = {
         "model": str(model),
         "name": "bench",
@@ -48,7 +48,7 @@ def worker(model: Path, threads: int) -> Iterator[Serving]:
         "plan": asdict(plan),
         "adapters": [],
     }
-    command = (sys.executable, "-m", "portico_server.engines.llamacpp.worker")
+    command = (sys.executable, "-m", "portico_server.models.engines.llamacpp.worker")
     child = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
@@ -136,10 +136,10 @@ def main() -> None:
 
 def fetched(source: str) -> Path:
     """The model's file, which the daemon has fetched into the models folder that the settings name."""
-    from portico_server.engines.sources import Fetcher, parse
+    from portico_server.models.sources import ModelFetcher, parse_source
     from portico_server.settings import load
 
-    path = Fetcher(load().settings).cached(parse(source))
+    path = ModelFetcher(load().settings).cached(parse_source(source))
     if path is None:
         raise SystemExit(f"set PORTICO_MODELS to a folder that holds {source}, so that both can use one file")
     return path

@@ -38,19 +38,18 @@ from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.request import Request, Result
 from portico_server.core.servable import Card
 from portico_server.db.database import Database
-from portico_server.engines.models import Models
 from portico_server.evals.evals import Evaluations
 from portico_server.evals.runs import EvalRuns
 from portico_server.evals.searches import EvalSearches
 from portico_server.evals.spec import EvalServices
-from portico_server.finetune.jobs import Jobs
-from portico_server.finetune.orders import Orders
-from portico_server.finetune.rehearsal import Rehearsal
+from portico_server.finetune.fake_trainer import FakeTrainer
+from portico_server.finetune.jobs import FineTuningJobs, SearchJobs
 from portico_server.http_server import HttpServer
 from portico_server.knowledge import filter as filters
 from portico_server.knowledge.facts import StoredFacts
 from portico_server.knowledge.files import FileStorage, UploadedFiles
 from portico_server.knowledge.stores import StoreService
+from portico_server.models.service import ModelService
 from portico_server.reconcile import Reconciler
 from portico_server.runs.artifacts import ArtifactStore
 from portico_server.runs.questions import Questions
@@ -151,7 +150,7 @@ async def porch(
     questions = Questions(database, approvers="admin" if loaded.settings.approvals == "admin" else "owner")
     runner = Runner(registry, usage, timeout=30, questions=questions)
     scheduler = Scheduler(database, runner)
-    models = Models(database, registry, runner, scheduler, loaded.settings)
+    models = ModelService(database, registry, runner, scheduler, loaded.settings)
     files = FileStorage(database, loaded.settings.blobs, max_bytes=loaded.settings.max_file_mb * MB_BYTES)
     stores = StoreService(
         database,
@@ -177,20 +176,20 @@ async def porch(
     apps = Apps(database, registry, runner.app_quotas)
     prompts = Library(database, registry.require_unreserved)
     around = Surroundings(registry, UploadedFiles(files, artifacts), filters.parse, mcp.addresses)
-    tuning = Jobs(
+    tuning = FineTuningJobs(
         database,
         registry,
         runner,
         scheduler,
         models.bases,
         files,
-        lambda _base: Rehearsal(),
+        lambda _base: FakeTrainer(),
         folder / "finetune",
     )
     evals = Evaluations(database, registry)
     evaluating = EvalServices(
         *(database, registry, runner, scheduler, files, code.light, apps),
-        Orders(tuning, lambda wish: spec_of(wish, "fine_tuning")),
+        SearchJobs(tuning, lambda wish: spec_of(wish, "fine_tuning")),
         filters.parse,
         Throttle(registry, runner, on=True).wait_for_idle,
         loaded.settings.eval_concurrency,

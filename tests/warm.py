@@ -25,7 +25,7 @@ from typing import IO
 
 PARTS = (
     *("app", "config", "db.migrate", "api.faces", "api.mcp"),
-    *("engines.fake.engine", "engines.llamacpp.engine", "engines.static.engine"),
+    *("models.engines.fake.engine", "models.engines.llamacpp.engine", "models.engines.static.engine"),
 )
 """The modules of `portico_server` that nearly every daemon imports sooner or later."""
 

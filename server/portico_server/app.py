@@ -23,11 +23,11 @@ from portico_server.connections import raise_descriptor_limit
 from portico_server.core.errors import Conflict, InvalidRequest, PorticoError
 from portico_server.core.principal import SYSTEM
 from portico_server.db.database import Database
-from portico_server.engines.recommend import named
-from portico_server.engines.sources import MISSING_FILE
-from portico_server.engines.spec import ModelSpec
 from portico_server.home import PRIVATE_UMASK, Home
 from portico_server.http_server import HttpServer, listen, new_loop, reach
+from portico_server.models.known_models import recommendation_for
+from portico_server.models.sources import MISSING_FILE_CODE
+from portico_server.models.spec import ModelSpec
 from portico_server.services import Services
 from portico_server.settings import LoadedSettings
 
@@ -201,10 +201,11 @@ class Daemon:
                     raise
                 at = self._configuration.places.get(spec.name, "models")
                 place = f"{at}.{error.param}" if error.param else at
-                if error.code == MISSING_FILE:  # it may come yet: each call says so until then
+                if error.code == MISSING_FILE_CODE:  # it may come yet: each call says so until then
                     await self.house.models.add(spec, keep=False, here=False)
                 self._left_out(
-                    ConfigurationProblem(spec.name, place, error.message), file=error.code == MISSING_FILE
+                    ConfigurationProblem(spec.name, place, error.message),
+                    file=error.code == MISSING_FILE_CODE,
                 )
         for problem in self._configuration.problems:
             self._left_out(problem)
@@ -231,7 +232,7 @@ class Daemon:
             await self.house.models.add(self.house.models.better.tiny, keep=False)
             return
         if source:
-            source = named(source) or source
+            source = recommendation_for(source) or source
             name = source.partition("://")[2].rstrip("/").rpartition("/")[2].partition("@")[0]
             name = name.rpartition("#")[2] or source
             await self.house.models.add(ModelSpec(name=name, source=source, aliases=("default",)), keep=False)

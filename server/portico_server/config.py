@@ -17,12 +17,12 @@ from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.limits import UsageLimits
 from portico_server.core.names import check_plain
 from portico_server.core.principal import parse_scope
-from portico_server.engines.spec import AdapterSpec, ModelSpec
 from portico_server.knowledge.filter import parse_bound
 from portico_server.knowledge.groups import GroupSpec
 from portico_server.knowledge.groups import parse_group as parse_group
 from portico_server.knowledge.sources.spec import parse_source as parse_source
 from portico_server.knowledge.store import check_answers
+from portico_server.models.spec import AdapterSpec, ModelSpec
 from portico_server.tools.mcp.spec import ServerSpec
 from portico_server.tools.mcp.spec import parse as parse_server
 from portico_server.tools.sources.spec import ToolSpec

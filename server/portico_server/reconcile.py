@@ -14,10 +14,10 @@ from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
 from portico_server.core.limits import UsageLimits
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.db.stores import StoreRow
-from portico_server.engines.models import BUILT_IN, Models
-from portico_server.engines.spec import ModelSpec
 from portico_server.knowledge.sources import spec as sources
 from portico_server.knowledge.stores import StoreService
+from portico_server.models.service import BUILT_IN, ModelService
+from portico_server.models.spec import ModelSpec
 from portico_server.tools.mcp.host import McpHost
 from portico_server.tools.sources.sources import AddedTools
 
@@ -49,7 +49,7 @@ class Reconciler:
 
     def __init__(
         self,
-        models: Models,
+        models: ModelService,
         stores: StoreService,
         tools: AddedTools,
         mcp: McpHost,

@@ -24,21 +24,20 @@ from portico_server.apps.responses.tool_context import Surroundings
 from portico_server.batches.batches import Batches
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
-from portico_server.engines.lent import Lent
-from portico_server.engines.models import Models
 from portico_server.evals.evals import Evaluations
 from portico_server.evals.runs import EvalRuns
 from portico_server.evals.searches import EvalSearches
 from portico_server.evals.spec import EvalServices
-from portico_server.finetune.jobs import Jobs
-from portico_server.finetune.local import LocalTrainer
-from portico_server.finetune.orders import Orders
-from portico_server.finetune.rehearsal import Rehearsal
-from portico_server.finetune.spec import Spec
+from portico_server.finetune.fake_trainer import FakeTrainer
+from portico_server.finetune.jobs import FineTuningJobs, SearchJobs
+from portico_server.finetune.local_trainer import LocalTrainer
+from portico_server.finetune.spec import FineTuningSpec
 from portico_server.knowledge import filter as filters
 from portico_server.knowledge.facts import StoredFacts
 from portico_server.knowledge.files import FileStorage, UploadedFiles
 from portico_server.knowledge.stores import StoreService
+from portico_server.models.client_model import ClientModels
+from portico_server.models.service import ModelService
 from portico_server.reconcile import Reconciler
 from portico_server.runs import redaction
 from portico_server.runs.artifacts import ArtifactStore
@@ -99,7 +98,7 @@ class Services:
 
     def _serve_models_and_stores(self) -> None:
         settings, database = self._settings, self._database
-        self.models = Models(database, self.registry, self.runner, self.scheduler, settings)
+        self.models = ModelService(database, self.registry, self.runner, self.scheduler, settings)
         self.files = FileStorage(database, settings.blobs, max_bytes=settings.max_file_mb * MB_BYTES)
         self.stores = StoreService(
             database,
@@ -112,7 +111,7 @@ class Services:
         )
         self.registry.add_source(self.stores)
         self.registry.add_source(StoreApps(self.registry, self.trust))
-        self.registry.add_source(Lent())
+        self.registry.add_source(ClientModels())
 
     def _serve_tools(self) -> None:
         settings, database = self._settings, self._database
@@ -172,14 +171,14 @@ class Services:
             nice=settings.finetune_nice,
             answering=self.models.answering if settings.finetune_yields else None,
         )
-        self.tuning = Jobs(
+        self.tuning = FineTuningJobs(
             self._database,
             self.registry,
             self.runner,
             self.scheduler,
             self.models.bases,
             self.files,
-            lambda base: Rehearsal() if base.format == "script" else trainer,
+            lambda base: FakeTrainer() if base.format == "script" else trainer,
             settings.home / "finetune",
             self.models.workshop.packages(),
         )
@@ -196,7 +195,7 @@ class Services:
         place = EvalServices(
             *(self._database, self.registry, self.runner, self.scheduler, self.files),
             *(self.code.light, self.apps),
-            Orders(self.tuning, _wished),
+            SearchJobs(self.tuning, _wished),
             filters.parse,
             Throttle(self.registry, self.runner, on=settings.batch_yields).wait_for_idle,
             settings.eval_concurrency,
@@ -255,7 +254,7 @@ class Services:
                 logger.exception("an orderly end failed; going on with the rest")
 
 
-def _wished(wish: Mapping[str, Any]) -> Spec:
+def _wished(wish: Mapping[str, Any]) -> FineTuningSpec:
     """A fine-tuning job as a search orders it; what reads requests is imported when there is one."""
     from portico_server.api.openai.fine_tuning_shapes import spec_of
 

@@ -12,7 +12,7 @@ from tests.gpu.machine import DEVICE, MARKS, model, python
 from tests.server.engines.bench import Bench, bench, user
 from tests.server.engines.transformers import environment
 
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.spec import ModelSpec
 
 SCHEMA = {"type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"]}
 

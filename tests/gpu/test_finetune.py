@@ -12,8 +12,8 @@ from tests.server.engines.bench import bench, user
 from tests.server.finetune.child import bases
 from tests.server.finetune.child.bases import BaseModel, task, trained, trainer
 
-from portico_server.engines.spec import ModelSpec
-from portico_server.finetune.trainer import Metrics, Trained
+from portico_server.finetune.spec import Metrics, TrainedWeights
+from portico_server.models.spec import ModelSpec
 
 pytestmark = MARKS
 
@@ -55,7 +55,7 @@ async def test_every_kind_learns(tmp_path: Path, base: BaseModel, settings: dict
     assert len(losses) == 6
     assert losses[-1] < losses[0]
     done = events[-1]
-    assert isinstance(done, Trained)
+    assert isinstance(done, TrainedWeights)
     assert (done.path / "adapter_config.json").is_file() == (settings["kind"] != "full")
 
 
@@ -74,7 +74,7 @@ async def test_the_adapter_answers(tmp_path: Path, base: BaseModel, engine: str)
         settings |= {"learning_rate": 0.02, "precision": "float32"}
     asked = task(tmp_path / "job", base, LINES * 4, **settings)
     done = (await trained(trainer(tmp_path), asked))[-1]
-    assert isinstance(done, Trained)
+    assert isinstance(done, TrainedWeights)
     (home := tmp_path / "home").mkdir()
     async with bench(home, load_timeout=600.0) as house:
         await house.models.add(ModelSpec("m", str(base.path), engine=engine, parameters=own))

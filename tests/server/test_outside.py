@@ -19,7 +19,7 @@ PATTERNS_OF_OUR_OWN = {
     "runs/redaction.py": "the operator's setting redact_pattern, and escaped texts",
     "knowledge/chunk/sections.py": "the marks of a fence, escaped, and their number",
     "tools/sources/worker.py": "the name of a Python parameter, in the process of the operator's function",
-    "engines/fake/script.py": "the script of a fake model, which only the operator writes",
+    "models/engines/fake/script.py": "the script of a fake model, which only the operator writes",
 }
 """Files whose patterns are not constants, and why this is safe."""
 
@@ -100,8 +100,8 @@ YAML_OF_THE_OPERATOR = {
     "core/untrusted_yaml.py": "the bounded reader itself",
     "config.py": "the configuration file",
     "apps/entry.py": "an app that the operator starts by itself",
-    "engines/fake/script.py": "the script of a fake model",
-    "engines/prices.py": "the operator's prices",
+    "models/engines/fake/script.py": "the script of a fake model",
+    "models/prices.py": "the operator's prices",
 }
 """Files that read YAML without the bounds for what comes from outside, and whose it is."""
 
@@ -116,8 +116,8 @@ THREADS_OF_OUR_OWN = {
     "db/database.py": "the readers of our database, a pool of its own",
     "archives/stream.py": "the thread of who writes an archive",
     "backup/write.py": "the one thread of a backup",
-    "engines/static/worker.py": "a process of its own",
-    "engines/transformers/worker/kquants.py": "a process of its own",
+    "models/engines/static/worker.py": "a process of its own",
+    "models/engines/transformers/worker/gguf_quantise.py": "a process of its own",
 }
 """Files that run something in threads other than by `core.threads`, and why this holds up nobody else."""
 

@@ -195,7 +195,7 @@ async def evaluation(caller: Caller, name: str) -> str:
 async def job(caller: Caller, name: str) -> str:
     parts = caller.porch.parts
     if parts.models.spec("base") is None:
-        from portico_server.engines.spec import ModelSpec
+        from portico_server.models.spec import ModelSpec
 
         await parts.models.add(ModelSpec("base", "fake://"))
     line = '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}\n'

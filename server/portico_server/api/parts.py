@@ -18,13 +18,13 @@ from portico_server.apps.responses.responder import Responder
 from portico_server.batches.batches import Batches
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
-from portico_server.engines.models import Models
 from portico_server.evals.evals import Evaluations
 from portico_server.evals.runs import EvalRuns
 from portico_server.evals.searches import EvalSearches
-from portico_server.finetune.jobs import Jobs
+from portico_server.finetune.jobs import FineTuningJobs
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.stores import StoreService
+from portico_server.models.service import ModelService
 from portico_server.problems import Problems
 from portico_server.reconcile import Reconciler
 from portico_server.runs.artifacts import ArtifactStore
@@ -48,7 +48,7 @@ class ApiServices:
     runner: Runner
     scheduler: Scheduler
     questions: Questions
-    models: Models
+    models: ModelService
     files: FileStorage
     stores: StoreService
     artifacts: ArtifactStore
@@ -56,7 +56,7 @@ class ApiServices:
     apps: Apps
     reconciler: Reconciler
     agents: Agents
-    tuning: Jobs
+    tuning: FineTuningJobs
     batches: Batches
     evals: Evaluations
     eval_runs: EvalRuns

@@ -14,13 +14,12 @@ from typing import Any, Final, TypeAlias
 
 from portico_server.core import pools
 from portico_server.core.errors import Unavailable
-from portico_server.environments.indexes import own_sources
-from portico_server.environments.uv import Report, StepFailedError, program, silent, step
+from portico_server.environments.uv import StepFailedError, StepReport, find_uv, own_sources, run_step, silent
 
-DRAFT: Final = ".draft-"
+DRAFT_PREFIX: Final = ".draft-"
 """How a folder begins that a build has not finished."""
 
-RECEIPT: Final = "portico.json"
+RECEIPT_FILE: Final = "portico.json"
 """The last file that is written: a folder without it is not an environment."""
 
 Furnish: TypeAlias = Callable[[Path], Awaitable[Mapping[str, Any]]]
@@ -28,7 +27,7 @@ Furnish: TypeAlias = Callable[[Path], Awaitable[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Packages:
+class PackageSet:
     """What goes into an environment, and how its errors speak of it.
 
     ``name`` begins the names of its drafts; who builds sees to it that one build of a name runs at a time. ``what``
@@ -47,9 +46,9 @@ class Packages:
 
 
 async def build(
-    packages: Packages,
+    packages: PackageSet,
     place: Path,
-    report: Report,
+    report: StepReport,
     *,
     furnish: Furnish,
     index: str = "",
@@ -62,7 +61,7 @@ async def build(
     What is there already is exchanged, or kept if it is whole and ``replace`` is false: another daemon was quicker.
     What uv has fetched stays in its cache, so that a build that was cut off goes on from there. Cancelling ends uv.
     """
-    uv, place = program(), place.absolute()  # noqa: ASYNC240  # asks for the working folder alone
+    uv, place = find_uv(), place.absolute()  # noqa: ASYNC240  # asks for the working folder alone
     async with _draft(packages, place) as draft:
         python = str(python_in(draft))
         try:
@@ -76,11 +75,11 @@ async def build(
                 "--python",
                 packages.python,
             )
-            await step([uv, *venv, str(draft)], "python", report, folder=draft)
+            await run_step([uv, *venv, str(draft)], "python", report, folder=draft)
             source = ("--default-index", index) if index else (await own_sources(draft) or ())
             await _install([uv, "pip", "install", "--python", python, *source], packages, draft, report)
             await report("check", "Looking at what was installed")
-            await step([uv, "pip", "check", "--python", python], "check", report, folder=draft)
+            await run_step([uv, "pip", "check", "--python", python], "check", report, folder=draft)
             receipt = await furnish(draft)
         except StepFailedError as error:
             raise Unavailable(
@@ -90,7 +89,7 @@ async def build(
         await pools.MODELS.run(_place, draft, place, packages.name, receipt, replace)
 
 
-async def _install(command: list[str], packages: Packages, draft: Path, report: Report) -> None:
+async def _install(command: list[str], packages: PackageSet, draft: Path, report: StepReport) -> None:
     """Install by the first arguments that work. Raises `StepFailedError` with what was said to each."""
     said: list[str] = []
     for words, arguments in (("", packages.install), *packages.instead):
@@ -99,7 +98,7 @@ async def _install(command: list[str], packages: Packages, draft: Path, report: 
         # pip takes the best of all indexes, not of the first: harmless where the bytes are pinned.
         pinned = ("--index-strategy", "unsafe-best-match") if "--require-hashes" in arguments else ()
         try:
-            await step([*command, *pinned, *arguments], "packages", report, folder=draft)
+            await run_step([*command, *pinned, *arguments], "packages", report, folder=draft)
             return
         except StepFailedError as error:
             said.append(f"{words}: {error.message}" if words else error.message)
@@ -107,7 +106,7 @@ async def _install(command: list[str], packages: Packages, draft: Path, report: 
 
 
 @contextlib.asynccontextmanager
-async def _draft(packages: Packages, place: Path) -> AsyncIterator[Path]:
+async def _draft(packages: PackageSet, place: Path) -> AsyncIterator[Path]:
     """A folder to build in, gone afterwards unless it was moved."""
     try:
         await pools.MODELS.run(_sweep, place.parent, packages.name)
@@ -127,9 +126,9 @@ async def _draft(packages: Packages, place: Path) -> AsyncIterator[Path]:
 
 async def findings(place: Path) -> str:
     """What uv says is wrong with the packages in ``place``; empty if nothing."""
-    check = [program(), "pip", "check", "--python", str(python_in(place))]
+    check = [find_uv(), "pip", "check", "--python", str(python_in(place))]
     try:
-        await step(check, "check", silent, folder=place)
+        await run_step(check, "check", silent, folder=place)
     except StepFailedError as error:
         return error.message
     return ""
@@ -143,7 +142,7 @@ def python_in(folder: Path) -> Path:
 def receipt_in(place: Path) -> Mapping[str, Any] | None:
     """What a build signed, or ``None`` where nothing whole is."""
     try:
-        found = json.loads((place / RECEIPT).read_text(encoding="utf-8"))
+        found = json.loads((place / RECEIPT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
@@ -154,7 +153,7 @@ def is_whole(place: Path) -> bool:
     return receipt_in(place) is not None and python_in(place).exists()
 
 
-def discard(place: Path, name: str) -> None:
+def remove_environment(place: Path, name: str) -> None:
     """Delete the environment in ``place``: gone at once, so that nothing half deleted is ever taken for whole."""
     doomed = Path(tempfile.mkdtemp(dir=place.parent, prefix=_prefix(name)))
     with contextlib.suppress(FileNotFoundError):
@@ -163,7 +162,7 @@ def discard(place: Path, name: str) -> None:
 
 
 def _prefix(name: str) -> str:
-    return f"{DRAFT}{name}-{os.getpid()}-"
+    return f"{DRAFT_PREFIX}{name}-{os.getpid()}-"
 
 
 def _sweep(folder: Path, name: str) -> None:
@@ -172,8 +171,8 @@ def _sweep(folder: Path, name: str) -> None:
     One of our own process number is an older process's: this daemon makes one build of a name at a time.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(f"{DRAFT}{name}-*"):
-        owner = left.name.removeprefix(f"{DRAFT}{name}-").partition("-")[0]
+    for left in folder.glob(f"{DRAFT_PREFIX}{name}-*"):
+        owner = left.name.removeprefix(f"{DRAFT_PREFIX}{name}-").partition("-")[0]
         if owner.isdecimal() and (int(owner) == os.getpid() or not _alive(int(owner))):
             shutil.rmtree(left, ignore_errors=True)
 
@@ -189,10 +188,10 @@ def _alive(pid: int) -> bool:
 
 
 def _place(draft: Path, place: Path, name: str, receipt: Mapping[str, Any], replace: bool) -> None:
-    (draft / RECEIPT).write_text(json.dumps(receipt), encoding="utf-8")
+    (draft / RECEIPT_FILE).write_text(json.dumps(receipt), encoding="utf-8")
     draft.chmod(0o755)
     if not replace and is_whole(place):
         return
     if place.exists():
-        discard(place, name)
+        remove_environment(place, name)
     draft.rename(place)

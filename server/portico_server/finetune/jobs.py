@@ -1,4 +1,4 @@
-"""Fine-tuning jobs: created, followed, paused, resumed, cancelled. Each is a durable run that does the work."""
+"""Fine-tuning jobs: created, followed, paused, resumed, cancelled; each is a durable run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,50 +17,48 @@ from portico_server.core.binding import binding
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from portico_server.core.ids import new_id
-from portico_server.core.interfaces import BaseModel, BaseModels
+from portico_server.core.interfaces import BaseModel, BaseModels, Told
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry
 from portico_server.db import runs, tuning
 from portico_server.db.database import Database
 from portico_server.db.files import RowPage
 from portico_server.db.tuning import EventRow, JobRow, NewEvent
-from portico_server.finetune import overrides
-from portico_server.finetune.choose import choose
-from portico_server.finetune.recipe import Recipe
-from portico_server.finetune.spec import DataFacts, Job, Spec
-from portico_server.finetune.trainer import Trainer
-from portico_server.finetune.work import WORKING, Uploads, Work, Workplace, examine
+from portico_server.finetune.recipe import TrainingRecipe, check_overrides
+from portico_server.finetune.recipe_choice import choose_recipe
+from portico_server.finetune.spec import DataFacts, FineTuningSpec, Job, Trainer
+from portico_server.finetune.work import WORKING_STATUSES, JobContext, JobWork, Uploads, examine_files
 from portico_server.grading import graders
 from portico_server.runs.run import RunContext
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 
-KIND: Final = "finetune"
+FINETUNE_RUN_KIND: Final = "finetune"
 
-AT_ONCE: Final = 64
+MAX_ACTIVE_JOBS: Final = 64
 """Jobs whose files are checked or that wait for their turn to train; one trains."""
 
-SCOPE: Final = "finetune"
+FINETUNE_SCOPE: Final = "finetune"
 
-PURPOSE: Final = "fine-tune"
+FILE_PURPOSE: Final = "fine-tune"
 
-PAGE: Final = 500
+PAGE_SIZE: Final = 500
 
-LOOK_AGAIN: Final = 1.0
+POLL_INTERVAL_S: Final = 1.0
 """Seconds between two looks at a job that waits, or that another daemon on the same database works on."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class JobPlan:
     """What would be done, without doing it."""
 
     base: BaseModel
     facts: DataFacts
-    recipe: Recipe
+    recipe: TrainingRecipe
     warnings: tuple[str, ...]
 
 
-class Jobs:
+class FineTuningJobs:
     """``folder`` is where jobs have theirs; ``trainer`` gives what trains a base, ``packages`` what it has besides."""
 
     def __init__(
@@ -80,19 +78,19 @@ class Jobs:
         self._runner = runner
         self._scheduler = scheduler
         self._bases = bases
-        self._place = Workplace(
+        self._job_context = JobContext(
             *(database, bases, files, trainer, folder, scheduler.holder, packages, asyncio.Lock())
         )
-        scheduler.handle(KIND, self._work, concurrency=AT_ONCE, bound=True)
+        scheduler.handle(FINETUNE_RUN_KIND, self._work, concurrency=MAX_ACTIVE_JOBS, bound=True)
 
     async def start(self) -> None:
         """Remove what jobs that ended, or were never written down, have left on the disk."""
         kept = await self._database.read(tuning.unfinished)
-        await pools.TRAINING.run(_clean, self._place.folder, kept)
+        await pools.TRAINING.run(_clean, self._job_context.folder, kept)
 
     # --- making one --------------------------------------------------------------------------------------------
 
-    async def create(self, spec: Spec, caller: Principal, *, ignored: tuple[str, ...] = ()) -> Job:
+    async def create(self, spec: FineTuningSpec, caller: Principal, *, ignored: tuple[str, ...] = ()) -> Job:
         """Begin a job. Its files are checked in the background; what is wrong in the request itself is told now.
 
         ``ignored`` are sentences about what was asked for and is not done. Raises `Forbidden`, `NotFound`,
@@ -116,43 +114,45 @@ class Jobs:
         events = [NewEvent("message", f"Created fine-tuning job: {row.id}")]
         events += [NewEvent("message", sentence, "warn") for sentence in ignored]
         with binding(names.known):
-            await self._database.write(tuning.create, row, KIND, events)
+            await self._database.write(tuning.create, row, FINETUNE_RUN_KIND, events)
         self._scheduler.look()
         return _job(row)
 
-    async def check(self, spec: Spec, caller: Principal) -> None:
+    async def check(self, spec: FineTuningSpec, caller: Principal) -> None:
         """What `create` would raise, without beginning anything."""
         await self._checked(spec, caller)
 
-    async def plan(self, spec: Spec, caller: Principal) -> Plan:
+    async def plan(self, spec: FineTuningSpec, caller: Principal) -> JobPlan:
         """Check the files and choose the recipe, as a job would. Raises as that would fail."""
         spec = await self._checked(spec, caller)
 
-        async def work(context: Context) -> Plan:
+        async def work(context: Context) -> JobPlan:
             folder = Path(await pools.TRAINING.run(self._scratch))
             try:
-                base, prepared, warnings = await examine(self._place, spec, folder, context, caller)
+                base, prepared, warnings = await examine_files(
+                    self._job_context, spec, folder, context, caller
+                )
             finally:
                 await asyncio.shield(pools.TRAINING.run(shutil.rmtree, folder, ignore_errors=True))
             machine = await self._bases.machine()
-            recipe = choose(
+            recipe = choose_recipe(
                 *(base, prepared.facts, machine, spec.method, spec.hyperparameters, spec.overrides),
                 seed=spec.seed,
-                packages=self._place.packages,
+                packages=self._job_context.packages,
             )
-            return Plan(base, prepared.facts, recipe, warnings)
+            return JobPlan(base, prepared.facts, recipe, warnings)
 
-        found: Plan = await self._runner.wait(self._runner.begin("finetune_plan", spec.base, caller, work))
+        found: JobPlan = await self._runner.wait(self._runner.begin("finetune_plan", spec.base, caller, work))
         return found
 
     def _scratch(self) -> str:
-        self._place.folder.mkdir(parents=True, exist_ok=True)
-        return tempfile.mkdtemp(prefix="plan-", dir=self._place.folder)
+        self._job_context.folder.mkdir(parents=True, exist_ok=True)
+        return tempfile.mkdtemp(prefix="plan-", dir=self._job_context.folder)
 
-    async def _checked(self, spec: Spec, caller: Principal) -> Spec:
-        caller.require(SCOPE)
+    async def _checked(self, spec: FineTuningSpec, caller: Principal) -> FineTuningSpec:
+        caller.require(FINETUNE_SCOPE)
         base = self._bases.check(spec.base, caller)
-        overrides.check(spec.overrides, "recipe")
+        check_overrides(spec.overrides, "recipe")
         if spec.method == "reinforcement":
             graders.check(spec.grader)
             graders.require_rights(spec.grader, caller)
@@ -165,22 +165,23 @@ class Jobs:
             if file_id is None:
                 continue
             try:
-                file = await self._place.files.get(file_id, caller)
+                file = await self._job_context.files.get(file_id, caller)
             except NotFound as error:
                 raise InvalidRequest(error.message, code="file_not_found", param=param) from error
-            if file.purpose != PURPOSE:
+            if file.purpose != FILE_PURPOSE:
                 raise InvalidRequest(
-                    f"'{file.filename}' was uploaded for '{file.purpose}'; upload it with the purpose '{PURPOSE}'.",
+                    f"'{file.filename}' was uploaded for '{file.purpose}'; upload it with the purpose "
+                    f"'{FILE_PURPOSE}'.",
                     code="invalid_file_purpose",
                     param=param,
                 )
-        return Spec.from_json({**spec.to_json(), "base": base})
+        return FineTuningSpec.from_json({**spec.to_json(), "base": base})
 
     # --- what there is -----------------------------------------------------------------------------------------
 
     async def get(self, job_id: str, caller: Principal) -> Job:
         """One job. Raises `NotFound`."""
-        caller.require(SCOPE)
+        caller.require(FINETUNE_SCOPE)
         row = await self._database.read(tuning.get, job_id)
         if row is None or not caller.sees(row.owner):
             raise NotFound(
@@ -199,7 +200,7 @@ class Jobs:
         metadata: Mapping[str, str] | None = None,
     ) -> RowPage[Job]:
         """The caller's jobs, the newest first."""
-        caller.require(SCOPE)
+        caller.require(FINETUNE_SCOPE)
         cursor = None
         if after is not None:
             await self.get(after, caller)
@@ -210,7 +211,7 @@ class Jobs:
 
     async def _settled(self, row: JobRow) -> JobRow:
         """The job, ended if its run has ended behind its back: cancelled as a run, or given up."""
-        if row.status not in WORKING:
+        if row.status not in WORKING_STATUSES:
             return row
         run = await self._database.read(runs.get, row.run_id)
         if run is not None and run.finished_at is None:
@@ -231,7 +232,7 @@ class Jobs:
             ended=True,
         )
         if status == "cancelled":
-            await pools.TRAINING.run(shutil.rmtree, self._place.place(row.id), ignore_errors=True)
+            await pools.TRAINING.run(shutil.rmtree, self._job_context.folder_of(row.id), ignore_errors=True)
         return await self._database.read(tuning.get, row.id) or row
 
     async def events(
@@ -247,7 +248,7 @@ class Jobs:
         while True:
             job = await self.get(job_id, caller)
             resting = job.ended or job.status == "paused"
-            run = await self._runner.arrival(job.run_id, 0 if resting else LOOK_AGAIN)
+            run = await self._runner.arrival(job.run_id, 0 if resting else POLL_INTERVAL_S)
             seen = run.log.last if run is not None else 0
             async for row in self._written(job, after):
                 after = row.seq
@@ -258,7 +259,7 @@ class Jobs:
             if run is None or run.ended:
                 await self._scheduler.settled(job.run_id)
                 # Nothing here hears when it is taken up: it waits in the queue, or for another daemon.
-                await asyncio.sleep(LOOK_AGAIN)
+                await asyncio.sleep(POLL_INTERVAL_S)
                 continue
             # What the run tells is written before it is told, so each event is a reason to read.
             async for _number, _event in run.log.follow(seen):
@@ -267,7 +268,7 @@ class Jobs:
                     yield row
 
     async def _written(self, job: Job, after: int) -> AsyncGenerator[EventRow, None]:
-        while batch := await self._database.read(tuning.following, job.id, after, PAGE):
+        while batch := await self._database.read(tuning.following, job.id, after, PAGE_SIZE):
             for row in batch:
                 after = row.seq
                 yield row
@@ -276,14 +277,16 @@ class Jobs:
 
     async def cancel(self, job_id: str, caller: Principal) -> Job:
         """End a job for good. Raises `Conflict` if it has ended."""
-        job = await self._move(job_id, caller, "cancelled", "Fine-tuning job cancelled", (*WORKING, "paused"))
+        job = await self._move(
+            job_id, caller, "cancelled", "Fine-tuning job cancelled", (*WORKING_STATUSES, "paused")
+        )
         await self._stop(job)
-        await pools.TRAINING.run(shutil.rmtree, self._place.place(job.id), ignore_errors=True)
+        await pools.TRAINING.run(shutil.rmtree, self._job_context.folder_of(job.id), ignore_errors=True)
         return await self.get(job_id, caller)
 
     async def pause(self, job_id: str, caller: Principal) -> Job:
         """Stop a job behind its last checkpoint; `resume` goes on from there. Raises `Conflict`."""
-        job = await self._move(job_id, caller, "paused", "Fine-tuning job paused", WORKING)
+        job = await self._move(job_id, caller, "paused", "Fine-tuning job paused", WORKING_STATUSES)
         await self._stop(job)
         return await self.get(job_id, caller)
 
@@ -337,13 +340,13 @@ class Jobs:
         row = await self._database.read(tuning.get, str(payload["job"]))
         if row is None:
             raise Unavailable(f"The job '{payload['job']}' is gone.", code="fine_tune_not_found")
-        if row.status not in WORKING:
+        if row.status not in WORKING_STATUSES:
             return {"job": row.id, "stopped": True}
         job, judging = _job(row), context
         if job.spec.grader and isinstance(context, RunContext):
             # It brings names and code along: the rights of who brought them hold for both.
             judging = context.on_behalf_of(self._scheduler.principals(row.owner or SYSTEM.id))
-        return await Work(self._place, job, context, judging).do()
+        return await JobWork(self._job_context, job, context, judging).run()
 
 
 def _job(row: JobRow) -> Job:
@@ -352,7 +355,7 @@ def _job(row: JobRow) -> Job:
         owner=row.owner,
         run_id=row.run_id,
         base=row.base,
-        spec=Spec.from_json(row.spec),
+        spec=FineTuningSpec.from_json(row.spec),
         state=row.state,
         status=row.status,  # type: ignore[arg-type]  # only ours are written
         error=row.error,
@@ -370,3 +373,54 @@ def _clean(folder: Path, kept: set[str]) -> None:
         for found in folder.iterdir():
             if found.name not in kept:
                 shutil.rmtree(found, ignore_errors=True)
+
+
+# Jobs that a search over settings orders: `portico_server.core.interfaces.Trainer` over the jobs of the daemon.
+
+
+SEARCH_METADATA_KEY: Final = "portico_search"
+TRIAL_METADATA_KEY: Final = "portico_trial"
+"""What the metadata of such a job has: its search, and which of its trials it is for."""
+
+MAX_SEARCH_JOBS: Final = 1_000
+
+
+class SearchJobs:
+    """``read`` makes a specification of a wish; it raises `InvalidRequest`."""
+
+    def __init__(self, jobs: FineTuningJobs, read: Callable[[Mapping[str, Any]], FineTuningSpec]) -> None:
+        self._jobs = jobs
+        self._read = read
+
+    async def check(self, wish: Mapping[str, Any], caller: Principal) -> None:
+        await self._jobs.check(self._read(wish), caller)
+
+    async def begin(self, wish: Mapping[str, Any], search: str, key: str, caller: Principal) -> str:
+        known = await self._jobs.list(
+            caller, limit=1, metadata={SEARCH_METADATA_KEY: search, TRIAL_METADATA_KEY: key}
+        )
+        if known.data:
+            return known.data[0].id
+        spec = self._read(wish)
+        metadata = {**spec.metadata, SEARCH_METADATA_KEY: search, TRIAL_METADATA_KEY: key}
+        return (await self._jobs.create(replace(spec, metadata=metadata), caller)).id
+
+    async def trained(self, job_id: str, caller: Principal, told: Told) -> str:
+        async for found in self._jobs.follow(job_id, caller):
+            if not isinstance(found, Job):
+                if found.kind == "metrics" and found.step is not None:
+                    await told(found.step, found.data.get("total_steps"))
+                continue
+            if found.status == "succeeded":
+                return found.model
+            why = (found.error or {}).get("message") or f"It is {found.status}."
+            raise Unavailable(
+                f"The fine-tuning job '{found.id}' made no model: {why}", code="training_failed"
+            )
+        raise Unavailable(f"The fine-tuning job '{job_id}' cannot be followed.", code="training_failed")
+
+    async def stop(self, search: str, caller: Principal) -> None:
+        found = await self._jobs.list(caller, limit=MAX_SEARCH_JOBS, metadata={SEARCH_METADATA_KEY: search})
+        for job in found.data:
+            if not job.ended:
+                await self._jobs.cancel(job.id, caller)

@@ -19,13 +19,13 @@ Sharding: TypeAlias = Literal["none", "ddp", "zero2", "zero3", "fsdp"]
 
 GB: Final = 1024**3
 
-WIDTH: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
+BYTES_PER_NUMBER: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Bytes of a number."""
 
-PROCESS: Final = {"cpu": int(0.8 * GB), "cuda": int(1.5 * GB)}
+PROCESS_BYTES: Final = {"cpu": int(0.8 * GB), "cuda": int(1.5 * GB)}
 """What the libraries take before a model is there."""
 
-LORA_WIDTH: Final = 18
+LORA_WIDTH_FACTOR: Final = 18
 """Inputs and outputs of the seven linear layers of a block, in hidden sizes."""
 
 _CORE_FLOPS: Final = 35e9
@@ -36,7 +36,7 @@ _GPU_FLOPS: Final = ((10.0, 900e12), (9.0, 400e12), (8.9, 60e12), (8.6, 40e12), 
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class TrainingSetup:
     """The settings that decide on memory. ``completion`` is 0 unless the model writes during training."""
 
     method: Method
@@ -53,16 +53,16 @@ class Setup:
     completion: int = 0
 
 
-def trainable(base: BaseModel, setup: Setup) -> int:
+def trainable_parameters(base: BaseModel, setup: TrainingSetup) -> int:
     """How many numbers are trained."""
     if setup.kind == "full":
         return base.parameters
-    return base.layers * setup.rank * LORA_WIDTH * base.hidden
+    return base.layers * setup.rank * LORA_WIDTH_FACTOR * base.hidden
 
 
-def weights(base: BaseModel, setup: Setup) -> int:
+def weight_bytes(base: BaseModel, setup: TrainingSetup) -> int:
     """Bytes of the weights on one device."""
-    width = WIDTH[setup.precision]
+    width = BYTES_PER_NUMBER[setup.precision]
     if setup.kind == "qlora":
         # Four bits, half a bit of scales, and the embeddings as they were.
         embeddings = base.vocabulary * base.hidden
@@ -76,18 +76,18 @@ def weights(base: BaseModel, setup: Setup) -> int:
     return size // setup.processes if setup.sharding in ("zero3", "fsdp") else size
 
 
-def states(base: BaseModel, setup: Setup) -> int:
+def state_bytes(base: BaseModel, setup: TrainingSetup) -> int:
     """Bytes of gradients and optimiser, on one device."""
-    count = trainable(base, setup)
+    count = trainable_parameters(base, setup)
     own = 0 if setup.kind == "full" else 4  # the adapter's own numbers are not among the weights
     gradient = 4
     size = count * (own + gradient + (2 if setup.small_states else 8))
     return size // setup.processes if setup.sharding in ("zero2", "zero3", "fsdp") else size
 
 
-def activations(base: BaseModel, setup: Setup) -> int:
+def activation_bytes(base: BaseModel, setup: TrainingSetup) -> int:
     """Bytes of what one micro batch leaves for the way back, its logits, and the cache of what is written."""
-    width = WIDTH[setup.precision]
+    width = BYTES_PER_NUMBER[setup.precision]
     sequences = setup.micro_batch * (2 if setup.method == "dpo" else 1)
     tokens = sequences * setup.length
     layer = 17 * width * base.hidden
@@ -101,19 +101,24 @@ def activations(base: BaseModel, setup: Setup) -> int:
     return tokens * (kept + logits + cache) + gathered
 
 
-def need(base: BaseModel, setup: Setup) -> int:
+def memory_need(base: BaseModel, setup: TrainingSetup) -> int:
     """Bytes on each device, or of the machine's memory if there is none."""
-    return PROCESS[setup.device] + weights(base, setup) + states(base, setup) + activations(base, setup)
+    return (
+        PROCESS_BYTES[setup.device]
+        + weight_bytes(base, setup)
+        + state_bytes(base, setup)
+        + activation_bytes(base, setup)
+    )
 
 
-def disk(base: BaseModel, setup: Setup) -> int:
+def disk_need(base: BaseModel, setup: TrainingSetup) -> int:
     """Bytes that the base as safetensors, three checkpoints and the result take."""
     unpacked = base.parameters * 2 if base.format == "gguf" else 0
-    checkpoint = trainable(base, setup) * (4 + (2 if setup.small_states else 8))
+    checkpoint = trainable_parameters(base, setup) * (4 + (2 if setup.small_states else 8))
     return unpacked + 4 * checkpoint + GB // 8
 
 
-def flops(cores: int, devices: tuple[Device, ...], processes: int) -> float:
+def training_flops(cores: int, devices: tuple[Device, ...], processes: int) -> float:
     """Operations a second that training gets, of all ``processes`` together; ``devices`` are those it is on."""
     if not devices:
         return cores * _CORE_FLOPS
@@ -121,7 +126,7 @@ def flops(cores: int, devices: tuple[Device, ...], processes: int) -> float:
     return next((speed for since, speed in _GPU_FLOPS if slowest >= since), 20e12) * processes
 
 
-def seconds(base: BaseModel, setup: Setup, tokens: int, speed: float) -> float:
+def training_seconds(base: BaseModel, setup: TrainingSetup, tokens: int, speed: float) -> float:
     """How long ``tokens`` take at ``speed`` operations a second."""
     per_token = 6.0 if setup.kind == "full" else 4.0
     per_token += 2.0 if setup.checkpointing else 0.0

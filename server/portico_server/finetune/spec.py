@@ -1,11 +1,15 @@
-"""What a fine-tuning job is: its method, its hyperparameters, its files, and where it stands."""
+"""What a fine-tuning job is, what trains it, and the events of a training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
+
+from portico_server.core.context import Context
+from portico_server.core.interfaces import BaseModel
+from portico_server.finetune.recipe import TrainingRecipe
 
 Method: TypeAlias = Literal["supervised", "dpo", "reinforcement"]
 
@@ -15,7 +19,7 @@ Status: TypeAlias = Literal[
     "validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"
 ]
 
-ENDED: Final[tuple[Status, ...]] = ("succeeded", "failed", "cancelled")
+ENDED_STATUSES: Final[tuple[Status, ...]] = ("succeeded", "failed", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Hyperparameters:
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
+class FineTuningSpec:
     """What was asked for. ``overrides`` are settings of the recipe by name; ``grader`` as OpenAI writes graders.
 
     Files are ids of uploaded ones.
@@ -57,7 +61,7 @@ class Spec:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Spec:
+    def from_json(cls, data: Mapping[str, Any]) -> FineTuningSpec:
         """As `to_json` wrote it."""
         return cls(**{**data, "hyperparameters": Hyperparameters(**data["hyperparameters"])})
 
@@ -70,7 +74,7 @@ class Job:
     owner: str | None
     run_id: str
     base: str
-    spec: Spec
+    spec: FineTuningSpec
     state: Mapping[str, Any]
     status: Status
     error: Mapping[str, Any] | None
@@ -79,7 +83,7 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        return self.status in ENDED
+        return self.status in ENDED_STATUSES
 
     @property
     def model(self) -> str:
@@ -108,7 +112,7 @@ class DataFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedData:
     """Checked examples, one JSON object a line, in files that nobody else changes. By the method a line is
 
     supervised: ``{"messages": [...], "tools": [...]}``; an assistant message with ``"weight": 0`` is not trained on.
@@ -120,3 +124,82 @@ class Prepared:
     training: Path
     validation: Path | None
     facts: DataFacts
+
+
+# The seam between a job and what trains it: events in order, a folder of its own, the adapter at the end.
+
+
+LogLevel: TypeAlias = Literal["info", "warn", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """What one step of ``total`` measured. ``values`` holds further numbers by these names, where they exist:
+
+    ``train_accuracy``, ``valid_loss``, ``valid_accuracy``, ``reward``, ``margin``, ``kl``, ``learning_rate``,
+    ``tokens_per_second``, ``memory_bytes``, ``epoch``.
+    """
+
+    step: int
+    total: int
+    loss: float | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The state after ``step`` lies in the folder ``path``: adapter, optimiser, random numbers. Training can go on
+    from it, and ``path`` itself is a PEFT adapter.
+    """
+
+    step: int
+    path: Path
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainLog:
+    """A sentence for the job's events."""
+
+    level: LogLevel
+    message: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedWeights:
+    """The last event: the PEFT adapter, or the whole model, lies in ``path``; ``tokens`` is what was trained on.
+
+    It is that of the checkpoint after ``step``, the best one. ``others`` are further adapters that were kept.
+    """
+
+    path: Path
+    tokens: int
+    values: Mapping[str, float] = field(default_factory=dict)
+    step: int = 0
+    others: tuple[Checkpoint, ...] = ()
+
+
+TrainEvent: TypeAlias = Metrics | Checkpoint | TrainLog | TrainedWeights
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingTask:
+    """All that a trainer is given. ``folder`` is the job's own and stays between attempts: checkpoints go there."""
+
+    job: Job
+    base: BaseModel
+    recipe: TrainingRecipe
+    data: PreparedData
+    folder: Path
+
+
+class Trainer(Protocol):
+    """Trains. One at a time on this machine."""
+
+    def train(self, task: TrainingTask, context: Context) -> AsyncGenerator[TrainEvent, None]:
+        """Train, from the last checkpoint in the folder if there is one, and yield events; `TrainedWeights` comes last.
+
+        Closing the iterator, or cancelling whoever awaits it, ends the child and leaves the last checkpoint. Raises
+        `PorticoError` for what ends the job: not enough disk or memory (before it starts), a loss that is no number.
+        """

@@ -1,12 +1,14 @@
-"""The work of one job, in a durable run: check its files, choose its recipe, train, and let the result be served."""
+"""The work of one job in a durable run: check its files, choose its recipe, train, serve the result."""
 
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import logging
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,21 +25,50 @@ from portico_server.db.database import Database
 from portico_server.db.files import FileRow
 from portico_server.db.steps import StepRow
 from portico_server.db.tuning import NewEvent
-from portico_server.finetune import data, results
-from portico_server.finetune.choose import choose
-from portico_server.finetune.recipe import Recipe
-from portico_server.finetune.scale import ModelScale
-from portico_server.finetune.spec import DataFacts, Job, Prepared, Spec
-from portico_server.finetune.trainer import Checkpoint, Log, Metrics, Task, Trained, Trainer, TrainEvent
+from portico_server.finetune import data
+from portico_server.finetune.data import ModelTokenCounter
+from portico_server.finetune.recipe import TrainingRecipe
+from portico_server.finetune.recipe_choice import choose_recipe
+from portico_server.finetune.spec import (
+    Checkpoint,
+    DataFacts,
+    FineTuningSpec,
+    Job,
+    Metrics,
+    PreparedData,
+    TrainedWeights,
+    Trainer,
+    TrainEvent,
+    TrainingTask,
+    TrainLog,
+)
+
+# What a job leaves behind besides its model: the measurements of each step as a table.
+
+
+METRIC_COLUMNS: Final = (
+    *("step", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "reward", "margin", "kl"),
+    *("learning_rate", "tokens_per_second", "memory_bytes"),
+)
+
+
+def metrics_table(metrics: Iterable[Mapping[str, Any]]) -> bytes:
+    """CSV with a row for each step; cells are empty where a step did not measure."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, METRIC_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(metrics)
+    return out.getvalue().encode()
+
 
 logger = logging.getLogger(__name__)
 
-WORKING: Final = ("validating_files", "queued", "running")
+WORKING_STATUSES: Final = ("validating_files", "queued", "running")
 
-REPORTS: Final = 100
+MAX_ESTIMATE_UPDATES: Final = 100
 """How often a job's expected end is written down."""
 
-ROWS: Final = 5_000
+EVENT_PAGE_ROWS: Final = 5_000
 """Events that are read at once."""
 
 
@@ -65,7 +96,7 @@ class StoppedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Workplace:
+class JobContext:
     """What the work needs. ``trainer`` gives what trains a base; ``packages`` are the optional ones that it has."""
 
     database: Database
@@ -78,14 +109,14 @@ class Workplace:
     device: asyncio.Lock
     """Held while something is trained: jobs take turns."""
 
-    def place(self, job_id: str) -> Path:
+    def folder_of(self, job_id: str) -> Path:
         """The job's own folder."""
         return self.folder / job_id
 
 
-async def examine(
-    place: Workplace, spec: Spec, folder: Path, context: Context, caller: Principal
-) -> tuple[BaseModel, Prepared, tuple[str, ...]]:
+async def examine_files(
+    place: JobContext, spec: FineTuningSpec, folder: Path, context: Context, caller: Principal
+) -> tuple[BaseModel, PreparedData, tuple[str, ...]]:
     """Fetch the base, check the files, and write what training reads into ``folder``; with sentences of warning."""
 
     async def fetched(done: int, total: int | None) -> None:
@@ -99,35 +130,35 @@ async def examine(
     if spec.validation_file:
         rows.append(await place.files.get(spec.validation_file, caller))
     paths = [place.files.path(row) for row in rows]
-    prepared, warnings = await data.prepare(
+    prepared, warnings = await data.prepare_data(
         spec,
         (paths[0], paths[1] if len(paths) > 1 else None),
         folder,
-        ModelScale(context, base.name),
+        ModelTokenCounter(context, base.name),
         base.longest,
         told,
     )
     return base, prepared, warnings
 
 
-class Work:
+class JobWork:
     """One attempt at one job."""
 
-    def __init__(self, place: Workplace, job: Job, context: Context, judging: Context) -> None:
-        self._place = place
+    def __init__(self, place: JobContext, job: Job, context: Context, judging: Context) -> None:
+        self._job_context = place
         self._job = job
         self._context = context
         self._judging = judging
-        self._folder = place.place(job.id)
+        self._folder = place.folder_of(job.id)
         self._began = 0.0
         self._first_step = 0
 
-    async def do(self) -> Mapping[str, Any]:
+    async def run(self) -> Mapping[str, Any]:
         """From wherever the last attempt stopped to the end; what the run's result is."""
         try:
-            base, prepared, recipe = await self._ready()
-            async with self._place.device:
-                await self._move("running", NewEvent("message", "Fine-tuning job started"))
+            base, prepared, recipe = await self._prepare()
+            async with self._job_context.device:
+                await self._set_status("running", NewEvent("message", "Fine-tuning job started"))
                 return await self._train(base, prepared, recipe)
         except StoppedError:
             return {"job": self._job.id, "stopped": True}
@@ -140,25 +171,27 @@ class Work:
             )
             raise
 
-    async def _move(self, status: str, *events: NewEvent, state: Mapping[str, Any] | None = None) -> None:
-        moved = await self._place.database.write(
-            tuning.move, self._job.id, status, since=WORKING, events=events, state=state
+    async def _set_status(
+        self, status: str, *events: NewEvent, state: Mapping[str, Any] | None = None
+    ) -> None:
+        moved = await self._job_context.database.write(
+            tuning.move, self._job.id, status, since=WORKING_STATUSES, events=events, state=state
         )
         if not moved:
             raise StoppedError
 
-    async def _note(self, *events: NewEvent, state: Mapping[str, Any] | None = None) -> None:
-        status = await self._place.database.write_soon(tuning.note, self._job.id, events, state)
-        if status not in WORKING:
+    async def _record_events(self, *events: NewEvent, state: Mapping[str, Any] | None = None) -> None:
+        status = await self._job_context.database.write_soon(tuning.note, self._job.id, events, state)
+        if status not in WORKING_STATUSES:
             raise StoppedError
 
     async def _fail(self, error: PorticoError) -> None:
         body = {"message": error.message, "code": error.code, "param": error.param}
-        await self._place.database.write(
+        await self._job_context.database.write(
             tuning.move,
             self._job.id,
             "failed",
-            since=WORKING,
+            since=WORKING_STATUSES,
             events=[NewEvent("message", error.message, "error")],
             error=body,
             ended=True,
@@ -168,33 +201,35 @@ class Work:
 
     # --- before training ---------------------------------------------------------------------------------------
 
-    async def _ready(self) -> tuple[BaseModel, Prepared, Recipe]:
+    async def _prepare(self) -> tuple[BaseModel, PreparedData, TrainingRecipe]:
         """Examples and recipe: those of an earlier attempt, or new ones."""
         job, state = self._job, self._job.state
         if "recipe" in state and (self._folder / "training.jsonl").is_file():
-            base = await self._place.bases.base(job.base, SYSTEM)
-            return base, self._prepared(state["facts"]), Recipe.from_json(state["recipe"])
-        await self._move(
+            base = await self._job_context.bases.base(job.base, SYSTEM)
+            return base, self._prepared(state["facts"]), TrainingRecipe.from_json(state["recipe"])
+        await self._set_status(
             "validating_files",
             NewEvent("message", f"Validating training file: {job.spec.training_file}"),
         )
-        base, prepared, warnings = await examine(self._place, job.spec, self._folder, self._context, SYSTEM)
+        base, prepared, warnings = await examine_files(
+            self._job_context, job.spec, self._folder, self._context, SYSTEM
+        )
         facts = prepared.facts
-        recipe = choose(
+        recipe = choose_recipe(
             base,
             facts,
-            await self._place.bases.machine(),
+            await self._job_context.bases.machine(),
             job.spec.method,
             job.spec.hyperparameters,
             job.spec.overrides,
             seed=job.spec.seed,
-            packages=self._place.packages,
+            packages=self._job_context.packages,
         )
         words = (
             f"{facts.examples:,} examples, {facts.tokens:,} tokens. {recipe.kind}, {recipe.steps:,} steps of "
             f"{recipe.batch}; about {_lasts(recipe.seconds)} and {recipe.memory_bytes / 1e9:.1f} GB of memory"
         )
-        await self._move(
+        await self._set_status(
             "queued",
             *(NewEvent("message", sentence, "warn") for sentence in warnings),
             NewEvent("message", words, data={"recipe": recipe.to_json()}),
@@ -203,19 +238,21 @@ class Work:
         )
         return base, prepared, recipe
 
-    def _prepared(self, facts: Mapping[str, Any]) -> Prepared:
+    def _prepared(self, facts: Mapping[str, Any]) -> PreparedData:
         validation = self._folder / "validation.jsonl"
         held_out = validation if self._job.spec.validation_file else None
-        return Prepared(self._folder / "training.jsonl", held_out, DataFacts(**facts))
+        return PreparedData(self._folder / "training.jsonl", held_out, DataFacts(**facts))
 
     # --- training ----------------------------------------------------------------------------------------------
 
-    async def _train(self, base: BaseModel, prepared: Prepared, recipe: Recipe) -> Mapping[str, Any]:
-        task = Task(self._job, base, recipe, prepared, self._folder)
-        trained: Trained | None = None
-        async with aclosing(self._place.trainer(base).train(task, self._judging)) as events:
+    async def _train(
+        self, base: BaseModel, prepared: PreparedData, recipe: TrainingRecipe
+    ) -> Mapping[str, Any]:
+        task = TrainingTask(self._job, base, recipe, prepared, self._folder)
+        trained: TrainedWeights | None = None
+        async with aclosing(self._job_context.trainer(base).train(task, self._judging)) as events:
             async for event in events:
-                if isinstance(event, Trained):
+                if isinstance(event, TrainedWeights):
                     trained = event
                 else:
                     await self._persist(event)
@@ -225,15 +262,15 @@ class Work:
 
     async def _persist(self, event: TrainEvent) -> None:
         match event:
-            case Log():
-                await self._note(NewEvent("message", event.message, event.level, data=event.data))
+            case TrainLog():
+                await self._record_events(NewEvent("message", event.message, event.level, data=event.data))
                 await self._context.emit(Progress("train", event.message))
             case Metrics():
-                await self._measured(event)
+                await self._record_metrics(event)
             case Checkpoint():
-                await self._kept(event)
+                await self._record_checkpoint(event)
 
-    async def _measured(self, event: Metrics) -> None:
+    async def _record_metrics(self, event: Metrics) -> None:
         loss = {} if event.loss is None else {"train_loss": event.loss}
         values = {"step": event.step, "total_steps": event.total, **loss, **event.values}
         said = f"Step {event.step}/{event.total}"
@@ -243,14 +280,16 @@ class Work:
             said += f": reward={event.values['reward']:.4f}"
         if not self._began:
             # What an attempt that was cut off did behind its last checkpoint is done again.
-            await self._place.database.write_soon(tuning.rewind, self._job.id, event.step - 1)
+            await self._job_context.database.write_soon(tuning.rewind, self._job.id, event.step - 1)
             self._began, self._first_step = time.time(), event.step
-        await self._note(NewEvent("metrics", said, step=event.step, data=values), state=self._ahead(event))
+        await self._record_events(
+            NewEvent("metrics", said, step=event.step, data=values), state=self._estimate(event)
+        )
         await self._context.emit(Progress("train", said, event.step, event.total, "steps"))
 
-    def _ahead(self, event: Metrics) -> Mapping[str, Any] | None:
+    def _estimate(self, event: Metrics) -> Mapping[str, Any] | None:
         """How far it is and when it will be done, now and then."""
-        if event.step % max(1, event.total // REPORTS):
+        if event.step % max(1, event.total // MAX_ESTIMATE_UPDATES):
             return None
         done = event.step - self._first_step
         end = None
@@ -258,9 +297,9 @@ class Work:
             end = time.time() + (time.time() - self._began) / done * (event.total - event.step)
         return {"step": event.step, "total": event.total, "estimated_finish": end}
 
-    async def _kept(self, event: Checkpoint) -> None:
+    async def _record_checkpoint(self, event: Checkpoint) -> None:
         said = f"Checkpoint created at step {event.step}"
-        await self._note(
+        await self._record_events(
             NewEvent("checkpoint", said, step=event.step, data={"path": event.path.name, **event.values})
         )
         # A run that got further is taken up again as often as it is cut off.
@@ -269,29 +308,31 @@ class Work:
             time.time(),
             0.0,
         )
-        await self._place.database.write(steps.record, self._context.run, [row], self._place.holder)
+        await self._job_context.database.write(
+            steps.record, self._context.run, [row], self._job_context.holder
+        )
 
     # --- after training ----------------------------------------------------------------------------------------
 
-    async def _finish(self, trained: Trained) -> Mapping[str, Any]:
+    async def _finish(self, trained: TrainedWeights) -> Mapping[str, Any]:
         """Serve the result, keep its measurements, clear up."""
         job = self._job
-        await self._note()
+        await self._record_events()
         began = time.monotonic()
         owner = None if job.state.get("shared") else job.owner
-        await self._place.bases.publish(job.model, job.base, trained.path, owner)
+        await self._job_context.bases.publish(job.model, job.base, trained.path, owner)
         took = time.monotonic() - began
         file = await self._results()
-        await self._move(
+        await self._set_status(
             "running",
             NewEvent("message", f"New fine-tuned model created: {job.model}", data={"seconds": took}),
         )
         await self._serve_checkpoints(trained, owner)
-        moved = await self._place.database.write(
+        moved = await self._job_context.database.write(
             tuning.move,
             job.id,
             "succeeded",
-            since=WORKING,
+            since=WORKING_STATUSES,
             events=[NewEvent("message", "The job has successfully completed")],
             state={
                 "fine_tuned_model": job.model,
@@ -307,29 +348,31 @@ class Work:
         await pools.TRAINING.run(shutil.rmtree, self._folder, ignore_errors=True)
         return {"job": job.id, "model": job.model}
 
-    async def _serve_checkpoints(self, trained: Trained, owner: str | None) -> None:
+    async def _serve_checkpoints(self, trained: TrainedWeights, owner: str | None) -> None:
         """Let the checkpoints that were kept be called by their names. The result is there without them."""
-        job, bases = self._job, self._place.bases
+        job, bases = self._job, self._job_context.bases
         await bases.also(job.checkpoint(trained.step), job.model)
         for other in trained.others:
             try:
                 await bases.publish(job.checkpoint(other.step), job.base, other.path, owner)
             except PorticoError as error:
                 words = f"The checkpoint of step {other.step} is not served: {error.message}"
-                await self._note(NewEvent("message", words, "warn"))
+                await self._record_events(NewEvent("message", words, "warn"))
 
     async def _results(self) -> FileRow:
         found: list[Mapping[str, Any]] = []
         after = 0
-        while rows := await self._place.database.read(tuning.following, self._job.id, after, ROWS):
+        while rows := await self._job_context.database.read(
+            tuning.following, self._job.id, after, EVENT_PAGE_ROWS
+        ):
             found += [row.data for row in rows if row.kind == "metrics"]
             after = rows[-1].seq
-        document = results.table(found)
+        document = metrics_table(found)
 
         async def chunks() -> AsyncIterator[bytes]:
             yield document
 
-        return await self._place.files.create(
+        return await self._job_context.files.create(
             "step_metrics.csv", "fine-tune-results", chunks(), SYSTEM, owner=self._job.owner
         )
 

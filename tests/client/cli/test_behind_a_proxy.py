@@ -17,7 +17,7 @@ from tests.daemon import Daemon, environment
 from tests.server.engines.bench import bench, user
 
 from portico import AsyncClient, Client
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.spec import ModelSpec
 from portico_server.subprocesses import is_local, unproxied
 
 NOWHERE = "http://127.0.0.1:1"

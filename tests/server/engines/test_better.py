@@ -18,15 +18,15 @@ from tests.server.engines.model_files import LLAMA, gguf
 from portico_server.core.errors import Conflict, PorticoError
 from portico_server.core.principal import LOCAL
 from portico_server.db import runs
-from portico_server.engines.recommend import Recommendation, candidates, named
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.known_models import ModelRecommendation, candidates, recommendation_for
+from portico_server.models.spec import ModelSpec
 
 NOBODY = "http://127.0.0.1:9"
 """An address at which nothing listens."""
 
 FILE = "model-Q4_K_M.gguf"
 
-BETTER = Recommendation(
+BETTER = ModelRecommendation(
     "larger",
     f"hf://org/model/{FILE}",
     1.8,
@@ -168,5 +168,5 @@ async def test_of_sources_that_do_not_answer_the_run_says_why(tmp_path: Path) ->
 
 def test_a_recommended_model_is_known_by_its_name() -> None:
     for row in candidates():
-        assert named(row.name) == row.gguf
-    assert named("hf://org/model") is None
+        assert recommendation_for(row.name) == row.gguf
+    assert recommendation_for("hf://org/model") is None

@@ -15,10 +15,10 @@ from portico.wire import Event, Status
 from portico_server.core.errors import PorticoError, TooMany
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Chat
-from portico_server.engines import deployment
-from portico_server.engines.llamacpp import progress
-from portico_server.engines.spec import ModelSpec
-from portico_server.engines.stages import stage_in
+from portico_server.models import deployment
+from portico_server.models.engines.llamacpp import adapters
+from portico_server.models.server_process import stage_in
+from portico_server.models.spec import ModelSpec
 
 CROWD = 1_000
 HI = {"messages": user("hello")}
@@ -63,8 +63,10 @@ async def test_what_of_a_file_is_in_memory_is_how_far_llamacpp_has_come(tmp_path
     file, half = tmp_path / "m-00001-of-00001.gguf", 32 * 1024 * 1024
     file.write_bytes(bytes(2 * half))
     told: asyncio.Queue[tuple[str, int | None]] = asyncio.Queue()
-    watch = progress.watching([str(file), ""], lambda stage, percent: told.put_nowait((stage, percent)))
-    assert watch is not None and progress.watching([str(file)], None) is None
+    watch = adapters.report_load_progress(
+        [str(file), ""], lambda stage, percent: told.put_nowait((stage, percent))
+    )
+    assert watch is not None and adapters.report_load_progress([str(file)], None) is None
     command = (sys.executable, "-S", "-c", READER, str(file), str(half))
     process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
     assert process.stdin is not None
@@ -105,7 +107,7 @@ async def test_the_run_tells_each_stage_with_its_percentage(house: Bench) -> Non
 async def test_a_stream_begins_with_comments_that_say_how_far_it_is(
     house: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deployment, "PATIENCE", 0.05)
+    monkeypatch.setattr(deployment, "COMMENT_INTERVAL_S", 0.05)
     await slow(house, 0.5)
     got = await house.stream("slow", HI)
     comments = [frame for frame in got.frames if frame.startswith(b": ")]

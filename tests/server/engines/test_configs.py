@@ -11,11 +11,11 @@ from tests.server.engines.bench import bench, user
 from tests.server.engines.conftest import MODELS
 
 from portico_server.config import read
-from portico_server.engines.catalog import engine_for
-from portico_server.engines.planner.facts import Weights
-from portico_server.engines.planner.plan import GB, plan
-from portico_server.engines.planner.presets import preset
-from portico_server.engines.sources import parse
+from portico_server.models.catalog import engine_for
+from portico_server.models.plan.choice import GB, plan_model
+from portico_server.models.plan.planner import machine_preset
+from portico_server.models.plan.weights import ModelWeights
+from portico_server.models.sources import parse_source
 
 LAPTOP = ROOT / "configs" / "laptop.yaml"
 
@@ -26,7 +26,7 @@ async def test_the_laptop_serves_all_its_models_within_its_budget(tmp_path: Path
     budget = configuration.settings["memory_budget_mb"]
     async with bench(tmp_path, models=MODELS, memory_budget_mb=budget) as house:
         for spec in configuration.models:
-            assert engine_for(spec).name == "llamacpp" and parse(spec.source).fetchable
+            assert engine_for(spec).name == "llamacpp" and parse_source(spec.source).fetchable
             # The small model stands in for the large ones; each counts as what it would really take.
             size = {"small": None, "assistant": 3_900, "writer": 3_800}[spec.name]
             parameters = {**spec.parameters, "context_length": 512, "slots": 1}
@@ -58,8 +58,10 @@ async def test_the_gpu_box_does_chat_embedding_and_reranking(tmp_path: Path) -> 
     # Each engine takes its parameters, and knows the task before the files are here.
     tasks = {name: engine.describe(specs[name], None).task for name, engine in engines.items()}
     assert tasks == {"assistant": "chat", "embedding": "embedding", "reranker": "rerank", "small": "chat"}
-    large = Weights("assistant", "Qwen3ForCausalLM", 61 * GB, 40_960, 64, 8, 64 * 8 * 2 * 128 * 2, "bfloat16")
-    assert plan(large, preset("h200"), specs["assistant"].parameters).fits
+    large = ModelWeights(
+        "assistant", "Qwen3ForCausalLM", 61 * GB, 40_960, 64, 8, 64 * 8 * 2 * 128 * 2, "bfloat16"
+    )
+    assert plan_model(large, machine_preset("h200"), specs["assistant"].parameters).fits
     async with bench(tmp_path) as house:  # scripted models stand in for all of them
         for name, spec in specs.items():
             stand_in = replace(spec, source="fake://", engine="fake", task=tasks[name], parameters={})

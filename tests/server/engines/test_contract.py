@@ -22,8 +22,8 @@ from tests.server.engines.transformers import environment
 
 from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.core.principal import LOCAL
-from portico_server.engines.deployment import Deployment
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.deployment import Deployment
+from portico_server.models.spec import ModelSpec
 
 WEATHER = {
     "type": "function",
@@ -277,9 +277,9 @@ async def test_streams_side_by_side(house: Bench) -> None:
 @pytest.mark.process
 async def test_a_killed_engine_is_one_error_frame_and_the_next_call_works(house: Bench) -> None:
     found = house.registry.get("m")
-    assert isinstance(found, Deployment) and found.running is not None and found.running.child is not None
+    assert isinstance(found, Deployment) and found.running is not None and found.running.process is not None
     relayed = await house.relay("m", {"messages": user("Tell a long story. " * 20), "stream": True})
-    pid = found.running.child.pid
+    pid = found.running.process.pid
     os.kill(pid, signal.SIGSTOP)  # so that it cannot be done before it is killed
     first = await anext(relayed.chunks)
     os.kill(pid, signal.SIGKILL)

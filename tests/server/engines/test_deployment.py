@@ -16,9 +16,9 @@ from portico.wire import Delta, Status, ToolCalled, Usage
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Chat, Embed, Reply, Search, Vectors
-from portico_server.engines import deployment
-from portico_server.engines.child import Child
-from portico_server.engines.spec import ModelSpec
+from portico_server.models import deployment
+from portico_server.models.server_process import ServerProcess
+from portico_server.models.spec import ModelSpec
 
 
 async def add(house: Bench, *replies: Any, name: str = "m", **parameters: Any) -> None:
@@ -26,11 +26,11 @@ async def add(house: Bench, *replies: Any, name: str = "m", **parameters: Any) -
     await house.models.add(ModelSpec(name, "fake://", parameters={"script": script, **parameters}))
 
 
-def child_of(house: Bench) -> Child:
+def child_of(house: Bench) -> ServerProcess:
     found = house.registry.get("m")
     assert isinstance(found, deployment.Deployment)
-    assert found.running is not None and found.running.child is not None
-    return found.running.child
+    assert found.running is not None and found.running.process is not None
+    return found.running.process
 
 
 async def test_a_model_is_cold_until_its_first_call(house: Bench) -> None:
@@ -168,7 +168,7 @@ async def test_a_model_that_is_not_used_is_unloaded(tmp_path: Path) -> None:
 async def test_a_slow_start_begins_a_stream_with_comments(
     house: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deployment, "PATIENCE", 0.01)
+    monkeypatch.setattr(deployment, "COMMENT_INTERVAL_S", 0.01)
     await add(house)
     got = await house.stream("m", {"messages": user("hello")})
     assert got.frames[0].startswith(b": loading m") and got.text() == "hello" and got.done
@@ -178,7 +178,7 @@ async def test_a_slow_start_begins_a_stream_with_comments(
 async def test_a_slow_start_that_fails_is_an_error_frame(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deployment, "PATIENCE", 0.0)
+    monkeypatch.setattr(deployment, "COMMENT_INTERVAL_S", 0.0)
     async with bench(tmp_path, load_timeout=0.01) as house:
         await add(house)
         got = await house.stream("m", {"messages": user("hello")})

@@ -15,8 +15,8 @@ from tests.server.engines.conftest import MODELS
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Embed, Vectors
-from portico_server.engines.embeddings import dimensions_of, encoding_of, shorten, texts_of
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.openai_wire import dimensions_of, encoding_of, shorten, texts_of
+from portico_server.models.spec import ModelSpec
 
 
 @pytest.mark.parametrize("given", [None, "", [], [""], ["a", 1], {"a": 1}, 5])

@@ -15,9 +15,14 @@ import yaml
 from tests.server.engines.bench import Bench, user
 
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.engines.fake.mimic import example, words
-from portico_server.engines.fake.script import Player, load, read
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.engines.fake.script import (
+    ScriptPlayer,
+    load_script,
+    read_script,
+    schema_example,
+    split_words,
+)
+from portico_server.models.spec import ModelSpec
 
 PAGE = Path(__file__).parents[3] / "docs" / "fake-engine.md"
 
@@ -46,16 +51,18 @@ async def test_the_script_of_the_documentation_does_what_it_says(house: Bench) -
 
 
 def test_a_rule_that_is_used_up_is_passed_over() -> None:
-    player = Player(read({"replies": [{"content": "first", "times": 1}, {"match": "a", "content": "then"}]}))
+    player = ScriptPlayer(
+        read_script({"replies": [{"content": "first", "times": 1}, {"match": "a", "content": "then"}]})
+    )
     assert [player.next(said).content[0] for said in ("a", "a", "b")] == ["first", "then", "b"]
 
 
 def test_a_script_may_be_a_file(tmp_path: Path) -> None:
     path = tmp_path / "script.yaml"
     path.write_text("- hello\n", "utf-8")
-    assert load(str(path)).replies[0].content == ("hello",)
+    assert load_script(str(path)).replies[0].content == ("hello",)
     path.write_text("replies: [{content: hi}]\ncontext_length: 9\n", "utf-8")
-    assert load(str(path)).context_length == 9
+    assert load_script(str(path)).context_length == 9
 
 
 @pytest.mark.parametrize(
@@ -73,12 +80,12 @@ def test_a_script_may_be_a_file(tmp_path: Path) -> None:
 )
 def test_a_wrong_script_is_refused_with_the_place(given: Any, names: str) -> None:
     with pytest.raises(InvalidRequest, match=names):
-        load(given)
+        load_script(given)
 
 
 def test_words_are_the_text_in_pieces() -> None:
     for text in ("", "a", " a  b\n", "雪 莲 花"):
-        assert "".join(words(text)) == text
+        assert "".join(split_words(text)) == text
 
 
 def test_examples_fit_their_schema() -> None:
@@ -93,12 +100,12 @@ def test_examples_fit_their_schema() -> None:
             "e": {"type": "string"},
         },
     }
-    assert example(schema) == {"a": "x", "b": [3], "c": None, "d": "text"}
+    assert schema_example(schema) == {"a": "x", "b": [3], "c": None, "d": "text"}
 
 
 async def test_it_serves_alone() -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "portico_server.engines.fake.worker", "--port", "0"),
+        *(sys.executable, "-m", "portico_server.models.engines.fake.worker", "--port", "0"),
         stdout=asyncio.subprocess.PIPE,
     )
     try:

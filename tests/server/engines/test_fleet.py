@@ -14,14 +14,14 @@ from tests.server.engines.bench import Bench, Streamed, bench, user
 from portico.wire import Event
 from portico_server.core.errors import EngineFailed, InvalidRequest, TooMany
 from portico_server.core.relay import Relay
-from portico_server.engines.deployment import Deployment
-from portico_server.engines.fleet import SLACK, Fleet, Seat
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.deployment import Deployment
+from portico_server.models.replicas import MAX_EXTRA_CALLS, ReplicaLease, ReplicaPool
+from portico_server.models.spec import ModelSpec
 
 SCRIPT = [{"match": "hang", "content": "one two", "hang": 1}, {"match": "crash", "content": "x", "crash": 0}]
 
 
-async def add(house: Bench, replicas: int | tuple[str, ...], **fields: Any) -> Fleet:
+async def add(house: Bench, replicas: int | tuple[str, ...], **fields: Any) -> ReplicaPool:
     await house.models.add(
         ModelSpec("m", "fake://", parameters={"script": SCRIPT}, replicas=replicas, **fields), keep=False
     )
@@ -43,8 +43,8 @@ async def ignore(_event: Event) -> None:
     """A run that nobody listens to."""
 
 
-def busy(fleet: Fleet) -> list[int]:
-    return [life.calls for life in fleet.lives]
+def busy(fleet: ReplicaPool) -> list[int]:
+    return [life.calls for life in fleet.processes]
 
 
 def chat(*messages: tuple[str, str]) -> Relay:
@@ -78,13 +78,13 @@ async def test_a_conversation_stays_where_its_beginning_is_cached(house: Bench) 
     told = chat(("system", "be brief"), ("user", "first question"))
     grown = chat(("system", "be brief"), ("user", "first question"), ("assistant", "a"), ("user", "b"))
     seat = fleet.enter(told)
-    home = seat.life
+    home = seat.process
     seat.leave()
     for number in range(5):  # others come and go meanwhile
         other = fleet.enter(chat(("user", f"other {number}")))
         other.leave()
     seat = fleet.enter(grown)
-    assert seat.life is home
+    assert seat.process is home
     seat.leave()
 
 
@@ -92,11 +92,11 @@ async def test_a_conversation_moves_on_when_its_process_is_much_busier(house: Be
     fleet = await add(house, 2)
     await house.models.load("m")
     told = chat(("user", "popular"))
-    seats = [fleet.enter(told) for _ in range(SLACK + 1)]
-    home = seats[0].life
-    assert {seat.life for seat in seats} == {home}, "up to the slack it stays"
+    seats = [fleet.enter(told) for _ in range(MAX_EXTRA_CALLS + 1)]
+    home = seats[0].process
+    assert {seat.process for seat in seats} == {home}, "up to the slack it stays"
     seats.append(fleet.enter(told))
-    assert seats[-1].life is not home
+    assert seats[-1].process is not home
     for seat in seats:
         seat.leave()
 
@@ -105,9 +105,9 @@ async def test_a_conversation_moves_on_when_its_process_is_much_busier(house: Be
 async def test_a_process_that_is_killed_comes_back_by_itself_and_nobody_waits_for_it(house: Bench) -> None:
     fleet = await add(house, 2)
     await house.models.load("m")
-    lost = fleet.lives[1]
-    assert lost.pid is not None and lost.running is not None and lost.running.child is not None
-    first, child = lost.pid, lost.running.child
+    lost = fleet.processes[1]
+    assert lost.pid is not None and lost.running is not None and lost.running.process is not None
+    first, child = lost.pid, lost.running.process
     os.kill(first, signal.SIGKILL)
     await child.wait()
     answer = await house.ask("m", {"messages": user("hello")})
@@ -132,7 +132,7 @@ async def test_processes_beyond_the_budget_are_told_and_the_others_answer(tmp_pa
     async with bench(tmp_path, memory_budget_mb=700) as house:
         fleet = await add(house, 3, memory_mb=300)
         await house.models.load("m")
-        states = [life.state for life in fleet.lives]
+        states = [life.state for life in fleet.processes]
         assert sorted(states) == ["failed", "ready", "ready"]
         failed = next(replica for replica in house.models.get("m").replicas if replica.state == "failed")
         assert "further process of 'm'" in (failed.error or "") and "100 MB" in (failed.error or "")
@@ -149,13 +149,13 @@ async def test_a_further_process_sends_no_other_model_away_but_leaves_for_one(tm
         fleet = await add(house, 2, memory_mb=300)
         await house.models.load("m")
         assert house.models.get("other").state == "ready"
-        assert [life.state for life in fleet.lives] == ["ready", "failed"]
+        assert [life.state for life in fleet.processes] == ["ready", "failed"]
         await house.models.unload("other")
-        fleet.lives[1].forgive()
+        fleet.processes[1].reset_failures()
         await house.models.load("m")
-        assert [life.state for life in fleet.lives] == ["ready", "ready"]
+        assert [life.state for life in fleet.processes] == ["ready", "ready"]
         await house.models.load("other")
-        assert sorted(life.state for life in fleet.lives) == ["cold", "ready"]
+        assert sorted(life.state for life in fleet.processes) == ["cold", "ready"]
 
 
 async def test_the_limit_of_the_queue_is_for_all_of_them(house: Bench) -> None:
@@ -177,16 +177,16 @@ async def test_a_server_elsewhere_is_a_further_process(tmp_path: Path) -> None:
         await there.models.load("theirs")
         theirs = there.registry.get("theirs")
         assert isinstance(theirs, Deployment) and theirs.running is not None
-        assert theirs.running.child is not None
-        endpoint = theirs.running.child.endpoint("theirs")
+        assert theirs.running.process is not None
+        endpoint = theirs.running.process.endpoint("theirs")
         async with bench(tmp_path / "here") as house:
             fleet = await add(house, (f"{endpoint.url}#theirs",), api_key=endpoint.key)
             await house.models.load("m")
-            assert [life.kind.name for life in fleet.lives] == ["fake", "remote"]
+            assert [life.kind.name for life in fleet.processes] == ["fake", "remote"]
             held = await hold(house)
             answer = await house.ask("m", {"messages": user("over there")})
             assert answer["choices"][0]["message"]["content"] == "over there"
-            assert theirs.life.calls == 0 and fleet.lives[1].used_at is not None
+            assert theirs.process.calls == 0 and fleet.processes[1].used_at is not None
             assert house.models.get("m").replicas[1].pid is None
             await held.aclose()
 
@@ -197,10 +197,10 @@ async def test_a_call_moves_to_a_process_that_runs_when_its_own_does_not_start(
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     fleet = await add(house, ("remote://openai/gpt-4o",))  # it has no key, so it never starts
     await house.models.load("m")
-    local, remote = fleet.lives
-    seat = Seat(fleet, remote)
+    local, remote = fleet.processes
+    seat = ReplicaLease(fleet, remote)
     running = await seat.engine(ignore)
-    assert seat.life is local and running is local.running
+    assert seat.process is local and running is local.running
     seat.leave(running)
     assert busy(fleet) == [0, 0]
 

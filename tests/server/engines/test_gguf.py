@@ -9,7 +9,7 @@ import pytest
 from tests.server.engines.model_files import LLAMA, entry, gguf, string
 
 from portico_server.core.errors import InvalidRequest, NotFound
-from portico_server.engines.gguf import read_gguf
+from portico_server.models.gguf import read_gguf
 
 
 def written(tmp_path: Path, data: bytes) -> Path:

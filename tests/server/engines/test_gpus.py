@@ -12,13 +12,13 @@ from tests.server.engines.bench import Bench, bench, user
 from tests.server.engines.guest.interpreter import interpreter, model
 
 from portico_server.core.errors import EngineFailed, Unavailable
-from portico_server.engines import gpus as sharing
-from portico_server.engines import hardware
-from portico_server.engines.gpus import Share, choose, environment
-from portico_server.engines.hardware import Gpu, Hardware, left_visible, visible_names
-from portico_server.engines.planner.transformers import ON_GPU
-from portico_server.engines.spec import ModelSpec
-from portico_server.engines.transformers.engine import Transformers
+from portico_server.models import gpus as sharing
+from portico_server.models import hardware
+from portico_server.models.engines.transformers.engine import Transformers
+from portico_server.models.gpus import GpuShare, choose_gpus, gpu_environment
+from portico_server.models.hardware import Gpu, Hardware, left_visible, visible_names
+from portico_server.models.plan.transformers import GPU_OVERHEAD_BYTES
+from portico_server.models.spec import ModelSpec
 
 GB = 1024**3
 CARD = Gpu("NVIDIA RTX 4090", 24 * GB, capability=8.9)
@@ -28,28 +28,28 @@ HI = {"messages": user("hello")}
 @pytest.mark.parametrize(
     ("held", "want", "chosen"),
     [
-        ([], Share(1, 10 * GB), (0,)),
-        ([{0: 10 * GB}], Share(1, 10 * GB), (1,)),
-        ([{0: 10 * GB}], Share(2, 10 * GB), (0, 1)),
-        ([{0: 20 * GB}], Share(2, 10 * GB), None),
-        ([{0: 20 * GB}, {1: 10 * GB}], Share(1, 10 * GB), (1,)),
-        ([{0: 12 * GB}, {1: 12 * GB}], Share(1, 12 * GB), None),
-        ([], Share(3, GB), None),
-        ([], Share(1, 23 * GB), None),
+        ([], GpuShare(1, 10 * GB), (0,)),
+        ([{0: 10 * GB}], GpuShare(1, 10 * GB), (1,)),
+        ([{0: 10 * GB}], GpuShare(2, 10 * GB), (0, 1)),
+        ([{0: 20 * GB}], GpuShare(2, 10 * GB), None),
+        ([{0: 20 * GB}, {1: 10 * GB}], GpuShare(1, 10 * GB), (1,)),
+        ([{0: 12 * GB}, {1: 12 * GB}], GpuShare(1, 12 * GB), None),
+        ([], GpuShare(3, GB), None),
+        ([], GpuShare(1, 23 * GB), None),
     ],
 )
 def test_the_emptiest_with_room_are_chosen(
-    held: list[dict[int, int]], want: Share, chosen: tuple[int, ...] | None
+    held: list[dict[int, int]], want: GpuShare, chosen: tuple[int, ...] | None
 ) -> None:
-    assert choose([CARD, CARD], held, want) == chosen
+    assert choose_gpus([CARD, CARD], held, want) == chosen
 
 
 def test_a_process_sees_its_own_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert environment(()) == {} and visible_names({}) is None
-    assert environment((1,)) == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "1"}
+    assert gpu_environment(()) == {} and visible_names({}) is None
+    assert gpu_environment((1,)) == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "1"}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, GPU-abc")
-    assert environment((0, 1))["CUDA_VISIBLE_DEVICES"] == "4,GPU-abc"
+    assert gpu_environment((0, 1))["CUDA_VISIBLE_DEVICES"] == "4,GPU-abc"
 
 
 def test_gpus_that_the_daemon_does_not_see_are_not_counted() -> None:
@@ -119,15 +119,15 @@ async def test_what_runs_on_transformers_takes_its_room_too(house: Bench, tmp_pa
                    num_attention_heads=4, intermediate_size=128, vocab_size=500, dtype="bfloat16")  # fmt: skip
     engine = Transformers()
 
-    def share(**parameters: Any) -> Share:
+    def share(**parameters: Any) -> GpuShare:
         return engine.occupies(
             ModelSpec("t", source, engine="transformers", parameters=parameters), Path(source)
         )
 
-    assert share().count == 1 and ON_GPU < share().memory < share(dtype="float32").memory
+    assert share().count == 1 and GPU_OVERHEAD_BYTES < share().memory < share(dtype="float32").memory
     assert share(device="cuda") == share()
     for elsewhere in ("cpu", "cuda:1"):
-        assert share(device=elsewhere) == Share(), "a GPU that is named by its number is not shared out"
+        assert share(device=elsewhere) == GpuShare(), "a GPU that is named by its number is not shared out"
 
 
 async def test_replicas_take_a_gpu_each(house: Bench, tmp_path: Path) -> None:
@@ -169,4 +169,4 @@ async def test_an_engine_that_lives_on_without_memory_is_left_alone(house: Bench
 
 def test_the_sentences_name_numbers() -> None:
     with pytest.raises(Unavailable, match="no GPU"):
-        sharing.check("m", [], Share(1, GB))
+        sharing.check_gpus("m", [], GpuShare(1, GB))

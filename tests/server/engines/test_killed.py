@@ -17,9 +17,9 @@ from tests.server.engines.conftest import MODELS
 from tests.server.engines.guest.interpreter import interpreter, model
 
 from portico_server.core.errors import EngineFailed, Unavailable
-from portico_server.engines.child import Child
-from portico_server.engines.deployment import Deployment
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.deployment import Deployment
+from portico_server.models.server_process import ServerProcess
+from portico_server.models.spec import ModelSpec
 
 CLIENTS = 8
 KILLS = int(os.environ.get("PORTICO_TEST_KILLS", "5"))
@@ -44,10 +44,10 @@ def deployment(house: Bench) -> Deployment:
     return found
 
 
-async def running(house: Bench) -> Child:
+async def running(house: Bench) -> ServerProcess:
     """The engine's process, once the calls have it; the back-off is not under test here."""
-    deployment(house).life.forgive()
-    child = (await deployment(house).load()).child
+    deployment(house).process.reset_failures()
+    child = (await deployment(house).load()).process
     assert child is not None
     return child
 
@@ -76,7 +76,9 @@ async def test_an_engine_killed_under_load_leaves_everyone_with_an_answer_or_one
                     answered.set()  # the others are being answered
                 except (EngineFailed, Unavailable):
                     bad += 1
-                    deployment(house).life.forgive()  # another client would wait for its Retry-After
+                    deployment(
+                        house
+                    ).process.reset_failures()  # another client would wait for its Retry-After
             return good, bad
 
         clients = [asyncio.create_task(client(number)) for number in range(CLIENTS)]

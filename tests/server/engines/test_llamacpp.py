@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.engines.gguf import Gguf
-from portico_server.engines.hardware import Hardware
-from portico_server.engines.llamacpp.plan import need, plan
-from portico_server.engines.llamacpp.prepare import chat, completion
-from portico_server.engines.llamacpp.tools import ToolPlan, ToolReader, plan_tools
+from portico_server.models.engines.openai_client.constrained_tools import ToolPlan, ToolReader, plan_tools
+from portico_server.models.engines.openai_client.requests import prepare_chat, prepare_completion
+from portico_server.models.gguf import Gguf
+from portico_server.models.hardware import Hardware
+from portico_server.models.plan.llamacpp import memory_need, plan_gguf
 
 GB = 10**9
 FILE = Gguf(
@@ -54,20 +54,20 @@ FILE = Gguf(
 )
 def test_a_plan_fits_the_memory(memory: int, parameters: dict[str, Any], slots: int, context: int) -> None:
     assert FILE.kv_bytes_per_token == 32_768
-    made = plan(FILE, Hardware(6, memory), parameters, embedding=False)
+    made = plan_gguf(FILE, Hardware(6, memory), parameters, embedding=False)
     assert (made.slots, made.context_length, made.threads) == (slots, context, 6)
 
 
 def test_the_cache_may_be_as_large_as_the_model() -> None:
-    made = plan(replace(FILE, file_size=3 * GB), Hardware(6, 64 * GB), {}, embedding=False)
+    made = plan_gguf(replace(FILE, file_size=3 * GB), Hardware(6, 64 * GB), {}, embedding=False)
     assert (made.slots, made.context_length) == (4, 22_784)
-    counted = need(replace(FILE, file_size=3 * GB), made)
+    counted = memory_need(replace(FILE, file_size=3 * GB), made)
     assert counted.cache == 4 * 22_784 * 32_768 <= 3 * GB and counted.total > 6 * GB - 100_000_000
 
 
 def test_a_plan_for_embeddings_keeps_to_the_models_context() -> None:
     bert = replace(FILE, architecture="bert", context_length=512, pooling="cls")
-    made = plan(bert, Hardware(2, 64 * GB), {"context_length": 4096}, embedding=True)
+    made = plan_gguf(bert, Hardware(2, 64 * GB), {"context_length": 4096}, embedding=True)
     assert (made.context_length, made.pooling, made.embedding) == (512, "cls", True)
 
 
@@ -79,7 +79,7 @@ def ask(**more: Any) -> dict[str, Any]:
 def test_what_a_text_model_cannot_read_is_refused_by_its_place(kind: str) -> None:
     messages = [{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": kind, kind: {}}]}]
     with pytest.raises(InvalidRequest) as raised:
-        chat({"messages": messages}, template_has_tools=False)
+        prepare_chat({"messages": messages}, template_has_tools=False)
     assert raised.value.param == "messages[0].content[1]" and kind in raised.value.message
 
 
@@ -95,33 +95,33 @@ def test_what_a_text_model_cannot_read_is_refused_by_its_place(kind: str) -> Non
 )
 def test_completions_that_would_be_answered_wrongly_are_refused(body: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
-        completion(body)
+        prepare_completion(body)
     assert raised.value.param == param
 
 
 def test_prompts_times_choices() -> None:
-    prepared = completion({"prompt": ["a", "b"], "n": 2, "seed": 5})
+    prepared = prepare_completion({"prompt": ["a", "b"], "n": 2, "seed": 5})
     assert [(body["prompt"], body["seed"]) for body in prepared.bodies] == [
         ("a", 5),
         ("a", 6),
         ("b", 5),
         ("b", 6),
     ]
-    assert [body["prompt"] for body in completion({"prompt": [1, 2, 3]}).bodies] == [[1, 2, 3]]
+    assert [body["prompt"] for body in prepare_completion({"prompt": [1, 2, 3]}).bodies] == [[1, 2, 3]]
 
 
 def test_nulls_are_left_out_and_unknown_fields_go_through() -> None:
-    [body] = chat(ask(temperature=None, stop=None, min_p=0.1, n=1), template_has_tools=False).bodies
+    [body] = prepare_chat(ask(temperature=None, stop=None, min_p=0.1, n=1), template_has_tools=False).bodies
     assert "temperature" not in body and "stop" not in body and "n" not in body and body["min_p"] == 0.1
 
 
 def test_tools_of_a_template_that_knows_them_are_left_to_it() -> None:
     tools = [{"type": "function", "function": {"name": "f"}}]
-    prepared = chat(ask(tools=tools), template_has_tools=True)
+    prepared = prepare_chat(ask(tools=tools), template_has_tools=True)
     assert prepared.tools is None and prepared.bodies[0]["tools"] == tools
-    forced = chat(ask(tools=tools, tool_choice="required"), template_has_tools=True)
+    forced = prepare_chat(ask(tools=tools, tool_choice="required"), template_has_tools=True)
     assert forced.tools is not None and "tools" not in forced.bodies[0]
-    none = chat(ask(tools=tools, tool_choice="none"), template_has_tools=True)
+    none = prepare_chat(ask(tools=tools, tool_choice="none"), template_has_tools=True)
     assert none.tools is None and "tools" not in none.bodies[0]
 
 

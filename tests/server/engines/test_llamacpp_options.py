@@ -14,15 +14,21 @@ from tests.server.engines.conftest import MODELS
 from tests.server.engines.model_files import LLAMA, gguf
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.engines.gguf import read_gguf
-from portico_server.engines.hardware import Hardware
-from portico_server.engines.llamacpp import worker
-from portico_server.engines.llamacpp.beside import Beside, find
-from portico_server.engines.llamacpp.options import OPTIONS, check
-from portico_server.engines.llamacpp.plan import chosen, need, plan
-from portico_server.engines.llamacpp.prepare import chat
-from portico_server.engines.planner.plan import plan as outcome
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.engines.llamacpp import worker
+from portico_server.models.engines.openai_client.requests import prepare_chat
+from portico_server.models.gguf import read_gguf
+from portico_server.models.hardware import Hardware
+from portico_server.models.plan.choice import plan_model as outcome
+from portico_server.models.plan.llamacpp import (
+    LLAMACPP_OPTIONS,
+    CompanionFiles,
+    check_options,
+    chosen_parameters,
+    find_companions,
+    memory_need,
+    plan_gguf,
+)
+from portico_server.models.spec import ModelSpec
 
 MACHINE = Hardware(4, 16 * 1024**3)
 CLIP = {"general.architecture": "clip", "general.type": "mmproj", "clip.vision.projection_dim": 64}
@@ -36,9 +42,11 @@ def model(tmp_path: Path) -> Path:
 
 
 def settled(path: Path, **parameters: Any) -> Any:
-    check("m", parameters)
+    check_options("m", parameters)
     file = read_gguf(path)
-    return plan(file, MACHINE, parameters, embedding=False, beside=find("m", parameters, path, file))
+    return plan_gguf(
+        file, MACHINE, parameters, embedding=False, beside=find_companions("m", parameters, path, file)
+    )
 
 
 def given(path: Path, **parameters: Any) -> Any:
@@ -65,13 +73,13 @@ def given(path: Path, **parameters: Any) -> Any:
 )
 def test_a_wrong_option_is_named(parameters: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
-        check("m", parameters)
+        check_options("m", parameters)
     assert raised.value.param == f"parameters.{param}"
 
 
 def test_every_option_is_documented() -> None:
     text = (Path(__file__).parents[3] / "docs" / "models.md").read_text("utf-8")
-    assert [name for name in OPTIONS if f"`{name}`" not in text] == []
+    assert [name for name in LLAMACPP_OPTIONS if f"`{name}`" not in text] == []
 
 
 def test_options_reach_the_engine(model: Path) -> None:
@@ -113,7 +121,7 @@ def test_a_draft_model_reaches_the_engine_and_counts(model: Path, tmp_path: Path
     file = read_gguf(model)
     alone, both = settled(model, slots=1), settled(model, slots=1, draft_model=str(draft))
     more = draft.stat().st_size + 8_192 * file.kv_bytes_per_token
-    assert need(file, both).total - need(file, alone).total == more
+    assert memory_need(file, both).total - memory_need(file, alone).total == more
 
 
 def test_a_draft_of_another_family_is_refused(model: Path, tmp_path: Path) -> None:
@@ -135,7 +143,7 @@ def test_a_projector_beside_the_model_is_taken_if_it_fits(model: Path, tmp_path:
     made = settled(model)
     assert made.projector == str(fits) and given(model).mmproj.path == str(fits)
     file = read_gguf(model)
-    assert need(file, made).weights == file.file_size + fits.stat().st_size
+    assert memory_need(file, made).weights == file.file_size + fits.stat().st_size
     assert settled(model, mmproj="none").projector == ""
 
 
@@ -158,13 +166,13 @@ def test_a_template_from_a_file(model: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_not_usual_is_shown(model: Path) -> None:
-    assert set(chosen(settled(model))) == {"context_length", "slots", "threads"}
-    shown = chosen(settled(model, flash_attention="off", speculation="ngram", rope_scale=2))
+    assert set(chosen_parameters(settled(model))) == {"context_length", "slots", "threads"}
+    shown = chosen_parameters(settled(model, flash_attention="off", speculation="ngram", rope_scale=2))
     assert (shown["flash_attention"], shown["speculation"], shown["rope_scale"]) == ("off", "ngram", 2.0)
 
 
 def test_the_plan_says_that_a_model_sees(model: Path) -> None:
-    loaded = Beside(projector="/models/mmproj-f16.gguf", projector_bytes=1024**3)
+    loaded = CompanionFiles(projector="/models/mmproj-f16.gguf", projector_bytes=1024**3)
     made = outcome(read_gguf(model), MACHINE, beside=loaded)
     assert made.estimate.weights > 1024**3 and made.parameters["mmproj"] == loaded.projector
     assert any("mmproj-f16.gguf" in reason for reason in made.reasons)
@@ -173,7 +181,9 @@ def test_the_plan_says_that_a_model_sees(model: Path) -> None:
 def test_images_must_be_in_the_message() -> None:
     def ask(url: str) -> Any:
         parts = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": url}}]
-        return chat({"messages": [{"role": "user", "content": parts}]}, template_has_tools=False, sees=True)
+        return prepare_chat(
+            {"messages": [{"role": "user", "content": parts}]}, template_has_tools=False, sees=True
+        )
 
     sent = ask("data:image/png;base64,AAAA").bodies[0]["messages"][0]["content"]
     assert [part["type"] for part in sent] == ["text", "image_url"]

@@ -17,7 +17,7 @@ from tests.server.engines.conftest import MODELS
 
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.spec import ModelSpec
 
 
 async def test_a_new_daemon_has_a_chat_and_an_embedding_model_and_loads_neither(house: Bench) -> None:
@@ -138,7 +138,7 @@ async def test_a_pull_is_a_run_that_tells_where_the_files_are(tmp_path: Path) ->
 DAEMON = """
 import asyncio, sys
 from pathlib import Path
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.spec import ModelSpec
 from tests.server.engines.bench import bench
 
 async def main():
@@ -172,9 +172,9 @@ async def test_a_daemon_that_is_killed_takes_its_children_along(tmp_path: Path) 
 
 LIGHT = """
 import json, sys
-import portico_server.engines.models
+import portico_server.models.service
 heavy = {"aiohttp", "numpy", "tantivy", "fastapi", "mcp", "lxml", "xllamacpp", "wordllama", "alembic", "httpx"}
-heavy |= {f"portico_server.engines.{kind}.engine" for kind in ("vllm", "lmdeploy", "transformers", "remote", "fake")}
+heavy |= {f"portico_server.models.{kind}.engine" for kind in ("vllm", "lmdeploy", "transformers", "remote", "fake")}
 print(json.dumps(sorted(heavy & set(sys.modules))))
 """
 

@@ -14,14 +14,12 @@ from tests.server.engines.hubs import Hub, serving
 from tests.server.engines.model_files import LLAMA, gguf
 
 from portico_server.core.errors import InvalidRequest, NotFound
-from portico_server.engines.catalog import engine_for
-from portico_server.engines.gguf import Gguf
-from portico_server.engines.planner import files
-from portico_server.engines.planner.facts import Weights, from_config
-from portico_server.engines.planner.fill import filled
-from portico_server.engines.planner.plan import Outcome, plan
-from portico_server.engines.planner.presets import preset, presets
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.catalog import engine_for
+from portico_server.models.gguf import Gguf
+from portico_server.models.plan.choice import PlanOutcome, fill_parameters, plan_model
+from portico_server.models.plan.planner import machine_preset, machine_presets
+from portico_server.models.plan.weights import ModelWeights, read_weights, weights_from_config
+from portico_server.models.spec import ModelSpec
 
 GB = 1024**3
 
@@ -101,18 +99,18 @@ CASES = [
 
 @pytest.mark.parametrize(("model", "hardware", "fits", "slots", "context"), CASES)
 def test_a_gguf_on_a_machine(model: str, hardware: str, fits: bool, slots: int, context: int) -> None:
-    made = plan(FILES[model], preset(hardware))
+    made = plan_model(FILES[model], machine_preset(hardware))
     assert made.engine == "llamacpp"
     assert (made.fits, made.parameters["slots"], made.parameters["context_length"]) == (fits, slots, context)
     sound(made)
     assert made.estimate.device == ("gpu" if hardware.startswith("mac") else "cpu")
 
 
-def weights(size: float, layers: int, heads: int, kv_heads: int, **more: Any) -> Weights:
+def weights(size: float, layers: int, heads: int, kv_heads: int, **more: Any) -> ModelWeights:
     """Safetensors of ``size`` GB; heads are 128 wide."""
     cache = layers * kv_heads * 2 * 128 * 2
     fields: dict[str, Any] = {"dtype": "bfloat16", "context_length": 40_960, "cache_per_token": cache, **more}
-    return Weights("model", "Qwen3ForCausalLM", int(size * GB), heads=heads, kv_heads=kv_heads, **fields)
+    return ModelWeights("model", "Qwen3ForCausalLM", int(size * GB), heads=heads, kv_heads=kv_heads, **fields)
 
 
 WEIGHTS = {
@@ -164,7 +162,7 @@ GPU_CASES = [
 
 @pytest.mark.parametrize(("model", "hardware", "fits", "parallel", "context"), GPU_CASES)
 def test_safetensors_on_a_gpu(model: str, hardware: str, fits: bool, parallel: int, context: int) -> None:
-    made = plan(WEIGHTS[model], preset(hardware))
+    made = plan_model(WEIGHTS[model], machine_preset(hardware))
     assert made.engine == "vllm"
     assert (made.fits, made.parameters["tensor_parallel"]) == (fits, parallel)
     if fits:
@@ -174,7 +172,7 @@ def test_safetensors_on_a_gpu(model: str, hardware: str, fits: bool, parallel: i
 
 @pytest.mark.parametrize("hardware", ["cpu-16g", "mac-m3-24g"])
 def test_safetensors_that_do_not_fit_without_a_gpu_are_refused_with_a_file_that_fits(hardware: str) -> None:
-    made = plan(WEIGHTS["8b"], preset(hardware))
+    made = plan_model(WEIGHTS["8b"], machine_preset(hardware))
     assert made.engine == "transformers" and not made.fits
     assert "Q4_K_M takes about 4.6 GB" in made.nearest
     sound(made)
@@ -198,7 +196,7 @@ TRANSFORMERS_CASES = [
 def test_safetensors_on_transformers(
     model: str, hardware: str, engine: str, fits: bool, dtype: str, device: str
 ) -> None:
-    made = plan(WEIGHTS[model], preset(hardware), engine=engine)
+    made = plan_model(WEIGHTS[model], machine_preset(hardware), engine=engine)
     assert (made.engine, made.fits) == ("transformers", fits)
     assert (made.parameters["dtype"], made.estimate.device) == (dtype, device)
     assert "one call at a time" in made.reasons[1]
@@ -206,11 +204,11 @@ def test_safetensors_on_transformers(
 
 
 def test_quantised_safetensors_without_a_gpu_are_for_no_engine() -> None:
-    made = plan(WEIGHTS["32b-awq"], preset("cpu-64g"))
+    made = plan_model(WEIGHTS["32b-awq"], machine_preset("cpu-64g"))
     assert not made.fits and "NVIDIA" in made.reasons[1] and "Q4_K_M" in made.nearest
 
 
-def sound(made: Outcome) -> None:
+def sound(made: PlanOutcome) -> None:
     """What holds for every plan."""
     assert made.reasons and all(reason.endswith((".", ".)")) for reason in made.reasons)
     assert made.fits == (made.nearest == "")
@@ -235,30 +233,30 @@ def sound(made: Outcome) -> None:
     ],
 )
 def test_what_does_not_fit_is_told_what_would(
-    model: Gguf | Weights, hardware: str, parameters: dict[str, Any], nearest: str
+    model: Gguf | ModelWeights, hardware: str, parameters: dict[str, Any], nearest: str
 ) -> None:
-    made = plan(model, preset(hardware), parameters)
+    made = plan_model(model, machine_preset(hardware), parameters)
     assert not made.fits and nearest in made.nearest
 
 
 def test_an_old_gpu_computes_in_float16_and_lacks_fp8() -> None:
-    assert plan(WEIGHTS["0.6b"], preset("t4")).parameters["dtype"] == "float16"
-    assert plan(WEIGHTS["0.6b"], preset("l4")).parameters["dtype"] == "bfloat16"
+    assert plan_model(WEIGHTS["0.6b"], machine_preset("t4")).parameters["dtype"] == "float16"
+    assert plan_model(WEIGHTS["0.6b"], machine_preset("l4")).parameters["dtype"] == "bfloat16"
     small = weights(4.0, 36, 32, 8, quantisation="fp8")
-    assert plan(small, preset("l4")).fits
-    made = plan(small, preset("a100"))
+    assert plan_model(small, machine_preset("l4")).fits
+    made = plan_model(small, machine_preset("a100"))
     assert not made.fits and any("8.9" in reason for reason in made.reasons)
 
 
 def test_a_small_model_leaves_room_on_a_large_gpu() -> None:
-    made = plan(WEIGHTS["0.6b"], preset("h200"))
+    made = plan_model(WEIGHTS["0.6b"], machine_preset("h200"))
     assert made.parameters["memory_share"] <= 0.55
 
 
 def test_presets_are_asked_for_by_name() -> None:
-    assert {"h200x2", "rtx4090", "mac-m3-24g", "cpu-16g"} <= set(presets())
+    assert {"h200x2", "rtx4090", "mac-m3-24g", "cpu-16g"} <= set(machine_presets())
     with pytest.raises(InvalidRequest, match="rtx4090"):
-        preset("rtx4900")
+        machine_preset("rtx4900")
 
 
 # --- what is read from files --------------------------------------------------------------------------------
@@ -277,30 +275,30 @@ QWEN = {
 
 
 def test_a_config_is_read() -> None:
-    read = from_config("m", QWEN, 16 * GB)
+    read = weights_from_config("m", QWEN, 16 * GB)
     assert (read.cache_per_token, read.heads, read.context_length) == (36 * 8 * 2 * 128 * 2, 32, 40_960)
     assert read.parameters == 8 * GB and not read.encoder
-    seeing = from_config("m", {"model_type": "vl", "text_config": QWEN, "architectures": ["VL"]}, 1)
+    seeing = weights_from_config("m", {"model_type": "vl", "text_config": QWEN, "architectures": ["VL"]}, 1)
     assert seeing.cache_per_token == read.cache_per_token and seeing.architecture == "VL"
-    latent = from_config("m", {**QWEN, "kv_lora_rank": 512, "qk_rope_head_dim": 64}, 1)
+    latent = weights_from_config("m", {**QWEN, "kv_lora_rank": 512, "qk_rope_head_dim": 64}, 1)
     assert latent.cache_per_token == 36 * 576 * 2
-    quantised = from_config("m", {**QWEN, "quantization_config": {"quant_method": "awq"}}, 1)
+    quantised = weights_from_config("m", {**QWEN, "quantization_config": {"quant_method": "awq"}}, 1)
     assert quantised.quantisation == "awq"
-    assert from_config("m", {**QWEN, "model_type": "xlm-roberta"}, 1).encoder
+    assert weights_from_config("m", {**QWEN, "model_type": "xlm-roberta"}, 1).encoder
     with pytest.raises(InvalidRequest, match=r"config\.json"):
-        from_config("m", {"model_type": "x"}, 1)
+        weights_from_config("m", {"model_type": "x"}, 1)
 
 
 def test_a_folder_and_a_file_are_read(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(QWEN))
     (tmp_path / "model.safetensors").write_bytes(b"\0" * 1000)
-    read = files.read(tmp_path, "m")
-    assert isinstance(read, Weights) and read.size == 1000
+    read = read_weights(tmp_path, "m")
+    assert isinstance(read, ModelWeights) and read.size == 1000
     (tmp_path / "small.gguf").write_bytes(gguf())
-    assert isinstance(files.read(tmp_path / "small.gguf", "m"), Gguf)
+    assert isinstance(read_weights(tmp_path / "small.gguf", "m"), Gguf)
     (tmp_path / "config.json").write_text("[1]")
     with pytest.raises(InvalidRequest, match="not a JSON object"):
-        files.read(tmp_path, "m")
+        read_weights(tmp_path, "m")
 
 
 async def test_a_deployment_is_planned_as_it_will_run(tmp_path: Path) -> None:
@@ -323,16 +321,18 @@ def test_a_model_on_vllm_gets_the_parameters_of_its_plan(tmp_path: Path) -> None
     (tmp_path / "config.json").write_text(json.dumps(QWEN))
     (tmp_path / "model.safetensors").write_bytes(b"\0" * 1000)
     spec = ModelSpec("m", str(tmp_path), parameters={"context_length": 1_024, "seed": 1})
-    got = filled(spec, tmp_path, preset("rtx4090x2")).parameters
+    got = fill_parameters(spec, tmp_path, machine_preset("rtx4090x2")).parameters
     assert got["context_length"] == 1_024 and got["seed"] == 1 and got["tensor_parallel"] == 1
     assert got["dtype"] == "bfloat16" and 0 < got["memory_share"] <= 0.9
     vllm = engine_for(replace(spec, engine="vllm"))
-    assert vllm.name == "vllm" and vllm.describe(filled(spec, tmp_path, preset("h200x2")), tmp_path)
-    assert filled(spec, tmp_path, preset("cpu-16g")) is spec
+    assert vllm.name == "vllm" and vllm.describe(
+        fill_parameters(spec, tmp_path, machine_preset("h200x2")), tmp_path
+    )
+    assert fill_parameters(spec, tmp_path, machine_preset("cpu-16g")) is spec
     with (tmp_path / "model.safetensors").open("wb") as large:
         large.truncate(30 * GB)  # of holes: nothing is written
     with pytest.raises(InvalidRequest, match="4-bit weights") as raised:
-        filled(ModelSpec("m", str(tmp_path)), tmp_path, preset("rtx4090"))
+        fill_parameters(ModelSpec("m", str(tmp_path)), tmp_path, machine_preset("rtx4090"))
     assert raised.value.code == "does_not_fit"
 
 
@@ -365,12 +365,15 @@ def test_models_for_sound_run_on_transformers_and_whisper_on_vllm_if_asked() -> 
         "decoder_attention_heads": 12,
         "torch_dtype": "float32",
     }
-    model = from_config("ear", whisper, GB)
-    on_cpu, on_gpu = plan(model, preset("cpu-16g")), plan(model, preset("rtx4090"))
+    model = weights_from_config("ear", whisper, GB)
+    on_cpu, on_gpu = (
+        plan_model(model, machine_preset("cpu-16g")),
+        plan_model(model, machine_preset("rtx4090")),
+    )
     assert on_cpu.engine == on_gpu.engine == "transformers" and on_cpu.fits and on_gpu.fits
     assert "context_length" not in on_cpu.parameters and on_cpu.estimate.cache == 0
-    asked = plan(model, preset("rtx4090"), engine="vllm")
+    asked = plan_model(model, machine_preset("rtx4090"), engine="vllm")
     assert asked.engine == "vllm" and asked.fits and asked.parameters["context_length"] == 448
-    music = from_config("band", {"architectures": ["MusicgenForConditionalGeneration"]}, 2 * GB)
-    assert plan(music, preset("rtx4090")).parameters["dtype"] == "float32"
-    assert not plan(from_config("large", whisper, 40 * GB), preset("cpu-16g")).fits
+    music = weights_from_config("band", {"architectures": ["MusicgenForConditionalGeneration"]}, 2 * GB)
+    assert plan_model(music, machine_preset("rtx4090")).parameters["dtype"] == "float32"
+    assert not plan_model(weights_from_config("large", whisper, 40 * GB), machine_preset("cpu-16g")).fits

@@ -9,9 +9,9 @@ import pytest
 
 from portico.wire import Usage
 from portico_server.core.errors import InvalidRequest
-from portico_server.engines import prices
-from portico_server.engines.prices import Price, Prices
-from portico_server.engines.remote.providers import PROVIDERS
+from portico_server.models import prices
+from portico_server.models.engines.remote.providers import PROVIDERS
+from portico_server.models.prices import Price, Prices
 
 
 def cost(found: Prices, source: str, usage: Usage) -> float | None:
@@ -63,12 +63,12 @@ def test_every_list_names_its_source_and_date_and_a_provider_that_exists() -> No
     import json
     from importlib.resources import files
 
-    document = json.loads((files("portico_server.engines") / "prices.json").read_text("utf-8"))
+    document = json.loads((files("portico_server.models") / "prices.json").read_text("utf-8"))
     assert document["currency"] == "USD" and document["per"] == prices.MILLION
     for group in document["lists"]:
         assert group["provider"] in PROVIDERS
         assert group["source"].startswith("https://") and len(group["date"]) == 10
-    assert all(row.input >= 0 and row.output >= 0 for row in prices.table())
+    assert all(row.input >= 0 and row.output >= 0 for row in prices.price_table())
 
 
 def test_what_an_online_model_costs_is_known_of_all_that_the_documents_name() -> None:
@@ -86,7 +86,7 @@ def test_the_operators_own_prices_go_first(tmp_path: Path) -> None:
     file.write_text(
         "- {model: openai/gpt-4o, input: 1, output: 2}\n- {model: '10.0.0.7:8000/*', input: 0.5, output: 0.5}\n"
     )
-    own = prices.read(file)
+    own = prices.read_prices(file)
     assert cost(own, "remote://openai/gpt-4o", Usage(1_000_000, 1_000_000)) == 3
     assert cost(own, "http://10.0.0.7:8000/v1#any", Usage(1_000_000)) == 0.5
     assert cost(own, "remote://openai/gpt-4o-mini", Usage(1_000_000)) == 0.15
@@ -108,7 +108,7 @@ def test_a_wrong_file_is_a_sentence(tmp_path: Path, text: str, word: str) -> Non
     file = tmp_path / "prices.yaml"
     file.write_text(text)
     with pytest.raises(InvalidRequest) as raised:
-        prices.read(file)
+        prices.read_prices(file)
     assert word in raised.value.message
 
 

@@ -9,8 +9,8 @@ from tests.server.engines.bench import Bench, user
 from tests.server.engines.remote.provider import Answer, completion, serving
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.engines.prompt import ModelPrompt
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.prompt import ModelPrompt
+from portico_server.models.spec import ModelSpec
 
 CLERK = {
     "system": "You sort letters of {house}.",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from portico_server.engines import hardware
-from portico_server.engines.hardware import Gpu, Hardware
-from portico_server.engines.recommend import candidates, recommend
-from portico_server.engines.sources import parse
+from portico_server.models import hardware
+from portico_server.models.hardware import Gpu, Hardware
+from portico_server.models.known_models import candidates, recommend
+from portico_server.models.sources import parse_source
 
 GIB = 1024**3
 
@@ -49,7 +49,7 @@ def test_without_an_engine_for_the_gpu_memory_and_cores_decide() -> None:
 
 def test_the_table_holds_sources_that_parse_and_sizes_that_fit_their_needs() -> None:
     for row in candidates():
-        ggufs, safetensors = parse(row.gguf), parse(row.safetensors)
+        ggufs, safetensors = parse_source(row.gguf), parse_source(row.safetensors)
         assert ggufs.scheme == safetensors.scheme == "hf" and ggufs.file.endswith(".gguf")
         assert 0 < row.gguf_gb < row.safetensors_gb
         for room in (row.gpu_gb, row.cpu_gb):

@@ -15,8 +15,8 @@ from portico.wire import Usage
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Ranked, Rerank
-from portico_server.engines.llamacpp.speaker import ranking
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.engines.openai_client.client import ranking_of
+from portico_server.models.spec import ModelSpec
 
 TEXTS = ("bread is baked", "the harbour is closed", "ships in the harbour")
 
@@ -92,7 +92,7 @@ async def test_llamacpp_ranks_with_a_model_that_says_it_is_a_reranker(house: Ben
 
 def test_logits_become_scores_and_scores_stay() -> None:
     def scores(*given: float) -> list[tuple[int, float]]:
-        rows = ranking(list(enumerate(given)), "m", Usage())["results"]
+        rows = ranking_of(list(enumerate(given)), "m", Usage())["results"]
         return [(row["index"], round(row["relevance_score"], 3)) for row in rows]
 
     assert scores(-2.0, 3.0, 0.5) == [(1, 0.953), (2, 0.622), (0, 0.119)]

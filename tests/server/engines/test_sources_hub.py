@@ -14,9 +14,9 @@ from tests.server.engines.hubs import COMMIT, Hub, serving
 from tests.server.engines.model_files import LLAMA, gguf
 
 from portico_server.core.errors import Forbidden, InvalidRequest, NotFound, PorticoError, Unavailable
-from portico_server.engines.planner.facts import Weights
-from portico_server.engines.planner.peek import peek
-from portico_server.engines.sources import Fetcher, parse
+from portico_server.models.plan.remote_weights import read_remote_weights
+from portico_server.models.plan.weights import ModelWeights
+from portico_server.models.sources import ModelFetcher, parse_source
 from portico_server.settings import Settings, load
 
 BIG = gguf(LLAMA, [("w", (1024, 1024), 0)], filler=b"weights.")
@@ -43,8 +43,8 @@ async def hub() -> AsyncIterator[Hub]:
         yield hub
 
 
-def fetcher(tmp_path: Path, url: str, **more: object) -> Fetcher:
-    return Fetcher(settings(tmp_path, url, **more))
+def fetcher(tmp_path: Path, url: str, **more: object) -> ModelFetcher:
+    return ModelFetcher(settings(tmp_path, url, **more))
 
 
 def settings(tmp_path: Path, url: str, **more: object) -> Settings:
@@ -54,7 +54,7 @@ def settings(tmp_path: Path, url: str, **more: object) -> Settings:
 
 @pytest.mark.parametrize("scheme", ["hf", "modelscope"])
 async def test_fetches_the_preferred_model_once(tmp_path: Path, hub: Hub, scheme: str) -> None:
-    source, here, heard = parse(f"{scheme}://org/model"), fetcher(tmp_path, hub.url), Heard()
+    source, here, heard = parse_source(f"{scheme}://org/model"), fetcher(tmp_path, hub.url), Heard()
     assert here.cached(source) is None
     path = await here.fetch(source, heard)
     assert path == tmp_path / "models" / scheme / "org" / "model" / "model-Q4_K_M.gguf" == here.cached(source)
@@ -68,9 +68,11 @@ async def test_fetches_the_preferred_model_once(tmp_path: Path, hub: Hub, scheme
 
 async def test_a_named_file_and_the_own_choice_live_side_by_side(tmp_path: Path, hub: Hub) -> None:
     here = fetcher(tmp_path, hub.url)
-    named = await here.fetch(parse("hf://org/model/model-Q8_0.gguf"), Heard())
-    assert named.read_bytes() == SMALL and here.cached(parse("hf://org/model/model-Q8_0.gguf")) == named
-    assert (await here.fetch(parse("hf://org/model@v1"), Heard())).read_bytes() == BIG
+    named = await here.fetch(parse_source("hf://org/model/model-Q8_0.gguf"), Heard())
+    assert (
+        named.read_bytes() == SMALL and here.cached(parse_source("hf://org/model/model-Q8_0.gguf")) == named
+    )
+    assert (await here.fetch(parse_source("hf://org/model@v1"), Heard())).read_bytes() == BIG
 
 
 async def test_fetches_a_folder_of_safetensors(tmp_path: Path) -> None:
@@ -82,13 +84,13 @@ async def test_fetches_a_folder_of_safetensors(tmp_path: Path) -> None:
     }
     async with serving(Hub(files)) as hub:
         here, heard = fetcher(tmp_path, hub.url), Heard()
-        folder = await here.fetch(parse("hf://org/model"), heard)
+        folder = await here.fetch(parse_source("hf://org/model"), heard)
         assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} == {
             "model.safetensors", "config.json", "tokenizer.json", "fetched.json",
         }  # fmt: skip
-        assert here.cached(parse("hf://org/model")) == folder and heard.events[-1] == (3004, 3004)
+        assert here.cached(parse_source("hf://org/model")) == folder and heard.events[-1] == (3004, 3004)
         (folder / "config.json").unlink()
-        assert await here.fetch(parse("hf://org/model"), Heard()) == folder
+        assert await here.fetch(parse_source("hf://org/model"), Heard()) == folder
         assert (folder / "config.json").read_bytes() == b"{}"
         assert [path for path, _ in hub.requests].count("/cdn/model.safetensors") == 1
 
@@ -112,13 +114,13 @@ async def test_fetches_a_model_in_parts_with_its_folders(tmp_path: Path, scheme:
         "pictures/cat.png": b"x",
     }
     async with serving(Hub({**wanted, **besides})) as hub:
-        source = parse(f"{scheme}://org/model")
+        source = parse_source(f"{scheme}://org/model")
         here = fetcher(tmp_path, hub.url)
-        planned = await peek(source, "m", settings(tmp_path, hub.url))
+        planned = await read_remote_weights(source, "m", settings(tmp_path, hub.url))
         folder = await here.fetch(source, Heard())
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert {name for name in found if not name.startswith(".")} == {*wanted, "fetched.json"}
-    assert isinstance(planned, Weights)
+    assert isinstance(planned, ModelWeights)
     weights = len(wanted["unet/diffusion_pytorch_model.safetensors"])
     assert (planned.draws, planned.dtype, planned.size) == (True, "bfloat16", weights)
 
@@ -126,7 +128,7 @@ async def test_fetches_a_model_in_parts_with_its_folders(tmp_path: Path, scheme:
 @pytest.mark.parametrize("scheme", ["hf", "modelscope"])
 async def test_goes_on_where_the_connection_broke(tmp_path: Path, hub: Hub, scheme: str) -> None:
     hub.cut_after = 3_000_000
-    path = await fetcher(tmp_path, hub.url).fetch(parse(f"{scheme}://org/model"), Heard())
+    path = await fetcher(tmp_path, hub.url).fetch(parse_source(f"{scheme}://org/model"), Heard())
     assert path.read_bytes() == BIG
     first, second = hub.downloads
     assert "Range" not in first and 0 < int(second["Range"][6:-1]) <= 3_000_000
@@ -135,27 +137,29 @@ async def test_goes_on_where_the_connection_broke(tmp_path: Path, hub: Hub, sche
 async def test_a_cancelled_fetch_is_continued_by_the_next(tmp_path: Path, hub: Hub) -> None:
     hub.gate = asyncio.Event()
     here, heard = fetcher(tmp_path, hub.url), Heard()
-    task = asyncio.create_task(here.fetch(parse("hf://org/model"), heard))
+    task = asyncio.create_task(here.fetch(parse_source("hf://org/model"), heard))
     await heard.some.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert here.cached(parse("hf://org/model")) is None
+    assert here.cached(parse_source("hf://org/model")) is None
     hub.gate.set()
-    path = await fetcher(tmp_path, hub.url).fetch(parse("hf://org/model"), Heard())
+    path = await fetcher(tmp_path, hub.url).fetch(parse_source("hf://org/model"), Heard())
     assert path.read_bytes() == BIG and int(hub.downloads[1]["Range"][6:-1]) > 0
     assert [item.name for item in path.parent.glob("*.part")] == []
 
 
 async def test_waits_out_a_hub_in_trouble(tmp_path: Path, hub: Hub) -> None:
     hub.failures = 2
-    assert (await fetcher(tmp_path, hub.url).fetch(parse("hf://org/model"), Heard())).read_bytes() == BIG
+    assert (
+        await fetcher(tmp_path, hub.url).fetch(parse_source("hf://org/model"), Heard())
+    ).read_bytes() == BIG
 
 
 async def test_gives_up_on_a_hub_that_stays_in_trouble(tmp_path: Path, hub: Hub) -> None:
     hub.failures = 100
     with pytest.raises(Unavailable, match="HTTP 503"):
-        await fetcher(tmp_path, hub.url).fetch(parse("hf://org/model"), Heard())
+        await fetcher(tmp_path, hub.url).fetch(parse_source("hf://org/model"), Heard())
     assert hub.failures == 95
 
 
@@ -164,28 +168,28 @@ async def test_wrong_bytes_are_not_kept(tmp_path: Path, hub: Hub, scheme: str) -
     hub.wrong = BIG[:-1] + b"?"
     here = fetcher(tmp_path, hub.url)
     with pytest.raises(InvalidRequest, match="SHA-256") as caught:
-        await here.fetch(parse(f"{scheme}://org/model"), Heard())
-    assert caught.value.code == "hash_mismatch" and here.cached(parse(f"{scheme}://org/model")) is None
+        await here.fetch(parse_source(f"{scheme}://org/model"), Heard())
+    assert caught.value.code == "hash_mismatch" and here.cached(parse_source(f"{scheme}://org/model")) is None
     assert not list((tmp_path / "models" / scheme).rglob("*.part"))
 
 
 async def test_more_bytes_than_promised_are_not_written(tmp_path: Path, hub: Hub) -> None:
     hub.wrong = BIG * 2
     with pytest.raises(InvalidRequest, match="more than"):
-        await fetcher(tmp_path, hub.url).fetch(parse("hf://org/model"), Heard())
+        await fetcher(tmp_path, hub.url).fetch(parse_source("hf://org/model"), Heard())
 
 
 async def test_small_files_are_checked_by_their_git_id(tmp_path: Path) -> None:
     async with serving(Hub({"model.safetensors": b"xx", "config.json": b"{}"})) as hub:
         hub.wrong = b"xx"
         with pytest.raises(InvalidRequest, match="git id"):
-            await fetcher(tmp_path, hub.url).fetch(parse("hf://org/model"), Heard())
+            await fetcher(tmp_path, hub.url).fetch(parse_source("hf://org/model"), Heard())
 
 
 async def test_asks_for_room_before_it_downloads(tmp_path: Path, hub: Hub) -> None:
     hub.claimed = 10**16
     with pytest.raises(Unavailable, match=r"needs 10,000,000\.0 GB") as caught:
-        await fetcher(tmp_path, hub.url).fetch(parse("hf://org/model"), Heard())
+        await fetcher(tmp_path, hub.url).fetch(parse_source("hf://org/model"), Heard())
     assert caught.value.code == "disk_full" and not hub.downloads
 
 
@@ -193,19 +197,19 @@ async def test_a_gated_model_says_how_to_get_in(tmp_path: Path, hub: Hub) -> Non
     hub.token = "right"
     for token in ("", "secret-but-wrong"):
         with pytest.raises(Forbidden, match=f"accept its terms at {hub.url}/org/model") as caught:
-            await fetcher(tmp_path, hub.url, hf_token=token).fetch(parse("hf://org/model"), Heard())
+            await fetcher(tmp_path, hub.url, hf_token=token).fetch(parse_source("hf://org/model"), Heard())
         assert "secret" not in caught.value.message
-    await fetcher(tmp_path, hub.url, hf_token="right").fetch(parse("hf://org/model"), Heard())
+    await fetcher(tmp_path, hub.url, hf_token="right").fetch(parse_source("hf://org/model"), Heard())
 
 
 async def test_the_token_stays_with_its_host(tmp_path: Path, hub: Hub) -> None:
     hub.token, hub.cdn = "secret", True
-    await fetcher(tmp_path, hub.url, hf_token="secret").fetch(parse("hf://org/model"), Heard())
+    await fetcher(tmp_path, hub.url, hf_token="secret").fetch(parse_source("hf://org/model"), Heard())
     assert hub.downloads and all("Authorization" not in headers for headers in hub.downloads)
 
 
 async def test_the_token_of_one_hub_is_not_shown_to_another(tmp_path: Path, hub: Hub) -> None:
-    await fetcher(tmp_path, hub.url, hf_token="secret").fetch(parse("modelscope://org/model"), Heard())
+    await fetcher(tmp_path, hub.url, hf_token="secret").fetch(parse_source("modelscope://org/model"), Heard())
     assert all("Authorization" not in headers for _, headers in hub.requests)
 
 
@@ -221,15 +225,15 @@ async def test_the_token_of_one_hub_is_not_shown_to_another(tmp_path: Path, hub:
 )
 async def test_what_is_not_there_is_not_found(tmp_path: Path, hub: Hub, text: str, said: str) -> None:
     with pytest.raises(NotFound, match=said):
-        await fetcher(tmp_path, hub.url).fetch(parse(text), Heard())
+        await fetcher(tmp_path, hub.url).fetch(parse_source(text), Heard())
 
 
 async def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     async with serving(Hub({"m.gguf": b"not a model"})) as hub:
         here = fetcher(tmp_path, hub.url)
         with pytest.raises(InvalidRequest, match="does not begin with 'GGUF'"):
-            await here.fetch(parse("hf://org/model"), Heard())
-        assert here.cached(parse("hf://org/model")) is None
+            await here.fetch(parse_source("hf://org/model"), Heard())
+        assert here.cached(parse_source("hf://org/model")) is None
 
 
 @pytest.mark.parametrize("scheme", ["hf", "modelscope"])
@@ -238,20 +242,20 @@ async def test_no_network_says_what_to_do(tmp_path: Path, scheme: str) -> None:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(Unavailable, match="Without network: download") as caught:
-            await fetcher(tmp_path, url).fetch(parse(f"{scheme}://org/model"), Heard())
+            await fetcher(tmp_path, url).fetch(parse_source(f"{scheme}://org/model"), Heard())
     assert caught.value.code == "no_network" and str(tmp_path) in caught.value.message
 
 
 async def test_a_server_that_is_no_hub_is_named(tmp_path: Path, hub: Hub) -> None:
     with pytest.raises(PorticoError, match="does not exist at"):
-        await fetcher(tmp_path, f"{hub.url}/cdn").fetch(parse("hf://org/model"), Heard())
+        await fetcher(tmp_path, f"{hub.url}/cdn").fetch(parse_source("hf://org/model"), Heard())
 
 
 async def test_two_who_want_one_model_share_a_download(tmp_path: Path, hub: Hub) -> None:
     hub.gate = asyncio.Event()
     here, one, two = fetcher(tmp_path, hub.url), Heard(), Heard()
-    first = asyncio.create_task(here.fetch(parse("hf://org/model"), one))
-    second = asyncio.create_task(here.fetch(parse("hf://org/model"), two))
+    first = asyncio.create_task(here.fetch(parse_source("hf://org/model"), one))
+    second = asyncio.create_task(here.fetch(parse_source("hf://org/model"), two))
     await asyncio.gather(one.some.wait(), two.some.wait())
     first.cancel()  # the other one's download goes on
     await asyncio.wait([first])
@@ -262,22 +266,22 @@ async def test_two_who_want_one_model_share_a_download(tmp_path: Path, hub: Hub)
 
 async def test_two_who_want_a_missing_model_hear_the_same_error(tmp_path: Path, hub: Hub) -> None:
     here = fetcher(tmp_path, hub.url)
-    tasks = [here.fetch(parse("hf://org/none"), Heard()) for _ in range(2)]
+    tasks = [here.fetch(parse_source("hf://org/none"), Heard()) for _ in range(2)]
     assert all(isinstance(error, NotFound) for error in await asyncio.gather(*tasks, return_exceptions=True))
 
 
 ANOTHER_PROCESS = """
 import asyncio, sys
-from portico_server.engines.planner.facts import Weights
-from portico_server.engines.planner.peek import peek
-from portico_server.engines.sources import Fetcher, parse
+from portico_server.models.plan.weights import ModelWeights
+from portico_server.models.plan.remote_weights import read_remote_weights
+from portico_server.models.sources import ModelFetcher, parse_source
 from portico_server.settings import Settings, load
 
 async def unheard(done, total): ...
 
 async def main():
-    here = Fetcher(load({"home": sys.argv[1], "hf_endpoint": sys.argv[2]}, {}).settings)
-    fetch = asyncio.create_task(here.fetch(parse("hf://org/model"), unheard))
+    here = ModelFetcher(load({"home": sys.argv[1], "hf_endpoint": sys.argv[2]}, {}).settings)
+    fetch = asyncio.create_task(here.fetch(parse_source("hf://org/model"), unheard))
     print("started", flush=True)
     print(await fetch)
 
@@ -288,7 +292,7 @@ asyncio.run(main())
 async def test_two_processes_share_a_download(tmp_path: Path, hub: Hub) -> None:
     hub.gate = asyncio.Event()
     here, heard = fetcher(tmp_path, hub.url), Heard()
-    mine = asyncio.create_task(here.fetch(parse("hf://org/model"), heard))
+    mine = asyncio.create_task(here.fetch(parse_source("hf://org/model"), heard))
     await heard.some.wait()
     command = (sys.executable, "-c", ANOTHER_PROCESS, str(tmp_path), hub.url)
     other = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)

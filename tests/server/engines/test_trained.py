@@ -12,9 +12,9 @@ from tests.server.engines.adapters import peft_files
 from tests.server.engines.bench import bench
 
 from portico_server.core.principal import LOCAL
-from portico_server.engines.environments.recipe import LOCKS, RECIPES
-from portico_server.engines.spec import ModelSpec
-from portico_server.engines.workshop import OPTIONAL
+from portico_server.models.environments.recipe import LOCKS, RECIPES
+from portico_server.models.spec import ModelSpec
+from portico_server.models.training import OPTIONAL_PACKAGES
 
 NAME = "ft:house:portico::1"
 
@@ -88,5 +88,5 @@ async def test_a_folder_is_served_on_the_engine_of_its_base_and_deleted_with_its
 @pytest.mark.parametrize(("lock", "has"), [("finetune.lock", {"bitsandbytes"}), ("finetune-cpu.lock", set())])
 def test_the_recipe_knows_which_packages_training_has(lock: str, has: set[str]) -> None:
     found = replace(RECIPES["finetune"], lock=LOCKS / lock)
-    assert found.pinned & OPTIONAL == has
+    assert found.pinned & OPTIONAL_PACKAGES == has
     assert {"torch", "trl", "peft", "gguf"} <= found.pinned

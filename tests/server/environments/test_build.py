@@ -17,26 +17,27 @@ from tests.server.environments.wheels import wheel
 
 from portico_server.core.errors import Unavailable
 from portico_server.environments.build import (
-    DRAFT,
-    Packages,
+    DRAFT_PREFIX,
+    PackageSet,
     build,
-    discard,
     findings,
     is_whole,
     python_in,
     receipt_in,
+    remove_environment,
 )
-from portico_server.environments.downloads import Downloads
-from portico_server.environments.indexes import own_sources, said_to_uv
-from portico_server.environments.uv import StepFailedError, silent, step
+from portico_server.environments.uv import StepFailedError, own_sources, run_step, silent, uv_arguments
+from portico_server.models.environments.installed import DownloadProgress
 
 
-def packages(*install: str, name: str = "tiny") -> Packages:
-    return Packages(name, f"The environment '{name}'", "Try again.", sys.executable, ("--offline", *install))
+def packages(*install: str, name: str = "tiny") -> PackageSet:
+    return PackageSet(
+        name, f"The environment '{name}'", "Try again.", sys.executable, ("--offline", *install)
+    )
 
 
 def drafts(folder: Path) -> list[str]:
-    return [path.name for path in folder.glob(f"{DRAFT}*")]
+    return [path.name for path in folder.glob(f"{DRAFT_PREFIX}*")]
 
 
 async def signed(_draft: Path) -> Mapping[str, Any]:
@@ -111,7 +112,7 @@ async def test_a_last_step_that_fails_leaves_what_was_there(tmp_path: Path) -> N
     await build(packages(str(wheel(tmp_path))), place, silent, furnish=signed)
 
     async def failing(draft: Path) -> Mapping[str, Any]:
-        await step(
+        await run_step(
             [str(python_in(draft)), "-c", "raise SystemExit('no fonts')"], "fonts", silent, folder=draft
         )
         return {}
@@ -132,7 +133,7 @@ async def test_a_cancelled_build_ends_its_program_and_leaves_nothing(tmp_path: P
             working.set()
 
         code = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
-        await step([str(python_in(draft)), "-c", code], "fonts", heard, folder=draft)
+        await run_step([str(python_in(draft)), "-c", code], "fonts", heard, folder=draft)
         return {}
 
     place = tmp_path / "made" / "tiny"
@@ -149,13 +150,13 @@ async def test_a_cancelled_build_ends_its_program_and_leaves_nothing(tmp_path: P
 DAEMON = """
 import asyncio, sys
 from pathlib import Path
-from portico_server.environments.uv import step
+from portico_server.environments.uv import run_step
 
 async def heard(stage, words):
     print(words, flush=True)
 
 code = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
-asyncio.run(step([sys.executable, "-c", code], "x", heard, folder=Path.cwd()))
+asyncio.run(run_step([sys.executable, "-c", code], "x", heard, folder=Path.cwd()))
 """
 
 
@@ -174,7 +175,7 @@ async def test_packages_come_from_where_pip_takes_them(
 ) -> None:
     found = wheel(tmp_path)
     without_sources(monkeypatch, tmp_path, PIP_FIND_LINKS=str(found.parent), PIP_NO_INDEX="1")
-    wanted = Packages("tiny", "The environment 'tiny'", "Try again.", sys.executable, ("tinyengine",))
+    wanted = PackageSet("tiny", "The environment 'tiny'", "Try again.", sys.executable, ("tinyengine",))
     await build(wanted, tmp_path / "tiny", silent, furnish=signed)
     assert is_whole(tmp_path / "tiny")
 
@@ -187,7 +188,9 @@ async def test_what_fails_is_tried_in_other_ways_and_all_reasons_are_told(tmp_pa
 
     good = str(wheel(tmp_path))
     ways = (("The second way", ("--offline", "no-such-package")), ("The third way", ("--offline", good)))
-    wanted = Packages("tiny", "It", "Try again.", sys.executable, ("--offline", "nothing-here"), instead=ways)
+    wanted = PackageSet(
+        "tiny", "It", "Try again.", sys.executable, ("--offline", "nothing-here"), instead=ways
+    )
     await build(wanted, tmp_path / "tiny", report, furnish=signed)
     assert is_whole(tmp_path / "tiny")
     assert [words for words in told if words.startswith("The ")] == ["The second way", "The third way"]
@@ -227,7 +230,7 @@ async def test_what_fails_is_tried_in_other_ways_and_all_reasons_are_told(tmp_pa
     ],
 )
 def test_what_pip_is_told_is_told_to_uv(lines: list[str], arguments: tuple[str, ...]) -> None:
-    assert said_to_uv(lines) == arguments
+    assert uv_arguments(lines) == arguments
 
 
 async def test_where_uv_is_set_up_it_is_left_to_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +261,7 @@ async def test_a_step_ends_with_a_daemon_that_is_killed() -> None:
 
 async def test_drafts_of_the_dead_are_swept_and_those_of_the_living_are_not(tmp_path: Path) -> None:
     dead, older, living, another = (
-        tmp_path / f"{DRAFT}{rest}"
+        tmp_path / f"{DRAFT_PREFIX}{rest}"
         for rest in (f"tiny-{2**22 + 1}-a", f"tiny-{os.getpid()}-a", "tiny-1-a", f"tiny-er-{2**22 + 1}-a")
     )
     for left in (dead, older, living, another):
@@ -277,14 +280,14 @@ async def test_a_place_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_what_is_discarded_is_gone_and_twice_is_fine(tmp_path: Path) -> None:
     place = tmp_path / "tiny"
     (place / "bin").mkdir(parents=True)
-    discard(place, "tiny")
-    discard(place, "tiny")
+    remove_environment(place, "tiny")
+    remove_environment(place, "tiny")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_fetched_is_counted_by_the_words_of_uv() -> None:
     """As uv 0.13 writes them where nobody looks at a terminal."""
-    fetched = Downloads()
+    fetched = DownloadProgress()
     assert fetched.hear("Resolved 4 packages in 488ms") is None
     assert fetched.hear("Downloading scipy (33.5MiB)") == (0, 35_127_296)
     assert fetched.hear("Downloading torch (1.5GiB)") == (0, 35_127_296 + 3 * 2**29)
@@ -294,4 +297,4 @@ def test_what_is_fetched_is_counted_by_the_words_of_uv() -> None:
 
 async def test_a_step_without_words_says_how_it_ended(tmp_path: Path) -> None:
     with pytest.raises(StepFailedError, match="exit status 3"):
-        await step([sys.executable, "-c", "raise SystemExit(3)"], "x", silent, folder=tmp_path)
+        await run_step([sys.executable, "-c", "raise SystemExit(3)"], "x", silent, folder=tmp_path)

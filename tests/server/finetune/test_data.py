@@ -12,9 +12,8 @@ import pytest
 
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.finetune import data
-from portico_server.finetune.data import prepare
-from portico_server.finetune.lines import Message
-from portico_server.finetune.spec import Prepared, Spec
+from portico_server.finetune.data import Message, prepare_data
+from portico_server.finetune.spec import FineTuningSpec, PreparedData
 
 
 class Words:
@@ -55,7 +54,7 @@ async def check(
     *,
     limit: int = 0,
     **spec: Any,
-) -> tuple[Prepared, tuple[str, ...]]:
+) -> tuple[PreparedData, tuple[str, ...]]:
     def write(name: str, content: list[Any] | bytes) -> Path:
         path = folder / name
         text = (
@@ -67,8 +66,8 @@ async def check(
         return path
 
     validation = None if held_back is None else write("b.jsonl", held_back)
-    given = Spec(base="m", training_file="file-1", **spec)
-    return await prepare(given, (write("a.jsonl", lines), validation), folder / "job", Words(), limit)
+    given = FineTuningSpec(base="m", training_file="file-1", **spec)
+    return await prepare_data(given, (write("a.jsonl", lines), validation), folder / "job", Words(), limit)
 
 
 async def refused(folder: Path, lines: list[Any] | bytes, **spec: Any) -> str:
@@ -279,7 +278,7 @@ async def test_of_many_examples_a_sample_and_the_longest_are_told_in_tokens(tmp_
     lines = [chat(f"question number {number}", "word " * (number % 7 + 1)) for number in range(2_000)]
     lines[1_234] = chat("long", "word " * 400)
     prepared, _ = await check(tmp_path, lines)
-    assert prepared.facts.measured <= data.SAMPLE + data.LONGEST
+    assert prepared.facts.measured <= data.SAMPLE_EXAMPLES + data.LONGEST_EXAMPLES
     assert prepared.facts.longest == 405
     exact = sum(len(message["content"].split()) + 2 for line in lines for message in line["messages"])
     assert prepared.facts.tokens == pytest.approx(exact, rel=0.1)
@@ -291,8 +290,8 @@ async def test_a_large_file_is_never_held_in_memory(tmp_path: Path) -> None:
             out.write(json.dumps(chat(f"{number}", "x" * 10_000)) + "\n")
     tracemalloc.start()
     try:
-        spec = Spec(base="m", training_file="file-1")
-        await prepare(spec, (tmp_path / "a.jsonl", None), tmp_path / "job", Words(), 0)
+        spec = FineTuningSpec(base="m", training_file="file-1")
+        await prepare_data(spec, (tmp_path / "a.jsonl", None), tmp_path / "job", Words(), 0)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -300,6 +299,6 @@ async def test_a_large_file_is_never_held_in_memory(tmp_path: Path) -> None:
 
 
 async def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
-    spec = Spec(base="m", training_file="file-1")
+    spec = FineTuningSpec(base="m", training_file="file-1")
     with pytest.raises(NotFound, match="Upload it again"):
-        await prepare(spec, (tmp_path / "none.jsonl", None), tmp_path / "job", Words(), 0)
+        await prepare_data(spec, (tmp_path / "none.jsonl", None), tmp_path / "job", Words(), 0)

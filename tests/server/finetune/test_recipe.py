@@ -9,8 +9,8 @@ import pytest
 
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.interfaces import BaseModel, Device, TrainingMachine
-from portico_server.finetune.choose import SHARE, choose
-from portico_server.finetune.recipe import Recipe
+from portico_server.finetune.recipe import TrainingRecipe
+from portico_server.finetune.recipe_choice import MEMORY_SHARE, choose_recipe
 from portico_server.finetune.spec import DataFacts, Hyperparameters
 
 GB = 1024**3
@@ -112,13 +112,17 @@ def test_a_recipe_suits_model_and_machine(
     sharding: str,
     checkpointing: bool,
 ) -> None:
-    found = choose(MODELS[base], DATA, MACHINES[machine], method, given=given, packages=ALL)
+    found = choose_recipe(MODELS[base], DATA, MACHINES[machine], method, given=given, packages=ALL)
     assert (found.kind, found.precision, found.processes, found.sharding, found.checkpointing) == (
         *(kind, precision, processes, sharding),
         checkpointing,
     )
     devices = MACHINES[machine].devices
-    room = devices[0].memory_bytes * SHARE["cuda"] if devices else MACHINES[machine].free_bytes * SHARE["cpu"]
+    room = (
+        devices[0].memory_bytes * MEMORY_SHARE["cuda"]
+        if devices
+        else MACHINES[machine].free_bytes * MEMORY_SHARE["cpu"]
+    )
     assert found.memory_bytes <= room
     assert found.batch % found.group == 0
     assert found.steps >= 1
@@ -127,7 +131,7 @@ def test_a_recipe_suits_model_and_machine(
 
 @pytest.mark.parametrize("method", ["supervised", "dpo", "reinforcement"])
 def test_every_setting_has_its_reason(method: Any) -> None:
-    found = choose(MODELS["135m"], DATA, MACHINES["laptop"], method)
+    found = choose_recipe(MODELS["135m"], DATA, MACHINES["laptop"], method)
     estimates = {"memory_bytes", "disk_bytes", "seconds", "seed", "reasons"}
     unexplained = {name for name in found.to_json() if name not in estimates and not found.reasons.get(name)}
     if method != "reinforcement":
@@ -135,12 +139,12 @@ def test_every_setting_has_its_reason(method: Any) -> None:
     if method == "supervised":
         unexplained -= {"beta"}
     assert unexplained == set()
-    assert Recipe.from_json(found.to_json()) == found
+    assert TrainingRecipe.from_json(found.to_json()) == found
 
 
 def test_the_estimate_for_a_small_model_is_what_was_measured() -> None:
     """55 examples, batches of four on two cores: 2.1 GB and about 1.85 s a step."""
-    found = choose(MODELS["135m"], DataFacts(55, 3_300, 90, 80), MACHINES["laptop"], "supervised")
+    found = choose_recipe(MODELS["135m"], DataFacts(55, 3_300, 90, 80), MACHINES["laptop"], "supervised")
     assert (found.kind, found.rank, found.batch) == ("lora", 8, 4)
     assert found.memory_bytes == pytest.approx(2.1 * GB, rel=0.2)
     assert found.seconds / found.steps == pytest.approx(1.85, rel=0.2)
@@ -159,7 +163,7 @@ def test_without_memory_the_smallest_recipe_is_told(
     machine: str, base: str, given: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(InvalidRequest, match="There is not enough memory") as caught:
-        choose(MODELS[base], DATA, MACHINES[machine], "supervised", given=given, packages=ALL)
+        choose_recipe(MODELS[base], DATA, MACHINES[machine], "supervised", given=given, packages=ALL)
     assert caught.value.code == "memory_insufficient"
     assert words in caught.value.message
     assert "GB" in caught.value.message
@@ -167,22 +171,24 @@ def test_without_memory_the_smallest_recipe_is_told(
 
 def test_without_bitsandbytes_nothing_has_four_bits() -> None:
     with pytest.raises(InvalidRequest, match="not enough memory"):
-        choose(MODELS["14b"], DATA, MACHINES["4090"], "supervised")
+        choose_recipe(MODELS["14b"], DATA, MACHINES["4090"], "supervised")
     with pytest.raises(InvalidRequest) as caught:
-        choose(MODELS["135m"], DATA, MACHINES["laptop"], "supervised", given={"kind": "qlora"}, packages=ALL)
+        choose_recipe(
+            MODELS["135m"], DATA, MACHINES["laptop"], "supervised", given={"kind": "qlora"}, packages=ALL
+        )
     assert caught.value.param == "overrides.kind"
 
 
 def test_without_deepspeed_pytorch_shards() -> None:
-    found = choose(MODELS["72b"], DATA, MACHINES["4xa100"], "supervised")
+    found = choose_recipe(MODELS["72b"], DATA, MACHINES["4xa100"], "supervised")
     assert (found.sharding, found.processes) == ("fsdp", 4)
 
 
 def test_short_examples_share_a_row_only_with_flash_attention() -> None:
     data = DataFacts(5_000, 500_000, 2_000, 150)
-    assert choose(MODELS["7b"], data, MACHINES["h200"], "supervised", packages=ALL).packing
-    assert not choose(MODELS["7b"], data, MACHINES["h200"], "supervised").packing
-    assert not choose(MODELS["7b"], data, MACHINES["h200"], "dpo", packages=ALL).packing
+    assert choose_recipe(MODELS["7b"], data, MACHINES["h200"], "supervised", packages=ALL).packing
+    assert not choose_recipe(MODELS["7b"], data, MACHINES["h200"], "supervised").packing
+    assert not choose_recipe(MODELS["7b"], data, MACHINES["h200"], "dpo", packages=ALL).packing
 
 
 @pytest.mark.parametrize(
@@ -192,14 +198,16 @@ def test_short_examples_share_a_row_only_with_flash_attention() -> None:
 def test_the_size_of_the_data_decides_how_it_is_learnt(
     examples: int, epochs: int, rank: int, batch: int
 ) -> None:
-    found = choose(MODELS["0.6b"], DataFacts(examples, examples * 50, 60, 55), MACHINES["h200"], "supervised")
+    found = choose_recipe(
+        MODELS["0.6b"], DataFacts(examples, examples * 50, 60, 55), MACHINES["h200"], "supervised"
+    )
     assert (found.epochs, found.rank, found.batch) == (epochs, rank, batch)
 
 
 def test_what_is_given_is_taken_and_said_so() -> None:
     wish = Hyperparameters(n_epochs=7, batch_size=6, learning_rate_multiplier=2.0)
     given = {"rank": 3, "micro_batch": 2, "schedule": "cosine", "max_length": 64}
-    found = choose(MODELS["135m"], DATA, MACHINES["laptop"], "supervised", wish, given, seed=9)
+    found = choose_recipe(MODELS["135m"], DATA, MACHINES["laptop"], "supervised", wish, given, seed=9)
     assert (found.epochs, found.batch, found.micro_batch, found.accumulation) == (7, 6, 2, 3)
     assert (found.rank, found.alpha, found.schedule, found.max_length, found.seed) == (3, 6, "cosine", 64, 9)
     assert found.learning_rate == pytest.approx(2e-3)
@@ -221,11 +229,11 @@ def test_what_is_given_is_taken_and_said_so() -> None:
 )
 def test_what_no_setting_can_be_is_refused_by_name(given: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        choose(MODELS["135m"], DATA, MACHINES["laptop"], "supervised", given=given)
+        choose_recipe(MODELS["135m"], DATA, MACHINES["laptop"], "supervised", given=given)
     assert caught.value.param == param
 
 
 def test_all_answers_to_a_prompt_are_in_one_step_on_any_number_of_devices() -> None:
     for count in range(1, 9):
-        found = choose(MODELS["0.6b"], DATA, gpus(count, "A100", 80, 8.0), "reinforcement")
+        found = choose_recipe(MODELS["0.6b"], DATA, gpus(count, "A100", 80, 8.0), "reinforcement")
         assert found.batch % found.group == 0

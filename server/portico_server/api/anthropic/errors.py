@@ -13,7 +13,7 @@ import orjson
 from portico_server.api.anthropic.stream import PING
 from portico_server.api.errors import Shape
 from portico_server.core.errors import PorticoError
-from portico_server.engines.refusal import UpstreamFailed
+from portico_server.models.openai_wire import UpstreamFailed
 
 PATH = "/v1/messages"
 """At and below it everything is told in this form."""

@@ -1,6 +1,6 @@
 """What a run asks of the client's own model, in the words of MCP, and that model's answer in ours.
 
-Who puts such questions, and what they look like: `portico_server.engines.lent`.
+Who puts such questions, and what they look like: `portico_server.models.client_model`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def request(asked: Asked) -> types.CreateMessageRequest:
 
 
 def answer(result: types.CreateMessageResult | types.CreateMessageResultWithTools) -> dict[str, Any]:
-    """The answer of the client's model, as `portico_server.engines.lent` wants it."""
+    """The answer of the client's model, as `portico_server.models.client_model` wants it."""
     blocks = result.content if isinstance(result.content, list) else [result.content]
     calls = [
         {"id": block.id, "name": block.name, "arguments": json.dumps(block.input, ensure_ascii=False)}

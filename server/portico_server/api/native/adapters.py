@@ -12,8 +12,8 @@ from portico_server.api.endpoint import Admin, ModelsReader, TheParts
 from portico_server.api.endpoint import router as new_router
 from portico_server.api.native.deployments import Queued
 from portico_server.core.errors import InvalidRequest, NotFound
-from portico_server.engines.adapters.model import AdapterInfo
-from portico_server.engines.export import Wish
+from portico_server.models.adapter_export import ExportRequest
+from portico_server.models.adapters.served import AdapterInfo
 
 router = new_router(prefix="/api/adapters", tags=["Models"])
 
@@ -104,7 +104,7 @@ async def create_adapter(wish: AdapterWish, parts: TheParts, _caller: Admin) -> 
 @router.post("/{name:path}/export")
 async def export_adapter(name: str, wish: ExportWish, parts: TheParts, caller: Admin) -> Queued:
     """Write an adapter, or its model with it, to a place on the daemon's machine, in a durable run."""
-    asked = Wish(name, wish.path, wish.merged, wish.format, wish.type)
+    asked = ExportRequest(name, wish.path, wish.merged, wish.format, wish.type)
     return Queued(run=await parts.models.exports.begin(asked, caller))
 
 

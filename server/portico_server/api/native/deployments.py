@@ -12,8 +12,8 @@ from portico_server.api.endpoint import Admin, ModelsReader, TheParts
 from portico_server.api.endpoint import router as new_router
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import Principal
-from portico_server.engines.models import Models
-from portico_server.engines.spec import DeploymentInfo, ModelSpec
+from portico_server.models.service import ModelService
+from portico_server.models.spec import DeploymentInfo, ModelSpec
 
 router = new_router(prefix="/api", tags=["Models"])
 
@@ -284,7 +284,7 @@ async def pull_model(wish: PullWish, parts: TheParts, caller: Admin) -> Queued:
     return Queued(run=await parts.models.pull(wish.source, caller))
 
 
-def shown(models: Models, caller: Principal) -> list[Deployment]:
+def shown(models: ModelService, caller: Principal) -> list[Deployment]:
     """The deployments that exist for this caller."""
     return [_deployment(info) for info in models.list() if caller.sees(info.owner)]
 

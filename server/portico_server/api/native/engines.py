@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from portico_server.api.endpoint import Admin, TheParts
 from portico_server.api.endpoint import router as new_router
 from portico_server.api.native.deployments import Queued, Removed
-from portico_server.engines.catalog import ENGINES
+from portico_server.models.catalog import ENGINES
 
 router = new_router(prefix="/api/engines", tags=["Engines"])
 

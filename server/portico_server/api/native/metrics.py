@@ -16,7 +16,7 @@ from portico_server.api.endpoint import Admin, TheParts
 from portico_server.api.endpoint import router as new_router
 from portico_server.api.parts import ApiServices
 from portico_server.db import runs
-from portico_server.engines.residency import resident
+from portico_server.models.memory import resident_bytes
 from portico_server.runs.metrics import Histogram
 
 router = new_router(tags=["Daemon"])
@@ -244,6 +244,6 @@ async def _models(page: _Page, parts: ApiServices) -> None:
         "portico_memory_budget_bytes", "gauge", "Memory that all local models may hold together.",
         [({}, budget.limit or 0)],
     )  # fmt: skip
-    processes = [({"process": "daemon"}, resident(os.getpid()) or 0)]
+    processes = [({"process": "daemon"}, resident_bytes(os.getpid()) or 0)]
     processes += [({"process": info.name}, info.memory_bytes) for _, info in infos if info.memory_bytes]
     page.metric("portico_process_memory_bytes", "gauge", "Resident memory by process.", processes)

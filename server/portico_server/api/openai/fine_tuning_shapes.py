@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.names import is_plain
 from portico_server.db.tuning import EventRow
-from portico_server.finetune.spec import Hyperparameters, Job, Spec
+from portico_server.finetune.spec import FineTuningSpec, Hyperparameters, Job
 from portico_server.knowledge.contents import check_metadata
 
 Auto: TypeAlias = Literal["auto"]
@@ -76,7 +76,7 @@ class JobWish(BaseModel):
     integrations: list[Any] | None = None
     recipe: dict[str, Any] | None = None
 
-    def spec(self) -> Spec:
+    def spec(self) -> FineTuningSpec:
         """As the daemon takes it. Raises `InvalidRequest`."""
         method = self.method.type if self.method else "supervised"
         detail = (getattr(self.method, method) if self.method else None) or MethodDetail()
@@ -86,7 +86,7 @@ class JobWish(BaseModel):
                 param="hyperparameters",
             )
         numbers = detail.hyperparameters or self.hyperparameters or HyperparametersWish()
-        return Spec(
+        return FineTuningSpec(
             base=self.model,
             training_file=self.training_file,
             validation_file=self.validation_file,
@@ -120,7 +120,7 @@ class JobWish(BaseModel):
         return tuple(found)
 
 
-def spec_of(given: Mapping[str, Any], param: str) -> Spec:
+def spec_of(given: Mapping[str, Any], param: str) -> FineTuningSpec:
     """A job's specification from JSON that did not come as a request. Raises `InvalidRequest` with ``param``."""
     hyperparameters = given.get("hyperparameters")
     for at, value, fields in (

@@ -8,18 +8,17 @@ import sys
 import traceback
 from pathlib import Path
 
-from . import checkpoints
-from .order import Order
-from .voice import Voice
+from . import watch
+from .daemon import DaemonLink, TrainingOrder
 
-FULL = 64 * 1024 * 1024
+MIN_FREE_BYTES = 64 * 1024 * 1024
 """Bytes below which a disk is full."""
 
 
 def main() -> None:
     """Train as the file says."""
-    order = Order.read(Path(sys.argv[1]))
-    voice = Voice(first=os.environ.get("RANK", "0") == "0")
+    order = TrainingOrder.read(Path(sys.argv[1]))
+    voice = DaemonLink(first=os.environ.get("RANK", "0") == "0")
     os.nice(min(max(order.nice, 0), 19))
     # These take seconds to import; from here on the daemon is listened to.
     import torch
@@ -39,7 +38,7 @@ def main() -> None:
     except (DiskFull, OSError, RuntimeError, ValueError) as error:
         traceback.print_exc()
         words = " ".join(str(error).split())[:500]
-        if isinstance(error, DiskFull) or shutil.disk_usage(order.folder).free < FULL:
+        if isinstance(error, DiskFull) or shutil.disk_usage(order.folder).free < MIN_FREE_BYTES:
             _fail(voice, "disk_full", f"The disk of {order.folder} is full. {_kept(order)}")
         elif isinstance(error, torch.OutOfMemoryError):
             _fail(voice, "out_of_memory", f"The memory of the GPU is not enough: {words}. {_kept(order)}")
@@ -47,15 +46,15 @@ def main() -> None:
             _fail(voice, "training_failed", f"Training failed: {words}. {_kept(order)}")
 
 
-def _kept(order: Order) -> str:
-    last = checkpoints.last(order.checkpoints)
+def _kept(order: TrainingOrder) -> str:
+    last = watch.last_checkpoint(order.checkpoints)
     if last is None:
         return "There is no checkpoint yet."
-    return f"The checkpoint of step {checkpoints.step_of(last)} is kept."
+    return f"The checkpoint of step {watch.step_of(last)} is kept."
 
 
-def _fail(voice: Voice, code: str, message: str) -> None:
-    voice.say("error", code=code, message=message)
+def _fail(voice: DaemonLink, code: str, message: str) -> None:
+    voice.send("error", code=code, message=message)
     raise SystemExit(3)
 
 

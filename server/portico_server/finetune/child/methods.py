@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from typing import Any
@@ -11,11 +12,72 @@ from datasets import Dataset
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from . import data
-from .arguments import common
-from .conversation import Template
-from .order import Order
-from .voice import Voice
-from .watch import Watch
+from .daemon import DaemonLink, TrainingOrder
+from .data import ChatTemplate
+from .watch import TrainingMonitor
+
+# The recipe in the words of transformers and trl.
+
+
+TOTAL_CHECKPOINTS = 10
+"""About how many are written in all where the recipe has no interval."""
+
+KEPT_CHECKPOINTS = 2
+"""Checkpoints that stay on disk: the last one, and the best one where there is validation."""
+
+
+def common_arguments(
+    order: TrainingOrder, micro_batch: int, accumulation: int, *, validated: bool
+) -> dict[str, Any]:
+    """What every method's trainer is told."""
+    recipe = order.recipe
+    interval = recipe["eval_interval"] or max(1, recipe["steps"] // TOTAL_CHECKPOINTS)
+    told: dict[str, Any] = {
+        "output_dir": str(order.checkpoints),
+        "max_steps": recipe["steps"],
+        "per_device_train_batch_size": micro_batch,
+        "per_device_eval_batch_size": micro_batch,
+        "gradient_accumulation_steps": accumulation,
+        "learning_rate": recipe["learning_rate"],
+        "lr_scheduler_type": recipe["schedule"],
+        "warmup_steps": recipe["warmup"],
+        "weight_decay": recipe["weight_decay"],
+        "optim": _optimiser(recipe["optimiser"]),
+        "bf16": recipe["precision"] == "bfloat16",
+        "fp16": recipe["precision"] == "float16",
+        "use_cpu": recipe["device"] == "cpu",
+        "gradient_checkpointing": recipe["checkpointing"],
+        "seed": recipe["seed"],
+        "logging_steps": 1,
+        "logging_first_step": False,
+        "logging_nan_inf_filter": False,  # it would hide a loss that is none
+        "save_strategy": "steps",
+        "save_steps": interval,
+        "save_total_limit": KEPT_CHECKPOINTS,
+        "eval_strategy": "steps" if validated else "no",
+        "eval_steps": interval,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": recipe["device"] != "cpu",
+        # Ours removes nothing that the collators of trl want.
+        "remove_unused_columns": False,
+    }
+    if recipe["checkpointing"]:
+        told["gradient_checkpointing_kwargs"] = {"use_reentrant": False}
+    if validated:
+        told |= {
+            "load_best_model_at_end": True,
+            "metric_for_best_model": "eval_reward" if order.method == "reinforcement" else "eval_loss",
+            "greater_is_better": order.method == "reinforcement",
+        }
+    return told
+
+
+def _optimiser(wished: str) -> str:
+    """Those with 8 bits where their package is."""
+    if wished != "adamw_torch" and importlib.util.find_spec("bitsandbytes") is None:
+        return "adamw_torch"
+    return wished
 
 
 class _Pairs(DPOTrainer):  # type: ignore[misc]  # trl has no types
@@ -32,25 +94,25 @@ class _Graded(GRPOTrainer):  # type: ignore[misc]
         return self.processing_class(prompts, add_special_tokens=False)["input_ids"], None, {}
 
 
-Read = Callable[[Any, Template, int], Dataset]
+Read = Callable[[Any, ChatTemplate, int], Dataset]
 
 READERS: dict[str, Read] = {
-    "supervised": data.supervised,
-    "dpo": data.pairs,
-    "reinforcement": data.prompts,
+    "supervised": data.supervised_examples,
+    "dpo": data.preference_pairs,
+    "reinforcement": data.graded_prompts,
 }
 """How the files of a method are read."""
 
 
-class Bench:
+class TrainerFactory:
     """Everything that a training is made of, before it begins."""
 
-    def __init__(self, order: Order, voice: Voice, tokenizer: Any) -> None:
+    def __init__(self, order: TrainingOrder, voice: DaemonLink, tokenizer: Any) -> None:
         self.order = order
         self.tokenizer = tokenizer
-        self.watch = Watch(order, voice)
+        self.watch = TrainingMonitor(order, voice)
         self._voice = voice
-        self._template = Template(tokenizer)
+        self._template = ChatTemplate(tokenizer)
         self.training = self._read(order.training)
         self.validation = self._read(order.validation) if order.validation else None
 
@@ -90,7 +152,7 @@ class Bench:
         return make[self.order.method](given, micro_batch, accumulation)
 
     def _common(self, micro_batch: int, accumulation: int) -> dict[str, Any]:
-        return common(self.order, micro_batch, accumulation, validated=self.validation is not None)
+        return common_arguments(self.order, micro_batch, accumulation, validated=self.validation is not None)
 
     def _supervised(self, given: dict[str, Any], micro_batch: int, accumulation: int) -> Any:
         recipe = self.order.recipe

@@ -1,27 +1,172 @@
-"""One training, from the order to the adapter."""
+"""One training, from the order to the adapter: the model, a probe of its memory, the trainer."""
 
 from __future__ import annotations
 
 import json
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from datasets import disable_progress_bars
-from peft import get_peft_model
-from transformers import PrinterCallback, set_seed
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PrinterCallback,
+    set_seed,
+)
 from transformers.utils import logging
 
-from . import checkpoints
-from .methods import Bench
-from .model import lora_of, model_of, served_as, tokenizer_of
-from .order import Order
-from .probe import fitting
-from .voice import Voice
+from . import watch
+from .daemon import DaemonLink, TrainingOrder
+from .methods import TrainerFactory
+
+# One step without effect, with the longest example: whether the micro batch of the recipe fits the memory.
 
 
-def run(order: Order, voice: Voice) -> None:
+USABLE_MEMORY_SHARE = 0.9
+"""Part of the free memory that a step may take."""
+
+POLL_INTERVAL_S = 0.01
+"""Seconds between two looks at the memory of this process: its peak tells of nothing else."""
+
+
+def fits_memory(step: Callable[[int], None], wished: int) -> int:
+    """The largest micro batch up to ``wished``, halved as often as needed; at least 1.
+
+    ``step`` computes a gradient for so many of the longest examples. On a GPU it is tried as it is; on a CPU, where
+    too much would end the process, one example is measured and the rest follows.
+    """
+    if not torch.cuda.is_available():
+        free = psutil.virtual_memory().available * USABLE_MEMORY_SHARE
+        with _Peak() as peak:
+            step(1)
+        room = free / max(peak.grown, 1)
+        while wished > 1 and wished > room:
+            wished //= 2
+        return wished
+    while True:
+        try:
+            step(wished)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            if wished == 1:
+                raise
+            wished //= 2
+        else:
+            torch.cuda.empty_cache()
+            return wished
+
+
+class _Peak:
+    """How far this process grows while it is entered, in bytes."""
+
+    def __init__(self) -> None:
+        self.grown = 0
+        self._process = psutil.Process()
+        self._done = threading.Event()
+        self._before = 0
+
+    def __enter__(self) -> _Peak:
+        self._before = self._now()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._done.wait(POLL_INTERVAL_S):
+            self.grown = max(self.grown, self._now() - self._before)
+
+    def _now(self) -> int:
+        return int(self._process.memory_info().rss)
+
+
+# The base model and its tokenizer, as the recipe wants them.
+
+
+LORA_LAYERS = frozenset(
+    (
+        *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        *("qkv_proj", "gate_up_proj"),
+    )
+)
+"""The linear layers of a block that adapters are made for; what serves the result knows them all."""
+
+_OFFLINE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+
+
+def tokenizer_of(order: TrainingOrder) -> Any:
+    """The tokenizer, with something to fill short examples up with."""
+    tokenizer = AutoTokenizer.from_pretrained(order.model, **_OFFLINE)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def chat_template_of(order: TrainingOrder) -> torch.dtype:
+    """The numbers that the base is kept in."""
+    config = AutoConfig.from_pretrained(order.model, **_OFFLINE)
+    return config.dtype if isinstance(config.dtype, torch.dtype) else torch.bfloat16
+
+
+def model_of(order: TrainingOrder) -> Any:
+    """The weights, on the device of this process."""
+    recipe = order.recipe
+    dtype = getattr(torch, recipe["precision"])
+    if recipe["kind"] == "full":
+        # Steps are smaller than the last bit of 16: the weights have 32, what is computed with them 16.
+        dtype = torch.float32
+    wished: dict[str, Any] = {
+        "dtype": dtype,
+        "attn_implementation": recipe["attention"],
+        "use_safetensors": True,
+    }
+    cut = recipe["sharding"] in ("fsdp", "zero3")
+    if recipe["kind"] == "qlora":
+        wished["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+            # What is cut up over several GPUs must be kept as numbers of one kind.
+            bnb_4bit_quant_storage=dtype if cut else torch.uint8,
+        )
+        if not cut:
+            wished["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
+    model = AutoModelForCausalLM.from_pretrained(order.model, **wished, **_OFFLINE)
+    model.config.use_cache = False
+    return model
+
+
+def lora_of(order: TrainingOrder, model: Any) -> LoraConfig | None:
+    """Adapters on every linear layer of the blocks, or nothing where the whole model is trained."""
+    recipe = order.recipe
+    if recipe["kind"] == "full":
+        return None
+    found = {name.rpartition(".")[2] for name, _ in model.named_modules()} & LORA_LAYERS
+    if not found:
+        raise ValueError(f"'{order.name}' has none of the layers that adapters are made for")
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=recipe["rank"],
+        lora_alpha=recipe["alpha"],
+        lora_dropout=recipe["dropout"],
+        target_modules=sorted(found),
+        bias="none",
+    )
+
+
+def run(order: TrainingOrder, voice: DaemonLink) -> None:
     """Train from the last whole checkpoint on, or from the start; say ``done`` unless the daemon asked to pause."""
     logging.disable_progress_bar()
     disable_progress_bars()
@@ -30,38 +175,40 @@ def run(order: Order, voice: Voice) -> None:
         torch.set_num_threads(recipe["threads"])
     set_seed(recipe["seed"])
     order.checkpoints.mkdir(parents=True, exist_ok=True)
-    resumed = checkpoints.last(order.checkpoints)
-    voice.say("stage", stage="data", message="Reading the examples")
-    bench = Bench(order, voice, tokenizer_of(order))
-    voice.say("stage", stage="model", message=f"Loading '{order.name}'")
+    resumed = watch.last_checkpoint(order.checkpoints)
+    voice.send("stage", stage="data", message="Reading the examples")
+    bench = TrainerFactory(order, voice, tokenizer_of(order))
+    voice.send("stage", stage="model", message=f"Loading '{order.name}'")
     model = model_of(order)
     lora = lora_of(order, model)
     micro_batch, accumulation = _confirmed(order, bench, model, lora, voice)
     trainer = bench.trainer(model, lora, micro_batch, accumulation)
     trainer.remove_callback(PrinterCallback)
     if resumed is not None:
-        voice.say(
+        voice.send(
             "say",
             level="info",
-            message=f"Going on from the checkpoint of step {checkpoints.step_of(resumed)}.",
+            message=f"Going on from the checkpoint of step {watch.step_of(resumed)}.",
         )
-    voice.say("stage", stage="training", message=f"{recipe['steps']} steps")
+    voice.send("stage", stage="training", message=f"{recipe['steps']} steps")
     trainer.train(resume_from_checkpoint=str(resumed) if resumed is not None else None)
     if voice.paused.is_set() and trainer.state.global_step < trainer.state.max_steps:
-        voice.say("paused", step=trainer.state.global_step)
+        voice.send("paused", step=trainer.state.global_step)
         return
     _write(order, trainer)
     if trainer.is_world_process_zero():
         best = trainer.state.best_model_checkpoint
-        step = checkpoints.step_of(Path(best)) if best else trainer.state.global_step
+        step = watch.step_of(Path(best)) if best else trainer.state.global_step
         result = {"step": step, "tokens": bench.watch.tokens, "values": bench.watch.values}
         draft = order.result.with_suffix(".new")
         draft.write_text(json.dumps(result), encoding="utf-8")
         draft.replace(order.result)
-        voice.say("done", path=str(order.adapter), **result)
+        voice.send("done", path=str(order.adapter), **result)
 
 
-def _confirmed(order: Order, bench: Bench, model: Any, lora: Any, voice: Voice) -> tuple[int, int]:
+def _confirmed(
+    order: TrainingOrder, bench: TrainerFactory, model: Any, lora: Any, voice: DaemonLink
+) -> tuple[int, int]:
     """The micro batch that fits, and the accumulation that keeps the batch as it was."""
     recipe = order.recipe
     wished, accumulation = recipe["micro_batch"], recipe["accumulation"]
@@ -73,12 +220,12 @@ def _confirmed(order: Order, bench: Bench, model: Any, lora: Any, voice: Voice) 
     if recipe["checkpointing"]:
         probed.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         probed.enable_input_require_grads()
-    found = fitting(bench.trial(probed), wished)
+    found = fits_memory(bench.trial(probed), wished)
     if lora is not None:
         probed.unload()
     if found < wished:
         accumulation = -(-wished * accumulation // found)
-        voice.say(
+        voice.send(
             "say",
             level="warn",
             message=f"{wished} examples at once do not fit the memory: {found} at once, {accumulation} times a step.",
@@ -86,17 +233,17 @@ def _confirmed(order: Order, bench: Bench, model: Any, lora: Any, voice: Voice) 
     return found, accumulation
 
 
-def _write(order: Order, trainer: Any) -> None:
+def _write(order: TrainingOrder, trainer: Any) -> None:
     """The adapter, or the whole model: whole or not there."""
     draft = order.adapter.with_suffix(".new")
     if order.recipe["kind"] == "full":
         trainer.model.config.use_cache = True
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-            trainer.model.to(served_as(order))  # it was trained in 32 bits
+            trainer.model.to(chat_template_of(order))  # it was trained in 32 bits
     trainer.save_model(str(draft))
     if not trainer.is_world_process_zero():
         return
-    checkpoints.named(draft, order.name)
+    watch.checkpoint_named(draft, order.name)
     for name in ("training_args.bin", "README.md"):  # of no use to whoever gets it
         (draft / name).unlink(missing_ok=True)
     if order.adapter.exists():  # an attempt that was cut off before it wrote its result

@@ -1,8 +1,11 @@
-"""What happens around the steps: numbers told, checkpoints marked, an end where one is asked for or needed."""
+"""What happens around the steps: metrics, checkpoints, and an end where one is asked for or needed."""
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -12,11 +15,64 @@ import psutil
 import torch
 from transformers import TrainerCallback
 
-from . import checkpoints
-from .order import Order
-from .voice import Voice
+from .daemon import DaemonLink, TrainingOrder
 
-NAMES = {
+# Checkpoints on disk: whole ones have a mark, which is written last; the others are deleted.
+
+
+COMPLETE_MARK = "whole.json"
+"""The file that makes a checkpoint one; what was measured is in it."""
+
+_NAME = re.compile(r"checkpoint-(\d+)")
+
+
+def mark_complete(checkpoint: Path, values: dict[str, float]) -> None:
+    """Everything of ``checkpoint`` is on disk: say so."""
+    for path in checkpoint.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    draft = checkpoint / f".{COMPLETE_MARK}"
+    draft.write_text(json.dumps(values), encoding="utf-8")
+    draft.replace(checkpoint / COMPLETE_MARK)
+
+
+def checkpoint_named(folder: Path, base: str) -> None:
+    """Let an adapter say by name what it was trained on, and not where that lay."""
+    config = folder / "adapter_config.json"
+    if config.is_file():
+        document = json.loads(config.read_text(encoding="utf-8"))
+        document["base_model_name_or_path"] = base
+        config.write_text(json.dumps(document, indent=2), encoding="utf-8")
+
+
+def complete_checkpoints(checkpoint: Path) -> dict[str, Any] | None:
+    """What was measured at a whole checkpoint."""
+    try:
+        values = json.loads((checkpoint / COMPLETE_MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step after which it was made."""
+    found = _NAME.fullmatch(checkpoint.name)
+    return int(found[1]) if found else -1
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The last whole one, after deleting those that a killed process left half."""
+    found = []
+    for checkpoint in folder.glob("checkpoint-*"):
+        if step_of(checkpoint) >= 0 and complete_checkpoints(checkpoint) is not None:
+            found.append(checkpoint)
+        else:
+            shutil.rmtree(checkpoint, ignore_errors=True)
+    return max(found, key=step_of, default=None)
+
+
+METRIC_NAMES = {
     "loss": "train_loss",
     "mean_token_accuracy": "train_accuracy",
     "eval_loss": "valid_loss",
@@ -36,7 +92,7 @@ NAMES = {
 }
 """Ours for the trainers' names of what is measured."""
 
-SPARE = 3
+SPARE_CHECKPOINTS = 3
 """Checkpoints that must have room on the disk besides the one that is written."""
 
 
@@ -52,10 +108,10 @@ class DiskFull(Exception):
     """There is no room for the next checkpoint."""
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers has no types
     """Tells ``voice`` what goes on in the training of ``order``."""
 
-    def __init__(self, order: Order, voice: Voice) -> None:
+    def __init__(self, order: TrainingOrder, voice: DaemonLink) -> None:
         self.tokens = 0
         """Tokens that went through training."""
         self.values: dict[str, float] = {}
@@ -80,7 +136,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers has no types
                 raise NotANumber(state.global_step)
         values = {
             ours: float(logs[theirs])
-            for theirs, ours in NAMES.items()
+            for theirs, ours in METRIC_NAMES.items()
             if isinstance(logs.get(theirs), int | float) and math.isfinite(logs[theirs])
         }
         if not values or "train_runtime" in logs:
@@ -88,7 +144,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers has no types
         if "loss" in logs:
             values |= self._pace(int(logs.get("num_tokens", self.tokens)))
         self.values |= values
-        self._voice.say("step", step=state.global_step, total=state.max_steps, values=values)
+        self._voice.send("step", step=state.global_step, total=state.max_steps, values=values)
 
     def _pace(self, tokens: int) -> dict[str, float]:
         """Tokens in a second since the last time, and the memory that is taken."""
@@ -119,7 +175,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers has no types
         patience = self._order.recipe["patience"]
         if patience and self._worse >= patience:
             control.should_training_stop = True
-            self._voice.say(
+            self._voice.send(
                 "say",
                 level="info",
                 message=f"Stopped early at step {state.global_step}: {patience} evaluations in a row were not better "
@@ -131,12 +187,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers has no types
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if not folder.is_dir():  # another process of several has written it
             return
-        checkpoints.named(folder, self._order.name)
-        checkpoints.mark(folder, self.values)
+        checkpoint_named(folder, self._order.name)
+        mark_complete(folder, self.values)
         self._size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        self._voice.say("checkpoint", step=state.global_step, path=str(folder), values=self.values)
+        self._voice.send("checkpoint", step=state.global_step, path=str(folder), values=self.values)
         free = shutil.disk_usage(folder).free
-        if free < SPARE * self._size:
+        if free < SPARE_CHECKPOINTS * self._size:
             raise DiskFull(
                 f"{free / 1e6:.0f} MB are free on the disk, and a checkpoint takes {self._size / 1e6:.0f}"
             )

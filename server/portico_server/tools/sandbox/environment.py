@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from portico_server.core import pools
 from portico_server.core.errors import Unavailable
-from portico_server.environments.build import Packages, build, is_whole, python_in
-from portico_server.environments.uv import step
+from portico_server.environments.build import PackageSet, build, is_whole, python_in
+from portico_server.environments.uv import run_step
 from portico_server.subprocesses import base, run_isolated
 from portico_server.tools.sandbox.protocol import Report
 
@@ -62,7 +62,7 @@ class Environment:
             await report("Listing fonts")
             fonts = {"MPLCONFIGDIR": str(draft / "matplotlib")}
             ask = run_isolated("-c", "import matplotlib.font_manager", python=python_in(draft))
-            await step(ask, "fonts", told, folder=draft, env=fonts)
+            await run_step(ask, "fonts", told, folder=draft, env=fonts)
             await pools.FILES.run(_open_to_kernels, draft)
             return {"python": sys.version.split()[0], "lock": _fingerprint()}
 
@@ -71,9 +71,9 @@ class Environment:
         await pools.FILES.run(_drop_others, self.path)
 
 
-def _packages() -> Packages:
+def _packages() -> PackageSet:
     lock = ("--requirement", str(LOCK), "--require-hashes", "--only-binary", ":all:", "--compile-bytecode")
-    return Packages(
+    return PackageSet(
         name="notebook",
         what="The environment of notebooks",
         again="The next call tries again.",

@@ -18,7 +18,7 @@ from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.core.request import ToolResult
-from portico_server.environments.build import Packages, build, discard, is_whole, python_in
+from portico_server.environments.build import PackageSet, build, is_whole, python_in, remove_environment
 from portico_server.subprocesses import run_script
 from portico_server.tools.results import outcome
 from portico_server.tools.sources.process import end, start
@@ -57,7 +57,7 @@ class FunctionPackages:
         """Delete an environment that nothing needs any more."""
         place = self._place(requirements, base)
         async with self._turns.setdefault(place, asyncio.Lock()):
-            await pools.FILES.run(discard, place, place.name)
+            await pools.FILES.run(remove_environment, place, place.name)
 
     def _place(self, requirements: tuple[str, ...], base: str) -> Path:
         made_of = json.dumps([sorted(requirements), base or f"{sys.base_prefix} {sys.version}"])
@@ -78,7 +78,7 @@ class FunctionPackages:
         async def furnish(_draft: Path) -> Mapping[str, Any]:
             return {"requirements": sorted(requirements)}
 
-        packages = Packages(
+        packages = PackageSet(
             name=place.name,
             what=f"The environment with {wanted}",
             again="It is tried again.",

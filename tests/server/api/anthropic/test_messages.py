@@ -17,7 +17,7 @@ from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoErro
 from portico_server.core.limits import UsageLimits
 from portico_server.core.request import CalledTool, Chat, Reply, Request
 from portico_server.core.servable import Card
-from portico_server.engines.refusal import UpstreamFailed
+from portico_server.models.openai_wire import UpstreamFailed
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("emptied")]
 

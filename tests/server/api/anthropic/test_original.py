@@ -14,7 +14,7 @@ from tests.server.engines.remote.provider import Answer, Provider, serving
 from tests.server.engines.remote.test_anthropic import MESSAGE, PING, START, end, event
 from tests.server.engines.remote.test_anthropic import said as streamed
 
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.spec import ModelSpec
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("emptied")]
 

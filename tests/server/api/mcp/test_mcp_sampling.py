@@ -18,7 +18,7 @@ from portico_server.core.errors import PorticoError
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Chat, Message, Reply, Request, ToolCall, ToolResult
 from portico_server.core.servable import Card
-from portico_server.engines.lent import Lent
+from portico_server.models.client_model import ClientModels
 
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 PIXEL = "iVBORw0KGgo="
@@ -42,7 +42,7 @@ def house(service: Service) -> Service:
         asked = [f"{call.name}({call.arguments})" for reply in replies for call in reply.tool_calls]
         return ToolResult(f"{said}|{','.join(asked)}|{replies[0].finish_reason}|{replies[0].model}")
 
-    service.house.registry.add_source(Lent())
+    service.house.registry.add_source(ClientModels())
     service.house.add(Scripted(Card("ask", "tool"), ask))
     return service
 

@@ -23,7 +23,7 @@ from portico_server.core.question import Question
 from portico_server.core.request import Chat, Reply, Request, ToolResult
 from portico_server.core.servable import Card
 from portico_server.db.schema import mcp_tasks
-from portico_server.engines.lent import Lent
+from portico_server.models.client_model import ClientModels
 
 MODERN = "2026-07-28"
 EXTENSION = "io.modelcontextprotocol/tasks"
@@ -193,7 +193,7 @@ async def test_a_task_asks_and_is_answered(wire: Wire, work: Work) -> None:
 
 async def test_a_task_asks_the_model_of_its_client(service: Service, wire: Wire, work: Work) -> None:
     work.chats = True
-    service.house.registry.add_source(Lent())
+    service.house.registry.add_source(ClientModels())
     wire.capabilities["sampling"] = {}
     task = await wire.result("tools/call", name="bake", arguments={})
     asking = await wire.until(task["taskId"], "input_required")

@@ -11,7 +11,7 @@ import pytest
 from tests.porch import Porch, Teller, porch
 
 from portico_server.apps.deployed import Kind
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.spec import ModelSpec
 
 ADMIN = "pk-of-the-operator"
 SCOPE = "tools:python_light:call"

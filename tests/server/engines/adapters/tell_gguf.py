@@ -14,16 +14,14 @@ from typing import Any
 
 import numpy as np
 from gguf import GGUFReader, quants
-from worker.kquants import ENCODERS, quantised
-from worker.mix import TYPES, Mix
-from worker.refit import refit
-from worker.rewrite import numbers
+from worker.gguf_export import numbers, refit
+from worker.gguf_quantise import ENCODERS, FILE_TYPES, TensorTypes, quantise
 
 LAYERS = 32
 
 
 def error(kind: Any, values: Any) -> float:
-    back = quants.dequantize(quantised(values, kind), kind)
+    back = quants.dequantize(quantise(values, kind), kind)
     assert back.shape == values.shape
     return float(np.sqrt(np.mean((back - values) ** 2) / np.mean(values**2)))
 
@@ -38,7 +36,7 @@ def errors() -> dict[str, float]:
 
 
 def types(wished: str) -> dict[str, Any]:
-    mix = Mix(wished, ["token_embd.weight", "output.weight"], LAYERS)
+    mix = TensorTypes(wished, ["token_embd.weight", "output.weight"], LAYERS)
 
     def of(name: str, row: int = 4096) -> str:
         return str(mix.of(name, (8, row), quants.GGMLQuantizationType.F32).name)
@@ -46,7 +44,9 @@ def types(wished: str) -> dict[str, Any]:
     return {
         "embedding": of("token_embd.weight"),
         "output": of("output.weight"),
-        "shared": Mix(wished, ["token_embd.weight"], LAYERS).of("token_embd.weight", (8, 4096), 0).name,
+        "shared": TensorTypes(wished, ["token_embd.weight"], LAYERS)
+        .of("token_embd.weight", (8, 4096), 0)
+        .name,
         "query": of("blk.8.attn_q.weight"),
         "value": [of(f"blk.{layer}.attn_v.weight") for layer in range(LAYERS)],
         "down": [of(f"blk.{layer}.ffn_down.weight") for layer in range(LAYERS)],
@@ -68,7 +68,7 @@ def difference(base: Path, folder: Path, out: Path) -> float:
 
 told = {
     "errors": errors(),
-    "types": {wished: types(wished) for wished in TYPES},
+    "types": {wished: types(wished) for wished in FILE_TYPES},
     "refit": difference(*(Path(argument) for argument in sys.argv[1:4])),
 }
 print(json.dumps(told))

@@ -14,10 +14,11 @@ from tests.server.engines.bench import bench
 from tests.server.engines.conftest import MODELS
 from tests.server.engines.transformers import environment
 
-from portico_server.engines.adapters import merge, peft
-from portico_server.engines.spec import ModelSpec
-from portico_server.engines.transformers.unpacked import unpacked
 from portico_server.environments.uv import silent
+from portico_server.models import adapter_export
+from portico_server.models.adapters import peft
+from portico_server.models.spec import ModelSpec
+from portico_server.models.training import unpack_gguf
 
 pytestmark = pytest.mark.model
 
@@ -80,7 +81,7 @@ async def test_an_adapter_that_peft_wrote_says_here_what_it_says_there(tmp_path:
     python = Path(environment.interpreter())
     place = environment.unpacked()
     [gguf] = MODELS.rglob("SmolLM2-135M-Instruct.Q4_1.gguf")
-    model = await unpacked(gguf, place, python, silent)
+    model = await unpack_gguf(gguf, place, python, silent)
     configs: list[dict[str, Any]] = [
         {"r": 4, "lora_alpha": 8, "target_modules": LINEAR},
         {
@@ -114,8 +115,8 @@ async def test_an_adapter_that_peft_wrote_says_here_what_it_says_there(tmp_path:
                 far = max(abs(value - base[number]) for number, value in known.items())
                 assert near < QUANTISED and far > 2 * near, (near, far)
             merged.append((tmp_path / f"merged{number}", said["adapted"]))
-            await asyncio.to_thread(merge.merge, model, out, merged[-1][0])
-            assert peft.read(out).patterned == bool(number)
+            await asyncio.to_thread(adapter_export.merge_adapter, model, out, merged[-1][0])
+            assert peft.read_peft(out).patterned == bool(number)
     await asyncio.to_thread(run, python, MERGED, json.dumps(PROMPTS), *(str(folder) for folder, _ in merged))
     for folder, adapted in merged:
         for here, there in zip(json.loads((folder / "said.json").read_bytes()), adapted, strict=True):

@@ -18,13 +18,13 @@ from tests.server.engines.transformers import environment
 from tests.server.engines.transformers.environment import unpacked
 from tests.server.finetune.child.bases import Shop, small
 
-import portico_server.engines.transformers
+import portico_server.models.engines.transformers
 from portico import Client, InvalidRequest
 from portico.cli.root import run
 from portico.errors import Conflict, NotFound
 from portico.wire import Failed
-from portico_server.engines.gguf import read_gguf
 from portico_server.environments.uv import silent
+from portico_server.models.gguf import read_gguf
 
 CONFIGURATION = """
 models:
@@ -141,7 +141,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = asyncio.run(Shop().folder(base, Path(python), silent))
     script = Path(__file__).with_name("tell_gguf.py")
     out = tmp_path_factory.mktemp("refit") / "again.gguf"
-    place = Path(portico_server.engines.transformers.__file__).parent
+    place = Path(portico_server.models.engines.transformers.__file__).parent
     done = subprocess.run(
         [python, "-P", str(script), str(base.path), str(folder), str(out)],
         env={"PYTHONPATH": str(place)},

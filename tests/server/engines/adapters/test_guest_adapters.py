@@ -13,7 +13,7 @@ from tests.server.engines.bench import Bench, bench, user
 from tests.server.engines.guest.interpreter import interpreter, model
 
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
-from portico_server.engines.spec import AdapterSpec, ModelSpec
+from portico_server.models.spec import AdapterSpec, ModelSpec
 
 HI = {"messages": user("hi")}
 

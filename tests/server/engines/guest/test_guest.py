@@ -16,10 +16,10 @@ from tests.server.engines.guest.interpreter import interpreter, model
 from tests.server.engines.model_files import gguf
 
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
-from portico_server.engines.child import Child
-from portico_server.engines.guest.forced import must_call
-from portico_server.engines.spec import ModelSpec
-from portico_server.engines.vllm.engine import program as vllm
+from portico_server.models.engines.openai_client.client import requires_tool_call
+from portico_server.models.engines.vllm.engine import program as vllm
+from portico_server.models.server_process import ServerProcess
+from portico_server.models.spec import ModelSpec
 
 ENGINES = ["vllm", "lmdeploy"]
 HI = {"messages": user("hi")}
@@ -34,10 +34,10 @@ def spec(engine: str, folder: Path, story: str = "", **parameters: Any) -> Model
     )
 
 
-def child_of(house: Bench) -> Child:
+def child_of(house: Bench) -> ServerProcess:
     running = house.models._deployments["m"].running
-    assert running is not None and running.child is not None
-    return running.child
+    assert running is not None and running.process is not None
+    return running.process
 
 
 async def gone(*pids: int) -> None:
@@ -60,8 +60,8 @@ async def gone(*pids: int) -> None:
     ],
 )
 def test_which_choices_leave_the_model_none(choice: Any, must: bool) -> None:
-    assert must_call({"tools": [{"type": "function"}], "tool_choice": choice}) == must
-    assert not must_call({"tool_choice": choice})
+    assert requires_tool_call({"tools": [{"type": "function"}], "tool_choice": choice}) == must
+    assert not requires_tool_call({"tool_choice": choice})
 
 
 # --- command lines ------------------------------------------------------------------------------------------

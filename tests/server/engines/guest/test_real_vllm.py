@@ -16,7 +16,7 @@ from tests.server.engines.adapters import peft_files
 from tests.server.engines.bench import bench, user
 
 from portico_server.core.errors import PorticoError
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.spec import ModelSpec
 
 PYTHON = os.environ.get("PORTICO_TEST_VLLM", "")
 

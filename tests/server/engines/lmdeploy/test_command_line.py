@@ -14,8 +14,8 @@ from tests.server.engines.lmdeploy import environment
 
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.relay import AdapterScale
-from portico_server.engines.lmdeploy.engine import OPTIONS, LmDeploy, program
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.engines.lmdeploy.engine import LMDEPLOY_OPTIONS, LmDeploy, program
+from portico_server.models.spec import ModelSpec
 
 KEY = "0123"
 
@@ -144,6 +144,6 @@ def test_lmdeploys_own_parser_reads_them(tmp_path: Path) -> None:
 def test_the_values_that_are_told_are_those_it_takes() -> None:
     choices = parsed([])["choices"]
     for key in ("backend", "dtype", "quantization"):
-        option = OPTIONS[key]
+        option = LMDEPLOY_OPTIONS[key]
         said = {word.strip(",") for word in option.doc.split(", if")[0].replace(" or ", " ").split()}
         assert said == set(choices[option.flag]), key

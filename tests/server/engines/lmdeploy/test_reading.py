@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from portico_server.engines.lmdeploy.spelling import Spelling
-from portico_server.engines.lmdeploy.stops import Stops
+from portico_server.models.engines.lmdeploy.client import StopTexts, TokenSpelling
 
 
 @pytest.mark.parametrize(
@@ -26,13 +25,13 @@ from portico_server.engines.lmdeploy.stops import Stops
 def test_text_is_shown_up_to_the_first_stop(
     stops: list[str], pieces: list[str], shown: list[str], hit: bool
 ) -> None:
-    found = Stops(stops)
+    found = StopTexts(stops)
     assert [found.feed(piece) for piece in pieces] == shown
     assert found.hit == hit
 
 
 def test_what_was_held_back_comes_at_the_end() -> None:
-    found = Stops(["stop here"])
+    found = StopTexts(["stop here"])
     assert (found.feed("and stop"), found.holds, found.rest(), found.rest()) == ("and ", True, "stop", "")
 
 
@@ -49,14 +48,14 @@ def test_what_was_held_back_comes_at_the_end() -> None:
 )
 def test_tokens_are_told_as_text(tmp_path: Path, decoder: object, token: str, data: bytes) -> None:
     (tmp_path / "tokenizer.json").write_text(json.dumps({"decoder": decoder}))
-    assert Spelling.of(tmp_path).bytes_of(token) == data
+    assert TokenSpelling.of(tmp_path).bytes_of(token) == data
 
 
 def test_the_chosen_token_is_among_its_alternatives_where_it_belongs() -> None:
     def entry(token: str, logprob: float) -> dict[str, object]:
         return {"token": token, "logprob": logprob, "bytes": []}
 
-    spelling = Spelling(byte_level=False)
+    spelling = TokenSpelling(byte_level=False)
     likely = {**entry("▁a", -0.5), "top_logprobs": [entry("▁b", -1.0)]}
     unlikely = {**entry("▁c", -9.0), "top_logprobs": [entry("▁a", -0.5), entry("▁b", -1.0)]}
     first, second = spelling.logprobs({"content": [likely, unlikely]}, 2)["content"]
@@ -66,4 +65,4 @@ def test_the_chosen_token_is_among_its_alternatives_where_it_belongs() -> None:
 
 
 def test_a_folder_without_a_tokenizer_file(tmp_path: Path) -> None:
-    assert Spelling.of(tmp_path).bytes_of("▁sea") == b" sea"
+    assert TokenSpelling.of(tmp_path).bytes_of("▁sea") == b" sea"

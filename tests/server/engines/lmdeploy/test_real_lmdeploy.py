@@ -20,7 +20,7 @@ from tests.server.engines.bench import Bench, bench, user
 from tests.server.engines.lmdeploy import environment
 
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.spec import ModelSpec
 
 pytestmark = [
     environment.needed,

@@ -12,8 +12,8 @@ from tests.server.engines.remote.provider import Answer, Provider, serving
 
 from portico.wire import Usage
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
-from portico_server.engines.remote.anthropic.ask import request_of
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.engines.remote.anthropic_messages import request_of
+from portico_server.models.spec import ModelSpec
 
 MESSAGE = {
     "id": "msg_013Zva2CMHLNnXjNJJKqJ2EF",

@@ -11,11 +11,10 @@ from tests.server.engines.remote.provider import Answer, completion, serving
 
 from portico_server.core.errors import InvalidRequest, TooMany
 from portico_server.core.relay import Relay, RelayResponse
-from portico_server.engines.answer import once
-from portico_server.engines.remote import pace
-from portico_server.engines.remote.pace import Paced, estimate
-from portico_server.engines.remote.place import find
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.answers import single_chunk
+from portico_server.models.engines.remote import engine
+from portico_server.models.engines.remote.engine import PacedClient, estimate_tokens, find_target
+from portico_server.models.spec import ModelSpec
 
 HI = {"messages": user("hi")}
 
@@ -38,7 +37,7 @@ async def test_calls_within_the_limit_do_not_wait(house: Bench) -> None:
 async def test_a_call_beyond_the_limit_waits_for_its_turn(
     house: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "MINUTE", 0.2)
+    monkeypatch.setattr(engine, "MINUTE_S", 0.2)
     async with serving(Answer(completion())) as provider:
         await house.models.add(spec(provider.url, requests_per_minute=2))
         answers = await asyncio.gather(*(house.ask("m", HI) for _ in range(6)))
@@ -69,11 +68,11 @@ class Willing:
     """A `Speaker` that answers everything."""
 
     async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
-        return RelayResponse("application/json", once(b"{}"))
+        return RelayResponse("application/json", single_chunk(b"{}"))
 
 
 async def test_a_caller_who_leaves_while_waiting_gives_the_turn_back() -> None:
-    paced = Paced(Willing(), "m", requests=1, tokens=None, patience=90)
+    paced = PacedClient(Willing(), "m", requests=1, tokens=None, patience=90)
     request = Relay("chat/completions", {})
     await paced.relay(request, None)
     for _ in range(3):  # each waits for the next minute, not for the one after that, which would be too late
@@ -95,12 +94,12 @@ async def test_an_impatient_model_falls_back_to_another(house: Bench) -> None:
 
 def test_what_a_call_may_take() -> None:
     body = {"messages": [{"role": "user", "content": "x" * 392}], "max_tokens": 50, "model": "y" * 1000}
-    assert estimate(body) == 1 + (392 + 4) // 4 + 50
+    assert estimate_tokens(body) == 1 + (392 + 4) // 4 + 50
 
 
 @pytest.mark.parametrize("name", ["requests_per_minute", "tokens_per_minute"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, "many"])
 def test_a_limit_that_is_none_is_refused(name: str, value: object) -> None:
     with pytest.raises(InvalidRequest) as raised:
-        find(ModelSpec("m", "http://h/v1#x", parameters={name: value}))
+        find_target(ModelSpec("m", "http://h/v1#x", parameters={name: value}))
     assert raised.value.param == f"parameters.{name}"

@@ -10,11 +10,11 @@ import pytest
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.media import Attachment
 from portico_server.core.relay import Relay
-from portico_server.engines.fake.picture import paint
-from portico_server.engines.remote.engine import Remote
-from portico_server.engines.remote.pictures import fit
-from portico_server.engines.remote.providers import PROVIDERS
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.engines.fake.media import paint
+from portico_server.models.engines.openai_client.quirks import fit_image_request
+from portico_server.models.engines.remote.engine import Remote
+from portico_server.models.engines.remote.providers import PROVIDERS
+from portico_server.models.spec import ModelSpec
 
 IMAGE = Attachment("image", "a.png", "image/png", paint("a cat", 16, 16, []))
 MASK = Attachment("mask", "m.png", "image/png", b"mask")
@@ -23,7 +23,7 @@ ASKED = {"model": "m", "prompt": "a cat", "size": "64x48", "response_format": "b
 
 def fitted(provider: str, *files: Attachment, **more: Any) -> Relay:
     request = Relay("images/edits" if files else "images/generations", {**ASKED, **more}, files=files)
-    return fit(request, PROVIDERS[provider].quirks.pictures, "m")
+    return fit_image_request(request, PROVIDERS[provider].quirks.pictures, "m")
 
 
 def test_openai_is_not_asked_how_it_answers() -> None:

@@ -14,10 +14,10 @@ from tests.server.engines.remote.provider import Answer, completion, embeddings,
 
 from portico.wire import Usage
 from portico_server.core.errors import EngineFailed, InvalidRequest
-from portico_server.engines.remote.place import PARAMETERS, find
-from portico_server.engines.remote.providers import PROVIDERS
-from portico_server.engines.remote.quirks import Quirks, fit
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.engines.openai_client.quirks import Quirks, fit_body
+from portico_server.models.engines.remote.engine import PARAMETERS, find_target
+from portico_server.models.engines.remote.providers import PROVIDERS
+from portico_server.models.spec import ModelSpec
 
 ROOT = Path(__file__).parents[4]
 
@@ -29,13 +29,13 @@ def spec(source: str, key: str = "", **parameters: Any) -> ModelSpec:
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_every_preset_has_an_address_and_takes_a_key(name: str) -> None:
     provider = PROVIDERS[name]
-    place = find(spec(f"remote://{name}/x", "secret"), {provider.address: "https://mine.example"})
+    place = find_target(spec(f"remote://{name}/x", "secret"), {provider.address: "https://mine.example"})
     assert place.keyed and place.endpoint.model == "x"
     assert place.endpoint.key == "secret" or place.endpoint.headers[provider.header] == "secret"
     assert provider.url or provider.address
     if provider.key:
-        assert not find(spec(f"remote://{name}/x", base_url="https://a.example"), {}).keyed
-        from_environment = find(
+        assert not find_target(spec(f"remote://{name}/x", base_url="https://a.example"), {}).keyed
+        from_environment = find_target(
             spec(f"remote://{name}/x", base_url="https://a.example"), {provider.key: "theirs"}
         )
         assert "theirs" in (
@@ -55,7 +55,7 @@ def test_every_preset_and_parameter_is_documented(name: str) -> None:
 
 def test_addresses() -> None:
     def url(source: str, environment: dict[str, str] | None = None, **parameters: Any) -> str:
-        return find(spec(source, "k", **parameters), environment or {}).endpoint.url
+        return find_target(spec(source, "k", **parameters), environment or {}).endpoint.url
 
     assert url("remote://openai/x") == "https://api.openai.com/v1"
     assert (
@@ -83,7 +83,7 @@ def test_addresses() -> None:
 )
 def test_what_cannot_be_is_named(source: str, parameters: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
-        find(spec(source, **parameters), {})
+        find_target(spec(source, **parameters), {})
     assert raised.value.param == param
 
 
@@ -91,7 +91,9 @@ CHAT = {"messages": user("hi"), "temperature": None, "max_completion_tokens": 5,
 
 
 def test_without_quirks_only_nulls_go() -> None:
-    assert fit(CHAT, "chat/completions", Quirks(), "m") == {k: v for k, v in CHAT.items() if v is not None}
+    assert fit_body(CHAT, "chat/completions", Quirks(), "m") == {
+        k: v for k, v in CHAT.items() if v is not None
+    }
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,7 @@ def test_without_quirks_only_nulls_go() -> None:
     ],
 )
 def test_fields_are_renamed_and_dropped(provider: str, given: dict[str, Any], sent: dict[str, Any]) -> None:
-    assert fit(given, "chat/completions", PROVIDERS[provider].quirks, "m") | {"messages": []} == {
+    assert fit_body(given, "chat/completions", PROVIDERS[provider].quirks, "m") | {"messages": []} == {
         **sent,
         "messages": [],
     }
@@ -124,14 +126,14 @@ def test_fields_are_renamed_and_dropped(provider: str, given: dict[str, Any], se
 )
 def test_what_cannot_be_honoured_is_refused_not_dropped(provider: str, field: str, value: Any) -> None:
     with pytest.raises(InvalidRequest) as raised:
-        fit({field: value}, "chat/completions", PROVIDERS[provider].quirks, "m")
+        fit_body({field: value}, "chat/completions", PROVIDERS[provider].quirks, "m")
     assert raised.value.param == field and raised.value.code == "unsupported_parameter"
 
 
 def test_roles_and_tools_are_fitted() -> None:
     tool = {"type": "function", "function": {"name": "f", "strict": True, "parameters": {}}}
     body = {"messages": [{"role": "developer", "content": "a"}], "tools": [tool]}
-    fitted = fit(body, "chat/completions", PROVIDERS["sensenova"].quirks, "m")
+    fitted = fit_body(body, "chat/completions", PROVIDERS["sensenova"].quirks, "m")
     assert fitted["messages"] == [{"role": "system", "content": "a"}]
     assert fitted["tools"] == [{"type": "function", "function": {"name": "f", "parameters": {}}}]
     assert tool["function"] == {"name": "f", "strict": True, "parameters": {}}

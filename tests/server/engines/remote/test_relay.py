@@ -14,7 +14,7 @@ from tests.server.engines.bench import Bench, user
 
 from portico.wire import Usage
 from portico_server.core.errors import DeadlineExceeded, EngineFailed, InvalidRequest, PorticoError
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.spec import ModelSpec
 from portico_server.runs.runner import Runner
 from portico_server.runs.usage import UsageLog
 

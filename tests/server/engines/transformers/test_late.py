@@ -129,7 +129,7 @@ def test_a_model_that_cannot_is_refused_with_those_that_can(daemon: Daemon) -> N
 
 
 def test_files_that_ask_for_another_pooling_are_known_before_they_are_loaded(tmp_path: Path) -> None:
-    from portico_server.engines.transformers.engine import Transformers
+    from portico_server.models.engines.transformers.engine import Transformers
 
     made = environment.models()
     engine = Transformers()

@@ -22,11 +22,10 @@ from portico_server.core.errors import PorticoError
 from portico_server.core.media import Attachment, Draw, GeneratedImages
 from portico_server.core.principal import LOCAL
 from portico_server.core.relay import Operation
-from portico_server.engines.answer import close
-from portico_server.engines.planner import files
-from portico_server.engines.planner.facts import Weights
-from portico_server.engines.spec import ModelSpec
-from portico_server.engines.transformers.engine import Transformers
+from portico_server.models.answers import close_chunks
+from portico_server.models.engines.transformers.engine import Transformers
+from portico_server.models.plan.weights import ModelWeights, read_weights
+from portico_server.models.spec import ModelSpec
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]  # the first run builds
 
@@ -186,7 +185,7 @@ async def test_a_caller_who_leaves_stops_the_steps(house: Bench) -> None:
     body = {"prompt": "a cat", "steps": 500, "size": "128x128", "stream": True}
     relayed = await house.relay("painter", body, MADE)
     assert (await anext(relayed.chunks)).startswith(b": step 1 of 500")
-    await close(relayed.chunks)
+    await close_chunks(relayed.chunks)
     async with asyncio.timeout(30):  # 500 steps of that size take minutes
         await drawn(house, Draw("a cat"))
 
@@ -198,8 +197,8 @@ async def test_the_folder_says_what_it_is_and_what_it_takes() -> None:
     folder = environment.pictures() / "diffusion"
     known = Transformers().describe(ModelSpec("m", str(folder)), folder)
     assert (known.task, known.edits) == ("image", True)
-    model = files.read(folder, "m")
-    assert isinstance(model, Weights)
+    model = read_weights(folder, "m")
+    assert isinstance(model, ModelWeights)
     assert model.draws and model.dtype == "float32" and model.architecture == "StableDiffusionPipeline"
     assert model.size == sum(item.stat().st_size for item in folder.glob("*/*.safetensors"))
 

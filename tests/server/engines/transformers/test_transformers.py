@@ -34,9 +34,9 @@ from portico_server.core.request import (
     Tokens,
     Vectors,
 )
-from portico_server.engines.protocol import Adapts, Attaches
-from portico_server.engines.spec import ModelSpec
-from portico_server.engines.transformers.engine import Transformers
+from portico_server.models.engines.transformers.engine import Transformers
+from portico_server.models.protocol import AttachesAdapters, TriesAdapters
+from portico_server.models.spec import ModelSpec
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]  # the first run builds
 
@@ -258,8 +258,8 @@ async def test_texts_in_its_tokens_and_back(house: Bench) -> None:
 
 async def test_adapters_come_and_go_while_the_model_answers(house: Bench) -> None:
     await house.ask("chat", asked())
-    speaker = house.models._deployments["chat"].running.speaker  # type: ignore[union-attr]
-    assert isinstance(speaker, Attaches) and isinstance(Transformers(), Adapts)
+    speaker = house.models._deployments["chat"].running.client  # type: ignore[union-attr]
+    assert isinstance(speaker, AttachesAdapters) and isinstance(Transformers(), TriesAdapters)
     folder = environment.models() / "adapter"
 
     async def said(adapter: AdapterScale | None) -> float:
@@ -299,7 +299,7 @@ async def test_an_adapter_is_a_model_of_its_own(house: Bench) -> None:
 
 
 async def test_an_adapter_that_is_none_is_refused(house: Bench, tmp_path: Path) -> None:
-    speaker = house.models._deployments["chat"].running.speaker  # type: ignore[union-attr]
+    speaker = house.models._deployments["chat"].running.client  # type: ignore[union-attr]
     pickle = tmp_path / "pickle"
     shutil.copytree(environment.models() / "adapter", pickle)
     (pickle / "adapter_model.safetensors").rename(pickle / "adapter_model.bin")

@@ -12,9 +12,9 @@ from tests.server.engines.conftest import MODELS
 from tests.server.engines.transformers import environment
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.engines.spec import ModelSpec
-from portico_server.engines.transformers.unpacked import unpacked
 from portico_server.environments.uv import silent
+from portico_server.models.spec import ModelSpec
+from portico_server.models.training import unpack_gguf
 
 BODY: dict[str, Any] = {
     "prompt": "The capital of France is",
@@ -40,7 +40,7 @@ async def test_an_unpacked_model_says_what_the_packed_one_says(tmp_path: Path) -
         place = environment.unpacked()
         [folder] = place.iterdir()
         made = (folder / "model.safetensors").stat()
-        assert await unpacked(gguf, place, python, silent) == folder
+        assert await unpack_gguf(gguf, place, python, silent) == folder
         assert (folder / "model.safetensors").stat() == made, "it is made once"
         parameters = {"python": str(python), "context_length": 512}
         await house.models.add(ModelSpec("plain", str(folder), engine="transformers", parameters=parameters))
@@ -56,5 +56,5 @@ async def test_a_file_that_is_no_model_is_refused_and_leaves_nothing(tmp_path: P
     bad = tmp_path / "bad.gguf"
     await asyncio.to_thread(bad.write_bytes, b"GGUF nothing")
     with pytest.raises(InvalidRequest, match="could not be unpacked"):
-        await unpacked(bad, tmp_path / "unpacked", Path(environment.interpreter()), silent)
+        await unpack_gguf(bad, tmp_path / "unpacked", Path(environment.interpreter()), silent)
     assert not list((tmp_path / "unpacked").iterdir())

@@ -9,18 +9,17 @@ from typing import Any
 
 import pytest
 
-from portico_server.engines.transformers.worker import folder
-from portico_server.engines.transformers.worker.options import options
-from portico_server.engines.transformers.worker.refusal import Gone, Refusal, Unfit
-from portico_server.engines.transformers.worker.text import Spelling, Stops
-from portico_server.engines.transformers.worker.turn import Turns
+from portico_server.models.engines.transformers.worker import folder
+from portico_server.models.engines.transformers.worker.errors import CallerGone, Refusal, UnusableModel
+from portico_server.models.engines.transformers.worker.options import StopFilter, TextAssembler, read_options
+from portico_server.models.engines.transformers.worker.server import ModelQueue
 
 
-def put(path: Path, config: dict[str, Any], **files: Any) -> folder.Folder:
+def put(path: Path, config: dict[str, Any], **files: Any) -> folder.ModelFolder:
     (path / "config.json").write_text(json.dumps(config))
     for name, value in files.items():
         (path / f"{name}.json").write_text(json.dumps(value))
-    return folder.read(path)
+    return folder.read_folder(path)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +62,7 @@ def test_a_folder_says_what_it_is_for(
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.ckpt", "x.pkl"])
 def test_a_pickle_is_never_taken_for_weights(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(Unfit, match=f"pickle \\({name}\\)"):
+    with pytest.raises(UnusableModel, match=f"pickle \\({name}\\)"):
         folder.check_weights(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"x")
     folder.check_weights(tmp_path)
@@ -75,19 +74,19 @@ def test_characters_come_whole_and_spaces_stay() -> None:
     def decode(tokens: Any) -> str:
         return b"".join(data[token] for token in tokens).decode("utf-8", "replace")
 
-    spelling = Spelling(decode)
+    spelling = TextAssembler(decode)
     assert [spelling.feed(token) for token in range(5)] == ["", "雪", " is", " snow", ""]
     assert spelling.rest() == "\ufffd" and spelling.rest() == ""
 
 
 def test_text_that_may_begin_a_stop_sign_is_held_back() -> None:
-    stops = Stops(["END", "\n\n"])
+    stops = StopFilter(["END", "\n\n"])
     assert stops.feed("a E") == ("a ", False)
     assert stops.feed("N") == ("", False)
     assert stops.feed("x\n") == ("ENx", False)
     assert stops.feed("\nmore") == ("", True)
-    assert Stops([]).feed("all") == ("all", False)
-    late = Stops(["END"])
+    assert StopFilter([]).feed("all") == ("all", False)
+    late = StopFilter(["END"])
     assert late.feed("EN") == ("", False) and late.rest() == "EN"
 
 
@@ -106,12 +105,12 @@ def test_text_that_may_begin_a_stop_sign_is_held_back() -> None:
 )
 def test_options_that_make_no_sense_are_named(body: dict[str, Any], param: str) -> None:
     with pytest.raises(Refusal) as raised:
-        options(body, chat=True)
+        read_options(body, chat=True)
     assert raised.value.param == param and raised.value.body()["error"]["param"] == param
 
 
 def test_turns_are_in_order_bounded_and_left_by_who_is_gone() -> None:
-    turns = Turns(1)
+    turns = ModelQueue(1)
     order: list[str] = []
     inside, leave = threading.Event(), threading.Event()
 
@@ -128,7 +127,7 @@ def test_turns_are_in_order_bounded_and_left_by_who_is_gone() -> None:
     one = threading.Thread(target=first)
     one.start()
     assert inside.wait(10) and turns.busy
-    with pytest.raises(Gone), turns.turn(lambda: True):
+    with pytest.raises(CallerGone), turns.turn(lambda: True):
         raise AssertionError("it is not its turn")
     two = threading.Thread(target=second)
     two.start()

@@ -17,11 +17,19 @@ from portico_server.core.interfaces import BaseModel, Report
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.question import Answer, Question
 from portico_server.core.request import Request, Result
-from portico_server.engines.transformers.unpacked import unpacked
-from portico_server.finetune.local import LocalTrainer
-from portico_server.finetune.recipe import Recipe
-from portico_server.finetune.spec import DataFacts, Hyperparameters, Job, Method, Prepared, Spec
-from portico_server.finetune.trainer import Task, TrainEvent
+from portico_server.finetune.local_trainer import LocalTrainer
+from portico_server.finetune.recipe import TrainingRecipe
+from portico_server.finetune.spec import (
+    DataFacts,
+    FineTuningSpec,
+    Hyperparameters,
+    Job,
+    Method,
+    PreparedData,
+    TrainEvent,
+    TrainingTask,
+)
+from portico_server.models.training import unpack_gguf
 from portico_server.tools.sandbox.light import Light
 
 
@@ -34,7 +42,7 @@ class Shop:
     async def folder(self, base: BaseModel, python: Path, report: Report) -> Path:
         if base.format == "safetensors":
             return base.path
-        return await unpacked(base.path, environment.unpacked(), python, report)
+        return await unpack_gguf(base.path, environment.unpacked(), python, report)
 
 
 class Alone:
@@ -98,20 +106,20 @@ def task(
     validation: Sequence[Mapping[str, Any]] = (),
     grader: Mapping[str, Any] | None = None,
     **settings: Any,
-) -> Task:
+) -> TrainingTask:
     """A training of ``examples`` below ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    spec = Spec(
+    spec = FineTuningSpec(
         base.name, "file-1", method=method, hyperparameters=Hyperparameters(), grader=grader, suffix="s"
     )
     job = Job("ftjob-1", None, "run_test", base.name, spec, {}, "running", None, 0.0, None)
     facts = DataFacts(len(examples), 10 * len(examples), 20, 20)
-    data = Prepared(
+    data = PreparedData(
         lines(folder / "training.jsonl", examples),
         lines(folder / "validation.jsonl", validation) if validation else None,
         facts,
     )
-    return Task(job, base, Recipe(**{**SETTINGS, **settings}), data, folder / "work")
+    return TrainingTask(job, base, TrainingRecipe(**{**SETTINGS, **settings}), data, folder / "work")
 
 
 def trainer(
@@ -122,7 +130,7 @@ def trainer(
 
 
 async def trained(
-    made: LocalTrainer, asked: Task, context: Context | None = None, until: type | None = None
+    made: LocalTrainer, asked: TrainingTask, context: Context | None = None, until: type | None = None
 ) -> list[TrainEvent]:
     """The events of a training, up to the first of the kind ``until``: there it is cut off."""
     found: list[TrainEvent] = []

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 
-from child.conversation import IGNORED, Template
+from child.data import IGNORED_LABEL, ChatTemplate
 from transformers import AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
-template = Template(tokenizer)
+template = ChatTemplate(tokenizer)
 told = []
 for given in json.loads(sys.argv[2]):
     messages, tools = given["messages"], given.get("tools")
@@ -20,7 +20,7 @@ for given in json.loads(sys.argv[2]):
             "examples": [
                 {
                     **vars(example),
-                    "learnt": tokenizer.decode([label for label in example.labels if label != IGNORED]),
+                    "learnt": tokenizer.decode([label for label in example.labels if label != IGNORED_LABEL]),
                 }
                 for example in template.supervised(messages, tools)
             ],

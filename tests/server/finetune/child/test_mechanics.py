@@ -16,7 +16,7 @@ from tests.server.finetune.child import bases
 from tests.server.finetune.child.bases import task, tiny, trained, trainer
 
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
-from portico_server.finetune.trainer import Checkpoint, Log, Metrics, Trained
+from portico_server.finetune.spec import Checkpoint, Metrics, TrainedWeights, TrainLog
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -42,7 +42,7 @@ async def test_a_training_cut_off_anywhere_comes_to_the_very_same_end(tmp_path: 
     """Closed after a checkpoint, killed by a signal, begun anew: the same numbers as in one go."""
     made = trainer(tmp_path)
     whole = await trained(made, task(tmp_path / "whole", tiny(), LINES, steps=6))
-    assert isinstance(whole[-1], Trained)
+    assert isinstance(whole[-1], TrainedWeights)
     assert [event.step for event in whole if isinstance(event, Checkpoint)] == [2, 4, 6]
 
     parted = task(tmp_path / "parted", tiny(), LINES, steps=6)
@@ -57,15 +57,15 @@ async def test_a_training_cut_off_anywhere_comes_to_the_very_same_end(tmp_path: 
         if isinstance(event, Checkpoint) and event.step == 4:
             _kill(parted.folder / "order.json")
     assert not half.exists(), "what was not finished is no checkpoint"
-    assert isinstance(second[-1], Trained)
-    assert any(isinstance(event, Log) and "SIGKILL" in event.message for event in second)
+    assert isinstance(second[-1], TrainedWeights)
+    assert any(isinstance(event, TrainLog) and "SIGKILL" in event.message for event in second)
     seen = {**losses(first), **losses(second)}  # a step that was done while it was closed is not told
     assert max(seen) == 6
     assert seen == pytest.approx({step: losses(whole)[step] for step in seen})
     weights = "adapter_model.safetensors"
     assert (second[-1].path / weights).read_bytes() == (whole[-1].path / weights).read_bytes()
     third = await trained(made, parted)
-    assert [type(event) for event in third] == [Trained], "what is done is not done again"
+    assert [type(event) for event in third] == [TrainedWeights], "what is done is not done again"
     assert third[-1] == second[-1]
 
 
@@ -95,7 +95,7 @@ async def test_the_best_checkpoint_wins_and_waiting_for_a_better_one_ends(tmp_pa
         schedule="constant",
     )
     events = await trained(trainer(tmp_path), asked)
-    assert any(isinstance(event, Log) and "Stopped early" in event.message for event in events)
+    assert any(isinstance(event, TrainLog) and "Stopped early" in event.message for event in events)
     steps = [event.step for event in events if isinstance(event, Metrics)]
     assert max(steps) < 20
     valid = {
@@ -104,7 +104,7 @@ async def test_the_best_checkpoint_wins_and_waiting_for_a_better_one_ends(tmp_pa
         if isinstance(event, Metrics) and "valid_loss" in event.values
     }
     best = min(valid, key=lambda step: valid[step])
-    assert isinstance(events[-1], Trained)
+    assert isinstance(events[-1], TrainedWeights)
     kept = asked.folder / "checkpoints" / f"checkpoint-{best}" / "adapter_model.safetensors"
     assert (events[-1].path / "adapter_model.safetensors").read_bytes() == kept.read_bytes()
     assert len([folder for folder in kept.parents[1].iterdir() if folder.is_dir()]) <= 2
@@ -134,7 +134,7 @@ async def test_pairs_move_the_margin(tmp_path: Path) -> None:
     margins = [event.values["margin"] for event in events if isinstance(event, Metrics)]
     assert margins[0] == pytest.approx(0, abs=1e-3)
     assert margins[-1] > 0.1
-    assert isinstance(events[-1], Trained)
+    assert isinstance(events[-1], TrainedWeights)
     assert events[-1].step == 12
     [other] = events[-1].others
     assert other.step == 10, "of the checkpoints that were kept, the one that is not the result"
@@ -153,7 +153,7 @@ async def test_several_processes_train_one_model_and_stand_still_while_a_model_a
 
     asked = task(tmp_path, tiny(), LINES, steps=2, processes=2, threads=1, micro_batch=1)
     events = await trained(trainer(tmp_path, answering=answering), asked)
-    assert isinstance(events[-1], Trained)
+    assert isinstance(events[-1], TrainedWeights)
     assert set(losses(events)) == {1, 2}
     assert (events[-1].path / "adapter_config.json").is_file()
     assert {psutil.STATUS_STOPPED} in looks[:10]

@@ -17,8 +17,8 @@ from tests.server.finetune.child.bases import Shop, small
 import portico_server.finetune
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
-from portico_server.engines.spec import ModelSpec
 from portico_server.environments.uv import silent
+from portico_server.models.spec import ModelSpec
 
 pytestmark = pytest.mark.model
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from aiohttp import web
 
 from portico_server.core.errors import PorticoError
-from portico_server.engines.fake.script import load
-from portico_server.engines.fake.worker import FakeServer
-from portico_server.engines.serving import BODY_LIMIT
+from portico_server.models.engines.fake.script import load_script
+from portico_server.models.engines.fake.worker import FakeServer
+from portico_server.models.engines.worker_http import MAX_BODY_BYTES
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Refusal = Callable[[int, str], web.Response]
@@ -72,7 +72,7 @@ class Loras:
         config = json.loads((Path(path) / "adapter_config.json").read_bytes())
         (Path(path) / "adapter_model.safetensors").stat()
         scaling = config["lora_alpha"] / config["r"]
-        self.servers[name] = self._server(load([{"content": f"{name} at {scaling:g}"}]))
+        self.servers[name] = self._server(load_script([{"content": f"{name} at {scaling:g}"}]))
         rank: int = config["r"]
         return rank
 
@@ -143,8 +143,8 @@ def serve(
         return web.json_response({"object": "list", "data": [card]})
 
     async def run() -> None:
-        app = web.Application(middlewares=[door], client_max_size=BODY_LIMIT)
-        server(load(json.loads(os.environ["STANDIN_SCRIPT"]))).mount(app)
+        app = web.Application(middlewares=[door], client_max_size=MAX_BODY_BYTES)
+        server(load_script(json.loads(os.environ["STANDIN_SCRIPT"]))).mount(app)
         app.router.add_get("/v1/models", models)
         app.router.add_get("/health", models)
         for path, handler in (routes or {}).items():

@@ -15,8 +15,8 @@ import orjson
 import standin
 from aiohttp import web
 
-from portico_server.engines.fake import mimic
-from portico_server.engines.fake.worker import FakeServer, _paced
+from portico_server.models.engines.fake import script
+from portico_server.models.engines.fake.worker import FakeServer, _paced
 
 TYPES = {401: "authentication_error", 404: "not_found_error", 500: "server_error", 503: "server_error"}
 
@@ -49,7 +49,7 @@ class LmServer(FakeServer):
         if rule.error is not None:
             return refuse(rule.error.status, rule.error.message)
         chat = request.path.endswith("chat/completions")
-        choice = mimic.choose(rule, body, 0, chat=chat)
+        choice = script.choose_reply(rule, body, 0, chat=chat)
         head = {
             "id": "chatcmpl-x" if chat else "-1",
             "object": "chat.completion.chunk" if chat else "text_completion",
@@ -84,7 +84,7 @@ class LmServer(FakeServer):
             await send([piece_of("", finish)])
         finally:
             self.sessions.pop(body.get("session_id", -1), None)
-        tokens = len(mimic.words(prompt))
+        tokens = len(script.split_words(prompt))
         counted = {"prompt_tokens": tokens, "completion_tokens": made, "total_tokens": tokens + made}
         await send([], {**counted, "prompt_tokens_details": {"cached_tokens": 0}})
         await response.write(b"data: [DONE]\n\n")

@@ -1,0 +1,101 @@
+"""The link to the daemon: the order in a JSON file, events and commands as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TrainingOrder:
+    """One training. ``name`` is the base as the daemon calls it, ``model`` the folder with its weights, ``folder`` the
+    job's own: checkpoints and the result are written there. ``recipe`` has the words of the daemon's recipe; ``nice``
+    is how far behind everything else on the machine it stands.
+    """
+
+    method: str
+    name: str
+    model: Path
+    folder: Path
+    training: Path
+    validation: Path | None
+    recipe: dict[str, Any]
+    nice: int
+
+    @classmethod
+    def read(cls, path: Path) -> TrainingOrder:
+        """As the daemon wrote it."""
+        given = json.loads(path.read_text(encoding="utf-8"))
+        validation = given.get("validation")
+        return cls(
+            **{
+                **{field.name: given[field.name] for field in fields(cls)},
+                "model": Path(given["model"]),
+                "folder": Path(given["folder"]),
+                "training": Path(given["training"]),
+                "validation": Path(validation) if validation else None,
+            }
+        )
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def adapter(self) -> Path:
+        """Where the result goes."""
+        return self.folder / "adapter"
+
+    @property
+    def result(self) -> Path:
+        """The file that is written last: with it the training is done."""
+        return self.folder / "result.json"
+
+
+# The tie to the daemon: JSON lines out on what was standard output, JSON lines in on standard input.
+#
+# Out: ``step``, ``checkpoint``, ``say``, ``grade``, ``done``, ``error``. In: ``pause``, ``grades``. When standard input
+# closes the daemon is gone, and so are we at once; what is whole on disk is what the next attempt goes on from.
+
+
+class DaemonLink:
+    """``first`` is set in the first of several processes, which alone speaks and listens."""
+
+    def __init__(self, *, first: bool = True) -> None:
+        self.paused = threading.Event()
+        """Set once the daemon has asked for a checkpoint and the end."""
+        self._first = first
+        self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)  # a library that prints goes to the log
+        self._lock = threading.Lock()
+        self._grades: queue.Queue[list[float]] = queue.Queue()
+        if first:
+            threading.Thread(target=self._listen, daemon=True, name="daemon").start()
+
+    def send(self, event: str, **values: Any) -> None:
+        """Tell the daemon."""
+        if not self._first:
+            return
+        with self._lock:
+            self._out.write(json.dumps({"event": event, **values}, ensure_ascii=False) + "\n")
+            self._out.flush()
+
+    def grade(self, answers: list[dict[str, Any]]) -> list[float]:
+        """What the daemon's grader gives for answers (``text`` and the line's ``item``), in order."""
+        self.send("grade", answers=answers)
+        return self._grades.get()
+
+    def _listen(self) -> None:
+        for line in sys.stdin:
+            given = json.loads(line)
+            if given["do"] == "pause":
+                self.paused.set()
+            elif given["do"] == "grades":
+                self._grades.put(given["rewards"])
+        os._exit(0)

@@ -1,0 +1,95 @@
+"""Training for models on the fake engine, so that applications can be tried without a model."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from portico_server.core import pools
+from portico_server.core.context import Context
+from portico_server.finetune.spec import (
+    Checkpoint,
+    Metrics,
+    TrainedWeights,
+    TrainEvent,
+    TrainingTask,
+    TrainLog,
+)
+
+MAX_LEARNT_EXAMPLES: Final = 500
+"""Examples that the result has learnt."""
+
+_STATE: Final = "state.json"
+
+
+class FakeTrainer:
+    """A `portico_server.finetune.spec.Trainer`. A step takes as long as it takes to write it down."""
+
+    async def train(self, task: TrainingTask, _context: Context) -> AsyncGenerator[TrainEvent, None]:
+        """See `portico_server.finetune.spec.Trainer`."""
+        recipe, total = task.recipe, task.recipe.steps
+        place = task.folder / "checkpoints"
+        done = await pools.TRAINING.run(_last, place)
+        if done:
+            yield TrainLog("info", f"Going on from the checkpoint of step {done}")
+        started = time.monotonic()
+        for step in range(done + 1, total + 1):
+            await asyncio.sleep(0)  # a step that writes nothing must let others work, too
+            passed = max(time.monotonic() - started, 1e-6)
+            tokens = task.data.facts.tokens / max(task.data.facts.examples, 1) * recipe.batch
+            values = {
+                "train_accuracy": step / (step + 2.0),
+                "learning_rate": recipe.learning_rate * (1 - step / total),
+                "tokens_per_second": tokens * (step - done) / passed,
+            }
+            if task.data.validation is not None and step % recipe.eval_interval == 0:
+                values["valid_loss"] = 2.5 / (step + 1) ** 0.5
+            yield Metrics(step, total, 2.0 / (step + 1) ** 0.5, values)
+            if (recipe.eval_interval and step % recipe.eval_interval == 0) or step == total:
+                # In no thread: that one could go on when this is cancelled, and the folder removed.
+                yield Checkpoint(step, _keep(place, step), values)
+        path = task.folder / "script.yaml"
+        await pools.TRAINING.run(_write, path, task.data.training)
+        yield TrainedWeights(path, task.data.facts.tokens * recipe.epochs, step=recipe.steps)
+
+
+def _last(place: Path) -> int:
+    state = place / _STATE
+    return int(orjson.loads(state.read_bytes())["step"]) if state.is_file() else 0
+
+
+def _keep(place: Path, step: int) -> Path:
+    place.mkdir(parents=True, exist_ok=True)
+    new = place / f"{_STATE}.new"
+    new.write_bytes(orjson.dumps({"step": step}))
+    new.replace(place / _STATE)
+    return place
+
+
+def _write(path: Path, training: Path) -> None:
+    rules = []
+    for document in _documents(training):
+        asked, said = _exchange(document)
+        if asked and said:
+            rules.append({"match": f"^{re.escape(asked)}$", "content": [said.replace("\\", "\\\\")]})
+    path.write_bytes(orjson.dumps({"replies": rules}))  # JSON is YAML
+
+
+def _documents(training: Path) -> Iterator[Mapping[str, Any]]:
+    with training.open("rb") as file:
+        for _number, line in zip(range(MAX_LEARNT_EXAMPLES), file, strict=False):
+            yield orjson.loads(line)
+
+
+def _exchange(document: Mapping[str, Any]) -> tuple[str, str]:
+    """The last question of an example, and its answer."""
+    messages = document.get("messages") or [*document["prompt"], *document.get("chosen", ())]
+    asked = [str(one["content"]) for one in messages if one["role"] == "user"]
+    said = [str(one["content"]) for one in messages if one["role"] == "assistant"]
+    return (asked or [""])[-1], (said or [""])[-1]

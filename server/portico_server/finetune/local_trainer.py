@@ -1,0 +1,456 @@
+"""Training on this machine, in a process and an environment of its own, which yields to calls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import os
+import shutil
+import signal
+from asyncio.subprocess import PIPE, Process
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import orjson
+
+from portico.wire import Status
+from portico_server.core import pools
+from portico_server.core.context import Context
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
+from portico_server.core.interfaces import Evaluator, Report, TrainingEnvironment
+from portico_server.finetune.recipe import TrainingRecipe
+from portico_server.finetune.spec import (
+    Checkpoint,
+    Metrics,
+    TrainedWeights,
+    TrainEvent,
+    TrainingTask,
+    TrainLog,
+)
+from portico_server.grading.grade import Grading, ModelAnswer
+from portico_server.subprocesses import SAFE_PATH, inherited, run_module, transcribe
+
+# Training on the processor stands still while the daemon answers on it.
+#
+# A low priority is not enough: the threads of an engine wait for each other many times a token, and a training that
+# gets the core for one of them, or only the memory's attention, costs two thirds of the speed.
+
+
+POLL_INTERVAL_S: Final = 0.05
+"""Seconds between two looks at whether something is being answered."""
+
+MAX_PAUSE_S: Final = 5.0
+"""Seconds that a training stands at a time, however much is asked."""
+
+MIN_WORK_S: Final = 0.5
+"""Seconds that it then works all the same."""
+
+
+class Pausable(Protocol):
+    """What can stand still: `portico_server.finetune.local_trainer.TrainingProcess`."""
+
+    def suspend(self) -> None:
+        """Stand still."""
+
+    def resume(self) -> None:
+        """Work again; also where it never stood."""
+
+
+@asynccontextmanager
+async def yield_to_calls(training: Pausable, answering: Callable[[], bool] | None) -> AsyncGenerator[None]:
+    """Let ``training`` stand still while ``answering``. Without that it just works."""
+    if answering is None:
+        yield
+        return
+    watching = asyncio.create_task(_give_way(training, answering), name="a training gives way")
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.wait([watching])
+        training.resume()
+
+
+async def _give_way(training: Pausable, answering: Callable[[], bool]) -> None:
+    stood = 0.0
+    while True:
+        await asyncio.sleep(POLL_INTERVAL_S)  # a call that begins is a counter that rises: nobody is told
+        wanted = answering()
+        if wanted and stood < MAX_PAUSE_S:
+            if not stood:
+                training.suspend()
+            stood += POLL_INTERVAL_S
+        elif stood:
+            training.resume()
+            stood = 0.0
+            if wanted:
+                await asyncio.sleep(MIN_WORK_S)
+
+
+# How the processes of a training are started: here, one for each device. Other places come as other launchers.
+
+
+CHILD_PACKAGE: Final = "child"
+"""The package that trains, alone on the path of an interpreter that has nothing of ours."""
+
+FSDP_STRATEGIES: Final[Mapping[str, str]] = {
+    "zero2": "SHARD_GRAD_OP",
+    "zero3": "FULL_SHARD",
+    "fsdp": "FULL_SHARD",
+}
+"""ZeRO's stages in the words of PyTorch's FSDP, which does the same without a further package."""
+
+
+class Launcher(Protocol):
+    """Turns a recipe into a command line. It must pass standard input and output on to the first process."""
+
+    def command(self, python: Path, recipe: TrainingRecipe, order: Path) -> Sequence[str]:
+        """What starts the training that ``order`` describes."""
+
+
+class LocalLauncher:
+    """On this machine: one process, or as many as there are devices through accelerate."""
+
+    def command(self, python: Path, recipe: TrainingRecipe, order: Path) -> Sequence[str]:
+        """See `Launcher`."""
+        if recipe.processes == 1:
+            return run_module(CHILD_PACKAGE, str(order), python=python)
+        mixed = {"bfloat16": "bf16", "float16": "fp16"}.get(recipe.precision, "no")
+        line = run_module(
+            "accelerate.commands.launch", "--num_processes", str(recipe.processes), python=python
+        )
+        line += ["--num_machines", "1", "--mixed_precision", mixed, "--dynamo_backend", "no"]
+        if recipe.device == "cpu":
+            line += ["--cpu", "--num_cpu_threads_per_process", str(max(1, recipe.threads))]
+        elif recipe.sharding in FSDP_STRATEGIES:
+            line += ["--use_fsdp", "--fsdp_sharding_strategy", FSDP_STRATEGIES[recipe.sharding]]
+            line += ["--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP", "--fsdp_use_orig_params", "true"]
+            line += ["--fsdp_state_dict_type", "FULL_STATE_DICT", "--fsdp_cpu_ram_efficient_loading", "true"]
+        else:
+            line += ["--multi_gpu"]
+        return [*line, "--module", CHILD_PACKAGE, str(order)]
+
+
+# The training process as the daemon sees it: events in, commands out, and an end that leaves nothing behind.
+
+
+MAX_EVENT_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of one event at most: answers that are to be graded travel in one."""
+
+KEPT_LOG_LINES: Final = 40
+"""Lines of the log that are kept for an error."""
+
+GRACE_S: Final = 4.0
+"""Seconds for a last checkpoint when it is asked to end; less than the daemon has for its own end."""
+
+OFFLINE_ENVIRONMENT: Final[Mapping[str, str]] = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONWARNINGS": "ignore",
+}
+
+# Threads that wait for each other spin for some microseconds, not for as long as it takes: on a busy machine the one
+# that is waited for needs the core. Never to spin costs a third of the speed on a quiet one; on one where several
+# programs want each core it is twice as fast, so what the operator sets is left as it is.
+IDLE_THREAD_ENVIRONMENT: Final[Mapping[str, str]] = {"GOMP_SPINCOUNT": "20000"}
+
+
+class TrainingProcess:
+    """A process group with a training in it."""
+
+    def __init__(self, process: Process, log: Path) -> None:
+        self._process = process
+        self._lines: deque[str] = deque(maxlen=KEPT_LOG_LINES)
+        assert process.stderr is not None
+        self._pump = asyncio.create_task(
+            transcribe(process.stderr, log, self._lines), name="log of a training"
+        )
+
+    @classmethod
+    async def start(cls, command: Sequence[str], log: Path) -> TrainingProcess:
+        """Start it; its log goes to the file ``log``."""
+        await pools.TRAINING.run(log.parent.mkdir, parents=True, exist_ok=True)
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            limit=MAX_EVENT_BYTES,
+            env={
+                **IDLE_THREAD_ENVIRONMENT,
+                **inherited("PYTHON", "VIRTUAL_ENV"),
+                **OFFLINE_ENVIRONMENT,
+                **SAFE_PATH,  # accelerate starts interpreters of its own
+                "PYTHONPATH": str(Path(__file__).parent),
+            },
+            start_new_session=True,  # Ctrl-C is for the daemon, which then ends this
+        )
+        return cls(process, log)
+
+    async def events(self) -> AsyncGenerator[Mapping[str, Any]]:
+        """What it says, until it ends."""
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            with contextlib.suppress(orjson.JSONDecodeError):  # a library that prints
+                said = orjson.loads(line)
+                if isinstance(said, dict) and "event" in said:
+                    yield said
+        await self._process.wait()
+        await asyncio.wait([self._pump], timeout=1)
+
+    async def send(self, **command: Any) -> None:
+        """Say something to it; one that has ended does not hear it."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(ConnectionError):
+            self._process.stdin.write(orjson.dumps(command) + b"\n")
+            await self._process.stdin.drain()
+
+    @property
+    def killed(self) -> bool:
+        """Whether a signal ended it: the system for want of memory, or somebody."""
+        code = self._process.returncode
+        return code is not None and (code < 0 or code == 128 + signal.SIGKILL)
+
+    def exit_description(self) -> str:
+        """How it ended, with its last words."""
+        code = self._process.returncode or 0
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        words = next((line.strip() for line in reversed(self._lines) if line.strip()), "")
+        return how + (f"; its last words: {words[:300]}" if words and code >= 0 else "")
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def suspend(self) -> None:
+        """Stand still, with all that is in memory, until `resume`."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Work again."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)
+
+    async def pause(self) -> None:
+        """Ask for a checkpoint and the end, and wait for them a moment."""
+        if self._process.returncode is None:
+            await self.send(do="pause")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GRACE_S):
+                    async for _ in self.events():
+                        pass
+
+    async def end(self) -> None:
+        """End the whole group at once. Returns when it is gone."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        await asyncio.shield(self._process.wait())
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        if not self._pump.done():
+            await asyncio.wait([self._pump], timeout=1)
+            self._pump.cancel()
+
+
+NICENESS: Final = 10
+"""How far behind everything else on the machine training stands."""
+
+MAX_STARTS: Final = 3
+"""How often a process that was killed is begun anew without a new checkpoint in between."""
+
+ADAPTER_FILE: Final = "adapter_config.json"
+"""The file by which a checkpoint is an adapter and not a whole model."""
+
+MIN_FREE_BYTES: Final = 256 * 1024 * 1024
+"""Bytes of disk that must be left."""
+
+
+class LocalTrainer:
+    """A `portico_server.finetune.spec.Trainer`. ``logs`` is the folder for the logs of the processes.
+
+    ``answering`` says whether a model on the processor is at work: what is trained there then stands still.
+    """
+
+    def __init__(
+        self,
+        workshop: TrainingEnvironment,
+        light: Evaluator,
+        logs: Path,
+        *,
+        nice: int = NICENESS,
+        answering: Callable[[], bool] | None = None,
+        launcher: Launcher | None = None,
+    ) -> None:
+        self._workshop = workshop
+        self._light = light
+        self._logs = logs
+        self._nice = nice
+        self._answering = answering
+        self._launcher = launcher or LocalLauncher()
+
+    async def train(self, task: TrainingTask, context: Context) -> AsyncGenerator[TrainEvent, None]:
+        """See `portico_server.finetune.spec.Trainer`."""
+        done = await pools.TRAINING.run(_finished, task.folder)
+        if done is not None:
+            yield done
+            return
+        await pools.TRAINING.run(_check_room, task)
+
+        async def report(stage: str, words: str) -> None:
+            await context.emit(Status(stage, words))
+
+        python = await self._workshop.interpreter(report)
+        base = await self._workshop.folder(task.base, python, report)
+        order = await pools.TRAINING.run(self._write, task, base)
+        command = self._launcher.command(python, task.recipe, order)
+        attempt = _Attempt(Grading(task.job.spec.grader or {}, self._light, context), report)
+        answering = self._answering if task.recipe.device == "cpu" else None
+        left = MAX_STARTS
+        while True:
+            left -= 1
+            reached = attempt.saved
+            process = await TrainingProcess.start(command, self._logs / f"{task.job.id}.log")
+            try:
+                async with yield_to_calls(process, answering), contextlib.aclosing(process.events()) as heard:
+                    async for said in heard:
+                        for event in await attempt.handle(said, process):
+                            yield event
+            except (asyncio.CancelledError, GeneratorExit):
+                await process.pause()
+                raise
+            finally:
+                await process.end()
+            if attempt.ended:
+                return
+            left = MAX_STARTS if attempt.saved > reached else left
+            if not process.killed or not left:
+                raise EngineFailed(
+                    f"The training {process.exit_description()}. {attempt.kept()} Less memory is taken with a smaller "
+                    "'micro_batch' or 'max_length'.",
+                    code="training_crashed",
+                )
+            yield TrainLog("warn", f"The training {process.exit_description()}; it goes on. {attempt.kept()}")
+
+    def _write(self, task: TrainingTask, base: Path) -> Path:
+        """The order, as the child reads it."""
+        task.folder.mkdir(parents=True, exist_ok=True)
+        recipe = {name: value for name, value in task.recipe.to_json().items() if name != "reasons"}
+        order = {
+            "method": task.job.spec.method,
+            "name": task.base.name,
+            "model": str(base),
+            "folder": str(task.folder),
+            "training": str(task.data.training),
+            "validation": str(task.data.validation) if task.data.validation else None,
+            "recipe": recipe,
+            "nice": self._nice,
+        }
+        path = task.folder / "order.json"
+        path.write_bytes(orjson.dumps(order))
+        return path
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What came of the processes so far."""
+
+    grading: Grading
+    report: Report
+    saved: int = 0
+    ended: bool = False
+    warned: bool = False
+
+    async def handle(self, said: Mapping[str, Any], process: TrainingProcess) -> list[TrainEvent]:
+        """The events that a line of the child is; answers to it are sent. Raises what it failed with."""
+        match said["event"]:
+            case "stage":
+                await self.report(said["stage"], said["message"])
+            case "step":
+                values = dict(said["values"])
+                return [Metrics(said["step"], said["total"], values.pop("train_loss", None), values)]
+            case "checkpoint":
+                self.saved = said["step"]
+                return [Checkpoint(said["step"], Path(said["path"]), said["values"])]
+            case "say":
+                return [TrainLog(said["level"], said["message"])]
+            case "grade":
+                answers = [ModelAnswer(one["text"], one["item"]) for one in said["answers"]]
+                rewards, trouble = await self.grading.rewards(answers)
+                await process.send(do="grades", rewards=rewards)
+                if trouble and not self.warned:
+                    self.warned = True
+                    return [TrainLog("warn", trouble)]
+            case "done":
+                self.ended = True
+                return [_trained(Path(said["path"]), said)]
+            case "error":
+                raise _failure(said["code"], said["message"])
+        return []
+
+    def kept(self) -> str:
+        """What there is to go on from."""
+        return (
+            f"The checkpoint of step {self.saved} is kept." if self.saved else "There is no checkpoint yet."
+        )
+
+
+def _failure(code: str, message: str) -> PorticoError:
+    if code == "disk_full":
+        return Unavailable(message, code=code)
+    if code == "not_a_number":
+        return InvalidRequest(message, code=code, param="hyperparameters")
+    return EngineFailed(message, code=code)
+
+
+def _finished(folder: Path) -> TrainedWeights | None:
+    """The result of an earlier attempt, which was cut off before anybody took it."""
+    try:
+        result = orjson.loads((folder / "result.json").read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return None
+    adapter = folder / "adapter"
+    return _trained(adapter, result) if adapter.is_dir() else None
+
+
+def _trained(path: Path, result: Mapping[str, Any]) -> TrainedWeights:
+    """With the adapters of other checkpoints that were kept; whole models would take the disk several times over."""
+    step = int(result["step"])
+    others = tuple(
+        Checkpoint(other, place)
+        for place in path.parent.glob("checkpoints/checkpoint-*")
+        if (other := int(place.name.rpartition("-")[2])) != step and (place / ADAPTER_FILE).is_file()
+    )
+    return TrainedWeights(path, int(result["tokens"]), result["values"], step, others)
+
+
+def _check_room(task: TrainingTask) -> None:
+    """Raise `Unavailable` if disk or memory are not enough. Blocks."""
+    recipe = task.recipe
+    folder = next(place for place in (task.folder, *task.folder.parents) if place.exists())
+    free = shutil.disk_usage(folder).free
+    if free < recipe.disk_bytes + MIN_FREE_BYTES:
+        raise Unavailable(
+            f"Training '{task.base.name}' writes about {recipe.disk_bytes / 1e9:.1f} GB, and {folder} has "
+            f"{free / 1e9:.1f} GB. Make room, or move the home.",
+            code="disk_full",
+        )
+    if recipe.device == "cpu":
+        available = importlib.import_module("psutil").virtual_memory().available
+        if available < recipe.memory_bytes:
+            raise Unavailable(
+                f"Training '{task.base.name}' takes about {recipe.memory_bytes / 1e9:.1f} GB of memory, and "
+                f"{available / 1e9:.1f} GB are free. Unload models, lower 'micro_batch' or 'max_length', or train "
+                "a smaller one.",
+                code="out_of_memory",
+            )

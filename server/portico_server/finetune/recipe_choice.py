@@ -1,0 +1,504 @@
+"""Chooses the recipe for a model, its examples and a machine. Pure: the same input gives the same recipe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
+from dataclasses import replace
+from typing import Any, Final, Literal, Protocol, cast
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.interfaces import BaseModel, Device, TrainingMachine
+from portico_server.finetune import memory
+from portico_server.finetune.memory import GB, Kind, Precision, Sharding, TrainingSetup
+from portico_server.finetune.recipe import TrainingRecipe, check_overrides
+from portico_server.finetune.spec import DataFacts, Hyperparameters, Method
+
+# How a model learns: batch, rank, times through the data, learning rate and what belongs to it. Pure.
+
+
+_BILLION: Final = 1e9
+
+
+class Explain(Protocol):
+    """The value, or what was given in its place; notes why."""
+
+    def __call__(self, name: str, value: Any, reason: str) -> Any: ...
+
+
+class LearningSettings:
+    """The part of a recipe that follows from the data, the method and the size of the model."""
+
+    def __init__(
+        self,
+        base: BaseModel,
+        data: DataFacts,
+        method: Method,
+        wish: Hyperparameters,
+        device: Literal["cpu", "cuda"],
+        reasons: MutableMapping[str, str],
+        say: Explain,
+    ) -> None:
+        self._base, self._data, self._method, self._wish = base, data, method, wish
+        self._device = device
+        self._reasons = reasons
+        self._say = say
+
+    def batch(self, group: int) -> int:
+        """Sequences in a step, over all devices."""
+        if self._wish.batch_size is not None:
+            self._reasons["batch"] = "as given"
+            return self._wish.batch_size * group
+        count = self._data.examples
+        if self._method == "reinforcement":
+            size = 1 if self._device == "cpu" else 8
+        else:
+            size = next(
+                (size for most, size in ((100, 4), (1_000, 8), (10_000, 16), (100_000, 32)) if count <= most),
+                64,
+            )
+        size = min(size, max(1, count))
+        self._reasons["batch"] = (
+            f"{count:,} examples: small batches learn little data faster, large ones more smoothly"
+        )
+        return size * group
+
+    def rank(self) -> int:
+        """Of the adapter."""
+        if self._method == "reinforcement":
+            return int(self._say("rank", 16, "rewards say so little that a small adapter holds it"))
+        count = self._data.examples
+        rank = next((rank for most, rank in ((200, 8), (5_000, 16), (50_000, 32)) if count <= most), 64)
+        return int(self._say("rank", rank, f"as much as {count:,} examples can fill"))
+
+    def epochs(self) -> int:
+        """Times through the examples."""
+        if self._wish.n_epochs is not None:
+            self._reasons["epochs"] = "as given"
+            return self._wish.n_epochs
+        count = max(1, self._data.examples)
+        if self._method != "supervised":
+            self._reasons["epochs"] = "preferences and rewards wear out when they are seen often"
+            return 1 if count >= 100 else min(5, -(-100 // count))
+        epochs = 3
+        if count * epochs < 100:
+            epochs = min(25, -(-100 // count))
+        elif count * epochs > 25_000:
+            epochs = max(1, 25_000 // count)
+        self._reasons["epochs"] = "OpenAI's rule: three times, more of few examples, fewer of many"
+        return epochs
+
+    def rate(self, kind: Kind) -> float:
+        """The learning rate."""
+        size = self._base.parameters / _BILLION
+        steps = (
+            ((0.7, 1e-3), (4.0, 4e-4), (20.0, 2e-4))
+            if kind != "full"
+            else ((0.7, 1e-4), (4.0, 3e-5), (20.0, 1e-5))
+        )
+        rate = next((rate for most, rate in steps if size <= most), 1e-4 if kind != "full" else 5e-6)
+        rate *= {"supervised": 1.0, "dpo": 0.1, "reinforcement": 0.1}[self._method]
+        more = self._wish.learning_rate_multiplier
+        why = f"for {'an adapter' if kind != 'full' else 'all weights'} of a model of {size:.2g} billion parameters"
+        if self._method != "supervised":
+            why += ", a tenth of what examples get"
+        if more is not None:
+            why += f", times {more:g} as given"
+        return float(self._say("learning_rate", rate * (more or 1.0), why))
+
+    def schedule(self) -> Any:
+        """How the learning rate falls."""
+        if self._method == "reinforcement":
+            return self._say("schedule", "constant", "rewards have no end to slow down for")
+        return self._say("schedule", "linear", "down to zero at the last step")
+
+    def warmup(self, steps: int) -> int:
+        """Steps."""
+        if self._method == "reinforcement":
+            return int(self._say("warmup", 0, "the learning rate is small already"))
+        value = 0 if steps < 10 else min(100, -(-steps * 3 // 100))
+        return int(
+            self._say("warmup", value, "three in a hundred steps, until the optimiser knows the scale")
+        )
+
+    def decay(self, kind: Kind) -> float:
+        """Of the weights."""
+        return float(
+            self._say(
+                "weight_decay",
+                0.01 if kind == "full" else 0.0,
+                "keeps weights small" if kind == "full" else "an adapter is small by itself",
+            )
+        )
+
+    def interval(self, steps: int) -> int:
+        """Steps between two checkpoints."""
+        if self._wish.eval_interval is not None:
+            self._reasons["eval_interval"] = "as given"
+            return self._wish.eval_interval
+        return int(
+            self._say("eval_interval", max(1, -(-steps // 10)), "ten checkpoints, each with its validation")
+        )
+
+    def patience(self) -> int:
+        """Validations that may be no better."""
+        if not self._data.validation:
+            return int(self._say("patience", 0, "without validation examples nothing says when to stop"))
+        return int(self._say("patience", 3, "stops after three validations in a row that were no better"))
+
+    def beta(self) -> float:
+        """What straying from the base costs."""
+        if self._method == "supervised":
+            return 0.0
+        if self._wish.beta is not None:
+            self._reasons["beta"] = "as given"
+            return self._wish.beta
+        if self._method == "dpo":
+            self._reasons["beta"] = "as in the paper (Rafailov et al. 2023)"
+            return 0.1
+        self._reasons["beta"] = "a light hold on the base, so that rewards are not won by nonsense"
+        return 0.04
+
+
+MEMORY_SHARE: Final = {"cuda": 0.9, "cpu": 0.75}
+"""The part of a GPU's memory, or of the machine's free memory, that a recipe may count on."""
+
+MAX_COMPLETION_TOKENS: Final = 512
+"""Tokens that a model may write for an answer that is graded, where nothing else is said."""
+
+AUTO: Final = Hyperparameters()
+"""Everything is left to the recipe."""
+
+
+def choose_recipe(
+    base: BaseModel,
+    data: DataFacts,
+    machine: TrainingMachine,
+    method: Method,
+    wish: Hyperparameters = AUTO,
+    given: Mapping[str, Any] | None = None,
+    *,
+    seed: int = 42,
+    packages: Collection[str] = (),
+) -> TrainingRecipe:
+    """The settings for training ``base``, each with its reason. ``packages`` are the optional ones that the trainer
+    has: bitsandbytes, deepspeed, flash_attn.
+
+    Raises `InvalidRequest`: an override that is none (``param`` names it), or ``memory_insufficient`` with the
+    smallest recipe and what it would take.
+    """
+    given = given or {}
+    check_overrides(given)
+    return _Choice(base, data, machine, method, wish, given, seed, frozenset(packages)).recipe()
+
+
+class _Choice:
+    """One choice. Each step adds its reasons."""
+
+    def __init__(
+        self,
+        base: BaseModel,
+        data: DataFacts,
+        machine: TrainingMachine,
+        method: Method,
+        wish: Hyperparameters,
+        given: Mapping[str, Any],
+        seed: int,
+        packages: frozenset[str],
+    ) -> None:
+        self.base, self.data, self.machine, self.method = base, data, machine, method
+        self.wish, self.given, self.seed, self.packages = wish, given, seed, packages
+        self.reasons: dict[str, str] = {}
+        on_gpu = self._say(
+            "device",
+            "cuda" if machine.devices else "cpu",
+            f"{len(machine.devices)} × {machine.devices[0].name}"
+            if machine.devices
+            else "there is no GPU here",
+        )
+        self.device: Literal["cpu", "cuda"] = "cuda" if on_gpu == "cuda" else "cpu"
+        if self.device == "cuda" and not machine.devices:
+            raise InvalidRequest(
+                "There is no GPU on this machine; leave out 'device'.", param="overrides.device"
+            )
+        self.devices: tuple[Device, ...] = machine.devices if self.device == "cuda" else ()
+        self.capability = min((device.capability for device in self.devices), default=0.0)
+
+        self.learning = LearningSettings(base, data, method, wish, self.device, self.reasons, self._say)
+
+    def _say(self, name: str, value: Any, reason: str) -> Any:
+        """The value, or what was given in its place; notes why."""
+        if name in self.given:
+            self.reasons[name] = "as given"
+            return self.given[name]
+        self.reasons[name] = reason
+        return value
+
+    def recipe(self) -> TrainingRecipe:
+        precision = self._precision()
+        length, completion, group = self._length()
+        target = self.learning.batch(group)
+        budget = self._budget()
+        rank = self.learning.rank()
+        setup = self._fit(precision, length, completion, rank, target, budget)
+        micro, accumulation = self._micro(setup, target, budget, group)
+        setup = replace(setup, micro_batch=micro)
+        epochs = self.learning.epochs()
+        batch = micro * accumulation * setup.processes
+        prompts = max(1, batch // group)
+        per_epoch = math.ceil(self.data.examples / prompts)
+        steps = max(1, per_epoch * epochs)
+        tokens = self.data.tokens * epochs
+        if completion:
+            tokens = steps * batch * min(length, self.data.typical + completion)
+        self.reasons["steps"] = (
+            f"{self.data.examples:,} examples, {prompts} in a step, {epochs} times through"
+        )
+        speed = memory.training_flops(self.machine.cores, self.devices, setup.processes)
+        return TrainingRecipe(
+            kind=setup.kind,
+            rank=rank,
+            alpha=self._say("alpha", 2 * rank, "twice the rank, as is usual"),
+            dropout=float(self._say("dropout", 0.0, "held-out examples guard against learning by heart")),
+            precision=precision,
+            device=self.device,
+            processes=setup.processes,
+            sharding=setup.sharding,
+            micro_batch=micro,
+            accumulation=accumulation,
+            max_length=length,
+            packing=self._packing(length),
+            checkpointing=setup.checkpointing,
+            attention=self._attention(),
+            optimiser=self._optimiser(setup),
+            learning_rate=self.learning.rate(setup.kind),
+            schedule=self.learning.schedule(),
+            warmup=self.learning.warmup(steps),
+            weight_decay=self.learning.decay(setup.kind),
+            epochs=epochs,
+            steps=steps,
+            eval_interval=self.learning.interval(steps),
+            patience=self.learning.patience(),
+            beta=self.learning.beta(),
+            group=group if self.method == "reinforcement" else 1,
+            completion=completion,
+            threads=self._say("threads", self.machine.cores, "all cores, at the lowest priority"),
+            seed=self.seed,
+            memory_bytes=memory.memory_need(self.base, setup),
+            disk_bytes=memory.disk_need(self.base, setup),
+            seconds=memory.training_seconds(self.base, setup, tokens, speed),
+            reasons=self.reasons,
+        )
+
+    # --- what the machine decides ------------------------------------------------------------------------------
+
+    def _precision(self) -> Precision:
+        value: Precision
+        if self.device == "cpu":
+            value, why = "float32", "processors compute in 32 bits faster than in 16"
+        elif self.capability >= 8.0:
+            value, why = "bfloat16", "this GPU has it, and its range is that of 32 bits"
+        else:
+            value, why = "float16", f"compute capability {self.capability:g} has no bfloat16"
+        return cast("Precision", self._say("precision", value, why))
+
+    def _budget(self) -> int:
+        if self.devices:
+            return int(min(device.memory_bytes for device in self.devices) * MEMORY_SHARE["cuda"])
+        return int(self.machine.free_bytes * MEMORY_SHARE["cpu"])
+
+    def _ways(self) -> Iterator[tuple[Kind, Sharding, int, str]]:
+        """What could be done, the best first: kind, how it is spread, over how many devices, and why."""
+        count = len(self.devices)
+        many: Sharding = "zero3" if "deepspeed" in self.packages else "fsdp"
+        kinds: list[Kind] = [cast("Kind", self.given["kind"])] if "kind" in self.given else ["lora", "qlora"]
+        if "qlora" in kinds and not self._four_bits():
+            if "kind" in self.given:
+                raise InvalidRequest(
+                    "'qlora' needs an NVIDIA GPU from compute capability 7.0 on, and bitsandbytes. Leave out 'kind'.",
+                    param="overrides.kind",
+                )
+            kinds.remove("qlora")
+        for kind in kinds:
+            if count < 2:
+                yield kind, "none", 1, "one device"
+                continue
+            yield kind, "ddp", count, "it fits on each GPU: each trains its share of the examples"
+            if kind == "full" and "deepspeed" in self.packages:
+                yield kind, "zero2", count, "the optimiser does not fit on one GPU: it is spread over all"
+            yield kind, "fsdp" if kind == "qlora" else many, count, "it does not fit on one GPU: it is cut up"
+
+    def _four_bits(self) -> bool:
+        return self.device == "cuda" and self.capability >= 7.0 and "bitsandbytes" in self.packages
+
+    def _fit(
+        self, precision: Precision, length: int, completion: int, rank: int, target: int, budget: int
+    ) -> TrainingSetup:
+        """The first way that has room for one example at least; see `_checkpointing`."""
+        smallest: TrainingSetup | None = None
+        for kind, sharding, count, why in self._ways():
+            setup = TrainingSetup(
+                method=self.method,
+                kind=kind,
+                rank=rank,
+                precision=precision,
+                device=self.device,
+                sharding=cast("Sharding", self.given.get("sharding", sharding)),
+                processes=int(self.given.get("processes", count)),
+                micro_batch=1,
+                length=length,
+                checkpointing=True,
+                small_states=self._small_states(kind),
+                completion=completion,
+            )
+            if smallest is None or memory.memory_need(self.base, setup) < memory.memory_need(
+                self.base, smallest
+            ):
+                smallest = setup
+            if memory.memory_need(self.base, setup) > budget:
+                continue
+            self._explain(setup, why)
+            return self._checkpointing(setup, target, budget)
+        assert smallest is not None
+        raise self._too_large(smallest, budget)
+
+    def _explain(self, setup: TrainingSetup, why: str) -> None:
+        full = memory.memory_need(self.base, replace(setup, kind="full", small_states=False))
+        reason = {
+            "lora": "an adapter is served beside the base within seconds, and training all weights would take "
+            f"{_gb(full)}",
+            "qlora": "the weights in 16 bits do not fit; in four bits they do",
+            "full": "as asked for",
+        }[setup.kind]
+        self._say("kind", setup.kind, reason)
+        self._say("sharding", setup.sharding, why)
+        self._say("processes", setup.processes, "one for each GPU" if self.devices else "one uses all cores")
+
+    def _checkpointing(self, setup: TrainingSetup, target: int, budget: int) -> TrainingSetup:
+        # A processor gains nothing from many examples at once; a GPU does, up to a point.
+        half = 1 if self.device == "cpu" else max(1, target // setup.processes // 2)
+        roomy = replace(setup, checkpointing=False, micro_batch=half)
+        needed = memory.memory_need(self.base, roomy) > budget
+        why = (
+            "there is room to keep what each layer computed, which is a third faster"
+            if not needed
+            else "what each layer computed is computed again on the way back, to save memory"
+        )
+        return replace(setup, checkpointing=bool(self._say("checkpointing", needed, why)))
+
+    def _too_large(self, setup: TrainingSetup, budget: int) -> InvalidRequest:
+        kind = {"lora": "an adapter", "qlora": "an adapter on weights in four bits", "full": "all weights"}
+        where = "on each GPU" if self.devices else "of this machine's memory"
+        takes = _gb(memory.memory_need(self.base, setup))
+        return InvalidRequest(
+            f"There is not enough memory to train '{self.base.name}'. The smallest recipe ({kind[setup.kind]}, one "
+            f"example of {setup.length:,} tokens at a time, rank {setup.rank}) takes {takes} "
+            f"{where}, and {_gb(budget)} may be used. Choose a smaller model, shorten the examples with 'max_length'"
+            + (", or unload models." if not self.devices else ", or use more GPUs."),
+            code="memory_insufficient",
+            param="model",
+        )
+
+    def _small_states(self, kind: Kind) -> bool:
+        return self._optimiser_for(kind) != "adamw_torch"
+
+    def _optimiser_for(self, kind: Kind) -> str:
+        if "optimiser" in self.given:
+            return str(self.given["optimiser"])
+        if kind == "lora" or not self._four_bits():
+            return "adamw_torch"
+        return "paged_adamw_8bit" if kind == "qlora" else "adamw_8bit"
+
+    def _optimiser(self, setup: TrainingSetup) -> Any:
+        found = self._optimiser_for(setup.kind)
+        why = {
+            "adamw_torch": "the adapter's state is small",
+            "adamw_8bit": "two bytes of state for each weight in place of eight",
+            "paged_adamw_8bit": "its state can leave a GPU that is full",
+        }
+        reason = why[found]
+        if found == "adamw_torch" and setup.kind == "full":
+            reason = "bitsandbytes is not here, so the state has 32 bits"
+        return self._say("optimiser", found, reason)
+
+    def _attention(self) -> Any:
+        if self._flash():
+            return self._say("attention", "flash_attention_2", "it is installed, and this GPU has it")
+        return self._say("attention", "sdpa", "PyTorch's own, which picks the best kernel of this machine")
+
+    def _flash(self) -> bool:
+        return self.device == "cuda" and self.capability >= 8.0 and "flash_attn" in self.packages
+
+    # --- what the data decides ---------------------------------------------------------------------------------
+
+    def _length(self) -> tuple[int, int, int]:
+        """Tokens of an example, tokens that are written, and answers to a prompt."""
+        completion, group = 0, 1
+        longest = self.data.longest
+        if self.method == "reinforcement":
+            most = MAX_COMPLETION_TOKENS if self.device == "cuda" else 64
+            room = (self.base.longest or longest + most) - longest
+            completion = int(self._say("completion", max(1, min(most, room)), "enough for a short answer"))
+            few = 4 if self.device == "cpu" else 8
+            more = self.wish.compute_multiplier or 1.0
+            group = int(
+                self._say(
+                    "group",
+                    max(2, round(few * more)),
+                    "answers are graded against each other: more of them say more and cost more",
+                )
+            )
+            longest += completion
+        limit = self.base.longest or longest
+        length = max(16, min(limit, -(-longest // 8) * 8))
+        why = (
+            "the longest example fits"
+            if longest <= limit
+            else f"the model was made for {limit:,} tokens; longer examples are cut"
+        )
+        return int(self._say("max_length", length, why)), completion, group
+
+    def _micro(self, setup: TrainingSetup, target: int, budget: int, group: int) -> tuple[int, int]:
+        """Sequences at once on a device, and how many times before a step."""
+        share = max(1, math.ceil(target / setup.processes))
+        # All answers to a prompt must be in one step.
+        unit = group // math.gcd(group, setup.processes)
+        share = -(-share // unit) * unit
+        fitting = [
+            size
+            for size in range(1, share + 1)
+            if share % size == 0 and memory.memory_need(self.base, replace(setup, micro_batch=size)) <= budget
+        ]
+        micro = max(fitting, default=1)
+        micro = int(self._say("micro_batch", micro, self._why_micro(setup, micro, share, budget)))
+        accumulation = max(1, math.ceil(share / micro))
+        while micro * accumulation * setup.processes % group:
+            accumulation += 1
+        self.reasons["accumulation"] = (
+            "the whole batch fits at once" if accumulation == 1 else f"so that {share} count as one step"
+        )
+        return micro, accumulation
+
+    def _why_micro(self, setup: TrainingSetup, micro: int, share: int, budget: int) -> str:
+        takes = memory.memory_need(self.base, replace(setup, micro_batch=micro))
+        most = "all of a batch" if micro == share else "as many as fit"
+        return f"{most}: {_gb(takes)} of {_gb(budget)}"
+
+    def _packing(self, length: int) -> bool:
+        if self.method != "supervised":
+            return bool(self._say("packing", False, "only whole conversations can be compared"))
+        if not self._flash():
+            return bool(
+                self._say(
+                    "packing", False, "without flash attention examples in one row would see each other"
+                )
+            )
+        useful = self.data.examples >= 1_000 and self.data.typical * 2 < length
+        why = (
+            "most examples are short: several share a row" if useful else "examples are of one length, or few"
+        )
+        return bool(self._say("packing", useful, why))
+
+
+def _gb(size: int) -> str:
+    return f"{size / GB:.1f} GB"

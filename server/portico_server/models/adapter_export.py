@@ -1,0 +1,295 @@
+"""Exports adapters: as they are, or merged into their model, as safetensors or GGUF."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from uuid import uuid4
+
+from portico.wire import Status
+from portico_server.core import pools
+from portico_server.core.context import Context
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from portico_server.core.interfaces import BaseModel, BaseModels, TrainingEnvironment
+from portico_server.core.principal import SYSTEM, Principal
+from portico_server.core.relay import AdapterScale
+from portico_server.environments.uv import StepFailedError, StepReport, run_step
+from portico_server.models.adapters import gguf_adapter, peft
+from portico_server.models.adapters.peft import LoraPair, PeftAdapter, Safetensors
+from portico_server.models.adapters.service import AdapterService
+from portico_server.models.server_process import OFFLINE_ENVIRONMENT
+from portico_server.runs.scheduler import Scheduler
+from portico_server.subprocesses import run_module
+
+if TYPE_CHECKING:
+    from portico_server.models.adapters.peft import Array
+
+
+# An adapter folded into its model: a folder of safetensors that needs the adapter no more. Blocks.
+#
+# Source: Hu et al. 2021, section 4.1: W = W₀ + scaling · B · A.
+
+
+_CHUNK = 8 * 1024 * 1024
+
+_LEFT_OUT = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx")
+"""Ends of files that hold weights: those that are not read here would not agree with the result."""
+
+
+def merge_adapter(base: Path, adapter: Path, target: Path, *, scale: float = 1.0) -> None:
+    """Write the model in the folder ``base`` with a PEFT adapter folded in to the new folder ``target``, whole or not
+    at all. Numbers keep the format that they have in ``base``; one tensor at a time is in memory.
+
+    Raises `InvalidRequest` if the adapter does not fit or the model is quantised, `Conflict` if ``target`` is there,
+    `Unavailable` if the disk is full.
+    """
+    found = peft.read_peft(adapter)
+    if target.exists():
+        raise Conflict(f"There is a {target} already. Choose another place, or remove it.", param="target")
+    shards = [peft.read_safetensors(path) for path in sorted(base.glob("*.safetensors"))]
+    pairs = {_weight(shards, found, pair): pair for pair in found.pairs}
+    draft = target.with_name(f".{target.name}.{uuid4().hex}.new")
+    try:
+        draft.mkdir(parents=True)
+        for path in base.iterdir():
+            if path.is_file() and path.suffix not in _LEFT_OUT:
+                shutil.copyfile(path, draft / path.name)
+        for shard in shards:
+            _write(shard, found, pairs, draft / shard.path.name, scale)
+        draft.rename(target)
+    except OSError as error:
+        full = error.errno == errno.ENOSPC
+        reason = "the disk is full" if full else error.strerror or str(error)
+        raise Unavailable(
+            f"The merged model cannot be written to {target}: {reason}.",
+            code="disk_full" if full else "unavailable",
+        ) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _weight(shards: list[Safetensors], adapter: PeftAdapter, pair: LoraPair) -> str:
+    """The name of the tensor that a pair is added to."""
+    name = f"{pair.module}.weight"
+    tensor = next((shard.tensors[name] for shard in shards if name in shard.tensors), None)
+    if tensor is None:
+        raise InvalidRequest(
+            f"The adapter {adapter.folder} adapts '{pair.module}', which the model does not have as plain weights. "
+            "Merge it into the original model, which is not quantised.",
+            code="adapter_invalid",
+            param="base",
+        )
+    if tensor.dtype not in peft.FLOAT_WIDTHS or tensor.shape != (pair.outputs, pair.inputs):
+        raise InvalidRequest(
+            f"The adapter {adapter.folder} does not fit: '{name}' is {list(tensor.shape)} of {tensor.dtype} in the "
+            f"model, and {[pair.outputs, pair.inputs]} in it.",
+            code="adapter_invalid",
+            param="base",
+        )
+    return name
+
+
+def _write(
+    shard: Safetensors, adapter: PeftAdapter, pairs: dict[str, LoraPair], path: Path, scale: float
+) -> None:
+    """A file with the same tensors in the same order and format."""
+    with shard.path.open("rb") as source, path.open("wb") as made:
+        (length,) = struct.unpack("<Q", source.read(8))
+        made.write(struct.pack("<Q", length) + source.read(length))
+        made.truncate(shard.size)
+        for name, tensor in shard.tensors.items():
+            made.seek(tensor.start)
+            pair = pairs.get(name)
+            if pair is not None:
+                merged = shard.array(name) + _delta(adapter, pair, scale)
+                made.write(peft.pack_floats(merged, tensor.dtype))
+                continue
+            source.seek(tensor.start)
+            left = tensor.end - tensor.start
+            while left:
+                data = source.read(min(left, _CHUNK))
+                made.write(data)
+                left -= len(data)
+        made.flush()
+        os.fsync(made.fileno())
+
+
+def _delta(adapter: PeftAdapter, pair: LoraPair, scale: float) -> Array:
+    import numpy as np
+
+    a, b = adapter.file.array(pair.a), adapter.file.array(pair.b)
+    delta: Array = np.float32(scale * pair.scaling) * (b @ a)
+    return delta
+
+
+EXPORT_RUN_KIND: Final = "adapter_export"
+"""Kind of the runs that export."""
+
+ExportForm: TypeAlias = Literal["safetensors", "gguf"]
+
+BITS_PER_NUMBER: Final[Mapping[str, float]] = {
+    "f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q6_k": 6.6, "q5_k_m": 5.7, "q5_k_s": 5.6, "q5_1": 6, "q5_0": 5.5,
+    "q4_k_m": 4.9, "q4_k_s": 4.6, "q4_1": 5, "q4_0": 4.6,
+}  # fmt: skip
+"""What the numbers of a merged GGUF file can be written as, with the bits that one of them takes about."""
+
+WORKER_PACKAGE: Final = Path(__file__).parent / "engines" / "transformers" / "worker"
+"""The package that reads and writes GGUF files, in an environment that has what it needs."""
+
+MIN_FREE_BYTES: Final = 64 * 1024 * 1024
+"""Bytes that stay free on the disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """An adapter, where it is to be written, whether its model comes with it, and in which form.
+
+    ``type`` is what the numbers of a GGUF file are written as.
+    """
+
+    name: str
+    path: str
+    merged: bool = False
+    form: ExportForm = "safetensors"
+    type: str = "f16"
+
+
+class AdapterExports:
+    """Writes adapters to places on this machine, in durable runs."""
+
+    def __init__(
+        self, scheduler: Scheduler, adapters: AdapterService, bases: BaseModels, workshop: TrainingEnvironment
+    ) -> None:
+        self._scheduler = scheduler
+        self._adapters = adapters
+        self._bases = bases
+        self._workshop = workshop
+        scheduler.handle(EXPORT_RUN_KIND, self._export)
+
+    async def begin(self, wish: ExportRequest, caller: Principal) -> str:
+        """Export in a run; its id. Raises `NotFound`, `InvalidRequest`, `Conflict` if there is something already."""
+        wish = replace(wish, name=self._adapters.get(wish.name).name)
+        kind = wish.type.lower()
+        if kind not in BITS_PER_NUMBER:
+            raise InvalidRequest(
+                f"'{wish.type}' is not a type; there are {', '.join(BITS_PER_NUMBER)}.", param="type"
+            )
+        wish = replace(wish, type=kind)
+        await pools.MODELS.run(_check_place, Path(wish.path))
+        return await self._scheduler.ensure(
+            EXPORT_RUN_KIND, f"{wish.name} to {wish.path}", asdict(wish), caller=caller
+        )
+
+    async def _export(self, payload: Mapping[str, Any], context: Context) -> Any:
+        wish = ExportRequest(**payload)
+        info, adapter = self._adapters.get(wish.name), self._adapters.files(wish.name)
+        target = Path(wish.path)
+        await pools.MODELS.run(_check_place, target)
+        base = await self._bases.base(info.base, SYSTEM)
+
+        async def report(stage: str, words: str) -> None:
+            await context.emit(Status(stage, words))
+
+        if wish.form == "gguf" and base.format != "gguf":
+            raise InvalidRequest(
+                f"'{base.name}' is no GGUF model, so nothing is made GGUF of it here. Export it as safetensors; "
+                "llama.cpp's convert_hf_to_gguf.py takes that.",
+                code="export_unsupported",
+                param="format",
+            )
+        if wish.form == "safetensors" and not adapter.path.is_dir():
+            raise InvalidRequest(
+                f"'{wish.name}' did not come as a PEFT folder, so there are no safetensors of it. Export it as GGUF.",
+                code="export_unsupported",
+                param="format",
+            )
+        if not wish.merged:
+            await pools.MODELS.run(_copy, adapter, base, target, wish.form)
+        elif wish.form == "safetensors":
+            await self._merge(adapter, base, target, report)
+        else:
+            await self._fold(adapter, base, target, wish.type, report)
+        size = await pools.MODELS.run(_size, target)
+        return {"name": wish.name, "path": str(target), "bytes": size}
+
+    async def _merge(self, adapter: AdapterScale, base: BaseModel, target: Path, report: StepReport) -> None:
+        python = await self._workshop.interpreter(report)
+        folder = await self._workshop.folder(base, python, report)
+        await pools.MODELS.run(_check_room, target, await pools.MODELS.run(_size, folder))
+        await report("merge", f"Folding '{adapter.name}' into '{base.name}'")
+        await pools.MODELS.run(merge_adapter, folder, adapter.path, target, scale=adapter.scale)
+
+    async def _fold(
+        self, adapter: AdapterScale, base: BaseModel, target: Path, kind: str, report: StepReport
+    ) -> None:
+        # Small models keep more of their tensors in 8 bits than the type says.
+        needed = int(base.parameters * max(BITS_PER_NUMBER[kind], 8.5) / 8)
+        await pools.MODELS.run(_check_room, target, needed)
+        header = await pools.MODELS.run(gguf_adapter.GgufBase.read, base.path)
+        made = await pools.MODELS.run(gguf_adapter.prepare_gguf_adapter, adapter.path, header)
+        python = await self._workshop.interpreter(report)
+        await report("merge", f"Folding '{adapter.name}' into '{base.name}'")
+        command = run_module(
+            WORKER_PACKAGE.name, "fold", str(base.path), str(made), str(target), python=python
+        )
+        command += ["--type", kind, "--scale", str(adapter.scale)]
+        environment = {**OFFLINE_ENVIRONMENT, "PYTHONPATH": str(WORKER_PACKAGE.parent)}
+        try:
+            await run_step(command, "merge", report, folder=target.parent, env=environment)
+        except StepFailedError as error:
+            raise Unavailable(
+                f"'{adapter.name}' could not be folded into '{base.name}': {error.message}",
+                code="export_failed",
+            ) from error
+
+
+def _check_place(target: Path) -> None:
+    if not target.is_absolute():
+        raise InvalidRequest(
+            f"'path' must be an absolute path on the daemon's machine, not '{target}'.", param="path"
+        )
+    if not target.parent.is_dir():
+        raise NotFound(f"There is no folder {target.parent} to export to.", param="path")
+    if target.exists():
+        raise Conflict(f"There is a {target} already. Choose another place, or remove it.", param="path")
+
+
+def _check_room(target: Path, needed: int) -> None:
+    free = shutil.disk_usage(target.parent).free
+    if free < needed + MIN_FREE_BYTES:
+        raise Unavailable(
+            f"The export takes {needed / 1e9:.1f} GB, and {target.parent} has {free / 1e9:.1f} GB.",
+            code="disk_full",
+        )
+
+
+def _copy(adapter: AdapterScale, base: BaseModel, target: Path, form: ExportForm) -> None:
+    """The adapter alone, whole or not there."""
+    draft = target.with_name(f".{target.name}.{uuid4().hex}.new")
+    try:
+        if form == "gguf":
+            shutil.copyfile(
+                gguf_adapter.prepare_gguf_adapter(adapter.path, gguf_adapter.GgufBase.read(base.path)), draft
+            )
+        else:
+            draft.mkdir()
+            for name in (peft.CONFIG, peft.WEIGHTS):
+                shutil.copyfile(adapter.path / name, draft / name)
+        os.rename(draft, target)
+    finally:
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
+            draft.unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(one.stat().st_size for one in path.rglob("*") if one.is_file())

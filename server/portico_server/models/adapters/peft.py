@@ -1,0 +1,368 @@
+"""A PEFT folder with its safetensors, read and checked. LoRA only."""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from portico_server.core.errors import InvalidRequest, NotFound, Unavailable
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.float32]
+
+
+# Safetensors files: the header, checked, and tensors as NumPy arrays.
+#
+# Format: https://huggingface.co/docs/safetensors (eight bytes of length, a JSON header, raw little-endian numbers).
+
+
+MAX_HEADER_BYTES = 32 * 1024 * 1024
+"""Bytes that a header may have."""
+
+FLOAT_WIDTHS: Mapping[str, int] = {"F32": 4, "F16": 2, "BF16": 2}
+"""Bytes of one number in the formats that are read as tensors."""
+
+_OTHER_WIDTHS: Mapping[str, int] = {
+    "F64": 8, "I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1,
+    "F8_E4M3": 1, "F8_E5M2": 1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Where a tensor lies: ``start`` and ``end`` are bytes from the beginning of the file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+    @property
+    def elements(self) -> int:
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+
+@dataclass(frozen=True, slots=True)
+class Safetensors:
+    """A file's tensors by name, in the order of the header, and its metadata."""
+
+    path: Path
+    size: int
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[str, str]
+
+    def array(self, name: str) -> Array:
+        """A tensor as float32, whatever it is kept as. Blocks. Raises `InvalidRequest` for other formats."""
+        tensor = self.tensors[name]
+        if tensor.dtype not in FLOAT_WIDTHS:
+            raise _invalid_file(
+                self.path, f"has '{name}' as {tensor.dtype}; expected {', '.join(FLOAT_WIDTHS)}"
+            )
+        with self.path.open("rb") as file:
+            file.seek(tensor.start)
+            data = file.read(tensor.end - tensor.start)
+        return as_floats(data, tensor.dtype).reshape(tensor.shape)
+
+
+def as_floats(data: bytes, dtype: str) -> Array:
+    """Raw little-endian numbers as float32."""
+    import numpy as np
+
+    if dtype == "F32":
+        return np.frombuffer(data, "<f4").astype(np.float32, copy=True)
+    if dtype == "F16":
+        return np.frombuffer(data, "<f2").astype(np.float32)
+    # bfloat16 is the upper half of a float32.
+    return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+
+
+def pack_floats(array: Array, dtype: str) -> bytes:
+    """The reverse of `floats`; bfloat16 is rounded to the nearest, ties to even."""
+    import numpy as np
+
+    if dtype == "F32":
+        return array.astype("<f4").tobytes()
+    if dtype == "F16":
+        return array.astype("<f2").tobytes()
+    bits = np.ascontiguousarray(array, "<f4").view(np.uint32)
+    rounded = bits + 0x7FFF + ((bits >> 16) & 1)
+    return (rounded >> 16).astype("<u2").tobytes()
+
+
+def read_safetensors(path: Path) -> Safetensors:
+    """Read a header. Raises `NotFound`, or `InvalidRequest` for a file that is damaged or cut short."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(8)
+            length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+            if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
+                raise _invalid_file(
+                    path, "has no header of a credible length: it is damaged or of another kind"
+                )
+            data = file.read(length)
+    except FileNotFoundError as error:
+        raise NotFound(f"There is no file {path}.", code="model_file_missing", param="path") from error
+    except OSError as error:
+        raise Unavailable(f"The file {path} cannot be read: {error.strerror or error}.") from error
+    try:
+        document = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise _invalid_file(path, f"has a header that is not JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise _invalid_file(path, "has a header that is not a JSON object")
+    metadata = document.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict):
+        raise _invalid_file(path, "has metadata that is not a JSON object")
+    begin = 8 + length
+    tensors = {name: _tensor(path, name, value, begin, size) for name, value in document.items()}
+    last = max((tensor.end for tensor in tensors.values()), default=begin)
+    if last != size:
+        raise _invalid_file(
+            path, f"has {size} bytes, but its tensors end at {last}: it was cut short or changed"
+        )
+    return Safetensors(path, size, tensors, {str(key): str(value) for key, value in metadata.items()})
+
+
+def _tensor(path: Path, name: str, value: Any, begin: int, size: int) -> Tensor:
+    try:
+        dtype, shape, (start, end) = str(value["dtype"]), tuple(value["shape"]), value["data_offsets"]
+        whole = all(isinstance(number, int) and number >= 0 for number in (*shape, start, end))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _invalid_file(
+            path, f"describes the tensor '{name[:80]}' in a way that is not understood"
+        ) from error
+    width = FLOAT_WIDTHS.get(dtype) or _OTHER_WIDTHS.get(dtype)
+    if not whole or len(shape) > 8 or width is None:
+        raise _invalid_file(path, f"describes the tensor '{name[:80]}' in a way that is not understood")
+    found = Tensor(dtype, shape, begin + start, begin + end)
+    if found.end > size or end - start != found.elements * width:
+        raise _invalid_file(path, f"has the tensor '{name[:80]}' cut short or of another size than it says")
+    return found
+
+
+def _invalid_file(path: Path, what: str) -> InvalidRequest:
+    return InvalidRequest(f"The file {path} {what}.", code="model_file_invalid", param="path")
+
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+MAX_CONFIG_BYTES = 1024 * 1024
+"""Bytes that an ``adapter_config.json`` may have."""
+
+_KEY = re.compile(r"base_model\.model\.(?P<module>[A-Za-z0-9_.]+)\.lora_(?P<side>[AB])\.weight")
+_PATTERN = re.compile(r"\^?[A-Za-z0-9_.]+")
+
+_UNSUPPORTED: Mapping[str, str] = {
+    "use_dora": "DoRA",
+    "lora_bias": "biases",
+    "modules_to_save": "whole modules saved besides (modules_to_save)",
+    "target_parameters": "adapted parameters (target_parameters)",
+    "trainable_token_indices": "trained tokens (trainable_token_indices)",
+    "alora_invocation_tokens": "activated LoRA (alora_invocation_tokens)",
+    "use_qalora": "QA-LoRA",
+    "layer_replication": "replicated layers (layer_replication)",
+    "fan_in_fan_out": "transposed weights (fan_in_fan_out)",
+    "megatron_config": "Megatron's layers",
+}
+"""What makes an adapter more than two matrices for each linear layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoraPair:
+    """The two matrices of one linear layer: A has ``rank`` × ``inputs`` numbers, B ``outputs`` × ``rank``.
+
+    What is added to the layer's weights is ``scaling`` · B · A.
+    """
+
+    module: str
+    rank: int
+    inputs: int
+    outputs: int
+    scaling: float
+    a: str
+    b: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeftAdapter:
+    """A LoRA adapter. ``base`` is what it says it was trained on; nobody checks that."""
+
+    folder: Path
+    base: str
+    rank: int
+    alpha: float
+    rslora: bool
+    patterned: bool
+    """Whether some layers have another rank or alpha than the rest."""
+    pairs: tuple[LoraPair, ...]
+    file: Safetensors
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of the adapted layers, without their places."""
+        return tuple(sorted({pair.module.rpartition(".")[2] for pair in self.pairs}))
+
+    @property
+    def highest_rank(self) -> int:
+        return max(pair.rank for pair in self.pairs)
+
+
+def read_peft(folder: Path) -> PeftAdapter:
+    """Read the configuration and the header of the weights. Blocks. Raises `InvalidRequest`, or `NotFound`."""
+    if not folder.is_dir():
+        raise NotFound(
+            f"There is no adapter at {folder}. Give the folder that PEFT wrote, with {CONFIG} and {WEIGHTS}, or a "
+            ".gguf file.",
+            code="adapter_not_found",
+            param="path",
+        )
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
+            raise _invalid_adapter(
+                folder,
+                f"has its weights as a pickle, which can run code and is never opened. Save them as {WEIGHTS} "
+                "(PEFT: safe_serialization=True)",
+            )
+        raise _invalid_adapter(folder, f"has no {WEIGHTS}")
+    config = _config(folder)
+    _only_lora(folder, config)
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if not _whole(rank) or not isinstance(alpha, int | float) or isinstance(alpha, bool) or alpha <= 0:
+        raise _invalid_adapter(
+            folder, "needs 'r' (a whole number above 0) and 'lora_alpha' (a number above 0)"
+        )
+    assert isinstance(rank, int)
+    file = read_safetensors(weights)
+    ranks = _patterns(folder, config, "rank_pattern")
+    alphas = _patterns(folder, config, "alpha_pattern")
+    rslora = config.get("use_rslora") is True
+    pairs = []
+    for module, sides in _modules(folder, file).items():
+        own_rank = _own(ranks, module, rank)
+        own_alpha = _own(alphas, module, alpha)
+        scaling = own_alpha / (math.sqrt(own_rank) if rslora else own_rank)
+        pairs.append(_pair(folder, file, module, sides, int(own_rank), scaling))
+    return PeftAdapter(
+        folder,
+        str(config.get("base_model_name_or_path") or ""),
+        rank,
+        float(alpha),
+        rslora,
+        bool(ranks or alphas),
+        tuple(pairs),
+        file,
+    )
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    if not path.is_file():
+        raise _invalid_adapter(folder, f"has no {CONFIG}")
+    with path.open("rb") as file:
+        data = file.read(MAX_CONFIG_BYTES + 1)
+    try:
+        document = orjson.loads(data) if len(data) <= MAX_CONFIG_BYTES else None
+    except orjson.JSONDecodeError:
+        document = None
+    if not isinstance(document, dict):
+        raise _invalid_adapter(folder, f"has a {CONFIG} that is not a JSON object")
+    return document
+
+
+def _only_lora(folder: Path, config: Mapping[str, Any]) -> None:
+    kind = config.get("peft_type")
+    if kind != "LORA":
+        raise _invalid_adapter(folder, f"is of the kind {kind!r}; only LORA adapters are taken")
+    for field, words in _UNSUPPORTED.items():
+        if config.get(field):
+            raise _invalid_adapter(
+                folder, f"uses {words}, which is not taken. Train with plain LoRA, or merge it into its model"
+            )
+    if config.get("bias") not in (None, "none"):
+        raise _invalid_adapter(folder, "trains biases, which is not taken. Train with bias='none'")
+
+
+def _modules(folder: Path, file: Safetensors) -> dict[str, dict[str, str]]:
+    """Adapted modules, each with the names of its two tensors."""
+    found: dict[str, dict[str, str]] = {}
+    for name in file.tensors:
+        match = _KEY.fullmatch(name)
+        if match is None:
+            if "magnitude" in name:
+                what = "of DoRA"
+            elif "embedding" in name or "embed_tokens" in name:
+                what = "of an adapted embedding, which is not taken"
+            else:
+                what = "that is not half of a LoRA pair"
+            raise _invalid_adapter(folder, f"has a tensor '{name[:120]}' {what}")
+        found.setdefault(match["module"], {})[match["side"]] = name
+    if not found:
+        raise _invalid_adapter(folder, "has no tensors")
+    return found
+
+
+def _pair(
+    folder: Path, file: Safetensors, module: str, sides: Mapping[str, str], rank: int, scaling: float
+) -> LoraPair:
+    if set(sides) != {"A", "B"}:
+        raise _invalid_adapter(folder, f"has only one of the two matrices of '{module}'")
+    a, b = file.tensors[sides["A"]], file.tensors[sides["B"]]
+    if a.dtype not in FLOAT_WIDTHS or b.dtype not in FLOAT_WIDTHS:
+        raise _invalid_adapter(folder, f"has '{module}' as {a.dtype}; expected {', '.join(FLOAT_WIDTHS)}")
+    if len(a.shape) != 2 or len(b.shape) != 2:
+        raise _invalid_adapter(folder, f"adapts '{module}', which is not a linear layer")
+    if a.shape[0] != rank or b.shape[1] != rank:
+        raise _invalid_adapter(
+            folder,
+            f"has the matrices {list(a.shape)} and {list(b.shape)} for '{module}', but its configuration says rank "
+            f"{rank}",
+        )
+    return LoraPair(module, rank, a.shape[1], b.shape[0], scaling, sides["A"], sides["B"])
+
+
+def _patterns(folder: Path, config: Mapping[str, Any], field: str) -> dict[str, float]:
+    given = config.get(field) or {}
+    if not isinstance(given, dict):
+        raise _invalid_adapter(folder, f"has a '{field}' that is not a JSON object")
+    for name, value in given.items():
+        if not _PATTERN.fullmatch(name):
+            raise _invalid_adapter(
+                folder, f"has the pattern '{name[:80]}' in '{field}': only names of layers are taken"
+            )
+        if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+            raise _invalid_adapter(
+                folder, f"has {value!r} for '{name[:80]}' in '{field}'; expected a number above 0"
+            )
+    return given
+
+
+def _own(patterns: Mapping[str, float], module: str, usual: float) -> float:
+    """The first pattern that names the module: whole, or its last parts."""
+    for name, value in patterns.items():
+        bare = name.removeprefix("^")
+        if module == bare or (bare == name and module.endswith(f".{bare}")):
+            return value
+    return usual
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _invalid_adapter(folder: Path, what: str) -> InvalidRequest:
+    return InvalidRequest(f"The adapter {folder} {what}.", code="adapter_invalid", param="path")

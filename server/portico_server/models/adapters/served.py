@@ -1,0 +1,166 @@
+"""An adapter as a model name of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest, Unavailable
+from portico_server.core.relay import AdapterScale, Relay, RelayResponse
+from portico_server.core.request import Chat, Detokenize, Request, Result, Tokenize
+from portico_server.core.servable import Card
+from portico_server.models import answers
+from portico_server.models.deployment import Deployment
+from portico_server.models.protocol import CHAT, AttachesAdapters
+
+State: TypeAlias = Literal["cold", "ready", "failed", "orphaned"]
+
+FindDeployment = Callable[[str], Deployment | None]
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterInfo:
+    """An adapter as the daemon shows it.
+
+    ``state``: ``cold`` until its base is loaded, ``ready``, ``failed`` if the base runs without it, ``orphaned`` if
+    there is no base. ``trained_on`` is what its files say; ``configured``: it comes from the configuration file.
+    """
+
+    name: str
+    base: str
+    kind: str
+    scale: float
+    state: State
+    engine: str | None
+    rank: int | None
+    alpha: float | None
+    targets: tuple[str, ...]
+    trained_on: str
+    bytes: int
+    sha256: str
+    configured: bool
+    owner: str | None
+    created_at: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "targets": list(self.targets)}
+
+
+class AdaptedModel:
+    """A `Servable` that also `Relays`: the base model, answering with one adapter. ``find`` gives the base."""
+
+    def __init__(
+        self,
+        adapter: AdapterScale,
+        base: str,
+        facts: Mapping[str, Any],
+        find: FindDeployment,
+        *,
+        owner: str | None,
+        created: float,
+        configured: bool,
+    ) -> None:
+        self.adapter = adapter
+        self.base = base
+        self.facts = facts
+        self.configured = configured
+        self._find = find
+        self._owner = owner
+        self._created = created
+        self._base_card: Card | None = None
+        self._card = self._make_card(None)
+
+    @property
+    def name(self) -> str:
+        return self.adapter.name
+
+    @property
+    def path(self) -> Path:
+        """Where it is kept."""
+        return self.adapter.path
+
+    def scale(self, scale: float) -> None:
+        """From the next call on."""
+        self.adapter = replace(self.adapter, scale=scale)
+        self._card = self._make_card(self._base_card)
+
+    @property
+    def card(self) -> Card:
+        base = self._find(self.base)
+        if base is not None and base.card is not self._base_card:
+            self._base_card = base.card
+            self._card = self._make_card(base.card)
+        return self._card
+
+    def _make_card(self, base: Card | None) -> Card:
+        known = base.labels if base is not None else {}
+        kept = ("engine", "context_length", "parameters")
+        labels = {
+            "base": self.base,
+            "adapter": self.facts.get("kind"),
+            "scale": self.adapter.scale,
+            **{label: known[label] for label in kept if label in known},
+        }
+        return Card(
+            self.name,
+            "model",
+            description=f"'{self.base}' with an adapter",
+            capabilities=base.capabilities if base is not None else CHAT,
+            labels=labels,
+            owner=self._owner,
+            created=int(self._created),
+        )
+
+    def info(self) -> AdapterInfo:
+        """As the daemon shows it."""
+        base, facts = self._find(self.base), self.facts
+        return AdapterInfo(
+            name=self.name,
+            base=self.base,
+            kind=str(facts.get("kind", "")),
+            scale=self.adapter.scale,
+            state=self._state(base),
+            engine=base.process.kind.name if base is not None else None,
+            rank=facts.get("rank"),
+            alpha=facts.get("alpha"),
+            targets=tuple(facts.get("targets") or ()),
+            trained_on=str(facts.get("trained_on") or ""),
+            bytes=int(facts.get("bytes") or 0),
+            sha256=str(facts.get("sha256") or ""),
+            configured=self.configured,
+            owner=self._owner,
+            created_at=self._created,
+        )
+
+    def _state(self, base: Deployment | None) -> State:
+        if base is None:
+            return "orphaned"
+        if base.running is None:
+            return "cold"
+        client = base.running.client
+        return "ready" if isinstance(client, AttachesAdapters) and client.fits(self.adapter) else "failed"
+
+    async def call(self, request: Request, context: Context) -> Result:
+        """`Chat` gives a `Reply` and its events; tokens are those of the base."""
+        if isinstance(request, Chat):
+            return await answers.read_reply(self, request, context)
+        if isinstance(request, Tokenize | Detokenize):
+            return await self._require_base().call(request, context)
+        raise InvalidRequest(f"'{self.name}' is a chat model, which does not take {type(request).__name__}.")
+
+    async def relay(self, request: Relay, context: Context) -> RelayResponse:
+        """See `portico_server.core.servable.Relays`."""
+        return await self._require_base().relay(replace(request, adapter=self.adapter), context)
+
+    def _require_base(self) -> Deployment:
+        base = self._find(self.base)
+        if base is None:
+            raise Unavailable(
+                f"'{self.name}' is an adapter of the model '{self.base}', which is not here any more. Add that model "
+                "again, or remove the adapter.",
+                code="base_model_missing",
+            )
+        return base

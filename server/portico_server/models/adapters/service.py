@@ -1,0 +1,447 @@
+"""All adapters of the daemon: taken in, checked, stored by content, served under names of their own, removed."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import logging
+import os
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from portico_server.core import pools
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, Unavailable, nearest
+from portico_server.core.registry import Registry
+from portico_server.core.relay import AdapterScale
+from portico_server.db import models as rows
+from portico_server.db.database import Database
+from portico_server.db.models import AdapterRow
+from portico_server.models.adapters import peft
+from portico_server.models.adapters.served import AdaptedModel, AdapterInfo, FindDeployment
+from portico_server.models.deployment import Deployment
+from portico_server.models.gguf import read_gguf
+from portico_server.models.protocol import TriesAdapters
+from portico_server.models.spec import AdapterSpec, check_name, check_scale
+
+# Where adapters are kept: below the home, by their content, each whole or not there. Blocks.
+
+
+_CHUNK = 1024 * 1024
+
+_GGUF, _SCRIPT = "adapter.gguf", "script.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAdapter:
+    """An adapter in its place. ``facts`` is what its files say: ``kind``, ``sha256``, ``bytes``, ``rank`` and so on."""
+
+    path: Path
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def store_adapter(source: Path, folder: Path, *, scripted: bool) -> StoredAdapter:
+    """Check what is at ``source``, and copy it below ``folder`` unless the same is there.
+
+    A PEFT folder, a GGUF file, or the script of a fake model if ``scripted``. Raises `InvalidRequest`, `NotFound`, or
+    `Unavailable` if it cannot be copied.
+    """
+    if source.is_dir():
+        adapter = peft.read_peft(source)
+        facts: dict[str, Any] = {
+            "kind": "peft",
+            "rank": adapter.highest_rank,
+            "alpha": adapter.alpha,
+            "targets": list(adapter.targets),
+            "trained_on": adapter.base,
+        }
+        files = {name: source / name for name in (peft.CONFIG, peft.WEIGHTS)}
+    elif source.suffix == ".gguf":
+        header = read_gguf(source)
+        if header.kind != "adapter":
+            raise InvalidRequest(
+                f"{source} is a {header.kind}, not an adapter.", code="adapter_invalid", param="path"
+            )
+        facts = {"kind": "gguf", "alpha": header.values.get("adapter.lora.alpha")}
+        files = {_GGUF: source}
+    elif scripted and source.suffix in (".yaml", ".yml"):
+        facts, files = {"kind": "script"}, {_SCRIPT: source}
+    else:
+        raise _unknown(source, scripted=scripted)
+    try:
+        return _keep(files, folder, facts)
+    except OSError as error:
+        full = error.errno == errno.ENOSPC
+        reason = "the disk is full" if full else error.strerror or str(error)
+        raise Unavailable(
+            f"The adapter {source} cannot be copied to {folder}: {reason}. Nothing was changed.",
+            code="disk_full" if full else "unavailable",
+        ) from error
+
+
+def adapter_folder(folder: Path, facts: Mapping[str, Any]) -> Path:
+    """Where an adapter with these facts is kept: a folder for PEFT, a file for others."""
+    kept = folder / str(facts["sha256"])
+    return kept / {"peft": "", "gguf": _GGUF, "script": _SCRIPT}[str(facts["kind"])]
+
+
+def delete_adapter(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Delete it, with whatever engines made of it."""
+    shutil.rmtree(folder / str(facts["sha256"]), ignore_errors=True)
+
+
+def is_complete(folder: Path, facts: Mapping[str, Any]) -> bool:
+    """Whether it is where it should be."""
+    path = adapter_folder(folder, facts)
+    return (path / peft.WEIGHTS).is_file() if facts["kind"] == "peft" else path.is_file()
+
+
+def remove_partial(folder: Path) -> None:
+    """Delete what a daemon left that was killed while it copied."""
+    for draft in folder.glob(".*.new"):
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _keep(files: Mapping[str, Path], folder: Path, facts: dict[str, Any]) -> StoredAdapter:
+    digest, size = _digest(files)
+    facts = {**facts, "sha256": digest, "bytes": size}
+    target = folder / digest
+    if not target.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f".{uuid4().hex}.new"
+        try:
+            draft.mkdir()
+            for name, path in files.items():
+                _copy(path, draft / name)
+            if _digest({name: draft / name for name in files}) != (digest, size):
+                raise InvalidRequest(
+                    "The adapter changed while it was copied. Try again when it is written.", param="path"
+                )
+            draft.rename(target)
+        except OSError:
+            if not target.is_dir():  # else somebody else has kept the same
+                raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return StoredAdapter(adapter_folder(folder, facts), facts)
+
+
+def _digest(files: Mapping[str, Path]) -> tuple[str, int]:
+    """What names these files by their content, and how many bytes they have."""
+    digest, size = hashlib.sha256(), 0
+    for name, path in files.items():
+        digest.update(f"{name} {path.stat().st_size}\n".encode())
+        with path.open("rb") as file:
+            while data := file.read(_CHUNK):
+                digest.update(data)
+                size += len(data)
+    return digest.hexdigest(), size
+
+
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as given, target.open("wb") as kept:
+        shutil.copyfileobj(given, kept, _CHUNK)
+        kept.flush()
+        os.fsync(kept.fileno())
+
+
+def _unknown(source: Path, *, scripted: bool) -> PorticoError:
+    if not source.exists():
+        return NotFound(f"There is no adapter at {source}.", code="adapter_not_found", param="path")
+    pickled = source.suffix in (".bin", ".pt", ".pth", ".pkl")
+    what = " It is a pickle, which can run code and is never opened." if pickled else ""
+    script = ", or the YAML script of a fake model's adapter" if scripted else ""
+    return InvalidRequest(
+        f"{source} is not an adapter.{what} Give the folder that PEFT wrote, with {peft.CONFIG} and {peft.WEIGHTS}, "
+        f"or a .gguf file{script}.",
+        code="adapter_invalid",
+        param="path",
+    )
+
+
+logger = logging.getLogger(__name__)
+
+
+class AdapterService:
+    """``folder`` is where they are kept, ``find`` gives a model by name or alias, ``gone`` is told of names that mean
+    nothing any more.
+
+    Changes of one base model's adapters happen one after another.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        registry: Registry,
+        folder: Path,
+        find: FindDeployment,
+        gone: Callable[[str], None],
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._folder = folder
+        self._find = find
+        self._gone = gone
+        self._models: dict[str, AdaptedModel] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        # Files must not be deleted between the moment an adapter finds them there and the moment it is listed.
+        self._files = asyncio.Lock()
+        self._coming: list[Path] = []
+
+    async def start(self) -> None:
+        """Register those in the database; nothing is loaded."""
+        await pools.MODELS.run(remove_partial, self._folder)
+        for row in await self._database.read(rows.list_adapters):
+            facts = row.spec["facts"]
+            adapter = AdapterScale(row.name, adapter_folder(self._folder, facts), float(row.spec["scale"]))
+            model = AdaptedModel(
+                adapter,
+                row.base,
+                facts,
+                self._find,
+                owner=row.owner,
+                created=row.created_at,
+                configured=False,
+            )
+            if not await pools.MODELS.run(is_complete, self._folder, facts):
+                logger.error("the files of the adapter %s are not in %s any more", row.name, adapter.path)
+            self._enter(model)
+
+    def of(self, base: str) -> tuple[AdapterScale, ...]:
+        """The adapters that a model is to be started with, oldest first."""
+        return tuple(model.adapter for model in self._models.values() if model.base == base)
+
+    # --- what there is -------------------------------------------------------------------------------------
+
+    def get(self, name: str) -> AdapterInfo:
+        """One of them, by name or alias. Raises `NotFound`."""
+        return self._model(name).info()
+
+    def files(self, name: str) -> AdapterScale:
+        """Where one is kept, and its scale. Raises `NotFound`."""
+        return self._model(name).adapter
+
+    def has(self, name: str) -> bool:
+        """Whether this is the name of one, and no alias."""
+        return name in self._models
+
+    def _model(self, name: str) -> AdaptedModel:
+        found = self._models.get(name) or self._models.get(self._registry.aliases.get(name, ""))
+        if found is None:
+            raise NotFound(
+                f"There is no adapter '{name}'.{nearest(name, self._models)}",
+                code="adapter_not_found",
+                param="name",
+            )
+        return found
+
+    # --- changes -------------------------------------------------------------------------------------------
+
+    async def configure(self, base: str, specs: tuple[AdapterSpec, ...]) -> None:
+        """Let a model have these adapters besides those that were added to it.
+
+        They are checked against the model when it is loaded. Raises as `add` does for what is wrong in itself.
+        """
+        for model in list(self._models.values()):
+            if model.base == base and model.configured:
+                self._leave(model)
+        if not specs:
+            return
+        deployment = self._base(base)
+        for spec in specs:
+            self._check_free(spec.name)
+            async with self._files:
+                taken = await self._take_in(Path(spec.path), deployment)
+            adapter = AdapterScale(spec.name, taken.path, float(spec.scale))
+            self._enter(
+                AdaptedModel(
+                    adapter,
+                    base,
+                    taken.facts,
+                    self._find,
+                    owner=None,
+                    created=time.time(),
+                    configured=True,
+                )
+            )
+
+    async def add(
+        self, base: str, path: Path, name: str, *, scale: float = 1.0, owner: str | None = None
+    ) -> AdapterInfo:
+        """Copy an adapter, and serve ``base`` with it as ``name`` from now on and after a restart.
+
+        It is tried first; calls in flight are answered, later ones wait if the engine has to start anew. Raises
+        `Conflict` for a name that is taken, `NotFound`, `InvalidRequest` for what is no adapter, does not fit or is not
+        taken by the engine; everything is as before then.
+        """
+        check_name(name, "name")
+        check_scale(name, scale)
+        deployment = self._base(base)
+        base = deployment.spec.name
+        async with self._locks[base]:
+            self._check_free(name)
+            async with self._registry.claim(owner, name):  # a store's chat app may have it
+                pass
+            async with self._files:
+                taken = await self._take_in(path, deployment)
+                self._coming.append(taken.path)
+            adapter = AdapterScale(name, taken.path, float(scale))
+            model = AdaptedModel(
+                adapter,
+                base,
+                taken.facts,
+                self._find,
+                owner=owner,
+                created=time.time(),
+                configured=False,
+            )
+            try:
+                await deployment.try_adapter(adapter)
+                await self._attach(deployment, model)
+            finally:
+                self._coming.remove(taken.path)
+                await self._forget_files(model)
+        logger.info("the adapter %s of %s is there", name, base)
+        return model.info()
+
+    async def _attach(self, deployment: Deployment, model: AdaptedModel) -> None:
+        """Have it loaded, written down and listed, or none of these."""
+        self._check_free(model.name)
+        self._models[model.name] = model  # a start from here on brings it along
+        try:
+            await deployment.attach(model.adapter)
+            if not deployment.takes(model.adapter):
+                raise InvalidRequest(
+                    f"The engine of '{model.base}' does not load the adapter '{model.name}'; the daemon's log says "
+                    f"why.",
+                    code="adapter_invalid",
+                    param="path",
+                )
+            spec = {"scale": model.adapter.scale, "facts": dict(model.facts)}
+            info = model.info()
+            row = AdapterRow(model.name, model.base, info.owner, spec, info.created_at)
+            await self._database.write(rows.add_adapter, row)
+        except BaseException:
+            del self._models[model.name]
+            await deployment.detach(model.name)
+            raise
+        self._enter(model)
+
+    async def scale(self, name: str, scale: float) -> AdapterInfo:
+        """Multiply its effect by ``scale`` from now on. Raises `NotFound`, `InvalidRequest`."""
+        model = self._model(name)
+        check_scale(model.name, scale)
+        if model.configured:
+            raise _configured(model)
+        async with self._locks[model.base]:
+            before = model.adapter.scale
+            model.scale(float(scale))
+            deployment = self._find(model.base)
+            try:
+                if deployment is not None:
+                    await deployment.attach(model.adapter)
+                spec = {"scale": model.adapter.scale, "facts": dict(model.facts)}
+                await self._database.write(rows.change_adapter, model.name, spec)
+            except BaseException:
+                model.scale(before)
+                raise
+        self._registry.changed("model")
+        return model.info()
+
+    async def remove(self, name: str) -> None:
+        """Take it away, after the calls in flight. Raises `NotFound`."""
+        model = self._model(name)
+        if model.configured:
+            raise _configured(model)
+        async with self._locks[model.base]:
+            self._leave(model)
+            await self._database.write(rows.remove_adapter, model.name)
+            self._gone(model.name)
+            deployment = self._find(model.base)
+            if deployment is not None:
+                try:
+                    await deployment.detach(model.name)
+                except PorticoError as error:  # the model's own trouble, which its next call hears of
+                    logger.warning("without the adapter %s: %s", model.name, error.message)
+            await self._forget_files(model)
+
+    def _enter(self, model: AdaptedModel) -> None:
+        self._registry.add(model)
+        self._models[model.name] = model
+
+    def _leave(self, model: AdaptedModel) -> None:
+        self._registry.remove(model.name, model.card.owner)
+        self._models.pop(model.name, None)
+
+    async def _take_in(self, path: Path, deployment: Deployment) -> StoredAdapter:
+        scripted = deployment.process.kind.name == "fake"
+        return await pools.MODELS.run(store_adapter, path, self._folder, scripted=scripted)
+
+    async def _forget_files(self, model: AdaptedModel) -> None:
+        """Delete its files, unless an adapter has them."""
+        async with self._files:
+            if model.path not in (*self._coming, *(other.path for other in self._models.values())):
+                await pools.MODELS.run(delete_adapter, self._folder, model.facts)
+
+    def _base(self, name: str) -> Deployment:
+        """The model, if its engine takes adapters."""
+        found = self._find(name)
+        if found is None:
+            raise NotFound(
+                f"There is no model '{name}' that an adapter could be added to.",
+                code="model_not_found",
+                param="base",
+            )
+        kind = found.process.kind
+        if not isinstance(kind, TriesAdapters):
+            raise InvalidRequest(
+                f"The engine '{kind.name}' of '{found.spec.name}' takes no adapters. "
+                + (
+                    "What runs elsewhere has to be given them there; add the result as a model of its own."
+                    if kind.name == "remote"
+                    else "Chat models on llamacpp, vllm and lmdeploy do."
+                ),
+                code="adapters_unsupported",
+                param="base",
+            )
+        if "chat" not in found.card.capabilities:
+            raise InvalidRequest(
+                f"'{found.spec.name}' is not a chat model; only those take adapters.",
+                code="adapters_unsupported",
+                param="base",
+            )
+        return found
+
+    def _check_free(self, name: str) -> None:
+        taken = self._models.get(name) or self._registry.get(name)
+        if taken is not None:
+            raise Conflict(
+                f"The name '{name}' is taken by a {taken.card.kind}. Remove that first, or choose another name.",
+                code="name_taken",
+                param="name",
+            )
+
+    # Last in the class: from here on its name hides the built-in `list`.
+    def list(self, base: str | None = None) -> list[AdapterInfo]:
+        """All of them, or those of one model, by name. Raises `NotFound`."""
+        if base is not None:
+            found = self._find(base)
+            base = found.spec.name if found is not None else base
+            if found is None and not self.of(base):
+                raise NotFound(f"There is no model '{base}'.", code="model_not_found", param="base")
+        models = sorted(self._models.values(), key=lambda model: model.name)
+        return [model.info() for model in models if base in (None, model.base)]
+
+
+def _configured(model: AdaptedModel) -> Conflict:
+    return Conflict(
+        f"The adapter '{model.name}' comes from the configuration file; change it there.",
+        code="configured",
+        param="name",
+    )

@@ -1,0 +1,322 @@
+"""The larger model that this machine could run: offered once, fetched in the background, then deployed."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+from portico.wire import Status
+from portico_server.core import pools
+from portico_server.core.context import Context
+from portico_server.core.errors import Conflict, PorticoError, Unavailable
+from portico_server.core.principal import Principal
+from portico_server.db import runs
+from portico_server.db.database import Database
+from portico_server.models.known_models import ModelRecommendation
+from portico_server.models.memory import MemoryBudget
+from portico_server.models.protocol import MEMORY_SHARE
+from portico_server.models.sources import ModelFetcher, parse_source
+from portico_server.models.spec import ModelSpec
+from portico_server.runs.scheduler import Scheduler
+from portico_server.settings import MB_BYTES, Settings
+
+if TYPE_CHECKING:
+    from portico_server.models.hardware import Gpu, Hardware
+
+
+# The machine that the daemon runs on: what its models may hold, and which model would suit it better.
+#
+# `portico_server.models.hardware` imports psutil and asks programs of the GPU's makers: in a thread, when first asked.
+
+
+class LocalMachine:
+    """``memory_budget_mb`` of the settings goes before what the machine has."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._chosen = settings.memory_budget_mb
+        self._looking: asyncio.Task[None] | None = None
+        self.recommended: ModelRecommendation | None = None
+        """A better open model for this machine, once it has been looked at."""
+
+    def start(self) -> None:
+        """Look for a better model in the background."""
+        self._looking = asyncio.create_task(self._look(), name="recommend a model")
+
+    async def better(self) -> ModelRecommendation | None:
+        """`recommended`, after the look that `start` began."""
+        if self._looking is not None:
+            await asyncio.wait([self._looking])
+        return self.recommended
+
+    async def budget(self) -> MemoryBudget:
+        """What all models may hold together: the setting, or a share of the memory."""
+        if self._chosen:
+            return MemoryBudget(self._chosen * MB_BYTES, chosen=True)
+        machine = await self._hardware()
+        return MemoryBudget(int(machine.memory_bytes * MEMORY_SHARE), chosen=False)
+
+    async def gpus(self) -> Sequence[Gpu]:
+        """Those with memory of their own; others share the machine's, which has its budget."""
+        return [gpu for gpu in (await self._hardware()).gpus if not gpu.shared]
+
+    async def _look(self) -> None:
+        machine = await self._hardware()
+        module = await pools.LOADING.run(importlib.import_module, "portico_server.models.known_models")
+        # The wheel of llama.cpp on PyPI uses the GPU on macOS alone.
+        self.recommended = module.recommend(machine, accelerated=sys.platform == "darwin")
+
+    async def _hardware(self) -> Hardware:
+        module = await pools.LOADING.run(importlib.import_module, "portico_server.models.hardware")
+        machine: Hardware = await pools.LOADING.run(module.this_machine)
+        return machine
+
+    async def close(self) -> None:
+        """End the look."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
+
+
+PROBE_TIMEOUT_S = 5.0
+"""How long one source is given to say that it has the model."""
+
+SPEED_TIMEOUT_S = 3.0
+SPEED_BYTES = 2 * MB_BYTES
+"""How much is read of a source, at most, to tell how long the whole takes."""
+
+MAX_PROGRESS_EVENTS = 100
+"""Progress events of one download, at most about this many."""
+
+DECISION_FILE = "better-model.json"
+"""The file in the home folder that says what was decided."""
+
+State: TypeAlias = Literal["none", "available", "unreachable", "fetching", "declined"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbedSource:
+    """A source that was asked, and why it cannot be used."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOffer:
+    """What could take the tiny model's place. ``seconds``: how long fetching it takes, about, where it could be told.
+
+    ``state``: ``none`` (no better model fits, or the tiny one does not answer any more), ``available`` from
+    ``source``, ``unreachable`` (``tried`` says why), ``fetching`` in ``run``, ``declined``.
+    """
+
+    state: State
+    name: str = ""
+    source: str = ""
+    size_bytes: int = 0
+    seconds: float | None = None
+    reason: str = ""
+    tried: tuple[ProbedSource, ...] = ()
+    run: str | None = None
+
+
+class ReplacesModel(Protocol):
+    """What `BetterModelOffer` needs of `portico_server.models.service.ModelService`."""
+
+    def source_of(self, name: str) -> str | None: ...
+
+    async def put_in_place(self, spec: ModelSpec, alias: str) -> None: ...
+
+
+class BetterModelOffer:
+    """Looks for the model, fetches it in a durable run, and lets ``default`` mean it once it is loaded."""
+
+    def __init__(
+        self,
+        models: ReplacesModel,
+        machine: LocalMachine,
+        fetcher: ModelFetcher,
+        database: Database,
+        scheduler: Scheduler,
+        settings: Settings,
+        tiny: ModelSpec,
+    ) -> None:
+        self._models = models
+        self._machine = machine
+        self._fetcher = fetcher
+        self._database = database
+        self._scheduler = scheduler
+        self._settings = settings
+        self._note = settings.home / DECISION_FILE
+        self._run: str | None = None
+        self.tiny = tiny
+        scheduler.handle("better-model", self._fetch, concurrency=1)
+
+    @property
+    def tiny_answers(self) -> bool:
+        """Whether ``default`` still means the tiny model."""
+        return self._models.source_of("default") == self.tiny.source
+
+    @property
+    def fetching(self) -> bool:
+        """Whether the better model is under way."""
+        return self._run is not None
+
+    @property
+    def hint(self) -> str | None:
+        """One line for beside an answer: what the tiny model is, and how to get the better one."""
+        if not self.tiny_answers:
+            return None
+        better = self._machine.recommended
+        said = f"{self.tiny.name} is a very small model: it can quote your documents, not write about them."
+        if self._run is not None and better is not None:
+            return f"{said} {better.name} is being fetched and takes its place."
+        if better is None:
+            return f"{said} Give 'default' a larger one: portico models alias default NAME."
+        return f"{said} Better: portico up --model auto ({better.name}, {better.size_gb:g} GB)."
+
+    async def offer(self) -> ModelOffer:
+        """What could be had now. Asks the sources in turn, each for `PROBE_TIMEOUT_S` seconds at most."""
+        better = await self._machine.better()
+        if better is None or not self.tiny_answers:
+            return ModelOffer("none")
+        size = int(better.size_gb * 10**9)
+        run = await self._under_way()
+        if run is not None:
+            return ModelOffer("fetching", better.name, size_bytes=size, reason=better.reason, run=run)
+        decided = self._decided()
+        if decided.get("decision") == "declined":
+            return ModelOffer("declined", better.name, size_bytes=size, reason=better.reason)
+        if self._settings.offline and not any(self._here(source) for source in sources_of(better)):
+            return ModelOffer("none")
+        tried: list[ProbedSource] = []
+        for source in sources_of(better):
+            try:
+                found, seconds = await self._probe(source)
+            except TimeoutError:
+                tried.append(ProbedSource(source, f"did not answer within {PROBE_TIMEOUT_S:g} s"))
+            except PorticoError as error:
+                tried.append(ProbedSource(source, error.message))
+            else:
+                return ModelOffer(
+                    "available", better.name, source, found, seconds, better.reason, tuple(tried)
+                )
+        return ModelOffer(
+            "unreachable", better.name, size_bytes=size, reason=better.reason, tried=tuple(tried)
+        )
+
+    async def accept(self, caller: Principal) -> str:
+        """Fetch it and put it in place when it is here; the id of the run. Raises `Conflict` if there is none."""
+        better = await self._machine.better()
+        if better is None or not self.tiny_answers:
+            raise Conflict(
+                "There is no model to fetch: none that is better fits this machine, or 'default' means another model "
+                "than the tiny one already.",
+                code="no_better_model",
+            )
+        self._run = await self._under_way()
+        if self._run is None:
+            wanted = {"name": better.name, "sources": list(sources_of(better))}
+            self._run = await self._scheduler.ensure("better-model", better.name, wanted, caller=caller)
+        self._decide("accepted", better, self._run)
+        return self._run
+
+    async def decline(self) -> None:
+        """Do not offer it again."""
+        self._decide("declined", await self._machine.better())
+
+    def _here(self, source: str) -> bool:
+        return self._fetcher.cached(parse_source(source)) is not None
+
+    async def _probe(self, text: str) -> tuple[int, float | None]:
+        """The size of a source's model, and the seconds that fetching it takes, if that could be told."""
+        source = parse_source(text)
+        cached = self._fetcher.cached(source)
+        if cached is not None:
+            return cached.stat().st_size, 0.0
+        hub = await pools.LOADING.run(importlib.import_module, "portico_server.models.sources.hub")
+        download = importlib.import_module("portico_server.models.sources.download")
+        folder = self._settings.models / source.folder
+        async with (
+            asyncio.timeout(PROBE_TIMEOUT_S),
+            hub.list_repository(source, folder, self._settings) as found,
+        ):
+            size = sum(item.size for item in found.expected.values())
+            begun = time.monotonic()
+            try:
+                async with asyncio.timeout(SPEED_TIMEOUT_S):
+                    data = await download.get_range(found.remote(found.choice.path), 0, SPEED_BYTES)
+            except TimeoutError:
+                return size, None
+            taken = max(time.monotonic() - begun, 1e-3)
+            return size, size / (len(data) / taken) if data else None
+
+    async def _fetch(self, payload: Mapping[str, Any], context: Context) -> Any:
+        self._run = context.run
+        try:
+            source = await self._fetched(str(payload["name"]), payload["sources"], context)
+            await context.emit(Status("load", str(payload["name"])))
+            spec = ModelSpec(name=str(payload["name"]), source=source)
+            await self._models.put_in_place(spec, "default")
+        except PorticoError:
+            self._note.unlink(missing_ok=True)  # it may be offered again
+            raise
+        finally:
+            self._run = None
+        return {"model": payload["name"], "source": source}
+
+    async def _fetched(self, name: str, sources: Sequence[str], context: Context) -> str:
+        """The first source whose files are here in the end. Raises `Unavailable` that says why each was not."""
+        reported = -1.0
+
+        async def report(done: int, total: int | None) -> None:
+            nonlocal reported
+            share = done / total if total else done / 1e8
+            if share - reported >= 1 / MAX_PROGRESS_EVENTS or done == total:
+                reported = share
+                await context.emit(Status("download", name, done, total, "bytes"))
+
+        reasons = []
+        for text in sources:
+            reported = -1.0
+            try:
+                await self._fetcher.fetch(parse_source(text), report)
+            except PorticoError as error:
+                reasons.append(error.message)
+            else:
+                return text
+        raise Unavailable(f"{name} could not be fetched. {' '.join(reasons)}", code="no_source")
+
+    async def _under_way(self) -> str | None:
+        """The run that fetches it, be it one that an earlier start began and that has not been taken up yet."""
+        if self._run is not None:
+            return self._run
+        begun = self._decided().get("run")
+        row = await self._database.read(runs.get, begun) if isinstance(begun, str) else None
+        return row.id if row is not None and row.status in ("queued", "running", "waiting") else None
+
+    def _decided(self) -> dict[str, Any]:
+        try:
+            said = json.loads(self._note.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return said if isinstance(said, dict) else {}
+
+    def _decide(self, decision: str, better: ModelRecommendation | None, run: str | None = None) -> None:
+        draft = self._note.with_suffix(".new")
+        said = {"decision": decision, "model": better.name if better else None, "run": run, "at": time.time()}
+        draft.write_text(json.dumps(said), encoding="utf-8")
+        draft.replace(self._note)
+
+
+def sources_of(better: ModelRecommendation) -> tuple[str, ...]:
+    """Where a recommended model is looked for, in order: Hugging Face and its mirrors, then ModelScope.
+
+    Both name repositories alike; one that ModelScope lacks is told as such when it is asked.
+    """
+    return better.source, better.source.replace("hf://", "modelscope://", 1)

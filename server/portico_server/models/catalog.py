@@ -1,0 +1,108 @@
+"""Which engines there are, and which one takes a source."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.models.environments.recipe import RECIPES
+from portico_server.models.known_models import profile_of
+from portico_server.models.protocol import Engine
+from portico_server.models.spec import ModelSpec
+
+_CLASSES: Mapping[str, str] = {
+    "llamacpp": "LlamaCpp",
+    "vllm": "Vllm",
+    "lmdeploy": "LmDeploy",
+    "transformers": "Transformers",
+    "static": "Static",
+    "remote": "Remote",
+    "fake": "Fake",
+}
+
+
+class _Engines(Mapping[str, Engine]):
+    """Each by its name; its module is imported when a model first needs it, so that a start imports two of them."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Engine] = {}
+
+    def __getitem__(self, name: str) -> Engine:
+        if name not in self._made:
+            found = _CLASSES[name]
+            module = importlib.import_module(f"portico_server.models.engines.{name}.engine")
+            self._made[name] = getattr(module, found)()
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_CLASSES)
+
+    def __len__(self) -> int:
+        return len(_CLASSES)
+
+
+ENGINES: Mapping[str, Engine] = _Engines()
+
+# What is not listed is a file: GGUF is llama.cpp's, a folder with safetensors vLLM's or that of transformers.
+_BY_SCHEME = {"fake": "fake", "static": "static", "remote": "remote", "http": "remote", "https": "remote"}
+
+
+_CONFIGURATIONS = ("config.json", "model_index.json")
+"""What a folder with safetensors has beside them."""
+
+
+_NEVER_LLAMA = ("speech", "transcription", "image")
+"""Tasks that no GGUF file has."""
+
+_OURS = ("rerank", *_NEVER_LLAMA)
+"""Tasks of folders that the engine `transformers` alone does."""
+
+
+def engine_for(spec: ModelSpec, path: Path | None = None) -> Engine:
+    """The engine that a spec names, or the one that takes its source; ``path`` if its files are here.
+
+    Raises `InvalidRequest` with the names.
+    """
+    scheme, separator, _rest = spec.source.partition("://")
+    wanted = spec.engine
+    if wanted == "auto":
+        wanted = _BY_SCHEME.get(scheme if separator else "") or _for_files(spec, path)
+    engine = ENGINES.get(wanted)
+    if engine is None:
+        raise InvalidRequest(
+            f"There is no engine '{wanted}' for the model '{spec.name}'. Engines are: auto, "
+            f"{', '.join(ENGINES)}.{nearest(wanted, ENGINES)}",
+            param="engine",
+        )
+    return engine
+
+
+def _for_files(spec: ModelSpec, path: Path | None) -> str:
+    """What takes the files of a model; while they are not here, what will by the look of its name."""
+    if path is None:
+        return "transformers" if _announced(spec) in _NEVER_LLAMA else "llamacpp"
+    folder = any((path / name).is_file() for name in _CONFIGURATIONS)
+    return _for_folder(spec, path) if folder else "llamacpp"
+
+
+def _announced(spec: ModelSpec) -> str:
+    """What a model is for, as far as its spec or its name says."""
+    if spec.task != "auto":
+        return spec.task
+    known = profile_of(spec.source)
+    return known.task if known is not None else "auto"
+
+
+def _for_folder(spec: ModelSpec, path: Path | None) -> str:
+    """vLLM where it can run and has what the model is for; transformers for the rest, as `plan` says."""
+    if RECIPES["vllm"].unsuited():
+        return "transformers"
+    return "transformers" if ENGINES["transformers"].describe(_bare(spec), path).task in _OURS else "vllm"
+
+
+def _bare(spec: ModelSpec) -> ModelSpec:
+    """The spec without parameters, which are checked by the engine that is chosen."""
+    return replace(spec, parameters={})

@@ -1,0 +1,101 @@
+"""The model `client`: the caller's own, which it lends to what it calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from portico.wire import Delta
+from portico_server.core.context import Context
+from portico_server.core.errors import Conflict, InvalidRequest
+from portico_server.core.principal import Principal
+from portico_server.core.question import Question
+from portico_server.core.request import CalledTool, Chat, Reply, Request
+from portico_server.core.servable import Card, Servable
+
+CLIENT_MODEL_NAME: Final = "client"
+
+ANSWER_SCHEMA: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "content": {"type": "string"},
+        "model": {"type": "string"},
+        "finish_reason": {"type": "string"},
+        "tool_calls": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "id": {"type": "string"},
+                    "name": {"type": "string"},
+                    "arguments": {"type": "string", "description": "JSON"},
+                },
+                "required": ["id", "name", "arguments"],
+                "additionalProperties": False,
+            },
+        },
+    },
+    "required": ["content"],
+}
+"""What answers a question of the kind ``chat``, whose arguments are ``messages`` and ``options`` as OpenAI has them."""
+
+
+class ClientModel:
+    """Asks whoever began the run. Where nobody lends a model the run refuses to ask, with a 400."""
+
+    card = Card(
+        CLIENT_MODEL_NAME,
+        "model",
+        title="The caller's own model",
+        description="The model that a client lends, over MCP, to what it calls.",
+        capabilities=frozenset({"chat"}),
+        labels={"fallback": True},
+    )
+
+    async def call(self, request: Request, context: Context) -> Reply:
+        if not isinstance(request, Chat):
+            raise InvalidRequest(f"The model '{CLIENT_MODEL_NAME}' only chats.", param="model")
+        arguments = {
+            "messages": [dict(message) for message in request.messages],
+            "options": dict(request.options),
+        }
+        answer = await context.ask(
+            Question(
+                "chat",
+                CLIENT_MODEL_NAME,
+                "Your own model is asked.",
+                arguments=arguments,
+                answer_schema=ANSWER_SCHEMA,
+            )
+        )
+        if not answer.accepted:
+            why = answer.note or "it gave no reason"
+            raise Conflict(f"The client did not lend its model: {why}", code="model_refused")
+        said = answer.value
+        if said["content"]:
+            await context.emit(Delta(said["content"]))
+        return Reply(
+            said["content"],
+            said.get("finish_reason", "stop"),
+            tuple(CalledTool(**call) for call in said.get("tool_calls", ())),
+            model=said.get("model", CLIENT_MODEL_NAME),
+        )
+
+
+class ClientModels:
+    """The source of that one name, behind all others: a model or an app of this name goes before. Not in lists."""
+
+    def __init__(self) -> None:
+        self._model = ClientModel()
+
+    async def find(self, key: str, owner: str | None) -> Servable | None:
+        return self._model if key == CLIENT_MODEL_NAME and owner is None else None
+
+    async def by_id(self, key: str, caller: Principal) -> Servable | None:
+        return None
+
+    async def cards(self, caller: Principal) -> Sequence[Card]:
+        return ()
+
+    def has(self, key: str, owner: str) -> bool:
+        return False

@@ -1,0 +1,372 @@
+"""A model on an engine, as the rest of the daemon sees it: its card, its state, and its answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from portico.wire import Event
+from portico_server.core.context import Context
+from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
+from portico_server.core.media import Draw, Speak, Transcribe
+from portico_server.core.relay import CAPABILITY, AdapterScale, Relay, RelayResponse
+from portico_server.core.request import Chat, Detokenize, Embed, Request, Rerank, Result, Tokenize
+from portico_server.core.servable import Card
+from portico_server.models import answers
+from portico_server.models.in_flight import HeldAnswer
+from portico_server.models.known_models import FUSION_WEIGHT, profile_of
+from portico_server.models.memory import Residency
+from portico_server.models.openai_wire import frame
+from portico_server.models.prices import Tariff
+from portico_server.models.process import DRAIN_S, ChooseEngine, FetchModel, MakeLaunchContext, ModelProcess
+from portico_server.models.prompt import ModelPrompt
+from portico_server.models.protocol import Engine, ModelDescription, RunningEngine
+from portico_server.models.replicas import ReplicaLease, ReplicaPool
+from portico_server.models.spec import DeploymentInfo, ModelSpec
+
+_USES = ("chat", "embeddings", "rerank", "speech", "transcription", "image")
+"""What a model may be for, a word each."""
+
+COMMENT_INTERVAL_S = 5.0
+"""Seconds of loading after which a stream begins with comments, and the time between two of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOrigin:
+    """What one process of a model is started from. ``fetch`` brings its files here, ``site`` is asked for then;
+    ``tariff`` is what its answers cost, if that is known.
+    """
+
+    spec: ModelSpec
+    engine: Engine
+    fetch: FetchModel
+    site: MakeLaunchContext
+    tariff: Tariff | None = None
+
+
+class Deployment:
+    """A `Servable` that also `Relays`.
+
+    ``origins`` has one entry for each process; the first is the model's own source, and what it turns out to be
+    describes the model. ``cached`` says where its files are if they are here; ``changed`` is called when the card says
+    something new. ``queue_limit`` holds where the spec has none.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        origins: Sequence[ModelOrigin],
+        *,
+        owner: str | None,
+        created: float,
+        cached: Path | None,
+        choose: ChooseEngine,
+        residency: Residency,
+        queue_limit: int,
+        changed: Callable[[], None],
+    ) -> None:
+        self.spec = spec
+        self.owner = owner
+        self._created = created
+        self._changed = changed
+        lives = [
+            ModelProcess(
+                origin.spec,
+                origin.engine,
+                choose=choose,
+                fetch=origin.fetch,
+                site=origin.site,
+                residency=residency,
+                describe=_ignore if number else self._describe,
+                tariff=origin.tariff,
+            )
+            for number, origin in enumerate(origins)
+        ]
+        self.process = lives[0]
+        self.fleet = ReplicaPool(
+            spec.name, lives, queue_limit if spec.queue_limit is None else spec.queue_limit
+        )
+        self._prompt = ModelPrompt.parse(spec.name, spec.prompt)
+        self._description = origins[0].engine.describe(spec, cached)
+        self._card = self._make_card()
+
+    # --- what it is ----------------------------------------------------------------------------------------
+
+    @property
+    def card(self) -> Card:
+        return self._card
+
+    def _make_card(self) -> Card:
+        known = self._description
+        labels: dict[str, object] = {"source": self.spec.source, "engine": self.process.kind.name}
+        if known.context_length:
+            labels["context_length"] = known.context_length
+        if known.dimensions:
+            labels["dimensions"] = known.dimensions
+        if known.parameters:
+            labels["parameters"] = known.parameters
+        answer_mode = known.answers if self.spec.answers == "auto" else self.spec.answers
+        if answer_mode in ("write", "quote") and known.task == "chat":
+            labels["answers"] = answer_mode
+        if known.voices:
+            labels["voices"] = list(known.voices)
+        if known.task == "embedding":
+            found = profile_of(self.spec.source)
+            weight = found.fusion_weight if found else None
+            labels["fusion_weight"] = FUSION_WEIGHT if weight is None else weight
+        return Card(
+            self.spec.name,
+            "model",
+            description=self.spec.description,
+            capabilities=known.capabilities,
+            labels=labels,
+            owner=self.owner,
+            created=int(self._created),
+        )
+
+    def _describe(self, description: ModelDescription) -> None:
+        if description != self._description:
+            self._description = description
+            self._card = self._make_card()
+            self._changed()
+
+    @property
+    def running(self) -> RunningEngine | None:
+        """What answers now, if something does."""
+        return self.fleet.running
+
+    def info(self, aliases: tuple[str, ...] = ()) -> DeploymentInfo:
+        """As the daemon shows it."""
+        fleet = self.fleet
+        error = fleet.error
+        return DeploymentInfo(
+            name=self.spec.name,
+            source=self.spec.source,
+            engine=self.process.kind.name,
+            task=self._description.task,
+            state=fleet.state,
+            pid=fleet.pid,
+            memory_bytes=fleet.memory,
+            error=error.message if error else None,
+            aliases=aliases,
+            loaded_at=fleet.loaded_at,
+            last_used_at=fleet.used_at,
+            context_length=self._description.context_length,
+            dimensions=self._description.dimensions,
+            owner=self.owner,
+            description=self.spec.description,
+            pin=self.spec.pin,
+            keep_alive=self.spec.keep_alive,
+            calls=fleet.calls,
+            starts=fleet.starts,
+            crashes=fleet.crashes,
+            replicas=fleet.replicas(),
+            gpus=tuple(sorted({number for life in fleet.processes for number in life.gpus})),
+        )
+
+    def log(self, lines: int) -> list[str]:
+        """The last lines of its engine's log, of the last process if none runs."""
+        return self.fleet.log(lines)
+
+    # --- work ----------------------------------------------------------------------------------------------
+
+    async def call(self, request: Request, context: Context) -> Result:
+        """`Chat` gives a `Reply` and its events, `Embed` gives `Vectors`, and so on: the same way as `relay`, read
+        back.
+        """
+        if isinstance(request, Chat):
+            return await answers.read_reply(self, request, context)
+        if isinstance(request, Embed):
+            return await answers.read_vectors(self, request, context)
+        if isinstance(request, Rerank):
+            return await answers.read_ranking(self, request, context)
+        if isinstance(request, Speak):
+            return await answers.read_speech(self, request, context)
+        if isinstance(request, Transcribe):
+            return await answers.read_transcript(self, request, context)
+        if isinstance(request, Draw):
+            return await answers.read_images(self, request, context)
+        if isinstance(request, Tokenize | Detokenize):
+            return await self._read(request, context)
+        raise InvalidRequest(
+            f"'{self.spec.name}' is a model: it takes what models do, not {type(request).__name__}."
+        )
+
+    async def _read(self, request: Tokenize | Detokenize, context: Context) -> Result:
+        """A text in the model's tokens, or the reverse."""
+        seat = self.fleet.enter(Relay("completions", {}))
+        try:
+            running = await seat.engine(context.emit)
+            if running.tokenizer is None:
+                raise InvalidRequest(
+                    f"The engine '{seat.process.kind.name}' of '{self.spec.name}' does not tell its tokens; models on "
+                    "llamacpp and vllm do.",
+                    code="tokens_unsupported",
+                    param="model",
+                )
+            if isinstance(request, Tokenize):
+                return await running.tokenizer.tokenize(request, context.deadline)
+            return await running.tokenizer.detokenize(request, context.deadline)
+        finally:
+            seat.leave()
+
+    async def relay(self, request: Relay, context: Context) -> RelayResponse:
+        """See `portico_server.core.servable.Relays`. Loads the model first if need be.
+
+        Raises `TooMany` if too many calls wait for it already.
+        """
+        self._check(request)
+        request = self._with_prompt(self._with_defaults(request))
+        seat = self.fleet.enter(request)
+        try:
+            if seat.process.is_ready or not request.stream or not request.operation.endswith("completions"):
+                running = await seat.engine(context.emit)
+            else:
+                found = await self._wait_briefly(seat, context)
+                if found is None:
+                    relayed = RelayResponse("text/event-stream", answers.single_chunk(b""))
+                    chunks = self._relay_when_loaded(request, context, seat, relayed)
+                    relayed.chunks = HeldAnswer(chunks, lambda _: seat.leave())
+                    return relayed
+                running = found
+        except BaseException:
+            seat.leave()
+            raise
+        return await self._relay(request, context, seat, running)
+
+    def _check(self, request: Relay) -> None:
+        known = self._card.capabilities
+        if CAPABILITY[request.operation] not in known:
+            does = next(word for word in _USES if word in known)
+            raise InvalidRequest(
+                f"The model '{self.spec.name}' is for {does}; it does not do {request.operation}.",
+                code="model_lacks_capability",
+                param="model",
+            )
+
+    def _with_defaults(self, request: Relay) -> Relay:
+        """The request with this model's own options where it leaves them open."""
+        if not self.spec.defaults or request.operation in ("embeddings", "rerank"):
+            return request
+        given = {name: value for name, value in request.body.items() if value is not None}
+        defaults = dict(self.spec.defaults)
+        if "max_completion_tokens" in given:  # the newer name of the same option
+            defaults.pop("max_tokens", None)
+        return replace(request, body={**defaults, **given}, original=None)
+
+    def _with_prompt(self, request: Relay) -> Relay:
+        """The chat with what this model is always told."""
+        if self._prompt is None or request.operation != "chat/completions":
+            return request
+        return replace(request, body=self._prompt.render(self.spec.name, request.body), original=None)
+
+    async def _relay(
+        self, request: Relay, context: Context, seat: ReplicaLease, running: RunningEngine
+    ) -> RelayResponse:
+        try:
+            relayed = await running.client.relay(request, context.deadline)
+        except BaseException as error:
+            seat.leave(running, error)
+            raise
+
+        def left(error: BaseException | None) -> None:
+            seat.leave(running, error)
+            if seat.process.tariff is not None:
+                relayed.usage = seat.process.tariff.priced(relayed.usage)
+
+        relayed.chunks = HeldAnswer(relayed.chunks, left)
+        return relayed
+
+    async def _wait_briefly(self, seat: ReplicaLease, context: Context) -> RunningEngine | None:
+        """The running engine, or ``None`` if it is not there within `COMMENT_INTERVAL_S`."""
+        try:
+            async with asyncio.timeout(COMMENT_INTERVAL_S) as patience:
+                return await seat.engine(context.emit)
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            return None
+
+    async def _relay_when_loaded(
+        self, request: Relay, context: Context, seat: ReplicaLease, relayed: RelayResponse
+    ) -> AsyncIterator[bytes]:
+        """A stream that has been promised to a client who waits for a slow start: comments, then the
+        answer.
+        """
+        yield self._comment(seat.process)
+        try:
+            while (running := await self._wait_briefly(seat, context)) is None:
+                if context.deadline is not None and asyncio.get_running_loop().time() > context.deadline:
+                    raise DeadlineExceeded(f"'{self.spec.name}' was not loaded in time; it goes on loading.")
+                yield self._comment(seat.process)
+            inner = await self._relay(request, context, seat, running)
+            relayed.protocol = inner.protocol
+        except PorticoError as error:
+            yield frame(error)
+            raise
+        try:
+            async for chunk in inner.chunks:
+                yield chunk
+        finally:
+            await answers.close_chunks(inner.chunks)
+            relayed.usage = inner.usage
+
+    def _comment(self, life: ModelProcess) -> bytes:
+        stage, done, total = life.stage.stage, life.stage.done, life.stage.total
+        word = {
+            "cold": "loading",
+            "load": "loading",
+            "environment": "building the engine for",
+            "download": "downloading",
+            "memory": "waiting for memory to load",
+            "warm-up": "warming up",
+        }.get(stage, stage)
+        progress = "" if done is None else f": {done / 1e6:.0f} MB"
+        if done is not None and total:
+            sizes = f" ({done / 1e6:.0f} of {total / 1e6:.0f} MB)" if life.stage.unit == "bytes" else ""
+            progress = f": {100 * done / total:.0f} %{sizes}"
+        return f": {word} {self.spec.name}{progress}\n\n".encode()
+
+    async def load(self) -> RunningEngine:
+        """Fetch and start it, unless it runs; callers at the same time share one start."""
+        return await self.fleet.load(_nobody)
+
+    async def unload(self, *, drain: float | None = DRAIN_S) -> None:
+        """Give its memory back once the calls that are here have ended, or after ``drain`` seconds."""
+        await self.fleet.unload(drain=drain)
+
+    # --- adapters ------------------------------------------------------------------------------------------
+
+    async def try_adapter(self, adapter: AdapterScale) -> None:
+        """Find out whether it can be loaded, beside what runs; fetches the model. Raises `PorticoError`."""
+        await self.process.try_adapter(adapter)
+
+    async def attach(self, adapter: AdapterScale) -> None:
+        """Have every process that runs answer with it; those that cannot take it as they run start anew, one after
+        another, each after the calls that it has. Raises `PorticoError`.
+        """
+        for life in self.fleet.processes:
+            await life.adapting.attach(adapter)
+
+    async def detach(self, name: str) -> None:
+        """The reverse of `attach`."""
+        for life in self.fleet.processes:
+            await life.adapting.detach(name)
+
+    def takes(self, adapter: AdapterScale) -> bool:
+        """Whether no process that runs lacks it."""
+        return all(life.adapting.takes(adapter) for life in self.fleet.processes)
+
+    async def close(self) -> None:
+        """End it now and for good, calls in flight included."""
+        await self.fleet.close()
+
+
+def _ignore(_description: ModelDescription) -> None:
+    """What a further process turned out to be: the first one speaks for all."""
+
+
+async def _nobody(_event: Event) -> None:
+    """For a start that no run is waiting for."""

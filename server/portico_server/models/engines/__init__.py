@@ -1,0 +1,1 @@
+"""The engines, a folder each with an `engine.py`. `openai_client` and `external` are shared by several."""

@@ -1,0 +1,405 @@
+"""Starts somebody else's server for a folder of safetensors, finds out what it serves, and watches its GPU."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+
+import orjson
+
+from portico.wire import ErrorBody
+from portico_server.core import pools
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable, nearest
+from portico_server.core.relay import Relay, RelayResponse
+from portico_server.models import gpus
+from portico_server.models.engines.openai_client.quirks import Quirks
+from portico_server.models.environments.recipe import RECIPES, require_built
+from portico_server.models.known_models import profile_of
+from portico_server.models.openai_wire import EngineRefused, UpstreamFailed
+from portico_server.models.protocol import EngineClient, LaunchContext, ModelDescription, RunningEngine
+from portico_server.models.server_process import OFFLINE_ENVIRONMENT, ServerProcess
+from portico_server.models.spec import ModelSpec, Task
+
+if TYPE_CHECKING:
+    from portico_server.models.transport import EngineTransport, Route
+
+
+# Errors of other people's servers in OpenAI's words.
+
+
+Advice: TypeAlias = Callable[[str], str]
+"""From a server's message to a sentence that says what to do here; empty if there is none."""
+
+_TOO_LONG = re.compile(
+    r"(?:maximum|max) (?:context|model) (?:length|len)|session.len|context length", re.IGNORECASE
+)
+
+_WORD = re.compile(r"[a-z]+(?:_[a-z]+)*")
+
+
+class ErrorTranslator:
+    """A `EngineClient` that puts another one's refusals into OpenAI's words."""
+
+    def __init__(self, inner: EngineClient, advice: Advice) -> None:
+        self._inner = inner
+        self._advice = advice
+
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
+        """See `portico_server.models.protocol.EngineClient`."""
+        try:
+            return await self._inner.relay(request, deadline)
+        except EngineRefused as error:
+            raise translate_error(error, request, self._advice) from error
+
+
+def translate_error(error: EngineRefused, request: Relay, advice: Advice) -> EngineRefused:
+    """The same refusal with OpenAI's ``type``, ``code`` and ``param``."""
+    kind, code, param = error.type, error.code, error.param
+    if not _WORD.fullmatch(kind):  # BadRequestError, NotFoundError …
+        kind = "rate_limit_error" if error.status == 429 else "invalid_request_error"
+    if error.status == 400 and _TOO_LONG.search(error.message):
+        code = "context_length_exceeded"
+        param = "messages" if request.operation == "chat/completions" else _input_of(request)
+    message = " ".join(part for part in (error.message, advice(error.message)) if part)
+    return EngineRefused(error.status, ErrorBody(message, kind, code, param), error.retry_after)
+
+
+def _input_of(request: Relay) -> str:
+    return "input" if request.operation == "embeddings" else "prompt"
+
+
+# An engine that answers but has lost its GPU: found out, and ended, so that the next call starts a new one.
+
+
+logger = logging.getLogger(__name__)
+
+HEALTH_TIMEOUT_S = 5.0
+"""Seconds in which an engine that is well says so."""
+
+_FULL = re.compile(r"out of memory|OutOfMemory", re.IGNORECASE)
+
+_LOST = re.compile(
+    r"EngineCore|EngineDead|CUDA error|cudaError|device-side assert|cuBLAS|NCCL|GPU is lost|fallen off the bus",
+    re.IGNORECASE,
+)
+
+
+class GpuWatchdog:
+    """A `EngineClient` before another one, whose process is ``child``; ``health`` is where it says how it is, ``tells``
+    whether its errors do.
+    """
+
+    def __init__(
+        self,
+        inner: EngineClient,
+        child: ServerProcess,
+        transport: EngineTransport,
+        health: Route,
+        name: str,
+        *,
+        tells: bool = True,
+    ) -> None:
+        self._inner = inner
+        self._tells = tells
+        self._child = child
+        self._transport = transport
+        self._health = health
+        self._name = name
+
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
+        """See `portico_server.models.protocol.EngineClient`."""
+        try:
+            return await self._inner.relay(request, deadline)
+        except (UpstreamFailed, Unavailable) as error:
+            full = _FULL.search(error.message) is not None
+            said = full or _LOST.search(error.message) is not None
+            if self._tells and not (said and isinstance(error, UpstreamFailed)):
+                raise
+            if not await self._well():
+                logger.warning("the engine of %s is ended: %s", self._name, error.message)
+                await self._child.kill()
+                raise EngineFailed(f"{error.message} It is started anew by the next call.{_advice(full)}",
+                                   code="engine_lost") from error  # fmt: skip
+            if full:
+                raise EngineFailed(f"{error.message}{_advice(full)}", code="gpu_out_of_memory") from error
+            raise
+
+    async def _well(self) -> bool:
+        from portico_server.models.transport import CONNECTION_ERRORS  # aiohttp is imported by now
+
+        try:
+            await self._transport.get(
+                self._health, deadline=asyncio.get_running_loop().time() + HEALTH_TIMEOUT_S
+            )
+        except (PorticoError, *CONNECTION_ERRORS):
+            return False
+        return True
+
+
+def _advice(full: bool) -> str:
+    if not full:
+        return ""
+    return " Give the model a smaller 'context_length', 'max_sequences' or 'memory_share', if this happens again."
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProgram:
+    """What to run after the interpreter; ``{port}`` and ``{key}`` are put in where they stand alone."""
+
+    arguments: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    health: str = "/health"
+    tells: bool = True
+    """Whether its errors tell that it has lost its GPU; else it is asked how it is after each."""
+
+
+MakeClient: TypeAlias = Callable[[ServerProcess, ModelDescription], EngineClient]
+
+
+def engine_interpreter(engine: str, spec: ModelSpec, site: LaunchContext) -> Path:
+    """The parameter ``python``, or the engine's environment. Raises `InvalidRequest`, `Unavailable`."""
+    given = spec.parameters.get("python")
+    if given is None:
+        return require_built(site.environments / engine, RECIPES[engine])
+    path = Path(str(given)).expanduser()
+    if not path.is_absolute() or not path.is_file():
+        raise InvalidRequest(
+            f"The parameter 'python' of '{spec.name}' must be the absolute path of an interpreter; there is none "
+            f"at {given}.",
+            param="parameters.python",
+        )
+    return path
+
+
+def describe_folder(spec: ModelSpec, path: Path | None) -> ModelDescription:
+    """What the profile and the folder's configuration say. Reads small files only."""
+    known = profile_of(spec.source)
+    facts = _configuration(path)
+    task: Task = "chat"
+    if known is not None:
+        task = known.task
+    if path is not None and (path / "modules.json").is_file():
+        task = "embedding"  # a sentence-transformers folder
+    if _hears(path):
+        task = "transcription"
+    if spec.task != "auto":
+        task = cast("Task", spec.task) if spec.task in ("embedding", "transcription") else "chat"
+    context = spec.parameters.get("context_length") or facts.get("max_position_embeddings")
+    if context is None and known is not None:
+        context = known.context_length
+    dimensions = facts.get("hidden_size") or (known.dimensions if known else None)
+    return ModelDescription(
+        task, context, dimensions if task == "embedding" else None, long_prompts=task == "chat"
+    )
+
+
+def _hears(path: Path | None) -> bool:
+    """Whether the folder holds a Whisper, which vLLM serves as such."""
+    try:
+        found = json.loads((path / "config.json").read_text(encoding="utf-8")) if path is not None else {}
+    except (OSError, ValueError):
+        return False
+    names = found.get("architectures") if isinstance(found, dict) else None
+    return "WhisperForConditionalGeneration" in (names or ())
+
+
+def _configuration(path: Path | None) -> dict[str, Any]:
+    if path is None or not path.is_dir():
+        return {}
+    try:
+        found = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # starting it will say what is wrong; the list of models must not fail for it
+    inner = found.get("text_config") if isinstance(found, dict) else None
+    facts = inner if isinstance(inner, dict) else found
+    return {key: value for key, value in facts.items() if isinstance(value, int)} if facts else {}
+
+
+async def start_server(
+    engine: str,
+    program: ServerProgram,
+    spec: ModelSpec,
+    path: Path | None,
+    site: LaunchContext,
+    *,
+    advice: Advice,
+    quirks: Quirks,
+    enforces: bool = False,
+    speaks: MakeClient | None = None,
+) -> RunningEngine:
+    """Start ``program`` and wait until it answers. ``enforces``: it sees to it that tools which must be called are;
+    ``speaks`` makes who speaks to it, if bytes cannot just be passed on.
+
+    Raises `PorticoError`; nothing is left behind then or when cancelled.
+    """
+    # aiohttp is imported by now; this module is imported before it.
+    from portico_server.models.engines.openai_client.client import ForcedToolChoice
+    from portico_server.models.engines.openai_client.passthrough import Passthrough
+    from portico_server.models.engines.openai_client.quirks import QuirksClient
+    from portico_server.models.transport import CONNECTION_ERRORS, Route, Upstream
+
+    assert path is not None
+    if not await pools.MODELS.run(path.is_dir):
+        raise InvalidRequest(
+            f"'{spec.source}' is one file, but the engine '{engine}' takes a folder with safetensors. Use the engine "
+            "'llamacpp' for it, or name the repository of the original model.",
+            code="model_file_invalid",
+            param="source",
+        )
+    python = await pools.MODELS.run(engine_interpreter, engine, spec, site)
+    child = await _child(python, program, spec, site, advice)
+    try:
+        deadline = asyncio.get_running_loop().time() + site.load_timeout
+        listed = await site.transport.get(Route(child.endpoint(spec.name), "models"), deadline=deadline)
+        description = _served(describe_folder(spec, path), orjson.loads(listed))
+    except (*CONNECTION_ERRORS, orjson.JSONDecodeError) as error:
+        await child.stop()
+        raise EngineFailed(f"The engine of '{spec.name}' started but does not answer: {error}.") from error
+    except BaseException:
+        await child.stop()
+        raise
+    client: EngineClient
+    if speaks is not None:
+        client = speaks(child, description)
+    else:
+        client = Passthrough(Upstream(site.transport, child.endpoint(spec.name), spec.name, child.explain))
+        if not enforces:
+            client = ForcedToolChoice(client, site.transport, child, spec.name, description)
+    health = Route(child.endpoint(spec.name, base=""), program.health.lstrip("/"))
+    client = GpuWatchdog(client, child, site.transport, health, spec.name, tells=program.tells)
+    client = QuirksClient(ErrorTranslator(client, advice), quirks, spec.name)
+    return RunningEngine(client, description, child)
+
+
+async def _child(
+    python: Path, program: ServerProgram, spec: ModelSpec, site: LaunchContext, advice: Advice
+) -> ServerProcess:
+    try:
+        return await ServerProcess.start(
+            "portico_server.models.engines.external.supervisor",
+            {
+                "command": [str(python), *program.arguments],
+                "environment": {
+                    **OFFLINE_ENVIRONMENT,
+                    **program.environment,
+                    **gpus.gpu_environment(site.gpus),
+                },
+                "health": program.health,
+            },
+            name=spec.name,
+            log=site.log,
+            timeout=site.load_timeout,
+            report=site.report,
+        )
+    except EngineFailed as error:
+        if not (wise := advice(error.message)):
+            raise
+        raise EngineFailed(f"{error.message} {wise}", code=error.code) from error
+
+
+def _served(known: ModelDescription, listed: Any) -> ModelDescription:
+    """What the server says about its model, over what its files say."""
+    models = listed.get("data") if isinstance(listed, dict) else None
+    length = models[0].get("max_model_len") if models else None
+    if not isinstance(length, int):
+        return known
+    return replace(known, context_length=length)
+
+
+# Parameters of a model as options of a server's command line. Pure.
+
+
+Kind: TypeAlias = Literal["whole", "number", "share", "text", "flag", "path"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOption:
+    """``flag`` is how the server calls it; a ``flag`` kind has no value. ``share`` is in (0, 1]."""
+
+    flag: str
+    kind: Kind
+    doc: str
+
+
+ServerOptions: TypeAlias = Mapping[str, ServerOption]
+
+COMMON_OPTIONS: ServerOptions = {
+    "python": ServerOption("", "path", "an interpreter that has the engine, instead of the environment"),
+    "arguments": ServerOption("", "text", "further arguments of the server's command line, a list of texts"),
+    "fallback": ServerOption("", "text", "names of models that are asked when this one fails"),
+}
+"""What every such engine takes besides its own."""
+
+
+def advice(message: str, options: ServerOptions) -> str:
+    """What the flags that a message of the server speaks of are called here; empty if it speaks of none."""
+    spoken = [
+        f"'{option.flag}' is the parameter '{key}'"
+        for key, option in options.items()
+        if re.search(rf"(?<![\w-]){re.escape(option.flag)}(?![\w-])", message)
+    ]
+    return f"Here {', '.join(spoken)}." if spoken else ""
+
+
+def option_arguments(
+    name: str, engine: str, parameters: Mapping[str, Any], options: ServerOptions
+) -> list[str]:
+    """The command line for ``parameters``, in the order of ``options``.
+
+    Raises `InvalidRequest` that names the parameter.
+    """
+    known = {**options, **COMMON_OPTIONS}
+    for key in parameters:
+        if key not in known:
+            raise InvalidRequest(
+                f"The engine '{engine}' has no parameter '{key}'.{nearest(key, known)} It has {', '.join(known)}.",
+                param=f"parameters.{key}",
+            )
+    line: list[str] = []
+    for key, option in options.items():
+        value = parameters.get(key)
+        if value is None or value is False:
+            continue
+        if not _fits(value, option.kind):
+            raise InvalidRequest(
+                f"The parameter '{key}' of '{name}' must be {_WORDS[option.kind]}, not {value!r}.",
+                param=f"parameters.{key}",
+            )
+        line += [option.flag] if option.kind == "flag" else [option.flag, str(value)]
+    more = parameters.get("arguments") or []
+    if not isinstance(more, list | tuple) or not all(isinstance(part, str) for part in more):
+        raise InvalidRequest(
+            f"The parameter 'arguments' of '{name}' must be a list of texts.", param="parameters.arguments"
+        )
+    return [*line, *more]
+
+
+_WORDS: Mapping[Kind, str] = {
+    "whole": "a whole number of at least 1",
+    "number": "a number of at least 0",
+    "share": "a number above 0 and at most 1",
+    "text": "a text",
+    "flag": "true or false",
+    "path": "a path",
+}
+
+
+def _fits(value: Any, kind: Kind) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    match kind:
+        case "whole":
+            return number and isinstance(value, int) and value >= 1
+        case "number":
+            return number and value >= 0
+        case "share":
+            return number and 0 < value <= 1
+        case "flag":
+            return value is True
+    # An option's value must not be taken for another option.
+    return isinstance(value, str) and bool(value) and not value.startswith("-")

@@ -1,0 +1,123 @@
+"""The process between the daemon and an engine that knows nothing of it: ``python -m …guest.warden``.
+
+It starts the engine on a free port, says when it is ready, and sees to it that the engine ends with the daemon,
+however that ends. Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from types import FrameType
+
+from portico_server.models.engines import worker_link
+
+POLL_INTERVAL_S = 0.1
+"""Seconds between two looks at whether the engine is ready."""
+
+GRACE_S = 2.0
+"""Seconds between asking the engine to end and making it; less than the daemon gives us."""
+
+LOG_DRAIN_S = 0.3
+"""Seconds that the log of an engine which has ended is waited for. Children of vLLM hold it open until we end them, and
+until we end nobody knows that the engine has.
+"""
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Configuration: ``command``, ``environment`` and ``health``; ``{port}`` and ``{key}`` stand for themselves."""
+    config = worker_link.receive(_end_all)
+    signal.signal(signal.SIGTERM, _leave)
+    port = _free_port()
+    meant = {"{port}": str(port), "{key}": config["key"]}
+    process = subprocess.Popen(
+        [meant.get(part, part) for part in config["command"]],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **{name: meant.get(text, text) for name, text in config["environment"].items()}},
+        preexec_fn=_die_with_parent,  # nothing else runs here that could hold a lock
+    )
+    assert process.stdout is not None
+    # Not our own standard error: what the engine leaves behind would keep the daemon's pipe open.
+    copying = threading.Thread(target=_copy, args=(process.stdout.fileno(),), daemon=True, name="log")
+    copying.start()
+    try:
+        while not _answers(port, config["health"]):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(POLL_INTERVAL_S)
+            if process.returncode is not None:
+                copying.join(LOG_DRAIN_S)
+                _follow(process.returncode)
+        worker_link.announce(port, pid=process.pid)
+        status = process.wait()
+        copying.join(LOG_DRAIN_S)
+        _follow(status)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE_S)
+            _end_all()
+
+
+def _copy(source: int) -> None:
+    while data := os.read(source, 65_536):
+        while data:
+            data = data[os.write(2, data) :]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _answers(port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _die_with_parent() -> None:
+    """In the engine's process, before it is the engine: end when the warden does (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _follow(status: int) -> None:
+    """End as the engine did, so that the daemon can say how."""
+    if status < 0:
+        number = -status
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    raise SystemExit(status)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+def _end_all() -> None:
+    """End the engine and whatever it started, and ourselves: we lead the group."""
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

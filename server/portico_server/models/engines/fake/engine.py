@@ -1,0 +1,93 @@
+"""A child process that answers by a script instead of by a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.relay import AdapterScale
+from portico_server.models.engines.fake.script import VOICES, Script, load_script
+from portico_server.models.engines.peft_adapters import FixedAdapterClient, usable_adapters
+from portico_server.models.protocol import LaunchContext, ModelDescription, RunningEngine
+from portico_server.models.server_process import ServerProcess
+from portico_server.models.sources import parse_source
+from portico_server.models.spec import ModelSpec
+
+
+class Fake:
+    """``fake://`` echoes.
+
+    ``fake://PATH.yaml`` or the parameter ``script`` (a path or the script itself) tells it more.
+    """
+
+    name = "fake"
+    fetches = False
+
+    def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
+        script = _script(spec)
+        if spec.task == "embedding":
+            return ModelDescription("embedding", script.context_length, script.dimensions)
+        if spec.task == "rerank":
+            return ModelDescription("rerank", script.context_length)
+        if spec.task == "speech":
+            return ModelDescription("speech", voices=VOICES)
+        if spec.task == "transcription":
+            return ModelDescription("transcription")
+        if spec.task == "image":
+            return ModelDescription("image", edits=spec.parameters.get("edits") is not False)
+        # A script says what its writer wants it to say: there is nothing to test.
+        sees = spec.parameters.get("vision") is True
+        return ModelDescription("chat", script.context_length, vision=sees, answers="write")
+
+    async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
+        # aiohttp is imported by now; this module is imported before it.
+        from portico_server.models.engines.openai_client.client import VllmTokenizer
+        from portico_server.models.engines.openai_client.passthrough import Passthrough
+        from portico_server.models.transport import Upstream
+
+        script = _script(spec)
+        scripts: dict[str, Script] = {}
+        adapters = usable_adapters(
+            spec.name, site.adapters, lambda one: scripts.update({one.name: load_script(str(one.path))})
+        )
+        child = await ServerProcess.start(
+            "portico_server.models.engines.fake.worker",
+            {
+                "script": script.to_json(),
+                "adapters": {name: own.to_json() for name, own in scripts.items()},
+            },
+            name=spec.name,
+            log=site.log,
+            timeout=site.load_timeout,
+            report=site.report,
+        )
+        client = Passthrough(Upstream(site.transport, child.endpoint(spec.name), spec.name, child.explain))
+        described = self.describe(spec, path)
+        tokenizer = VllmTokenizer(site.transport, child, spec.name, described.context_length)
+        return RunningEngine(FixedAdapterClient(client, spec.name, adapters), described, child, tokenizer)
+
+    async def try_adapter(
+        self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: LaunchContext
+    ) -> None:
+        """See `portico_server.models.protocol.TriesAdapters`. An adapter of a fake model is a script of its own."""
+        if adapter.path.suffix not in (".yaml", ".yml"):
+            raise InvalidRequest(
+                "An adapter of a fake model is a YAML script of its own.",
+                code="adapter_invalid",
+                param="path",
+            )
+        load_script(str(adapter.path))
+
+
+def _script(spec: ModelSpec) -> Script:
+    unknown = set(spec.parameters) - {"script", "context_length", "dimensions", "vision", "edits"}
+    if unknown:
+        raise InvalidRequest(
+            f"The engine 'fake' has no parameter '{min(unknown)}'; it has script, context_length, "
+            f"dimensions, vision and edits.",
+            param="parameters",
+        )
+    given: Any = spec.parameters.get("script") or parse_source(spec.source).location
+    script = load_script(given)
+    return script.with_limits(spec.parameters.get("context_length"), spec.parameters.get("dimensions"))

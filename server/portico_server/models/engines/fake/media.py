@@ -1,0 +1,390 @@
+"""Speech and images of a fake model: files in which the words are written."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import os
+import signal
+import struct
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from math import pi, sin
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from portico_server.core import media, pools
+from portico_server.core.errors import InvalidRequest
+from portico_server.models.engines import worker_http
+from portico_server.models.engines.fake import script
+from portico_server.models.engines.fake.script import VOICES, ScriptedReply, ScriptPlayer
+from portico_server.models.engines.transformers.worker.errors import Refusal
+from portico_server.models.engines.transformers.worker.transcript import (
+    TranscriptRequest,
+    TranscriptSegment,
+    WorkerTranscript,
+    deltas,
+    done,
+    render_transcript,
+)
+
+SAMPLE_RATE_HZ: Final = 24_000
+"""Samples a second."""
+
+WORD_S: Final = 0.25
+"""Seconds that a word takes at a speed of 1."""
+
+_KNOWN: Final = (b"RIFF", b"ID3", b"OggS", b"fLaC", b"\x1aE\xdf\xa3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf1")
+"""How files of sound begin."""
+
+
+class FakeSpeech:
+    """The endpoints for sound over a script, whose rules are looked up by what is said, or by a file's name."""
+
+    def __init__(self, player: ScriptPlayer) -> None:
+        self._player = player
+
+    def mount(self, app: web.Application) -> None:
+        app.router.add_post("/v1/audio/speech", self.speak)
+        app.router.add_post("/v1/audio/transcriptions", self.transcribe)
+        app.router.add_post("/v1/audio/translations", self.translate)
+
+    async def speak(self, request: web.Request) -> web.StreamResponse:
+        """A WAV, or its samples alone."""
+        body: dict[str, Any] = await worker_http.body_of(request)
+        form = body.get("response_format") or "mp3"
+        if form not in ("wav", "pcm"):
+            raise InvalidRequest(
+                f"A fake model has no encoder for {form}: ask for the response_format wav or pcm.",
+                code="unsupported_value",
+                param="response_format",
+            )
+        voice = body.get("voice") or "default"
+        voice = voice.get("id") if isinstance(voice, Mapping) else voice
+        if voice not in VOICES:
+            raise InvalidRequest(
+                f"There is no voice '{str(voice)[:80]}'; voices are {', '.join(VOICES)}.",
+                code="unknown_voice",
+                param="voice",
+            )
+        asked = str(body.get("input", ""))
+        rule = self._player.next(asked)
+        if (failed := await _failure(rule)) is not None:
+            return failed
+        text = "".join(rule.content) or asked
+        words = script.split_words(text)
+        pieces = _tones(words, WORD_S / float(body.get("speed") or 1), voice)
+        length = sum(map(len, pieces))
+        events = body.get("stream_format") == "sse"
+        kind = "text/event-stream" if events else "audio/wav" if form == "wav" else "audio/pcm"
+        response = web.StreamResponse(headers={"Content-Type": kind})
+        await response.prepare(request)
+
+        async def send(data: bytes) -> None:
+            if events:
+                event = {"type": "speech.audio.delta", "audio": base64.b64encode(data).decode()}
+                data = b"data: " + orjson.dumps(event) + b"\n\n"
+            await response.write(data)
+
+        if form == "wav":
+            await send(_head(length, text))
+        for number in range(len(pieces) + 1):
+            await _mishap(rule, number)
+            if number < len(pieces):
+                await send(pieces[number])
+        if events:
+            usage = {"input_tokens": len(words), "output_tokens": len(words), "total_tokens": 2 * len(words)}
+            last = {"type": "speech.audio.done", "usage": usage}
+            await response.write(b"data: " + orjson.dumps(last) + b"\n\n")
+        await response.write_eof()
+        return response
+
+    async def transcribe(self, request: web.Request) -> web.StreamResponse:
+        """What a fake model said, or what the script says of the file."""
+        return await self._write(request, translate=False)
+
+    async def translate(self, request: web.Request) -> web.StreamResponse:
+        """The same: it speaks every language, and none."""
+        return await self._write(request, translate=True)
+
+    async def _write(self, request: web.Request, *, translate: bool) -> web.StreamResponse:
+        name, data, body = await _form(request)
+        try:
+            wish = TranscriptRequest.of(body, translate=translate)
+        except Refusal as refusal:
+            raise InvalidRequest(refusal.message, code=refusal.code, param=refusal.param) from refusal
+        if not data.startswith(_KNOWN) and data[4:8] != b"ftyp":
+            raise InvalidRequest(
+                f"The file '{name}' cannot be read as sound. Send mp3, m4a, mp4, wav, flac, ogg, opus or webm.",
+                code="invalid_audio",
+                param="file",
+            )
+        said = _said(data)
+        rule = self._player.next(name if said is None else said)
+        if (failed := await _failure(rule)) is not None:
+            return failed
+        words = script.split_words(rule.content[0] if rule.content else "")
+        heard = [TranscriptSegment(i * WORD_S, (i + 1) * WORD_S, word) for i, word in enumerate(words)]
+        found = WorkerTranscript(wish.language or "english", _seconds(data) or len(words) * WORD_S)
+        found.words = [TranscriptSegment(one.start, one.end, one.text.strip()) for one in heard]
+        if not wish.stream:
+            found.segments = list(_sentences(heard))
+            for number in range(len(words) + 1):
+                await _mishap(rule, number)
+            whole = render_transcript(found, wish)
+            return worker_http.answer(whole) if isinstance(whole, dict) else web.Response(text=whole)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        found.segments = heard
+        for number in range(len(heard) + 1):
+            await _mishap(rule, number)
+            for event in deltas(heard[number : number + 1]):
+                await response.write(b"data: " + orjson.dumps(event) + b"\n\n")
+        await response.write(b"data: " + orjson.dumps(done(found)) + b"\n\n")
+        return response
+
+
+async def _form(request: web.Request) -> tuple[str, bytes, dict[str, Any]]:
+    """The name and the bytes of the file, and the fields."""
+    name, data = "", b""
+    body: dict[str, Any] = {}
+    for key, value in (await request.post()).items():
+        if isinstance(value, web.FileField):
+            name, data = value.filename, value.file.read()
+        elif key.endswith("[]"):
+            body.setdefault(key.removesuffix("[]"), []).append(value)
+        else:
+            body[key] = value
+    body["stream"] = body.get("stream") == "true"
+    return name, data, body
+
+
+async def _failure(rule: ScriptedReply) -> web.Response | None:
+    if rule.delay:
+        await asyncio.sleep(rule.delay)
+    if rule.error is None:
+        return None
+    error = rule.error
+    return worker_http.failure(error.status, error.message, error.type, error.code, error.retry_after)
+
+
+async def _mishap(rule: ScriptedReply, number: int) -> None:
+    """Before the word ``number``: the rule's pace, its crash or its silence."""
+    if rule.crash == number:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if rule.hang == number:
+        await asyncio.get_running_loop().create_future()
+    if rule.interval and number:
+        await asyncio.sleep(rule.interval)
+
+
+def _tones(words: list[str], seconds: float, voice: str) -> list[bytes]:
+    """16-bit samples for each word; how high it sounds follows from the word and the voice."""
+    count = max(1, round(seconds * SAMPLE_RATE_HZ))
+    found = []
+    for word in words:
+        hertz = 200 + zlib.crc32(f"{voice} {word.strip().lower()}".encode()) % 600
+        period = SAMPLE_RATE_HZ // hertz
+        wave = [round(8000 * sin(2 * pi * step / period)) for step in range(period)]
+        whole = struct.pack(f"<{period}h", *wave) * (count // period + 1)
+        found.append(whole[: 2 * count])
+    return found
+
+
+def _head(length: int, text: str) -> bytes:
+    """What stands before ``length`` bytes of samples, with the text as the file's comment."""
+    comment = text.encode() + b"\0" * (2 - len(text.encode()) % 2)
+    info = b"INFO" + b"ICMT" + struct.pack("<I", len(comment)) + comment
+    chunks = [
+        b"WAVE",
+        b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, SAMPLE_RATE_HZ, 2 * SAMPLE_RATE_HZ, 2, 16),
+        b"LIST" + struct.pack("<I", len(info)) + info,
+        b"data" + struct.pack("<I", length),
+    ]
+    head = b"".join(chunks)
+    return b"RIFF" + struct.pack("<I", len(head) + length) + head
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The parts of a WAV file, each with its name."""
+    at = 12
+    while data[:4] == b"RIFF" and at + 8 <= len(data):
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        yield data[at : at + 4], data[at + 8 : at + 8 + size]
+        at += 8 + size + size % 2
+
+
+def _said(data: bytes) -> str | None:
+    """What a fake model put into the file, ``None`` for any other."""
+    for name, part in _chunks(data):
+        if name == b"LIST" and part[4:8] == b"ICMT":
+            return part[12:].rstrip(b"\0").decode("utf-8", "replace")
+    return None
+
+
+def _seconds(data: bytes) -> float:
+    found = dict(_chunks(data))
+    if b"fmt " not in found or b"data" not in found:
+        return 0.0
+    return len(found[b"data"]) / max(1, int.from_bytes(found[b"fmt "][8:12], "little"))
+
+
+def _sentences(words: list[TranscriptSegment]) -> Iterator[TranscriptSegment]:
+    """Words put together up to each full stop."""
+    begun: list[TranscriptSegment] = []
+    for word in words:
+        begun.append(word)
+        if word.text.rstrip().endswith((".", "!", "?", "。")) or word is words[-1]:
+            yield TranscriptSegment(begun[0].start, word.end, "".join(one.text for one in begun))
+            begun = []
+
+
+# Pictures of a fake model: PNGs of the asked size whose colours follow from the prompt, which stands inside as text.
+#
+# What an edit makes follows from the images too; of those only the first bytes are read.
+
+
+DEFAULT_SIZE: Final = (256, 256)
+"""Unless another one is asked for."""
+
+
+class FakeImages:
+    """The endpoints for pictures over a script: the rule for the prompt says how long it takes and what goes wrong,
+    and its content is the prompt as the model has understood it.
+    """
+
+    def __init__(self, player: ScriptPlayer) -> None:
+        self._player = player
+
+    def mount(self, app: web.Application) -> None:
+        app.router.add_post("/v1/images/generations", self.generate)
+        app.router.add_post("/v1/images/edits", self.edit)
+
+    async def generate(self, request: web.Request) -> web.StreamResponse:
+        """A picture of words."""
+        return await self._draw(request, await worker_http.body_of(request), [], "image_generation")
+
+    async def edit(self, request: web.Request) -> web.StreamResponse:
+        """A picture of pictures, which come as a form."""
+        fields: dict[str, Any] = {}
+        images = []
+        form = await request.post()
+        for name, value in form.items():
+            if isinstance(value, web.FileField):
+                images.append(value.file.read())
+            else:
+                fields[name.removesuffix("[]")] = value
+        for name in ("n", "partial_images"):
+            if name in fields:
+                fields[name] = int(fields[name])
+        fields["stream"] = fields.get("stream") in ("true", True)
+        return await self._draw(request, fields, images, "image_edit")
+
+    async def _draw(
+        self, request: web.Request, body: Mapping[str, Any], images: list[bytes], event: str
+    ) -> web.StreamResponse:
+        prompt = str(body.get("prompt", ""))
+        kind = body.get("output_format") or "png"
+        if kind != "png":
+            raise InvalidRequest(
+                f"'output_format' is '{kind}', but a fake model makes PNG alone.", param="output_format"
+            )
+        rule = self._player.next(prompt)
+        if rule.delay:
+            await asyncio.sleep(rule.delay)
+        if rule.error is not None:
+            error = rule.error
+            return worker_http.failure(error.status, error.message, error.type, error.code, error.retry_after)
+        width, height = _size(body, images)
+        tokens = len(script.split_words(prompt))
+        counted = {"input_tokens": tokens, "output_tokens": width * height // 256}
+        counted["total_tokens"] = sum(counted.values())
+        usage = {**counted, "input_tokens_details": {"text_tokens": tokens, "image_tokens": 0}}
+        told = {"size": f"{width}x{height}", "output_format": "png", "quality": "low", "background": "opaque"}
+        count = int(body.get("n") or 1)
+        painted = [await pools.MODELS.run(paint, prompt, width, height, images, one) for one in range(count)]
+        drawn = [base64.b64encode(one).decode() for one in painted]
+        if body.get("stream") is True:
+            partials = int(body.get("partial_images") or 0)
+            return await _stream(request, rule, drawn[0], partials, event, told, usage)
+        if rule.interval:
+            await asyncio.sleep(rule.interval * count)
+        await _break(rule, 0)
+        understood = rule.content[0] if rule.content else prompt
+        revised = {"revised_prompt": understood} if understood != prompt else {}
+        data = [{"b64_json": one, **revised} for one in drawn]
+        return worker_http.answer({"created": int(time.time()), "data": data, **told, "usage": usage})
+
+
+def paint(prompt: str, width: int, height: int, images: list[bytes], number: int = 0) -> bytes:
+    """The PNG: from one colour at the top to another at the bottom, with a square of a third in the middle."""
+    seed = hashlib.sha256(orjson.dumps([prompt, number, [hashlib.sha256(one).hexdigest() for one in images]]))
+    top, bottom, middle = (seed.digest()[at : at + 3] for at in (0, 3, 6))
+    side = min(width, height) // 2
+    left, above = (width - side) // 2, (height - side) // 2
+    packer = zlib.compressobj(1)
+    rows = bytearray()
+    for y in range(height):
+        share = y / height
+        colour = bytes(round(a + (b - a) * share) for a, b in zip(top, bottom, strict=True))
+        inside = side if above <= y < above + side else 0
+        row = colour * left + (middle if inside else colour) * side + colour * (width - left - side)
+        rows += packer.compress(b"\0" + row)
+    rows += packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    words = b"Description\0" + prompt.encode("latin-1", "replace")
+    utf8 = b"Prompt\0\0\0\0\0" + prompt.encode()
+    chunks = ((b"IHDR", header), (b"tEXt", words), (b"iTXt", utf8), (b"IDAT", bytes(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in chunks)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _size(body: Mapping[str, Any], images: list[bytes]) -> tuple[int, int]:
+    asked = media.size_of(str(body.get("size") or "auto"), "size")
+    if asked is not None:
+        return asked
+    first = media.measure_image(images[0]) if images else None
+    return (first.width, first.height) if first is not None else DEFAULT_SIZE
+
+
+async def _break(rule: ScriptedReply, number: int) -> None:
+    """Die or fall silent, if the rule says so for this point."""
+    if rule.crash == number:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if rule.hang == number:
+        await asyncio.get_running_loop().create_future()
+
+
+async def _stream(
+    request: web.Request,
+    rule: ScriptedReply,
+    drawn: str,
+    partials: int,
+    event: str,
+    told: Mapping[str, Any],
+    usage: Mapping[str, Any],
+) -> web.StreamResponse:
+    """``partials`` events with the picture so far, which here is the picture, then the last one."""
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+    await response.prepare(request)
+    head = {"b64_json": drawn, "created_at": int(time.time()), **told}
+
+    async def send(kind: str, more: Mapping[str, Any]) -> None:
+        document = orjson.dumps({"type": kind, **head, **more})
+        await response.write(b"event: " + kind.encode() + b"\ndata: " + document + b"\n\n")
+
+    for number in range(partials):
+        await _break(rule, number)
+        await send(f"{event}.partial_image", {"partial_image_index": number})
+        if rule.interval:
+            await asyncio.sleep(rule.interval)
+    await _break(rule, partials)
+    await send(f"{event}.completed", {"usage": usage})
+    return response

@@ -1,0 +1,372 @@
+"""The script of a fake model, and how it imitates a real one. See `docs/fake-engine.md`."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.core.ids import new_id
+
+MAX_START_S = 3_600
+"""Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedFailure:
+    """An error to answer with instead of a reply."""
+
+    status: int = 500
+    message: str = "The script says so."
+    type: str = "server_error"
+    code: str | None = None
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedReply:
+    """One rule: the first whose ``match`` is found in the last user message, and that is not used up,
+    answers.
+
+    ``delay`` is seconds before the first word, ``interval`` seconds between two. ``crash`` and ``hang`` are
+    numbers of words after which the process dies or falls silent. ``times`` is how often the rule may be
+    used.
+    """
+
+    match: str = ""
+    content: tuple[str, ...] = ()
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    finish_reason: str = ""
+    delay: float = 0.0
+    interval: float = 0.0
+    error: ScriptedFailure | None = None
+    crash: int | None = None
+    hang: int | None = None
+    times: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """Rules in order. What no rule takes is echoed. ``start`` is seconds that the model takes to load."""
+
+    replies: tuple[ScriptedReply, ...] = ()
+    context_length: int | None = None
+    dimensions: int = 64
+    start: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def with_limits(self, context_length: Any, dimensions: Any) -> Script:
+        """With these instead of its own, where they are given."""
+        given = {"context_length": context_length, "dimensions": dimensions}
+        return read_script(
+            {**self.to_json(), **{name: value for name, value in given.items() if value is not None}}
+        )
+
+
+def load_script(given: Any) -> Script:
+    """A script from a path, from YAML's own objects, or (empty) none.
+
+    Raises `InvalidRequest` that names the place.
+    """
+    if isinstance(given, str) and given:
+        import yaml  # only a script in a file needs it
+
+        path = Path(given).expanduser()
+        try:
+            given = yaml.safe_load(path.read_text("utf-8"))
+        except OSError as error:
+            raise InvalidRequest(
+                f"The script {path} of a fake model cannot be read: {error.strerror}.", param="script"
+            ) from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InvalidRequest(f"The script {path} is not YAML: {error}", param="script") from error
+    if isinstance(given, list):
+        given = {"replies": given}
+    return read_script(given or {})
+
+
+def read_script(value: Any) -> Script:
+    """A script from plain objects. Raises `InvalidRequest` that names the place."""
+    known = _fields(value, Script, "script")
+    replies = known.pop("replies", None) or []
+    if not isinstance(replies, list | tuple):
+        raise InvalidRequest("'replies' in a fake model's script must be a list.", param="script")
+    for name in ("context_length", "dimensions"):
+        number = known.get(name)
+        if number is not None and (not isinstance(number, int) or number < 1):
+            raise InvalidRequest(
+                f"'{name}' in a fake model's script must be a whole number ≥ 1.", param="script"
+            )
+    start = known.get("start")
+    if start is not None and (not isinstance(start, int | float) or not 0 <= start <= MAX_START_S):
+        raise InvalidRequest(
+            f"'start' in a fake model's script must be a number from 0 to {MAX_START_S}.", param="script"
+        )
+    rules = tuple(_reply(reply, f"replies[{index}]") for index, reply in enumerate(replies))
+    return replace(Script(rules), **{name: item for name, item in known.items() if item is not None})
+
+
+def _reply(value: Any, where: str) -> ScriptedReply:
+    if isinstance(value, str):
+        return ScriptedReply(content=(value,))
+    known = _fields(value, ScriptedReply, where)
+    content = known.get("content") or ()
+    known["content"] = (content,) if isinstance(content, str) else tuple(str(item) for item in content)
+    known["tool_calls"] = tuple(known.get("tool_calls") or ())
+    if known.get("error") is not None:
+        known["error"] = ScriptedFailure(**_fields(known["error"], ScriptedFailure, f"{where}.error"))
+    for call in known["tool_calls"]:
+        if not isinstance(call, Mapping) or not isinstance(call.get("name"), str):
+            raise InvalidRequest(
+                f"'{where}.tool_calls' must be objects with 'name' and 'arguments'.", param="script"
+            )
+    try:
+        re.compile(str(known.get("match") or ""))
+    except re.error as error:
+        raise InvalidRequest(
+            f"'{where}.match' is not a regular expression: {error}.", param="script"
+        ) from error
+    return ScriptedReply(**{name: item for name, item in known.items() if item is not None})
+
+
+def _fields(value: Any, cls: type[Any], where: str) -> dict[str, Any]:
+    names = [item.name for item in fields(cls)]
+    if not isinstance(value, Mapping):
+        raise InvalidRequest(f"'{where}' must be an object with some of: {', '.join(names)}.", param="script")
+    for name in value:
+        if name not in names:
+            raise InvalidRequest(
+                f"'{where}' has an unknown field '{name}'.{nearest(str(name), names)}", param="script"
+            )
+    return dict(value)
+
+
+@dataclass(slots=True)
+class ScriptPlayer:
+    """Walks through a script: which rule answers now."""
+
+    script: Script
+    _used: dict[int, int] = field(default_factory=dict)
+
+    def next(self, said: str) -> ScriptedReply:
+        """The rule for what the user said last, with one text as its content."""
+        for index, rule in enumerate(self.script.replies):
+            used = self._used.get(index, 0)
+            found = re.search(rule.match, said, re.IGNORECASE | re.DOTALL)
+            if found is None or (rule.times is not None and used >= rule.times):
+                continue
+            self._used[index] = used + 1
+            text = rule.content[min(used, len(rule.content) - 1)] if rule.content else ""
+            return replace(
+                rule,
+                content=(_expand(found, text),),
+                tool_calls=tuple(
+                    {"name": call["name"], "arguments": _deep(found, call.get("arguments", {}))}
+                    for call in rule.tool_calls
+                ),
+            )
+        return ScriptedReply(content=(said,))
+
+
+def _expand(found: re.Match[str], text: str) -> str:
+    """``\\1`` and ``\\g<name>`` in the text stand for what the rule's groups matched."""
+    try:
+        return found.expand(text) if "\\" in text else text
+    except (re.error, IndexError):
+        return text
+
+
+def _deep(found: re.Match[str], value: Any) -> Any:
+    if isinstance(value, str):
+        return _expand(found, value)
+    if isinstance(value, Mapping):
+        return {name: _deep(found, item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_deep(found, item) for item in value]
+    return value
+
+
+# How a fake model imitates a real one: words for tokens, the smallest JSON that fits a schema, vectors
+# from hashes.
+
+
+_WORD = re.compile(r"\s*\S+\s*$|\s*\S+|\s+")
+
+
+def split_words(text: str) -> list[str]:
+    """The text in pieces that stand for tokens; joined they are the text."""
+    return _WORD.findall(text)
+
+
+def count_common_words(query: str, texts: Sequence[str]) -> list[float]:
+    """For each text, the share of the query's words that it holds."""
+    asked = set(re.findall(r"\w+", query.lower()))
+    return [len(asked & set(re.findall(r"\w+", text.lower()))) / max(1, len(asked)) for text in texts]
+
+
+@dataclass(frozen=True, slots=True)
+class FakeChoice:
+    """One choice of an answer. ``stopped_by``: the stop sequence that ended it, told as vLLM tells it."""
+
+    index: int
+    pieces: list[str]
+    calls: list[dict[str, str]]
+    finish_reason: str
+    stopped_by: str = ""
+
+    @property
+    def call_tokens(self) -> int:
+        return sum(len(split_words(call["arguments"])) + 1 for call in self.calls)
+
+    def message(self) -> dict[str, Any]:
+        """As a chat message."""
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": "".join(self.pieces) or None,
+            "refusal": None,
+        }
+        if self.calls:
+            message["tool_calls"] = [
+                {
+                    "id": call["id"],
+                    "type": "function",
+                    "function": {"name": call["name"], "arguments": call["arguments"]},
+                }
+                for call in self.calls
+            ]
+        elif message["content"] is None:
+            message["content"] = ""
+        return message
+
+
+def choose_reply(rule: ScriptedReply, body: Mapping[str, Any], index: int, *, chat: bool) -> FakeChoice:
+    """What the rule makes of the request: tools, schemas, stops and limits as a real model would honour
+    them.
+    """
+    calls = [_called(call["name"], call["arguments"]) for call in rule.tool_calls] if chat else []
+    text = rule.content[0] if rule.content else ""
+    if not calls and chat:
+        wanted = _wanted_tool(body)
+        if wanted is not None:
+            calls, text = [_called(wanted["name"], schema_example(wanted.get("parameters") or {}))], ""
+        schema = _wanted_schema(body)
+        if schema is not None and not _is_json(text):
+            text = orjson.dumps(schema_example(schema)).decode()
+    pieces = split_words(text)
+    limit = body.get("max_completion_tokens") or body.get("max_tokens")
+    finish = rule.finish_reason or ("tool_calls" if calls else "stop")
+    stops = body.get("stop") or ()
+    stopped_by = ""
+    for stop in [stops] if isinstance(stops, str) else stops:
+        text, hit, _ = text.partition(stop)
+        stopped_by = hit or stopped_by
+    pieces = split_words(text)
+    if isinstance(limit, int) and len(pieces) > limit:
+        pieces, finish, stopped_by = pieces[:limit], "length", ""
+    return FakeChoice(index, pieces, calls, finish, stopped_by)
+
+
+def _called(name: str, arguments: Any) -> dict[str, str]:
+    text = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
+    return {"id": new_id("call_"), "name": name, "arguments": text}
+
+
+def _wanted_tool(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    tools = [tool["function"] for tool in body.get("tools") or () if tool.get("type") == "function"]
+    choice = body.get("tool_choice")
+    if choice == "required" and tools:
+        return dict(tools[0])
+    if isinstance(choice, Mapping):
+        name = (choice.get("function") or {}).get("name")
+        return next((dict(tool) for tool in tools if tool["name"] == name), None)
+    return None
+
+
+def _wanted_schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    wanted = body.get("response_format") or {}
+    if wanted.get("type") == "json_schema":
+        return dict((wanted.get("json_schema") or {}).get("schema") or {})
+    return {"type": "object"} if wanted.get("type") == "json_object" else None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        return isinstance(orjson.loads(text), dict)
+    except orjson.JSONDecodeError:
+        return False
+
+
+def schema_example(schema: Mapping[str, Any]) -> Any:
+    """A small value that fits the schema, as far as types, enums and required properties go."""
+    if "const" in schema:
+        return schema["const"]
+    if schema.get("enum"):
+        return schema["enum"][0]
+    for join in ("anyOf", "oneOf"):
+        if schema.get(join):
+            return schema_example(schema[join][0])
+    kind = schema.get("type", "object" if "properties" in schema else "string")
+    kind = kind[0] if isinstance(kind, list) else kind
+    if kind == "object":
+        properties = schema.get("properties") or {}
+        return {
+            name: schema_example(properties.get(name) or {}) for name in schema.get("required") or properties
+        }
+    if kind == "array":
+        return [schema_example(schema.get("items") or {}) for _ in range(schema.get("minItems", 1))]
+    lowest = schema.get("minimum", 0)
+    return {"integer": lowest, "number": lowest, "boolean": True, "null": None}.get(kind, "text")
+
+
+def fake_logprobs(pieces: Sequence[str]) -> dict[str, Any]:
+    """Certainty for every piece, in OpenAI's shape."""
+    entries = [{"token": piece, "logprob": 0.0, "bytes": list(piece.encode())} for piece in pieces]
+    return {"content": [{**entry, "top_logprobs": [entry]} for entry in entries], "refusal": None}
+
+
+def fake_vector(text: str, dimensions: int) -> bytes:
+    """The same unit vector for the same text; texts that share words are near each other.
+
+    Little-endian float32.
+    """
+    sums = [0.0] * dimensions
+    for word in re.findall(r"\w+", text.lower()) or [text]:
+        seed = hashlib.shake_128(word.encode()).digest(dimensions * 2)
+        for place in range(dimensions):
+            sums[place] += int.from_bytes(seed[2 * place : 2 * place + 2], "little") / 32767.5 - 1.0
+    length = math.sqrt(math.fsum(x * x for x in sums)) or 1.0
+    return array("f", [x / length for x in sums]).tobytes()
+
+
+def last_user_text(messages: Sequence[Mapping[str, Any]]) -> str:
+    """What the user said last; what the last message says if the user said nothing."""
+    said = [message for message in messages if message.get("role") == "user"] or list(messages)
+    return text_of(said[-1].get("content")) if said else ""
+
+
+def prompt_text(messages: Sequence[Mapping[str, Any]]) -> str:
+    """All that was said."""
+    return "\n".join(text_of(message.get("content")) for message in messages)
+
+
+def text_of(content: Any) -> str:
+    """The text of a message's content, whichever form it has."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+    return content if isinstance(content, str) else ""
+
+
+# The voices of a fake model that speaks: known before its process runs.
+
+
+VOICES = ("default", "alloy", "echo", "nova")

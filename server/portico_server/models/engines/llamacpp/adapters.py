@@ -1,0 +1,185 @@
+"""Adapters on llama.cpp: loaded with the model, each call sets their scales; and the progress of loading."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from portico_server.core import pools
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
+from portico_server.core.relay import AdapterScale
+from portico_server.models.adapters.gguf_adapter import GgufBase, prepare_gguf_adapter
+from portico_server.models.gguf import parts
+from portico_server.models.plan.llamacpp import LlamaCppPlan
+from portico_server.models.protocol import LaunchContext
+from portico_server.models.server_process import ServerProcess, WatchStart
+from portico_server.models.spec import ModelSpec
+
+# How far llama.cpp has come with loading a model, as far as the system can see it.
+#
+# Its Python package has no callback for this, and its log is silent about it. But the files are mapped and read from
+# their beginning to their end, and what is read of them counts as memory that the process shares, on Linux.
+
+
+ReportStage = Callable[[str, int | None], None]
+
+POLL_INTERVAL_S = 0.2
+"""Seconds between two looks."""
+
+
+def report_load_progress(files: Iterable[str], report: ReportStage | None) -> WatchStart | None:
+    """Tells ``report`` of the stage ``load`` in percent of the bytes of ``files``, and of ``warm-up`` once all of them
+    are read. Libraries count too, some ten MB: of a small model the percentage is a little ahead.
+    """
+    if report is None:
+        return None
+    paths = [part for file in files if file for part in parts(Path(file))]
+
+    async def watch(pid: int) -> None:
+        before = shared_bytes(pid)
+        size = await pools.MODELS.run(_size, paths)
+        while before is not None and (now := shared_bytes(pid)) is not None:
+            percent = 100 * max(0, now - before) // max(1, size)
+            if percent >= 100:
+                report("warm-up", None)
+                return
+            if percent:
+                report("load", percent)
+            # Nothing announces that memory was read.
+            await asyncio.sleep(POLL_INTERVAL_S)
+
+    return watch
+
+
+def _size(paths: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+def shared_bytes(pid: int) -> int | None:
+    """Bytes of files and shared memory in a process's memory; ``None`` if the system does not say or it is gone."""
+    import psutil  # takes a moment to import, and nobody asks for it at start
+
+    try:
+        found = getattr(psutil.Process(pid).memory_info(), "shared", None)
+    except psutil.Error:
+        return None
+    return int(found) if found is not None else None
+
+
+logger = logging.getLogger(__name__)
+
+WORKER_MODULE = "portico_server.models.engines.llamacpp.worker"
+
+TRIAL_CONTEXT_TOKENS = 256
+"""Tokens of context of a process that only has to show that it starts."""
+
+
+async def start_with(
+    config: Mapping[str, Any], path: Path, name: str, site: LaunchContext
+) -> tuple[ServerProcess, list[AdapterScale]]:
+    """Start the worker, and say which of the site's adapters it has. One that llama.cpp does not take must not keep the
+    model from starting. Raises `PorticoError`.
+    """
+    usable = await pools.MODELS.run(_usable, name, path, site.adapters)
+    if usable:
+        # llama.cpp does not ask which adapter a prompt was read with before it takes it up again: a base model then
+        # answers from an adapter's memory. Slots are cleared when the adapter changes, this cache is not.
+        with_them = {
+            **config,
+            "plan": {**config["plan"], "prompts_mb": 0},
+            "adapters": [str(made) for _, made in usable],
+        }
+        try:
+            return await _start(with_them, name, site), [adapter for adapter, _ in usable]
+        except EngineFailed as error:
+            if error.code != "load_failed":
+                raise
+            logger.error("%s Trying without its adapters.", error.message)
+    return await _start({**config, "adapters": []}, name, site), []
+
+
+async def try_adapters(spec: ModelSpec, path: Path, adapter: AdapterScale, site: LaunchContext) -> None:
+    """Load it beside whatever runs, in a process with a context of next to nothing: llama.cpp ends when it cannot load
+    an adapter. Raises `InvalidRequest`.
+    """
+    if not await pools.MODELS.run(path.is_file):
+        raise InvalidRequest(f"'{spec.source}' is not one GGUF file.", code="not_gguf", param="base")
+    made = await pools.MODELS.run(lambda: prepare_gguf_adapter(adapter.path, GgufBase.read(path)))
+    plan = LlamaCppPlan(
+        embedding=False, slots=1, context_length=TRIAL_CONTEXT_TOKENS, threads=1, gpu_layers=0
+    )
+    config = {
+        "model": str(path),
+        "name": spec.name,
+        "plan": asdict(plan),
+        "adapters": [str(made)],
+        "warmup": False,  # it would read all the weights
+    }
+    try:
+        child = await _start(config, spec.name, site)
+    except EngineFailed as error:
+        raise InvalidRequest(
+            f"llama.cpp does not take the adapter '{adapter.name}' with '{spec.name}'. The model's log says why: "
+            f"portico logs {spec.name}",
+            code="adapter_invalid",
+            param="path",
+        ) from error
+    await child.stop()
+
+
+def adapter_scales(loaded: Sequence[AdapterScale], wanted: AdapterScale | None) -> dict[str, Any]:
+    """What a call says of adapters: the scale of each that is loaded, since the engine keeps those that are not named.
+
+    Raises `ValueError` if the wanted one is not loaded.
+    """
+    if not loaded:
+        if wanted is not None:
+            raise ValueError(wanted.name)
+        return {}
+    chosen = -1
+    if wanted is not None:
+        places = [number for number, one in enumerate(loaded) if is_same_file(one, wanted)]
+        if not places:
+            raise ValueError(wanted.name)
+        chosen = places[0]
+    return {
+        "lora": [
+            {"id": number, "scale": wanted.scale if wanted is not None and number == chosen else 0.0}
+            for number in range(len(loaded))
+        ]
+    }
+
+
+def is_same_file(one: AdapterScale, other: AdapterScale) -> bool:
+    """Whether they are one adapter, at whatever scale."""
+    return (one.name, one.path) == (other.name, other.path)
+
+
+async def _start(config: Mapping[str, Any], name: str, site: LaunchContext) -> ServerProcess:
+    plan = config["plan"]
+    files = (config["model"], plan["projector"], plan["draft"])
+    return await ServerProcess.start(
+        WORKER_MODULE,
+        config,
+        name=name,
+        log=site.log,
+        timeout=site.load_timeout,
+        watch=report_load_progress(files, site.report),
+    )
+
+
+def _usable(name: str, path: Path, adapters: Sequence[AdapterScale]) -> list[tuple[AdapterScale, Path]]:
+    """Each adapter with the file that llama.cpp loads for it. Blocks."""
+    found: list[tuple[AdapterScale, Path]] = []
+    base = GgufBase.read(path) if adapters else None
+    for adapter in adapters:
+        assert base is not None
+        try:
+            found.append((adapter, prepare_gguf_adapter(adapter.path, base)))
+        except PorticoError as error:
+            logger.error("the adapter %s of %s is left out: %s", adapter.name, name, error.message)
+    return found

@@ -1,0 +1,65 @@
+"""Texts in the tokens of a model on llama.cpp. Imports aiohttp."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
+from portico_server.models.engines.openai_client.client import HttpTokenizer
+from portico_server.models.engines.openai_client.requests import prepare_chat
+from portico_server.models.server_process import ServerProcess
+from portico_server.models.transport import EngineTransport
+
+
+class LlamaTokenizer(HttpTokenizer):
+    """llama.cpp's ``/tokenize``, ``/detokenize`` and ``/apply-template``."""
+
+    def __init__(
+        self,
+        transport: EngineTransport,
+        child: ServerProcess,
+        name: str,
+        longest: int | None,
+        *,
+        template_has_tools: bool,
+    ) -> None:
+        super().__init__(transport, child, name, longest)
+        self._template_has_tools = template_has_tools
+
+    async def tokenize(self, request: Tokenize, deadline: float | None) -> Tokens:
+        text = request.prompt
+        if request.messages is not None:
+            # As a call would have them.
+            given: dict[str, Any] = {"messages": list(request.messages)}
+            if request.tools:
+                given["tools"] = list(request.tools)
+            [prepared] = prepare_chat(given, template_has_tools=self._template_has_tools).bodies
+            asked = {"messages": prepared["messages"], "add_generation_prompt": request.generation}
+            if "tools" in prepared:
+                asked["tools"] = prepared["tools"]
+            text = str((await self.ask("apply-template", asked, deadline)).get("prompt", ""))
+        body = {
+            "content": text or "",
+            "add_special": request.special is not False,
+            "parse_special": True,
+            "with_pieces": request.texts,
+        }
+        found = (await self.ask("tokenize", body, deadline)).get("tokens")
+        try:
+            if not request.texts:
+                return Tokens(tuple(int(one) for one in found or ()), self.longest)
+            ids = tuple(int(one["id"]) for one in found or ())
+            return Tokens(ids, self.longest, tuple(_piece(one["piece"]) for one in found or ()))
+        except (KeyError, TypeError, ValueError) as error:
+            raise self.wrong() from error
+
+    async def detokenize(self, request: Detokenize, deadline: float | None) -> Detokenized:
+        found = (await self.ask("detokenize", {"tokens": list(request.tokens)}, deadline)).get("content")
+        if not isinstance(found, str):
+            raise self.wrong()
+        return Detokenized(found)
+
+
+def _piece(piece: Any) -> str:
+    """A token's text; bytes where it is a part of a character."""
+    return bytes(piece).decode("utf-8", "replace") if isinstance(piece, list) else str(piece)

@@ -1,0 +1,158 @@
+"""A child process with llama.cpp's server and one GGUF file."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import orjson
+
+from portico_server.core import pools
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
+from portico_server.core.relay import AdapterScale
+from portico_server.models.engines.llamacpp.adapters import start_with, try_adapters
+from portico_server.models.gguf import Gguf, parts, read_gguf
+from portico_server.models.known_models import profile_of
+from portico_server.models.plan import llamacpp
+from portico_server.models.plan import llamacpp as planning
+from portico_server.models.protocol import LaunchContext, ModelDescription, RunningEngine
+from portico_server.models.spec import ModelSpec, Task
+
+if TYPE_CHECKING:
+    from portico_server.models.hardware import Hardware
+
+
+class LlamaCpp:
+    """Any source that is or holds a GGUF file. Parameters: see `portico_server.models.plan.llamacpp`."""
+
+    name = "llamacpp"
+    fetches = True
+
+    def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
+        llamacpp.check_options(spec.name, spec.parameters)
+        known = profile_of(spec.source)
+        context = spec.parameters.get("context_length") or (known.context_length if known else None)
+        dimensions = known.dimensions if known else None
+        parameters = known.parameters if known else None
+        task: Task = known.task if known is not None else "chat"
+        if path is not None and (context is None or spec.task == "auto") and path.is_file():
+            try:
+                file = read_gguf(path)
+            except PorticoError:
+                # Starting it will say what is wrong with it; the list of models must not fail for it.
+                return ModelDescription(_task(spec) or task, context, dimensions)
+            task = _task_of(file) if planning.is_embedding_model(file) else task
+            context, dimensions = context or file.context_length or None, file.embedding_length or dimensions
+            parameters = file.parameters
+        task = _task(spec) or task
+        return ModelDescription(task, context, dimensions if task == "embedding" else None, parameters)
+
+    def memory(self, spec: ModelSpec, path: Path | None) -> int:
+        from portico_server.models.hardware import this_machine  # psutil: see `start`
+
+        if path is None or not path.is_file():
+            return 0
+        try:
+            file = read_gguf(path)
+            settled = _settled(spec, path, file, this_machine())
+        except PorticoError:
+            return 0  # `start` says what is wrong with it
+        return planning.memory_need(_entire(file, path), settled).total
+
+    async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
+        # aiohttp and psutil are imported by now or may be; this module is imported before them.
+        from portico_server.models.engines.llamacpp.client import LlamaTokenizer
+        from portico_server.models.engines.openai_client.client import ChoiceStreamClient, ServerFacts
+        from portico_server.models.hardware import this_machine
+        from portico_server.models.transport import CONNECTION_ERRORS, Route
+
+        assert path is not None
+        if not await pools.MODELS.run(path.is_file):
+            raise InvalidRequest(
+                f"'{spec.source}' is not one GGUF file, which is what the engine 'llamacpp' takes. Name a "
+                f"file of it: "
+                "hf://ORG/REPO/FILE.gguf.",
+                code="not_gguf",
+                param="source",
+            )
+        file = await pools.MODELS.run(read_gguf, path)
+        if file.truncated:
+            raise InvalidRequest(
+                f"The model file {path} is cut short: it has {file.file_size} of {file.end_offset} bytes. "
+                f"Delete it "
+                "and fetch it again.",
+                code="model_file_truncated",
+                param="source",
+            )
+        task = _task(spec) or _task_of(file)
+        machine = await pools.MODELS.run(this_machine)
+        settled = await pools.MODELS.run(_settled, spec, path, file, machine)
+        child, adapters = await start_with(
+            {"model": str(path), "name": spec.name, "plan": asdict(settled)}, path, spec.name, site
+        )
+        try:
+            deadline = asyncio.get_running_loop().time() + site.load_timeout
+            props = orjson.loads(
+                await site.transport.get(
+                    Route(child.endpoint(spec.name, base=""), "props"), deadline=deadline
+                )
+            )
+            facts = ServerFacts.read(props)
+        except (*CONNECTION_ERRORS, orjson.JSONDecodeError) as error:
+            await child.stop()
+            raise EngineFailed(
+                f"The engine of '{spec.name}' started but does not answer: {error}."
+            ) from error
+        except BaseException:
+            await child.stop()
+            raise
+        description = (
+            ModelDescription("embedding", facts.context_length, file.embedding_length)
+            if task == "embedding"
+            else ModelDescription(task, facts.context_length, parameters=file.parameters, vision=facts.sees)
+        )
+        client = ChoiceStreamClient(site.transport, child, spec.name, facts, description, adapters)
+        tokenizer = LlamaTokenizer(
+            site.transport,
+            child,
+            spec.name,
+            facts.context_length,
+            template_has_tools=facts.template_has_tools,
+        )
+        return RunningEngine(client, description, child, tokenizer)
+
+    async def try_adapter(
+        self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: LaunchContext
+    ) -> None:
+        """See `portico_server.models.protocol.TriesAdapters`."""
+        assert path is not None
+        await try_adapters(spec, path, adapter, site)
+
+
+def _settled(spec: ModelSpec, path: Path, file: Gguf, machine: Hardware) -> planning.LlamaCppPlan:
+    """What runs of a file on a machine. Blocks; raises `InvalidRequest` for files beside it that do not fit."""
+    file = _entire(file, path)
+    task = _task(spec) or _task_of(file)
+    found = llamacpp.find_companions(spec.name, spec.parameters, path, file)
+    settled = planning.plan_gguf(file, machine, spec.parameters, embedding=task != "chat", beside=found)
+    return replace(settled, pooling=planning.RANK_POOLING) if task == "rerank" else settled
+
+
+def _entire(file: Gguf, path: Path) -> Gguf:
+    """The header with the size of all files, of a model that is cut into several."""
+    if file.split_count == 1:
+        return file
+    return replace(file, file_size=sum(part.stat().st_size for part in parts(path) if part.is_file()))
+
+
+def _task(spec: ModelSpec) -> Task | None:
+    """What the spec says, if it says anything."""
+    return cast("Task", spec.task) if spec.task != "auto" else None
+
+
+def _task_of(file: Gguf) -> Task:
+    if planning.is_reranker(file):
+        return "rerank"
+    return "embedding" if planning.is_embedding_model(file) else "chat"

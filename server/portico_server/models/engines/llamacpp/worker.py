@@ -1,0 +1,138 @@
+"""The process of a GGUF model: llama.cpp's own HTTP server, in the build of the xllamacpp wheel."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+from urllib.parse import urlsplit
+
+from portico_server.models.engines import worker_link
+from portico_server.subprocesses import own
+
+SPIN_ROUNDS = "1000"
+"""How often a thread looks whether the others are done before it sleeps: a few times ten microseconds.
+
+A token takes hundreds of such waits. Sleeping at once halves the speed of an idle machine, spinning for long makes
+llama.cpp several times slower as soon as anything else runs on its cores. Two cores, SmolLM2, tokens/s alone and with
+one busy neighbour: 0 spins 55 and 52, 1,000 spins 121 and 41, for ever 100 and 34; one thread 80 and 78.
+"""
+
+_FLASH = {"auto": "AUTO", "on": "ENABLED", "off": "DISABLED"}
+
+_POOLING = {
+    "mean": "LLAMA_POOLING_TYPE_MEAN",
+    "cls": "LLAMA_POOLING_TYPE_CLS",
+    "last": "LLAMA_POOLING_TYPE_LAST",
+    "rank": "LLAMA_POOLING_TYPE_RANK",
+}
+
+
+def parameters(config: dict[str, Any]) -> Any:
+    """llama.cpp's parameters for a plan."""
+    import xllamacpp
+
+    given = config["plan"]
+    params = xllamacpp.CommonParams()
+    params.model.path = config["model"]
+    params.model_alias = {config["name"]}
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.api_keys = [config["key"]]
+    params.ui = False
+    params.offline = True
+    params.verbosity = 1
+    params.n_parallel = given["slots"]
+    params.n_ctx = given["context_length"] * given["slots"]
+    params.cpuparams.n_threads = given["threads"]
+    params.cpuparams_batch.n_threads = given["threads"]
+    params.n_gpu_layers = given["gpu_layers"]
+    # It would load the model once more to find out what `plan` has settled already.
+    params.fit_params = False
+    params.warmup = config.get("warmup", True)
+    params.cache_ram_mib = given["prompts_mb"]
+    params.cache_type_k = params.cache_type_v = getattr(
+        xllamacpp.ggml_type, f"GGML_TYPE_{given['cache_type'].upper()}"
+    )
+    params.flash_attn_type = getattr(
+        xllamacpp.llama_flash_attn_type, f"LLAMA_FLASH_ATTN_TYPE_{_FLASH[given['flash_attention']]}"
+    )
+    _positions(params, given)
+    _speculation(params, given)
+    if given["projector"]:
+        params.mmproj.path = given["projector"]
+    if given["chat_template"]:
+        params.chat_template = given["chat_template"]
+    # Not one of them has a say until a call names it.
+    params.lora_adapters = [
+        xllamacpp.CommonAdapterLoraInfo(path=path, scale=0.0) for path in config["adapters"]
+    ]
+    if given["embedding"]:
+        params.embedding = True
+        params.n_batch = params.n_ubatch = given["context_length"]
+        if given["pooling"]:
+            params.pooling_type = getattr(xllamacpp.llama_pooling_type, _POOLING[given["pooling"]])
+    return params
+
+
+def _positions(params: Any, given: dict[str, Any]) -> None:
+    """How positions beyond the trained context are reached."""
+    import xllamacpp
+
+    if given["rope_scaling"]:
+        params.rope_scaling_type = getattr(
+            xllamacpp.llama_rope_scaling_type, f"LLAMA_ROPE_SCALING_TYPE_{given['rope_scaling'].upper()}"
+        )
+    if given["rope_scale"]:
+        params.rope_freq_scale = 1 / given["rope_scale"]
+    if given["rope_base"]:
+        params.rope_freq_base = given["rope_base"]
+    if given["rope_original_context"]:
+        params.yarn_orig_ctx = given["rope_original_context"]
+
+
+def _speculation(params: Any, given: dict[str, Any]) -> None:
+    """Who guesses ahead: a smaller model, or what was said before."""
+    import xllamacpp
+
+    kinds = xllamacpp.common_speculative_type
+    if given["draft"]:
+        params.speculative.types = [kinds.COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE]
+        params.speculative.draft.mparams.path = given["draft"]
+        params.speculative.draft.n_gpu_layers = given["gpu_layers"]
+        params.speculative.draft.cpuparams.n_threads = given["threads"]
+        params.speculative.draft.cpuparams_batch.n_threads = given["threads"]
+        if given["draft_tokens"]:
+            params.speculative.draft.n_max = given["draft_tokens"]
+    elif given["speculation"] == "ngram":
+        params.speculative.types = [kinds.COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE]
+
+
+def main() -> None:
+    """As a child of the daemon."""
+    config = worker_link.receive()
+    # OpenMP reads these when llama.cpp is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_ROUNDS)
+    # The server of llama.cpp runs in native threads: let the system end them, at once.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        import xllamacpp
+    except ImportError as error:
+        worker_link.give_up(
+            f"the package xllamacpp does not load ({error}). Install it again: "
+            f"{own()} -m pip install --force-reinstall xllamacpp"
+        )
+    try:
+        server = xllamacpp.Server(parameters(config))
+    except (RuntimeError, ValueError) as error:
+        worker_link.give_up(
+            f"llama.cpp cannot load {config['model']} ({error}) The model's log says why: the file may be "
+            "damaged, of a kind that this version does not know, or larger than the memory."
+        )
+    worker_link.announce(urlsplit(server.listening_address).port or 0)
+    signal.pause()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,290 @@
+"""A model on LMDeploy's OpenAI server, and adapters as it reads them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import orjson
+
+from portico_server.core import pools
+from portico_server.core.errors import EngineFailed, InvalidRequest
+from portico_server.core.relay import AdapterScale
+from portico_server.models.adapters import peft
+from portico_server.models.engines import peft_adapters as folders
+from portico_server.models.engines.external import server
+from portico_server.models.engines.external.server import ServerOption, ServerOptions, option_arguments
+from portico_server.models.engines.openai_client.quirks import Quirks
+from portico_server.models.engines.peft_adapters import FixedAdapterClient
+from portico_server.models.fallback import fallbacks
+from portico_server.models.gpus import GpuShare
+from portico_server.models.protocol import EngineClient, LaunchContext, ModelDescription, RunningEngine
+from portico_server.models.spec import ModelSpec
+from portico_server.subprocesses import module
+
+if TYPE_CHECKING:
+    from portico_server.models.server_process import ServerProcess
+
+
+# Adapters as LMDeploy reads them: with the configuration of PEFT 0.14, plain LoRA on whole sets of layers. Blocks.
+
+
+def check_adapter(adapter: AdapterScale, base: Path | None) -> peft.PeftAdapter:
+    """Whether LMDeploy can serve it for the model in ``base``. Raises `InvalidRequest`."""
+    if "=" in adapter.name:
+        raise InvalidRequest("LMDeploy takes no '=' in the name of an adapter.", param="name")
+    found = folders.check_adapter("lmdeploy", adapter, base)
+    adapted = {pair.module for pair in found.pairs}
+    # It makes room for an adapter in every layer of a name, and fills none that the adapter lacks.
+    lacking = sorted(
+        module
+        for module in (folders.linear_layers(base) if base is not None else ())
+        if module.rpartition(".")[2] in found.targets and module not in adapted
+    )
+    if lacking:
+        raise InvalidRequest(
+            f"The adapter '{adapter.name}' leaves out '{lacking[0]}' ({len(lacking)} in all): LMDeploy takes adapters "
+            "that adapt every layer of a name or none. vllm and llamacpp take it.",
+            code="adapter_invalid",
+            param="path",
+        )
+    return found
+
+
+def plain_adapter(adapter: AdapterScale, base: Path | None) -> Path:
+    """A folder with the same weights and a configuration that says no more than LMDeploy reads.
+
+    It knows no rsLoRA, and of a configuration that a newer PEFT wrote it reads nothing. Raises `InvalidRequest`.
+    """
+    found = check_adapter(adapter, base)
+    made = adapter.path / f"plain-{adapter.scale:g}"
+    if made.is_dir():
+        return made
+    said = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": found.base,
+        "r": found.rank,
+        "lora_alpha": found.pairs[0].scaling * found.rank * adapter.scale,
+        "target_modules": list(found.targets),
+        "bias": "none",
+    }
+    draft = adapter.path / f".{uuid4().hex}.new"
+    try:
+        draft.mkdir()
+        (draft / peft.CONFIG).write_bytes(orjson.dumps(said))
+        os.link(adapter.path / peft.WEIGHTS, draft / peft.WEIGHTS)
+        draft.rename(made)
+    except OSError:
+        if not made.is_dir():
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return made
+
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_CACHE_SHARE = 0.8
+"""What LMDeploy takes of a GPU's free memory for its cache unless told otherwise."""
+
+LMDEPLOY_OPTIONS: ServerOptions = {
+    "backend": ServerOption("--backend", "text", "turbomind or pytorch"),
+    "context_length": ServerOption("--session-len", "whole", "tokens that one call may have"),
+    "tensor_parallel": ServerOption("--tp", "whole", "GPUs that share each layer"),
+    "data_parallel": ServerOption("--dp", "whole", "copies of the model; turbomind alone"),
+    "dtype": ServerOption("--dtype", "text", "auto, bfloat16 or float16"),
+    "quantization": ServerOption(
+        "--model-format", "text", "hf, awq, gptq, compressed-tensors, fp8 or mxfp4, if the files do not say"
+    ),
+    "kv_cache_bits": ServerOption("--quant-policy", "whole", "4 or 8 bits for the KV cache"),
+    "memory_share": ServerOption(
+        "--cache-max-entry-count", "share", "share of the free GPU memory for the KV cache"
+    ),
+    "max_sequences": ServerOption("--max-batch-size", "whole", "calls that are computed at the same time"),
+    "chat_template": ServerOption(
+        "--chat-template", "path", "the name of a template of LMDeploy's, or a JSON file with one"
+    ),
+    "tool_call_parser": ServerOption(
+        "--tool-call-parser", "text", "how the model writes tool calls, such as qwen3"
+    ),
+    "reasoning_parser": ServerOption("--reasoning-parser", "text", "how the model writes its thoughts"),
+    "prefix_caching": ServerOption("--enable-prefix-caching", "flag", "keep what prompts have in common"),
+    "trust_remote_code": ServerOption(
+        "--trust-remote-code", "flag", "run Python code that comes with the model"
+    ),
+}
+"""Parameters of a model on LMDeploy."""
+
+LMDEPLOY_QUIRKS = Quirks(developer=False)
+
+HEALTH_ENVIRONMENT = {"LMDEPLOY_HEALTH_POLL_INTERVAL": "5", "LMDEPLOY_HEALTH_PROBE_TIMEOUT": "4"}
+"""Seconds: ``/health`` says what was found when LMDeploy last looked, by itself every twelve."""
+
+
+class LmDeploy:
+    """A folder with safetensors. Parameters: `LMDEPLOY_OPTIONS`."""
+
+    name = "lmdeploy"
+    fetches = True
+
+    def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
+        option_arguments(spec.name, self.name, spec.parameters, LMDEPLOY_OPTIONS)
+        _possible(spec)
+        fallbacks(spec)
+        found = server.describe_folder(spec, path)
+        if found.task == "embedding":
+            raise InvalidRequest(
+                f"The engine 'lmdeploy' has no embeddings: use 'vllm' or 'llamacpp' for '{spec.name}'.",
+                param="engine",
+            )
+        return found
+
+    def occupies(self, spec: ModelSpec, path: Path | None) -> GpuShare:
+        """See `portico_server.models.protocol.OccupiesGpus`."""
+        from portico_server.models.hardware import this_machine  # psutil: it is imported after this module
+
+        sizes = [gpu.memory_bytes for gpu in this_machine().gpus if not gpu.shared]
+        if not sizes or path is None:
+            return GpuShare()
+        given = spec.parameters
+        tensor = given.get("tensor_parallel", 1)
+        weights = sum(file.stat().st_size for file in path.glob("*.safetensors")) // tensor
+        # Its share is of what the weights leave free.
+        cache = int(given.get("memory_share", DEFAULT_CACHE_SHARE) * max(0, min(sizes) - weights))
+        return GpuShare(tensor * given.get("data_parallel", 1), weights + cache)
+
+    async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
+        adapters = await pools.MODELS.run(
+            folders.usable_adapters, spec.name, site.adapters, lambda adapter: _check(spec, path, adapter)
+        )
+        if adapters:
+            try:
+                return await self._start(spec, path, site, adapters)
+            except EngineFailed as error:
+                if error.code != "load_failed":
+                    raise
+                logger.error("%s Trying without its adapters.", error.message)
+        return await self._start(spec, path, site, [])
+
+    async def _start(
+        self, spec: ModelSpec, path: Path | None, site: LaunchContext, adapters: Sequence[AdapterScale]
+    ) -> RunningEngine:
+        line = await pools.MODELS.run(program, spec, path, adapters)
+        has_tools = await pools.MODELS.run(_template_has_tools, spec, path)
+        speaks = await pools.MODELS.run(_speaks, spec, path, site, has_tools, bool(adapters))
+        running = await server.start_server(
+            self.name, line, spec, path, site, advice=lmdeploy_advice, quirks=LMDEPLOY_QUIRKS, speaks=speaks
+        )
+        return replace(running, client=FixedAdapterClient(running.client, spec.name, adapters))
+
+    async def try_adapter(
+        self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: LaunchContext
+    ) -> None:
+        """See `portico_server.models.protocol.TriesAdapters`. What only LMDeploy knows shows when it starts."""
+        await pools.MODELS.run(_check, spec, path, adapter)
+
+
+def _possible(spec: ModelSpec) -> None:
+    """Raises `InvalidRequest` for what LMDeploy would only fail with while it starts."""
+    given = spec.parameters
+    if given.get("kv_cache_bits") not in (None, 4, 8):
+        raise InvalidRequest(
+            f"The parameter 'kv_cache_bits' of '{spec.name}' must be 4 or 8.",
+            param="parameters.kv_cache_bits",
+        )
+    if str(given.get("chat_template", "")).endswith((".jinja", ".jinja2", ".j2")):
+        raise InvalidRequest(
+            f"The parameter 'chat_template' of '{spec.name}' is a Jinja file, which LMDeploy takes from the "
+            "model's own folder alone (chat_template.jinja). Give the name of one of LMDeploy's templates, or a JSON "
+            "file with one.",
+            param="parameters.chat_template",
+        )
+    if given.get("data_parallel", 1) > 1 and given.get("backend") == "pytorch":
+        raise InvalidRequest(
+            f"'{spec.name}' is set to LMDeploy's backend pytorch, which makes a server of its own of each copy. Use "
+            "turbomind, or 'replicas' of the model.",
+            param="parameters.data_parallel",
+        )
+
+
+def _check(spec: ModelSpec, path: Path | None, adapter: AdapterScale) -> None:
+    for field, told in (("backend", "backend turbomind"), ("data_parallel", "copies of one model")):
+        if spec.parameters.get(field) in (None, "pytorch", 1):
+            continue
+        raise InvalidRequest(
+            f"'{spec.name}' is set to LMDeploy's {told}, which takes no adapters; its backend pytorch does.",
+            code="adapters_unsupported",
+            param=f"parameters.{field}",
+        )
+    check_adapter(adapter, path)
+
+
+def _template_has_tools(spec: ModelSpec, path: Path | None) -> bool:
+    """Whether the prompt can tell the model of tools. Blocks."""
+    if spec.parameters.get("tool_call_parser"):
+        return True
+    if path is None or spec.parameters.get("chat_template"):
+        return False
+    try:
+        own = path / "chat_template.jinja"
+        if own.is_file():
+            return "tool" in own.read_text(encoding="utf-8")
+        settings = orjson.loads((path / "tokenizer_config.json").read_bytes())
+        return "tool" in str(settings.get("chat_template"))
+    except (OSError, ValueError, AttributeError):
+        return False  # starting it will say what is wrong
+
+
+def _speaks(
+    spec: ModelSpec, path: Path | None, site: LaunchContext, has_tools: bool, adapted: bool
+) -> server.MakeClient:
+    # aiohttp is imported by now or may be; this module is imported before it.
+    from portico_server.models.engines.lmdeploy.client import LmDeployClient, TokenSpelling
+
+    assert path is not None
+    spelling = TokenSpelling.of(path)
+
+    def speaks(child: ServerProcess, description: ModelDescription) -> EngineClient:
+        return LmDeployClient(
+            site.transport,
+            child,
+            spec.name,
+            description,
+            template_has_tools=has_tools,
+            biases=adapted or spec.parameters.get("backend") == "pytorch",
+            spelling=spelling,
+        )
+
+    return speaks
+
+
+def program(
+    spec: ModelSpec, path: Path | None, adapters: Sequence[AdapterScale] = ()
+) -> server.ServerProgram:
+    """LMDeploy's command line. It takes its key nowhere else. Blocks if there are ``adapters``."""
+    if adapters:
+        spec = replace(spec, parameters={**spec.parameters, "backend": "pytorch"})
+    line = [
+        *module("lmdeploy", "serve", "api_server", str(path), "--api-keys", "{key}"),
+        *("--model-name", spec.name, "--server-name", "127.0.0.1", "--server-port", "{port}"),
+        # The backend pytorch tells log-probabilities only so; calls are ended early by their number.
+        *("--logprobs-mode", "raw_logprobs", "--enable-abort-handling"),
+        *option_arguments(spec.name, "lmdeploy", spec.parameters, LMDEPLOY_OPTIONS),
+    ]
+    if adapters:
+        line += ["--adapters", *(f"{adapter.name}={plain_adapter(adapter, path)}" for adapter in adapters)]
+    return server.ServerProgram(line, HEALTH_ENVIRONMENT, tells=False)
+
+
+def lmdeploy_advice(message: str) -> str:
+    """What to do here about what LMDeploy says."""
+    if "tool-call" in message and "parser" in message:
+        return "Give the model the parameter 'tool_call_parser'."
+    return server.advice(message, LMDEPLOY_OPTIONS)

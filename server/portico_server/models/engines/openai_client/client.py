@@ -1,0 +1,438 @@
+"""Speaks to a llama.cpp-like server: each choice is a stream, put together as OpenAI answers. Imports aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from portico.wire import Usage
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
+from portico_server.core.relay import AdapterScale, Relay, RelayResponse
+from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
+from portico_server.models.answers import single_chunk
+from portico_server.models.engines.llamacpp.adapters import adapter_scales, is_same_file
+from portico_server.models.engines.openai_client.choices import (
+    ChoiceCall,
+    ChoiceCalls,
+    ChoiceReader,
+    ResponseEnvelope,
+)
+from portico_server.models.engines.openai_client.requests import (
+    PreparedRequest,
+    prepare_chat,
+    prepare_completion,
+)
+from portico_server.models.openai_wire import (
+    dimensions_of,
+    document,
+    encoding_of,
+    error_from_json,
+    error_of,
+    frame,
+    shorten,
+    texts_of,
+    usage_from_json,
+    vector_of,
+)
+from portico_server.models.protocol import EngineClient, ModelDescription
+from portico_server.models.server_process import ServerProcess
+from portico_server.models.transport import (
+    CONNECTION_ERRORS,
+    EngineTransport,
+    Route,
+    deadline_exceeded,
+    read_all,
+    read_frames,
+)
+
+DONE = b"data: [DONE]\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What the running server says about itself. ``context_length`` is for one slot; ``sees``: it takes images."""
+
+    context_length: int | None
+    template_has_tools: bool
+    fingerprint: str | None
+    sees: bool = False
+
+    @classmethod
+    def read(cls, props: Mapping[str, Any]) -> ServerFacts:
+        """From its ``/props``."""
+        settings = props.get("default_generation_settings") or {}
+        caps = props.get("chat_template_caps") or {}
+        return cls(
+            settings.get("n_ctx"),
+            bool(caps.get("supports_tools")),
+            props.get("build_info"),
+            bool((props.get("modalities") or {}).get("vision")),
+        )
+
+
+class ChoiceStreamClient:
+    """A `EngineClient` for one llama.cpp server."""
+
+    def __init__(
+        self,
+        transport: EngineTransport,
+        child: ServerProcess,
+        name: str,
+        facts: ServerFacts,
+        description: ModelDescription,
+        adapters: Sequence[AdapterScale] = (),
+    ) -> None:
+        self._transport = transport
+        self._child = child
+        self._name = name
+        self._facts = facts
+        self._dimensions = description.dimensions
+        self._adapters = tuple(adapters)
+        endpoint = child.endpoint(name)
+        self._routes = {
+            operation: Route(endpoint, operation)
+            for operation in ("chat/completions", "completions", "embeddings", "rerank")
+        }
+
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
+        """See `portico_server.models.protocol.EngineClient`."""
+        if request.operation == "embeddings":
+            return await self._embed(request.body, deadline)
+        if request.operation == "rerank":
+            return await self._rerank(request.body, deadline)
+        is_chat = request.operation == "chat/completions"
+        prepared = self._prepare(request)
+        lora = self._lora(request)
+        calls = ChoiceCalls(
+            [
+                ChoiceCall(
+                    self,
+                    request.operation,
+                    {**body, **lora},
+                    ChoiceReader(index, prepared, chat=is_chat),
+                    deadline,
+                )
+                for index, body in enumerate(prepared.bodies)
+            ]
+        )
+        name = request.adapter.name if request.adapter is not None else self._name
+        envelope = ResponseEnvelope(is_chat, name, self._facts.fingerprint)
+        try:
+            await calls.open()
+            if not request.stream:
+                pieces = [piece async for piece in calls.pieces()]
+                usage = calls.usage(prepared)
+                data = envelope.document(pieces, len(prepared.bodies), usage)
+                return RelayResponse("application/json", single_chunk(data), usage)
+        except BaseException:
+            await calls.close()
+            raise
+        options = request.body.get("stream_options") or {}
+        relayed = RelayResponse("text/event-stream", single_chunk(b""))
+        relayed.chunks = self._frames(
+            calls, prepared, envelope, relayed, wants_usage=options.get("include_usage") is True
+        )
+        return relayed
+
+    def fits(self, adapter: AdapterScale) -> bool:
+        """See `portico_server.models.protocol.AttachesAdapters`. The scale is said with each call."""
+        return any(is_same_file(one, adapter) for one in self._adapters)
+
+    async def attach(self, adapter: AdapterScale) -> None:
+        """What fits is there."""
+
+    async def detach(self, name: str) -> bool:
+        """llama.cpp loads adapters when it starts, and at no other time."""
+        return all(one.name != name for one in self._adapters)
+
+    def _prepare(self, request: Relay) -> PreparedRequest:
+        """What the server is asked for a chat or a completion."""
+        if request.operation == "completions":
+            prepared = prepare_completion(request.body)
+        else:
+            prepared = prepare_chat(
+                request.body, template_has_tools=self._facts.template_has_tools, sees=self._facts.sees
+            )
+        for body in prepared.bodies:
+            if body.get("stop"):
+                body["verbose"] = True  # the last chunk then tells which stop it was
+        return prepared
+
+    def _lora(self, request: Relay) -> dict[str, Any]:
+        if "lora" in request.body:
+            raise InvalidRequest(
+                "Adapters are models here: put the adapter's name into 'model' and leave 'lora' out.",
+                param="lora",
+            )
+        try:
+            return adapter_scales(self._adapters, request.adapter)
+        except ValueError as error:
+            raise Unavailable(
+                f"The adapter '{error}' could not be loaded with '{self._name}'. The daemon's log says why.",
+                code="adapter_not_loaded",
+            ) from error
+
+    async def _frames(
+        self,
+        calls: ChoiceCalls,
+        prepared: PreparedRequest,
+        envelope: ResponseEnvelope,
+        relayed: RelayResponse,
+        *,
+        wants_usage: bool,
+    ) -> AsyncIterator[bytes]:
+        try:
+            if envelope.chat:
+                for index in range(len(prepared.bodies)):
+                    yield envelope.opening(index)
+            async for piece in calls.pieces():
+                yield envelope.chunk(piece)
+            relayed.usage = calls.usage(prepared)
+            if wants_usage:
+                yield envelope.usage(relayed.usage)
+            yield DONE
+        except PorticoError as error:
+            relayed.usage = calls.usage(prepared)
+            yield frame(error)
+            raise
+        finally:
+            await asyncio.shield(calls.close())
+
+    async def open(
+        self, operation: str, body: dict[str, Any], deadline: float | None
+    ) -> AsyncIterator[bytes]:
+        """Begin a streamed call: its frames. Raises `PorticoError`."""
+        try:
+            response = await self._transport.post(
+                self._routes[operation], orjson.dumps(body), deadline=deadline, reuse=False
+            )
+            if response.status != 200:
+                raise self._refusal(response.status, await read_all(response, deadline=deadline))
+        except CONNECTION_ERRORS as error:
+            raise await self.explain(error) from error
+        return read_frames(response, deadline=deadline)
+
+    async def explain(self, error: BaseException) -> PorticoError:
+        """What a broken connection means."""
+        return (
+            deadline_exceeded(self._name) if type(error) is TimeoutError else await self._child.explain(error)
+        )
+
+    def failure(self, document: Mapping[str, Any]) -> PorticoError:
+        """An error that came in the middle of a stream."""
+        inner = document.get("error")
+        code = inner.get("code") if isinstance(inner, Mapping) else None
+        return error_from_json(code if isinstance(code, int) else 500, document, self._name)
+
+    def _refusal(self, status: int, data: bytes) -> PorticoError:
+        try:
+            error: Any = orjson.loads(data)["error"]
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            error = {}
+        if isinstance(error, Mapping) and error.get("type") == "exceed_context_size_error":
+            return InvalidRequest(
+                f"The prompt has {error.get('n_prompt_tokens')} tokens, but the context of '{self._name}' "
+                f"has "
+                f"{error.get('n_ctx')}. Send less, or choose a model with a larger context.",
+                code="context_length_exceeded",
+                param="messages",
+            )
+        message = str(error.get("message", "")) if isinstance(error, Mapping) else ""
+        if "too large to process" in message:
+            return InvalidRequest(
+                f"A text is longer than '{self._name}' can embed at once ({self._facts.context_length} "
+                f"tokens): {message}.",
+                code="context_length_exceeded",
+                param="input",
+            )
+        return error_of(status, data, self._name)
+
+    async def _embed(self, body: dict[str, Any], deadline: float | None) -> RelayResponse:
+        texts = texts_of(body)
+        dimensions = dimensions_of(body, self._dimensions)
+        encoding = encoding_of(body)
+        asked = {"input": texts, "encoding_format": "base64", **self._parts(body)}
+        try:
+            response = await self._transport.post(
+                self._routes["embeddings"], orjson.dumps(asked), deadline=deadline
+            )
+            data = await read_all(response, deadline=deadline)
+        except CONNECTION_ERRORS as error:
+            raise await self.explain(error) from error
+        if response.status != 200:
+            raise self._refusal(response.status, data)
+        try:
+            answered = orjson.loads(data)
+            rows = sorted(answered["data"], key=lambda row: row["index"])
+            vectors = [shorten(vector_of(row["embedding"]), dimensions) for row in rows]
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            raise EngineFailed(
+                f"The engine of '{self._name}' answered something that is not embeddings."
+            ) from error
+        usage = usage_from_json(answered.get("usage") or {})
+        return RelayResponse(
+            "application/json",
+            single_chunk(orjson.dumps(document(vectors, encoding, self._name, usage))),
+            usage,
+        )
+
+    def _parts(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """What else is asked for than vectors of whole texts."""
+        return {}
+
+    async def _rerank(self, body: dict[str, Any], deadline: float | None) -> RelayResponse:
+        asked = {name: body[name] for name in ("query", "documents", "top_n") if name in body}
+        try:
+            response = await self._transport.post(
+                self._routes["rerank"], orjson.dumps(asked), deadline=deadline
+            )
+            data = await read_all(response, deadline=deadline)
+        except CONNECTION_ERRORS as error:
+            raise await self.explain(error) from error
+        if response.status != 200:
+            raise self._refusal(response.status, data)
+        try:
+            answered = orjson.loads(data)
+            rows = [(int(row["index"]), float(row["relevance_score"])) for row in answered["results"]]
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            raise EngineFailed(
+                f"The engine of '{self._name}' answered something that is not a ranking."
+            ) from error
+        usage = usage_from_json(answered.get("usage") or {})
+        return RelayResponse(
+            "application/json", single_chunk(orjson.dumps(ranking_of(rows, self._name, usage))), usage
+        )
+
+
+def ranking_of(rows: list[tuple[int, float]], name: str, usage: Usage) -> dict[str, Any]:
+    """Scores as Jina and Cohere give them, in [0, 1] and best first. llama.cpp passes on what the model's last layer
+    says, which for a cross-encoder is a logit: if one is outside [0, 1], all are.
+    """
+    if any(not 0 <= score <= 1 for _, score in rows):
+        rows = [(index, 1 / (1 + math.exp(-max(-60.0, min(60.0, score))))) for index, score in rows]
+    found = sorted(rows, key=lambda row: -row[1])
+    return {
+        "object": "list",
+        "model": name,
+        "results": [{"index": index, "relevance_score": score} for index, score in found],
+        "usage": {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens},
+    }
+
+
+# Tools that must be called, on a server that does not see to it: the model can write nothing but the call.
+#
+# vLLM (as of 0.32) keeps to ``tool_choice: required`` and to a named function only where it was told how the model
+# writes its calls; what LMDeploy keeps to depends on its backend. Both keep to a JSON schema. Imports aiohttp.
+
+
+class ForcedToolChoice:
+    """A `EngineClient` before another one, for chats in which a tool must be called."""
+
+    def __init__(
+        self,
+        inner: EngineClient,
+        transport: EngineTransport,
+        child: ServerProcess,
+        name: str,
+        description: ModelDescription,
+    ) -> None:
+        facts = ServerFacts(description.context_length, template_has_tools=False, fingerprint=None, sees=True)
+        self._inner = inner
+        self._strict = _Strict(transport, child, name, facts, description)
+
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
+        """See `portico_server.models.protocol.EngineClient`."""
+        if request.operation == "chat/completions" and requires_tool_call(request.body):
+            return await self._strict.relay(request, deadline)
+        return await self._inner.relay(request, deadline)
+
+
+def requires_tool_call(body: Mapping[str, Any]) -> bool:
+    """Whether the model may not answer without a call."""
+    choice = body.get("tool_choice")
+    if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
+        choice = (choice.get("allowed_tools") or choice).get("mode")
+    return bool(body.get("tools")) and (choice == "required" or isinstance(choice, Mapping))
+
+
+class _Strict(ChoiceStreamClient):
+    """Asks as llama.cpp is asked, of a server that goes by the model's name."""
+
+    def _lora(self, request: Relay) -> dict[str, Any]:
+        return {"model": self._name if request.adapter is None else request.adapter.name}
+
+
+# Texts in a model's tokens, as its engine's own server tells them. Imports aiohttp.
+
+
+class HttpTokenizer:
+    """Posts JSON to a child's own endpoints, which are not OpenAI's. ``longest``: tokens that one call may have."""
+
+    def __init__(
+        self, transport: EngineTransport, child: ServerProcess, name: str, longest: int | None
+    ) -> None:
+        self._transport = transport
+        self._child = child
+        self._name = name
+        self.longest = longest
+        self._endpoint = child.endpoint(name, base="")
+
+    async def ask(self, operation: str, body: Mapping[str, Any], deadline: float | None) -> dict[str, Any]:
+        try:
+            response = await self._transport.post(
+                Route(self._endpoint, operation), orjson.dumps(body), deadline=deadline
+            )
+            data = await read_all(response, deadline=deadline)
+        except CONNECTION_ERRORS as error:
+            raise (
+                deadline_exceeded(self._name)
+                if type(error) is TimeoutError
+                else await self._child.explain(error)
+            ) from error
+        if response.status != 200:
+            raise error_of(response.status, data, self._name)
+        try:
+            document = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            document = None
+        if not isinstance(document, dict):
+            raise EngineFailed(f"The engine of '{self._name}' answered something that is not a JSON object.")
+        return document
+
+    def wrong(self) -> EngineFailed:
+        """For an answer in another shape than was expected."""
+        return EngineFailed(f"The engine of '{self._name}' answered something that is not tokens.")
+
+
+class VllmTokenizer(HttpTokenizer):
+    """vLLM's ``/tokenize`` and ``/detokenize``, in whose shape ours are."""
+
+    async def tokenize(self, request: Tokenize, deadline: float | None) -> Tokens:
+        body: dict[str, Any] = {"model": self._name, "return_token_strs": request.texts}
+        if request.messages is None:
+            body["prompt"] = request.prompt
+        else:
+            body |= {"messages": list(request.messages), "add_generation_prompt": request.generation}
+            if request.tools:
+                body["tools"] = list(request.tools)
+        if request.special is not None:
+            body["add_special_tokens"] = request.special
+        found = await self.ask("tokenize", body, deadline)
+        try:
+            texts = tuple(map(str, found["token_strs"])) if request.texts else None
+            longest = found.get("max_model_len") or self.longest
+            return Tokens(tuple(int(one) for one in found["tokens"]), longest, texts)
+        except (KeyError, TypeError, ValueError) as error:
+            raise self.wrong() from error
+
+    async def detokenize(self, request: Detokenize, deadline: float | None) -> Detokenized:
+        body = {"model": self._name, "tokens": list(request.tokens)}
+        found = (await self.ask("detokenize", body, deadline)).get("prompt")
+        if not isinstance(found, str):
+            raise self.wrong()
+        return Detokenized(found)

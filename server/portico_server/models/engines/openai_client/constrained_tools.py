@@ -1,0 +1,209 @@
+"""Tools for models whose template knows none, and choices that must be obeyed: by constrained decoding.
+
+The model is told the functions in a system message and can only write JSON that fits a schema: a call
+``{"name": …, "arguments": {…}}`` of one of them or, when it may also just answer, ``{"reply": "…"}``.
+`ToolReader` turns that JSON back into OpenAI's deltas while it is being written. Where the template has
+tools of its own and the choice is left to the model, the template is used instead.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.ids import new_id
+
+REPLY_FIELD = "reply"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolPlan:
+    """``functions`` the model may call now; ``free`` if it may also answer, in the form ``answer`` if that
+    is a schema.
+    """
+
+    functions: tuple[Mapping[str, Any], ...]
+    free: bool
+    answer: Mapping[str, Any] | None = None
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """What the model's output must fit."""
+        forms = [
+            _object(name={"const": one["name"]}, arguments=one.get("parameters") or {"type": "object"})
+            for one in self.functions
+        ]
+        if self.free:
+            forms.append(_object(**{REPLY_FIELD: dict(self.answer) if self.answer else {"type": "string"}}))
+        return forms[0] if len(forms) == 1 else {"anyOf": forms}
+
+    def instruct(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The messages with the functions described in the system message."""
+        lines = ["Functions:"]
+        for one in self.functions:
+            described = f": {one['description']}" if one.get("description") else ""
+            lines.append(f"- {one['name']}{described}. Parameters: {json.dumps(one.get('parameters') or {})}")
+        lines.append('Call the right function with JSON: {"name": …, "arguments": {…}}.')
+        if self.free:
+            lines.append(f'If none of them helps, answer with JSON: {{"{REPLY_FIELD}": …}}.')
+        text = "\n".join(lines)
+        if messages and messages[0].get("role") == "system":
+            first = messages[0]
+            return [{**first, "content": f"{first['content']}\n\n{text}".strip()}, *messages[1:]]
+        return [{"role": "system", "content": text}, *messages]
+
+
+def plan_tools(
+    body: Mapping[str, Any], answer: Mapping[str, Any] | None, *, template_has_tools: bool
+) -> ToolPlan | None:
+    """How the tools of a request are kept to; ``None`` if there are none, or if the template sees to them."""
+    choice = body.get("tool_choice") or "auto"
+    functions = tuple(
+        tool["function"]
+        for tool in body.get("tools") or ()
+        # Clients declare tools of other kinds as a matter of course; they are not ours to run.
+        if isinstance(tool, Mapping)
+        and tool.get("type") == "function"
+        and isinstance(tool.get("function"), Mapping)
+    )
+    if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
+        allowed = choice.get("allowed_tools") or choice
+        names = {(one.get("function") or one).get("name") for one in allowed.get("tools") or ()}
+        functions = tuple(one for one in functions if one["name"] in names)
+        choice = allowed.get("mode") or "auto"
+    if isinstance(choice, Mapping):
+        name = (choice.get("function") or {}).get("name")
+        functions = tuple(one for one in functions if one["name"] == name)
+        if not functions:
+            raise InvalidRequest(
+                f"'tool_choice' names the function '{name}', which is not in 'tools'.", param="tool_choice"
+            )
+        return ToolPlan(functions, free=False)
+    if choice == "required":
+        if not functions:
+            raise InvalidRequest(
+                "'tool_choice' is 'required', but 'tools' has no function.", param="tool_choice"
+            )
+        return ToolPlan(functions, free=False)
+    if choice == "none" or not functions or (template_has_tools and answer is None):
+        return None
+    return ToolPlan(functions, free=True, answer=answer)
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+_CALL = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"arguments"\s*:\s*')
+_REPLY = re.compile(r'\s*\{\s*"' + REPLY_FIELD + r'"\s*:\s*')
+
+
+class ToolReader:
+    """Reads the JSON of one choice as it is written, into the ``delta`` objects of a chat stream."""
+
+    def __init__(self, plan: ToolPlan) -> None:
+        self._plan = plan
+        self._head = ""
+        self._value: _Raw | _Text | None = None
+        self.called = False
+        """Whether a call has begun."""
+
+    def feed(self, text: str) -> list[dict[str, Any]]:
+        """The deltas that ``text`` completes."""
+        if self._value is not None:
+            return self._deltas(self._value.feed(text))
+        self._head += text
+        if found := _CALL.match(self._head):
+            self.called, self._value = True, _Raw()
+            function = {"name": json.loads(found.group(1)), "arguments": ""}
+            begun = {"index": 0, "id": new_id("call_"), "type": "function", "function": function}
+            return [{"tool_calls": [begun]}, *self._deltas(self._value.feed(self._head[found.end() :]))]
+        if self._plan.free and (found := _REPLY.match(self._head)):
+            self._value = _Raw() if self._plan.answer else _Text()
+            return self._deltas(self._value.feed(self._head[found.end() :]))
+        return []
+
+    def _deltas(self, text: str) -> list[dict[str, Any]]:
+        if not text:
+            return []
+        if self.called:
+            return [{"tool_calls": [{"index": 0, "function": {"arguments": text}}]}]
+        return [{"content": text}]
+
+
+class _Raw:
+    """The text of one JSON value, up to its end and no further."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._begun = self._quoted = self._escaped = self._done = False
+
+    def feed(self, text: str) -> str:
+        if self._done:
+            return ""
+        if not self._begun:
+            text = text.lstrip()
+            self._begun = bool(text)
+        for index, character in enumerate(text):
+            if self._escaped:
+                self._escaped = False
+            elif character == "\\" and self._quoted:
+                self._escaped = True
+            elif character == '"':
+                self._quoted = not self._quoted
+            elif not self._quoted and character in "{[":
+                self._depth += 1
+            elif not self._quoted and character in "}]":
+                self._depth -= 1
+                if self._depth <= 0:
+                    self._done = True
+                    return text[: index + (self._depth == 0)]
+        return text
+
+
+class _Text:
+    """The characters of one JSON string, decoded."""
+
+    def __init__(self) -> None:
+        self._begun = self._done = False
+        self._escape = ""
+
+    def feed(self, text: str) -> str:
+        return "".join(self._character(character) for character in text)
+
+    def _character(self, character: str) -> str:
+        if self._done:
+            return ""
+        if self._escape:
+            self._escape += character
+            return self._decoded()
+        if character == "\\":
+            self._escape = character
+            return ""
+        if character == '"':
+            self._begun, self._done = True, self._begun
+            return ""
+        return character if self._begun else ""
+
+    def _decoded(self) -> str:
+        """What the escape stands for once it is whole; two of them are one character above U+FFFF."""
+        escape = self._escape
+        if len(escape) == 7 and escape[6] != "\\":  # half a character, then something else
+            self._escape = ""
+            return "\ufffd" + self._character(escape[6])
+        if len(escape) == 1 or (escape[1] == "u" and len(escape) % 6):
+            return ""
+        if len(escape) == 6 and 0xD800 <= int(escape[2:], 16) < 0xDC00:
+            return ""
+        self._escape = ""
+        decoded: str = json.loads(f'"{escape}"')
+        return decoded

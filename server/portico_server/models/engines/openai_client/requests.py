@@ -1,0 +1,212 @@
+"""An OpenAI request as llama.cpp's server must be asked: one body per choice, always streamed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.models.engines.openai_client.constrained_tools import ToolPlan, plan_tools
+
+# Fields that this side answers for, or that the engine would take for a type error when they are null.
+_OURS = ("n", "stream", "stream_options", "tools", "tool_choice", "parallel_tool_calls", "best_of", "echo")
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRequest:
+    """``bodies`` in the order of the choices; ``per_prompt`` of them share a prompt.
+
+    ``tools`` if calls are to be read.
+    """
+
+    bodies: tuple[dict[str, Any], ...]
+    per_prompt: int
+    tools: ToolPlan | None = None
+    logprobs: bool = False
+    top_logprobs: int = 0
+
+
+def prepare_chat(body: Mapping[str, Any], *, template_has_tools: bool, sees: bool = False) -> PreparedRequest:
+    """The bodies for a chat. ``sees``: the model takes images. Raises `InvalidRequest` for what it cannot do."""
+    for field in ("functions", "function_call"):
+        if body.get(field) is not None:
+            raise InvalidRequest(f"'{field}' is out of use; send 'tools' and 'tool_choice'.", param=field)
+    if "audio" in (body.get("modalities") or ()):
+        raise InvalidRequest("This model answers in text only.", code="unsupported_value", param="modalities")
+    messages = [
+        _message(item, f"messages[{index}]", sees=sees)
+        for index, item in enumerate(body.get("messages") or ())
+    ]
+    request = _bare(body)
+    request.pop("max_completion_tokens", None)
+    limit = body.get("max_completion_tokens") or body.get("max_tokens")
+    if limit is not None:
+        request["max_tokens"] = limit
+    wants_logprobs = body.get("logprobs") is True
+    if wants_logprobs:
+        # Without a number the engine sends twenty alternatives, with 0 nothing at all.
+        request["top_logprobs"] = max(1, body.get("top_logprobs") or 0)
+    schema = schema_of(body)
+    request.pop("response_format", None)
+    tools = plan_tools(body, schema, template_has_tools=template_has_tools)
+    if tools is None and body.get("tools") and body.get("tool_choice") != "none":
+        request["tools"] = body["tools"]
+        if body.get("parallel_tool_calls") is not None:
+            request["parallel_tool_calls"] = body["parallel_tool_calls"]
+    if tools is not None:
+        messages, schema = tools.instruct(messages), tools.schema
+    if not template_has_tools:
+        messages = [_without_tools(message) for message in messages]
+    if schema is not None:
+        request["response_format"] = {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "schema": schema},
+        }
+    request["messages"] = messages
+    count = body.get("n") or 1
+    return PreparedRequest(
+        tuple(_seeded(request, index) for index in range(count)),
+        count,
+        tools,
+        wants_logprobs,
+        body.get("top_logprobs") or 0,
+    )
+
+
+def prepare_completion(body: Mapping[str, Any]) -> PreparedRequest:
+    """The bodies for a completion: one per prompt and choice."""
+    if body.get("echo"):
+        raise InvalidRequest("This engine does not echo the prompt; leave 'echo' out.", param="echo")
+    if body.get("suffix"):
+        raise InvalidRequest(
+            "This model does not fill in the middle; leave 'suffix' out.",
+            code="unsupported_value",
+            param="suffix",
+        )
+    count = body.get("n") or 1
+    if (body.get("best_of") or count) != count:
+        raise InvalidRequest("'best_of' must be the same as 'n', or left out.", param="best_of")
+    request = _bare(body)
+    request.setdefault("max_tokens", 16)  # OpenAI's default for this endpoint
+    logprobs = body.get("logprobs")
+    if logprobs is not None:
+        request["logprobs"] = max(1, int(logprobs))
+    bodies = tuple(
+        {**_seeded(request, index), "prompt": prompt}
+        for prompt in _prompts(body.get("prompt"))
+        for index in range(count)
+    )
+    return PreparedRequest(bodies, count, None, logprobs is not None, int(logprobs or 0))
+
+
+def schema_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The JSON schema that the whole answer must fit, if there is one."""
+    wanted = body.get("response_format")
+    if not isinstance(wanted, Mapping) or wanted.get("type") in (None, "text"):
+        return None
+    if wanted["type"] == "json_object":
+        # The engine's own json_object lets a model begin with prose.
+        return {"type": "object"}
+    if wanted["type"] == "json_schema":
+        inner = wanted.get("json_schema")
+        schema = inner.get("schema") if isinstance(inner, Mapping) else None
+        if isinstance(schema, Mapping):
+            return dict(schema)
+        raise InvalidRequest(
+            "'response_format.json_schema.schema' must be a JSON schema.",
+            param="response_format.json_schema.schema",
+        )
+    raise InvalidRequest(
+        "'response_format.type' must be 'text', 'json_object' or 'json_schema'.", param="response_format.type"
+    )
+
+
+def _bare(body: Mapping[str, Any]) -> dict[str, Any]:
+    request = {name: value for name, value in body.items() if value is not None and name not in _OURS}
+    request["stream"] = True
+    request["stream_options"] = {"include_usage": True}
+    return request
+
+
+def _seeded(request: dict[str, Any], index: int) -> dict[str, Any]:
+    """The same request for the choice ``index``: a fixed seed must not make all choices alike."""
+    seed = request.get("seed")
+    return {**request, "seed": (seed + index) % 2**32} if isinstance(seed, int) else dict(request)
+
+
+def _prompts(prompt: Any) -> Sequence[Any]:
+    """One or several prompts, each a text or a list of the model's own token ids."""
+    if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
+        return prompt
+    if prompt is None or prompt == []:
+        raise InvalidRequest("'prompt' must be a text or a list of texts.", param="prompt")
+    return [prompt]
+
+
+def _message(message: Mapping[str, Any], where: str, *, sees: bool) -> dict[str, Any]:
+    """A message with plain text or, where there are images, with parts, in a role that every template knows."""
+    result = {name: value for name, value in message.items() if value is not None}
+    if result.get("role") == "developer":
+        result["role"] = "system"
+    content = message.get("content")
+    if sees and isinstance(content, list) and any(_is_image(part) for part in content):
+        texts = [
+            _image(part, where) if _is_image(part) else {"type": "text", "text": _text([part], where)}
+            for part in content
+        ]
+        result["content"] = texts
+    else:
+        result["content"] = _text(content, where)
+    return result
+
+
+def _is_image(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "image_url"
+
+
+def _image(part: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """The part, if it holds the image itself: the engine would fetch an address, from wherever it can reach."""
+    image = part.get("image_url")
+    url = image.get("url") if isinstance(image, Mapping) else image
+    if isinstance(url, str) and url.startswith("data:image/"):
+        return part
+    raise InvalidRequest(
+        f"The images of '{where}' must be in the message itself, as URLs that begin with data:image/. This model does "
+        "not fetch images from elsewhere.",
+        code="unsupported_content",
+        param=f"{where}.content",
+    )
+
+
+def _text(content: Any, where: str) -> str:
+    if not isinstance(content, list):
+        return content if isinstance(content, str) else ""
+    texts = []
+    for index, part in enumerate(content):
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if kind not in ("text", "refusal", "input_text", "output_text"):
+            raise InvalidRequest(
+                f"This model reads text only; '{where}.content[{index}]' is of the type '{kind}'. Choose a "
+                f"model that "
+                "takes it, or leave it out.",
+                code="unsupported_content",
+                param=f"{where}.content[{index}]",
+            )
+        texts.append(str(part.get("text", part.get("refusal", ""))))
+    return "".join(texts)
+
+
+def _without_tools(message: dict[str, Any]) -> dict[str, Any]:
+    """Calls and their results as text, for a template that would drop them without a word."""
+    calls = message.get("tool_calls")
+    if calls:
+        functions = [call["function"] for call in calls if isinstance(call.get("function"), Mapping)]
+        lines = [
+            f'{{"name": "{one["name"]}", "arguments": {one.get("arguments") or "{}"}}}' for one in functions
+        ]
+        text = "\n".join([message["content"], *lines] if message["content"] else lines)
+        return {"role": "assistant", "content": text}
+    if message.get("role") in ("tool", "function"):
+        return {"role": "user", "content": f"The function answered: {message['content']}"}
+    return message

@@ -1,0 +1,200 @@
+"""PEFT adapters for engines that take the folder as it is and call an adapter by a model name of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from uuid import uuid4
+
+import orjson
+
+from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
+from portico_server.core.relay import AdapterScale, Relay, RelayResponse
+from portico_server.models.adapters import peft
+from portico_server.models.adapters.peft import PeftAdapter
+from portico_server.models.protocol import EngineClient
+
+logger = logging.getLogger(__name__)
+
+
+def check_adapter(
+    engine: str, adapter: AdapterScale, base: Path | None, *, patterns: bool = False
+) -> PeftAdapter:
+    """Whether the engine can load it for the model in ``base``; ``patterns``: layers may differ in rank and alpha.
+
+    Raises `InvalidRequest`.
+    """
+    if adapter.path.suffix == ".gguf":
+        raise _bad(adapter, f"is a GGUF file, but '{engine}' takes the folder that PEFT wrote")
+    found = peft.read_peft(adapter.path)
+    if found.patterned and not patterns:
+        raise _bad(
+            adapter,
+            f"has another rank or alpha for some layers (rank_pattern, alpha_pattern), which '{engine}' would ignore. "
+            "llamacpp takes it",
+        )
+    shapes = _shapes(base) if base is not None else {}
+    for pair in found.pairs:
+        shape = shapes.get(f"{pair.module}.weight")
+        if shape is not None and shape != (pair.outputs, pair.inputs):
+            raise _bad(
+                adapter,
+                f"does not fit: '{pair.module}' has {pair.inputs} inputs and {pair.outputs} outputs in it, {shape[1]} "
+                f"and {shape[0]} in the base model. It was trained on another one",
+            )
+    return found
+
+
+def scale_adapter(adapter: AdapterScale) -> Path:
+    """A PEFT folder with the adapter's effect multiplied by its scale: the same weights under another alpha."""
+    if adapter.scale == 1.0:
+        return adapter.path
+    made = adapter.path / f"scaled-{adapter.scale:g}"
+    if not made.is_dir():
+        config = orjson.loads((adapter.path / peft.CONFIG).read_bytes())
+        draft = adapter.path / f".{uuid4().hex}.new"
+        try:
+            draft.mkdir()
+            config["lora_alpha"] *= adapter.scale
+            (draft / peft.CONFIG).write_bytes(orjson.dumps(config))
+            os.link(adapter.path / peft.WEIGHTS, draft / peft.WEIGHTS)
+            draft.rename(made)
+        except OSError:
+            if not made.is_dir():
+                raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return made
+
+
+def usable_adapters(
+    name: str, adapters: Sequence[AdapterScale], looks: Callable[[AdapterScale], object]
+) -> list[AdapterScale]:
+    """Those that ``looks`` raises nothing about; the others are logged."""
+    found = []
+    for adapter in adapters:
+        try:
+            looks(adapter)
+        except PorticoError as error:
+            logger.error("the adapter %s of %s is left out: %s", adapter.name, name, error.message)
+        else:
+            found.append(adapter)
+    return found
+
+
+def linear_layers(base: Path) -> list[str]:
+    """The modules of the model in ``base`` whose weights are a matrix; none where they cannot be told."""
+    return [
+        name.removesuffix(".weight")
+        for name, shape in _shapes(base).items()
+        if name.endswith(".weight") and len(shape) == 2
+    ]
+
+
+def _shapes(base: Path) -> dict[str, tuple[int, ...]]:
+    """Of the model's tensors; none where they are kept in a way that is not understood."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in sorted(base.glob("*.safetensors")):
+        try:
+            tensors = peft.read_safetensors(path).tensors
+        except PorticoError:
+            continue  # starting the engine will say what is wrong with it
+        shapes |= {name: tensor.shape for name, tensor in tensors.items()}
+    return shapes
+
+
+def _bad(adapter: AdapterScale, what: str) -> InvalidRequest:
+    return InvalidRequest(f"The adapter '{adapter.name}' {what}.", code="adapter_invalid", param="path")
+
+
+# Clients of engines that call an adapter by a model name of its own: given when they start, or while they run.
+
+
+class FixedAdapterClient:
+    """A `EngineClient` that also `Attaches`: what its engine got when it started is there, nothing else."""
+
+    def __init__(self, inner: EngineClient, name: str, adapters: Sequence[AdapterScale]) -> None:
+        self._inner = inner
+        self._name = name
+        self._adapters = tuple(adapters)
+
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
+        """See `portico_server.models.protocol.EngineClient`."""
+        if request.adapter is not None and not self.fits(request.adapter):
+            raise adapter_not_loaded(request.adapter, self._name)
+        return await self._inner.relay(request, deadline)
+
+    def fits(self, adapter: AdapterScale) -> bool:
+        return adapter in self._adapters
+
+    async def attach(self, adapter: AdapterScale) -> None:
+        """What fits is there."""
+
+    async def detach(self, name: str) -> bool:
+        return all(adapter.name != name for adapter in self._adapters)
+
+
+class LiveAdapterClient:
+    """A `EngineClient` that also `Attaches`: its engine loads adapters while it runs.
+
+    ``load`` and ``unload`` ask the engine and raise `PorticoError`; ``fits`` says whether it was started for such an
+    adapter.
+    """
+
+    def __init__(
+        self,
+        inner: EngineClient,
+        *,
+        load: Callable[[AdapterScale], Awaitable[None]],
+        unload: Callable[[str], Awaitable[None]],
+        fits: Callable[[AdapterScale], bool],
+        name: str,
+    ) -> None:
+        self._inner = inner
+        self._name = name
+        self._load = load
+        self._unload = unload
+        self._takes = fits
+        self._loaded: dict[str, AdapterScale] = {}
+        self._lock = asyncio.Lock()
+
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
+        """See `portico_server.models.protocol.EngineClient`."""
+        adapter = request.adapter
+        if adapter is not None and self._loaded.get(adapter.name) != adapter:
+            if not self._takes(adapter):
+                raise adapter_not_loaded(adapter, self._name)
+            await self.attach(adapter)
+        return await self._inner.relay(request, deadline)
+
+    def fits(self, adapter: AdapterScale) -> bool:
+        return self._takes(adapter)
+
+    async def attach(self, adapter: AdapterScale) -> None:
+        async with self._lock:
+            known = self._loaded.get(adapter.name)
+            if known == adapter:
+                return
+            if known is not None:
+                await self._unload(adapter.name)
+                del self._loaded[adapter.name]
+            await self._load(adapter)
+            self._loaded[adapter.name] = adapter
+
+    async def detach(self, name: str) -> bool:
+        async with self._lock:
+            if self._loaded.pop(name, None) is not None:
+                await self._unload(name)
+        return True
+
+
+def adapter_not_loaded(adapter: AdapterScale, name: str) -> Unavailable:
+    """For a call to an adapter that the running process lacks."""
+    return Unavailable(
+        f"The adapter '{adapter.name}' could not be loaded with '{name}'. The daemon's log says why.",
+        code="adapter_not_loaded",
+    )

@@ -1,0 +1,203 @@
+"""Well-known providers, as data: where they are, where their key is kept, and how they differ from OpenAI.
+
+The addresses and limits are those of their documentation. To add one: one entry here and a row in
+``docs/providers.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from portico_server.models.engines.openai_client.quirks import BOOKKEEPING_FIELDS, ImageQuirks, Quirks
+
+WireFormat: TypeAlias = Literal["openai", "anthropic"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelProvider:
+    """One preset.
+
+    ``key`` and ``address`` are the environment variables that its own tools read the key and another address
+    from; empty if there is none. ``suffix`` is what comes after an ``address``. ``header`` carries the key
+    where it is not ``Authorization: Bearer``. An empty ``url`` means that everyone has an address of his own.
+    """
+
+    url: str
+    key: str = ""
+    address: str = ""
+    suffix: str = ""
+    header: str = ""
+    wire: WireFormat = "openai"
+    quirks: Quirks = Quirks()
+
+
+_OPENAI = Quirks(
+    renamed={"max_tokens": "max_completion_tokens"},
+    embedding_batch=2048,
+    # Its models that took these are gone; those of today answer base64 and refuse to be asked how.
+    pictures=ImageQuirks(dropped=frozenset({"response_format", "style"})),
+)
+_OLDER: Mapping[str, str] = {"max_completion_tokens": "max_tokens"}
+"""Servers that know the limit by the name that OpenAI gave up."""
+
+PROVIDERS: Mapping[str, ModelProvider] = {
+    "openai": ModelProvider("https://api.openai.com/v1", "OPENAI_API_KEY", "OPENAI_BASE_URL", quirks=_OPENAI),
+    "azure": ModelProvider(
+        "",
+        "AZURE_OPENAI_API_KEY",
+        "AZURE_OPENAI_ENDPOINT",
+        suffix="/openai/v1",
+        header="api-key",
+        quirks=_OPENAI,
+    ),
+    "anthropic": ModelProvider(
+        "https://api.anthropic.com/v1",
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_BASE_URL",
+        suffix="/v1",
+        header="x-api-key",
+        wire="anthropic",
+    ),
+    "gemini": ModelProvider(
+        "https://generativelanguage.googleapis.com/v1beta/openai",
+        "GEMINI_API_KEY",
+        quirks=Quirks(
+            dropped=BOOKKEEPING_FIELDS | {"parallel_tool_calls"},
+            refused=frozenset({"logit_bias"}),
+            strict_tools=False,
+            developer=False,
+            embedding_batch=100,
+            base64=False,
+        ),
+    ),
+    "moonshot": ModelProvider(
+        "https://api.moonshot.cn/v1",
+        "MOONSHOT_API_KEY",
+        quirks=Quirks(renamed=_OLDER, dropped=BOOKKEEPING_FIELDS, developer=False, base64=False),
+    ),
+    "zhipu": ModelProvider(
+        "https://open.bigmodel.cn/api/paas/v4",
+        "ZHIPUAI_API_KEY",
+        quirks=Quirks(
+            renamed=_OLDER,
+            dropped=BOOKKEEPING_FIELDS,
+            developer=False,
+            embedding_batch=64,
+            base64=False,
+            pictures=ImageQuirks(
+                refused=frozenset({"n"}), taken=frozenset({"model", "prompt", "size"}), edits=False
+            ),
+        ),
+    ),
+    "dashscope": ModelProvider(
+        "https://dashscope.aliyuncs.com/compatible-mode/v1",
+        "DASHSCOPE_API_KEY",
+        quirks=Quirks(
+            renamed=_OLDER, dropped=BOOKKEEPING_FIELDS, developer=False, embedding_batch=10, base64=False
+        ),
+    ),
+    "sensenova": ModelProvider(
+        "https://api.sensenova.cn/compatible-mode/v1",
+        "SENSENOVA_API_KEY",
+        "SENSENOVA_BASE_URL",
+        # Its gateway refuses every field that its table of parameters does not list, without naming it.
+        quirks=Quirks(
+            renamed=_OLDER,
+            refused=frozenset({"response_format", "logprobs", "logit_bias", "modalities"}),
+            taken=frozenset(
+                {"model", "messages", "stream", "stream_options", "temperature", "top_p", "max_tokens", "n"}
+                | {"stop", "frequency_penalty", "presence_penalty", "reasoning_effort", "tools", "seed"}
+                | {"tool_choice", "parallel_tool_calls"}
+            ),
+            strict_tools=False,
+            developer=False,
+            base64=False,
+        ),
+    ),
+    "deepseek": ModelProvider(
+        "https://api.deepseek.com/v1",
+        "DEEPSEEK_API_KEY",
+        quirks=Quirks(renamed=_OLDER, dropped=BOOKKEEPING_FIELDS, developer=False),
+    ),
+    "siliconflow": ModelProvider(
+        "https://api.siliconflow.cn/v1",
+        "SILICONFLOW_API_KEY",
+        quirks=Quirks(
+            renamed=_OLDER,
+            dropped=BOOKKEEPING_FIELDS,
+            developer=False,
+            embedding_batch=32,
+            base64=False,
+            pictures=ImageQuirks(
+                renamed={"size": "image_size", "n": "batch_size", "steps": "num_inference_steps"},
+                taken=frozenset(
+                    {"model", "prompt", "negative_prompt", "image_size", "batch_size", "seed"}
+                    | {"num_inference_steps", "guidance_scale"}
+                ),
+                edits=False,
+                inside=("image", "image2", "image3"),
+            ),
+        ),
+    ),
+    "mistral": ModelProvider(
+        "https://api.mistral.ai/v1",
+        "MISTRAL_API_KEY",
+        # It answers 422 to a field that it does not know, and counts the tokens of a stream unasked.
+        quirks=Quirks(
+            renamed={**_OLDER, "seed": "random_seed"},
+            dropped=BOOKKEEPING_FIELDS,
+            refused=frozenset({"logprobs", "top_logprobs", "logit_bias"}),
+            stream_usage=False,
+            developer=False,
+            base64=False,
+        ),
+    ),
+    "groq": ModelProvider(
+        "https://api.groq.com/openai/v1",
+        "GROQ_API_KEY",
+        quirks=Quirks(refused=frozenset({"logprobs", "top_logprobs", "logit_bias"}), developer=False),
+    ),
+    "together": ModelProvider(
+        "https://api.together.xyz/v1",
+        "TOGETHER_API_KEY",
+        quirks=Quirks(
+            renamed=_OLDER,
+            dropped=BOOKKEEPING_FIELDS,
+            developer=False,
+            base64=False,
+            pictures=ImageQuirks(sides=True, encoded="base64", edits=False, inside=("image_url",)),
+        ),
+    ),
+    "fireworks": ModelProvider(
+        "https://api.fireworks.ai/inference/v1",
+        "FIREWORKS_API_KEY",
+        quirks=Quirks(renamed=_OLDER, developer=False, base64=False),
+    ),
+    "openrouter": ModelProvider("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
+    "xai": ModelProvider(
+        "https://api.x.ai/v1",
+        "XAI_API_KEY",
+        quirks=Quirks(
+            renamed=_OLDER,
+            pictures=ImageQuirks(dropped=frozenset({"quality", "style"}), refused=frozenset({"size"})),
+        ),
+    ),
+    "ollama": ModelProvider(
+        "http://127.0.0.1:11434/v1", quirks=Quirks(renamed=_OLDER, developer=False, base64=False)
+    ),
+    "lmstudio": ModelProvider(
+        "http://127.0.0.1:1234/v1", quirks=Quirks(renamed=_OLDER, developer=False, base64=False)
+    ),
+    "vllm": ModelProvider("http://127.0.0.1:8000/v1"),
+    "lmdeploy": ModelProvider(
+        "http://127.0.0.1:23333/v1",
+        quirks=Quirks(
+            renamed=_OLDER,
+            refused=frozenset({"presence_penalty", "frequency_penalty"}),
+            developer=False,
+            base64=False,
+        ),
+    ),
+}

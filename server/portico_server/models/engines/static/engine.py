@@ -1,0 +1,55 @@
+"""A child process that holds word vectors (wordllama) and answers embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.models.protocol import LaunchContext, ModelDescription, RunningEngine
+from portico_server.models.server_process import ServerProcess
+from portico_server.models.sources import parse_source
+from portico_server.models.spec import ModelSpec
+
+WEIGHT_NAMES = ("wordllama",)
+"""Names after ``static://``: the weights are inside their package."""
+
+DIMENSIONS = 256
+
+MEMORY_BYTES = 180 * 1024 * 1024
+"""Bytes of the process with the vectors in it."""
+
+
+class Static:
+    """``static://wordllama``."""
+
+    name = "static"
+    fetches = False
+
+    def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
+        name = parse_source(spec.source).location
+        if name not in WEIGHT_NAMES:
+            raise InvalidRequest(
+                f"There are no static vectors '{name}'; there is static://{', static://'.join(WEIGHT_NAMES)}.",
+                param="source",
+            )
+        if spec.task == "chat":
+            raise InvalidRequest(f"'{spec.source}' only embeds; its task cannot be 'chat'.", param="task")
+        return ModelDescription("embedding", dimensions=DIMENSIONS, words=True)
+
+    def memory(self, spec: ModelSpec, path: Path | None) -> int:
+        return MEMORY_BYTES
+
+    async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
+        # aiohttp is imported by now; this module is imported before it.
+        from portico_server.models.engines.openai_client.passthrough import Passthrough
+        from portico_server.models.transport import Upstream
+
+        child = await ServerProcess.start(
+            "portico_server.models.engines.static.worker",
+            {},
+            name=spec.name,
+            log=site.log,
+            timeout=site.load_timeout,
+        )
+        client = Passthrough(Upstream(site.transport, child.endpoint(spec.name), spec.name, child.explain))
+        return RunningEngine(client, self.describe(spec, path), child)

@@ -1,0 +1,79 @@
+"""The process of a static embedding model."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from portico.wire import Usage
+from portico_server.models.engines import worker_http, worker_link
+from portico_server.models.openai_wire import dimensions_of, document, encoding_of, shorten, texts_of
+from portico_server.subprocesses import own
+
+BATCH_TEXTS = 64
+"""Texts embedded at once: texts of one batch are padded to the longest of it."""
+
+
+class StaticServer:
+    """OpenAI's embeddings endpoint over wordllama. ``model`` is a loaded WordLlama."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._lock = asyncio.Lock()
+
+    async def embed(self, request: web.Request) -> web.StreamResponse:
+        body: dict[str, Any] = await worker_http.body_of(request)
+        texts = texts_of(body)
+        full = int(self._model.embedding.shape[1])
+        dimensions = dimensions_of(body, full)
+        encoding = encoding_of(body)
+        async with self._lock:
+            # In a thread, so that a long batch does not keep the next request from being read.
+            data = await asyncio.to_thread(
+                self._work, texts, dimensions, encoding, str(body.get("model", ""))
+            )
+        return web.Response(body=data, content_type="application/json")
+
+    def _work(self, texts: list[str], dimensions: int | None, encoding: str, name: str) -> bytes:
+        # Texts of like length go together, so that little is spent on padding.
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        vectors: list[bytes] = [b""] * len(texts)
+        tokens = 0
+        for start in range(0, len(order), BATCH_TEXTS):
+            places = order[start : start + BATCH_TEXTS]
+            batch = [texts[place] for place in places]
+            rows = self._model.embed(batch, norm=True, batch_size=BATCH_TEXTS).astype("<f4")
+            tokens += sum(sum(item.attention_mask) for item in self._model.tokenize(batch))
+            for place, row in zip(places, rows, strict=True):
+                vectors[place] = shorten(row.tobytes(), dimensions)
+        return orjson.dumps(document(vectors, encoding, name, Usage(tokens)))
+
+
+def load_vectors() -> Any:
+    """The 256-dimensional vectors that the wordllama wheel carries, without a look at the network."""
+    import wordllama
+
+    return wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
+
+
+def main() -> None:
+    """As a child of the daemon."""
+    config = worker_link.receive()
+    try:
+        model = load_vectors()
+    except (ImportError, OSError, ValueError) as error:
+        worker_link.give_up(
+            f"wordllama does not load ({error}). Install it again: "
+            f"{own()} -m pip install --force-reinstall wordllama"
+        )
+    app = worker_http.application(config["key"])
+    app.router.add_post("/v1/embeddings", StaticServer(model).embed)
+    worker_http.serve(app)
+
+
+if __name__ == "__main__":
+    main()

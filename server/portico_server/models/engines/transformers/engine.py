@@ -1,0 +1,214 @@
+"""A folder of safetensors on transformers, in a small worker of our own: one call at a time, on CPU or GPU.
+
+The worker answers as llama.cpp's server does, so that its client makes tools, schemas and several choices of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import orjson
+
+from portico_server.core import pools
+from portico_server.core.errors import EngineFailed, InvalidRequest
+from portico_server.core.relay import AdapterScale
+from portico_server.models import gpus
+from portico_server.models.engines import peft_adapters as folder_adapters
+from portico_server.models.engines.external import server
+from portico_server.models.engines.external.server import ServerOption, ServerOptions, option_arguments
+from portico_server.models.engines.transformers import WORKER
+from portico_server.models.engines.transformers.worker import folder as folders
+from portico_server.models.engines.transformers.worker.errors import UnusableModel
+from portico_server.models.fallback import fallbacks
+from portico_server.models.gpus import NO_GPU_SHARE, GpuShare
+from portico_server.models.known_models import profile_of
+from portico_server.models.protocol import LaunchContext, ModelDescription, RunningEngine
+from portico_server.models.server_process import OFFLINE_ENVIRONMENT, ServerProcess
+from portico_server.models.spec import ModelSpec, Task
+from portico_server.subprocesses import module
+
+if TYPE_CHECKING:
+    from portico_server.models.plan.transformers import TransformersPlan
+
+TRANSFORMERS_OPTIONS: ServerOptions = {
+    "context_length": ServerOption("--context-length", "whole", "tokens that one call may have"),
+    "device": ServerOption("--device", "text", "cpu, cuda, cuda:1 or mps, instead of the best there is"),
+    "dtype": ServerOption("--dtype", "text", "float32, bfloat16 or float16"),
+    "threads": ServerOption("--threads", "whole", "threads on the CPU"),
+    "pooling": ServerOption(
+        "--pooling", "text", "mean, cls, last or max, instead of what an embedding model says"
+    ),
+    "max_seconds": ServerOption(
+        "--max-seconds", "number", "longest recording that is taken (7200), or music that is made (30)"
+    ),
+    "max_pixels": ServerOption(
+        "--max-pixels", "whole", "width times height of the largest picture that is drawn (4194304)"
+    ),
+    "chat_template": ServerOption(
+        "--chat-template", "path", "a Jinja file instead of the model's own template"
+    ),
+}
+"""Parameters of a model on transformers."""
+
+
+class Transformers:
+    """A folder with safetensors. Parameters: `TRANSFORMERS_OPTIONS`."""
+
+    name = "transformers"
+    fetches = True
+
+    def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
+        option_arguments(spec.name, self.name, spec.parameters, TRANSFORMERS_OPTIONS)
+        fallbacks(spec)
+        known = profile_of(spec.source)
+        task, context, dimensions = (
+            (known.task, known.context_length, known.dimensions) if known else (None,) * 3
+        )
+        mean = edits = False
+        if path is not None and path.is_dir():
+            try:
+                found = folders.read_folder(path)
+                mean = found.task == "embedding" and folders.pools_by_mean(path)
+            except UnusableModel:
+                pass  # starting it says what is wrong; the list of models must not fail for it
+            else:
+                task, context = cast("Task", found.task), found.context_length or context
+                edits = found.changes
+                dimensions = found.hidden_size or dimensions
+        task = cast("Task", spec.task) if spec.task != "auto" else task or "chat"
+        context = spec.parameters.get("context_length") or context
+        if task == "image":
+            return ModelDescription(task, edits=edits)
+        if task != "embedding":
+            return ModelDescription(task, context)
+        pooling = spec.parameters.get("pooling")
+        return ModelDescription(task, context, dimensions, spans=pooling == "mean" if pooling else mean)
+
+    def memory(self, spec: ModelSpec, path: Path | None) -> int:
+        settled = _settled(spec, path)
+        return settled.memory if settled is not None else 0
+
+    def occupies(self, spec: ModelSpec, path: Path | None) -> GpuShare:
+        """See `portico_server.models.protocol.OccupiesGpus`. A GPU that the spec names by its number is its own
+        affair.
+        """
+        settled = _settled(spec, path)
+        if settled is None or settled.device == "cpu" or settled.shared or ":" in _device(spec):
+            return NO_GPU_SHARE
+        return GpuShare(1, settled.total)
+
+    async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
+        # aiohttp is imported by now; this module is imported before it.
+        from portico_server.models.engines.openai_client.client import VllmTokenizer
+        from portico_server.models.engines.transformers.client import transformers_client
+        from portico_server.models.transport import CONNECTION_ERRORS, Route
+
+        assert path is not None
+        await pools.MODELS.run(_check, spec, path)
+        python = await pools.MODELS.run(server.engine_interpreter, self.name, spec, site)
+        settled = await pools.MODELS.run(_settled, spec, path)
+        if settled is not None:
+            spec = replace(spec, parameters={**settled.parameters, **spec.parameters})
+        child = await ServerProcess.start(
+            "portico_server.models.engines.external.supervisor",
+            {
+                "command": [str(python), *_command(spec, path)],
+                "environment": {
+                    **OFFLINE_ENVIRONMENT,
+                    "PYTHONPATH": str(Path(__file__).parent),
+                    "WORKER_KEY": "{key}",
+                    **gpus.gpu_environment(site.gpus),
+                },
+                "health": "/health",
+            },
+            name=spec.name,
+            log=site.log,
+            timeout=site.load_timeout,
+            report=site.report,
+        )
+        try:
+            deadline = asyncio.get_running_loop().time() + site.load_timeout
+            route = Route(child.endpoint(spec.name, base=""), "props")
+            props = orjson.loads(await site.transport.get(route, deadline=deadline))
+            description = replace(
+                self.describe(spec, path),
+                context_length=props["default_generation_settings"]["n_ctx"] or None,
+                dimensions=props["dimensions"] or None,
+                parameters=props["parameters"],
+                edits=props["edits"],
+                voices=tuple(props.get("voices") or ()),
+            )
+            made = transformers_client(site.transport, child, spec.name, props, description)
+            for adapter in site.adapters:
+                await made.attach_or_log(adapter)
+        except (*CONNECTION_ERRORS, orjson.JSONDecodeError, KeyError) as error:
+            await child.stop()
+            raise EngineFailed(
+                f"The engine of '{spec.name}' started but does not answer: {error}."
+            ) from error
+        except BaseException:
+            await child.stop()
+            raise
+        tokenizer = VllmTokenizer(site.transport, child, spec.name, description.context_length)
+        reads = description.task in ("chat", "embedding")
+        return RunningEngine(made, description, child, tokenizer if reads else None)
+
+    async def try_adapter(
+        self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: LaunchContext
+    ) -> None:
+        """See `portico_server.models.protocol.TriesAdapters`. Names and shapes are compared; nothing is started for
+        it.
+        """
+        await pools.MODELS.run(folder_adapters.check_adapter, self.name, adapter, path, patterns=True)
+
+
+def _device(spec: ModelSpec) -> str:
+    return str(spec.parameters.get("device", ""))
+
+
+def _command(spec: ModelSpec, path: Path) -> list[str]:
+    line = module(WORKER, "serve", "--model", str(path), "--name", spec.name, "--port", "{port}")
+    return [
+        *line,
+        "--task",
+        spec.task,
+        *option_arguments(spec.name, "transformers", spec.parameters, TRANSFORMERS_OPTIONS),
+    ]
+
+
+def _check(spec: ModelSpec, path: Path) -> None:
+    """What can be said against a folder without loading it. Raises `InvalidRequest`. Blocks."""
+    if not path.is_dir():
+        raise InvalidRequest(
+            f"'{spec.source}' is one file, but the engine 'transformers' takes a folder with safetensors. Use the "
+            "engine 'llamacpp' for it, or name the repository of the original model.",
+            code="model_file_invalid",
+            param="source",
+        )
+    try:
+        folders.read_folder(path)
+        folders.check_weights(path)
+    except UnusableModel as error:
+        raise InvalidRequest(str(error), code="model_file_invalid", param="source") from error
+
+
+def _settled(spec: ModelSpec, path: Path | None) -> TransformersPlan | None:
+    """The plan for this machine, as far as the files say enough. Blocks."""
+    # psutil is imported by now or may be; this module is imported before it.
+    from portico_server.models.hardware import this_machine
+    from portico_server.models.plan import weights
+    from portico_server.models.plan.transformers import plan_transformers
+    from portico_server.models.plan.weights import ModelWeights
+
+    if path is None or not path.is_dir():
+        return None
+    try:
+        model = weights.read_weights(path, spec.name)
+    except InvalidRequest:
+        return None  # an architecture that the planner does not know; starting it will show
+    return (
+        plan_transformers(model, this_machine(), spec.parameters) if isinstance(model, ModelWeights) else None
+    )

@@ -1,0 +1,140 @@
+"""``python -m worker serve …`` is a model's process; ``… dequantise GGUF OUT`` makes a folder of a GGUF file,
+``… fold GGUF ADAPTER OUT`` a GGUF file with an adapter in it, ``… refit GGUF FOLDER OUT`` one with other weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+from pathlib import Path
+
+from .errors import UnusableModel
+from .folder import WorkerSettings, read_folder
+
+KEY_VARIABLE = "WORKER_KEY"
+"""The variable with the key: a command line is seen by every user."""
+
+PARENT_CHECK_INTERVAL_S = 2.0
+"""Seconds between two looks at whether the process that started this one lives."""
+
+
+def main() -> None:
+    """Do what the command line says; a model that cannot be loaded ends it with one sentence."""
+    asked = _arguments().parse_args()
+    try:
+        if asked.command == "dequantise":
+            _quiet()
+            from .gguf_unpack import unpack
+
+            unpack(asked.gguf, asked.out)
+        elif asked.command == "fold":
+            from .gguf_export import fold_adapter
+
+            fold_adapter(asked.gguf, asked.adapter, asked.out, asked.type, asked.scale)
+        elif asked.command == "refit":
+            from .gguf_export import refit
+
+            refit(asked.gguf, asked.folder, asked.out, asked.type)
+        else:
+            serve(asked)
+    except UnusableModel as error:
+        print(error, file=sys.stderr, flush=True)
+        raise SystemExit(3) from None
+
+
+def serve(asked: argparse.Namespace) -> None:
+    """Load the model, then listen until the end."""
+    threading.Thread(target=_watch, args=(os.getppid(),), daemon=True, name="lifeline").start()
+    folder = read_folder(asked.model)
+    settings = WorkerSettings(
+        asked.name,
+        device=asked.device,
+        dtype=asked.dtype,
+        context_length=asked.context_length,
+        threads=asked.threads,
+        pooling=asked.pooling,
+        chat_template=asked.chat_template,
+        queue=asked.queue,
+        max_seconds=asked.max_seconds,
+        max_pixels=asked.max_pixels,
+    )
+    # These take seconds to import: what is wrong with a folder is said before.
+    _quiet()
+    from .server import WorkerServer
+    from .tasks import make_task
+
+    task = make_task(folder.task if asked.task == "auto" else asked.task, folder, settings)
+    facts = {"id": settings.name, "object": "model", "max_model_len": task.context_length}
+    door = WorkerServer(
+        asked.port,
+        os.environ.pop(KEY_VARIABLE, ""),
+        task.routes(),
+        {
+            "/v1/models": lambda: {"object": "list", "data": [facts]},
+            "/props": lambda: {
+                "default_generation_settings": {"n_ctx": task.context_length},
+                "dimensions": task.dimensions,
+                "parameters": task.parameters,
+                "modalities": {"vision": task.sees},
+                "edits": getattr(task, "edits", False),
+                "voices": getattr(task, "voices", ()),
+            },
+        },
+    )
+    door.serve_forever()
+
+
+def _quiet() -> None:
+    """No progress bars and no advice in the log."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def _watch(parent: int) -> None:
+    """End with the parent, however that ends."""
+    pause = threading.Event()
+    while os.getppid() == parent:
+        pause.wait(PARENT_CHECK_INTERVAL_S)
+    os._exit(0)
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="worker", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    serving = commands.add_parser("serve")
+    serving.add_argument("--model", type=Path, required=True)
+    serving.add_argument("--name", required=True)
+    serving.add_argument("--port", type=int, required=True)
+    serving.add_argument("--task", default="auto")
+    serving.add_argument("--device", default="auto")
+    serving.add_argument("--dtype", choices=("auto", "float32", "float16", "bfloat16"), default="auto")
+    serving.add_argument("--context-length", type=int, default=0)
+    serving.add_argument("--threads", type=int, default=0)
+    serving.add_argument("--pooling", choices=("", "mean", "cls", "last", "max"), default="")
+    serving.add_argument("--chat-template", type=Path)
+    serving.add_argument("--queue", type=int, default=256)
+    serving.add_argument("--max-seconds", type=float, default=0.0)
+    serving.add_argument("--max-pixels", type=int, default=0)
+    unpacking = commands.add_parser("dequantise")
+    unpacking.add_argument("gguf", type=Path)
+    unpacking.add_argument("out", type=Path)
+    merging = commands.add_parser("fold")
+    merging.add_argument("gguf", type=Path)
+    merging.add_argument("adapter", type=Path)
+    merging.add_argument("out", type=Path)
+    merging.add_argument("--type", required=True)
+    merging.add_argument("--scale", type=float, default=1.0)
+    refitting = commands.add_parser("refit")
+    refitting.add_argument("gguf", type=Path)
+    refitting.add_argument("folder", type=Path)
+    refitting.add_argument("out", type=Path)
+    refitting.add_argument("--type", required=True)
+    return parser
+
+
+if __name__ == "__main__":
+    main()

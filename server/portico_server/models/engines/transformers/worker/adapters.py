@@ -1,0 +1,126 @@
+"""LoRA adapters beside a model: loaded and unloaded while it runs, one chosen for each call.
+
+The doors are those of vLLM: ``/v1/load_lora_adapter`` and ``/v1/unload_lora_adapter``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import Refusal, UnusableModel
+from .folder import read_document
+from .server import Caller, ModelQueue
+
+WEIGHTS_FILE = "adapter_model.safetensors"
+
+
+class LoadedAdapters:
+    """The adapters of ``model``, each under the name that calls use. The model itself is used without any."""
+
+    def __init__(self, model: Any, name: str, turns: ModelQueue) -> None:
+        self._model = model
+        self._base = name
+        self._turns = turns
+        self._ids: dict[str, str] = {}
+        self._layers: dict[str, list[tuple[dict[str, float], float]]] = {}
+        self._numbers = itertools.count(1)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._ids)
+
+    def routes(self) -> dict[str, Any]:
+        return {"/v1/load_lora_adapter": self.load, "/v1/unload_lora_adapter": self.unload}
+
+    def load(self, body: Mapping[str, Any], client: Caller) -> dict[str, Any]:
+        """``lora_name`` and ``lora_path``, a PEFT folder. Loading a name anew is refused."""
+        name, path = body.get("lora_name"), body.get("lora_path")
+        if not isinstance(name, str) or not isinstance(path, str) or not name or not path:
+            raise Refusal("'lora_name' and 'lora_path' must be texts.", param="lora_path")
+        if name in self._ids or name == self._base:
+            raise Refusal(f"There is an adapter or a model '{name}' already.", "adapter_exists", "lora_name")
+        folder = Path(path)
+        self._check(folder)
+        # PEFT allows no dots in a name, because it becomes part of the names of layers.
+        identifier = f"adapter{next(self._numbers)}"
+        with self._turns.turn(client.gone):
+            try:
+                told = self._model.load_adapter(
+                    str(folder), adapter_name=identifier, use_safetensors=True, hotswap=False
+                )
+                missed = [*getattr(told, "unexpected_keys", ()), *(key for key, *_ in told.mismatched_keys)]
+                if missed:
+                    raise ValueError(f"it has weights for layers that the model does not have: {missed[0]}")
+            except (ValueError, RuntimeError, KeyError, OSError, TypeError) as error:
+                self._forget(identifier)
+                words = " ".join(str(error).split())[:400]
+                raise Refusal(
+                    f"The adapter in {path} does not fit '{self._base}': {words}", "adapter_unfit"
+                ) from error
+            self._model.disable_adapters()
+            found = [getattr(module, "scaling", None) for module in self._model.modules()]
+            self._layers[identifier] = [
+                (scaling, scaling[identifier])
+                for scaling in found
+                if isinstance(scaling, dict) and identifier in scaling
+            ]
+            self._ids[name] = identifier
+        return {"loaded": name}
+
+    def unload(self, body: Mapping[str, Any], client: Caller) -> dict[str, Any]:
+        """``lora_name``."""
+        name = body.get("lora_name")
+        if name not in self._ids:
+            raise Refusal(f"There is no adapter '{name}'.", "adapter_not_found", "lora_name", status=404)
+        with self._turns.turn(client.gone):
+            self._forget(self._ids.pop(str(name)))
+        return {"unloaded": name}
+
+    @contextmanager
+    def chosen(self, wish: Any) -> Iterator[None]:
+        """Within it the model has the adapter of ``wish`` (``name`` and ``scale``). The caller has the turn.
+
+        Raises `Refusal` (404) for one that is not loaded.
+        """
+        if wish is None:
+            yield
+            return
+        name, scale = (wish.get("name"), wish.get("scale", 1.0)) if isinstance(wish, dict) else (None, None)
+        identifier = self._ids.get(name) if isinstance(name, str) else None
+        if identifier is None or not isinstance(scale, int | float):
+            raise Refusal(f"There is no adapter '{name}'.", "adapter_not_found", "adapter", status=404)
+        for scaling, trained in self._layers[identifier]:
+            scaling[identifier] = trained * scale
+        self._model.enable_adapters()
+        self._model.set_adapter(identifier)
+        try:
+            yield
+        finally:
+            self._model.disable_adapters()
+
+    def _check(self, folder: Path) -> None:
+        try:
+            config = read_document(folder / "adapter_config.json")
+        except UnusableModel as error:
+            raise Refusal(str(error), "adapter_unfit", "lora_path") from error
+        if config is None:
+            raise Refusal(f"{folder} has no adapter_config.json.", "adapter_unfit", "lora_path")
+        if not (folder / WEIGHTS_FILE).is_file():
+            raise Refusal(
+                f"{folder} has no {WEIGHTS_FILE}. A pickle such as adapter_model.bin is not read: it can run code.",
+                "adapter_unfit",
+                "lora_path",
+            )
+        if config.get("peft_type") != "LORA":
+            raise Refusal(
+                f"{folder} is of the kind {config.get('peft_type')}; LoRA is taken.", "adapter_unfit"
+            )
+
+    def _forget(self, identifier: str) -> None:
+        self._layers.pop(identifier, None)
+        if identifier in getattr(self._model, "peft_config", {}):
+            self._model.delete_adapter(identifier)

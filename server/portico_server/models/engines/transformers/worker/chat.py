@@ -1,0 +1,257 @@
+"""Chats and completions with one causal model, with or without eyes: each call is a stream with one choice.
+
+The daemon's side (`portico_server.models.engines.openai_client.client`) makes several choices, tools and whole
+documents of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+
+from .adapters import LoadedAdapters
+from .embed import load_model
+from .errors import CallerGone, Refusal
+from .folder import ModelFolder, WorkerSettings, check_weights, choose_placement
+from .generate import GeneratedToken, TokenGenerator
+from .images import MAX_IMAGES, read_image
+from .options import read_options
+from .server import Caller, ModelQueue, TokenizeTask
+
+_RESERVED = frozenset(
+    {"conversation", "messages", "tokenize", "return_tensors", "return_dict", "chat_template"}
+)
+
+
+class ChatTask:
+    """The task ``chat``."""
+
+    def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
+        check_weights(folder.path)
+        self._where = choose_placement(settings, generates=True)
+        local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        self._processor = AutoProcessor.from_pretrained(folder.path, **local) if folder.sees else None
+        self._tokenizer = (
+            self._processor.tokenizer
+            if self._processor
+            else AutoTokenizer.from_pretrained(folder.path, **local)
+        )
+        self._speaks = self._processor or self._tokenizer
+        if settings.chat_template is not None:
+            self._speaks.chat_template = settings.chat_template.read_text(encoding="utf-8")
+        elif self._speaks.chat_template is None:
+            self._speaks.chat_template = self._tokenizer.chat_template
+        self._tokenizer("warm")  # from here on its settings stay, so that several threads may use it
+        self._model = load_model(
+            AutoModelForImageTextToText if folder.sees else AutoModelForCausalLM, folder, self._where
+        )
+        self._generator = TokenGenerator(self._model, self._tokenizer)
+        self._name = settings.name
+        self._turns = ModelQueue(settings.queue)
+        self._adapters = LoadedAdapters(self._model, settings.name, self._turns)
+        self.context_length = settings.context_length or folder.context_length or 2048
+        self.dimensions = 0
+        self.parameters = self._model.num_parameters()
+        self.sees = folder.sees
+
+    def routes(self) -> dict[str, Any]:
+        return {
+            "/v1/chat/completions": self.chat,
+            "/v1/completions": self.complete,
+            **self._adapters.routes(),
+            **TokenizeTask(self._tokenizer, self.context_length, self._render).routes(),
+        }
+
+    # --- the two doors -------------------------------------------------------------------------------------
+
+    def chat(self, body: Mapping[str, Any], client: Caller) -> None:
+        """OpenAI's chat, streamed."""
+        messages, images = self._messages(body.get("messages"))
+        prompt = self._prompt(messages, body.get("chat_template_kwargs"))
+        self._answer(body, self._inputs(prompt, images, special=False), "messages", client, chat=True)
+
+    def complete(self, body: Mapping[str, Any], client: Caller) -> None:
+        """OpenAI's completion of one prompt, streamed."""
+        prompt = body.get("prompt")
+        if isinstance(prompt, list) and prompt and all(isinstance(token, int) for token in prompt):
+            width = len(self._tokenizer)
+            if not all(0 <= token < width for token in prompt):
+                raise Refusal(f"'prompt' has token ids beyond the model's {width:,}.", param="prompt")
+            inputs: dict[str, Any] = {"input_ids": [prompt], "attention_mask": [[1] * len(prompt)]}
+        elif isinstance(prompt, str):
+            inputs = self._inputs(prompt, [], special=True)
+        else:
+            raise Refusal("'prompt' must be a text or a list of token ids.", param="prompt")
+        self._answer(body, inputs, "prompt", client, chat=False)
+
+    def _answer(
+        self, body: Mapping[str, Any], inputs: Mapping[str, Any], param: str, client: Caller, *, chat: bool
+    ) -> None:
+        if body.get("stream") is not True:
+            raise Refusal("This engine streams: set 'stream'.", param="stream")
+        asked = read_options(body, chat=chat)
+        length = len(inputs["input_ids"][0])
+        room = self.context_length - length
+        if room < 1:
+            raise Refusal(
+                f"The prompt has {length} tokens, but the context of '{self._name}' has {self.context_length}. Send "
+                "less, or choose a model with a larger context.",
+                "context_length_exceeded",
+                param,
+            )
+        if not length:
+            raise Refusal(f"'{param}' holds no token.", param=param)
+        constraint = self._generator.constraint(asked)
+        frames = _Frames(client, chat=chat)
+        if self._turns.busy:
+            client.comment("waiting for the model")
+        with self._turns.turn(client.gone), self._adapters.chosen(body.get("adapter")):
+            limit = min(room, asked.limit) if "max_tokens" in body else room
+            count = (
+                self._generator.run(self._placed(inputs), asked, constraint, limit, frames.say)
+                if limit
+                else 0
+            )
+            if not limit:
+                frames.say(GeneratedToken("", None, "length"))
+        frames.end(length, count)
+
+    # --- prompts -------------------------------------------------------------------------------------------
+
+    def _messages(self, given: Any) -> tuple[list[dict[str, Any]], list[Any]]:
+        """The messages as templates want them, and the images in their order."""
+        if not isinstance(given, list) or not given or not all(isinstance(item, dict) for item in given):
+            raise Refusal("'messages' must be a list of messages.", param="messages")
+        images: list[Any] = []
+        messages = []
+        for number, message in enumerate(given):
+            parts = _parts(message.get("content"), f"messages[{number}].content")
+            seen = [
+                read_image(part["image_url"]["url"], at) for part, at in parts if part["type"] == "image_url"
+            ]
+            images += seen
+            if seen and not self._processor:
+                raise Refusal(
+                    f"'{self._name}' reads text only. Choose a model that takes images.",
+                    "unsupported_content",
+                    f"messages[{number}].content",
+                )
+            content: Any = "".join(part.get("text", "") for part, _ in parts)
+            if self._processor:
+                content = [
+                    {"type": "image"}
+                    if part["type"] == "image_url"
+                    else {"type": "text", "text": part["text"]}
+                    for part, _ in parts
+                ]
+            messages.append({**message, "content": content})
+        if len(images) > MAX_IMAGES:
+            raise Refusal(
+                f"There are {len(images)} images; at most {MAX_IMAGES} are taken.", param="messages"
+            )
+        return messages, images
+
+    def _prompt(self, messages: list[dict[str, Any]], more: Any) -> str:
+        if self._speaks.chat_template is None:
+            raise Refusal(
+                f"'{self._name}' has no chat template. Give the model the parameter 'chat_template' with the path of "
+                "a Jinja file, or use completions.",
+                "no_chat_template",
+                "messages",
+            )
+        extra = (
+            {name: value for name, value in more.items() if name not in _RESERVED}
+            if isinstance(more, dict)
+            else {}
+        )
+        try:
+            text: str = self._speaks.apply_chat_template(
+                messages, **{"add_generation_prompt": True, **extra}, tokenize=False
+            )
+        except (jinja2.TemplateError, ValueError, TypeError, KeyError) as error:
+            raise Refusal(
+                f"The chat template of '{self._name}' does not take these messages: {error}", param="messages"
+            ) from error
+        return text
+
+    def _render(self, given: Any, generation: bool) -> str:
+        messages, _images = self._messages(given)
+        return self._prompt(messages, {"add_generation_prompt": generation})
+
+    def _inputs(self, prompt: str, images: list[Any], *, special: bool) -> dict[str, Any]:
+        if images and self._processor:
+            try:
+                return dict(
+                    self._processor(
+                        text=[prompt], images=images, return_tensors="pt", add_special_tokens=special
+                    )
+                )
+            except (ValueError, TypeError, IndexError) as error:
+                raise Refusal(
+                    f"The images do not fit the messages for '{self._name}': {error}", param="messages"
+                ) from error
+        return dict(self._tokenizer([prompt], add_special_tokens=special, return_token_type_ids=False))
+
+    def _placed(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        import torch
+
+        tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}
+        return {
+            name: value.to(self._where.device, self._model.dtype if value.is_floating_point() else None)
+            for name, value in tensors.items()
+        }
+
+
+class _Frames:
+    """One choice as OpenAI's chunks."""
+
+    def __init__(self, client: Caller, *, chat: bool) -> None:
+        self._client = client
+        self._chat = chat
+
+    def say(self, step: GeneratedToken) -> None:
+        """A token, or the end. Raises `CallerGone` if nobody listens."""
+        choice: dict[str, Any] = {"index": 0, "finish_reason": None}
+        choice["logprobs"] = {"content": [step.logprob]} if step.logprob is not None else None
+        if step.text or step.logprob is not None:
+            text: dict[str, Any] = {"delta": {"content": step.text}} if self._chat else {"text": step.text}
+            self._client.event({"choices": [{**choice, **text}]})
+        elif step.finish is None and self._client.gone():
+            raise CallerGone
+        if step.finish is not None:
+            empty: dict[str, Any] = {"delta": {}} if self._chat else {"text": ""}
+            self._client.event({"choices": [{"index": 0, **empty, "finish_reason": step.finish}]})
+
+    def end(self, prompt: int, completion: int) -> None:
+        """The counts, and that this was all."""
+        usage = {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+        }
+        self._client.event({"choices": [], "usage": usage})
+        self._client.done()
+
+
+def _parts(content: Any, where: str) -> list[tuple[dict[str, Any], str]]:
+    """A message's content as parts of the types ``text`` and ``image_url``, each with the name of its place."""
+    if content is None:
+        return []
+    if isinstance(content, str):
+        return [({"type": "text", "text": content}, where)]
+    if not isinstance(content, list):
+        raise Refusal(f"'{where}' must be a text or a list of parts.", param=where)
+    found = []
+    for index, part in enumerate(content):
+        at = f"{where}[{index}]"
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "image_url" and isinstance(part.get("image_url"), dict):
+            found.append(({"type": kind, "image_url": {"url": part["image_url"].get("url")}}, at))
+        elif kind == "text" and isinstance(part.get("text"), str):
+            found.append(({"type": kind, "text": part["text"]}, at))
+        else:
+            raise Refusal(f"'{at}' is of the type '{kind}'; text and image_url are taken.", param=at)
+    return found

@@ -1,0 +1,381 @@
+"""Images from words or other images by a pipeline of diffusers, step by step."""
+
+from __future__ import annotations
+
+import inspect
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoPipelineForImage2Image,
+    AutoPipelineForInpainting,
+    AutoPipelineForText2Image,
+    DiffusionPipeline,
+)
+from diffusers.utils import logging
+
+from .errors import Refusal, UnusableModel
+from .folder import ModelFolder, WorkerSettings, check_weights, choose_placement, weights_variant
+from .images import encode_picture, fit_size, inpainting_mask, open_picture, output_format
+from .server import Caller, ModelQueue, attached_files
+
+# What a pipeline of diffusers takes, and in which sizes it draws.
+
+
+def sibling_pipeline(auto: Any, pipe: Any) -> Any:
+    """The pipeline of the same parts for another kind of work, ``None`` if diffusers has none."""
+    try:
+        found = auto.from_pipe(pipe)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    found.set_progress_bar_config(disable=True)
+    return found
+
+
+def takes_argument(pipe: Any, name: str) -> bool:
+    """Whether a call of it has this argument."""
+    return name in inspect.signature(pipe.__call__).parameters
+
+
+def is_first_argument(pipe: Any, name: str) -> bool:
+    """Whether this argument is the first of a call."""
+    return name == next(iter(inspect.signature(pipe.__call__).parameters))
+
+
+def only_inpaints(pipe: Any) -> bool:
+    """Whether its network expects a mask with every picture."""
+    unet, vae = getattr(pipe, "unet", None), getattr(pipe, "vae", None)
+    return unet is not None and vae is not None and unet.config.in_channels > 2 * vae.config.latent_channels
+
+
+def size_step(pipe: Any) -> int:
+    """Pixels of which both sides must be multiples."""
+    processor = getattr(pipe, "image_processor", None)
+    scale = processor.config.vae_scale_factor if processor is not None else 8
+    patch = getattr(pipe, "patch_size", 1)
+    return int(scale) * (patch if isinstance(patch, int) else 1)
+
+
+def trained_size(pipe: Any, most: int) -> tuple[int, int] | None:
+    """The size that the model was trained for, if that is known."""
+    side = getattr(pipe, "default_sample_size", None)
+    if side is None and getattr(pipe, "unet", None) is not None:
+        side = pipe.unet.config.sample_size
+    if isinstance(side, int):
+        side = (side, side)
+    if side is None or len(side) != 2:
+        return None
+    scale = getattr(pipe, "vae_scale_factor", 8)
+    return fit_size(int(side[1] * scale), int(side[0] * scale), size_step(pipe), most)
+
+
+# What a picture looks like on its way: the latents of a step, decoded.
+
+
+def preview_of(pipe: Any, latents: Any, size: tuple[int, int]) -> Any:
+    """The picture so far, ``None`` for a model whose decoder is of another kind. ``size`` is width and height."""
+    vae: Any = getattr(pipe, "vae", None)
+    if latents is None or type(vae).__name__ not in ("AutoencoderKL", "AutoencoderTiny"):
+        return None
+    if vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False):
+        return None  # in 16 bits it would be black
+    latents = latents[:1]
+    if latents.ndim == 3:  # patches in a row
+        if not hasattr(pipe, "_unpack_latents"):
+            return None
+        latents = pipe._unpack_latents(latents, size[1], size[0], pipe.vae_scale_factor)
+    shift = getattr(vae.config, "shift_factor", None) or 0.0
+    latents = latents / vae.config.scaling_factor + shift
+    decoded = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
+    return pipe.image_processor.postprocess(decoded, output_type="pil")[0]
+
+
+MAX_DRAWN_PIXELS = 2048 * 2048
+"""Of a picture that is drawn, unless a parameter says otherwise."""
+
+PATCH_PIXELS = 16
+"""Pixels along the side of a square that counts as one token."""
+
+STEPS_BY_QUALITY = {"low": 0.5, "high": 1.5, "hd": 1.5, "xhigh": 2.0, "max": 3.0}
+"""What a quality multiplies the steps with."""
+
+MULTI_IMAGE_PIPELINES = ("QwenImageEditPlus", "Flux2")
+"""What the classes of pipelines begin with that take several pictures as one request."""
+
+ReportStep = Callable[[int, int, Any], None]
+"""Hears of each step that is done, of how many, with what is known of the picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageOrder:
+    """One request: how many pictures, what diffusers is told for each, where its random numbers begin."""
+
+    pipe: Any
+    asked: Mapping[str, Any]
+    count: int
+    steps: int
+    seed: int
+    size: tuple[int, int]
+
+
+class ImageTask:
+    """The task ``image``. ``edits`` says whether it changes pictures too."""
+
+    def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
+        check_weights(folder.path)
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        self._where = choose_placement(settings, generates=False)
+        self._name = settings.name
+        self._turns = ModelQueue(settings.queue)
+        self._most = settings.max_pixels or MAX_DRAWN_PIXELS
+        pipe = self._load(folder)
+        self._pipes = {
+            "draw": sibling_pipeline(AutoPipelineForText2Image, pipe),
+            "change": sibling_pipeline(AutoPipelineForImage2Image, pipe),
+            "fill": sibling_pipeline(AutoPipelineForInpainting, pipe),
+        }
+        if not any(self._pipes.values()):
+            # None of the tables knows its class: it is what it is.
+            self._pipes["change" if is_first_argument(pipe, "image") else "draw"] = pipe
+        if only_inpaints(pipe):
+            self._pipes |= {"draw": None, "change": None}
+        self.edits = bool(self._pipes["change"] or self._pipes["fill"])
+        self.context_length = self.dimensions = 0
+        self.sees = False
+        parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+        self.parameters = sum(weight.numel() for part in parts for weight in part.parameters())
+
+    def routes(self) -> dict[str, Any]:
+        return {"/v1/images/generations": self.draw, "/v1/images/edits": self.change}
+
+    def _load(self, folder: ModelFolder) -> Any:
+        try:
+            pipe = DiffusionPipeline.from_pretrained(
+                folder.path,
+                dtype=self._where.dtype,
+                variant=weights_variant(folder.path, folder.config),
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+            )
+        except (ValueError, KeyError, OSError, AttributeError, ImportError, TypeError) as error:
+            words = " ".join(str(error).split())
+            raise UnusableModel(f"diffusers cannot load {folder.path}: {words[:600]}") from error
+        pipe.set_progress_bar_config(disable=True)
+        return pipe.to(self._where.device)
+
+    # --- the two doors -------------------------------------------------------------------------------------
+
+    def draw(self, body: Mapping[str, Any], client: Caller) -> dict[str, Any] | None:
+        """OpenAI's ``images/generations``."""
+        pipe = self._pipes["draw"]
+        if pipe is None:
+            raise Refusal(
+                f"'{self._name}' only changes pictures: send one to images/edits.",
+                "unsupported_operation",
+                "model",
+            )
+        size = self._size(body, pipe)
+        asked: dict[str, Any] = {"width": size[0], "height": size[1]} if size else {}
+        if body.get("strength") is not None:
+            asked["strength"] = body["strength"]
+        return self._answer(body, self._order(body, pipe, asked, size), "image_generation", client)
+
+    def change(self, body: Mapping[str, Any], client: Caller) -> dict[str, Any] | None:
+        """OpenAI's ``images/edits``. The first picture is changed, all of it or where ``mask`` is transparent."""
+        pictures = [open_picture(file.data, "image") for file in attached_files(body, "image")]
+        masks = [open_picture(file.data, "mask", "RGBA") for file in attached_files(body, "mask")]
+        pipe = self._pipes["fill" if masks else "change"]
+        if not pictures:
+            raise Refusal("'image' is missing.", param="image")
+        if pipe is None:
+            how = "with a mask" if masks else "without a mask"
+            raise Refusal(
+                f"'{self._name}' does not change pictures {how}.",
+                "unsupported_operation",
+                "mask" if masks else "image",
+            )
+        if len(pictures) > 1 and not type(pipe).__name__.startswith(MULTI_IMAGE_PIPELINES):
+            raise Refusal(f"'{self._name}' takes one picture, not {len(pictures)}.", param="image")
+        width, height = pictures[0].size
+        size = self._size(body, pipe) or fit_size(width, height, size_step(pipe), self._most)
+        if len(pictures) == 1:
+            pictures[0] = pictures[0].resize(size)
+        asked: dict[str, Any] = {"image": pictures[0] if len(pictures) == 1 else pictures}
+        if masks:
+            asked["mask_image"] = inpainting_mask(masks[0]).resize(size)
+        if takes_argument(pipe, "width") and takes_argument(pipe, "height"):
+            asked |= {"width": size[0], "height": size[1]}
+        if body.get("strength") is not None:
+            asked["strength"] = body["strength"]
+        return self._answer(body, self._order(body, pipe, asked, size), "image_edit", client)
+
+    # --- what is asked for ---------------------------------------------------------------------------------
+
+    def _size(self, body: Mapping[str, Any], pipe: Any) -> tuple[int, int] | None:
+        """The size that is asked for, ``None`` for the model's own. Raises `Refusal`."""
+        text = body.get("size") or "auto"
+        if text == "auto":
+            return trained_size(pipe, self._most)
+        sides = str(text).split("x")
+        if len(sides) != 2 or not all(side.isdecimal() and 0 < len(side) < 7 for side in sides):
+            raise Refusal(f"'size' is '{str(text)[:40]}', but must be auto or WIDTHxHEIGHT.", param="size")
+        width, height = (int(side) for side in sides)
+        step = size_step(pipe)
+        if width * height > self._most:
+            raise Refusal(
+                f"'size' is {text}, which has {width * height:,} pixels; '{self._name}' draws at most {self._most:,} "
+                "here. Its parameter 'max_pixels' says how many.",
+                param="size",
+            )
+        if width % step or height % step:
+            near = "x".join(str(side) for side in fit_size(width, height, step, self._most))
+            raise Refusal(
+                f"'size' is {text}, but '{self._name}' draws in multiples of {step} pixels. Ask for {near}.",
+                param="size",
+            )
+        return width, height
+
+    def _order(
+        self, body: Mapping[str, Any], pipe: Any, asked: dict[str, Any], size: tuple[int, int] | None
+    ) -> ImageOrder:
+        usual = inspect.signature(pipe.__call__).parameters["num_inference_steps"].default
+        steps = body.get("steps") or max(
+            1, round(usual * STEPS_BY_QUALITY.get(body.get("quality") or "", 1.0))
+        )
+        asked |= {"prompt": body["prompt"], "num_inference_steps": steps}
+        for name in ("negative_prompt", "guidance_scale"):
+            if body.get(name) is not None:
+                asked[name] = body[name]
+        for name in asked:
+            if not takes_argument(pipe, name):
+                raise Refusal(
+                    f"'{self._name}' does not take '{name}': leave it out.", "unsupported_parameter", name
+                )
+        steps = int(steps * self._share(body, pipe))
+        if steps < 1:
+            raise Refusal(
+                "So little 'strength' leaves no step to do: raise it, or 'steps'.", param="strength"
+            )
+        seed = body.get("seed")
+        seed = random.getrandbits(32) if seed is None else int(seed) % 2**63
+        return ImageOrder(pipe, asked, int(body.get("n") or 1), int(steps), seed, size or (0, 0))
+
+    @staticmethod
+    def _share(body: Mapping[str, Any], pipe: Any) -> float:
+        """The part of the steps that is done: a change begins in the middle."""
+        found = inspect.signature(pipe.__call__).parameters.get("strength")
+        if found is None:
+            return 1.0
+        given = body.get("strength")
+        return min(1.0, float(found.default if given is None else given))
+
+    # --- the work ------------------------------------------------------------------------------------------
+
+    def _answer(
+        self, body: Mapping[str, Any], order: ImageOrder, event: str, client: Caller
+    ) -> dict[str, Any] | None:
+        kind, quality = output_format(body)
+        streams = body.get("stream") is True
+        partials = _moments(order.steps, int(body.get("partial_images") or 0)) if streams else ()
+        told: dict[str, Any] = {"output_format": kind, "background": "opaque"}
+        effort = body.get("quality") or "auto"
+        told["quality"] = {"hd": "high", "standard": "medium"}.get(effort, effort)
+        data = []
+        if streams and self._turns.busy:
+            client.comment("waiting for the model")
+        with self._turns.turn(client.gone), torch.inference_mode():
+            for number in range(order.count):
+
+                def report(done: int, of: int, latents: Any) -> None:
+                    client.check()
+                    if streams:
+                        client.comment(f"step {done} of {of}")
+                    if done in partials:
+                        seen = preview_of(order.pipe, latents, order.size)
+                        if seen is not None:
+                            client.event(
+                                {
+                                    "type": f"{event}.partial_image",
+                                    "b64_json": encode_picture(seen, kind, quality),
+                                    "partial_image_index": partials.index(done),
+                                    "created_at": int(time.time()),
+                                    "size": f"{seen.width}x{seen.height}",
+                                    **told,
+                                }
+                            )
+
+                drawn = self._one(order, number, report)
+                told["size"] = f"{drawn.width}x{drawn.height}"
+                data.append(encode_picture(drawn, kind, quality))
+        usage = self._usage(body["prompt"], drawn.size, order.count)
+        if not streams:
+            rows = [{"b64_json": one} for one in data]
+            if told["quality"] == "auto":  # a document tells what it became, events what was asked for
+                del told["quality"]
+            return {"created": int(time.time()), "data": rows, **told, "usage": usage}
+        for one in data:
+            head = {"type": f"{event}.completed", "b64_json": one, "created_at": int(time.time())}
+            client.event({**head, **told, "usage": usage})
+        return None
+
+    def _one(self, order: ImageOrder, number: int, report: ReportStep) -> Any:
+        """One picture. Raises `Refusal` for one that the model's own checker holds back, or when memory is short."""
+        done = 0
+
+        def stepped(_pipe: Any, _index: int, _time: Any, known: dict[str, Any]) -> dict[str, Any]:
+            nonlocal done
+            done += 1
+            report(done, order.steps, known.get("latents"))
+            return known
+
+        more = {"callback_on_step_end": stepped} if takes_argument(order.pipe, "callback_on_step_end") else {}
+        generator = torch.Generator("cpu").manual_seed(order.seed + number)
+        try:
+            made = order.pipe(**order.asked, generator=generator, output_type="pil", **more)
+        except ValueError as error:
+            words = " ".join(str(error).split())[:300]
+            raise Refusal(f"'{self._name}' cannot draw that: {words}", "unsupported_value") from error
+        except (MemoryError, RuntimeError) as error:
+            words = str(error).lower()
+            if not (isinstance(error, MemoryError) or "out of memory" in words or "allocate memory" in words):
+                raise
+            if self._where.device.type == "cuda":
+                torch.cuda.empty_cache()
+            raise Refusal(
+                "The memory was not enough for a picture of this size. Ask for a smaller one.",
+                "out_of_memory",
+                "size",
+                status=503,
+            ) from error
+        flagged = getattr(made, "nsfw_content_detected", None)
+        if flagged and any(flagged):
+            raise Refusal(
+                "The model's own safety checker has held the picture back. Change the prompt, or try another seed.",
+                "moderation_blocked",
+                "prompt",
+            )
+        return made.images[0]
+
+    def _usage(self, prompt: str, size: tuple[int, int], count: int) -> dict[str, Any]:
+        """Tokens as OpenAI counts them; one of a picture is a square of `PATCH_PIXELS` pixels."""
+        tokenizer = getattr(next(pipe for pipe in self._pipes.values() if pipe), "tokenizer", None)
+        said = len(tokenizer(prompt).input_ids) if tokenizer is not None else len(prompt.split())
+        painted = count * max(1, size[0] * size[1] // PATCH_PIXELS**2)
+        return {
+            "input_tokens": said,
+            "input_tokens_details": {"text_tokens": said, "image_tokens": 0},
+            "output_tokens": painted,
+            "total_tokens": said + painted,
+        }
+
+
+def _moments(steps: int, count: int) -> tuple[int, ...]:
+    """The steps after which the picture so far is shown: ``count`` of them, the last step not among them."""
+    found = {round(steps * number / (count + 1)) for number in range(1, count + 1)}
+    return tuple(sorted(step for step in found if 0 < step < steps))

@@ -1,0 +1,510 @@
+"""Texts and spans of texts to vectors, and texts ranked by a cross-encoder."""
+
+from __future__ import annotations
+
+import base64
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+from .errors import Refusal, UnusableModel
+from .folder import (
+    ModelFolder,
+    Placement,
+    WorkerSettings,
+    check_weights,
+    choose_placement,
+    pooling_of,
+    read_document,
+    read_rows,
+)
+from .server import Caller, ModelQueue, TokenizeTask
+
+# Vectors of spans of a text, made of the vectors that their tokens have within all of it.
+#
+# Late chunking: M. Günther et al., 2024, https://arxiv.org/abs/2409.04701. A text that is longer than the model's
+# context
+# is computed in windows that overlap; each token is taken from the window in which it has more of the text around it.
+
+
+OVERLAP_DIVISOR = 4
+"""One part in so many of a window is shared with the next one."""
+
+Spans = list[tuple[int, int]]
+"""Offsets of characters from first to last, the last one not included."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenWindow:
+    """The tokens ``begin`` to ``end`` are computed together, and those from ``first`` to ``last`` are taken."""
+
+    begin: int
+    end: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpecialTokens:
+    """Tokens that the model expects before and behind those of a text."""
+
+    before: list[int]
+    behind: list[int]
+
+    @classmethod
+    def of(cls, tokenizer: Any, prompt: str) -> SpecialTokens:
+        """What the tokenizer adds to a text, and the ``prompt`` that the model's files put before each."""
+        bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+        whole = tokenizer("a")["input_ids"]
+        at = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
+        own = tokenizer(prompt, add_special_tokens=False)["input_ids"] if prompt else []
+        return cls([*whole[:at], *own], whole[at + len(bare) :])
+
+    def __len__(self) -> int:
+        return len(self.before) + len(self.behind)
+
+
+def spans_of(body: Mapping[str, Any], texts: Sequence[str]) -> list[Spans] | None:
+    """The spans of each text, as a request names them; ``None`` if it names none. Raises `Refusal`."""
+    given = body.get("spans")
+    if given is None:
+        return None
+    if not isinstance(given, list) or len(given) != len(texts):
+        raise Refusal("'spans' must be a list with an entry for each text of 'input'.", param="spans")
+    return [
+        _checked(one, len(text), f"spans[{i}]")
+        for i, (one, text) in enumerate(zip(given, texts, strict=True))
+    ]
+
+
+def _checked(given: Any, length: int, param: str) -> Spans:
+    found: Spans = []
+    for item in given if isinstance(given, list) else ():
+        fits = isinstance(item, list) and len(item) == 2 and all(type(number) is int for number in item)
+        if not fits or not 0 <= item[0] < item[1] <= length:
+            break
+        found.append((item[0], item[1]))
+    if not found or len(found) < len(given):
+        raise Refusal(
+            f"'{param}' must be a list of at least one [first, last], offsets in a text of {length} characters.",
+            param=param,
+        )
+    return found
+
+
+def windows(count: int, size: int) -> Iterator[TokenWindow]:
+    """Windows of up to ``size`` over ``count`` tokens; each token is taken once."""
+    shared = size // OVERLAP_DIVISOR
+    begin = first = 0
+    while True:
+        end = min(begin + size, count)
+        begin = max(0, end - size)  # the last one reaches back, so that it is no shorter than the others
+        last = end if end == count else end - shared // 2
+        yield TokenWindow(begin, end, first, last)
+        if end == count:
+            return
+        first, begin = last, end - shared
+
+
+class LatePooling:
+    """Vectors of spans. ``states`` gives [rows, tokens, width] for rows of tokens that are padded on the right."""
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        wrapping: SpecialTokens,
+        context: int,
+        budget: int,
+        states: Callable[[list[list[int]]], Any],
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._wrapping = wrapping
+        self._size = max(1, context - len(wrapping))
+        self._budget = budget
+        self._states = states
+
+    def pooled(self, text: str, spans: Spans, check: Callable[[], None]) -> tuple[Any, int]:
+        """The mean of the tokens of each span as float32 [spans, width], and how many tokens were computed.
+
+        ``check`` is called between two computations, and may raise.
+        """
+        read = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        ids: list[int] = read["input_ids"]
+        if not ids:
+            raise Refusal("A text has no tokens, so its spans have no vectors.", param="input")
+        runs = [_tokens(read["offset_mapping"], span) for span in spans]
+        cut = list(windows(len(ids), self._size))
+        together = max(1, self._budget // (min(len(ids), self._size) + len(self._wrapping)))
+        sums: Any = None
+        for i in range(0, len(cut), together):
+            check()
+            part = cut[i : i + together]
+            rows = [
+                [*self._wrapping.before, *ids[one.begin : one.end], *self._wrapping.behind] for one in part
+            ]
+            for window, states in zip(part, self._states(rows), strict=True):
+                if sums is None:
+                    sums = torch.zeros(len(spans), states.shape[-1], device=states.device)
+                self._add(sums, states, window, runs)
+        counts = torch.tensor([last - first for first, last in runs], device=sums.device)
+        return sums / counts.unsqueeze(1), sum(one.end - one.begin + len(self._wrapping) for one in cut)
+
+    def _add(self, sums: Any, states: Any, window: TokenWindow, runs: Sequence[tuple[int, int]]) -> None:
+        shift = len(self._wrapping.before) - window.begin
+        for number, (first, last) in enumerate(runs):
+            begin, end = max(first, window.first), min(last, window.last)
+            if begin < end:
+                sums[number] += states[begin + shift : end + shift].sum(dim=0)
+
+
+def _tokens(offsets: Sequence[tuple[int, int]], span: tuple[int, int]) -> tuple[int, int]:
+    """The tokens of a span from first to last: those whose last character lies in it. At least one: that at its begin.
+
+    A token may bring the space before it, which belongs to the span before.
+    """
+    first = bisect_right(offsets, span[0], key=_end)
+    last = bisect_right(offsets, span[1], key=_end)
+    if first == last:
+        first = min(bisect_left(offsets, span[1], key=_end), len(offsets) - 1)
+        last = first + 1
+    return first, last
+
+
+def _end(offset: tuple[int, int]) -> int:
+    return offset[1]
+
+
+BATCH_TOKENS = 8_192
+"""Tokens, padding included, that are computed at once."""
+
+POOLINGS = ("mean", "cls", "last", "max")
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingRecipe:
+    """What happens to the states of a text's tokens. ``dense`` are layers: weight, bias, whether a tanh follows;
+    ``prompt`` is put before each text.
+    """
+
+    pooling: str = "mean"
+    normalise: bool = True
+    dense: tuple[tuple[Any, Any, bool], ...] = ()
+    prompt: str = ""
+
+
+class EmbeddingTask:
+    """The task ``embedding``."""
+
+    def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
+        check_weights(folder.path)
+        self._where = choose_placement(settings, generates=False)
+        self._recipe = read_recipe(folder, settings.pooling, self._where)
+        self._tokenizer = AutoTokenizer.from_pretrained(
+            folder.path, local_files_only=True, trust_remote_code=False
+        )
+        self._model = load_model(AutoModel, folder, self._where, spare="pooler")
+        self.parameters = self._model.num_parameters()
+        self.sees = False
+        self._name = settings.name
+        self._turns = ModelQueue(settings.queue)
+        self.context_length = settings.context_length or folder.context_length or 512
+        wrapping = SpecialTokens.of(self._tokenizer, self._recipe.prompt)
+        self._late = LatePooling(self._tokenizer, wrapping, self.context_length, BATCH_TOKENS, self._states)
+        with torch.inference_mode():
+            self.dimensions = int(self._pool(self._tokens(["warm"])).shape[1])
+
+    def routes(self) -> dict[str, Any]:
+        return {"/v1/embeddings": self.embed, **TokenizeTask(self._tokenizer, self.context_length).routes()}
+
+    def embed(self, body: Mapping[str, Any], client: Caller) -> dict[str, Any]:
+        """OpenAI's embeddings. ``encoding_format`` is ``float`` or ``base64``, ``dimensions`` cuts the vectors.
+
+        With ``spans``, for each text a list of [first, last] in characters, there is a vector for each span instead of
+        each text, in their order: see `late`.
+        """
+        texts = _texts(body)
+        spans = spans_of(body, texts)
+        dimensions = body.get("dimensions")
+        if dimensions is not None and (not isinstance(dimensions, int) or dimensions < 1):
+            raise Refusal("'dimensions' must be a whole number of at least 1.", param="dimensions")
+        if spans is not None and self._recipe.pooling != "mean":
+            raise Refusal(
+                f"'{self._name}' makes its vectors by '{self._recipe.pooling}' and not of the mean of all tokens, so "
+                "spans of a text have none.",
+                param="spans",
+            )
+        with self._turns.turn(client.gone), torch.inference_mode():
+            if spans is None:
+                vectors, count = self._each(texts, client)
+            else:
+                vectors, count = [], 0
+                for text, some in zip(texts, spans, strict=True):
+                    pooled, tokens = self._late.pooled(text, some, client.check)
+                    vectors += self._dense(pooled)
+                    count += tokens
+            found = torch.stack(vectors)[:, :dimensions]
+            if self._recipe.normalise:
+                found = torch.nn.functional.normalize(found, dim=1)
+            found = found.cpu()
+        encode = _base64 if body.get("encoding_format") == "base64" else _numbers
+        return {
+            "object": "list",
+            "data": [
+                {"object": "embedding", "index": index, "embedding": encode(vector)}
+                for index, vector in enumerate(found)
+            ],
+            "model": self._name,
+            "usage": {"prompt_tokens": count, "total_tokens": count},
+        }
+
+    def _each(self, texts: Sequence[str], client: Caller) -> tuple[list[Any], int]:
+        """A vector for each text, and how many tokens they have."""
+        vectors: list[Any] = [None] * len(texts)
+        tokens = self._tokens(texts)
+        for places in batches([len(row) for row in tokens], BATCH_TOKENS):
+            client.check()
+            for index, vector in zip(places, self._pool([tokens[index] for index in places]), strict=True):
+                vectors[index] = vector
+        return vectors, sum(len(row) for row in tokens)
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        found: list[list[int]] = self._tokenizer([self._recipe.prompt + text for text in texts])["input_ids"]
+        for index, row in enumerate(found):
+            if len(row) > self.context_length:
+                raise Refusal(
+                    f"A text has {len(row)} tokens, but '{self._name}' can embed {self.context_length} at once.",
+                    "context_length_exceeded",
+                    f"input[{index}]",
+                )
+        return found
+
+    def _pool(self, tokens: list[list[int]]) -> Any:
+        """One vector for each row of tokens: float32, [rows, dimensions]."""
+        inputs = self._padded(tokens)
+        states = self._model(**inputs).last_hidden_state.float()
+        return self._dense(pool(states, inputs["attention_mask"], self._recipe.pooling))
+
+    def _states(self, tokens: list[list[int]]) -> Any:
+        """The vectors of all tokens: float32, [rows, tokens, width]."""
+        return self._model(**self._padded(tokens)).last_hidden_state.float()
+
+    def _padded(self, tokens: list[list[int]]) -> Any:
+        inputs = self._tokenizer.pad({"input_ids": tokens}, return_tensors="pt", padding_side="right")
+        return inputs.to(self._where.device)
+
+    def _dense(self, vectors: Any) -> Any:
+        """What the model's files say happens to pooled vectors: [rows, dimensions]."""
+        for weight, bias, tanh in self._recipe.dense:
+            vectors = torch.nn.functional.linear(vectors, weight, bias)
+            vectors = torch.tanh(vectors) if tanh else vectors
+        return vectors
+
+
+def pool(states: Any, mask: Any, pooling: str) -> Any:
+    """From states [rows, tokens, width] and their mask [rows, tokens] to [rows, width]; padding is on the right."""
+    if pooling == "cls":
+        return states[:, 0]
+    if pooling == "last":
+        last = mask.sum(dim=1) - 1
+        return states[torch.arange(len(states), device=states.device), last]
+    wide = mask.unsqueeze(-1).to(states.dtype)
+    if pooling == "max":
+        return states.masked_fill(wide == 0, float("-inf")).amax(dim=1)
+    return (states * wide).sum(dim=1) / wide.sum(dim=1).clamp(min=1e-9)
+
+
+def load_model(kind: Any, folder: ModelFolder, where: Placement, *, spare: str = "") -> Any:
+    """The model in a folder, ready to compute, without gradients. Raises `UnusableModel`.
+
+    ``spare``: a word in the names of weights that may be missing.
+    """
+    try:
+        model, told = kind.from_pretrained(
+            folder.path,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=where.dtype,
+            output_loading_info=True,
+        )
+    except (ValueError, KeyError, OSError) as error:
+        words = " ".join(str(error).split())
+        if "trust_remote_code" in words or "auto_map" in folder.config:
+            raise UnusableModel(
+                f"The model in {folder.path} ({folder.config.get('model_type')}) needs Python code of its own, which "
+                "is not run. Use a model whose architecture transformers knows."
+            ) from error
+        raise UnusableModel(f"transformers cannot load {folder.path}: {words[:600]}") from error
+    missing = sorted(key for key in told["missing_keys"] if not spare or spare not in key)
+    if missing:
+        # They would be random numbers, and so would be the answers.
+        raise UnusableModel(
+            f"The weights in {folder.path} are not those of a {type(model).__name__}: {missing[0]} is missing. Set the "
+            "'task' of the model to what it was made for."
+        )
+    return model.to(where.device).eval().requires_grad_(requires_grad=False)
+
+
+def read_recipe(folder: ModelFolder, pooling: str, where: Placement) -> EmbeddingRecipe:
+    """What the files of sentence-transformers say; the mean, normalised, where there are none. Raises
+    `UnusableModel`.
+    """
+    modules = read_rows(folder.path / "modules.json")
+    if modules is None:
+        return EmbeddingRecipe(pooling or "mean")
+    found, normalise, dense = "", False, []
+    for module in modules:
+        kind = str(module.get("type", "")).rpartition(".")[2]
+        at = folder.path / Path(str(module.get("path", ""))).name
+        if kind == "Pooling":
+            found = _pooling(at)
+        elif kind == "Normalize":
+            normalise = True
+        elif kind == "Dense":
+            dense.append(_dense(at, where))
+        elif kind != "Transformer":
+            raise UnusableModel(
+                f"The model in {folder.path} has a module '{kind}', which this engine does not compute."
+            )
+    asked = read_document(folder.path / "config_sentence_transformers.json") or {}
+    prompts = asked.get("prompts")
+    prompt = prompts.get(asked.get("default_prompt_name")) if isinstance(prompts, Mapping) else None
+    return EmbeddingRecipe(
+        pooling or found or "mean", normalise, tuple(dense), prompt if isinstance(prompt, str) else ""
+    )
+
+
+def _pooling(at: Path) -> str:
+    modes = pooling_of(at)
+    if len(modes) != 1 or modes[0] not in POOLINGS:
+        raise UnusableModel(
+            f"{at / 'config.json'} asks for the pooling {', '.join(modes) or 'none'}; one of {', '.join(POOLINGS)} can "
+            "be computed. Set the parameter 'pooling'."
+        )
+    return modes[0]
+
+
+def _dense(at: Path, where: Placement) -> tuple[Any, Any, bool]:
+    from safetensors.torch import load_file
+
+    check_weights(at)
+    activation = str((read_document(at / "config.json") or {}).get("activation_function", "")).rpartition(
+        "."
+    )[2]
+    if activation not in ("", "Identity", "Tanh"):
+        raise UnusableModel(f"{at} has the activation {activation}; this engine computes Identity and Tanh.")
+    weights = {
+        name: value.float().to(where.device) for name, value in load_file(at / "model.safetensors").items()
+    }
+    if "linear.weight" not in weights:
+        raise UnusableModel(f"{at} has no linear.weight.")
+    return weights["linear.weight"], weights.get("linear.bias"), activation == "Tanh"
+
+
+def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Places of texts that are computed together: of like length, at most ``budget`` tokens with their padding."""
+    batch: list[int] = []
+    for place_ in sorted(range(len(lengths)), key=lambda index: lengths[index]):
+        if batch and lengths[place_] * (len(batch) + 1) > budget:
+            yield batch
+            batch = []
+        batch.append(place_)
+    if batch:
+        yield batch
+
+
+def _texts(body: Mapping[str, Any]) -> list[str]:
+    given = body.get("input")
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise Refusal("'input' must be a text or a list of texts.", param="input")
+    return texts
+
+
+def _numbers(vector: Any) -> list[float]:
+    found: list[float] = vector.tolist()
+    return found
+
+
+def _base64(vector: Any) -> str:
+    return base64.b64encode(vector.numpy().astype("<f4").tobytes()).decode()
+
+
+# Texts in the order in which they answer a question: a cross-encoder with one score.
+
+
+class RerankTask:
+    """The task ``rerank``."""
+
+    def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
+        check_weights(folder.path)
+        self._where = choose_placement(settings, generates=False)
+        self._tokenizer = AutoTokenizer.from_pretrained(
+            folder.path, local_files_only=True, trust_remote_code=False
+        )
+        self._model = load_model(AutoModelForSequenceClassification, folder, self._where)
+        if self._model.config.num_labels != 1:
+            raise UnusableModel(
+                f"The model in {folder.path} sorts texts into {self._model.config.num_labels} classes. A reranker has "
+                "one score."
+            )
+        self._name = settings.name
+        self._turns = ModelQueue(settings.queue)
+        self.context_length = settings.context_length or folder.context_length or 512
+        self.dimensions = 0
+        self.parameters = self._model.num_parameters()
+        self.sees = False
+
+    def routes(self) -> dict[str, Any]:
+        return {"/v1/rerank": self.rank}
+
+    def rank(self, body: Mapping[str, Any], client: Caller) -> dict[str, Any]:
+        """Scores in [0, 1], best first, in the shape of Jina and Cohere. A long document is cut, a question is not."""
+        query, documents = body.get("query"), body.get("documents")
+        if not isinstance(query, str) or not query:
+            raise Refusal("'query' must be a text.", param="query")
+        if not isinstance(documents, list) or not all(isinstance(text, str) for text in documents):
+            raise Refusal("'documents' must be a list of texts.", param="documents")
+        scores = [0.0] * len(documents)
+        with self._turns.turn(client.gone), torch.inference_mode():
+            # A tokenizer that is told to cut keeps that in mind, so it is not for two callers at a time.
+            tokens = [self._pair(query, text) for text in documents]
+            for places in batches([len(row["input_ids"]) for row in tokens], BATCH_TOKENS):
+                client.check()
+                for index, score in zip(
+                    places, self._score([tokens[index] for index in places]), strict=True
+                ):
+                    scores[index] = score
+        order = sorted(range(len(scores)), key=lambda index: -scores[index])[: body.get("top_n") or None]
+        count = sum(len(row["input_ids"]) for row in tokens)
+        return {
+            "object": "list",
+            "model": self._name,
+            "results": [{"index": index, "relevance_score": scores[index]} for index in order],
+            "usage": {"prompt_tokens": count, "total_tokens": count},
+        }
+
+    def _pair(self, query: str, text: str) -> dict[str, list[int]]:
+        whole = self._tokenizer(query, text)
+        if len(whole["input_ids"]) <= self.context_length:
+            return dict(whole)
+        alone = len(self._tokenizer(query, "")["input_ids"])
+        if alone >= self.context_length:
+            raise Refusal(
+                f"The question has {alone} tokens, but '{self._name}' reads {self.context_length} with the document.",
+                "context_length_exceeded",
+                "query",
+            )
+        cut = self._tokenizer(query, text, truncation="only_second", max_length=self.context_length)
+        return dict(cut)
+
+    def _score(self, rows: list[dict[str, list[int]]]) -> list[float]:
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        inputs = self._tokenizer.pad(columns, return_tensors="pt").to(self._where.device)
+        found: list[float] = torch.sigmoid(self._model(**inputs).logits.float()[:, 0]).tolist()
+        return found

@@ -1,0 +1,316 @@
+"""What a model's folder says about itself, and how it is to be loaded. Reads small files only."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import UnusableModel
+
+# A folder that diffusers loads: its ``model_index.json`` names the parts, a folder each. Reads small files only.
+#
+# Source: https://huggingface.co/docs/diffusers/using-diffusers/loading.
+
+
+PIPELINE_INDEX = "model_index.json"
+
+PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+_CHANGES = (
+    "StableDiffusion",
+    "Flux",
+    "QwenImage",
+    "ZImage",
+    "Kolors",
+    "Kandinsky",
+    "LatentConsistency",
+    "IF",
+)
+"""What the classes of pipelines begin with that also change pictures; loading one tells for certain."""
+
+_VARIANTS = ("fp16", "bf16")
+"""Names of weights beside which the plain ones may be missing."""
+
+
+def can_edit(index: Mapping[str, Any]) -> bool:
+    """Whether such a model is likely to change pictures too."""
+    return str(index.get("_class_name", "")).startswith(_CHANGES)
+
+
+def pipeline_parts(path: Path, index: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The parts that the index names: a folder's name and a class. Raises `UnusableModel` for one that brings code."""
+    name = index.get("_class_name")
+    if not isinstance(name, str) or not name.endswith("Pipeline"):
+        raise UnusableModel(
+            f"{path / PIPELINE_INDEX} asks for a pipeline of its own, which is code that is not run. Use a model "
+            f"whose pipeline "
+            "diffusers knows."
+        )
+    for part, told in index.items():
+        if part.startswith("_") or not isinstance(told, list):
+            continue
+        library, kind = (*told, None, None)[:2]
+        if library is None or kind is None:
+            continue
+        if not all(isinstance(word, str) and _PLAIN.fullmatch(word) for word in (part, library, kind)):
+            raise UnusableModel(f"{path / PIPELINE_INDEX} names a part that cannot be: {part[:60]}.")
+        if (path / part / f"{library}.py").exists():
+            raise UnusableModel(
+                f"The part '{part}' of {path} needs Python code of its own, which is not run. Use a model whose parts "
+                "diffusers knows."
+            )
+        yield part, kind
+
+
+def check_pipeline(path: Path, index: Mapping[str, Any]) -> None:
+    """Raise `UnusableModel` unless all weights are safetensors: a pickle can run anything when it is read."""
+    weighed = 0
+    for part, _kind in pipeline_parts(path, index):
+        folder = path / part
+        if any(folder.glob("*.safetensors")):
+            weighed += 1
+            continue
+        pickles = sorted(item.name for pattern in PICKLE_PATTERNS for item in folder.glob(pattern))
+        if pickles:
+            raise UnusableModel(
+                f"The weights in {folder} are a pickle ({pickles[0]}), which can run code when it is read. Use a "
+                "version of the model with safetensors."
+            )
+    if not weighed:
+        raise UnusableModel(f"There are no weights in {path}: its parts have no safetensors.")
+
+
+def weights_variant(path: Path, index: Mapping[str, Any]) -> str | None:
+    """The name that the weights carry where there are none without, such as ``fp16``."""
+    for word in _VARIANTS:
+        for part, _kind in pipeline_parts(path, index):
+            names = [item.name for item in (path / part).glob("*.safetensors")]
+            if names and all(f".{word}." in name or f".{word}-" in name for name in names):
+                return word
+    return None
+
+
+MAX_CONFIG_BYTES = 16 * 1024 * 1024
+"""Bytes that a configuration file may have."""
+
+_MODES = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_lasttoken": "last",
+    "pooling_mode_max_tokens": "max",
+}
+
+_SPEAK = ("VitsModel", "MusicgenForConditionalGeneration")
+
+_SEES = ("vision_config", "vision_tower", "mm_vision_tower")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A folder with ``config.json`` and safetensors, or the parts of a model that draws, whose index is ``config``.
+    Lengths in tokens, 0 where nothing is said.
+
+    ``task`` is ``chat``, ``embedding``, ``rerank``, ``speech`` or ``transcription``; ``sees`` says whether a chat
+    model takes images.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    task: str
+    sees: bool
+    context_length: int
+    hidden_size: int
+    changes: bool = False
+    """Whether a model that draws is likely to change pictures too."""
+
+    @property
+    def architecture(self) -> str:
+        """The name of its class in transformers, empty where the configuration does not say."""
+        return str((self.config.get("architectures") or ("",))[0])
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the model knows."""
+        return _number(_text(self.config), "vocab_size")
+
+
+def read_folder(path: Path) -> ModelFolder:
+    """Look at a folder. Raises `UnusableModel` with a sentence."""
+    index = read_document(path / PIPELINE_INDEX)
+    if index is not None:
+        return ModelFolder(path, index, "image", False, 0, 0, can_edit(index))
+    config = read_document(path / "config.json")
+    if config is None:
+        raise UnusableModel(f"{path} has no config.json, so it is no folder that transformers can load.")
+    text = _text(config)
+    task = _task(path, config)
+    return ModelFolder(
+        path,
+        config,
+        task,
+        task == "chat" and any(name in config for name in _SEES),
+        _context(path, text, task),
+        _number(text, "hidden_size", "n_embd", "d_model", "dim"),
+    )
+
+
+def pools_by_mean(path: Path) -> bool:
+    """Whether an embedding model's vector is the mean of those of its tokens. Raises `UnusableModel`."""
+    modules = read_rows(path / "modules.json") or []
+    kinds = {str(module.get("type", "")).rpartition(".")[2]: module for module in modules}
+    if "Pooling" not in kinds:
+        return True
+    return pooling_of(path / Path(str(kinds["Pooling"].get("path", ""))).name) == ["mean"]
+
+
+def pooling_of(at: Path) -> list[str]:
+    """The ways of pooling that a module of sentence-transformers asks for. Raises `UnusableModel`."""
+    config = read_document(at / "config.json") or {}
+    said = config.get("pooling_mode")
+    modes = (
+        [said] if isinstance(said, str) else [mode for key, mode in _MODES.items() if config.get(key) is True]
+    )
+    return ["last" if mode == "lasttoken" else mode for mode in modes]
+
+
+def check_weights(path: Path) -> None:
+    """Raise `UnusableModel` unless the weights are safetensors: a pickle can run anything when it is read."""
+    index = read_document(path / PIPELINE_INDEX)
+    if index is not None:
+        check_pipeline(path, index)
+        return
+    if any(path.glob("*.safetensors")):
+        return
+    pickles = sorted(item.name for pattern in PICKLE_PATTERNS for item in path.glob(pattern))
+    if pickles:
+        raise UnusableModel(
+            f"The weights in {path} are a pickle ({pickles[0]}), which can run code when it is read. Use a version of "
+            "the model with safetensors."
+        )
+    raise UnusableModel(f"There are no weights in {path}: a model.safetensors is missing.")
+
+
+def read_document(path: Path) -> dict[str, Any] | None:
+    """A JSON object from a file, ``None`` if there is no file. Raises `UnusableModel` for anything else."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_CONFIG_BYTES + 1)
+    except OSError:
+        return None
+    try:
+        found = json.loads(data) if len(data) <= MAX_CONFIG_BYTES else None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise UnusableModel(f"{path} is not a JSON object.")
+    return found
+
+
+def read_rows(path: Path) -> list[dict[str, Any]] | None:
+    """A JSON list of objects from a file, ``None`` if there is no file. Raises `UnusableModel`."""
+    try:
+        found = json.loads(path.read_bytes()[:MAX_CONFIG_BYTES])
+    except OSError:
+        return None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        raise UnusableModel(f"{path} is not a list of JSON objects.")
+    return found
+
+
+def _task(path: Path, config: Mapping[str, Any]) -> str:
+    names = [str(name) for name in config.get("architectures") or ()]
+    if any(name.endswith("ForSequenceClassification") for name in names):
+        return "rerank"
+    if (path / "modules.json").is_file():
+        return "embedding"
+    if any(name in _SPEAK for name in names):
+        return "speech"
+    if any(name == "WhisperForConditionalGeneration" or name.endswith("ForCTC") for name in names):
+        return "transcription"
+    if any(name.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for name in names):
+        return "chat"
+    # A bare encoder: what it gives is vectors.
+    return "embedding" if names else "chat"
+
+
+def _context(path: Path, text: Mapping[str, Any], task: str) -> int:
+    most = _number(text, "max_position_embeddings", "n_positions", "max_sequence_length")
+    if text.get("model_type") in ("roberta", "xlm-roberta", "camembert") and most > 2:
+        most -= 2  # its positions begin after that of the padding
+    said = [most]
+    if task != "chat":
+        said.append(_number(read_document(path / "tokenizer_config.json") or {}, "model_max_length"))
+        said.append(_number(read_document(path / "sentence_bert_config.json") or {}, "max_seq_length"))
+    return min((number for number in said if 0 < number < 10**8), default=0)
+
+
+def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    inner = config.get("text_config")
+    return {**config, **inner} if isinstance(inner, Mapping) else config
+
+
+def _number(values: Mapping[str, Any], *names: str) -> int:
+    for name in names:
+        value = values.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+            return int(min(value, 10**9))
+    return 0
+
+
+# How a model is to be loaded, as the command line says it.
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """``device`` and ``dtype`` may be ``auto``; ``context_length``, ``threads`` 0 for what the model and the machine
+    say; ``pooling`` and ``chat_template`` empty for the model's own.
+    """
+
+    name: str
+    device: str = "auto"
+    dtype: str = "auto"
+    context_length: int = 0
+    threads: int = 0
+    pooling: str = ""
+    chat_template: Path | None = None
+    queue: int = 64
+    max_seconds: float = 0.0
+    """Of a recording that is taken, or of music that is made; 0 for what the task says."""
+    max_pixels: int = 0
+    """Of a picture that is drawn; 0 for what the task says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a model computes: a torch device and number format."""
+
+    device: Any
+    dtype: Any
+
+
+def choose_placement(settings: WorkerSettings, *, generates: bool) -> Placement:
+    """Choose: CUDA before Metal before the CPU; there, only what generates may keep its 16 bits."""
+    import torch
+
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    name = settings.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if settings.dtype != "auto":
+        return Placement(torch.device(name), getattr(torch, settings.dtype))
+    if name.startswith("cuda"):
+        return Placement(
+            torch.device(name), torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        )
+    if name == "mps":
+        return Placement(torch.device(name), torch.float16)
+    return Placement(torch.device(name), "auto" if generates else torch.float32)

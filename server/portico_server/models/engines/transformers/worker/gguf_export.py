@@ -1,0 +1,266 @@
+"""A GGUF file rewritten: with a LoRA adapter merged in, or with weights trained as a whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from gguf import (
+    MODEL_ARCH_NAMES,
+    GGMLQuantizationType,
+    GGUFReader,
+    GGUFValueType,
+    GGUFWriter,
+    get_tensor_name_map,
+    quants,
+)
+from safetensors import safe_open
+
+from . import gguf_quantise
+from .errors import UnusableModel
+from .gguf_quantise import FILE_TYPES, TensorTypes
+
+Change: TypeAlias = Callable[[Any], Any]
+"""A tensor as float32, rows first, into what takes its place."""
+
+_FILE_TYPE = "general.file_type"
+
+_PLAIN: Mapping[GGMLQuantizationType, Any] = {
+    GGMLQuantizationType.F32: np.float32,
+    GGMLQuantizationType.F16: np.float16,
+}
+"""Formats that NumPy has."""
+
+
+def rewrite_gguf(model: GGUFReader, changes: Mapping[str, Change], path: Path, wished: str) -> None:
+    """Write ``model`` to ``path`` as a file of the type ``wished`` (see `FILE_TYPES`); one tensor at a time is in
+    memory.
+    """
+    architecture = _value(model, "general.architecture")
+    writer = GGUFWriter(path, architecture)
+    for name, field in model.fields.items():
+        if name.startswith("GGUF.") or name in ("general.architecture", _FILE_TYPE):
+            continue
+        inner = field.types[-1] if field.types[0] == GGUFValueType.ARRAY else None
+        writer.add_key_value(name, field.contents(), field.types[0], sub_type=inner)
+    writer.add_file_type(FILE_TYPES[wished].said)
+    mix = _mix(model, architecture, wished)
+    kinds = []
+    for tensor in model.tensors:
+        shape = tuple(int(size) for size in reversed(tensor.shape))
+        kind = mix.of(tensor.name, shape, GGMLQuantizationType(tensor.tensor_type))
+        block, size = quants.GGML_QUANT_SIZES[kind]
+        # What is written is told before the numbers are, so that they need not be in memory together.
+        writer.add_tensor_info(
+            tensor.name,
+            shape if kind in _PLAIN else quants.quant_shape_to_byte_shape(shape, kind),
+            np.dtype(_PLAIN.get(kind, np.uint8)),
+            math.prod(shape) // block * size,
+            raw_dtype=kind,
+        )
+        kinds.append(kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for tensor, kind in zip(model.tensors, kinds, strict=True):
+        change = changes.get(tensor.name)
+        if change is None and kind == tensor.tensor_type:
+            writer.write_tensor_data(np.ascontiguousarray(tensor.data))
+            continue
+        weights = numbers(tensor)
+        writer.write_tensor_data(_written(weights if change is None else change(weights), kind))
+    writer.close()
+
+
+def numbers(tensor: Any) -> Any:
+    """A tensor of a file as float32, its rows first."""
+    return quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+
+
+def _written(weights: Any, kind: GGMLQuantizationType) -> Any:
+    if kind in _PLAIN:
+        return np.ascontiguousarray(weights, _PLAIN[kind])
+    if kind in gguf_quantise.ENCODERS:
+        return gguf_quantise.quantise(weights, kind)
+    return np.ascontiguousarray(quants.quantize(np.ascontiguousarray(weights, np.float32), kind))
+
+
+def _mix(model: GGUFReader, architecture: str, wished: str) -> TensorTypes:
+    def number(name: str) -> int:
+        found = _value(model, f"{architecture}.{name}")
+        return int(found) if isinstance(found, int) else 0
+
+    heads, keys = number("attention.head_count"), number("attention.head_count_kv")
+    return TensorTypes(
+        wished,
+        [tensor.name for tensor in model.tensors],
+        number("block_count"),
+        grouped=heads // keys if keys else 1,
+        experts=number("expert_count"),
+    )
+
+
+def _value(model: GGUFReader, name: str) -> Any:
+    field = model.get_field(name)
+    return None if field is None else field.contents()
+
+
+# A LoRA adapter folded into its GGUF model: a GGUF file that needs the adapter no more.
+#
+# W = W₀ + scale · alpha / rank · B · A (Hu et al. 2021, section 4.1), with everything else of the model as it was.
+
+
+_ALPHA = "adapter.lora.alpha"
+
+
+def fold_adapter(model: Path, adapter: Path, out: Path, kind: str, scale: float) -> None:
+    """Write ``model`` with the GGUF ``adapter`` in it to ``out``, whole or not at all. Raises `UnusableModel`."""
+    if out.exists():
+        raise UnusableModel(f"{out} is there already.")
+    base = GGUFReader(model)
+    deltas = _deltas(GGUFReader(adapter), scale)
+    left = set(deltas) - {tensor.name for tensor in base.tensors}
+    if left:
+        raise UnusableModel(f"the adapter is for another model: it has '{min(left)}'.")
+    draft = out.with_name(f".{out.name}.new")
+    try:
+        rewrite_gguf(base, {name: delta.added for name, delta in deltas.items()}, draft, kind)
+        draft.rename(out)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+class _Delta:
+    """What is added to one matrix."""
+
+    def __init__(self, a: Any, b: Any, factor: float) -> None:
+        self._a, self._b, self._factor = a, b, factor
+
+    def added(self, weights: Any) -> Any:
+        if weights.shape != (self._b.shape[0], self._a.shape[1]):
+            raise UnusableModel(f"the adapter is for matrices of another shape than {list(weights.shape)}.")
+        return weights + np.float32(self._factor) * (self._b @ self._a)
+
+
+def _deltas(adapter: GGUFReader, scale: float) -> dict[str, _Delta]:
+    field = adapter.get_field(_ALPHA)
+    if field is None:
+        raise UnusableModel("the adapter does not say its alpha.")
+    alpha = float(field.contents())
+    tensors = {tensor.name: numbers(tensor) for tensor in adapter.tensors}
+    return {
+        name.removesuffix(".lora_a"): _Delta(a, tensors[f"{name[:-1]}b"], scale * alpha / a.shape[0])
+        for name, a in tensors.items()
+        if name.endswith(".lora_a")
+    }
+
+
+# A model that was trained as a whole, put back into the GGUF file that it came from.
+#
+# Tokenizer, template and metadata stay what they are; every tensor is replaced. Names follow the tables of the package
+# ``gguf``; the order of rows in q and k, and what is added to norms, are those of llama.cpp's own conversion.
+
+
+PERMUTED_ARCHITECTURES = ("llama",)
+"""Architectures whose q and k rows llama.cpp keeps in another order than transformers."""
+
+SHIFTED_NORM_ARCHITECTURES = ("gemma", "gemma2", "gemma3")
+"""Architectures whose norms are kept with 1 added."""
+
+OUTPUT, EMBEDDING = "output.weight", "token_embd.weight"
+
+UNTRAINED_TENSORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+"""Tensors that follow from the configuration and are not trained."""
+
+
+def refit(model: Path, folder: Path, out: Path, kind: str) -> None:
+    """Write ``model`` with the weights in ``folder`` (safetensors) to ``out``, whole or not at all. Raises
+    `UnusableModel`.
+    """
+    if out.exists():
+        raise UnusableModel(f"{out} is there already.")
+    base = GGUFReader(model)
+    trained = _Trained(folder, base)
+    names = [tensor.name for tensor in base.tensors if tensor.name not in UNTRAINED_TENSORS]
+    missing = [name for name in names if not trained.has(name)]
+    if missing:
+        raise UnusableModel(
+            f"the trained model has nothing for '{missing[0]}', so it cannot become a GGUF file."
+        )
+    draft = out.with_name(f".{out.name}.new")
+    try:
+        rewrite_gguf(base, {name: trained.change(name) for name in names}, draft, kind)
+        draft.rename(out)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+class _Trained:
+    """The tensors of a folder by the names of a GGUF file."""
+
+    def __init__(self, folder: Path, base: GGUFReader) -> None:
+        self._architecture = _text(base, "general.architecture")
+        blocks = _number(base, f"{self._architecture}.block_count")
+        self._heads = _number(base, f"{self._architecture}.attention.head_count")
+        self._keys = _number(base, f"{self._architecture}.attention.head_count_kv") or self._heads
+        known = {name: arch for arch, name in MODEL_ARCH_NAMES.items()}
+        if self._architecture not in known:
+            raise UnusableModel(f"the names of '{self._architecture}' models are not known.")
+        table = get_tensor_name_map(known[self._architecture], blocks)
+        self._found: dict[str, tuple[Path, str]] = {}
+        for path in sorted(folder.glob("*.safetensors")):
+            with safe_open(path, "pt") as file:
+                for name in file.keys():  # noqa: SIM118  # it is no dictionary
+                    ours = table.get_name(name, try_suffixes=(".weight", ".bias"))
+                    if ours is not None:
+                        self._found[ours] = (path, name)
+        if OUTPUT not in self._found and EMBEDDING in self._found:
+            self._found[OUTPUT] = self._found[EMBEDDING]  # one matrix does for both
+
+    def has(self, name: str) -> bool:
+        return name in self._found
+
+    def change(self, name: str) -> Change:
+        """What puts the trained tensor in place of the base's."""
+
+        def put(before: Any) -> Any:
+            path, theirs = self._found[name]
+            with safe_open(path, "pt") as file:
+                weights = file.get_tensor(theirs).to(torch.float32).numpy()
+            weights = self._ordered(name)(weights)
+            if weights.shape != before.shape:
+                raise UnusableModel(
+                    f"'{theirs}' is {list(weights.shape)}, and {list(before.shape)} in the base."
+                )
+            return weights
+
+        return put
+
+    def _ordered(self, name: str) -> Callable[[Any], Any]:
+        if self._architecture in PERMUTED_ARCHITECTURES:
+            for part, heads in (("attn_q", self._heads), ("attn_k", self._keys)):
+                if name.endswith((f".{part}.weight", f".{part}.bias")):
+                    return lambda rows: _permuted(rows, heads)
+        if self._architecture in SHIFTED_NORM_ARCHITECTURES and name.endswith("norm.weight"):
+            return lambda numbers: numbers + np.float32(1)
+        return lambda numbers: numbers
+
+
+def _permuted(rows: Any, heads: int) -> Any:
+    """The two halves of each head interleaved, as llama.cpp's rotary embedding takes them."""
+    count = rows.shape[0]
+    return rows.reshape(heads, 2, count // heads // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+
+
+def _text(model: GGUFReader, name: str) -> str:
+    field = model.get_field(name)
+    return "" if field is None else str(field.contents())
+
+
+def _number(model: GGUFReader, name: str) -> int:
+    field = model.get_field(name)
+    return 0 if field is None else int(field.contents())

@@ -1,0 +1,285 @@
+"""K-quants with NumPy, and which type each tensor of a GGUF file gets."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from gguf import GGMLQuantizationType, LlamaFileType, quants
+
+BLOCK_SIZE = 256
+"""Numbers in one block; rows are cut into these."""
+
+BLOCKS_AT_ONCE = 128
+"""Blocks that are worked on at once: they, and what is computed of them, stay in a core's cache."""
+
+MIN_MAGNITUDE = 1e-15
+"""A sub-block whose largest number is below this is zero."""
+
+Array = Any
+
+
+def quantise(weights: Array, kind: GGMLQuantizationType) -> Array:
+    """``weights`` as ``kind``: bytes, of the same shape but for the last axis, which must be a multiple of
+    `BLOCK_SIZE`.
+    """
+    encode, size = ENCODERS[kind]
+    blocks = np.ascontiguousarray(weights, np.float32).reshape(-1, BLOCK_SIZE)
+    out = np.empty((len(blocks), size), np.uint8)
+
+    def work(begin: int) -> None:
+        out[begin : begin + BLOCKS_AT_ONCE] = encode(blocks[begin : begin + BLOCKS_AT_ONCE])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(work, range(0, len(blocks), BLOCKS_AT_ONCE)))
+    return out.reshape(*weights.shape[:-1], weights.shape[-1] // BLOCK_SIZE * size)
+
+
+def _q4_k(blocks: Array) -> Array:
+    """Two 16-bit scales, twelve bytes with the scales and minima of eight sub-blocks, 128 bytes with the numbers."""
+    head, levels = _with_minima(blocks, most=15, lowest=-1.0, tries=20)
+    return np.concatenate([head, _nibbles(levels)], axis=1)
+
+
+def _q5_k(blocks: Array) -> Array:
+    """As `_q4_k`, the fifth bit of each number in 32 bytes before the others."""
+    head, levels = _with_minima(blocks, most=31, lowest=-0.5, tries=15)
+    fifth = np.bitwise_or.reduce((levels >> 4) << np.arange(8, dtype=np.uint8)[:, None], axis=1)
+    return np.concatenate([head, fifth, _nibbles(levels & 15)], axis=1)
+
+
+def _nibbles(levels: Array) -> Array:
+    """Sub-blocks in pairs: the first of each in the lower halves of the bytes."""
+    packed = levels[:, 0::2] | levels[:, 1::2] << 4
+    return packed.reshape(len(levels), -1)
+
+
+def _with_minima(blocks: Array, *, most: int, lowest: float, tries: int) -> tuple[Array, Array]:
+    """Head bytes, and each number as a level (0 to ``most``) of its sub-block of 32: x = scale · level - minimum."""
+    count = len(blocks)
+    # Numbers of a sub-block along the first axis: sums over them are sums of long rows.
+    values = np.ascontiguousarray(blocks.reshape(count * 8, 32).T)
+    scales, minima = (found.reshape(count, 8) for found in _affine(values, most, lowest, tries))
+    step, six_scales = _in_six_bits(scales)
+    fall, six_minima = _in_six_bits(minima)
+    scale = (step * six_scales).reshape(-1)
+    minimum = (fall * six_minima).reshape(-1)
+    levels = np.rint((values + minimum) * _inverse(scale)).clip(0, most).astype(np.uint8)
+    low = six_scales[:, :4] | (six_scales[:, 4:] >> 4) << 6
+    middle = six_minima[:, :4] | (six_minima[:, 4:] >> 4) << 6
+    high = (six_scales[:, 4:] & 15) | (six_minima[:, 4:] & 15) << 4
+    head = np.concatenate([_half(step), _half(fall), low, middle, high], axis=1)
+    return head, np.ascontiguousarray(levels.T).reshape(count, 8, 32)
+
+
+def _in_six_bits(numbers: Array) -> tuple[Array, Array]:
+    """A 16-bit step for each row of eight, and its numbers in steps: 0 to 63."""
+    largest = numbers.max(axis=1, keepdims=True)
+    whole = np.rint(numbers * (63 * _inverse(largest))).clip(0, 63).astype(np.uint8)
+    return (largest / 63).astype(np.float16).astype(np.float32), whole
+
+
+def _affine(values: Array, most: int, lowest: float, tries: int) -> tuple[Array, Array]:
+    """Scale and minimum (at least 0) for each column of ``values``, by weighted least squares over several roundings.
+
+    A rounding of the numbers to levels gives a scale and a minimum; of ``tries`` roundings, each a tenth of a level
+    finer than the last, that with the least error is kept. Large numbers weigh more.
+    """
+    weights = np.sqrt(np.mean(values * values, axis=0)) + np.abs(values)
+    weighted = weights * values
+    sum_w, sum_x = weights.sum(axis=0), weighted.sum(axis=0)
+    sum_x2 = (weighted * values).sum(axis=0)
+    lower = np.minimum(values.min(axis=0), 0)
+    span = values.max(axis=0) - lower
+    above = values - lower
+    scale, minimum = span / most, lower
+    least = np.full(span.shape, np.inf, np.float32)
+    for number in range(-1, tries + 1):
+        # The first is what rounding alone would give; it is kept as it is.
+        finer = 0.0 if number < 0 else lowest + 0.1 * number
+        levels = np.rint(above * ((most + finer) * _inverse(span))).clip(0, most)
+        product = weights * levels
+        sum_l = product.sum(axis=0)
+        sum_l2 = (product * levels).sum(axis=0)
+        sum_xl = (product * values).sum(axis=0)
+        if number < 0:
+            found, base = scale, minimum
+        else:
+            determinant = sum_w * sum_l2 - sum_l * sum_l
+            found = (sum_w * sum_xl - sum_x * sum_l) * _inverse(determinant)
+            base = (sum_l2 * sum_x - sum_l * sum_xl) * _inverse(determinant)
+            positive = base > 0
+            found = np.where(positive, sum_xl * _inverse(sum_l2), found)
+            base = np.where(positive, 0, base)
+        error = found * found * sum_l2 + base * base * sum_w + sum_x2
+        error += 2 * (found * base * sum_l - found * sum_xl - base * sum_x)
+        better = (error < least) & (found > 0)
+        least = np.where(better, error, least)
+        scale, minimum = np.where(better, found, scale), np.where(better, base, minimum)
+    return np.maximum(scale, 0), -minimum
+
+
+def _q6_k(blocks: Array) -> Array:
+    """128 bytes of lower and 64 of upper bits, sixteen 8-bit scales, a 16-bit scale: x = d · scale · (level - 32)."""
+    count = len(blocks)
+    values = np.ascontiguousarray(blocks.reshape(count * 16, 16).T)
+    scales = _symmetric(values).reshape(count, 16)
+    place = np.abs(scales).argmax(axis=1)[:, None]
+    largest = np.take_along_axis(scales, place, axis=1)
+    step = (largest / -128).astype(np.float16).astype(np.float32)
+    whole = np.rint(scales * (-128 * _inverse(largest))).clip(-128, 127).astype(np.int8)
+    scale = (step * whole).reshape(-1)
+    levels = np.rint(values * _inverse(scale)).clip(-32, 31).astype(np.int8) + 32
+    parts = np.ascontiguousarray(levels.T).view(np.uint8).reshape(count, 2, 4, 32)
+    low = parts & 15
+    lower = np.stack([low[:, :, 0] | low[:, :, 2] << 4, low[:, :, 1] | low[:, :, 3] << 4], axis=2)
+    high = parts >> 4
+    upper = high[:, :, 0] | high[:, :, 1] << 2 | high[:, :, 2] << 4 | high[:, :, 3] << 6
+    flat = [lower.reshape(count, -1), upper.reshape(count, -1), whole.view(np.uint8), _half(step)]
+    return np.concatenate(flat, axis=1)
+
+
+def _symmetric(values: Array) -> Array:
+    """The scale for each column of ``values`` in levels from -32 to 31; numbers weigh by their square."""
+    place = np.abs(values).argmax(axis=0)[None]
+    largest = np.take_along_axis(values, place, axis=0)[0]
+    largest = np.where(np.abs(largest) < MIN_MAGNITUDE, 0, largest)
+    weights = values * values
+    weighted = weights * values
+    scale = np.zeros_like(largest)
+    best = np.zeros_like(largest)
+    for number in (0, *range(-9, 0), *range(1, 10)):
+        levels = np.rint(values * (-(32 + 0.1 * number) * _inverse(largest))).clip(-32, 31)
+        sum_xl = (weighted * levels).sum(axis=0)
+        sum_l2 = (weights * levels * levels).sum(axis=0)
+        found = sum_xl * _inverse(sum_l2)
+        better = found * sum_xl > best
+        best = np.where(better, found * sum_xl, best)
+        scale = np.where(better, found, scale)
+    return scale
+
+
+def _inverse(numbers: Array) -> Array:
+    """1 / x, and 0 for 0."""
+    return np.divide(1, numbers, out=np.zeros_like(numbers), where=numbers != 0)
+
+
+def _half(numbers: Array) -> Array:
+    """One 16-bit number a row, as two bytes."""
+    return numbers.astype("<f2").view(np.uint8).reshape(len(numbers), 2)
+
+
+ENCODERS: Mapping[GGMLQuantizationType, tuple[Callable[[Array], Array], int]] = {
+    GGMLQuantizationType.Q4_K: (_q4_k, 144),
+    GGMLQuantizationType.Q5_K: (_q5_k, 176),
+    GGMLQuantizationType.Q6_K: (_q6_k, 210),
+}
+"""What makes the bytes of some blocks, and how many one block has."""
+
+
+# Which type each tensor of a GGUF file is written as, when the file as a whole is to be of one type.
+#
+# The choices are those of llama.cpp's ``llama-quantize`` for dense models and for those with experts: what matters most
+# (the output layer, values, the way down of some layers) gets more bits than the rest.
+
+
+Kind: TypeAlias = GGMLQuantizationType
+
+
+@dataclass(frozen=True)
+class FileType:
+    """What the numbers of a matrix become, and what the file says of itself. ``mixed``: `TensorTypes` may choose more
+    bits.
+    """
+
+    usual: Kind
+    said: LlamaFileType
+    mixed: bool = False
+
+
+FILE_TYPES: Mapping[str, FileType] = {
+    "f32": FileType(Kind.F32, LlamaFileType.ALL_F32),
+    "f16": FileType(Kind.F16, LlamaFileType.MOSTLY_F16),
+    "bf16": FileType(Kind.BF16, LlamaFileType.MOSTLY_BF16),
+    "q8_0": FileType(Kind.Q8_0, LlamaFileType.MOSTLY_Q8_0),
+    "q6_k": FileType(Kind.Q6_K, LlamaFileType.MOSTLY_Q6_K, mixed=True),
+    "q5_k_m": FileType(Kind.Q5_K, LlamaFileType.MOSTLY_Q5_K_M, mixed=True),
+    "q5_k_s": FileType(Kind.Q5_K, LlamaFileType.MOSTLY_Q5_K_S, mixed=True),
+    "q5_1": FileType(Kind.Q5_1, LlamaFileType.MOSTLY_Q5_1, mixed=True),
+    "q5_0": FileType(Kind.Q5_0, LlamaFileType.MOSTLY_Q5_0, mixed=True),
+    "q4_k_m": FileType(Kind.Q4_K, LlamaFileType.MOSTLY_Q4_K_M, mixed=True),
+    "q4_k_s": FileType(Kind.Q4_K, LlamaFileType.MOSTLY_Q4_K_S, mixed=True),
+    "q4_1": FileType(Kind.Q4_1, LlamaFileType.MOSTLY_Q4_1, mixed=True),
+    "q4_0": FileType(Kind.Q4_0, LlamaFileType.MOSTLY_Q4_0, mixed=True),
+}
+"""What a file may be written as."""
+
+COARSER_TYPES: Mapping[Kind, Kind] = {Kind.Q4_K: Kind.Q5_0, Kind.Q5_K: Kind.Q5_1, Kind.Q6_K: Kind.Q8_0}
+"""What stands in where rows cannot be cut into blocks of 256."""
+
+EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
+
+_LAYER = re.compile(r"blk\.(\d+)\.(.+)\.weight")
+
+_AS_IT_IS = re.compile(r".*(?:_norm|ffn_gate_inp)\.weight")
+"""Small, and felt by everything behind it."""
+
+
+class TensorTypes:
+    """The types of one model's tensors. ``names`` are all it has, ``layers`` its blocks; ``grouped`` is how many heads
+    of a query share a key, ``experts`` how many feed-forward networks a block has.
+    """
+
+    def __init__(
+        self, wished: str, names: Collection[str], layers: int, grouped: int = 1, experts: int = 0
+    ) -> None:
+        self._wished = wished
+        self._type = FILE_TYPES[wished]
+        self._output = OUTPUT if OUTPUT in names else EMBEDDING
+        self._layers = layers
+        # In models of 70 billion parameters eight heads share a matrix of values, which costs little.
+        self._shared = layers == 80 and grouped == 8
+        self._experts = experts
+
+    def of(self, name: str, shape: tuple[int, ...], before: Kind) -> Kind:
+        """``shape`` has the length of a row last; ``before`` is the type of a tensor that stays as it is."""
+        if len(shape) < 2 or _AS_IT_IS.fullmatch(name):
+            return before
+        kind = self._wish(name) if self._type.mixed else self._type.usual
+        for _ in range(2):
+            if shape[-1] % quants.GGML_QUANT_SIZES[kind][0] == 0:
+                return kind
+            kind = COARSER_TYPES.get(kind, Kind.F16)
+        return kind if shape[-1] % quants.GGML_QUANT_SIZES[kind][0] == 0 else Kind.F16
+
+    def _wish(self, name: str) -> Kind:
+        usual, medium = self._type.usual, self._wished.endswith("_m")
+        if name == self._output:
+            return Kind.Q6_K
+        found = _LAYER.fullmatch(name)
+        if found is None:
+            return usual
+        layer, part = int(found[1]), found[2]
+        if self._experts == 8 and part in ("attn_v", "attn_k"):
+            return Kind.Q8_0  # small beside the experts
+        if self._experts == 8 and part == "attn_output" and usual == Kind.Q4_K:
+            return Kind.Q5_K
+        if part == "attn_qkv" and medium:
+            return Kind.Q6_K if usual == Kind.Q5_K else Kind.Q5_K
+        if part in ("attn_v", "ffn_down", "ffn_down_exps") and medium and self._more(layer):
+            return Kind.Q6_K
+        if part == "attn_v" and usual == Kind.Q4_K and self._shared:
+            return Kind.Q5_K
+        if self._wished == "q4_k_s" and layer < (4 if part == "attn_v" else self._layers // 8):
+            return Kind.Q5_K if part in ("attn_v", "ffn_down", "ffn_down_exps") else usual
+        return usual
+
+    def _more(self, layer: int) -> bool:
+        """The first and last eighth of the layers, and each third between them."""
+        eighth = self._layers // 8
+        return layer < eighth or layer >= 7 * self._layers // 8 or (layer - eighth) % 3 == 2

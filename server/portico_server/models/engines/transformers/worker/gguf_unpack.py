@@ -1,0 +1,59 @@
+"""A GGUF file as a folder that transformers and trainers take: 16-bit safetensors, tokenizer, template."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import gguf as library
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from .errors import UnusableModel
+
+CHAT_TEMPLATE_KEY = "tokenizer.chat_template"
+
+# Configuration, weights, tokenizer and template are each read for themselves, and a vocabulary takes seconds to read.
+library.GGUFReader = cache(library.GGUFReader)
+
+
+def unpack(gguf: Path, out: Path) -> None:
+    """Write the model of ``gguf`` to the folder ``out``, whole or not at all. Raises `UnusableModel`."""
+    if out.exists():
+        raise UnusableModel(f"{out} is there already.")
+    if not gguf.is_file():
+        raise UnusableModel(f"There is no file {gguf}.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".draft-{out.name}-"))
+    try:
+        _write(gguf, draft)
+        draft.chmod(0o755)
+        for item in draft.iterdir():
+            item.chmod(0o644)
+        draft.rename(out)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write(gguf: Path, folder: Path) -> None:
+    here: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True, "trust_remote_code": False}
+    try:
+        config = AutoConfig.from_pretrained(gguf.parent, **here)
+        model = AutoModelForCausalLM.from_pretrained(gguf.parent, config=config, dtype=torch.float16, **here)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **here)
+    except (ValueError, KeyError, OSError, NotImplementedError) as error:
+        words = " ".join(str(error).split())[:400]
+        raise UnusableModel(f"transformers cannot read {gguf}: {words}") from error
+    # It has been computed back: the files must not say that it is still quantised.
+    model.hf_quantizer = None
+    model.is_quantized = False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    template = library.GGUFReader(str(gguf)).get_field(CHAT_TEMPLATE_KEY)
+    if template is not None:
+        tokenizer.chat_template = template.contents()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

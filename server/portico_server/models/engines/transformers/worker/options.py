@@ -1,0 +1,169 @@
+"""The options of a chat or completion, checked, and tokens to text as they come. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import Refusal
+
+MAX_STOPS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationOptions:
+    """How to generate; ``None`` for what the model's own generation settings say.
+
+    ``limit`` in tokens, 0 for as many as fit. ``top_logprobs``: alternatives beside each token, ``None`` for no
+    log-probabilities at all. ``schema``: a JSON schema that the answer must fit.
+    """
+
+    limit: int = 0
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence: float = 0.0
+    frequency: float = 0.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    top_logprobs: int | None = None
+    schema: Mapping[str, Any] | None = None
+
+
+def read_options(body: Mapping[str, Any], *, chat: bool) -> GenerationOptions:
+    """Read them from a request. Raises `Refusal` that names the field."""
+    return GenerationOptions(
+        limit=int(_number(body, "max_tokens", 0, 10**7) or 0),
+        temperature=_number(body, "temperature", 0, 100),
+        top_p=_number(body, "top_p", 0, 1),
+        top_k=_whole(body, "top_k", -1, 10**6),
+        min_p=_number(body, "min_p", 0, 1),
+        repetition_penalty=_number(body, "repetition_penalty", 0.01, 100),
+        presence=_number(body, "presence_penalty", -2, 2) or 0.0,
+        frequency=_number(body, "frequency_penalty", -2, 2) or 0.0,
+        seed=_whole(body, "seed", -(2**63), 2**64 - 1),
+        stop=_stop(body.get("stop")),
+        top_logprobs=_logprobs(body, chat=chat),
+        schema=_schema(body.get("response_format")),
+    )
+
+
+def _number(body: Mapping[str, Any], name: str, low: float, high: float) -> float | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+        raise Refusal(f"'{name}' must be a number from {low:g} to {high:g}.", param=name)
+    return float(value)
+
+
+def _whole(body: Mapping[str, Any], name: str, low: int, high: int) -> int | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise Refusal(f"'{name}' must be a whole number from {low} to {high}.", param=name)
+    return value
+
+
+def _stop(value: Any) -> tuple[str, ...]:
+    texts = [value] if isinstance(value, str) else value or []
+    if (
+        not isinstance(texts, list)
+        or len(texts) > MAX_STOPS
+        or not all(isinstance(one, str) for one in texts)
+    ):
+        raise Refusal(f"'stop' must be a text or a list of at most {MAX_STOPS} texts.", param="stop")
+    return tuple(text for text in texts if text)
+
+
+def _logprobs(body: Mapping[str, Any], *, chat: bool) -> int | None:
+    if chat:
+        return _whole(body, "top_logprobs", 0, 20) or 0 if body.get("logprobs") is True else None
+    return _whole(body, "logprobs", 0, 20)
+
+
+def _schema(wanted: Any) -> Mapping[str, Any] | None:
+    if not isinstance(wanted, Mapping) or wanted.get("type") in (None, "text"):
+        return None
+    if wanted["type"] == "json_object":
+        return {"type": "object"}
+    inner = wanted.get("json_schema")
+    schema = inner.get("schema") if isinstance(inner, Mapping) else None
+    if wanted["type"] != "json_schema" or not isinstance(schema, Mapping):
+        raise Refusal(
+            "'response_format' must be of the type 'text', 'json_object' or 'json_schema', the last with a schema.",
+            param="response_format",
+        )
+    return schema
+
+
+# Tokens to text as they come: whole characters, and nothing that may turn out to be a stop sign. Pure.
+
+
+REPLACEMENT_CHARACTER = "\ufffd"
+"""What a character looks like while some of its bytes are missing."""
+
+
+class TextAssembler:
+    """Decodes a growing list of tokens, each one's text once.
+
+    Tokenizers put spaces by what comes before, so that a few earlier tokens are decoded with each new one.
+    """
+
+    def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
+        self._decode = decode
+        self._tokens: list[int] = []
+        self._context = 0
+        self._read = 0
+
+    def feed(self, token: int) -> str:
+        """The text that ``token`` completes; empty while a character is not whole."""
+        self._tokens.append(token)
+        before = self._decode(self._tokens[self._context : self._read])
+        now = self._decode(self._tokens[self._context :])
+        if len(now) <= len(before) or now.endswith(REPLACEMENT_CHARACTER):
+            return ""
+        self._context, self._read = self._read, len(self._tokens)
+        return now[len(before) :]
+
+    def rest(self) -> str:
+        """What is left when nothing more comes, broken or not."""
+        before = self._decode(self._tokens[self._context : self._read])
+        now = self._decode(self._tokens[self._context :])
+        self._context = self._read = len(self._tokens)
+        return now[len(before) :]
+
+
+class StopFilter:
+    """Holds back text that may be the beginning of a stop sign."""
+
+    def __init__(self, signs: Sequence[str]) -> None:
+        self._signs = tuple(signs)
+        self._held = ""
+
+    def feed(self, text: str) -> tuple[str, bool]:
+        """The text that may be said, and whether a sign has come; nothing after a sign is said."""
+        self._held += text
+        found = [at for sign in self._signs if (at := self._held.find(sign)) >= 0]
+        if found:
+            return self._held[: min(found)], True
+        keep = max((_overlap(self._held, sign) for sign in self._signs), default=0)
+        said = self._held[: len(self._held) - keep]
+        self._held = self._held[len(said) :]
+        return said, False
+
+    def rest(self) -> str:
+        """What was held back, once nothing more comes."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, sign: str) -> int:
+    """How many characters at the end of ``text`` begin ``sign``."""
+    return next(
+        (size for size in range(min(len(text), len(sign) - 1), 0, -1) if text.endswith(sign[:size])), 0
+    )

@@ -1,0 +1,211 @@
+"""Sound, in and out: any common file to samples within limits, samples to the formats that OpenAI names. Uses PyAV."""
+
+from __future__ import annotations
+
+import io
+import wave
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+from .errors import Refusal
+from .server import Caller
+
+# Only files that hold their own sound: a play list would name other files, or addresses, and they would be opened.
+DEMUXERS = "mp3,wav,w64,flac,ogg,mov,mp4,matroska,webm,aac,aiff,asf,amr,caf,au"
+
+MAX_BROKEN_PACKETS = 100
+"""Packets of a recording that may be damaged."""
+
+PCM_RATE_HZ = 24_000
+"""Samples a second of OpenAI's ``pcm``."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    container: str
+    codec: str
+    media_type: str
+    rates: tuple[int, ...] = ()
+
+
+FORMATS: Mapping[str, _Format] = {
+    "mp3": _Format("mp3", "libmp3lame", "audio/mpeg", (16_000, 22_050, 24_000, 32_000, 44_100, 48_000)),
+    "opus": _Format("ogg", "libopus", "audio/opus", (24_000, 48_000)),
+    "aac": _Format("adts", "aac", "audio/aac", (16_000, 22_050, 24_000, 32_000, 44_100, 48_000)),
+    "flac": _Format("flac", "flac", "audio/flac"),
+    "wav": _Format("wav", "pcm_s16le", "audio/wav"),
+    "pcm": _Format("s16le", "pcm_s16le", "audio/pcm", (PCM_RATE_HZ,)),
+}
+"""By their names at OpenAI. ``rates`` are what the codec takes, none for any."""
+
+
+def decode_audio(data: bytes, rate: int, longest: float, check: Callable[[], None], name: str = "") -> Any:
+    """One channel of 16-bit samples at ``rate`` a second. Raises `Refusal` that names ``file``.
+
+    ``longest`` in seconds: reading stops there, so that a small file cannot unfold into a very long one. ``check`` is
+    called now and then, and may raise.
+    """
+    most = int(longest * rate)
+    found = bytearray()
+    broken = 0
+    try:
+        options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "none"}
+        with av.open(io.BytesIO(data), metadata_errors="replace", options=options) as container:
+            if not container.streams.audio:
+                raise _unreadable(name, "it holds no sound")
+            if (container.duration or 0) / av.time_base > longest * 1.01:
+                raise _too_long(longest)
+            stream = container.streams.audio[0]
+            resampler = av.AudioResampler(format="s16", layout="mono", rate=rate)
+            for number, packet in enumerate(container.demux(stream)):
+                if number % 500 == 0:
+                    check()
+                try:
+                    frames = packet.decode()
+                except av.error.InvalidDataError:
+                    broken += 1
+                    if broken > MAX_BROKEN_PACKETS:
+                        break
+                    continue
+                for frame in frames:
+                    for piece in resampler.resample(frame):
+                        found += piece.to_ndarray().tobytes()
+                if len(found) // 2 > most:
+                    raise _too_long(longest)
+            for piece in resampler.resample(None):
+                found += piece.to_ndarray().tobytes()
+    except (av.FFmpegError, ValueError, UnicodeDecodeError) as error:
+        if not found:
+            raise _unreadable(name, _words(error)) from error
+    if not found:
+        raise _unreadable(name, "it holds no sound")
+    return np.frombuffer(found, dtype=np.int16)
+
+
+def _too_long(longest: float) -> Refusal:
+    return Refusal(
+        f"The recording is longer than {longest:g} s, the most that is taken in one call. Cut it, or raise the model's "
+        "parameter 'max_seconds'.",
+        "audio_too_long",
+        "file",
+    )
+
+
+def _unreadable(name: str, why: str) -> Refusal:
+    return Refusal(
+        f"The file '{name}' cannot be read as sound ({why}). Send mp3, m4a, mp4, wav, flac, ogg, opus or webm.",
+        "invalid_audio",
+        "file",
+    )
+
+
+def _words(error: Exception) -> str:
+    said = getattr(error, "strerror", None) or str(error)
+    return " ".join(str(said).split())[:200].rstrip(".")
+
+
+class AudioEncoder:
+    """Samples of one sound into bytes of ``form``, as they come. ``rate`` in samples a second."""
+
+    def __init__(self, form: str, rate: int, channels: int = 1) -> None:
+        made = FORMATS[form]
+        self.media_type = made.media_type
+        self._form = form
+        self._rate = rate
+        self._layout = "stereo" if channels == 2 else "mono"
+        self._target = (
+            rate if not made.rates else min(made.rates, key=lambda one: (one < rate, abs(one - rate)))
+        )
+        self._out = _Out()
+        if form in ("wav", "pcm"):
+            target = av.AudioResampler(
+                format="s16", layout="mono" if form == "pcm" else self._layout, rate=self._target
+            )
+            self._resampler = target
+            return
+        self._container = av.open(self._out, mode="w", format=made.container)
+        self._stream: Any = self._container.add_stream(made.codec, rate=self._target)
+        self._stream.layout = self._layout
+        self._resampler = av.AudioResampler(
+            format=self._stream.format,
+            layout=self._layout,
+            rate=self._target,
+            frame_size=self._stream.frame_size or None,
+        )
+
+    def feed(self, samples: Any) -> bytes:
+        """``samples`` from -1 to 1, shape (channels, n). What is ready of the file; nothing of a WAV yet."""
+        whole = np.ascontiguousarray((np.clip(samples, -1.0, 1.0) * 32767.0).astype(np.int16).T).reshape(
+            1, -1
+        )
+        frame = av.AudioFrame.from_ndarray(whole, format="s16", layout=self._layout)
+        frame.sample_rate = self._rate
+        self._encode(self._resampler.resample(frame))
+        return b"" if self._form == "wav" else self._out.take()
+
+    def end(self) -> bytes:
+        """The rest of the file; of a WAV all of it, because its length stands at its beginning."""
+        self._encode(self._resampler.resample(None))
+        if self._form == "wav":
+            return self._wave(self._out.take())
+        if self._form != "pcm":
+            for packet in self._stream.encode(None):
+                self._container.mux(packet)
+            self._container.close()
+        return self._out.take()
+
+    def _encode(self, frames: list[Any]) -> None:
+        for frame in frames:
+            if self._form in ("wav", "pcm"):
+                self._out.write(frame.to_ndarray().tobytes())
+                continue
+            for packet in self._stream.encode(frame):
+                self._container.mux(packet)
+
+    def _wave(self, samples: bytes) -> bytes:
+        made = io.BytesIO()
+        with wave.open(made, "wb") as file:
+            file.setnchannels(2 if self._layout == "stereo" else 1)
+            file.setsampwidth(2)
+            file.setframerate(self._target)
+            file.writeframes(samples)
+        return made.getvalue()
+
+
+class _Out:
+    """A file that FFmpeg writes to and never goes back in."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> int:
+        self._parts.append(bytes(data))
+        return len(data)
+
+    def take(self) -> bytes:
+        whole = b"".join(self._parts)
+        self._parts.clear()
+        return whole
+
+
+# Ends what transformers computes token by token as soon as the caller has left.
+
+
+class _Presence(StoppingCriteria):  # type: ignore[misc]  # transformers has no types
+    def __init__(self, client: Caller) -> None:
+        self._client = client
+
+    def __call__(self, input_ids: Any, scores: Any, **more: Any) -> Any:
+        self._client.check()
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+
+def stop_when_caller_leaves(client: Caller) -> Any:
+    """For ``stopping_criteria``: raises `Gone` after the first token that nobody waits for."""
+    return StoppingCriteriaList([_Presence(client)])

@@ -1,0 +1,356 @@
+"""Speech to text by models of the Whisper family and by CTC encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import (
+    AutoFeatureExtractor,
+    AutoModelForCTC,
+    AutoTokenizer,
+    WhisperForConditionalGeneration,
+    WhisperProcessor,
+)
+from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
+
+from .embed import load_model
+from .errors import Refusal, UnusableModel
+from .folder import ModelFolder, WorkerSettings, check_weights, choose_placement
+from .server import Caller, ModelQueue, attached_files
+from .sound import decode_audio, stop_when_caller_leaves
+from .transcript import (
+    TranscriptRequest,
+    TranscriptSegment,
+    WorkerTranscript,
+    deltas,
+    done,
+    render_transcript,
+)
+
+# The way of a recording through a model that writes it down: in from the request, out as document or events.
+
+
+MAX_RECORDING_S = 7_200.0
+"""Seconds of one recording, unless a parameter says otherwise."""
+
+
+def read_samples(body: Mapping[str, Any], rate: int, longest: float, client: Caller) -> Any:
+    """One channel of 16-bit samples of the file in the request. Raises `Refusal`."""
+    files = attached_files(body, "file")
+    if len(files) != 1:
+        raise Refusal("Send one recording in 'file'.", "missing_required_parameter", "file")
+    return decode_audio(files[0].data, rate, longest, client.check, files[0].name)
+
+
+def write_transcript(
+    found: WorkerTranscript, wish: TranscriptRequest, parts: Iterable[list[TranscriptSegment]], client: Caller
+) -> Any:
+    """Take one part after another into ``found``; events as they come if they are wished for, else all at the end."""
+    for segments in parts:
+        found.segments += segments
+        if wish.stream:
+            for event in deltas(segments):
+                client.event(event)
+    if not wish.stream:
+        return render_transcript(found, wish)
+    client.event(done(found))
+    return None
+
+
+TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+"""Tried one after another where a window comes out as a repetition or as improbable."""
+
+SPACELESS_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue", "km", "bo"})
+"""Languages whose words are not set apart by spaces: each character that a model writes counts as one."""
+
+
+class WhisperTask:
+    """The task ``transcription``."""
+
+    def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
+        check_weights(folder.path)
+        self._where = choose_placement(settings, generates=False)
+        self._processor = WhisperProcessor.from_pretrained(folder.path, local_files_only=True)
+        self._model = load_model(WhisperForConditionalGeneration, folder, self._where, spare="proj_out")
+        self._generation = self._model.generation_config
+        if getattr(self._generation, "no_timestamps_token_id", None) is None:
+            raise UnusableModel(
+                f"The generation_config.json in {folder.path} does not have what Whisper needs to tell times "
+                "(no_timestamps_token_id). Take that file from the model it was made of, such as openai/whisper-small."
+            )
+        extractor = self._processor.feature_extractor
+        self._rate = int(extractor.sampling_rate)
+        self._window = int(extractor.n_samples)
+        self._longest = settings.max_seconds or MAX_RECORDING_S
+        self._name = settings.name
+        self._turns = ModelQueue(settings.queue)
+        self.context_length = int(self._model.config.max_target_positions)
+        self.dimensions = 0
+        self.parameters = self._model.num_parameters()
+        self.sees = False
+
+    def routes(self) -> dict[str, Any]:
+        return {"/v1/audio/transcriptions": self.transcribe, "/v1/audio/translations": self.translate}
+
+    def transcribe(self, body: Mapping[str, Any], client: Caller) -> Any:
+        """In the language that is spoken."""
+        return self._write(body, client, TranscriptRequest.of(body))
+
+    def translate(self, body: Mapping[str, Any], client: Caller) -> Any:
+        """In English, whatever is spoken."""
+        if not self._multilingual:
+            raise Refusal(
+                f"'{self._name}' knows English alone, so it cannot translate.",
+                "unsupported_operation",
+                "model",
+            )
+        return self._write(body, client, TranscriptRequest.of(body, translate=True))
+
+    @property
+    def _multilingual(self) -> bool:
+        return bool(getattr(self._generation, "is_multilingual", False))
+
+    def _write(self, body: Mapping[str, Any], client: Caller, wish: TranscriptRequest) -> Any:
+        language = self._code(wish.language)
+        if wish.words and not getattr(self._generation, "alignment_heads", None):
+            raise Refusal(
+                f"The files of '{self._name}' do not say which of its parts follow the sound (alignment_heads in "
+                "generation_config.json), so it cannot tell when each word was said. Ask for 'segment'.",
+                "unsupported_value",
+                "timestamp_granularities",
+            )
+        samples = read_samples(body, self._rate, self._longest, client)
+        with self._turns.turn(client.gone), torch.inference_mode():
+            if not language and self._multilingual:
+                language = self._detect(samples)
+            found = WorkerTranscript(LANGUAGES.get(language or "en", language), len(samples) / self._rate)
+            return write_transcript(
+                found, wish, self._windows(samples, language, wish, client, found), client
+            )
+
+    def _windows(
+        self, samples: Any, language: str, wish: TranscriptRequest, client: Caller, found: WorkerTranscript
+    ) -> Iterator[list[TranscriptSegment]]:
+        """The segments of one window after another. The next begins where the last sentence of one ended, so that none
+        is cut.
+        """
+        options = self._options(language, wish, client)
+        at = 0
+        while at < len(samples) and (at == 0 or len(samples) - at >= self._rate // 10):
+            client.check()
+            features = self._features(samples[at : at + self._window])
+            answered = self._model.generate(**features, **options)["segments"][0]
+            offset = at / self._rate
+            ends = min(self._window, len(samples) - at) / self._rate
+            heard = [self._segment(one, offset, offset + ends) for one in answered]
+            # What is made up behind the end of the recording lasts no time.
+            kept = [(said, one) for said, one in zip(heard, answered, strict=True) if said.end > said.start]
+            if wish.words:
+                for _, one in kept:
+                    found.words += self._words(one, offset, language)
+            yield [said for said, _ in kept]
+            at += self._step(answered)
+
+    def _step(self, answered: list[Any]) -> int:
+        """How far the next window begins behind this one, in samples."""
+        begin = self._generation.no_timestamps_token_id + 1
+        last = answered[-1]["tokens"].tolist()[-2:] if answered else []
+        if len(last) == 2 and min(last) >= begin:  # two times in a row: something was cut off behind them
+            said = int(float(answered[-1]["end"]) * self._rate)
+            if said >= self._rate // 10:
+                return min(said, self._window)
+        return self._window
+
+    def _options(self, language: str, wish: TranscriptRequest, client: Caller) -> dict[str, Any]:
+        options: dict[str, Any] = {
+            "return_timestamps": True,
+            "return_segments": True,
+            "force_unique_generate_call": True,
+            "stopping_criteria": stop_when_caller_leaves(client),
+        }
+        if self._multilingual:
+            options |= {"language": language, "task": "translate" if wish.translate else "transcribe"}
+        if wish.temperature:
+            options |= {"temperature": wish.temperature, "do_sample": True}
+        else:
+            options |= {
+                "temperature": TEMPERATURES,
+                "compression_ratio_threshold": 2.4,
+                "logprob_threshold": -1.0,
+                "no_speech_threshold": 0.6,
+            }
+        if wish.words:
+            options["return_token_timestamps"] = True
+        if wish.prompt:
+            told = self._processor.get_prompt_ids(wish.prompt, return_tensors="pt").to(self._where.device)
+            most = self.context_length // 2 - 2
+            options["prompt_ids"] = torch.cat([told[:1], told[1:][-most:]])
+        return options
+
+    def _features(self, samples: Any) -> dict[str, Any]:
+        made = self._processor.feature_extractor(
+            samples.astype(np.float32) / 32768.0,
+            sampling_rate=self._rate,
+            return_tensors="pt",
+            return_attention_mask=True,
+        )
+        return {
+            "input_features": made["input_features"].to(self._where.device, self._model.dtype),
+            "attention_mask": made["attention_mask"].to(self._where.device),
+        }
+
+    def _detect(self, samples: Any) -> str:
+        features = self._features(samples[: self._window])["input_features"]
+        token = self._model.detect_language(features, num_segment_frames=features.shape[-1])[0]
+        return str(self._processor.tokenizer.decode([int(token)])).strip("<|>")
+
+    def _code(self, language: str) -> str:
+        """The code of a language given by code or by English name. Raises `Refusal`."""
+        if not language:
+            return ""
+        code = str(TO_LANGUAGE_CODE.get(language, language.partition("-")[0]))
+        known = getattr(self._generation, "lang_to_id", None) or {}
+        if not self._multilingual and code != "en":
+            raise Refusal(f"'{self._name}' knows English alone.", "unsupported_value", "language")
+        if self._multilingual and f"<|{code}|>" not in known:
+            raise Refusal(
+                f"'{self._name}' does not know the language '{language}'; languages are told as ISO 639-1, such as en, "
+                "de or zh.",
+                "unsupported_value",
+                "language",
+            )
+        return code
+
+    def _segment(self, one: Mapping[str, Any], offset: float, ends: float) -> TranscriptSegment:
+        begin = self._generation.no_timestamps_token_id + 1
+        tokens = [int(token) for token in one["tokens"] if int(token) < begin]
+        text = self._processor.tokenizer.decode(tokens, skip_special_tokens=True)
+        start = min(float(one["start"]) + offset, ends)
+        return TranscriptSegment(
+            start, max(start, min(float(one["end"]) + offset, ends)), text, tuple(tokens)
+        )
+
+    def _words(self, one: Mapping[str, Any], offset: float, language: str) -> list[TranscriptSegment]:
+        """Tokens put together to words, with the times at which each was said."""
+        tokenizer = self._processor.tokenizer
+        special = min(tokenizer.all_special_ids, default=1 << 30)
+        times = [float(time) + offset for time in one["token_timestamps"]]
+        words: list[TranscriptSegment] = []
+        pending: list[int] = []
+        start = times[0] if times else offset
+        for index, token in enumerate(int(token) for token in one["tokens"]):
+            if token >= special:
+                continue
+            if not pending:
+                start = times[max(index - 1, 0)]
+            pending.append(token)
+            text = tokenizer.decode(pending)
+            if "\ufffd" in text:
+                continue  # a character in several tokens
+            pending = []
+            alone = not words or text.startswith(" ") or language in SPACELESS_LANGUAGES
+            if alone and text.strip(" .,!?;:…。，！？、；：'\")]}"):
+                words.append(TranscriptSegment(start, times[index], text.strip()))
+            elif words:
+                last = words[-1]
+                words[-1] = TranscriptSegment(
+                    last.start, max(last.end, times[index]), last.text + text.strip()
+                )
+        return words
+
+
+# Speech written down by an encoder that names a letter for each moment (CTC): Wav2Vec 2.0, HuBERT, WavLM.
+#
+# Source: Graves et al. 2006, "Connectionist Temporal Classification".
+
+
+WINDOW_S = 20.0
+"""Seconds that are computed at once; cut where it is quietest in the last quarter."""
+
+LOUDNESS_WINDOW_S = 0.1
+"""Seconds over which loudness is measured for that."""
+
+
+class CtcTask:
+    """The task ``transcription``, of a model that knows one language and no translation."""
+
+    def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
+        check_weights(folder.path)
+        self._where = choose_placement(settings, generates=False)
+        self._extractor = AutoFeatureExtractor.from_pretrained(folder.path, local_files_only=True)
+        self._tokenizer = AutoTokenizer.from_pretrained(
+            folder.path, local_files_only=True, trust_remote_code=False
+        )
+        self._model = load_model(AutoModelForCTC, folder, self._where, spare="masked_spec_embed")
+        self._rate = int(self._extractor.sampling_rate)
+        self._longest = settings.max_seconds or MAX_RECORDING_S
+        self._name = settings.name
+        self._turns = ModelQueue(settings.queue)
+        self.context_length = 0
+        self.dimensions = 0
+        self.parameters = self._model.num_parameters()
+        self.sees = False
+
+    def routes(self) -> dict[str, Any]:
+        return {"/v1/audio/transcriptions": self.transcribe}
+
+    def transcribe(self, body: Mapping[str, Any], client: Caller) -> Any:
+        """Letter by letter; ``prompt`` and ``temperature`` mean nothing to it."""
+        wish = TranscriptRequest.of(body)
+        if wish.prompt:
+            raise Refusal(f"'{self._name}' takes no prompt.", "unsupported_parameter", "prompt")
+        samples = read_samples(body, self._rate, self._longest, client)
+        with self._turns.turn(client.gone), torch.inference_mode():
+            found = WorkerTranscript(wish.language, len(samples) / self._rate)
+            return write_transcript(found, wish, self._windows(samples, client, found), client)
+
+    def _windows(
+        self, samples: Any, client: Caller, found: WorkerTranscript
+    ) -> Iterator[list[TranscriptSegment]]:
+        at = 0
+        while at < len(samples):
+            client.check()
+            cut = self._cut(samples, at)
+            words = self._words(samples[at:cut], at / self._rate)
+            found.words += words
+            if words:
+                text = " ".join(word.text for word in words)
+                yield [
+                    TranscriptSegment(words[0].start, words[-1].end, f" {text}" if found.segments else text)
+                ]
+            at = cut
+
+    def _cut(self, samples: Any, at: int) -> int:
+        """Where a window that begins at ``at`` ends."""
+        size = int(WINDOW_S * self._rate)
+        if len(samples) - at <= size:
+            return len(samples)
+        block = int(LOUDNESS_WINDOW_S * self._rate)
+        first = at + size * 3 // 4
+        tail = np.abs(samples[first : at + size].astype(np.int32))
+        blocks = tail[: len(tail) // block * block].reshape(-1, block).mean(1)
+        return first + int(blocks.argmin()) * block + block // 2
+
+    def _words(self, samples: Any, offset: float) -> list[TranscriptSegment]:
+        least = 400  # samples that the first layers of these models need
+        heard = np.pad(samples.astype(np.float32) / 32768.0, (0, max(0, least - len(samples))))
+        inputs = self._extractor(heard, sampling_rate=self._rate, return_tensors="pt")
+        values = {name: value.to(self._where.device, self._model.dtype) for name, value in inputs.items()}
+        logits = self._model(
+            values["input_values"] if "input_values" in values else values["input_features"]
+        ).logits
+        letters = logits.argmax(-1)[0]
+        decoded = self._tokenizer.decode(letters, output_word_offsets=True)
+        step = len(heard) / self._rate / max(1, len(letters))
+        return [
+            TranscriptSegment(
+                offset + float(one["start_offset"]) * step,
+                offset + float(one["end_offset"]) * step,
+                one["word"],
+            )
+            for one in decoded.word_offsets
+            if one["word"].strip()
+        ]

@@ -1,0 +1,154 @@
+"""What was said, in the forms that OpenAI's API has for it: JSON, text, subtitles, events. Pure."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import Refusal
+
+FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptSegment:
+    """A part of a recording, from ``start`` to ``end`` seconds: a sentence or so, or a word."""
+
+    start: float
+    end: float
+    text: str
+    tokens: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptRequest:
+    """How a recording is to be written down, as the request says. ``language`` is a code or empty."""
+
+    language: str = ""
+    prompt: str = ""
+    temperature: float = 0.0
+    form: str = "json"
+    words: bool = False
+    segments: bool = True
+    stream: bool = False
+    translate: bool = False
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any], *, translate: bool = False) -> TranscriptRequest:
+        """Read it. Raises `Refusal` for what is not had here."""
+        form = body.get("response_format") or "json"
+        if form not in FORMATS:
+            raise Refusal(
+                f"This model writes {', '.join(FORMATS)}; it has no '{form}'.",
+                "unsupported_value",
+                "response_format",
+            )
+        if body.get("include"):
+            raise Refusal("This model tells no log-probabilities.", "unsupported_parameter", "include")
+        kinds = body.get("timestamp_granularities") or ["segment"]
+        return cls(
+            str(body.get("language") or "").strip().lower(),
+            str(body.get("prompt") or ""),
+            float(body.get("temperature") or 0.0),
+            form,
+            "word" in kinds,
+            "segment" in kinds,
+            body.get("stream") is True,
+            translate,
+        )
+
+
+@dataclass(slots=True)
+class WorkerTranscript:
+    """``language`` is its English name, ``duration`` in seconds."""
+
+    language: str
+    duration: float
+    segments: list[TranscriptSegment] = field(default_factory=list)
+    words: list[TranscriptSegment] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(segment.text for segment in self.segments).strip()
+
+
+def render_transcript(found: WorkerTranscript, wish: TranscriptRequest) -> dict[str, Any] | str:
+    """A whole answer: a document, or a text."""
+    if wish.form == "text":
+        return found.text + "\n"
+    if wish.form == "srt":
+        return "".join(
+            f"{number}\n{_clock(one.start, ',')} --> {_clock(one.end, ',')}\n{one.text.strip()}\n\n"
+            for number, one in enumerate(found.segments, 1)
+        )
+    if wish.form == "vtt":
+        cues = (
+            f"{_clock(one.start, '.')} --> {_clock(one.end, '.')}\n{_cue(one.text)}\n\n"
+            for one in found.segments
+        )
+        return "WEBVTT\n\n" + "".join(cues)
+    usage = {"type": "duration", "seconds": -int(-found.duration // 1)}
+    if wish.form == "json":
+        return {"text": found.text, "usage": usage}
+    document: dict[str, Any] = {
+        "task": "translate" if wish.translate else "transcribe",
+        "language": found.language,
+        "duration": round(found.duration, 3),
+        "text": found.text,
+        "usage": usage,
+    }
+    if wish.segments:
+        document["segments"] = [
+            _segment(number, one, wish.temperature) for number, one in enumerate(found.segments)
+        ]
+    if wish.words:
+        document["words"] = [
+            {"word": one.text, "start": round(one.start, 3), "end": round(one.end, 3)} for one in found.words
+        ]
+    return document
+
+
+def deltas(segments: Iterable[TranscriptSegment]) -> Iterable[dict[str, Any]]:
+    """Events for what has been heard since the last ones."""
+    for one in segments:
+        if one.text:
+            yield {"type": "transcript.text.delta", "delta": one.text}
+
+
+def done(found: WorkerTranscript) -> dict[str, Any]:
+    """The last event."""
+    seconds = -int(-found.duration // 1)
+    return {
+        "type": "transcript.text.done",
+        "text": found.text,
+        "usage": {"type": "duration", "seconds": seconds},
+    }
+
+
+def _segment(number: int, one: TranscriptSegment, temperature: float) -> dict[str, Any]:
+    text = one.text.encode()
+    return {
+        "id": number,
+        "seek": int(one.start * 100),
+        "start": round(one.start, 3),
+        "end": round(one.end, 3),
+        "text": one.text,
+        "tokens": list(one.tokens),
+        "temperature": temperature,
+        "avg_logprob": None,  # not computed; OpenAI's clients look for the field
+        "compression_ratio": len(text) / len(zlib.compress(text)),
+        "no_speech_prob": None,
+    }
+
+
+def _cue(text: str) -> str:
+    return text.strip().replace("-->", "->").replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _clock(seconds: float, point: str) -> str:
+    whole = round(max(seconds, 0.0) * 1000)
+    minutes, milliseconds = divmod(whole, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{milliseconds // 1000:02}{point}{milliseconds % 1000:03}"

@@ -1,0 +1,234 @@
+"""A model on vLLM's OpenAI server, and adapters loaded while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import orjson
+
+from portico_server.core import pools
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.relay import AdapterScale
+from portico_server.models.adapters import peft
+from portico_server.models.engines import peft_adapters as folders
+from portico_server.models.engines.external import server
+from portico_server.models.engines.external.server import ServerOption, ServerOptions, option_arguments
+from portico_server.models.engines.openai_client.quirks import Quirks
+from portico_server.models.engines.peft_adapters import LiveAdapterClient
+from portico_server.models.fallback import fallbacks
+from portico_server.models.gpus import GpuShare
+from portico_server.models.protocol import LaunchContext, ModelDescription, RunningEngine
+from portico_server.models.spec import ModelSpec
+from portico_server.subprocesses import module
+
+# Adapters on vLLM: loaded while it runs, up to the rank that it was started for.
+#
+# Source: https://docs.vllm.ai/en/latest/features/lora.html.
+
+
+LORA_RANKS = (16, 32, 64, 128, 256, 320, 512)
+"""What vLLM takes as its highest rank; the smallest is its own default."""
+
+
+def rank_of(adapter: AdapterScale, path: Path | None) -> int:
+    """The highest rank in an adapter. Blocks. Raises `InvalidRequest` if vLLM cannot load it for this model."""
+    found = folders.check_adapter("vllm", adapter, path).highest_rank
+    if found > LORA_RANKS[-1]:
+        raise InvalidRequest(
+            f"The adapter '{adapter.name}' has rank {found}, and vLLM takes {LORA_RANKS[-1]} at most.",
+            code="adapter_invalid",
+            param="path",
+        )
+    return found
+
+
+def rank_for(spec: ModelSpec, path: Path | None, adapters: Sequence[AdapterScale]) -> int:
+    """The rank to start vLLM for: the parameter, or what its adapters need; 0 if there are none. Blocks."""
+    wanted = spec.parameters.get("adapter_rank")
+    ranks = [wanted] if isinstance(wanted, int) else []
+    folders.usable_adapters(spec.name, adapters, lambda adapter: ranks.append(rank_of(adapter, path)))
+    return next(rank for rank in LORA_RANKS if rank >= max(ranks)) if ranks else 0
+
+
+@lru_cache(maxsize=256)
+def _rank(path: Path) -> int:
+    """The same once more, of what was checked before; more than any if it cannot be read any more."""
+    try:
+        return peft.read_peft(path).highest_rank
+    except PorticoError:
+        return LORA_RANKS[-1] + 1
+
+
+def live_adapter_client(
+    running: RunningEngine, spec: ModelSpec, site: LaunchContext, rank: int
+) -> LiveAdapterClient:
+    """The client of a vLLM that was started for adapters up to ``rank``."""
+    # aiohttp is imported by now; this module is imported before it.
+    from portico_server.models.openai_wire import error_of
+    from portico_server.models.transport import CONNECTION_ERRORS, Route, read_all
+
+    assert running.process is not None
+    child = running.process
+    endpoint = child.endpoint(spec.name)
+
+    async def ask(operation: str, body: dict[str, str]) -> None:
+        deadline = asyncio.get_running_loop().time() + site.load_timeout
+        try:
+            response = await site.transport.post(
+                Route(endpoint, operation), orjson.dumps(body), deadline=deadline
+            )
+            data = await read_all(response, deadline=deadline)
+        except CONNECTION_ERRORS as error:
+            raise await child.explain(error) from error
+        if response.status != 200:
+            raise error_of(response.status, data, spec.name)
+
+    async def load(adapter: AdapterScale) -> None:
+        folder = await pools.MODELS.run(folders.scale_adapter, adapter)
+        await ask("load_lora_adapter", {"lora_name": adapter.name, "lora_path": str(folder)})
+
+    async def unload(name: str) -> None:
+        await ask("unload_lora_adapter", {"lora_name": name})
+
+    def fits(adapter: AdapterScale) -> bool:
+        return bool(rank) and _rank(adapter.path) <= rank
+
+    return LiveAdapterClient(running.client, load=load, unload=unload, fits=fits, name=spec.name)
+
+
+DEFAULT_GPU_SHARE = 0.9
+"""What vLLM takes of a GPU unless told otherwise."""
+
+VLLM_OPTIONS: ServerOptions = {
+    "context_length": ServerOption("--max-model-len", "whole", "tokens that one call may have"),
+    "tensor_parallel": ServerOption("--tensor-parallel-size", "whole", "GPUs that share each layer"),
+    "pipeline_parallel": ServerOption(
+        "--pipeline-parallel-size", "whole", "groups of GPUs that share the layers"
+    ),
+    "data_parallel": ServerOption("--data-parallel-size", "whole", "copies of the model"),
+    "dtype": ServerOption("--dtype", "text", "auto, bfloat16, float16 or float32"),
+    "quantization": ServerOption(
+        "--quantization", "text", "how the weights are quantised, if the files do not say"
+    ),
+    "kv_cache_dtype": ServerOption("--kv-cache-dtype", "text", "auto or fp8"),
+    "memory_share": ServerOption("--gpu-memory-utilization", "share", "share of the GPU's memory to take"),
+    "max_sequences": ServerOption("--max-num-seqs", "whole", "calls that are computed at the same time"),
+    "max_batched_tokens": ServerOption("--max-num-batched-tokens", "whole", "tokens of one step"),
+    "chat_template": ServerOption(
+        "--chat-template", "path", "a Jinja file instead of the model's own template"
+    ),
+    "tool_call_parser": ServerOption(
+        "--tool-call-parser", "text", "how the model writes tool calls, such as hermes"
+    ),
+    "reasoning_parser": ServerOption(
+        "--reasoning-parser", "text", "how the model writes its thoughts, such as qwen3"
+    ),
+    "eager": ServerOption("--enforce-eager", "flag", "start sooner, run slower: no CUDA graphs"),
+    "prefix_caching": ServerOption("--enable-prefix-caching", "flag", "keep what prompts have in common"),
+    "trust_remote_code": ServerOption(
+        "--trust-remote-code", "flag", "run Python code that comes with the model"
+    ),
+    "adapter_rank": ServerOption(
+        "--max-lora-rank", "whole", "highest rank of adapters that are taken without a new start"
+    ),
+    "adapters_at_once": ServerOption("--max-loras", "whole", "adapters that answer at the same time"),
+    "seed": ServerOption("--seed", "number", "for sampling"),
+}
+"""Parameters of a model on vLLM."""
+
+
+class Vllm:
+    """A folder with safetensors. Parameters: `VLLM_OPTIONS`."""
+
+    name = "vllm"
+    fetches = True
+
+    def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
+        option_arguments(spec.name, self.name, spec.parameters, VLLM_OPTIONS)
+        fallbacks(spec)
+        return server.describe_folder(spec, path)
+
+    def occupies(self, spec: ModelSpec, path: Path | None) -> GpuShare:
+        """See `portico_server.models.protocol.OccupiesGpus`."""
+        from portico_server.models.hardware import this_machine  # psutil: see `start`
+        from portico_server.models.plan.choice import fill_parameters
+
+        machine = this_machine()
+        given = fill_parameters(spec, path, machine).parameters
+        sizes = [gpu.memory_bytes for gpu in machine.gpus if not gpu.shared]
+        if not sizes:
+            return GpuShare()
+        count = math.prod(given.get(f"{kind}_parallel", 1) for kind in ("tensor", "pipeline", "data"))
+        return GpuShare(count, int(given.get("memory_share", DEFAULT_GPU_SHARE) * min(sizes)))
+
+    async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
+        # psutil is imported by now or may be; this module is imported before it.
+        from portico_server.models.hardware import this_machine
+        from portico_server.models.plan.choice import fill_parameters
+
+        spec = fill_parameters(spec, path, await pools.MODELS.run(this_machine))
+        rank = await pools.MODELS.run(rank_for, spec, path, site.adapters)
+        running = await server.start_server(
+            self.name,
+            program(spec, path, rank),
+            spec,
+            path,
+            site,
+            advice=vllm_advice,
+            quirks=Quirks(developer=False),
+            enforces=bool(spec.parameters.get("tool_call_parser")),
+        )
+        # aiohttp is imported by now; this module is imported before it.
+        from portico_server.models.engines.openai_client.client import VllmTokenizer
+
+        assert running.process is not None
+        tokenizer = VllmTokenizer(
+            site.transport, running.process, spec.name, running.description.context_length
+        )
+        return replace(running, client=live_adapter_client(running, spec, site, rank), tokenizer=tokenizer)
+
+    async def try_adapter(
+        self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: LaunchContext
+    ) -> None:
+        """See `portico_server.models.protocol.TriesAdapters`. What only vLLM knows it says when it loads the
+        adapter.
+        """
+        await pools.MODELS.run(rank_of, adapter, path)
+
+
+def program(spec: ModelSpec, path: Path | None, rank: int = 0) -> server.ServerProgram:
+    """vLLM's command line, for adapters up to ``rank``. The key goes through the environment: a command line is seen by
+    every user.
+    """
+    line = [
+        *module("vllm.entrypoints.openai.api_server"),
+        *("--model", str(path), "--served-model-name", spec.name),
+        *("--host", "127.0.0.1", "--port", "{port}"),
+        "--enable-prompt-tokens-details",
+    ]
+    if server.describe_folder(spec, path).task == "embedding":
+        line += ["--runner", "pooling"]
+    if spec.parameters.get("tool_call_parser"):
+        line.append("--enable-auto-tool-choice")
+    environment = {"VLLM_API_KEY": "{key}", "VLLM_NO_USAGE_STATS": "1", "VLLM_HOST_IP": "127.0.0.1"}
+    parameters = dict(spec.parameters)
+    if rank:
+        line.append("--enable-lora")
+        parameters["adapter_rank"] = rank
+        environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
+    line += option_arguments(spec.name, "vllm", parameters, VLLM_OPTIONS)
+    return server.ServerProgram(line, environment)
+
+
+def vllm_advice(message: str) -> str:
+    """What to do here about what vLLM says."""
+    if "--tool-call-parser" in message:
+        return "Give the model the parameter 'tool_call_parser', such as hermes; or require a call, which needs none."
+    if "--chat-template" in message or "chat template" in message.lower():
+        return "Give the model the parameter 'chat_template' with the path of a Jinja file."
+    return server.advice(message, VLLM_OPTIONS)

@@ -1,0 +1,106 @@
+"""A worker's HTTP side: an aiohttp application on a loopback port behind the child's key.
+
+For child processes only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from collections.abc import Awaitable, Callable
+
+import orjson
+from aiohttp import web
+
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.models.engines import worker_link
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+MAX_BODY_BYTES = 256 * 1024 * 1024
+
+CLIENT_CLOSED_STATUS = 499
+"""The status of an answer that nobody waits for any more."""
+
+
+def application(key: str) -> web.Application:
+    """An empty application whose every answer, errors included, is in OpenAI's shape.
+
+    An empty ``key`` lets all in.
+    """
+    expected = f"Bearer {key}"
+
+    @web.middleware
+    async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if key and not hmac.compare_digest(request.headers.get("Authorization", ""), expected):
+            return failure(401, "This engine answers to its daemon alone.", "authentication_error")
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            return failure(error.status, error.reason, "invalid_request_error")
+        except PorticoError as error:
+            body = error.body().to_json()
+            return web.Response(status=error.status, body=orjson.dumps(body), content_type="application/json")
+        except ConnectionResetError:  # whoever asked has left, which is no defect for the log
+            return web.Response(status=CLIENT_CLOSED_STATUS)
+
+    return web.Application(middlewares=[door], client_max_size=MAX_BODY_BYTES)
+
+
+def failure(
+    status: int, message: str, kind: str, code: str | None = None, retry_after: float | None = None
+) -> web.Response:
+    """An error in OpenAI's shape."""
+    body = {"error": {"message": message, "type": kind, "param": None, "code": code}}
+    headers = {"Retry-After": f"{retry_after:g}"} if retry_after is not None else None
+    return web.Response(
+        status=status, body=orjson.dumps(body), content_type="application/json", headers=headers
+    )
+
+
+def answer(document: object) -> web.Response:
+    """A document as JSON."""
+    return web.Response(body=orjson.dumps(document), content_type="application/json")
+
+
+async def body_of(request: web.Request) -> dict[str, object]:
+    """The JSON object of a request."""
+    try:
+        body = orjson.loads(await request.read())
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"The body is not JSON: {error}.") from error
+    if not isinstance(body, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    return body
+
+
+def serve(app: web.Application, *, port: int = 0, announced: bool = True) -> None:
+    """Serve on loopback until the process is ended.
+
+    ``announced``: tell the daemon the port; otherwise print the base URL, for people.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+
+    async def run() -> None:
+        # A client that leaves must end the work for it.
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", port)
+        await site.start()
+        where = runner.addresses[0][1]
+        if announced:
+            worker_link.announce(where)
+        else:
+            print(f"http://127.0.0.1:{where}/v1", flush=True)
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await runner.cleanup()
+
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(run())
+    else:
+        uvloop.run(run())

@@ -1,0 +1,349 @@
+"""All engine environments of this home: listing, building, removing and checking them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from portico.wire import Failed, Status
+from portico_server.core import pools
+from portico_server.core.context import Context
+from portico_server.core.errors import Conflict, NotFound, Unavailable, nearest
+from portico_server.core.principal import Principal
+from portico_server.environments import build as environments
+from portico_server.environments.build import PackageSet, findings, remove_environment
+from portico_server.environments.uv import StepReport, own_sources, run_step, silent
+from portico_server.models.environments.recipe import (
+    RECIPES,
+    BuiltEnvironment,
+    EnvironmentReceipt,
+    EnvironmentRecipe,
+    inspect_environment,
+)
+from portico_server.runs.runner import Runner
+from portico_server.runs.scheduler import Scheduler
+from portico_server.subprocesses import run_isolated
+
+# Builds the environment of an engine, as its recipe says.
+
+
+async def build_environment(
+    recipe: EnvironmentRecipe, place: Path, report: StepReport, *, index: str = "", large: bool = True
+) -> EnvironmentReceipt:
+    """Build ``recipe`` in ``place``, in exchange for what is there. Raises `Unavailable` with uv's own words.
+
+    PyTorch comes from where the user takes packages from, if that was set up and has it, else from its own index, else,
+    where ``large``, in its ordinary build with CUDA's gigabytes. What uv has fetched stays in its cache, so that a
+    build that was cut off continues from there.
+    """
+    made: list[EnvironmentReceipt] = []
+
+    async def furnish(draft: Path) -> Mapping[str, Any]:
+        python = await _version(draft)
+        made.append(
+            EnvironmentReceipt(
+                recipe.name, recipe.version, python, recipe.packages, recipe.fingerprint, time.time()
+            )
+        )
+        return asdict(made[0])
+
+    ways = ways_of(recipe, own=bool(index) or await _is_set_up(place), large=large)
+    packages = PackageSet(
+        name=recipe.name,
+        what=f"The environment of the engine '{recipe.name}'",
+        again=f"What was fetched is kept; 'portico engines install {recipe.name}' goes on from there.",
+        python=recipe.python,
+        install=ways[0][1],
+        instead=ways[1:],
+    )
+    await environments.build(packages, place, report, furnish=furnish, index=index)
+    return made[0]
+
+
+def ways_of(recipe: EnvironmentRecipe, *, own: bool, large: bool) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """uv's arguments in the order in which they are tried, each with what is told of it."""
+    locked = ("--requirement", str(recipe.lock), "--require-hashes", "--only-binary", ":all:")
+    if not recipe.torch:
+        return (("", locked),)
+    ways: list[tuple[str, tuple[str, ...]]] = [
+        ("PyTorch's own index is asked", (*locked, "--torch-backend", recipe.torch))
+    ]
+    if own:
+        ways.insert(0, ("Your own package indexes are asked", locked))
+    if large and recipe.ordinary is not None:
+        words = f"The ordinary build of PyTorch is taken, {recipe.larger:g} GB more, as the small one is out of reach"
+        ordinary = ("--requirement", str(recipe.ordinary), "--require-hashes", "--only-binary", ":all:")
+        ways.append((words, ordinary))
+    return tuple(ways)
+
+
+async def _is_set_up(place: Path) -> bool:
+    """Whether the user's uv or pip was told where packages come from."""
+    folder = next(above for above in place.absolute().parents if above.is_dir())  # noqa: ASYNC240  # quick
+    return await own_sources(folder) is not None
+
+
+async def _version(draft: Path) -> str:
+    """Of the interpreter, as it says itself."""
+    ask = run_isolated(
+        "-c", "import sys; print(sys.version.split()[0])", python=environments.python_in(draft)
+    )
+    words = await run_step(ask, "check", silent, folder=draft)
+    return words[-1] if words else ""
+
+
+# How much of what uv fetches is here, from its own words. Pure.
+
+
+_BEGUN = re.compile(r"Downloading (\S+) \((\d+(?:\.\d+)?)([KMG])iB\)")
+_ENDED = re.compile(r"Downloaded (\S+)")
+_UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
+
+
+class DownloadProgress:
+    """uv names what is larger than about a megabyte, with its size when it begins with it, and again when it has it."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[str, int] = {}
+        self._here: set[str] = set()
+
+    def hear(self, words: str) -> tuple[int, int] | None:
+        """Bytes that are here, and bytes of all that was begun, after these words; ``None`` if they are of neither."""
+        if found := _BEGUN.fullmatch(words):
+            self._sizes[found[1]] = int(float(found[2]) * _UNITS[found[3]])
+        elif (found := _ENDED.fullmatch(words)) and found[1] in self._sizes:
+            self._here.add(found[1])
+        else:
+            return None
+        return sum(self._sizes[name] for name in self._here), sum(self._sizes.values())
+
+
+BUILD_RUN_KIND = "environment"
+"""Kind of the runs that build."""
+
+BUILD_QUEUE_TIMEOUT_S = 60.0
+"""Seconds that a model waits for the build of its engine to begin, while others are built."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """An engine as the daemon shows it. ``state`` is ``built in`` for those without an environment.
+
+    ``problem`` says why a broken one is broken, or why an absent one cannot be had here. ``built_at`` in
+    seconds since 1970.
+    """
+
+    name: str
+    state: str
+    version: str = ""
+    python: str = ""
+    packages: int = 0
+    gigabytes: float = 0.0
+    path: str = ""
+    built_at: float | None = None
+    problem: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentFinding:
+    """One thing that was looked at."""
+
+    check: str
+    ok: bool
+    detail: str = ""
+
+
+class Environments:
+    """The environments below ``folder``."""
+
+    def __init__(
+        self,
+        folder: Path,
+        scheduler: Scheduler,
+        runner: Runner,
+        *,
+        index: str = "",
+        offline: bool = False,
+        on_demand: bool = True,
+        recipes: Mapping[str, EnvironmentRecipe] = RECIPES,
+    ) -> None:
+        self._folder = folder
+        self._scheduler = scheduler
+        self._runner = runner
+        self._on_demand = on_demand
+        self._index = index
+        self._offline = offline
+        self._recipes = recipes
+        self._working: set[str] = set()
+        scheduler.handle(BUILD_RUN_KIND, self._install, concurrency=1)
+
+    def get(self, name: str) -> EngineInfo:
+        """One of them. Raises `NotFound`."""
+        recipe = self._recipe(name)
+        built = inspect_environment(self._folder / name, recipe)
+        if name in self._working:
+            return EngineInfo(name, "building", recipe.version, gigabytes=recipe.gigabytes)
+        if built.state == "absent":
+            return EngineInfo(
+                name, "absent", recipe.version, gigabytes=recipe.gigabytes, problem=recipe.unsuited()
+            )
+        return self._present(recipe, built)
+
+    def _present(self, recipe: EnvironmentRecipe, built: BuiltEnvironment) -> EngineInfo:
+        receipt = built.receipt
+        path = str(self._folder / recipe.name)
+        if receipt is None:
+            return EngineInfo(
+                recipe.name, built.state, gigabytes=recipe.gigabytes, path=path, problem=built.problem
+            )
+        problem = built.problem
+        if built.state == "outdated":
+            problem = (
+                f"{recipe.version} is pinned now; 'portico engines install {recipe.name} --rebuild' takes it"
+            )
+        return EngineInfo(
+            recipe.name,
+            built.state,
+            receipt.version,
+            receipt.python,
+            receipt.packages,
+            recipe.gigabytes,
+            path,
+            receipt.built_at,
+            problem,
+        )
+
+    async def install(self, name: str, caller: Principal, *, rebuild: bool = False) -> str:
+        """Build one in a durable run; the run's id. A whole one is left alone unless ``rebuild``.
+
+        Raises `NotFound`, and `Conflict` where it cannot work.
+        """
+        recipe = self._recipe(name)
+        reason = recipe.unsuited()
+        if reason:
+            raise Conflict(
+                f"The engine '{name}' cannot be installed here: {reason}. Run it on another machine and add its "
+                "models as http://HOST/v1#MODEL.",
+                code="engine_unsuited",
+                param="name",
+            )
+        return await self._scheduler.ensure(
+            BUILD_RUN_KIND, name, {"name": name, "rebuild": rebuild}, caller=caller
+        )
+
+    async def furnish(self, name: str, report: Callable[[Status], None]) -> None:
+        """Build the environment of an engine that a model needs now, if it is absent and may be built.
+
+        ``report`` hears how far that is. What is broken, or cannot work here, is left to whoever asks for it to
+        say. Raises what ended the build.
+        """
+        recipe = self._recipes.get(name)
+        if recipe is None or not self._on_demand or self._offline or recipe.unsuited():
+            return
+        built = await pools.MODELS.run(inspect_environment, self._folder / name, recipe)
+        if built.state != "absent":
+            return
+        report(Status("environment", f"building the engine {name}, about {recipe.gigabytes:g} GB"))
+        run_id = await self._scheduler.ensure(BUILD_RUN_KIND, name, {"name": name, "rebuild": False})
+        run = await self._runner.arrival(run_id, BUILD_QUEUE_TIMEOUT_S)
+        if run is None:
+            raise Unavailable(
+                f"The engine '{name}' is being built behind others; try again when that has ended "
+                f"('portico runs tail {run_id}').",
+                code="engine_installing",
+                retry_after=BUILD_QUEUE_TIMEOUT_S,
+            )
+        async for _number, event in run.log.follow():
+            match event:
+                case Status(stage=stage, message=words) as told:
+                    words = f"{stage}: {words}" if words else stage
+                    report(replace(told, stage="environment", message=words))
+                case Failed(error=error):
+                    raise Unavailable(
+                        f"The engine '{name}' could not be built: {error.message}", code=error.code
+                    )
+
+    async def _install(self, payload: Mapping[str, Any], context: Context) -> Any:
+        recipe = self._recipe(payload["name"])
+        place = self._folder / recipe.name
+        built = await pools.MODELS.run(inspect_environment, place, recipe)
+        if built.state == "ready" and not payload.get("rebuild"):
+            return {"name": recipe.name, "path": str(place), "built": False}
+        if self._offline:
+            raise Unavailable(
+                f"The engine '{recipe.name}' is not here, and the setting 'offline' forbids fetching it. Copy "
+                f"{place} from a machine of the same kind.",
+                code="offline",
+            )
+
+        fetched = DownloadProgress()
+
+        async def report(stage: str, words: str) -> None:
+            sizes = fetched.hear(words)
+            await context.emit(Status(stage, words, *sizes, "bytes") if sizes else Status(stage, words))
+
+        self._working.add(recipe.name)
+        try:
+            receipt = await build_environment(recipe, place, report, index=self._index)
+        finally:
+            self._working.discard(recipe.name)
+        return {"name": recipe.name, "path": str(place), "built": True, "version": receipt.version}
+
+    async def remove(self, name: str) -> None:
+        """Delete one. Raises `NotFound`, `Conflict` while it is being built."""
+        self._recipe(name)
+        place = self._folder / name
+        if name in self._working:
+            raise Conflict(f"The engine '{name}' is being built: cancel that run first.", param="name")
+        if not place.exists():
+            raise NotFound(
+                f"The engine '{name}' is not installed.", code="engine_not_installed", param="name"
+            )
+        await pools.MODELS.run(remove_environment, place, name)
+
+    async def doctor(self, name: str) -> list[EnvironmentFinding]:
+        """Look closely at one: its receipt, its interpreter, its packages. Raises `NotFound`."""
+        recipe = self._recipe(name)
+        place = self._folder / name
+        reason = recipe.unsuited()
+        found = [EnvironmentFinding("machine", not reason, reason or "its packages fit this machine")]
+        built = await pools.MODELS.run(inspect_environment, place, recipe)
+        if built.state == "absent":
+            return [
+                *found,
+                EnvironmentFinding("environment", False, f"not installed: 'portico engines install {name}'"),
+            ]
+        whole = built.state in ("ready", "outdated")
+        found.append(EnvironmentFinding("environment", whole, built.problem or str(place)))
+        found.append(
+            EnvironmentFinding(
+                "version", built.state != "outdated", self._present(recipe, built).problem or "as pinned"
+            )
+        )
+        if whole:
+            wrong = await findings(place)
+            found.append(EnvironmentFinding("packages", not wrong, wrong or "they fit each other"))
+        return found
+
+    def _recipe(self, name: str) -> EnvironmentRecipe:
+        recipe = self._recipes.get(name)
+        if recipe is None:
+            raise NotFound(
+                f"There is no engine '{name}' with an environment.{nearest(name, self._recipes)} There are "
+                f"{', '.join(self._recipes)}.",
+                code="engine_not_found",
+                param="name",
+            )
+        return recipe
+
+    # Last in the class: from here on its name hides the built-in `list`.
+    def list(self) -> list[EngineInfo]:
+        """All of them, by name."""
+        return [self.get(name) for name in sorted(self._recipes)]

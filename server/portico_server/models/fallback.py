@@ -1,0 +1,85 @@
+"""A model with others behind it: when it fails before the first byte, the next one is asked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.registry import Registry
+from portico_server.core.relay import Relay, RelayResponse
+from portico_server.core.request import Chat, Request, Result
+from portico_server.core.servable import Card, Relays, Servable
+from portico_server.models import answers
+from portico_server.models.answers import RelayingModel
+from portico_server.models.spec import ModelSpec
+
+logger = logging.getLogger(__name__)
+
+FALLBACK_STATUSES = frozenset({401, 402, 403, 404, 408, 429})
+"""Refusals that are about the provider, not about the request: another one may well answer."""
+
+
+class WithFallback:
+    """A `Servable` that also `Relays`: ``first``, then each of ``others`` by name.
+
+    The lists of the others do not count: this list is the whole chain. The error of the first is what the
+    caller gets if all of them fail.
+    """
+
+    def __init__(self, first: RelayingModel, others: Sequence[str], registry: Registry) -> None:
+        self.first = first
+        self._others = tuple(others)
+        self._registry = registry
+
+    @property
+    def card(self) -> Card:
+        return self.first.card
+
+    async def call(self, request: Request, context: Context) -> Result:
+        """As the first one does; a chat goes through the whole chain."""
+        if isinstance(request, Chat):
+            return await answers.read_reply(self, request, context)
+        return await self.first.call(request, context)
+
+    async def relay(self, request: Relay, context: Context) -> RelayResponse:
+        """See `portico_server.core.servable.Relays`."""
+        try:
+            return await self.first.relay(request, context)
+        except PorticoError as error:
+            if error.status < 500 and error.status not in FALLBACK_STATUSES:
+                raise
+            for name in self._others:
+                logger.warning("model %s: %s Asking %s instead.", self.card.name, error.message, name)
+                try:
+                    return await self._ask(name, request, context)
+                except PorticoError as another:
+                    logger.warning("model %s: %s", name, another.message)
+            raise
+
+    async def _ask(self, name: str, request: Relay, context: Context) -> RelayResponse:
+        found: Servable = await self._registry.resolve(name, context.caller)
+        if isinstance(found, WithFallback):
+            found = found.first
+        if found is self.first or not isinstance(found, Relays):
+            raise InvalidRequest(f"'{name}' is not another model, so it cannot stand in for one.")
+        body = {**request.body, "model": found.card.name}
+        return await found.relay(replace(request, body=body), context)
+
+
+def fallbacks(spec: ModelSpec) -> tuple[str, ...]:
+    """The parameter ``fallback``: a name, or a list of them. Raises `InvalidRequest`."""
+    given = spec.parameters.get("fallback") or ()
+    names = (given,) if isinstance(given, str) else given
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
+        raise InvalidRequest(
+            f"The parameter 'fallback' of '{spec.name}' must be the name of another model or a list of names.",
+            param="parameters.fallback",
+        )
+    if spec.name in names:
+        raise InvalidRequest(
+            f"'{spec.name}' cannot be its own fallback: name another model.", param="parameters.fallback"
+        )
+    return tuple(names)

@@ -1,0 +1,88 @@
+"""Which GPUs a model gets: room on each, and who has to leave for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from portico_server.core.errors import Unavailable
+
+if TYPE_CHECKING:
+    from portico_server.models.hardware import Gpu
+
+USABLE_GPU_SHARE = 0.95
+"""Part of a GPU's memory that engines may share; the rest is for its driver and for what they need on top."""
+
+GB = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class GpuShare:
+    """What a model wants of GPUs: ``memory`` bytes on each of ``count``."""
+
+    count: int = 0
+    memory: int = 0
+
+
+NO_GPU_SHARE = GpuShare()
+
+
+def choose_gpus(
+    gpus: Sequence[Gpu], held: Iterable[Mapping[int, int]], want: GpuShare
+) -> tuple[int, ...] | None:
+    """The numbers of the emptiest GPUs with room for ``want``; ``None`` if there are not as many.
+
+    ``held`` is what others have: bytes by the number of the GPU.
+    """
+    free = [int(gpu.memory_bytes * USABLE_GPU_SHARE) for gpu in gpus]
+    for holding in held:
+        for number, size in holding.items():
+            free[number] -= size
+    able = sorted((n for n in range(len(gpus)) if free[n] >= want.memory), key=lambda n: -free[n])
+    return tuple(sorted(able[: want.count])) if len(able) >= want.count else None
+
+
+def check_gpus(name: str, gpus: Sequence[Gpu], want: GpuShare) -> None:
+    """Raise `Unavailable` if empty GPUs would not be enough."""
+    if choose_gpus(gpus, (), want) is None:
+        largest = max((gpu.memory_bytes for gpu in gpus), default=0)
+        raise Unavailable(
+            f"'{name}' needs {_gb(want.memory)} on {_counted(want.count)}, and this machine has {_counted(len(gpus))} "
+            f"with up to {_gb(int(largest * USABLE_GPU_SHARE))} for models. Give it a smaller 'memory_share', "
+            f"'tensor_parallel' or "
+            "'context_length', or choose a smaller model.",
+            code="gpu_memory_budget",
+        )
+
+
+def fully_used(name: str, want: GpuShare, others: Iterable[str]) -> Unavailable:
+    """What to say when nobody can leave."""
+    return Unavailable(
+        f"There is no room for '{name}' on the GPUs: it needs {_gb(want.memory)} on {_counted(want.count)}, and "
+        f"{', '.join(sorted(set(others)))} may not leave. Unpin one of them, or give each a smaller 'memory_share'.",
+        code="gpu_memory_budget",
+    )
+
+
+def gpu_environment(numbers: Sequence[int]) -> dict[str, str]:
+    """Variables that let a process see these GPUs alone; none for a process that was given none.
+
+    If the daemon itself sees only some, they are counted among those.
+    """
+    if not numbers:
+        return {}
+    from portico_server.models.hardware import visible_names  # psutil is imported by now
+
+    visible = visible_names(os.environ)
+    names = [visible[number] if visible is not None else str(number) for number in numbers]
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(names)}
+
+
+def _counted(number: int) -> str:
+    return "1 GPU" if number == 1 else f"{number} GPUs" if number else "no GPU"
+
+
+def _gb(size: int) -> str:
+    return f"{size / GB:.1f} GB"

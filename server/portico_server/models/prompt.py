@@ -1,0 +1,177 @@
+"""What a model is told with every chat, the same whatever engine it runs on: a system message, examples, a form for the
+question, and arguments that are filled in. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.core.template import Piece, fill, pieces
+
+PROMPT_FIELDS = ("system", "examples", "user", "arguments")
+
+INPUT_ARGUMENT = "input"
+"""The argument that stands for what the caller asks."""
+
+ARGUMENTS_FIELD = "prompt_arguments"
+"""The field of a request with its arguments. It goes no further."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPrompt:
+    """``user`` is the form that the last question is put into; ``arguments`` are the values of those that a call leaves
+    out, ``None`` for one that it must give.
+    """
+
+    system: tuple[Piece, ...] = ()
+    examples: tuple[tuple[str, str], ...] = ()
+    user: tuple[Piece, ...] = ()
+    arguments: Mapping[str, str | None] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, model: str, given: Mapping[str, Any]) -> ModelPrompt | None:
+        """From a spec's ``prompt``; ``None`` if it says nothing. Raises `InvalidRequest` that names the place."""
+        if not given:
+            return None
+        for name in given:
+            if name not in PROMPT_FIELDS:
+                raise InvalidRequest(
+                    f"The prompt of the model '{model}' has no field '{name}'.{nearest(str(name), PROMPT_FIELDS)} It "
+                    f"has "
+                    f"{', '.join(PROMPT_FIELDS)}.",
+                    param=f"prompt.{name}",
+                )
+        made = cls(
+            _template(model, given, "system"),
+            _examples(model, given.get("examples") or ()),
+            _template(model, given, "user"),
+            _arguments(model, given.get("arguments") or {}),
+        )
+        made._check(model)
+        return made
+
+    def _check(self, model: str) -> None:
+        known = {*self.arguments, INPUT_ARGUMENT}
+        for where, template in (("system", self.system), ("user", self.user)):
+            for text, is_name in template:
+                if is_name and (text not in known or (where == "system" and text == INPUT_ARGUMENT)):
+                    raise InvalidRequest(
+                        f"'{where}' in the prompt of the model '{model}' uses {{{text}}}, which is not among its "
+                        "'arguments'. Give it a default there, or null if every call must have it.",
+                        param=f"prompt.{where}",
+                    )
+        if self.user and (INPUT_ARGUMENT, True) not in self.user:
+            raise InvalidRequest(
+                f"'user' in the prompt of the model '{model}' must have {{input}} where the question goes.",
+                param="prompt.user",
+            )
+
+    def render(self, model: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A chat's body with this prompt in it: one system message, ours before the caller's; the examples; what was
+        said before; and the last question in its form. Raises `InvalidRequest` for a wrong argument.
+        """
+        values = self._values(model, body.get(ARGUMENTS_FIELD) or {})
+        messages = list(body.get("messages") or ())
+        leading = 0
+        while leading < len(messages) and messages[leading].get("role") in ("system", "developer"):
+            leading += 1
+        told = [fill(self.system, values), *(_text(message) for message in messages[:leading])]
+        system = "\n\n".join(text for text in told if text)
+        rest = messages[leading:]
+        asked = max((i for i, message in enumerate(rest) if message.get("role") == "user"), default=None)
+        if self.user and asked is not None:
+            rest[asked] = {**rest[asked], "content": self._put(rest[asked].get("content"), values)}
+        shots = [
+            {"role": role, "content": text}
+            for pair in self.examples
+            for role, text in zip(("user", "assistant"), pair, strict=True)
+        ]
+        head = [{"role": "system", "content": system}] if system else []
+        others = {name: value for name, value in body.items() if name != ARGUMENTS_FIELD}
+        return {**others, "messages": [*head, *shots, *rest]}
+
+    def _put(self, content: Any, values: Mapping[str, str]) -> Any:
+        """The question in its form; of several parts, the first text."""
+        if isinstance(content, str):
+            return fill(self.user, {**values, INPUT_ARGUMENT: content})
+        parts = list(content or ())
+        for index, part in enumerate(parts):
+            if part.get("type") == "text":
+                text = fill(self.user, {**values, INPUT_ARGUMENT: str(part.get("text", ""))})
+                parts[index] = {**part, "text": text}
+                break
+        return parts
+
+    def _values(self, model: str, given: Any) -> dict[str, str]:
+        if not isinstance(given, Mapping):
+            raise InvalidRequest(f"'{ARGUMENTS_FIELD}' must be an object of texts.", param=ARGUMENTS_FIELD)
+        for name, value in given.items():
+            if name not in self.arguments:
+                raise InvalidRequest(
+                    f"The prompt of the model '{model}' has no argument '{str(name)[:80]}'."
+                    f"{nearest(str(name), self.arguments)}",
+                    param=f"{ARGUMENTS_FIELD}.{name}",
+                )
+            if not isinstance(value, str | int | float):
+                raise InvalidRequest(
+                    f"The argument '{name}' must be a text or a number.", param=f"{ARGUMENTS_FIELD}.{name}"
+                )
+        values = {**self.arguments, **{name: str(value) for name, value in given.items()}}
+        missing = next((name for name, value in values.items() if value is None), None)
+        if missing is not None:
+            raise InvalidRequest(
+                f"The model '{model}' needs the argument '{missing}': send it in '{ARGUMENTS_FIELD}'.",
+                code="missing_required_parameter",
+                param=f"{ARGUMENTS_FIELD}.{missing}",
+            )
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def _template(model: str, given: Mapping[str, Any], name: str) -> tuple[Piece, ...]:
+    text = given.get(name) or ""
+    if not isinstance(text, str):
+        raise InvalidRequest(
+            f"'{name}' in the prompt of the model '{model}' must be a text.", param=f"prompt.{name}"
+        )
+    return pieces(text, f"prompt.{name}")
+
+
+def _examples(model: str, given: Any) -> tuple[tuple[str, str], ...]:
+    found: list[tuple[str, str]] = []
+    for pair in given if isinstance(given, list | tuple) else (None,):
+        texts = [pair.get(role) for role in ("user", "assistant")] if isinstance(pair, Mapping) else [None]
+        if len(pair or ()) != 2 or not all(isinstance(text, str) for text in texts):
+            raise InvalidRequest(
+                f"'examples' in the prompt of the model '{model}' must be a list of objects with 'user' and "
+                "'assistant'.",
+                param="prompt.examples",
+            )
+        found.append((str(texts[0]), str(texts[1])))
+    return tuple(found)
+
+
+def _arguments(model: str, given: Any) -> Mapping[str, str | None]:
+    good = isinstance(given, Mapping) and all(
+        isinstance(name, str)
+        and name.isidentifier()
+        and name != INPUT_ARGUMENT
+        and isinstance(value, str | int | float | None)
+        for name, value in given.items()
+    )
+    if not good:
+        raise InvalidRequest(
+            f"'arguments' in the prompt of the model '{model}' must be an object with a text, or null, for each name; "
+            "'input' is taken.",
+            param="prompt.arguments",
+        )
+    return {name: None if value is None else str(value) for name, value in given.items()}
+
+
+def _text(message: Mapping[str, Any]) -> str:
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    return "".join(str(part.get("text", "")) for part in content or () if isinstance(part, Mapping))

@@ -1,0 +1,206 @@
+"""What an engine is: it turns a model's spec into something that answers OpenAI requests.
+
+The deployment around it knows nothing else of an engine. To add one: a folder with an `engine.py` that has a
+class with these methods, and one line in `portico_server.models.catalog`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from portico.wire import Status
+from portico_server.core.relay import AdapterScale, Relay, RelayResponse
+from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
+from portico_server.models.gpus import GpuShare
+from portico_server.models.spec import ModelSpec, Task
+
+if TYPE_CHECKING:
+    from portico_server.models.server_process import ServerProcess
+    from portico_server.models.transport import EngineTransport
+
+MEMORY_SHARE = 0.75
+"""Part of a machine's memory that all its models may hold together, unless a setting says otherwise."""
+
+CHAT = frozenset({"chat", "completions"})
+EMBEDDINGS = frozenset({"embeddings"})
+RERANK = frozenset({"rerank"})
+SPEECH = frozenset({"speech"})
+TRANSCRIPTION = frozenset({"transcription"})
+IMAGE = frozenset({"image"})
+EDITS = frozenset({"image_edits"})
+VISION = frozenset({"vision"})
+SPANS = frozenset({"spans"})
+MESSAGES = frozenset({"messages"})
+WORDS = frozenset({"words"})
+LONG_PROMPTS = frozenset({"long_prompts"})
+
+_OF_TASK: Mapping[Task, frozenset[str]] = {
+    "chat": CHAT,
+    "embedding": EMBEDDINGS,
+    "rerank": RERANK,
+    "speech": SPEECH,
+    "transcription": TRANSCRIPTION,
+    "image": IMAGE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDescription:
+    """What is known of a model; ``None`` while unknown.
+
+    ``context_length`` in tokens for one call; ``parameters`` is how many the model has; ``vision`` is whether it takes
+    images in a chat; ``spans`` whether it tells the vectors of parts of a text (see `Embed`);
+    ``messages`` whether it takes a request of Anthropic's Messages API as its caller wrote it (see `Original`);
+    ``edits`` whether a model that draws also changes pictures; ``voices`` of a model that speaks, the first one first;
+    ``words`` whether its vectors are made of those of single words, so that hundreds of them cost next to nothing;
+    ``answers`` is ``write`` for a chat model that answers from passages without having been tested for it;
+    ``long_prompts`` whether it reads thousands of tokens without a wait that one notices, as on a GPU or at a provider.
+    """
+
+    task: Task
+    context_length: int | None = None
+    dimensions: int | None = None
+    parameters: int | None = None
+    vision: bool = False
+    spans: bool = False
+    messages: bool = False
+    edits: bool = False
+    voices: tuple[str, ...] = ()
+    words: bool = False
+    answers: str = ""
+    long_prompts: bool = False
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        found = _OF_TASK[self.task]
+        more = (
+            *((self.vision, VISION), (self.spans, SPANS), (self.messages, MESSAGES), (self.edits, EDITS)),
+            (self.words, WORDS),
+            (self.long_prompts, LONG_PROMPTS),
+        )
+        return found.union(*(words for has, words in more if has))
+
+
+class EngineClient(Protocol):
+    """Speaks to one running engine."""
+
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
+        """OpenAI JSON in, OpenAI bytes out, as `portico_server.core.relay.RelayResponse` promises.
+
+        Returns once the first byte is known; raises `PorticoError` before that. After it, an error is
+        yielded as a frame ``data: {"error": …}`` and then raised. ``deadline`` is a moment on the event
+        loop's clock.
+        """
+
+
+class Tokenizer(Protocol):
+    """Tells texts in a model's tokens. Both raise `PorticoError`."""
+
+    async def tokenize(self, request: Tokenize, deadline: float | None) -> Tokens: ...
+
+    async def detokenize(self, request: Detokenize, deadline: float | None) -> Detokenized: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunningEngine:
+    """A model that answers: how to speak to it, what it turned out to be, the process behind it if it is ours, and how
+    it reads texts if it tells.
+    """
+
+    client: EngineClient
+    description: ModelDescription
+    process: ServerProcess | None = None
+    tokenizer: Tokenizer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchContext:
+    """What an engine may use to start a model: the file for its log, a limit in seconds, connections, the
+    folder of environments, and the adapters that it is to answer with besides.
+
+    An adapter that turns out to be unusable is left out with a line in the log: the model itself must start.
+    """
+
+    log: Path
+    load_timeout: float
+    transport: EngineTransport
+    environments: Path
+    adapters: tuple[AdapterScale, ...] = ()
+    report: Callable[[str, int | None], None] | None = None
+    """Hears how far the start has come: a stage, and its percentage if it is known."""
+    gpus: tuple[int, ...] = ()
+    """The numbers of the GPUs that it may use; none where nobody counts them."""
+    furnish: Callable[[str, Callable[[Status], None]], Awaitable[None]] | None = None
+    """Builds the environment of the engine of this name, where there is none yet; tells how far it is."""
+
+
+class Engine(Protocol):
+    """One per kind of engine, without state of its own."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fetches(self) -> bool:
+        """Whether the source must be on this machine before `start`."""
+
+    def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
+        """What can be said before it runs. ``path`` if the files are here. No network; raises
+        `InvalidRequest` if the spec makes no sense to this engine."""
+
+    async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
+        """Start it and wait until it answers.
+
+        Raises `PorticoError`; leaves nothing behind then or when cancelled.
+        """
+
+
+@runtime_checkable
+class MeasuresMemory(Protocol):
+    """Optional, for an engine whose processes hold memory of this machine."""
+
+    def memory(self, spec: ModelSpec, path: Path | None) -> int:
+        """Bytes that the model will take, as far as can be said before it runs; 0 if nothing can. Blocks."""
+
+
+@runtime_checkable
+class OccupiesGpus(Protocol):
+    """Optional, for an engine whose processes take GPUs."""
+
+    def occupies(self, spec: ModelSpec, path: Path | None) -> GpuShare:
+        """What it will take of them; nothing on a machine without. Blocks; raises `InvalidRequest` for a model that
+        cannot fit.
+        """
+
+
+@runtime_checkable
+class TriesAdapters(Protocol):
+    """Optional, for an engine that takes adapters: those of `LaunchContext.adapters` when it starts."""
+
+    async def try_adapter(
+        self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: LaunchContext
+    ) -> None:
+        """Find out, beside whatever runs, whether the model can be started with ``adapter``.
+
+        Raises `InvalidRequest` that says what is wrong with it.
+        """
+
+
+@runtime_checkable
+class AttachesAdapters(Protocol):
+    """Optional, for a `EngineClient` of an engine that takes adapters."""
+
+    def fits(self, adapter: AdapterScale) -> bool:
+        """Whether the process can answer with it as it runs; otherwise it has to be started anew."""
+
+    async def attach(self, adapter: AdapterScale) -> None:
+        """Have one that fits ready under its name, in place of another one of that name. Raises `PorticoError`.
+
+        A call whose ``adapter`` fits and is not there yet attaches it by itself.
+        """
+
+    async def detach(self, name: str) -> bool:
+        """Forget it; whether it is gone, or the process has to be started anew for that."""

@@ -1,0 +1,230 @@
+"""The replicas of one deployment: which process a call goes to, and how all of them are seen as one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from portico_server.core.errors import PorticoError, TooMany
+from portico_server.core.relay import Relay
+from portico_server.models.in_flight import InFlightCall
+from portico_server.models.process import QUEUE_FULL_RETRY_S, EmitEvent, ModelProcess
+from portico_server.models.protocol import RunningEngine
+from portico_server.models.spec import ReplicaInfo, State
+
+MAX_EXTRA_CALLS = 2
+"""Calls by which the process that knows a conversation may be busier than the least busy one."""
+
+MAX_CONVERSATIONS = 4_096
+"""Conversations whose process is remembered."""
+
+OPENING_CHARS = 2_000
+"""Characters of a message that count when conversations are told apart."""
+
+_BEST_FIRST: tuple[State, ...] = ("ready", "loading", "downloading", "failed", "cold")
+
+
+class ReplicaPool:
+    """One or more `ModelProcess`, in the order of the spec. ``queue_limit`` is for all of them; 0 for any number.
+
+    A call goes to the least busy process that runs; a chat goes to the one that answered its beginning before, which
+    has that beginning in its prompt cache, unless that one has `MAX_EXTRA_CALLS` calls more. The first call starts one
+    process with the memory it needs. Once that runs, the others are started beside it with what memory is free, and
+    nobody waits for them.
+    """
+
+    def __init__(self, name: str, lives: Sequence[ModelProcess], queue_limit: int) -> None:
+        self.processes = tuple(lives)
+        self._name = name
+        self._queue_limit = queue_limit
+        self._known: OrderedDict[int, ModelProcess] = OrderedDict()
+
+    # --- calls ---------------------------------------------------------------------------------------------
+
+    @property
+    def calls(self) -> int:
+        """Calls that wait for one of them or are being answered."""
+        return sum(life.calls for life in self.processes)
+
+    def enter(self, request: Relay) -> ReplicaLease:
+        """A seat for a call that has come; whoever takes it must `ReplicaLease.leave` it. Raises `TooMany`."""
+        if self._queue_limit and (calls := self.calls) >= self._queue_limit:
+            raise TooMany(
+                f"'{self._name}' has {calls} calls already, the most that may wait for it. Try again later, or "
+                "set 'queue_limit' higher.",
+                code="queue_full",
+                retry_after=QUEUE_FULL_RETRY_S,
+            )
+        life = self.processes[0] if len(self.processes) == 1 else self._choose(request)
+        return ReplicaLease(self, life)
+
+    def _choose(self, request: Relay) -> ModelProcess:
+        able = self._candidates()
+        self.wake()
+        least = min(able, key=lambda life: (life.calls, life.last_used))
+        opening = _opening(request)
+        if opening is None:
+            return least
+        known = self._known.pop(opening, least)
+        chosen = known if known in able and known.calls - least.calls <= MAX_EXTRA_CALLS else least
+        self._known[opening] = chosen
+        if len(self._known) > MAX_CONVERSATIONS:
+            self._known.popitem(last=False)
+        return chosen
+
+    def wake(self) -> None:
+        """See to it that all of them run once one does."""
+        if len(self.processes) > 1 and any(life.is_ready for life in self.processes):
+            for life in self.processes:
+                life.wake()
+
+    def _candidates(self) -> list[ModelProcess]:
+        """Those that can answer soonest: running ones, else starting ones, else the first."""
+        running = [life for life in self.processes if life.is_ready]
+        return running or [life for life in self.processes if life.starting] or [self.processes[0]]
+
+    def other_running(self, failed: ModelProcess) -> ModelProcess | None:
+        """A process that runs, for a call whose own could not be started."""
+        running = [life for life in self.processes if life is not failed and life.is_ready]
+        return min(running, key=lambda life: life.calls, default=None)
+
+    # --- life ----------------------------------------------------------------------------------------------
+
+    async def load(self, emit: EmitEvent) -> RunningEngine:
+        """Start all of them; returns when none is starting any more. Raises if none runs then."""
+        running = await self._candidates()[0].load(emit)
+        self.wake()
+        starts = [life.start for life in self.processes if life.start is not None]
+        if starts:
+            await asyncio.wait(starts)
+        return running
+
+    async def unload(self, *, drain: float | None) -> None:
+        """End all of them once the calls that are here have ended, or after ``drain`` seconds."""
+        await asyncio.gather(*(life.unload(drain=drain) for life in self.processes))
+
+    async def close(self) -> None:
+        """End all of them now and for good."""
+        await asyncio.gather(*(life.close() for life in self.processes))
+
+    # --- what is known of them -----------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """The best that one of them is in."""
+        states = {life.state for life in self.processes}
+        return next(state for state in _BEST_FIRST if state in states)
+
+    @property
+    def running(self) -> RunningEngine | None:
+        """The first that answers now."""
+        return next((life.running for life in self.processes if life.running is not None), None)
+
+    @property
+    def pid(self) -> int | None:
+        return next((life.pid for life in self.processes if life.pid is not None), None)
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes that all processes hold; ``None`` without a process."""
+        sizes = [size for life in self.processes if (size := life.memory) is not None]
+        return sum(sizes) if sizes else None
+
+    @property
+    def error(self) -> PorticoError | None:
+        """Why the first that does not run does not."""
+        return next((life.error for life in self.processes if life.error is not None), None)
+
+    @property
+    def used_at(self) -> float | None:
+        return max((life.used_at for life in self.processes if life.used_at), default=None)
+
+    @property
+    def loaded_at(self) -> float | None:
+        """When the first of those that run was loaded."""
+        return min(
+            (life.loaded_at for life in self.processes if life.running and life.loaded_at), default=None
+        )
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when all its processes have had nothing to do; ``None`` if one is busy or there is none."""
+        if self.calls:
+            return None
+        return max((since for life in self.processes if (since := life.idle_since)), default=None)
+
+    @property
+    def starts(self) -> int:
+        return sum(life.starts for life in self.processes)
+
+    @property
+    def crashes(self) -> int:
+        return sum(life.crashes for life in self.processes)
+
+    def replicas(self) -> tuple[ReplicaInfo, ...]:
+        """Each of them by itself; none where there is only one."""
+        if len(self.processes) == 1:
+            return ()
+        return tuple(life.info() for life in self.processes)
+
+    def log(self, lines: int) -> list[str]:
+        """The last lines of their logs; with the number of the process before each where there are several."""
+        if len(self.processes) == 1:
+            return self.processes[0].log(lines)
+        return [
+            f"[{number}] {line}"
+            for number, life in enumerate(self.processes, 1)
+            for line in life.log(lines // len(self.processes) or 1)
+        ]
+
+
+class ReplicaLease:
+    """One call's place at one of the processes, from its arrival to the end of its answer."""
+
+    __slots__ = ("_call", "_pool", "_process")
+
+    def __init__(self, fleet: ReplicaPool, life: ModelProcess) -> None:
+        self._pool = fleet
+        self._process = life
+        self._call: InFlightCall = life.enter()
+
+    @property
+    def process(self) -> ModelProcess:
+        """The process that this call goes to."""
+        return self._process
+
+    async def engine(self, emit: EmitEvent) -> RunningEngine:
+        """The running engine, started if need be. Goes to another process that runs if this one does not start."""
+        while True:
+            try:
+                running = await self._process.engine(self._call, emit)
+            except PorticoError:
+                other = self._pool.other_running(self._process)
+                if other is None:
+                    raise
+                self._call.leave()
+                self._process, self._call = other, other.enter()
+            else:
+                self._pool.wake()
+                return running
+
+    def leave(self, running: RunningEngine | None = None, error: BaseException | None = None) -> None:
+        """The end of a call that had ``running``, or of one that never got that far. May be called again."""
+        if running is None:
+            self._call.leave()
+        else:
+            self._process.leave(self._call, running, error)
+
+
+def _opening(request: Relay) -> int | None:
+    """What is the same in every turn of a conversation: its messages up to the first of the user. A hash."""
+    if request.operation != "chat/completions":
+        return None
+    said = [request.adapter.name if request.adapter is not None else ""]  # they share no prompt cache
+    for message in request.body.get("messages") or ():
+        content = message.get("content")
+        said.append(content[:OPENING_CHARS] if isinstance(content, str) else str(content)[:OPENING_CHARS])
+        if message.get("role") == "user":
+            break
+    return hash(tuple(said))

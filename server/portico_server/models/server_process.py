@@ -1,0 +1,300 @@
+"""A supervised child process that serves OpenAI HTTP on a loopback port and dies with the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import secrets
+import signal
+from asyncio.subprocess import PIPE, Process
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from portico_server.core.errors import EngineFailed
+from portico_server.subprocesses import inherited, run_module, transcribe
+
+# Why a program ended, as the end of its log says it. Pure.
+
+
+MAX_REASON_CHARS = 500
+"""Characters that are quoted."""
+
+_POINTS = re.compile(
+    r"root cause|see (?:the )?(?:stack ?trace|logs?|errors?)\b|background process", re.IGNORECASE
+)
+"""What a program of several processes says of an error that another one has told of before."""
+
+_ERROR = re.compile(r"\b[A-Z]\w*(?:Error|Exception): .+")
+
+
+def exit_reason(lines: Iterable[str]) -> str:
+    """The last line that says something, or the error before it that it points to; empty if nothing was said."""
+    said = [line.strip() for line in lines if line.strip()]
+    if not said:
+        return ""
+    if _POINTS.search(said[-1]):
+        for line in reversed(said):
+            found = _ERROR.search(line)
+            if found is not None and not _POINTS.search(line):
+                return found.group()[:MAX_REASON_CHARS]
+    return said[-1][:MAX_REASON_CHARS]
+
+
+# How far a start has come, read from what an engine writes into its log. Pure.
+
+
+_STAGES = (
+    # vLLM and transformers, with tqdm: Loading safetensors checkpoint shards:  50% Completed | 1/2 [00:01<00:01]
+    ("load", re.compile(r"Loading [^:\n\r]*(?:shards|weights)[^:\n\r]*:\s+(\d{1,3})%")),
+    # vLLM: Capturing CUDA graphs (decode, FULL):  40%|████      | 14/35
+    ("warm-up", re.compile(r"Capturing CUDA graph[^:\n\r]*:\s+(\d{1,3})%")),
+)
+
+
+def stage_in(text: str) -> tuple[str, int] | None:
+    """The last stage that a piece of a log tells of, ``load`` or ``warm-up``, and its percentage."""
+    found = [
+        (match.start(), stage, int(match[1])) for stage, form in _STAGES for match in form.finditer(text)
+    ]
+    if not found:
+        return None
+    _, stage, percent = max(found)
+    return stage, min(percent, 100)
+
+
+# Where an engine can be reached.
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where an OpenAI server answers.
+
+    ``url`` ends before ``/chat/completions``; ``model`` is its name for the model.
+    """
+
+    url: str
+    model: str
+    key: str = field(default="", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+MAX_LOG_LINES = 1_000
+GRACE_S = 3.0
+"""Seconds between asking a child to end and making it."""
+
+EXIT_WAIT_S = 2.0
+"""Seconds that a broken connection waits for the end of the process which would explain it."""
+
+WatchStart = Callable[[int], Coroutine[Any, Any, None]]
+"""Looks at the process of this number while it starts."""
+
+
+class ServerProcess:
+    """A module in an interpreter of its own: its configuration on stdin, its port on stdout, its log on stderr."""
+
+    def __init__(
+        self,
+        process: Process,
+        name: str,
+        key: str,
+        log: Path,
+        report: Callable[[str, int | None], None] | None,
+    ) -> None:
+        self.name = name
+        self._report = report
+        self.facts: Mapping[str, Any] = {}
+        """What the worker said about itself when it was ready."""
+        self._process = process
+        self._key = key
+        self._lines: deque[str] = deque(maxlen=MAX_LOG_LINES)
+        assert process.stderr is not None
+        self._pump = asyncio.create_task(
+            transcribe(process.stderr, log, self._lines, self._on_log_line), name=f"log of {name}"
+        )
+        self._reaper = asyncio.create_task(self._reap(), name=f"end of {name}")
+        self._stopping = False
+
+    @classmethod
+    async def start(
+        cls,
+        module: str,
+        config: Mapping[str, Any],
+        *,
+        name: str,
+        log: Path,
+        timeout: float,
+        report: Callable[[str, int | None], None] | None = None,
+        watch: WatchStart | None = None,
+    ) -> ServerProcess:
+        """Start and wait until it answers. ``report`` hears of stages and percentages that its log tells of; ``watch``
+        runs until then.
+
+        Raises `EngineFailed`; no process is left behind then or when cancelled.
+        """
+        key = secrets.token_hex(32)  # as an argument of an engine it must not begin with a dash
+        log.parent.mkdir(parents=True, exist_ok=True)
+        process = await asyncio.create_subprocess_exec(
+            *run_module(module),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            env=inherited(),
+            start_new_session=True,  # Ctrl-C is for the daemon, which then ends its children in order
+        )
+        child = cls(process, name, key, log, report)
+        watching = asyncio.create_task(watch(process.pid), name=f"watch {name} start") if watch else None
+        try:
+            async with asyncio.timeout(timeout):
+                await child._handshake({**config, "key": key})
+        except TimeoutError as error:
+            await child.stop()
+            raise EngineFailed(
+                f"The engine of '{name}' was not ready within {timeout:g} s and was stopped. A larger model "
+                "may need more: set 'load_timeout'.",
+                code="load_timeout",
+            ) from error
+        except BaseException:
+            await child.stop()
+            raise
+        finally:
+            if watching is not None:
+                watching.cancel()
+                await asyncio.wait([watching])
+        child._report = None
+        return child
+
+    async def _handshake(self, config: Mapping[str, Any]) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        # A child that died at once is told from its exit below.
+        with contextlib.suppress(ConnectionError):
+            self._process.stdin.write(orjson.dumps(config) + b"\n")
+            await self._process.stdin.drain()
+        async for line in self._process.stdout:
+            try:
+                said = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                self._lines.append(line.decode("utf-8", "replace").rstrip())  # a library that prints
+                continue
+            if "error" in said:
+                raise EngineFailed(f"'{self.name}' could not be loaded: {said['error']}", code="load_failed")
+            self.facts = said
+            return
+        await self._process.wait()
+        await asyncio.wait([self._pump], timeout=1)
+        words = exit_reason(self._lines)
+        raise EngineFailed(
+            f"The engine of '{self.name}' {self.exit_description()} while it was loading."
+            f"{f' Its last words: {words}' if words else ''}",
+            code="load_failed",
+        )
+
+    async def _reap(self) -> None:
+        """Once it has ended, end what it started and left behind: it leads a process group of its own."""
+        await self._process.wait()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _on_log_line(self, text: str) -> None:
+        """Tell whoever waits for the start how far it has come, where the log says that."""
+        if self._report is not None and (told := stage_in(text)):
+            self._report(*told)
+
+    @property
+    def pid(self) -> int:
+        """Of the process that works, which is not ours where we started it through another one."""
+        return int(self.facts.get("pid", self._process.pid))
+
+    @property
+    def alive(self) -> bool:
+        return self._process.returncode is None
+
+    def endpoint(self, model: str, *, base: str = "/v1") -> Endpoint:
+        """Where it answers, with the key that it alone accepts."""
+        return Endpoint(f"http://127.0.0.1:{self.facts['port']}{base}", model, self._key)
+
+    def lines(self, count: int) -> list[str]:
+        """The last lines of its log, oldest first."""
+        return list(self._lines)[-count:]
+
+    def exit_description(self) -> str:
+        """How it ended, as the second half of a sentence."""
+        code = self._process.returncode
+        if code is None:
+            return "is running"
+        if code < 0:
+            return f"was killed by {signal.Signals(-code).name}"
+        return f"ended with status {code}"
+
+    async def explain(self, error: BaseException) -> EngineFailed:
+        """What a broken connection to it means."""
+        with contextlib.suppress(TimeoutError):
+            # The connection breaks a moment before the system tells us of the process.
+            async with asyncio.timeout(EXIT_WAIT_S):
+                await self._process.wait()
+        if not self.alive:
+            if self._stopping:
+                return EngineFailed(
+                    f"'{self.name}' was stopped in the middle of the call.", code="engine_stopped"
+                )
+            return EngineFailed(
+                f"The engine of '{self.name}' {self.exit_description()} in the middle of the call. The next call "
+                f"starts "
+                f"it again.",
+                code="engine_crashed",
+            )
+        return EngineFailed(
+            f"The connection to the engine of '{self.name}' broke: {str(error) or type(error).__name__}."
+        )
+
+    async def wait(self) -> None:
+        """Until it has ended, for whatever reason."""
+        await self._process.wait()
+
+    async def kill(self) -> None:
+        """End it at once, as a crash would: it does not work any more."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await asyncio.shield(self._reaper)
+
+    async def stop(self) -> None:
+        """End it: first politely, then not. Returns when it is gone."""
+        self._stopping = True
+        try:
+            if self.alive:
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.terminate()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(GRACE_S):
+                        await self._process.wait()
+        finally:
+            if self.alive:
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.kill()
+                await asyncio.shield(self._process.wait())
+            await asyncio.shield(self._reaper)
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+            if not self._pump.done():
+                # A grandchild that holds the pipe must not hold us.
+                await asyncio.wait([self._pump], timeout=1)
+                self._pump.cancel()
+
+
+# What every program that works on a model's files is told.
+
+
+OFFLINE_ENVIRONMENT: Mapping[str, str] = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "DO_NOT_TRACK": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+"""The model is here: an engine has nothing to look for elsewhere, and nothing to report."""

@@ -1,0 +1,275 @@
+"""One file over HTTP: resumed where it was cut off, verified before it gets its name. Imports aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import aiohttp
+
+from portico_server.core import pools
+from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
+
+_CHUNK = 1024 * 1024
+_STRETCH = 64
+_TRIES = 5
+_BACK_OFF = 0.5
+"""Seconds before the second try; doubled before each further one."""
+_LONGEST_PAUSE = 30.0
+_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+_MAX_LISTING = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedFile:
+    """What a file must be: its size in bytes, and in hex its SHA-256 or git blob id where the hub says."""
+
+    size: int
+    sha256: str = ""
+    blob: str = ""
+
+    @property
+    def known(self) -> str:
+        return self.sha256 or self.blob
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A URL, how to ask for it, and the errors for a refusal and for a network that does not answer."""
+
+    session: aiohttp.ClientSession
+    url: str
+    headers: Mapping[str, str]
+    refused: Callable[[int, Mapping[str, str]], PorticoError]
+    unreachable: Callable[[str], PorticoError]
+
+
+class _Mismatch(Exception):
+    """The bytes are all here and are not the promised ones."""
+
+
+class _Passing(Exception):
+    """The hub asks to come again; ``pause`` is when, in seconds, if it says."""
+
+    def __init__(self, status: int, pause: float | None) -> None:
+        super().__init__(f"HTTP {status}")
+        self.pause = pause
+
+
+async def get_json(remote: RemoteFile) -> Any:
+    """GET a JSON document, with one second try. Raises what ``remote`` says, or `Unavailable` for no JSON."""
+    attempt = 0
+    while True:
+        try:
+            async with _get(remote) as response:
+                body = bytearray()
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) > _MAX_LISTING:
+                        break  # cut off, it is no JSON, and that is the answer
+                return _parsed(bytes(body), remote)
+        except (aiohttp.ClientError, TimeoutError, _Passing) as error:
+            if attempt:
+                raise remote.unreachable(_named(error)) from error
+            await asyncio.sleep(_pause(error, attempt))
+            attempt += 1
+
+
+async def get_range(remote: RemoteFile, start: int, end: int) -> bytes:
+    """The bytes of a file from ``start`` up to ``end``, fewer where it is shorter. Raises what ``remote`` says."""
+    try:
+        async with _get(remote, {"Range": f"bytes={start}-{end - 1}"}) as response:
+            skipped = 0 if response.status == 206 else start  # it does not know ranges and sends it all
+            body = bytearray()
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) >= skipped + end - start:
+                    break
+            return bytes(body[skipped : skipped + end - start])
+    except (aiohttp.ClientError, TimeoutError, _Passing) as error:
+        raise remote.unreachable(_named(error)) from error
+
+
+def partial_files(target: Path, expected: ExpectedFile) -> int:
+    """Bytes of the file that an earlier download left behind.
+
+    A file that is complete but not vouched for by a receipt becomes a part again: its size says nothing about
+    which version it is, and verifying it costs less than fetching it.
+    """
+    part = _part(target, expected)
+    if target.is_file() and not part.exists() and target.stat().st_size == expected.size:
+        os.replace(target, part)
+    size = part.stat().st_size if part.exists() else 0
+    return size if size <= expected.size else 0
+
+
+async def download(
+    remote: RemoteFile, target: Path, expected: ExpectedFile, source: object, report: Callable[[int], None]
+) -> str:
+    """Fetch a file to ``target`` and return its SHA-256.
+
+    The bytes gather in a part named after the expected hash, so that a part of another version is never
+    continued. Gives up after five tries in a row that bring nothing.
+    """
+    part = _part(target, expected)
+    fruitless, afresh = 0, False
+    while True:
+        before = partial_files(target, expected)
+        try:
+            digest = await _attempt(remote, part, expected, report)
+            break
+        except _Mismatch as error:
+            await pools.MODELS.run(part.unlink)
+            if before == 0 or afresh:  # a fresh copy would be the same
+                raise InvalidRequest(
+                    f"'{target.name}' of '{source}' is not the file its hub promised ({error}). "
+                    "It is not kept. It may have changed just now: try again, or check the endpoint.",
+                    code="hash_mismatch",
+                    param="source",
+                ) from error
+            afresh = True
+        except (aiohttp.ClientError, TimeoutError, _Passing) as error:
+            fruitless = fruitless + 1 if partial_files(target, expected) <= before else 1
+            if fruitless == _TRIES:
+                raise remote.unreachable(_named(error)) from error
+            await asyncio.sleep(_pause(error, fruitless - 1))
+    await pools.MODELS.run(os.replace, part, target)
+    return digest
+
+
+async def _attempt(
+    remote: RemoteFile, part: Path, expected: ExpectedFile, report: Callable[[int], None]
+) -> str:
+    """One connection's worth: continue the part, and verify it if that completes it."""
+    with contextlib.closing(_Part(part, expected)) as file:
+        while await pools.MODELS.run(file.read_on):
+            report(file.size)
+        report(file.size)
+        if file.size < expected.size:
+            extra = {"Range": f"bytes={file.size}-"} if file.size else {}
+            async with _get(remote, extra) as response:
+                if response.status != 206 and file.size:
+                    file.restart()  # the server does not know ranges and sends it all again
+                # Large writes in a thread: hashing and a full disk cache must not stop the daemon's loop.
+                pending = bytearray()
+                async for chunk in response.content.iter_any():
+                    pending += chunk
+                    if len(pending) >= _CHUNK:
+                        await pools.MODELS.run(file.append, bytes(pending))
+                        pending.clear()
+                        report(file.size)
+                await pools.MODELS.run(file.append, bytes(pending))
+                report(file.size)
+            if file.size < expected.size:
+                raise aiohttp.ClientPayloadError(f"{file.size:,} of {expected.size:,} bytes came")
+        return await pools.MODELS.run(file.verified)
+
+
+class _Part:
+    """A growing file and the hashes of what is in it."""
+
+    def __init__(self, path: Path, expected: ExpectedFile) -> None:
+        self._expected = expected
+        self._file: BinaryIO = path.open("ab+")
+        self._file.seek(0)
+        self._begin()
+
+    def read_on(self) -> bool:
+        """Hash a stretch of what an earlier download left, and say whether there may be more."""
+        for _ in range(_STRETCH):
+            chunk = self._file.read(_CHUNK)
+            if not chunk:
+                return False
+            self._add(chunk)
+            if self.size > self._expected.size:
+                self.restart()
+        return True
+
+    def _begin(self) -> None:
+        self.size = 0
+        self._sha256 = hashlib.sha256()
+        # The id that git gives a file; not a safeguard of ours, only what the hub offers for small files.
+        self._blob = hashlib.sha1(b"blob %d\0" % self._expected.size, usedforsecurity=False)
+
+    def _add(self, data: bytes) -> None:
+        self._sha256.update(data)
+        self._blob.update(data)
+        self.size += len(data)
+
+    def restart(self) -> None:
+        self._file.truncate(0)
+        self._begin()
+
+    def append(self, data: bytes) -> None:
+        if self.size + len(data) > self._expected.size:
+            raise _Mismatch(f"more than the {self._expected.size:,} bytes it should have")
+        self._file.write(data)
+        self._add(data)
+
+    def verified(self) -> str:
+        """Its SHA-256, once the disk has it all. Raises `_Mismatch` if it is not what was expected."""
+        digest, expected = self._sha256.hexdigest(), self._expected
+        if expected.sha256 and digest != expected.sha256:
+            raise _Mismatch(f"SHA-256 {digest} instead of {expected.sha256}")
+        if expected.blob and self._blob.hexdigest() != expected.blob:
+            raise _Mismatch(f"git id {self._blob.hexdigest()} instead of {expected.blob}")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return digest
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@contextlib.asynccontextmanager
+async def _get(
+    remote: RemoteFile, extra: Mapping[str, str] | None = None
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    # Compressed answers cannot be resumed. aiohttp drops Authorization when a redirect leaves the host.
+    headers = {"Accept-Encoding": "identity", **remote.headers, **(extra or {})}
+    async with remote.session.get(remote.url, headers=headers) as response:
+        if response.status in _PASSING:
+            raise _Passing(response.status, _retry_after(response.headers))
+        if response.status not in (200, 206):
+            raise remote.refused(response.status, response.headers)
+        yield response
+
+
+def _part(target: Path, expected: ExpectedFile) -> Path:
+    return target.with_name(f".{target.name}.{expected.known[:12] or expected.size}.part")
+
+
+def _parsed(body: bytes, remote: RemoteFile) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Unavailable(
+            f"{remote.url.split('?')[0]} did not answer with JSON. Check the endpoint's setting.",
+            code="hub_failed",
+        ) from error
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    value = headers.get("Retry-After", "")
+    return min(float(value), _LONGEST_PAUSE) if value.isdecimal() else None
+
+
+def _pause(error: BaseException, attempt: int) -> float:
+    asked = error.pause if isinstance(error, _Passing) else None
+    return asked if asked is not None else min(_BACK_OFF * 2**attempt, _LONGEST_PAUSE)
+
+
+def _named(error: BaseException) -> str:
+    """Why, in a few words and without the request's headers."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.strerror or str(error.os_error)
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__

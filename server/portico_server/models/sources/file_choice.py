@@ -1,0 +1,165 @@
+"""Which files of a repository make up the model. Pure functions over file names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from portico_server.core.errors import InvalidRequest, NotFound, nearest
+from portico_server.models.gguf import SHARD
+
+QUANTISATIONS = (
+    "Q4_K_M", "Q4_K_S", "Q4_K_XL", "Q4_K_L", "Q4_K", "IQ4_XS", "IQ4_NL", "Q4_0", "Q4_1", "MXFP4",
+    "Q5_K_M", "Q5_K_S", "Q5_K_L", "Q5_K_XL", "Q5_0", "Q5_1", "Q6_K", "Q6_K_L", "Q6_K_XL", "Q8_0", "Q8_K_XL",
+    "Q3_K_L", "Q3_K_M", "Q3_K_XL", "Q3_K_S", "IQ3_M", "IQ3_S", "IQ3_XS", "IQ3_XXS",
+    "BF16", "F16", "FP16", "F32", "Q2_K", "Q2_K_L", "Q2_K_XL", "IQ2_M",
+)  # fmt: skip
+"""Best first, for a repository that offers several: 4 bits keep most quality in a third of the memory."""
+
+_QUANTISATION = re.compile(
+    r"(?:^|[-._/])(I?Q\d(?:_[0-9A-Z]+)*|BF16|FP?16|F32|MXFP4)(?=[-._/]|$)", re.IGNORECASE
+)
+_MODULE = re.compile(r"^\d+_[A-Za-z]+/config\.json$")
+PIPELINE_INDEX = "model_index.json"
+"""What a repository has whose model is in parts, a folder each: one that draws."""
+
+_PLAIN = re.compile(r"(?P<stem>[^.]+)(?P<variant>\.[A-Za-z0-9_]+)?(?P<shard>-\d{5}-of-\d{5})?\.safetensors")
+_VARIANTS = ("", ".fp16", ".bf16")
+"""The same weights in several number formats, the one first that is taken."""
+
+_CONFIGURATION = (".json", ".model", ".txt", ".jinja", ".tiktoken")
+
+
+@dataclass(frozen=True, slots=True)
+class FileChoice:
+    """``path`` is what an engine opens (``.`` for the whole folder), ``files`` what must be there for it."""
+
+    path: str
+    files: tuple[str, ...]
+
+
+def choose_files(names: Iterable[str], wanted: str, source: object) -> FileChoice:
+    """Pick a model from file names: ``wanted``, else the parts of one that draws, else the preferred GGUF, else all
+    of the safetensors.
+
+    Raises `NotFound` with the nearest names, or `InvalidRequest` when nothing there can be opened.
+    """
+    known = sorted(name for name in names if _relative(name))
+    if wanted:
+        if wanted not in known:
+            hint = nearest(wanted, known) or _some(known)
+            raise NotFound(f"'{source}': there is no file '{wanted}' there.{hint}", param="source")
+        return FileChoice(wanted, _shards(wanted, known, source))
+    if PIPELINE_INDEX in known:
+        return FileChoice(".", _parts(known, source))
+    models = [name for name in known if _is_model(name)]
+    if models:
+        best = min(models, key=lambda name: (_rank(name), name))
+        return FileChoice(best, _shards(best, known, source))
+    weights = [name for name in known if name.endswith(".safetensors") and "/" not in name]
+    if weights:
+        return FileChoice(".", _folder(known, weights))
+    pickled = any(name.endswith((".bin", ".pt", ".pth", ".ckpt")) for name in known)
+    reason = " Its pickled weights can run code when they are opened, so they never are." if pickled else ""
+    raise InvalidRequest(
+        f"'{source}' holds neither a GGUF nor a safetensors model.{reason} "
+        "Look for a repository of the same model whose name ends in '-GGUF'.",
+        code="model_file_invalid",
+        param="source",
+    )
+
+
+def _is_model(name: str) -> bool:
+    """A GGUF that is a model by itself: no projector, importance matrix or later part of a split one."""
+    low = PurePosixPath(name).name.lower()
+    shard = SHARD.match(name)
+    first = shard is None or int(shard["number"]) == 1
+    return (
+        low.endswith(".gguf") and first and not low.startswith(("mmproj", "imatrix")) and "mmproj" not in low
+    )
+
+
+def _rank(name: str) -> int:
+    found = {item.upper() for item in _QUANTISATION.findall(name.removesuffix(".gguf"))}
+    return min(
+        (QUANTISATIONS.index(item) for item in found if item in QUANTISATIONS), default=len(QUANTISATIONS)
+    )
+
+
+def _shards(name: str, known: list[str], source: object) -> tuple[str, ...]:
+    shard = SHARD.match(name)
+    if shard is None:
+        return (name,)
+    parts = tuple(
+        f"{shard['stem']}-{number:05d}-of-{shard['count']}{name[-5:]}"
+        for number in range(1, int(shard["count"]) + 1)
+    )
+    missing = [part for part in parts if part not in known]
+    if missing:
+        raise NotFound(
+            f"'{source}' is split into {len(parts)} files, but '{missing[0]}' is not there.", param="source"
+        )
+    return parts
+
+
+def _folder(known: list[str], weights: list[str]) -> tuple[str, ...]:
+    # Some repositories carry the same weights a second time in their vendor's own layout.
+    plain = [name for name in weights if not name.startswith("consolidated")]
+    rest = [
+        name
+        for name in known
+        if ("/" not in name and name.endswith(_CONFIGURATION) and not name.startswith("consolidated"))
+        or _MODULE.match(name)
+    ]
+    return tuple(sorted({*(plain or weights), *rest}))
+
+
+def _parts(known: list[str], source: object) -> tuple[str, ...]:
+    """The parts of a model, without what the same weights are in other formats and under other names."""
+    folders: dict[str, list[str]] = {}
+    for name in known:
+        folder, slash, file = name.partition("/")
+        if slash and "/" not in file:
+            folders.setdefault(folder, []).append(file)
+    kept = [PIPELINE_INDEX]
+    for folder, files in folders.items():
+        if not any(file.endswith(".json") for file in files):
+            continue  # pictures for the page of the model
+        kept += [f"{folder}/{file}" for file in files if file.endswith(_CONFIGURATION)]
+        kept += [f"{folder}/{file}" for file in _one_variant(files)]
+    if not any(name.endswith(".safetensors") for name in kept):
+        raise InvalidRequest(
+            f"'{source}' holds a model in parts, but none of its weights are safetensors. Pickled weights can run code "
+            "when they are opened, so they never are. Look for another repository of the same model.",
+            code="model_file_invalid",
+            param="source",
+        )
+    return tuple(sorted(kept))
+
+
+def _one_variant(files: list[str]) -> list[str]:
+    found = [(file, match) for file in files if (match := _PLAIN.fullmatch(file)) is not None]
+    for variant in _VARIANTS:
+        chosen = [file for file, match in found if (match["variant"] or "") == variant]
+        if chosen:
+            return chosen
+    return [file for file, _match in found]
+
+
+def _relative(name: str) -> bool:
+    """Whether a name from outside stays inside the folder it will be written to."""
+    path = PurePosixPath(name)
+    return (
+        bool(name)
+        and not path.is_absolute()
+        and ".." not in path.parts
+        and "\\" not in name
+        and "\0" not in name
+    )
+
+
+def _some(known: list[str]) -> str:
+    models = [name for name in known if name.endswith((".gguf", ".safetensors"))]
+    return f" There are {', '.join(models[:5])}." if models else ""

@@ -1,0 +1,257 @@
+"""Models from Hugging Face and ModelScope: list a repository, pick the model's files, download them.
+
+Imports aiohttp: loaded on first use. The calls are ``/api/models/REPO/revision/REV?blobs=true`` and
+``/REPO/resolve/COMMIT/FILE`` at Hugging Face, ``/api/v1/models/REPO/repo/files?Revision=…`` and
+``/api/v1/models/REPO/repo?Revision=…&FilePath=…`` at ModelScope.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import aiohttp
+
+from portico_server.core.errors import Forbidden, InvalidRequest, NotFound, PorticoError, Unavailable
+from portico_server.models.sources.download import ExpectedFile, RemoteFile, download, get_json, partial_files
+from portico_server.models.sources.file_choice import FileChoice, choose_files
+from portico_server.models.sources.local import (
+    PARTIAL_MARK,
+    DownloadReceipt,
+    ReceiptFile,
+    find_placed_by_hand,
+    open_local,
+    require_room,
+)
+from portico_server.models.sources.source import ModelSource
+from portico_server.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+ReportBytes = Callable[[int, int | None], None]
+
+_COMMIT = re.compile(r"^[0-9a-f]{7,64}$")
+_SHA256 = re.compile(r"^[0-9a-f]{64}$")
+_SHA1 = re.compile(r"^[0-9a-f]{40}$")
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryListing:
+    """A repository at one revision: its commit (empty if the hub names none) and what each file must be."""
+
+    commit: str
+    files: Mapping[str, ExpectedFile]
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """One hub as seen from one source: where its listing and its files are, and who may read them."""
+
+    name: str
+    endpoint: str
+    headers: Mapping[str, str]
+
+    def listing_url(self, source: ModelSource) -> str:
+        if self.name == "hf":
+            revision = quote(source.revision or "main", safe="")
+            return f"{self.endpoint}/api/models/{source.location}/revision/{revision}?blobs=true"
+        query = urlencode({"Revision": source.revision or "master", "Recursive": "true"})
+        return f"{self.endpoint}/api/v1/models/{source.location}/repo/files?{query}"
+
+    def file_url(self, source: ModelSource, commit: str, file: str) -> str:
+        """The file at the commit that was listed, so that a push in between cannot mix two versions."""
+        if self.name == "hf":
+            return f"{self.endpoint}/{source.location}/resolve/{quote(commit, safe='')}/{quote(file)}"
+        query = urlencode({"Revision": source.revision or "master", "FilePath": file})
+        return f"{self.endpoint}/api/v1/models/{source.location}/repo?{query}"
+
+    def read_listing(self, body: Any, source: ModelSource) -> RepositoryListing:
+        listing = hf_listing(body) if self.name == "hf" else modelscope_listing(body)
+        if listing is None or not listing.files:
+            raise Unavailable(
+                f"{self.endpoint} gave no list of files for '{source}'. Check the setting "
+                f"'{'hf' if self.name == 'hf' else 'modelscope'}_endpoint', or try again later.",
+                code="hub_failed",
+            )
+        return listing
+
+    def refused(self, source: ModelSource, status: int, headers: Mapping[str, str]) -> PorticoError:
+        """The error for an answer that is not the file: gated, unknown, or a hub in trouble."""
+        reason = headers.get("X-Error-Code", "")
+        page = f"{self.endpoint}/{source.location}" if self.name == "hf" else self.endpoint
+        if reason == "GatedRepo" or (status == 403 and not reason):
+            return Forbidden(
+                f"'{source}' is gated: accept its terms at {page} and set PORTICO_HF_TOKEN to your token."
+                if self.name == "hf"
+                else f"'{source}' is not public at {page}, and only public models can be fetched from there.",
+                code="gated_model",
+                param="source",
+            )
+        if reason == "RevisionNotFound":
+            return NotFound(
+                f"'{source}': {source.location} has no revision '{source.revision or 'main'}'.",
+                code="model_not_found",
+                param="source",
+            )
+        if status in (401, 404):
+            token = (
+                " If it is private, set PORTICO_HF_TOKEN to a token that may read it."
+                if self.name == "hf" and status == 401
+                else ""
+            )
+            return NotFound(
+                f"'{source}' does not exist at {self.endpoint}: check its organisation and name.{token}",
+                code="model_not_found",
+                param="source",
+            )
+        return Unavailable(
+            f"{self.endpoint} answered '{source}' with HTTP {status}. Try again later.", code="hub_failed"
+        )
+
+
+def hf_listing(body: Any) -> RepositoryListing | None:
+    """Read Hugging Face's model info; None if it is something else."""
+    if not isinstance(body, dict) or not isinstance(body.get("sha"), str):
+        return None
+    files: dict[str, ExpectedFile] = {}
+    for item in body.get("siblings") or []:
+        name, size = item.get("rfilename"), item.get("size")
+        lfs = item.get("lfs") or {}
+        if isinstance(name, str) and isinstance(size, int):
+            digest, blob = lfs.get("sha256") or lfs.get("oid"), item.get("blobId")
+            files[name] = ExpectedFile(
+                size, _matching(_SHA256, digest), "" if lfs else _matching(_SHA1, blob)
+            )
+    return RepositoryListing(body["sha"], files) if _COMMIT.match(body["sha"]) else None
+
+
+def modelscope_listing(body: Any) -> RepositoryListing | None:
+    """Read ModelScope's list of files; None if it is something else."""
+    data = body.get("Data") if isinstance(body, dict) else None
+    if not isinstance(data, dict):
+        return None
+    files: dict[str, ExpectedFile] = {}
+    for item in data.get("Files") or []:
+        name, size = item.get("Path"), item.get("Size")
+        if item.get("Type") != "tree" and isinstance(name, str) and isinstance(size, int):
+            files[name] = ExpectedFile(size, _matching(_SHA256, item.get("Sha256")), "")
+    return RepositoryListing("", files)
+
+
+def _matching(pattern: re.Pattern[str], value: object) -> str:
+    return value if isinstance(value, str) and pattern.match(value) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFile:
+    """A repository that was asked what it holds: the model chosen from it, and where each of its files is."""
+
+    listing: RepositoryListing
+    choice: FileChoice
+    remote: Callable[[str], RemoteFile]
+    """From a file's name to its place."""
+
+    @property
+    def expected(self) -> Mapping[str, ExpectedFile]:
+        """What each file of the model must be."""
+        return {file: self.listing.files[file] for file in self.choice.files}
+
+
+@contextlib.asynccontextmanager
+async def list_repository(source: ModelSource, folder: Path, settings: Settings) -> AsyncIterator[ListedFile]:
+    """Ask the hub of ``source`` what is there; ``folder`` is where its files would go. Fetches nothing.
+
+    Mirrors are asked in turn where the hub before them does not answer.
+    """
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=60)
+    async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as session:
+
+        def remote(hub: Hub, url: str) -> RemoteFile:
+            return RemoteFile(
+                session,
+                url,
+                hub.headers,
+                lambda status, headers: hub.refused(source, status, headers),
+                lambda error: _unreachable(hub, source, folder, error),
+            )
+
+        hub, listing = await _first(hubs(source, settings), source, remote)
+        choice = choose_files(listing.files, source.file, source)
+        yield ListedFile(
+            listing, choice, lambda file: remote(hub, hub.file_url(source, listing.commit, file))
+        )
+
+
+def hubs(source: ModelSource, settings: Settings) -> Sequence[Hub]:
+    """Where a source is looked for, in order. The token of the first goes to no mirror."""
+    if source.scheme != "hf":
+        return [Hub("modelscope", settings.modelscope_endpoint.rstrip("/"), {})]
+    token = {"Authorization": f"Bearer {settings.hf_token}"} if settings.hf_token else {}
+    mirrors = [url.strip().rstrip("/") for url in settings.hf_mirrors.split(",") if url.strip()]
+    return [Hub("hf", settings.hf_endpoint.rstrip("/"), token), *(Hub("hf", url, {}) for url in mirrors)]
+
+
+async def _first(
+    asked: Sequence[Hub], source: ModelSource, remote: Callable[[Hub, str], RemoteFile]
+) -> tuple[Hub, RepositoryListing]:
+    """The first hub that answers, and what it lists. What a hub refuses is not asked of another one."""
+    for hub in asked:
+        try:
+            return hub, hub.read_listing(await get_json(remote(hub, hub.listing_url(source))), source)
+        except Unavailable as error:
+            if hub is asked[-1]:
+                raise
+            logger.warning("%s does not answer for '%s': %s", hub.endpoint, source, error.message)
+    raise AssertionError("there is a hub for every source")
+
+
+async def fetch_repository(
+    source: ModelSource, folder: Path, settings: Settings, report: ReportBytes
+) -> DownloadReceipt:
+    """Download the files of ``source`` into ``folder``, whose lock the caller holds, and say what they are.
+
+    Whatever arrived stays as a ``.part`` when this is cancelled or fails, and the next fetch goes on from it.
+    """
+    async with list_repository(source, folder, settings) as found:
+        choice, expected = found.choice, found.expected
+        total, done = sum(item.size for item in expected.values()), 0
+        left = total - sum(partial_files(folder / file, item) for file, item in expected.items())
+        require_room(folder, left, source)
+        (folder / PARTIAL_MARK).touch()
+        digests: dict[str, str] = {}
+        for file, item in expected.items():
+            base = done
+
+            def reported(here: int, base: int = base) -> None:
+                report(base + here, total)
+
+            target = folder / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            digests[file] = await download(found.remote(file), target, item, source, reported)
+            done += item.size
+    if choice.path.endswith(".gguf"):
+        _require_model(folder / choice.path)
+    kept = {file: ReceiptFile(item.size, digests[file]) for file, item in expected.items()}
+    return DownloadReceipt(choice.path, found.listing.commit, kept)
+
+
+def _require_model(path: Path) -> None:
+    try:
+        open_local(path)
+    except InvalidRequest:
+        path.unlink()  # it is what the hub has, but no model: keeping it would only hide that
+        raise
+
+
+def _unreachable(hub: Hub, source: ModelSource, folder: Path, error: str) -> Unavailable:
+    return Unavailable(
+        f"{hub.endpoint} could not be reached for '{source}' ({error}). {find_placed_by_hand(source, folder)}",
+        code="no_network",
+        param="source",
+    )

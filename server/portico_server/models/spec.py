@@ -1,0 +1,240 @@
+"""What an operator says about a model, and what the daemon says about it in return."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.core.names import check_plain
+from portico_server.models.prompt import ModelPrompt
+
+State: TypeAlias = Literal["cold", "downloading", "loading", "ready", "failed"]
+Task: TypeAlias = Literal["chat", "embedding", "rerank", "speech", "transcription", "image"]
+
+TASKS = ("auto", "chat", "vision", "embedding", "rerank", "speech", "transcription", "image")
+
+ANSWERS = ("auto", "test", "write", "quote")
+
+NOT_DEFAULTS = frozenset({"model", "messages", "prompt", "input", "stream", "stream_options"})
+"""Fields of a request that make no sense as a default for all calls."""
+
+MAX_REPLICAS = 64
+
+MAX_ADAPTER_SCALE = 16.0
+
+_NAME = re.compile(r"[^\s/?#%\\\x00-\x1f][^\s?#%\\\x00-\x1f]{0,199}")
+_RESERVED = ("store/", "tool/")
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSpec:
+    """An adapter as the configuration of its model names it. ``path`` is absolute."""
+
+    name: str
+    path: str
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "adapters.name")
+        check_scale(self.name, self.scale)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A model as configuration, the command line or the API names it.
+
+    ``engine`` and ``task`` may be ``auto``. ``parameters`` are the engine's own (context_length, slots,
+    threads …). ``api_key`` is the key of a remote server and is never shown.
+
+    ``keep_alive``: seconds after its last call at which it is unloaded, 0 for never, ``None`` for the daemon's
+    setting. ``pin``: it leaves memory for no other model. ``memory_mb``: what to count for it, instead of an
+    estimate. ``queue_limit``: calls that may wait for it or be answered at the same time, ``None`` for the daemon's
+    setting. ``defaults``: options such as ``temperature`` for calls that do not set them.
+
+    ``prompt``: what it is told with every chat, see `portico_server.models.prompt`.
+
+    ``replicas``: how many processes of it there are, or the sources of the further ones, such as servers that run
+    elsewhere. ``parameters`` are for those on the same engine.
+
+    ``answers``: how it answers from the passages of a store. ``write``: in its own words; ``quote``: the best sentences
+    are quoted instead, without it; ``test``: as a short test of it says; ``auto``: as its engine knows, or the test.
+    """
+
+    name: str
+    source: str
+    engine: str = "auto"
+    task: str = "auto"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    api_key: str = field(default="", repr=False)
+    aliases: tuple[str, ...] = ()
+    description: str = ""
+    keep_alive: float | None = None
+    pin: bool = False
+    memory_mb: int | None = None
+    queue_limit: int | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    replicas: int | tuple[str, ...] = 1
+    prompt: Mapping[str, Any] = field(default_factory=dict)
+    adapters: tuple[AdapterSpec, ...] = ()
+    answers: str = "auto"
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Where each of its processes comes from, the first one's source first."""
+        if isinstance(self.replicas, int):
+            return (self.source,) * self.replicas
+        return (self.source, *self.replicas)
+
+    def __post_init__(self) -> None:
+        for name, where in ((self.name, "name"), *((alias, "aliases") for alias in self.aliases)):
+            check_name(name, where)
+        if self.task == "vision":  # a chat; whether the model sees is read from its files
+            object.__setattr__(self, "task", "chat")
+        if self.task not in TASKS:
+            raise InvalidRequest(
+                f"The task of the model '{self.name}' is '{self.task}', but must be one of "
+                f"{', '.join(TASKS)}.",
+                param="task",
+            )
+        if self.answers not in ANSWERS:
+            raise InvalidRequest(
+                f"'answers' of the model '{self.name}' is '{self.answers}', but must be one of {', '.join(ANSWERS)}."
+                + nearest(self.answers, ANSWERS),
+                param="answers",
+            )
+        if not self.source:
+            raise InvalidRequest(f"The model '{self.name}' needs a source.", param="source")
+        for field_name, number in (
+            ("keep_alive", self.keep_alive),
+            ("memory_mb", self.memory_mb),
+            ("queue_limit", self.queue_limit),
+        ):
+            if number is not None and number < 0:
+                raise InvalidRequest(
+                    f"'{field_name}' of the model '{self.name}' must be 0 or more, not {number}.",
+                    param=field_name,
+                )
+        check_replicas(self.name, self.replicas)
+        ModelPrompt.parse(self.name, self.prompt)
+        for key in self.defaults:
+            if key in NOT_DEFAULTS:
+                raise InvalidRequest(
+                    f"'{key}' cannot be a default of the model '{self.name}': every call has its own. Defaults "
+                    "are options such as temperature, top_p, max_tokens or stop.",
+                    param=f"defaults.{key}",
+                )
+
+    def to_json(self) -> dict[str, Any]:
+        """As kept in the database; with the key."""
+        return {
+            **asdict(self),
+            "parameters": dict(self.parameters),
+            "aliases": list(self.aliases),
+            "defaults": dict(self.defaults),
+            "prompt": dict(self.prompt),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ModelSpec:
+        """Read back what `to_json` wrote, ignoring what this version does not know."""
+        known = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
+        copies = known.get("replicas", 1)
+        return cls(
+            **{
+                **known,
+                "aliases": tuple(known.get("aliases") or ()),
+                "replicas": copies if isinstance(copies, int) else tuple(copies),
+                "adapters": tuple(AdapterSpec(**one) for one in known.get("adapters") or ()),
+            }
+        )
+
+
+def check_name(name: str, param: str) -> None:
+    """Raise `InvalidRequest` unless ``name`` can name a model in a URL and on a command line."""
+    check_plain(name, "a model", param)
+    if not _NAME.fullmatch(name) or name.startswith(_RESERVED):
+        raise InvalidRequest(
+            f"'{name[:80]}' cannot name a model: use 1 to 200 characters without white space, '?', '#', '%' "
+            f"or '\\', "
+            "not beginning with 'store/', 'tool/' or '/'.",
+            param=param,
+        )
+
+
+def check_scale(name: str, scale: object) -> None:
+    """Raise `InvalidRequest` unless ``scale`` can multiply the effect of the adapter ``name``."""
+    if isinstance(scale, int | float) and not isinstance(scale, bool) and abs(scale) <= MAX_ADAPTER_SCALE:
+        return
+    raise InvalidRequest(
+        f"'scale' of the adapter '{name}' must be a number from -{MAX_ADAPTER_SCALE:g} to {MAX_ADAPTER_SCALE:g}, not "
+        f"{scale!r}.",
+        param="scale",
+    )
+
+
+def check_replicas(name: str, replicas: object) -> None:
+    """Raise `InvalidRequest` unless this is a number of processes or a list of sources."""
+    if isinstance(replicas, int) and not isinstance(replicas, bool) and 1 <= replicas <= MAX_REPLICAS:
+        return
+    further = replicas if isinstance(replicas, tuple) else (None,)
+    if len(further) < MAX_REPLICAS and all(isinstance(source, str) and source for source in further):
+        return
+    raise InvalidRequest(
+        f"'replicas' of the model '{name}' must be a number from 1 to {MAX_REPLICAS}, or a list with the sources of "
+        "the further ones, such as http://HOST/v1#MODEL.",
+        param="replicas",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaInfo:
+    """One process of a model that has several; as in `DeploymentInfo`."""
+
+    source: str
+    engine: str
+    state: State
+    pid: int | None
+    memory_bytes: int | None
+    error: str | None
+    calls: int
+    starts: int
+    crashes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentInfo:
+    """A model as the daemon shows it.
+
+    Times in seconds since 1970, ``memory_bytes`` is what its process holds. ``calls`` wait for it or are being
+    answered; ``starts`` and ``crashes`` of its process are counted since the daemon started. With several
+    ``replicas`` each number is their sum. ``gpus`` are the numbers of those that it has a share of.
+    """
+
+    name: str
+    source: str
+    engine: str
+    task: Task
+    state: State
+    pid: int | None = None
+    memory_bytes: int | None = None
+    error: str | None = None
+    aliases: tuple[str, ...] = ()
+    loaded_at: float | None = None
+    last_used_at: float | None = None
+    context_length: int | None = None
+    dimensions: int | None = None
+    owner: str | None = None
+    description: str = ""
+    pin: bool = False
+    keep_alive: float | None = None
+    calls: int = 0
+    starts: int = 0
+    crashes: int = 0
+    replicas: tuple[ReplicaInfo, ...] = ()
+    gpus: tuple[int, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "aliases": list(self.aliases)}

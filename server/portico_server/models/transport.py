@@ -1,0 +1,343 @@
+"""HTTP to engines and providers: connections, and calls to one model on a server. Imports aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+from urllib.request import getproxies
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from portico_server.core import trace
+from portico_server.core.errors import DeadlineExceeded, EngineFailed, PorticoError
+from portico_server.models.openai_wire import error_of, retry_after
+from portico_server.models.server_process import Endpoint
+from portico_server.subprocesses import is_local
+
+CONNECT_TIMEOUT_S = 10.0
+"""Seconds to reach a server."""
+
+KEEP_ALIVE_S = 4.0
+"""Seconds that an unused connection is kept: less than uvicorn's five, so that we are the one who closes it."""
+
+MAX_FRAME_BYTES = 48 * 1024 * 1024
+"""Bytes that one SSE frame may have: a picture is one. An upstream that never ends one is cut off."""
+
+LARGE_BODY_BYTES = 1024 * 1024
+"""Bytes of a body beyond which it is sent in pieces: written at once, it would hold up everybody else."""
+
+MAX_BODY_BYTES = 512 * 1024 * 1024
+"""Bytes that an answer which is not a stream may have."""
+
+CONNECTION_ERRORS = (aiohttp.ClientError, ConnectionError, TimeoutError)
+
+
+class Route:
+    """One address of an engine with its headers, ready to be posted to."""
+
+    __slots__ = ("headers", "local", "url")
+
+    def __init__(self, endpoint: Endpoint, operation: str) -> None:
+        self.url = URL(f"{endpoint.url}/{operation}")
+        self.local = is_local(self.url.host)
+        # Bytes are passed on as they are, so they must not be compressed.
+        self.headers = {
+            "Content-Type": "application/json",
+            "Accept-Encoding": "identity",
+            **endpoint.headers,
+        }
+        if endpoint.key:
+            self.headers["Authorization"] = f"Bearer {endpoint.key}"
+
+
+class EngineTransport:
+    """Two pools: one that keeps connections, one that makes a new one for each call.
+
+    llama.cpp's server announces keep-alive after a stream and then closes: ``reuse=False`` is for it. Where the
+    environment names a proxy, servers on other machines have two pools of their own that go through it; what runs on
+    this machine is always reached directly.
+    """
+
+    def __init__(self) -> None:
+        self._near = (_session(reuse=False), _session(reuse=True))
+        self._far = self._near
+        if getproxies():  # asked for each request where it is trusted
+            self._far = (_session(reuse=False, trust_env=True), _session(reuse=True, trust_env=True))
+
+    async def post(
+        self, route: Route, body: bytes | aiohttp.FormData, *, deadline: float | None, reuse: bool = True
+    ) -> aiohttp.ClientResponse:
+        """Send ``body``; returns when the headers are there. Raises aiohttp's errors and `TimeoutError`."""
+        session = (self._near if route.local else self._far)[reuse]
+        headers = trace.passed_on(route.headers)
+        data = io.BytesIO(body) if isinstance(body, bytes) and len(body) > LARGE_BODY_BYTES else body
+        if isinstance(body, aiohttp.FormData):  # which says by itself where its parts end
+            headers = {name: value for name, value in headers.items() if name != "Content-Type"}
+        async with asyncio.timeout_at(deadline):
+            return await session.request("POST", route.url, data=data, headers=headers, allow_redirects=False)
+
+    async def get(self, route: Route, *, deadline: float | None) -> bytes:
+        """A small document. Raises as `post`, and `PorticoError` for a status other than 200."""
+        session = (self._near if route.local else self._far)[False]
+        async with (
+            asyncio.timeout_at(deadline),
+            session.get(route.url, headers=route.headers) as response,
+        ):
+            data = await response.read()
+            if response.status != 200:
+                raise error_of(response.status, data, str(route.url))
+            return data
+
+    async def close(self) -> None:
+        for session in {*self._near, *self._far}:
+            await session.close()
+
+
+def _session(*, reuse: bool, trust_env: bool = False) -> aiohttp.ClientSession:
+    connector = (
+        aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
+        if reuse
+        else aiohttp.TCPConnector(limit=0, force_close=True)
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        trust_env=trust_env,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
+
+
+class _Pieces:
+    """The body of an answer as it comes, within its limits of time.
+
+    One timer looks after all pieces: one for each would cost as much as passing it on.
+    """
+
+    __slots__ = ("_content", "_deadline", "_idle", "_late", "_loop", "_response", "_since", "_timer")
+
+    def __init__(self, response: aiohttp.ClientResponse, deadline: float | None, idle: float | None) -> None:
+        self._response = response
+        self._content = response.content
+        self._deadline = deadline
+        self._idle = idle
+        self._loop = asyncio.get_running_loop()
+        self._late = False
+        self._since: float | None = None
+        """When somebody began to wait for a piece; infinite if that may take any time."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._set_timer(self._loop.time())
+
+    async def next(self, *, patient: bool = False) -> bytes:
+        """What has come since the last time; empty at the end.
+
+        Raises `TimeoutError` at the deadline and, unless it is to be ``patient``, `ConnectionError` after ``idle``
+        seconds.
+        """
+        if self._late:  # what is here already may still be read
+            async with asyncio.timeout_at(self._deadline):
+                return await self._content.readany()
+        self._since = math.inf if patient else self._loop.time()
+        data = await self._content.readany()
+        self._since = None
+        return data
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._response.close()
+
+    def _set_timer(self, now: float) -> None:
+        """For the next moment at which a limit may be reached."""
+        begin = now if self._since is None else min(now, self._since)
+        ends = [] if self._idle is None else [begin + self._idle]
+        if self._deadline is not None:
+            ends.append(self._deadline)
+        if ends:
+            self._timer = self._loop.call_at(min(ends), self._look)
+
+    def _look(self) -> None:
+        """End the wait of whoever waits for too long."""
+        now = self._loop.time()
+        if self._deadline is not None and now >= self._deadline:
+            self._late = True
+            if self._since is not None:
+                self._content.set_exception(TimeoutError())
+        elif self._idle is not None and self._since is not None and now >= self._since + self._idle:
+            self._content.set_exception(ConnectionAbortedError(f"nothing came for {self._idle:g} s"))
+        else:
+            self._set_timer(now)
+
+
+async def read_all(
+    response: aiohttp.ClientResponse, *, deadline: float | None, idle: float | None = None
+) -> bytes:
+    """The whole body; closes the response.
+
+    ``idle``: seconds between two pieces of it after which it counts as broken; the first may take its time, since some
+    servers send their headers before they begin to think. Raises `ConnectionError` then, and `EngineFailed` for a
+    body that is beyond all measure.
+    """
+    if response.content.is_eof():  # a short one, which came with its head: there is nothing to wait for
+        try:
+            return response.content.read_nowait()
+        finally:
+            response.close()
+    pieces = _Pieces(response, deadline, idle)
+    try:
+        if (response.content_length or 0) <= MAX_BODY_BYTES:
+            parts: list[bytes] = []
+            size = 0
+            while data := await pieces.next(patient=not parts):
+                size += len(data)
+                if size > MAX_BODY_BYTES:
+                    break
+                parts.append(data)
+            else:
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+    finally:
+        pieces.close()
+    raise EngineFailed(f"The engine sent an answer of more than {MAX_BODY_BYTES >> 20} MB; it was cut off.")
+
+
+async def read_pieces(
+    response: aiohttp.ClientResponse, *, deadline: float | None, idle: float | None = None
+) -> AsyncIterator[bytes]:
+    """The body as it comes; closes the response. Limits and errors as with `read_all`."""
+    pieces = _Pieces(response, deadline, idle)
+    size = 0
+    try:
+        while data := await pieces.next(patient=not size):
+            size += len(data)
+            if size > MAX_BODY_BYTES:
+                raise EngineFailed(
+                    f"The engine sent an answer of more than {MAX_BODY_BYTES >> 20} MB; it was cut off."
+                )
+            yield data
+    finally:
+        pieces.close()
+
+
+async def read_frames(
+    response: aiohttp.ClientResponse, *, deadline: float | None, idle: float | None = None
+) -> AsyncIterator[bytes]:
+    """Complete SSE frames with ``\\n`` line ends, one or several at a time, as they come; closes the
+    response.
+
+    ``idle``: seconds without a byte after which it counts as broken. Raises `ConnectionError` then, and for a
+    stream that ends in the middle of a frame.
+    """
+    rest = b""
+    pieces = _Pieces(response, deadline, idle)
+    try:
+        while data := await pieces.next():
+            if rest:
+                data = rest + data
+                rest = b""
+            if data.find(b"\r") >= 0:
+                if data.endswith(b"\r"):
+                    rest = data  # the other half of the line end is still on its way
+                    continue
+                data = data.replace(b"\r\n", b"\n")
+            if data.endswith(b"\n\n"):
+                yield data
+                continue
+            end = data.rfind(b"\n\n") + 2
+            if end == 1:
+                rest = data
+                if len(rest) > MAX_FRAME_BYTES:
+                    raise EngineFailed(f"The engine sent a frame of more than {MAX_FRAME_BYTES >> 20} MB.")
+                continue
+            rest = data[end:]
+            yield data[:end]
+        if rest.strip():
+            if not _whole(rest):
+                raise ConnectionResetError("the stream ended in the middle of a line")
+            yield rest.rstrip() + b"\n\n"
+    finally:
+        pieces.close()
+
+
+def _whole(frame: bytes) -> bool:
+    """Whether a last frame without its end is one nevertheless."""
+    said = frame.rpartition(b"data:")[2].strip()
+    try:
+        return said == b"[DONE]" or bool(orjson.loads(said))
+    except orjson.JSONDecodeError:
+        return frame.startswith(b":")
+
+
+def deadline_exceeded(name: str) -> DeadlineExceeded:
+    """What to say when the deadline of a call has come."""
+    return DeadlineExceeded(f"'{name}' did not finish in time and was stopped.")
+
+
+# One model on somebody's HTTP server: calls to it, and what their failures mean. Imports aiohttp.
+
+
+Explain = Callable[[BaseException], Awaitable[PorticoError]]
+"""Turns a broken connection into a sentence that says what happened to the engine."""
+
+
+class Upstream:
+    """``name`` is the model's here, ``model`` its name there. ``idle``: seconds of silence in the middle of an answer
+    after which it counts as broken.
+    """
+
+    def __init__(
+        self,
+        transport: EngineTransport,
+        endpoint: Endpoint,
+        name: str,
+        explain: Explain,
+        *,
+        idle: float | None = None,
+    ) -> None:
+        self.name = name
+        self.model = endpoint.model
+        self._transport = transport
+        self._endpoint = endpoint
+        self._broken = explain
+        self._idle = idle
+
+    def route(self, operation: str) -> Route:
+        """The address of one operation."""
+        return Route(self._endpoint, operation)
+
+    async def post(
+        self, route: Route, body: Mapping[str, Any] | aiohttp.FormData, deadline: float | None
+    ) -> aiohttp.ClientResponse:
+        """An answer with status 200, whose body is still to be read. Raises `PorticoError`."""
+        sent = body if isinstance(body, aiohttp.FormData) else orjson.dumps(body)
+        try:
+            response = await self._transport.post(route, sent, deadline=deadline)
+            if response.status == 200:
+                return response
+            data = await read_all(response, deadline=deadline, idle=self._idle)
+        except CONNECTION_ERRORS as error:
+            raise await self.explain(error) from error
+        raise error_of(response.status, data, self.name, retry_after(response.headers))
+
+    async def whole(self, response: aiohttp.ClientResponse, deadline: float | None) -> bytes:
+        """The body of an answer. Raises `PorticoError`."""
+        try:
+            return await read_all(response, deadline=deadline, idle=self._idle)
+        except CONNECTION_ERRORS as error:
+            raise await self.explain(error) from error
+
+    def frames(self, response: aiohttp.ClientResponse, deadline: float | None) -> AsyncIterator[bytes]:
+        """The frames of a streamed answer; raises `CONNECTION_ERRORS`, which `explain` explains."""
+        return read_frames(response, deadline=deadline, idle=self._idle)
+
+    def pieces(self, response: aiohttp.ClientResponse, deadline: float | None) -> AsyncIterator[bytes]:
+        """The bytes of an answer as they come; raises `CONNECTION_ERRORS`, which `explain` explains."""
+        return read_pieces(response, deadline=deadline, idle=self._idle)
+
+    async def explain(self, error: BaseException) -> PorticoError:
+        """What a broken connection means."""
+        # aiohttp's own time-outs are subclasses: only the deadline is the plain one.
+        return deadline_exceeded(self.name) if type(error) is TimeoutError else await self._broken(error)
