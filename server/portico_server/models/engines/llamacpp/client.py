@@ -1,14 +1,60 @@
-"""Texts in the tokens of a model on llama.cpp. Imports aiohttp."""
+"""Speaks to llama.cpp's server: adapters by scale in each call, and texts in tokens. Imports aiohttp."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from portico_server.core.errors import InvalidRequest, Unavailable
+from portico_server.core.relay import AdapterScale, Relay
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
-from portico_server.models.engines.openai_client.client import HttpTokenizer
+from portico_server.models.engines.llamacpp.adapters import adapter_scales, is_same_file
+from portico_server.models.engines.openai_client.client import ChoiceStreamClient, HttpTokenizer, ServerFacts
 from portico_server.models.engines.openai_client.requests import prepare_chat
+from portico_server.models.protocol import ModelDescription
 from portico_server.models.server_process import ServerProcess
 from portico_server.models.transport import EngineTransport
+
+
+class LlamaCppClient(ChoiceStreamClient):
+    """An `EngineClient` that `AttachesAdapters`: those in ``adapters`` were loaded when the server started."""
+
+    def __init__(
+        self,
+        transport: EngineTransport,
+        child: ServerProcess,
+        name: str,
+        facts: ServerFacts,
+        description: ModelDescription,
+        adapters: Sequence[AdapterScale] = (),
+    ) -> None:
+        super().__init__(transport, child, name, facts, description)
+        self._adapters = tuple(adapters)
+
+    def fits(self, adapter: AdapterScale) -> bool:
+        """See `portico_server.models.protocol.AttachesAdapters`. The scale is part of each call."""
+        return any(is_same_file(one, adapter) for one in self._adapters)
+
+    async def attach(self, adapter: AdapterScale) -> None:
+        """An adapter that fits is loaded already."""
+
+    async def detach(self, name: str) -> bool:
+        """llama.cpp loads adapters when it starts, and at no other time."""
+        return all(one.name != name for one in self._adapters)
+
+    def _adapter_fields(self, request: Relay) -> dict[str, Any]:
+        if "lora" in request.body:
+            raise InvalidRequest(
+                "Adapters are models here: put the adapter's name into 'model' and leave 'lora' out.",
+                param="lora",
+            )
+        try:
+            return adapter_scales(self._adapters, request.adapter)
+        except ValueError as error:
+            raise Unavailable(
+                f"The adapter '{error}' could not be loaded with '{self._name}'. The daemon's log says why.",
+                code="adapter_not_loaded",
+            ) from error
 
 
 class LlamaTokenizer(HttpTokenizer):

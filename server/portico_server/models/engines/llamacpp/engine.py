@@ -63,8 +63,8 @@ class LlamaCpp:
 
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
         # aiohttp and psutil are imported by now or may be; this module is imported before them.
-        from portico_server.models.engines.llamacpp.client import LlamaTokenizer
-        from portico_server.models.engines.openai_client.client import ChoiceStreamClient, ServerFacts
+        from portico_server.models.engines.llamacpp.client import LlamaCppClient, LlamaTokenizer
+        from portico_server.models.engines.openai_client.client import ServerFacts
         from portico_server.models.hardware import this_machine
         from portico_server.models.transport import CONNECTION_ERRORS, Route
 
@@ -113,7 +113,7 @@ class LlamaCpp:
             if task == "embedding"
             else ModelDescription(task, facts.context_length, parameters=file.parameters, vision=facts.sees)
         )
-        client = ChoiceStreamClient(site.transport, child, spec.name, facts, description, adapters)
+        client = LlamaCppClient(site.transport, child, spec.name, facts, description, adapters)
         tokenizer = LlamaTokenizer(
             site.transport,
             child,

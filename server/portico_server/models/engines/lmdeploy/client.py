@@ -270,9 +270,6 @@ class LmDeployClient(ChoiceStreamClient):
             request, self._name, template_has_tools=self._facts.template_has_tools, biases=self._biases
         )
 
-    def _lora(self, request: Relay) -> dict[str, Any]:
-        return {"model": self._name if request.adapter is None else request.adapter.name}
-
     async def _read(
         self, frames: AsyncIterator[bytes], body: Mapping[str, Any], stops: StopTexts, deadline: float | None
     ) -> AsyncIterator[bytes]:

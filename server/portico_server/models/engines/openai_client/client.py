@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from portico.wire import Usage
-from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
-from portico_server.core.relay import AdapterScale, Relay, RelayResponse
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
+from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
 from portico_server.models.answers import single_chunk
-from portico_server.models.engines.llamacpp.adapters import adapter_scales, is_same_file
 from portico_server.models.engines.openai_client.choices import (
     ChoiceCall,
     ChoiceCalls,
@@ -76,7 +75,7 @@ class ServerFacts:
 
 
 class ChoiceStreamClient:
-    """A `EngineClient` for one llama.cpp server."""
+    """An `EngineClient` that asks for each choice as a stream of its own."""
 
     def __init__(
         self,
@@ -85,14 +84,12 @@ class ChoiceStreamClient:
         name: str,
         facts: ServerFacts,
         description: ModelDescription,
-        adapters: Sequence[AdapterScale] = (),
     ) -> None:
         self._transport = transport
         self._child = child
         self._name = name
         self._facts = facts
         self._dimensions = description.dimensions
-        self._adapters = tuple(adapters)
         endpoint = child.endpoint(name)
         self._routes = {
             operation: Route(endpoint, operation)
@@ -107,13 +104,13 @@ class ChoiceStreamClient:
             return await self._rerank(request.body, deadline)
         is_chat = request.operation == "chat/completions"
         prepared = self._prepare(request)
-        lora = self._lora(request)
+        adapter = self._adapter_fields(request)
         calls = ChoiceCalls(
             [
                 ChoiceCall(
                     self,
                     request.operation,
-                    {**body, **lora},
+                    {**body, **adapter},
                     ChoiceReader(index, prepared, chat=is_chat),
                     deadline,
                 )
@@ -139,17 +136,6 @@ class ChoiceStreamClient:
         )
         return relayed
 
-    def fits(self, adapter: AdapterScale) -> bool:
-        """See `portico_server.models.protocol.AttachesAdapters`. The scale is said with each call."""
-        return any(is_same_file(one, adapter) for one in self._adapters)
-
-    async def attach(self, adapter: AdapterScale) -> None:
-        """What fits is there."""
-
-    async def detach(self, name: str) -> bool:
-        """llama.cpp loads adapters when it starts, and at no other time."""
-        return all(one.name != name for one in self._adapters)
-
     def _prepare(self, request: Relay) -> PreparedRequest:
         """What the server is asked for a chat or a completion."""
         if request.operation == "completions":
@@ -163,19 +149,9 @@ class ChoiceStreamClient:
                 body["verbose"] = True  # the last chunk then tells which stop it was
         return prepared
 
-    def _lora(self, request: Relay) -> dict[str, Any]:
-        if "lora" in request.body:
-            raise InvalidRequest(
-                "Adapters are models here: put the adapter's name into 'model' and leave 'lora' out.",
-                param="lora",
-            )
-        try:
-            return adapter_scales(self._adapters, request.adapter)
-        except ValueError as error:
-            raise Unavailable(
-                f"The adapter '{error}' could not be loaded with '{self._name}'. The daemon's log says why.",
-                code="adapter_not_loaded",
-            ) from error
+    def _adapter_fields(self, request: Relay) -> dict[str, Any]:
+        """The fields of a call that say which adapter answers it: here each adapter is a model name of its own."""
+        return {"model": self._name if request.adapter is None else request.adapter.name}
 
     async def _frames(
         self,
@@ -256,7 +232,7 @@ class ChoiceStreamClient:
         texts = texts_of(body)
         dimensions = dimensions_of(body, self._dimensions)
         encoding = encoding_of(body)
-        asked = {"input": texts, "encoding_format": "base64", **self._parts(body)}
+        asked = {"input": texts, "encoding_format": "base64", **self._embedding_fields(body)}
         try:
             response = await self._transport.post(
                 self._routes["embeddings"], orjson.dumps(asked), deadline=deadline
@@ -281,7 +257,7 @@ class ChoiceStreamClient:
             usage,
         )
 
-    def _parts(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _embedding_fields(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """What else is asked for than vectors of whole texts."""
         return {}
 
@@ -343,7 +319,7 @@ class ForcedToolChoice:
     ) -> None:
         facts = ServerFacts(description.context_length, template_has_tools=False, fingerprint=None, sees=True)
         self._inner = inner
-        self._strict = _Strict(transport, child, name, facts, description)
+        self._strict = ChoiceStreamClient(transport, child, name, facts, description)
 
     async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
         """See `portico_server.models.protocol.EngineClient`."""
@@ -358,13 +334,6 @@ def requires_tool_call(body: Mapping[str, Any]) -> bool:
     if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
         choice = (choice.get("allowed_tools") or choice).get("mode")
     return bool(body.get("tools")) and (choice == "required" or isinstance(choice, Mapping))
-
-
-class _Strict(ChoiceStreamClient):
-    """Asks as llama.cpp is asked, of a server that goes by the model's name."""
-
-    def _lora(self, request: Relay) -> dict[str, Any]:
-        return {"model": self._name if request.adapter is None else request.adapter.name}
 
 
 # Texts in a model's tokens, as its engine's own server tells them. Imports aiohttp.

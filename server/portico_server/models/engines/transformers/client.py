@@ -38,7 +38,7 @@ class TransformersClient(ChoiceStreamClient):
     ) -> None:
         super().__init__(transport, child, name, facts, description)
         endpoint = child.endpoint(name)
-        self._doors = {word: Route(endpoint, f"{word}_lora_adapter") for word in ("load", "unload")}
+        self._adapter_routes = {word: Route(endpoint, f"{word}_lora_adapter") for word in ("load", "unload")}
         self._attached: dict[str, Path] = {}
         self._attaching = asyncio.Lock()
         self._upstream = Upstream(transport, endpoint, name, child.explain)
@@ -85,10 +85,10 @@ class TransformersClient(ChoiceStreamClient):
             await self._ask("unload", {"lora_name": name})
             del self._attached[name]
 
-    def _parts(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _embedding_fields(self, body: Mapping[str, Any]) -> dict[str, Any]:
         return {"spans": body["spans"]} if body.get("spans") is not None else {}
 
-    def _lora(self, request: Relay) -> dict[str, Any]:
+    def _adapter_fields(self, request: Relay) -> dict[str, Any]:
         for field in ("lora", "adapter"):
             if field in request.body:
                 raise InvalidRequest(
@@ -101,7 +101,9 @@ class TransformersClient(ChoiceStreamClient):
     async def _ask(self, word: str, body: Mapping[str, str]) -> None:
         deadline = asyncio.get_running_loop().time() + ATTACH_TIMEOUT_S
         try:
-            response = await self._transport.post(self._doors[word], orjson.dumps(body), deadline=deadline)
+            response = await self._transport.post(
+                self._adapter_routes[word], orjson.dumps(body), deadline=deadline
+            )
             data = await read_all(response, deadline=deadline)
         except CONNECTION_ERRORS as error:
             raise await self.explain(error) from error
