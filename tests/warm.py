@@ -24,7 +24,7 @@ from importlib import import_module
 from typing import IO
 
 PARTS = (
-    *("app", "config", "db.migrate", "api.faces", "api.mcp"),
+    *("app", "config", "db.migrate", "api.routes", "api.mcp"),
     *("models.engines.fake.engine", "models.engines.llamacpp.engine", "models.engines.static.engine"),
 )
 """The modules of `portico_server` that nearly every daemon imports sooner or later."""
