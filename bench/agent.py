@@ -21,9 +21,9 @@ from harness import HERE, Report
 
 from portico.wire import Usage
 from portico_server.apps.agent import read
-from portico_server.apps.agent.app import Agents
+from portico_server.apps.agent.app import AgentApps
 from portico_server.apps.agent.message import AgentMessage
-from portico_server.apps.agent.sessions import Sessions
+from portico_server.apps.agent.sessions import AgentSessions
 from portico_server.apps.agent.spec import AgentSpec
 from portico_server.core.context import Context
 from portico_server.core.principal import LOCAL
@@ -33,7 +33,7 @@ from portico_server.core.servable import Card
 from portico_server.db.database import Database
 from portico_server.runs.runner import Runner
 from portico_server.runs.usage import UsageLog
-from portico_server.tools.sandbox.light import Light
+from portico_server.tools.sandbox.light import LightSandbox
 
 TURNS = 20
 SESSIONS = 1000
@@ -64,9 +64,9 @@ class Bench:
         registry = Registry()
         registry.add(Instant())
         self.runner = Runner(registry, UsageLog(database), timeout=60)
-        self.sessions = Sessions(database, registry)
-        self.light = Light()
-        self.agents = Agents(registry, self.runner, self.light, self.sessions, Nothing())
+        self.sessions = AgentSessions(database, registry)
+        self.light = LightSandbox()
+        self.agents = AgentApps(registry, self.runner, self.light, self.sessions, Nothing())
         self.spec: AgentSpec = read.agent(
             {"portico_agent": 1, "model": "instant", "instructions": "Be brief."}
         )

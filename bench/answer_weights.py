@@ -23,7 +23,7 @@ from answers import DATA, Asked, Collection, is_dev, make_store, read
 from harness import call, daemon
 
 from portico.wire import Passage
-from portico_server.apps.answer.judge import SEARCHED
+from portico_server.apps.answer.judge import SEARCH_RESULTS
 from portico_server.apps.answer.material import Material
 
 RIGHT_REFUSALS = 0.94
@@ -61,7 +61,7 @@ def searched(sets: Sequence[Collection], path: Path) -> dict[str, dict[str, list
                 make_store(portico.url, name, data.half(half), Path(temporary) / name)
                 found[name] = {}
                 for asked in data.questions:
-                    body = {"query": asked.text, "max_num_results": SEARCHED}
+                    body = {"query": asked.text, "max_num_results": SEARCH_RESULTS}
                     hits = call(f"{portico.url}/api/stores/{name}/search", body)["data"]
                     found[name][asked.id] = [(hit["filename"], hit["score"], hit["text"]) for hit in hits]
     path.write_text(json.dumps(found), encoding="utf-8")

@@ -37,7 +37,7 @@ from portico_server.runs.questions import Questions
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
-from portico_server.tools.sandbox.light import Light
+from portico_server.tools.sandbox.light import LightSandbox
 
 STEPS = 1_000
 ITEMS = 1_000
@@ -111,7 +111,7 @@ async def house(folder: Path) -> AsyncIterator[House]:
         registry.add(model)
     runner = Runner(registry, UsageLog(database), timeout=600, questions=Questions(database))
     scheduler = Scheduler(database, runner)
-    light = Light()
+    light = LightSandbox()
     flows = Flows(database, registry, runner, scheduler, light, filters.parse)
     task = asyncio.create_task(scheduler.run(alone=True))
     try:

@@ -18,10 +18,10 @@ from pathlib import Path
 from harness import Report
 
 from portico_server.tools.sandbox.environment import Environment
-from portico_server.tools.sandbox.light import Light
+from portico_server.tools.sandbox.light import LightSandbox
 from portico_server.tools.sandbox.local import LocalSandbox
 from portico_server.tools.sandbox.notebooks import Notebooks
-from portico_server.tools.sandbox.protocol import Cell, Limits
+from portico_server.tools.sandbox.protocol import Cell, SandboxLimits
 
 GOALS = {"light call": 1.0, "warm cell": 15.0, "first cell, cold": 1500.0, "first cell, from the pool": 100.0}
 """Milliseconds, of the median."""
@@ -43,7 +43,7 @@ async def timed(rounds: int, work: Callable[[], Awaitable[object]]) -> list[floa
 
 
 async def light(rounds: int) -> list[float]:
-    interpreter = Light()
+    interpreter = LightSandbox()
     await interpreter.run("1")
     try:
         return await timed(rounds, lambda: interpreter.run("sum(range(10))"))
@@ -54,7 +54,7 @@ async def light(rounds: int) -> list[float]:
 async def notebooks(rounds: int, folder: Path) -> dict[str, list[float]]:
     sandbox = LocalSandbox(Environment(folder))
     await sandbox.prepare(report)
-    limits = Limits()
+    limits = SandboxLimits()
 
     async def cold() -> None:
         kernel = await sandbox.open(limits)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from portico.wire import Delta, Event, Passage, Place, Usage
-from portico_server.apps.answer.trust import Trust
+from portico_server.apps.answer.trust import ReaderTest
 from portico_server.apps.ask import StoreApps
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
@@ -94,7 +94,7 @@ class House:
         self.questions = Questions(database)
         self.runner = Runner(self.registry, UsageLog(database), timeout=30, questions=self.questions)
         self.scheduler = Scheduler(database, self.runner)
-        self.trust = Trust(database, self.registry, self.scheduler)
+        self.trust = ReaderTest(database, self.registry, self.scheduler)
         self.registry.add_source(StoreApps(self.registry, self.trust))
         Toolbox(self.registry).register()
 

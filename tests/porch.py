@@ -19,17 +19,17 @@ from portico_server.api.auth import Auth
 from portico_server.api.gateway import Gateway
 from portico_server.api.openai.fine_tuning_shapes import spec_of
 from portico_server.api.parts import ApiServices
-from portico_server.apps.agent.app import Agents
-from portico_server.apps.agent.sessions import Sessions
-from portico_server.apps.answer.trust import Trust
+from portico_server.apps.agent.app import AgentApps
+from portico_server.apps.agent.sessions import AgentSessions
+from portico_server.apps.answer.trust import ReaderTest
 from portico_server.apps.ask import StoreApps
-from portico_server.apps.deployed import Apps
+from portico_server.apps.deployed import DeployedApps
 from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.flows import Flows
-from portico_server.apps.prompts.library import Library
-from portico_server.apps.responses.conversations import Conversations
+from portico_server.apps.prompts.library import PromptLibrary
+from portico_server.apps.responses.conversations import ConversationStore
 from portico_server.apps.responses.responder import Responder
-from portico_server.apps.responses.tool_context import Surroundings
+from portico_server.apps.responses.tool_context import ResponseServices
 from portico_server.batches.batches import Batches
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
@@ -61,9 +61,9 @@ from portico_server.runs.usage import UsageLog
 from portico_server.settings import MB_BYTES, load
 from portico_server.tools.code import CodeTools
 from portico_server.tools.fetch.fetcher import OutwardFetcher
-from portico_server.tools.fetch.policy import Policy
+from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.mcp.host import McpHost
-from portico_server.tools.served import Served
+from portico_server.tools.served import ServedTools
 from portico_server.tools.sources.function import FunctionPackages
 from portico_server.tools.sources.sources import AddedTools
 from portico_server.tools.toolbox import Toolbox
@@ -158,24 +158,24 @@ async def porch(
         runner,
         scheduler,
         files,
-        OutwardFetcher(Policy.of(loaded.settings.tool_hosts)),
+        OutwardFetcher(AddressPolicy.of(loaded.settings.tool_hosts)),
         loaded.settings,
     )
     registry.add_source(stores)
-    trust = Trust(database, registry, scheduler)
+    trust = ReaderTest(database, registry, scheduler)
     registry.add_source(StoreApps(registry, trust))
     artifacts = ArtifactStore(database, loaded.settings.artifacts)
     toolbox = Toolbox(registry, artifacts)
     mcp = McpHost(toolbox, database, artifacts, loaded.settings.logs, runner)
     packages = FunctionPackages(loaded.settings.environments, offline=True)
-    added = AddedTools(toolbox, database, Policy.of(loaded.settings.tool_hosts), packages)
-    served = Served(toolbox)
+    added = AddedTools(toolbox, database, AddressPolicy.of(loaded.settings.tool_hosts), packages)
+    served = ServedTools(toolbox)
     code = CodeTools(loaded.settings, artifacts)
     budget = ValueBudget(loaded.settings.flow_value_mb, loaded.settings.flow_run_mb)
     flows = Flows(database, registry, runner, scheduler, code.light, filters.parse, budget=budget)
-    apps = Apps(database, registry, runner.app_quotas)
-    prompts = Library(database, registry.require_unreserved)
-    around = Surroundings(registry, UploadedFiles(files, artifacts), filters.parse, mcp.addresses)
+    apps = DeployedApps(database, registry, runner.app_quotas)
+    prompts = PromptLibrary(database, registry.require_unreserved)
+    around = ResponseServices(registry, UploadedFiles(files, artifacts), filters.parse, mcp.addresses)
     tuning = FineTuningJobs(
         database,
         registry,
@@ -210,8 +210,12 @@ async def porch(
         flows=flows,
         apps=apps,
         reconciler=Reconciler(models, stores, added, mcp, prompts, apps),
-        agents=Agents(
-            registry, runner, code.light, Sessions(database, registry), StoredFacts(database, stores, files)
+        agents=AgentApps(
+            registry,
+            runner,
+            code.light,
+            AgentSessions(database, registry),
+            StoredFacts(database, stores, files),
         ),
         tuning=tuning,
         batches=Batches(
@@ -228,7 +232,7 @@ async def porch(
         eval_runs=eval_runs,
         searches=EvalSearches(evaluating, evals, eval_runs.slots),
         responder=Responder(database, runner, scheduler, around, prompts),
-        conversations=Conversations(database),
+        conversations=ConversationStore(database),
         trust=trust,
         startup=[],
         url=url,

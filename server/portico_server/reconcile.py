@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
-from portico_server.apps.deployed import Apps
+from portico_server.apps.deployed import DeployedApps
 from portico_server.apps.entry import AppEntry
-from portico_server.apps.prompts.library import Library
+from portico_server.apps.prompts.library import PromptLibrary
 from portico_server.config import Configuration, StoreSpec
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
 from portico_server.core.limits import UsageLimits
@@ -53,8 +53,8 @@ class Reconciler:
         stores: StoreService,
         tools: AddedTools,
         mcp: McpHost,
-        prompts: Library,
-        apps: Apps,
+        prompts: PromptLibrary,
+        apps: DeployedApps,
     ) -> None:
         self._models = models
         self._stores = stores

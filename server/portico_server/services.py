@@ -10,17 +10,17 @@ from typing import Any
 from portico_server.api import internal
 from portico_server.api.auth import Auth
 from portico_server.api.parts import ApiServices
-from portico_server.apps.agent.app import Agents
-from portico_server.apps.agent.sessions import Sessions
-from portico_server.apps.answer.trust import Trust
+from portico_server.apps.agent.app import AgentApps
+from portico_server.apps.agent.sessions import AgentSessions
+from portico_server.apps.answer.trust import ReaderTest
 from portico_server.apps.ask import StoreApps
-from portico_server.apps.deployed import Apps, Kind
+from portico_server.apps.deployed import AppKind, DeployedApps
 from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.flows import Flows
-from portico_server.apps.prompts.library import Library
-from portico_server.apps.responses.conversations import Conversations
+from portico_server.apps.prompts.library import PromptLibrary
+from portico_server.apps.responses.conversations import ConversationStore
 from portico_server.apps.responses.responder import Responder
-from portico_server.apps.responses.tool_context import Surroundings
+from portico_server.apps.responses.tool_context import ResponseServices
 from portico_server.batches.batches import Batches
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
@@ -53,10 +53,10 @@ from portico_server.tools.approval import Approval, rule_of
 from portico_server.tools.builtin import outward
 from portico_server.tools.code import CodeTools
 from portico_server.tools.fetch.fetcher import OutwardFetcher
-from portico_server.tools.fetch.policy import Policy
+from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.mcp.host import McpHost
 from portico_server.tools.media import media_tools
-from portico_server.tools.served import Served
+from portico_server.tools.served import ServedTools
 from portico_server.tools.sources.function import FunctionPackages
 from portico_server.tools.sources.sources import AddedTools
 from portico_server.tools.toolbox import Toolbox
@@ -94,7 +94,7 @@ class Services:
         if settings.otel_endpoint:
             self.runner.telemetry = Telemetry(settings.otel_endpoint)
         self.scheduler = Scheduler(database, self.runner)
-        self.trust = Trust(database, self.registry, self.scheduler)
+        self.trust = ReaderTest(database, self.registry, self.scheduler)
 
     def _serve_models_and_stores(self) -> None:
         settings, database = self._settings, self._database
@@ -106,7 +106,7 @@ class Services:
             self.runner,
             self.scheduler,
             self.files,
-            OutwardFetcher(Policy.of(settings.tool_hosts)),
+            OutwardFetcher(AddressPolicy.of(settings.tool_hosts)),
             settings,
         )
         self.registry.add_source(self.stores)
@@ -133,33 +133,33 @@ class Services:
         )
         self.code = CodeTools(settings, self.artifacts)
         uploads = UploadedFiles(self.files, self.artifacts)
-        fetcher = OutwardFetcher(Policy.of(settings.tool_hosts))
+        fetcher = OutwardFetcher(AddressPolicy.of(settings.tool_hosts))
         media = media_tools(self.registry, self.artifacts, uploads, fetcher)
         for tool in (*outward(settings), *self.code.tools, *media):
             self.toolbox.add(tool)
         self.mcp = McpHost(self.toolbox, database, self.artifacts, settings.logs, self.runner)
-        self.served = Served(self.toolbox)
+        self.served = ServedTools(self.toolbox)
         packages = FunctionPackages(
             settings.environments, index=settings.pypi_index, offline=settings.offline
         )
-        self.added = AddedTools(self.toolbox, database, Policy.of(settings.tool_hosts), packages)
+        self.added = AddedTools(self.toolbox, database, AddressPolicy.of(settings.tool_hosts), packages)
 
     def _serve_apps(self) -> None:
         database = self._database
-        self.prompts = Library(database, self.registry.require_unreserved)
+        self.prompts = PromptLibrary(database, self.registry.require_unreserved)
         self.flows = Flows(
             *(database, self.registry, self.runner, self.scheduler, self.code.light, filters.parse),
             redaction.parse_rules(self._settings.redact, self._settings.redact_pattern),
             ValueBudget(self._settings.flow_value_mb, self._settings.flow_run_mb),
         )
-        self.apps = Apps(database, self.registry, self.runner.app_quotas)
-        self.apps.kind("flow", Kind(self.flows.check, self.flows.build))
-        self.agents = Agents(
-            *(self.registry, self.runner, self.code.light, Sessions(database, self.registry)),
+        self.apps = DeployedApps(database, self.registry, self.runner.app_quotas)
+        self.apps.kind("flow", AppKind(self.flows.check, self.flows.build))
+        self.agents = AgentApps(
+            *(self.registry, self.runner, self.code.light, AgentSessions(database, self.registry)),
             StoredFacts(database, self.stores, self.files),
         )
-        self.apps.kind("agent", Kind(self.agents.check, self.agents.build))
-        around = Surroundings(
+        self.apps.kind("agent", AppKind(self.agents.check, self.agents.build))
+        around = ResponseServices(
             self.registry, UploadedFiles(self.files, self.artifacts), filters.parse, self.mcp.addresses
         )
         self.responder = Responder(database, self.runner, self.scheduler, around, self.prompts)
@@ -232,7 +232,7 @@ class Services:
             served=self.served,
             prompts=self.prompts,
             responder=self.responder,
-            conversations=Conversations(self._database),
+            conversations=ConversationStore(self._database),
             trust=self.trust,
             startup=[],
             url=url,

@@ -22,7 +22,7 @@ from tests.porch import Porch, Teller, porch
 
 from portico.client import AsyncClient
 from portico.errors import Forbidden
-from portico_server.apps.deployed import Kind
+from portico_server.apps.deployed import AppKind
 from portico_server.core.principal import Principal
 from portico_server.knowledge.facts import StoredFacts
 from portico_server.runs.artifacts import Author, NewArtifact
@@ -82,7 +82,7 @@ class Town:
 async def town(tmp_path: Path) -> AsyncIterator[Town]:
     async with porch(tmp_path, require_key=True) as served:
         parts = served.parts
-        parts.apps.kind("flow", Kind(parts.flows.check, parts.flows.build))
+        parts.apps.kind("flow", AppKind(parts.flows.check, parts.flows.build))
         served.add(Teller("teller", b"{}"), Voice("Hello.", name="voice"))
         await parts.tuning.start()
         await parts.batches.start()
@@ -484,7 +484,7 @@ async def test_an_admin_lists_what_other_keys_have_by_id(town: Town) -> None:
 
 async def test_sessions_with_ones_own_app_and_with_the_shared_one_are_apart(town: Town) -> None:
     """Both apps have one name, the key calls its sessions the same, and what is said to one the other never hears."""
-    town.porch.parts.apps.kind("agent", Kind(town.porch.parts.agents.check, town.porch.parts.agents.build))
+    town.porch.parts.apps.kind("agent", AppKind(town.porch.parts.agents.check, town.porch.parts.agents.build))
     spec = {"portico_agent": 1, "model": "voice"}
     wish = {"name": "desk", "kind": "agent", "spec": spec}
     mine = (await town.owner.done("POST", "/api/apps", wish))["id"]

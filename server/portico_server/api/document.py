@@ -9,7 +9,7 @@ from fastapi import Request
 
 from portico_server.api.auth import Auth, presented
 from portico_server.api.endpoint import TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.core import pools
 from portico_server.core.errors import Unauthenticated
 from portico_server.core.servable import Card

@@ -63,7 +63,7 @@ class ParsedRoute(APIRoute):
         return handler
 
 
-def router(**options: Any) -> APIRouter:
+def new_router(**options: Any) -> APIRouter:
     """A router of such routes; ``options`` as `fastapi.APIRouter` has them."""
     return APIRouter(route_class=ParsedRoute, **options)
 

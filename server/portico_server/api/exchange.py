@@ -25,7 +25,7 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-QUIET = 15.0
+KEEPALIVE_INTERVAL_S = 15.0
 """The longest silence in a stream, in seconds: a sign of life breaks it, so that no proxy takes it for dead."""
 
 LAST_FRAME_TIMEOUT_S = 1.0
@@ -326,8 +326,8 @@ class Exchange:
 class Presence:
     """Cancels the block inside as soon as the client leaves, and raises `ClientLeft` then.
 
-    In a stream, which has a ``head``, it also looks twice in each `QUIET` seconds whether ``heard`` was set,
-    and sends a comment if not. A request from within has no connection: whoever made it cancels it.
+    In a stream, which has a ``head``, it also looks twice in each `KEEPALIVE_INTERVAL_S` seconds whether ``heard`` was
+    set, and sends a comment if not. A request from within has no connection: whoever made it cancels it.
     """
 
     __slots__ = (
@@ -380,7 +380,7 @@ class Presence:
             self._task.cancel()
 
     def _look_later(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(QUIET / 2, self._look)
+        self._timer = asyncio.get_running_loop().call_later(KEEPALIVE_INTERVAL_S / 2, self._look)
 
     def _look(self) -> None:
         assert self._head is not None

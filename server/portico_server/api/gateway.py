@@ -35,7 +35,7 @@ from portico_server.settings import MB_BYTES, Settings
 # Which Host and which Origin may come in: a web page elsewhere must not reach a daemon on this machine.
 
 
-REMEMBERED = 256
+MAX_REMEMBERED_HEADERS = 256
 """Header values that passed and need not be looked at again."""
 
 
@@ -65,7 +65,7 @@ class Guard:
                 "setting allowed_hosts (PORTICO_ALLOWED_HOSTS).",
                 code="host_not_allowed",
             )
-        if raw is not None and len(self._passed) < REMEMBERED:
+        if raw is not None and len(self._passed) < MAX_REMEMBERED_HEADERS:
             self._passed.add(raw)
 
     def check_origin(self, raw: bytes, host: bytes | None) -> bool:

@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from fastapi.responses import HTMLResponse, Response
 
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.core.errors import NotFound
 
 router = new_router(include_in_schema=False)

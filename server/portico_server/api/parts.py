@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from portico_server.apps.agent.app import Agents
-from portico_server.apps.answer.trust import Trust
-from portico_server.apps.deployed import Apps
+from portico_server.apps.agent.app import AgentApps
+from portico_server.apps.answer.trust import ReaderTest
+from portico_server.apps.deployed import DeployedApps
 from portico_server.apps.flow.flows import Flows
-from portico_server.apps.prompts.library import Library
-from portico_server.apps.responses.conversations import Conversations
+from portico_server.apps.prompts.library import PromptLibrary
+from portico_server.apps.responses.conversations import ConversationStore
 from portico_server.apps.responses.responder import Responder
 from portico_server.batches.batches import Batches
 from portico_server.core.registry import Registry
@@ -34,7 +34,7 @@ from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.settings import LoadedSettings, Settings
 from portico_server.tools.mcp.host import McpHost
-from portico_server.tools.served import Served
+from portico_server.tools.served import ServedTools
 from portico_server.tools.sources.sources import AddedTools
 
 
@@ -53,9 +53,9 @@ class ApiServices:
     stores: StoreService
     artifacts: ArtifactStore
     flows: Flows
-    apps: Apps
+    apps: DeployedApps
     reconciler: Reconciler
-    agents: Agents
+    agents: AgentApps
     tuning: FineTuningJobs
     batches: Batches
     evals: Evaluations
@@ -64,11 +64,11 @@ class ApiServices:
     retention: Retention
     mcp: McpHost
     added: AddedTools
-    served: Served
-    prompts: Library
+    served: ServedTools
+    prompts: PromptLibrary
     responder: Responder
-    conversations: Conversations
-    trust: Trust
+    conversations: ConversationStore
+    trust: ReaderTest
     startup: list[str]
     url: str
     """The base URL of the daemon, such as ``http://127.0.0.1:8642``."""

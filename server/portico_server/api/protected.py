@@ -9,7 +9,7 @@ from urllib.parse import quote
 from fastapi import Request
 
 from portico_server.api.endpoint import TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import SCOPES_HELP
 from portico_server.settings import Settings

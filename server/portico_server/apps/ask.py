@@ -11,10 +11,10 @@ from typing import Any
 
 from portico.wire import Cited, Delta, Event, Passage, Usage
 from portico_server.apps import prompt
-from portico_server.apps.answer.judge import SEARCHED, Judgement, judge
+from portico_server.apps.answer.judge import SEARCH_RESULTS, Judgement, judge
 from portico_server.apps.answer.length import measured
 from portico_server.apps.answer.quote import near, quoted
-from portico_server.apps.answer.trust import Trust
+from portico_server.apps.answer.trust import ReaderTest
 from portico_server.apps.language import no_documents, not_found
 from portico_server.apps.prompt import QUERY_LIMIT, Turns, search_query, text_of
 from portico_server.apps.relevance import terms
@@ -30,15 +30,15 @@ from portico_server.core.servable import Card, Servable
 
 
 SHORTEST, MAX_REPEATED_CHARS = 12, 300
-TIMES = 3
+REPEAT_COUNT = 3
 
 
 def repeats(text: str) -> bool:
     """Whether ``text`` ends in the same 12 to 300 characters three times over."""
     end = len(text)
-    for size in range(SHORTEST, min(MAX_REPEATED_CHARS, end // TIMES) + 1):
+    for size in range(SHORTEST, min(MAX_REPEATED_CHARS, end // REPEAT_COUNT) + 1):
         last = text[end - size :]
-        if all(text.endswith(last, 0, end - size * time) for time in range(1, TIMES)) and last.strip():
+        if all(text.endswith(last, 0, end - size * time) for time in range(1, REPEAT_COUNT)) and last.strip():
             return True
     return False
 
@@ -48,13 +48,13 @@ def repeats(text: str) -> bool:
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 20.0
+REWRITE_TIMEOUT_S = 20.0
 """Seconds after which the words of the conversation have to do."""
 
-TURNS = 3
+SHOWN_MESSAGES = 3
 """Turns before the question that the model is shown."""
 
-SHOWN = 600
+MAX_SHOWN_CHARS = 600
 """Characters of one message that it is shown."""
 
 MAX_QUESTION_CHARS = 400
@@ -78,8 +78,8 @@ async def standalone(turns: Turns, model: str, context: Context) -> str:
     plain = search_query(turns)
     if not turns.history:
         return plain
-    talk = [message for turn in turns.history[-TURNS:] for message in turn]
-    said = [(str(message.get("role")), text_of(message).strip()[:SHOWN]) for message in talk]
+    talk = [message for turn in turns.history[-SHOWN_MESSAGES:] for message in turn]
+    said = [(str(message.get("role")), text_of(message).strip()[:MAX_SHOWN_CHARS]) for message in talk]
     shown = "\n".join(f"{role}: {text}" for role, text in said if text)
     messages = (
         {"role": "system", "content": _ASK},
@@ -89,7 +89,7 @@ async def standalone(turns: Turns, model: str, context: Context) -> str:
         },
     )
     try:
-        async with asyncio.timeout(PATIENCE) as limit:
+        async with asyncio.timeout(REWRITE_TIMEOUT_S) as limit:
             reply = await context.call(model, Chat(messages, {"temperature": 0, "max_tokens": 128}))
     except PorticoError as error:
         logger.info("a question is searched for as it stands: %s", error.message)
@@ -108,19 +108,19 @@ async def standalone(turns: Turns, model: str, context: Context) -> str:
 MODEL = "default"
 """The model that answers where the store's card has no label ``model``."""
 
-TINY = 1_000_000_000
+TINY_MODEL_SIZE = 1_000_000_000
 """Parameters (label ``parameters``) below which a model loses its way in a long prompt."""
 
 _OWN_OPTIONS = frozenset({"model", "messages", "stream", "stream_options", "n"})
 _ATTEMPTS = 3
-_TAIL = 400
+_TAIL_SIZE = 400
 """Pieces of an answer that are looked at for repetition; a piece is a token or more."""
 
 
 class StoreApps:
     """A registry `Source`: a chat app for each store whose card has the label ``app``."""
 
-    def __init__(self, registry: Registry, trust: Trust) -> None:
+    def __init__(self, registry: Registry, trust: ReaderTest) -> None:
         self._registry = registry
         self._trust = trust
 
@@ -165,7 +165,7 @@ class AskApp:
     right to read the store, and to chat where a model writes, besides the one to call the app.
     """
 
-    def __init__(self, store: Card, registry: Registry, trust: Trust) -> None:
+    def __init__(self, store: Card, registry: Registry, trust: ReaderTest) -> None:
         self._trust = trust
         self._store = store
         self._registry = registry
@@ -184,7 +184,9 @@ class AskApp:
         query = await self._query(turns, model, context) if writes else prompt.search_query(turns)
         most = _max_tokens(request.options)
         share = self._budget(model, most)
-        found = await context.call(self._place, Search(query, max_num_results=max(share.count, SEARCHED)))
+        found = await context.call(
+            self._place, Search(query, max_num_results=max(share.count, SEARCH_RESULTS))
+        )
         assert isinstance(found, Found)
         if found.files == 0:
             return await self._say(
@@ -206,7 +208,7 @@ class AskApp:
         """What to search for. A tiny model cannot put a question in other words, and costs seconds to try."""
         servable = self._registry.get(model)
         labels = servable.card.labels if servable is not None else {}
-        if servable is None or 0 < (labels.get("parameters") or 0) < TINY:
+        if servable is None or 0 < (labels.get("parameters") or 0) < TINY_MODEL_SIZE:
             return prompt.search_query(turns)
         return await standalone(turns, model, context)
 
@@ -274,7 +276,7 @@ class AskApp:
         weight = embedding.card.labels.get("fusion_weight") if embedding is not None else None
         return isinstance(weight, int | float) and weight >= 0.5
 
-    def _budget(self, model: str, max_tokens: int | None) -> prompt.Budget:
+    def _budget(self, model: str, max_tokens: int | None) -> prompt.PromptBudget:
         """What the model's card allows for."""
         servable = self._registry.get(model)
         card = servable.card if servable is not None else None
@@ -285,7 +287,7 @@ class AskApp:
             known,
             max_tokens,
             quick=card is not None and "long_prompts" in card.capabilities,
-            tiny=0 < (labels.get("parameters") or 0) < TINY,
+            tiny=0 < (labels.get("parameters") or 0) < TINY_MODEL_SIZE,
         )
 
 
@@ -303,7 +305,7 @@ class _Answer:
         self._marks = Citations(len(passages))
         self._text: list[str] = []
 
-    async def ask(self, turns: prompt.Turns, options: Mapping[str, Any], share: prompt.Budget) -> Reply:
+    async def ask(self, turns: prompt.Turns, options: Mapping[str, Any], share: prompt.PromptBudget) -> Reply:
         """Ask, and ask again with half as much where the model's tokens were shorter than estimated."""
         for attempt in range(1, _ATTEMPTS + 1):
             messages = prompt.compose(turns, self._passages, share)
@@ -331,7 +333,7 @@ class _Answer:
     async def _pass_on(self, event: Event) -> None:
         if isinstance(event, Delta):
             await self._say(self._marks.feed(event.text))
-            if repeats("".join(self._text[-_TAIL:])):
+            if repeats("".join(self._text[-_TAIL_SIZE:])):
                 raise _SaidAgain
         else:
             await self._context.emit(event)
@@ -385,7 +387,7 @@ def _max_tokens(options: Mapping[str, Any]) -> int | None:
     return asked if isinstance(asked, int) else None
 
 
-def _options(options: Mapping[str, Any], share: prompt.Budget) -> dict[str, Any]:
+def _options(options: Mapping[str, Any], share: prompt.PromptBudget) -> dict[str, Any]:
     """The caller's options; where they are silent, a bound on the answer and no play of chance."""
     passed = {name: value for name, value in options.items() if name not in _OWN_OPTIONS}
     if _max_tokens(passed) is None:

@@ -155,7 +155,7 @@ def _nowhere(place: str, part: str, node: Any, further: Sequence[str] = ()) -> N
 
 logger = logging.getLogger(__name__)
 
-LONGEST_NOTE: Final = 500
+MAX_NOTE_CHARS: Final = 500
 """Characters of what a version says about itself."""
 
 Build = Callable[[str, Mapping[str, Any], AppRow], Servable]
@@ -166,21 +166,21 @@ Check = Callable[[str, Mapping[str, Any], Principal], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class AppKind:
     """A kind of app: how its specification is checked and becomes a Servable."""
 
     check: Check
     build: Build
 
 
-class Apps:
+class DeployedApps:
     """Puts deployed apps into the registry; runs in progress keep the version that they began with."""
 
     def __init__(self, database: Database, registry: Registry, quotas: Quotas) -> None:
         self._database = database
         self._registry = registry
         self._quotas = quotas
-        self._kinds: dict[str, Kind] = {}
+        self._kinds: dict[str, AppKind] = {}
         self._rows: dict[str, tuple[AppRow, VersionRow]] = {}
         """By id."""
         self._ids: dict[tuple[str | None, str], str] = {}
@@ -191,7 +191,7 @@ class Apps:
         self.unusable: dict[str, str] = {}
         """Apps that could not be read at the start, and why: their rows stay, they do not answer."""
 
-    def kind(self, name: str, kind: Kind) -> None:
+    def kind(self, name: str, kind: AppKind) -> None:
         self._kinds[name] = kind
 
     async def start(self) -> None:
@@ -319,7 +319,7 @@ class Apps:
         self._serve(row, version)
         return row, version
 
-    def _of(self, kind: str) -> Kind:
+    def _of(self, kind: str) -> AppKind:
         known = self._kinds.get(kind)
         if known is None:
             raise InvalidRequest(
@@ -433,7 +433,7 @@ class Apps:
             row.kind,
             spec,
             caller,
-            note=said[:LONGEST_NOTE],
+            note=said[:MAX_NOTE_CHARS],
             expected=row.version if expected is None else expected,
         )
 

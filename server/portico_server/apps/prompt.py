@@ -18,10 +18,10 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.passage import origin
 from portico_server.core.request import Message
 
-CONTEXT = 4096
+DEFAULT_CONTEXT_TOKENS = 4096
 """Tokens of context that are assumed of a model whose card does not say."""
 
-LONG_CONTEXT = 16_384
+LONG_CONTEXT_TOKENS = 16_384
 """Those of a model that reads long prompts. One that has fewer refuses, and is asked again with half."""
 
 INSTRUCTION = (
@@ -41,8 +41,8 @@ enough.
 """
 
 _MESSAGE_TOKENS = 8
-_LEAST_ANSWER = 64
-_SEARCHED = 8
+_MIN_ANSWER_TOKENS = 64
+_MAX_SEARCHED_WORDS = 8
 _CJK = re.compile(rf"[{CJK}]")
 _REFERS_BACK = re.compile(
     r"\b(?:it|its|that|this|these|those|they|them|their|there|he|she|his|her|one|ones|another|same|also|else|"
@@ -69,7 +69,7 @@ class Turns:
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class PromptBudget:
     """How a model's context is shared out, in tokens: all of it, its answer's part, the passages' part.
 
     ``brief``: the model is asked for one sentence.
@@ -83,9 +83,9 @@ class Budget:
     @property
     def count(self) -> int:
         """How many passages are worth showing: a small model loses its way among many."""
-        return min(_SEARCHED, max(3, self.passages // 160))
+        return min(_MAX_SEARCHED_WORDS, max(3, self.passages // 160))
 
-    def halved(self) -> Budget:
+    def halved(self) -> PromptBudget:
         """For a model whose tokens turned out to be shorter than was estimated."""
         return replace(self, context=self.context // 2, passages=self.passages // 2)
 
@@ -129,7 +129,7 @@ def search_query(turns: Turns) -> str:
 
 def budget(
     context_length: int | None, max_tokens: int | None, *, quick: bool = False, tiny: bool = False
-) -> Budget:
+) -> PromptBudget:
     """Share out a context of ``context_length`` tokens, ``None`` if unknown, for ``max_tokens`` of answer
     if given.
 
@@ -139,15 +139,15 @@ def budget(
     loses its way in a long prompt and repeats itself in a long answer: it gets 200, and is asked for one
     sentence.
     """
-    context = context_length or (LONG_CONTEXT if quick else CONTEXT)
+    context = context_length or (LONG_CONTEXT_TOKENS if quick else DEFAULT_CONTEXT_TOKENS)
     most_answer = 256 if tiny else 1_024
     most_passages = 200 if tiny else 8_192 if quick else 1_600
     answer = max_tokens or min(most_answer, context // 4)
-    answer = max(_LEAST_ANSWER, min(answer, context // 2))
-    return Budget(context, answer, min(most_passages, context // 4), brief=tiny)
+    answer = max(_MIN_ANSWER_TOKENS, min(answer, context // 2))
+    return PromptBudget(context, answer, min(most_passages, context // 4), brief=tiny)
 
 
-def compose(turns: Turns, passages: Sequence[Passage], share: Budget) -> tuple[Message, ...]:
+def compose(turns: Turns, passages: Sequence[Passage], share: PromptBudget) -> tuple[Message, ...]:
     """The messages for the model: instruction, what fits of the history, the passages and the question.
 
     Every passage is there under its rank, cut to the sentences nearest to the question; for a brief answer

@@ -6,10 +6,10 @@ from portico_server.runs.artifacts import ArtifactStore
 from portico_server.settings import Settings
 from portico_server.tools.builtin import calculator, code_interpreter, python_light
 from portico_server.tools.sandbox.environment import Environment
-from portico_server.tools.sandbox.light import Light
+from portico_server.tools.sandbox.light import LightSandbox
 from portico_server.tools.sandbox.local import LocalSandbox
 from portico_server.tools.sandbox.notebooks import Notebooks
-from portico_server.tools.sandbox.protocol import MB, Limits
+from portico_server.tools.sandbox.protocol import MB, SandboxLimits
 from portico_server.tools.tool import Tool
 
 
@@ -17,9 +17,9 @@ class CodeTools:
     """``python_light``, ``calculator`` and ``code_interpreter``. No process runs before the first call."""
 
     def __init__(self, settings: Settings, artifacts: ArtifactStore) -> None:
-        limits = Limits(seconds=settings.notebook_timeout, memory=settings.notebook_memory_mb * MB)
+        limits = SandboxLimits(seconds=settings.notebook_timeout, memory=settings.notebook_memory_mb * MB)
         environment = Environment(settings.environments, index=settings.pypi_index, offline=settings.offline)
-        self.light = Light()
+        self.light = LightSandbox()
         self._notebooks = Notebooks(
             LocalSandbox(environment),
             limits,

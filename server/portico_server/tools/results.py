@@ -14,14 +14,14 @@ from portico_server.core.request import Artifact, ToolResult
 from portico_server.runs.artifacts import ArtifactStore, NewArtifact
 from portico_server.tools.tool import Tool
 
-TEXT: Final = 100_000
+MAX_TEXT_CHARS: Final = 100_000
 """Characters of text that are passed on whole: some 25,000 tokens, more than a model should read at once."""
 
-STRUCTURE: Final = 1024 * 1024
+MAX_STRUCTURED_BYTES: Final = 1024 * 1024
 """Bytes of structured content, as JSON, that are passed on whole."""
 
-HEAD: Final = 20_000
-TAIL: Final = 5_000
+HEAD_CHARS: Final = 20_000
+TAIL_CHARS: Final = 5_000
 """Characters that stand for a text that was kept."""
 
 
@@ -33,7 +33,7 @@ async def fitting(
     Where nothing can be kept, what does not fit is left out, and the text says so.
     """
     result = await _structured(tool, result, artifacts, context)
-    if len(result.text) <= TEXT:
+    if len(result.text) <= MAX_TEXT_CHARS:
         return result
     whole = f"{len(result.text)} characters in all"
     made = NewArtifact(
@@ -41,7 +41,7 @@ async def fitting(
     )
     kept = await _kept(made, artifacts, context)
     where = f"{whole}; the rest is left out" if kept is None else f"{whole}: {kept.link}"
-    text = f"{result.text[:HEAD]}\n\n[… {where} …]\n\n{result.text[-TAIL:]}"
+    text = f"{result.text[:HEAD_CHARS]}\n\n[… {where} …]\n\n{result.text[-TAIL_CHARS:]}"
     return replace(result, text=text, artifacts=(*result.artifacts, *([kept] if kept else ())))
 
 
@@ -49,7 +49,7 @@ async def _structured(
     tool: Tool, result: ToolResult, artifacts: ArtifactStore | None, context: Context
 ) -> ToolResult:
     data = None if result.structured is None else _json(result.structured)
-    if data is None or len(data) <= STRUCTURE:
+    if data is None or len(data) <= MAX_STRUCTURED_BYTES:
         return result
     kept = await _kept(NewArtifact(f"{tool.name}.json", "application/json", data), artifacts, context)
     where = "which is left out" if kept is None else f"which is kept at {kept.link}"
@@ -57,7 +57,7 @@ async def _structured(
     if tool.output_schema is not None:
         # A client that was promised a structure takes a result without one for broken: an error needs none.
         return ToolResult(
-            f"'{tool.name}' answered with more than can be passed on. {note}\n\n{result.text[:HEAD]}",
+            f"'{tool.name}' answered with more than can be passed on. {note}\n\n{result.text[:HEAD_CHARS]}",
             is_error=True,
             artifacts=(*result.artifacts, *([kept] if kept else ())),
         )

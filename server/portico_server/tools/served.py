@@ -20,25 +20,25 @@ from portico_server.tools.results import outcome
 from portico_server.tools.tool import Tool
 from portico_server.tools.toolbox import Toolbox
 
-SILENT: Final = 45.0
+SILENCE_TIMEOUT_S: Final = 45.0
 """Seconds without a word after which a worker is taken for gone; each claim is a word."""
 
-BROKEN: Final = 10.0
+RECONNECT_TIMEOUT_S: Final = 10.0
 """Seconds that a worker has to come back when its connection broke off in the middle of a claim."""
 
-GRACE: Final = 60.0
+FUNCTION_LIFETIME_S: Final = 60.0
 """Seconds that a function stays, and is waited for, after its last worker was lost. One that says goodbye takes it
 along at once.
 """
 
-SWEEP: Final = 5.0
+SWEEP_INTERVAL_S: Final = 5.0
 """Seconds between two looks for those that are gone."""
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
+class ServedFunctionSpec:
     """What a worker can do. ``timeout`` is in seconds a call, the wait for a free worker included."""
 
     name: str
@@ -64,7 +64,7 @@ class WorkerInfo:
 class _Worker:
     owner: str
     name: str
-    functions: dict[str, Function]
+    functions: dict[str, ServedFunctionSpec]
     heard: float
     named: str | None
     """Whose the names of its functions are; ``None``: they are shared."""
@@ -83,7 +83,7 @@ class _Offered:
     lost: float = 0.0
 
 
-class Served:
+class ServedTools:
     """Workers by (key, name), and the functions that are tools while a worker serves them.
 
     A function that an admin serves is shared, for every key with the scope; any other is for the key that serves it,
@@ -100,10 +100,10 @@ class Served:
     async def run(self) -> None:
         """Take out what is gone, until cancelled."""
         while True:
-            await asyncio.sleep(SWEEP)
+            await asyncio.sleep(SWEEP_INTERVAL_S)
             self.sweep()
 
-    def join(self, caller: Principal, worker: str, functions: Sequence[Function]) -> list[str]:
+    def join(self, caller: Principal, worker: str, functions: Sequence[ServedFunctionSpec]) -> list[str]:
         """A worker comes, or comes back with other functions; the names of its tools.
 
         Raises `Conflict` if a name is shared by something else, or by another admin's function, `Forbidden` if the
@@ -152,7 +152,7 @@ class Served:
         """The connection of a worker has ended in the middle of a claim: it comes back soon, or is gone."""
         known = self._workers.get((caller.id, worker))
         if known is not None:
-            known.heard = min(known.heard, self._clock() - SILENT + BROKEN)
+            known.heard = min(known.heard, self._clock() - SILENCE_TIMEOUT_S + RECONNECT_TIMEOUT_S)
 
     def leave(self, caller: Principal, worker: str, *, stay: set[Named] | None = None) -> None:
         """A worker says goodbye: the functions that no other one serves are gone, save those in ``stay``."""
@@ -185,12 +185,12 @@ class Served:
         """Forget the workers that are silent, and the functions that nobody has served for a while."""
         now = self._clock()
         for key, worker in list(self._workers.items()):
-            if now - worker.heard > SILENT:
+            if now - worker.heard > SILENCE_TIMEOUT_S:
                 del self._workers[key]
                 for name in self._forget(worker):
                     self._offered[name].lost = now
         for name, offered in list(self._offered.items()):
-            if not offered.workers and now - offered.lost > GRACE:
+            if not offered.workers and now - offered.lost > FUNCTION_LIFETIME_S:
                 self._withdraw(name)
 
     def _forget(self, worker: _Worker) -> list[Named]:
@@ -218,7 +218,7 @@ class Served:
             if self._toolbox.has(name):
                 raise _taken(f"There is a tool '{name}' here already.")
 
-    def _tool(self, function: Function, owner: str | None) -> Tool:
+    def _tool(self, function: ServedFunctionSpec, owner: str | None) -> Tool:
         async def work(call: ToolCall, context: Context) -> ToolResult:
             return await self._ask(function, owner, call, context)
 
@@ -236,7 +236,7 @@ class Served:
         )
 
     async def _ask(
-        self, function: Function, owner: str | None, call: ToolCall, context: Context
+        self, function: ServedFunctionSpec, owner: str | None, call: ToolCall, context: Context
     ) -> ToolResult:
         question = Question(
             "function",

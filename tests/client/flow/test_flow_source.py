@@ -18,12 +18,12 @@ from tests.client.flow.outside import Shelf
 from portico import _source
 from portico._source import Bound, Portable, portable
 from portico_server.core.errors import InvalidRequest
-from portico_server.tools.sandbox.light import Light
+from portico_server.tools.sandbox.light import LightSandbox
 
 
 @pytest.fixture
-async def light() -> AsyncIterator[Light]:
-    sandbox = Light()
+async def light() -> AsyncIterator[LightSandbox]:
+    sandbox = LightSandbox()
     yield sandbox
     await sandbox.close()
 
@@ -40,7 +40,7 @@ def reason(function: Callable[..., Any]) -> str:
     return found.reason
 
 
-async def same(light: Light, function: Callable[..., Any], *args: Any) -> None:
+async def same(light: LightSandbox, function: Callable[..., Any], *args: Any) -> None:
     """The function gives the same here and in the sandbox."""
     text = source(function)
     await light.check(text)
@@ -66,29 +66,29 @@ async def same(light: Light, function: Callable[..., Any], *args: Any) -> None:
         (Shelf.plain, 3),
     ],
 )
-async def test_a_function_does_the_same_there(light: Light, function: Any, argument: Any) -> None:
+async def test_a_function_does_the_same_there(light: LightSandbox, function: Any, argument: Any) -> None:
     await same(light, function, argument)
 
 
 class TestLambdas:
-    async def test_several_in_one_line(self, light: Light) -> None:
+    async def test_several_in_one_line(self, light: LightSandbox) -> None:
         pair = [lambda x: x + 1, lambda x: x + 2]
         both = (lambda x: x * 10, lambda x: (x, x))
         for function in (*pair, *both):
             await same(light, function, 5)
 
-    async def test_within_each_other(self, light: Light) -> None:
+    async def test_within_each_other(self, light: LightSandbox) -> None:
         outer = lambda x: (lambda y: y + x)(x) + (lambda y: y * 2)(x)  # noqa: E731
         inner = (lambda: lambda x: x - 1)()
         await same(light, outer, 3)
         await same(light, inner, 3)
 
-    async def test_behind_wide_letters(self, light: Light) -> None:
+    async def test_behind_wide_letters(self, light: LightSandbox) -> None:
         names = {"价格": lambda x: f"价格：{x}", "é": lambda x: f"é{x}"}
         for function in names.values():
             await same(light, function, 1)
 
-    async def test_over_several_lines(self, light: Light) -> None:
+    async def test_over_several_lines(self, light: LightSandbox) -> None:
         function = (  # noqa: E731
             lambda rows: [
                 row["title"]  # the title alone
@@ -98,31 +98,31 @@ class TestLambdas:
         )  # fmt: skip
         await same(light, function, [{"title": "a", "kept": True}, {"title": "b", "kept": False}])
 
-    async def test_with_values_from_around(self, light: Light) -> None:
+    async def test_with_values_from_around(self, light: LightSandbox) -> None:
         unit, words = "kg", ("a", "b")
         function = lambda x, times=len(words): [f"{x} {unit}"] * times  # noqa: B008, E731
         unit = "g"  # what it is when the flow is composed counts
         await same(light, function, 3)
 
-    async def test_with_modules_and_functions_from_around(self, light: Light) -> None:
+    async def test_with_modules_and_functions_from_around(self, light: LightSandbox) -> None:
         await same(light, lambda text: json.dumps(regular.sub("a", "b", text)), "banana")
 
-    async def test_that_call_another_lambda(self, light: Light) -> None:
+    async def test_that_call_another_lambda(self, light: LightSandbox) -> None:
         twice = lambda x: x * 2  # noqa: E731
         await same(light, lambda x: twice(x) + 1, 4)
 
-    async def test_with_scopes_of_comprehensions(self, light: Light) -> None:
+    async def test_with_scopes_of_comprehensions(self, light: LightSandbox) -> None:
         x = 7
         await same(light, lambda rows: [[x for x in row] for row in rows] + [x], [[1], [2, 3]])  # noqa: C416
         await same(light, lambda n: {y: [z for z in range(y)] for y in range(n)}, 3)  # noqa: C416
 
-    async def test_with_any_arguments(self, light: Light) -> None:
+    async def test_with_any_arguments(self, light: LightSandbox) -> None:
         text = source(lambda *parts, sep="+", **more: sep.join([*parts, *more]))
         assert await light.evaluate(text, ["a", "b"], {"c": 1}) == "a+b+c"
 
 
 class TestNotebooks:
-    async def test_a_cell_has_its_source(self, light: Light) -> None:
+    async def test_a_cell_has_its_source(self, light: LightSandbox) -> None:
         """As IPython does: the cell is compiled under a name of its own, its lines in `linecache`."""
         cell = "LIMIT = 4\ndef step(x):\n    return x + LIMIT\nchosen = [lambda x: x * LIMIT, lambda x: -x]\n"
         name = "<ipython-input-3-abcdef>"
@@ -183,7 +183,7 @@ def test_a_recursive_lambda_stays() -> None:
     assert "call too many others" in reason(down)
 
 
-async def test_the_built_ins_that_travel_are_there(light: Light) -> None:
+async def test_the_built_ins_that_travel_are_there(light: LightSandbox) -> None:
     """What is built in here and not on the list of what the sandbox lacks is built in there."""
     names = [
         name
@@ -201,7 +201,9 @@ def _is_rare(value: Any) -> bool:
 
 
 class TestServerLooksFirst:
-    async def test_what_the_sandbox_has_no_word_for_is_found_without_a_call(self, light: Light) -> None:
+    async def test_what_the_sandbox_has_no_word_for_is_found_without_a_call(
+        self, light: LightSandbox
+    ) -> None:
         with pytest.raises(InvalidRequest, match="yield"):
             await light.check("def f(x):\n    yield x")
         with pytest.raises(InvalidRequest, match="no Python"):

@@ -147,7 +147,7 @@ async def test_leaving_cancels_a_model_that_has_not_begun_to_answer(house: Porch
 async def test_a_silent_stream_is_kept_alive_by_comments(
     house: Porch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "QUIET", 0.02)
+    monkeypatch.setattr(exchange, "KEEPALIVE_INTERVAL_S", 0.02)
     hold = asyncio.Event()
     house.add(Teller("m", FRAME, hold=hold))
     body = {"model": "m", "messages": HELLO, "stream": True}

@@ -2,7 +2,7 @@
 
 import re
 
-from portico_server.api.mcp.tools import LONGEST, tool_names
+from portico_server.api.mcp.tools import MAX_NAME_CHARS, tool_names
 from portico_server.core.servable import Card
 
 
@@ -21,7 +21,7 @@ def test_every_name_is_unique_and_of_plain_characters() -> None:
     named = tool_names(cards)
     assert len(named) == len(cards)
     for name in named:
-        assert re.fullmatch(r"[A-Za-z0-9_-]+", name) and len(name) <= LONGEST
+        assert re.fullmatch(r"[A-Za-z0-9_-]+", name) and len(name) <= MAX_NAME_CHARS
 
 
 def test_tools_go_before_apps_and_apps_before_stores() -> None:

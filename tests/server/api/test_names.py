@@ -11,7 +11,7 @@ import httpx
 import pytest
 from tests.porch import Porch, Teller, porch
 
-from portico_server.apps.deployed import Kind
+from portico_server.apps.deployed import AppKind
 from portico_server.core.principal import Principal
 from portico_server.tools.tool import Tool
 
@@ -62,7 +62,7 @@ class Town:
 async def town(tmp_path: Path) -> AsyncIterator[Town]:
     async with porch(tmp_path, require_key=True, reserved_names="payroll") as served:
         parts = served.parts
-        parts.apps.kind("flow", Kind(parts.flows.check, parts.flows.build))
+        parts.apps.kind("flow", AppKind(parts.flows.check, parts.flows.build))
         served.add(Teller("teller", b"{}"))
         callers = []
         for name, scopes in (("admin", ("admin",)), ("mallory", SCOPES), ("bob", SCOPES)):

@@ -3,7 +3,7 @@
 import pytest
 from tests.house import passage
 
-from portico_server.apps.prompt import Budget, budget, compose, search_query, split, tokens
+from portico_server.apps.prompt import PromptBudget, budget, compose, search_query, split, tokens
 from portico_server.core.request import Message
 
 
@@ -54,17 +54,17 @@ def test_tool_results_after_the_question_stay_after_it() -> None:
 @pytest.mark.parametrize(
     ("context", "asked", "kind", "expected"),
     [
-        (2048, None, {"tiny": True}, Budget(2048, 256, 200, brief=True)),
-        (32_768, None, {"tiny": True}, Budget(32_768, 256, 200, brief=True)),
-        (32_768, None, {}, Budget(32_768, 1024, 1600)),
-        (None, None, {"quick": True}, Budget(16_384, 1024, 4096)),
-        (131_072, 4_000, {"quick": True}, Budget(131_072, 4_000, 8_192)),
-        (2048, 9_999, {"tiny": True}, Budget(2048, 1024, 200, brief=True)),
-        (2048, 1, {"tiny": True}, Budget(2048, 64, 200, brief=True)),
+        (2048, None, {"tiny": True}, PromptBudget(2048, 256, 200, brief=True)),
+        (32_768, None, {"tiny": True}, PromptBudget(32_768, 256, 200, brief=True)),
+        (32_768, None, {}, PromptBudget(32_768, 1024, 1600)),
+        (None, None, {"quick": True}, PromptBudget(16_384, 1024, 4096)),
+        (131_072, 4_000, {"quick": True}, PromptBudget(131_072, 4_000, 8_192)),
+        (2048, 9_999, {"tiny": True}, PromptBudget(2048, 1024, 200, brief=True)),
+        (2048, 1, {"tiny": True}, PromptBudget(2048, 64, 200, brief=True)),
     ],
 )
 def test_contexts_are_shared_out(
-    context: int | None, asked: int | None, kind: dict[str, bool], expected: Budget
+    context: int | None, asked: int | None, kind: dict[str, bool], expected: PromptBudget
 ) -> None:
     assert budget(context, asked, **kind) == expected
 

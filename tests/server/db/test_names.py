@@ -11,7 +11,7 @@ import httpx
 import pytest
 from tests.porch import Porch, porch
 
-from portico_server.apps.deployed import Kind
+from portico_server.apps.deployed import AppKind
 
 ADMIN = {"authorization": "Bearer pk-of-the-operator"}
 FLOW = {"portico_flow": 1, "step": {"op": "emit", "name": "e"}}
@@ -48,7 +48,7 @@ async def two(tmp_path: Path) -> AsyncIterator[tuple[Porch, Porch]]:
         async with porch(tmp_path, api_key="pk-of-the-operator") as other:
             await model(other, "base", ADMIN)
             for house in (one, other):
-                house.parts.apps.kind("flow", Kind(house.parts.flows.check, house.parts.flows.build))
+                house.parts.apps.kind("flow", AppKind(house.parts.flows.check, house.parts.flows.build))
             yield one, other
 
 

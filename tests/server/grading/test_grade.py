@@ -13,20 +13,20 @@ from portico_server.core.principal import Principal
 from portico_server.core.request import Chat, Reply, Request, Result
 from portico_server.grading.grade import Grading, ModelAnswer
 from portico_server.grading.similarity import MEASURES
-from portico_server.tools.sandbox.light import Light
+from portico_server.tools.sandbox.light import LightSandbox
 
 OUTPUT = "{{sample.output_text}}"
 
 
 @pytest.fixture
-async def light() -> AsyncIterator[Light]:
-    made = Light()
+async def light() -> AsyncIterator[LightSandbox]:
+    made = LightSandbox()
     yield made
     await made.close()
 
 
 async def grade(
-    light: Light, grader: dict[str, Any], text: str, context: Any = None, **item: Any
+    light: LightSandbox, grader: dict[str, Any], text: str, context: Any = None, **item: Any
 ) -> tuple[float, str]:
     made = Grading(grader, light, context or Alone())
     [reward], trouble = await made.rewards([ModelAnswer(text, item)])
@@ -44,7 +44,7 @@ async def grade(
         ("ilike", "say amber!", 1.0),
     ],
 )
-async def test_texts_are_compared(light: Light, operation: str, text: str, reward: float) -> None:
+async def test_texts_are_compared(light: LightSandbox, operation: str, text: str, reward: float) -> None:
     grader = {
         "type": "string_check",
         "input": OUTPUT,
@@ -54,19 +54,19 @@ async def test_texts_are_compared(light: Light, operation: str, text: str, rewar
     assert await grade(light, grader, text, word="Amber") == (reward, "")
 
 
-async def test_patterns_are_searched_for(light: Light) -> None:
+async def test_patterns_are_searched_for(light: LightSandbox) -> None:
     grader = {"type": "regex", "input": OUTPUT, "pattern": r"^\[CODE\] \w+ \w+$"}
     assert await grade(light, grader, "[CODE] amber heron") == (1.0, "")
     assert await grade(light, grader, "amber heron") == (0.0, "")
 
 
-async def test_python_sees_sample_and_item(light: Light) -> None:
+async def test_python_sees_sample_and_item(light: LightSandbox) -> None:
     source = "def near(a, b):\n    return 1 - abs(a - b) / 10\n\ndef grade(sample, item):\n"
     source += "    return near(sample['output_json']['n'], item['n'])\n\ndef unused():\n    return 0\n"
     assert await grade(light, {"type": "python", "source": source}, '{"n": 7}', n=5) == (0.8, "")
 
 
-async def test_python_that_fails_costs_the_answer_alone(light: Light) -> None:
+async def test_python_that_fails_costs_the_answer_alone(light: LightSandbox) -> None:
     grader = {
         "type": "python",
         "source": "def grade(sample, item):\n    return 1 / len(sample['output_text'])",
@@ -96,13 +96,15 @@ class Narrow(Alone):
         {"type": "multi", "graders": {}, "calculate_output": "[1.0 for _ in range(1)][0]"},
     ],
 )
-async def test_code_is_graded_with_for_those_who_may_run_it(light: Light, grader: dict[str, Any]) -> None:
+async def test_code_is_graded_with_for_those_who_may_run_it(
+    light: LightSandbox, grader: dict[str, Any]
+) -> None:
     assert await grade(light, grader, "a") == (1.0, "")
     reward, trouble = await grade(light, grader, "a", Narrow())
     assert reward == 0.0 and "tools:python_light:call" in trouble
 
 
-async def test_several_are_joined_by_a_formula(light: Light) -> None:
+async def test_several_are_joined_by_a_formula(light: LightSandbox) -> None:
     graders = {
         "form": {"type": "regex", "input": OUTPUT, "pattern": r"^\["},
         "word": {"type": "string_check", "input": OUTPUT, "reference": "amber", "operation": "like"},
@@ -127,7 +129,7 @@ class Judge(Alone):
         return Reply(self.said)
 
 
-async def test_a_model_is_asked_and_kept_within_its_range(light: Light) -> None:
+async def test_a_model_is_asked_and_kept_within_its_range(light: LightSandbox) -> None:
     messages = [
         {"role": "user", "content": "Rate {{sample.output_text}} for {{item.ask}}; {{item.gone}}{{other}}"}
     ]
@@ -157,7 +159,7 @@ def test_likeness_is_one_for_the_same_and_less_for_others(name: str) -> None:
     assert measure("", text) == 0
 
 
-async def test_likeness_is_a_grader(light: Light) -> None:
+async def test_likeness_is_a_grader(light: LightSandbox) -> None:
     grader = {
         "type": "text_similarity",
         "input": OUTPUT,

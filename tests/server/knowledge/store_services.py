@@ -25,7 +25,7 @@ from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
 from portico_server.settings import Settings
 from portico_server.tools.fetch.fetcher import OutwardFetcher
-from portico_server.tools.fetch.policy import Policy
+from portico_server.tools.fetch.policy import AddressPolicy
 
 
 async def pieces(*data: bytes) -> AsyncIterator[bytes]:
@@ -116,7 +116,7 @@ async def store_services(home: Path, **settings: Any) -> AsyncIterator[StoreServ
         runner,
         scheduler,
         files,
-        OutwardFetcher(Policy.of(configured.tool_hosts)),
+        OutwardFetcher(AddressPolicy.of(configured.tool_hosts)),
         configured,
     )
     registry.add_source(stores)

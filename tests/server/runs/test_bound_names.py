@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.porch import Porch, Teller, porch
 
-from portico_server.apps.deployed import Kind
+from portico_server.apps.deployed import AppKind
 
 SCOPES = ("chat", "apps:*:deploy", "stores:*:manage", "tools:*:call")
 ADMIN = {"authorization": "Bearer pk-of-the-operator"}
@@ -35,8 +35,8 @@ async def house(tmp_path: Path) -> AsyncIterator[Porch]:
     async with porch(tmp_path, api_key="pk-of-the-operator") as served:
         served.add(Teller("default"))
         parts = served.parts
-        parts.apps.kind("flow", Kind(parts.flows.check, parts.flows.build))
-        parts.apps.kind("agent", Kind(parts.agents.check, parts.agents.build))
+        parts.apps.kind("flow", AppKind(parts.flows.check, parts.flows.build))
+        parts.apps.kind("agent", AppKind(parts.agents.check, parts.agents.build))
         yield served
 
 

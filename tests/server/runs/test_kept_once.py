@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.porch import Porch, Teller, porch
 
-from portico_server.apps.deployed import Kind
+from portico_server.apps.deployed import AppKind
 
 MARK = "a long answer that is kept once "
 
@@ -21,7 +21,7 @@ MARK = "a long answer that is kept once "
 async def house(tmp_path: Path) -> AsyncIterator[Porch]:
     async with porch(tmp_path) as served:
         parts = served.parts
-        parts.apps.kind("flow", Kind(parts.flows.check, parts.flows.build))
+        parts.apps.kind("flow", AppKind(parts.flows.check, parts.flows.build))
         yield served
 
 

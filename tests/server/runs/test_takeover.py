@@ -25,7 +25,7 @@ from portico_server.runs.questions import Questions
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import ATTEMPT_STRIDE_COUNT, Scheduler
 from portico_server.runs.usage import UsageLog
-from portico_server.tools.sandbox.light import Light
+from portico_server.tools.sandbox.light import LightSandbox
 
 OWNER = Principal("key_owner", frozenset({"*", "chat"}))
 
@@ -82,7 +82,7 @@ async def house(path: Path) -> AsyncIterator[House]:
     runner = Runner(registry, UsageLog(database), timeout=30, questions=Questions(database))
     scheduler = Scheduler(database, runner)
     scheduler.principals = lambda _owner: OWNER
-    light = Light()
+    light = LightSandbox()
     flows = Flows(database, registry, runner, scheduler, light, filters.parse)
     try:
         yield House(database, scheduler, flows, model)

@@ -14,8 +14,8 @@ from tests.server.tools.web import Site, page, redirect, serving
 
 from portico_server.core.errors import InvalidRequest
 from portico_server.tools.fetch import client, readable
-from portico_server.tools.fetch.client import Ask, FetchFailed, fetch
-from portico_server.tools.fetch.policy import Policy, is_public
+from portico_server.tools.fetch.client import FetchFailed, FetchRequest, fetch
+from portico_server.tools.fetch.policy import AddressPolicy, is_public
 
 INSIDE = [
     "127.0.0.1", "127.8.8.8", "0.0.0.0", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
@@ -47,7 +47,7 @@ REFUSED = [
 @pytest.mark.parametrize("url", REFUSED)
 async def test_no_spelling_of_an_inner_address_is_fetched(url: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        await fetch(Ask(url), Policy())
+        await fetch(FetchRequest(url), AddressPolicy())
     assert caught.value.code == "address_refused"
 
 
@@ -57,16 +57,16 @@ async def test_no_spelling_of_an_inner_address_is_fetched(url: str) -> None:
 )
 async def test_other_schemes_and_credentials_are_refused(url: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        await fetch(Ask(url), Policy())
+        await fetch(FetchRequest(url), AddressPolicy())
     assert caught.value.code == "invalid_url"
 
 
 async def test_a_named_host_is_fetched_and_another_port_is_not() -> None:
     async with serving({"/": page("hello", "text/plain")}) as site:
-        got = await fetch(Ask(f"{site.url}/"), Policy.of(site.host))
+        got = await fetch(FetchRequest(f"{site.url}/"), AddressPolicy.of(site.host))
         assert (got.status, got.text, got.media_type) == (200, "hello", "text/plain")
         with pytest.raises(InvalidRequest, match="tool_hosts"):
-            await fetch(Ask(f"{site.url}/"), Policy.of("127.0.0.1:1"))
+            await fetch(FetchRequest(f"{site.url}/"), AddressPolicy.of("127.0.0.1:1"))
 
 
 async def test_every_redirect_is_checked_anew() -> None:
@@ -81,7 +81,7 @@ async def test_every_redirect_is_checked_anew() -> None:
                 ("/inner", "address_refused"),
             ]:
                 with pytest.raises(InvalidRequest) as caught:
-                    await fetch(Ask(site.url + path), Policy.of(site.host))
+                    await fetch(FetchRequest(site.url + path), AddressPolicy.of(site.host))
                 assert caught.value.code == code
         assert inner.requests == []
 
@@ -98,7 +98,7 @@ async def test_an_answer_of_names_with_one_inner_address_is_refused(monkeypatch:
 
     monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
     with pytest.raises(InvalidRequest, match=r"example\.com"):
-        await fetch(Ask("http://example.com/"), Policy())
+        await fetch(FetchRequest("http://example.com/"), AddressPolicy())
 
 
 async def test_a_name_that_turns_inward_is_refused_at_its_next_hop(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,22 +114,22 @@ async def test_a_name_that_turns_inward_is_refused_at_its_next_hop(monkeypatch: 
     async with serving({"/": redirect("/inner"), "/inner": page("secret")}) as site:
         port = site.url.rpartition(":")[2]
         with pytest.raises(InvalidRequest) as caught:
-            await fetch(Ask(f"http://turning.example:{port}/"), Policy())
+            await fetch(FetchRequest(f"http://turning.example:{port}/"), AddressPolicy())
     assert caught.value.code == "address_refused"
     assert [request.path for request in site.requests] == ["/"] and next(answers, None) is None
 
 
 async def test_redirects_end(site: Site) -> None:
     with pytest.raises(FetchFailed) as caught:
-        await fetch(Ask(f"{site.url}/again"), Policy.of(site.host))
+        await fetch(FetchRequest(f"{site.url}/again"), AddressPolicy.of(site.host))
     assert caught.value.code == "too_many_redirects" and len(site.requests) == 6
 
 
 async def test_headers_and_bodies_stay_with_the_origin_they_were_meant_for() -> None:
     async with serving({"/": page("there")}) as other, serving({"/": redirect(f"{other.url}/")}) as site:
-        policy = Policy.of(f"{site.host},{other.host}")
+        policy = AddressPolicy.of(f"{site.host},{other.host}")
         headers = {"Authorization": "Bearer x", "X-Key": "y", "Accept": "text/plain"}
-        got = await fetch(Ask(f"{site.url}/", "POST", headers, b"body"), policy)
+        got = await fetch(FetchRequest(f"{site.url}/", "POST", headers, b"body"), policy)
     assert got.text == "there"
     assert site.requests[0].headers["X-Key"] == "y"
     arrived = other.requests[0]
@@ -142,19 +142,19 @@ async def test_headers_and_bodies_stay_with_the_origin_they_were_meant_for() -> 
 
 
 async def test_bombs_are_cut_off(site: Site) -> None:
-    got = await fetch(Ask(f"{site.url}/bomb"), replace(Policy.of(site.host), max_bytes=1_000))
+    got = await fetch(FetchRequest(f"{site.url}/bomb"), replace(AddressPolicy.of(site.host), max_bytes=1_000))
     assert got.truncated and len(got.data) == 1_000
 
 
 async def test_one_deadline_over_a_body_that_drips(site: Site) -> None:
     with pytest.raises(FetchFailed) as caught:
-        await fetch(Ask(f"{site.url}/drip"), replace(Policy.of(site.host), timeout=0.3))
+        await fetch(FetchRequest(f"{site.url}/drip"), replace(AddressPolicy.of(site.host), timeout=0.3))
     assert caught.value.code == "fetch_timeout"
 
 
 async def test_nobody_there() -> None:
     with pytest.raises(FetchFailed, match=r"127\.0\.0\.1:9"):
-        await fetch(Ask("http://127.0.0.1:9/?token=secret"), Policy.of("127.0.0.1:9"))
+        await fetch(FetchRequest("http://127.0.0.1:9/?token=secret"), AddressPolicy.of("127.0.0.1:9"))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.db.database import Database
 from portico_server.runs.artifacts import ArtifactStore
-from portico_server.tools.results import HEAD, STRUCTURE, TAIL, TEXT
+from portico_server.tools.results import HEAD_CHARS, MAX_STRUCTURED_BYTES, MAX_TEXT_CHARS, TAIL_CHARS
 from portico_server.tools.tool import Tool
 from portico_server.tools.toolbox import Toolbox
 
@@ -60,9 +60,9 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 
 async def test_a_long_text_is_kept_and_its_ends_are_shown(bench: Bench) -> None:
-    text = "the beginning " + "x" * TEXT + " the end"
+    text = "the beginning " + "x" * MAX_TEXT_CHARS + " the end"
     result = await bench.answer(ToolResult(text, {"n": 1}))
-    assert len(result.text) < HEAD + TAIL + 200
+    assert len(result.text) < HEAD_CHARS + TAIL_CHARS + 200
     assert result.text.startswith("the beginning ") and result.text.endswith(" the end")
     assert f"{len(text)} characters in all" in result.text
     assert await bench.kept(result) == text.encode()
@@ -70,14 +70,14 @@ async def test_a_long_text_is_kept_and_its_ends_are_shown(bench: Bench) -> None:
 
 
 async def test_what_fits_is_passed_on_as_it_is(bench: Bench) -> None:
-    given = ToolResult("x" * TEXT, {"text": "y" * (STRUCTURE - 100)})
+    given = ToolResult("x" * MAX_TEXT_CHARS, {"text": "y" * (MAX_STRUCTURED_BYTES - 100)})
     assert await bench.answer(given) == given
 
 
 async def test_what_a_run_made_already_stays_beside_it(bench: Bench) -> None:
     assert bench.artifacts is not None
-    result = await bench.answer(ToolResult("é" * (TEXT + 1), is_error=True))
-    assert result.is_error and (await bench.kept(result)).decode() == "é" * (TEXT + 1)
+    result = await bench.answer(ToolResult("é" * (MAX_TEXT_CHARS + 1), is_error=True))
+    assert result.is_error and (await bench.kept(result)).decode() == "é" * (MAX_TEXT_CHARS + 1)
 
 
 async def test_a_large_structure_is_kept_as_json(bench: Bench) -> None:
@@ -89,19 +89,21 @@ async def test_a_large_structure_is_kept_as_json(bench: Bench) -> None:
 
 
 async def test_a_structure_that_was_promised_is_not_silently_missing(bench: Bench) -> None:
-    result = await bench.answer(ToolResult("rows", {"rows": "y" * STRUCTURE}), {"type": "object"})
+    result = await bench.answer(ToolResult("rows", {"rows": "y" * MAX_STRUCTURED_BYTES}), {"type": "object"})
     assert result.is_error and "more than can be passed on" in result.text
-    assert len(await bench.kept(result)) > STRUCTURE
+    assert len(await bench.kept(result)) > MAX_STRUCTURED_BYTES
 
 
 async def test_where_nothing_can_be_kept_the_text_says_so(bench: Bench) -> None:
-    result = await Bench(bench.house, None).answer(ToolResult("x" * (TEXT + 1), {"y": "y" * STRUCTURE}))
+    result = await Bench(bench.house, None).answer(
+        ToolResult("x" * (MAX_TEXT_CHARS + 1), {"y": "y" * MAX_STRUCTURED_BYTES})
+    )
     assert result.artifacts == () and result.structured is None
-    assert "left out" in result.text and len(result.text) < HEAD + TAIL + 300
+    assert "left out" in result.text and len(result.text) < HEAD_CHARS + TAIL_CHARS + 300
 
 
 async def test_only_the_caller_reads_what_was_kept(bench: Bench) -> None:
-    result = await bench.answer(ToolResult("x" * (TEXT + 1)))
+    result = await bench.answer(ToolResult("x" * (MAX_TEXT_CHARS + 1)))
     assert bench.artifacts is not None
     assert await bench.artifacts.list(Principal("key_you", frozenset())) == []
     assert [row.id for row in await bench.artifacts.list(LOCAL)] == [result.artifacts[0].id]

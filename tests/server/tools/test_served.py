@@ -11,14 +11,20 @@ from tests.house import House, open_house
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.tools.approval import Approval, rule_of
-from portico_server.tools.served import BROKEN, GRACE, SILENT, Function, Served
+from portico_server.tools.served import (
+    FUNCTION_LIFETIME_S,
+    RECONNECT_TIMEOUT_S,
+    SILENCE_TIMEOUT_S,
+    ServedFunctionSpec,
+    ServedTools,
+)
 from portico_server.tools.toolbox import Toolbox
 
 ANNA = Principal("anna", frozenset({"tools:*:call"}))
 BERT = Principal("bert", frozenset({"tools:*:call"}))
-ADD = Function("add", "Add.", {"type": "object"}, destructive=True)
-SUB = Function("sub", "Subtract.", {"type": "object"})
-MUL = Function("mul", "Multiply.", {"type": "object"})
+ADD = ServedFunctionSpec("add", "Add.", {"type": "object"}, destructive=True)
+SUB = ServedFunctionSpec("sub", "Subtract.", {"type": "object"})
+MUL = ServedFunctionSpec("mul", "Multiply.", {"type": "object"})
 
 
 class Hands:
@@ -35,7 +41,7 @@ class Case:
     def __init__(self, house: House) -> None:
         self.registry = house.registry
         self.clock = Hands()
-        self.served = Served(Toolbox(house.registry, approval=Approval("destructive")), self.clock)
+        self.served = ServedTools(Toolbox(house.registry, approval=Approval("destructive")), self.clock)
 
     def later(self, seconds: float) -> None:
         self.clock.now += seconds
@@ -53,28 +59,28 @@ async def case(tmp_path: Path) -> AsyncIterator[Case]:
 
 def test_a_worker_that_is_silent_is_gone_and_later_its_functions(case: Case) -> None:
     case.served.join(LOCAL, "w", [ADD])
-    case.later(SILENT - 1)
+    case.later(SILENCE_TIMEOUT_S - 1)
     assert case.served.heard(LOCAL, "w") == ["tool/add"]
-    case.later(SILENT + 1)
+    case.later(SILENCE_TIMEOUT_S + 1)
     with pytest.raises(NotFound, match="Join again"):
         case.served.heard(LOCAL, "w")
     assert case.has("add")  # a call still waits for a worker that may come back
-    case.later(GRACE + 1)
+    case.later(FUNCTION_LIFETIME_S + 1)
     assert not case.has("add")
 
 
 def test_a_worker_that_comes_back_in_time_goes_on(case: Case) -> None:
     case.served.join(LOCAL, "w", [ADD])
-    case.later(SILENT + 1)
+    case.later(SILENCE_TIMEOUT_S + 1)
     case.served.join(LOCAL, "w", [ADD])
-    case.later(GRACE + 1 - SILENT)
+    case.later(FUNCTION_LIFETIME_S + 1 - SILENCE_TIMEOUT_S)
     assert case.has("add") and case.served.heard(LOCAL, "w")
 
 
 def test_a_broken_connection_shortens_the_wait(case: Case) -> None:
     case.served.join(LOCAL, "w", [ADD])
     case.served.broke_off(LOCAL, "w")
-    case.later(BROKEN - 1)
+    case.later(RECONNECT_TIMEOUT_S - 1)
     assert [worker.name for worker in case.served.every(LOCAL)] == ["w"]
     case.later(2)
     assert case.served.every(LOCAL) == []
@@ -106,7 +112,7 @@ def test_a_refused_worker_changes_nothing(case: Case) -> None:
     with pytest.raises(InvalidRequest, match="the same name"):
         case.served.join(ANNA, "w", [SUB, SUB])
     with pytest.raises(InvalidRequest) as wrong:
-        case.served.join(ANNA, "w", [SUB, Function("odd", "", {"type": "thing"})])
+        case.served.join(ANNA, "w", [SUB, ServedFunctionSpec("odd", "", {"type": "thing"})])
     assert wrong.value.param == "functions[1].input_schema"
     with pytest.raises(Forbidden, match="tools:sub:call"):
         case.served.join(Principal("carl", frozenset({"chat"})), "w", [SUB])

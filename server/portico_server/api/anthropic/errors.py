@@ -23,7 +23,7 @@ MODELS = "/v1/models"
 
 VERSION = b"anthropic-version"
 
-OVERLOADED = 529
+STATUS_OVERLOADED = 529
 
 TYPES: Mapping[int, str] = {
     401: "authentication_error",
@@ -33,7 +33,7 @@ TYPES: Mapping[int, str] = {
     413: "request_too_large",
     429: "rate_limit_error",
     504: "timeout_error",
-    OVERLOADED: "overloaded_error",
+    STATUS_OVERLOADED: "overloaded_error",
 }
 """By status. Any other 4xx is an ``invalid_request_error``, any other 5xx an ``api_error``."""
 
@@ -52,7 +52,7 @@ def is_versioned(scope: Mapping[str, Any]) -> bool:
 def status_of(error: PorticoError) -> int:
     """The status there: what passes by itself is 529, which their clients try again."""
     upstream = error.upstream if isinstance(error, UpstreamFailed) else error.status
-    return OVERLOADED if upstream in (503, OVERLOADED) else error.status
+    return STATUS_OVERLOADED if upstream in (503, STATUS_OVERLOADED) else error.status
 
 
 def body_of(error: PorticoError, request_id: str) -> bytes:

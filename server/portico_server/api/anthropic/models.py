@@ -16,7 +16,7 @@ from portico_server.api.openai import models
 from portico_server.api.openai.models import Model
 from portico_server.core.errors import InvalidRequest, NotFound
 
-MOST = 1_000
+MAX_MODELS = 1_000
 
 
 class Versioned(ParsedRoute):
@@ -54,7 +54,7 @@ class ModelPage(BaseModel):
 async def list_message_models(
     parts: TheParts,
     caller: Caller,
-    limit: Annotated[int, Query(ge=1, le=MOST)] = 20,
+    limit: Annotated[int, Query(ge=1, le=MAX_MODELS)] = 20,
     after_id: str | None = None,
     before_id: str | None = None,
 ) -> ModelPage:

@@ -30,11 +30,11 @@ from portico_server.api.mcp.held import HeldRuns
 from portico_server.api.mcp.kept import KeptTasks
 from portico_server.api.mcp.library import Library, StoreLibrary
 from portico_server.api.mcp.narrow import key_of, narrow
-from portico_server.api.mcp.prompts import Prompts
-from portico_server.api.mcp.resources import Resources
-from portico_server.api.mcp.tasks import EXTENSION, TaskParams, Tasks, UpdateParams
-from portico_server.api.mcp.tools import PATIENCE, Tools
-from portico_server.apps.prompts.library import Library as PromptLibrary
+from portico_server.api.mcp.prompts import PromptOffers
+from portico_server.api.mcp.resources import ResourceOffers
+from portico_server.api.mcp.tasks import EXTENSION, TaskCalls, TaskParams, UpdateParams
+from portico_server.api.mcp.tools import TASK_AFTER_SECONDS, ToolCalls
+from portico_server.apps.prompts.library import PromptLibrary as PromptLibrary
 from portico_server.core.errors import PorticoError
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
@@ -157,7 +157,7 @@ _SESSION: Final = MCP_SESSION_ID_HEADER.encode("ascii")
 _VERSION: Final = b"mcp-protocol-version"
 
 
-class Sessions:
+class McpSessions:
     """ASGI middleware around the package's session manager, which refuses a session beyond ``most``.
 
     Assistants that are closed without a word leave their sessions behind. Of the key that has most, the one that nobody
@@ -274,7 +274,7 @@ def _key(user: object) -> str:
     return str(getattr(user, "username", ""))
 
 
-SESSIONS = 1_000
+MAX_SESSIONS = 1_000
 """Sessions that may be open at once. Those that have been idle for half an hour are closed, and earlier where others
 need the room.
 """
@@ -319,22 +319,22 @@ class McpFace:
         max_body: int,
         alone: bool = True,
         watch_stores: Callable[[Callable[[str], None]], None] | None = None,
-        patience: float = PATIENCE,
-        sessions: int = SESSIONS,
+        patience: float = TASK_AFTER_SECONDS,
+        sessions: int = MAX_SESSIONS,
     ) -> None:
         self._registry = registry
         self._held = HeldRuns()
-        resources = Resources(library)
+        resources = ResourceOffers(library)
         self._kept = KeptTasks(database, self._held, alone=alone)
-        tasks = Tasks(self._held, self._kept, registry, runner, library, questions)
+        tasks = TaskCalls(self._held, self._kept, registry, runner, library, questions)
         self._changes = Changes(resources, tasks)
         registry.watch(self._changes.names)
         prompts.watch(self._changes.prompts)
         self._held.watch(self._changes.task)
         if watch_stores is not None:
             watch_stores(self._changes.store)
-        tools = Tools(registry, runner, library, questions, self._held, tasks, patience)
-        server = _server(tools, resources, Prompts(prompts), registry, library, self._changes)
+        tools = ToolCalls(registry, runner, library, questions, self._held, tasks, patience)
+        server = _server(tools, resources, PromptOffers(prompts), registry, library, self._changes)
         server.add_request_handler("tasks/get", TaskParams, tasks.get)
         server.add_request_handler("tasks/update", UpdateParams, tasks.update)
         server.add_request_handler("tasks/cancel", TaskParams, tasks.cancel)
@@ -345,7 +345,7 @@ class McpFace:
             max_request_body_size=max_body,
             max_sessions=sessions,
         )
-        self._app = AcceptEither(Sessions(self._sessions.handle_request, sessions))
+        self._app = AcceptEither(McpSessions(self._sessions.handle_request, sessions))
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -404,9 +404,9 @@ def build(parts: ApiServices) -> McpFace:
 
 
 def _server(
-    tools: Tools,
-    resources: Resources,
-    prompts: Prompts,
+    tools: ToolCalls,
+    resources: ResourceOffers,
+    prompts: PromptOffers,
     registry: Registry,
     library: Library,
     changes: Changes,

@@ -23,22 +23,22 @@ from mcp.shared.subscriptions import (
 )
 
 from portico_server.api.mcp.caller import caller_of, connection_of
-from portico_server.api.mcp.held import Held
-from portico_server.api.mcp.resources import Resources
-from portico_server.api.mcp.tasks import TaskNotification, Tasks
+from portico_server.api.mcp.held import HeldRun
+from portico_server.api.mcp.resources import ResourceOffers
+from portico_server.api.mcp.tasks import TaskCalls, TaskNotification
 from portico_server.core.principal import Principal
 from portico_server.core.servable import Kind
 
-STREAMS: Final = 1_024
+MAX_STREAMS: Final = 1_024
 """Streams of notices that may be open at once."""
 
-WATCHED: Final = 1_000
+MAX_WATCHED_FILES: Final = 1_000
 """Files that one client may have watched."""
 
-BEHIND: Final = 1_024
+MAX_UNREAD_NOTICES: Final = 1_024
 """Notices that a stream may be behind; one that is slower ends, and the client begins anew."""
 
-PAUSE: Final = 0.2
+COLLECT_INTERVAL_S: Final = 0.2
 """Seconds in which changes are collected, so that a folder that is read in is one notice and not thousands."""
 
 _TOOLS: Final[frozenset[Kind]] = frozenset({"app", "tool", "store"})
@@ -59,9 +59,11 @@ class _Stream:
     watching: _Watching
     kinds: frozenset[type[ServerEvent]]
     tasks: frozenset[str]
-    waiting: asyncio.Queue[ServerEvent | Held | None] = field(default_factory=lambda: asyncio.Queue(BEHIND))
+    waiting: asyncio.Queue[ServerEvent | HeldRun | None] = field(
+        default_factory=lambda: asyncio.Queue(MAX_UNREAD_NOTICES)
+    )
 
-    def put(self, event: ServerEvent | Held | None) -> None:
+    def put(self, event: ServerEvent | HeldRun | None) -> None:
         if self.waiting.full():
             while not self.waiting.empty():
                 self.waiting.get_nowait()
@@ -75,7 +77,7 @@ class Changes:
     Notices of lists carry no names, so that they may go to every client, whatever it may see.
     """
 
-    def __init__(self, resources: Resources, tasks: Tasks) -> None:
+    def __init__(self, resources: ResourceOffers, tasks: TaskCalls) -> None:
         self._resources = resources
         self._tasks = tasks
         # The transport holds a connection for as long as its session lives; it tells nobody when that ends.
@@ -101,7 +103,7 @@ class Changes:
         self._files = True
         self._note(ResourcesListChanged)
 
-    def task(self, held: Held) -> None:
+    def task(self, held: HeldRun) -> None:
         """The state of a task is another one."""
         for stream in self._streams:
             if held.id in stream.tasks:
@@ -125,8 +127,10 @@ class Changes:
         """Handler of ``resources/subscribe``. Raises `MCPError` for a file that this caller may not read."""
         version = await self._resources.version(context, params.uri)
         watching = self._sessions.setdefault(connection_of(context), _Watching(caller_of(context)))
-        if len(watching.files) >= WATCHED:
-            raise MCPError(types.INVALID_REQUEST, f"A session may watch {WATCHED} files; give some up first.")
+        if len(watching.files) >= MAX_WATCHED_FILES:
+            raise MCPError(
+                types.INVALID_REQUEST, f"A session may watch {MAX_WATCHED_FILES} files; give some up first."
+            )
         watching.files[params.uri] = version
         return types.EmptyResult()
 
@@ -147,8 +151,8 @@ class Changes:
         """Handler of ``subscriptions/listen``: the notices that were asked for, until the client leaves."""
         if context.request_id is None:
             raise MCPError(types.INVALID_REQUEST, "subscriptions/listen is a request and needs an id.")
-        if len(self._streams) >= STREAMS:
-            raise MCPError(types.INTERNAL_ERROR, f"There are {STREAMS} streams of notices already.")
+        if len(self._streams) >= MAX_STREAMS:
+            raise MCPError(types.INTERNAL_ERROR, f"There are {MAX_STREAMS} streams of notices already.")
         stream, honored = await self._opened(context, params.notifications)
         meta: dict[str, Any] = {SUBSCRIPTION_ID_META_KEY: context.request_id}
         self._streams.add(stream)
@@ -168,7 +172,7 @@ class Changes:
     ) -> tuple[_Stream, types.SubscriptionFilter]:
         """A stream for what this caller may hear of, and that as the client is told of it."""
         watching = _Watching(caller_of(context))
-        for uri in (wanted.resource_subscriptions or ())[:WATCHED]:
+        for uri in (wanted.resource_subscriptions or ())[:MAX_WATCHED_FILES]:
             try:
                 watching.files[uri] = await self._resources.version(context, uri)
             except MCPError:
@@ -177,7 +181,7 @@ class Changes:
         tasks: list[str] = []
         if isinstance(asked, list):
             self._tasks.require(context)
-            names = [item for item in asked[:WATCHED] if isinstance(item, str)]
+            names = [item for item in asked[:MAX_WATCHED_FILES] if isinstance(item, str)]
             tasks = [name for name in names if await self._tasks.visible(context, name)]
         kinds: dict[type[ServerEvent], bool | None] = {
             ToolsListChanged: wanted.tools_list_changed,
@@ -196,10 +200,10 @@ class Changes:
         return stream, honored
 
     async def _send(
-        self, context: ServerRequestContext[Any], event: ServerEvent | Held, meta: dict[str, Any]
+        self, context: ServerRequestContext[Any], event: ServerEvent | HeldRun, meta: dict[str, Any]
     ) -> None:
         notice: Any
-        if isinstance(event, Held):
+        if isinstance(event, HeldRun):
             state = await self._tasks.describe(context, event)
             notice = TaskNotification(params={**state, "_meta": {**state["_meta"], **meta}})
         else:
@@ -212,7 +216,7 @@ class Changes:
         """Tell of changes until cancelled. Those that come together are told of once."""
         while True:
             await self._some.wait()
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(COLLECT_INTERVAL_S)
             self._some.clear()
             changed, self._changed = self._changed, set()
             files, self._files = self._files, False

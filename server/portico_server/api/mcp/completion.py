@@ -12,21 +12,21 @@ from mcp.server.context import ServerRequestContext
 from portico_server.api.mcp import narrow
 from portico_server.api.mcp.caller import caller_of
 from portico_server.api.mcp.library import Library
-from portico_server.api.mcp.prompts import Prompts
+from portico_server.api.mcp.prompts import PromptOffers
 from portico_server.api.mcp.resources import TEMPLATE
 from portico_server.core.registry import Registry
 
-MOST: Final = 100
+MAX_VALUES: Final = 100
 """Values in one answer, as the protocol has it."""
 
-_LOOKED_AT: Final = 1_000
+_MAX_FILES: Final = 1_000
 """Files of a store among which a name is looked for."""
 
 
 class Completions:
     """Handler of ``completion/complete`` for the template of resources and for prompts."""
 
-    def __init__(self, registry: Registry, library: Library, prompts: Prompts) -> None:
+    def __init__(self, registry: Registry, library: Library, prompts: PromptOffers) -> None:
         self._registry = registry
         self._prompts = prompts
         self._library = library
@@ -48,7 +48,9 @@ class Completions:
         typed = argument.value.casefold()
         found = [name for name in names if typed in name.casefold()]
         found.sort(key=lambda name: (not name.casefold().startswith(typed), name))
-        completion = types.Completion(values=found[:MOST], total=len(found), has_more=len(found) > MOST)
+        completion = types.Completion(
+            values=found[:MAX_VALUES], total=len(found), has_more=len(found) > MAX_VALUES
+        )
         return types.CompleteResult(completion=completion)
 
     async def _stores(self, context: ServerRequestContext[Any]) -> list[str]:
@@ -59,5 +61,5 @@ class Completions:
     async def _files(self, context: ServerRequestContext[Any], store: str) -> list[str]:
         if store not in await self._stores(context):
             return []
-        files, _more = await self._library.files(caller_of(context), None, _LOOKED_AT, only=store)
+        files, _more = await self._library.files(caller_of(context), None, _MAX_FILES, only=store)
         return [file.name for file in files]

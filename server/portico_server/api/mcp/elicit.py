@@ -22,7 +22,7 @@ _PLAIN: Final = frozenset({"string", "number", "integer", "boolean"})
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ElicitedAnswer:
     """A client's answer, as `portico_server.runs.questions.Questions.answer` takes it."""
 
     accepted: bool
@@ -47,17 +47,17 @@ def form(asked: Asked) -> types.ElicitRequest | None:
     )
 
 
-def said(asked: Asked, result: types.ElicitResult) -> Said:
+def said(asked: Asked, result: types.ElicitResult) -> ElicitedAnswer:
     """What the client's user has decided. A form that was closed unanswered is a refusal."""
     content = result.content or {}
     if result.action != "accept":
-        return Said(
+        return ElicitedAnswer(
             False, note="" if result.action == "decline" else "The form was closed without an answer."
         )
     if asked.kind == "approval":
-        return Said(True, note=str(content.get("note") or ""))
+        return ElicitedAnswer(True, note=str(content.get("note") or ""))
     wrapped = (asked.answer_schema or {}).get("type") != "object"
-    return Said(True, content.get("value") if wrapped else content)
+    return ElicitedAnswer(True, content.get("value") if wrapped else content)
 
 
 def _message(asked: Asked) -> str:

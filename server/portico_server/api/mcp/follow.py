@@ -21,18 +21,18 @@ from pydantic import ValidationError
 from portico.wire import Answered, Asked, Cited, Delta, Event, Status, StepFinished, StepStarted, ToolCalled
 from portico_server.api.mcp import inquiry, log
 from portico_server.api.mcp.caller import caller_of
-from portico_server.api.mcp.held import Held
+from portico_server.api.mcp.held import HeldRun
 from portico_server.core.errors import Conflict, PorticoError
 from portico_server.core.request import Result
 from portico_server.runs.questions import Questions
 from portico_server.runs.run import Run
 
-TELL_EVERY: Final = 0.25
+PROGRESS_INTERVAL_S: Final = 0.25
 """Seconds between two progress notices about text; all other progress is told at once."""
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class ClientGone:
     """The run goes on without the request, which has told of its events up to ``seen``, the last in words ``message``.
 
     ``asks``: it is because of questions that the client must answer in a request of its own; otherwise it took long.
@@ -43,7 +43,7 @@ class Left:
     asks: tuple[Asked, ...] = ()
 
 
-class Follower:
+class RunFollower:
     """Follows one run for one request."""
 
     def __init__(
@@ -58,8 +58,8 @@ class Follower:
         self._can_ask = inquiry.can_ask(context)
         self._may_ask_now = context.protocol_version not in MODERN_PROTOCOL_VERSIONS
 
-    async def wait(self, patience: float = math.inf) -> Result | Left:
-        """The run's result, or `Left` if there is none after ``patience`` seconds or not before an answer.
+    async def wait(self, patience: float = math.inf) -> Result | ClientGone:
+        """The run's result, or `ClientGone` if there is none after ``patience`` seconds or not before an answer.
 
         Raises the `PorticoError` that ended the run. Does not end it when cancelled: its owner does.
         """
@@ -69,7 +69,7 @@ class Follower:
         heard = patience != math.inf or self._can_ask or self._notices.wanted
         if heard and not await self._until_ended(patience):
             asks = (self._asked,) if self._asked is not None else ()
-            return Left(self._seen, self._notices.last, asks)
+            return ClientGone(self._seen, self._notices.last, asks)
         await asyncio.wait([run.task])
         if run.task.cancelled():  # by somebody else: our own caller is still waiting for an answer
             raise PorticoError("The run was cancelled before it had an answer.", code="cancelled")
@@ -144,7 +144,7 @@ async def answer(
 async def answer_all(
     questions: Questions,
     context: ServerRequestContext[Any],
-    held: Held,
+    held: HeldRun,
     responses: Mapping[str, types.InputResponse],
 ) -> None:
     """Hand on the answers to what a run waits for. Those to nothing of that, or that come too late, are left alone."""
@@ -178,7 +178,7 @@ class _Notices:
             case Delta(text=text):
                 self._text += text
                 now = asyncio.get_running_loop().time()
-                if now - self._told >= TELL_EVERY:
+                if now - self._told >= PROGRESS_INTERVAL_S:
                     self._told, said, self._text = now, self._text, ""
                     await self._progress(said)
             case Cited(passages=passages):

@@ -15,14 +15,14 @@ from portico_server.runs.run import Run
 
 logger = logging.getLogger(__name__)
 
-KEPT: Final = 3600.0
+RESULT_LIFETIME_S: Final = 3600.0
 """Seconds for which the result of a run can be fetched after its end."""
 
-MOST: Final = 1_000
+MAX_HELD_RUNS: Final = 1_000
 """Runs that are kept at once. While it is full, calls are waited for in the old way."""
 
 
-class Held:
+class HeldRun:
     """One of them. ``seen`` is the number of the last event that is in here or the client was told of, ``message``
     what it said. ``at_end`` is what is done before anybody hears of its end: one with that is a task.
     """
@@ -51,7 +51,7 @@ class Held:
     @property
     def expires_at(self) -> float | None:
         """Seconds since 1970; not known before its end."""
-        return None if self.run.finished_at is None else self.run.finished_at + KEPT
+        return None if self.run.finished_at is None else self.run.finished_at + RESULT_LIFETIME_S
 
     def note(self, event: Event) -> bool:
         """Take an event in. Whether its state is another one now."""
@@ -73,18 +73,18 @@ class Held:
         return True
 
 
-AtEnd: TypeAlias = Callable[[Held], Awaitable[None]]
+AtEnd: TypeAlias = Callable[[HeldRun], Awaitable[None]]
 
 
 class HeldRuns:
     """All of them. Each is watched by a task of its own; ``changed`` is told whenever the state of one is another."""
 
     def __init__(self) -> None:
-        self._held: dict[str, Held] = {}
+        self._held: dict[str, HeldRun] = {}
         self._watching: dict[str, asyncio.Task[None]] = {}
-        self._watchers: list[Callable[[Held], None]] = []
+        self._watchers: list[Callable[[HeldRun], None]] = []
 
-    def watch(self, watcher: Callable[[Held], None]) -> None:
+    def watch(self, watcher: Callable[[HeldRun], None]) -> None:
         """Call ``watcher`` whenever the state of one is another."""
         self._watchers.append(watcher)
 
@@ -92,10 +92,10 @@ class HeldRuns:
     def full(self) -> bool:
         """Whether there is room for no other."""
         self._sweep()
-        return len(self._held) >= MOST
+        return len(self._held) >= MAX_HELD_RUNS
 
     @property
-    def tasks(self) -> list[Held]:
+    def tasks(self) -> list[HeldRun]:
         """Those that are tasks."""
         return [held for held in self._held.values() if held.at_end is not None]
 
@@ -107,23 +107,23 @@ class HeldRuns:
         asks: Iterable[Asked] = (),
         at_end: AtEnd | None = None,
         held_id: str = "",
-    ) -> Held:
+    ) -> HeldRun:
         """Keep a run of whose events the client has been told up to number ``seen``, among them those that ask.
 
         ``held_id``: under which name, if it has one already.
         """
-        held = Held(run, seen, message, asks, at_end, held_id)
+        held = HeldRun(run, seen, message, asks, at_end, held_id)
         self._held[held.id] = held
         self._watching[held.id] = asyncio.create_task(self._follow(held), name=f"mcp holds {run.id}")
         return held
 
-    def get(self, held_id: str, caller: Principal) -> Held | None:
+    def get(self, held_id: str, caller: Principal) -> HeldRun | None:
         """One that this caller began; nobody else's, and none that is over for long."""
         self._sweep()
         held = self._held.get(held_id)
         return held if held is not None and held.run.caller.id == caller.id else None
 
-    def release(self, held: Held) -> None:
+    def release(self, held: HeldRun) -> None:
         """Keep it no longer: its result has been told."""
         self._held.pop(held.id, None)
         watching = self._watching.pop(held.id, None)
@@ -140,7 +140,7 @@ class HeldRuns:
         self._held.clear()
         self._watching.clear()
 
-    async def _follow(self, held: Held) -> None:
+    async def _follow(self, held: HeldRun) -> None:
         async for number, event in held.run.log.follow(held.seen):
             held.seen = number
             if held.note(event):
@@ -157,7 +157,7 @@ class HeldRuns:
         held.updated_at = held.run.finished_at or time.time()
         self._tell(held)
 
-    def _tell(self, held: Held) -> None:
+    def _tell(self, held: HeldRun) -> None:
         for watcher in self._watchers:
             watcher(held)
 

@@ -10,7 +10,7 @@ from mcp.server.context import ServerRequestContext
 
 from portico.wire import Asked
 from portico_server.api.mcp import elicit, sampling
-from portico_server.api.mcp.elicit import Said
+from portico_server.api.mcp.elicit import ElicitedAnswer
 
 
 def can_ask(context: ServerRequestContext[Any]) -> bool:
@@ -31,11 +31,11 @@ def requests(context: ServerRequestContext[Any], asks: Iterable[Asked]) -> dict[
     return {key: one for key, one in found.items() if one is not None}
 
 
-def said(asked: Asked, result: types.InputResponse) -> Said | None:
+def said(asked: Asked, result: types.InputResponse) -> ElicitedAnswer | None:
     """What a client has answered; ``None`` if that is an answer to something else."""
     match result:
         case types.CreateMessageResult() | types.CreateMessageResultWithTools() if asked.kind == "chat":
-            return Said(True, sampling.answer(result))
+            return ElicitedAnswer(True, sampling.answer(result))
         case types.ElicitResult() if asked.kind != "chat":
             return elicit.said(asked, result)
     return None

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from portico_server.api.mcp.held import KEPT, Held, HeldRuns
+from portico_server.api.mcp.held import RESULT_LIFETIME_S, HeldRun, HeldRuns
 from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.core.principal import Principal
 from portico_server.db import runs
@@ -23,7 +23,7 @@ from portico_server.db.tasks import TaskRow, TaskStatus
 
 logger = logging.getLogger(__name__)
 
-LEASE: Final = 30.0
+LEASE_S: Final = 30.0
 """Seconds after which the tasks of a daemon that has gone silent are lost, where several share a database."""
 
 
@@ -47,7 +47,7 @@ class KeptTasks:
         while True:
             try:
                 await self._lose(at_start=True)
-                await self._database.write(rows.forget, KEPT)
+                await self._database.write(rows.forget, RESULT_LIFETIME_S)
                 return
             except Unavailable as error:
                 logger.warning("MCP waits for the database: %s", error.message)
@@ -56,19 +56,19 @@ class KeptTasks:
     async def run(self) -> None:
         """Keep the leases on what is at work here, until cancelled. Nothing to do if there is no other daemon."""
         while not self._alone:
-            await asyncio.sleep(LEASE / 3)
+            await asyncio.sleep(LEASE_S / 3)
             working = [held.id for held in self._held.tasks if not held.settled]
             try:
                 if working:
-                    await self._database.write_soon(rows.renew, working, time.time() + LEASE)
+                    await self._database.write_soon(rows.renew, working, time.time() + LEASE_S)
             except PorticoError as error:
                 logger.warning("the leases of MCP tasks were not renewed: %s", error.message)
 
-    async def begin(self, held: Held) -> None:
+    async def begin(self, held: HeldRun) -> None:
         """Write one before the client is told of it."""
         run = held.run
-        row = TaskRow(held.id, run.caller.id, run.id, run.created_at, time.time() + LEASE)
-        await self._database.write(rows.begin, row, KEPT)
+        row = TaskRow(held.id, run.caller.id, run.id, run.created_at, time.time() + LEASE_S)
+        await self._database.write(rows.begin, row, RESULT_LIFETIME_S)
 
     async def end(
         self, task_id: str, status: TaskStatus, message: str, result: Mapping[str, Any] | None = None
@@ -91,7 +91,9 @@ class KeptTasks:
             row = await self._database.read(rows.get, task_id)
         if row is None or row.owner != caller.id:
             return None
-        return None if row.finished_at is not None and row.finished_at + KEPT < time.time() else row
+        return (
+            None if row.finished_at is not None and row.finished_at + RESULT_LIFETIME_S < time.time() else row
+        )
 
     async def _lose(self, *, at_start: bool) -> None:
         await self._database.write(rows.lose, every=at_start and self._alone)

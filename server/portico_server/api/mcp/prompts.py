@@ -12,18 +12,18 @@ from mcp.shared.exceptions import MCPError
 from portico_server.api.mcp import narrow
 from portico_server.api.mcp.caller import caller_of
 from portico_server.api.mcp.pages import page
-from portico_server.apps.prompts.argument import Argument
-from portico_server.apps.prompts.library import Library, Prompt
+from portico_server.apps.prompts.argument import PromptArgument
+from portico_server.apps.prompts.library import PromptLibrary, StoredPrompt
 from portico_server.core.errors import NotFound, PorticoError
 
-PAGE: Final = 100
+PAGE_SIZE: Final = 100
 """Prompts in one page of a list."""
 
 
-class Prompts:
+class PromptOffers:
     """Handlers of ``prompts/list`` and ``prompts/get``. An endpoint for one thing alone has no prompts."""
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: PromptLibrary) -> None:
         self._library = library
 
     async def list(
@@ -32,7 +32,7 @@ class Prompts:
         """The newest version of each prompt that the caller sees."""
         found = [] if narrow.is_narrow(context) else await self._library.list(caller_of(context))
         named = [(prompt.name, _offer(prompt)) for prompt in found]
-        shown, more = page(named, params.cursor if params else None, PAGE)
+        shown, more = page(named, params.cursor if params else None, PAGE_SIZE)
         return types.ListPromptsResult(prompts=shown, next_cursor=more)
 
     async def get(
@@ -68,7 +68,7 @@ class Prompts:
         return next((_choices(item) for item in prompt.spec.arguments if item.name == argument), [])
 
 
-def _offer(prompt: Prompt) -> types.Prompt:
+def _offer(prompt: StoredPrompt) -> types.Prompt:
     spec = prompt.spec
     return types.Prompt(
         name=spec.name,
@@ -81,7 +81,7 @@ def _offer(prompt: Prompt) -> types.Prompt:
     )
 
 
-def _described(argument: Argument) -> str:
+def _described(argument: PromptArgument) -> str:
     """The protocol has no types for arguments: what they may be is told in words."""
     words = [
         "" if argument.type == "string" else f"{argument.type.capitalize()}.",
@@ -92,7 +92,7 @@ def _described(argument: Argument) -> str:
     return " ".join(word for word in words if word)
 
 
-def _choices(argument: Argument) -> list[str]:
+def _choices(argument: PromptArgument) -> list[str]:
     return [_text(item) for item in argument.enum or ((True, False) if argument.type == "boolean" else ())]
 
 

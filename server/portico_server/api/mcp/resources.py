@@ -17,7 +17,7 @@ from portico_server.api.mcp.library import Library, Position, StoredFile
 from portico_server.core.errors import Forbidden, NotFound, PorticoError
 from portico_server.core.principal import Principal
 
-PAGE: Final = 100
+PAGE_SIZE: Final = 100
 """Resources in one page of a list."""
 
 TEMPLATE: Final = "portico://stores/{store}/files/{file}"
@@ -48,7 +48,7 @@ def parse_uri(uri: str) -> tuple[str, str]:
     return unquote(match.group(1)), unquote(match.group(2))
 
 
-class Resources:
+class ResourceOffers:
     """Handlers of ``resources/list``, ``resources/templates/list`` and ``resources/read``."""
 
     def __init__(self, library: Library) -> None:
@@ -60,7 +60,7 @@ class Resources:
         """The files of every store that the caller may read, store by store."""
         start = _position(params.cursor if params else None)
         files, following = await self._library.files(
-            caller_of(context), start, PAGE, only=narrow.store_of(context)
+            caller_of(context), start, PAGE_SIZE, only=narrow.store_of(context)
         )
         return types.ListResourcesResult(
             resources=[_resource(file) for file in files],

@@ -23,7 +23,7 @@ PICTURES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
 SOUNDS: Final = ("audio/wav", "audio/x-wav", "audio/mpeg", "audio/ogg", "audio/flac", "audio/mp4")
 """What assistants play."""
 
-PICTURE: Final = 2 * 1024 * 1024
+MAX_INLINE_BYTES: Final = 2 * 1024 * 1024
 """Bytes of a picture or a sound that is sent along with a result; a larger one is a link."""
 
 
@@ -89,7 +89,7 @@ def _plain(result: Result) -> types.CallToolResult:
 async def _shown(artifact: Artifact, caller: Principal, library: Library) -> types.ContentBlock:
     """A small picture or sound as itself, anything else as a link to a resource."""
     kind = artifact.media_type
-    if kind in (*PICTURES, *SOUNDS) and artifact.bytes <= PICTURE:
+    if kind in (*PICTURES, *SOUNDS) and artifact.bytes <= MAX_INLINE_BYTES:
         _artifact, data = await library.made(caller, artifact.id)
         shown = base64.b64encode(data).decode()
         if kind in SOUNDS:

@@ -15,7 +15,7 @@ from mcp.server.context import ServerRequestContext
 
 from portico.wire import Asked
 
-MOST: Final = 4_096
+DEFAULT_MAX_TOKENS: Final = 4_096
 """Tokens of an answer, where the call says nothing of that: the protocol wants a number."""
 
 _DATA: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,(.+)", re.DOTALL)
@@ -45,7 +45,9 @@ def request(asked: Asked) -> types.CreateMessageRequest:
     params = types.CreateMessageRequestParams(
         messages=messages,
         system_prompt="\n\n".join([*system, *wish]) or None,
-        max_tokens=int(options.get("max_completion_tokens") or options.get("max_tokens") or MOST),
+        max_tokens=int(
+            options.get("max_completion_tokens") or options.get("max_tokens") or DEFAULT_MAX_TOKENS
+        ),
         temperature=options.get("temperature"),
         stop_sequences=[stop] if isinstance(stop, str) else list(stop) if stop else None,
         tools=[_tool(tool) for tool in given] or None,

@@ -23,8 +23,8 @@ from pydantic import BaseModel
 from portico.wire import ErrorBody
 from portico_server.api.mcp import apps, follow, inquiry, result
 from portico_server.api.mcp.caller import caller_of, extension_of
-from portico_server.api.mcp.follow import Left
-from portico_server.api.mcp.held import KEPT, Held, HeldRuns
+from portico_server.api.mcp.follow import ClientGone
+from portico_server.api.mcp.held import RESULT_LIFETIME_S, HeldRun, HeldRuns
 from portico_server.api.mcp.kept import KeptTasks
 from portico_server.api.mcp.library import Library
 from portico_server.api.mcp.result import failure
@@ -40,7 +40,7 @@ from portico_server.runs.runner import Runner
 
 EXTENSION: Final = "io.modelcontextprotocol/tasks"
 
-POLL: Final = 500
+POLL_INTERVAL_MS: Final = 500
 """Milliseconds after which looking again makes sense."""
 
 
@@ -63,7 +63,7 @@ class TaskNotification(BaseModel):
     params: dict[str, Any]
 
 
-class Tasks:
+class TaskCalls:
     """Handlers of ``tasks/get``, ``tasks/update`` and ``tasks/cancel``."""
 
     def __init__(
@@ -99,7 +99,7 @@ class Tasks:
                 {"requiredCapabilities": {"extensions": {EXTENSION: {}}}},
             )
 
-    async def begin(self, context: ServerRequestContext[Any], run: Run, left: Left) -> dict[str, Any]:
+    async def begin(self, context: ServerRequestContext[Any], run: Run, left: ClientGone) -> dict[str, Any]:
         """Let a call go on as a task: the answer to the call. Raises `PorticoError` if that cannot be written."""
         held = self._held.hold(run, left.seen, left.message, at_end=self._end)
         try:
@@ -142,7 +142,7 @@ class Tasks:
             await held.run.cancel()
         return {}
 
-    async def describe(self, context: ServerRequestContext[Any], task: Held | TaskRow) -> dict[str, Any]:
+    async def describe(self, context: ServerRequestContext[Any], task: HeldRun | TaskRow) -> dict[str, Any]:
         """A task with what belongs to its status: the result, what it asks, or the error."""
         if isinstance(task, TaskRow):
             return await self._recalled(task, caller_of(context))
@@ -155,7 +155,7 @@ class Tasks:
                 state["inputRequests"] = {key: _json(request) for key, request in asks.items()}
         return state
 
-    async def visible(self, context: ServerRequestContext[Any], task_id: str) -> Held | TaskRow | None:
+    async def visible(self, context: ServerRequestContext[Any], task_id: str) -> HeldRun | TaskRow | None:
         """A task, if it is this caller's."""
         caller = caller_of(context)
         held = self._held.get(task_id, caller)
@@ -175,16 +175,17 @@ class Tasks:
             return await self._kept.find(task_id, caller)
         return row
 
-    async def _find(self, context: ServerRequestContext[Any], params: TaskParams) -> Held | TaskRow:
+    async def _find(self, context: ServerRequestContext[Any], params: TaskParams) -> HeldRun | TaskRow:
         found = await self.visible(context, params.task_id)
         if found is None:
             raise MCPError(
                 types.INVALID_PARAMS,
-                f"There is no task '{params.task_id[:100]}'. Its result is kept for {KEPT / 60:g} minutes.",
+                f"There is no task '{params.task_id[:100]}'. Its result is kept for {RESULT_LIFETIME_S / 60:g} "
+                f"minutes.",
             )
         return found
 
-    async def _end(self, held: Held) -> None:
+    async def _end(self, held: HeldRun) -> None:
         run = held.run
         if run.recorded is not None:
             await run.recorded.wait()
@@ -238,7 +239,7 @@ class Tasks:
                 state["result"] = _json(failure(error.message))
         return state
 
-    async def _result(self, held: Held, caller: Principal) -> types.CallToolResult:
+    async def _result(self, held: HeldRun, caller: Principal) -> types.CallToolResult:
         if held.run.error is not None:
             return failure(held.run.error.message)
         try:
@@ -248,7 +249,7 @@ class Tasks:
             return failure(error.message)
 
 
-def _state(context: ServerRequestContext[Any], held: Held) -> dict[str, Any]:
+def _state(context: ServerRequestContext[Any], held: HeldRun) -> dict[str, Any]:
     """Without what belongs to the status. It has ended when its row says so."""
     run = held.run
     status = "working"
@@ -266,14 +267,14 @@ def _fields(
     task_id: str, status: str, created_at: float, ended_at: float | None, run_id: str, message: str
 ) -> dict[str, Any]:
     """A task as it is told of. Times in seconds since 1970."""
-    ttl = None if ended_at is None else int((ended_at + KEPT - created_at) * 1000)
+    ttl = None if ended_at is None else int((ended_at + RESULT_LIFETIME_S - created_at) * 1000)
     state: dict[str, Any] = {
         "taskId": task_id,
         "status": status,
         "createdAt": _moment(created_at),
         "lastUpdatedAt": _moment(ended_at or created_at),
         "ttlMs": ttl,
-        "pollIntervalMs": POLL,
+        "pollIntervalMs": POLL_INTERVAL_MS,
         "_meta": {"portico/run": run_id},
     }
     return {**state, "statusMessage": message} if message else state

@@ -16,12 +16,12 @@ from mcp.shared.exceptions import MCPError
 
 from portico_server.api.mcp import apps, follow, inquiry, narrow, sampling
 from portico_server.api.mcp.caller import caller_of
-from portico_server.api.mcp.follow import Follower, Left
-from portico_server.api.mcp.held import Held, HeldRuns
+from portico_server.api.mcp.follow import ClientGone, RunFollower
+from portico_server.api.mcp.held import HeldRun, HeldRuns
 from portico_server.api.mcp.library import Library
 from portico_server.api.mcp.pages import page
 from portico_server.api.mcp.result import failure, result_of
-from portico_server.api.mcp.tasks import Tasks
+from portico_server.api.mcp.tasks import TaskCalls
 from portico_server.core import trace
 from portico_server.core.errors import PorticoError, nearest
 from portico_server.core.passage import PASSAGE_SCHEMA
@@ -36,7 +36,7 @@ from portico_server.tools.arguments import Checker
 # Names of MCP tools: unique, and of the characters that every client takes.
 
 
-LONGEST = 64
+MAX_NAME_CHARS = 64
 """MCP allows 128 characters, the APIs of most models that are given the tools 64."""
 
 _FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
@@ -45,7 +45,7 @@ _ORDER = ("tool", "app", "store")
 
 def is_plain(name: str) -> bool:
     """Whether a tool of this name goes by it unchanged."""
-    return 0 < len(name) <= LONGEST and name == name.strip("_") and _FOREIGN.search(name) is None
+    return 0 < len(name) <= MAX_NAME_CHARS and name == name.strip("_") and _FOREIGN.search(name) is None
 
 
 def tool_names(cards: Sequence[Card]) -> dict[str, Card]:
@@ -59,8 +59,8 @@ def tool_names(cards: Sequence[Card]) -> dict[str, Card]:
     for card in sorted(cards, key=lambda card: (_ORDER.index(card.kind), card.key)):
         wanted = f"search_{card.name}" if card.kind == "store" else card.name
         name = _FOREIGN.sub("_", wanted).strip("_")
-        if name != wanted or len(name) > LONGEST or name in named:
-            name = f"{name[: LONGEST - 7]}_{sha256(card.key.encode()).hexdigest()[:6]}".lstrip("_")
+        if name != wanted or len(name) > MAX_NAME_CHARS or name in named:
+            name = f"{name[: MAX_NAME_CHARS - 7]}_{sha256(card.key.encode()).hexdigest()[:6]}".lstrip("_")
         named[name] = card
     return named
 
@@ -68,10 +68,10 @@ def tool_names(cards: Sequence[Card]) -> dict[str, Card]:
 OPERATION: Final = "mcp"
 """What usage rows call a run that began here."""
 
-PAGE: Final = 250
+PAGE_SIZE: Final = 250
 """Tools in one page of a list: more than an assistant is given, so that those which know no pages see everything."""
 
-PATIENCE: Final = 1.0
+TASK_AFTER_SECONDS: Final = 1.0
 """Seconds after which a call becomes a task, for clients that know tasks."""
 
 _SEARCH: Final[dict[str, Any]] = {
@@ -91,7 +91,7 @@ _PASSAGES: Final[dict[str, Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class ToolOffer:
     """One MCP tool and the Servable behind it."""
 
     tool: types.Tool
@@ -108,7 +108,7 @@ def request_of(name: str, card: Card, arguments: Mapping[str, Any]) -> Request:
     return apps.request(card, arguments)
 
 
-def offer(name: str, card: Card) -> Offer:
+def offer(name: str, card: Card) -> ToolOffer:
     """The MCP tool called ``name`` for an app, a tool or a store."""
     title, description = card.title or card.name, card.description
     given: tuple[Mapping[str, Any], Mapping[str, Any] | None]
@@ -137,14 +137,14 @@ def offer(name: str, card: Card) -> Offer:
             open_world_hint=card.labels.get("open_world") is True,
         ),
     )
-    return Offer(tool, card)
+    return ToolOffer(tool, card)
 
 
 def _only_reads(card: Card) -> bool:
     return card.kind == "store" or apps.changes_nothing(card)
 
 
-class Tools:
+class ToolCalls:
     """Handlers of ``tools/list`` and ``tools/call``."""
 
     def __init__(
@@ -154,8 +154,8 @@ class Tools:
         library: Library,
         questions: Questions,
         held: HeldRuns,
-        tasks: Tasks,
-        patience: float = PATIENCE,
+        tasks: TaskCalls,
+        patience: float = TASK_AFTER_SECONDS,
     ) -> None:
         self._registry = registry
         self._runner = runner
@@ -170,7 +170,9 @@ class Tools:
     ) -> types.ListToolsResult:
         """All that the caller may call."""
         named = await self._named(context)
-        shown, more = page([(name, name) for name in sorted(named)], params.cursor if params else None, PAGE)
+        shown, more = page(
+            [(name, name) for name in sorted(named)], params.cursor if params else None, PAGE_SIZE
+        )
         return types.ListToolsResult(
             tools=[offer(name, named[name]).tool for name in shown], next_cursor=more
         )
@@ -220,10 +222,10 @@ class Tools:
         kept = False
         may_become_task = self._tasks.known_to(context) and not self._held.full
         try:
-            found = await Follower(context, run, self._questions, seen).wait(
+            found = await RunFollower(context, run, self._questions, seen).wait(
                 self._patience if may_become_task else math.inf
             )
-            if isinstance(found, Left):
+            if isinstance(found, ClientGone):
                 if found.asks:
                     held = self._held.hold(run, found.seen, found.message, found.asks)
                     answer: HandlerResult = _asks(held, inquiry.requests(context, found.asks))
@@ -271,6 +273,6 @@ class Tools:
         return None if found is None else found.card.input_schema
 
 
-def _asks(held: Held, requests: types.InputRequests) -> types.InputRequiredResult:
+def _asks(held: HeldRun, requests: types.InputRequests) -> types.InputRequiredResult:
     """What the client must find out before it calls again."""
     return types.InputRequiredResult(input_requests=requests, request_state=held.id)

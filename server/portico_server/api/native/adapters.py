@@ -9,7 +9,7 @@ from fastapi import Query
 from pydantic import BaseModel
 
 from portico_server.api.endpoint import Admin, ModelsReader, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.native.deployments import Queued
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.models.adapter_export import ExportRequest
@@ -74,7 +74,7 @@ class ExportWish(BaseModel):
     type: str = "f16"
 
 
-class Removed(BaseModel):
+class RemovedAdapter(BaseModel):
     """What was removed."""
 
     name: str
@@ -124,10 +124,10 @@ async def change_adapter(name: str, wish: AdapterChange, parts: TheParts, _calle
 
 
 @router.delete("/{name:path}")
-async def delete_adapter(name: str, parts: TheParts, _caller: Admin) -> Removed:
+async def delete_adapter(name: str, parts: TheParts, _caller: Admin) -> RemovedAdapter:
     """Take an adapter away, with the daemon's copy of it. Calls in flight are answered."""
     await parts.models.adapters.remove(name)
-    return Removed(name=name)
+    return RemovedAdapter(name=name)
 
 
 def _adapter(info: AdapterInfo) -> Adapter:

@@ -10,7 +10,7 @@ from fastapi import Request as HttpRequest
 from pydantic import BaseModel, ConfigDict, Field
 
 from portico_server.api.endpoint import Caller, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.native.flows import events_of
 from portico_server.api.openai import validate
 from portico_server.api.parts import ApiServices

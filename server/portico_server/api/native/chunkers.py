@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from portico_server.api import errors
 from portico_server.api.endpoint import Caller, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.openai import upload
 from portico_server.api.sse import while_present
 from portico_server.core.errors import InvalidRequest

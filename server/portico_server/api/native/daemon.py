@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from portico_server import __version__, config
 from portico_server.api.endpoint import Admin, Caller, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.native import deployments
 from portico_server.api.native.deployments import Deployment
 from portico_server.api.native.stores import Store, shown
@@ -149,7 +149,7 @@ def _asking(names: Set[str], apps: Sequence[Card]) -> list[str]:
 apply_router = new_router(tags=["Daemon"])
 
 
-class Wish(BaseModel):
+class ApplyRequest(BaseModel):
     """``configuration``: as in a file (docs/configuration.md), its variables replaced. ``folder``: what paths in
     it are relative to, on the daemon's machine. ``prune``: kinds (``apps``, ``tools`` …) of which everything is removed
     that the configuration does not name.
@@ -179,7 +179,7 @@ class Applied(BaseModel):
 
 
 @apply_router.post("/api/apply")
-async def apply_configuration(wish: Wish, parts: TheParts, caller: Admin) -> Applied:
+async def apply_configuration(wish: ApplyRequest, parts: TheParts, caller: Admin) -> Applied:
     """Check a whole configuration, then create and change what differs. The same again changes nothing."""
     for kind in wish.prune:
         if kind not in KINDS:

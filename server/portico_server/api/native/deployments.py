@@ -9,7 +9,7 @@ from fastapi import Query
 from pydantic import BaseModel
 
 from portico_server.api.endpoint import Admin, ModelsReader, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import Principal
 from portico_server.models.service import ModelService
@@ -94,13 +94,13 @@ class DeploymentWish(BaseModel):
     answers: str = "auto"
 
 
-class Lines(BaseModel):
+class DeploymentLog(BaseModel):
     """Lines of a log, oldest first."""
 
     data: list[str]
 
 
-class Removed(BaseModel):
+class RemovedDeployment(BaseModel):
     """What was removed."""
 
     name: str
@@ -220,9 +220,9 @@ async def create_deployment(wish: DeploymentWish, parts: TheParts, _caller: Admi
 @router.get("/deployments/{name:path}/logs")
 async def deployment_logs(
     name: str, parts: TheParts, _caller: Admin, lines: Annotated[int, Query(ge=1, le=10_000)] = 100
-) -> Lines:
+) -> DeploymentLog:
     """The last lines that the engine wrote."""
-    return Lines(data=parts.models.logs(name, lines))
+    return DeploymentLog(data=parts.models.logs(name, lines))
 
 
 @router.post("/deployments/{name:path}/load")
@@ -250,10 +250,10 @@ async def retrieve_deployment(name: str, parts: TheParts, caller: ModelsReader) 
 
 
 @router.delete("/deployments/{name:path}")
-async def delete_deployment(name: str, parts: TheParts, _caller: Admin) -> Removed:
+async def delete_deployment(name: str, parts: TheParts, _caller: Admin) -> RemovedDeployment:
     """Forget a model; its files stay."""
     await parts.models.remove(name)
-    return Removed(name=name)
+    return RemovedDeployment(name=name)
 
 
 @router.post("/models/plan")

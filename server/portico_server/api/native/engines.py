@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from portico_server.api.endpoint import Admin, TheParts
-from portico_server.api.endpoint import router as new_router
-from portico_server.api.native.deployments import Queued, Removed
+from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.native.deployments import Queued, RemovedDeployment
 from portico_server.models.catalog import ENGINES
 
 router = new_router(prefix="/api/engines", tags=["Engines"])
@@ -74,7 +74,7 @@ async def examine_engine(name: str, parts: TheParts, _caller: Admin) -> Findings
 
 
 @router.delete("/{name}")
-async def remove_engine(name: str, parts: TheParts, _caller: Admin) -> Removed:
+async def remove_engine(name: str, parts: TheParts, _caller: Admin) -> RemovedDeployment:
     """Delete the environment of an engine; it can be built again."""
     await parts.models.environments.remove(name)
-    return Removed(name=name)
+    return RemovedDeployment(name=name)

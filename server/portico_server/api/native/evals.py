@@ -8,7 +8,7 @@ from fastapi import Body, Query
 from pydantic import BaseModel
 
 from portico_server.api.endpoint import Caller, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.parts import ApiServices
 from portico_server.core.principal import Principal
 from portico_server.db.evals import EvalRunRow, EvalSearchRow
@@ -16,7 +16,7 @@ from portico_server.evals import statistics
 
 router = new_router(prefix="/api/evals", tags=["Evals"])
 
-SHOWN = 20
+MAX_SHOWN_SETTINGS_COUNT = 20
 """Settings that a plan shows."""
 
 
@@ -50,7 +50,7 @@ class Trial(BaseModel):
     error: SearchError | None
 
 
-class Search(BaseModel):
+class EvalSearch(BaseModel):
     """A search over settings. ``trials`` stand with the best first; ``best`` is its id once the search has ended.
 
     ``spec`` has what was asked for; ``items`` is how many there are, ``run_id`` the durable run with its events.
@@ -74,7 +74,7 @@ class Search(BaseModel):
 class SearchList(BaseModel):
     """The newest first, without their trials."""
 
-    data: list[Search]
+    data: list[EvalSearch]
 
 
 class SearchPlan(BaseModel):
@@ -92,13 +92,13 @@ class SearchPlan(BaseModel):
     settings: list[dict[str, Any]]
 
 
-class Choice(BaseModel):
+class TrialChoice(BaseModel):
     """Which trial is put to work; the best, if none is named."""
 
     trial: str | None = None
 
 
-class Applied(BaseModel):
+class AppliedTrial(BaseModel):
     """What was deployed: new versions by app. ``left`` has the settings that are no app's: give them with each call."""
 
     trial: str
@@ -109,7 +109,7 @@ class Applied(BaseModel):
 @router.post("/{eval_id}/search", status_code=201)
 async def search_settings(
     eval_id: str, wish: Annotated[dict[str, Any], Body()], parts: TheParts, caller: Caller
-) -> Search | SearchPlan:
+) -> EvalSearch | SearchPlan:
     """Try settings: ``data_source`` as a run has it, ``parameters`` with lists of values by path, such as ``model``,
     ``sampling_params.temperature`` or ``apps.NAME.STEP.system``. With ``dry_run`` only what that would take is told.
     """
@@ -121,7 +121,7 @@ async def search_settings(
             asked=found.asked,
             judged=found.judged,
             trained=found.trained,
-            settings=[dict(one) for one in found.settings[:SHOWN]],
+            settings=[dict(one) for one in found.settings[:MAX_SHOWN_SETTINGS_COUNT]],
         )
     row = await parts.searches.create(eval_id, wish, caller)
     return await _search(parts, row)
@@ -136,36 +136,36 @@ async def list_searches(
 
 
 @router.get("/{eval_id}/searches/{search_id}")
-async def retrieve_search(eval_id: str, search_id: str, parts: TheParts, caller: Caller) -> Search:
+async def retrieve_search(eval_id: str, search_id: str, parts: TheParts, caller: Caller) -> EvalSearch:
     """One search with its trials, the best first."""
     return await _retrieved(parts, eval_id, search_id, caller)
 
 
 @router.post("/{eval_id}/searches/{search_id}/cancel")
-async def cancel_search(eval_id: str, search_id: str, parts: TheParts, caller: Caller) -> Search:
+async def cancel_search(eval_id: str, search_id: str, parts: TheParts, caller: Caller) -> EvalSearch:
     """End a search; what is done of it stays."""
     return await _search(parts, await parts.searches.cancel(eval_id, search_id, caller))
 
 
 @router.post("/{eval_id}/searches/{search_id}/apply")
 async def apply_search(
-    eval_id: str, search_id: str, choice: Choice, parts: TheParts, caller: Caller
-) -> Applied:
+    eval_id: str, search_id: str, choice: TrialChoice, parts: TheParts, caller: Caller
+) -> AppliedTrial:
     """Deploy what the best trial changes in apps, as a new version of each."""
     trial, versions, left = await parts.searches.apply(eval_id, search_id, choice.trial, caller)
-    return Applied(trial=trial.id, versions=dict(versions), left=dict(left))
+    return AppliedTrial(trial=trial.id, versions=dict(versions), left=dict(left))
 
 
-async def _retrieved(parts: ApiServices, eval_id: str, search_id: str, caller: Principal) -> Search:
+async def _retrieved(parts: ApiServices, eval_id: str, search_id: str, caller: Principal) -> EvalSearch:
     return await _search(parts, await parts.searches.get(eval_id, search_id, caller))
 
 
-async def _search(parts: ApiServices, row: EvalSearchRow) -> Search:
+async def _search(parts: ApiServices, row: EvalSearchRow) -> EvalSearch:
     return _shown(row, await parts.searches.trials(row))
 
 
-def _shown(row: EvalSearchRow, trials: Any) -> Search:
-    return Search(
+def _shown(row: EvalSearchRow, trials: Any) -> EvalSearch:
+    return EvalSearch(
         id=row.id,
         eval_id=row.eval_id,
         run_id=row.run_id,

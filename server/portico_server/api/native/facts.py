@@ -8,14 +8,14 @@ from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from portico_server.api.endpoint import Caller, TheParts
-from portico_server.api.endpoint import router as new_router
-from portico_server.apps.agent.memory import Learnt
+from portico_server.api.endpoint import new_router as new_router
+from portico_server.apps.agent.memory import LearntFact
 from portico_server.apps.agent.message import message_of
 
 router = new_router(prefix="/api", tags=["Sessions"])
 
 
-class Source(BaseModel):
+class FactSource(BaseModel):
     """Where a fact was learnt.
 
     ``agent`` heard it in ``run``; ``session`` is the id of the session of ``app`` called ``name``, ``message`` the
@@ -37,19 +37,19 @@ class Fact(BaseModel):
     id: str
     store: str
     text: str
-    source: Source
+    source: FactSource
     created_at: float
     changed_at: float
 
     @classmethod
-    def of(cls, learnt: Learnt) -> Fact:
+    def of(cls, learnt: LearntFact) -> Fact:
         """With where it was learnt."""
         fact, message = learnt.fact, learnt.message
         return cls(
             id=fact.id,
             store=fact.store,
             text=fact.text,
-            source=Source(
+            source=FactSource(
                 agent=learnt.said("agent"),
                 app=learnt.said("app"),
                 name=learnt.said("session") if learnt.session is None else learnt.session.name,

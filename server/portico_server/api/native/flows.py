@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from portico.wire import Failed, Usage
 from portico_server.api.endpoint import Caller, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.native.runs import Run, Tokens, retrieve_run, tokens
 from portico_server.api.sse import EventStream, event_frame
 from portico_server.apps.drawing.mermaid import gantt
@@ -44,7 +44,7 @@ class FlowToCheck(BaseModel):
     flow: dict[str, Any]
 
 
-class Checked(BaseModel):
+class CheckedFlow(BaseModel):
     """Whether a flow can run, and the first thing that is wrong with it."""
 
     ok: bool
@@ -87,7 +87,7 @@ class Again(BaseModel):
     start: str = Field("", alias="from")
 
 
-class Fork(BaseModel):
+class RunFork(BaseModel):
     """A new run like another one: with another ``input``, or with all steps before ``from`` taken over."""
 
     start: str = Field("", alias="from")
@@ -96,13 +96,13 @@ class Fork(BaseModel):
 
 
 @router.post("/api/flows/check")
-async def check_flow(given: FlowToCheck, parts: TheParts, caller: Caller) -> Checked:
+async def check_flow(given: FlowToCheck, parts: TheParts, caller: Caller) -> CheckedFlow:
     """Look at a whole flow without running it."""
     try:
         flow = await parts.flows.read(given.flow, caller)
     except PorticoError as error:
-        return Checked(ok=False, error=error.body().to_json()["error"])
-    return Checked(ok=True, name=flow.name)
+        return CheckedFlow(ok=False, error=error.body().to_json()["error"])
+    return CheckedFlow(ok=True, name=flow.name)
 
 
 @router.get("/api/schemas/flow")
@@ -170,7 +170,7 @@ async def resume_run(run_id: str, parts: TheParts, caller: Caller, given: Again 
 
 
 @router.post("/api/runs/{run_id}/fork", tags=["Runs"])
-async def fork_run(run_id: str, given: Fork, parts: TheParts, caller: Caller) -> Run:
+async def fork_run(run_id: str, given: RunFork, parts: TheParts, caller: Caller) -> Run:
     """A new run like this durable one."""
     anew = given.new_input or given.input is not None
     run = await parts.flows.fork(run_id, caller, start=given.start, value=given.input, anew=anew)
@@ -196,14 +196,14 @@ def _step(row: StepRow, full: bool) -> TraceStep:
     )
 
 
-CUT = 4_000
+MAX_OUTPUT_CHARS = 4_000
 """Characters of an output in a trace."""
 
 
 def _cut(text: str | None) -> str | None:
-    if text is None or len(text) <= CUT:
+    if text is None or len(text) <= MAX_OUTPUT_CHARS:
         return text
-    return orjson.dumps(f"{text[:CUT]} … {len(text):,} characters").decode()
+    return orjson.dumps(f"{text[:MAX_OUTPUT_CHARS]} … {len(text):,} characters").decode()
 
 
 def _loaded(text: str | None) -> Any:

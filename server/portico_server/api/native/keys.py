@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from portico_server.api.auth import Auth
 from portico_server.api.endpoint import Admin
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.core.limits import UsageLimits
 from portico_server.db.keys import KeyRow
 
@@ -64,7 +64,7 @@ class KeyWish(BaseModel):
     filters: dict[str, Any] = {}
 
 
-class Gone(BaseModel):
+class RevokedKey(BaseModel):
     """What was removed."""
 
     id: str
@@ -85,10 +85,10 @@ async def create_key(wish: KeyWish, auth: TheAuth, _caller: Admin) -> NewKey:
 
 
 @router.delete("/{key_id}")
-async def revoke_key(key_id: str, auth: TheAuth, _caller: Admin) -> Gone:
+async def revoke_key(key_id: str, auth: TheAuth, _caller: Admin) -> RevokedKey:
     """End a key, at once."""
     await auth.revoke(key_id)
-    return Gone(id=key_id)
+    return RevokedKey(id=key_id)
 
 
 def _fields(row: KeyRow) -> dict[str, Any]:

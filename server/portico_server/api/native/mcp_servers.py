@@ -9,7 +9,7 @@ from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from portico_server.api.endpoint import Admin, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.tools.approval import Rule
 from portico_server.tools.mcp.host import ServerInfo
 from portico_server.tools.mcp.spec import TIMEOUT, parse
@@ -73,13 +73,13 @@ class ServerList(BaseModel):
     data: list[Server]
 
 
-class Lines(BaseModel):
+class ServerLog(BaseModel):
     """Lines of a log, oldest first."""
 
     data: list[str]
 
 
-class Removed(BaseModel):
+class RemovedServer(BaseModel):
     """What was removed."""
 
     name: str
@@ -106,10 +106,10 @@ async def get_mcp_server(name: str, parts: TheParts, _caller: Admin) -> Server:
 
 
 @router.delete("/{name}")
-async def remove_mcp_server(name: str, parts: TheParts, _caller: Admin) -> Removed:
+async def remove_mcp_server(name: str, parts: TheParts, _caller: Admin) -> RemovedServer:
     """End a server and forget it; its tools are gone at once."""
     await parts.mcp.remove(name)
-    return Removed(name=name)
+    return RemovedServer(name=name)
 
 
 @router.post("/{name}/restart")
@@ -121,9 +121,9 @@ async def restart_mcp_server(name: str, parts: TheParts, _caller: Admin) -> Serv
 @router.get("/{name}/logs")
 async def read_mcp_server_log(
     name: str, parts: TheParts, _caller: Admin, lines: Annotated[int, Query(ge=1, le=1000)] = 100
-) -> Lines:
+) -> ServerLog:
     """The last lines that a server wrote to standard error."""
-    return Lines(data=await parts.mcp.log(name, lines))
+    return ServerLog(data=await parts.mcp.log(name, lines))
 
 
 def _shown(info: ServerInfo) -> Server:

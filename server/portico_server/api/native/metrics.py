@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from portico_server import __version__
 from portico_server.api.endpoint import Admin, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.parts import ApiServices
 from portico_server.db import runs
 from portico_server.models.memory import resident_bytes

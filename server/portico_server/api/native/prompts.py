@@ -11,11 +11,11 @@ from fastapi import Query
 from pydantic import BaseModel, ConfigDict
 
 from portico_server.api.endpoint import Caller, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.apps.prompts import folder, library, spec
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
-from portico_server.tools.fetch.policy import Policy, is_public
+from portico_server.tools.fetch.policy import AddressPolicy, is_public
 
 router = new_router(prefix="/api/prompts", tags=["Prompts"])
 
@@ -66,7 +66,7 @@ class Prompt(BaseModel):
     created_at: float
 
     @classmethod
-    def of(cls, prompt: library.Prompt, caller: Principal) -> Prompt:
+    def of(cls, prompt: library.StoredPrompt, caller: Principal) -> Prompt:
         """As the library has it."""
         return cls(
             id=prompt.id,
@@ -93,7 +93,7 @@ class NewPrompt(BaseModel):
     name: str
 
 
-class Files(BaseModel):
+class PromptFiles(BaseModel):
     """Prompts to import: ``files``, from their path to their text, or ``url``, a Git repository on https."""
 
     model_config = ConfigDict(extra="forbid")
@@ -104,7 +104,7 @@ class Files(BaseModel):
     dry_run: bool = False
 
 
-class Imported(BaseModel):
+class ImportedPromptCounts(BaseModel):
     """What an import did, by name; with ``dry_run`` what it would do."""
 
     added: list[str]
@@ -112,7 +112,7 @@ class Imported(BaseModel):
     unchanged: list[str]
 
 
-class Arguments(BaseModel):
+class PromptArguments(BaseModel):
     """The arguments by name, and the version that is meant: the newest if none is."""
 
     model_config = ConfigDict(extra="forbid")
@@ -157,13 +157,13 @@ async def save_prompt(wish: NewPrompt, parts: TheParts, caller: Caller) -> Promp
 
 
 @router.post("/import")
-async def import_prompts(wish: Files, parts: TheParts, caller: Caller) -> Imported:
+async def import_prompts(wish: PromptFiles, parts: TheParts, caller: Caller) -> ImportedPromptCounts:
     """Keep the prompts of files, or of a Git repository, which is for ``admin`` alone. All of them, or none."""
     if bool(wish.url) == bool(wish.files):
         raise InvalidRequest("Give either 'files' or the 'url' of a Git repository.", param="files")
     if wish.url:
         caller.require("admin")
-        addresses = await _addresses(folder.checked(wish.url), Policy.of(parts.settings.tool_hosts))
+        addresses = await _addresses(folder.checked(wish.url), AddressPolicy.of(parts.settings.tool_hosts))
         specs = await folder.read_repository(wish.url, addresses)
     else:
         specs = folder.read_texts(wish.files)
@@ -174,7 +174,9 @@ async def import_prompts(wish: Files, parts: TheParts, caller: Caller) -> Import
             param="url" if wish.url else "files",
         )
     done = await parts.prompts.take(specs, caller, origin=wish.url or wish.origin, dry_run=wish.dry_run)
-    return Imported(added=list(done.added), changed=list(done.changed), unchanged=list(done.unchanged))
+    return ImportedPromptCounts(
+        added=list(done.added), changed=list(done.changed), unchanged=list(done.unchanged)
+    )
 
 
 @router.get("/{name:path}/versions")
@@ -185,7 +187,7 @@ async def list_prompt_versions(name: str, parts: TheParts, caller: Caller) -> Pr
 
 
 @router.post("/{name:path}/render")
-async def render_prompt(name: str, given: Arguments, parts: TheParts, caller: Caller) -> Rendered:
+async def render_prompt(name: str, given: PromptArguments, parts: TheParts, caller: Caller) -> Rendered:
     """The messages of a prompt with arguments in their places."""
     prompt = await parts.prompts.get(name, caller, given.version)
     messages = [PromptMessage(**message) for message in prompt.spec.render(given.arguments)]
@@ -205,7 +207,7 @@ async def remove_prompt(name: str, parts: TheParts, caller: Caller) -> RemovedPr
     return RemovedPrompt(name=name)
 
 
-async def _addresses(url: str, policy: Policy) -> list[str]:
+async def _addresses(url: str, policy: AddressPolicy) -> list[str]:
     """The IP addresses behind a URL. Raises `InvalidRequest` for a private host that the operator has not named."""
     host = urlsplit(url).hostname or ""
     try:

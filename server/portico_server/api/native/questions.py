@@ -9,7 +9,7 @@ from fastapi import Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from portico_server.api.endpoint import Caller, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.sse import EventStream, frame, while_present
 from portico_server.core.principal import Principal
 from portico_server.db.questions import QuestionRow
@@ -17,8 +17,8 @@ from portico_server.runs.questions import Questions
 
 router = new_router(prefix="/api/questions", tags=["Questions"])
 
-LONGEST_LEASE = 3600.0
-LONGEST_WAIT = 30.0
+MAX_LEASE_S = 3600.0
+MAX_WAIT_S = 30.0
 
 
 class Question(BaseModel):
@@ -104,10 +104,10 @@ class Claim(BaseModel):
     kind: Literal["function"] = "function"
     names: list[str] = Field([], max_length=1_000)
     worker: str = Field(min_length=1, max_length=200)
-    lease_seconds: float = Field(30.0, gt=0, le=LONGEST_LEASE)
+    lease_seconds: float = Field(30.0, gt=0, le=MAX_LEASE_S)
     run: str | None = None
     limit: int = Field(1, ge=0, le=100)
-    wait: float = Field(0.0, ge=0, le=LONGEST_WAIT)
+    wait: float = Field(0.0, ge=0, le=MAX_WAIT_S)
     holding: list[str] = Field([], max_length=1_000)
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from portico.wire import ErrorBody, Failed, Finished, Usage
 from portico_server.api.endpoint import Admin, Caller, Seen, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.parts import ApiServices
 from portico_server.api.sse import EventStream, event_frame, frame
 from portico_server.core.errors import NotFound
@@ -22,10 +22,10 @@ from portico_server.runs.run import Run as LivingRun
 
 router = new_router(prefix="/api/runs", tags=["Runs"])
 
-PAGE = 500
+PAGE_SIZE = 500
 """Journalled events read at once."""
 
-LOOK_AGAIN = 1.0
+POLL_INTERVAL_S = 1.0
 """Seconds between two looks at a run that waits, or that another daemon on the same database works on."""
 
 ENDINGS = (Failed.type, Finished.type)
@@ -177,7 +177,7 @@ async def _durable_events(parts: ApiServices, run_id: str, after: int) -> AsyncI
     end = after + 1
     while True:
         row = await parts.database.read(runs.get, run_id)
-        while batch := await parts.database.read(runs.events, run_id, after, PAGE):
+        while batch := await parts.database.read(runs.events, run_id, after, PAGE_SIZE):
             for number, event in batch:
                 after = number
                 # An ending in the middle is that of an attempt which was cut off; the last one is told below.
@@ -193,7 +193,7 @@ async def _durable_events(parts: ApiServices, run_id: str, after: int) -> AsyncI
             return
         if run is not None and run.ended:
             return  # put back into the queue by a daemon that stops: whoever comes again is told the rest
-        run = await parts.runner.arrival(run_id, LOOK_AGAIN)
+        run = await parts.runner.arrival(run_id, POLL_INTERVAL_S)
         if run is None:
             continue
         async for number, live in run.log.follow(after):

@@ -9,7 +9,7 @@ from fastapi import Request
 from pydantic import BaseModel, Field
 
 from portico_server.api.endpoint import Caller, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.exchange import Presence
 from portico_server.core.request import Found, Refine, Search
 from portico_server.knowledge import search as several
@@ -18,7 +18,7 @@ from portico_server.knowledge.filter import parse as parse_filter
 router = new_router(prefix="/api/search", tags=["Stores"])
 
 
-class Question(BaseModel):
+class SearchQuestion(BaseModel):
     """A search. ``score_threshold`` is on the final score; ``docs/retrieval.md`` tells the stages in their order."""
 
     query: str
@@ -75,7 +75,7 @@ class Question(BaseModel):
         )
 
 
-class WideQuestion(Question):
+class WideQuestion(SearchQuestion):
     """A search of several stores, by name or id."""
 
     stores: list[str] = Field(min_length=1, max_length=several.MAX_STORES)
@@ -83,7 +83,7 @@ class WideQuestion(Question):
     """Let the model ``writer`` choose those that the question is for."""
 
 
-class Answer(BaseModel):
+class SearchAnswer(BaseModel):
     """Passages in rank order, and the stages that led to them if asked for."""
 
     data: list[dict[str, Any]]
@@ -91,7 +91,9 @@ class Answer(BaseModel):
 
 
 @router.post("")
-async def search_stores(question: WideQuestion, request: Request, parts: TheParts, caller: Caller) -> Answer:
+async def search_stores(
+    question: WideQuestion, request: Request, parts: TheParts, caller: Caller
+) -> SearchAnswer:
     """Passages of several stores that answer a question, ranked together."""
     rows = [await parts.stores.get(store, caller) for store in dict.fromkeys(question.stores)]
     with Presence(request.scope["portico.exchange"]):
@@ -101,9 +103,9 @@ async def search_stores(question: WideQuestion, request: Request, parts: ThePart
     return answer(found)
 
 
-def answer(found: Found) -> Answer:
+def answer(found: Found) -> SearchAnswer:
     """What was found as this face shows it."""
-    return Answer(
+    return SearchAnswer(
         data=[asdict(passage) for passage in found.passages],
         trace=[
             {**asdict(stage), "candidates": [list(candidate) for candidate in stage.candidates]}

@@ -9,7 +9,7 @@ from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from portico_server.api.endpoint import Caller, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.apps.agent.message import message_of
 from portico_server.db.sessions import MessageRow, SessionRow
 
@@ -60,7 +60,7 @@ class NewSession(BaseModel):
     metadata: dict[str, Any] = Field(default_factory=dict)
 
 
-class Change(BaseModel):
+class SessionChange(BaseModel):
     """What is left out stays as it is."""
 
     model_config = ConfigDict(extra="forbid")
@@ -69,7 +69,7 @@ class Change(BaseModel):
     metadata: dict[str, Any] | None = None
 
 
-class Fork(BaseModel):
+class SessionFork(BaseModel):
     """The name of the copy; called by its id without one."""
 
     model_config = ConfigDict(extra="forbid")
@@ -137,7 +137,7 @@ async def retrieve_session(session_id: str, parts: TheParts, caller: Caller) -> 
 
 
 @router.patch("/{session_id}")
-async def change_session(session_id: str, given: Change, parts: TheParts, caller: Caller) -> Session:
+async def change_session(session_id: str, given: SessionChange, parts: TheParts, caller: Caller) -> Session:
     """Change its title or its metadata."""
     row = await parts.agents.sessions.describe(session_id, caller, title=given.title, metadata=given.metadata)
     return Session.of(row)
@@ -179,7 +179,7 @@ async def reset_session(session_id: str, parts: TheParts, caller: Caller) -> Ses
 
 
 @router.post("/{session_id}/fork")
-async def fork_session(session_id: str, given: Fork, parts: TheParts, caller: Caller) -> Session:
+async def fork_session(session_id: str, given: SessionFork, parts: TheParts, caller: Caller) -> Session:
     """A copy, which goes its own way from here."""
     return Session.of(await parts.agents.sessions.fork(session_id, caller, given.name))
 

@@ -12,9 +12,9 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from portico_server.api.endpoint import Caller, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.exchange import Presence
-from portico_server.api.native.search import Answer, Question, answer
+from portico_server.api.native.search import SearchAnswer, SearchQuestion, answer
 from portico_server.api.openai import upload
 from portico_server.api.parts import ApiServices
 from portico_server.core.principal import Principal
@@ -85,14 +85,14 @@ class StoreWish(BaseModel):
     answers: str = "auto"
 
 
-class Gone(BaseModel):
+class RemovedStore(BaseModel):
     """What was removed."""
 
     id: str
     deleted: bool = True
 
 
-class Begun(BaseModel):
+class StartedSync(BaseModel):
     """The id of a run: follow it at ``/api/runs/{id}/events``."""
 
     run: str
@@ -211,15 +211,17 @@ async def change_store(store: str, change: StoreChange, parts: TheParts, caller:
 
 
 @router.delete("/{store}")
-async def delete_store(store: str, parts: TheParts, caller: Caller) -> Gone:
+async def delete_store(store: str, parts: TheParts, caller: Caller) -> RemovedStore:
     """Remove a store; its folder and uploaded files stay."""
-    return Gone(id=(await parts.stores.delete(store, caller)).id)
+    return RemovedStore(id=(await parts.stores.delete(store, caller)).id)
 
 
 @router.post("/{store}/sync")
-async def sync_store(store: str, parts: TheParts, caller: Caller) -> Begun:
+async def sync_store(store: str, parts: TheParts, caller: Caller) -> StartedSync:
     """Look at the folder or source again: add, change and remove what is new, changed and gone."""
-    return Begun(run=await parts.stores.sync(await parts.stores.get(store, caller, "write", whole=True)))
+    return StartedSync(
+        run=await parts.stores.sync(await parts.stores.get(store, caller, "write", whole=True))
+    )
 
 
 class Reindexing(BaseModel):
@@ -229,10 +231,12 @@ class Reindexing(BaseModel):
 
 
 @router.post("/{store}/reindex")
-async def reindex_store(store: str, parts: TheParts, caller: Caller, wish: Reindexing | None = None) -> Begun:
+async def reindex_store(
+    store: str, parts: TheParts, caller: Caller, wish: Reindexing | None = None
+) -> StartedSync:
     """Build the indexes of a store from zero."""
     row = await parts.stores.get(store, caller, "manage")
-    return Begun(run=await parts.stores.reindex(row, files=wish is not None and wish.files))
+    return StartedSync(run=await parts.stores.reindex(row, files=wish is not None and wish.files))
 
 
 @router.get("/{store}/sync/plan")
@@ -244,8 +248,8 @@ async def plan_sync(store: str, parts: TheParts, caller: Caller) -> SyncPlan:
 
 @router.post("/{store}/search")
 async def search_store(
-    store: str, question: Question, request: Request, parts: TheParts, caller: Caller
-) -> Answer:
+    store: str, question: SearchQuestion, request: Request, parts: TheParts, caller: Caller
+) -> SearchAnswer:
     """Passages that answer a question, best first."""
     row = await parts.stores.get(store, caller)
     with Presence(request.scope["portico.exchange"]):
@@ -381,11 +385,11 @@ class CalibrationWish(BaseModel):
 
 
 @calibration_router.post("")
-async def calibrate_store(store: str, wish: CalibrationWish, parts: TheParts, caller: Caller) -> Begun:
+async def calibrate_store(store: str, wish: CalibrationWish, parts: TheParts, caller: Caller) -> StartedSync:
     """Measure the ranking with more and less weight for the vectors; the run's result has the scores."""
     row = await parts.stores.get(store, caller, "manage")
     run = await parts.stores.calibrate(row, caller, wish.model_dump())
-    return Begun(run=run)
+    return StartedSync(run=run)
 
 
 # ``/api/stores/{store}/groups``: the same files cut in other ways, in a tree.
@@ -442,7 +446,7 @@ async def list_groups(store: str, parts: TheParts, caller: Caller) -> GroupList:
 
 
 @group_router.post("")
-async def add_group(store: str, wish: GroupWish, parts: TheParts, caller: Caller) -> Begun:
+async def add_group(store: str, wish: GroupWish, parts: TheParts, caller: Caller) -> StartedSync:
     """Make a group of all files, in the background; the store serves as before meanwhile."""
     row = await parts.stores.get(store, caller, "manage")
     model = wish.embedding_model
@@ -454,7 +458,7 @@ async def add_group(store: str, wish: GroupWish, parts: TheParts, caller: Caller
         embedding_model=None if model is None else parts.stores.embedding(model),
         caller=caller,
     )
-    return Begun(run=run)
+    return StartedSync(run=run)
 
 
 @group_router.post("/retry")
@@ -465,7 +469,7 @@ async def retry_groups(store: str, parts: TheParts, caller: Caller) -> Retried:
 
 
 @group_router.delete("/{group}")
-async def remove_group(store: str, group: str, parts: TheParts, caller: Caller) -> Gone:
+async def remove_group(store: str, group: str, parts: TheParts, caller: Caller) -> RemovedStore:
     """Remove a group with its chunks."""
     await parts.stores.groups.remove(await parts.stores.get(store, caller, "manage"), group)
-    return Gone(id=group)
+    return RemovedStore(id=group)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
 from portico_server.api.endpoint import Admin, Caller, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.native.artifacts import Artifact
 from portico_server.api.sse import while_present
 from portico_server.core.errors import PorticoError
@@ -67,7 +67,7 @@ class ToolList(BaseModel):
     data: list[Tool]
 
 
-class Arguments(BaseModel):
+class ToolArguments(BaseModel):
     """The arguments of a call."""
 
     arguments: dict[str, Any] = {}
@@ -82,7 +82,7 @@ class Outcome(BaseModel):
     artifacts: list[Artifact] = []
 
 
-class Begun(BaseModel):
+class StartedCall(BaseModel):
     """A call that goes on by itself: the id of its run."""
 
     run: str
@@ -111,11 +111,13 @@ async def get_tool(name: str, parts: TheParts, caller: Caller) -> Tool:
 @router.post(
     "/{name}/call",
     response_model=Outcome,
-    responses={202: {"model": Begun, "description": "The call has begun; its run has events and a result"}},
+    responses={
+        202: {"model": StartedCall, "description": "The call has begun; its run has events and a result"}
+    },
 )
 async def call_tool(
     name: str,
-    given: Arguments,
+    given: ToolArguments,
     parts: TheParts,
     caller: Caller,
     request: Request,
@@ -185,7 +187,7 @@ class NewSource(BaseModel):
     approval: Rule = ""
 
 
-class Source(BaseModel):
+class ToolSource(BaseModel):
     """An addition as it stands, and the names of its tools. ``warning``: what its operator should change."""
 
     name: str
@@ -201,7 +203,7 @@ class Source(BaseModel):
 class SourceList(BaseModel):
     """All of them, by name."""
 
-    data: list[Source]
+    data: list[ToolSource]
 
 
 class RemovedSource(BaseModel):
@@ -218,13 +220,13 @@ async def list_tool_sources(parts: TheParts, _caller: Admin) -> SourceList:
 
 
 @source_router.post("")
-async def add_tool_source(wish: NewSource, parts: TheParts, caller: Admin) -> Source:
+async def add_tool_source(wish: NewSource, parts: TheParts, caller: Admin) -> ToolSource:
     """Add a tool from now on. What cannot be prepared at once is refused."""
     return _shown(await parts.added.add(parse(wish.model_dump()), caller.id))
 
 
 @source_router.get("/{name}")
-async def get_tool_source(name: str, parts: TheParts, _caller: Admin) -> Source:
+async def get_tool_source(name: str, parts: TheParts, _caller: Admin) -> ToolSource:
     """One addition."""
     return _shown(parts.added.get(name))
 
@@ -236,5 +238,5 @@ async def remove_tool_source(name: str, parts: TheParts, _caller: Admin) -> Remo
     return RemovedSource(name=name)
 
 
-def _shown(info: SourceInfo) -> Source:
-    return Source(**asdict(info))
+def _shown(info: SourceInfo) -> ToolSource:
+    return ToolSource(**asdict(info))

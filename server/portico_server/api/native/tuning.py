@@ -9,7 +9,7 @@ from fastapi import Request
 from pydantic import BaseModel
 
 from portico_server.api.endpoint import Caller, Seen, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.openai import fine_tuning_shapes as shapes
 from portico_server.api.openai.fine_tuning_shapes import JobWish
 from portico_server.api.parts import ApiServices
@@ -20,7 +20,7 @@ from portico_server.finetune.spec import Job
 router = new_router(prefix="/api/fine_tuning", tags=["Fine-tuning"])
 
 
-class Facts(BaseModel):
+class TuningFacts(BaseModel):
     """The examples. Lengths in tokens, by the tokenizer and the template that the model is served with.
 
     ``typical``: 95 of 100 are no longer. ``measured``: so many were told in tokens, the others are estimated.
@@ -39,7 +39,7 @@ class TuningPlan(BaseModel):
 
     model: str
     parameters: int
-    data: Facts
+    data: TuningFacts
     warnings: list[str]
     recipe: dict[str, Any]
 
@@ -53,7 +53,7 @@ async def plan_fine_tuning(wish: JobWish, request: Request, parts: TheParts, cal
     return TuningPlan(
         model=found.base.name,
         parameters=found.base.parameters,
-        data=Facts(
+        data=TuningFacts(
             examples=facts.examples,
             tokens=facts.tokens,
             longest=facts.longest,

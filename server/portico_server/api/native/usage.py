@@ -8,7 +8,7 @@ from fastapi import Query
 from pydantic import BaseModel
 
 from portico_server.api.endpoint import Caller, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.db import usage
 
 router = new_router(prefix="/api/usage", tags=["Usage"])

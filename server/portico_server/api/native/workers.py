@@ -9,12 +9,12 @@ from fastapi import Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from portico_server.api.endpoint import Caller, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.exchange import ClientLeft
-from portico_server.api.native.questions import LONGEST_LEASE, LONGEST_WAIT, Claims, Question
+from portico_server.api.native.questions import MAX_LEASE_S, MAX_WAIT_S, Claims, Question
 from portico_server.api.sse import while_present
 from portico_server.tools.approval import Rule
-from portico_server.tools.served import Function
+from portico_server.tools.served import ServedFunctionSpec
 
 router = new_router(prefix="/api/workers", tags=["Questions"])
 
@@ -74,13 +74,13 @@ class NextCalls(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    lease_seconds: float = Field(30.0, gt=0, le=LONGEST_LEASE)
+    lease_seconds: float = Field(30.0, gt=0, le=MAX_LEASE_S)
     limit: int = Field(1, ge=0, le=100)
-    wait: float = Field(0.0, ge=0, le=LONGEST_WAIT)
+    wait: float = Field(0.0, ge=0, le=MAX_WAIT_S)
     holding: list[str] = Field([], max_length=1_000)
 
 
-class Left(BaseModel):
+class LeftWorker(BaseModel):
     """It has gone."""
 
     worker: str
@@ -99,7 +99,7 @@ async def join(wish: Joining, parts: TheParts, caller: Caller) -> Joined:
 
     Those of an admin are for every key with that scope, those of another key for that key alone.
     """
-    functions = [Function(**item.model_dump()) for item in wish.functions]
+    functions = [ServedFunctionSpec(**item.model_dump()) for item in wish.functions]
     return Joined(worker=wish.worker, tools=parts.served.join(caller, wish.worker, functions))
 
 
@@ -133,8 +133,8 @@ async def claim_calls(
 
 
 @router.delete("/{worker}")
-async def leave(worker: Named, parts: TheParts, caller: Caller) -> Left:
+async def leave(worker: Named, parts: TheParts, caller: Caller) -> LeftWorker:
     """Say goodbye: the functions that no other worker serves are gone, calls not answered go to others."""
     parts.served.leave(caller, worker)
     await parts.questions.let_go(caller, worker)
-    return Left(worker=worker)
+    return LeftWorker(worker=worker)

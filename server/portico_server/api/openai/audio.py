@@ -17,7 +17,7 @@ from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 from portico_server.core.relay import Operation, Relay
 from portico_server.settings import MB_BYTES
 
-LONGEST: Final = 32_768
+MAX_INPUT_CHARS: Final = 32_768
 """Characters of a text to be said. OpenAI's own models take 4,096 of them and say so."""
 
 SOUNDS: Final = ("mp3", "opus", "aac", "flac", "wav", "pcm")
@@ -44,10 +44,10 @@ async def speak(exchange: Exchange, parts: ApiServices) -> None:
         wrong_type("input", "a string", text)
     if not text.strip():
         wrong("input", "must not be empty")
-    if len(text) > LONGEST:
+    if len(text) > MAX_INPUT_CHARS:
         wrong(
             "input",
-            f"has {len(text):,} characters; at most {LONGEST:,} are taken in one request",
+            f"has {len(text):,} characters; at most {MAX_INPUT_CHARS:,} are taken in one request",
             code="string_above_max_length",
         )
     validate.known_fields(body, _SPEECH)

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Query
 
 from portico_server.api.endpoint import Caller, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.openai import batch_shapes as shapes
 from portico_server.api.openai.batch_shapes import Batch, BatchList, BatchWish
 

@@ -10,7 +10,7 @@ from fastapi import Query
 from pydantic import BaseModel, Field
 
 from portico_server.api.endpoint import Caller, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.core.errors import NotFound
 from portico_server.db.evals import EvalRunRow, ItemRow, OutputRow
 from portico_server.evals import statistics

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from portico_server.api import made
 from portico_server.api.endpoint import Caller, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.openai import upload
 from portico_server.core.errors import Forbidden, InvalidRequest, NotFound
 from portico_server.db.artifacts import ArtifactRow

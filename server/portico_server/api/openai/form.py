@@ -21,13 +21,13 @@ from portico_server.core.invalid import missing
 from portico_server.core.media import Attachment
 from portico_server.settings import MB_BYTES
 
-FIELD: Final = 256 * 1024
+MAX_FIELD_BYTES: Final = 256 * 1024
 """Bytes of one field that is no file, at most."""
 
-PARTS: Final = 100
+MAX_PARTS: Final = 100
 """Parts of one form, at most."""
 
-AT_ONCE: Final = 4
+MAX_LARGE_FILES: Final = 4
 """How many files of the largest size one form may hold together."""
 
 _INDEXED: Final = re.compile(r"([^\[\]]+)\[([^\[\]]*)\]")
@@ -38,7 +38,7 @@ Kind: TypeAlias = Literal["text", "number", "whole", "boolean", "list", "json"]
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class MultipartForm:
     """What a form held. A field is a string; one that came as ``name[]`` is a list of them, as ``name[key]`` an object.
 
     ``field`` of a file is its name in the form without brackets.
@@ -64,7 +64,7 @@ class Form:
         return found
 
 
-async def read(exchange: Exchange, *, files: Collection[str], limit: int, most: int = 1) -> Form:
+async def read(exchange: Exchange, *, files: Collection[str], limit: int, most: int = 1) -> MultipartForm:
     """The form in the body of ``exchange``, with at most ``most`` files of ``limit`` bytes in the fields ``files``.
 
     Raises `InvalidRequest` for a body that is no form or has a file elsewhere, `TooLarge`, `ClientLeft`.
@@ -76,7 +76,7 @@ async def read(exchange: Exchange, *, files: Collection[str], limit: int, most: 
             f"Send a form (multipart/form-data) with a file in '{next(iter(files))}'.",
             code="unsupported_content_type",
         )
-    exchange.limit = min(exchange.limit, limit * min(most, AT_ONCE) + AT_ONCE * MB_BYTES)
+    exchange.limit = min(exchange.limit, limit * min(most, MAX_LARGE_FILES) + MAX_LARGE_FILES * MB_BYTES)
     try:
         reader = _Reader(boundary, files, limit, most)
     except FormParserError as error:
@@ -91,7 +91,7 @@ async def read(exchange: Exchange, *, files: Collection[str], limit: int, most: 
     return reader.finish()
 
 
-def one_file(form: Form, field: str) -> Attachment:
+def one_file(form: MultipartForm, field: str) -> Attachment:
     """The file in ``field``. Raises `InvalidRequest` that names the field if there is none, or an empty one."""
     file = next((file for file in form.files if file.field == field), None)
     if file is None:
@@ -137,10 +137,10 @@ class _Reader:
         except FormParserError as error:
             raise InvalidRequest(f"The form cannot be read: {error}.", code="invalid_form") from error
 
-    def finish(self) -> Form:
+    def finish(self) -> MultipartForm:
         if not self._ended:
             raise InvalidRequest("The form is cut short: its last boundary is missing.", code="invalid_form")
-        return Form(self._fields, tuple(self._files))
+        return MultipartForm(self._fields, tuple(self._files))
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
@@ -154,8 +154,8 @@ class _Reader:
 
     def _on_part(self) -> None:
         self._parts += 1
-        if self._parts > PARTS:
-            raise InvalidRequest(f"The form has more than {PARTS} parts.", code="invalid_form")
+        if self._parts > MAX_PARTS:
+            raise InvalidRequest(f"The form has more than {MAX_PARTS} parts.", code="invalid_form")
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         self._field = options.get(b"name", b"").decode("utf-8", "replace")
         if not self._field:
@@ -181,9 +181,10 @@ class _Reader:
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         self._data += data[start:end]
         if self._filename is None:
-            if len(self._data) > FIELD:
+            if len(self._data) > MAX_FIELD_BYTES:
                 raise TooLarge(
-                    f"The field '{self._field}' is larger than {FIELD // 1024} KB.", param=self._field
+                    f"The field '{self._field}' is larger than {MAX_FIELD_BYTES // 1024} KB.",
+                    param=self._field,
                 )
         elif len(self._data) > self._limit:
             field = self._field.removesuffix("[]")

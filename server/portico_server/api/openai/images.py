@@ -29,20 +29,20 @@ from portico_server.knowledge.files import UploadedFiles
 from portico_server.runs.artifacts import Author, NewArtifact
 from portico_server.settings import MB_BYTES
 from portico_server.tools.fetch.fetcher import OutwardFetcher
-from portico_server.tools.fetch.policy import Policy
+from portico_server.tools.fetch.policy import AddressPolicy
 
 # What must be right in a request for pictures before a model sees it. Pure: values in, `InvalidRequest` out.
 #
 # Source: https://platform.openai.com/docs/api-reference/images.
 
 
-LONGEST: Final = 32_000
+MAX_PROMPT_CHARS: Final = 32_000
 """Characters of a prompt."""
 
-MOST: Final = 10
+MAX_RESULTS: Final = 10
 """Pictures of one request."""
 
-PARTIALS: Final = 3
+MAX_PARTIAL_IMAGES: Final = 3
 """Pictures on the way to one that is streamed."""
 
 FORM: Final[Mapping[str, Any]] = {
@@ -69,10 +69,10 @@ def check(body: Mapping[str, Any]) -> None:
         wrong_type("prompt", "a string", prompt)
     if not prompt.strip():
         wrong("prompt", "must not be empty")
-    if len(prompt) > LONGEST:
+    if len(prompt) > MAX_PROMPT_CHARS:
         wrong(
             "prompt",
-            f"has {len(prompt):,} characters; at most {LONGEST:,} are taken",
+            f"has {len(prompt):,} characters; at most {MAX_PROMPT_CHARS:,} are taken",
             code="string_above_max_length",
         )
     validate.known_fields(body, _FIELDS)
@@ -92,7 +92,7 @@ def _size(value: Any, path: str) -> None:
 
 
 _FIELDS: Mapping[str, Check] = {
-    "n": validate.integer(1, MOST),
+    "n": validate.integer(1, MAX_RESULTS),
     "size": _size,
     "quality": validate.one_of("auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"),
     "style": validate.one_of("vivid", "natural"),
@@ -103,7 +103,7 @@ _FIELDS: Mapping[str, Check] = {
     "input_fidelity": validate.one_of("high", "low"),
     "moderation": validate.one_of("auto", "low"),
     "stream": validate.boolean,
-    "partial_images": validate.integer(0, PARTIALS),
+    "partial_images": validate.integer(0, MAX_PARTIAL_IMAGES),
     "user": validate.string,
     "safety_identifier": validate.string,
     "seed": validate.integer(),
@@ -117,7 +117,7 @@ _FIELDS: Mapping[str, Check] = {
 # Pictures by reference: those that a request points to, and those that its answer is to point to.
 
 
-PATIENCE: Final = 60.0
+FETCH_TIMEOUT_S: Final = 60.0
 """Seconds in which a picture must have come from elsewhere."""
 
 ANSWERED: Final = 64 * MB_BYTES
@@ -205,8 +205,8 @@ async def settled(data: bytes, wanted: str | None, exchange: Exchange, parts: Ap
 
 
 async def _fetched(url: str, parts: ApiServices, limit: int) -> bytes:
-    fetcher = OutwardFetcher(Policy.of(parts.settings.tool_hosts))
-    return await interfaces.read_whole(fetcher, url, limit=limit, seconds=PATIENCE)
+    fetcher = OutwardFetcher(AddressPolicy.of(parts.settings.tool_hosts))
+    return await interfaces.read_whole(fetcher, url, limit=limit, seconds=FETCH_TIMEOUT_S)
 
 
 _EVENTS: Final = {"images/generations": "image_generation", "images/edits": "image_edit"}

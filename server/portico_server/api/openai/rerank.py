@@ -10,14 +10,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from portico_server.api.endpoint import Caller, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.openai.relay import find
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.request import Ranked, Rerank
 
 router = new_router(tags=["Models"])
 
-MOST = 1_000
+MAX_DOCUMENTS = 1_000
 """Documents in one request."""
 
 
@@ -26,7 +26,7 @@ class RerankWish(BaseModel):
 
     model: str
     query: Annotated[str, Field(min_length=1)]
-    documents: Annotated[list[str | dict[str, Any]], Field(min_length=1, max_length=MOST)]
+    documents: Annotated[list[str | dict[str, Any]], Field(min_length=1, max_length=MAX_DOCUMENTS)]
     top_n: Annotated[int | None, Field(ge=1)] = None
     return_documents: bool = False
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from portico_server.api.endpoint import Caller, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.openai import validate
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens

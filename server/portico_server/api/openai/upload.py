@@ -12,15 +12,15 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from portico_server.core.errors import InvalidRequest, TooLarge
 from portico_server.knowledge.files import FileStorage, ReceivedFile
 
-FIELD = 64 * 1024
+MAX_FIELD_BYTES = 64 * 1024
 """Bytes of one field that is no file, at most."""
 
-FIELDS = 50
+MAX_FIELDS = 50
 """Parts of one form, at most."""
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class UploadForm:
     """One file and the fields beside it. Follow with `FileStorage.keep` or `FileStorage.drop`."""
 
     received: ReceivedFile
@@ -28,7 +28,7 @@ class Upload:
     fields: Mapping[str, str]
 
 
-async def read(request: Request, files: FileStorage) -> Upload:
+async def read(request: Request, files: FileStorage) -> UploadForm:
     """The form in the body of ``request``, its part ``file`` on disk already.
 
     Raises `InvalidRequest` for a body that is no form or has no file, `TooLarge`, `Unavailable` (disk full).
@@ -52,7 +52,7 @@ async def read(request: Request, files: FileStorage) -> Upload:
             code="missing_required_parameter",
             param="file",
         )
-    return Upload(received, form.filename, form.fields())
+    return UploadForm(received, form.filename, form.fields())
 
 
 class _Form:
@@ -121,8 +121,8 @@ class _Form:
         elif self._name in self._fields:
             raise InvalidRequest(f"The form has '{self._name}' twice.", param=self._name)
         else:
-            if len(self._fields) >= FIELDS:
-                raise InvalidRequest(f"The form has more than {FIELDS} fields.")
+            if len(self._fields) >= MAX_FIELDS:
+                raise InvalidRequest(f"The form has more than {MAX_FIELDS} fields.")
             self._fields[self._name] = bytearray()
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
@@ -131,8 +131,10 @@ class _Form:
             return
         field = self._fields[self._name]
         field += data[start:end]
-        if len(field) > FIELD:
-            raise TooLarge(f"The field '{self._name}' is larger than {FIELD // 1024} KB.", param=self._name)
+        if len(field) > MAX_FIELD_BYTES:
+            raise TooLarge(
+                f"The field '{self._name}' is larger than {MAX_FIELD_BYTES // 1024} KB.", param=self._name
+            )
 
     def _on_end(self) -> None:
         self._ended = True

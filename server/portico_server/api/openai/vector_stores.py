@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from portico.wire import Passage
 from portico_server.api.endpoint import Caller, TheParts
-from portico_server.api.endpoint import router as new_router
+from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.exchange import Presence
 from portico_server.api.openai import vector_store_shapes as shapes
 from portico_server.api.openai.vector_store_shapes import ExpiresAfter
@@ -27,7 +27,7 @@ router = new_router(prefix="/v1/vector_stores", tags=["OpenAI: vector stores"])
 Limit = Annotated[int, Query(ge=1, le=100)]
 Order = Literal["asc", "desc"]
 
-QUERIES = 16
+MAX_QUERIES = 16
 """Questions in one search, at most."""
 
 RANKERS = {"none": "auto", "auto": "auto", "default-2024-11-15": "auto", "default_2024_08_21": "auto"}
@@ -203,8 +203,10 @@ async def search_vector_store(
     """Passages that answer a question, best first."""
     options = question.ranking_options
     queries = [question.query] if isinstance(question.query, str) else question.query
-    if not 1 <= len(queries) <= QUERIES:
-        raise InvalidRequest(f"'query' takes 1 to {QUERIES} questions, not {len(queries)}.", param="query")
+    if not 1 <= len(queries) <= MAX_QUERIES:
+        raise InvalidRequest(
+            f"'query' takes 1 to {MAX_QUERIES} questions, not {len(queries)}.", param="query"
+        )
     row = await parts.stores.get(store, caller)
     found: list[Passage] = []
     searched: list[str] = []

@@ -8,11 +8,11 @@ from typing import Any
 from portico.wire import Delta
 from portico_server.apps.agent import read, tools
 from portico_server.apps.agent.message import AgentMessage, message_of
-from portico_server.apps.agent.session import Recollection, Session, conversation
-from portico_server.apps.agent.sessions import Sessions
-from portico_server.apps.agent.spec import VERSION, AgentSpec, Marked
+from portico_server.apps.agent.session import AgentSession, Recollection, conversation
+from portico_server.apps.agent.sessions import AgentSessions
+from portico_server.apps.agent.spec import VERSION, AgentSpec, MarkedOutput
 from portico_server.apps.agent.strategies import STRATEGIES
-from portico_server.apps.agent.turn import Place, Tally, Turn, Wish
+from portico_server.apps.agent.turn import AgentServices, AgentTurn, TurnOptions, TurnUsage
 from portico_server.apps.fields import Fields
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound, PorticoError, Unavailable
@@ -132,7 +132,7 @@ def _named(session: str, context: Context) -> str:
     return name if caller.id == LOCAL.id else f"{caller.id}/{name}"
 
 
-class Agents:
+class AgentApps:
     """Checks, builds and runs agents."""
 
     def __init__(
@@ -140,12 +140,12 @@ class Agents:
         registry: Registry,
         runner: Runner,
         evaluator: Evaluator,
-        sessions: Sessions,
+        sessions: AgentSessions,
         facts: Facts,
     ) -> None:
         self._registry = registry
         self._runner = runner
-        self._place = Place(registry, evaluator, STRATEGIES, facts)
+        self._place = AgentServices(registry, evaluator, STRATEGIES, facts)
         self.sessions = sessions
         self.facts = sessions.long_memory(facts)
 
@@ -180,7 +180,7 @@ class Agents:
                 require_code(caller, f"{at}.hooks[{number}].source")
                 await self._runs(hook.source, f"{at}.hooks[{number}].source")
         for output in spec.output:
-            if isinstance(output, Marked) and output.validate == "code":
+            if isinstance(output, MarkedOutput) and output.validate == "code":
                 require_code(caller, f"{at}.output.code")
                 await self._runs(output.code, f"{at}.output.code")
         for number, sub in enumerate(spec.agents):
@@ -235,7 +235,7 @@ class Agents:
     ) -> Run:
         """Begin a turn of an agent that need not be deployed, in the ``session`` (app, name) if there is one."""
         kept = None if session is None else (("", session[0]), session[1])
-        wish = Wish(variables or {})
+        wish = TurnOptions(variables or {})
 
         async def work(context: Context) -> AppOutput:
             reply, turn = await self.turn(spec, message, context, wish, session=kept, path=path, near=True)
@@ -248,25 +248,25 @@ class Agents:
         spec: AgentSpec,
         message: AgentMessage,
         context: Context,
-        wish: Wish,
+        wish: TurnOptions,
         *,
         session: tuple[tuple[str, str], str] | None = None,
         path: str = "",
         earlier: Sequence[AgentMessage] = (),
         near: bool = False,
-    ) -> tuple[AgentMessage, Turn]:
+    ) -> tuple[AgentMessage, AgentTurn]:
         """One turn: in the caller's ``session`` (id and name of the app, name), where it is kept; else after the
         ``earlier`` messages.
 
         ``near``: who began it executes the functions that the agent has of a client.
         """
         if session is None:
-            kept = Session(known={path: Recollection(list(earlier))})
-            turn = Turn(spec, path, kept, context, self._place, Tally(), wish, near=near)
+            kept = AgentSession(known={path: Recollection(list(earlier))})
+            turn = AgentTurn(spec, path, kept, context, self._place, TurnUsage(), wish, near=near)
             return await turn.run(message), turn
         app, name = session
         async with self.sessions.turn(app, name, context.caller, path=path, busy=spec.busy) as kept:
-            turn = Turn(spec, path, kept, context, self._place, Tally(), wish, near=near)
+            turn = AgentTurn(spec, path, kept, context, self._place, TurnUsage(), wish, near=near)
             reply = await turn.run(message)
             await kept.commit(context.run)
             return reply, turn
@@ -283,7 +283,7 @@ class AgentApp:
     def __init__(
         self,
         spec: AgentSpec,
-        agents: Agents,
+        agents: AgentApps,
         *,
         owner: str | None = None,
         created: int = 0,
@@ -308,7 +308,7 @@ class AgentApp:
     async def call(self, request: Request, context: Context) -> Reply | AppOutput:
         if isinstance(request, AppInput):
             message, variables = _given(request.value)
-            reply, turn = await self._turn(message, context, request.session, Wish(variables))
+            reply, turn = await self._turn(message, context, request.session, TurnOptions(variables))
             return await turn.output(reply)
         if not isinstance(request, Chat):
             raise InvalidRequest(f"'{self.card.name}' is an agent: it takes messages, nothing else.")
@@ -329,13 +329,13 @@ class AgentApp:
         message: AgentMessage,
         context: Context,
         name: str,
-        wish: Wish,
+        wish: TurnOptions,
         earlier: Sequence[AgentMessage] = (),
-    ) -> tuple[AgentMessage, Turn]:
+    ) -> tuple[AgentMessage, AgentTurn]:
         session = ((self.card.id, self.card.name), name) if name else None
         return await self._agents.turn(self.spec, message, context, wish, session=session, earlier=earlier)
 
-    def _wish(self, request: Chat) -> Wish:
+    def _wish(self, request: Chat) -> TurnOptions:
         """The caller's system messages and sampling options; the agent's tools are its own affair."""
         for field in ("tools", "tool_choice", "response_format", "functions"):
             if request.options.get(field):
@@ -347,7 +347,7 @@ class AgentApp:
                 )
         rules = [_text(item) for item in request.messages[:-1] if item.get("role") in ("system", "developer")]
         options = {name: request.options[name] for name in _SAMPLING if request.options.get(name) is not None}
-        return Wish(rules="\n\n".join(rules), options=options)
+        return TurnOptions(rules="\n\n".join(rules), options=options)
 
 
 _SAMPLING = (

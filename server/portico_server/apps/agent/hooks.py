@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from portico_server.apps.agent.message import AgentMessage, message_of
-from portico_server.apps.agent.spec import Hook, Moment
+from portico_server.apps.agent.spec import AgentHook, Moment
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.interfaces import Evaluator
@@ -40,7 +40,7 @@ async def finds(pattern: str, text: str, evaluator: Evaluator) -> bool:
 
 
 async def hooked(
-    hooks: Sequence[Hook], moment: Moment, message: AgentMessage, context: Context, evaluator: Evaluator
+    hooks: Sequence[AgentHook], moment: Moment, message: AgentMessage, context: Context, evaluator: Evaluator
 ) -> AgentMessage:
     """The message after all hooks of a moment, in their order. Raises `InvalidRequest` where a guard refuses."""
     for hook in hooks:
@@ -49,7 +49,9 @@ async def hooked(
     return message
 
 
-async def _one(hook: Hook, message: AgentMessage, context: Context, evaluator: Evaluator) -> AgentMessage:
+async def _one(
+    hook: AgentHook, message: AgentMessage, context: Context, evaluator: Evaluator
+) -> AgentMessage:
     match hook.do:
         case "prefix":
             return _with_text(message, hook.text + message.text)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 
 from portico_server.apps.agent.message import TOOL_CALL, TOOL_RESULT, AgentMessage
-from portico_server.apps.agent.spec import AgentSpec, LongTerm, Marked, Memory
+from portico_server.apps.agent.spec import AgentSpec, LongTermSpec, MarkedOutput, MemoryPolicy
 from portico_server.apps.flow.constrain import response_format, unwrapped
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
@@ -23,12 +23,12 @@ from portico_server.db.sessions import MessageRow, SessionRow
 Summarise = Callable[[str, Sequence[AgentMessage]], Awaitable[str]]
 """(the summary so far, messages that are put into it) → the new summary."""
 
-SLACK: Final = 0.5
+VERBATIM_SHARE: Final = 0.5
 """The share of the budget that is kept word for word when the rest is summed up, so that it is not done every turn."""
 
 
 @dataclass(frozen=True, slots=True)
-class Recalled:
+class RecalledMemory:
     """Messages that are shown word for word, and the summary of those before; ``covered``: how many it stands for."""
 
     messages: tuple[AgentMessage, ...]
@@ -44,13 +44,13 @@ def estimate(message: AgentMessage) -> int:
 
 
 async def recalled(
-    policy: Memory,
+    policy: MemoryPolicy,
     memory: Sequence[AgentMessage],
     begin: int,
     summary: str,
     covered: int,
     summarise: Summarise,
-) -> Recalled:
+) -> RecalledMemory:
     """What a policy shows of a memory; what belongs to this turn, from ``begin`` on, is always shown.
 
     A tool's result never stands without the call that it answers.
@@ -58,35 +58,35 @@ async def recalled(
     before, now = memory[:begin], tuple(memory[begin:])
     match policy.policy:
         case "none":
-            return Recalled(now)
+            return RecalledMemory(now)
         case "window":
-            return Recalled(_whole(before, len(before) - policy.messages) + now)
+            return RecalledMemory(_whole(before, len(before) - policy.messages) + now)
         case "budget":
             left = policy.tokens - sum(map(estimate, now))
-            return Recalled(_whole(before, _fitting(before, left)) + now)
+            return RecalledMemory(_whole(before, _fitting(before, left)) + now)
         case "summary":
             return await _summed(policy, before, now, summary, min(covered, begin), summarise)
-    return Recalled(tuple(memory))
+    return RecalledMemory(tuple(memory))
 
 
 async def _summed(
-    policy: Memory,
+    policy: MemoryPolicy,
     before: Sequence[AgentMessage],
     now: tuple[AgentMessage, ...],
     summary: str,
     covered: int,
     summarise: Summarise,
-) -> Recalled:
+) -> RecalledMemory:
     rest = before[covered:]
     used = sum(map(estimate, now))
     if used + sum(map(estimate, rest)) <= policy.tokens:
-        return Recalled((*rest, *now), summary, covered)
-    kept = _whole(rest, _fitting(rest, int(policy.tokens * SLACK) - used))
+        return RecalledMemory((*rest, *now), summary, covered)
+    kept = _whole(rest, _fitting(rest, int(policy.tokens * VERBATIM_SHARE) - used))
     if len(kept) == len(rest):
-        return Recalled((*kept, *now), summary, covered)
+        return RecalledMemory((*kept, *now), summary, covered)
     start = len(before) - len(kept)
     made = await summarise(summary, before[covered:start])
-    return Recalled((*kept, *now), made, start)
+    return RecalledMemory((*kept, *now), made, start)
 
 
 def _fitting(memory: Sequence[AgentMessage], tokens: int) -> int:
@@ -175,7 +175,7 @@ def _marked(spec: AgentSpec, message: AgentMessage) -> str:
     found = message.formatted
     if isinstance(found, Mapping) and found.get("action") is not None:
         for output in spec.output:
-            if isinstance(output, Marked) and output.tool_type == found.get("tool_type"):
+            if isinstance(output, MarkedOutput) and output.tool_type == found.get("tool_type"):
                 return message.text if output.end in message.text else message.text + output.end
     return message.text
 
@@ -193,13 +193,13 @@ def _parts(content: Any) -> list[Any]:
 # Long-term memory: facts that the model finds in a turn, kept in a store and recalled by what is said later.
 
 
-MOST: Final = 5
+MAX_FACTS: Final = 5
 """Facts of one turn."""
 
-LONGEST: Final = 500
+MAX_FACT_CHARS: Final = 500
 """Characters of a fact."""
 
-_SCHEMA: Final = {"type": "array", "items": {"type": "string"}, "maxItems": MOST}
+_SCHEMA: Final = {"type": "array", "items": {"type": "string"}, "maxItems": MAX_FACTS}
 _ASK: Final = (
     "Note what of this conversation is worth knowing in later ones: lasting facts about the user, their wishes, what "
     "was decided. One short sentence each, that can be understood alone. Nothing that is known already, nothing that "
@@ -207,7 +207,7 @@ _ASK: Final = (
 )
 
 
-async def recall(policy: LongTerm, message: AgentMessage, context: Context) -> tuple[str, ...]:
+async def recall(policy: LongTermSpec, message: AgentMessage, context: Context) -> tuple[str, ...]:
     """The facts of this caller that have to do with a message, the nearest first."""
     if not message.text.strip():
         return ()
@@ -235,16 +235,18 @@ def facts_in(text: str, known: Sequence[str]) -> list[str]:
     except orjson.JSONDecodeError:
         return []
     said = (
-        [item.strip()[:LONGEST] for item in value if isinstance(item, str)] if isinstance(value, list) else []
+        [item.strip()[:MAX_FACT_CHARS] for item in value if isinstance(item, str)]
+        if isinstance(value, list)
+        else []
     )
-    return [fact for fact in dict.fromkeys(said) if fact and fact not in known][:MOST]
+    return [fact for fact in dict.fromkeys(said) if fact and fact not in known][:MAX_FACTS]
 
 
 # Long-term memory as its owner sees it: facts, each with the message of the session that it was learnt from.
 
 
 @dataclass(frozen=True, slots=True)
-class Learnt:
+class LearntFact:
     """A fact and where it was learnt: the session, or a copy of it if that has gone; ``None`` if there is neither."""
 
     fact: Fact
@@ -257,7 +259,7 @@ class Learnt:
         return None if found is None else str(found)
 
 
-class LongMemory:
+class LongTermMemory:
     """The facts of a caller. Another key's facts do not exist for it."""
 
     def __init__(self, database: Database, facts: Facts) -> None:
@@ -272,7 +274,7 @@ class LongMemory:
         session: SessionRow | None = None,
         agent: str | None = None,
         limit: int = 100,
-    ) -> Sequence[Learnt]:
+    ) -> Sequence[LearntFact]:
         """The newest first; of a store, of what was said in a session, of an agent."""
         where = {} if session is None else {"app": session.app, "session": session.name}
         if agent is not None:
@@ -280,11 +282,11 @@ class LongMemory:
         found = await self._facts.list(caller, store=store, where=where, limit=limit)
         return await self._learnt(found, caller)
 
-    async def change(self, fact_id: str, text: str, caller: Principal) -> Learnt:
+    async def change(self, fact_id: str, text: str, caller: Principal) -> LearntFact:
         """Put another text in the place of a fact."""
         said = text.strip()
-        if not said or len(said) > LONGEST:
-            raise InvalidRequest(f"A fact is a text of 1 to {LONGEST} characters.", param="text")
+        if not said or len(said) > MAX_FACT_CHARS:
+            raise InvalidRequest(f"A fact is a text of 1 to {MAX_FACT_CHARS} characters.", param="text")
         (learnt,) = await self._learnt([await self._facts.change(fact_id, said, caller)], caller)
         return learnt
 
@@ -292,7 +294,7 @@ class LongMemory:
         """Forget a fact."""
         await self._facts.remove(fact_id, caller)
 
-    async def _learnt(self, facts: Sequence[Fact], caller: Principal) -> Sequence[Learnt]:
+    async def _learnt(self, facts: Sequence[Fact], caller: Principal) -> Sequence[LearntFact]:
         learnt = [await self._heard(fact, caller) for fact in facts]
         lost: dict[str, set[tuple[str, str]]] = {}
         for item in learnt:
@@ -301,19 +303,19 @@ class LongMemory:
         for app, wanted in lost.items():
             copies = await self._database.read(sessions.told_in_copies, app, caller.id, wanted)
             learnt = [
-                Learnt(item.fact, *copies[_which(item.fact)])
+                LearntFact(item.fact, *copies[_which(item.fact)])
                 if item.message is None and item.said("app") == app and _which(item.fact) in copies
                 else item
                 for item in learnt
             ]
         return learnt
 
-    async def _heard(self, fact: Fact, caller: Principal) -> Learnt:
+    async def _heard(self, fact: Fact, caller: Principal) -> LearntFact:
         known: Mapping[str, Any] = fact.attributes
         if not known.get("app") or not known.get("session"):
-            return Learnt(fact)
+            return LearntFact(fact)
         which = (str(known["app"]), caller.id, str(known["session"]))
-        return Learnt(fact, *await self._database.read(sessions.told_in_session, *which, _which(fact)))
+        return LearntFact(fact, *await self._database.read(sessions.told_in_session, *which, _which(fact)))
 
 
 def _which(fact: Fact) -> tuple[str, str]:

@@ -7,14 +7,14 @@ from typing import Any, Final
 
 import orjson
 
-from portico_server.apps.agent.spec import Marked, Output
+from portico_server.apps.agent.spec import MarkedOutput, Output
 from portico_server.apps.flow.constrain import response_format, unwrapped
 from portico_server.apps.flow.format import formatted
-from portico_server.apps.flow.spec import Format
+from portico_server.apps.flow.spec import OutputFormat
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.interfaces import Evaluator
 
-STOPS: Final = 4
+MAX_STOPS: Final = 4
 """Stop sequences that OpenAI takes."""
 
 
@@ -23,14 +23,14 @@ def with_stops(options: Mapping[str, Any], more: Sequence[str]) -> dict[str, Any
     stops = options.get("stop") or []
     stops = [stops] if isinstance(stops, str) else list(stops)
     stops += [stop for stop in more if stop not in stops]
-    return {**options, "stop": stops[:STOPS]} if stops else dict(options)
+    return {**options, "stop": stops[:MAX_STOPS]} if stops else dict(options)
 
 
 def options_for(
     name: str, outputs: Sequence[Output], options: Mapping[str, Any], *, constrained: bool = True
 ) -> dict[str, Any]:
     """The model's options with what the formats need: a stop at the end marker, a schema that constrains."""
-    made = with_stops(options, [output.end for output in outputs if isinstance(output, Marked)])
+    made = with_stops(options, [output.end for output in outputs if isinstance(output, MarkedOutput)])
     schema = wanted(outputs)
     if schema is not None and constrained:
         made.setdefault("response_format", response_format(name, schema))
@@ -39,7 +39,7 @@ def options_for(
 
 def wanted(outputs: Sequence[Output]) -> Mapping[str, Any] | None:
     """The schema that every answer has, if there is one."""
-    if len(outputs) == 1 and isinstance(outputs[0], Format):
+    if len(outputs) == 1 and isinstance(outputs[0], OutputFormat):
         return outputs[0].schema
     return None
 
@@ -50,10 +50,10 @@ async def parsed(outputs: Sequence[Output], text: str, evaluator: Evaluator) -> 
     Raises `InvalidRequest` with the code ``format_failed`` and the reason of the last one if none does.
     """
     failure: InvalidRequest | None = None
-    optional = all(isinstance(output, Marked) for output in outputs)
+    optional = all(isinstance(output, MarkedOutput) for output in outputs)
     for output in outputs:
         try:
-            if isinstance(output, Marked):
+            if isinstance(output, MarkedOutput):
                 return await _marked(output, text, evaluator), text
             return await _format(output, text, evaluator)
         except InvalidRequest as error:
@@ -67,7 +67,7 @@ async def parsed(outputs: Sequence[Output], text: str, evaluator: Evaluator) -> 
     return None, text
 
 
-async def _format(output: Format, text: str, evaluator: Evaluator) -> tuple[Any, str]:
+async def _format(output: OutputFormat, text: str, evaluator: Evaluator) -> tuple[Any, str]:
     value = await formatted(output, text, evaluator)
     if output.schema is None:
         return value, text
@@ -86,7 +86,7 @@ async def _format(output: Format, text: str, evaluator: Evaluator) -> tuple[Any,
     return inner, inner if isinstance(inner, str) else orjson.dumps(inner).decode()
 
 
-async def _marked(output: Marked, text: str, evaluator: Evaluator) -> dict[str, Any]:
+async def _marked(output: MarkedOutput, text: str, evaluator: Evaluator) -> dict[str, Any]:
     """Thought and action. ``status`` is 1, or -1 with an ``error`` if the action is not valid."""
     thought, found, rest = text.partition(output.begin)
     if not found:

@@ -8,13 +8,13 @@ from typing import Any, get_args
 
 from portico_server.apps.agent.spec import (
     VERSION,
+    AgentHook,
+    AgentLimits,
     AgentSpec,
     ClientFunction,
-    Hook,
-    Limits,
-    LongTerm,
-    Marked,
-    Memory,
+    LongTermSpec,
+    MarkedOutput,
+    MemoryPolicy,
     Moment,
     Output,
     Strategy,
@@ -27,7 +27,7 @@ from portico_server.apps.flow.notation import template
 from portico_server.apps.flow.ops import format_of
 from portico_server.core.errors import InvalidRequest
 
-DEEPEST = 8
+MAX_AGENT_DEPTH = 8
 """Agents within agents."""
 
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -35,8 +35,8 @@ _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 def agent(value: Any, at: str = "agent", depth: int = 0) -> AgentSpec:
     """Read a specification. Raises `InvalidRequest` that names the place of the first thing that is wrong."""
-    if depth > DEEPEST:
-        raise InvalidRequest(f"{at} lies more than {DEEPEST} agents deep.", code="too_deep", param=at)
+    if depth > MAX_AGENT_DEPTH:
+        raise InvalidRequest(f"{at} lies more than {MAX_AGENT_DEPTH} agents deep.", code="too_deep", param=at)
     fields = Fields(value, at)
     version = fields.raw("portico_agent")
     if depth == 0 or version is not None:
@@ -135,12 +135,12 @@ def _sub(item: Any, at: str, depth: int) -> SubAgent:
     return SubAgent(spec.name, spec, how == "handoff")
 
 
-def _memory(fields: Fields) -> Memory:
+def _memory(fields: Fields) -> MemoryPolicy:
     given = fields.raw("memory")
     if given is None:
-        return Memory()
+        return MemoryPolicy()
     inner = Fields({"policy": given} if isinstance(given, str) else given, fields.path("memory"))
-    made = Memory(
+    made = MemoryPolicy(
         policy=_one_of(inner, "policy", ("all", "window", "budget", "summary", "none"), "all"),
         messages=inner.whole("messages", 40, least=1, most=100_000),
         tokens=inner.whole("tokens", 4_000, least=16, most=10_000_000),
@@ -150,12 +150,14 @@ def _memory(fields: Fields) -> Memory:
     return made
 
 
-def _long_term(memory: Fields) -> LongTerm | None:
+def _long_term(memory: Fields) -> LongTermSpec | None:
     given = memory.raw("long_term")
     if given is None:
         return None
     inner = Fields(given, memory.path("long_term"))
-    made = LongTerm(inner.needed("store", "the name of a store"), inner.whole("facts", 5, least=1, most=50))
+    made = LongTermSpec(
+        inner.needed("store", "the name of a store"), inner.whole("facts", 5, least=1, most=50)
+    )
     inner.done()
     return made
 
@@ -174,7 +176,7 @@ def _output(item: Any, at: str) -> Output:
         return format_of(item, at)
     inner = Fields(item, at)
     inner.text("type")
-    made = Marked(
+    made = MarkedOutput(
         tool_type=inner.needed("tool_type", "what the action is for, such as 'code interpreter'"),
         begin=inner.needed("begin", "the marker before the action"),
         end=inner.needed("end", "the marker behind the action"),
@@ -208,9 +210,9 @@ def _few_shot(fields: Fields) -> tuple[Mapping[str, Any], ...]:
     return tuple(items)
 
 
-def _hook(item: Any, at: str) -> Hook:
+def _hook(item: Any, at: str) -> AgentHook:
     inner = Fields(item, at)
-    made = Hook(
+    made = AgentHook(
         on=_one_of(inner, "on", get_args(Moment), ""),
         do=_one_of(inner, "do", ("prefix", "redact", "guard", "limit", "code", "client"), ""),
         senders=inner.texts("senders"),
@@ -238,11 +240,11 @@ def _hook(item: Any, at: str) -> Hook:
     return made
 
 
-def _limits(fields: Fields, strategy: Strategy) -> Limits:
+def _limits(fields: Fields, strategy: Strategy) -> AgentLimits:
     given = fields.raw("limits")
     inner = Fields({} if given is None else given, fields.path("limits"))
     usual = 40 if strategy == "plan_and_solve" else 12
-    made = Limits(
+    made = AgentLimits(
         turns=inner.whole("turns", usual, least=1, most=10_000),
         tokens=inner.whole("tokens", 0) or None,
         seconds=inner.number("seconds", None, least=0.01),

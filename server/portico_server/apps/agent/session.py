@@ -33,7 +33,7 @@ class Additions:
     seen: Mapping[str, int]
 
 
-class Keeper(Protocol):
+class SessionStore(Protocol):
     """Where one session is kept: `portico_server.apps.agent.sessions`."""
 
     async def load(self, agent: str) -> Recollection: ...
@@ -41,7 +41,7 @@ class Keeper(Protocol):
     async def save(self, additions: Additions, run_id: str) -> None: ...
 
 
-class Session:
+class AgentSession:
     """The memories by the path of the agent, ``""`` for the root. Without a ``keeper`` it ends with the turn.
 
     What a turn adds is written at once when it has ended: a turn that was cut off leaves nothing behind.
@@ -49,7 +49,7 @@ class Session:
 
     def __init__(
         self,
-        keeper: Keeper | None = None,
+        keeper: SessionStore | None = None,
         known: Mapping[str, Recollection] | None = None,
         *,
         app: str = "",

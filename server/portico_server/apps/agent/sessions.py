@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, Literal
 from weakref import WeakValueDictionary
 
-from portico_server.apps.agent.memory import LongMemory
+from portico_server.apps.agent.memory import LongTermMemory
 from portico_server.apps.agent.message import AgentMessage, message_of
-from portico_server.apps.agent.session import Additions, Recollection, Session
+from portico_server.apps.agent.session import Additions, AgentSession, Recollection
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound
 from portico_server.core.ids import new_id
 from portico_server.core.interfaces import Facts
@@ -24,7 +24,7 @@ from portico_server.db.sessions import MessageRow, Remembered, SessionKey, Sessi
 # Who speaks in a session: one turn at a time for each agent and those below it, in the order in which they came.
 
 
-class Floor:
+class TurnQueue:
     """Turns of one session. Two of the same agent, or of one above the other, follow each other; others do not wait.
 
     So agents that a program holds side by side ("writer", "critic") may speak at once, and one that is asked from
@@ -71,7 +71,7 @@ def _meet(one: str, other: str) -> bool:
 STATE_VERSION: Final = 1
 """The version of the state dict that this code writes and reads."""
 
-TITLE: Final = 60
+TITLE_CHARS: Final = 60
 """Characters of a title that is made of the first message."""
 
 MAX_TITLE: Final = 500
@@ -87,7 +87,7 @@ _MEMORY: Final = "memory"
 _STATE: Final = "state"
 
 
-class Sessions:
+class AgentSessions:
     """All sessions. Another key's session does not exist for a caller.
 
     They belong to an app by its id: those with one's own app and those with the shared one of that name are apart.
@@ -96,11 +96,11 @@ class Sessions:
     def __init__(self, database: Database, registry: Registry) -> None:
         self._database = database
         self._registry = registry
-        self._floors: WeakValueDictionary[tuple[str, str, str], Floor] = WeakValueDictionary()
+        self._floors: WeakValueDictionary[tuple[str, str, str], TurnQueue] = WeakValueDictionary()
 
-    def long_memory(self, facts: Facts) -> LongMemory:
+    def long_memory(self, facts: Facts) -> LongTermMemory:
         """What was learnt in these sessions and is kept as ``facts``."""
-        return LongMemory(self._database, facts)
+        return LongTermMemory(self._database, facts)
 
     def _app(self, ref: str, caller: Principal) -> tuple[str, str]:
         """Id and name of the app that the caller means; an agent that is not deployed has its name for both."""
@@ -118,7 +118,7 @@ class Sessions:
         *,
         path: str = "",
         busy: Literal["wait", "refuse"] = "wait",
-    ) -> AsyncIterator[Session]:
+    ) -> AsyncIterator[AgentSession]:
         """The session for one turn of the agent at ``path``, which it and those below it have alone meanwhile.
 
         ``app``: its id and its name; without an id it is what the caller means by the name. ``name`` may be the id of
@@ -141,7 +141,7 @@ class Sessions:
         which = (app_id, owner, name)
         floor = self._floors.get(which)
         if floor is None:
-            floor = self._floors[which] = Floor()
+            floor = self._floors[which] = TurnQueue()
         if busy == "refuse" and floor.taken(path):
             raise Conflict(
                 f"The session '{name}' of '{title}' is in use by another call. Try again when that has ended.",
@@ -151,7 +151,7 @@ class Sessions:
         async with floor.held(path):
             known, found = await self._database.read(sessions.entered, *which, path)
             key = SessionKey(known.id if known else new_id("conv_"), *which, title, fresh=known is None)
-            yield Session(_Kept(self._database, key), {path: _recollected(found)}, app=title, name=name)
+            yield AgentSession(_Kept(self._database, key), {path: _recollected(found)}, app=title, name=name)
 
     # --- administration --------------------------------------------------------------------------------------
 
@@ -282,7 +282,7 @@ class Sessions:
 
 
 class _Kept:
-    """`portico_server.apps.agent.session.Keeper` of one session."""
+    """`portico_server.apps.agent.session.SessionStore` of one session."""
 
     def __init__(self, database: Database, key: SessionKey) -> None:
         self._database = database
@@ -315,8 +315,8 @@ class _Kept:
 
 def headline(text: str) -> str:
     """What a new session is called, until somebody names it: the beginning of what was said first."""
-    words = " ".join(text[: 4 * TITLE].split())
-    return words if len(words) <= TITLE else f"{words[: TITLE - 1].rstrip()}…"
+    words = " ".join(text[: 4 * TITLE_CHARS].split())
+    return words if len(words) <= TITLE_CHARS else f"{words[: TITLE_CHARS - 1].rstrip()}…"
 
 
 def _recollected(found: Remembered) -> Recollection:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from portico_server.apps.flow.spec import Format
+from portico_server.apps.flow.spec import OutputFormat
 
 VERSION = 1
 """The value of ``portico_agent`` that this code reads."""
@@ -47,7 +47,7 @@ class SubAgent:
 
 
 @dataclass(frozen=True, slots=True)
-class LongTerm:
+class LongTermSpec:
     """Facts of earlier conversations in ``store``; ``facts``: how many are recalled in a turn."""
 
     store: str
@@ -55,7 +55,7 @@ class LongTerm:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class MemoryPolicy:
     """What of a session the model is shown.
 
     ``all``; the last ``messages`` before this turn (``window``); as many as fit into ``tokens`` (``budget``), the rest
@@ -65,11 +65,11 @@ class Memory:
     policy: Literal["all", "window", "budget", "summary", "none"] = "all"
     messages: int = 40
     tokens: int = 4_000
-    long_term: LongTerm | None = None
+    long_term: LongTermSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Marked:
+class MarkedOutput:
     """Text between two markers, Lagent's ToolParser: what stands before is the thought, between them the action.
 
     ``validate``: ``json`` reads the action as JSON; ``code`` is the source of a function that is given the action.
@@ -82,11 +82,11 @@ class Marked:
     code: str = ""
 
 
-Output: TypeAlias = Format | Marked
+Output: TypeAlias = OutputFormat | MarkedOutput
 
 
 @dataclass(frozen=True, slots=True)
-class Hook:
+class AgentHook:
     """Something done to a message at a moment: see `portico_server.apps.agent.hooks`."""
 
     on: Moment
@@ -100,7 +100,7 @@ class Hook:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class AgentLimits:
     """Ends of one turn: askings of the model, tokens in all, seconds, calls of tools."""
 
     turns: int = 12
@@ -124,12 +124,12 @@ class AgentSpec:
     stores: tuple[str, ...] = ()
     agents: tuple[SubAgent, ...] = ()
     strategy: Strategy = "tools"
-    memory: Memory = Memory()
+    memory: MemoryPolicy = MemoryPolicy()
     output: tuple[Output, ...] = ()
     aggregate: str = "default"
     few_shot: tuple[Mapping[str, Any], ...] = ()
-    hooks: tuple[Hook, ...] = ()
-    limits: Limits = Limits()
+    hooks: tuple[AgentHook, ...] = ()
+    limits: AgentLimits = AgentLimits()
     final: str = ""
     """A pattern; ``extra_info["final"]`` of an answer says whether it stands in it. Teams stop at it."""
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -72,15 +72,15 @@ def of(spec: AgentSpec) -> Iterator[str]:
             yield from of(sub.spec)
 
 
-LONGEST: Final = 60_000
+MAX_RESULT_CHARS: Final = 60_000
 """Characters of a result that a model is shown."""
 
-FOUND: Final = 5
+SEARCH_RESULTS: Final = 5
 """Passages that a search in a store gives an agent."""
 
 
 @dataclass(frozen=True, slots=True)
-class Returned:
+class AgentToolResult:
     """What a call gave: text for the model, artifacts for the user; ``handed``: the other agent's word is final."""
 
     text: str
@@ -89,12 +89,12 @@ class Returned:
     handed: AgentMessage | None = None
 
 
-Use = Callable[[Mapping[str, Any], str], Awaitable[Returned]]
+Use = Callable[[Mapping[str, Any], str], Awaitable[AgentToolResult]]
 """(arguments, idempotency key) → what came of it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Hand:
+class AgentTool:
     """One thing that the model may call, under ``name``. An agent tells of its turn as a step itself."""
 
     name: str
@@ -122,7 +122,7 @@ Ask = Callable[[SubAgent, AgentMessage], Awaitable[AgentMessage]]
 
 
 @dataclass(slots=True)
-class Hands:
+class AgentTools:
     """The hands of one agent in one turn.
 
     ``near``: the client that began the turn executes the functions that the agent has of it; else whoever serves them.
@@ -137,7 +137,7 @@ class Hands:
     evaluator: Evaluator
     above: tuple[str, ...] = ()
     near: bool = False
-    hands: dict[str, Hand] = field(default_factory=dict)
+    hands: dict[str, AgentTool] = field(default_factory=dict)
     others: dict[str, SubAgent] = field(default_factory=dict)
     count: int = 0
 
@@ -147,14 +147,16 @@ class Hands:
         for use in self.spec.tools:
             if use.function is not None:
                 about = use.function.description
-                self._add(Hand(use.name, about, use.function.schema, self._function(use)))
+                self._add(AgentTool(use.name, about, use.function.schema, self._function(use)))
                 continue
             card = (await self.registry.resolve(f"tool/{use.tool}", caller)).card
-            self._add(Hand(use.name, card.description, card.input_schema or _NOTHING, self._tool(use.tool)))
+            self._add(
+                AgentTool(use.name, card.description, card.input_schema or _NOTHING, self._tool(use.tool))
+            )
         for store in self.spec.stores:
             card = (await self.registry.resolve(f"store/{store}", caller)).card
             about = f"Search in the documents of '{store}'. {card.description}".strip()
-            self._add(Hand(search_name(store), about, _QUERY, self._search(store)))
+            self._add(AgentTool(search_name(store), about, _QUERY, self._search(store)))
         for sub in self.spec.agents:
             about = sub.spec.description if sub.spec is not None else ""
             if sub.spec is None:
@@ -167,7 +169,7 @@ class Hands:
                 self.others[sub.name] = sub
             what = f"Hand the conversation over to {sub.name}." if sub.handoff else f"Ask {sub.name}."
             self._add(
-                Hand(
+                AgentTool(
                     agent_name(sub),
                     f"{what} {about}".strip(),
                     _MESSAGE,
@@ -180,19 +182,19 @@ class Hands:
             if number == len(self.above) or handoff_name(name) in self.hands:
                 self._add(self._back(name))
 
-    def _back(self, name: str) -> Hand:
+    def _back(self, name: str) -> AgentTool:
         """Giving the conversation back to an agent that it came from, instead of beginning anew with that one."""
 
-        async def use(arguments: Mapping[str, Any], key: str) -> Returned:
+        async def use(arguments: Mapping[str, Any], key: str) -> AgentToolResult:
             text = _text(arguments, "message")
             await self.context.emit(HandedOff(name))
             given = AgentMessage(self.spec.name, text, type=HANDED_BACK, receiver=name)
-            return Returned(f"The conversation is with {name}.", handed=given)
+            return AgentToolResult(f"The conversation is with {name}.", handed=given)
 
         about = f"Hand the conversation back to {name}, when what is asked is no longer your affair."
-        return Hand(handoff_name(name), about, _MESSAGE, use, agent=True, handoff=True)
+        return AgentTool(handoff_name(name), about, _MESSAGE, use, agent=True, handoff=True)
 
-    def _add(self, hand: Hand) -> None:
+    def _add(self, hand: AgentTool) -> None:
         self.hands[hand.name] = hand
 
     @property
@@ -207,7 +209,7 @@ class Hands:
             for hand in self.hands.values()
         )
 
-    async def use_all(self, calls: Sequence[CalledTool]) -> list[tuple[AgentMessage, Returned]]:
+    async def use_all(self, calls: Sequence[CalledTool]) -> list[tuple[AgentMessage, AgentToolResult]]:
         """Do what the model asks for, side by side; the results in the order of the calls.
 
         Whatever goes wrong is told to the model as the result. Of several handoffs the first one counts.
@@ -224,14 +226,18 @@ class Hands:
         hand = self.hands.get(call.name)
         return hand is not None and hand.handoff
 
-    async def _use(self, call: CalledTool, *, second: bool) -> tuple[AgentMessage, Returned]:
+    async def _use(self, call: CalledTool, *, second: bool) -> tuple[AgentMessage, AgentToolResult]:
         await self.context.emit(ToolCalled(call.id, call.name, call.arguments))
         if second:
-            returned = Returned("The conversation is handed over to one agent at a time.", is_error=True)
+            returned = AgentToolResult(
+                "The conversation is handed over to one agent at a time.", is_error=True
+            )
         else:
             returned = await self._done(call)
         text = (
-            returned.text if len(returned.text) <= LONGEST else f"{returned.text[:LONGEST]}\n[cut off here]"
+            returned.text
+            if len(returned.text) <= MAX_RESULT_CHARS
+            else f"{returned.text[:MAX_RESULT_CHARS]}\n[cut off here]"
         )
         about = {
             "tool_call_id": call.id,
@@ -248,11 +254,11 @@ class Hands:
         await self.context.emit(ToolReturned(call.id, call.name, message.text, returned.is_error))
         return message, returned
 
-    async def _done(self, call: CalledTool) -> Returned:
+    async def _done(self, call: CalledTool) -> AgentToolResult:
         hand = self.hands.get(call.name)
         if hand is None:
             known = ", ".join(self.hands) or "none"
-            return Returned(
+            return AgentToolResult(
                 f"There is no tool '{call.name}'.{nearest(call.name, self.hands)} Tools are: {known}.",
                 is_error=True,
             )
@@ -262,7 +268,7 @@ class Hands:
                 return await hand.use(arguments, "")
             return await self._step(hand, arguments, f"{self.context.run}:{self.path}:{call.id}")
         except PorticoError as error:
-            return Returned(f"'{call.name}' failed: {error.message}", is_error=True)
+            return AgentToolResult(f"'{call.name}' failed: {error.message}", is_error=True)
 
     async def _arguments(self, call: CalledTool) -> Mapping[str, Any]:
         """What the model wrote, as an object, after the hooks. Raises `InvalidRequest` if it is none."""
@@ -275,7 +281,7 @@ class Hands:
         before = await hooked(self.spec.hooks, "before_action", asked, self.context, self.evaluator)
         return arguments if before.content == asked.content else _object(before.text)
 
-    async def _step(self, hand: Hand, arguments: Mapping[str, Any], key: str) -> Returned:
+    async def _step(self, hand: AgentTool, arguments: Mapping[str, Any], key: str) -> AgentToolResult:
         path = f"{self.path}.{hand.name}" if self.path else hand.name
         await self.context.emit(StepStarted(path))
         begun = asyncio.get_running_loop().time()
@@ -291,7 +297,7 @@ class Hands:
         return returned
 
     def _tool(self, name: str) -> Use:
-        async def use(arguments: Mapping[str, Any], key: str) -> Returned:
+        async def use(arguments: Mapping[str, Any], key: str) -> AgentToolResult:
             result = await self.context.call(f"tool/{name}", ToolCall(arguments, key=key))
             assert isinstance(result, ToolResult)
             links = tuple(
@@ -299,41 +305,41 @@ class Hands:
                 for made in result.artifacts
             )
             said = "".join(f"\n[file {link['name']}: {link['link']}]" for link in links)
-            return Returned(result.text + said, result.is_error, links)
+            return AgentToolResult(result.text + said, result.is_error, links)
 
         return use
 
     def _function(self, tool: ToolUse) -> Use:
         served = self._tool(tool.tool)
 
-        async def use(arguments: Mapping[str, Any], key: str) -> Returned:
+        async def use(arguments: Mapping[str, Any], key: str) -> AgentToolResult:
             if self.near:
-                return Returned(await asked(self.spec, tool, arguments, self.context))
+                return AgentToolResult(await asked(self.spec, tool, arguments, self.context))
             require_served(self.registry, tool.tool, self.spec.name, self.context.caller)
             return await served(arguments, key)
 
         return use
 
     def _search(self, store: str) -> Use:
-        async def use(arguments: Mapping[str, Any], key: str) -> Returned:
+        async def use(arguments: Mapping[str, Any], key: str) -> AgentToolResult:
             query = _text(arguments, "query")
-            found = await self.context.call(f"store/{store}", Search(query, max_num_results=FOUND))
+            found = await self.context.call(f"store/{store}", Search(query, max_num_results=SEARCH_RESULTS))
             assert isinstance(found, Found)
             lines = [
                 f"[{passage.rank}] {passage.filename} {passage.place.label()}\n{passage.text}"
                 for passage in found.passages
             ]
-            return Returned("\n\n".join(lines) or "Nothing was found.")
+            return AgentToolResult("\n\n".join(lines) or "Nothing was found.")
 
         return use
 
     def _agent(self, sub: SubAgent, ask: Ask) -> Use:
-        async def use(arguments: Mapping[str, Any], key: str) -> Returned:
+        async def use(arguments: Mapping[str, Any], key: str) -> AgentToolResult:
             said = AgentMessage(self.spec.name, _text(arguments, "message"), receiver=sub.name)
             reply = await ask(sub, said)
             if reply.type == HANDED_BACK and reply.receiver == self.spec.name:
-                return Returned(f"{sub.name} hands the conversation back: {reply.text}")
-            return Returned(reply.text, handed=reply if sub.handoff else None)
+                return AgentToolResult(f"{sub.name} hands the conversation back: {reply.text}")
+            return AgentToolResult(reply.text, handed=reply if sub.handoff else None)
 
         return use
 

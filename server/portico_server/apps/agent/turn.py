@@ -17,9 +17,9 @@ from portico_server.apps.agent.hooks import finds, hooked
 from portico_server.apps.agent.memory import aggregated, recalled
 from portico_server.apps.agent.message import HANDED_BACK, AgentMessage
 from portico_server.apps.agent.output import options_for, parsed, wanted
-from portico_server.apps.agent.session import Session
-from portico_server.apps.agent.spec import AgentSpec, LongTerm, Strategy, SubAgent
-from portico_server.apps.agent.tools import Hands
+from portico_server.apps.agent.session import AgentSession
+from portico_server.apps.agent.spec import AgentSpec, LongTermSpec, Strategy, SubAgent
+from portico_server.apps.agent.tools import AgentTools
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
 from portico_server.core.interfaces import Evaluator, Facts
@@ -92,7 +92,7 @@ async def within(seconds: float | None, context: Context, whose: str) -> AsyncIt
         raise DeadlineExceeded(f"The agent '{whose}' did not end within {seconds:g} s, its limit.") from error
 
 
-DEEPEST: Final = 8
+MAX_CALL_DEPTH: Final = 8
 """Agents that ask agents."""
 
 ACTIVE: Final = "active"
@@ -107,17 +107,17 @@ _SUMMARY: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class AgentServices:
     """What an agent needs of the daemon besides the context of its run."""
 
     registry: Registry
     evaluator: Evaluator
-    strategies: Mapping[Strategy, Callable[[Turn], Awaitable[AgentMessage]]]
+    strategies: Mapping[Strategy, Callable[[AgentTurn], Awaitable[AgentMessage]]]
     facts: Facts
 
 
 @dataclass(slots=True)
-class Tally:
+class TurnUsage:
     """What a whole tree of agents has used, and whether one of them has spoken to the caller."""
 
     usage: Usage = Usage()
@@ -132,7 +132,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class TurnOptions:
     """What the caller wants of this turn alone.
 
     ``variables`` fill the instructions, ``rules`` are added to them, ``options`` go before the agent's own.
@@ -144,23 +144,23 @@ class Wish:
 
 
 @dataclass(slots=True)
-class Turn:
+class AgentTurn:
     """One agent at work. ``path`` is its place in the tree, ``""`` for the root; ``aloud``: it speaks to the caller."""
 
     spec: AgentSpec
     path: str
-    session: Session
+    session: AgentSession
     context: Context
-    place: Place
-    tally: Tally
-    wish: Wish = Wish()
+    place: AgentServices
+    tally: TurnUsage
+    wish: TurnOptions = TurnOptions()
     aloud: bool = True
     depth: int = 0
     above: tuple[str, ...] = ()
     """The agents that handed the conversation over to this one, the nearest last."""
     near: bool = False
     """Whether the client that began the turn executes the functions that the agent has of it."""
-    hands: Hands = field(init=False)
+    hands: AgentTools = field(init=False)
     note: str = ""
     """What a strategy adds to the instructions."""
     begin: int = 0
@@ -173,7 +173,7 @@ class Turn:
     """Facts of earlier conversations."""
 
     def __post_init__(self) -> None:
-        self.hands = Hands(
+        self.hands = AgentTools(
             self.spec,
             self.path,
             self.context,
@@ -219,7 +219,7 @@ class Turn:
             await self.remember(replace(reply, content=back))
         return await self.place.strategies[self.spec.strategy](self)
 
-    async def _learn(self, policy: LongTerm, message: AgentMessage, reply: AgentMessage) -> None:
+    async def _learn(self, policy: LongTermSpec, message: AgentMessage, reply: AgentMessage) -> None:
         """Keep what is worth it. That this fails does not take the answer away; the listener is told."""
         try:
             found = await self._call(longterm.question(message, reply, self.known))
@@ -425,16 +425,18 @@ class Turn:
                 raise InvalidRequest(f"'{sub.name}' does not answer messages.", code="wrong_model")
             self.tally.add(reply.usage)
             return AgentMessage(sub.name, reply.content)
-        if self.depth >= DEEPEST:
-            raise InvalidRequest(f"'{sub.name}' lies more than {DEEPEST} agents deep.", code="too_deep")
-        inner = Turn(
+        if self.depth >= MAX_CALL_DEPTH:
+            raise InvalidRequest(
+                f"'{sub.name}' lies more than {MAX_CALL_DEPTH} agents deep.", code="too_deep"
+            )
+        inner = AgentTurn(
             sub.spec,
             path,
             self.session,
             self.context,
             self.place,
             self.tally,
-            Wish(self.wish.variables),
+            TurnOptions(self.wish.variables),
             aloud=sub.handoff and self.free,
             depth=self.depth + 1,
             above=(*self.above, self.spec.name) if sub.handoff else (),

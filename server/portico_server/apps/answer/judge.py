@@ -12,27 +12,27 @@ from typing import Literal, TypeAlias
 
 from portico.wire import Passage
 from portico_server.apps.answer import weights
-from portico_server.apps.answer.material import Candidate, Material, Soft
+from portico_server.apps.answer.material import Material, QuoteCandidate, SoftMatch
 from portico_server.apps.answer.terms import has_cjk
 from portico_server.apps.language import language
 from portico_server.core.pools import SEARCH
 
-SEARCHED = 16
+SEARCH_RESULTS = 16
 """Passages that are searched for: the first are quoted from, all of them tell how rare the question's words are."""
 
-SMALL = 8
+SMALL_STORE_RESULTS = 8
 """Passages below which a search has found all that a store holds, so that few words of it are known …"""
 
-RELATED = 0.25
+RELATED_SCORE = 0.25
 """… and the likeness from which the question's words belong to the same matters as those of a passage."""
 
-ECHO = 6.0
+ECHO_PENALTY = 6.0
 """What a candidate loses that asks instead of answering: a question, or what quotes this one."""
 
-BARE_CODE = 9.0
+BARE_CODE_PENALTY = 9.0
 """What code loses that no sentence introduces: it repeats the words of a question without saying anything of them."""
 
-LANGUAGE_SAMPLE = 2_000
+LANGUAGE_SAMPLE_CHARS = 2_000
 """Characters of passages by which their language is told."""
 
 Verdict: TypeAlias = Literal["answered", "doubtful", "absent"]
@@ -47,7 +47,7 @@ class Judgement:
 
     verdict: Verdict
     evidence: float
-    candidates: tuple[tuple[Candidate, float], ...]
+    candidates: tuple[tuple[QuoteCandidate, float], ...]
 
 
 async def judge(
@@ -70,8 +70,8 @@ def _judged(material: Material, vectors: Sequence[bytes] | None) -> Judgement:
     sentence = weights.SENTENCE if soft is not None else weights.SENTENCE_WITHOUT_VECTORS
     scores = [
         _sum(sentence, features)
-        - (ECHO if material.is_echo(candidate) else 0.0)
-        - (BARE_CODE if material.is_bare_code(candidate) else 0.0)
+        - (ECHO_PENALTY if material.is_echo(candidate) else 0.0)
+        - (BARE_CODE_PENALTY if material.is_bare_code(candidate) else 0.0)
         for candidate, features in zip(material.candidates, material.of_candidates(soft), strict=True)
     ]
     order = sorted(range(len(scores)), key=lambda number: -scores[number])
@@ -81,7 +81,7 @@ def _judged(material: Material, vectors: Sequence[bytes] | None) -> Judgement:
     return Judgement(_verdict(material, soft, evidence, lines), evidence, found)
 
 
-def _of_passages(cjk: bool, vectors: bool) -> tuple[Mapping[str, float], weights.Lines]:
+def _of_passages(cjk: bool, vectors: bool) -> tuple[Mapping[str, float], weights.DecisionLines]:
     """The weights and lines for a question, with and without vectors of words."""
     if cjk:
         return (
@@ -96,10 +96,17 @@ def _of_passages(cjk: bool, vectors: bool) -> tuple[Mapping[str, float], weights
     )
 
 
-def _verdict(material: Material, soft: Soft | None, evidence: float, lines: weights.Lines) -> Verdict:
+def _verdict(
+    material: Material, soft: SoftMatch | None, evidence: float, lines: weights.DecisionLines
+) -> Verdict:
     if evidence >= lines.doubtful:
         return "answered"
-    if len(material.passages) < SMALL and soft is not None and soft.nearest >= RELATED and not material.cjk:
+    if (
+        len(material.passages) < SMALL_STORE_RESULTS
+        and soft is not None
+        and soft.nearest >= RELATED_SCORE
+        and not material.cjk
+    ):
         return "doubtful"
     if (
         evidence >= lines.absent
@@ -116,7 +123,7 @@ def _verdict(material: Material, soft: Soft | None, evidence: float, lines: weig
 def is_across(question: str, passages: Sequence[Passage]) -> bool:
     """Whether most passages are in another language than the question, as far as script and common words tell."""
     asked = language(question).partition("-")[0]
-    own = sum(asked == _language(passage.text[:LANGUAGE_SAMPLE]) for passage in passages)
+    own = sum(asked == _language(passage.text[:LANGUAGE_SAMPLE_CHARS]) for passage in passages)
     return 2 * own < len(passages)
 
 

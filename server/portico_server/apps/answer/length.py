@@ -21,7 +21,7 @@ _FENCE = re.compile(r"^> (```|~~~)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredAnswer:
     """The pieces of an answer, their tokens, and whether anything was cut off."""
 
     pieces: tuple[str, ...]
@@ -39,7 +39,7 @@ def count_tokens(text: str) -> int:
     return math.ceil((len(text) - cjk) / CHARACTERS_PER_TOKEN + cjk / CJK_CHARACTERS_PER_TOKEN)
 
 
-def measured(pieces: Sequence[str], max_tokens: int | None) -> Measured:
+def measured(pieces: Sequence[str], max_tokens: int | None) -> MeasuredAnswer:
     """``pieces`` as far as ``max_tokens`` go, all of them if it is ``None``.
 
     The last piece is cut behind a sentence or a line, or behind a word where that would leave less than half of it. The
@@ -53,8 +53,8 @@ def measured(pieces: Sequence[str], max_tokens: int | None) -> Measured:
             continue
         shorter = _shortened(piece, "".join(kept), max_tokens)
         kept += [shorter] if shorter else []
-        return Measured(tuple(kept), count_tokens("".join(kept)), cut=True)
-    return Measured(tuple(kept), count_tokens("".join(kept)), cut=False)
+        return MeasuredAnswer(tuple(kept), count_tokens("".join(kept)), cut=True)
+    return MeasuredAnswer(tuple(kept), count_tokens("".join(kept)), cut=False)
 
 
 def _shortened(piece: str, before: str, max_tokens: int) -> str:

@@ -27,9 +27,9 @@ from portico_server.apps.answer.terms import (
     tagged,
     words,
 )
-from portico_server.apps.answer.units import Unit, units
+from portico_server.apps.answer.units import QuotableUnit, units
 
-QUOTED_PASSAGES = 4
+MAX_QUOTED_PASSAGES = 4
 """Passages of which units are taken; those behind them only tell how rare words are."""
 
 MAX_UNITS = 80
@@ -41,16 +41,16 @@ MAX_QUESTION_CHARACTERS = 400
 CODE_SHARE = 0.08
 """Marks of code in each character from which a text is code."""
 
-KNOWN_PASSAGES = 16
+MIN_KNOWN_PASSAGES = 16
 """Passages over which the rarity of a word is told at least: of a store with fewer, the others lack every word."""
 
-SHORT = 1
+MAX_VAGUE_WORDS = 1
 """Words of meaning in a question that are too few to deny it if one of them is in the passages."""
 
 _ADVICE = re.compile(r"怎么办|怎麼辦|\bwhat (?:if|can i do|should i do|to do)\b", re.IGNORECASE)
 """Who asks for advice tells a case in words of their own, which no document need have."""
 
-EARLIER = 0.5
+EARLIER_WORD_WEIGHT = 0.5
 """What a word counts that only the question before has."""
 
 _CODE_FILES = re.compile(
@@ -64,12 +64,12 @@ _NAME = re.compile(r"(?<=\s)[A-Z][\w’'-]+|\d[\d,.]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class QuoteCandidate:
     """A unit of a passage. ``passage`` and ``place`` count from 0: which of the passages, which of its units."""
 
     passage: int
     place: int
-    unit: Unit
+    unit: QuotableUnit
     text: str
     folded: str
     words: tuple[str, ...]
@@ -77,7 +77,7 @@ class Candidate:
 
 
 class Material:
-    """``passages`` in their order; the first `QUOTED_PASSAGES` give the candidates.
+    """``passages`` in their order; the first `MAX_QUOTED_PASSAGES` give the candidates.
 
     ``earlier`` is the question that this one follows up, whose words count half.
     """
@@ -99,7 +99,7 @@ class Material:
         self.candidates = self._candidates()
         self._context = [
             frozenset(stems(words(fold(" ".join((*passage.place.heading, _stem_of(passage.filename)))))))
-            for passage in passages[:QUOTED_PASSAGES]
+            for passage in passages[:MAX_QUOTED_PASSAGES]
         ]
         everywhere = [frozenset(stems(words(text))) for text in texts]
         counts = Counter(term for found in everywhere for term in found)
@@ -110,22 +110,24 @@ class Material:
             else frozenset(self.asked)
         )
         self.rarity = {
-            term: _rarity(counts[term], max(len(passages), KNOWN_PASSAGES))
-            * (1.0 if term in now else EARLIER)
+            term: _rarity(counts[term], max(len(passages), MIN_KNOWN_PASSAGES))
+            * (1.0 if term in now else EARLIER_WORD_WEIGHT)
             for term in self.asked
         }
         self._texts = texts
         asked = tagged(self._asked_folded)[:MAX_QUESTION_TERMS] if self.cjk else []
         self.chinese = {
-            found.word: _rarity(sum(found.word in text for text in texts), max(len(passages), KNOWN_PASSAGES))
+            found.word: _rarity(
+                sum(found.word in text for text in texts), max(len(passages), MIN_KNOWN_PASSAGES)
+            )
             for found in asked
         }
         self._chinese_names = frozenset(found.word for found in asked if found.is_name or found.is_number)
 
-    def _candidates(self) -> list[Candidate]:
-        found: list[Candidate] = []
+    def _candidates(self) -> list[QuoteCandidate]:
+        found: list[QuoteCandidate] = []
         seen: set[str] = set()
-        for number, passage in enumerate(self.passages[:QUOTED_PASSAGES]):
+        for number, passage in enumerate(self.passages[:MAX_QUOTED_PASSAGES]):
             parts = units(passage.text, code=_is_code(passage), headings=passage.place.heading)
             for place, unit in enumerate(parts):
                 text = passage.text[unit.start : unit.end]
@@ -135,7 +137,7 @@ class Material:
                 folded = fold(text[:MAX_UNIT_CHARACTERS])
                 compared = words(folded)
                 terms = frozenset(stems(compared))
-                found.append(Candidate(number, place, unit, text, folded, tuple(compared), terms))
+                found.append(QuoteCandidate(number, place, unit, text, folded, tuple(compared), terms))
         return found
 
     def is_vague(self) -> bool:
@@ -144,10 +146,10 @@ class Material:
         found = frozenset().union(
             *(_held(self.chinese, text) for text in self._texts) if self.cjk else self._everywhere
         )
-        few = len(asked) <= SHORT or _ADVICE.search(self.question) is not None
+        few = len(asked) <= MAX_VAGUE_WORDS or _ADVICE.search(self.question) is not None
         return few and bool(asked & found)
 
-    def is_echo(self, candidate: Candidate) -> bool:
+    def is_echo(self, candidate: QuoteCandidate) -> bool:
         """Whether a candidate is a question, or holds the very words of the question."""
         asked = self.question.strip().rstrip("?？ ").casefold()
         text = candidate.text.casefold()
@@ -155,7 +157,7 @@ class Material:
             return True
         return candidate.unit.kind == "code" and _SAID_QUESTION.search(text) is not None
 
-    def is_bare_code(self, candidate: Candidate) -> bool:
+    def is_bare_code(self, candidate: QuoteCandidate) -> bool:
         """Whether a candidate is code without a sentence that introduces it, also where its fence was cut off."""
         text = candidate.text.lstrip()
         if _is_code(self.passages[candidate.passage]) or text.startswith(("```", "~~~")):
@@ -172,7 +174,7 @@ class Material:
         """The words of the question and of the candidates, each once."""
         return list(dict.fromkeys((*self.asked_words, *(w for c in self.candidates for w in c.words))))
 
-    def soft(self, vectors: Any) -> Soft:
+    def soft(self, vectors: Any) -> SoftMatch:
         """Likeness from ``vectors``: a matrix with a row of any length for each of `texts`."""
         import numpy as np
 
@@ -187,11 +189,11 @@ class Material:
             if own and len(asked):
                 aligned[number] = (asked @ matrix[own].T).max(axis=1)
         weights = np.array([self.rarity[term] for term in stems(self.asked_words)] or [1.0], dtype=np.float32)
-        return Soft(matrix[1 : count + 1] @ matrix[0], aligned, weights / (weights.sum() + 1e-9))
+        return SoftMatch(matrix[1 : count + 1] @ matrix[0], aligned, weights / (weights.sum() + 1e-9))
 
     # --- features -----------------------------------------------------------------------------------------
 
-    def of_candidates(self, soft: Soft | None) -> list[Mapping[str, float]]:
+    def of_candidates(self, soft: SoftMatch | None) -> list[Mapping[str, float]]:
         """The features of each candidate."""
         local = Counter(term for candidate in self.candidates for term in candidate.terms)
         near = {term: _rarity(local[term], len(self.candidates)) for term in self.asked}
@@ -212,10 +214,10 @@ class Material:
     def _of(
         self,
         number: int,
-        candidate: Candidate,
+        candidate: QuoteCandidate,
         near: Mapping[str, float],
         both: Mapping[str, float],
-        soft: Soft | None,
+        soft: SoftMatch | None,
     ) -> Mapping[str, float]:
         own = candidate.terms
         passage = self.passages[candidate.passage]
@@ -260,7 +262,7 @@ class Material:
                 features[name] = float((np.maximum(row, other) - row) @ soft.weights)
         return features
 
-    def _names(self, candidate: Candidate) -> Mapping[str, float]:
+    def _names(self, candidate: QuoteCandidate) -> Mapping[str, float]:
         """How many names of the kind that is asked for are in a candidate and not in the question."""
         found = 0
         if self.kind in ("person", "place", "name"):
@@ -284,7 +286,7 @@ class Material:
             return True
         return all(word.lower() in self._asked_folded for word in name.split())
 
-    def _chinese(self, number: int, candidate: Candidate) -> Mapping[str, float]:
+    def _chinese(self, number: int, candidate: QuoteCandidate) -> Mapping[str, float]:
         """The share of the question's Chinese words in a candidate, before it, and the longest part in common."""
         before = self.candidates[number - 1].folded if self._is_neighbour(number, -1) else ""
         above = "\n".join(
@@ -298,9 +300,9 @@ class Material:
             "common": _longest_common(self._asked_folded, candidate.folded) if self.cjk else 0.0,
         }
 
-    def of_passages(self, soft: Soft | None) -> Mapping[str, float]:
+    def of_passages(self, soft: SoftMatch | None) -> Mapping[str, float]:
         """The features by which an answer is in the passages, or is not."""
-        count = min(len(self.passages), QUOTED_PASSAGES)
+        count = min(len(self.passages), MAX_QUOTED_PASSAGES)
         held = [self._everywhere[number] | self._context[number] for number in range(count)]
         named = frozenset(stems([word.lower() for word in _NAME.findall(self.question)]))
         scores = [passage.score for passage in self.passages]
@@ -371,7 +373,7 @@ class Material:
 
 
 @dataclass(frozen=True, slots=True)
-class Soft:
+class SoftMatch:
     """NumPy arrays: ``cosine`` of each candidate with the question; ``aligned``, for each candidate and each word of
     the question the cosine of the nearest word; ``weights`` of these words, which add up to 1.
     """

@@ -8,30 +8,30 @@ from dataclasses import dataclass, replace
 
 from portico.wire import Passage
 from portico_server.apps.answer.judge import Judgement
-from portico_server.apps.answer.material import Candidate
+from portico_server.apps.answer.material import QuoteCandidate
 from portico_server.apps.language import nearest_passages
 
 MAX_QUOTES = 2
 
-SURE = 0.999
+SURE_SCORE = 0.999
 """The likelihood of the best candidate among all from which it is quoted alone."""
 
-CITED = 4
+MIN_CITED_COUNT = 4
 """Passages that an answer names as its sources at least, where the search found so many near ones."""
 
-FAR = 0.1
+FAR_SCORE_RATIO = 0.1
 """A passage whose score is less than this part of the best one's is not near."""
 
 
 @dataclass(frozen=True, slots=True)
-class Quoted:
+class QuotedAnswer:
     """The pieces of an answer, to be joined as they are, and the passages that its numbers mean."""
 
     pieces: tuple[str, ...]
     passages: tuple[Passage, ...]
 
 
-def quoted(question: str, judgement: Judgement, passages: Sequence[Passage]) -> Quoted:
+def quoted(question: str, judgement: Judgement, passages: Sequence[Passage]) -> QuotedAnswer:
     """The best one or two candidates of ``judgement`` as an answer to ``question``.
 
     Where the judgement is doubtful, a fixed sentence in the question's language comes first.
@@ -44,28 +44,28 @@ def quoted(question: str, judgement: Judgement, passages: Sequence[Passage]) -> 
         rank = places.index(candidate.passage) + 1
         block = _block(candidate, passages[candidate.passage], rank)
         pieces.append(f"\n\n{block}" if number else block)
-    return Quoted(tuple(pieces), shown)
+    return QuotedAnswer(tuple(pieces), shown)
 
 
 def near(passages: Sequence[Passage]) -> tuple[Passage, ...]:
     """Those whose score is not far below the best one's, in their order."""
     best = max((passage.score for passage in passages), default=0.0)
-    return tuple(passage for passage in passages if passage.score >= FAR * best)
+    return tuple(passage for passage in passages if passage.score >= FAR_SCORE_RATIO * best)
 
 
 def _places(passages: Sequence[Passage], wanted: set[int]) -> list[int]:
-    """The places of the first `CITED` near passages and those ``wanted``, in order."""
-    known = len(near(passages[:CITED]))
+    """The places of the first `MIN_CITED_COUNT` near passages and those ``wanted``, in order."""
+    known = len(near(passages[:MIN_CITED_COUNT]))
     return sorted({*range(known), *wanted})
 
 
-def _chosen(candidates: Sequence[tuple[Candidate, float]]) -> list[Candidate]:
+def _chosen(candidates: Sequence[tuple[QuoteCandidate, float]]) -> list[QuoteCandidate]:
     """The best candidate, and the next unless the first is sure; none lies within another."""
     if not candidates:
         return []
     total = sum(math.exp(score - candidates[0][1]) for _candidate, score in candidates)
     chosen = [candidates[0][0]]
-    if 1 / total >= SURE:
+    if 1 / total >= SURE_SCORE:
         return chosen
     for candidate, _score in candidates[1:]:
         if len(chosen) == MAX_QUOTES:
@@ -75,7 +75,7 @@ def _chosen(candidates: Sequence[tuple[Candidate, float]]) -> list[Candidate]:
     return chosen
 
 
-def _overlaps(one: Candidate, other: Candidate) -> bool:
+def _overlaps(one: QuoteCandidate, other: QuoteCandidate) -> bool:
     if one.text in other.text or other.text in one.text:
         return True
     return (
@@ -83,7 +83,7 @@ def _overlaps(one: Candidate, other: Candidate) -> bool:
     )
 
 
-def _block(candidate: Candidate, passage: Passage, rank: int) -> str:
+def _block(candidate: QuoteCandidate, passage: Passage, rank: int) -> str:
     """The quotation as the passage has it, each line behind ``>``, with what introduces it and its number."""
     unit = candidate.unit
     text = passage.text[unit.start : unit.end]

@@ -48,7 +48,7 @@ _LABELS: Final = ("source", "engine", "revision", "parameters")
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class TrustQuestion:
     """A question about ``texts``. The answer must hold ``wanted`` and must not hold ``wrong``, both patterns."""
 
     question: str
@@ -71,7 +71,7 @@ _ABSENT = (
 )
 
 TRIALS: Final = (
-    Trial(
+    TrustQuestion(
         "When was the mill built?",
         (
             "The mill on the Aller was built in 1743. It has two wheels.",
@@ -80,7 +80,7 @@ TRIALS: Final = (
         r"1743",
         r"1987",
     ),
-    Trial(
+    TrustQuestion(
         "Who repairs the boats?",
         (
             "Greta Olsen sells the tickets for the ferry. The boats are repaired by Jonas Lindqvist.",
@@ -89,25 +89,25 @@ TRIALS: Final = (
         r"Lindqvist",
         r"Olsen|Dahl",
     ),
-    Trial(
+    TrustQuestion(
         "How much does the ferry cost?",
         ("The ferry leaves every hour from the north pier.", "The museum on the island is open on Sundays."),
         _ABSENT,
         r"\d|[$€£]",
     ),
-    Trial(
+    TrustQuestion(
         "图书馆几点关门？",
         ("图书馆早上八点开门，晚上六点关门。", "食堂晚上九点关门，周末休息。"),
         r"六点|六點|6\s*[点:：]|18[:：]00",
         r"九点|9\s*点",
     ),
-    Trial(
+    TrustQuestion(
         "谁管理果园？",
         ("果园由陈志远管理，他在村里住了三十年。", "学校的校长是刘梅。"),
         r"陈志远",
         r"刘梅|[A-Za-z]{12,}",
     ),
-    Trial(
+    TrustQuestion(
         "茶馆是哪一年开的？",
         ("茶馆卖绿茶和红茶，每天都有人下棋。", "桥边的书店有两层。"),
         _ABSENT,
@@ -116,7 +116,7 @@ TRIALS: Final = (
 )
 
 
-class Trust:
+class ReaderTest:
     """Tests models in the background and remembers how they did, in the database."""
 
     def __init__(self, database: Database, registry: Registry, scheduler: Scheduler) -> None:
@@ -188,7 +188,7 @@ def identity_of(card: Card) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-async def _asked(trial: Trial, model: str, context: Context) -> str:
+async def _asked(trial: TrustQuestion, model: str, context: Context) -> str:
     passages = [
         Passage(rank, 1.0, text, f"test-{rank}", f"notes-{rank}.txt", Place())
         for rank, text in enumerate(trial.texts, 1)

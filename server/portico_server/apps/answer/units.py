@@ -142,7 +142,7 @@ _UNDERLINE = re.compile(r"[=-]{3,}[ \t]*$")
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class QuotableUnit:
     """A quotable piece of a passage: from ``start`` to ``end`` of its text.
 
     ``lead`` is quoted before it: the header of its table, the words that introduce its list.
@@ -161,14 +161,14 @@ class _Block:
     end: int
 
 
-def units(text: str, *, code: bool = False, headings: tuple[str, ...] = ()) -> list[Unit]:
+def units(text: str, *, code: bool = False, headings: tuple[str, ...] = ()) -> list[QuotableUnit]:
     """The quotable pieces of ``text`` in order; ``code`` for a passage that is source code or data as a whole.
 
     Headings answer nothing and are left out, those of ``headings`` also where nothing marks them.
     """
     if code:
-        return [Unit(start, end, "code") for start, end in _parts(text, 0, len(text))]
-    found: list[Unit] = []
+        return [QuotableUnit(start, end, "code") for start, end in _parts(text, 0, len(text))]
+    found: list[QuotableUnit] = []
     blocks = [block for block in _blocks(text) if text[block.start : block.end].strip() not in headings]
     lead: Span | None = None
     header: Span | None = None
@@ -177,7 +177,7 @@ def units(text: str, *, code: bool = False, headings: tuple[str, ...] = ()) -> l
             header = None
         if block.kind == "prose":
             spans = sentences(text[block.start : block.end])
-            found += (Unit(block.start + start, block.start + end) for start, end in spans)
+            found += (QuotableUnit(block.start + start, block.start + end) for start, end in spans)
             last = found[-1] if spans else None
             lead = (last.start, last.end) if last and text[last.end - 1] in ":：" else None
         elif block.kind == "table":
@@ -185,11 +185,13 @@ def units(text: str, *, code: bool = False, headings: tuple[str, ...] = ()) -> l
             found += rows
         else:
             if lead is not None and found and block.end - lead[0] <= MAX_BLOCK_CHARACTERS:
-                found[-1] = Unit(lead[0], block.end, "code" if block.kind == "code" else "list")
+                found[-1] = QuotableUnit(lead[0], block.end, "code" if block.kind == "code" else "list")
             if block.kind == "list":
                 found += _items(text, block, lead)
             elif lead is None or block.end - lead[0] > MAX_BLOCK_CHARACTERS:
-                found += (Unit(start, end, "code") for start, end in _parts(text, block.start, block.end))
+                found += (
+                    QuotableUnit(start, end, "code") for start, end in _parts(text, block.start, block.end)
+                )
             lead = None
     return found
 
@@ -241,7 +243,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
         begin += len(line)
 
 
-def _rows(text: str, block: _Block, header: Span | None) -> tuple[list[Unit], Span | None]:
+def _rows(text: str, block: _Block, header: Span | None) -> tuple[list[QuotableUnit], Span | None]:
     """A unit for each row of a table. Its first row is its header, together with the rule below it."""
     lines = [
         (block.start + begin, block.start + begin + len(line.rstrip()), line)
@@ -252,7 +254,7 @@ def _rows(text: str, block: _Block, header: Span | None) -> tuple[list[Unit], Sp
     if header is None and (len(lines) > 1 or not rules) and lines and not _starts_within(lines, rules):
         header = (lines[0][0], lines[1][1] if rules == [1] else lines[0][1])
     return [
-        Unit(start, end, "row", header)
+        QuotableUnit(start, end, "row", header)
         for place, (start, end, _line) in enumerate(lines)
         if place not in rules and (header is None or start >= header[1])
     ], header
@@ -263,7 +265,7 @@ def _starts_within(lines: list[tuple[int, int, str]], rules: list[int]) -> bool:
     return lines[0][2].lstrip().startswith("|") and 1 not in rules
 
 
-def _items(text: str, block: _Block, lead: Span | None) -> Iterator[Unit]:
+def _items(text: str, block: _Block, lead: Span | None) -> Iterator[QuotableUnit]:
     """A unit for each item of a list, or for each sentence of a long one."""
     starts = [
         block.start + begin
@@ -274,9 +276,11 @@ def _items(text: str, block: _Block, lead: Span | None) -> Iterator[Unit]:
         piece = text[start:end]
         first, last = start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip())
         if last - first <= MAX_ITEM_CHARACTERS:
-            yield Unit(first, last, "item", lead)
+            yield QuotableUnit(first, last, "item", lead)
         else:
-            yield from (Unit(first + a, first + b, "sentence", lead) for a, b in sentences(text[first:last]))
+            yield from (
+                QuotableUnit(first + a, first + b, "sentence", lead) for a, b in sentences(text[first:last])
+            )
 
 
 def _parts(text: str, start: int, end: int) -> Iterator[Span]:

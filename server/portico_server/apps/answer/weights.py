@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Lines:
+class DecisionLines:
     """``constant`` of the sum. Below ``absent`` no answer is there, below ``doubtful`` it is uncertain.
 
     Of the questions trained on, 94 in a hundred that cannot be answered lie below the first, unless more than one in
@@ -77,7 +77,7 @@ EVIDENCE: Mapping[str, float] = {
 }
 """What tells that an answer is in the passages: the logarithm of the odds."""
 
-EVIDENCE_LINES = Lines(-10.035, -0.752, 1.405)
+EVIDENCE_LINES = DecisionLines(-10.035, -0.752, 1.405)
 
 EVIDENCE_CJK: Mapping[str, float] = {
     "passage": 1.0,
@@ -102,7 +102,7 @@ EVIDENCE_CJK: Mapping[str, float] = {
 }
 """The same for questions in Chinese."""
 
-EVIDENCE_CJK_LINES = Lines(-17.079, -0.615, 0.686)
+EVIDENCE_CJK_LINES = DecisionLines(-17.079, -0.615, 0.686)
 
 SENTENCE_WITHOUT_VECTORS: Mapping[str, float] = {
     "cov": 2.491,
@@ -151,7 +151,7 @@ EVIDENCE_WITHOUT_VECTORS: Mapping[str, float] = {
     "type": -0.051,
 }
 
-EVIDENCE_WITHOUT_VECTORS_LINES = Lines(-8.892, -0.423, 0.487)
+EVIDENCE_WITHOUT_VECTORS_LINES = DecisionLines(-8.892, -0.423, 0.487)
 
 EVIDENCE_CJK_WITHOUT_VECTORS: Mapping[str, float] = {
     "passage": 1.453,
@@ -172,4 +172,4 @@ EVIDENCE_CJK_WITHOUT_VECTORS: Mapping[str, float] = {
     "chinese_unit": 1.804,
 }
 
-EVIDENCE_CJK_WITHOUT_VECTORS_LINES = Lines(-10.370, -0.763, 0.540)
+EVIDENCE_CJK_WITHOUT_VECTORS_LINES = DecisionLines(-10.370, -0.763, 0.540)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from portico_server.apps.drawing.diagram import Node
+from portico_server.apps.drawing.diagram import DiagramNode
 from portico_server.db.steps import StepRow
 
 _ENTITIES = str.maketrans({"#": "#35;", "&": "#38;", '"': "#quot;", "<": "#lt;", ">": "#gt;"})
@@ -20,7 +20,7 @@ class _Ends:
     exits: tuple[tuple[str, str], ...]
 
 
-def mermaid(root: Node) -> str:
+def mermaid(root: DiagramNode) -> str:
     """The flowchart, from ``input`` to ``output``."""
     return _Writer().whole(root)
 
@@ -31,7 +31,7 @@ class _Writer:
         self._count = 0
         self._depth = 1
 
-    def whole(self, root: Node) -> str:
+    def whole(self, root: DiagramNode) -> str:
         if root.kind == "agent":
             self._part(root)
         else:
@@ -56,7 +56,7 @@ class _Writer:
                 label = said or also
                 self._say(f'{source} -->|"{_text(label)}"| {target}' if label else f"{source} --> {target}")
 
-    def _part(self, node: Node) -> _Ends:
+    def _part(self, node: DiagramNode) -> _Ends:
         match node.shape:
             case "leaf":
                 return self._leaf(node)
@@ -73,13 +73,13 @@ class _Writer:
                 return self._frame(node)
         return self._graph(node)
 
-    def _leaf(self, node: Node) -> _Ends:
+    def _leaf(self, node: DiagramNode) -> _Ends:
         made = self._id()
         what = " · ".join(word for word in (node.kind, node.detail) if word)
         self._say(f'{made}["<b>{_text(node.name)}</b><br/>{_text(what)}"]')
         return _Ends(((made, ""),), ((made, ""),))
 
-    def _fan(self, node: Node) -> _Ends:
+    def _fan(self, node: DiagramNode) -> _Ends:
         self._open(node, node.kind)
         parts = [self._part(child) for child in node.children]
         self._close()
@@ -90,7 +90,7 @@ class _Writer:
             self._join(part, end)
         return _Ends(tuple(entry for part in parts for entry in part.entries), end.exits)
 
-    def _choice(self, node: Node) -> _Ends:
+    def _choice(self, node: DiagramNode) -> _Ends:
         asked = self._id()
         self._say(f'{asked}{{"{_text(node.name)}: {_text(node.detail)}"}}')
         exits: list[tuple[str, str]] = [(asked, "no")] if node.passes else []
@@ -100,7 +100,7 @@ class _Writer:
             exits += part.exits
         return _Ends(((asked, ""),), tuple(exits))
 
-    def _frame(self, node: Node) -> _Ends:
+    def _frame(self, node: DiagramNode) -> _Ends:
         self._open(node, f"{node.kind}, {node.detail}" if node.detail else node.kind)
         part = self._part(node.children[0])
         if node.again:
@@ -109,7 +109,7 @@ class _Writer:
         self._close()
         return part
 
-    def _graph(self, node: Node) -> _Ends:
+    def _graph(self, node: DiagramNode) -> _Ends:
         if node.kind != "agent":
             self._open(node, node.kind)
         parts = {child.name: self._part(child) for child in node.children}
@@ -125,7 +125,7 @@ class _Writer:
             tuple(e for name, part in parts.items() if name not in wanted for e in part.exits),
         )
 
-    def _open(self, node: Node, what: str) -> None:
+    def _open(self, node: DiagramNode, what: str) -> None:
         self._say(f'subgraph {self._id()}["{_text(node.name)} ({_text(what)})"]')
         self._depth += 1
 
@@ -146,7 +146,7 @@ def _text(text: str) -> str:
 # Source: https://mermaid.js.org/syntax/gantt.html
 
 
-MOST = 500
+MAX_BARS = 500
 """Bars of a chart that a person can still look at: the longest ones."""
 
 _SIGNS = str.maketrans(dict.fromkeys(":;#,\n", " "))
@@ -155,7 +155,7 @@ _SIGNS = str.maketrans(dict.fromkeys(":;#,\n", " "))
 def gantt(run_id: str, rows: Sequence[StepRow]) -> str:
     """The chart; its times begin with the first step. Skipped steps are left out, failed ones are marked."""
     shown = [row for row in rows if row.status != "skipped"]
-    shown = sorted(shown, key=lambda row: -row.milliseconds)[:MOST]
+    shown = sorted(shown, key=lambda row: -row.milliseconds)[:MAX_BARS]
     shown.sort(key=lambda row: (row.started_at, len(row.path)))
     first = min((row.started_at for row in shown), default=0.0)
     lines = ["gantt", f"    title {run_id}", "    dateFormat x", "    axisFormat %M:%S.%L"]

@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-from portico_server.apps.drawing.diagram import Node
+from portico_server.apps.drawing.diagram import DiagramNode
 
-CHARACTER: Final = 7.2
+CHARACTER_WIDTH: Final = 7.2
 """The width of a letter in 12 pixel text; East Asian ones take nearly twice as much."""
 
-LINE: Final = 17.0
-PADDING: Final = 14.0
-GAP: Final = 30.0
+LINE_PIXELS: Final = 17.0
+PADDING_PIXELS: Final = 14.0
+LAYER_GAP_PIXELS: Final = 30.0
 """Between two layers, room for an arrow."""
 
-BESIDE: Final = 22.0
+NEIGHBOUR_GAP_PIXELS: Final = 22.0
 """Between two neighbours."""
 
-LONGEST: Final = 34
+MAX_LINE_CHARS: Final = 34
 """Characters of a line."""
 
 STYLE: Final = """
@@ -53,7 +53,7 @@ class _Part:
     draw: Draw
 
 
-def svg(root: Node) -> str:
+def svg(root: DiagramNode) -> str:
     """The whole picture, from ``input`` to ``output``."""
     part = _part(root)
     if root.kind != "agent":
@@ -72,7 +72,7 @@ def svg(root: Node) -> str:
     return "\n".join([*lines, *part.draw(margin, margin), "</svg>"]) + "\n"
 
 
-def _part(node: Node) -> _Part:
+def _part(node: DiagramNode) -> _Part:
     match node.shape:
         case "leaf":
             return _box(node)
@@ -91,11 +91,11 @@ def _part(node: Node) -> _Part:
     return layered if node.kind == "agent" else _framed(node, f"{node.name} · {node.kind}", layered, "")
 
 
-def _box(node: Node) -> _Part:
+def _box(node: DiagramNode) -> _Part:
     name = _short(node.name)
     what = _short(" · ".join(word for word in (node.kind, node.detail) if word))
-    width = max(_measure(name), _measure(what)) + 2 * PADDING
-    height = 2 * LINE + PADDING
+    width = max(_measure(name), _measure(what)) + 2 * PADDING_PIXELS
+    height = 2 * LINE_PIXELS + PADDING_PIXELS
     kind = {"llm": "model", "agent": "model", "intent": "model", "approve": "person", "client": "person"}
 
     def draw(x: float, y: float) -> list[str]:
@@ -103,21 +103,21 @@ def _box(node: Node) -> _Part:
         return [
             f'<rect class="box {kind.get(node.kind, "")}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" '
             f'height="{height:.1f}" rx="7"/>',
-            _text(name, middle, y + LINE + 3, "name"),
-            _text(what, middle, y + 2 * LINE + 2, "what"),
+            _text(name, middle, y + LINE_PIXELS + 3, "name"),
+            _text(what, middle, y + 2 * LINE_PIXELS + 2, "what"),
         ]
 
     return _Part(width, height, draw)
 
 
 def _end(word: str) -> _Part:
-    width, height = _measure(word) + 2 * PADDING, LINE + 9
+    width, height = _measure(word) + 2 * PADDING_PIXELS, LINE_PIXELS + 9
 
     def draw(x: float, y: float) -> list[str]:
         return [
             f'<rect class="end" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" '
             f'rx="{height / 2:.1f}"/>',
-            _text(word, x + width / 2, y + LINE, "what"),
+            _text(word, x + width / 2, y + LINE_PIXELS, "what"),
         ]
 
     return _Part(width, height, draw)
@@ -126,37 +126,37 @@ def _end(word: str) -> _Part:
 def _stack(parts: Sequence[_Part]) -> _Part:
     """One below the other, an arrow between."""
     width = max(part.width for part in parts)
-    height = sum(part.height for part in parts) + GAP * (len(parts) - 1)
+    height = sum(part.height for part in parts) + LAYER_GAP_PIXELS * (len(parts) - 1)
 
     def draw(x: float, y: float) -> list[str]:
         lines: list[str] = []
         middle = x + width / 2
         for number, part in enumerate(parts):
             if number:
-                lines.append(_line([(middle, y - GAP), (middle, y)]))
+                lines.append(_line([(middle, y - LAYER_GAP_PIXELS), (middle, y)]))
             lines += part.draw(middle - part.width / 2, y)
-            y += part.height + GAP
+            y += part.height + LAYER_GAP_PIXELS
         return lines
 
     return _Part(width, height, draw)
 
 
-def _beside(node: Node, labels: Sequence[str]) -> _Part:
+def _beside(node: DiagramNode, labels: Sequence[str]) -> _Part:
     """Side by side, an arrow to each and from each; a label without a part is a way past all of them."""
     parts: list[_Part | None] = [_part(child) for child in node.children]
     parts += [None] * (len(labels) - len(parts))
     texts = [_short(label) for label in labels]
     widths = [
-        max(part.width if part else 0.0, _measure(text) + PADDING)
+        max(part.width if part else 0.0, _measure(text) + PADDING_PIXELS)
         for part, text in zip(parts, texts, strict=True)
     ]
-    head = GAP + (LINE if any(texts) else 0)
+    head = LAYER_GAP_PIXELS + (LINE_PIXELS if any(texts) else 0)
     inner = max((part.height for part in parts if part), default=0.0)
-    width = sum(widths) + BESIDE * (len(parts) - 1)
+    width = sum(widths) + NEIGHBOUR_GAP_PIXELS * (len(parts) - 1)
 
     def draw(x: float, y: float) -> list[str]:
         lines: list[str] = []
-        top, bottom, left = (x + width / 2, y), (x + width / 2, y + head + inner + GAP), x
+        top, bottom, left = (x + width / 2, y), (x + width / 2, y + head + inner + LAYER_GAP_PIXELS), x
         for part, text, wide in zip(parts, texts, widths, strict=True):
             middle = left + wide / 2
             turn, begin, under = y + 9, y + head, bottom[1] - 9
@@ -172,29 +172,29 @@ def _beside(node: Node, labels: Sequence[str]) -> _Part:
                 end = begin + part.height
                 lines.append(_line([(middle, end), (middle, under), (bottom[0], under), bottom], head=False))
             if text:
-                lines.append(_text(text, middle + 5, turn + LINE, "note", anchor="start"))
-            left += wide + BESIDE
+                lines.append(_text(text, middle + 5, turn + LINE_PIXELS, "note", anchor="start"))
+            left += wide + NEIGHBOUR_GAP_PIXELS
         return lines
 
-    return _Part(width, head + inner + GAP, draw)
+    return _Part(width, head + inner + LAYER_GAP_PIXELS, draw)
 
 
-def _framed(node: Node, title: str, inner: _Part, note: str) -> _Part:
+def _framed(node: DiagramNode, title: str, inner: _Part, note: str) -> _Part:
     """A part with a dashed frame around it, its title above."""
-    title, note = _short(title, 2 * LONGEST), _short(note)
-    wide = _measure(title) + (_measure(note) + PADDING if note else 0)
-    side = PADDING * (2 if node.again else 1)
-    width = max(inner.width + 2 * side, wide + 2 * PADDING)
-    above = LINE + PADDING
-    height = above + inner.height + PADDING
+    title, note = _short(title, 2 * MAX_LINE_CHARS), _short(note)
+    wide = _measure(title) + (_measure(note) + PADDING_PIXELS if note else 0)
+    side = PADDING_PIXELS * (2 if node.again else 1)
+    width = max(inner.width + 2 * side, wide + 2 * PADDING_PIXELS)
+    above = LINE_PIXELS + PADDING_PIXELS
+    height = above + inner.height + PADDING_PIXELS
 
     def draw(x: float, y: float) -> list[str]:
         at = (x + (width - inner.width) / 2, y + above)
         middle = x + width / 2
         lines = [
             f'<rect class="frame" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="9"/>',
-            _text(title, x + 9, y + LINE - 2, "note", anchor="start"),
-            _text(note, x + width - 9, y + LINE - 2, "note", anchor="end"),
+            _text(title, x + 9, y + LINE_PIXELS - 2, "note", anchor="start"),
+            _text(note, x + width - 9, y + LINE_PIXELS - 2, "note", anchor="end"),
             _line([(middle, y), (middle, at[1])], head=False),
             *inner.draw(*at),
             _line([(middle, at[1] + inner.height), (middle, y + height)], head=False),
@@ -209,7 +209,7 @@ def _framed(node: Node, title: str, inner: _Part, note: str) -> _Part:
     return _Part(width, height, draw)
 
 
-def _layered(node: Node) -> _Part:
+def _layered(node: DiagramNode) -> _Part:
     """The boxes of a graph in layers, each below all that it waits for; arrows bend where they cross layers."""
     parts = {child.name: _part(child) for child in node.children}
     depth: dict[str, int] = {}
@@ -225,9 +225,9 @@ def _layered(node: Node) -> _Part:
         while len(rows) <= layer(name):
             rows.append([])
         rows[depth[name]].append(name)
-    widths = [sum(parts[name].width for name in row) + BESIDE * (len(row) - 1) for row in rows]
+    widths = [sum(parts[name].width for name in row) + NEIGHBOUR_GAP_PIXELS * (len(row) - 1) for row in rows]
     heights = [max(parts[name].height for name in row) for row in rows]
-    width, between = max(widths), GAP * 1.5
+    width, between = max(widths), LAYER_GAP_PIXELS * 1.5
 
     room = max(part.width for part in parts.values()) / 2 + 20 if len(rows) > 2 else 0.0
 
@@ -240,7 +240,7 @@ def _layered(node: Node) -> _Part:
                 part = parts[name]
                 boxes += part.draw(left, y)
                 place[name] = (left + part.width / 2, y, y + part.height)
-                left += part.width + BESIDE
+                left += part.width + NEIGHBOUR_GAP_PIXELS
             y += high + between
         arrows = [
             _bent(place[other], place[name], room * 4 / 3 if depth[name] - depth[other] > 1 else 0.0)
@@ -274,9 +274,9 @@ def _text(text: str, x: float, y: float, kind: str, *, anchor: str = "middle") -
 
 def _measure(text: str) -> float:
     wide = sum(unicodedata.east_asian_width(sign) in "WF" for sign in text)
-    return CHARACTER * len(text) + 5.5 * wide
+    return CHARACTER_WIDTH * len(text) + 5.5 * wide
 
 
-def _short(text: str, most: int = LONGEST) -> str:
+def _short(text: str, most: int = MAX_LINE_CHARS) -> str:
     line = "".join(sign if sign.isprintable() else " " for sign in " ".join(text.split()))
     return line if len(line) <= most else f"{line[: most - 1]}…"

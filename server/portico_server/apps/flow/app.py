@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from portico.wire import Delta
 from portico_server.apps.flow.execute import Execution
 from portico_server.apps.flow.expression import as_text
-from portico_server.apps.flow.spec import Agent, Flow, Intent, Llm, Subflow
+from portico_server.apps.flow.spec import AgentStep, FlowSpec, IntentStep, LlmStep, SubflowStep
 from portico_server.apps.flow.tree import every
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
@@ -23,7 +23,7 @@ class Executions(Protocol):
     """Who executes a flow within a run: `portico_server.apps.flow.flows.Flows`."""
 
     async def call(
-        self, flow: Flow, context: Context, value: Any, history: Sequence[Message] = ()
+        self, flow: FlowSpec, context: Context, value: Any, history: Sequence[Message] = ()
     ) -> tuple[Any, Execution]: ...
 
 
@@ -37,7 +37,7 @@ class FlowApp:
 
     def __init__(
         self,
-        flow: Flow,
+        flow: FlowSpec,
         executions: Executions,
         *,
         owner: str | None = None,
@@ -75,17 +75,19 @@ class FlowApp:
         return Reply(text, usage=execution.usage, citations=execution.citations, model=self.card.name)
 
 
-def asked(flow: Flow) -> tuple[str, ...]:
+def asked(flow: FlowSpec) -> tuple[str, ...]:
     """The chat models and the apps that a flow asks, by the names that it has for them."""
     names: list[str] = []
     for step in every(flow.step):
         match step.op:
-            case Llm(model=name) | Intent(model=name) | Agent(name=name) | Subflow(app=name) if name:
+            case (
+                LlmStep(model=name) | IntentStep(model=name) | AgentStep(name=name) | SubflowStep(app=name)
+            ) if name:
                 names.append(name)
     return tuple(dict.fromkeys(names))
 
 
-def entered(flow: Flow, messages: Sequence[Message]) -> tuple[Any, Sequence[Message]]:
+def entered(flow: FlowSpec, messages: Sequence[Message]) -> tuple[Any, Sequence[Message]]:
     """What a conversation is as the input of a flow, and the messages before the last one."""
     last = messages[-1]
     content = last.get("content")

@@ -9,9 +9,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from portico_server.apps.flow import spec
-from portico_server.apps.flow.expression import Code, Expression, Object, Reference, Template, walk
-from portico_server.apps.flow.expression import Literal as Constant
-from portico_server.apps.flow.spec import Flow, Step
+from portico_server.apps.flow.expression import (
+    CodeExpression,
+    Expression,
+    ObjectExpression,
+    ReferenceExpression,
+    TemplateExpression,
+    walk,
+)
+from portico_server.apps.flow.expression import LiteralExpression as Constant
+from portico_server.apps.flow.spec import FlowSpec, Step
 from portico_server.apps.flow.tree import children, every, expressions
 from portico_server.core.errors import InvalidRequest, PorticoError, nearest
 from portico_server.core.interfaces import Evaluator, require_code
@@ -22,7 +29,7 @@ from portico_server.core.servable import Card
 # Code and schemas in a flow, looked at before any of it runs.
 
 
-async def sound(flow: Flow, evaluator: Evaluator, caller: Principal) -> None:
+async def sound(flow: FlowSpec, evaluator: Evaluator, caller: Principal) -> None:
     """Raise `InvalidRequest` for a JSON schema that is none, and for code that the sandbox can never run.
 
     `Forbidden` if ``caller`` may not run code.
@@ -30,24 +37,24 @@ async def sound(flow: Flow, evaluator: Evaluator, caller: Principal) -> None:
     _are_schemas(flow)
     for step in every(flow.step):
         for expression in expressions(step):
-            if isinstance(expression, Code):
+            if isinstance(expression, CodeExpression):
                 require_code(caller, expression.at)
                 await _runs(step, expression, evaluator)
 
 
-def _schemas(flow: Flow) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
+def _schemas(flow: FlowSpec) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
     """All JSON schemas in a flow, by their places."""
     yield "flow.input_schema", flow.input_schema
     yield "flow.output_schema", flow.output_schema
     for step in every(flow.step):
         yield f"{step.at}.output_schema", step.output_schema
-        if isinstance(step.op, spec.Llm):
+        if isinstance(step.op, spec.LlmStep):
             yield f"{step.at}.format.schema", step.op.format.schema
-        if isinstance(step.op, spec.Approve):
+        if isinstance(step.op, spec.ApproveStep):
             yield f"{step.at}.answer_schema", step.op.answer_schema
 
 
-def _are_schemas(flow: Flow) -> None:
+def _are_schemas(flow: FlowSpec) -> None:
     seen: set[str] = set()
     for at, schema in _schemas(flow):
         if schema is None or repr(schema) in seen:
@@ -58,7 +65,7 @@ def _are_schemas(flow: Flow) -> None:
         seen.add(repr(schema))
 
 
-async def _runs(step: Step, code: Code, evaluator: Evaluator) -> None:
+async def _runs(step: Step, code: CodeExpression, evaluator: Evaluator) -> None:
     """The sandbox can run a function, as far as can be told without calling it."""
     try:
         await evaluator.check(code.source)
@@ -112,7 +119,7 @@ class _View:
     state: bool = False
 
 
-async def check(flow: Flow, registry: Registry, caller: Principal, evaluator: Evaluator) -> None:
+async def check(flow: FlowSpec, registry: Registry, caller: Principal, evaluator: Evaluator) -> None:
     """Raise `InvalidRequest` that names the first place that is wrong, why, and the nearest name."""
     everywhere = {step.name: step.at for step in every(flow.step)}
     checker = _Checker(registry, caller, everywhere)
@@ -170,29 +177,29 @@ class _Checker:
     def _sees(self, step: Step, expression: Expression, view: _View) -> None:
         """Every reference leads somewhere, and code stands where it can be waited for."""
         for part in walk(expression):
-            if isinstance(part, Code) and part is not expression:
+            if isinstance(part, CodeExpression) and part is not expression:
                 raise _wrong(
                     step, "", f"has code at {part.at}, within another expression", "code_not_here", part.at
                 )
-            if isinstance(part, Code) and not self._may_be_code(step, expression):
+            if isinstance(part, CodeExpression) and not self._may_be_code(step, expression):
                 raise _wrong(
                     step, "", f"has code at {part.at}, where none may stand", "code_not_here", part.at
                 )
-            if isinstance(part, Reference):
+            if isinstance(part, ReferenceExpression):
                 self._leads(part, view)
 
     def _may_be_code(self, step: Step, expression: Expression) -> bool:
-        if isinstance(step.op, spec.Run) and expression is step.op.code:
+        if isinstance(step.op, spec.CodeStep) and expression is step.op.code:
             return True
         held = [getattr(step, name, None) for name in CODE_MAY_STAND]
         held += [getattr(step.op, name, None) for name in CODE_MAY_STAND]
-        if isinstance(step.op, spec.Switch):
+        if isinstance(step.op, spec.SwitchStep):
             held += [case.when for case in step.op.cases]
         if step.on_error is not None:
             held.append(step.on_error.value)
         return any(expression is item for item in held)
 
-    def _leads(self, reference: Reference, view: _View) -> None:
+    def _leads(self, reference: ReferenceExpression, view: _View) -> None:
         if reference.root in ("item", "index", "state") and not getattr(view, reference.root):
             where = {"item": "a warp", "index": "a warp or a loop", "state": "a loop"}[reference.root]
             raise InvalidRequest(
@@ -221,13 +228,13 @@ class _Checker:
         match expression:
             case Constant(value=value):
                 return _of_value(value)
-            case Template():
+            case TemplateExpression():
                 return "text"
-            case Object():
+            case ObjectExpression():
                 return "object"
-            case Reference(root="value", keys=()):
+            case ReferenceExpression(root="value", keys=()):
                 return view.value
-            case Reference(root="steps", step=name, keys=()):
+            case ReferenceExpression(root="steps", step=name, keys=()):
                 return view.names.get(name, "any")
         return "any"
 
@@ -243,69 +250,69 @@ class _Checker:
 
     async def _op(self, step: Step, view: _View) -> Shape:
         match step.op:
-            case spec.Llm() as op:
+            case spec.LlmStep() as op:
                 await self._model(step, "model", op.model, "chat")
                 return "text" if op.format.type in ("text", "last") else _of_schema(op.format.schema)
-            case spec.Intent() as op:
+            case spec.IntentStep() as op:
                 await self._model(
                     step, "model", op.embedding or op.model, "embeddings" if op.embedding else "chat"
                 )
                 return "text"
-            case spec.Embed() as op:
+            case spec.EmbedStep() as op:
                 await self._model(step, "model", op.model, "embeddings")
                 return "list"
-            case spec.Agent() as op:
+            case spec.AgentStep() as op:
                 await self._model(step, "agent", op.name, "chat")
                 return "text"
-            case spec.Tool() as op:
+            case spec.ToolStep() as op:
                 await self._tool(step, op, view)
                 return "any"
-            case spec.Http():
+            case spec.HttpStep():
                 await self._known(step, "op", "tool/http_request")
                 return "object"
-            case spec.Retrieve() as op:
+            case spec.RetrieveStep() as op:
                 for store in op.stores:
                     await self._known(step, "store", f"store/{store}")
                 self._wants(step, "query", op.query, view, "text")
                 return "list"
-            case spec.Rerank() as op:
+            case spec.RerankStep() as op:
                 await self._model(step, "model", op.model, "rerank")
                 self._wants(step, "documents", op.documents, view, "list")
                 return "list"
-            case spec.Approve() as op:
+            case spec.ApproveStep() as op:
                 return view.value if op.answer_schema is None else _of_schema(op.answer_schema)
-            case spec.Emit():
+            case spec.EmitStep():
                 return view.value
-            case spec.Run() | spec.Client():
+            case spec.CodeStep() | spec.ClientStep():
                 return _of_schema(step.output_schema)
         return await self._combinator(step, view)
 
     async def _combinator(self, step: Step, view: _View) -> Shape:
         match step.op:
-            case spec.Pipeline() as op:
+            case spec.PipelineStep() as op:
                 return await self._pipeline(step, op, view)
-            case spec.Parallel() | spec.Diverter() as op:
+            case spec.ParallelStep() | spec.DiverterStep() as op:
                 inner = view
-                if isinstance(op, spec.Diverter):
+                if isinstance(op, spec.DiverterStep):
                     if view.value in ("text", "number"):
                         raise _wrong(step, "", f"needs a list, but gets {_WORDS[view.value]}", "type_clash")
                     inner = replace(view, value="any")
                 for child in op.steps:
                     await self.step(child, inner)
                 return {"list": "list", "zip": "list", "dict": "object", "text": "text"}.get(op.join, "any")  # type: ignore[return-value]
-            case spec.Warp() as op:
+            case spec.WarpStep() as op:
                 self._wants(step, "over", op.over, view, "list")
                 await self.step(op.step, replace(view, value="any", item=True, index=True))
                 return "list"
-            case spec.Switch() as op:
+            case spec.SwitchStep() as op:
                 shapes = {await self.step(child, view) for child in children(step)}
                 return shapes.pop() if len(shapes) == 1 else "any"
-            case spec.Branch() as op:
+            case spec.BranchStep() as op:
                 shapes = {await self.step(child, view) for child in children(step)}
                 if op.otherwise is None:
                     shapes.add(view.value)
                 return shapes.pop() if len(shapes) == 1 else "any"
-            case spec.Loop() as op:
+            case spec.LoopStep() as op:
                 inner = replace(view, value="any", index=True, state=True)
                 shape = await self.step(op.step, inner)
                 if op.until is not None:
@@ -313,15 +320,15 @@ class _Checker:
                         step, op.until, replace(inner, value=shape, names={**view.names, op.step.name: shape})
                     )
                 return "any"
-            case spec.Graph() as op:
+            case spec.GraphStep() as op:
                 return await self._graph(step, op, view)
-            case spec.Subflow() as op:
+            case spec.SubflowStep() as op:
                 if op.step is not None:
                     return await self.step(op.step, _View({}, view.value))
                 await self._known(step, "app", op.app)
         return "any"
 
-    async def _pipeline(self, step: Step, op: spec.Pipeline, view: _View) -> Shape:
+    async def _pipeline(self, step: Step, op: spec.PipelineStep, view: _View) -> Shape:
         names = dict(view.names)
         value = view.value
         places = {child.name: number for number, child in enumerate(op.steps)}
@@ -337,7 +344,7 @@ class _Checker:
             return self._shape(op.output, inner)
         return value
 
-    async def _graph(self, step: Step, op: spec.Graph, view: _View) -> Shape:
+    async def _graph(self, step: Step, op: spec.GraphStep, view: _View) -> Shape:
         names: dict[str, Shape] = {}
         steps = {child.name: child for child in op.steps}
         for name in op.order:
@@ -368,7 +375,7 @@ class _Checker:
                 "wrong_model",
             )
 
-    async def _tool(self, step: Step, op: spec.Tool, view: _View) -> None:
+    async def _tool(self, step: Step, op: spec.ToolStep, view: _View) -> None:
         card = await self._known(step, "tool", f"tool/{op.name}")
         self._wants(step, "arguments", op.arguments, view, "object")
         schema = card.input_schema or {}
@@ -376,7 +383,7 @@ class _Checker:
         given: Any = None
         if isinstance(op.arguments, Constant):
             given = op.arguments.value
-        elif isinstance(op.arguments, Object):
+        elif isinstance(op.arguments, ObjectExpression):
             given = op.arguments.fields
         if not isinstance(given, Mapping):
             return

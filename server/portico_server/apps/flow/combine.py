@@ -9,25 +9,25 @@ from typing import Any, Final
 
 from portico_server.apps.flow import record
 from portico_server.apps.flow.budget import ValueBudget
-from portico_server.apps.flow.expression import Code, arguments, as_text, named_arguments, same
+from portico_server.apps.flow.expression import CodeExpression, arguments, as_text, named_arguments, same
 from portico_server.apps.flow.gather import each
-from portico_server.apps.flow.host import Host, Jump
+from portico_server.apps.flow.host import JumpToStep, StepHost
 from portico_server.apps.flow.leaf import ask, asking
-from portico_server.apps.flow.record import Note, as_json, seen
+from portico_server.apps.flow.record import StepNote, as_json, seen
 from portico_server.apps.flow.scope import SKIPPED, Scope
 from portico_server.apps.flow.spec import (
-    Branch,
-    Diverter,
-    Graph,
+    BranchStep,
+    CodeStep,
+    DiverterStep,
+    GraphStep,
     Join,
-    Loop,
-    Parallel,
-    Pipeline,
-    Run,
+    LoopStep,
+    ParallelStep,
+    PipelineStep,
     Step,
-    Subflow,
-    Switch,
-    Warp,
+    SubflowStep,
+    SwitchStep,
+    WarpStep,
 )
 from portico_server.apps.flow.world import deeper
 from portico_server.core.errors import InvalidRequest
@@ -100,39 +100,42 @@ def _sum(values: Sequence[Any], path: str) -> Any:
 # What comes of it is the same as item by item: an output, a row in the journal and two events for each.
 
 
-BATCH: Final = 250
+BATCH_ITEMS: Final = 250
 """Items in one call: so many that the way into the sandbox costs little, so few that a cancel is soon felt."""
 
-SIZE: Final = 8 * 2**20
+BATCH_BYTES: Final = 8 * 2**20
 """Bytes of arguments, as JSON, in one call: items with more of them go one by one."""
 
-CALLS: Final = 4
+MAX_CALLS: Final = 4
 """Calls at once."""
 
 
 def sweepable(step: Step) -> bool:
     """Whether items can go through a step many at a time."""
     return (
-        isinstance(step.op, Run) and step.plain and step.stream is None and not isinstance(step.input, Code)
+        isinstance(step.op, CodeStep)
+        and step.plain
+        and step.stream is None
+        and not isinstance(step.input, CodeExpression)
     )
 
 
-async def sweep(host: Host, op: Warp, scope: Scope, path: str, items: Sequence[Any]) -> list[Any]:
+async def sweep(host: StepHost, op: WarpStep, scope: Scope, path: str, items: Sequence[Any]) -> list[Any]:
     """The outputs of all items, in their order."""
 
     async def work(number: int) -> list[Any]:
-        first = number * BATCH
-        return await _batch(host, op, scope, path, first, items[first : first + BATCH])
+        first = number * BATCH_ITEMS
+        return await _batch(host, op, scope, path, first, items[first : first + BATCH_ITEMS])
 
-    batches = await each(-(-len(items) // BATCH), min(op.concurrency, CALLS), work)
+    batches = await each(-(-len(items) // BATCH_ITEMS), min(op.concurrency, MAX_CALLS), work)
     return [output for batch in batches for output in batch]
 
 
 async def _batch(
-    host: Host, op: Warp, scope: Scope, path: str, first: int, items: Sequence[Any]
+    host: StepHost, op: WarpStep, scope: Scope, path: str, first: int, items: Sequence[Any]
 ) -> list[Any]:
     step = op.step
-    assert isinstance(step.op, Run)
+    assert isinstance(step.op, CodeStep)
     do = host.collected if op.collect else host.step
     places = [f"{path}[{number}].{step.name}" for number in range(first, first + len(items))]
     if not any(host.known(place) for place in places):
@@ -152,13 +155,19 @@ def _inner(scope: Scope, item: Any, number: int) -> Scope:
 
 
 async def _together(
-    host: Host, step: Step, code: Code, scope: Scope, first: int, items: Sequence[Any], places: Sequence[str]
+    host: StepHost,
+    step: Step,
+    code: CodeExpression,
+    scope: Scope,
+    first: int,
+    items: Sequence[Any],
+    places: Sequence[str],
 ) -> list[Any] | None:
     """The outputs from one call; ``None`` if it failed: one by one, it shows which item it is that fails."""
     begun, clock = time.time(), time.perf_counter()
     one = _inner(scope, None, first)  # for all of them: a scope each is most of what a small function costs
     values: list[Any] = []
-    size, sizes = 0, JsonSizes(SIZE)
+    size, sizes = 0, JsonSizes(BATCH_BYTES)
     try:
         calls: list[tuple[list[Any], dict[str, Any]]] = []
         for number, item in enumerate(items, first):
@@ -170,7 +179,7 @@ async def _together(
             kwargs = named_arguments(code.kwargs, one) if code.kwargs else {}
             args = arguments(code.args, one)
             size += sizes.of(args) + sizes.of(kwargs)
-            if size > SIZE:
+            if size > BATCH_BYTES:
                 return None
             calls.append((args, kwargs))
         found = await host.world.evaluator.evaluate_all(code.source, calls)
@@ -183,10 +192,12 @@ async def _together(
     return [seen(output, text) for output, text in zip(found, texts, strict=True)]
 
 
-Combinator = Callable[[Host, Any, Step, Scope, str, Note], Awaitable[Any]]
+Combinator = Callable[[StepHost, Any, Step, Scope, str, StepNote], Awaitable[Any]]
 
 
-async def _pipeline(host: Host, op: Pipeline, step: Step, scope: Scope, path: str, note: Note) -> Any:
+async def _pipeline(
+    host: StepHost, op: PipelineStep, step: Step, scope: Scope, path: str, note: StepNote
+) -> Any:
     inner = Scope(scope, scope.value)
     goal = ""
     for child in op.steps:
@@ -196,17 +207,19 @@ async def _pipeline(host: Host, op: Pipeline, step: Step, scope: Scope, path: st
         goal = ""
         try:
             value = await host.step(child, inner, f"{path}.{child.name}")
-        except Jump as jump:
+        except JumpToStep as jump:
             goal, value = jump.step, jump.value
         inner.names[child.name] = value
         if value is not SKIPPED:
             inner.value = value
     if goal:
-        raise Jump(goal, inner.value)
+        raise JumpToStep(goal, inner.value)
     return inner.value if op.output is None else await host.value(op.output, inner)
 
 
-async def _parallel(host: Host, op: Parallel, step: Step, scope: Scope, path: str, note: Note) -> Any:
+async def _parallel(
+    host: StepHost, op: ParallelStep, step: Step, scope: Scope, path: str, note: StepNote
+) -> Any:
     do = host.collected if op.collect else host.step
 
     async def work(number: int) -> Any:
@@ -217,7 +230,9 @@ async def _parallel(host: Host, op: Parallel, step: Step, scope: Scope, path: st
     return joined(op.join, op.separator, [child.name for child in op.steps], outputs, path, host.budget)
 
 
-async def _diverter(host: Host, op: Diverter, step: Step, scope: Scope, path: str, note: Note) -> Any:
+async def _diverter(
+    host: StepHost, op: DiverterStep, step: Step, scope: Scope, path: str, note: StepNote
+) -> Any:
     names = [child.name for child in op.steps]
     given = scope.value
     if isinstance(given, dict) and set(names) == set(given):
@@ -240,7 +255,7 @@ async def _diverter(host: Host, op: Diverter, step: Step, scope: Scope, path: st
     return joined(op.join, op.separator, names, outputs, path, host.budget)
 
 
-async def _warp(host: Host, op: Warp, step: Step, scope: Scope, path: str, note: Note) -> Any:
+async def _warp(host: StepHost, op: WarpStep, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
     items = await host.value(op.over, scope)
     if not isinstance(items, list):
         raise InvalidRequest(
@@ -262,7 +277,7 @@ async def _warp(host: Host, op: Warp, step: Step, scope: Scope, path: str, note:
     return host.budget.require(await each(len(items), op.concurrency, work), path)
 
 
-async def _switch(host: Host, op: Switch, step: Step, scope: Scope, path: str, note: Note) -> Any:
+async def _switch(host: StepHost, op: SwitchStep, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
     value = await host.value(op.on, scope)
     for case in op.cases:
         if case.when is not None:
@@ -279,14 +294,14 @@ async def _switch(host: Host, op: Switch, step: Step, scope: Scope, path: str, n
     )
 
 
-async def _branch(host: Host, op: Branch, step: Step, scope: Scope, path: str, note: Note) -> Any:
+async def _branch(host: StepHost, op: BranchStep, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
     chosen = op.then if await host.truth(op.condition, scope) else op.otherwise
     if chosen is None:
         return scope.value
     return await host.step(chosen, Scope(scope, scope.value), f"{path}.{chosen.name}")
 
 
-async def _loop(host: Host, op: Loop, step: Step, scope: Scope, path: str, note: Note) -> Any:
+async def _loop(host: StepHost, op: LoopStep, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
     value = scope.value
     first = op.state.of(scope) if op.state is not None else {}
     state = dict(first) if isinstance(first, dict) else {"value": first}
@@ -308,7 +323,7 @@ async def _loop(host: Host, op: Loop, step: Step, scope: Scope, path: str, note:
     return value
 
 
-async def _graph(host: Host, op: Graph, step: Step, scope: Scope, path: str, note: Note) -> Any:
+async def _graph(host: StepHost, op: GraphStep, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
     inner = Scope(scope, scope.value)
     ended = {child.name: asyncio.Event() for child in op.steps}
     room = asyncio.Semaphore(op.concurrency or len(op.steps))
@@ -327,7 +342,9 @@ async def _graph(host: Host, op: Graph, step: Step, scope: Scope, path: str, not
     return await host.value(op.output, inner)
 
 
-async def _subflow(host: Host, op: Subflow, step: Step, scope: Scope, path: str, note: Note) -> Any:
+async def _subflow(
+    host: StepHost, op: SubflowStep, step: Step, scope: Scope, path: str, note: StepNote
+) -> Any:
     if op.step is not None:
         alone = Scope(None, scope.value, input=scope.value, budget=scope.budget)
         return await host.step(op.step, alone, f"{path}.{op.step.name}")

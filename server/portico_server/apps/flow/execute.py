@@ -19,13 +19,13 @@ from portico.wire import Passage, StepFinished, StepStarted, Usage
 from portico_server.apps.flow import record
 from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.combine import COMBINATORS
-from portico_server.apps.flow.expression import Code, Expression, arguments, named_arguments
-from portico_server.apps.flow.host import Jump
+from portico_server.apps.flow.expression import CodeExpression, Expression, arguments, named_arguments
+from portico_server.apps.flow.host import JumpToStep
 from portico_server.apps.flow.leaf import LEAVES
-from portico_server.apps.flow.record import NOTHING, Note
+from portico_server.apps.flow.record import NO_USAGE, StepNote
 from portico_server.apps.flow.scope import SKIPPED, Scope
-from portico_server.apps.flow.spec import EFFECTS, Flow, Step
-from portico_server.apps.flow.world import World
+from portico_server.apps.flow.spec import EFFECTS, FlowSpec, Step
+from portico_server.apps.flow.world import FlowServices
 from portico_server.core import trace
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
@@ -65,7 +65,7 @@ def retryable(error: PorticoError, on: Sequence[str]) -> bool:
     return error.status in (408, 429) or error.status >= 500 or error.code == "format_failed"
 
 
-LONGEST_WAIT: Final = 300.0
+MAX_RETRY_S: Final = 300.0
 """Seconds between two attempts."""
 
 
@@ -80,10 +80,10 @@ class Execution:
 
     def __init__(
         self,
-        flow: Flow,
+        flow: FlowSpec,
         context: Context,
         journal: Journal,
-        world: World,
+        world: FlowServices,
         *,
         voices: frozenset[str] | None = None,
         replays: bool = True,
@@ -134,7 +134,7 @@ class Execution:
                 result = await self.step(flow.step, scope, path)
             else:
                 result = await self._limited(flow.timeout, scope, path)
-        except Jump as jump:  # the check makes sure that there is a step to jump to
+        except JumpToStep as jump:  # the check makes sure that there is a step to jump to
             raise InvalidRequest(
                 f"There is no step '{jump.step}' to go on with.", code="unknown_step"
             ) from jump
@@ -174,7 +174,7 @@ class Execution:
         if effect and journal.durable:
             await journal.settled()  # what it is asked must be the same when it is asked again
         await self.context.emit(StepStarted(path))
-        note = Note(path)
+        note = StepNote(path)
         begun, clock = time.time(), time.perf_counter()
         try:
             value = await (self._once if step.plain else self._guarded)(step, scope, path, note)
@@ -195,7 +195,7 @@ class Execution:
             return SKIPPED
         value = orjson.loads(done.output or b"null")
         if done.status == "failed" and step.on_error is not None and step.on_error.goto:
-            raise Jump(step.on_error.goto, value)
+            raise JumpToStep(step.on_error.goto, value)
         if step.save:
             scope.state[step.save] = value
         return value
@@ -216,7 +216,7 @@ class Execution:
         """The step, if an earlier attempt of this run has ended it."""
         return self.journal.find(path) if self._replays else None
 
-    async def inner(self, flow: Flow, value: Any, context: Context, path: str, *, aloud: bool) -> Any:
+    async def inner(self, flow: FlowSpec, value: Any, context: Context, path: str, *, aloud: bool) -> Any:
         """The output of another flow that runs as a part of this one, its steps under ``path``."""
         part = Execution(
             flow,
@@ -236,7 +236,7 @@ class Execution:
             self.citations = part.citations or self.citations
             await self.spend(part.usage)
 
-    async def _once(self, step: Step, scope: Scope, path: str, note: Note) -> Any:
+    async def _once(self, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
         leaf = LEAVES.get(step.kind)
         if leaf is not None:
             with trace.at_step(self.context.run, note.path):
@@ -245,7 +245,7 @@ class Execution:
             return value
         return await COMBINATORS[step.kind](self, step.op, step, scope, path, note)
 
-    async def _guarded(self, step: Step, scope: Scope, path: str, note: Note) -> Any:
+    async def _guarded(self, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
         """A step with a cache, a limit on its time and further attempts around it."""
         key = ""
         if step.cache is not None:
@@ -263,7 +263,7 @@ class Execution:
             await self.world.keep(key, orjson.dumps(value).decode(), step.cache)
         return value
 
-    async def _attempts(self, step: Step, scope: Scope, path: str, note: Note) -> Any:
+    async def _attempts(self, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
         retry = step.retry
         delay = retry.delay if retry else 0.0
         while True:
@@ -282,14 +282,14 @@ class Execution:
             if retry is None or note.attempt > retry.times or note.spoke or not retryable(failure, retry.on):
                 raise failure
             note.attempt += 1
-            await asyncio.sleep(min(failure.retry_after or delay, LONGEST_WAIT))
-            delay = min(delay * retry.factor, LONGEST_WAIT)
+            await asyncio.sleep(min(failure.retry_after or delay, MAX_RETRY_S))
+            delay = min(delay * retry.factor, MAX_RETRY_S)
 
     async def finished(
-        self, step: Step, scope: Scope, note: Note, begun: float, *, settle: bool = False
+        self, step: Step, scope: Scope, note: StepNote, begun: float, *, settle: bool = False
     ) -> None:
         """Write down that a step has ended well, and say so."""
-        if note.usage is not NOTHING:
+        if note.usage is not NO_USAGE:
             await self.spend(note.usage)
         journal = self.journal
         journal.add(record.completed(journal, step, scope, note, begun), settle=settle)
@@ -307,7 +307,9 @@ class Execution:
         if journal.ahead:
             await journal.settled()
 
-    async def _failed(self, step: Step, scope: Scope, note: Note, begun: float, error: PorticoError) -> Any:
+    async def _failed(
+        self, step: Step, scope: Scope, note: StepNote, begun: float, error: PorticoError
+    ) -> Any:
         """Write down that a step has failed; what stands in place of its output, or the error again."""
         instead: Any = None
         text: str | None = None
@@ -326,7 +328,7 @@ class Execution:
             raise raised from error
         assert step.on_error is not None
         if step.on_error.goto:
-            raise Jump(step.on_error.goto, instead)
+            raise JumpToStep(step.on_error.goto, instead)
         return instead
 
     def _secret(self, value: Any) -> bool:
@@ -369,7 +371,7 @@ class Execution:
 
     async def value(self, expression: Expression, scope: Scope) -> Any:
         """The value of an expression, which may be code."""
-        if isinstance(expression, Code):
+        if isinstance(expression, CodeExpression):
             return await self.call(expression, scope)
         return expression.of(scope)
 
@@ -377,7 +379,7 @@ class Execution:
         """Whether a condition holds."""
         return bool(await self.value(expression, scope))
 
-    async def call(self, code: Code, scope: Scope) -> Any:
+    async def call(self, code: CodeExpression, scope: Scope) -> Any:
         """Call a function in the sandbox."""
         args, kwargs = arguments(code.args, scope), named_arguments(code.kwargs, scope)
         return await self.world.evaluator.evaluate(code.source, args, kwargs)

@@ -29,7 +29,7 @@ class Expression(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Literal:
+class LiteralExpression:
     """A value that is always the same."""
 
     value: Any
@@ -42,7 +42,7 @@ class Literal:
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class ReferenceExpression:
     """``root`` is one of `ROOTS`; ``step`` is set for ``steps``; ``keys`` lead into the value; ``at``: where it is."""
 
     root: str
@@ -94,7 +94,7 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class TemplateExpression:
     """Text between which variables stand: an even piece is text, an odd one the name of a variable."""
 
     pieces: tuple[str, ...]
@@ -128,7 +128,7 @@ class Template:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ComparisonExpression:
     """An operator over expressions."""
 
     operator: str
@@ -156,7 +156,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Code:
+class CodeExpression:
     """A call of a function; its value is worked out by the executor, because the sandbox is waited for."""
 
     source: str
@@ -177,7 +177,7 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class SpreadExpression:
     """The items of a list, each an argument of its own."""
 
     inner: Expression
@@ -198,7 +198,7 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
-class Many:
+class ListExpression:
     """A list of expressions."""
 
     items: tuple[Expression, ...]
@@ -211,7 +211,7 @@ class Many:
 
 
 @dataclass(frozen=True, slots=True)
-class Object:
+class ObjectExpression:
     """An object of expressions."""
 
     fields: Mapping[str, Expression]
@@ -239,7 +239,7 @@ OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
     "$in": lambda a, b: a in b,
 }
 
-VALUE: Final = Reference("value", "", (), "value")
+VALUE: Final = ReferenceExpression("value", "", (), "value")
 """What flows into a step."""
 
 
@@ -247,7 +247,7 @@ def arguments(args: Sequence[Expression], scope: Scope) -> list[Any]:
     """The values of positional arguments, what is spread laid out."""
     out: list[Any] = []
     for arg in args:
-        if isinstance(arg, Spread):
+        if isinstance(arg, SpreadExpression):
             out.extend(arg.of(scope))
         else:
             out.append(arg.of(scope))

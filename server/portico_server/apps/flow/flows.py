@@ -14,10 +14,10 @@ from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.check import check
 from portico_server.apps.flow.execute import Execution
 from portico_server.apps.flow.host import AROUND
-from portico_server.apps.flow.served import Served
-from portico_server.apps.flow.spec import Client, Flow
+from portico_server.apps.flow.served import ServedFunctions
+from portico_server.apps.flow.spec import ClientStep, FlowSpec
 from portico_server.apps.flow.tree import every, names
-from portico_server.apps.flow.world import World
+from portico_server.apps.flow.world import FlowServices
 from portico_server.core import pools
 from portico_server.core.binding import BOUND, binding
 from portico_server.core.context import Context
@@ -43,20 +43,20 @@ KIND: Final = "flow"
 CALLED: Final = "called"
 """Under which name the payload of a run that keeps the steps of a flow holds what the flow was called with."""
 
-AT_ONCE: Final = 10_000
+MAX_RUNNING_FLOWS: Final = 10_000
 """Flows that run at once; those that wait for somebody do not count."""
 
-KEPT: Final = 200
+MAX_KEPT_JOURNALS: Final = 200
 """Journals of runs in memory that can still be looked at."""
 
-ROOM: Final = 64 * 2**20
+MAX_KEPT_CHARS: Final = 64 * 2**20
 """Characters of inputs and outputs in all of them."""
 
 
-class Begun(dict[str, Any]):
+class StartedFlow(dict[str, Any]):
     """What a durable run is taken up with, and the flow as it was read; what comes from the database has to be read."""
 
-    def __init__(self, read: Flow, /, **fields: Any) -> None:
+    def __init__(self, read: FlowSpec, /, **fields: Any) -> None:
         super().__init__(fields)
         self.read = read
 
@@ -84,17 +84,19 @@ class Flows:
         self._runner = runner
         self._scheduler = scheduler
         self._rules = rules
-        self.world = World(registry, evaluator, filters, Served(registry), database, budget or ValueBudget())
+        self.world = FlowServices(
+            registry, evaluator, filters, ServedFunctions(registry), database, budget or ValueBudget()
+        )
         self._journals: OrderedDict[str, Journal] = OrderedDict()
-        scheduler.handle(KIND, self._work, concurrency=AT_ONCE, shared=True, owned=True)
+        scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_FLOWS, shared=True, owned=True)
 
-    async def read(self, spec: Any, caller: Principal) -> Flow:
+    async def read(self, spec: Any, caller: Principal) -> FlowSpec:
         """A flow from its JSON, checked as a whole. Raises `InvalidRequest` that names what is wrong first."""
         flow = await self._read(spec, caller.id)
         await check(flow, self._registry, caller, self.world.evaluator)
         return flow
 
-    async def _read(self, spec: Any, key: str) -> Flow:
+    async def _read(self, spec: Any, key: str) -> FlowSpec:
         """The flow that a specification says; a large one takes tenths of a second, but not on the event loop."""
         if has_parts(spec, LARGE_PARTS):
             return await pools.DOCUMENTS.run_for(key, read.flow, spec)
@@ -104,13 +106,13 @@ class Flows:
         """`portico_server.apps.deployed.Check` of flows."""
         await self.read({**spec, "name": name}, caller)
 
-    def unserved(self, flow: Flow, caller: Principal) -> list[str]:
+    def unserved(self, flow: FlowSpec, caller: Principal) -> list[str]:
         """The functions of clients that the flow needs and nobody serves the caller just now, by the steps that call
         them.
         """
         found = []
         for step in every(flow.step):
-            if isinstance(step.op, Client) and not self.world.served.has(step.op.function, caller):
+            if isinstance(step.op, ClientStep) and not self.world.served.has(step.op.function, caller):
                 found.append(
                     f"The step '{step.name}' calls the function '{step.op.function}', which nobody serves just now: "
                     f"portico serve FILE.py:{flow.name} does, or client.serve(…). Until then a call waits for it, "
@@ -126,7 +128,7 @@ class Flows:
 
     def execution(
         self,
-        flow: Flow,
+        flow: FlowSpec,
         context: Context,
         *,
         tells: bool = False,
@@ -147,7 +149,7 @@ class Flows:
 
     async def begin(
         self,
-        flow: Flow,
+        flow: FlowSpec,
         value: Any,
         caller: Principal,
         history: Sequence[Message] = (),
@@ -186,13 +188,13 @@ class Flows:
         run.meter = meter
         return run
 
-    async def _bind(self, flow: Flow, caller: Principal) -> None:
+    async def _bind(self, flow: FlowSpec, caller: Principal) -> None:
         """Note what the names of a flow mean now. One that means nothing yet is bound when it is first used."""
         for key in dict.fromkeys(names(flow.step)):
             with suppress(PorticoError):
                 await self._registry.resolve(key, caller)
 
-    def _recordable(self, flow: Flow, given: Any) -> None:
+    def _recordable(self, flow: FlowSpec, given: Any) -> None:
         """Raise `InvalidRequest` if an input must not be recorded, without which no run can be taken up again."""
         redaction = Redaction(self._rules)
         redaction.add(flow.redact)
@@ -205,7 +207,7 @@ class Flows:
             )
 
     async def call(
-        self, flow: Flow, context: Context, value: Any, history: Sequence[Message] = ()
+        self, flow: FlowSpec, context: Context, value: Any, history: Sequence[Message] = ()
     ) -> tuple[Any, Execution]:
         """What a flow that is called by its name gives, and how it was done.
 
@@ -234,7 +236,7 @@ class Flows:
         return output, execution
 
     async def _within(
-        self, flow: Flow, run: Run, context: Context, value: Any, history: Sequence[Message]
+        self, flow: FlowSpec, run: Run, context: Context, value: Any, history: Sequence[Message]
     ) -> tuple[Any, Execution]:
         """A flow whose steps are those of the durable run that calls it."""
         row = await self._database.read(runs.get, run.id)
@@ -254,15 +256,15 @@ class Flows:
             return await execution.run(held["input"], held["history"]), execution
 
     def _payload(
-        self, flow: Flow, value: Any, history: Sequence[Message], answered: frozenset[str] | None
-    ) -> Begun:
+        self, flow: FlowSpec, value: Any, history: Sequence[Message], answered: frozenset[str] | None
+    ) -> StartedFlow:
         """What a durable run is taken up with. Raises `InvalidRequest` if the rules forbid to record it."""
         self._recordable(flow, [value, *history])
         functions = None if answered is None else sorted(answered)
-        return Begun(flow, flow=flow.source, input=value, history=list(history), functions=functions)
+        return StartedFlow(flow, flow=flow.source, input=value, history=list(history), functions=functions)
 
     @contextmanager
-    def _journal(self, flow: Flow, run_id: str, done: Sequence[StepRow] = ()) -> Iterator[Journal]:
+    def _journal(self, flow: FlowSpec, run_id: str, done: Sequence[StepRow] = ()) -> Iterator[Journal]:
         """The journal of a durable run while it lives."""
         journal = Journal(
             *(run_id, self._database, flow.durability, done, lambda: self._scheduler.fence),
@@ -282,7 +284,7 @@ class Flows:
         """A durable run, from the beginning or from where it stopped."""
         flow = (
             payload.read
-            if isinstance(payload, Begun)
+            if isinstance(payload, StartedFlow)
             else await self._read(payload["flow"], context.caller.id)
         )
         done = await self._database.read(steps.finished, context.run)
@@ -307,7 +309,7 @@ class Flows:
         self._journals[run_id] = journal
         self._journals.move_to_end(run_id)
         size = sum(kept.size for kept in self._journals.values())
-        while len(self._journals) > KEPT or size > ROOM:
+        while len(self._journals) > MAX_KEPT_JOURNALS or size > MAX_KEPT_CHARS:
             size -= self._journals.popitem(last=False)[1].size
 
     # --- runs that were --------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import re
 from itertools import chain, islice
 from typing import Any, Final
 
-from portico_server.apps.flow.spec import Format
+from portico_server.apps.flow.spec import OutputFormat
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.interfaces import Evaluator
 from portico_server.core.untrusted_yaml import InvalidYaml, read_yaml
@@ -25,7 +25,7 @@ def search(pattern, text, group):
 """
 
 
-async def formatted(form: Format, text: str, evaluator: Evaluator) -> Any:
+async def formatted(form: OutputFormat, text: str, evaluator: Evaluator) -> Any:
     """``text`` as ``form`` wants it. Raises `InvalidRequest` with the code ``format_failed`` and what is missing."""
     match form.type:
         case "text":

@@ -10,21 +10,21 @@ from typing import Any, Final, Protocol
 
 from portico.wire import Passage, Usage
 from portico_server.apps.flow.budget import ValueBudget
-from portico_server.apps.flow.expression import Code, Expression
+from portico_server.apps.flow.expression import CodeExpression, Expression
 from portico_server.apps.flow.scope import Scope
-from portico_server.apps.flow.spec import Flow, Step
-from portico_server.apps.flow.world import World
+from portico_server.apps.flow.spec import FlowSpec, Step
+from portico_server.apps.flow.world import FlowServices
 from portico_server.core.context import Context
 from portico_server.core.question import Answer, Question
 from portico_server.db.steps import StepRow
 from portico_server.runs.journal import Journal
 
 
-class Host(Protocol):
+class StepHost(Protocol):
     """`portico_server.apps.flow.execute.Execution`, seen from within."""
 
     context: Context
-    world: World
+    world: FlowServices
     journal: Journal
     voices: frozenset[str]
     citations: tuple[Passage, ...]
@@ -45,7 +45,7 @@ class Host(Protocol):
     async def swept(self, rows: Sequence[StepRow]) -> None:
         """Write down that many items of a step have ended well, and say so."""
 
-    async def inner(self, flow: Flow, value: Any, context: Context, path: str, *, aloud: bool) -> Any:
+    async def inner(self, flow: FlowSpec, value: Any, context: Context, path: str, *, aloud: bool) -> Any:
         """The output of another flow that runs as a part of this one, its steps under ``path``."""
 
     async def value(self, expression: Expression, scope: Scope) -> Any:
@@ -54,7 +54,7 @@ class Host(Protocol):
     async def truth(self, expression: Expression, scope: Scope) -> bool:
         """Whether a condition holds."""
 
-    async def call(self, code: Code, scope: Scope) -> Any:
+    async def call(self, code: CodeExpression, scope: Scope) -> Any:
         """Call a function in the sandbox."""
 
     def waiting(self) -> AbstractContextManager[None]:
@@ -74,7 +74,7 @@ class Host(Protocol):
 
 
 @dataclass(slots=True)
-class Around:
+class EnclosingStep:
     """``path`` and ``turn`` are the step's; ``calls`` counts the flows that were called within it."""
 
     path: str
@@ -87,13 +87,13 @@ class Around:
         return f"{self.path}[{self.calls - 1}].{name}"
 
 
-AROUND: Final[ContextVar[Around | None]] = ContextVar("portico_step", default=None)
+AROUND: Final[ContextVar[EnclosingStep | None]] = ContextVar("portico_step", default=None)
 
 
 @contextmanager
 def within(path: str, turn: int) -> Iterator[None]:
     """Let flows that are called from here on know where they are, so that no two of their effects share a key."""
-    token = AROUND.set(Around(path, turn))
+    token = AROUND.set(EnclosingStep(path, turn))
     try:
         yield
     finally:
@@ -103,7 +103,7 @@ def within(path: str, turn: int) -> Iterator[None]:
 # The way from a step that failed to a later one.
 
 
-class Jump(Exception):  # it is no error: a pipeline further out goes on from it
+class JumpToStep(Exception):  # it is no error: a pipeline further out goes on from it
     """An error that becomes a jump to a later step of a pipeline, into which ``value`` flows."""
 
     def __init__(self, step: str, value: Any) -> None:

@@ -16,8 +16,8 @@ from portico_server.apps.flow import spec
 from portico_server.apps.flow.constrain import response_format, unwrapped
 from portico_server.apps.flow.expression import Expression, arguments, as_text, named_arguments
 from portico_server.apps.flow.format import formatted
-from portico_server.apps.flow.host import Host, within
-from portico_server.apps.flow.record import Note
+from portico_server.apps.flow.host import StepHost, within
+from portico_server.apps.flow.record import StepNote
 from portico_server.apps.flow.scope import Scope
 from portico_server.apps.flow.served import by_name
 from portico_server.core.context import Context
@@ -49,7 +49,7 @@ _SYSTEM: Final = (
 
 
 async def choose(
-    context: Context, op: spec.Intent, text: str, history: Sequence[Message]
+    context: Context, op: spec.IntentStep, text: str, history: Sequence[Message]
 ) -> tuple[str, Usage]:
     """The name of the intent, and the tokens that it took."""
     if op.embedding:
@@ -58,7 +58,7 @@ async def choose(
 
 
 async def _by_model(
-    context: Context, op: spec.Intent, text: str, history: Sequence[Message]
+    context: Context, op: spec.IntentStep, text: str, history: Sequence[Message]
 ) -> tuple[str, Usage]:
     names = list(op.intents)
     lines = [
@@ -90,7 +90,7 @@ async def _by_model(
     return _named(op, reply.content), reply.usage
 
 
-def _named(op: spec.Intent, content: str) -> str:
+def _named(op: spec.IntentStep, content: str) -> str:
     """The intent in a model's answer: as JSON, or by its bare name from engines that constrain nothing."""
     try:
         found: Any = orjson.loads(content)
@@ -108,7 +108,7 @@ def _named(op: spec.Intent, content: str) -> str:
     )
 
 
-async def _by_likeness(context: Context, op: spec.Intent, text: str) -> tuple[str, Usage]:
+async def _by_likeness(context: Context, op: spec.IntentStep, text: str) -> tuple[str, Usage]:
     """The intent with the example, or the description, that is nearest to the text."""
     owners: list[str] = []
     texts: list[str] = [text]
@@ -131,10 +131,12 @@ def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
     return dot / norm if norm else 0.0
 
 
-Leaf = Callable[[Any, Any, spec.Step, Scope, str, Note], Awaitable[Any]]
+Leaf = Callable[[Any, Any, spec.Step, Scope, str, StepNote], Awaitable[Any]]
 
 
-async def _llm(host: Host, op: spec.Llm, step: spec.Step, scope: Scope, path: str, note: Note) -> Any:
+async def _llm(
+    host: StepHost, op: spec.LlmStep, step: spec.Step, scope: Scope, path: str, note: StepNote
+) -> Any:
     messages = _messages(op, scope)
     options = _object(op.options, scope, "options")
     form = op.format
@@ -166,9 +168,9 @@ async def _llm(host: Host, op: spec.Llm, step: spec.Step, scope: Scope, path: st
     raise AssertionError("the last attempt returns or raises")
 
 
-async def ask(host: Host, model: str, request: Chat, step: spec.Step, note: Note) -> Reply:
+async def ask(host: StepHost, model: str, request: Chat, step: spec.Step, note: StepNote) -> Reply:
     """Ask a model or an app; what it says goes to the listener if this step is the flow's voice."""
-    aloud = step.at in host.voices and getattr(step.op, "format", spec.Format()).type == "text"
+    aloud = step.at in host.voices and getattr(step.op, "format", spec.OutputFormat()).type == "text"
     said = False
 
     async def pass_on(event: Event) -> None:
@@ -201,7 +203,7 @@ async def ask(host: Host, model: str, request: Chat, step: spec.Step, note: Note
     return reply
 
 
-def _messages(op: spec.Llm, scope: Scope) -> list[Message]:
+def _messages(op: spec.LlmStep, scope: Scope) -> list[Message]:
     """System, few-shot examples, history, then what the user says: the same order whatever the engine."""
     out: list[Message] = []
     if op.system is not None:
@@ -255,7 +257,9 @@ def _object(expression: Expression | None, scope: Scope, field: str) -> dict[str
     return dict(value or {})
 
 
-async def _intent(host: Host, op: spec.Intent, step: spec.Step, scope: Scope, path: str, note: Note) -> Any:
+async def _intent(
+    host: StepHost, op: spec.IntentStep, step: spec.Step, scope: Scope, path: str, note: StepNote
+) -> Any:
     history = op.history.of(scope) if op.history is not None else None
     said = _conversation(scope.history if history is True else history or [], "history")
     name, usage = await choose(host.context, op, as_text(op.text.of(scope)), said)
@@ -263,7 +267,9 @@ async def _intent(host: Host, op: spec.Intent, step: spec.Step, scope: Scope, pa
     return name
 
 
-async def _embed(host: Host, op: spec.Embed, step: spec.Step, scope: Scope, path: str, note: Note) -> Any:
+async def _embed(
+    host: StepHost, op: spec.EmbedStep, step: spec.Step, scope: Scope, path: str, note: StepNote
+) -> Any:
     given = op.text.of(scope)
     many = isinstance(given, list)
     texts = tuple(as_text(item) for item in (given if many else [given]))
@@ -277,14 +283,18 @@ async def _embed(host: Host, op: spec.Embed, step: spec.Step, scope: Scope, path
     return vectors if many else vectors[0]
 
 
-async def _agent(host: Host, op: spec.Agent, step: spec.Step, scope: Scope, path: str, note: Note) -> Any:
+async def _agent(
+    host: StepHost, op: spec.AgentStep, step: spec.Step, scope: Scope, path: str, note: StepNote
+) -> Any:
     options = {"conversation": as_text(op.session.of(scope))} if op.session is not None else {}
     message = {"role": "user", "content": _content(op.message.of(scope))}
     reply = await ask(host, op.name, Chat((message,), options), step, note)
     return reply.content
 
 
-async def _tool(host: Host, op: spec.Tool, step: spec.Step, scope: Scope, path: str, note: Note) -> Any:
+async def _tool(
+    host: StepHost, op: spec.ToolStep, step: spec.Step, scope: Scope, path: str, note: StepNote
+) -> Any:
     given = op.arguments.of(scope)
     if not isinstance(given, dict):
         raise InvalidRequest(
@@ -311,7 +321,9 @@ def _result(name: str, result: Result) -> Any:
     return {**value, "artifacts": links} if isinstance(value, dict) else {"text": value, "artifacts": links}
 
 
-async def _http(host: Host, op: spec.Http, step: spec.Step, scope: Scope, path: str, note: Note) -> Any:
+async def _http(
+    host: StepHost, op: spec.HttpStep, step: spec.Step, scope: Scope, path: str, note: StepNote
+) -> Any:
     given: dict[str, Any] = {"url": as_text(op.url.of(scope)), "method": op.method}
     headers = _object(op.headers, scope, "headers")
     if op.method not in ("GET", "HEAD"):
@@ -333,7 +345,7 @@ async def _http(host: Host, op: spec.Http, step: spec.Step, scope: Scope, path: 
 
 
 async def _retrieve(
-    host: Host, op: spec.Retrieve, step: spec.Step, scope: Scope, path: str, note: Note
+    host: StepHost, op: spec.RetrieveStep, step: spec.Step, scope: Scope, path: str, note: StepNote
 ) -> Any:
     query = as_text(op.query.of(scope))
     filters = op.filters.of(scope) if op.filters is not None else None
@@ -356,7 +368,9 @@ async def _retrieve(
     return [{**asdict(passage), "rank": rank} for rank, passage in enumerate(passages[: op.top_k], 1)]
 
 
-async def _rerank(host: Host, op: spec.Rerank, step: spec.Step, scope: Scope, path: str, note: Note) -> Any:
+async def _rerank(
+    host: StepHost, op: spec.RerankStep, step: spec.Step, scope: Scope, path: str, note: StepNote
+) -> Any:
     documents = op.documents.of(scope)
     if not isinstance(documents, list):
         raise InvalidRequest("A rerank step takes a list of texts or passages.", code="type_clash")
@@ -376,11 +390,15 @@ async def _rerank(host: Host, op: spec.Rerank, step: spec.Step, scope: Scope, pa
     return out
 
 
-async def _code(host: Host, op: spec.Run, step: spec.Step, scope: Scope, path: str, note: Note) -> Any:
+async def _code(
+    host: StepHost, op: spec.CodeStep, step: spec.Step, scope: Scope, path: str, note: StepNote
+) -> Any:
     return await host.call(op.code, scope)
 
 
-async def _client(host: Host, op: spec.Client, step: spec.Step, scope: Scope, path: str, note: Note) -> Any:
+async def _client(
+    host: StepHost, op: spec.ClientStep, step: spec.Step, scope: Scope, path: str, note: StepNote
+) -> Any:
     args = arguments(op.args, scope)
     kwargs = named_arguments(op.kwargs, scope)
     if _is_listener_s(host, op.function):
@@ -403,7 +421,7 @@ async def _client(host: Host, op: spec.Client, step: spec.Step, scope: Scope, pa
     return answer.value
 
 
-def _is_listener_s(host: Host, function: str) -> bool:
+def _is_listener_s(host: StepHost, function: str) -> bool:
     """Whether a function is asked of whoever follows the run."""
     if host.answered is None:
         return not host.world.served.has(function, host.context.caller)
@@ -411,7 +429,7 @@ def _is_listener_s(host: Host, function: str) -> bool:
 
 
 async def _served(
-    host: Host, op: spec.Client, args: Sequence[Any], kwargs: Mapping[str, Any], key: str
+    host: StepHost, op: spec.ClientStep, args: Sequence[Any], kwargs: Mapping[str, Any], key: str
 ) -> Question:
     """The question for those who serve the function, as soon as one does; an operator's approval comes before it."""
     loop = asyncio.get_running_loop()
@@ -435,12 +453,14 @@ async def _served(
     return Question("function", name, said, arguments=given, key=key, limit=left, served=True)
 
 
-def _turned(host: Host, path: str) -> str:
+def _turned(host: StepHost, path: str) -> str:
     """What an answer is found under when the question is asked again."""
     return host.key(path).partition(":")[2]
 
 
-async def _approve(host: Host, op: spec.Approve, step: spec.Step, scope: Scope, path: str, note: Note) -> Any:
+async def _approve(
+    host: StepHost, op: spec.ApproveStep, step: spec.Step, scope: Scope, path: str, note: StepNote
+) -> Any:
     message = as_text(op.message.of(scope))
     kind = "input" if op.answer_schema is not None else "approval"
     note.input = message
@@ -460,7 +480,9 @@ async def _approve(host: Host, op: spec.Approve, step: spec.Step, scope: Scope, 
     return scope.value if op.answer_schema is None else answer.value
 
 
-async def _emit(host: Host, op: spec.Emit, step: spec.Step, scope: Scope, path: str, note: Note) -> Any:
+async def _emit(
+    host: StepHost, op: spec.EmitStep, step: spec.Step, scope: Scope, path: str, note: StepNote
+) -> Any:
     await host.context.emit(Delta(as_text(op.text.of(scope))))
     return scope.value
 

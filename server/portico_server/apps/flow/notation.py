@@ -30,16 +30,16 @@ from portico_server.apps.flow.expression import (
     OPERATORS,
     ROOTS,
     VALUE,
-    Code,
-    Comparison,
+    CodeExpression,
+    ComparisonExpression,
     Expression,
     Key,
-    Literal,
-    Many,
-    Object,
-    Reference,
-    Spread,
-    Template,
+    ListExpression,
+    LiteralExpression,
+    ObjectExpression,
+    ReferenceExpression,
+    SpreadExpression,
+    TemplateExpression,
     short,
 )
 from portico_server.core.errors import InvalidRequest
@@ -55,17 +55,17 @@ def parse(value: Any, at: str) -> Expression:
     """The expression that a JSON value stands for. ``at`` is where it stands, for messages."""
     if isinstance(value, list):
         items = tuple(parse(item, f"{at}[{number}]") for number, item in enumerate(value))
-        if all(isinstance(item, Literal) for item in items):
-            return Literal(value)
-        return Many(items)
+        if all(isinstance(item, LiteralExpression) for item in items):
+            return LiteralExpression(value)
+        return ListExpression(items)
     if not isinstance(value, dict):
-        return Literal(value)
+        return LiteralExpression(value)
     marks = [key for key in value if key.startswith("$")]
     if not marks:
         fields = {name: parse(item, f"{at}.{name}") for name, item in value.items()}
-        if all(isinstance(field, Literal) for field in fields.values()):
-            return Literal(value)
-        return Object(fields)
+        if all(isinstance(field, LiteralExpression) for field in fields.values()):
+            return LiteralExpression(value)
+        return ObjectExpression(fields)
     return _marked(value, at)
 
 
@@ -73,7 +73,7 @@ def _marked(value: Mapping[str, Any], at: str) -> Expression:
     keys = frozenset(value)
     match next(iter(value)):
         case "$literal" if keys == {"$literal"}:
-            return Literal(value["$literal"])
+            return LiteralExpression(value["$literal"])
         case _ if "$ref" in keys and keys <= {"$ref", "$default"}:
             return reference(value["$ref"], at, value.get("$default", MISSING))
         case _ if "$template" in keys and keys <= {"$template", "$with"}:
@@ -81,7 +81,7 @@ def _marked(value: Mapping[str, Any], at: str) -> Expression:
         case _ if "$code" in keys and keys <= {"$code", "$args", "$kwargs"}:
             return code(value["$code"], value.get("$args"), value.get("$kwargs"), at)
         case "$spread" if len(keys) == 1:
-            return Spread(parse(value["$spread"], at), at)
+            return SpreadExpression(parse(value["$spread"], at), at)
         case operator if len(keys) == 1 and operator in (*OPERATORS, "$and", "$or", "$not"):
             return _comparison(operator, value[operator], at)
     raise InvalidRequest(
@@ -92,15 +92,15 @@ def _marked(value: Mapping[str, Any], at: str) -> Expression:
     )
 
 
-def _comparison(operator: str, given: Any, at: str) -> Comparison:
+def _comparison(operator: str, given: Any, at: str) -> ComparisonExpression:
     sides = [given] if operator == "$not" else given
     wanted = {"$not": 1, "$and": None, "$or": None}.get(operator, 2)
     if not isinstance(sides, list) or (wanted is not None and len(sides) != wanted):
         raise InvalidRequest(f"{at}: {operator} takes a list of {wanted or 'conditions'}.", param=at)
-    return Comparison(operator, tuple(parse(side, f"{at}.{operator}") for side in sides), at)
+    return ComparisonExpression(operator, tuple(parse(side, f"{at}.{operator}") for side in sides), at)
 
 
-def reference(text: Any, at: str, default: Any = MISSING) -> Reference:
+def reference(text: Any, at: str, default: Any = MISSING) -> ReferenceExpression:
     """Read ``steps.outline[0].title`` and its like."""
     tokens = _REF.findall(text) if isinstance(text, str) else []
     if not tokens or "".join(tokens) != text or tokens[0] not in ROOTS:
@@ -120,7 +120,7 @@ def reference(text: Any, at: str, default: Any = MISSING) -> Reference:
                 param=at,
             )
         step, rest = rest[0][1:], rest[1:]
-    return Reference(root, step, tuple(_key(token) for token in rest), at, default)
+    return ReferenceExpression(root, step, tuple(_key(token) for token in rest), at, default)
 
 
 def _key(token: str) -> Key:
@@ -141,7 +141,7 @@ def is_template(text: str) -> bool:
     return text.count("{") != text.count("}")
 
 
-def template(text: Any, given: Any, at: str) -> Template:
+def template(text: Any, given: Any, at: str) -> TemplateExpression:
     """Read text with ``{name}`` in it. Every name must be declared in ``given``, if there is one."""
     if not isinstance(text, str):
         raise InvalidRequest(f"{at}: a template is text, not {short(text)}.", param=at)
@@ -182,10 +182,10 @@ def template(text: Any, given: Any, at: str) -> Template:
         pieces += ["".join(bare), name]
         bare = []
     pieces.append("".join([*bare, text[end:]]))
-    return Template(tuple(pieces), variables, at)
+    return TemplateExpression(tuple(pieces), variables, at)
 
 
-def code(source: Any, args: Any, kwargs: Any, at: str) -> Code:
+def code(source: Any, args: Any, kwargs: Any, at: str) -> CodeExpression:
     """Read a function and its arguments."""
     if not isinstance(source, str) or not source.strip():
         raise InvalidRequest(f"{at}: code is the source of a Python function or lambda.", param=at)
@@ -196,8 +196,8 @@ def code(source: Any, args: Any, kwargs: Any, at: str) -> Code:
             f"{at}: the keyword arguments of a function are an object.", param=f"{at}.kwargs"
         )
     if args is None and kwargs is None:
-        return Code(source, (VALUE,), {}, at)
-    return Code(
+        return CodeExpression(source, (VALUE,), {}, at)
+    return CodeExpression(
         source,
         tuple(parse(item, f"{at}.args[{number}]") for number, item in enumerate(args or ())),
         {name: parse(item, f"{at}.kwargs.{name}") for name, item in (kwargs or {}).items()},

@@ -8,34 +8,34 @@ from typing import Any, Protocol, get_args
 
 from portico_server.apps import fields
 from portico_server.apps.flow import expression, notation
-from portico_server.apps.flow.expression import VALUE, Code, Expression, Reference, same
+from portico_server.apps.flow.expression import VALUE, CodeExpression, Expression, ReferenceExpression, same
 from portico_server.apps.flow.spec import (
-    Agent,
-    Approve,
-    Branch,
+    AgentStep,
+    ApproveStep,
+    BranchStep,
     Case,
-    Client,
-    Diverter,
-    Embed,
-    Emit,
-    Format,
-    Graph,
-    Http,
-    Intent,
+    ClientStep,
+    CodeStep,
+    DiverterStep,
+    EmbedStep,
+    EmitStep,
+    GraphStep,
+    HttpStep,
+    IntentStep,
     Join,
-    Llm,
-    Loop,
+    LlmStep,
+    LoopStep,
     Op,
-    Parallel,
-    Pipeline,
-    Rerank,
-    Retrieve,
-    Run,
+    OutputFormat,
+    ParallelStep,
+    PipelineStep,
+    RerankStep,
+    RetrieveStep,
     Step,
-    Subflow,
-    Switch,
-    Tool,
-    Warp,
+    SubflowStep,
+    SwitchStep,
+    ToolStep,
+    WarpStep,
 )
 from portico_server.apps.flow.tree import references
 from portico_server.core.errors import InvalidRequest, nearest
@@ -82,7 +82,7 @@ class FlowFields(fields.Fields):
         )
 
 
-class Steps(Protocol):
+class StepParser(Protocol):
     """Who reads the steps within a step."""
 
     def steps(self, fields: FlowFields) -> tuple[Step, ...]: ...
@@ -90,12 +90,12 @@ class Steps(Protocol):
     def inner(self, fields: FlowFields, key: str, *, needed: bool = True) -> Step | None: ...
 
 
-def _format(fields: FlowFields) -> Format:
+def _format(fields: FlowFields) -> OutputFormat:
     given = fields.raw("format")
-    return Format() if given is None else format_of(given, fields.path("format"))
+    return OutputFormat() if given is None else format_of(given, fields.path("format"))
 
 
-def format_of(given: Any, at: str) -> Format:
+def format_of(given: Any, at: str) -> OutputFormat:
     """A formatter: its word, or an object with ``type`` and what belongs to it."""
     inner = FlowFields({"type": given} if isinstance(given, str) else given, at)
     kind = inner.text("type") or "json"
@@ -106,7 +106,7 @@ def format_of(given: Any, at: str) -> Format:
         if not pattern:
             raise InvalidRequest(f"{at} needs a 'pattern'.", param=f"{at}.pattern")
         require_python_pattern(pattern, f"{at}.pattern")
-    made = Format(
+    made = OutputFormat(
         type=kind,  # type: ignore[arg-type]  # it is one of them
         schema=inner.mapping("schema"),
         pattern=pattern,
@@ -117,8 +117,8 @@ def format_of(given: Any, at: str) -> Format:
     return made
 
 
-def _llm(_reader: Steps, fields: FlowFields) -> Op:
-    return Llm(
+def _llm(_reader: StepParser, fields: FlowFields) -> Op:
+    return LlmStep(
         model=fields.text("model") or "default",
         system=fields.prompt("system"),
         user=fields.prompt("user"),
@@ -130,7 +130,7 @@ def _llm(_reader: Steps, fields: FlowFields) -> Op:
     )
 
 
-def _intent(_reader: Steps, fields: FlowFields) -> Op:
+def _intent(_reader: StepParser, fields: FlowFields) -> Op:
     given = fields.mapping("intents") or {}
     at = fields.path("intents")
     if not given:
@@ -146,7 +146,7 @@ def _intent(_reader: Steps, fields: FlowFields) -> Op:
             f"{fields.path('default')} is '{default}', which is none of the intents.{nearest(default, intents)}",
             param=fields.path("default"),
         )
-    return Intent(
+    return IntentStep(
         text=fields.expression("text", VALUE) or VALUE,
         intents=intents,
         model=fields.text("model") or "default",
@@ -156,23 +156,25 @@ def _intent(_reader: Steps, fields: FlowFields) -> Op:
     )
 
 
-def _embed(_reader: Steps, fields: FlowFields) -> Op:
-    return Embed(fields.text("model") or "default-embedding", fields.expression("text", VALUE) or VALUE)
+def _embed(_reader: StepParser, fields: FlowFields) -> Op:
+    return EmbedStep(fields.text("model") or "default-embedding", fields.expression("text", VALUE) or VALUE)
 
 
-def _agent(_reader: Steps, fields: FlowFields) -> Op:
-    return Agent(
+def _agent(_reader: StepParser, fields: FlowFields) -> Op:
+    return AgentStep(
         fields.needed("agent", "the name of an agent or app"),
         fields.prompt("message") or VALUE,
         fields.expression("session"),
     )
 
 
-def _tool(_reader: Steps, fields: FlowFields) -> Op:
-    return Tool(fields.needed("tool", "the name of a tool"), fields.expression("arguments", VALUE) or VALUE)
+def _tool(_reader: StepParser, fields: FlowFields) -> Op:
+    return ToolStep(
+        fields.needed("tool", "the name of a tool"), fields.expression("arguments", VALUE) or VALUE
+    )
 
 
-def _retrieve(_reader: Steps, fields: FlowFields) -> Op:
+def _retrieve(_reader: StepParser, fields: FlowFields) -> Op:
     stores = fields.texts("stores") or ((fields.text("store"),) if fields.has("store") else ())
     if not stores or not all(stores):
         raise InvalidRequest(
@@ -183,7 +185,7 @@ def _retrieve(_reader: Steps, fields: FlowFields) -> Op:
     if ranker not in known:
         at = fields.path("ranker")
         raise InvalidRequest(f"{at} is '{ranker}'; it is one of {', '.join(known)}.", param=at)
-    return Retrieve(
+    return RetrieveStep(
         stores=stores,
         query=fields.expression("query", VALUE) or VALUE,
         top_k=fields.whole("top_k", 10, least=1, most=1000),
@@ -194,14 +196,14 @@ def _retrieve(_reader: Steps, fields: FlowFields) -> Op:
     )
 
 
-def _rerank(_reader: Steps, fields: FlowFields) -> Op:
+def _rerank(_reader: StepParser, fields: FlowFields) -> Op:
     query = fields.expression("query")
     if query is None:
         raise InvalidRequest(
             f'{fields.at} needs \'query\', such as {{"$ref": "input"}}.', param=fields.path("query")
         )
     top_k = fields.whole("top_k", 0, most=10_000)
-    return Rerank(
+    return RerankStep(
         model=fields.needed("model", "the name of a rerank model"),
         query=query,
         documents=fields.expression("documents", VALUE) or VALUE,
@@ -209,15 +211,15 @@ def _rerank(_reader: Steps, fields: FlowFields) -> Op:
     )
 
 
-def _code(_reader: Steps, fields: FlowFields) -> Op:
+def _code(_reader: StepParser, fields: FlowFields) -> Op:
     source = fields.needed("source", "the source of a Python function or lambda")
     args, kwargs = fields.arguments()
-    return Run(Code(source, (VALUE,) if args is None else args, kwargs, fields.path("source")))
+    return CodeStep(CodeExpression(source, (VALUE,) if args is None else args, kwargs, fields.path("source")))
 
 
-def _client(_reader: Steps, fields: FlowFields) -> Op:
+def _client(_reader: StepParser, fields: FlowFields) -> Op:
     args, kwargs = fields.arguments()
-    return Client(
+    return ClientStep(
         function=fields.needed("function", "the name under which the client serves it"),
         args=(VALUE,) if args is None else args,
         kwargs=kwargs,
@@ -225,29 +227,29 @@ def _client(_reader: Steps, fields: FlowFields) -> Op:
     )
 
 
-def _approve(_reader: Steps, fields: FlowFields) -> Op:
-    return Approve(
+def _approve(_reader: StepParser, fields: FlowFields) -> Op:
+    return ApproveStep(
         message=fields.prompt("message") or VALUE,
         answer_schema=fields.mapping("answer_schema"),
         limit=fields.number("limit", 86_400.0, least=0.01, most=31_536_000) or 86_400.0,
     )
 
 
-def _subflow(reader: Steps, fields: FlowFields) -> Op:
+def _subflow(reader: StepParser, fields: FlowFields) -> Op:
     app = fields.text("app")
     step = reader.inner(fields, "step", needed=not app)
     if app and step is not None:
         raise InvalidRequest(
             f"{fields.at} has both 'app' and 'step'; leave one out.", param=fields.path("step")
         )
-    return Subflow(app, step, VALUE)
+    return SubflowStep(app, step, VALUE)
 
 
-def _emit(_reader: Steps, fields: FlowFields) -> Op:
-    return Emit(fields.prompt("text") or VALUE)
+def _emit(_reader: StepParser, fields: FlowFields) -> Op:
+    return EmitStep(fields.prompt("text") or VALUE)
 
 
-def _http(_reader: Steps, fields: FlowFields) -> Op:
+def _http(_reader: StepParser, fields: FlowFields) -> Op:
     url = fields.prompt("url")
     if url is None:
         raise InvalidRequest(f"{fields.at} needs 'url'.", param=fields.path("url"))
@@ -256,14 +258,14 @@ def _http(_reader: Steps, fields: FlowFields) -> Op:
         raise InvalidRequest(
             f"{fields.path('method')} is '{method}', which is no method.", param=fields.path("method")
         )
-    return Http(method, url, fields.expression("headers"), fields.expression("body"))
+    return HttpStep(method, url, fields.expression("headers"), fields.expression("body"))
 
 
-def _pipeline(reader: Steps, fields: FlowFields) -> Op:
-    return Pipeline(reader.steps(fields), fields.expression("output"))
+def _pipeline(reader: StepParser, fields: FlowFields) -> Op:
+    return PipelineStep(reader.steps(fields), fields.expression("output"))
 
 
-def _joined(reader: Steps, fields: FlowFields) -> tuple[tuple[Step, ...], Join, str, int, bool]:
+def _joined(reader: StepParser, fields: FlowFields) -> tuple[tuple[Step, ...], Join, str, int, bool]:
     join = fields.text("join") or "list"
     if join not in get_args(Join):
         at = fields.path("join")
@@ -277,18 +279,18 @@ def _joined(reader: Steps, fields: FlowFields) -> tuple[tuple[Step, ...], Join, 
     )
 
 
-def _parallel(reader: Steps, fields: FlowFields) -> Op:
-    return Parallel(*_joined(reader, fields))
+def _parallel(reader: StepParser, fields: FlowFields) -> Op:
+    return ParallelStep(*_joined(reader, fields))
 
 
-def _diverter(reader: Steps, fields: FlowFields) -> Op:
-    return Diverter(*_joined(reader, fields))
+def _diverter(reader: StepParser, fields: FlowFields) -> Op:
+    return DiverterStep(*_joined(reader, fields))
 
 
-def _warp(reader: Steps, fields: FlowFields) -> Op:
+def _warp(reader: StepParser, fields: FlowFields) -> Op:
     step = reader.inner(fields, "step")
     assert step is not None
-    return Warp(
+    return WarpStep(
         step=step,
         over=fields.expression("over", VALUE) or VALUE,
         concurrency=fields.whole("concurrency", 8, least=1, most=10_000),
@@ -296,7 +298,7 @@ def _warp(reader: Steps, fields: FlowFields) -> Op:
     )
 
 
-def _switch(reader: Steps, fields: FlowFields) -> Op:
+def _switch(reader: StepParser, fields: FlowFields) -> Op:
     items = fields.items("cases")
     if not items:
         raise InvalidRequest(
@@ -312,7 +314,7 @@ def _switch(reader: Steps, fields: FlowFields) -> Op:
         inner.done()
         if (case.equals is None) == (case.when is None):
             raise InvalidRequest(f"{inner.at} needs either 'equals' or 'when'.", param=inner.at)
-        if isinstance(case.equals, expression.Literal):
+        if isinstance(case.equals, expression.LiteralExpression):
             if any(same(case.equals.value, other) for other in seen):
                 raise InvalidRequest(
                     f"{inner.at} can never be reached: an earlier case has the same 'equals'.",
@@ -321,25 +323,25 @@ def _switch(reader: Steps, fields: FlowFields) -> Op:
                 )
             seen.append(case.equals.value)
         cases.append(case)
-    return Switch(
+    return SwitchStep(
         fields.expression("on", VALUE) or VALUE, tuple(cases), reader.inner(fields, "default", needed=False)
     )
 
 
-def _needed(reader: Steps, fields: FlowFields) -> Step:
+def _needed(reader: StepParser, fields: FlowFields) -> Step:
     step = reader.inner(fields, "step")
     assert step is not None
     return step
 
 
-def _branch(reader: Steps, fields: FlowFields) -> Op:
+def _branch(reader: StepParser, fields: FlowFields) -> Op:
     condition = fields.expression("condition", VALUE) or VALUE
     then = reader.inner(fields, "then")
     assert then is not None
-    return Branch(condition, then, reader.inner(fields, "else", needed=False))
+    return BranchStep(condition, then, reader.inner(fields, "else", needed=False))
 
 
-def _loop(reader: Steps, fields: FlowFields) -> Op:
+def _loop(reader: StepParser, fields: FlowFields) -> Op:
     at = fields.path("limit")
     if not fields.has("limit"):
         raise InvalidRequest(
@@ -350,7 +352,7 @@ def _loop(reader: Steps, fields: FlowFields) -> Op:
         raise InvalidRequest(
             f"{fields.path('exhausted')} is 'return' or 'fail'.", param=fields.path("exhausted")
         )
-    return Loop(
+    return LoopStep(
         step=_needed(reader, fields),
         limit=fields.whole("limit", 1, least=1, most=1_000_000),
         until=fields.expression("until"),
@@ -359,7 +361,7 @@ def _loop(reader: Steps, fields: FlowFields) -> Op:
     )
 
 
-def _graph(reader: Steps, fields: FlowFields) -> Op:
+def _graph(reader: StepParser, fields: FlowFields) -> Op:
     given = fields.mapping("after") or {}
     steps = reader.steps(fields)
     names = [step.name for step in steps]
@@ -376,8 +378,8 @@ def _graph(reader: Steps, fields: FlowFields) -> Op:
     for name in given:
         _known(name, names, fields.path("after"))
     order = _ordered(after, fields.at)
-    output = fields.expression("output") or Reference("steps", names[-1], (), fields.path("output"))
-    return Graph(steps, after, order, output, fields.whole("concurrency", 0, most=10_000))
+    output = fields.expression("output") or ReferenceExpression("steps", names[-1], (), fields.path("output"))
+    return GraphStep(steps, after, order, output, fields.whole("concurrency", 0, most=10_000))
 
 
 def _known(name: str, names: Sequence[str], at: str) -> None:
@@ -398,7 +400,7 @@ def _ordered(after: Mapping[str, frozenset[str]], at: str) -> tuple[str, ...]:
         ) from error
 
 
-OPS: Mapping[str, Callable[[Steps, FlowFields], Op]] = {
+OPS: Mapping[str, Callable[[StepParser, FlowFields], Op]] = {
     "llm": _llm,
     "intent": _intent,
     "embed": _embed,

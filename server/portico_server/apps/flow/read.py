@@ -6,7 +6,15 @@ import re
 from typing import Any, Final, get_args
 
 from portico_server.apps.flow.ops import OPS, FlowFields, format_of
-from portico_server.apps.flow.spec import VERSION, Durability, Flow, OnError, Retry, Run, Step
+from portico_server.apps.flow.spec import (
+    VERSION,
+    CodeStep,
+    Durability,
+    ErrorPolicy,
+    FlowSpec,
+    RetryPolicy,
+    Step,
+)
 from portico_server.apps.flow.tree import every, voices
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.json_size import has_parts
@@ -14,16 +22,16 @@ from portico_server.core.json_size import has_parts
 __all__ = ["flow", "format_of"]
 
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
-DEEPEST: Final = 64
+MAX_DEPTH: Final = 64
 """Combinators within combinators."""
 
-MOST_STEPS: Final = 20_000
+MAX_STEPS: Final = 20_000
 
 MAX_PARTS: Final = 100_000
 """Values in a specification, those under ``$literal`` aside: each is read as an expression."""
 
 
-def flow(value: Any) -> Flow:
+def flow(value: Any) -> FlowSpec:
     """Read a whole specification. Raises `InvalidRequest` that names the place of the first thing that is wrong."""
     fields = FlowFields(value, "flow")
     version = fields.raw("portico_flow")
@@ -59,7 +67,7 @@ def flow(value: Any) -> Flow:
             param="flow.step",
         )
     root = _root(step)
-    made = Flow(
+    made = FlowSpec(
         name=name,
         title=fields.text("title"),
         description=fields.text("description"),
@@ -70,7 +78,7 @@ def flow(value: Any) -> Flow:
         redact=fields.texts("redact"),
         step=root,
         voices=voices(root),
-        code=next((step.at for step in every(root) if isinstance(step.op, Run)), ""),
+        code=next((step.at for step in every(root) if isinstance(step.op, CodeStep)), ""),
         source=value,
     )
     fields.done()
@@ -99,12 +107,12 @@ class _Reader:
         """One step; ``number`` is its place among its siblings, from 1, of which its name is made if it has none."""
         self._count += 1
         self._depth += 1
-        if self._depth > DEEPEST:
+        if self._depth > MAX_DEPTH:
             raise InvalidRequest(
-                f"{at} lies more than {DEEPEST} steps within each other.", code="too_deep", param=at
+                f"{at} lies more than {MAX_DEPTH} steps within each other.", code="too_deep", param=at
             )
-        if self._count > MOST_STEPS:
-            raise InvalidRequest(f"A flow has at most {MOST_STEPS:,} steps.", code="too_many_steps", param=at)
+        if self._count > MAX_STEPS:
+            raise InvalidRequest(f"A flow has at most {MAX_STEPS:,} steps.", code="too_many_steps", param=at)
         fields = FlowFields(value, at)
         kind = fields.needed("op", f"one of {', '.join(OPS)}")
         build = OPS.get(kind)
@@ -175,14 +183,14 @@ class _Reader:
         return self.step(value, fields.path(key), 1)
 
 
-def _retry(fields: FlowFields) -> Retry | None:
+def _retry(fields: FlowFields) -> RetryPolicy | None:
     given = fields.raw("retry")
     if given is None:
         return None
     if isinstance(given, int) and not isinstance(given, bool):
         given = {"times": given}
     inner = FlowFields(given, fields.path("retry"))
-    retry = Retry(
+    retry = RetryPolicy(
         times=inner.whole("times", 3, least=0, most=100),
         delay=inner.number("delay", 0.5, most=3600) or 0.0,
         factor=inner.number("factor", 2.0, least=1, most=10) or 2.0,
@@ -205,13 +213,13 @@ def _cache(fields: FlowFields) -> float | None:
     return ttl
 
 
-def _on_error(fields: FlowFields) -> OnError | None:
+def _on_error(fields: FlowFields) -> ErrorPolicy | None:
     at = fields.path("on_error")
     given = fields.raw("on_error")
     if given is None or given == "fail":
         return None
     inner = FlowFields(given, at)
-    found = OnError(value=inner.expression("value"), goto=inner.text("goto"))
+    found = ErrorPolicy(value=inner.expression("value"), goto=inner.text("goto"))
     inner.done()
     if (found.value is None) == (not found.goto):
         raise InvalidRequest(f'{at} is \'fail\', {{"value": …}} or {{"goto": STEP}}.', param=at)

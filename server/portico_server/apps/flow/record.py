@@ -19,18 +19,18 @@ from portico_server.runs.journal import Journal, for_trace
 # What is known of one step besides its output.
 
 
-NOTHING: Final = Usage()
+NO_USAGE: Final = Usage()
 
 
 @dataclass(slots=True)
-class Note:
+class StepNote:
     """``path`` is the step's place in the run, without its own attempt; ``input``: what it was asked, for the trace,
     where that is not simply what flowed in; ``text``: its output as JSON.
     """
 
     path: str
     attempt: int = 1
-    usage: Usage = NOTHING
+    usage: Usage = NO_USAGE
     hit: bool = False
     spoke: bool = False
     """Whether it has sent text to the listener, so that it cannot begin again unseen."""
@@ -62,7 +62,7 @@ def seen(value: Any, text: bytes) -> Any:
     return value if isinstance(value, str | int) or value is None else orjson.loads(text)
 
 
-def completed(journal: Journal, step: Step, scope: Scope, note: Note, begun: float) -> StepRow:
+def completed(journal: Journal, step: Step, scope: Scope, note: StepNote, begun: float) -> StepRow:
     """A step that has ended well. Of a combinator, what happened stands with its steps."""
     if note.text is None:
         return _row(journal, step, note, "completed", begun)
@@ -116,14 +116,14 @@ def swept(
 
 def skipped(journal: Journal, step: Step, path: str) -> StepRow:
     """A step whose ``when`` was false."""
-    return _row(journal, step, Note(path), "skipped", time.time())
+    return _row(journal, step, StepNote(path), "skipped", time.time())
 
 
 def failed(
     journal: Journal,
     step: Step,
     scope: Scope,
-    note: Note,
+    note: StepNote,
     begun: float,
     error: Mapping[str, Any],
     instead: str | None,
@@ -137,7 +137,7 @@ def failed(
     return _row(journal, step, note, "failed", begun, asked, instead, why, redacted=redacted)
 
 
-def _asked(journal: Journal, scope: Scope, note: Note) -> str | None:
+def _asked(journal: Journal, scope: Scope, note: StepNote) -> str | None:
     """What went into a step, for the trace."""
     value = note.input if note.input is not None else scope.value
     return for_trace(journal.redaction.of(value) if journal.redaction.active else value)
@@ -155,7 +155,7 @@ def _redacted(journal: Journal, text: str) -> tuple[str, bool]:
 def _row(
     journal: Journal,
     step: Step,
-    note: Note,
+    note: StepNote,
     status: StepStatus,
     begun: float,
     input: str | None = None,

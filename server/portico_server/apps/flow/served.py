@@ -12,7 +12,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.servable import Card, Kind
 
 
-class Served:
+class ServedFunctions:
     """The functions that are there, and those that come. Made once, because it listens to the registry."""
 
     def __init__(self, registry: Registry) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from portico_server.apps.flow.expression import Code, Expression
+from portico_server.apps.flow.expression import CodeExpression, Expression
 
 VERSION = 1
 """The value of ``portico_flow`` that this code reads."""
@@ -20,7 +20,7 @@ FormatType: TypeAlias = Literal["text", "json", "yaml", "regex", "last"]
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class OutputFormat:
     """How a model's text becomes a value. ``schema`` constrains JSON; ``attempts`` counts askings in all."""
 
     type: FormatType = "text"
@@ -31,7 +31,7 @@ class Format:
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class RetryPolicy:
     """Try again up to ``times`` times, after ``delay`` seconds, each time ``factor`` longer.
 
     ``on`` holds the codes or types of the errors that are worth it; none: what may pass by itself.
@@ -44,7 +44,7 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
-class OnError:
+class ErrorPolicy:
     """What an error becomes: a value, or a jump to a later step of the same pipeline (``goto``)."""
 
     value: Expression | None = None
@@ -55,7 +55,7 @@ class OnError:
 
 
 @dataclass(frozen=True, slots=True)
-class Llm:
+class LlmStep:
     """Ask a chat model. Without ``user`` and ``messages`` the value that flows in is what the user says."""
 
     model: str
@@ -65,11 +65,11 @@ class Llm:
     history: Expression | None = None
     few_shot: Expression | None = None
     options: Expression | None = None
-    format: Format = Format()
+    format: OutputFormat = OutputFormat()
 
 
 @dataclass(frozen=True, slots=True)
-class Intent:
+class IntentStep:
     """Choose one of ``intents`` (name → what it is, with examples) for a text: by a model, or by embeddings alone."""
 
     text: Expression
@@ -81,7 +81,7 @@ class Intent:
 
 
 @dataclass(frozen=True, slots=True)
-class Embed:
+class EmbedStep:
     """Vectors for a text or a list of texts."""
 
     model: str
@@ -89,7 +89,7 @@ class Embed:
 
 
 @dataclass(frozen=True, slots=True)
-class Agent:
+class AgentStep:
     """Ask an agent or any app that takes chat messages; ``session`` names its memory."""
 
     name: str
@@ -98,7 +98,7 @@ class Agent:
 
 
 @dataclass(frozen=True, slots=True)
-class Tool:
+class ToolStep:
     """Call a tool. Without ``arguments`` the object that flows in is taken."""
 
     name: str
@@ -106,7 +106,7 @@ class Tool:
 
 
 @dataclass(frozen=True, slots=True)
-class Retrieve:
+class RetrieveStep:
     """Search stores; the passages of several are put in one ranking."""
 
     stores: tuple[str, ...]
@@ -119,7 +119,7 @@ class Retrieve:
 
 
 @dataclass(frozen=True, slots=True)
-class Rerank:
+class RerankStep:
     """Put documents (texts, or passages with ``text``) in the order in which they answer a question."""
 
     model: str
@@ -129,14 +129,14 @@ class Rerank:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class CodeStep:
     """Call a function in the sandbox."""
 
-    code: Code
+    code: CodeExpression
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class ClientStep:
     """Call a function that lives with the client; ``limit``: seconds to wait for it."""
 
     function: str
@@ -146,7 +146,7 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
-class Approve:
+class ApproveStep:
     """Wait for a person. The value that flowed in goes on; with ``answer_schema`` what the person entered does."""
 
     message: Expression
@@ -155,7 +155,7 @@ class Approve:
 
 
 @dataclass(frozen=True, slots=True)
-class Subflow:
+class SubflowStep:
     """Run a deployed app (``app``) or a step of its own (``step``), which sees nothing but its input."""
 
     app: str
@@ -164,14 +164,14 @@ class Subflow:
 
 
 @dataclass(frozen=True, slots=True)
-class Emit:
+class EmitStep:
     """Send text to whoever listens to the run; the value that flowed in goes on."""
 
     text: Expression
 
 
 @dataclass(frozen=True, slots=True)
-class Http:
+class HttpStep:
     """Ask a web address, by the tool ``http_request``."""
 
     method: str
@@ -181,7 +181,7 @@ class Http:
 
 
 @dataclass(frozen=True, slots=True)
-class Pipeline:
+class PipelineStep:
     """One step after the other, each fed with the output of the one before."""
 
     steps: tuple[Step, ...]
@@ -199,20 +199,20 @@ class _Abreast:
     collect: bool = False
 
 
-class Parallel(_Abreast):
+class ParallelStep(_Abreast):
     """The same value to every step."""
 
     __slots__ = ()
 
 
-class Diverter(_Abreast):
+class DiverterStep(_Abreast):
     """The first item to the first step, the second to the second."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Warp:
+class WarpStep:
     """One step for every item, ``concurrency`` at once; outputs in the order of the items."""
 
     step: Step
@@ -231,7 +231,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Switch:
+class SwitchStep:
     """The first case that fits, or ``default``; without one, an error."""
 
     on: Expression
@@ -240,7 +240,7 @@ class Switch:
 
 
 @dataclass(frozen=True, slots=True)
-class Branch:
+class BranchStep:
     """``then`` or ``otherwise``; without the latter the value goes on."""
 
     condition: Expression
@@ -249,7 +249,7 @@ class Branch:
 
 
 @dataclass(frozen=True, slots=True)
-class Loop:
+class LoopStep:
     """A step again and again, its output its next input, until ``until`` holds (looked at after each round).
 
     ``limit`` rounds at most; reaching it is an error unless ``exhausted`` is ``return``.
@@ -263,7 +263,7 @@ class Loop:
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
+class GraphStep:
     """Steps as soon as those that they refer to, or name in ``after``, have ended."""
 
     steps: tuple[Step, ...]
@@ -276,8 +276,8 @@ class Graph:
 
 
 Op: TypeAlias = (
-    Llm | Intent | Embed | Agent | Tool | Retrieve | Rerank | Run | Client | Approve | Subflow | Emit | Http
-    | Pipeline | Parallel | Diverter | Warp | Switch | Branch | Loop | Graph
+    LlmStep | IntentStep | EmbedStep | AgentStep | ToolStep | RetrieveStep | RerankStep | CodeStep | ClientStep | ApproveStep | SubflowStep | EmitStep | HttpStep
+    | PipelineStep | ParallelStep | DiverterStep | WarpStep | SwitchStep | BranchStep | LoopStep | GraphStep
 )  # fmt: skip
 
 
@@ -293,10 +293,10 @@ class Step:
     source: Mapping[str, Any] = field(repr=False)
     input: Expression | None = None
     when: Expression | None = None
-    retry: Retry | None = None
+    retry: RetryPolicy | None = None
     timeout: float | None = None
     cache: float | None = None
-    on_error: OnError | None = None
+    on_error: ErrorPolicy | None = None
     save: str = ""
     stream: bool | None = None
     output_schema: Mapping[str, Any] | None = None
@@ -315,7 +315,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Flow:
+class FlowSpec:
     """A whole flow. ``timeout`` in seconds; waiting for people and clients does not count."""
 
     name: str

@@ -4,41 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from portico_server.apps.flow.expression import Expression, Reference, walk
+from portico_server.apps.flow.expression import Expression, ReferenceExpression, walk
 from portico_server.apps.flow.spec import (
-    Agent,
-    Branch,
+    AgentStep,
+    BranchStep,
     Case,
-    Diverter,
-    Embed,
-    Graph,
-    Intent,
-    Llm,
-    Loop,
-    Parallel,
-    Pipeline,
-    Rerank,
-    Retrieve,
+    DiverterStep,
+    EmbedStep,
+    GraphStep,
+    IntentStep,
+    LlmStep,
+    LoopStep,
+    ParallelStep,
+    PipelineStep,
+    RerankStep,
+    RetrieveStep,
     Step,
-    Subflow,
-    Switch,
-    Tool,
-    Warp,
+    SubflowStep,
+    SwitchStep,
+    ToolStep,
+    WarpStep,
 )
 
 
 def children(step: Step) -> tuple[Step, ...]:
     """The steps right below a step."""
     match step.op:
-        case Pipeline(steps=steps) | Parallel(steps=steps) | Diverter(steps=steps) | Graph(steps=steps):
+        case (
+            PipelineStep(steps=steps)
+            | ParallelStep(steps=steps)
+            | DiverterStep(steps=steps)
+            | GraphStep(steps=steps)
+        ):
             return steps
-        case Warp(step=inner) | Loop(step=inner):
+        case WarpStep(step=inner) | LoopStep(step=inner):
             return (inner,)
-        case Switch(cases=cases, default=default):
+        case SwitchStep(cases=cases, default=default):
             return (*(case.step for case in cases), *((default,) if default else ()))
-        case Branch(then=then, otherwise=otherwise):
+        case BranchStep(then=then, otherwise=otherwise):
             return (then, *((otherwise,) if otherwise else ()))
-        case Subflow(step=Step() as inner):
+        case SubflowStep(step=Step() as inner):
             return (inner,)
     return ()
 
@@ -47,17 +52,17 @@ def names(root: Step) -> Iterator[str]:
     """What a flow calls by name, as keys of the registry."""
     for step in every(root):
         match step.op:
-            case Llm(model=model) | Embed(model=model) | Rerank(model=model):
+            case LlmStep(model=model) | EmbedStep(model=model) | RerankStep(model=model):
                 yield model
-            case Intent(model=model, embedding=embedding):
+            case IntentStep(model=model, embedding=embedding):
                 yield embedding or model
-            case Agent(name=name):
+            case AgentStep(name=name):
                 yield name
-            case Tool(name=name):
+            case ToolStep(name=name):
                 yield f"tool/{name}"
-            case Retrieve(stores=stores):
+            case RetrieveStep(stores=stores):
                 yield from (f"store/{store}" for store in stores)
-            case Subflow(app=app) if app:
+            case SubflowStep(app=app) if app:
                 yield app
 
 
@@ -98,7 +103,7 @@ def references(step: Step) -> set[str]:
         part.step
         for outer in expressions(step)
         for part in walk(outer)
-        if isinstance(part, Reference) and part.root == "steps"
+        if isinstance(part, ReferenceExpression) and part.root == "steps"
     }
     for child in children(step):
         found |= references(child)
@@ -121,13 +126,13 @@ def voices(root: Step) -> frozenset[str]:
     while stack:
         step = stack.pop()
         match step.op:
-            case Pipeline(steps=steps, output=None):
+            case PipelineStep(steps=steps, output=None):
                 stack.append(steps[-1])
-            case Graph(steps=steps, output=Reference(root="steps", step=name, keys=())):
+            case GraphStep(steps=steps, output=ReferenceExpression(root="steps", step=name, keys=())):
                 stack.extend(child for child in steps if child.name == name)
-            case Switch() | Branch():
+            case SwitchStep() | BranchStep():
                 stack.extend(children(step))
-            case Subflow(step=Step() as inner):
+            case SubflowStep(step=Step() as inner):
                 stack.append(inner)
             case _ if step.stream is not False and step.kind in ("llm", "agent", "subflow"):
                 last.add(step.at)

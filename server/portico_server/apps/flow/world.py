@@ -11,10 +11,10 @@ import orjson
 
 from portico.wire import Event
 from portico_server.apps.flow.budget import ValueBudget
-from portico_server.apps.flow.expression import Reference, walk
+from portico_server.apps.flow.expression import ReferenceExpression, walk
 from portico_server.apps.flow.scope import SKIPPED, Scope
-from portico_server.apps.flow.served import Served
-from portico_server.apps.flow.spec import Flow, Step
+from portico_server.apps.flow.served import ServedFunctions
+from portico_server.apps.flow.spec import FlowSpec, Step
 from portico_server.apps.flow.tree import children, expressions
 from portico_server.core.context import Context, Listener
 from portico_server.core.errors import InvalidRequest
@@ -26,7 +26,7 @@ from portico_server.core.request import Filter, Request, Result
 from portico_server.db import steps
 from portico_server.db.database import Database
 
-DEEPEST: Final = 32
+MAX_FLOW_DEPTH: Final = 32
 """Flows within flows: one that calls itself ends here."""
 
 
@@ -34,7 +34,7 @@ class HasFlow(Protocol):
     """An app; ``flow`` is ``None`` for one that is not a flow."""
 
     @property
-    def flow(self) -> Flow | None: ...
+    def flow(self) -> FlowSpec | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ class _Foreign:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class FlowServices:
     """Put together once. ``filters`` reads an attribute filter of a search from JSON (value, place)."""
 
     registry: Registry
     evaluator: Evaluator
     filters: Callable[[Any, str], Filter]
-    served: Served
+    served: ServedFunctions
     database: Database | None = None
     budget: ValueBudget = field(default_factory=ValueBudget)
 
@@ -91,7 +91,7 @@ class World:
                 seen.append(scope.history)
             for outer in expressions(inner):
                 for part in walk(outer):
-                    if isinstance(part, Reference):
+                    if isinstance(part, ReferenceExpression):
                         # That of a step within leads nowhere yet; it follows from the others.
                         seen.append([part.text, _quietly(part, scope)])
         text = orjson.dumps(seen, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS, default=repr)
@@ -107,7 +107,7 @@ class World:
             await self.database.write_soon(steps.keep, key, value, seconds)
 
 
-def _quietly(reference: Reference, scope: Scope) -> Any:
+def _quietly(reference: ReferenceExpression, scope: Scope) -> Any:
     """The value of a reference; ``None`` if it leads nowhere, which the step itself will say."""
     try:
         value = reference.of(scope)
@@ -148,8 +148,8 @@ class _Deeper:
 def deeper(context: Context, name: str) -> Context:
     """The context for the flow ``name`` within this one. Raises `InvalidRequest` where flows go too deep."""
     depth = context.depth + 1 if isinstance(context, _Deeper) else 1
-    if depth > DEEPEST:
+    if depth > MAX_FLOW_DEPTH:
         raise InvalidRequest(
-            f"'{name}' was called {DEEPEST} flows deep: something calls itself.", code="too_deep"
+            f"'{name}' was called {MAX_FLOW_DEPTH} flows deep: something calls itself.", code="too_deep"
         )
     return _Deeper(context, depth)

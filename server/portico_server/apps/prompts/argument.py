@@ -33,7 +33,7 @@ _IS: Final[Mapping[str, Callable[[Any], bool]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Argument:
+class PromptArgument:
     """One argument. A required one has no ``default``; ``enum`` lists what it may be, if it may not be anything."""
 
     name: str
@@ -82,7 +82,7 @@ class Argument:
         return text
 
 
-def parse(given: Any, at: str) -> Argument:
+def parse(given: Any, at: str) -> PromptArgument:
     """An argument from its JSON form, a mapping, or just its name. Raises `InvalidRequest` naming the place."""
     given = {"name": given, "required": True} if isinstance(given, str) else given
     if not isinstance(given, Mapping):
@@ -106,12 +106,12 @@ def parse(given: Any, at: str) -> Argument:
     if not isinstance(description, str) or not isinstance(required, bool):
         field = "required" if isinstance(description, str) else "description"
         raise InvalidRequest(f"{at}.{field} is not of the right type.", param=f"{at}.{field}")
-    plain = Argument(name, kind, description, required)
+    plain = PromptArgument(name, kind, description, required)
     enum = given.get("enum") or ()
     if isinstance(enum, str) or not isinstance(enum, Sequence):
         raise InvalidRequest(f"{at}.enum must be a list.", param=f"{at}.enum")
     choices = tuple(plain.check(item, f"{at}.enum") for item in enum)
-    argument = Argument(name, kind, description, required, None, choices)
+    argument = PromptArgument(name, kind, description, required, None, choices)
     default = given.get("default")
     if default is None:
         return argument
@@ -119,7 +119,7 @@ def parse(given: Any, at: str) -> Argument:
         raise InvalidRequest(
             f"{at} is required and has a default; it can be one of the two.", param=f"{at}.default"
         )
-    return Argument(name, kind, description, False, argument.check(default, f"{at}.default"), choices)
+    return PromptArgument(name, kind, description, False, argument.check(default, f"{at}.default"), choices)
 
 
 def _shown(value: Any) -> str:

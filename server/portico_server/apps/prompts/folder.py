@@ -11,16 +11,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from portico_server.apps.prompts.spec import LARGEST, PromptSpec, parse
+from portico_server.apps.prompts.spec import MAX_PROMPT_CHARS, PromptSpec, parse
 from portico_server.core import pools
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest
 from portico_server.core.untrusted_yaml import InvalidYaml, read_yaml
 
 SUFFIXES: Final = (".yaml", ".yml", ".md")
-MOST: Final = 1_000
+MAX_FILES: Final = 1_000
 """Files that are read at once."""
 
-_CLONE: Final = 120.0
+_CLONE_TIMEOUT_S: Final = 120.0
 """Seconds that Git may take."""
 
 _FRONT = re.compile(r"\A---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
@@ -112,10 +112,12 @@ async def clone(url: str, into: Path, *, protocol: str = "https", addresses: Seq
             param="url",
         ) from error
     try:
-        async with asyncio.timeout(_CLONE):
+        async with asyncio.timeout(_CLONE_TIMEOUT_S):
             _out, said = await process.communicate()
     except TimeoutError as error:
-        raise DeadlineExceeded(f"Git did not fetch {url} within {_CLONE:g} s.", param="url") from error
+        raise DeadlineExceeded(
+            f"Git did not fetch {url} within {_CLONE_TIMEOUT_S:g} s.", param="url"
+        ) from error
     finally:
         if process.returncode is None:
             process.kill()
@@ -134,11 +136,11 @@ def _texts(folder: Path) -> Iterable[tuple[str, str]]:
             if name.startswith(".") or path.suffix.lower() not in SUFFIXES or path.is_symlink():
                 continue
             count += 1
-            if count > MOST:
-                raise InvalidRequest(f"{folder} has more than {MOST} files of prompts.", param="folder")
+            if count > MAX_FILES:
+                raise InvalidRequest(f"{folder} has more than {MAX_FILES} files of prompts.", param="folder")
             shown = path.relative_to(folder).as_posix()
-            if path.stat().st_size > LARGEST:
-                raise InvalidRequest(f"{shown} is larger than {LARGEST // 1024} KB.", param="folder")
+            if path.stat().st_size > MAX_PROMPT_CHARS:
+                raise InvalidRequest(f"{shown} is larger than {MAX_PROMPT_CHARS // 1024} KB.", param="folder")
             try:
                 yield shown, path.read_text(encoding="utf-8-sig")
             except (OSError, UnicodeDecodeError) as error:

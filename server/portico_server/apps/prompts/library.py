@@ -19,7 +19,7 @@ from portico_server.db.prompts import PromptRow
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class StoredPrompt:
     """One version of a prompt. ``id`` is that of the prompt, ``owner`` the key whose name it has; ``None``: shared."""
 
     id: str
@@ -36,7 +36,7 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class ImportedPrompts:
     """What an import made of each prompt, by name."""
 
     added: tuple[str, ...]
@@ -44,7 +44,7 @@ class Taken:
     unchanged: tuple[str, ...]
 
 
-class Library:
+class PromptLibrary:
     """Every version is kept; the newest is meant where none is named. Saving what is already there makes none.
 
     A name means the caller's own prompt, then a shared one, which an admin wrote; an admin reaches those of other keys
@@ -67,7 +67,7 @@ class Library:
         for spec in configured:
             await self.save(spec, SYSTEM, origin="configuration")
 
-    async def list(self, caller: Principal, *, everyone: bool = False) -> Sequence[Prompt]:
+    async def list(self, caller: Principal, *, everyone: bool = False) -> Sequence[StoredPrompt]:
         """The newest version of each prompt that the caller means by a name; ``everyone``: for an admin, of all."""
         found = await self._database.read(rows.newest, caller.id, everyone=everyone and caller.admin)
         own = {row.name for row in found if row.owner == caller.id}
@@ -77,7 +77,7 @@ class Library:
             if (everyone and caller.admin) or row.owner == caller.id or row.name not in own
         ]
 
-    async def get(self, ref: str, caller: Principal, version: int | None = None) -> Prompt:
+    async def get(self, ref: str, caller: Principal, version: int | None = None) -> StoredPrompt:
         """One version by name or id, the newest without ``version``. Raises `NotFound`."""
         last = await self._meant(ref, caller)
         if last is None:
@@ -113,12 +113,14 @@ class Library:
         own = await self._database.read(rows.named, ref, caller.id)
         return own or await self._database.read(rows.named, ref, None)
 
-    async def history(self, ref: str, caller: Principal) -> Sequence[Prompt]:
+    async def history(self, ref: str, caller: Principal) -> Sequence[StoredPrompt]:
         """Every version, newest first. Raises `NotFound`."""
         prompt = await self.get(ref, caller)
         return [_prompt(row) for row in await self._database.read(rows.versions, prompt.id)]
 
-    async def save(self, spec: PromptSpec, caller: Principal, *, origin: str = "") -> tuple[Prompt, bool]:
+    async def save(
+        self, spec: PromptSpec, caller: Principal, *, origin: str = ""
+    ) -> tuple[StoredPrompt, bool]:
         """A new version, and whether it had to be made; an admin's is shared. Raises `Conflict` for a shared name."""
         await self._writable(spec.name, caller)
         row, made = await self._database.write(rows.save, spec.name, owner_of(caller), spec.to_json(), origin)
@@ -128,7 +130,7 @@ class Library:
 
     async def take(
         self, specs: Sequence[PromptSpec], caller: Principal, *, origin: str, dry_run: bool = False
-    ) -> Taken:
+    ) -> ImportedPrompts:
         """Save several, or only say what that would do. Raises `Conflict` before any of them is saved."""
         before = {spec.name: await self._writable(spec.name, caller) for spec in specs}
         added: dict[str, None] = {}
@@ -140,7 +142,7 @@ class Library:
             (unchanged if same else added if last is None else changed)[spec.name] = None
             if not dry_run:
                 await self.save(spec, caller, origin=origin)
-        return Taken(tuple(added), tuple(changed), tuple(unchanged))
+        return ImportedPrompts(tuple(added), tuple(changed), tuple(unchanged))
 
     async def remove(self, ref: str, caller: Principal) -> None:
         """Forget a prompt with all its versions. Raises `NotFound`, and `Forbidden` for a shared one."""
@@ -185,5 +187,5 @@ class Library:
             watcher()
 
 
-def _prompt(row: PromptRow) -> Prompt:
-    return Prompt(row.id, parse(row.spec), row.version, row.owner, row.origin, row.created_at)
+def _prompt(row: PromptRow) -> StoredPrompt:
+    return StoredPrompt(row.id, parse(row.spec), row.version, row.owner, row.origin, row.created_at)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from portico_server.apps.prompts import argument as arguments_
-from portico_server.apps.prompts.argument import Argument
+from portico_server.apps.prompts.argument import PromptArgument
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.json_size import require_filled
 from portico_server.core.request import Message
@@ -16,10 +16,10 @@ from portico_server.core.template import Piece, fill, pieces
 
 Role: TypeAlias = Literal["system", "user", "assistant"]
 
-LARGEST: Final = 256 * 1024
+MAX_PROMPT_CHARS: Final = 256 * 1024
 """Characters of all texts of one prompt."""
 
-MOST: Final = 200
+MAX_ITEMS: Final = 200
 """Arguments, messages or examples of one prompt."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}")
@@ -27,7 +27,7 @@ _FIELDS: Final = frozenset({"name", "title", "description", "arguments", "messag
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class PromptMessageSpec:
     """A message: its role, its text as written, and the text cut at its placeholders."""
 
     role: Role
@@ -42,8 +42,8 @@ class PromptSpec:
     name: str
     title: str = ""
     description: str = ""
-    arguments: tuple[Argument, ...] = ()
-    messages: tuple[Turn, ...] = ()
+    arguments: tuple[PromptArgument, ...] = ()
+    messages: tuple[PromptMessageSpec, ...] = ()
     examples: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -138,9 +138,11 @@ def _check(spec: PromptSpec, at: str) -> None:
             f"{at} needs 'messages'.", code="missing_required_parameter", param=f"{at}.messages"
         )
     size = sum(len(turn.text) for turn in spec.messages) + sum(len(a) + len(b) for a, b in spec.examples)
-    if size > LARGEST:
+    if size > MAX_PROMPT_CHARS:
         raise InvalidRequest(
-            f"{at} has {size:,} characters of text, more than {LARGEST:,}.", code="too_large", param=at
+            f"{at} has {size:,} characters of text, more than {MAX_PROMPT_CHARS:,}.",
+            code="too_large",
+            param=at,
         )
     declared = [item.name for item in spec.arguments]
     for number, name in enumerate(declared):
@@ -171,7 +173,7 @@ def _check(spec: PromptSpec, at: str) -> None:
             )
 
 
-def _value(prompt: str, argument: Argument, given: Mapping[str, Any], *, as_text: bool) -> str:
+def _value(prompt: str, argument: PromptArgument, given: Mapping[str, Any], *, as_text: bool) -> str:
     at = f"arguments.{argument.name}"
     if given.get(argument.name) is None:
         if argument.required:
@@ -189,7 +191,7 @@ def _value(prompt: str, argument: Argument, given: Mapping[str, Any], *, as_text
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _turn(given: Any, at: str) -> Turn:
+def _turn(given: Any, at: str) -> PromptMessageSpec:
     if not isinstance(given, Mapping) or set(given) - {"role", "content"}:
         raise InvalidRequest(f"{at} must be a mapping with 'role' and 'content' alone.", param=at)
     role: Any = given.get("role")
@@ -201,13 +203,15 @@ def _turn(given: Any, at: str) -> Turn:
         )
     if not isinstance(text, str) or not text.strip():
         raise InvalidRequest(f"{at}.content must be a text that is not empty.", param=f"{at}.content")
-    if len(text) > LARGEST:  # before it is cut into pieces, of which there may be as many as characters
+    if (
+        len(text) > MAX_PROMPT_CHARS
+    ):  # before it is cut into pieces, of which there may be as many as characters
         raise InvalidRequest(
-            f"{at}.content has {len(text):,} characters of text, more than {LARGEST:,}.",
+            f"{at}.content has {len(text):,} characters of text, more than {MAX_PROMPT_CHARS:,}.",
             code="too_large",
             param=at,
         )
-    return Turn(role, text, pieces(text, f"{at}.content"))
+    return PromptMessageSpec(role, text, pieces(text, f"{at}.content"))
 
 
 def _example(given: Any, at: str) -> tuple[str, str]:
@@ -223,8 +227,8 @@ def _items(given: Any, at: str) -> Sequence[Any]:
         return ()
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise InvalidRequest(f"{at} must be a list.", param=at)
-    if len(given) > MOST:
-        raise InvalidRequest(f"{at} has {len(given)} items, more than {MOST}.", param=at)
+    if len(given) > MAX_ITEMS:
+        raise InvalidRequest(f"{at} has {len(given)} items, more than {MAX_ITEMS}.", param=at)
     return given
 
 

@@ -11,12 +11,12 @@ from typing import Any, Final
 import orjson
 
 from portico_server.apps.responses import read
-from portico_server.apps.responses.event_builder import Event, Machine
-from portico_server.apps.responses.ids import Mint
+from portico_server.apps.responses.event_builder import Event, EventBuilder
+from portico_server.apps.responses.ids import ItemIds
 from portico_server.apps.responses.prepare import Preparer, row_of
-from portico_server.apps.responses.request import FileSearch, ImageGeneration
-from portico_server.apps.responses.tool_context import Emit, Offer, Surroundings
-from portico_server.apps.responses.work import Note, Prepared, Work
+from portico_server.apps.responses.request import FileSearchTool, ImageGenerationTool
+from portico_server.apps.responses.tool_context import Emit, OfferedTool, ResponseServices
+from portico_server.apps.responses.work import Note, PreparedResponse, ResponseWork
 from portico_server.core.binding import binding
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, EngineFailed, InvalidRequest, NotFound, PorticoError
@@ -31,14 +31,14 @@ from portico_server.runs.scheduler import Scheduler
 # One response at a time in a conversation.
 
 
-class Busy:
+class ConversationLocks:
     """The conversations in which this daemon makes a response. Another daemon's are found when theirs are kept."""
 
     def __init__(self) -> None:
         self._names: set[str] = set()
 
     @contextmanager
-    def alone(self, prepared: Prepared) -> Iterator[None]:
+    def alone(self, prepared: PreparedResponse) -> Iterator[None]:
         """Hold the conversation of a request, if it has one. Raises `Conflict` if it is held."""
         name = prepared.ask.conversation if prepared.after is not None else ""
         self.require_free(prepared)
@@ -49,7 +49,7 @@ class Busy:
         finally:
             self._names.discard(name)
 
-    def require_free(self, prepared: Prepared) -> None:
+    def require_free(self, prepared: PreparedResponse) -> None:
         """Raise `Conflict` if the conversation of a request is held."""
         name = prepared.ask.conversation
         if name in self._names and prepared.after is not None:
@@ -79,25 +79,25 @@ def require_kept(kept: SaveOutcome, name: str) -> None:
 KIND: Final = "responses"
 """Kind of the runs that make responses."""
 
-AT_ONCE: Final = 64
+MAX_RESUMED_RESPONSES: Final = 64
 """Responses that were cut off and are made at a time; those that clients begin are not counted."""
 
-PAGE: Final = 500
+PAGE_SIZE: Final = 500
 """Events that are read at once."""
 
-LOOK: Final = 0.5
+POLL_INTERVAL_S: Final = 0.5
 """Seconds between two looks at a response that another daemon makes."""
 
 NUMBER, DOING = "_number", "_doing"
 """What a document says besides while it is made: the number of its next event, and what must not be done twice."""
 
-STRIDE: Final = 4096
+ATTEMPT_STRIDE_COUNT: Final = 4096
 """Ids of items between two attempts."""
 
 ENDED: Final = ("completed", "failed", "cancelled")
 
 
-class Background:
+class BackgroundResponses:
     """Begins, follows and cancels them. Their runs are the scheduler's."""
 
     def __init__(
@@ -105,9 +105,9 @@ class Background:
         database: Database,
         scheduler: Scheduler,
         runner: Runner,
-        around: Surroundings,
+        around: ResponseServices,
         preparer: Preparer,
-        busy: Busy,
+        busy: ConversationLocks,
     ) -> None:
         self._database = database
         self._scheduler = scheduler
@@ -116,9 +116,9 @@ class Background:
         self._preparer = preparer
         self._busy = busy
         self._news: dict[str, asyncio.Event] = {}
-        scheduler.handle(KIND, self._make, concurrency=AT_ONCE, shared=True, owned=True)
+        scheduler.handle(KIND, self._make, concurrency=MAX_RESUMED_RESPONSES, shared=True, owned=True)
 
-    async def begin(self, prepared: Prepared, caller: Principal) -> ResponseRow:
+    async def begin(self, prepared: PreparedResponse, caller: Principal) -> ResponseRow:
         """Write the request down and begin it; what this returns survives a crash."""
         self._busy.require_free(prepared)
         machine = prepared.machine
@@ -151,14 +151,14 @@ class Background:
         run.meter = meter
         return replace(row, run_id=run.id)
 
-    async def _bind(self, prepared: Prepared, caller: Principal) -> None:
+    async def _bind(self, prepared: PreparedResponse, caller: Principal) -> None:
         """Note what the names of a request mean now. What means nothing yet is bound when it is first used."""
         ask = prepared.ask
         keys = [ask.model]
         for tool in ask.tools:
-            if isinstance(tool, FileSearch):
+            if isinstance(tool, FileSearchTool):
                 keys += [f"store/{store}" for store in tool.stores]
-            elif isinstance(tool, ImageGeneration) and tool.model:
+            elif isinstance(tool, ImageGenerationTool) and tool.model:
                 keys.append(tool.model)
         for key in dict.fromkeys(keys):
             with suppress(PorticoError):
@@ -185,11 +185,11 @@ class Background:
         again = draft["status"] != "queued"
         draft["status"] = "in_progress"
         assert row.ask is not None
-        mint = Mint(row.id)
+        mint = ItemIds(row.id)
         ask = read.read(orjson.loads(row.ask), mint)
         # Ids that an attempt before this one may have given are not given again.
-        mint.count += len(draft["output"]) + again * STRIDE
-        machine = Machine(draft, mint, ask.include, output=draft["output"], number=number)
+        mint.count += len(draft["output"]) + again * ATTEMPT_STRIDE_COUNT
+        machine = EventBuilder(draft, mint, ask.include, output=draft["output"], number=number)
         try:
             if again:
                 await self._database.write_soon(responses.rewind, row.id, number - 1)
@@ -200,7 +200,7 @@ class Background:
             if run is not None:
                 run.keeps_steps = _keeps_steps(prepared.servable.card)
             with self._busy.alone(prepared):
-                work = Work(prepared, self._around, self._teller(prepared), self._noter(prepared))
+                work = ResponseWork(prepared, self._around, self._teller(prepared), self._noter(prepared))
                 await work.note(None)
                 await work.run(context)
                 number = machine.number
@@ -214,7 +214,7 @@ class Background:
             await self._end(machine, machine.fail(error), stream=ask.stream)
             raise
 
-    def _teller(self, prepared: Prepared) -> Emit:
+    def _teller(self, prepared: PreparedResponse) -> Emit:
         """Events are written before anybody sees them: so the next daemon knows all that was seen."""
         response_id = prepared.machine.response["id"]
 
@@ -227,10 +227,10 @@ class Background:
 
         return tell if prepared.ask.stream else keep_silent
 
-    def _noter(self, prepared: Prepared) -> Note:
+    def _noter(self, prepared: PreparedResponse) -> Note:
         machine = prepared.machine
 
-        async def note(offer: Offer | None) -> None:
+        async def note(offer: OfferedTool | None) -> None:
             draft = {**machine.draft(), "status": "in_progress", NUMBER: machine.number}
             if offer is not None and not offer.repeats:
                 draft[DOING] = offer.function
@@ -242,14 +242,16 @@ class Background:
 
         return note
 
-    async def _finish(self, machine: Machine, events: Sequence[Event], prepared: Prepared) -> None:
+    async def _finish(
+        self, machine: EventBuilder, events: Sequence[Event], prepared: PreparedResponse
+    ) -> None:
         """Write its end, and its items into its conversation. Raises what became of that."""
         ask = prepared.ask
         kept = await self._end(machine, events, stream=ask.stream, after=prepared.after)
         require_kept(kept, ask.conversation)
 
     async def _end(
-        self, machine: Machine, events: Sequence[Event], *, stream: bool, after: int | None = None
+        self, machine: EventBuilder, events: Sequence[Event], *, stream: bool, after: int | None = None
     ) -> SaveOutcome:
         document = machine.document()
         text = orjson.dumps(document).decode()
@@ -283,7 +285,7 @@ class Background:
         while True:
             news = self._news.setdefault(row.id, asyncio.Event())
             current = await self.settled(row)
-            found = await self._database.read(responses.events_after, row.id, after, PAGE)
+            found = await self._database.read(responses.events_after, row.id, after, PAGE_SIZE)
             if found:
                 after = found[-1][0]
                 yield [data for _number, data in found]
@@ -292,7 +294,7 @@ class Background:
                 return
             else:
                 try:
-                    async with asyncio.timeout(LOOK):
+                    async with asyncio.timeout(POLL_INTERVAL_S):
                         await news.wait()
                 except TimeoutError:
                     continue
@@ -330,7 +332,7 @@ class Background:
         document: dict[str, Any] = orjson.loads(current.document)
         document.pop(NUMBER, None)
         document.pop(DOING, None)
-        machine = Machine(document, Mint(row.id), output=document["output"], number=last + 1)
+        machine = EventBuilder(document, ItemIds(row.id), output=document["output"], number=last + 1)
         if run is None or run.status == "cancelled":
             events = machine.cancel()
         else:

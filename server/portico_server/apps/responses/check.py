@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from portico_server.core.invalid import kind_of, missing, wrong, wrong_type
 
 __all__ = [
-    "DEEPEST",
+    "MAX_DEPTH",
     "flag",
     "item",
     "items",
@@ -25,7 +25,7 @@ __all__ = [
     "wrong_type",
 ]
 
-DEEPEST = 100
+MAX_DEPTH = 100
 """Levels of lists and objects in what is echoed: schemas, filters, metadata."""
 
 
@@ -100,11 +100,11 @@ def texts(value: Any, path: str) -> list[str]:
     return [text(one, f"{path}[{n}]") for n, one in enumerate(items(value, path, "a list of strings"))]
 
 
-def shallow(value: Any, path: str, depth: int = DEEPEST) -> Any:
+def shallow(value: Any, path: str, depth: int = MAX_DEPTH) -> Any:
     """The value itself, unless it is nested too deep to be told again."""
     if isinstance(value, dict | list):
         if depth == 0:
-            wrong(path.partition("[")[0].partition(".")[0], f"is nested more than {DEEPEST} levels deep")
+            wrong(path.partition("[")[0].partition(".")[0], f"is nested more than {MAX_DEPTH} levels deep")
         for one in value.values() if isinstance(value, dict) else value:
             if isinstance(one, dict | list):
                 shallow(one, path, depth - 1)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from portico_server.apps.responses.items import TOLD
-from portico_server.apps.responses.request import CodeInterpreter
-from portico_server.apps.responses.tool_context import Bench, Offer, cut
+from portico_server.apps.responses.request import CodeInterpreterTool
+from portico_server.apps.responses.tool_context import OfferedTool, ToolContext, cut
 from portico_server.core.errors import NotFound, PorticoError
 from portico_server.core.ids import new_id
 from portico_server.core.request import Artifact, CalledTool, ToolCall, ToolResult
@@ -21,7 +21,7 @@ _CODE: Final = {
 }
 
 
-async def code_call(bench: Bench, tool: CodeInterpreter, at: str) -> None:
+async def code_call(bench: ToolContext, tool: CodeInterpreterTool, at: str) -> None:
     """Offer it; ``auto`` goes on with the last container of the conversation. Raises `NotFound`, `Forbidden`."""
     card = (await bench.around.registry.resolve("tool/code_interpreter", bench.context.caller)).card
     earlier = [item for item in bench.before if item["type"] == "code_interpreter_call"]
@@ -37,12 +37,12 @@ async def code_call(bench: Bench, tool: CodeInterpreter, at: str) -> None:
         await _run(bench, container, files, code if isinstance(code, str) else call.arguments)
         files.clear()  # they are in the container now
 
-    bench.offers["code_interpreter"] = Offer(
+    bench.offers["code_interpreter"] = OfferedTool(
         "code_interpreter", card.description, _CODE, use, "code_interpreter", repeats=False
     )
 
 
-async def _run(bench: Bench, container: str, files: Sequence[Mapping[str, str]], code: str) -> None:
+async def _run(bench: ToolContext, container: str, files: Sequence[Mapping[str, str]], code: str) -> None:
     machine = bench.machine
     item = {"id": machine.mint("ci_"), "type": "code_interpreter_call", "status": "in_progress"}
     index, events = machine.add({**item, "code": "", "container_id": container, "outputs": None})
@@ -77,7 +77,7 @@ async def _run(bench: Bench, container: str, files: Sequence[Mapping[str, str]],
     await bench.emit([completed, done])
 
 
-async def _file(bench: Bench, file_id: str, at: str) -> dict[str, str]:
+async def _file(bench: ToolContext, file_id: str, at: str) -> dict[str, str]:
     try:
         name, data = await bench.around.uploads.read(file_id, bench.context.caller)
     except NotFound as error:

@@ -33,7 +33,7 @@ _TAIL: Final = "[End of the notes.]"
 
 
 @dataclass(frozen=True, slots=True)
-class Compacted:
+class CompactedConversation:
     """What a compaction item holds. ``keeps``: the user's messages before it are shown besides."""
 
     summary: str
@@ -46,7 +46,7 @@ class Compacted:
         return SEAL + base64.urlsafe_b64encode(data).decode()
 
 
-def opened(content: str) -> Compacted | None:
+def opened(content: str) -> CompactedConversation | None:
     """What an ``encrypted_content`` holds; ``None`` if it was not made here."""
     if not content.startswith(SEAL):
         return None
@@ -59,7 +59,7 @@ def opened(content: str) -> Compacted | None:
     summary, items, keeps = found.get("summary"), found.get("items"), found.get("keeps")
     if not (isinstance(summary, str) and isinstance(items, list) and isinstance(keeps, bool)):
         return None
-    return Compacted(summary, items, keeps)
+    return CompactedConversation(summary, items, keeps)
 
 
 def window(items: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
@@ -74,7 +74,7 @@ def window(items: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
     if held is None:
         return items[last + 1 :]
     kept = asked(window(items[:last])) if held.keeps else []
-    alone = {**items[last], "encrypted_content": Compacted(held.summary, keeps=True).sealed()}
+    alone = {**items[last], "encrypted_content": CompactedConversation(held.summary, keeps=True).sealed()}
     return [*kept, alone, *held.items, *items[last + 1 :]]
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from portico_server.apps.responses import check, items
-from portico_server.apps.responses.ids import Mint
+from portico_server.apps.responses.ids import ItemIds
 from portico_server.apps.responses.items import Item
 from portico_server.apps.responses.read import metadata
 from portico_server.core.errors import InvalidRequest, NotFound
@@ -20,19 +20,19 @@ from portico_server.db import conversations as rows
 from portico_server.db.conversations import ConversationRow
 from portico_server.db.database import Database
 
-MOST: Final = 20
+MAX_ADDED_ITEMS: Final = 20
 """Items that one request may add."""
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ItemPage:
     """Some items in order, and whether there are more beyond them."""
 
     items: Sequence[Item]
     more: bool
 
 
-class Conversations:
+class ConversationStore:
     """Callers see their own."""
 
     def __init__(self, database: Database) -> None:
@@ -89,7 +89,7 @@ class Conversations:
 
     async def page(
         self, conversation_id: str, caller: Principal, *, after: str | None, limit: int, descending: bool
-    ) -> Page:
+    ) -> ItemPage:
         """Up to ``limit`` items beyond ``after``. Raises `NotFound`."""
         row = await self.get(conversation_id, caller)
         found = await self._database.read(
@@ -97,7 +97,7 @@ class Conversations:
         )
         if found is None:
             raise _no_item(str(after), "after")
-        return Page([orjson.loads(text) for text in found[:limit]], len(found) > limit)
+        return ItemPage([orjson.loads(text) for text in found[:limit]], len(found) > limit)
 
     async def item(self, conversation_id: str, item_id: str, caller: Principal) -> Item:
         """One item. Raises `NotFound`."""
@@ -118,9 +118,9 @@ class Conversations:
 
 def _read(value: Any) -> list[Item]:
     listed = check.items(value, "items", "a list of items")
-    if len(listed) > MOST:
-        check.wrong("items", f"has {len(listed)} items; at most {MOST} are taken at a time")
-    made = items.read(listed, Mint(), "items")
+    if len(listed) > MAX_ADDED_ITEMS:
+        check.wrong("items", f"has {len(listed)} items; at most {MAX_ADDED_ITEMS} are taken at a time")
+    made = items.read(listed, ItemIds(), "items")
     for number, item in enumerate(made):
         if item["type"] == "item_reference":
             check.wrong(f"items[{number}].type", "is 'item_reference', which a conversation does not hold")

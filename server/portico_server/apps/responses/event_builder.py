@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from portico.wire import Passage, Usage
-from portico_server.apps.responses.ids import Mint
+from portico_server.apps.responses.ids import ItemIds
 from portico_server.apps.responses.items import Item, without_told
-from portico_server.apps.responses.request import Ask
+from portico_server.apps.responses.request import ResponseRequest
 from portico_server.core.errors import PorticoError
 from portico_server.core.passage import marks
 
@@ -37,7 +37,7 @@ def no_notes(_text: str) -> list[dict[str, Any]]:
     return []
 
 
-class Machine:
+class EventBuilder:
     """One response on its way. ``response`` is the whole document as it stands; its output is in `output`.
 
     Items of the input that was answered are not its business. ``number`` is that of the next event; ``include`` names
@@ -47,7 +47,7 @@ class Machine:
     def __init__(
         self,
         response: dict[str, Any],
-        mint: Mint,
+        mint: ItemIds,
         include: frozenset[str] = frozenset(),
         *,
         output: Sequence[Item] = (),
@@ -344,7 +344,7 @@ def error_of(error: PorticoError) -> dict[str, str]:
 # A response as OpenAI describes it, before anything was answered; and what a text's citations are.
 
 
-def skeleton(ask: Ask, response_id: str) -> dict[str, Any]:
+def skeleton(ask: ResponseRequest, response_id: str) -> dict[str, Any]:
     """Every field, with what the request says of it."""
     return {
         "id": response_id,

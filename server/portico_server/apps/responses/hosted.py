@@ -10,8 +10,13 @@ from typing import Any, Final
 from portico.wire import Passage, ToolCalled, ToolReturned
 from portico_server.apps.responses import code_tool, mcp_tool
 from portico_server.apps.responses.items import TOLD
-from portico_server.apps.responses.request import CodeInterpreter, FileSearch, ImageGeneration, Mcp
-from portico_server.apps.responses.tool_context import Bench, Offer, arguments_of, cut
+from portico_server.apps.responses.request import (
+    CodeInterpreterTool,
+    FileSearchTool,
+    ImageGenerationTool,
+    McpTool,
+)
+from portico_server.apps.responses.tool_context import OfferedTool, ToolContext, arguments_of, cut
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable, nearest
 from portico_server.core.request import CalledTool, Filter, Found, ToolCall, ToolResult
 
@@ -28,7 +33,7 @@ _PROMPT: Final = {
 }
 
 
-async def image_call(bench: Bench, tool: ImageGeneration, at: str) -> None:
+async def image_call(bench: ToolContext, tool: ImageGenerationTool, at: str) -> None:
     """Offer it. Clients declare it whether or not they need it: where nothing draws for this caller, the model does
     not hear of it, unless it must be called. Raises `NotFound` for a model that is not there.
     """
@@ -48,10 +53,10 @@ async def image_call(bench: Bench, tool: ImageGeneration, at: str) -> None:
         prompt = arguments.get("prompt")
         await _draw(bench, tool, prompt if isinstance(prompt, str) and prompt else call.arguments)
 
-    bench.offers[KIND] = Offer(KIND, card.description, _PROMPT, use, KIND)
+    bench.offers[KIND] = OfferedTool(KIND, card.description, _PROMPT, use, KIND)
 
 
-async def _draw(bench: Bench, tool: ImageGeneration, prompt: str) -> None:
+async def _draw(bench: ToolContext, tool: ImageGenerationTool, prompt: str) -> None:
     machine = bench.machine
     item = {
         "id": machine.mint("ig_"),
@@ -101,7 +106,7 @@ _QUERY: Final = {
 }
 
 
-async def search_call(bench: Bench, tool: FileSearch, at: str) -> None:
+async def search_call(bench: ToolContext, tool: FileSearchTool, at: str) -> None:
     """Offer a search in the stores that a request names. Raises `NotFound`, `Forbidden`, `InvalidRequest`."""
     filters = None if tool.filters is None else bench.around.filters(tool.filters, f"{at}.filters")
     about = []
@@ -118,10 +123,10 @@ async def search_call(bench: Bench, tool: FileSearch, at: str) -> None:
         await _search(bench, tool, filters, str(arguments.get("query") or "").strip())
 
     described = f"Search in the documents of {', '.join(about)}. {CITE}"
-    bench.offers["file_search"] = Offer("file_search", described, _QUERY, use, "file_search")
+    bench.offers["file_search"] = OfferedTool("file_search", described, _QUERY, use, "file_search")
 
 
-async def _search(bench: Bench, tool: FileSearch, filters: Filter | None, query: str) -> None:
+async def _search(bench: ToolContext, tool: FileSearchTool, filters: Filter | None, query: str) -> None:
     machine = bench.machine
     item = {"id": machine.mint("fs_"), "type": "file_search_call", "status": "in_progress"}
     index, events = machine.add({**item, "queries": [query] if query else [], "results": None})
@@ -156,7 +161,9 @@ async def _search(bench: Bench, tool: FileSearch, filters: Filter | None, query:
     await bench.emit([completed, done])
 
 
-async def _found(bench: Bench, tool: FileSearch, filters: Filter | None, query: str) -> list[Passage]:
+async def _found(
+    bench: ToolContext, tool: FileSearchTool, filters: Filter | None, query: str
+) -> list[Passage]:
     """The best passages of all stores, numbered on from those that were found before."""
     found: list[Passage] = []
     for store in tool.stores:
@@ -168,18 +175,18 @@ async def _found(bench: Bench, tool: FileSearch, filters: Filter | None, query: 
     return [replace(passage, rank=rank) for rank, passage in enumerate(found[: tool.most], first)]
 
 
-async def grasp(bench: Bench) -> None:
+async def grasp(bench: ToolContext) -> None:
     """Find all that the request names. Raises `NotFound` or `Forbidden` for what the caller may not use."""
     for number, tool in enumerate(bench.ask.tools):
         at = f"tools[{number}]"
         match tool:
-            case FileSearch():
+            case FileSearchTool():
                 await search_call(bench, tool, at)
-            case CodeInterpreter():
+            case CodeInterpreterTool():
                 await code_tool.code_call(bench, tool, at)
-            case ImageGeneration():
+            case ImageGenerationTool():
                 await image_call(bench, tool, at)
-            case Mcp():
+            case McpTool():
                 await mcp_tool.mcp_call(bench, tool, at)
     for function in bench.ask.functions:
         if function.name in bench.offers:
@@ -190,7 +197,7 @@ async def grasp(bench: Bench) -> None:
             )
 
 
-async def use(bench: Bench, call: CalledTool) -> str | None:
+async def use(bench: ToolContext, call: CalledTool) -> str | None:
     """Do what the model asks for; what goes wrong is told to it. A sentence if there is no such tool."""
     offer = bench.offers.get(call.name)
     if offer is None:

@@ -7,13 +7,13 @@ from typing import Final, Literal
 from portico_server.core.ids import new_id
 
 RESPONSE: Final = "resp_"
-STEM = 32
+STEM_CHARS = 32
 """Hexadecimal digits that a response and its items share."""
 
 Prefix = Literal["msg_", "rs_", "fc_", "fco_", "fs_", "ci_", "ig_", "mcp_", "mcpl_", "mcpr_", "mcpa_", "cmp_"]
 
 
-class Mint:
+class ItemIds:
     """Makes the ids of one response's items, each once; ``count`` of them were made before."""
 
     __slots__ = ("_stem", "count")
@@ -29,5 +29,5 @@ class Mint:
 
 def response_of(item_id: str) -> str | None:
     """The id of the response that an item was made for, if its id can be one of ours."""
-    stem = item_id.rpartition("_")[2][:STEM]
-    return f"{RESPONSE}{stem}" if len(stem) == STEM else None
+    stem = item_id.rpartition("_")[2][:STEM_CHARS]
+    return f"{RESPONSE}{stem}" if len(stem) == STEM_CHARS else None

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from portico_server.apps.responses import check
 from portico_server.apps.responses.compaction import opened
-from portico_server.apps.responses.ids import Mint, Prefix
+from portico_server.apps.responses.ids import ItemIds, Prefix
 from portico_server.core.errors import InvalidRequest
 
 Item: TypeAlias = dict[str, Any]
@@ -18,7 +18,7 @@ ROLES: Final = ("user", "assistant", "system", "developer")
 PARTS: Final = ("input_text", "input_image", "input_file")
 DETAILS: Final = ("auto", "low", "high", "original")
 
-LONGEST_ID: Final = 256
+MAX_ID_CHARS: Final = 256
 MAX_ITEMS: Final = 10_000
 
 TOLD: Final = "_told"
@@ -30,7 +30,7 @@ def without_told(item: Item) -> Item:
     return {name: value for name, value in item.items() if name != TOLD} if TOLD in item else item
 
 
-def read(value: Any, mint: Mint, at: str = "input") -> list[Item]:
+def read(value: Any, mint: ItemIds, at: str = "input") -> list[Item]:
     """The items of an input: a string is a message of the user. Raises `InvalidRequest` that names the item."""
     if isinstance(value, str):
         value = [{"role": "user", "content": value}]
@@ -40,7 +40,7 @@ def read(value: Any, mint: Mint, at: str = "input") -> list[Item]:
     return [_item(one, mint, f"{at}[{number}]") for number, one in enumerate(given)]
 
 
-def _item(value: Any, mint: Mint, at: str) -> Item:
+def _item(value: Any, mint: ItemIds, at: str) -> Item:
     given = check.item(value, at, "an object with a 'type'")
     kind = given.get("type", "message" if "role" in given else None)
     reader = _READERS.get(kind) if isinstance(kind, str) else None
@@ -59,8 +59,8 @@ def _id(given: Mapping[str, Any], at: str) -> str:
     found = given.get("id")
     if found is None:
         return ""
-    if len(check.text(found, f"{at}.id")) > LONGEST_ID:
-        check.wrong(f"{at}.id", f"is longer than {LONGEST_ID} characters")
+    if len(check.text(found, f"{at}.id")) > MAX_ID_CHARS:
+        check.wrong(f"{at}.id", f"is longer than {MAX_ID_CHARS} characters")
     return str(found)
 
 
@@ -262,7 +262,7 @@ def _compaction(given: Mapping[str, Any], at: str) -> Item:
             "that it stands for",
         )
     # Whatever a client has made of it: what is in it is read as what it sends otherwise.
-    inner = read(held.items, Mint(), f"{at}.encrypted_content")
+    inner = read(held.items, ItemIds(), f"{at}.encrypted_content")
     if any(item["type"] in ("compaction", "item_reference") for item in inner):
         check.wrong(f"{at}.encrypted_content", "was changed on the way: send the item as this daemon gave it")
     return {"type": "compaction", "encrypted_content": replace(held, items=inner).sealed()}

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from portico_server.apps.responses.items import TOLD
-from portico_server.apps.responses.request import Mcp
-from portico_server.apps.responses.tool_context import Bench, Offer, arguments_of, cut
+from portico_server.apps.responses.request import McpTool
+from portico_server.apps.responses.tool_context import OfferedTool, ToolContext, arguments_of, cut
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, nearest
 from portico_server.core.request import CalledTool, ToolCall, ToolResult
 from portico_server.core.servable import Card
@@ -18,7 +18,7 @@ OWN: Final = "portico"
 _NOTHING: Final = {"type": "object", "properties": {}}
 
 
-async def mcp_call(bench: Bench, tool: Mcp, at: str) -> None:
+async def mcp_call(bench: ToolContext, tool: McpTool, at: str) -> None:
     """Offer the tools of a server, and tell the client once which they are. Raises `NotFound`, `InvalidRequest`."""
     servers = bench.around.servers()
     if tool.label != OWN and tool.label not in servers:
@@ -45,7 +45,7 @@ async def mcp_call(bench: Bench, tool: Mcp, at: str) -> None:
         await _list(bench, tool, offered)
 
 
-async def _list(bench: Bench, tool: Mcp, offered: Sequence[Card]) -> None:
+async def _list(bench: ToolContext, tool: McpTool, offered: Sequence[Card]) -> None:
     """Tell the client once which tools a server has."""
     machine = bench.machine
     if any(i["type"] == "mcp_list_tools" and i["server_label"] == tool.label for i in machine.output):
@@ -70,7 +70,7 @@ async def _list(bench: Bench, tool: Mcp, offered: Sequence[Card]) -> None:
     await bench.emit(events)
 
 
-def _offer(bench: Bench, tool: Mcp, card: Card) -> Offer:
+def _offer(bench: ToolContext, tool: McpTool, card: Card) -> OfferedTool:
     name = _there(card, tool.label)
 
     async def use(asked: CalledTool, _arguments: Mapping[str, Any]) -> None:
@@ -79,7 +79,7 @@ def _offer(bench: Bench, tool: Mcp, card: Card) -> Offer:
         else:
             await call(bench, offer, asked.arguments)
 
-    offer = Offer(
+    offer = OfferedTool(
         name if name not in bench.offers else card.name,
         card.description,
         card.input_schema or _NOTHING,
@@ -93,7 +93,7 @@ def _offer(bench: Bench, tool: Mcp, card: Card) -> Offer:
     return offer
 
 
-async def _request(bench: Bench, offer: Offer, arguments: str) -> None:
+async def _request(bench: ToolContext, offer: OfferedTool, arguments: str) -> None:
     """Ask the client whether this may be called: the next request says."""
     machine = bench.machine
     item = {"id": machine.mint("mcpr_"), "type": "mcp_approval_request", "server_label": offer.label}
@@ -102,7 +102,9 @@ async def _request(bench: Bench, offer: Offer, arguments: str) -> None:
     await bench.emit([*events, machine.done(index)])
 
 
-async def call(bench: Bench, offer: Offer, arguments: str, *, approved: str | None = None) -> None:
+async def call(
+    bench: ToolContext, offer: OfferedTool, arguments: str, *, approved: str | None = None
+) -> None:
     """Call a tool of a server, ``approved`` by that request if it had to be."""
     machine = bench.machine
     item = {"id": machine.mint("mcp_"), "type": "mcp_call", "status": "in_progress", "name": offer.name}
@@ -131,11 +133,11 @@ async def call(bench: Bench, offer: Offer, arguments: str, *, approved: str | No
     await bench.emit([ended, machine.done(index, **changes)])
 
 
-def _is_of(card: Card, tool: Mcp) -> bool:
+def _is_of(card: Card, tool: McpTool) -> bool:
     return tool.label == OWN or card.labels.get("source") == f"mcp:{tool.label}"
 
 
-def _is_allowed(card: Card, tool: Mcp) -> bool:
+def _is_allowed(card: Card, tool: McpTool) -> bool:
     if tool.read_only is not None and (card.labels.get("read_only") is True) != tool.read_only:
         return False
     return tool.allowed is None or not {card.name, _there(card, tool.label)}.isdisjoint(tool.allowed)

@@ -9,8 +9,8 @@ import orjson
 
 from portico_server.apps.responses.compaction import joined, told, window
 from portico_server.apps.responses.items import TOLD, Item
-from portico_server.apps.responses.request import Ask, Choice, Function
-from portico_server.apps.responses.tool_context import Offer
+from portico_server.apps.responses.request import FunctionTool, ResponseRequest, ToolChoice
+from portico_server.apps.responses.tool_context import OfferedTool
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.request import Message
 
@@ -191,7 +191,9 @@ def shorter(messages: Sequence[Message]) -> list[Message] | None:
 # A request's options as those of a chat, and the tools that its model may call. Pure.
 
 
-def chat_options(ask: Ask, offers: Sequence[Offer] = (), *, first: bool = True) -> dict[str, Any]:
+def chat_options(
+    ask: ResponseRequest, offers: Sequence[OfferedTool] = (), *, first: bool = True
+) -> dict[str, Any]:
     """The options of the chat, with the tools that the model may call."""
     choice = ask.choice
     allowed = choice.allowed
@@ -220,7 +222,7 @@ def chat_options(ask: Ask, offers: Sequence[Offer] = (), *, first: bool = True) 
     return options
 
 
-def function_json(tool: Function) -> dict[str, Any]:
+def function_json(tool: FunctionTool) -> dict[str, Any]:
     """A function as the ``tools`` of a chat have it."""
     about: dict[str, Any] = {"name": tool.name}
     if tool.description:
@@ -232,7 +234,7 @@ def function_json(tool: Function) -> dict[str, Any]:
     return {"type": "function", "function": about}
 
 
-def _among(offer: Offer, choice: Choice, *, first: bool) -> bool:
+def _among(offer: OfferedTool, choice: ToolChoice, *, first: bool) -> bool:
     """Whether the choice leaves it to the model; what it must call is called once."""
     if choice.allowed is not None:
         return any(

@@ -11,13 +11,13 @@ from typing import Any, Protocol
 import orjson
 
 from portico_server.apps.responses import check
-from portico_server.apps.responses.event_builder import Machine, skeleton
-from portico_server.apps.responses.ids import Mint, response_of
+from portico_server.apps.responses.event_builder import EventBuilder, skeleton
+from portico_server.apps.responses.ids import ItemIds, response_of
 from portico_server.apps.responses.items import Item
 from portico_server.apps.responses.messages import check_pairs
-from portico_server.apps.responses.request import Ask
-from portico_server.apps.responses.tool_context import Uploads
-from portico_server.apps.responses.work import Prepared
+from portico_server.apps.responses.request import ResponseRequest
+from portico_server.apps.responses.tool_context import ResponseFiles
+from portico_server.apps.responses.work import PreparedResponse
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
@@ -32,7 +32,7 @@ SESSION = "conversation/"
 """What the name of an app's session begins with that belongs to a conversation; its id alone would be a session's."""
 
 
-class Prompts(Protocol):
+class PromptRenderer(Protocol):
     """Prompts by name and version."""
 
     async def render(
@@ -46,18 +46,18 @@ class Preparer:
 
     database: Database
     registry: Registry
-    uploads: Uploads
-    prompts: Prompts
+    uploads: ResponseFiles
+    prompts: PromptRenderer
 
     async def prepare(
         self,
-        ask: Ask,
+        ask: ResponseRequest,
         response_id: str,
-        mint: Mint,
+        mint: ItemIds,
         caller: Principal,
         *,
-        machine: Machine | None = None,
-    ) -> Prepared:
+        machine: EventBuilder | None = None,
+    ) -> PreparedResponse:
         """Raises `NotFound` for what is not there, `InvalidRequest` for what does not fit together.
 
         ``machine`` is that of a response which was begun already.
@@ -74,12 +74,12 @@ class Preparer:
         media = await self._media(before, servable.card, caller)
         head = await self.head(ask, caller)
         if machine is None:
-            machine = Machine(skeleton(ask, response_id), mint, ask.include)
+            machine = EventBuilder(skeleton(ask, response_id), mint, ask.include)
         given_ask = ask if given == list(ask.input) else _with_input(ask, given)
         after = None if row is None else row.last_seq
-        return Prepared(given_ask, servable, machine, before, head, media, session, after)
+        return PreparedResponse(given_ask, servable, machine, before, head, media, session, after)
 
-    async def _model(self, ask: Ask, caller: Principal) -> Servable:
+    async def _model(self, ask: ResponseRequest, caller: Principal) -> Servable:
         name = ask.model
         servable = await self.registry.resolve(name, caller)
         if "chat" in servable.card.capabilities:
@@ -103,7 +103,7 @@ class Preparer:
     # --- what it goes on with ---------------------------------------------------------------------------------
 
     async def _known(
-        self, ask: Ask, card: Card, caller: Principal
+        self, ask: ResponseRequest, card: Card, caller: Principal
     ) -> tuple[ConversationRow | None, str, list[Item]]:
         """The conversation that it goes on with, the session of an app that keeps its own, the items before it."""
         if ask.previous:
@@ -177,7 +177,7 @@ class Preparer:
 
     # --- what it is given besides -----------------------------------------------------------------------------
 
-    async def head(self, ask: Ask, caller: Principal) -> tuple[Message, ...]:
+    async def head(self, ask: ResponseRequest, caller: Principal) -> tuple[Message, ...]:
         """The messages of the prompt that it names."""
         if ask.prompt is None:
             return ()
@@ -226,12 +226,17 @@ def _keeps_sessions(card: Card) -> bool:
     return card.kind == "app" and card.labels.get("app") == "agent"
 
 
-def _with_input(ask: Ask, items: Sequence[Item]) -> Ask:
+def _with_input(ask: ResponseRequest, items: Sequence[Item]) -> ResponseRequest:
     return replace(ask, input=tuple(items))
 
 
 def row_of(
-    prepared: Prepared, caller: Principal, run_id: str, *, ask: str | None = None, ended: float | None = None
+    prepared: PreparedResponse,
+    caller: Principal,
+    run_id: str,
+    *,
+    ask: str | None = None,
+    ended: float | None = None,
 ) -> ResponseRow:
     """The row that stands for a response as it is now."""
     document = prepared.machine.document()

@@ -1,4 +1,4 @@
-"""The body of ``POST /v1/responses`` as an `Ask`. Raises `InvalidRequest` with the path of what is wrong.
+"""The body of ``POST /v1/responses`` as an `ResponseRequest`. Raises `InvalidRequest` with the path of what is wrong.
 
 What changes the answer and cannot be done is refused by name; what is a hint is taken.
 """
@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from portico_server.apps.responses import check, items, tools
-from portico_server.apps.responses.ids import Mint
-from portico_server.apps.responses.request import Ask
+from portico_server.apps.responses.ids import ItemIds
+from portico_server.apps.responses.request import ResponseRequest
 from portico_server.core.errors import InvalidRequest, nearest
 
 HINTS: Final = frozenset(
@@ -46,14 +46,14 @@ TRUNCATIONS: Final = ("auto", "disabled")
 VERBOSITIES: Final = ("low", "medium", "high")
 FORMATS: Final = ("text", "json_object", "json_schema")
 
-LEAST: Final = 100
+MIN_THRESHOLD_TOKENS: Final = 100
 """Tokens that a conversation may have in any case before it is compacted."""
 
-METADATA: Final = 16
+MAX_METADATA_ENTRIES: Final = 16
 """Entries of metadata, at most; keys of 64 and values of 512 characters."""
 
 
-def read(body: Mapping[str, Any], mint: Mint) -> Ask:
+def read(body: Mapping[str, Any], mint: ItemIds) -> ResponseRequest:
     """The request; ids of items that have none are made by ``mint``."""
     given = {name: value for name, value in body.items() if value is not None}
     for name in given:
@@ -77,7 +77,7 @@ def read(body: Mapping[str, Any], mint: Mint) -> Ask:
     store = _flag(given, "store", True)
     if background and not store:
         check.wrong("background", "needs 'store': what is not kept cannot be answered later")
-    ask = Ask(
+    ask = ResponseRequest(
         body=body,
         model=given["model"],
         input=tuple(items.read(given["input"], mint)) if "input" in given else (),
@@ -110,7 +110,7 @@ def read(body: Mapping[str, Any], mint: Mint) -> Ask:
     return ask
 
 
-def compaction(body: Mapping[str, Any], mint: Mint) -> Ask:
+def compaction(body: Mapping[str, Any], mint: ItemIds) -> ResponseRequest:
     """The body of ``POST /v1/responses/compact``, which has fewer fields."""
     known = {*HINTS, "model", "input", "instructions", "previous_response_id"}
     for name, value in body.items():
@@ -151,7 +151,7 @@ def _threshold(value: Any) -> int | None:
         given = one.get("compact_threshold")
         if given is None:
             check.missing(f"{at}.compact_threshold")
-        wanted = check.whole(given, f"{at}.compact_threshold", LEAST)
+        wanted = check.whole(given, f"{at}.compact_threshold", MIN_THRESHOLD_TOKENS)
         found = wanted if found is None else min(found, wanted)
     return found
 
@@ -266,8 +266,8 @@ def _prompt(value: Any) -> Mapping[str, Any] | None:
 def metadata(value: Any) -> dict[str, str]:
     """Strings by strings. Raises `InvalidRequest` past the limits that OpenAI has."""
     given = check.item(value, "metadata")
-    if len(given) > METADATA:
-        check.wrong("metadata", f"has {len(given)} entries; at most {METADATA} are taken")
+    if len(given) > MAX_METADATA_ENTRIES:
+        check.wrong("metadata", f"has {len(given)} entries; at most {MAX_METADATA_ENTRIES} are taken")
     for name, one in given.items():
         if len(name) > 64:
             check.wrong("metadata", "has a key of more than 64 characters")

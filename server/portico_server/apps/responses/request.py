@@ -13,7 +13,7 @@ Approvals: TypeAlias = Literal["always", "never"]
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
+class FunctionTool:
     """A function of the client's, which is called by the client."""
 
     name: str
@@ -23,7 +23,7 @@ class Function:
 
 
 @dataclass(frozen=True, slots=True)
-class FileSearch:
+class FileSearchTool:
     """A search in stores, by their ids or names. ``filters`` as they came, for whoever reads filters."""
 
     stores: tuple[str, ...]
@@ -47,7 +47,7 @@ class FileSearch:
 
 
 @dataclass(frozen=True, slots=True)
-class CodeInterpreter:
+class CodeInterpreterTool:
     """Python in a notebook: a ``container`` that was named, or a new one with ``files`` in it."""
 
     container: str = ""
@@ -55,7 +55,7 @@ class CodeInterpreter:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageGeneration:
+class ImageGenerationTool:
     """Pictures, by a ``model`` that was named or the one that draws here; ``options`` are those of the tool `draw`."""
 
     model: str = ""
@@ -63,7 +63,7 @@ class ImageGeneration:
 
 
 @dataclass(frozen=True, slots=True)
-class Mcp:
+class McpTool:
     """Tools of an MCP server of the house, or of the daemon itself. ``allowed``: these alone, if not ``None``.
 
     ``approval`` holds for tools that are in neither of the two lists.
@@ -85,17 +85,19 @@ class Mcp:
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
+class DeclaredTool:
     """A tool of a kind that nothing here runs: it is told back, and the model does not hear of it."""
 
     kind: str
 
 
-Tool: TypeAlias = Function | FileSearch | CodeInterpreter | ImageGeneration | Mcp | Declared
+Tool: TypeAlias = (
+    FunctionTool | FileSearchTool | CodeInterpreterTool | ImageGenerationTool | McpTool | DeclaredTool
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ToolChoice:
     """Which tools the model may or must call.
 
     ``mode``; with ``kind`` (``function``, ``file_search``, ``code_interpreter``, ``image_generation``, ``mcp``) it
@@ -111,7 +113,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ResponseRequest:
     """One request. ``options`` are those of a chat; ``echo`` the fields that the response tells back.
 
     ``body`` is the request as it came: what is kept of one in the background. ``compacts``: the conversation is
@@ -125,7 +127,7 @@ class Ask:
     instructions: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     tools: tuple[Tool, ...] = ()
-    choice: Choice = Choice()
+    choice: ToolChoice = ToolChoice()
     most_calls: int | None = None
     most_tokens: int | None = None
     include: frozenset[str] = frozenset()
@@ -145,10 +147,11 @@ class Ask:
     def hosted(self) -> bool:
         """Whether it offers tools that run here."""
         return any(
-            isinstance(tool, FileSearch | CodeInterpreter | ImageGeneration | Mcp) for tool in self.tools
+            isinstance(tool, FileSearchTool | CodeInterpreterTool | ImageGenerationTool | McpTool)
+            for tool in self.tools
         )
 
     @property
-    def functions(self) -> tuple[Function, ...]:
+    def functions(self) -> tuple[FunctionTool, ...]:
         """The functions that the client executes."""
-        return tuple(tool for tool in self.tools if isinstance(tool, Function))
+        return tuple(tool for tool in self.tools if isinstance(tool, FunctionTool))

@@ -11,16 +11,21 @@ from typing import Any, Final
 import orjson
 
 from portico_server.apps.responses import read
-from portico_server.apps.responses.background import KIND, Background, Busy, require_kept
+from portico_server.apps.responses.background import (
+    KIND,
+    BackgroundResponses,
+    ConversationLocks,
+    require_kept,
+)
 from portico_server.apps.responses.compaction import asked, window
 from portico_server.apps.responses.event_builder import Event, usage_of
-from portico_server.apps.responses.ids import Mint
+from portico_server.apps.responses.ids import ItemIds
 from portico_server.apps.responses.items import Item
 from portico_server.apps.responses.messages import chat_options, function_json
-from portico_server.apps.responses.prepare import Preparer, Prompts, row_of
-from portico_server.apps.responses.stream_reader import Hearing, Piece, pieces, whole
-from portico_server.apps.responses.tool_context import Emit, Surroundings
-from portico_server.apps.responses.work import Prepared, Work, unheard
+from portico_server.apps.responses.prepare import Preparer, PromptRenderer, row_of
+from portico_server.apps.responses.stream_reader import AnswerReader, Piece, pieces, whole
+from portico_server.apps.responses.tool_context import Emit, ResponseServices
+from portico_server.apps.responses.work import PreparedResponse, ResponseWork, unheard
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
 from portico_server.core.ids import new_id
@@ -38,11 +43,11 @@ from portico_server.runs.scheduler import Scheduler
 # Events on their way from the work that makes them to the client who reads them.
 
 
-AHEAD: Final = 256
+MAX_UNREAD_EVENTS: Final = 256
 """Events that the work may be ahead of its reader."""
 
 
-class Pipe:
+class EventPipe:
     """One writer and one reader. The writer waits while it is too far ahead."""
 
     def __init__(self) -> None:
@@ -53,7 +58,7 @@ class Pipe:
 
     async def put(self, events: Sequence[Event]) -> None:
         """Events that belong together."""
-        while len(self._events) > AHEAD:
+        while len(self._events) > MAX_UNREAD_EVENTS:
             self._drained.clear()
             await self._drained.wait()
         self._events += events
@@ -88,25 +93,25 @@ class Responder:
         database: Database,
         runner: Runner,
         scheduler: Scheduler,
-        around: Surroundings,
-        prompts: Prompts,
+        around: ResponseServices,
+        prompts: PromptRenderer,
     ) -> None:
         self._database = database
         self._runner = runner
         self._around = around
         self._preparer = Preparer(database, around.registry, around.uploads, prompts)
-        self._busy = Busy()
-        self.background = Background(database, scheduler, runner, around, self._preparer, self._busy)
+        self._busy = ConversationLocks()
+        self.background = BackgroundResponses(database, scheduler, runner, around, self._preparer, self._busy)
 
     # --- one request --------------------------------------------------------------------------------------------
 
-    async def prepare(self, body: Mapping[str, Any], caller: Principal) -> Prepared:
+    async def prepare(self, body: Mapping[str, Any], caller: Principal) -> PreparedResponse:
         """The request, ready to be answered. Raises `InvalidRequest`, `NotFound`, `Forbidden`, `Conflict`."""
         response_id = new_id("resp_")
-        mint = Mint(response_id)
+        mint = ItemIds(response_id)
         return await self._preparer.prepare(read.read(body, mint), response_id, mint, caller)
 
-    async def whole(self, prepared: Prepared, caller: Principal) -> dict[str, Any]:
+    async def whole(self, prepared: PreparedResponse, caller: Principal) -> dict[str, Any]:
         """The whole response; cancelled with who waits for it. Raises what it failed with."""
         machine = prepared.machine
         with self._busy.alone(prepared):
@@ -122,7 +127,7 @@ class Responder:
         return machine.snapshot()
 
     async def stream(
-        self, prepared: Prepared, caller: Principal, begun: Callable[[], bool]
+        self, prepared: PreparedResponse, caller: Principal, begun: Callable[[], bool]
     ) -> AsyncGenerator[list[Event], None]:
         """Its events as they come. Closing this ends the work.
 
@@ -152,7 +157,7 @@ class Responder:
     # --- two ways to an answer ----------------------------------------------------------------------------------
 
     @staticmethod
-    def _lean(prepared: Prepared) -> Relays | None:
+    def _lean(prepared: PreparedResponse) -> Relays | None:
         """The model, where its answer is all that there is to do: once over the engine's chunks, without a task."""
         ask = prepared.ask
         approves = any(item["type"] == "mcp_approval_response" for item in ask.input)
@@ -160,7 +165,7 @@ class Responder:
         return None if ask.hosted or ask.truncate or approves or compacts else prepared.relayed()
 
     async def _relayed(
-        self, prepared: Prepared, model: Relays, caller: Principal, *, stream: bool
+        self, prepared: PreparedResponse, model: Relays, caller: Principal, *, stream: bool
     ) -> AsyncGenerator[list[Event], None]:
         ask, machine = prepared.ask, prepared.machine
         body = {**chat_options(ask), "model": ask.model, "messages": prepared.messages()}
@@ -168,7 +173,7 @@ class Responder:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         request = Relay("chat/completions", body)
         relayed = await self._runner.relay(model, ask.model, request, caller, kind=KIND)
-        hearing = Hearing(machine)
+        hearing = AnswerReader(machine)
         try:
             if stream:
                 async for chunk in relayed.chunks:
@@ -188,8 +193,10 @@ class Responder:
         events = machine.end(hearing.reason, relayed.usage, hearing.thoughts)
         yield await self._kept(events, number, prepared, caller, "")
 
-    async def _followed(self, prepared: Prepared, caller: Principal) -> AsyncGenerator[list[Event], None]:
-        pipe = Pipe()
+    async def _followed(
+        self, prepared: PreparedResponse, caller: Principal
+    ) -> AsyncGenerator[list[Event], None]:
+        pipe = EventPipe()
         run, work = self._begin(prepared, caller, pipe.put)
         assert run.task is not None
         run.task.add_done_callback(pipe.close)
@@ -202,9 +209,9 @@ class Responder:
         finally:
             await run.leave()
 
-    def _begin(self, prepared: Prepared, caller: Principal, emit: Emit) -> tuple[Run, Work]:
+    def _begin(self, prepared: PreparedResponse, caller: Principal, emit: Emit) -> tuple[Run, ResponseWork]:
         """Begin the work of a response in a run of its own."""
-        work = Work(prepared, self._around, emit)
+        work = ResponseWork(prepared, self._around, emit)
 
         async def done(context: Context) -> dict[str, str]:
             await work.run(context)
@@ -219,7 +226,7 @@ class Responder:
     # --- what is kept ---------------------------------------------------------------------------------------------
 
     async def _kept(
-        self, events: list[Event], number: int, prepared: Prepared, caller: Principal, run_id: str
+        self, events: list[Event], number: int, prepared: PreparedResponse, caller: Principal, run_id: str
     ) -> list[Event]:
         """The last events, once the response is kept. What tells that it was not takes their ``number``."""
         try:
@@ -229,7 +236,7 @@ class Responder:
             raise
         return events
 
-    async def _keep(self, prepared: Prepared, caller: Principal, run_id: str) -> None:
+    async def _keep(self, prepared: PreparedResponse, caller: Principal, run_id: str) -> None:
         if prepared.ask.store:
             row = row_of(prepared, caller, run_id, ended=time.time())
             if prepared.after is None:
@@ -238,7 +245,7 @@ class Responder:
             kept = await self._database.write_soon(responses.keep, row, prepared.after)
             require_kept(kept, prepared.ask.conversation)
 
-    async def _keep_failed(self, prepared: Prepared, caller: Principal) -> None:
+    async def _keep_failed(self, prepared: PreparedResponse, caller: Principal) -> None:
         """Keep one that failed in the midst, its conversation left as it was: the client was told its id."""
         if prepared.ask.store:
             row = row_of(prepared, caller, "", ended=time.time())
@@ -269,7 +276,7 @@ class Responder:
     async def compact(self, body: Mapping[str, Any], caller: Principal) -> dict[str, Any]:
         """The conversation of a request as its user's messages and a compaction item; nothing is kept of it here."""
         response_id = new_id("resp_")
-        mint = Mint(response_id)
+        mint = ItemIds(response_id)
         ask = read.compaction(body, mint)
         prepared = await self._preparer.prepare(ask, response_id, mint, caller)
         run, work = self._begin(prepared, caller, unheard)
@@ -320,5 +327,5 @@ class Responder:
         return await self.get(response_id, caller)
 
 
-def _heard(hearing: Hearing, found: Sequence[Piece]) -> list[Event]:
+def _heard(hearing: AnswerReader, found: Sequence[Piece]) -> list[Event]:
     return [event for piece in found for event in hearing.hear(piece)]

@@ -8,32 +8,32 @@ from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 
-from portico_server.apps.responses.event_builder import Event, Machine
+from portico_server.apps.responses.event_builder import Event, EventBuilder
 from portico_server.core.errors import EngineFailed
 from portico_server.core.ids import new_id
 from portico_server.core.request import CalledTool
 
 
-class Said(NamedTuple):
+class TextPiece(NamedTuple):
     """A piece of the answer, with what is known of its tokens."""
 
     text: str
     logprobs: list[dict[str, Any]] | None = None
 
 
-class Refused(NamedTuple):
+class RefusalPiece(NamedTuple):
     """A piece of a refusal."""
 
     text: str
 
 
-class Thought(NamedTuple):
+class ThoughtPiece(NamedTuple):
     """A piece of the reasoning."""
 
     text: str
 
 
-class Called(NamedTuple):
+class CallPiece(NamedTuple):
     """A piece of a call: ``id`` and ``name`` come once, then arguments alone."""
 
     key: int
@@ -42,19 +42,19 @@ class Called(NamedTuple):
     arguments: str
 
 
-class Ended(NamedTuple):
+class EndPiece(NamedTuple):
     """Why the answer ends."""
 
     reason: str
 
 
-class Counted(NamedTuple):
+class CountPiece(NamedTuple):
     """How many tokens of the answer were reasoning."""
 
     thoughts: int
 
 
-Piece: TypeAlias = Said | Refused | Thought | Called | Ended | Counted
+Piece: TypeAlias = TextPiece | RefusalPiece | ThoughtPiece | CallPiece | EndPiece | CountPiece
 
 
 def pieces(chunk: bytes) -> list[Piece]:
@@ -83,31 +83,33 @@ def _read(document: Any, said: str, found: list[Piece]) -> None:
         if choice.get("index", 0) == 0:
             _message(choice.get(said) or {}, choice.get("logprobs"), found)
             if reason := choice.get("finish_reason"):
-                found.append(Ended(reason))
+                found.append(EndPiece(reason))
     usage = document.get("usage")
     if usage:
         details = usage.get("completion_tokens_details") or {}
         if count := details.get("reasoning_tokens"):
-            found.append(Counted(count))
+            found.append(CountPiece(count))
 
 
 def _message(message: dict[str, Any], logprobs: Any, found: list[Piece]) -> None:
     thought = message.get("reasoning_content") or message.get("reasoning")
     if isinstance(thought, str) and thought:
-        found.append(Thought(thought))
+        found.append(ThoughtPiece(thought))
     if content := message.get("content"):
         known = _logprobs(logprobs["content"]) if logprobs and logprobs.get("content") else None
         last = found[-1] if found else None
-        if type(last) is Said:
-            found[-1] = Said(last.text + content, (last.logprobs or []) + known if known else last.logprobs)
+        if type(last) is TextPiece:
+            found[-1] = TextPiece(
+                last.text + content, (last.logprobs or []) + known if known else last.logprobs
+            )
         else:
-            found.append(Said(content, known))
+            found.append(TextPiece(content, known))
     if refusal := message.get("refusal"):
-        found.append(Refused(refusal))
+        found.append(RefusalPiece(refusal))
     for place, call in enumerate(message.get("tool_calls") or ()):
         function = call.get("function") or {}
         found.append(
-            Called(
+            CallPiece(
                 call.get("index", place),
                 call.get("id") or "",
                 function.get("name") or "",
@@ -145,10 +147,10 @@ class _Call:
 
 
 @dataclass(slots=True)
-class Hearing:
+class AnswerReader:
     """``hosted``: names of functions that are called here. All others are the client's."""
 
-    machine: Machine
+    machine: EventBuilder
     hosted: Collection[str] = ()
     reason: str = "stop"
     thoughts: int = 0
@@ -157,21 +159,21 @@ class Hearing:
     def hear(self, piece: Piece) -> list[Event]:
         """What the client is told of it."""
         match piece:
-            case Said(text, logprobs):
+            case TextPiece(text, logprobs):
                 return self.machine.text(text, logprobs)
-            case Called():
+            case CallPiece():
                 return self._call(piece)
-            case Thought(text):
+            case ThoughtPiece(text):
                 return self.machine.thought(text)
-            case Refused(text):
+            case RefusalPiece(text):
                 return self.machine.refusal(text)
-            case Ended(reason):
+            case EndPiece(reason):
                 self.reason = reason
-            case Counted(thoughts):
+            case CountPiece(thoughts):
                 self.thoughts = thoughts
         return []
 
-    def _call(self, piece: Called) -> list[Event]:
+    def _call(self, piece: CallPiece) -> list[Event]:
         call = self._calls.setdefault(piece.key, _Call())
         call.id = call.id or piece.id
         call.name = call.name or piece.name

@@ -9,9 +9,9 @@ from typing import Any, Final, Protocol, TypeAlias
 import orjson
 
 from portico.wire import Passage
-from portico_server.apps.responses.event_builder import Event, Machine
+from portico_server.apps.responses.event_builder import Event, EventBuilder
 from portico_server.apps.responses.items import Item
-from portico_server.apps.responses.request import Ask
+from portico_server.apps.responses.request import ResponseRequest
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
@@ -21,11 +21,11 @@ from portico_server.core.request import Artifact, CalledTool, Filter
 Emit: TypeAlias = Callable[[Sequence[Event]], Awaitable[None]]
 """Tell the client; waits while it is too far behind."""
 
-LONGEST: Final = 60_000
+MAX_RESULT_CHARS: Final = 60_000
 """Characters of a result that a model is shown."""
 
 
-class Uploads(Protocol):
+class ResponseFiles(Protocol):
     """Files that clients uploaded."""
 
     async def read(self, file_id: str, caller: Principal) -> tuple[str, bytes]:
@@ -33,14 +33,14 @@ class Uploads(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class ResponseServices:
     """What of the daemon hosted tools need besides the context of their run.
 
     ``filters`` reads filters of attributes, ``servers`` tells the MCP servers that are held with their addresses.
     """
 
     registry: Registry
-    uploads: Uploads
+    uploads: ResponseFiles
     filters: Callable[[Any, str], Filter]
     servers: Callable[[], Mapping[str, str]]
 
@@ -50,7 +50,7 @@ Use: TypeAlias = Callable[[CalledTool, Mapping[str, Any]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class OfferedTool:
     """One function that the model may call and that is done here. ``repeats``: doing it twice does no harm.
 
     ``kind``, ``label`` and ``name`` are what ``tool_choice`` may mean it by; ``tool`` is a server's tool in
@@ -74,7 +74,7 @@ class Offer:
 
 
 @dataclass(slots=True)
-class Bench:
+class ToolContext:
     """``before`` are the items that the response goes on with; ``emit`` tells the client what happens.
 
     ``offers`` are the functions that the model may call, by name, ``tools`` those of servers by label and name.
@@ -82,14 +82,14 @@ class Bench:
     ``waits``: whether the client has to agree to something first.
     """
 
-    ask: Ask
-    machine: Machine
+    ask: ResponseRequest
+    machine: EventBuilder
     context: Context
-    around: Surroundings
+    around: ResponseServices
     emit: Emit
     before: Sequence[Item] = ()
-    offers: dict[str, Offer] = field(default_factory=dict)
-    tools: dict[tuple[str, str], Offer] = field(default_factory=dict)
+    offers: dict[str, OfferedTool] = field(default_factory=dict)
+    tools: dict[tuple[str, str], OfferedTool] = field(default_factory=dict)
     passages: list[Passage] = field(default_factory=list)
     made: list[tuple[Artifact, str]] = field(default_factory=list)
     waits: bool = False
@@ -108,4 +108,4 @@ def arguments_of(text: str) -> Mapping[str, Any]:
 
 def cut(text: str) -> str:
     """As much of a result as a model is shown."""
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}\n[cut off here]"
+    return text if len(text) <= MAX_RESULT_CHARS else f"{text[:MAX_RESULT_CHARS]}\n[cut off here]"

@@ -9,18 +9,18 @@ from typing import Any, Final
 from portico_server.apps.responses import check
 from portico_server.apps.responses.request import (
     Approvals,
-    Choice,
-    CodeInterpreter,
-    Declared,
-    FileSearch,
-    Function,
-    ImageGeneration,
-    Mcp,
+    CodeInterpreterTool,
+    DeclaredTool,
+    FileSearchTool,
+    FunctionTool,
+    ImageGenerationTool,
+    McpTool,
     Tool,
+    ToolChoice,
 )
 from portico_server.core.media import size_of
 
-MOST: Final = 128
+MAX_TOOLS: Final = 128
 HOSTED: Final = ("file_search", "code_interpreter", "image_generation", "mcp")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _CONTAINER = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
@@ -35,13 +35,13 @@ _PICTURES: Final[Mapping[str, tuple[str, ...]]] = {
 _SECRETS: Final = ("headers", "authorization")
 
 
-def read(given: Mapping[str, Any]) -> tuple[tuple[Tool, ...], Choice]:
+def read(given: Mapping[str, Any]) -> tuple[tuple[Tool, ...], ToolChoice]:
     """The tools of a request, in order, and which of them the model may call."""
     listed = check.items(given.get("tools") or [], "tools", "a list of tools")
-    if len(listed) > MOST:
-        check.wrong("tools", f"has {len(listed)} items; at most {MOST} are taken")
+    if len(listed) > MAX_TOOLS:
+        check.wrong("tools", f"has {len(listed)} items; at most {MAX_TOOLS} are taken")
     found = tuple(_tool(one, f"tools[{number}]") for number, one in enumerate(listed))
-    names = [tool.name for tool in found if isinstance(tool, Function)]
+    names = [tool.name for tool in found if isinstance(tool, FunctionTool)]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         check.wrong("tools", f"lists the function '{twice}' twice")
@@ -64,16 +64,16 @@ def _tool(value: Any, at: str) -> Tool:
     kind = check.needed(given, "type", at)
     check.shallow(given, at)
     reader = _READERS.get(kind)
-    return reader(given, at) if reader is not None else Declared(kind)
+    return reader(given, at) if reader is not None else DeclaredTool(kind)
 
 
-def _function(given: Mapping[str, Any], at: str) -> Function:
+def _function(given: Mapping[str, Any], at: str) -> FunctionTool:
     name = check.needed(given, "name", at)
     if not _NAME.fullmatch(name):
         check.wrong(f"{at}.name", "must be 1 to 64 letters, digits, dots, dashes or underscores")
     parameters = given.get("parameters")
     strict = given.get("strict")
-    return Function(
+    return FunctionTool(
         name,
         check.text(given.get("description") or "", f"{at}.description"),
         check.item({} if parameters is None else parameters, f"{at}.parameters", "a JSON Schema object"),
@@ -81,7 +81,7 @@ def _function(given: Mapping[str, Any], at: str) -> Function:
     )
 
 
-def _file_search(given: Mapping[str, Any], at: str) -> FileSearch:
+def _file_search(given: Mapping[str, Any], at: str) -> FileSearchTool:
     stores = check.texts(given.get("vector_store_ids") or [], f"{at}.vector_store_ids")
     if not stores:
         check.missing(f"{at}.vector_store_ids")
@@ -91,7 +91,7 @@ def _file_search(given: Mapping[str, Any], at: str) -> FileSearch:
         check.not_one_of(f"{at}.ranking_options.ranker", ranker, (*_RANKERS, *_OWN_RANKERS))
     most = given.get("max_num_results")
     filters = given.get("filters")
-    return FileSearch(
+    return FileSearchTool(
         tuple(dict.fromkeys(stores)),
         None if filters is None else check.item(filters, f"{at}.filters"),
         10 if most is None else check.whole(most, f"{at}.max_num_results", 1, 50),
@@ -113,7 +113,7 @@ def _vector_weight(value: Any, at: str) -> float | None:
     return vectors / (vectors + words)
 
 
-def _code(given: Mapping[str, Any], at: str) -> CodeInterpreter:
+def _code(given: Mapping[str, Any], at: str) -> CodeInterpreterTool:
     container = given.get("container")
     if container is None:
         check.missing(f"{at}.container")
@@ -122,7 +122,7 @@ def _code(given: Mapping[str, Any], at: str) -> CodeInterpreter:
             check.wrong(
                 f"{at}.container", "must be 1 to 64 letters, digits, dots, colons, dashes or underscores"
             )
-        return CodeInterpreter("" if container == "auto" else container)
+        return CodeInterpreterTool("" if container == "auto" else container)
     found = check.item(container, f"{at}.container", "the id of a container or an object with a 'type'")
     if found.get("type") != "auto":
         check.not_one_of(f"{at}.container.type", found.get("type"), ("auto",))
@@ -130,10 +130,10 @@ def _code(given: Mapping[str, Any], at: str) -> CodeInterpreter:
     if isinstance(policy, dict) and policy.get("type") != "disabled":
         check.unsupported(f"{at}.container.network_policy", "cannot be had: code here runs without network")
     files = check.texts(found.get("file_ids") or [], f"{at}.container.file_ids")
-    return CodeInterpreter("", tuple(files))
+    return CodeInterpreterTool("", tuple(files))
 
 
-def _image(given: Mapping[str, Any], at: str) -> ImageGeneration:
+def _image(given: Mapping[str, Any], at: str) -> ImageGenerationTool:
     for name in ("input_image_mask", "markup"):
         if given.get(name) is not None:
             check.unsupported(f"{at}.{name}", "is not taken here: send the pictures to /v1/images/edits")
@@ -148,10 +148,10 @@ def _image(given: Mapping[str, Any], at: str) -> ImageGeneration:
         if options.get(name, words[0]) not in words:
             check.not_one_of(f"{at}.{name}", options[name], words)
     size_of(options.get("size", "auto"), f"{at}.size")
-    return ImageGeneration(check.text(given.get("model") or "", f"{at}.model"), options)
+    return ImageGenerationTool(check.text(given.get("model") or "", f"{at}.model"), options)
 
 
-def _mcp(given: Mapping[str, Any], at: str) -> Mcp:
+def _mcp(given: Mapping[str, Any], at: str) -> McpTool:
     label = check.needed(given, "server_label", at)
     for name in ("connector_id", "tunnel_id", *_SECRETS):
         if given.get(name) is not None:
@@ -178,7 +178,7 @@ def _mcp(given: Mapping[str, Any], at: str) -> Mcp:
         check.not_one_of(f"{at}.require_approval", approval, ("always", "never"))
     url = check.text(given.get("server_url") or "", f"{at}.server_url")
     default: Approvals = "never" if approval == "never" else "always"
-    return Mcp(label, url, names, read_only, default, always, never)
+    return McpTool(label, url, names, read_only, default, always, never)
 
 
 def _names(value: Any, at: str) -> tuple[str, ...]:
@@ -199,15 +199,15 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any], str], Tool]] = {
 # --- tool_choice ------------------------------------------------------------------------------------------------
 
 
-def _choice(value: Any, tools: tuple[Tool, ...]) -> Choice:
-    usable = [tool for tool in tools if not isinstance(tool, Declared)]
+def _choice(value: Any, tools: tuple[Tool, ...]) -> ToolChoice:
+    usable = [tool for tool in tools if not isinstance(tool, DeclaredTool)]
     if value == "required" and not usable:
         check.wrong("tool_choice", "is 'required', but 'tools' lists nothing that can be called here")
     if isinstance(value, str):
         if value not in ("none", "auto", "required"):
             check.not_one_of("tool_choice", value, ("none", "auto", "required"))
         mode: Any = value
-        return Choice(mode)
+        return ToolChoice(mode)
     given = check.item(value, "tool_choice", "a string or an object with a 'type'")
     kind = check.needed(given, "type", "tool_choice")
     if kind == "allowed_tools":
@@ -218,7 +218,7 @@ def _choice(value: Any, tools: tuple[Tool, ...]) -> Choice:
     return made
 
 
-def _allowed(given: Mapping[str, Any], tools: tuple[Tool, ...]) -> Choice:
+def _allowed(given: Mapping[str, Any], tools: tuple[Tool, ...]) -> ToolChoice:
     mode = given.get("mode")
     if mode not in ("auto", "required"):
         check.not_one_of("tool_choice.mode", mode, ("auto", "required"))
@@ -233,35 +233,35 @@ def _allowed(given: Mapping[str, Any], tools: tuple[Tool, ...]) -> Choice:
         if not any(_meant(made, tool) for tool in tools):
             check.wrong(at, f"names {_said(made)}, which 'tools' does not list")
         allowed.add((made.kind, made.label, made.name))
-    return Choice(mode, allowed=frozenset(allowed))
+    return ToolChoice(mode, allowed=frozenset(allowed))
 
 
-def _forced(given: Mapping[str, Any], kind: str, at: str) -> Choice:
+def _forced(given: Mapping[str, Any], kind: str, at: str) -> ToolChoice:
     if kind == "function":
-        return Choice("required", kind, check.needed(given, "name", at))
+        return ToolChoice("required", kind, check.needed(given, "name", at))
     if kind == "mcp":
         name = check.text(given.get("name") or "", f"{at}.name")
-        return Choice("required", kind, name, check.needed(given, "server_label", at))
+        return ToolChoice("required", kind, name, check.needed(given, "server_label", at))
     if kind not in HOSTED:
         check.unsupported(f"{at}.type", f"is '{kind}', which cannot be called here")
-    return Choice("required", kind)
+    return ToolChoice("required", kind)
 
 
-def _meant(choice: Choice, tool: Tool) -> bool:
+def _meant(choice: ToolChoice, tool: Tool) -> bool:
     match tool:
-        case Function():
+        case FunctionTool():
             return choice.kind == "function" and choice.name == tool.name
-        case Mcp():
+        case McpTool():
             return choice.kind == "mcp" and choice.label == tool.label
-        case FileSearch():
+        case FileSearchTool():
             return choice.kind == "file_search"
-        case CodeInterpreter():
+        case CodeInterpreterTool():
             return choice.kind == "code_interpreter"
-        case ImageGeneration():
+        case ImageGenerationTool():
             return choice.kind == "image_generation"
         case _:
             return False
 
 
-def _said(choice: Choice) -> str:
+def _said(choice: ToolChoice) -> str:
     return " ".join(f"'{word}'" for word in (choice.kind, choice.label, choice.name) if word)

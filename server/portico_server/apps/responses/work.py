@@ -10,14 +10,21 @@ from portico.wire import Cited, Delta, Passage, Usage
 from portico.wire import Event as RunEvent
 from portico_server.apps.responses import hosted, mcp_tool
 from portico_server.apps.responses.code_tool import made_notes
-from portico_server.apps.responses.compaction import REQUEST, Compacted, cuts, joined, quoted, window
-from portico_server.apps.responses.event_builder import Event, Machine, file_citations, status_after
+from portico_server.apps.responses.compaction import (
+    REQUEST,
+    CompactedConversation,
+    cuts,
+    joined,
+    quoted,
+    window,
+)
+from portico_server.apps.responses.event_builder import Event, EventBuilder, file_citations, status_after
 from portico_server.apps.responses.items import Item
 from portico_server.apps.responses.items import read as read_items
 from portico_server.apps.responses.messages import chat_options, messages_of, shorter
-from portico_server.apps.responses.request import Ask
-from portico_server.apps.responses.stream_reader import Called, Ended, Hearing, Said, pieces
-from portico_server.apps.responses.tool_context import Bench, Emit, Offer, Surroundings
+from portico_server.apps.responses.request import ResponseRequest
+from portico_server.apps.responses.stream_reader import AnswerReader, CallPiece, EndPiece, TextPiece, pieces
+from portico_server.apps.responses.tool_context import Emit, OfferedTool, ResponseServices, ToolContext
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.relay import Relay
@@ -30,7 +37,7 @@ from portico_server.core.servable import Relays, Servable, relays
 ATTEMPTS: Final = 16
 """How often a model is asked at most for the notes on a conversation that it cannot read at once."""
 
-BYTES: Final = 4
+BYTES_PER_TOKEN: Final = 4
 """Bytes that are taken for a token where the model does not count them."""
 
 SHORT, LONG = 1_024, 4_096
@@ -41,11 +48,11 @@ _OPTIONS: Final = ("temperature", "top_p", "seed", "reasoning_effort", "chat_tem
 
 
 @dataclass(slots=True)
-class Notes:
+class Compactor:
     """Asks ``model`` for notes on conversations; ``usage`` is what that took."""
 
     model: Relays
-    ask: Ask
+    ask: ResponseRequest
     media: Mapping[str, str]
     context: Context
     usage: Usage = field(default_factory=Usage)
@@ -65,7 +72,7 @@ class Notes:
             if error.code != "context_length_exceeded" or not places or self._attempts >= ATTEMPTS:
                 raise
         middle = min(places, key=lambda place: abs(2 * place - len(items)))
-        first = Compacted(await self.on(items[:middle])).sealed()
+        first = CompactedConversation(await self.on(items[:middle])).sealed()
         return await self.on([{"type": "compaction", "encrypted_content": first}, *items[middle:]])
 
     async def _asked(self, messages: Sequence[Message]) -> str:
@@ -78,7 +85,7 @@ class Notes:
         said: list[str] = []
         try:
             async for chunk in relayed.chunks:
-                said += [piece.text for piece in pieces(chunk) if isinstance(piece, Said)]
+                said += [piece.text for piece in pieces(chunk) if isinstance(piece, TextPiece)]
         finally:
             close = getattr(relayed.chunks, "aclose", None)
             if close is not None:
@@ -110,7 +117,7 @@ async def size_of(messages: Sequence[Message], name: str, context: Context) -> i
 
 def guess(messages: Sequence[Message]) -> int:
     """About how many tokens a conversation is, by its bytes."""
-    return sum(_bytes(message) for message in messages) // BYTES
+    return sum(_bytes(message) for message in messages) // BYTES_PER_TOKEN
 
 
 def _bytes(message: Message) -> int:
@@ -120,18 +127,18 @@ def _bytes(message: Message) -> int:
     return sum(len(text.encode()) for text in (*texts, *calls) if isinstance(text, str))
 
 
-ROUNDS: Final = 32
+MAX_ROUNDS: Final = 32
 """How often a model is asked for one response; in the last round it has no tools that run here."""
 
-CALLS: Final = 64
+MAX_CALLS: Final = 64
 """Calls of tools that run here, unless the request says otherwise."""
 
-SHORTENINGS: Final = 8
+MAX_SHORTENING_COUNT: Final = 8
 """How often the older half of a conversation is left out, with ``truncation: auto``."""
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedResponse:
     """A request that is ready to be answered, for a model or app that is there.
 
     ``before`` are the items that it goes on with, those of its own input last; ``head`` are messages that go before
@@ -139,9 +146,9 @@ class Prepared:
     ``after`` is the number of the last item of its conversation.
     """
 
-    ask: Ask
+    ask: ResponseRequest
     servable: Servable
-    machine: Machine
+    machine: EventBuilder
     before: Sequence[Item]
     head: Sequence[Message] = ()
     media: Mapping[str, str] = field(default_factory=dict)
@@ -162,7 +169,7 @@ class Prepared:
         return self.servable if relays(self.servable) else None
 
 
-Note = Callable[[Offer | None], Awaitable[None]]
+Note = Callable[[OfferedTool | None], Awaitable[None]]
 """Write down how far a response has come: before a tool is called, and when all that was asked for is done."""
 
 
@@ -170,26 +177,26 @@ async def unheard(_events: Sequence[Event]) -> None:
     """For who waits for the whole."""
 
 
-async def unnoted(_offer: Offer | None) -> None:
+async def unnoted(_offer: OfferedTool | None) -> None:
     """For what ends with the daemon."""
 
 
 @dataclass(slots=True)
-class Work:
+class ResponseWork:
     """One response being made. ``emit`` tells the client, ``note`` writes down how far it has come.
 
     `run` leaves the machine ready for its end: `finish` makes the last events.
     """
 
-    prepared: Prepared
-    around: Surroundings
+    prepared: PreparedResponse
+    around: ResponseServices
     emit: Emit = unheard
     note: Note = unnoted
     usage: Usage = Usage()
     reason: str = "stop"
     thoughts: int = 0
     context: Context = field(init=False)
-    _bench: Bench = field(init=False)
+    _bench: ToolContext = field(init=False)
     _cited: tuple[Passage, ...] = ()
     _calls: int = 0
     _noted: int = 0
@@ -199,7 +206,9 @@ class Work:
         """Answer. Raises `PorticoError` if that fails."""
         prepared = self.prepared
         self.context = context
-        self._bench = Bench(prepared.ask, prepared.machine, context, self.around, self.emit, prepared.before)
+        self._bench = ToolContext(
+            prepared.ask, prepared.machine, context, self.around, self.emit, prepared.before
+        )
         prepared.machine.annotate = self._notes
         if prepared.ask.compacts or prepared.ask.threshold is not None:
             await self._compact()
@@ -207,8 +216,8 @@ class Work:
             return
         await hosted.grasp(self._bench)
         await self._approved()
-        for number in range(1, ROUNDS + 1):
-            offers = self._bench.offers if number < ROUNDS and self._calls < self._most else {}
+        for number in range(1, MAX_ROUNDS + 1):
+            offers = self._bench.offers if number < MAX_ROUNDS and self._calls < self._most else {}
             hearing = await self._round(offers, first=number == 1)
             self.reason, self.thoughts = hearing.reason, self.thoughts + hearing.thoughts
             await self._say(self.prepared.machine.settle(status_after(self.reason)))
@@ -227,11 +236,11 @@ class Work:
 
     # --- one round ----------------------------------------------------------------------------------------------
 
-    async def _round(self, offers: Mapping[str, Offer], *, first: bool) -> Hearing:
-        hearing = Hearing(self.prepared.machine, self._bench.offers)
+    async def _round(self, offers: Mapping[str, OfferedTool], *, first: bool) -> AnswerReader:
+        hearing = AnswerReader(self.prepared.machine, self._bench.offers)
         options = self._options(offers, first=first)
         messages = [*self.prepared.messages(), *self._asides]
-        for attempt in range(SHORTENINGS + 1):
+        for attempt in range(MAX_SHORTENING_COUNT + 1):
             try:
                 await self._ask(messages, options, hearing)
                 return hearing
@@ -246,9 +255,9 @@ class Work:
         fits = error.code == "context_length_exceeded" and self.prepared.ask.truncate
         if self.prepared.servable.card.labels.get("durability", "off") != "off":
             return False  # what it has done already was done with all of the conversation
-        return fits and attempt < SHORTENINGS
+        return fits and attempt < MAX_SHORTENING_COUNT
 
-    async def _ask(self, messages: list[Message], options: Mapping[str, Any], hearing: Hearing) -> None:
+    async def _ask(self, messages: list[Message], options: Mapping[str, Any], hearing: AnswerReader) -> None:
         model = self.prepared.relayed()
         if model is None:
             await self._ask_app(messages, options, hearing)
@@ -270,7 +279,9 @@ class Work:
                 await close()
         await self._spend(relayed.usage)
 
-    async def _ask_app(self, messages: list[Message], options: Mapping[str, Any], hearing: Hearing) -> None:
+    async def _ask_app(
+        self, messages: list[Message], options: Mapping[str, Any], hearing: AnswerReader
+    ) -> None:
         """Apps tell of their work by the events of a run; of these the words and passages are the client's."""
         spoken = False
 
@@ -279,7 +290,7 @@ class Work:
             if isinstance(event, Delta):
                 spoken = spoken or bool(event.text)
                 if event.text:
-                    await self._say(hearing.hear(Said(event.text)))
+                    await self._say(hearing.hear(TextPiece(event.text)))
             elif isinstance(event, Cited):
                 self._cited = event.passages
             elif not isinstance(event, Usage):
@@ -293,10 +304,10 @@ class Work:
             raise PorticoError(f"'{name}' answered a conversation with something else.")
         self._cited = reply.citations or self._cited
         if not spoken and reply.content:
-            await self._say(hearing.hear(Said(reply.content)))
+            await self._say(hearing.hear(TextPiece(reply.content)))
         for key, call in enumerate(reply.tool_calls):
-            await self._say(hearing.hear(Called(key, call.id, call.name, call.arguments)))
-        hearing.hear(Ended(reply.finish_reason))
+            await self._say(hearing.hear(CallPiece(key, call.id, call.name, call.arguments)))
+        hearing.hear(EndPiece(reply.finish_reason))
         await self._spend(reply.usage)
 
     async def _spend(self, usage: Usage) -> None:
@@ -318,15 +329,17 @@ class Work:
         model = prepared.relayed()
         if not places or model is None:
             return
-        notes = Notes(model, ask, prepared.media, self.context)
+        notes = Compactor(model, ask, prepared.media, self.context)
         summed = shown[: places[-1]]
         summary = await notes.on(summed)
         if not ask.keeps:
-            summary = f"{summary}\n\n{quoted(summed, (ask.threshold or SHORT) // 2 * BYTES)}".strip()
+            summary = (
+                f"{summary}\n\n{quoted(summed, (ask.threshold or SHORT) // 2 * BYTES_PER_TOKEN)}".strip()
+            )
         self.usage += notes.usage
         self._noted = notes.usage.completion_tokens
         behind = read_items(shown[places[-1] :], machine.mint)
-        content = Compacted(summary, behind, ask.keeps).sealed()
+        content = CompactedConversation(summary, behind, ask.keeps).sealed()
         item: Item = {"id": machine.mint("cmp_"), "type": "compaction", "encrypted_content": content}
         index, events = machine.add(item)
         await self._say([*events, machine.done(index)])
@@ -338,7 +351,7 @@ class Work:
 
     # --- what the model calls here --------------------------------------------------------------------------------
 
-    async def _do(self, hearing: Hearing) -> None:
+    async def _do(self, hearing: AnswerReader) -> None:
         """Do the calls in order. Those past the limit are ignored."""
         for call in hearing.here:
             if self._calls >= self._most:
@@ -397,7 +410,7 @@ class Work:
 
     @property
     def _most(self) -> int:
-        return CALLS if self.prepared.ask.most_calls is None else self.prepared.ask.most_calls
+        return MAX_CALLS if self.prepared.ask.most_calls is None else self.prepared.ask.most_calls
 
     def _left(self) -> int | None:
         """Tokens that the answer may still have."""
@@ -405,7 +418,7 @@ class Work:
         spent = self.usage.completion_tokens - self._noted
         return None if most is None else max(0, most - spent)
 
-    def _options(self, offers: Mapping[str, Offer], *, first: bool) -> dict[str, Any]:
+    def _options(self, offers: Mapping[str, OfferedTool], *, first: bool) -> dict[str, Any]:
         options = chat_options(self.prepared.ask, tuple(offers.values()), first=first)
         left = self._left()
         if left is not None:

@@ -20,7 +20,7 @@ from portico_server.tools.builtin import (
     web_fetch,
     web_search,
 )
-from portico_server.tools.fetch.policy import Policy
+from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.folders import Folders
 from portico_server.tools.tool import Tool
 
@@ -33,8 +33,8 @@ BUILTIN: Final[tuple[Callable[[Registry], Tool], ...]] = (
 
 def outward(settings: Settings) -> tuple[Tool, ...]:
     """The tools that reach what the operator's settings allow."""
-    policy = Policy.of(settings.tool_hosts)
-    choice = web_search.Choice(settings.web_search, settings.web_search_url, settings.web_search_key)
+    policy = AddressPolicy.of(settings.tool_hosts)
+    choice = web_search.SearchSettings(settings.web_search, settings.web_search_url, settings.web_search_key)
     found = [web_fetch.tool(policy), web_search.tool(policy, choice), http_request.tool(policy)]
     folders = Folders.of(settings.tool_folders)
     if folders.roots:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from portico_server.core.context import Context
 from portico_server.core.interfaces import is_formula
 from portico_server.core.request import ToolResult
-from portico_server.tools.sandbox.light import Light
+from portico_server.tools.sandbox.light import LightSandbox
 from portico_server.tools.tool import Tool
 
 _MATH: Final = (
@@ -18,7 +18,7 @@ _MATH: Final = (
 """The interpreter knows no ``import *``."""
 
 
-def tool(light: Light) -> Tool:
+def tool(light: LightSandbox) -> Tool:
     """``calculator``: one expression, evaluated by the embedded interpreter."""
 
     async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:

@@ -16,7 +16,7 @@ from portico_server.core.request import Artifact, ToolResult
 from portico_server.runs.artifacts import ArtifactStore, NewArtifact
 from portico_server.tools.results import ARTIFACT, told
 from portico_server.tools.sandbox.notebooks import Notebooks
-from portico_server.tools.sandbox.protocol import MB, Cell, Limits, Outcome, Product
+from portico_server.tools.sandbox.protocol import MB, Cell, CellOutcome, Product, SandboxLimits
 from portico_server.tools.tool import Tool
 
 FILES: Final = 16 * MB
@@ -25,7 +25,7 @@ FILES: Final = 16 * MB
 _NAME: Final = r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,149}$"
 
 
-def tool(notebooks: Notebooks, artifacts: ArtifactStore, limits: Limits) -> Tool:
+def tool(notebooks: Notebooks, artifacts: ArtifactStore, limits: SandboxLimits) -> Tool:
     """``code_interpreter``: cells of a notebook."""
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
@@ -152,7 +152,7 @@ def _made(product: Product) -> NewArtifact:
     return NewArtifact(product.name, kind, product.data)
 
 
-def _result(outcome: Outcome, session: str | None, kept: tuple[Artifact, ...]) -> ToolResult:
+def _result(outcome: CellOutcome, session: str | None, kept: tuple[Artifact, ...]) -> ToolResult:
     parts = [outcome.output.rstrip("\n"), outcome.value or "", outcome.error or "", *outcome.notes]
     parts += [f"Made {item.name} ({item.bytes} bytes): {item.link}" for item in kept]
     text = "\n".join(part for part in parts if part)

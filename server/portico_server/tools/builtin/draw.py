@@ -28,13 +28,13 @@ from portico_server.tools.able import able
 from portico_server.tools.results import FIELDS, told
 from portico_server.tools.tool import Tool
 
-MOST: Final = 10
+MAX_IMAGES: Final = 10
 """Pictures of one call."""
 
 BYTES: Final = 64 * 1024 * 1024
 """Of a picture that is fetched from its provider."""
 
-PATIENCE: Final = 60.0
+FETCH_TIMEOUT_S: Final = 60.0
 """Seconds in which it must be here."""
 
 EXAMPLE: Final = (
@@ -45,14 +45,14 @@ EXAMPLE: Final = (
 _OPTIONS: Final = ("quality", "background", "output_format", "seed", "steps", "negative_prompt")
 
 
-class Uploads(Protocol):
+class PictureFiles(Protocol):
     """What was uploaded or made before."""
 
     async def read(self, file_id: str, caller: Principal) -> tuple[str, bytes]:
         """Name and content. Raises `NotFound`."""
 
 
-def tool(registry: Registry, artifacts: ArtifactStore, files: Uploads, fetcher: Fetcher) -> Tool:
+def tool(registry: Registry, artifacts: ArtifactStore, files: PictureFiles, fetcher: Fetcher) -> Tool:
     """``draw``: pictures, kept as artifacts."""
 
     async def attached(file_id: str, field: str, at: str, context: Context) -> Attachment:
@@ -63,7 +63,7 @@ def tool(registry: Registry, artifacts: ArtifactStore, files: Uploads, fetcher: 
         return attach(field, name.rpartition("/")[2], data, at)
 
     async def bytes_of(one: GeneratedImage) -> bytes:
-        return one.data or await interfaces.read_whole(fetcher, one.url, limit=BYTES, seconds=PATIENCE)
+        return one.data or await interfaces.read_whole(fetcher, one.url, limit=BYTES, seconds=FETCH_TIMEOUT_S)
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         try:
@@ -156,7 +156,7 @@ _INPUT: Final[Mapping[str, Any]] = {
         },
         "model": {"type": "string", "description": "A model that draws; the first there is if left out."},
         "size": {"type": "string", "description": "auto, or WIDTHxHEIGHT in pixels such as 1024x1024."},
-        "n": {"type": "integer", "minimum": 1, "maximum": MOST, "default": 1},
+        "n": {"type": "integer", "minimum": 1, "maximum": MAX_IMAGES, "default": 1},
         "images": {
             "type": "array",
             "maxItems": media.MAX_IMAGES,

@@ -18,7 +18,7 @@ CHARACTERS: Final = 20_000
 """Of a file in one answer, unless more or fewer are asked for."""
 
 _ENTRIES: Final = 1_000
-_LARGEST: Final = 20 * 1024 * 1024
+_MAX_FILE_BYTES: Final = 20 * 1024 * 1024
 
 
 def tool(folders: Folders) -> Tool:
@@ -67,8 +67,8 @@ def _work(arguments: Mapping[str, Any], folders: Folders) -> ToolResult:
         return ToolResult(f"'{arguments['path']}' is neither a file nor a folder.", is_error=True)
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:
-        data = file.read(_LARGEST + 1)
-    if len(data) > _LARGEST or b"\0" in data[:8192]:
+        data = file.read(_MAX_FILE_BYTES + 1)
+    if len(data) > _MAX_FILE_BYTES or b"\0" in data[:8192]:
         return ToolResult(f"'{folders.name(path)}' is too large or is no text.", is_error=True)
     text = data.decode("utf-8-sig", "replace")
     start = int(arguments.get("start", 0))

@@ -9,16 +9,16 @@ from typing import Any, Final
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolResult
-from portico_server.tools.fetch.policy import Policy
+from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.tool import Tool
 
-LONGEST: Final = 50_000
+MAX_BODY_CHARS: Final = 50_000
 """Characters of an answer's body that are passed on."""
 
 _NOT_YOURS: Final = {"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"}
 
 
-def tool(policy: Policy) -> Tool:
+def tool(policy: AddressPolicy) -> Tool:
     """``http_request``: any method, headers and body; the status, headers and text of the answer."""
 
     async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
@@ -66,8 +66,11 @@ def tool(policy: Policy) -> Tool:
     )
 
 
-async def _work(arguments: Mapping[str, Any], policy: Policy) -> ToolResult:
-    from portico_server.tools.fetch.client import Ask, fetch  # aiohttp is not for the start of the daemon
+async def _work(arguments: Mapping[str, Any], policy: AddressPolicy) -> ToolResult:
+    from portico_server.tools.fetch.client import (  # aiohttp is not for the start of the daemon
+        FetchRequest,
+        fetch,
+    )
 
     headers = dict(arguments.get("headers", {}))
     if forbidden := sorted(name for name in headers if name.lower() in _NOT_YOURS):
@@ -77,17 +80,19 @@ async def _work(arguments: Mapping[str, Any], policy: Policy) -> ToolResult:
         body = json.dumps(arguments["json"]).encode()
         headers.setdefault("Content-Type", "application/json")
     try:
-        got = await fetch(Ask(arguments["url"], arguments.get("method", "GET"), headers, body), policy)
+        got = await fetch(
+            FetchRequest(arguments["url"], arguments.get("method", "GET"), headers, body), policy
+        )
     except PorticoError as error:
         return ToolResult(error.message, is_error=True)
     text = got.text
-    truncated = got.truncated or len(text) > LONGEST
+    truncated = got.truncated or len(text) > MAX_BODY_CHARS
     structured = {
         "url": got.url,
         "status": got.status,
         "headers": dict(got.headers),
-        "text": text[:LONGEST],
+        "text": text[:MAX_BODY_CHARS],
         "truncated": truncated,
     }
     cut = "\n[cut off here]" if truncated else ""
-    return ToolResult(f"{got.status} {got.url}\n\n{text[:LONGEST]}{cut}", structured)
+    return ToolResult(f"{got.status} {got.url}\n\n{text[:MAX_BODY_CHARS]}{cut}", structured)

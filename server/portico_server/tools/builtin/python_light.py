@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from portico_server.core.context import Context
 from portico_server.core.request import ToolResult
-from portico_server.tools.sandbox.light import SECONDS, Light, as_json
+from portico_server.tools.sandbox.light import SECONDS, LightSandbox, as_json
 from portico_server.tools.tool import Tool
 
 RESULT: Final[Mapping[str, Any]] = {
@@ -21,7 +21,7 @@ RESULT: Final[Mapping[str, Any]] = {
 }
 
 
-def tool(light: Light) -> Tool:
+def tool(light: LightSandbox) -> Tool:
     """``python_light``: code in the embedded interpreter."""
 
     async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:

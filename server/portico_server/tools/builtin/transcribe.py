@@ -14,7 +14,7 @@ from portico_server.core.media import Attachment, Transcribe, Transcript, Transc
 from portico_server.core.registry import Registry
 from portico_server.core.request import ToolResult
 from portico_server.tools.able import able
-from portico_server.tools.builtin.draw import Uploads
+from portico_server.tools.builtin.draw import PictureFiles
 from portico_server.tools.tool import Tool
 
 EXAMPLE = "portico models add ear --source hf://openai/whisper-small"
@@ -35,7 +35,7 @@ _STRETCHES: Mapping[str, Any] = {
 }
 
 
-def tool(registry: Registry, files: Uploads) -> Tool:
+def tool(registry: Registry, files: PictureFiles) -> Tool:
     """``transcribe``: a file by its id into text."""
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
@@ -111,7 +111,7 @@ def _shown(stretches: Sequence[TranscriptSegment]) -> list[dict[str, Any]]:
     return [asdict(one) for one in stretches]
 
 
-async def _request(arguments: Mapping[str, Any], files: Uploads, context: Context) -> Transcribe:
+async def _request(arguments: Mapping[str, Any], files: PictureFiles, context: Context) -> Transcribe:
     found = _ID.search(arguments["file"])
     name, data = await files.read(found[0] if found else arguments["file"], context.caller)
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"

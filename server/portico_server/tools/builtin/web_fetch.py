@@ -9,7 +9,7 @@ from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolResult
-from portico_server.tools.fetch.policy import Policy
+from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.tool import Tool
 
 CHARACTERS: Final = 20_000
@@ -25,7 +25,7 @@ _TEXTS: Final = {
 }
 
 
-def tool(policy: Policy) -> Tool:
+def tool(policy: AddressPolicy) -> Tool:
     """``web_fetch``: the readable text of a page, with its links."""
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
@@ -82,11 +82,11 @@ def tool(policy: Policy) -> Tool:
     )
 
 
-async def _work(arguments: Mapping[str, Any], policy: Policy, caller: str) -> ToolResult:
+async def _work(arguments: Mapping[str, Any], policy: AddressPolicy, caller: str) -> ToolResult:
     # aiohttp and lxml are not for the start of the daemon.
     from portico_server.tools.fetch import client, readable
 
-    ask = client.Ask(arguments["url"], headers={"Accept": "text/html, text/*;q=0.9, */*;q=0.5"})
+    ask = client.FetchRequest(arguments["url"], headers={"Accept": "text/html, text/*;q=0.9, */*;q=0.5"})
     try:
         got = await client.fetch(ask, policy)
     except PorticoError as error:
@@ -94,7 +94,7 @@ async def _work(arguments: Mapping[str, Any], policy: Policy, caller: str) -> To
     if got.media_type in ("text/html", "application/xhtml+xml"):
         page = await pools.DOCUMENTS.run_for(caller, readable.read, got.data, got.charset, got.url)
     elif got.media_type.startswith("text/") or got.media_type in _TEXTS or got.media_type.endswith("+json"):
-        page = readable.Page("", got.text)
+        page = readable.ReadablePage("", got.text)
     else:
         return ToolResult(
             f"{got.url} is {got.media_type}, {len(got.data)} bytes, which cannot be read as text.",

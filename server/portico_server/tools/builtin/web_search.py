@@ -12,12 +12,12 @@ from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolResult
-from portico_server.tools.fetch.policy import Policy
+from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.tool import Tool
 
 
 @dataclass(frozen=True, slots=True)
-class Provider:
+class SearchProvider:
     """How one search service is asked and read.
 
     ``query`` and ``count`` name the parameters; ``header`` carries the key as ``key_form`` says. ``rows`` is the
@@ -36,16 +36,16 @@ class Provider:
     fields: tuple[str, str, str] = ("title", "url", "content")
 
 
-PROVIDERS: Final[Mapping[str, Provider]] = {
-    "searxng": Provider("", fixed={"format": "json"}, rows=("results",)),
-    "brave": Provider(
+PROVIDERS: Final[Mapping[str, SearchProvider]] = {
+    "searxng": SearchProvider("", fixed={"format": "json"}, rows=("results",)),
+    "brave": SearchProvider(
         "https://api.search.brave.com/res/v1/web/search",
         count="count",
         header="X-Subscription-Token",
         rows=("web", "results"),
         fields=("title", "url", "description"),
     ),
-    "tavily": Provider(
+    "tavily": SearchProvider(
         "https://api.tavily.com/search",
         query="query",
         count="max_results",
@@ -54,19 +54,19 @@ PROVIDERS: Final[Mapping[str, Provider]] = {
         key_form="Bearer {key}",
         rows=("results",),
     ),
-    "bing": Provider(
+    "bing": SearchProvider(
         "https://api.bing.microsoft.com/v7.0/search",
         count="count",
         header="Ocp-Apim-Subscription-Key",
         rows=("webPages", "value"),
         fields=("name", "url", "snippet"),
     ),
-    "duckduckgo": Provider("https://html.duckduckgo.com/html/"),
+    "duckduckgo": SearchProvider("https://html.duckduckgo.com/html/"),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class SearchSettings:
     """The operator's settings: a provider's name or ``none``, another URL for it, its key."""
 
     provider: str = "none"
@@ -74,7 +74,7 @@ class Choice:
     key: str = ""
 
 
-def tool(policy: Policy, choice: Choice) -> Tool:
+def tool(policy: AddressPolicy, choice: SearchSettings) -> Tool:
     """``web_search``: titles, addresses and excerpts for a query."""
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
@@ -118,8 +118,13 @@ def tool(policy: Policy, choice: Choice) -> Tool:
     )
 
 
-async def _work(query: str, count: int, policy: Policy, choice: Choice, caller: str) -> ToolResult:
-    from portico_server.tools.fetch.client import Ask, fetch  # aiohttp is not for the start of the daemon
+async def _work(
+    query: str, count: int, policy: AddressPolicy, choice: SearchSettings, caller: str
+) -> ToolResult:
+    from portico_server.tools.fetch.client import (  # aiohttp is not for the start of the daemon
+        FetchRequest,
+        fetch,
+    )
 
     provider = PROVIDERS.get(choice.provider)
     if provider is None:
@@ -142,9 +147,9 @@ async def _work(query: str, count: int, policy: Policy, choice: Choice, caller: 
     headers = {provider.header: provider.key_form.format(key=choice.key)} if provider.header else {}
     if provider.posts:
         headers["Content-Type"] = "application/json"
-        ask = Ask(address, "POST", headers, json.dumps(given).encode())
+        ask = FetchRequest(address, "POST", headers, json.dumps(given).encode())
     else:
-        ask = Ask(f"{address}{'&' if '?' in address else '?'}{urlencode(given)}", "GET", headers)
+        ask = FetchRequest(f"{address}{'&' if '?' in address else '?'}{urlencode(given)}", "GET", headers)
     got = await fetch(ask, policy)
     if got.status >= 400:
         return ToolResult(
@@ -157,7 +162,7 @@ async def _work(query: str, count: int, policy: Policy, choice: Choice, caller: 
     return ToolResult("\n\n".join(lines) or "Nothing was found.", {"results": results})
 
 
-def _from_json(provider: Provider, data: bytes, _url: str) -> list[dict[str, str]]:
+def _from_json(provider: SearchProvider, data: bytes, _url: str) -> list[dict[str, str]]:
     try:
         found = json.loads(data)
         for key in provider.rows:
@@ -177,7 +182,7 @@ def _from_json(provider: Provider, data: bytes, _url: str) -> list[dict[str, str
     ]
 
 
-def _from_page(_provider: Provider, data: bytes, url: str) -> list[dict[str, str]]:
+def _from_page(_provider: SearchProvider, data: bytes, url: str) -> list[dict[str, str]]:
     """The results on DuckDuckGo's page without scripts; its links lead through a redirect that names the target."""
     from lxml.html import HTMLParser, document_fromstring
 

@@ -20,7 +20,7 @@ from yarl import URL
 
 from portico_server import __version__
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.tools.fetch.policy import Policy, is_public, is_unsafe
+from portico_server.tools.fetch.policy import AddressPolicy, is_public, is_unsafe
 
 _AGENT: Final = f"Portico/{__version__} (+tool)"
 _REDIRECTS: Final = {301, 302, 303, 307, 308}
@@ -36,7 +36,7 @@ class FetchFailed(PorticoError):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class FetchRequest:
     """What to fetch. ``headers`` are not sent on to another origin."""
 
     url: str
@@ -66,7 +66,7 @@ class Fetched:
             return self.data.decode("utf-8", "replace")
 
 
-async def fetch(ask: Ask, policy: Policy) -> Fetched:
+async def fetch(ask: FetchRequest, policy: AddressPolicy) -> Fetched:
     """Fetch. Raises `InvalidRequest` for an address that is not allowed, `FetchFailed` for everything else."""
     try:
         async with (
@@ -92,7 +92,7 @@ def failed(url: str, error: Exception) -> FetchFailed:
     return FetchFailed(f"{_shown(url)} could not be fetched: {why[:300]}")
 
 
-def opened(policy: Policy, *, keep: bool = False) -> aiohttp.ClientSession:
+def opened(policy: AddressPolicy, *, keep: bool = False) -> aiohttp.ClientSession:
     """A session that goes where ``policy`` lets it; ``keep``: it keeps its connections for its further requests."""
     connector = aiohttp.TCPConnector(
         resolver=_Checked(policy), use_dns_cache=False, force_close=not keep, limit=8 if keep else 4
@@ -110,7 +110,7 @@ def opened(policy: Policy, *, keep: bool = False) -> aiohttp.ClientSession:
 
 @asynccontextmanager
 async def answered(
-    session: aiohttp.ClientSession, ask: Ask, policy: Policy, *, signed: bool = False
+    session: aiohttp.ClientSession, ask: FetchRequest, policy: AddressPolicy, *, signed: bool = False
 ) -> AsyncIterator[aiohttp.ClientResponse]:
     """The answer at the end of the redirects. ``signed``: the first one, to a URL that is sent exactly as it is."""
     for name, value in ask.headers.items():
@@ -136,7 +136,7 @@ async def answered(
     )
 
 
-def _redirected(ask: Ask, url: URL, location: str, status: int) -> Ask:
+def _redirected(ask: FetchRequest, url: URL, location: str, status: int) -> FetchRequest:
     try:
         target = url.join(URL(location))
     except ValueError as error:
@@ -146,11 +146,11 @@ def _redirected(ask: Ask, url: URL, location: str, status: int) -> Ask:
         headers = {name: value for name, value in headers.items() if name.lower() in _KEPT_ACROSS_ORIGINS}
     if status == 303 or (status in (301, 302) and ask.method == "POST"):
         dropped = {name: value for name, value in headers.items() if name.lower() != "content-type"}
-        return Ask(str(target), "HEAD" if ask.method == "HEAD" else "GET", dropped)
+        return FetchRequest(str(target), "HEAD" if ask.method == "HEAD" else "GET", dropped)
     return replace(ask, url=str(target), headers=headers)
 
 
-def _checked(text: str, policy: Policy, *, exact: bool = False) -> URL:
+def _checked(text: str, policy: AddressPolicy, *, exact: bool = False) -> URL:
     """The URL, if it may be fetched as far as can be told without resolving its name."""
     try:
         url = URL(text, encoded=exact)
@@ -179,7 +179,7 @@ def _is_literal(host: str) -> bool:
 class _Checked(AbstractResolver):
     """Resolves names, and refuses those with an address that is not public. What it returns is connected to."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: AddressPolicy) -> None:
         self._policy = policy
         self._inner = ThreadedResolver()
 
@@ -202,7 +202,7 @@ def _refused(host: str) -> InvalidRequest:
     )
 
 
-async def _read(response: aiohttp.ClientResponse, policy: Policy) -> Fetched:
+async def _read(response: aiohttp.ClientResponse, policy: AddressPolicy) -> Fetched:
     data = bytearray()
     async for chunk in response.content.iter_chunked(65_536):
         data += chunk

@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from portico_server.core.interfaces import FetchedResponse, FetchSession
-from portico_server.tools.fetch.policy import Policy
+from portico_server.tools.fetch.policy import AddressPolicy
 
 if TYPE_CHECKING:
     import aiohttp
 
-_BLOCK: Final = 65_536
+_BLOCK_BYTES: Final = 65_536
 
 
 class OutwardFetcher:
@@ -23,7 +23,7 @@ class OutwardFetcher:
     not hold here: who asks sets their own.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: AddressPolicy) -> None:
         self._policy = policy
 
     @asynccontextmanager
@@ -36,7 +36,7 @@ class OutwardFetcher:
 
 
 class _Session:
-    def __init__(self, session: aiohttp.ClientSession, policy: Policy) -> None:
+    def __init__(self, session: aiohttp.ClientSession, policy: AddressPolicy) -> None:
         self._session = session
         self._policy = policy
 
@@ -54,7 +54,7 @@ class _Session:
 
         from portico_server.tools.fetch import client
 
-        ask = client.Ask(url, method, dict(headers or {}))
+        ask = client.FetchRequest(url, method, dict(headers or {}))
         try:
             async with asyncio.timeout(seconds):
                 async with client.answered(self._session, ask, self._policy, signed=signed) as response:
@@ -63,7 +63,7 @@ class _Session:
                         status=response.status,
                         headers={name.lower(): value for name, value in response.headers.items()},
                         media_type=response.content_type,
-                        body=response.content.iter_chunked(_BLOCK),
+                        body=response.content.iter_chunked(_BLOCK_BYTES),
                     )
         except TimeoutError as error:
             raise client.too_slow(url, seconds) from error

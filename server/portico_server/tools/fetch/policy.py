@@ -27,7 +27,7 @@ _COMPATIBLE: Final = ip_network("::/96")
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class AddressPolicy:
     """``hosts`` may be fetched from wherever they are, as ``NAME`` or ``NAME:PORT``, in lower case.
 
     ``timeout`` in seconds over everything: names, redirects, headers and body. ``max_bytes`` of a body after
@@ -40,7 +40,7 @@ class Policy:
     redirects: int = 5
 
     @classmethod
-    def of(cls, hosts: str) -> Policy:
+    def of(cls, hosts: str) -> AddressPolicy:
         """From the setting ``tool_hosts``: names separated by commas."""
         return cls(frozenset(host.strip().lower() for host in hosts.split(",") if host.strip()))
 

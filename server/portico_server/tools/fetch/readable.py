@@ -22,23 +22,23 @@ _HEADINGS: Final = {f"h{level}": "#" * level + " " for level in range(1, 7)}
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ReadablePage:
     """The title of a page and its text."""
 
     title: str
     text: str
 
 
-def read(data: bytes, charset: str | None, url: str) -> Page:
+def read(data: bytes, charset: str | None, url: str) -> ReadablePage:
     """The readable text of an HTML document; links are absolute. A document without any text has none."""
     root = parse(data, charset or declared_charset(data) or "utf-8")
     if root is None:
-        return Page("", "")
+        return ReadablePage("", "")
     title = " ".join((root.findtext(".//title") or "").split())
     base = root.find(".//base")
     found = _Text(urljoin(url, base.get("href", "")) if base is not None else url)
     walk(root, found)
-    return Page(title, found.text())
+    return ReadablePage(title, found.text())
 
 
 class _Text:

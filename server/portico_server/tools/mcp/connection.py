@@ -44,7 +44,7 @@ from portico_server.tools.mcp.translate import made_in, result_of
 
 ENCODING: Final = "portico_utf8_lines"
 
-LONGEST: Final = 16 * 1024 * 1024
+MAX_LINE_CHARS: Final = 16 * 1024 * 1024
 """Characters of a line."""
 
 
@@ -62,16 +62,16 @@ class _Decoder(codecs.IncrementalDecoder):
         first, *more = self._text.decode(data, final).split("\n")
         kept.append(self._bounded(first))
         for line in more:
-            kept.append("" if self._length > LONGEST else "\n")
+            kept.append("" if self._length > MAX_LINE_CHARS else "\n")
             self._length = 0
             kept.append(self._bounded(line))
         return "".join(kept)
 
     def _bounded(self, piece: str) -> str:
         before, self._length = self._length, self._length + len(piece)
-        if self._length <= LONGEST:
+        if self._length <= MAX_LINE_CHARS:
             return piece
-        return piece[: LONGEST - before] + "\n" if before <= LONGEST else ""
+        return piece[: MAX_LINE_CHARS - before] + "\n" if before <= MAX_LINE_CHARS else ""
 
     def reset(self) -> None:
         self._text.reset()
@@ -100,14 +100,14 @@ logger = logging.getLogger(__name__)
 
 State: TypeAlias = Literal["starting", "ready", "waiting", "stopped"]
 
-START: Final = 120.0
+START_TIMEOUT_S: Final = 120.0
 """Seconds that a server may take to say hello: package runners fetch it first."""
 
-PATIENCE: Final = 15.0
+RESTART_WAIT_SECONDS: Final = 15.0
 """Seconds that a call waits for a server that is being started again."""
 
-_FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 60.0
+_FIRST_RETRY_S: Final = 0.5
+_MAX_RETRY_S: Final = 60.0
 _PAGES: Final = 50
 _LOG_BYTES: Final = 1024 * 1024
 _BROKEN: Final = (
@@ -122,14 +122,14 @@ _BROKEN: Final = (
 """What a connection breaks with, or an answer that is none."""
 
 
-class Connection:
+class ServerConnection:
     """Runs in the task that calls `run`; calls may come from any task."""
 
     def __init__(
         self,
         spec: ServerSpec,
         log: Path,
-        offer: Callable[[Connection, Sequence[types.Tool]], None],
+        offer: Callable[[ServerConnection, Sequence[types.Tool]], None],
         keep: Callable[[Sequence[NewArtifact], Context], Awaitable[tuple[Artifact, ...]]],
         runner: Runner,
     ) -> None:
@@ -152,7 +152,7 @@ class Connection:
 
     async def run(self) -> None:
         """Hold the server until `stop`."""
-        pause = _FIRST_PAUSE
+        pause = _FIRST_RETRY_S
         while not self._stopping.is_set():
             began = asyncio.get_running_loop().time()
             try:
@@ -164,12 +164,12 @@ class Connection:
             self.tried.set()
             if self._stopping.is_set():
                 break
-            if asyncio.get_running_loop().time() - began > _LONGEST_PAUSE:
-                pause = _FIRST_PAUSE  # it had been well for a while
+            if asyncio.get_running_loop().time() - began > _MAX_RETRY_S:
+                pause = _FIRST_RETRY_S  # it had been well for a while
             logger.warning("the MCP server %s is gone: %s", self.spec.name, self.error)
             self.state = "waiting"
             await self._pause(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            pause = min(pause * 2, _MAX_RETRY_S)
             self.restarts += 1
         self.state = "stopped"
 
@@ -186,7 +186,7 @@ class Connection:
         self._over.clear()
         self.state, self.error = "starting", None
         async with AsyncExitStack() as stack:
-            async with asyncio.timeout(START):
+            async with asyncio.timeout(START_TIMEOUT_S):
                 client = await stack.enter_async_context(await self._connect(stack))
                 self._offer(self, await _tools(client))
             self.state, self.error, self._client = "ready", None, client
@@ -269,7 +269,7 @@ class Connection:
     async def call(self, tool: str, arguments: Mapping[str, Any], context: Context) -> ToolResult:
         """Call a tool of the server. All that goes wrong is a result for the asking model to read."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(RESTART_WAIT_SECONDS):
                 await self._ready.wait()
         except TimeoutError:
             return self._failed(f"is not running: {self.error or 'it is starting'}")
@@ -382,7 +382,7 @@ def _sentence(error: BaseException) -> str:
         case MCPError():
             return f"It refused: {error.error.message[:500]}"
         case TimeoutError():
-            return f"It did not say hello within {START:g} s."
+            return f"It did not say hello within {START_TIMEOUT_S:g} s."
     return f"{type(error).__name__}: {_line(error)}" if str(error) else type(error).__name__
 
 

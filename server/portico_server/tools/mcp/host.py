@@ -24,11 +24,11 @@ from portico_server.tools.toolbox import Toolbox
 if TYPE_CHECKING:
     import mcp_types as types
 
-    from portico_server.tools.mcp.connection import Connection
+    from portico_server.tools.mcp.connection import ServerConnection
 
 logger = logging.getLogger(__name__)
 
-GRACE: Final = 6.0
+SHUTDOWN_TIMEOUT_S: Final = 6.0
 """Seconds that all servers together are given to end."""
 
 
@@ -50,10 +50,10 @@ class ServerInfo:
 
 
 @dataclass(slots=True)
-class _Held:
+class _HeldServer:
     spec: ServerSpec
     configured: bool
-    connection: Connection | None = None
+    connection: ServerConnection | None = None
     task: asyncio.Task[None] | None = None
     names: dict[str, str] = field(default_factory=dict)
     """Names of its tools here, to their names there."""
@@ -73,15 +73,15 @@ class McpHost:
         self._artifacts = artifacts
         self._logs = logs
         self._runner = runner
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, _HeldServer] = {}
         self._open = False
 
     async def start(self, configured: Iterable[ServerSpec]) -> None:
         """Read what there is to hold. Nothing is started before `run`."""
         for row in await self._database.read(rows.list_specs, rows.MCP_SERVERS_TABLE):
-            self._held[row.name] = _Held(parse(row.spec), configured=False)
+            self._held[row.name] = _HeldServer(parse(row.spec), configured=False)
         for spec in configured:
-            self._held[spec.name] = _Held(spec, configured=True)
+            self._held[spec.name] = _HeldServer(spec, configured=True)
 
     async def run(self) -> None:
         """Hold all servers until cancelled, then end them."""
@@ -98,7 +98,7 @@ class McpHost:
         """Hold a server from now on, and wait until its first start has gone well or not."""
         if spec.name in self._held:
             raise Conflict(f"There is an MCP server '{spec.name}' already; remove it first.", param="name")
-        held = self._held[spec.name] = _Held(spec, configured=False)
+        held = self._held[spec.name] = _HeldServer(spec, configured=False)
         await self._database.write(rows.put_spec, rows.MCP_SERVERS_TABLE, spec.name, owner, spec.to_json())
         if self._open:
             await self._begin(held)
@@ -154,7 +154,7 @@ class McpHost:
         path = self._log(self._find(name).spec.name)
         return await pools.FILES.run(_tail, path, lines)
 
-    def _find(self, name: str) -> _Held:
+    def _find(self, name: str) -> _HeldServer:
         held = self._held.get(name)
         if held is None:
             raise NotFound(
@@ -166,10 +166,10 @@ class McpHost:
     def _log(self, name: str) -> Path:
         return self._logs / f"mcp-{name}.log"
 
-    async def _begin(self, held: _Held) -> None:
+    async def _begin(self, held: _HeldServer) -> None:
         connection_class = await pools.FILES.run(_connection_class)
 
-        def offer(_connection: Connection, found: Sequence[types.Tool]) -> None:
+        def offer(_connection: ServerConnection, found: Sequence[types.Tool]) -> None:
             self._offer(held, found)
 
         held.connection = connection_class(
@@ -177,19 +177,19 @@ class McpHost:
         )
         held.task = asyncio.create_task(held.connection.run(), name=f"mcp server {held.spec.name}")
 
-    async def _end(self, *ending: _Held) -> None:
+    async def _end(self, *ending: _HeldServer) -> None:
         tasks = [held.task for held in ending if held.task is not None]
         for held in ending:
             if held.connection is not None:
                 held.connection.stop()
         if tasks:
-            _done, late = await asyncio.wait(tasks, timeout=GRACE)
+            _done, late = await asyncio.wait(tasks, timeout=SHUTDOWN_TIMEOUT_S)
             for task in late:
                 task.cancel()
             if late:
-                await asyncio.wait(late, timeout=GRACE)
+                await asyncio.wait(late, timeout=SHUTDOWN_TIMEOUT_S)
 
-    def _offer(self, held: _Held, found: Sequence[types.Tool]) -> None:
+    def _offer(self, held: _HeldServer, found: Sequence[types.Tool]) -> None:
         """Put a server's tools into the registry, and take those out that it no longer has."""
         for name in held.names:
             self._toolbox.remove(name)
@@ -198,7 +198,7 @@ class McpHost:
             if held.spec.offers(tool.name):
                 self._add(held, tool)
 
-    def _add(self, held: _Held, found: types.Tool) -> None:
+    def _add(self, held: _HeldServer, found: types.Tool) -> None:
         from portico_server.tools.mcp.translate import name_of, tool_of  # with the connection, by now
 
         spec = held.spec
@@ -221,7 +221,7 @@ class McpHost:
             return
         logger.warning("the name of the tool %s of the MCP server %s is taken", found.name, spec.name)
 
-    def _info(self, held: _Held) -> ServerInfo:
+    def _info(self, held: _HeldServer) -> ServerInfo:
         spec, connection = held.spec, held.connection
         return ServerInfo(
             name=spec.name,
@@ -237,10 +237,12 @@ class McpHost:
         )
 
 
-def _connection_class() -> type[Connection]:
-    from portico_server.tools.mcp.connection import Connection  # imports mcp: only who holds servers pays
+def _connection_class() -> type[ServerConnection]:
+    from portico_server.tools.mcp.connection import (
+        ServerConnection,  # imports mcp: only who holds servers pays
+    )
 
-    return Connection
+    return ServerConnection
 
 
 def _tail(path: Path, lines: int) -> list[str]:

@@ -18,12 +18,12 @@ from portico_server.core.limits import RateBucket
 from portico_server.core.principal import Principal
 from portico_server.core.request import Chat, Message, Reply
 from portico_server.runs.runner import Runner
-from portico_server.tools.mcp.spec import Sampling
+from portico_server.tools.mcp.spec import SamplingSpec
 
 OPERATION: Final = "mcp_sampling"
 """What usage rows call these runs; their key is ``mcp:`` and the server's name."""
 
-HOUR: Final = 3600.0
+HOUR_S: Final = 3600.0
 
 DECLARED: Final = types.SamplingCapability(tools=types.SamplingToolsCapability())
 """What such a server is told in the handshake."""
@@ -36,13 +36,13 @@ Sampled = types.CreateMessageResult | types.CreateMessageResultWithTools | types
 class Sampler:
     """Answers one server, within its limits, with rights to that one model and to nothing else."""
 
-    def __init__(self, server: str, allowed: Sampling, runner: Runner) -> None:
+    def __init__(self, server: str, allowed: SamplingSpec, runner: Runner) -> None:
         self._server = server
         self._allowed = allowed
         self._runner = runner
         model = allowed.model
         self._caller = Principal(f"mcp:{server}", frozenset({"chat", f"apps:{model}:call"}))
-        self._calls = RateBucket(allowed.calls, HOUR, asyncio.get_running_loop().time())
+        self._calls = RateBucket(allowed.calls, HOUR_S, asyncio.get_running_loop().time())
 
     async def __call__(
         self, context: ClientRequestContext, params: types.CreateMessageRequestParams

@@ -32,11 +32,11 @@ _FIELDS: Final = (
 )
 
 _LIMITS: Final = {"max_tokens": 100_000, "calls": 100_000}
-"""Fields of `Sampling` that are numbers, and the most that each may be."""
+"""Fields of `SamplingSpec` that are numbers, and the most that each may be."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
+class SamplingSpec:
     """What a server may ask of a model: of which one, how many tokens an answer has, how many calls an hour."""
 
     model: str
@@ -65,7 +65,7 @@ class ServerSpec:
     prefix: str = ""
     timeout: float = TIMEOUT
     approval: Rule = ""
-    sampling: Sampling | None = None
+    sampling: SamplingSpec | None = None
 
     def offers(self, tool: str) -> bool:
         """Whether a tool of this name is to be seen here."""
@@ -134,7 +134,7 @@ def parse(item: Mapping[str, Any], at: str = "mcp") -> ServerSpec:
     )
 
 
-def _sampling(item: Any, at: str) -> Sampling | None:
+def _sampling(item: Any, at: str) -> SamplingSpec | None:
     if item is None:
         return None
     if not isinstance(item, Mapping):
@@ -157,7 +157,7 @@ def _sampling(item: Any, at: str) -> Sampling | None:
                 f"{at}.{key} is {value!r}, but must be a whole number from 1 to {most}.", param=f"{at}.{key}"
             )
         numbers[key] = value
-    return Sampling(model, **numbers)
+    return SamplingSpec(model, **numbers)
 
 
 def _text(item: Mapping[str, Any], key: str, at: str) -> str:

@@ -21,13 +21,13 @@ _FOREIGN: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 _CONTROLS: Final = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\U000e0000-\U000e007f]"
 )
-_LONGEST_DESCRIPTION: Final = 4_000
-_LONGEST_NAME: Final = 128
+_MAX_DESCRIPTION_CHARS: Final = 4_000
+_MAX_NAME_CHARS: Final = 128
 
 
 def name_of(prefix: str, tool: str) -> str:
     """The name of a tool here."""
-    return _FOREIGN.sub("_", f"{prefix}{tool}")[:_LONGEST_NAME]
+    return _FOREIGN.sub("_", f"{prefix}{tool}")[:_MAX_NAME_CHARS]
 
 
 def tool_of(found: types.Tool, name: str, source: str, timeout: float, work: Work) -> Tool | None:
@@ -43,7 +43,7 @@ def tool_of(found: types.Tool, name: str, source: str, timeout: float, work: Wor
     return Tool(
         name=name,
         title=plain(found.title or notes.title or found.name)[:200],
-        description=plain(found.description or found.title or found.name)[:_LONGEST_DESCRIPTION],
+        description=plain(found.description or found.title or found.name)[:_MAX_DESCRIPTION_CHARS],
         input_schema=found.input_schema,
         output_schema=found.output_schema,
         work=work,

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 SECONDS: Final = 5.0
 """Longest that a piece of code may run."""
 
-MEMORY: Final = 64 * 2**20
+MAX_MEMORY_BYTES: Final = 64 * 2**20
 """Bytes of its heap."""
 
-OUTPUT: Final = 256 * 2**10
+MAX_OUTPUT_BYTES: Final = 256 * 2**10
 """Bytes that it may print."""
 
-SHOWN: Final = 64 * 2**10
+MAX_VALUE_CHARS: Final = 64 * 2**10
 """Characters of the value's text that are passed on."""
 
-REMEMBERED: Final = 4096
+MAX_REMEMBERED_SOURCES_COUNT: Final = 4096
 """Sources of which it is known that the interpreter can run them."""
 
 WORKERS: Final = 4
@@ -49,7 +49,7 @@ class Evaluation:
         return "\n".join(parts) or "Done. Nothing was printed and the last line has no value."
 
 
-class Light:
+class LightSandbox:
     """Interpreters, started with the first call. A call costs less than a millisecond."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Light:
         from pydantic_monty import CollectString, MontyError
 
         pool = self._pool or await self._start()
-        printed = CollectString(OUTPUT)
+        printed = CollectString(MAX_OUTPUT_BYTES)
         try:
             async with pool.checkout(limits=_limits()) as session:
                 value = await session.feed_run(_text(code), print_callback=printed)
@@ -100,7 +100,7 @@ class Light:
             return
         before, name = _named(source)
         await self._feed(f"{before}{name}\nNone", {})
-        if len(self._sound) >= REMEMBERED:
+        if len(self._sound) >= MAX_REMEMBERED_SOURCES_COUNT:
             self._sound.clear()
         self._sound.add(source)
 
@@ -111,7 +111,7 @@ class Light:
         try:
             async with pool.checkout(limits=_limits()) as session:
                 return await session.feed_run(
-                    _text(code), inputs=dict(inputs), print_callback=CollectString(OUTPUT)
+                    _text(code), inputs=dict(inputs), print_callback=CollectString(MAX_OUTPUT_BYTES)
                 )
         except MontyError as error:
             raise InvalidRequest(f"The code failed: {_explain(error)}", code="code_failed") from error
@@ -179,14 +179,18 @@ def _text(code: str) -> str:
 
 
 def _limits() -> ResourceLimits:
-    return {"max_feed_duration_secs": SECONDS, "max_total_sleep_secs": SECONDS, "max_memory": MEMORY}
+    return {
+        "max_feed_duration_secs": SECONDS,
+        "max_total_sleep_secs": SECONDS,
+        "max_memory": MAX_MEMORY_BYTES,
+    }
 
 
 def _explain(error: Any) -> str:
     """Python's own words: the traceback where there is one."""
     show = getattr(error, "display", None)
     text = str(show("traceback")) if show else str(error)
-    return text.rstrip()[-SHOWN:]
+    return text.rstrip()[-MAX_VALUE_CHARS:]
 
 
 def _shown(value: Any) -> str | None:
@@ -197,8 +201,8 @@ def _shown(value: Any) -> str | None:
         text = value if isinstance(value, str) else repr(value)
     except (ValueError, RecursionError) as error:
         text = f"<{type(value).__name__} that cannot be shown: {error}>"
-    if len(text) > SHOWN:
-        return f"{text[:SHOWN]}\n[cut off here: {len(text)} characters in all]"
+    if len(text) > MAX_VALUE_CHARS:
+        return f"{text[:MAX_VALUE_CHARS]}\n[cut off here: {len(text)} characters in all]"
     return text
 
 

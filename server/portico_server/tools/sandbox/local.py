@@ -22,7 +22,7 @@ from portico_server.core import pools
 from portico_server.core.errors import Unavailable
 from portico_server.tools.sandbox import namespace
 from portico_server.tools.sandbox.environment import Environment
-from portico_server.tools.sandbox.protocol import MB, Cell, Limits, Outcome, Product, Report
+from portico_server.tools.sandbox.protocol import MB, Cell, CellOutcome, Product, Report, SandboxLimits
 
 # What the processes of one kernel hold together: read from /proc, outside of what they could touch.
 
@@ -124,13 +124,13 @@ def _inodes(pid: int, name: str) -> int:
     return facts.f_files - facts.f_ffree
 
 
-START: Final = 30.0
+START_TIMEOUT_S: Final = 30.0
 """Seconds that a kernel may take to be ready."""
 
-GRACE: Final = 3.0
+INTERRUPT_TIMEOUT_S: Final = 3.0
 """Seconds that a cell may take to stop when it is interrupted, before its kernel is ended."""
 
-WATCH: Final = 0.2
+WATCH_INTERVAL_S: Final = 0.2
 """Seconds between two looks at what a kernel holds."""
 
 _SPARE: Final = 256 * MB
@@ -153,7 +153,7 @@ class LocalSandbox:
         """See `Sandbox`."""
         await self._environment.ensure(report)
 
-    async def open(self, limits: Limits) -> LocalKernel:
+    async def open(self, limits: SandboxLimits) -> LocalKernel:
         """See `Sandbox`. No process is left behind when it fails or is cancelled."""
         with _file(namespace.program()) as handle:
             told = namespace.options(self._environment.path, limits, filter_fd=handle)
@@ -191,7 +191,7 @@ class LocalSandbox:
 class LocalKernel:
     """One worker. What it says is taken for nothing more than what some code has written."""
 
-    def __init__(self, process: Process, limits: Limits) -> None:
+    def __init__(self, process: Process, limits: SandboxLimits) -> None:
         self._process = process
         self._limits = limits
         self._cells = itertools.count(1)
@@ -215,19 +215,19 @@ class LocalKernel:
         }
         line = b""
         try:
-            async with asyncio.timeout(START):
+            async with asyncio.timeout(START_TIMEOUT_S):
                 await self._send(first)
                 assert self._process.stdout is not None
                 line = await self._process.stdout.readline()
         except TimeoutError as error:
             raise Unavailable(
-                f"A kernel was not ready within {START:g} s. The machine may be too busy; try again.",
+                f"A kernel was not ready within {START_TIMEOUT_S:g} s. The machine may be too busy; try again.",
                 code="kernel_slow",
             ) from error
         if _parse(line) != {"ready": True}:
             raise Unavailable(f"A kernel could not start: {await self._last_words()}", code="kernel_failed")
 
-    async def run(self, cell: Cell) -> Outcome:
+    async def run(self, cell: Cell) -> CellOutcome:
         """See `Kernel`."""
         number = next(self._cells)
         files = {name: base64.b64encode(data).decode() for name, data in cell.files.items()}
@@ -256,9 +256,9 @@ class LocalKernel:
             self._process.stdin.close()
         await self._process.wait()
 
-    async def _interrupt(self, number: int, why: str) -> Outcome:
+    async def _interrupt(self, number: int, why: str) -> CellOutcome:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(GRACE):
+            async with asyncio.timeout(INTERRUPT_TIMEOUT_S):
                 await self._send({"interrupt": number})
                 outcome = await self._answer(number)
                 if not self.alive:
@@ -269,9 +269,9 @@ class LocalKernel:
                 )
         self._break(f"was {why} and did not obey")
         await self._process.wait()
-        return Outcome(error=self._fate())
+        return CellOutcome(error=self._fate())
 
-    async def _answer(self, number: int) -> Outcome:
+    async def _answer(self, number: int) -> CellOutcome:
         """The answer to a cell, or what ended the kernel before it came."""
         assert self._process.stdout is not None
         while not self._broken:
@@ -290,13 +290,13 @@ class LocalKernel:
                 await self._process.wait()
         self._break("ended itself")
         await self._process.wait()
-        return Outcome(error=self._fate())
+        return CellOutcome(error=self._fate())
 
     async def _watch(self) -> None:
         """End the kernel as soon as all its processes together hold more than it may."""
         ended = asyncio.ensure_future(self._process.wait())  # once: each wait leaves a trace until the end
         try:
-            while not (await asyncio.wait([ended], timeout=WATCH))[0]:
+            while not (await asyncio.wait([ended], timeout=WATCH_INTERVAL_S))[0]:
                 await self._look()
         finally:
             ended.cancel()
@@ -347,7 +347,7 @@ def _file(content: bytes) -> Iterator[int]:
         os.close(handle)
 
 
-def _longest(limits: Limits) -> int:
+def _longest(limits: SandboxLimits) -> int:
     """Bytes of the longest line that an honest worker says: files in base64, and text in escapes."""
     return limits.artifacts * 3 // 2 + 64 * limits.output
 
@@ -361,7 +361,7 @@ def _parse(line: bytes) -> dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
-def _outcome(said: Mapping[str, Any], limits: Limits) -> Outcome:
+def _outcome(said: Mapping[str, Any], limits: SandboxLimits) -> CellOutcome:
     """An answer whose every part is what it should be, or is left out."""
 
     def text(name: str) -> str | None:
@@ -369,7 +369,7 @@ def _outcome(said: Mapping[str, Any], limits: Limits) -> Outcome:
         return found[: limits.output + 100] if isinstance(found, str) else None
 
     notes = said.get("notes")
-    return Outcome(
+    return CellOutcome(
         output=text("output") or "",
         value=text("value"),
         error=text("error"),
@@ -378,7 +378,7 @@ def _outcome(said: Mapping[str, Any], limits: Limits) -> Outcome:
     )
 
 
-def _products(items: Any, limits: Limits) -> Sequence[Product]:
+def _products(items: Any, limits: SandboxLimits) -> Sequence[Product]:
     found: list[Product] = []
     room = limits.artifacts
     for item in items[: limits.artifact_count] if isinstance(items, list) else ():

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from portico_server.tools.sandbox.protocol import Limits
+from portico_server.tools.sandbox.protocol import SandboxLimits
 
 # The system calls that a notebook may not make, as a filter for bubblewrap.
 #
@@ -136,7 +136,7 @@ UIDS: Final = range(60_514, 61_184)
 """User ids that no distribution gives away. A daemon that runs as root gives each kernel one of its own, so that the
 limit on processes counts that kernel alone and root's files are not its own even where something is left open."""
 
-INSIDE: Final = 65_534
+INSIDE_USER_NUMBER: Final = 65_534
 """The user id that a kernel of an ordinary user sees as its own."""
 
 _TURN_ON: Final = "Code tools are off until then; nothing runs outside a sandbox."
@@ -197,11 +197,18 @@ def _namespaces() -> list[str]:
         # outside. The worker is given a user id of its own, and every capability is gone before it starts.
         options += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     else:
-        options += ["--unshare-user", "--disable-userns", "--uid", str(INSIDE), "--gid", str(INSIDE)]
+        options += [
+            "--unshare-user",
+            "--disable-userns",
+            "--uid",
+            str(INSIDE_USER_NUMBER),
+            "--gid",
+            str(INSIDE_USER_NUMBER),
+        ]
     return [*options, "--die-with-parent", "--new-session", "--hostname", "portico"]
 
 
-def options(environment: Path, limits: Limits, *, filter_fd: int) -> Sequence[str]:
+def options(environment: Path, limits: SandboxLimits, *, filter_fd: int) -> Sequence[str]:
     """The options of bubblewrap: what a kernel sees.
 
     ``environment`` is a virtual environment, ``filter_fd`` an open file with the program of `seccomp`.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from portico_server.core import pools
 from portico_server.core.errors import PorticoError, TooMany, Unavailable
-from portico_server.tools.sandbox.protocol import Cell, Kernel, Limits, Outcome, Report, Sandbox
+from portico_server.tools.sandbox.protocol import Cell, CellOutcome, Kernel, Report, Sandbox, SandboxLimits
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class Notebooks:
     A session belongs to its caller: another caller's session of the same name is another session.
     """
 
-    def __init__(self, sandbox: Sandbox, limits: Limits, *, most: int, idle: float) -> None:
+    def __init__(self, sandbox: Sandbox, limits: SandboxLimits, *, most: int, idle: float) -> None:
         self._sandbox = sandbox
         self._limits = limits
         self._most = most
@@ -50,7 +50,7 @@ class Notebooks:
         self._works = reason is None
         return reason
 
-    async def run(self, caller: str, session: str | None, cell: Cell, report: Report) -> Outcome:
+    async def run(self, caller: str, session: str | None, cell: Cell, report: Report) -> CellOutcome:
         """Run a cell in a session of this caller, or without a name in a kernel that is gone afterwards.
 
         ``report`` is told of a long first start. Cancelling stops the cell; the session stays. Raises `Unavailable` and
@@ -81,7 +81,7 @@ class Notebooks:
                 await session.kernel.stop()
         self._sessions.clear()
 
-    async def _once(self, cell: Cell) -> Outcome:
+    async def _once(self, cell: Cell) -> CellOutcome:
         await self._make_room()
         self._single += 1
         try:
@@ -93,7 +93,7 @@ class Notebooks:
         finally:
             self._single -= 1
 
-    async def _in_session(self, key: tuple[str, str], cell: Cell) -> Outcome:
+    async def _in_session(self, key: tuple[str, str], cell: Cell) -> CellOutcome:
         if key not in self._sessions:
             await self._make_room()
         session = self._sessions.setdefault(key, _Session(self._now()))

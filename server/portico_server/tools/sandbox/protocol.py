@@ -14,7 +14,7 @@ MB = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SandboxLimits:
     """What one kernel may use, all its processes together unless it says otherwise."""
 
     seconds: float = 60.0
@@ -49,7 +49,7 @@ class Product:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CellOutcome:
     """What a cell printed, its value as text, the error that ended it, and what it made.
 
     ``notes`` are sentences about what the sandbox did: stopped it, left something out.
@@ -68,7 +68,7 @@ class Kernel(Protocol):
     @property
     def alive(self) -> bool: ...
 
-    async def run(self, cell: Cell) -> Outcome:
+    async def run(self, cell: Cell) -> CellOutcome:
         """Run a cell; one at a time. Cancelling interrupts the cell and keeps the state, if the code obeys.
 
         A cell that breaks a limit is an outcome with an error; the kernel may be dead then.
@@ -91,5 +91,5 @@ class Sandbox(Protocol):
     async def prepare(self, report: Report) -> None:
         """Have what is needed before the first kernel; ``report`` is told if that takes long. Raises `Unavailable`."""
 
-    async def open(self, limits: Limits) -> Kernel:
+    async def open(self, limits: SandboxLimits) -> Kernel:
         """A fresh kernel, ready for its first cell. Raises `Unavailable`."""

@@ -9,14 +9,14 @@ from typing import Any, Final
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolResult
-from portico_server.tools.results import TEXT
+from portico_server.tools.results import MAX_TEXT_CHARS
 from portico_server.tools.sources.process import finish, start
 from portico_server.tools.sources.spec import ToolSpec
 from portico_server.tools.tool import Tool
 
 _PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_]\w*)\}")
 
-_SHARE: Final = TEXT // 2
+_SHARE: Final = MAX_TEXT_CHARS // 2
 """Characters of either stream in the structured result."""
 
 _OUTPUT: Final[Mapping[str, Any]] = {

@@ -15,7 +15,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.request import ToolResult
 from portico_server.core.untrusted_yaml import InvalidYaml, read_yaml
-from portico_server.tools.fetch.policy import Policy, is_unsafe
+from portico_server.tools.fetch.policy import AddressPolicy, is_unsafe
 from portico_server.tools.sources.spec import ToolSpec
 from portico_server.tools.tool import Tool
 
@@ -24,7 +24,7 @@ _MAX_BYTES: Final = 20 * 2**20
 """Of a document."""
 
 _REF: Final = "#/components/schemas/"
-_MOST: Final = 500
+_MAX_OPERATIONS_COUNT: Final = 500
 """Operations of one document that become tools."""
 
 
@@ -66,11 +66,14 @@ class Operation:
     """``path``, ``query``, ``header`` or ``body``."""
     headers: Mapping[str, str]
     query: Sequence[tuple[str, str]]
-    policy: Policy
+    policy: AddressPolicy
     timeout: float
 
     async def __call__(self, arguments: Mapping[str, Any], _context: Context) -> ToolResult:
-        from portico_server.tools.fetch.client import Ask, fetch  # aiohttp is not for the start of the daemon
+        from portico_server.tools.fetch.client import (  # aiohttp is not for the start of the daemon
+            FetchRequest,
+            fetch,
+        )
 
         query, headers, body = list(self.query), dict(self.headers), None
         try:
@@ -92,7 +95,8 @@ class Operation:
             if query:
                 url += ("&" if "?" in url else "?") + urlencode(query)
             got = await fetch(
-                Ask(url, self.method.upper(), headers, body), replace(self.policy, timeout=self.timeout)
+                FetchRequest(url, self.method.upper(), headers, body),
+                replace(self.policy, timeout=self.timeout),
             )
         except PorticoError as error:
             return ToolResult(error.message, is_error=True)
@@ -143,7 +147,7 @@ def _leaves(segment: str) -> bool:
     return True
 
 
-async def tools_of(spec: ToolSpec, policy: Policy) -> list[Tool]:
+async def tools_of(spec: ToolSpec, policy: AddressPolicy) -> list[Tool]:
     """The tools of a document, whose own server may be fetched from. Raises `PorticoError` if it is none."""
     document, origin = await _document(spec, policy)
     if not str(document.get("openapi", "")).startswith("3"):
@@ -162,7 +166,7 @@ async def tools_of(spec: ToolSpec, policy: Policy) -> list[Tool]:
     for path, method, operation in _operations(document):
         name = operation.get("operationId") or f"{method}_{path}"
         name = re.sub(r"[^A-Za-z0-9-]+", "_", str(name)).strip("_")
-        if spec.offers(name) and len(found) < _MOST:
+        if spec.offers(name) and len(found) < _MAX_OPERATIONS_COUNT:
             places, properties, required = _arguments(spec, document, query, name, operation)
             work = Operation(method, server, path, places, spec.headers, query, own, spec.timeout)
             found.append(_tool(spec, name, operation, work, _standing_alone(properties, required, document)))
@@ -171,13 +175,13 @@ async def tools_of(spec: ToolSpec, policy: Policy) -> list[Tool]:
     return found
 
 
-async def _document(spec: ToolSpec, policy: Policy) -> tuple[Mapping[str, Any], str]:
+async def _document(spec: ToolSpec, policy: AddressPolicy) -> tuple[Mapping[str, Any], str]:
     """The document, and the URL that its server may be relative to."""
-    from portico_server.tools.fetch.client import Ask, fetch
+    from portico_server.tools.fetch.client import FetchRequest, fetch
 
     if urlsplit(spec.openapi).scheme in ("http", "https"):
         named = replace(policy, hosts=policy.hosts | {_host(spec.openapi)}, max_bytes=_MAX_BYTES)
-        got = await fetch(Ask(spec.openapi, headers=spec.headers), named)
+        got = await fetch(FetchRequest(spec.openapi, headers=spec.headers), named)
         if got.status != 200:
             raise PorticoError(f"'{spec.openapi}' answered with status {got.status}.", code="invalid_openapi")
         text, origin = got.text, got.url

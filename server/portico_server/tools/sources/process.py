@@ -15,14 +15,14 @@ from typing import Final
 
 from portico_server.core.errors import PorticoError
 
-LONGEST: Final = 1024 * 1024
+MAX_OUTPUT_BYTES: Final = 1024 * 1024
 """Bytes of output, and of errors, that are kept; the rest is read and dropped."""
 
 _HANDED_ON: Final = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class FinishedProcess:
     """How a program ended, and what it wrote."""
 
     code: int
@@ -49,7 +49,7 @@ async def start(
             env=environment(env),
             cwd=folder or None,
             start_new_session=True,
-            limit=16 * LONGEST,
+            limit=16 * MAX_OUTPUT_BYTES,
         )
     except OSError as error:
         raise PorticoError(
@@ -65,13 +65,13 @@ def _mortal(command: Sequence[str]) -> Sequence[str]:
     return (guard, "--pdeathsig", "KILL", "--", *command)
 
 
-async def finish(process: Process) -> Done:
+async def finish(process: Process) -> FinishedProcess:
     """Read all that a program writes until it ends. It does not outlive a caller who leaves."""
     assert process.stdout is not None
     assert process.stderr is not None
     try:
         (out, more), (err, _more) = await asyncio.gather(_read(process.stdout), _read(process.stderr))
-        return Done(await process.wait(), out, err, more)
+        return FinishedProcess(await process.wait(), out, err, more)
     finally:
         await end(process)
 
@@ -88,5 +88,5 @@ async def _read(stream: asyncio.StreamReader) -> tuple[str, bool]:
     total = 0
     while chunk := await stream.read(65_536):
         total += len(chunk)
-        kept += chunk[: LONGEST - len(kept)]
-    return kept.decode("utf-8", "replace"), total > LONGEST
+        kept += chunk[: MAX_OUTPUT_BYTES - len(kept)]
+    return kept.decode("utf-8", "replace"), total > MAX_OUTPUT_BYTES

@@ -12,7 +12,7 @@ from portico_server.core.errors import Conflict, NotFound, PorticoError, nearest
 from portico_server.db import tools as rows
 from portico_server.db.database import Database
 from portico_server.db.query.postgres import shown
-from portico_server.tools.fetch.policy import Policy
+from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.sources import command, database, openapi
 from portico_server.tools.sources.function import FunctionPackages, Functions
 from portico_server.tools.sources.spec import ToolSpec, parse
@@ -21,8 +21,8 @@ from portico_server.tools.toolbox import Toolbox
 
 logger = logging.getLogger(__name__)
 
-_FIRST_PAUSE: Final = 1.0
-_LONGEST_PAUSE: Final = 60.0
+_FIRST_RETRY_S: Final = 1.0
+_MAX_RETRY_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class SourceInfo:
 
 
 @dataclass(slots=True)
-class _Held:
+class _HeldSource:
     spec: ToolSpec
     configured: bool
     state: str = "starting"
@@ -55,21 +55,21 @@ class AddedTools:
     """Prepares each addition in a task of its own, and tries again with a growing pause what cannot be had."""
 
     def __init__(
-        self, toolbox: Toolbox, database: Database, policy: Policy, packages: FunctionPackages
+        self, toolbox: Toolbox, database: Database, policy: AddressPolicy, packages: FunctionPackages
     ) -> None:
         self._toolbox = toolbox
         self._packages = packages
         self._database = database
         self._policy = policy
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, _HeldSource] = {}
         self._open = False
 
     async def start(self, configured: Iterable[ToolSpec]) -> None:
         """Read what there is. Nothing is prepared before `run`."""
         for row in await self._database.read(rows.list_specs, rows.TOOLS_TABLE):
-            self._held[row.name] = _Held(parse(row.spec), configured=False)
+            self._held[row.name] = _HeldSource(parse(row.spec), configured=False)
         for spec in configured:
-            self._held[spec.name] = _Held(spec, configured=True)
+            self._held[spec.name] = _HeldSource(spec, configured=True)
 
     async def run(self) -> None:
         """Hold all additions until cancelled, then end their processes."""
@@ -88,7 +88,7 @@ class AddedTools:
             raise Conflict(
                 f"There is a tool '{spec.name}' that was added already; remove it first.", param="name"
             )
-        held = _Held(spec, configured=False)
+        held = _HeldSource(spec, configured=False)
         tools = await self._prepare(held)
         try:
             self._offer(held, tools)
@@ -144,7 +144,7 @@ class AddedTools:
         """One of them. Raises `NotFound`."""
         return _info(self._find(name))
 
-    def _find(self, name: str) -> _Held:
+    def _find(self, name: str) -> _HeldSource:
         held = self._held.get(name)
         if held is None:
             raise NotFound(
@@ -152,11 +152,11 @@ class AddedTools:
             )
         return held
 
-    def _begin(self, held: _Held) -> None:
+    def _begin(self, held: _HeldSource) -> None:
         held.task = asyncio.create_task(self._keep_trying(held), name=f"tool {held.spec.name}")
 
-    async def _keep_trying(self, held: _Held) -> None:
-        pause = _FIRST_PAUSE
+    async def _keep_trying(self, held: _HeldSource) -> None:
+        pause = _FIRST_RETRY_S
         while True:
             try:
                 self._offer(held, await self._prepare(held))
@@ -165,16 +165,16 @@ class AddedTools:
                 held.state, held.error = "waiting", error.message
                 logger.warning("the tool %s cannot be had: %s", held.spec.name, held.error)
             await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            pause = min(pause * 2, _MAX_RETRY_S)
 
-    async def _prepare(self, held: _Held) -> list[Tool]:
+    async def _prepare(self, held: _HeldSource) -> list[Tool]:
         spec = held.spec
         # Several tools of one addition belong together, whatever the operator says of it.
         several = spec.kind in ("openapi", "database") or spec.function.endswith(":*")
         group = spec.group or (spec.name if several else "")
         return [replace(tool, group=group, cost=spec.cost) for tool in await self._made(held)]
 
-    async def _made(self, held: _Held) -> list[Tool]:
+    async def _made(self, held: _HeldSource) -> list[Tool]:
         match held.spec.kind:
             case "command":
                 return [command.tool_of(held.spec)]
@@ -189,7 +189,7 @@ class AddedTools:
             case _:
                 return await openapi.tools_of(held.spec, self._policy)
 
-    def _offer(self, held: _Held, tools: Sequence[Tool]) -> None:
+    def _offer(self, held: _HeldSource, tools: Sequence[Tool]) -> None:
         """Put the tools into the registry: all of them, or none and a `Conflict`."""
         added: list[str] = []
         try:
@@ -202,7 +202,7 @@ class AddedTools:
             raise
         held.state, held.error, held.tools = "ready", None, tuple(added)
 
-    async def _end(self, *ending: _Held) -> None:
+    async def _end(self, *ending: _HeldSource) -> None:
         tasks = [held.task for held in ending if held.task is not None]
         for task in tasks:
             task.cancel()
@@ -213,7 +213,7 @@ class AddedTools:
                 await held.functions.close()
 
 
-def _info(held: _Held) -> SourceInfo:
+def _info(held: _HeldSource) -> SourceInfo:
     spec = held.spec
     return SourceInfo(
         name=spec.name,

@@ -63,7 +63,7 @@ async def test_a_model_streams(house: Porch) -> None:
 
 
 async def test_a_silent_stream_is_kept_alive_by_pings(house: Porch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "QUIET", 0.02)
+    monkeypatch.setattr(exchange, "KEEPALIVE_INTERVAL_S", 0.02)
     hold = asyncio.Event()
     house.add(Teller("m", FRAME, hold=hold))
     body = {"model": "m", "max_tokens": 9, "messages": HELLO, "stream": True}

@@ -11,7 +11,7 @@ from mcp.shared.exceptions import MCPError
 from tests.mcp_service import Service
 from tests.server.api.mcp.conftest import Connect, Era
 
-from portico_server.api.mcp.prompts import PAGE
+from portico_server.api.mcp.prompts import PAGE_SIZE
 from portico_server.apps.prompts.spec import parse
 from portico_server.core.principal import LOCAL, Principal
 
@@ -78,14 +78,14 @@ async def test_a_prompt_is_filled_in_from_text(connect: Connect, service: Servic
 
 
 async def test_prompts_come_in_pages(connect: Connect, service: Service) -> None:
-    names = [f"p{number:03}" for number in range(PAGE + 1)]
+    names = [f"p{number:03}" for number in range(PAGE_SIZE + 1)]
     for name in names:
         await service.prompts.save(parse({"name": name, "messages": "x"}), LOCAL)
     async with connect() as client:
         first = await client.list_prompts()
-        assert [prompt.name for prompt in first.prompts] == names[:PAGE] and first.next_cursor
+        assert [prompt.name for prompt in first.prompts] == names[:PAGE_SIZE] and first.next_cursor
         rest = await client.list_prompts(cursor=first.next_cursor)
-        assert [prompt.name for prompt in rest.prompts] == names[PAGE:] and rest.next_cursor is None
+        assert [prompt.name for prompt in rest.prompts] == names[PAGE_SIZE:] and rest.next_cursor is None
         with pytest.raises(MCPError, match="cursor"):
             await client.list_prompts(cursor="W10=")
 

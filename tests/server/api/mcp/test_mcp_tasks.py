@@ -128,7 +128,7 @@ async def test_a_long_call_becomes_a_task_whose_result_is_fetched(wire: Wire, wo
     assert (await wire.result("tasks/get", taskId=task["taskId"]))["status"] == "working"
     work.go.set()
     done = await wire.until(task["taskId"], "completed")
-    assert done["resultType"] == "complete" and done["ttlMs"] >= held.KEPT * 1000
+    assert done["resultType"] == "complete" and done["ttlMs"] >= held.RESULT_LIFETIME_S * 1000
     assert done["result"]["structuredContent"] == {"loaves": 3} and done["result"]["isError"] is False
     assert done["result"]["content"][0]["text"] == "Baked."
 
@@ -264,7 +264,7 @@ async def test_after_a_restart_the_end_of_a_task_is_found(tmp_path: Path) -> Non
                 assert await wire.result(method, taskId=ended, inputResponses={})
             assert "no task" in (await wire.post("tasks/get", key="other", taskId=ended))["error"]["message"]
 
-            long_ago = time.time() - held.KEPT - 1
+            long_ago = time.time() - held.RESULT_LIFETIME_S - 1
             await service.house.database.write(
                 lambda connection: connection.execute(update(mcp_tasks).values(finished_at=long_ago))
             )

@@ -8,7 +8,7 @@ from tests.house import Scripted
 from tests.mcp_service import Service
 from tests.server.api.mcp.conftest import Connect
 
-from portico_server.api.mcp.tools import PAGE
+from portico_server.api.mcp.tools import PAGE_SIZE
 from portico_server.core.context import Context
 from portico_server.core.request import Request, ToolResult
 from portico_server.core.servable import Card
@@ -18,10 +18,10 @@ async def test_tools_come_in_pages_that_are_all_there_is(connect: Connect, servi
     async def work(_request: Request, _context: Context) -> ToolResult:
         return ToolResult("Done.")
 
-    service.house.add(*(Scripted(Card(f"tool{number:03}", "tool"), work) for number in range(PAGE)))
+    service.house.add(*(Scripted(Card(f"tool{number:03}", "tool"), work) for number in range(PAGE_SIZE)))
     async with connect() as client:
         first = await client.list_tools()
-        assert len(first.tools) == PAGE and first.next_cursor is not None
+        assert len(first.tools) == PAGE_SIZE and first.next_cursor is not None
         rest = await client.list_tools(cursor=first.next_cursor)
         assert rest.next_cursor is None
         names = [tool.name for tool in (*first.tools, *rest.tools)]

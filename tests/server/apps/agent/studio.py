@@ -12,16 +12,16 @@ from tests.house import House
 
 from portico.wire import Delta, Event, ToolCalled, Usage
 from portico_server.apps.agent import read
-from portico_server.apps.agent.app import Agents
+from portico_server.apps.agent.app import AgentApps
 from portico_server.apps.agent.message import AgentMessage, message_of
-from portico_server.apps.agent.sessions import Sessions
+from portico_server.apps.agent.sessions import AgentSessions
 from portico_server.core.context import Context
 from portico_server.core.ids import new_id
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import CalledTool, Chat, Reply, Request, ToolResult
 from portico_server.core.servable import Card
 from portico_server.db.database import Database
-from portico_server.tools.sandbox.light import Light
+from portico_server.tools.sandbox.light import LightSandbox
 from portico_server.tools.tool import Tool
 from portico_server.tools.toolbox import Toolbox
 
@@ -83,11 +83,11 @@ class Noted:
 class Studio:
     """A house with agents in it."""
 
-    def __init__(self, house: House, light: Light) -> None:
+    def __init__(self, house: House, light: LightSandbox) -> None:
         self.house = house
-        self.sessions = Sessions(house.database, house.registry)
+        self.sessions = AgentSessions(house.database, house.registry)
         self.facts = Noted()
-        self.agents = Agents(house.registry, house.runner, light, self.sessions, self.facts)
+        self.agents = AgentApps(house.registry, house.runner, light, self.sessions, self.facts)
         self.toolbox = Toolbox(house.registry)
 
     def model(self, *lines: Said, name: str = "voice") -> Speaker:
@@ -181,7 +181,7 @@ def texts(messages: Sequence[Mapping[str, Any]]) -> list[str]:
 async def open_studio(folder: Path) -> AsyncIterator[Studio]:
     database = Database.at(folder / "portico.db")
     database.prepare()
-    light = Light()
+    light = LightSandbox()
     house = House(database)
     try:
         yield Studio(house, light)

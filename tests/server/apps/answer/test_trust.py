@@ -10,7 +10,7 @@ import pytest
 from tests.house import House, Shelf, open_house, passage
 
 from portico.wire import Delta
-from portico_server.apps.answer.trust import TRIALS, Trial, identity_of
+from portico_server.apps.answer.trust import TRIALS, TrustQuestion, identity_of
 from portico_server.core.context import Context
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Chat, Reply, Request
@@ -136,5 +136,5 @@ async def test_another_source_under_the_name_is_another_model(tmp_path: Path) ->
         (TRIALS[5], "", False),
     ],
 )
-def test_what_counts_as_right(trial: Trial, answer: str, right: bool) -> None:
+def test_what_counts_as_right(trial: TrustQuestion, answer: str, right: bool) -> None:
     assert trial.is_right(answer) is right

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from portico_server.apps.deployed import Apps, Kind
+from portico_server.apps.deployed import AppKind, DeployedApps
 from portico_server.apps.entry import AppEntry
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound
@@ -40,9 +40,9 @@ class House:
     def __init__(self, database: Database) -> None:
         self.registry = Registry()
         self.quotas = Quotas(noun="app")
-        self.apps = Apps(database, self.registry, self.quotas)
+        self.apps = DeployedApps(database, self.registry, self.quotas)
         self.built: asyncio.Queue[str] = asyncio.Queue()
-        self.apps.kind("needs", Kind(self._check, self._build))
+        self.apps.kind("needs", AppKind(self._check, self._build))
 
     async def _check(self, _name: str, spec: Mapping[str, Any], caller: Principal) -> None:
         if "wrong" in spec:

@@ -18,7 +18,7 @@ from portico_server.db.steps import StepRow
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def drawn(step: dict[str, Any]) -> diagram.Node:
+def drawn(step: dict[str, Any]) -> diagram.DiagramNode:
     return diagram.of_flow(read.flow({"portico_flow": 1, "name": "a", "step": step}))
 
 
@@ -145,7 +145,7 @@ def test_an_agent_is_drawn_with_what_it_uses() -> None:
 
 
 def test_what_nobody_could_look_at_is_not_drawn() -> None:
-    steps = [say(f"s{number}") for number in range(diagram.MOST + 1)]
+    steps = [say(f"s{number}") for number in range(diagram.MAX_BOXES + 1)]
     with pytest.raises(InvalidRequest, match="more than 1,000 steps"):
         drawn({"op": "pipeline", "steps": steps})
 

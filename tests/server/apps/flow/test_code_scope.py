@@ -10,7 +10,7 @@ import httpx
 import pytest
 from tests.porch import Porch, Teller, porch
 
-from portico_server.apps.deployed import Kind
+from portico_server.apps.deployed import AppKind
 from portico_server.models.spec import ModelSpec
 
 ADMIN = "pk-of-the-operator"
@@ -24,8 +24,8 @@ async def house(tmp_path: Path) -> AsyncIterator[Porch]:
     async with porch(tmp_path, api_key=ADMIN) as served:
         served.add(Teller("default"))
         parts = served.parts
-        parts.apps.kind("flow", Kind(parts.flows.check, parts.flows.build))
-        parts.apps.kind("agent", Kind(parts.agents.check, parts.agents.build))
+        parts.apps.kind("flow", AppKind(parts.flows.check, parts.flows.build))
+        parts.apps.kind("agent", AppKind(parts.agents.check, parts.agents.build))
         yield served
 
 

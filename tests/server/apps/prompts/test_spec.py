@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from portico_server.apps.prompts.spec import MOST, parse
+from portico_server.apps.prompts.spec import MAX_ITEMS, parse
 from portico_server.core.errors import InvalidRequest
 
 REVIEW: dict[str, Any] = {
@@ -120,7 +120,7 @@ def test_arguments_as_text_are_read_as_their_types() -> None:
         (_prompt(arguments=[{"name": "a", "enum": ["x", 3]}]), "must be a string, not 3"),
         (_prompt(arguments=[{"name": "a", "enum": ["x"], "default": "y"}]), 'must be one of "x"'),
         (_prompt(arguments="a"), "must be a list"),
-        (_prompt(arguments=["a"] * (MOST + 1)), "more than 200"),
+        (_prompt(arguments=["a"] * (MAX_ITEMS + 1)), "more than 200"),
         (_prompt(examples=[{"user": "x"}]), "two texts"),
         (_prompt(messages="{a}" + "x" * 300_000), "characters of text"),
     ],

@@ -10,17 +10,17 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from portico.wire import Usage
-from portico_server.apps.responses.event_builder import Event, Machine, skeleton
-from portico_server.apps.responses.ids import Mint, response_of
+from portico_server.apps.responses.event_builder import Event, EventBuilder, skeleton
+from portico_server.apps.responses.ids import ItemIds, response_of
 from portico_server.apps.responses.read import read
 from portico_server.apps.responses.stream_reader import (
-    Called,
-    Ended,
-    Hearing,
+    AnswerReader,
+    CallPiece,
+    EndPiece,
     Piece,
-    Refused,
-    Said,
-    Thought,
+    RefusalPiece,
+    TextPiece,
+    ThoughtPiece,
     pieces,
     whole,
 )
@@ -37,42 +37,52 @@ ITS_DONE = ["function_call_arguments.done", "output_item.done"]
 CASES: dict[str, tuple[Sequence[Piece], list[str]]] = {
     "nothing": ([], [*A_MESSAGE, "output_text.delta", "output_text.done", *ITS_END]),
     "words": (
-        [Said("one"), Said(" two")],
+        [TextPiece("one"), TextPiece(" two")],
         [*A_MESSAGE, *["output_text.delta"] * 2, "output_text.done", *ITS_END],
     ),
     "thoughts first": (
-        [Thought("hm"), Said("one")],
+        [ThoughtPiece("hm"), TextPiece("one")],
         [
             *[*A_MESSAGE, "reasoning_text.delta", "reasoning_text.done", *ITS_END],
             *[*A_MESSAGE, "output_text.delta", "output_text.done", *ITS_END],
         ],
     ),
-    "a refusal": ([Refused("no")], [*A_MESSAGE, "refusal.delta", "refusal.done", *ITS_END]),
+    "a refusal": ([RefusalPiece("no")], [*A_MESSAGE, "refusal.delta", "refusal.done", *ITS_END]),
     "words and a call in pieces": (
-        [Said("one"), Called(0, "c1", "f", ""), Called(0, "", "", '{"a"'), Called(0, "", "", ": 1}")],
+        [
+            TextPiece("one"),
+            CallPiece(0, "c1", "f", ""),
+            CallPiece(0, "", "", '{"a"'),
+            CallPiece(0, "", "", ": 1}"),
+        ],
         [
             *[*A_MESSAGE, "output_text.delta", "output_text.done", *ITS_END],
             *[*A_CALL, "function_call_arguments.delta", *ITS_DONE],
         ],
     ),
     "two calls whose pieces are mixed": (
-        [Called(0, "c", "f", "{"), Called(1, "c", "g", "{"), Called(0, "", "", "}"), Called(1, "", "", "}")],
+        [
+            CallPiece(0, "c", "f", "{"),
+            CallPiece(1, "c", "g", "{"),
+            CallPiece(0, "", "", "}"),
+            CallPiece(1, "", "", "}"),
+        ],
         [*A_CALL, *A_CALL, *["function_call_arguments.delta"] * 2, *ITS_DONE, *ITS_DONE],
     ),
     "a call whose name comes late": (
-        [Called(0, "c", "", "{"), Called(0, "", "f", "}")],
+        [CallPiece(0, "c", "", "{"), CallPiece(0, "", "f", "}")],
         [*A_CALL, *ITS_DONE],
     ),
     "words after a call": (
-        [Called(0, "c", "f", "{}"), Said("one")],
+        [CallPiece(0, "c", "f", "{}"), TextPiece("one")],
         [*A_CALL, *ITS_DONE, *A_MESSAGE, "output_text.delta", "output_text.done", *ITS_END],
     ),
 }
 
 
-def begun(**more: Any) -> Machine:
-    mint = Mint(RESPONSE)
-    return Machine(skeleton(read({"model": "m", "input": "x", **more}, mint), RESPONSE), mint)
+def begun(**more: Any) -> EventBuilder:
+    mint = ItemIds(RESPONSE)
+    return EventBuilder(skeleton(read({"model": "m", "input": "x", **more}, mint), RESPONSE), mint)
 
 
 def kinds(events: Sequence[Event]) -> list[str]:
@@ -84,7 +94,7 @@ def test_every_answer_is_told_step_by_step(name: str) -> None:
     said, wanted = CASES[name]
     machine = begun()
     events = machine.begin()
-    hearing = Hearing(machine)
+    hearing = AnswerReader(machine)
     for piece in said:
         events += hearing.hear(piece)
     events += machine.end(hearing.reason, Usage(3, 2))
@@ -103,9 +113,9 @@ def test_every_answer_is_told_step_by_step(name: str) -> None:
 
 def test_calls_with_one_id_are_told_apart() -> None:
     machine = begun()
-    hearing = Hearing(machine)
+    hearing = AnswerReader(machine)
     for key in (0, 1, 2):
-        hearing.hear(Called(key, "same" if key < 2 else "", "f", "{}"))
+        hearing.hear(CallPiece(key, "same" if key < 2 else "", "f", "{}"))
     machine.end("tool_calls", Usage())
     ids = [item["call_id"] for item in machine.output]
     assert ids[0] == "same"
@@ -113,9 +123,9 @@ def test_calls_with_one_id_are_told_apart() -> None:
 
 
 def test_what_is_done_here_is_not_told_as_a_call() -> None:
-    hearing = Hearing(begun(), {"look"})
-    assert hearing.hear(Called(0, "c", "look", "{")) == []
-    assert hearing.hear(Called(0, "", "", "}")) == []
+    hearing = AnswerReader(begun(), {"look"})
+    assert hearing.hear(CallPiece(0, "c", "look", "{")) == []
+    assert hearing.hear(CallPiece(0, "", "", "}")) == []
     [call] = hearing.here
     assert (call.id, call.name, call.arguments) == ("c", "look", "{}")
     assert not hearing.asks_client
@@ -127,9 +137,9 @@ def test_what_is_done_here_is_not_told_as_a_call() -> None:
 )
 def test_an_early_end_says_why(reason: str, status: str, told: str) -> None:
     machine = begun()
-    hearing = Hearing(machine)
-    hearing.hear(Said("one"))
-    hearing.hear(Ended(reason))
+    hearing = AnswerReader(machine)
+    hearing.hear(TextPiece("one"))
+    hearing.hear(EndPiece(reason))
     events = machine.end(hearing.reason, Usage())
     assert events[-1]["type"] == "response.incomplete"
     assert events[-1]["response"]["incomplete_details"] == {"reason": told}
@@ -162,7 +172,7 @@ def test_what_was_found_is_told_where_it_was_asked_for() -> None:
         (frozenset({"file_search_call.results"}), [{"score": 1.0}]),
     ):
         machine = begun()
-        machine = Machine(machine.response, machine.mint, include)
+        machine = EventBuilder(machine.response, machine.mint, include)
         index, _events = machine.add(dict(item))
         done = machine.done(index, status="completed", results=[{"score": 1.0}], _told="[1] x")
         assert done["item"]["results"] == told
@@ -185,17 +195,17 @@ def test_what_was_found_is_told_where_it_was_asked_for() -> None:
         (b'data: {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}\n\n', []),
         (
             b'data: {"choices": [{"delta": {"content": "a"}}]}\n\ndata: {"choices": [{"delta": {"content": "b"}}]}\n\n',
-            [Said("ab")],
+            [TextPiece("ab")],
         ),
-        (b'data: {"choices": [{"delta": {"reasoning_content": "a"}}]}\n\n', [Thought("a")]),
+        (b'data: {"choices": [{"delta": {"reasoning_content": "a"}}]}\n\n', [ThoughtPiece("a")]),
         (
             b'data: {"choices": [{"delta": {"reasoning": "a", "content": "b"}}]}\n\n',
-            [Thought("a"), Said("b")],
+            [ThoughtPiece("a"), TextPiece("b")],
         ),
-        (b'data: {"choices": [{"delta": {}, "finish_reason": "length"}]}\n\n', [Ended("length")]),
+        (b'data: {"choices": [{"delta": {}, "finish_reason": "length"}]}\n\n', [EndPiece("length")]),
         (
             b'data: {"choices": [{"delta": {"tool_calls": [{"index": 1, "id": "c", "function": {"name": "f"}}]}}]}\n\n',
-            [Called(1, "c", "f", "")],
+            [CallPiece(1, "c", "f", "")],
         ),
     ],
 )
@@ -207,6 +217,11 @@ def test_a_whole_answer_is_read() -> None:
     calls = b'[{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]'
     said = b'{"role": "assistant", "content": "a", "reasoning_content": "r", "tool_calls": ' + calls + b"}"
     data = b'{"choices": [{"index": 0, "message": ' + said + b', "finish_reason": "tool_calls"}]}'
-    assert whole(data) == [Thought("r"), Said("a"), Called(0, "c", "f", "{}"), Ended("tool_calls")]
+    assert whole(data) == [
+        ThoughtPiece("r"),
+        TextPiece("a"),
+        CallPiece(0, "c", "f", "{}"),
+        EndPiece("tool_calls"),
+    ]
     with pytest.raises(EngineFailed):
         whole(b"no")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from portico_server.apps.responses.ids import Mint
+from portico_server.apps.responses.ids import ItemIds
 from portico_server.apps.responses.items import read
 from portico_server.apps.responses.messages import messages_of, shorter
 
@@ -66,11 +66,11 @@ def tool(call_id: str, text: str) -> dict[str, Any]:
     ],
 )
 def test_items_become_messages(items: Any, wanted: list[dict[str, Any]]) -> None:
-    assert messages_of(read(items, Mint())) == wanted
+    assert messages_of(read(items, ItemIds())) == wanted
 
 
 def test_what_code_printed_is_told_again() -> None:
-    asked, answered = messages_of(read([CODE], Mint()))
+    asked, answered = messages_of(read([CODE], ItemIds()))
     assert asked["tool_calls"][0]["function"] == {"name": "code_interpreter", "arguments": '{"code":"1"}'}
     assert answered == tool("ci_1", "printed")
 
@@ -83,7 +83,7 @@ def test_a_refused_call_is_told_as_one() -> None:
         "approve": False,
         "reason": "No.",
     }
-    _asked, answered = messages_of(read([request, response], Mint()))
+    _asked, answered = messages_of(read([request, response], ItemIds()))
     assert answered["content"] == "The user did not allow this call. No."
 
 

@@ -30,7 +30,7 @@ from portico_server.finetune.spec import (
     TrainingTask,
 )
 from portico_server.models.training import unpack_gguf
-from portico_server.tools.sandbox.light import Light
+from portico_server.tools.sandbox.light import LightSandbox
 
 
 class Shop:
@@ -123,10 +123,10 @@ def task(
 
 
 def trainer(
-    folder: Path, light: Light | None = None, answering: Callable[[], bool] | None = None
+    folder: Path, light: LightSandbox | None = None, answering: Callable[[], bool] | None = None
 ) -> LocalTrainer:
     """Trains as fast as the machine can."""
-    return LocalTrainer(Shop(), light or Light(), folder / "logs", nice=0, answering=answering)
+    return LocalTrainer(Shop(), light or LightSandbox(), folder / "logs", nice=0, answering=answering)
 
 
 async def trained(

@@ -21,7 +21,7 @@ from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Porti
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.db.database import Database
-from portico_server.tools.fetch.policy import Policy
+from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.sources.function import FunctionPackages
 from portico_server.tools.sources.sources import AddedTools
 from portico_server.tools.sources.spec import ToolSpec, parse
@@ -56,7 +56,7 @@ async def opened(folder: Path, *configured: ToolSpec) -> AsyncIterator[Case]:
     database.prepare()
     async with open_house(folder) as house:
         added = AddedTools(
-            Toolbox(house.registry), database, Policy(), FunctionPackages(folder / "environments")
+            Toolbox(house.registry), database, AddressPolicy(), FunctionPackages(folder / "environments")
         )
         await added.start(configured)
         running = asyncio.create_task(added.run())

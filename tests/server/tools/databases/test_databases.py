@@ -22,7 +22,7 @@ from portico_server.db.query.postgres import PostgresSource, shown
 from portico_server.db.query.source import DuckDBSource, open_source
 from portico_server.settings import Settings
 from portico_server.tools.builtin import outward
-from portico_server.tools.fetch.policy import Policy
+from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.sources.function import FunctionPackages
 from portico_server.tools.sources.sources import AddedTools
 from portico_server.tools.sources.spec import parse
@@ -196,7 +196,7 @@ async def added(folder: Path) -> AsyncIterator[tuple[House, AddedTools]]:
     database = Database.at(folder / "tools.db")
     database.prepare()
     async with open_house(folder) as house:
-        yield house, AddedTools(Toolbox(house.registry), database, Policy(), FunctionPackages(folder))
+        yield house, AddedTools(Toolbox(house.registry), database, AddressPolicy(), FunctionPackages(folder))
     database.close()
 
 

@@ -163,7 +163,7 @@ async def test_a_program_that_is_not_there_is_said_so(case: Case) -> None:
 
 
 async def test_one_that_says_nothing_is_given_up(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "START", 0.5)
+    monkeypatch.setattr(connection, "START_TIMEOUT_S", 0.5)
     info = await case.host.add(spec("odd", "mute"), None)
     assert info.state == "waiting" and "say hello" in str(info.error)
 
@@ -219,7 +219,7 @@ async def test_much_text_is_cut_to_its_ends(case: Case) -> None:
 
 @pytest.mark.parametrize("size", [1, 3, 7, 100])
 def test_lines_are_whole_or_end_at_the_limit(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(connection, "LONGEST", 6)
+    monkeypatch.setattr(connection, "MAX_LINE_CHARS", 6)
     data = "short\nexactl\nmuch too long\n高山雪莲花开\n高山雪莲花开了\n\nend".encode()
     decoder = codecs.getincrementaldecoder(connection.ENCODING)("replace")
     pieces = [decoder.decode(data[at : at + size]) for at in range(0, len(data), size)]

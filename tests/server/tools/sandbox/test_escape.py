@@ -17,11 +17,11 @@ from tests.server.tools.sandbox.processes import family, gone
 from portico_server.tools.sandbox import local, namespace
 from portico_server.tools.sandbox.environment import Environment
 from portico_server.tools.sandbox.local import LocalKernel, LocalSandbox
-from portico_server.tools.sandbox.protocol import MB, Cell, Limits, Outcome
+from portico_server.tools.sandbox.protocol import MB, Cell, CellOutcome, SandboxLimits
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-LIMITS = Limits(seconds=0.8, memory=512 * MB, disk=64 * MB, inodes=5_000)
+LIMITS = SandboxLimits(seconds=0.8, memory=512 * MB, disk=64 * MB, inodes=5_000)
 SECRET = "the-canary-sings"
 
 x86 = pytest.mark.skipif(
@@ -48,7 +48,7 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     monkeypatch.setenv("PORTICO_CANARY_KEY", SECRET)
-    monkeypatch.setattr(local, "GRACE", 0.5)
+    monkeypatch.setattr(local, "INTERRUPT_TIMEOUT_S", 0.5)
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "portico.db").write_text(SECRET, encoding="utf-8")
     canary = tmp_path / "canary"
@@ -71,7 +71,7 @@ async def neighbour(environment: Environment) -> AsyncIterator[LocalKernel]:
     await kernel.stop()
 
 
-def everything(outcome: Outcome) -> str:
+def everything(outcome: CellOutcome) -> str:
     return "\n".join([outcome.output, outcome.value or "", outcome.error or "", *outcome.notes])
 
 

@@ -10,19 +10,19 @@ import pytest_asyncio
 from portico_server.core.errors import Unavailable
 from portico_server.tools.builtin import calculator, python_light
 from portico_server.tools.sandbox import light as level
-from portico_server.tools.sandbox.light import Light
+from portico_server.tools.sandbox.light import LightSandbox
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def light() -> AsyncIterator[Light]:
-    opened = Light()
+async def light() -> AsyncIterator[LightSandbox]:
+    opened = LightSandbox()
     yield opened
     await opened.close()
 
 
-async def test_printed_text_and_the_last_value_come_back(light: Light) -> None:
+async def test_printed_text_and_the_last_value_come_back(light: LightSandbox) -> None:
     done = await light.run("print('hi')\nx = [1, 2]\nx * 2")
     assert (done.output, done.value, done.error) == ("hi\n", "[1, 2, 1, 2]", None)
     assert done.text == "hi\n[1, 2, 1, 2]"
@@ -30,19 +30,19 @@ async def test_printed_text_and_the_last_value_come_back(light: Light) -> None:
     assert (await light.run("'text'")).value == "text"
 
 
-async def test_errors_are_told_in_pythons_words(light: Light) -> None:
+async def test_errors_are_told_in_pythons_words(light: LightSandbox) -> None:
     done = await light.run("print('before')\n1 / 0")
     assert done.output == "before\n"
     assert done.error is not None and done.error.endswith("ZeroDivisionError: division by zero")
     assert "SyntaxError" in str((await light.run("def")).error)
 
 
-async def test_each_call_starts_from_nothing(light: Light) -> None:
+async def test_each_call_starts_from_nothing(light: LightSandbox) -> None:
     await light.run("secret = 42")
     assert "NameError" in str((await light.run("secret")).error)
 
 
-async def test_half_a_character_is_no_crash(light: Light) -> None:
+async def test_half_a_character_is_no_crash(light: LightSandbox) -> None:
     assert (await light.run("'\ud800'")).error is None
 
 
@@ -77,21 +77,23 @@ ATTEMPTS = {
 
 
 @pytest.mark.parametrize("name", ATTEMPTS)
-async def test_there_is_no_way_out(light: Light, name: str) -> None:
+async def test_there_is_no_way_out(light: LightSandbox, name: str) -> None:
     done = await light.run(ATTEMPTS[name])
     assert done.error is not None, done
-    assert len(done.output) <= level.OUTPUT
+    assert len(done.output) <= level.MAX_OUTPUT_BYTES
     assert (await light.run("6 * 7")).value == "42"
 
 
 @pytest.mark.parametrize("code", ["while True: pass", "import time\ntime.sleep(60)", "10**10**8"])
-async def test_what_does_not_end_is_ended(light: Light, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_does_not_end_is_ended(
+    light: LightSandbox, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(level, "SECONDS", 0.3)
     assert (await light.run(code)).error is not None
     assert (await light.run("6 * 7")).value == "42"
 
 
-async def test_a_long_value_is_cut_and_a_strange_one_is_told(light: Light) -> None:
+async def test_a_long_value_is_cut_and_a_strange_one_is_told(light: LightSandbox) -> None:
     done = await light.run("'x' * 1_000_000")
     assert done.value is not None and done.value.endswith("[cut off here: 1000000 characters in all]")
     assert "cannot be shown" in str((await light.run("10**10_000")).value)
@@ -99,7 +101,7 @@ async def test_a_long_value_is_cut_and_a_strange_one_is_told(light: Light) -> No
 
 
 async def test_nothing_runs_after_the_end() -> None:
-    closed = Light()
+    closed = LightSandbox()
     await closed.close()
     with pytest.raises(Unavailable):
         await closed.run("1")
@@ -109,13 +111,13 @@ async def test_nothing_runs_after_the_end() -> None:
     ("expression", "value"),
     [("2 ** 10", "1024"), ("sqrt(2)", "1.4142135623730951"), ("comb(52, 5)", "2598960"), ("1\n+ 1", "2")],
 )
-async def test_the_calculator_calculates(light: Light, expression: str, value: str) -> None:
+async def test_the_calculator_calculates(light: LightSandbox, expression: str, value: str) -> None:
     result = await calculator.tool(light).work({"expression": expression}, None)  # type: ignore[arg-type]
     assert (result.text, result.structured, result.is_error) == (value, {"value": value}, False)
 
 
 @pytest.mark.parametrize("expression", ["1 / 0", "2 +", "open('/etc/passwd').read()", "x = 1", "print(1)"])
-async def test_the_calculator_says_what_is_wrong(light: Light, expression: str) -> None:
+async def test_the_calculator_says_what_is_wrong(light: LightSandbox, expression: str) -> None:
     result = await calculator.tool(light).work({"expression": expression}, None)  # type: ignore[arg-type]
     assert result.is_error and expression in result.text
 
@@ -123,12 +125,12 @@ async def test_the_calculator_says_what_is_wrong(light: Light, expression: str) 
 @pytest.mark.parametrize(
     "code", ["[x for x in range(9)]", "(lambda: 1)()", "1)\nimport os\n(2", "pi.real", "'a' * 9"]
 )
-async def test_the_calculator_runs_no_code(light: Light, code: str) -> None:
+async def test_the_calculator_runs_no_code(light: LightSandbox, code: str) -> None:
     result = await calculator.tool(light).work({"expression": code}, None)  # type: ignore[arg-type]
     assert result.is_error and "numbers, operators and functions" in result.text
 
 
-async def test_an_error_is_a_result_of_the_tool(light: Light) -> None:
+async def test_an_error_is_a_result_of_the_tool(light: LightSandbox) -> None:
     tool = python_light.tool(light)
     result = await tool.work({"code": "1 / 0"}, None)  # type: ignore[arg-type]
     assert result.is_error and "ZeroDivisionError" in result.text

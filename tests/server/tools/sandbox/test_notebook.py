@@ -23,11 +23,19 @@ from portico_server.tools.sandbox import local, namespace
 from portico_server.tools.sandbox.environment import Environment
 from portico_server.tools.sandbox.local import LocalSandbox
 from portico_server.tools.sandbox.notebooks import Notebooks
-from portico_server.tools.sandbox.protocol import MB, Cell, Kernel, Limits, Outcome, Product, Report
+from portico_server.tools.sandbox.protocol import (
+    MB,
+    Cell,
+    CellOutcome,
+    Kernel,
+    Product,
+    Report,
+    SandboxLimits,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-LIMITS = Limits(seconds=30, memory=512 * MB)
+LIMITS = SandboxLimits(seconds=30, memory=512 * MB)
 ME = "key_me"
 
 
@@ -36,7 +44,7 @@ async def quiet(_message: str) -> None:
 
 
 def opened(
-    environment: Environment, limits: Limits = LIMITS, *, most: int = 3, idle: float = 60
+    environment: Environment, limits: SandboxLimits = LIMITS, *, most: int = 3, idle: float = 60
 ) -> Notebooks:
     return Notebooks(LocalSandbox(environment), limits, most=most, idle=idle)
 
@@ -132,7 +140,7 @@ async def test_whoever_leaves_stops_the_cell_and_keeps_the_session(notebooks: No
     ids=["processes", "memory", "files"],
 )
 async def test_a_kernel_that_holds_too_much_is_ended(
-    environment: Environment, limits: Limits, code: str, words: str
+    environment: Environment, limits: SandboxLimits, code: str, words: str
 ) -> None:
     made = opened(environment, limits)
     try:
@@ -242,7 +250,7 @@ async def test_a_kernel_that_is_given_up_while_it_starts_leaves_nobody_behind(
     environment: Environment, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     before = _orphans()
-    monkeypatch.setattr(local, "START", seconds)
+    monkeypatch.setattr(local, "START_TIMEOUT_S", seconds)
     with pytest.raises(Unavailable, match="not ready within"):
         await LocalSandbox(environment).open(LIMITS)
     for pid in _orphans() - before:
@@ -273,7 +281,7 @@ class Elsewhere:
     async def prepare(self, report: Report) -> None:
         self.told.append("prepare")
 
-    async def open(self, limits: Limits) -> Kernel:
+    async def open(self, limits: SandboxLimits) -> Kernel:
         self.told.append(f"open, {limits.seconds:g} s")
         return _There(self)
 
@@ -284,9 +292,9 @@ class _There:
         self._cells = 0
         self.alive = True
 
-    async def run(self, cell: Cell) -> Outcome:
+    async def run(self, cell: Cell) -> CellOutcome:
         self._cells += 1
-        return Outcome(value=f"{self._cells}: {cell.code}", products=[Product("a.txt", b"made there")])
+        return CellOutcome(value=f"{self._cells}: {cell.code}", products=[Product("a.txt", b"made there")])
 
     async def stop(self) -> None:
         self.alive = False
@@ -321,7 +329,7 @@ async def test_the_end_does_not_wait_for_who_ends_what_is_idle(monkeypatch: pyte
     made = Notebooks(place, LIMITS, most=2, idle=0.1)
     await made.run(ME, "s", Cell("x"), quiet)
 
-    async def reluctant(limits: Limits) -> Kernel:
+    async def reluctant(limits: SandboxLimits) -> Kernel:
         return _Reluctant(place, stopping)
 
     monkeypatch.setattr(place, "open", reluctant)
@@ -347,7 +355,7 @@ async def test_watching_a_session_leaves_nothing_behind(
         gc.collect()
         return sum(isinstance(item, asyncio.Future) for item in gc.get_objects())
 
-    monkeypatch.setattr(local, "WATCH", 0.001)
+    monkeypatch.setattr(local, "WATCH_INTERVAL_S", 0.001)
     monkeypatch.setattr(local, "take", take)
     kernel = await LocalSandbox(environment).open(LIMITS)
     try:
