@@ -58,7 +58,8 @@ async def test_every_face_asks_for_the_key_where_one_is_needed(tmp_path: Path, p
         for headers in ({}, bearer("wrong"), bearer("local")):
             response = await served.client.post(path, json=ASK, headers=headers)
             assert response.status_code == 401
-            assert response.json()["error"]["type"] == "authentication_error"
+            error = response.json()["error"]
+            assert (error["data"] if path == "/mcp" else error)["type"] == "authentication_error"
         assert (await get(served, "/api/keys", "the-operators-own")).status_code == 200
 
 

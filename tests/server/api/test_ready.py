@@ -45,7 +45,7 @@ def away(house: Porch, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OperationalError("connect", None, Refused(REASON))
 
     monkeypatch.setattr(house.parts.database, "_held", {})
-    for name in ("_read_engine", "_write_engine", "_jot_engine", "_swift_engine"):
+    for name in ("_read_engine", "_write_engine", "_relaxed_engine", "_swift_engine"):
         monkeypatch.setattr(getattr(house.parts.database, name), "connect", connect)
         monkeypatch.setattr(getattr(house.parts.database, name), "begin", connect)
 

@@ -276,7 +276,8 @@ class GraphStep:
 
 
 Op: TypeAlias = (
-    LlmStep | IntentStep | EmbedStep | AgentStep | ToolStep | RetrieveStep | RerankStep | CodeStep | ClientStep | ApproveStep | SubflowStep | EmitStep | HttpStep
+    LlmStep | IntentStep | EmbedStep | AgentStep | ToolStep | RetrieveStep | RerankStep
+    | CodeStep | ClientStep | ApproveStep | SubflowStep | EmitStep | HttpStep
     | PipelineStep | ParallelStep | DiverterStep | WarpStep | SwitchStep | BranchStep | LoopStep | GraphStep
 )  # fmt: skip
 
