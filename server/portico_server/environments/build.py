@@ -59,7 +59,7 @@ async def build(
     Packages come from ``index``, or else from where the user's uv or pip takes them.
 
     What is there already is exchanged, or kept if it is whole and ``replace`` is false: another daemon was quicker.
-    What uv has fetched stays in its cache, so that a build that was cut off goes on from there. Cancelling ends uv.
+    What uv has fetched stays in its cache, so that a build that was cut off continues from there. Cancelling ends uv.
     """
     uv, place = find_uv(), place.absolute()  # noqa: ASYNC240  # asks for the working folder alone
     async with _draft(packages, place) as draft:

@@ -261,10 +261,10 @@ READ_STRIDE_BYTES: Final = 4 * MB
 """Bytes that are read before others get their turn."""
 
 MAX_LISTED_ERRORS: Final = 10
-"""Wrong lines that are told of; the others are counted."""
+"""Invalid lines that are listed; the others are counted."""
 
 SAMPLE_EXAMPLES: Final = 256
-"""Examples that are told in tokens, besides the longest ones; of fewer, all are."""
+"""Examples that are counted in tokens, besides the longest ones; of fewer, all are."""
 
 LONGEST_EXAMPLES: Final = 64
 """The longest examples, which are always told in tokens."""

@@ -37,7 +37,7 @@ class FakeTrainer:
         place = task.folder / "checkpoints"
         done = await pools.TRAINING.run(_last, place)
         if done:
-            yield TrainLog("info", f"Going on from the checkpoint of step {done}")
+            yield TrainLog("info", f"Continuing from the checkpoint of step {done}")
         started = time.monotonic()
         for step in range(done + 1, total + 1):
             await asyncio.sleep(0)  # a step that writes nothing must let others work, too
@@ -52,7 +52,7 @@ class FakeTrainer:
                 values["valid_loss"] = 2.5 / (step + 1) ** 0.5
             yield Metrics(step, total, 2.0 / (step + 1) ** 0.5, values)
             if (recipe.eval_interval and step % recipe.eval_interval == 0) or step == total:
-                # In no thread: that one could go on when this is cancelled, and the folder removed.
+                # In no thread: that one could continue when this is cancelled, and the folder removed.
                 yield Checkpoint(step, _keep(place, step), values)
         path = task.folder / "script.yaml"
         await pools.TRAINING.run(_write, path, task.data.training)

@@ -91,7 +91,7 @@ class FineTuningJobs:
     # --- making one --------------------------------------------------------------------------------------------
 
     async def create(self, spec: FineTuningSpec, caller: Principal, *, ignored: tuple[str, ...] = ()) -> Job:
-        """Begin a job. Its files are checked in the background; what is wrong in the request itself is told now.
+        """Begin a job. Its files are checked in the background; errors in the request itself are raised now.
 
         ``ignored`` are sentences about what was asked for and is not done. Raises `Forbidden`, `NotFound`,
         `InvalidRequest`.
@@ -285,7 +285,7 @@ class FineTuningJobs:
         return await self.get(job_id, caller)
 
     async def pause(self, job_id: str, caller: Principal) -> Job:
-        """Stop a job behind its last checkpoint; `resume` goes on from there. Raises `Conflict`."""
+        """Stop a job behind its last checkpoint; `resume` continues from there. Raises `Conflict`."""
         job = await self._move(job_id, caller, "paused", "Fine-tuning job paused", WORKING_STATUSES)
         await self._stop(job)
         return await self.get(job_id, caller)

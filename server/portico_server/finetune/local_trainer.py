@@ -267,7 +267,7 @@ NICENESS: Final = 10
 """How far behind everything else on the machine training stands."""
 
 MAX_STARTS: Final = 3
-"""How often a process that was killed is begun anew without a new checkpoint in between."""
+"""How often a process that was killed is restarted without a new checkpoint in between."""
 
 ADAPTER_FILE: Final = "adapter_config.json"
 """The file by which a checkpoint is an adapter and not a whole model."""
@@ -340,7 +340,9 @@ class LocalTrainer:
                     "'micro_batch' or 'max_length'.",
                     code="training_crashed",
                 )
-            yield TrainLog("warn", f"The training {process.exit_description()}; it goes on. {attempt.kept()}")
+            yield TrainLog(
+                "warn", f"The training {process.exit_description()}; it continues. {attempt.kept()}"
+            )
 
     def _write(self, task: TrainingTask, base: Path) -> Path:
         """The order, as the child reads it."""
@@ -399,7 +401,7 @@ class _Attempt:
         return []
 
     def kept(self) -> str:
-        """What there is to go on from."""
+        """What the next attempt continues from."""
         return (
             f"The checkpoint of step {self.saved} is kept." if self.saved else "There is no checkpoint yet."
         )

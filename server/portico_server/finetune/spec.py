@@ -148,7 +148,7 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The state after ``step`` lies in the folder ``path``: adapter, optimiser, random numbers. Training can go on
+    """The state after ``step`` lies in the folder ``path``: adapter, optimiser, random numbers. Training can continue
     from it, and ``path`` itself is a PEFT adapter.
     """
 

@@ -299,7 +299,7 @@ class Deployment:
         try:
             while (running := await self._wait_briefly(seat, context)) is None:
                 if context.deadline is not None and asyncio.get_running_loop().time() > context.deadline:
-                    raise DeadlineExceeded(f"'{self.spec.name}' was not loaded in time; it goes on loading.")
+                    raise DeadlineExceeded(f"'{self.spec.name}' was not loaded in time; it is still loading.")
                 yield self._comment(seat.process)
             inner = await self._relay(request, context, seat, running)
             relayed.protocol = inner.protocol
@@ -344,7 +344,7 @@ class Deployment:
         await self.process.try_adapter(adapter)
 
     async def attach(self, adapter: AdapterScale) -> None:
-        """Have every process that runs answer with it; those that cannot take it as they run start anew, one after
+        """Have every process that runs answer with it; those that cannot take it as they run restart, one after
         another, each after the calls that it has. Raises `PorticoError`.
         """
         for life in self.fleet.processes:

@@ -27,7 +27,7 @@ class InFlight:
             self._empty.set()
 
     def release_waiters(self) -> None:
-        """Let whoever waits for the end of this turn go on without it."""
+        """Release whoever waits for the last of these calls."""
         self._empty.set()
 
     async def wait_until_empty(self, patience: float | None) -> None:
@@ -40,7 +40,7 @@ class InFlight:
 
 
 class InFlightCall:
-    """One call's place in a turn, from its arrival to the end of its answer."""
+    """One call among those in flight, from its arrival to the end of its answer."""
 
     __slots__ = ("_turn", "reported_stage")
 

@@ -79,7 +79,7 @@ class StartupProgress:
                 waiter.cancel()
 
 
-# Adapters of one model's process: tried before they are kept, put on as it runs or with a process anew.
+# Adapters of one model's process: tried before they are kept, attached as it runs or in a new process.
 
 
 class AdaptableProcess(Protocol):
@@ -103,7 +103,7 @@ class ProcessAdapters:
         self._process = process
 
     async def attach(self, adapter: AdapterScale) -> None:
-        """Have the process, if there is one, answer with an adapter: as it runs, or started anew with all that its
+        """Have the process, if there is one, answer with an adapter: as it runs, or restarted with all that its
         site names now. Raises `PorticoError`.
         """
         running = await self._settled()
@@ -500,7 +500,7 @@ class ModelProcess:
     async def unload(self, *, drain: float | None = DRAIN_S) -> None:
         """Give its memory back once the calls that are here have ended, or after ``drain`` seconds.
 
-        A call that comes meanwhile waits and then starts it anew.
+        A call that comes meanwhile waits and then restarts it.
         """
         if self._stopping is None:
             ending = self._ending = self._in_flight

@@ -1,5 +1,5 @@
-"""What a model is told with every chat, the same whatever engine it runs on: a system message, examples, a form for the
-question, and arguments that are filled in. Pure.
+"""What every chat with a model begins with, on any engine: a system message, examples, a form for the question, and
+arguments that are filled in. Pure.
 """
 
 from __future__ import annotations

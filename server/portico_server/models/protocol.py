@@ -194,7 +194,7 @@ class AttachesAdapters(Protocol):
     """Optional, for a `EngineClient` of an engine that takes adapters."""
 
     def fits(self, adapter: AdapterScale) -> bool:
-        """Whether the process can answer with it as it runs; otherwise it has to be started anew."""
+        """Whether the process can answer with it as it runs; otherwise it must be restarted."""
 
     async def attach(self, adapter: AdapterScale) -> None:
         """Have one that fits ready under its name, in place of another one of that name. Raises `PorticoError`.
@@ -203,4 +203,4 @@ class AttachesAdapters(Protocol):
         """
 
     async def detach(self, name: str) -> bool:
-        """Forget it; whether it is gone, or the process has to be started anew for that."""
+        """Forget it; whether it is gone, or the process must be restarted for that."""

@@ -20,7 +20,7 @@ MAX_CONVERSATIONS = 4_096
 """Conversations whose process is remembered."""
 
 OPENING_CHARS = 2_000
-"""Characters of a message that count when conversations are told apart."""
+"""Characters of a message that distinguish conversations."""
 
 _BEST_FIRST: tuple[State, ...] = ("ready", "loading", "downloading", "failed", "cold")
 
@@ -48,7 +48,7 @@ class ReplicaPool:
         return sum(life.calls for life in self.processes)
 
     def enter(self, request: Relay) -> ReplicaLease:
-        """A seat for a call that has come; whoever takes it must `ReplicaLease.leave` it. Raises `TooMany`."""
+        """A lease for a call that has come; whoever takes it must `ReplicaLease.leave` it. Raises `TooMany`."""
         if self._queue_limit and (calls := self.calls) >= self._queue_limit:
             raise TooMany(
                 f"'{self._name}' has {calls} calls already, the most that may wait for it. Try again later, or "
@@ -180,7 +180,7 @@ class ReplicaPool:
 
 
 class ReplicaLease:
-    """One call's place at one of the processes, from its arrival to the end of its answer."""
+    """One call's lease of one of the processes, from its arrival to the end of its answer."""
 
     __slots__ = ("_call", "_pool", "_process")
 

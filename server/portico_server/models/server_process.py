@@ -173,7 +173,7 @@ class ServerProcess:
     async def _handshake(self, config: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        # A child that died at once is told from its exit below.
+        # A child that died at once is recognised by its exit below.
         with contextlib.suppress(ConnectionError):
             self._process.stdin.write(orjson.dumps(config) + b"\n")
             await self._process.stdin.drain()
@@ -288,7 +288,7 @@ class ServerProcess:
                 self._pump.cancel()
 
 
-# What every program that works on a model's files is told.
+# Environment variables of every program that works on a model's files.
 
 
 OFFLINE_ENVIRONMENT: Mapping[str, str] = {

@@ -54,7 +54,7 @@ class ModelSpec:
     estimate. ``queue_limit``: calls that may wait for it or be answered at the same time, ``None`` for the daemon's
     setting. ``defaults``: options such as ``temperature`` for calls that do not set them.
 
-    ``prompt``: what it is told with every chat, see `portico_server.models.prompt`.
+    ``prompt``: what every chat begins with, see `portico_server.models.prompt`.
 
     ``replicas``: how many processes of it there are, or the sources of the further ones, such as servers that run
     elsewhere. ``parameters`` are for those on the same engine.

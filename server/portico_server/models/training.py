@@ -209,7 +209,7 @@ class ModelBases:
         if engine not in TRAINABLE_ENGINES:
             raise _untrainable(f"'{found.spec.name}' runs on '{engine}', whose models are not trained.")
         if "chat" not in found.card.capabilities:
-            raise _untrainable(f"'{found.spec.name}' is no chat model.")
+            raise _untrainable(f"'{found.spec.name}' is not a chat model.")
         return found
 
     async def base(self, name: str, caller: Principal, told: Told | None = None) -> BaseModel:

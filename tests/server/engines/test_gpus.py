@@ -148,7 +148,7 @@ async def test_a_lost_gpu_is_one_error_and_the_next_call_starts_the_engine_anew(
     await add(house, tmp_path, "m", 0.5, story="lost")
     await house.ask("m", HI)
     first = house.models.get("m").pid
-    with pytest.raises(EngineFailed, match=r"illegal memory access.*started anew") as raised:
+    with pytest.raises(EngineFailed, match=r"illegal memory access.*restarts it") as raised:
         await house.ask("m", {"messages": user("now it breaks")})
     assert raised.value.code == "engine_lost" and raised.value.status == 502
     assert on(house, "m") == [] and house.models.get("m").crashes == 1

@@ -201,7 +201,7 @@ def test_a_job_pauses_and_goes_on_from_its_checkpoint(daemon: Daemon, client: op
     followed(daemon, job.id)  # who listens meanwhile hears the steps behind the checkpoint twice
     events, ended = followed(daemon, job.id)
     assert ended["status"] == "succeeded"
-    assert any(event["message"] == "Going on from the checkpoint of step 24" for _kind, event in events)
+    assert any(event["message"] == "Continuing from the checkpoint of step 24" for _kind, event in events)
     steps = [event["data"]["step"] for kind, event in events if kind == "metrics"]
     assert steps == list(range(1, 241))
 
@@ -386,7 +386,7 @@ def test_a_job_goes_on_after_the_daemon_is_killed(home: Path) -> None:
         assert ended["status"] == "succeeded"
         assert [event["data"]["step"] for kind, event in events if kind == "metrics"] == list(range(1, 241))
         assert any(
-            event["message"].startswith("Going on from the checkpoint of step") for _kind, event in events
+            event["message"].startswith("Continuing from the checkpoint of step") for _kind, event in events
         )
         said = client.chat.completions.create(
             model=ended["fine_tuned_model"],

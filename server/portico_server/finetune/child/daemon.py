@@ -61,7 +61,7 @@ class TrainingOrder:
 # The tie to the daemon: JSON lines out on what was standard output, JSON lines in on standard input.
 #
 # Out: ``step``, ``checkpoint``, ``say``, ``grade``, ``done``, ``error``. In: ``pause``, ``grades``. When standard input
-# closes the daemon is gone, and so are we at once; what is whole on disk is what the next attempt goes on from.
+# closes the daemon is gone, and so are we at once; what is whole on disk is what the next attempt continues from.
 
 
 class DaemonLink:

@@ -29,7 +29,7 @@ KEPT_CHECKPOINTS = 2
 def common_arguments(
     order: TrainingOrder, micro_batch: int, accumulation: int, *, validated: bool
 ) -> dict[str, Any]:
-    """What every method's trainer is told."""
+    """Arguments of every method's trainer."""
     recipe = order.recipe
     interval = recipe["eval_interval"] or max(1, recipe["steps"] // TOTAL_CHECKPOINTS)
     told: dict[str, Any] = {

@@ -188,7 +188,7 @@ def run(order: TrainingOrder, voice: DaemonLink) -> None:
         voice.send(
             "say",
             level="info",
-            message=f"Going on from the checkpoint of step {watch.step_of(resumed)}.",
+            message=f"Continuing from the checkpoint of step {watch.step_of(resumed)}.",
         )
     voice.send("stage", stage="training", message=f"{recipe['steps']} steps")
     trainer.train(resume_from_checkpoint=str(resumed) if resumed is not None else None)

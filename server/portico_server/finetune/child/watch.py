@@ -109,7 +109,7 @@ class DiskFull(Exception):
 
 
 class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers has no types
-    """Tells ``voice`` what goes on in the training of ``order``."""
+    """Reports the training of ``order`` to ``voice``."""
 
     def __init__(self, order: TrainingOrder, voice: DaemonLink) -> None:
         self.tokens = 0

@@ -55,7 +55,7 @@ async def build_environment(
     packages = PackageSet(
         name=recipe.name,
         what=f"The environment of the engine '{recipe.name}'",
-        again=f"What was fetched is kept; 'portico engines install {recipe.name}' goes on from there.",
+        again=f"What was fetched is kept; 'portico engines install {recipe.name}' continues from there.",
         python=recipe.python,
         install=ways[0][1],
         instead=ways[1:],

@@ -216,7 +216,7 @@ async def fetch_repository(
 ) -> DownloadReceipt:
     """Download the files of ``source`` into ``folder``, whose lock the caller holds, and say what they are.
 
-    Whatever arrived stays as a ``.part`` when this is cancelled or fails, and the next fetch goes on from it.
+    Whatever arrived stays as a ``.part`` when this is cancelled or fails, and the next fetch continues from it.
     """
     async with list_repository(source, folder, settings) as found:
         choice, expected = found.choice, found.expected

@@ -116,7 +116,7 @@ def test_the_page_is_followed_from_a_bad_answer_to_a_better_model(home: Path, de
             said = [event.message for event in client.tuning.events(job.id, limit=200).data]
             kept = [one.model for one in client.tuning.checkpoints(job.id).data if one.served]
         assert tuned == f"ft:{MODEL}:portico:lighthouse:{job.id.removeprefix('ftjob-')[-12:]}"
-        assert any("Going on from the checkpoint" in message for message in said)
+        assert any("Continuing from the checkpoint" in message for message in said)
         for block in (compare, good, export):
             execute(block, daemon, desk)
         assert len(kept) == 2, "the last one, which is the result, and the one before"

@@ -80,7 +80,7 @@ def _input_of(request: Relay) -> str:
 logger = logging.getLogger(__name__)
 
 HEALTH_TIMEOUT_S = 5.0
-"""Seconds in which an engine that is well says so."""
+"""Seconds in which a healthy engine answers."""
 
 _FULL = re.compile(r"out of memory|OutOfMemory", re.IGNORECASE)
 
@@ -124,7 +124,7 @@ class GpuWatchdog:
             if not await self._well():
                 logger.warning("the engine of %s is ended: %s", self._name, error.message)
                 await self._child.kill()
-                raise EngineFailed(f"{error.message} It is started anew by the next call.{_advice(full)}",
+                raise EngineFailed(f"{error.message} The next call restarts it.{_advice(full)}",
                                    code="engine_lost") from error  # fmt: skip
             if full:
                 raise EngineFailed(f"{error.message}{_advice(full)}", code="gpu_out_of_memory") from error

@@ -1,6 +1,6 @@
 """Tools for models whose template knows none, and choices that must be obeyed: by constrained decoding.
 
-The model is told the functions in a system message and can only write JSON that fits a schema: a call
+The functions stand in a system message and can only write JSON that fits a schema: a call
 ``{"name": …, "arguments": {…}}`` of one of them or, when it may also just answer, ``{"reply": "…"}``.
 `ToolReader` turns that JSON back into OpenAI's deltas while it is being written. Where the template has
 tools of its own and the choice is left to the model, the template is used instead.

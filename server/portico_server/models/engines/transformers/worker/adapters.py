@@ -37,7 +37,7 @@ class LoadedAdapters:
         return {"/v1/load_lora_adapter": self.load, "/v1/unload_lora_adapter": self.unload}
 
     def load(self, body: Mapping[str, Any], client: Caller) -> dict[str, Any]:
-        """``lora_name`` and ``lora_path``, a PEFT folder. Loading a name anew is refused."""
+        """``lora_name`` and ``lora_path``, a PEFT folder. Loading a name again is refused."""
         name, path = body.get("lora_name"), body.get("lora_path")
         if not isinstance(name, str) or not isinstance(path, str) or not name or not path:
             raise Refusal("'lora_name' and 'lora_path' must be texts.", param="lora_path")

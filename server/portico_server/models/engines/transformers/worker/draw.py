@@ -112,7 +112,7 @@ ReportStep = Callable[[int, int, Any], None]
 
 @dataclass(frozen=True, slots=True)
 class ImageOrder:
-    """One request: how many pictures, what diffusers is told for each, where its random numbers begin."""
+    """One request: how many pictures, the arguments of diffusers for each, where its random numbers begin."""
 
     pipe: Any
     asked: Mapping[str, Any]

@@ -142,7 +142,7 @@ class TokenGenerator:
 
 
 def _sampling(options: GenerationOptions) -> dict[str, Any]:
-    """What transformers is told. Without a wish the model's own settings hold; it samples unless it is told not to."""
+    """Arguments of transformers' ``generate``. The model's own settings are the default; temperature 0 samples nothing."""
     wished: dict[str, Any] = {"do_sample": options.temperature != 0}
     if options.temperature:
         wished["temperature"] = options.temperature
