@@ -142,7 +142,7 @@ class TokenGenerator:
 
 
 def _sampling(options: GenerationOptions) -> dict[str, Any]:
-    """Arguments of transformers' ``generate``. The model's own settings are the default; temperature 0 samples nothing."""
+    """Arguments of transformers' ``generate``. Defaults are the model's own; at temperature 0 nothing is sampled."""
     wished: dict[str, Any] = {"do_sample": options.temperature != 0}
     if options.temperature:
         wished["temperature"] = options.temperature
