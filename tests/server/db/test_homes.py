@@ -32,8 +32,9 @@ WITHOUT_HOME = {
     "0006": "came in one commit with 0007, which was its newest",
     "0010": "came in one commit with 0011, which was its newest",
     "0012": "came in one commit with 0013, which was its newest",
+    "0019": "has never been released without 0020",
 }
-"""Migrations at which no code ever stopped, so that no home of them can exist, and why."""
+"""Migrations at which no released code ever stopped, so that no home of them can exist, and why."""
 
 CHANGED: dict[tuple[str, str], str] = {
     ("alembic_version", "version_num"): "it says where the database stands",
