@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import Request
 
+from portico_server.api import protected
 from portico_server.api.auth import Auth, presented
 from portico_server.api.endpoint import TheParts
 from portico_server.api.endpoint import new_router as new_router
@@ -15,6 +16,7 @@ from portico_server.core.errors import Unauthenticated
 from portico_server.core.servable import Card
 
 router = new_router()
+protected_router = new_router(tags=["MCP"])
 
 PATH = "/openapi.json"
 
@@ -77,3 +79,23 @@ def _operation(card: Card) -> dict[str, Any]:
 
 def _schema(schema: Mapping[str, Any] | None, description: str) -> dict[str, Any]:
     return {"description": description, **(schema or {})}
+
+
+# ``/.well-known/oauth-protected-resource``: how clients of MCP get in. Needs no key.
+
+
+@protected_router.get(protected.WELL_KNOWN)
+async def get_protected_resource(parts: TheParts, request: Request) -> dict[str, Any]:
+    """The metadata of the daemon as a whole (RFC 9728)."""
+    return _resource(parts, request, "")
+
+
+@protected_router.get(protected.WELL_KNOWN + "/{path:path}")
+async def get_protected_endpoint(path: str, parts: TheParts, request: Request) -> dict[str, Any]:
+    """The metadata of one MCP endpoint (RFC 9728)."""
+    return _resource(parts, request, f"/{path}")
+
+
+def _resource(parts: TheParts, request: Request, path: str) -> dict[str, Any]:
+    base = protected.address(parts.settings, request.url.scheme, request.headers.get("host"))
+    return dict(protected.metadata(parts.settings, base, path))

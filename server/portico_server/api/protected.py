@@ -1,4 +1,7 @@
-"""Where clients of MCP learn how to get in: the metadata of a protected resource (RFC 9728)."""
+"""Where clients of MCP learn how to get in: the metadata of a protected resource (RFC 9728).
+
+The gateway imports this, so it stays light: the endpoints are in `portico_server.api.document`.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-from fastapi import Request
-
-from portico_server.api.endpoint import TheParts
-from portico_server.api.endpoint import new_router as new_router
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import SCOPES_HELP
 from portico_server.settings import Settings
@@ -49,26 +48,3 @@ def metadata(settings: Settings, base: str, path: str) -> Mapping[str, Any]:
         "scopes_supported": SCOPES_HELP.partition(";")[0].split(", "),
         "resource_name": "Portico",
     }
-
-
-# ``/.well-known/oauth-protected-resource``: how clients of MCP get in. Needs no key.
-
-
-router = new_router(tags=["MCP"])
-
-
-@router.get(WELL_KNOWN)
-async def get_protected_resource(parts: TheParts, request: Request) -> dict[str, Any]:
-    """The metadata of the daemon as a whole (RFC 9728)."""
-    return _document(parts, request, "")
-
-
-@router.get(WELL_KNOWN + "/{path:path}")
-async def get_protected_endpoint(path: str, parts: TheParts, request: Request) -> dict[str, Any]:
-    """The metadata of one MCP endpoint (RFC 9728)."""
-    return _document(parts, request, f"/{path}")
-
-
-def _document(parts: TheParts, request: Request, path: str) -> dict[str, Any]:
-    base = address(parts.settings, request.url.scheme, request.headers.get("host"))
-    return dict(metadata(parts.settings, base, path))

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from portico_server import __version__
-from portico_server.api import document, errors, page, protected
+from portico_server.api import document, errors, page
 from portico_server.api.adapter import ProtocolAdapter
 from portico_server.api.anthropic import models as message_models
 from portico_server.api.anthropic import schema as message_schema
@@ -103,7 +103,7 @@ ROUTERS: Sequence[APIRouter] = (
     mcp_servers.router,
     tools.source_router,
     prompts.router,
-    protected.router,
+    document.protected_router,
     tuning.router,
     searches.router,
     batch_files.router,
