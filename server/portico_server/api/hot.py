@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from portico_server.api.anthropic import messages
 from portico_server.api.exchange import Exchange
-from portico_server.api.openai import audio, chat, completions, embeddings, images
+from portico_server.api.openai import audio, chat, embeddings, images
 from portico_server.api.openai.responses import create as responses
 from portico_server.api.parts import ApiServices
 
@@ -15,7 +15,7 @@ Handler: TypeAlias = Callable[[Exchange, ApiServices], Awaitable[None]]
 
 HOT: Mapping[str, Mapping[str, Handler]] = {
     "/v1/chat/completions": {"POST": chat.create},
-    "/v1/completions": {"POST": completions.create},
+    "/v1/completions": {"POST": chat.create_completion},
     "/v1/embeddings": {"POST": embeddings.create},
     "/v1/responses": {"POST": responses.create},
     "/v1/audio/speech": {"POST": audio.speak},

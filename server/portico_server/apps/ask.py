@@ -12,8 +12,7 @@ from typing import Any
 from portico.wire import Cited, Delta, Event, Passage, Usage
 from portico_server.apps import prompt
 from portico_server.apps.answer.judge import SEARCH_RESULTS, Judgement, judge
-from portico_server.apps.answer.length import measured
-from portico_server.apps.answer.quote import near, quoted
+from portico_server.apps.answer.quote import measured, near, quoted
 from portico_server.apps.answer.trust import ReaderTest
 from portico_server.apps.language import no_documents, not_found
 from portico_server.apps.prompt import QUERY_LIMIT, Turns, search_query, text_of

@@ -23,11 +23,9 @@ from portico_server.db.groups import GroupRow
 from portico_server.db.hits import HitRow
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge import filter as filters
-from portico_server.knowledge import rewrite
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.rank import MAX_CANDIDATES, ChunkRanker, Ranking, SearchTrace, fuse_best
-from portico_server.knowledge.refine import Refiner
-from portico_server.knowledge.rewrite import choose_stores
+from portico_server.knowledge.refine import Refiner, choose_stores, rewrite_question
 from portico_server.knowledge.words import name_in_words
 from portico_server.runs.runner import Runner
 
@@ -144,7 +142,7 @@ class Searcher:
         if not request.refine.rewrite:
             return [request.query]
         started = time.perf_counter()
-        found = await rewrite.rewrite_question(request.query, request.refine, context)
+        found = await rewrite_question(request.query, request.refine, context)
         trace.add(request.refine.rewrite, started, note=found.note)
         return found.queries
 

@@ -25,12 +25,11 @@ from portico_server import __version__
 from portico_server.api.mcp import log
 from portico_server.api.mcp.caller import bind
 from portico_server.api.mcp.changes import Changes
-from portico_server.api.mcp.completion import Completions
 from portico_server.api.mcp.held import HeldRuns
 from portico_server.api.mcp.kept import KeptTasks
 from portico_server.api.mcp.library import Library, StoreLibrary
 from portico_server.api.mcp.narrow import key_of, narrow
-from portico_server.api.mcp.prompts import PromptOffers
+from portico_server.api.mcp.prompts import Completions, PromptOffers
 from portico_server.api.mcp.resources import ResourceOffers
 from portico_server.api.mcp.tasks import EXTENSION, TaskCalls, TaskParams, UpdateParams
 from portico_server.api.mcp.tools import TASK_AFTER_SECONDS, ToolCalls

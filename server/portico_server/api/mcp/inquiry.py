@@ -2,27 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
 
 from portico.wire import Asked
-from portico_server.api.mcp import elicit, sampling
-from portico_server.api.mcp.elicit import ElicitedAnswer
+from portico_server.api.mcp import sampling
+
+# What a run asks of a person, as a form of the client, and the client's answer.
+
+
+_NOTE: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "note": {"type": "string", "title": "Note", "description": "What you would like to say about it."}
+    },
+}
+_PLAIN: Final = frozenset({"string", "number", "integer", "boolean"})
+
+
+@dataclass(frozen=True, slots=True)
+class ElicitedAnswer:
+    """A client's answer, as `portico_server.runs.questions.Questions.answer` takes it."""
+
+    accepted: bool
+    value: Any = None
+    note: str = ""
+
+
+def can_elicit(context: ServerRequestContext[Any]) -> bool:
+    """Whether the client of this request shows forms."""
+    capabilities = context.session.client_capabilities
+    offered = None if capabilities is None else capabilities.elicitation
+    return offered is not None and (offered.form is not None or offered.url is None)
+
+
+def form(asked: Asked) -> types.ElicitRequest | None:
+    """The form for a question. ``None`` for a function of a client, and for an answer that no form can take."""
+    schema = _NOTE if asked.kind == "approval" else _schema(asked) if asked.kind == "input" else None
+    if schema is None:
+        return None
+    return types.ElicitRequest(
+        params=types.ElicitRequestFormParams(message=_message(asked), requested_schema=dict(schema))
+    )
+
+
+def elicited(asked: Asked, result: types.ElicitResult) -> ElicitedAnswer:
+    """What the client's user has decided. A form that was closed unanswered is a refusal."""
+    content = result.content or {}
+    if result.action != "accept":
+        return ElicitedAnswer(
+            False, note="" if result.action == "decline" else "The form was closed without an answer."
+        )
+    if asked.kind == "approval":
+        return ElicitedAnswer(True, note=str(content.get("note") or ""))
+    wrapped = (asked.answer_schema or {}).get("type") != "object"
+    return ElicitedAnswer(True, content.get("value") if wrapped else content)
+
+
+def _message(asked: Asked) -> str:
+    if asked.kind != "approval":
+        return asked.message or f"'{asked.name}' needs an answer."
+    arguments = json.dumps(dict(asked.arguments), ensure_ascii=False, indent=2, default=str)
+    return f"{asked.message or f'May {asked.name!r} be called?'}\n\n{asked.name}: {arguments[:4_000]}"
+
+
+def _schema(asked: Asked) -> Mapping[str, Any] | None:
+    """The protocol's forms are objects of plain fields; anything else that is such a field becomes one, ``value``."""
+    schema = asked.answer_schema or {"type": "string"}
+    if schema.get("type") == "object":
+        fields = schema.get("properties") or {}
+        plain = all(_is_field(item) for item in fields.values())
+        kept = {key: schema[key] for key in ("type", "properties", "required") if key in schema}
+        return kept if plain and fields else None
+    if _is_field(schema):
+        return {"type": "object", "properties": {"value": dict(schema)}, "required": ["value"]}
+    return None
+
+
+def _is_field(schema: Any) -> bool:
+    """Whether a form has a field for that: one plain value, or several of a list of words."""
+    if not isinstance(schema, Mapping):
+        return False
+    items = schema.get("items")
+    if schema.get("type") == "array" and isinstance(items, Mapping):
+        return bool(items.get("enum") or items.get("anyOf"))
+    return schema.get("type") in _PLAIN
 
 
 def can_ask(context: ServerRequestContext[Any]) -> bool:
     """Whether the client of this request can be asked anything."""
-    return elicit.can_ask(context) or bool(sampling.lent(context))
+    return can_elicit(context) or bool(sampling.lent(context))
 
 
 def request(context: ServerRequestContext[Any], asked: Asked) -> types.InputRequest | None:
     """The request for a question; ``None`` if this client cannot answer it."""
     if asked.kind == "chat":
         return sampling.request(asked) if sampling.lent(context) else None
-    return elicit.form(asked) if elicit.can_ask(context) else None
+    return form(asked) if can_elicit(context) else None
 
 
 def requests(context: ServerRequestContext[Any], asks: Iterable[Asked]) -> dict[str, types.InputRequest]:
@@ -37,7 +118,7 @@ def said(asked: Asked, result: types.InputResponse) -> ElicitedAnswer | None:
         case types.CreateMessageResult() | types.CreateMessageResultWithTools() if asked.kind == "chat":
             return ElicitedAnswer(True, sampling.answer(result))
         case types.ElicitResult() if asked.kind != "chat":
-            return elicit.said(asked, result)
+            return elicited(asked, result)
     return None
 
 

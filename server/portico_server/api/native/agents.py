@@ -14,7 +14,7 @@ from portico_server.apps.agent import read
 from portico_server.apps.agent.message import message_of
 from portico_server.core.errors import PorticoError
 
-router = new_router(prefix="/api/agents", tags=["Agents"])
+agent_router = new_router(prefix="/api/agents", tags=["Agents"])
 
 
 class SessionName(BaseModel):
@@ -56,7 +56,7 @@ class CheckedAgent(BaseModel):
     error: dict[str, Any] | None = None
 
 
-@router.post("/check")
+@agent_router.post("/check")
 async def check_agent(given: AgentToCheck, parts: TheParts, caller: Caller) -> CheckedAgent:
     """Look at a whole agent, and whether all that it names is there, without running it."""
     try:
@@ -67,7 +67,7 @@ async def check_agent(given: AgentToCheck, parts: TheParts, caller: Caller) -> C
     return CheckedAgent(ok=True, name=spec.name)
 
 
-@router.post(
+@agent_router.post(
     "/run",
     response_class=EventStream,
     responses={200: {"content": {"text/event-stream": {}}, "description": "The events of the run, in order"}},

@@ -7,13 +7,15 @@ from collections.abc import Sequence, Set
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from fastapi import Depends, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.types import Receive, Scope, Send
 
 from portico_server import __version__, config
+from portico_server.api.auth import Auth
 from portico_server.api.endpoint import Admin, Caller, TheParts
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.native import deployments
@@ -23,7 +25,9 @@ from portico_server.api.parts import ApiServices
 from portico_server.archives.stream import Blocks
 from portico_server.backup.write import Backup, backup, check_here, noted
 from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.core.limits import UsageLimits
 from portico_server.core.servable import Card
+from portico_server.db.keys import KeyRow
 from portico_server.reconcile import KINDS
 
 router = new_router(prefix="/api", tags=["Daemon"])
@@ -275,3 +279,96 @@ async def vacuum(parts: TheParts, _caller: Admin) -> Vacuum:
     if done is None:
         return Vacuum(before=size, after=size, freed=0, converted=False)
     return Vacuum(before=done.before, after=done.after, freed=done.freed, converted=done.converted)
+
+
+# ``/api/keys``: make, list and revoke API keys.
+
+
+key_router = new_router(prefix="/api/keys", tags=["Keys"])
+
+
+def _auth(request: Request) -> Auth:
+    auth: Auth = request.scope["portico.auth"]
+    return auth
+
+
+TheAuth = Annotated[Auth, Depends(_auth)]
+
+
+class Key(BaseModel):
+    """A key without its secret; ``hint`` is the last four characters of it. ``limits`` are those that are set.
+
+    ``filters``: which files of a store it may read, by the name or id of the store.
+    """
+
+    id: str
+    name: str
+    scopes: list[str]
+    hint: str
+    created_at: float
+    limits: dict[str, int]
+    filters: dict[str, dict[str, Any]]
+
+
+class NewKey(Key):
+    """A key that was just made. ``key`` is shown this once."""
+
+    key: str
+
+
+class KeyList(BaseModel):
+    """All keys that work."""
+
+    data: list[Key]
+
+
+class KeyWish(BaseModel):
+    """A key to be made. ``limits``: concurrency, requests_per_minute, tokens_per_minute, tokens_per_day.
+
+    ``filters``: for a store, by its name or id or ``*`` for any, what the attributes of its files must meet for this
+    key to read them, in the form of the ``filters`` of a search.
+    """
+
+    name: str
+    scopes: list[str]
+    limits: dict[str, Any] = {}
+    filters: dict[str, Any] = {}
+
+
+class RevokedKey(BaseModel):
+    """What was removed."""
+
+    id: str
+    deleted: bool = True
+
+
+@key_router.get("")
+async def list_keys(auth: TheAuth, _caller: Admin) -> KeyList:
+    """All keys, oldest first."""
+    return KeyList(data=[Key(**_fields(row)) for row in auth.list()])
+
+
+@key_router.post("")
+async def create_key(wish: KeyWish, auth: TheAuth, _caller: Admin) -> NewKey:
+    """A new key; the answer holds the secret, which is kept nowhere."""
+    row, secret = await auth.create(wish.name, wish.scopes, UsageLimits.parse(wish.limits), wish.filters)
+    return NewKey(**_fields(row), key=secret)
+
+
+@key_router.delete("/{key_id}")
+async def revoke_key(key_id: str, auth: TheAuth, _caller: Admin) -> RevokedKey:
+    """End a key, at once."""
+    await auth.revoke(key_id)
+    return RevokedKey(id=key_id)
+
+
+def _fields(row: KeyRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "scopes": list(row.scopes),
+        "hint": row.hint,
+        "created_at": row.created_at,
+        "limits": dict(row.limits),
+        "filters": dict(row.filters),
+    }

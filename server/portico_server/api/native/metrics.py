@@ -8,14 +8,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
+from typing import Annotated
 
+from fastapi import Query
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from portico_server import __version__
-from portico_server.api.endpoint import Admin, TheParts
+from portico_server.api.endpoint import Admin, Caller, TheParts
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.parts import ApiServices
-from portico_server.db import runs
+from portico_server.db import runs, usage
 from portico_server.models.memory import resident_bytes
 from portico_server.runs.metrics import Histogram
 
@@ -247,3 +250,42 @@ async def _models(page: _Page, parts: ApiServices) -> None:
     processes = [({"process": "daemon"}, resident_bytes(os.getpid()) or 0)]
     processes += [({"process": info.name}, info.memory_bytes) for _, info in infos if info.memory_bytes]
     page.metric("portico_process_memory_bytes", "gauge", "Resident memory by process.", processes)
+
+
+# ``/api/usage``: calls and tokens, by name and operation.
+
+
+usage_router = new_router(prefix="/api/usage", tags=["Usage"])
+
+
+class Total(BaseModel):
+    """Calls of one operation on one name; ``milliseconds`` is the mean duration, ``cost`` in US dollars for the calls
+    whose price is known, null if none is.
+    """
+
+    name: str
+    operation: str
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    cost: float | None
+    milliseconds: float
+
+
+class Totals(BaseModel):
+    """Most calls first."""
+
+    data: list[Total]
+
+
+@usage_router.get("")
+async def usage_totals(
+    parts: TheParts,
+    caller: Caller,
+    since: Annotated[float, Query(ge=0, description="Seconds since 1970")] = 0.0,
+) -> Totals:
+    """What was used since a moment: by all keys for an admin, by the caller's own otherwise."""
+    key_id = None if caller.admin else caller.id
+    rows = await parts.database.read(usage.totals, since, key_id)
+    return Totals(data=[Total(**row) for row in rows])

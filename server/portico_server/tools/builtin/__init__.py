@@ -10,23 +10,14 @@ from typing import Final
 
 from portico_server.core.registry import Registry
 from portico_server.settings import Settings
-from portico_server.tools.builtin import (
-    current_time,
-    files,
-    http_request,
-    list_stores,
-    search,
-    sql,
-    web_fetch,
-    web_search,
-)
+from portico_server.tools.builtin import current_time, files, http_request, search, sql, web_fetch, web_search
 from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.folders import Folders
 from portico_server.tools.tool import Tool
 
 BUILTIN: Final[tuple[Callable[[Registry], Tool], ...]] = (
     current_time.tool,
-    list_stores.tool,
+    search.list_stores_tool,
     search.tool,
 )
 

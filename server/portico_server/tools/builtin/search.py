@@ -46,3 +46,41 @@ async def _work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
     found = await context.call(f"store/{arguments['store']}", search)
     assert isinstance(found, Found)
     return ToolResult(to_text(found.passages) or "Nothing was found.", {"passages": to_json(found.passages)})
+
+
+# Which stores there are to search.
+
+
+def list_stores_tool(registry: Registry) -> Tool:
+    """``list_stores``: the stores that the caller may read."""
+
+    async def work(_arguments: Mapping[str, Any], context: Context) -> ToolResult:
+        cards = await registry.cards(context.caller, "store")
+        stores = [{"name": card.name, "description": card.description} for card in cards]
+        lines = [
+            f"- {card.name}: {card.description}" if card.description else f"- {card.name}" for card in cards
+        ]
+        return ToolResult("\n".join(lines) or "There are no stores here yet.", {"stores": stores})
+
+    return Tool(
+        name="list_stores",
+        title="List stores",
+        description="The stores of documents that can be searched, by name, with what they hold.",
+        input_schema={"type": "object", "properties": {}, "additionalProperties": False},
+        output_schema={
+            "type": "object",
+            "properties": {
+                "stores": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {"name": {"type": "string"}, "description": {"type": "string"}},
+                        "required": ["name", "description"],
+                    },
+                }
+            },
+            "required": ["stores"],
+        },
+        work=work,
+        group="knowledge",
+    )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from portico_server.api.anthropic.ask import chat_of
+from portico_server.api.anthropic.messages import chat_of
 from portico_server.api.anthropic.target import Target
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.servable import Card

@@ -12,7 +12,7 @@ from tests.mcp_service import Service
 from tests.server.api.mcp.conftest import Connect, Era
 
 from portico.wire import Asked
-from portico_server.api.mcp import elicit
+from portico_server.api.mcp import inquiry
 from portico_server.core.context import Context
 from portico_server.core.principal import LOCAL
 from portico_server.core.question import Question
@@ -150,7 +150,7 @@ async def test_an_answer_that_is_none_ends_the_call_with_a_sentence(
     ],
 )
 def test_what_no_form_can_take_is_not_shown(asked: Asked, fields: list[str] | None) -> None:
-    form = elicit.form(asked)
+    form = inquiry.form(asked)
     if fields is None:
         assert form is None
     else:

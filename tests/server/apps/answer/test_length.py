@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from portico_server.apps.answer.length import count_tokens, measured
+from portico_server.apps.answer.quote import count_tokens, measured
 
 ENGLISH = "> Our bakery opened in 1987. Bake the bread at 230 degrees for forty minutes. [1]"
 CHINESE = "> 我们的工坊每天制作三百个月饼。馅料由李师傅准备，烤箱的温度是二百二十度。 [2]"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from portico_server.core.interfaces import Fetcher
+from portico_server.core.registry import Registry
 from portico_server.runs.artifacts import ArtifactStore
 from portico_server.settings import Settings
-from portico_server.tools.builtin import calculator, code_interpreter, python_light
+from portico_server.tools.builtin import calculator, code_interpreter, draw, python_light, speak, transcribe
+from portico_server.tools.builtin.draw import PictureFiles
 from portico_server.tools.sandbox.environment import Environment
 from portico_server.tools.sandbox.light import LightSandbox
 from portico_server.tools.sandbox.local import LocalSandbox
@@ -36,3 +39,17 @@ class CodeTools:
         """End every interpreter and every kernel."""
         await self.light.close()
         await self._notebooks.close()
+
+
+# The tools that work with models for pictures and sounds.
+
+
+def media_tools(
+    registry: Registry, artifacts: ArtifactStore, files: PictureFiles, fetcher: Fetcher
+) -> tuple[Tool, ...]:
+    """What they make is kept in ``artifacts``; ``files`` are what clients uploaded and runs made."""
+    return (
+        draw.tool(registry, artifacts, files, fetcher),
+        speak.tool(registry, artifacts),
+        transcribe.tool(registry, files),
+    )
