@@ -53,7 +53,7 @@ class StartOptions:
     """It runs within another program, which has the signals, the standard output and the collector of garbage."""
 
 
-def main(loaded: LoadedSettings, wishes: StartOptions) -> int:
+def main(loaded: LoadedSettings, options: StartOptions) -> int:
     """Serve until SIGINT, SIGTERM, `portico down` or the parent's end. Prints one JSON line when it serves.
 
     Raises `PorticoError` if it cannot start: home in use, port in use, open bind without a key, damaged database.
@@ -61,21 +61,21 @@ def main(loaded: LoadedSettings, wishes: StartOptions) -> int:
     settings = loaded.settings
     raise_descriptor_limit()
     os.umask(PRIVATE_UMASK)
-    if wishes.parent_watch and not _is_pipe(sys.stdin.fileno()):
+    if options.parent_watch and not _is_pipe(sys.stdin.fileno()):
         raise InvalidRequest(
             "--parent-watch needs a pipe as its standard input: its end is what it waits for."
         )
-    for folder in wishes.docs:
+    for folder in options.docs:
         if not folder.is_dir():
             found = f"{folder} is a file" if folder.exists() else f"There is no folder {folder}"
             raise InvalidRequest(f"{found}. Give --docs an existing folder.", param="docs")
     with Home(settings.home) as home, listen(settings) as listener:
-        logs.configure(settings.logs, settings.log_level, settings.log_format, quiet=wishes.quiet)
+        logs.configure(settings.logs, settings.log_level, settings.log_format, quiet=options.quiet)
         database = Database(settings.database) if settings.database else Database.at(settings.database_path)
         try:
             database.prepare()
             with asyncio.Runner(loop_factory=new_loop) as runner:
-                runner.run(Daemon(loaded, wishes, database, listener).serve(home))
+                runner.run(Daemon(loaded, options, database, listener).serve(home))
         finally:
             database.close()
     return 0
@@ -85,65 +85,65 @@ class Daemon:
     """All parts of one daemon, from the first line it prints to the last process it ends."""
 
     def __init__(
-        self, loaded: LoadedSettings, wishes: StartOptions, database: Database, listener: socket.socket
+        self, loaded: LoadedSettings, options: StartOptions, database: Database, listener: socket.socket
     ) -> None:
         self._settings = loaded.settings
-        self._wishes = wishes
-        self._configuration = wishes.configuration or Configuration()
+        self._options = options
+        self._configuration = options.configuration or Configuration()
         self._listener = listener
         self._stopping = asyncio.Event()
         self.serving = threading.Event()
         """Set once requests are answered; for who started it from another thread."""
-        self.house = Services(loaded, database)
+        self.services = Services(loaded, database)
         # Also of what cannot be had just now: its name must not be another's when it comes.
-        self.house.registry.reserve(self._configuration.names())
-        self.parts = self.house.parts(reach(listener), self._stopping.set)
-        self.door = Gateway(self.parts, self.house.auth)
+        self.services.registry.reserve(self._configuration.names())
+        self.parts = self.services.parts(reach(listener), self._stopping.set)
+        self.gateway = Gateway(self.parts, self.services.auth)
 
     async def serve(self, home: Home) -> None:
-        """Everything from the open door to the closed one."""
+        """Serve from the first connection to the last."""
         loop = asyncio.get_running_loop()
-        for number in () if self._wishes.within else (signal.SIGINT, signal.SIGTERM):
+        for number in () if self._options.within else (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stopping.set)
-        if self._wishes.parent_watch:
+        if self._options.parent_watch:
             await loop.connect_read_pipe(lambda: _UntilEnd(self._stopping), sys.stdin)
-        server = HttpServer(self.door, self._settings, grace=SHUTDOWN_TIMEOUT_S)
+        server = HttpServer(self.gateway, self._settings, grace=SHUTDOWN_TIMEOUT_S)
         try:
             await self._prepare()
             async with asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(server.serve([self._listener]), name="uvicorn")
                 await server.serving.wait()
                 home.serving(self.parts.url)
-                if not self._wishes.within:
+                if not self._options.within:
                     _say({"ready": True, "url": self.parts.url, "home": str(home.path), "pid": os.getpid()})
                 self.serving.set()
                 background = [
-                    tasks.create_task(self.house.usage.run(), name="usage"),
+                    tasks.create_task(self.services.usage.run(), name="usage"),
                     tasks.create_task(
-                        self.house.scheduler.run(alone=not self._settings.database), name="scheduler"
+                        self.services.scheduler.run(alone=not self._settings.database), name="scheduler"
                     ),
                     tasks.create_task(
-                        self.house.questions.run(alone=not self._settings.database), name="questions"
+                        self.services.questions.run(alone=not self._settings.database), name="questions"
                     ),
-                    tasks.create_task(self.door.run(), name="door"),
+                    tasks.create_task(self.gateway.run(), name="gateway"),
                     tasks.create_task(self._warm(), name="warm"),
                     tasks.create_task(self._fetch_better(), name="better model"),
-                    tasks.create_task(self.parts.problems.run(self.house.registry), name="problems"),
-                    tasks.create_task(self.house.mcp.run(), name="mcp servers"),
-                    tasks.create_task(self.house.retention.run(), name="retention"),
-                    tasks.create_task(self.house.added.run(), name="added tools"),
-                    tasks.create_task(self.house.served.run(), name="served functions"),
-                    tasks.create_task(self.house.apps.run(), name="apps that wait"),
+                    tasks.create_task(self.parts.problems.run(self.services.registry), name="problems"),
+                    tasks.create_task(self.services.mcp.run(), name="mcp servers"),
+                    tasks.create_task(self.services.retention.run(), name="retention"),
+                    tasks.create_task(self.services.added.run(), name="added tools"),
+                    tasks.create_task(self.services.served.run(), name="served functions"),
+                    tasks.create_task(self.services.apps.run(), name="apps that wait"),
                 ]
                 await self._stopping.wait()
                 home.leaving()
                 server.should_exit = True
                 for task in background:
                     task.cancel()
-                await self.house.runner.close()
+                await self.services.runner.close()
                 await serving
         finally:
-            await self.house.close()
+            await self.services.close()
 
     def stop(self) -> None:
         """End it, on its own event loop."""
@@ -155,9 +155,9 @@ class Daemon:
         The modules are some hundred thousand objects: walking them would hold up every request for 0.1 s, once a
         second under load.
         """
-        await self.house.models.warm()
-        await self.door.furnished.wait()
-        if not self._wishes.within:
+        await self.services.models.warm()
+        await self.gateway.furnished.wait()
+        if not self._options.within:
             gc.collect()
             gc.freeze()
             # Calls that are under way at once hold thousands of objects: looked at after each 700 new ones, as Python
@@ -166,43 +166,43 @@ class Daemon:
 
     async def _fetch_better(self) -> None:
         """Begin to fetch the best model for this machine, if that was asked for."""
-        if self._wishes.model == "auto" and self.house.models.better.tiny_answers:
+        if self._options.model == "auto" and self.services.models.better.tiny_answers:
             try:
-                await self.house.models.better.accept(SYSTEM)
+                await self.services.models.better.accept(SYSTEM)
             except Conflict as error:
                 logger.info("%s", error.message)
 
     async def _prepare(self) -> None:
         """What must stand before the first request: keys, names, stores, and what the start was asked for."""
-        await self.house.auth.start(self._configuration.keys)
-        await self.house.questions.start(alone=not self._settings.database)
-        await self.house.models.start()
+        await self.services.auth.start(self._configuration.keys)
+        await self.services.questions.start(alone=not self._settings.database)
+        await self.services.models.start()
         await self._add_models()
-        await self.house.mcp.start(self._configuration.mcp)
-        await self.house.added.start(self._configuration.tools)
-        await self.house.prompts.start(self._configuration.prompts)
+        await self.services.mcp.start(self._configuration.mcp)
+        await self.services.added.start(self._configuration.tools)
+        await self.services.prompts.start(self._configuration.prompts)
         await self._choose_model()
-        await self.house.files.start()
-        self._begun(*await self.house.stores.start())
+        await self.services.files.start()
+        self._begun(*await self.services.stores.start())
         await self._apply_stores()
-        await self.house.apps.start()
-        await self.house.apps.given(self._configuration.apps)
-        await self.house.tuning.start()
-        await self.house.batches.start()
+        await self.services.apps.start()
+        await self.services.apps.given(self._configuration.apps)
+        await self.services.tuning.start()
+        await self.services.batches.start()
         await self._fetch_default()
 
     async def _add_models(self) -> None:
         """The models of the configuration. One that cannot work is told of in the status, and the rest serves."""
         for spec in self._configuration.models:
             try:
-                await self.house.models.add(spec, keep=False)
+                await self.services.models.add(spec, keep=False)
             except PorticoError as error:
                 if error.status >= 500:
                     raise
                 at = self._configuration.places.get(spec.name, "models")
                 place = f"{at}.{error.param}" if error.param else at
                 if error.code == MISSING_FILE_CODE:  # it may come yet: each call says so until then
-                    await self.house.models.add(spec, keep=False, here=False)
+                    await self.services.models.add(spec, keep=False, here=False)
                 self._left_out(
                     ConfigurationProblem(spec.name, place, error.message),
                     file=error.code == MISSING_FILE_CODE,
@@ -214,7 +214,7 @@ class Daemon:
         """Note a model that cannot work, until it is added or removed; where its ``file`` is missing, until that is
         there.
         """
-        models = self.house.models
+        models = self.services.models
         known = models.spec(problem.name)
 
         async def holds() -> bool:
@@ -225,30 +225,34 @@ class Daemon:
         self.parts.problems.add(problem, holds)
 
     async def _choose_model(self) -> None:
-        source = self._wishes.model
+        source = self._options.model
         if source == "auto":
             return  # the tiny model answers until the better one is here
         if source == "tiny":
-            await self.house.models.add(self.house.models.better.tiny, keep=False)
+            await self.services.models.add(self.services.models.better.tiny, keep=False)
             return
         if source:
             source = recommendation_for(source) or source
             name = source.partition("://")[2].rstrip("/").rpartition("/")[2].partition("@")[0]
             name = name.rpartition("#")[2] or source
-            await self.house.models.add(ModelSpec(name=name, source=source, aliases=("default",)), keep=False)
+            await self.services.models.add(
+                ModelSpec(name=name, source=source, aliases=("default",)), keep=False
+            )
 
     async def _apply_stores(self) -> None:
         """The stores of the configuration, and a store for each folder of documents."""
         for number, spec in enumerate(self._configuration.stores):
             await self._apply_store(spec, f"stores[{number}]")
-        for given in self._wishes.docs:
+        for given in self._options.docs:
             folder = given.resolve()
             name = await self._name_for(folder)
-            self._begun(await self.house.stores.sync(await self.house.stores.follow(name, folder, SYSTEM)))
+            self._begun(
+                await self.services.stores.sync(await self.services.stores.follow(name, folder, SYSTEM))
+            )
 
     async def _apply_store(self, spec: StoreSpec, at: str) -> None:
         """One whose embedding model is not here gets the default one until it is; so do its groups get none."""
-        reconciler = self.house.reconciler
+        reconciler = self.services.reconciler
         missing = reconciler.missing_models(spec)
         if not missing:
             self._begun(*await reconciler.store(spec))
@@ -256,7 +260,7 @@ class Daemon:
         self._begun(*await reconciler.store(reconciler.without(spec, missing)))
 
         async def holds() -> bool:
-            return any(row.name == spec.name for row in await self.house.stores.list(SYSTEM))
+            return any(row.name == spec.name for row in await self.services.stores.list(SYSTEM))
 
         wrong = {problem.name: problem.place for problem in await self.parts.problems.current()}
         for field, (model, error) in missing.items():
@@ -272,17 +276,17 @@ class Daemon:
 
     async def _takes_up(self, spec: StoreSpec, field: str) -> bool:
         """Give a store the model that one of its fields asks for, if that has come; whether it has."""
-        missing = self.house.reconciler.missing_models(spec)
+        missing = self.services.reconciler.missing_models(spec)
         if field in missing:
             return False
-        if any(row.name == spec.name for row in await self.house.stores.list(SYSTEM)):
-            await self.house.reconciler.store(self.house.reconciler.without(spec, missing))
+        if any(row.name == spec.name for row in await self.services.stores.list(SYSTEM)):
+            await self.services.reconciler.store(self.services.reconciler.without(spec, missing))
         return True
 
     async def _name_for(self, folder: Path) -> str:
         """A folder's own name, or its parent's before it if that store mirrors another folder which still exists."""
         name = folder.name or "root"
-        for row in await self.house.stores.list(SYSTEM):
+        for row in await self.services.stores.list(SYSTEM):
             if row.owner is None and row.name == name and _is_another(row.folder, folder):
                 return f"{folder.parent.name}-{name}"
         return name
@@ -292,9 +296,9 @@ class Daemon:
 
     async def _fetch_default(self) -> None:
         """Fetch the file of the default chat model in the background, if it is not here yet."""
-        missing = self.house.models.missing("default")
+        missing = self.services.models.missing("default")
         if missing and not self._settings.offline:
-            self._begun(await self.house.models.pull(missing, SYSTEM))
+            self._begun(await self.services.models.pull(missing, SYSTEM))
 
 
 class _UntilEnd(asyncio.Protocol):

@@ -204,7 +204,7 @@ class Services:
         self.searches = EvalSearches(place, self.evals, self.eval_runs.slots)
 
     def parts(self, url: str, stop: Callable[[], None]) -> ApiServices:
-        """What the faces may use of a daemon at ``url`` that ``stop`` ends."""
+        """What the protocol adapters may use of a daemon at ``url`` that ``stop`` ends."""
         parts = ApiServices(
             loaded=self._loaded,
             database=self._database,
@@ -238,7 +238,7 @@ class Services:
             started_at=time.time(),
             stop=stop,
         )
-        self.batches.ask = internal.door(parts)
+        self.batches.ask = internal.internal_request(parts)
         return parts
 
     async def close(self) -> None:

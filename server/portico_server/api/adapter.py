@@ -1,4 +1,4 @@
-"""What the door hands a request on to."""
+"""What the gateway hands a request on to."""
 
 from __future__ import annotations
 

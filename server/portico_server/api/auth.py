@@ -1,4 +1,4 @@
-"""Who is calling: keys, scopes, and when none is needed. Every face gets its callers from here."""
+"""Who is calling: keys, scopes, and when none is needed. Every protocol adapter gets its callers from here."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Auth:
         """Called with the id of a key that was revoked, before `revoke` returns: they end what it has begun."""
 
     async def start(self, given: Iterable[GivenKey] = ()) -> None:
-        """Read the keys, add those of the configuration, and refuse an open door (`refuse_open_bind`)."""
+        """Read the keys, add those of the configuration, and refuse an open bind (`refuse_open_bind`)."""
         for row in await self._database.read(keys.living):
             self._admit(row)
         for key in given:

@@ -1,4 +1,4 @@
-"""``/openapi.json``: what every face takes, and an operation for each app that the caller may call."""
+"""``/openapi.json``: what every protocol adapter takes, and an operation for each app that the caller may call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PATH = "/openapi.json"
 
 @router.get(PATH, include_in_schema=False)
 async def openapi(request: Request, parts: TheParts) -> dict[str, Any]:
-    """The document of all faces. Who presents no key sees no apps where one is needed."""
+    """The document of all protocol adapters. Who presents no key sees no apps where one is needed."""
     # Made at the first request, which takes some tenths of a second, and then kept.
     document: dict[str, Any] = await pools.LOADING.run(request.app.openapi)
     auth: Auth = request.scope["portico.auth"]

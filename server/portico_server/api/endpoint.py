@@ -38,13 +38,13 @@ TheParts = Annotated[ApiServices, Depends(_parts)]
 """The daemon's parts."""
 
 Caller = Annotated[Principal, Depends(_caller)]
-"""Who is calling, as the door found out."""
+"""Who is calling, as the gateway found out."""
 
 Seen = Annotated[int, Depends(_seen)]
 """The number of the last event that a client has seen, by its ``Last-Event-ID``; 0 before the first."""
 
 
-# Routes of FastAPI whose JSON body is parsed once, by the door.
+# Routes of FastAPI whose JSON body is parsed once, by the gateway.
 
 
 class ParsedRoute(APIRoute):

@@ -1,4 +1,4 @@
-"""One HTTP request and its response on raw ASGI: it carries every face, and is all the hot path has."""
+"""One HTTP request and its response on raw ASGI: it carries every protocol adapter, and is all the hot path has."""
 
 from __future__ import annotations
 

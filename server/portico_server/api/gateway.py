@@ -1,7 +1,7 @@
-"""The door: every HTTP request comes in here, is checked once, and is handed to the face that answers it.
+"""The gateway: every HTTP request comes in here, is checked once, and is handed to the adapter that answers it.
 
-Order: request id, Host, Origin, body limit, `/health`, caller, face. The hot paths of the OpenAI API and of
-Anthropic's are plain functions over raw ASGI; all others belong to faces that are imported after the daemon serves.
+Order: request id, Host, Origin, body limit, `/health`, caller, adapter. The hot paths of the OpenAI API and of
+Anthropic's are plain functions over raw ASGI; all others belong to adapters that are imported after the daemon serves.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ TIMEOUT_S: Final = 2.0
 
 
 class Readiness:
-    """``check`` asks the database and raises `PorticoError`; ``furnished`` is set once every face is there."""
+    """``check`` asks the database and raises `PorticoError`; ``furnished`` is set once every adapter is there."""
 
     def __init__(self, check: Callable[[], Awaitable[None]], furnished: asyncio.Event) -> None:
         self._check = check
@@ -185,31 +185,31 @@ class Gateway:
         self._body_limit = parts.settings.max_body_mb * MB_BYTES
         # What surrounds the file in a form comes on top.
         self._upload_limit = parts.settings.max_file_mb * MB_BYTES + MB_BYTES
-        self._faces: dict[str, asyncio.Future[ProtocolAdapter]] = {}
+        self._adapters: dict[str, asyncio.Future[ProtocolAdapter]] = {}
         self._calls: dict[str, set[Exchange]] = {}
         """What keys have under way, by the key's id."""
         auth.revoked += [self._end_calls, parts.runner.revoke]
         self.furnished = asyncio.Event()
-        """Set once every face is there."""
+        """Set once every adapter is there."""
         self._readiness = Readiness(parts.database.check, self.furnished)
 
     async def run(self) -> None:
-        """Import the faces, off the event loop and in the order of use, and keep them open until cancelled.
+        """Import the adapters, off the event loop and in the order of use, and keep them open until cancelled.
 
-        A request that comes before its face is there waits for it.
+        A request that comes before its adapter is there waits for it.
         """
         async with AsyncExitStack() as stack:
             for name in ("web", "mcp"):
-                face = await pools.LOADING.run(_load, name, self._parts)
-                await stack.enter_async_context(face.lifespan())
-                self._face(name).set_result(face)
+                adapter = await pools.LOADING.run(_load, name, self._parts)
+                await stack.enter_async_context(adapter.lifespan())
+                self._adapter(name).set_result(adapter)
             self.furnished.set()
             await self._parts.runner.signals.watch()
 
-    def _face(self, name: str) -> asyncio.Future[ProtocolAdapter]:
-        future = self._faces.get(name)
+    def _adapter(self, name: str) -> asyncio.Future[ProtocolAdapter]:
+        future = self._adapters.get(name)
         if future is None:
-            future = self._faces[name] = asyncio.get_running_loop().create_future()
+            future = self._adapters[name] = asyncio.get_running_loop().create_future()
         return future
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -332,11 +332,11 @@ class Gateway:
             raise exchange.too_large()
 
     async def _pass_on(self, exchange: Exchange, path: str, method: str) -> None:
-        """Hand the request to one of the larger faces."""
+        """Hand the request to one of the larger adapters."""
         name = "mcp" if is_rpc(path) else "web"
         if method in ("POST", "PUT", "PATCH", "DELETE") and not (name == "web" and exchange.is_form):
             await exchange.check_json()
-        face = await asyncio.shield(self._face(name))
+        adapter = await asyncio.shield(self._adapter(name))
         scope = {
             **exchange.scope,
             # A GET without its body: the server drops it.
@@ -347,13 +347,13 @@ class Gateway:
             "portico.exchange": exchange,
         }
         try:
-            await face.app(scope, exchange.receive, exchange.send)
+            await adapter.app(scope, exchange.receive, exchange.send)
         finally:
             route = scope.get("route")
             exchange.scope["portico.route"] = "/mcp" if name == "mcp" else getattr(route, "path", "")
 
 
 def _load(name: str, parts: ApiServices) -> ProtocolAdapter:
-    """Import and build a face; takes up to a second, so it is called in a thread."""
-    face: ProtocolAdapter = getattr(import_module("portico_server.api.routes"), name)(parts)
-    return face
+    """Import and build a adapter; takes up to a second, so it is called in a thread."""
+    adapter: ProtocolAdapter = getattr(import_module("portico_server.api.routes"), name)(parts)
+    return adapter

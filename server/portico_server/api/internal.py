@@ -25,7 +25,7 @@ from portico_server.settings import MB_BYTES
 _HEADERS: Final = [(b"content-type", b"application/json")]
 
 
-def door(parts: ApiServices) -> AnswerLine:
+def internal_request(parts: ApiServices) -> AnswerLine:
     """What answers requests from within."""
     limit = parts.settings.max_body_mb * MB_BYTES
 

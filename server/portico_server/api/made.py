@@ -1,4 +1,4 @@
-"""Files that runs made, as responses. Used by the faces that hand them out."""
+"""Files that runs made, as responses. Used by the protocol adapters that hand them out."""
 
 from __future__ import annotations
 

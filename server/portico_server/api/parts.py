@@ -1,4 +1,4 @@
-"""The parts of the daemon that a face may use, put together once by `portico_server.services`.
+"""The parts of the daemon that a protocol adapter may use, put together once by `portico_server.services`.
 
 FastAPI endpoints get them as parameters through `portico_server.api.endpoint`; this module imports no framework.
 """
@@ -40,7 +40,7 @@ from portico_server.tools.sources.sources import AddedTools
 
 @dataclass(frozen=True, slots=True)
 class ApiServices:
-    """Handed to every face; ``startup`` lists the ids of the runs that the start of the daemon began."""
+    """Handed to every protocol adapter; ``startup`` lists the ids of the runs that the start of the daemon began."""
 
     loaded: LoadedSettings
     database: Database

@@ -17,7 +17,7 @@ WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
 
 
 def is_protected(path: str) -> bool:
-    """Whether a path belongs to the MCP face."""
+    """Whether a path belongs to the MCP protocol adapter."""
     return path == "/mcp" or path.startswith("/mcp/")
 
 

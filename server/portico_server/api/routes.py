@@ -1,4 +1,4 @@
-"""The larger faces: what FastAPI answers, and MCP. Imported after the daemon serves, in a thread."""
+"""The larger adapters: what FastAPI answers, and MCP. Imported after the daemon serves, in a thread."""
 
 from __future__ import annotations
 
@@ -137,9 +137,9 @@ def web(_parts: ApiServices) -> ProtocolAdapter:
 
 
 def mcp(parts: ApiServices) -> ProtocolAdapter:
-    """The MCP face at ``/mcp``; importing its package takes most of a second."""
-    face = import_module("portico_server.api.mcp").build(parts)
-    return ProtocolAdapter(face, face.lifespan)
+    """The MCP adapter at ``/mcp``; importing its package takes most of a second."""
+    adapter = import_module("portico_server.api.mcp").build(parts)
+    return ProtocolAdapter(adapter, adapter.lifespan)
 
 
 def _operation_id(route: APIRoute) -> str:
@@ -181,7 +181,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 
 async def _on_anything(request: Request, error: Exception) -> Response:
-    """A defect: told without its details. Starlette raises it again, and the door logs it."""
+    """A defect: told without its details. Starlette raises it again, and the gateway logs it."""
     exchange: Exchange = request.scope["portico.exchange"]
     return _respond(request, errors.ours(error, exchange.id, log=False))
 

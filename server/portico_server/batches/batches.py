@@ -75,7 +75,7 @@ class Batches:
             longest=longest,
         )
         self.ask: AnswerLine | None = None
-        """The door for a request; put in by the composition root, which knows the faces."""
+        """The gateway for a request; put in by the composition root, which knows the protocol adapters."""
         scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_BATCHES, bound=True)
 
     async def start(self) -> None:

@@ -90,7 +90,7 @@ class LineAnswer:
 
 
 class AnswerLine(Protocol):
-    """The door that a request of a client goes through, behind the network: the same checks, limits and usage."""
+    """The gateway that a request of a client goes through, behind the network: the same checks, limits and usage."""
 
     async def __call__(self, endpoint: str, body: bytes, caller: Principal) -> LineAnswer:
         """Answer one request; never raises for what a client would be told."""

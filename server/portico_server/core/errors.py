@@ -64,7 +64,7 @@ class Unauthenticated(PorticoError):
     type = "authentication_error"
     code = "invalid_api_key"
     metadata = ""
-    """Where a client learns how to get in, on faces that have a document of that."""
+    """Where a client learns how to get in, on protocol adapters that have a document of that."""
 
 
 class Forbidden(PorticoError):

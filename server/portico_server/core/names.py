@@ -1,4 +1,4 @@
-"""Names of models, stores, tools, apps and keys: one rule for all, checked once at the door.
+"""Names of models, stores, tools, apps and keys: one rule for all, checked once on entry.
 
 A name is shown by terminals, pages and logs, put into addresses and scopes, and read out to models. So none holds a
 character that one of them obeys: control characters, overrides of the writing direction, characters that nobody

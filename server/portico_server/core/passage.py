@@ -37,7 +37,9 @@ def to_json(passages: Iterable[Passage]) -> list[dict[str, Any]]:
 
 
 def where(passage: Passage) -> dict[str, Any]:
-    """Where a passage stands, for OpenAI's faces: what its format has of it, offsets, and a label for people."""
+    """Where a passage stands, for OpenAI's protocol adapters: what its format has of it, offsets, and a label for
+    people.
+    """
     place = passage.place
     known = {name: value for name, value in asdict(place).items() if value not in (None, ())}
     heading = {"heading": list(place.heading)} if place.heading else {}

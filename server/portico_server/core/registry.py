@@ -1,4 +1,4 @@
-"""One table of names. What is registered once is served on every face.
+"""One table of names. What is registered once is served on every protocol adapter.
 
 A name is *shared* (of the configuration, the local operator or an admin) or *private* to a key. A bare name means one's
 own thing, then a shared one, never another key's; another key's things are reached by an admin alone, by their ids.

@@ -185,7 +185,7 @@ def _thinking(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
 
 
 _OURS = ("model", "messages", "stream")
-"""Fields that are the face's business and not an option of the app."""
+"""Fields that are the protocol adapter's business and not an option of the app."""
 
 FORWARDED = ("anthropic-beta", "anthropic-version")
 """Headers that change how a model which speaks this protocol reads the request."""

@@ -279,7 +279,7 @@ need the room.
 """
 
 INSTRUCTIONS = (
-    "Portico holds documents, apps and tools of this house. Ask an app for an answer with citations, or use "
+    "Portico holds documents, apps and tools. Ask an app for an answer with citations, or use "
     "a search_… tool for the passages themselves. The files behind them are resources: "
     "portico://stores/…/files/…"
 )
@@ -339,7 +339,7 @@ class McpFace:
         server.add_request_handler("tasks/cancel", TaskParams, tasks.cancel)
         self._sessions = StreamableHTTPSessionManager(
             server,
-            # The door has checked Host and Origin; a second list here could only contradict it.
+            # The gateway has checked Host and Origin; a second list here could only contradict it.
             security_settings=TransportSecuritySettings(enable_dns_rebinding_protection=False),
             max_request_body_size=max_body,
             max_sessions=sessions,
@@ -387,7 +387,7 @@ class McpFace:
 
 
 def build(parts: ApiServices) -> McpFace:
-    """The face over the daemon's parts."""
+    """The protocol adapter over the daemon's parts."""
     library = StoreLibrary(parts.registry, parts.stores, parts.files, parts.artifacts)
     return McpFace(
         parts.registry,

@@ -1,4 +1,4 @@
-"""Who is calling: the door knows, and leaves it in the HTTP request's scope."""
+"""Who is calling: the gateway knows, and leaves it in the HTTP request's scope."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KEY = "portico.caller"
 
 def caller_of(context: ServerRequestContext[Any]) -> Principal:
     """The caller of the HTTP request that carried this message: each one is checked anew, session or not."""
-    assert context.request is not None, "the face is served over HTTP alone"
+    assert context.request is not None, "the protocol adapter is served over HTTP alone"
     caller: Principal = context.request.scope[_KEY]
     return caller
 

@@ -59,6 +59,6 @@ def store_of(context: ServerRequestContext[Any]) -> str | None:
 
 
 def _only(context: ServerRequestContext[Any]) -> str | None:
-    assert context.request is not None, "the face is served over HTTP alone"
+    assert context.request is not None, "the protocol adapter is served over HTTP alone"
     only: str | None = context.request.scope.get(_KEY)
     return only

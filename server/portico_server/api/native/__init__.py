@@ -1,1 +1,1 @@
-"""The native face at ``/api``, one file per resource: FastAPI routers over the daemon's parts."""
+"""The native protocol adapter at ``/api``, one file per resource: FastAPI routers over the daemon's parts."""

@@ -1,4 +1,4 @@
-"""``/api/search``: one question to several stores; and what every search of this face takes."""
+"""``/api/search``: one question to several stores; and what every search of this protocol adapter takes."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ async def search_stores(
 
 
 def answer(found: Found) -> SearchAnswer:
-    """What was found as this face shows it."""
+    """What was found as this protocol adapter shows it."""
     return SearchAnswer(
         data=[asdict(passage) for passage in found.passages],
         trace=[

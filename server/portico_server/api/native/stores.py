@@ -286,7 +286,9 @@ async def list_skipped_files(store: str, parts: TheParts, caller: Caller) -> Ski
 
 
 def shown(info: StoreInfo, parts: ApiServices, caller: Principal) -> Store:
-    """A store as this face describes it to a caller; what is wrong with the configuration is told to admins alone."""
+    """A store as this protocol adapter describes it to a caller; what is wrong with the configuration is told to admins
+    alone.
+    """
     row = info.row
     wrong = parts.problems.of_store(row.name) if caller.admin and row.owner is None else None
     return Store(

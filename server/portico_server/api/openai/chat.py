@@ -20,7 +20,7 @@ from portico_server.core.servable import relays
 from portico_server.runs.run import Run
 
 _OURS = ("model", "messages", "stream", "stream_options", "n")
-"""Fields that are the face's business and not an option of the app."""
+"""Fields that are the protocol adapter's business and not an option of the app."""
 
 
 async def create(exchange: Exchange, parts: ApiServices) -> None:

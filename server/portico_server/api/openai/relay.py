@@ -14,7 +14,7 @@ from portico_server.core.servable import Relays, Servable, relays
 
 
 def caller_of(exchange: Exchange) -> Principal:
-    """Who is calling; the door has found out."""
+    """Who is calling; the gateway has found out."""
     assert exchange.caller is not None
     return exchange.caller
 
