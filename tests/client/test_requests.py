@@ -26,7 +26,7 @@ def test_a_name_that_would_ask_for_another_path_is_refused(name: str) -> None:
 
 
 def test_what_is_not_given_is_not_sent() -> None:
-    assert store_add("docs", None, None, None, None, None).json == {"name": "docs"}
+    assert store_add("docs", None, None, None, None, None, None).json == {"name": "docs"}
     assert search("docs", "port", 5, None, None, None, False, {}).json == {
         "query": "port",
         "max_num_results": 5,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from child.data import IGNORED_LABEL, ChatTemplate
+from child.methods import IGNORED_LABEL, ChatTemplate
 from transformers import AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
