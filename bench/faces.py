@@ -1,6 +1,6 @@
 """The faces of one model beside each other, on one daemon over one instant upstream: ``python bench/faces.py``.
 
-A relayed chat is passed on as it is; a message of Anthropic's API and a response are read and written anew, piece by
+A relayed chat is passed on as it is; a message of Anthropic's API and a response are read and rewritten, piece by
 piece, and a response is kept besides. Every round measures each face in turn. Goals, beside chat: ≤1 ms added by any of
 them (p50, c=1), of which keeping takes ≤0.5; ≥60 % of its streams at c=16.
 """

@@ -167,7 +167,7 @@ async def begun(made: House, step: Any, durability: str) -> float:
 
 
 async def again(made: House) -> float:
-    """Seconds that a run of 1,000 steps takes to go on behind the last one."""
+    """Seconds that a run of 1,000 steps takes to continue behind the last one."""
     made.broken.failed = False
     run = await made.begin(ONCE_MORE, None, "normal")
     await asyncio.wait([run.task])

@@ -71,7 +71,7 @@ class Load:
 
 @dataclass(slots=True)
 class Seen:
-    """What the clients of one measurement saw; times in seconds. Fields are added to as it goes on."""
+    """What the clients of one measurement saw; times in seconds. Fields are added to as it continues."""
 
     tokens: int = 0
     answers: int = 0

@@ -145,7 +145,7 @@ def grown(samples: Sequence[dict[str, Any]], name: str) -> float:
 
 
 def verdict(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Whether it would go on so for a month: each measure, its bound, and whether it is kept."""
+    """Whether it would continue so for a month: each measure, its bound, and whether it is kept."""
     warm = min(WARM_MINUTES, samples[-1]["minute"] * WARM_SHARE)
     after = [row for row in samples if row["minute"] >= warm] or list(samples)
     half = len(after) // 2 or 1

@@ -32,7 +32,7 @@ MADE = [
     (Artifact("art_1", "figure.png", "image/png", 5), b"\x89PNG\n"),
     (Artifact("art_2", "table.csv", "text/csv", 4), b"a,b\n"),
 ]
-"""What runs of the house have made."""
+"""What runs of the daemon have made."""
 
 
 class Shelves:
@@ -69,7 +69,7 @@ class Shelves:
         )
 
     def write(self, store: str, name: str, data: bytes) -> None:
-        """Put a file in, in place of one of that name; the house's stores are said to have changed."""
+        """Put a file in, in place of one of that name; the daemon's stores are said to have changed."""
         self._files = [(file, held) for file, held in self._files if (file.store, file.name) != (store, name)]
         self._files.append((StoredFile(store, name, name, len(data)), data))
         for watcher in self._watchers:

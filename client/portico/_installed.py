@@ -1,6 +1,6 @@
 """How an optional part is added to the installation that runs: a checkout, a container image or an installed wheel.
 
-Portico is on no package index, so that ``pip install 'portico[…]'`` is no advice: what is named here works where it is
+Portico is on no package index, so that ``pip install 'portico[…]'`` is not advice: what is named here works where it is
 given. Imports nothing beyond the standard library.
 """
 

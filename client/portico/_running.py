@@ -1,4 +1,4 @@
-"""A run of a flow while it goes on: its events, and the functions of ours that it calls back."""
+"""A run of a flow while it continues: its events, and the functions of ours that it calls back."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class _Listener(_Known):
 class Running:
     """Iterate for the text of the flow's answer as it comes, or call `result`. Closing it cancels the run.
 
-    A durable run goes on when it is closed. Nothing is sent before the first event is asked for.
+    A durable run continues when it is closed. Nothing is sent before the first event is asked for.
     """
 
     def __init__(self, transport: Transport, call: EventCall[RunEvent], functions: Functions) -> None:

@@ -14,7 +14,7 @@ from portico.functions import schema_of
 class Reference:
     """A value that exists when the flow runs. ``input.topic`` and ``output("outline")[0]`` lead into it.
 
-    Keys that are no identifiers, or that are names of this class's methods, go in brackets: ``input["or_else"]``.
+    Keys that are not identifiers, or that are names of this class's methods, go in brackets: ``input["or_else"]``.
     """
 
     __slots__ = ("_default", "_path")

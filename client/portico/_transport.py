@@ -43,7 +43,7 @@ _CONNECT = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the daemon is and who asks. ``url`` has no slash at its end."""
+    """Where the daemon is and who asks. ``url`` has no slash at the end."""
 
     url: str
     key: str | None

@@ -47,7 +47,7 @@ def flow(
     """The whole flow. ``input`` and ``output`` are types or JSON schemas; ``timeout`` counts seconds; ``redact`` names
     fields whose values are not recorded.
 
-    ``durability``: ``normal`` keeps a journal, so that a run goes on after the daemon was killed; ``full`` after a
+    ``durability``: ``normal`` keeps a journal, so that a run continues after the daemon was killed; ``full`` after a
     power cut as well.
     """
     root = step_of(step)

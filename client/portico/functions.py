@@ -200,7 +200,7 @@ def annotations_of(call: Callable[..., Any]) -> dict[str, Any]:
     """The types of a function's arguments, and of what it returns; none where they cannot be found out."""
     try:
         return typing.get_type_hints(call, include_extras=True)
-    except (NameError, TypeError):  # annotations that are no types, and calls that have none
+    except (NameError, TypeError):  # annotations that are not types, and calls that have none
         return {}
 
 

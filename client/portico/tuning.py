@@ -72,7 +72,7 @@ class TuningEvent:
 
 @dataclass(frozen=True, slots=True)
 class TuningCheckpoint:
-    """A state that training can go on from, and what was measured there; ``served``: ``model`` can be called."""
+    """A state that training can continue from, and what was measured there; ``served``: ``model`` can be called."""
 
     id: str
     model: str

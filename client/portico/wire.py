@@ -193,7 +193,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What the run waited for has been said, by the key or worker ``by``; the run goes on."""
+    """What the run waited for has been said, by the key or worker ``by``; the run continues."""
 
     type: ClassVar[str] = "answered"
     id: str

@@ -139,7 +139,7 @@ class Connections:
         return True
 
     def admit(self, connection: HttpConnection) -> None:
-        """A request on it was authenticated: it is no stranger from now on."""
+        """A request on it was authenticated: it is not a stranger from now on."""
         if self._strangers.pop(connection, connection) is None:
             self._forget_address(connection)
 
@@ -410,7 +410,7 @@ class HttpConnection(HttpToolsProtocol):
         if self.flow.read_paused or cycle.waiting_for_100_continue or self.pipeline:
             self._ticks = self._body_bytes = 0
         elif cycle.response_complete and not self._known and self._ticks > MAX_LINGER_S:
-            self.transport.close()  # it was refused, and goes on sending
+            self.transport.close()  # it was refused, and continues sending
         elif self._ticks >= bounds.body_timeout:
             if self._body_bytes < MIN_BODY_BYTES_PER_S * self._ticks:
                 self._refuse(

@@ -28,7 +28,7 @@ class _RedactFilter(logging.Filter):
 
 
 class _TruncateFilter(logging.Filter):
-    """A call that was cut off when the daemon stopped is no defect: the line before says how many there were."""
+    """A call that was cut off when the daemon stopped is not a defect: the line before says how many there were."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))

@@ -114,7 +114,7 @@ class Reconciler:
             return _Step(PlannedChange("models", spec.name, "unchanged"))
 
         async def again() -> None:
-            await self._models.remove(spec.name, forget=False)  # aliases that mean it go on to
+            await self._models.remove(spec.name, forget=False)  # aliases that mean it continue to
             await self._models.add(spec)
 
         return _Step(PlannedChange("models", spec.name, "change", fields), again)

@@ -242,7 +242,7 @@ class Services:
         return parts
 
     async def close(self) -> None:
-        """End what ends in order; what fails is logged, and the rest goes on."""
+        """End what ends in order; what fails is logged, and the rest continues."""
         closing = [self.code.close, self.stores.close, self.models.close, self.usage.flush]
         if self.runner.telemetry is not None:
             closing.append(self.runner.telemetry.close)

@@ -105,7 +105,7 @@ def unproxied(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 LOG_BYTES: Final = 4 * 1024 * 1024
-"""What a log may have before it begins anew."""
+"""What a log may have before it starts again."""
 
 
 async def transcribe(

@@ -27,7 +27,7 @@ from portico_tui.widgets.top import SCREENS
 
 
 class Portico(App[None]):
-    """The terminal UI over one daemon, which it closes the connections to at its end.
+    """The terminal UI over one daemon, which it closes the connections to at the end.
 
     ``glance`` is how the daemon looked last, ``lost`` why it does not answer; every screen watches both.
     """

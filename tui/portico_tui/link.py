@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from portico_tui.daemon import Daemon, DaemonError, Glance
 
 IDLE = 2.0
-"""Seconds between two looks while nothing is going on."""
+"""Seconds between two looks while nothing is continuing."""
 
 BUSY = 0.5
 """Seconds between two looks while a model loads or a file is read."""

@@ -80,7 +80,8 @@ class Apps(Group):
         """Another version with other values in some places: ``{"outline.system": "Be brief."}``.
 
         A place is the names of steps that lead to a field, from the outside; None takes a field away. Runs in progress
-        end as they began; sessions go on with the new version. Raises `Conflict` if somebody else deployed meanwhile.
+        end as they began; sessions continue with the new version. Raises `Conflict` if somebody else deployed
+        meanwhile.
         """
         return await self._transport.send(app_update(name, changes, note, expected_version))
 
@@ -103,7 +104,7 @@ class Apps(Group):
         return await self._transport.send(app_roll_back(name, version))
 
     async def remove(self, name: str) -> None:
-        """Remove a deployed app with all its versions. Runs in progress go on."""
+        """Remove a deployed app with all its versions. Runs in progress continue."""
         return await self._transport.send(app_remove(name))
 
     def start(self, name: str, input: Any = None, *, session: str | None = None) -> AsyncRunning:

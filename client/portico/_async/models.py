@@ -196,7 +196,7 @@ class Engines(Group):
         return await self._transport.send(engines_list())
 
     async def install(self, name: str, *, rebuild: bool = False) -> str:
-        """Build an environment, anew on request; the id of the run that does it."""
+        """Build an environment, again on request; the id of the run that does it."""
         return await self._transport.send(engine_install(name, rebuild))
 
     async def doctor(self, name: str) -> Sequence[Finding]:

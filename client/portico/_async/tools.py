@@ -42,7 +42,7 @@ class Tools(Group):
         return await self._transport.send(tool_call(name, arguments or {}))
 
     async def start(self, name: str, arguments: Mapping[str, Any] | None = None) -> str:
-        """Begin a call that goes on by itself; the id of its run. For tools that have to be approved."""
+        """Begin a call that continues by itself; the id of its run. For tools that have to be approved."""
         return await self._transport.send(tool_start(name, arguments or {}))
 
     async def get(self, name: str) -> Tool:

@@ -202,7 +202,7 @@ def file_get(file_id: str) -> Call[File]:
 
 
 def file_add(content: Path | bytes, filename: str | None, purpose: str) -> Call[File]:
-    """`InvalidRequest` if bytes come without a name or the path is no readable file."""
+    """`InvalidRequest` if bytes come without a name or the path is not a readable file."""
     upload = Upload(_file_name(content, filename), content, {"purpose": purpose})
     return Call("POST", "/v1/files", read.file, upload=upload, slow=True)
 
@@ -235,7 +235,9 @@ def chunk(
     filename: str | None,
     limit: int,
 ) -> Call[list[Cut]]:
-    """A ``str`` is the text itself. `InvalidRequest` if bytes come without a name or the path is no readable file."""
+    """A ``str`` is the text itself. `InvalidRequest` if bytes come without a name or the path is not a readable
+    file.
+    """
     if isinstance(content, str):
         content, filename = content.encode(), filename or "text.txt"
     fields = {"strategies": dumps(list(strategies) or ["auto"]), "limit": str(limit)}

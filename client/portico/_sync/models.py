@@ -197,7 +197,7 @@ class Engines(Group):
         return self._transport.send(engines_list())
 
     def install(self, name: str, *, rebuild: bool = False) -> str:
-        """Build an environment, anew on request; the id of the run that does it."""
+        """Build an environment, again on request; the id of the run that does it."""
         return self._transport.send(engine_install(name, rebuild))
 
     def doctor(self, name: str) -> Sequence[Finding]:

@@ -101,7 +101,7 @@ class Questions(Group):
     def answer(
         self, question_id: str, accepted: bool, *, value: Any = None, note: str = "", worker: str = ""
     ) -> Question:
-        """Answer; the run goes on. Raises `Conflict` if it was answered or has expired, `InvalidRequest` if ``value``
+        """Answer; the run continues. Raises `Conflict` if it was answered or has expired, `InvalidRequest` if ``value``
         does not match ``answer_schema``. ``worker`` is the name under which a function was claimed.
         """
         return self._transport.send(question_answer(question_id, accepted, value, note, worker))

@@ -47,8 +47,8 @@ class Agent:
     A class of your own has agents as attributes, in lists and dicts too, and a method ``forward(self, message,
     session)``, asynchronous or not, which runs here. Within it a call goes to the session of the call around it.
 
-    Sessions live in the daemon, under the ``name`` of the agent or of its class, and go on where they were left. An
-    agent that is no class of your own and has no name keeps its sessions to itself. ``client`` says which daemon,
+    Sessions live in the daemon, under the ``name`` of the agent or of its class, and continue where they were left. An
+    agent that is not a class of your own and has no name keeps its sessions to itself. ``client`` says which daemon,
     by default that of ``PORTICO_URL``.
     """
 

@@ -1,4 +1,4 @@
-"""Where agents are called: the daemon that runs them, the session that goes on, and who listens."""
+"""Where agents are called: the daemon that runs them, the session that continues, and who listens."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class House:
 
     @classmethod
     def of(cls, client: Client | AsyncClient | None) -> House:
-        """The house of a client; without one, that of ``PORTICO_URL`` and ``PORTICO_API_KEY``."""
+        """The daemon of a client; without one, that of ``PORTICO_URL`` and ``PORTICO_API_KEY``."""
         address = Address.of() if client is None else client._transport.address
         with _LOCK:
             house = _HOUSES.setdefault(address, cls(address))
@@ -77,7 +77,7 @@ class House:
 
 
 class _Given(House):
-    """A house that is talked to with a client of the caller's; what that cannot do, the house does."""
+    """A house that is talked to with a client of the caller's; what that cannot do, the daemon does."""
 
     def __init__(self, house: House, client: Client | AsyncClient) -> None:
         super().__init__(house._address)

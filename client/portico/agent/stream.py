@@ -1,4 +1,4 @@
-"""The events of a turn while it goes on."""
+"""The events of a turn while it continues."""
 
 from __future__ import annotations
 

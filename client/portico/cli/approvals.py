@@ -93,7 +93,7 @@ def approve(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Agree: the run goes on."""
+    """Agree: the run continues."""
     with connected(context) as client:
         done = client.questions.answer(question_id, True, value=_value(value), note=note)
     if as_json:
@@ -104,7 +104,7 @@ def approve(
 
 @app.command(epilog="Example: portico approvals refuse ask_0192f6 --note 'not on a Friday'")
 def refuse(context: typer.Context, question_id: Identity, note: Note = "", as_json: AsJson = False) -> None:
-    """Refuse: the run goes on without it."""
+    """Refuse: the run continues without it."""
     with connected(context) as client:
         done = client.questions.answer(question_id, False, note=note)
     if as_json:

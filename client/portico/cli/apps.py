@@ -196,7 +196,7 @@ def draw(
 def remove(
     context: typer.Context, name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
-    """Remove a deployed app with all its versions. Runs in progress go on."""
+    """Remove a deployed app with all its versions. Runs in progress continue."""
     with connected(context) as client:
         count = len(client.apps.versions(name))
         if not dry_run:

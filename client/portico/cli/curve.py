@@ -8,7 +8,9 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def curve(values: Sequence[float], width: int = 60) -> str:
-    """The values as one line of at most ``width`` characters; many are averaged, those that are no numbers left out."""
+    """The values as one line of at most ``width`` characters; many are averaged, those that are not numbers left
+    out.
+    """
     known = [value for value in values if value == value and abs(value) != float("inf")]
     if not known:
         return ""

@@ -1,4 +1,4 @@
-"""A conversation in a file, so that one command can go on where another one ended."""
+"""A conversation in a file, so that one command can continue where another one ended."""
 
 from __future__ import annotations
 

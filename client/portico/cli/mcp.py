@@ -32,7 +32,7 @@ Name = Annotated[str, typer.Argument(help="The name of the server.")]
 def mcp(context: typer.Context) -> None:
     """Serve the daemon's tools and documents to an assistant that speaks MCP over standard input and output.
 
-    Assistants that speak MCP over HTTP need no bridge: give them the daemon's URL with /mcp at its end. The commands
+    Assistants that speak MCP over HTTP need no bridge: give them the daemon's URL with /mcp at the end. The commands
     below look after MCP servers of other people, whose tools the daemon offers as its own.
     """
     if context.invoked_subcommand is not None:

@@ -14,7 +14,7 @@ from portico.wire import Failed, Finished, Status
 
 
 class Bars:
-    """Bars for runs that go on at the same time."""
+    """Bars for runs that continue at the same time."""
 
     def __init__(self) -> None:
         self._console = console(error=True)
@@ -95,7 +95,7 @@ def _amount(status: Status) -> str:
 
 
 class Spinner:
-    """Says on a terminal that something without a measure goes on; silent where there is none."""
+    """Says on a terminal that something without a measure continues; silent where there is none."""
 
     def __init__(self, label: str) -> None:
         out = console(error=True)

@@ -1,4 +1,4 @@
-"""What `portico up` shows: the start-up runs as bars, then one panel with everything needed to go on."""
+"""What `portico up` shows: the start-up runs as bars, then one panel with everything needed to continue."""
 
 from __future__ import annotations
 

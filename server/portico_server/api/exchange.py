@@ -307,7 +307,7 @@ class Exchange:
                 await close()
 
     async def pass_on(self, pieces: AsyncIterator[bytes], headers: RawHeaders) -> None:
-        """Bytes that are no events, sent as they come. An error in the middle breaks the connection off: that is all
+        """Bytes that are not events, sent as they come. An error in the middle breaks the connection off: that is all
         that can be said there. If the client leaves, ``pieces`` are closed, and with them the work behind.
         """
         try:

@@ -291,7 +291,7 @@ class DeployedApps:
         """Make ``spec`` the version of ``name`` that answers, from the next call on; ``name`` may be the id of an app.
 
         What an admin deploys is shared. Raises `InvalidRequest` if the specification is wrong, `Conflict` if the name
-        belongs to something else, is shared and the caller is no admin, or if ``expected`` is not the version that
+        belongs to something else, is shared and the caller is not an admin, or if ``expected`` is not the version that
         answers now.
         """
         row = await self._checked(name, kind, spec, caller)
@@ -422,7 +422,7 @@ class DeployedApps:
     ) -> tuple[AppRow, VersionRow]:
         """Another version with other values in some places (`portico_server.apps.deployed`); the rest stays as it is.
 
-        Runs in progress end with the version that they began with; sessions go on with the new one. Raises
+        Runs in progress end with the version that they began with; sessions continue with the new one. Raises
         `Conflict` if somebody else deployed meanwhile.
         """
         row, current = self._changeable(ref, caller)
@@ -464,7 +464,7 @@ class DeployedApps:
         return row
 
     async def remove(self, ref: str, caller: Principal) -> None:
-        """Remove an app with all its versions; runs in progress go on."""
+        """Remove an app with all its versions; runs in progress continue."""
         row, _version = self._changeable(ref, caller)
         await self._database.write(apps.remove, row.id)
         self._rows.pop(row.id, None)

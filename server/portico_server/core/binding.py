@@ -1,6 +1,7 @@
 """What the names of a durable run mean: the things that they meant when it began, whatever has a name later.
 
-A run that goes on after a crash, in the background or for days, asks for the same things again. Each name is bound when
+A run that continues after a crash, in the background or for days, asks for the same things again. Each name is bound
+when
 the run begins or, where a thing that it calls names it, when it is first used; from then on it means that thing alone.
 """
 
@@ -51,7 +52,7 @@ def binding(known: Mapping[str, str] | None = None) -> Iterator[Bound]:
 
 def meaning_of(card: Card) -> str:
     """What a name means: an id, or where a thing has none, its kind and whose it is. A model may be replaced by its
-    operator, and a function served anew by its owner; neither by anybody else.
+    operator, and a function served again by its owner; neither by anybody else.
     """
     known_as = card.id or (card.name if card.kind == "model" and card.owner is not None else "")
     return f"{_ID}{known_as}" if known_as else f"{card.kind}:{card.owner or ''}"

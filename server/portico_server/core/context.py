@@ -27,7 +27,7 @@ class Context(Protocol):
     def deadline(self) -> float | None:
         """The moment on the event loop's clock at which this run is cancelled, or ``None``.
 
-        Time in which the run waits for an answer does not count: ask anew, do not keep it.
+        Time in which the run waits for an answer does not count: ask again, do not keep it.
         """
 
     def emit(self, event: Event) -> Awaitable[None]:

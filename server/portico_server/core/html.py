@@ -14,7 +14,7 @@ from lxml.html import HTMLParser, document_fromstring
 HIDDEN_TAGS: Final = frozenset(
     {"script", "style", "noscript", "template", "svg", "iframe", "object", "head", "nav", "button", "select"}
 )
-"""Elements whose text is no part of what a page says."""
+"""Elements whose text is not a part of what a page says."""
 
 _CHARSET: Final = re.compile(
     rb"<(?:meta|\?xml)[^>]{0,200}?(?:charset|encoding)\s*=\s*[\"']?([A-Za-z0-9_-]+)", re.I

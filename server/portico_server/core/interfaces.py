@@ -85,7 +85,7 @@ class Evaluator(Protocol):
         """
 
     async def check(self, source: str) -> None:
-        """Raise `InvalidRequest` if ``source`` is no function, or one that the interpreter can never run."""
+        """Raise `InvalidRequest` if ``source`` is not a function, or one that the interpreter can never run."""
 
 
 # Facts that outlive a conversation: what an agent asks of the knowledge, put in by the composition root.
@@ -272,7 +272,7 @@ class BaseModels(Protocol):
 
 
 Report: TypeAlias = Callable[[str, str], Awaitable[None]]
-"""Told a stage and what goes on, in a few words."""
+"""Told a stage and what continues, in a few words."""
 
 
 class TrainingEnvironment(Protocol):

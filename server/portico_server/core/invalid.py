@@ -30,7 +30,7 @@ def missing(path: str) -> NoReturn:
 
 
 def wrong(path: str, what: str, *, code: str | None = None) -> NoReturn:
-    """For a value that cannot be; ``what`` goes on after the path."""
+    """For a value that cannot be; ``what`` continues after the path."""
     raise InvalidRequest(f"'{path}' {what}.", code=code, param=path)
 
 

@@ -68,7 +68,7 @@ class Principal:
         )
 
     def sees(self, owner: str | None) -> bool:
-        """Whether things of ``owner`` exist for this caller. ``None`` means the house's own, seen by all."""
+        """Whether things of ``owner`` exist for this caller. ``None`` means the daemon's own, seen by all."""
         return self.admin or owner is None or owner == self.id
 
     def condition(self, store_id: str, name: str, owner: str | None) -> Filter | None:

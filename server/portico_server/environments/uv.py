@@ -14,7 +14,7 @@ from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.subprocesses import own, run_isolated, run_module
 
 StepReport: TypeAlias = Callable[[str, str], Awaitable[None]]
-"""Told the stage (python, packages, check …) and what goes on, in a few words."""
+"""Told the stage (python, packages, check …) and what continues, in a few words."""
 
 _LEASH: Final = tuple(run_isolated("-S", str(Path(__file__).with_name("leash.py"))))
 """What a step is run by: it ends with the daemon, however that ends."""

@@ -179,7 +179,7 @@ def read_halving(given: Any, total: int) -> Halving | None:
 
 
 def rounds(trials: int, total: int, halving: Halving | None) -> list[tuple[int, int]]:
-    """For each round how many trials take part, and how many items each has done at its end."""
+    """For each round how many trials take part, and how many items each has done at the end."""
     if halving is None:
         return [(trials, total)]
     found, left, size = [], trials, min(halving.first, total)

@@ -1,4 +1,4 @@
-"""Searches over settings: each trial is a run of the evaluation, and the best may be put to work."""
+"""Searches over settings: each trial is a run of the evaluation, and the best may be deployed."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def told(error: PorticoError) -> dict[str, Any]:
     return {"code": error.code or "error", "message": error.message}
 
 
-# The work of one search, in a durable run: its rounds, trial by trial, and which of them go on.
+# The work of one search, in a durable run: its rounds, trial by trial, and which of them continue.
 
 
 class SearchWork:

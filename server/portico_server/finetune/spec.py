@@ -201,5 +201,5 @@ class Trainer(Protocol):
         """Train, from the last checkpoint in the folder if there is one, and yield events; `TrainedWeights` comes last.
 
         Closing the iterator, or cancelling whoever awaits it, ends the child and leaves the last checkpoint. Raises
-        `PorticoError` for what ends the job: not enough disk or memory (before it starts), a loss that is no number.
+        `PorticoError` for what ends the job: not enough disk or memory (before it starts), a loss that is not a number.
         """

@@ -67,7 +67,7 @@ def _part(part: Any, sources: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fields(given: Any) -> frozenset[str]:
-    """The fields of an item that something with templates in it asks for; Python's source is no template."""
+    """The fields of an item that something with templates in it asks for; Python's source is not a template."""
     return frozenset(_fields(given))
 
 

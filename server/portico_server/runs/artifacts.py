@@ -45,7 +45,7 @@ class Author:
 
 
 class ArtifactStore:
-    """Content-addressed bytes in ``folder`` and a row for each artifact. Callers see their own and the house's."""
+    """Content-addressed bytes in ``folder`` and a row for each artifact. Callers see their own and the daemon's."""
 
     def __init__(self, database: Database, folder: Path) -> None:
         self._database = database
@@ -112,7 +112,7 @@ class ArtifactStore:
     async def list(
         self, caller: Principal, *, run_id: str | None = None, limit: int = 100
     ) -> list[ArtifactRow]:
-        """Artifacts of this caller and of the house, newest first."""
+        """Artifacts of this caller and of the daemon, newest first."""
         owner = None if caller.admin else caller.id
         return await self._database.read(rows.newest, owner, run_id=run_id, limit=limit)
 
@@ -125,7 +125,7 @@ class ArtifactStore:
             raise missing(row) from error
 
     async def delete(self, artifact_id: str, caller: Principal) -> ArtifactRow:
-        """Remove one; the row that was. Raises `NotFound`, and `Forbidden` for the house's own."""
+        """Remove one; the row that was. Raises `NotFound`, and `Forbidden` for the daemon's own."""
         row = await self.get(artifact_id, caller)
         if row.owner is None:
             caller.require("admin")

@@ -178,7 +178,7 @@ class Questions:
         worker: str = "",
         granted: Collection[str] = (),
     ) -> QuestionRow:
-        """Answer; the run goes on when this returns. ``worker`` is the name of the client that executed a function.
+        """Answer; the run continues when this returns. ``worker`` is the name of the client that executed a function.
 
         Raises `NotFound`; `Forbidden` if only an admin may approve; `InvalidRequest` if the value does not match the
         question's schema; `Conflict` if it was answered, has expired or was taken back.

@@ -73,7 +73,7 @@ class Redaction:
         return self._hide(value)
 
     def event(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        """An event as JSON, whose own fields are no fields of the flow's values."""
+        """An event as JSON, whose own fields are not fields of the flow's values."""
         for value in found.values():
             self._learn(value)
         return {name: item if name == "type" else self._hide(item) for name, item in found.items()}

@@ -30,7 +30,7 @@ MAX_LIMIT_WAIT_S: Final = 300.0
 """Seconds that a call of a run which nobody waits for stands until a limit lets it in; a longer wait fails it."""
 
 _UNCOUNTED: Final = (Embed, Rerank, Tokenize, Detokenize)
-"""What a search and a check of lengths ask of models: their tokens count, they are no requests."""
+"""What a search and a check of lengths ask of models: their tokens count, they are not requests."""
 
 
 class ModelCalls:

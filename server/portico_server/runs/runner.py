@@ -305,7 +305,7 @@ class Runner:
 
         def emit(event: Event) -> Awaitable[None]:
             if type(event) is Usage:
-                run.usage += event  # an app that answers with a Reply says it again at its end
+                run.usage += event  # an app that answers with a Reply says it again at the end
             if run.first_byte_at is None and not isinstance(event, Status):
                 run.first_byte_at = time.perf_counter()
             return run.log.emit(event)

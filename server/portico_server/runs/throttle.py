@@ -17,7 +17,8 @@ QUIET_PERIOD_S: Final = 0.1
 """Seconds after an answer in which the same caller is likely to ask again: a program that takes turns."""
 
 MAX_WAIT_S: Final = 5.0
-"""Seconds that a call stands back, however much is asked: the work goes on, slowly, on a machine that is never idle."""
+"""Seconds that a call stands back, however much is asked: the work continues, slowly, on a machine that is never
+idle."""
 
 
 class Throttle:

@@ -47,7 +47,7 @@ class UsageLog:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what has been collected. Where the disk is full, calls go on and their rows wait until it is not."""
+        """Write what has been collected. Where the disk is full, calls continue and their rows wait until it is not."""
         self._some.clear()
         rows, self._rows = self._rows, []
         if not rows:

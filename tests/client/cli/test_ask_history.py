@@ -1,4 +1,4 @@
-"""``portico ask --history``: one command goes on with the conversation of another."""
+"""``portico ask --history``: one command continues with the conversation of another."""
 
 from __future__ import annotations
 

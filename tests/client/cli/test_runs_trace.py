@@ -1,4 +1,4 @@
-"""`portico runs`: the trace of a flow's run, going on with one, and beginning another like it."""
+"""`portico runs`: the trace of a flow's run, continuing with one, and beginning another like it."""
 
 from __future__ import annotations
 

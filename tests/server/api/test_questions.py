@@ -48,7 +48,7 @@ async def colour(_arguments: Mapping[str, Any], context: Context) -> ToolResult:
 
 
 def furnish(house: Porch) -> Deleting:
-    """Put the tools into the house; `delete` asks first."""
+    """Put the tools into the daemon; `delete` asks first."""
     deleting = Deleting()
     toolbox = Toolbox(house.parts.registry, approval=Approval("destructive", 30))
     toolbox.add(

@@ -133,7 +133,7 @@ async def test_a_question_with_a_conversation_before_it_is_searched_as_a_model_p
     shown = voice.asked[0].messages[-1]["content"]
     assert "user: Which port does the daemon use?\nassistant: ok" in shown
     assert shown.endswith("Last question: How do I stop it?")
-    # What the model writes for the search is no part of the answer.
+    # What the model writes for the search is not a part of the answer.
     assert reply.content == "How do I stop the daemon?"
     assert sum(isinstance(event, Cited) for event in events) == 1
     assert len(voice.asked) == 2

@@ -105,7 +105,7 @@ async def test_the_log_does_not_keep_the_size_of_the_largest_write(
     log = tmp_path / "portico.db-wal"
     await database.write(insert, "large", 10_000_000)
     assert log.stat().st_size > 10_000_000
-    await database.write(insert, "small", 1)  # begins the log anew, as all of it is in the database
+    await database.write(insert, "small", 1)  # begins the log again, as all of it is in the database
     await database.write(insert, "smaller", 1)
     assert log.stat().st_size <= 100_000
     database.close()

@@ -257,7 +257,7 @@ async def test_two_who_want_one_model_share_a_download(tmp_path: Path, hub: Hub)
     first = asyncio.create_task(here.fetch(parse_source("hf://org/model"), one))
     second = asyncio.create_task(here.fetch(parse_source("hf://org/model"), two))
     await asyncio.gather(one.some.wait(), two.some.wait())
-    first.cancel()  # the other one's download goes on
+    first.cancel()  # the other one's download continues
     await asyncio.wait([first])
     hub.gate.set()
     assert (await second).read_bytes() == BIG and len(hub.downloads) == 1

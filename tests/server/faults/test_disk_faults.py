@@ -32,7 +32,7 @@ async def upload(client: AsyncClient, text: str) -> str:
 
 
 async def works(client: AsyncClient) -> None:
-    """What needs no room on the disk goes on."""
+    """What needs no room on the disk continues."""
     assert (await client.health())["status"] == "ok"
     assert (await client.search("handbook", QUESTION)).passages
     assert "".join([piece async for piece in client.chat("hello")])

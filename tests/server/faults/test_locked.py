@@ -1,4 +1,4 @@
-"""Another program holds the database: reading goes on, what is written waits or is refused, and nothing is lost."""
+"""Another program holds the database: reading continues, what is written waits or is refused, and nothing is lost."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ async def test_a_watched_folder_is_mirrored_through_all_that_can_happen_in_it(
                     await asyncio.sleep(TURN)
         assert {
             row.filename: row.file_id for row in (await shop.stores.contents.list(store, limit=100)).data
-        }["other/文档 😀.txt"] == ids["deep/deeper/文档 😀.txt"]  # moved, not made anew
+        }["other/文档 😀.txt"] == ids["deep/deeper/文档 😀.txt"]  # moved, not rebuilt
 
 
 @pytest.mark.asyncio

@@ -1,4 +1,4 @@
-"""Chunk groups of a configuration: made at the start, left alone at the next, made anew where the file has changed."""
+"""Chunk groups of a configuration: made at the start, left alone at the next, rebuilt where the file has changed."""
 
 from __future__ import annotations
 

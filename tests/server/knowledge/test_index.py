@@ -172,7 +172,7 @@ async def test_an_index_of_an_earlier_version_is_built_again_before_anybody_sear
 
 
 async def test_an_index_of_another_time_is_built_again(shelf: StoreFixture, tmp_path: Path) -> None:
-    """The database is put back to a backup and goes on differently; the index still has what came after."""
+    """The database is put back to a backup and continues differently; the index still has what came after."""
     await shelf.put("f1", "bread is baked")
     await shelf.put("f2", "wine is pressed")
     await shelf.find("wine")

@@ -248,7 +248,7 @@ async def test_a_model_that_fails_in_the_middle_of_a_file_is_asked_for_the_rest(
         )
         await second.settled(store)
         again = await second.database.read(chunk_rows.of_file, store.id, row.id, limit=10_000)
-        assert len(again) > len(found)  # cut otherwise, it is made anew
+        assert len(again) > len(found)  # cut otherwise, it is rebuilt
 
 
 async def test_a_store_without_a_model_is_indexed_by_words(shop: StoreServices) -> None:

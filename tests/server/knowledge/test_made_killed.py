@@ -1,4 +1,4 @@
-"""A run that writes a group is killed, and the next start goes on behind the last chunk that was kept."""
+"""A run that writes a group is killed, and the next start continues behind the last chunk that was kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a durable run asks for by name is what the name meant when it began, whoever has that name when it goes on."""
+"""What a durable run asks for by name is what the name meant when it began, whoever has that name when it continues."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def says(answer: str) -> dict[str, Any]:
 
 
 def waits(*steps: dict[str, Any]) -> dict[str, Any]:
-    """A durable flow that asks somebody before it goes on."""
+    """A durable flow that asks somebody before it continues."""
     approve = {"op": "approve", "name": "ask", "message": "Go on?"}
     step = {"op": "pipeline", "name": "p", "steps": [approve, *steps]}
     return {"portico_flow": 1, "name": "waits", "durability": "normal", "step": step}

@@ -1,4 +1,4 @@
-"""Runs that ask somebody outside: they wait, and go on with the answer."""
+"""Runs that ask somebody outside: they wait, and continue with the answer."""
 
 import asyncio
 

@@ -151,7 +151,7 @@ async def test_the_one_that_wakes_up_late_writes_nothing(houses: tuple[House, Ho
     async with at_work(second.scheduler):
         await ended(second, run_id)
     before = await second.database.read(steps.of_run, run_id)
-    first.model.may.set()  # now it goes on, and may not
+    first.model.may.set()  # now it continues, and may not
     await first.scheduler.settled(run_id)
     row = await second.database.read(runs.get, run_id)
     assert row is not None

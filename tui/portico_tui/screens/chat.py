@@ -119,7 +119,7 @@ class Chat(Page):
         return f"{one_line(partner.name)} · {KINDS.get(kind, kind)}"
 
     def _talk_to(self, partner: Partner | None) -> None:
-        """Another partner goes on with what was said, in a conversation of its own."""
+        """Another partner continues with what was said, in a conversation of its own."""
         if partner != self._partner:
             self._session = None
         self._partner = partner
@@ -163,7 +163,7 @@ class Chat(Page):
             self._said += asking.said
             with self.reporting("Conversation"):
                 kept = await asking.keep()
-                if partner == self._partner:  # else somebody else goes on with what was said
+                if partner == self._partner:  # else somebody else continues with what was said
                     self._session = kept
                     self._head()
             tokens, speaker = asking.usage.completion_tokens, one_line(asking.speaker)

@@ -24,7 +24,7 @@ KEYS = "Enter: open · r: rename · f: copy · d: delete · /: search · Esc: cl
 
 
 class Shelf(ModalScreen[Session | None]):
-    """A list to choose from, found by what was said; the answer is the conversation to go on with."""
+    """A list to choose from, found by what was said; the answer is the conversation to continue with."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Close"),

@@ -1,4 +1,4 @@
-"""Runs that are going on, a line each: what it is, a bar, how far it is."""
+"""Runs that are continuing, a line each: what it is, a bar, how far it is."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ SOURCES = ("base64", "url", "text", "content")
 
 BILLING = "x-anthropic-billing-header:"
 """Begins a block of Claude Code's system prompt that is for Anthropic's accounts and differs from call to call: in a
-prompt it would make a model read everything anew.
+prompt it would make a model read everything again.
 """
 
 MAX_MESSAGES: Final = 10_000

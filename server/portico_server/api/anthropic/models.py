@@ -20,7 +20,7 @@ MAX_MODELS = 1_000
 
 
 class Versioned(ParsedRoute):
-    """A route for requests that have the header; all others go on to the next one of its path."""
+    """A route for requests that have the header; all others continue to the next one of its path."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         return super().matches(scope) if is_versioned(scope) else (Match.NONE, {})

@@ -10,10 +10,10 @@ from portico_server.core.request import AppInput, Chat, Request
 from portico_server.core.servable import Card
 
 INPUT: Final = "input"
-"""The argument that stands for an input which is no object."""
+"""The argument that stands for an input which is not an object."""
 
 RESULT: Final = "result"
-"""The field that stands for an output which is no object."""
+"""The field that stands for an output which is not an object."""
 
 
 def _conversation(word: str, description: str) -> dict[str, Any]:

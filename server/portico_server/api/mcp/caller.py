@@ -16,7 +16,7 @@ _KEY = "portico.caller"
 
 
 def caller_of(context: ServerRequestContext[Any]) -> Principal:
-    """The caller of the HTTP request that carried this message: each one is checked anew, session or not."""
+    """The caller of the HTTP request that carried this message: each one is checked again, session or not."""
     assert context.request is not None, "the protocol adapter is served over HTTP alone"
     caller: Principal = context.request.scope[_KEY]
     return caller

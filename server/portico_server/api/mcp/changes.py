@@ -36,7 +36,7 @@ MAX_WATCHED_FILES: Final = 1_000
 """Files that one client may have watched."""
 
 MAX_UNREAD_NOTICES: Final = 1_024
-"""Notices that a stream may be behind; one that is slower ends, and the client begins anew."""
+"""Notices that a stream may be behind; one that is slower ends, and the client starts again."""
 
 COLLECT_INTERVAL_S: Final = 0.2
 """Seconds in which changes are collected, so that a folder that is read in is one notice and not thousands."""

@@ -33,7 +33,8 @@ PROGRESS_INTERVAL_S: Final = 0.25
 
 @dataclass(frozen=True, slots=True)
 class ClientGone:
-    """The run goes on without the request, which has told of its events up to ``seen``, the last in words ``message``.
+    """The run continues without the request, which has told of its events up to ``seen``, the last in words
+    ``message``.
 
     ``asks``: it is because of questions that the client must answer in a request of its own; otherwise it took long.
     """

@@ -43,7 +43,7 @@ class HeldRun:
         self.message = message
         self.at_end = at_end
         self.settled = False
-        """Whether it has ended, and what is done at its end is done."""
+        """Whether it has ended, and what is done at the end is done."""
         self.updated_at = time.time()
         self.asks = {asked.id: asked for asked in asks}
         """What it waits for, by the id of the question."""

@@ -62,7 +62,7 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a list of files goes on: in ``store``, after the file with the id ``after``."""
+    """Where a list of files continues: in ``store``, after the file with the id ``after``."""
 
     store: str
     after: str | None
@@ -128,7 +128,7 @@ class StoreLibrary:
         contents = self._stores.contents
         try:
             page = await contents.list(store, after=after, limit=limit, order="asc", status="completed")
-        except NotFound:  # the file after which it goes on has gone
+        except NotFound:  # the file after which it continues has gone
             page = await contents.list(store, limit=limit, order="asc", status="completed")
         newest = await contents.named(store, [row.filename for row in page.data])
         named = {row.file_id for row in newest.values()}

@@ -157,7 +157,7 @@ def _as_text(file: StoredFile, data: bytes) -> str | None:
 
 
 def _position(cursor: str | None) -> Position | None:
-    """Where a list goes on. Raises `MCPError` for a cursor that we have not given."""
+    """Where a list continues. Raises `MCPError` for a cursor that we have not given."""
     if cursor is None:
         return None
     match pages.read(cursor):

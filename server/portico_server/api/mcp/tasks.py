@@ -100,7 +100,7 @@ class TaskCalls:
             )
 
     async def begin(self, context: ServerRequestContext[Any], run: Run, left: ClientGone) -> dict[str, Any]:
-        """Let a call go on as a task: the answer to the call. Raises `PorticoError` if that cannot be written."""
+        """Let a call continue as a task: the answer to the call. Raises `PorticoError` if that cannot be written."""
         held = self._held.hold(run, left.seen, left.message, at_end=self._end)
         try:
             await self._kept.begin(held)

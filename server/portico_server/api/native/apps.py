@@ -159,7 +159,7 @@ async def retrieve_app(name: str, parts: TheParts, caller: Caller) -> App:
 
 @router.patch("/{name}")
 async def update_app(name: str, given: Update, parts: TheParts, caller: Caller) -> Version:
-    """Change some places of a deployed app, or its limits. Runs and sessions in progress go on."""
+    """Change some places of a deployed app, or its limits. Runs and sessions in progress continue."""
     # What is wrong with the one must not leave the other half done.
     limits = UsageLimits.parse(given.limits) if given.limits is not None else None
     row, version = parts.apps.find(name, caller)
@@ -193,7 +193,7 @@ async def draw_app(
 
 @router.delete("/{name}", status_code=204, response_class=Response)
 async def remove_app(name: str, parts: TheParts, caller: Caller) -> None:
-    """Remove a deployed app with all its versions. Runs in progress go on."""
+    """Remove a deployed app with all its versions. Runs in progress continue."""
     await parts.apps.remove(name, caller)
 
 
@@ -226,7 +226,7 @@ async def run_app(
 ) -> Response:
     """Run an app and stream its events; the header ``x-portico-run`` names the run. Leaving cancels it.
 
-    A durable flow goes on when the listener leaves. Without ``stream``, the answer is ``{"run": …, "output": …}``.
+    A durable flow continues when the listener leaves. Without ``stream``, the answer is ``{"run": …, "output": …}``.
     """
     servable = await _resolve(parts, name, caller)
     flow = getattr(servable, "flow", None)

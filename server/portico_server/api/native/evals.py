@@ -93,7 +93,7 @@ class SearchPlan(BaseModel):
 
 
 class TrialChoice(BaseModel):
-    """Which trial is put to work; the best, if none is named."""
+    """Which trial is deployed; the best, if none is named."""
 
     trial: str | None = None
 

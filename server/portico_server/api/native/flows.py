@@ -119,7 +119,7 @@ async def flow_schema() -> dict[str, Any]:
 async def run_flow(given: FlowInput, parts: TheParts, caller: Caller) -> EventStream:
     """Run a flow and stream its events; the header ``x-portico-run`` names the run.
 
-    Leaving cancels it, unless the flow is durable: then it goes on, and its events are at ``/api/runs/{id}/events``.
+    Leaving cancels it, unless the flow is durable: then it continues, and its events are at ``/api/runs/{id}/events``.
     """
     flow = await parts.flows.read(given.flow, caller)
     answered = None if given.functions is None else frozenset(given.functions)

@@ -172,7 +172,7 @@ async def retrieve_question(question_id: str, parts: TheParts, caller: Caller) -
 
 @router.post("/{question_id}/answer")
 async def answer_question(question_id: str, reply: Reply, parts: TheParts, caller: Caller) -> Question:
-    """Answer; the run goes on at once. Only the first answer counts: a second one is refused with 409."""
+    """Answer; the run continues at once. Only the first answer counts: a second one is refused with 409."""
     row = await parts.questions.answer(
         question_id,
         caller,

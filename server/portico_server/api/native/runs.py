@@ -171,7 +171,7 @@ async def _live_events(run: LivingRun, after: int) -> AsyncIterator[bytes]:
 
 
 async def _durable_events(parts: ApiServices, run_id: str, after: int) -> AsyncIterator[bytes]:
-    """The journal first, then the living run; again, if it is cut off and taken up anew."""
+    """The journal first, then the living run; again, if it is cut off and taken up again."""
     yield b": %s\n\n" % run_id.encode()
     run: LivingRun | None = None
     end = after + 1

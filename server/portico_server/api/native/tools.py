@@ -83,7 +83,7 @@ class Outcome(BaseModel):
 
 
 class StartedCall(BaseModel):
-    """A call that goes on by itself: the id of its run."""
+    """A call that continues by itself: the id of its run."""
 
     run: str
 
@@ -128,7 +128,7 @@ async def call_tool(
     """Call a tool. An error of the tool itself is an answer with ``is_error``. Leaving cancels the call.
 
     A tool that has to be approved answers when it has been; with ``wait=false`` the call is a run that is followed at
-    ``/api/runs/{id}/events``, and goes on although the caller leaves.
+    ``/api/runs/{id}/events``, and continues although the caller leaves.
     """
     if not wait:
         await parts.registry.resolve(

@@ -68,7 +68,7 @@ class RequestCounts(BaseModel):
 
 
 class InputDetails(BaseModel):
-    """Of the tokens that were read, those that were not computed anew."""
+    """Of the tokens that were read, those that were not computed again."""
 
     cached_tokens: int
 

@@ -221,7 +221,7 @@ class JobEventList(BaseModel):
 
 
 class JobCheckpoint(BaseModel):
-    """A state of the model that training can go on from. ``served`` is ours: whether its name can be called, which
+    """A state of the model that training can continue from. ``served`` is ours: whether its name can be called, which
     holds for the one that became the result, and for the other one that was kept on the disk.
     """
 

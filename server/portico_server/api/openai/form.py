@@ -22,7 +22,7 @@ from portico_server.core.media import Attachment
 from portico_server.settings import MB_BYTES
 
 MAX_FIELD_BYTES: Final = 256 * 1024
-"""Bytes of one field that is no file, at most."""
+"""Bytes of one field that is not a file, at most."""
 
 MAX_PARTS: Final = 100
 """Parts of one form, at most."""
@@ -67,7 +67,7 @@ class MultipartForm:
 async def read(exchange: Exchange, *, files: Collection[str], limit: int, most: int = 1) -> MultipartForm:
     """The form in the body of ``exchange``, with at most ``most`` files of ``limit`` bytes in the fields ``files``.
 
-    Raises `InvalidRequest` for a body that is no form or has a file elsewhere, `TooLarge`, `ClientLeft`.
+    Raises `InvalidRequest` for a body that is not a form or has a file elsewhere, `TooLarge`, `ClientLeft`.
     """
     kind, options = parse_options_header(exchange.header(b"content-type") or b"")
     boundary = options.get(b"boundary")

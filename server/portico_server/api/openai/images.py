@@ -56,7 +56,7 @@ FORM: Final[Mapping[str, Any]] = {
     "strength": "number",
     "svg": "json",
 }
-"""How the fields of a form read that are no texts."""
+"""How the fields of a form read that are not texts."""
 
 
 def check(body: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from portico_server.core.errors import InvalidRequest, TooLarge
 from portico_server.knowledge.files import FileStorage, ReceivedFile
 
 MAX_FIELD_BYTES = 64 * 1024
-"""Bytes of one field that is no file, at most."""
+"""Bytes of one field that is not a file, at most."""
 
 MAX_FIELDS = 50
 """Parts of one form, at most."""
@@ -31,7 +31,7 @@ class UploadForm:
 async def read(request: Request, files: FileStorage) -> UploadForm:
     """The form in the body of ``request``, its part ``file`` on disk already.
 
-    Raises `InvalidRequest` for a body that is no form or has no file, `TooLarge`, `Unavailable` (disk full).
+    Raises `InvalidRequest` for a body that is not a form or has no file, `TooLarge`, `Unavailable` (disk full).
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")

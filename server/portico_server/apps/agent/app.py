@@ -275,7 +275,7 @@ class AgentApps:
 class AgentApp:
     """One deployed agent.
 
-    `Chat` with the option ``conversation`` (a name, or an object with ``id``) or ``user`` goes on with that session:
+    `Chat` with the option ``conversation`` (a name, or an object with ``id``) or ``user`` continues with that session:
     the last message is what is said. Without, the messages are all that it knows. `AppInput` takes the message, or
     an object with ``message`` and ``variables``.
     """

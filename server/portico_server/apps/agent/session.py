@@ -1,4 +1,4 @@
-"""One session while a turn goes on: the memories of all agents in it, and what the turn adds to them."""
+"""One session while a turn continues: the memories of all agents in it, and what the turn adds to them."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _within(path: str, root: str) -> bool:
     return not root or path == root or path.startswith(f"{root}.")
 
 
-# Which session a chat completion goes on with.
+# Which session a chat completion continues with.
 
 
 def conversation(options: Mapping[str, Any]) -> str:

@@ -122,7 +122,7 @@ class AgentSessions:
         """The session for one turn of the agent at ``path``, which it and those below it have alone meanwhile.
 
         ``app``: its id and its name; without an id it is what the caller means by the name. ``name`` may be the id of
-        the session. Raises `Conflict` if another turn goes on and is not waited for.
+        the session. Raises `Conflict` if another turn continues and is not waited for.
         """
         owner, (app_id, title) = caller.id, app
         if not app_id:

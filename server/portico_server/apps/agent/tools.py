@@ -183,7 +183,7 @@ class AgentTools:
                 self._add(self._back(name))
 
     def _back(self, name: str) -> AgentTool:
-        """Giving the conversation back to an agent that it came from, instead of beginning anew with that one."""
+        """Giving the conversation back to an agent that it came from, instead of beginning again with that one."""
 
         async def use(arguments: Mapping[str, Any], key: str) -> AgentToolResult:
             text = _text(arguments, "message")

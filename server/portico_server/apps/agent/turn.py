@@ -412,7 +412,7 @@ class AgentTurn:
         finally:
             spent = (asyncio.get_running_loop().time() - begun) * 1e3
             await self.context.emit(StepFinished(path, spent, error))
-        if sub.handoff and sub.spec is not None:  # what is no agent could not hand it back
+        if sub.handoff and sub.spec is not None:  # what is not an agent could not hand it back
             keeps = None if reply.type == HANDED_BACK else sub.name
             if keeps != active:
                 await self.session.keep(self.path, **{ACTIVE: keeps})

@@ -34,7 +34,7 @@ class DiagramNode:
     children: tuple[DiagramNode, ...] = ()
     labels: tuple[str, ...] = ()
     passes: bool = False
-    """Of a choice: what flows in may go on untouched."""
+    """Of a choice: what flows in may continue untouched."""
     again: bool = False
     after: Mapping[str, frozenset[str]] = field(default_factory=dict)
 

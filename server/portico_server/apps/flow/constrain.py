@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 WRAPPED: Final = "value"
-"""The only field of the object around a schema that is no object itself: OpenAI wants an object at the top."""
+"""The only field of the object around a schema that is not an object itself: OpenAI wants an object at the top."""
 
 
 def response_format(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:

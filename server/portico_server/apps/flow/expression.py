@@ -73,7 +73,7 @@ class ReferenceExpression:
                 return self.default
         if self.keys or self.root != "state":
             return value  # it was measured when it was made
-        # A state is put together by steps, which go on with that.
+        # A state is put together by steps, which continue with that.
         return scope.budget.require(dict(value), self.at)
 
     def _into(self, value: Any, key: Key) -> Any:

@@ -325,7 +325,7 @@ class Flows:
         """What a flow that is called by its name gives, and how it was done.
 
         If it is durable, and what the run was begun for, a row stands for the run from here on. One that a run calls
-        which keeps its steps goes on from these, as it was when it was called first.
+        which keeps its steps continues from these, as it was when it was called first.
         """
         run = self._runner.get(context.run)
         if flow.durability != "off" and run is not None and run.keeps_steps:
@@ -454,7 +454,7 @@ class Flows:
     async def fork(
         self, run_id: str, caller: Principal, *, start: str = "", value: Any = None, anew: bool = False
     ) -> Run:
-        """A new run like this one: with another input if ``anew``, else with all steps before ``start`` done."""
+        """A new run like this one: with another input if ``again``, else with all steps before ``start`` done."""
         row = await self._database.read(runs.get, run_id)
         if row is None or row.kind != KIND or not caller.sees(row.owner):
             raise _unknown(run_id)

@@ -103,7 +103,7 @@ def within(path: str, turn: int) -> Iterator[None]:
 # The way from a step that failed to a later one.
 
 
-class JumpToStep(Exception):  # it is no error: a pipeline further out goes on from it
+class JumpToStep(Exception):  # it is not an error: a pipeline further out continues from it
     """An error that becomes a jump to a later step of a pipeline, into which ``value`` flows."""
 
     def __init__(self, step: str, value: Any) -> None:

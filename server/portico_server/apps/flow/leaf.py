@@ -504,7 +504,7 @@ LEAVES: Mapping[str, Leaf] = {
 
 
 def asking(value: Any) -> Chat:
-    """A value as a request to an app that is no flow: it is asked like a chat model."""
+    """A value as a request to an app that is not a flow: it is asked like a chat model."""
     messages: Sequence[Message] = (
         value if _is_conversation(value) else [{"role": "user", "content": _content(value)}]
     )

@@ -156,7 +156,7 @@ def template(text: Any, given: Any, at: str) -> TemplateExpression:
         raise InvalidRequest(f"{at}: '$with' names the variables of the template, as an object.", param=at)
     variables = None if given is None else {name: parse(item, f"{at}.{name}") for name, item in given.items()}
     pieces: list[str] = []
-    bare: list[str] = []  # of the text between two variables: joined at its end, as braces may be many
+    bare: list[str] = []  # of the text between two variables: joined at the end, as braces may be many
     end = 0
     for match in _FIELD.finditer(text):
         bare.append(text[end : match.start()])

@@ -147,7 +147,7 @@ class ClientStep:
 
 @dataclass(frozen=True, slots=True)
 class ApproveStep:
-    """Wait for a person. The value that flowed in goes on; with ``answer_schema`` what the person entered does."""
+    """Wait for a person. The value that flowed in continues; with ``answer_schema`` what the person entered does."""
 
     message: Expression
     answer_schema: Mapping[str, Any] | None = None
@@ -165,7 +165,7 @@ class SubflowStep:
 
 @dataclass(frozen=True, slots=True)
 class EmitStep:
-    """Send text to whoever listens to the run; the value that flowed in goes on."""
+    """Send text to whoever listens to the run; the value that flowed in continues."""
 
     text: Expression
 
@@ -241,7 +241,7 @@ class SwitchStep:
 
 @dataclass(frozen=True, slots=True)
 class BranchStep:
-    """``then`` or ``otherwise``; without the latter the value goes on."""
+    """``then`` or ``otherwise``; without the latter the value continues."""
 
     condition: Expression
     then: Step

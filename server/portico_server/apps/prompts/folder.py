@@ -30,7 +30,7 @@ _ROLE = re.compile(r"^#[ \t]+(system|user|assistant)[ \t]*$", re.IGNORECASE | re
 def read_texts(files: Mapping[str, str]) -> list[PromptSpec]:
     """The prompts in files, given as path and text, in the order of their paths.
 
-    A prompt that names itself nowhere is called after its file. Markdown without front matter is no prompt. Raises
+    A prompt that names itself nowhere is called after its file. Markdown without front matter is not a prompt. Raises
     `InvalidRequest` that names the file, for what is wrong in it and for a name that two files have.
     """
     found: dict[str, PromptSpec] = {}
@@ -81,7 +81,7 @@ def checked(url: str) -> str:
 async def clone(url: str, into: Path, *, protocol: str = "https", addresses: Sequence[str] = ()) -> None:
     """Fetch the newest state with Git, over ``protocol`` alone, without hooks, submodules, links or questions.
 
-    ``addresses``: what the name of the host has been found to mean, and goes on to mean during the fetch.
+    ``addresses``: what the name of the host has been found to mean, and continues to mean during the fetch.
     """
     host = urlsplit(url).hostname
     pinned = ",".join(f"[{each}]" if ":" in each else each for each in addresses)

@@ -61,7 +61,7 @@ class ConversationLocks:
 
 
 def require_kept(kept: SaveOutcome, name: str) -> None:
-    """Raise what became of the conversation ``name``, if a response could not be put at its end."""
+    """Raise what became of the conversation ``name``, if a response could not be put at the end."""
     if kept == "gone":
         raise NotFound(
             f"The conversation '{name}' was removed while the response was made; it is not kept.",
@@ -348,7 +348,7 @@ def _numbered(events: Sequence[Event]) -> list[tuple[int, bytes]]:
 
 
 def _keeps_steps(card: Card) -> bool:
-    """Whether it is a flow that goes on behind its last step when it is called again."""
+    """Whether it is a flow that continues behind its last step when it is called again."""
     return card.labels.get("app") == "flow" and card.labels.get("durability") != "off"
 
 

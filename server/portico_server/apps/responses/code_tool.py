@@ -1,4 +1,4 @@
-"""``code_interpreter``: Python in a notebook that the items of a response go on with."""
+"""``code_interpreter``: Python in a notebook that the items of a response continue with."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CODE: Final = {
 
 
 async def code_call(bench: ToolContext, tool: CodeInterpreterTool, at: str) -> None:
-    """Offer it; ``auto`` goes on with the last container of the conversation. Raises `NotFound`, `Forbidden`."""
+    """Offer it; ``auto`` continues with the last container of the conversation. Raises `NotFound`, `Forbidden`."""
     card = (await bench.around.registry.resolve("tool/code_interpreter", bench.context.caller)).card
     earlier = [item for item in bench.before if item["type"] == "code_interpreter_call"]
     container = tool.container or (earlier[-1]["container_id"] if earlier and not tool.files else "")
@@ -86,7 +86,7 @@ async def _file(bench: ToolContext, file_id: str, at: str) -> dict[str, str]:
 
 
 def made_notes(text: str, made: Sequence[tuple[Artifact, str]]) -> list[dict[str, Any]]:
-    """The files that code made, as annotations of a text: where it names one, otherwise at its end."""
+    """The files that code made, as annotations of a text: where it names one, otherwise at the end."""
     notes = []
     for artifact, container in made:
         start = text.find(artifact.name)

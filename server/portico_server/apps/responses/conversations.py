@@ -1,4 +1,4 @@
-"""Conversations: items in order that responses go on with and are added to."""
+"""Conversations: items in order that responses continue with and are added to."""
 
 from __future__ import annotations
 

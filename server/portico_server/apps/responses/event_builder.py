@@ -79,7 +79,7 @@ class EventBuilder:
         return {**self.response, "output": [without_told(item) for item in self.output]}
 
     def draft(self) -> dict[str, Any]:
-        """The response with what is whole of it, for who goes on with it after a crash."""
+        """The response with what is whole of it, for who continues with it after a crash."""
         return {**self.response, "output": [item for item in self.output if item.get("status") not in OPEN]}
 
     def begin(self, *, queued: bool = False) -> list[Event]:

@@ -1,4 +1,4 @@
-"""``mcp``: tools of the MCP servers that the house holds, and of the daemon itself."""
+"""``mcp``: tools of the MCP servers that the daemon holds, and of the daemon itself."""
 
 from __future__ import annotations
 

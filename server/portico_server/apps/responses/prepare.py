@@ -1,4 +1,4 @@
-"""From a request to what a model is asked: what it goes on with, the files that it names, the app or model meant."""
+"""From a request to what a model is asked: what it continues with, the files that it names, the app or model meant."""
 
 from __future__ import annotations
 
@@ -100,12 +100,12 @@ class Preparer:
             param="model",
         )
 
-    # --- what it goes on with ---------------------------------------------------------------------------------
+    # --- what it continues with ---------------------------------------------------------------------------------
 
     async def _known(
         self, ask: ResponseRequest, card: Card, caller: Principal
     ) -> tuple[ConversationRow | None, str, list[Item]]:
-        """The conversation that it goes on with, the session of an app that keeps its own, the items before it."""
+        """The conversation that it continues with, the session of an app that keeps its own, the items before it."""
         if ask.previous:
             return None, "", await self._chain(ask.previous, caller)
         if not ask.conversation:

@@ -64,7 +64,7 @@ class ImageGenerationTool:
 
 @dataclass(frozen=True, slots=True)
 class McpTool:
-    """Tools of an MCP server of the house, or of the daemon itself. ``allowed``: these alone, if not ``None``.
+    """Tools of an MCP server of the daemon, or of the daemon itself. ``allowed``: these alone, if not ``None``.
 
     ``approval`` holds for tools that are in neither of the two lists.
     """

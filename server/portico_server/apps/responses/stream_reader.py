@@ -198,5 +198,5 @@ class AnswerReader:
 
     @property
     def asks_client(self) -> bool:
-        """Whether the client has to call something before the model goes on."""
+        """Whether the client has to call something before the model continues."""
         return any(call.shown for call in self._calls.values())

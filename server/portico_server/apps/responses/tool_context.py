@@ -75,7 +75,7 @@ class OfferedTool:
 
 @dataclass(slots=True)
 class ToolContext:
-    """``before`` are the items that the response goes on with; ``emit`` tells the client what happens.
+    """``before`` are the items that the response continues with; ``emit`` tells the client what happens.
 
     ``offers`` are the functions that the model may call, by name, ``tools`` those of servers by label and name.
     ``passages`` are those that were found, numbered; ``made`` the files that code made, each with its container.

@@ -41,7 +41,8 @@ BYTES_PER_TOKEN: Final = 4
 """Bytes that are taken for a token where the model does not count them."""
 
 SHORT, LONG = 1_024, 4_096
-"""Tokens that notes may have, by the length of what they are on: a model that does not end must not go on for ever."""
+"""Tokens that notes may have, by the length of what they are on: a model that does not end must not continue for
+ever."""
 
 _OPTIONS: Final = ("temperature", "top_p", "seed", "reasoning_effort", "chat_template_kwargs")
 """What of a request holds for the notes too."""
@@ -141,7 +142,7 @@ MAX_SHORTENING_COUNT: Final = 8
 class PreparedResponse:
     """A request that is ready to be answered, for a model or app that is there.
 
-    ``before`` are the items that it goes on with, those of its own input last; ``head`` are messages that go before
+    ``before`` are the items that it continues with, those of its own input last; ``head`` are messages that go before
     them; ``media`` the files that they name, as addresses. ``session`` is that of an app which keeps its own.
     ``after`` is the number of the last item of its conversation.
     """

@@ -111,7 +111,7 @@ class ChatTemplate:
         for place, (begin, end) in enumerate(told["offset_mapping"]):
             while current < len(spans) and begin >= spans[current][1]:
                 current += 1
-            # A character of several tokens has its place in each of them; an empty stretch is no text.
+            # A character of several tokens has its place in each of them; an empty stretch is not a text.
             if current < len(spans) and begin >= spans[current][0] and end > begin:
                 labels[place] = ids[place]
         return TokenizedExample(ids, labels)

@@ -277,8 +277,8 @@ class AdapterService:
         """Copy an adapter, and serve ``base`` with it as ``name`` from now on and after a restart.
 
         It is tried first; calls in flight are answered, later ones wait if the engine must restart. Raises
-        `Conflict` for a name that is taken, `NotFound`, `InvalidRequest` for what is no adapter, does not fit or is not
-        taken by the engine; everything is as before then.
+        `Conflict` for a name that is taken, `NotFound`, `InvalidRequest` for what is not an adapter, does not fit or is
+        not taken by the engine; everything is as before then.
         """
         check_name(name, "name")
         check_scale(name, scale)

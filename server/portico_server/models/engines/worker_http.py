@@ -42,7 +42,7 @@ def application(key: str) -> web.Application:
         except PorticoError as error:
             body = error.body().to_json()
             return web.Response(status=error.status, body=orjson.dumps(body), content_type="application/json")
-        except ConnectionResetError:  # whoever asked has left, which is no defect for the log
+        except ConnectionResetError:  # whoever asked has left, which is not a defect for the log
             return web.Response(status=CLIENT_CLOSED_STATUS)
 
     return web.Application(middlewares=[door], client_max_size=MAX_BODY_BYTES)

@@ -21,7 +21,7 @@ PARTIAL_MARK = ".begun"
 def open_local(path: Path) -> Path:
     """What to open for a path the user gave: a GGUF file, or a folder with one or with safetensors.
 
-    Raises `NotFound`, or `InvalidRequest` for a file that is no model or was cut short.
+    Raises `NotFound`, or `InvalidRequest` for a file that is not a model or was cut short.
     """
     if not path.exists():
         raise NotFound(

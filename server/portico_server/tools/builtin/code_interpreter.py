@@ -36,7 +36,7 @@ def tool(notebooks: Notebooks, artifacts: ArtifactStore, limits: SandboxLimits) 
         async def report(message: str) -> None:
             await context.emit(Status("install", message))
 
-        code = arguments["code"].encode("utf-8", "replace").decode()  # half a surrogate pair is no text
+        code = arguments["code"].encode("utf-8", "replace").decode()  # half a surrogate pair is not a text
         cell = Cell(code, await _files(arguments.get("files") or (), artifacts, context))
         session = arguments.get("session")
         outcome = await notebooks.run(context.caller.id, session, cell, report)

@@ -101,7 +101,7 @@ def opened(policy: AddressPolicy, *, keep: bool = False) -> aiohttp.ClientSessio
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
-        trust_env=False,  # a proxy would resolve the name anew, where we cannot look
+        trust_env=False,  # a proxy would resolve the name again, where we cannot look
         headers={"User-Agent": _AGENT},
         max_line_size=16_384,
         max_field_size=16_384,

@@ -39,7 +39,7 @@ from portico_server.tools.mcp.translate import made_in, result_of
 #
 # The ``mcp`` package collects a line until it is whole, however long it is; the one thing of its reader that is ours to
 # choose is the encoding. So this is UTF-8 whose decoder ends a line that is too long and drops the rest of it: the
-# package reads a message that is no JSON, and goes on with the next.
+# package reads a message that is no JSON, and continues with the next.
 
 
 ENCODING: Final = "portico_utf8_lines"
@@ -361,7 +361,7 @@ class _Reading:
 
 
 def _opened(log: Path) -> TextIO:
-    """The log that the server's standard error goes to, begun anew when it has grown."""
+    """The log that the server's standard error goes to, restarted when it has grown."""
     log.parent.mkdir(parents=True, exist_ok=True)
     grown = log.exists() and log.stat().st_size > _LOG_BYTES
     return log.open("w" if grown else "a", encoding="utf-8", errors="replace")

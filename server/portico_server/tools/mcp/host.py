@@ -112,7 +112,7 @@ class McpHost:
         return held.spec if held is not None else None
 
     async def put(self, spec: ServerSpec) -> None:
-        """Hold a server for the house, in the place of the one of this name."""
+        """Hold a server for the daemon, in the place of the one of this name."""
         if spec.name in self._held:
             self._held[spec.name].configured = False
             await self.remove(spec.name)

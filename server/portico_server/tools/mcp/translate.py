@@ -92,7 +92,7 @@ def _file_of(uri: str) -> str:
 
 
 def result_of(result: types.CallToolResult, kept: tuple[Artifact, ...]) -> ToolResult:
-    """A server's result as ours; what is no text is named with its type and size, and ``kept``."""
+    """A server's result as ours; what is not a text is named with its type and size, and ``kept``."""
     text = "\n".join(_text(block) for block in result.content)
     structured: Any = result.structured_content
     if not isinstance(structured, dict):

@@ -174,7 +174,7 @@ def _named(source: str) -> tuple[str, str]:
 
 
 def _text(code: str) -> str:
-    # JSON can carry half a surrogate pair, which is no text.
+    # JSON can carry half a surrogate pair, which is not a text.
     return code.encode("utf-8", "replace").decode()
 
 

@@ -79,7 +79,7 @@ class Kernel(Protocol):
 
 
 Report: TypeAlias = Callable[[str], Awaitable[None]]
-"""Told what is going on, in a few words."""
+"""Told what is continuing, in a few words."""
 
 
 class Sandbox(Protocol):

@@ -265,7 +265,7 @@ class Voice:
                 if "interrupt" in told:
                     # Noted before it is signalled: the cell may be in the queue, and deaf to signals.
                     self.unwanted = told["interrupt"]
-                    # Again, while it goes on: what runs around a cell may swallow an interrupt (IPython's events do).
+                    # Again, while it continues: what runs around a cell may swallow an interrupt (IPython's events do).
                     for _ in range(INSIST):
                         signal.pthread_kill(main or 0, signal.SIGINT)
                         if self.idle.wait(1):

@@ -232,7 +232,7 @@ def _arguments(
 ) -> tuple[dict[str, str], dict[str, Any], list[str]]:
     """Where each argument of an operation goes, its schema, and which are required.
 
-    What the operator gives, and what the document calls a credential, is no argument. Raises `PorticoError` for a
+    What the operator gives, and what the document calls a credential, is not an argument. Raises `PorticoError` for a
     header that decides where a request goes.
     """
     taken = {("header", _folded(own)) for own in spec.headers} | {("query", own) for own, _ in query}

@@ -266,7 +266,7 @@ class AddedTools:
         return held.spec if held is not None else None
 
     async def put(self, spec: ToolSpec) -> None:
-        """Add for the house, in the place of what has this name; that stays if the new one cannot be prepared."""
+        """Add for the daemon, in the place of what has this name; that stays if the new one cannot be prepared."""
         before = self.spec(spec.name)
         if before is None:
             await self.add(spec, None)

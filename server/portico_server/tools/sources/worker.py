@@ -129,7 +129,7 @@ def main() -> None:
     voice = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what the function prints is not an answer
     asked = json.loads(sys.stdin.readline())
-    # Our own folder is no place to import from: its names are common words.
+    # Our own folder is not a place to import from: its names are common words.
     sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
     if asked["folder"]:
         sys.path.insert(0, asked["folder"])

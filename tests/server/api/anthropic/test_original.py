@@ -1,4 +1,4 @@
-"""Anthropic itself behind ``/v1/messages``: requests and answers that go on in their own words."""
+"""Anthropic itself behind ``/v1/messages``: requests and answers that continue in their own words."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ async def test_tasks_outlive_a_kill(tmp_path: Path) -> None:
 
             again = await wire.until(
                 durable, "input_required"
-            )  # a durable flow goes on, and its task with it
+            )  # a durable flow continues, and its task with it
             assert again["inputRequests"] == asking["inputRequests"]
             responses = {key: {"action": "accept", "content": {}} for key in again["inputRequests"]}
             await wire.result("tasks/update", taskId=durable, inputResponses=responses)

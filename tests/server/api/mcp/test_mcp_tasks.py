@@ -30,7 +30,7 @@ EXTENSION = "io.modelcontextprotocol/tasks"
 
 
 class Work:
-    """A tool that goes on when it is told to."""
+    """A tool that continues when it is told to."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()

@@ -1,4 +1,4 @@
-"""``/v1/conversations``, and responses that go on with them."""
+"""``/v1/conversations``, and responses that continue with them."""
 
 from __future__ import annotations
 

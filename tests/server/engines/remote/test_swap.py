@@ -1,4 +1,4 @@
-"""From a local model to a provider and back, while clients go on asking for ``default``."""
+"""From a local model to a provider and back, while clients continue asking for ``default``."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def chat(folder: Path) -> None:
 
 
 def lean(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Let it like words more than single letters, commas (after which an object goes on) little, and never end."""
+    """Let it like words more than single letters, commas (after which an object continues) little, and never end."""
     vocabulary = tokenizer.get_vocab()
     head = model.lm_head.weight.data
     head[[index for token, index in vocabulary.items() if token.startswith("Ġ") and len(token) > 2]] *= 8

@@ -314,7 +314,7 @@ async def test_an_adapter_that_is_none_is_refused(house: Bench, tmp_path: Path) 
     assert (await house.ask("chat", asked()))["choices"], "the model goes on without it"
 
 
-# --- what is no model ---------------------------------------------------------------------------------------
+# --- what is not a model ---------------------------------------------------------------------------------------
 
 
 async def refused(house: Bench, made: ModelSpec) -> str:

@@ -1,4 +1,4 @@
-"""What a training does besides learning: it goes on after every end, and says why it ends."""
+"""What a training does besides learning: it continues after every end, and says why it ends."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def losses(events: list[Any]) -> dict[int, float]:
 
 @pytest.mark.process
 async def test_a_training_cut_off_anywhere_comes_to_the_very_same_end(tmp_path: Path) -> None:
-    """Closed after a checkpoint, killed by a signal, begun anew: the same numbers as in one go."""
+    """Closed after a checkpoint, killed by a signal, restarted: the same numbers as in one go."""
     made = trainer(tmp_path)
     whole = await trained(made, task(tmp_path / "whole", tiny(), LINES, steps=6))
     assert isinstance(whole[-1], TrainedWeights)

@@ -179,7 +179,7 @@ attempt("command line", lambda: ("{home}" in open("/proc/1/cmdline").read()) or 
 attempt("strangers", lambda: [p for p in os.listdir("/proc") if p.isdigit() and int(p) > 500] or 1 / 0)
 """,
 }
-"""Everything that such a cell tries is refused, and the kernel goes on."""
+"""Everything that such a cell tries is refused, and the kernel continues."""
 
 CONTAINED = {
     "fork without end": "import os\nwhile True: os.fork()",

@@ -331,7 +331,8 @@ class Passthrough:
 
 
 def _ordinary(data: bytes, created: bytes) -> bool:
-    """Whether frames can be passed on as they are: each a choice that goes on, made when the others were, and no more.
+    """Whether frames can be passed on as they are: each a choice that continues, made when the others were, and no
+    more.
 
     This looks at every token, so it counts what engines write; what is written otherwise is looked at closely.
     """

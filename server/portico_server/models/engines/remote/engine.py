@@ -145,7 +145,7 @@ def _provider(spec: ModelSpec) -> tuple[ModelProvider, str]:
 
 
 def _address(spec: ModelSpec, provider: ModelProvider, environment: Mapping[str, str]) -> str:
-    """The parameter, then the environment, then the preset; without a slash at its end."""
+    """The parameter, then the environment, then the preset; without a slash at the end."""
     given: Any = spec.parameters.get("base_url")
     if given is None and provider.address:
         given = environment.get(provider.address)

@@ -35,7 +35,7 @@ class Caller:
         self.streaming = False
         """Whether the status and the headers of a stream have been sent."""
         self.raw = ""
-        """The media type of pieces that are no events."""
+        """The media type of pieces that are not events."""
 
     def gone(self) -> bool:
         """Whether it has closed the connection."""
@@ -63,7 +63,7 @@ class Caller:
         self._send(b"data: [DONE]\n\n")
 
     def piece(self, data: bytes, media_type: str) -> None:
-        """A piece of something that is no stream of events, such as a sound; `last` ends it."""
+        """A piece of something that is not a stream of events, such as a sound; `last` ends it."""
         if not self.raw:
             self.raw = media_type
         if data:
