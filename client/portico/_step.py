@@ -169,5 +169,5 @@ def step_of(given: StepLike) -> Step:
     if callable(given):
         return Step("code", {}, function=given)
     raise InvalidRequest(
-        f"{given!r} is no step. Steps are made by llm(), retrieve(), pipeline() and their like, or are functions."
+        f"{given!r} is not a step. Steps are made by llm(), retrieve(), pipeline() and their like, or are functions."
     )

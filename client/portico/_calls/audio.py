@@ -99,7 +99,7 @@ def _transcript(value: Any) -> Transcript:
             tuple(Stretch(one["start"], one["end"], one["word"]) for one in value.get("words") or ()),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise NotPortico("The answer is no transcript.") from error
+        raise NotPortico("The answer is not a transcript.") from error
 
 
 def _text(data: bytes) -> str:

@@ -130,7 +130,7 @@ def evaluation(value: Any) -> Eval:
 def run(value: Any) -> EvalRun:
     """A run as the daemon shows it."""
     if not isinstance(value, Mapping):
-        raise NotPortico("The answer is no run of an evaluation. Is there a Portico daemon at this URL?")
+        raise NotPortico("The answer is not a run of an evaluation. Is there a Portico daemon at this URL?")
     used = value.get("per_model_usage") or ()
     return read.value_of(
         EvalRun,
@@ -150,7 +150,7 @@ def _output(value: Any) -> EvalOutput:
 def search(value: Any) -> EvalSearch:
     """A search as the daemon shows it."""
     if not isinstance(value, Mapping):
-        raise NotPortico("The answer is no search. Is there a Portico daemon at this URL?")
+        raise NotPortico("The answer is not a search. Is there a Portico daemon at this URL?")
     trials = tuple(read.value_of(EvalTrial, one, error=_message(one)) for one in value.get("trials") or ())
     return read.value_of(EvalSearch, value, trials=trials, error=_message(value))
 

@@ -60,5 +60,5 @@ class Message:
             known = {item.name for item in fields(cls)}
             return cls(**{"sender": sender, **{key: value for key, value in given.items() if key in known}})
         raise InvalidRequest(
-            f"{given!r} is no message: give a text, a list of parts, or a Message.", param="message"
+            f"{given!r} is not a message: give a text, a list of parts, or a Message.", param="message"
         )

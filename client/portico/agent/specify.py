@@ -123,7 +123,7 @@ def _tool(item: Any, name: str, spec: Spec) -> Any:
         return dict(item)
     if not isinstance(item, Function) and not callable(item):
         raise InvalidRequest(
-            f"{item!r} is no tool: give the name of one in the daemon, or a function.", param="tools"
+            f"{item!r} is not a tool: give the name of one in the daemon, or a function.", param="tools"
         )
     tool = item if isinstance(item, Function) else Function.of(item)
     spec.serve(tool)
@@ -178,7 +178,7 @@ def _sub(given: Any, spec: Spec, session: str) -> Any:
     if isinstance(agent, str):
         return {"agent": agent, "as": "handoff"} if handoff else agent
     if not hasattr(agent, "specified"):
-        raise InvalidRequest(f"{agent!r} is no agent.", param="agents")
+        raise InvalidRequest(f"{agent!r} is not an agent.", param="agents")
     inner = agent.specified(session)
     spec.take(inner)
     return {"agent": inner.json, "as": "handoff" if handoff else "tool"}

@@ -124,7 +124,7 @@ def _agent(client: Client, name: str) -> AppVersion:
     for version in client.apps.versions(name):
         if version.current and "portico_agent" in version.spec:
             return version
-    raise NotFound(f"'{name}' is no agent. List them: portico agents list", param="name")
+    raise NotFound(f"'{name}' is not an agent. List them: portico agents list", param="name")
 
 
 def _called(item: Any, key: str) -> str:

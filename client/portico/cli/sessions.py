@@ -186,7 +186,7 @@ def _state(file: Path) -> dict[str, Any]:
     except ValueError as error:
         raise InvalidRequest(f"{file} is not JSON: {error}.", param="file") from error
     if not isinstance(state, dict):
-        raise InvalidRequest(f"{file} is no session: it must be one JSON object.", param="file")
+        raise InvalidRequest(f"{file} is not a session: it must be one JSON object.", param="file")
     return state
 
 

@@ -50,7 +50,7 @@ def source_of(found: Any, target: str) -> AppSource:
         return AppSource("agent", spec)
     if isinstance(found, Mapping) and "portico_flow" not in found:
         raise InvalidRequest(
-            f"'{target}' is no specification: it has neither 'portico_flow' nor 'portico_agent' at its top."
+            f"'{target}' is not a specification: it has neither 'portico_flow' nor 'portico_agent' at its top."
         )
     try:
         made = flow_of(found)

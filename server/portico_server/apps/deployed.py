@@ -80,7 +80,7 @@ def _parts(place: str) -> list[str]:
     parts = [name or number for name, number in _PART.findall(place)]
     if not parts or "".join(match[0] for match in _PART.finditer(place)) != place:
         raise InvalidRequest(
-            f"'{place[:200]}' is no place in a specification. Write the names that lead to a field, such as "
+            f"'{place[:200]}' is not a place in a specification. Write the names that lead to a field, such as "
             "'outline.system' or 'chapters.step.options.temperature'.",
             param="set",
         )
@@ -323,7 +323,7 @@ class DeployedApps:
         known = self._kinds.get(kind)
         if known is None:
             raise InvalidRequest(
-                f"'{kind}' is no kind of app; it is one of {', '.join(self._kinds)}.", param="kind"
+                f"'{kind}' is not a kind of app; it is one of {', '.join(self._kinds)}.", param="kind"
             )
         return known
 

@@ -218,7 +218,7 @@ def attach(field: str, name: str, data: bytes, param: str) -> Attachment:
     found = measure_image(data)
     if found is None:
         raise InvalidRequest(
-            f"'{param}' is no picture that can be read ({name[:80]}): send a PNG, JPEG or WebP.",
+            f"'{param}' is not a picture that can be read ({name[:80]}): send a PNG, JPEG or WebP.",
             code="invalid_image_format",
             param=param,
         )

@@ -54,7 +54,7 @@ def _put(made: dict[str, Any], path: str, value: Any) -> None:
     parts = [name or number for name, number in _PART.findall(path)]
     if not parts or "".join(match[0] for match in _PART.finditer(path)) != path:
         raise InvalidRequest(
-            f"'{path[:200]}' is no path. Write the names that lead to a setting with dots between, such as "
+            f"'{path[:200]}' is not a path. Write the names that lead to a setting with dots between, such as "
             "'sampling_params.temperature' or 'apps.NAME.STEP.system'.",
             param="parameters",
         )

@@ -86,7 +86,7 @@ def _messages(source: DataSource, item: Mapping[str, Any]) -> tuple[Message, ...
         found = found.get(name) if isinstance(found, Mapping) else None
     if not isinstance(found, list) or not found or not all(isinstance(one, Mapping) for one in found):
         raise InvalidRequest(
-            f"'{source.reference.strip('{} ')}' of this item is no list of messages.", code="invalid_item"
+            f"'{source.reference.strip('{} ')}' of this item is not a list of messages.", code="invalid_item"
         )
     return tuple({**one, "content": filled(one.get("content"), sources)} for one in found)
 

@@ -162,7 +162,7 @@ def _messages(given: Any, where: str) -> list[dict[str, Any]]:
 def _message(given: Any, where: str) -> dict[str, Any]:
     """A message as templates take it: text as one text, and nothing that they do not know."""
     if not isinstance(given, Mapping):
-        raise WrongLineError(f"'{where}' is no object with 'role' and 'content'")
+        raise WrongLineError(f"'{where}' is not an object with 'role' and 'content'")
     role = given.get("role")
     if role not in ROLES:
         raise WrongLineError(f"'{where}.role' is {str(role)[:40]!r}; roles are {', '.join(ROLES)}")
@@ -202,7 +202,9 @@ def _text(content: Any, where: str) -> str:
             or part.get("type") != "text"
             or not isinstance(part.get("text"), str)
         ):
-            raise WrongLineError(f"'{where}.content' holds a part that is no text; only texts are trained on")
+            raise WrongLineError(
+                f"'{where}.content' holds a part that is not a text; only texts are trained on"
+            )
         texts.append(_clean(part["text"], f"{where}.content"))
     return "".join(texts)
 

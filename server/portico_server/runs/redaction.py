@@ -36,7 +36,8 @@ def parse_rules(names: str, pattern: str) -> RedactionRules:
         compiled = re.compile(pattern) if pattern else None
     except re.error as error:
         raise InvalidRequest(
-            f"redact_pattern is '{pattern}', which is no regular expression: {error}.", param="redact_pattern"
+            f"redact_pattern is '{pattern}', which is not a regular expression: {error}.",
+            param="redact_pattern",
         ) from error
     return RedactionRules(tuple(name.strip() for name in names.split(",") if name.strip()), compiled)
 

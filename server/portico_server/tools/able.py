@@ -30,7 +30,7 @@ async def able(
     if named:
         hint = f" {', '.join(names[:5])} can." if names else f" No model here {what}; add one: {example}"
         raise InvalidRequest(
-            f"'{named}' is no model that {what}.{hint}",
+            f"'{named}' is not a model that {what}.{hint}",
             code="model_lacks_capability",
             param="arguments.model",
         )

@@ -233,7 +233,7 @@ def test_functions_of_a_deployed_agent_are_served_for_whoever_calls(
 
 
 def test_what_is_no_tool_is_refused_here(boss: Client) -> None:
-    for tools, said in (([7], "is no tool"), ([area, Function(name="area", call=fail)], "Two functions")):
+    for tools, said in (([7], "is not a tool"), ([area, Function(name="area", call=fail)], "Two functions")):
         with pytest.raises(InvalidRequest, match=said):
             Agent(tools=tools, client=boss)("hi")  # type: ignore[arg-type]
     checked = boss.agents.check({"portico_agent": 1, "tools": [{"function": "f", "parameters": {"type": 7}}]})

@@ -85,7 +85,7 @@ def test_what_is_no_agent_is_not_shown(shell: Shell, tmp_path: Path) -> None:
         '{"portico_flow": 1, "name": "plain", "step": {"name": "say", "op": "emit", "text": "x"}}'
     )
     shell("apps", "deploy", str(file))
-    assert "'plain' is no agent" in shell("agents", "show", "plain", code=1)
+    assert "'plain' is not an agent" in shell("agents", "show", "plain", code=1)
 
 
 def test_an_agent_of_a_python_file_is_deployed(shell: Shell, tmp_path: Path) -> None:

@@ -343,7 +343,7 @@ class TestCombinators:
     def test_nothing_is_no_flow(self) -> None:
         with pytest.raises(InvalidRequest, match="at least one step"):
             pipeline()
-        with pytest.raises(InvalidRequest, match="is no step"):
+        with pytest.raises(InvalidRequest, match="is not a step"):
             flow(3)  # type: ignore[arg-type]
 
     def test_a_diverter_gives_each_its_own(self) -> None:

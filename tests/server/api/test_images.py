@@ -263,7 +263,7 @@ def test_the_tool_keeps_what_it_drew_and_changes_it(draw: Callable[..., Any], ht
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"model": "echo"}, "'echo' is no model that draws. painter, sketcher can."),
+        ({"model": "echo"}, "'echo' is not a model that draws. painter, sketcher can."),
         ({"model": "nobody"}, "does not exist"),
         ({"size": "3x3"}, "arguments.size"),
         ({"images": ["art_none"]}, "no artifact"),

@@ -124,7 +124,7 @@ async def test_good_examples_are_written_as_training_reads_them(tmp_path: Path) 
         ({"messages": [user("a"), says("")]}, "'messages[1].content' is empty"),
         ({"messages": [user(" \n"), says("b")]}, "'messages[0].content' is empty"),
         ({"messages": [{"role": "robot", "content": "a"}, says("b")]}, "'messages[0].role' is 'robot'"),
-        ({"messages": ["a", says("b")]}, "'messages[0]' is no object"),
+        ({"messages": ["a", says("b")]}, "'messages[0]' is not an object"),
         ({"messages": [user(7), says("b")]}, "'messages[0].content' must be a text"),
         ({"messages": [user([{"type": "image_url"}]), says("b")]}, "only texts are trained on"),
         ({"messages": [user("a"), says("b", weight=2)]}, "weight' must be 0 or 1"),

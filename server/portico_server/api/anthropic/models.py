@@ -88,7 +88,7 @@ async def retrieve_message_model(name: str, parts: TheParts, caller: Caller) -> 
 
 def _place(names: list[str], name: str, param: str) -> int:
     if name not in names:
-        raise InvalidRequest(f"'{param}' is '{name}', which is no model that is listed.", param=param)
+        raise InvalidRequest(f"'{param}' is '{name}', which is not a model that is listed.", param=param)
     return names.index(name)
 
 

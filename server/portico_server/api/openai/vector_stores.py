@@ -159,7 +159,7 @@ async def list_vector_stores(
     ids = [row.id for row in rows]
     for name, cursor in (("after", after), ("before", before)):
         if cursor is not None and cursor not in ids:
-            raise InvalidRequest(f"'{name}' is no id of a vector store here.", param=name)
+            raise InvalidRequest(f"'{name}' is not an id of a vector store here.", param=name)
     start = 0 if after is None else ids.index(after) + 1
     end = len(rows) if before is None else ids.index(before)
     found = rows[start:end]

@@ -378,7 +378,7 @@ def _read_state(
             added += [(agent, message.to_json(), message.created_at) for message in messages]
         else:
             raise InvalidRequest(
-                f"'{key}' is no part of a state dict: its keys end in 'memory' (a list of messages) or 'state'.",
+                f"'{key}' is not a part of a state dict: its keys end in 'memory' (a list of messages) or 'state'.",
                 code="invalid_state",
                 param=key,
             )

@@ -331,7 +331,9 @@ class AgentTurn:
 
         reply = await self.context.call(self.spec.model, request, listener=listen)
         if not isinstance(reply, Reply):
-            raise InvalidRequest(f"'{self.spec.model}' is no chat model.", code="wrong_model", param="model")
+            raise InvalidRequest(
+                f"'{self.spec.model}' is not a chat model.", code="wrong_model", param="model"
+            )
         self.tally.add(reply.usage)
         return reply
 

@@ -155,7 +155,7 @@ class _Checker:
             raise _wrong(
                 step,
                 "on_error.goto",
-                f"names '{step.on_error.goto}', which is no later step of a pipeline around it."
+                f"names '{step.on_error.goto}', which is not a later step of a pipeline around it."
                 + nearest(step.on_error.goto, view.later),
                 "unknown_step",
             )
@@ -398,7 +398,7 @@ class _Checker:
                     raise _wrong(
                         step,
                         f"arguments.{name}",
-                        f"is no argument of the tool '{op.name}'.{nearest(name, properties)}",
+                        f"is not an argument of the tool '{op.name}'.{nearest(name, properties)}",
                         "unknown_argument",
                     )
 

@@ -118,7 +118,7 @@ async def _by_likeness(context: Context, op: spec.IntentStep, text: str) -> tupl
             texts.append(sample)
     found = await context.call(op.embedding, Embed(tuple(texts)))
     if not isinstance(found, Vectors):
-        raise InvalidRequest(f"'{op.embedding}' is no embedding model.", param="embedding")
+        raise InvalidRequest(f"'{op.embedding}' is not an embedding model.", param="embedding")
     asked, *known = [array("f", data) for data in found.data]
     scores = [_cosine(asked, vector) for vector in known]
     best = max(range(len(scores)), key=scores.__getitem__)
@@ -191,7 +191,7 @@ async def ask(host: StepHost, model: str, request: Chat, step: spec.Step, note: 
         reply = Reply(as_text(reply.value), usage=reply.usage, citations=reply.citations)
     if not isinstance(reply, Reply):
         raise InvalidRequest(
-            f"'{model}' is no chat model: it answers with {type(reply).__name__}.", param="model"
+            f"'{model}' is not a chat model: it answers with {type(reply).__name__}.", param="model"
         )
     note.usage += reply.usage
     if aloud and not said and reply.content:
@@ -277,7 +277,7 @@ async def _embed(
         return []
     found = await host.context.call(op.model, Embed(texts))
     if not isinstance(found, Vectors):
-        raise InvalidRequest(f"'{op.model}' is no embedding model.", param="model")
+        raise InvalidRequest(f"'{op.model}' is not an embedding model.", param="model")
     note.usage = found.usage
     vectors = [list(array("f", data)) for data in found.data]
     return vectors if many else vectors[0]
@@ -381,7 +381,7 @@ async def _rerank(
     )
     ranked = await host.context.call(op.model, Reranking(as_text(op.query.of(scope)), texts, op.top_k))
     if not isinstance(ranked, Ranked):
-        raise InvalidRequest(f"'{op.model}' is no rerank model.", param="model")
+        raise InvalidRequest(f"'{op.model}' is not a rerank model.", param="model")
     note.usage = ranked.usage
     out = []
     for rank, (index, score) in enumerate(ranked.results, 1):

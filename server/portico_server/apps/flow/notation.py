@@ -85,7 +85,8 @@ def _marked(value: Mapping[str, Any], at: str) -> Expression:
         case operator if len(keys) == 1 and operator in (*OPERATORS, "$and", "$or", "$not"):
             return _comparison(operator, value[operator], at)
     raise InvalidRequest(
-        f"{at} has the keys {', '.join(sorted(keys))}, which is no expression. Expressions are $ref, $template, $code, "
+        f"{at} has the keys {', '.join(sorted(keys))}, which is not an expression. Expressions are $ref, $template, "
+        f"$code, "
         "$literal, $spread and the comparisons; to pass such an object as it is, put it under '$literal'.",
         code="invalid_expression",
         param=at,
@@ -147,7 +148,7 @@ def template(text: Any, given: Any, at: str) -> TemplateExpression:
         raise InvalidRequest(f"{at}: a template is text, not {short(text)}.", param=at)
     if text.count("{") > MAX_BRACES:
         raise InvalidRequest(
-            f"{at}: the template has more than {MAX_BRACES:,} opening braces. Give a text that is no template as a "
+            f"{at}: the template has more than {MAX_BRACES:,} opening braces. Give a text that is not a template as a "
             "variable, or under '$literal'.",
             code="invalid_template",
             param=at,

@@ -256,7 +256,7 @@ def _http(_reader: StepParser, fields: FlowFields) -> Op:
     method = (fields.text("method") or "GET").upper()
     if method not in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
         raise InvalidRequest(
-            f"{fields.path('method')} is '{method}', which is no method.", param=fields.path("method")
+            f"{fields.path('method')} is '{method}', which is not a method.", param=fields.path("method")
         )
     return HttpStep(method, url, fields.expression("headers"), fields.expression("body"))
 

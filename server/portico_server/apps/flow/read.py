@@ -118,7 +118,7 @@ class _Reader:
         build = OPS.get(kind)
         if build is None:
             raise InvalidRequest(
-                f"{at}.op is '{kind}', which is no step.{nearest(kind, OPS)}",
+                f"{at}.op is '{kind}', which is not a step.{nearest(kind, OPS)}",
                 code="unknown_op",
                 param=f"{at}.op",
             )

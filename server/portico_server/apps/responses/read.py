@@ -116,7 +116,7 @@ def compaction(body: Mapping[str, Any], mint: ItemIds) -> ResponseRequest:
     for name, value in body.items():
         if value is not None and name not in known:
             raise InvalidRequest(
-                f"'{name[:100]}' is no parameter of a compaction.{nearest(name, known)}",
+                f"'{name[:100]}' is not a parameter of a compaction.{nearest(name, known)}",
                 code="unknown_parameter",
                 param=name[:100],
             )

@@ -69,7 +69,7 @@ def _work(arguments: Mapping[str, Any], folders: Folders) -> ToolResult:
     with open(descriptor, "rb") as file:
         data = file.read(_MAX_FILE_BYTES + 1)
     if len(data) > _MAX_FILE_BYTES or b"\0" in data[:8192]:
-        return ToolResult(f"'{folders.name(path)}' is too large or is no text.", is_error=True)
+        return ToolResult(f"'{folders.name(path)}' is too large or is not a text.", is_error=True)
     text = data.decode("utf-8-sig", "replace")
     start = int(arguments.get("start", 0))
     part = text[start : start + int(arguments.get("max_chars", CHARACTERS))]

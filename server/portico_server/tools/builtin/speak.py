@@ -43,7 +43,7 @@ def tool(registry: Registry, artifacts: ArtifactStore) -> Tool:
                 raise
             return ToolResult(error.message, is_error=True)
         if not isinstance(spoken, Speech):
-            raise EngineFailed(f"'{model}' answered something that is no sound.")
+            raise EngineFailed(f"'{model}' answered something that is not a sound.")
         kind = spoken.media_type.partition(";")[0].strip()
         ending = _ENDINGS.get(kind) or (mimetypes.guess_extension(kind) or ".bin").removeprefix(".")
         [kept] = await artifacts.keep([NewArtifact(f"speech.{ending}", kind, spoken.audio)], context)

@@ -51,7 +51,7 @@ def tool(registry: Registry, files: PictureFiles) -> Tool:
                 raise
             return ToolResult(error.message, is_error=True)
         if not isinstance(found, Transcript):
-            raise EngineFailed(f"'{model}' answered something that is no transcript.")
+            raise EngineFailed(f"'{model}' answered something that is not a transcript.")
         structured = {
             "model": model,
             "text": found.text,

@@ -63,7 +63,7 @@ class Sampler:
             return types.ErrorData(code=types.INTERNAL_ERROR, message=error.message)
         if not isinstance(reply, Reply):
             return types.ErrorData(
-                code=types.INTERNAL_ERROR, message=f"'{self._allowed.model}' is no model that chats."
+                code=types.INTERNAL_ERROR, message=f"'{self._allowed.model}' is not a model that chats."
             )
         return result_of(reply, tools=bool(params.tools))
 

@@ -43,7 +43,7 @@ class TestSpecification:
             ({"op": "llm", "user": "a { b"}, "invalid_template", "flow.step.user", "single '{'"),
             ({"op": "emit", "text": {"$template": "{{" * 30_000}}, "invalid_template", "flow.step.text", "50,000"),
             ({"op": "llm", "user": {"$eq": [1]}}, None, None, "takes a list of 2"),
-            ({"op": "llm", "user": {"$what": 1}}, "invalid_expression", "flow.step.user", "is no expression"),
+            ({"op": "llm", "user": {"$what": 1}}, "invalid_expression", "flow.step.user", "is not an expression"),
             ({"op": "embed", "model": "clerk"}, "wrong_model", "flow.step.model", "cannot do 'embeddings'"),
             ({"op": "llm", "user": {"$code": ADD}}, "code_not_here", "flow.step.user", "where none may stand"),
             ({**CODE, "save": "x"}, "not_in_loop", "flow.step.save", "within a loop"),

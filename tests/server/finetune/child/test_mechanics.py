@@ -56,7 +56,7 @@ async def test_a_training_cut_off_anywhere_comes_to_the_very_same_end(tmp_path: 
         second.append(event)
         if isinstance(event, Checkpoint) and event.step == 4:
             _kill(parted.folder / "order.json")
-    assert not half.exists(), "what was not finished is no checkpoint"
+    assert not half.exists(), "what was not finished is not a checkpoint"
     assert isinstance(second[-1], TrainedWeights)
     assert any(isinstance(event, TrainLog) and "SIGKILL" in event.message for event in second)
     seen = {**losses(first), **losses(second)}  # a step that was done while it was closed is not told

@@ -189,7 +189,7 @@ class FakeServer:
         ids: list[Any] = body.get("tokens") or []
         unknown = next((number for number in ids if number not in self._words), None)
         if unknown is not None:
-            raise InvalidRequest(f"{unknown} is no token that this model has told.", param="tokens")
+            raise InvalidRequest(f"{unknown} is not a token that this model has told.", param="tokens")
         return worker_http.answer({"prompt": "".join(self._words[number] for number in ids)})
 
 

@@ -147,7 +147,7 @@ def read_folder(path: Path) -> ModelFolder:
         return ModelFolder(path, index, "image", False, 0, 0, can_edit(index))
     config = read_document(path / "config.json")
     if config is None:
-        raise UnusableModel(f"{path} has no config.json, so it is no folder that transformers can load.")
+        raise UnusableModel(f"{path} has no config.json, so it is not a folder that transformers can load.")
     text = _text(config)
     task = _task(path, config)
     return ModelFolder(
