@@ -239,7 +239,7 @@ async def porch(
         started_at=time.time(),
         stop=stopped.set,
     )
-    parts.batches.ask = internal.door(parts)
+    parts.batches.ask = internal.internal_request(parts)
     auth = Auth(database, loaded.settings, runner.quotas)
     stores.filtered = auth.filtered
     scheduler.principals = auth.principal

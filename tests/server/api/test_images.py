@@ -146,7 +146,7 @@ def bomb() -> bytes:
     [
         ([("image", png()), ("mask", png((30, 30), "RGBA"))], "mask", "30 × 30"),
         ([("image", png()), ("mask", png())], "mask", "no transparency"),
-        ([("image", b"a text")], "image", "no picture that can be read"),
+        ([("image", b"a text")], "image", "not a picture that can be read"),
         ([("image", bomb())], "image", "60000 × 60000"),
         ([("image", png())] * 17, "image", "at most 16 images"),
         ([("mask", png(mode="RGBA"))], "image", "Missing required parameter"),

@@ -48,7 +48,7 @@ class TestSpecification:
             ({"op": "llm", "user": {"$code": ADD}}, "code_not_here", "flow.step.user", "where none may stand"),
             ({**CODE, "save": "x"}, "not_in_loop", "flow.step.save", "within a loop"),
             ({**CODE, "when": False}, "unreachable_step", "flow.step.when", "always false"),
-            ({**CODE, "on_error": {"goto": "x"}}, "unknown_step", "flow.step.on_error.goto", "no later step"),
+            ({**CODE, "on_error": {"goto": "x"}}, "unknown_step", "flow.step.on_error.goto", "not a later step"),
             ({**CODE, "on_error": {"value": {"$ref": "steps.x"}}}, "unknown_step", None, "does not exist"),
             ({"op": "warp", "over": "text", "step": CODE}, "type_clash", "flow.step.over", "but gets text"),
             ({"op": "llm", "user": {"$ref": "item"}}, "invalid_reference", "flow.step.user", "within a warp"),
