@@ -110,7 +110,10 @@ async def browser(folder: Path) -> AsyncIterator[Page]:
     """A browser with an empty profile in ``folder``, and its page."""
     assert CHROMIUM is not None
     process = await asyncio.create_subprocess_exec(
-        *(CHROMIUM, *_FLAGS, f"--user-data-dir={folder}", "about:blank"),
+        CHROMIUM,
+        *_FLAGS,
+        f"--user-data-dir={folder}",
+        "about:blank",
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,

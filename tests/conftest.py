@@ -13,8 +13,8 @@ import httpx2
 import pytest
 
 from portico_server.db import migrate
-from tests import blank
 from tests import daemon as daemons
+from tests import template_db
 from tests.daemon import Daemon
 
 CONFIGURATION = """
@@ -31,7 +31,11 @@ DOCS = {
 
 
 def pytest_configure() -> None:
-    """Ctrl-C reaches what the tests start, also where the tests themselves were started deaf to it (by ``nohup``)."""
+    """Ctrl-C reaches what the tests start, also where the tests themselves were started deaf to it (by ``nohup``); the
+    contract suites show what an assertion compared.
+    """
+    for kind in ("chunkers", "engines", "providers", "tools"):
+        pytest.register_assert_rewrite(f"portico.testing.{kind}")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -50,7 +54,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """New databases of this process are copies of one that was migrated; those in ``tests/server/db`` are not."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(migrate, "upgrade", blank.copying(tmp_path_factory.mktemp("blank") / "portico.db"))
+        patch.setattr(
+            migrate, "upgrade", template_db.copying(tmp_path_factory.mktemp("blank") / "portico.db")
+        )
         yield
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests import warm
+from tests import preloaded
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,7 +28,7 @@ class Daemon:
 
     url: str
     home: Path
-    process: subprocess.Popen[str] | warm.Forked
+    process: subprocess.Popen[str] | preloaded.Forked
 
     def settle(self) -> None:
         """Wait until the runs of the start have ended: folders are indexed, files are fetched."""
@@ -50,24 +50,31 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "PORTICO_MODELS": str(MODELS), "PORTICO_INSTALL_ENGINES": "false", **more}
 
 
-def start(home: Path, *arguments: str, env: Mapping[str, str] | None = None, cold: bool = False) -> Daemon:
+def start(
+    home: Path,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    cold: bool = False,
+    python: Path | str = sys.executable,
+) -> Daemon:
     """Start a daemon on a free port and wait until it serves; `AssertionError` with its words if it does not.
 
     ``cold`` is a start as users have it; any other one is forked, which takes a third of the processor's time.
+    ``python`` is the interpreter of one that is ``cold``.
     """
     command = ("serve", "--home", str(home), "--port", "0", "--parent-watch", "--quiet", *arguments)
     variables = environment(**(env or {}))
-    process: subprocess.Popen[str] | warm.Forked
+    process: subprocess.Popen[str] | preloaded.Forked
     if cold or sys.platform != "linux":
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "portico_server", *command],
+            [str(python), "-P", "-m", "portico_server", *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=variables,
         )
     else:
-        process = warm.fork(command, variables)
+        process = preloaded.fork(command, variables)
     assert process.stdout is not None
     line = process.stdout.readline()
     said: dict[str, Any] = json.loads(line) if line.strip() else {}
@@ -83,10 +90,14 @@ def start(home: Path, *arguments: str, env: Mapping[str, str] | None = None, col
 
 @contextlib.contextmanager
 def running(
-    home: Path, *arguments: str, env: Mapping[str, str] | None = None, cold: bool = False
+    home: Path,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    cold: bool = False,
+    python: Path | str = sys.executable,
 ) -> Iterator[Daemon]:
     """A daemon for the length of a ``with`` block; see `start`."""
-    daemon = start(home, *arguments, env=env, cold=cold)
+    daemon = start(home, *arguments, env=env, cold=cold, python=python)
     try:
         yield daemon
     finally:

@@ -14,13 +14,13 @@ from typing import Any
 
 import uvicorn
 
-from portico_server.api.mcp import McpFace
+from portico_server.api.mcp import McpAdapter
 from portico_server.api.mcp.library import Position, StoredFile
 from portico_server.apps.prompts.library import PromptLibrary as PromptLibrary
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import Artifact
-from tests.house import House, open_house
+from tests.registry_fixture import RegistryFixture, open_registry
 
 READER = Principal("reader", frozenset({"stores:docs:read", "apps:docs:call", "chat"}))
 OTHER = Principal("other", frozenset({"admin"}))
@@ -92,7 +92,7 @@ class Shelves:
 class Service:
     """A house, the address of its MCP face, and what that shows besides."""
 
-    house: House
+    daemon: RegistryFixture
     url: str
     shelves: Shelves
     prompts: PromptLibrary
@@ -103,27 +103,27 @@ async def serving(
     folder: Path, files: Mapping[str, Mapping[str, bytes]], *, port: int = 0, sessions: int = 100
 ) -> AsyncIterator[Service]:
     """Serve a house and some files for the length of a ``with`` block, on a free port unless one is given."""
-    async with open_house(folder) as house:
-        shelves, prompts = Shelves(files), PromptLibrary(house.database)
-        face = McpFace(
-            house.registry,
-            house.runner,
+    async with open_registry(folder) as daemon:
+        shelves, prompts = Shelves(files), PromptLibrary(daemon.database)
+        face = McpAdapter(
+            daemon.registry,
+            daemon.runner,
             shelves,
             prompts,
-            house.questions,
-            house.database,
+            daemon.questions,
+            daemon.database,
             max_body=1_000_000,
             watch_stores=shelves.watch,
-            patience=0.2,
+            task_after_s=0.2,
             sessions=sessions,
         )
 
-        async def door(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        async def gateway(scope: dict[str, Any], receive: Any, send: Any) -> None:
             token = dict(scope["headers"]).get(b"authorization", b"").decode()
             await face({**scope, "portico.caller": CALLERS[token]}, receive, send)
 
         listener = socket.create_server(("127.0.0.1", port))  # accepts from here on, so nobody needs to wait
-        config = uvicorn.Config(door, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
+        config = uvicorn.Config(gateway, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
 
         async def serve() -> None:
@@ -132,7 +132,7 @@ async def serving(
 
         task = asyncio.create_task(serve())
         try:
-            yield Service(house, f"http://127.0.0.1:{listener.getsockname()[1]}/mcp", shelves, prompts)
+            yield Service(daemon, f"http://127.0.0.1:{listener.getsockname()[1]}/mcp", shelves, prompts)
         finally:
             server.should_exit = True
             await task

@@ -82,7 +82,7 @@ BLOCKS = [block for page in PAGES for block in blocks(page)]
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A daemon that has indexed the project's documentation, with the scripted model as ``default``."""
     home = tmp_path_factory.mktemp("house")
     configuration = home / "models.yaml"
@@ -111,12 +111,12 @@ def turned() -> list[Path]:
     return []
 
 
-def turn_to(page: Path, turned: list[Path], house: Daemon) -> None:
+def turn_to(page: Path, turned: list[Path], served: Daemon) -> None:
     """Begin a page as its reader does: what the pages before it made is gone."""
     if turned == [page]:
         return
     turned[:] = [page]
-    with Client(house.url) as client:
+    with Client(served.url) as client:
         for app in client.apps.list():
             if app.kind != "store":
                 client.apps.remove(app.name)
@@ -128,8 +128,8 @@ def turn_to(page: Path, turned: list[Path], house: Daemon) -> None:
                 client.stores.remove_group("docs", group.name)
 
 
-def execute(block: Block, house: Daemon, desk: Path) -> None:
-    code = block.code.replace(ADDRESS, house.url)
+def execute(block: Block, served: Daemon, desk: Path) -> None:
+    code = block.code.replace(ADDRESS, served.url)
     command = ["bash", "-euo", "pipefail", "-c", code]
     if block.language == "python":
         # A file, as cells of a notebook are to Python: what is defined in it has a source.
@@ -137,7 +137,7 @@ def execute(block: Block, house: Daemon, desk: Path) -> None:
         cell.write_text(code, encoding="utf-8")
         command = [sys.executable, "-W", "error", str(cell)]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    variables = daemons.environment(PATH=path, PORTICO_URL=house.url, PORTICO_HOME=str(house.home))
+    variables = daemons.environment(PATH=path, PORTICO_URL=served.url, PORTICO_HOME=str(served.home))
     done = subprocess.run(
         command,
         cwd=desk,
@@ -158,9 +158,9 @@ TWIN = ROOT / "README.zh.md"
 def test_a_block_runs(block: Block, request: pytest.FixtureRequest) -> None:
     if block.skip is not None:
         pytest.skip(block.skip)
-    house = request.getfixturevalue("house")
-    turn_to(block.page, request.getfixturevalue("turned"), house)
-    execute(block, house, request.getfixturevalue("desk"))
+    served = request.getfixturevalue("served")
+    turn_to(block.page, request.getfixturevalue("turned"), served)
+    execute(block, served, request.getfixturevalue("desk"))
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in PARSED], ids=str)

@@ -14,8 +14,8 @@ Headers: TypeAlias = Mapping[str, str]
 Opened: TypeAlias = Callable[[Headers], None]
 
 
-class _Heard:
-    """What has been heard of an answer so far."""
+class _AnswerState:
+    """What has come of an answer so far."""
 
     def __init__(self) -> None:
         self._text: list[str] = []
@@ -73,7 +73,7 @@ class _Heard:
         return Reply(self.text, self._passages, self._usage, self._run)
 
 
-class Answer(_Heard):
+class Answer(_AnswerState):
     """Iterate for pieces of text as they come, or call `read`. Closing it stops the model.
 
     Nothing is sent before the first piece is asked for: errors of the request appear there.
@@ -119,7 +119,7 @@ class Answer(_Heard):
         self.close()
 
 
-class AsyncAnswer(_Heard):
+class AsyncAnswer(_AnswerState):
     """The same for asyncio: ``async for``, ``await answer.read()``, ``async with``."""
 
     def __init__(self, start: Callable[[Opened], AsyncGenerator[RunEvent, None]]) -> None:

@@ -44,7 +44,7 @@ def call_fields(
     signature = _signature(function)
     if signature is None:
         return Arguments(None if args is None else [_placed(arg, incoming) for arg in args], dict(kwargs))
-    call = _Call(function, name, signature, incoming)
+    call = _FunctionStep(function, name, signature, incoming)
     call.knows(kwargs)
     returns = call.returned()
     if args is not None:
@@ -91,7 +91,7 @@ def by_name(function: Callable[..., Any], given: Arguments) -> Arguments:
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
+class _FunctionStep:
     """One function as the step ``name``."""
 
     function: Callable[..., Any]
@@ -108,9 +108,9 @@ class _Call:
         return any(each.kind is each.VAR_POSITIONAL for each in self.signature.parameters.values())
 
     @property
-    def _told(self) -> str:
-        told = self.incoming.told
-        return told[0].upper() + told[1:]
+    def _subject(self) -> str:
+        subject = self.incoming.subject
+        return subject[0].upper() + subject[1:]
 
     def knows(self, kwargs: Mapping[str, Any]) -> None:
         """Every argument that is bound exists."""
@@ -135,7 +135,7 @@ class _Call:
         count = self.incoming.count
         if count is not None and (count < len(needed) or (count > len(free) and not self.rest)):
             raise InvalidRequest(
-                f"{self._told} gives {count} values, but the function of the step '{self.name}' takes "
+                f"{self._subject} gives {count} values, but the function of the step '{self.name}' takes "
                 f"{', '.join(parameter.name for parameter in free) or 'none'}. Bind the arguments, or change either.",
                 code="type_clash",
                 param=self.name,
@@ -155,7 +155,7 @@ class _Call:
         if clashes(wanted, given):
             raise InvalidRequest(
                 f"The step '{self.name}' takes {words(wanted)} as '{parameter.name}', "
-                f"but {self.incoming.told} gives {words(given)}.",
+                f"but {self.incoming.subject} gives {words(given)}.",
                 code="type_clash",
                 param=self.name,
             )

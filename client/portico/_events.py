@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from portico import _read as read
+from portico._read import error_body, read, usage
 from portico._sse import ServerEvent
 from portico.errors import NotPortico
-from portico.values import RunEvent
+from portico.tuning import TuningEvent, TuningJob
+from portico.values import Question, RunEvent
 from portico.wire import (
     Cited,
     Delta,
@@ -25,20 +26,46 @@ from portico.wire import (
 
 
 class RunEvents:
-    """Reads the native stream of a run: ``id`` is the number, ``data`` the event."""
+    """Reads the native stream of a run, behind the event number ``last``: ``id`` is the number, ``data`` the event."""
 
-    def __init__(self) -> None:
+    def __init__(self, last: int = 0) -> None:
         self.done = False
-        """Whether the event that ends the stream has come."""
-        self._last = 0
+        self.last = last
 
     def feed(self, item: ServerEvent) -> list[RunEvent]:
         event = event_from_json(_object(item.data))
         if event is None:
             return []
-        self._last = int(item.id) if item.id.isdecimal() else self._last + 1
+        self.last = int(item.id) if item.id.isdecimal() else self.last + 1
         self.done = isinstance(event, Finished | Failed)
-        return [RunEvent(self._last, event)]
+        return [RunEvent(self.last, event)]
+
+
+class QuestionEvents:
+    """Reads the stream of questions, which has no end of its own and begins again with those that wait."""
+
+    done = False
+    last = 0
+
+    def feed(self, item: ServerEvent) -> list[Question]:
+        return [read(Question, json.loads(item.data))]
+
+
+class TuningEvents:
+    """Reads the stream of a fine-tuning job, behind the event number ``last``; it ends with the job."""
+
+    def __init__(self, last: int = 0) -> None:
+        self.done = False
+        self.last = last
+
+    def feed(self, item: ServerEvent) -> list[TuningEvent | TuningJob]:
+        value = json.loads(item.data)
+        if item.event == "job":
+            self.done = True
+            return [read(TuningJob, value)]
+        event = read(TuningEvent, value)
+        self.last = event.number
+        return [event]
 
 
 @dataclass(slots=True)
@@ -55,6 +82,7 @@ class ChatEvents:
 
     def __init__(self) -> None:
         self.done = False
+        self.last = 0
         self._seq = 0
         self._calls: dict[int, _Called] = {}
         self._reason: str | None = None
@@ -66,13 +94,13 @@ class ChatEvents:
         chunk = _object(item.data)
         if "error" in chunk:
             self.done = True
-            return self._numbered([Failed(read.error_body(chunk))])
+            return self._numbered([Failed(error_body(chunk))])
         events: list[Event] = []
         for choice in chunk.get("choices") or ():
             if choice.get("index", 0) == 0:
                 events += self._choice(choice)
         if chunk.get("usage"):
-            events.append(read.usage(chunk["usage"]))
+            events.append(usage(chunk["usage"]))
         return self._numbered(events)
 
     def _choice(self, choice: Mapping[str, Any]) -> list[Event]:

@@ -32,7 +32,7 @@ _COMPILER = "a C++ compiler (Debian, Ubuntu: sudo apt install g++; macOS: xcode-
 
 def how_to_add(extra: str) -> str:
     """What to do to have the extra ``extra`` here, as the end of a sentence: a command, or two in order."""
-    found = _found()
+    found = _distribution()
     root = checkout()
     if root is not None and extra in _BY_SCRIPT:
         script = shlex.quote(str(root / "scripts" / "install"))
@@ -53,7 +53,7 @@ def how_to_add(extra: str) -> str:
 
 def requirements(extra: str) -> list[str]:
     """The packages of an extra as pip takes them, those of the extras in it included."""
-    found = _found()
+    found = _distribution()
     wanted: list[str] = []
     for line in (found.requires or ()) if found is not None else ():
         package, _, marker = line.partition(";")
@@ -71,7 +71,7 @@ def requirements(extra: str) -> list[str]:
 
 def checkout() -> Path | None:
     """The clone that this installation is, if it is one with its scripts."""
-    found = _found()
+    found = _distribution()
     try:
         origin = json.loads((found and found.read_text("direct_url.json")) or "{}")
     except ValueError:
@@ -100,7 +100,7 @@ def _pip(*packages: str) -> str:
 
 
 @cache
-def _found() -> Distribution | None:
+def _distribution() -> Distribution | None:
     try:
         return distribution("portico")
     except PackageNotFoundError:

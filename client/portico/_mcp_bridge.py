@@ -14,9 +14,9 @@ from typing import Final
 import httpx
 
 from portico._mcp_message import (
-    INVALID_REQUEST,
-    UNREACHABLE,
-    Message,
+    INVALID_REQUEST_CODE,
+    UNREACHABLE_CODE,
+    McpMessage,
     NotAMessage,
     agreed_version,
     error_line,
@@ -31,13 +31,13 @@ from portico._transport import Address
 
 PATH: Final = "/mcp"
 
-SILENCE: Final = 120.0
+MAX_SILENCE_S: Final = 120.0
 """Seconds without a byte after which a stream counts as dead: the daemon sends a comment every 15."""
 
-FAREWELL: Final = 1.5
+FAREWELL_TIMEOUT_S: Final = 1.5
 """Seconds for calls in progress, and for the good-bye to the daemon, once the client has gone."""
 
-_BACK_OFF = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+_BACK_OFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 _EVENTS = "text/event-stream"
 
 
@@ -49,7 +49,7 @@ class Bridge:
         self._write = write
         self._session: str | None = None
         self._version: str | None = None
-        self._opening: Message | None = None
+        self._opening: McpMessage | None = None
         self._reopening = asyncio.Lock()
         self._calls: dict[str | int, asyncio.Task[None]] = {}
         self._listening: asyncio.Task[None] | None = None
@@ -59,13 +59,16 @@ class Bridge:
 
         An error of ``write`` ends it too, in an exception group.
         """
-        async with httpx.AsyncClient(**self._address.options(SILENCE)) as http, asyncio.TaskGroup() as tasks:
+        async with (
+            httpx.AsyncClient(**self._address.options(MAX_SILENCE_S)) as http,
+            asyncio.TaskGroup() as tasks,
+        ):
             try:
                 async for line in lines:
                     if line.strip():
                         await self._take(line, http, tasks)
                 if self._calls:
-                    await asyncio.wait(self._calls.values(), timeout=FAREWELL)
+                    await asyncio.wait(self._calls.values(), timeout=FAREWELL_TIMEOUT_S)
             finally:
                 await self._end(http)
 
@@ -82,7 +85,9 @@ class Bridge:
             self._session, self._version, self._opening = None, None, message
             await self._ask(message, http, tasks)
         elif message.id in self._calls:
-            self._write(error_line(message.id, INVALID_REQUEST, "A request with this id is still running."))
+            self._write(
+                error_line(message.id, INVALID_REQUEST_CODE, "A request with this id is still running.")
+            )
         else:
             key = message.id
             call = tasks.create_task(self._ask(message, http, tasks), name=f"mcp {message.method}")
@@ -92,7 +97,7 @@ class Bridge:
     # --- one message
     # ---------------------------------------------------------------------------------------------
 
-    async def _tell(self, message: Message, http: httpx.AsyncClient, tasks: asyncio.TaskGroup) -> None:
+    async def _tell(self, message: McpMessage, http: httpx.AsyncClient, tasks: asyncio.TaskGroup) -> None:
         """Pass on what has no answer: a notification, or the client's own answer to the daemon."""
         # Without a session the end of its connection is what cancels a request.
         if message.cancels is None or self._session is not None:
@@ -108,7 +113,7 @@ class Bridge:
             await _stop(self._listening)
             self._listening = tasks.create_task(self._listen(http), name="mcp server stream")
 
-    async def _ask(self, message: Message, http: httpx.AsyncClient, tasks: asyncio.TaskGroup) -> None:
+    async def _ask(self, message: McpMessage, http: httpx.AsyncClient, tasks: asyncio.TaskGroup) -> None:
         """Pass on a request, and its answer with all that comes before it back. There is always an answer."""
         try:
             session = self._session
@@ -120,27 +125,29 @@ class Bridge:
                 if self._session == session:
                     await self._reopen(http, tasks)
             if not await self._answered(message, http):
-                self._write(error_line(message.id, UNREACHABLE, "The daemon has ended this session."))
+                self._write(error_line(message.id, UNREACHABLE_CODE, "The daemon has ended this session."))
         except httpx.ConnectError:
             self._write(
                 error_line(
                     message.id,
-                    UNREACHABLE,
+                    UNREACHABLE_CODE,
                     f"No Portico daemon answers at {self._address.url}. Start it with 'portico up', or set "
                     "PORTICO_URL to where it is.",
                 )
             )
         except httpx.TimeoutException:
             self._write(
-                error_line(message.id, UNREACHABLE, f"The daemon was silent for {SILENCE:g} s: given up.")
+                error_line(
+                    message.id, UNREACHABLE_CODE, f"The daemon was silent for {MAX_SILENCE_S:g} s: given up."
+                )
             )
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
             self._write(
-                error_line(message.id, UNREACHABLE, f"The connection to the daemon was cut: {reason}.")
+                error_line(message.id, UNREACHABLE_CODE, f"The connection to the daemon was cut: {reason}.")
             )
 
-    async def _answered(self, message: Message, http: httpx.AsyncClient) -> bool:
+    async def _answered(self, message: McpMessage, http: httpx.AsyncClient) -> bool:
         """Post and pass on the answer; False if the daemon does not know our session."""
         session = self._session
         async with self._post(message, http) as response:
@@ -158,12 +165,12 @@ class Bridge:
                 if is_answer(line, message.id):
                     return True
         self._write(
-            error_line(message.id, UNREACHABLE, "The daemon closed the connection before the answer.")
+            error_line(message.id, UNREACHABLE_CODE, "The daemon closed the connection before the answer.")
         )
         return True
 
     @contextlib.asynccontextmanager
-    async def _post(self, message: Message, http: httpx.AsyncClient) -> AsyncIterator[httpx.Response]:
+    async def _post(self, message: McpMessage, http: httpx.AsyncClient) -> AsyncIterator[httpx.Response]:
         headers = message.headers(self._session, self._version)
         async with http.stream("POST", PATH, content=message.body, headers=headers) as response:
             yield response
@@ -196,7 +203,9 @@ class Bridge:
                         self._write(line)
             except httpx.HTTPError:
                 failures += 1
-            await asyncio.sleep(_BACK_OFF[min(failures, len(_BACK_OFF)) - 1] if failures else _BACK_OFF[0])
+            await asyncio.sleep(
+                _BACK_OFF_S[min(failures, len(_BACK_OFF_S)) - 1] if failures else _BACK_OFF_S[0]
+            )
 
     async def _end(self, http: httpx.AsyncClient) -> None:
         """Stop what runs and give the session back."""
@@ -204,7 +213,7 @@ class Bridge:
         if self._session is not None:
             with contextlib.suppress(httpx.HTTPError):  # the daemon forgets an idle session by itself
                 headers = session_headers(self._session, self._version)
-                await http.delete(PATH, headers=headers, timeout=FAREWELL)
+                await http.delete(PATH, headers=headers, timeout=FAREWELL_TIMEOUT_S)
 
 
 async def _stop(*tasks: asyncio.Task[None] | None) -> None:

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-PARSE_ERROR: Final = -32700
-INVALID_REQUEST: Final = -32600
-UNREACHABLE: Final = -32000
+PARSE_ERROR_CODE: Final = -32700
+INVALID_REQUEST_CODE: Final = -32600
+UNREACHABLE_CODE: Final = -32000
 """The code of our own errors: the daemon is not there, refuses, or was cut off."""
 
 _VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
@@ -33,7 +33,7 @@ class NotAMessage(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class McpMessage:
     """One JSON-RPC message from the client: its bytes as they came, and what the bridge must know of it.
 
     ``id`` is set for requests alone; ``version`` for those of 2026-07-28 and later, which say it themselves;
@@ -72,14 +72,14 @@ def session_headers(session: str | None, version: str | None) -> dict[str, str]:
     return {name: value for name, value in given.items() if value}
 
 
-def parse(line: bytes) -> Message:
+def parse(line: bytes) -> McpMessage:
     """Read one line. Raises `NotAMessage`."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise NotAMessage(PARSE_ERROR, f"This line is not JSON: {str(error)[:200]}.") from error
+        raise NotAMessage(PARSE_ERROR_CODE, f"This line is not JSON: {str(error)[:200]}.") from error
     if not isinstance(value, dict):
-        raise NotAMessage(INVALID_REQUEST, "A line must be one JSON-RPC message, an object.")
+        raise NotAMessage(INVALID_REQUEST_CODE, "A line must be one JSON-RPC message, an object.")
     params = value.get("params")
     params = params if isinstance(params, Mapping) else {}
     meta = params.get("_meta")
@@ -87,7 +87,7 @@ def parse(line: bytes) -> Message:
     method = method if isinstance(method, str) else ""
     name = params.get(_NAMED.get(method, ""))
     version = meta.get(_VERSION_KEY) if isinstance(meta, Mapping) and method != "initialize" else None
-    return Message(
+    return McpMessage(
         body=line.strip(),
         method=method,
         id=_identifier(value.get("id")) if method else None,
@@ -135,9 +135,9 @@ def refusal_line(request: str | int | None, status: int, body: bytes) -> bytes:
     error = value.get("error")
     if isinstance(error, Mapping) and "jsonrpc" in value:
         return _line({**value, "id": request})
-    said = error.get("message") if isinstance(error, Mapping) else None
-    sentence = said if isinstance(said, str) else f"The daemon refused with HTTP {status} and no reason."
-    return error_line(request, UNREACHABLE, sentence)
+    reason = error.get("message") if isinstance(error, Mapping) else None
+    sentence = reason if isinstance(reason, str) else f"The daemon refused with HTTP {status} and no reason."
+    return error_line(request, UNREACHABLE_CODE, sentence)
 
 
 def _object(data: bytes) -> Mapping[str, Any]:

@@ -1,232 +1,79 @@
-"""Reads the daemon's JSON into frozen values: unknown fields are left out, missing ones are an error."""
+"""Reads JSON into frozen values by their type hints: unknown fields are left out, a missing one is an error.
+
+A field whose place in JSON is another one says so in its metadata (`json_at`); a value whose shape differs has a class
+method ``from_json``.
+"""
 
 from __future__ import annotations
 
-import base64
-import struct
-from collections.abc import Callable, Mapping
-from dataclasses import fields
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache, partial
+from types import UnionType
+from typing import Any, Generic, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from portico.errors import NotPortico
-from portico.values import (
-    App,
-    Artifact,
-    BetterModel,
-    Chunk,
-    Chunker,
-    ChunkGroup,
-    Cut,
-    Deployment,
-    Embeddings,
-    Engine,
-    File,
-    FileCounts,
-    Finding,
-    Found,
-    Key,
-    McpServer,
-    Model,
-    NewKey,
-    Page,
-    Plan,
-    Problem,
-    Pruned,
-    Recommendation,
-    Replica,
-    Run,
-    Setting,
-    SkippedFile,
-    SkippedFiles,
-    SmallModel,
-    Status,
-    Store,
-    StoreFile,
-    SyncPlan,
-    Tool,
-    ToolResult,
-    ToolSource,
-    TraceStage,
-    TriedSource,
-    Vacuumed,
-)
-from portico.wire import ErrorBody, Usage, passage_from_json, place_from_json
+from portico.wire import ErrorBody, Usage
 
 T = TypeVar("T")
 
+_ADVICE = "Is there a Portico daemon at this URL?"
 
-def value_of(cls: type[T], value: Any, /, **replaced: Any) -> T:
-    """``value`` as a ``cls``, with fields ``replaced`` that were read already. Raises `NotPortico`."""
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a list. ``last_id`` is the ``after`` of the next page if ``has_more``."""
+
+    data: tuple[T, ...]
+    has_more: bool = False
+    last_id: str | None = None
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
+def read(kind: type[T], value: Any, key: str = "") -> T:
+    """``value``, or its member ``key``, as a ``kind``: a value, plain JSON, or ``list[…]`` and `Page` of rows, which
+    stand under ``data``. Raises `NotPortico`.
+    """
+    many = get_origin(kind)
+    if many is not list and many is not Page:
+        found: T = _reader(cast("Any", kind))(_member(value, key) if key else value)
+        return found
+    rows = value.get(key or "data") if isinstance(value, Mapping) else None
+    if not isinstance(rows, list):
+        what = f"lacks '{key}'" if key else "holds no list 'data'"
+        raise NotPortico(f"The answer {what}. {_ADVICE}")
+    items = [_reader(get_args(kind)[0])(row) for row in rows]
+    if many is Page:
+        return Page(tuple(items), bool(value.get("has_more")), rows[-1].get("id") if rows else None)  # type: ignore[return-value]
+    return items  # type: ignore[return-value]  # T is a list here
+
+
+def read_object(cls: type[T], value: Any, /, **known: Any) -> T:
+    """A JSON object as a dataclass, with fields that are ``known`` already. A null counts as missing."""
     if not isinstance(value, Mapping):
         raise NotPortico(f"The daemon answered {type(value).__name__} where a {cls.__name__} was expected.")
-    known = {item.name for item in fields(cls)}  # type: ignore[arg-type]  # only dataclasses are passed
-    data = {name: item for name, item in value.items() if name in known and item is not None}
+    for name, places, reader in _fields(cast("Any", cls)):
+        if name not in known and (found := _first(value, places)) is not None:
+            known[name] = reader(found)
     try:
-        return cls(**{**data, **replaced})
+        return cls(**known)
     except TypeError as error:
         raise NotPortico(
             f"The daemon's {cls.__name__} lacks a field ({error}). Are client and daemon of one version?"
         ) from error
 
 
-def rows(read: Callable[[Any], T]) -> Callable[[Any], list[T]]:
-    """A reader for ``{"data": […]}``."""
+def json_at(*places: str) -> dict[str, Any]:
+    """Metadata of a field: where its JSON stands, by names joined with dots; the first place that has any counts.
 
-    def listed(value: Any) -> list[T]:
-        return [read(item) for item in _data(value)]
-
-    return listed
-
-
-def page(read: Callable[[Any], T]) -> Callable[[Any], Page[T]]:
-    """A reader for OpenAI's list envelope."""
-
-    def paged(value: Any) -> Page[T]:
-        data = _data(value)
-        last = data[-1].get("id") if data else None
-        return Page(tuple(read(item) for item in data), bool(value.get("has_more")), last)
-
-    return paged
-
-
-def _data(value: Any) -> list[Any]:
-    data = value.get("data") if isinstance(value, Mapping) else None
-    if not isinstance(data, list):
-        raise NotPortico("The answer holds no list 'data'. Is there a Portico daemon at this URL?")
-    return data
-
-
-def texts_of(name: str) -> Callable[[Any], list[str]]:
-    """A reader for a list of strings in a JSON object."""
-
-    def read(value: Any) -> list[str]:
-        found = value.get(name) if isinstance(value, Mapping) else None
-        if not isinstance(found, list):
-            raise NotPortico(f"The answer lacks '{name}'. Is there a Portico daemon at this URL?")
-        return [str(item) for item in found]
-
-    return read
-
-
-def text_of(name: str) -> Callable[[Any], str]:
-    """A reader for one string of a JSON object."""
-
-    def read(value: Any) -> str:
-        found = value.get(name) if isinstance(value, Mapping) else None
-        if not isinstance(found, str):
-            raise NotPortico(f"The answer lacks '{name}'. Is there a Portico daemon at this URL?")
-        return found
-
-    return read
-
-
-def nothing(_value: Any) -> None:
-    """For calls whose answer says nothing beyond its status."""
-
-
-def mapping(value: Any) -> dict[str, Any]:
-    """A JSON object as it is."""
-    if not isinstance(value, dict):
-        raise NotPortico("The answer is not a JSON object. Is there a Portico daemon at this URL?")
-    return value
-
-
-def model(value: Any) -> Model:
-    return value_of(Model, value, capabilities=tuple(value.get("capabilities") or ()))
-
-
-def deployment(value: Any) -> Deployment:
-    return value_of(
-        Deployment,
-        value,
-        aliases=tuple(value.get("aliases") or ()),
-        replicas=tuple(value_of(Replica, item) for item in value.get("replicas") or ()),
-        gpus=tuple(value.get("gpus") or ()),
-    )
-
-
-def plan(value: Any) -> Plan:
-    return value_of(Plan, value, reasons=tuple(value.get("reasons") or ()))
-
-
-def engine(value: Any) -> Engine:
-    return value_of(Engine, value)
-
-
-def finding(value: Any) -> Finding:
-    return value_of(Finding, value)
-
-
-def store(value: Any) -> Store:
-    source = value.get("source")
-    return value_of(
-        Store,
-        value,
-        source=tuple(source) if isinstance(source, list) else source,
-        file_counts=value_of(FileCounts, value.get("file_counts") or {}),
-    )
-
-
-def imported_store(value: Any) -> Store:
-    return store(value["store"])
-
-
-def chunk_group(value: Any) -> ChunkGroup:
-    errors = tuple((pair[0], pair[1]) for pair in value.get("errors") or ())
-    return value_of(ChunkGroup, value, errors=errors)
-
-
-def sync_plan(value: Any) -> SyncPlan:
-    lists = {name: tuple(value.get(name) or ()) for name in ("added", "changed", "removed")}
-    moved = tuple((pair[0], pair[1]) for pair in value.get("moved") or ())
-    return value_of(SyncPlan, value, moved=moved, **lists)
-
-
-def skipped_files(value: Any) -> SkippedFiles:
-    return value_of(
-        SkippedFiles, value, files=tuple(value_of(SkippedFile, item) for item in value.get("data") or ())
-    )
-
-
-def store_file(value: Any) -> StoreFile:
-    """Our own shape or OpenAI's ``vector_store.file`` with its ``last_error: {code, message}``."""
-    failure = value.get("error") or value.get("last_error")
-    error = failure.get("message") if isinstance(failure, Mapping) else failure
-    return value_of(
-        StoreFile,
-        value,
-        id=str(value.get("file_id") or value.get("id") or ""),
-        filename=str(value.get("filename") or value.get("id") or ""),
-        error=error,
-    )
-
-
-def chunker(value: Any) -> Chunker:
-    return value_of(Chunker, value, formats=tuple(value.get("formats") or ()))
-
-
-def cut(value: Any) -> Cut:
-    chunks = tuple(Chunk(str(item["text"]), place_from_json(item["place"])) for item in value["chunks"])
-    return value_of(Cut, value, chunks=chunks)
-
-
-def file(value: Any) -> File:
-    return value_of(File, value)
-
-
-def pruned(value: Any) -> Pruned:
-    return value_of(Pruned, value)
-
-
-def run(value: Any) -> Run:
-    failure = value.get("error")
-    return value_of(
-        Run,
-        value,
-        error=error_body(failure) if failure else None,
-        usage=usage(value.get("usage")),
-        last_event=int(value.get("last_event") or 0),
-    )
+    The empty place is the whole object.
+    """
+    return {"json_at": tuple(tuple(place.split(".")) if place else () for place in places)}
 
 
 def error_body(value: Any) -> ErrorBody:
@@ -256,117 +103,71 @@ def usage(value: Any) -> Usage:
     )
 
 
-def key(value: Any) -> Key:
-    return value_of(Key, value, scopes=tuple(value.get("scopes") or ()))
+_WIRE: Mapping[Any, Callable[[Any], Any]] = {ErrorBody: error_body, Usage: usage}
 
 
-def new_key(value: Any) -> NewKey:
-    return value_of(NewKey, value, scopes=tuple(value.get("scopes") or ()))
+@cache
+def _reader(kind: Hashable) -> Callable[[Any], Any]:
+    """What makes a ``kind`` of its JSON."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind in _WIRE:
+        return _WIRE[kind]
+    if is_dataclass(kind):
+        own: Callable[[Any], Any] = getattr(kind, "from_json", partial(read_object, kind))
+        return own
+    if origin is dict:
+        return _object
+    if origin is tuple and inner[-1] is ...:
+        each = _reader(inner[0])
+        return lambda value: tuple(each(item) for item in value)
+    if origin is tuple:
+        readers = [_reader(one) for one in inner]
+        return lambda value: tuple(read(item) for read, item in zip(readers, value, strict=False))
+    if origin in (Union, UnionType):
+        return partial(_one_of, inner)
+    return lambda value: value
 
 
-def app(value: Any) -> App:
-    return value_of(App, value)
+def _one_of(kinds: tuple[Any, ...], value: Any) -> Any:
+    """A list as the kind that is a tuple, an object as the one that is a dataclass, anything else as it is."""
+    for kind in kinds:
+        if (
+            isinstance(value, Mapping)
+            if is_dataclass(kind)
+            else get_origin(kind) is tuple and isinstance(value, list)
+        ):
+            return _reader(kind)(value)
+    return value
 
 
-def tool(value: Any) -> Tool:
-    return value_of(Tool, value)
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise NotPortico(f"The answer is not a JSON object. {_ADVICE}")
+    return value
 
 
-def tool_source(value: Any) -> ToolSource:
-    return value_of(ToolSource, value, tools=tuple(value.get("tools") or ()))
+def _member(value: Any, key: str) -> Any:
+    found = value.get(key) if isinstance(value, Mapping) else None
+    if found is None:
+        raise NotPortico(f"The answer lacks '{key}'. {_ADVICE}")
+    return found
 
 
-def tool_result(value: Any) -> ToolResult:
-    made = tuple(artifact(item) for item in value.get("artifacts") or ())
-    return value_of(ToolResult, value, artifacts=made)
+@cache
+def _fields(cls: type[Any]) -> list[tuple[str, tuple[tuple[str, ...], ...], Callable[[Any], Any]]]:
+    """Of each field its name, the places of its JSON, and its reader."""
+    hints = get_type_hints(cls)
+    return [
+        (item.name, item.metadata.get("json_at", ((item.name,),)), _reader(hints[item.name]))
+        for item in fields(cls)
+    ]
 
 
-def artifact(value: Any) -> Artifact:
-    return value_of(Artifact, value)
-
-
-def mcp_server(value: Any) -> McpServer:
-    lists = {name: tuple(value.get(name) or ()) for name in ("command", "env", "headers", "tools")}
-    return value_of(McpServer, value, **lists)
-
-
-def vacuumed(value: Any) -> Vacuumed:
-    return value_of(Vacuumed, value)
-
-
-def setting(value: Any) -> Setting:
-    return value_of(Setting, value, value=value.get("value"))
-
-
-def found(value: Any) -> Found:
-    stages = tuple(
-        value_of(TraceStage, item, candidates=tuple((c[0], c[1]) for c in item.get("candidates") or ()))
-        for item in (value.get("trace") if isinstance(value, Mapping) else None) or ()
-    )
-    return Found(tuple(passage_from_json(item) for item in _data(value)), stages)
-
-
-def recommendation(value: Any) -> Recommendation | None:
-    """The daemon's advice; ``None`` if it has none."""
-    if not isinstance(value, Mapping):
-        return None
-    return Recommendation(
-        name=str(value.get("name") or ""),
-        source=str(value.get("source") or ""),
-        size_gb=value.get("size_gb"),
-        reason=str(value.get("reason") or ""),
-        raw=dict(value),
-    )
-
-
-def status(value: Any) -> Status:
-    return value_of(
-        Status,
-        value,
-        startup=tuple(value.get("startup") or ()),
-        models=tuple(deployment(item) for item in value.get("models") or ()),
-        stores=tuple(store(item) for item in value.get("stores") or ()),
-        apps=tuple(
-            str(item["name"]) if isinstance(item, Mapping) else str(item) for item in value.get("apps") or ()
-        ),
-        recommended=recommendation(value.get("recommended")),
-        problems=tuple(value_of(Problem, item) for item in value.get("problems") or ()),
-        small_model=small_model(value.get("small_model")),
-    )
-
-
-def small_model(value: Any) -> SmallModel | None:
-    """The tiny model, if ``default`` means it."""
-    if not isinstance(value, Mapping):
-        return None
-    return SmallModel(
-        tuple(value.get("names") or ()), str(value.get("hint") or ""), tuple(value.get("apps") or ())
-    )
-
-
-def better_model(value: Any) -> BetterModel:
-    return value_of(
-        BetterModel, value, tried=tuple(value_of(TriedSource, item) for item in value.get("tried") or ())
-    )
-
-
-def decided(value: Any) -> str | None:
-    """The run that fetches the better model; ``None`` if it was declined."""
-    return None if value.get("run") is None else str(value["run"])
-
-
-def embeddings(value: Any) -> Embeddings:
-    """Vectors in the order of their texts, from base64 (little-endian float32) or from lists of numbers."""
-    data = sorted(_data(value), key=lambda item: int(item["index"]))
-    return Embeddings(
-        tuple(_vector(item["embedding"]) for item in data),
-        str(value.get("model") or ""),
-        usage(value.get("usage")),
-    )
-
-
-def _vector(value: str | list[float]) -> tuple[float, ...]:
-    if isinstance(value, str):
-        raw = base64.b64decode(value)
-        return struct.unpack(f"<{len(raw) // 4}f", raw)
-    return tuple(value)
+def _first(value: Any, places: tuple[tuple[str, ...], ...]) -> Any:
+    for place in places:
+        found = value
+        for name in place:
+            found = found.get(name) if isinstance(found, Mapping) else None
+        if found is not None:
+            return found
+    return None

@@ -10,22 +10,22 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from portico._answer import Headers
-from portico._calls.call import Call, EventCall
-from portico._calls.questions import question_answer
-from portico._serving import dropped, said
+from portico._events import RunEvents
+from portico._request import at
+from portico._serving import answer_raised, answer_returned, is_too_late
 from portico._transport import AsyncTransport, Transport
 from portico.errors import PorticoError, from_body
-from portico.functions import called, plain
+from portico.functions import called
 from portico.values import Question, RunEvent
 from portico.wire import Asked, Delta, Event, Failed, Finished
 
-AT_ONCE = 16
+MAX_CONCURRENT_CALLS = 16
 """Functions of ours that a run may call at once."""
 
 Functions = Mapping[str, Callable[..., Any]]
 
 
-class _Known:
+class _RunState:
     """What is known of the run so far."""
 
     def __init__(self, functions: Functions) -> None:
@@ -67,24 +67,16 @@ def _arguments(event: Asked) -> tuple[list[Any], dict[str, Any]]:
     return list(event.arguments.get("args") or ()), dict(event.arguments.get("kwargs") or {})
 
 
-def _returned(event: Asked, value: Any) -> Call[Question]:
-    return question_answer(event.id, True, plain(value), "", "")
-
-
-def _raised(event: Asked, error: Exception) -> Call[Question]:
-    return question_answer(event.id, False, None, said(error), "")
-
-
-class _Listener(_Known):
+class _Listener(_RunState):
     """Reads the events and answers what they ask. It does not know the iterator, which so ends when it is dropped."""
 
     def __init__(self, transport: Transport, functions: Functions) -> None:
         super().__init__(functions)
         self._transport = transport
 
-    def listen(self, call: EventCall[RunEvent]) -> Generator[Event, None, None]:
-        threads = ThreadPoolExecutor(AT_ONCE, "portico-function")
-        source = self._transport.stream(call, self._opened)
+    def listen(self, path: str, body: Any) -> Generator[Event, None, None]:
+        threads = ThreadPoolExecutor(MAX_CONCURRENT_CALLS, "portico-function")
+        source = self._transport.stream("POST", path, RunEvents(), json=body, opened=self._opened)
         try:
             for item in source:
                 function = self._mine(item.event)
@@ -104,18 +96,19 @@ class _Listener(_Known):
                 value = function(*args, **kwargs)
                 if inspect.isawaitable(value):
                     value = asyncio.run(_awaited(value))
-            answer = _returned(event, value)
+            answer = answer_returned(value)
         except Exception as error:  # noqa: BLE001  # told to the run that called
-            answer = _raised(event, error)
+            answer = answer_raised(error)
         self._send(event, answer)
 
-    def _send(self, event: Asked, answer: Call[Question]) -> None:
+    def _send(self, event: Asked, answer: Any) -> None:
+        path = at("api", "questions", event.id, "answer")
         try:
-            self._transport.send(answer)
+            self._transport.request("POST", path, Question, json=answer)
         except PorticoError as error:
-            if not dropped(error):
+            if not is_too_late(error):
                 with contextlib.suppress(PorticoError):
-                    self._transport.send(_raised(event, error))
+                    self._transport.request("POST", path, Question, json=answer_raised(error))
 
 
 class Running:
@@ -124,9 +117,9 @@ class Running:
     A durable run continues when it is closed. Nothing is sent before the first event is asked for.
     """
 
-    def __init__(self, transport: Transport, call: EventCall[RunEvent], functions: Functions) -> None:
+    def __init__(self, transport: Transport, path: str, body: Any, functions: Functions) -> None:
         self._listener = _Listener(transport, functions)
-        self._events = self._listener.listen(call)
+        self._events = self._listener.listen(path, body)
 
     @property
     def id(self) -> str | None:
@@ -155,17 +148,17 @@ async def _awaited(value: Any) -> Any:
     return await value
 
 
-class AsyncRunning(_Known):
+class AsyncRunning(_RunState):
     """The same for asyncio: coroutines as tasks, other functions in threads."""
 
-    def __init__(self, transport: AsyncTransport, call: EventCall[RunEvent], functions: Functions) -> None:
+    def __init__(self, transport: AsyncTransport, path: str, body: Any, functions: Functions) -> None:
         super().__init__(functions)
         self._transport = transport
-        self._events = self._listen(call)
+        self._events = self._listen(path, body)
 
-    async def _listen(self, call: EventCall[RunEvent]) -> AsyncGenerator[Event, None]:
+    async def _listen(self, path: str, body: Any) -> AsyncGenerator[Event, None]:
         tasks: set[asyncio.Task[None]] = set()
-        source = self._transport.stream(call, self._opened)
+        source = self._transport.stream("POST", path, RunEvents(), json=body, opened=self._opened)
         try:
             async for item in source:
                 function = self._mine(item.event)
@@ -189,18 +182,19 @@ class AsyncRunning(_Known):
                     value = await function(*args, **kwargs)
                 else:
                     value = await asyncio.to_thread(function, *args, **kwargs)
-            answer = _returned(event, value)
+            answer = answer_returned(value)
         except Exception as error:  # noqa: BLE001  # told to the run that called
-            answer = _raised(event, error)
+            answer = answer_raised(error)
         await self._send(event, answer)
 
-    async def _send(self, event: Asked, answer: Call[Question]) -> None:
+    async def _send(self, event: Asked, answer: Any) -> None:
+        path = at("api", "questions", event.id, "answer")
         try:
-            await self._transport.send(answer)
+            await self._transport.request("POST", path, Question, json=answer)
         except PorticoError as error:
-            if not dropped(error):
+            if not is_too_late(error):
                 with contextlib.suppress(PorticoError):
-                    await self._transport.send(_raised(event, error))
+                    await self._transport.request("POST", path, Question, json=answer_raised(error))
 
     def __aiter__(self) -> AsyncIterator[str]:
         return self._texts()

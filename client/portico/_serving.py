@@ -1,4 +1,4 @@
-"""What a worker does next, without I/O: join, claim calls, keep those it works on, answer, leave."""
+"""What a worker says and does next, without I/O: join, claim calls, keep those it works on, answer."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ import secrets
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
-from urllib.parse import quote
 
-from portico import _read as read
-from portico._calls.call import Call
-from portico._calls.questions import claims, question_answer, served
+from portico._request import at
 from portico.errors import (
     Conflict,
     ConnectionFailed,
@@ -28,13 +25,13 @@ from portico.values import Claims, Question
 
 logger = logging.getLogger("portico.serve")
 
-LEASE = 30.0
+LEASE_S = 30.0
 """Seconds after which a call goes to another worker if this one is silent."""
 
-WAIT = 2.0
+CLAIM_WAIT_S = 2.0
 """Seconds that one claim waits for a call; a worker that is told to stop notices after it."""
 
-LONGEST_PAUSE = 10.0
+MAX_PAUSE_S = 10.0
 """Seconds between two attempts to reach a daemon that is away."""
 
 
@@ -49,7 +46,7 @@ Given = Function | Callable[..., Any] | Flow | Step | Serves
 """What can be served; a flow stands for all its functions that stay here."""
 
 
-class Desk:
+class WorkerState:
     """One worker: its name, its functions, and the calls that it has taken. ``concurrency`` at once."""
 
     def __init__(self, functions: Sequence[Given], name: str | None, concurrency: int) -> None:
@@ -57,6 +54,7 @@ class Desk:
             raise InvalidRequest("Name at least one function to serve.", param="functions")
         self.functions = {item.name: item for given in functions for item in functions_in(given)}
         self.worker = name or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.path = at("api", "workers", self.worker)
         self.held: set[str] = set()
         self.concurrency = max(1, concurrency)
         self.lost: set[str] = set()
@@ -66,25 +64,21 @@ class Desk:
     def full(self) -> bool:
         return len(self.held) >= self.concurrency
 
-    def join(self) -> Call[tuple[str, ...]]:
-        body = {"worker": self.worker, "functions": [item.to_json() for item in self.functions.values()]}
-        return Call("POST", "/api/workers", served, json=body)
+    def introduction(self) -> dict[str, Any]:
+        """The body with which a worker joins."""
+        return {"worker": self.worker, "functions": [item.to_json() for item in self.functions.values()]}
 
-    def claim(self, *, stopping: bool = False) -> Call[Claims]:
-        """Ask for what there is room for, and say what is being worked on."""
-        room = 0 if stopping else self.concurrency - len(self.held)
-        body = {
-            "lease_seconds": LEASE,
-            "limit": room,
-            "wait": WAIT if room else 0,
+    def claim(self, *, stopping: bool = False) -> dict[str, Any]:
+        """The body that asks for what there is room for, and says what is being worked on."""
+        free_slots = 0 if stopping else self.concurrency - len(self.held)
+        return {
+            "lease_seconds": LEASE_S,
+            "limit": free_slots,
+            "wait": CLAIM_WAIT_S if free_slots else 0,
             "holding": sorted(self.held - self.lost),
         }
-        return Call("POST", self._at("/claim"), claims, json=body, slow=True)
 
-    def leave(self) -> Call[None]:
-        return Call("DELETE", self._at(), read.nothing)
-
-    def took(self, claims: Claims) -> list[tuple[Question, Function]]:
+    def take_calls(self, claims: Claims) -> list[tuple[Question, Function]]:
         """Calls to be executed, each with its function. What was lost is worked on in vain: its answer is dropped."""
         self._failed = 0
         self.lost.update(claims.lost)
@@ -95,14 +89,10 @@ class Desk:
         self.held.discard(question_id)
         self.lost.discard(question_id)
 
-    def returned(self, question_id: str, value: Any) -> Call[Question]:
-        """The answer of a function."""
-        return question_answer(question_id, True, plain(value), "", self.worker)
-
-    def raised(self, question: Question, error: Exception) -> Call[Question]:
-        """The answer of one that failed: what it said, not where. The place is logged here."""
+    def raised(self, question: Question, error: Exception) -> dict[str, Any]:
+        """The answer of a function that failed. The place is logged here."""
         logger.warning("%s failed", question.name, exc_info=error)
-        return question_answer(question.id, False, None, said(error), self.worker)
+        return answer_raised(error, self.worker)
 
     def must_join(self, error: PorticoError) -> bool:
         """Whether the daemon does not know us any more; raises ``error`` if it is not one that passes."""
@@ -117,10 +107,7 @@ class Desk:
         if not self._failed:
             logger.warning("%s Trying again until it is there.", error.message)
         self._failed += 1
-        return min(0.25 * 2.0**self._failed, LONGEST_PAUSE)
-
-    def _at(self, rest: str = "") -> str:
-        return f"/api/workers/{quote(self.worker, safe='')}{rest}"
+        return min(0.25 * 2.0**self._failed, MAX_PAUSE_S)
 
 
 def functions_in(given: Given, **options: Any) -> list[Function]:
@@ -143,11 +130,17 @@ def functions_in(given: Given, **options: Any) -> list[Function]:
     return [Function.of(call, **{**options, "name": name}) for name, call in made.functions.items()]
 
 
-def said(error: Exception) -> str:
-    """What a function raised, in words and without the place, for the run that called it."""
-    return (f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)[:10_000]
+def answer_returned(value: Any, worker: str = "") -> dict[str, Any]:
+    """The answer to a question that asked for a function: what it returned."""
+    return {"accepted": True, "value": plain(value), "note": "", "worker": worker}
 
 
-def dropped(error: PorticoError) -> bool:
+def answer_raised(error: Exception, worker: str = "") -> dict[str, Any]:
+    """What it raised, in words and without the place, for the run that called it."""
+    note = (f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)[:10_000]
+    return {"accepted": False, "value": None, "note": note, "worker": worker}
+
+
+def is_too_late(error: PorticoError) -> bool:
     """Whether an answer came too late to matter: somebody else gave it, or the run has ended."""
     return isinstance(error, Conflict | NotFound)

@@ -41,10 +41,10 @@ MISSING: Final = {
 }
 """Syntax that the sandbox has not, or that would change what is left behind here."""
 
-LONGEST: Final = 65_536
+MAX_VALUE_CHARS: Final = 65_536
 """Characters of a value that travels along."""
 
-DEEPEST: Final = 8
+MAX_CALL_DEPTH: Final = 8
 """Functions that call functions that travel along."""
 
 
@@ -66,7 +66,7 @@ def portable(function: Callable[..., Any]) -> Portable | Bound:
     """Look at a function: can it travel?
 
     It can if all that it uses is built in, a module of `MODULES`, a plain value, or a function that can travel too.
-    The exact lambda is found by the positions in its code object, so several in one line are no trouble.
+    The exact lambda is found by the positions in its code object, so there may be several in one line.
     """
     return _portable(function, frozenset(), 0)
 
@@ -75,7 +75,7 @@ def _portable(function: Callable[..., Any], seen: frozenset[str], depth: int) ->
     if not isinstance(function, types.FunctionType):
         kind = "a method" if inspect.ismethod(function) else f"a {type(function).__name__}"
         return Bound(f"it is {kind}, which belongs to an object of this process")
-    if depth > DEEPEST:
+    if depth > MAX_CALL_DEPTH:
         return Bound("the functions that it calls call too many others")
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
         return Bound("it is a coroutine or a generator")
@@ -200,7 +200,7 @@ def _value(name: str, value: Any, seen: frozenset[str], depth: int) -> str | Bou
         return Bound(f"it uses the module '{value.__name__}', which the sandbox has not")
     if _plain(value):
         text = repr(value)
-        if len(text) > LONGEST:
+        if len(text) > MAX_VALUE_CHARS:
             return Bound(f"it uses '{name}', which is too large to travel along")
         return f"{name} = {text}"
     own, home = getattr(value, "__name__", ""), getattr(value, "__module__", None)

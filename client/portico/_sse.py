@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+Item = TypeVar("Item", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +55,16 @@ class Decoder:
         data, event = self._data, self._event
         self._data, self._event = [], ""
         return ServerEvent("\n".join(data), event or "message", self._id) if data else None
+
+
+class EventReader(Protocol[Item]):
+    """Turns server-sent events into what they mean.
+
+    ``done``: the one that ends the stream has come. ``last``: the number behind which a stream that was cut off
+    continues; 0 begins it again.
+    """
+
+    done: bool
+    last: int
+
+    def feed(self, item: ServerEvent) -> Sequence[Item]: ...

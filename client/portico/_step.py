@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
+from portico._request import given
 from portico.errors import InvalidRequest
 from portico.functions import schema_of
 
@@ -171,3 +172,65 @@ def step_of(given: StepLike) -> Step:
     raise InvalidRequest(
         f"{given!r} is not a step. Steps are made by llm(), retrieve(), pipeline() and their like, or are functions."
     )
+
+
+Join: TypeAlias = Literal["list", "dict", "sum", "text", "zip"]
+
+
+def steps_of(steps: Sequence[StepLike], named: Mapping[str, StepLike]) -> dict[str, StepLike]:
+    """Steps by name: their own, that of their function, or their kind and number. Raises if one is used twice."""
+    found: dict[str, StepLike] = {}
+    for number, step in enumerate(steps, 1):
+        made = step_of(step)
+        name = made.name or _function_name(made, {*found, *named}) or f"{made.kind}{number}"
+        if name in found:
+            raise InvalidRequest(f"Two steps are named '{name}'.", param=name)
+        found[name] = made
+    for name, step in named.items():
+        if name in found:
+            raise InvalidRequest(f"Two steps are named '{name}'.", param=name)
+        found[name] = step
+    if not found:
+        raise InvalidRequest("Give at least one step.")
+    return found
+
+
+def _function_name(step: Step, taken: Set[str]) -> str:
+    name = getattr(step.function, "__name__", "")
+    return name if name.isascii() and name.isidentifier() and name not in taken else ""
+
+
+def joined(
+    steps: Sequence[StepLike],
+    named: Mapping[str, StepLike],
+    join: Join,
+    separator: str,
+    concurrency: int,
+    collect: bool,
+) -> dict[str, Any]:
+    """The fields of a combinator whose outputs are joined."""
+    return given(
+        steps=steps_of(steps, named),
+        join=join if join != "list" else None,
+        separator=separator if join == "text" else None,
+        concurrency=concurrency or None,
+        collect=collect or None,
+    )
+
+
+def format_of(kind: Any) -> Any:
+    """The format of a model's answer, from a type, a schema or a word."""
+    if kind is None or isinstance(kind, str):
+        return kind
+    if isinstance(kind, Mapping):
+        names = ("text", "json", "yaml", "regex", "last")
+        return dict(kind) if kind.get("type") in names else {"type": "json", "schema": dict(kind)}
+    return {"type": "json", "schema": schema_of(kind)}
+
+
+def identifier(name: str) -> str:
+    """A name that a step may have."""
+    made = "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "_" for letter in name
+    )
+    return made[:64] if made[:1].isalpha() or made[:1] == "_" else f"_{made}"[:64]

@@ -1,4 +1,4 @@
-"""Sends what `portico._calls` builds. The network begins here and nowhere else in the SDK."""
+"""Sends requests and reads what comes back. The network begins here and nowhere else in the SDK."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar, Unpack, cast, overload
 
 import httpx
 
 from portico._bodies import Bodies
-from portico._calls.call import Call, EventCall, Upload
-from portico._read import error_body
-from portico._sse import Decoder
+from portico._read import error_body, read
+from portico._request import Options, Upload
+from portico._sse import Decoder, EventReader
 from portico.errors import (
     ConnectionFailed,
     ConnectionLost,
@@ -32,13 +32,14 @@ from portico.errors import (
 
 T = TypeVar("T")
 Headers = Mapping[str, str]
+NO_HEADERS: Headers = {}
 
 DEFAULT_URL = "http://127.0.0.1:8642"
-TIMEOUT = 600.0
+TIMEOUT_S = 600.0
 """Seconds that a call with a model behind it may stay silent."""
 
-_QUICK = 30.0
-_CONNECT = 5.0
+_QUICK_TIMEOUT_S = 30.0
+_CONNECT_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Address:
         """Arguments for an httpx client."""
         options: dict[str, Any] = {
             "base_url": self.url,
-            "timeout": httpx.Timeout(timeout, connect=_CONNECT),
+            "timeout": httpx.Timeout(timeout, connect=_CONNECT_TIMEOUT_S),
             "headers": {"authorization": f"Bearer {self.key}"} if self.key else {},
             # A proxy of the environment cannot reach our own loopback.
             "trust_env": not self.loopback,
@@ -92,30 +93,34 @@ class Address:
         return options
 
 
-def _arguments(
-    call: Call[Any] | EventCall[Any], timeout: float, file: BinaryIO | None = None
-) -> dict[str, Any]:
-    """A call as arguments of httpx's ``build_request``. `InvalidRequest` for what JSON cannot say."""
-    arguments: dict[str, Any] = {"method": call.method, "url": call.path}
-    if call.json is not None:
-        try:
-            body = json.dumps(call.json, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-            arguments["content"] = body.encode()
-        except (TypeError, ValueError) as error:
-            raise InvalidRequest(f"The request cannot be written as JSON: {error}.") from error
-        arguments["headers"] = {"content-type": "application/json"}
-    if isinstance(call, EventCall):
-        arguments.setdefault("headers", {}).update({"accept": "text/event-stream", **call.headers})
-        return arguments
-    arguments["params"] = dict(call.query)
-    if call.upload is not None:
-        upload = call.upload
+def _arguments(options: Options, timeout: float, file: BinaryIO | None = None) -> dict[str, Any]:
+    """Options as arguments of httpx's ``build_request``. `InvalidRequest` for what JSON cannot say."""
+    arguments: dict[str, Any] = {"params": dict(options.get("query", {})), **_content(options.get("json"))}
+    upload = options.get("upload")
+    if upload is not None:
         content = file if file is not None else upload.content
         arguments["data"] = dict(upload.fields)
         arguments["files"] = {"file": (upload.filename, content, "application/octet-stream")}
-    if not call.slow:
-        arguments["timeout"] = httpx.Timeout(min(_QUICK, timeout), connect=_CONNECT)
+    if not options.get("slow"):
+        arguments["timeout"] = httpx.Timeout(min(_QUICK_TIMEOUT_S, timeout), connect=_CONNECT_TIMEOUT_S)
     return arguments
+
+
+def _events(json: Any, headers: Headers) -> dict[str, Any]:
+    """The same of a request that is answered by a stream of events."""
+    arguments = _content(json)
+    arguments["headers"] = {**arguments.get("headers", {}), "accept": "text/event-stream", **headers}
+    return arguments
+
+
+def _content(value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    try:
+        body = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(f"The request cannot be written as JSON: {error}.") from error
+    return {"content": body, "headers": {"content-type": "application/json"}}
 
 
 def failure(status: int, headers: Headers, body: bytes) -> PorticoError:
@@ -138,18 +143,19 @@ def failure(status: int, headers: Headers, body: bytes) -> PorticoError:
     )
 
 
-def _result(call: Call[T], response: httpx.Response) -> T:
+def _result(response: httpx.Response, kind: type[T] | None, key: str = "") -> T | None:
+    """The answer as a ``kind``: ``bytes`` and, without a ``key``, ``str`` are its body as it came."""
     if not response.is_success:
         raise failure(response.status_code, response.headers, response.content)
-    if call.raw:
-        return call.read(response.content)
-    if not response.content:
-        return call.read(None)
+    if kind is bytes:
+        return cast("T", response.content)
+    if kind is str and not key:
+        return cast("T", response.content.decode())
     try:
-        value = response.json()
+        value = response.json() if response.content else None
     except ValueError as error:
         raise NotPortico("The answer is not JSON. Is there a Portico daemon at this URL?") from error
-    return call.read(value)
+    return None if kind is None else read(kind, value, key)
 
 
 @contextlib.contextmanager
@@ -171,10 +177,10 @@ def _translated(address: Address, timeout: float) -> Iterator[None]:
         ) from error
 
 
-def _may_retry(call: Call[Any], error: httpx.TransportError, attempt: int) -> bool:
+def _may_retry(method: str, error: httpx.TransportError, attempt: int) -> bool:
     """A kept connection may have been closed just as we used it: reading again changes nothing."""
     broken = isinstance(error, httpx.RemoteProtocolError | httpx.ReadError | httpx.WriteError)
-    return call.method == "GET" and broken and attempt == 0
+    return method == "GET" and broken and attempt == 0
 
 
 def _opened(upload: Upload | None) -> contextlib.AbstractContextManager[BinaryIO | None]:
@@ -186,11 +192,11 @@ def _opened(upload: Upload | None) -> contextlib.AbstractContextManager[BinaryIO
         raise InvalidRequest(f"Cannot read '{upload.content}': {error.strerror}.", param="file") from error
 
 
-class _Reading(Generic[T]):
-    """What reading a stream needs besides the bytes: the same for both transports."""
+class _StreamParser(Generic[T]):
+    """Makes events of the bytes of a stream, and says whether it ended early: the same for both transports."""
 
-    def __init__(self, call: EventCall[T], address: Address) -> None:
-        self._reader = call.reader()
+    def __init__(self, reader: EventReader[T], address: Address) -> None:
+        self._reader = reader
         self._decoder = Decoder()
         self._address = address
 
@@ -233,51 +239,69 @@ class Transport:
         self._http = httpx.Client(transport=http, **address.options(timeout))
         self._bodies = Bodies()
 
-    def send(self, call: Call[T]) -> T:
+    @overload
+    def request(self, method: str, path: str, kind: None, **options: Unpack[Options]) -> None: ...
+
+    @overload
+    def request(self, method: str, path: str, kind: type[T], **options: Unpack[Options]) -> T: ...
+
+    def request(self, method: str, path: str, kind: type[T] | None, **options: Unpack[Options]) -> T | None:
+        """Send a request; what is answered, as a ``kind``: a value, a list or `Page` of them, JSON as it is, ``str`` or
+        ``bytes``, or None where only the status counts.
+        """
         with _translated(self.address, self._timeout), self._bodies.call():
             for attempt in range(2):
-                with _opened(call.upload) as file:
-                    request = self._http.build_request(**_arguments(call, self._timeout, file))
+                with _opened(options.get("upload")) as file:
+                    arguments = _arguments(options, self._timeout, file)
+                    request = self._http.build_request(method, path, **arguments)
                     try:
-                        return _result(call, self._http.send(request))
+                        return _result(self._http.send(request), kind, options.get("key", ""))
                     except httpx.TransportError as error:
-                        if not _may_retry(call, error, attempt):
+                        if not _may_retry(method, error, attempt):
                             raise
         raise AssertionError("unreachable")
 
     def save(
         self,
-        call: Call[bytes],
-        path: Path,
+        method: str,
+        path: str,
+        to: Path,
         *,
         private: bool = False,
-        told: Callable[[int], None] | None = None,
+        on_progress: Callable[[int], None] | None = None,
+        **options: Unpack[Options],
     ) -> tuple[int, Headers]:
-        """Write what a call answers to a file as it comes; its size, and the answer's headers.
+        """Write what is answered to a file as it comes; its size, and the answer's headers.
 
         A file that breaks off is removed. ``private``: only this user may read it. ``told`` hears of the bytes so far.
         """
         with _translated(self.address, self._timeout), self._bodies.call():
-            response = self._http.send(
-                self._http.build_request(**_arguments(call, self._timeout)), stream=True
-            )
+            request = self._http.build_request(method, path, **_arguments(options, self._timeout))
+            response = self._http.send(request, stream=True)
             with contextlib.closing(response):
                 if not response.is_success:
                     raise failure(response.status_code, response.headers, response.read())
                 size = 0
-                with _written(path, private=private) as file:
+                with _written(to, private=private) as file:
                     for chunk in response.iter_bytes():
                         size += file.write(chunk)
-                        if told is not None:
-                            told(size)
+                        if on_progress is not None:
+                            on_progress(size)
                 return size, response.headers
 
     def stream(
-        self, call: EventCall[T], opened: Callable[[Headers], None] | None = None
+        self,
+        method: str,
+        path: str,
+        reader: EventReader[T],
+        *,
+        json: Any = None,
+        headers: Headers = NO_HEADERS,
+        opened: Callable[[Headers], None] | None = None,
     ) -> Generator[T, None, None]:
         """The events of a stream until it ends. Closing the iterator closes the connection."""
         with _translated(self.address, self._timeout):
-            request = self._http.build_request(**_arguments(call, self._timeout))
+            request = self._http.build_request(method, path, **_events(json, headers))
             with self._bodies.call():
                 response = self._http.send(request, stream=True)
                 if not response.is_success:
@@ -286,13 +310,13 @@ class Transport:
             with contextlib.closing(self._bodies.open(response)) as body:
                 if opened:
                     opened(response.headers)
-                reading = _Reading(call, self.address)
+                parser = _StreamParser(reader, self.address)
                 # To the end of the body, past the last event: leaving early would look like a cancellation.
                 for chunk in body:
-                    yield from reading.feed(chunk)
-                reading.end()
+                    yield from parser.feed(chunk)
+                parser.end()
 
-    def rest(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         """Wait before the next attempt."""
         time.sleep(seconds)
 
@@ -311,64 +335,81 @@ class AsyncTransport:
         self._timeout = timeout
         self._http = httpx.AsyncClient(transport=http, **address.options(timeout))
 
-    async def send(self, call: Call[T]) -> T:
+    @overload
+    async def request(self, method: str, path: str, kind: None, **options: Unpack[Options]) -> None: ...
+
+    @overload
+    async def request(self, method: str, path: str, kind: type[T], **options: Unpack[Options]) -> T: ...
+
+    async def request(
+        self, method: str, path: str, kind: type[T] | None, **options: Unpack[Options]
+    ) -> T | None:
         with _translated(self.address, self._timeout):
             for attempt in range(2):
-                with _opened(call.upload) as file:
-                    request = self._http.build_request(**_arguments(call, self._timeout, file))
+                with _opened(options.get("upload")) as file:
+                    arguments = _arguments(options, self._timeout, file)
+                    request = self._http.build_request(method, path, **arguments)
                     try:
-                        return _result(call, await self._http.send(request))
+                        return _result(await self._http.send(request), kind, options.get("key", ""))
                     except httpx.TransportError as error:
-                        if not _may_retry(call, error, attempt):
+                        if not _may_retry(method, error, attempt):
                             raise
         raise AssertionError("unreachable")
 
     async def save(
         self,
-        call: Call[bytes],
-        path: Path,
+        method: str,
+        path: str,
+        to: Path,
         *,
         private: bool = False,
-        told: Callable[[int], None] | None = None,
+        on_progress: Callable[[int], None] | None = None,
+        **options: Unpack[Options],
     ) -> tuple[int, Headers]:
-        """Write what a call answers to a file as it comes; its size, and the answer's headers.
+        """Write what is answered to a file as it comes; its size, and the answer's headers.
 
         A file that breaks off is removed. ``private``: only this user may read it. ``told`` hears of the bytes so far.
         """
         with _translated(self.address, self._timeout):
-            response = await self._http.send(
-                self._http.build_request(**_arguments(call, self._timeout)), stream=True
-            )
+            request = self._http.build_request(method, path, **_arguments(options, self._timeout))
+            response = await self._http.send(request, stream=True)
             async with contextlib.aclosing(response):
                 if not response.is_success:
                     raise failure(response.status_code, response.headers, await response.aread())
                 size = 0
-                with _written(path, private=private) as file:
+                with _written(to, private=private) as file:
                     async for chunk in response.aiter_bytes():
                         size += file.write(chunk)
-                        if told is not None:
-                            told(size)
+                        if on_progress is not None:
+                            on_progress(size)
                 return size, response.headers
 
     async def stream(
-        self, call: EventCall[T], opened: Callable[[Headers], None] | None = None
+        self,
+        method: str,
+        path: str,
+        reader: EventReader[T],
+        *,
+        json: Any = None,
+        headers: Headers = NO_HEADERS,
+        opened: Callable[[Headers], None] | None = None,
     ) -> AsyncGenerator[T, None]:
         """The events of a stream until it ends. Closing the iterator closes the connection."""
         with _translated(self.address, self._timeout):
-            request = self._http.build_request(**_arguments(call, self._timeout))
+            request = self._http.build_request(method, path, **_events(json, headers))
             response = await self._http.send(request, stream=True)
             async with contextlib.aclosing(response):
                 if not response.is_success:
                     raise failure(response.status_code, response.headers, await response.aread())
                 if opened:
                     opened(response.headers)
-                reading = _Reading(call, self.address)
+                parser = _StreamParser(reader, self.address)
                 async for chunk in response.aiter_bytes():
-                    for event in reading.feed(chunk):
+                    for event in parser.feed(chunk):
                         yield event
-                reading.end()
+                parser.end()
 
-    async def rest(self, seconds: float) -> None:
+    async def sleep(self, seconds: float) -> None:
         """Wait before the next attempt."""
         await asyncio.sleep(seconds)
 

@@ -37,7 +37,7 @@ class Incoming:
     count: int | None = None
 
     @property
-    def told(self) -> str:
+    def subject(self) -> str:
         """Who gives it, within a sentence."""
         return f"the step '{self.source}'" if self.source else "the input of the flow"
 

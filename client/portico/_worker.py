@@ -1,4 +1,4 @@
-"""The two loops that execute functions for a daemon, over one `Desk`: with threads, and with tasks."""
+"""The two loops that execute functions for a daemon, over one `WorkerState`: with threads, and with tasks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import time
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
-from portico._calls.call import Call
-from portico._serving import LEASE, Desk, dropped
+from portico._request import at
+from portico._serving import LEASE_S, WorkerState, answer_returned, is_too_late
 from portico._transport import AsyncTransport, Transport
 from portico.errors import InvalidRequest, PorticoError
 from portico.functions import Function, called
@@ -19,21 +19,21 @@ from portico.values import Claims, Question
 
 T = TypeVar("T")
 
-ATTEMPTS = 6
+MAX_SEND_ATTEMPTS = 6
 """How often an answer is sent to a daemon that is away, before the call is left to another worker."""
 
 
 class Worker:
     """Executes each call in a thread of its own."""
 
-    def __init__(self, transport: Transport, desk: Desk) -> None:
+    def __init__(self, transport: Transport, state: WorkerState) -> None:
         self._transport = transport
-        self._desk = desk
+        self._state = state
         self._freed = threading.Condition()
 
     def run(self, stop: threading.Event | None) -> None:
         """Work until ``stop`` is set or Ctrl-C; what is being worked on is finished."""
-        self._transport.send(self._desk.join())
+        self._join()
         try:
             while stop is None or not stop.is_set():
                 self._round()
@@ -42,19 +42,19 @@ class Worker:
 
     def _round(self) -> None:
         with self._freed:
-            if self._desk.full:
-                self._freed.wait(LEASE / 3)
-            call = self._desk.claim()
+            if self._state.full:
+                self._freed.wait(LEASE_S / 3)
+            claim = self._state.claim()
         try:
-            claims = self._transport.send(call)
+            claims = self._claim(claim)
         except PorticoError as error:
-            if self._desk.must_join(error):
-                self._transport.send(self._desk.join())
+            if self._state.must_join(error):
+                self._join()
             else:
-                time.sleep(self._desk.pause(error))
+                time.sleep(self._state.pause(error))
             return
         with self._freed:
-            work = self._desk.took(claims)
+            work = self._state.take_calls(claims)
         for question, function in work:
             threading.Thread(
                 target=self._execute, args=(question, function), name=function.name, daemon=True
@@ -64,11 +64,11 @@ class Worker:
         """Finish what is there, its leases kept meanwhile, and say goodbye."""
         with contextlib.suppress(PorticoError):
             with self._freed:
-                while self._desk.held:
-                    self._freed.wait(LEASE / 3)
-                    if self._desk.held:
-                        self._transport.send(self._desk.claim(stopping=True))
-            self._transport.send(self._desk.leave())
+                while self._state.held:
+                    self._freed.wait(LEASE_S / 3)
+                    if self._state.held:
+                        self._claim(self._state.claim(stopping=True))
+            self._transport.request("DELETE", self._state.path, None)
 
     def _execute(self, question: Question, function: Function) -> None:
         try:
@@ -76,22 +76,30 @@ class Worker:
                 value = function.call(**function.bind(question.arguments))
                 if inspect.isawaitable(value):
                     value = asyncio.run(_value(value))
-            self._send(question, self._desk.returned(question.id, value))
+            self._send(question, answer_returned(value, self._state.worker))
         except Exception as error:  # noqa: BLE001  # told to the run that called
-            self._send(question, self._desk.raised(question, error))
+            self._send(question, self._state.raised(question, error))
         finally:
             with self._freed:
-                self._desk.done(question.id)
+                self._state.done(question.id)
                 self._freed.notify_all()
 
-    def _send(self, question: Question, call: Call[Question]) -> None:
-        for attempt in range(ATTEMPTS):
+    def _join(self) -> None:
+        self._transport.request("POST", "/api/workers", None, json=self._state.introduction())
+
+    def _claim(self, body: dict[str, Any]) -> Claims:
+        path = f"{self._state.path}/claim"
+        return self._transport.request("POST", path, Claims, json=body, slow=True)
+
+    def _send(self, question: Question, answer: dict[str, Any]) -> None:
+        path = at("api", "questions", question.id, "answer")
+        for attempt in range(MAX_SEND_ATTEMPTS):
             try:
-                self._transport.send(call)
+                self._transport.request("POST", path, Question, json=answer)
             except InvalidRequest:
                 raise  # what was returned cannot be said in JSON
             except PorticoError as error:
-                if dropped(error):
+                if is_too_late(error):
                     return
                 time.sleep(0.25 * 2.0**attempt)
             else:
@@ -101,14 +109,14 @@ class Worker:
 class AsyncWorker:
     """The same for asyncio: coroutines as tasks, other functions in threads."""
 
-    def __init__(self, transport: AsyncTransport, desk: Desk) -> None:
+    def __init__(self, transport: AsyncTransport, state: WorkerState) -> None:
         self._transport = transport
-        self._desk = desk
+        self._state = state
         self._freed = asyncio.Event()
 
     async def run(self, stop: asyncio.Event | None) -> None:
         """Work until ``stop`` is set, and finish what is being worked on. Cancelled, it drops that too."""
-        await self._transport.send(self._desk.join())
+        await self._join()
         tasks: set[asyncio.Task[None]] = set()
         try:
             while stop is None or not stop.is_set():
@@ -117,31 +125,31 @@ class AsyncWorker:
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
             while tasks:
-                await asyncio.wait(tasks, timeout=LEASE / 3)
+                await asyncio.wait(tasks, timeout=LEASE_S / 3)
                 if tasks:
-                    await self._transport.send(self._desk.claim(stopping=True))
+                    await self._claim(self._state.claim(stopping=True))
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             with contextlib.suppress(PorticoError):
-                await self._transport.send(self._desk.leave())
+                await self._transport.request("DELETE", self._state.path, None)
 
     async def _round(self) -> list[tuple[Question, Function]]:
-        if self._desk.full:
+        if self._state.full:
             self._freed.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LEASE / 3):
+                async with asyncio.timeout(LEASE_S / 3):
                     await self._freed.wait()
         try:
-            claims: Claims = await self._transport.send(self._desk.claim())
+            claims = await self._claim(self._state.claim())
         except PorticoError as error:
-            if self._desk.must_join(error):
-                await self._transport.send(self._desk.join())
+            if self._state.must_join(error):
+                await self._join()
             else:
-                await asyncio.sleep(self._desk.pause(error))
+                await asyncio.sleep(self._state.pause(error))
             return []
-        return self._desk.took(claims)
+        return self._state.take_calls(claims)
 
     async def _execute(self, question: Question, function: Function) -> None:
         try:
@@ -153,21 +161,29 @@ class AsyncWorker:
                     value = await asyncio.to_thread(function.call, **arguments)
                     if inspect.isawaitable(value):
                         value = await value
-            await self._send(self._desk.returned(question.id, value))
+            await self._send(question, answer_returned(value, self._state.worker))
         except Exception as error:  # noqa: BLE001  # told to the run that called
-            await self._send(self._desk.raised(question, error))
+            await self._send(question, self._state.raised(question, error))
         finally:
-            self._desk.done(question.id)
+            self._state.done(question.id)
             self._freed.set()
 
-    async def _send(self, call: Call[Question]) -> None:
-        for attempt in range(ATTEMPTS):
+    async def _join(self) -> None:
+        await self._transport.request("POST", "/api/workers", None, json=self._state.introduction())
+
+    async def _claim(self, body: dict[str, Any]) -> Claims:
+        path = f"{self._state.path}/claim"
+        return await self._transport.request("POST", path, Claims, json=body, slow=True)
+
+    async def _send(self, question: Question, answer: dict[str, Any]) -> None:
+        path = at("api", "questions", question.id, "answer")
+        for attempt in range(MAX_SEND_ATTEMPTS):
             try:
-                await self._transport.send(call)
+                await self._transport.request("POST", path, Question, json=answer)
             except InvalidRequest:
                 raise  # what was returned cannot be said in JSON
             except PorticoError as error:
-                if dropped(error):
+                if is_too_late(error):
                     return
                 await asyncio.sleep(0.25 * 2.0**attempt)
             else:

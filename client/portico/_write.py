@@ -119,7 +119,7 @@ class Writer:
         if step.kind == "warp" and step.fields.get("over") is None:
             if clashes(MANY, incoming.schema):
                 raise InvalidRequest(
-                    f"The step '{name}' goes over a list, but {incoming.told} gives {words(incoming.schema)}.",
+                    f"The step '{name}' goes over a list, but {incoming.subject} gives {words(incoming.schema)}.",
                     code="type_clash",
                     param=name,
                 )
@@ -145,7 +145,7 @@ class Writer:
             if clashes({"type": "object"}, incoming.schema) or (keys is not None and variable not in keys):
                 given = f"only {', '.join(keys) or 'nothing'}" if keys is not None else words(incoming.schema)
                 raise InvalidRequest(
-                    f"The step '{name}' has the variable '{{{variable}}}', but {incoming.told} gives {given}. "
+                    f"The step '{name}' has the variable '{{{variable}}}', but {incoming.subject} gives {given}. "
                     "Bind it, or double the braces to have them in the text.",
                     code="missing_variable",
                     param=name,

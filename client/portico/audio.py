@@ -1,8 +1,15 @@
-"""What the SDK tells of recordings that a model has written down."""
+"""What the SDK says of recordings that a model has written down."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from portico.errors import NotPortico
+
+AudioFormat: TypeAlias = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
+Times: TypeAlias = Literal["segment", "word"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +23,35 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What was said. ``language`` and ``duration``, in seconds, where the model tells them."""
+    """What was said. ``language`` and ``duration``, in seconds, where the model reports them."""
 
     text: str
     language: str = ""
     duration: float | None = None
     segments: tuple[Stretch, ...] = ()
     words: tuple[Stretch, ...] = ()
+
+    @classmethod
+    def from_json(cls, value: Any) -> Transcript:
+        """From OpenAI's shape, ``json`` or ``verbose_json``."""
+        try:
+            return cls(
+                value["text"],
+                value.get("language") or "",
+                None if value.get("duration") is None else float(value["duration"]),
+                tuple(Stretch(one["start"], one["end"], one["text"]) for one in value.get("segments") or ()),
+                tuple(Stretch(one["start"], one["end"], one["word"]) for one in value.get("words") or ()),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise NotPortico("The answer is not a transcript.") from error
+
+
+def subtitles_text(data: bytes) -> str:
+    """A text; some providers put it into JSON whatever they are asked for."""
+    text = data.decode("utf-8", "replace")
+    if not text.startswith("{"):
+        return text
+    try:
+        return str(json.loads(text)["text"])
+    except (ValueError, KeyError, TypeError):
+        return text

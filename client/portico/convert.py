@@ -17,9 +17,9 @@ from portico.errors import InvalidRequest
 
 Example = dict[str, Any]
 
-_CHUNK: Final = 1024 * 1024
+_CHUNK_BYTES: Final = 1024 * 1024
 
-_LONGEST: Final = 64 * 1024 * 1024
+_MAX_OBJECT_CHARS: Final = 64 * 1024 * 1024
 """Characters of one object in a JSON array."""
 
 _SPEAKERS: Final = {
@@ -93,8 +93,8 @@ def _array(read: Callable[[int], str], path: Path) -> Iterator[Mapping[str, Any]
         try:
             value, end = decoder.raw_decode(text)
         except json.JSONDecodeError as error:
-            more = read(_CHUNK)
-            if not more or len(text) > _LONGEST:
+            more = read(_CHUNK_BYTES)
+            if not more or len(text) > _MAX_OBJECT_CHARS:
                 raise InvalidRequest(
                     f"{path.name} is not a whole JSON array: {error}.", param="file"
                 ) from error
@@ -116,8 +116,8 @@ def _turn(role: str, text: Any) -> dict[str, str]:
 
 def _alpaca(row: Mapping[str, Any]) -> Example:
     messages = [_turn("system", row["system"])] if row.get("system") else []
-    for asked, said in row.get("history") or ():
-        messages += [_turn("user", asked), _turn("assistant", said)]
+    for asked, answer in row.get("history") or ():
+        messages += [_turn("user", asked), _turn("assistant", answer)]
     more = row.get("input")
     question = f"{row['instruction']}\n{more}" if row["instruction"] and more else row["instruction"] or more
     messages.append(_turn("user", question))
@@ -144,13 +144,13 @@ def _lazyllm(row: Mapping[str, Any]) -> Example:
 
 def _sharegpt(row: Mapping[str, Any]) -> Example:
     messages = [_turn("system", row["system"])] if row.get("system") else []
-    messages += [_said(turn) for turn in row["conversations"]]
+    messages += [_message(turn) for turn in row["conversations"]]
     if "chosen" in row:
         return _pair(messages, row["chosen"]["value"], row["rejected"]["value"])
     return {"messages": messages}
 
 
-def _said(turn: Mapping[str, Any]) -> dict[str, str]:
+def _message(turn: Mapping[str, Any]) -> dict[str, str]:
     speaker = str(turn["from"])
     if speaker not in _SPEAKERS:
         raise ValueError(f"nobody is called '{speaker}' there")

@@ -1,10 +1,12 @@
-"""What the SDK tells of evaluations: what is tested, runs of it with their items, and searches over settings."""
+"""What the SDK says of evaluations: what is tested, runs of it with their items, and searches over settings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from portico._read import json_at, read_object
 
 ENDED = ("completed", "canceled", "failed", "stopped")
 
@@ -47,7 +49,7 @@ class EvalRun:
     items: int
     run_id: str
     result_counts: Mapping[str, int]
-    criteria: tuple[CriterionScore, ...] = ()
+    criteria: tuple[CriterionScore, ...] = field(default=(), metadata=json_at("per_testing_criteria_results"))
     finished_at: float | None = None
     score: float | None = None
     standard_error: float | None = None
@@ -57,7 +59,13 @@ class EvalRun:
     search_id: str | None = None
     settings: Mapping[str, Any] | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
-    error: str = ""
+    error: str = field(default="", metadata=json_at("error.message"))
+
+    @classmethod
+    def from_json(cls, value: Any) -> EvalRun:
+        """``tokens`` are those of all models."""
+        used = value.get("per_model_usage") or () if isinstance(value, Mapping) else ()
+        return read_object(cls, value, tokens=sum(int(one.get("total_tokens") or 0) for one in used))
 
     @property
     def ended(self) -> bool:
@@ -100,7 +108,7 @@ class EvalTrial:
     tokens: int = 0
     cost: float | None = None
     seconds: float = 0.0
-    error: str = ""
+    error: str = field(default="", metadata=json_at("error.message"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +126,7 @@ class EvalSearch:
     trials: tuple[EvalTrial, ...] = ()
     best: str | None = None
     finished_at: float | None = None
-    error: str = ""
+    error: str = field(default="", metadata=json_at("error.message"))
 
     @property
     def ended(self) -> bool:
@@ -139,7 +147,7 @@ class EvalPlan:
 
 @dataclass(frozen=True, slots=True)
 class EvalApplied:
-    """What was deployed: new versions by app. ``left``: settings that are no app's; give them with each call."""
+    """What was deployed: new versions by app. ``left``: settings of no app; give them with each call."""
 
     trial: str
     versions: Mapping[str, int]

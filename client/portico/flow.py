@@ -15,18 +15,33 @@ gets the whole list. Parameters named in `bind` get what is bound.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Final, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, TypeAlias
 
-from portico._fields import Join, format_of, given_only, joined, steps_of
+from portico._request import given
 from portico._source import Bound, portable
-from portico._step import Argument, Reference, Step, StepLike, Template, step_of
-from portico._whole import Durability as Durability
-from portico._whole import Flow, flow
-from portico._whole import flow_of as flow_of
-from portico._write import called
+from portico._step import (
+    Argument,
+    Join,
+    Reference,
+    Step,
+    StepLike,
+    Template,
+    format_of,
+    identifier,
+    joined,
+    step_of,
+    steps_of,
+)
+from portico._types import Incoming
+from portico._write import Writer, called
 from portico.errors import InvalidRequest
 from portico.functions import schema_of
+
+VERSION: Final = 1
+"""The version of the specification that this SDK writes."""
+
+Durability: TypeAlias = Literal["off", "normal", "full"]
 
 __all__ = [
     "Flow",
@@ -118,7 +133,7 @@ def llm(
     """
     return Step(
         "llm",
-        given_only(
+        given(
             model=model,
             system=system,
             user=user,
@@ -148,7 +163,7 @@ def intent(
     named = intents if isinstance(intents, Mapping) else dict.fromkeys(intents, "")
     return Step(
         "intent",
-        given_only(
+        given(
             intents={name: what or {} for name, what in named.items()},
             model=model,
             embedding=embedding or None,
@@ -161,17 +176,17 @@ def intent(
 
 def embed(model: str = "default-embedding", *, text: Any = None) -> Step:
     """The vector of a text, or those of a list of texts."""
-    return Step("embed", given_only(model=model, text=text))
+    return Step("embed", given(model=model, text=text))
 
 
 def agent(name: str, *, message: Any = None, session: Any = None) -> Step:
     """Ask an agent, or any app that takes chat messages."""
-    return Step("agent", given_only(agent=name, message=message, session=session))
+    return Step("agent", given(agent=name, message=message, session=session))
 
 
 def tool(name: str, **arguments: Any) -> Step:
     """Call a tool; without arguments, the object that flows in is taken."""
-    return Step("tool", given_only(tool=name, arguments=arguments or None))
+    return Step("tool", given(tool=name, arguments=arguments or None))
 
 
 def retrieve(
@@ -187,7 +202,7 @@ def retrieve(
     groups = [group] if isinstance(group, str) else list(group)
     return Step(
         "retrieve",
-        given_only(
+        given(
             stores=list(stores),
             query=query,
             top_k=top_k,
@@ -203,7 +218,7 @@ def rerank(model: str, *, query: Any = None, top_k: int | None = None, documents
     """Put passages or texts in the order in which they answer a question, by default the flow's `input`."""
     return Step(
         "rerank",
-        given_only(model=model, query=input if query is None else query, top_k=top_k, documents=documents),
+        given(model=model, query=input if query is None else query, top_k=top_k, documents=documents),
     )
 
 
@@ -234,11 +249,11 @@ def approve(message: Any, *, returns: Any = None, limit: float = 86_400.0) -> St
     schema = (
         None if returns is None else dict(returns) if isinstance(returns, Mapping) else schema_of(returns)
     )
-    return Step("approve", given_only(message=message, answer_schema=schema, limit=limit))
+    return Step("approve", given(message=message, answer_schema=schema, limit=limit))
 
 
 def subflow(given: StepLike | str) -> Step:
-    """A deployed app by its name, or a step that sees nothing but what flows in."""
+    """A deployed app by its name, or a step that sees only what flows in."""
     return Step("subflow", {"app": given} if isinstance(given, str) else {"step": given})
 
 
@@ -249,7 +264,7 @@ def emit(text: Any) -> Step:
 
 def http(method: str, url: Any, *, headers: Any = None, body: Any = None) -> Step:
     """Ask a public web address; the answer is an object with ``status``, ``headers`` and ``text``."""
-    return Step("http", given_only(method=method, url=url, headers=headers, body=body))
+    return Step("http", given(method=method, url=url, headers=headers, body=body))
 
 
 # --- combinators ---------------------------------------------------------------------------------------------------
@@ -291,7 +306,7 @@ def diverter(
 
 def warp(step: StepLike, *, over: Any = None, concurrency: int = 8, collect: bool = False) -> Step:
     """One step for every item, ``concurrency`` at once; a list in the order of the items."""
-    return Step("warp", given_only(step=step, over=over, concurrency=concurrency, collect=collect or None))
+    return Step("warp", given(step=step, over=over, concurrency=concurrency, collect=collect or None))
 
 
 def switch(cases: Mapping[Any, StepLike], *, on: Any = None, default: StepLike | None = None) -> Step:
@@ -301,13 +316,13 @@ def switch(cases: Mapping[Any, StepLike], *, on: Any = None, default: StepLike |
     step gets what flows in either way.
     """
     if not isinstance(on, Step):
-        return Step("switch", given_only(cases=list(cases.items()), on=on, default=default))
-    asked = on
+        return Step("switch", given(cases=list(cases.items()), on=on, default=default))
+    router = on
     if on.kind == "intent" and not on.fields["intents"]:
-        asked = replace(on, fields={**on.fields, "intents": {str(case): {} for case in cases}})
+        router = replace(on, fields={**on.fields, "intents": {str(case): {} for case in cases}})
     name = on.name or on.kind
     chosen = switch(cases, on=output(name), default=default)
-    return Step("graph", {"steps": {name: asked, "case" if name != "case" else "chosen": chosen}})
+    return Step("graph", {"steps": {name: router, "case" if name != "case" else "chosen": chosen}})
 
 
 def branch(condition: Any, then: StepLike, otherwise: StepLike | None = None) -> Step:
@@ -329,7 +344,7 @@ def loop(
     """
     return Step(
         "loop",
-        given_only(
+        given(
             step=step,
             limit=limit,
             until=until,
@@ -349,7 +364,7 @@ def graph(
     """Steps as soon as those that they refer to, or name in ``after``, have ended. ``output``: by default the last."""
     return Step(
         "graph",
-        given_only(
+        given(
             steps=steps_of((), named),
             after={name: list(others) for name, others in after.items()} if after else None,
             output=output,
@@ -361,3 +376,62 @@ def graph(
 def bind(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Step:
     """A function with arguments of its own: ``bind(join, _0, sep=input.sep)``. `_0` is the first of what flows in."""
     return step_of(function).bind(*args, **kwargs)
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A step with what belongs to the whole: see `flow`. ``functions`` are those that stay here, by name."""
+
+    spec: Mapping[str, Any]
+    functions: Mapping[str, Callable[..., Any]]
+    reasons: Mapping[str, str]
+    """For each function that stays: why."""
+
+    @property
+    def name(self) -> str:
+        return str(self.spec["name"])
+
+
+def flow(
+    step: StepLike,
+    *,
+    name: str = "",
+    title: str = "",
+    description: str = "",
+    input: Any = None,
+    output: Any = None,
+    durability: Durability = "off",
+    timeout: float | None = None,
+    redact: Sequence[str] = (),
+) -> Flow:
+    """The whole flow. ``input`` and ``output`` are types or JSON schemas; ``timeout`` counts seconds; ``redact`` names
+    fields whose values are not recorded.
+
+    ``durability``: ``normal`` keeps a journal, so that a run continues after the daemon was killed; ``full`` after a
+    power cut as well.
+    """
+    root = step_of(step)
+    called = name or root.name or root.kind
+    writer = Writer()
+    spec: dict[str, Any] = {"portico_flow": VERSION, "name": called}
+    for key, value in (("title", title), ("description", description), ("timeout", timeout)):
+        if value:
+            spec[key] = value
+    for key, kind in (("input_schema", input), ("output_schema", output)):
+        if kind is not None:
+            spec[key] = dict(kind) if isinstance(kind, Mapping) else schema_of(kind)
+    if durability != "off":
+        spec["durability"] = durability
+    if redact:
+        spec["redact"] = list(redact)
+    spec["step"] = writer.step(root, root.name or identifier(called), Incoming(spec.get("input_schema", {})))
+    return Flow(spec, writer.functions, writer.reasons)
+
+
+def flow_of(given: Flow | StepLike | Mapping[str, Any]) -> Flow:
+    """Whatever stands for a flow: a `Flow`, a step, or a specification as JSON."""
+    if isinstance(given, Flow):
+        return given
+    if isinstance(given, Mapping):
+        return Flow(given, {}, {})
+    return flow(given)

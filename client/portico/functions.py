@@ -114,8 +114,8 @@ def schema_of(kind: Any) -> dict[str, Any]:
         return dict(_PLAIN[kind])
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        told = next((item for item in inner[1:] if isinstance(item, str)), None)
-        return {**schema_of(inner[0]), **({"description": told} if told else {})}
+        description = next((item for item in inner[1:] if isinstance(item, str)), None)
+        return {**schema_of(inner[0]), **({"description": description} if description else {})}
     if origin is Literal:
         return {"enum": list(inner)}
     if origin in (Union, types.UnionType):
@@ -185,9 +185,9 @@ def _arguments_of(call: Callable[..., Any], doc: str) -> dict[str, Any]:
                 param=name,
             )
         schema = schema_of(hints.get(name, Any))
-        told = re.search(rf"^\s*(?::param\s+)?{name}\s*(?:\([^)]*\))?:\s*(.+)$", doc, re.MULTILINE)
-        if told:
-            schema.setdefault("description", told[1].strip())
+        description = re.search(rf"^\s*(?::param\s+)?{name}\s*(?:\([^)]*\))?:\s*(.+)$", doc, re.MULTILINE)
+        if description:
+            schema.setdefault("description", description[1].strip())
         if parameter.default is parameter.empty:
             needed.append(name)
         elif isinstance(parameter.default, str | int | float | bool | None):

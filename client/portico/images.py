@@ -1,9 +1,18 @@
-"""What the SDK tells of pictures that a model has made."""
+"""What the SDK says of pictures that a model has made, and those that it is given."""
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeAlias
+
+from portico.errors import InvalidRequest, NotPortico
+
+ImageSource: TypeAlias = str | Path | bytes
+"""A picture as a file here, as bytes, or as the id of an uploaded file or an artifact."""
+
+_KINDS = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp", b"GIF8": "image/gif"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +28,35 @@ class Picture:
         path = Path(to)
         path.write_bytes(self.data)
         return path
+
+
+def image_reference(source: ImageSource) -> dict[str, str]:
+    """A picture as a request has it."""
+    if isinstance(source, str):
+        return {"file_id": source}
+    if isinstance(source, Path):
+        try:
+            data = source.read_bytes()
+        except OSError as error:
+            raise InvalidRequest(f"Cannot read '{source}': {error.strerror}.", param="image") from error
+    else:
+        data = source
+    return {"image_url": f"data:{_kind(data)};base64,{base64.b64encode(data).decode()}"}
+
+
+def _kind(data: bytes) -> str:
+    return next(
+        (kind for begin, kind in _KINDS.items() if data.startswith(begin)), "application/octet-stream"
+    )
+
+
+def pictures_of(value: Any) -> list[Picture]:
+    """The pictures in OpenAI's answer. Raises `NotPortico`."""
+    found = []
+    try:
+        for item in value["data"]:
+            data = base64.b64decode(item["b64_json"])
+            found.append(Picture(data, _kind(data), item.get("revised_prompt") or ""))
+    except (KeyError, TypeError, ValueError) as error:
+        raise NotPortico("The answer holds no pictures.") from error
+    return found

@@ -1,4 +1,4 @@
-"""What the SDK tells of fine-tuning: jobs, their events and checkpoints, and plans."""
+"""What the SDK says of fine-tuning: jobs, their events and checkpoints, and plans."""
 
 from __future__ import annotations
 
@@ -6,23 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from portico._read import json_at, read_object
+
 ENDED = ("succeeded", "failed", "cancelled")
-
-
-@dataclass(frozen=True, slots=True)
-class TuningWish:
-    """A job to be begun. Files are ids; ``recipe`` holds settings by name that are not left to the recipe."""
-
-    model: str
-    training_file: str
-    validation_file: str | None = None
-    method: str = "supervised"
-    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
-    grader: Mapping[str, Any] | None = None
-    suffix: str = ""
-    seed: int | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +22,7 @@ class TuningJob:
     status: str
     created_at: float
     run_id: str = ""
-    method: str = "supervised"
+    method: str = field(default="supervised", metadata=json_at("method.type"))
     training_file: str = ""
     validation_file: str | None = None
     fine_tuned_model: str | None = None
@@ -47,7 +33,7 @@ class TuningJob:
     trained_tokens: int | None = None
     suffix: str = ""
     seed: int = 0
-    error: str = ""
+    error: str = field(default="", metadata=json_at("error.message"))
     metadata: Mapping[str, str] = field(default_factory=dict)
     result_files: tuple[str, ...] = ()
     recipe: Mapping[str, Any] | None = None
@@ -69,13 +55,19 @@ class TuningEvent:
     created_at: float
     data: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def from_json(cls, value: Any) -> TuningEvent:
+        """Its ``number`` is the end of its id."""
+        number = str(value.get("id", "")).rpartition("-")[2] if isinstance(value, Mapping) else ""
+        return read_object(cls, value, number=int(number) if number.isdigit() else 0)
+
 
 @dataclass(frozen=True, slots=True)
 class TuningCheckpoint:
     """A state that training can continue from, and what was measured there; ``served``: ``model`` can be called."""
 
     id: str
-    model: str
+    model: str = field(metadata=json_at("fine_tuned_model_checkpoint"))
     step_number: int
     created_at: float
     metrics: Mapping[str, float] = field(default_factory=dict)

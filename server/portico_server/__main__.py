@@ -83,14 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return maintenance.run(given, loaded)
         from portico_server import app
 
-        wishes = app.StartOptions(
+        options = app.StartOptions(
             docs=tuple(given.docs),
             model=given.model,
             parent_watch=given.parent_watch,
             quiet=given.quiet,
             configuration=configuration,
         )
-        return app.main(loaded, wishes)
+        return app.main(loaded, options)
     except PorticoError as error:
         print(json.dumps(error.body().to_json(), ensure_ascii=False), flush=True)
         return 1

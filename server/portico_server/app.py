@@ -23,7 +23,7 @@ from portico_server.connections import raise_descriptor_limit
 from portico_server.core.errors import Conflict, InvalidRequest, PorticoError
 from portico_server.core.principal import SYSTEM
 from portico_server.db.database import Database
-from portico_server.home import PRIVATE_UMASK, Home
+from portico_server.home import PRIVATE_UMASK_BITS, Home
 from portico_server.http_server import HttpServer, listen, new_loop, reach
 from portico_server.models.known_models import recommendation_for
 from portico_server.models.sources import MISSING_FILE_CODE
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 SHUTDOWN_TIMEOUT_S = 5
 """Seconds that calls in progress are given when the daemon stops."""
 
-YOUNG_OBJECTS = 10_000
+GC_OBJECTS_THRESHOLD = 10_000
 """New objects after which the collector of garbage looks at them."""
 
 
@@ -60,7 +60,7 @@ def main(loaded: LoadedSettings, options: StartOptions) -> int:
     """
     settings = loaded.settings
     raise_descriptor_limit()
-    os.umask(PRIVATE_UMASK)
+    os.umask(PRIVATE_UMASK_BITS)
     if options.parent_watch and not _is_pipe(sys.stdin.fileno()):
         raise InvalidRequest(
             "--parent-watch needs a pipe as its standard input: its end is what it waits for."
@@ -94,11 +94,10 @@ class Daemon:
         self._stopping = asyncio.Event()
         self.serving = threading.Event()
         """Set once requests are answered; for who started it from another thread."""
-        self.services = Services(loaded, database)
+        self.services = Services(loaded, database, reach(listener), self._stopping.set)
         # Also of what cannot be had just now: its name must not be another's when it comes.
         self.services.registry.reserve(self._configuration.names())
-        self.parts = self.services.parts(reach(listener), self._stopping.set)
-        self.gateway = Gateway(self.parts, self.services.auth)
+        self.gateway = Gateway(self.services, self.services.auth)
 
     async def serve(self, home: Home) -> None:
         """Serve from the first connection to the last."""
@@ -113,28 +112,19 @@ class Daemon:
             async with asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(server.serve([self._listener]), name="uvicorn")
                 await server.serving.wait()
-                home.serving(self.parts.url)
+                home.serving(self.services.url)
                 if not self._options.within:
-                    _say({"ready": True, "url": self.parts.url, "home": str(home.path), "pid": os.getpid()})
+                    _print_line(
+                        {"ready": True, "url": self.services.url, "home": str(home.path), "pid": os.getpid()}
+                    )
                 self.serving.set()
-                background = [
-                    tasks.create_task(self.services.usage.run(), name="usage"),
-                    tasks.create_task(
-                        self.services.scheduler.run(alone=not self._settings.database), name="scheduler"
-                    ),
-                    tasks.create_task(
-                        self.services.questions.run(alone=not self._settings.database), name="questions"
-                    ),
-                    tasks.create_task(self.gateway.run(), name="gateway"),
-                    tasks.create_task(self._warm(), name="warm"),
-                    tasks.create_task(self._fetch_better(), name="better model"),
-                    tasks.create_task(self.parts.problems.run(self.services.registry), name="problems"),
-                    tasks.create_task(self.services.mcp.run(), name="mcp servers"),
-                    tasks.create_task(self.services.retention.run(), name="retention"),
-                    tasks.create_task(self.services.added.run(), name="added tools"),
-                    tasks.create_task(self.services.served.run(), name="served functions"),
-                    tasks.create_task(self.services.apps.run(), name="apps that wait"),
-                ]
+                work = {
+                    **self.services.background(),
+                    "gateway": self.gateway.run(),
+                    "warm": self._import_and_freeze(),
+                    "better model": self._fetch_better(),
+                }
+                background = [tasks.create_task(part, name=name) for name, part in work.items()]
                 await self._stopping.wait()
                 home.leaving()
                 server.should_exit = True
@@ -149,7 +139,7 @@ class Daemon:
         """End it, on its own event loop."""
         self._stopping.set()
 
-    async def _warm(self) -> None:
+    async def _import_and_freeze(self) -> None:
         """Import what the first call needs, then take all that stays out of the garbage collector's sight.
 
         The modules are some hundred thousand objects: walking them would hold up every request for 0.1 s, once a
@@ -162,7 +152,7 @@ class Daemon:
             gc.freeze()
             # Calls that are under way at once hold thousands of objects: looked at after each 700 new ones, as Python
             # does by itself, they would cost a tenth of each call.
-            gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
+            gc.set_threshold(GC_OBJECTS_THRESHOLD, *gc.get_threshold()[1:])
 
     async def _fetch_better(self) -> None:
         """Begin to fetch the best model for this machine, if that was asked for."""
@@ -183,7 +173,7 @@ class Daemon:
         await self.services.prompts.start(self._configuration.prompts)
         await self._choose_model()
         await self.services.files.start()
-        self._begun(*await self.services.stores.start())
+        self._report_runs(*await self.services.stores.start())
         await self._apply_stores()
         await self.services.apps.start()
         await self.services.apps.given(self._configuration.apps)
@@ -192,7 +182,7 @@ class Daemon:
         await self._fetch_default()
 
     async def _add_models(self) -> None:
-        """The models of the configuration. One that cannot work is told of in the status, and the rest serves."""
+        """The models of the configuration. One that cannot work is listed in the status; the others serve."""
         for spec in self._configuration.models:
             try:
                 await self.services.models.add(spec, keep=False)
@@ -203,14 +193,14 @@ class Daemon:
                 place = f"{at}.{error.param}" if error.param else at
                 if error.code == MISSING_FILE_CODE:  # it may come yet: each call says so until then
                     await self.services.models.add(spec, keep=False, here=False)
-                self._left_out(
+                self._note_failed_model(
                     ConfigurationProblem(spec.name, place, error.message),
                     file=error.code == MISSING_FILE_CODE,
                 )
         for problem in self._configuration.problems:
-            self._left_out(problem)
+            self._note_failed_model(problem)
 
-    def _left_out(self, problem: ConfigurationProblem, *, file: bool = False) -> None:
+    def _note_failed_model(self, problem: ConfigurationProblem, *, file: bool = False) -> None:
         """Note a model that cannot work, until it is added or removed; where its ``file`` is missing, until that is
         there.
         """
@@ -222,7 +212,7 @@ class Daemon:
                 return False
             return not file or known is None or await models.lacks_file(known)
 
-        self.parts.problems.add(problem, holds)
+        self.services.problems.add(problem, holds)
 
     async def _choose_model(self) -> None:
         source = self._options.model
@@ -246,7 +236,7 @@ class Daemon:
         for given in self._options.docs:
             folder = given.resolve()
             name = await self._name_for(folder)
-            self._begun(
+            self._report_runs(
                 await self.services.stores.sync(await self.services.stores.follow(name, folder, SYSTEM))
             )
 
@@ -255,14 +245,14 @@ class Daemon:
         reconciler = self.services.reconciler
         missing = reconciler.missing_models(spec)
         if not missing:
-            self._begun(*await reconciler.store(spec))
+            self._report_runs(*await reconciler.store(spec))
             return
-        self._begun(*await reconciler.store(reconciler.without(spec, missing)))
+        self._report_runs(*await reconciler.store(reconciler.without(spec, missing)))
 
         async def holds() -> bool:
             return any(row.name == spec.name for row in await self.services.stores.list(SYSTEM))
 
-        wrong = {problem.name: problem.place for problem in await self.parts.problems.current()}
+        wrong = {problem.name: problem.place for problem in await self.services.problems.current()}
         for field, (model, error) in missing.items():
             why = f" It was left out: {wrong[model]}." if model in wrong else ""
             until = (
@@ -271,10 +261,10 @@ class Daemon:
                 else "a new store has the default embedding model, and one that was there keeps its own"
             )
             reason = f"{error.message}{why} Until it is added, {until}."
-            retry = partial(self._takes_up, spec, field)
-            self.parts.problems.add(ConfigurationProblem(spec.name, f"{at}.{field}", reason), holds, retry)
+            retry = partial(self._attach_model, spec, field)
+            self.services.problems.add(ConfigurationProblem(spec.name, f"{at}.{field}", reason), holds, retry)
 
-    async def _takes_up(self, spec: StoreSpec, field: str) -> bool:
+    async def _attach_model(self, spec: StoreSpec, field: str) -> bool:
         """Give a store the model that one of its fields asks for, if that has come; whether it has."""
         missing = self.services.reconciler.missing_models(spec)
         if field in missing:
@@ -291,14 +281,14 @@ class Daemon:
                 return f"{folder.parent.name}-{name}"
         return name
 
-    def _begun(self, *runs: str) -> None:
-        self.parts.startup.extend(run for run in runs if run not in self.parts.startup)
+    def _report_runs(self, *runs: str) -> None:
+        self.services.startup.extend(run for run in runs if run not in self.services.startup)
 
     async def _fetch_default(self) -> None:
         """Fetch the file of the default chat model in the background, if it is not here yet."""
         missing = self.services.models.missing("default")
         if missing and not self._settings.offline:
-            self._begun(await self.services.models.pull(missing, SYSTEM))
+            self._report_runs(await self.services.models.pull(missing, SYSTEM))
 
 
 class _UntilEnd(asyncio.Protocol):
@@ -322,6 +312,6 @@ def _is_another(known: str | None, folder: Path) -> bool:
     return bool(known) and known != str(folder) and Path(str(known)).is_dir()
 
 
-def _say(line: dict[str, object]) -> None:
+def _print_line(line: dict[str, object]) -> None:
     """One JSON line for whoever started us."""
     print(json.dumps({**line, "version": __version__}, ensure_ascii=False), flush=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -135,7 +135,7 @@ def parse(
         top = _mapping(document if environment is None else expand(document, environment), "the file")
     except UnsetError as error:
         raise InvalidRequest(str(error), code="missing_variable") from error
-    known = {"models", "stores", "keys", "mcp", "prompts", "tools", "apps", "agents", "settings"}
+    known = {"providers", "models", "stores", "keys", "mcp", "prompts", "tools", "apps", "agents", "settings"}
     for key in top:
         if key not in known:
             raise InvalidRequest(
@@ -144,8 +144,10 @@ def parse(
     problems: list[ConfigurationProblem] = []
     places: dict[str, str] = {}
 
+    providers = dict(_each(top, "providers", _provider))
+
     def model(item: Mapping[str, Any], at: str) -> ModelSpec:
-        spec = _model(item, at, folder)
+        spec = _with_providers(_model(item, at, folder), providers)
         places[spec.name] = at
         return spec
 
@@ -264,6 +266,33 @@ def _model(item: Mapping[str, Any], at: str, base: Path) -> ModelSpec:
     except InvalidRequest as error:
         place = f"{at}.{error.param}" if error.param else at
         raise InvalidRequest(f"{place}: {error.message}", code=error.code, param=place) from error
+
+
+def _provider(item: Mapping[str, Any], at: str) -> tuple[str, Mapping[str, Any]]:
+    """A provider by its name, checked, with its fields as they are written."""
+    # Only who describes a provider pays for what speaks to them.
+    from portico_server.models.engines.remote.providers import PROVIDERS, parse_provider
+
+    name = str(item["name"])
+    if name != name.lower() or "/" in name:
+        raise InvalidRequest(
+            f"{at}: the name '{name}' must have small letters and no '/'.", param=f"{at}.name"
+        )
+    if name in PROVIDERS:
+        raise InvalidRequest(
+            f"{at}: the provider '{name}' is a preset. Choose another name, or give a model another 'base_url'.",
+            param=f"{at}.name",
+        )
+    found = {key: value for key, value in item.items() if key != "name"}
+    parse_provider(found, at)
+    return name, found
+
+
+def _with_providers(spec: ModelSpec, providers: Mapping[str, Mapping[str, Any]]) -> ModelSpec:
+    """The model with the providers of the file that its sources name: it is kept and started without the file."""
+    named = (source.removeprefix("remote://").partition("/")[0] for source in spec.sources)
+    used = {name: providers[name] for name in named if name in providers}
+    return replace(spec, parameters={**spec.parameters, "providers": used}) if used else spec
 
 
 def _adapter(item: Any, at: str, base: Path) -> AdapterSpec:

@@ -232,11 +232,11 @@ class HttpConnection(HttpToolsProtocol):
         self._unsent = 0
         self._head_bytes = 0
         self._unparsed = 0
-        self._begun = False
+        self._receiving = False
         self._body_bytes = 0
         self._refusal: PorticoError | None = None
         self._left: Callable[[], None] | None = None
-        """Whom to tell that nobody waits for the answer which is being given."""
+        """Called when the client leaves while a response is being sent."""
 
     def admit(self) -> None:
         """Somebody who may call has sent a request on this connection."""
@@ -252,10 +252,10 @@ class HttpConnection(HttpToolsProtocol):
         if left is not None:
             self.flow.resume_reading()  # a connection that is not read does not end
             if self.cycle.disconnected or self.transport.is_closing():
-                self.loop.call_soon(self._tell_left)
+                self.loop.call_soon(self._notify_client_left)
         return before
 
-    def _tell_left(self) -> None:
+    def _notify_client_left(self) -> None:
         if self._left is not None:
             self._left()
 
@@ -287,7 +287,7 @@ class HttpConnection(HttpToolsProtocol):
         self.address = _group(self.client[0] if self.client else "")
         if not self._registry.enter(self):
             self._phase = _REFUSED
-            self._say(
+            self._write_error(
                 Unavailable("All connections are taken. Try again in a moment.", code="too_many_connections")
             )
             self.transport.close()
@@ -296,7 +296,7 @@ class HttpConnection(HttpToolsProtocol):
         """See `asyncio.Protocol`."""
         self._registry.leave(self)
         super().connection_lost(exc)
-        self._tell_left()
+        self._notify_client_left()
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
@@ -304,10 +304,10 @@ class HttpConnection(HttpToolsProtocol):
             return  # dropped: it shall read why, and a connection closed over unread bytes is reset
         super().data_received(data)
         if self._phase == _HEAD:
-            # The parser tells of a header once it is complete; one that does not end is counted here. What came in one
-            # piece with the request's beginning is not: the end of an earlier request may be in it.
-            self._unparsed += len(data) if self._begun else 0
-            self._begun = True
+            # The parser reports complete headers only; one that does not end is counted here. The piece with which the
+            # request begins is not counted: the end of an earlier request may be in it.
+            self._unparsed += len(data) if self._receiving else 0
+            self._receiving = True
             if self._unparsed > MAX_HEADER_BYTES:
                 self._refuse(_large())
 
@@ -318,7 +318,7 @@ class HttpConnection(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["portico.connection"] = self  # type: ignore[typeddict-unknown-key]
         self._phase = _HEAD
-        self._begun = False
+        self._receiving = False
         self._ticks = self._head_bytes = self._unparsed = self._body_bytes = 0
 
     def on_url(self, url: bytes) -> None:
@@ -437,20 +437,20 @@ class HttpConnection(HttpToolsProtocol):
         self._phase = _REFUSED
         self._ticks = 0
         answering = self._is_answering
-        begun = answering and self.cycle.response_started
+        started = answering and self.cycle.response_started
         if answering:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-            self._tell_left()
-        if begun or self.transport.is_closing():
+            self._notify_client_left()
+        if started or self.transport.is_closing():
             self.transport.close()
             return
-        self._say(error)
+        self._write_error(error)
         # Half: closed over bytes that were not read, it would be reset, and the client would not read the answer.
         with contextlib.suppress(OSError, RuntimeError):
             self.transport.write_eof()
 
-    def _say(self, error: PorticoError) -> None:
+    def _write_error(self, error: PorticoError) -> None:
         body = orjson.dumps(error.body().to_json())
         head = (
             f"HTTP/1.1 {error.status} {_REASONS[error.status]}\r\ncontent-type: application/json\r\n"

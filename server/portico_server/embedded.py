@@ -41,7 +41,7 @@ def embedded(configuration: Mapping[str, Any], home: Path | None = None) -> Iter
                     loaded, StartOptions(quiet=True, configuration=given, within=True), database, listener
                 )
                 with _serving(daemon, held):
-                    yield daemon.parts.url
+                    yield daemon.services.url
             finally:
                 database.close()
 

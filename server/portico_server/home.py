@@ -20,11 +20,11 @@ LEAVING_S = 15.0
 
 POLL_INTERVAL_S = 0.05
 
-PRIVATE_UMASK: Final = 0o077
+PRIVATE_UMASK_BITS: Final = 0o077
 """For everything that the daemon and its children make: the database holds secrets of tools, servers and models."""
 
-_OTHERS: Final = 0o077
-_OTHERS_WRITE: Final = 0o022
+_OTHERS_BITS: Final = 0o077
+_OTHERS_WRITE_BITS: Final = 0o022
 
 
 class Home:
@@ -118,14 +118,14 @@ def _narrow_files(files: Iterable[Path]) -> None:
     """Take files away from other users of the machine, as far as they are ours."""
     for path in files:
         found = path.lstat()
-        if stat.S_ISREG(found.st_mode) and found.st_mode & _OTHERS and _is_ours(found):
-            path.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS)
+        if stat.S_ISREG(found.st_mode) and found.st_mode & _OTHERS_BITS and _is_ours(found):
+            path.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS_BITS)
 
 
 def _narrow_folder(path: Path) -> None:
     """Close a home folder, made beforehand as it may be, to other users. Raises `Unavailable` where that cannot be."""
     found = path.stat()
-    if not found.st_mode & _OTHERS:
+    if not found.st_mode & _OTHERS_BITS:
         return
     if found.st_mode & stat.S_ISVTX:
         raise Unavailable(
@@ -133,8 +133,8 @@ def _narrow_folder(path: Path) -> None:
             code="home_unsafe",
         )
     if _is_ours(found):
-        path.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS)
-    elif found.st_mode & _OTHERS_WRITE and not _is_shared_with_us(found):
+        path.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS_BITS)
+    elif found.st_mode & _OTHERS_WRITE_BITS and not _is_shared_with_us(found):
         raise Unavailable(
             f"The home folder {path} belongs to another user, and others may write it. Set PORTICO_HOME to a folder of "
             "this user.",

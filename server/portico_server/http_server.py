@@ -40,7 +40,7 @@ MAX_ANSWER_BYTES = 4_000_000
 
 @contextlib.contextmanager
 def listen(settings: Settings) -> Iterator[socket.socket]:
-    """The listening socket, bound before anything else is begun."""
+    """The listening socket, bound before anything else starts."""
     if settings.port > 65535:
         raise InvalidRequest(f"{settings.port} is not a port; ports end at 65535.", param="port")
     try:
@@ -63,7 +63,7 @@ def _cannot_bind(settings: Settings, error: Exception) -> Conflict | InvalidRequ
     match getattr(error, "errno", None):
         case errno.EADDRINUSE:
             return Conflict(
-                f"Port {settings.port} on {settings.host} is in use by {_neighbour(settings)}. Choose another port "
+                f"Port {settings.port} on {settings.host} is in use by {_port_owner(settings)}. Choose another port "
                 "with --port or PORTICO_PORT (0 takes any free one).",
                 code="port_in_use",
                 param="port",
@@ -75,15 +75,15 @@ def _cannot_bind(settings: Settings, error: Exception) -> Conflict | InvalidRequ
     return InvalidRequest(f"Cannot listen on {where}: {error}.", param="port")
 
 
-def _neighbour(settings: Settings) -> str:
+def _port_owner(settings: Settings) -> str:
     """Who listens on our port: a Portico daemon with its home and how to reach it, or another program."""
     host = _here(settings.host)
     url = f"http://{_bracketed(host)}:{settings.port}"
-    found = _told(host, settings.port, "/health")
+    found = _request_json(host, settings.port, "/health")
     if not {"status", "version"} <= found.keys():
         return "another program"
     # Without our key: whoever listens there may be anybody.
-    home = _told(host, settings.port, "/api/status").get("home")
+    home = _request_json(host, settings.port, "/api/status").get("home")
     known = isinstance(home, str) and home.isprintable() and home
     whose = f"on the home folder {home}" if known else "that asks for a key"
     return (
@@ -92,7 +92,7 @@ def _neighbour(settings: Settings) -> str:
     )
 
 
-def _told(host: str, port: int, path: str) -> dict[str, object]:
+def _request_json(host: str, port: int, path: str) -> dict[str, object]:
     """A JSON object from whatever listens there; empty if it gives none in time."""
     # Not urllib: it would go through the proxies of the environment.
     connection = http.client.HTTPConnection(host, port, timeout=NEIGHBOUR_TIMEOUT_S)

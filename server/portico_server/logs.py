@@ -48,7 +48,7 @@ class _JsonFormatter(logging.Formatter):
 
 
 class _File(logging.handlers.RotatingFileHandler):
-    """A file that is opened again after it could not be written, as on a full disk, and then tells what it lacks."""
+    """A file that is reopened after a failed write, as on a full disk, and then says how many lines it lacks."""
 
     _lost = 0
     """Lines in a row that could not be written."""

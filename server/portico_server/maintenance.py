@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from portico_server import __version__
+from portico_server.backup import swap
 from portico_server.backup.restore import BackupArchive, restore
 from portico_server.backup.write import backup, check_here, noted
 from portico_server.core.errors import InvalidRequest, NotFound
@@ -33,11 +34,11 @@ def run(given: Namespace, loaded: LoadedSettings) -> int:
     check_here(settings)
     match given.command:
         case "backup":
-            _say(_write(given.path, loaded, models=given.with_models))
+            _print_line(_write(given.path, loaded, models=given.with_models))
         case "restore":
-            _say(_restore(given.path, settings, replace=given.replace, dry_run=given.dry_run))
+            _print_line(_restore(given.path, settings, replace=given.replace, dry_run=given.dry_run))
         case _:
-            _say(_vacuum(settings))
+            _print_line(_vacuum(settings))
     return 0
 
 
@@ -48,11 +49,11 @@ def _write(path: Path, loaded: LoadedSettings, *, models: bool) -> dict[str, Any
     with Home(settings.home):
         try:
             with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-                missing = asyncio.run(_send(out, loaded, settings.models if models else None))
+                missing = asyncio.run(_send_backup(out, loaded, settings.models if models else None))
                 out.flush()
                 os.fsync(out.fileno())
             partial.replace(path)
-            _flush(path.absolute().parent)
+            swap.flush(path.absolute().parent)
             return {"file": str(path), "bytes": path.stat().st_size, "missing": missing}
         except OSError as error:
             raise InvalidRequest(f"Cannot write '{path}': {error.strerror}.", param="file") from error
@@ -61,11 +62,11 @@ def _write(path: Path, loaded: LoadedSettings, *, models: bool) -> dict[str, Any
                 partial.unlink(missing_ok=True)
 
 
-async def _send(out: BinaryIO, loaded: LoadedSettings, models: Path | None) -> int:
+async def _send_backup(out: BinaryIO, loaded: LoadedSettings, models: Path | None) -> int:
     home = loaded.settings.home
-    noted_ones = noted(loaded)
+    recorded = noted(loaded)
     async with backup(
-        home, version=__version__, settings=noted_ones, models=models, told=_Progress()
+        home, version=__version__, settings=recorded, models=models, report=_Progress()
     ) as made:
         async for piece in made.pieces():
             out.write(piece)
@@ -75,16 +76,16 @@ async def _send(out: BinaryIO, loaded: LoadedSettings, models: Path | None) -> i
 def _restore(path: Path, settings: Settings, *, replace: bool, dry_run: bool) -> dict[str, Any]:
     archive = BackupArchive(path)
     try:
-        said = archive.contents
+        contents = archive.contents
         done: dict[str, Any] = {
             "home": str(settings.home),
-            "portico": said.portico,
-            "created_at": said.created_at,
-            "entries": said.entries,
-            "bytes": said.bytes,
-            "models": said.models,
-            "missing": said.missing,
-            "settings": list(said.settings),
+            "portico": contents.portico,
+            "created_at": contents.created_at,
+            "entries": contents.entries,
+            "bytes": contents.bytes,
+            "models": contents.models,
+            "missing": contents.missing,
+            "settings": list(contents.settings),
             "restored": not dry_run,
             "aside": None,
         }
@@ -95,7 +96,7 @@ def _restore(path: Path, settings: Settings, *, replace: bool, dry_run: bool) ->
                 "files": [{"name": name, "bytes": archive.size(name)} for name in archive.names()],
             }
         with Home(settings.home):
-            aside = restore(archive, settings.home, replace=replace, told=_Progress())
+            aside = restore(archive, settings.home, replace=replace, report=_Progress())
         return {**done, "aside": None if aside is None else str(aside)}
     finally:
         archive.close()
@@ -121,14 +122,6 @@ def _check_exists(home: Path) -> None:
         raise NotFound(f"There is no Portico database in {home}.", code="home_not_found", param="home")
 
 
-def _flush(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 class _Progress:
     """Prints how far it is, at intervals."""
 
@@ -139,8 +132,8 @@ class _Progress:
         now = time.monotonic()
         if now - self._last >= PROGRESS_S:
             self._last = now
-            _say({"progress": {"what": what, "done": done, "total": total}})
+            _print_line({"progress": {"what": what, "done": done, "total": total}})
 
 
-def _say(line: dict[str, Any]) -> None:
+def _print_line(line: dict[str, Any]) -> None:
     print(json.dumps(line, ensure_ascii=False), flush=True)

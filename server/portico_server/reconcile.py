@@ -99,7 +99,7 @@ class Reconciler:
         new = {(one.change.kind, one.change.name) for one in planned if one.change.action != "unchanged"}
         new |= {("models", alias) for spec in wanted.models for alias in spec.aliases}
         planned += await self._entries(wanted.apps, caller, new)
-        gone = await self._gone(wanted, caller)
+        gone = await self._removals(wanted, caller)
         return planned + [one for one in reversed(gone) if one.change.kind in prune]
 
     # --- each kind -------------------------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ class Reconciler:
     def _other_model(self, spec: StoreSpec, row: StoreRow) -> bool:
         if not spec.embedding_model:
             return False
-        if self._comes_later(spec.embedding_model):
+        if self._is_missing_model(spec.embedding_model):
             return True
         wanted = self._stores.embedding(spec.embedding_model)
         return wanted not in (row.embedding_model, row.next_embedding_model)
@@ -181,12 +181,12 @@ class Reconciler:
     def _groups(self, spec: StoreSpec) -> list[Any]:
         return [
             group
-            if group.embedding_model is None or self._comes_later(group.embedding_model)
+            if group.embedding_model is None or self._is_missing_model(group.embedding_model)
             else replace(group, embedding_model=self._stores.embedding(group.embedding_model))
             for group in spec.groups
         ]
 
-    def _comes_later(self, model: str) -> bool:
+    def _is_missing_model(self, model: str) -> bool:
         """Whether a model is not here yet; `_store` has looked that the configuration brings it."""
         try:
             self._stores.embedding(model)
@@ -245,7 +245,7 @@ class Reconciler:
                 known = holder.spec(spec.name)
                 fields = _differing(known.to_json(), spec.to_json()) if known is not None else ()
                 action: Action = "create" if known is None else "change" if fields else "unchanged"
-                do = None if action == "unchanged" else _putting(holder, spec)
+                do = None if action == "unchanged" else _put_step(holder, spec)
                 planned.append(_Step(PlannedChange(kind, spec.name, action, fields), do))
         return planned
 
@@ -283,7 +283,7 @@ class Reconciler:
             try:
                 await self._apps.check(entry.name, entry.kind, entry.spec, caller)
             except PorticoError as error:
-                if not _comes(error, new - {("apps", entry.name)}):
+                if not _is_coming(error, new - {("apps", entry.name)}):
                     raise
                 waiting[entry.name] = entry
             planned.append(_Step(change, self._deploying([entry], caller)))
@@ -308,7 +308,7 @@ class Reconciler:
     def _deploying(self, entries: Sequence[AppEntry], caller: Principal) -> Do:
         return lambda: self._apps.given(entries, caller)
 
-    async def _gone(self, wanted: Configuration, caller: Principal) -> list[_Step]:
+    async def _removals(self, wanted: Configuration, caller: Principal) -> list[_Step]:
         """What is here and not in the configuration, each with how it is removed."""
         built_in = {spec.name for spec in BUILT_IN}
         models = [info.name for info in self._models.list() if info.name not in built_in]
@@ -331,7 +331,7 @@ class Reconciler:
         return found
 
 
-def _comes(error: PorticoError, new: set[tuple[str, str]]) -> bool:
+def _is_coming(error: PorticoError, new: set[tuple[str, str]]) -> bool:
     """Whether what an app refers to, and is not here, may come with the same configuration."""
     if error.status != NotFound.status:
         return False
@@ -346,7 +346,7 @@ def _calling(remove: Callable[[str], Awaitable[Any]], name: str) -> Do:
     return lambda: remove(name)
 
 
-def _putting(holder: AddedTools | McpHost, spec: Any) -> Do:
+def _put_step(holder: AddedTools | McpHost, spec: Any) -> Do:
     return lambda: holder.put(spec)
 
 

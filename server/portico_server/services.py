@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from portico_server.api import internal
 from portico_server.api.auth import Auth
-from portico_server.api.parts import ApiServices
 from portico_server.apps.agent.app import AgentApps
 from portico_server.apps.agent.sessions import AgentSessions
 from portico_server.apps.answer.trust import ReaderTest
@@ -22,6 +22,7 @@ from portico_server.apps.responses.conversations import ConversationStore
 from portico_server.apps.responses.responder import Responder
 from portico_server.apps.responses.tool_context import ResponseServices
 from portico_server.batches.batches import Batches
+from portico_server.core.interfaces import BaseModel
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
 from portico_server.evals.evals import Evaluations
@@ -31,13 +32,17 @@ from portico_server.evals.spec import EvalServices
 from portico_server.finetune.fake_trainer import FakeTrainer
 from portico_server.finetune.jobs import FineTuningJobs, SearchJobs
 from portico_server.finetune.local_trainer import LocalTrainer
-from portico_server.finetune.spec import FineTuningSpec
+from portico_server.finetune.spec import FineTuningSpec, Trainer
 from portico_server.knowledge import filter as filters
+from portico_server.knowledge.chunk.chunkers import CHUNKERS
 from portico_server.knowledge.facts import StoredFacts
 from portico_server.knowledge.files import FileStorage, UploadedFiles
 from portico_server.knowledge.stores import StoreService
+from portico_server.models.catalog import ENGINES
 from portico_server.models.client_model import ClientModels
 from portico_server.models.service import ModelService
+from portico_server.plugins import InstalledPlugins, PluginTable
+from portico_server.problems import Problems
 from portico_server.reconcile import Reconciler
 from portico_server.runs import redaction
 from portico_server.runs.artifacts import ArtifactStore
@@ -48,7 +53,7 @@ from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.telemetry import Telemetry
 from portico_server.runs.throttle import Throttle
 from portico_server.runs.usage import UsageLog
-from portico_server.settings import MB_BYTES, LoadedSettings
+from portico_server.settings import MB_BYTES, LoadedSettings, Settings
 from portico_server.tools.approval import Approval, rule_of
 from portico_server.tools.builtin import outward
 from portico_server.tools.fetch.fetcher import OutwardFetcher
@@ -63,28 +68,55 @@ from portico_server.tools.toolbox import Toolbox
 logger = logging.getLogger(__name__)
 
 
-class Services:
-    """The parts, each layer made of those below it. Nothing runs yet: `portico_server.app` starts and ends them."""
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """Parts that a test builds itself; ``None`` is what a daemon has."""
 
-    def __init__(self, loaded: LoadedSettings, database: Database) -> None:
-        self._loaded = loaded
-        self._settings = loaded.settings
-        self._database = database
+    trainer: Callable[[BaseModel], Trainer] | None = None
+
+
+class Services:
+    """Each layer is built from those below it. Nothing runs yet: `portico_server.app` starts and ends them.
+
+    ``url`` is the base URL of the daemon; ``stop`` asks it to end.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedSettings,
+        database: Database,
+        url: str,
+        stop: Callable[[], None],
+        overrides: Overrides = Overrides(),
+    ) -> None:
+        self.loaded = loaded
+        self.database = database
+        self.url = url
+        self.stop = stop
+        self.started_at = time.time()
+        self.startup: list[str] = []
+        self.problems = Problems()
+        self.plugins = InstalledPlugins(self._plugin_tables)
         self.registry = Registry()
-        self.registry.reserve(filter(None, map(str.strip, self._settings.reserved_names.split(","))))
+        self.registry.reserve(filter(None, map(str.strip, self.settings.reserved_names.split(","))))
         self._run()
         self._serve_models_and_stores()
         self._serve_tools()
         self._serve_apps()
-        self._train()
+        self._train(overrides.trainer)
         self._evaluate()
         self.reconciler = Reconciler(self.models, self.stores, self.added, self.mcp, self.prompts, self.apps)
-        self.auth = Auth(database, self._settings, self.runner.quotas)
+        self.auth = Auth(database, self.settings, self.runner.quotas)
         self.stores.filtered = self.auth.filtered
         self.scheduler.principals = self.auth.principal
+        self.batches.ask = internal.internal_request(self)
+
+    @property
+    def settings(self) -> Settings:
+        return self.loaded.settings
 
     def _run(self) -> None:
-        settings, database = self._settings, self._database
+        settings, database = self.settings, self.database
         self.usage = UsageLog(database)
         self.questions = Questions(database, approvers="admin" if settings.approvals == "admin" else "owner")
         self.runner = Runner(
@@ -96,7 +128,7 @@ class Services:
         self.trust = ReaderTest(database, self.registry, self.scheduler)
 
     def _serve_models_and_stores(self) -> None:
-        settings, database = self._settings, self._database
+        settings, database = self.settings, self.database
         self.models = ModelService(database, self.registry, self.runner, self.scheduler, settings)
         self.files = FileStorage(database, settings.blobs, max_bytes=settings.max_file_mb * MB_BYTES)
         self.stores = StoreService(
@@ -113,7 +145,7 @@ class Services:
         self.registry.add_source(ClientModels())
 
     def _serve_tools(self) -> None:
-        settings, database = self._settings, self._database
+        settings, database = self.settings, self.database
         self.artifacts = ArtifactStore(database, settings.artifacts)
         self.toolbox = Toolbox(
             self.registry,
@@ -144,17 +176,25 @@ class Services:
         self.added = AddedTools(self.toolbox, database, AddressPolicy.of(settings.tool_hosts), packages)
 
     def _serve_apps(self) -> None:
-        database = self._database
+        database = self.database
         self.prompts = PromptLibrary(database, self.registry.require_unreserved)
         self.flows = Flows(
-            *(database, self.registry, self.runner, self.scheduler, self.code.light, filters.parse),
-            redaction.parse_rules(self._settings.redact, self._settings.redact_pattern),
-            ValueBudget(self._settings.flow_value_mb, self._settings.flow_run_mb),
+            database,
+            self.registry,
+            self.runner,
+            self.scheduler,
+            self.code.light,
+            filters.parse,
+            redaction.parse_rules(self.settings.redact, self.settings.redact_pattern),
+            ValueBudget(self.settings.flow_value_mb, self.settings.flow_run_mb),
         )
         self.apps = DeployedApps(database, self.registry, self.runner.app_quotas)
         self.apps.kind("flow", AppKind(self.flows.check, self.flows.build))
         self.agents = AgentApps(
-            *(self.registry, self.runner, self.code.light, AgentSessions(database, self.registry)),
+            self.registry,
+            self.runner,
+            self.code.light,
+            AgentSessions(database, self.registry),
             StoredFacts(database, self.stores, self.files),
         )
         self.apps.kind("agent", AppKind(self.agents.check, self.agents.build))
@@ -162,84 +202,78 @@ class Services:
             self.registry, UploadedFiles(self.files, self.artifacts), filters.parse, self.mcp.addresses
         )
         self.responder = Responder(database, self.runner, self.scheduler, around, self.prompts)
+        self.conversations = ConversationStore(database)
 
-    def _train(self) -> None:
-        settings = self._settings
-        trainer = LocalTrainer(
-            *(self.models.workshop, self.code.light, settings.logs),
+    def _train(self, trainer: Callable[[BaseModel], Trainer] | None) -> None:
+        settings = self.settings
+        local = LocalTrainer(
+            self.models.training_environment,
+            self.code.light,
+            settings.logs,
             nice=settings.finetune_nice,
             answering=self.models.answering if settings.finetune_yields else None,
         )
         self.tuning = FineTuningJobs(
-            self._database,
+            self.database,
             self.registry,
             self.runner,
             self.scheduler,
             self.models.bases,
             self.files,
-            lambda base: FakeTrainer() if base.format == "script" else trainer,
+            trainer or (lambda base: FakeTrainer() if base.format == "script" else local),
             settings.home / "finetune",
-            self.models.workshop.packages(),
+            self.models.training_environment.packages(),
         )
-
         self.batches = Batches(
-            *(self._database, self.registry, self.runner, self.scheduler, self.files),
+            self.database,
+            self.registry,
+            self.runner,
+            self.scheduler,
+            self.files,
             at_once=settings.batch_concurrency,
             longest=settings.max_body_mb * MB_BYTES,
             yields=settings.batch_yields,
         )
 
     def _evaluate(self) -> None:
-        settings = self._settings
-        place = EvalServices(
-            *(self._database, self.registry, self.runner, self.scheduler, self.files),
-            *(self.code.light, self.apps),
-            SearchJobs(self.tuning, _wished),
+        settings = self.settings
+        around = EvalServices(
+            self.database,
+            self.registry,
+            self.runner,
+            self.scheduler,
+            self.files,
+            self.code.light,
+            self.apps,
+            SearchJobs(self.tuning, _training_spec),
             filters.parse,
             Throttle(self.registry, self.runner, on=settings.batch_yields).wait_for_idle,
             settings.eval_concurrency,
         )
-        self.evals = Evaluations(self._database, self.registry)
-        self.eval_runs = EvalRuns(place, self.evals)
-        self.searches = EvalSearches(place, self.evals, self.eval_runs.slots)
+        self.evals = Evaluations(self.database, self.registry)
+        self.eval_runs = EvalRuns(around, self.evals)
+        self.searches = EvalSearches(around, self.evals, self.eval_runs.slots)
 
-    def parts(self, url: str, stop: Callable[[], None]) -> ApiServices:
-        """What the protocol adapters may use of a daemon at ``url`` that ``stop`` ends."""
-        parts = ApiServices(
-            loaded=self._loaded,
-            database=self._database,
-            registry=self.registry,
-            runner=self.runner,
-            scheduler=self.scheduler,
-            questions=self.questions,
-            models=self.models,
-            files=self.files,
-            stores=self.stores,
-            artifacts=self.artifacts,
-            flows=self.flows,
-            apps=self.apps,
-            reconciler=self.reconciler,
-            agents=self.agents,
-            tuning=self.tuning,
-            batches=self.batches,
-            evals=self.evals,
-            eval_runs=self.eval_runs,
-            searches=self.searches,
-            retention=self.retention,
-            mcp=self.mcp,
-            added=self.added,
-            served=self.served,
-            prompts=self.prompts,
-            responder=self.responder,
-            conversations=ConversationStore(self._database),
-            trust=self.trust,
-            startup=[],
-            url=url,
-            started_at=time.time(),
-            stop=stop,
-        )
-        self.batches.ask = internal.internal_request(parts)
-        return parts
+    def background(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """What runs until the daemon ends, by name."""
+        alone = not self.settings.database  # SQLite has one daemon
+        return {
+            "usage": self.usage.run(),
+            "scheduler": self.scheduler.run(alone=alone),
+            "questions": self.questions.run(alone=alone),
+            "problems": self.problems.run(self.registry),
+            "mcp servers": self.mcp.run(),
+            "retention": self.retention.run(),
+            "added tools": self.added.run(),
+            "served functions": self.served.run(),
+            "apps that wait": self.apps.run(),
+        }
+
+    def _plugin_tables(self) -> Sequence[PluginTable[Any]]:
+        """The tables that plugins add to. What speaks to providers is imported here: a start does not need it."""
+        from portico_server.models.engines.remote.providers import PROVIDERS
+
+        return ENGINES, CHUNKERS, self.toolbox.plugins, PROVIDERS
 
     async def close(self) -> None:
         """End what ends in order; what fails is logged, and the rest continues."""
@@ -253,8 +287,8 @@ class Services:
                 logger.exception("an orderly end failed; going on with the rest")
 
 
-def _wished(wish: Mapping[str, Any]) -> FineTuningSpec:
+def _training_spec(body: Mapping[str, Any]) -> FineTuningSpec:
     """A fine-tuning job as a search orders it; what reads requests is imported when there is one."""
     from portico_server.api.openai.fine_tuning_shapes import spec_of
 
-    return spec_of(wish, "fine_tuning")
+    return spec_of(body, "fine_tuning")

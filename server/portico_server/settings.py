@@ -39,7 +39,7 @@ class Settings:
         Path(), "Folder for the packages of notebooks and engines (default: environments in the home folder)"
     )
     api_key: str = _setting(
-        "", "A key with the scope admin, besides those made with 'portico keys create'", secret=True
+        "", "A key with the scope admin, in addition to those made with 'portico keys create'", secret=True
     )
     require_key: bool = _setting(
         False, "Ask for a key on loopback too; on any other address one is always needed"
@@ -80,7 +80,7 @@ class Settings:
         1024, "Calls that may wait for one model or be answered by it at a time; 0 for any number"
     )
     prices: str = _setting(
-        "", "File with prices of online models, which go before the table that comes with Portico"
+        "", "File with prices of online models, which go before the lists that come with Portico"
     )
     ingest_workers: int = _setting(2, "Processes that read documents")
     watch: bool = _setting(True, "Notice changes in followed folders while the daemon runs")
@@ -181,7 +181,8 @@ class Settings:
         "owner", "Who answers when a tool asks before it runs", choices=("owner", "admin")
     )
     reserved_names: str = _setting(
-        "", "Names that no key may give to things of its own, besides those of the file, separated by commas"
+        "",
+        "Names that no key may give to things of its own, in addition to those of the file, separated by commas",
     )
     log_level: str = _setting("info", "How much is logged", choices=("debug", "info", "warning", "error"))
     log_format: str = _setting("text", "Form of a log line", choices=("text", "json"))

@@ -93,8 +93,8 @@ def unproxied(environment: Mapping[str, str]) -> dict[str, str]:
     values = {name.lower(): value for name, value in environment.items() if value}
     if not any(name in values for name in _PROXIES):
         return {}
-    said = [environment.get(name, "") for name in ("no_proxy", "NO_PROXY")]
-    hosts = dict.fromkeys(host for text in said for host in text.replace(" ", ",").split(",") if host)
+    given = [environment.get(name, "") for name in ("no_proxy", "NO_PROXY")]
+    hosts = dict.fromkeys(host for text in given for host in text.replace(" ", ",").split(",") if host)
     if "*" in hosts:
         return {}
     value = ",".join(dict.fromkeys((*hosts, *_LOCAL)))
@@ -109,7 +109,7 @@ LOG_BYTES: Final = 4 * 1024 * 1024
 
 
 async def transcribe(
-    stream: asyncio.StreamReader, path: Path, lines: deque[str], heard: Callable[[str], None] | None = None
+    stream: asyncio.StreamReader, path: Path, lines: deque[str], on_text: Callable[[str], None] | None = None
 ) -> None:
     """Copy ``stream`` to the file ``path`` and, line by line, to ``lines``, until it ends.
 
@@ -122,8 +122,8 @@ async def transcribe(
                 file.truncate(0)
             file.write(data)
             file.flush()
-            if heard is not None:
-                heard(data.decode("utf-8", "replace"))
+            if on_text is not None:
+                on_text(data.decode("utf-8", "replace"))
             *whole, rest = (rest + data).split(b"\n")
             lines.extend(line.decode("utf-8", "replace") for line in whole)
             rest = rest[-65_536:]

@@ -44,7 +44,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installed:
         (folder / "METADATA").write_text(METADATA, encoding="utf-8")
         if origin is not None:
             (folder / "direct_url.json").write_text(json.dumps(origin), encoding="utf-8")
-        monkeypatch.setattr(_installed, "_found", lambda: PathDistribution(folder))
+        monkeypatch.setattr(_installed, "_distribution", lambda: PathDistribution(folder))
         monkeypatch.setattr(sys, "prefix", str(tmp_path))
 
     return be

@@ -1,62 +1,101 @@
-"""Requests as they are built, without a network."""
+"""What calls send, and what they refuse to send."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
-from portico import InvalidRequest
-from portico._calls.chat import app_run, chat, the_only
-from portico._calls.knowledge import file_add, file_remove, search, store_add, store_get, store_remove
+from portico import Client, InvalidRequest
 from portico.values import App
+from portico.values.apps import the_only
 
 
-def test_a_name_cannot_leave_its_place_in_the_path() -> None:
-    assert store_get("a/../b?c#d").path == "/api/stores/a%2F..%2Fb%3Fc%23d"
-    assert store_get("手册").path == "/api/stores/%E6%89%8B%E5%86%8C"
+@pytest.fixture
+def sent() -> list[httpx.Request]:
+    return []
+
+
+@pytest.fixture
+def client(sent: list[httpx.Request]) -> Iterator[Client]:
+    """A client whose requests are kept in ``sent``, and answered with whatever ends them."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        if "text/event-stream" in request.headers["accept"]:
+            chat = request.url.path == "/v1/chat/completions"
+            return httpx.Response(
+                200, text=f"data: {'[DONE]' if chat else json.dumps({'type': 'finished'})}\n\n"
+            )
+        return httpx.Response(200, json={"id": "vs_1", "name": "docs", "data": []})
+
+    with Client("http://test", transport=httpx.MockTransport(answer)) as client:
+        yield client
+
+
+def _json(request: httpx.Request) -> Any:
+    return json.loads(request.content)
+
+
+def test_a_name_cannot_leave_its_place_in_the_path(client: Client, sent: list[httpx.Request]) -> None:
+    client.stores.get("a/../b?c#d")
+    assert sent[-1].url.raw_path == b"/api/stores/a%2F..%2Fb%3Fc%23d"
+    client.stores.get("手册")
+    assert sent[-1].url.raw_path == b"/api/stores/%E6%89%8B%E5%86%8C"
 
 
 @pytest.mark.parametrize("name", ["", ".", ".."])
-def test_a_name_that_would_ask_for_another_path_is_refused(name: str) -> None:
+def test_a_name_that_would_ask_for_another_path_is_refused(
+    client: Client, sent: list[httpx.Request], name: str
+) -> None:
     with pytest.raises(InvalidRequest, match="is not a name for a store"):
-        store_remove(name)
+        client.stores.remove(name)
     with pytest.raises(InvalidRequest, match="is not a name for a file"):
-        file_remove(name)
+        client.files.remove(name)
+    with pytest.raises(InvalidRequest, match="Name a session by its id"):
+        client.sessions.get(name)
+    assert not sent
 
 
-def test_what_is_not_given_is_not_sent() -> None:
-    assert store_add("docs", None, None, None, None, None, None).json == {"name": "docs"}
-    assert search("docs", "port", 5, None, None, None, False, {}).json == {
-        "query": "port",
-        "max_num_results": 5,
-    }
+def test_what_is_not_given_is_not_sent(client: Client, sent: list[httpx.Request]) -> None:
+    client.stores.add("docs")
+    assert _json(sent[-1]) == {"name": "docs"}
+    client.search("docs", "port", max_num_results=5)
+    assert _json(sent[-1]) == {"query": "port", "max_num_results": 5}
 
 
-def test_a_search_of_several_stores_is_one_call_with_its_options() -> None:
-    call = search(["a", "b"], "port", 5, None, None, None, False, {"groups": ("fine",), "neighbours": 1})
-    assert (call.path, call.json) == (
+def test_a_search_of_several_stores_is_one_call_with_its_options(
+    client: Client, sent: list[httpx.Request]
+) -> None:
+    client.search(["a", "b"], "port", max_num_results=5, groups=("fine",), neighbours=1)
+    assert (sent[-1].url.path, _json(sent[-1])) == (
         "/api/search",
         {"stores": ["a", "b"], "query": "port", "max_num_results": 5, "groups": ["fine"], "neighbours": 1},
     )
 
 
-def test_a_question_follows_what_was_said_before() -> None:
+def test_a_question_follows_what_was_said_before(client: Client, sent: list[httpx.Request]) -> None:
     history = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    call = app_run("docs", "c", history, {"temperature": 0})
-    assert [message["content"] for message in call.json["messages"]] == ["a", "b", "c"]
-    assert call.json["temperature"] == 0
+    client.ask("c", "docs", history=history, temperature=0).read()
+    assert [message["content"] for message in _json(sent[-1])["messages"]] == ["a", "b", "c"]
+    assert _json(sent[-1])["temperature"] == 0
 
 
-def test_options_of_a_chat_are_passed_on_and_usage_is_asked_for() -> None:
-    body = chat("hi", "default", {"temperature": 0}).json
-    assert body["temperature"] == 0
-    assert body["stream_options"] == {"include_usage": True}
+def test_options_of_a_chat_are_passed_on_and_usage_is_asked_for(
+    client: Client, sent: list[httpx.Request]
+) -> None:
+    client.chat("hi", temperature=0).read()
+    assert _json(sent[-1])["temperature"] == 0
+    assert _json(sent[-1])["stream_options"] == {"include_usage": True}
 
 
-def test_a_chat_that_shall_not_stream_is_told_how() -> None:
+def test_a_chat_that_shall_not_stream_is_told_how(client: Client) -> None:
     with pytest.raises(InvalidRequest, match="call read"):
-        chat("hi", "default", {"stream": False})
+        client.chat("hi", stream=False).read()
 
 
 def test_the_only_app_is_chosen_and_several_are_listed() -> None:
@@ -67,8 +106,9 @@ def test_the_only_app_is_chosen_and_several_are_listed() -> None:
         the_only([])
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_is_named(client: Client, sent: list[httpx.Request], tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"There is no file at .*gone"):
-        file_add(tmp_path / "gone.pdf", None, "assistants")
+        client.files.add(tmp_path / "gone.pdf")
     with pytest.raises(InvalidRequest, match="need a file name"):
-        file_add(b"text", None, "assistants")
+        client.files.add(b"text")
+    assert not sent

@@ -45,8 +45,8 @@ def odd() -> object:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let workers notice at once that they are to stop, and that a daemon is there again."""
-    monkeypatch.setattr("portico._serving.WAIT", 0.1)
-    monkeypatch.setattr("portico._serving.LONGEST_PAUSE", 0.3)
+    monkeypatch.setattr("portico._serving.CLAIM_WAIT_S", 0.1)
+    monkeypatch.setattr("portico._serving.MAX_PAUSE_S", 0.3)
 
 
 class Desk:

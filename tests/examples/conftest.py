@@ -76,7 +76,7 @@ def _section(text: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     home = tmp_path_factory.mktemp("examples")
     (home / "papers").mkdir()
     for name, text in PAPERS.items():
@@ -89,12 +89,12 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 @pytest.fixture(scope="session")
-def papers(house: Daemon) -> Path:
+def papers(served: Daemon) -> Path:
     """The folder of documents."""
-    return house.home.parent / "papers"
+    return served.home.parent / "papers"
 
 
 @pytest.fixture(scope="session")
-def client(house: Daemon) -> Iterator[Client]:
-    with Client(house.url, timeout=60) as connected:
+def client(served: Daemon) -> Iterator[Client]:
+    with Client(served.url, timeout=60) as connected:
         yield connected

@@ -32,10 +32,10 @@ def example(name: str) -> Any:
     return getattr(module, name)
 
 
-def run_file(name: str, house: Daemon, cwd: Path) -> str:
+def run_file(name: str, served: Daemon, cwd: Path) -> str:
     """A Python file, run as a user does; what it prints."""
     command = [sys.executable, "-W", "error", str(FOLDER / f"{name}.py")]
-    variables = environment(PORTICO_URL=house.url, PYTHONDONTWRITEBYTECODE="1", PATH=os.environ["PATH"])
+    variables = environment(PORTICO_URL=served.url, PYTHONDONTWRITEBYTECODE="1", PATH=os.environ["PATH"])
     done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -69,8 +69,8 @@ class TestChatbot:
         assert reply.text == "Good day."
         assert reply.usage.prompt_tokens > 2  # "Good day."; what was said before went along
 
-    def test_the_python_file_deploys_it(self, house: Daemon, client: Client, tmp_path: Path) -> None:
-        run_file("chatbot", house, tmp_path)
+    def test_the_python_file_deploys_it(self, served: Daemon, client: Client, tmp_path: Path) -> None:
+        run_file("chatbot", served, tmp_path)
         assert said(client, "chatbot", "my name is Ada") == "Hello, Ada."
 
 
@@ -107,8 +107,10 @@ class TestStory:
         assert client.apps.run("story", "A handbook of bread") == BOOK
         assert said(client, "story", "A handbook of bread") == BOOK
 
-    def test_the_python_file_runs_and_deploys_it(self, house: Daemon, client: Client, tmp_path: Path) -> None:
-        assert run_file("story", house, tmp_path).strip() == BOOK
+    def test_the_python_file_runs_and_deploys_it(
+        self, served: Daemon, client: Client, tmp_path: Path
+    ) -> None:
+        assert run_file("story", served, tmp_path).strip() == BOOK
         assert client.apps.versions("story")[0].version == 2
 
 
@@ -162,9 +164,9 @@ def test_with_the_embedded_model(tmp_path: Path) -> None:
     assert short != text
     configuration = tmp_path / "painter.yaml"
     configuration.write_text(short, encoding="utf-8")
-    with running(tmp_path / "data", "--file", str(configuration)) as house:
-        house.settle()
-        with Client(house.url, timeout=200) as client:
+    with running(tmp_path / "data", "--file", str(configuration)) as served:
+        served.settle()
+        with Client(served.url, timeout=200) as client:
             client.apps.deploy("chatbot", example("chatbot"))
             assert said(client, "chatbot", "Say hello.")
             assert drawn(client, json.loads(said(client, "painter", "一只海边的猫"))).startswith(b"\x89PNG")

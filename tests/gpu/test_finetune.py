@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from tests.gpu.machine import DEVICE, GIVEN, MARKS, model, python
-from tests.server.engines.bench import bench, user
 from tests.server.finetune.child import bases
 from tests.server.finetune.child.bases import BaseModel, task, trained, trainer
 
+from portico.testing.model_fixture import model_fixture, user
 from portico_server.finetune.spec import Metrics, TrainedWeights
 from portico_server.models.spec import ModelSpec
 
@@ -76,13 +76,13 @@ async def test_the_adapter_answers(tmp_path: Path, base: BaseModel, engine: str)
     done = (await trained(trainer(tmp_path), asked))[-1]
     assert isinstance(done, TrainedWeights)
     (home := tmp_path / "home").mkdir()
-    async with bench(home, load_timeout=600.0) as house:
-        await house.models.add(ModelSpec("m", str(base.path), engine=engine, parameters=own))
-        await house.models.load("m")
-        await house.models.bases.publish("ft:m:portico::1", "m", done.path, None)
+    async with model_fixture(home, load_timeout=600.0) as daemon:
+        await daemon.models.add(ModelSpec("m", str(base.path), engine=engine, parameters=own))
+        await daemon.models.load("m")
+        await daemon.models.bases.publish("ft:m:portico::1", "m", done.path, None)
         body = {"messages": user("Hello."), "max_tokens": 8, "temperature": 0}
         plain, learnt = [
-            (await house.ask(name, body))["choices"][0]["message"]["content"]
+            (await daemon.ask(name, body))["choices"][0]["message"]["content"]
             for name in ("m", "ft:m:portico::1")
         ]
         assert learnt != plain

@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, docs: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory, folder: Path, settled: Path) -> Iterator[Daemon]:
+def served(tmp_path_factory: pytest.TempPathFactory, folder: Path, settled: Path) -> Iterator[Daemon]:
     """A daemon with a prompt, a tool that takes its time, and an app that speaks with its caller's own model."""
     home = tmp_path_factory.mktemp("home")
     with daemons.running(home, "--file", str(settled / "test.yaml"), "--docs", str(folder)) as running:
@@ -69,16 +69,16 @@ def _furnish(daemon: Daemon) -> None:
             assert http.post(path, json=body).status_code == 200
 
 
-def naps_of(house: Daemon) -> list[str]:
+def naps_of(served: Daemon) -> list[str]:
     """The statuses of all naps."""
-    runs = httpx.get(f"{house.url}/api/runs", params={"limit": 500}, timeout=30).json()["data"]
+    runs = httpx.get(f"{served.url}/api/runs", params={"limit": 500}, timeout=30).json()["data"]
     return [run["status"] for run in runs if run["name"] == "tool/nap"]
 
 
-def ended_naps(house: Daemon, count: int) -> list[str]:
+def ended_naps(served: Daemon, count: int) -> list[str]:
     """The naps, once so many were cut short, or as they are when a cancel has had long enough to arrive."""
     until = time.monotonic() + 15
-    while (naps := naps_of(house)).count("cancelled") < count and time.monotonic() < until:
+    while (naps := naps_of(served)).count("cancelled") < count and time.monotonic() < until:
         assert "completed" not in naps
     return naps
 
@@ -108,14 +108,14 @@ def packages() -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("way", "naps"), [("sdk", 1), ("legacy", 2), ("modern", 3)])
-def test_the_typescript_sdk(house: Daemon, folder: Path, packages: Path, way: str, naps: int) -> None:
+def test_the_typescript_sdk(served: Daemon, folder: Path, packages: Path, way: str, naps: int) -> None:
     script = Path(__file__).with_name("typescript.mjs")
     command = [
         "node",
         str(script),
         str(packages),
         way,
-        f"{house.url}/mcp",
+        f"{served.url}/mcp",
         str(folder / "bread.txt"),
         "greet",
     ]
@@ -128,11 +128,11 @@ def test_the_typescript_sdk(house: Daemon, folder: Path, packages: Path, way: st
     assert seen["lent"] == "A rhyme!"
     assert seen["prompts"] == ["greet"] and seen["prompt"] == "Say hello to Ann."
     assert seen["completed"] == ["handbook"] and seen["cancelled"] is True
-    assert ended_naps(house, naps).count("cancelled") == naps
+    assert ended_naps(served, naps).count("cancelled") == naps
 
 
-async def test_the_python_sdk_watches_a_file_of_a_folder(house: Daemon, folder: Path) -> None:
-    async with asyncio.timeout(60), Client(f"{house.url}/mcp") as client:
+async def test_the_python_sdk_watches_a_file_of_a_folder(served: Daemon, folder: Path) -> None:
+    async with asyncio.timeout(60), Client(f"{served.url}/mcp") as client:
         async with client.listen(resource_subscriptions=[BREAD]) as changes:
             await asyncio.to_thread((folder / "bread.txt").write_text, "Bread is baked at 240 degrees.\n")
             assert getattr(await anext(changes), "uri", None) == BREAD
@@ -140,8 +140,8 @@ async def test_the_python_sdk_watches_a_file_of_a_folder(house: Daemon, folder: 
         assert isinstance(content, TextResourceContents) and "240" in content.text
 
 
-async def test_the_python_sdk_fills_in_prompts(house: Daemon) -> None:
-    async with asyncio.timeout(60), Client(f"{house.url}/mcp") as client:
+async def test_the_python_sdk_fills_in_prompts(served: Daemon) -> None:
+    async with asyncio.timeout(60), Client(f"{served.url}/mcp") as client:
         (prompt,) = (await client.list_prompts()).prompts
         found = await client.get_prompt(prompt.name, {"name": "Ann"})
         content = found.messages[0].content
@@ -157,15 +157,15 @@ async def lent(context: Any, params: CreateMessageRequestParams) -> CreateMessag
 
 
 @pytest.mark.parametrize("way", ["legacy", "auto", "bridge"])
-async def test_the_python_sdk_lends_its_model(house: Daemon, way: str) -> None:
+async def test_the_python_sdk_lends_its_model(served: Daemon, way: str) -> None:
     program = "import sys; from portico.cli import main; sys.exit(main())"
-    bridge = StdioServerParameters(command=sys.executable, args=["-c", program, "--url", house.url, "mcp"])
-    server = bridge if way == "bridge" else f"{house.url}/mcp"
+    bridge = StdioServerParameters(command=sys.executable, args=["-c", program, "--url", served.url, "mcp"])
+    server = bridge if way == "bridge" else f"{served.url}/mcp"
     mode = "legacy" if way == "legacy" else "auto"
     waiting: list[str] = []
 
     async def speak(context: Any, params: CreateMessageRequestParams) -> CreateMessageResult:
-        async with httpx.AsyncClient(base_url=house.url, timeout=30) as http:
+        async with httpx.AsyncClient(base_url=served.url, timeout=30) as http:
             asked = (await http.get("/api/questions", params={"status": "pending"})).json()["data"]
         waiting.extend(question["kind"] for question in asked)
         return await lent(context, params)
@@ -176,7 +176,7 @@ async def test_the_python_sdk_lends_its_model(house: Daemon, way: str) -> None:
     assert found.structured_content == {"answer": "A rhyme!", "citations": [], "cited": []}
     body = {"model": "poet", "messages": [{"role": "user", "content": "A rhyme"}]}
     async with httpx.AsyncClient(timeout=30) as http:
-        refused = await http.post(f"{house.url}/v1/chat/completions", json=body)
+        refused = await http.post(f"{served.url}/v1/chat/completions", json=body)
     assert refused.status_code == 400 and refused.json()["error"]["code"] == "no_model_lent"
 
 
@@ -194,18 +194,18 @@ async def reckoning(context: Any, params: CreateMessageRequestParams) -> CreateM
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
-async def test_an_agent_with_the_model_of_its_caller_uses_its_own_tools(house: Daemon, mode: str) -> None:
+async def test_an_agent_with_the_model_of_its_caller_uses_its_own_tools(served: Daemon, mode: str) -> None:
     tools = SamplingCapability(tools=SamplingToolsCapability())
-    client = Client(f"{house.url}/mcp", mode=mode, sampling_callback=reckoning, sampling_capabilities=tools)
+    client = Client(f"{served.url}/mcp", mode=mode, sampling_callback=reckoning, sampling_capabilities=tools)
     async with asyncio.timeout(60), client:
         found: Any = await client.call_tool("reckoner", {"question": "What is 40 + 2?"})
     assert "42" in found.structured_content["answer"]
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
-async def test_the_python_sdk_cancels(house: Daemon, mode: str) -> None:
-    count = (await asyncio.to_thread(naps_of, house)).count("cancelled")
-    async with asyncio.timeout(60), Client(f"{house.url}/mcp", mode=mode) as client:
+async def test_the_python_sdk_cancels(served: Daemon, mode: str) -> None:
+    count = (await asyncio.to_thread(naps_of, served)).count("cancelled")
+    async with asyncio.timeout(60), Client(f"{served.url}/mcp", mode=mode) as client:
         began = asyncio.Event()
 
         async def call() -> None:
@@ -217,13 +217,13 @@ async def test_the_python_sdk_cancels(house: Daemon, mode: str) -> None:
         await asyncio.wait([napping], timeout=1)
         napping.cancel()
         await asyncio.wait([napping])
-        assert (await asyncio.to_thread(ended_naps, house, count + 1)).count("cancelled") == count + 1
+        assert (await asyncio.to_thread(ended_naps, served, count + 1)).count("cancelled") == count + 1
 
 
 @pytest.mark.slow
-async def test_a_hundred_clients_at_once(house: Daemon) -> None:
+async def test_a_hundred_clients_at_once(served: Daemon) -> None:
     async def one(number: int) -> int:
-        async with Client(f"{house.url}/mcp", mode="legacy" if number % 2 else "auto") as client:
+        async with Client(f"{served.url}/mcp", mode="legacy" if number % 2 else "auto") as client:
             assert (await client.list_tools()).tools
             found = await client.call_tool("search_handbook", {"query": "Lighthouse port"})
             return len(found.structured_content["passages"])

@@ -6,6 +6,9 @@ import pytest
 
 from portico_server import config
 from portico_server.core.errors import InvalidRequest
+from portico_server.models.engines.openai_client.quirks import fit_body
+from portico_server.models.engines.remote.engine import find_target
+from portico_server.models.spec import ModelSpec
 
 
 def read(tmp_path: Path, text: str, **environment: str) -> config.Configuration:
@@ -73,7 +76,7 @@ def test_an_empty_file_asks_for_nothing(tmp_path: Path) -> None:
         ("apps: [{name: a, file: none.yaml}]", "cannot be read"),
         ("apps: [{name: a, flow: {step: {op: emit}}, limits: {speed: 1}}]", "no limit 'speed'"),
         ("agents: [{name: a, modell: x}]", "no field 'modell'"),
-        ("agents: [{name: a, file: a.yaml, model: x}]", "nothing but 'name'"),
+        ("agents: [{name: a, file: a.yaml, model: x}]", "only 'name' may"),
         ("apps: [{name: a, flow: {step: {op: emit}}}]\nagents: [{name: a}]", "Both 'apps' and 'agents'"),
         (
             "models: [{name: a, source: 'fake://', api_key: '${NOT_SET_ANYWHERE}'}]",
@@ -131,3 +134,48 @@ def test_apps_and_agents_stand_in_the_file_or_beside_it(tmp_path: Path) -> None:
     assert story.limits is not None and story.limits.concurrency == 2
     assert echo.spec == {"name": "echo", "portico_flow": 1, "step": {"op": "emit"}} and echo.limits is None
     assert (clerk.kind, clerk.spec["portico_agent"]) == ("agent", 1)
+
+
+PROVIDER = """
+providers:
+  - name: harbour
+    url: https://models.harbour.example/v1
+    key: HARBOUR_KEY
+    quirks: {renamed: {max_completion_tokens: max_tokens}, dropped: [store], developer: false}
+models:
+  - {name: pilot, source: "remote://harbour/pilot-2", parameters: {retries: 0}}
+  - {name: other, source: "remote://openai/x"}
+"""
+
+
+def test_a_provider_is_kept_with_the_models_that_name_it(tmp_path: Path) -> None:
+    pilot, other = read(tmp_path, PROVIDER).models
+    assert pilot.parameters["retries"] == 0
+    assert "providers" not in other.parameters
+    target = find_target(ModelSpec.from_json(pilot.to_json()), {"HARBOUR_KEY": "secret"})
+    assert target.endpoint.url == "https://models.harbour.example/v1"
+    assert (target.endpoint.model, target.endpoint.key) == ("pilot-2", "secret")
+    fitted = fit_body({"max_completion_tokens": 5, "store": True}, "chat/completions", target.quirks, "m")
+    assert fitted == {"max_tokens": 5, "messages": []}
+
+
+@pytest.mark.parametrize(
+    ("provider", "message"),
+    [
+        ("{name: openai, url: 'https://a.example'}", r"providers\[0\]: the provider 'openai' is a preset"),
+        (
+            "{name: Mine, url: 'https://a.example'}",
+            r"providers\[0\]: the name 'Mine' must have small letters",
+        ),
+        ("{name: mine}", r"providers\[0\] needs a 'url'"),
+        ("{name: mine, url: 'ftp://a.example'}", r"providers\[0\]\.url must be an http"),
+        (
+            "{name: mine, url: 'https://a.example', wire: own}",
+            r"providers\[0\]\.wire: Input should be 'openai'",
+        ),
+        ("{name: mine, url: 'https://a.example', quirks: {renmed: {}}}", r"providers\[0\]\.quirks\.renmed: "),
+    ],
+)
+def test_a_wrong_provider_is_refused_with_its_place(tmp_path: Path, provider: str, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        read(tmp_path, f"providers: [{provider}]")

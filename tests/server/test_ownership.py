@@ -17,8 +17,8 @@ import pytest
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
-from tests.house import Voice
-from tests.porch import Porch, Teller, porch
+from tests.api_server import ApiServer, RelayModel, api_server
+from tests.registry_fixture import FixedModel
 
 from portico.client import AsyncClient
 from portico.errors import Forbidden
@@ -37,7 +37,7 @@ class Caller:
 
     id: str
     secret: str
-    porch: Porch
+    api_server: ApiServer
     admin: bool = False
 
     @property
@@ -49,7 +49,7 @@ class Caller:
         return Principal(self.id, frozenset({"admin"} if self.admin else SCOPES))
 
     async def __call__(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        return await self.porch.client.request(method, path, json=body, headers=self.headers)
+        return await self.api_server.client.request(method, path, json=body, headers=self.headers)
 
     async def done(self, method: str, path: str, body: Any = None) -> Any:
         answer = await self(method, path, body)
@@ -57,7 +57,7 @@ class Caller:
         return answer.json() if answer.content else None
 
     async def upload(self, text: str, purpose: str = "assistants", name: str = "a.txt") -> str:
-        answer = await self.porch.client.post(
+        answer = await self.api_server.client.post(
             "/v1/files",
             files={"file": (name, text.encode())},
             data={"purpose": purpose},
@@ -75,17 +75,17 @@ class Town:
     other: Caller
     admin: Caller
     nobody: Caller
-    porch: Porch
+    api_server: ApiServer
 
 
 @pytest.fixture
 async def town(tmp_path: Path) -> AsyncIterator[Town]:
-    async with porch(tmp_path, require_key=True) as served:
-        parts = served.parts
-        parts.apps.kind("flow", AppKind(parts.flows.check, parts.flows.build))
-        served.add(Teller("teller", b"{}"), Voice("Hello.", name="voice"))
-        await parts.tuning.start()
-        await parts.batches.start()
+    async with api_server(tmp_path, require_key=True) as served:
+        services = served.services
+        services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
+        served.add(RelayModel("teller", b"{}"), FixedModel("Hello.", name="voice"))
+        await services.tuning.start()
+        await services.batches.start()
         found = []
         for name, scopes in (("owner", SCOPES), ("other", SCOPES), ("admin", ("admin",))):
             row, secret = await served.auth.create(name, scopes)
@@ -154,7 +154,9 @@ async def run(caller: Caller, name: str) -> str:
 
 async def artifact(caller: Caller, name: str) -> str:
     author = Author(f"run_{name}", caller.principal)
-    [kept] = await caller.porch.parts.artifacts.keep([NewArtifact("a.txt", "text/plain", b"secret")], author)
+    [kept] = await caller.api_server.services.artifacts.keep(
+        [NewArtifact("a.txt", "text/plain", b"secret")], author
+    )
     return kept.id
 
 
@@ -193,19 +195,19 @@ async def evaluation(caller: Caller, name: str) -> str:
 
 
 async def job(caller: Caller, name: str) -> str:
-    parts = caller.porch.parts
-    if parts.models.spec("base") is None:
+    services = caller.api_server.services
+    if services.models.spec("base") is None:
         from portico_server.models.spec import ModelSpec
 
-        await parts.models.add(ModelSpec("base", "fake://"))
+        await services.models.add(ModelSpec("base", "fake://"))
     line = '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}\n'
     wish = {"model": "base", "training_file": await caller.upload(line * 12, "fine-tune", f"{name}.jsonl")}
     return str((await caller.done("POST", "/v1/fine_tuning/jobs", wish))["id"])
 
 
 async def fact(caller: Caller, name: str) -> str:
-    parts = caller.porch.parts
-    facts = StoredFacts(parts.database, parts.stores, parts.files)
+    services = caller.api_server.services
+    facts = StoredFacts(services.database, services.stores, services.files)
     await store(caller, name)
     await facts.add(name, ["secret"], {"fact": True, "owner": caller.id}, caller.principal)
     [found] = await facts.list(caller.principal, store=name)
@@ -426,7 +428,7 @@ async def tools_of(caller: Caller) -> dict[str, str]:
     """The tools that MCP offers, and their descriptions."""
     async with (
         httpx.AsyncClient(headers=caller.headers, timeout=30) as client,
-        streamable_http_client(f"{caller.porch.url}/mcp", http_client=client) as streams,
+        streamable_http_client(f"{caller.api_server.url}/mcp", http_client=client) as streams,
         ClientSession(streams[0], streams[1]) as found,
     ):
         await found.initialize()
@@ -468,7 +470,7 @@ async def test_a_response_searches_what_its_caller_means(town: Town) -> None:
 
 async def test_an_admin_lists_what_other_keys_have_by_id(town: Town) -> None:
     made = {await app(town.owner, "thing"), await app(town.admin, "thing")}
-    async with AsyncClient(town.porch.url, town.admin.secret) as client:
+    async with AsyncClient(town.api_server.url, town.admin.secret) as client:
         found = await client.apps.list(everyone=True)
         assert {(item.id, item.owner) for item in found} == {
             *((each, None) for each in made if each != min(made)),
@@ -476,7 +478,7 @@ async def test_an_admin_lists_what_other_keys_have_by_id(town: Town) -> None:
         }
         [mine] = await client.apps.list()
         assert mine.shared and mine.id == max(made)
-    async with AsyncClient(town.porch.url, town.other.secret) as client:
+    async with AsyncClient(town.api_server.url, town.other.secret) as client:
         with pytest.raises(Forbidden):
             await client.apps.list(everyone=True)
         assert await client.prompts.list() == []
@@ -484,7 +486,9 @@ async def test_an_admin_lists_what_other_keys_have_by_id(town: Town) -> None:
 
 async def test_sessions_with_ones_own_app_and_with_the_shared_one_are_apart(town: Town) -> None:
     """Both apps have one name, the key calls its sessions the same, and what is said to one the other never hears."""
-    town.porch.parts.apps.kind("agent", AppKind(town.porch.parts.agents.check, town.porch.parts.agents.build))
+    town.api_server.services.apps.kind(
+        "agent", AppKind(town.api_server.services.agents.check, town.api_server.services.agents.build)
+    )
     spec = {"portico_agent": 1, "model": "voice"}
     wish = {"name": "desk", "kind": "agent", "spec": spec}
     mine = (await town.owner.done("POST", "/api/apps", wish))["id"]
@@ -649,7 +653,7 @@ async def test_resources_over_mcp_are_its_callers_own(town: Town) -> None:
     ]
     async with (
         httpx.AsyncClient(headers=town.other.headers, timeout=30) as client,
-        streamable_http_client(f"{town.porch.url}/mcp", http_client=client) as streams,
+        streamable_http_client(f"{town.api_server.url}/mcp", http_client=client) as streams,
         ClientSession(streams[0], streams[1]) as asked,
     ):
         await asked.initialize()
@@ -678,16 +682,16 @@ async def in_response(caller: Caller, **more: Any) -> bool:
 
 async def trained(caller: Caller, _name: str) -> str:
     """A model that was trained for a key, as training registers it."""
-    voice = Voice("Hello.", name=TRAINED)
+    voice = FixedModel("Hello.", name=TRAINED)
     voice.card = replace(voice.card, owner=caller.id)
-    caller.porch.add(voice)
+    caller.api_server.add(voice)
     return TRAINED
 
 
 async def prompts_of(caller: Caller) -> set[str]:
     async with (
         httpx.AsyncClient(headers=caller.headers, timeout=30) as client,
-        streamable_http_client(f"{caller.porch.url}/mcp", http_client=client) as streams,
+        streamable_http_client(f"{caller.api_server.url}/mcp", http_client=client) as streams,
         ClientSession(streams[0], streams[1]) as found,
     ):
         await found.initialize()

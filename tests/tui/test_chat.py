@@ -16,10 +16,10 @@ from portico import Client
 from portico.agent import Agent
 from portico_tui.daemon import Daemon as Facade
 from portico_tui.daemon import Partner
+from portico_tui.widgets.conversation_picker import ConversationPicker
 from portico_tui.widgets.dialogs import Choose, Confirm, Form, Reader
 from portico_tui.widgets.passages import Passages
 from portico_tui.widgets.prompt import Prompt
-from portico_tui.widgets.shelf import Shelf
 from portico_tui.widgets.transcript import Question, Reply
 
 
@@ -159,7 +159,7 @@ async def talk(screen: Terminal, name: str) -> None:
 async def shelf(screen: Terminal, rows: int | None = None) -> list[list[str]]:
     """Open the conversations; their names and who they are with."""
     await screen.press("ctrl+o")
-    await screen.until(lambda: isinstance(screen.app.screen, Shelf))
+    await screen.until(lambda: isinstance(screen.app.screen, ConversationPicker))
     await screen.until(lambda: len(screen.rows("#sessions")) == rows or (rows is None and titles(screen)))
     return screen.rows("#sessions")
 
@@ -221,7 +221,9 @@ async def test_conversations_are_renamed_copied_and_deleted(busy_daemon: Daemon)
         await screen.until(lambda: isinstance(screen.app.screen, Form))
         screen.app.screen.query_one("#field-title", Input).value = "Buoys"
         await screen.press("enter")
-        await screen.until(lambda: isinstance(screen.app.screen, Shelf) and titles(screen)[0] == "Buoys")
+        await screen.until(
+            lambda: isinstance(screen.app.screen, ConversationPicker) and titles(screen)[0] == "Buoys"
+        )
         await screen.press("f")
         await screen.until(lambda: titles(screen)[0] == "Buoys (copy)")
         await screen.press("escape")
@@ -230,7 +232,9 @@ async def test_conversations_are_renamed_copied_and_deleted(busy_daemon: Daemon)
         await screen.press("ctrl+home", "down", "d")
         await screen.until(lambda: isinstance(screen.app.screen, Confirm))
         await screen.press("y")
-        await screen.until(lambda: isinstance(screen.app.screen, Shelf) and "Buoys" not in titles(screen))
+        await screen.until(
+            lambda: isinstance(screen.app.screen, ConversationPicker) and "Buoys" not in titles(screen)
+        )
         await screen.press("escape")
         await screen.until(lambda: screen.text("#partner") == "Talking to default · model")
         assert not screen.app.screen.query(Reply), "it was the one that went on here"

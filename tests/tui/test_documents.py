@@ -157,7 +157,7 @@ async def test_of_a_large_store_the_failed_files_come_first(
     busy_daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(facade, "FILES", 3)
-    monkeypatch.setattr(facade, "PAGE", 1)
+    monkeypatch.setattr(facade, "PAGE_ITEMS", 1)
     async with terminal(busy_daemon.url) as screen:
         await screen.open("2", "Documents")
         await screen.until(

@@ -11,7 +11,7 @@ from tests import daemon as daemons
 from tests.tui.terminal import terminal
 
 from portico_tui.daemon import Daemon as Facade
-from portico_tui.link import LONGEST, Link, Lost, back_off
+from portico_tui.link import MAX_RETRY_INTERVAL_S, Link, Lost, back_off
 from portico_tui.widgets.top import Banner
 
 
@@ -19,7 +19,7 @@ def test_the_pause_doubles_up_to_a_limit() -> None:
     pauses = [back_off(failures) for failures in range(1, 50)]
     assert pauses[1] == 2 * pauses[0]
     assert pauses == sorted(pauses)
-    assert pauses[-1] == LONGEST
+    assert pauses[-1] == MAX_RETRY_INTERVAL_S
 
 
 async def test_a_lost_daemon_is_told_on_every_screen_and_found_again(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from portico_tui.screens.chat import Chat
 from portico_tui.screens.documents import Documents
 from portico_tui.screens.finetunes import Finetunes
 from portico_tui.screens.models import Models
-from portico_tui.screens.page import House, Page
+from portico_tui.screens.page import AppServices, Page
 from portico_tui.widgets.dialogs import Help
 from portico_tui.widgets.top import SCREENS
 
@@ -55,7 +55,7 @@ class Portico(App[None]):
         super().__init__()
         self._daemon = daemon
         self._link = Link(daemon, self._seen, self._gone)
-        house = House(daemon, self._link.wake)
+        services = AppServices(daemon, self._link.wake)
         pages: dict[str, type[Page]] = {
             "models": Models,
             "documents": Documents,
@@ -65,7 +65,7 @@ class Portico(App[None]):
             "batches": Batches,
         }
         for mode, page in pages.items():
-            self.add_mode(mode, partial(page, house))
+            self.add_mode(mode, partial(page, services))
 
     def on_mount(self) -> None:
         self.switch_mode("models")

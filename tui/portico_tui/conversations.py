@@ -17,13 +17,13 @@ from portico.errors import NotFound
 from portico.values import Session
 from portico.wire import Cited, Delta, Event, Finished, Passage, Usage, passage_from_json
 
-LISTED: Final = 200
+MAX_LISTED_ITEMS: Final = 200
 """How many conversations are listed at most."""
 
-TITLE: Final = 60
+MAX_TITLE_CHARS: Final = 60
 """Characters of a title that is made of the first question."""
 
-_PAGE: Final = 1000
+_PAGE_ITEMS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Partner:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ChatMessage:
     """One message of a conversation: a ``user``'s, or an answer with the passages that it stands on."""
 
     role: str
@@ -48,7 +48,7 @@ class Said:
         return {"role": self.role, "content": self.content}
 
 
-History: TypeAlias = Sequence[Said]
+History: TypeAlias = Sequence[ChatMessage]
 
 
 class Conversations:
@@ -59,16 +59,16 @@ class Conversations:
 
     async def recent(self, search: str = "") -> Sequence[Session]:
         """The one used last first; those in whose title or messages ``search`` stands."""
-        return await self._client.sessions.list(search=search, limit=LISTED)
+        return await self._client.sessions.list(search=search, limit=MAX_LISTED_ITEMS)
 
-    async def said(self, session: Session) -> list[Said]:
+    async def messages(self, session: Session) -> list[ChatMessage]:
         """What was asked and answered, oldest first; not what an agent did in between."""
-        found: list[Said] = []
+        found: list[ChatMessage] = []
         after = 0
         while True:
-            rows = await self._client.sessions.messages(session.id, "", after=after, limit=_PAGE)
-            found += [_said(row.message) for row in rows if row.message.get("type") is None]
-            if len(rows) < _PAGE:
+            rows = await self._client.sessions.messages(session.id, "", after=after, limit=_PAGE_ITEMS)
+            found += [_read_message(row.message) for row in rows if row.message.get("type") is None]
+            if len(rows) < _PAGE_ITEMS:
                 return found
             after = rows[-1].seq
 
@@ -153,12 +153,12 @@ class Asking:
             finally:
                 await running.close()
             return
-        said = [item.message for item in self._history]
+        messages = [item.message for item in self._history]
         if self._partner.app:
-            answer = self._client.ask(self._question, self._partner.name, history=said)
+            answer = self._client.ask(self._question, self._partner.name, history=messages)
         else:
             answer = self._client.chat(
-                [*said, {"role": "user", "content": self._question}], self._partner.name
+                [*messages, {"role": "user", "content": self._question}], self._partner.name
             )
         async with answer:
             async for event in answer.events():
@@ -171,19 +171,19 @@ class Asking:
 
     async def _begin(self, history: History) -> Session:
         """A session of the partner, with what was said before."""
-        asked = next((item.content for item in history if item.role == "user"), self._question)
-        session = await self._client.sessions.open(self._partner.name, title=_headline(asked))
+        first_question = next((item.content for item in history if item.role == "user"), self._question)
+        session = await self._client.sessions.open(self._partner.name, title=_headline(first_question))
         return await self._client.sessions.add(session.id, [self._message(item) for item in history])
 
-    def _message(self, item: Said) -> dict[str, Any]:
+    def _message(self, item: ChatMessage) -> dict[str, Any]:
         sender = "user" if item.role == "user" else self._partner.name
         about = {"passages": [asdict(passage) for passage in item.passages]}
         return {"sender": sender, "content": item.content, "extra_info": about if item.passages else None}
 
     @property
-    def said(self) -> list[Said]:
+    def messages(self) -> list[ChatMessage]:
         """Question and answer."""
-        return [Said("user", self._question), Said("assistant", self._text, self._passages)]
+        return [ChatMessage("user", self._question), ChatMessage("assistant", self._text, self._passages)]
 
     async def keep(self) -> Session:
         """Keep what was said. The session that it is kept in."""
@@ -193,9 +193,9 @@ class Asking:
                     self._partner.name, name=self._name, limit=1
                 )
         elif self._session is None:
-            self._session = await self._begin([*self._history, *self.said])
+            self._session = await self._begin([*self._history, *self.messages])
         else:
-            messages = [self._message(item) for item in self.said]
+            messages = [self._message(item) for item in self.messages]
             self._session = await self._client.sessions.add(self._session.id, messages)
         return self._session
 
@@ -207,16 +207,16 @@ def title(session: Session) -> str:
 
 def _headline(question: str) -> str:
     words = " ".join(question.split())
-    return words if len(words) <= TITLE else f"{words[: TITLE - 1].rstrip()}…"
+    return words if len(words) <= MAX_TITLE_CHARS else f"{words[: MAX_TITLE_CHARS - 1].rstrip()}…"
 
 
-def _said(message: Mapping[str, Any]) -> Said:
+def _read_message(message: Mapping[str, Any]) -> ChatMessage:
     content = message.get("content") or ""
     if not isinstance(content, str):
         content = "\n".join(str(part.get("text") or f"[{part.get('type')}]") for part in content)
     about = message.get("extra_info") or {}
     passages = tuple(passage_from_json(item) for item in about.get("passages") or ())
-    return Said("user" if message.get("sender") == "user" else "assistant", content, passages)
+    return ChatMessage("user" if message.get("sender") == "user" else "assistant", content, passages)
 
 
 def _speaker(result: Any) -> str:

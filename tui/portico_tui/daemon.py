@@ -30,7 +30,7 @@ from portico.values import (
 from portico.values import Status as Glance
 from portico.wire import Asked, Cited, Delta, Event, Failed, HandedOff, Passage, ToolCalled
 from portico.wire import Status as Progress
-from portico_tui.conversations import Asking, Conversations, Partner, Said
+from portico_tui.conversations import Asking, ChatMessage, Conversations, Partner
 
 __all__ = [
     "Answer",
@@ -38,6 +38,7 @@ __all__ = [
     "Asking",
     "Batch",
     "Cancelled",
+    "ChatMessage",
     "Cited",
     "Conversations",
     "Daemon",
@@ -54,7 +55,6 @@ __all__ = [
     "Progress",
     "Question",
     "Recommendation",
-    "Said",
     "Session",
     "SkippedFile",
     "SkippedFiles",
@@ -72,19 +72,19 @@ Message: TypeAlias = Mapping[str, str]
 FILES = 2_000
 """How many files of a store are listed at most."""
 
-PAGE = 1_000
+PAGE_ITEMS = 1_000
 """How many of them are asked for at a time."""
 
-QUESTIONS = 500
+MAX_QUESTIONS = 500
 """How many questions are listed at most."""
 
-JOBS = 100
+MAX_JOBS = 100
 """How many fine-tuning jobs are listed at most."""
 
-BATCHES = 100
+MAX_BATCHES = 100
 """How many batches are listed at most."""
 
-PASSAGES = 20
+MAX_PASSAGES = 20
 """How many passages a search shows."""
 
 
@@ -160,7 +160,7 @@ class Daemon:
         for status in (None,) if store.file_counts.total <= FILES else ("failed", None):
             after: str | None = None
             while len(found) < FILES:
-                page = await self._client.stores.files(store.id, after=after, limit=PAGE, status=status)
+                page = await self._client.stores.files(store.id, after=after, limit=PAGE_ITEMS, status=status)
                 found.update((file.id, file) for file in page)
                 if not page.has_more:
                     break
@@ -184,14 +184,14 @@ class Daemon:
 
     async def search(self, store: Store, query: str) -> Sequence[Passage]:
         """Passages of a store in rank order."""
-        found = await self._client.stores.search(store.id, query, max_num_results=PASSAGES)
+        found = await self._client.stores.search(store.id, query, max_num_results=MAX_PASSAGES)
         return found.passages
 
     # --- what runs wait for ---
 
     async def questions(self) -> Sequence[Question]:
         """What waits for a person, the longest waiting first."""
-        found = await self._client.questions.list(status="pending", limit=QUESTIONS)
+        found = await self._client.questions.list(status="pending", limit=MAX_QUESTIONS)
         return [question for question in reversed(found) if question.kind in ("approval", "input")]
 
     async def answer_question(self, question: Question, accepted: bool, value: Any = None) -> None:
@@ -203,7 +203,7 @@ class Daemon:
     async def tuning_jobs(self) -> Sequence[TuningJob]:
         """The fine-tuning jobs, newest first; none for a key that may not train."""
         try:
-            return (await self._client.tuning.list(limit=JOBS)).data
+            return (await self._client.tuning.list(limit=MAX_JOBS)).data
         except Forbidden:
             return ()
 
@@ -228,7 +228,7 @@ class Daemon:
 
     async def batches(self) -> Sequence[Batch]:
         """The batches, newest first."""
-        return (await self._client.batches.list(limit=BATCHES)).data
+        return (await self._client.batches.list(limit=MAX_BATCHES)).data
 
     async def cancel_batch(self, batch_id: str) -> None:
         """Ask nothing more of it."""
@@ -236,11 +236,11 @@ class Daemon:
 
     # --- conversations ---
 
-    def answer(self, partner: Partner, said: Sequence[Message]) -> Answer:
+    def answer(self, partner: Partner, messages: Sequence[Message]) -> Answer:
         """The answer to a conversation whose last message is the question. Use it as a context manager."""
         if partner.app:
-            return self._client.ask(said[-1]["content"], partner.name, history=said[:-1])
-        return self._client.chat(said, partner.name)
+            return self._client.ask(messages[-1]["content"], partner.name, history=messages[:-1])
+        return self._client.chat(messages, partner.name)
 
     async def close(self) -> None:
         """Give the connections back."""

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from portico_tui.daemon import Daemon, DaemonError, Glance
 
-IDLE = 2.0
+IDLE_INTERVAL_S = 2.0
 """Seconds between two looks while nothing is continuing."""
 
-BUSY = 0.5
+BUSY_INTERVAL_S = 0.5
 """Seconds between two looks while a model loads or a file is read."""
 
-LONGEST = 15.0
+MAX_RETRY_INTERVAL_S = 15.0
 """Seconds between two attempts at most, while the daemon is away."""
 
 
@@ -28,8 +28,8 @@ class Lost:
 
 
 def back_off(failures: int) -> float:
-    """Seconds to wait after so many failures in a row (from 1): doubled each time, up to `LONGEST`."""
-    return min(BUSY * 2.0 ** min(failures, 16), LONGEST)
+    """Seconds to wait after so many failures in a row (from 1): doubled each time, up to `MAX_RETRY_INTERVAL_S`."""
+    return min(BUSY_INTERVAL_S * 2.0 ** min(failures, 16), MAX_RETRY_INTERVAL_S)
 
 
 def busy(glance: Glance) -> bool:
@@ -65,7 +65,7 @@ class Link:
                 self._lost(Lost(error.message, pause))
             else:
                 failures = 0
-                pause = BUSY if busy(glance) else IDLE
+                pause = BUSY_INTERVAL_S if busy(glance) else IDLE_INTERVAL_S
                 self._seen(glance)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):

@@ -1,4 +1,4 @@
-"""Batches in `portico.AsyncClient`. What each call sends and reads is in `portico._calls.batches`."""
+"""Batches: many requests in one file."""
 
 from __future__ import annotations
 
@@ -7,18 +7,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from portico._async.group import Group
-from portico._calls.batches import (
-    batch_cancel,
-    batch_check,
-    batch_create,
-    batch_get,
-    batches_list,
-    merged,
-    written,
-)
-from portico._calls.knowledge import file_add, file_content, file_remove
-from portico.batches import Batch, BatchResult, CheckedBatch
+from portico._async.group import MAX_ATTEMPTS, Group
+from portico._async.knowledge import Files
+from portico._request import at, given, named
+from portico.batches import Batch, BatchResult, CheckedBatch, requests_file, results_of
 from portico.errors import ConnectionLost, DeadlineExceeded
 from portico.values import Page
 
@@ -26,11 +18,10 @@ PURPOSE = "batch"
 
 CHAT = "/v1/chat/completions"
 
-FIRST, LONGEST = 0.1, 2.0
-"""Seconds between two looks at a batch: the first such time, which grows, and the longest."""
+WINDOW = "24h"
 
-ATTEMPTS = 5
-"""Connections in a row that may be lost."""
+MIN_POLL_INTERVAL_S, MAX_POLL_INTERVAL_S = 0.1, 2.0
+"""Between two looks at a batch: the first such time, which grows, and the longest."""
 
 Requests: TypeAlias = str | Path | Mapping[str, Mapping[str, Any]] | Iterable[Mapping[str, Any]]
 """The id of an uploaded file, a file here, bodies by their custom_id, or bodies in order."""
@@ -51,40 +42,49 @@ class Batches(Group):
         requests for ``endpoint``. ``keep``: seconds after which its results are removed.
         """
         file_id, _uploaded = await self._file(requests, endpoint)
-        return await self._transport.send(batch_create(file_id, endpoint, metadata, keep))
+        body = given(
+            input_file_id=file_id,
+            endpoint=endpoint,
+            completion_window=WINDOW,
+            metadata=dict(metadata) if metadata else None,
+            output_expires_after=None if keep is None else {"anchor": "created_at", "seconds": keep},
+        )
+        return await self._transport.request("POST", "/v1/batches", Batch, json=body)
 
     async def check(self, requests: Requests, endpoint: str = CHAT) -> CheckedBatch:
         """Check each line as `create` would, and ask nothing; what is uploaded for it is removed again."""
         file_id, uploaded = await self._file(requests, endpoint)
+        body = {"input_file_id": file_id, "endpoint": endpoint}
         try:
-            return await self._transport.send(batch_check(file_id, endpoint))
+            path = "/api/batches/check"
+            return await self._transport.request("POST", path, CheckedBatch, json=body, slow=True)
         finally:
             if uploaded:
-                await self._transport.send(file_remove(file_id))
+                await Files(self._transport).remove(file_id)
 
     async def _file(self, requests: Requests, endpoint: str) -> tuple[str, bool]:
         """The id of the file, and whether it was uploaded for this."""
         if isinstance(requests, str):
             return requests, False
         if isinstance(requests, Path):
-            file = await self._transport.send(file_add(requests, None, PURPOSE))
+            file = await Files(self._transport).add(requests, purpose=PURPOSE)
         else:
-            file = await self._transport.send(
-                file_add(written(requests, endpoint), "requests.jsonl", PURPOSE)
-            )
+            data = requests_file(requests, endpoint)
+            file = await Files(self._transport).add(data, filename="requests.jsonl", purpose=PURPOSE)
         return file.id, True
 
     async def list(self, *, after: str | None = None, limit: int = 20) -> Page[Batch]:
         """One page, newest first; ``after`` is the ``last_id`` of the page before."""
-        return await self._transport.send(batches_list(after, limit))
+        query = given(after=after, limit=limit)
+        return await self._transport.request("GET", "/v1/batches", Page[Batch], query=query)
 
     async def get(self, batch_id: str) -> Batch:
         """One by id. Raises `NotFound`."""
-        return await self._transport.send(batch_get(batch_id))
+        return await self._transport.request("GET", self._at(batch_id), Batch)
 
     async def cancel(self, batch_id: str) -> Batch:
         """Ask nothing more; what is answered by then is in its results. Raises `Conflict` if it has ended."""
-        return await self._transport.send(batch_cancel(batch_id))
+        return await self._transport.request("POST", self._at(batch_id, "cancel"), Batch)
 
     async def wait(
         self,
@@ -95,16 +95,16 @@ class Batches(Group):
     ) -> Batch:
         """The batch once it has ended, through lost connections. ``progress`` is called with it now and then.
 
-        Raises `DeadlineExceeded` after ``timeout`` seconds; the batch goes on then.
+        Raises `DeadlineExceeded` after ``timeout`` seconds; the batch continues then.
         """
         end = None if timeout is None else time.monotonic() + timeout
-        pause, lost = FIRST, 0
+        pause, lost = MIN_POLL_INTERVAL_S, 0
         while True:
             try:
                 batch = await self.get(batch_id)
             except ConnectionLost:
                 lost += 1
-                if lost == ATTEMPTS:
+                if lost == MAX_ATTEMPTS:
                     raise
             else:
                 lost = 0
@@ -114,18 +114,21 @@ class Batches(Group):
                     return batch
             if end is not None and time.monotonic() + pause > end:
                 raise DeadlineExceeded(
-                    f"The batch '{batch_id}' has not ended within {timeout:g} s; it goes on."
+                    f"The batch '{batch_id}' has not ended within {timeout:g} s; it continues."
                 )
-            await self._transport.rest(pause)
-            pause = min(LONGEST, pause * 1.5)
+            await self._transport.sleep(pause)
+            pause = min(MAX_POLL_INTERVAL_S, pause * 1.5)
 
     async def results(self, batch_id: str) -> AsyncIterator[BatchResult]:
         """What was answered, and what failed, in the order of the input. Nothing while it has not ended."""
         batch = await self.get(batch_id)
         files = [
-            await self._transport.send(file_content(file_id))
+            await Files(self._transport).content(file_id)
             for file_id in (batch.output_file_id, batch.error_file_id)
             if file_id
         ]
-        for result in merged(*files):
+        for result in results_of(*files):
             yield result
+
+    def _at(self, batch_id: str, *more: str) -> str:
+        return at("v1", "batches", named(batch_id, "a batch"), *more)

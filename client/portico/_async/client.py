@@ -15,27 +15,22 @@ from portico._async.apps import Agents, Apps, Prompts
 from portico._async.audio import Audio
 from portico._async.batches import Batches
 from portico._async.evals import Evals
-from portico._async.facts import Facts
 from portico._async.images import Images
 from portico._async.keys import Keys
 from portico._async.knowledge import Chunkers, Files, Stores
-from portico._async.models import Adapters, Deployments, Engines, Models
+from portico._async.models import Adapters, Deployments, Engines, Models, Plugins
 from portico._async.runs import Artifacts, Questions, Runs
-from portico._async.sessions import Sessions
+from portico._async.sessions import Facts, Sessions
 from portico._async.tools import Mcp, Tools
 from portico._async.tuning import Tuning
-from portico._calls.adapters import detokenize, tokenize
-from portico._calls.call import Message
-from portico._calls.chat import app_run, chat, the_only
-from portico._calls.daemon import backup, health, settings, shutdown, status, usage, vacuum
-from portico._calls.flows import apply, flow_check, flow_run
-from portico._calls.knowledge import search
-from portico._calls.models import embed
+from portico._events import ChatEvents, RunEvents
+from portico._request import Message, at, given, named
 from portico._running import AsyncRunning
-from portico._serving import Desk, Given
+from portico._serving import Given, WorkerState
 from portico._step import StepLike
-from portico._transport import TIMEOUT, Address, AsyncTransport
+from portico._transport import TIMEOUT_S, Address, AsyncTransport
 from portico._worker import AsyncWorker
+from portico.errors import InvalidRequest
 from portico.flow import Flow, flow_of
 from portico.values import (
     Applied,
@@ -50,6 +45,7 @@ from portico.values import (
     Tokens,
     Vacuumed,
 )
+from portico.values.apps import the_only
 
 
 class AsyncClient:
@@ -65,7 +61,7 @@ class AsyncClient:
         url: str | None = None,
         key: str | None = None,
         *,
-        timeout: float = TIMEOUT,
+        timeout: float = TIMEOUT_S,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._transport = AsyncTransport(Address.of(url, key), timeout, transport)
@@ -78,6 +74,7 @@ class AsyncClient:
         self.images = Images(self._transport)
         self.audio = Audio(self._transport)
         self.engines = Engines(self._transport)
+        self.plugins = Plugins(self._transport)
         self.stores = Stores(self._transport)
         self.files = Files(self._transport)
         self.chunkers = Chunkers(self._transport)
@@ -108,7 +105,9 @@ class AsyncClient:
 
         async def start(opened: Opened) -> AsyncGenerator[RunEvent, None]:
             name = app or the_only(await self.apps.list())
-            source = self._transport.stream(app_run(name, question, history, options), opened)
+            path = at("api", "apps", named(name, "an app"), "run")
+            body = {"messages": _messages(question, history), **options}
+            source = self._transport.stream("POST", path, RunEvents(), json=body, opened=opened)
             try:
                 async for item in source:
                     yield item
@@ -119,7 +118,23 @@ class AsyncClient:
 
     def chat(self, messages: str | Sequence[Message], model: str = "default", **options: Any) -> AsyncAnswer:
         """Talk to a model or an app. ``options`` are OpenAI's (``temperature``, ``tools`` …)."""
-        return AsyncAnswer(lambda opened: self._transport.stream(chat(messages, model, options), opened))
+
+        def start(opened: Opened) -> AsyncGenerator[RunEvent, None]:
+            if "stream" in options:
+                raise InvalidRequest(
+                    "A chat always streams: for the whole answer, call read() on it.", param="stream"
+                )
+            body = {
+                "model": model,
+                "messages": _messages(messages),
+                "stream": True,
+                "stream_options": {"include_usage": True},
+                **options,
+            }
+            path = "/v1/chat/completions"
+            return self._transport.stream("POST", path, ChatEvents(), json=body, opened=opened)
+
+        return AsyncAnswer(start)
 
     async def search(
         self,
@@ -134,15 +149,28 @@ class AsyncClient:
         **options: Any,
     ) -> Found:
         """`Stores.search`: ranked passages of one store, or of several."""
-        return await self._transport.send(
-            search(store, query, max_num_results, filters, score_threshold, ranker, trace, options)
+        return await self.stores.search(
+            store,
+            query,
+            max_num_results=max_num_results,
+            filters=filters,
+            score_threshold=score_threshold,
+            ranker=ranker,
+            trace=trace,
+            **options,
         )
 
     async def embed(
         self, texts: str | Sequence[str], model: str = "default-embedding", *, dimensions: int | None = None
     ) -> Embeddings:
         """Texts as vectors, in order."""
-        return await self._transport.send(embed(texts, model, dimensions))
+        body = given(
+            model=model,
+            input=[texts] if isinstance(texts, str) else list(texts),
+            dimensions=dimensions,
+            encoding_format="base64",
+        )
+        return await self._transport.request("POST", "/v1/embeddings", Embeddings, json=body, slow=True)
 
     async def tokenize(
         self,
@@ -153,13 +181,20 @@ class AsyncClient:
         texts: bool = False,
     ) -> Tokens:
         """A text, or a conversation as the model's template writes it, in the model's tokens, with their ``texts`` on
-        request. Models on llamacpp and vllm can be asked.
+        request. Models whose engine has a tokenizer can be asked.
         """
-        return await self._transport.send(tokenize(text, model, add_special_tokens, texts))
+        body = given(
+            model=model,
+            **({"prompt": text} if isinstance(text, str) else {"messages": list(text)}),
+            add_special_tokens=add_special_tokens,
+            return_token_strs=texts or None,
+        )
+        return await self._transport.request("POST", "/tokenize", Tokens, json=body, slow=True)
 
     async def detokenize(self, tokens: Sequence[int], model: str = "default") -> str:
         """The text that tokens stand for."""
-        return await self._transport.send(detokenize(tokens, model))
+        body = {"model": model, "tokens": list(tokens)}
+        return await self._transport.request("POST", "/detokenize", str, json=body, slow=True, key="prompt")
 
     def start(
         self,
@@ -173,7 +208,10 @@ class AsyncClient:
         Functions that stay here are called back meanwhile. ``history``: messages before the input.
         """
         made = flow_of(flow)
-        return AsyncRunning(self._transport, flow_run(made, input, history), made.functions)
+        body = {"flow": dict(made.spec), "input": input, "history": list(history)}
+        if made.functions:
+            body["functions"] = sorted(made.functions)
+        return AsyncRunning(self._transport, "/api/flows/run", body, made.functions)
 
     async def run(
         self,
@@ -187,7 +225,8 @@ class AsyncClient:
 
     async def check(self, flow: Flow | StepLike | Mapping[str, Any]) -> CheckedFlow:
         """Whether a flow could run here, without running it: every name and reference in it."""
-        return await self._transport.send(flow_check(flow_of(flow)))
+        body = {"flow": dict(flow_of(flow).spec)}
+        return await self._transport.request("POST", "/api/flows/check", CheckedFlow, json=body)
 
     async def apply(
         self,
@@ -202,23 +241,30 @@ class AsyncClient:
         ``folder``: what relative paths in it are relative to, on the daemon's machine. ``prune``: kinds (``apps``,
         ``tools`` …) of which everything is removed that it does not name. ``dry_run`` only says what would be done.
         """
-        return await self._transport.send(apply(configuration, folder, prune, dry_run))
+        body = {
+            "configuration": dict(configuration),
+            "folder": folder,
+            "prune": list(prune),
+            "dry_run": dry_run,
+        }
+        return await self._transport.request("POST", "/api/apply", Applied, json=body, slow=True)
 
     async def health(self) -> dict[str, Any]:
         """``{"status": "ok", "version": …}`` as soon as the daemon serves; needs no key."""
-        return await self._transport.send(health())
+        return await self._transport.request("GET", "/health", dict[str, Any])
 
     async def status(self) -> Status:
         """The daemon at a glance: models, stores, apps, and the runs that its start began."""
-        return await self._transport.send(status())
+        return await self._transport.request("GET", "/api/status", Status)
 
     async def settings(self) -> list[Setting]:
         """Every setting and where its value came from."""
-        return await self._transport.send(settings())
+        return await self._transport.request("GET", "/api/settings", list[Setting])
 
     async def usage(self, since: float | None = None) -> list[dict[str, Any]]:
         """Totals of calls and tokens since a moment (seconds since 1970)."""
-        return await self._transport.send(usage(since))
+        query = given(since=since)
+        return await self._transport.request("GET", "/api/usage", list[dict[str, Any]], query=query)
 
     async def backup(
         self, to: Path, *, models: bool = False, told: Callable[[int], None] | None = None
@@ -227,16 +273,19 @@ class AsyncClient:
 
         ``told`` hears of the bytes so far. Nothing is left of a failed one; ``portico restore`` reads it.
         """
-        size, headers = await self._transport.save(backup(models), to, private=True, told=told)
+        query = {"models": str(models).lower()}
+        size, headers = await self._transport.save(
+            "GET", "/api/backup", to, query=query, slow=True, private=True, on_progress=told
+        )
         return BackedUp(size, int(headers.get("portico-backup-missing", "0")))
 
     async def vacuum(self) -> Vacuumed:
         """Give back the room within the database file that nothing uses."""
-        return await self._transport.send(vacuum())
+        return await self._transport.request("POST", "/api/vacuum", Vacuumed, slow=True)
 
     async def shutdown(self) -> None:
         """Ask the daemon to end."""
-        return await self._transport.send(shutdown())
+        return await self._transport.request("POST", "/api/shutdown", None)
 
     async def serve(
         self,
@@ -252,8 +301,8 @@ class AsyncClient:
         functions that stay here. Ends when ``stop`` is set or it is interrupted, after what has begun is
         finished. A daemon that is away is waited for. Raises `Conflict` if a name is taken.
         """
-        desk = Desk(functions, name, concurrency)
-        await AsyncWorker(self._transport, desk).run(stop)
+        state = WorkerState(functions, name, concurrency)
+        await AsyncWorker(self._transport, state).run(stop)
 
     async def close(self) -> None:
         """Give the connections back."""
@@ -266,3 +315,11 @@ class AsyncClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _messages(content: str | Sequence[Message], history: Sequence[Message] = ()) -> list[dict[str, Any]]:
+    """A question, or a whole conversation, after what was said before."""
+    messages: Sequence[Message] = (
+        [{"role": "user", "content": content}] if isinstance(content, str) else content
+    )
+    return [dict(message) for message in (*history, *messages)]

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+from portico._sse import EventReader
 from portico._transport import AsyncTransport
+from portico.errors import ConnectionLost
+
+T = TypeVar("T")
+
+MAX_ATTEMPTS = 5
+"""Connections in a row that may bring nothing new."""
 
 
 class Group:
@@ -10,3 +20,18 @@ class Group:
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
+
+    async def _follow(self, path: str, reader: EventReader[T]) -> AsyncIterator[T]:
+        """The events of a stream to its end, through lost connections: it continues behind the last one that came."""
+        lost = 0
+        while not reader.done:
+            headers = {"last-event-id": str(reader.last)} if reader.last else {}
+            try:
+                async for item in self._transport.stream("GET", path, reader, headers=headers):
+                    lost = 0
+                    yield item
+            except ConnectionLost:
+                lost += 1
+                if lost == MAX_ATTEMPTS:
+                    raise
+                await self._transport.sleep(0.1 * 2.0**lost)

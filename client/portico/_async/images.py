@@ -1,14 +1,16 @@
-"""Pictures in `portico.AsyncClient`. What each call sends and reads is in `portico._calls.images`."""
+"""Pictures, drawn and changed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from portico._async.group import Group
-from portico._calls.images import Source, image_draw, image_edit, who_draws
-from portico._calls.models import models_list
-from portico.images import Picture
+from portico._async.models import Models
+from portico._request import given
+from portico.errors import InvalidRequest
+from portico.images import ImageSource, Picture, image_reference, pictures_of
 
 
 class Images(Group):
@@ -22,16 +24,16 @@ class Images(Group):
         ``size`` is ``auto`` or WIDTHxHEIGHT in pixels; ``options`` are OpenAI's (``quality``, ``output_format`` …) and
         those of local models (``seed``, ``steps``, ``negative_prompt``, ``guidance_scale``).
         """
-        name = model or await self._who("image")
-        return await self._transport.send(image_draw(prompt, name, size, n, options))
+        body = {"model": model or await self._who("image"), "prompt": prompt}
+        return await self._pictures("generations", body, size, n, options)
 
     async def edit(
         self,
-        images: Source | Sequence[Source],
+        images: ImageSource | Sequence[ImageSource],
         prompt: str,
         model: str | None = None,
         *,
-        mask: Source | None = None,
+        mask: ImageSource | None = None,
         size: str = "auto",
         n: int = 1,
         **options: Any,
@@ -40,9 +42,33 @@ class Images(Group):
 
         A ``Path`` is a file here, a ``str`` the id of an uploaded file or of an artifact.
         """
-        name = model or await self._who("image_edits")
-        return await self._transport.send(image_edit(images, prompt, mask, name, size, n, options))
+        several = [images] if isinstance(images, str | Path | bytes) else list(images)
+        body = {
+            "model": model or await self._who("image_edits"),
+            "prompt": prompt,
+            "images": [image_reference(one) for one in several],
+            **given(mask=None if mask is None else image_reference(mask)),
+        }
+        return await self._pictures("edits", body, size, n, options)
+
+    async def _pictures(
+        self, what: str, body: Mapping[str, Any], size: str, n: int, options: Mapping[str, Any]
+    ) -> list[Picture]:
+        if "stream" in options:
+            raise InvalidRequest("Pictures come whole here: leave 'stream' out.", param="stream")
+        body = {**body, "size": size, "n": n, **options, "response_format": "b64_json"}
+        path = f"/v1/images/{what}"
+        return pictures_of(await self._transport.request("POST", path, object, json=body, slow=True))
 
     async def _who(self, capability: str) -> str:
-        models = await self._transport.send(models_list())
-        return who_draws(models, capability)
+        """``default-image``, or the first model that can. Raises `InvalidRequest` that says how to add one."""
+        models = await Models(self._transport).list()
+        able = [model.id for model in models if capability in model.capabilities]
+        if not able:
+            what = "changes pictures" if capability == "image_edits" else "draws"
+            raise InvalidRequest(
+                f"No model of this daemon {what}. Add one, such as: portico models add painter "
+                "hf://stable-diffusion-v1-5/stable-diffusion-v1-5 --task image",
+                param="model",
+            )
+        return "default-image" if "default-image" in able else able[0]

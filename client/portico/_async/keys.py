@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from portico._async.group import Group
-from portico._calls.keys import key_add, key_revoke, keys_list
-from portico.values import (
-    Key,
-    NewKey,
-)
+from portico._request import at, given, named
+from portico.values import Key, NewKey
 
 
 class Keys(Group):
@@ -18,7 +15,7 @@ class Keys(Group):
 
     async def list(self) -> list[Key]:
         """All keys, without their secrets."""
-        return await self._transport.send(keys_list())
+        return await self._transport.request("GET", "/api/keys", list[Key])
 
     async def add(
         self,
@@ -34,8 +31,14 @@ class Keys(Group):
         ``filters``: for a store, by its name or id or ``*``, what the attributes of a file must meet for the key to
         read it, as in a search.
         """
-        return await self._transport.send(key_add(name, scopes, limits, filters))
+        body = given(
+            name=name,
+            scopes=list(scopes),
+            limits=dict(limits) if limits else None,
+            filters={store: dict(item) for store, item in filters.items()} if filters else None,
+        )
+        return await self._transport.request("POST", "/api/keys", NewKey, json=body)
 
     async def revoke(self, key_id: str) -> None:
         """Make a key worthless at once."""
-        return await self._transport.send(key_revoke(key_id))
+        return await self._transport.request("DELETE", at("api", "keys", named(key_id, "a key")), None)

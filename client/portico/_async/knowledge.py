@@ -2,40 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from portico._async.group import Group
-from portico._calls.knowledge import (
-    chunk,
-    chunkers_list,
-    file_add,
-    file_content,
-    file_get,
-    file_remove,
-    files_list,
-    group_add,
-    group_remove,
-    groups_list,
-    groups_retry,
-    search,
-    store_add,
-    store_attach,
-    store_calibrate,
-    store_change,
-    store_detach,
-    store_export,
-    store_files,
-    store_get,
-    store_import,
-    store_plan,
-    store_reindex,
-    store_remove,
-    store_skipped,
-    store_sync,
-    stores_list,
-)
+from portico._request import Upload, at, given, named
 from portico.values import (
     Chunker,
     ChunkGroup,
@@ -56,11 +29,11 @@ class Stores(Group):
 
     async def list(self) -> list[Store]:
         """All that this key may see."""
-        return await self._transport.send(stores_list())
+        return await self._transport.request("GET", "/api/stores", list[Store])
 
     async def get(self, name: str) -> Store:
         """One by name or id. Raises `NotFound`."""
-        return await self._transport.send(store_get(name))
+        return await self._transport.request("GET", self._at(name), Store)
 
     async def add(
         self,
@@ -77,24 +50,31 @@ class Stores(Group):
         ``source`` may be ``s3://BUCKET/PREFIX``, the address of a sitemap, a list, a directory index or a document,
         or a list of documents by their addresses. ``answers``: how its app answers, ``auto``, ``write`` or ``quote``.
         """
-        path = None if folder is None else str(folder)
-        return await self._transport.send(
-            store_add(name, path, source, embedding_model, description, app, answers)
+        body = given(
+            name=name,
+            folder=None if folder is None else str(folder),
+            source=_source(source),
+            embedding_model=embedding_model,
+            description=description,
+            app=app,
+            answers=answers,
         )
+        return await self._transport.request("POST", "/api/stores", Store, json=body)
 
     async def remove(self, name: str) -> None:
         """Delete a store and its indexes. A folder that it follows is left alone."""
-        return await self._transport.send(store_remove(name))
+        return await self._transport.request("DELETE", self._at(name), None)
 
     async def sync(self, name: str) -> str:
         """Bring a store up to date with its folder; the id of the run that does it."""
-        return await self._transport.send(store_sync(name))
+        return await self._transport.request("POST", self._at(name, "sync"), str, key="run")
 
     async def reindex(self, name: str, *, files: bool = False) -> str:
         """Build the indexes of a store from zero, with ``files`` after reading all its files again; the id of the run
         that does it.
         """
-        return await self._transport.send(store_reindex(name, files))
+        path, body = self._at(name, "reindex"), {"files": files}
+        return await self._transport.request("POST", path, str, json=body, key="run")
 
     async def search(
         self,
@@ -116,17 +96,28 @@ class Stores(Group):
         ``reranker``, ``diversity``, ``near_duplicates``, ``half_life_days`` with ``decay_by``, ``parents``,
         ``neighbours``; of several stores ``route`` too.
         """
-        return await self._transport.send(
-            search(store, query, max_num_results, filters, score_threshold, ranker, trace, options)
+        body = given(
+            query=query,
+            max_num_results=max_num_results,
+            filters=dict(filters) if filters else None,
+            score_threshold=score_threshold,
+            ranker=ranker,
+            trace=trace or None,
+            **{name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
         )
+        if isinstance(store, str):
+            path = self._at(store, "search")
+        else:
+            path, body = "/api/search", {"stores": list(store), **body}
+        return await self._transport.request("POST", path, Found, json=body, slow=True)
 
     async def plan(self, name: str) -> SyncPlan:
         """What `sync` would do now, without doing it."""
-        return await self._transport.send(store_plan(name))
+        return await self._transport.request("GET", self._at(name, "sync", "plan"), SyncPlan, slow=True)
 
     async def skipped(self, name: str) -> SkippedFiles:
         """What lies in the folder or source of a store and is not read, and why."""
-        return await self._transport.send(store_skipped(name))
+        return await self._transport.request("GET", self._at(name, "skipped"), SkippedFiles)
 
     async def change(
         self,
@@ -141,9 +132,14 @@ class Stores(Group):
         """Another description; another source, see `add`, instead of what it follows; another embedding model, whose
         vectors are made in the background (``""``: none); pause following, or resume; how its app ``answers``.
         """
-        return await self._transport.send(
-            store_change(name, description, source, embedding_model, paused, answers)
+        body = given(
+            description=description,
+            source=_source(source),
+            embedding_model=embedding_model,
+            paused=paused,
+            answers=answers,
         )
+        return await self._transport.request("PATCH", self._at(name), Store, json=body)
 
     async def calibrate(
         self,
@@ -159,19 +155,25 @@ class Stores(Group):
         Each of ``questions`` has a ``question`` and the ``file`` (its name) or the ``passage`` that answers it;
         without them the chat ``model`` asks so many as ``generate`` says. ``apply``: use the best weight from now on.
         """
-        return await self._transport.send(store_calibrate(name, questions, generate, model, apply))
+        labelled = None if questions is None else [dict(question) for question in questions]
+        body = given(questions=labelled, generate=generate, model=model, apply=apply)
+        return await self._transport.request("POST", self._at(name, "calibrate"), str, json=body, key="run")
 
     async def export_archive(self, name: str, to: Path, *, vectors: bool = True) -> int:
         """Write a store to a file that any daemon can import; its size in bytes. Nothing is left of a failed one."""
-        return (await self._transport.save(store_export(name, vectors), to))[0]
+        query = {"vectors": str(vectors).lower()}
+        saved = await self._transport.save("GET", self._at(name, "export"), to, query=query, slow=True)
+        return saved[0]
 
     async def import_archive(self, archive: Path, *, name: str | None = None) -> Store:
         """Make a store of such a file, under its own name or another."""
-        return await self._transport.send(store_import(archive, name))
+        upload = Upload.of(archive, name=name)
+        path = "/api/stores/import"
+        return await self._transport.request("POST", path, Store, upload=upload, slow=True, key="store")
 
     async def groups(self, name: str) -> Sequence[ChunkGroup]:
         """The ways in which the files of a store are cut, its own first."""
-        return await self._transport.send(groups_list(name))
+        return await self._transport.request("GET", self._at(name, "groups"), list[ChunkGroup])
 
     async def add_group(
         self,
@@ -186,15 +188,22 @@ class Stores(Group):
 
         ``CoarseChunk``, ``MediumChunk`` and ``FineChunk`` need no ``chunking``, any other group has ``auto`` without.
         """
-        return await self._transport.send(group_add(name, group, chunking, parent, embedding_model))
+        body = given(
+            name=group,
+            chunking_strategy=dict(chunking) if chunking else None,
+            parent=parent,
+            embedding_model=embedding_model,
+        )
+        return await self._transport.request("POST", self._at(name, "groups"), str, json=body, key="run")
 
     async def remove_group(self, name: str, group: str) -> None:
         """Remove a group with its chunks."""
-        return await self._transport.send(group_remove(name, group))
+        path = self._at(name, "groups", named(group, "a group"))
+        return await self._transport.request("DELETE", path, None, slow=True)
 
     async def retry_groups(self, name: str) -> Sequence[str]:
         """Try the files again that could not be in a group; the ids of the runs, none if nothing had failed."""
-        return await self._transport.send(groups_retry(name))
+        return await self._transport.request("POST", self._at(name, "groups", "retry"), list[str], key="runs")
 
     async def files(
         self, name: str, *, after: str | None = None, limit: int = 1000, status: str | None = None
@@ -203,15 +212,25 @@ class Stores(Group):
 
         ``after`` is the ``last_id`` of the page before; ``status`` picks one, such as ``failed``.
         """
-        return await self._transport.send(store_files(name, after, limit, status))
+        query = given(after=after, limit=limit, status=status)
+        return await self._transport.request("GET", self._at(name, "files"), Page[StoreFile], query=query)
 
     async def attach(self, store_id: str, file_id: str) -> StoreFile:
         """Put an uploaded file into a store, by their ids."""
-        return await self._transport.send(store_attach(store_id, file_id))
+        path = at("v1", "vector_stores", named(store_id, "a store"), "files")
+        return await self._transport.request("POST", path, StoreFile, json={"file_id": file_id})
 
     async def detach(self, store_id: str, file_id: str) -> None:
         """Take a file out of a store, by their ids. The file itself stays."""
-        return await self._transport.send(store_detach(store_id, file_id))
+        path = at("v1", "vector_stores", named(store_id, "a store"), "files", named(file_id, "a file"))
+        return await self._transport.request("DELETE", path, None)
+
+    def _at(self, name: str, *more: str) -> str:
+        return at("api", "stores", named(name, "a store"), *more)
+
+
+def _source(source: str | Sequence[str] | None) -> str | list[str] | None:
+    return source if source is None or isinstance(source, str) else list(source)
 
 
 class Files(Group):
@@ -219,25 +238,30 @@ class Files(Group):
 
     async def list(self, *, after: str | None = None, limit: int = 100) -> Page[File]:
         """One page, newest first; ``after`` is the ``last_id`` of the page before."""
-        return await self._transport.send(files_list(after, limit))
+        query = given(after=after, limit=limit)
+        return await self._transport.request("GET", "/v1/files", Page[File], query=query)
 
     async def get(self, file_id: str) -> File:
         """One by id. Raises `NotFound`."""
-        return await self._transport.send(file_get(file_id))
+        return await self._transport.request("GET", self._at(file_id), File)
 
     async def add(
         self, content: Path | bytes, *, filename: str | None = None, purpose: str = "assistants"
     ) -> File:
         """Upload a file from disk (streamed) or from memory (then with a ``filename``)."""
-        return await self._transport.send(file_add(content, filename, purpose))
+        upload = Upload.of(content, filename, purpose=purpose)
+        return await self._transport.request("POST", "/v1/files", File, upload=upload, slow=True)
 
     async def remove(self, file_id: str) -> None:
         """Delete a file, from every store too."""
-        return await self._transport.send(file_remove(file_id))
+        return await self._transport.request("DELETE", self._at(file_id), None)
 
     async def content(self, file_id: str) -> bytes:
         """The bytes of a file."""
-        return await self._transport.send(file_content(file_id))
+        return await self._transport.request("GET", self._at(file_id, "content"), bytes, slow=True)
+
+    def _at(self, file_id: str, *more: str) -> str:
+        return at("v1", "files", named(file_id, "a file"), *more)
 
 
 class Chunkers(Group):
@@ -245,7 +269,7 @@ class Chunkers(Group):
 
     async def list(self) -> list[Chunker]:
         """All of them."""
-        return await self._transport.send(chunkers_list())
+        return await self._transport.request("GET", "/api/chunkers", list[Chunker])
 
     async def preview(
         self,
@@ -256,6 +280,11 @@ class Chunkers(Group):
     ) -> Sequence[Cut]:
         """How a document would be cut, by each strategy (``auto`` if none is named): the first ``limit`` chunks.
 
-        A ``str`` is the text itself, a ``Path`` a file here; ``filename`` tells the format. Nothing is kept.
+        A ``str`` is the text itself, a ``Path`` a file here; ``filename`` says which format it has. Nothing is kept.
         """
-        return await self._transport.send(chunk(content, strategies, filename, limit))
+        if isinstance(content, str):
+            filename = filename or "text.txt"
+        data = bytes(content, "utf-8") if isinstance(content, str) else content
+        fields = {"strategies": json.dumps(list(strategies) or ["auto"]), "limit": str(limit)}
+        upload = Upload.of(data, filename, **fields)
+        return await self._transport.request("POST", "/api/chunk", list[Cut], upload=upload, slow=True)

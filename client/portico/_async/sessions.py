@@ -1,4 +1,4 @@
-"""Conversations that are kept."""
+"""Conversations that are kept, and what agents keep of them."""
 
 from __future__ import annotations
 
@@ -6,24 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from portico._async.group import Group
-from portico._calls.sessions import (
-    PAGE,
-    session_add,
-    session_change,
-    session_fork,
-    session_get,
-    session_load,
-    session_messages,
-    session_open,
-    session_remove,
-    session_reset,
-    session_state,
-    sessions_list,
-)
-from portico.values import (
-    Session,
-    SessionMessage,
-)
+from portico._request import at, by_id, given
+from portico.errors import InvalidRequest
+from portico.values import Fact, Session, SessionMessage
+
+MAX_MESSAGES = 1000
+"""Messages that are asked for at once."""
 
 
 class Sessions(Group):
@@ -33,50 +21,92 @@ class Sessions(Group):
         self, app: str | None = None, *, name: str | None = None, search: str = "", limit: int = 100
     ) -> list[Session]:
         """The one used last first; of an app, of a name, or those in which ``search`` was said."""
-        return await self._transport.send(sessions_list(app, name, search, limit))
+        query = given(app=app, name=name, search=search or None, limit=limit)
+        return await self._transport.request("GET", "/api/sessions", list[Session], query=query)
 
     async def open(
         self, app: str, name: str = "", *, title: str = "", metadata: Mapping[str, Any] | None = None
     ) -> Session:
         """The session of this name, made if there is none. Without a name it is called by its id."""
-        return await self._transport.send(session_open(app, name, title, metadata or {}))
+        body = {"app": app, "name": name, "title": title, "metadata": dict(metadata or {})}
+        return await self._transport.request("POST", "/api/sessions", Session, json=body)
 
     async def get(self, session_id: str) -> Session:
         """One by id. Raises `NotFound`."""
-        return await self._transport.send(session_get(session_id))
+        return await self._transport.request("GET", self._at(session_id), Session)
 
     async def change(
         self, session_id: str, *, title: str | None = None, metadata: Mapping[str, Any] | None = None
     ) -> Session:
         """Change the title or the metadata; what is left out stays."""
-        return await self._transport.send(session_change(session_id, title, metadata))
+        body = given(title=title, metadata=None if metadata is None else dict(metadata))
+        return await self._transport.request("PATCH", self._at(session_id), Session, json=body)
 
     async def messages(
-        self, session_id: str, agent: str | None = None, *, after: int = 0, limit: int = PAGE
+        self, session_id: str, agent: str | None = None, *, after: int = 0, limit: int = MAX_MESSAGES
     ) -> Sequence[SessionMessage]:
         """What was said, in order; in the memory of one ``agent`` (its path, empty for the root) if it is given."""
-        return await self._transport.send(session_messages(session_id, agent, after, limit))
+        path, query = self._at(session_id, "messages"), given(after=after, limit=limit, agent=agent)
+        return await self._transport.request("GET", path, list[SessionMessage], query=query)
 
     async def add(self, session_id: str, messages: Sequence[Mapping[str, Any]], agent: str = "") -> Session:
         """Put messages behind what was said, into the memory of ``agent``."""
-        return await self._transport.send(session_add(session_id, messages, agent))
+        body = {"messages": [dict(item) for item in messages], "agent": agent}
+        return await self._transport.request("POST", self._at(session_id, "messages"), Session, json=body)
 
     async def reset(self, session_id: str) -> Session:
         """Forget all that was said, by every agent of the tree."""
-        return await self._transport.send(session_reset(session_id))
+        return await self._transport.request("POST", self._at(session_id, "reset"), Session)
 
     async def fork(self, session_id: str, name: str = "") -> Session:
         """A copy, which goes its own way from here."""
-        return await self._transport.send(session_fork(session_id, name))
+        return await self._transport.request(
+            "POST", self._at(session_id, "fork"), Session, json={"name": name}
+        )
 
     async def state(self, session_id: str) -> dict[str, Any]:
         """The state dict: ``{"portico_session": 1, "memory": [...], "writer.memory": [...]}``."""
-        return await self._transport.send(session_state(session_id))
+        return await self._transport.request("GET", self._at(session_id, "state"), dict[str, Any])
 
     async def load(self, session_id: str, state: Mapping[str, Any]) -> Session:
         """Put a state dict in the place of all that was said. Raises `InvalidRequest`; then nothing has changed."""
-        return await self._transport.send(session_load(session_id, state))
+        return await self._transport.request("PUT", self._at(session_id, "state"), Session, json=dict(state))
 
     async def remove(self, session_id: str) -> None:
         """Remove a session with all that was said in it."""
-        return await self._transport.send(session_remove(session_id))
+        return await self._transport.request("DELETE", self._at(session_id), None)
+
+    def _at(self, session_id: str, *more: str) -> str:
+        return at("api", "sessions", by_id(session_id, "a session"), *more)
+
+
+class Facts(Group):
+    """The long-term memory: facts of our own, each with where it was learnt."""
+
+    async def list(
+        self,
+        *,
+        store: str | None = None,
+        agent: str | None = None,
+        session: str | None = None,
+        limit: int = 100,
+    ) -> list[Fact]:
+        """The newest first; of a store, learnt by an agent, or all that was learnt in a ``session`` (its id)."""
+        path = "/api/facts"
+        if session is not None:
+            if store is not None or agent is not None:
+                raise InvalidRequest(
+                    "Ask for the facts of a session, or of a store and an agent.", param="session"
+                )
+            path = at("api", "sessions", session, "facts")
+        query = given(store=store, agent=agent, limit=limit)
+        return await self._transport.request("GET", path, list[Fact], query=query)
+
+    async def change(self, fact_id: str, text: str) -> Fact:
+        """Put another text in its place."""
+        path = at("api", "facts", by_id(fact_id, "a fact"))
+        return await self._transport.request("PATCH", path, Fact, json={"text": text})
+
+    async def remove(self, fact_id: str) -> None:
+        """Forget it."""
+        return await self._transport.request("DELETE", at("api", "facts", by_id(fact_id, "a fact")), None)

@@ -6,28 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from portico._async.group import Group
-from portico._calls.tools import (
-    mcp_add,
-    mcp_get,
-    mcp_list,
-    mcp_logs,
-    mcp_remove,
-    mcp_restart,
-    tool_add,
-    tool_call,
-    tool_get,
-    tool_remove,
-    tool_source,
-    tool_sources,
-    tool_start,
-    tools_list,
-)
-from portico.values import (
-    McpServer,
-    Tool,
-    ToolResult,
-    ToolSource,
-)
+from portico._request import at, given, named
+from portico.values import McpServer, Tool, ToolResult, ToolSource
 
 
 class Tools(Group):
@@ -35,37 +15,47 @@ class Tools(Group):
 
     async def list(self, *, group: str | None = None, search: str | None = None) -> list[Tool]:
         """All that this key may call; of one group, or those in which all words of ``search`` stand, best first."""
-        return await self._transport.send(tools_list(group, search))
+        query = given(group=group, search=search)
+        return await self._transport.request("GET", "/api/tools", list[Tool], query=query)
 
     async def call(self, name: str, arguments: Mapping[str, Any] | None = None) -> ToolResult:
         """Call a tool. A tool's own failure is a result with ``is_error``."""
-        return await self._transport.send(tool_call(name, arguments or {}))
+        path, body = self._at(name, "call"), {"arguments": dict(arguments or {})}
+        return await self._transport.request("POST", path, ToolResult, json=body, slow=True)
 
     async def start(self, name: str, arguments: Mapping[str, Any] | None = None) -> str:
         """Begin a call that continues by itself; the id of its run. For tools that have to be approved."""
-        return await self._transport.send(tool_start(name, arguments or {}))
+        path, body = self._at(name, "call"), {"arguments": dict(arguments or {})}
+        return await self._transport.request("POST", path, str, query={"wait": "false"}, json=body, key="run")
 
     async def get(self, name: str) -> Tool:
         """One tool."""
-        return await self._transport.send(tool_get(name))
+        return await self._transport.request("GET", self._at(name), Tool)
 
     async def sources(self) -> Sequence[ToolSource]:
         """What was added: commands, functions, APIs and databases."""
-        return await self._transport.send(tool_sources())
+        return await self._transport.request("GET", "/api/tool-sources", list[ToolSource])
 
     async def source(self, name: str) -> ToolSource:
         """One of them."""
-        return await self._transport.send(tool_source(name))
+        return await self._transport.request("GET", self._source(name), ToolSource)
 
     async def add(self, name: str, **spec: Any) -> ToolSource:
         """Add a tool: ``command=[…]``, ``function="module:function"``, ``openapi=URL`` or ``database=URL``, and what
         else it needs.
         """
-        return await self._transport.send(tool_add(name, spec))
+        body = {"name": name, **spec}
+        return await self._transport.request("POST", "/api/tool-sources", ToolSource, json=body, slow=True)
 
     async def remove(self, name: str) -> None:
         """Take an addition out again, with all its tools."""
-        return await self._transport.send(tool_remove(name))
+        return await self._transport.request("DELETE", self._source(name), None)
+
+    def _at(self, name: str, *more: str) -> str:
+        return at("api", "tools", named(name, "a tool"), *more)
+
+    def _source(self, name: str) -> str:
+        return at("api", "tool-sources", named(name, "a tool"))
 
 
 class Mcp(Group):
@@ -73,11 +63,11 @@ class Mcp(Group):
 
     async def list(self) -> list[McpServer]:
         """All of them."""
-        return await self._transport.send(mcp_list())
+        return await self._transport.request("GET", "/api/mcp/servers", list[McpServer])
 
     async def get(self, name: str) -> McpServer:
         """One of them."""
-        return await self._transport.send(mcp_get(name))
+        return await self._transport.request("GET", self._at(name), McpServer)
 
     async def add(
         self, name: str, command: Sequence[str] = (), *, url: str | None = None, **options: Any
@@ -86,16 +76,20 @@ class Mcp(Group):
 
         ``options``: ``env``, ``headers``, ``folder``, ``allow``, ``deny``, ``prefix``, ``timeout``.
         """
-        return await self._transport.send(mcp_add(name, command, url, options))
+        body = {"name": name, "command": list(command), "url": url or "", **options}
+        return await self._transport.request("POST", "/api/mcp/servers", McpServer, json=body, slow=True)
 
     async def remove(self, name: str) -> None:
         """End a server and forget it."""
-        return await self._transport.send(mcp_remove(name))
+        return await self._transport.request("DELETE", self._at(name), None, slow=True)
 
     async def restart(self, name: str) -> McpServer:
         """End a server and start it again."""
-        return await self._transport.send(mcp_restart(name))
+        return await self._transport.request("POST", self._at(name, "restart"), McpServer)
 
     async def logs(self, name: str, lines: int = 100) -> Sequence[str]:
         """The last lines that a server wrote to standard error, oldest first."""
-        return await self._transport.send(mcp_logs(name, lines))
+        return await self._transport.request("GET", self._at(name, "logs"), list[str], query={"lines": lines})
+
+    def _at(self, name: str, *more: str) -> str:
+        return at("api", "mcp", "servers", named(name, "an MCP server"), *more)

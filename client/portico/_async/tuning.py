@@ -1,4 +1,4 @@
-"""Fine-tuning in `portico.AsyncClient`. What each call sends and reads is in `portico._tuning`."""
+"""Fine-tuning: local models trained on examples."""
 
 from __future__ import annotations
 
@@ -6,30 +6,18 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from portico._calls.knowledge import file_add, file_remove
-from portico._calls.tuning import (
-    Following,
-    checkpoints_list,
-    events_list,
-    job_change,
-    job_create,
-    job_get,
-    jobs_list,
-    plan,
-)
-from portico._transport import AsyncTransport
-from portico.errors import ConnectionLost
-from portico.tuning import TuningCheckpoint, TuningEvent, TuningJob, TuningPlan, TuningWish
+from portico._async.group import Group
+from portico._async.knowledge import Files
+from portico._events import TuningEvents
+from portico._request import at, given, named
+from portico.tuning import TuningCheckpoint, TuningEvent, TuningJob, TuningPlan
 from portico.values import Page
 
 PURPOSE = "fine-tune"
 
 
-class Tuning:
+class Tuning(Group):
     """Fine-tuning jobs: local models trained on your examples."""
-
-    def __init__(self, transport: AsyncTransport) -> None:
-        self._transport = transport
 
     async def create(
         self,
@@ -49,19 +37,17 @@ class Tuning:
 
         ``method``: ``supervised``, ``dpo`` or ``reinforcement`` (with a ``grader``, as OpenAI writes them).
         """
-        wish = TuningWish(
-            model,
-            await self._file(training_file),
-            None if validation_file is None else await self._file(validation_file),
-            method,
-            hyperparameters or {},
-            grader,
-            suffix,
-            seed,
-            metadata or {},
-            recipe or {},
+        body = given(
+            model=model,
+            training_file=await self._file(training_file),
+            validation_file=None if validation_file is None else await self._file(validation_file),
+            method=_method(method, hyperparameters, grader),
+            suffix=suffix or None,
+            seed=seed,
+            metadata=dict(metadata or {}) or None,
+            recipe=dict(recipe or {}) or None,
         )
-        return await self._transport.send(job_create(wish))
+        return await self._transport.request("POST", "/v1/fine_tuning/jobs", TuningJob, json=body)
 
     async def plan(
         self,
@@ -75,69 +61,75 @@ class Tuning:
         recipe: Mapping[str, Any] | None = None,
     ) -> TuningPlan:
         """Check the files and choose the recipe, without training; files that are uploaded for it are removed again."""
-        given = [file for file in (training_file, validation_file) if file is not None]
-        ids = [await self._file(file) for file in given]
+        files = [file for file in (training_file, validation_file) if file is not None]
+        ids = [await self._file(file) for file in files]
+        body = given(
+            model=model,
+            training_file=ids[0],
+            validation_file=ids[1] if len(ids) > 1 else None,
+            method=_method(method, hyperparameters, grader),
+            recipe=dict(recipe or {}) or None,
+        )
         try:
-            wish = TuningWish(
-                model,
-                ids[0],
-                ids[1] if len(ids) > 1 else None,
-                method,
-                hyperparameters or {},
-                grader,
-                recipe=recipe or {},
-            )
-            return await self._transport.send(plan(wish))
+            path = "/api/fine_tuning/plan"
+            return await self._transport.request("POST", path, TuningPlan, json=body, slow=True)
         finally:
-            for file, file_id in zip(given, ids, strict=True):
+            for file, file_id in zip(files, ids, strict=True):
                 if isinstance(file, Path):
-                    await self._transport.send(file_remove(file_id))
+                    await Files(self._transport).remove(file_id)
 
     async def _file(self, file: str | Path) -> str:
         if isinstance(file, str):
             return file
-        uploaded = await self._transport.send(file_add(file, None, PURPOSE))
-        return uploaded.id
+        return (await Files(self._transport).add(file, purpose=PURPOSE)).id
 
     async def list(self, *, after: str | None = None, limit: int = 20) -> Page[TuningJob]:
         """One page, newest first; ``after`` is the ``last_id`` of the page before."""
-        return await self._transport.send(jobs_list(after, limit))
+        query = given(after=after, limit=limit)
+        return await self._transport.request("GET", "/v1/fine_tuning/jobs", Page[TuningJob], query=query)
 
     async def get(self, job_id: str) -> TuningJob:
         """One by id. Raises `NotFound`."""
-        return await self._transport.send(job_get(job_id))
+        return await self._transport.request("GET", self._at(job_id), TuningJob)
 
     async def cancel(self, job_id: str) -> TuningJob:
         """End a job for good. Raises `Conflict` if it has ended."""
-        return await self._transport.send(job_change(job_id, "cancel"))
+        return await self._transport.request("POST", self._at(job_id, "cancel"), TuningJob)
 
     async def pause(self, job_id: str) -> TuningJob:
         """Stop a job behind its last checkpoint."""
-        return await self._transport.send(job_change(job_id, "pause"))
+        return await self._transport.request("POST", self._at(job_id, "pause"), TuningJob)
 
     async def resume(self, job_id: str) -> TuningJob:
         """Go on with a paused job."""
-        return await self._transport.send(job_change(job_id, "resume"))
+        return await self._transport.request("POST", self._at(job_id, "resume"), TuningJob)
 
     async def events(self, job_id: str, *, after: str | None = None, limit: int = 20) -> Page[TuningEvent]:
         """What happened, newest first: one page."""
-        return await self._transport.send(events_list(job_id, after, limit))
+        query = given(after=after, limit=limit)
+        return await self._transport.request(
+            "GET", self._at(job_id, "events"), Page[TuningEvent], query=query
+        )
 
     async def checkpoints(
         self, job_id: str, *, after: str | None = None, limit: int = 10
     ) -> Page[TuningCheckpoint]:
         """Its checkpoints, newest first: one page."""
-        return await self._transport.send(checkpoints_list(job_id, after, limit))
+        path, query = self._at(job_id, "checkpoints"), given(after=after, limit=limit)
+        return await self._transport.request("GET", path, Page[TuningCheckpoint], query=query)
 
-    async def follow(self, job_id: str, *, after: int = 0) -> AsyncIterator[TuningEvent | TuningJob]:
+    def follow(self, job_id: str, *, after: int = 0) -> AsyncIterator[TuningEvent | TuningJob]:
         """Events with a number above ``after``, in order as they come, through lost connections; last the job, when it
         has ended or is paused.
         """
-        following = Following(job_id, after)
-        while not following.done:
-            try:
-                async for item in self._transport.stream(following.call()):
-                    following.saw(item)
-                    yield item
-            except ConnectionLost as error:
-                await self._transport.rest(following.pause(error))
+        path = at("api", "fine_tuning", "jobs", named(job_id, "a fine-tuning job"), "follow")
+        return self._follow(path, TuningEvents(after))
+
+    def _at(self, job_id: str, *more: str) -> str:
+        return at("v1", "fine_tuning", "jobs", named(job_id, "a fine-tuning job"), *more)
+
+
+def _method(
+    kind: str, hyperparameters: Mapping[str, Any] | None, grader: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    return {"type": kind, kind: given(hyperparameters=dict(hyperparameters or {}) or None, grader=grader)}

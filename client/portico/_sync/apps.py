@@ -5,40 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
+from urllib.parse import quote
 
-from portico._calls.chat import apps_list
-from portico._calls.flows import (
-    app_deploy,
-    app_drawing,
-    app_get,
-    app_input,
-    app_limit,
-    app_remove,
-    app_roll_back,
-    app_update,
-    app_versions,
-)
-from portico._calls.prompts import (
-    prompt_get,
-    prompt_history,
-    prompt_remove,
-    prompt_render,
-    prompt_save,
-    prompts_import,
-    prompts_list,
-)
-from portico._calls.sessions import agent_check, agent_run
+from portico._request import at, given
 from portico._running import Functions, Running
 from portico._step import StepLike
 from portico._sync.group import Group
+from portico.errors import InvalidRequest
 from portico.flow import Flow, flow_of
-from portico.values import (
-    App,
-    AppVersion,
-    CheckedAgent,
-    ImportedPrompts,
-    Prompt,
-)
+from portico.values import App, AppVersion, CheckedAgent, ImportedPrompts, Prompt
 
 
 class Apps(Group):
@@ -46,7 +21,8 @@ class Apps(Group):
 
     def list(self, *, everyone: bool = False) -> list[App]:
         """All that this key may call by name; ``everyone``: for an admin, other keys' too, which have ids."""
-        return self._transport.send(apps_list(everyone))
+        query = {"all": True} if everyone else {}
+        return self._transport.request("GET", "/api/apps", list[App], query=query)
 
     def deploy(
         self,
@@ -64,11 +40,18 @@ class Apps(Group):
         """
         spec = flow_of(flow).spec if kind == "flow" else flow
         assert isinstance(spec, Mapping)
-        return self._transport.send(app_deploy(name, kind, spec, note, expected_version))
+        body = {
+            "name": name,
+            "kind": kind,
+            "spec": dict(spec),
+            "note": note,
+            "expected_version": expected_version,
+        }
+        return self._transport.request("POST", "/api/apps", AppVersion, json=body)
 
     def get(self, name: str) -> App:
         """One by name. Raises `NotFound`."""
-        return self._transport.send(app_get(name))
+        return self._transport.request("GET", self._at(name), App)
 
     def update(
         self,
@@ -84,37 +67,46 @@ class Apps(Group):
         end as they began; sessions continue with the new version. Raises `Conflict` if somebody else deployed
         meanwhile.
         """
-        return self._transport.send(app_update(name, changes, note, expected_version))
+        body = {"set": dict(changes), "note": note, "expected_version": expected_version}
+        return self._transport.request("PATCH", self._at(name), AppVersion, json=body)
 
     def limit(self, name: str, limits: Mapping[str, int]) -> None:
         """Hold an app to limits, whoever calls it: ``concurrency``, ``requests_per_minute``, ``tokens_per_minute``,
         ``tokens_per_day``. They take the place of those it had; none: no limits.
         """
-        return self._transport.send(app_limit(name, limits))
+        return self._transport.request("PATCH", self._at(name), None, json={"limits": dict(limits)})
 
     def drawing(self, name: str, format: Literal["mermaid", "svg"] = "mermaid") -> str:
         """A deployed app as a picture: the text of a Mermaid flowchart, or of an SVG file."""
-        return self._transport.send(app_drawing(name, format))
+        query = {"format": format}
+        return self._transport.request("GET", self._at(name, "drawing"), str, query=query)
 
     def versions(self, name: str) -> Sequence[AppVersion]:
         """The versions of a deployed app, newest first."""
-        return self._transport.send(app_versions(name))
+        return self._transport.request("GET", self._at(name, "versions"), list[AppVersion])
 
     def roll_back(self, name: str, version: int | None = None) -> AppVersion:
         """Let an earlier version answer again: by default the one before the current one."""
-        return self._transport.send(app_roll_back(name, version))
+        body = {"version": version}
+        return self._transport.request("POST", self._at(name, "rollback"), AppVersion, json=body)
 
     def remove(self, name: str) -> None:
         """Remove a deployed app with all its versions. Runs in progress continue."""
-        return self._transport.send(app_remove(name))
+        return self._transport.request("DELETE", self._at(name), None)
 
     def start(self, name: str, input: Any = None, *, session: str | None = None) -> Running:
         """Call an app with its input: iterate for its text as it comes; its ``events``, its ``result``."""
-        return Running(self._transport, app_input(name, input, session), {})
+        body = {"input": input, **({"session": session} if session else {})}
+        return Running(self._transport, self._at(name, "run"), body, {})
 
     def run(self, name: str, input: Any = None, *, session: str | None = None) -> Any:
         """Call an app with its input and wait; its output."""
         return self.start(name, input, session=session).result()
+
+    def _at(self, name: str, *more: str) -> str:
+        if name in ("", ".", ".."):
+            raise InvalidRequest("Name an app.", param="name")
+        return at("api", "apps", name, *more)
 
 
 class Prompts(Group):
@@ -122,28 +114,30 @@ class Prompts(Group):
 
     def list(self, *, everyone: bool = False) -> list[Prompt]:
         """The newest version of each, by name; ``everyone``: for an admin, other keys' too, which have ids."""
-        return self._transport.send(prompts_list(everyone))
+        query = {"all": True} if everyone else {}
+        return self._transport.request("GET", "/api/prompts", list[Prompt], query=query)
 
     def get(self, name: str, version: int | None = None) -> Prompt:
         """One version, the newest if none is named. Raises `NotFound`."""
-        return self._transport.send(prompt_get(name, version))
+        return self._transport.request("GET", self._at(name), Prompt, query=given(version=version))
 
     def history(self, name: str) -> Sequence[Prompt]:
         """Every version, newest first."""
-        return self._transport.send(prompt_history(name))
+        return self._transport.request("GET", self._at(name, "/versions"), list[Prompt])
 
     def save(self, name: str, **spec: Any) -> Prompt:
         """Keep a prompt: ``messages`` with ``{name}`` for each of ``arguments``, ``examples``, ``description``.
 
         The same content twice makes one version.
         """
-        return self._transport.send(prompt_save(name, spec))
+        return self._transport.request("POST", "/api/prompts", Prompt, json={**spec, "name": name})
 
     def render(
         self, name: str, arguments: Mapping[str, Any] | None = None, *, version: int | None = None
     ) -> Sequence[Mapping[str, str]]:
         """The messages with arguments in their places, as `Client.chat` takes them."""
-        return self._transport.send(prompt_render(name, arguments or {}, version))
+        path, body = self._at(name, "/render"), {"arguments": dict(arguments or {}), "version": version}
+        return self._transport.request("POST", path, list[dict[str, str]], json=body, key="messages")
 
     def load(
         self,
@@ -154,11 +148,19 @@ class Prompts(Group):
         dry_run: bool = False,
     ) -> ImportedPrompts:
         """Import ``files``, from their path to their text, or those of a Git repository on https."""
-        return self._transport.send(prompts_import(files or {}, url, origin, dry_run))
+        body = {"files": dict(files or {}), "url": url or "", "origin": origin, "dry_run": dry_run}
+        path = "/api/prompts/import"
+        return self._transport.request("POST", path, ImportedPrompts, json=body, slow=True)
 
     def remove(self, name: str) -> None:
         """Forget a prompt with all its versions."""
-        return self._transport.send(prompt_remove(name))
+        return self._transport.request("DELETE", self._at(name), None)
+
+    def _at(self, name: str, rest: str = "") -> str:
+        """A prompt's name may have slashes."""
+        if not name or name.startswith(".") or "//" in name or "/." in name:
+            raise InvalidRequest("Name a prompt.", param="name")
+        return f"/api/prompts/{quote(name, safe='/')}{rest}"
 
 
 class Agents(Group):
@@ -166,7 +168,7 @@ class Agents(Group):
 
     def check(self, spec: Mapping[str, Any]) -> CheckedAgent:
         """Whether an agent could run here, without running it: every name in it."""
-        return self._transport.send(agent_check(spec))
+        return self._transport.request("POST", "/api/agents/check", CheckedAgent, json={"agent": dict(spec)})
 
     def start(
         self,
@@ -183,8 +185,14 @@ class Agents(Group):
         ``session``: an app and a name, where the agent remembers under ``path``; none: it remembers nothing.
         ``functions`` are those of ours that hooks may call back, by name.
         """
-        call = agent_run(spec, message, session, path, variables or {})
-        return Running(self._transport, call, functions or {})
+        body: dict[str, Any] = {"agent": dict(spec), "message": message}
+        if session is not None:
+            body["session"] = {"app": session[0], "name": session[1]}
+        if path:
+            body["path"] = path
+        if variables:
+            body["variables"] = dict(variables)
+        return Running(self._transport, "/api/agents/run", body, functions or {})
 
     def run(
         self,

@@ -1,15 +1,23 @@
 # Made from portico/_async by scripts/twin: change it there.
-"""Sounds in `portico.Client`. What each call sends and reads is in `portico._calls.audio`."""
+"""Sounds: texts said aloud, and speech written down."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from portico._calls.audio import AudioFormat, Times, speech, subtitles, transcription, who
-from portico._calls.models import models_list
+from portico._request import Upload, given
 from portico._sync.group import Group
-from portico.audio import Transcript
+from portico._sync.models import Models
+from portico.audio import AudioFormat, Times, Transcript, subtitles_text
+from portico.errors import InvalidRequest
+
+_SOURCES = {
+    "speech": ("speaks", "portico models add voice --source hf://facebook/mms-tts-eng"),
+    "transcription": ("transcribes", "portico models add ear --source hf://openai/whisper-small"),
+}
 
 
 class Audio(Group):
@@ -30,8 +38,8 @@ class Audio(Group):
         Without ``voice`` it is the model's own. ``options`` are OpenAI's ``instructions`` and those of local models:
         ``seed``, and for music ``seconds``.
         """
-        name = model or self._who("speech")
-        return self._transport.send(speech(text, name, voice, format, speed, options))
+        body = self._speech(text, model, voice, format, speed, options)
+        return self._transport.request("POST", "/v1/audio/speech", bytes, json=body, slow=True)
 
     def speak_to(
         self,
@@ -45,9 +53,26 @@ class Audio(Group):
         **options: Any,
     ) -> int:
         """`speak` into a file, piece by piece; its size. A file that breaks off is removed."""
+        body = self._speech(text, model, voice, format, speed, options)
+        saved = self._transport.save("POST", "/v1/audio/speech", Path(path), json=body, slow=True)
+        return saved[0]
+
+    def _speech(
+        self,
+        text: str,
+        model: str | None,
+        voice: str | None,
+        format: AudioFormat,
+        speed: float,
+        options: Mapping[str, Any],
+    ) -> dict[str, Any]:
         name = model or self._who("speech")
-        call = speech(text, name, voice, format, speed, options)
-        return (self._transport.save(call, Path(path)))[0]
+        if "stream_format" in options:
+            raise InvalidRequest(
+                "A sound comes whole here: leave 'stream_format' out.", param="stream_format"
+            )
+        body = {"model": name, "input": text, "response_format": format, "speed": speed, **options}
+        return body if voice is None else {**body, "voice": voice}
 
     def transcribe(
         self,
@@ -65,11 +90,11 @@ class Audio(Group):
         ``language`` as ISO 639-1; ``prompt``: names and words as they are spelled; ``times`` of each ``segment`` or
         ``word``; with ``translate`` in English. ``filename`` is for bytes.
         """
-        name = model or self._who("transcription")
-        source = Path(recording) if isinstance(recording, str) else recording
-        return self._transport.send(
-            transcription(source, name, language, prompt, times, translate=translate, filename=filename)
-        )
+        form = "json" if times is None else "verbose_json"
+        upload = self._recording(recording, model, form, language, prompt, filename)
+        if times is not None:
+            upload = replace(upload, fields={**upload.fields, "timestamp_granularities[]": times})
+        return self._transport.request("POST", _path(translate), Transcript, upload=upload, slow=True)
 
     def subtitles(
         self,
@@ -83,12 +108,33 @@ class Audio(Group):
         filename: str | None = None,
     ) -> str:
         """What is said, as the text of a file of subtitles: ``srt`` or ``vtt``. See `transcribe`."""
+        upload = self._recording(recording, model, format, language, prompt, filename)
+        data = self._transport.request("POST", _path(translate), bytes, upload=upload, slow=True)
+        return subtitles_text(data)
+
+    def _recording(
+        self,
+        recording: str | Path | bytes,
+        model: str | None,
+        form: str,
+        language: str | None,
+        prompt: str | None,
+        filename: str | None,
+    ) -> Upload:
         name = model or self._who("transcription")
-        source = Path(recording) if isinstance(recording, str) else recording
-        return self._transport.send(
-            subtitles(source, name, format, language, prompt, translate=translate, filename=filename)
-        )
+        content = Path(recording) if isinstance(recording, str) else recording
+        filename = filename or (content.name if isinstance(content, Path) else "recording.wav")
+        fields = given(model=name, response_format=form, language=language, prompt=prompt)
+        return Upload(filename, content, fields)
 
     def _who(self, capability: str) -> str:
-        models = self._transport.send(models_list())
-        return who(models, capability)
+        """The first model that can. Raises `InvalidRequest` that says how to add one."""
+        for model in Models(self._transport).list():
+            if capability in model.capabilities:
+                return model.id
+        does, example = _SOURCES[capability]
+        raise InvalidRequest(f"No model of this daemon {does}. Add one, such as: {example}", param="model")
+
+
+def _path(translate: bool) -> str:
+    return "/v1/audio/translations" if translate else "/v1/audio/transcriptions"

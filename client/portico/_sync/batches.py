@@ -1,5 +1,5 @@
 # Made from portico/_async by scripts/twin: change it there.
-"""Batches in `portico.Client`. What each call sends and reads is in `portico._calls.batches`."""
+"""Batches: many requests in one file."""
 
 from __future__ import annotations
 
@@ -8,18 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from portico._calls.batches import (
-    batch_cancel,
-    batch_check,
-    batch_create,
-    batch_get,
-    batches_list,
-    merged,
-    written,
-)
-from portico._calls.knowledge import file_add, file_content, file_remove
-from portico._sync.group import Group
-from portico.batches import Batch, BatchResult, CheckedBatch
+from portico._request import at, given, named
+from portico._sync.group import MAX_ATTEMPTS, Group
+from portico._sync.knowledge import Files
+from portico.batches import Batch, BatchResult, CheckedBatch, requests_file, results_of
 from portico.errors import ConnectionLost, DeadlineExceeded
 from portico.values import Page
 
@@ -27,11 +19,10 @@ PURPOSE = "batch"
 
 CHAT = "/v1/chat/completions"
 
-FIRST, LONGEST = 0.1, 2.0
-"""Seconds between two looks at a batch: the first such time, which grows, and the longest."""
+WINDOW = "24h"
 
-ATTEMPTS = 5
-"""Connections in a row that may be lost."""
+MIN_POLL_INTERVAL_S, MAX_POLL_INTERVAL_S = 0.1, 2.0
+"""Between two looks at a batch: the first such time, which grows, and the longest."""
 
 Requests: TypeAlias = str | Path | Mapping[str, Mapping[str, Any]] | Iterable[Mapping[str, Any]]
 """The id of an uploaded file, a file here, bodies by their custom_id, or bodies in order."""
@@ -52,38 +43,49 @@ class Batches(Group):
         requests for ``endpoint``. ``keep``: seconds after which its results are removed.
         """
         file_id, _uploaded = self._file(requests, endpoint)
-        return self._transport.send(batch_create(file_id, endpoint, metadata, keep))
+        body = given(
+            input_file_id=file_id,
+            endpoint=endpoint,
+            completion_window=WINDOW,
+            metadata=dict(metadata) if metadata else None,
+            output_expires_after=None if keep is None else {"anchor": "created_at", "seconds": keep},
+        )
+        return self._transport.request("POST", "/v1/batches", Batch, json=body)
 
     def check(self, requests: Requests, endpoint: str = CHAT) -> CheckedBatch:
         """Check each line as `create` would, and ask nothing; what is uploaded for it is removed again."""
         file_id, uploaded = self._file(requests, endpoint)
+        body = {"input_file_id": file_id, "endpoint": endpoint}
         try:
-            return self._transport.send(batch_check(file_id, endpoint))
+            path = "/api/batches/check"
+            return self._transport.request("POST", path, CheckedBatch, json=body, slow=True)
         finally:
             if uploaded:
-                self._transport.send(file_remove(file_id))
+                Files(self._transport).remove(file_id)
 
     def _file(self, requests: Requests, endpoint: str) -> tuple[str, bool]:
         """The id of the file, and whether it was uploaded for this."""
         if isinstance(requests, str):
             return requests, False
         if isinstance(requests, Path):
-            file = self._transport.send(file_add(requests, None, PURPOSE))
+            file = Files(self._transport).add(requests, purpose=PURPOSE)
         else:
-            file = self._transport.send(file_add(written(requests, endpoint), "requests.jsonl", PURPOSE))
+            data = requests_file(requests, endpoint)
+            file = Files(self._transport).add(data, filename="requests.jsonl", purpose=PURPOSE)
         return file.id, True
 
     def list(self, *, after: str | None = None, limit: int = 20) -> Page[Batch]:
         """One page, newest first; ``after`` is the ``last_id`` of the page before."""
-        return self._transport.send(batches_list(after, limit))
+        query = given(after=after, limit=limit)
+        return self._transport.request("GET", "/v1/batches", Page[Batch], query=query)
 
     def get(self, batch_id: str) -> Batch:
         """One by id. Raises `NotFound`."""
-        return self._transport.send(batch_get(batch_id))
+        return self._transport.request("GET", self._at(batch_id), Batch)
 
     def cancel(self, batch_id: str) -> Batch:
         """Ask nothing more; what is answered by then is in its results. Raises `Conflict` if it has ended."""
-        return self._transport.send(batch_cancel(batch_id))
+        return self._transport.request("POST", self._at(batch_id, "cancel"), Batch)
 
     def wait(
         self,
@@ -94,16 +96,16 @@ class Batches(Group):
     ) -> Batch:
         """The batch once it has ended, through lost connections. ``progress`` is called with it now and then.
 
-        Raises `DeadlineExceeded` after ``timeout`` seconds; the batch goes on then.
+        Raises `DeadlineExceeded` after ``timeout`` seconds; the batch continues then.
         """
         end = None if timeout is None else time.monotonic() + timeout
-        pause, lost = FIRST, 0
+        pause, lost = MIN_POLL_INTERVAL_S, 0
         while True:
             try:
                 batch = self.get(batch_id)
             except ConnectionLost:
                 lost += 1
-                if lost == ATTEMPTS:
+                if lost == MAX_ATTEMPTS:
                     raise
             else:
                 lost = 0
@@ -113,18 +115,21 @@ class Batches(Group):
                     return batch
             if end is not None and time.monotonic() + pause > end:
                 raise DeadlineExceeded(
-                    f"The batch '{batch_id}' has not ended within {timeout:g} s; it goes on."
+                    f"The batch '{batch_id}' has not ended within {timeout:g} s; it continues."
                 )
-            self._transport.rest(pause)
-            pause = min(LONGEST, pause * 1.5)
+            self._transport.sleep(pause)
+            pause = min(MAX_POLL_INTERVAL_S, pause * 1.5)
 
     def results(self, batch_id: str) -> Iterator[BatchResult]:
         """What was answered, and what failed, in the order of the input. Nothing while it has not ended."""
         batch = self.get(batch_id)
         files = [
-            self._transport.send(file_content(file_id))
+            Files(self._transport).content(file_id)
             for file_id in (batch.output_file_id, batch.error_file_id)
             if file_id
         ]
-        for result in merged(*files):
+        for result in results_of(*files):
             yield result
+
+    def _at(self, batch_id: str, *more: str) -> str:
+        return at("v1", "batches", named(batch_id, "a batch"), *more)

@@ -12,31 +12,26 @@ from typing import Any
 import httpx
 
 from portico._answer import Answer, Opened
-from portico._calls.adapters import detokenize, tokenize
-from portico._calls.call import Message
-from portico._calls.chat import app_run, chat, the_only
-from portico._calls.daemon import backup, health, settings, shutdown, status, usage, vacuum
-from portico._calls.flows import apply, flow_check, flow_run
-from portico._calls.knowledge import search
-from portico._calls.models import embed
+from portico._events import ChatEvents, RunEvents
+from portico._request import Message, at, given, named
 from portico._running import Running
-from portico._serving import Desk, Given
+from portico._serving import Given, WorkerState
 from portico._step import StepLike
 from portico._sync.apps import Agents, Apps, Prompts
 from portico._sync.audio import Audio
 from portico._sync.batches import Batches
 from portico._sync.evals import Evals
-from portico._sync.facts import Facts
 from portico._sync.images import Images
 from portico._sync.keys import Keys
 from portico._sync.knowledge import Chunkers, Files, Stores
-from portico._sync.models import Adapters, Deployments, Engines, Models
+from portico._sync.models import Adapters, Deployments, Engines, Models, Plugins
 from portico._sync.runs import Artifacts, Questions, Runs
-from portico._sync.sessions import Sessions
+from portico._sync.sessions import Facts, Sessions
 from portico._sync.tools import Mcp, Tools
 from portico._sync.tuning import Tuning
-from portico._transport import TIMEOUT, Address, Transport
+from portico._transport import TIMEOUT_S, Address, Transport
 from portico._worker import Worker
+from portico.errors import InvalidRequest
 from portico.flow import Flow, flow_of
 from portico.values import (
     Applied,
@@ -51,6 +46,7 @@ from portico.values import (
     Tokens,
     Vacuumed,
 )
+from portico.values.apps import the_only
 
 
 class Client:
@@ -66,7 +62,7 @@ class Client:
         url: str | None = None,
         key: str | None = None,
         *,
-        timeout: float = TIMEOUT,
+        timeout: float = TIMEOUT_S,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._transport = Transport(Address.of(url, key), timeout, transport)
@@ -79,6 +75,7 @@ class Client:
         self.images = Images(self._transport)
         self.audio = Audio(self._transport)
         self.engines = Engines(self._transport)
+        self.plugins = Plugins(self._transport)
         self.stores = Stores(self._transport)
         self.files = Files(self._transport)
         self.chunkers = Chunkers(self._transport)
@@ -109,7 +106,9 @@ class Client:
 
         def start(opened: Opened) -> Generator[RunEvent, None, None]:
             name = app or the_only(self.apps.list())
-            source = self._transport.stream(app_run(name, question, history, options), opened)
+            path = at("api", "apps", named(name, "an app"), "run")
+            body = {"messages": _messages(question, history), **options}
+            source = self._transport.stream("POST", path, RunEvents(), json=body, opened=opened)
             try:
                 for item in source:
                     yield item
@@ -120,7 +119,23 @@ class Client:
 
     def chat(self, messages: str | Sequence[Message], model: str = "default", **options: Any) -> Answer:
         """Talk to a model or an app. ``options`` are OpenAI's (``temperature``, ``tools`` …)."""
-        return Answer(lambda opened: self._transport.stream(chat(messages, model, options), opened))
+
+        def start(opened: Opened) -> Generator[RunEvent, None, None]:
+            if "stream" in options:
+                raise InvalidRequest(
+                    "A chat always streams: for the whole answer, call read() on it.", param="stream"
+                )
+            body = {
+                "model": model,
+                "messages": _messages(messages),
+                "stream": True,
+                "stream_options": {"include_usage": True},
+                **options,
+            }
+            path = "/v1/chat/completions"
+            return self._transport.stream("POST", path, ChatEvents(), json=body, opened=opened)
+
+        return Answer(start)
 
     def search(
         self,
@@ -135,15 +150,28 @@ class Client:
         **options: Any,
     ) -> Found:
         """`Stores.search`: ranked passages of one store, or of several."""
-        return self._transport.send(
-            search(store, query, max_num_results, filters, score_threshold, ranker, trace, options)
+        return self.stores.search(
+            store,
+            query,
+            max_num_results=max_num_results,
+            filters=filters,
+            score_threshold=score_threshold,
+            ranker=ranker,
+            trace=trace,
+            **options,
         )
 
     def embed(
         self, texts: str | Sequence[str], model: str = "default-embedding", *, dimensions: int | None = None
     ) -> Embeddings:
         """Texts as vectors, in order."""
-        return self._transport.send(embed(texts, model, dimensions))
+        body = given(
+            model=model,
+            input=[texts] if isinstance(texts, str) else list(texts),
+            dimensions=dimensions,
+            encoding_format="base64",
+        )
+        return self._transport.request("POST", "/v1/embeddings", Embeddings, json=body, slow=True)
 
     def tokenize(
         self,
@@ -154,13 +182,20 @@ class Client:
         texts: bool = False,
     ) -> Tokens:
         """A text, or a conversation as the model's template writes it, in the model's tokens, with their ``texts`` on
-        request. Models on llamacpp and vllm can be asked.
+        request. Models whose engine has a tokenizer can be asked.
         """
-        return self._transport.send(tokenize(text, model, add_special_tokens, texts))
+        body = given(
+            model=model,
+            **({"prompt": text} if isinstance(text, str) else {"messages": list(text)}),
+            add_special_tokens=add_special_tokens,
+            return_token_strs=texts or None,
+        )
+        return self._transport.request("POST", "/tokenize", Tokens, json=body, slow=True)
 
     def detokenize(self, tokens: Sequence[int], model: str = "default") -> str:
         """The text that tokens stand for."""
-        return self._transport.send(detokenize(tokens, model))
+        body = {"model": model, "tokens": list(tokens)}
+        return self._transport.request("POST", "/detokenize", str, json=body, slow=True, key="prompt")
 
     def start(
         self,
@@ -174,7 +209,10 @@ class Client:
         Functions that stay here are called back meanwhile. ``history``: messages before the input.
         """
         made = flow_of(flow)
-        return Running(self._transport, flow_run(made, input, history), made.functions)
+        body = {"flow": dict(made.spec), "input": input, "history": list(history)}
+        if made.functions:
+            body["functions"] = sorted(made.functions)
+        return Running(self._transport, "/api/flows/run", body, made.functions)
 
     def run(
         self,
@@ -188,7 +226,8 @@ class Client:
 
     def check(self, flow: Flow | StepLike | Mapping[str, Any]) -> CheckedFlow:
         """Whether a flow could run here, without running it: every name and reference in it."""
-        return self._transport.send(flow_check(flow_of(flow)))
+        body = {"flow": dict(flow_of(flow).spec)}
+        return self._transport.request("POST", "/api/flows/check", CheckedFlow, json=body)
 
     def apply(
         self,
@@ -203,23 +242,30 @@ class Client:
         ``folder``: what relative paths in it are relative to, on the daemon's machine. ``prune``: kinds (``apps``,
         ``tools`` …) of which everything is removed that it does not name. ``dry_run`` only says what would be done.
         """
-        return self._transport.send(apply(configuration, folder, prune, dry_run))
+        body = {
+            "configuration": dict(configuration),
+            "folder": folder,
+            "prune": list(prune),
+            "dry_run": dry_run,
+        }
+        return self._transport.request("POST", "/api/apply", Applied, json=body, slow=True)
 
     def health(self) -> dict[str, Any]:
         """``{"status": "ok", "version": …}`` as soon as the daemon serves; needs no key."""
-        return self._transport.send(health())
+        return self._transport.request("GET", "/health", dict[str, Any])
 
     def status(self) -> Status:
         """The daemon at a glance: models, stores, apps, and the runs that its start began."""
-        return self._transport.send(status())
+        return self._transport.request("GET", "/api/status", Status)
 
     def settings(self) -> list[Setting]:
         """Every setting and where its value came from."""
-        return self._transport.send(settings())
+        return self._transport.request("GET", "/api/settings", list[Setting])
 
     def usage(self, since: float | None = None) -> list[dict[str, Any]]:
         """Totals of calls and tokens since a moment (seconds since 1970)."""
-        return self._transport.send(usage(since))
+        query = given(since=since)
+        return self._transport.request("GET", "/api/usage", list[dict[str, Any]], query=query)
 
     def backup(
         self, to: Path, *, models: bool = False, told: Callable[[int], None] | None = None
@@ -228,16 +274,19 @@ class Client:
 
         ``told`` hears of the bytes so far. Nothing is left of a failed one; ``portico restore`` reads it.
         """
-        size, headers = self._transport.save(backup(models), to, private=True, told=told)
+        query = {"models": str(models).lower()}
+        size, headers = self._transport.save(
+            "GET", "/api/backup", to, query=query, slow=True, private=True, on_progress=told
+        )
         return BackedUp(size, int(headers.get("portico-backup-missing", "0")))
 
     def vacuum(self) -> Vacuumed:
         """Give back the room within the database file that nothing uses."""
-        return self._transport.send(vacuum())
+        return self._transport.request("POST", "/api/vacuum", Vacuumed, slow=True)
 
     def shutdown(self) -> None:
         """Ask the daemon to end."""
-        return self._transport.send(shutdown())
+        return self._transport.request("POST", "/api/shutdown", None)
 
     def serve(
         self,
@@ -253,8 +302,8 @@ class Client:
         functions that stay here. Ends when ``stop`` is set or it is interrupted, after what has begun is
         finished. A daemon that is away is waited for. Raises `Conflict` if a name is taken.
         """
-        desk = Desk(functions, name, concurrency)
-        Worker(self._transport, desk).run(stop)
+        state = WorkerState(functions, name, concurrency)
+        Worker(self._transport, state).run(stop)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -267,3 +316,11 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _messages(content: str | Sequence[Message], history: Sequence[Message] = ()) -> list[dict[str, Any]]:
+    """A question, or a whole conversation, after what was said before."""
+    messages: Sequence[Message] = (
+        [{"role": "user", "content": content}] if isinstance(content, str) else content
+    )
+    return [dict(message) for message in (*history, *messages)]

@@ -1,5 +1,5 @@
 # Made from portico/_async by scripts/twin: change it there.
-"""Evaluations in `portico.Client`. What each call sends and reads is in `portico._calls.evals`."""
+"""Evaluations, their runs, and searches over settings."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from portico._calls import evals as calls
-from portico._calls.knowledge import file_add, file_remove
-from portico._follow import Follow
+from portico._request import at, given, named
 from portico._sync.group import Group
-from portico.errors import ConnectionLost, NotFound
+from portico._sync.knowledge import Files
+from portico._sync.runs import Runs
+from portico.errors import NotFound
 from portico.evals import Eval, EvalApplied, EvalOutput, EvalPlan, EvalRun, EvalSearch
 from portico.values import Page
 
 PURPOSE = "evals"
+
+ANYTHING: Mapping[str, Any] = {"type": "object"}
+"""The schema of items that may be any object."""
 
 Data = Path | str | Sequence[Mapping[str, Any]]
 """Items: a file of JSON lines to upload, the id of an uploaded one, or the items themselves."""
@@ -34,25 +37,38 @@ class Evals(Group):
         metadata: Mapping[str, str] | None = None,
     ) -> Eval:
         """Make an evaluation: ``criteria`` as OpenAI writes graders, ``item_schema`` the JSON schema of an item."""
-        return self._transport.send(calls.eval_create(name, criteria, item_schema, metadata))
+        config = {
+            "type": "custom",
+            "item_schema": dict(item_schema or ANYTHING),
+            "include_sample_schema": True,
+        }
+        body = given(
+            name=name,
+            data_source_config=config,
+            testing_criteria=list(criteria),
+            metadata=metadata or None,
+        )
+        return self._transport.request("POST", "/v1/evals", Eval, json=body)
 
     def list(self, *, after: str | None = None, limit: int = 20) -> Page[Eval]:
         """One page, newest first; ``after`` is the ``last_id`` of the page before."""
-        return self._transport.send(calls.evals_list(after, limit))
+        query = given(after=after, limit=limit, order="desc")
+        return self._transport.request("GET", "/v1/evals", Page[Eval], query=query)
 
     def get(self, eval_id: str) -> Eval:
         """One by id. Raises `NotFound`."""
-        return self._transport.send(calls.eval_get(eval_id))
+        return self._transport.request("GET", self._at(eval_id), Eval)
 
     def update(
         self, eval_id: str, *, name: str | None = None, metadata: Mapping[str, str] | None = None
     ) -> Eval:
         """Give it another name or other metadata."""
-        return self._transport.send(calls.eval_update(eval_id, name, metadata))
+        body = given(name=name, metadata=metadata)
+        return self._transport.request("POST", self._at(eval_id), Eval, json=body)
 
     def remove(self, eval_id: str) -> None:
         """Forget it with its runs and searches."""
-        return self._transport.send(calls.eval_remove(eval_id))
+        return self._transport.request("DELETE", self._at(eval_id), None)
 
     # --- runs --------------------------------------------------------------------------------------------------
 
@@ -68,28 +84,30 @@ class Evals(Group):
         """Begin a run: ``source`` says who is asked and how, such as ``{"model": "default", "messages": [...]}``, or
         ``{"store": "docs", "query": "{{item.question}}"}``. See `wait`.
         """
-        given, uploaded = self._given(data)
+        path = self._at(eval_id, "runs")
+        items, uploaded = self._items(data)
         try:
-            made = calls.source_of(source, given)
-            return self._transport.send(calls.run_create(eval_id, name, made, metadata))
+            body = given(name=name, data_source=_source(source, items), metadata=metadata or None)
+            return self._transport.request("POST", path, EvalRun, json=body, slow=True)
         finally:
             self._forget(uploaded)
 
     def runs(self, eval_id: str, *, after: str | None = None, limit: int = 20) -> Page[EvalRun]:
         """The runs of an evaluation, newest first, trials of searches among them."""
-        return self._transport.send(calls.runs_list(eval_id, after, limit))
+        query = given(after=after, limit=limit, order="desc")
+        return self._transport.request("GET", self._at(eval_id, "runs"), Page[EvalRun], query=query)
 
     def get_run(self, eval_id: str, run_id: str) -> EvalRun:
         """One run. Raises `NotFound`."""
-        return self._transport.send(calls.run_get(eval_id, run_id))
+        return self._transport.request("GET", self._run(eval_id, run_id), EvalRun)
 
     def cancel_run(self, eval_id: str, run_id: str) -> EvalRun:
         """End a run; what is done of it stays."""
-        return self._transport.send(calls.run_cancel(eval_id, run_id))
+        return self._transport.request("POST", self._run(eval_id, run_id, "cancel"), EvalRun)
 
     def remove_run(self, eval_id: str, run_id: str) -> None:
         """Forget a run with what came of it."""
-        return self._transport.send(calls.run_remove(eval_id, run_id))
+        return self._transport.request("DELETE", self._run(eval_id, run_id), None)
 
     def outputs(
         self,
@@ -101,7 +119,9 @@ class Evals(Group):
         limit: int = 20,
     ) -> Page[EvalOutput]:
         """What became of the items, in their order; ``status``: only those that ``pass``, ``fail`` or ``error``."""
-        return self._transport.send(calls.outputs_list(eval_id, run_id, status, after, limit))
+        path = self._run(eval_id, run_id, "output_items")
+        query = given(status=status, after=after, limit=limit)
+        return self._transport.request("GET", path, Page[EvalOutput], query=query)
 
     def wait(self, run: EvalRun) -> EvalRun:
         """The run as it is when it has ended; through lost connections."""
@@ -122,10 +142,11 @@ class Evals(Group):
         ``sampling_params.temperature``. ``how``: ``method`` (``grid`` or ``random``), ``trials``, ``seed``,
         ``objective``, ``direction``, ``halving``, ``name``. See `wait_search`.
         """
-        given, uploaded = self._given(data)
+        path = self._native(eval_id, "search")
+        items, uploaded = self._items(data)
         try:
-            wish = {**how, "data_source": calls.source_of(source, given), "parameters": dict(parameters)}
-            return self._transport.send(calls.search_create(eval_id, wish))
+            body = {**how, "data_source": _source(source, items), "parameters": dict(parameters)}
+            return self._transport.request("POST", path, EvalSearch, json=body, slow=True)
         finally:
             self._forget(uploaded)
 
@@ -138,53 +159,79 @@ class Evals(Group):
         **how: Any,
     ) -> EvalPlan:
         """What such a search would take, everything about it checked; nothing is asked."""
-        given, uploaded = self._given(data)
+        path = self._native(eval_id, "search")
+        items, uploaded = self._items(data)
         try:
-            wish = {**how, "data_source": calls.source_of(source, given), "parameters": dict(parameters)}
-            return self._transport.send(calls.search_plan(eval_id, wish))
+            search = {**how, "data_source": _source(source, items), "parameters": dict(parameters)}
+            body = {**search, "dry_run": True}
+            return self._transport.request("POST", path, EvalPlan, json=body, slow=True)
         finally:
             self._forget(uploaded)
 
     def searches(self, eval_id: str, *, limit: int = 20) -> Sequence[EvalSearch]:
         """The searches of an evaluation, newest first, without their trials."""
-        return self._transport.send(calls.searches_list(eval_id, limit))
+        path, query = self._native(eval_id, "searches"), {"limit": limit}
+        return self._transport.request("GET", path, list[EvalSearch], query=query)
 
     def get_search(self, eval_id: str, search_id: str) -> EvalSearch:
         """One search with its trials, the best first. Raises `NotFound`."""
-        return self._transport.send(calls.search_get(eval_id, search_id))
+        return self._transport.request("GET", self._search(eval_id, search_id), EvalSearch)
 
     def cancel_search(self, eval_id: str, search_id: str) -> EvalSearch:
         """End a search; what is done of it stays."""
-        return self._transport.send(calls.search_cancel(eval_id, search_id))
+        path = self._search(eval_id, search_id, "cancel")
+        return self._transport.request("POST", path, EvalSearch)
 
     def apply(self, eval_id: str, search_id: str, *, trial: str | None = None) -> EvalApplied:
         """Deploy what the best trial, or another one, changes in apps. Raises `Conflict` if that is nothing."""
-        return self._transport.send(calls.search_apply(eval_id, search_id, trial))
+        path = self._search(eval_id, search_id, "apply")
+        return self._transport.request("POST", path, EvalApplied, json=given(trial=trial))
 
     def wait_search(self, search: EvalSearch) -> EvalSearch:
         """The search as it is when it has ended; through lost connections."""
         self._ended(search.run_id)
         return self.get_search(search.eval_id, search.id)
 
-    def _given(self, data: Data) -> tuple[dict[str, Any], str | None]:
+    def _items(self, data: Data) -> tuple[dict[str, Any], str | None]:
         """Where the items are, and the file that was uploaded for them: the daemon keeps what it has read of it."""
         if isinstance(data, str):
             return {"type": "file_id", "id": data}, None
         if isinstance(data, Path):
-            uploaded = self._transport.send(file_add(data, None, PURPOSE))
+            uploaded = Files(self._transport).add(data, purpose=PURPOSE)
             return {"type": "file_id", "id": uploaded.id}, uploaded.id
-        return calls.content_of(data), None
+        # An item may stand alone, or as the ``item`` of an object.
+        wrapped = [one if isinstance(one.get("item"), Mapping) else {"item": dict(one)} for one in data]
+        return {"type": "file_content", "content": wrapped}, None
 
     def _forget(self, file_id: str | None) -> None:
         if file_id is not None:
-            self._transport.send(file_remove(file_id))
+            Files(self._transport).remove(file_id)
 
     def _ended(self, run_id: str) -> None:
-        follow = Follow(run_id, 0)
         with suppress(NotFound):  # ended so long ago that its events are forgotten
-            while not follow.done:
-                try:
-                    for item in self._transport.stream(follow.call()):
-                        follow.saw(item)
-                except ConnectionLost as error:
-                    self._transport.rest(follow.pause(error))
+            for _event in Runs(self._transport).events(run_id):
+                pass
+
+    def _at(self, eval_id: str, *more: str) -> str:
+        return at("v1", "evals", named(eval_id, "an evaluation"), *more)
+
+    def _run(self, eval_id: str, run_id: str, *more: str) -> str:
+        return self._at(eval_id, "runs", named(run_id, "a run"), *more)
+
+    def _native(self, eval_id: str, *more: str) -> str:
+        return at("api", "evals", named(eval_id, "an evaluation"), *more)
+
+    def _search(self, eval_id: str, search_id: str, *more: str) -> str:
+        return self._native(eval_id, "searches", named(search_id, "a search"), *more)
+
+
+def _source(source: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """A data source with its items. Left out, ``type`` is ``retrieval`` for a ``store``, ``completions`` for a
+    ``model``, and ``jsonl`` for neither; ``messages`` stand for a template of them.
+    """
+    kind = "retrieval" if "store" in source else "completions" if "model" in source else "jsonl"
+    made = {"type": kind, **source, "source": data}
+    messages = made.pop("messages", None)
+    if messages is not None:
+        made["input_messages"] = {"type": "template", "template": list(messages)}
+    return made

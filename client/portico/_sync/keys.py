@@ -6,12 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from portico._calls.keys import key_add, key_revoke, keys_list
+from portico._request import at, given, named
 from portico._sync.group import Group
-from portico.values import (
-    Key,
-    NewKey,
-)
+from portico.values import Key, NewKey
 
 
 class Keys(Group):
@@ -19,7 +16,7 @@ class Keys(Group):
 
     def list(self) -> list[Key]:
         """All keys, without their secrets."""
-        return self._transport.send(keys_list())
+        return self._transport.request("GET", "/api/keys", list[Key])
 
     def add(
         self,
@@ -35,8 +32,14 @@ class Keys(Group):
         ``filters``: for a store, by its name or id or ``*``, what the attributes of a file must meet for the key to
         read it, as in a search.
         """
-        return self._transport.send(key_add(name, scopes, limits, filters))
+        body = given(
+            name=name,
+            scopes=list(scopes),
+            limits=dict(limits) if limits else None,
+            filters={store: dict(item) for store, item in filters.items()} if filters else None,
+        )
+        return self._transport.request("POST", "/api/keys", NewKey, json=body)
 
     def revoke(self, key_id: str) -> None:
         """Make a key worthless at once."""
-        return self._transport.send(key_revoke(key_id))
+        return self._transport.request("DELETE", at("api", "keys", named(key_id, "a key")), None)

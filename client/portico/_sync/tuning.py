@@ -1,5 +1,5 @@
 # Made from portico/_async by scripts/twin: change it there.
-"""Fine-tuning in `portico.Client`. What each call sends and reads is in `portico._tuning`."""
+"""Fine-tuning: local models trained on examples."""
 
 from __future__ import annotations
 
@@ -7,30 +7,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from portico._calls.knowledge import file_add, file_remove
-from portico._calls.tuning import (
-    Following,
-    checkpoints_list,
-    events_list,
-    job_change,
-    job_create,
-    job_get,
-    jobs_list,
-    plan,
-)
-from portico._transport import Transport
-from portico.errors import ConnectionLost
-from portico.tuning import TuningCheckpoint, TuningEvent, TuningJob, TuningPlan, TuningWish
+from portico._events import TuningEvents
+from portico._request import at, given, named
+from portico._sync.group import Group
+from portico._sync.knowledge import Files
+from portico.tuning import TuningCheckpoint, TuningEvent, TuningJob, TuningPlan
 from portico.values import Page
 
 PURPOSE = "fine-tune"
 
 
-class Tuning:
+class Tuning(Group):
     """Fine-tuning jobs: local models trained on your examples."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
 
     def create(
         self,
@@ -50,19 +38,17 @@ class Tuning:
 
         ``method``: ``supervised``, ``dpo`` or ``reinforcement`` (with a ``grader``, as OpenAI writes them).
         """
-        wish = TuningWish(
-            model,
-            self._file(training_file),
-            None if validation_file is None else self._file(validation_file),
-            method,
-            hyperparameters or {},
-            grader,
-            suffix,
-            seed,
-            metadata or {},
-            recipe or {},
+        body = given(
+            model=model,
+            training_file=self._file(training_file),
+            validation_file=None if validation_file is None else self._file(validation_file),
+            method=_method(method, hyperparameters, grader),
+            suffix=suffix or None,
+            seed=seed,
+            metadata=dict(metadata or {}) or None,
+            recipe=dict(recipe or {}) or None,
         )
-        return self._transport.send(job_create(wish))
+        return self._transport.request("POST", "/v1/fine_tuning/jobs", TuningJob, json=body)
 
     def plan(
         self,
@@ -76,69 +62,73 @@ class Tuning:
         recipe: Mapping[str, Any] | None = None,
     ) -> TuningPlan:
         """Check the files and choose the recipe, without training; files that are uploaded for it are removed again."""
-        given = [file for file in (training_file, validation_file) if file is not None]
-        ids = [self._file(file) for file in given]
+        files = [file for file in (training_file, validation_file) if file is not None]
+        ids = [self._file(file) for file in files]
+        body = given(
+            model=model,
+            training_file=ids[0],
+            validation_file=ids[1] if len(ids) > 1 else None,
+            method=_method(method, hyperparameters, grader),
+            recipe=dict(recipe or {}) or None,
+        )
         try:
-            wish = TuningWish(
-                model,
-                ids[0],
-                ids[1] if len(ids) > 1 else None,
-                method,
-                hyperparameters or {},
-                grader,
-                recipe=recipe or {},
-            )
-            return self._transport.send(plan(wish))
+            path = "/api/fine_tuning/plan"
+            return self._transport.request("POST", path, TuningPlan, json=body, slow=True)
         finally:
-            for file, file_id in zip(given, ids, strict=True):
+            for file, file_id in zip(files, ids, strict=True):
                 if isinstance(file, Path):
-                    self._transport.send(file_remove(file_id))
+                    Files(self._transport).remove(file_id)
 
     def _file(self, file: str | Path) -> str:
         if isinstance(file, str):
             return file
-        uploaded = self._transport.send(file_add(file, None, PURPOSE))
-        return uploaded.id
+        return (Files(self._transport).add(file, purpose=PURPOSE)).id
 
     def list(self, *, after: str | None = None, limit: int = 20) -> Page[TuningJob]:
         """One page, newest first; ``after`` is the ``last_id`` of the page before."""
-        return self._transport.send(jobs_list(after, limit))
+        query = given(after=after, limit=limit)
+        return self._transport.request("GET", "/v1/fine_tuning/jobs", Page[TuningJob], query=query)
 
     def get(self, job_id: str) -> TuningJob:
         """One by id. Raises `NotFound`."""
-        return self._transport.send(job_get(job_id))
+        return self._transport.request("GET", self._at(job_id), TuningJob)
 
     def cancel(self, job_id: str) -> TuningJob:
         """End a job for good. Raises `Conflict` if it has ended."""
-        return self._transport.send(job_change(job_id, "cancel"))
+        return self._transport.request("POST", self._at(job_id, "cancel"), TuningJob)
 
     def pause(self, job_id: str) -> TuningJob:
         """Stop a job behind its last checkpoint."""
-        return self._transport.send(job_change(job_id, "pause"))
+        return self._transport.request("POST", self._at(job_id, "pause"), TuningJob)
 
     def resume(self, job_id: str) -> TuningJob:
         """Go on with a paused job."""
-        return self._transport.send(job_change(job_id, "resume"))
+        return self._transport.request("POST", self._at(job_id, "resume"), TuningJob)
 
     def events(self, job_id: str, *, after: str | None = None, limit: int = 20) -> Page[TuningEvent]:
         """What happened, newest first: one page."""
-        return self._transport.send(events_list(job_id, after, limit))
+        query = given(after=after, limit=limit)
+        return self._transport.request("GET", self._at(job_id, "events"), Page[TuningEvent], query=query)
 
     def checkpoints(
         self, job_id: str, *, after: str | None = None, limit: int = 10
     ) -> Page[TuningCheckpoint]:
         """Its checkpoints, newest first: one page."""
-        return self._transport.send(checkpoints_list(job_id, after, limit))
+        path, query = self._at(job_id, "checkpoints"), given(after=after, limit=limit)
+        return self._transport.request("GET", path, Page[TuningCheckpoint], query=query)
 
     def follow(self, job_id: str, *, after: int = 0) -> Iterator[TuningEvent | TuningJob]:
         """Events with a number above ``after``, in order as they come, through lost connections; last the job, when it
         has ended or is paused.
         """
-        following = Following(job_id, after)
-        while not following.done:
-            try:
-                for item in self._transport.stream(following.call()):
-                    following.saw(item)
-                    yield item
-            except ConnectionLost as error:
-                self._transport.rest(following.pause(error))
+        path = at("api", "fine_tuning", "jobs", named(job_id, "a fine-tuning job"), "follow")
+        return self._follow(path, TuningEvents(after))
+
+    def _at(self, job_id: str, *more: str) -> str:
+        return at("v1", "fine_tuning", "jobs", named(job_id, "a fine-tuning job"), *more)
+
+
+def _method(
+    kind: str, hyperparameters: Mapping[str, Any] | None, grader: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    return {"type": kind, kind: given(hyperparameters=dict(hyperparameters or {}) or None, grader=grader)}

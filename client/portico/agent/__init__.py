@@ -12,8 +12,8 @@ from portico.agent.agent import Agent
 from portico.agent.executor import Executor
 from portico.agent.message import Message
 from portico.agent.output import Choice, Json, Regex, ToolParser
-from portico.agent.specify import Handoff
-from portico.agent.stage import Heard
+from portico.agent.scope import Heard
+from portico.agent.spec import Handoff
 
 __all__ = [
     "Agent",

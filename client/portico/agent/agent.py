@@ -13,16 +13,21 @@ from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 from weakref import ReferenceType, ref
 
-from portico.agent import record
-from portico.agent.hooks import AnyHook, applied
+from portico.agent.hooks import AnyHook, apply_hooks
+from portico.agent.memory import aopen_session, forget, open_session, read_messages, read_state, write_state
 from portico.agent.message import Message
 from portico.agent.output import Output
-from portico.agent.serve import function_name, served
-from portico.agent.specify import Composition, Handoff, Spec, specified
-from portico.agent.stage import SCENE, Heard, House, Scene, running_loop, tell, waited
-from portico.agent.stream import heard, listened
-from portico.agent.tree import found_in
-from portico.agent.turn import Turn
+from portico.agent.scope import (
+    CALL_SCOPE,
+    CallScope,
+    DaemonClients,
+    Heard,
+    notify,
+    run_coroutine,
+    running_loop,
+)
+from portico.agent.spec import Composition, Handoff, Spec, build_spec
+from portico.agent.turn import Turn, astream_call, stream_call
 from portico.client import AsyncClient, Client
 from portico.errors import InvalidRequest
 from portico.functions import Function
@@ -31,7 +36,7 @@ from portico.wire import Finished, StepFinished, StepStarted
 
 Strategy: TypeAlias = Literal["tools", "text_tools", "react", "plan_and_solve", "rewoo"]
 
-Said: TypeAlias = "str | list[dict[str, Any]] | Mapping[str, Any] | Message"
+AgentInput: TypeAlias = "str | list[dict[str, Any]] | Mapping[str, Any] | Message"
 """What can be said to an agent: text, parts, or a message."""
 
 
@@ -55,7 +60,7 @@ class Agent:
     _composition: Composition
     _own_name: str
     _alone: str
-    _house: House | None
+    _daemon: DaemonClients | None
     _place: tuple[ReferenceType[Agent], str] | None
     hooks: Sequence[AnyHook]
 
@@ -65,7 +70,7 @@ class Agent:
         made._composition = Composition()
         made._own_name = ""
         made._alone = f"agent-{secrets.token_hex(4)}" if cls is Agent else cls.__name__
-        made._house = None
+        made._daemon = None
         made._place = None
         made.hooks = ()
         return made
@@ -94,7 +99,7 @@ class Agent:
         **options: Any,
     ) -> None:
         self._own_name = name
-        self._house = None if client is None else House.of(client)
+        self._daemon = None if client is None else DaemonClients.of(client)
         self.hooks = tuple(hooks)
         self._composition = Composition(
             model=model,
@@ -120,7 +125,7 @@ class Agent:
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         above = list(self._above())
-        for path, agent in found_in(Agent, name, value):
+        for path, agent in _agents_in(name, value):
             if agent not in above:  # a link back to the agent that holds this one makes no tree
                 agent._place = (ref(self), path)
 
@@ -149,21 +154,22 @@ class Agent:
             at = todo.pop()
             before = paths[id(at)]
             for name, value in vars(at).items():
-                for path, agent in found_in(Agent, name, value):
+                for path, agent in _agents_in(name, value):
                     if id(agent) not in paths:
                         paths[id(agent)] = f"{before}.{path}" if before else path
                         todo.append(agent)
         return paths
 
-    def _scene(self, session: int | str | None) -> Scene:
+    def _scope(self, session: int | str | None) -> CallScope:
         """The call around this one if it is of the same tree; else a new one."""
-        around = SCENE.get()
+        around = CALL_SCOPE.get()
         if around is not None and id(self) in around.paths:
             return around if session is None else replace(around, session=str(session))
         *_others, root = self._above()
-        house = self._house or root._house or (around.house if around is not None else None)
+        daemon = self._daemon or root._daemon or (around.daemon if around is not None else None)
         named = session if session is not None else around.session if around is not None else 0
-        return Scene(root._own_name or root._alone, str(named), house or House.of(None), root._paths())
+        app = root._own_name or root._alone
+        return CallScope(app, str(named), daemon or DaemonClients.of(None), root._paths())
 
     @property
     def _composed(self) -> bool:
@@ -173,7 +179,7 @@ class Agent:
 
     def __call__(
         self,
-        message: Said,
+        message: AgentInput,
         *,
         session: int | str | None = None,
         variables: Mapping[str, Any] | None = None,
@@ -184,39 +190,39 @@ class Agent:
         ``options`` are the model's, for this call. Raises `PorticoError`.
         """
         if self._composed and inspect.iscoroutinefunction(self.forward):
-            return waited(self.acall(message, session=session, variables=variables, **options))
-        scene = self._scene(session)
-        if scene.loop is not None and scene.loop is running_loop():
+            return run_coroutine(self.acall(message, session=session, variables=variables, **options))
+        scope = self._scope(session)
+        if scope.loop is not None and scope.loop is running_loop():
             raise InvalidRequest(
                 f"'{self.name}' is called within an asynchronous forward, which it would stop: write await "
                 f"….acall(message)."
             )
-        given = applied(self.hooks, "before_agent", self, Message.of(message), scene.session)
-        with self._step(scene):
+        given = apply_hooks(self.hooks, "before_agent", self, Message.of(message), scope.session)
+        with self._step(scope):
             reply = (
-                self._conduct(scene, given)
+                self._run_forward(scope, given)
                 if self._composed
-                else self._turn(scene, given, variables, options).run()
+                else self._turn(scope, given, variables, options).run()
             )
-        return applied(self.hooks, "after_agent", self, reply, scene.session)
+        return apply_hooks(self.hooks, "after_agent", self, reply, scope.session)
 
     async def acall(
         self,
-        message: Said,
+        message: AgentInput,
         *,
         session: int | str | None = None,
         variables: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Message:
         """The same for asyncio."""
-        scene = self._scene(session)
-        given = applied(self.hooks, "before_agent", self, Message.of(message), scene.session)
-        with self._step(scene):
+        scope = self._scope(session)
+        given = apply_hooks(self.hooks, "before_agent", self, Message.of(message), scope.session)
+        with self._step(scope):
             if self._composed:
-                reply = await self._aconduct(scene, given)
+                reply = await self._arun_forward(scope, given)
             else:
-                reply = await self._turn(scene, given, variables, options).arun()
-        return applied(self.hooks, "after_agent", self, reply, scene.session)
+                reply = await self._turn(scope, given, variables, options).arun()
+        return apply_hooks(self.hooks, "after_agent", self, reply, scope.session)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What a class of your own does, ``forward(self, message, session)``, the second if you want it.
@@ -228,62 +234,66 @@ class Agent:
         )
 
     @contextlib.contextmanager
-    def _step(self, scene: Scene) -> Iterator[None]:
-        path = scene.path(self)
+    def _step(self, scope: CallScope) -> Iterator[None]:
+        path = scope.path(self)
         if not path:
             yield
             return
-        tell(path, StepStarted(path))
-        begun, error = time.perf_counter(), None
+        notify(path, StepStarted(path))
+        started, error = time.perf_counter(), None
         try:
             yield
         except Exception as raised:
             error = str(raised)
             raise
         finally:
-            tell(path, StepFinished(path, (time.perf_counter() - begun) * 1e3, error))
+            notify(path, StepFinished(path, (time.perf_counter() - started) * 1e3, error))
 
     def _turn(
-        self, scene: Scene, message: Message, variables: Mapping[str, Any] | None, options: Mapping[str, Any]
+        self,
+        scope: CallScope,
+        message: Message,
+        variables: Mapping[str, Any] | None,
+        options: Mapping[str, Any],
     ) -> Turn:
-        spec = specified(self.name, self._composition, self.hooks, self, scene.session, options)
-        return Turn(scene, scene.path(self), spec, message, variables or {})
+        spec = build_spec(self.name, self._composition, self.hooks, self, scope.session, options)
+        return Turn(scope, scope.path(self), spec, message, variables or {})
 
-    def _conduct(self, scene: Scene, message: Message) -> Message:
+    def _run_forward(self, scope: CallScope, message: Message) -> Message:
         """Run a ``forward`` here; what was said to it and what it answered is kept in the session."""
-        sessions = scene.house.client.sessions
-        kept = record.opened(sessions, scene.app, scene.session)
-        token = SCENE.set(replace(scene, loop=None))
+        sessions = scope.daemon.client.sessions
+        kept = open_session(sessions, scope.app, scope.session)
+        token = CALL_SCOPE.set(replace(scope, loop=None))
         try:
-            reply = Message.of(self._forward(message, scene.session), self.name)
+            reply = Message.of(self._call_forward(message, scope.session), self.name)
         finally:
-            SCENE.reset(token)
-        sessions.add(kept.id, [message.to_json(), reply.to_json()], scene.path(self))
+            CALL_SCOPE.reset(token)
+        sessions.add(kept.id, [message.to_json(), reply.to_json()], scope.path(self))
         return reply
 
-    async def _aconduct(self, scene: Scene, message: Message) -> Message:
-        sessions = (await scene.house.loop_client()).sessions
-        kept = await record.aopened(sessions, scene.app, scene.session)
+    async def _arun_forward(self, scope: CallScope, message: Message) -> Message:
+        sessions = (await scope.daemon.loop_client()).sessions
+        kept = await aopen_session(sessions, scope.app, scope.session)
         awaited = inspect.iscoroutinefunction(self.forward)
-        token = SCENE.set(replace(scene, loop=asyncio.get_running_loop() if awaited else None))
+        token = CALL_SCOPE.set(replace(scope, loop=asyncio.get_running_loop() if awaited else None))
         try:
             if awaited:
-                answer = await self._forward(message, scene.session)
+                answer = await self._call_forward(message, scope.session)
             else:
-                answer = await asyncio.to_thread(self._forward, message, scene.session)
+                answer = await asyncio.to_thread(self._call_forward, message, scope.session)
         finally:
-            SCENE.reset(token)
+            CALL_SCOPE.reset(token)
         reply = Message.of(answer, self.name)
-        await sessions.add(kept.id, [message.to_json(), reply.to_json()], scene.path(self))
+        await sessions.add(kept.id, [message.to_json(), reply.to_json()], scope.path(self))
         return reply
 
-    def _forward(self, message: Message, session: str) -> Any:
+    def _call_forward(self, message: Message, session: str) -> Any:
         """Call ``forward``, which may leave the session out."""
         takes = inspect.signature(self.forward).parameters
         return self.forward(message, session) if len(takes) > 1 else self.forward(message)
 
     def stream(
-        self, message: Said, *, session: int | str | None = None, **options: Any
+        self, message: AgentInput, *, session: int | str | None = None, **options: Any
     ) -> Generator[Heard, None, None]:
         """Say something and hear all that happens, of every agent below too: pairs of its path and the event.
 
@@ -291,44 +301,44 @@ class Agent:
         as its ``result``. Closing it stops the turn.
         """
         if self._composed:
-            return heard(lambda: self(message, session=session, **options))
-        return self._heard(message, session, options)
+            return stream_call(lambda: self(message, session=session, **options))
+        return self._stream(message, session, options)
 
-    def _heard(
-        self, message: Said, session: int | str | None, options: Mapping[str, Any]
+    def _stream(
+        self, message: AgentInput, session: int | str | None, options: Mapping[str, Any]
     ) -> Generator[Heard, None, None]:
-        scene = self._scene(session)
-        given = applied(self.hooks, "before_agent", self, Message.of(message), scene.session)
-        reply = yield from self._turn(scene, given, None, options).heard()
-        yield Heard("", Finished(applied(self.hooks, "after_agent", self, reply, scene.session)))
+        scope = self._scope(session)
+        given = apply_hooks(self.hooks, "before_agent", self, Message.of(message), scope.session)
+        reply = yield from self._turn(scope, given, None, options).stream()
+        yield Heard("", Finished(apply_hooks(self.hooks, "after_agent", self, reply, scope.session)))
 
     def astream(
-        self, message: Said, *, session: int | str | None = None, **options: Any
+        self, message: AgentInput, *, session: int | str | None = None, **options: Any
     ) -> AsyncGenerator[Heard, None]:
         """The same for asyncio."""
-        return listened(lambda: self.acall(message, session=session, **options))
+        return astream_call(lambda: self.acall(message, session=session, **options))
 
     # --- memory --------------------------------------------------------------------------------------------------
 
     def memory(self, session: int | str | None = None) -> list[Message]:
         """What this agent has heard and said in a session, oldest first."""
-        scene = self._scene(session)
-        return record.memory(scene.house.client.sessions, scene.app, scene.session, scene.path(self))
+        scope = self._scope(session)
+        return read_messages(scope.daemon.client.sessions, scope.app, scope.session, scope.path(self))
 
     def state_dict(self, session: int | str | None = None) -> dict[str, Any]:
         """The memories of this agent and of all below it: ``{"memory": […], "writer.memory": […]}``."""
-        scene = self._scene(session)
-        return record.state(scene.house.client.sessions, scene.app, scene.session, scene.path(self))
+        scope = self._scope(session)
+        return read_state(scope.daemon.client.sessions, scope.app, scope.session, scope.path(self))
 
     def load_state_dict(self, state: Mapping[str, Any], session: int | str | None = None) -> None:
         """Put a state dict in the place of what this agent and all below it remember."""
-        scene = self._scene(session)
-        record.load(scene.house.client.sessions, scene.app, scene.session, scene.path(self), state)
+        scope = self._scope(session)
+        write_state(scope.daemon.client.sessions, scope.app, scope.session, scope.path(self), state)
 
     def reset(self, session: int | str | None = None) -> None:
         """Forget what was said in a session to this agent and to all below it."""
-        scene = self._scene(session)
-        record.reset(scene.house.client.sessions, scene.app, scene.session, scene.path(self))
+        scope = self._scope(session)
+        forget(scope.daemon.client.sessions, scope.app, scope.session, scope.path(self))
 
     # --- under a name --------------------------------------------------------------------------------------------
 
@@ -337,10 +347,10 @@ class Agent:
 
         A class with a ``forward`` answers while `serve` serves it.
         """
-        house = self._scene(None).house if client is None else House.of(client)
+        daemon = self._scope(None).daemon if client is None else DaemonClients.of(client)
         called = name or self.name
         spec = self._deployable(called)
-        return house.client.apps.deploy(called, spec, kind="agent", note=note)
+        return daemon.client.apps.deploy(called, spec, kind="agent", note=note)
 
     def serve(
         self,
@@ -353,14 +363,14 @@ class Agent:
         """Deploy it, and execute its ``forward`` or its functions here, until ``stop`` is set or with Ctrl-C."""
         functions = self.served(name or self.name)
         self.deploy(client, name)
-        house = self._scene(None).house if client is None else House.of(client)
-        house.client.serve(functions, concurrency=concurrency, stop=stop)
+        daemon = self._scope(None).daemon if client is None else DaemonClients.of(client)
+        daemon.client.serve(functions, concurrency=concurrency, stop=stop)
 
     def served(self, name: str = "") -> list[Function]:
         """The functions that `serve` and ``portico serve`` execute for the agent deployed as ``name``."""
         if self._composed:
-            return [served(self, name or self.name)]
-        found = specified(self.name, self._composition, self.hooks, self, "", {}).tools
+            return [_forward_function(self, name or self.name)]
+        found = build_spec(self.name, self._composition, self.hooks, self, "", {}).tools
         if not found:
             raise InvalidRequest(
                 f"All of the agent '{name or self.name}' runs in the daemon.", param="functions"
@@ -374,7 +384,7 @@ class Agent:
                 f"'{self.name}' has a forward, which runs here: deploy and serve it, and name it in 'agents'.",
                 param="agents",
             )
-        return specified(self.name, self._composition, self.hooks, self, session, {})
+        return build_spec(self.name, self._composition, self.hooks, self, session, {})
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -386,7 +396,7 @@ class Agent:
             made = {"portico_agent": 1, "name": name, "forward": function_name(name)}
             about = self._composition.description or (inspect.getdoc(type(self)) or "").split("\n\n")[0]
             return {**made, **({"description": about} if about else {})}
-        spec = specified(name, self._composition, self.hooks, self, "", {})
+        spec = build_spec(name, self._composition, self.hooks, self, "", {})
         if spec.stays:
             raise InvalidRequest(
                 f"'{name}' has {spec.stays}, which runs here and not in the daemon. Declare it (portico.agent.hooks), "
@@ -397,3 +407,35 @@ class Agent:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
+
+
+def function_name(name: str) -> str:
+    """The tool behind a deployed agent that is served."""
+    return f"{name}_forward"
+
+
+def _forward_function(agent: Agent, name: str) -> Function:
+    """The function that answers for an agent: a message and the name of a session in, a message out."""
+
+    async def asynchronous(message: Mapping[str, Any], session: str) -> dict[str, Any]:
+        return (await agent.acall(message, session=session)).to_json()
+
+    def blocking(message: Mapping[str, Any], session: str) -> dict[str, Any]:
+        return agent(message, session=session).to_json()
+
+    call = asynchronous if inspect.iscoroutinefunction(agent.forward) else blocking
+    return Function.of(
+        call, name=function_name(name), description=f"What '{name}' answers to a message.", timeout=3600.0
+    )
+
+
+def _agents_in(name: str, value: Any) -> Iterator[tuple[str, Agent]]:
+    """The agents that an attribute holds, by itself or in lists and objects, each with its path."""
+    if isinstance(value, Agent):
+        yield name, value
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _agents_in(f"{name}.{number}", item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _agents_in(f"{name}.{key}", item)

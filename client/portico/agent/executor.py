@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from portico.agent.hooks import AnyHook, applied
+from portico.agent.hooks import AnyHook, apply_hooks
 from portico.agent.message import Message
-from portico.agent.stage import SCENE, House, tell, waited
+from portico.agent.scope import CALL_SCOPE, DaemonClients, notify, run_coroutine
 from portico.client import AsyncClient, Client
 from portico.errors import (
     Conflict,
@@ -53,7 +53,7 @@ class Executor:
         self.tools = tuple(tool if isinstance(tool, str) else tool.name for tool in given)
         self.hooks = tuple(hooks)
         self.name = name
-        self._house = None if client is None else House.of(client)
+        self._daemon = None if client is None else DaemonClients.of(client)
 
     def __call__(self, message: Message, *, session: int | str | None = None) -> Message:
         """Carry out one action and wait."""
@@ -65,7 +65,7 @@ class Executor:
             try:
                 value = self._call(tool, arguments)
                 if inspect.isawaitable(value):
-                    value = waited(_value(value))
+                    value = run_coroutine(_value(value))
             except Exception as error:  # noqa: BLE001  # what a function raises is for the model to read
                 return self._end(self._raised(tool, error), session)
             return self._end(self._valued(tool, value), session)
@@ -94,44 +94,44 @@ class Executor:
             return self._end(self._failed(tool, error), session)
         return self._end(self._returned(tool, result), session)
 
-    def _at(self) -> House:
-        scene = SCENE.get()
-        return self._house or (scene.house if scene is not None else House.of(None))
+    def _at(self) -> DaemonClients:
+        scope = CALL_SCOPE.get()
+        return self._daemon or (scope.daemon if scope is not None else DaemonClients.of(None))
 
     def _session(self, session: int | str | None) -> str:
-        scene = SCENE.get()
-        if session is None and scene is not None:
-            return scene.session
+        scope = CALL_SCOPE.get()
+        if session is None and scope is not None:
+            return scope.session
         return str(session or 0)
 
     def _begin(self, message: Message, session: int | str | None) -> tuple[str, dict[str, Any]] | Message:
         """What is to be called; or the answer, if nothing can be."""
-        asked = applied(self.hooks, "before_action", self, message, self._session(session))
-        action = _action(asked)
+        checked = apply_hooks(self.hooks, "before_action", self, message, self._session(session))
+        action = _action(checked)
         if isinstance(action, str):
             tool = next((name for name in NOTEBOOKS if name in self.tools), "")
             action = {"name": tool, "parameters": {"code": action}} if tool else None
         if not isinstance(action, Mapping) or not isinstance(action.get("name"), str):
-            why = (asked.formatted or {}).get("error") if isinstance(asked.formatted, Mapping) else None
-            return self._said(
+            why = (checked.formatted or {}).get("error") if isinstance(checked.formatted, Mapping) else None
+            return self._reply(
                 str(why or 'There is no action in the message: give {"name": TOOL, "parameters": {…}}.'), True
             )
         tool, given = action["name"], action.get("parameters", action.get("arguments")) or {}
         if tool not in self.tools:
-            return self._said(
+            return self._reply(
                 f"There is no tool '{tool}'. Tools are: {', '.join(self.tools) or 'none'}.", True
             )
         if not isinstance(given, Mapping):
-            return self._said(f"The parameters of '{tool}' must be one object.", True)
+            return self._reply(f"The parameters of '{tool}' must be one object.", True)
         arguments = dict(given)
         if tool == NOTEBOOKS[0]:
             arguments.setdefault("session", self._notebook(session))
-        tell(self.name, ToolCalled("", tool, Message(arguments).text))
+        notify(self.name, ToolCalled("", tool, Message(arguments).text))
         return tool, arguments
 
     def _notebook(self, session: int | str | None) -> str:
-        scene = SCENE.get()
-        whose = f"{scene.app}." if scene is not None else ""
+        scope = CALL_SCOPE.get()
+        whose = f"{scope.app}." if scope is not None else ""
         return re.sub(r"[^A-Za-z0-9_.:-]", "_", f"{whose}{self._session(session)}")[-64:]
 
     def _call(self, tool: str, arguments: Mapping[str, Any]) -> Any:
@@ -139,23 +139,23 @@ class Executor:
         return function.call(**function.bind(arguments))
 
     def _raised(self, tool: str, error: Exception) -> Message:
-        return self._said(f"'{tool}' failed: {type(error).__name__}: {error}", True, tool)
+        return self._reply(f"'{tool}' failed: {type(error).__name__}: {error}", True, tool)
 
     def _valued(self, tool: str, value: Any) -> Message:
         found = plain(value)
         text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, default=str)
-        return self._said(text, False, tool).but(formatted=found if isinstance(found, dict) else None)
+        return self._reply(text, False, tool).but(formatted=found if isinstance(found, dict) else None)
 
     def _failed(self, tool: str, error: PorticoError) -> Message:
         if not isinstance(error, TOLD):
             raise error
-        return self._said(f"'{tool}' failed: {error.message}", True, tool)
+        return self._reply(f"'{tool}' failed: {error.message}", True, tool)
 
     def _returned(self, tool: str, result: ToolResult) -> Message:
         made = [
             {"name": item.name, "media_type": item.media_type, "link": item.link} for item in result.artifacts
         ]
-        return self._said(result.text, result.is_error, tool).but(
+        return self._reply(result.text, result.is_error, tool).but(
             formatted=result.structured,
             extra_info={
                 "tool": tool,
@@ -164,12 +164,12 @@ class Executor:
             },
         )
 
-    def _said(self, text: str, is_error: bool, tool: str = "") -> Message:
-        tell(self.name, ToolReturned("", tool, text, is_error))
+    def _reply(self, text: str, is_error: bool, tool: str = "") -> Message:
+        notify(self.name, ToolReturned("", tool, text, is_error))
         return Message(text, self.name, extra_info={"tool": tool, "is_error": is_error})
 
     def _end(self, message: Message, session: int | str | None) -> Message:
-        return applied(self.hooks, "after_action", self, message, self._session(session))
+        return apply_hooks(self.hooks, "after_action", self, message, self._session(session))
 
 
 async def _value(awaitable: Any) -> Any:

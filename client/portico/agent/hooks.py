@@ -127,7 +127,9 @@ def _declared(on: Moment, do: str, senders: Sequence[str], **fields: Any) -> dic
     return {"on": on, "do": do, **({"senders": list(senders)} if senders else {}), **given}
 
 
-def applied(hooks: Sequence[AnyHook], moment: Moment, whose: Any, message: Message, session: str) -> Message:
+def apply_hooks(
+    hooks: Sequence[AnyHook], moment: Moment, whose: Any, message: Message, session: str
+) -> Message:
     """A message after all hooks of ours for a moment, in their order."""
     for hook in hooks:
         if isinstance(hook, Hook) and hook.has(moment):

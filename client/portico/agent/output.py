@@ -80,10 +80,10 @@ class Regex:
 Output: TypeAlias = "ToolParser | Json | Regex | Mapping[str, Any] | type[Any]"
 
 
-def written(output: Output | Sequence[Output]) -> Any:
+def output_json(output: Output | Sequence[Output]) -> Any:
     """One format, or several that are tried in order, as the specification has them."""
     if isinstance(output, list | tuple):
-        return [written(item) for item in output]
+        return [output_json(item) for item in output]
     if isinstance(output, ToolParser | Json | Regex):
         return output.to_json()
     return dict(output) if isinstance(output, Mapping) else Json(output).to_json()

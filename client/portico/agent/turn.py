@@ -1,16 +1,21 @@
-"""One turn of an agent that the daemon runs."""
+"""One turn of an agent that the daemon runs, and the events of a call while it continues."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Generator, Mapping
+import queue
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
 from portico._running import AsyncRunning, Running
 from portico.agent.message import Message
-from portico.agent.specify import Spec
-from portico.agent.stage import Heard, Scene, tell
+from portico.agent.scope import LISTENER, CallScope, Heard, notify
+from portico.agent.spec import Spec
+from portico.errors import Cancelled
 from portico.wire import Finished
 
 
@@ -18,7 +23,7 @@ from portico.wire import Finished
 class Turn:
     """A ``message`` to the agent ``spec`` at ``path`` in the tree that the session belongs to."""
 
-    scene: Scene
+    scope: CallScope
     path: str
     spec: Spec
     message: Message
@@ -26,39 +31,41 @@ class Turn:
 
     def run(self) -> Message:
         """The answer. Whoever listens is told of all that happens."""
-        with contextlib.closing(self._begun()) as running:
+        with contextlib.closing(self._start()) as running:
             for event in running.events():
-                tell(self.path, event)
+                notify(self.path, event)
             return self._answer(running.result())
 
     async def arun(self) -> Message:
         """The same for asyncio."""
-        running = await self._abegun()
+        running = await self._astart()
         try:
             async for event in running.events():
-                tell(self.path, event)
+                notify(self.path, event)
             return self._answer(await running.result())
         finally:
             await running.close()
 
-    def heard(self) -> Generator[Heard, None, Message]:
+    def stream(self) -> Generator[Heard, None, Message]:
         """All that happens, but for the end, which is returned. Closing it ends the turn at once."""
-        with contextlib.closing(self._begun()) as running:
+        with contextlib.closing(self._start()) as running:
             for event in running.events():
                 if not isinstance(event, Finished):
                     yield Heard("", event)
             return self._answer(running.result())
 
-    def _begun(self) -> Running:
-        return self.scene.house.client.agents.start(self.spec.json, self.message.to_json(), **self._options())
+    def _start(self) -> Running:
+        return self.scope.daemon.client.agents.start(
+            self.spec.json, self.message.to_json(), **self._options()
+        )
 
-    async def _abegun(self) -> AsyncRunning:
-        client = await self.scene.house.loop_client()
+    async def _astart(self) -> AsyncRunning:
+        client = await self.scope.daemon.loop_client()
         return client.agents.start(self.spec.json, self.message.to_json(), **self._options())
 
     def _options(self) -> dict[str, Any]:
         return {
-            "session": (self.scene.app, self.scene.session),
+            "session": (self.scope.app, self.scope.session),
             "path": self.path,
             "variables": self.variables,
             "functions": self.spec.functions,
@@ -66,3 +73,74 @@ class Turn:
 
     def _answer(self, result: Any) -> Message:
         return Message.of(result, self.spec.json["name"])
+
+
+class _ThreadTurn:
+    """A call in a thread of its own, and its events."""
+
+    def __init__(self, call: Callable[[], Message]) -> None:
+        self._call = call
+        self._stopped = threading.Event()
+        self.queue: queue.SimpleQueue[Heard | BaseException | None] = queue.SimpleQueue()
+
+    def run(self) -> None:
+        LISTENER.set(self._put)
+        try:
+            reply = self._call()
+            self.queue.put(Heard("", Finished(reply)))
+            self.queue.put(None)
+        except BaseException as error:  # noqa: BLE001  # raised again where the events are read
+            self.queue.put(error)
+
+    def _put(self, item: Heard) -> None:
+        if self._stopped.is_set():
+            raise Cancelled("Nobody listens to this turn any more.")
+        if not isinstance(item.event, Finished):
+            self.queue.put(item)
+
+    def stop(self) -> None:
+        """The next event ends the turn."""
+        self._stopped.set()
+
+
+def stream_call(call: Callable[[], Message]) -> Generator[Heard, None, None]:
+    """All events of a call, the answer last."""
+    turn = _ThreadTurn(call)
+    thread = threading.Thread(target=copy_context().run, args=(turn.run,), name="portico-turn", daemon=True)
+    thread.start()
+    try:
+        while (item := turn.queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        turn.stop()
+        thread.join()
+
+
+async def astream_call(call: Callable[[], Awaitable[Message]]) -> AsyncGenerator[Heard, None]:
+    """The same for asyncio."""
+    loop = asyncio.get_running_loop()
+    events: asyncio.Queue[Heard | None] = asyncio.Queue()
+
+    def put(item: Heard) -> None:
+        # A forward that is not asynchronous notifies from a thread.
+        if not isinstance(item.event, Finished):
+            loop.call_soon_threadsafe(events.put_nowait, item)
+
+    async def run() -> Message:
+        LISTENER.set(put)
+        try:
+            return await call()
+        finally:
+            loop.call_soon_threadsafe(events.put_nowait, None)
+
+    task = asyncio.create_task(run())
+    try:
+        while (item := await events.get()) is not None:
+            yield item
+        yield Heard("", Finished(await task))
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([task])

@@ -78,13 +78,13 @@ def chat(
     context: typer.Context,
     name: Name,
     session: Annotated[
-        str, typer.Option(help="The conversation that goes on; another one is another name.")
+        str, typer.Option(help="The conversation to continue; another name begins another one.")
     ] = "cli",
     as_json: AsJson = False,
 ) -> None:
     """Talk to an agent, which remembers what was said under the name of the session. An empty line is skipped."""
     asking = sys.stdin.isatty() and not as_json
-    said: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = []
     with connected(context) as client:
         _agent(client, name)
         if asking:
@@ -98,12 +98,12 @@ def chat(
                     answer.read()
                 else:
                     write_answer(answer)
-                said += [
+                messages += [
                     {"role": "user", "content": line.strip()},
                     {"role": "assistant", "content": answer.text},
                 ]
     if as_json:
-        print_json({"agent": name, "session": session, "messages": said})
+        print_json({"agent": name, "session": session, "messages": messages})
 
 
 @app.command(epilog="Example: portico agents remove clerk --yes")

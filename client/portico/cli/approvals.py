@@ -133,8 +133,8 @@ def decide(client: Client, question: Question) -> None:
         typer.echo(safe(json.dumps(question.arguments, ensure_ascii=False, indent=2)))
     value: Any = None
     if question.kind == "input":
-        said = typer.prompt(safe(question.name), default="", show_default=False)
-        accepted, value = bool(said), _value(said) if said else None
+        reply = typer.prompt(safe(question.name), default="", show_default=False)
+        accepted, value = bool(reply), _value(reply) if reply else None
     else:
         accepted = typer.confirm("Approve?", default=False)
     try:

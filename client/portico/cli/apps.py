@@ -85,7 +85,7 @@ def run(
     ] = None,
     file: Annotated[Path | None, typer.Option("--input", help="A file of JSON that is its input.")] = None,
     session: Annotated[
-        str | None, typer.Option(help="The conversation to go on with, if the app keeps any.")
+        str | None, typer.Option(help="The conversation to continue, if the app keeps any.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -185,9 +185,9 @@ def draw(
         drawn = client.apps.drawing(name, "mermaid" if svg is None else "svg")
     if svg is not None:
         svg.write_text(drawn, encoding="utf-8")
-    said: dict[str, Any] = {"mermaid": drawn} if svg is None else {"svg": str(svg)}
+    result: dict[str, Any] = {"mermaid": drawn} if svg is None else {"svg": str(svg)}
     if as_json:
-        print_json(said)
+        print_json(result)
     else:
         typer.echo(safe(drawn).rstrip() if svg is None else f"Drawn to {svg}.")
 

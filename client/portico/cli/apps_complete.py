@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from portico.cli.session import Session
+from portico.cli.session import Invocation
 from portico.errors import PorticoError
 
-PATIENCE = 2.0
+TIMEOUT_S = 2.0
 """Seconds that somebody who presses the tab key waits."""
 
 
@@ -16,7 +16,7 @@ def app_names(_context: typer.Context, incomplete: str) -> list[str]:
     from portico.client import Client
 
     try:
-        with Client(Session().address(), timeout=PATIENCE) as client:
+        with Client(Invocation().address(), timeout=TIMEOUT_S) as client:
             return [found.name for found in client.apps.list() if found.name.startswith(incomplete)]
     except PorticoError:
         return []

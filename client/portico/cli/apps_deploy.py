@@ -57,9 +57,9 @@ def deploy(
     if as_json:
         print_json(made)
         return
-    said = "answers" if changes or before is None else "is unchanged"
+    state = "answers" if changes or before is None else "is unchanged"
     typer.echo(
-        f"'{safe(made.name)}' {said} at version {made.version}. Try: portico apps run {safe(made.name)}"
+        f"'{safe(made.name)}' {state} at version {made.version}. Try: portico apps run {safe(made.name)}"
     )
     for label, why in (found.flow.reasons if found.flow else {}).items():
         typer.echo(f"The function '{safe(label)}' stays here: {safe(why)}.", err=True)

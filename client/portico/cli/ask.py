@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 
-from portico._calls.chat import the_only
-from portico.cli import history as conversation
 from portico.cli.cite import app_of, citations, print_hint, print_passages, write_answer
 from portico.cli.render import one_line, print_json
 from portico.cli.session import AsJson, connected
 from portico.client import Client
 from portico.errors import InvalidRequest
 from portico.values import App, Store
+from portico.values.apps import the_only
 
 app = typer.Typer()
 
@@ -42,7 +43,7 @@ def ask(
     text = sys.stdin.read() if question == "-" else question
     if not text.strip():
         raise InvalidRequest("The question is empty.", param="question")
-    before = [] if history is None else conversation.read(history)
+    before = [] if history is None else _read_history(history)
     with connected(context) as client:
         name = app_of(client, app_name, store) or _chosen(client, may_ask=not as_json)
         with client.ask(text, name, history=before) as answer:
@@ -58,7 +59,7 @@ def ask(
                     {"role": "user", "content": text.strip()},
                     {"role": "assistant", "content": answer.text},
                 ]
-                conversation.write(history, [*before, *turn])
+                _write_history(history, [*before, *turn])
             if as_json:
                 print_json({"answer": answer.text, "citations": citations(answer.passages)})
 
@@ -95,9 +96,42 @@ def _picked(apps: Sequence[App]) -> str:
         typer.echo(f"  {number}  {one_line(item.name)}  {one_line(item.description)}".rstrip(), err=True)
     names = [item.name for item in apps]
     while True:
-        said = typer.prompt("Which one to ask, by number or name", default="1", err=True).strip()
-        if said in names:
-            return str(said)
-        if said.isdecimal() and 1 <= int(said) <= len(names):
-            return names[int(said) - 1]
-        typer.echo(f"There is no app '{one_line(said)}'.", err=True)
+        choice = typer.prompt("Which one to ask, by number or name", default="1", err=True).strip()
+        if choice in names:
+            return str(choice)
+        if choice.isdecimal() and 1 <= int(choice) <= len(names):
+            return names[int(choice) - 1]
+        typer.echo(f"There is no app '{one_line(choice)}'.", err=True)
+
+
+def _read_history(path: Path) -> list[Mapping[str, Any]]:
+    """The messages in a file; none if it is not there yet. Raises `InvalidRequest` if it holds something else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(f"{path} cannot be read as a conversation: {error}.", param="history") from error
+    if not isinstance(found, list) or not all(_is_message(item) for item in found):
+        raise InvalidRequest(
+            f"{path} holds no conversation: a list of objects with 'role' and 'content' is expected.",
+            param="history",
+        )
+    return found
+
+
+def _write_history(path: Path, messages: Sequence[Mapping[str, Any]]) -> None:
+    """Put a conversation into a file, in one step. Raises `InvalidRequest` if it cannot be written."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        beside.write_text(json.dumps(messages, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise InvalidRequest(f"{path} cannot be written: {error.strerror}.", param="history") from error
+
+
+def _is_message(item: Any) -> bool:
+    return (
+        isinstance(item, dict) and isinstance(item.get("role"), str) and isinstance(item.get("content"), str)
+    )

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from portico.cli.offline import run_offline, serving, shown
+from portico.cli.offline import progress_report, run_offline, serving
 from portico.cli.render import amount, print_json
 from portico.cli.session import AsJson
 from portico.errors import InvalidRequest
@@ -35,13 +35,13 @@ def backup(
     if file.exists() and not overwrite:
         raise InvalidRequest(f"{file} is there already: --overwrite replaces it.", param="file")
     done: dict[str, Any]
-    with shown(f"Writing {file}") as told, serving(context, home) as client:
+    with progress_report(f"Writing {file}") as report, serving(context, home) as client:
         if client is not None:
-            made = client.backup(file, models=models, told=lambda size: told("archive", size, 0))
+            made = client.backup(file, models=models, told=lambda size: report("archive", size, 0))
             done = {"file": str(file), "bytes": made.bytes, "missing": made.missing}
         else:
             more = ["--with-models"] if models else []
-            done = run_offline("backup", str(file.absolute()), *more, home=home, told=told)
+            done = run_offline("backup", str(file.absolute()), *more, home=home, report=report)
             done["file"] = str(file)
     if as_json:
         print_json(done)

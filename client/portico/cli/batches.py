@@ -22,7 +22,7 @@ app = typer.Typer(
 
 Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the batch.")]
 
-_SHOWN = 20
+_MAX_SHOWN_ITEMS = 20
 """Problems of a file that are printed."""
 
 
@@ -159,7 +159,7 @@ def results(
             print_json({"data": list(found)})
         else:
             print_rows(
-                ("REQUEST", "STATUS", "ANSWER"), ((r.custom_id, r.status_code, _said(r)) for r in found)
+                ("REQUEST", "STATUS", "ANSWER"), ((r.custom_id, r.status_code, _outcome(r)) for r in found)
             )
 
 
@@ -170,7 +170,7 @@ def _line(result: BatchResult) -> str:
     return json.dumps(asdict(result), ensure_ascii=False) + "\n"
 
 
-def _said(result: BatchResult) -> str:
+def _outcome(result: BatchResult) -> str:
     """The first words of an answer, whatever kind it is."""
     if not result.ok:
         return one_line(result.error)[:100]
@@ -201,11 +201,11 @@ def _end_of_problems(errors: tuple[BatchProblem, ...], as_json: bool) -> None:
 
 
 def _problems(errors: tuple[BatchProblem, ...]) -> None:
-    for error in errors[:_SHOWN]:
+    for error in errors[:_MAX_SHOWN_ITEMS]:
         where = "" if error.line is None else f"Line {error.line}: "
         typer.secho(one_line(f"{where}{error.message}"), fg="red", err=True)
-    if len(errors) > _SHOWN:
-        typer.secho(f"{len(errors) - _SHOWN} more.", fg="red", err=True)
+    if len(errors) > _MAX_SHOWN_ITEMS:
+        typer.secho(f"{len(errors) - _MAX_SHOWN_ITEMS} more.", fg="red", err=True)
 
 
 def _follow(client: Client, batch: Batch, *, quiet: bool) -> Batch:

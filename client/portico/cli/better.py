@@ -16,7 +16,7 @@ from portico.errors import Conflict, PorticoError
 from portico.values import BetterModel
 
 
-def offer_better(url: str, key: str | None, *, wish: bool | None, ask: bool) -> str | None:
+def offer_better(url: str, key: str | None, *, decision: bool | None, ask: bool) -> str | None:
     """Ask, or do what was asked for; the id of the run that fetches the better model, if one does.
 
     ``wish``: fetch it, or never offer it again; ``None``: undecided. ``ask``: there is a person at a terminal. What
@@ -24,10 +24,10 @@ def offer_better(url: str, key: str | None, *, wish: bool | None, ask: bool) -> 
     """
     try:
         with Client(url, key) as client:
-            if wish is None:
-                return _asked(client) if ask else None
-            run = client.models.decide_better(wish)
-            return run if wish else None
+            if decision is None:
+                return _ask_person(client) if ask else None
+            run = client.models.decide_better(decision)
+            return run if decision else None
     except Conflict as error:
         if error.code != "no_better_model":
             raise
@@ -43,7 +43,7 @@ def follow_better(url: str, key: str | None, run: str) -> None:
             typer.echo(f"{one_line(ended.run.name)} answers from now on.", err=True)
 
 
-def _asked(client: Client) -> str | None:
+def _ask_person(client: Client) -> str | None:
     with Spinner("Looking for a better model"):
         found = client.models.better()
     match found.state:

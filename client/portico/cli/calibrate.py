@@ -33,10 +33,10 @@ def calibrate(
     """Measure a store's search with more and less weight for the vectors, on questions whose answers are known."""
     if (questions is None) == (generate is None):
         raise InvalidRequest("Give either --questions FILE or --generate NUMBER.", param="questions")
-    asked = None if questions is None else _read(questions)
+    rows = None if questions is None else _read(questions)
     result: Mapping[str, Any] = {}
     with connected(context) as client:
-        run = client.stores.calibrate(name, asked, generate=generate, model=model, apply=apply)
+        run = client.stores.calibrate(name, rows, generate=generate, model=model, apply=apply)
         with Bars() as bars:
             bar = bars.bar(f"Measuring {name}")
             for item in client.runs.events(run):

@@ -19,7 +19,7 @@ from portico.values import Chunk, Cut
 
 app = typer.Typer()
 
-QUOTE = 400
+MAX_QUOTE_CHARS = 400
 """Characters of a chunk that are shown."""
 
 
@@ -82,5 +82,5 @@ def _cell(item: Chunk | None) -> Text:
     if item is None:
         return Text("")
     place = item.place.label()
-    text = safe(item.text) if len(item.text) <= QUOTE else shorten(item.text, QUOTE)
+    text = safe(item.text) if len(item.text) <= MAX_QUOTE_CHARS else shorten(item.text, MAX_QUOTE_CHARS)
     return Text.assemble((f"{one_line(place)}\n" if place else "", "cyan"), text)

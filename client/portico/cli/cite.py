@@ -16,7 +16,7 @@ from portico.client import Client
 from portico.errors import InvalidRequest, PorticoError
 from portico.wire import Cited, Delta, Passage, Status
 
-QUOTE = 300
+MAX_QUOTE_CHARS = 300
 """Characters of a passage that are shown under an answer."""
 
 
@@ -38,7 +38,7 @@ def app_of(client: Client, app: str | None, store: str | None) -> str | None:
 def write_answer(answer: Answer) -> None:
     """The text as it comes, then the end of the line; until the first word, what the daemon is doing."""
     out = console().file
-    said, clean = False, True
+    has_answer, clean = False, True
     try:
         with Spinner("Looking") as spinner:
             for event in answer.events():
@@ -48,12 +48,12 @@ def write_answer(answer: Answer) -> None:
                     case Cited():
                         spinner.say("Reading what was found")
                     case Delta(text=text):
-                        said = True
+                        has_answer = True
                         spinner.stop()
                         out.write(safe(text))
                         out.flush()
     except PorticoError:
-        clean = said
+        clean = has_answer
         raise
     finally:
         # Also after a failure or a Ctrl-C: what follows begins on a line of its own.
@@ -69,14 +69,14 @@ def print_passages(passages: Sequence[Passage]) -> None:
         return
     for passage in passages:
         out.print(heading(passage))
-        out.print(Text(f"    “{shorten(passage.text, QUOTE)}”", "dim"))
+        out.print(Text(f"    “{shorten(passage.text, MAX_QUOTE_CHARS)}”", "dim"))
 
 
 def print_hint(client: Client, name: str) -> bool:
     """Beside an answer on a terminal one quiet line, if it is the tiny model's; whether it was."""
     if not (sys.stdout.isatty() and sys.stderr.isatty()):
         return False
-    with suppress(PorticoError):  # the answer is there: a missing hint is no reason to fail
+    with suppress(PorticoError):  # the answer is there: a missing hint does not fail it
         hint = client.status().hint_for(name)
         if hint:
             console(error=True).print(Text(one_line(hint), "dim"))

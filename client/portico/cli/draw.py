@@ -43,8 +43,8 @@ def draw(
         raise InvalidRequest(f"There is no folder '{output.parent}' to write into.", param="output")
     if mask is not None and not image:
         raise InvalidRequest("A mask goes with --image, the picture that is changed.", param="mask")
-    asked: dict[str, Any] = {"quality": quality, "seed": seed, "steps": steps}
-    options = {name: value for name, value in asked.items() if value is not None}
+    given: dict[str, Any] = {"quality": quality, "seed": seed, "steps": steps}
+    options = {name: value for name, value in given.items() if value is not None}
     if kind != "png":
         options["output_format"] = kind
     with connected(context) as client, console(error=True).status("Drawing"):

@@ -8,7 +8,7 @@ import typer
 
 from portico.cli.follow import follow_here, require_success
 from portico.cli.render import moment, print_json, print_removed, print_rows
-from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, session
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, invocation
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,11 +37,11 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
 def install(
     context: typer.Context,
     name: Name,
-    rebuild: Annotated[bool, typer.Option(help="Build it anew although it is whole.")] = False,
+    rebuild: Annotated[bool, typer.Option(help="Rebuild it although it is whole.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Build the environment of an engine. What broke off is continued."""
-    ours = session(context)
+    ours = invocation(context)
     with connected(context) as client:
         run = client.engines.install(name, rebuild=rebuild)
         require_success(follow_here(client.url, ours.key, [run]))

@@ -21,7 +21,7 @@ app = typer.Typer(
     epilog="Example: portico evals run -f capitals.yaml",
 )
 
-FREE = 1_000
+MAX_UNASKED_CALLS = 1_000
 """Calls from which on a command asks first."""
 
 FilePath = Annotated[
@@ -62,8 +62,8 @@ def run(
         source: dict[str, Any] = {}
     else:
         source = {**given.source, **({"model": model} if model else {})}
-    asked = given.items if source else 0
-    plan = {"items": given.items, "asked": asked, "judged": given.items * given.judges}
+    calls = given.items if source else 0
+    plan = {"items": given.items, "asked": calls, "judged": given.items * given.judges}
     if dry_run:
         print_json(plan) if as_json else evals_show.print_plan(plan)
         return
@@ -215,7 +215,7 @@ def _is_search(work_id: str) -> bool:
 
 
 def _ask_first(calls: int, *, yes: bool) -> None:
-    if calls > FREE:
+    if calls > MAX_UNASKED_CALLS:
         confirm(f"This takes {calls:,} calls of models. Go on?", yes=yes)
 
 

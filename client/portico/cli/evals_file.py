@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FIELDS = ("name", "data", "criteria", "source", "search", "item_schema")
 
-LOOKED_AT = 100
+MAX_SEARCHED_ITEMS = 100
 """Evaluations among which one of the same name and criteria is looked for."""
 
 
@@ -103,7 +103,7 @@ def evaluation(client: Client, file: EvalFile) -> Eval:
     """The evaluation of that name that tests the same, so that its runs stand together; made if there is none."""
     wanted = json.dumps(list(file.criteria), sort_keys=True)
     schema = file.schema or {"type": "object"}
-    for known in client.evals.list(limit=LOOKED_AT):
+    for known in client.evals.list(limit=MAX_SEARCHED_ITEMS):
         form = known.data_source_config.get("schema", {}).get("properties", {}).get("item")
         same = json.dumps(list(known.testing_criteria), sort_keys=True) == wanted
         if known.name == file.name and same and form == schema:

@@ -16,7 +16,7 @@ from portico.evals import Eval, EvalApplied, EvalOutput, EvalPlan, EvalRun, Eval
 WIDTH = 60
 """Characters of a text in a table."""
 
-SHOWN = 50
+MAX_SHOWN_ITEMS = 50
 """Items that did not pass, of one run."""
 
 
@@ -118,8 +118,8 @@ def not_passed(client: Client, run: EvalRun) -> list[EvalOutput]:
     """The first items that failed or could not be asked."""
     found: list[EvalOutput] = []
     for status in ("fail", "error"):
-        found += client.evals.outputs(run.eval_id, run.id, status=status, limit=SHOWN).data
-    return sorted(found, key=lambda one: one.datasource_item_id)[:SHOWN]
+        found += client.evals.outputs(run.eval_id, run.id, status=status, limit=MAX_SHOWN_ITEMS).data
+    return sorted(found, key=lambda one: one.datasource_item_id)[:MAX_SHOWN_ITEMS]
 
 
 def print_outputs(found: Sequence[EvalOutput]) -> None:
@@ -143,8 +143,8 @@ def print_outputs(found: Sequence[EvalOutput]) -> None:
 
 def _words(one: EvalOutput) -> str:
     errors = [one.sample.get("error"), *(result.get("error") for result in one.results)]
-    told = next((error for error in errors if error), None)
-    return str(told.get("message")) if told else one.text
+    first_error = next((error for error in errors if error), None)
+    return str(first_error.get("message")) if first_error else one.text
 
 
 def print_search(search: EvalSearch) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from portico.cli.render import moment, print_json, print_rows, safe, shorten
 from portico.cli.session import AsJson, Yes, confirm, connected
-from portico.cli.sessions import found_session
+from portico.cli.sessions import find_session
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,7 +32,7 @@ def show_all(
 ) -> None:
     """List what agents keep of your conversations, the newest first."""
     with connected(context) as client:
-        within = None if session is None else found_session(client, session).id
+        within = None if session is None else find_session(client, session).id
         found = client.facts.list(store=store, agent=agent, session=within, limit=limit)
     if as_json:
         print_json({"data": found})

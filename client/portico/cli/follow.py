@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from portico.cli.progress import Bars
-from portico.cli.session import ToldError
+from portico.cli.session import ReportedError
 from portico.client import AsyncClient
 from portico.errors import NotFound, PorticoError
 from portico.values import Run
@@ -45,7 +45,7 @@ async def follow(
     Not ``ended_too``: those that have ended already are left out.
 
     A run that fails is in the result, not an exception. One that ended so long ago that it is forgotten is left out: a
-    daemon tells of its start for as long as it runs.
+    daemon reports its start for as long as it runs.
     """
     ended: list[Ended] = []
     names = {store.id: store.name for store in (await client.status()).stores}
@@ -98,4 +98,4 @@ def require_success(ended: Sequence[Ended]) -> None:
     """Raise the first failure among runs, each of which has been told by its bar."""
     for item in ended:
         if item.error:
-            raise ToldError(item.error, code="run_failed")
+            raise ReportedError(item.error, code="run_failed")

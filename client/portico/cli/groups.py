@@ -8,7 +8,7 @@ import typer
 
 from portico.cli.follow import follow_here, require_success
 from portico.cli.render import print_json, print_removed, print_rows
-from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, session
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, invocation
 from portico.errors import NotFound
 
 app = typer.Typer(
@@ -79,7 +79,7 @@ def add(
             store, group, chunking=chunking, parent=parent, embedding_model=embedding_model
         )
         if wait:
-            require_success(follow_here(client.url, session(context).key, [run]))
+            require_success(follow_here(client.url, invocation(context).key, [run]))
     if as_json:
         print_json({"run": run})
     else:
@@ -98,7 +98,7 @@ def retry(
         failed = [error for group in client.stores.groups(store) for error in group.errors]
         runs = list(client.stores.retry_groups(store))
         if wait and runs:
-            require_success(follow_here(client.url, session(context).key, runs))
+            require_success(follow_here(client.url, invocation(context).key, runs))
     if as_json:
         print_json({"runs": runs})
     else:

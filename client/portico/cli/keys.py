@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Final
 
 import typer
 
-from portico.cli import conditions
 from portico.cli.limits import limits_of, shown
 from portico.cli.render import moment, print_fields, print_json, print_rows
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
-from portico.errors import NotFound
+from portico.errors import InvalidRequest, NotFound
+
+_KINDS: Final = {"=": "eq", "!=": "ne", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
+_SIGNS: Final = {
+    **{kind: sign for sign, kind in _KINDS.items()},
+    "in": " in ",
+    "nin": " not in ",
+}
+_COMPARISON: Final = re.compile(r"([^=!<>]+)(!=|>=|<=|=|>|<)(.*)", re.DOTALL)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -53,9 +63,7 @@ def create(
 ) -> None:
     """Make a key. It is shown once and never again."""
     with connected(context) as client:
-        made = client.keys.add(
-            name, scope, limits=limits_of(limit or ()), filters=conditions.filters_of(only or ())
-        )
+        made = client.keys.add(name, scope, limits=limits_of(limit or ()), filters=_filters_of(only or ()))
     if as_json:
         print_json(made)
         return
@@ -76,7 +84,7 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
         print_rows(
             ("ID", "NAME", "SCOPES", "FILTERS", "LIMITS", "MADE"),
             (
-                (k.id, k.name, k.scopes, conditions.shown(k.filters), shown(k.limits), moment(k.created_at))
+                (k.id, k.name, k.scopes, _format_filters(k.filters), shown(k.limits), moment(k.created_at))
                 for k in found
             ),
         )
@@ -101,7 +109,7 @@ def show(
         ("name", found.name),
         ("made", moment(found.created_at)),
         *(("scope", scope) for scope in found.scopes),
-        *(("filter", item) for item in conditions.shown(found.filters)),
+        *(("filter", item) for item in _format_filters(found.filters)),
         *(("limit", item) for item in shown(found.limits)),
     )
     print_fields(rows)
@@ -127,3 +135,68 @@ def revoke(
         print_json({"revoked": None if dry_run else key_id, "would_revoke": key_id})
     else:
         typer.echo(f"{'Would revoke' if dry_run else 'Revoked'} '{found.name}'.")
+
+
+def _filters_of(given: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Filters by store; several for one store hold together. `InvalidRequest` for one that is not written so.
+
+    A value that is a JSON number, ``true``, ``false`` or a quoted text is that; anything else is a text as it stands.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for text in given:
+        store, colon, rest = text.partition(":")
+        if not store or not colon:
+            raise _refused(text)
+        found.setdefault(store, []).append(_filter(rest, text))
+    return {
+        store: parts[0] if len(parts) == 1 else {"type": "and", "filters": parts}
+        for store, parts in found.items()
+    }
+
+
+def _filter(written: str, text: str) -> dict[str, Any]:
+    if written.lstrip().startswith("{"):
+        try:
+            value: dict[str, Any] = json.loads(written)
+        except json.JSONDecodeError as error:
+            raise InvalidRequest(f"The filter '{text}' is not JSON: {error}.") from error
+        return value
+    match = _COMPARISON.fullmatch(written)
+    if match is None:
+        raise _refused(text)
+    key, sign, said = match.groups()
+    return {"type": _KINDS[sign], "key": key.strip(), "value": _value(said.strip())}
+
+
+def _value(text: str) -> str | float | bool:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        return text
+    return value if isinstance(value, str | int | float) else text
+
+
+def _format_filters(filters: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Filters as a person reads them: ``handbook: team=sales``."""
+    return tuple(f"{store}: {_format_filter(item)}" for store, item in (filters or {}).items())
+
+
+def _format_filter(item: Mapping[str, Any]) -> str:
+    if "filters" in item:
+        parts = [
+            f"({_format_filter(part)})" if "filters" in part else _format_filter(part)
+            for part in item["filters"]
+        ]
+        return f" {item['type']} ".join(parts)
+    value = item["value"]
+    written = (
+        value if isinstance(value, str) and _value(value) == value else json.dumps(value, ensure_ascii=False)
+    )
+    return f"{item['key']}{_SIGNS.get(item['type'], item['type'])}{written}"
+
+
+def _refused(text: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"'{text}' is not a filter: expected STORE:ATTRIBUTE=VALUE, such as handbook:team=sales, with one of "
+        f"{', '.join(_KINDS)}, or STORE:JSON in the form of the filters of a search."
+    )

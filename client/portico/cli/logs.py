@@ -13,10 +13,10 @@ from portico.cli.session import AsJson, connected
 
 app = typer.Typer()
 
-PAUSE = 0.5
+POLL_INTERVAL_S = 0.5
 """Seconds between two looks at a log that is followed."""
 
-WINDOW = 1_000
+WINDOW_LINES = 1_000
 """Lines that are looked at each time."""
 
 
@@ -24,13 +24,15 @@ WINDOW = 1_000
 def logs(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The name of the model.")] = "default",
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=WINDOW, help="How many lines.")] = 50,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=1, max=WINDOW_LINES, help="How many lines.")
+    ] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print the last lines of a model's log, and with --follow those that come."""
     with connected(context) as client:
-        seen: Sequence[str] = client.deployments.logs(name, WINDOW)
+        seen: Sequence[str] = client.deployments.logs(name, WINDOW_LINES)
         if as_json:
             print_json({"data": list(seen[-lines:])})
             return
@@ -38,8 +40,8 @@ def logs(
             typer.echo(f"'{name}' has written nothing yet.")
         _print(seen[-lines:])
         while follow:
-            time.sleep(PAUSE)  # the log announces nothing
-            now = client.deployments.logs(name, WINDOW)
+            time.sleep(POLL_INTERVAL_S)  # the log announces nothing
+            now = client.deployments.logs(name, WINDOW_LINES)
             _print(fresh(seen, now))
             seen = now
 

@@ -17,7 +17,7 @@ import typer
 from portico.cli.pairs import pairs
 from portico.cli.progress import Spinner
 from portico.cli.render import one_line, print_fields, print_json, print_removed, print_rows, shorten
-from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, session
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, invocation
 from portico.errors import InvalidRequest, PorticoError
 from portico.values import McpServer
 
@@ -41,7 +41,7 @@ def mcp(context: typer.Context) -> None:
     from portico._mcp_bridge import Bridge
     from portico._transport import Address
 
-    ours = session(context)
+    ours = invocation(context)
     bridge = Bridge(Address.of(ours.address(), ours.key), _write)
     try:
         asyncio.run(bridge.run(_lines(sys.stdin.fileno())))
@@ -246,7 +246,7 @@ def read_settings(text: str, environment: Mapping[str, str]) -> dict[str, dict[s
         }
     except (ValueError, AttributeError, AssertionError, TypeError) as error:
         raise InvalidRequest(
-            'This is no settings file with MCP servers: {"mcpServers": {"NAME": {"command": …}}} was expected.',
+            'This is not a settings file with MCP servers: {"mcpServers": {"NAME": {"command": …}}} was expected.',
             param="file",
         ) from error
 

@@ -70,8 +70,8 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Say which engine and parameters a model gets, what it takes, and why. Nothing is loaded."""
-    wishes = {"context_length": context_length, "slots": slots}
-    parameters = {key: value for key, value in wishes.items() if value is not None}
+    given = {"context_length": context_length, "slots": slots}
+    parameters = {key: value for key, value in given.items() if value is not None}
     with connected(context) as client:
         found = client.models.plan(name, hardware, parameters)
     if as_json:

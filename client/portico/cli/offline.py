@@ -15,12 +15,12 @@ import typer
 
 from portico.cli.progress import Spinner
 from portico.cli.render import amount
-from portico.cli.session import Session, daemon_command, home_folder, note, session
+from portico.cli.session import Invocation, daemon_command, home_folder, invocation, note
 from portico.client import Client
 from portico.errors import ConnectionFailed, PorticoError, from_body
 from portico.wire import ErrorBody
 
-Told = Callable[[str, int, int], None]
+Report = Callable[[str, int, int], None]
 """Hears of progress: what is done, how far, of how much."""
 
 
@@ -30,7 +30,7 @@ def serving(context: typer.Context, home: Path | None) -> Iterator[Client | None
 
     ``None``: none runs there, and what is to be done is done to the folder.
     """
-    ours = session(context)
+    ours = invocation(context)
     found = ours if home is None and (ours.url or os.environ.get("PORTICO_URL")) else _on(home, ours)
     if found is None:
         yield None
@@ -39,13 +39,13 @@ def serving(context: typer.Context, home: Path | None) -> Iterator[Client | None
             yield client
 
 
-def _on(home: Path | None, ours: Session) -> Session | None:
+def _on(home: Path | None, ours: Invocation) -> Invocation | None:
     folder = home or home_folder()
     if folder is None:
         return ours
     found = note(folder)
     if found is not None and _runs(found["url"], ours.key, folder):
-        return Session(found["url"], ours.key)
+        return Invocation(found["url"], ours.key)
     return None if home is not None or (folder / "portico.db").is_file() else ours
 
 
@@ -53,46 +53,46 @@ def _runs(url: str, key: str | None, folder: Path) -> bool:
     """Whether the daemon there is that of the folder: a note outlives one that was killed."""
     try:
         with Client(url, key) as client:
-            told = client.status().home
+            daemon_home = client.status().home
     except ConnectionFailed:
         return False
-    return not told or Path(told).resolve() == folder.resolve()
+    return not daemon_home or Path(daemon_home).resolve() == folder.resolve()
 
 
-def run_offline(command: str, *arguments: str, home: Path | None, told: Told) -> dict[str, Any]:
+def run_offline(command: str, *arguments: str, home: Path | None, report: Report) -> dict[str, Any]:
     """Run a command of the daemon's program to its end; what it says at last. Raises its `PorticoError`."""
     place = ["--home", str(home)] if home else []
     command_line = daemon_command(command, *place, *arguments)
-    said: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     with subprocess.Popen(command_line, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:
-                said = json.loads(line)
-                if "progress" in said:
-                    step = said["progress"]
-                    told(str(step["what"]), int(step["done"]), int(step["total"]))
+                result = json.loads(line)
+                if "progress" in result:
+                    step = result["progress"]
+                    report(str(step["what"]), int(step["done"]), int(step["total"]))
         except BaseException:
             process.send_signal(signal.SIGINT)  # as Ctrl-C does: it tidies up
             raise
     code = process.returncode
-    if "error" in said:
-        raise from_body(ErrorBody(**said["error"]))
-    if code or not said or "progress" in said:
+    if "error" in result:
+        raise from_body(ErrorBody(**result["error"]))
+    if code or not result or "progress" in result:
         raise PorticoError(f"'{command}' ended with exit code {code} and did not say why.")
-    return said
+    return result
 
 
 @contextmanager
-def shown(label: str) -> Iterator[Told]:
+def progress_report(label: str) -> Iterator[Report]:
     """A spinner that says how far it is."""
     with Spinner(label) as spinner:
 
-        def told(what: str, done: int, total: int) -> None:
+        def report(what: str, done: int, total: int) -> None:
             if what == "archive":
-                how_far = f"{amount(done)} of {amount(total)}" if total else amount(done)
+                progress = f"{amount(done)} of {amount(total)}" if total else amount(done)
             else:
-                how_far = f"{what}, {100 * done // max(total, 1)} %"
-            spinner.say(f"{label}: {how_far}")
+                progress = f"{what}, {100 * done // max(total, 1)} %"
+            spinner.say(f"{label}: {progress}")
 
-        yield told
+        yield report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,8 @@ from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import InvalidRequest
 
 SUFFIXES = (".yaml", ".yml", ".md")
+
+_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -128,12 +131,12 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Keep a prompt whose arguments are texts that are all needed. Files can say more: portico prompts import."""
-    from portico.cli.placeholders import placeholders
-
     messages = [
-        {"role": role, "content": said} for role, said in (("system", system), ("user", text)) if said
+        {"role": role, "content": content}
+        for role, content in (("system", system), ("user", text))
+        if content
     ]
-    names = dict.fromkeys(found for message in messages for found in placeholders(message["content"]))
+    names = dict.fromkeys(found for message in messages for found in _placeholders(message["content"]))
     with connected(context) as client:
         made = client.prompts.save(name, description=describe, arguments=list(names), messages=messages)
     if as_json:
@@ -239,3 +242,8 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"{path} is not text in UTF-8.", param="source") from error
+
+
+def _placeholders(text: str) -> tuple[str, ...]:
+    """The names in braces, each once, in the order in which they come; doubled braces are none."""
+    return tuple(dict.fromkeys(match[1] for match in _PLACEHOLDER.finditer(text) if match[1]))

@@ -8,7 +8,7 @@ import typer
 
 from portico.cli.follow import follow_here, require_success
 from portico.cli.render import print_json
-from portico.cli.session import AsJson, connected, session
+from portico.cli.session import AsJson, connected, invocation
 
 app = typer.Typer()
 
@@ -20,7 +20,7 @@ def pull(
     as_json: AsJson = False,
 ) -> None:
     """Fetch a model's files into the cache and check them. What broke off is continued."""
-    ours = session(context)
+    ours = invocation(context)
     with connected(context) as client:
         run = client.models.pull(source)
         require_success(follow_here(client.url, ours.key, [run]))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from portico.cli.offline import run_offline, shown
+from portico.cli.offline import progress_report, run_offline
 from portico.cli.render import amount, moment, print_fields, print_json, print_rows
 from portico.cli.session import AsJson, DryRun
 
@@ -29,8 +29,8 @@ def restore(
 ) -> None:
     """Make a home folder of a backup, on which no daemon runs. The file is checked whole before anything changes."""
     flags = [name for name, given in (("--replace", replace), ("--dry-run", dry_run)) if given]
-    with shown(f"Reading {file}") as told:
-        done = run_offline("restore", str(file.absolute()), *flags, home=home, told=told)
+    with progress_report(f"Reading {file}") as report:
+        done = run_offline("restore", str(file.absolute()), *flags, home=home, report=report)
     if as_json:
         print_json(done)
         return

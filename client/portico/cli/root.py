@@ -11,13 +11,13 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from portico.cli.session import Session, ToldError
+from portico.cli.session import Invocation, ReportedError
 from portico.errors import PorticoError
 
 PANELS = {
     "Start and stop": ("up", "open", "down", "status", "apply", "doctor", "settings", "version"),
     "Ask": ("ask", "chat", "search", "draw", "speak", "transcribe", "tui"),
-    "Models": ("models", "adapters", "engines", "pull", "tokens", "batches", "ps", "top", "logs"),
+    "Models": ("models", "adapters", "engines", "plugins", "pull", "tokens", "batches", "ps", "top", "logs"),
     "Fine-tuning": ("tune", "compare"),
     "Evaluation": ("evals",),
     "Knowledge": ("stores", "files", "chunk", "chunkers"),
@@ -93,7 +93,7 @@ def portico(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """Options that hold for every command."""
-    context.obj = Session(url, key)
+    context.obj = Invocation(url, key)
     if version:
         from portico import __version__
 
@@ -122,5 +122,5 @@ def run(arguments: list[str]) -> int:
 def _report(error: PorticoError, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(error.body().to_json(), ensure_ascii=False), file=sys.stderr)
-    elif not isinstance(error, ToldError):
+    elif not isinstance(error, ReportedError):
         typer.secho(error.message, fg="red", err=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from portico.client import Client
 
 
-class Runs(Protocol):
+class RunningRun(Protocol):
     """`portico._running.Running`."""
 
     @property
@@ -31,47 +31,48 @@ class Runs(Protocol):
     def close(self) -> None: ...
 
 
-def show_run(client: Client, running: Runs, *, as_json: bool) -> None:
+def show_run(client: Client, running: RunningRun, *, as_json: bool) -> None:
     """Print the text of a run as it comes, then its value if that is another; questions are asked here.
 
-    ``as_json``: nothing but the run's id and its value.
+    ``as_json``: only the run's id and its value.
     """
-    said: list[str] = []
+    written: list[str] = []
     try:
         for event in running.events():
             match event:
                 case Delta(text=text):
-                    said.append(text)
+                    written.append(text)
                     if not as_json:
                         sys.stdout.write(safe(text))
                         sys.stdout.flush()
-                case Asked(kind="approval" | "input") as asked:
-                    _ask(client, asked, newline=bool(said) and not as_json)
+                case Asked(kind="approval" | "input") as question:
+                    _ask(client, question, newline=bool(written) and not as_json)
         value = running.result()
     finally:
         running.close()
     if as_json:
         print_json({"run": running.id, "value": value})
         return
-    if said:
+    if written:
         typer.echo()
     words = value.get("content") if isinstance(value, dict) else value  # an agent's value is a message
-    if value is not None and words != "".join(said):
+    if value is not None and words != "".join(written):
         typer.echo(safe(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)))
 
 
-def _ask(client: Client, asked: Asked, *, newline: bool) -> None:
+def _ask(client: Client, question: Asked, *, newline: bool) -> None:
     """Ask the person at the terminal; where there is none, say how it can be answered from elsewhere."""
     if newline:
         typer.echo()
     if not sys.stdin.isatty():
         typer.echo(
-            f"Waits for an answer to '{safe(asked.name)}': portico approvals approve {asked.id}", err=True
+            f"Waits for an answer to '{safe(question.name)}': portico approvals approve {question.id}",
+            err=True,
         )
         return
     from portico.cli.approvals import decide
 
-    decide(client, client.questions.get(asked.id))
+    decide(client, client.questions.get(question.id))
 
 
 def given_input(text: str | None, file: Path | None, schema: Mapping[str, Any] | None) -> Any:

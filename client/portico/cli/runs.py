@@ -60,7 +60,7 @@ def show(context: typer.Context, run_id: Identity, as_json: AsJson = False) -> N
     """Show one run."""
     with connected(context) as client:
         found = client.runs.get(run_id)
-        asked = client.questions.list(status="pending", run=run_id) if found.status == "waiting" else []
+        questions = client.questions.list(status="pending", run=run_id) if found.status == "waiting" else []
     if as_json:
         print_json(found)
         return
@@ -70,7 +70,7 @@ def show(context: typer.Context, run_id: Identity, as_json: AsJson = False) -> N
             ("kind", found.kind),
             ("name", found.name),
             ("status", found.status),
-            *(("waits for", _waits_for(question)) for question in asked),
+            *(("waits for", _waits_for(question)) for question in questions),
             ("error", found.error.message if found.error else None),
             ("began", moment(found.created_at)),
             ("ended", moment(found.finished_at)),
@@ -160,5 +160,5 @@ def _waits_for(question: Question) -> str:
 
 
 def _details(event: Event) -> str:
-    said = event_to_json(event)
-    return ", ".join(f"{name}={value}" for name, value in said.items() if name != "type" and value)
+    fields = event_to_json(event)
+    return ", ".join(f"{name}={value}" for name, value in fields.items() if name != "type" and value)

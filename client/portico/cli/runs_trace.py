@@ -55,10 +55,10 @@ def trace(
 
 
 def _cells(step: TraceStep, full: bool) -> tuple[Any, ...]:
-    said = (json.dumps(step.input, ensure_ascii=False), json.dumps(step.output, ensure_ascii=False))
+    content = (json.dumps(step.input, ensure_ascii=False), json.dumps(step.output, ensure_ascii=False))
     error = str((step.error or {}).get("message", ""))
     spent = (_time(step), _tokens(step), "" if step.cost is None else dollars(step.cost))
-    return (step.path, step.kind, _standing(step), *spent, error, *(said if full else ()))
+    return (step.path, step.kind, _standing(step), *spent, error, *(content if full else ()))
 
 
 def tree_of(run_id: str, steps: Sequence[TraceStep], *, full: bool = False) -> Tree:
@@ -135,7 +135,7 @@ def resume(context: typer.Context, run_id: Identity, start: Start = "", as_json:
     """Go on with a durable run that has ended: behind its last finished step, or again from another one."""
     with connected(context) as client:
         found = client.runs.resume(run_id, start=start)
-    _say(found, "goes on", as_json=as_json)
+    _say(found, "continues", as_json=as_json)
 
 
 def fork(

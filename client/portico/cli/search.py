@@ -25,7 +25,7 @@ class Rewriting(StrEnum):
     instead = "replace"
 
 
-class Ranking(StrEnum):
+class RankerChoice(StrEnum):
     """How passages are ranked."""
 
     auto = "auto"
@@ -38,7 +38,7 @@ class Ranking(StrEnum):
 TheStore = Annotated[str, typer.Argument(help="The store to search.")]
 Query = Annotated[str, typer.Argument(help="What to look for.")]
 Number = Annotated[int, typer.Option("-n", "--number", min=1, max=50, help="How many passages.")]
-Ranker = Annotated[Ranking, typer.Option(help="How passages are ranked.")]
+Ranker = Annotated[RankerChoice, typer.Option(help="How passages are ranked.")]
 Threshold = Annotated[float, typer.Option(min=0, max=1, help="The least score of a passage.")]
 Also = Annotated[list[str] | None, typer.Option(help="A further store to search; may be repeated.")]
 Route = Annotated[
@@ -84,7 +84,7 @@ def search(
     store: TheStore,
     query: Query,
     number: Number = 10,
-    ranker: Ranker = Ranking.auto,
+    ranker: Ranker = RankerChoice.auto,
     threshold: Threshold = 0.0,
     also: Also = None,
     route: Route = False,

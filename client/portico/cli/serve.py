@@ -52,7 +52,9 @@ def serve(
         "timeout": timeout,
         "approval": approval,
     }
-    served = [each for item in functions for found in _found(item) for each in functions_in(found, **options)]
+    served = [
+        each for item in functions for found in _targets(item) for each in functions_in(found, **options)
+    ]
     with connected(context) as client:
         if as_json:
             print_json({"serves": [item.name for item in served]})
@@ -65,7 +67,7 @@ def serve(
         client.serve(served, name=name, concurrency=concurrency, stop=stop)
 
 
-def _found(item: str) -> list[Any]:
+def _targets(item: str) -> list[Any]:
     """The functions that ``module:function`` or ``module`` names."""
     module_name, _, path = item.partition(":")
     try:

@@ -25,12 +25,12 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")]
 
 
-class ToldError(PorticoError):
+class ReportedError(PorticoError):
     """What ended a command, and stands on standard error already: it is told again as JSON alone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class Invocation:
     """The options before the command."""
 
     url: str | None = None
@@ -45,9 +45,9 @@ class Session:
         return running["url"] if running else None
 
 
-def session(context: typer.Context) -> Session:
-    """The session of a command; the default one for a command that is called on its own."""
-    return context.obj if isinstance(context.obj, Session) else Session()
+def invocation(context: typer.Context) -> Invocation:
+    """The options of a command; the default ones for a command that is called on its own."""
+    return context.obj if isinstance(context.obj, Invocation) else Invocation()
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def connected(context: typer.Context) -> Iterator[Client]:
     """The SDK's client, at the address and with the key of the command line."""
     from portico.client import Client  # httpx takes a quarter of a second: not before it is needed
 
-    ours = session(context)
+    ours = invocation(context)
     with Client(ours.address(), ours.key) as client:
         yield client
 
@@ -103,13 +103,13 @@ def local_settings(*arguments: str) -> list[dict[str, Any]]:
     """The settings that a daemon started here would have. `InvalidRequest` in the daemon's own words."""
     done = subprocess.run(daemon_command("settings", *arguments), capture_output=True, text=True, check=False)
     try:
-        said = json.loads(done.stdout)
+        result = json.loads(done.stdout)
     except ValueError as error:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise InvalidRequest(f"The daemon's settings cannot be read: {last}") from error
-    if "error" in said:
-        raise InvalidRequest(said["error"]["message"], param=said["error"].get("param"))
-    rows: list[dict[str, Any]] = said["data"]
+    if "error" in result:
+        raise InvalidRequest(result["error"]["message"], param=result["error"].get("param"))
+    rows: list[dict[str, Any]] = result["data"]
     return rows
 
 

@@ -62,10 +62,10 @@ def show(
 ) -> None:
     """Show what was said in a session."""
     with connected(context) as client:
-        found = found_session(client, which)
-        said = client.sessions.messages(found.id, agent)
+        found = find_session(client, which)
+        messages = client.sessions.messages(found.id, agent)
     if as_json:
-        print_json({"session": found, "messages": said})
+        print_json({"session": found, "messages": messages})
         return
     print_fields(
         [
@@ -77,7 +77,7 @@ def show(
             ("used", moment(found.updated_at)),
         ]
     )
-    for item in said:
+    for item in messages:
         where = f" · {item.agent}" if item.agent else ""
         typer.secho(f"\n{safe(str(item.message.get('sender')))}{safe(where)}", bold=True)
         typer.echo(safe(_text(item.message.get("content"))))
@@ -92,7 +92,7 @@ def rename(
 ) -> None:
     """Give a session a title."""
     with connected(context) as client:
-        changed = client.sessions.change(found_session(client, which).id, title=title)
+        changed = client.sessions.change(find_session(client, which).id, title=title)
     _say(changed, f"'{safe(changed.name)}' is now called '{safe(changed.title)}'.", as_json)
 
 
@@ -105,7 +105,7 @@ def fork(
 ) -> None:
     """Make a copy of a session, which goes its own way from here."""
     with connected(context) as client:
-        made = client.sessions.fork(found_session(client, which).id, name)
+        made = client.sessions.fork(find_session(client, which).id, name)
     _say(made, f"The copy is {safe(made.app)}/{safe(made.name)}.", as_json)
 
 
@@ -113,7 +113,7 @@ def fork(
 def reset(context: typer.Context, which: Which, yes: Yes = False, as_json: AsJson = False) -> None:
     """Forget what was said in a session, by every agent in it."""
     with connected(context) as client:
-        found = found_session(client, which)
+        found = find_session(client, which)
         confirm(f"Forget what was said in '{found.name}'?", yes=yes)
         found = client.sessions.reset(found.id)
     _say(found, f"'{safe(found.name)}' is empty.", as_json)
@@ -125,7 +125,7 @@ def delete(
 ) -> None:
     """Remove a session with all that was said in it."""
     with connected(context) as client:
-        found = found_session(client, which)
+        found = find_session(client, which)
         if not dry_run:
             confirm(f"Remove the session '{found.name}' of '{found.app}'?", yes=yes)
             client.sessions.remove(found.id)
@@ -136,7 +136,7 @@ def delete(
 def export(context: typer.Context, which: Which, as_json: AsJson = False) -> None:
     """Print a session as JSON: what every agent in it remembers. `import` reads it back."""
     with connected(context) as client:
-        state = client.sessions.state(found_session(client, which).id)
+        state = client.sessions.state(find_session(client, which).id)
     print_json(state)
 
 
@@ -163,7 +163,7 @@ def import_(
     _say(found, f"{safe(found.app)}/{safe(found.name)} is there.", as_json)
 
 
-def found_session(client: Client, which: str) -> Session:
+def find_session(client: Client, which: str) -> Session:
     """A session by its id, or by its app and name. Raises `NotFound`, or `Conflict` if several users have one."""
     of, slash, name = which.partition("/")
     if not slash:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from portico._read import setting
+from portico._read import read
 from portico.cli.render import print_json, print_rows
 from portico.cli.session import AsJson, connected, local_settings
 from portico.errors import ConnectionFailed
+from portico.values import Setting
 
 app = typer.Typer()
 
@@ -19,7 +20,7 @@ def settings(context: typer.Context, as_json: AsJson = False) -> None:
         with connected(context) as client:
             found = client.settings()
     except ConnectionFailed:
-        found = [setting(row) for row in local_settings()]
+        found = [read(Setting, row) for row in local_settings()]
         typer.echo("No daemon runs; these are the settings it would start with.", err=True)
     if as_json:
         print_json({"data": found})

@@ -43,15 +43,15 @@ def speak(
     form = output.suffix.lower().removeprefix(".")
     if form not in _ENDINGS:
         raise InvalidRequest(f"'{output}' must end in .{', .'.join(_ENDINGS)}.", param="output")
-    said = sys.stdin.read() if text == "-" else text
-    if not said.strip():
+    spoken = sys.stdin.read() if text == "-" else text
+    if not spoken.strip():
         raise InvalidRequest("The text is empty.", param="text")
-    asked: dict[str, Any] = {"instructions": instructions, "seconds": seconds}
-    options = {name: value for name, value in asked.items() if value is not None}
+    given: dict[str, Any] = {"instructions": instructions, "seconds": seconds}
+    options = {name: value for name, value in given.items() if value is not None}
     with connected(context) as client, Spinner("Speaking"):
         size = client.audio.speak_to(
             output,
-            said,
+            spoken,
             model,
             voice=voice,
             format=form,  # type: ignore[arg-type]  # it is one of them

@@ -15,12 +15,12 @@ from portico.client import AsyncClient
 from portico.values import Status, Store
 
 
-def show(url: str, key: str | None, *, as_json: bool, begun: bool = True) -> Status:
+def show(url: str, key: str | None, *, as_json: bool, started_here: bool = True) -> Status:
     """Follow the start-up of the daemon at ``url`` to its end and print the panel, or one JSON document.
 
     ``begun``: this command began it. Of another start only what still runs is shown.
     """
-    status = asyncio.run(_settled(url, key, begun))
+    status = asyncio.run(_settled(url, key, started_here))
     if as_json:
         print_json(summary(status, url))
     else:
@@ -28,11 +28,11 @@ def show(url: str, key: str | None, *, as_json: bool, begun: bool = True) -> Sta
     return status
 
 
-async def _settled(url: str, key: str | None, begun: bool) -> Status:
+async def _settled(url: str, key: str | None, started_here: bool) -> Status:
     async with AsyncClient(url, key) as client:
         status = await client.status()
         # What a start could not do must not hide what it did: failures are shown, and the daemon serves.
-        await follow(client, status.startup, further=lambda run: True, ended_too=begun)
+        await follow(client, status.startup, further=lambda run: True, ended_too=started_here)
         return await client.status()
 
 
@@ -85,8 +85,8 @@ def _body(status: Status, url: str, model: str) -> Text:
             line("Skipped" if store.file_counts.total else "Empty", _left_out(store))
     line("Data", status.home)
     for problem in status.problems:
-        said, _, rest = problem.line.partition(": ")
-        line(said.capitalize(), rest)
+        label, _, rest = problem.line.partition(": ")
+        line(label.capitalize(), rest)
     if status.small_model is not None:
         line("Model", status.small_model.hint)
     body.append("\nOpenAI client\n", "bold")

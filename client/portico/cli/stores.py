@@ -21,7 +21,7 @@ from portico.cli.render import (
     print_removed,
     print_rows,
 )
-from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, session
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, invocation
 from portico.client import Client
 from portico.errors import InvalidRequest, NotFound
 from portico.values import SkippedFiles, Store, StoreFile, SyncPlan
@@ -203,7 +203,7 @@ def reindex(
     with connected(context) as client:
         run = client.stores.reindex(name, files=files)
         if wait:
-            require_success(follow_here(client.url, session(context).key, [run]))
+            require_success(follow_here(client.url, invocation(context).key, [run]))
             _print(client.stores.get(name), as_json)
             return
     if as_json:
@@ -291,7 +291,7 @@ def _files(client: Client, store: Store) -> Iterator[StoreFile]:
 def _synced(context: typer.Context, client: Client, store: Store) -> Store:
     """Read the folder, index what is new, and the store as it is then."""
     run = client.stores.sync(store.name)
-    ended = follow_here(client.url, session(context).key, [run], further=lambda r: r.name == store.id)
+    ended = follow_here(client.url, invocation(context).key, [run], further=lambda r: r.name == store.id)
     require_success(ended)
     return client.stores.get(store.id)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from portico._read import tool_result
+from portico._read import read
 from portico.cli.approvals import decide
 from portico.cli.pairs import pairs
 from portico.cli.render import print_fields, print_json, print_removed, print_rows, safe, shorten
@@ -254,7 +254,7 @@ def _approved(client: Client, name: str, arguments: dict[str, Any]) -> ToolResul
                     else:
                         typer.echo(f"Waits for: portico approvals approve {question_id}", err=True)
                 case Finished(result=value):
-                    result = tool_result(value)
+                    result = read(ToolResult, value)
                 case Failed(error=body):
                     raise from_body(body)
     finally:

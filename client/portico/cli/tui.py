@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import typer
 
-from portico.cli.session import session
+from portico.cli.session import invocation
 from portico.errors import InvalidRequest
 
 app = typer.Typer()
@@ -26,5 +26,5 @@ def tui(context: typer.Context) -> None:
         )
     from portico_tui.app import run
 
-    ours = session(context)
+    ours = invocation(context)
     run(ours.address(), ours.key)

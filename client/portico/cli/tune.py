@@ -78,7 +78,7 @@ def start(
         ("learning_rate_multiplier", rate),
         ("beta", beta),
     )
-    wish: dict[str, Any] = {
+    options: dict[str, Any] = {
         "validation_file": validation,
         "method": method,
         "hyperparameters": {name: value for name, value in given if value is not None},
@@ -89,13 +89,13 @@ def start(
 
     with connected(context) as client:
         if explain or dry_run:
-            plan = client.tuning.plan(base, file, **wish)
+            plan = client.tuning.plan(base, file, **options)
             if as_json:
                 print_json(plan)
             else:
                 tune_live.print_plan(plan, reasons=explain)
             return
-        job = client.tuning.create(base, file, suffix=suffix, seed=seed, **wish)
+        job = client.tuning.create(base, file, suffix=suffix, seed=seed, **options)
         if not detach:
             job = tune_live.follow(client, job, quiet=as_json)
     _end(job, as_json)
@@ -159,7 +159,7 @@ def pause(context: typer.Context, job_id: Identity, as_json: AsJson = False) -> 
 def resume(context: typer.Context, job_id: Identity, as_json: AsJson = False) -> None:
     """Go on with a paused job."""
     with connected(context) as client:
-        _say(client.tuning.resume(job_id), as_json, "goes on: portico tune follow {id}")
+        _say(client.tuning.resume(job_id), as_json, "continues: portico tune follow {id}")
 
 
 @app.command(epilog="Example: portico tune cancel ftjob-0192f6")

@@ -15,10 +15,10 @@ from portico.cli.render import amount, console, one_line, print_fields, print_ro
 from portico.client import Client
 from portico.tuning import TuningEvent, TuningJob, TuningPlan
 
-EVENTS = 1000
+EVENT_COUNT = 1000
 """Events that a course is drawn from."""
 
-LAST = 8
+MAX_SHOWN_SENTENCES = 8
 """Sentences shown below it."""
 
 
@@ -62,11 +62,11 @@ def _value(value: Any) -> str:
 
 def print_course(client: Client, job_id: str) -> None:
     """Its loss curve so far, and its last sentences."""
-    found = list(reversed(client.tuning.events(job_id, limit=EVENTS).data))
+    found = list(reversed(client.tuning.events(job_id, limit=EVENT_COUNT).data))
     losses = [event.data["train_loss"] for event in found if "train_loss" in event.data]
     if losses:
         typer.echo(f"\n{curve(losses)}  {losses[0]:.3f} → {losses[-1]:.3f}")
-    for event in [event for event in found if event.type == "message"][-LAST:]:
+    for event in [event for event in found if event.type == "message"][-MAX_SHOWN_SENTENCES:]:
         typer.echo(one_line(event.message))
 
 
@@ -95,7 +95,7 @@ def follow(client: Client, job: TuningJob, *, quiet: bool) -> TuningJob:
         return client.tuning.get(job.id)
     except KeyboardInterrupt:
         typer.echo(
-            f"\nThe job goes on. Follow it with: portico tune follow {job.id}\n"
+            f"\nThe job continues. Follow it with: portico tune follow {job.id}\n"
             f"End it with: portico tune cancel {job.id}",
             err=True,
         )

@@ -1,20 +1,29 @@
-"""`portico up`: start the daemon, show its start, stay until Ctrl-C."""
+"""`portico up`: start the daemon as a child process, show its start, stay until Ctrl-C."""
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from portico.cli.launch import Child, end_on_terminate, spawn
-from portico.cli.session import AsJson, local_settings, note, session
-from portico.errors import PorticoError
+from portico.cli.session import AsJson, daemon_command, invocation, local_settings, note
+from portico.errors import PorticoError, from_body
+from portico.wire import ErrorBody
 
 if TYPE_CHECKING:
     from portico.values import Status
 
 app = typer.Typer()
+
+GRACE_S = 10.0
+"""Seconds that the daemon is given to end by itself."""
 
 
 @app.command(epilog="Example: portico up --docs ./docs")
@@ -61,12 +70,18 @@ def up(
             arguments += [name, str(value)]
     for folder in docs or ():
         arguments += ["--docs", str(folder)]
-    wish = True if model == "auto" else better
-    child = spawn(arguments, detached=detach)
-    end_on_terminate()
+    better_wanted = True if model == "auto" else better
+    child = _spawn(arguments, detached=detach)
+    _end_on_terminate()
     try:
         _accompany(
-            context, child, place, docs or [], wish, may_ask=not model and not as_json, as_json=as_json
+            context,
+            child,
+            place,
+            docs or [],
+            better_wanted,
+            may_ask=not model and not as_json,
+            as_json=as_json,
         )
     except KeyboardInterrupt:
         child.stop()
@@ -79,10 +94,10 @@ def up(
 
 def _accompany(
     context: typer.Context,
-    child: Child,
+    child: DaemonProcess,
     place: list[str],
     docs: list[Path],
-    wish: bool | None,
+    better_wanted: bool | None,
     *,
     may_ask: bool,
     as_json: bool,
@@ -91,7 +106,7 @@ def _accompany(
     from portico.cli.better import at_terminal, follow_better, offer_better
     from portico.cli.startup import show
 
-    key = session(context).key
+    key = invocation(context).key
     try:
         url = child.ready()
     except PorticoError as error:
@@ -99,19 +114,23 @@ def _accompany(
         if running is None:
             raise
         typer.echo(f"The daemon already runs at {running}.", err=True)
-        status = show(running, key, as_json=as_json, begun=False)
+        status = show(running, key, as_json=as_json, started_here=False)
         known = {store.folder for store in status.stores}
         for folder in docs:
             if str(folder.absolute()) not in known:
                 typer.echo(f"It does not follow {folder}; to add that: portico stores add {folder}", err=True)
-        _say_fetching(offer_better(running, key, wish=wish, ask=_open(status) and may_ask and at_terminal()))
+        _say_fetching(
+            offer_better(
+                running, key, decision=better_wanted, ask=_open(status) and may_ask and at_terminal()
+            )
+        )
         return
     run = None
     try:
         status = show(url, key, as_json=as_json)
-        run = offer_better(url, key, wish=wish, ask=_open(status) and may_ask and at_terminal())
+        run = offer_better(url, key, decision=better_wanted, ask=_open(status) and may_ask and at_terminal())
     except PorticoError as error:
-        # It serves: that we may not look inside, without its key for instance, is no reason to end it.
+        # It serves: that we may not look inside, without its key for instance, does not end it.
         typer.secho(f"The daemon serves at {url}, but: {error.message}", fg="yellow", err=True)
     if child.detached:
         _say_fetching(run)
@@ -141,3 +160,65 @@ def _open(status: Status) -> bool:
 def _say_fetching(run: str | None) -> None:
     if run is not None:
         typer.echo(f"The better model is fetched in the background: portico runs tail {run}", err=True)
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonProcess:
+    """The daemon's process. A ``detached`` one outlives us, others end when their standard input closes."""
+
+    process: subprocess.Popen[str]
+    detached: bool
+
+    def ready(self) -> str:
+        """Wait for the line that says it serves; its URL. Raises `PorticoError` with the reason if not."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        try:
+            result = json.loads(line)
+        except ValueError:
+            result = {}
+        if isinstance(result, dict) and result.get("ready"):
+            return str(result["url"])
+        code = self.stop()
+        if isinstance(result, dict) and isinstance(result.get("error"), dict):
+            raise from_body(ErrorBody(**result["error"]))
+        hint = " Start it without --detach to see why." if self.detached else ""
+        raise PorticoError(
+            f"The daemon ended before it served (exit code {code}).{hint}", code="start_failed"
+        )
+
+    def stop(self) -> int:
+        """Ask it to end, insist after `GRACE_S` seconds; its exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        return self.process.wait()
+
+
+def _spawn(arguments: Sequence[str], *, detached: bool) -> DaemonProcess:
+    """Start it now, in a session of its own: a Ctrl-C in the terminal reaches us, and we end it in order."""
+    command = daemon_command("serve", "--quiet", *arguments)
+    if not detached:
+        command.append("--parent-watch")
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL if detached else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # A detached daemon must not hold our terminal, or the pipe of whoever called us.
+        stderr=subprocess.DEVNULL if detached else None,
+        text=True,
+        start_new_session=True,
+    )
+    return DaemonProcess(process, detached)
+
+
+def _end_on_terminate() -> None:
+    """Let SIGTERM end us as Ctrl-C does, so that the child is ended in order."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from portico.cli.offline import run_offline, serving, shown
+from portico.cli.offline import progress_report, run_offline, serving
 from portico.cli.render import amount, print_json
 from portico.cli.session import AsJson
 
@@ -23,8 +23,8 @@ def vacuum(
 ) -> None:
     """Give back the room within the database file that nothing uses, while the daemon serves, or while none runs."""
     done: dict[str, Any]
-    with shown("Giving room back") as told, serving(context, home) as client:
-        done = asdict(client.vacuum()) if client else run_offline("vacuum", home=home, told=told)
+    with progress_report("Giving room back") as report, serving(context, home) as client:
+        done = asdict(client.vacuum()) if client else run_offline("vacuum", home=home, report=report)
     if as_json:
         print_json(done)
     elif done["freed"]:

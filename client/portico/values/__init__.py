@@ -1,5 +1,6 @@
 """What the daemon answers, as frozen values. Moments are seconds since 1970."""
 
+from portico._read import Page
 from portico.values.apps import (
     App,
     Applied,
@@ -15,7 +16,7 @@ from portico.values.apps import (
     Session,
     SessionMessage,
 )
-from portico.values.daemon import BackedUp, Key, NewKey, Problem, Setting, Status, Vacuumed
+from portico.values.daemon import BackedUp, Key, NewKey, Plugin, Problem, Setting, Status, Vacuumed
 from portico.values.knowledge import (
     Chunk,
     Chunker,
@@ -47,7 +48,6 @@ from portico.values.models import (
     Tokens,
     TriedSource,
 )
-from portico.values.page import Page
 from portico.values.runs import Artifact, Claims, Pruned, Question, Run, RunEvent, TraceStep
 from portico.values.tools import McpServer, Tool, ToolResult, ToolSource
 
@@ -83,6 +83,7 @@ __all__ = [
     "NewKey",
     "Page",
     "Plan",
+    "Plugin",
     "Problem",
     "Prompt",
     "Pruned",

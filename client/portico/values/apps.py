@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from portico.errors import InvalidRequest
 from portico.wire import Passage, Usage
 
 
@@ -28,6 +29,20 @@ class App:
     id: str = ""
     shared: bool = True
     owner: str | None = None
+
+
+def the_only(apps: Sequence[App]) -> str:
+    """The app to ask when none was named; `InvalidRequest` that lists them unless there is exactly one."""
+    if len(apps) == 1:
+        return apps[0].name
+    if not apps:
+        raise InvalidRequest(
+            "There is no app to ask yet. Add a folder of documents: portico stores add ./docs", param="app"
+        )
+    names = ", ".join(app.name for app in apps)
+    raise InvalidRequest(
+        f"There are several apps: {names}. Say which one to ask: app=NAME, or --app NAME.", param="app"
+    )
 
 
 @dataclass(frozen=True, slots=True)

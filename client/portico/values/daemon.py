@@ -6,14 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from portico.values.knowledge import (
-    Store,
-)
-from portico.values.models import (
-    Deployment,
-    Recommendation,
-    SmallModel,
-)
+from portico._read import read_object
+from portico.values.knowledge import Store
+from portico.values.models import Deployment, Recommendation, SmallModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +28,23 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class NewKey(Key):
-    """A key with its secret, which the daemon tells once."""
+    """A key with its secret, which the daemon shows once."""
 
     key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """What an installed distribution adds: an ``engine``, a ``chunker``, a ``tool`` or a ``provider``. ``state`` is
+    ``ready`` or ``failed``; ``reason`` says why one that failed cannot be used.
+    """
+
+    kind: str
+    name: str
+    distribution: str
+    version: str = ""
+    state: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,11 @@ class Setting:
     value: Any
     origin: str
     doc: str = ""
+
+    @classmethod
+    def from_json(cls, value: Any) -> Setting:
+        """A null is a value here."""
+        return read_object(cls, value, value=value.get("value") if isinstance(value, Mapping) else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +91,8 @@ class Problem:
     @property
     def line(self) -> str:
         """All of it in a line. A model is left out; a store is there, but not as it was asked for."""
-        said = "left out" if self.place.startswith("models") else "problem"
-        return f"{said}: {self.name} ({self.place}): {self.reason}"
+        outcome = "left out" if self.place.startswith("models") else "problem"
+        return f"{outcome}: {self.name} ({self.place}): {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from portico._read import json_at
 from portico.wire import Passage, Place
 
 
@@ -89,7 +90,7 @@ class SkippedFiles:
     ``looked_at`` in seconds since 1970; ``None`` before the first look. Hidden files are not counted.
     """
 
-    files: tuple[SkippedFile, ...] = ()
+    files: tuple[SkippedFile, ...] = field(default=(), metadata=json_at("data"))
     reasons: Mapping[str, int] = field(default_factory=dict)
     total: int = 0
     looked_at: float | None = None
@@ -111,12 +112,13 @@ class SyncPlan:
 class StoreFile:
     """A file in a store. ``error`` is the sentence that says why it could not be read, if so."""
 
-    id: str
-    filename: str
+    # Or OpenAI's ``vector_store.file``, which has no name, and ``last_error: {code, message}``.
+    id: str = field(metadata=json_at("file_id", "id"))
+    filename: str = field(metadata=json_at("filename", "id"))
     status: str
     bytes: int = 0
     usage_bytes: int = 0
-    error: str | None = None
+    error: str | None = field(default=None, metadata=json_at("error", "last_error.message"))
     created_at: float = 0
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -177,7 +179,7 @@ class TraceStage:
 class Found:
     """Passages in rank order; ``trace`` if it was asked for."""
 
-    passages: tuple[Passage, ...]
+    passages: tuple[Passage, ...] = field(metadata=json_at("data"))
     trace: tuple[TraceStage, ...] = ()
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from portico._read import json_at, read, read_object
 from portico.wire import Usage
 
 
@@ -147,7 +150,7 @@ class Tokens:
     count: int
     tokens: tuple[int, ...]
     max_model_len: int | None = None
-    texts: tuple[str, ...] | None = None
+    texts: tuple[str, ...] | None = field(default=None, metadata=json_at("token_strs"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +185,7 @@ class Recommendation:
     source: str
     size_gb: float | None = None
     reason: str = ""
-    raw: Mapping[str, Any] = field(default_factory=dict)
+    raw: Mapping[str, Any] = field(default_factory=dict, metadata=json_at(""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,3 +195,17 @@ class Embeddings:
     data: tuple[tuple[float, ...], ...]
     model: str = ""
     usage: Usage = Usage()
+
+    @classmethod
+    def from_json(cls, value: Any) -> Embeddings:
+        """From base64 (little-endian float32) or from lists of numbers."""
+        rows = read(list[dict[str, Any]], value)
+        vectors = tuple(_vector(row["embedding"]) for row in sorted(rows, key=lambda row: int(row["index"])))
+        return read_object(cls, value, data=vectors)
+
+
+def _vector(value: str | list[float]) -> tuple[float, ...]:
+    if isinstance(value, str):
+        raw = base64.b64decode(value)
+        return struct.unpack(f"<{len(raw) // 4}f", raw)
+    return tuple(value)

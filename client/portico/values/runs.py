@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from portico._read import json_at
 from portico.wire import ErrorBody, Event, Usage
 
 
@@ -83,7 +84,7 @@ class Question:
 class Claims:
     """Functions that a worker has taken; ``lost`` are ids of those it held that another one has now."""
 
-    taken: tuple[Question, ...] = ()
+    taken: tuple[Question, ...] = field(default=(), metadata=json_at("data"))
     lost: tuple[str, ...] = ()
 
 

@@ -17,8 +17,9 @@ from portico_server.core.principal import LOCAL, SYSTEM, Principal, parse_scope
 from portico_server.db import keys, usage
 from portico_server.db.database import Database
 from portico_server.db.keys import KeyRow
+from portico_server.db.usage import DAY_S
 from portico_server.knowledge.filter import parse_bound, to_json
-from portico_server.runs.quotas import DAY_S, MINUTE_S, Quotas
+from portico_server.runs.quotas import MINUTE_S, Quotas
 from portico_server.settings import Settings
 
 PREFIX = "pk-"
@@ -69,7 +70,7 @@ class Auth:
         self._callers: dict[str, Principal] = {}
         self._given: set[str] = set()
         self.revoked: list[Callable[[str], Awaitable[None]]] = []
-        """Called with the id of a key that was revoked, before `revoke` returns: they end what it has begun."""
+        """Called with the id of a key that was revoked, before `revoke` returns; it ends the calls of that key."""
 
     async def start(self, given: Iterable[GivenKey] = ()) -> None:
         """Read the keys, add those of the configuration, and refuse an open bind (`refuse_open_bind`)."""
@@ -167,7 +168,7 @@ class Auth:
                 return caller
             if self._operator and hmac.compare_digest(digest, self._operator):
                 return OPERATOR
-            if not self._tolerates(secret):
+            if not self._accepts_without_key(secret):
                 raise Unauthenticated(
                     "This API key is not known here; it may have been revoked. The operator makes one with "
                     "'portico keys create'."
@@ -198,7 +199,7 @@ class Auth:
     def _needs_key(self) -> bool:
         return bool(self._operator) or self._settings.require_key or not self._settings.loopback
 
-    def _tolerates(self, secret: str) -> bool:
+    def _accepts_without_key(self, secret: str) -> bool:
         if self._needs_key or secret.startswith(PREFIX):
             return False
         return secret == PLACEHOLDER or not self._rows

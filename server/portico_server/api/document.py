@@ -9,7 +9,7 @@ from fastapi import Request
 
 from portico_server.api import protected
 from portico_server.api.auth import Auth, presented
-from portico_server.api.endpoint import TheParts
+from portico_server.api.endpoint import TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.core import pools
 from portico_server.core.errors import Unauthenticated
@@ -22,7 +22,7 @@ PATH = "/openapi.json"
 
 
 @router.get(PATH, include_in_schema=False)
-async def openapi(request: Request, parts: TheParts) -> dict[str, Any]:
+async def openapi(request: Request, services: TheServices) -> dict[str, Any]:
     """The document of all protocol adapters. Who presents no key sees no apps where one is needed."""
     # Made at the first request, which takes some tenths of a second, and then kept.
     document: dict[str, Any] = await pools.LOADING.run(request.app.openapi)
@@ -31,7 +31,7 @@ async def openapi(request: Request, parts: TheParts) -> dict[str, Any]:
         caller = auth.identify(presented(request.scope["headers"]))
     except Unauthenticated:
         return document
-    cards = await parts.registry.cards(caller, "app")
+    cards = await services.registry.cards(caller, "app")
     return {**document, "paths": {**document["paths"], **operations(cards)}}
 
 
@@ -85,17 +85,17 @@ def _schema(schema: Mapping[str, Any] | None, description: str) -> dict[str, Any
 
 
 @protected_router.get(protected.WELL_KNOWN)
-async def get_protected_resource(parts: TheParts, request: Request) -> dict[str, Any]:
+async def get_protected_resource(services: TheServices, request: Request) -> dict[str, Any]:
     """The metadata of the daemon as a whole (RFC 9728)."""
-    return _resource(parts, request, "")
+    return _resource(services, request, "")
 
 
 @protected_router.get(protected.WELL_KNOWN + "/{path:path}")
-async def get_protected_endpoint(path: str, parts: TheParts, request: Request) -> dict[str, Any]:
+async def get_protected_endpoint(path: str, services: TheServices, request: Request) -> dict[str, Any]:
     """The metadata of one MCP endpoint (RFC 9728)."""
-    return _resource(parts, request, f"/{path}")
+    return _resource(services, request, f"/{path}")
 
 
-def _resource(parts: TheParts, request: Request, path: str) -> dict[str, Any]:
-    base = protected.address(parts.settings, request.url.scheme, request.headers.get("host"))
-    return dict(protected.metadata(parts.settings, base, path))
+def _resource(services: TheServices, request: Request, path: str) -> dict[str, Any]:
+    base = protected.address(services.settings, request.url.scheme, request.headers.get("host"))
+    return dict(protected.metadata(services.settings, base, path))

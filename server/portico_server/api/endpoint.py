@@ -9,14 +9,14 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.routing import APIRoute
 
 from portico_server.api.exchange import Exchange
-from portico_server.api.parts import ApiServices
+from portico_server.api.services import ApiServices
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 
 
-def _parts(request: Request) -> ApiServices:
-    parts: ApiServices = request.scope["portico.parts"]
-    return parts
+def _services(request: Request) -> ApiServices:
+    services: ApiServices = request.scope["portico.services"]
+    return services
 
 
 def _caller(request: Request) -> Principal:
@@ -34,8 +34,8 @@ def _seen(
     return int(last_event_id[:18])
 
 
-TheParts = Annotated[ApiServices, Depends(_parts)]
-"""The daemon's parts."""
+TheServices = Annotated[ApiServices, Depends(_services)]
+"""What the daemon offers to protocol adapters."""
 
 Caller = Annotated[Principal, Depends(_caller)]
 """Who is calling, as the gateway found out."""

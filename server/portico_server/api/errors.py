@@ -51,7 +51,7 @@ def headers(error: PorticoError) -> RawHeaders:
 
 
 def ours(error: BaseException, request_id: str, *, log: bool = True) -> PorticoError:
-    """What a client is told of ``error``: itself if it is ours, otherwise a sentence and a log entry."""
+    """``error`` as clients see it: itself if it is ours, otherwise a generic one and a log entry."""
     if isinstance(error, PorticoError):
         return error
     if log:
@@ -100,7 +100,7 @@ def _path(location: Sequence[str | int]) -> str:
     return text
 
 
-# How a protocol adapter tells errors, and that a stream is still alive: each protocol has its own form.
+# How a protocol adapter writes errors and keep-alives: each protocol has its own form.
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +137,8 @@ _INVALID_REQUEST, _PARSE_ERROR = -32600, -32700
 
 
 def _rpc_body(error: PorticoError, _request_id: str) -> bytes:
-    told = error.body().to_json()["error"]
-    data = {name: told[name] for name in ("type", "code", "param") if told.get(name) is not None}
+    detail = error.body().to_json()["error"]
+    data = {name: detail[name] for name in ("type", "code", "param") if detail.get(name) is not None}
     code = _PARSE_ERROR if error.code == "invalid_json" else _INVALID_REQUEST
     return orjson.dumps(
         {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": error.message, "data": data}}

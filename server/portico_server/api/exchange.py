@@ -75,7 +75,7 @@ class ClientConnection(Protocol):
 class Exchange:
     """``receive`` counts the body against ``limit`` bytes; ``send`` adds the headers of every response.
 
-    ``shape`` is how errors are told.
+    ``shape`` is the form of errors.
     """
 
     __slots__ = (
@@ -115,12 +115,12 @@ class Exchange:
         self.limit = limit
         self.started = False
         self.status = 0
-        """That of the answer, once it has begun."""
+        """That of the response, once it has started."""
         named = self.id.encode()
         self.extra: RawHeaders = [NO_SNIFFING, *[(name, named) for name in shape.ids]]
         self.caller: Principal | None = None
         self.meter: UsageMeter | None = None
-        """What the caller's key has left, if it has limits; told with every answer."""
+        """What the caller's key has left, if it has limits; sent with every response."""
         self.task: asyncio.Task[None] | None = None
         """Who answers, where that can be ended."""
         self.revoked: PorticoError | None = None
@@ -231,9 +231,9 @@ class Exchange:
         """A whole response."""
         length = (b"content-length", str(len(body)).encode())
         head = {"type": "http.response.start", "status": status, "headers": [*headers, length]}
-        await self._begin(head, {"type": "http.response.body", "body": body})
+        await self.begin(head, {"type": "http.response.body", "body": body})
 
-    async def _begin(self, head: Message, first: Message) -> None:
+    async def begin(self, head: Message, first: Message) -> None:
         """The head and the first of the body, which follows at once: one write for both."""
         if self.connection is not None and self.scope["method"] != "HEAD":  # its body is not written
             self.connection.hold_head()
@@ -241,15 +241,15 @@ class Exchange:
         await self._send(first)
 
     async def refuse(self, error: BaseException) -> None:
-        """An error response. Nothing can be said any more once a response has begun."""
+        """An error response; nothing once a response has started."""
         if isinstance(error, ClientLeft):
             return
-        told = errors.ours(error, self.id)
+        own = errors.ours(error, self.id)
         if not self.started:
-            await self.answer(self.shape.status(told), self.shape.body(told, self.id), errors.headers(told))
+            await self.answer(self.shape.status(own), self.shape.body(own, self.id), errors.headers(own))
 
     async def break_off(self) -> None:
-        """End an answer whose key was revoked: with an error before it has begun, else by ending the connection."""
+        """End an answer whose key was revoked: with an error if it has not started, else by closing the connection."""
         assert self.revoked is not None
         if self.task is not None:
             self.task.uncancel()
@@ -259,7 +259,7 @@ class Exchange:
         if self.connection is not None:
             self.connection.end()
 
-    async def _say_revoked(self) -> None:
+    async def say_revoked(self) -> None:
         """The last frame of a stream whose key was revoked, if its client takes it."""
         if self.revoked is not None and self.started:
             last = self.shape.frame(self.revoked, self.id)
@@ -286,20 +286,20 @@ class Exchange:
                 try:
                     async for frame in frames:
                         piece = {"type": "http.response.body", "body": frame, "more_body": True}
-                        await (self._send(piece) if self.started else self._begin(head, piece))
-                        presence.heard = True
+                        await (self._send(piece) if self.started else self.begin(head, piece))
+                        presence.sent_recently = True
                 except Exception as error:
                     if not self.started:
                         raise
-                    told = errors.ours(error, self.id)
+                    own = errors.ours(error, self.id)
                     if not (tells_errors and isinstance(error, PorticoError)):
-                        last = self.shape.frame(told, self.id)
+                        last = self.shape.frame(own, self.id)
                         await self._send({"type": "http.response.body", "body": last, "more_body": True})
                 if not self.started:
                     await self.send(head)
                 await self._send({"type": "http.response.body", "body": b""})
         except asyncio.CancelledError:
-            await self._say_revoked()
+            await self.say_revoked()
             raise
         finally:
             close = getattr(frames, "aclose", None)
@@ -339,7 +339,7 @@ class Presence:
         "_left",
         "_task",
         "_timer",
-        "heard",
+        "sent_recently",
     )
 
     def __init__(self, exchange: Exchange, head: Message | None = None) -> None:
@@ -348,7 +348,7 @@ class Presence:
         self._left = False
         self._timer: asyncio.TimerHandle | None = None
         self._comment: asyncio.Task[None] | None = None
-        self.heard = False
+        self.sent_recently = False
 
     def __enter__(self) -> Self:
         task = asyncio.current_task()
@@ -359,7 +359,7 @@ class Presence:
         if self._exchange.connection is not None:
             self._before = self._exchange.connection.watch(self._leave)
         if self._head is not None:
-            self._look_later()
+            self._schedule_check()
         return self
 
     def __exit__(
@@ -379,17 +379,17 @@ class Presence:
             self._left = True
             self._task.cancel()
 
-    def _look_later(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(KEEPALIVE_INTERVAL_S / 2, self._look)
+    def _schedule_check(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(KEEPALIVE_INTERVAL_S / 2, self._check_silence)
 
-    def _look(self) -> None:
+    def _check_silence(self) -> None:
         assert self._head is not None
-        if not self.heard and (self._comment is None or self._comment.done()):
-            self._comment = asyncio.create_task(self._say_something(self._head), name="comment")
-        self.heard = False
-        self._look_later()
+        if not self.sent_recently and (self._comment is None or self._comment.done()):
+            self._comment = asyncio.create_task(self._send_keepalive(self._head), name="comment")
+        self.sent_recently = False
+        self._schedule_check()
 
-    async def _say_something(self, head: Message) -> None:
+    async def _send_keepalive(self, head: Message) -> None:
         if not self._exchange.started:
             await self._exchange.send(head)
         await self._exchange.send(

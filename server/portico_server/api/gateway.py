@@ -25,8 +25,8 @@ from portico_server.api.auth import OPERATOR, Auth, presented
 from portico_server.api.errors import JSON_RPC, OPENAI, NotAllowedHere, RawHeaders, is_rpc
 from portico_server.api.exchange import Exchange, Receive, Scope, Send
 from portico_server.api.hot import HOT
-from portico_server.api.parts import ApiServices
 from portico_server.api.protected import WELL_KNOWN, address, is_protected, metadata_url
+from portico_server.api.services import ApiServices
 from portico_server.core import pools, trace
 from portico_server.core.errors import Forbidden, InvalidRequest, PorticoError, Unauthenticated, Unavailable
 from portico_server.core.principal import LOCAL, Principal
@@ -39,15 +39,15 @@ MAX_REMEMBERED_HEADERS = 256
 """Header values that passed and need not be looked at again."""
 
 
-class Guard:
+class OriginGuard:
     """Host is checked against DNS rebinding, Origin against other sites. Pure but for a small memory."""
 
     def __init__(self, settings: Settings) -> None:
         self._open = not settings.loopback
-        self._hosts = {"localhost", settings.host.lower(), *_words(settings.allowed_hosts)}
+        self._hosts = {"localhost", settings.host.lower(), *_comma_separated(settings.allowed_hosts)}
         if self._open:
             self._hosts.add(socket.gethostname().lower())
-        self._origins = frozenset(word.rstrip("/") for word in _words(settings.allowed_origins))
+        self._origins = frozenset(word.rstrip("/") for word in _comma_separated(settings.allowed_origins))
         self._passed: set[bytes] = set()
 
     def check_host(self, raw: bytes | None) -> None:
@@ -98,7 +98,7 @@ def _host(raw: bytes | None) -> str:
     return text.rpartition(":")[0] if text.count(":") == 1 else text
 
 
-def _words(text: str) -> set[str]:
+def _comma_separated(text: str) -> set[str]:
     return {word.strip().lower() for word in text.split(",") if word.strip()}
 
 
@@ -107,7 +107,7 @@ def _words(text: str) -> set[str]:
 
 READY: Final = orjson.dumps({"status": "ready"})
 
-LOOK_S: Final = 1.0
+READINESS_TTL_S: Final = 1.0
 """Seconds for which one look counts: whoever asks more often, without a key, causes no more work."""
 
 TIMEOUT_S: Final = 2.0
@@ -120,21 +120,23 @@ class Readiness:
     def __init__(self, check: Callable[[], Awaitable[None]], furnished: asyncio.Event) -> None:
         self._check = check
         self._furnished = furnished
-        self._looking: asyncio.Task[PorticoError | None] | None = None
-        self._looked_at = 0.0
+        self._check_task: asyncio.Task[PorticoError | None] | None = None
+        self._checked_at = 0.0
 
     async def require(self) -> None:
         """Return if the daemon is ready. Raises `Unavailable` with the reason."""
         if not self._furnished.is_set():
-            raise Unavailable("The daemon is starting.", code="starting", retry_after=LOOK_S)
-        if self._looking is None or (self._looking.done() and time.monotonic() - self._looked_at > LOOK_S):
-            self._looking = asyncio.create_task(self._look(), name="ready")
+            raise Unavailable("The daemon is starting.", code="starting", retry_after=READINESS_TTL_S)
+        if self._check_task is None or (
+            self._check_task.done() and time.monotonic() - self._checked_at > READINESS_TTL_S
+        ):
+            self._check_task = asyncio.create_task(self._ask_database(), name="ready")
         # The look is everybody's: one who leaves does not end it.
-        problem = await asyncio.shield(self._looking)
+        problem = await asyncio.shield(self._check_task)
         if problem is not None:
             raise problem
 
-    async def _look(self) -> PorticoError | None:
+    async def _ask_database(self) -> PorticoError | None:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 await self._check()
@@ -142,12 +144,12 @@ class Readiness:
             return Unavailable(
                 f"The database has not answered within {TIMEOUT_S:g} s.",
                 code="database_unavailable",
-                retry_after=LOOK_S,
+                retry_after=READINESS_TTL_S,
             )
         except PorticoError as error:
             return error
         finally:
-            self._looked_at = time.monotonic()
+            self._checked_at = time.monotonic()
         return None
 
 
@@ -172,26 +174,26 @@ CORS: RawHeaders = [
     (b"access-control-max-age", b"600"),
     (b"vary", b"Origin"),
 ]
-"""What a page at an allowed origin is told, besides its own name."""
+"""CORS headers for a page at an allowed origin, without the origin itself."""
 
 
 class Gateway:
     """The ASGI application of the daemon. `run` belongs to the daemon's task group."""
 
-    def __init__(self, parts: ApiServices, auth: Auth) -> None:
-        self._parts = parts
+    def __init__(self, services: ApiServices, auth: Auth) -> None:
+        self._services = services
         self._auth = auth
-        self._guard = Guard(parts.settings)
-        self._body_limit = parts.settings.max_body_mb * MB_BYTES
+        self._guard = OriginGuard(services.settings)
+        self._body_limit = services.settings.max_body_mb * MB_BYTES
         # What surrounds the file in a form comes on top.
-        self._upload_limit = parts.settings.max_file_mb * MB_BYTES + MB_BYTES
+        self._upload_limit = services.settings.max_file_mb * MB_BYTES + MB_BYTES
         self._adapters: dict[str, asyncio.Future[ProtocolAdapter]] = {}
         self._calls: dict[str, set[Exchange]] = {}
         """What keys have under way, by the key's id."""
-        auth.revoked += [self._end_calls, parts.runner.revoke]
+        auth.revoked += [self._end_calls, services.runner.revoke]
         self.furnished = asyncio.Event()
         """Set once every adapter is there."""
-        self._readiness = Readiness(parts.database.check, self.furnished)
+        self._readiness = Readiness(services.database.check, self.furnished)
 
     async def run(self) -> None:
         """Import the adapters, off the event loop and in the order of use, and keep them open until cancelled.
@@ -200,11 +202,11 @@ class Gateway:
         """
         async with AsyncExitStack() as stack:
             for name in ("web", "mcp"):
-                adapter = await pools.LOADING.run(_load, name, self._parts)
+                adapter = await pools.LOADING.run(_load, name, self._services)
                 await stack.enter_async_context(adapter.lifespan())
                 self._adapter(name).set_result(adapter)
             self.furnished.set()
-            await self._parts.runner.signals.watch()
+            await self._services.runner.signals.watch()
 
     def _adapter(self, name: str) -> asyncio.Future[ProtocolAdapter]:
         future = self._adapters.get(name)
@@ -217,7 +219,7 @@ class Gateway:
         assert scope["type"] == "http", "the server is configured without websockets and lifespan"
         shape = ANTHROPIC if is_ours(scope) else JSON_RPC if is_rpc(scope["path"]) else OPENAI
         exchange = Exchange(scope, receive, send, self._body_limit, shape)
-        begun = perf_counter()
+        started_at = perf_counter()
         # Nearly no client sends one: a context that nobody has changed costs nothing.
         client = trace.of_headers(scope["headers"]) if b"traceparent" in exchange.headers else None
         token = None if client is None else trace.CURRENT.set(client)
@@ -227,15 +229,15 @@ class Gateway:
             if exchange.revoked is None:
                 raise
             await exchange.break_off()
-        except Exception as error:  # noqa: BLE001  # the outermost: it is logged and told
+        except Exception as error:  # noqa: BLE001  # the outermost: it is logged and reported
             await exchange.refuse(error)
         finally:
             if exchange.task is not None and exchange.caller is not None:
-                self._ended(exchange, exchange.caller.id)
+                self._unregister_call(exchange, exchange.caller.id)
             if token is not None:
                 trace.CURRENT.reset(token)
-            self._parts.runner.signals.answered(
-                scope["method"], scope.get("portico.route", ""), exchange.status, perf_counter() - begun
+            self._services.runner.signals.answered(
+                scope["method"], scope.get("portico.route", ""), exchange.status, perf_counter() - started_at
             )
 
     async def _answer(self, exchange: Exchange) -> None:
@@ -264,26 +266,26 @@ class Gateway:
             exchange.caller = self._identify(exchange, path)
             if exchange.connection is not None:
                 exchange.connection.admit()
-            exchange.meter = self._parts.runner.quotas.of(exchange.caller.id)
+            exchange.meter = self._services.runner.quotas.of(exchange.caller.id)
             if exchange.caller is not LOCAL and exchange.caller is not OPERATOR:  # these are never revoked
-                self._began(exchange, exchange.caller.id)
+                self._register_call(exchange, exchange.caller.id)
         handlers = HOT.get(path)
         if handlers is not None:
             scope["portico.route"] = path
         if handlers is None:
             await self._pass_on(exchange, path, method)
         elif method in handlers:
-            await handlers[method](exchange, self._parts)
+            await handlers[method](exchange, self._services)
         elif method == "OPTIONS":
             await exchange.answer(204, b"", [(b"allow", ", ".join(handlers).encode())])
         else:
             raise NotAllowedHere(method, path, ", ".join(handlers))
 
-    def _began(self, exchange: Exchange, key: str) -> None:
+    def _register_call(self, exchange: Exchange, key: str) -> None:
         exchange.task = asyncio.current_task()
         self._calls.setdefault(key, set()).add(exchange)
 
-    def _ended(self, exchange: Exchange, key: str) -> None:
+    def _unregister_call(self, exchange: Exchange, key: str) -> None:
         exchange.task = None  # which holds on to this call: without a circle both are gone at once
         calls = self._calls.get(key)
         if calls is not None:
@@ -300,7 +302,7 @@ class Gateway:
                 exchange.task.cancel()
 
     def _identify(self, exchange: Exchange, path: str) -> Principal:
-        """Who calls. A client of MCP that has no key is told where it learns how to get one."""
+        """The caller. An MCP client without a key gets the address that says how to obtain one."""
         headers = exchange.headers
         try:
             has_key = b"authorization" in headers or b"x-api-key" in headers
@@ -309,7 +311,7 @@ class Gateway:
             if is_protected(path):
                 scheme = exchange.scope.get("scheme", "http")
                 host = exchange.header(b"host")
-                base = address(self._parts.settings, scheme, host.decode("latin-1") if host else None)
+                base = address(self._services.settings, scheme, host.decode("latin-1") if host else None)
                 error.metadata = metadata_url(base, path)
             raise
 
@@ -341,7 +343,7 @@ class Gateway:
             **exchange.scope,
             # A GET without its body: the server drops it.
             "method": "GET" if method == "HEAD" else method,
-            "portico.parts": self._parts,
+            "portico.services": self._services,
             "portico.auth": self._auth,
             "portico.caller": exchange.caller,
             "portico.exchange": exchange,
@@ -353,7 +355,7 @@ class Gateway:
             exchange.scope["portico.route"] = "/mcp" if name == "mcp" else getattr(route, "path", "")
 
 
-def _load(name: str, parts: ApiServices) -> ProtocolAdapter:
+def _load(name: str, services: ApiServices) -> ProtocolAdapter:
     """Import and build a adapter; takes up to a second, so it is called in a thread."""
-    adapter: ProtocolAdapter = getattr(import_module("portico_server.api.routes"), name)(parts)
+    adapter: ProtocolAdapter = getattr(import_module("portico_server.api.routes"), name)(services)
     return adapter

@@ -9,7 +9,7 @@ from portico_server.api.anthropic import messages
 from portico_server.api.exchange import Exchange
 from portico_server.api.openai import audio, chat, embeddings, images
 from portico_server.api.openai.responses import create as responses
-from portico_server.api.parts import ApiServices
+from portico_server.api.services import ApiServices
 
 Handler: TypeAlias = Callable[[Exchange, ApiServices], Awaitable[None]]
 
@@ -27,4 +27,4 @@ HOT: Mapping[str, Mapping[str, Handler]] = {
     "/v1/messages": {"POST": messages.create},
     "/v1/messages/count_tokens": {"POST": messages.count_tokens},
 }
-"""By path, then by method. `schema` in their packages describes them in ``/openapi.json``."""
+"""By path, then by method. `api.schema` describes them in ``/openapi.json``."""

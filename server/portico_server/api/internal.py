@@ -15,7 +15,7 @@ import orjson
 from portico_server.api import errors
 from portico_server.api.exchange import Exchange, Message
 from portico_server.api.hot import HOT, Handler
-from portico_server.api.parts import ApiServices
+from portico_server.api.services import ApiServices
 from portico_server.batches.spec import AnswerLine, LineAnswer
 from portico_server.core import pools
 from portico_server.core.errors import PorticoError, TooMany
@@ -25,26 +25,26 @@ from portico_server.settings import MB_BYTES
 _HEADERS: Final = [(b"content-type", b"application/json")]
 
 
-def internal_request(parts: ApiServices) -> AnswerLine:
+def internal_request(services: ApiServices) -> AnswerLine:
     """What answers requests from within."""
-    limit = parts.settings.max_body_mb * MB_BYTES
+    limit = services.settings.max_body_mb * MB_BYTES
 
     async def ask(endpoint: str, body: bytes, caller: Principal) -> LineAnswer:
-        told = _Told(body)
+        recorded = _RecordedExchange(body)
         exchange = Exchange(
             {"type": "http", "method": "POST", "path": endpoint, "headers": _HEADERS},
-            *(told.receive, told.send, limit),
+            *(recorded.receive, recorded.send, limit),
         )
         exchange.caller = caller
         refused: PorticoError | None = None
         try:
-            await _HANDLERS[endpoint](exchange, parts)
-        except Exception as error:  # noqa: BLE001  # the outermost: it is logged and told
+            await _HANDLERS[endpoint](exchange, services)
+        except Exception as error:  # noqa: BLE001  # the outermost: it is logged and reported
             refused = errors.ours(error, exchange.id)
             await exchange.refuse(refused)
         return LineAnswer(
-            told.status,
-            bytes(told.body),
+            recorded.status,
+            bytes(recorded.body),
             exchange.id,
             ours=isinstance(refused, TooMany),
             retry_after=None if refused is None else refused.retry_after,
@@ -53,16 +53,16 @@ def internal_request(parts: ApiServices) -> AnswerLine:
     return ask
 
 
-class _Told:
+class _RecordedExchange:
     """The two ends of an exchange: what is asked, and what was answered."""
 
     def __init__(self, body: bytes) -> None:
-        self._asked: Message | None = {"type": "http.request", "body": body, "more_body": False}
+        self._request: Message | None = {"type": "http.request", "body": body, "more_body": False}
         self.status = 500
         self.body = bytearray()
 
     async def receive(self) -> Message:
-        message, self._asked = self._asked, None
+        message, self._request = self._request, None
         if message is None:
             await asyncio.get_running_loop().create_future()  # this client never leaves; it is cancelled
             raise AssertionError("nothing comes of that")
@@ -75,16 +75,16 @@ class _Told:
             self.body += message.get("body", b"")
 
 
-async def _rerank(exchange: Exchange, parts: ApiServices) -> None:
+async def _rerank(exchange: Exchange, services: ApiServices) -> None:
     """``/v1/rerank``, which FastAPI answers otherwise; its module is not there when the daemon starts."""
     body = await exchange.json()
     pydantic, rerank = await pools.LOADING.run(_modules)
     try:
-        wish = rerank.RerankWish.model_validate(body)
+        request = rerank.RerankRequest.model_validate(body)
     except pydantic.ValidationError as error:
         problems = [{**problem, "loc": ("body", *problem["loc"])} for problem in error.errors()]
         raise errors.from_validation(problems) from None
-    ranking = await rerank.create_rerank(wish, parts, exchange.caller)
+    ranking = await rerank.create_rerank(request, services, exchange.caller)
     await exchange.answer(200, orjson.dumps(ranking.model_dump(exclude_none=True)))
 
 

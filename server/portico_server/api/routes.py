@@ -15,10 +15,9 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from portico_server import __version__
-from portico_server.api import document, errors, page
+from portico_server.api import document, errors, page, schema
 from portico_server.api.adapter import ProtocolAdapter
 from portico_server.api.anthropic import models as message_models
-from portico_server.api.anthropic import schema as message_schema
 from portico_server.api.exchange import Exchange
 from portico_server.api.hot import HOT
 from portico_server.api.native import (
@@ -51,12 +50,11 @@ from portico_server.api.openai import (
     fine_tuning,
     models,
     rerank,
-    schema,
     tokens,
     vector_stores,
 )
 from portico_server.api.openai.responses import stored as responses
-from portico_server.api.parts import ApiServices
+from portico_server.api.services import ApiServices
 from portico_server.core.errors import InvalidRequest, PorticoError
 
 ROUTERS: Sequence[APIRouter] = (
@@ -110,7 +108,7 @@ ROUTERS: Sequence[APIRouter] = (
 """One per resource. A new resource is a file and a line here."""
 
 
-def web(_parts: ApiServices) -> ProtocolAdapter:
+def web(_services: ApiServices) -> ProtocolAdapter:
     """Everything that is neither hot nor MCP."""
     app = FastAPI(
         title="Portico",
@@ -132,13 +130,13 @@ def web(_parts: ApiServices) -> ProtocolAdapter:
     )
     for router in ROUTERS:
         app.include_router(router)
-    schema.extend(app, message_schema.PATHS)
+    schema.extend(app)
     return ProtocolAdapter(app)
 
 
-def mcp(parts: ApiServices) -> ProtocolAdapter:
+def mcp(services: ApiServices) -> ProtocolAdapter:
     """The MCP adapter at ``/mcp``; importing its package takes most of a second."""
-    adapter = import_module("portico_server.api.mcp").build(parts)
+    adapter = import_module("portico_server.api.mcp").build(services)
     return ProtocolAdapter(adapter, adapter.lifespan)
 
 
@@ -181,7 +179,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 
 async def _on_anything(request: Request, error: Exception) -> Response:
-    """A defect: told without its details. Starlette raises it again, and the gateway logs it."""
+    """A defect, reported without its details. Starlette raises it again, and the gateway logs it."""
     exchange: Exchange = request.scope["portico.exchange"]
     return _respond(request, errors.ours(error, exchange.id, log=False))
 

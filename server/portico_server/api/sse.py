@@ -1,20 +1,23 @@
-"""Server-sent events as the answer of a FastAPI endpoint, carried by the same `Exchange` as the hot path."""
+"""Server-sent events as the answer of a FastAPI endpoint; the hot path has `Exchange.stream`."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
 from typing import TypeVar
 
 import orjson
-from starlette.background import BackgroundTask
+from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from portico.wire import Event, event_to_json
-from portico_server.api.exchange import Exchange, Presence
+from portico_server.api import errors
+from portico_server.api.exchange import KEEPALIVE_INTERVAL_S, Exchange, Presence
 
 T = TypeVar("T")
+
+LINE_END = "\n"
 
 
 def event_frame(number: int, event: Event) -> bytes:
@@ -24,26 +27,66 @@ def event_frame(number: int, event: Event) -> bytes:
 
 def frame(number: int, kind: str, document: Mapping[str, object]) -> bytes:
     """One numbered event of the native API."""
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, kind.encode(), orjson.dumps(document))
+    return ServerSentEvent(orjson.dumps(document).decode(), event=kind, id=str(number), sep=LINE_END).encode()
 
 
-class EventStream(Response):
-    """Sends frames as they come. If the client leaves, the generator of the frames is closed."""
+class EventStream(EventSourceResponse):
+    """Sends frames as they come, each one event or several. If the client leaves, the generator of them is closed.
+
+    The head goes out with the first frame, or with the first comment of a quiet stream: an error before that keeps its
+    status. A later one becomes the last frame.
+    """
 
     media_type = "text/event-stream"
 
     def __init__(
         self, frames: AsyncIterator[bytes], headers: Mapping[str, str] | None = None, status_code: int = 200
     ) -> None:
+        super().__init__(
+            frames,
+            status_code,
+            headers={"cache-control": "no-cache", **(headers or {})},
+            ping=KEEPALIVE_INTERVAL_S,
+            ping_message_factory=lambda: ServerSentEvent(comment="keep-alive", sep=LINE_END),
+            sep=LINE_END,
+        )
         self._frames = frames
-        self._more = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
-        self.background: BackgroundTask | None = None
-        self.status_code = status_code
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange: Exchange = scope["portico.exchange"]
-        exchange.extra.extend(self._more)
-        await exchange.stream(self._frames)
+        self.body_iterator = _ending_in_errors(self._frames, exchange)
+        head: Message | None = None
+
+        async def send_head_late(message: Message) -> None:
+            nonlocal head
+            if message["type"] == "http.response.start":
+                head = message
+            elif head is not None:
+                first, head = head, None
+                await exchange.begin(first, message)
+            else:
+                await exchange.send(message)
+
+        try:
+            # The scope as it came: FastAPI takes HEAD for GET, and a HEAD must not open a stream.
+            await super().__call__(exchange.scope, receive, send_head_late)
+        except asyncio.CancelledError:
+            await exchange.say_revoked()
+            raise
+
+
+async def _ending_in_errors(frames: AsyncIterator[bytes], exchange: Exchange) -> AsyncIterator[bytes]:
+    """The frames, and what goes wrong among them as the last one."""
+    try:
+        async for piece in frames:
+            yield piece
+    except Exception as error:
+        if not exchange.started:
+            raise
+        yield exchange.shape.frame(errors.ours(error, exchange.id), exchange.id)
+    finally:
+        if isinstance(frames, AsyncGenerator):
+            await frames.aclose()
 
 
 async def while_present(request: Request, work: Awaitable[T]) -> T:

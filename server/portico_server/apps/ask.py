@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,6 +23,7 @@ from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, Embed, Found, Message, Reply, Request, Search, Vectors
 from portico_server.core.servable import Card, Servable
+from portico_server.core.words import without_thought
 
 # Small models that have nothing more to say begin to say it again.
 
@@ -58,8 +58,6 @@ MAX_SHOWN_CHARS = 600
 
 MAX_QUESTION_CHARS = 400
 """Characters of a question; what is longer is an answer."""
-
-_THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.S)
 
 _ASK = (
     "You are shown a conversation and the user's last question. Write that question so that it can be understood "
@@ -97,7 +95,7 @@ async def standalone(turns: Turns, model: str, context: Context) -> str:
         if not limit.expired():
             raise
         return plain
-    written = _THOUGHT.sub("", reply.content if isinstance(reply, Reply) else "").strip().strip('"“”')
+    written = without_thought(reply.content if isinstance(reply, Reply) else "").strip('"“”')
     about = terms(turns.question) | terms(shown)
     if not written or "\n" in written or len(written) > MAX_QUESTION_CHARS or not terms(written) & about:
         return plain
@@ -160,8 +158,8 @@ class AskApp:
     """Searches one store and answers from what was found: a model writes, or the best sentences are quoted.
 
     Events: `Cited` with the passages, then the model's own (`Delta` …) or a `Delta` for each quotation. The reply's
-    ``citations`` are the passages that the model was shown, or the sources of the quotations. The caller needs the
-    right to read the store, and to chat where a model writes, besides the one to call the app.
+    ``citations`` are the passages that the model was shown, or the sources of the quotations. The caller also
+    needs the right to read the store, and to chat where a model writes.
     """
 
     def __init__(self, store: Card, registry: Registry, trust: ReaderTest) -> None:
@@ -216,8 +214,8 @@ class AskApp:
 
         Where there is no such model, its call says so.
         """
-        if (said := self._store.labels.get("answers")) in ("write", "quote"):
-            return bool(said == "write")
+        if (declared := self._store.labels.get("answers")) in ("write", "quote"):
+            return bool(declared == "write")
         servable = self._registry.get(model)
         return servable is None or await self._trust.way(servable.card) == "write"
 
@@ -290,7 +288,7 @@ class AskApp:
         )
 
 
-class _SaidAgain(Exception):
+class _RepetitionError(Exception):
     """The model goes in circles: raised through its call, which ends it."""
 
 
@@ -319,7 +317,7 @@ class _Answer:
     async def _once(self, messages: tuple[Message, ...], options: Mapping[str, Any]) -> Reply:
         try:
             reply = await self._context.call(self._model, Chat(messages, options), listener=self._pass_on)
-        except _SaidAgain:
+        except _RepetitionError:
             # The model's own count is lost with the rest of its answer; ours is an estimate.
             spent = sum(prompt.tokens(prompt.text_of(message)) for message in messages)
             reply = Reply("", usage=Usage(spent, prompt.tokens("".join(self._text))))
@@ -333,7 +331,7 @@ class _Answer:
         if isinstance(event, Delta):
             await self._say(self._marks.feed(event.text))
             if repeats("".join(self._text[-_TAIL_SIZE:])):
-                raise _SaidAgain
+                raise _RepetitionError
         else:
             await self._context.emit(event)
 
@@ -382,8 +380,8 @@ def _needs_a_writer(options: Mapping[str, Any]) -> bool:
 
 
 def _max_tokens(options: Mapping[str, Any]) -> int | None:
-    asked = options.get("max_completion_tokens") or options.get("max_tokens")
-    return asked if isinstance(asked, int) else None
+    requested = options.get("max_completion_tokens") or options.get("max_tokens")
+    return requested if isinstance(requested, int) else None
 
 
 def _options(options: Mapping[str, Any], share: prompt.PromptBudget) -> dict[str, Any]:

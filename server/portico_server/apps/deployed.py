@@ -26,7 +26,8 @@ from portico_server.core.servable import Servable
 from portico_server.db import apps, usage
 from portico_server.db.apps import AppRow, VersionRow
 from portico_server.db.database import Database
-from portico_server.runs.quotas import DAY_S, MINUTE_S, Quotas
+from portico_server.db.usage import DAY_S
+from portico_server.runs.quotas import MINUTE_S, Quotas
 
 # Changing one place of a specification: ``outline.system``, ``chapters.step.options.temperature``.
 
@@ -249,12 +250,12 @@ class DeployedApps:
 
     async def run(self) -> None:
         """Deploy those that wait for tools as soon as these are here, until cancelled."""
-        news = asyncio.Event()
-        news.set()  # some may have come since they were looked for
-        self._registry.watch(lambda kind: news.set() if kind == "tool" else None)
+        tool_added = asyncio.Event()
+        tool_added.set()  # some may have come since they were looked for
+        self._registry.watch(lambda kind: tool_added.set() if kind == "tool" else None)
         while self._waiting:
-            await news.wait()
-            news.clear()
+            await tool_added.wait()
+            tool_added.clear()
             self._waiting = await self._deployed(self._waiting, SYSTEM)
 
     async def _hold(self, row: AppRow, *, resume: bool = False) -> None:
@@ -271,7 +272,7 @@ class DeployedApps:
                 (row.name, row.id),
                 since,
                 by=row.owner,
-                besides=others if row.owner is None else (),
+                without=others if row.owner is None else (),
             )
 
         requests, tokens = await spent(now - MINUTE_S)
@@ -427,13 +428,13 @@ class DeployedApps:
         """
         row, current = self._changeable(ref, caller)
         spec = changed(current.spec, changes)
-        said = note or f"set {', '.join(changes)}"
+        description = note or f"set {', '.join(changes)}"
         return await self.deploy(
             row.id,
             row.kind,
             spec,
             caller,
-            note=said[:MAX_NOTE_CHARS],
+            note=description[:MAX_NOTE_CHARS],
             expected=row.version if expected is None else expected,
         )
 
@@ -501,5 +502,5 @@ class DeployedApps:
 
 
 def digest_of(spec: Mapping[str, Any]) -> str:
-    """What tells two specifications apart, whatever the order of their keys."""
+    """The digest of a specification, whatever the order of its keys."""
     return hashlib.sha256(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -192,7 +192,7 @@ def agent_of(item: Mapping[str, Any], at: str, folder: Path) -> AppEntry:
     file = spec.pop("file", None)
     if file is not None:
         if not isinstance(file, str) or set(spec) != {"name"}:
-            raise InvalidRequest(f"{at}: beside 'file' there is nothing but 'name'.", param=f"{at}.file")
+            raise InvalidRequest(f"{at}: only 'name' may stand beside 'file'.", param=f"{at}.file")
         spec = {**_document(file, folder, f"{at}.file"), **spec}
     return _checked(str(item.get("name")), "agent", _versioned(spec, "portico_agent"), None, at)
 

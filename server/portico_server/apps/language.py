@@ -92,7 +92,7 @@ _NEAREST: Mapping[str, str] = {
 
 
 def language(text: str) -> str:
-    """The language of ``text``, one that `not_found` has a sentence for; English if nothing tells."""
+    """The language of ``text``, one that `not_found` has a sentence for; English if unknown."""
     if _KANA.search(text):
         return "ja"
     if _HANGUL.search(text):

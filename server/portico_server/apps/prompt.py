@@ -96,21 +96,21 @@ def split(messages: Sequence[Message]) -> Turns:
         text_of(message) for message in messages if message.get("role") in ("system", "developer")
     )
     talk = [message for message in messages if message.get("role") not in ("system", "developer")]
-    asked = [index for index, message in enumerate(talk) if message.get("role") == "user"]
-    question = text_of(talk[asked[-1]]).strip() if asked else ""
+    questions = [index for index, message in enumerate(talk) if message.get("role") == "user"]
+    question = text_of(talk[questions[-1]]).strip() if questions else ""
     if not question:
         raise InvalidRequest(
             "There is nothing to answer: 'messages' must hold a message with the role 'user' and some text.",
             param="messages",
         )
-    history = tuple(tuple(talk[start:end]) for start, end in pairwise(asked))
+    history = tuple(tuple(talk[start:end]) for start, end in pairwise(questions))
     return Turns(
         system=system.strip(),
         history=history,
-        last=talk[asked[-1]],
+        last=talk[questions[-1]],
         question=question,
-        earlier=text_of(talk[asked[-2]]).strip() if len(asked) > 1 else "",
-        tail=tuple(talk[asked[-1] + 1 :]),
+        earlier=text_of(talk[questions[-2]]).strip() if len(questions) > 1 else "",
+        tail=tuple(talk[questions[-1] + 1 :]),
     )
 
 
@@ -157,19 +157,22 @@ def compose(turns: Turns, passages: Sequence[Passage], share: PromptBudget) -> t
     question = turns.question
     ratio = _characters_per_token(" ".join(passage.text for passage in passages))
     head = _MESSAGE_TOKENS * 2
-    room = max(int(max(share.passages - head * len(passages), 0) / max(len(passages), 1) * ratio), 80)
+    excerpt_size = max(int(max(share.passages - head * len(passages), 0) / max(len(passages), 1) * ratio), 80)
     if share.brief:
         rules = BRIEF_INSTRUCTION
-        shown = "\n".join(excerpt(passage.text, question, room) for passage in passages)
+        shown = "\n".join(excerpt(passage.text, question, excerpt_size) for passage in passages)
     else:
         rules = INSTRUCTION
         shown = "\n\n".join(
-            f"[{passage.rank}] {origin(passage)}\n{excerpt(passage.text, question, room)}"
+            f"[{passage.rank}] {origin(passage)}\n{excerpt(passage.text, question, excerpt_size)}"
             for passage in passages
         )
-    wish = "Using only the passages, answer" + (" in one sentence" if share.brief else "")
+    instruction = "Using only the passages, answer" + (" in one sentence" if share.brief else "")
     system = f"{turns.system}\n\n{rules}" if turns.system else rules
-    asking = {**turns.last, "content": _content(turns.last, f"Passages:\n{shown}\n\n{wish}: {question}")}
+    asking = {
+        **turns.last,
+        "content": _content(turns.last, f"Passages:\n{shown}\n\n{instruction}: {question}"),
+    }
     fixed: tuple[Message, ...] = ({"role": "system", "content": system}, asking, *turns.tail)
     left = share.context - share.answer - sum(map(_tokens_of, fixed))
     kept: list[Message] = []

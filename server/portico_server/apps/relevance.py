@@ -61,9 +61,9 @@ def excerpt(text: str, question: str, limit: int) -> str:
     text = text.strip()
     if len(text) <= limit:
         return text
-    asked = terms(question)
+    question_terms = terms(question)
     sentences = [match.group() for match in _SENTENCE.finditer(text) if match.group().strip()]
-    own = [len(asked & terms(sentence)) for sentence in sentences]
+    own = [len(question_terms & terms(sentence)) for sentence in sentences]
     # A sentence next to a good one is worth half of it: an answer often stands right after the words of the
     # question.
     worth = [
@@ -71,12 +71,12 @@ def excerpt(text: str, question: str, limit: int) -> str:
         for i, score in enumerate(own)
     ]
     kept: set[int] = set()
-    room = limit
+    left = limit
     for index in sorted(range(len(sentences)), key=lambda i: (-worth[i], i)):
         size = len(sentences[index]) + 2
-        if size <= room:
+        if size <= left:
             kept.add(index)
-            room -= size
+            left -= size
     if not kept:
         best = max(range(len(sentences)), key=lambda i: (worth[i], -i))
         return sentences[best].strip()[: max(limit - 1, 1)] + "…"

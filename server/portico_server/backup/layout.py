@@ -38,7 +38,7 @@ PLAN: Final = ".restoring.json"
 
 PLAN_DRAFT: Final = f"{PLAN}.new"
 
-ASIDE: Final = "before-restore-"
+ASIDE_PREFIX: Final = "before-restore-"
 """What a home held before it was replaced; followed by the moment."""
 
 TRANSIENT: Final = (STAGING, LOCK, RESTORING, PLAN, PLAN_DRAFT, "daemon.lock", "daemon.json", "lost+found")

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from portico_server.archives.reader import ArchiveReader, refusal
 from portico_server.backup import layout, swap
-from portico_server.backup.write import Told
+from portico_server.backup.write import BackupProgress
 from portico_server.core.errors import Conflict, InvalidRequest, Unavailable
 from portico_server.db import snapshot
 
@@ -63,7 +63,7 @@ class BackupArchive:
         """Bytes of an entry, unpacked."""
         return self._archive.sizes[name]
 
-    def unpack(self, folder: Path, told: Told) -> None:
+    def unpack(self, folder: Path, report: BackupProgress) -> None:
         """Write all entries below ``folder``, which exists, and flush them; each must be what was written."""
         done = 0
         for name in self.names():
@@ -75,12 +75,12 @@ class BackupArchive:
                     out.write(block)
                     digest.update(block)
                     done += len(block)
-                    told("archive", done, self.contents.bytes)
+                    report("archive", done, self.contents.bytes)
                 out.flush()
                 os.fsync(out.fileno())
             self._check_sum(name, digest.hexdigest())
 
-    def check(self, told: Told) -> None:
+    def check(self, report: BackupProgress) -> None:
         """Read all entries, and write none."""
         done = 0
         for name in self.names():
@@ -88,7 +88,7 @@ class BackupArchive:
             for block in self._archive.blocks(name):
                 digest.update(block)
                 done += len(block)
-                told("archive", done, self.contents.bytes)
+                report("archive", done, self.contents.bytes)
             self._check_sum(name, digest.hexdigest())
 
     def _check_sum(self, name: str, found: str) -> None:
@@ -122,7 +122,7 @@ class BackupArchive:
             )
 
 
-def restore(archive: BackupArchive, home: Path, *, replace: bool, told: Told) -> Path | None:
+def restore(archive: BackupArchive, home: Path, *, replace: bool, report: BackupProgress) -> Path | None:
     """Let ``home``, whose lock the caller holds, become what the archive holds.
 
     Returns where what it held before lies now, if it held anything. Raises `Conflict` for a home that is not empty,
@@ -140,10 +140,10 @@ def restore(archive: BackupArchive, home: Path, *, replace: bool, told: Told) ->
         )
     unpacked = home / layout.RESTORING
     try:
-        _check_room(archive, home)
+        _check_disk_space(archive, home)
         shutil.rmtree(unpacked, ignore_errors=True)
         unpacked.mkdir(mode=0o700)
-        archive.unpack(unpacked, told)
+        archive.unpack(unpacked, report)
         check_database(unpacked / layout.DATABASE)
         return swap.replace(home, old)
     except OSError as error:
@@ -154,7 +154,7 @@ def restore(archive: BackupArchive, home: Path, *, replace: bool, told: Told) ->
 
 
 def check_database(path: Path) -> None:
-    """Raise `InvalidRequest` unless a database is sound and no newer than this Portico."""
+    """Raise `InvalidRequest` unless a database is sound and of a schema that this Portico opens."""
     from portico_server.db import migrate  # brings Alembic along
 
     if found := snapshot.problems(path):
@@ -165,6 +165,11 @@ def check_database(path: Path) -> None:
         raise refused(f"its database is damaged ({error})") from error
     if revision is None:
         raise refused("its database is not one of Portico")
+    if migrate.is_unreleased(revision):
+        raise refused(
+            f"its database has the schema {revision}, from before the first release. {migrate.TO_DO_IF_UNRELEASED}, "
+            "and back that up"
+        )
     if not migrate.is_known(revision):
         raise refused(
             f"its database is of a newer version of Portico (schema {revision[:20]}), which an older one cannot read: "
@@ -172,7 +177,7 @@ def check_database(path: Path) -> None:
         )
 
 
-def _check_room(archive: BackupArchive, home: Path) -> None:
+def _check_disk_space(archive: BackupArchive, home: Path) -> None:
     free = shutil.disk_usage(home).free
     if archive.contents.bytes > free:
         raise Unavailable(

@@ -22,13 +22,13 @@ def holds(home: Path) -> list[str]:
     return sorted(
         path.name
         for path in home.iterdir()
-        if path.name not in (*layout.TRANSIENT, "logs") and not path.name.startswith(layout.ASIDE)
+        if path.name not in (*layout.TRANSIENT, "logs") and not path.name.startswith(layout.ASIDE_PREFIX)
     )
 
 
 def replace(home: Path, old: Sequence[str]) -> Path | None:
     """Let what was unpacked take the place of ``old``; where that lies now. The caller holds the home's lock."""
-    aside = f"{layout.ASIDE}{time.strftime('%Y%m%d-%H%M%S')}" if old else None
+    aside = f"{layout.ASIDE_PREFIX}{time.strftime('%Y%m%d-%H%M%S')}" if old else None
     while aside and (home / aside).exists():
         aside += "x"
     draft = home / layout.PLAN_DRAFT
@@ -38,7 +38,7 @@ def replace(home: Path, old: Sequence[str]) -> Path | None:
         os.fsync(file.fileno())
     _flush_tree(home / layout.RESTORING)
     draft.replace(home / layout.PLAN)  # from here on it goes forward
-    _flush(home)
+    flush(home)
     return finish(home)
 
 
@@ -52,15 +52,15 @@ def finish(home: Path) -> Path | None:
             # One that lies aside already has been replaced since.
             if not os.path.lexists(aside / name) and os.path.lexists(home / name):
                 os.rename(home / name, aside / name)
-        _flush(aside)
+        flush(aside)
     unpacked = home / layout.RESTORING
     if unpacked.is_dir():
         for path in unpacked.iterdir():
             os.rename(path, home / path.name)
-        _flush(home)
+        flush(home)
     (home / layout.PLAN).unlink()
     shutil.rmtree(unpacked, ignore_errors=True)
-    _flush(home)
+    flush(home)
     return aside
 
 
@@ -81,10 +81,11 @@ def tidy(home: Path) -> bool:
 
 def _flush_tree(folder: Path) -> None:
     for at, _folders, _files in os.walk(folder):
-        _flush(Path(at))
+        flush(Path(at))
 
 
-def _flush(folder: Path) -> None:
+def flush(folder: Path) -> None:
+    """Have the disk keep the names of what is in a folder."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

@@ -33,7 +33,7 @@ MAX_ROUNDS: Final = 4
 NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK)
 """What a file system says that cannot link; the file itself is read then."""
 
-Told = Callable[[str, int, int], None]
+BackupProgress = Callable[[str, int, int], None]
 """Hears of progress: what is done, how far, of how much."""
 
 
@@ -65,7 +65,7 @@ def exclusive(home: Path) -> Iterator[None]:
 
 
 @contextmanager
-def staged(home: Path, models: Path | None, told: Told) -> Iterator[Staged]:
+def staged(home: Path, models: Path | None, report: BackupProgress) -> Iterator[Staged]:
     """Hold everything fast until the ``with`` block ends; ``models``: their folder, if they are wanted too.
 
     The database is copied, then what it refers to is linked: a link outlives a file that is removed meanwhile. Raises
@@ -78,21 +78,21 @@ def staged(home: Path, models: Path | None, told: Told) -> Iterator[Staged]:
         shutil.rmtree(staging, ignore_errors=True)
         try:
             staging.mkdir(mode=0o700)
-            yield _collect(home, staging, models, told)
+            yield _collect(home, staging, models, report)
         except (OSError, snapshot.SnapshotError) as error:
             raise _explain(error, home) from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
 
-def _collect(home: Path, staging: Path, models: Path | None, told: Told) -> Staged:
+def _collect(home: Path, staging: Path, models: Path | None, report: BackupProgress) -> Staged:
     entries: dict[str, Path] = {}
     missing: list[str] = []
     for _round in range(MAX_ROUNDS):
         database = staging / layout.DATABASE
         database.unlink(missing_ok=True)
-        snapshot.copy(home / layout.DATABASE, database, lambda done, total: told("database", done, total))
-        before, missing = set(missing), _link_referenced(home, staging, database, entries, told)
+        snapshot.copy(home / layout.DATABASE, database, lambda done, total: report("database", done, total))
+        before, missing = set(missing), _link_referenced(home, staging, database, entries, report)
         if not missing or set(missing) <= before:
             break  # what was missing twice has not gone just now
     for folder in layout.FOLDERS:
@@ -105,7 +105,7 @@ def _collect(home: Path, staging: Path, models: Path | None, told: Told) -> Stag
 
 
 def _link_referenced(
-    home: Path, staging: Path, database: Path, entries: dict[str, Path], told: Told
+    home: Path, staging: Path, database: Path, entries: dict[str, Path], report: BackupProgress
 ) -> list[str]:
     """Link what a copy refers to; the entries that are not there. ``entries`` keeps what the copy still needs."""
     found = snapshot.references(database)
@@ -120,7 +120,7 @@ def _link_referenced(
         if not _link(home / name, name, staging, entries) and name not in perhaps:
             missing.append(name)
         if number % 1_000 == 0:
-            told("files", number, len(wanted))
+            report("files", number, len(wanted))
     return missing
 
 
@@ -200,7 +200,7 @@ async def backup(
     version: str,
     settings: Sequence[Mapping[str, Any]] = (),
     models: Path | None = None,
-    told: Told = _silent,
+    report: BackupProgress = _silent,
 ) -> AsyncGenerator[Backup, None]:
     """A backup of a home, ready to be sent: what can go wrong with it has gone wrong before.
 
@@ -210,8 +210,8 @@ async def backup(
     loop = asyncio.get_running_loop()
     stack = ExitStack()
     try:
-        held = await loop.run_in_executor(executor, stack.enter_context, staged(home, models, told))
-        yield Backup(held, executor, version=version, settings=settings, told=told)
+        held = await loop.run_in_executor(executor, stack.enter_context, staged(home, models, report))
+        yield Backup(held, executor, version=version, settings=settings, report=report)
     finally:
         # In its own thread: it may still be staging when the caller leaves, and comes after that.
         await asyncio.shield(loop.run_in_executor(executor, stack.close))
@@ -228,13 +228,13 @@ class Backup:
         *,
         version: str,
         settings: Sequence[Mapping[str, Any]],
-        told: Told,
+        report: BackupProgress,
     ) -> None:
         self.held = held
         self._executor = executor
         self._version = version
         self._settings = settings
-        self._told = told
+        self._report = report
         self._missing = list(held.missing)
         self._done = 0
 
@@ -256,8 +256,8 @@ class Backup:
                 async with aclosing(archive.entry(name, self._read(file), stored=stored)) as pieces:
                     async for piece in pieces:
                         yield piece
-            said = orjson.dumps(self._manifest(archive.sums), option=orjson.OPT_INDENT_2)
-            async for piece in archive.entry(MANIFEST, once(said)):
+            manifest = orjson.dumps(self._manifest(archive.sums), option=orjson.OPT_INDENT_2)
+            async for piece in archive.entry(MANIFEST, once(manifest)):
                 yield piece
             yield await archive.end()
         finally:
@@ -290,5 +290,5 @@ class Backup:
         with file:
             while block := await loop.run_in_executor(self._executor, file.read, BLOCK_BYTES):
                 self._done += len(block)
-                self._told("archive", self._done, self.held.bytes)
+                self._report("archive", self._done, self.held.bytes)
                 yield block

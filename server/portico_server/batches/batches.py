@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -18,10 +17,10 @@ from portico_server.batches.spec import (
     AnswerLine,
     BatchFiles,
     BatchSpec,
-    CheckedFile,
+    CheckedLines,
     LineProblem,
 )
-from portico_server.batches.work import BatchContext, BatchWork
+from portico_server.batches.work import BatchServices, BatchWork
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable, nearest
@@ -31,12 +30,11 @@ from portico_server.core.registry import Registry
 from portico_server.db import batches, runs
 from portico_server.db.batches import BatchRow
 from portico_server.db.database import Database
-from portico_server.db.files import FileRow, RowPage
+from portico_server.db.files import FileRow
+from portico_server.db.rows import RowPage
 from portico_server.runs.runner import Runner
-from portico_server.runs.scheduler import Scheduler
+from portico_server.runs.scheduler import Scheduler, new_run
 from portico_server.runs.throttle import Throttle
-
-logger = logging.getLogger(__name__)
 
 MAX_RUNNING_BATCHES: Final = 8
 """Batches that are worked on at a time; they share the requests that are asked at a time."""
@@ -67,9 +65,12 @@ class Batches:
         self._runner = runner
         self._files = files
         self._stops: dict[str, asyncio.Event] = {}
-        self._place = BatchContext(
-            *(database, registry, scheduler, files),
-            courtesy=Throttle(registry, runner, on=yields),
+        self._services = BatchServices(
+            database,
+            registry,
+            scheduler,
+            files,
+            throttle=Throttle(registry, runner, on=yields),
             slots=asyncio.Semaphore(max(1, at_once)),
             at_once=max(1, at_once),
             longest=longest,
@@ -98,41 +99,32 @@ class Batches:
             run_id=new_id("run_"),
             status="validating",
             endpoint=endpoint,
-            model="",
             input_file_id=file.id,
             input_sha256=file.sha256,
             spec=spec.to_json(),
-            total=0,
-            completed=0,
-            failed=0,
-            prompt_tokens=0,
-            completion_tokens=0,
-            cached_tokens=0,
-            output_file_id=None,
-            error_file_id=None,
-            errors=None,
-            times={},
             created_at=now,
             expires_at=now + WINDOW_S,
-            finished_at=None,
         )
-        await self._database.write(batches.create, row, KIND)
+        run = new_run(KIND, row.id, {"batch": row.id}, caller.id, row.run_id)
+        await self._database.write(batches.create, row, run)
         self._scheduler.look()
         return row
 
-    async def check(self, input_file_id: str, endpoint: str, caller: Principal) -> CheckedFile:
+    async def check(self, input_file_id: str, endpoint: str, caller: Principal) -> CheckedLines:
         """What is in a file, and what is wrong with it, without asking anything. Raises as `create`."""
         file = await self._checked(input_file_id, endpoint, caller)
         path = self._files.blob(file.sha256)
         try:
-            found = await pools.DATASETS.run_for(caller.id, lines.check, path, endpoint, self._place.longest)
+            found = await pools.DATASETS.run_for(
+                caller.id, lines.check, path, endpoint, self._services.longest
+            )
         except FileNotFoundError as error:
             raise NotFound(
                 f"The bytes of '{file.filename}' are no longer on this machine. Upload it again.",
                 code="file_content_missing",
                 param="input_file_id",
             ) from error
-        return await self._place.problems(found, endpoint, caller.id)
+        return await self._services.problems(found, endpoint, caller.id)
 
     async def _checked(self, input_file_id: str, endpoint: str, caller: Principal) -> FileRow:
         if endpoint not in ENDPOINTS:
@@ -214,7 +206,7 @@ class Batches:
             raise Unavailable(f"The batch '{payload['batch']}' is gone.", code="batch_not_found")
         stop = self._stops[row.id] = asyncio.Event()
         try:
-            return await BatchWork(self._place, row, self.ask, stop, context).do()
+            return await BatchWork(self._services, row, self.ask, stop, context).do()
         finally:
             if self._stops.get(row.id) is stop:
                 del self._stops[row.id]

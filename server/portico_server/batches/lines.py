@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Final
 
 import orjson
 
-from portico_server.batches.spec import MAX_FILE_BYTES, MAX_LINES, CheckedFile, LineAnswer, LineProblem
+from portico_server.batches.spec import MAX_FILE_BYTES, MAX_LINES, CheckedLines, LineAnswer, LineProblem
 from portico_server.core.errors import nearest
 from portico_server.db.batches import SpentTokens
 
@@ -51,13 +51,13 @@ class _InvalidLine(Exception):
 # --- the file that was sent --------------------------------------------------------------------------------------
 
 
-def check(path: Path, endpoint: str, longest: int) -> CheckedFile:
+def check(path: Path, endpoint: str, longest: int) -> CheckedLines:
     """Read the whole file, one line at a time. ``longest``: bytes of a line. Slow: not for the event loop."""
     if path.stat().st_size > MAX_FILE_BYTES:
         words = (
             f"The file is larger than {MAX_FILE_BYTES // 1024**2} MB, the most that a batch takes. Split it."
         )
-        return CheckedFile(0, "", (LineProblem("file_too_large", words, "input_file_id"),))
+        return CheckedLines(0, "", (LineProblem("file_too_large", words, "input_file_id"),))
     problems: list[LineProblem] = []
     seen: set[str] = set()
     total, model = 0, ""
@@ -68,7 +68,7 @@ def check(path: Path, endpoint: str, longest: int) -> CheckedFile:
                 words = (
                     f"The file has more than {MAX_LINES:,} requests, the most that a batch takes. Split it."
                 )
-                return CheckedFile(total, model, (LineProblem("too_many_tasks", words, "input_file_id"),))
+                return CheckedLines(total, model, (LineProblem("too_many_tasks", words, "input_file_id"),))
             if len(problems) >= MAX_PROBLEMS:
                 continue
             try:
@@ -78,7 +78,7 @@ def check(path: Path, endpoint: str, longest: int) -> CheckedFile:
     if not total:
         words = "The file is empty. Each line of it must be one request: custom_id, method, url and body, as JSON."
         problems.append(LineProblem("empty_file", words, "input_file_id"))
-    return CheckedFile(total, model, tuple(problems))
+    return CheckedLines(total, model, tuple(problems))
 
 
 def _require(raw: bytes, endpoint: str, longest: int, seen: set[str], model: str) -> str:
@@ -168,9 +168,9 @@ def blocks(path: Path, done: Collection[int], longest: int) -> Iterator[list[Bat
             if number in done:
                 continue
             value = orjson.loads(raw)
-            asked = BatchLine(number, value["custom_id"], orjson.dumps(value["body"]))
-            block.append(asked)
-            size += len(asked.body)
+            line = BatchLine(number, value["custom_id"], orjson.dumps(value["body"]))
+            block.append(line)
+            size += len(line.body)
             if len(block) == BLOCK_LINES or size > BLOCK_BYTES:
                 yield block
                 block, size = [], 0
@@ -181,26 +181,26 @@ def blocks(path: Path, done: Collection[int], longest: int) -> Iterator[list[Bat
 # --- the files of results ----------------------------------------------------------------------------------------
 
 
-def answered(batch_id: str, asked: BatchLine, answer: LineAnswer) -> tuple[bytes, SpentTokens]:
+def answered(batch_id: str, line: BatchLine, answer: LineAnswer) -> tuple[bytes, SpentTokens]:
     """The line for a request that was answered, whatever with, and the tokens that this took."""
     try:
         document = orjson.loads(answer.body)
     except orjson.JSONDecodeError:
         document = {"error": {"message": "The answer is not JSON.", "type": "server_error", "code": None}}
     response = {"status_code": answer.status, "request_id": answer.request_id, "body": document}
-    return _line(batch_id, asked, response, None), _spent(document)
+    return _line(batch_id, line, response, None), _spent(document)
 
 
-def unanswered(batch_id: str, asked: BatchLine, code: str, message: str) -> bytes:
+def unanswered(batch_id: str, line: BatchLine, code: str, message: str) -> bytes:
     """The line for a request that nobody was asked."""
-    return _line(batch_id, asked, None, {"code": code, "message": message})
+    return _line(batch_id, line, None, {"code": code, "message": message})
 
 
-def _line(batch_id: str, asked: BatchLine, response: Any, error: Any) -> bytes:
+def _line(batch_id: str, request: BatchLine, response: Any, error: Any) -> bytes:
     line = {
         # The same whenever it is answered, and in the order of the input.
-        "id": f"batch_req_{batch_id.removeprefix('batch_')}_{asked.line:06d}",
-        "custom_id": asked.custom_id,
+        "id": f"batch_req_{batch_id.removeprefix('batch_')}_{request.line:06d}",
+        "custom_id": request.custom_id,
         "response": response,
         "error": error,
     }
@@ -212,8 +212,10 @@ def _spent(document: Any) -> SpentTokens:
     usage = document.get("usage") if isinstance(document, dict) else None
     if not isinstance(usage, dict):
         return SpentTokens()
-    asked = usage.get("prompt_tokens", usage.get("input_tokens"))
-    said = usage.get("completion_tokens", usage.get("output_tokens"))
+    prompt_tokens = usage.get("prompt_tokens", usage.get("input_tokens"))
+    completion_tokens = usage.get("completion_tokens", usage.get("output_tokens"))
     details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else 0
-    return SpentTokens(*(number if isinstance(number, int) else 0 for number in (asked, said, cached)))
+    return SpentTokens(
+        *(number if isinstance(number, int) else 0 for number in (prompt_tokens, completion_tokens, cached))
+    )

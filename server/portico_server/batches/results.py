@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from portico_server.batches import lines
 from portico_server.batches.lines import BatchLine
-from portico_server.batches.spec import OUTPUT_PURPOSE, BatchFiles, BatchSpec, StoredFile
+from portico_server.batches.spec import OUTPUT_PURPOSE, BatchFiles, BatchSpec, ReceivedBytes
 from portico_server.core import pools
 from portico_server.core.errors import PorticoError
 from portico_server.core.ids import new_id
@@ -51,7 +51,7 @@ class Results:
 
         Raises `Unavailable` if the disk is full, and `Conflict` if another daemon has the run by now.
         """
-        laid: list[StoredFile] = []
+        laid: list[ReceivedBytes] = []
         made: list[FileRow | None] = []
         try:
             for name, chunks in (("output", self._answered(failed=False)), ("error", self._failed(status))):
@@ -68,7 +68,7 @@ class Results:
         await self.files.release(digests)  # those that have no row: a file that failed, or is empty
         await self.files.forget(digests)
 
-    def _row(self, name: str, received: StoredFile) -> FileRow:
+    def _row(self, name: str, received: ReceivedBytes) -> FileRow:
         keep = BatchSpec.from_json(self.row.spec).keep
         now = time.time()
         return FileRow(
@@ -98,7 +98,7 @@ class Results:
         done = await self.database.read(batches.done_lines, self.row.id)
         try:
             async for block in read(self.files, self.row, done, self.longest):
-                yield b"".join(lines.unanswered(self.row.id, asked, code, message) for asked in block)
+                yield b"".join(lines.unanswered(self.row.id, line, code, message) for line in block)
         except FileNotFoundError:  # the batch ends all the same, with what was answered
             logger.warning(
                 "batch %s: the bytes of its input are gone, so its error file lacks requests", self.row.id
@@ -148,7 +148,7 @@ class ResultWriter:
         self._until = until
         self._waiting: list[tuple[LineRow, SpentTokens]] = []
         self._writing: asyncio.Task[None] | None = None
-        self._room = asyncio.Event()
+        self._has_space = asyncio.Event()
         self._last = asyncio.Event()
         """Set once no more lines come: there is nothing to wait for between two writes."""
 
@@ -159,12 +159,12 @@ class ResultWriter:
             self._raise()
             self._writing = asyncio.create_task(self._write_all(), name="lines of a batch")
         while len(self._waiting) > MAX_WAITING_LINES and not self._writing.done():
-            self._room.clear()
-            room = asyncio.ensure_future(self._room.wait())
+            self._has_space.clear()
+            has_space = asyncio.ensure_future(self._has_space.wait())
             try:
-                await asyncio.wait((room, self._writing), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((has_space, self._writing), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                room.cancel()
+                has_space.cancel()
 
     async def drain(self) -> None:
         """Return once all lines are written, which no more follow. Raises what keeps them from being written."""
@@ -189,7 +189,7 @@ class ResultWriter:
     async def _write_all(self) -> None:
         while self._waiting:
             group, self._waiting = self._waiting, []
-            self._room.set()
+            self._has_space.set()
             rows = [row for row, _spent in group]
             total = SpentTokens(
                 *(sum(numbers) for numbers in zip(*(spent for _row, spent in group), strict=True))

@@ -39,7 +39,7 @@ WORKING: Final = ("validating", "in_progress", "finalizing", "cancelling")
 
 @dataclass(frozen=True, slots=True)
 class BatchSpec:
-    """What was asked for besides file and endpoint. ``keep``: seconds for which the files of the end are kept."""
+    """What was asked for, beyond file and endpoint. ``keep``: seconds for which the files of the end are kept."""
 
     metadata: Mapping[str, str] = field(default_factory=dict)
     keep: int | None = None
@@ -66,7 +66,7 @@ class LineProblem:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckedFile:
+class CheckedLines:
     """What a file was found to hold: so many requests for ``model``, if there are no ``problems``."""
 
     total: int
@@ -96,7 +96,7 @@ class AnswerLine(Protocol):
         """Answer one request; never raises for what a client would be told."""
 
 
-class StoredFile(Protocol):
+class ReceivedBytes(Protocol):
     """Bytes that have arrived on the disk and are not a file yet."""
 
     @property

@@ -21,7 +21,7 @@ from portico_server.batches.spec import (
     ENDPOINTS,
     AnswerLine,
     BatchFiles,
-    CheckedFile,
+    CheckedLines,
     LineAnswer,
     LineProblem,
 )
@@ -73,7 +73,7 @@ class LineRequest:
         ask: AnswerLine,
         principals: Callable[[str], Principal],
         slots: asyncio.Semaphore,
-        courtesy: Throttle,
+        throttle: Throttle,
         owner: str,
         endpoint: str,
         model: str,
@@ -81,7 +81,7 @@ class LineRequest:
         self._ask = ask
         self._principals = principals
         self._slots = slots
-        self._courtesy = courtesy
+        self._throttle = throttle
         self._owner = owner
         self._endpoint = endpoint
         self._model = model
@@ -94,7 +94,7 @@ class LineRequest:
         tries, pause = 0, FIRST_RETRY_S
         while True:
             async with self._slots:
-                await self._courtesy.wait_for_idle(self._model)
+                await self._throttle.wait_for_idle(self._model)
                 answer = await self._ask(self._endpoint, body, self._caller())
             tries += not answer.ours
             if not answer.ours and (answer.status not in RETRIED_STATUS or tries >= MAX_ATTEMPTS):
@@ -120,19 +120,19 @@ FINISH_TIMEOUT_S: Final = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
-class BatchContext:
+class BatchServices:
     """What the work needs. ``longest``: bytes of one request; ``at_once``: requests that are asked at a time."""
 
     database: Database
     registry: Registry
     scheduler: Scheduler
     files: BatchFiles
-    courtesy: Throttle
+    throttle: Throttle
     slots: asyncio.Semaphore
     at_once: int
     longest: int
 
-    async def problems(self, checked: CheckedFile, endpoint: str, owner: str) -> CheckedFile:
+    async def problems(self, checked: CheckedLines, endpoint: str, owner: str) -> CheckedLines:
         """What was found, and whether the model is there for ``owner`` and does what the endpoint asks."""
         if checked.problems or not checked.model:
             return checked
@@ -148,16 +148,16 @@ class BatchContext:
             can = ", ".join(sorted(found.card.capabilities)) or "nothing else"
             words = f"The model '{checked.model}' does not answer at {endpoint}; it does {can}."
             problem = LineProblem("unsupported_operation", words, "body.model", 1)
-        return CheckedFile(checked.total, checked.model, (problem,))
+        return CheckedLines(checked.total, checked.model, (problem,))
 
 
 class BatchWork:
     """One attempt at one batch. ``stop`` is set when it is cancelled."""
 
     def __init__(
-        self, place: BatchContext, row: BatchRow, ask: AnswerLine, stop: asyncio.Event, context: Context
+        self, services: BatchServices, row: BatchRow, ask: AnswerLine, stop: asyncio.Event, context: Context
     ) -> None:
-        self._place = place
+        self._services = services
         self._row = row
         self._ask = ask
         self._stop = stop
@@ -175,24 +175,24 @@ class BatchWork:
         if self._row.status in ("finalizing", "cancelling"):
             await self._finish()
         row = self._row
-        await self._place.files.release([row.input_sha256])
-        while await self._place.database.write(batches.drop, row.id, results.PAGE_ROWS):
+        await self._services.files.release([row.input_sha256])
+        while await self._services.database.write(batches.drop, row.id, results.PAGE_ROWS):
             pass
         return {"batch": row.id, "status": row.status, "completed": row.completed, "failed": row.failed}
 
     # --- before ------------------------------------------------------------------------------------------------
 
     async def _check(self) -> None:
-        place, row = self._place, self._row
+        services, row = self._services, self._row
         await self._context.emit(Progress("validate", "Reading the file"))
-        path = place.files.blob(row.input_sha256)
+        path = services.files.blob(row.input_sha256)
         try:
-            checked = await pools.DATASETS.run(lines.check, path, row.endpoint, place.longest)
+            checked = await pools.DATASETS.run(lines.check, path, row.endpoint, services.longest)
         except FileNotFoundError:
             errors = [_missing("Upload it again.").to_json()]
             await self._move("failed", {"errors": errors, "finished_at": time.time()})
             return
-        checked = await place.problems(checked, row.endpoint, row.owner)
+        checked = await services.problems(checked, row.endpoint, row.owner)
         found = {"total": checked.total, "model": checked.model}
         if checked.problems:
             errors = [problem.to_json() for problem in checked.problems]
@@ -206,13 +206,13 @@ class BatchWork:
 
         async def write() -> None:
             since = ("validating", "in_progress", "finalizing")
-            await self._place.database.write(batches.move, self._row.id, to, since=since, values=values)
+            await self._services.database.write(batches.move, self._row.id, to, since=since, values=values)
 
         await retry_while_disk_full(write, self._row.expires_at + FINISH_TIMEOUT_S)
         await self._look()
 
     async def _look(self) -> None:
-        row = await self._place.database.read(batches.get, self._row.id)
+        row = await self._services.database.read(batches.get, self._row.id)
         if row is None:
             raise Unavailable(f"The batch '{self._row.id}' is gone.", code="batch_not_found")
         self._row = row
@@ -223,13 +223,17 @@ class BatchWork:
         """A step for the trace; and a run that got further is taken up again as often as it is cut off."""
         now = time.time()
         row = StepRow(
-            *(path, number, "batch", "completed", 1, None, orjson.dumps(output).decode(), None),
-            self._began,
-            (now - self._began) * 1e3,
-            *(spent or ()),
+            path,
+            number,
+            "batch",
+            "completed",
+            output=orjson.dumps(output).decode(),
+            started_at=self._began,
+            milliseconds=(now - self._began) * 1e3,
+            **(spent._asdict() if spent else {}),
         )
-        await self._place.database.write_soon(
-            steps.record, self._context.run, [row], self._place.scheduler.holder
+        await self._services.database.write_soon(
+            steps.record, self._context.run, [row], self._services.scheduler.holder
         )
         self._began = now
 
@@ -271,7 +275,7 @@ class BatchWork:
         """Return when the batch was cancelled, here or at another daemon."""
         while True:
             try:
-                if await self._place.database.read(batches.status, self._row.id) != "in_progress":
+                if await self._services.database.read(batches.status, self._row.id) != "in_progress":
                     return
                 async with asyncio.timeout(POLL_INTERVAL_S):
                     await self._stop.wait()
@@ -283,29 +287,34 @@ class BatchWork:
                 await asyncio.sleep(POLL_INTERVAL_S)
 
     async def _ask_all(self) -> None:
-        place, row = self._place, self._row
-        done = await place.database.read(batches.done_lines, row.id)
+        services, row = self._services, self._row
+        done = await services.database.read(batches.done_lines, row.id)
         self._done = len(done)
         asking = LineRequest(
-            *(self._ask, place.scheduler.principals, place.slots, place.courtesy),
-            *(row.owner, row.endpoint, row.model),
+            self._ask,
+            services.scheduler.principals,
+            services.slots,
+            services.throttle,
+            row.owner,
+            row.endpoint,
+            row.model,
         )
         keeper = ResultWriter(self._write, row.expires_at + FINISH_TIMEOUT_S)
 
         async def worker(feed: _LineFeed) -> None:
             BEHIND.set(True)
-            while (asked := await feed.next()) is not None:
-                answer = await asking.answer(asked.body)
-                data, spent = lines.answered(row.id, asked, answer)
-                await keeper.keep(LineRow(asked.line, answer.status >= 400, data), spent)
+            while (line := await feed.next()) is not None:
+                answer = await asking.answer(line.body)
+                data, spent = lines.answered(row.id, line, answer)
+                await keeper.keep(LineRow(line.line, answer.status >= 400, data), spent)
 
         try:
             async with (
-                aclosing(results.read(place.files, row, done, place.longest)) as blocks,
+                aclosing(results.read(services.files, row, done, services.longest)) as blocks,
                 asyncio.TaskGroup() as tasks,
             ):
                 feed = _LineFeed(blocks)
-                for _ in range(min(place.at_once, row.total)):
+                for _ in range(min(services.at_once, row.total)):
                     tasks.create_task(worker(feed))
             await keeper.drain()
         except BaseExceptionGroup as group:
@@ -314,9 +323,9 @@ class BatchWork:
             await keeper.close()
 
     async def _write(self, rows: Sequence[LineRow], spent: SpentTokens) -> None:
-        place, row = self._place, self._row
-        status = await place.database.write_soon(
-            batches.keep, row.id, rows, spent, row.run_id, place.scheduler.holder
+        services, row = self._services, self._row
+        status = await services.database.write_soon(
+            batches.keep, row.id, rows, spent, row.run_id, services.scheduler.holder
         )
         if status != "in_progress":
             self._stop.set()
@@ -331,7 +340,7 @@ class BatchWork:
     # --- after -------------------------------------------------------------------------------------------------
 
     async def _finish(self) -> None:
-        place, row = self._place, self._row
+        services, row = self._services, self._row
         await self._context.emit(Progress("files", "Writing the results"))
         missing = row.total - row.completed - row.failed
         if row.errors:
@@ -340,10 +349,10 @@ class BatchWork:
             status = "cancelled"
         else:
             status = "expired" if missing else "completed"
-        written = Results(place.database, place.files, row, place.longest)
+        written = Results(services.database, services.files, row, services.longest)
         until = max(row.expires_at, time.time()) + FINISH_TIMEOUT_S
         await retry_while_disk_full(
-            lambda: written.write(status, self._context.run, place.scheduler.holder), until
+            lambda: written.write(status, self._context.run, services.scheduler.holder), until
         )
         await self._look()
         made = {"output_file_id": self._row.output_file_id, "error_file_id": self._row.error_file_id}

@@ -21,7 +21,7 @@ _ID: Final = "id:"
 
 
 class Bound:
-    """Names to meanings (`meaning_of`). ``keep`` writes down what is bound while the run is at work."""
+    """Names to meanings (`binding_of`). ``keep`` writes down what is bound while the run is at work."""
 
     __slots__ = ("_keep", "known")
 
@@ -50,7 +50,7 @@ def binding(known: Mapping[str, str] | None = None) -> Iterator[Bound]:
         BOUND.reset(token)
 
 
-def meaning_of(card: Card) -> str:
+def binding_of(card: Card) -> str:
     """What a name means: an id, or where a thing has none, its kind and whose it is. A model may be replaced by its
     operator, and a function served again by its owner; neither by anybody else.
     """
@@ -74,7 +74,7 @@ def owner_in(meaning: str) -> str | None:
     return meaning.partition(":")[2] or None
 
 
-def gone(key: str, meaning: str) -> Conflict:
+def name_changed_error(key: str, meaning: str) -> Conflict:
     """The error of a run whose name means something that is not there any more."""
     kind, _, name = key.rpartition("/")
     known_as = id_of(meaning)

@@ -73,7 +73,7 @@ class EventLog:
     async def follow(self, after: int = 0) -> AsyncGenerator[tuple[int, Event], None]:
         """Events with a number above ``after``, in order, until the run ends.
 
-        Those that fell out of the log are skipped: the first number that arrives tells.
+        Those that fell out of the log are skipped, which shows in the first number that arrives.
         """
         backlog = [item for item in self._kept if item[0] > after]
         ended = self._closed

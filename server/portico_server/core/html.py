@@ -22,7 +22,7 @@ _CHARSET: Final = re.compile(
 
 
 class HtmlReader(Protocol):
-    """Is told what the walk comes by, in order."""
+    """Receives what the walk passes, in order."""
 
     def hides(self, tag: str, node: Any) -> bool:
         """Whether an element, with all in it, is left out."""

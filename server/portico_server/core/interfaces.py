@@ -200,7 +200,7 @@ async def read_whole(fetcher: Fetcher, url: str, *, limit: int, seconds: float) 
 # What fine-tuning asks of the engines: a base model's files, this machine, and a place for the result.
 
 
-Told: TypeAlias = Callable[[int, int | None], Awaitable[None]]
+OnProgress: TypeAlias = Callable[[int, int | None], Awaitable[None]]
 """Called with the bytes fetched so far and the bytes in all, ``None`` if that is not known."""
 
 
@@ -248,7 +248,7 @@ class TrainingMachine:
 class BaseModels(Protocol):
     """The models of this daemon, as fine-tuning sees them. Names may be aliases."""
 
-    async def base(self, name: str, caller: Principal, told: Told | None = None) -> BaseModel:
+    async def base(self, name: str, caller: Principal, on_progress: OnProgress | None = None) -> BaseModel:
         """The model, its files fetched if need be.
 
         Raises `NotFound`, `InvalidRequest` (``model_not_trainable``) that says which can be trained.
@@ -288,20 +288,20 @@ class TrainingEnvironment(Protocol):
         """
 
 
-class Trainer(Protocol):
-    """Fine-tuning, as a search over its settings asks for it. A wish is what a job is created with over HTTP."""
+class TrialTrainer(Protocol):
+    """Fine-tuning, as a search over its settings asks for it. ``body`` is what a job is created with over HTTP."""
 
-    async def check(self, wish: Mapping[str, Any], caller: Principal) -> None:
-        """Raise `PorticoError` that names what is wrong with a wish."""
+    async def check(self, body: Mapping[str, Any], caller: Principal) -> None:
+        """Raise `PorticoError` that names what is wrong with ``body``."""
 
-    async def begin(self, wish: Mapping[str, Any], search: str, key: str, caller: Principal) -> str:
-        """The id of the job for a wish: a new one, unless this ``search`` began one under this ``key`` already."""
+    async def begin(self, body: Mapping[str, Any], search: str, key: str, caller: Principal) -> str:
+        """The id of the job for ``body``: a new one, unless this ``search`` already started one under this ``key``."""
 
-    async def trained(self, job_id: str, caller: Principal, told: Told) -> str:
-        """The name of the model that a job makes, when it has. Told steps. Raises `PorticoError` if it makes none."""
+    async def trained(self, job_id: str, caller: Principal, on_progress: OnProgress) -> str:
+        """The name of the model that a job makes, when it is done. Reports steps. Raises `PorticoError` if it fails."""
 
     async def stop(self, search: str, caller: Principal) -> None:
-        """Cancel the jobs of a search that are at work."""
+        """Cancel the running jobs of a search."""
 
 
 # An app as it would be with other values in some places: what evaluations ask of deployed apps.

@@ -39,7 +39,7 @@ def wrong_type(path: str, wanted: str, value: Any) -> NoReturn:
     raise InvalidRequest(f"'{path}' must be {wanted}, not {kind_of(value)}.", code="invalid_type", param=path)
 
 
-def not_one_of(path: str, value: Any, words: Iterable[str]) -> NoReturn:
+def not_one_of(path: str, value: Any, allowed: Iterable[str]) -> NoReturn:
     """For a value that is none of ``words``."""
     shown = f"'{value[:100]}'" if isinstance(value, str) else type(value).__name__
-    raise InvalidRequest(f"'{path}' is {shown}, but must be one of {', '.join(words)}.", param=path)
+    raise InvalidRequest(f"'{path}' is {shown}, but must be one of {', '.join(allowed)}.", param=path)

@@ -13,7 +13,7 @@ MAX_FILLED: Final = 16 * 2**20
 MAX_INDENTED: Final = 256 * 2**10
 """Bytes of JSON that are laid out for reading: a deep value becomes a hundred times as long by that."""
 
-LARGE_PARTS: Final = 2_000
+MIN_LARGE_PARTS_COUNT: Final = 2_000
 """Parts of a specification from which on it is read in a thread: some ten milliseconds."""
 
 _NODE_BYTES: Final = 8
@@ -94,16 +94,15 @@ def has_parts(value: Any, more_than: int) -> bool:
     return False
 
 
-def require_filled(pieces: Sequence[str], param: str | None = None) -> None:
+def require_filled(pieces: Sequence[str]) -> None:
     """Raise `InvalidRequest` if the pieces of a template make a text of more than `MAX_FILLED` characters."""
     if sum(map(len, pieces)) > MAX_FILLED:
-        raise too_long(param)
+        raise too_long()
 
 
-def too_long(param: str | None = None) -> InvalidRequest:
+def too_long() -> InvalidRequest:
     """What to say of a template that becomes too long."""
     return InvalidRequest(
         f"The template makes a text of more than {MAX_FILLED:,} characters.",
         code="value_too_large",
-        param=param,
     )

@@ -85,7 +85,7 @@ class TranscriptSegment:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """The answer to `Transcribe`. ``duration`` in seconds; ``segments`` and ``words`` where the model tells them."""
+    """The answer to `Transcribe`. ``duration`` in seconds; ``segments`` and ``words`` if the model returns them."""
 
     text: str
     language: str = ""

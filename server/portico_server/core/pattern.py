@@ -68,16 +68,8 @@ def linear(text: str) -> LinearPattern:
     return LinearPattern(text)
 
 
-def require_pattern(text: str, param: str) -> None:
-    """Raise `InvalidRequest` with ``param`` unless the linear engine can take a pattern."""
-    try:
-        linear(text)
-    except UnsupportedPattern as error:
-        raise InvalidRequest(error.message, code=error.code, param=param) from error
-
-
 def require_python_pattern(text: str, param: str) -> None:
-    """The same for a pattern in Python's syntax that the sandbox will search for, look-around included."""
+    """Raise `InvalidRequest` with ``param`` unless a pattern for the sandbox is in Python's syntax."""
     if len(text) > MAX_PATTERN_LENGTH:
         raise InvalidRequest(
             f"'{param}' is longer than {MAX_PATTERN_LENGTH:,} characters.",

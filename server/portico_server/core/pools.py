@@ -1,6 +1,6 @@
-"""Threads for work that blocks: each kind has a pool of its own, so that one that is slow or stuck holds up no other.
+"""Threads for blocking work. Each kind has its own pool, so a slow or stuck one does not hold up the others.
 
-The event loop's default pool belongs to nobody and is used for nothing but the names of hosts: a test forbids it.
+The event loop's default pool only resolves host names; a test forbids any other use.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ MAX_WAIT_S: Final = 60.0
 
 
 class Slots:
-    """``total`` at once, ``per_key`` of them for one key. Whoever waits comes in the order of coming, save that a key
-    which has all that it may have lets others pass.
+    """``total`` at once, ``per_key`` of them for one key. Waiters are served in order, but a key at its limit
+    lets others pass.
     """
 
     def __init__(self, kind: str, total: int, per_key: int) -> None:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
-from portico_server.core.binding import BOUND, Bound, gone, id_of, meaning_of, owner_in
+from portico_server.core.binding import BOUND, Bound, binding_of, id_of, name_changed_error, owner_in
 from portico_server.core.errors import Conflict, NotFound, nearest
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.servable import Card, Kind, Servable
@@ -198,7 +198,7 @@ class Registry:
         meaning = bound.known.get(key)
         if meaning is None:
             found = await self._resolve(key, caller)
-            await bound.bind(key, meaning_of(found.card))
+            await bound.bind(key, binding_of(found.card))
             return found
         known_as = id_of(meaning)
         if known_as is not None:
@@ -207,11 +207,11 @@ class Registry:
         else:
             owner = owner_in(meaning)
             if owner is None:
-                same = self.get(key) or await self._elsewhere(key, caller)
+                same = self.get(key) or await self._from_sources(key, caller)
             else:
                 same = await self.owned(key, owner)
-        if same is None or meaning_of(same.card) != meaning:
-            raise gone(key, meaning)
+        if same is None or binding_of(same.card) != meaning:
+            raise name_changed_error(key, meaning)
         caller.require(same.card.scope)
         return same
 
@@ -222,7 +222,7 @@ class Registry:
             shared = self.get(key)
             if shared is None or self._may_have(key, caller.id):
                 found = await self._find(key, caller.id)
-            found = found or shared or await self._elsewhere(key, caller)
+            found = found or shared or await self._from_sources(key, caller)
         if found is None:
             raise await self._unknown(key, caller)
         caller.require(found.card.scope)
@@ -234,7 +234,7 @@ class Registry:
                 return True
         return False
 
-    async def _elsewhere(self, key: str, caller: Principal) -> Servable | None:
+    async def _from_sources(self, key: str, caller: Principal) -> Servable | None:
         """What is shared and not held here, or what has this id."""
         target = self._aliases.get(key)
         if target is not None:

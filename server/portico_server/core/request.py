@@ -54,7 +54,7 @@ Rewriting: TypeAlias = Literal["", "rewrite", "decompose", "hyde", "replace"]
 
 @dataclass(frozen=True, slots=True)
 class Refine:
-    """What is done to a question and its ranking besides ranking. The default does nothing; in this order:
+    """Optional stages before and after ranking. The default has none. Their order:
 
     ``rewrite``: the chat model ``writer`` puts the question in other words, takes it apart, or writes what an
     answer may look like (HyDE, Gao et al. 2022); all are searched for. With ``replace`` its words take the place of
@@ -107,7 +107,7 @@ class Rerank:
 
 @dataclass(frozen=True, slots=True)
 class Tokenize:
-    """A text, or a conversation as the model's template writes it, to be told in the model's tokens.
+    """A text, or a conversation as the model's template writes it, to be split into the model's tokens.
 
     Exactly one of ``prompt`` and ``messages`` is set. ``special``: whether tokens such as the one that begins a text
     are added, ``None`` for what the model does in a call; ``generation``: whether a conversation ends with what makes
@@ -125,7 +125,7 @@ class Tokenize:
 
 @dataclass(frozen=True, slots=True)
 class Detokenize:
-    """Tokens to be told as text."""
+    """Tokens to be turned into text."""
 
     tokens: tuple[int, ...]
 

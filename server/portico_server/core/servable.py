@@ -14,6 +14,12 @@ from portico_server.core.request import Request, Result
 Kind: TypeAlias = Literal["model", "store", "tool", "app"]
 
 
+FUSION_WEIGHT = 0.2
+"""What the vectors of an embedding model weigh beside the words if its card has no label ``fusion_weight``; it hurt on
+no set measured.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Card:
     """What is known of a Servable without calling it.

@@ -28,7 +28,7 @@ class Trace(NamedTuple):
     recorded: bool = False
 
     def headers(self) -> dict[str, str]:
-        """What another program is told, so that its spans lie in this one."""
+        """Headers for another program, so that its spans are part of this one."""
         found = {"traceparent": f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"}
         return {**found, "tracestate": self.state} if self.state else found
 
@@ -58,7 +58,7 @@ def of_headers(headers: Iterable[tuple[bytes, bytes]]) -> Trace | None:
 
 
 def of_mapping(headers: Mapping[str, str] | None) -> Trace | None:
-    """The span that `Trace.headers` told of."""
+    """The span that `Trace.headers` describes."""
     return of_headers((name.encode(), value.encode()) for name, value in (headers or {}).items())
 
 
@@ -94,7 +94,7 @@ def at_step(run_id: str, path: str) -> Iterator[None]:
         yield
 
 
-def passed_on(headers: Mapping[str, str]) -> Mapping[str, str]:
+def with_trace_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
     """The headers of a call to another program, with where it stands."""
     current = CURRENT.get()
     return headers if current is None else {**headers, **current.headers()}

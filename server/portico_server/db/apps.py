@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from portico_server.core.errors import Conflict
 from portico_server.db.names import claim_of, require_free
+from portico_server.db.rows import Rows
 from portico_server.db.schema import app_versions, apps
 
 
@@ -42,8 +43,10 @@ class VersionRow:
     created_at: float
 
 
-_APP = [apps.c[name] for name in AppRow.__dataclass_fields__]
-_VERSION = [app_versions.c[name] for name in VersionRow.__dataclass_fields__]
+_APPS = Rows(apps, AppRow)
+_VERSIONS = Rows(app_versions, VersionRow)
+
+get = _APPS.get
 
 
 def create(
@@ -109,7 +112,7 @@ def _numbered(
     connection: Connection, app_id: str, number: int, by: str, spec: Mapping[str, Any], digest: str, note: str
 ) -> VersionRow:
     row = VersionRow(app_id, number, dict(spec), digest, note, by, time.time())
-    connection.execute(insert(app_versions).values(**asdict(row)))
+    _VERSIONS.add(connection, row)
     return row
 
 
@@ -134,18 +137,10 @@ def remove(connection: Connection, app_id: str) -> bool:
     return connection.execute(delete(apps).where(apps.c.id == app_id)).rowcount > 0
 
 
-def get(connection: Connection, app_id: str) -> AppRow | None:
-    """One app, or ``None``."""
-    row = connection.execute(select(*_APP).where(apps.c.id == app_id)).first()
-    return AppRow(*row) if row else None
-
-
 def all_of(connection: Connection) -> list[tuple[AppRow, VersionRow]]:
     """Every app with the version that answers, shared ones first."""
-    rows = connection.execute(select(*_APP).order_by(apps.c.owner.is_not(None), apps.c.name)).all()
     found = []
-    for row in rows:
-        app = AppRow(*row)
+    for app in _APPS.every(connection, _APPS.select.order_by(apps.c.owner.is_not(None), apps.c.name)):
         current = version(connection, app.id, app.version)
         if current is not None:
             found.append((app, current))
@@ -154,15 +149,11 @@ def all_of(connection: Connection) -> list[tuple[AppRow, VersionRow]]:
 
 def version(connection: Connection, app_id: str, number: int) -> VersionRow | None:
     """One version of an app, or ``None``."""
-    row = connection.execute(
-        select(*_VERSION).where(app_versions.c.app_id == app_id, app_versions.c.version == number)
-    ).first()
-    return VersionRow(*row) if row else None
+    mine = (app_versions.c.app_id == app_id) & (app_versions.c.version == number)
+    return _VERSIONS.first(connection, _VERSIONS.select.where(mine))
 
 
 def versions(connection: Connection, app_id: str) -> list[VersionRow]:
     """All versions of an app, newest first."""
-    rows = connection.execute(
-        select(*_VERSION).where(app_versions.c.app_id == app_id).order_by(app_versions.c.version.desc())
-    )
-    return [VersionRow(*row) for row in rows]
+    query = _VERSIONS.select.where(app_versions.c.app_id == app_id)
+    return _VERSIONS.every(connection, query.order_by(app_versions.c.version.desc()))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
 from portico_server.db import changes, chunks, stores
+from portico_server.db import files as file_rows
+from portico_server.db import groups as group_rows
 from portico_server.db.files import FileRow
 from portico_server.db.groups import GroupRow
 from portico_server.db.schema import chunks as chunk_table
-from portico_server.db.schema import files, group_files, groups, store_files, vectors
+from portico_server.db.schema import files, group_files, store_files, vectors
 from portico_server.db.schema import stores as store_table
 from portico_server.db.stores import StoreFileRow, StoreRow
 
@@ -127,7 +129,7 @@ def finish(
         return False
     now = time.time()
     if came:
-        connection.execute(insert(files), [asdict(file) for file, _ in came])
+        file_rows.add(connection, *(file for file, _ in came))
         names = ("file_id", "status", "error_code", "error_message", "attributes", "chunking", "usage_bytes")
         connection.execute(
             insert(store_files),
@@ -136,8 +138,8 @@ def finish(
                 for _, row in came
             ],
         )
-    if more:
-        connection.execute(insert(groups), [asdict(group) for group in more])
+    for group in more:
+        group_rows.add(connection, group)
     if states:
         columns = ("group_name", "file_id", "error")
         connection.execute(

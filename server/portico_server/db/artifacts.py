@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, delete, func, or_, select
 
 from portico_server.db.retention import remembered
+from portico_server.db.rows import Rows
 from portico_server.db.schema import artifacts
 
 
@@ -25,30 +25,21 @@ class ArtifactRow:
     created_at: float
 
 
-_COLUMNS = [artifacts.c[name] for name in ArtifactRow.__dataclass_fields__]
+_ARTIFACTS = Rows(artifacts, ArtifactRow)
 
-
-def add(connection: Connection, rows: Sequence[ArtifactRow]) -> None:
-    """Add artifacts."""
-    connection.execute(insert(artifacts), [asdict(row) for row in rows])
-
-
-def get(connection: Connection, artifact_id: str) -> ArtifactRow | None:
-    """The artifact of that id."""
-    row = connection.execute(select(*_COLUMNS).where(artifacts.c.id == artifact_id)).first()
-    return ArtifactRow(**row._mapping) if row else None
+add, get = _ARTIFACTS.add, _ARTIFACTS.get
 
 
 def newest(
     connection: Connection, owner: str | None, *, run_id: str | None = None, limit: int = 100
 ) -> list[ArtifactRow]:
     """Artifacts, newest first: all of them, or those of ``owner`` and shared ones; of one run if it is named."""
-    query = select(*_COLUMNS).order_by(artifacts.c.id.desc()).limit(limit)
+    query = _ARTIFACTS.select.order_by(artifacts.c.id.desc()).limit(limit)
     if owner is not None:
         query = query.where(or_(artifacts.c.owner.is_(None), artifacts.c.owner == owner))
     if run_id is not None:
         query = query.where(artifacts.c.run_id == run_id)
-    return [ArtifactRow(**row._mapping) for row in connection.execute(query)]
+    return _ARTIFACTS.every(connection, query)
 
 
 def _orphaned(before: float) -> ColumnElement[bool]:
@@ -57,8 +48,7 @@ def _orphaned(before: float) -> ColumnElement[bool]:
 
 def orphaned(connection: Connection, before: float, limit: int) -> list[ArtifactRow]:
     """What was made before a moment, in seconds since 1970, by runs that are not remembered."""
-    rows = connection.execute(select(*_COLUMNS).where(_orphaned(before)).limit(limit))
-    return [ArtifactRow(**row._mapping) for row in rows]
+    return _ARTIFACTS.every(connection, _ARTIFACTS.select.where(_orphaned(before)).limit(limit))
 
 
 def count_orphaned(connection: Connection, before: float) -> int:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from portico_server.core.errors import Conflict
 from portico_server.db import files, runs
-from portico_server.db.files import FileRow, RowPage
+from portico_server.db.files import FileRow
+from portico_server.db.rows import RowPage, Rows
+from portico_server.db.runs import NewRun
 from portico_server.db.schema import batch_lines, batches
 from portico_server.db.schema import runs as runs_table
-
-ENDED_STATUSES: Final = ("completed", "failed", "expired", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,23 +27,23 @@ class BatchRow:
     run_id: str
     status: str
     endpoint: str
-    model: str
     input_file_id: str
     input_sha256: str
     spec: Mapping[str, Any]
-    total: int
-    completed: int
-    failed: int
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-    output_file_id: str | None
-    error_file_id: str | None
-    errors: Sequence[Mapping[str, Any]] | None
-    times: Mapping[str, float]
     created_at: float
     expires_at: float
-    finished_at: float | None
+    model: str = ""
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    errors: Sequence[Mapping[str, Any]] | None = None
+    times: Mapping[str, float] = field(default_factory=dict)
+    finished_at: float | None = None
 
 
 class LineRow(NamedTuple):
@@ -62,21 +62,15 @@ class SpentTokens(NamedTuple):
     cached_tokens: int = 0
 
 
-_COLUMNS = [batches.c[name] for name in BatchRow.__dataclass_fields__]
+_BATCHES = Rows(batches, BatchRow)
+
+get = _BATCHES.get
 
 
-def create(connection: Connection, row: BatchRow, kind: str) -> None:
-    """Write a new batch, and queue its run, which is of ``kind``."""
-    connection.execute(
-        insert(batches).values({name: getattr(row, name) for name in row.__dataclass_fields__})
-    )
-    runs.ensure(connection, row.run_id, kind, row.id, row.owner, {"batch": row.id})
-
-
-def get(connection: Connection, batch_id: str) -> BatchRow | None:
-    """The batch of that id."""
-    row = connection.execute(select(*_COLUMNS).where(batches.c.id == batch_id)).first()
-    return BatchRow(**row._mapping) if row else None
+def create(connection: Connection, row: BatchRow, run: NewRun) -> None:
+    """Write a new batch, and queue its run."""
+    _BATCHES.add(connection, row)
+    runs.ensure(connection, run)
 
 
 def status(connection: Connection, batch_id: str) -> str:
@@ -89,19 +83,17 @@ def page(
     connection: Connection, owner: str | None, *, after: BatchRow | None = None, limit: int = 20
 ) -> RowPage[BatchRow]:
     """The newest batches first: all, or those of ``owner``."""
-    query = select(*_COLUMNS).order_by(batches.c.id.desc())
+    query = _BATCHES.select.order_by(batches.c.id.desc())
     if owner is not None:
         query = query.where(batches.c.owner == owner)
     if after is not None:
         query = query.where(batches.c.id < after.id)
-    rows = [BatchRow(**row._mapping) for row in connection.execute(query.limit(limit + 1))]
-    return RowPage(tuple(rows[:limit]), len(rows) > limit)
+    return _BATCHES.page(connection, query, limit)
 
 
 def working(connection: Connection) -> list[BatchRow]:
     """The batches that have not ended."""
-    rows = connection.execute(select(*_COLUMNS).where(batches.c.finished_at.is_(None)))
-    return [BatchRow(**row._mapping) for row in rows]
+    return _BATCHES.every(connection, _BATCHES.select.where(batches.c.finished_at.is_(None)))
 
 
 def move(

@@ -9,6 +9,7 @@ from typing import Literal
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from portico_server.core.errors import NotFound
+from portico_server.db.rows import Rows
 from portico_server.db.schema import changes, stores
 
 Op = Literal["put", "delete", "name"]
@@ -31,6 +32,9 @@ class LogEntry:
     first_chunk: int
     last_chunk: int
     group_name: str = DEFAULT_GROUP
+
+
+_ENTRIES = Rows(changes, LogEntry)
 
 
 def append(
@@ -75,13 +79,8 @@ def append(
 
 def after(connection: Connection, store_id: str, seq: int, limit: int) -> list[LogEntry]:
     """At most ``limit`` changes with a number above ``seq``, in order."""
-    rows = connection.execute(
-        select(*(changes.c[name] for name in LogEntry.__dataclass_fields__))
-        .where(changes.c.store_id == store_id, changes.c.seq > seq)
-        .order_by(changes.c.seq)
-        .limit(limit)
-    )
-    return [LogEntry(**row._mapping) for row in rows]
+    query = _ENTRIES.select.where(changes.c.store_id == store_id, changes.c.seq > seq)
+    return _ENTRIES.every(connection, query.order_by(changes.c.seq).limit(limit))
 
 
 def at(connection: Connection, store_id: str, seq: int) -> LogEntry | None:

@@ -100,20 +100,6 @@ def put(
     return changes.append(connection, store_id, entries, group)
 
 
-def replace_file(
-    connection: Connection,
-    store_id: str,
-    file_id: str,
-    new: Sequence[NewChunk],
-    model: str | None = None,
-    data: Sequence[bytes] | None = None,
-    *,
-    group: str = DEFAULT_GROUP,
-) -> int:
-    """Put ``new`` in the place of the file's chunks in ``group``; see `put`."""
-    return put(connection, store_id, [FileChunks(file_id, new, data)], model, group=group)
-
-
 def last_place(connection: Connection, store_id: str, file_id: str, group: str) -> Place | None:
     """The place of the last chunk of a file in ``group``, if it has any there."""
     ours = in_file(store_id, file_id, group)

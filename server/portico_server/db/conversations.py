@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 import orjson
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from portico_server.db.rows import Rows
 from portico_server.db.schema import conversation_items, conversations
 
 ExtendOutcome: TypeAlias = Literal["kept", "gone", "changed"]
@@ -27,21 +28,16 @@ class ConversationRow:
     updated_at: float
 
 
-_COLUMNS = [conversations.c[name] for name in ConversationRow.__dataclass_fields__]
+_CONVERSATIONS = Rows(conversations, ConversationRow)
+
+get = _CONVERSATIONS.get
 
 
 def add(connection: Connection, row: ConversationRow, items: Sequence[Mapping[str, Any]]) -> None:
     """Begin one, with these items."""
-    values = {name: getattr(row, name) for name in ConversationRow.__dataclass_fields__}
-    connection.execute(insert(conversations).values(values))
+    _CONVERSATIONS.add(connection, row)
     if items:
         extend(connection, row.id, items, row.last_seq)
-
-
-def get(connection: Connection, conversation_id: str) -> ConversationRow | None:
-    """One of them, or ``None``."""
-    row = connection.execute(select(*_COLUMNS).where(conversations.c.id == conversation_id)).first()
-    return ConversationRow(**row._mapping) if row else None
 
 
 def describe(connection: Connection, conversation_id: str, metadata: Mapping[str, Any]) -> None:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from contextvars import copy_context
 from pathlib import Path
 from queue import SimpleQueue
 from time import perf_counter
@@ -232,7 +231,7 @@ class Database:
             connection.isolation_level = None  # we begin transactions, below
             # Of a new file alone, before anything is written: elsewhere it would wait for whoever writes.
             if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
-                connection.execute(f"PRAGMA auto_vacuum={snapshot.AUTO_VACUUM_INCREMENTAL}")
+                connection.execute(f"PRAGMA auto_vacuum={snapshot.INCREMENTAL_VACUUM_CODE}")
             for pragma in (
                 "journal_mode=WAL",
                 f"synchronous={synchronous}",
@@ -314,17 +313,15 @@ class Database:
     async def write(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        run = copy_context().run  # a run that is written down notes the trace and the names that it has there
         return await self._written(
-            self._write_engine, lambda connection: run(function, connection, *args, **kwargs)
+            self._write_engine, lambda connection: function(connection, *args, **kwargs)
         )
 
     async def write_soon(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        run = copy_context().run
         return await self._written(
-            self._relaxed_engine, lambda connection: run(function, connection, *args, **kwargs)
+            self._relaxed_engine, lambda connection: function(connection, *args, **kwargs)
         )
 
     def submit(self, function: Callable[[Connection], T], *, full: bool) -> asyncio.Future[T]:

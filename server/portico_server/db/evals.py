@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sqlalchemy import Connection, delete, insert, select, update
 
 from portico_server.db import runs
-from portico_server.db.files import Order, RowPage
+from portico_server.db.rows import Order, RowPage, Rows
+from portico_server.db.runs import NewRun
 from portico_server.db.schema import eval_items, eval_outputs, eval_runs, eval_searches, evals
 
 Verdict = Literal["pass", "fail", "error"]
@@ -40,18 +41,18 @@ class EvalRunRow:
     eval_id: str
     owner: str | None
     run_id: str
-    search_id: str | None
     name: str
     source: Mapping[str, Any]
-    settings: Mapping[str, Any] | None
-    metadata: Mapping[str, str]
     data_id: str
     total: int
     tally: Mapping[str, Any]
-    status: str
-    error: Mapping[str, Any] | None
     created_at: float
-    finished_at: float | None
+    search_id: str | None = None
+    settings: Mapping[str, Any] | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    status: str = "queued"
+    error: Mapping[str, Any] | None = None
+    finished_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +79,16 @@ class OutputRow:
     created_at: float
 
 
-_EVAL = [evals.c[name] for name in EvalRow.__dataclass_fields__]
-RUN_COLUMNS = [eval_runs.c[name] for name in EvalRunRow.__dataclass_fields__]
-_ITEM = [eval_items.c[name] for name in ItemRow.__dataclass_fields__]
-_OUTPUT = [eval_outputs.c[name] for name in OutputRow.__dataclass_fields__]
+_EVALS = Rows(evals, EvalRow)
+_RUNS = Rows(eval_runs, EvalRunRow)
+_ITEMS = Rows(eval_items, ItemRow)
+_OUTPUTS = Rows(eval_outputs, OutputRow)
 
 
 # --- evaluations -----------------------------------------------------------------------------------------------------
 
 
-def create(connection: Connection, row: EvalRow) -> None:
-    """Write a new one."""
-    connection.execute(insert(evals).values(**asdict(row)))
-
-
-def get(connection: Connection, eval_id: str) -> EvalRow | None:
-    """The one of that id."""
-    row = connection.execute(select(*_EVAL).where(evals.c.id == eval_id)).first()
-    return EvalRow(**row._mapping) if row else None
+create, get = _EVALS.add, _EVALS.get
 
 
 def page(
@@ -108,7 +101,7 @@ def page(
     by_update: bool = False,
 ) -> RowPage[EvalRow]:
     """All, or those of ``owner`` and shared ones, by the time they were made, or last changed."""
-    query = select(*_EVAL)
+    query = _EVALS.select
     if owner is not None:
         query = query.where((evals.c.owner == owner) | evals.c.owner.is_(None))
     up = order == "asc"
@@ -123,8 +116,7 @@ def page(
         if after is not None:
             query = query.where(evals.c.id > after.id if up else evals.c.id < after.id)
         query = query.order_by(evals.c.id.asc() if up else evals.c.id.desc())
-    rows = [EvalRow(**row._mapping) for row in connection.execute(query.limit(limit + 1))]
-    return RowPage(tuple(rows[:limit]), len(rows) > limit)
+    return _EVALS.page(connection, query, limit)
 
 
 def change(connection: Connection, eval_id: str, values: Mapping[str, Any]) -> None:
@@ -140,11 +132,11 @@ def remove(connection: Connection, eval_id: str) -> None:
 # --- runs ------------------------------------------------------------------------------------------------------------
 
 
-def begin(connection: Connection, row: EvalRunRow, items: Sequence[ItemRow], kind: str) -> None:
-    """Write a run with its items, and queue its durable run, which is of ``kind``."""
-    connection.execute(insert(eval_runs).values(**asdict(row)))
+def begin(connection: Connection, row: EvalRunRow, items: Sequence[ItemRow], run: NewRun) -> None:
+    """Write a run with its items, and queue its durable run."""
+    _RUNS.add(connection, row)
     keep(connection, row.eval_id, row.data_id, items)
-    runs.ensure(connection, row.run_id, kind, row.id, row.owner or "", {"eval_run": row.id})
+    runs.ensure(connection, run)
 
 
 def keep(connection: Connection, eval_id: str, data_id: str, items: Sequence[ItemRow]) -> None:
@@ -163,10 +155,7 @@ def keep(connection: Connection, eval_id: str, data_id: str, items: Sequence[Ite
         connection.execute(insert(eval_items), rows)
 
 
-def run(connection: Connection, eval_run_id: str) -> EvalRunRow | None:
-    """The run of that id."""
-    row = connection.execute(select(*RUN_COLUMNS).where(eval_runs.c.id == eval_run_id)).first()
-    return EvalRunRow(**row._mapping) if row else None
+run = _RUNS.get
 
 
 def runs_of(
@@ -179,15 +168,14 @@ def runs_of(
     statuses: Sequence[str] = (),
 ) -> RowPage[EvalRunRow]:
     """The runs of an evaluation, trials among them."""
-    query = select(*RUN_COLUMNS).where(eval_runs.c.eval_id == eval_id)
+    query = _RUNS.select.where(eval_runs.c.eval_id == eval_id)
     up = order == "asc"
     if statuses:
         query = query.where(eval_runs.c.status.in_(statuses))
     if after is not None:
         query = query.where(eval_runs.c.id > after if up else eval_runs.c.id < after)
-    query = query.order_by(eval_runs.c.id.asc() if up else eval_runs.c.id.desc()).limit(limit + 1)
-    rows = [EvalRunRow(**row._mapping) for row in connection.execute(query)]
-    return RowPage(tuple(rows[:limit]), len(rows) > limit)
+    query = query.order_by(eval_runs.c.id.asc() if up else eval_runs.c.id.desc())
+    return _RUNS.page(connection, query, limit)
 
 
 def move(
@@ -220,18 +208,14 @@ def remove_run(connection: Connection, eval_run_id: str) -> None:
 
 def item(connection: Connection, data_id: str, number: int) -> ItemRow | None:
     """One item."""
-    row = connection.execute(
-        select(*_ITEM).where(eval_items.c.data_id == data_id, eval_items.c.number == number)
-    ).first()
-    return ItemRow(**row._mapping) if row else None
+    query = _ITEMS.select.where(eval_items.c.data_id == data_id, eval_items.c.number == number)
+    return _ITEMS.first(connection, query)
 
 
 def items_of(connection: Connection, data_id: str, numbers: Sequence[int]) -> dict[int, ItemRow]:
     """Some items by their numbers."""
-    rows = connection.execute(
-        select(*_ITEM).where(eval_items.c.data_id == data_id, eval_items.c.number.in_(numbers))
-    )
-    return {row.number: ItemRow(**row._mapping) for row in rows}
+    query = _ITEMS.select.where(eval_items.c.data_id == data_id, eval_items.c.number.in_(numbers))
+    return {row.number: row for row in _ITEMS.every(connection, query)}
 
 
 def done(connection: Connection, eval_run_id: str) -> set[int]:
@@ -255,7 +239,7 @@ def note(
         )
     ).first()
     if known is None:
-        connection.execute(insert(eval_outputs).values(**asdict(row)))
+        _OUTPUTS.add(connection, row)
         connection.execute(
             update(eval_runs).where(eval_runs.c.id == row.eval_run_id).values(tally=dict(add(found.tally)))
         )
@@ -264,10 +248,8 @@ def note(
 
 def output(connection: Connection, eval_run_id: str, number: int) -> OutputRow | None:
     """What became of one item."""
-    row = connection.execute(
-        select(*_OUTPUT).where(eval_outputs.c.eval_run_id == eval_run_id, eval_outputs.c.number == number)
-    ).first()
-    return OutputRow(**row._mapping) if row else None
+    mine = (eval_outputs.c.eval_run_id == eval_run_id) & (eval_outputs.c.number == number)
+    return _OUTPUTS.first(connection, _OUTPUTS.select.where(mine))
 
 
 def outputs(
@@ -280,15 +262,13 @@ def outputs(
     statuses: Sequence[str] = (),
 ) -> RowPage[OutputRow]:
     """What became of the items, in their order."""
-    query = select(*_OUTPUT).where(eval_outputs.c.eval_run_id == eval_run_id)
+    query = _OUTPUTS.select.where(eval_outputs.c.eval_run_id == eval_run_id)
     number, up = eval_outputs.c.number, order == "asc"
     if statuses:
         query = query.where(eval_outputs.c.status.in_(statuses))
     if after is not None:
         query = query.where(number > after if up else number < after)
-    query = query.order_by(number.asc() if up else number.desc()).limit(limit + 1)
-    rows = [OutputRow(**row._mapping) for row in connection.execute(query)]
-    return RowPage(tuple(rows[:limit]), len(rows) > limit)
+    return _OUTPUTS.page(connection, query.order_by(number.asc() if up else number.desc()), limit)
 
 
 # Searches over settings, and their trials, which are runs of an evaluation.
@@ -304,15 +284,15 @@ class EvalSearchRow:
     run_id: str
     name: str
     spec: Mapping[str, Any]
-    state: Mapping[str, Any]
-    status: str
-    error: Mapping[str, Any] | None
     total: int
     created_at: float
-    finished_at: float | None
+    state: Mapping[str, Any] = field(default_factory=dict)
+    status: str = "queued"
+    error: Mapping[str, Any] | None = None
+    finished_at: float | None = None
 
 
-_SEARCH = [eval_searches.c[name] for name in EvalSearchRow.__dataclass_fields__]
+_SEARCHES = Rows(eval_searches, EvalSearchRow)
 
 
 def begin_search(
@@ -320,41 +300,29 @@ def begin_search(
     row: EvalSearchRow,
     trials: Sequence[EvalRunRow],
     items: Sequence[ItemRow],
-    kind: str,
+    run: NewRun,
 ) -> None:
     """Write a search with its trials and the items of all of them, and queue its durable run."""
-    connection.execute(insert(eval_searches).values(**asdict(row)))
+    _SEARCHES.add(connection, row)
     for start in range(0, len(trials), BATCH_ITEMS):
-        connection.execute(
-            insert(eval_runs), [asdict(trial) for trial in trials[start : start + BATCH_ITEMS]]
-        )
+        _RUNS.add(connection, *trials[start : start + BATCH_ITEMS])
     keep(connection, row.eval_id, row.id, items)
-    runs.ensure(connection, row.run_id, kind, row.id, row.owner or "", {"search": row.id})
+    runs.ensure(connection, run)
 
 
-def get_search(connection: Connection, search_id: str) -> EvalSearchRow | None:
-    """The search of that id."""
-    row = connection.execute(select(*_SEARCH).where(eval_searches.c.id == search_id)).first()
-    return EvalSearchRow(**row._mapping) if row else None
+get_search = _SEARCHES.get
 
 
 def newest_searches(connection: Connection, eval_id: str, limit: int) -> list[EvalSearchRow]:
     """The newest searches of an evaluation first."""
-    rows = connection.execute(
-        select(*_SEARCH)
-        .where(eval_searches.c.eval_id == eval_id)
-        .order_by(eval_searches.c.id.desc())
-        .limit(limit)
-    )
-    return [EvalSearchRow(**row._mapping) for row in rows]
+    query = _SEARCHES.select.where(eval_searches.c.eval_id == eval_id)
+    return _SEARCHES.every(connection, query.order_by(eval_searches.c.id.desc()).limit(limit))
 
 
 def trials(connection: Connection, search_id: str) -> list[EvalRunRow]:
     """The trials of a search, in the order in which they were made."""
-    rows = connection.execute(
-        select(*RUN_COLUMNS).where(eval_runs.c.search_id == search_id).order_by(eval_runs.c.id)
-    )
-    return [EvalRunRow(**row._mapping) for row in rows]
+    query = _RUNS.select.where(eval_runs.c.search_id == search_id)
+    return _RUNS.every(connection, query.order_by(eval_runs.c.id))
 
 
 def change_source(connection: Connection, eval_run_id: str, source: Mapping[str, Any], model: str) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
-from typing import Generic, Literal, TypeVar
+from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, or_, select
+from sqlalchemy import Connection, or_, select
 from sqlalchemy import delete as sql_delete
 
 from portico_server.db import chunks
+from portico_server.db.rows import Order, RowPage, Rows
 from portico_server.db.schema import batches, files, store_files
 
-Order = Literal["asc", "desc"]
-T = TypeVar("T")
+MAX_EXPIRED_ROWS = 10_000
 
 MIRRORED_OWNER = "store:"
 """The owner of a file that a store mirrors from a folder is this, followed by the id of the store."""
@@ -33,26 +32,9 @@ class FileRow:
     expires_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RowPage(Generic[T]):
-    """One page of a list, in the order asked for; ``has_more`` says whether another follows."""
+_FILES = Rows(files, FileRow)
 
-    data: tuple[T, ...]
-    has_more: bool
-
-
-_COLUMNS = [files.c[name] for name in FileRow.__dataclass_fields__]
-
-
-def add(connection: Connection, row: FileRow) -> None:
-    """Add a file."""
-    connection.execute(insert(files).values(**asdict(row)))
-
-
-def get(connection: Connection, file_id: str) -> FileRow | None:
-    """The file of that id."""
-    row = connection.execute(select(*_COLUMNS).where(files.c.id == file_id)).first()
-    return FileRow(**row._mapping) if row else None
+add, get = _FILES.add, _FILES.get
 
 
 def page(
@@ -65,7 +47,7 @@ def page(
     purpose: str | None = None,
 ) -> RowPage[FileRow]:
     """Uploaded files by the time they were made: all of them, or those of ``owner`` and shared ones."""
-    query = select(*_COLUMNS).where(
+    query = _FILES.select.where(
         or_(files.c.owner.is_(None), files.c.owner.not_like(f"{MIRRORED_OWNER}%")),
         or_(files.c.expires_at.is_(None), files.c.expires_at > time.time()),
     )
@@ -76,9 +58,8 @@ def page(
     # Ids begin with the time: they order files as created_at does, and no two are equal.
     if after is not None:
         query = query.where(files.c.id > after.id if order == "asc" else files.c.id < after.id)
-    query = query.order_by(files.c.id.asc() if order == "asc" else files.c.id.desc()).limit(limit + 1)
-    rows = [FileRow(**row._mapping) for row in connection.execute(query)]
-    return RowPage(tuple(rows[:limit]), len(rows) > limit)
+    query = query.order_by(files.c.id.asc() if order == "asc" else files.c.id.desc())
+    return _FILES.page(connection, query, limit)
 
 
 def delete(connection: Connection, file_id: str) -> bool:
@@ -104,7 +85,7 @@ def is_held(connection: Connection, sha256: str) -> bool:
     return False
 
 
-def expired(connection: Connection, limit: int = 10_000) -> list[FileRow]:
-    """Files whose time has run out."""
-    rows = connection.execute(select(*_COLUMNS).where(files.c.expires_at <= time.time()).limit(limit))
-    return [FileRow(**row._mapping) for row in rows]
+def expired(connection: Connection) -> list[FileRow]:
+    """Files whose time has run out, not too many at a time."""
+    query = _FILES.select.where(files.c.expires_at <= time.time())
+    return _FILES.every(connection, query.limit(MAX_EXPIRED_ROWS))

@@ -17,6 +17,7 @@ from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.chunks import FileChunks, parts
 from portico_server.db.hits import HitRow
 from portico_server.db.indexed import IndexedChunks
+from portico_server.db.rows import Rows
 from portico_server.db.schema import chunks as chunk_table
 from portico_server.db.schema import files, group_files, groups, store_files
 from portico_server.db.stores import StoreFileRow, file_columns
@@ -50,32 +51,27 @@ class GroupCounts:
     chunks: int = 0
 
 
-_COLUMNS = [groups.c[name] for name in GroupRow.__dataclass_fields__]
+_GROUPS = Rows(groups, GroupRow)
 
 
 def add(connection: Connection, row: GroupRow) -> bool:
     """Add a group. Whether there was none of that name in the store."""
     if get(connection, row.store_id, row.name) is not None:
         return False
-    connection.execute(
-        insert(groups).values(**{name: getattr(row, name) for name in GroupRow.__dataclass_fields__})
-    )
+    _GROUPS.add(connection, row)
     return True
 
 
 def get(connection: Connection, store_id: str, name: str) -> GroupRow | None:
     """The group of that name."""
-    row = connection.execute(
-        select(*_COLUMNS).where(groups.c.store_id == store_id, groups.c.name == name)
-    ).first()
-    return GroupRow(**row._mapping) if row else None
+    query = _GROUPS.select.where(groups.c.store_id == store_id, groups.c.name == name)
+    return _GROUPS.first(connection, query)
 
 
 def of_store(connection: Connection, store_id: str) -> list[GroupRow]:
     """The further groups of a store, oldest first."""
-    query = select(*_COLUMNS).where(groups.c.store_id == store_id)
-    rows = connection.execute(query.order_by(groups.c.created_at, groups.c.name))
-    return [GroupRow(**row._mapping) for row in rows]
+    query = _GROUPS.select.where(groups.c.store_id == store_id)
+    return _GROUPS.every(connection, query.order_by(groups.c.created_at, groups.c.name))
 
 
 def remove(connection: Connection, store_id: str, name: str) -> None:

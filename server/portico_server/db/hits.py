@@ -8,24 +8,18 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Text, bindparam, cast, func, select
 
-from portico.wire import Place
 from portico_server.core.request import Attributes
 from portico_server.db.changes import DEFAULT_GROUP
-from portico_server.db.chunks import in_file, parts, place_of, runs
+from portico_server.db.chunks import ChunkRow, in_file, parts, place_of, runs
 from portico_server.db.schema import chunks, files, store_files
 
 
 @dataclass(frozen=True, slots=True)
-class HitRow:
+class HitRow(ChunkRow):
     """A chunk as a search result needs it, with the name and the attributes of its file."""
 
-    id: int
-    file_id: str
     filename: str
     attributes: Attributes
-    ordinal: int
-    text: str
-    place: Place
     group: str
     created_at: float
     """When the file was put into the store, in seconds since 1970."""

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from portico_server.core.errors import Unavailable
+
+BASELINE = "0020"
+"""The first migration. Those with lower numbers were never released; see `docs/decisions.md`."""
+
+TO_DO_IF_UNRELEASED = f"Open it once with a checkout that has the migration {BASELINE}_store_answers"
+"""How a database from before the first release comes to the baseline."""
 
 
 def config() -> Config:
@@ -18,11 +29,6 @@ def config() -> Config:
     result = Config()
     result.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     return result
-
-
-def head() -> str | None:
-    """The newest migration on disk."""
-    return ScriptDirectory.from_config(config()).get_current_head()
 
 
 def is_known(revision: str) -> bool:
@@ -33,17 +39,52 @@ def is_known(revision: str) -> bool:
         return False
 
 
+def is_unreleased(revision: str) -> bool:
+    """Whether a database stands at a migration from before the first release, which the baseline has replaced."""
+    return re.fullmatch(r"\d{4}", revision) is not None and revision < BASELINE
+
+
 def upgrade(engine: Engine) -> None:
-    """Run all missing migrations in one transaction."""
+    """Run all missing migrations in one transaction.
+
+    Raises `Unavailable` for a database from before the first release or of a newer version, and changes nothing.
+    """
     settings = config()
-    try:
-        with engine.begin() as connection:
-            settings.attributes["connection"] = connection
+    with _rebuilding(engine) as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+        if found is not None and is_unreleased(found):
+            raise Unavailable(
+                f"The database has the schema {found}, from before the first release. This version opens {BASELINE} "
+                f"and later. Nothing was changed. {TO_DO_IF_UNRELEASED}, or use another home folder (PORTICO_HOME).",
+                code="database_unreleased",
+            )
+        settings.attributes["connection"] = connection
+        try:
             command.upgrade(settings, "head")
-    except CommandError as error:
-        raise Unavailable(
-            f"The database was made by a newer version of Portico ({error}), and cannot be taken back to this one. "
-            "Nothing was changed. Install that version, restore a backup from before (portico restore), or use another "
-            "home folder (PORTICO_HOME).",
-            code="database_newer",
-        ) from error
+        except CommandError as error:
+            raise Unavailable(
+                f"The database was made by a newer version of Portico ({error}), and cannot be taken back to this one. "
+                "Nothing was changed. Install that version, restore a backup from before (portico restore), or use "
+                "another home folder (PORTICO_HOME).",
+                code="database_newer",
+            ) from error
+
+
+@contextmanager
+def _rebuilding(engine: Engine) -> Iterator[Connection]:
+    """A transaction in which tables can be rebuilt.
+
+    SQLite does that by dropping the old table, and rows elsewhere that refer to it would be removed with it.
+    """
+    with engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        if not isinstance(driver, sqlite3.Connection):
+            with connection.begin():
+                yield connection
+            return
+        driver.execute("PRAGMA foreign_keys=OFF")
+        try:
+            with connection.begin():
+                yield connection
+        finally:
+            driver.execute("PRAGMA foreign_keys=ON")

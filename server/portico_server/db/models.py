@@ -11,39 +11,25 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from portico_server.db.names import require_free
+from portico_server.db.rows import Rows
 from portico_server.db.schema import adapters, aliases, answer_tests, models
+from portico_server.db.specs import SpecRow, list_specs, put_spec, remove_spec
 
 
-@dataclass(frozen=True, slots=True)
-class ModelRow:
-    """One added model; ``spec`` is the JSON form of its ModelSpec."""
-
-    name: str
-    owner: str | None
-    spec: Mapping[str, Any]
-    created_at: float
-
-
-def list_models(connection: Connection) -> list[ModelRow]:
-    """All of them, oldest first."""
-    rows = connection.execute(
-        select(models.c.name, models.c.owner, models.c.spec, models.c.created_at).order_by(
-            models.c.created_at
-        )
-    )
-    return [ModelRow(**row._mapping) for row in rows]
+def list_models(connection: Connection) -> list[SpecRow]:
+    """All of them, oldest first; ``spec`` is the JSON form of its ModelSpec."""
+    return list_specs(connection, models)
 
 
 def put_model(connection: Connection, name: str, owner: str | None, spec: Mapping[str, Any]) -> None:
     """Add a model or replace the one of this name. Raises `Conflict` if an app has the name."""
     require_free(connection, owner, name, "model")
-    connection.execute(delete(models).where(models.c.name == name))
-    connection.execute(insert(models).values(name=name, owner=owner, spec=dict(spec), created_at=time.time()))
+    put_spec(connection, models, name, owner, spec)
 
 
 def remove_model(connection: Connection, name: str) -> None:
     """Forget a model and the aliases that point to it."""
-    connection.execute(delete(models).where(models.c.name == name))
+    remove_spec(connection, models, name)
     connection.execute(delete(aliases).where(aliases.c.target == name))
 
 
@@ -63,31 +49,24 @@ def put_alias(connection: Connection, name: str, target: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class AdapterRow:
+class AdapterRow(SpecRow):
     """One added adapter; ``spec`` says where it is kept, its scale and what it consists of."""
 
-    name: str
     base: str
-    owner: str | None
-    spec: Mapping[str, Any]
-    created_at: float
+
+
+_ADAPTERS = Rows(adapters, AdapterRow)
 
 
 def list_adapters(connection: Connection) -> list[AdapterRow]:
     """All of them, oldest first."""
-    columns = (adapters.c.name, adapters.c.base, adapters.c.owner, adapters.c.spec, adapters.c.created_at)
-    rows = connection.execute(select(*columns).order_by(adapters.c.created_at, adapters.c.name))
-    return [AdapterRow(**row._mapping) for row in rows]
+    return _ADAPTERS.every(connection, _ADAPTERS.select.order_by(adapters.c.created_at, adapters.c.name))
 
 
 def add_adapter(connection: Connection, row: AdapterRow) -> None:
     """Keep a new one. Raises `Conflict` if an app has the name."""
     require_free(connection, row.owner, row.name, "model")
-    connection.execute(
-        insert(adapters).values(
-            name=row.name, base=row.base, owner=row.owner, spec=dict(row.spec), created_at=row.created_at
-        )
-    )
+    _ADAPTERS.add(connection, row)
 
 
 def change_adapter(connection: Connection, name: str, spec: Mapping[str, Any]) -> None:

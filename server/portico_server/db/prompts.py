@@ -4,76 +4,77 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar
 
-from sqlalchemy import Connection, delete, func, insert, or_, select
+from sqlalchemy import Connection, delete, func, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from portico_server.core.errors import Conflict
 from portico_server.core.ids import new_id
 from portico_server.db.names import claim_of, lock
+from portico_server.db.rows import Rows
 from portico_server.db.schema import prompts
+
+S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
-class PromptRow:
-    """One version of one prompt; ``id`` is that of the prompt, ``owner`` ``None``: its name is shared.
+class PromptRow(Generic[S]):
+    """One version of one prompt; ``id`` is that of the prompt, ``owner`` the key whose name it has; ``None``: shared.
 
-    ``spec`` is its JSON form, ``origin`` where it was imported from.
+    ``spec`` is JSON in the database, ``origin`` where it was imported from.
     """
 
     id: str
     name: str
     version: int
     owner: str | None
-    spec: Mapping[str, Any]
+    spec: S
     origin: str
     created_at: float
 
 
-_COLUMNS = [prompts.c[name] for name in PromptRow.__dataclass_fields__]
+PromptJson: TypeAlias = PromptRow[Mapping[str, Any]]
+
+_PROMPTS: Rows[PromptJson] = Rows(prompts, PromptRow)
 
 
-def newest(connection: Connection, owner: str | None, *, everyone: bool = False) -> list[PromptRow]:
+def newest(connection: Connection, owner: str | None, *, everyone: bool = False) -> list[PromptJson]:
     """The newest version of every prompt of an owner and of every shared one, or of all there are, by name."""
     last = select(prompts.c.id, func.max(prompts.c.version).label("version")).group_by(prompts.c.id)
     found = last.subquery()
-    query = (
-        select(*_COLUMNS)
-        .join(found, (prompts.c.id == found.c.id) & (prompts.c.version == found.c.version))
-        .order_by(prompts.c.name, prompts.c.id)
-    )
+    query = _PROMPTS.select.join(
+        found, (prompts.c.id == found.c.id) & (prompts.c.version == found.c.version)
+    ).order_by(prompts.c.name, prompts.c.id)
     if not everyone:
         query = query.where(or_(prompts.c.owner.is_(None), prompts.c.owner == owner))
-    return [PromptRow(**row._mapping) for row in connection.execute(query)]
+    return _PROMPTS.every(connection, query)
 
 
-def versions(connection: Connection, prompt_id: str) -> list[PromptRow]:
+def versions(connection: Connection, prompt_id: str) -> list[PromptJson]:
     """Every version of one prompt, newest first."""
-    query = select(*_COLUMNS).where(prompts.c.id == prompt_id).order_by(prompts.c.version.desc())
-    return [PromptRow(**row._mapping) for row in connection.execute(query)]
+    query = _PROMPTS.select.where(prompts.c.id == prompt_id).order_by(prompts.c.version.desc())
+    return _PROMPTS.every(connection, query)
 
 
-def named(connection: Connection, name: str, owner: str | None) -> PromptRow | None:
+def named(connection: Connection, name: str, owner: str | None) -> PromptJson | None:
     """The newest version of the prompt that this owner has under a name; ``None``: of the shared one."""
-    query = select(*_COLUMNS).where(prompts.c.claim == _claim(owner, name))
-    row = connection.execute(query.order_by(prompts.c.version.desc()).limit(1)).first()
-    return None if row is None else PromptRow(**row._mapping)
+    query = _PROMPTS.select.where(prompts.c.claim == _claim(owner, name))
+    return _PROMPTS.first(connection, query.order_by(prompts.c.version.desc()).limit(1))
 
 
-def one(connection: Connection, prompt_id: str, version: int | None) -> PromptRow | None:
+def one(connection: Connection, prompt_id: str, version: int | None) -> PromptJson | None:
     """A version of a prompt, or its newest."""
-    query = select(*_COLUMNS).where(prompts.c.id == prompt_id)
+    query = _PROMPTS.select.where(prompts.c.id == prompt_id)
     if version is not None:
         query = query.where(prompts.c.version == version)
-    row = connection.execute(query.order_by(prompts.c.version.desc()).limit(1)).first()
-    return None if row is None else PromptRow(**row._mapping)
+    return _PROMPTS.first(connection, query.order_by(prompts.c.version.desc()).limit(1))
 
 
 def save(
     connection: Connection, name: str, owner: str | None, spec: Mapping[str, Any], origin: str
-) -> tuple[PromptRow, bool]:
+) -> tuple[PromptJson, bool]:
     """The newest version with this content, and whether it had to be made.
 
     Raises `Conflict` if a key wants a name that is shared.
@@ -83,12 +84,12 @@ def save(
     if last is not None and last.spec == spec:
         return last, False
     if last is None and owner is not None and named(connection, name, None) is not None:
-        raise taken(name)
+        raise name_conflict(name)
     prompt_id, version = (last.id, last.version + 1) if last else (new_id("prompt_"), 1)
-    row = PromptRow(prompt_id, name, version, owner, dict(spec), origin, time.time())
+    row: PromptJson = PromptRow(prompt_id, name, version, owner, dict(spec), origin, time.time())
     try:
         with connection.begin_nested():
-            connection.execute(insert(prompts).values(**asdict(row), claim=_claim(owner, name)))
+            _PROMPTS.add(connection, row, claim=_claim(owner, name))
     except IntegrityError as error:  # another daemon has just made this version
         raise Conflict(
             f"The prompt '{name}' was changed meanwhile. Save it again.",
@@ -103,7 +104,7 @@ def remove(connection: Connection, prompt_id: str) -> int:
     return connection.execute(delete(prompts).where(prompts.c.id == prompt_id)).rowcount
 
 
-def taken(name: str) -> Conflict:
+def name_conflict(name: str) -> Conflict:
     """What is said to a key that wants a shared name."""
     return Conflict(
         f"The name '{name}' belongs to a shared prompt here. Choose another name.",

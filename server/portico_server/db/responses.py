@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import orjson
@@ -12,6 +12,7 @@ from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
 from portico_server.db import conversations, dedupe
 from portico_server.db.database import Database
+from portico_server.db.rows import Rows
 from portico_server.db.schema import response_events, responses
 
 Status: TypeAlias = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
@@ -48,8 +49,9 @@ class ResponseRow:
 SaveOutcome: TypeAlias = Literal["kept", "gone", "changed", "ended"]
 """What became of a response: kept; its conversation was removed, or changed meanwhile; it was ended or deleted."""
 
-_COLUMNS = [responses.c[name] for name in ResponseRow.__dataclass_fields__]
+_RESPONSES = Rows(responses, ResponseRow)
 
+begin, get = _RESPONSES.add, _RESPONSES.get
 
 _SHRUNK = b'{"kept":'
 """How an event begins of which parts stand in the document: what is told itself begins with its type."""
@@ -81,13 +83,8 @@ def keep(connection: Connection, row: ResponseRow, after: int | None = None) -> 
         kept = conversations.extend(connection, row.conversation_id, row.items, after)
         if kept != "kept":
             return kept
-    connection.execute(insert(responses).values(asdict(row)))
+    _RESPONSES.add(connection, row)
     return "kept"
-
-
-def begin(connection: Connection, row: ResponseRow) -> None:
-    """Keep one that is yet to be made."""
-    connection.execute(insert(responses).values(asdict(row)))
 
 
 def finish(
@@ -129,18 +126,12 @@ def note(connection: Connection, response_id: str, status: Status, document: str
     return changed.rowcount == 1
 
 
-def get(connection: Connection, response_id: str) -> ResponseRow | None:
-    """One of them, or ``None``."""
-    row = connection.execute(select(*_COLUMNS).where(responses.c.id == response_id)).first()
-    return ResponseRow(**row._mapping) if row else None
-
-
 def several(connection: Connection, ids: Sequence[str]) -> list[ResponseRow]:
     """Those of them that are there."""
     found: list[ResponseRow] = []
     for start in range(0, len(ids), 500):  # SQLite takes only so many values
-        some = connection.execute(select(*_COLUMNS).where(responses.c.id.in_(ids[start : start + 500])))
-        found += [ResponseRow(**row._mapping) for row in some]
+        some = _RESPONSES.select.where(responses.c.id.in_(ids[start : start + 500]))
+        found += _RESPONSES.every(connection, some)
     return found
 
 

@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeAlias
 import orjson
 from sqlalchemy import Connection, func, insert, or_, select, true, update
 
-from portico_server.core import binding, trace
 from portico_server.db import dedupe, questions
+from portico_server.db.rows import Rows
 from portico_server.db.schema import run_events, runs, steps
 
 RunStatus = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
@@ -44,17 +44,35 @@ class RunRow:
     started_at: float | None
     finished_at: float | None
     trace: Mapping[str, str] | None = None
-    """The headers of the trace in which it was begun."""
+    """The headers of the trace in which it started."""
     bound: Mapping[str, str] | None = None
     """What the names mean that it asks for, see `portico_server.core.binding`."""
 
 
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run that is to be written; ``trace`` and ``bound`` as in `RunRow`."""
+
+    id: str
+    kind: str
+    name: str
+    owner: str
+    payload: Mapping[str, Any]
+    trace: Mapping[str, str] | None = None
+    bound: Mapping[str, str] | None = None
+
+    def values(self) -> dict[str, Any]:
+        """Its columns that are not null."""
+        values = {name: getattr(self, name) for name in NewRun.__dataclass_fields__}
+        return {name: value for name, value in values.items() if value is not None}
+
+
 _APPEND = "INSERT INTO run_events (run_id, seq, created_at, event) VALUES (?, ?, ?, ?)"
 
-Beginning: TypeAlias = Callable[[Connection, str, str, str, str, Mapping[str, Any], str, float], RunRow]
+Beginning: TypeAlias = Callable[[Connection, NewRun, str, float], RunRow]
 """What writes the row of a run that begins: `begin`, or something around it with the same arguments."""
 
-_COLUMNS = [runs.c[name] for name in RunRow.__dataclass_fields__]
+_RUNS = Rows(runs, RunRow)
 
 
 def pending(connection: Connection) -> list[tuple[str, RunStatus, int, float]]:
@@ -67,35 +85,15 @@ def pending(connection: Connection) -> list[tuple[str, RunStatus, int, float]]:
     return [(kind, status, number, oldest) for kind, status, number, oldest in rows]
 
 
-def ensure(
-    connection: Connection, run_id: str, kind: str, name: str, owner: str, payload: Mapping[str, Any]
-) -> str:
+def ensure(connection: Connection, run: NewRun) -> str:
     """Queue a run, unless one of this kind and name waits already; the id of the one that waits."""
     waiting = connection.execute(
-        select(runs.c.id).where(runs.c.kind == kind, runs.c.name == name, runs.c.status == "queued")
+        select(runs.c.id).where(runs.c.kind == run.kind, runs.c.name == run.name, runs.c.status == "queued")
     ).scalar()
     if waiting is not None:
         return str(waiting)
-    connection.execute(
-        insert(runs).values(
-            id=run_id,
-            kind=kind,
-            name=name,
-            owner=owner,
-            status="queued",
-            payload=dict(payload),
-            created_at=time.time(),
-            **_origin(),
-        )
-    )
-    return run_id
-
-
-def _origin() -> dict[str, Any]:
-    """Where a run comes from, by the task that has it written: its trace, and what its names mean."""
-    span, names = trace.CURRENT.get(), binding.BOUND.get()
-    found: dict[str, Any] = {"trace": span.headers()} if span is not None else {}
-    return {**found, "bound": dict(names.known)} if names is not None else found
+    connection.execute(insert(runs).values(**run.values(), status="queued", created_at=time.time()))
+    return run.id
 
 
 def bind(connection: Connection, run_id: str, names: Mapping[str, str]) -> None:
@@ -104,35 +102,36 @@ def bind(connection: Connection, run_id: str, names: Mapping[str, str]) -> None:
     connection.execute(update(runs).where(runs.c.id == run_id).values(bound={**names, **known}))
 
 
-def begin(
-    connection: Connection,
-    run_id: str,
-    kind: str,
-    name: str,
-    owner: str,
-    payload: Mapping[str, Any],
-    lease_owner: str,
-    lease_seconds: float,
-) -> RunRow:
+def begin(connection: Connection, run: NewRun, lease_owner: str, lease_seconds: float) -> RunRow:
     """Write a run that the caller begins at once, under its lease."""
     now = time.time()
     connection.execute(
         insert(runs).values(
-            id=run_id,
-            kind=kind,
-            name=name,
-            owner=owner,
+            **run.values(),
             status="running",
-            payload=dict(payload),
             attempts=1,
             lease_owner=lease_owner,
             lease_expires=now + lease_seconds,
             created_at=now,
             started_at=now,
-            **(origin := _origin()),
         )
     )
-    return RunRow(run_id, kind, name, owner, "running", payload, None, None, 1, now, now, None, **origin)
+    return RunRow(
+        run.id,
+        run.kind,
+        run.name,
+        run.owner,
+        "running",
+        run.payload,
+        result=None,
+        error=None,
+        attempts=1,
+        created_at=now,
+        started_at=now,
+        finished_at=None,
+        trace=run.trace,
+        bound=run.bound,
+    )
 
 
 def requeue_ended(connection: Connection, run_id: str, payload: Mapping[str, Any] | None = None) -> bool:
@@ -181,8 +180,7 @@ def claim(
         .scalar_subquery()
     )
     waiting = (
-        select(*_COLUMNS)
-        .where(
+        _RUNS.select.where(
             runs.c.kind.in_(kinds),
             or_(
                 runs.c.status == "queued",
@@ -281,12 +279,14 @@ def finish(
 def _without_steps(connection: Connection, run_id: str, result: Any) -> tuple[Any, str | None]:
     """A long result without what is the output of a step, and where that belongs, for ``result_step``."""
     try:
-        if len(orjson.dumps(result)) < LONG_RESULT_CHARS:
+        size = len(orjson.dumps(result))
+        if size < LONG_RESULT_CHARS:
             return result, None
         outputs = select(steps.c.path, steps.c.output).where(
             steps.c.run_id == run_id,
             steps.c.status == "completed",
-            func.length(steps.c.output) >= dedupe.MIN_PART_CHARS // 4,  # characters, of up to four bytes
+            # Characters, of up to four bytes; what is longer than the result cannot be in it.
+            func.length(steps.c.output).between(dedupe.MIN_PART_CHARS // 4, size),
         )
         kept = {dedupe.digest(output): path for path, output in connection.execute(outputs)}
         smaller, parts = dedupe.replace_kept(result, kept)
@@ -400,7 +400,7 @@ def last_event(connection: Connection, run_id: str) -> int:
 
 def get(connection: Connection, run_id: str) -> RunRow | None:
     """One run, or ``None``."""
-    row = connection.execute(select(*_COLUMNS, runs.c.result_step).where(runs.c.id == run_id)).first()
+    row = connection.execute(_RUNS.select.add_columns(runs.c.result_step).where(runs.c.id == run_id)).first()
     if row is None:
         return None
     values = dict(row._mapping)
@@ -412,7 +412,7 @@ def get(connection: Connection, run_id: str) -> RunRow | None:
 
 def newest(connection: Connection, limit: int, owner: str | None = None) -> list[RunRow]:
     """The newest runs first; of one owner if given. Long results are left out, which `get` has."""
-    query = select(*_COLUMNS).order_by(runs.c.created_at.desc()).limit(limit)
+    query = _RUNS.select.order_by(runs.c.created_at.desc()).limit(limit)
     if owner is not None:
         query = query.where(runs.c.owner == owner)
-    return [RunRow(**row._mapping) for row in connection.execute(query)]
+    return _RUNS.every(connection, query)

@@ -172,7 +172,7 @@ runs = Table(
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
     Column("finished_at", Float),
-    # The headers of the trace in which it was begun, and what the names mean that it asks for.
+    # The headers of the trace in which it started, and what the names mean that it asks for.
     Column("trace", JSON),
     Column("bound", JSON),
     Index("ix_runs_status_kind_created_at", "status", "kind", "created_at"),
@@ -421,7 +421,7 @@ session_messages = Table(
     Index("ix_session_messages_session_id_agent_seq", "session_id", "agent", "seq"),
 )
 
-# What an agent keeps of a session besides messages: its running summary, facts, counters.
+# What an agent keeps of a session beyond messages: its running summary, facts, counters.
 session_states = Table(
     "session_states",
     metadata,

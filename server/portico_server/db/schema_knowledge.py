@@ -84,7 +84,12 @@ stores = Table(
 store_skips = Table(
     "store_skips",
     metadata,
-    Column("store_id", String, ForeignKey("stores.id", ondelete="CASCADE"), primary_key=True),
+    Column(
+        "store_id",
+        String,
+        ForeignKey("stores.id", ondelete="CASCADE", name="fk_store_skips_store_id_stores"),
+        primary_key=True,
+    ),
     Column("reasons", JSON, nullable=False),
     Column("names", JSON, nullable=False),
     Column("looked_at", Float, nullable=False),

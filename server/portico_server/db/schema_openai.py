@@ -34,7 +34,7 @@ batches = Table(
     Column("input_file_id", String, nullable=False),
     # Holds the bytes of the file while the batch needs them, whoever deletes the file itself.
     Column("input_sha256", String, nullable=False),
-    # What was asked for besides: window, metadata, how long its files are kept.
+    # What else was asked for: window, metadata, how long its files are kept.
     Column("spec", JSON, nullable=False),
     Column("total", Integer, nullable=False, default=0),
     Column("completed", Integer, nullable=False, default=0),

@@ -1,4 +1,4 @@
-"""Sessions: conversations with an app, the memories of its agents, and what they keep besides."""
+"""Sessions: conversations with an app, the memories of its agents, and what else they keep."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from sqlalchemy import (
     update,
 )
 
+from portico_server.db.rows import Rows
 from portico_server.db.schema import session_messages, session_states, sessions
 
 
@@ -73,7 +74,7 @@ class SessionKey:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """The memory of one agent: its messages oldest first, what it keeps besides, the number of the last message."""
+    """The memory of one agent: its messages oldest first, what else it keeps, the number of the last message."""
 
     messages: Sequence[Mapping[str, Any]] = ()
     state: Mapping[str, Any] = field(default_factory=dict)
@@ -83,16 +84,18 @@ class Remembered:
 SessionSaved = Literal["saved", "gone", "changed"]
 """What became of a turn: kept; the session was removed; somebody else changed what the turn built upon."""
 
-_SESSION = [sessions.c[name] for name in SessionRow.__dataclass_fields__]
-_MESSAGE = [session_messages.c[name] for name in MessageRow.__dataclass_fields__]
+_SESSIONS = Rows(sessions, SessionRow)
+_MESSAGES = Rows(session_messages, MessageRow)
+
+get = _SESSIONS.get
 
 # What every turn asks is put together once: building these takes longer than the database does.
-_NAMED = select(*_SESSION).where(
+_NAMED = _SESSIONS.select.where(
     sessions.c.app_id == bindparam("app_id"),
     sessions.c.owner == bindparam("owner"),
     sessions.c.name == bindparam("name"),
 )
-_LOCKED = select(*_SESSION).where(sessions.c.id == bindparam("id")).with_for_update()
+_LOCKED = _SESSIONS.select.where(sessions.c.id == bindparam("id")).with_for_update()
 # As text: orjson takes a fifth of the time of the column's own reader.
 _MEMORY = (
     select(cast(session_messages.c.message, Text), session_messages.c.seq)
@@ -156,12 +159,6 @@ def named(connection: Connection, app_id: str, owner: str, name: str) -> Session
     return SessionRow(*row) if row else None
 
 
-def get(connection: Connection, session_id: str) -> SessionRow | None:
-    """One session, or ``None``."""
-    row = connection.execute(select(*_SESSION).where(sessions.c.id == session_id)).first()
-    return SessionRow(*row) if row else None
-
-
 def newest(
     connection: Connection,
     limit: int,
@@ -175,7 +172,7 @@ def newest(
     """Sessions, the one used last first; of an owner, an app by its id or by name, a name, with ``search`` in their
     title or messages.
     """
-    query = select(*_SESSION).order_by(sessions.c.updated_at.desc(), sessions.c.id.desc()).limit(limit)
+    query = _SESSIONS.select.order_by(sessions.c.updated_at.desc(), sessions.c.id.desc()).limit(limit)
     if app is not None:
         query = query.where(or_(sessions.c.app == app, sessions.c.app_id == app))
     for column, wanted in ((sessions.c.owner, owner), (sessions.c.app_id, app_id), (sessions.c.name, name)):
@@ -185,7 +182,7 @@ def newest(
         query = query.where(
             or_(sessions.c.title.icontains(search, autoescape=True), sessions.c.id.in_(_saying(search)))
         )
-    return [SessionRow(*row) for row in connection.execute(query)]
+    return _SESSIONS.every(connection, query)
 
 
 def _saying(search: str) -> Select[tuple[str]]:
@@ -221,18 +218,17 @@ def messages(
 ) -> list[MessageRow]:
     """Messages with a number above ``after``, in order; of one agent if it is given."""
     query = (
-        select(*_MESSAGE)
-        .where(session_messages.c.session_id == session_id, session_messages.c.seq > after)
+        _MESSAGES.select.where(session_messages.c.session_id == session_id, session_messages.c.seq > after)
         .order_by(session_messages.c.seq)
         .limit(limit)
     )
     if agent is not None:
         query = query.where(session_messages.c.agent == agent)
-    return [MessageRow(*row) for row in connection.execute(query)]
+    return _MESSAGES.every(connection, query)
 
 
 def states(connection: Connection, session_id: str) -> dict[str, Mapping[str, Any]]:
-    """What each agent keeps besides messages."""
+    """What each agent keeps beyond messages."""
     rows = connection.execute(
         select(session_states.c.agent, session_states.c.state).where(
             session_states.c.session_id == session_id
@@ -349,13 +345,13 @@ def fork(connection: Connection, session_id: str, new_id: str, name: str) -> Ses
         return None
     key = SessionKey(new_id, row.app_id, row.owner, name, row.app)
     made = opened(connection, key, title=row.title, metadata=row.metadata)
-    said = messages(connection, session_id, limit=10_000_000)
+    entries = messages(connection, session_id, limit=10_000_000)
     _put(
         connection,
         made,
-        [(item.agent, item.message, item.created_at) for item in said],
+        [(item.agent, item.message, item.created_at) for item in entries],
         states(connection, session_id),
-        [item.run_id for item in said],
+        [item.run_id for item in entries],
     )
     return get(connection, made.id)
 
@@ -380,12 +376,12 @@ def forget(connection: Connection, before: float, limit: int) -> int:
 # In which message of which session an agent was told something: by the run that it was told in.
 
 
-ToldText = tuple[str, str]
+RunText = tuple[str, str]
 """An agent, by its path, and a run."""
 
 
-def told_in_session(
-    connection: Connection, app: str, owner: str, name: str, told: ToldText
+def texts_in_session(
+    connection: Connection, app: str, owner: str, name: str, texts: RunText
 ) -> tuple[SessionRow | None, MessageRow | None]:
     """A session, and the message that an agent was given in it in a run.
 
@@ -395,37 +391,36 @@ def told_in_session(
         select(sessions.c.id).where(sessions.c.app == app, sessions.c.owner == owner, sessions.c.name == name)
     ).scalars()
     found = [row for session_id in rows if (row := get(connection, session_id)) is not None]
-    agent, run_id = told
+    agent, run_id = texts
     for row in found:
-        first = connection.execute(
-            select(*_MESSAGE)
-            .where(session_messages.c.session_id == row.id, session_messages.c.agent == agent)
-            .where(session_messages.c.run_id == run_id)
-            .order_by(session_messages.c.seq)
-            .limit(1)
-        ).first()
+        query = _MESSAGES.select.where(
+            session_messages.c.session_id == row.id,
+            session_messages.c.agent == agent,
+            session_messages.c.run_id == run_id,
+        )
+        first = _MESSAGES.first(connection, query.order_by(session_messages.c.seq).limit(1))
         if first is not None:
-            return row, MessageRow(*first)
+            return row, first
     return (found[0] if found else None), None
 
 
-def told_in_copies(
-    connection: Connection, app: str, owner: str, told: Collection[ToldText]
-) -> dict[ToldText, tuple[SessionRow, MessageRow]]:
+def texts_in_copies(
+    connection: Connection, app: str, owner: str, texts: Collection[RunText]
+) -> dict[RunText, tuple[SessionRow, MessageRow]]:
     """The same of any session of ``owner`` with ``app`` that has the message: the oldest one, where several do."""
     mine = select(sessions.c.id).where(sessions.c.app == app, sessions.c.owner == owner)
     rows = connection.execute(
-        select(session_messages.c.session_id, *_MESSAGE)
+        _MESSAGES.select.add_columns(session_messages.c.session_id)
         .where(session_messages.c.session_id.in_(mine))
-        .where(session_messages.c.run_id.in_({run for _agent, run in told}))
+        .where(session_messages.c.run_id.in_({run for _agent, run in texts}))
         .order_by(session_messages.c.session_id, session_messages.c.seq)
     )
-    first: dict[ToldText, tuple[str, MessageRow]] = {}
-    for session_id, *row in rows:
+    first: dict[RunText, tuple[str, MessageRow]] = {}
+    for *row, session_id in rows:
         message = MessageRow(*row)
         first.setdefault((message.agent, str(message.run_id)), (session_id, message))
-    found: dict[ToldText, tuple[SessionRow, MessageRow]] = {}
-    for which in first.keys() & set(told):
+    found: dict[RunText, tuple[SessionRow, MessageRow]] = {}
+    for which in first.keys() & set(texts):
         session_id, message = first[which]
         session = get(connection, session_id)
         if session is not None:

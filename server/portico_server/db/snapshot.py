@@ -19,7 +19,7 @@ FREED_PAGES: Final = 512
 
 BUSY_TIMEOUT_S: Final = 30.0
 
-AUTO_VACUUM_INCREMENTAL: Final = 2
+INCREMENTAL_VACUUM_CODE: Final = 2
 """What SQLite calls a database that can give pages back a few at a time."""
 
 
@@ -27,7 +27,7 @@ class SnapshotError(Exception):
     """A copy cannot be made or read; its text says why."""
 
 
-Told = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 """Hears of progress: pages done, pages in all."""
 
 
@@ -64,7 +64,7 @@ def _translated() -> Iterator[None]:
         raise SnapshotError(str(error)) from error
 
 
-def copy(source: Path, target: Path, told: Told = lambda done, total: None) -> None:
+def copy(source: Path, target: Path, on_progress: OnProgress = lambda done, total: None) -> None:
     """Copy the database as it is at one moment, while others read and write it. Raises `SnapshotError`.
 
     One read transaction spans all steps: a writer neither waits for the copy nor makes it begin again.
@@ -81,7 +81,10 @@ def copy(source: Path, target: Path, told: Told = lambda done, total: None) -> N
         old.execute("SELECT count(*) FROM sqlite_master").fetchone()  # only now it stands at its moment
         new.execute("PRAGMA synchronous=OFF")  # flushed once, by whoever keeps it
         old.backup(
-            new, pages=COPY_PAGES, progress=lambda _state, left, total: told(total - left, total), sleep=0
+            new,
+            pages=COPY_PAGES,
+            progress=lambda _state, left, total: on_progress(total - left, total),
+            sleep=0,
         )
         old.execute("ROLLBACK")
         # The copy is one file: a log beside it would have to travel with it.
@@ -90,7 +93,7 @@ def copy(source: Path, target: Path, told: Told = lambda done, total: None) -> N
 
 def references(path: Path) -> References:
     """What a copy refers to by digest, in whatever table."""
-    with _translated(), closing(_opened(path)) as connection:
+    with _translated(), closing(_open_read_only(path)) as connection:
         present = {
             row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         }
@@ -117,7 +120,7 @@ def references(path: Path) -> References:
 
 def revision(path: Path) -> str | None:
     """The migration that a copy stands at."""
-    with _translated(), closing(_opened(path)) as connection:
+    with _translated(), closing(_open_read_only(path)) as connection:
         try:
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         except sqlite3.OperationalError:
@@ -128,14 +131,14 @@ def revision(path: Path) -> str | None:
 def problems(path: Path) -> Sequence[str]:
     """What SQLite finds wrong with a copy; nothing if it is sound."""
     try:
-        with _translated(), closing(_opened(path)) as connection:
+        with _translated(), closing(_open_read_only(path)) as connection:
             found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
     except SnapshotError as error:
         return [str(error)]
     return [] if found == ["ok"] else found
 
 
-def _opened(path: Path) -> sqlite3.Connection:
+def _open_read_only(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
 
 
@@ -146,7 +149,7 @@ def free_bytes(connection: sqlite3.Connection) -> int:
 
 def is_incremental(connection: sqlite3.Connection) -> bool:
     """Whether the database can give pages back a few at a time."""
-    return _pragma(connection, "auto_vacuum") == AUTO_VACUUM_INCREMENTAL
+    return _pragma(connection, "auto_vacuum") == INCREMENTAL_VACUUM_CODE
 
 
 def give_back(connection: sqlite3.Connection) -> bool:
@@ -161,7 +164,7 @@ def convert(connection: sqlite3.Connection) -> None:
 
     Others read meanwhile and do not write. Needs room for a second copy of what is in use.
     """
-    connection.execute(f"PRAGMA auto_vacuum={AUTO_VACUUM_INCREMENTAL}")
+    connection.execute(f"PRAGMA auto_vacuum={INCREMENTAL_VACUUM_CODE}")
     connection.execute("VACUUM")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -15,7 +15,7 @@ from portico.wire import Usage
 from portico_server.core.errors import Conflict
 from portico_server.db import runs
 from portico_server.db.database import Database
-from portico_server.db.runs import RunRow
+from portico_server.db.runs import NewRun, RunRow
 from portico_server.db.schema import runs as runs_table
 from portico_server.db.schema import step_cache, steps
 
@@ -33,12 +33,12 @@ class StepRow(NamedTuple):
     seq: int
     kind: str
     status: StepStatus
-    attempt: int
-    input: str | None
-    output: str | None
-    error: str | None
-    started_at: float
-    milliseconds: float
+    attempt: int = 1
+    input: str | None = None
+    output: str | None = None
+    error: str | None = None
+    started_at: float = 0.0
+    milliseconds: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
@@ -153,11 +153,7 @@ def run_usage(connection: Connection, run_id: str) -> Usage | None:
 
 def fork(
     connection: Connection,
-    run_id: str,
-    kind: str,
-    name: str,
-    owner: str,
-    payload: Mapping[str, Any],
+    run: NewRun,
     lease_owner: str,
     lease_seconds: float,
     *,
@@ -165,11 +161,11 @@ def fork(
     paths: Sequence[str],
 ) -> RunRow:
     """Begin a run (`portico_server.db.runs.begin`) that has the finished steps of another one, of ``paths`` alone."""
-    row = runs.begin(connection, run_id, kind, name, owner, payload, lease_owner, lease_seconds)
+    row = runs.begin(connection, run, lease_owner, lease_seconds)
     wanted = set(paths)
     kept = [step for step in of_run(connection, source) if step.path in wanted]
     if kept:
-        record(connection, run_id, kept)
+        record(connection, run.id, kept)
     return row
 
 
@@ -177,12 +173,12 @@ def forget(connection: Connection, run_id: str, paths: Sequence[str]) -> None:
     """Take steps out of the journal, so that they are done again."""
     if not paths:
         return
-    _bring_home(connection, run_id, set(paths))
+    _copy_referenced_outputs(connection, run_id, set(paths))
     gone = delete(steps).where(steps.c.run_id == run_id, steps.c.path == bindparam("gone"))
     connection.execute(gone, [{"gone": path} for path in paths])
 
 
-def _bring_home(connection: Connection, run_id: str, lost: set[str]) -> None:
+def _copy_referenced_outputs(connection: Connection, run_id: str, lost: set[str]) -> None:
     """Give the steps that stay what stands with those that are ``lost``."""
     references = or_(
         steps.c.input.startswith(OUTPUT_OF),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, and_, func, insert, or_, select, update
@@ -12,6 +12,7 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, update
 from portico_server.db import chunks, stores
 from portico_server.db import files as file_rows
 from portico_server.db.files import MIRRORED_OWNER, FileRow
+from portico_server.db.rows import Rows
 from portico_server.db.schema import file_batches, files, store_files
 from portico_server.db.stores import StoreFileCounts, StoreFileRow
 
@@ -53,7 +54,7 @@ def remirror(
     """Put files that came into a store and remove those that went; the digests that nobody needs now."""
     now = time.time()
     if came:
-        connection.execute(insert(files), [asdict(item.file) for item in came])
+        file_rows.add(connection, *(item.file for item in came))
         connection.execute(
             insert(store_files),
             [
@@ -158,15 +159,9 @@ class FileBatchRow:
     cancelled_at: float | None = None
 
 
-def add_batch(connection: Connection, row: FileBatchRow) -> None:
-    """Note which files were attached together."""
-    connection.execute(insert(file_batches).values(**asdict(row)))
+_BATCHES = Rows(file_batches, FileBatchRow)
 
-
-def get_batch(connection: Connection, batch_id: str) -> FileBatchRow | None:
-    """The batch of that id."""
-    row = connection.execute(select(file_batches).where(file_batches.c.id == batch_id)).first()
-    return FileBatchRow(**row._mapping) if row else None
+add_batch, get_batch = _BATCHES.add, _BATCHES.get
 
 
 def batch_counts(connection: Connection, row: FileBatchRow) -> StoreFileCounts:

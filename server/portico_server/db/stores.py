@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from sqlalchemy import Connection, Select, and_, delete, func, insert, or_, select, update
@@ -14,8 +14,9 @@ from sqlalchemy.exc import IntegrityError
 from portico_server.core.errors import Conflict
 from portico_server.db import chunks
 from portico_server.db import files as file_rows
-from portico_server.db.files import MIRRORED_OWNER, Order, RowPage
+from portico_server.db.files import MIRRORED_OWNER
 from portico_server.db.names import claim_of, lock, require_free
+from portico_server.db.rows import Order, RowPage, Rows
 from portico_server.db.schema import files, group_files, store_files, store_skips, stores
 
 FileStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled"]
@@ -93,7 +94,7 @@ class StoreFileRow:
     sha256: str
 
 
-_STORE = [stores.c[name] for name in StoreRow.__dataclass_fields__]
+_STORES = Rows(stores, StoreRow)
 _FILE = [store_files.c[name] for name in list(StoreFileRow.__dataclass_fields__)[:11]] + [
     files.c.filename,
     files.c.bytes,
@@ -114,7 +115,7 @@ def add(connection: Connection, row: StoreRow) -> bool:
     """Add a store; ``False`` if its name is claimed already."""
     try:
         with connection.begin_nested():
-            connection.execute(insert(stores).values(**asdict(row)))
+            _STORES.add(connection, row)
             _require_free(connection, row.id)
     except (Conflict, IntegrityError):
         return False
@@ -133,16 +134,12 @@ def _require_free(connection: Connection, store_id: str) -> None:
         raise Conflict(f"'{row.name}' is a shared store.", code="name_taken", param="name")
 
 
-def get(connection: Connection, store_id: str) -> StoreRow | None:
-    """The store of that id."""
-    row = connection.execute(select(*_STORE).where(stores.c.id == store_id)).first()
-    return StoreRow(**row._mapping) if row else None
+get = _STORES.get
 
 
 def named(connection: Connection, name: str, owner: str | None) -> StoreRow | None:
     """The store that this owner has under a name; ``None``: the one that is shared."""
-    row = connection.execute(select(*_STORE).where(stores.c.claim == claim_of(owner, name))).first()
-    return StoreRow(**row._mapping) if row else None
+    return _STORES.first(connection, _STORES.select.where(stores.c.claim == claim_of(owner, name)))
 
 
 def claims(connection: Connection) -> set[str]:
@@ -153,18 +150,17 @@ def claims(connection: Connection) -> set[str]:
 
 def oldest_titled(connection: Connection, name: str, owner: str | None) -> StoreRow | None:
     """The oldest store that has a name as its title alone, among those of this owner."""
-    query = select(*_STORE).where(stores.c.name == name, stores.c.claim.is_(None))
+    query = _STORES.select.where(stores.c.name == name, stores.c.claim.is_(None))
     query = query.where(stores.c.owner.is_(None) if owner is None else stores.c.owner == owner)
-    row = connection.execute(query.order_by(stores.c.id).limit(1)).first()
-    return StoreRow(**row._mapping) if row else None
+    return _STORES.first(connection, query.order_by(stores.c.id).limit(1))
 
 
 def visible(connection: Connection, owner: str | None, *, everyone: bool = False) -> list[StoreRow]:
     """All stores of ``owner`` and those that are shared, or all there are, oldest first."""
-    query = select(*_STORE).order_by(stores.c.id)
+    query = _STORES.select.order_by(stores.c.id)
     if not everyone:
         query = query.where(or_(stores.c.owner.is_(None), stores.c.owner == owner))
-    return [StoreRow(**row._mapping) for row in connection.execute(query)]
+    return _STORES.every(connection, query)
 
 
 def change(connection: Connection, store_id: str, values: Mapping[str, Any]) -> bool:
@@ -325,7 +321,7 @@ def holders(
 ) -> list[tuple[str, StoreRow, Mapping[str, str | float | bool]]]:
     """The stores that hold files, as (id of the file, store, attributes of the file there)."""
     rows = connection.execute(
-        select(store_files.c.file_id, store_files.c.attributes.label("own"), *_STORE)
+        _STORES.select.add_columns(store_files.c.file_id, store_files.c.attributes.label("own"))
         .join(stores, stores.c.id == store_files.c.store_id)
         .where(store_files.c.file_id.in_(list(file_ids)))
     )
@@ -402,14 +398,10 @@ def waiting_files(connection: Connection) -> int:
     return int(connection.execute(query.where(store_files.c.status == "in_progress")).scalar() or 0)
 
 
-def set_file(
-    connection: Connection, store_id: str, file_id: str, values: Mapping[str, Any], *, only: str | None = None
-) -> bool:
-    """Set columns of a file in a store, if its status is ``only``. Whether there was such a file."""
+def set_file(connection: Connection, store_id: str, file_id: str, values: Mapping[str, Any]) -> None:
+    """Set columns of a file in a store."""
     query = update(store_files).where(store_files.c.store_id == store_id, store_files.c.file_id == file_id)
-    if only is not None:
-        query = query.where(store_files.c.status == only)
-    return connection.execute(query.values(**values)).rowcount > 0
+    connection.execute(query.values(**values))
 
 
 def wait_again(connection: Connection, store_id: str) -> None:

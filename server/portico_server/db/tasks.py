@@ -1,14 +1,15 @@
-"""Calls over MCP that became tasks: what a client was told of must be found after the daemon was cut off."""
+"""Calls over MCP that became tasks: clients must find them after a crash of the daemon."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
-from sqlalchemy import Connection, delete, insert, select, true, update
+from sqlalchemy import Connection, delete, select, true, update
 
+from portico_server.db.rows import Rows
 from portico_server.db.schema import mcp_tasks, runs
 
 TaskStatus: TypeAlias = Literal["working", "completed", "failed", "cancelled"]
@@ -34,13 +35,15 @@ class TaskRow:
     finished_at: float | None = None
 
 
-_TASK_COLUMNS = [mcp_tasks.c[name] for name in TaskRow.__dataclass_fields__]
+_TASKS = Rows(mcp_tasks, TaskRow)
+
+get = _TASKS.get
 
 
 def begin(connection: Connection, row: TaskRow, keep_seconds: float) -> None:
     """Write one that works from now on; those that ended longer ago than ``keep_seconds`` go."""
     forget(connection, keep_seconds)
-    connection.execute(insert(mcp_tasks).values(asdict(row)))
+    _TASKS.add(connection, row)
 
 
 def forget(connection: Connection, keep_seconds: float) -> None:
@@ -75,9 +78,3 @@ def lose(connection: Connection, *, every: bool) -> int:
         .where(mcp_tasks.c.status == "working", gone, mcp_tasks.c.run_id.not_in(select(runs.c.id)))
         .values(status="failed", message=LOST_MESSAGE, finished_at=now)
     ).rowcount
-
-
-def get(connection: Connection, task_id: str) -> TaskRow | None:
-    """One of them, or ``None``."""
-    row = connection.execute(select(*_TASK_COLUMNS).where(mcp_tasks.c.id == task_id)).first()
-    return TaskRow(**row._mapping) if row else None

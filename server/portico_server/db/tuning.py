@@ -4,46 +4,45 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from dataclasses import asdict, dataclass, field
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, func, insert, select, update
 
 from portico_server.db import runs
-from portico_server.db.files import RowPage
+from portico_server.db.rows import RowPage, Rows
+from portico_server.db.runs import NewRun
 from portico_server.db.schema import tuning_events, tuning_jobs
 
 EventKind: TypeAlias = Literal["message", "metrics", "checkpoint"]
 
+JobStatus: TypeAlias = Literal[
+    "validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"
+]
+
+S = TypeVar("S")
+
 
 @dataclass(frozen=True, slots=True)
-class JobRow:
-    """One job. ``run_id`` is the durable run that does the work."""
+class JobRow(Generic[S]):
+    """One job. ``run_id`` is the durable run that does the work; ``spec``, what was asked for, is JSON in the database.
+
+    ``state`` holds what became known: recipe, tokens, end, the result's name.
+    """
 
     id: str
     owner: str | None
     run_id: str
     base: str
-    spec: Mapping[str, Any]
+    spec: S
     state: Mapping[str, Any]
-    status: str
+    status: JobStatus
     error: Mapping[str, Any] | None
     created_at: float
     finished_at: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class EventRow:
-    """One event of a job, numbered from 1."""
-
-    job_id: str
-    seq: int
-    kind: EventKind
-    level: str
-    message: str
-    step: int | None
-    data: Mapping[str, Any]
-    created_at: float
+JobJson: TypeAlias = JobRow[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +53,29 @@ class NewEvent:
     message: str
     level: str = "info"
     step: int | None = None
-    data: Mapping[str, Any] | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
-_COLUMNS = [tuning_jobs.c[name] for name in JobRow.__dataclass_fields__]
-_EVENT_COLUMNS = [tuning_events.c[name] for name in EventRow.__dataclass_fields__]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRow(NewEvent):
+    """One event of a job, numbered from 1."""
+
+    job_id: str
+    seq: int
+    created_at: float
 
 
-def create(connection: Connection, row: JobRow, kind: str, events: Sequence[NewEvent]) -> None:
-    """Write a new job with its first events, and queue its run, which is of ``kind``."""
-    values = {name: getattr(row, name) for name in JobRow.__dataclass_fields__}
-    connection.execute(insert(tuning_jobs).values(values))
+_JOBS: Rows[JobJson] = Rows(tuning_jobs, JobRow)
+_EVENTS = Rows(tuning_events, EventRow)
+
+get = _JOBS.get
+
+
+def create(connection: Connection, row: JobJson, run: NewRun, events: Sequence[NewEvent]) -> None:
+    """Write a new job with its first events, and queue its run."""
+    _JOBS.add(connection, row)
     _append(connection, row.id, events)
-    runs.ensure(connection, row.run_id, kind, row.id, row.owner or "", {"job": row.id})
+    runs.ensure(connection, run)
 
 
 def resume(connection: Connection, job_id: str, run_id: str, event: NewEvent) -> bool:
@@ -76,30 +85,23 @@ def resume(connection: Connection, job_id: str, run_id: str, event: NewEvent) ->
     return move(connection, job_id, "queued", since=("paused",), events=[event])
 
 
-def get(connection: Connection, job_id: str) -> JobRow | None:
-    """The job of that id."""
-    row = connection.execute(select(*_COLUMNS).where(tuning_jobs.c.id == job_id)).first()
-    return JobRow(**row._mapping) if row else None
-
-
 def page(
     connection: Connection,
     owner: str | None,
     *,
-    after: JobRow | None = None,
+    after: JobJson | None = None,
     limit: int = 20,
     metadata: Mapping[str, str] | None = None,
-) -> RowPage[JobRow]:
+) -> RowPage[JobJson]:
     """The newest jobs first: all, or those of ``owner`` and shared ones; with all of ``metadata`` if it is given."""
-    query = select(*_COLUMNS).order_by(tuning_jobs.c.id.desc())
+    query = _JOBS.select.order_by(tuning_jobs.c.id.desc())
     if owner is not None:
         query = query.where((tuning_jobs.c.owner == owner) | tuning_jobs.c.owner.is_(None))
     if after is not None:
         query = query.where(tuning_jobs.c.id < after.id)
     for name, value in (metadata or {}).items():
         query = query.where(tuning_jobs.c.spec["metadata"][name].as_string() == value)
-    rows = [JobRow(**row._mapping) for row in connection.execute(query.limit(limit + 1))]
-    return RowPage(tuple(rows[:limit]), len(rows) > limit)
+    return _JOBS.page(connection, query, limit)
 
 
 def unfinished(connection: Connection) -> set[str]:
@@ -167,16 +169,7 @@ def _append(connection: Connection, job_id: str, events: Sequence[NewEvent]) -> 
     connection.execute(
         insert(tuning_events),
         [
-            {
-                "job_id": job_id,
-                "seq": number,
-                "kind": event.kind,
-                "level": event.level,
-                "message": event.message,
-                "step": event.step,
-                "data": dict(event.data or {}),
-                "created_at": now,
-            }
+            {**asdict(event), "job_id": job_id, "seq": number, "created_at": now}
             for number, event in enumerate(events, int(last or 0) + 1)
         ],
     )
@@ -197,20 +190,13 @@ def newest(
     connection: Connection, job_id: str, kinds: Sequence[str], *, before: int | None = None, limit: int = 20
 ) -> RowPage[EventRow]:
     """Events of some kinds, the newest first, those before the number ``before``."""
-    query = select(*_EVENT_COLUMNS).where(tuning_events.c.job_id == job_id, tuning_events.c.kind.in_(kinds))
+    query = _EVENTS.select.where(tuning_events.c.job_id == job_id, tuning_events.c.kind.in_(kinds))
     if before is not None:
         query = query.where(tuning_events.c.seq < before)
-    rows = connection.execute(query.order_by(tuning_events.c.seq.desc()).limit(limit + 1))
-    found = [EventRow(**row._mapping) for row in rows]
-    return RowPage(tuple(found[:limit]), len(found) > limit)
+    return _EVENTS.page(connection, query.order_by(tuning_events.c.seq.desc()), limit)
 
 
 def following(connection: Connection, job_id: str, after: int, limit: int) -> list[EventRow]:
     """Events with a number above ``after``, in order."""
-    rows = connection.execute(
-        select(*_EVENT_COLUMNS)
-        .where(tuning_events.c.job_id == job_id, tuning_events.c.seq > after)
-        .order_by(tuning_events.c.seq)
-        .limit(limit)
-    )
-    return [EventRow(**row._mapping) for row in rows]
+    query = _EVENTS.select.where(tuning_events.c.job_id == job_id, tuning_events.c.seq > after)
+    return _EVENTS.every(connection, query.order_by(tuning_events.c.seq).limit(limit))

@@ -37,7 +37,7 @@ class UsageRow(NamedTuple):
     cost: float | None = None
 
 
-_TOLD = (
+_REPORTED_COLUMNS = (
     "name",
     "operation",
     "calls",
@@ -95,17 +95,17 @@ def spent_by(
     since: float,
     *,
     by: str | None = None,
-    besides: Sequence[str] = (),
+    without: Sequence[str] = (),
 ) -> tuple[int, int]:
     """Calls of an app since a moment, under its names, and their tokens.
 
-    ``by``: of this key alone; ``besides``: not those of keys that mean another app by the same name.
+    ``by``: of this key alone; ``without``: not those of keys that mean another app by the same name.
     """
     whose: ColumnElement[bool] = usage.c.name.in_(list(names))
     if by is not None:
         whose = and_(whose, usage.c.key_id == by)
-    if besides:
-        whose = and_(whose, usage.c.key_id.not_in(list(besides)))
+    if without:
+        whose = and_(whose, usage.c.key_id.not_in(list(without)))
     return _spent(connection, whose, since)
 
 
@@ -122,9 +122,9 @@ def totals(connection: Connection, since: float, key_id: str | None = None) -> l
     """
     since = min(since, MAX_SINCE_S)
     first = math.ceil(since / DAY_S)
-    days = select(*(usage_days.c[name] for name in _TOLD)).where(usage_days.c.day >= first)
+    days = select(*(usage_days.c[name] for name in _REPORTED_COLUMNS)).where(usage_days.c.day >= first)
     one = literal(1).label("calls")
-    rest = select(*(one if name == "calls" else usage.c[name] for name in _TOLD)).where(
+    rest = select(*(one if name == "calls" else usage.c[name] for name in _REPORTED_COLUMNS)).where(
         usage.c.created_at >= since, usage.c.created_at < first * DAY_S
     )
     if key_id is not None:

@@ -91,7 +91,7 @@ async def build(
 
 async def _install(command: list[str], packages: PackageSet, draft: Path, report: StepReport) -> None:
     """Install by the first arguments that work. Raises `StepFailedError` with what was said to each."""
-    said: list[str] = []
+    failures: list[str] = []
     for words, arguments in (("", packages.install), *packages.instead):
         if words:
             await report("packages", words)
@@ -101,8 +101,8 @@ async def _install(command: list[str], packages: PackageSet, draft: Path, report
             await run_step([*command, *pinned, *arguments], "packages", report, folder=draft)
             return
         except StepFailedError as error:
-            said.append(f"{words}: {error.message}" if words else error.message)
-    raise StepFailedError(" ".join(said), code="environment_failed")
+            failures.append(f"{words}: {error.message}" if words else error.message)
+    raise StepFailedError(" ".join(failures), code="environment_failed")
 
 
 @contextlib.asynccontextmanager

@@ -19,7 +19,7 @@ def main() -> int:
     process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)
     threading.Thread(target=_watch, args=(process.pid,), daemon=True).start()
     status = process.wait()
-    return status if status >= 0 else 128 - status  # as a shell tells of a signal
+    return status if status >= 0 else 128 - status  # as a shell reports a signal
 
 
 def _watch(group: int) -> None:

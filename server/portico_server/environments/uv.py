@@ -77,11 +77,11 @@ async def run_step(
     words: list[str] = []
     try:
         async for line in process.stdout:
-            said = line.decode("utf-8", "replace").strip()
-            if said:
-                words = [*words[1 - _LINES :], said]
-                if not said.startswith(_LISTED):
-                    await report(stage, said[:200])
+            text = line.decode("utf-8", "replace").strip()
+            if text:
+                words = [*words[1 - _LINES :], text]
+                if not text.startswith(_LISTED):
+                    await report(stage, text[:200])
         code = await process.wait()
     finally:
         process.stdin.close()  # ends it, and what builds a package for it
@@ -123,7 +123,7 @@ async def own_sources(folder: Path) -> tuple[str, ...] | None:
 
 
 def is_uv_set_up(environment: Mapping[str, str]) -> bool:
-    """Whether a variable or a file tells uv where packages come from."""
+    """Whether a variable or a file sets where uv takes packages from."""
     if any(environment.get(name) for name in _UV_VARIABLES):
         return True
     home = environment.get("XDG_CONFIG_HOME") or str(

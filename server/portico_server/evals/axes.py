@@ -189,7 +189,7 @@ def rounds(trials: int, total: int, halving: Halving | None) -> list[tuple[int, 
     return [*found, (left, total)]
 
 
-def asked(plan: Sequence[tuple[int, int]]) -> int:
+def items_asked(plan: Sequence[tuple[int, int]]) -> int:
     """How many items are asked in all rounds together."""
     before = 0
     count = 0

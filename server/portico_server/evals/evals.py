@@ -14,12 +14,12 @@ from portico_server.core.registry import Registry
 from portico_server.db import evals as rows
 from portico_server.db.database import Database
 from portico_server.db.evals import EvalRow
-from portico_server.db.files import Order, RowPage
+from portico_server.db.rows import Order, RowPage
 from portico_server.evals import criteria
 from portico_server.evals.spec import Evaluation
 
 SCOPE: Final = "chat"
-"""What a key needs for evaluations; each name that is asked needs its own right besides."""
+"""What a key needs for evaluations; each name that is asked also needs its own right."""
 
 _LOGS: Final = (
     "Calls are not kept here, so there are none to evaluate. Use 'custom' with an 'item_schema', and give the items as "

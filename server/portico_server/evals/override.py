@@ -34,9 +34,9 @@ def overridden(document: Mapping[str, Any], settings: Mapping[str, Any]) -> dict
     return made
 
 
-def of_training(wish: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def of_training(training: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """What a model is trained with: the wish of a fine-tuning job with the settings that belong to it."""
-    made = copy.deepcopy({name: value for name, value in wish.items() if name != INTO})
+    made = copy.deepcopy({name: value for name, value in training.items() if name != INTO})
     for path, value in settings.items():
         if path.startswith(TUNING):
             node = made

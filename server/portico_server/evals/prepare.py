@@ -119,43 +119,43 @@ class PreparedRun:
     items: list[ItemRow]
 
 
-async def prepare(place: EvalServices, test: Evaluation, given: Any, caller: Principal) -> PreparedRun:
+async def prepare(services: EvalServices, test: Evaluation, given: Any, caller: Principal) -> PreparedRun:
     """A run's data source from its JSON. Raises `PorticoError` that names what is wrong."""
     read = source.read(given, PARAM)
-    await check(place, read, caller)
-    found = await _items(place, test, given["source"], caller)
-    asked = read.fields | criteria.fields_of(test.criteria)
-    need(asked, found, f"{PARAM}.source")
+    await check(services, read, caller)
+    found = await _items(services, test, given["source"], caller)
+    needed = read.fields | criteria.fields_of(test.criteria)
+    need(needed, found, f"{PARAM}.source")
     return PreparedRun(read, found)
 
 
-async def check(place: EvalServices, read: DataSource, caller: Principal) -> None:
+async def check(services: EvalServices, read: DataSource, caller: Principal) -> None:
     """What is evaluated is there for the caller and does what is asked of it."""
     if read.kind == "jsonl":
         return
     if read.kind == "retrieval":
-        await _named(place, f"store/{read.asked}", caller, f"{PARAM}.store")
-        searching(read.search, "", place.filters)
+        await _named(services, f"store/{read.target}", caller, f"{PARAM}.store")
+        searching(read.search, "", services.filters)
         return
-    card = (await _named(place, read.asked, caller, f"{PARAM}.model")).card
+    card = (await _named(services, read.target, caller, f"{PARAM}.model")).card
     if "chat" not in card.capabilities:
         can = ", ".join(sorted(card.capabilities))
         raise InvalidRequest(
-            f"'{read.asked}' answers no chat; it does {can}. A store is evaluated with the type 'retrieval'.",
+            f"'{read.target}' answers no chat; it does {can}. A store is evaluated with the type 'retrieval'.",
             code="unsupported_operation",
             param=f"{PARAM}.model",
         )
 
 
-async def _named(place: EvalServices, key: str, caller: Principal, param: str) -> Any:
+async def _named(services: EvalServices, key: str, caller: Principal, param: str) -> Any:
     try:
-        return await place.registry.resolve(key, caller)
+        return await services.registry.resolve(key, caller)
     except NotFound as error:
         raise NotFound(error.message, code=error.code, param=param) from error
 
 
 async def _items(
-    place: EvalServices, test: Evaluation, given: Mapping[str, Any], caller: Principal
+    services: EvalServices, test: Evaluation, given: Mapping[str, Any], caller: Principal
 ) -> list[ItemRow]:
     at = f"{PARAM}.source"
     if given["type"] == "file_content":
@@ -163,7 +163,9 @@ async def _items(
             caller.id, of_content, given.get("content"), test.schema, f"{at}.content"
         )
     try:
-        file = await place.files.get(given["id"], caller)
+        file = await services.files.get(given["id"], caller)
     except NotFound as error:
         raise InvalidRequest(error.message, code="file_not_found", param=f"{at}.id") from error
-    return await pools.DATASETS.run_for(caller.id, of_file, place.files.path(file), test.schema, f"{at}.id")
+    return await pools.DATASETS.run_for(
+        caller.id, of_file, services.files.path(file), test.schema, f"{at}.id"
+    )

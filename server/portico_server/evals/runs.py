@@ -16,13 +16,14 @@ from portico_server.core.principal import Principal
 from portico_server.db import evals as rows
 from portico_server.db import runs
 from portico_server.db.evals import EvalRunRow, ItemRow, OutputRow
-from portico_server.db.files import Order, RowPage
+from portico_server.db.rows import Order, RowPage
 from portico_server.evals import criteria, source
 from portico_server.evals.evals import Evaluations, evaluation
 from portico_server.evals.prepare import prepare
 from portico_server.evals.spec import WORKING, EvalServices
 from portico_server.evals.statistics import EMPTY
 from portico_server.evals.work import KIND, EndedError, EvalWork
+from portico_server.runs.scheduler import new_run
 
 MAX_RUNNING_EVALS: Final = 64
 """Runs that share the slots of the daemon."""
@@ -31,12 +32,12 @@ MAX_RUNNING_EVALS: Final = 64
 class EvalRuns:
     """The runs of evaluations; those that are trials belong to a search."""
 
-    def __init__(self, place: EvalServices, evals: Evaluations) -> None:
-        self._place = place
+    def __init__(self, services: EvalServices, evals: Evaluations) -> None:
+        self._services = services
         self._evals = evals
-        self.slots = asyncio.Semaphore(place.at_once)
+        self.slots = asyncio.Semaphore(services.at_once)
         """What all runs and trials of this daemon share."""
-        place.scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_EVALS, owned=True)
+        services.scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_EVALS, owned=True)
 
     async def create(
         self, eval_id: str, name: str, data_source: Any, metadata: Mapping[str, str], caller: Principal
@@ -45,37 +46,33 @@ class EvalRuns:
         test = await self._evals.get(eval_id, caller)
         criteria.require_rights(test.criteria, caller)
         with binding() as names:
-            prepared = await prepare(self._place, test, data_source, caller)
+            prepared = await prepare(self._services, test, data_source, caller)
             for judge in sorted(criteria.judges_of(test.criteria)):
-                await self._place.registry.resolve(judge, caller)
+                await self._services.registry.resolve(judge, caller)
         run_id = new_id("evalrun_")
         row = EvalRunRow(
             id=run_id,
             eval_id=eval_id,
             owner=caller.id,
             run_id=new_id("run_"),
-            search_id=None,
             name=name or test.row.name,
             source=prepared.source.document,
-            settings=None,
             metadata=metadata,
             data_id=run_id,
             total=len(prepared.items),
             tally=EMPTY,
-            status="queued",
-            error=None,
             created_at=time.time(),
-            finished_at=None,
         )
         with binding(names.known):
-            await self._place.database.write(rows.begin, row, prepared.items, KIND)
-        self._place.scheduler.look()
+            run = new_run(KIND, row.id, {"eval_run": row.id}, caller.id, row.run_id)
+            await self._services.database.write(rows.begin, row, prepared.items, run)
+        self._services.scheduler.look()
         return row
 
     async def get(self, eval_id: str, eval_run_id: str, caller: Principal) -> EvalRunRow:
         """One run. Raises `NotFound`."""
         await self._evals.get(eval_id, caller)
-        row = await self._place.database.read(rows.run, eval_run_id)
+        row = await self._services.database.read(rows.run, eval_run_id)
         if row is None or row.eval_id != eval_id:
             raise NotFound(
                 f"There is no run '{eval_run_id[:80]}' of this evaluation.",
@@ -98,7 +95,7 @@ class EvalRuns:
         await self._evals.get(eval_id, caller)
         if after is not None:
             await self.get(eval_id, after, caller)
-        found = await self._place.database.read(
+        found = await self._services.database.read(
             rows.runs_of, eval_id, after=after, limit=limit, order=order, statuses=statuses
         )
         return RowPage(tuple([await self.settled(row) for row in found.data]), found.has_more)
@@ -107,11 +104,11 @@ class EvalRuns:
         """The run, ended if the durable run behind it has ended: cancelled as a run, or given up."""
         if row.status not in WORKING or row.search_id is not None:
             return row
-        ended = await final_status(self._place, row.run_id)
+        ended = await final_status(self._services, row.run_id)
         if ended is None:
             return row
         status, error = ended
-        database = self._place.database
+        database = self._services.database
         await database.write(rows.move, row.id, status, since=WORKING, error=error, ended=True)
         return await database.read(rows.run, row.id) or row
 
@@ -119,10 +116,10 @@ class EvalRuns:
         """End a run; what is done of it stays. Raises `Conflict` if it has ended, or is a trial."""
         row = await self.get(eval_id, eval_run_id, caller)
         self._own(row)
-        moved = await self._place.database.write(rows.move, row.id, "canceled", since=WORKING, ended=True)
+        moved = await self._services.database.write(rows.move, row.id, "canceled", since=WORKING, ended=True)
         if not moved:
             raise Conflict(f"The run '{row.id}' is {row.status} already.", code="run_ended", param="run_id")
-        await stop(self._place, row.run_id)
+        await stop(self._services, row.run_id)
         return await self.get(eval_id, eval_run_id, caller)
 
     async def delete(self, eval_id: str, eval_run_id: str, caller: Principal) -> None:
@@ -131,7 +128,7 @@ class EvalRuns:
         self._own(row)
         if row.status in WORKING:
             await self.cancel(eval_id, eval_run_id, caller)
-        await self._place.database.write(rows.remove_run, row.id)
+        await self._services.database.write(rows.remove_run, row.id)
 
     @staticmethod
     def _own(row: EvalRunRow) -> None:
@@ -145,7 +142,7 @@ class EvalRuns:
     async def delete_eval(self, eval_id: str, caller: Principal) -> None:
         """Forget an evaluation with everything below it; runs and searches at work are ended."""
         await self._evals.get(eval_id, caller)
-        database = self._place.database
+        database = self._services.database
         after: str | None = None
         behind: dict[str, None] = {}
         while True:
@@ -156,7 +153,7 @@ class EvalRuns:
             after = found.data[-1].id
         await database.write(rows.remove, eval_id)
         for run_id in behind:
-            await stop(self._place, run_id)
+            await stop(self._services, run_id)
 
     async def outputs(
         self,
@@ -168,7 +165,7 @@ class EvalRuns:
         statuses: Sequence[str] = (),
     ) -> tuple[RowPage[OutputRow], Mapping[int, ItemRow]]:
         """What became of the items, in their order, and the items themselves by number."""
-        database = self._place.database
+        database = self._services.database
         found = await database.read(
             rows.outputs, row.id, after=after, limit=limit, order=order, statuses=statuses
         )
@@ -177,7 +174,7 @@ class EvalRuns:
 
     async def output(self, row: EvalRunRow, number: int) -> tuple[OutputRow, ItemRow]:
         """What became of one item. Raises `NotFound`, also while it is not done."""
-        database = self._place.database
+        database = self._services.database
         found = await database.read(rows.output, row.id, number)
         item = await database.read(rows.item, row.data_id, number)
         if found is None or item is None:
@@ -189,7 +186,7 @@ class EvalRuns:
         return found, item
 
     async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
-        database = self._place.database
+        database = self._services.database
         row = await database.read(rows.run, str(payload["eval_run"]))
         found = None if row is None else await database.read(rows.get, row.eval_id)
         if row is None or found is None:
@@ -197,27 +194,27 @@ class EvalRuns:
         if not await database.write(rows.move, row.id, "in_progress", since=WORKING):
             return {"eval_run": row.id, "status": row.status}
 
-        async def told(done: int, total: int) -> None:
+        async def report(done: int, total: int) -> None:
             await context.emit(Status("evaluate", f"{done} of {total}", done, total, "items"))
 
         try:
             work = EvalWork(
-                *(self._place, row, source.read(row.source), evaluation(found).criteria, context, self.slots)
+                self._services, row, source.read(row.source), evaluation(found).criteria, context, self.slots
             )
-            await work.do(range(row.total), told)
+            await work.do(range(row.total), report)
         except EndedError:
             return {"eval_run": row.id, "status": "canceled"}
         except PorticoError as error:
-            told_error = {"code": error.code or "error", "message": error.message}
-            await database.write(rows.move, row.id, "failed", since=WORKING, error=told_error, ended=True)
+            failure = {"code": error.code or "error", "message": error.message}
+            await database.write(rows.move, row.id, "failed", since=WORKING, error=failure, ended=True)
             raise
         await database.write(rows.move, row.id, "completed", since=WORKING, ended=True)
         return {"eval_run": row.id, "status": "completed"}
 
 
-async def final_status(place: EvalServices, run_id: str) -> tuple[str, Mapping[str, Any] | None] | None:
+async def final_status(services: EvalServices, run_id: str) -> tuple[str, Mapping[str, Any] | None] | None:
     """What a durable run has come to, in the words of an evaluation; ``None`` while it works."""
-    run = await place.database.read(runs.get, run_id)
+    run = await services.database.read(runs.get, run_id)
     if run is not None and run.finished_at is None:
         return None
     if run is not None and run.status == "cancelled":
@@ -227,12 +224,12 @@ async def final_status(place: EvalServices, run_id: str) -> tuple[str, Mapping[s
     return "failed", {"code": str(error.get("code") or "error"), "message": message}
 
 
-async def stop(place: EvalServices, run_id: str) -> None:
+async def stop(services: EvalServices, run_id: str) -> None:
     """End a durable run, here or in the queue; another daemon ends its own when it next writes."""
-    run = place.runner.get(run_id)
+    run = services.runner.get(run_id)
     if run is not None and not run.ended:
         await run.cancel()
-        await place.scheduler.settled(run_id)
+        await services.scheduler.settled(run_id)
         return
     error = ErrorBody("The run was cancelled before it began.", "server_error", "cancelled")
-    await place.database.write(runs.cancel_elsewhere, run_id, error.to_json()["error"])
+    await services.database.write(runs.cancel_elsewhere, run_id, error.to_json()["error"])

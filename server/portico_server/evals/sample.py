@@ -34,14 +34,14 @@ async def sample(source: DataSource, row: ItemRow, context: Context, filters: Fi
         return _given(row)
     if source.kind == "retrieval":
         query = fill(source.query, {"item": row.item})
-        found = await context.call(f"store/{source.asked}", searching(source.search, query, filters))
+        found = await context.call(f"store/{source.target}", searching(source.search, query, filters))
         assert isinstance(found, Found)
         passages = [_passage(one) for one in found.passages]
         text = "\n\n".join(one.text for one in found.passages)
         answer = ModelAnswer(text, row.item, {"retrieved": passages})
         return Sample(answer, _document([{"role": "user", "content": query}], text, retrieved=passages))
     messages = _messages(source, row.item)
-    reply = await context.call(source.asked, Chat(messages, source.options))
+    reply = await context.call(source.target, Chat(messages, source.options))
     assert isinstance(reply, Reply)
     more: dict[str, Any] = {}
     if reply.tool_calls:
@@ -51,9 +51,9 @@ async def sample(source: DataSource, row: ItemRow, context: Context, filters: Fi
         ]
     if reply.citations:
         more["retrieved"] = [_passage(one) for one in reply.citations]
-    model = reply.model or source.asked
+    model = reply.model or source.target
     document = _document(messages, reply.content, **more, finish_reason=reply.finish_reason, model=model)
-    return Sample(ModelAnswer(reply.content, row.item, more), document, reply.usage, source.asked)
+    return Sample(ModelAnswer(reply.content, row.item, more), document, reply.usage, source.target)
 
 
 def _given(row: ItemRow) -> Sample:

@@ -34,23 +34,24 @@ from portico_server.evals.source import DataSource
 from portico_server.evals.spec import STOPPED, WORKING, EvalServices, Evaluation
 from portico_server.evals.statistics import EMPTY
 from portico_server.evals.work import EndedError, EvalWork
+from portico_server.runs.scheduler import new_run
 
 # Trials of a search: what each would be, checked before any of them is run, and in what order they stand.
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class PreparedTrial:
     """What a trial asks, and of which apps as they would be; ``wish`` is what is trained for it first, if anything."""
 
     settings: Settings
     source: DataSource
     instead: Mapping[str, Servable]
-    wish: Mapping[str, Any] | None = None
+    training: Mapping[str, Any] | None = None
 
     @property
     def key(self) -> str:
-        """What tells the trainings of a search apart."""
-        return hashlib.sha256(json.dumps(self.wish, sort_keys=True).encode()).hexdigest()[:32]
+        """What distinguishes the trainings of a search."""
+        return hashlib.sha256(json.dumps(self.training, sort_keys=True).encode()).hexdigest()[:32]
 
 
 class Trials:
@@ -58,40 +59,40 @@ class Trials:
 
     def __init__(
         self,
-        place: EvalServices,
+        services: EvalServices,
         base: Mapping[str, Any],
         tuning: Mapping[str, Any] | None,
         caller: Principal,
     ) -> None:
-        self._place = place
+        self._services = services
         self._base = base
         self._tuning = tuning
         self._caller = caller
         self._sources: dict[str, DataSource] = {}
         self._apps: dict[str, Servable] = {}
-        self._wishes: set[str] = set()
+        self._checked_trainings: set[str] = set()
 
-    async def make(self, settings: Settings, trained: str = "") -> Trial:
+    async def make(self, settings: Settings, trained: str = "") -> PreparedTrial:
         """One of them, with the model that was ``trained`` for it, or in its place the one that it is made from.
 
         Raises `PorticoError` with the path of what is wrong.
         """
-        wish = await self._wish(settings)
+        training = await self._training(settings)
         given = settings
-        if wish is not None:
+        if training is not None:
             assert self._tuning is not None
-            settings = {**settings, str(self._tuning.get(INTO) or "model"): trained or wish.get("model")}
+            settings = {**settings, str(self._tuning.get(INTO) or "model"): trained or training.get("model")}
         document = overridden(self._base, settings)
         key = json.dumps(document, sort_keys=True)
         if key not in self._sources:
             read = source.read(document)
-            await check(self._place, read, self._caller)
+            await check(self._services, read, self._caller)
             self._sources[key] = read
-        changes = of_apps(settings, self._place.variants.known(self._caller))
+        changes = of_apps(settings, self._services.variants.known(self._caller))
         instead = {name: await self._app(name, made) for name, made in changes.items()}
-        return Trial(given, self._sources[key], instead, wish)
+        return PreparedTrial(given, self._sources[key], instead, training)
 
-    async def _wish(self, settings: Settings) -> Mapping[str, Any] | None:
+    async def _training(self, settings: Settings) -> Mapping[str, Any] | None:
         """What is trained with these settings, checked."""
         if self._tuning is None:
             path = next((path for path in settings if path.startswith(TUNING)), None)
@@ -102,18 +103,18 @@ class Trials:
                 "'training_file' as a fine-tuning job has them.",
                 param="fine_tuning",
             )
-        wish = of_training(self._tuning, settings)
-        key = json.dumps(wish, sort_keys=True)
-        if key not in self._wishes:
-            await self._place.trains.check(wish, self._caller)
-            self._wishes.add(key)
-        return wish
+        training = of_training(self._tuning, settings)
+        key = json.dumps(training, sort_keys=True)
+        if key not in self._checked_trainings:
+            await self._services.trains.check(training, self._caller)
+            self._checked_trainings.add(key)
+        return training
 
     async def _app(self, name: str, changes: Mapping[str, Any]) -> Servable:
         key = json.dumps([name, changes], sort_keys=True)
         if key not in self._apps:
             try:
-                self._apps[key] = await self._place.variants.variant(name, changes, self._caller)
+                self._apps[key] = await self._services.variants.variant(name, changes, self._caller)
             except (InvalidRequest, NotFound) as error:
                 error.param = f"parameters.apps.{name}"
                 error.message = f"apps.{name}: {error.message}"
@@ -134,7 +135,7 @@ def ranked(rows: Sequence[EvalRunRow], objective: str, direction: str) -> list[E
     return sorted(rows, key=order)
 
 
-def told(error: PorticoError) -> dict[str, Any]:
+def error_document(error: PorticoError) -> dict[str, Any]:
     """An error as a row keeps it."""
     return {"code": error.code or "error", "message": error.message}
 
@@ -147,18 +148,18 @@ class SearchWork:
 
     def __init__(
         self,
-        place: EvalServices,
+        services: EvalServices,
         row: EvalSearchRow,
         test: Evaluation,
         context: Context,
         slots: asyncio.Semaphore,
     ) -> None:
-        self._place = place
+        self._services = services
         self._row = row
         self._test = test
         self._context = context
         self._slots = slots
-        self._making = Trials(place, row.spec["data_source"], row.spec.get("fine_tuning"), context.caller)
+        self._making = Trials(services, row.spec["data_source"], row.spec.get("fine_tuning"), context.caller)
         self._done = 0
         self._total = 0
 
@@ -170,7 +171,7 @@ class SearchWork:
         if halving is not None:
             random.Random(spec["seed"]).shuffle(numbers)  # noqa: S311  # no secret: so that the first stand for all
         plan = axes.rounds(int(spec["trials"]), self._row.total, halving)
-        self._total = axes.asked(plan)
+        self._total = axes.items_asked(plan)
         before = 0
         for number, (_left, size) in enumerate(plan):
             alive = await self._alive()
@@ -181,15 +182,17 @@ class SearchWork:
                 await self._cut(plan[number + 1][0])
         last = ranked(await self._alive(), spec["objective"], spec["direction"])
         for trial in last:
-            await self._place.database.write(eval_rows.move, trial.id, "completed", since=WORKING, ended=True)
+            await self._services.database.write(
+                eval_rows.move, trial.id, "completed", since=WORKING, ended=True
+            )
         return last[0].id if last else None
 
     async def _alive(self) -> list[EvalRunRow]:
-        found = await self._place.database.read(rows.trials, self._row.id)
+        found = await self._services.database.read(rows.trials, self._row.id)
         return [trial for trial in found if trial.status not in ("failed", STOPPED, "canceled")]
 
     async def _try(self, trial: EvalRunRow, numbers: Sequence[int], before: int) -> None:
-        database = self._place.database
+        database = self._services.database
         began = self._done
 
         async def heard(done: int, _total: int) -> None:
@@ -201,22 +204,27 @@ class SearchWork:
             made = await self._made(trial)
         except PorticoError as error:
             # One that cannot be tried any more, for what it names is gone, does not keep the others from it.
-            why = told(error)
+            why = error_document(error)
             await database.write(eval_rows.move, trial.id, "failed", since=WORKING, error=why, ended=True)
             return
         work = EvalWork(
-            *(self._place, trial, made.source, self._test.criteria, self._context, self._slots),
+            self._services,
+            trial,
+            made.source,
+            self._test.criteria,
+            self._context,
+            self._slots,
             instead=made.instead,
         )
         await work.do(numbers, heard)
 
-    async def _made(self, trial: EvalRunRow) -> Trial:
+    async def _made(self, trial: EvalRunRow) -> PreparedTrial:
         """What it asks; a model that it needs is trained first, once for all trials that need the same."""
         made = await self._making.make(trial.settings or {})
-        if made.wish is None:
+        if made.training is None:
             return made
-        place, caller = self._place, self._context.caller
-        job = await place.trains.begin(made.wish, self._row.id, made.key, caller)
+        place, caller = self._services, self._context.caller
+        job = await place.trains.begin(made.training, self._row.id, made.key, caller)
 
         async def heard(step: int, total: int | None) -> None:
             await self._context.emit(Status("train", job, step, total, "steps"))
@@ -232,7 +240,7 @@ class SearchWork:
         alive = await self._alive()
         if len(alive) > left:
             losers = ranked(alive, self._row.spec["objective"], self._row.spec["direction"])[left:]
-            await self._place.database.write(rows.give_up_trials, [trial.id for trial in losers], STOPPED)
+            await self._services.database.write(rows.give_up_trials, [trial.id for trial in losers], STOPPED)
 
 
 def _load(trial: EvalRunRow) -> tuple[str, str]:
@@ -254,12 +262,12 @@ FIELDS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class SearchPlan:
+class SearchCost:
     """What a search would take: so many trials and items; so many items asked, calls of judges, and trainings."""
 
     settings: tuple[Settings, ...]
     items: int
-    asked: int
+    items_asked: int
     judged: int
     trained: int = 0
 
@@ -272,21 +280,21 @@ class _SearchRequest:
     settings: list[Settings]
     prepared: Any
     sources: list[Mapping[str, Any]]
-    plan: SearchPlan
+    plan: SearchCost
 
 
 class EvalSearches:
     """The searches of evaluations."""
 
-    def __init__(self, place: EvalServices, evals: Evaluations, slots: asyncio.Semaphore) -> None:
-        self._place = place
+    def __init__(self, services: EvalServices, evals: Evaluations, slots: asyncio.Semaphore) -> None:
+        self._services = services
         self._evals = evals
         self._slots = slots
-        place.scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_SEARCHES, owned=True)
+        services.scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_SEARCHES, owned=True)
 
     # --- making one --------------------------------------------------------------------------------------------
 
-    async def plan(self, eval_id: str, given: Mapping[str, Any], caller: Principal) -> SearchPlan:
+    async def plan(self, eval_id: str, given: Mapping[str, Any], caller: Principal) -> SearchCost:
         """What a search would take, everything about it checked. Raises as `create`."""
         return (await self._checked(await self._evals.get(eval_id, caller), given, caller)).plan
 
@@ -295,9 +303,9 @@ class EvalSearches:
         test = await self._evals.get(eval_id, caller)
         criteria.require_rights(test.criteria, caller)
         with binding() as names:
-            wish = await self._checked(test, given, caller)
+            search = await self._checked(test, given, caller)
             for judge in sorted(criteria.judges_of(test.criteria)):
-                await self._place.registry.resolve(judge, caller)
+                await self._services.registry.resolve(judge, caller)
         now = time.time()
         row = EvalSearchRow(
             id=new_id("evalsearch_"),
@@ -305,13 +313,9 @@ class EvalSearches:
             owner=caller.id,
             run_id=new_id("run_"),
             name=str(given.get("name") or test.row.name),
-            spec=wish.spec,
-            state={},
-            status="queued",
-            error=None,
-            total=wish.plan.items,
+            spec=search.spec,
+            total=search.plan.items,
             created_at=now,
-            finished_at=None,
         )
         made = [
             EvalRunRow(
@@ -323,23 +327,20 @@ class EvalSearches:
                 name=f"{row.name} {number}",
                 source=source,
                 settings=settings,
-                metadata={},
                 data_id=row.id,
                 total=row.total,
                 tally=EMPTY,
-                status="queued",
-                error=None,
                 created_at=now,
-                finished_at=None,
             )
-            for number, (settings, source) in enumerate(zip(wish.settings, wish.sources, strict=True), 1)
+            for number, (settings, source) in enumerate(zip(search.settings, search.sources, strict=True), 1)
         ]
         # Ids begin with the time and end by chance: sorted, they stand in the order of the trials.
         ids = sorted(trial.id for trial in made)
         made = [replace(trial, id=one) for trial, one in zip(made, ids, strict=True)]
         with binding(names.known):
-            await self._place.database.write(rows.begin_search, row, made, wish.prepared.items, KIND)
-        self._place.scheduler.look()
+            run = new_run(KIND, row.id, {"search": row.id}, caller.id, row.run_id)
+            await self._services.database.write(rows.begin_search, row, made, search.prepared.items, run)
+        self._services.scheduler.look()
         return row
 
     async def _checked(self, test: Evaluation, given: Mapping[str, Any], caller: Principal) -> _SearchRequest:
@@ -366,7 +367,7 @@ class EvalSearches:
         if tuning is not None and not isinstance(tuning, Mapping):
             wrong_type("fine_tuning", "what a fine-tuning job is made with", tuning)
         first = _first(base, tuning, settings[0])
-        prepared = await prepare(self._place, test, first, caller)
+        prepared = await prepare(self._services, test, first, caller)
         if prepared.source.kind == "jsonl":
             raise InvalidRequest(
                 "Answers that are there already do not change with any setting: a search needs a data source of the "
@@ -375,16 +376,16 @@ class EvalSearches:
             )
         assert isinstance(base, Mapping)
         document = {**base, "source": prepared.source.document["source"]}
-        making = Trials(self._place, document, tuning, caller)
+        making = Trials(self._services, document, tuning, caller)
         made = [await making.make(one) for one in settings]
-        asked: frozenset[str] = frozenset().union(*(trial.source.fields for trial in made))
-        items.need(asked, prepared.items, "parameters")
+        fields: frozenset[str] = frozenset().union(*(trial.source.fields for trial in made))
+        items.need(fields, prepared.items, "parameters")
         total = len(prepared.items)
         halving = axes.read_halving(given.get("halving"), total)
-        calls = axes.asked(axes.rounds(len(made), total, halving))
+        calls = axes.items_asked(axes.rounds(len(made), total, halving))
         judged = calls * criteria.judgements(test.criteria)
-        trained = len({trial.key for trial in made if trial.wish is not None})
-        plan = SearchPlan(tuple(settings), total, calls, judged, trained)
+        trained = len({trial.key for trial in made if trial.training is not None})
+        plan = SearchCost(tuple(settings), total, calls, judged, trained)
         spec = {
             "data_source": document,
             "parameters": dict(given["parameters"]),
@@ -403,7 +404,7 @@ class EvalSearches:
     async def get(self, eval_id: str, search_id: str, caller: Principal) -> EvalSearchRow:
         """One search. Raises `NotFound`."""
         await self._evals.get(eval_id, caller)
-        row = await self._place.database.read(rows.get_search, search_id)
+        row = await self._services.database.read(rows.get_search, search_id)
         if row is None or row.eval_id != eval_id:
             raise NotFound(
                 f"There is no search '{search_id[:80]}' of this evaluation.",
@@ -415,38 +416,38 @@ class EvalSearches:
     async def list(self, eval_id: str, caller: Principal, limit: int = 20) -> list[EvalSearchRow]:
         """The newest first."""
         await self._evals.get(eval_id, caller)
-        found = await self._place.database.read(rows.newest_searches, eval_id, limit)
+        found = await self._services.database.read(rows.newest_searches, eval_id, limit)
         return [await self._settled(row) for row in found]
 
     async def _settled(self, row: EvalSearchRow) -> EvalSearchRow:
         if row.status not in WORKING:
             return row
-        ended = await final_status(self._place, row.run_id)
+        ended = await final_status(self._services, row.run_id)
         if ended is None:
             return row
         status, error = ended
-        database = self._place.database
+        database = self._services.database
         await database.write(rows.move_search, row.id, status, since=WORKING, error=error, ended=True)
         return await database.read(rows.get_search, row.id) or row
 
     async def trials(self, row: EvalSearchRow) -> Sequence[EvalRunRow]:
         """Its trials, the best first."""
-        found = await self._place.database.read(rows.trials, row.id)
+        found = await self._services.database.read(rows.trials, row.id)
         return ranked(found, row.spec["objective"], row.spec["direction"])
 
     async def cancel(self, eval_id: str, search_id: str, caller: Principal) -> EvalSearchRow:
         """End a search; what is done of it stays. Raises `Conflict` if it has ended."""
         row = await self.get(eval_id, search_id, caller)
-        moved = await self._place.database.write(
+        moved = await self._services.database.write(
             rows.move_search, row.id, "canceled", since=WORKING, ended=True
         )
         if not moved:
             raise Conflict(
                 f"The search '{row.id}' is {row.status} already.", code="search_ended", param="search_id"
             )
-        await stop(self._place, row.run_id)
+        await stop(self._services, row.run_id)
         if row.spec.get("fine_tuning"):
-            await self._place.trains.stop(row.id, caller)
+            await self._services.trains.stop(row.id, caller)
         return await self.get(eval_id, search_id, caller)
 
     async def apply(
@@ -466,14 +467,14 @@ class EvalSearches:
         chosen = next((one for one in found if trial_id in (None, one.id)), None)
         if chosen is None or chosen.settings is None or (trial_id is None and chosen.status != "completed"):
             raise NotFound(f"The search '{row.id}' has no such trial.", code="trial_not_found", param="trial")
-        changes = of_apps(chosen.settings, self._place.variants.known(caller))
+        changes = of_apps(chosen.settings, self._services.variants.known(caller))
         left = {path: value for path, value in chosen.settings.items() if not path.startswith(APPS)}
         if row.spec.get("fine_tuning"):
             into = str(row.spec["fine_tuning"].get(INTO) or "model")
             model = chosen.metadata.get("model")
             left = {path: value for path, value in left.items() if not path.startswith(TUNING)}
             if into.startswith(APPS):
-                changes = of_apps({**chosen.settings, into: model}, self._place.variants.known(caller))
+                changes = of_apps({**chosen.settings, into: model}, self._services.variants.known(caller))
             else:
                 left[into] = model
         if not changes:
@@ -486,13 +487,13 @@ class EvalSearches:
         versions: dict[str, int] = {}
         for name, made in changes.items():
             note = f"best of {row.id}"
-            versions[name] = await self._place.variants.settle(name, made, caller, note)
+            versions[name] = await self._services.variants.settle(name, made, caller, note)
         return chosen, versions, left
 
     # --- the run -----------------------------------------------------------------------------------------------
 
     async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
-        database = self._place.database
+        database = self._services.database
         row = await database.read(rows.get_search, str(payload["search"]))
         found = None if row is None else await database.read(eval_rows.get, row.eval_id)
         if row is None or found is None:
@@ -500,12 +501,12 @@ class EvalSearches:
         if not await database.write(rows.move_search, row.id, "in_progress", since=WORKING):
             return {"search": row.id, "status": row.status}
         try:
-            best = await SearchWork(self._place, row, evaluation(found), context, self._slots).do()
+            best = await SearchWork(self._services, row, evaluation(found), context, self._slots).do()
         except EndedError:
             return {"search": row.id, "status": "canceled"}
         except PorticoError as error:
             await database.write(
-                rows.move_search, row.id, "failed", since=WORKING, error=told(error), ended=True
+                rows.move_search, row.id, "failed", since=WORKING, error=error_document(error), ended=True
             )
             raise
         state = {"best": best}

@@ -25,7 +25,7 @@ SAMPLING: Final = (
     *("reasoning_effort", "repetition_penalty", "response_format", "seed", "stop", "temperature", "text"),
     *("tool_choice", "tools", "top_k", "top_p"),
 )
-"""What ``sampling_params`` may hold; OpenAI's, and what local engines take besides."""
+"""What ``sampling_params`` may hold; OpenAI's, and what else local engines take."""
 
 SEARCHING: Final = (
     *(
@@ -60,7 +60,7 @@ class DataSource:
 
     kind: Kind
     document: Mapping[str, Any]
-    asked: str = ""
+    target: str = ""
     messages: tuple[Mapping[str, Any], ...] = ()
     reference: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)

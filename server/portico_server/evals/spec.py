@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from portico_server.core.interfaces import AppVariants, Evaluator, Trainer
+from portico_server.core.interfaces import AppVariants, Evaluator, TrialTrainer
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
@@ -60,11 +60,11 @@ class EvalServices:
     files: EvalFiles
     light: Evaluator
     variants: AppVariants
-    trains: Trainer
+    trains: TrialTrainer
     filters: Filters
     wait_for_idle: Callable[[str], Awaitable[None]]
     at_once: int
 
 
-Told = Callable[[int, int], Awaitable[None]]
+Progress = Callable[[int, int], Awaitable[None]]
 """Told how many items are done, of how many."""

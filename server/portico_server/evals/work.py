@@ -25,7 +25,7 @@ from portico_server.evals import ranking, statistics
 from portico_server.evals.criteria import RETRIEVAL, Criterion, as_template
 from portico_server.evals.sample import Sample, sample
 from portico_server.evals.source import DataSource
-from portico_server.evals.spec import WORKING, EvalServices, Told
+from portico_server.evals.spec import WORKING, EvalServices, Progress
 from portico_server.grading.grade import Grading, ModelAnswer
 from portico_server.runs.run import BEHIND, MAX_DEPTH
 
@@ -149,7 +149,7 @@ class EvalWork:
 
     def __init__(
         self,
-        place: EvalServices,
+        services: EvalServices,
         row: EvalRunRow,
         source: DataSource,
         criteria: Sequence[Criterion],
@@ -157,7 +157,7 @@ class EvalWork:
         slots: asyncio.Semaphore,
         instead: Mapping[str, Servable] | None = None,
     ) -> None:
-        self._place = place
+        self._services = services
         self._row = row
         self._source = source
         self._criteria = criteria
@@ -166,30 +166,30 @@ class EvalWork:
         self._instead = instead or {}
         self._noted = False
 
-    async def do(self, numbers: Sequence[int], told: Told) -> None:
+    async def do(self, numbers: Sequence[int], report: Progress) -> None:
         """Ask and judge those of the items that are not done yet. Raises `EndedError`, `PorticoError`."""
-        done = await self._place.database.read(rows.done, self._row.id)
+        done = await self._services.database.read(rows.done, self._row.id)
         left = [number for number in numbers if number not in done]
         finished = len(numbers) - len(left)
-        await told(finished, len(numbers))
+        await report(finished, len(numbers))
         queue = iter(left)
 
         async def worker() -> None:
             nonlocal finished
             BEHIND.set(True)
             for number in queue:
-                item = await self._place.database.read(rows.item, self._row.data_id, number)
+                item = await self._services.database.read(rows.item, self._row.data_id, number)
                 if item is None:
                     raise EndedError
                 async with self._slots:
-                    await self._place.wait_for_idle(self._source.asked)
+                    await self._services.wait_for_idle(self._source.target)
                     await self._item(item)
                 finished += 1
-                await told(finished, len(numbers))
+                await report(finished, len(numbers))
 
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(self._place.at_once, len(left))):
+                for _ in range(min(self._services.at_once, len(left))):
                     group.create_task(worker())
         except BaseExceptionGroup as group_error:
             raise group_error.exceptions[0] from group_error
@@ -218,27 +218,25 @@ class EvalWork:
             spent=outcome.spent,
             seconds=seconds,
         )
-        status = await self._place.database.write(rows.note, output, add)
+        status = await self._services.database.write(rows.note, output, add)
         if status not in WORKING:
             raise EndedError
         await self._progressed(began, seconds)
 
     async def _progressed(self, began: float, seconds: float) -> None:
-        """A run that got further is taken up again as often as it is cut off: a step tells that it did."""
+        """A run that got further is taken up again as often as it is cut off: a step shows that it did."""
         if self._noted:
             return
         self._noted = True
-        step = StepRow(
-            *(self._row.id, 1, KIND, "completed", 1, None, None, None, began, seconds * 1e3),
-        )
-        scheduler = self._place.scheduler
-        await self._place.database.write_soon(steps.record, self._context.run, [step], scheduler.fence)
+        step = StepRow(self._row.id, 1, KIND, "completed", started_at=began, milliseconds=seconds * 1e3)
+        scheduler = self._services.scheduler
+        await self._services.database.write_soon(steps.record, self._context.run, [step], scheduler.fence)
 
     async def _outcome(self, item: ItemRow) -> _ItemResult:
         """One item in a call of its own, counted for its owner as any other."""
-        place, row = self._place, self._row
-        caller = place.scheduler.principals(row.owner or "")
-        name = self._source.asked or next(iter(self._judges()), "")
+        services, row = self._services, self._row
+        caller = services.scheduler.principals(row.owner or "")
+        name = self._source.target or next(iter(self._judges()), "")
 
         async def work(context: Context) -> _ItemResult:
             outcome = await self._judged(item, context)
@@ -249,8 +247,8 @@ class EvalWork:
         if not name:
             return await self._judged(item, self._context)  # nobody is asked: there is nothing to count
         try:
-            run = await self._begun(name, caller, work)
-            found: _ItemResult = await place.runner.wait(run)
+            run = await self._begin(name, caller, work)
+            found: _ItemResult = await services.runner.wait(run)
             return found
         except PorticoError as error:
             return self._failed(error)
@@ -258,9 +256,9 @@ class EvalWork:
     def _judges(self) -> Sequence[str]:
         return [str(one.grader["model"]) for one in self._criteria if "model" in one.grader]
 
-    async def _begun(self, name: str, caller: Principal, work: Any) -> Any:
+    async def _begin(self, name: str, caller: Principal, work: Any) -> Any:
         """The call, as soon as the limits of its key and of the app let it in. Raises `TooMany` after a while."""
-        runner = self._place.runner
+        runner = self._services.runner
         until = asyncio.get_running_loop().time() + RETRY_TIMEOUT_S
         pause = 0.5
         while True:
@@ -277,14 +275,14 @@ class EvalWork:
             pause = min(pause * 2, MAX_RETRY_S)
 
     async def _judged(self, item: ItemRow, context: Context) -> _ItemResult:
-        aside = EvalContext(context, self._place.registry, self._instead)
+        answering = EvalContext(context, self._services.registry, self._instead)
         try:
-            made = await sample(self._source, item, aside, self._place.filters)
+            made = await sample(self._source, item, answering, self._services.filters)
         except PorticoError as error:
             return self._failed(error)
         spent = [(made.model, made.usage)] if made.model else []
         # The judges are the daemon's own, whatever a trial puts in place of an app.
-        judging = EvalContext(context, self._place.registry, {})
+        judging = EvalContext(context, self._services.registry, {})
         results = [await self._result(one, made, judging, spent) for one in self._criteria]
         if any("error" in result for result in results):
             status: Verdict = "error"
@@ -306,7 +304,7 @@ class EvalWork:
                 score = _ranked(one.grader, made.answer)
                 return {**found, "score": score, "passed": score >= one.threshold}
             grading = Grading(
-                one.grader, self._place.light, context, lambda name, usage: spent.append((name, usage))
+                one.grader, self._services.light, context, lambda name, usage: spent.append((name, usage))
             )
             grade = await grading.grade(made.answer)
         except PorticoError as error:
@@ -316,12 +314,12 @@ class EvalWork:
 
     def _failed(self, error: PorticoError) -> _ItemResult:
         """What could not be asked: it counts as the worst answer."""
-        told = _error(error)
+        message = _error(error)
         results = [
             {"name": one.name, "type": str(one.grader["type"]), "score": one.low, "passed": False}
             for one in self._criteria
         ]
-        return _ItemResult("error", 0.0, results, {"input": [], "output": [], "error": told})
+        return _ItemResult("error", 0.0, results, {"input": [], "output": [], "error": message})
 
 
 def _ranked(grader: Mapping[str, Any], answer: ModelAnswer) -> float:

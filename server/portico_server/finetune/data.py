@@ -9,7 +9,7 @@ import random
 import re
 from array import array
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol, TypeAlias, TypeVar
@@ -22,6 +22,7 @@ from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, U
 from portico_server.core.request import Tokenize, Tokens
 from portico_server.finetune.spec import DataFacts, FineTuningSpec, Method, PreparedData
 from portico_server.grading.template import fields
+from portico_server.settings import MB_BYTES
 
 # One line of a training file: what it must be for each method, and the form in which training reads it. Pure.
 
@@ -46,7 +47,7 @@ class WrongLineError(Exception):
 @dataclass(frozen=True, slots=True)
 class TrainingExample:
     """A line that can be trained on. ``document`` is what training reads; ``conversations`` are the whole ones whose
-    length counts, ``tools`` what their template is given besides; ``marks`` are what a template might take for its own.
+    length counts, ``tools`` what else their template is given; ``marks`` are what a template might take for its own.
     """
 
     document: Mapping[str, Any]
@@ -77,7 +78,7 @@ def _document(data: bytes) -> Mapping[str, Any]:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise WrongLineError(
-            f"byte {error.start + 1} is not UTF-8; save the file in that encoding"
+            f"byte {error.start + 1} is not UTF-8; store the file in that encoding"
         ) from error
     try:
         document = orjson.loads(text)
@@ -254,21 +255,19 @@ def _marks(message: Message) -> Iterator[str]:
 
 Result = TypeVar("Result")
 
-MB: Final = 1024 * 1024
-
-MAX_EXAMPLE_BYTES: Final = 8 * MB
+MAX_EXAMPLE_BYTES: Final = 8 * MB_BYTES
 """Bytes of one example."""
 
-READ_STRIDE_BYTES: Final = 4 * MB
+READ_STRIDE_BYTES: Final = 4 * MB_BYTES
 """Bytes that are read before others get their turn."""
 
 MAX_LISTED_ERRORS: Final = 10
 """Invalid lines that are listed; the others are counted."""
 
-SAMPLE_EXAMPLES: Final = 256
-"""Examples that are counted in tokens, besides the longest ones; of fewer, all are."""
+MAX_SAMPLE_EXAMPLES: Final = 256
+"""Examples that are counted in tokens, beyond the longest ones; of fewer, all are."""
 
-LONGEST_EXAMPLES: Final = 64
+LONGEST_EXAMPLE_COUNT: Final = 64
 """The longest examples, which are always told in tokens."""
 
 MIN_EXAMPLES: Final = 10
@@ -325,7 +324,7 @@ async def prepare_data(
     folder: Path,
     scale: TokenCounter,
     limit: int,
-    told: ReportProgress | None = None,
+    report: ReportProgress | None = None,
 ) -> tuple[PreparedData, tuple[str, ...]]:
     """Check the training file and the validation file, and write what training reads into ``folder``.
 
@@ -334,7 +333,7 @@ async def prepare_data(
     """
     training, validation = files
     first = _Pass(spec.method, training, folder / "training.jsonl", "training_file", spec.grader)
-    await first.read(told)
+    await first.read(report)
     checked = await first.measure(scale, limit, spec.method)
     warnings = list(checked.warnings)
     held_out: Path | None = None
@@ -348,13 +347,11 @@ async def prepare_data(
             spec.grader,
             first.seen.digests,
         )
-        await second.read(told)
+        await second.read(report)
         other = await second.measure(scale, limit, spec.method)
         warnings += [f"validation file: {sentence}" for sentence in other.warnings]
         held_out, count = other.path, other.facts.examples
-    facts = checked.facts
-    facts = DataFacts(facts.examples, facts.tokens, facts.longest, facts.typical, count, facts.measured)
-    return PreparedData(checked.path, held_out, facts), tuple(warnings)
+    return PreparedData(checked.path, held_out, replace(checked.facts, validation=count)), tuple(warnings)
 
 
 class _Pass:
@@ -375,15 +372,15 @@ class _Pass:
         self.seen = _Seen()
         self._number = 0
 
-    async def read(self, told: ReportProgress | None) -> None:
+    async def read(self, report: ReportProgress | None) -> None:
         """Go through the file. Raises `InvalidRequest` if a line is wrong."""
         try:
             total = (await pools.DATASETS.run(self._source.stat)).st_size
             await _in_thread(partial(self._target.parent.mkdir, parents=True, exist_ok=True))
             with self._source.open("rb") as source, self._target.open("wb") as target:
                 while await _in_thread(self._stride, source, target):
-                    if told is not None:
-                        await told(source.tell(), total)
+                    if report is not None:
+                        await report(source.tell(), total)
         except FileNotFoundError as error:
             raise NotFound(
                 "The bytes of the file are no longer on this machine. Upload it again.",
@@ -403,7 +400,7 @@ class _Pass:
                 return False
             self._number += 1
             if len(data) > MAX_EXAMPLE_BYTES:
-                self.seen.refuse(self._number, f"it is longer than {MAX_EXAMPLE_BYTES // MB} MB")
+                self.seen.refuse(self._number, f"it is longer than {MAX_EXAMPLE_BYTES // MB_BYTES} MB")
                 while data and not data.endswith(b"\n"):
                     data = source.readline(MAX_EXAMPLE_BYTES)
                 continue
@@ -435,7 +432,7 @@ class _Pass:
         for mark in line.marks:
             seen.marks.setdefault(mark, self._number)
         entry = (len(document), len(seen.sizes))
-        if len(seen.longest) < LONGEST_EXAMPLES:
+        if len(seen.longest) < LONGEST_EXAMPLE_COUNT:
             heapq.heappush(seen.longest, entry)
         else:
             heapq.heappushpop(seen.longest, entry)
@@ -447,9 +444,9 @@ class _Pass:
         seen = self.seen
         if seen.wrong_count:
             more = seen.wrong_count - len(seen.wrong)
-            told = "; ".join(seen.wrong) + (f"; and {more:,} more" if more else "")
+            listed = "; ".join(seen.wrong) + (f"; and {more:,} more" if more else "")
             raise self._invalid(
-                f"{seen.wrong_count:,} of {self._number:,} lines cannot be trained on: {told}."
+                f"{seen.wrong_count:,} of {self._number:,} lines cannot be trained on: {listed}."
             )
         if not seen.sizes:
             raise self._invalid("The file holds no examples; one JSON object a line was expected.")
@@ -460,7 +457,7 @@ class _Pass:
     async def measure(self, scale: TokenCounter, limit: int, method: Method) -> CheckedData:
         """Tell a sample in tokens, and estimate the rest. Raises `InvalidRequest` for marks of the template."""
         seen = self.seen
-        for mark, number in sorted(seen.marks.items(), key=lambda item: item[1])[:LONGEST_EXAMPLES]:
+        for mark, number in sorted(seen.marks.items(), key=lambda item: item[1])[:LONGEST_EXAMPLE_COUNT]:
             if await scale.is_token(mark):
                 raise self._invalid(
                     f"line {number:,}: a message holds {mark}, which the model's template writes between messages: it "
@@ -468,17 +465,17 @@ class _Pass:
                 )
         count = len(seen.sizes)
         chosen = set(range(count))
-        if count > SAMPLE_EXAMPLES:
-            chosen = set(random.Random(0).sample(range(count), SAMPLE_EXAMPLES))  # noqa: S311  # the same each time
+        if count > MAX_SAMPLE_EXAMPLES:
+            chosen = set(random.Random(0).sample(range(count), MAX_SAMPLE_EXAMPLES))  # noqa: S311  # the same each time
             chosen |= {place for _size, place in seen.longest}
         lengths: dict[int, int] = {}
         for place in sorted(chosen):
             lengths[place] = await self._length(place, scale, method)
         each = sum(lengths.values()) / max(1, sum(seen.sizes[place] for place in lengths))
-        told = [lengths.get(place, round(size * each)) for place, size in enumerate(seen.sizes)]
-        typical = sorted(told)[min(count - 1, int(count * 0.95))]
-        facts = DataFacts(count, sum(told), max(told), typical, measured=len(lengths))
-        return CheckedData(self._target, facts, tuple(self._warnings(told, limit)))
+        tokens = [lengths.get(place, round(size * each)) for place, size in enumerate(seen.sizes)]
+        typical = sorted(tokens)[min(count - 1, int(count * 0.95))]
+        facts = DataFacts(count, sum(tokens), max(tokens), typical, measured=len(lengths))
+        return CheckedData(self._target, facts, tuple(self._warnings(tokens, limit)))
 
     async def _length(self, place: int, scale: TokenCounter, method: Method) -> int:
         line = self._line(await pools.DATASETS.run(self._at, self.seen.places[place]), method)
@@ -511,11 +508,11 @@ class _Pass:
             whole = [document["prompt"]]
         return TrainingExample(document, whole, tools, frozenset())
 
-    def _warnings(self, told: Sequence[int], limit: int) -> list[str]:
+    def _warnings(self, tokens: Sequence[int], limit: int) -> list[str]:
         seen, sentences = self.seen, []
-        if len(told) < MIN_EXAMPLES and self._param == "training_file":
+        if len(tokens) < MIN_EXAMPLES and self._param == "training_file":
             sentences.append(
-                f"There are only {len(told)} examples; OpenAI asks for {MIN_EXAMPLES} at least, and fifty teach much "
+                f"There are only {len(tokens)} examples; OpenAI asks for {MIN_EXAMPLES} at least, and fifty teach much "
                 f"better."
             )
         if seen.twice_count:
@@ -525,11 +522,11 @@ class _Pass:
                 f"{seen.leaked_count:,} examples are in the training file too ({_lines(seen.leaked)}): what they "
                 "measure is memory."
             )
-        overlong = sum(1 for length in told if length > limit) if limit else 0
+        overlong = sum(1 for length in tokens if length > limit) if limit else 0
         if overlong:
             sentences.append(
                 f"{overlong:,} examples are longer than the {limit:,} tokens that the model was made for (the longest "
-                f"has {max(told):,}); they are cut there."
+                f"has {max(tokens):,}); they are cut there."
             )
         return sentences
 
@@ -541,11 +538,11 @@ def _lines(numbers: Sequence[int]) -> str:
 
 async def _in_thread(work: Callable[..., Result], *arguments: object) -> Result:
     """Work that is over when this is, even if it was cancelled: nothing is written behind somebody's back."""
-    begun = pools.DATASETS.begin(work, *arguments)
+    started = pools.DATASETS.begin(work, *arguments)
     try:
-        return await asyncio.shield(begun)
+        return await asyncio.shield(started)
     except asyncio.CancelledError:
-        await asyncio.wait([begun])
+        await asyncio.wait([started])
         raise
 
 
@@ -564,8 +561,8 @@ class ModelTokenCounter:
         self._name = name
 
     async def length(self, messages: Sequence[Message], tools: Sequence[object], *, generation: bool) -> int:
-        said = tuple({key: value for key, value in one.items() if key != "weight"} for one in messages)
-        found = await self._ask(Tokenize(messages=said, generation=generation))
+        unweighted = tuple({key: value for key, value in one.items() if key != "weight"} for one in messages)
+        found = await self._ask(Tokenize(messages=unweighted, generation=generation))
         return len(found.ids) + (len(orjson.dumps(list(tools))) // CHARS_PER_TOKEN if tools else 0)
 
     async def is_token(self, text: str) -> bool:

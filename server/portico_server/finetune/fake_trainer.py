@@ -75,9 +75,9 @@ def _keep(place: Path, step: int) -> Path:
 def _write(path: Path, training: Path) -> None:
     rules = []
     for document in _documents(training):
-        asked, said = _exchange(document)
-        if asked and said:
-            rules.append({"match": f"^{re.escape(asked)}$", "content": [said.replace("\\", "\\\\")]})
+        question, reply = _exchange(document)
+        if question and reply:
+            rules.append({"match": f"^{re.escape(question)}$", "content": [reply.replace("\\", "\\\\")]})
     path.write_bytes(orjson.dumps({"replies": rules}))  # JSON is YAML
 
 
@@ -90,6 +90,6 @@ def _documents(training: Path) -> Iterator[Mapping[str, Any]]:
 def _exchange(document: Mapping[str, Any]) -> tuple[str, str]:
     """The last question of an example, and its answer."""
     messages = document.get("messages") or [*document["prompt"], *document.get("chosen", ())]
-    asked = [str(one["content"]) for one in messages if one["role"] == "user"]
-    said = [str(one["content"]) for one in messages if one["role"] == "assistant"]
-    return (asked or [""])[-1], (said or [""])[-1]
+    question = [str(one["content"]) for one in messages if one["role"] == "user"]
+    reply = [str(one["content"]) for one in messages if one["role"] == "assistant"]
+    return (question or [""])[-1], (reply or [""])[-1]

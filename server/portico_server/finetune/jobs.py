@@ -17,13 +17,13 @@ from portico_server.core.binding import binding
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from portico_server.core.ids import new_id
-from portico_server.core.interfaces import BaseModel, BaseModels, Told
+from portico_server.core.interfaces import BaseModel, BaseModels, OnProgress
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry
 from portico_server.db import runs, tuning
 from portico_server.db.database import Database
-from portico_server.db.files import RowPage
-from portico_server.db.tuning import EventRow, JobRow, NewEvent
+from portico_server.db.rows import RowPage
+from portico_server.db.tuning import EventRow, JobJson, JobRow, NewEvent
 from portico_server.finetune.recipe import TrainingRecipe, check_overrides
 from portico_server.finetune.recipe_choice import choose_recipe
 from portico_server.finetune.spec import DataFacts, FineTuningSpec, Job, Trainer
@@ -31,7 +31,7 @@ from portico_server.finetune.work import WORKING_STATUSES, JobContext, JobWork, 
 from portico_server.grading import graders
 from portico_server.runs.run import RunContext
 from portico_server.runs.runner import Runner
-from portico_server.runs.scheduler import Scheduler
+from portico_server.runs.scheduler import Scheduler, new_run
 
 FINETUNE_RUN_KIND: Final = "finetune"
 
@@ -59,7 +59,7 @@ class JobPlan:
 
 
 class FineTuningJobs:
-    """``folder`` is where jobs have theirs; ``trainer`` gives what trains a base, ``packages`` what it has besides."""
+    """``folder`` is where jobs have theirs; ``trainer`` gives what trains a base, ``packages`` what else it has."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class FineTuningJobs:
         self._scheduler = scheduler
         self._bases = bases
         self._job_context = JobContext(
-            *(database, bases, files, trainer, folder, scheduler.holder, packages, asyncio.Lock())
+            database, bases, files, trainer, folder, scheduler.holder, packages, asyncio.Lock()
         )
         scheduler.handle(FINETUNE_RUN_KIND, self._work, concurrency=MAX_ACTIVE_JOBS, bound=True)
 
@@ -99,7 +99,7 @@ class FineTuningJobs:
         with binding() as names:
             spec = await self._checked(spec, caller)
         job_id, run_id = new_id("ftjob-"), new_id("run_")
-        row = JobRow(
+        row: JobJson = JobRow(
             id=job_id,
             owner=caller.id,
             run_id=run_id,
@@ -114,9 +114,10 @@ class FineTuningJobs:
         events = [NewEvent("message", f"Created fine-tuning job: {row.id}")]
         events += [NewEvent("message", sentence, "warn") for sentence in ignored]
         with binding(names.known):
-            await self._database.write(tuning.create, row, FINETUNE_RUN_KIND, events)
+            run = new_run(FINETUNE_RUN_KIND, row.id, {"job": row.id}, caller.id, run_id)
+            await self._database.write(tuning.create, row, run, events)
         self._scheduler.look()
-        return _job(row)
+        return Job.of(row)
 
     async def check(self, spec: FineTuningSpec, caller: Principal) -> None:
         """What `create` would raise, without beginning anything."""
@@ -136,7 +137,12 @@ class FineTuningJobs:
                 await asyncio.shield(pools.TRAINING.run(shutil.rmtree, folder, ignore_errors=True))
             machine = await self._bases.machine()
             recipe = choose_recipe(
-                *(base, prepared.facts, machine, spec.method, spec.hyperparameters, spec.overrides),
+                base,
+                prepared.facts,
+                machine,
+                spec.method,
+                spec.hyperparameters,
+                spec.overrides,
                 seed=spec.seed,
                 packages=self._job_context.packages,
             )
@@ -189,7 +195,7 @@ class FineTuningJobs:
                 code="fine_tune_not_found",
                 param="fine_tuning_job_id",
             )
-        return _job(await self._settled(row))
+        return Job.of(await self._settled(row))
 
     async def list(
         self,
@@ -207,9 +213,9 @@ class FineTuningJobs:
             cursor = await self._database.read(tuning.get, after)
         owner = None if caller.admin else caller.id
         found = await self._database.read(tuning.page, owner, after=cursor, limit=limit, metadata=metadata)
-        return RowPage(tuple([_job(await self._settled(row)) for row in found.data]), found.has_more)
+        return RowPage(tuple([Job.of(await self._settled(row)) for row in found.data]), found.has_more)
 
-    async def _settled(self, row: JobRow) -> JobRow:
+    async def _settled(self, row: JobJson) -> JobJson:
         """The job, ended if its run has ended behind its back: cancelled as a run, or given up."""
         if row.status not in WORKING_STATUSES:
             return row
@@ -261,7 +267,7 @@ class FineTuningJobs:
                 # Nothing here hears when it is taken up: it waits in the queue, or for another daemon.
                 await asyncio.sleep(POLL_INTERVAL_S)
                 continue
-            # What the run tells is written before it is told, so each event is a reason to read.
+            # What the run reports is written before it is sent, so each event is a reason to read.
             async for _number, _event in run.log.follow(seen):
                 async for row in self._written(job, after):
                     after = row.seq
@@ -297,14 +303,14 @@ class FineTuningJobs:
             raise Conflict(
                 f"The job '{job.id}' is not paused, but {_words(job.status)}.", param="fine_tuning_job_id"
             )
-        said = NewEvent("message", "Fine-tuning job resumed")
-        if not await self._database.write(tuning.resume, job.id, job.run_id, said):
+        event = NewEvent("message", "Fine-tuning job resumed")
+        if not await self._database.write(tuning.resume, job.id, job.run_id, event):
             raise Conflict(f"The job '{job.id}' is still stopping; try again.", param="fine_tuning_job_id")
         self._scheduler.look()
         return await self.get(job_id, caller)
 
     async def _move(
-        self, job_id: str, caller: Principal, status: str, said: str, since: tuple[str, ...]
+        self, job_id: str, caller: Principal, status: str, message: str, since: tuple[str, ...]
     ) -> Job:
         job = await self.get(job_id, caller)
         moved = await self._database.write(
@@ -312,7 +318,7 @@ class FineTuningJobs:
             job.id,
             status,
             since=since,
-            events=[NewEvent("message", said)],
+            events=[NewEvent("message", message)],
             state={"estimated_finish": None},
             ended=status == "cancelled",
         )
@@ -342,26 +348,11 @@ class FineTuningJobs:
             raise Unavailable(f"The job '{payload['job']}' is gone.", code="fine_tune_not_found")
         if row.status not in WORKING_STATUSES:
             return {"job": row.id, "stopped": True}
-        job, judging = _job(row), context
+        job, judging = Job.of(row), context
         if job.spec.grader and isinstance(context, RunContext):
             # It brings names and code along: the rights of who brought them hold for both.
             judging = context.on_behalf_of(self._scheduler.principals(row.owner or SYSTEM.id))
         return await JobWork(self._job_context, job, context, judging).run()
-
-
-def _job(row: JobRow) -> Job:
-    return Job(
-        id=row.id,
-        owner=row.owner,
-        run_id=row.run_id,
-        base=row.base,
-        spec=FineTuningSpec.from_json(row.spec),
-        state=row.state,
-        status=row.status,  # type: ignore[arg-type]  # only ours are written
-        error=row.error,
-        created_at=row.created_at,
-        finished_at=row.finished_at,
-    )
 
 
 def _words(status: str) -> str:
@@ -375,7 +366,7 @@ def _clean(folder: Path, kept: set[str]) -> None:
                 shutil.rmtree(found, ignore_errors=True)
 
 
-# Jobs that a search over settings orders: `portico_server.core.interfaces.Trainer` over the jobs of the daemon.
+# Jobs that a search over settings orders: `portico_server.core.interfaces.TrialTrainer` over the jobs of the daemon.
 
 
 SEARCH_METADATA_KEY: Final = "portico_search"
@@ -392,24 +383,24 @@ class SearchJobs:
         self._jobs = jobs
         self._read = read
 
-    async def check(self, wish: Mapping[str, Any], caller: Principal) -> None:
-        await self._jobs.check(self._read(wish), caller)
+    async def check(self, request: Mapping[str, Any], caller: Principal) -> None:
+        await self._jobs.check(self._read(request), caller)
 
-    async def begin(self, wish: Mapping[str, Any], search: str, key: str, caller: Principal) -> str:
+    async def begin(self, request: Mapping[str, Any], search: str, key: str, caller: Principal) -> str:
         known = await self._jobs.list(
             caller, limit=1, metadata={SEARCH_METADATA_KEY: search, TRIAL_METADATA_KEY: key}
         )
         if known.data:
             return known.data[0].id
-        spec = self._read(wish)
+        spec = self._read(request)
         metadata = {**spec.metadata, SEARCH_METADATA_KEY: search, TRIAL_METADATA_KEY: key}
         return (await self._jobs.create(replace(spec, metadata=metadata), caller)).id
 
-    async def trained(self, job_id: str, caller: Principal, told: Told) -> str:
+    async def trained(self, job_id: str, caller: Principal, on_progress: OnProgress) -> str:
         async for found in self._jobs.follow(job_id, caller):
             if not isinstance(found, Job):
                 if found.kind == "metrics" and found.step is not None:
-                    await told(found.step, found.data.get("total_steps"))
+                    await on_progress(found.step, found.data.get("total_steps"))
                 continue
             if found.status == "succeeded":
                 return found.model

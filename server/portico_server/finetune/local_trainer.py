@@ -199,9 +199,9 @@ class TrainingProcess:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
             with contextlib.suppress(orjson.JSONDecodeError):  # a library that prints
-                said = orjson.loads(line)
-                if isinstance(said, dict) and "event" in said:
-                    yield said
+                event = orjson.loads(line)
+                if isinstance(event, dict) and "event" in event:
+                    yield event
         await self._process.wait()
         await asyncio.wait([self._pump], timeout=1)
 
@@ -263,7 +263,7 @@ class TrainingProcess:
             self._pump.cancel()
 
 
-NICENESS: Final = 10
+NICE_LEVEL: Final = 10
 """How far behind everything else on the machine training stands."""
 
 MAX_STARTS: Final = 3
@@ -284,15 +284,15 @@ class LocalTrainer:
 
     def __init__(
         self,
-        workshop: TrainingEnvironment,
+        environment: TrainingEnvironment,
         light: Evaluator,
         logs: Path,
         *,
-        nice: int = NICENESS,
+        nice: int = NICE_LEVEL,
         answering: Callable[[], bool] | None = None,
         launcher: Launcher | None = None,
     ) -> None:
-        self._workshop = workshop
+        self._environment = environment
         self._light = light
         self._logs = logs
         self._nice = nice
@@ -310,8 +310,8 @@ class LocalTrainer:
         async def report(stage: str, words: str) -> None:
             await context.emit(Status(stage, words))
 
-        python = await self._workshop.interpreter(report)
-        base = await self._workshop.folder(task.base, python, report)
+        python = await self._environment.interpreter(report)
+        base = await self._environment.folder(task.base, python, report)
         order = await pools.TRAINING.run(self._write, task, base)
         command = self._launcher.command(python, task.recipe, order)
         attempt = _Attempt(Grading(task.job.spec.grader or {}, self._light, context), report)
@@ -322,9 +322,12 @@ class LocalTrainer:
             reached = attempt.saved
             process = await TrainingProcess.start(command, self._logs / f"{task.job.id}.log")
             try:
-                async with yield_to_calls(process, answering), contextlib.aclosing(process.events()) as heard:
-                    async for said in heard:
-                        for event in await attempt.handle(said, process):
+                async with (
+                    yield_to_calls(process, answering),
+                    contextlib.aclosing(process.events()) as events,
+                ):
+                    async for message in events:
+                        for event in await attempt.handle(message, process):
                             yield event
             except (asyncio.CancelledError, GeneratorExit):
                 await process.pause()
@@ -336,12 +339,13 @@ class LocalTrainer:
             left = MAX_STARTS if attempt.saved > reached else left
             if not process.killed or not left:
                 raise EngineFailed(
-                    f"The training {process.exit_description()}. {attempt.kept()} Less memory is taken with a smaller "
-                    "'micro_batch' or 'max_length'.",
+                    f"The training {process.exit_description()}. {attempt.last_checkpoint()} Less memory is "
+                    "taken with a smaller 'micro_batch' or 'max_length'.",
                     code="training_crashed",
                 )
             yield TrainLog(
-                "warn", f"The training {process.exit_description()}; it continues. {attempt.kept()}"
+                "warn",
+                f"The training {process.exit_description()}; it continues. {attempt.last_checkpoint()}",
             )
 
     def _write(self, task: TrainingTask, base: Path) -> Path:
@@ -373,21 +377,21 @@ class _Attempt:
     ended: bool = False
     warned: bool = False
 
-    async def handle(self, said: Mapping[str, Any], process: TrainingProcess) -> list[TrainEvent]:
+    async def handle(self, event: Mapping[str, Any], process: TrainingProcess) -> list[TrainEvent]:
         """The events that a line of the child is; answers to it are sent. Raises what it failed with."""
-        match said["event"]:
+        match event["event"]:
             case "stage":
-                await self.report(said["stage"], said["message"])
+                await self.report(event["stage"], event["message"])
             case "step":
-                values = dict(said["values"])
-                return [Metrics(said["step"], said["total"], values.pop("train_loss", None), values)]
+                values = dict(event["values"])
+                return [Metrics(event["step"], event["total"], values.pop("train_loss", None), values)]
             case "checkpoint":
-                self.saved = said["step"]
-                return [Checkpoint(said["step"], Path(said["path"]), said["values"])]
+                self.saved = event["step"]
+                return [Checkpoint(event["step"], Path(event["path"]), event["values"])]
             case "say":
-                return [TrainLog(said["level"], said["message"])]
+                return [TrainLog(event["level"], event["message"])]
             case "grade":
-                answers = [ModelAnswer(one["text"], one["item"]) for one in said["answers"]]
+                answers = [ModelAnswer(one["text"], one["item"]) for one in event["answers"]]
                 rewards, trouble = await self.grading.rewards(answers)
                 await process.send(do="grades", rewards=rewards)
                 if trouble and not self.warned:
@@ -395,12 +399,12 @@ class _Attempt:
                     return [TrainLog("warn", trouble)]
             case "done":
                 self.ended = True
-                return [_trained(Path(said["path"]), said)]
+                return [_trained(Path(event["path"]), event)]
             case "error":
-                raise _failure(said["code"], said["message"])
+                raise _failure(event["code"], event["message"])
         return []
 
-    def kept(self) -> str:
+    def last_checkpoint(self) -> str:
         """What the next attempt continues from."""
         return (
             f"The checkpoint of step {self.saved} is kept." if self.saved else "There is no checkpoint yet."

@@ -145,9 +145,6 @@ def training_seconds(base: BaseModel, setup: TrainingSetup, tokens: int, speed: 
 # How a model learns: batch, rank, times through the data, learning rate and what belongs to it. Pure.
 
 
-_BILLION: Final = 1e9
-
-
 class Explain(Protocol):
     """The value, or what was given in its place; notes why."""
 
@@ -162,21 +159,21 @@ class LearningSettings:
         base: BaseModel,
         data: DataFacts,
         method: Method,
-        wish: Hyperparameters,
+        hyperparameters: Hyperparameters,
         device: Literal["cpu", "cuda"],
         reasons: MutableMapping[str, str],
-        say: Explain,
+        note: Explain,
     ) -> None:
-        self._base, self._data, self._method, self._wish = base, data, method, wish
+        self._base, self._data, self._method, self._hyperparameters = base, data, method, hyperparameters
         self._device = device
         self._reasons = reasons
-        self._say = say
+        self._note = note
 
     def batch(self, group: int) -> int:
         """Sequences in a step, over all devices."""
-        if self._wish.batch_size is not None:
+        if self._hyperparameters.batch_size is not None:
             self._reasons["batch"] = "as given"
-            return self._wish.batch_size * group
+            return self._hyperparameters.batch_size * group
         count = self._data.examples
         if self._method == "reinforcement":
             size = 1 if self._device == "cpu" else 8
@@ -194,16 +191,16 @@ class LearningSettings:
     def rank(self) -> int:
         """Of the adapter."""
         if self._method == "reinforcement":
-            return int(self._say("rank", 16, "rewards say so little that a small adapter holds it"))
+            return int(self._note("rank", 16, "rewards say so little that a small adapter holds it"))
         count = self._data.examples
         rank = next((rank for most, rank in ((200, 8), (5_000, 16), (50_000, 32)) if count <= most), 64)
-        return int(self._say("rank", rank, f"as much as {count:,} examples can fill"))
+        return int(self._note("rank", rank, f"as much as {count:,} examples can fill"))
 
     def epochs(self) -> int:
         """Times through the examples."""
-        if self._wish.n_epochs is not None:
+        if self._hyperparameters.n_epochs is not None:
             self._reasons["epochs"] = "as given"
-            return self._wish.n_epochs
+            return self._hyperparameters.n_epochs
         count = max(1, self._data.examples)
         if self._method != "supervised":
             self._reasons["epochs"] = "preferences and rewards wear out when they are seen often"
@@ -218,7 +215,7 @@ class LearningSettings:
 
     def rate(self, kind: Kind) -> float:
         """The learning rate."""
-        size = self._base.parameters / _BILLION
+        size = self._base.parameters / 1e9  # in billions
         steps = (
             ((0.7, 1e-3), (4.0, 4e-4), (20.0, 2e-4))
             if kind != "full"
@@ -226,33 +223,33 @@ class LearningSettings:
         )
         rate = next((rate for most, rate in steps if size <= most), 1e-4 if kind != "full" else 5e-6)
         rate *= {"supervised": 1.0, "dpo": 0.1, "reinforcement": 0.1}[self._method]
-        more = self._wish.learning_rate_multiplier
+        more = self._hyperparameters.learning_rate_multiplier
         why = f"for {'an adapter' if kind != 'full' else 'all weights'} of a model of {size:.2g} billion parameters"
         if self._method != "supervised":
             why += ", a tenth of what examples get"
         if more is not None:
             why += f", times {more:g} as given"
-        return float(self._say("learning_rate", rate * (more or 1.0), why))
+        return float(self._note("learning_rate", rate * (more or 1.0), why))
 
     def schedule(self) -> Any:
         """How the learning rate falls."""
         if self._method == "reinforcement":
-            return self._say("schedule", "constant", "rewards have no end to slow down for")
-        return self._say("schedule", "linear", "down to zero at the last step")
+            return self._note("schedule", "constant", "rewards have no end to slow down for")
+        return self._note("schedule", "linear", "down to zero at the last step")
 
     def warmup(self, steps: int) -> int:
         """Steps."""
         if self._method == "reinforcement":
-            return int(self._say("warmup", 0, "the learning rate is small already"))
+            return int(self._note("warmup", 0, "the learning rate is small already"))
         value = 0 if steps < 10 else min(100, -(-steps * 3 // 100))
         return int(
-            self._say("warmup", value, "three in a hundred steps, until the optimiser knows the scale")
+            self._note("warmup", value, "three in a hundred steps, until the optimiser knows the scale")
         )
 
     def decay(self, kind: Kind) -> float:
         """Of the weights."""
         return float(
-            self._say(
+            self._note(
                 "weight_decay",
                 0.01 if kind == "full" else 0.0,
                 "keeps weights small" if kind == "full" else "an adapter is small by itself",
@@ -261,26 +258,26 @@ class LearningSettings:
 
     def interval(self, steps: int) -> int:
         """Steps between two checkpoints."""
-        if self._wish.eval_interval is not None:
+        if self._hyperparameters.eval_interval is not None:
             self._reasons["eval_interval"] = "as given"
-            return self._wish.eval_interval
+            return self._hyperparameters.eval_interval
         return int(
-            self._say("eval_interval", max(1, -(-steps // 10)), "ten checkpoints, each with its validation")
+            self._note("eval_interval", max(1, -(-steps // 10)), "ten checkpoints, each with its validation")
         )
 
     def patience(self) -> int:
         """Validations that may be no better."""
         if not self._data.validation:
-            return int(self._say("patience", 0, "without validation examples nothing says when to stop"))
-        return int(self._say("patience", 3, "stops after three validations in a row that were no better"))
+            return int(self._note("patience", 0, "without validation examples nothing says when to stop"))
+        return int(self._note("patience", 3, "stops after three validations in a row that were no better"))
 
     def beta(self) -> float:
         """What straying from the base costs."""
         if self._method == "supervised":
             return 0.0
-        if self._wish.beta is not None:
+        if self._hyperparameters.beta is not None:
             self._reasons["beta"] = "as given"
-            return self._wish.beta
+            return self._hyperparameters.beta
         if self._method == "dpo":
             self._reasons["beta"] = "as in the paper (Rafailov et al. 2023)"
             return 0.1
@@ -303,7 +300,7 @@ def choose_recipe(
     data: DataFacts,
     machine: TrainingMachine,
     method: Method,
-    wish: Hyperparameters = AUTO,
+    hyperparameters: Hyperparameters = AUTO,
     given: Mapping[str, Any] | None = None,
     *,
     seed: int = 42,
@@ -317,7 +314,7 @@ def choose_recipe(
     """
     given = given or {}
     check_overrides(given)
-    return _Choice(base, data, machine, method, wish, given, seed, frozenset(packages)).recipe()
+    return _Choice(base, data, machine, method, hyperparameters, given, seed, frozenset(packages)).recipe()
 
 
 class _Choice:
@@ -329,15 +326,15 @@ class _Choice:
         data: DataFacts,
         machine: TrainingMachine,
         method: Method,
-        wish: Hyperparameters,
+        hyperparameters: Hyperparameters,
         given: Mapping[str, Any],
         seed: int,
         packages: frozenset[str],
     ) -> None:
         self.base, self.data, self.machine, self.method = base, data, machine, method
-        self.wish, self.given, self.seed, self.packages = wish, given, seed, packages
+        self.hyperparameters, self.given, self.seed, self.packages = hyperparameters, given, seed, packages
         self.reasons: dict[str, str] = {}
-        on_gpu = self._say(
+        on_gpu = self._note(
             "device",
             "cuda" if machine.devices else "cpu",
             f"{len(machine.devices)} × {machine.devices[0].name}"
@@ -352,9 +349,11 @@ class _Choice:
         self.devices: tuple[Device, ...] = machine.devices if self.device == "cuda" else ()
         self.capability = min((device.capability for device in self.devices), default=0.0)
 
-        self.learning = LearningSettings(base, data, method, wish, self.device, self.reasons, self._say)
+        self.learning = LearningSettings(
+            base, data, method, hyperparameters, self.device, self.reasons, self._note
+        )
 
-    def _say(self, name: str, value: Any, reason: str) -> Any:
+    def _note(self, name: str, value: Any, reason: str) -> Any:
         """The value, or what was given in its place; notes why."""
         if name in self.given:
             self.reasons[name] = "as given"
@@ -386,8 +385,8 @@ class _Choice:
         return TrainingRecipe(
             kind=setup.kind,
             rank=rank,
-            alpha=self._say("alpha", 2 * rank, "twice the rank, as is usual"),
-            dropout=float(self._say("dropout", 0.0, "held-out examples guard against learning by heart")),
+            alpha=self._note("alpha", 2 * rank, "twice the rank, as is usual"),
+            dropout=float(self._note("dropout", 0.0, "held-out examples guard against learning by heart")),
             precision=precision,
             device=self.device,
             processes=setup.processes,
@@ -410,7 +409,7 @@ class _Choice:
             beta=self.learning.beta(),
             group=group if self.method == "reinforcement" else 1,
             completion=completion,
-            threads=self._say("threads", self.machine.cores, "all cores, at the lowest priority"),
+            threads=self._note("threads", self.machine.cores, "all cores, at the lowest priority"),
             seed=self.seed,
             memory_bytes=memory_need(self.base, setup),
             disk_bytes=disk_need(self.base, setup),
@@ -428,7 +427,7 @@ class _Choice:
             value, why = "bfloat16", "this GPU has it, and its range is that of 32 bits"
         else:
             value, why = "float16", f"compute capability {self.capability:g} has no bfloat16"
-        return cast("Precision", self._say("precision", value, why))
+        return cast("Precision", self._note("precision", value, why))
 
     def _budget(self) -> int:
         if self.devices:
@@ -496,9 +495,9 @@ class _Choice:
             "qlora": "the weights in 16 bits do not fit; in four bits they do",
             "full": "as asked for",
         }[setup.kind]
-        self._say("kind", setup.kind, reason)
-        self._say("sharding", setup.sharding, why)
-        self._say("processes", setup.processes, "one for each GPU" if self.devices else "one uses all cores")
+        self._note("kind", setup.kind, reason)
+        self._note("sharding", setup.sharding, why)
+        self._note("processes", setup.processes, "one for each GPU" if self.devices else "one uses all cores")
 
     def _checkpointing(self, setup: TrainingSetup, target: int, budget: int) -> TrainingSetup:
         # A processor gains nothing from many examples at once; a GPU does, up to a point.
@@ -510,7 +509,7 @@ class _Choice:
             if not needed
             else "what each layer computed is computed again on the way back, to save memory"
         )
-        return replace(setup, checkpointing=bool(self._say("checkpointing", needed, why)))
+        return replace(setup, checkpointing=bool(self._note("checkpointing", needed, why)))
 
     def _too_large(self, setup: TrainingSetup, budget: int) -> InvalidRequest:
         kind = {"lora": "an adapter", "qlora": "an adapter on weights in four bits", "full": "all weights"}
@@ -545,12 +544,12 @@ class _Choice:
         reason = why[found]
         if found == "adamw_torch" and setup.kind == "full":
             reason = "bitsandbytes is not here, so the state has 32 bits"
-        return self._say("optimiser", found, reason)
+        return self._note("optimiser", found, reason)
 
     def _attention(self) -> Any:
         if self._flash():
-            return self._say("attention", "flash_attention_2", "it is installed, and this GPU has it")
-        return self._say("attention", "sdpa", "PyTorch's own, which picks the best kernel of this machine")
+            return self._note("attention", "flash_attention_2", "it is installed, and this GPU has it")
+        return self._note("attention", "sdpa", "PyTorch's own, which picks the best kernel of this machine")
 
     def _flash(self) -> bool:
         return self.device == "cuda" and self.capability >= 8.0 and "flash_attn" in self.packages
@@ -563,12 +562,14 @@ class _Choice:
         longest = self.data.longest
         if self.method == "reinforcement":
             most = MAX_COMPLETION_TOKENS if self.device == "cuda" else 64
-            room = (self.base.longest or longest + most) - longest
-            completion = int(self._say("completion", max(1, min(most, room)), "enough for a short answer"))
+            free_tokens = (self.base.longest or longest + most) - longest
+            completion = int(
+                self._note("completion", max(1, min(most, free_tokens)), "enough for a short answer")
+            )
             few = 4 if self.device == "cpu" else 8
-            more = self.wish.compute_multiplier or 1.0
+            more = self.hyperparameters.compute_multiplier or 1.0
             group = int(
-                self._say(
+                self._note(
                     "group",
                     max(2, round(few * more)),
                     "answers are graded against each other: more of them say more and cost more",
@@ -582,7 +583,7 @@ class _Choice:
             if longest <= limit
             else f"the model was made for {limit:,} tokens; longer examples are cut"
         )
-        return int(self._say("max_length", length, why)), completion, group
+        return int(self._note("max_length", length, why)), completion, group
 
     def _micro(self, setup: TrainingSetup, target: int, budget: int, group: int) -> tuple[int, int]:
         """Sequences at once on a device, and how many times before a step."""
@@ -596,7 +597,7 @@ class _Choice:
             if share % size == 0 and memory_need(self.base, replace(setup, micro_batch=size)) <= budget
         ]
         micro = max(fitting, default=1)
-        micro = int(self._say("micro_batch", micro, self._why_micro(setup, micro, share, budget)))
+        micro = int(self._note("micro_batch", micro, self._why_micro(setup, micro, share, budget)))
         accumulation = max(1, math.ceil(share / micro))
         while micro * accumulation * setup.processes % group:
             accumulation += 1
@@ -612,10 +613,10 @@ class _Choice:
 
     def _packing(self, length: int) -> bool:
         if self.method != "supervised":
-            return bool(self._say("packing", False, "only whole conversations can be compared"))
+            return bool(self._note("packing", False, "only whole conversations can be compared"))
         if not self._flash():
             return bool(
-                self._say(
+                self._note(
                     "packing", False, "without flash attention examples in one row would see each other"
                 )
             )
@@ -623,7 +624,7 @@ class _Choice:
         why = (
             "most examples are short: several share a row" if useful else "examples are of one length, or few"
         )
-        return bool(self._say("packing", useful, why))
+        return bool(self._note("packing", useful, why))
 
 
 def _gb(size: int) -> str:

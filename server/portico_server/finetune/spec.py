@@ -9,17 +9,12 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from portico_server.core.context import Context
 from portico_server.core.interfaces import BaseModel
+from portico_server.db.tuning import JobJson, JobRow, JobStatus
 from portico_server.finetune.recipe import TrainingRecipe
 
 Method: TypeAlias = Literal["supervised", "dpo", "reinforcement"]
 
-METHODS: Final[tuple[Method, ...]] = ("supervised", "dpo", "reinforcement")
-
-Status: TypeAlias = Literal[
-    "validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"
-]
-
-ENDED_STATUSES: Final[tuple[Status, ...]] = ("succeeded", "failed", "cancelled")
+ENDED_STATUSES: Final[tuple[JobStatus, ...]] = ("succeeded", "failed", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +62,14 @@ class FineTuningSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """A job as it stands in the database. ``state`` holds what became known: recipe, tokens, end, the result's name."""
+class Job(JobRow[FineTuningSpec]):
+    """A job as it stands in the database."""
 
-    id: str
-    owner: str | None
-    run_id: str
-    base: str
-    spec: FineTuningSpec
-    state: Mapping[str, Any]
-    status: Status
-    error: Mapping[str, Any] | None
-    created_at: float
-    finished_at: float | None
+    @classmethod
+    def of(cls, row: JobJson) -> Job:
+        """The job of a row."""
+        values = {name: getattr(row, name) for name in JobRow.__dataclass_fields__}
+        return cls(**{**values, "spec": FineTuningSpec.from_json(row.spec)})
 
     @property
     def ended(self) -> bool:

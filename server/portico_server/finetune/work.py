@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-import logging
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -43,7 +42,7 @@ from portico_server.finetune.spec import (
     TrainLog,
 )
 
-# What a job leaves behind besides its model: the measurements of each step as a table.
+# What a job leaves behind beyond its model: the measurements of each step as a table.
 
 
 METRIC_COLUMNS: Final = (
@@ -60,8 +59,6 @@ def metrics_table(metrics: Iterable[Mapping[str, Any]]) -> bytes:
     writer.writerows(metrics)
     return out.getvalue().encode()
 
-
-logger = logging.getLogger(__name__)
 
 WORKING_STATUSES: Final = ("validating_files", "queued", "running")
 
@@ -122,7 +119,7 @@ async def examine_files(
     async def fetched(done: int, total: int | None) -> None:
         await context.emit(Progress("download", spec.base, done, total, "bytes"))
 
-    async def told(done: int, total: int) -> None:
+    async def report(done: int, total: int) -> None:
         await context.emit(Progress("validate", "Reading the examples", done, total, "bytes"))
 
     base = await place.bases.base(spec.base, caller, fetched)
@@ -136,7 +133,7 @@ async def examine_files(
         folder,
         ModelTokenCounter(context, base.name),
         base.longest,
-        told,
+        report,
     )
     return base, prepared, warnings
 
@@ -273,19 +270,19 @@ class JobWork:
     async def _record_metrics(self, event: Metrics) -> None:
         loss = {} if event.loss is None else {"train_loss": event.loss}
         values = {"step": event.step, "total_steps": event.total, **loss, **event.values}
-        said = f"Step {event.step}/{event.total}"
+        message = f"Step {event.step}/{event.total}"
         if event.loss is not None:
-            said += f": training loss={event.loss:.4f}"
+            message += f": training loss={event.loss:.4f}"
         elif "reward" in event.values:
-            said += f": reward={event.values['reward']:.4f}"
+            message += f": reward={event.values['reward']:.4f}"
         if not self._began:
             # What an attempt that was cut off did behind its last checkpoint is done again.
             await self._job_context.database.write_soon(tuning.rewind, self._job.id, event.step - 1)
             self._began, self._first_step = time.time(), event.step
         await self._record_events(
-            NewEvent("metrics", said, step=event.step, data=values), state=self._estimate(event)
+            NewEvent("metrics", message, step=event.step, data=values), state=self._estimate(event)
         )
-        await self._context.emit(Progress("train", said, event.step, event.total, "steps"))
+        await self._context.emit(Progress("train", message, event.step, event.total, "steps"))
 
     def _estimate(self, event: Metrics) -> Mapping[str, Any] | None:
         """How far it is and when it will be done, now and then."""
@@ -298,15 +295,18 @@ class JobWork:
         return {"step": event.step, "total": event.total, "estimated_finish": end}
 
     async def _record_checkpoint(self, event: Checkpoint) -> None:
-        said = f"Checkpoint created at step {event.step}"
+        message = f"Checkpoint created at step {event.step}"
         await self._record_events(
-            NewEvent("checkpoint", said, step=event.step, data={"path": event.path.name, **event.values})
+            NewEvent("checkpoint", message, step=event.step, data={"path": event.path.name, **event.values})
         )
         # A run that got further is taken up again as often as it is cut off.
         row = StepRow(
-            *(f"checkpoint/{event.step}", event.step, "checkpoint", "completed", 1, None, "null", None),
-            time.time(),
-            0.0,
+            f"checkpoint/{event.step}",
+            event.step,
+            "checkpoint",
+            "completed",
+            output="null",
+            started_at=time.time(),
         )
         await self._job_context.database.write(
             steps.record, self._context.run, [row], self._job_context.holder
@@ -321,11 +321,11 @@ class JobWork:
         began = time.monotonic()
         owner = None if job.state.get("shared") else job.owner
         await self._job_context.bases.publish(job.model, job.base, trained.path, owner)
-        took = time.monotonic() - began
+        seconds = time.monotonic() - began
         file = await self._results()
         await self._set_status(
             "running",
-            NewEvent("message", f"New fine-tuned model created: {job.model}", data={"seconds": took}),
+            NewEvent("message", f"New fine-tuned model created: {job.model}", data={"seconds": seconds}),
         )
         await self._serve_checkpoints(trained, owner)
         moved = await self._job_context.database.write(

@@ -30,7 +30,7 @@ _GRADE: Final = "\n\ndef portico_grade(sample, item):\n    return grade(sample, 
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
     """What a model said to a line; ``item`` is what the line has for graders, ``more`` what they see of the answer
-    besides its text.
+    beyond its text.
     """
 
     text: str
@@ -129,26 +129,26 @@ class Grading:
     async def _score(self, grader: Mapping[str, Any], answer: ModelAnswer) -> float:
         """What a model thinks of it, as one number within the range."""
         low, high = grader.get("range") or (0.0, 1.0)
-        said = await self._ask(grader, answer, "score", {"type": "number"})
+        judged = await self._ask(grader, answer, "score", {"type": "number"})
         try:
-            score = float(json.loads(said)["score"])
+            score = float(json.loads(judged)["score"])
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise InvalidRequest(
-                f"The judge '{grader['model']}' did not answer with a score: {said[:120]!r}.",
+                f"The judge '{grader['model']}' did not answer with a score: {judged[:120]!r}.",
                 code="no_score",
             ) from error
         return min(max(_number(score), float(low)), float(high))
 
     async def _label(self, grader: Mapping[str, Any], answer: ModelAnswer) -> Grade:
         """Which of the labels a model gives it: 1 for one that passes, else 0."""
-        said = await self._ask(grader, answer, "label", {"type": "string", "enum": list(grader["labels"])})
+        judged = await self._ask(grader, answer, "label", {"type": "string", "enum": list(grader["labels"])})
         try:
-            label = json.loads(said)["label"]
+            label = json.loads(judged)["label"]
         except (ValueError, TypeError, KeyError, RecursionError):
-            label = said.strip()  # a model that keeps to no schema may still say the bare word
+            label = judged.strip()  # a model that keeps to no schema may still say the bare word
         if label not in grader["labels"]:
             raise InvalidRequest(
-                f"The judge '{grader['model']}' answered none of {', '.join(grader['labels'])}: {said[:120]!r}.",
+                f"The judge '{grader['model']}' answered none of {', '.join(grader['labels'])}: {judged[:120]!r}.",
                 code="no_label",
             )
         passed = label in grader["passing_labels"]

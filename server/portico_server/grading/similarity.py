@@ -31,15 +31,15 @@ def fuzzy(one: str, other: str) -> float:
 def rouge(order: int) -> Callable[[str, str], float]:
     """ROUGE-N: F1 of the common runs of ``order`` words. Source: Lin 2004."""
 
-    def measure(said: str, reference: str) -> float:
-        return _f1(_runs(words(said), order), _runs(words(reference), order))
+    def measure(answer: str, reference: str) -> float:
+        return _f1(_runs(words(answer), order), _runs(words(reference), order))
 
     return measure
 
 
-def rouge_l(said: str, reference: str) -> float:
+def rouge_l(answer: str, reference: str) -> float:
     """ROUGE-L: F1 of the longest common subsequence of words. Source: Lin 2004."""
-    one, other = words(said), words(reference)
+    one, other = words(answer), words(reference)
     before = [0] * (len(other) + 1)
     for word in one:
         row = [0]
@@ -49,9 +49,9 @@ def rouge_l(said: str, reference: str) -> float:
     return _mean(before[-1], len(one), len(other))
 
 
-def bleu(said: str, reference: str) -> float:
+def bleu(answer: str, reference: str) -> float:
     """BLEU up to four words of one sentence, counts above the first smoothed by one. Source: Lin and Och 2004."""
-    one, other = words(said), words(reference)
+    one, other = words(answer), words(reference)
     if not one or not other:
         return 0.0
     total = 0.0
@@ -65,9 +65,9 @@ def bleu(said: str, reference: str) -> float:
     return math.exp(total + min(0.0, 1 - len(other) / len(one)))
 
 
-def gleu(said: str, reference: str) -> float:
+def gleu(answer: str, reference: str) -> float:
     """GLEU: common runs of one to four words, over those of the text that has more. Source: Wu et al. 2016."""
-    one, other = words(said), words(reference)
+    one, other = words(answer), words(reference)
     mine: Counter[tuple[str, ...]] = Counter()
     theirs: Counter[tuple[str, ...]] = Counter()
     for order in range(1, 5):

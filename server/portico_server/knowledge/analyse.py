@@ -12,17 +12,23 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 import opencc
 import rjieba
 import Stemmer
 
-from portico_server.knowledge.words import CHINESE_STOPWORDS, CJK_RUN, ENGLISH_STOPWORDS, HAN_RUN, bigrams
+from portico_server.core.words import (
+    CHINESE_STOPWORDS,
+    CJK_RUN,
+    ENGLISH_STOPWORDS,
+    HAN_RUN,
+    bigrams,
+    compounds,
+)
 
 ANALYSER_VERSION = 3
 """Raised whenever the same text may give other terms, or an index has other fields: those made by another version are
@@ -37,8 +43,6 @@ MAX_QUESTION_TERMS = 1_024
 _WORD = re.compile(r"[^\W_]+")
 _MARKS = "\uff0c\uff1a\uff1b\uff01\uff1f\uff08\uff09\u2026"
 """Full-width , : ; ! ? ( ) and the ellipsis: NFKC makes others of them, none of which is part of a word."""
-
-_PARTICLES = frozenset(["up", "down", "out", "off", "in", "on", "over", "back", "away", "through"])
 
 _lock = threading.Lock()
 
@@ -64,21 +68,14 @@ def analyse(text: str) -> Terms:
 def analyse_question(text: str) -> Terms:
     """The different terms to look for: those of `analyse` without stop words, unless there are no others."""
     plain, chinese, grams = _split(text)
-    telling = _stems([*(word for word in plain if word not in ENGLISH_STOPWORDS), *compounds(plain)])
+    telling = _stems(
+        [*(word for word in plain if word not in ENGLISH_STOPWORDS), *compounds(plain, ENGLISH_STOPWORDS)]
+    )
     telling += [word for word in chinese if word not in CHINESE_STOPWORDS]
     words = telling or _stems(plain) + chinese
     return Terms(
         list(dict.fromkeys(words))[:MAX_QUESTION_TERMS], list(dict.fromkeys(grams))[:MAX_QUESTION_TERMS]
     )
-
-
-def compounds(words: Sequence[str]) -> list[str]:
-    """Verbs with a particle written as one word, as their noun is: "back up" as "backup"."""
-    return [
-        f"{first}{second}"
-        for first, second in pairwise(words)
-        if second in _PARTICLES and len(first) > 2 and first not in ENGLISH_STOPWORDS
-    ]
 
 
 def _split(text: str) -> tuple[list[str], list[str], list[str]]:

@@ -105,7 +105,7 @@ class Calibration:
         self._indexes = indexes
         self._registry = registry
 
-    def check(self, store: StoreRow, wish: Mapping[str, Any]) -> None:
+    def check(self, store: StoreRow, request: Mapping[str, Any]) -> None:
         """Raise `InvalidRequest` for what cannot be measured."""
         if not store.embedding_model:
             raise InvalidRequest(
@@ -113,15 +113,15 @@ class Calibration:
                 code="no_vectors",
                 param="store",
             )
-        if (wish.get("questions") is None) == (wish.get("generate") is None):
+        if (request.get("questions") is None) == (request.get("generate") is None):
             raise InvalidRequest("Give either 'questions' or 'generate'.", param="questions")
-        if wish.get("questions") is not None:
-            check_questions(wish["questions"])
+        if request.get("questions") is not None:
+            check_questions(request["questions"])
         elif (
-            model := self._registry.get(str(wish.get("model")))
+            model := self._registry.get(str(request.get("model")))
         ) is None or "chat" not in model.card.capabilities:
             raise InvalidRequest(
-                f"'{str(wish.get('model'))[:80]}' is not a chat model here, so it cannot ask questions.",
+                f"'{str(request.get('model'))[:80]}' is not a chat model here, so it cannot ask questions.",
                 code="model_not_found",
                 param="model",
             )
@@ -191,14 +191,14 @@ class Calibration:
         random.Random(store.id).shuffle(ids)  # noqa: S311  # a sample, not a secret
         texts = await self._database.read(chunks.texts, ids[: 4 * count])
         long = [(chunk, text) for chunk, _, text in texts if len(text) >= MIN_PASSAGE_CHARS][:count]
-        room = asyncio.Semaphore(MAX_CONCURRENT_QUESTIONS)
+        slots = asyncio.Semaphore(MAX_CONCURRENT_QUESTIONS)
 
         async def one(chunk: int, text: str) -> CalibrationQuestion | None:
             messages = (
                 {"role": "system", "content": _QUESTION_PROMPT},
                 {"role": "user", "content": text[:4_000]},
             )
-            async with room:
+            async with slots:
                 reply = await call_model(
                     context, model, Chat(messages, {"temperature": 0, "max_tokens": 120})
                 )
@@ -208,8 +208,8 @@ class Calibration:
             return CalibrationQuestion(answer[:1_000], chunk=chunk) if answer else None
 
         async with asyncio.TaskGroup() as tasks:
-            asked = [tasks.create_task(one(chunk, text)) for chunk, text in long]
-        found = [question for task in asked if (question := task.result()) is not None]
+            running = [tasks.create_task(one(chunk, text)) for chunk, text in long]
+        found = [question for task in running if (question := task.result()) is not None]
         if not found:
             raise InvalidRequest(
                 f"The store holds no passage of {MIN_PASSAGE_CHARS} characters or more about which to ask.",

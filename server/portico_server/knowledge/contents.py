@@ -16,7 +16,8 @@ from portico_server.core.request import Attributes
 from portico_server.db import chunks, store_files
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
-from portico_server.db.files import MIRRORED_OWNER, FileRow, Order, RowPage
+from portico_server.db.files import MIRRORED_OWNER, FileRow
+from portico_server.db.rows import Order, RowPage
 from portico_server.db.store_files import FileBatchRow
 from portico_server.db.stores import FileStatus, StoreFileCounts, StoreFileRow, StoreRow
 from portico_server.knowledge.chunk.chunkers import check_chunking

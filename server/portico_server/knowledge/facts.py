@@ -68,7 +68,7 @@ class StoredFacts:
         return [await self._fact(row, names[row.store_id]) for row in first.values()]
 
     async def change(self, fact_id: str, text: str, caller: Principal) -> Fact:
-        before = await self._found(fact_id, caller)
+        before = await self._rows_of(fact_id, caller)
         store = await self._stores.get(before[0].store_id, caller, "write")
         created = before[-1].attributes.get(_CREATED, before[-1].created_at)
         attributes = {**before[0].attributes, "id": before[0].id, _CREATED: created}
@@ -76,14 +76,14 @@ class StoredFacts:
         await self._stores.contents.attach(store, [attachment], caller)
         for row in before:  # after the new one is there: cut off between, there are two and the newest counts
             await self._forget(row, caller)
-        (row, *_others) = await self._found(fact_id, caller)
+        (row, *_others) = await self._rows_of(fact_id, caller)
         return await self._fact(row, store.name or store.id)
 
     async def remove(self, fact_id: str, caller: Principal) -> None:
-        for row in await self._found(fact_id, caller):
+        for row in await self._rows_of(fact_id, caller):
             await self._forget(row, caller)
 
-    async def _found(self, fact_id: str, caller: Principal) -> Sequence[FactRow]:
+    async def _rows_of(self, fact_id: str, caller: Principal) -> Sequence[FactRow]:
         found = await self._database.read(rows.newest_facts, caller.id, 100, fact_id=fact_id)
         if not found:
             raise NotFound(f"There is no fact '{fact_id[:80]}'.", code="fact_not_found", param="id")

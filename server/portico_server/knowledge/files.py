@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
-import logging
 import os
 import tempfile
 import threading
@@ -24,11 +23,13 @@ from portico_server.db import files as rows
 from portico_server.db import store_files
 from portico_server.db import stores as store_rows
 from portico_server.db.database import Database
-from portico_server.db.files import MIRRORED_OWNER, FileRow, Order, RowPage
+from portico_server.db.files import MIRRORED_OWNER, FileRow
+from portico_server.db.rows import Order, RowPage
 from portico_server.db.store_files import MirroredFile
 from portico_server.knowledge.names import check_filename
 from portico_server.knowledge.store import view
 from portico_server.runs.artifacts import ArtifactStore
+from portico_server.settings import MB_BYTES
 
 # Bytes on their way in.
 
@@ -86,10 +87,6 @@ def _read_block(handle: int) -> bytes | None:
     except OSError:
         return None
 
-
-logger = logging.getLogger(__name__)
-
-MB = 1024 * 1024
 
 MAX_IDS_PER_STATEMENT = 1_000
 """Ids in one statement."""
@@ -171,7 +168,7 @@ class FileStorage:
                     size += len(chunk)
                     if limited and size > self._max_bytes:
                         raise TooLarge(
-                            f"The file is larger than {self._max_bytes // MB} MB, the most that is taken here. "
+                            f"The file is larger than {self._max_bytes // MB_BYTES} MB, the most that is taken here. "
                             "Split it, or raise the setting max_file_mb.",
                             code="file_too_large",
                             param="file",

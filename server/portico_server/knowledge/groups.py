@@ -148,14 +148,14 @@ class Groups:
         Other groups are left alone.
         """
         runs: list[str] = []
-        anew: set[str] = set()
+        rebuilt: set[str] = set()
         for spec in wanted:
             known = {row.name: row for row in await self._database.read(rows.of_store, store.id)}
             there = known.get(spec.name)
-            if there is not None and spec.name not in anew:
+            if there is not None and spec.name not in rebuilt:
                 if _is_as(there, spec):
                     continue
-                anew |= await self._clear(store, spec.name, known, {item.name for item in wanted})
+                rebuilt |= await self._clear(store, spec.name, known, {item.name for item in wanted})
             _, run = await self.add(
                 store,
                 spec.name,

@@ -80,18 +80,18 @@ class WriteQueue:
         self._ended = False
         self._some = asyncio.Event()
         self._enough = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
+        self._has_space = asyncio.Event()
+        self._has_space.set()
 
     async def put(self, item: ReadChunks) -> None:
         """Hand over what was read; waits while there is more than one transaction's worth."""
-        await self._room.wait()
+        await self._has_space.wait()
         self._items.append(item)
         self._chunks += len(item.chunks)
         self._some.set()
         if self._chunks >= MAX_BATCH_CHUNKS or len(self._items) >= MAX_BATCH_FILES:
             self._enough.set()
-            self._room.clear()
+            self._has_space.clear()
 
     def end(self) -> None:
         """Nothing more comes."""
@@ -108,7 +108,7 @@ class WriteQueue:
         except TimeoutError:
             pass  # what there is will do
         found, self._items, self._chunks = self._items, [], 0
-        self._room.set()
+        self._has_space.set()
         if not self._ended:
             self._some.clear()
             self._enough.clear()

@@ -122,7 +122,7 @@ class GroupTarget:
 # What an ingest that was cut off has left of a file: chunks with their vectors, which need not be made again.
 
 
-COMPARED_CHUNKS = 500
+MAX_COMPARED_CHUNKS = 500
 """Chunks that are compared at a time."""
 
 
@@ -155,7 +155,7 @@ class PartialFile:
                 return list(come[number:])
             if not self._page:
                 self._page = await self._database.read(
-                    chunks.of_file, self._row.store_id, self._row.file_id, self._seen - 1, COMPARED_CHUNKS
+                    chunks.of_file, self._row.store_id, self._row.file_id, self._seen - 1, MAX_COMPARED_CHUNKS
                 )
             kept = self._page.pop(0) if self._page else None
             if kept is None or (kept.ordinal, kept.text, kept.place) != (self._seen, chunk.text, chunk.place):

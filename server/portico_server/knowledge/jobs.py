@@ -57,7 +57,7 @@ class Reindex:
 # Another embedding model for a store: its vectors are made in the background while the old ones answer.
 
 
-BATCH_CHUNKS = 1_000
+MAX_BATCH_CHUNKS = 1_000
 """Chunks whose vectors are made and written together."""
 
 
@@ -96,8 +96,8 @@ class ModelChange:
         """Vectors of ``model`` for every chunk that has none; how many."""
         made = 0
         wanted = await self._chunks(store)
-        for i in range(0, len(wanted), BATCH_CHUNKS):
-            part = wanted[i : i + BATCH_CHUNKS]
+        for i in range(0, len(wanted), MAX_BATCH_CHUNKS):
+            part = wanted[i : i + MAX_BATCH_CHUNKS]
             lacking = await self._database.read(chunks.chunks_without_vector, model, part)
             fresh = await embed_texts([text for _, text in lacking], model, context)
             data = {chunk: vector for (chunk, _), vector in zip(lacking, fresh, strict=True)}
@@ -105,16 +105,20 @@ class ModelChange:
             made += len(data)
             await context.emit(
                 Status(
-                    "embed", model, done=min(i + BATCH_CHUNKS, len(wanted)), total=len(wanted), unit="chunks"
+                    "embed",
+                    model,
+                    done=min(i + MAX_BATCH_CHUNKS, len(wanted)),
+                    total=len(wanted),
+                    unit="chunks",
                 )
             )
         return made
 
     async def _drop(self, store: StoreRow) -> None:
         wanted = await self._chunks(store)
-        for i in range(0, len(wanted), BATCH_CHUNKS):
+        for i in range(0, len(wanted), MAX_BATCH_CHUNKS):
             await self._database.write(
-                chunks.drop_vectors, store.embedding_model, wanted[i : i + BATCH_CHUNKS]
+                chunks.drop_vectors, store.embedding_model, wanted[i : i + MAX_BATCH_CHUNKS]
             )
 
     async def _chunks(self, store: StoreRow) -> list[int]:

@@ -134,7 +134,7 @@ class RecordingTranscriber:
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         request = Transcribe(Attachment("file", name, kind, data), timestamps="segment")
         try:
-            found = await call_model(context, self._wanted, request, patience=TRANSCRIBE_TIMEOUT_S)
+            found = await call_model(context, self._wanted, request, timeout_s=TRANSCRIBE_TIMEOUT_S)
         except PorticoError as error:
             if error.code == "shutting_down":
                 raise

@@ -31,7 +31,7 @@ CALL_TIMEOUT_S = 300.0
 
 
 async def call_model(
-    context: Context, model: str, request: Request, *, patience: float = CALL_TIMEOUT_S
+    context: Context, model: str, request: Request, *, timeout_s: float = CALL_TIMEOUT_S
 ) -> Result:
     """The answer of ``model`` within ``patience`` seconds each time. Raises what it raises for good, or the last of its
     passing failures.
@@ -39,7 +39,7 @@ async def call_model(
     wait = FIRST_RETRY_S
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
-            async with asyncio.timeout(patience) as limit:
+            async with asyncio.timeout(timeout_s) as limit:
                 return await context.call(model, request)
         except (EngineFailed, Unavailable, TooMany, DeadlineExceeded) as error:
             if attempt == MAX_ATTEMPTS or error.code == "shutting_down":
@@ -49,14 +49,14 @@ async def call_model(
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            raise DeadlineExceeded(f"'{model}' did not answer within {patience:g} s.") from error
+            raise DeadlineExceeded(f"'{model}' did not answer within {timeout_s:g} s.") from error
     raise AssertionError("the last attempt returns or raises")
 
 
 # Which embedding model is meant, and vectors of it for many texts: it may fail for a moment.
 
 
-EMBED_BATCH_TEXTS = 256
+MAX_EMBED_BATCH_TEXTS = 256
 """Texts in one call of an embedding model."""
 
 
@@ -66,8 +66,8 @@ async def embed_texts(texts: Sequence[str], model: str, context: Context) -> lis
     Raises `EngineFailed` for a model that gives something else, and what the model raised last.
     """
     vectors: list[bytes] = []
-    for i in range(0, len(texts), EMBED_BATCH_TEXTS):
-        part = tuple(texts[i : i + EMBED_BATCH_TEXTS])
+    for i in range(0, len(texts), MAX_EMBED_BATCH_TEXTS):
+        part = tuple(texts[i : i + MAX_EMBED_BATCH_TEXTS])
         result = await call_model(context, model, Embed(part))
         if not isinstance(result, Vectors):
             raise EngineFailed(f"'{model}' is not an embedding model: it gave no vectors.")

@@ -12,12 +12,13 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
 from portico_server.core.registry import Registry
 from portico_server.core.request import Embed, Search, Stage, Vectors
+from portico_server.core.servable import FUSION_WEIGHT
+from portico_server.core.words import has_cjk
 from portico_server.db import hits
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
-from portico_server.knowledge.index.handle import LAG_WAIT_S, IndexHandle
+from portico_server.knowledge.index.handle import LAG_WAIT_S, IndexHandle, Ranking
 from portico_server.knowledge.index.manager import IndexManager
-from portico_server.knowledge.words import has_cjk
 
 # One ranking out of two: pure functions of scored lists. Equal scores are ordered by chunk id.
 
@@ -104,16 +105,11 @@ class SearchTrace:
         self.stages.append(Stage(name, (time.perf_counter() - started) * 1e3, tuple(candidates), note))
 
 
-Ranking = list[tuple[int, float]]
-
 MAX_CANDIDATES = 100
 """Taken from each side before fusing."""
 
-FUSION_WEIGHT = 0.2
-"""The vectors' weight for a model whose card has no label ``fusion_weight``; it hurt on no set measured."""
-
 FUSION_WEIGHT_CJK = 0.0
-"""Likewise (``fusion_weight_cjk``) for a question in Chinese, Japanese or Korean that words answer …"""
+"""Likewise (label ``fusion_weight_cjk``) for a question in Chinese, Japanese or Korean that words answer …"""
 
 MIN_WORD_HITS = 3
 """… with so many hits. With fewer, the weight is as for any question."""

@@ -15,12 +15,13 @@ from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound, PorticoError
 from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, Ranked, Refine, Reply, Rerank, Search
+from portico_server.core.words import CJK_RUN
 from portico_server.db import groups, hits
 from portico_server.db.database import Database
 from portico_server.db.hits import HitRow
 from portico_server.knowledge.chunk.prompts import answer_lines, answer_text
-from portico_server.knowledge.rank import Ranking, SearchTrace
-from portico_server.knowledge.words import CJK_RUN
+from portico_server.knowledge.index.handle import Ranking
+from portico_server.knowledge.rank import SearchTrace
 
 # A ranked chunk on its way through the stages.
 
@@ -285,10 +286,10 @@ async def _by_reranker(
 async def _by_judge(
     query: str, candidates: Sequence[SearchCandidate], model: str, context: Context
 ) -> list[SearchCandidate]:
-    room = asyncio.Semaphore(MAX_CONCURRENT_JUDGEMENTS)
+    slots = asyncio.Semaphore(MAX_CONCURRENT_JUDGEMENTS)
 
     async def judge(item: SearchCandidate) -> SearchCandidate:
-        async with room:
+        async with slots:
             return replace(item, score=await _grade(query, item.row.text, model, context))
 
     async with asyncio.TaskGroup() as tasks:
@@ -332,29 +333,31 @@ class Refiner:
         self, request: Search, ranking: Ranking, context: Context, trace: SearchTrace
     ) -> list[SearchCandidate]:
         """At most ``max_num_results`` candidates, best first; with diversity, in the order in which they add most."""
-        wish, limit = request.refine, request.max_num_results
+        settings, limit = request.refine, request.max_num_results
         found = await self._read(ranking, trace)
-        if wish.half_life_days:
+        if settings.half_life_days:
             started = time.perf_counter()
-            found = decay_scores(found, wish.half_life_days, wish.decay_by, time.time())
-            trace.add("decay", started, candidate_scores(found), f"half in {wish.half_life_days:g} days")
-        if wish.reranker:
+            found = decay_scores(found, settings.half_life_days, settings.decay_by, time.time())
+            trace.add("decay", started, candidate_scores(found), f"half in {settings.half_life_days:g} days")
+        if settings.reranker:
             started = time.perf_counter()
-            found = await rerank(request.query, found, wish.reranker, self.registry, context)
-            trace.add("rerank", started, candidate_scores(found), wish.reranker)
+            found = await rerank(request.query, found, settings.reranker, self.registry, context)
+            trace.add("rerank", started, candidate_scores(found), settings.reranker)
         if request.score_threshold:
             started = time.perf_counter()
             found = [item for item in found if item.score >= request.score_threshold]
             trace.add("threshold", started, candidate_scores(found), f"at least {request.score_threshold:g}")
         started = time.perf_counter()
-        found = drop_overlapping(drop_near_duplicates(found, wish.near_duplicates or 1.0))
-        trace.add("collapse", started, candidate_scores(found), f"alike from {wish.near_duplicates or 1:g}")
-        if wish.diversity:
+        found = drop_overlapping(drop_near_duplicates(found, settings.near_duplicates or 1.0))
+        trace.add(
+            "collapse", started, candidate_scores(found), f"alike from {settings.near_duplicates or 1:g}"
+        )
+        if settings.diversity:
             started = time.perf_counter()
             # Passages that grow may become one: some are kept in hand.
-            spare = limit if wish.parents or wish.neighbours else 0
-            found = diversify(found, wish.diversity, limit + spare)
-            trace.add("diversity", started, candidate_scores(found), f"{wish.diversity:g} for unlikeness")
+            spare = limit if settings.parents or settings.neighbours else 0
+            found = diversify(found, settings.diversity, limit + spare)
+            trace.add("diversity", started, candidate_scores(found), f"{settings.diversity:g} for unlikeness")
         return (await self._expand(request, found, trace))[:limit]
 
     async def _read(self, ranking: Ranking, trace: SearchTrace) -> list[SearchCandidate]:
@@ -368,18 +371,20 @@ class Refiner:
         self, request: Search, found: list[SearchCandidate], trace: SearchTrace
     ) -> list[SearchCandidate]:
         """Larger passages; those that then tell the same text are one."""
-        wish = request.refine
-        if wish.parents:
+        settings = request.refine
+        if settings.parents:
             started = time.perf_counter()
-            found = await expand_to_parents(found, wish.parents, self.parents, self.store_id, self.database)
+            found = await expand_to_parents(
+                found, settings.parents, self.parents, self.store_id, self.database
+            )
             trace.add("parents", started, candidate_scores(found))
-        if wish.neighbours:
+        if settings.neighbours:
             started = time.perf_counter()
             few = found[: request.max_num_results * 2]
             found = drop_overlapping(
-                await expand_by_neighbours(few, wish.neighbours, self.store_id, self.database)
+                await expand_by_neighbours(few, settings.neighbours, self.store_id, self.database)
             )
-            trace.add("neighbours", started, candidate_scores(found), f"{wish.neighbours} on each side")
+            trace.add("neighbours", started, candidate_scores(found), f"{settings.neighbours} on each side")
         return found
 
 

@@ -16,6 +16,7 @@ from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Attributes, Filter, Found, Refine, Search, Stage
+from portico_server.core.words import name_in_words
 from portico_server.db import groups, hits
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
@@ -23,10 +24,10 @@ from portico_server.db.groups import GroupRow
 from portico_server.db.hits import HitRow
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge import filter as filters
+from portico_server.knowledge.index.handle import Ranking
 from portico_server.knowledge.index.manager import IndexManager
-from portico_server.knowledge.rank import MAX_CANDIDATES, ChunkRanker, Ranking, SearchTrace, fuse_best
+from portico_server.knowledge.rank import MAX_CANDIDATES, ChunkRanker, SearchTrace, fuse_best
 from portico_server.knowledge.refine import Refiner, choose_stores, rewrite_question
-from portico_server.knowledge.words import name_in_words
 from portico_server.runs.runner import Runner
 
 MAX_QUERY_CHARS = 100_000
@@ -179,8 +180,8 @@ class Searcher:
                     )
                     if word
                 )
-                asked = replace(request, query=query)
-                rankings.append(await ranker.rank(asked, files, context, trace.of(part)))
+                sub_request = replace(request, query=query)
+                rankings.append(await ranker.rank(sub_request, files, context, trace.of(part)))
         if len(rankings) == 1:
             return rankings[0]
         started = time.perf_counter()
@@ -276,7 +277,7 @@ def _check(request: Search) -> None:
 MAX_STORES = 16
 """Stores that one question may go to."""
 
-WEIGHED_PASSAGES = 3
+MAX_WEIGHED_PASSAGES = 3
 """Passages of a store by which it is judged."""
 
 MIN_STORE_WEIGHT = 0.1
@@ -307,8 +308,8 @@ async def search_stores(
             chosen = [stores[number] for number in numbers]
             stages = [Stage("route", (time.perf_counter() - started) * 1e3, (), note)]
         async with asyncio.TaskGroup() as tasks:
-            asked = [tasks.create_task(_search_one(store, request, context)) for store in chosen]
-        found = await _combine([task.result() for task in asked], request)
+            sub_request = [tasks.create_task(_search_one(store, request, context)) for store in chosen]
+        found = await _combine([task.result() for task in sub_request], request)
         return replace(found, trace=(*stages, *found.trace)) if request.trace else found
 
     found: Found = await runner.wait(
@@ -331,7 +332,7 @@ async def _combine(found: Sequence[Found], request: Search) -> Found:
         firsts = [
             [
                 f"{name_in_words(passage.filename)} {passage.text}"
-                for passage in one.passages[:WEIGHED_PASSAGES]
+                for passage in one.passages[:MAX_WEIGHED_PASSAGES]
             ]
             for one in found
         ]

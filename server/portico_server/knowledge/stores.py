@@ -100,7 +100,7 @@ class StoreService:
             database, files, self._readers, self._indexes, workers=settings.ingest_workers
         )
         self._following = SourceFollower(
-            *(database, scheduler, files, ingest, pictures, recordings, fetcher, settings)
+            database, scheduler, files, ingest, pictures, recordings, fetcher, settings
         )
         self.contents = StoreContents(database, files, scheduler, self._readers, self._indexes)
         """The files in the stores, and file batches."""
@@ -367,13 +367,13 @@ class StoreService:
         await self._database.write(rows.change, row.id, values)
         return await self._scheduler.ensure("embed", row.id, {"store": row.id})
 
-    async def calibrate(self, row: StoreRow, caller: Principal, wish: Mapping[str, Any]) -> str:
+    async def calibrate(self, row: StoreRow, caller: Principal, request: Mapping[str, Any]) -> str:
         """Measure what the vectors of a store are worth, see `Calibration`; the id of the run, which ``caller`` owns.
 
         ``wish`` has ``questions`` or ``generate`` and ``model``, and ``apply``. Raises `InvalidRequest`.
         """
-        self._calibration.check(row, wish)
-        run = await self._scheduler.begin("calibrate", row.id, {**wish, "store": row.id}, caller)
+        self._calibration.check(row, request)
+        run = await self._scheduler.begin("calibrate", row.id, {**request, "store": row.id}, caller)
         return run.id
 
     async def serve_restored(self, row: StoreRow, model: str) -> str | None:

@@ -7,13 +7,14 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from portico.wire import JSON, Status
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Unavailable
 from portico_server.core.ids import new_id
+from portico_server.core.words import searched_name
 from portico_server.db import store_files, stores
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
@@ -25,7 +26,6 @@ from portico_server.knowledge.ingest import Ingest
 from portico_server.knowledge.parse.formats import format_of
 from portico_server.knowledge.sources.source import FetchFailure, StoreSource, Unchanged
 from portico_server.knowledge.walk import SourceEntry, Walk
-from portico_server.knowledge.words import searched_name
 
 logger = logging.getLogger(__name__)
 
@@ -117,14 +117,9 @@ class SourceSync:
         indexed = await self._ingest.run(store, context, changed=bool(result.removed or renamed))
         assert isinstance(indexed, dict)
         return {
-            "added": result.added,
-            "changed": result.changed,
-            "moved": result.moved,
-            "removed": result.removed,
-            "unchanged": result.unchanged,
+            **asdict(result),
             "skipped": sum(found.skipped.values()),
             "skipped_because": dict(found.skipped),
-            "missed": list(result.missed),
             **indexed,
         }
 

@@ -106,8 +106,8 @@ IGNORED_BY_RULE = "left out by .gitignore or .porticoignore"
 @dataclass(frozen=True, slots=True)
 class SourceEntry:
     """A file of a source. ``name`` is its path in it, as the API shows it; ``at`` says where to take it from: a path
-    on this machine, a key, a URL. ``mtime_ns`` is the time of its last change, or whatever number tells one state
-    from another; where neither that nor the ``size`` can be known before it is taken, they are ``None`` and 0.
+    on this machine, a key, a URL. ``mtime_ns`` is the time of its last change, or a number that differs by state;
+    where neither that nor the ``size`` can be known before it is taken, they are ``None`` and 0.
     """
 
     name: str

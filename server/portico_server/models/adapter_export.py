@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 # Source: Hu et al. 2021, section 4.1: W = W₀ + scaling · B · A.
 
 
-_CHUNK = 8 * 1024 * 1024
+_CHUNK_BYTES = 8 * 1024 * 1024
 
 _LEFT_OUT = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx")
 """Ends of files that hold weights: those that are not read here would not agree with the result."""
@@ -99,25 +99,25 @@ def _write(
     shard: Safetensors, adapter: PeftAdapter, pairs: dict[str, LoraPair], path: Path, scale: float
 ) -> None:
     """A file with the same tensors in the same order and format."""
-    with shard.path.open("rb") as source, path.open("wb") as made:
+    with shard.path.open("rb") as source, path.open("wb") as output:
         (length,) = struct.unpack("<Q", source.read(8))
-        made.write(struct.pack("<Q", length) + source.read(length))
-        made.truncate(shard.size)
+        output.write(struct.pack("<Q", length) + source.read(length))
+        output.truncate(shard.size)
         for name, tensor in shard.tensors.items():
-            made.seek(tensor.start)
+            output.seek(tensor.start)
             pair = pairs.get(name)
             if pair is not None:
                 merged = shard.array(name) + _delta(adapter, pair, scale)
-                made.write(peft.pack_floats(merged, tensor.dtype))
+                output.write(peft.pack_floats(merged, tensor.dtype))
                 continue
             source.seek(tensor.start)
             left = tensor.end - tensor.start
             while left:
-                data = source.read(min(left, _CHUNK))
-                made.write(data)
+                data = source.read(min(left, _CHUNK_BYTES))
+                output.write(data)
                 left -= len(data)
-        made.flush()
-        os.fsync(made.fileno())
+        output.flush()
+        os.fsync(output.fileno())
 
 
 def _delta(adapter: PeftAdapter, pair: LoraPair, scale: float) -> Array:
@@ -164,12 +164,16 @@ class AdapterExports:
     """Writes adapters to places on this machine, in durable runs."""
 
     def __init__(
-        self, scheduler: Scheduler, adapters: AdapterService, bases: BaseModels, workshop: TrainingEnvironment
+        self,
+        scheduler: Scheduler,
+        adapters: AdapterService,
+        bases: BaseModels,
+        environment: TrainingEnvironment,
     ) -> None:
         self._scheduler = scheduler
         self._adapters = adapters
         self._bases = bases
-        self._workshop = workshop
+        self._environment = environment
         scheduler.handle(EXPORT_RUN_KIND, self._export)
 
     async def begin(self, wish: ExportRequest, caller: Principal) -> str:
@@ -219,8 +223,8 @@ class AdapterExports:
         return {"name": wish.name, "path": str(target), "bytes": size}
 
     async def _merge(self, adapter: AdapterScale, base: BaseModel, target: Path, report: StepReport) -> None:
-        python = await self._workshop.interpreter(report)
-        folder = await self._workshop.folder(base, python, report)
+        python = await self._environment.interpreter(report)
+        folder = await self._environment.folder(base, python, report)
         await pools.MODELS.run(_check_room, target, await pools.MODELS.run(_size, folder))
         await report("merge", f"Folding '{adapter.name}' into '{base.name}'")
         await pools.MODELS.run(merge_adapter, folder, adapter.path, target, scale=adapter.scale)
@@ -232,11 +236,11 @@ class AdapterExports:
         needed = int(base.parameters * max(BITS_PER_NUMBER[kind], 8.5) / 8)
         await pools.MODELS.run(_check_room, target, needed)
         header = await pools.MODELS.run(gguf_adapter.GgufBase.read, base.path)
-        made = await pools.MODELS.run(gguf_adapter.prepare_gguf_adapter, adapter.path, header)
-        python = await self._workshop.interpreter(report)
+        output = await pools.MODELS.run(gguf_adapter.prepare_gguf_adapter, adapter.path, header)
+        python = await self._environment.interpreter(report)
         await report("merge", f"Folding '{adapter.name}' into '{base.name}'")
         command = run_module(
-            WORKER_PACKAGE.name, "fold", str(base.path), str(made), str(target), python=python
+            WORKER_PACKAGE.name, "fold", str(base.path), str(output), str(target), python=python
         )
         command += ["--type", kind, "--scale", str(adapter.scale)]
         environment = {**OFFLINE_ENVIRONMENT, "PYTHONPATH": str(WORKER_PACKAGE.parent)}

@@ -65,8 +65,7 @@ async def read_vectors(model: RelayingModel, request: Embed, context: Context) -
     """One vector per text or span, in order."""
     if request.spans is not None and "spans" not in model.card.capabilities:
         raise InvalidRequest(
-            f"'{model.card.name}' tells no vectors of parts of a text. Embedding models on the engine 'transformers' "
-            "that pool by the mean do.",
+            f"'{model.card.name}' returns no vectors of parts of a text. Models with the capability 'spans' do.",
             code="spans_unsupported",
             param="spans",
         )

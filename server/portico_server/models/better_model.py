@@ -46,7 +46,7 @@ class LocalMachine:
 
     def start(self) -> None:
         """Look for a better model in the background."""
-        self._looking = asyncio.create_task(self._look(), name="recommend a model")
+        self._looking = asyncio.create_task(self._search(), name="recommend a model")
 
     async def better(self) -> ModelRecommendation | None:
         """`recommended`, after the look that `start` began."""
@@ -65,7 +65,7 @@ class LocalMachine:
         """Those with memory of their own; others share the machine's, which has its budget."""
         return [gpu for gpu in (await self._hardware()).gpus if not gpu.shared]
 
-    async def _look(self) -> None:
+    async def _search(self) -> None:
         machine = await self._hardware()
         module = await pools.LOADING.run(importlib.import_module, "portico_server.models.known_models")
         # The wheel of llama.cpp on PyPI uses the GPU on macOS alone.

@@ -6,12 +6,15 @@ import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.models.environments.recipe import RECIPES
 from portico_server.models.known_models import profile_of
 from portico_server.models.protocol import Engine
+from portico_server.models.sources.source import FORMS
 from portico_server.models.spec import ModelSpec
+from portico_server.plugins import PluginTable
 
 _CLASSES: Mapping[str, str] = {
     "llamacpp": "LlamaCpp",
@@ -24,18 +27,18 @@ _CLASSES: Mapping[str, str] = {
 }
 
 
-class _Engines(Mapping[str, Engine]):
-    """Each by its name; its module is imported when a model first needs it, so that a start imports two of them."""
+class _BuiltInEngines(Mapping[str, Engine]):
+    """Those of this package; a module is imported when a model first needs it, so that a start imports two of them."""
 
     def __init__(self) -> None:
-        self._made: dict[str, Engine] = {}
+        self._loaded: dict[str, Engine] = {}
 
     def __getitem__(self, name: str) -> Engine:
-        if name not in self._made:
+        if name not in self._loaded:
             found = _CLASSES[name]
             module = importlib.import_module(f"portico_server.models.engines.{name}.engine")
-            self._made[name] = getattr(module, found)()
-        return self._made[name]
+            self._loaded[name] = getattr(module, found)()
+        return self._loaded[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(_CLASSES)
@@ -44,7 +47,15 @@ class _Engines(Mapping[str, Engine]):
         return len(_CLASSES)
 
 
-ENGINES: Mapping[str, Engine] = _Engines()
+def _accept(held: Any) -> Engine:
+    engine = held() if isinstance(held, type) else held
+    if not isinstance(engine, Engine):
+        raise InvalidRequest(f"an engine must have the members of Engine, which {held!r} lacks.")
+    return engine
+
+
+ENGINES = PluginTable("engine", _BuiltInEngines(), _accept, reserved=("auto", *FORMS))
+"""Every engine by its name, those of plugins too."""
 
 # What is not listed is a file: GGUF is llama.cpp's, a folder with safetensors vLLM's or that of transformers.
 _BY_SCHEME = {"fake": "fake", "static": "static", "remote": "remote", "http": "remote", "https": "remote"}
@@ -69,7 +80,8 @@ def engine_for(spec: ModelSpec, path: Path | None = None) -> Engine:
     scheme, separator, _rest = spec.source.partition("://")
     wanted = spec.engine
     if wanted == "auto":
-        wanted = _BY_SCHEME.get(scheme if separator else "") or _for_files(spec, path)
+        named = scheme.lower() if separator else ""
+        wanted = _BY_SCHEME.get(named) or (named if named and named not in FORMS else _for_files(spec, path))
     engine = ENGINES.get(wanted)
     if engine is None:
         raise InvalidRequest(
@@ -78,6 +90,12 @@ def engine_for(spec: ModelSpec, path: Path | None = None) -> Engine:
             param="engine",
         )
     return engine
+
+
+def engines_that(ability: type) -> str:
+    """The engines that have one of the optional protocols, for a sentence: ``llamacpp, vllm and fake``."""
+    names = [engine.name for engine in ENGINES.usable() if isinstance(engine, ability)]
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def _for_files(spec: ModelSpec, path: Path | None) -> str:
@@ -100,9 +118,13 @@ def _for_folder(spec: ModelSpec, path: Path | None) -> str:
     """vLLM where it can run and has what the model is for; transformers for the rest, as `plan` says."""
     if RECIPES["vllm"].unsuited():
         return "transformers"
-    return "transformers" if ENGINES["transformers"].describe(_bare(spec), path).task in _OURS else "vllm"
+    return (
+        "transformers"
+        if ENGINES["transformers"].describe(_without_parameters(spec), path).task in _OURS
+        else "vllm"
+    )
 
 
-def _bare(spec: ModelSpec) -> ModelSpec:
+def _without_parameters(spec: ModelSpec) -> ModelSpec:
     """The spec without parameters, which are checked by the engine that is chosen."""
     return replace(spec, parameters={})

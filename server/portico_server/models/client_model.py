@@ -71,14 +71,14 @@ class ClientModel:
         if not answer.accepted:
             why = answer.note or "it gave no reason"
             raise Conflict(f"The client did not lend its model: {why}", code="model_refused")
-        said = answer.value
-        if said["content"]:
-            await context.emit(Delta(said["content"]))
+        answered = answer.value
+        if answered["content"]:
+            await context.emit(Delta(answered["content"]))
         return Reply(
-            said["content"],
-            said.get("finish_reason", "stop"),
-            tuple(CalledTool(**call) for call in said.get("tool_calls", ())),
-            model=said.get("model", CLIENT_MODEL_NAME),
+            answered["content"],
+            answered.get("finish_reason", "stop"),
+            tuple(CalledTool(**call) for call in answered.get("tool_calls", ())),
+            model=answered.get("model", CLIENT_MODEL_NAME),
         )
 
 

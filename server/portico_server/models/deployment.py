@@ -13,16 +13,17 @@ from portico_server.core.errors import DeadlineExceeded, InvalidRequest, Portico
 from portico_server.core.media import Draw, Speak, Transcribe
 from portico_server.core.relay import CAPABILITY, AdapterScale, Relay, RelayResponse
 from portico_server.core.request import Chat, Detokenize, Embed, Request, Rerank, Result, Tokenize
-from portico_server.core.servable import Card
+from portico_server.core.servable import FUSION_WEIGHT, Card
 from portico_server.models import answers
+from portico_server.models.catalog import engines_that
 from portico_server.models.in_flight import HeldAnswer
-from portico_server.models.known_models import FUSION_WEIGHT, profile_of
+from portico_server.models.known_models import profile_of
 from portico_server.models.memory import Residency
 from portico_server.models.openai_wire import frame
 from portico_server.models.prices import Tariff
 from portico_server.models.process import DRAIN_S, ChooseEngine, FetchModel, MakeLaunchContext, ModelProcess
 from portico_server.models.prompt import ModelPrompt
-from portico_server.models.protocol import Engine, ModelDescription, RunningEngine
+from portico_server.models.protocol import Engine, ModelDescription, RunningEngine, TellsTokens
 from portico_server.models.replicas import ReplicaLease, ReplicaPool
 from portico_server.models.spec import DeploymentInfo, ModelSpec
 
@@ -85,7 +86,7 @@ class Deployment:
             for number, origin in enumerate(origins)
         ]
         self.process = lives[0]
-        self.fleet = ReplicaPool(
+        self.pool = ReplicaPool(
             spec.name, lives, queue_limit if spec.queue_limit is None else spec.queue_limit
         )
         self._prompt = ModelPrompt.parse(spec.name, spec.prompt)
@@ -135,40 +136,40 @@ class Deployment:
     @property
     def running(self) -> RunningEngine | None:
         """What answers now, if something does."""
-        return self.fleet.running
+        return self.pool.running
 
     def info(self, aliases: tuple[str, ...] = ()) -> DeploymentInfo:
         """As the daemon shows it."""
-        fleet = self.fleet
-        error = fleet.error
+        pool = self.pool
+        error = pool.error
         return DeploymentInfo(
             name=self.spec.name,
             source=self.spec.source,
             engine=self.process.kind.name,
             task=self._description.task,
-            state=fleet.state,
-            pid=fleet.pid,
-            memory_bytes=fleet.memory,
+            state=pool.state,
+            pid=pool.pid,
+            memory_bytes=pool.memory,
             error=error.message if error else None,
             aliases=aliases,
-            loaded_at=fleet.loaded_at,
-            last_used_at=fleet.used_at,
+            loaded_at=pool.loaded_at,
+            last_used_at=pool.used_at,
             context_length=self._description.context_length,
             dimensions=self._description.dimensions,
             owner=self.owner,
             description=self.spec.description,
             pin=self.spec.pin,
             keep_alive=self.spec.keep_alive,
-            calls=fleet.calls,
-            starts=fleet.starts,
-            crashes=fleet.crashes,
-            replicas=fleet.replicas(),
-            gpus=tuple(sorted({number for life in fleet.processes for number in life.gpus})),
+            calls=pool.calls,
+            starts=pool.starts,
+            crashes=pool.crashes,
+            replicas=pool.replicas(),
+            gpus=tuple(sorted({number for process in pool.processes for number in process.gpus})),
         )
 
     def log(self, lines: int) -> list[str]:
         """The last lines of its engine's log, of the last process if none runs."""
-        return self.fleet.log(lines)
+        return self.pool.log(lines)
 
     # --- work ----------------------------------------------------------------------------------------------
 
@@ -196,13 +197,13 @@ class Deployment:
 
     async def _read(self, request: Tokenize | Detokenize, context: Context) -> Result:
         """A text in the model's tokens, or the reverse."""
-        seat = self.fleet.enter(Relay("completions", {}))
+        lease = self.pool.enter(Relay("completions", {}))
         try:
-            running = await seat.engine(context.emit)
+            running = await lease.engine(context.emit)
             if running.tokenizer is None:
                 raise InvalidRequest(
-                    f"The engine '{seat.process.kind.name}' of '{self.spec.name}' does not tell its tokens; models on "
-                    "llamacpp and vllm do.",
+                    f"The engine '{lease.process.kind.name}' of '{self.spec.name}' does not tell its tokens; models on "
+                    f"{engines_that(TellsTokens)} do.",
                     code="tokens_unsupported",
                     param="model",
                 )
@@ -210,7 +211,7 @@ class Deployment:
                 return await running.tokenizer.tokenize(request, context.deadline)
             return await running.tokenizer.detokenize(request, context.deadline)
         finally:
-            seat.leave()
+            lease.leave()
 
     async def relay(self, request: Relay, context: Context) -> RelayResponse:
         """See `portico_server.core.servable.Relays`. Loads the model first if need be.
@@ -219,22 +220,22 @@ class Deployment:
         """
         self._check(request)
         request = self._with_prompt(self._with_defaults(request))
-        seat = self.fleet.enter(request)
+        lease = self.pool.enter(request)
         try:
-            if seat.process.is_ready or not request.stream or not request.operation.endswith("completions"):
-                running = await seat.engine(context.emit)
+            if lease.process.is_ready or not request.stream or not request.operation.endswith("completions"):
+                running = await lease.engine(context.emit)
             else:
-                found = await self._wait_briefly(seat, context)
+                found = await self._wait_briefly(lease, context)
                 if found is None:
                     relayed = RelayResponse("text/event-stream", answers.single_chunk(b""))
-                    chunks = self._relay_when_loaded(request, context, seat, relayed)
-                    relayed.chunks = HeldAnswer(chunks, lambda _: seat.leave())
+                    chunks = self._relay_when_loaded(request, context, lease, relayed)
+                    relayed.chunks = HeldAnswer(chunks, lambda _: lease.leave())
                     return relayed
                 running = found
         except BaseException:
-            seat.leave()
+            lease.leave()
             raise
-        return await self._relay(request, context, seat, running)
+        return await self._relay(request, context, lease, running)
 
     def _check(self, request: Relay) -> None:
         known = self._card.capabilities
@@ -263,45 +264,45 @@ class Deployment:
         return replace(request, body=self._prompt.render(self.spec.name, request.body), original=None)
 
     async def _relay(
-        self, request: Relay, context: Context, seat: ReplicaLease, running: RunningEngine
+        self, request: Relay, context: Context, lease: ReplicaLease, running: RunningEngine
     ) -> RelayResponse:
         try:
             relayed = await running.client.relay(request, context.deadline)
         except BaseException as error:
-            seat.leave(running, error)
+            lease.leave(running, error)
             raise
 
         def left(error: BaseException | None) -> None:
-            seat.leave(running, error)
-            if seat.process.tariff is not None:
-                relayed.usage = seat.process.tariff.priced(relayed.usage)
+            lease.leave(running, error)
+            if lease.process.tariff is not None:
+                relayed.usage = lease.process.tariff.priced(relayed.usage)
 
         relayed.chunks = HeldAnswer(relayed.chunks, left)
         return relayed
 
-    async def _wait_briefly(self, seat: ReplicaLease, context: Context) -> RunningEngine | None:
+    async def _wait_briefly(self, lease: ReplicaLease, context: Context) -> RunningEngine | None:
         """The running engine, or ``None`` if it is not there within `COMMENT_INTERVAL_S`."""
         try:
-            async with asyncio.timeout(COMMENT_INTERVAL_S) as patience:
-                return await seat.engine(context.emit)
+            async with asyncio.timeout(COMMENT_INTERVAL_S) as drain_s:
+                return await lease.engine(context.emit)
         except TimeoutError:
-            if not patience.expired():
+            if not drain_s.expired():
                 raise
             return None
 
     async def _relay_when_loaded(
-        self, request: Relay, context: Context, seat: ReplicaLease, relayed: RelayResponse
+        self, request: Relay, context: Context, lease: ReplicaLease, relayed: RelayResponse
     ) -> AsyncIterator[bytes]:
         """A stream that has been promised to a client who waits for a slow start: comments, then the
         answer.
         """
-        yield self._comment(seat.process)
+        yield self._comment(lease.process)
         try:
-            while (running := await self._wait_briefly(seat, context)) is None:
+            while (running := await self._wait_briefly(lease, context)) is None:
                 if context.deadline is not None and asyncio.get_running_loop().time() > context.deadline:
                     raise DeadlineExceeded(f"'{self.spec.name}' was not loaded in time; it is still loading.")
-                yield self._comment(seat.process)
-            inner = await self._relay(request, context, seat, running)
+                yield self._comment(lease.process)
+            inner = await self._relay(request, context, lease, running)
             relayed.protocol = inner.protocol
         except PorticoError as error:
             yield frame(error)
@@ -313,8 +314,8 @@ class Deployment:
             await answers.close_chunks(inner.chunks)
             relayed.usage = inner.usage
 
-    def _comment(self, life: ModelProcess) -> bytes:
-        stage, done, total = life.stage.stage, life.stage.done, life.stage.total
+    def _comment(self, process: ModelProcess) -> bytes:
+        stage, done, total = process.stage.stage, process.stage.done, process.stage.total
         word = {
             "cold": "loading",
             "load": "loading",
@@ -325,17 +326,17 @@ class Deployment:
         }.get(stage, stage)
         progress = "" if done is None else f": {done / 1e6:.0f} MB"
         if done is not None and total:
-            sizes = f" ({done / 1e6:.0f} of {total / 1e6:.0f} MB)" if life.stage.unit == "bytes" else ""
+            sizes = f" ({done / 1e6:.0f} of {total / 1e6:.0f} MB)" if process.stage.unit == "bytes" else ""
             progress = f": {100 * done / total:.0f} %{sizes}"
         return f": {word} {self.spec.name}{progress}\n\n".encode()
 
     async def load(self) -> RunningEngine:
         """Fetch and start it, unless it runs; callers at the same time share one start."""
-        return await self.fleet.load(_nobody)
+        return await self.pool.load(_nobody)
 
     async def unload(self, *, drain: float | None = DRAIN_S) -> None:
         """Give its memory back once the calls that are here have ended, or after ``drain`` seconds."""
-        await self.fleet.unload(drain=drain)
+        await self.pool.unload(drain=drain)
 
     # --- adapters ------------------------------------------------------------------------------------------
 
@@ -347,21 +348,21 @@ class Deployment:
         """Have every process that runs answer with it; those that cannot take it as they run restart, one after
         another, each after the calls that it has. Raises `PorticoError`.
         """
-        for life in self.fleet.processes:
-            await life.adapting.attach(adapter)
+        for process in self.pool.processes:
+            await process.adapting.attach(adapter)
 
     async def detach(self, name: str) -> None:
         """The reverse of `attach`."""
-        for life in self.fleet.processes:
-            await life.adapting.detach(name)
+        for process in self.pool.processes:
+            await process.adapting.detach(name)
 
     def takes(self, adapter: AdapterScale) -> bool:
         """Whether no process that runs lacks it."""
-        return all(life.adapting.takes(adapter) for life in self.fleet.processes)
+        return all(process.adapting.takes(adapter) for process in self.pool.processes)
 
     async def close(self) -> None:
         """End it now and for good, calls in flight included."""
-        await self.fleet.close()
+        await self.pool.close()
 
 
 def _ignore(_description: ModelDescription) -> None:

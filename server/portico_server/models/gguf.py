@@ -29,7 +29,7 @@ FILE_CUT_CODE = "model_file_cut"
 _MAX_ENTRIES = 65_536
 _MAX_TENSORS = 1_048_576
 _MAX_STRING = 16 * 1024 * 1024
-_KEPT_STRING = 64 * 1024
+_MAX_STRING_BYTES = 64 * 1024
 _MAX_ITEMS = 16_777_216
 _KEPT_ITEMS = 4096
 _MAX_DEPTH = 3
@@ -190,7 +190,7 @@ class _Reader:
         values: dict[str, Scalar] = {}
         arrays: dict[str, tuple[int, tuple[Scalar, ...]]] = {}
         for _ in range(entry_count):
-            key = self._string(_KEPT_STRING)
+            key = self._string(_MAX_STRING_BYTES)
             kind = self._u32()
             if kind == _ARRAY:
                 arrays[key] = self._array(1)
@@ -248,7 +248,7 @@ class _Reader:
         parameters, last = 0, 0
         types: dict[str, int] = {}
         for _ in range(count):
-            own = self._string(_KEPT_STRING)
+            own = self._string(_MAX_STRING_BYTES)
             dimensions = self._u32()
             if dimensions > 4:
                 raise self._bad(f"has a tensor of {dimensions} dimensions: it is damaged")
@@ -274,7 +274,7 @@ class _Reader:
         """A scalar, or None for a string that is too long to keep."""
         if kind == _STRING:
             length = self._u64()
-            if length > _KEPT_STRING:
+            if length > _MAX_STRING_BYTES:
                 self._skip(length, _MAX_STRING)
                 return None
             return self._take(length).decode("utf-8", "replace")

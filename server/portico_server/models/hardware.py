@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-_PATIENCE = 5.0
+_COMMAND_TIMEOUT_S = 5.0
 """Seconds a driver's tool may take; a GPU that does not answer in that time is not one to plan with."""
 _MIB = 1024 * 1024
 _SMI = re.compile(r"(.+?), *(\d+|\[N/A\]|\[Not Supported\])(?:, *(\d+\.\d+))?(?:, *\[N/A\])?")
@@ -148,7 +148,7 @@ def _ask(*command: str) -> str:
     """Standard output of a tool, empty if there is no sensible answer."""
     try:
         answer = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=True
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_COMMAND_TIMEOUT_S, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return ""

@@ -30,11 +30,11 @@ class InFlight:
         """Release whoever waits for the last of these calls."""
         self._empty.set()
 
-    async def wait_until_empty(self, patience: float | None) -> None:
+    async def wait_until_empty(self, timeout_s: float | None) -> None:
         """Until the last call has left, or ``patience`` seconds have passed."""
         waiter = asyncio.ensure_future(self._empty.wait())
         try:
-            await asyncio.wait([waiter], timeout=patience)
+            await asyncio.wait([waiter], timeout=timeout_s)
         finally:
             waiter.cancel()
 

@@ -75,9 +75,6 @@ PROFILES: Mapping[str, ModelProfile] = {
     **{name: ModelProfile("image") for name in _DRAWN},
 }
 
-FUSION_WEIGHT = 0.2
-"""For embedding models that nobody has measured yet: what hurt on no set even with a weak one."""
-
 
 def profile_of(source: str) -> ModelProfile | None:
     """The profile that fits a model source, if there is one."""

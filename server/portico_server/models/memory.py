@@ -85,7 +85,7 @@ class Residency:
     @property
     def used(self) -> int:
         """Bytes that all of them hold."""
-        return sum(tenant.holds for tenant in self._holders)
+        return sum(holder.holds for holder in self._holders)
 
     async def budget(self) -> MemoryBudget:
         return await self._budget()
@@ -122,17 +122,17 @@ class Residency:
         gpus.check_gpus(newcomer.name, machine, share)
         while True:
             others = self._holders - {newcomer}
-            chosen = gpus.choose_gpus(machine, (tenant.gpus for tenant in others), share)
+            chosen = gpus.choose_gpus(machine, (holder.gpus for holder in others), share)
             if chosen is not None:
                 return chosen
-            held = [tenant for tenant in others if tenant.gpus]
-            movable = [tenant for tenant in held if not tenant.pinned]
+            held = [holder for holder in others if holder.gpus]
+            movable = [holder for holder in held if not holder.pinned]
             if spare or not movable:
-                raise gpus.fully_used(newcomer.name, share, (tenant.name for tenant in held))
+                raise gpus.fully_used(newcomer.name, share, (holder.name for holder in held))
             await self._evict_one_of(movable, newcomer)
 
     def _require_free(self, newcomer: MemoryHolder, need: int, limit: int) -> None:
-        free = limit - sum(tenant.holds for tenant in self._holders - {newcomer})
+        free = limit - sum(holder.holds for holder in self._holders - {newcomer})
         if need > free:
             raise Unavailable(
                 f"There is no room for a further process of '{newcomer.name}': it needs about {_mb(need)}, and "
@@ -150,12 +150,12 @@ class Residency:
                 code="memory_budget",
             )
         others = self._holders - {newcomer}
-        while others and sum(tenant.holds for tenant in others) + need > limit:
-            movable = [tenant for tenant in others if not tenant.pinned and tenant.holds]
+        while others and sum(holder.holds for holder in others) + need > limit:
+            movable = [holder for holder in others if not holder.pinned and holder.holds]
             if not movable:
                 if not chosen and need > limit:
                     break
-                pinned = ", ".join(sorted(tenant.name for tenant in others))
+                pinned = ", ".join(sorted(holder.name for holder in others))
                 raise Unavailable(
                     f"There is no room for '{newcomer.name}': it needs about {_mb(need)} of {_mb(limit)}, and "
                     f"{pinned} may not leave. Unpin one of them, or set 'memory_budget_mb' higher.",
@@ -166,15 +166,15 @@ class Residency:
 
     async def _evict_one_of(self, movable: Sequence[MemoryHolder], newcomer: MemoryHolder) -> None:
         """Let the one that is missed least leave, after its calls."""
-        leaving = min(movable, key=lambda tenant: (tenant.busy, tenant.last_used))
+        leaving = min(movable, key=lambda holder: (holder.busy, holder.last_used))
         logger.info("model %s leaves memory for %s", leaving.name, newcomer.name)
         await leaving.vacate()
         self.evictions += 1
         self._holders.discard(leaving)
 
-    def leave(self, tenant: MemoryHolder) -> None:
+    def leave(self, holder: MemoryHolder) -> None:
         """It holds nothing any more."""
-        self._holders.discard(tenant)
+        self._holders.discard(holder)
 
 
 def _mb(size: int) -> str:
@@ -219,7 +219,7 @@ class MemoryReservation:
         return self._promised if loading else size() or 0
 
     async def take(
-        self, tenant: MemoryHolder, kind: Engine, path: Path | None, *, spare: bool, waits: Callable[[], None]
+        self, holder: MemoryHolder, kind: Engine, path: Path | None, *, spare: bool, waits: Callable[[], None]
     ) -> None:
         """Have as much set aside as this model is known or thought to need. ``waits`` is called if it needs any.
 
@@ -237,11 +237,11 @@ class MemoryReservation:
         )
         if need or share.count:
             waits()
-            self.gpus = await self._residency.admit(tenant, need, share, spare=spare)
+            self.gpus = await self._residency.admit(holder, need, share, spare=spare)
             self._promised = need
 
-    def release(self, tenant: MemoryHolder) -> None:
+    def release(self, holder: MemoryHolder) -> None:
         """Nothing is held any more."""
         self._promised = 0
         self.gpus = {}
-        self._residency.leave(tenant)
+        self._residency.leave(holder)

@@ -1,6 +1,5 @@
-"""What online models cost, in US dollars. The table is ``prices.json``, whose lists name their source and date.
-
-Providers change their prices; an operator's own file goes before the table.
+"""What online models cost, in US dollars: by the lists of genai-prices, and by ``prices.json`` for providers that are
+not in them. An operator's own file goes before both.
 """
 
 from __future__ import annotations
@@ -9,8 +8,9 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,13 @@ from portico.wire import Usage
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.models.sources import parse_source
 
-MILLION = 1_000_000
+PRICED_TOKENS = 1_000_000
 
 _DATED = re.compile(r"[-@](?:\d{8}|\d{4}-\d{2}-\d{2}|latest)$")
 """What providers put behind a model's name to tell its versions apart."""
+
+_LISTED_PROVIDERS = {"gemini": "google", "moonshot": "moonshotai", "xai": "x-ai", "zhipu": "zai"}
+"""What genai-prices calls a provider, where that is not our name of it."""
 
 _FIELDS = ("model", "input", "cached", "output", "above")
 
@@ -43,16 +46,27 @@ class Price:
     above: int = 0
 
 
-@dataclass(frozen=True, slots=True)
 class Tariff:
-    """The prices of one model, those for the longest prompts first."""
+    """The prices of the model ``name``, those for the longest prompts first. ``own`` rows go before the lists."""
 
-    prices: tuple[Price, ...]
+    def __init__(self, name: str, own: Sequence[Price] = ()) -> None:
+        self._name = name
+        self._own = own
+
+    @cached_property
+    def prices(self) -> tuple[Price, ...]:
+        """Empty if none is known. Reads the lists when it is asked first, which blocks for some tenths of a second."""
+        for candidate in (self._name, _DATED.sub("", self._name)):
+            if found := _matching(self._own, candidate):
+                break
+        else:
+            found = _listed(self._name) or _matching(price_table(), self._name)
+        return tuple(sorted(found, key=lambda price: -price.above))
 
     def priced(self, usage: Usage) -> Usage:
-        """The same usage with what it costs."""
+        """The same usage with what it costs, if that is known."""
         price = next((price for price in self.prices if usage.prompt_tokens > price.above), None)
-        if price is None:  # nothing was used
+        if price is None:  # nothing is known, or nothing was used
             return usage
         cached = min(usage.cached_tokens, usage.prompt_tokens)
         dollars = (
@@ -60,26 +74,19 @@ class Tariff:
             + cached * (price.input if price.cached is None else price.cached)
             + usage.completion_tokens * price.output
         )
-        return replace(usage, cost=dollars / MILLION)
+        return replace(usage, cost=dollars / PRICED_TOKENS)
 
 
 class Prices:
-    """The table, and before it the operator's ``own`` rows."""
+    """The lists, and before them the operator's ``own`` rows."""
 
     def __init__(self, own: Sequence[Price] = ()) -> None:
         self._own = tuple(own)
 
     def of(self, source: str) -> Tariff | None:
-        """The tariff of a model by its source; ``None`` if no price is known, as for everything that runs here."""
+        """The tariff of a model by its source; ``None`` for everything that runs here."""
         name = priced_name(source)
-        if name is None:
-            return None
-        for rows in (self._own, price_table()):
-            for candidate in (name, _DATED.sub("", name)):
-                found = _matching(rows, candidate)
-                if found:
-                    return Tariff(tuple(sorted(found, key=lambda price: -price.above)))
-        return None
+        return None if name is None else Tariff(name, self._own)
 
 
 def priced_name(source: str) -> str | None:
@@ -104,9 +111,51 @@ def _matching(rows: Iterable[Price], name: str) -> list[Price]:
     return found
 
 
+def _listed(name: str) -> list[Price]:
+    """What the lists of genai-prices say about PROVIDER/MODEL today."""
+    from genai_prices.data_snapshot import get_snapshot  # only who calls an online model pays for it
+    from genai_prices.types import TieredPrices
+
+    provider, _, model = name.partition("/")
+    try:
+        _, known = get_snapshot().find_provider_model(
+            model, None, _LISTED_PROVIDERS.get(provider, provider), None
+        )
+    except LookupError:
+        return []
+    found = known.get_prices(datetime.now(UTC))
+    units = {
+        unit: getattr(found, key, None)
+        for unit, key in (("input", "input_mtok"), ("cached", "cache_read_mtok"), ("output", "output_mtok"))
+    }
+    if units["input"] is None:
+        return []
+    tiers = {
+        0,
+        *(tier.start for price in units.values() if isinstance(price, TieredPrices) for tier in price.tiers),
+    }
+
+    def price_of(unit: str, above: int) -> float | None:
+        price = units[unit]
+        if isinstance(price, TieredPrices):
+            price = next((tier.price for tier in reversed(price.tiers) if tier.start <= above), price.base)
+        return None if price is None else float(price)
+
+    return [
+        Price(
+            name,
+            price_of("input", above) or 0.0,
+            price_of("output", above) or 0.0,
+            price_of("cached", above),
+            above,
+        )
+        for above in tiers
+    ]
+
+
 @cache
 def price_table() -> tuple[Price, ...]:
-    """The rows that come with Portico."""
+    """The rows of ``prices.json``, whose lists name their source and date."""
     document = json.loads((files("portico_server.models") / "prices.json").read_text("utf-8"))
     return tuple(
         Price(**{**row, "model": f"{group['provider']}/{row['model']}"})

@@ -64,13 +64,13 @@ class StartupProgress:
         self.stage = Status("cold", self._name)
 
     async def follow(
-        self, start: asyncio.Task[Any], place: InFlightCall, emit: Callable[[Event], Awaitable[None]]
+        self, start: asyncio.Task[Any], call: InFlightCall, emit: Callable[[Event], Awaitable[None]]
     ) -> None:
         """Until a start is over, tell one call's run of its stages."""
         while not start.done():
             told, stage = self._changed, self.stage
-            if stage is not place.reported_stage and stage.stage != "cold":
-                place.reported_stage = stage
+            if stage is not call.reported_stage and stage.stage != "cold":
+                call.reported_stage = stage
                 await emit(stage)
             waiter = asyncio.ensure_future(told.wait())
             try:
@@ -348,24 +348,24 @@ class ModelProcess:
         if not (self._closed or resting or self._loading or self._stopping or self.running):
             self._join_or_start(spare=True)
 
-    async def engine(self, place: InFlightCall, emit: EmitEvent) -> RunningEngine:
+    async def engine(self, call: InFlightCall, emit: EmitEvent) -> RunningEngine:
         """The running engine, started if need be; ``emit`` hears how far that is. It stays until ``place`` is left."""
         while not self._closed:
             running = self.running
-            if running is not None and (self._stopping is None or place.belongs_to(self._ending)):
+            if running is not None and (self._stopping is None or call.belongs_to(self._ending)):
                 return running
             if self._stopping is not None:
-                place.move_to(self._in_flight)
+                call.move_to(self._in_flight)
                 await asyncio.wait([self._stopping])
             else:
                 task = self._join_or_start()
-                await self._progress.follow(task, place, emit)
+                await self._progress.follow(task, call, emit)
                 await self._wait_for_start(task)
         raise Unavailable(f"'{self.name}' is not started any more: the daemon stops.", code="stopping")
 
-    def leave(self, place: InFlightCall, running: RunningEngine, error: BaseException | None) -> None:
+    def leave(self, call: InFlightCall, running: RunningEngine, error: BaseException | None) -> None:
         """The end of a call that had ``running``."""
-        place.leave()
+        call.leave()
         self.used_at, self._last_used = time.time(), time.monotonic()
         if error is None:
             self._failures = 0
@@ -376,11 +376,11 @@ class ModelProcess:
 
     async def load(self, emit: EmitEvent) -> RunningEngine:
         """Fetch and start it, unless it runs; callers at the same time share one start."""
-        place = InFlightCall(self._in_flight)
+        call = InFlightCall(self._in_flight)
         try:
-            return await self.engine(place, emit)
+            return await self.engine(call, emit)
         finally:
-            place.leave()
+            call.leave()
 
     async def _wait_for_start(self, task: asyncio.Task[RunningEngine]) -> RunningEngine:
         """What a start that others may wait for as well comes to."""

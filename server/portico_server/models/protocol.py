@@ -1,7 +1,7 @@
 """What an engine is: it turns a model's spec into something that answers OpenAI requests.
 
 The deployment around it knows nothing else of an engine. To add one: a folder with an `engine.py` that has a
-class with these methods, and one line in `portico_server.models.catalog`.
+class with these methods, and one line in `portico_server.models.catalog`; or a plugin (docs/plugins.md).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 from portico.wire import Status
 from portico_server.core.relay import AdapterScale, Relay, RelayResponse
@@ -36,6 +36,9 @@ SPANS = frozenset({"spans"})
 MESSAGES = frozenset({"messages"})
 WORDS = frozenset({"words"})
 LONG_PROMPTS = frozenset({"long_prompts"})
+THOUGHTS = frozenset({"thoughts"})
+HOSTED = frozenset({"hosted"})
+FILES = frozenset({"files"})
 
 _OF_TASK: Mapping[Task, frozenset[str]] = {
     "chat": CHAT,
@@ -47,17 +50,24 @@ _OF_TASK: Mapping[Task, frozenset[str]] = {
 }
 
 
+AdapterFormat: TypeAlias = Literal["weights", "script"]
+"""``weights``: low-rank matrices, as PEFT or llama.cpp write them; ``script``: the answers, as YAML."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelDescription:
     """What is known of a model; ``None`` while unknown.
 
     ``context_length`` in tokens for one call; ``parameters`` is how many the model has; ``vision`` is whether it takes
-    images in a chat; ``spans`` whether it tells the vectors of parts of a text (see `Embed`);
+    images in a chat; ``spans`` whether it returns vectors of parts of a text (see `Embed`);
     ``messages`` whether it takes a request of Anthropic's Messages API as its caller wrote it (see `Original`);
     ``edits`` whether a model that draws also changes pictures; ``voices`` of a model that speaks, the first one first;
     ``words`` whether its vectors are made of those of single words, so that hundreds of them cost next to nothing;
     ``answers`` is ``write`` for a chat model that answers from passages without having been tested for it;
-    ``long_prompts`` whether it reads thousands of tokens without a wait that one notices, as on a GPU or at a provider.
+    ``long_prompts`` whether it reads thousands of tokens without a wait that one notices, as on a GPU or at a provider;
+    ``thoughts`` whether its template reads what it thought before, and how much it should think;
+    ``hosted`` whether it runs at a provider, so that its calls take nothing of this machine;
+    ``files`` whether it takes files in a chat as they are.
     """
 
     task: Task
@@ -72,14 +82,17 @@ class ModelDescription:
     words: bool = False
     answers: str = ""
     long_prompts: bool = False
+    thoughts: bool = False
+    hosted: bool = False
+    files: bool = False
 
     @property
     def capabilities(self) -> frozenset[str]:
         found = _OF_TASK[self.task]
         more = (
             *((self.vision, VISION), (self.spans, SPANS), (self.messages, MESSAGES), (self.edits, EDITS)),
-            (self.words, WORDS),
-            (self.long_prompts, LONG_PROMPTS),
+            *((self.words, WORDS), (self.long_prompts, LONG_PROMPTS), (self.thoughts, THOUGHTS)),
+            *((self.hosted, HOSTED), (self.files, FILES)),
         )
         return found.union(*(words for has, words in more if has))
 
@@ -107,7 +120,7 @@ class Tokenizer(Protocol):
 @dataclass(frozen=True, slots=True)
 class RunningEngine:
     """A model that answers: how to speak to it, what it turned out to be, the process behind it if it is ours, and how
-    it reads texts if it tells.
+    it reads texts where known.
     """
 
     client: EngineClient
@@ -119,7 +132,7 @@ class RunningEngine:
 @dataclass(frozen=True, slots=True)
 class LaunchContext:
     """What an engine may use to start a model: the file for its log, a limit in seconds, connections, the
-    folder of environments, and the adapters that it is to answer with besides.
+    folder of environments, and the adapters that it also answers with.
 
     An adapter that turns out to be unusable is left out with a line in the log: the model itself must start.
     """
@@ -134,9 +147,10 @@ class LaunchContext:
     gpus: tuple[int, ...] = ()
     """The numbers of the GPUs that it may use; none where nobody counts them."""
     furnish: Callable[[str, Callable[[Status], None]], Awaitable[None]] | None = None
-    """Builds the environment of the engine of this name, where there is none yet; tells how far it is."""
+    """Builds the environment of the engine of this name, where there is none yet; reports its progress."""
 
 
+@runtime_checkable
 class Engine(Protocol):
     """One per kind of engine, without state of its own."""
 
@@ -159,6 +173,13 @@ class Engine(Protocol):
 
 
 @runtime_checkable
+class TellsTokens(Protocol):
+    """Optional, for an engine whose running models may have a `Tokenizer`."""
+
+    tells_tokens: bool
+
+
+@runtime_checkable
 class MeasuresMemory(Protocol):
     """Optional, for an engine whose processes hold memory of this machine."""
 
@@ -178,7 +199,13 @@ class OccupiesGpus(Protocol):
 
 @runtime_checkable
 class TriesAdapters(Protocol):
-    """Optional, for an engine that takes adapters: those of `LaunchContext.adapters` when it starts."""
+    """Optional, for an engine that takes adapters: those of `LaunchContext.adapters` when it starts. Its chat models
+    can be trained too.
+    """
+
+    @property
+    def adapter_format(self) -> AdapterFormat:
+        """What an adapter is made of."""
 
     async def try_adapter(
         self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: LaunchContext

@@ -38,14 +38,14 @@ class ReplicaPool:
         self.processes = tuple(lives)
         self._name = name
         self._queue_limit = queue_limit
-        self._known: OrderedDict[int, ModelProcess] = OrderedDict()
+        self._by_opening: OrderedDict[int, ModelProcess] = OrderedDict()
 
     # --- calls ---------------------------------------------------------------------------------------------
 
     @property
     def calls(self) -> int:
         """Calls that wait for one of them or are being answered."""
-        return sum(life.calls for life in self.processes)
+        return sum(process.calls for process in self.processes)
 
     def enter(self, request: Relay) -> ReplicaLease:
         """A lease for a call that has come; whoever takes it must `ReplicaLease.leave` it. Raises `TooMany`."""
@@ -56,38 +56,38 @@ class ReplicaPool:
                 code="queue_full",
                 retry_after=QUEUE_FULL_RETRY_S,
             )
-        life = self.processes[0] if len(self.processes) == 1 else self._choose(request)
-        return ReplicaLease(self, life)
+        process = self.processes[0] if len(self.processes) == 1 else self._choose(request)
+        return ReplicaLease(self, process)
 
     def _choose(self, request: Relay) -> ModelProcess:
         able = self._candidates()
         self.wake()
-        least = min(able, key=lambda life: (life.calls, life.last_used))
+        least = min(able, key=lambda process: (process.calls, process.last_used))
         opening = _opening(request)
         if opening is None:
             return least
-        known = self._known.pop(opening, least)
+        known = self._by_opening.pop(opening, least)
         chosen = known if known in able and known.calls - least.calls <= MAX_EXTRA_CALLS else least
-        self._known[opening] = chosen
-        if len(self._known) > MAX_CONVERSATIONS:
-            self._known.popitem(last=False)
+        self._by_opening[opening] = chosen
+        if len(self._by_opening) > MAX_CONVERSATIONS:
+            self._by_opening.popitem(last=False)
         return chosen
 
     def wake(self) -> None:
         """See to it that all of them run once one does."""
-        if len(self.processes) > 1 and any(life.is_ready for life in self.processes):
-            for life in self.processes:
-                life.wake()
+        if len(self.processes) > 1 and any(process.is_ready for process in self.processes):
+            for process in self.processes:
+                process.wake()
 
     def _candidates(self) -> list[ModelProcess]:
         """Those that can answer soonest: running ones, else starting ones, else the first."""
-        running = [life for life in self.processes if life.is_ready]
-        return running or [life for life in self.processes if life.starting] or [self.processes[0]]
+        running = [process for process in self.processes if process.is_ready]
+        return running or [process for process in self.processes if process.starting] or [self.processes[0]]
 
     def other_running(self, failed: ModelProcess) -> ModelProcess | None:
         """A process that runs, for a call whose own could not be started."""
-        running = [life for life in self.processes if life is not failed and life.is_ready]
-        return min(running, key=lambda life: life.calls, default=None)
+        running = [process for process in self.processes if process is not failed and process.is_ready]
+        return min(running, key=lambda process: process.calls, default=None)
 
     # --- life ----------------------------------------------------------------------------------------------
 
@@ -95,56 +95,57 @@ class ReplicaPool:
         """Start all of them; returns when none is starting any more. Raises if none runs then."""
         running = await self._candidates()[0].load(emit)
         self.wake()
-        starts = [life.start for life in self.processes if life.start is not None]
+        starts = [process.start for process in self.processes if process.start is not None]
         if starts:
             await asyncio.wait(starts)
         return running
 
     async def unload(self, *, drain: float | None) -> None:
         """End all of them once the calls that are here have ended, or after ``drain`` seconds."""
-        await asyncio.gather(*(life.unload(drain=drain) for life in self.processes))
+        await asyncio.gather(*(process.unload(drain=drain) for process in self.processes))
 
     async def close(self) -> None:
         """End all of them now and for good."""
-        await asyncio.gather(*(life.close() for life in self.processes))
+        await asyncio.gather(*(process.close() for process in self.processes))
 
     # --- what is known of them -----------------------------------------------------------------------------
 
     @property
     def state(self) -> State:
         """The best that one of them is in."""
-        states = {life.state for life in self.processes}
+        states = {process.state for process in self.processes}
         return next(state for state in _BEST_FIRST if state in states)
 
     @property
     def running(self) -> RunningEngine | None:
         """The first that answers now."""
-        return next((life.running for life in self.processes if life.running is not None), None)
+        return next((process.running for process in self.processes if process.running is not None), None)
 
     @property
     def pid(self) -> int | None:
-        return next((life.pid for life in self.processes if life.pid is not None), None)
+        return next((process.pid for process in self.processes if process.pid is not None), None)
 
     @property
     def memory(self) -> int | None:
         """Bytes that all processes hold; ``None`` without a process."""
-        sizes = [size for life in self.processes if (size := life.memory) is not None]
+        sizes = [size for process in self.processes if (size := process.memory) is not None]
         return sum(sizes) if sizes else None
 
     @property
     def error(self) -> PorticoError | None:
         """Why the first that does not run does not."""
-        return next((life.error for life in self.processes if life.error is not None), None)
+        return next((process.error for process in self.processes if process.error is not None), None)
 
     @property
     def used_at(self) -> float | None:
-        return max((life.used_at for life in self.processes if life.used_at), default=None)
+        return max((process.used_at for process in self.processes if process.used_at), default=None)
 
     @property
     def loaded_at(self) -> float | None:
         """When the first of those that run was loaded."""
         return min(
-            (life.loaded_at for life in self.processes if life.running and life.loaded_at), default=None
+            (process.loaded_at for process in self.processes if process.running and process.loaded_at),
+            default=None,
         )
 
     @property
@@ -152,21 +153,21 @@ class ReplicaPool:
         """Since when all its processes have had nothing to do; ``None`` if one is busy or there is none."""
         if self.calls:
             return None
-        return max((since for life in self.processes if (since := life.idle_since)), default=None)
+        return max((since for process in self.processes if (since := process.idle_since)), default=None)
 
     @property
     def starts(self) -> int:
-        return sum(life.starts for life in self.processes)
+        return sum(process.starts for process in self.processes)
 
     @property
     def crashes(self) -> int:
-        return sum(life.crashes for life in self.processes)
+        return sum(process.crashes for process in self.processes)
 
     def replicas(self) -> tuple[ReplicaInfo, ...]:
         """Each of them by itself; none where there is only one."""
         if len(self.processes) == 1:
             return ()
-        return tuple(life.info() for life in self.processes)
+        return tuple(process.info() for process in self.processes)
 
     def log(self, lines: int) -> list[str]:
         """The last lines of their logs; with the number of the process before each where there are several."""
@@ -174,8 +175,8 @@ class ReplicaPool:
             return self.processes[0].log(lines)
         return [
             f"[{number}] {line}"
-            for number, life in enumerate(self.processes, 1)
-            for line in life.log(lines // len(self.processes) or 1)
+            for number, process in enumerate(self.processes, 1)
+            for line in process.log(lines // len(self.processes) or 1)
         ]
 
 
@@ -184,10 +185,10 @@ class ReplicaLease:
 
     __slots__ = ("_call", "_pool", "_process")
 
-    def __init__(self, fleet: ReplicaPool, life: ModelProcess) -> None:
-        self._pool = fleet
-        self._process = life
-        self._call: InFlightCall = life.enter()
+    def __init__(self, pool: ReplicaPool, process: ModelProcess) -> None:
+        self._pool = pool
+        self._process = process
+        self._call: InFlightCall = process.enter()
 
     @property
     def process(self) -> ModelProcess:

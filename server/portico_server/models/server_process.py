@@ -59,7 +59,7 @@ _STAGES = (
 
 
 def stage_in(text: str) -> tuple[str, int] | None:
-    """The last stage that a piece of a log tells of, ``load`` or ``warm-up``, and its percentage."""
+    """The last stage that a piece of a log names, ``load`` or ``warm-up``, and its percentage."""
     found = [
         (match.start(), stage, int(match[1])) for stage, form in _STAGES for match in form.finditer(text)
     ]
@@ -133,7 +133,7 @@ class ServerProcess:
         report: Callable[[str, int | None], None] | None = None,
         watch: WatchStart | None = None,
     ) -> ServerProcess:
-        """Start and wait until it answers. ``report`` hears of stages and percentages that its log tells of; ``watch``
+        """Start and wait until it answers. ``report`` gets the stages and percentages of its log; ``watch``
         runs until then.
 
         Raises `EngineFailed`; no process is left behind then or when cancelled.
@@ -236,7 +236,7 @@ class ServerProcess:
     async def explain(self, error: BaseException) -> EngineFailed:
         """What a broken connection to it means."""
         with contextlib.suppress(TimeoutError):
-            # The connection breaks a moment before the system tells us of the process.
+            # The connection breaks a moment before the system reports the end of the process.
             async with asyncio.timeout(EXIT_WAIT_S):
                 await self._process.wait()
         if not self.alive:

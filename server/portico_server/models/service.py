@@ -138,15 +138,19 @@ class ModelService:
             on_demand=settings.install_engines,
         )
         self.adapters = AdapterService(
-            database, registry, settings.adapters, self._known, self._restore_built_in
+            database, registry, settings.adapters, self._deployment, self._restore_built_in
         )
-        self.workshop = ModelTrainingEnvironment(settings, self.environments)
-        self.trained = TrainedModels(settings, self.workshop, self.spec, self.add)
+        self.training_environment = ModelTrainingEnvironment(settings, self.environments)
+        self.trained = TrainedModels(settings, self.training_environment, self.spec, self.add)
         self.bases = ModelBases(
-            *(self._known, lambda: list(self._deployments), self._fetcher, self.adapters),
-            *(self.trained, self.set_alias),
+            self._deployment,
+            lambda: list(self._deployments),
+            self._fetcher,
+            self.adapters,
+            self.trained,
+            self.set_alias,
         )
-        self.exports = AdapterExports(scheduler, self.adapters, self.bases, self.workshop)
+        self.exports = AdapterExports(scheduler, self.adapters, self.bases, self.training_environment)
         self._pulls = ModelDownloads(self._fetcher, scheduler)
         self.better = BetterModelOffer(
             self, self.machine, self._fetcher, database, scheduler, settings, BUILT_IN[0]
@@ -189,7 +193,7 @@ class ModelService:
         """The source of a model whose file has still to be fetched; ``None`` if it is here or needs no
         file.
         """
-        found = self._known(name)
+        found = self._deployment(name)
         if found is None:
             return None
         source = parse_source(found.spec.source)
@@ -197,7 +201,7 @@ class ModelService:
 
     def source_of(self, name: str) -> str | None:
         """The source of a deployment, by name or alias; ``None`` if the name means none."""
-        found = self._known(name)
+        found = self._deployment(name)
         return found.spec.source if found is not None else None
 
     async def put_in_place(self, spec: ModelSpec, alias: str) -> None:
@@ -216,11 +220,11 @@ class ModelService:
             raise
         await self.set_alias(alias, spec.name)
 
-    def _known(self, name: str) -> Deployment | None:
+    def _deployment(self, name: str) -> Deployment | None:
         return self._deployments.get(name) or self._deployments.get(self._registry.aliases.get(name, ""))
 
     def _find(self, name: str) -> Deployment:
-        found = self._known(name)
+        found = self._deployment(name)
         if found is None:
             known = [known for known, each in self._deployments.items() if each.owner is None]
             known += [alias for alias in self._registry.aliases if ":" not in alias]
@@ -236,7 +240,7 @@ class ModelService:
 
         ``parameters`` go before those of the model's spec. Raises `InvalidRequest`, or `NotFound`.
         """
-        known = self._known(model)
+        known = self._deployment(model)
         spec = known.spec if known else ModelSpec(model.rpartition("/")[2] or model, model)
         module = await pools.LOADING.run(importlib.import_module, "portico_server.models.plan.planner")
         planner: Planner = module.Planner(self._fetcher, self._settings, engine_for)
@@ -310,13 +314,13 @@ class ModelService:
         if forget:
             await self.trained.forget(deployment.spec)
 
-    def _restore_built_in(self, gone: str) -> None:
+    def _restore_built_in(self, name: str) -> None:
         """The aliases of a model that is gone mean nothing, save those that must always mean something."""
-        for alias in [alias for alias, target in self._registry.aliases.items() if target == gone]:
+        for alias in [alias for alias, target in self._registry.aliases.items() if target == name]:
             self._registry.unalias(alias)
         for spec in BUILT_IN:
             for alias in spec.aliases:
-                if self._registry.get(alias) is None and spec.name != gone:
+                if self._registry.get(alias) is None and spec.name != name:
                     if spec.name not in self._deployments:
                         self._register(spec, None, time.time())
                     self._registry.alias(alias, spec.name)
@@ -380,11 +384,14 @@ class ModelService:
     def _origin(self, spec: ModelSpec, engine: Engine, number: int) -> ModelOrigin:
         source = parse_source(spec.source)
         file = quote(spec.name, safe="") + ("" if number == 1 else f".{number}")
+        tariff = self._prices.of(spec.source)
 
         async def fetch(progress: Progress) -> Path:
             return await self._fetcher.fetch(source, progress)
 
         async def site() -> LaunchContext:
+            if tariff is not None:
+                await pools.MODELS.run(lambda: tariff.prices)
             return LaunchContext(
                 self._settings.logs / f"{file}.log",
                 self._settings.load_timeout,
@@ -394,7 +401,7 @@ class ModelService:
                 furnish=None if "python" in spec.parameters else self.environments.furnish,
             )
 
-        return ModelOrigin(spec, engine, fetch, site, self._prices.of(spec.source))
+        return ModelOrigin(spec, engine, fetch, site, tariff)
 
     def _enter(self, deployment: Deployment) -> None:
         spec = deployment.spec
@@ -448,7 +455,7 @@ class ModelService:
                 if not limit or deployment.spec.pin:
                     continue
                 shortest = min(shortest, limit)
-                since = deployment.fleet.idle_since
+                since = deployment.pool.idle_since
                 if since and now - since >= limit and name in self._deployments:
                     logger.info("model %s has been idle for %g s and is unloaded", name, limit)
                     await deployment.unload()
@@ -457,8 +464,10 @@ class ModelService:
 
     def answering(self) -> bool:
         """Whether a process on this machine's processor has calls."""
-        lives = (life for deployment in self._deployments.values() for life in deployment.fleet.processes)
-        return any(life.busy and not life.gpus and life.pid is not None for life in lives)
+        processes = (
+            process for deployment in self._deployments.values() for process in deployment.pool.processes
+        )
+        return any(process.busy and not process.gpus and process.pid is not None for process in processes)
 
     async def close(self) -> None:
         """Stop every child at once and close all connections."""

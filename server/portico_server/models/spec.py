@@ -235,6 +235,3 @@ class DeploymentInfo:
     crashes: int = 0
     replicas: tuple[ReplicaInfo, ...] = ()
     gpus: tuple[int, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "aliases": list(self.aliases)}

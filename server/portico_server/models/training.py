@@ -19,8 +19,8 @@ from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unava
 from portico_server.core.interfaces import (
     BaseModel,
     Device,
+    OnProgress,
     Report,
-    Told,
     TrainingEnvironment,
     TrainingMachine,
 )
@@ -29,11 +29,13 @@ from portico_server.environments.uv import StepFailedError, StepReport, run_step
 from portico_server.models.adapters import peft
 from portico_server.models.adapters.gguf_adapter import LAYERS
 from portico_server.models.adapters.service import AdapterService
+from portico_server.models.catalog import engines_that
 from portico_server.models.deployment import Deployment
 from portico_server.models.engines.transformers import WORKER
 from portico_server.models.environments.installed import Environments
 from portico_server.models.environments.recipe import RECIPES, inspect_environment, require_built
 from portico_server.models.gguf import Gguf, read_gguf
+from portico_server.models.protocol import TriesAdapters
 from portico_server.models.server_process import OFFLINE_ENVIRONMENT
 from portico_server.models.sources import ModelFetcher, parse_source
 from portico_server.models.spec import DeploymentInfo, ModelSpec
@@ -68,12 +70,12 @@ class TrainedModels:
     def __init__(
         self,
         settings: Settings,
-        workshop: TrainingEnvironment,
+        environment: TrainingEnvironment,
         spec_of: Callable[[str], ModelSpec | None],
         add: AddModel,
     ) -> None:
         self._folder = settings.home / TRAINED_FOLDER
-        self._workshop = workshop
+        self._environment = environment
         self._spec_of = spec_of
         self._add = add
 
@@ -85,19 +87,19 @@ class TrainedModels:
         spec = self._spec_of(base.name)
         if self._spec_of(name) is not None:
             return
-        place = self._folder / quote(name, safe="")
-        if not place.is_dir():
-            draft = place.with_name(f".{place.name}.new")
+        target = self._folder / quote(name, safe="")
+        if not target.is_dir():
+            draft = target.with_name(f".{target.name}.new")
             await pools.MODELS.run(_empty, draft)
             try:
                 if base.format == "gguf":
                     await self._refit(base, folder, draft / GGUF_FILE)
                 else:
                     await pools.MODELS.run(_take, folder, draft)
-                draft.rename(place)
+                draft.rename(target)
             finally:
                 await pools.MODELS.run(shutil.rmtree, draft, ignore_errors=True)
-        source = place / GGUF_FILE if base.format == "gguf" else place
+        source = target / GGUF_FILE if base.format == "gguf" else target
         made = replace(
             spec or ModelSpec(name, str(source), engine=base.engine),
             name=name,
@@ -113,12 +115,12 @@ class TrainedModels:
 
     async def forget(self, spec: ModelSpec) -> None:
         """Delete the files of a model that is gone, if they are ours."""
-        place = self._folder / quote(spec.name, safe="")
-        if Path(spec.source) in (place, place / GGUF_FILE):
-            await pools.MODELS.run(shutil.rmtree, place, ignore_errors=True)
+        folder = self._folder / quote(spec.name, safe="")
+        if Path(spec.source) in (folder, folder / GGUF_FILE):
+            await pools.MODELS.run(shutil.rmtree, folder, ignore_errors=True)
 
     async def _refit(self, base: BaseModel, folder: Path, target: Path) -> None:
-        python = await self._workshop.interpreter(silent)
+        python = await self._environment.interpreter(silent)
         command = run_module(WORKER, "refit", str(base.path), str(folder), str(target), python=python)
         environment = {
             **OFFLINE_ENVIRONMENT,
@@ -153,14 +155,6 @@ def _take(folder: Path, target: Path) -> None:
 FindDeployment: TypeAlias = Callable[[str], Deployment | None]
 
 SetAlias: TypeAlias = Callable[[str, str], Awaitable[None]]
-
-TRAINABLE_ENGINES: Final = ("llamacpp", "vllm", "lmdeploy", "transformers", "fake")
-"""Those whose models are files on this machine, and that answer with adapters."""
-
-TRAINABLE_ADVICE: Final = (
-    "Chat models can be trained whose files are on this machine: GGUF on llamacpp, safetensors on vllm, lmdeploy or "
-    "transformers."
-)
 
 _PLAYED: Final = (1_000_000, 2, 64, 1_000)
 """Parameters, layers, width and vocabulary that a scripted model is taken to have."""
@@ -201,35 +195,35 @@ class ModelBases:
                 code="model_not_found",
                 param="model",
             )
-        engine = found.process.kind.name
-        if engine == "remote":
+        kind = found.process.kind
+        if "hosted" in found.card.capabilities:
             raise _untrainable(
                 f"'{found.spec.name}' runs elsewhere ({found.spec.source}), so it is trained there."
             )
-        if engine not in TRAINABLE_ENGINES:
-            raise _untrainable(f"'{found.spec.name}' runs on '{engine}', whose models are not trained.")
+        if not isinstance(kind, TriesAdapters):
+            raise _untrainable(f"'{found.spec.name}' runs on '{kind.name}', whose models are not trained.")
         if "chat" not in found.card.capabilities:
             raise _untrainable(f"'{found.spec.name}' is not a chat model.")
         return found
 
-    async def base(self, name: str, caller: Principal, told: Told | None = None) -> BaseModel:
+    async def base(self, name: str, caller: Principal, on_progress: OnProgress | None = None) -> BaseModel:
         """See `portico_server.core.interfaces.BaseModels`."""
         found = self._deployment(name, caller)
-        spec, engine = found.spec, found.process.kind.name
+        spec, kind = found.spec, found.process.kind
         source = parse_source(spec.source)
-        if engine == "fake":
-            length = found.process.kind.describe(spec, None).context_length or 0
+        if isinstance(kind, TriesAdapters) and kind.adapter_format == "script":
+            length = kind.describe(spec, None).context_length or 0
             count, layers, hidden, vocabulary = _PLAYED
             return BaseModel(
-                *(spec.name, Path(), "script", engine, "script", count, layers, hidden, vocabulary, length, 0)
+                spec.name, Path(), "script", kind.name, "script", count, layers, hidden, vocabulary, length, 0
             )
 
         async def report(done: int, total: int | None) -> None:
-            if told is not None:
-                await told(done, total)
+            if on_progress is not None:
+                await on_progress(done, total)
 
         path = await self._fetcher.fetch(source, report)
-        return await pools.MODELS.run(_read, spec, engine, path)
+        return await pools.MODELS.run(_read, spec, kind.name, path)
 
     async def machine(self) -> TrainingMachine:
         """See `portico_server.core.interfaces.BaseModels`."""
@@ -324,7 +318,8 @@ def _from_folder(spec: ModelSpec, engine: str, path: Path) -> BaseModel:
 
 
 def _untrainable(message: str) -> InvalidRequest:
-    return InvalidRequest(f"{message} {TRAINABLE_ADVICE}", code="model_not_trainable", param="model")
+    advice = f"Chat models on {engines_that(TriesAdapters)} can be trained whose files are on this machine."
+    return InvalidRequest(f"{message} {advice}", code="model_not_trainable", param="model")
 
 
 # A GGUF file as a folder of safetensors, which training needs: made once, in the engine's environment, and kept.
@@ -336,11 +331,11 @@ async def unpack_gguf(gguf: Path, folder: Path, python: Path, report: StepReport
     The weights are in 16 bits: a model of a billion parameters takes 2 GB. Raises `InvalidRequest` for a file that
     cannot be read. Cancelling leaves nothing behind.
     """
-    place = folder / f"{gguf.stem}-{await pools.MODELS.run(_digest, gguf)}"
-    if (place / "config.json").is_file():
-        return place
+    target = folder / f"{gguf.stem}-{await pools.MODELS.run(_digest, gguf)}"
+    if (target / "config.json").is_file():
+        return target
     await pools.MODELS.run(folder.mkdir, parents=True, exist_ok=True)
-    command = run_module(WORKER, "dequantise", str(gguf), str(place), python=python)
+    command = run_module(WORKER, "dequantise", str(gguf), str(target), python=python)
     environment = {
         **OFFLINE_ENVIRONMENT,
         "PYTHONPATH": str(Path(__file__).parent / "engines" / "transformers"),
@@ -348,14 +343,14 @@ async def unpack_gguf(gguf: Path, folder: Path, python: Path, report: StepReport
     try:
         await run_step(command, "unpack", report, folder=folder, env=environment)
     except StepFailedError as error:
-        if (place / "config.json").is_file():  # another one was quicker
-            return place
+        if (target / "config.json").is_file():  # another one was quicker
+            return target
         raise InvalidRequest(
             f"The model file {gguf} could not be unpacked: {error.message}",
             code="model_file_invalid",
             param="source",
         ) from error
-    return place
+    return target
 
 
 def _digest(path: Path) -> str:
@@ -395,8 +390,8 @@ class ModelTrainingEnvironment:
     async def interpreter(self, report: Report) -> Path:
         """Of the environment, built on first use where that is allowed."""
         recipe = RECIPES[ENVIRONMENT_NAME]
-        place = self._settings.environments / ENVIRONMENT_NAME
-        if (await pools.MODELS.run(inspect_environment, place, recipe)).state == "absent":
+        folder = self._settings.environments / ENVIRONMENT_NAME
+        if (await pools.MODELS.run(inspect_environment, folder, recipe)).state == "absent":
             if reason := recipe.unsuited():
                 raise Unavailable(f"Nothing can be trained here: {reason}.", code="engine_unsuited")
             await report(
@@ -404,24 +399,24 @@ class ModelTrainingEnvironment:
                 f"The environment '{ENVIRONMENT_NAME}' is needed, about {recipe.gigabytes:g} GB",
             )
             await self._environments.furnish(ENVIRONMENT_NAME, lambda told: logger.info("%s", told.message))
-        return await pools.MODELS.run(require_built, place, recipe)
+        return await pools.MODELS.run(require_built, folder, recipe)
 
     async def folder(self, base: BaseModel, python: Path, report: Report) -> Path:
         """The model's own folder, or what was made of its GGUF file: 16 bits for each parameter."""
         if base.format == "safetensors":
             return base.path
-        place = self._settings.home / UNPACKED_FOLDER
+        folder = self._settings.home / UNPACKED_FOLDER
         needed = 2 * base.parameters + MIN_FREE_BYTES
         free = (await pools.MODELS.run(shutil.disk_usage, self._settings.home)).free
-        if free < needed and not await pools.MODELS.run(_any_unpacked, place, base.path):
+        if free < needed and not await pools.MODELS.run(_any_unpacked, folder, base.path):
             raise Unavailable(
-                f"To train '{base.name}' it is unpacked first, which takes {needed / 1e9:.1f} GB; {place} has "
+                f"To train '{base.name}' it is unpacked first, which takes {needed / 1e9:.1f} GB; {folder} has "
                 f"{free / 1e9:.1f} GB. Make room, or train a smaller model.",
                 code="disk_full",
             )
-        return await unpack_gguf(base.path, place, python, report)
+        return await unpack_gguf(base.path, folder, python, report)
 
 
-def _any_unpacked(place: Path, gguf: Path) -> bool:
+def _any_unpacked(folder: Path, gguf: Path) -> bool:
     """Whether this file, or an earlier one of its name, was unpacked there."""
-    return any(place.glob(f"{gguf.stem}-*"))
+    return any(folder.glob(f"{gguf.stem}-*"))

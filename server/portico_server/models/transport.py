@@ -65,16 +65,16 @@ class EngineTransport:
 
     def __init__(self) -> None:
         self._near = (_session(reuse=False), _session(reuse=True))
-        self._far = self._near
+        self._proxied = self._near
         if getproxies():  # asked for each request where it is trusted
-            self._far = (_session(reuse=False, trust_env=True), _session(reuse=True, trust_env=True))
+            self._proxied = (_session(reuse=False, trust_env=True), _session(reuse=True, trust_env=True))
 
     async def post(
         self, route: Route, body: bytes | aiohttp.FormData, *, deadline: float | None, reuse: bool = True
     ) -> aiohttp.ClientResponse:
         """Send ``body``; returns when the headers are there. Raises aiohttp's errors and `TimeoutError`."""
-        session = (self._near if route.local else self._far)[reuse]
-        headers = trace.passed_on(route.headers)
+        session = (self._near if route.local else self._proxied)[reuse]
+        headers = trace.with_trace_headers(route.headers)
         data = io.BytesIO(body) if isinstance(body, bytes) and len(body) > LARGE_BODY_BYTES else body
         if isinstance(body, aiohttp.FormData):  # which says by itself where its parts end
             headers = {name: value for name, value in headers.items() if name != "Content-Type"}
@@ -83,7 +83,7 @@ class EngineTransport:
 
     async def get(self, route: Route, *, deadline: float | None) -> bytes:
         """A small document. Raises as `post`, and `PorticoError` for a status other than 200."""
-        session = (self._near if route.local else self._far)[False]
+        session = (self._near if route.local else self._proxied)[False]
         async with (
             asyncio.timeout_at(deadline),
             session.get(route.url, headers=route.headers) as response,
@@ -94,7 +94,7 @@ class EngineTransport:
             return data
 
     async def close(self) -> None:
-        for session in {*self._near, *self._far}:
+        for session in {*self._near, *self._proxied}:
             await session.close()
 
 
@@ -118,7 +118,7 @@ class _Pieces:
     One timer looks after all pieces: one for each would cost as much as passing it on.
     """
 
-    __slots__ = ("_content", "_deadline", "_idle", "_late", "_loop", "_response", "_since", "_timer")
+    __slots__ = ("_content", "_deadline", "_idle", "_loop", "_response", "_since", "_timed_out", "_timer")
 
     def __init__(self, response: aiohttp.ClientResponse, deadline: float | None, idle: float | None) -> None:
         self._response = response
@@ -126,7 +126,7 @@ class _Pieces:
         self._deadline = deadline
         self._idle = idle
         self._loop = asyncio.get_running_loop()
-        self._late = False
+        self._timed_out = False
         self._since: float | None = None
         """When somebody began to wait for a piece; infinite if that may take any time."""
         self._timer: asyncio.TimerHandle | None = None
@@ -138,7 +138,7 @@ class _Pieces:
         Raises `TimeoutError` at the deadline and, unless it is to be ``patient``, `ConnectionError` after ``idle``
         seconds.
         """
-        if self._late:  # what is here already may still be read
+        if self._timed_out:  # what is here already may still be read
             async with asyncio.timeout_at(self._deadline):
                 return await self._content.readany()
         self._since = math.inf if patient else self._loop.time()
@@ -158,13 +158,13 @@ class _Pieces:
         if self._deadline is not None:
             ends.append(self._deadline)
         if ends:
-            self._timer = self._loop.call_at(min(ends), self._look)
+            self._timer = self._loop.call_at(min(ends), self._on_timer)
 
-    def _look(self) -> None:
+    def _on_timer(self) -> None:
         """End the wait of whoever waits for too long."""
         now = self._loop.time()
         if self._deadline is not None and now >= self._deadline:
-            self._late = True
+            self._timed_out = True
             if self._since is not None:
                 self._content.set_exception(TimeoutError())
         elif self._idle is not None and self._since is not None and now >= self._since + self._idle:
@@ -264,9 +264,9 @@ async def read_frames(
 
 def _whole(frame: bytes) -> bool:
     """Whether a last frame without its end is one nevertheless."""
-    said = frame.rpartition(b"data:")[2].strip()
+    payload = frame.rpartition(b"data:")[2].strip()
     try:
-        return said == b"[DONE]" or bool(orjson.loads(said))
+        return payload == b"[DONE]" or bool(orjson.loads(payload))
     except orjson.JSONDecodeError:
         return frame.startswith(b":")
 

@@ -94,7 +94,7 @@ class ArtifactStore:
                         created_at=time.time(),
                     )
                 )
-            await self._database.write(rows.add, kept)
+            await self._database.write(rows.add, *kept)
         return tuple(shown(row) for row in kept)
 
     async def get(self, artifact_id: str, caller: Principal) -> ArtifactRow:

@@ -51,9 +51,9 @@ class Journal:
             "_outputs",
             "_run_id",
             "_seq",
-            "_shown",
+            "_seen",
             "_soon",
-            "_told",
+            "_on_step",
             "_waiters",
             "_waiting",
         ),
@@ -67,14 +67,14 @@ class Journal:
         durability: Literal["off", "normal", "full"] = "off",
         finished: Iterable[StepRow] = (),
         fence: Callable[[], str] = str,
-        told: Callable[[StepRow], None] | None = None,
+        on_step: Callable[[StepRow], None] | None = None,
         rules: RedactionRules = NO_RULES,
     ) -> None:
         self._run_id = run_id
         self._database = database if durability != "off" else None
         self._full = durability == "full"
         self._fence = fence
-        self._told = told
+        self._on_step = on_step
         self.rows: dict[str, StepRow] = {}
         """The steps of a run that is not durable, as far as there is room for them."""
         self.redaction = Redaction(rules)
@@ -94,7 +94,7 @@ class Journal:
                 self._failed[row.path] = row
         self._outputs: dict[bytes, str] = {}
         """Where long outputs stand, by their digests."""
-        self._shown: dict[bytes, str] = {}
+        self._seen: dict[bytes, str] = {}
         """Where long texts stand as the trace shows them, by their digests."""
         self._waiting: list[StepRow] = []
         self._kept = 0
@@ -136,8 +136,8 @@ class Journal:
 
     def add(self, row: StepRow, *, settle: bool = False) -> None:
         """`record` for one who settles it, at once if ``settle``. Raises what kept an earlier row from it."""
-        if self._told is not None:
-            self._told(row)
+        if self._on_step is not None:
+            self._on_step(row)
         if self._database is None:
             self._keep(row)
             return
@@ -157,12 +157,12 @@ class Journal:
         """The row with references to earlier steps in place of what stands there."""
         input, output, path = row.input, row.output, row.path
         if input is not None and len(input) >= MIN_REPEATED_CHARACTERS:
-            place = self._shown.setdefault(dedupe.digest(input), steps.INPUT_OF + path)
+            place = self._seen.setdefault(dedupe.digest(input), steps.INPUT_OF + path)
             input = input if place == steps.INPUT_OF + path else place
         if output is not None and len(output) >= MIN_REPEATED_CHARACTERS and not row.redacted:
             place = self._outputs.setdefault(dedupe.digest(output), steps.OUTPUT_OF + path)
             if place == steps.OUTPUT_OF + path:
-                self._shown.setdefault(dedupe.digest(steps.cut(output)), place)
+                self._seen.setdefault(dedupe.digest(steps.cut(output)), place)
             else:
                 output = place
         return (

@@ -50,16 +50,16 @@ class ClaimResult:
 class Questions:
     """Every question is a row; who waits for its answer is told at once.
 
-    ``approvers``: who may answer approvals besides an admin. Anything else is answered by the owner of the run.
+    ``approvers``: who may answer approvals as an admin may. Anything else is answered by the owner of the run.
     """
 
     def __init__(self, database: Database, *, approvers: Approvers = "owner") -> None:
         self._database = database
         self._approvers = approvers
         self._waiting: dict[str, set[asyncio.Event]] = {}
-        self._asked: set[str] = set()
+        self._asked_event: set[str] = set()
         self._watchers: set[asyncio.Queue[QuestionRow | None]] = set()
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
     async def start(self, *, alone: bool) -> None:
         """``alone``: no other daemon shares the database, so runs in memory that asked are dead: let that end."""
@@ -87,7 +87,7 @@ class Questions:
 
         Unless its ``key`` is empty, an answer that was given before this run was cut off is found at once.
         """
-        self._asked.add(run.id)
+        self._asked_event.add(run.id)
         try:
             with run.waiting():
                 row = await self._database.write(rows.ask, _row(run, question))
@@ -106,7 +106,7 @@ class Questions:
         try:
             self._tell(row)
             async with asyncio.timeout(max(0.0, row.expires_at - time.time())):
-                await run.log.emit(_asked(row))
+                await run.log.emit(_asked_event(row))
                 while row.status == "pending":
                     answered.clear()
                     row = await self._read(row.id)
@@ -135,9 +135,9 @@ class Questions:
 
     async def end_of_run(self, run: Run) -> None:
         """The run has ended: what it still asks is asked no more."""
-        if run.id not in self._asked:
+        if run.id not in self._asked_event:
             return
-        self._asked.discard(run.id)
+        self._asked_event.discard(run.id)
         for question_id in await self._database.write(rows.end_of_run, run.id):
             self._tell(await self._read(question_id))
 
@@ -223,7 +223,7 @@ class Questions:
         taken: list[QuestionRow] = []
         until = asyncio.get_running_loop().time() + wait
         while limit and not lost:
-            news = self._news
+            changed = self._changed
             try:
                 taken = await self._database.write(
                     rows.claim,
@@ -244,7 +244,7 @@ class Questions:
             with suppress(TimeoutError):
                 # A lease that runs out makes no noise: look again before long.
                 async with asyncio.timeout(min(left, POLL_INTERVAL_S)):
-                    await news.wait()
+                    await changed.wait()
         return ClaimResult(taken, lost)
 
     async def let_go(self, caller: Principal, worker: str) -> None:
@@ -288,8 +288,8 @@ class Questions:
 
     def _announce(self) -> None:
         """Let every worker that waits for work look."""
-        self._news.set()
-        self._news = asyncio.Event()
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def _tell(self, row: QuestionRow) -> None:
         """Tell the run that waits, the workers that look for work, and whoever watches."""
@@ -344,9 +344,15 @@ def _holder(caller: Principal, worker: str) -> str:
     return f"{caller.id}:{worker}"
 
 
-def _asked(row: QuestionRow) -> Asked:
+def _asked_event(row: QuestionRow) -> Asked:
     return Asked(
-        *(row.id, row.kind, row.name, row.message, row.arguments, row.answer_schema, row.expires_at),
+        row.id,
+        row.kind,
+        row.name,
+        row.message,
+        row.arguments,
+        row.answer_schema,
+        row.expires_at,
         row.effect,
     )
 
@@ -364,7 +370,7 @@ def _check(row: QuestionRow, value: Any) -> None:
     fault = JsonSchema(row.name, schema).fault(value)
     if fault is not None:
         raise InvalidRequest(
-            f"This is no answer to '{row.name}': at value{fault.path}, {fault.message}. Schema path: {fault.rule}.",
+            f"This is not an answer to '{row.name}': at value{fault.path}, {fault.message}. Schema path: {fault.rule}.",
             code="invalid_answer",
             param=f"value{fault.path}",
         )

@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 
 from portico_server.core.errors import TooMany
 from portico_server.core.limits import RateBucket, UsageLimits
+from portico_server.db.usage import DAY_S
 
 MINUTE_S = 60.0
-DAY_S = 86_400
 MAX_DAYS = 8
 
 RETRY_AFTER_S = 1.0
@@ -132,14 +132,16 @@ class UsageMeter:
         now = self._now()
         found: Headers = []
         if self._requests is not None:
-            found += _told(
+            found += _limit_headers(
                 b"requests", self._requests.size, self._requests.level(now), self._requests.full(now)
             )
         if self._tokens is not None:
-            found += _told(b"tokens", self._tokens.size, self._tokens.level(now), self._tokens.full(now))
+            found += _limit_headers(
+                b"tokens", self._tokens.size, self._tokens.level(now), self._tokens.full(now)
+            )
         elif self._limits.tokens_per_day is not None:
             limit = self._limits.tokens_per_day
-            found += _told(b"tokens", limit, limit - self.spent, self._night)
+            found += _limit_headers(b"tokens", limit, limit - self.spent, self._night)
         return found
 
     def _refusal(self, what: str, limit: int, used: int, wait: float) -> TooMany:
@@ -200,6 +202,6 @@ def _bucket(limit: int | None, now: float) -> RateBucket | None:
     return None if limit is None else RateBucket(limit, MINUTE_S, now)
 
 
-def _told(kind: bytes, limit: float, left: float, reset: float) -> Headers:
+def _limit_headers(kind: bytes, limit: float, left: float, reset: float) -> Headers:
     values = ((b"limit", f"{limit:.0f}"), (b"remaining", f"{max(0, int(left))}"), (b"reset", span(reset)))
     return [(b"x-ratelimit-%b-%b" % (word, kind), value.encode()) for word, value in values]

@@ -17,6 +17,7 @@ from portico_server.db import sessions as session_rows
 from portico_server.db import steps
 from portico_server.db.database import Database
 from portico_server.db.retention import Count, Forget
+from portico_server.db.usage import DAY_S
 from portico_server.runs.artifacts import ArtifactStore
 
 logger = logging.getLogger(__name__)
@@ -29,8 +30,6 @@ MIN_VACUUM_BYTES: Final = 16 * 1024 * 1024
 
 BATCH_ROWS: Final = 50
 """Rows that one transaction removes; other writers come between two."""
-
-DAY_S: Final = 86_400.0
 
 
 class Expires(Protocol):

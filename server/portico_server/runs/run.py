@@ -149,6 +149,7 @@ class Run:
         "behind",
         "caller",
         "charge",
+        "client_model_features",
         "clock",
         "created_at",
         "durable",
@@ -158,7 +159,6 @@ class Run:
         "id",
         "keeps_steps",
         "kind",
-        "lent",
         "log",
         "meter",
         "name",
@@ -191,7 +191,7 @@ class Run:
         """What its events and its result go through before they are recorded, if there are rules for that."""
         self.owner = caller.id
         """The id of the key that it is done for, and that its questions go to."""
-        self.lent: frozenset[str] = frozenset()
+        self.client_model_features: frozenset[str] = frozenset()
         """What whoever began it lends: ``chat`` with a model of its own, and whether that calls ``tools``."""
         self.behind = BEHIND.get()
         """Whether it is part of work that nobody waits for."""
@@ -324,7 +324,11 @@ class RunContext:
             )
         servable = await self._registry.resolve(name, self.caller)
         child = RunContext(
-            *(self._run, self._registry, listener or _nobody, self._asks, self._quotas),
+            self._run,
+            self._registry,
+            listener or _nobody,
+            self._asks,
+            self._quotas,
             self._depth + 1,
             self._caller,
         )
@@ -351,20 +355,20 @@ class RunContext:
         if self._asks is None:
             raise Unavailable(f"'{question.name}' asks, but nobody can be asked here.", code="nobody_to_ask")
         if question.kind == "chat":
-            _check_lent(question, self._run.lent)
+            _check_capabilities(question, self._run.client_model_features)
         return await self._asks.ask(self._run, question)
 
 
-def _check_lent(question: Question, lent: frozenset[str]) -> None:
+def _check_capabilities(question: Question, client_model_features: frozenset[str]) -> None:
     """Raise `InvalidRequest` if the caller lends no model, or none that can do what is asked."""
-    if "chat" not in lent:
+    if "chat" not in client_model_features:
         raise InvalidRequest(
             f"The model '{question.name}' is lent by whoever calls, and this call came from nobody who lends one. "
             "Call over MCP with a client that declares 'sampling', or name another model.",
             code="no_model_lent",
             param="model",
         )
-    if (question.arguments.get("options") or {}).get("tools") and "tools" not in lent:
+    if (question.arguments.get("options") or {}).get("tools") and "tools" not in client_model_features:
         raise InvalidRequest(
             "The model that this client lends calls no tools (it does not declare 'sampling.tools'). Use it where no "
             "tools are needed, or name another model.",

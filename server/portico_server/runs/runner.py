@@ -166,7 +166,7 @@ class Runner:
         self._arrivals: dict[str, set[asyncio.Event]] = {}
         """Who waits for runs that do not live yet, by the id of the run."""
         self.answered_at = 0.0
-        """When a call that somebody waited for ended last, as `time.perf_counter` tells it."""
+        """When a call that somebody waited for ended last, by `time.perf_counter`."""
         self.signals = DaemonHealth()
         """What the daemon knows of its own health."""
         self.telemetry: Telemetry | None = None

@@ -21,7 +21,7 @@ from portico_server.core.ids import new_id
 from portico_server.core.principal import LOCAL, SYSTEM, Principal
 from portico_server.db import runs
 from portico_server.db.database import Database
-from portico_server.db.runs import Beginning, RunRow
+from portico_server.db.runs import Beginning, NewRun, RunRow
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
 
@@ -82,6 +82,20 @@ def _daemon_id(owner: str) -> Principal:
     return LOCAL if owner == LOCAL.id else SYSTEM
 
 
+def new_run(kind: str, name: str, payload: Mapping[str, Any], owner: str, run_id: str = "") -> NewRun:
+    """A run that this task begins: in its trace, and with what the names mean here."""
+    span, names = trace.CURRENT.get(), BOUND.get()
+    return NewRun(
+        run_id or new_id("run_"),
+        kind,
+        name,
+        owner,
+        payload,
+        None if span is None else span.headers(),
+        None if names is None else dict(names.known),
+    )
+
+
 class Scheduler:
     """Runs handlers by kind (see `RunKind`).
 
@@ -133,7 +147,7 @@ class Scheduler:
         ``full``: so that it survives a power cut; its end likewise.
         """
         put = self._database.write if full else self._database.write_soon
-        row = await put(write, new_id("run_"), kind, name, caller.id, payload, self.holder, LEASE_S)
+        row = await put(write, new_run(kind, name, payload, caller.id), self.holder, LEASE_S)
         return self._launch(row, caller, 0, full=full)
 
     async def adopt(
@@ -142,9 +156,8 @@ class Scheduler:
         """Let a row stand for a run that lives in memory: from now on it is taken up again if it is cut off."""
         put = self._database.write if full else self._database.write_soon
         with trace.at(run.trace):
-            writing = asyncio.ensure_future(
-                put(runs.begin, run.id, kind, name, run.owner, payload, self.holder, LEASE_S)
-            )
+            new = new_run(kind, name, payload, run.owner, run.id)
+        writing = asyncio.ensure_future(put(runs.begin, new, self.holder, LEASE_S))
         try:
             row = await asyncio.shield(writing)
         except asyncio.CancelledError:
@@ -173,7 +186,7 @@ class Scheduler:
         self, kind: str, name: str, payload: Mapping[str, Any] | None = None, *, caller: Principal = SYSTEM
     ) -> str:
         """Queue a run unless one of this kind and name waits already; its id."""
-        run_id = await self._database.write(runs.ensure, new_id("run_"), kind, name, caller.id, payload or {})
+        run_id = await self._database.write(runs.ensure, new_run(kind, name, payload or {}, caller.id))
         self._wake.set()
         return run_id
 
@@ -341,7 +354,7 @@ class Scheduler:
             self._wake.set()
 
     async def _journal(self, row: RunRow, run: Run) -> None:
-        """Write the run's events, save the pieces of text and the steps of a stage: only the turns of the road."""
+        """Write the run's events, without the pieces of text and the steps of a stage."""
         last_stage = ""
         async for events in run.log.batches(MAX_WAITING_EVENTS):
             batch: list[tuple[int, Mapping[str, Any]]] = []
@@ -352,10 +365,10 @@ class Scheduler:
                 last_stage = stage
                 if isinstance(event, Finished):
                     event = LAST_EVENT  # the result stands in the run's own row
-                told = event_to_json(event)
+                data = event_to_json(event)
                 if run.redaction is not None and run.redaction.active:
-                    told = run.redaction.event(told)
-                batch.append((seq, told))
+                    data = run.redaction.event(data)
+                batch.append((seq, data))
                 if isinstance(event, Asked):
                     self._wake.set()  # while it waits, another one of its kind may work
             if batch:

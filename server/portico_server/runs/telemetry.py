@@ -9,7 +9,6 @@ Names: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import re
 import time
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
 
 SpanKind: TypeAlias = Literal["server", "client", "internal"]
 
-logger = logging.getLogger(__name__)
 
 OPERATION: Final = "gen_ai.operation.name"
 PROVIDER: Final = "gen_ai.provider.name"
@@ -197,7 +195,7 @@ class Telemetry:
         attributes: dict[str, Any] = {OPERATION: operation}
         if card is None or card.kind == "model":
             attributes |= {MODEL: name, PROVIDER: _provider(card), RESPONSE_MODEL: _model(card, name)}
-            attributes |= {OPTIONS[key]: value for key, value in options.items() if _is_told(key, value)}
+            attributes |= {OPTIONS[key]: value for key, value in options.items() if _is_exported(key, value)}
             if options.get("stream") is True:
                 attributes[STREAM] = True
             return Span(self, f"{operation} {name}", "client", above, attributes)
@@ -244,7 +242,7 @@ class Telemetry:
             attributes[HIT] = True
         if operation is not None:
             attributes[OPERATION] = operation
-            attributes |= _asked(row)
+            attributes |= _target_of(row)
         error = ErrorBody(**orjson.loads(row.error)) if row.error else None
         self.send(
             f"{operation or row.kind} {row.path.rpartition('.')[2]}",
@@ -262,7 +260,7 @@ class Telemetry:
         here: Trace,
         above: Trace | None,
         attributes: Mapping[str, Any],
-        begun: float,
+        started: float,
         seconds: float,
         error: ErrorBody | None,
         *,
@@ -280,7 +278,7 @@ class Telemetry:
         if error is not None:
             given[ERROR] = error.code or error.type
             status = Status(StatusCode.ERROR, error.message)
-        start = int(begun * 1e9)
+        start = int(started * 1e9)
         self._processor.on_end(
             ReadableSpan(
                 name,
@@ -320,7 +318,7 @@ class Span:
         self._name = name
         self._kind = kind
         self._above = above
-        self._begun_at, self._clock = time.time(), time.perf_counter()
+        self._started_at, self._clock = time.time(), time.perf_counter()
         self.attributes = attributes
         self.trace = above._replace(span_id=os.urandom(8).hex(), recorded=True)
         self.result: Any = None
@@ -334,7 +332,7 @@ class Span:
             attributes[FIRST_CHUNK] = self.first
         seconds = time.perf_counter() - self._clock
         self._telemetry.send(
-            self._name, self.trace, self._above, attributes, self._begun_at, seconds, error, kind=self._kind
+            self._name, self.trace, self._above, attributes, self._started_at, seconds, error, kind=self._kind
         )
 
 
@@ -366,7 +364,7 @@ def _model(card: Card | None, name: str) -> str:
     return card.name if card is not None else name
 
 
-def _is_told(key: str, value: Any) -> bool:
+def _is_exported(key: str, value: Any) -> bool:
     return key in OPTIONS and isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -390,8 +388,8 @@ def _tokens(usage: Usage) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value}
 
 
-def _asked(row: StepRow) -> dict[str, Any]:
-    """The model or the tool that a step asked, as far as its input tells."""
+def _target_of(row: StepRow) -> dict[str, Any]:
+    """The model or the tool that a step asked, as far as its input shows."""
     try:
         given = orjson.loads(row.input or b"null")
     except orjson.JSONDecodeError:

@@ -31,7 +31,7 @@ class Throttle:
 
     async def wait_for_idle(self, model: str) -> None:
         """Return once nobody's call is being answered or was just now, or after `MAX_WAIT_S`."""
-        if not self._on or self._far(model):
+        if not self._on or self._is_hosted(model):
             return
         stood = 0.0
         while stood < MAX_WAIT_S and self._is_busy():
@@ -46,8 +46,8 @@ class Throttle:
         return any(self._counts(run) for run in self._runner.living)
 
     def _counts(self, run: Run) -> bool:
-        return run.status == "running" and not (run.durable or run.behind or self._far(run.name))
+        return run.status == "running" and not (run.durable or run.behind or self._is_hosted(run.name))
 
-    def _far(self, name: str) -> bool:
+    def _is_hosted(self, name: str) -> bool:
         found = self._registry.get(name)
-        return found is not None and found.card.labels.get("engine") == "remote"
+        return found is not None and "hosted" in found.card.capabilities

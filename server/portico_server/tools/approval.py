@@ -72,5 +72,5 @@ async def refusal(tool: Tool, call: ToolCall, context: Context, limit: float) ->
         )
     if answer.accepted:
         return None
-    said = f": {answer.note}" if answer.note else "."
-    return ToolResult(f"'{tool.name}' was refused, so it was not run{said}", is_error=True)
+    note = f": {answer.note}" if answer.note else "."
+    return ToolResult(f"'{tool.name}' was refused, so it was not run{note}", is_error=True)

@@ -1,4 +1,4 @@
-"""Databases as tools: two for each, one that tells its tables and one that answers a query."""
+"""Databases as tools: two tools for each, one that lists its tables and one that answers a query."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def tables(source: QuerySource, caller: str) -> ToolResult:
     except PorticoError as error:
         return ToolResult(error.message, is_error=True)
     text = "\n".join(map(_line, found)) or "There are no tables."
-    told = [
+    described = [
         {
             "name": table.name,
             "kind": table.kind,
@@ -100,19 +100,19 @@ async def tables(source: QuerySource, caller: str) -> ToolResult:
         }
         for table in found
     ]
-    return ToolResult(text, {"tables": told})
+    return ToolResult(text, {"tables": described})
 
 
 def _rows(found: QueryRows) -> ToolResult:
     lines = [_joined(found.columns), *map(_joined, found.rows)]
     if found.truncated:
         lines.append("[There are more rows.]")
-    told = {
+    result = {
         "columns": list(found.columns),
         "rows": [list(row) for row in found.rows],
         "truncated": found.truncated,
     }
-    return ToolResult("\n".join(lines), told)
+    return ToolResult("\n".join(lines), result)
 
 
 def _joined(cells: Sequence[Any]) -> str:

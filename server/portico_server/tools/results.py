@@ -83,7 +83,7 @@ def _json(structured: Mapping[str, Any]) -> bytes:
         return json.dumps(structured, default=str).encode()
 
 
-# A file that a tool made, as its result tells it.
+# A file that a tool made, as its result shows it.
 
 
 FIELDS: Final[Mapping[str, Any]] = {
@@ -99,10 +99,10 @@ ARTIFACT: Final[Mapping[str, Any]] = {
     "properties": FIELDS,
     "required": list(FIELDS),
 }
-"""JSON schema of what `told` gives."""
+"""JSON schema of what `with_link` gives."""
 
 
-def told(artifact: Artifact) -> dict[str, Any]:
+def with_link(artifact: Artifact) -> dict[str, Any]:
     """An artifact with the link to its bytes."""
     return {**asdict(artifact), "link": artifact.link}
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.principal import Principal
 from portico_server.core.question import MAX_WAIT_S
 from portico_server.core.registry import Registry
 from portico_server.core.request import Request, ToolCall, ToolResult
-from portico_server.core.servable import Card
+from portico_server.core.servable import Card, Servable
+from portico_server.plugins import PluginTable
 from portico_server.runs.artifacts import ArtifactStore
 from portico_server.tools.approval import NEVER, Approval, Rule, refusal
 from portico_server.tools.builtin import BUILTIN
@@ -35,22 +38,38 @@ class Toolbox:
         self._registry = registry
         self._artifacts = artifacts
         self._approval = approval
+        self._built_in: dict[str, ToolServable] = {}
+        self.plugins = PluginTable("tool", self._built_in, self._accept)
+        """The tools that are built in, and those of plugins."""
 
     def register(self) -> None:
-        """Add the built-in tools."""
+        """Add the built-in tools, and those of plugins."""
         for make in BUILTIN:
             self.add(make(self._registry))
+        self._registry.add_source(PluginTools(self.plugins))
+
+    def _accept(self, held: Any) -> ToolServable:
+        tool = held(self._registry)
+        if not isinstance(tool, Tool):
+            raise InvalidRequest(f"a tool's function must return a Tool, not {tool!r}.")
+        asks = tool.needs_approval or self._approval.needed("", tool)
+        tool = dataclasses.replace(tool, source="plugin", needs_approval=asks)
+        _checker(tool, tool.input_schema)
+        return ToolServable(tool, self._artifacts, self._approval.limit)
 
     def add(self, tool: Tool, approval: Rule | None = None, *, replace: bool = False) -> None:
         """Add one tool, with the operator's rule for it if it has one. Raises `Conflict` if its name is taken."""
         if approval is not None:
             needed = tool.needs_approval or self._approval.needed(approval, tool)
             tool = dataclasses.replace(tool, needs_approval=needed)
-        self._registry.add(ToolServable(tool, self._artifacts, self._approval.limit), replace=replace)
+        servable = ToolServable(tool, self._artifacts, self._approval.limit)
+        self._registry.add(servable, replace=replace)
+        if tool.source == "built-in":
+            self._built_in[tool.name] = servable
 
     def has(self, name: str) -> bool:
-        """Whether a shared tool has this name."""
-        return self._registry.get(f"tool/{name}") is not None
+        """Whether a shared tool has this name, or that of a plugin."""
+        return self._registry.get(f"tool/{name}") is not None or name in self.plugins
 
     def remove(self, name: str, owner: str | None = None) -> None:
         """Take a tool of this owner out again; nothing happens if there is none."""
@@ -61,15 +80,40 @@ class Toolbox:
         self._registry.require_unreserved(name, owner)
 
 
+class PluginTools:
+    """The tools of plugins, as the registry asks for them. Each is imported when it is called or listed."""
+
+    def __init__(self, table: PluginTable[ToolServable]) -> None:
+        self._table = table
+
+    async def find(self, key: str, owner: str | None) -> Servable | None:
+        """See `portico_server.core.registry.Source`. Raises `PluginError` for one that cannot be loaded."""
+        kind, _, name = key.partition("/")
+        if kind != "tool" or owner is not None:
+            return None
+        return await pools.LOADING.run(self._table.get, name)
+
+    async def by_id(self, key: str, caller: Principal) -> None:
+        """See `portico_server.core.registry.Source`. No tool has an id."""
+
+    async def cards(self, caller: Principal) -> Sequence[Card]:
+        """See `portico_server.core.registry.Source`."""
+        return [tool.card for tool in await pools.LOADING.run(lambda: list(self._table.usable()))]
+
+    def has(self, key: str, owner: str) -> bool:
+        """See `portico_server.core.registry.Source`. Plugins are shared."""
+        return False
+
+
 class ToolServable:
     """One tool under ``tool/NAME``. The card's labels say where it comes from and what a call may do."""
 
     def __init__(
-        self, tool: Tool, artifacts: ArtifactStore | None = None, patience: float = MAX_WAIT_S
+        self, tool: Tool, artifacts: ArtifactStore | None = None, wait_s: float = MAX_WAIT_S
     ) -> None:
         self._tool = tool
         self._artifacts = artifacts
-        self._patience = patience
+        self._wait_s = wait_s
         self.card = Card(
             name=tool.name,
             kind="tool",
@@ -90,12 +134,16 @@ class ToolServable:
             owner=tool.owner,
         )
 
+    @property
+    def name(self) -> str:
+        return self._tool.name
+
     async def call(self, request: Request, context: Context) -> ToolResult:
         if not isinstance(request, ToolCall):
             raise InvalidRequest(f"'{self._tool.name}' is a tool: it takes arguments, nothing else.")
         self._checker.check(request.arguments)
         if self._tool.needs_approval:
-            refused = await refusal(self._tool, request, context, self._patience)
+            refused = await refusal(self._tool, request, context, self._wait_s)
             if refused is not None:
                 return refused
         try:

@@ -43,7 +43,7 @@ SCRIPT: list[dict[str, Any]] = [
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     home = tmp_path_factory.mktemp("home")
     models = [
         {"name": "default", "source": "fake://"},
@@ -56,8 +56,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 @pytest.fixture(autouse=True)
-def _address(house: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PORTICO_URL", house.url)
+def _address(served: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORTICO_URL", served.url)
     monkeypatch.delenv("PORTICO_API_KEY", raising=False)
 
 
@@ -96,11 +96,11 @@ class TestMemory:
         first("mine")
         assert contents(second) == [] and contents(first) == ["mine", "mine"]
 
-    def test_reading_makes_no_session(self, house: Daemon) -> None:
+    def test_reading_makes_no_session(self, served: Daemon) -> None:
         agent = Agent(name="unseen")
         assert agent.memory() == [] and agent.state_dict() == {}
         agent.reset()
-        with Client(house.url) as client:
+        with Client(served.url) as client:
             assert client.sessions.list("unseen") == []
 
     def test_a_state_dict_loads_back(self) -> None:
@@ -201,11 +201,11 @@ class TestTrees:
         with pytest.raises(InvalidRequest, match="acall"):
             await Wrong().acall("hi")
 
-    async def test_a_client_may_be_given(self, house: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_a_client_may_be_given(self, served: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PORTICO_URL", "http://127.0.0.1:1")
-        async with AsyncClient(house.url) as client:
+        async with AsyncClient(served.url) as client:
             assert (await Pair(client=client, name="given").acall("hi")).content == "hi"
-        with Client(house.url) as blocking:
+        with Client(served.url) as blocking:
             assert Pair(client=blocking, name="given")("again").content == "again"
         with pytest.raises(ConnectionFailed):
             Agent()("hi")
@@ -346,8 +346,8 @@ class TestOthers:
         agent("ask the expert")
         assert [m["content"] for m in agent.state_dict()["expert.memory"]] == ["why?", "why?"]
 
-    def test_a_handoff_and_a_deployed_one(self, house: Daemon) -> None:
-        with Client(house.url) as client:
+    def test_a_handoff_and_a_deployed_one(self, served: Daemon) -> None:
+        with Client(served.url) as client:
             Agent(name="clerk").deploy(client)
             version = Agent(agents=[Handoff("clerk"), Handoff(Agent(name="other"))], name="desk").deploy(
                 client
@@ -355,8 +355,8 @@ class TestOthers:
         assert version.spec["agents"][0] == {"agent": "clerk", "as": "handoff"}
         assert version.spec["agents"][1]["agent"]["name"] == "other"
 
-    def test_what_runs_here_cannot_be_deployed_or_asked_there(self, house: Daemon) -> None:
-        with Client(house.url) as client, pytest.raises(InvalidRequest, match="the hook Stamp"):
+    def test_what_runs_here_cannot_be_deployed_or_asked_there(self, served: Daemon) -> None:
+        with Client(served.url) as client, pytest.raises(InvalidRequest, match="the hook Stamp"):
             Agent(name="x", hooks=[Stamp()]).deploy(client)
         with pytest.raises(InvalidRequest, match="serve it"):
             Agent(agents=[Pair()])("hi")
@@ -373,16 +373,16 @@ def test_nothing_is_left_open_after_many_loops(tmp_path: Path) -> None:
         assert asyncio.run(pair.acall(str(number))).content == f"{number}+{number}"
 
 
-async def test_agents_as_json_and_their_sessions(house: Daemon) -> None:
+async def test_agents_as_json_and_their_sessions(served: Daemon) -> None:
     spec = {"portico_agent": 1, "name": "json", "instructions": "You speak {tongue}."}
-    with Client(house.url) as client:
+    with Client(served.url) as client:
         assert client.agents.check(spec).ok
         refused = client.agents.check({**spec, "tools": ["nothing"]})
         assert refused.error is not None and "agent.tools[0]" in refused.error["message"]
         variables = {"tongue": "Latin"}
         said = client.agents.run(spec, "ave", session=("json", "s"), path="a.b", variables=variables)
         assert said["content"] == "ave" and said["sender"] == "json"
-    async with AsyncClient(house.url) as client:
+    async with AsyncClient(served.url) as client:
         again = await client.agents.run(spec, "vale", session=("json", "s"), path="a.b", variables=variables)
         [session] = await client.sessions.list("json", name="s")
         assert again["content"] == "vale"

@@ -87,7 +87,7 @@ async def greet(name: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     home = tmp_path_factory.mktemp("home")
     file = home / "keys.yaml"
     file.write_text(CONFIGURATION, encoding="utf-8")
@@ -96,19 +96,19 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield running
 
 
-def client_of(house: Daemon, name: str) -> Client:
-    return Client(house.url, f"{name}-secret-key-of-the-tests")
+def client_of(api: Daemon, name: str) -> Client:
+    return Client(api.url, f"{name}-secret-key-of-the-tests")
 
 
 @pytest.fixture(scope="module")
-def boss(house: Daemon) -> Iterator[Client]:
-    with client_of(house, "boss") as client:
+def boss(api: Daemon) -> Iterator[Client]:
+    with client_of(api, "boss") as client:
         yield client
 
 
 @pytest.fixture
 def echoes(boss: Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[Echoes]:
-    monkeypatch.setattr("portico._serving.WAIT", 0.1)
+    monkeypatch.setattr("portico._serving.CLAIM_WAIT_S", 0.1)
     agent = Echoes(boss)
     with serving(boss, agent, "echoes"):
         yield agent
@@ -130,48 +130,48 @@ def serving(client: Client, agent: Agent, name: str) -> Iterator[None]:
         assert not thread.is_alive()
 
 
-def say(house: Daemon, key: str, text: str, **options: Any) -> str:
-    with client_of(house, key) as client:
+def say(api: Daemon, key: str, text: str, **options: Any) -> str:
+    with client_of(api, key) as client:
         return client.chat(text, "echoes", **options).read().text
 
 
-def test_it_answers_and_is_described(house: Daemon, boss: Client, echoes: Echoes) -> None:
-    assert say(house, "boss", "hi", user="a") == "hihi"
+def test_it_answers_and_is_described(api: Daemon, boss: Client, echoes: Echoes) -> None:
+    assert say(api, "boss", "hi", user="a") == "hihi"
     [app] = [app for app in boss.apps.list() if app.name == "echoes"]
     assert app.kind == "agent" and app.description == "Says everything twice."
     assert boss.apps.run("echoes", "ho", session="b")["content"] == "hoho"
 
 
-def test_sessions_of_different_keys_never_meet(house: Daemon, boss: Client, echoes: Echoes) -> None:
-    assert say(house, "one", "mine", user="x") == "minemine"
-    assert say(house, "two", "yours", user="x") == "yoursyours"
+def test_sessions_of_different_keys_never_meet(api: Daemon, boss: Client, echoes: Echoes) -> None:
+    assert say(api, "one", "mine", user="x") == "minemine"
+    assert say(api, "two", "yours", user="x") == "yoursyours"
     names = [session.name for session in boss.sessions.list("Echoes") if session.name.endswith("/x")]
     assert len(set(names)) == 2
     said = sorted([message.content for message in echoes.inner.memory(name)] for name in names)
     assert said == [["mine", "mine"], ["yours", "yours"]]
 
 
-def test_calls_without_a_session_stand_alone(house: Daemon, echoes: Echoes, boss: Client) -> None:
+def test_calls_without_a_session_stand_alone(api: Daemon, echoes: Echoes, boss: Client) -> None:
     before = len(boss.sessions.list("Echoes"))
-    assert say(house, "boss", "a") == "aa" and say(house, "boss", "b") == "bb"
+    assert say(api, "boss", "a") == "aa" and say(api, "boss", "b") == "bb"
     assert len(boss.sessions.list("Echoes")) == before + 2
 
 
-def test_what_it_raises_is_told(house: Daemon, echoes: Echoes) -> None:
+def test_what_it_raises_is_told(api: Daemon, echoes: Echoes) -> None:
     with pytest.raises(ServerFailed, match=r"The well is dry\."):
-        say(house, "boss", "fail")
+        say(api, "boss", "fail")
 
 
-def test_a_key_that_may_not_use_the_function_is_refused(house: Daemon, echoes: Echoes) -> None:
+def test_a_key_that_may_not_use_the_function_is_refused(api: Daemon, echoes: Echoes) -> None:
     with pytest.raises(PorticoError, match="echoes_forward") as refused:
-        say(house, "poor", "hi")
+        say(api, "poor", "hi")
     assert isinstance(refused.value, Forbidden | Unavailable)
 
 
-def test_nobody_serves_it(house: Daemon, boss: Client) -> None:
+def test_nobody_serves_it(api: Daemon, boss: Client) -> None:
     Echoes(boss).deploy(boss, "echoes")
     with pytest.raises(Unavailable, match="Start that program again") as refused:
-        say(house, "boss", "hi")
+        say(api, "boss", "hi")
     assert refused.value.code == "not_served"
 
 
@@ -210,15 +210,15 @@ async def test_functions_are_tools_and_are_executed_here(boss: Client) -> None:
 
 
 def test_functions_of_a_deployed_agent_are_served_for_whoever_calls(
-    house: Daemon, boss: Client, monkeypatch: pytest.MonkeyPatch
+    api: Daemon, boss: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("portico._serving.WAIT", 0.1)
+    monkeypatch.setattr("portico._serving.CLAIM_WAIT_S", 0.1)
     agent = Agent("caller", name="surveyor", tools=[Function.of(area, read_only=True)])
     (warning,) = agent.deploy(boss).warnings
     assert "function 'area', which nobody serves just now: portico serve FILE.py:surveyor" in warning
 
     def ask(key: str, text: str) -> str:
-        with client_of(house, key) as client:
+        with client_of(api, key) as client:
             client.chat(text, "surveyor", conversation=text).read()
             [session] = client.sessions.list("surveyor", name=text)
             said = [item.message for item in client.sessions.messages(session.id)]

@@ -44,7 +44,7 @@ SCRIPTS: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     home = tmp_path_factory.mktemp("home")
     models = [
         {"name": f"{name}-model", "source": "fake://", "parameters": {"script": script}}
@@ -57,8 +57,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 @pytest.fixture
-def client(house: Daemon) -> Iterator[Client]:
-    with Client(house.url) as opened:
+def client(served: Daemon) -> Iterator[Client]:
+    with Client(served.url) as opened:
         yield opened
 
 

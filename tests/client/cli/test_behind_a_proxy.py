@@ -14,9 +14,9 @@ import pytest
 from tests.client.cli.conftest import Command
 from tests.conftest import CONFIGURATION, DOCS
 from tests.daemon import Daemon, environment
-from tests.server.engines.bench import bench, user
 
 from portico import AsyncClient, Client
+from portico.testing.model_fixture import model_fixture, user
 from portico_server.models.spec import ModelSpec
 from portico_server.subprocesses import is_local, unproxied
 
@@ -166,14 +166,14 @@ async def test_a_server_elsewhere_is_asked_through_the_proxy(
             monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
         monkeypatch.delenv("NO_PROXY", raising=False)
         monkeypatch.delenv("no_proxy", raising=False)
-        async with bench(tmp_path) as house:
-            await house.models.add(ModelSpec("near", "fake://"))
-            assert (await house.ask("near", {"messages": user("near")}))["choices"][0]["message"][
+        async with model_fixture(tmp_path) as served:
+            await served.models.add(ModelSpec("near", "fake://"))
+            assert (await served.ask("near", {"messages": user("near")}))["choices"][0]["message"][
                 "content"
             ] == "near"
             assert lines == []
-            await house.models.add(ModelSpec("far", "http://models.invalid/v1#m"))
-            answer = await house.ask("far", {"messages": user("Hello?")})
+            await served.models.add(ModelSpec("far", "http://models.invalid/v1#m"))
+            answer = await served.ask("far", {"messages": user("Hello?")})
     assert answer["choices"][0]["message"]["content"] == "far"
     assert lines == [b"POST http://models.invalid/v1/chat/completions HTTP/1.1"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.client.cli.terminal import COMMAND, LIMIT, Terminal
 from tests.daemon import MODELS, environment
-from tests.server.engines.hubs import Hub, serving, tiny_model
+from tests.server.models.hubs import Hub, serving, tiny_model
 
 from portico import Client
 from portico.cli.session import note

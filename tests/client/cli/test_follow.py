@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.porch import porch
+from tests.api_server import api_server
 
 from portico import AsyncClient
 from portico.cli.follow import follow
@@ -18,8 +18,8 @@ from portico_server.core.errors import Unavailable
 async def test_a_run_that_fails_again_while_it_is_followed_is_told_of_once(tmp_path: Path) -> None:
     done: list[str] = []
     may = asyncio.Event()
-    async with porch(tmp_path) as house, AsyncClient(house.url) as client, asyncio.timeout(20):
-        scheduler = house.parts.scheduler
+    async with api_server(tmp_path) as daemon, AsyncClient(daemon.url) as client, asyncio.timeout(20):
+        scheduler = daemon.services.scheduler
 
         async def fail(_payload: Mapping[str, Any], context: Context) -> None:
             done.append(context.run)

@@ -96,7 +96,7 @@ def test_a_job_is_begun_paused_resumed_and_cancelled(command: Command, examples:
     )
     job = begun.json["id"]
     assert command("tune", "pause", job, "--json").json["status"] == "paused"
-    assert "goes on" in command("tune", "resume", job).out
+    assert "continues" in command("tune", "resume", job).out
     assert "is cancelled" in command("tune", "cancel", job).out
     again = command("tune", "cancel", job)
     assert again.code == 1
@@ -115,7 +115,7 @@ def terminal(daemon: Daemon, examples: Path) -> Iterator[Terminal]:
 def test_ctrl_c_leaves_the_job_at_work_and_says_how_to_follow_it(terminal: Terminal, daemon: Daemon) -> None:
     terminal.until("Fine-tuning job started")
     terminal.interrupt()
-    terminal.until("The job goes on")
+    terminal.until("The job continues")
     terminal.until("portico tune follow ftjob-")
     with Client(daemon.url) as client:
         job = client.tuning.list(limit=1).data[0]

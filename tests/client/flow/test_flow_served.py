@@ -40,7 +40,7 @@ whole = flow(lambda text: text.upper(), name="whole")
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let workers notice at once that they are to stop."""
-    monkeypatch.setattr("portico._serving.WAIT", 0.1)
+    monkeypatch.setattr("portico._serving.CLAIM_WAIT_S", 0.1)
 
 
 @contextmanager

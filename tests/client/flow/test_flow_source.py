@@ -166,7 +166,7 @@ def test_a_function_stays_and_says_why(function: Any, why: str) -> None:
 def test_a_closure_over_what_cannot_travel_stays() -> None:
     lock = contextlib.nullcontext()
     assert "'lock', a nullcontext of this process" in reason(lambda x: (lock, x))
-    large = "x" * (_source.LONGEST + 1)
+    large = "x" * (_source.MAX_VALUE_CHARS + 1)
     assert "too large" in reason(lambda x: large + x)
     count = 0
 

@@ -14,14 +14,14 @@ from portico import Client
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     home: Path = tmp_path_factory.mktemp("home") / "data"
     with running(home, "--file", str(ROOT / "configs" / "agents.yaml")) as daemon:
         yield daemon
 
 
-def test_its_agents_are_there_and_one_keeps_to_its_three_characters(house: Daemon) -> None:
-    with Client(house.url) as client:
+def test_its_agents_are_there_and_one_keeps_to_its_three_characters(served: Daemon) -> None:
+    with Client(served.url) as client:
         assert {app.name for app in client.apps.list() if app.kind == "agent"} == {
             "three",
             "weather",
@@ -33,8 +33,10 @@ def test_its_agents_are_there_and_one_keeps_to_its_three_characters(house: Daemo
         assert len(client.sessions.messages(session.id)) == 4
 
 
-def test_a_real_model_is_held_to_the_three_characters(house: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PORTICO_URL", house.url)
+def test_a_real_model_is_held_to_the_three_characters(
+    served: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORTICO_URL", served.url)
     monkeypatch.syspath_prepend(str(PROGRAMS))
     agent = import_module("one_of_three").agent
     for text in ("今天天气情况", "Tell me a long story."):

@@ -15,13 +15,13 @@ from tests.daemon import Daemon
 
 from portico import Client
 from portico.agent import Agent
-from portico.agent.serve import function_name
+from portico.agent.agent import function_name
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the programs notice at once that they are to stop."""
-    monkeypatch.setattr("portico._serving.WAIT", 0.1)
+    monkeypatch.setattr("portico._serving.CLAIM_WAIT_S", 0.1)
 
 
 @contextmanager

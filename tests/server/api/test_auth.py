@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.porch import Porch, Teller, porch
+from tests.api_server import ApiServer, RelayModel, api_server
 
 from portico_server.api.auth import presented
 from portico_server.config import KeySpec
@@ -17,9 +17,9 @@ ASK = {"model": "teller", "messages": [{"role": "user", "content": "Hello"}]}
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[Porch]:
-    async with porch(tmp_path) as served:
-        served.add(Teller("teller", b"{}"))
+async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
+    async with api_server(tmp_path) as served:
+        served.add(RelayModel("teller", b"{}"))
         yield served
 
 
@@ -27,26 +27,26 @@ def bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
-async def get(house: Porch, path: str, key: str) -> httpx.Response:
-    return await house.client.get(path, headers=bearer(key))
+async def get(daemon: ApiServer, path: str, key: str) -> httpx.Response:
+    return await daemon.client.get(path, headers=bearer(key))
 
 
-async def test_on_loopback_nobody_needs_a_key_even_when_there_are_some(house: Porch) -> None:
-    await house.auth.create("friend", ["chat"])
-    assert (await house.client.get("/api/keys")).status_code == 200
+async def test_on_loopback_nobody_needs_a_key_even_when_there_are_some(daemon: ApiServer) -> None:
+    await daemon.auth.create("friend", ["chat"])
+    assert (await daemon.client.get("/api/keys")).status_code == 200
 
 
 async def test_openai_clients_may_send_any_word_until_there_is_a_key_and_the_placeholder_always(
-    house: Porch,
+    daemon: ApiServer,
 ) -> None:
-    assert (await get(house, "/v1/models", "sk-whatever")).status_code == 200
-    await house.auth.create("friend", ["chat"])
-    assert (await get(house, "/v1/models", "sk-whatever")).status_code == 401
-    assert (await get(house, "/v1/models", "local")).status_code == 200
+    assert (await get(daemon, "/v1/models", "sk-whatever")).status_code == 200
+    await daemon.auth.create("friend", ["chat"])
+    assert (await get(daemon, "/v1/models", "sk-whatever")).status_code == 401
+    assert (await get(daemon, "/v1/models", "local")).status_code == 200
 
 
-async def test_what_looks_like_a_key_of_ours_and_is_none_is_refused_everywhere(house: Porch) -> None:
-    response = await get(house, "/v1/models", "pk-" + "x" * 43)
+async def test_what_looks_like_a_key_of_ours_and_is_none_is_refused_everywhere(daemon: ApiServer) -> None:
+    response = await get(daemon, "/v1/models", "pk-" + "x" * 43)
     assert response.status_code == 401
     assert response.json()["error"]["code"] == "invalid_api_key"
     assert response.headers["www-authenticate"].startswith("Bearer")
@@ -54,7 +54,7 @@ async def test_what_looks_like_a_key_of_ours_and_is_none_is_refused_everywhere(h
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/chat/completions", "/api/status", "/mcp", "/nowhere"])
 async def test_every_face_asks_for_the_key_where_one_is_needed(tmp_path: Path, path: str) -> None:
-    async with porch(tmp_path, api_key="the-operators-own") as served:
+    async with api_server(tmp_path, api_key="the-operators-own") as served:
         for headers in ({}, bearer("wrong"), bearer("local")):
             response = await served.client.post(path, json=ASK, headers=headers)
             assert response.status_code == 401
@@ -65,26 +65,26 @@ async def test_every_face_asks_for_the_key_where_one_is_needed(tmp_path: Path, p
 
 @pytest.mark.parametrize("path", ["/health", "/", "/docs", "/openapi.json", "/docs/swagger-ui.css"])
 async def test_public_paths_need_none(tmp_path: Path, path: str) -> None:
-    async with porch(tmp_path, require_key=True) as served:
+    async with api_server(tmp_path, require_key=True) as served:
         assert (await served.client.get(path)).status_code == 200
         assert (await served.client.get("/api/status")).status_code == 401
 
 
-async def test_a_key_is_shown_once_and_kept_hashed(house: Porch) -> None:
-    made = (await house.client.post("/api/keys", json={"name": "app", "scopes": ["chat"]})).json()
+async def test_a_key_is_shown_once_and_kept_hashed(daemon: ApiServer) -> None:
+    made = (await daemon.client.post("/api/keys", json={"name": "app", "scopes": ["chat"]})).json()
     assert made["key"].startswith("pk-")
     assert made["hint"] == made["key"][-4:]
-    listed = (await house.client.get("/api/keys")).json()["data"]
+    listed = (await daemon.client.get("/api/keys")).json()["data"]
     assert [row["id"] for row in listed] == [made["id"]]
     assert "key" not in listed[0]
-    for file in house.parts.settings.home.rglob("portico.db*"):
+    for file in daemon.services.settings.home.rglob("portico.db*"):
         assert made["key"].encode() not in file.read_bytes()
 
 
-async def test_a_key_may_come_as_x_api_key_but_not_two_different_ones(house: Porch) -> None:
-    row, key = await house.auth.create("app", ["chat"])
-    assert (await house.client.get("/v1/models", headers={"x-api-key": key})).status_code == 200
-    assert house.auth.identify(key).id == row.id
+async def test_a_key_may_come_as_x_api_key_but_not_two_different_ones(daemon: ApiServer) -> None:
+    row, key = await daemon.auth.create("app", ["chat"])
+    assert (await daemon.client.get("/v1/models", headers={"x-api-key": key})).status_code == 200
+    assert daemon.auth.identify(key).id == row.id
     assert presented([(b"authorization", b"bearer a"), (b"x-api-key", b"a")]) == "a"
     with pytest.raises(Unauthenticated, match="Two different"):
         presented([(b"authorization", b"Bearer a"), (b"x-api-key", b"b")])
@@ -97,58 +97,58 @@ async def test_another_scheme_is_refused(value: bytes) -> None:
 
 
 async def test_revoking_holds_from_the_next_request_on_and_after_a_restart(tmp_path: Path) -> None:
-    async with porch(tmp_path) as served:
+    async with api_server(tmp_path) as served:
         row, key = await served.auth.create("app", ["chat"])
         _kept, other = await served.auth.create("other", ["chat"])
         assert (await get(served, "/v1/models", key)).status_code == 200
         assert (await served.client.delete(f"/api/keys/{row.id}")).json() == {"id": row.id, "deleted": True}
         assert (await get(served, "/v1/models", key)).status_code == 401
         assert (await served.client.delete(f"/api/keys/{row.id}")).status_code == 404
-    async with porch(tmp_path) as served:
+    async with api_server(tmp_path) as served:
         assert (await get(served, "/v1/models", key)).status_code == 401
         assert (await get(served, "/v1/models", other)).status_code == 200
 
 
-async def test_a_scope_that_is_missing_is_a_403_and_one_that_does_not_exist_a_400(house: Porch) -> None:
-    _row, key = await house.auth.create("app", ["stores:docs:read"])
-    response = await house.client.post("/v1/chat/completions", json=ASK, headers=bearer(key))
+async def test_a_scope_that_is_missing_is_a_403_and_one_that_does_not_exist_a_400(daemon: ApiServer) -> None:
+    _row, key = await daemon.auth.create("app", ["stores:docs:read"])
+    response = await daemon.client.post("/v1/chat/completions", json=ASK, headers=bearer(key))
     assert response.status_code == 403
     assert "'chat'" in response.json()["error"]["message"]
     for path in ("/api/keys", "/api/settings", "/api/deployments"):
-        assert (await get(house, path, key)).status_code == 403
-    response = await house.client.post("/api/keys", json={"name": "x", "scopes": ["everything"]})
+        assert (await get(daemon, path, key)).status_code == 403
+    response = await daemon.client.post("/api/keys", json={"name": "x", "scopes": ["everything"]})
     assert response.json()["error"]["code"] == "invalid_scope"
-    assert (await house.client.post("/api/keys", json={"name": "x", "scopes": []})).status_code == 400
-    assert (await house.client.post("/api/keys", json={"name": " ", "scopes": ["chat"]})).status_code == 400
+    assert (await daemon.client.post("/api/keys", json={"name": "x", "scopes": []})).status_code == 400
+    assert (await daemon.client.post("/api/keys", json={"name": " ", "scopes": ["chat"]})).status_code == 400
 
 
-async def test_what_one_key_owns_another_does_not_see(house: Porch) -> None:
-    mine, key = await house.auth.create("mine", ["chat"])
-    _row, other = await house.auth.create("other", ["chat"])
-    house.add(Teller("private", b"{}", owner=mine.id))
+async def test_what_one_key_owns_another_does_not_see(daemon: ApiServer) -> None:
+    mine, key = await daemon.auth.create("mine", ["chat"])
+    _row, other = await daemon.auth.create("other", ["chat"])
+    daemon.add(RelayModel("private", b"{}", owner=mine.id))
     ask = {**ASK, "model": "private"}
     for secret, status in ((key, 200), (other, 404)):
-        response = await house.client.post("/v1/chat/completions", json=ask, headers=bearer(secret))
+        response = await daemon.client.post("/v1/chat/completions", json=ask, headers=bearer(secret))
         assert response.status_code == status
-        assert (await get(house, "/v1/models/private", secret)).status_code == status
-        names = [model["id"] for model in (await get(house, "/v1/models", secret)).json()["data"]]
+        assert (await get(daemon, "/v1/models/private", secret)).status_code == status
+        names = [model["id"] for model in (await get(daemon, "/v1/models", secret)).json()["data"]]
         assert ("private" in names) is (status == 200)
 
 
-async def test_a_run_of_one_key_does_not_exist_for_another(house: Porch) -> None:
-    _row, key = await house.auth.create("mine", ["chat"])
-    _row, other = await house.auth.create("other", ["chat"])
-    await house.client.post("/v1/chat/completions", json=ASK, headers=bearer(key))
-    [run] = (await get(house, "/api/runs", key)).json()["data"]
-    assert (await get(house, "/api/runs", other)).json()["data"] == []
+async def test_a_run_of_one_key_does_not_exist_for_another(daemon: ApiServer) -> None:
+    _row, key = await daemon.auth.create("mine", ["chat"])
+    _row, other = await daemon.auth.create("other", ["chat"])
+    await daemon.client.post("/v1/chat/completions", json=ASK, headers=bearer(key))
+    [run] = (await get(daemon, "/api/runs", key)).json()["data"]
+    assert (await get(daemon, "/api/runs", other)).json()["data"] == []
     for path in (f"/api/runs/{run['id']}", f"/api/runs/{run['id']}/events"):
-        assert (await get(house, path, key)).status_code == 200
-        assert (await get(house, path, other)).status_code == 404
+        assert (await get(daemon, path, key)).status_code == 200
+        assert (await get(daemon, path, other)).status_code == 404
 
 
 async def test_a_key_of_the_configuration_works_and_cannot_be_revoked(tmp_path: Path) -> None:
     given = [KeySpec("ci", "chosen-by-the-operator", ("chat",))]
-    async with porch(tmp_path, given=given, require_key=True) as served:
+    async with api_server(tmp_path, given=given, require_key=True) as served:
         assert (await get(served, "/v1/models", "chosen-by-the-operator")).status_code == 200
         assert (await get(served, "/api/keys", "chosen-by-the-operator")).status_code == 403
         with pytest.raises(Exception, match="configuration file"):
@@ -157,13 +157,13 @@ async def test_a_key_of_the_configuration_works_and_cannot_be_revoked(tmp_path: 
 
 async def test_an_open_bind_without_a_key_is_refused_at_start(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="PORTICO_API_KEY") as caught:
-        async with porch(tmp_path, host="0.0.0.0"):
+        async with api_server(tmp_path, host="0.0.0.0"):
             pass
     assert caught.value.code == "open_bind"
 
 
 async def test_an_open_bind_with_a_key_asks_everybody_for_it(tmp_path: Path) -> None:
-    async with porch(tmp_path, host="0.0.0.0", api_key="k") as served:
+    async with api_server(tmp_path, host="0.0.0.0", api_key="k") as served:
         assert (await served.client.get("/v1/models")).status_code == 401
         assert (await get(served, "/v1/models", "k")).status_code == 200
         lan = {"host": "192.168.1.5:8642", **bearer("k")}

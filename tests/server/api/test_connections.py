@@ -18,8 +18,8 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.api_server import ApiServer, RelayModel, api_server
 from tests.daemon import environment
-from tests.porch import Porch, Teller, porch
 
 from portico_server.connections import (
     MAX_HEADER_BYTES,
@@ -36,10 +36,10 @@ LIMIT = 30
 
 
 @asynccontextmanager
-async def served(folder: Path, **settings: Any) -> AsyncIterator[Porch]:
+async def served(folder: Path, **settings: Any) -> AsyncIterator[ApiServer]:
     """A gateway that asks for a key."""
-    async with porch(folder, api_key=KEY, **settings) as house:
-        yield house
+    async with api_server(folder, api_key=KEY, **settings) as api:
+        yield api
 
 
 class Wire:
@@ -83,8 +83,8 @@ class Wire:
 
 
 @asynccontextmanager
-async def wire(house: Porch) -> AsyncIterator[Wire]:
-    address = httpx.URL(house.url)
+async def wire(api: ApiServer) -> AsyncIterator[Wire]:
+    address = httpx.URL(api.url)
     reader, writer = await asyncio.open_connection(address.host, address.port)
     try:
         yield Wire(reader, writer)
@@ -92,16 +92,16 @@ async def wire(house: Porch) -> AsyncIterator[Wire]:
         writer.close()
 
 
-async def seconds(house: Porch, count: int) -> None:
+async def seconds(api: ApiServer, count: int) -> None:
     """Let so much time pass for connections; what has been sent is read before."""
-    await turn(house)
+    await turn(api)
     for _ in range(count):
-        house.server.connections.sweep()
+        api.server.connections.sweep()
 
 
-async def turn(house: Porch) -> None:
+async def turn(api: ApiServer) -> None:
     """Until the server has read what was sent to it so far: it answers another request."""
-    assert (await house.client.get("/health")).status_code == 200
+    assert (await api.client.get("/health")).status_code == 200
 
 
 def ask(length: int = 0, *, key: str = KEY, path: str = "/v1/chat/completions") -> bytes:
@@ -115,86 +115,86 @@ HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 async def test_headers_that_do_not_end_are_cut_off(tmp_path: Path) -> None:
-    async with served(tmp_path, header_timeout=10) as house, wire(house) as slow:
+    async with served(tmp_path, header_timeout=10) as api, wire(api) as slow:
         await slow.say(b"GET /health HTTP/1.1\r\nHost: localhost\r\n")
         for _ in range(11):
             await slow.say(b"X-More: 1\r\n")  # a header a second is no way to stay
-            await seconds(house, 1)
+            await seconds(api, 1)
         assert await slow.refusal() == (408, "request_timeout")
 
 
 async def test_a_connection_that_says_nothing_is_closed(tmp_path: Path) -> None:
-    async with served(tmp_path, header_timeout=10) as house, wire(house) as silent, wire(house) as blank:
+    async with served(tmp_path, header_timeout=10) as api, wire(api) as silent, wire(api) as blank:
         for _ in range(11):
             await blank.say(b"\r\n")  # nor are empty lines
-            await seconds(house, 1)
+            await seconds(api, 1)
         assert await silent.rest() == b""
         assert await blank.rest() == b""
 
 
 async def test_a_connection_is_kept_for_its_next_request_but_not_for_ever(tmp_path: Path) -> None:
-    async with served(tmp_path, idle_timeout=20) as house, wire(house) as kept:
+    async with served(tmp_path, idle_timeout=20) as api, wire(api) as kept:
         for _ in range(3):
             await kept.say(HEALTH)
             assert (await kept.answer())[0] == 200
-            await seconds(house, 15)
-        await seconds(house, 6)
+            await seconds(api, 15)
+        await seconds(api, 6)
         assert await kept.rest() == b""
 
 
 async def test_a_body_that_drips_is_cut_off_and_the_call_does_not_begin(tmp_path: Path) -> None:
-    async with served(tmp_path, body_timeout=20) as house, wire(house) as slow:
-        house.add(teller := Teller("teller", b"{}"))
+    async with served(tmp_path, body_timeout=20) as api, wire(api) as slow:
+        api.add(teller := RelayModel("teller", b"{}"))
         await slow.say(ask(100_000))
         for _ in range(21):
             await slow.say(b" " * 100)
-            await seconds(house, 1)
+            await seconds(api, 1)
         assert await slow.refusal() == (408, "request_timeout")
         assert not teller.asked
 
 
 async def test_pieces_that_carry_no_body_are_no_progress(tmp_path: Path) -> None:
-    async with served(tmp_path, body_timeout=20) as house, wire(house) as slow:
+    async with served(tmp_path, body_timeout=20) as api, wire(api) as slow:
         await slow.say(ask().replace(b"Content-Length: 0", b"Transfer-Encoding: chunked"))
         await slow.say(b"ffff;")
         for _ in range(21):
             await slow.say(b"x" * 4096)  # an extension of a chunk
-            await seconds(house, 1)
+            await seconds(api, 1)
         assert (await slow.refusal())[0] == 408
 
 
 async def test_a_body_that_takes_long_but_comes_is_taken(tmp_path: Path) -> None:
-    async with served(tmp_path, body_timeout=20) as house, wire(house) as steady:
-        house.add(Teller("teller", b'{"object":"chat.completion"}'))
+    async with served(tmp_path, body_timeout=20) as api, wire(api) as steady:
+        api.add(RelayModel("teller", b'{"object":"chat.completion"}'))
         body = b'{"model": "teller", "messages": [{"role": "user", "content": "Hello"}]}'
         await steady.say(ask(200_000 + len(body)))
         for _ in range(50):
             await steady.say(b" " * 4_000)
-            await seconds(house, 1)
+            await seconds(api, 1)
         await steady.say(body)
         assert (await steady.answer())[0] == 200
 
 
 async def test_a_stream_may_take_hours(tmp_path: Path) -> None:
-    async with served(tmp_path) as house:
+    async with served(tmp_path) as api:
         hold = asyncio.Event()
-        house.add(teller := Teller("teller", b'data: {"choices":[]}\n\n', hold=hold))
+        api.add(teller := RelayModel("teller", b'data: {"choices":[]}\n\n', hold=hold))
         body = {"model": "teller", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
-        async with house.client.stream("POST", "/v1/chat/completions", json=body, headers=WITH_KEY) as answer:
+        async with api.client.stream("POST", "/v1/chat/completions", json=body, headers=WITH_KEY) as answer:
             await teller.began.wait()
-            await seconds(house, 3 * 3600)
+            await seconds(api, 3 * 3600)
             hold.set()
             assert answer.status_code == 200
             assert b"choices" in await answer.aread()
 
 
 async def test_who_was_refused_does_not_go_on_sending(tmp_path: Path) -> None:
-    async with served(tmp_path) as house, wire(house) as stranger:
+    async with served(tmp_path) as api, wire(api) as stranger:
         await stranger.say(ask(1_000_000, key="pk-unknown"))
         assert (await stranger.answer())[0] == 401
         for _ in range(4):
             await stranger.say(b" " * 4096)
-            await seconds(house, 1)
+            await seconds(api, 1)
         assert await stranger.rest() == b""
 
 
@@ -210,20 +210,20 @@ async def test_who_was_refused_does_not_go_on_sending(tmp_path: Path) -> None:
     ids=["large", "many", "50,000", "endless", "malformed"],
 )
 async def test_headers_have_bounds(tmp_path: Path, request_head: bytes, refusal: tuple[int, str]) -> None:
-    async with served(tmp_path) as house, wire(house) as large:
+    async with served(tmp_path) as api, wire(api) as large:
         await large.say(b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + request_head)
         assert await large.refusal() == refusal
-        await turn(house)
+        await turn(api)
 
 
 async def test_an_address_has_a_bound(tmp_path: Path) -> None:
-    async with served(tmp_path) as house, wire(house) as long:
+    async with served(tmp_path) as api, wire(api) as long:
         await long.say(b"GET /health?" + b"a" * MAX_URL_BYTES + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert await long.refusal() == (414, "url_too_long")
 
 
 async def test_headers_up_to_the_bound_are_taken_on_every_request_of_a_connection(tmp_path: Path) -> None:
-    async with served(tmp_path) as house, wire(house) as kept:
+    async with served(tmp_path) as api, wire(api) as kept:
         for _ in range(3):
             await kept.say(
                 HEALTH.replace(b"\r\n\r\n", b"\r\nX: " + b"a" * (MAX_HEADER_BYTES - 200) + b"\r\n\r\n")
@@ -232,7 +232,7 @@ async def test_headers_up_to_the_bound_are_taken_on_every_request_of_a_connectio
 
 
 async def test_requests_in_a_row_are_answered_in_order(tmp_path: Path) -> None:
-    async with served(tmp_path) as house, wire(house) as eager:
+    async with served(tmp_path) as api, wire(api) as eager:
         await eager.say(HEALTH * 3 + HEALTH[:20])
         for _ in range(3):
             assert (await eager.answer())[0] == 200
@@ -241,7 +241,7 @@ async def test_requests_in_a_row_are_answered_in_order(tmp_path: Path) -> None:
 
 
 async def test_an_answer_without_a_body_is_sent_at_once_and_the_connection_stays(tmp_path: Path) -> None:
-    async with served(tmp_path) as house, wire(house) as kept:
+    async with served(tmp_path) as api, wire(api) as kept:
         await kept.say(HEALTH.replace(b"GET", b"HEAD"))
         async with asyncio.timeout(LIMIT):
             head = await kept.reader.readuntil(b"\r\n\r\n")
@@ -251,41 +251,41 @@ async def test_an_answer_without_a_body_is_sent_at_once_and_the_connection_stays
 
 
 async def test_silent_connections_make_way_for_callers_with_a_key(tmp_path: Path) -> None:
-    async with served(tmp_path, max_connections=16) as house, AsyncExitStack() as stack:
-        known = await stack.enter_async_context(wire(house))
+    async with served(tmp_path, max_connections=16) as api, AsyncExitStack() as stack:
+        known = await stack.enter_async_context(wire(api))
         listing = f"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n\r\n"
         await known.say(listing.encode())
         assert (await known.answer())[0] == 200
         for _ in range(50):
-            silent = await stack.enter_async_context(wire(house))
+            silent = await stack.enter_async_context(wire(api))
             await silent.say(b"GET /health HTTP/1.1\r\nHost:")
-            async with httpx.AsyncClient(base_url=house.url, headers=WITH_KEY) as caller:
+            async with httpx.AsyncClient(base_url=api.url, headers=WITH_KEY) as caller:
                 assert (await caller.get("/v1/models")).status_code == 200
-        assert len(house.server.connections) <= 16
+        assert len(api.server.connections) <= 16
         await known.say(HEALTH)  # it is still there
         assert (await known.answer())[0] == 200
 
 
 async def test_one_address_has_a_share_of_what_may_be_open_without_a_key(tmp_path: Path) -> None:
     async with (
-        served(tmp_path, max_connections=100, max_connections_per_address=5) as house,
+        served(tmp_path, max_connections=100, max_connections_per_address=5) as api,
         AsyncExitStack() as stack,
     ):
-        wires = [await stack.enter_async_context(wire(house)) for _ in range(12)]
-        await turn(house)
-        assert len(house.server.connections) <= 6  # the client of `turn` is one of them
+        wires = [await stack.enter_async_context(wire(api)) for _ in range(12)]
+        await turn(api)
+        assert len(api.server.connections) <= 6  # the client of `turn` is one of them
         assert await wires[0].rest() == b""
 
 
 async def test_when_all_are_busy_a_new_one_is_told_to_come_back(tmp_path: Path) -> None:
-    async with served(tmp_path, max_connections=1) as house:
+    async with served(tmp_path, max_connections=1) as api:
         hold = asyncio.Event()
-        house.add(teller := Teller("teller", b'data: {"choices":[]}\n\n', hold=hold))
+        api.add(teller := RelayModel("teller", b'data: {"choices":[]}\n\n', hold=hold))
         body = b'{"model":"teller","stream":true,"messages":[{"role":"user","content":"Hello"}]}'
-        async with wire(house) as first:
+        async with wire(api) as first:
             await first.say(ask(len(body)) + body)
             await teller.began.wait()
-            async with wire(house) as second:
+            async with wire(api) as second:
                 assert await second.refusal() == (503, "too_many_connections")
             hold.set()
 

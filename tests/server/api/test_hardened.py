@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from tests.porch import Porch, Teller, porch
+from tests.api_server import ApiServer, RelayModel, api_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -17,9 +17,9 @@ ASK: dict[str, Any] = {"model": "teller", "messages": [{"role": "user", "content
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Porch]:
-    async with porch(tmp_path_factory.mktemp("home")) as served:
-        served.add(Teller("teller", b'{"object":"chat.completion"}'))
+async def daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiServer]:
+    async with api_server(tmp_path_factory.mktemp("home")) as served:
+        served.add(RelayModel("teller", b'{"object":"chat.completion"}'))
         yield served
 
 
@@ -44,9 +44,9 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Porch
     ],
 )
 async def test_no_answer_may_be_taken_for_something_else(
-    house: Porch, method: str, path: str, body: dict[str, Any] | None
+    daemon: ApiServer, method: str, path: str, body: dict[str, Any] | None
 ) -> None:
-    answer = await house.client.request(method, path, json=body)
+    answer = await daemon.client.request(method, path, json=body)
     assert answer.headers.get_list("x-content-type-options") == ["nosniff"], answer.headers
 
 
@@ -59,8 +59,8 @@ async def test_no_answer_may_be_taken_for_something_else(
         ("", "localhost"),
     ],
 )
-async def test_two_hosts_are_refused(house: Porch, hosts: tuple[str, ...]) -> None:
-    address = httpx.URL(house.url)
+async def test_two_hosts_are_refused(daemon: ApiServer, hosts: tuple[str, ...]) -> None:
+    address = httpx.URL(daemon.url)
     reader, writer = await asyncio.open_connection(address.host, address.port)
     lines = "".join(f"Host: {host}\r\n" for host in hosts)
     writer.write(f"GET /health HTTP/1.1\r\n{lines}Connection: close\r\n\r\n".encode())
@@ -85,12 +85,12 @@ async def test_two_hosts_are_refused(house: Porch, hosts: tuple[str, ...]) -> No
     "path", ["/v1/chat/completions", "/v1/vector_stores", "/v1/conversations", "/v1/responses"]
 )
 async def test_metadata_has_bounds_and_an_error_does_not_repeat_it(
-    house: Porch, path: str, metadata: dict[str, Any]
+    daemon: ApiServer, path: str, metadata: dict[str, Any]
 ) -> None:
     body = {**(ASK if "chat" in path else {}), "metadata": metadata}
     if path == "/v1/responses":
         body |= {"model": "teller", "input": "Hello"}
-    answer = await house.client.post(path, json=body)
+    answer = await daemon.client.post(path, json=body)
     assert answer.status_code == 400, answer.text
     assert "metadata" in answer.json()["error"]["param"]
     assert len(answer.content) < 2_000
@@ -101,12 +101,12 @@ async def test_metadata_has_bounds_and_an_error_does_not_repeat_it(
     [{"metadata": {"k": "v" * 20_000}}, {"metadata": {"k" * 65: 1}}, {"title": "t" * 501}],
     ids=["large", "name", "title"],
 )
-async def test_what_is_noted_of_a_session_has_bounds(house: Porch, given: dict[str, Any]) -> None:
-    made = await house.client.post("/api/sessions", json={"app": "agent"})
+async def test_what_is_noted_of_a_session_has_bounds(daemon: ApiServer, given: dict[str, Any]) -> None:
+    made = await daemon.client.post("/api/sessions", json={"app": "agent"})
     assert made.status_code == 200, made.text
     for answer in (
-        await house.client.post("/api/sessions", json={"app": "agent", **given}),
-        await house.client.patch(f"/api/sessions/{made.json()['id']}", json=given),
+        await daemon.client.post("/api/sessions", json={"app": "agent", **given}),
+        await daemon.client.patch(f"/api/sessions/{made.json()['id']}", json=given),
     ):
         assert answer.status_code == 400, answer.text
         assert answer.json()["error"]["param"] in ("metadata", "title")
@@ -122,21 +122,23 @@ async def test_what_is_noted_of_a_session_has_bounds(house: Porch, given: dict[s
         {"type": "markdown", "size": 10**30, "overlap": 0},
     ],
 )
-async def test_overlap_has_bounds(house: Porch, strategy: dict[str, Any]) -> None:
+async def test_overlap_has_bounds(daemon: ApiServer, strategy: dict[str, Any]) -> None:
     form = {"file": ("bread.md", b"# Bread", "text/markdown")}
-    file = (await house.client.post("/v1/files", files=form, data={"purpose": "assistants"})).json()["id"]
-    store = (await house.client.post("/v1/vector_stores", json={})).json()["id"]
+    file = (await daemon.client.post("/v1/files", files=form, data={"purpose": "assistants"})).json()["id"]
+    store = (await daemon.client.post("/v1/vector_stores", json={})).json()["id"]
     body = {"file_id": file, "chunking_strategy": strategy}
-    answer = await house.client.post(f"/v1/vector_stores/{store}/files", json=body)
+    answer = await daemon.client.post(f"/v1/vector_stores/{store}/files", json=body)
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"].startswith("chunking_strategy")
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "zstd", "x" * 1_000])
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/api/flows/run", "/mcp"])
-async def test_a_body_with_an_encoding_is_refused_by_its_name(house: Porch, path: str, encoding: str) -> None:
+async def test_a_body_with_an_encoding_is_refused_by_its_name(
+    daemon: ApiServer, path: str, encoding: str
+) -> None:
     headers = {"content-encoding": encoding, "content-type": "application/json"}
-    answer = await house.client.post(path, content=b"\x1f\x8b\x08", headers=headers)
+    answer = await daemon.client.post(path, content=b"\x1f\x8b\x08", headers=headers)
     assert answer.status_code == 400
     assert "content encoding" in answer.text and len(answer.content) < 1_000
 
@@ -146,23 +148,23 @@ async def test_a_body_with_an_encoding_is_refused_by_its_name(house: Porch, path
     [b"[" + b"{}," * 250_000 + b"1]", b'["' + b'a","' * 250_000 + b'a"]', b"[" + b"1," * 1_000_000 + b"1]"],
     ids=["objects", "texts", "numbers"],
 )
-async def test_a_body_of_too_many_parts_is_refused(house: Porch, body: bytes) -> None:
-    answer = await house.client.post("/v1/chat/completions", content=b'{"a":' + body + b"}")
+async def test_a_body_of_too_many_parts_is_refused(daemon: ApiServer, body: bytes) -> None:
+    answer = await daemon.client.post("/v1/chat/completions", content=b'{"a":' + body + b"}")
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "body_too_complex")
 
 
-async def test_what_stands_in_a_text_is_no_part_of_a_body(house: Porch) -> None:
+async def test_what_stands_in_a_text_is_no_part_of_a_body(daemon: ApiServer) -> None:
     text = '{[",\\' * 300_000
-    answer = await house.client.post(
+    answer = await daemon.client.post(
         "/v1/chat/completions", json={**ASK, "messages": [{"role": "user", "content": text}]}
     )
     assert answer.status_code == 200, answer.text
 
 
-async def test_head_of_a_stream_ends(house: Porch) -> None:
-    answer = await house.client.head("/api/questions/events")
+async def test_head_of_a_stream_ends(daemon: ApiServer) -> None:
+    answer = await daemon.client.head("/api/questions/events")
     assert answer.headers["content-type"].startswith("text/event-stream")
-    assert (await house.client.get("/health")).status_code == 200
+    assert (await daemon.client.get("/health")).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -174,9 +176,9 @@ async def test_head_of_a_stream_ends(house: Porch) -> None:
     ],
 )
 async def test_a_conversation_has_a_longest_length(
-    house: Porch, path: str, field: str, more: dict[str, Any]
+    daemon: ApiServer, path: str, field: str, more: dict[str, Any]
 ) -> None:
     turns = [{"role": "user", "content": "a"}] * 10_001
-    answer = await house.client.post(path, json={"model": "teller", field: turns, **more})
+    answer = await daemon.client.post(path, json={"model": "teller", field: turns, **more})
     assert answer.status_code == 400
     assert "at most 10000" in answer.json()["error"]["message"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.porch import Porch, Teller, porch
+from tests.api_server import ApiServer, RelayModel, api_server
 
 from portico_server.apps.deployed import AppKind
 from portico_server.core.principal import Principal
@@ -36,11 +36,11 @@ class Caller:
 
     id: str
     key: str
-    porch: Porch
+    api_server: ApiServer
 
     async def __call__(self, method: str, path: str, **body: Any) -> httpx.Response:
         headers = {"authorization": f"Bearer {self.key}"}
-        return await self.porch.client.request(method, path, json=body or None, headers=headers)
+        return await self.api_server.client.request(method, path, json=body or None, headers=headers)
 
     async def done(self, method: str, path: str, **body: Any) -> Any:
         answer = await self(method, path, **body)
@@ -55,15 +55,15 @@ class Town:
     admin: Caller
     mallory: Caller
     bob: Caller
-    porch: Porch
+    api_server: ApiServer
 
 
 @pytest.fixture
 async def town(tmp_path: Path) -> AsyncIterator[Town]:
-    async with porch(tmp_path, require_key=True, reserved_names="payroll") as served:
-        parts = served.parts
-        parts.apps.kind("flow", AppKind(parts.flows.check, parts.flows.build))
-        served.add(Teller("teller", b"{}"))
+    async with api_server(tmp_path, require_key=True, reserved_names="payroll") as served:
+        services = served.services
+        services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
+        served.add(RelayModel("teller", b"{}"))
         callers = []
         for name, scopes in (("admin", ("admin",)), ("mallory", SCOPES), ("bob", SCOPES)):
             row, secret = await served.auth.create(name, scopes)
@@ -72,7 +72,7 @@ async def town(tmp_path: Path) -> AsyncIterator[Town]:
 
 
 async def upload(caller: Caller, text: str) -> str:
-    answer = await caller.porch.client.post(
+    answer = await caller.api_server.client.post(
         "/v1/files",
         files={"file": ("plan.txt", text.encode())},
         data={"purpose": "assistants"},
@@ -203,7 +203,7 @@ async def test_the_chat_of_a_shared_store_searches_that_store_for_whoever_has_on
 ) -> None:
     hers = await town.mallory.done("POST", "/api/stores", name="hr")
     shared = await town.admin.done("POST", "/api/stores", name="hr", app=True)
-    registry = town.porch.parts.registry
+    registry = town.api_server.services.registry
     caller = Principal(town.mallory.id, frozenset(SCOPES))
     app = await registry.resolve("hr", caller)
     assert app.card.owner is None and app.card.id == shared["id"] != hers["id"]
@@ -213,13 +213,13 @@ async def test_the_chat_of_a_shared_store_searches_that_store_for_whoever_has_on
 async def test_a_function_that_a_key_serves_keeps_no_name_from_the_operator(town: Town) -> None:
     functions = [{"name": name, "input_schema": {"type": "object"}} for name in ("read_file", "teller2")]
     await town.mallory.done("POST", "/api/workers", worker="w", functions=functions)
-    registry = town.porch.parts.registry
+    registry = town.api_server.services.registry
 
     async def read(_arguments: Any, _context: Any) -> Any:
         raise AssertionError
 
     # As an MCP server of the operator does it when it has started.
-    town.porch.parts.mcp._toolbox.add(  # type: ignore[attr-defined]
+    town.api_server.services.mcp._toolbox.add(  # type: ignore[attr-defined]
         Tool("read_file", "Read", "Reads a file.", {"type": "object"}, read, source="mcp:files")
     )
     bob = await town.bob.done("GET", "/api/tools/read_file")
@@ -253,8 +253,8 @@ async def test_calls_of_a_shared_function_go_to_no_other_keys_worker(town: Town)
 async def test_a_flow_cannot_ask_a_worker_past_the_right_to_its_tool(town: Town) -> None:
     function = {"name": "pay", "input_schema": {"type": "object"}}
     await town.admin.done("POST", "/api/workers", worker="his", functions=[function])
-    row, secret = await town.porch.auth.create("chats", ["chat"])
-    chats = Caller(row.id, secret, town.porch)
+    row, secret = await town.api_server.auth.create("chats", ["chat"])
+    chats = Caller(row.id, secret, town.api_server)
     for owner in ("", f"{town.mallory.id}/"):
         step = {"op": "client", "name": "c", "function": f"tool/{owner}pay", "limit": 5}
         ran = await chats(

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 import pytest_asyncio
-from tests.porch import porch
+from tests.api_server import api_server
 
 from portico_server.api.hot import HOT
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[httpx.AsyncClient]:
-    async with porch(tmp_path_factory.mktemp("home")) as served:
+    async with api_server(tmp_path_factory.mktemp("home")) as served:
         yield served.client
 
 

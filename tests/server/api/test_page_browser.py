@@ -10,8 +10,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 import pytest_asyncio
+from tests.api_server import ApiServer, api_server
 from tests.browser import CHROMIUM, Page, browser
-from tests.porch import Porch, porch
 
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.db import stores
@@ -63,18 +63,18 @@ class Open:
     url: str
     page: Page
     folder: Path
-    served: Porch
+    served: ApiServer
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Open]:
     folder = tmp_path_factory.mktemp("browser")
     async with (
-        porch(tmp_path_factory.mktemp("home")) as served,
+        api_server(tmp_path_factory.mktemp("home")) as served,
         browser(folder / "profile") as page,
     ):
         for model in MODELS:
-            await served.parts.models.add(model, keep=False)
+            await served.services.models.add(model, keep=False)
         await page.open(served.url)
         yield Open(served.url, page, folder, served)
         assert page.complaints == []
@@ -192,11 +192,11 @@ async def test_quotations_in_an_answer_are_set_apart(page: Page) -> None:
 async def test_what_a_store_does_not_read_unfolds_below_it(opened: Open) -> None:
     folder = opened.folder / "attic"
     folder.mkdir()
-    parts = opened.served.parts
-    store = await parts.stores.create("attic", SYSTEM, folder=folder)
+    services = opened.served.services
+    store = await services.stores.create("attic", SYSTEM, folder=folder)
     names = {"<b>old.bin": "of an unknown kind", "empty": "empty"}
     skipped = SkippedRows(dict.fromkeys(names.values(), 1), names, 1.0)
-    await parts.database.write(stores.put_skips, store.id, skipped)
+    await services.database.write(stores.put_skips, store.id, skipped)
     await opened.page.open(opened.url)
     summary = "document.querySelector('#stores details summary')"
     assert await opened.page.until(f"{summary}?.innerText") == "2 skipped: 1 of an unknown kind, 1 empty"
@@ -208,7 +208,7 @@ async def test_what_a_store_does_not_read_unfolds_below_it(opened: Open) -> None
 async def test_beside_the_tiny_model_one_quiet_line_says_how_to_get_a_better_one(
     opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    models, asked = opened.served.parts.models, []
+    models, asked = opened.served.services.models, []
 
     async def accept(caller: Principal) -> str:
         asked.append(caller.id)

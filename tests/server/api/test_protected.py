@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.porch import porch
+from tests.api_server import api_server
 
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 
 
 @pytest.mark.parametrize("path", ["", "/mcp", "/mcp/stores/docs", "/mcp/apps/a%20b"])
 async def test_an_endpoint_says_how_to_get_in_and_needs_no_key_for_it(tmp_path: Path, path: str) -> None:
-    async with porch(tmp_path, require_key=True) as served:
+    async with api_server(tmp_path, require_key=True) as served:
         answer = await served.client.get(WELL_KNOWN + path)
         assert answer.status_code == 200
         found: dict[str, Any] = answer.json()
@@ -25,7 +25,9 @@ async def test_an_endpoint_says_how_to_get_in_and_needs_no_key_for_it(tmp_path: 
 async def test_a_proxy_s_address_and_the_servers_are_those_of_the_settings(tmp_path: Path) -> None:
     servers = "https://login.example.com, https://other.example.com/tenant"
     public = "https://portico.example.com/"
-    async with porch(tmp_path, require_key=True, public_url=public, authorization_servers=servers) as served:
+    async with api_server(
+        tmp_path, require_key=True, public_url=public, authorization_servers=servers
+    ) as served:
         found = (await served.client.get(f"{WELL_KNOWN}/mcp")).json()
         refused = await served.client.post("/mcp", json={})
     assert found["resource"] == "https://portico.example.com/mcp"
@@ -37,7 +39,7 @@ async def test_a_proxy_s_address_and_the_servers_are_those_of_the_settings(tmp_p
 
 
 async def test_a_client_without_a_key_is_told_where_to_look_on_mcp_alone(tmp_path: Path) -> None:
-    async with porch(tmp_path, require_key=True) as served:
+    async with api_server(tmp_path, require_key=True) as served:
         base = str(served.client.base_url).rstrip("/")
         for path in ("/mcp", "/mcp/stores/docs"):
             refused = await served.client.post(path, json={})
@@ -49,5 +51,5 @@ async def test_a_client_without_a_key_is_told_where_to_look_on_mcp_alone(tmp_pat
 
 @pytest.mark.parametrize("path", ["/v1", "/mcpx", "/mcp/../api/keys"])
 async def test_nothing_else_is_a_protected_resource(tmp_path: Path, path: str) -> None:
-    async with porch(tmp_path, require_key=True) as served:
+    async with api_server(tmp_path, require_key=True) as served:
         assert (await served.client.get(WELL_KNOWN + path)).status_code in (401, 404)

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from tests.porch import Porch, porch
+from tests.api_server import ApiServer, api_server
 
 from portico_server.api import gateway
 from portico_server.core.errors import PorticoError, Unavailable
@@ -27,27 +27,27 @@ class Refused(Exception):
 
 
 @pytest.fixture
-async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Porch]:
-    monkeypatch.setattr(gateway, "LOOK_S", -1.0)
-    async with porch(tmp_path) as served:
+async def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiServer]:
+    monkeypatch.setattr(gateway, "READINESS_TTL_S", -1.0)
+    async with api_server(tmp_path) as served:
         yield served
 
 
-async def furnished(house: Porch, **headers: str) -> None:
+async def furnished(daemon: ApiServer, **headers: str) -> None:
     """Wait until the last face is there, which a request to it does."""
-    await house.client.get("/mcp", headers=headers)
+    await daemon.client.get("/mcp", headers=headers)
 
 
-def away(house: Porch, monkeypatch: pytest.MonkeyPatch) -> None:
+def away(daemon: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every connection fail as one does to a server that is gone."""
 
     def connect(*_arguments: Any, **_options: Any) -> Any:
         raise OperationalError("connect", None, Refused(REASON))
 
-    monkeypatch.setattr(house.parts.database, "_held", {})
+    monkeypatch.setattr(daemon.services.database, "_held", {})
     for name in ("_read_engine", "_write_engine", "_relaxed_engine", "_swift_engine"):
-        monkeypatch.setattr(getattr(house.parts.database, name), "connect", connect)
-        monkeypatch.setattr(getattr(house.parts.database, name), "begin", connect)
+        monkeypatch.setattr(getattr(daemon.services.database, name), "connect", connect)
+        monkeypatch.setattr(getattr(daemon.services.database, name), "begin", connect)
 
 
 def refused(answer: httpx.Response) -> None:
@@ -59,7 +59,7 @@ def refused(answer: httpx.Response) -> None:
 
 
 async def test_a_daemon_that_serves_is_ready_without_a_key(tmp_path: Path) -> None:
-    async with porch(tmp_path, require_key=True) as served:
+    async with api_server(tmp_path, require_key=True) as served:
         key = (await served.auth.create("one", ["admin"]))[1]
         await furnished(served, authorization=f"Bearer {key}")
         answer = await served.client.get("/ready")
@@ -69,22 +69,22 @@ async def test_a_daemon_that_serves_is_ready_without_a_key(tmp_path: Path) -> No
 
 
 async def test_while_the_database_is_away_it_is_503_and_names_no_host(
-    house: Porch, monkeypatch: pytest.MonkeyPatch
+    daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await furnished(house)
+    await furnished(daemon)
     with monkeypatch.context() as patch:
-        away(house, patch)
-        refused(await house.client.get("/ready"))
-        refused(await house.client.get("/v1/files"))
-        refused(await house.client.post("/api/keys", json={"name": "x", "scopes": ["chat"]}))
-        assert (await house.client.get("/health")).status_code == 200
-    assert (await house.client.get("/ready")).status_code == 200
+        away(daemon, patch)
+        refused(await daemon.client.get("/ready"))
+        refused(await daemon.client.get("/v1/files"))
+        refused(await daemon.client.post("/api/keys", json={"name": "x", "scopes": ["chat"]}))
+        assert (await daemon.client.get("/health")).status_code == 200
+    assert (await daemon.client.get("/ready")).status_code == 200
 
 
-async def test_another_schema_is_not_ready(house: Porch, monkeypatch: pytest.MonkeyPatch) -> None:
-    await furnished(house)
+async def test_another_schema_is_not_ready(daemon: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    await furnished(daemon)
     monkeypatch.setattr("portico_server.db.database.HEAD", "9999")
-    answer = await house.client.get("/ready")
+    answer = await daemon.client.get("/ready")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "database_not_migrated")
 
 
@@ -118,7 +118,7 @@ async def test_a_database_that_does_not_answer_in_time_is_not_ready() -> None:
     ],
 )
 async def test_what_a_server_says_of_itself_is_told_from_what_it_says_of_a_statement(
-    house: Porch, state: str | None, code: str, status: int
+    daemon: ApiServer, state: str | None, code: str, status: int
 ) -> None:
     def fail(_connection: Connection) -> None:
         cause = Refused(REASON)
@@ -126,14 +126,14 @@ async def test_what_a_server_says_of_itself_is_told_from_what_it_says_of_a_state
         raise OperationalError("select 1", None, cause)
 
     with pytest.raises(PorticoError) as caught:
-        await house.parts.database.read(fail)
+        await daemon.services.database.read(fail)
     assert (caught.value.code, caught.value.status) == (code, status)
 
 
-async def test_a_pool_without_a_free_connection_is_busy(house: Porch) -> None:
+async def test_a_pool_without_a_free_connection_is_busy(daemon: ApiServer) -> None:
     def fail(_connection: Connection) -> None:
         raise PoolTimeout("QueuePool limit of size 4 overflow 0 reached")
 
     with pytest.raises(Unavailable) as caught:
-        await house.parts.database.read(fail)
+        await daemon.services.database.read(fail)
     assert caught.value.code == "busy"

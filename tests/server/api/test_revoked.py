@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.porch import Porch, Teller, porch
+from tests.api_server import ApiServer, RelayModel, api_server
 
 from portico_server.core.context import Context
 from portico_server.core.principal import Principal
@@ -23,29 +23,29 @@ MESSAGES = [{"role": "user", "content": "Hello"}]
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[Porch]:
-    async with porch(tmp_path, api_key=ADMIN) as served:
+async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
+    async with api_server(tmp_path, api_key=ADMIN) as served:
         yield served
 
 
 @asynccontextmanager
-async def client(house: Porch, *scopes: str) -> AsyncIterator[tuple[str, httpx.AsyncClient]]:
+async def client(daemon: ApiServer, *scopes: str) -> AsyncIterator[tuple[str, httpx.AsyncClient]]:
     """A new key's id, and a client that has it."""
-    row, secret = await house.auth.create("friend", scopes or ("chat", "apps:*:call", "tools:*:call"))
+    row, secret = await daemon.auth.create("friend", scopes or ("chat", "apps:*:call", "tools:*:call"))
     headers = {"Authorization": f"Bearer {secret}"}
-    async with httpx.AsyncClient(base_url=house.url, headers=headers, timeout=LIMIT) as theirs:
+    async with httpx.AsyncClient(base_url=daemon.url, headers=headers, timeout=LIMIT) as theirs:
         yield row.id, theirs
 
 
-async def revoke(house: Porch, key: str) -> None:
-    answer = await house.client.delete(f"/api/keys/{key}", headers={"Authorization": f"Bearer {ADMIN}"})
+async def revoke(daemon: ApiServer, key: str) -> None:
+    answer = await daemon.client.delete(f"/api/keys/{key}", headers={"Authorization": f"Bearer {ADMIN}"})
     assert answer.status_code == 200
 
 
-def teller(house: Porch) -> Teller:
+def teller(daemon: ApiServer) -> RelayModel:
     """A model that says one thing and then nothing for ever."""
-    made = Teller("teller", b'data: {"choices":[]}\n\n', hold=asyncio.Event())
-    house.add(made)
+    made = RelayModel("teller", b'data: {"choices":[]}\n\n', hold=asyncio.Event())
+    daemon.add(made)
     return made
 
 
@@ -59,81 +59,81 @@ async def rest(answer: httpx.Response) -> str:
     return text
 
 
-async def test_its_stream_ends_at_once_and_says_why(house: Porch) -> None:
-    model = teller(house)
+async def test_its_stream_ends_at_once_and_says_why(daemon: ApiServer) -> None:
+    model = teller(daemon)
     ask = {"model": "teller", "stream": True, "messages": MESSAGES}
     async with (
-        client(house) as (key, theirs),
+        client(daemon) as (key, theirs),
         theirs.stream("POST", "/v1/chat/completions", json=ask) as answer,
     ):
         async with asyncio.timeout(LIMIT):
             await model.began.wait()
-            await revoke(house, key)
+            await revoke(daemon, key)
             assert "key_revoked" in await rest(answer)
             await model.left.wait()
 
 
-async def test_a_call_that_has_no_answer_yet_is_refused(house: Porch) -> None:
-    model = teller(house)
-    async with client(house) as (key, theirs):
+async def test_a_call_that_has_no_answer_yet_is_refused(daemon: ApiServer) -> None:
+    model = teller(daemon)
+    async with client(daemon) as (key, theirs):
         calling = asyncio.create_task(
             theirs.post("/v1/chat/completions", json={"model": "teller", "messages": MESSAGES})
         )
         async with asyncio.timeout(LIMIT):
             await model.began.wait()
-            await revoke(house, key)
+            await revoke(daemon, key)
             answer = await calling
         assert answer.status_code == 401
         assert answer.json()["error"]["code"] == "key_revoked"
 
 
-async def test_the_calls_of_other_keys_go_on(house: Porch) -> None:
-    model = teller(house)
+async def test_the_calls_of_other_keys_go_on(daemon: ApiServer) -> None:
+    model = teller(daemon)
     ask = {"model": "teller", "stream": True, "messages": MESSAGES}
     async with (
-        client(house) as (key, _theirs),
-        client(house) as (_other, others),
+        client(daemon) as (key, _theirs),
+        client(daemon) as (_other, others),
         others.stream("POST", "/v1/chat/completions", json=ask) as answer,
     ):
         async with asyncio.timeout(LIMIT):
             await model.began.wait()
-            await revoke(house, key)
+            await revoke(daemon, key)
             assert model._hold is not None
             model._hold.set()
             assert "key_revoked" not in (await answer.aread()).decode()
 
 
-async def test_its_runs_end_and_so_does_who_follows_them(house: Porch) -> None:
+async def test_its_runs_end_and_so_does_who_follows_them(daemon: ApiServer) -> None:
     begun = asyncio.Event()
 
     async def work(_payload: Mapping[str, Any], _context: Context) -> None:
         begun.set()
         await asyncio.get_running_loop().create_future()
 
-    house.parts.scheduler.handle("wait", work, owned=True)
-    async with client(house) as (key, theirs):
+    daemon.services.scheduler.handle("wait", work, owned=True)
+    async with client(daemon) as (key, theirs):
         caller = Principal(key, frozenset({"chat"}))
-        run = await house.parts.scheduler.begin("wait", "wait", {}, caller)
+        run = await daemon.services.scheduler.begin("wait", "wait", {}, caller)
         async with asyncio.timeout(LIMIT):
             await begun.wait()
             async with theirs.stream("GET", f"/api/runs/{run.id}/events") as answer:
                 assert answer.status_code == 200
-                await revoke(house, key)
+                await revoke(daemon, key)
                 await rest(answer)
-            await house.parts.scheduler.settled(run.id)
-        told = await house.client.get(f"/api/runs/{run.id}", headers={"Authorization": f"Bearer {ADMIN}"})
+            await daemon.services.scheduler.settled(run.id)
+        told = await daemon.client.get(f"/api/runs/{run.id}", headers={"Authorization": f"Bearer {ADMIN}"})
         assert told.json()["status"] == "failed"
         assert told.json()["error"]["code"] == "key_revoked"
 
 
-async def test_its_streams_of_mcp_end(house: Porch) -> None:
+async def test_its_streams_of_mcp_end(daemon: ApiServer) -> None:
     accept = {"accept": "application/json, text/event-stream"}
     hello = {
         "protocolVersion": "2025-06-18",
         "capabilities": {},
         "clientInfo": {"name": "test", "version": "1"},
     }
-    async with client(house) as (key, theirs):
+    async with client(daemon) as (key, theirs):
         begun = await theirs.post(
             "/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}, headers=accept
         )
@@ -141,11 +141,11 @@ async def test_its_streams_of_mcp_end(house: Porch) -> None:
         session = {"mcp-session-id": begun.headers["mcp-session-id"], **accept}
         async with theirs.stream("GET", "/mcp", headers=session) as answer:
             assert answer.status_code == 200
-            await revoke(house, key)
+            await revoke(daemon, key)
             await rest(answer)
 
 
-async def test_a_key_may_revoke_itself(house: Porch) -> None:
-    async with client(house, "admin") as (key, theirs):
+async def test_a_key_may_revoke_itself(daemon: ApiServer) -> None:
+    async with client(daemon, "admin") as (key, theirs):
         assert (await theirs.delete(f"/api/keys/{key}")).status_code == 200
         assert (await theirs.get("/v1/models")).status_code == 401

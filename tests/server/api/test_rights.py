@@ -71,7 +71,7 @@ FLOW = {"portico_flow": 1, "step": {"op": "retrieve", "store": "handbook", "quer
 
 
 @dataclass(frozen=True)
-class House:
+class SharedStores:
     """A daemon with one store of three files, and the ids of what is in it."""
 
     url: str
@@ -94,7 +94,7 @@ def waited(client: httpx.Client, store: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
+def daemon() -> Iterator[SharedStores]:
     with embedded(CONFIGURATION) as url, httpx.Client(base_url=url, timeout=60) as boss:
         boss.headers["authorization"] = f"Bearer {KEYS['boss']}"
         store = boss.get("/api/stores/handbook").raise_for_status().json()["id"]
@@ -121,7 +121,7 @@ def house() -> Iterator[House]:
         ).raise_for_status()
         boss.post(f"/api/stores/{store}/groups", json={"name": "FineChunk"}).raise_for_status()
         waited(boss, store)
-        yield House(url, store, *ids, batch.json()["id"])
+        yield SharedStores(url, store, *ids, batch.json()["id"])
 
 
 # --- every route -----------------------------------------------------------------------------------------------------
@@ -272,17 +272,17 @@ def takes_content(route: str, operation: Mapping[str, Any], document: Mapping[st
     )
 
 
-def filled(value: Any, house: House, key: str) -> Any:
-    text = json.dumps(value).replace("HIDDEN", house.hidden).replace("VISIBLE", house.visible)
-    return json.loads(text.replace("STORE", house.store).replace("KEY", key))
+def filled(value: Any, daemon: SharedStores, key: str) -> Any:
+    text = json.dumps(value).replace("HIDDEN", daemon.hidden).replace("VISIBLE", daemon.visible)
+    return json.loads(text.replace("STORE", daemon.store).replace("KEY", key))
 
 
-def addresses(path: str, house: House, made: Mapping[str, str]) -> list[str]:
+def addresses(path: str, daemon: SharedStores, made: Mapping[str, str]) -> list[str]:
     """The path with all that could stand in it."""
     candidates = {
-        "store": ["handbook", house.store],
-        "file_id": [house.hidden, house.visible, house.unlabelled],
-        "batch_id": [house.batch],
+        "store": ["handbook", daemon.store],
+        "file_id": [daemon.hidden, daemon.visible, daemon.unlabelled],
+        "batch_id": [daemon.batch],
         "name": ["handbook", "finder", "search", "desk"],
         "group": ["FineChunk"],
     }
@@ -294,10 +294,10 @@ def addresses(path: str, house: House, made: Mapping[str, str]) -> list[str]:
 
 
 def crawled(
-    house: House, key: str, methods: Sequence[str], among: Collection[str] | None = None
+    daemon: SharedStores, key: str, methods: Sequence[str], among: Collection[str] | None = None
 ) -> Iterator[tuple[str, str, httpx.Response]]:
     """Every route with each of ``methods``, or those ``among``, as (route, what was sent, answer)."""
-    with house.client(key) as client:
+    with daemon.client(key) as client:
         document = client.get("/openapi.json").json()
         made: dict[str, str] = {}
         for method in methods:
@@ -306,9 +306,9 @@ def crawled(
                 if route in NEVER or (among is not None and route not in among):
                     continue
                 empty = {} if method in ("POST", "PATCH", "PUT") else None
-                for address in addresses(route.partition(" ")[2], house, made):
+                for address in addresses(route.partition(" ")[2], daemon, made):
                     for body in BODIES.get(route, (empty,)):
-                        sent = filled(body, house, key)
+                        sent = filled(body, daemon, key)
                         answer = client.request(method, address, **content(route, sent))
                         note(answer, made)
                         yield route, f"{address} {json.dumps(sent)}", answer
@@ -334,8 +334,8 @@ def note(answer: httpx.Response, made: dict[str, str]) -> None:
             made[f"{name}_id"] = found
 
 
-def test_a_route_that_takes_a_store_or_a_file_has_its_row(house: House) -> None:
-    with house.client("boss") as boss:
+def test_a_route_that_takes_a_store_or_a_file_has_its_row(daemon: SharedStores) -> None:
+    with daemon.client("boss") as boss:
         document = boss.get("/openapi.json").json()
     known = operations(document)
     without = [
@@ -374,7 +374,7 @@ REVEALING = {
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 @pytest.mark.parametrize("key", ["whole", "filtered"])
 async def test_no_message_over_mcp_holds_a_byte_of_a_hidden_file(
-    house: House, key: str, mode: Literal["legacy", "auto"]
+    daemon: SharedStores, key: str, mode: Literal["legacy", "auto"]
 ) -> None:
     said: list[str] = []
 
@@ -383,9 +383,9 @@ async def test_no_message_over_mcp_holds_a_byte_of_a_hidden_file(
         said.append(response.text)
 
     headers = {"authorization": f"Bearer {KEYS[key]}"}
-    uris = [uri_of("handbook", name) for name in (house.hidden, house.unlabelled, "prices.md", "price.md")]
+    uris = [uri_of("handbook", name) for name in (daemon.hidden, daemon.unlabelled, "prices.md", "price.md")]
     async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
-        transport = streamable_http_client(f"{house.url}/mcp", http_client=http)
+        transport = streamable_http_client(f"{daemon.url}/mcp", http_client=http)
         async with Client(transport, mode=mode) as client:
             listed = await client.list_resources()
             said.append(listed.model_dump_json())
@@ -418,16 +418,16 @@ async def test_no_message_over_mcp_holds_a_byte_of_a_hidden_file(
 
 
 @pytest.fixture
-def boss(house: House) -> Iterator[httpx.Client]:
-    with house.client("boss") as client:
+def boss(daemon: SharedStores) -> Iterator[httpx.Client]:
+    with daemon.client("boss") as client:
         yield client
 
 
-def made(boss: httpx.Client, house: House, *scopes: str, **filters: Any) -> httpx.Client:
+def made(boss: httpx.Client, daemon: SharedStores, *scopes: str, **filters: Any) -> httpx.Client:
     """A client with a key that was just made."""
     wish = {"name": "made", "scopes": scopes, "filters": filters}
     key = boss.post("/api/keys", json=wish).raise_for_status().json()["key"]
-    return httpx.Client(base_url=house.url, headers={"authorization": f"Bearer {key}"}, timeout=60)
+    return httpx.Client(base_url=daemon.url, headers={"authorization": f"Bearer {key}"}, timeout=60)
 
 
 def uploaded(client: httpx.Client, name: str, text: str) -> str:
@@ -443,7 +443,7 @@ def refused(answer: httpx.Response, status: int, code: str) -> str:
 
 
 @pytest.fixture
-def shelf(boss: httpx.Client, house: House) -> Iterator[str]:
+def shelf(boss: httpx.Client, daemon: SharedStores) -> Iterator[str]:
     """A store with a file of the sales team, one of the board and one without attributes."""
     store = boss.post("/api/stores", json={"name": "shelf", "embedding_model": ""}).json()["id"]
     for name, attributes in (
@@ -480,9 +480,9 @@ def shelf(boss: httpx.Client, house: House) -> Iterator[str]:
     ],
 )
 def test_a_file_without_the_attribute_or_with_another_kind_is_withheld(
-    house: House, boss: httpx.Client, shelf: str, condition: dict[str, Any], seen: set[str]
+    daemon: SharedStores, boss: httpx.Client, shelf: str, condition: dict[str, Any], seen: set[str]
 ) -> None:
-    with made(boss, house, "stores:*:read", shelf=condition) as client:
+    with made(boss, daemon, "stores:*:read", shelf=condition) as client:
         files = client.get("/api/stores/shelf/files").json()["data"]
         found = client.post("/api/stores/shelf/search", json={"query": NEEDLE, "trace": True}).json()
         counts = client.get("/api/stores/shelf").json()
@@ -498,7 +498,7 @@ def test_a_file_without_the_attribute_or_with_another_kind_is_withheld(
 
 
 def test_k_results_are_k_permitted_ones_and_a_request_s_own_filter_holds_besides(
-    house: House, boss: httpx.Client, shelf: str
+    daemon: SharedStores, boss: httpx.Client, shelf: str
 ) -> None:
     for number in range(12):
         wish = {
@@ -507,7 +507,7 @@ def test_k_results_are_k_permitted_ones_and_a_request_s_own_filter_holds_besides
         }
         boss.post(f"/v1/vector_stores/{shelf}/files", json=wish).raise_for_status()
     waited(boss, shelf)
-    with made(boss, house, "stores:*:read", **{shelf: FILTER}) as client:
+    with made(boss, daemon, "stores:*:read", **{shelf: FILTER}) as client:
         search = f"/v1/vector_stores/{shelf}/search"
         found = client.post(search, json={"query": NEEDLE, "max_num_results": 1}).json()["data"]
         assert [hit["filename"] for hit in found] == ["a.md"]
@@ -524,18 +524,20 @@ def test_k_results_are_k_permitted_ones_and_a_request_s_own_filter_holds_besides
         assert ([row["attributes"]["team"] for row in page["data"]], page["has_more"]) == (["sales"], False)
 
 
-def test_several_filters_of_one_store_hold_together(house: House, boss: httpx.Client, shelf: str) -> None:
+def test_several_filters_of_one_store_hold_together(
+    daemon: SharedStores, boss: httpx.Client, shelf: str
+) -> None:
     level = {"type": "gt", "key": "level", "value": 1}
-    with made(boss, house, "stores:*:read", **{"*": level, "shelf": FILTER}) as client:
+    with made(boss, daemon, "stores:*:read", **{"*": level, "shelf": FILTER}) as client:
         assert client.get("/api/stores/shelf/files").json()["data"] == []
         assert refused(client.get("/api/stores/shelf/export"), 403, "store_is_filtered")
 
 
-def test_a_key_that_writes_keeps_to_its_filter(house: House, boss: httpx.Client, shelf: str) -> None:
+def test_a_key_that_writes_keeps_to_its_filter(daemon: SharedStores, boss: httpx.Client, shelf: str) -> None:
     rows = boss.get("/api/stores/shelf/files").json()["data"]
     ids = {row["filename"]: row["id"] for row in rows}
     files = f"/v1/vector_stores/{shelf}/files"
-    with made(boss, house, "stores:shelf:write", shelf=FILTER) as client:
+    with made(boss, daemon, "stores:shelf:write", shelf=FILTER) as client:
         own = uploaded(client, "own.md", NEEDLE)
         for attributes in (None, {"team": "board"}, {"team": 1}):
             message = refused(
@@ -569,8 +571,8 @@ def test_a_key_that_writes_keeps_to_its_filter(house: House, boss: httpx.Client,
             refused(client.request(method, f"/api/stores/shelf/{path}"), 403, "store_is_filtered")
 
 
-def test_whoever_sees_a_part_manages_nothing(house: House, boss: httpx.Client, shelf: str) -> None:
-    with made(boss, house, "stores:*:manage", shelf=FILTER) as client:
+def test_whoever_sees_a_part_manages_nothing(daemon: SharedStores, boss: httpx.Client, shelf: str) -> None:
+    with made(boss, daemon, "stores:*:manage", shelf=FILTER) as client:
         for method, path, body in (
             ("DELETE", "", None),
             ("PATCH", "", {"description": "x"}),
@@ -586,9 +588,9 @@ def test_whoever_sees_a_part_manages_nothing(house: House, boss: httpx.Client, s
 
 
 def test_a_store_keeps_its_name_while_a_filter_is_bound_to_it(
-    house: House, boss: httpx.Client, shelf: str
+    daemon: SharedStores, boss: httpx.Client, shelf: str
 ) -> None:
-    with made(boss, house, "stores:*:read", shelf=FILTER):
+    with made(boss, daemon, "stores:*:read", shelf=FILTER):
         answer = boss.post(f"/v1/vector_stores/{shelf}", json={"name": "other"})
     assert shelf in refused(answer, 409, "store_is_filtered")
 
@@ -610,14 +612,14 @@ def test_a_filter_that_is_none_is_refused(
 
 
 def test_work_in_the_background_keeps_the_filter_and_caches_do_not_cross(
-    house: House, boss: httpx.Client
+    daemon: SharedStores, boss: httpx.Client
 ) -> None:
     """A deployed flow whose step is cached, called by the one and then by the other."""
     spec = {"name": "cached", "spec": FLOW}
     boss.post("/api/apps", json=spec).raise_for_status()
     found = {}
     for key in ("whole", "filtered"):
-        with house.client(key) as client:
+        with daemon.client(key) as client:
             answer = client.post(
                 "/v1/responses", json={"model": "cached", "input": "x", "background": True}
             ).raise_for_status()
@@ -634,15 +636,15 @@ def test_work_in_the_background_keeps_the_filter_and_caches_do_not_cross(
 # --- at last, for it deletes what it can ------------------------------------------------------------------------------
 
 
-def test_no_answer_to_a_filtered_key_holds_a_byte_of_a_hidden_file(house: House) -> None:
+def test_no_answer_to_a_filtered_key_holds_a_byte_of_a_hidden_file(daemon: SharedStores) -> None:
     # The canary sings where nothing is withheld, or its silence below would say nothing.
     heard = {
         route
-        for route, _, answer in crawled(house, "whole", ("GET", "POST"), REVEALING)
+        for route, _, answer in crawled(daemon, "whole", ("GET", "POST"), REVEALING)
         if MARKER in answer.text
     }
     assert heard == REVEALING
     methods = ("GET", "POST", "PUT", "PATCH", "GET", "DELETE")
-    for route, sent, answer in crawled(house, "filtered", methods):
+    for route, sent, answer in crawled(daemon, "filtered", methods):
         assert MARKER.encode() not in answer.content, (route, sent, answer.text[:2000])
         assert answer.status_code < 500, (route, sent, answer.text[:500])

@@ -4,7 +4,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.house import House, Scripted, Shelf, Voice, open_house, passage
+from tests.registry_fixture import (
+    FixedModel,
+    FixedStore,
+    RegistryFixture,
+    ScriptedServable,
+    open_registry,
+    passage,
+)
 
 from portico.wire import Cited, Delta
 from portico_server.core.context import Context
@@ -23,8 +30,8 @@ STOP = passage(2, "Stop the daemon with the command down.")
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with open_house(tmp_path) as opened:
+async def daemon(tmp_path: Path) -> AsyncIterator[RegistryFixture]:
+    async with open_registry(tmp_path) as opened:
         yield opened
 
 
@@ -39,42 +46,44 @@ def ask(*texts: str, **options: object) -> Chat:
     return Chat(tuple(messages[:-1]), options)
 
 
-async def answer(house: House, request: Chat, caller: Principal = LOCAL) -> tuple[Reply, list[object]]:
-    result, events = await house.call("docs", request, caller)
+async def answer(
+    daemon: RegistryFixture, request: Chat, caller: Principal = LOCAL
+) -> tuple[Reply, list[object]]:
+    result, events = await daemon.call("docs", request, caller)
     assert isinstance(result, Reply)
     return result, list(events)
 
 
-async def test_passages_come_before_the_first_word_and_are_numbered(house: House) -> None:
-    house.add(Shelf("docs", [PORT, STOP]), Voice("Port ", "7419 [1]."))
-    reply, events = await answer(house, ask("Which port does the daemon listen on?"))
+async def test_passages_come_before_the_first_word_and_are_numbered(daemon: RegistryFixture) -> None:
+    daemon.add(FixedStore("docs", [PORT, STOP]), FixedModel("Port ", "7419 [1]."))
+    reply, events = await answer(daemon, ask("Which port does the daemon listen on?"))
     assert events == [Cited((PORT, STOP)), Delta("Port"), Delta(" 7419 [1].")]
     assert (reply.content, reply.citations, reply.model) == ("Port 7419 [1].", (PORT, STOP), "docs")
     assert reply.usage.prompt_tokens == 10
 
 
-async def test_the_model_is_shown_the_passages_and_the_question(house: House) -> None:
-    voice = Voice("x")
-    house.add(Shelf("docs", [PORT]), voice)
-    await answer(house, ask("Which port does the daemon listen on?"))
+async def test_the_model_is_shown_the_passages_and_the_question(daemon: RegistryFixture) -> None:
+    voice = FixedModel("x")
+    daemon.add(FixedStore("docs", [PORT]), voice)
+    await answer(daemon, ask("Which port does the daemon listen on?"))
     prompt = voice.asked[0].messages[-1]["content"]
     assert "[1] guide.md, line 1 · Ports\nThe daemon listens on port 7419." in prompt
     assert prompt.endswith("Using only the passages, answer: Which port does the daemon listen on?")
 
 
-async def test_a_tiny_model_sees_the_sentences_alone_and_is_asked_for_one(house: House) -> None:
-    voice = Voice("x", labels=TINY)
-    house.add(Shelf("docs", [PORT]), voice)
-    await answer(house, ask("Which port does the daemon listen on?"))
+async def test_a_tiny_model_sees_the_sentences_alone_and_is_asked_for_one(daemon: RegistryFixture) -> None:
+    voice = FixedModel("x", labels=TINY)
+    daemon.add(FixedStore("docs", [PORT]), voice)
+    await answer(daemon, ask("Which port does the daemon listen on?"))
     assert voice.asked[0].messages[-1]["content"] == (
         "Passages:\nThe daemon listens on port 7419.\n\n"
         "Using only the passages, answer in one sentence: Which port does the daemon listen on?"
     )
 
 
-async def test_numbers_of_passages_that_do_not_exist_are_taken_out(house: House) -> None:
-    house.add(Shelf("docs", [PORT]), Voice("It is 7419 [", "9", "]. Sure [1", ", 7]."))
-    reply, events = await answer(house, ask("Which port?"))
+async def test_numbers_of_passages_that_do_not_exist_are_taken_out(daemon: RegistryFixture) -> None:
+    daemon.add(FixedStore("docs", [PORT]), FixedModel("It is 7419 [", "9", "]. Sure [1", ", 7]."))
+    reply, events = await answer(daemon, ask("Which port?"))
     assert reply.content == "It is 7419. Sure [1]."
     assert "".join(event.text for event in events if isinstance(event, Delta)) == reply.content
 
@@ -91,44 +100,46 @@ async def test_numbers_of_passages_that_do_not_exist_are_taken_out(house: House)
     ],
 )
 async def test_without_ground_it_says_so_and_asks_no_model(
-    house: House, question: str, text: str, sentence: str
+    daemon: RegistryFixture, question: str, text: str, sentence: str
 ) -> None:
-    voice = Voice("Invented.")
-    house.add(Shelf("docs", [passage(1, text)]), voice)
-    reply, events = await answer(house, ask(question))
+    voice = FixedModel("Invented.")
+    daemon.add(FixedStore("docs", [passage(1, text)]), voice)
+    reply, events = await answer(daemon, ask(question))
     assert (reply.content, reply.citations) == (sentence, ())
     assert events == [Cited(()), Delta(sentence)]
     assert voice.asked == []
 
 
-async def test_an_empty_store_answers_in_chinese_to_chinese(house: House) -> None:
-    house.add(Shelf("docs"), Voice("编造"))
-    reply, _events = await answer(house, ask("雪莲花长在哪里？"))
+async def test_an_empty_store_answers_in_chinese_to_chinese(daemon: RegistryFixture) -> None:
+    daemon.add(FixedStore("docs"), FixedModel("编造"))
+    reply, _events = await answer(daemon, ask("雪莲花长在哪里？"))
     assert reply.content == "这些文档中没有相关内容。"
 
 
-async def test_history_and_the_callers_instructions_are_kept(house: House) -> None:
-    voice = Voice("x")
-    house.add(Shelf("docs", [PORT]), voice)
+async def test_history_and_the_callers_instructions_are_kept(daemon: RegistryFixture) -> None:
+    voice = FixedModel("x")
+    daemon.add(FixedStore("docs", [PORT]), voice)
     request = ask("Hello there", "Which port does the daemon listen on?")
-    await answer(house, Chat(({"role": "system", "content": "Talk like a sailor."}, *request.messages)))
+    await answer(daemon, Chat(({"role": "system", "content": "Talk like a sailor."}, *request.messages)))
     messages = voice.asked[-1].messages
     assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
     assert messages[0]["content"].startswith("Talk like a sailor.")
     assert messages[1]["content"] == "Hello there"
 
 
-async def test_a_short_follow_up_is_searched_with_the_question_before_it(house: House) -> None:
-    shelf = Shelf("docs", [PORT, STOP])
-    house.add(shelf, Voice("x"))
-    await answer(house, ask("Which port does the daemon use?", "How do I stop it?"))
+async def test_a_short_follow_up_is_searched_with_the_question_before_it(daemon: RegistryFixture) -> None:
+    shelf = FixedStore("docs", [PORT, STOP])
+    daemon.add(shelf, FixedModel("x"))
+    await answer(daemon, ask("Which port does the daemon use?", "How do I stop it?"))
     assert shelf.asked[0].query == "Which port does the daemon use?\nHow do I stop it?"
 
 
-async def test_a_question_with_a_conversation_before_it_is_searched_as_a_model_puts_it(house: House) -> None:
-    shelf, voice = Shelf("docs", [PORT, STOP]), Voice("How do I stop the daemon?")
-    house.add(shelf, voice)
-    reply, events = await answer(house, ask("Which port does the daemon use?", "How do I stop it?"))
+async def test_a_question_with_a_conversation_before_it_is_searched_as_a_model_puts_it(
+    daemon: RegistryFixture,
+) -> None:
+    shelf, voice = FixedStore("docs", [PORT, STOP]), FixedModel("How do I stop the daemon?")
+    daemon.add(shelf, voice)
+    reply, events = await answer(daemon, ask("Which port does the daemon use?", "How do I stop it?"))
     assert shelf.asked[0].query == "How do I stop the daemon?"
     shown = voice.asked[0].messages[-1]["content"]
     assert "user: Which port does the daemon use?\nassistant: ok" in shown
@@ -139,34 +150,36 @@ async def test_a_question_with_a_conversation_before_it_is_searched_as_a_model_p
     assert len(voice.asked) == 2
 
 
-async def test_the_first_question_is_searched_as_it_is(house: House) -> None:
-    shelf, voice = Shelf("docs", [PORT]), Voice("Another question about the port?")
-    house.add(shelf, voice)
-    await answer(house, ask("Which port does the daemon use?"))
+async def test_the_first_question_is_searched_as_it_is(daemon: RegistryFixture) -> None:
+    shelf, voice = FixedStore("docs", [PORT]), FixedModel("Another question about the port?")
+    daemon.add(shelf, voice)
+    await answer(daemon, ask("Which port does the daemon use?"))
     assert shelf.asked[0].query == "Which port does the daemon use?"
     assert len(voice.asked) == 1
 
 
 @pytest.mark.parametrize("said", ["", "Bananas?", "The daemon.\nIt stops.", "the daemon " * 60])
-async def test_what_is_no_question_about_the_conversation_is_not_searched(house: House, said: str) -> None:
-    shelf = Shelf("docs", [PORT, STOP])
-    house.add(shelf, Voice(said))
-    await answer(house, ask("Which port does the daemon use?", "How do I stop it?"))
+async def test_what_is_no_question_about_the_conversation_is_not_searched(
+    daemon: RegistryFixture, said: str
+) -> None:
+    shelf = FixedStore("docs", [PORT, STOP])
+    daemon.add(shelf, FixedModel(said))
+    await answer(daemon, ask("Which port does the daemon use?", "How do I stop it?"))
     assert shelf.asked[0].query == "Which port does the daemon use?\nHow do I stop it?"
 
 
-async def test_a_tiny_model_is_not_asked_to_rewrite(house: House) -> None:
-    shelf, voice = Shelf("docs", [PORT, STOP]), Voice("How do I stop the daemon?", labels=TINY)
-    house.add(shelf, voice)
-    await answer(house, ask("Which port does the daemon use?", "How do I stop it?"))
+async def test_a_tiny_model_is_not_asked_to_rewrite(daemon: RegistryFixture) -> None:
+    shelf, voice = FixedStore("docs", [PORT, STOP]), FixedModel("How do I stop the daemon?", labels=TINY)
+    daemon.add(shelf, voice)
+    await answer(daemon, ask("Which port does the daemon use?", "How do I stop it?"))
     assert shelf.asked[0].query == "Which port does the daemon use?\nHow do I stop it?"
     assert len(voice.asked) == 1
 
 
-async def test_options_pass_through_and_a_bound_is_set(house: House) -> None:
-    voice = Voice("x", labels={**TINY, "context_length": 2048})
-    house.add(Shelf("docs", [PORT]), voice)
-    await answer(house, ask("Which port?", temperature=0.7, stop=["."], stream=True))
+async def test_options_pass_through_and_a_bound_is_set(daemon: RegistryFixture) -> None:
+    voice = FixedModel("x", labels={**TINY, "context_length": 2048})
+    daemon.add(FixedStore("docs", [PORT]), voice)
+    await answer(daemon, ask("Which port?", temperature=0.7, stop=["."], stream=True))
     assert voice.asked[0].options == {
         "temperature": 0.7,
         "stop": ["."],
@@ -175,79 +188,79 @@ async def test_options_pass_through_and_a_bound_is_set(house: House) -> None:
     }
 
 
-async def test_what_the_caller_sets_stays_and_a_quick_model_gets_more_room(house: House) -> None:
-    voice = Voice("x", labels={"context_length": 32_768}, capabilities={"chat", "long_prompts"})
-    house.add(Shelf("docs", [PORT]), voice)
-    await answer(house, ask("Which port?", max_completion_tokens=9))
-    await answer(house, ask("Which port?"))
+async def test_what_the_caller_sets_stays_and_a_quick_model_gets_more_room(daemon: RegistryFixture) -> None:
+    voice = FixedModel("x", labels={"context_length": 32_768}, capabilities={"chat", "long_prompts"})
+    daemon.add(FixedStore("docs", [PORT]), voice)
+    await answer(daemon, ask("Which port?", max_completion_tokens=9))
+    await answer(daemon, ask("Which port?"))
     assert voice.asked[0].options == {"temperature": 0, "max_completion_tokens": 9}
     assert voice.asked[1].options == {"temperature": 0, "max_tokens": 1_024}
     assert voice.asked[1].messages[-1]["content"].endswith("Using only the passages, answer: Which port?")
 
 
-async def test_a_model_that_goes_in_circles_is_stopped(house: House) -> None:
-    house.add(Shelf("docs", [PORT]), Voice(*["It is 7419, I think. "] * 50))
-    reply, events = await answer(house, ask("Which port?"))
+async def test_a_model_that_goes_in_circles_is_stopped(daemon: RegistryFixture) -> None:
+    daemon.add(FixedStore("docs", [PORT]), FixedModel(*["It is 7419, I think. "] * 50))
+    reply, events = await answer(daemon, ask("Which port?"))
     said = "".join(event.text for event in events if isinstance(event, Delta))
     assert reply.content == said and 3 <= said.count("7419") <= 4
     assert reply.citations == (PORT,) and reply.usage.completion_tokens > 0
 
 
-async def test_a_trusted_embedding_model_may_find_what_shares_no_word(house: House) -> None:
-    strong = Scripted(Card("bge", "model", labels={"fusion_weight": 0.6}), _never)
-    house.add(Shelf("docs", [PORT], labels={"embedding_model": "bge"}), Voice("7419 [1]."), strong)
-    reply, _events = await answer(house, ask("Unter welcher Nummer erreicht man ihn?"))
+async def test_a_trusted_embedding_model_may_find_what_shares_no_word(daemon: RegistryFixture) -> None:
+    strong = ScriptedServable(Card("bge", "model", labels={"fusion_weight": 0.6}), _never)
+    daemon.add(FixedStore("docs", [PORT], labels={"embedding_model": "bge"}), FixedModel("7419 [1]."), strong)
+    reply, _events = await answer(daemon, ask("Unter welcher Nummer erreicht man ihn?"))
     assert reply.content == "7419 [1]."
 
 
 @pytest.mark.parametrize(("options", "param"), [({"n": 2}, "n"), ({"logprobs": True}, "logprobs")])
 async def test_what_would_change_the_answer_and_cannot_be_done_is_refused(
-    house: House, options: dict[str, object], param: str
+    daemon: RegistryFixture, options: dict[str, object], param: str
 ) -> None:
-    house.add(Shelf("docs", [PORT]), Voice("x"))
+    daemon.add(FixedStore("docs", [PORT]), FixedModel("x"))
     with pytest.raises(InvalidRequest) as caught:
-        await answer(house, ask("Which port?", **options))
+        await answer(daemon, ask("Which port?", **options))
     assert caught.value.param == param
 
 
-async def test_a_prompt_too_long_for_the_model_is_made_shorter(house: House) -> None:
+async def test_a_prompt_too_long_for_the_model_is_made_shorter(daemon: RegistryFixture) -> None:
     too_long = InvalidRequest("too long", code="context_length_exceeded", param="messages")
-    voice = Voice("7419", errors=[too_long])
+    voice = FixedModel("7419", errors=[too_long])
     long = "The daemon listens on port 7419. " + "Much else is said here about nothing. " * 80
-    house.add(Shelf("docs", [passage(n, long) for n in (1, 2, 3)]), voice)
-    reply, _events = await answer(house, ask("Which port does the daemon listen on?"))
+    daemon.add(FixedStore("docs", [passage(n, long) for n in (1, 2, 3)]), voice)
+    reply, _events = await answer(daemon, ask("Which port does the daemon listen on?"))
     first, second = (len(request.messages[-1]["content"]) for request in voice.asked)
     assert reply.content == "7419" and second < 0.6 * first
     assert all("[3] guide.md" in request.messages[-1]["content"] for request in voice.asked)
 
 
-async def test_the_caller_needs_the_right_to_read_the_store(house: House) -> None:
-    house.add(Shelf("docs", [PORT]), Voice("x"))
+async def test_the_caller_needs_the_right_to_read_the_store(daemon: RegistryFixture) -> None:
+    daemon.add(FixedStore("docs", [PORT]), FixedModel("x"))
     with pytest.raises(Exception, match="stores:docs:read"):
-        await answer(house, ask("Which port?"), Principal("k", frozenset({"apps:docs:call", "chat"})))
+        await answer(daemon, ask("Which port?"), Principal("k", frozenset({"apps:docs:call", "chat"})))
 
 
-async def test_only_stores_that_are_apps_answer(house: House) -> None:
-    house.add(Shelf("docs", [PORT]), Shelf("quiet", [PORT], app=False), Voice("x"))
-    assert [card.name for card in await house.registry.cards(LOCAL, "app")] == ["docs"]
+async def test_only_stores_that_are_apps_answer(daemon: RegistryFixture) -> None:
+    daemon.add(FixedStore("docs", [PORT]), FixedStore("quiet", [PORT], app=False), FixedModel("x"))
+    assert [card.name for card in await daemon.registry.cards(LOCAL, "app")] == ["docs"]
     with pytest.raises(NotFound):
-        await house.call("quiet", ask("Which port?"))
+        await daemon.call("quiet", ask("Which port?"))
 
 
-async def test_anothers_store_is_no_app_here(house: House) -> None:
-    house.add(Shelf("docs", [PORT], owner="key_a"), Voice("x"))
+async def test_anothers_store_is_no_app_here(daemon: RegistryFixture) -> None:
+    daemon.add(FixedStore("docs", [PORT], owner="key_a"), FixedModel("x"))
     stranger = Principal("key_b", frozenset({"chat", "apps:*:call", "stores:*:read"}))
-    assert await house.registry.cards(stranger, "app") == []
+    assert await daemon.registry.cards(stranger, "app") == []
     with pytest.raises(NotFound):
-        await answer(house, ask("Which port?"), stranger)
+        await answer(daemon, ask("Which port?"), stranger)
 
 
-async def test_other_requests_and_empty_conversations_are_refused(house: House) -> None:
-    house.add(Shelf("docs", [PORT]), Voice("x"))
+async def test_other_requests_and_empty_conversations_are_refused(daemon: RegistryFixture) -> None:
+    daemon.add(FixedStore("docs", [PORT]), FixedModel("x"))
     with pytest.raises(InvalidRequest, match="chat"):
-        await house.call("docs", Embed(("x",)))
+        await daemon.call("docs", Embed(("x",)))
     with pytest.raises(InvalidRequest, match="nothing to answer"):
-        await house.call("docs", Chat(({"role": "user", "content": "  "},)))
+        await daemon.call("docs", Chat(({"role": "user", "content": "  "},)))
 
 
 @pytest.mark.parametrize(
@@ -259,11 +272,11 @@ async def test_other_requests_and_empty_conversations_are_refused(house: House) 
     ],
 )
 async def test_of_an_empty_store_it_is_said_that_it_is_empty(
-    house: House, question: str, waiting: int, said: str
+    daemon: RegistryFixture, question: str, waiting: int, said: str
 ) -> None:
     async def nothing(_request: Request, _context: Context) -> Result:
         return Found((), files=0, waiting=waiting)
 
-    house.add(Scripted(Card("docs", "store", labels={"app": True}), nothing), Voice("invented"))
-    reply, events = await answer(house, ask(question))
+    daemon.add(ScriptedServable(Card("docs", "store", labels={"app": True}), nothing), FixedModel("invented"))
+    reply, events = await answer(daemon, ask(question))
     assert (reply.content, events) == (said, [Cited(()), Delta(said)])

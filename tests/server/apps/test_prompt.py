@@ -1,7 +1,7 @@
 """Conversations into prompts: follow-ups, budgets, what is left out."""
 
 import pytest
-from tests.house import passage
+from tests.registry_fixture import passage
 
 from portico_server.apps.prompt import PromptBudget, budget, compose, search_query, split, tokens
 from portico_server.core.request import Message

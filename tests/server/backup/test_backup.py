@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.api_server import api_server
 from tests.client.cli.conftest import Command
 from tests.daemon import Daemon, environment, running
-from tests.porch import porch
 
 from portico import AsyncClient, Client
 from portico.errors import Conflict, ConnectionLost, Forbidden
@@ -126,14 +126,14 @@ async def test_what_is_backed_up_under_load_is_all_there_in_a_new_home(
 
 async def test_only_an_admin_may_take_a_backup_and_one_at_a_time(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
-    async with porch(tmp_path / "home", require_key=True, api_key="pk-admin-0123456789") as house:
-        _row, secret = await house.auth.create("reader", ["chat", "stores:*:manage"])
-        async with AsyncClient(house.url, secret) as reader:
+    async with api_server(tmp_path / "home", require_key=True, api_key="pk-admin-0123456789") as served:
+        _row, secret = await served.auth.create("reader", ["chat", "stores:*:manage"])
+        async with AsyncClient(served.url, secret) as reader:
             with pytest.raises(Forbidden):
                 await reader.backup(tmp_path / "no.zip")
             with pytest.raises(Forbidden):
                 await reader.vacuum()
-        async with AsyncClient(house.url, "pk-admin-0123456789") as admin:
+        async with AsyncClient(served.url, "pk-admin-0123456789") as admin:
             with exclusive(tmp_path / "home"), pytest.raises(Conflict, match="under way"):
                 await admin.backup(tmp_path / "no.zip")
             assert not [name for name in os.listdir(tmp_path) if name.startswith("no.zip")]
@@ -145,22 +145,22 @@ async def test_only_an_admin_may_take_a_backup_and_one_at_a_time(tmp_path: Path)
 async def test_artifacts_and_adapters_come_along_and_missing_bytes_are_counted(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    async with porch(home) as house:
+    async with api_server(home) as served:
         context = type("Author", (), {"caller": LOCAL, "run": "run_1"})()
-        [figure, gone] = await house.parts.artifacts.keep(
+        [figure, gone] = await served.services.artifacts.keep(
             [
                 NewArtifact("figure.svg", "image/svg+xml", b"<svg/>"),
                 NewArtifact("gone.txt", "text/plain", b"gone"),
             ],
             context,
         )
-        lost = await house.parts.artifacts.get(gone.id, LOCAL)
-        house.parts.artifacts.path(lost).unlink()
+        lost = await served.services.artifacts.get(gone.id, LOCAL)
+        served.services.artifacts.path(lost).unlink()
         (home / "adapters" / "abc").mkdir(parents=True)
         (home / "adapters" / "abc" / "weights.bin").write_bytes(bytes(3 * BLOCK_BYTES))
         (home / "models").mkdir(exist_ok=True)
         (home / "models" / "small.gguf").write_bytes(b"GGUF")
-        async with AsyncClient(house.url) as client:
+        async with AsyncClient(served.url) as client:
             told: list[int] = []
             done = await client.backup(tmp_path / "without.zip", told=told.append)
             assert told[-1] == done.bytes
@@ -172,15 +172,15 @@ async def test_artifacts_and_adapters_come_along_and_missing_bytes_are_counted(t
     assert (tmp_path / "new" / "adapters" / "abc" / "weights.bin").stat().st_size == 3 * BLOCK_BYTES
     assert restored(tmp_path / "with.zip", tmp_path / "full")["models"] is True
     assert (tmp_path / "full" / "models" / "small.gguf").read_bytes() == b"GGUF"
-    async with porch(tmp_path / "new") as house:
-        assert await house.parts.artifacts.read(figure.id, LOCAL) == b"<svg/>"
+    async with api_server(tmp_path / "new") as served:
+        assert await served.services.artifacts.read(figure.id, LOCAL) == b"<svg/>"
 
 
 async def test_a_file_that_is_removed_while_its_backup_is_sent_is_in_it(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
-    async with porch(tmp_path / "home") as house, AsyncClient(house.url) as client:
+    async with api_server(tmp_path / "home") as served, AsyncClient(served.url) as client:
         large = await client.files.add(bytes(range(256)) * 4096 * 12, filename="large.bin")
-        async with house.client.stream("GET", "/api/backup") as answer:
+        async with served.client.stream("GET", "/api/backup") as answer:
             with (tmp_path / "b.zip").open("wb") as out:
                 blocks = answer.aiter_raw(1024)
                 out.write(await anext(blocks))
@@ -188,7 +188,7 @@ async def test_a_file_that_is_removed_while_its_backup_is_sent_is_in_it(tmp_path
                 async for block in blocks:
                     out.write(block)
     assert restored(tmp_path / "b.zip", tmp_path / "new")["missing"] == 0
-    async with porch(tmp_path / "new") as house, AsyncClient(house.url) as client:
+    async with api_server(tmp_path / "new") as served, AsyncClient(served.url) as client:
         assert len(await client.files.content(large.id)) == 256 * 4096 * 12
 
 

@@ -59,7 +59,7 @@ def put_back(path: Path, home: Path, *, replace: bool = False) -> Path | None:
     found = restore.BackupArchive(path)
     try:
         with Home(home):
-            return restore.restore(found, home, replace=replace, told=lambda *_: None)
+            return restore.restore(found, home, replace=replace, report=lambda *_: None)
     finally:
         found.close()
 
@@ -244,6 +244,10 @@ def _of(statement: str) -> Callable[[dict[str, bytes], dict[str, Any]], None]:
         (_another_blob, "named after"),
         (_no_database, "database is damaged"),
         (_of("update alembic_version set version_num = '9999'"), "newer version of Portico"),
+        (
+            _of("update alembic_version set version_num = '0018'"),
+            "schema 0018, from before the first release",
+        ),
         (_of("drop table alembic_version"), "not one of Portico"),
         (lambda _entries, manifest: manifest.pop("sha256"), "manifest.json is damaged"),
         (lambda _entries, manifest: manifest.update(missing=3), "manifest.json is damaged"),
@@ -290,7 +294,7 @@ os.rename, os.fsync, Path.replace = counted(os.rename), counted(os.fsync), count
 Path.unlink, os.mkdir = counted(Path.unlink), counted(os.mkdir)
 found = restore.BackupArchive(Path(sys.argv[1]))
 with Home(Path(sys.argv[2])):
-    restore.restore(found, Path(sys.argv[2]), replace=True, told=lambda *_: None)
+    restore.restore(found, Path(sys.argv[2]), replace=True, report=lambda *_: None)
 """
 
 
@@ -311,8 +315,12 @@ def test_killed_at_any_step_a_restore_is_undone_or_finished_by_the_next_start(
         assert code in (0, 9)
         with Home(home):  # as the next daemon does
             found = tree(home)
-        kept = {name: data for name, data in found.items() if not name.startswith(layout.ASIDE)}
-        aside = {name.split("/", 1)[1]: data for name, data in found.items() if name.startswith(layout.ASIDE)}
+        kept = {name: data for name, data in found.items() if not name.startswith(layout.ASIDE_PREFIX)}
+        aside = {
+            name.split("/", 1)[1]: data
+            for name, data in found.items()
+            if name.startswith(layout.ASIDE_PREFIX)
+        }
         assert (kept, aside) in ((old, {}), (new, old)), f"killed at step {step}"
         outcomes.append(kept == new)
         shutil.rmtree(home)

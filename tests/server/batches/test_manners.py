@@ -11,7 +11,7 @@ import openai
 import pytest
 from openai.types import Batch
 from sqlalchemy import text
-from tests.porch import Porch, Teller, porch
+from tests.api_server import ApiServer, RelayModel, api_server
 
 from portico_server.core.errors import PorticoError, TooMany
 from portico_server.core.relay import Relay, RelayResponse
@@ -25,13 +25,13 @@ ANSWER = (
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[Porch]:
-    async with porch(tmp_path) as served:
+async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
+    async with api_server(tmp_path) as served:
         yield served
 
 
-def client_of(house: Porch) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=f"{house.url}/v1", api_key="local", max_retries=0)
+def client_of(daemon: ApiServer) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(base_url=f"{daemon.url}/v1", api_key="local", max_retries=0)
 
 
 async def begin(client: openai.AsyncOpenAI, model: str, count: int = 1) -> Batch:
@@ -44,21 +44,21 @@ async def begin(client: openai.AsyncOpenAI, model: str, count: int = 1) -> Batch
     return await client.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
 
 
-async def run_ended(house: Porch, batch: Batch) -> None:
+async def run_ended(daemon: ApiServer, batch: Batch) -> None:
     run: str = getattr(batch, "run_id")  # noqa: B009  # a field of ours
-    async with house.client.stream("GET", f"/api/runs/{run}/events") as events:
+    async with daemon.client.stream("GET", f"/api/runs/{run}/events") as events:
         async for _line in events.aiter_lines():
             pass
 
 
 async def test_requests_stand_back_while_a_caller_waits_for_an_answer(
-    house: Porch, monkeypatch: pytest.MonkeyPatch
+    daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("portico_server.runs.throttle.MAX_WAIT_S", 600.0)
     hold = asyncio.Event()
-    slow, teller = Teller("slow", b"{}", hold=hold), Teller("teller", ANSWER)
-    house.add(slow, teller)
-    async with client_of(house) as client:
+    slow, teller = RelayModel("slow", b"{}", hold=hold), RelayModel("teller", ANSWER)
+    daemon.add(slow, teller)
+    async with client_of(daemon) as client:
         waiting = asyncio.create_task(
             client.chat.completions.create(model="slow", messages=[{"role": "user", "content": "Hello"}])
         )
@@ -71,12 +71,12 @@ async def test_requests_stand_back_while_a_caller_waits_for_an_answer(
         assert teller.asked == []
         hold.set()
         await waiting
-        await run_ended(house, batch)
+        await run_ended(daemon, batch)
         done = await client.batches.retrieve(batch.id)
         assert (done.status, len(teller.asked)) == ("completed", 1)
 
 
-class Full(Teller):
+class Full(RelayModel):
     """A model whose queue is full for its first callers."""
 
     def __init__(self, name: str, refusals: int) -> None:
@@ -91,28 +91,28 @@ class Full(Teller):
 
 
 async def test_a_full_queue_is_waited_for_and_is_no_error(
-    house: Porch, monkeypatch: pytest.MonkeyPatch
+    daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("portico_server.batches.work.FIRST_RETRY_S", 0.001)
     full: Relays = Full("full", 12)
-    house.add(full)
-    async with client_of(house) as client:
+    daemon.add(full)
+    async with client_of(daemon) as client:
         batch = await begin(client, "full", 3)
-        await run_ended(house, batch)
+        await run_ended(daemon, batch)
         done = await client.batches.retrieve(batch.id)
         assert done.request_counts is not None
         assert (done.request_counts.completed, done.request_counts.failed) == (3, 0)
 
 
 async def test_what_fails_again_and_again_is_told_as_the_answer(
-    house: Porch, monkeypatch: pytest.MonkeyPatch
+    daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("portico_server.batches.work.FIRST_RETRY_S", 0.001)
-    broken = Teller("broken", error=PorticoError("It is broken."))
-    house.add(broken)
-    async with client_of(house) as client:
+    broken = RelayModel("broken", error=PorticoError("It is broken."))
+    daemon.add(broken)
+    async with client_of(daemon) as client:
         batch = await begin(client, "broken")
-        await run_ended(house, batch)
+        await run_ended(daemon, batch)
         done = await client.batches.retrieve(batch.id)
         assert done.error_file_id is not None
         assert "It is broken." in (await client.files.content(done.error_file_id)).text
@@ -124,9 +124,9 @@ async def test_a_batch_that_waits_for_its_turn_is_cancelled_at_once(
 ) -> None:
     monkeypatch.setattr("portico_server.batches.batches.MAX_RUNNING_BATCHES", 1)
     hold = asyncio.Event()
-    slow = Teller("slow", ANSWER, hold=hold)
-    async with porch(tmp_path) as house, client_of(house) as client:
-        house.add(slow)
+    slow = RelayModel("slow", ANSWER, hold=hold)
+    async with api_server(tmp_path) as daemon, client_of(daemon) as client:
+        daemon.add(slow)
         first = await begin(client, "slow")
         await slow.began.wait()
         second = await begin(client, "slow")
@@ -134,26 +134,26 @@ async def test_a_batch_that_waits_for_its_turn_is_cancelled_at_once(
         assert (cancelled.status, cancelled.cancelled_at is not None) == ("cancelled", True)
         assert (await client.batches.retrieve(first.id)).status == "in_progress"
         hold.set()
-        await run_ended(house, first)
+        await run_ended(daemon, first)
         assert (await client.batches.retrieve(first.id)).status == "completed"
         assert len(slow.asked) == 1
 
 
-async def test_a_daemon_that_has_lost_a_batch_to_another_one_writes_nothing_more(house: Porch) -> None:
+async def test_a_daemon_that_has_lost_a_batch_to_another_one_writes_nothing_more(daemon: ApiServer) -> None:
     hold = asyncio.Event()
-    slow = Teller("slow", ANSWER, hold=hold)
-    house.add(slow)
-    async with client_of(house) as client:
+    slow = RelayModel("slow", ANSWER, hold=hold)
+    daemon.add(slow)
+    async with client_of(daemon) as client:
         batch = await begin(client, "slow")
         await slow.began.wait()
         taken = text("update runs set lease_owner = 'another' where kind = 'batch'")
-        await house.parts.database.write(lambda connection: connection.execute(taken).rowcount)
+        await daemon.services.database.write(lambda connection: connection.execute(taken).rowcount)
         hold.set()
         run: str = getattr(batch, "run_id")  # noqa: B009  # a field of ours
-        living = await house.parts.runner.arrival(run, 0)
+        living = await daemon.services.runner.arrival(run, 0)
         assert living is not None and living.task is not None
         await asyncio.wait([living.task])
-        await house.parts.scheduler.settled(run)
+        await daemon.services.scheduler.settled(run)
         found = await client.batches.retrieve(batch.id)
         assert found.status == "in_progress"
         assert found.request_counts is not None and found.request_counts.completed == 0

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
@@ -21,7 +22,7 @@ from portico_server.db.schema import HEAD, metadata
 
 
 def test_the_schema_in_code_is_the_newest_migration() -> None:
-    assert migrate.head() == HEAD
+    assert ScriptDirectory.from_config(migrate.config()).get_current_head() == HEAD
 
 
 async def test_a_migrated_database_is_what_the_code_describes(tmp_path: Path) -> None:

@@ -9,31 +9,31 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.porch import Porch, porch
+from tests.api_server import ApiServer, api_server
 
 from portico_server.apps.deployed import AppKind
 
 ADMIN = {"authorization": "Bearer pk-of-the-operator"}
 FLOW = {"portico_flow": 1, "step": {"op": "emit", "name": "e"}}
 
-Make = Callable[[Porch, str, dict[str, str]], Awaitable[httpx.Response]]
+Make = Callable[[ApiServer, str, dict[str, str]], Awaitable[httpx.Response]]
 
 
-async def app(house: Porch, name: str, who: dict[str, str]) -> httpx.Response:
-    return await house.client.post("/api/apps", json={"name": name, "spec": FLOW}, headers=who)
+async def app(daemon: ApiServer, name: str, who: dict[str, str]) -> httpx.Response:
+    return await daemon.client.post("/api/apps", json={"name": name, "spec": FLOW}, headers=who)
 
 
-async def store(house: Porch, name: str, who: dict[str, str]) -> httpx.Response:
-    return await house.client.post("/api/stores", json={"name": name, "app": True}, headers=who)
+async def store(daemon: ApiServer, name: str, who: dict[str, str]) -> httpx.Response:
+    return await daemon.client.post("/api/stores", json={"name": name, "app": True}, headers=who)
 
 
-async def model(house: Porch, name: str, who: dict[str, str]) -> httpx.Response:
+async def model(daemon: ApiServer, name: str, who: dict[str, str]) -> httpx.Response:
     body = {"name": name, "source": "fake://"}
-    return await house.client.post("/api/deployments", json=body, headers=who)
+    return await daemon.client.post("/api/deployments", json=body, headers=who)
 
 
-async def alias(house: Porch, name: str, who: dict[str, str]) -> httpx.Response:
-    return await house.client.put(f"/api/aliases/{name}", json={"target": "base"}, headers=who)
+async def alias(daemon: ApiServer, name: str, who: dict[str, str]) -> httpx.Response:
+    return await daemon.client.put(f"/api/aliases/{name}", json={"target": "base"}, headers=who)
 
 
 KINDS: tuple[Make, ...] = (app, store, model, alias)
@@ -41,20 +41,22 @@ PAIRS = [pair for pair in permutations(KINDS, 2) if {app, store} & set(pair)]
 
 
 @pytest.fixture
-async def two(tmp_path: Path) -> AsyncIterator[tuple[Porch, Porch]]:
+async def two(tmp_path: Path) -> AsyncIterator[tuple[ApiServer, ApiServer]]:
     """Two daemons on one database, neither of which hears of the other's names."""
-    async with porch(tmp_path, api_key="pk-of-the-operator") as one:
+    async with api_server(tmp_path, api_key="pk-of-the-operator") as one:
         await model(one, "base", ADMIN)
-        async with porch(tmp_path, api_key="pk-of-the-operator") as other:
+        async with api_server(tmp_path, api_key="pk-of-the-operator") as other:
             await model(other, "base", ADMIN)
-            for house in (one, other):
-                house.parts.apps.kind("flow", AppKind(house.parts.flows.check, house.parts.flows.build))
+            for daemon in (one, other):
+                daemon.services.apps.kind(
+                    "flow", AppKind(daemon.services.flows.check, daemon.services.flows.build)
+                )
             yield one, other
 
 
 @pytest.mark.parametrize(("first", "second"), PAIRS, ids=lambda make: make.__name__)
 async def test_two_daemons_do_not_give_one_name_to_two_kinds(
-    two: tuple[Porch, Porch], first: Make, second: Make
+    two: tuple[ApiServer, ApiServer], first: Make, second: Make
 ) -> None:
     one, other = two
     made = await first(one, "thing", ADMIN)
@@ -69,7 +71,7 @@ async def test_two_daemons_do_not_give_one_name_to_two_kinds(
 
 @pytest.mark.parametrize("make", [app, store])
 async def test_a_key_does_not_take_what_another_daemon_has_shared(
-    two: tuple[Porch, Porch], make: Make
+    two: tuple[ApiServer, ApiServer], make: Make
 ) -> None:
     one, other = two
     _row, secret = await other.auth.create("k", ("chat", "apps:*:deploy", "stores:*:manage"))
@@ -86,7 +88,9 @@ async def test_a_key_does_not_take_what_another_daemon_has_shared(
         assert beside.status_code < 300, "the operator may share a name that some key has"
 
 
-async def test_a_keys_store_stays_its_own_when_the_name_is_shared_too(two: tuple[Porch, Porch]) -> None:
+async def test_a_keys_store_stays_its_own_when_the_name_is_shared_too(
+    two: tuple[ApiServer, ApiServer],
+) -> None:
     one, other = two
     _row, secret = await other.auth.create("k", ("chat", "stores:*:manage"))
     key = {"authorization": f"Bearer {secret}"}

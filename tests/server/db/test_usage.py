@@ -7,12 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from alembic import command
-from sqlalchemy import create_engine, insert
 
-from portico_server.db import migrate, retention, usage
+from portico_server.db import retention, usage
 from portico_server.db.database import Database
-from portico_server.db.schema import usage as table
 from portico_server.db.usage import DAY_S, UsageRow
 
 NOON = 20_000.5 * DAY_S
@@ -101,20 +98,6 @@ async def test_totals_are_those_of_the_calls_since_any_moment(database: Database
     for since in MOMENTS:
         for key in (None, "key_1"):
             assert await told(database, since, key) == expected(CALLS, since, key), since
-
-
-async def test_calls_of_the_time_before_the_sums_are_in_them(database: Database, tmp_path: Path) -> None:
-    engine = create_engine(f"sqlite:///{tmp_path / 'portico.db'}")
-    settings = migrate.config()
-    with engine.begin() as connection:
-        settings.attributes["connection"] = connection
-        command.upgrade(settings, "0010")
-        connection.execute(insert(table), [call._asdict() for call in CALLS[:200]])
-    engine.dispose()
-    database.prepare()
-    await database.write(usage.append, CALLS[200:])
-    for since in MOMENTS:
-        assert await told(database, since, None) == expected(CALLS, since, None), since
 
 
 async def test_sums_are_forgotten_with_their_calls(database: Database) -> None:

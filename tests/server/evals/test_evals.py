@@ -12,7 +12,7 @@ import openai
 import pytest
 from tests import daemon as daemons
 from tests.daemon import Daemon
-from tests.server.evals.house import (
+from tests.server.evals.eval_daemon import (
     ANYTHING,
     CONFIGURATION,
     COUNTRIES,

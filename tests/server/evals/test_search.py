@@ -13,7 +13,7 @@ import httpx
 import pytest
 from tests import daemon as daemons
 from tests.daemon import Daemon
-from tests.server.evals.house import ANYTHING, CONFIGURATION, EQUAL, asking, ended, native
+from tests.server.evals.eval_daemon import ANYTHING, CONFIGURATION, EQUAL, asking, ended, native
 
 SHORT = "In one word, the capital of {{item.country}}?"
 LONG = "The capital of {{item.country}}?"

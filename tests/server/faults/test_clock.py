@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.porch import Porch, Teller, porch
+from tests.api_server import ApiServer, RelayModel, api_server
 
 from portico_server.core.context import Context
 from portico_server.core.limits import UsageLimits
@@ -40,46 +40,46 @@ def set_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[Porch]:
-    async with porch(tmp_path) as served:
-        served.add(Teller("teller", b'{"object":"chat.completion"}'))
+async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
+    async with api_server(tmp_path) as served:
+        served.add(RelayModel("teller", b'{"object":"chat.completion"}'))
         yield served
 
 
-async def call(house: Porch, secret: str) -> httpx.Response:
+async def call(daemon: ApiServer, secret: str) -> httpx.Response:
     headers = {"Authorization": f"Bearer {secret}"}
-    return await house.client.post("/v1/chat/completions", json=ASK, headers=headers)
+    return await daemon.client.post("/v1/chat/completions", json=ASK, headers=headers)
 
 
 @pytest.mark.parametrize("step", [DAY, 400 * DAY, -DAY])
 async def test_a_day_s_tokens_are_not_given_again_when_the_clock_comes_back(
-    house: Porch, set_clock: Clock, step: float
+    daemon: ApiServer, set_clock: Clock, step: float
 ) -> None:
-    _row, secret = await house.auth.create("phone", ["chat"], UsageLimits(tokens_per_day=5))
-    assert (await call(house, secret)).status_code == 200  # each takes five
-    assert (await call(house, secret)).status_code == 429
+    _row, secret = await daemon.auth.create("phone", ["chat"], UsageLimits(tokens_per_day=5))
+    assert (await call(daemon, secret)).status_code == 200  # each takes five
+    assert (await call(daemon, secret)).status_code == 429
     set_clock(step)
-    assert (await call(house, secret)).status_code == 200  # another day
-    assert (await call(house, secret)).status_code == 429
+    assert (await call(daemon, secret)).status_code == 200  # another day
+    assert (await call(daemon, secret)).status_code == 429
     set_clock(0)
-    refused = await call(house, secret)
+    refused = await call(daemon, secret)
     assert refused.status_code == 429
     assert refused.json()["error"]["code"] == "rate_limit_exceeded"
 
 
 async def test_the_calls_of_a_minute_pass_by_time_and_not_by_the_clock(
-    house: Porch, set_clock: Clock
+    daemon: ApiServer, set_clock: Clock
 ) -> None:
-    _row, secret = await house.auth.create("phone", ["chat"], UsageLimits(requests_per_minute=1))
-    assert (await call(house, secret)).status_code == 200
+    _row, secret = await daemon.auth.create("phone", ["chat"], UsageLimits(requests_per_minute=1))
+    assert (await call(daemon, secret)).status_code == 200
     for step in (HOUR, -HOUR):
         set_clock(step)
-        assert (await call(house, secret)).status_code == 429
+        assert (await call(daemon, secret)).status_code == 429
 
 
 @pytest.mark.parametrize("step", [HOUR, 365 * DAY, -HOUR])
-async def test_what_runs_is_not_begun_again(house: Porch, set_clock: Clock, step: float) -> None:
-    scheduler = house.parts.scheduler
+async def test_what_runs_is_not_begun_again(daemon: ApiServer, set_clock: Clock, step: float) -> None:
+    scheduler = daemon.services.scheduler
     begun: list[str] = []
     running, may = asyncio.Event(), asyncio.Event()
 
@@ -93,7 +93,9 @@ async def test_what_runs_is_not_begun_again(house: Porch, set_clock: Clock, step
     scheduler.handle("work", work, concurrency=4, shared=True)
 
     async def done(name: str) -> None:
-        run = await house.parts.runner.arrival(await scheduler.ensure("work", name, {"name": name}), LIMIT)
+        run = await daemon.services.runner.arrival(
+            await scheduler.ensure("work", name, {"name": name}), LIMIT
+        )
         assert run is not None and run.task is not None
         await run.task
 
@@ -103,26 +105,26 @@ async def test_what_runs_is_not_begun_again(house: Porch, set_clock: Clock, step
         await running.wait()
         set_clock(step)
         claim = partial(runs.claim, shared=["work"], living_here={long.id})
-        assert await house.parts.database.write(claim, ["work"], scheduler.holder, LIMIT) is None
+        assert await daemon.services.database.write(claim, ["work"], scheduler.holder, LIMIT) is None
         await done("after")  # the queue was looked at
         may.set()
         assert long.task is not None
         assert await long.task == "done"
         await scheduler.settled(long.id)
     assert begun == ["before", "long", "after"]
-    told = (await house.client.get(f"/api/runs/{long.id}")).json()
+    told = (await daemon.client.get(f"/api/runs/{long.id}")).json()
     assert told["status"] == "completed"
 
 
-async def test_a_call_is_not_cut_off_by_a_clock_that_is_set(house: Porch, set_clock: Clock) -> None:
+async def test_a_call_is_not_cut_off_by_a_clock_that_is_set(daemon: ApiServer, set_clock: Clock) -> None:
     hold = asyncio.Event()
-    house.add(slow := Teller("slow", b'data: {"choices":[]}\n\n', hold=hold))
+    daemon.add(slow := RelayModel("slow", b'data: {"choices":[]}\n\n', hold=hold))
     body = {**ASK, "model": "slow", "stream": True}
-    async with house.client.stream("POST", "/v1/chat/completions", json=body) as answer:
+    async with daemon.client.stream("POST", "/v1/chat/completions", json=body) as answer:
         async with asyncio.timeout(LIMIT):
             await slow.began.wait()
             for step in (DAY, -DAY):
                 set_clock(step)
-                house.server.connections.sweep()
+                daemon.server.connections.sweep()
             hold.set()
             assert "choices" in (await answer.aread()).decode()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from tests.porch import Porch, porch
+from tests.api_server import ApiServer, api_server
 from tests.server.tools.web import Site, serving
 
 NAME = "models.example"
@@ -49,40 +49,42 @@ async def site() -> AsyncIterator[Site]:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[Porch]:
-    async with porch(tmp_path) as served:
+async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
+    async with api_server(tmp_path) as served:
         yield served
 
 
 async def test_a_remote_model_says_so_and_answers_once_names_are_resolved(
-    house: Porch, site: Site, monkeypatch: pytest.MonkeyPatch
+    daemon: ApiServer, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = Names(monkeypatch)
     port = site.host.rpartition(":")[2]
     far = {"name": "far", "source": f"http://{NAME}:{port}/v1#far"}
-    made = await house.client.post("/api/deployments", json=far)
+    made = await daemon.client.post("/api/deployments", json=far)
     assert made.status_code == 200, made.text
     ask = {"model": "far", "messages": [{"role": "user", "content": "Hello"}]}
-    refused = await house.client.post("/v1/chat/completions", json=ask)
+    refused = await daemon.client.post("/v1/chat/completions", json=ask)
     assert refused.status_code in (502, 503), refused.text
     assert NAME in refused.json()["error"]["message"]
-    assert (await house.client.get("/health")).status_code == 200
-    assert (await house.client.post("/api/keys", json={"name": "k", "scopes": ["chat"]})).status_code == 200
+    assert (await daemon.client.get("/health")).status_code == 200
+    assert (await daemon.client.post("/api/keys", json={"name": "k", "scopes": ["chat"]})).status_code == 200
     names.dead = False
-    answer = await house.client.post("/v1/chat/completions", json=ask)
+    answer = await daemon.client.post("/v1/chat/completions", json=ask)
     assert answer.status_code == 200, answer.text
     assert answer.json()["choices"][0]["message"]["content"] == "Hello"
 
 
 async def test_a_model_that_is_to_be_fetched_fails_in_words(
-    house: Porch, monkeypatch: pytest.MonkeyPatch
+    daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Names(monkeypatch)
-    begun = await house.client.post("/api/deployments", json={"name": "near", "source": "hf://someone/model"})
+    begun = await daemon.client.post(
+        "/api/deployments", json={"name": "near", "source": "hf://someone/model"}
+    )
     text = begun.text
     if begun.status_code == 200:
         text = (
-            await house.client.post(
+            await daemon.client.post(
                 "/v1/chat/completions",
                 json={"model": "near", "messages": [{"role": "user", "content": "Hello"}]},
             )

@@ -9,14 +9,14 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.porch import Porch, Teller, porch
-from tests.server.engines.guest.interpreter import interpreter, model
+from tests.api_server import ApiServer, RelayModel, api_server
+from tests.server.models.engines.external.interpreter import interpreter, model
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[Porch]:
-    async with porch(tmp_path) as served:
-        served.add(Teller("teller", b'{"object":"chat.completion"}'))
+async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
+    async with api_server(tmp_path) as served:
+        served.add(RelayModel("teller", b'{"object":"chat.completion"}'))
         yield served
 
 
@@ -24,11 +24,11 @@ def ask(name: str) -> dict[str, Any]:
     return {"model": name, "messages": [{"role": "user", "content": "Hello"}]}
 
 
-async def call(house: Porch, name: str) -> httpx.Response:
-    return await house.client.post("/v1/chat/completions", json=ask(name), timeout=60)
+async def call(daemon: ApiServer, name: str) -> httpx.Response:
+    return await daemon.client.post("/v1/chat/completions", json=ask(name), timeout=60)
 
 
-async def test_a_model_waits_for_the_program_that_it_needs(house: Porch, tmp_path: Path) -> None:
+async def test_a_model_waits_for_the_program_that_it_needs(daemon: ApiServer, tmp_path: Path) -> None:
     python = str(interpreter(tmp_path))
     body = {
         "name": "guest",
@@ -37,17 +37,17 @@ async def test_a_model_waits_for_the_program_that_it_needs(house: Porch, tmp_pat
         "parameters": {"python": python},
     }
     os.rename(python, tmp_path / "aside")
-    made = await house.client.post("/api/deployments", json=body)
+    made = await daemon.client.post("/api/deployments", json=body)
     assert made.status_code in (200, 400), made.text
     if made.status_code == 200:
-        refused = await call(house, "guest")
+        refused = await call(daemon, "guest")
         assert 400 <= refused.status_code < 600 and refused.status_code != 500
         assert python in refused.json()["error"]["message"]
     else:
         assert python in made.json()["error"]["message"]
-    assert (await call(house, "teller")).status_code == 200
+    assert (await call(daemon, "teller")).status_code == 200
     os.rename(tmp_path / "aside", python)
     if made.status_code != 200:
-        assert (await house.client.post("/api/deployments", json=body)).status_code == 200
-    answer = await call(house, "guest")
+        assert (await daemon.client.post("/api/deployments", json=body)).status_code == 200
+    answer = await call(daemon, "guest")
     assert answer.status_code == 200, answer.text

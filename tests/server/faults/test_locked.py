@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.porch import porch
+from tests.api_server import api_server
 
 from portico_server.db.database import Database
 
@@ -33,16 +33,16 @@ def held(home: Path) -> Iterator[None]:
 
 
 async def test_what_is_written_meanwhile_waits_and_is_there_afterwards(tmp_path: Path) -> None:
-    async with porch(tmp_path) as house:
+    async with api_server(tmp_path) as daemon:
         with held(tmp_path):
-            writing = asyncio.create_task(house.client.post("/api/keys", json=KEY))
+            writing = asyncio.create_task(daemon.client.post("/api/keys", json=KEY))
             for path in ("/health", "/api/keys", "/v1/files", "/v1/models"):
-                assert (await house.client.get(path)).status_code == 200
+                assert (await daemon.client.get(path)).status_code == 200
             assert not writing.done()
         async with asyncio.timeout(LIMIT):
             made = await writing
         assert made.status_code == 200
-        listed = (await house.client.get("/api/keys")).json()["data"]
+        listed = (await daemon.client.get("/api/keys")).json()["data"]
         assert [key["id"] for key in listed] == [made.json()["id"]]
 
 
@@ -55,12 +55,12 @@ async def test_what_waits_too_long_is_refused_in_words_and_works_again_by_itself
         return engine(self, begin, **{**options, "timeout": 0.5})
 
     monkeypatch.setattr(Database, "_engine", impatient)
-    async with porch(tmp_path) as house:
+    async with api_server(tmp_path) as daemon:
         with held(tmp_path):
-            refused = await house.client.post("/api/keys", json=KEY)
+            refused = await daemon.client.post("/api/keys", json=KEY)
             assert refused.status_code == 503, refused.text
             error = refused.json()["error"]
             assert error["code"] == "busy" and "another program" in error["message"]
-            assert (await house.client.get("/api/keys")).json()["data"] == []
-        assert (await house.client.post("/api/keys", json=KEY)).status_code == 200
-        assert len((await house.client.get("/api/keys")).json()["data"]) == 1
+            assert (await daemon.client.get("/api/keys")).json()["data"] == []
+        assert (await daemon.client.post("/api/keys", json=KEY)).status_code == 200
+        assert len((await daemon.client.get("/api/keys")).json()["data"]) == 1

@@ -14,6 +14,7 @@ from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.finetune import data
 from portico_server.finetune.data import Message, prepare_data
 from portico_server.finetune.spec import FineTuningSpec, PreparedData
+from portico_server.settings import MB_BYTES
 
 
 class Words:
@@ -153,7 +154,7 @@ async def test_a_wrong_line_is_refused_with_its_number(tmp_path: Path, line: Any
         (b'{"messages": [{"role": "user", "content": "\\ud800"}]}', "line 1: it is not JSON"),
         ("{}".encode("utf-16"), "line 1: byte 1 is not UTF-8"),
         (b"[" * 200_000, "line 1: it is not JSON"),
-        (b'{"a": "' + b"x" * (9 * data.MB) + b'"}', "line 1: it is longer than 8 MB"),
+        (b'{"a": "' + b"x" * (9 * MB_BYTES) + b'"}', "line 1: it is longer than 8 MB"),
     ],
 )
 async def test_files_that_are_no_text_or_no_json_are_refused(
@@ -163,7 +164,7 @@ async def test_files_that_are_no_text_or_no_json_are_refused(
 
 
 async def test_lines_behind_a_huge_one_keep_their_numbers(tmp_path: Path) -> None:
-    huge = b'{"a": "' + b"x" * (20 * data.MB) + b'"}'
+    huge = b'{"a": "' + b"x" * (20 * MB_BYTES) + b'"}'
     message = await refused(tmp_path, huge + b"\n" + json.dumps(GOOD[0]).encode() + b"\nnonsense\n")
     assert "line 1: it is longer" in message
     assert "line 3: it is not JSON" in message
@@ -278,7 +279,7 @@ async def test_of_many_examples_a_sample_and_the_longest_are_told_in_tokens(tmp_
     lines = [chat(f"question number {number}", "word " * (number % 7 + 1)) for number in range(2_000)]
     lines[1_234] = chat("long", "word " * 400)
     prepared, _ = await check(tmp_path, lines)
-    assert prepared.facts.measured <= data.SAMPLE_EXAMPLES + data.LONGEST_EXAMPLES
+    assert prepared.facts.measured <= data.MAX_SAMPLE_EXAMPLES + data.LONGEST_EXAMPLE_COUNT
     assert prepared.facts.longest == 405
     exact = sum(len(message["content"].split()) + 2 for line in lines for message in line["messages"])
     assert prepared.facts.tokens == pytest.approx(exact, rel=0.1)
@@ -295,7 +296,7 @@ async def test_a_large_file_is_never_held_in_memory(tmp_path: Path) -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 4 * data.MB  # of 40
+    assert peak < 4 * MB_BYTES  # of 40
 
 
 async def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:

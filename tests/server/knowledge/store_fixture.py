@@ -199,4 +199,4 @@ def _put(
     )
     new = [NewChunk(text, Place(line=number, start=number)) for number, text in enumerate(texts, start=1)]
     data = [vector(text) for text in texts] if model else None
-    return chunks.replace_file(connection, STORE, file_id, new, model, data)
+    return chunks.put(connection, STORE, [chunks.FileChunks(file_id, new, data)], model)

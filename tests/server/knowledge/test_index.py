@@ -17,46 +17,46 @@ from portico_server.knowledge.index.offset import LogOffset, is_outdated
 
 
 @pytest.fixture
-async def shelf(tmp_path: Path) -> AsyncIterator[StoreFixture]:
-    shelf = await StoreFixture(tmp_path).open()
-    yield shelf
-    await shelf.close()
+async def stocked(tmp_path: Path) -> AsyncIterator[StoreFixture]:
+    stocked = await StoreFixture(tmp_path).open()
+    yield stocked
+    await stocked.close()
 
 
-def lexical(shelf: StoreFixture) -> Path:
-    return shelf.home / "indexes" / STORE / "lexical"
+def lexical(stocked: StoreFixture) -> Path:
+    return stocked.home / "indexes" / STORE / "lexical"
 
 
-async def test_what_is_committed_is_found_at_once(shelf: StoreFixture) -> None:
-    await shelf.put("f1", "bread is baked")
-    assert await shelf.find("bread") == ["bread is baked"]
-    await shelf.put("f2", "bread is eaten")
-    assert set(await shelf.find("bread")) == {"bread is baked", "bread is eaten"}
+async def test_what_is_committed_is_found_at_once(stocked: StoreFixture) -> None:
+    await stocked.put("f1", "bread is baked")
+    assert await stocked.find("bread") == ["bread is baked"]
+    await stocked.put("f2", "bread is eaten")
+    assert set(await stocked.find("bread")) == {"bread is baked", "bread is eaten"}
 
 
-async def test_what_is_replaced_or_removed_is_not_found_any_more(shelf: StoreFixture) -> None:
-    await shelf.put("f1", "bread is baked", "bread rises")
-    await shelf.put("f2", "wine is pressed")
-    assert len(await shelf.find("bread", ranker="lexical")) == 2
-    await shelf.put("f1", "cheese is aged")
-    assert await shelf.find("bread", ranker="lexical") == []
-    assert await shelf.find("cheese", ranker="lexical") == ["cheese is aged"]
-    await shelf.remove("f1")
-    assert await shelf.find("cheese", ranker="lexical") == []
-    assert await shelf.find("cheese", ranker="vector") == ["wine is pressed"]
+async def test_what_is_replaced_or_removed_is_not_found_any_more(stocked: StoreFixture) -> None:
+    await stocked.put("f1", "bread is baked", "bread rises")
+    await stocked.put("f2", "wine is pressed")
+    assert len(await stocked.find("bread", ranker="lexical")) == 2
+    await stocked.put("f1", "cheese is aged")
+    assert await stocked.find("bread", ranker="lexical") == []
+    assert await stocked.find("cheese", ranker="lexical") == ["cheese is aged"]
+    await stocked.remove("f1")
+    assert await stocked.find("cheese", ranker="lexical") == []
+    assert await stocked.find("cheese", ranker="vector") == ["wine is pressed"]
 
 
-async def test_the_name_of_a_file_is_found(shelf: StoreFixture) -> None:
+async def test_the_name_of_a_file_is_found(stocked: StoreFixture) -> None:
     for name, text in (
         ("acme/2024/invoice_017", "payable within thirty days"),
         ("globex/2024/invoice_018", "payable within ten days"),
         ("minutes/unitPriceList", "all agreed"),
         ("发票/二〇二四年合同", "三十天内付款"),
     ):
-        await shelf.put(name, text)
+        await stocked.put(name, text)
 
     async def first(question: str) -> str:
-        found = await shelf.search(question, ranker="lexical")
+        found = await stocked.search(question, ranker="lexical")
         return found.passages[0].text if found.passages else ""
 
     assert await first("Acme invoice 2024") == "payable within thirty days"
@@ -66,43 +66,43 @@ async def test_the_name_of_a_file_is_found(shelf: StoreFixture) -> None:
     assert await first("payable within ten days") == "payable within ten days"
 
 
-async def test_the_name_of_a_large_file_is_no_common_word(shelf: StoreFixture) -> None:
+async def test_the_name_of_a_large_file_is_no_common_word(stocked: StoreFixture) -> None:
     """Nearly every chunk of the store has it; of the files only one."""
-    await shelf.put("voyages-1899", *[f"the ship went to sea on day {number}" for number in range(300)])
-    await shelf.put("notes", "voyages are long", "in 1899 it rained")
-    await shelf.put("other", "nothing of that")
-    found = await shelf.search("voyages 1899", ranker="lexical")
+    await stocked.put("voyages-1899", *[f"the ship went to sea on day {number}" for number in range(300)])
+    await stocked.put("notes", "voyages are long", "in 1899 it rained")
+    await stocked.put("other", "nothing of that")
+    found = await stocked.search("voyages 1899", ranker="lexical")
     assert found.passages[0].filename == "voyages-1899.txt"
 
 
-async def test_a_file_that_is_called_otherwise_is_found_by_its_new_name_alone(shelf: StoreFixture) -> None:
-    await shelf.put("draft", *[f"part {number}" for number in range(3)])
-    await shelf.put("other", "something else")
-    assert len(await shelf.find("draft", ranker="lexical")) == 3
-    asked = len(shelf.letters.asked)
-    await shelf.rename("draft", "final.txt")
-    assert await shelf.find("draft", ranker="lexical") == []
-    assert set(await shelf.find("final", ranker="lexical")) == {"part 0", "part 1", "part 2"}
-    assert (await shelf.find("part 1", ranker="vector"))[0] == "part 1"
-    assert shelf.letters.asked[asked:] == ["part 1"], "nothing but the question"
-    await shelf.restart()
-    assert len(await shelf.find("final", ranker="lexical")) == 3
+async def test_a_file_that_is_called_otherwise_is_found_by_its_new_name_alone(stocked: StoreFixture) -> None:
+    await stocked.put("draft", *[f"part {number}" for number in range(3)])
+    await stocked.put("other", "something else")
+    assert len(await stocked.find("draft", ranker="lexical")) == 3
+    asked = len(stocked.letters.asked)
+    await stocked.rename("draft", "final.txt")
+    assert await stocked.find("draft", ranker="lexical") == []
+    assert set(await stocked.find("final", ranker="lexical")) == {"part 0", "part 1", "part 2"}
+    assert (await stocked.find("part 1", ranker="vector"))[0] == "part 1"
+    assert stocked.letters.asked[asked:] == ["part 1"], "nothing but the question"
+    await stocked.restart()
+    assert len(await stocked.find("final", ranker="lexical")) == 3
 
 
-async def test_an_empty_store_answers_with_nothing(shelf: StoreFixture) -> None:
-    assert await shelf.find("bread") == []
+async def test_an_empty_store_answers_with_nothing(stocked: StoreFixture) -> None:
+    assert await stocked.find("bread") == []
 
 
-async def test_a_new_start_goes_on_where_the_last_one_ended(shelf: StoreFixture) -> None:
-    await shelf.put("f1", "bread is baked")
-    await shelf.find("bread")
-    before = sorted(path.name for path in lexical(shelf).glob("*.term"))
-    await shelf.restart()
-    assert await shelf.find("bread") == ["bread is baked"]
-    assert sorted(path.name for path in lexical(shelf).glob("*.term")) == before
-    await shelf.restart()
-    await shelf.put("f2", "wine is pressed")
-    assert await shelf.find("wine", ranker="lexical") == ["wine is pressed"]
+async def test_a_new_start_goes_on_where_the_last_one_ended(stocked: StoreFixture) -> None:
+    await stocked.put("f1", "bread is baked")
+    await stocked.find("bread")
+    before = sorted(path.name for path in lexical(stocked).glob("*.term"))
+    await stocked.restart()
+    assert await stocked.find("bread") == ["bread is baked"]
+    assert sorted(path.name for path in lexical(stocked).glob("*.term")) == before
+    await stocked.restart()
+    await stocked.put("f2", "wine is pressed")
+    assert await stocked.find("wine", ranker="lexical") == ["wine is pressed"]
 
 
 def _truncate(folder: Path) -> None:
@@ -143,46 +143,46 @@ def _older(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_truncate, _flip, _lose, _scribble, _age, _older, shutil.rmtree])
-async def test_a_damaged_index_is_built_again(shelf: StoreFixture, damage: Callable[[Path], None]) -> None:
-    await shelf.put("f1", "bread is baked", "bread rises")
-    await shelf.put("f2", "wine is pressed")
-    await shelf.remove("f2")
-    await shelf.find("bread")
-    await shelf.indexes.close()
-    damage(lexical(shelf))
-    await shelf.restart()
-    assert len(await shelf.find("bread", ranker="lexical")) == 2
-    assert await shelf.find("wine", ranker="lexical") == []
+async def test_a_damaged_index_is_built_again(stocked: StoreFixture, damage: Callable[[Path], None]) -> None:
+    await stocked.put("f1", "bread is baked", "bread rises")
+    await stocked.put("f2", "wine is pressed")
+    await stocked.remove("f2")
+    await stocked.find("bread")
+    await stocked.indexes.close()
+    damage(lexical(stocked))
+    await stocked.restart()
+    assert len(await stocked.find("bread", ranker="lexical")) == 2
+    assert await stocked.find("wine", ranker="lexical") == []
 
 
 async def test_an_index_of_an_earlier_version_is_built_again_before_anybody_searches(
-    shelf: StoreFixture,
+    stocked: StoreFixture,
 ) -> None:
-    await shelf.put("f1", "bread is baked")
-    await shelf.find("bread")
-    await shelf.indexes.close()
-    _older(lexical(shelf))
-    await shelf.restart()
-    await shelf.indexes.rebuild_if_outdated(STORE, shelf.model)
+    await stocked.put("f1", "bread is baked")
+    await stocked.find("bread")
+    await stocked.indexes.close()
+    _older(lexical(stocked))
+    await stocked.restart()
+    await stocked.indexes.rebuild_if_outdated(STORE, stocked.model)
     await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name().startswith("index ")))
-    assert not is_outdated(lexical(shelf))
-    await shelf.indexes.rebuild_if_outdated(STORE, shelf.model)
+    assert not is_outdated(lexical(stocked))
+    await stocked.indexes.rebuild_if_outdated(STORE, stocked.model)
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("index ")], "once"
-    assert await shelf.find("f1", ranker="lexical") == ["bread is baked"]
+    assert await stocked.find("f1", ranker="lexical") == ["bread is baked"]
 
 
-async def test_an_index_of_another_time_is_built_again(shelf: StoreFixture, tmp_path: Path) -> None:
+async def test_an_index_of_another_time_is_built_again(stocked: StoreFixture, tmp_path: Path) -> None:
     """The database is put back to a backup and continues differently; the index still has what came after."""
-    await shelf.put("f1", "bread is baked")
-    await shelf.put("f2", "wine is pressed")
-    await shelf.find("wine")
-    await shelf.indexes.close()
+    await stocked.put("f1", "bread is baked")
+    await stocked.put("f2", "wine is pressed")
+    await stocked.find("wine")
+    await stocked.indexes.close()
     elsewhere = tmp_path / "backup"
     elsewhere.mkdir()
     backup = await StoreFixture(elsewhere).open()
     await backup.put("f1", "bread is baked")
     await backup.put("f3", "cheese is aged")
-    shutil.copytree(shelf.home / "indexes", elsewhere / "indexes")
+    shutil.copytree(stocked.home / "indexes", elsewhere / "indexes")
     try:
         assert await backup.find("wine", ranker="lexical") == []
         assert await backup.find("cheese", ranker="lexical") == ["cheese is aged"]
@@ -193,7 +193,7 @@ async def test_an_index_of_another_time_is_built_again(shelf: StoreFixture, tmp_
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Set when a build, slowed down to one chunk at a time, is half done."""
-    monkeypatch.setattr(replayer, "BATCH_CHUNKS", 1)
+    monkeypatch.setattr(replayer, "MAX_BATCH_CHUNKS", 1)
     event = asyncio.Event()
 
     class Watched(replayer.BuildProgress):
@@ -206,46 +206,46 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     return event
 
 
-async def test_a_build_that_is_cut_off_begins_again(shelf: StoreFixture, begun: asyncio.Event) -> None:
-    await shelf.put("f1", *[f"bread number {i}" for i in range(200)])
-    async with shelf.indexes.use(STORE, shelf.model) as index:
+async def test_a_build_that_is_cut_off_begins_again(stocked: StoreFixture, begun: asyncio.Event) -> None:
+    await stocked.put("f1", *[f"bread number {i}" for i in range(200)])
+    async with stocked.indexes.use(STORE, stocked.model) as index:
         task = asyncio.create_task(index.catch_up(None))
         await begun.wait()
         closing = asyncio.create_task(index.close())
         with pytest.raises(Unavailable):
             await task
         await closing
-    await shelf.restart()
-    assert len(await shelf.find("bread", ranker="lexical", max_num_results=50)) == 50
-    async with shelf.indexes.use(STORE, shelf.model) as index:
+    await stocked.restart()
+    assert len(await stocked.find("bread", ranker="lexical", max_num_results=50)) == 50
+    async with stocked.indexes.use(STORE, stocked.model) as index:
         assert len(await index.search_words("bread", 500, None)) == 200
 
 
-async def test_what_changes_during_a_build_is_found_once(shelf: StoreFixture, begun: asyncio.Event) -> None:
+async def test_what_changes_during_a_build_is_found_once(stocked: StoreFixture, begun: asyncio.Event) -> None:
     for i in range(30):
-        await shelf.put(f"f{i}", f"bread number {i}")
-    async with shelf.indexes.use(STORE, shelf.model) as index:
+        await stocked.put(f"f{i}", f"bread number {i}")
+    async with stocked.indexes.use(STORE, stocked.model) as index:
         task = asyncio.create_task(index.catch_up(None))
         await begun.wait()
-        await shelf.remove("f29")
-        await shelf.put("f28", "bread anew")
-        await shelf.put("new", "bread at last")
+        await stocked.remove("f29")
+        await stocked.put("f28", "bread anew")
+        await stocked.put("new", "bread at last")
         await task
         await index.catch_up(None)
         ids = [chunk for chunk, _ in await index.search_words("bread", 500, None)]
-        assert sorted(ids) == list(await shelf.database.read(chunks.ids, STORE))
+        assert sorted(ids) == list(await stocked.database.read(chunks.ids, STORE))
 
 
-async def test_a_build_tells_how_far_it_is(shelf: StoreFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replayer, "BATCH_CHUNKS", 1)
+async def test_a_build_tells_how_far_it_is(stocked: StoreFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replayer, "MAX_BATCH_CHUNKS", 1)
     monkeypatch.setattr(handle, "_REPORT_INTERVAL_S", 0.001)
-    await shelf.put("f1", *[f"bread number {i}" for i in range(100)])
+    await stocked.put("f1", *[f"bread number {i}" for i in range(100)])
     events: list[Event] = []
 
     async def listen(event: Event) -> None:
         events.append(event)
 
-    await shelf.indexes.ready(STORE, shelf.model, listen)
+    await stocked.indexes.ready(STORE, stocked.model, listen)
     reports = [event for event in events if isinstance(event, Status)]
     assert reports
     assert all(event.stage == "index" and event.unit == "chunks" and event.total == 100 for event in reports)
@@ -253,118 +253,118 @@ async def test_a_build_tells_how_far_it_is(shelf: StoreFixture, monkeypatch: pyt
 
 
 async def test_a_search_does_not_wait_for_ever_for_a_build(
-    shelf: StoreFixture, monkeypatch: pytest.MonkeyPatch
+    stocked: StoreFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replayer, "BATCH_CHUNKS", 1)
+    monkeypatch.setattr(replayer, "MAX_BATCH_CHUNKS", 1)
     monkeypatch.setattr(handle, "BUILD_WAIT_S", 0.0)
-    await shelf.put("f1", *[f"bread number {i}" for i in range(100)])
+    await stocked.put("f1", *[f"bread number {i}" for i in range(100)])
     with pytest.raises(Unavailable) as caught:
-        await shelf.find("bread")
+        await stocked.find("bread")
     assert caught.value.code == "index_building"
     assert caught.value.retry_after
 
 
 async def test_changes_are_followed_in_the_background(
-    shelf: StoreFixture, monkeypatch: pytest.MonkeyPatch
+    stocked: StoreFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manager, "COALESCE_S", 0.0)
-    await shelf.put("f1", "bread is baked")
-    shelf.indexes.changed(STORE, shelf.model)
-    await shelf.put("f2", "wine is pressed")
-    shelf.indexes.changed(STORE, shelf.model)
-    await asyncio.gather(*shelf.indexes._replays.values())
-    async with shelf.indexes.use(STORE, shelf.model) as index:
+    await stocked.put("f1", "bread is baked")
+    stocked.indexes.changed(STORE, stocked.model)
+    await stocked.put("f2", "wine is pressed")
+    stocked.indexes.changed(STORE, stocked.model)
+    await asyncio.gather(*stocked.indexes._replays.values())
+    async with stocked.indexes.use(STORE, stocked.model) as index:
         assert len(await index.search_words("bread wine", 10, None)) == 2
 
 
-async def test_only_so_many_indexes_stay_open(shelf: StoreFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_so_many_indexes_stay_open(stocked: StoreFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manager, "MAX_OPEN_INDEXES", 2)
     for i in range(5):
-        await shelf.indexes.ready(f"vs_{i}", "")
-    assert [store for store, _group in shelf.indexes._open] == ["vs_3", "vs_4"]
+        await stocked.indexes.ready(f"vs_{i}", "")
+    assert [store for store, _group in stocked.indexes._open] == ["vs_3", "vs_4"]
 
 
-async def test_an_index_in_use_stays_open(shelf: StoreFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_index_in_use_stays_open(stocked: StoreFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manager, "MAX_OPEN_INDEXES", 1)
-    async with shelf.indexes.use("vs_1", ""):
-        await shelf.indexes.ready("vs_2", "")
-        assert ("vs_1", "chunk") in shelf.indexes._open
+    async with stocked.indexes.use("vs_1", ""):
+        await stocked.indexes.ready("vs_2", "")
+        assert ("vs_1", "chunk") in stocked.indexes._open
 
 
-async def test_a_dropped_store_leaves_nothing_on_disk(shelf: StoreFixture) -> None:
-    await shelf.put("f1", "bread is baked")
-    await shelf.find("bread")
-    shelf.indexes.changed(STORE, shelf.model)
-    await shelf.indexes.drop(STORE)
-    assert not (shelf.home / "indexes" / STORE).exists()
+async def test_a_dropped_store_leaves_nothing_on_disk(stocked: StoreFixture) -> None:
+    await stocked.put("f1", "bread is baked")
+    await stocked.find("bread")
+    stocked.indexes.changed(STORE, stocked.model)
+    await stocked.indexes.drop(STORE)
+    assert not (stocked.home / "indexes" / STORE).exists()
 
 
 async def test_what_was_still_at_work_for_a_removed_store_does_not_bring_its_index_back(
-    shelf: StoreFixture,
+    stocked: StoreFixture,
 ) -> None:
-    await shelf.put("f1", "bread is baked")
-    await shelf.indexes.drop(STORE)
-    shelf.indexes.changed(STORE, shelf.model)  # an ingest that was writing
-    await shelf.indexes.ready(STORE, shelf.model)  # and that waits for its end
-    await asyncio.gather(*shelf.indexes._replays.values())
+    await stocked.put("f1", "bread is baked")
+    await stocked.indexes.drop(STORE)
+    stocked.indexes.changed(STORE, stocked.model)  # an ingest that was writing
+    await stocked.indexes.ready(STORE, stocked.model)  # and that waits for its end
+    await asyncio.gather(*stocked.indexes._replays.values())
     with pytest.raises(NotFound, match="removed"):
-        await shelf.find("bread")  # a search that was on its way
-    assert not (shelf.home / "indexes" / STORE).exists()
+        await stocked.find("bread")  # a search that was on its way
+    assert not (stocked.home / "indexes" / STORE).exists()
 
 
-async def test_indexes_of_stores_that_are_gone_are_swept(shelf: StoreFixture) -> None:
-    await shelf.put("f1", "bread is baked")
-    await shelf.find("bread")
-    (shelf.home / "indexes" / "vs_gone" / "lexical").mkdir(parents=True)
-    await shelf.indexes.sweep({STORE})
-    assert [path.name for path in (shelf.home / "indexes").iterdir()] == [STORE]
+async def test_indexes_of_stores_that_are_gone_are_swept(stocked: StoreFixture) -> None:
+    await stocked.put("f1", "bread is baked")
+    await stocked.find("bread")
+    (stocked.home / "indexes" / "vs_gone" / "lexical").mkdir(parents=True)
+    await stocked.indexes.sweep({STORE})
+    assert [path.name for path in (stocked.home / "indexes").iterdir()] == [STORE]
 
 
-async def test_an_index_that_cannot_be_written_is_one_clear_sentence(shelf: StoreFixture) -> None:
-    (shelf.home / "indexes").write_text("a file where the folder should be")
-    await shelf.put("f1", "bread is baked")
+async def test_an_index_that_cannot_be_written_is_one_clear_sentence(stocked: StoreFixture) -> None:
+    (stocked.home / "indexes").write_text("a file where the folder should be")
+    await stocked.put("f1", "bread is baked")
     with pytest.raises(Unavailable) as caught:
-        await shelf.find("bread")
+        await stocked.find("bread")
     assert caught.value.code == "index_failed"
 
 
 async def test_a_log_is_compacted_and_an_index_that_is_too_far_behind_is_built_anew(
-    shelf: StoreFixture, monkeypatch: pytest.MonkeyPatch
+    stocked: StoreFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changes, "MAX_LOG_ENTRIES", 5)
-    await shelf.put("first", "the first word")
-    assert await shelf.find("first") == ["the first word"]
+    await stocked.put("first", "the first word")
+    assert await stocked.find("first") == ["the first word"]
     for i in range(8):
-        await shelf.put("again", f"version number {i}")
-    assert await shelf.database.write(changes.compact, STORE) > 0
-    assert len(await shelf.database.read(changes.after, STORE, 0, 100)) == 5
-    assert await shelf.database.write(changes.compact, STORE) == 0
-    assert await shelf.find("first version", ranker="lexical") == ["the first word", "version number 7"]
-    await shelf.restart()
-    assert await shelf.find("first version", ranker="lexical") == ["the first word", "version number 7"]
+        await stocked.put("again", f"version number {i}")
+    assert await stocked.database.write(changes.compact, STORE) > 0
+    assert len(await stocked.database.read(changes.after, STORE, 0, 100)) == 5
+    assert await stocked.database.write(changes.compact, STORE) == 0
+    assert await stocked.find("first version", ranker="lexical") == ["the first word", "version number 7"]
+    await stocked.restart()
+    assert await stocked.find("first version", ranker="lexical") == ["the first word", "version number 7"]
 
 
-async def test_an_index_built_from_zero_answers_as_the_one_that_grew(shelf: StoreFixture) -> None:
+async def test_an_index_built_from_zero_answers_as_the_one_that_grew(stocked: StoreFixture) -> None:
     texts = [
         f"Note {i} is about the {'harbour' if i % 3 else 'mountain'} and number {i % 17}." for i in range(300)
     ]
     for i in range(0, 300, 10):
-        await shelf.put(f"f{i}", *texts[i : i + 10])
+        await stocked.put(f"f{i}", *texts[i : i + 10])
         if i % 50 == 0:
-            await shelf.find("harbour")  # so that the index grows in steps
-    await shelf.remove("f20")
+            await stocked.find("harbour")  # so that the index grows in steps
+    await stocked.remove("f20")
     questions = ("harbour number 3", "mountain", "note 44", "about number 16")
     rankers = ("lexical", "vector", "hybrid")
     asked = [(question, ranker) for question in questions for ranker in rankers]
     before = {
-        key: [(p.file_id, p.place) for p in (await shelf.search(key[0], ranker=key[1])).passages]
+        key: [(p.file_id, p.place) for p in (await stocked.search(key[0], ranker=key[1])).passages]
         for key in asked
     }
-    await shelf.indexes.close()
-    shutil.rmtree(shelf.home / "indexes")
-    await shelf.restart()
+    await stocked.indexes.close()
+    shutil.rmtree(stocked.home / "indexes")
+    await stocked.restart()
     after = {
-        key: [(p.file_id, p.place) for p in (await shelf.search(key[0], ranker=key[1])).passages]
+        key: [(p.file_id, p.place) for p in (await stocked.search(key[0], ranker=key[1])).passages]
         for key in asked
     }
     assert after == before

@@ -21,15 +21,15 @@ DOCS = {
 
 
 @pytest.fixture
-async def shelf(tmp_path: Path) -> AsyncIterator[StoreFixture]:
-    shelf = await StoreFixture(tmp_path).open()
+async def stocked(tmp_path: Path) -> AsyncIterator[StoreFixture]:
+    stocked = await StoreFixture(tmp_path).open()
     for number, (name, texts) in enumerate(DOCS.items()):
         attributes: dict[str, Any] = {"number": number}
         if name in ("ports", "bread"):
             attributes["lang"] = "en"
-        await shelf.put(name, *texts, attributes=attributes)
-    yield shelf
-    await shelf.close()
+        await stocked.put(name, *texts, attributes=attributes)
+    yield stocked
+    await stocked.close()
 
 
 @pytest.mark.parametrize(
@@ -46,15 +46,15 @@ async def shelf(tmp_path: Path) -> AsyncIterator[StoreFixture]:
 )
 @pytest.mark.parametrize("ranker", ["auto", "lexical", "hybrid"])
 async def test_a_question_finds_its_passage_first(
-    shelf: StoreFixture, question: str, file: str, ranker: str
+    stocked: StoreFixture, question: str, file: str, ranker: str
 ) -> None:
-    found = await shelf.search(question, ranker=ranker)
+    found = await stocked.search(question, ranker=ranker)
     assert found.passages[0].file_id == file
 
 
 @pytest.mark.parametrize("ranker", ["auto", "lexical", "vector", "hybrid", "rrf"])
-async def test_passages_come_in_order_with_scores_and_places(shelf: StoreFixture, ranker: str) -> None:
-    found = await shelf.search("the daemon listens on port", ranker=ranker)
+async def test_passages_come_in_order_with_scores_and_places(stocked: StoreFixture, ranker: str) -> None:
+    found = await stocked.search("the daemon listens on port", ranker=ranker)
     assert [passage.rank for passage in found.passages] == list(range(1, len(found.passages) + 1))
     scores = [passage.score for passage in found.passages]
     assert scores == sorted(scores, reverse=True)
@@ -65,37 +65,37 @@ async def test_passages_come_in_order_with_scores_and_places(shelf: StoreFixture
     assert found.trace == ()
 
 
-async def test_at_most_so_many_and_only_as_good_as_asked(shelf: StoreFixture) -> None:
-    everything = (await shelf.search("port bread dough")).passages
+async def test_at_most_so_many_and_only_as_good_as_asked(stocked: StoreFixture) -> None:
+    everything = (await stocked.search("port bread dough")).passages
     assert len(everything) > 2
-    assert (await shelf.search("port bread dough", max_num_results=2)).passages == everything[:2]
+    assert (await stocked.search("port bread dough", max_num_results=2)).passages == everything[:2]
     threshold = everything[1].score
-    good = (await shelf.search("port bread dough", score_threshold=threshold)).passages
+    good = (await stocked.search("port bread dough", score_threshold=threshold)).passages
     assert good == tuple(passage for passage in everything if passage.score >= threshold)
 
 
-async def test_the_same_text_is_shown_once(shelf: StoreFixture) -> None:
+async def test_the_same_text_is_shown_once(stocked: StoreFixture) -> None:
     for i in range(20):
-        await shelf.put(f"copy{i}", DOCS["bread"][0])
-    texts = await shelf.find("bread", max_num_results=5)
+        await stocked.put(f"copy{i}", DOCS["bread"][0])
+    texts = await stocked.find("bread", max_num_results=5)
     assert texts.count(DOCS["bread"][0]) == 1
     assert len(texts) == 5
 
 
-async def test_a_filter_holds_on_both_sides(shelf: StoreFixture) -> None:
+async def test_a_filter_holds_on_both_sides(stocked: StoreFixture) -> None:
     english = Filter("eq", "lang", "en")
     for ranker in ("auto", "lexical", "vector", "hybrid", "rrf"):
-        found = await shelf.search("port 高山 bread", filters=english, ranker=ranker)
+        found = await stocked.search("port 高山 bread", filters=english, ranker=ranker)
         assert {passage.file_id for passage in found.passages} == {"ports", "bread"}
     nobody = Filter("gt", "number", 99)
-    assert (await shelf.search("port", filters=nobody)).passages == ()
+    assert (await stocked.search("port", filters=nobody)).passages == ()
     with pytest.raises(InvalidRequest, match="'tongue'"):
-        await shelf.search("port", filters=Filter("eq", "tongue", "en"))
+        await stocked.search("port", filters=Filter("eq", "tongue", "en"))
 
 
-async def test_attributes_that_change_count_from_the_next_question_on(shelf: StoreFixture) -> None:
-    await shelf.put("late", "A late port.", attributes={"lang": "fr"})
-    found = await shelf.search("port", filters=Filter("eq", "lang", "fr"))
+async def test_attributes_that_change_count_from_the_next_question_on(stocked: StoreFixture) -> None:
+    await stocked.put("late", "A late port.", attributes={"lang": "fr"})
+    found = await stocked.search("port", filters=Filter("eq", "lang", "fr"))
     assert [passage.file_id for passage in found.passages] == ["late"]
 
 
@@ -112,27 +112,27 @@ async def test_attributes_that_change_count_from_the_next_question_on(shelf: Sto
     ],
 )
 async def test_a_question_that_makes_no_sense_is_refused(
-    shelf: StoreFixture, request_: Search, param: str
+    stocked: StoreFixture, request_: Search, param: str
 ) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        await shelf.store().call(request_, Asking())
+        await stocked.store().call(request_, Asking())
     assert caught.value.param == param
 
 
-async def test_a_store_answers_searches_alone(shelf: StoreFixture) -> None:
+async def test_a_store_answers_searches_alone(stocked: StoreFixture) -> None:
     with pytest.raises(InvalidRequest, match="answers searches"):
-        await shelf.store().call(ToolCall({}), Asking())
+        await stocked.store().call(ToolCall({}), Asking())
 
 
 @pytest.mark.parametrize(
     "query", ["x" * 100_000, "port " * 20_000, "🙂", "\ud800 port", "()[]{}\"'AND OR *?~^", "\x00"]
 )
-async def test_odd_questions_are_questions(shelf: StoreFixture, query: str) -> None:
-    await shelf.search(query)
+async def test_odd_questions_are_questions(stocked: StoreFixture, query: str) -> None:
+    await stocked.search(query)
 
 
-async def test_the_trace_tells_what_each_stage_found(shelf: StoreFixture) -> None:
-    found = await shelf.search("port", trace=True, ranker="hybrid", filters=Filter("eq", "lang", "en"))
+async def test_the_trace_tells_what_each_stage_found(stocked: StoreFixture) -> None:
+    found = await stocked.search("port", trace=True, ranker="hybrid", filters=Filter("eq", "lang", "en"))
     stages = {stage.name: stage for stage in found.trace}
     assert set(stages) == {"filter", "index", "lexical", "embed", "vector", "fuse", "read"}
     assert len(stages["lexical"].candidates) == 2
@@ -141,59 +141,59 @@ async def test_the_trace_tells_what_each_stage_found(shelf: StoreFixture) -> Non
     assert "0.2" in stages["fuse"].note
 
 
-async def test_a_chinese_question_that_words_answer_needs_no_vectors(shelf: StoreFixture) -> None:
+async def test_a_chinese_question_that_words_answer_needs_no_vectors(stocked: StoreFixture) -> None:
     for i in range(3):
-        await shelf.put(f"more{i}", f"雪莲花第{i}种")
-    await shelf.search("雪莲花")
-    assert shelf.letters.asked == []
-    await shelf.search("滷肉飯")
-    assert shelf.letters.asked == ["滷肉飯"]
-    await shelf.search("雪莲花", ranker="hybrid")
-    assert shelf.letters.asked == ["滷肉飯", "雪莲花"]
+        await stocked.put(f"more{i}", f"雪莲花第{i}种")
+    await stocked.search("雪莲花")
+    assert stocked.letters.asked == []
+    await stocked.search("滷肉飯")
+    assert stocked.letters.asked == ["滷肉飯"]
+    await stocked.search("雪莲花", ranker="hybrid")
+    assert stocked.letters.asked == ["滷肉飯", "雪莲花"]
 
 
-async def test_the_profile_of_the_model_sets_its_weight(shelf: StoreFixture) -> None:
-    shelf.registry.add(LetterEmbedding({"fusion_weight": 0.7, "fusion_weight_cjk": 0.6}), replace=True)
+async def test_the_profile_of_the_model_sets_its_weight(stocked: StoreFixture) -> None:
+    stocked.registry.add(LetterEmbedding({"fusion_weight": 0.7, "fusion_weight_cjk": 0.6}), replace=True)
     for i in range(3):
-        await shelf.put(f"more{i}", f"雪莲花第{i}种")
+        await stocked.put(f"more{i}", f"雪莲花第{i}种")
     for question, weight in (("port", "0.7"), ("雪莲花", "0.6"), ("滷肉飯", "0.7")):
-        found = await shelf.search(question, trace=True)
+        found = await stocked.search(question, trace=True)
         assert f"{weight} for vectors" in next(s.note for s in found.trace if s.name == "fuse")
 
 
-async def test_without_its_model_a_store_answers_by_words_and_says_so(shelf: StoreFixture) -> None:
-    shelf.letters.broken = True
-    found = await shelf.search("port", trace=True)
+async def test_without_its_model_a_store_answers_by_words_and_says_so(stocked: StoreFixture) -> None:
+    stocked.letters.broken = True
+    found = await stocked.search("port", trace=True)
     assert found.passages[0].file_id == "ports"
     assert any("crashed" in stage.note for stage in found.trace)
     with pytest.raises(EngineFailed):
-        await shelf.search("port", ranker="vector")
-    shelf.registry.remove("letters")
-    assert (await shelf.search("port")).passages
+        await stocked.search("port", ranker="vector")
+    stocked.registry.remove("letters")
+    assert (await stocked.search("port")).passages
 
 
-async def test_a_model_that_now_answers_otherwise_is_left_out(shelf: StoreFixture) -> None:
-    shelf.letters.dimensions = 64
-    found = await shelf.search("port", trace=True)
+async def test_a_model_that_now_answers_otherwise_is_left_out(stocked: StoreFixture) -> None:
+    stocked.letters.dimensions = 64
+    found = await stocked.search("port", trace=True)
     assert found.passages[0].file_id == "ports"
     assert any("64 numbers" in stage.note for stage in found.trace)
     with pytest.raises(Conflict):
-        await shelf.search("port", ranker="vector")
+        await stocked.search("port", ranker="vector")
 
 
-async def test_a_reader_of_the_store_needs_no_scope_for_its_model(shelf: StoreFixture) -> None:
+async def test_a_reader_of_the_store_needs_no_scope_for_its_model(stocked: StoreFixture) -> None:
     reader = Principal("key_reader", frozenset({"stores:shelf:read"}))
-    found = await shelf.store().call(Search("port", ranker="vector"), Asking(reader))
+    found = await stocked.store().call(Search("port", ranker="vector"), Asking(reader))
     assert found.passages
 
 
 async def test_a_store_of_words_alone(tmp_path: Path) -> None:
-    shelf = await StoreFixture(tmp_path, model="").open()
-    await shelf.put("baking", *DOCS["bread"])
+    stocked = await StoreFixture(tmp_path, model="").open()
+    await stocked.put("baking", *DOCS["bread"])
     try:
         for ranker in ("auto", "lexical", "hybrid", "rrf"):
-            assert await shelf.find("bread", ranker=ranker) == [DOCS["bread"][0]]
+            assert await stocked.find("bread", ranker=ranker) == [DOCS["bread"][0]]
         with pytest.raises(InvalidRequest, match="holds no vectors"):
-            await shelf.find("bread", ranker="vector")
+            await stocked.find("bread", ranker="vector")
     finally:
-        await shelf.close()
+        await stocked.close()

@@ -40,7 +40,7 @@ def candidate(
     number: int, text: str, score: float, *, start: int = 0, end: int = 0, file: str = "f", **attributes: Any
 ) -> SearchCandidate:
     row = HitRow(
-        number, file, f"{file}.txt", attributes, number, text, Place(start=start, end=end), "chunk", NOW
+        number, file, number, text, Place(start=start, end=end), f"{file}.txt", attributes, "chunk", NOW
     )
     return SearchCandidate(row, score)
 

@@ -30,7 +30,7 @@ ANNA = Principal("anna", frozenset({"chat"}))
 BERT = Principal("bert", frozenset({"chat"}))
 
 
-class House:
+class AskingRunner:
     """A runner that can ask, as one daemon has it."""
 
     def __init__(self, database: Database, *, timeout: float = 5, **options: Any) -> None:
@@ -62,23 +62,23 @@ async def asked(run: Run) -> Asked:
     raise AssertionError("the run has ended without a question")
 
 
-def durable(house: House, question: Question) -> None:
+def durable(asking: AskingRunner, question: Question) -> None:
     """Let runs of the kind ``flow`` ask one question."""
 
     async def work(_payload: Mapping[str, Any], context: Context) -> Any:
         answer = await context.ask(question)
         return {"accepted": answer.accepted, "value": answer.value}
 
-    house.scheduler.handle("flow", work)
+    asking.scheduler.handle("flow", work)
 
 
-async def begin(house: House, question: Question) -> tuple[asyncio.Task[None], str]:
+async def begin(asking: AskingRunner, question: Question) -> tuple[asyncio.Task[None], str]:
     """A scheduler at work, and a run that waits."""
-    durable(house, question)
-    await house.questions.start(alone=True)
-    task = asyncio.create_task(house.scheduler.run(alone=True))
-    run_id = await house.scheduler.ensure("flow", "one")
-    run = await house.runner.arrival(run_id, 10)
+    durable(asking, question)
+    await asking.questions.start(alone=True)
+    task = asyncio.create_task(asking.scheduler.run(alone=True))
+    run_id = await asking.scheduler.ensure("flow", "one")
+    run = await asking.runner.arrival(run_id, 10)
     assert run is not None
     await asked(run)
     return task, run_id
@@ -101,6 +101,6 @@ async def stop(task: asyncio.Task[None]) -> None:
 
 async def leased(database: Database) -> str:
     """A run of the kind ``flow`` that some daemon works on."""
-    run_id = await database.write(runs.ensure, "run_1", "flow", "one", "local", {})
+    run_id = await database.write(runs.ensure, runs.NewRun("run_1", "flow", "one", "local", {}))
     await database.write(runs.claim, ["flow"], "somebody", 30)
     return run_id

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.server.runs.asking import House
+from tests.server.runs.asking import AskingRunner
 
 from portico_server.db.database import Database
 
@@ -18,7 +18,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def house(database: Database) -> AsyncIterator[House]:
-    house = House(database)
-    yield house
-    await house.runner.close()
+async def asking(database: Database) -> AsyncIterator[AskingRunner]:
+    daemon = AskingRunner(database)
+    yield daemon
+    await daemon.runner.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.porch import Porch, Teller, porch
+from tests.api_server import ApiServer, RelayModel, api_server
 
 from portico_server.apps.deployed import AppKind
 
@@ -31,35 +31,35 @@ CALLS = {"op": "subflow", "name": "s", "app": "thing"}
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[Porch]:
-    async with porch(tmp_path, api_key="pk-of-the-operator") as served:
-        served.add(Teller("default"))
-        parts = served.parts
-        parts.apps.kind("flow", AppKind(parts.flows.check, parts.flows.build))
-        parts.apps.kind("agent", AppKind(parts.agents.check, parts.agents.build))
+async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
+    async with api_server(tmp_path, api_key="pk-of-the-operator") as served:
+        served.add(RelayModel("default"))
+        services = served.services
+        services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
+        services.apps.kind("agent", AppKind(services.agents.check, services.agents.build))
         yield served
 
 
-async def key(house: Porch) -> dict[str, str]:
-    _row, secret = await house.auth.create("somebody", SCOPES)
+async def key(daemon: ApiServer) -> dict[str, str]:
+    _row, secret = await daemon.auth.create("somebody", SCOPES)
     return {"authorization": f"Bearer {secret}"}
 
 
-async def done(house: Porch, headers: dict[str, str], method: str, path: str, body: Any = None) -> Any:
-    answer = await house.client.request(method, path, json=body, headers=headers)
+async def done(daemon: ApiServer, headers: dict[str, str], method: str, path: str, body: Any = None) -> Any:
+    answer = await daemon.client.request(method, path, json=body, headers=headers)
     assert answer.status_code < 300, (method, path, answer.text)
     return answer.json() if answer.content else None
 
 
-async def deploy(house: Porch, headers: dict[str, str], name: str, answer: str) -> str:
+async def deploy(daemon: ApiServer, headers: dict[str, str], name: str, answer: str) -> str:
     body = {"name": name, "spec": says(answer)}
-    return str((await done(house, headers, "POST", "/api/apps", body))["id"])
+    return str((await done(daemon, headers, "POST", "/api/apps", body))["id"])
 
 
-async def begun(house: Porch, headers: dict[str, str], flow: dict[str, Any]) -> str:
+async def begun(daemon: ApiServer, headers: dict[str, str], flow: dict[str, Any]) -> str:
     """A run that waits for an approval."""
     body = {"flow": flow, "input": "x"}
-    async with house.client.stream("POST", "/api/flows/run", json=body, headers=headers) as events:
+    async with daemon.client.stream("POST", "/api/flows/run", json=body, headers=headers) as events:
         assert events.status_code == 200, await events.aread()
         async for line in events.aiter_lines():
             if '"asked"' in line:
@@ -67,60 +67,60 @@ async def begun(house: Porch, headers: dict[str, str], flow: dict[str, Any]) -> 
         return events.headers["x-portico-run"]
 
 
-async def asked(house: Porch, headers: dict[str, str], run_id: str) -> list[Any]:
-    found = (await done(house, headers, "GET", "/api/questions"))["data"]
+async def asked(daemon: ApiServer, headers: dict[str, str], run_id: str) -> list[Any]:
+    found = (await done(daemon, headers, "GET", "/api/questions"))["data"]
     return [question for question in found if question["run"] == run_id]
 
 
-async def ended(house: Porch, headers: dict[str, str], run_id: str) -> dict[str, Any]:
+async def ended(daemon: ApiServer, headers: dict[str, str], run_id: str) -> dict[str, Any]:
     """The run, after its question is answered."""
-    [question] = await asked(house, headers, run_id)
-    await done(house, headers, "POST", f"/api/questions/{question['id']}/answer", {"accepted": True})
-    async with house.client.stream("GET", f"/api/runs/{run_id}/events", headers=headers) as events:
+    [question] = await asked(daemon, headers, run_id)
+    await done(daemon, headers, "POST", f"/api/questions/{question['id']}/answer", {"accepted": True})
+    async with daemon.client.stream("GET", f"/api/runs/{run_id}/events", headers=headers) as events:
         told = [line async for line in events.aiter_lines()]
-    found: dict[str, Any] = await done(house, headers, "GET", f"/api/runs/{run_id}")
+    found: dict[str, Any] = await done(daemon, headers, "GET", f"/api/runs/{run_id}")
     return {**found, "told": "\n".join(told)}
 
 
-async def test_a_name_that_others_have_by_now_is_not_followed(house: Porch) -> None:
-    mine = await key(house)
-    await deploy(house, mine, "thing", "mine")
-    run_id = await begun(house, mine, waits(CALLS))
-    await done(house, mine, "DELETE", "/api/apps/thing")
-    await deploy(house, ADMIN, "thing", "the operator's")
-    run = await ended(house, mine, run_id)
+async def test_a_name_that_others_have_by_now_is_not_followed(daemon: ApiServer) -> None:
+    mine = await key(daemon)
+    await deploy(daemon, mine, "thing", "mine")
+    run_id = await begun(daemon, mine, waits(CALLS))
+    await done(daemon, mine, "DELETE", "/api/apps/thing")
+    await deploy(daemon, ADMIN, "thing", "the operator's")
+    run = await ended(daemon, mine, run_id)
     assert run["status"] == "failed", run
     assert run["error"]["code"] == "name_changed" and "app_" in run["error"]["message"]
 
 
-async def test_one_that_comes_between_does_not_stand_before_it(house: Porch) -> None:
-    mine = await key(house)
-    shared = await deploy(house, ADMIN, "thing", "the operator's")
-    run_id = await begun(house, mine, waits(CALLS))
-    await done(house, ADMIN, "DELETE", f"/api/apps/{shared}")
-    await deploy(house, mine, "thing", "mine")
-    run = await ended(house, mine, run_id)
+async def test_one_that_comes_between_does_not_stand_before_it(daemon: ApiServer) -> None:
+    mine = await key(daemon)
+    shared = await deploy(daemon, ADMIN, "thing", "the operator's")
+    run_id = await begun(daemon, mine, waits(CALLS))
+    await done(daemon, ADMIN, "DELETE", f"/api/apps/{shared}")
+    await deploy(daemon, mine, "thing", "mine")
+    run = await ended(daemon, mine, run_id)
     assert run["error"]["code"] == "name_changed"
 
 
-async def test_what_is_still_there_is_called_also_beside_another_of_its_name(house: Porch) -> None:
-    mine = await key(house)
-    await deploy(house, mine, "thing", "mine")
-    run_id = await begun(house, mine, waits(CALLS))
-    await deploy(house, ADMIN, "thing", "the operator's")
-    assert (await ended(house, mine, run_id))["told"].count('"mine"')
+async def test_what_is_still_there_is_called_also_beside_another_of_its_name(daemon: ApiServer) -> None:
+    mine = await key(daemon)
+    await deploy(daemon, mine, "thing", "mine")
+    run_id = await begun(daemon, mine, waits(CALLS))
+    await deploy(daemon, ADMIN, "thing", "the operator's")
+    assert (await ended(daemon, mine, run_id))["told"].count('"mine"')
 
 
-async def test_a_fork_keeps_what_the_names_meant(house: Porch) -> None:
-    mine = await key(house)
-    await deploy(house, mine, "thing", "mine")
-    run_id = await begun(house, mine, waits(CALLS))
-    assert (await ended(house, mine, run_id))["told"].count('"mine"')
-    await done(house, mine, "DELETE", "/api/apps/thing")
-    await deploy(house, ADMIN, "thing", "the operator's")
-    forked = (await done(house, mine, "POST", f"/api/runs/{run_id}/fork", {"from": "s"}))["id"]
-    async with house.client.stream("GET", f"/api/runs/{forked}/events", headers=mine) as events:
+async def test_a_fork_keeps_what_the_names_meant(daemon: ApiServer) -> None:
+    mine = await key(daemon)
+    await deploy(daemon, mine, "thing", "mine")
+    run_id = await begun(daemon, mine, waits(CALLS))
+    assert (await ended(daemon, mine, run_id))["told"].count('"mine"')
+    await done(daemon, mine, "DELETE", "/api/apps/thing")
+    await deploy(daemon, ADMIN, "thing", "the operator's")
+    forked = (await done(daemon, mine, "POST", f"/api/runs/{run_id}/fork", {"from": "s"}))["id"]
+    async with daemon.client.stream("GET", f"/api/runs/{forked}/events", headers=mine) as events:
         async for _line in events.aiter_lines():
             pass
-    run = await done(house, mine, "GET", f"/api/runs/{forked}")
+    run = await done(daemon, mine, "GET", f"/api/runs/{forked}")
     assert run["error"]["code"] == "name_changed"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.porch import Porch, Teller, porch
+from tests.api_server import ApiServer, RelayModel, api_server
 
 from portico_server.apps.deployed import AppKind
 
@@ -18,27 +18,27 @@ MARK = "a long answer that is kept once "
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[Porch]:
-    async with porch(tmp_path) as served:
-        parts = served.parts
-        parts.apps.kind("flow", AppKind(parts.flows.check, parts.flows.build))
+async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
+    async with api_server(tmp_path) as served:
+        services = served.services
+        services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
         yield served
 
 
-async def ran(house: Porch, step: dict[str, Any], value: Any) -> tuple[str, Any]:
+async def ran(daemon: ApiServer, step: dict[str, Any], value: Any) -> tuple[str, Any]:
     """The id of a durable run and its result, as its events tell it."""
     flow = {"portico_flow": 1, "name": "kept", "durability": "normal", "step": step}
-    answer = await house.client.post("/api/flows/run", json={"flow": flow, "input": value})
+    answer = await daemon.client.post("/api/flows/run", json={"flow": flow, "input": value})
     assert answer.is_success, answer.text
     lines = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
     assert lines[-1]["type"] == "finished", lines[-1]
-    await house.parts.scheduler.settled(answer.headers["x-portico-run"])
+    await daemon.services.scheduler.settled(answer.headers["x-portico-run"])
     return answer.headers["x-portico-run"], lines[-1]["result"]
 
 
-def held(house: Porch, run: str) -> dict[str, int]:
+def held(daemon: ApiServer, run: str) -> dict[str, int]:
     """How often the text stands in each table, in what ended and not in what was asked."""
-    database = sqlite3.connect(house.parts.settings.database_path)
+    database = sqlite3.connect(daemon.services.settings.database_path)
     try:
         queries = {
             "runs": "SELECT result FROM runs WHERE id = ?",
@@ -56,30 +56,30 @@ def held(house: Porch, run: str) -> dict[str, int]:
 STEP = {"op": "code", "name": "say", "source": f"lambda n: {MARK!r} + 'x' * n"}
 
 
-async def test_a_long_result_is_kept_with_its_step_alone(house: Porch) -> None:
-    run, result = await ran(house, STEP, 2_000)
+async def test_a_long_result_is_kept_with_its_step_alone(daemon: ApiServer) -> None:
+    run, result = await ran(daemon, STEP, 2_000)
     assert result == MARK + "x" * 2_000
-    assert held(house, run) == {"runs": 0, "run_events": 0, "steps": 1}
-    events = await house.client.get(f"/api/runs/{run}/events")
+    assert held(daemon, run) == {"runs": 0, "run_events": 0, "steps": 1}
+    events = await daemon.client.get(f"/api/runs/{run}/events")
     told = [json.loads(line[6:]) for line in events.text.splitlines() if line.startswith("data: ")]
     assert told[-1] == {"type": "finished", "result": result}
     assert sum(MARK in line for line in events.text.splitlines()) == 1
-    found = await house.client.get(f"/api/runs/{run}/trace?full=true")
+    found = await daemon.client.get(f"/api/runs/{run}/trace?full=true")
     assert found.json()["steps"][-1]["output"] == result
 
 
-async def test_a_run_that_is_done_again_from_a_step_has_its_new_result(house: Porch) -> None:
-    run, first = await ran(house, STEP, 2_000)
-    answer = await house.client.post(f"/api/runs/{run}/resume", json={"from": "say"})
+async def test_a_run_that_is_done_again_from_a_step_has_its_new_result(daemon: ApiServer) -> None:
+    run, first = await ran(daemon, STEP, 2_000)
+    answer = await daemon.client.post(f"/api/runs/{run}/resume", json={"from": "say"})
     answer.raise_for_status()
-    events = await house.client.get(f"/api/runs/{run}/events")
+    events = await daemon.client.get(f"/api/runs/{run}/events")
     assert json.loads(events.text.strip().splitlines()[-1][6:])["result"] == first
 
 
-async def test_a_short_result_stands_with_its_run(house: Porch) -> None:
-    run, result = await ran(house, STEP, 1)
+async def test_a_short_result_stands_with_its_run(daemon: ApiServer) -> None:
+    run, result = await ran(daemon, STEP, 1)
     assert result == MARK + "x"
-    assert held(house, run) == {"runs": 1, "run_events": 0, "steps": 1}
+    assert held(daemon, run) == {"runs": 1, "run_events": 0, "steps": 1}
 
 
 LARGE = 30_000
@@ -135,9 +135,9 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def size(house: Porch) -> int:
+def size(daemon: ApiServer) -> int:
     """Bytes of the database that are in use."""
-    database = sqlite3.connect(house.parts.settings.database_path)
+    database = sqlite3.connect(daemon.services.settings.database_path)
     try:
         page, pages, free = (
             database.execute(f"PRAGMA {name}").fetchone()[0]
@@ -149,26 +149,28 @@ def size(house: Porch) -> int:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-async def test_the_database_grows_by_what_the_steps_put_out(house: Porch, shape: str) -> None:
+async def test_the_database_grows_by_what_the_steps_put_out(daemon: ApiServer, shape: str) -> None:
     deployed = {"portico_flow": 1, "name": "deployed", "step": PIPELINE, "durability": "normal"}
-    answer = await house.client.post("/api/apps", json={"name": "deployed", "spec": deployed})
+    answer = await daemon.client.post("/api/apps", json={"name": "deployed", "spec": deployed})
     assert answer.is_success, answer.text
-    before, put_out, results = size(house), 0, []
+    before, put_out, results = size(daemon), 0, []
     for number in range(5):
-        run, result = await ran(house, SHAPES[shape], f"the input {number}")
-        trace = (await house.client.get(f"/api/runs/{run}/trace?full=true")).json()["steps"]
+        run, result = await ran(daemon, SHAPES[shape], f"the input {number}")
+        trace = (await daemon.client.get(f"/api/runs/{run}/trace?full=true")).json()["steps"]
         outputs = {json.dumps(step["output"]) for step in trace if step["output"] is not None}
         assert outputs
         put_out += sum(map(len, outputs))
         results.append((run, result))
-    grown = size(house) - before
+    grown = size(daemon) - before
     assert grown < 1.3 * put_out, f"{grown / put_out:.2f} times"
     for run, result in results:
-        events = await house.client.get(f"/api/runs/{run}/events")
+        events = await daemon.client.get(f"/api/runs/{run}/events")
         assert json.loads(events.text.strip().splitlines()[-1][6:])["result"] == result
 
 
-async def test_a_step_that_is_kept_keeps_what_it_shares_with_one_that_is_done_again(house: Porch) -> None:
+async def test_a_step_that_is_kept_keeps_what_it_shares_with_one_that_is_done_again(
+    daemon: ApiServer,
+) -> None:
     hand_on = {"op": "emit", "name": "say"}
     shared = {"op": "code", "name": "same", "source": f"lambda value: {MARK!r} * 100"}
     step = {
@@ -180,43 +182,43 @@ async def test_a_step_that_is_kept_keeps_what_it_shares_with_one_that_is_done_ag
             {"op": "pipeline", "name": "two", "steps": [shared]},
         ],
     }
-    run, result = await ran(house, step, "x")
+    run, result = await ran(daemon, step, "x")
     assert result == [MARK * 100, MARK * 100]
-    assert held(house, run) == {"runs": 0, "run_events": 0, "steps": 100}
-    again = await house.client.post(f"/api/runs/{run}/resume", json={"from": "both.one.same"})
+    assert held(daemon, run) == {"runs": 0, "run_events": 0, "steps": 100}
+    again = await daemon.client.post(f"/api/runs/{run}/resume", json={"from": "both.one.same"})
     again.raise_for_status()
-    events = await house.client.get(f"/api/runs/{run}/events")
+    events = await daemon.client.get(f"/api/runs/{run}/events")
     assert json.loads(events.text.strip().splitlines()[-1][6:])["result"] == result
-    forked = await house.client.post(f"/api/runs/{run}/fork", json={"from": "both.two.same"})
+    forked = await daemon.client.post(f"/api/runs/{run}/fork", json={"from": "both.two.same"})
     forked.raise_for_status()
-    told = await house.client.get(f"/api/runs/{forked.json()['id']}/events")
+    told = await daemon.client.get(f"/api/runs/{forked.json()['id']}/events")
     assert json.loads(told.text.strip().splitlines()[-1][6:])["result"] == result
 
 
-async def test_the_events_of_a_response_do_not_repeat_its_document(house: Porch) -> None:
+async def test_the_events_of_a_response_do_not_repeat_its_document(daemon: ApiServer) -> None:
     pieces = [MARK + f"{number} " * 500 for number in range(4)]
     chunks = [{"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]
     chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-    house.add(Teller("teller", *(f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks)))
+    daemon.add(RelayModel("teller", *(f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks)))
     body = {"model": "teller", "input": "Hello", "background": True, "stream": True}
-    live = await house.client.post("/v1/responses", json=body)
+    live = await daemon.client.post("/v1/responses", json=body)
     assert live.is_success, live.text
     told = [json.loads(line[6:]) for line in live.text.splitlines() if line.startswith("data: {")]
     assert told[-1]["type"] == "response.completed"
     response = told[-1]["response"]["id"]
-    database = sqlite3.connect(house.parts.settings.database_path)
+    database = sqlite3.connect(daemon.services.settings.database_path)
     try:
         query = "SELECT data FROM response_events WHERE response_id = ?"
         kept = [str(data) for (data,) in database.execute(query, (response,))]
     finally:
         database.close()
     assert sum(data.count(MARK) for data in kept) == len(pieces), "the pieces as they came, and nothing twice"
-    again = await house.client.get(f"/v1/responses/{response}?stream=true")
+    again = await daemon.client.get(f"/v1/responses/{response}?stream=true")
     assert [json.loads(line[6:]) for line in again.text.splitlines() if line.startswith("data: {")] == told
     assert told[-1]["response"]["output"][0]["content"][0]["text"] == "".join(pieces)
 
 
-async def test_a_long_question_stands_in_its_row_alone(house: Porch) -> None:
+async def test_a_long_question_stands_in_its_row_alone(daemon: ApiServer) -> None:
     step = {
         "op": "pipeline",
         "name": "line",
@@ -224,18 +226,18 @@ async def test_a_long_question_stands_in_its_row_alone(house: Porch) -> None:
     }
     flow = {"portico_flow": 1, "name": "kept", "durability": "normal", "step": step}
     body = {"flow": flow, "input": None}
-    running = asyncio.create_task(house.client.post("/api/flows/run", json=body))
+    running = asyncio.create_task(daemon.client.post("/api/flows/run", json=body))
     async with asyncio.timeout(20):
-        while not (asked := (await house.client.get("/api/questions")).json()["data"]):
+        while not (asked := (await daemon.client.get("/api/questions")).json()["data"]):
             assert not running.done(), running.result().text
     [question] = asked
-    answered = await house.client.post(f"/api/questions/{question['id']}/answer", json={"accepted": True})
+    answered = await daemon.client.post(f"/api/questions/{question['id']}/answer", json={"accepted": True})
     assert answered.is_success, answered.text
     live = [json.loads(line[6:]) for line in (await running).text.splitlines() if line.startswith("data: ")]
     run = (await running).headers["x-portico-run"]
-    await house.parts.scheduler.settled(run)
-    assert held(house, run) == {"runs": 0, "run_events": 0, "steps": 1}
-    events = await house.client.get(f"/api/runs/{run}/events")
+    await daemon.services.scheduler.settled(run)
+    assert held(daemon, run) == {"runs": 0, "run_events": 0, "steps": 1}
+    events = await daemon.client.get(f"/api/runs/{run}/events")
     told = [json.loads(line[6:]) for line in events.text.splitlines() if line.startswith("data: ")]
     [before] = [event for event in live if event["type"] == "asked"]
     [after] = [event for event in told if event["type"] == "asked"]

@@ -7,7 +7,7 @@ from tests.server.runs.asking import (
     ANNA,
     APPROVE,
     BERT,
-    House,
+    AskingRunner,
     asked,
 )
 
@@ -32,44 +32,44 @@ from portico_server.runs.runner import Runner
 from portico_server.runs.usage import UsageLog
 
 
-async def test_a_run_waits_and_goes_on_with_the_answer(house: House) -> None:
-    run = house.ask(APPROVE)
+async def test_a_run_waits_and_goes_on_with_the_answer(asking: AskingRunner) -> None:
+    run = asking.ask(APPROVE)
     question = await asked(run)
     assert run.status == "waiting"
     assert (question.kind, question.name, question.arguments) == ("approval", "delete_all", {"path": "/"})
-    await house.questions.answer(question.id, LOCAL, accepted=True, note="go on")
-    assert await house.runner.wait(run) == Answer(True, None, "go on", "local")
+    await asking.questions.answer(question.id, LOCAL, accepted=True, note="go on")
+    assert await asking.runner.wait(run) == Answer(True, None, "go on", "local")
     assert run.status == "completed"
     events = [event async for _number, event in run.log.follow()]
     assert events[1] == Answered(question.id, True, "local")
-    assert await house.pending() == []
+    assert await asking.pending() == []
 
 
-async def test_a_refusal_is_an_answer(house: House) -> None:
-    run = house.ask(APPROVE)
-    await house.questions.answer((await asked(run)).id, LOCAL, accepted=False, note="not today")
-    assert await house.runner.wait(run) == Answer(False, None, "not today", "local")
+async def test_a_refusal_is_an_answer(asking: AskingRunner) -> None:
+    run = asking.ask(APPROVE)
+    await asking.questions.answer((await asked(run)).id, LOCAL, accepted=False, note="not today")
+    assert await asking.runner.wait(run) == Answer(False, None, "not today", "local")
 
 
-async def test_a_question_of_a_child_reaches_the_listeners_of_the_run(house: House) -> None:
+async def test_a_question_of_a_child_reaches_the_listeners_of_the_run(asking: AskingRunner) -> None:
     class Asker:
         card = Card("asker", "app")
 
         async def call(self, request: Request, context: Context) -> ToolResult:
             return ToolResult(str((await context.ask(APPROVE)).accepted))
 
-    house.registry.add(Asker())
+    asking.registry.add(Asker())
 
     async def work(context: Context) -> Result:
         return await context.call("asker", ToolCall({}))
 
-    run = house.runner.spawn("test", "parent", LOCAL, work)
-    await house.questions.answer((await asked(run)).id, LOCAL, accepted=True)
-    assert (await house.runner.wait(run)).text == "True"
+    run = asking.runner.spawn("test", "parent", LOCAL, work)
+    await asking.questions.answer((await asked(run)).id, LOCAL, accepted=True)
+    assert (await asking.runner.wait(run)).text == "True"
 
 
 async def test_waiting_does_not_count_against_the_runs_own_limit(database: Database) -> None:
-    house = House(database, timeout=0.1)
+    daemon = AskingRunner(database, timeout=0.1)
 
     async def work(context: Context) -> bool:
         before = context.deadline
@@ -78,52 +78,52 @@ async def test_waiting_does_not_count_against_the_runs_own_limit(database: Datab
         assert before is not None and context.deadline is not None
         return context.deadline > before
 
-    assert await house.runner.wait(house.runner.spawn("test", "patient", LOCAL, work)) is True
+    assert await daemon.runner.wait(daemon.runner.spawn("test", "patient", LOCAL, work)) is True
 
 
 async def test_after_the_answer_the_limit_holds_again(database: Database) -> None:
-    house = House(database, timeout=0.2)
+    daemon = AskingRunner(database, timeout=0.2)
 
     async def work(context: Context) -> None:
         await context.ask(APPROVE)
         await asyncio.get_running_loop().create_future()
 
-    run = house.runner.spawn("test", "slow", LOCAL, work)
-    await house.questions.answer((await asked(run)).id, LOCAL, accepted=True)
+    run = daemon.runner.spawn("test", "slow", LOCAL, work)
+    await daemon.questions.answer((await asked(run)).id, LOCAL, accepted=True)
     with pytest.raises(DeadlineExceeded):
-        await house.runner.wait(run)
+        await daemon.runner.wait(run)
 
 
-async def test_what_nobody_answers_expires(house: House) -> None:
-    run = house.ask(Question("input", "colour", limit=0.05))
+async def test_what_nobody_answers_expires(asking: AskingRunner) -> None:
+    run = asking.ask(Question("input", "colour", limit=0.05))
     with pytest.raises(DeadlineExceeded, match=r"Nobody answered 'colour' within 0\.05 s") as failure:
-        await house.runner.wait(run)
+        await asking.runner.wait(run)
     assert failure.value.code == "question_expired"
-    (row,) = await house.questions.list(LOCAL)
+    (row,) = await asking.questions.list(LOCAL)
     assert row.status == "expired"
     with pytest.raises(Conflict, match="in time"):
-        await house.questions.answer(row.id, LOCAL, accepted=True)
+        await asking.questions.answer(row.id, LOCAL, accepted=True)
 
 
-async def test_cancelling_a_run_takes_its_questions_back(house: House) -> None:
+async def test_cancelling_a_run_takes_its_questions_back(asking: AskingRunner) -> None:
     for key in ("", "step/1"):
-        run = house.ask(Question("approval", "delete_all", key=key))
+        run = asking.ask(Question("approval", "delete_all", key=key))
         question = await asked(run)
         await run.cancel()
         assert run.status == "cancelled"
         async with asyncio.timeout(5):
             async for _ in run.log.follow():
                 pass
-        assert (await house.questions.get(question.id, LOCAL)).status == "cancelled"
+        assert (await asking.questions.get(question.id, LOCAL)).status == "cancelled"
         with pytest.raises(Conflict, match="has ended"):
-            await house.questions.answer(question.id, LOCAL, accepted=True)
+            await asking.questions.answer(question.id, LOCAL, accepted=True)
 
 
-async def test_of_two_answers_at_once_one_wins(house: House) -> None:
-    run = house.ask(APPROVE)
+async def test_of_two_answers_at_once_one_wins(asking: AskingRunner) -> None:
+    run = asking.ask(APPROVE)
     question = await asked(run)
     said = await asyncio.gather(
-        *(house.questions.answer(question.id, LOCAL, accepted=yes) for yes in (True, False, True)),
+        *(asking.questions.answer(question.id, LOCAL, accepted=yes) for yes in (True, False, True)),
         return_exceptions=True,
     )
     won = [item for item in said if isinstance(item, rows.QuestionRow)]
@@ -131,53 +131,53 @@ async def test_of_two_answers_at_once_one_wins(house: House) -> None:
     assert all(
         isinstance(item, Conflict) and item.code == "already_answered" for item in said if item not in won
     )
-    assert (await house.runner.wait(run)).accepted is won[0].accepted
+    assert (await asking.runner.wait(run)).accepted is won[0].accepted
 
 
-async def test_an_answer_must_have_the_shape_that_was_asked_for(house: House) -> None:
+async def test_an_answer_must_have_the_shape_that_was_asked_for(asking: AskingRunner) -> None:
     schema = {
         "type": "object",
         "properties": {"sizes": {"type": "array", "items": {"type": "integer"}}},
         "required": ["sizes"],
     }
-    run = house.ask(Question("input", "sizes", answer_schema=schema))
+    run = asking.ask(Question("input", "sizes", answer_schema=schema))
     question = await asked(run)
     with pytest.raises(InvalidRequest) as wrong:
-        await house.questions.answer(question.id, LOCAL, accepted=True, value={"sizes": [1, "two"]})
+        await asking.questions.answer(question.id, LOCAL, accepted=True, value={"sizes": [1, "two"]})
     assert wrong.value.param == "value.sizes[1]"
     assert "properties/sizes/items/type" in wrong.value.message
     assert run.status == "waiting"
-    await house.questions.answer(question.id, LOCAL, accepted=True, value={"sizes": [1, 2]})
-    assert (await house.runner.wait(run)).value == {"sizes": [1, 2]}
+    await asking.questions.answer(question.id, LOCAL, accepted=True, value={"sizes": [1, 2]})
+    assert (await asking.runner.wait(run)).value == {"sizes": [1, 2]}
 
 
-async def test_only_the_owner_and_an_admin_see_a_question(house: House) -> None:
-    run = house.ask(APPROVE, ANNA)
+async def test_only_the_owner_and_an_admin_see_a_question(asking: AskingRunner) -> None:
+    run = asking.ask(APPROVE, ANNA)
     question = await asked(run)
     with pytest.raises(NotFound):
-        await house.questions.answer(question.id, BERT, accepted=True)
-    assert await house.questions.list(BERT) == []
-    assert [row.id for row in await house.questions.list(ANNA)] == [question.id]
-    await house.questions.answer(question.id, ANNA, accepted=True)
-    assert (await house.runner.wait(run)).by == "anna"
+        await asking.questions.answer(question.id, BERT, accepted=True)
+    assert await asking.questions.list(BERT) == []
+    assert [row.id for row in await asking.questions.list(ANNA)] == [question.id]
+    await asking.questions.answer(question.id, ANNA, accepted=True)
+    assert (await asking.runner.wait(run)).by == "anna"
 
 
 async def test_approvals_can_be_for_admins_alone(database: Database) -> None:
-    house = House(database, approvers="admin")
-    run = house.ask(APPROVE, ANNA)
+    daemon = AskingRunner(database, approvers="admin")
+    run = daemon.ask(APPROVE, ANNA)
     question = await asked(run)
     with pytest.raises(Forbidden, match="given by an admin"):
-        await house.questions.answer(question.id, ANNA, accepted=True)
-    await house.questions.answer(question.id, LOCAL, accepted=True)
-    assert (await house.runner.wait(run)).by == "local"
+        await daemon.questions.answer(question.id, ANNA, accepted=True)
+    await daemon.questions.answer(question.id, LOCAL, accepted=True)
+    assert (await daemon.runner.wait(run)).by == "local"
 
 
-async def test_steps_may_ask_side_by_side(house: House) -> None:
+async def test_steps_may_ask_side_by_side(asking: AskingRunner) -> None:
     async def work(context: Context) -> list[bool]:
         both = await asyncio.gather(*(context.ask(Question("approval", name)) for name in "ab"))
         return [answer.accepted for answer in both]
 
-    run = house.runner.spawn("test", "both", LOCAL, work)
+    run = asking.runner.spawn("test", "both", LOCAL, work)
     numbered = run.log.follow()
     found = {}
     async with asyncio.timeout(5):
@@ -185,20 +185,20 @@ async def test_steps_may_ask_side_by_side(house: House) -> None:
             _number, event = await anext(numbered)
             if isinstance(event, Asked):
                 found[event.name] = event.id
-    await house.questions.answer(found["b"], LOCAL, accepted=False)
+    await asking.questions.answer(found["b"], LOCAL, accepted=False)
     while not isinstance((await anext(numbered))[1], Answered):
         pass
     assert run.status == "waiting"
-    await house.questions.answer(found["a"], LOCAL, accepted=True)
-    assert await house.runner.wait(run) == [True, False]
+    await asking.questions.answer(found["a"], LOCAL, accepted=True)
+    assert await asking.runner.wait(run) == [True, False]
 
 
-async def test_two_hundred_runs_may_wait_at_once(house: House) -> None:
-    waiting = [house.ask(APPROVE) for _ in range(200)]
+async def test_two_hundred_runs_may_wait_at_once(asking: AskingRunner) -> None:
+    waiting = [asking.ask(APPROVE) for _ in range(200)]
     questions = [await asked(run) for run in waiting]
-    assert len(await house.questions.list(LOCAL, status="pending", limit=1000)) == 200
-    await asyncio.gather(*(house.questions.answer(item.id, LOCAL, accepted=True) for item in questions))
-    answers = [await house.runner.wait(run) for run in waiting]
+    assert len(await asking.questions.list(LOCAL, status="pending", limit=1000)) == 200
+    await asyncio.gather(*(asking.questions.answer(item.id, LOCAL, accepted=True) for item in questions))
+    answers = [await asking.runner.wait(run) for run in waiting]
     assert all(answer.accepted for answer in answers)
 
 
@@ -212,14 +212,14 @@ async def test_without_anybody_to_ask_the_run_says_so(database: Database) -> Non
         await runner.wait(runner.spawn("test", "mute", LOCAL, work))
 
 
-async def test_a_watcher_sees_what_waits_and_what_becomes_of_it(house: House) -> None:
-    run = house.ask(APPROVE, ANNA)
+async def test_a_watcher_sees_what_waits_and_what_becomes_of_it(asking: AskingRunner) -> None:
+    run = asking.ask(APPROVE, ANNA)
     question = await asked(run)
-    seen = house.questions.watch(ANNA)
-    others = house.questions.watch(BERT)
+    seen = asking.questions.watch(ANNA)
+    others = asking.questions.watch(BERT)
     nothing = asyncio.create_task(anext(others))  # type: ignore[arg-type]
     first = await anext(seen)
-    await house.questions.answer(question.id, ANNA, accepted=True)
+    await asking.questions.answer(question.id, ANNA, accepted=True)
     second = await anext(seen)
     assert [(row.id, row.status) for row in (first, second)] == [
         (question.id, "pending"),
@@ -230,20 +230,22 @@ async def test_a_watcher_sees_what_waits_and_what_becomes_of_it(house: House) ->
     await asyncio.wait([nothing])
 
 
-async def test_what_is_no_json_cannot_be_asked(house: House) -> None:
-    run = house.ask(Question("input", "odd", arguments={"thing": object()}))
+async def test_what_is_no_json_cannot_be_asked(asking: AskingRunner) -> None:
+    run = asking.ask(Question("input", "odd", arguments={"thing": object()}))
     with pytest.raises(InvalidRequest, match="cannot be written as JSON"):
-        await house.runner.wait(run)
+        await asking.runner.wait(run)
     assert run.status == "failed"
 
 
-async def test_a_watcher_that_is_too_slow_is_let_go(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_watcher_that_is_too_slow_is_let_go(
+    asking: AskingRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("portico_server.runs.questions.MAX_UNREAD_CHANGES", 2)
-    first = house.ask(APPROVE)
+    first = asking.ask(APPROVE)
     await asked(first)
-    seen = house.questions.watch(LOCAL)
+    seen = asking.questions.watch(LOCAL)
     await anext(seen)
-    later = [house.ask(APPROVE) for _ in range(4)]
+    later = [asking.ask(APPROVE) for _ in range(4)]
     for run in later:
         await asked(run)
     rest = [row async for row in seen]

@@ -8,7 +8,7 @@ import pytest
 from tests.server.runs.asking import (
     APPROVE,
     KEYED,
-    House,
+    AskingRunner,
     asked,
     begin,
     durable,
@@ -25,12 +25,12 @@ from portico_server.db.database import Database
 from portico_server.runs.questions import Questions
 
 
-async def test_a_durable_run_waits_in_its_row(database: Database, house: House) -> None:
-    task, run_id = await begin(house, KEYED)
+async def test_a_durable_run_waits_in_its_row(database: Database, asking: AskingRunner) -> None:
+    task, run_id = await begin(asking, KEYED)
     row = await database.read(runs.get, run_id)
     assert row is not None and row.status == "waiting"
-    (question,) = await house.pending()
-    await house.questions.answer(question.id, LOCAL, accepted=True, value=7)
+    (question,) = await asking.pending()
+    await asking.questions.answer(question.id, LOCAL, accepted=True, value=7)
     row = await ended(database, run_id)
     assert (row.status, row.result) == ("completed", {"accepted": True, "value": 7})
     events = [event["type"] for _, event in await database.read(runs.events, run_id, 0, 10)]
@@ -39,11 +39,11 @@ async def test_a_durable_run_waits_in_its_row(database: Database, house: House) 
 
 
 async def test_a_run_that_was_cut_off_while_it_waited_does_not_ask_twice(database: Database) -> None:
-    first = House(database)
+    first = AskingRunner(database)
     task, run_id = await begin(first, KEYED)
     (question,) = await first.pending()
     await stop(task)  # as a daemon does that ends: the run goes back into the queue, its question stays
-    second = House(database)
+    second = AskingRunner(database)
     again, same = await begin(second, KEYED)
     assert same == run_id
     (found,) = await second.pending()
@@ -54,12 +54,12 @@ async def test_a_run_that_was_cut_off_while_it_waited_does_not_ask_twice(databas
 
 
 async def test_an_answer_given_while_nobody_ran_is_found_at_once(database: Database) -> None:
-    first = House(database)
+    first = AskingRunner(database)
     task, run_id = await begin(first, KEYED)
     (question,) = await first.pending()
     await stop(task)
     await Questions(database).answer(question.id, LOCAL, accepted=True, value="while you slept")
-    second = House(database)
+    second = AskingRunner(database)
     durable(second, KEYED)
     again = asyncio.create_task(second.scheduler.run(alone=True))
     row = await ended(database, run_id)
@@ -68,12 +68,12 @@ async def test_an_answer_given_while_nobody_ran_is_found_at_once(database: Datab
 
 
 async def test_an_approval_is_not_taken_for_one_of_other_arguments(database: Database) -> None:
-    first = House(database)
+    first = AskingRunner(database)
     task, _run_id = await begin(first, KEYED)
     (question,) = await first.pending()
     await stop(task)
     await Questions(database).answer(question.id, LOCAL, accepted=True)
-    second = House(database)
+    second = AskingRunner(database)
     other = Question("approval", "delete_all", arguments={"path": "/home"}, key=KEYED.key)
     again, _same = await begin(second, other)
     (found,) = await second.pending()
@@ -84,30 +84,30 @@ async def test_an_approval_is_not_taken_for_one_of_other_arguments(database: Dat
 
 async def test_waiting_through_many_restarts_is_not_giving_up(database: Database) -> None:
     for _ in range(8):
-        house = House(database)
-        task, run_id = await begin(house, KEYED)
+        daemon = AskingRunner(database)
+        task, run_id = await begin(daemon, KEYED)
         await stop(task)
-    house = House(database)
-    task, run_id = await begin(house, KEYED)
-    (question,) = await house.pending()
-    await house.questions.answer(question.id, LOCAL, accepted=True)
+    daemon = AskingRunner(database)
+    task, run_id = await begin(daemon, KEYED)
+    (question,) = await daemon.pending()
+    await daemon.questions.answer(question.id, LOCAL, accepted=True)
     assert (await ended(database, run_id)).status == "completed"
     await stop(task)
 
 
-async def test_a_cancelled_durable_run_asks_no_more(database: Database, house: House) -> None:
-    task, run_id = await begin(house, KEYED)
-    run = house.runner.get(run_id)
+async def test_a_cancelled_durable_run_asks_no_more(database: Database, asking: AskingRunner) -> None:
+    task, run_id = await begin(asking, KEYED)
+    run = asking.runner.get(run_id)
     assert run is not None
     await run.cancel()
     assert (await ended(database, run_id)).status == "cancelled"
-    assert await house.pending() == []
+    assert await asking.pending() == []
     await stop(task)
 
 
-async def test_a_run_that_waits_keeps_no_place(database: Database, house: House) -> None:
-    task, _run_id = await begin(house, KEYED)
-    second = await house.runner.arrival(await house.scheduler.ensure("flow", "two"), 10)
+async def test_a_run_that_waits_keeps_no_place(database: Database, asking: AskingRunner) -> None:
+    task, _run_id = await begin(asking, KEYED)
+    second = await asking.runner.arrival(await asking.scheduler.ensure("flow", "two"), 10)
     assert second is not None
     await asked(second)
     await stop(task)
@@ -116,7 +116,7 @@ async def test_a_run_that_waits_keeps_no_place(database: Database, house: House)
 async def test_questions_of_runs_that_died_with_their_daemon_are_closed_at_the_next_start(
     database: Database,
 ) -> None:
-    run = House(database).ask(APPROVE)
+    run = AskingRunner(database).ask(APPROVE)
     question = await asked(run)
     await Questions(database).start(alone=True)
     row = await database.read(rows.get, question.id)
@@ -125,24 +125,24 @@ async def test_questions_of_runs_that_died_with_their_daemon_are_closed_at_the_n
 
 
 async def test_another_daemon_on_the_database_may_be_told_the_answer(
-    database: Database, house: House
+    database: Database, asking: AskingRunner
 ) -> None:
-    run = house.ask(APPROVE)
-    looking = asyncio.create_task(house.questions.run(alone=False))
+    run = asking.ask(APPROVE)
+    looking = asyncio.create_task(asking.questions.run(alone=False))
     await Questions(database).answer((await asked(run)).id, LOCAL, accepted=True)
-    assert (await house.runner.wait(run)).accepted
+    assert (await asking.runner.wait(run)).accepted
     await stop(looking)
 
 
 async def test_what_was_asked_without_a_key_is_asked_anew_by_a_run_that_begins_again(
     database: Database,
 ) -> None:
-    first = House(database)
+    first = AskingRunner(database)
     run = first.runner.spawn(
         "flow", "one", LOCAL, lambda context: context.ask(APPROVE), run_id=await leased(database)
     )
     question = await asked(run)
-    second = House(database)  # the first has not let go of anything, as if it had been killed
+    second = AskingRunner(database)  # the first has not let go of anything, as if it had been killed
     durable(second, APPROVE)
     task = asyncio.create_task(second.scheduler.run(alone=True))
     again = await second.runner.arrival(run.id, 10)
@@ -166,13 +166,13 @@ async def test_a_run_that_waits_survives_kill_9(database: Database, tmp_path: Pa
     await process.wait()
     row = await database.read(runs.get, run_id)
     assert (word, row and row.status) == ("waiting", "waiting")
-    house = House(database)
-    durable(house, KEYED)
-    await house.questions.start(alone=True)
-    (question,) = await house.pending()  # before the run is taken up again
-    await house.questions.answer(question.id, LOCAL, accepted=True)
-    task = asyncio.create_task(house.scheduler.run(alone=True))
+    daemon = AskingRunner(database)
+    durable(daemon, KEYED)
+    await daemon.questions.start(alone=True)
+    (question,) = await daemon.pending()  # before the run is taken up again
+    await daemon.questions.answer(question.id, LOCAL, accepted=True)
+    task = asyncio.create_task(daemon.scheduler.run(alone=True))
     row = await ended(database, run_id)
     assert (row.status, row.result["accepted"], row.attempts) == ("completed", True, 2)
-    assert [item.id for item in await house.questions.list(LOCAL)] == [question.id]
+    assert [item.id for item in await daemon.questions.list(LOCAL)] == [question.id]
     await stop(task)

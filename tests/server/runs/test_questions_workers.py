@@ -6,7 +6,7 @@ from tests.server.runs.asking import (
     ANNA,
     APPROVE,
     BERT,
-    House,
+    AskingRunner,
     asked,
 )
 
@@ -14,58 +14,58 @@ from portico_server.core.principal import LOCAL
 from portico_server.core.question import Answer, Question
 
 
-async def test_a_function_goes_to_one_worker(house: House) -> None:
-    run = house.ask(Question("function", "add", arguments={"a": 1}))
+async def test_a_function_goes_to_one_worker(asking: AskingRunner) -> None:
+    run = asking.ask(Question("function", "add", arguments={"a": 1}))
     await asked(run)
     first, second = await asyncio.gather(
-        *(house.questions.claim(LOCAL, worker, 30, names=["add"]) for worker in ("w1", "w2"))
+        *(asking.questions.claim(LOCAL, worker, 30, names=["add"]) for worker in ("w1", "w2"))
     )
     taken = [*first.taken, *second.taken]
     assert len(taken) == 1
-    await house.questions.answer(taken[0].id, LOCAL, accepted=True, value=3, worker="w1")
-    assert await house.runner.wait(run) == Answer(True, 3, "", "local:w1")
+    await asking.questions.answer(taken[0].id, LOCAL, accepted=True, value=3, worker="w1")
+    assert await asking.runner.wait(run) == Answer(True, 3, "", "local:w1")
 
 
-async def test_a_function_of_a_silent_worker_goes_to_another(house: House) -> None:
-    run = house.ask(Question("function", "add"))
+async def test_a_function_of_a_silent_worker_goes_to_another(asking: AskingRunner) -> None:
+    run = asking.ask(Question("function", "add"))
     await asked(run)
-    (taken,) = (await house.questions.claim(LOCAL, "w1", 0.01, names=["add"])).taken
-    (again,) = (await house.questions.claim(LOCAL, "w2", 30, names=["add"], wait=10)).taken
+    (taken,) = (await asking.questions.claim(LOCAL, "w1", 0.01, names=["add"])).taken
+    (again,) = (await asking.questions.claim(LOCAL, "w2", 30, names=["add"], wait=10)).taken
     assert (again.id, again.lease_owner) == (taken.id, "local:w2")
-    assert (await house.questions.claim(LOCAL, "w1", 30, names=["add"], holding=[taken.id])).lost == [
+    assert (await asking.questions.claim(LOCAL, "w1", 30, names=["add"], holding=[taken.id])).lost == [
         taken.id
     ]
     await run.cancel()
 
 
-async def test_a_worker_that_waits_is_told_at_once(house: House) -> None:
-    waiting = asyncio.create_task(house.questions.claim(LOCAL, "w1", 30, names=["add"], wait=30))
-    run = house.ask(Question("function", "add"))
+async def test_a_worker_that_waits_is_told_at_once(asking: AskingRunner) -> None:
+    waiting = asyncio.create_task(asking.questions.claim(LOCAL, "w1", 30, names=["add"], wait=30))
+    run = asking.ask(Question("function", "add"))
     async with asyncio.timeout(5):
         assert len((await waiting).taken) == 1
     await run.cancel()
 
 
-async def test_a_worker_gets_no_function_of_somebody_else(house: House) -> None:
-    run = house.ask(Question("function", "add"), ANNA)
+async def test_a_worker_gets_no_function_of_somebody_else(asking: AskingRunner) -> None:
+    run = asking.ask(Question("function", "add"), ANNA)
     await asked(run)
     for other in (BERT, LOCAL):  # nor does an admin: it would be the wrong program
-        assert (await house.questions.claim(other, "w", 30, names=["add"])).taken == []
-    assert len((await house.questions.claim(ANNA, "w", 30, names=["add"])).taken) == 1
+        assert (await asking.questions.claim(other, "w", 30, names=["add"])).taken == []
+    assert len((await asking.questions.claim(ANNA, "w", 30, names=["add"])).taken) == 1
     await run.cancel()
 
 
-async def test_approvals_are_no_work_for_workers(house: House) -> None:
-    run = house.ask(APPROVE)
+async def test_approvals_are_no_work_for_workers(asking: AskingRunner) -> None:
+    run = asking.ask(APPROVE)
     await asked(run)
-    assert (await house.questions.claim(LOCAL, "w", 30, names=["delete_all"])).taken == []
+    assert (await asking.questions.claim(LOCAL, "w", 30, names=["delete_all"])).taken == []
     await run.cancel()
 
 
-async def test_a_worker_that_leaves_gives_back_what_it_has(house: House) -> None:
-    run = house.ask(Question("function", "add"))
+async def test_a_worker_that_leaves_gives_back_what_it_has(asking: AskingRunner) -> None:
+    run = asking.ask(Question("function", "add"))
     await asked(run)
-    await house.questions.claim(LOCAL, "w1", 3600, names=["add"])
-    await house.questions.let_go(LOCAL, "w1")
-    assert len((await house.questions.claim(LOCAL, "w2", 30, names=["add"])).taken) == 1
+    await asking.questions.claim(LOCAL, "w1", 3600, names=["add"])
+    await asking.questions.let_go(LOCAL, "w1")
+    assert len((await asking.questions.claim(LOCAL, "w2", 30, names=["add"])).taken) == 1
     await run.cancel()

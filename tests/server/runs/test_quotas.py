@@ -6,7 +6,8 @@ import pytest
 
 from portico_server.core.errors import TooMany
 from portico_server.core.limits import UsageLimits
-from portico_server.runs.quotas import DAY_S, Quotas, UsageMeter, span
+from portico_server.db.usage import DAY_S
+from portico_server.runs.quotas import Quotas, UsageMeter, span
 
 
 class Time:

@@ -34,9 +34,10 @@ from portico_server.db.schema import (
     usage,
 )
 from portico_server.db.sessions import SessionKey
+from portico_server.db.usage import DAY_S
 from portico_server.runs import retention as part
 from portico_server.runs.artifacts import ArtifactStore
-from portico_server.runs.retention import DAY_S, PrunedCounts, Retention
+from portico_server.runs.retention import PrunedCounts, Retention
 
 LONG_AGO = 40 * DAY_S
 _AGED = text("update sessions set updated_at = :then where name = 'old'")
@@ -54,7 +55,7 @@ class Files:
 
 
 @dataclass
-class House:
+class RetentionFixture:
     database: Database
     artifacts: ArtifactStore
 
@@ -150,46 +151,48 @@ def fill(connection: Connection, given: Sequence[dict[str, Any]]) -> None:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def served(tmp_path: Path) -> AsyncIterator[RetentionFixture]:
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
-    yield House(database, ArtifactStore(database, tmp_path / "artifacts"))
+    yield RetentionFixture(database, ArtifactStore(database, tmp_path / "artifacts"))
     database.close()
 
 
-async def test_an_old_run_goes_with_its_events_questions_and_artifacts(house: House) -> None:
-    await house.database.write(fill, [run_row("old", "completed"), run_row("new", "failed", age=DAY_S)])
-    gone = await house.retention().prune()
+async def test_an_old_run_goes_with_its_events_questions_and_artifacts(served: RetentionFixture) -> None:
+    await served.database.write(fill, [run_row("old", "completed"), run_row("new", "failed", age=DAY_S)])
+    gone = await served.retention().prune()
     assert gone == PrunedCounts(runs=1, questions=1, artifacts=1, files=2)
-    assert await house.ids() == ["new"]
+    assert await served.ids() == ["new"]
     for table in (run_events, steps, questions, artifact_table):
-        assert await house.count(table) == 1
+        assert await served.count(table) == 1
 
 
 @pytest.mark.parametrize("status", ["queued", "running", "waiting"])
-async def test_what_has_not_ended_stays_at_any_age_with_what_it_made(house: House, status: str) -> None:
-    await house.database.write(fill, [run_row("at work", status, age=4_000 * DAY_S)])
-    assert await house.retention().prune(runs_days=0) == PrunedCounts(files=2)
+async def test_what_has_not_ended_stays_at_any_age_with_what_it_made(
+    served: RetentionFixture, status: str
+) -> None:
+    await served.database.write(fill, [run_row("at work", status, age=4_000 * DAY_S)])
+    assert await served.retention().prune(runs_days=0) == PrunedCounts(files=2)
     for table in (runs, run_events, steps, questions, artifact_table):
-        assert await house.count(table) == 1
+        assert await served.count(table) == 1
 
 
-async def test_sessions_that_were_not_used_go_where_the_setting_says_so(house: House) -> None:
+async def test_sessions_that_were_not_used_go_where_the_setting_says_so(served: RetentionFixture) -> None:
     keys = [SessionKey(f"conv_{name}", "desk", "local", name, "desk", fresh=True) for name in ("old", "new")]
     for key in keys:
         said = [("", {"sender": "user", "content": "hi"}, 1.0)]
-        assert await house.database.write(talks.save, key, said, {"": {"summary": "x"}}, None, {}) == "saved"
-    await house.database.write(lambda c: c.execute(_AGED, {"then": time.time() - LONG_AGO}) and None)
-    assert (await house.retention().prune()).sessions == 0, "kept for ever unless the setting says otherwise"
+        assert await served.database.write(talks.save, key, said, {"": {"summary": "x"}}, None, {}) == "saved"
+    await served.database.write(lambda c: c.execute(_AGED, {"then": time.time() - LONG_AGO}) and None)
+    assert (await served.retention().prune()).sessions == 0, "kept for ever unless the setting says otherwise"
     keeping = Retention(
-        house.database, house.artifacts, Files(), runs_days=30, usage_days=400, sessions_days=30
+        served.database, served.artifacts, Files(), runs_days=30, usage_days=400, sessions_days=30
     )
     assert (await keeping.prune(dry_run=True)).sessions == 1
     assert (await keeping.prune()).sessions == 1
-    left = await house.database.read(talks.newest, 10)
+    left = await served.database.read(talks.newest, 10)
     assert [row.name for row in left] == ["new"]
     for table in (session_messages, session_states):
-        assert await house.count(table) == 1
+        assert await served.count(table) == 1
 
 
 def response_row(name: str, previous: str | None, age: float) -> ResponseRow:
@@ -209,7 +212,7 @@ def response_row(name: str, previous: str | None, age: float) -> ResponseRow:
     )
 
 
-async def test_old_responses_go_unless_a_younger_one_goes_on_with_them(house: House) -> None:
+async def test_old_responses_go_unless_a_younger_one_goes_on_with_them(served: RetentionFixture) -> None:
     rows = [
         response_row("root", None, LONG_AGO),
         response_row("leaf", "resp_root", DAY_S),
@@ -217,47 +220,49 @@ async def test_old_responses_go_unless_a_younger_one_goes_on_with_them(house: Ho
         response_row("second", "resp_first", LONG_AGO),
     ]
     for row in rows:
-        assert await house.database.write(responses.keep, row) == "kept"
+        assert await served.database.write(responses.keep, row) == "kept"
     keeping = Retention(
-        house.database, house.artifacts, Files(), runs_days=30, usage_days=400, responses_days=30
+        served.database, served.artifacts, Files(), runs_days=30, usage_days=400, responses_days=30
     )
     assert (await keeping.prune(dry_run=True)).responses == 1
     assert (await keeping.prune()).responses == 2
-    left = await house.database.read(responses.chain, "resp_leaf")
+    left = await served.database.read(responses.chain, "resp_leaf")
     assert [row.id for row in left] == ["resp_root", "resp_leaf"]
 
 
-async def test_a_dry_run_counts_what_a_real_one_removes(house: House) -> None:
-    await house.database.write(fill, [run_row("old", "cancelled"), run_row("new", "completed", age=DAY_S)])
-    retention = house.retention()
+async def test_a_dry_run_counts_what_a_real_one_removes(served: RetentionFixture) -> None:
+    await served.database.write(fill, [run_row("old", "cancelled"), run_row("new", "completed", age=DAY_S)])
+    retention = served.retention()
     told = await retention.prune(dry_run=True)
-    assert await house.ids() == ["new", "old"]
+    assert await served.ids() == ["new", "old"]
     assert await retention.prune() == told != PrunedCounts()
 
 
-async def test_many_go_in_batches(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_go_in_batches(served: RetentionFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(part, "BATCH_ROWS", 7)
-    await house.database.write(fill, [run_row(f"run_{n}", "completed") for n in range(20)])
-    assert (await house.retention().prune()).runs == 20
-    assert await house.ids() == []
+    await served.database.write(fill, [run_row(f"run_{n}", "completed") for n in range(20)])
+    assert (await served.retention().prune()).runs == 20
+    assert await served.ids() == []
 
 
-async def test_zero_days_keep_all_unless_an_age_is_named(house: House) -> None:
-    await house.database.write(fill, [run_row("old", "completed")])
-    retention = house.retention(runs_days=0, usage_days=0)
+async def test_zero_days_keep_all_unless_an_age_is_named(served: RetentionFixture) -> None:
+    await served.database.write(fill, [run_row("old", "completed")])
+    retention = served.retention(runs_days=0, usage_days=0)
     assert await retention.prune() == PrunedCounts(files=2)
     assert (await retention.prune(runs_days=50)).runs == 0
     assert (await retention.prune(runs_days=30)).runs == 1
 
 
-async def test_questions_and_artifacts_of_runs_that_were_never_rows_go_by_their_own_age(house: House) -> None:
-    await house.database.write(fill, [run_row("old", "completed"), run_row("young", "completed", age=DAY_S)])
-    await house.database.write(lambda connection: connection.execute(runs.delete()))
-    assert await house.retention().prune() == PrunedCounts(questions=1, artifacts=1, files=2)
-    assert await house.count(questions) == await house.count(artifact_table) == 1
+async def test_questions_and_artifacts_of_runs_that_were_never_rows_go_by_their_own_age(
+    served: RetentionFixture,
+) -> None:
+    await served.database.write(fill, [run_row("old", "completed"), run_row("young", "completed", age=DAY_S)])
+    await served.database.write(lambda connection: connection.execute(runs.delete()))
+    assert await served.retention().prune() == PrunedCounts(questions=1, artifacts=1, files=2)
+    assert await served.count(questions) == await served.count(artifact_table) == 1
 
 
-async def test_usage_has_an_age_of_its_own(house: House) -> None:
+async def test_usage_has_an_age_of_its_own(served: RetentionFixture) -> None:
     def some(connection: Connection) -> None:
         base = {"key_id": "k", "name": "m", "operation": "chat", "status": "completed", "milliseconds": 1.0}
         ages = (500, 450, 300, 0)
@@ -266,9 +271,9 @@ async def test_usage_has_an_age_of_its_own(house: House) -> None:
             [{**base, "run_id": f"r{age}", "created_at": time.time() - age * DAY_S} for age in ages],
         )
 
-    await house.database.write(some)
-    assert (await house.retention().prune()).usage == 2
-    assert await house.count(usage) == 2
+    await served.database.write(some)
+    assert (await served.retention().prune()).usage == 2
+    assert await served.count(usage) == 2
 
 
 def test_expired_files_and_old_runs_go_while_the_daemon_serves(daemon: Daemon) -> None:
@@ -295,11 +300,11 @@ def test_only_an_admin_prunes(daemon: Daemon) -> None:
     assert answer.status_code == 403 and answer.json()["error"]["code"]
 
 
-async def test_outputs_that_steps_kept_go_when_their_time_is_over(house: House) -> None:
-    await house.database.write(step_rows.keep, "old", "1", -1.0)
-    await house.database.write(step_rows.keep, "new", "2", 60.0)
-    await house.retention().prune(dry_run=True)
-    assert await house.count(step_cache) == 2
-    await house.retention().prune()
-    assert await house.count(step_cache) == 1
-    assert await house.database.read(step_rows.cached, "new") == "2"
+async def test_outputs_that_steps_kept_go_when_their_time_is_over(served: RetentionFixture) -> None:
+    await served.database.write(step_rows.keep, "old", "1", -1.0)
+    await served.database.write(step_rows.keep, "new", "2", 60.0)
+    await served.retention().prune(dry_run=True)
+    assert await served.count(step_cache) == 2
+    await served.retention().prune()
+    assert await served.count(step_cache) == 1
+    assert await served.database.read(step_rows.cached, "new") == "2"

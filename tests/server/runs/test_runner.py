@@ -35,7 +35,7 @@ class Scripted:
         return await self._work(context)
 
 
-class House:
+class RunnerFixture:
     """A runner over a registry and a database."""
 
     def __init__(self, database: Database) -> None:
@@ -50,30 +50,30 @@ class House:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def daemon(tmp_path: Path) -> AsyncIterator[RunnerFixture]:
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
-    yield House(database)
+    yield RunnerFixture(database)
     database.close()
 
 
-async def test_a_call_returns_its_result_and_leaves_a_usage_row(house: House) -> None:
+async def test_a_call_returns_its_result_and_leaves_a_usage_row(daemon: RunnerFixture) -> None:
     async def work(context: Context) -> Result:
         await context.emit(Delta("hi"))
         return Reply("hi", usage=Usage(3, 1))
 
-    house.registry.add(Scripted("greeter", work))
-    result = await house.runner.call("chat", "greeter", CHAT, LOCAL)
+    daemon.registry.add(Scripted("greeter", work))
+    result = await daemon.runner.call("chat", "greeter", CHAT, LOCAL)
     assert isinstance(result, Reply)
     assert result.content == "hi"
-    rows = await house.rows()
+    rows = await daemon.rows()
     assert [(row["name"], row["calls"], row["prompt_tokens"], row["completion_tokens"]) for row in rows] == [
         ("greeter", 1, 3, 1)
     ]
 
 
 async def test_ended_runs_are_forgotten_for_the_room_that_their_results_take(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    daemon: RunnerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "MAX_ENDED_BYTES", 3_500_000)
     results = iter(
@@ -83,18 +83,18 @@ async def test_ended_runs_are_forgotten_for_the_room_that_their_results_take(
     async def work(_context: Context) -> Result:
         return AppOutput(next(results))
 
-    house.registry.add(Scripted("greeter", work))
+    daemon.registry.add(Scripted("greeter", work))
 
     async def call() -> int:
-        await house.runner.call("apps/run", "greeter", CHAT, LOCAL)
-        return len(house.runner.list())
+        await daemon.runner.call("apps/run", "greeter", CHAT, LOCAL)
+        return len(daemon.runner.list())
 
     assert [await call() for _ in range(6)] == [1, 2, 3, 3, 3, 1]
-    assert house.runner.list()[0].result.value.startswith("d"), "the last one is there, however large"
+    assert daemon.runner.list()[0].result.value.startswith("d"), "the last one is there, however large"
 
 
 async def test_what_is_large_at_the_end_of_a_result_or_in_its_events_counts_too(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    daemon: RunnerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "MAX_ENDED_BYTES", 1_000_000)
 
@@ -106,62 +106,62 @@ async def test_what_is_large_at_the_end_of_a_result_or_in_its_events_counts_too(
         return Reply("")
 
     for name, work in (("hidden", hidden), ("spoken", spoken)):
-        house.registry.add(Scripted(name, work))
-        runs = [house.runner.start("chat", name, CHAT, LOCAL) for _ in range(3)]
+        daemon.registry.add(Scripted(name, work))
+        runs = [daemon.runner.start("chat", name, CHAT, LOCAL) for _ in range(3)]
         for run in runs:
-            await house.runner.wait(run)
-        assert [house.runner.get(run.id) is run for run in runs] == [False, False, True]
+            await daemon.runner.wait(run)
+        assert [daemon.runner.get(run.id) is run for run in runs] == [False, False, True]
 
 
-async def test_a_result_is_not_copied_for_its_last_event(house: House) -> None:
+async def test_a_result_is_not_copied_for_its_last_event(daemon: RunnerFixture) -> None:
     ids = tuple(range(1_000))
 
     async def work(_context: Context) -> Result:
         return Tokens(ids)
 
-    house.registry.add(Scripted("echo", work))
-    run = house.runner.start("chat", "echo", CHAT, LOCAL)
-    await house.runner.wait(run)
+    daemon.registry.add(Scripted("echo", work))
+    run = daemon.runner.start("chat", "echo", CHAT, LOCAL)
+    await daemon.runner.wait(run)
     *_, last = run.log.kept
     assert isinstance(last, Finished)
     assert last.result["ids"] is ids
     assert event_to_json(last)["result"]["ids"] is ids
 
 
-async def test_whoever_waits_for_a_run_gets_it_and_whoever_leaves_is_forgotten(house: House) -> None:
+async def test_whoever_waits_for_a_run_gets_it_and_whoever_leaves_is_forgotten(daemon: RunnerFixture) -> None:
     async def work(_context: Context) -> None: ...
 
-    waiting = [asyncio.create_task(house.runner.arrival("run_soon", 10)) for _ in range(3)]
-    assert await house.runner.arrival("run_never", 0.01) is None
+    waiting = [asyncio.create_task(daemon.runner.arrival("run_soon", 10)) for _ in range(3)]
+    assert await daemon.runner.arrival("run_never", 0.01) is None
     waiting[0].cancel()
     await asyncio.wait(waiting[:1])
-    run = house.runner.spawn("test", "soon", LOCAL, work, run_id="run_soon")
+    run = daemon.runner.spawn("test", "soon", LOCAL, work, run_id="run_soon")
     assert await asyncio.gather(*waiting[1:]) == [run, run]
-    assert house.runner._arrivals == {}
-    await house.runner.wait(run)
+    assert daemon.runner._arrivals == {}
+    await daemon.runner.wait(run)
 
 
 async def test_usage_that_cannot_be_written_waits_until_it_can(
-    house: House, caplog: pytest.LogCaptureFixture
+    daemon: RunnerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def work(_context: Context) -> Result:
         return Reply("hi", usage=Usage(3, 1))
 
-    house.registry.add(Scripted("greeter", work))
-    await house.database.write(
+    daemon.registry.add(Scripted("greeter", work))
+    await daemon.database.write(
         lambda connection: connection.execute(text("alter table usage rename to away"))
     )
     for _ in range(2):
-        await house.runner.call("chat", "greeter", CHAT, LOCAL)
-        await house.usage.flush()
+        await daemon.runner.call("chat", "greeter", CHAT, LOCAL)
+        await daemon.usage.flush()
     assert [record.message[:28] for record in caplog.records] == ["usage rows cannot be written"]
-    await house.database.write(
+    await daemon.database.write(
         lambda connection: connection.execute(text("alter table away rename to usage"))
     )
-    assert [row["calls"] for row in await house.rows()] == [2]
+    assert [row["calls"] for row in await daemon.rows()] == [2]
 
 
-async def test_a_servable_calls_another_and_hears_its_events(house: House) -> None:
+async def test_a_servable_calls_another_and_hears_its_events(daemon: RunnerFixture) -> None:
     async def inner(context: Context) -> Result:
         await context.emit(Delta("inner"))
         return Reply("inner")
@@ -175,23 +175,23 @@ async def test_a_servable_calls_another_and_hears_its_events(house: House) -> No
         await context.call("inner", CHAT, listener=listen)
         return Reply(",".join(heard))
 
-    house.registry.add(Scripted("inner", inner))
-    house.registry.add(Scripted("outer", outer))
-    result = await house.runner.call("chat", "outer", CHAT, LOCAL)
+    daemon.registry.add(Scripted("inner", inner))
+    daemon.registry.add(Scripted("outer", outer))
+    result = await daemon.runner.call("chat", "outer", CHAT, LOCAL)
     assert isinstance(result, Reply)
     assert result.content == "Delta"
 
 
-async def test_what_calls_itself_ends_with_a_sentence(house: House) -> None:
+async def test_what_calls_itself_ends_with_a_sentence(daemon: RunnerFixture) -> None:
     async def work(context: Context) -> Result:
         return await context.call("snake", CHAT)
 
-    house.registry.add(Scripted("snake", work))
+    daemon.registry.add(Scripted("snake", work))
     with pytest.raises(InvalidRequest, match="calls itself"):
-        await house.runner.call("chat", "snake", CHAT, LOCAL)
+        await daemon.runner.call("chat", "snake", CHAT, LOCAL)
 
 
-async def test_a_run_that_takes_too_long_is_stopped(house: House) -> None:
+async def test_a_run_that_takes_too_long_is_stopped(daemon: RunnerFixture) -> None:
     stopped = asyncio.Event()
 
     async def work(context: Context) -> Result:
@@ -201,13 +201,13 @@ async def test_a_run_that_takes_too_long_is_stopped(house: House) -> None:
             stopped.set()
         return Reply("")
 
-    house.registry.add(Scripted("slow", work))
+    daemon.registry.add(Scripted("slow", work))
     with pytest.raises(DeadlineExceeded, match="slow"):
-        await house.runner.call("chat", "slow", CHAT, LOCAL)
+        await daemon.runner.call("chat", "slow", CHAT, LOCAL)
     assert stopped.is_set()
 
 
-async def test_a_caller_that_leaves_cancels_the_work(house: House) -> None:
+async def test_a_caller_that_leaves_cancels_the_work(daemon: RunnerFixture) -> None:
     begun, stopped = asyncio.Event(), asyncio.Event()
 
     async def work(context: Context) -> Result:
@@ -218,23 +218,23 @@ async def test_a_caller_that_leaves_cancels_the_work(house: House) -> None:
             stopped.set()
         return Reply("")
 
-    house.registry.add(Scripted("slow", work))
-    call = asyncio.ensure_future(house.runner.call("chat", "slow", CHAT, LOCAL))
+    daemon.registry.add(Scripted("slow", work))
+    call = asyncio.ensure_future(daemon.runner.call("chat", "slow", CHAT, LOCAL))
     await begun.wait()
     call.cancel()
     await asyncio.wait([call])
     assert stopped.is_set()
-    assert house.runner.list()[0].status == "cancelled"
+    assert daemon.runner.list()[0].status == "cancelled"
 
 
-async def test_our_own_mistake_is_told_without_its_inside(house: House) -> None:
+async def test_our_own_mistake_is_told_without_its_inside(daemon: RunnerFixture) -> None:
     async def work(context: Context) -> Result:
         raise ZeroDivisionError("secret detail")
 
-    house.registry.add(Scripted("broken", work))
-    run = house.runner.start("chat", "broken", CHAT, LOCAL)
+    daemon.registry.add(Scripted("broken", work))
+    run = daemon.runner.start("chat", "broken", CHAT, LOCAL)
     with pytest.raises(PorticoError) as caught:
-        await house.runner.wait(run)
+        await daemon.runner.wait(run)
     assert caught.value.status == 500
     assert "secret" not in caught.value.message
     events = [event async for _, event in run.log.follow()]
@@ -264,28 +264,28 @@ class Line:
             self.closed = True
 
 
-async def test_a_relay_passes_bytes_and_counts_tokens(house: House) -> None:
-    relayed = await house.runner.relay(Line(), "line", Relay("chat/completions", {}), LOCAL)
+async def test_a_relay_passes_bytes_and_counts_tokens(daemon: RunnerFixture) -> None:
+    relayed = await daemon.runner.relay(Line(), "line", Relay("chat/completions", {}), LOCAL)
     assert [chunk async for chunk in relayed.chunks] == [b"data: 0\n\n", b"data: 1\n\n", b"data: 2\n\n"]
-    assert [(row["prompt_tokens"], row["completion_tokens"]) for row in await house.rows()] == [(5, 7)]
-    assert house.runner.list()[0].status == "completed"
+    assert [(row["prompt_tokens"], row["completion_tokens"]) for row in await daemon.rows()] == [(5, 7)]
+    assert daemon.runner.list()[0].status == "completed"
 
 
-async def test_a_client_that_leaves_a_relay_closes_what_is_behind_it(house: House) -> None:
+async def test_a_client_that_leaves_a_relay_closes_what_is_behind_it(daemon: RunnerFixture) -> None:
     line = Line()
-    relayed = await house.runner.relay(line, "line", Relay("chat/completions", {}), LOCAL)
+    relayed = await daemon.runner.relay(line, "line", Relay("chat/completions", {}), LOCAL)
     chunks = relayed.chunks
     await anext(chunks)
     await chunks.aclose()  # type: ignore[attr-defined]
     assert line.closed
-    assert house.runner.list()[0].status == "cancelled"
+    assert daemon.runner.list()[0].status == "cancelled"
 
 
-async def test_an_error_in_mid_stream_is_recorded(house: House) -> None:
+async def test_an_error_in_mid_stream_is_recorded(daemon: RunnerFixture) -> None:
     line = Line(error=PorticoError("The engine died.", code="engine_failed"))
-    relayed = await house.runner.relay(line, "line", Relay("chat/completions", {}), LOCAL)
+    relayed = await daemon.runner.relay(line, "line", Relay("chat/completions", {}), LOCAL)
     with pytest.raises(PorticoError):
         async for _ in relayed.chunks:
             pass
-    run = house.runner.list()[0]
+    run = daemon.runner.list()[0]
     assert (run.status, run.error.code if run.error else None) == ("failed", "engine_failed")

@@ -63,7 +63,7 @@ class Slow:
 
 
 @dataclass
-class House:
+class Executor:
     """One daemon, as far as runs go."""
 
     database: Database
@@ -73,7 +73,7 @@ class House:
 
 
 @asynccontextmanager
-async def house(path: Path) -> AsyncIterator[House]:
+async def daemon(path: Path) -> AsyncIterator[Executor]:
     database = Database.at(path)
     database.prepare()
     registry = Registry()
@@ -85,7 +85,7 @@ async def house(path: Path) -> AsyncIterator[House]:
     light = LightSandbox()
     flows = Flows(database, registry, runner, scheduler, light, filters.parse)
     try:
-        yield House(database, scheduler, flows, model)
+        yield Executor(database, scheduler, flows, model)
     finally:
         await runner.close()
         await light.close()
@@ -102,13 +102,13 @@ async def at_work(scheduler: Scheduler) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-async def silent(made: House, run_id: str) -> None:
+async def silent(made: Executor, run_id: str) -> None:
     """Let the lease of a run be over, as if its daemon had stood still for long."""
     await made.database.write(runs.renew, [run_id], made.scheduler.holder, -1.0)
     made.scheduler.sure_until = 0.0
 
 
-async def ended(made: House, run_id: str) -> runs.RunRow:
+async def ended(made: Executor, run_id: str) -> runs.RunRow:
     async with asyncio.timeout(20):
         while True:
             row = await made.database.read(runs.get, run_id)
@@ -119,12 +119,12 @@ async def ended(made: House, run_id: str) -> runs.RunRow:
 
 
 @pytest.fixture
-async def houses(tmp_path: Path) -> AsyncIterator[tuple[House, House]]:
-    async with house(tmp_path / "portico.db") as first, house(tmp_path / "portico.db") as second:
+async def houses(tmp_path: Path) -> AsyncIterator[tuple[Executor, Executor]]:
+    async with daemon(tmp_path / "portico.db") as first, daemon(tmp_path / "portico.db") as second:
         yield first, second
 
 
-async def begun(made: House) -> str:
+async def begun(made: Executor) -> str:
     """A run in the middle of its second step."""
     flow = await made.flows.read(FLOW, OWNER)
     run = await made.flows.begin(flow, None, OWNER)
@@ -132,7 +132,7 @@ async def begun(made: House) -> str:
     return run.id
 
 
-async def test_a_silent_daemon_s_run_is_finished_by_another(houses: tuple[House, House]) -> None:
+async def test_a_silent_daemon_s_run_is_finished_by_another(houses: tuple[Executor, Executor]) -> None:
     first, second = houses
     run_id = await begun(first)
     await silent(first, run_id)
@@ -143,7 +143,7 @@ async def test_a_silent_daemon_s_run_is_finished_by_another(houses: tuple[House,
     assert second.model.asked == ["b"]  # the first step was not repeated
 
 
-async def test_the_one_that_wakes_up_late_writes_nothing(houses: tuple[House, House]) -> None:
+async def test_the_one_that_wakes_up_late_writes_nothing(houses: tuple[Executor, Executor]) -> None:
     first, second = houses
     run_id = await begun(first)
     await silent(first, run_id)
@@ -159,7 +159,7 @@ async def test_the_one_that_wakes_up_late_writes_nothing(houses: tuple[House, Ho
     assert await second.database.read(steps.of_run, run_id) == before
 
 
-async def test_a_run_that_another_daemon_cancels_stops_where_it_is(houses: tuple[House, House]) -> None:
+async def test_a_run_that_another_daemon_cancels_stops_where_it_is(houses: tuple[Executor, Executor]) -> None:
     first, second = houses
     run_id = await begun(first)
     error = {"message": "The run was cancelled.", "type": "server_error", "code": "cancelled"}
@@ -173,7 +173,7 @@ async def test_a_run_that_another_daemon_cancels_stops_where_it_is(houses: tuple
     assert not await second.database.write(runs.cancel_elsewhere, run_id, error), "it has ended"
 
 
-async def test_the_events_of_two_attempts_do_not_share_numbers(houses: tuple[House, House]) -> None:
+async def test_the_events_of_two_attempts_do_not_share_numbers(houses: tuple[Executor, Executor]) -> None:
     first, second = houses
     run_id = await begun(first)
     await silent(first, run_id)
@@ -187,7 +187,9 @@ async def test_the_events_of_two_attempts_do_not_share_numbers(houses: tuple[Hou
     assert numbers == sorted(set(numbers))
 
 
-async def test_a_run_whose_key_was_revoked_meanwhile_is_not_taken_up(houses: tuple[House, House]) -> None:
+async def test_a_run_whose_key_was_revoked_meanwhile_is_not_taken_up(
+    houses: tuple[Executor, Executor],
+) -> None:
     first, second = houses
 
     def gone(owner: str) -> Principal:
@@ -204,7 +206,7 @@ async def test_a_run_whose_key_was_revoked_meanwhile_is_not_taken_up(houses: tup
     assert second.model.asked == []
 
 
-async def test_a_run_is_stopped_when_its_key_is_revoked(houses: tuple[House, House]) -> None:
+async def test_a_run_is_stopped_when_its_key_is_revoked(houses: tuple[Executor, Executor]) -> None:
     first, _second = houses
 
     def gone(owner: str) -> Principal:
@@ -217,7 +219,7 @@ async def test_a_run_is_stopped_when_its_key_is_revoked(houses: tuple[House, Hou
     assert (row.status, (row.error or {}).get("code")) == ("failed", "key_revoked")
 
 
-async def test_a_run_that_gets_no_further_is_given_up(houses: tuple[House, House]) -> None:
+async def test_a_run_that_gets_no_further_is_given_up(houses: tuple[Executor, Executor]) -> None:
     first, second = houses
     run_id = await begun(first)
     attempts: list[int] = []
@@ -230,7 +232,7 @@ async def test_a_run_that_gets_no_further_is_given_up(houses: tuple[House, House
     assert attempts == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
-async def test_one_that_gets_further_is_not(houses: tuple[House, House]) -> None:
+async def test_one_that_gets_further_is_not(houses: tuple[Executor, Executor]) -> None:
     first, second = houses
     run_id = await begun(first)
     for number in range(8):
@@ -245,7 +247,7 @@ def step(path: str, started: float) -> steps.StepRow:
     return steps.StepRow(path, 1, "code", "completed", 1, None, "1", None, started, 0.0)
 
 
-async def test_nobody_takes_what_somebody_works_on(houses: tuple[House, House]) -> None:
+async def test_nobody_takes_what_somebody_works_on(houses: tuple[Executor, Executor]) -> None:
     first, second = houses
     run_id = await begun(first)
     claimed: Any = await second.database.write(runs.claim, ["flow"], "other", 30.0, ["flow"])

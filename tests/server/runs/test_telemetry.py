@@ -168,7 +168,7 @@ def test_calls_lie_in_the_clients_trace_and_models_are_told_as_the_conventions_s
     ]
     far = f"http://127.0.0.1:{upstream.server_address[1]}/v1#far-1"
     configuration = tmp_path / "house.json"
-    house = {
+    served = {
         "models": [
             {"name": "echo", "source": "fake://", "aliases": ["default"]},
             {"name": "clever", "source": "fake://", "parameters": {"script": {"replies": script}}},
@@ -176,7 +176,7 @@ def test_calls_lie_in_the_clients_trace_and_models_are_told_as_the_conventions_s
         ],
         "agents": [{"name": "desk", "portico_agent": 1, "model": "clever", "tools": ["calculator"]}],
     }
-    configuration.write_text(json.dumps(house))
+    configuration.write_text(json.dumps(served))
     env = {"PORTICO_OTEL_ENDPOINT": collector.url}
     arguments = ("--file", str(configuration), "--docs", str(docs))
     with (

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.house import House, open_house
+from tests.registry_fixture import RegistryFixture, open_registry
 
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL, Principal
@@ -45,16 +45,16 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def house(tmp_path: Path, folder: Path) -> AsyncIterator[House]:
-    async with open_house(tmp_path) as opened:
+async def daemon(tmp_path: Path, folder: Path) -> AsyncIterator[RegistryFixture]:
+    async with open_registry(tmp_path) as opened:
         toolbox = Toolbox(opened.registry)
         for tool in outward(Settings(tool_folders=str(folder))):
             toolbox.add(tool)
         yield opened
 
 
-async def use(house: House, name: str, caller: Principal = LOCAL, **arguments: Any) -> ToolResult:
-    result, _events = await house.call(f"tool/{name}", ToolCall(arguments), caller)
+async def use(daemon: RegistryFixture, name: str, caller: Principal = LOCAL, **arguments: Any) -> ToolResult:
+    result, _events = await daemon.call(f"tool/{name}", ToolCall(arguments), caller)
     assert isinstance(result, ToolResult)
     return result
 
@@ -70,13 +70,13 @@ def test_folders_of_one_name_get_a_number(tmp_path: Path) -> None:
     assert roots == {"docs": tmp_path / "a" / "docs", "docs-2": tmp_path / "b" / "docs"}
 
 
-async def test_folders_are_listed_and_files_are_read_in_parts(house: House, folder: Path) -> None:
-    listed = await use(house, "files", path="shared")
+async def test_folders_are_listed_and_files_are_read_in_parts(daemon: RegistryFixture, folder: Path) -> None:
+    listed = await use(daemon, "files", path="shared")
     assert "shared/deep/" in listed.text and "shared/a.txt (80 bytes)" in listed.text
-    first = await use(house, "files", path="shared/a.txt", max_chars=6)
+    first = await use(daemon, "files", path="shared/a.txt", max_chars=6)
     assert first.structured == {"path": "shared/a.txt", "text": "Grüße ", "next_start": 6, "total_chars": 60}
-    assert (await use(house, "files", path=str(folder / "a.txt"), start=54)).text == "Grüße "
-    assert (await use(house, "files", path="shared/deep/b.bin")).is_error
+    assert (await use(daemon, "files", path=str(folder / "a.txt"), start=54)).text == "Grüße "
+    assert (await use(daemon, "files", path="shared/deep/b.bin")).is_error
 
 
 @pytest.mark.parametrize(
@@ -93,20 +93,20 @@ async def test_folders_are_listed_and_files_are_read_in_parts(house: House, fold
         *("shared/nothing.txt", "/", ".", "~/x", "shared/\0", "shared/deep/../../secret.txt", "//etc/passwd"),
     ],
 )
-async def test_nothing_outside_is_read(house: House, path: str) -> None:
-    result = await use(house, "files", path=path)
+async def test_nothing_outside_is_read(daemon: RegistryFixture, path: str) -> None:
+    result = await use(daemon, "files", path=path)
     assert result.is_error and "secret" not in result.text.replace("secret.txt", "")
 
 
-async def test_a_database_is_asked(house: House) -> None:
-    schema = await use(house, "sql_schema", database="shared/shop.db")
+async def test_a_database_is_asked(daemon: RegistryFixture) -> None:
+    schema = await use(daemon, "sql_schema", database="shared/shop.db")
     assert schema.text == "table items (name TEXT, price REAL, picture BLOB)"
     assert schema.structured is not None and schema.structured["tables"][0]["columns"][1] == {
         "name": "price",
         "type": "REAL",
     }
     found = await use(
-        house,
+        daemon,
         "sql",
         database="shared/shop.db",
         query="select name, price, picture from items where price > ? or price is null order by name",
@@ -117,7 +117,7 @@ async def test_a_database_is_asked(house: House) -> None:
         "rows": [["bread", 3.5, "<2 bytes>"], ["salt", None, None]],
         "truncated": False,
     }
-    cut = await use(house, "sql", database="shared/shop.db", query="select name from items", max_rows=1)
+    cut = await use(daemon, "sql", database="shared/shop.db", query="select name from items", max_rows=1)
     assert cut.structured is not None and cut.structured["truncated"] and "more rows" in cut.text
 
 
@@ -141,17 +141,17 @@ async def test_a_database_is_asked(house: House) -> None:
         "select zeroblob(1000000000)",
     ],
 )
-async def test_nothing_but_reading(house: House, folder: Path, statement: str) -> None:
+async def test_nothing_but_reading(daemon: RegistryFixture, folder: Path, statement: str) -> None:
     before = (folder / "shop.db").read_bytes()
     text = statement.format(secret=folder.parent / "secret.db", copy=folder / "copy.db")
-    result = await use(house, "sql", database="shared/shop.db", query=text)
+    result = await use(daemon, "sql", database="shared/shop.db", query=text)
     assert result.is_error
     assert (folder / "shop.db").read_bytes() == before and not (folder / "copy.db").exists()
 
 
-async def test_other_files_are_no_databases(house: House) -> None:
+async def test_other_files_are_no_databases(daemon: RegistryFixture) -> None:
     for database in ("shared/a.txt", "shared", "shared/up/secret.db"):
-        assert (await use(house, "sql", database=database, query="select 1 from sqlite_schema")).is_error
+        assert (await use(daemon, "sql", database=database, query="select 1 from sqlite_schema")).is_error
 
 
 async def test_a_query_without_end_is_stopped(folder: Path) -> None:
@@ -174,15 +174,17 @@ async def test_a_step_without_end_is_stopped_though_sqlite_looks_at_no_clock_in_
         await SqliteSource(folder / "shop.db").read(step, (), limit=1, timeout=0.2)
 
 
-async def test_endless_queries_of_one_key_leave_room_for_another_s(house: House, folder: Path) -> None:
+async def test_endless_queries_of_one_key_leave_room_for_another_s(
+    daemon: RegistryFixture, folder: Path
+) -> None:
     endless = "with recursive n(x) as (select 1 union all select x + 1 from n) select count(*) from n"
     greedy = replace(LOCAL, id="key_greedy")
     tasks = [
-        asyncio.create_task(use(house, "sql", caller=greedy, database="shared/shop.db", query=endless))
+        asyncio.create_task(use(daemon, "sql", caller=greedy, database="shared/shop.db", query=endless))
         for _number in range(8)
     ]
     await asyncio.sleep(0)
-    result = await use(house, "sql", database="shared/shop.db", query="select count(*) as n from items")
+    result = await use(daemon, "sql", database="shared/shop.db", query="select count(*) as n from items")
     assert not result.is_error
     assert not any(task.done() for task in tasks)
     for task in tasks:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.house import House, open_house
+from tests.registry_fixture import RegistryFixture, open_registry
 
 from portico_server.core.context import Context
 from portico_server.core.principal import LOCAL, Principal
@@ -25,7 +25,7 @@ ME = Principal("key_me", frozenset({"tools:*:call"}))
 
 @dataclass
 class Bench:
-    house: House
+    daemon: RegistryFixture
     artifacts: ArtifactStore | None
 
     async def answer(self, result: ToolResult, schema: Mapping[str, Any] | None = None) -> ToolResult:
@@ -34,12 +34,12 @@ class Bench:
         async def work(_arguments: Mapping[str, Any], _context: Context) -> ToolResult:
             return result
 
-        toolbox = Toolbox(self.house.registry, self.artifacts)
+        toolbox = Toolbox(self.daemon.registry, self.artifacts)
         toolbox.remove("flood")
         toolbox.add(
             Tool("flood", "Flood", "Floods.", {"type": "object"}, work, output_schema=schema, source="test")
         )
-        got, _events = await self.house.call("tool/flood", ToolCall({}), ME)
+        got, _events = await self.daemon.call("tool/flood", ToolCall({}), ME)
         assert isinstance(got, ToolResult)
         return got
 
@@ -54,8 +54,8 @@ class Bench:
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     database = Database.at(tmp_path / "artifacts.db")
     database.prepare()
-    async with open_house(tmp_path) as house:
-        yield Bench(house, ArtifactStore(database, tmp_path / "artifacts"))
+    async with open_registry(tmp_path) as daemon:
+        yield Bench(daemon, ArtifactStore(database, tmp_path / "artifacts"))
     database.close()
 
 
@@ -95,7 +95,7 @@ async def test_a_structure_that_was_promised_is_not_silently_missing(bench: Benc
 
 
 async def test_where_nothing_can_be_kept_the_text_says_so(bench: Bench) -> None:
-    result = await Bench(bench.house, None).answer(
+    result = await Bench(bench.daemon, None).answer(
         ToolResult("x" * (MAX_TEXT_CHARS + 1), {"y": "y" * MAX_STRUCTURED_BYTES})
     )
     assert result.artifacts == () and result.structured is None

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.house import House, open_house
+from tests.registry_fixture import RegistryFixture, open_registry
 
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL, Principal
@@ -38,10 +38,10 @@ class Hands:
 
 
 class Case:
-    def __init__(self, house: House) -> None:
-        self.registry = house.registry
+    def __init__(self, daemon: RegistryFixture) -> None:
+        self.registry = daemon.registry
         self.clock = Hands()
-        self.served = ServedTools(Toolbox(house.registry, approval=Approval("destructive")), self.clock)
+        self.served = ServedTools(Toolbox(daemon.registry, approval=Approval("destructive")), self.clock)
 
     def later(self, seconds: float) -> None:
         self.clock.now += seconds
@@ -53,8 +53,8 @@ class Case:
 
 @pytest.fixture
 async def case(tmp_path: Path) -> AsyncIterator[Case]:
-    async with open_house(tmp_path) as house:
-        yield Case(house)
+    async with open_registry(tmp_path) as daemon:
+        yield Case(daemon)
 
 
 def test_a_worker_that_is_silent_is_gone_and_later_its_functions(case: Case) -> None:

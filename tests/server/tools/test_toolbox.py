@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from tests.house import House, Shelf, open_house, passage
+from tests.registry_fixture import FixedStore, RegistryFixture, open_registry, passage
 
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL, Principal
@@ -16,20 +16,23 @@ from portico_server.tools.toolbox import Toolbox
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with open_house(tmp_path) as opened:
-        opened.add(Shelf("docs", [passage(1, "Port 7419.")], description="Guides"), Shelf("notes", app=False))
+async def daemon(tmp_path: Path) -> AsyncIterator[RegistryFixture]:
+    async with open_registry(tmp_path) as opened:
+        opened.add(
+            FixedStore("docs", [passage(1, "Port 7419.")], description="Guides"),
+            FixedStore("notes", app=False),
+        )
         yield opened
 
 
-async def use(house: House, name: str, caller: Principal = LOCAL, **arguments: Any) -> ToolResult:
-    result, _events = await house.call(f"tool/{name}", ToolCall(arguments), caller)
+async def use(daemon: RegistryFixture, name: str, caller: Principal = LOCAL, **arguments: Any) -> ToolResult:
+    result, _events = await daemon.call(f"tool/{name}", ToolCall(arguments), caller)
     assert isinstance(result, ToolResult)
     return result
 
 
-def test_every_schema_is_a_schema(house: House) -> None:
-    tools = [make(house.registry) for make in BUILTIN]
+def test_every_schema_is_a_schema(daemon: RegistryFixture) -> None:
+    tools = [make(daemon.registry) for make in BUILTIN]
     assert [tool.name for tool in tools] == ["current_time", "list_stores", "search"]
     for tool in tools:
         assert tool.read_only and tool.description.endswith(".")
@@ -37,41 +40,41 @@ def test_every_schema_is_a_schema(house: House) -> None:
         Draft202012Validator.check_schema(tool.output_schema or {})
 
 
-async def test_results_match_their_schemas(house: House) -> None:
+async def test_results_match_their_schemas(daemon: RegistryFixture) -> None:
     calls: dict[str, dict[str, Any]] = {
         "current_time": {"timezone": "Asia/Shanghai"},
         "list_stores": {},
         "search": {"store": "docs", "query": "port"},
     }
     for make in BUILTIN:
-        tool = make(house.registry)
-        result = await use(house, tool.name, **calls[tool.name])
+        tool = make(daemon.registry)
+        result = await use(daemon, tool.name, **calls[tool.name])
         # As JSON has it: tuples are arrays there.
         Draft202012Validator(dict(tool.output_schema or {})).validate(result.structured)
 
 
-async def test_search_finds_passages(house: House) -> None:
-    result = await use(house, "search", store="docs", query="port", max_num_results=1)
+async def test_search_finds_passages(daemon: RegistryFixture) -> None:
+    result = await use(daemon, "search", store="docs", query="port", max_num_results=1)
     assert result.text == "[1] guide.md, line 1 · Ports (score 0.90)\nPort 7419."
     assert result.structured is not None and result.structured["passages"][0]["file_id"] == "file-1"
 
 
-async def test_searching_a_store_that_is_not_there_names_the_nearest(house: House) -> None:
+async def test_searching_a_store_that_is_not_there_names_the_nearest(daemon: RegistryFixture) -> None:
     with pytest.raises(NotFound, match="Did you mean 'docs'"):
-        await use(house, "search", store="dosc", query="port")
+        await use(daemon, "search", store="dosc", query="port")
 
 
-async def test_stores_are_listed_as_far_as_the_caller_may_read_them(house: House) -> None:
-    assert (await use(house, "list_stores")).text == "- docs: Guides\n- notes"
+async def test_stores_are_listed_as_far_as_the_caller_may_read_them(daemon: RegistryFixture) -> None:
+    assert (await use(daemon, "list_stores")).text == "- docs: Guides\n- notes"
     reader = Principal("k", frozenset({"tools:*:call", "stores:notes:read"}))
-    assert (await use(house, "list_stores", reader)).text == "- notes"
+    assert (await use(daemon, "list_stores", reader)).text == "- notes"
 
 
-async def test_the_time_elsewhere(house: House) -> None:
-    result = await use(house, "current_time", timezone="Asia/Shanghai")
+async def test_the_time_elsewhere(daemon: RegistryFixture) -> None:
+    result = await use(daemon, "current_time", timezone="Asia/Shanghai")
     assert result.structured is not None and result.structured["time"].endswith("+08:00")
     for zone in ("Mars/Olympus", "../etc/passwd", "Europe"):
-        wrong = await use(house, "current_time", timezone=zone)
+        wrong = await use(daemon, "current_time", timezone=zone)
         assert wrong.is_error and zone in wrong.text
 
 
@@ -90,16 +93,16 @@ async def test_the_time_elsewhere(house: House) -> None:
     ],
 )
 async def test_wrong_arguments_name_the_argument_and_the_rule(
-    house: House, arguments: dict[str, Any], param: str, rule: str
+    daemon: RegistryFixture, arguments: dict[str, Any], param: str, rule: str
 ) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        await use(house, "search", **arguments)
+        await use(daemon, "search", **arguments)
     assert caught.value.param == param
     assert f"Schema path: {rule}." in caught.value.message
 
 
-async def test_a_tool_takes_arguments_alone_and_its_name_once(house: House) -> None:
+async def test_a_tool_takes_arguments_alone_and_its_name_once(daemon: RegistryFixture) -> None:
     with pytest.raises(InvalidRequest, match="is a tool"):
-        await house.call("tool/search", Chat(({"role": "user", "content": "x"},)))
+        await daemon.call("tool/search", Chat(({"role": "user", "content": "x"},)))
     with pytest.raises(Conflict):
-        Toolbox(house.registry).register()
+        Toolbox(daemon.registry).register()

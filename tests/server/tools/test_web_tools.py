@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from jsonschema import Draft202012Validator
-from tests.house import House, open_house
+from tests.registry_fixture import RegistryFixture, open_registry
 from tests.server.tools.web import Site, page, serving
 
 from portico_server.core.errors import InvalidRequest
@@ -60,19 +60,19 @@ async def site() -> AsyncIterator[Site]:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with open_house(tmp_path) as opened:
+async def daemon(tmp_path: Path) -> AsyncIterator[RegistryFixture]:
+    async with open_registry(tmp_path) as opened:
         yield opened
 
 
-def equip(house: House, **settings: str) -> None:
-    toolbox = Toolbox(house.registry)
+def equip(daemon: RegistryFixture, **settings: str) -> None:
+    toolbox = Toolbox(daemon.registry)
     for tool in outward(Settings(**settings)):
         toolbox.add(tool)
 
 
-async def use(house: House, name: str, **arguments: Any) -> ToolResult:
-    result, _events = await house.call(f"tool/{name}", ToolCall(arguments))
+async def use(daemon: RegistryFixture, name: str, **arguments: Any) -> ToolResult:
+    result, _events = await daemon.call(f"tool/{name}", ToolCall(arguments))
     assert isinstance(result, ToolResult)
     return result
 
@@ -84,48 +84,48 @@ def test_every_schema_is_a_schema() -> None:
         assert tool.open_world and tool.description.endswith(".")
 
 
-async def test_a_long_page_is_read_in_parts(house: House, site: Site) -> None:
-    equip(house, tool_hosts=site.host)
-    first = await use(house, "web_fetch", url=f"{site.url}/")
+async def test_a_long_page_is_read_in_parts(daemon: RegistryFixture, site: Site) -> None:
+    equip(daemon, tool_hosts=site.host)
+    first = await use(daemon, "web_fetch", url=f"{site.url}/")
     assert first.structured is not None and first.structured["title"] == "Home"
     assert first.text.startswith(f"Home\n{site.url}/\n\n# Hello")
     text, following = first.structured["text"], first.structured["next_start"]
     while following is not None:
-        part = await use(house, "web_fetch", url=f"{site.url}/", start=following)
+        part = await use(daemon, "web_fetch", url=f"{site.url}/", start=following)
         assert part.structured is not None
         text, following = text + part.structured["text"], part.structured["next_start"]
     assert text == "# Hello\n\n" + "word " * 9_999 + "word"
     assert len(text) == first.structured["total_chars"]
 
 
-async def test_what_is_no_page(house: House, site: Site) -> None:
-    equip(house, tool_hosts=site.host)
-    assert '{"port": 7419}' in (await use(house, "web_fetch", url=f"{site.url}/data")).text
+async def test_what_is_no_page(daemon: RegistryFixture, site: Site) -> None:
+    equip(daemon, tool_hosts=site.host)
+    assert '{"port": 7419}' in (await use(daemon, "web_fetch", url=f"{site.url}/data")).text
     for path, told in [("/pdf", "application/pdf"), ("/gone", "status 404")]:
-        result = await use(house, "web_fetch", url=site.url + path)
+        result = await use(daemon, "web_fetch", url=site.url + path)
         assert result.is_error and told in result.text
 
 
-async def test_without_leave_nothing_private_is_fetched(house: House, site: Site) -> None:
-    equip(house)
+async def test_without_leave_nothing_private_is_fetched(daemon: RegistryFixture, site: Site) -> None:
+    equip(daemon)
     for name in ("web_fetch", "http_request"):
-        result = await use(house, name, url=f"{site.url}/")
+        result = await use(daemon, name, url=f"{site.url}/")
         assert result.is_error and "private" in result.text
     assert site.requests == []
 
 
-async def test_any_request(house: House, site: Site) -> None:
-    equip(house, tool_hosts=site.host)
+async def test_any_request(daemon: RegistryFixture, site: Site) -> None:
+    equip(daemon, tool_hosts=site.host)
     result = await use(
-        house, "http_request", url=f"{site.url}/echo", method="PUT", headers={"X-Key": "k"}, json={"a": 1}
+        daemon, "http_request", url=f"{site.url}/echo", method="PUT", headers={"X-Key": "k"}, json={"a": 1}
     )
     assert result.structured is not None and result.structured["status"] == 201
     told = json.loads(result.structured["text"])
     assert told == {"method": "PUT", "body": '{"a": 1}', "key": "k", "type": "application/json"}
-    refused = await use(house, "http_request", url=f"{site.url}/echo", headers={"Host": "evil"})
+    refused = await use(daemon, "http_request", url=f"{site.url}/echo", headers={"Host": "evil"})
     assert refused.is_error and "Host" in refused.text
     with pytest.raises(InvalidRequest, match="does not match"):
-        await use(house, "http_request", url=f"{site.url}/echo", headers={"X": "a\r\nHost: evil"})
+        await use(daemon, "http_request", url=f"{site.url}/echo", headers={"X": "a\r\nHost: evil"})
 
 
 @pytest.mark.parametrize(
@@ -139,16 +139,16 @@ async def test_any_request(house: House, site: Site) -> None:
     ],
 )
 async def test_every_provider_is_asked_and_read(
-    house: House, site: Site, provider: str, path: str, expected: dict[str, str]
+    daemon: RegistryFixture, site: Site, provider: str, path: str, expected: dict[str, str]
 ) -> None:
     equip(
-        house,
+        daemon,
         tool_hosts=site.host,
         web_search=provider,
         web_search_url=site.url + path,
         web_search_key="sekret",
     )
-    result = await use(house, "web_search", query="which port", max_results=3)
+    result = await use(daemon, "web_search", query="which port", max_results=3)
     assert result.structured == {"results": [expected]}
     request = site.requests[-1]
     asked = json.loads(await request.text()) if request.method == "POST" else dict(request.query)
@@ -157,9 +157,9 @@ async def test_every_provider_is_asked_and_read(
     assert keyed == bool(PROVIDERS[provider].header)
 
 
-async def test_a_search_that_is_not_set_up_says_what_to_set(house: House, site: Site) -> None:
-    equip(house)
-    result = await use(house, "web_search", query="x")
+async def test_a_search_that_is_not_set_up_says_what_to_set(daemon: RegistryFixture, site: Site) -> None:
+    equip(daemon)
+    result = await use(daemon, "web_search", query="x")
     assert result.is_error and "web_search" in result.text and "searxng" in result.text
 
 
@@ -173,10 +173,10 @@ async def test_a_search_that_is_not_set_up_says_what_to_set(house: House, site: 
     ],
 )
 async def test_a_search_that_fails_says_why(
-    house: House, site: Site, settings: dict[str, str], told: str
+    daemon: RegistryFixture, site: Site, settings: dict[str, str], told: str
 ) -> None:
     if settings.get("web_search_url", "").startswith("/"):
         settings = {**settings, "web_search_url": site.url + settings["web_search_url"]}
-    equip(house, tool_hosts=site.host, **settings)
-    result = await use(house, "web_search", query="x")
+    equip(daemon, tool_hosts=site.host, **settings)
+    result = await use(daemon, "web_search", query="x")
     assert result.is_error and told in result.text

@@ -28,8 +28,8 @@ class Approvals(Listing[Question]):
     LOOK_AGAIN = 1.0
     CSS_PATH = "approvals.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("a", "approve", "Approve", tooltip="Agree, or say what was asked for: the run goes on"),
-        Binding("r", "refuse", "Refuse", tooltip="Refuse: the run goes on without it"),
+        Binding("a", "approve", "Approve", tooltip="Agree, or say what was asked for: the run continues"),
+        Binding("r", "refuse", "Refuse", tooltip="Refuse: the run continues without it"),
     ]
 
     def compose(self) -> ComposeResult:

@@ -18,7 +18,7 @@ from portico_tui.screens.page import Listing
 from portico_tui.text import batch_state, cell, clock, one_line
 from portico_tui.widgets.table import Table
 
-PROBLEMS = 5
+MAX_SHOWN_PROBLEMS = 5
 """How many of the problems of a file are shown."""
 
 
@@ -56,14 +56,14 @@ class Batches(Listing[Batch]):
         batch = self.chosen
         lines: list[str] = []
         if batch is not None:
-            for error in batch.errors[:PROBLEMS]:
+            for error in batch.errors[:MAX_SHOWN_PROBLEMS]:
                 where = "" if error.line is None else f"Line {error.line}: "
                 lines.append(one_line(where + error.message))
             if batch.ended and batch.done:
                 lines.append(f"portico batches results {batch.id}")
-        told = self.query_one("#told", Static)
-        told.display = bool(lines)
-        told.update(Content("\n".join(lines)))
+        report = self.query_one("#told", Static)
+        report.display = bool(lines)
+        report.update(Content("\n".join(lines)))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What has ended, or does so now, cannot be cancelled."""

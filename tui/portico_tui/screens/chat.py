@@ -18,6 +18,7 @@ from portico_tui.conversations import title
 from portico_tui.daemon import (
     Asked,
     Asking,
+    ChatMessage,
     Cited,
     DaemonError,
     Delta,
@@ -26,17 +27,16 @@ from portico_tui.daemon import (
     Partner,
     Passage,
     Progress,
-    Said,
     Session,
     ToolCalled,
     partners,
 )
-from portico_tui.screens.page import House, Page
+from portico_tui.screens.page import AppServices, Page
 from portico_tui.text import one_line
+from portico_tui.widgets.conversation_picker import ConversationPicker
 from portico_tui.widgets.dialogs import Choose
 from portico_tui.widgets.passages import Passages
 from portico_tui.widgets.prompt import Prompt
-from portico_tui.widgets.shelf import Shelf
 from portico_tui.widgets.transcript import Reply, Transcript
 
 NOBODY = "There is nobody to talk to yet: add a model (Esc, 1, a) or a folder (Esc, 2, a)."
@@ -44,7 +44,7 @@ NOBODY = "There is nobody to talk to yet: add a model (Esc, 1, a) or a folder (E
 WELCOME = (
     "Ask about your documents, or talk to a model.\n\n"
     "An app answers with the passages it stands on: Tab goes to them, Enter reads one. What was said is kept: "
-    "Ctrl+O goes on with it."
+    "Ctrl+O continues it."
 )
 
 
@@ -64,21 +64,24 @@ class Chat(Page):
         Binding("pagedown", "page(1)", show=False, tooltip="Scroll down"),
         Binding("ctrl+t", "choose", "Talk to", tooltip="Choose the app or model to talk to"),
         Binding(
-            "ctrl+o", "shelf", "Conversations", tooltip="Go on with a conversation, rename, copy or delete it"
+            "ctrl+o",
+            "conversations",
+            "Conversations",
+            tooltip="Go on with a conversation, rename, copy or delete it",
         ),
         Binding("ctrl+n", "forget", "New", tooltip="Begin a new conversation"),
         Binding("ctrl+y", "copy", "Copy", tooltip="Copy the newest answer"),
     ]
 
-    def __init__(self, house: House) -> None:
-        super().__init__(house)
+    def __init__(self, services: AppServices) -> None:
+        super().__init__(services)
         self._glance: Glance | None = None
         self._partners: tuple[Partner, ...] = ()
         self._apps: tuple[str, ...] = ()
         self._kinds: dict[str, str] = {}
         self._partner: Partner | None = None
         self._session: Session | None = None
-        self._said: list[Said] = []
+        self._history: list[ChatMessage] = []
         self._answering: Worker[None] | None = None
 
     def compose(self) -> ComposeResult:
@@ -140,7 +143,7 @@ class Chat(Page):
         self.query_one("#partner", Static).update(Content(line + about))
 
     @on(Input.Submitted, "#line")
-    def _asked(self) -> None:
+    def _question_submitted(self) -> None:
         if self._answering is not None:
             self.notify("An answer is still coming: Esc stops it.", severity="warning")
             return
@@ -157,10 +160,10 @@ class Chat(Page):
     async def _answer(self, partner: Partner, question: str) -> None:
         self._cite(())
         reply = await self.query_one(Transcript).turn(question)
-        asking = self.daemon.conversations.ask(partner, self._session, tuple(self._said), question)
+        asking = self.daemon.conversations.ask(partner, self._session, tuple(self._history), question)
         try:
             await self._listen_to(asking, reply)
-            self._said += asking.said
+            self._history += asking.messages
             with self.reporting("Conversation"):
                 kept = await asking.keep()
                 if partner == self._partner:  # else somebody else continues with what was said
@@ -247,25 +250,25 @@ class Chat(Page):
     async def action_forget(self) -> None:
         await self._begin(None, [])
 
-    async def _begin(self, session: Session | None, said: list[Said]) -> None:
+    async def _begin(self, session: Session | None, messages: list[ChatMessage]) -> None:
         """Go on with a conversation of earlier, or with a new one."""
         if self._answering is not None:
             self._answering.cancel()
-        self._session, self._said = session, said
+        self._session, self._history = session, messages
         self._head()
-        self._cite(said[-1].passages if said else ())
-        await self.query_one(Transcript).fill(said)
+        self._cite(messages[-1].passages if messages else ())
+        await self.query_one(Transcript).fill(messages)
         prompt = self.query_one(Prompt)
-        prompt.recall([item.content for item in said if item.role == "user"])
+        prompt.recall([item.content for item in messages if item.role == "user"])
         prompt.focus()
 
     @work(exclusive=True, group="choose")
-    async def action_shelf(self) -> None:
+    async def action_conversations(self) -> None:
         conversations = self.daemon.conversations
-        picked = await self.app.push_screen_wait(Shelf(conversations, self._session))
+        picked = await self.app.push_screen_wait(ConversationPicker(conversations, self._session))
         with self.reporting("Conversation"):
             if picked is not None:
-                await self._take(picked, await conversations.said(picked))
+                await self._take(picked, await conversations.messages(picked))
             elif self._session is not None:  # renamed perhaps, or deleted
                 now = await conversations.look(self._session)
                 if now is None:
@@ -274,13 +277,13 @@ class Chat(Page):
                     self._session = now
                     self._head()
 
-    async def _take(self, session: Session, said: list[Said]) -> None:
+    async def _take(self, session: Session, messages: list[ChatMessage]) -> None:
         partner = next((each for each in self._partners if each.name == session.app), None)
         if partner is None:
-            self.notify(f"'{one_line(session.app)}' is not here: somebody else goes on.", severity="warning")
+            self.notify(f"'{one_line(session.app)}' is not here: another app continues.", severity="warning")
         else:
             self._talk_to(partner)
-        await self._begin(session if partner else None, said)
+        await self._begin(session if partner else None, messages)
 
     def action_copy(self) -> None:
         text = self.query_one(Transcript).last

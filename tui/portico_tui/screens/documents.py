@@ -14,7 +14,7 @@ from textual.content import Content
 from textual.widgets import ContentSwitcher, DataTable, Footer, Input, Static
 
 from portico_tui.daemon import Glance, SkippedFile, Store, StoreFile
-from portico_tui.screens.page import House, Page
+from portico_tui.screens.page import AppServices, Page
 from portico_tui.text import amount, cell, count_reasons, counts, file_state, one_line, shorten
 from portico_tui.widgets.dialogs import Field, Form
 from portico_tui.widgets.passages import Passages
@@ -22,7 +22,7 @@ from portico_tui.widgets.table import Table
 
 NEEDS_A_STORE = {"sync", "upload", "delete", "search"}
 
-NAME = 36
+NAME_WIDTH = 36
 """Characters of a file's name that the table shows; the whole name stands below it."""
 
 
@@ -39,8 +39,8 @@ class Documents(Page):
         Binding("escape", "leave", "Files", tooltip="Back from a search to the files"),
     ]
 
-    def __init__(self, house: House) -> None:
-        super().__init__(house)
+    def __init__(self, services: AppServices) -> None:
+        super().__init__(services)
         self._stores: dict[str, Store] = {}
         self._files: dict[str, StoreFile] = {}
         self._skipped: dict[str, SkippedFile] = {}
@@ -141,11 +141,11 @@ class Documents(Page):
         self._files = files
         self._skipped = {f"skipped {file.name}": file for file in skipped}
         rows = {
-            key: (cell(file.filename, width=NAME), file_state(file.status), cell(amount(file.bytes)))
+            key: (cell(file.filename, width=NAME_WIDTH), file_state(file.status), cell(amount(file.bytes)))
             for key, file in files.items()
         }
         rows |= {
-            key: (cell(file.name, "dim", NAME), file_state("skipped"), cell(""))
+            key: (cell(file.name, "dim", NAME_WIDTH), file_state("skipped"), cell(""))
             for key, file in self._skipped.items()
         }
         self.query_one("#files", Table).put(rows)
@@ -187,8 +187,8 @@ class Documents(Page):
             )
             left = f"skipped {count_reasons(store.skipped)}" if store.skipped else ""
             known = (some, left, amount(store.usage_bytes), store.embedding_model, origin)
-            said = " · ".join(one_line(part) for part in known if part)
-            lines.append(Content.styled(shorten(said, max(self.size.width - 4, 20)), "dim"))
+            messages = " · ".join(one_line(part) for part in known if part)
+            lines.append(Content.styled(shorten(messages, max(self.size.width - 4, 20)), "dim"))
         if file is not None and not self._searching:
             lines.append(Content.styled(one_line(file.filename), "bold"))
             if file.error:
@@ -210,7 +210,7 @@ class Documents(Page):
         self.query_one("#query").focus()
 
     @on(Input.Submitted, "#query")
-    def _asked(self, event: Input.Submitted) -> None:
+    def _query_submitted(self, event: Input.Submitted) -> None:
         store, query = self._store, event.value.strip()
         if store is not None and query:
             self._search(store, query)

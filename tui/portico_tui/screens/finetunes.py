@@ -14,11 +14,11 @@ from textual.content import Content
 from textual.widgets import DataTable, Footer, Sparkline, Static
 
 from portico_tui.daemon import DaemonError, TuningEvent, TuningJob
-from portico_tui.screens.page import House, Listing
+from portico_tui.screens.page import AppServices, Listing
 from portico_tui.text import cell, clock, lasts, one_line, tuning_state
 from portico_tui.widgets.table import Table
 
-PAINT = 0.2
+PAINT_INTERVAL_S = 0.2
 """Seconds between two pictures of the curve."""
 
 SENTENCES = 5
@@ -33,15 +33,17 @@ class Finetunes(Listing[TuningJob]):
     LOOK_AGAIN = 2.0
     CSS_PATH = "finetunes.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("p", "pause", "Pause or resume", tooltip="Stop the job behind its last checkpoint, or go on"),
+        Binding(
+            "p", "pause", "Pause or resume", tooltip="Stop the job after its last checkpoint, or continue"
+        ),
         Binding("c", "cancel", "Cancel", tooltip="End the job for good"),
     ]
 
-    def __init__(self, house: House) -> None:
-        super().__init__(house)
+    def __init__(self, services: AppServices) -> None:
+        super().__init__(services)
         self._followed = ""
         self._losses: list[float] = []
-        self._said: list[str] = []
+        self._reports: list[str] = []
         self._figures = ""
         self._stale = False
 
@@ -61,7 +63,7 @@ class Finetunes(Listing[TuningJob]):
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
-        self.set_interval(PAINT, self._paint)
+        self.set_interval(PAINT_INTERVAL_S, self._paint)
 
     async def find(self) -> Sequence[TuningJob]:
         return await self.daemon.tuning_jobs()
@@ -85,7 +87,7 @@ class Finetunes(Listing[TuningJob]):
     @work(exclusive=True, group="follow")
     async def _follow(self, job_id: str) -> None:
         """The chosen job from its first event to its last."""
-        self._losses, self._said, self._figures = [], [], ""
+        self._losses, self._reports, self._figures = [], [], ""
         self._show()
         try:
             async for item in self.daemon.follow_tuning(job_id):
@@ -95,12 +97,12 @@ class Finetunes(Listing[TuningJob]):
                 else:
                     self._take(item)
         except DaemonError as error:
-            self._said.append(error.message)
+            self._reports.append(error.message)
         self._show()
 
     def _take(self, event: TuningEvent) -> None:
         if event.type == "message":
-            self._said = [*self._said, event.message][-SENTENCES:]
+            self._reports = [*self._reports, event.message][-SENTENCES:]
         else:
             data = event.data
             loss = data.get("train_loss", data.get("reward"))
@@ -126,7 +128,7 @@ class Finetunes(Listing[TuningJob]):
         self.query_one("#figures", Static).update(
             Content(" · ".join(part for part in (self._figures, left) if part))
         )
-        self.query_one("#said", Static).update(Content("\n".join(one_line(each) for each in self._said)))
+        self.query_one("#said", Static).update(Content("\n".join(one_line(each) for each in self._reports)))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What can only be done to a job that has not ended is dimmed for others."""

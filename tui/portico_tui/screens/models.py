@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.widgets import DataTable, Footer, Static
 
 from portico_tui.daemon import Glance, Model, Problem, Recommendation
-from portico_tui.screens.page import House, Page
+from portico_tui.screens.page import AppServices, Page
 from portico_tui.text import about, amount, cell, model_state, one_line
 from portico_tui.widgets.dialogs import Field, Form, Reader
 from portico_tui.widgets.table import Table
@@ -38,8 +38,8 @@ class Models(Page):
         Binding("d", "remove", "Remove", tooltip="Forget the model; its files stay in the cache"),
     ]
 
-    def __init__(self, house: House) -> None:
-        super().__init__(house)
+    def __init__(self, services: AppServices) -> None:
+        super().__init__(services)
         self._models: dict[str, Model] = {}
         self._recommended: Recommendation | None = None
         self._problems: tuple[Problem, ...] = ()
@@ -93,13 +93,13 @@ class Models(Page):
         model = self._chosen
         if model is not None:
             lines.append(Content.styled(one_line(f"{model.source} · {model.engine}"), "bold"))
-            said = about(model) or one_line(model.description) or "Not in memory; loaded on first use."
-            lines.append(Content.styled(said, "dim"))
+            messages = about(model) or one_line(model.description) or "Not in memory; loaded on first use."
+            lines.append(Content.styled(messages, "dim"))
             if model.error:
                 lines.append(Content.styled(one_line(model.error), "$text-error"))
         for problem in self._problems:
-            said = problem.line.capitalize()
-            lines.append(Content.styled(one_line(said), "$text-error"))
+            messages = problem.line.capitalize()
+            lines.append(Content.styled(one_line(messages), "$text-error"))
         if self._recommended is not None:
             better = self._recommended
             size = f" ({better.size_gb:g} GB)" if better.size_gb else ""
@@ -150,8 +150,8 @@ class Models(Page):
             return
         with self.reporting(f"Logs of {model.name}"):
             lines = await self.daemon.logs(model.name)
-            said = "\n".join(one_line(line) for line in lines) or "Its engine has written nothing yet."
-            self.app.push_screen(Reader(f"Logs of {one_line(model.name)}", said, from_end=True))
+            messages = "\n".join(one_line(line) for line in lines) or "Its engine has written nothing yet."
+            self.app.push_screen(Reader(f"Logs of {one_line(model.name)}", messages, from_end=True))
 
     @work(group="pull")
     async def action_pull(self) -> None:

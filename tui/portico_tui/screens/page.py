@@ -23,7 +23,7 @@ from portico_tui.widgets.working import Working
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class AppServices:
     """What a screen is given: the daemon, and a way to have it looked at now."""
 
     daemon: Daemon
@@ -33,10 +33,10 @@ class House:
 class Page(Screen[None]):
     """A screen over the daemon. It composes its `top`, its own parts and a footer."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, services: AppServices) -> None:
         super().__init__()
-        self.daemon = house.daemon
-        self.wake = house.wake
+        self.daemon = services.daemon
+        self.wake = services.wake
 
     def top(self, mode: str) -> ComposeResult:
         """The lines that every screen begins with."""
@@ -51,9 +51,9 @@ class Page(Screen[None]):
                 show(glance)
 
         self.watch(self.app, "glance", seen)
-        self.watch(self.app, "lost", self._told)
+        self.watch(self.app, "lost", self._show_connection)
 
-    def _told(self, lost: Lost | None) -> None:
+    def _show_connection(self, lost: Lost | None) -> None:
         self.query_one(Banner).show(lost)
 
     @contextmanager
@@ -114,8 +114,8 @@ class Listing(Page, Generic[Item]):
     LOOK_AGAIN: ClassVar[float]
     """Seconds between two looks."""
 
-    def __init__(self, house: House) -> None:
-        super().__init__(house)
+    def __init__(self, services: AppServices) -> None:
+        super().__init__(services)
         self.items: dict[str, Item] = {}
 
     @abstractmethod

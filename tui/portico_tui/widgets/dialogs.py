@@ -48,7 +48,7 @@ class Form(ModalScreen[Answers | None]):
             for field in self._fields:
                 yield Label(Content(field.label))
                 yield Input(field.value, placeholder=field.hint, id=f"field-{field.name}", compact=True)
-            yield Static("Enter: go on · Esc: cancel", classes="keys")
+            yield Static("Enter: continue · Esc: cancel", classes="keys")
 
     @on(Input.Submitted)
     def _entered(self, event: Input.Submitted) -> None:
@@ -164,7 +164,8 @@ class Help(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         width = max(len(key) for key, _ in self._keys)
         lines = [
-            Content.assemble((f"{key:>{width}}", "bold $accent"), "  ", said) for key, said in self._keys
+            Content.assemble((f"{key:>{width}}", "bold $accent"), "  ", messages)
+            for key, messages in self._keys
         ]
         with Vertical(classes="dialog"):
             yield Label("Keys", classes="title")

@@ -19,24 +19,24 @@ class Prompt(Input):
 
     def __init__(self, *, id: str) -> None:
         super().__init__(placeholder="Ask something. Esc leaves this line.", id=id)
-        self._asked: list[str] = []
-        self._place = 0
+        self._questions: list[str] = []
+        self._position = 0
 
-    def recall(self, asked: Sequence[str]) -> None:
+    def recall(self, questions: Sequence[str]) -> None:
         """Remember what was asked in a conversation of earlier, behind what was asked here."""
-        self._asked += asked
-        self._place = len(self._asked)
+        self._questions += questions
+        self._position = len(self._questions)
 
     def take(self) -> str:
         """What was written, remembered, and the line is empty again."""
         text = self.value.strip()
         self.clear()
-        if text and text not in self._asked[-1:]:
-            self._asked.append(text)
-        self._place = len(self._asked)
+        if text and text not in self._questions[-1:]:
+            self._questions.append(text)
+        self._position = len(self._questions)
         return text
 
     def action_recall(self, step: int) -> None:
-        self._place = max(0, min(len(self._asked), self._place + step))
-        self.value = self._asked[self._place] if self._place < len(self._asked) else ""
+        self._position = max(0, min(len(self._questions), self._position + step))
+        self.value = self._questions[self._position] if self._position < len(self._questions) else ""
         self.cursor_position = len(self.value)

@@ -14,7 +14,7 @@ class Table(DataTable[Text]):
     def __init__(self, *columns: str, id: str) -> None:
         super().__init__(id=id, cursor_type="row", cell_padding=1)
         self._titles = columns
-        self._shown: dict[str, tuple[Text, ...]] = {}
+        self._rows: dict[str, tuple[Text, ...]] = {}
 
     def on_mount(self) -> None:
         for title in self._titles:
@@ -23,18 +23,18 @@ class Table(DataTable[Text]):
     @property
     def current(self) -> str | None:
         """The key of the chosen row; ``None`` if the table is empty."""
-        keys = list(self._shown)
+        keys = list(self._rows)
         return keys[self.cursor_row] if 0 <= self.cursor_row < len(keys) else None
 
     def put(self, rows: Mapping[str, Sequence[Text]]) -> None:
         """Show these rows in this order. The chosen row stays chosen if it is still there."""
         wanted = {key: tuple(cells) for key, cells in rows.items()}
-        if list(wanted) == list(self._shown):
+        if list(wanted) == list(self._rows):
             self._update(wanted)
             return
         chosen, place = self.current, self.cursor_row
         self.clear()
-        self._shown = wanted
+        self._rows = wanted
         for key, cells in wanted.items():
             self.add_row(*cells, key=key)
         keys = list(wanted)
@@ -43,7 +43,7 @@ class Table(DataTable[Text]):
 
     def _update(self, wanted: Mapping[str, tuple[Text, ...]]) -> None:
         for key, cells in wanted.items():
-            for title, new, old in zip(self._titles, cells, self._shown[key], strict=True):
+            for title, new, old in zip(self._titles, cells, self._rows[key], strict=True):
                 if new != old:
                     self.update_cell(key, title, new, update_width=True)
-        self._shown = dict(wanted)
+        self._rows = dict(wanted)

@@ -12,10 +12,10 @@ from textual.content import Content
 from textual.widgets import Markdown, Static
 from textual.widgets.markdown import MarkdownStream
 
-from portico_tui.daemon import Progress, Said
+from portico_tui.daemon import ChatMessage, Progress
 from portico_tui.text import measure, one_line, safe
 
-SHOWN: Final = 60
+MAX_SHOWN_MESSAGES: Final = 60
 """Messages of a conversation that are shown when it is opened."""
 
 
@@ -110,13 +110,13 @@ class Transcript(VerticalScroll):
         self.anchor()
         return reply
 
-    async def fill(self, said: Sequence[Said]) -> None:
+    async def fill(self, messages: Sequence[ChatMessage]) -> None:
         """Show a conversation of earlier, of a long one the end."""
         await self.clear()
-        self.query_one(".empty").display = not said
+        self.query_one(".empty").display = not messages
         left_out = [Static("(earlier messages are kept, not shown)", classes="left-out")]
-        parts = [Question(item.content) if item.role == "user" else Reply(item.content) for item in said]
-        shown = parts if len(parts) <= SHOWN else [*left_out, *parts[-SHOWN:]]
+        parts = [Question(item.content) if item.role == "user" else Reply(item.content) for item in messages]
+        shown = parts if len(parts) <= MAX_SHOWN_MESSAGES else [*left_out, *parts[-MAX_SHOWN_MESSAGES:]]
         await self.query_one(".turns").mount_all(shown)
         self.anchor()
 

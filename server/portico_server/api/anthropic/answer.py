@@ -73,17 +73,17 @@ def of_completion(document: Any, head: Head, usage: Usage) -> dict[str, Any]:
     if not choices:
         raise EngineFailed("The model answered something that is not a chat completion.")
     choice = choices[0]
-    said = choice.get("message") or {}
+    message = choice.get("message") or {}
     calls = [
         (
             call.get("id"),
             (call.get("function") or {}).get("name"),
             (call.get("function") or {}).get("arguments"),
         )
-        for call in said.get("tool_calls") or ()
+        for call in message.get("tool_calls") or ()
     ]
-    text = said.get("content") or said.get("refusal") or ""
-    content = _content(thoughts_in(said), text, calls)
+    text = message.get("content") or message.get("refusal") or ""
+    content = _content(thoughts_in(message), text, calls)
     end = head.end(choice.get("finish_reason"), choice.get("stop_reason"), called=bool(calls))
     return head.message(content, *end, counts(usage))
 
@@ -99,9 +99,9 @@ def of_reply(reply: Reply, head: Head) -> dict[str, Any]:
     return head.message(content, *end, counts(reply.usage))
 
 
-def thoughts_in(said: Mapping[str, Any]) -> str:
+def thoughts_in(message: Mapping[str, Any]) -> str:
     """What a message or a delta has of the model's thoughts, under either of the names that engines give them."""
-    found = said.get("reasoning_content") or said.get("reasoning")
+    found = message.get("reasoning_content") or message.get("reasoning")
     return found if isinstance(found, str) else ""
 
 

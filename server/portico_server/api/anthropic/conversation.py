@@ -19,8 +19,8 @@ Message: TypeAlias = dict[str, Any]
 Part: TypeAlias = dict[str, Any]
 
 ROLES = ("user", "assistant", "system")
-SAID_BY_USER = ("text", "image", "document", "search_result", "tool_result")
-SAID_BY_ASSISTANT = ("text", "thinking", "redacted_thinking", "tool_use")
+USER_BLOCKS = ("text", "image", "document", "search_result", "tool_result")
+ASSISTANT_BLOCKS = ("text", "thinking", "redacted_thinking", "tool_use")
 RETURNED = ("text", "image", "document", "search_result")
 SOURCES = ("base64", "url", "text", "content")
 
@@ -37,9 +37,7 @@ _BREAK = "\n\n"
 
 def messages_of(body: Mapping[str, Any], target: Target) -> list[Message]:
     """The system prompt and the turns. Raises `InvalidRequest` with the path of what is wrong or has no translation."""
-    given = body.get("messages")
-    if given is None:
-        missing("messages")
+    given = body["messages"]
     if not isinstance(given, list):
         wrong_type("messages", "a list of messages", given)
     if not given:
@@ -95,7 +93,7 @@ class _Talk:
             if block["type"] == "tool_result":
                 parts += self._result(block, at)
             else:
-                parts += self._part(block, at, SAID_BY_USER)
+                parts += self._part(block, at, USER_BLOCKS)
         if not parts:
             return
         last = self.messages[-1] if self.messages else None
@@ -106,14 +104,14 @@ class _Talk:
 
     def assistant(self, blocks: list[Block], path: str) -> None:
         """What the model said, thought and called."""
-        said: list[str] = []
+        texts: list[str] = []
         thoughts: list[str] = []
         calls: list[Mapping[str, Any]] = []
         for index, block in enumerate(blocks):
             at = f"{path}[{index}]"
             match block["type"]:
                 case "text":
-                    said.append(field.text(block, "text", at))
+                    texts.append(field.text(block, "text", at))
                 case "thinking":
                     thoughts.append(field.text(block, "thinking", at))
                 case "tool_use":
@@ -121,12 +119,12 @@ class _Talk:
                 case "redacted_thinking":
                     pass  # only whoever wrote it can read it
                 case kind if not _of_a_server(kind) and not self._target.speaks:
-                    not_one_of(f"{at}.type", kind, SAID_BY_ASSISTANT)
+                    not_one_of(f"{at}.type", kind, ASSISTANT_BLOCKS)
         last = self.messages[-1] if self.messages else None
         if last is None or last["role"] != "assistant":
             last = {"role": "assistant", "content": ""}
             self.messages.append(last)
-        last["content"] += "".join(said)
+        last["content"] += "".join(texts)
         if thoughts and self._target.thinks:
             last["reasoning_content"] = last.get("reasoning_content", "") + "".join(thoughts)
         if calls:
@@ -245,7 +243,7 @@ def _as_parts(content: Any) -> Iterable[Part]:
 
 
 def _content(parts: list[Part]) -> str | list[Part]:
-    """A string where nothing but text was said: every engine takes that."""
+    """A string if all parts are text: every engine takes that."""
     if all(part["type"] == "text" for part in parts):
         return _BREAK.join(part["text"] for part in parts)
     return parts

@@ -16,7 +16,7 @@ from portico_server.core.errors import PorticoError
 from portico_server.models.openai_wire import UpstreamFailed
 
 PATH = "/v1/messages"
-"""At and below it everything is told in this form."""
+"""At and below it all errors have this form."""
 
 MODELS = "/v1/models"
 """At and below it only what is asked for with `VERSION`: the path is OpenAI's as well."""
@@ -59,8 +59,8 @@ def body_of(error: PorticoError, request_id: str) -> bytes:
     """The document of an error."""
     status = status_of(error)
     kind = TYPES.get(status) or ("invalid_request_error" if status < 500 else "api_error")
-    told = {"type": kind, "message": error.message}
-    return orjson.dumps({"type": "error", "error": told, "request_id": request_id})
+    detail = {"type": kind, "message": error.message}
+    return orjson.dumps({"type": "error", "error": detail, "request_id": request_id})
 
 
 def frame_of(error: PorticoError, request_id: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Reads the fields of a Messages request, or raises `InvalidRequest` with their path. Pure.
+"""Reads objects within a Messages request, or raises `InvalidRequest` with their path. Pure.
 
 ``null`` means absent, as it does at Anthropic.
 """
@@ -43,45 +43,6 @@ def flag(given: Block, name: str, path: str = "") -> bool:
     return value is True
 
 
-def whole(given: Block, name: str, lowest: int) -> int | None:
-    """A whole number, if one is given."""
-    value = given.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, int) or isinstance(value, bool):
-        wrong_type(name, "a whole number", value)
-    if value < lowest:
-        wrong(name, f"is {value}, but must be at least {lowest}")
-    return value
-
-
-def share(given: Block, name: str) -> float | None:
-    """A number from 0 to 1, if one is given."""
-    value = given.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        wrong_type(name, "a number", value)
-    if not 0 <= value <= 1:
-        wrong(name, f"is {value}, but must be between 0 and 1")
-    return value
-
-
-def texts(given: Block, name: str) -> list[str]:
-    """A list of strings that are not empty; an empty one if it is not given."""
-    value = given.get(name)
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        wrong_type(name, "a list of strings", value)
-    for index, item in enumerate(value):
-        if not isinstance(item, str):
-            wrong_type(f"{name}[{index}]", "a string", item)
-        if not item:
-            wrong(f"{name}[{index}]", "must not be empty")
-    return value
-
-
 def blocks(value: Any, path: str) -> list[Block]:
     """A list of blocks. A string stands for one block of text."""
     if isinstance(value, str):
@@ -98,11 +59,11 @@ def blocks(value: Any, path: str) -> list[Block]:
     return value
 
 
-def one_of(value: Any, path: str, words: tuple[str, ...]) -> str:
+def one_of(value: Any, path: str, allowed: tuple[str, ...]) -> str:
     """One of ``words``."""
     if value is None:
         missing(path)
-    if value not in words:
-        not_one_of(path, value, words)
+    if value not in allowed:
+        not_one_of(path, value, allowed)
     found: str = value
     return found

@@ -10,14 +10,16 @@ import orjson
 from portico.wire import Cited, Delta, Passage
 from portico_server.api.anthropic import answer, field
 from portico_server.api.anthropic.answer import Head
-from portico_server.api.anthropic.conversation import messages_of
+from portico_server.api.anthropic.conversation import MAX_MESSAGES, ROLES, messages_of
 from portico_server.api.anthropic.field import Block
 from portico_server.api.anthropic.stream import PING, Stream
 from portico_server.api.anthropic.target import Target
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai.relay import caller_of, find
-from portico_server.api.parts import ApiServices
+from portico_server.api.services import ApiServices
+from portico_server.core import fields
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
+from portico_server.core.fields import RequestBody
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 from portico_server.core.relay import OriginalRequest, Relay, RelayResponse
 from portico_server.core.request import Chat, Reply, Tokenize, Tokens
@@ -45,54 +47,89 @@ _LITTLE, _MUCH = 4_096, 16_384
 """Tokens of ``thinking.budget_tokens`` below which the effort is low, and from which on it is high."""
 
 
+MAX_TOOLS: Final = 1_000
+
+_BLOCKS: Final = {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]}
+_SHARE: Final = fields.number(0, 1, wanted="a number", limits="between 0 and 1")
+
+COUNTED: Final = RequestBody(
+    {
+        "model": fields.name().noted(description="A name from GET /v1/models"),
+        "messages": fields.anything(
+            type="array",
+            minItems=1,
+            maxItems=MAX_MESSAGES,
+            items={
+                "type": "object",
+                "required": ["role", "content"],
+                "properties": {"role": {"enum": [*ROLES]}, "content": _BLOCKS},
+            },
+        ),
+    },
+    {
+        "system": fields.anything(**_BLOCKS),
+        "tools": fields.items(
+            fields.anything(type="object"), "a list of tools", max_items=MAX_TOOLS, each="tools"
+        ),
+        "tool_choice": fields.mapping({"type": fields.choice(*CHOICES, "tool")}),
+    },
+    example={"model": "default", "messages": [{"role": "user", "content": "Hello"}]},
+)
+"""``POST /v1/messages/count_tokens``. What stands within messages is checked where it is translated."""
+
+CREATED: Final = RequestBody(
+    {
+        **COUNTED.required,
+        "max_tokens": fields.integer(1, wanted="a whole number", limits="at least 1"),
+    },
+    {
+        **COUNTED.optional,
+        "stream": fields.boolean("a boolean").noted(default=False),
+        "stop_sequences": fields.items(fields.name(), "a list of strings"),
+        "temperature": _SHARE,
+        "top_p": _SHARE,
+        "top_k": fields.integer(0, wanted="a whole number", limits="at least 0"),
+        "thinking": fields.mapping(),
+        "output_config": fields.mapping({"format": fields.mapping()}),
+        "output_format": fields.mapping().noted(deprecated=True),
+        "metadata": fields.anything(description="For Anthropic's accounts; ignored"),
+    },
+    example={**(COUNTED.example or {}), "max_tokens": 100},
+)
+"""``POST /v1/messages``."""
+
+
 def chat_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
     """The chat to be relayed. Raises `InvalidRequest` with the field for what is wrong, or cannot be done.
 
     What Anthropic keeps for itself (``metadata``, ``cache_control``, ``service_tier``, ``container`` …) stays behind.
     """
+    CREATED.check(body)
     chat = {"model": body["model"], "messages": messages_of(body, target)}
-    limit = field.whole(body, "max_tokens", 1)
-    if limit is None:
-        missing("max_tokens")
+    limit = body["max_tokens"]
     # More than the context holds cannot be used up, and some engines refuse it.
     if target.context_length is None or limit < target.context_length:
         chat["max_tokens"] = limit
-    given = {
-        "temperature": field.share(body, "temperature"),
-        "top_p": field.share(body, "top_p"),
-        "top_k": field.whole(body, "top_k", 0),
-        "stop": field.texts(body, "stop_sequences") or None,
-    }
+    given = {name: body.get(name) for name in ("temperature", "top_p", "top_k")}
+    given["stop"] = body.get("stop_sequences") or None
     chat |= {name: value for name, value in given.items() if value is not None}
-    if field.flag(body, "stream"):
+    if body.get("stream"):
         chat["stream"] = True
     return chat | tools_of(body, target) | _output(body) | _thinking(body, target)
 
 
-def model_of(body: Mapping[str, Any]) -> str:
-    """The name of who is asked."""
-    return field.text(body, "model", "", empty=False)
-
-
-MAX_TOOLS: Final = 1_000
-
-
 def tools_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
-    """The client's own tools, and which may be called. Those that Anthropic defines are not told to the model."""
-    given = body.get("tools")
-    if given is None:
-        given = []
-    if not isinstance(given, list):
-        wrong_type("tools", "a list of tools", given)
-    if len(given) > MAX_TOOLS:
-        wrong("tools", f"has {len(given)} tools; at most {MAX_TOOLS} are taken")
+    """The client's own tools, and which may be called. Those that Anthropic defines are left out."""
+    given = body.get("tools") or []
     tools = [
         found for index, tool in enumerate(given) if (found := _tool(tool, f"tools[{index}]")) is not None
     ]
-    choice = field.mapping(body, "tool_choice")
+    choice = body.get("tool_choice")
     if choice is None:
         return {"tools": tools} if tools else {}
-    kind = field.one_of(choice.get("type"), "tool_choice.type", (*CHOICES, "tool"))
+    kind = choice.get("type")
+    if kind is None:
+        missing("tool_choice.type")
     names = {tool["function"]["name"] for tool in tools}
     wanted: Any = CHOICES.get(kind)
     if kind == "tool":
@@ -147,11 +184,9 @@ def _missing_tool(name: str, given: list[Any], names: set[str]) -> str:
 
 def _output(body: Mapping[str, Any]) -> dict[str, Any]:
     """The schema that an answer must fit."""
-    config = field.mapping(body, "output_config") or {}
+    config = body.get("output_config") or {}
     name = "output_config.format" if config.get("format") is not None else "output_format"
-    wanted: Block | None = field.mapping(config, "format", "output_config") or field.mapping(
-        body, "output_format"
-    )
+    wanted: Block | None = config.get("format") or body.get("output_format")
     if wanted is None:
         return {}
     if wanted.get("type") != "json_schema":
@@ -168,9 +203,9 @@ def _output(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _thinking(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
-    """How much to think, for a model whose engine can be told."""
-    thinking = field.mapping(body, "thinking")
-    config = field.mapping(body, "output_config") or {}
+    """How much to think, for a model whose engine has such a setting."""
+    thinking = body.get("thinking")
+    config = body.get("output_config") or {}
     if not target.thinks:
         return {}
     if thinking is not None and thinking.get("type") == "disabled":
@@ -191,27 +226,28 @@ FORWARDED = ("anthropic-beta", "anthropic-version")
 """Headers that change how a model which speaks this protocol reads the request."""
 
 
-async def create(exchange: Exchange, parts: ApiServices) -> None:
+async def create(exchange: Exchange, services: ApiServices) -> None:
     """Answer a conversation, whole or as a stream."""
     body = await exchange.json()
-    name = model_of(body)
-    servable = await find(parts, name, "chat/completions", caller_of(exchange))
+    name = field.text(body, "model", "", empty=False)
+    servable = await find(services, name, "chat/completions", caller_of(exchange))
     target = Target.of(servable.card)
     chat = chat_of(body, target)
     head = Head(name, chat.get("stop", ()))
     if not relays(servable):
-        await _app(exchange, parts, chat, head)
+        await _app(exchange, services, chat, head)
         return
     original = OriginalRequest("anthropic", body, _forwarded(exchange)) if target.speaks else None
-    await _model(exchange, parts, servable, Relay("chat/completions", chat, original=original), head)
+    await _model(exchange, services, servable, Relay("chat/completions", chat, original=original), head)
 
 
-async def count_tokens(exchange: Exchange, parts: ApiServices) -> None:
+async def count_tokens(exchange: Exchange, services: ApiServices) -> None:
     """How many tokens a conversation has for the model, its tools included; loads the model."""
     body = await exchange.json()
-    name = model_of(body)
-    servable = await find(parts, name, "chat/completions", caller_of(exchange))
+    name = field.text(body, "model", "", empty=False)
+    servable = await find(services, name, "chat/completions", caller_of(exchange))
     target = Target.of(servable.card)
+    COUNTED.check(body)
     messages = messages_of(body, target)
     tools = tools_of(body, target).get("tools", ())
     if not relays(servable):
@@ -221,7 +257,7 @@ async def count_tokens(exchange: Exchange, parts: ApiServices) -> None:
             param="model",
         )
     with Presence(exchange):
-        found = await parts.runner.call(
+        found = await services.runner.call(
             "tokenize", name, Tokenize(messages=tuple(messages), tools=tuple(tools)), caller_of(exchange)
         )
     if not isinstance(found, Tokens):
@@ -237,10 +273,12 @@ def _forwarded(exchange: Exchange) -> dict[str, str]:
 # --- models ---------------------------------------------------------------------------------------------------
 
 
-async def _model(exchange: Exchange, parts: ApiServices, model: Relays, request: Relay, head: Head) -> None:
+async def _model(
+    exchange: Exchange, services: ApiServices, model: Relays, request: Relay, head: Head
+) -> None:
     data = b""
     with Presence(exchange):
-        relayed = await parts.runner.relay(model, request.body["model"], request, caller_of(exchange))
+        relayed = await services.runner.relay(model, request.body["model"], request, caller_of(exchange))
         if not request.stream:
             data = b"".join([chunk async for chunk in relayed.chunks])
     if request.stream:
@@ -291,24 +329,24 @@ def _parsed(data: bytes) -> Any:
 # --- apps -----------------------------------------------------------------------------------------------------
 
 
-async def _app(exchange: Exchange, parts: ApiServices, chat: dict[str, Any], head: Head) -> None:
+async def _app(exchange: Exchange, services: ApiServices, chat: dict[str, Any], head: Head) -> None:
     options = {key: value for key, value in chat.items() if key not in _OURS}
-    run = parts.runner.start(
+    run = services.runner.start(
         "chat/completions", chat["model"], Chat(tuple(chat["messages"]), options), caller_of(exchange)
     )
     exchange.extra.append((b"x-portico-run", run.id.encode()))
     if chat.get("stream"):
-        await exchange.stream(_told(parts, run, Stream(head)))
+        await exchange.stream(_native_frames(services, run, Stream(head)))
         return
     with Presence(exchange):
-        reply = _reply(await parts.runner.wait(run), run.name)
+        reply = _reply(await services.runner.wait(run), run.name)
     await exchange.answer(200, orjson.dumps(answer.of_reply(reply, head)))
 
 
-async def _told(parts: ApiServices, run: Run, stream: Stream) -> AsyncIterator[bytes]:
+async def _native_frames(services: ApiServices, run: Run, stream: Stream) -> AsyncIterator[bytes]:
     """The events of a run as those of a message. Closing this generator cancels the run."""
     passages: tuple[Passage, ...] = ()
-    spoken = False
+    started = False
     try:
         async for _number, event in run.log.follow():
             match event:
@@ -316,9 +354,9 @@ async def _told(parts: ApiServices, run: Run, stream: Stream) -> AsyncIterator[b
                     passages = event.passages
                 case Delta(text=text) if text:
                     yield stream.text(text)
-                    spoken = True
-        reply = _reply(await parts.runner.wait(run), run.name)  # raises what ended a failed run
-        if reply.content and not spoken:
+                    started = True
+        reply = _reply(await services.runner.wait(run), run.name)  # raises what ended a failed run
+        if reply.content and not started:
             yield stream.text(reply.content)
         cited = stream.cited(reply.citations or passages)
         calls = [stream.called(call.id, call.name, call.arguments) for call in reply.tool_calls]

@@ -11,7 +11,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from portico_server.api.anthropic.errors import is_versioned
-from portico_server.api.endpoint import Caller, ParsedRoute, TheParts
+from portico_server.api.endpoint import Caller, ParsedRoute, TheServices
 from portico_server.api.openai import models
 from portico_server.api.openai.models import Model
 from portico_server.core.errors import InvalidRequest, NotFound
@@ -52,14 +52,14 @@ class ModelPage(BaseModel):
 
 @router.get("")
 async def list_message_models(
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     limit: Annotated[int, Query(ge=1, le=MAX_MODELS)] = 20,
     after_id: str | None = None,
     before_id: str | None = None,
 ) -> ModelPage:
     """The models and apps that chat, and their aliases."""
-    everything = (await models.list_models(parts, caller)).data
+    everything = (await models.list_models(services, caller)).data
     found = [_info(model) for model in everything if "chat" in model.capabilities]
     names = [info.id for info in found]
     if after_id is not None:
@@ -78,9 +78,9 @@ async def list_message_models(
 
 
 @router.get("/{name:path}")
-async def retrieve_message_model(name: str, parts: TheParts, caller: Caller) -> ModelInfo:
+async def retrieve_message_model(name: str, services: TheServices, caller: Caller) -> ModelInfo:
     """One of them."""
-    model = await models.retrieve_model(name, parts, caller)
+    model = await models.retrieve_model(name, services, caller)
     if "chat" not in model.capabilities:
         raise NotFound(f"The model '{name}' does not chat.", code="model_not_found", param="model")
     return _info(model)

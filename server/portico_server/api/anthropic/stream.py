@@ -28,15 +28,15 @@ _EMPTY: Mapping[Kind, dict[str, Any]] = {
 
 @dataclass(slots=True)
 class _Call:
-    """A tool call as it is being written. ``arguments``: all so far; ``sent``: characters of them that are out;
-    ``begun``: it has a block.
+    """A tool call as it is being written. ``arguments``: all so far; ``sent_chars``: how many of them are sent;
+    ``has_block``: its block has started.
     """
 
     number: str = ""
     name: str = ""
     arguments: str = ""
-    sent: int = 0
-    begun: bool = False
+    sent_chars: int = 0
+    has_block: bool = False
 
     @property
     def whole(self) -> bool:
@@ -51,7 +51,7 @@ class _Call:
 class Stream:
     """Blocks come one after the other, numbered without gaps, whatever order an engine writes them in.
 
-    The message begins with whatever is told first; `end` must be the last.
+    The message starts with the first content; `end` must be the last.
     """
 
     def __init__(self, head: Head) -> None:
@@ -92,7 +92,7 @@ class Stream:
         )
 
     def end(self, usage: Usage, finish: str | None = None) -> bytes:
-        """The end of the message: its counts and its reason, the one that was told in a chunk unless given."""
+        """The end of the message: its counts and its reason, from a chunk unless given."""
         frames = self._start() + self._rest()
         if self._block < 0:
             # An answer without any block would break whoever looks at the first one.
@@ -140,25 +140,25 @@ class Stream:
         if call is current:
             return self._arguments(call)
         # A block that was closed cannot be gone on with: who is still being written is let finish.
-        if not call.name or call.begun or (current is not None and not current.whole):
+        if not call.name or call.has_block or (current is not None and not current.whole):
             return b""
         return self._use(index, call)
 
     def _use(self, index: int, call: _Call) -> bytes:
         block = {"type": "tool_use", "id": call.number or new_id("call_"), "name": call.name, "input": {}}
         frames = self._begin("tool_use", block)
-        call.begun, self._writing = True, index
+        call.has_block, self._writing = True, index
         return frames + self._arguments(call)
 
     def _arguments(self, call: _Call) -> bytes:
-        part, call.sent = call.arguments[call.sent :], len(call.arguments)
+        part, call.sent_chars = call.arguments[call.sent_chars :], len(call.arguments)
         return self._delta({"type": "input_json_delta", "partial_json": part}) if part else b""
 
     def _rest(self) -> bytes:
         """Calls that had to wait for others."""
         frames = b""
         for index, call in sorted(self._calls.items()):
-            if not call.begun:
+            if not call.has_block:
                 frames += self._use(index, call)
         return frames
 

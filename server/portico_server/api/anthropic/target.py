@@ -9,9 +9,9 @@ from portico_server.core.servable import Card
 PROTOCOL = "messages"
 """The capability of a model that takes a Messages request as its caller wrote it."""
 
-THINKERS = frozenset({"llamacpp", "vllm", "lmdeploy", "transformers"})
-"""Values of a model's label ``engine`` whose templates are told what the model thought, and how much it should.
-Elsewhere a provider may refuse such fields, so they stay a hint.
+THOUGHTS = "thoughts"
+"""The capability of a model whose template is told what the model thought, and how much it should. Elsewhere a provider
+may refuse such fields, so they stay a hint.
 """
 
 
@@ -31,6 +31,6 @@ class Target:
         length = card.labels.get("context_length")
         return cls(
             PROTOCOL in card.capabilities,
-            card.labels.get("engine") in THINKERS,
+            THOUGHTS in card.capabilities,
             length if isinstance(length, int) else None,
         )

@@ -5,6 +5,6 @@ Serves the session-based revisions of the protocol and 2026-07-28. The gateway h
 before. Imports the ``mcp`` package, which takes most of a second: import this one after the daemon serves.
 """
 
-from portico_server.api.mcp.adapter import McpFace, build
+from portico_server.api.mcp.adapter import McpAdapter, build
 
-__all__ = ["McpFace", "build"]
+__all__ = ["McpAdapter", "build"]

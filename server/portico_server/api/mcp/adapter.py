@@ -42,7 +42,7 @@ from portico_server.runs.runner import Runner
 from portico_server.settings import MB_BYTES
 
 if TYPE_CHECKING:
-    from portico_server.api.parts import ApiServices
+    from portico_server.api.services import ApiServices
 
 
 # Clients that say they take only one of JSON and event streams, or say nothing, are answered in what they
@@ -70,7 +70,7 @@ class AcceptEither:
         if scope["type"] != "http" or scope["method"] not in ("POST", "GET"):
             await self._app(scope, receive, send)
             return
-        takes_json, takes_events = taken(_accept(scope))
+        takes_json, takes_events = accepted_types(_accept(scope))
         if takes_json and takes_events:
             await self._app(scope, receive, send)
             return
@@ -82,7 +82,7 @@ class AcceptEither:
 
 
 @lru_cache(maxsize=128)
-def taken(accept: str) -> tuple[bool, bool]:
+def accepted_types(accept: str) -> tuple[bool, bool]:
     """Whether JSON and event streams are among the media types of an ``Accept`` header."""
     types = {part.split(";")[0].strip().lower() for part in accept.split(",")}
     every = "*/*" in types
@@ -165,9 +165,9 @@ class McpSessions:
     with a 503.
     """
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    def __init__(self, app: ASGIApp, max_sessions: int) -> None:
         self._app = app
-        self._most = most
+        self._max_sessions = max_sessions
         self._idle: dict[str, None] = {}
         """Nobody uses these now; in order, the one that was left longest ago first."""
         self._used: Counter[str] = Counter()
@@ -191,7 +191,7 @@ class McpSessions:
             return
         gone = False
 
-        async def told(message: Message) -> None:
+        async def send_noting(message: Message) -> None:
             nonlocal gone
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -200,7 +200,7 @@ class McpSessions:
 
         self._take(session)
         try:
-            await self._app(scope, receive, told)
+            await self._app(scope, receive, send_noting)
         finally:
             self._leave(session)
         if gone and session in self._idle:
@@ -209,7 +209,7 @@ class McpSessions:
     async def _open(self, scope: Scope, receive: Receive, send: Send) -> None:
         session = ""
 
-        async def told(message: Message) -> None:
+        async def send_noting(message: Message) -> None:
             nonlocal session
             if message["type"] == "http.response.start" and message["status"] < 400:
                 session = dict(message["headers"]).get(_SESSION, b"").decode("latin-1")
@@ -222,7 +222,7 @@ class McpSessions:
         self._opening += 1
         try:
             await self._make_room()
-            await self._app(scope, receive, told)
+            await self._app(scope, receive, send_noting)
         finally:
             if session:
                 self._leave(session)
@@ -230,7 +230,7 @@ class McpSessions:
                 self._opening -= 1
 
     async def _make_room(self) -> None:
-        while self._idle and len(self._idle) + len(self._used) + self._opening > self._most:
+        while self._idle and len(self._idle) + len(self._used) + self._opening > self._max_sessions:
             held = Counter(map(_key, self._users.values()))
             most = max(held[_key(self._users[session])] for session in self._idle)
             session = next(one for one in self._idle if held[_key(self._users[one])] == most)
@@ -249,13 +249,13 @@ class McpSessions:
             "user": self._users.pop(session),
         }
 
-        async def nothing() -> Message:
+        async def receive_empty() -> Message:
             return {"type": "http.request", "body": b"", "more_body": False}
 
-        async def unheard(_message: Message) -> None:
+        async def discard(_message: Message) -> None:
             """Nobody waits for the answer."""
 
-        await self._app(scope, nothing, unheard)
+        await self._app(scope, receive_empty, discard)
 
     def _take(self, session: str) -> None:
         self._idle.pop(session, None)
@@ -294,13 +294,13 @@ class _Server(Server[dict[str, Any]]):
         experimental_capabilities: dict[str, dict[str, Any]] | None = None,
         extensions: dict[str, dict[str, Any]] | None = None,
     ) -> InitializationOptions:
-        told = notification_options or NotificationOptions(
+        send_noting = notification_options or NotificationOptions(
             tools_changed=True, resources_changed=True, prompts_changed=True
         )
-        return super().create_initialization_options(told, experimental_capabilities, extensions)
+        return super().create_initialization_options(send_noting, experimental_capabilities, extensions)
 
 
-class McpFace:
+class McpAdapter:
     """Serves requests while `lifespan` is open. Wants the caller as ``portico.caller`` in each request's
     scope. ``patience``: seconds after which a call may become a task; ``alone``: no other daemon shares the database;
     ``sessions``: how many may be open at once.
@@ -318,7 +318,7 @@ class McpFace:
         max_body: int,
         alone: bool = True,
         watch_stores: Callable[[Callable[[str], None]], None] | None = None,
-        patience: float = TASK_AFTER_SECONDS,
+        task_after_s: float = TASK_AFTER_SECONDS,
         sessions: int = MAX_SESSIONS,
     ) -> None:
         self._registry = registry
@@ -332,7 +332,7 @@ class McpFace:
         self._held.watch(self._changes.task)
         if watch_stores is not None:
             watch_stores(self._changes.store)
-        tools = ToolCalls(registry, runner, library, questions, self._held, tasks, patience)
+        tools = ToolCalls(registry, runner, library, questions, self._held, tasks, task_after_s)
         server = _server(tools, resources, PromptOffers(prompts), registry, library, self._changes)
         server.add_request_handler("tasks/get", TaskParams, tasks.get)
         server.add_request_handler("tasks/update", UpdateParams, tasks.update)
@@ -386,19 +386,19 @@ class McpFace:
         await self._app(scope, receive, send)
 
 
-def build(parts: ApiServices) -> McpFace:
-    """The protocol adapter over the daemon's parts."""
-    library = StoreLibrary(parts.registry, parts.stores, parts.files, parts.artifacts)
-    return McpFace(
-        parts.registry,
-        parts.runner,
+def build(services: ApiServices) -> McpAdapter:
+    """The protocol adapter over the services of the daemon."""
+    library = StoreLibrary(services.registry, services.stores, services.files, services.artifacts)
+    return McpAdapter(
+        services.registry,
+        services.runner,
         library,
-        parts.prompts,
-        parts.questions,
-        parts.database,
-        max_body=parts.settings.max_body_mb * MB_BYTES,
-        alone=not parts.settings.database,
-        watch_stores=parts.stores.watch,
+        services.prompts,
+        services.questions,
+        services.database,
+        max_body=services.settings.max_body_mb * MB_BYTES,
+        alone=not services.settings.database,
+        watch_stores=services.stores.watch,
     )
 
 
@@ -432,7 +432,9 @@ def _server(
     # By the general way: a result may be a task, and to the package the level of logs is a thing of the past.
     server.add_request_handler("tools/call", types.CallToolRequestParams, tools.call)
     server.add_request_handler("logging/setLevel", types.SetLevelRequestParams, log.set_level)
-    server.add_notification_handler("notifications/initialized", types.NotificationParams, changes.greet)
+    server.add_notification_handler(
+        "notifications/initialized", types.NotificationParams, changes.on_initialized
+    )
     server.extensions = {EXTENSION: {}}
     server.middleware.clear()  # spans of the package's own: a call is a run, and runs are traced as such
     return server

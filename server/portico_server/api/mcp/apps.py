@@ -81,9 +81,9 @@ def schemas(card: Card) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
     elif _is_object(given):
         taken = given
     else:
-        taken = _around(INPUT, given)
+        taken = _object_with(INPUT, given)
     made = card.output_schema
-    return taken, None if made is None else made if _is_object(made) else _around(RESULT, made)
+    return taken, None if made is None else made if _is_object(made) else _object_with(RESULT, made)
 
 
 def request(card: Card, arguments: Mapping[str, Any]) -> Request:
@@ -116,7 +116,7 @@ def _is_object(schema: Mapping[str, Any]) -> bool:
     return schema.get("type") == "object"
 
 
-def _around(key: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+def _object_with(key: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": {key: dict(schema)}, "required": [key]}
 
 

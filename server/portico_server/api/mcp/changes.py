@@ -46,7 +46,7 @@ _TOOLS: Final[frozenset[Kind]] = frozenset({"app", "tool", "store"})
 
 @dataclass(eq=False, slots=True)
 class _Watching:
-    """One listener: the files it wants to hear of, with what they were when it was last told."""
+    """One listener: the files it wants to hear of, with their versions at the last notice."""
 
     caller: Principal
     files: dict[str, str | None] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Changes:
     def __init__(self, resources: ResourceOffers, tasks: TaskCalls) -> None:
         self._resources = resources
         self._tasks = tasks
-        # The transport holds a connection for as long as its session lives; it tells nobody when that ends.
+        # The transport holds a connection as long as its session lives, and has no event for the end.
         self._sessions: WeakKeyDictionary[Connection, _Watching] = WeakKeyDictionary()
         self._streams: set[_Stream] = set()
         self._changed: set[type[ServerEvent]] = set()
@@ -115,7 +115,7 @@ class Changes:
 
     # --- sessions ---------------------------------------------------------------------------------------------
 
-    async def greet(
+    async def on_initialized(
         self, context: ServerRequestContext[Any], _params: types.NotificationParams | None
     ) -> None:
         """Handler of ``notifications/initialized``: from now on this session hears of changes."""
@@ -153,7 +153,7 @@ class Changes:
             raise MCPError(types.INVALID_REQUEST, "subscriptions/listen is a request and needs an id.")
         if len(self._streams) >= MAX_STREAMS:
             raise MCPError(types.INTERNAL_ERROR, f"There are {MAX_STREAMS} streams of notices already.")
-        stream, honored = await self._opened(context, params.notifications)
+        stream, honored = await self._open_stream(context, params.notifications)
         meta: dict[str, Any] = {SUBSCRIPTION_ID_META_KEY: context.request_id}
         self._streams.add(stream)
         try:
@@ -167,21 +167,21 @@ class Changes:
             self._streams.discard(stream)
         return types.SubscriptionsListenResult(_meta=meta)
 
-    async def _opened(
+    async def _open_stream(
         self, context: ServerRequestContext[Any], wanted: types.SubscriptionFilter
     ) -> tuple[_Stream, types.SubscriptionFilter]:
-        """A stream for what this caller may hear of, and that as the client is told of it."""
+        """A stream for what this caller may hear of, and the filter as sent to the client."""
         watching = _Watching(caller_of(context))
         for uri in (wanted.resource_subscriptions or ())[:MAX_WATCHED_FILES]:
             try:
                 watching.files[uri] = await self._resources.version(context, uri)
             except MCPError:
                 continue  # not honored: the acknowledgement says so
-        asked = (wanted.model_extra or {}).get("taskIds")
+        task_ids = (wanted.model_extra or {}).get("taskIds")
         tasks: list[str] = []
-        if isinstance(asked, list):
+        if isinstance(task_ids, list):
             self._tasks.require(context)
-            names = [item for item in asked[:MAX_WATCHED_FILES] if isinstance(item, str)]
+            names = [item for item in task_ids[:MAX_WATCHED_FILES] if isinstance(item, str)]
             tasks = [name for name in names if await self._tasks.visible(context, name)]
         kinds: dict[type[ServerEvent], bool | None] = {
             ToolsListChanged: wanted.tools_list_changed,
@@ -213,7 +213,7 @@ class Changes:
     # --- both -------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Tell of changes until cancelled. Those that come together are told of once."""
+        """Send changes until cancelled, those that come together in one notice."""
         while True:
             await self._some.wait()
             await asyncio.sleep(COLLECT_INTERVAL_S)
@@ -223,14 +223,14 @@ class Changes:
             for stream in tuple(self._streams):
                 for kind in changed & stream.kinds:
                     stream.put(kind())  # type: ignore[call-arg]  # those of lists have no fields
-                for uri in await self._news(stream.watching) if files else ():
+                for uri in await self._changed_files(stream.watching) if files else ():
                     stream.put(ResourceUpdated(uri))
             for session, watching in tuple(self._sessions.items()):
-                await _tell(session, changed)
-                for uri in await self._news(watching) if files else ():
+                await _notify_session(session, changed)
+                for uri in await self._changed_files(watching) if files else ():
                     await session.send_resource_updated(uri)
 
-    async def _news(self, watching: _Watching) -> Iterable[str]:
+    async def _changed_files(self, watching: _Watching) -> Iterable[str]:
         """The files that are not what they were when the listener last heard of them."""
         found = []
         for uri, before in tuple(watching.files.items()):
@@ -246,7 +246,7 @@ class Changes:
             stream.put(None)
 
 
-async def _tell(session: Connection, changed: set[type[ServerEvent]]) -> None:
+async def _notify_session(session: Connection, changed: set[type[ServerEvent]]) -> None:
     if ToolsListChanged in changed:
         await session.send_tool_list_changed()
     if ResourcesListChanged in changed:

@@ -28,20 +28,19 @@ from portico_server.runs.questions import Questions
 from portico_server.runs.run import Run
 
 PROGRESS_INTERVAL_S: Final = 0.25
-"""Seconds between two progress notices about text; all other progress is told at once."""
+"""Seconds between two progress notices about text; all other progress is reported at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientGone:
-    """The run continues without the request, which has told of its events up to ``seen``, the last in words
-    ``message``.
+    """The run continues without the request, which reported its events up to ``seen``; ``message`` is the last.
 
-    ``asks``: it is because of questions that the client must answer in a request of its own; otherwise it took long.
+    ``questions``: the client must answer these in a request of its own. Without any, the run took too long.
     """
 
     seen: int
     message: str = ""
-    asks: tuple[Asked, ...] = ()
+    questions: tuple[Asked, ...] = ()
 
 
 class RunFollower:
@@ -54,42 +53,42 @@ class RunFollower:
         self._run = run
         self._questions = questions
         self._seen = seen
-        self._asked: Asked | None = None
+        self._question: Asked | None = None
         self._notices = _Notices(context, run.id)
         self._can_ask = inquiry.can_ask(context)
         self._may_ask_now = context.protocol_version not in MODERN_PROTOCOL_VERSIONS
 
-    async def wait(self, patience: float = math.inf) -> Result | ClientGone:
-        """The run's result, or `ClientGone` if there is none after ``patience`` seconds or not before an answer.
+    async def wait(self, timeout_s: float = math.inf) -> Result | ClientGone:
+        """The run's result, or `ClientGone` if there is none after ``timeout_s`` seconds, or if it needs an answer.
 
         Raises the `PorticoError` that ended the run. Does not end it when cancelled: its owner does.
         """
         run = self._run
         assert run.task is not None
-        # Most calls are those of clients that want to hear of nothing but the result.
-        heard = patience != math.inf or self._can_ask or self._notices.wanted
-        if heard and not await self._until_ended(patience):
-            asks = (self._asked,) if self._asked is not None else ()
-            return ClientGone(self._seen, self._notices.last, asks)
+        # Most clients want only the result.
+        follows_events = timeout_s != math.inf or self._can_ask or self._notices.wanted
+        if follows_events and not await self._until_ended(timeout_s):
+            questions = (self._question,) if self._question is not None else ()
+            return ClientGone(self._seen, self._notices.last, questions)
         await asyncio.wait([run.task])
         if run.task.cancelled():  # by somebody else: our own caller is still waiting for an answer
             raise PorticoError("The run was cancelled before it had an answer.", code="cancelled")
         result: Result = run.task.result()
         return result
 
-    async def _until_ended(self, patience: float) -> bool:
-        """Whether the run has ended before patience has, and without a question that another request must answer."""
+    async def _until_ended(self, timeout_s: float) -> bool:
+        """Whether the run ended within ``timeout_s``, without a question that another request must answer."""
         asking: dict[str, asyncio.Task[None]] = {}
         try:
-            with anyio.move_on_after(patience):
+            with anyio.move_on_after(timeout_s):
                 async with aclosing(self._run.log.follow(self._seen)) as events:
                     async for number, event in events:
                         self._seen = number
-                        await self._notices.tell(event)
+                        await self._notices.report(event)
                         request = inquiry.request(self._context, event) if isinstance(event, Asked) else None
                         if isinstance(event, Asked) and request is not None:
                             if not self._may_ask_now:
-                                self._asked = event
+                                self._question = event
                                 return False
                             asking[event.id] = asyncio.create_task(
                                 self._ask(event, request), name=f"mcp asks {event.id}"
@@ -105,13 +104,13 @@ class RunFollower:
                 with anyio.CancelScope(shield=True):
                     await asyncio.wait(asking.values())
 
-    async def _ask(self, asked: Asked, request: types.InputRequest) -> None:
+    async def _ask(self, question: Asked, request: types.InputRequest) -> None:
         """Ask the client and hand the answer on. One that fails at it leaves the question for others, if there are any.
 
         Nobody else has the client's model: that it is refused is the answer.
         """
         kind: type[types.CreateMessageResultWithTools | types.ElicitResult] = (
-            types.CreateMessageResultWithTools if asked.kind == "chat" else types.ElicitResult
+            types.CreateMessageResultWithTools if question.kind == "chat" else types.ElicitResult
         )
         try:
             try:
@@ -119,26 +118,26 @@ class RunFollower:
                     request, kind, metadata=ServerMessageMetadata(related_request_id=self._context.request_id)
                 )
             except (MCPError, ValidationError) as error:
-                if asked.kind != "chat":
+                if question.kind != "chat":
                     raise
                 why = error.error.message if isinstance(error, MCPError) else "It answered with no message."
                 await self._questions.answer(
-                    asked.id, caller_of(self._context), accepted=False, note=why[:1_000]
+                    question.id, caller_of(self._context), accepted=False, note=why[:1_000]
                 )
             else:
-                await answer(self._questions, self._context, asked, result)
+                await answer(self._questions, self._context, question, result)
         except (MCPError, NoBackChannelError, ValidationError, PorticoError) as error:
-            await log.tell(self._context, "warning", self._run.id, f"The question got no answer: {error}")
+            await log.send_log(self._context, "warning", self._run.id, f"The question got no answer: {error}")
 
 
 async def answer(
-    questions: Questions, context: ServerRequestContext[Any], asked: Asked, result: types.InputResponse
+    questions: Questions, context: ServerRequestContext[Any], question: Asked, result: types.InputResponse
 ) -> None:
     """Give the client's answer to whoever asked. Raises `PorticoError` if it cannot be taken."""
-    found = inquiry.said(asked, result)
+    found = inquiry.answer_in(question, result)
     if found is not None:
         await questions.answer(
-            asked.id, caller_of(context), accepted=found.accepted, value=found.value, note=found.note
+            question.id, caller_of(context), accepted=found.accepted, value=found.value, note=found.note
         )
 
 
@@ -150,14 +149,14 @@ async def answer_all(
 ) -> None:
     """Hand on the answers to what a run waits for. Those to nothing of that, or that come too late, are left alone."""
     for question, response in responses.items():
-        asked = held.asks.get(question)
-        if asked is None or inquiry.said(asked, response) is None:
+        asked = held.questions.get(question)
+        if asked is None or inquiry.answer_in(asked, response) is None:
             continue
         try:
             await answer(questions, context, asked, response)
         except Conflict as error:
-            await log.tell(context, "notice", held.run.id, error.message)  # somebody else was faster
-        held.asks.pop(question, None)
+            await log.send_log(context, "notice", held.run.id, error.message)  # somebody else was faster
+        held.questions.pop(question, None)
 
 
 class _Notices:
@@ -168,20 +167,20 @@ class _Notices:
         self._run = run
         self._count = 0
         self._text = ""
-        self._told = float("-inf")
+        self._reported_at = float("-inf")
         self.wanted = progress_token_from_params(context.params) is not None or log.wants(context, "notice")
         """Whether the client hears of anything that happens at all."""
         self.last = ""
-        """What was said last, besides pieces of text."""
+        """The last message that was not a piece of text."""
 
-    async def tell(self, event: Event) -> None:
+    async def report(self, event: Event) -> None:
         match event:
-            case Delta(text=text):
-                self._text += text
+            case Delta(text=added):
+                self._text += added
                 now = asyncio.get_running_loop().time()
-                if now - self._told >= PROGRESS_INTERVAL_S:
-                    self._told, said, self._text = now, self._text, ""
-                    await self._progress(said)
+                if now - self._reported_at >= PROGRESS_INTERVAL_S:
+                    self._reported_at, text, self._text = now, self._text, ""
+                    await self._progress(text)
             case Cited(passages=passages):
                 files = dict.fromkeys(passage.filename for passage in passages)
                 await self._send(
@@ -203,7 +202,7 @@ class _Notices:
     async def _send(self, level: types.LoggingLevel, message: str) -> None:
         self.last = message
         await self._progress(message)
-        await log.tell(self._context, level, self._run, message)
+        await log.send_log(self._context, level, self._run, message)
 
     async def _progress(self, message: str) -> None:
         self._count += 1

@@ -23,7 +23,7 @@ MAX_HELD_RUNS: Final = 1_000
 
 
 class HeldRun:
-    """One of them. ``seen`` is the number of the last event that is in here or the client was told of, ``message``
+    """One of them. ``seen`` is the number of the last event that is in here or was sent to the client, ``message``
     what it said. ``at_end`` is what is done before anybody hears of its end: one with that is a task.
     """
 
@@ -32,7 +32,7 @@ class HeldRun:
         run: Run,
         seen: int,
         message: str,
-        asks: Iterable[Asked],
+        questions: Iterable[Asked],
         at_end: AtEnd | None = None,
         held_id: str = "",
     ) -> None:
@@ -45,7 +45,7 @@ class HeldRun:
         self.settled = False
         """Whether it has ended, and what is done at the end is done."""
         self.updated_at = time.time()
-        self.asks = {asked.id: asked for asked in asks}
+        self.questions = {question.id: question for question in questions}
         """What it waits for, by the id of the question."""
 
     @property
@@ -57,10 +57,10 @@ class HeldRun:
         """Take an event in. Whether its state is another one now."""
         match event:
             case Asked():
-                self.asks[event.id] = event
+                self.questions[event.id] = event
                 self.message = event.message or f"Waits for an answer about '{event.name}'."
             case Answered():
-                self.asks.pop(event.id, None)
+                self.questions.pop(event.id, None)
             case Status(stage=stage, message=message):
                 self.message = message or stage
             case StepStarted(path=path):
@@ -77,7 +77,7 @@ AtEnd: TypeAlias = Callable[[HeldRun], Awaitable[None]]
 
 
 class HeldRuns:
-    """All of them. Each is watched by a task of its own; ``changed`` is told whenever the state of one is another."""
+    """All of them. Each is watched by a task of its own; ``changed`` is called with each whose state changes."""
 
     def __init__(self) -> None:
         self._held: dict[str, HeldRun] = {}
@@ -104,7 +104,7 @@ class HeldRuns:
         run: Run,
         seen: int,
         message: str = "",
-        asks: Iterable[Asked] = (),
+        questions: Iterable[Asked] = (),
         at_end: AtEnd | None = None,
         held_id: str = "",
     ) -> HeldRun:
@@ -112,7 +112,7 @@ class HeldRuns:
 
         ``held_id``: under which name, if it has one already.
         """
-        held = HeldRun(run, seen, message, asks, at_end, held_id)
+        held = HeldRun(run, seen, message, questions, at_end, held_id)
         self._held[held.id] = held
         self._watching[held.id] = asyncio.create_task(self._follow(held), name=f"mcp holds {run.id}")
         return held
@@ -124,7 +124,7 @@ class HeldRuns:
         return held if held is not None and held.run.caller.id == caller.id else None
 
     def release(self, held: HeldRun) -> None:
-        """Keep it no longer: its result has been told."""
+        """Drop it: its result was sent."""
         self._held.pop(held.id, None)
         watching = self._watching.pop(held.id, None)
         if watching is not None:
@@ -144,20 +144,20 @@ class HeldRuns:
         async for number, event in held.run.log.follow(held.seen):
             held.seen = number
             if held.note(event):
-                self._tell(held)
+                self._notify_watchers(held)
         assert held.run.task is not None
         await asyncio.wait([held.run.task])
-        held.asks.clear()
+        held.questions.clear()
         try:
             if held.at_end is not None:
                 await held.at_end(held)
-        except Exception:  # whatever it is, the client is told of the end
+        except Exception:  # whatever it is, the client hears of the end
             logger.exception("the end of run %s could not be kept", held.run.id)
         held.settled = True
         held.updated_at = held.run.finished_at or time.time()
-        self._tell(held)
+        self._notify_watchers(held)
 
-    def _tell(self, held: HeldRun) -> None:
+    def _notify_watchers(self, held: HeldRun) -> None:
         for watcher in self._watchers:
             watcher(held)
 

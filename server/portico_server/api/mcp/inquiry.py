@@ -41,39 +41,41 @@ def can_elicit(context: ServerRequestContext[Any]) -> bool:
     return offered is not None and (offered.form is not None or offered.url is None)
 
 
-def form(asked: Asked) -> types.ElicitRequest | None:
+def form(question: Asked) -> types.ElicitRequest | None:
     """The form for a question. ``None`` for a function of a client, and for an answer that no form can take."""
-    schema = _NOTE if asked.kind == "approval" else _schema(asked) if asked.kind == "input" else None
+    schema = _NOTE if question.kind == "approval" else _schema(question) if question.kind == "input" else None
     if schema is None:
         return None
     return types.ElicitRequest(
-        params=types.ElicitRequestFormParams(message=_message(asked), requested_schema=dict(schema))
+        params=types.ElicitRequestFormParams(message=_message(question), requested_schema=dict(schema))
     )
 
 
-def elicited(asked: Asked, result: types.ElicitResult) -> ElicitedAnswer:
+def elicited(question: Asked, result: types.ElicitResult) -> ElicitedAnswer:
     """What the client's user has decided. A form that was closed unanswered is a refusal."""
     content = result.content or {}
     if result.action != "accept":
         return ElicitedAnswer(
             False, note="" if result.action == "decline" else "The form was closed without an answer."
         )
-    if asked.kind == "approval":
+    if question.kind == "approval":
         return ElicitedAnswer(True, note=str(content.get("note") or ""))
-    wrapped = (asked.answer_schema or {}).get("type") != "object"
+    wrapped = (question.answer_schema or {}).get("type") != "object"
     return ElicitedAnswer(True, content.get("value") if wrapped else content)
 
 
-def _message(asked: Asked) -> str:
-    if asked.kind != "approval":
-        return asked.message or f"'{asked.name}' needs an answer."
-    arguments = json.dumps(dict(asked.arguments), ensure_ascii=False, indent=2, default=str)
-    return f"{asked.message or f'May {asked.name!r} be called?'}\n\n{asked.name}: {arguments[:4_000]}"
+def _message(question: Asked) -> str:
+    if question.kind != "approval":
+        return question.message or f"'{question.name}' needs an answer."
+    arguments = json.dumps(dict(question.arguments), ensure_ascii=False, indent=2, default=str)
+    return (
+        f"{question.message or f'May {question.name!r} be called?'}\n\n{question.name}: {arguments[:4_000]}"
+    )
 
 
-def _schema(asked: Asked) -> Mapping[str, Any] | None:
+def _schema(question: Asked) -> Mapping[str, Any] | None:
     """The protocol's forms are objects of plain fields; anything else that is such a field becomes one, ``value``."""
-    schema = asked.answer_schema or {"type": "string"}
+    schema = question.answer_schema or {"type": "string"}
     if schema.get("type") == "object":
         fields = schema.get("properties") or {}
         plain = all(_is_field(item) for item in fields.values())
@@ -96,34 +98,34 @@ def _is_field(schema: Any) -> bool:
 
 def can_ask(context: ServerRequestContext[Any]) -> bool:
     """Whether the client of this request can be asked anything."""
-    return can_elicit(context) or bool(sampling.lent(context))
+    return can_elicit(context) or bool(sampling.client_model_features(context))
 
 
-def request(context: ServerRequestContext[Any], asked: Asked) -> types.InputRequest | None:
+def request(context: ServerRequestContext[Any], question: Asked) -> types.InputRequest | None:
     """The request for a question; ``None`` if this client cannot answer it."""
-    if asked.kind == "chat":
-        return sampling.request(asked) if sampling.lent(context) else None
-    return form(asked) if can_elicit(context) else None
+    if question.kind == "chat":
+        return sampling.request(question) if sampling.client_model_features(context) else None
+    return form(question) if can_elicit(context) else None
 
 
-def requests(context: ServerRequestContext[Any], asks: Iterable[Asked]) -> dict[str, types.InputRequest]:
+def requests(context: ServerRequestContext[Any], questions: Iterable[Asked]) -> dict[str, types.InputRequest]:
     """The requests for questions, by their ids, as far as this client can answer them."""
-    found = {asked.id: request(context, asked) for asked in asks}
+    found = {question.id: request(context, question) for question in questions}
     return {key: one for key, one in found.items() if one is not None}
 
 
-def said(asked: Asked, result: types.InputResponse) -> ElicitedAnswer | None:
+def answer_in(question: Asked, result: types.InputResponse) -> ElicitedAnswer | None:
     """What a client has answered; ``None`` if that is an answer to something else."""
     match result:
-        case types.CreateMessageResult() | types.CreateMessageResultWithTools() if asked.kind == "chat":
+        case types.CreateMessageResult() | types.CreateMessageResultWithTools() if question.kind == "chat":
             return ElicitedAnswer(True, sampling.answer(result))
-        case types.ElicitResult() if asked.kind != "chat":
-            return elicited(asked, result)
+        case types.ElicitResult() if question.kind != "chat":
+            return elicited(question, result)
     return None
 
 
-def read(asked: Asked, response: dict[str, Any]) -> types.InputResponse:
+def read(question: Asked, response: dict[str, Any]) -> types.InputResponse:
     """An answer from its JSON. Raises pydantic's `ValidationError`."""
-    if asked.kind == "chat":
+    if question.kind == "chat":
         return types.CreateMessageResultWithTools.model_validate(response)
     return types.ElicitResult.model_validate(response)

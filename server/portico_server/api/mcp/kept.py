@@ -1,4 +1,4 @@
-"""Tasks as rows: what a client was told of is found again after the daemon was cut off, its end included.
+"""Tasks as rows: a client finds its tasks and their results after a crash.
 
 The run of most tasks lives in memory and is lost then. That of a durable flow has a row of its own and is taken up
 again.
@@ -46,7 +46,7 @@ class KeptTasks:
         """
         while True:
             try:
-                await self._lose(at_start=True)
+                await self._mark_lost(at_start=True)
                 await self._database.write(rows.forget, RESULT_LIFETIME_S)
                 return
             except Unavailable as error:
@@ -65,7 +65,7 @@ class KeptTasks:
                 logger.warning("the leases of MCP tasks were not renewed: %s", error.message)
 
     async def begin(self, held: HeldRun) -> None:
-        """Write one before the client is told of it."""
+        """Write one before the client hears of it."""
         run = held.run
         row = TaskRow(held.id, run.caller.id, run.id, run.created_at, time.time() + LEASE_S)
         await self._database.write(rows.begin, row, RESULT_LIFETIME_S)
@@ -73,7 +73,7 @@ class KeptTasks:
     async def end(
         self, task_id: str, status: TaskStatus, message: str, result: Mapping[str, Any] | None = None
     ) -> None:
-        """Write how one ended, before the client is told of that. Only its memory knows if it cannot be written."""
+        """Write how one ended, before the client hears of it. Only its memory knows if it cannot be written."""
         try:
             await self._database.write(rows.end, task_id, status, message, result)
         except PorticoError as error:
@@ -87,7 +87,7 @@ class KeptTasks:
         """One that this caller began, here before the last start or with another daemon; none that is over for long."""
         row = await self._database.read(rows.get, task_id)
         if row is not None and row.status == "working" and row.lease_expires < time.time():
-            await self._lose(at_start=False)
+            await self._mark_lost(at_start=False)
             row = await self._database.read(rows.get, task_id)
         if row is None or row.owner != caller.id:
             return None
@@ -95,5 +95,5 @@ class KeptTasks:
             None if row.finished_at is not None and row.finished_at + RESULT_LIFETIME_S < time.time() else row
         )
 
-    async def _lose(self, *, at_start: bool) -> None:
+    async def _mark_lost(self, *, at_start: bool) -> None:
         await self._database.write(rows.lose, every=at_start and self._alone)

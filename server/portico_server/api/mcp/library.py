@@ -50,7 +50,7 @@ class StoredFile:
 
     @property
     def media_type(self) -> str | None:
-        """As far as the file name tells."""
+        """Guessed from the file name."""
         return mimetypes.guess_type(self.filename)[0]
 
     @property

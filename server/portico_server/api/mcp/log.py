@@ -14,7 +14,7 @@ from portico_server.api.mcp.caller import connection_of
 _LEVELS: Final[tuple[types.LoggingLevel, ...]] = get_args(types.LoggingLevel)
 _KEY: Final = "portico.log"
 _UNASKED: Final[types.LoggingLevel] = "warning"
-"""What a session that has said nothing is told of."""
+"""The lowest level for a session that has set none."""
 
 
 async def set_level(
@@ -25,7 +25,9 @@ async def set_level(
     return types.EmptyResult()
 
 
-async def tell(context: ServerRequestContext[Any], level: types.LoggingLevel, run: str, message: str) -> None:
+async def send_log(
+    context: ServerRequestContext[Any], level: types.LoggingLevel, run: str, message: str
+) -> None:
     """Send a message about a run along with the answer to this request, if the client wants such messages."""
     if not wants(context, level):
         return

@@ -43,4 +43,4 @@ def read(cursor: str) -> Any:
 
 
 def _foreign() -> MCPError:
-    return MCPError(types.INVALID_PARAMS, "The cursor is not one that this server gave. Begin anew.")
+    return MCPError(types.INVALID_PARAMS, "The cursor is not one that this server gave. Begin again.")

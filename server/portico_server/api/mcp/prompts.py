@@ -85,7 +85,7 @@ def _offer(prompt: StoredPrompt) -> types.Prompt:
 
 
 def _described(argument: PromptArgument) -> str:
-    """The protocol has no types for arguments: what they may be is told in words."""
+    """The protocol has no types for arguments: the description says what they may be."""
     words = [
         "" if argument.type == "string" else f"{argument.type.capitalize()}.",
         argument.description,

@@ -163,4 +163,4 @@ def _position(cursor: str | None) -> Position | None:
     match pages.read(cursor):
         case [str(store), (str() | None) as after]:
             return Position(store, after)
-    raise MCPError(types.INVALID_PARAMS, "The cursor is not one that this server gave. Begin anew.")
+    raise MCPError(types.INVALID_PARAMS, "The cursor is not one that this server gave. Begin again.")

@@ -44,10 +44,10 @@ async def kept(found: Result, run: str, caller: Principal, library: Library) -> 
     }
 
 
-async def restored(told: Mapping[str, Any], caller: Principal, library: Library) -> types.CallToolResult:
+async def restored(described: Mapping[str, Any], caller: Principal, library: Library) -> types.CallToolResult:
     """A result that was kept, as `result_of` gave it."""
-    answer = types.CallToolResult.model_validate(told["answer"])
-    for item in told["artifacts"]:
+    answer = types.CallToolResult.model_validate(described["answer"])
+    for item in described["artifacts"]:
         answer.content.append(await _shown(Artifact(**item), caller, library))
     return answer
 

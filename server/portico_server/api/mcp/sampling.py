@@ -22,8 +22,8 @@ _DATA: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,(.+)", re.DOTALL)
 _FINISHED: Final = {"maxTokens": "length", "toolUse": "tool_calls"}
 
 
-def lent(context: ServerRequestContext[Any]) -> frozenset[str]:
-    """What the client of this request lends: see `portico_server.runs.run.Run.lent`."""
+def client_model_features(context: ServerRequestContext[Any]) -> frozenset[str]:
+    """What the client of this request lends: see `portico_server.runs.run.Run.client_model_features`."""
     capabilities = context.session.client_capabilities
     offered = None if capabilities is None else capabilities.sampling
     if offered is None:
@@ -31,20 +31,20 @@ def lent(context: ServerRequestContext[Any]) -> frozenset[str]:
     return frozenset({"chat"} if offered.tools is None else {"chat", "tools"})
 
 
-def request(asked: Asked) -> types.CreateMessageRequest:
+def request(question: Asked) -> types.CreateMessageRequest:
     """A chat as the client is asked for it."""
-    options: Mapping[str, Any] = asked.arguments.get("options") or {}
+    options: Mapping[str, Any] = question.arguments.get("options") or {}
     given = [tool["function"] for tool in options.get("tools") or () if tool.get("type") == "function"]
     choice = options.get("tool_choice")
     if isinstance(choice, Mapping):  # one tool by its name: the protocol knows only that one must be called
         wanted = (choice.get("function") or {}).get("name")
         given, choice = [tool for tool in given if tool["name"] == wanted], "required"
-    system, messages = _conversation(asked.arguments.get("messages") or ())
-    wish = _form_of_answer(options.get("response_format"))
+    system, messages = _conversation(question.arguments.get("messages") or ())
+    body = _form_of_answer(options.get("response_format"))
     stop = options.get("stop")
     params = types.CreateMessageRequestParams(
         messages=messages,
-        system_prompt="\n\n".join([*system, *wish]) or None,
+        system_prompt="\n\n".join([*system, *body]) or None,
         max_tokens=int(
             options.get("max_completion_tokens") or options.get("max_tokens") or DEFAULT_MAX_TOKENS
         ),
@@ -64,9 +64,9 @@ def answer(result: types.CreateMessageResult | types.CreateMessageResultWithTool
         for block in blocks
         if isinstance(block, types.ToolUseContent)
     ]
-    said = "".join(block.text for block in blocks if isinstance(block, types.TextContent))
+    text = "".join(block.text for block in blocks if isinstance(block, types.TextContent))
     reason = _FINISHED.get(result.stop_reason or "", "stop")
-    found = {"content": said, "model": result.model, "finish_reason": "tool_calls" if calls else reason}
+    found = {"content": text, "model": result.model, "finish_reason": "tool_calls" if calls else reason}
     return {**found, "tool_calls": calls} if calls else found
 
 
@@ -158,10 +158,10 @@ def _tool(function: Mapping[str, Any]) -> types.Tool:
     )
 
 
-def _form_of_answer(wish: Any) -> list[str]:
-    """The protocol cannot hold a model to a schema, so the model is told of it in words."""
-    if not isinstance(wish, Mapping) or wish.get("type") not in ("json_object", "json_schema"):
+def _form_of_answer(body: Any) -> list[str]:
+    """The protocol cannot hold a model to a schema, so the prompt describes it."""
+    if not isinstance(body, Mapping) or body.get("type") not in ("json_object", "json_schema"):
         return []
-    schema = (wish.get("json_schema") or {}).get("schema")
+    schema = (body.get("json_schema") or {}).get("schema")
     matching = f" that matches this JSON Schema: {json.dumps(schema, ensure_ascii=False)}" if schema else ""
     return [f"Answer with JSON alone, without a fence around it{matching}."]

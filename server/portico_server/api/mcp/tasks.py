@@ -82,7 +82,7 @@ class TaskCalls:
         self._library = library
         self._questions = questions
 
-    def known_to(self, context: ServerRequestContext[Any]) -> bool:
+    def is_supported_by(self, context: ServerRequestContext[Any]) -> bool:
         """Whether the client of this request takes a task for an answer."""
         return context.protocol_version in MODERN_PROTOCOL_VERSIONS and extension_of(context, EXTENSION)
 
@@ -119,12 +119,12 @@ class TaskCalls:
         self.require(context)
         held = await self._find(context, params)
         if isinstance(held, TaskRow):
-            _not_elsewhere(held)
+            _require_local(held)
             return {}
         responses = {
-            question: inquiry.read(held.asks[question], response)
+            question: inquiry.read(held.questions[question], response)
             for question, response in params.input_responses.items()
-            if question in held.asks
+            if question in held.questions
         }
         try:
             await follow.answer_all(self._questions, context, held, responses)
@@ -137,7 +137,7 @@ class TaskCalls:
         self.require(context)
         held = await self._find(context, params)
         if isinstance(held, TaskRow):
-            _not_elsewhere(held)
+            _require_local(held)
         else:
             await held.run.cancel()
         return {}
@@ -145,14 +145,14 @@ class TaskCalls:
     async def describe(self, context: ServerRequestContext[Any], task: HeldRun | TaskRow) -> dict[str, Any]:
         """A task with what belongs to its status: the result, what it asks, or the error."""
         if isinstance(task, TaskRow):
-            return await self._recalled(task, caller_of(context))
+            return await self._task_of_row(task, caller_of(context))
         state = _state(context, task)
         match state["status"]:
             case "completed":
                 state["result"] = _json(await self._result(task, caller_of(context)))
             case "input_required":
-                asks = inquiry.requests(context, task.asks.values())
-                state["inputRequests"] = {key: _json(request) for key, request in asks.items()}
+                questions = inquiry.requests(context, task.questions.values())
+                state["inputRequests"] = {key: _json(request) for key, request in questions.items()}
         return state
 
     async def visible(self, context: ServerRequestContext[Any], task_id: str) -> HeldRun | TaskRow | None:
@@ -200,8 +200,8 @@ class TaskCalls:
     ) -> None:
         """Write how a task ended: with a result, or what stopped its run."""
         if not isinstance(outcome, ErrorBody):
-            told = await result.kept(outcome, run, caller, self._library)
-            await self._kept.end(task_id, "completed", message, told)
+            described = await result.kept(outcome, run, caller, self._library)
+            await self._kept.end(task_id, "completed", message, described)
         elif outcome.code == "cancelled":
             await self._kept.end(task_id, "cancelled", outcome.message)
         else:
@@ -227,7 +227,7 @@ class TaskCalls:
             return AppOutput(found)
         return Reply(found if isinstance(found, str) else json.dumps(found, ensure_ascii=False))
 
-    async def _recalled(self, row: TaskRow, caller: Principal) -> dict[str, Any]:
+    async def _task_of_row(self, row: TaskRow, caller: Principal) -> dict[str, Any]:
         """A task of which only the row is left, or which another daemon has."""
         state = _fields(row.id, row.status, row.created_at, row.finished_at, row.run_id, row.message)
         if row.status == "failed":
@@ -255,24 +255,24 @@ def _state(context: ServerRequestContext[Any], held: HeldRun) -> dict[str, Any]:
     status = "working"
     if held.settled:
         status = "cancelled" if run.status == "cancelled" else "completed"
-    elif inquiry.requests(context, held.asks.values()):
+    elif inquiry.requests(context, held.questions.values()):
         status = "input_required"
     message = run.error.message if run.error is not None else held.message
     ended_at = run.finished_at if held.settled else None
     state = _fields(held.id, status, run.created_at, ended_at, run.id, message)
-    return {**state, "lastUpdatedAt": _moment(held.updated_at)}
+    return {**state, "lastUpdatedAt": _iso_time(held.updated_at)}
 
 
 def _fields(
     task_id: str, status: str, created_at: float, ended_at: float | None, run_id: str, message: str
 ) -> dict[str, Any]:
-    """A task as it is told of. Times in seconds since 1970."""
+    """A task as clients see it. Times in seconds since 1970."""
     ttl = None if ended_at is None else int((ended_at + RESULT_LIFETIME_S - created_at) * 1000)
     state: dict[str, Any] = {
         "taskId": task_id,
         "status": status,
-        "createdAt": _moment(created_at),
-        "lastUpdatedAt": _moment(ended_at or created_at),
+        "createdAt": _iso_time(created_at),
+        "lastUpdatedAt": _iso_time(ended_at or created_at),
         "ttlMs": ttl,
         "pollIntervalMs": POLL_INTERVAL_MS,
         "_meta": {"portico/run": run_id},
@@ -280,7 +280,7 @@ def _fields(
     return {**state, "statusMessage": message} if message else state
 
 
-def _not_elsewhere(row: TaskRow) -> None:
+def _require_local(row: TaskRow) -> None:
     if row.status == "working":
         raise MCPError(
             types.INVALID_REQUEST,
@@ -293,7 +293,7 @@ def _json(model: BaseModel) -> dict[str, Any]:
     return model.model_dump(by_alias=True, mode="json", exclude_none=True)
 
 
-def _moment(seconds: float) -> str:
+def _iso_time(seconds: float) -> str:
     return (
         datetime.fromtimestamp(seconds or time.time(), UTC)
         .isoformat(timespec="milliseconds")

@@ -155,7 +155,7 @@ class ToolCalls:
         questions: Questions,
         held: HeldRuns,
         tasks: TaskCalls,
-        patience: float = TASK_AFTER_SECONDS,
+        task_after_s: float = TASK_AFTER_SECONDS,
     ) -> None:
         self._registry = registry
         self._runner = runner
@@ -163,7 +163,7 @@ class ToolCalls:
         self._questions = questions
         self._held = held
         self._tasks = tasks
-        self._patience = patience
+        self._task_after_s = task_after_s
 
     async def list(
         self, context: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
@@ -188,30 +188,31 @@ class ToolCalls:
         if context.request is not None:  # the task is that of the session, which other requests share
             trace.CURRENT.set(trace.of_headers(context.request.scope["headers"]))
         if params.request_state is not None:
-            return await self._go_on(context, params)
+            return await self._resume(context, params)
         card = await self._find(context, params.name)
         try:
             request = request_of(params.name, card, params.arguments or {})
         except PorticoError as error:
             return failure(error.message)
         run = self._runner.start(OPERATION, card.key, request, caller)
-        run.lent = sampling.lent(context)  # it has not begun yet: that takes a turn of the loop
+        # The run has not started yet: that takes a turn of the loop.
+        run.client_model_features = sampling.client_model_features(context)
         return await self._follow(context, run, 0)
 
-    async def _go_on(
+    async def _resume(
         self, context: ServerRequestContext[Any], params: types.CallToolRequestParams
     ) -> HandlerResult:
         """Give the client's answers to a call that waits for them, and wait for it in turn."""
         held = self._held.get(params.request_state or "", caller_of(context))
         if held is None:
-            raise MCPError(types.INVALID_PARAMS, "There is no call that waits for this answer; call anew.")
+            raise MCPError(types.INVALID_PARAMS, "There is no call that waits for this answer; call again.")
         try:
             await follow.answer_all(self._questions, context, held, params.input_responses or {})
         except PorticoError as error:
             self._held.release(held)
             await held.run.cancel()
             return failure(error.message)
-        if left := inquiry.requests(context, held.asks.values()):
+        if left := inquiry.requests(context, held.questions.values()):
             return _asks(held, left)
         self._held.release(held)
         return await self._follow(context, held.run, held.seen)
@@ -220,15 +221,15 @@ class ToolCalls:
         """The run's result, or whatever stands for it by now. Whatever ends the call ends the run that it still has."""
         caller = caller_of(context)
         kept = False
-        may_become_task = self._tasks.known_to(context) and not self._held.full
+        may_become_task = self._tasks.is_supported_by(context) and not self._held.full
         try:
             found = await RunFollower(context, run, self._questions, seen).wait(
-                self._patience if may_become_task else math.inf
+                self._task_after_s if may_become_task else math.inf
             )
             if isinstance(found, ClientGone):
-                if found.asks:
-                    held = self._held.hold(run, found.seen, found.message, found.asks)
-                    answer: HandlerResult = _asks(held, inquiry.requests(context, found.asks))
+                if found.questions:
+                    held = self._held.hold(run, found.seen, found.message, found.questions)
+                    answer: HandlerResult = _asks(held, inquiry.requests(context, found.questions))
                 else:
                     answer = await self._tasks.begin(context, run, found)
                 kept = True

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from fastapi import Query
 from pydantic import BaseModel
 
-from portico_server.api.endpoint import Admin, ModelsReader, TheParts
+from portico_server.api.endpoint import Admin, ModelsReader, TheServices
 from portico_server.api.endpoint import new_router as new_router
-from portico_server.api.native.deployments import Queued
+from portico_server.api.shapes import Listed, RemovedName, StartedRun
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.models.adapter_export import ExportRequest
 from portico_server.models.adapters.served import AdapterInfo
@@ -41,13 +41,7 @@ class Adapter(BaseModel):
     created_at: float
 
 
-class AdapterList(BaseModel):
-    """By name."""
-
-    data: list[Adapter]
-
-
-class AdapterWish(BaseModel):
+class AdapterRequest(BaseModel):
     """An adapter at ``path`` on the daemon's machine, to be served as ``name``."""
 
     base: str
@@ -62,7 +56,7 @@ class AdapterChange(BaseModel):
     scale: float
 
 
-class ExportWish(BaseModel):
+class AdapterExportRequest(BaseModel):
     """Where an adapter is to be written on the daemon's machine: ``path`` must not exist yet.
 
     ``merged``: folded into its model. ``type`` is what the numbers of a GGUF file are written as.
@@ -74,61 +68,56 @@ class ExportWish(BaseModel):
     type: str = "f16"
 
 
-class RemovedAdapter(BaseModel):
-    """What was removed."""
-
-    name: str
-    deleted: bool = True
-
-
 @router.get("")
 async def list_adapters(
-    parts: TheParts, caller: ModelsReader, base: Annotated[str | None, Query()] = None
-) -> AdapterList:
-    """All adapters, or those of one model."""
-    found = parts.models.adapters.list(base)
-    return AdapterList(data=[_adapter(info) for info in found if caller.sees(info.owner)])
+    services: TheServices, caller: ModelsReader, base: Annotated[str | None, Query()] = None
+) -> Listed[Adapter]:
+    """All adapters, or those of one model, by name."""
+    found = services.models.adapters.list(base)
+    return Listed(data=[_adapter(info) for info in found if caller.sees(info.owner)])
 
 
 @router.post("")
-async def create_adapter(wish: AdapterWish, parts: TheParts, _caller: Admin) -> Adapter:
+async def create_adapter(body: AdapterRequest, services: TheServices, _caller: Admin) -> Adapter:
     """Copy an adapter, try it with its base, and serve it. Calls in flight are answered."""
-    path = Path(wish.path)
+    path = Path(body.path)
     if not path.is_absolute():
         raise InvalidRequest(
-            f"'path' must be an absolute path on the daemon's machine, not '{wish.path}'.", param="path"
+            f"'path' must be an absolute path on the daemon's machine, not '{body.path}'.", param="path"
         )
-    return _adapter(await parts.models.adapters.add(wish.base, path, wish.name, scale=wish.scale))
+    return _adapter(await services.models.adapters.add(body.base, path, body.name, scale=body.scale))
 
 
 @router.post("/{name:path}/export")
-async def export_adapter(name: str, wish: ExportWish, parts: TheParts, caller: Admin) -> Queued:
+async def export_adapter(
+    name: str, body: AdapterExportRequest, services: TheServices, caller: Admin
+) -> StartedRun:
     """Write an adapter, or its model with it, to a place on the daemon's machine, in a durable run."""
-    asked = ExportRequest(name, wish.path, wish.merged, wish.format, wish.type)
-    return Queued(run=await parts.models.exports.begin(asked, caller))
+    export = ExportRequest(name, body.path, body.merged, body.format, body.type)
+    return StartedRun(run=await services.models.exports.begin(export, caller))
 
 
 @router.get("/{name:path}")
-async def retrieve_adapter(name: str, parts: TheParts, caller: ModelsReader) -> Adapter:
+async def retrieve_adapter(name: str, services: TheServices, caller: ModelsReader) -> Adapter:
     """One adapter, by name or alias."""
-    info = parts.models.adapters.get(name)
+    info = services.models.adapters.get(name)
     if not caller.sees(info.owner):
         raise NotFound(f"There is no adapter '{name}'.", code="adapter_not_found", param="name")
     return _adapter(info)
 
 
 @router.patch("/{name:path}")
-async def change_adapter(name: str, wish: AdapterChange, parts: TheParts, _caller: Admin) -> Adapter:
+async def change_adapter(name: str, body: AdapterChange, services: TheServices, _caller: Admin) -> Adapter:
     """Give an adapter another scale, from the next call on."""
-    return _adapter(await parts.models.adapters.scale(name, wish.scale))
+    return _adapter(await services.models.adapters.scale(name, body.scale))
 
 
 @router.delete("/{name:path}")
-async def delete_adapter(name: str, parts: TheParts, _caller: Admin) -> RemovedAdapter:
+async def delete_adapter(name: str, services: TheServices, _caller: Admin) -> RemovedName:
     """Take an adapter away, with the daemon's copy of it. Calls in flight are answered."""
-    await parts.models.adapters.remove(name)
-    return RemovedAdapter(name=name)
+    await services.models.adapters.remove(name)
+    return RemovedName(name=name)
 
 
 def _adapter(info: AdapterInfo) -> Adapter:
-    return Adapter.model_validate(info.to_json())
+    return Adapter.model_validate(info, from_attributes=True)

@@ -6,9 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.native.flows import events_of
+from portico_server.api.shapes import CheckedSpec
 from portico_server.api.sse import EventStream
 from portico_server.apps.agent import read
 from portico_server.apps.agent.message import message_of
@@ -48,23 +49,15 @@ class AgentToCheck(BaseModel):
     agent: dict[str, Any]
 
 
-class CheckedAgent(BaseModel):
-    """Whether an agent can run, and the first thing that is wrong with it."""
-
-    ok: bool
-    name: str = ""
-    error: dict[str, Any] | None = None
-
-
 @agent_router.post("/check")
-async def check_agent(given: AgentToCheck, parts: TheParts, caller: Caller) -> CheckedAgent:
+async def check_agent(given: AgentToCheck, services: TheServices, caller: Caller) -> CheckedSpec:
     """Look at a whole agent, and whether all that it names is there, without running it."""
     try:
         spec = read.agent(given.agent)
-        await parts.agents.exists(spec, caller)
+        await services.agents.exists(spec, caller)
     except PorticoError as error:
-        return CheckedAgent(ok=False, error=error.body().to_json()["error"])
-    return CheckedAgent(ok=True, name=spec.name)
+        return CheckedSpec(ok=False, error=error.body().to_json()["error"])
+    return CheckedSpec(ok=True, name=spec.name)
 
 
 @agent_router.post(
@@ -72,13 +65,13 @@ async def check_agent(given: AgentToCheck, parts: TheParts, caller: Caller) -> C
     response_class=EventStream,
     responses={200: {"content": {"text/event-stream": {}}, "description": "The events of the run, in order"}},
 )
-async def run_agent(given: AgentInput, parts: TheParts, caller: Caller) -> EventStream:
+async def run_agent(given: AgentInput, services: TheServices, caller: Caller) -> EventStream:
     """Let an agent answer one message and stream its events; the last one has the answer as a message.
 
     Leaving cancels the turn, of which nothing is kept then.
     """
     spec = read.agent(given.agent)
-    run = parts.agents.begin(
+    run = services.agents.begin(
         spec,
         message_of(given.message),
         caller,
@@ -86,4 +79,4 @@ async def run_agent(given: AgentInput, parts: TheParts, caller: Caller) -> Event
         path=given.path,
         variables=given.variables,
     )
-    return EventStream(events_of(parts.runner, run, stay=False), {"x-portico-run": run.id})
+    return EventStream(events_of(services.runner, run, stay=False), {"x-portico-run": run.id})

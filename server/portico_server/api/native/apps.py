@@ -9,11 +9,12 @@ from fastapi import Query, Response
 from fastapi import Request as HttpRequest
 from pydantic import BaseModel, ConfigDict, Field
 
-from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.native.flows import events_of
-from portico_server.api.openai import validate
-from portico_server.api.parts import ApiServices
+from portico_server.api.openai.bodies import MESSAGES
+from portico_server.api.services import ApiServices
+from portico_server.api.shapes import Listed, shaped
 from portico_server.api.sse import EventStream, while_present
 from portico_server.apps.drawing import diagram
 from portico_server.apps.drawing.mermaid import mermaid
@@ -53,12 +54,6 @@ class App(BaseModel):
     owner: str | None = None
 
 
-class AppList(BaseModel):
-    """The apps that the caller may call."""
-
-    data: list[App]
-
-
 class RunInput(BaseModel):
     """Either ``input``, as the app's input schema says, or ``messages``, a conversation with the options of a chat
     completion beside it. ``session`` names a conversation that the app keeps.
@@ -71,7 +66,7 @@ class RunInput(BaseModel):
     session: str = ""
 
 
-class Deployment(BaseModel):
+class DeployedApp(BaseModel):
     """An app to deploy. ``expected_version``: refused with 409 if another version answers by now."""
 
     name: str
@@ -95,7 +90,7 @@ class Update(BaseModel):
 class Version(BaseModel):
     """One version of a deployed app. ``current``: it is the one that answers.
 
-    ``warnings``: what it still needs, such as functions that a client must serve; told when it is deployed.
+    ``warnings``: what it still needs, such as functions that a client must serve; only in the response to a deployment.
     """
 
     id: str
@@ -110,12 +105,6 @@ class Version(BaseModel):
     warnings: list[str] = []
 
 
-class VersionList(BaseModel):
-    """Newest first."""
-
-    data: list[Version]
-
-
 class RollBack(BaseModel):
     """``version``: which one answers again; by default the one before the current one."""
 
@@ -124,52 +113,52 @@ class RollBack(BaseModel):
 
 @router.get("")
 async def list_apps(
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     all: Annotated[
         bool, Query(description="For an admin: other keys' deployed apps too, by their ids")
     ] = False,
-) -> AppList:
+) -> Listed[App]:
     """The apps that the caller may call."""
-    cards = await parts.registry.cards(caller, "app")
+    cards = await services.registry.cards(caller, "app")
     if all:
         caller.require("admin")
         known = {card.id for card in cards}
-        for row, _version in parts.apps.list(caller, everyone=True):
-            found = parts.registry.get(row.id, caller)
+        for row, _version in services.apps.list(caller, everyone=True):
+            found = services.registry.get(row.id, caller)
             if row.id not in known and found is not None:
                 cards.append(found.card)
-    return AppList(data=[_app(card, parts, caller) for card in cards])
+    return Listed(data=[_app(card, services, caller) for card in cards])
 
 
 @router.post("")
-async def deploy_app(given: Deployment, parts: TheParts, caller: Caller) -> Version:
+async def deploy_app(given: DeployedApp, services: TheServices, caller: Caller) -> Version:
     """Deploy an app, or another version of it, which answers from the next call on. The same again changes nothing."""
-    row, version = await parts.apps.deploy(
+    row, version = await services.apps.deploy(
         given.name, given.kind, given.spec, caller, note=given.note, expected=given.expected_version
     )
-    return _deployed(row, version, parts, caller)
+    return _deployed(row, version, services, caller)
 
 
 @router.get("/{name}")
-async def retrieve_app(name: str, parts: TheParts, caller: Caller) -> App:
+async def retrieve_app(name: str, services: TheServices, caller: Caller) -> App:
     """One app."""
-    return _app((await _resolve(parts, name, caller)).card, parts, caller)
+    return _app((await _resolve(services, name, caller)).card, services, caller)
 
 
 @router.patch("/{name}")
-async def update_app(name: str, given: Update, parts: TheParts, caller: Caller) -> Version:
+async def update_app(name: str, given: Update, services: TheServices, caller: Caller) -> Version:
     """Change some places of a deployed app, or its limits. Runs and sessions in progress continue."""
     # What is wrong with the one must not leave the other half done.
     limits = UsageLimits.parse(given.limits) if given.limits is not None else None
-    row, version = parts.apps.find(name, caller)
+    row, version = services.apps.find(name, caller)
     if given.set:
-        row, version = await parts.apps.update(
+        row, version = await services.apps.update(
             row.id, given.set, caller, note=given.note, expected=given.expected_version
         )
     if limits is not None:
-        await parts.apps.limit(row.id, limits, caller)
-    return _deployed(row, version, parts, caller)
+        await services.apps.limit(row.id, limits, caller)
+    return _deployed(row, version, services, caller)
 
 
 @router.get(
@@ -178,10 +167,10 @@ async def update_app(name: str, given: Update, parts: TheParts, caller: Caller) 
     responses={200: {"content": {"image/svg+xml": {}, "text/plain": {}}, "description": "The picture"}},
 )
 async def draw_app(
-    name: str, parts: TheParts, caller: Caller, format: Literal["mermaid", "svg"] = "mermaid"
+    name: str, services: TheServices, caller: Caller, format: Literal["mermaid", "svg"] = "mermaid"
 ) -> Response:
     """A deployed app as a picture: the text of a Mermaid flowchart, or SVG."""
-    row, version = parts.apps.find(name, caller)
+    row, version = services.apps.find(name, caller)
     if row.kind == "flow":
         root = diagram.of_flow(read.flow({**version.spec, "name": row.name}))
     else:
@@ -192,23 +181,23 @@ async def draw_app(
 
 
 @router.delete("/{name}", status_code=204, response_class=Response)
-async def remove_app(name: str, parts: TheParts, caller: Caller) -> None:
+async def remove_app(name: str, services: TheServices, caller: Caller) -> None:
     """Remove a deployed app with all its versions. Runs in progress continue."""
-    await parts.apps.remove(name, caller)
+    await services.apps.remove(name, caller)
 
 
 @router.get("/{name}/versions")
-async def list_versions(name: str, parts: TheParts, caller: Caller) -> VersionList:
+async def list_versions(name: str, services: TheServices, caller: Caller) -> Listed[Version]:
     """The versions of a deployed app, newest first."""
-    row, _current = parts.apps.find(name, caller)
-    return VersionList(data=[_version(row, found) for found in await parts.apps.versions(name, caller)])
+    row, _current = services.apps.find(name, caller)
+    return Listed(data=[_version(row, found) for found in await services.apps.versions(name, caller)])
 
 
 @router.post("/{name}/rollback")
-async def roll_back_app(name: str, given: RollBack, parts: TheParts, caller: Caller) -> Version:
+async def roll_back_app(name: str, given: RollBack, services: TheServices, caller: Caller) -> Version:
     """Let an earlier version answer again."""
-    row, version = await parts.apps.roll_back(name, caller, to=given.version)
-    return _deployed(row, version, parts, caller)
+    row, version = await services.apps.roll_back(name, caller, to=given.version)
+    return _deployed(row, version, services, caller)
 
 
 @router.post(
@@ -219,7 +208,7 @@ async def roll_back_app(name: str, given: RollBack, parts: TheParts, caller: Cal
 async def run_app(
     name: str,
     given: RunInput,
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     request: HttpRequest,
     stream: Annotated[bool, Query(description="false for one JSON answer")] = True,
@@ -228,20 +217,20 @@ async def run_app(
 
     A durable flow continues when the listener leaves. Without ``stream``, the answer is ``{"run": …, "output": …}``.
     """
-    servable = await _resolve(parts, name, caller)
+    servable = await _resolve(services, name, caller)
     flow = getattr(servable, "flow", None)
     if flow is not None and given.messages is None:
-        with parts.runner.admitted(name, caller) as admission:
-            run = await parts.flows.begin(flow, given.input, caller)
+        with services.runner.admitted(name, caller) as admission:
+            run = await services.flows.begin(flow, given.input, caller)
             admission.follow(run)
         stay = flow.durability != "off"
     else:
-        run = parts.runner.start("apps/run", name, _request(given), caller)
+        run = services.runner.start("apps/run", name, _request(given), caller)
         stay = False
     if not stream:
-        output = await while_present(request, _output(parts.runner, run, stay=stay))
+        output = await while_present(request, _output(services.runner, run, stay=stay))
         return Response(orjson.dumps({"run": run.id, "output": output}), media_type="application/json")
-    return EventStream(events_of(parts.runner, run, stay=stay), {"x-portico-run": run.id})
+    return EventStream(events_of(services.runner, run, stay=stay), {"x-portico-run": run.id})
 
 
 async def _output(runner: Runner, run: Run, *, stay: bool) -> Any:
@@ -260,23 +249,23 @@ def _request(given: RunInput) -> Request:
         return AppInput(given.input, given.session)
     if given.input is not None:
         raise InvalidRequest("Give either 'input' or 'messages', not both.", param="input")
-    validate.messages(given.messages)
+    MESSAGES.check(given.messages, "messages")
     options = dict(given.model_extra or {})
     if given.session:
         options["conversation"] = given.session
     return Chat(tuple(given.messages), options)
 
 
-async def _resolve(parts: ApiServices, name: str, caller: Principal) -> Servable:
-    servable = await parts.registry.resolve(name, caller)
+async def _resolve(services: ApiServices, name: str, caller: Principal) -> Servable:
+    servable = await services.registry.resolve(name, caller)
     if servable.card.kind != "app":
-        known = [found.name for found in await parts.registry.cards(caller, "app")]
+        known = [found.name for found in await services.registry.cards(caller, "app")]
         raise NotFound(f"There is no app '{name}'.{nearest(name, known)}", code="app_not_found", param="name")
     return servable
 
 
-def _app(card: Card, parts: ApiServices, caller: Principal) -> App:
-    row = parts.apps.row(card.id)
+def _app(card: Card, services: ApiServices, caller: Principal) -> App:
+    row = services.apps.row(card.id)
     return App(
         name=card.name,
         title=card.title,
@@ -292,14 +281,14 @@ def _app(card: Card, parts: ApiServices, caller: Principal) -> App:
     )
 
 
-def _deployed(row: AppRow, version: VersionRow, parts: ApiServices, caller: Principal) -> Version:
+def _deployed(row: AppRow, version: VersionRow, services: ApiServices, caller: Principal) -> Version:
     """The version that answers from now on, with what it still needs."""
-    answers = parts.registry.get(row.id, caller)
+    answers = services.registry.get(row.id, caller)
     flow, agent = getattr(answers, "flow", None), getattr(answers, "spec", None)
     needs = (
-        parts.flows.unserved(flow, caller)
+        services.flows.unserved(flow, caller)
         if flow is not None
-        else parts.agents.unserved(agent, caller)
+        else services.agents.unserved(agent, caller)
         if agent
         else []
     )
@@ -307,14 +296,4 @@ def _deployed(row: AppRow, version: VersionRow, parts: ApiServices, caller: Prin
 
 
 def _version(row: AppRow, version: VersionRow) -> Version:
-    return Version(
-        id=row.id,
-        name=row.name,
-        version=version.version,
-        digest=version.digest,
-        note=version.note,
-        created_by=version.created_by,
-        created_at=version.created_at,
-        current=row.version == version.version,
-        spec=dict(version.spec),
-    )
+    return shaped(Version, version, id=row.id, name=row.name, current=row.version == version.version)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import Query
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
-from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.artifact_response import artifact_response
+from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
-from portico_server.api.made import content
-from portico_server.core.request import Artifact as Kept
+from portico_server.api.shapes import Listed, RemovedId
 from portico_server.db.artifacts import ArtifactRow
 from portico_server.runs.artifacts import shown
 
@@ -27,10 +28,6 @@ class Artifact(BaseModel):
     bytes: int
     link: str
 
-    @classmethod
-    def of(cls, kept: Kept) -> Artifact:
-        return cls(id=kept.id, name=kept.name, media_type=kept.media_type, bytes=kept.bytes, link=kept.link)
-
 
 class ArtifactRecord(Artifact):
     """An artifact with the run that made it, and when, in seconds since 1970."""
@@ -39,48 +36,36 @@ class ArtifactRecord(Artifact):
     created_at: float
 
 
-class ArtifactList(BaseModel):
-    """Artifacts, newest first."""
-
-    data: list[ArtifactRecord]
-
-
-class ArtifactDeleted(BaseModel):
-    """It is gone."""
-
-    id: str
-    deleted: bool = True
-
-
 @router.get("")
 async def list_artifacts(
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     run: Annotated[str | None, Query(description="Only what this run made.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> ArtifactList:
+) -> Listed[ArtifactRecord]:
     """The caller's artifacts, newest first."""
-    rows = await parts.artifacts.list(caller, run_id=run, limit=limit)
-    return ArtifactList(data=[_record(row) for row in rows])
+    rows = await services.artifacts.list(caller, run_id=run, limit=limit)
+    return Listed(data=[_record(row) for row in rows])
 
 
 @router.get("/{artifact_id}")
-async def retrieve_artifact(artifact_id: str, parts: TheParts, caller: Caller) -> ArtifactRecord:
+async def retrieve_artifact(artifact_id: str, services: TheServices, caller: Caller) -> ArtifactRecord:
     """One of them."""
-    return _record(await parts.artifacts.get(artifact_id, caller))
+    return _record(await services.artifacts.get(artifact_id, caller))
 
 
 @router.get("/{artifact_id}/content", response_class=FileResponse)
-async def read_artifact(artifact_id: str, parts: TheParts, caller: Caller) -> FileResponse:
+async def read_artifact(artifact_id: str, services: TheServices, caller: Caller) -> FileResponse:
     """Its bytes. Never shown as a page of ours: code that a model wrote made them."""
-    return content(parts.artifacts, await parts.artifacts.get(artifact_id, caller))
+    return artifact_response(services.artifacts, await services.artifacts.get(artifact_id, caller))
 
 
 @router.delete("/{artifact_id}")
-async def delete_artifact(artifact_id: str, parts: TheParts, caller: Caller) -> ArtifactDeleted:
+async def delete_artifact(artifact_id: str, services: TheServices, caller: Caller) -> RemovedId:
     """Remove it."""
-    return ArtifactDeleted(id=(await parts.artifacts.delete(artifact_id, caller)).id)
+    return RemovedId(id=(await services.artifacts.delete(artifact_id, caller)).id)
 
 
 def _record(row: ArtifactRow) -> ArtifactRecord:
-    return ArtifactRecord(**Artifact.of(shown(row)).model_dump(), run=row.run_id, created_at=row.created_at)
+    made = shown(row)
+    return ArtifactRecord(**asdict(made), link=made.link, run=row.run_id, created_at=row.created_at)

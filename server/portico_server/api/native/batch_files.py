@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
-from portico_server.api.openai.batch_shapes import BatchError
+from portico_server.batches.spec import LineProblem
 
 router = new_router(prefix="/api/batches", tags=["Batches"])
 
 
-class FileWish(BaseModel):
+class BatchFileRequest(BaseModel):
     """An uploaded file, and the endpoint that its requests are for."""
 
     input_file_id: str = Field(min_length=1, max_length=200)
@@ -23,12 +23,11 @@ class CheckedFile(BaseModel):
 
     total: int
     model: str | None
-    errors: list[BatchError]
+    errors: list[LineProblem]
 
 
 @router.post("/check")
-async def check_batch_file(wish: FileWish, parts: TheParts, caller: Caller) -> CheckedFile:
+async def check_batch_file(body: BatchFileRequest, services: TheServices, caller: Caller) -> CheckedFile:
     """Check each line of a file as a batch would."""
-    found = await parts.batches.check(wish.input_file_id, wish.endpoint, caller)
-    errors = [BatchError(**problem.to_json()) for problem in found.problems]
-    return CheckedFile(total=found.total, model=found.model or None, errors=errors)
+    found = await services.batches.check(body.input_file_id, body.endpoint, caller)
+    return CheckedFile(total=found.total, model=found.model or None, errors=list(found.problems))

@@ -11,12 +11,14 @@ from fastapi import Request
 from pydantic import BaseModel, Field, ValidationError
 
 from portico_server.api import errors
-from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.openai import upload
+from portico_server.api.shapes import Listed
 from portico_server.api.sse import while_present
+from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest
-from portico_server.knowledge.chunk.chunkers import STRATEGIES
+from portico_server.knowledge.chunk.chunkers import CHUNKERS
 from portico_server.knowledge.parse.formats import FORMATS
 from portico_server.knowledge.preview import ChunkingPreview, check_strategies
 
@@ -36,14 +38,8 @@ class Chunker(BaseModel):
     formats: list[str]
 
 
-class ChunkerList(BaseModel):
-    """All of them."""
-
-    data: list[Chunker]
-
-
-class Text(BaseModel):
-    """A text to cut; ``filename`` tells its format."""
+class ChunkingRequest(BaseModel):
+    """A text to cut; ``filename`` determines its format."""
 
     text: str
     filename: str = "text.txt"
@@ -68,17 +64,11 @@ class Cut(BaseModel):
     chunks: list[Chunk]
 
 
-class CutList(BaseModel):
-    """One for each strategy, in the order in which they were named."""
-
-    data: list[Cut]
-
-
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": Text.model_json_schema()},
+            "application/json": {"schema": ChunkingRequest.model_json_schema()},
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
@@ -96,9 +86,9 @@ _BODY: dict[str, Any] = {
 
 
 @router.get("/chunkers")
-async def list_chunkers(_caller: Caller) -> ChunkerList:
+async def list_chunkers(_caller: Caller) -> Listed[Chunker]:
     """In which ways documents can be cut."""
-    return ChunkerList(
+    return Listed(
         data=[
             Chunker(
                 name=item.name,
@@ -107,32 +97,34 @@ async def list_chunkers(_caller: Caller) -> ChunkerList:
                 overlap=item.overlap,
                 formats=sorted(end for form in FORMATS if form.chunker == item.name for end in form.suffixes),
             )
-            for item in STRATEGIES
+            for item in await pools.LOADING.run(lambda: list(CHUNKERS.usable()))
         ]
     )
 
 
 @router.post("/chunk", openapi_extra=_BODY)
-async def preview_chunks(request: Request, parts: TheParts, caller: Caller) -> CutList:
+async def preview_chunks(request: Request, services: TheServices, caller: Caller) -> Listed[Cut]:
     """How a document would be cut, by each strategy. Nothing is kept."""
     if request.headers.get("content-type", "").lower().startswith("multipart/"):
-        form = await upload.read(request, parts.files)
+        form = await upload.read(request, services.files)
         received, name = form.received, form.filename
         try:
-            wish = _wish({"text": "", "filename": name, **_fields(form.fields)})
+            body = _chunking_request({"text": "", "filename": name, **_fields(form.fields)})
         except InvalidRequest:
-            await parts.files.drop(received)
+            await services.files.drop(received)
             raise
     else:
-        wish = _wish(await _json(request))
-        received = await parts.files.receive(_bytes(wish.text), durable=False)
+        body = _chunking_request(await _json(request))
+        received = await services.files.receive(_bytes(body.text), durable=False)
     try:
-        strategies = check_strategies(wish.strategies)
-        work = parts.stores.previews.cut(received.path, wish.filename, strategies, caller, limit=wish.limit)
+        strategies = check_strategies(body.strategies)
+        work = services.stores.previews.cut(
+            received.path, body.filename, strategies, caller, limit=body.limit
+        )
         found = await while_present(request, work)
     finally:
-        await parts.files.drop(received)
-    return CutList(data=[_shown(item) for item in found])
+        await services.files.drop(received)
+    return Listed(data=[_shown(item) for item in found])
 
 
 async def _json(request: Request) -> Any:
@@ -153,9 +145,9 @@ def _fields(fields: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def _wish(value: Any) -> Text:
+def _chunking_request(value: Any) -> ChunkingRequest:
     try:
-        return Text.model_validate(value)
+        return ChunkingRequest.model_validate(value)
     except ValidationError as error:
         problems = [{**problem, "loc": ("body", *problem["loc"])} for problem in error.errors()]
         raise errors.from_validation(problems) from error

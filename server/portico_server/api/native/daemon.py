@@ -7,7 +7,7 @@ from collections.abc import Sequence, Set
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.responses import StreamingResponse
@@ -16,29 +16,24 @@ from starlette.types import Receive, Scope, Send
 
 from portico_server import __version__, config
 from portico_server.api.auth import Auth
-from portico_server.api.endpoint import Admin, Caller, TheParts
+from portico_server.api.endpoint import Admin, Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.native import deployments
 from portico_server.api.native.deployments import Deployment
 from portico_server.api.native.stores import Store, shown
-from portico_server.api.parts import ApiServices
+from portico_server.api.services import ApiServices
+from portico_server.api.shapes import Listed, RemovedId
 from portico_server.archives.stream import Blocks
 from portico_server.backup.write import Backup, backup, check_here, noted
+from portico_server.config import ConfigurationProblem
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.limits import UsageLimits
 from portico_server.core.servable import Card
-from portico_server.db.keys import KeyRow
-from portico_server.reconcile import KINDS
+from portico_server.plugins import PluginInfo
+from portico_server.reconcile import KINDS, PlannedChange
+from portico_server.settings import Setting
 
 router = new_router(prefix="/api", tags=["Daemon"])
-
-
-class Problem(BaseModel):
-    """An entry of the configuration that cannot work, where it stands (``models[0].source``), and why."""
-
-    name: str
-    place: str
-    reason: str
 
 
 class SmallModel(BaseModel):
@@ -54,7 +49,7 @@ class SmallModel(BaseModel):
 
 
 class Status(BaseModel):
-    """What there is for this caller. ``home`` and ``problems`` are told to admins alone; ``startup``: the runs that the
+    """What there is for this caller. ``home`` and ``problems`` are for admins only; ``startup``: the runs that the
     start began.
     """
 
@@ -67,23 +62,8 @@ class Status(BaseModel):
     stores: list[Store]
     apps: list[str]
     recommended: dict[str, Any] | None
-    problems: list[Problem]
+    problems: list[ConfigurationProblem]
     small_model: SmallModel | None
-
-
-class SettingRow(BaseModel):
-    """One setting, its value (secrets masked), where it came from and what it is for."""
-
-    name: str
-    value: Any
-    origin: Literal["flag", "environment", "file", "default"]
-    doc: str
-
-
-class SettingList(BaseModel):
-    """All settings."""
-
-    data: list[SettingRow]
 
 
 class Stopping(BaseModel):
@@ -93,52 +73,72 @@ class Stopping(BaseModel):
 
 
 @router.get("/status")
-async def daemon_status(parts: TheParts, caller: Caller) -> Status:
+async def daemon_status(services: TheServices, caller: Caller) -> Status:
     """The daemon at a glance."""
     sees_models = caller.allows("models:read") or caller.allows("chat")
-    found = await parts.stores.list(caller)
-    recommended = parts.models.machine.recommended
-    apps = await parts.registry.cards(caller, "app")
+    found = await services.stores.list(caller)
+    recommended = services.models.machine.recommended
+    apps = await services.registry.cards(caller, "app")
     return Status(
         version=__version__,
-        home=str(parts.settings.home) if caller.admin else "",
-        url=parts.url,
-        started_at=parts.started_at,
-        startup=list(parts.startup),
-        models=deployments.shown(parts.models, caller) if sees_models else [],
-        stores=[shown(info, parts, caller) for info in await parts.stores.describe(found, caller)],
+        home=str(services.settings.home) if caller.admin else "",
+        url=services.url,
+        started_at=services.started_at,
+        startup=list(services.startup),
+        models=deployments.shown(services.models, caller) if sees_models else [],
+        stores=[shown(info, services, caller) for info in await services.stores.describe(found, caller)],
         apps=[card.name for card in apps],
         recommended=asdict(recommended) if recommended else None,
-        problems=[Problem(**asdict(each)) for each in await parts.problems.current()] if caller.admin else [],
-        small_model=_small(parts, apps) if sees_models else None,
+        problems=await _problems(services) if caller.admin else [],
+        small_model=_small_model(services, apps) if sees_models else None,
     )
 
 
 @router.get("/settings")
-async def daemon_settings(parts: TheParts, _caller: Admin) -> SettingList:
+async def daemon_settings(services: TheServices, _caller: Admin) -> Listed[Setting]:
     """Every setting, and where its value came from."""
-    return SettingList(data=[SettingRow(**asdict(setting)) for setting in parts.loaded.describe()])
+    return Listed(data=services.loaded.describe())
 
 
 @router.post("/shutdown")
-async def shut_down(parts: TheParts, _caller: Admin) -> Stopping:
+async def shut_down(services: TheServices, _caller: Admin) -> Stopping:
     """End the daemon, as SIGTERM does."""
-    parts.stop()
+    services.stop()
     return Stopping()
 
 
-def _small(parts: ApiServices, apps: Sequence[Card]) -> SmallModel | None:
-    hint = parts.models.better.hint
+@router.get("/plugins")
+async def list_plugins(services: TheServices, _caller: Admin) -> Listed[PluginInfo]:
+    """What installed distributions add: engines, chunkers, tools and providers. All of it is imported for this."""
+    return Listed(data=list(await services.plugins.list()))
+
+
+async def _problems(services: ApiServices) -> list[ConfigurationProblem]:
+    """Those of the configuration, then the plugins that cannot be used."""
+    found = list(await services.problems.current())
+    return found + [
+        ConfigurationProblem(
+            name=plugin.name,
+            place=f"plugins.{plugin.kind}",
+            reason=f"{plugin} cannot be loaded: {plugin.reason}",
+        )
+        for plugin in await services.plugins.list()
+        if plugin.state == "failed"
+    ]
+
+
+def _small_model(services: ApiServices, apps: Sequence[Card]) -> SmallModel | None:
+    hint = services.models.better.hint
     if hint is None:
         return None
-    tiny = parts.models.get("default")
+    tiny = services.models.get("default")
     names = [tiny.name, *tiny.aliases]
     return SmallModel(
-        names=names, apps=_asking(set(names), apps), hint=hint, fetching=parts.models.better.fetching
+        names=names, apps=_apps_using(set(names), apps), hint=hint, fetching=services.models.better.fetching
     )
 
 
-def _asking(names: Set[str], apps: Sequence[Card]) -> list[str]:
+def _apps_using(names: Set[str], apps: Sequence[Card]) -> list[str]:
     """The apps that ask one of the models ``names``, or an app that does."""
     uses = {card.name: {*card.labels.get("uses", ()), card.labels.get("model")} for card in apps}
     found: set[str] = set()
@@ -165,43 +165,34 @@ class ApplyRequest(BaseModel):
     dry_run: bool = False
 
 
-class Change(BaseModel):
-    """What becomes, or would become, of one thing. ``detail`` names the fields that differ."""
-
-    kind: str
-    name: str
-    action: Literal["create", "change", "remove", "unchanged"]
-    detail: list[str]
-
-
 class Applied(BaseModel):
     """What was done, in order; with ``dry_run`` what would be. ``ignored``: keys that only a start takes."""
 
-    changes: list[Change]
+    changes: list[PlannedChange]
     dry_run: bool
     ignored: list[str]
 
 
 @apply_router.post("/api/apply")
-async def apply_configuration(wish: ApplyRequest, parts: TheParts, caller: Admin) -> Applied:
+async def apply_configuration(body: ApplyRequest, services: TheServices, caller: Admin) -> Applied:
     """Check a whole configuration, then create and change what differs. The same again changes nothing."""
-    for kind in wish.prune:
+    for kind in body.prune:
         if kind not in KINDS:
             raise InvalidRequest(
                 f"Nothing of the kind '{kind}' can be removed.{nearest(kind, KINDS)} It is one of {', '.join(KINDS)}.",
                 param="prune",
             )
-    folder = Path(wish.folder or "/")
+    folder = Path(body.folder or "/")
     if not folder.is_absolute():
         raise InvalidRequest("'folder' must be an absolute path on the daemon's machine.", param="folder")
-    wanted = config.parse(wish.configuration, folder, None)
-    done = await parts.reconciler.apply(wanted, caller, prune=wish.prune, dry_run=wish.dry_run)
-    if not wish.dry_run:
-        parts.problems.applied(wanted)
+    wanted = config.parse(body.configuration, folder, None)
+    done = await services.reconciler.apply(wanted, caller, prune=body.prune, dry_run=body.dry_run)
+    if not body.dry_run:
+        services.problems.applied(wanted)
     return Applied(
-        changes=[Change(kind=x.kind, name=x.name, action=x.action, detail=list(x.detail)) for x in done],
-        dry_run=wish.dry_run,
-        ignored=[key for key in ("keys", "settings") if wish.configuration.get(key)],
+        changes=list(done),
+        dry_run=body.dry_run,
+        ignored=[key for key in ("keys", "settings") if body.configuration.get(key)],
     )
 
 
@@ -232,7 +223,7 @@ class _Held(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _pieces(made: Backup, stack: AsyncExitStack) -> Blocks:
+async def _archive_blocks(made: Backup, stack: AsyncExitStack) -> Blocks:
     """The archive; its last piece when all is let go, so that who has it may begin the next one."""
     last = b""
     async for piece in made.pieces():
@@ -244,23 +235,23 @@ async def _pieces(made: Backup, stack: AsyncExitStack) -> Blocks:
 
 
 @backup_router.get("/backup", response_class=StreamingResponse)
-async def back_up(parts: TheParts, _caller: Admin, models: bool = False) -> StreamingResponse:
+async def back_up(services: TheServices, _caller: Admin, models: bool = False) -> StreamingResponse:
     """A zip archive of everything that the daemon keeps, as it is at one moment; ``models``: with the model files."""
-    settings = parts.settings
+    settings = services.settings
     check_here(settings)
     stack = AsyncExitStack()
     made = await stack.enter_async_context(
         backup(
             settings.home,
             version=__version__,
-            settings=noted(parts.loaded),
+            settings=noted(services.loaded),
             models=settings.models if models else None,
         )
     )
     name = time.strftime("portico-%Y%m%d-%H%M%S.zip")
     return _Held(
         stack,
-        _pieces(made, stack),
+        _archive_blocks(made, stack),
         media_type="application/zip",
         headers={
             "Content-Disposition": f'attachment; filename="{name}"',
@@ -271,11 +262,11 @@ async def back_up(parts: TheParts, _caller: Admin, models: bool = False) -> Stre
 
 
 @backup_router.post("/vacuum")
-async def vacuum(parts: TheParts, _caller: Admin) -> Vacuum:
+async def vacuum(services: TheServices, _caller: Admin) -> Vacuum:
     """Give back the room within the database file that nothing uses."""
-    check_here(parts.settings)
-    size = parts.settings.database_path.stat().st_size
-    done = await parts.database.vacuum()
+    check_here(services.settings)
+    size = services.settings.database_path.stat().st_size
+    done = await services.database.vacuum()
     if done is None:
         return Vacuum(before=size, after=size, freed=0, converted=False)
     return Vacuum(before=done.before, after=done.after, freed=done.freed, converted=done.converted)
@@ -316,13 +307,7 @@ class NewKey(Key):
     key: str
 
 
-class KeyList(BaseModel):
-    """All keys that work."""
-
-    data: list[Key]
-
-
-class KeyWish(BaseModel):
+class KeyRequest(BaseModel):
     """A key to be made. ``limits``: concurrency, requests_per_minute, tokens_per_minute, tokens_per_day.
 
     ``filters``: for a store, by its name or id or ``*`` for any, what the attributes of its files must meet for this
@@ -335,40 +320,21 @@ class KeyWish(BaseModel):
     filters: dict[str, Any] = {}
 
 
-class RevokedKey(BaseModel):
-    """What was removed."""
-
-    id: str
-    deleted: bool = True
-
-
 @key_router.get("")
-async def list_keys(auth: TheAuth, _caller: Admin) -> KeyList:
+async def list_keys(auth: TheAuth, _caller: Admin) -> Listed[Key]:
     """All keys, oldest first."""
-    return KeyList(data=[Key(**_fields(row)) for row in auth.list()])
+    return Listed(data=[Key.model_validate(row, from_attributes=True) for row in auth.list()])
 
 
 @key_router.post("")
-async def create_key(wish: KeyWish, auth: TheAuth, _caller: Admin) -> NewKey:
+async def create_key(body: KeyRequest, auth: TheAuth, _caller: Admin) -> NewKey:
     """A new key; the answer holds the secret, which is kept nowhere."""
-    row, secret = await auth.create(wish.name, wish.scopes, UsageLimits.parse(wish.limits), wish.filters)
-    return NewKey(**_fields(row), key=secret)
+    row, secret = await auth.create(body.name, body.scopes, UsageLimits.parse(body.limits), body.filters)
+    return NewKey(**Key.model_validate(row, from_attributes=True).model_dump(), key=secret)
 
 
 @key_router.delete("/{key_id}")
-async def revoke_key(key_id: str, auth: TheAuth, _caller: Admin) -> RevokedKey:
+async def revoke_key(key_id: str, auth: TheAuth, _caller: Admin) -> RemovedId:
     """End a key, at once."""
     await auth.revoke(key_id)
-    return RevokedKey(id=key_id)
-
-
-def _fields(row: KeyRow) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "name": row.name,
-        "scopes": list(row.scopes),
-        "hint": row.hint,
-        "created_at": row.created_at,
-        "limits": dict(row.limits),
-        "filters": dict(row.filters),
-    }
+    return RemovedId(id=key_id)

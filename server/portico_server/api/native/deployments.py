@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
 from pydantic import BaseModel
 
-from portico_server.api.endpoint import Admin, ModelsReader, TheParts
+from portico_server.api.endpoint import Admin, ModelsReader, TheServices
 from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.shapes import Listed, RemovedName, StartedRun
+from portico_server.core import pools
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import Principal
+from portico_server.models.better_model import ModelOffer
 from portico_server.models.catalog import ENGINES
+from portico_server.models.environments.installed import EngineInfo, EnvironmentFinding
 from portico_server.models.service import ModelService
-from portico_server.models.spec import DeploymentInfo, ModelSpec
+from portico_server.models.spec import DeploymentInfo, ModelSpec, ReplicaInfo
 
 router = new_router(prefix="/api", tags=["Models"])
-
-
-class Replica(BaseModel):
-    """One process of a model that has several."""
-
-    source: str
-    engine: str
-    state: Literal["cold", "downloading", "loading", "ready", "failed"]
-    pid: int | None
-    memory_bytes: int | None
-    error: str | None
-    calls: int
-    starts: int
-    crashes: int
 
 
 class Deployment(BaseModel):
@@ -61,18 +50,12 @@ class Deployment(BaseModel):
     calls: int
     starts: int
     crashes: int
-    replicas: list[Replica]
+    replicas: list[ReplicaInfo]
     gpus: list[int]
     answers: Literal["write", "quote"] | None = None
 
 
-class DeploymentList(BaseModel):
-    """All of them, by name."""
-
-    data: list[Deployment]
-
-
-class DeploymentWish(BaseModel):
+class DeploymentRequest(BaseModel):
     """A model to be registered; ``engine`` and ``task`` are found out unless they are given. ``replicas`` is a number
     of processes, or the sources of the further ones.
     """
@@ -95,26 +78,13 @@ class DeploymentWish(BaseModel):
     answers: str = "auto"
 
 
-class DeploymentLog(BaseModel):
-    """Lines of a log, oldest first."""
-
-    data: list[str]
-
-
-class RemovedDeployment(BaseModel):
-    """What was removed."""
-
-    name: str
-    deleted: bool = True
-
-
-class PullWish(BaseModel):
+class PullRequest(BaseModel):
     """A model source, such as ``hf://ORG/REPO/FILE``."""
 
     source: str
 
 
-class PlanWish(BaseModel):
+class PlanRequest(BaseModel):
     """A model's name or source, and what to plan for; ``hardware`` is a preset's name, empty for this machine."""
 
     model: str
@@ -146,36 +116,6 @@ class Plan(BaseModel):
     nearest: str
 
 
-class Queued(BaseModel):
-    """The id of the run that does the work; its events are at ``/api/runs/{id}/events``."""
-
-    run: str
-
-
-class TriedSource(BaseModel):
-    """A source that was asked, and why it cannot be used."""
-
-    source: str
-    reason: str
-
-
-class BetterOffer(BaseModel):
-    """What could take the tiny model's place; ``seconds`` is about how long fetching it takes, null if unknown.
-
-    ``none``: no better model fits this machine, or ``default`` means another model already. ``unreachable``: ``tried``
-    says why no source can be used. ``fetching``: in ``run``. ``declined``: it is not to be offered again.
-    """
-
-    state: Literal["none", "available", "unreachable", "fetching", "declined"]
-    name: str
-    source: str
-    size_bytes: int
-    seconds: float | None
-    reason: str
-    tried: list[TriedSource]
-    run: str | None
-
-
 class BetterDecision(BaseModel):
     """Whether to fetch the better model."""
 
@@ -189,100 +129,85 @@ class BetterDecided(BaseModel):
 
 
 @router.get("/deployments")
-async def list_deployments(parts: TheParts, caller: ModelsReader) -> DeploymentList:
-    """All deployments."""
-    return DeploymentList(data=shown(parts.models, caller))
+async def list_deployments(services: TheServices, caller: ModelsReader) -> Listed[Deployment]:
+    """All deployments, by name."""
+    return Listed(data=shown(services.models, caller))
 
 
 @router.post("/deployments")
-async def create_deployment(wish: DeploymentWish, parts: TheParts, _caller: Admin) -> Deployment:
+async def create_deployment(body: DeploymentRequest, services: TheServices, _caller: Admin) -> Deployment:
     """Register a model; it is fetched and loaded at its first call, or by ``load``."""
-    spec = ModelSpec(
-        name=wish.name,
-        source=wish.source,
-        engine=wish.engine,
-        task=wish.task,
-        parameters=wish.parameters,
-        api_key=wish.api_key,
-        aliases=tuple(wish.aliases),
-        description=wish.description,
-        keep_alive=wish.keep_alive,
-        pin=wish.pin,
-        memory_mb=wish.memory_mb,
-        queue_limit=wish.queue_limit,
-        defaults=wish.defaults,
-        prompt=wish.prompt,
-        answers=wish.answers,
-        replicas=tuple(wish.replicas) if isinstance(wish.replicas, list) else wish.replicas,
-    )
-    return _deployment(await parts.models.add(spec))
+    given = body.model_dump() | {"aliases": tuple(body.aliases)}
+    if isinstance(body.replicas, list):
+        given["replicas"] = tuple(body.replicas)
+    return _deployment(await services.models.add(ModelSpec(**given)))
 
 
 @router.get("/deployments/{name:path}/logs")
 async def deployment_logs(
-    name: str, parts: TheParts, _caller: Admin, lines: Annotated[int, Query(ge=1, le=10_000)] = 100
-) -> DeploymentLog:
+    name: str, services: TheServices, _caller: Admin, lines: Annotated[int, Query(ge=1, le=10_000)] = 100
+) -> Listed[str]:
     """The last lines that the engine wrote."""
-    return DeploymentLog(data=parts.models.logs(name, lines))
+    return Listed(data=services.models.logs(name, lines))
 
 
 @router.post("/deployments/{name:path}/load")
-async def load_deployment(name: str, parts: TheParts, _caller: Admin) -> Deployment:
+async def load_deployment(name: str, services: TheServices, _caller: Admin) -> Deployment:
     """Load a model, and wait until it is ready."""
-    return _deployment(await parts.models.load(name))
+    return _deployment(await services.models.load(name))
 
 
 @router.post("/deployments/{name:path}/unload")
-async def unload_deployment(name: str, parts: TheParts, _caller: Admin) -> Deployment:
+async def unload_deployment(name: str, services: TheServices, _caller: Admin) -> Deployment:
     """Unload a model, after the calls in flight."""
-    return _deployment(await parts.models.unload(name))
+    return _deployment(await services.models.unload(name))
 
 
 @router.get("/deployments/{name:path}")
-async def retrieve_deployment(name: str, parts: TheParts, caller: ModelsReader) -> Deployment:
+async def retrieve_deployment(name: str, services: TheServices, caller: ModelsReader) -> Deployment:
     """One deployment, by name or alias."""
-    info = parts.models.get(name)
+    info = services.models.get(name)
     if not caller.sees(info.owner):
         raise NotFound(f"There is no deployment '{name}'.", code="model_not_found", param="name")
-    card = parts.models.card(name)
+    card = services.models.card(name)
     return _deployment(info).model_copy(
-        update={"answers": await parts.trust.known(card) if "chat" in card.capabilities else None}
+        update={"answers": await services.trust.known(card) if "chat" in card.capabilities else None}
     )
 
 
 @router.delete("/deployments/{name:path}")
-async def delete_deployment(name: str, parts: TheParts, _caller: Admin) -> RemovedDeployment:
+async def delete_deployment(name: str, services: TheServices, _caller: Admin) -> RemovedName:
     """Forget a model; its files stay."""
-    await parts.models.remove(name)
-    return RemovedDeployment(name=name)
+    await services.models.remove(name)
+    return RemovedName(name=name)
 
 
 @router.post("/models/plan")
-async def plan_model(wish: PlanWish, parts: TheParts, _caller: Admin) -> Plan:
+async def plan_model(body: PlanRequest, services: TheServices, _caller: Admin) -> Plan:
     """Say how a model would run here or on other hardware, without running it."""
-    found = await parts.models.plan(wish.model, wish.hardware, wish.parameters)
-    return Plan.model_validate(found.to_json())
+    found = await services.models.plan(body.model, body.hardware, body.parameters)
+    return Plan.model_validate(found, from_attributes=True)
 
 
 @router.get("/models/better")
-async def better_model(parts: TheParts, _caller: Admin) -> BetterOffer:
+async def better_model(services: TheServices, _caller: Admin) -> ModelOffer:
     """A better model for this machine than the tiny one, and where it can be fetched from. Takes some seconds."""
-    return BetterOffer(**asdict(await parts.models.better.offer()))
+    return await services.models.better.offer()
 
 
 @router.post("/models/better")
-async def decide_better_model(wish: BetterDecision, parts: TheParts, caller: Admin) -> BetterDecided:
+async def decide_better_model(body: BetterDecision, services: TheServices, caller: Admin) -> BetterDecided:
     """Fetch that model in the background, whereupon `default` means it, or do not offer it again."""
-    if wish.accept:
-        return BetterDecided(run=await parts.models.better.accept(caller))
-    await parts.models.better.decline()
+    if body.accept:
+        return BetterDecided(run=await services.models.better.accept(caller))
+    await services.models.better.decline()
     return BetterDecided(run=None)
 
 
 @router.post("/models/pull")
-async def pull_model(wish: PullWish, parts: TheParts, caller: Admin) -> Queued:
+async def pull_model(body: PullRequest, services: TheServices, caller: Admin) -> StartedRun:
     """Fetch the files of a model source, in a durable run."""
-    return Queued(run=await parts.models.pull(wish.source, caller))
+    return StartedRun(run=await services.models.pull(body.source, caller))
 
 
 def shown(models: ModelService, caller: Principal) -> list[Deployment]:
@@ -291,7 +216,7 @@ def shown(models: ModelService, caller: Principal) -> list[Deployment]:
 
 
 def _deployment(info: DeploymentInfo) -> Deployment:
-    return Deployment.model_validate(info.to_json())
+    return Deployment.model_validate(info, from_attributes=True)
 
 
 # ``/api/aliases``: names that mean other names, such as ``default``.
@@ -300,7 +225,7 @@ def _deployment(info: DeploymentInfo) -> Deployment:
 alias_router = new_router(prefix="/api/aliases", tags=["Models"])
 
 
-class Target(BaseModel):
+class AliasTarget(BaseModel):
     """The model or app that an alias means."""
 
     target: str
@@ -313,28 +238,22 @@ class Alias(BaseModel):
     target: str
 
 
-class AliasList(BaseModel):
-    """All aliases, by name."""
-
-    data: list[Alias]
-
-
 @alias_router.get("")
-async def list_aliases(parts: TheParts, caller: ModelsReader) -> AliasList:
-    """All aliases, save those of what other keys have trained."""
+async def list_aliases(services: TheServices, caller: ModelsReader) -> Listed[Alias]:
+    """All aliases but those of what other keys have trained, by name."""
     pairs = [
         (name, target)
-        for name, target in sorted(parts.registry.aliases.items())
-        if ":" not in target or parts.registry.get(name, caller) is not None
+        for name, target in sorted(services.registry.aliases.items())
+        if ":" not in target or services.registry.get(name, caller) is not None
     ]
-    return AliasList(data=[Alias(name=name, target=target) for name, target in pairs])
+    return Listed(data=[Alias(name=name, target=target) for name, target in pairs])
 
 
 @alias_router.put("/{name:path}")
-async def set_alias(name: str, wish: Target, parts: TheParts, _caller: Admin) -> Alias:
+async def set_alias(name: str, body: AliasTarget, services: TheServices, _caller: Admin) -> Alias:
     """Let a name mean a model or app from now on, and after a restart."""
-    await parts.models.set_alias(name, wish.target)
-    return Alias(name=name, target=parts.registry.aliases[name])
+    await services.models.set_alias(name, body.target)
+    return Alias(name=name, target=services.registry.aliases[name])
 
 
 # ``/api/engines``: what runs models, and the environments of the heavy ones.
@@ -343,69 +262,41 @@ async def set_alias(name: str, wish: Target, parts: TheParts, _caller: Admin) ->
 engine_router = new_router(prefix="/api/engines", tags=["Engines"])
 
 
-class Engine(BaseModel):
-    """An engine. ``state`` is ``built in``, ``absent``, ``building``, ``ready``, ``outdated`` or ``broken``."""
-
-    name: str
-    state: str
-    version: str = ""
-    python: str = ""
-    packages: int = 0
-    gigabytes: float = 0
-    path: str = ""
-    built_at: float | None = None
-    problem: str = ""
-
-
-class EngineList(BaseModel):
-    """All of them, by name."""
-
-    data: list[Engine]
-
-
 class Building(BaseModel):
     """``rebuild``: also if it is whole."""
 
     rebuild: bool = False
 
 
-class Finding(BaseModel):
-    """One thing that was looked at."""
-
-    check: str
-    ok: bool
-    detail: str
-
-
-class Findings(BaseModel):
-    """In the order in which they were looked at."""
-
-    data: list[Finding]
-
-
 @engine_router.get("")
-async def list_engines(parts: TheParts, _caller: Admin) -> EngineList:
-    """All engines; those with an environment say whether it is there."""
-    apart = {info.name: Engine.model_validate(info.to_json()) for info in parts.models.environments.list()}
-    inside = {name: Engine(name=name, state="built in") for name in ENGINES}
-    return EngineList(data=[engine for _name, engine in sorted({**inside, **apart}.items())])
+async def list_engines(services: TheServices, _caller: Admin) -> Listed[EngineInfo]:
+    """All engines by name; those with an environment say whether it is there."""
+    apart = {info.name: info for info in services.models.environments.list()}
+    plugins = await pools.LOADING.run(ENGINES.plugins)
+    inside = {
+        p.name: EngineInfo(name=p.name, state="broken", version=p.version, problem=p.reason) for p in plugins
+    }
+    inside |= {
+        p.name: EngineInfo(name=p.name, state="plugin", version=p.version) for p in plugins if not p.reason
+    }
+    inside |= {name: EngineInfo(name=name, state="built in") for name in ENGINES.built_in}
+    return Listed(data=[engine for _name, engine in sorted({**inside, **apart}.items())])
 
 
 @engine_router.post("/{name}/install")
-async def install_engine(name: str, wish: Building, parts: TheParts, caller: Admin) -> Queued:
+async def install_engine(name: str, body: Building, services: TheServices, caller: Admin) -> StartedRun:
     """Build the environment of an engine, in a durable run."""
-    return Queued(run=await parts.models.environments.install(name, caller, rebuild=wish.rebuild))
+    return StartedRun(run=await services.models.environments.install(name, caller, rebuild=body.rebuild))
 
 
 @engine_router.post("/{name}/doctor")
-async def examine_engine(name: str, parts: TheParts, _caller: Admin) -> Findings:
+async def examine_engine(name: str, services: TheServices, _caller: Admin) -> Listed[EnvironmentFinding]:
     """Look closely at the environment of an engine."""
-    found = await parts.models.environments.doctor(name)
-    return Findings(data=[Finding(check=one.check, ok=one.ok, detail=one.detail) for one in found])
+    return Listed(data=list(await services.models.environments.doctor(name)))
 
 
 @engine_router.delete("/{name}")
-async def remove_engine(name: str, parts: TheParts, _caller: Admin) -> RemovedDeployment:
+async def remove_engine(name: str, services: TheServices, _caller: Admin) -> RemovedName:
     """Delete the environment of an engine; it can be built again."""
-    await parts.models.environments.remove(name)
-    return RemovedDeployment(name=name)
+    await services.models.environments.remove(name)
+    return RemovedName(name=name)

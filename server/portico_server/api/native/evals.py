@@ -7,9 +7,11 @@ from typing import Annotated, Any
 from fastapi import Body, Query
 from pydantic import BaseModel
 
-from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
-from portico_server.api.parts import ApiServices
+from portico_server.api.openai.evals import EvalError
+from portico_server.api.services import ApiServices
+from portico_server.api.shapes import Listed, Moment, shaped
 from portico_server.core.principal import Principal
 from portico_server.db.evals import EvalRunRow, EvalSearchRow
 from portico_server.evals import statistics
@@ -18,13 +20,6 @@ router = new_router(prefix="/api/evals", tags=["Evals"])
 
 MAX_SHOWN_SETTINGS_COUNT = 20
 """Settings that a plan shows."""
-
-
-class SearchError(BaseModel):
-    """Why a search or a trial failed."""
-
-    code: str
-    message: str
 
 
 class Trial(BaseModel):
@@ -47,7 +42,7 @@ class Trial(BaseModel):
     tokens: int
     cost: float | None
     seconds: float
-    error: SearchError | None
+    error: EvalError | None
 
 
 class EvalSearch(BaseModel):
@@ -62,19 +57,13 @@ class EvalSearch(BaseModel):
     run_id: str
     name: str
     status: str
-    created_at: int
-    finished_at: int | None
+    created_at: Moment
+    finished_at: Moment | None
     items: int
     spec: dict[str, Any]
     best: str | None
-    error: SearchError | None
+    error: EvalError | None
     trials: list[Trial]
-
-
-class SearchList(BaseModel):
-    """The newest first, without their trials."""
-
-    data: list[EvalSearch]
 
 
 class SearchPlan(BaseModel):
@@ -99,7 +88,7 @@ class TrialChoice(BaseModel):
 
 
 class AppliedTrial(BaseModel):
-    """What was deployed: new versions by app. ``left`` has the settings that are no app's: give them with each call."""
+    """The new versions by app. ``left``: settings that belong to no app; give them with each call."""
 
     trial: str
     versions: dict[str, int]
@@ -108,75 +97,68 @@ class AppliedTrial(BaseModel):
 
 @router.post("/{eval_id}/search", status_code=201)
 async def search_settings(
-    eval_id: str, wish: Annotated[dict[str, Any], Body()], parts: TheParts, caller: Caller
+    eval_id: str, body: Annotated[dict[str, Any], Body()], services: TheServices, caller: Caller
 ) -> EvalSearch | SearchPlan:
     """Try settings: ``data_source`` as a run has it, ``parameters`` with lists of values by path, such as ``model``,
-    ``sampling_params.temperature`` or ``apps.NAME.STEP.system``. With ``dry_run`` only what that would take is told.
+    ``sampling_params.temperature`` or ``apps.NAME.STEP.system``. ``dry_run`` only returns what that would take.
     """
-    if wish.get("dry_run"):
-        found = await parts.searches.plan(eval_id, wish, caller)
+    if body.get("dry_run"):
+        found = await services.searches.plan(eval_id, body, caller)
         return SearchPlan(
             trials=len(found.settings),
             items=found.items,
-            asked=found.asked,
+            asked=found.items_asked,
             judged=found.judged,
             trained=found.trained,
             settings=[dict(one) for one in found.settings[:MAX_SHOWN_SETTINGS_COUNT]],
         )
-    row = await parts.searches.create(eval_id, wish, caller)
-    return await _search(parts, row)
+    row = await services.searches.create(eval_id, body, caller)
+    return await _search(services, row)
 
 
 @router.get("/{eval_id}/searches")
 async def list_searches(
-    eval_id: str, parts: TheParts, caller: Caller, limit: Annotated[int, Query(ge=1, le=100)] = 20
-) -> SearchList:
-    """The searches of an evaluation."""
-    return SearchList(data=[_shown(row, ()) for row in await parts.searches.list(eval_id, caller, limit)])
+    eval_id: str, services: TheServices, caller: Caller, limit: Annotated[int, Query(ge=1, le=100)] = 20
+) -> Listed[EvalSearch]:
+    """The searches of an evaluation without their trials, the newest first."""
+    return Listed(data=[_shown(row, ()) for row in await services.searches.list(eval_id, caller, limit)])
 
 
 @router.get("/{eval_id}/searches/{search_id}")
-async def retrieve_search(eval_id: str, search_id: str, parts: TheParts, caller: Caller) -> EvalSearch:
+async def retrieve_search(eval_id: str, search_id: str, services: TheServices, caller: Caller) -> EvalSearch:
     """One search with its trials, the best first."""
-    return await _retrieved(parts, eval_id, search_id, caller)
+    return await _retrieved(services, eval_id, search_id, caller)
 
 
 @router.post("/{eval_id}/searches/{search_id}/cancel")
-async def cancel_search(eval_id: str, search_id: str, parts: TheParts, caller: Caller) -> EvalSearch:
+async def cancel_search(eval_id: str, search_id: str, services: TheServices, caller: Caller) -> EvalSearch:
     """End a search; what is done of it stays."""
-    return await _search(parts, await parts.searches.cancel(eval_id, search_id, caller))
+    return await _search(services, await services.searches.cancel(eval_id, search_id, caller))
 
 
 @router.post("/{eval_id}/searches/{search_id}/apply")
 async def apply_search(
-    eval_id: str, search_id: str, choice: TrialChoice, parts: TheParts, caller: Caller
+    eval_id: str, search_id: str, choice: TrialChoice, services: TheServices, caller: Caller
 ) -> AppliedTrial:
     """Deploy what the best trial changes in apps, as a new version of each."""
-    trial, versions, left = await parts.searches.apply(eval_id, search_id, choice.trial, caller)
+    trial, versions, left = await services.searches.apply(eval_id, search_id, choice.trial, caller)
     return AppliedTrial(trial=trial.id, versions=dict(versions), left=dict(left))
 
 
-async def _retrieved(parts: ApiServices, eval_id: str, search_id: str, caller: Principal) -> EvalSearch:
-    return await _search(parts, await parts.searches.get(eval_id, search_id, caller))
+async def _retrieved(services: ApiServices, eval_id: str, search_id: str, caller: Principal) -> EvalSearch:
+    return await _search(services, await services.searches.get(eval_id, search_id, caller))
 
 
-async def _search(parts: ApiServices, row: EvalSearchRow) -> EvalSearch:
-    return _shown(row, await parts.searches.trials(row))
+async def _search(services: ApiServices, row: EvalSearchRow) -> EvalSearch:
+    return _shown(row, await services.searches.trials(row))
 
 
 def _shown(row: EvalSearchRow, trials: Any) -> EvalSearch:
-    return EvalSearch(
-        id=row.id,
-        eval_id=row.eval_id,
-        run_id=row.run_id,
-        name=row.name,
-        status=row.status,
-        created_at=int(row.created_at),
-        finished_at=None if row.finished_at is None else int(row.finished_at),
+    return shaped(
+        EvalSearch,
+        row,
         items=row.total,
-        spec=dict(row.spec),
         best=row.state.get("best"),
-        error=None if row.error is None else SearchError(**row.error),
         trials=[_trial(trial, row.spec["objective"]) for trial in trials],
     )
 
@@ -197,5 +179,5 @@ def _trial(row: EvalRunRow, objective: str) -> Trial:
         tokens=statistics.tokens(done),
         cost=statistics.cost(done),
         seconds=done["seconds"],
-        error=None if row.error is None else SearchError(**row.error),
+        error=None if row.error is None else EvalError(**row.error),
     )

@@ -10,9 +10,10 @@ from fastapi import Query, Response
 from pydantic import BaseModel, Field
 
 from portico.wire import Failed, Usage
-from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.native.runs import Run, Tokens, retrieve_run, tokens
+from portico_server.api.shapes import CheckedSpec, shaped
 from portico_server.api.sse import EventStream, event_frame
 from portico_server.apps.drawing.mermaid import gantt
 from portico_server.apps.flow.schema import schema
@@ -44,14 +45,6 @@ class FlowToCheck(BaseModel):
     flow: dict[str, Any]
 
 
-class CheckedFlow(BaseModel):
-    """Whether a flow can run, and the first thing that is wrong with it."""
-
-    ok: bool
-    name: str = ""
-    error: dict[str, Any] | None = None
-
-
 class TraceStep(BaseModel):
     """A finished step. ``input`` is cut to what a person looks at; times in seconds since 1970, ``cost`` in US dollars,
     null where no price is known.
@@ -73,7 +66,7 @@ class TraceStep(BaseModel):
     cost: float | None = None
 
 
-class Trace(BaseModel):
+class RunTrace(BaseModel):
     """The steps of a run, in the order in which they ended, and what they used together."""
 
     run: str
@@ -96,13 +89,13 @@ class RunFork(BaseModel):
 
 
 @router.post("/api/flows/check")
-async def check_flow(given: FlowToCheck, parts: TheParts, caller: Caller) -> CheckedFlow:
+async def check_flow(given: FlowToCheck, services: TheServices, caller: Caller) -> CheckedSpec:
     """Look at a whole flow without running it."""
     try:
-        flow = await parts.flows.read(given.flow, caller)
+        flow = await services.flows.read(given.flow, caller)
     except PorticoError as error:
-        return CheckedFlow(ok=False, error=error.body().to_json()["error"])
-    return CheckedFlow(ok=True, name=flow.name)
+        return CheckedSpec(ok=False, error=error.body().to_json()["error"])
+    return CheckedSpec(ok=True, name=flow.name)
 
 
 @router.get("/api/schemas/flow")
@@ -116,15 +109,17 @@ async def flow_schema() -> dict[str, Any]:
     response_class=EventStream,
     responses={200: {"content": {"text/event-stream": {}}, "description": "The events of the run, in order"}},
 )
-async def run_flow(given: FlowInput, parts: TheParts, caller: Caller) -> EventStream:
+async def run_flow(given: FlowInput, services: TheServices, caller: Caller) -> EventStream:
     """Run a flow and stream its events; the header ``x-portico-run`` names the run.
 
     Leaving cancels it, unless the flow is durable: then it continues, and its events are at ``/api/runs/{id}/events``.
     """
-    flow = await parts.flows.read(given.flow, caller)
+    flow = await services.flows.read(given.flow, caller)
     answered = None if given.functions is None else frozenset(given.functions)
-    run = await parts.flows.begin(flow, given.input, caller, given.history, answered=answered)
-    return EventStream(events_of(parts.runner, run, stay=flow.durability != "off"), {"x-portico-run": run.id})
+    run = await services.flows.begin(flow, given.input, caller, given.history, answered=answered)
+    return EventStream(
+        events_of(services.runner, run, stay=flow.durability != "off"), {"x-portico-run": run.id}
+    )
 
 
 async def events_of(runner: Runner, run: LivingRun, *, stay: bool) -> AsyncIterator[bytes]:
@@ -142,20 +137,20 @@ async def events_of(runner: Runner, run: LivingRun, *, stay: bool) -> AsyncItera
             await run.cancel()
 
 
-@router.get("/api/runs/{run_id}/trace", tags=["Runs"], response_model=Trace)
+@router.get("/api/runs/{run_id}/trace", tags=["Runs"], response_model=RunTrace)
 async def run_trace(
     run_id: str,
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     full: Annotated[bool, Query()] = False,
     format: Literal["json", "mermaid"] = "json",
-) -> Trace | Response:
+) -> RunTrace | Response:
     """The steps of a run of a flow. ``full``: outputs as they are, not cut. ``mermaid``: a gantt chart of them."""
-    await retrieve_run(run_id, parts, caller)  # raises NotFound for what this caller may not see
-    rows = await parts.flows.steps(run_id)
+    await retrieve_run(run_id, services, caller)  # raises NotFound for what this caller may not see
+    rows = await services.flows.steps(run_id)
     if format == "mermaid":
         return Response(gantt(run_id, rows), media_type="text/plain")
-    return Trace(
+    return RunTrace(
         run=run_id,
         usage=tokens(sum(map(step_usage, rows), Usage())),
         steps=[_step(row, full) for row in rows],
@@ -163,36 +158,27 @@ async def run_trace(
 
 
 @router.post("/api/runs/{run_id}/resume", tags=["Runs"])
-async def resume_run(run_id: str, parts: TheParts, caller: Caller, given: Again | None = None) -> Run:
-    """Go on with a durable run that has ended, behind its last finished step or from another one."""
-    await parts.flows.resume(run_id, caller, start=given.start if given else "")
-    return await retrieve_run(run_id, parts, caller)
+async def resume_run(run_id: str, services: TheServices, caller: Caller, given: Again | None = None) -> Run:
+    """Resume a durable run that has ended, after its last finished step or from a given one."""
+    await services.flows.resume(run_id, caller, start=given.start if given else "")
+    return await retrieve_run(run_id, services, caller)
 
 
 @router.post("/api/runs/{run_id}/fork", tags=["Runs"])
-async def fork_run(run_id: str, given: RunFork, parts: TheParts, caller: Caller) -> Run:
+async def fork_run(run_id: str, given: RunFork, services: TheServices, caller: Caller) -> Run:
     """A new run like this durable one."""
-    anew = given.new_input or given.input is not None
-    run = await parts.flows.fork(run_id, caller, start=given.start, value=given.input, anew=anew)
-    return await retrieve_run(run.id, parts, caller)
+    new_input = given.new_input or given.input is not None
+    run = await services.flows.fork(run_id, caller, start=given.start, value=given.input, new_input=new_input)
+    return await retrieve_run(run.id, services, caller)
 
 
 def _step(row: StepRow, full: bool) -> TraceStep:
-    return TraceStep(
-        path=row.path,
-        kind=row.kind,
-        status=row.status,
-        attempt=row.attempt,
+    return shaped(
+        TraceStep,
+        row,
         input=_loaded(row.input),
         output=_loaded(row.output if full else _cut(row.output)),
         error=_loaded(row.error),
-        started_at=row.started_at,
-        milliseconds=row.milliseconds,
-        prompt_tokens=row.prompt_tokens,
-        completion_tokens=row.completion_tokens,
-        cached_tokens=row.cached_tokens,
-        hit=row.hit,
-        cost=row.cost,
     )
 
 

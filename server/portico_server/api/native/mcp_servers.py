@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from portico_server.api.endpoint import Admin, TheParts
+from portico_server.api.endpoint import Admin, TheServices
 from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.shapes import Listed, RemovedName
 from portico_server.tools.approval import Rule
+from portico_server.tools.entry import TIMEOUT
 from portico_server.tools.mcp.host import ServerInfo
-from portico_server.tools.mcp.spec import TIMEOUT, parse
+from portico_server.tools.mcp.spec import parse
 
 router = new_router(prefix="/api/mcp/servers", tags=["MCP servers"])
 
@@ -52,79 +53,41 @@ class NewServer(BaseModel):
     sampling: Sampling | None = None
 
 
-class Server(BaseModel):
-    """A server as it stands. ``env`` and ``headers`` are names alone."""
-
-    name: str
-    command: list[str]
-    url: str
-    env: list[str]
-    headers: list[str]
-    state: str
-    error: str | None
-    tools: list[str]
-    restarts: int
-    configured: bool
-
-
-class ServerList(BaseModel):
-    """All of them, by name."""
-
-    data: list[Server]
-
-
-class ServerLog(BaseModel):
-    """Lines of a log, oldest first."""
-
-    data: list[str]
-
-
-class RemovedServer(BaseModel):
-    """What was removed."""
-
-    name: str
-    deleted: bool = True
-
-
 @router.get("")
-async def list_mcp_servers(parts: TheParts, _caller: Admin) -> ServerList:
-    """The MCP servers of other people whose tools are offered here."""
-    return ServerList(data=[_shown(info) for info in parts.mcp.every()])
+async def list_mcp_servers(services: TheServices, _caller: Admin) -> Listed[ServerInfo]:
+    """The MCP servers of other people whose tools are offered here, by name."""
+    return Listed(data=list(services.mcp.every()))
 
 
 @router.post("")
-async def add_mcp_server(wish: NewServer, parts: TheParts, caller: Admin) -> Server:
+async def add_mcp_server(body: NewServer, services: TheServices, caller: Admin) -> ServerInfo:
     """Hold a server from now on. Answers when it has started or could not; it is then tried again."""
-    given: dict[str, Any] = wish.model_dump()
-    return _shown(await parts.mcp.add(parse(given, "server"), caller.id))
+    given: dict[str, Any] = body.model_dump()
+    return await services.mcp.add(parse(given, "server"), caller.id)
 
 
 @router.get("/{name}")
-async def get_mcp_server(name: str, parts: TheParts, _caller: Admin) -> Server:
+async def get_mcp_server(name: str, services: TheServices, _caller: Admin) -> ServerInfo:
     """One server."""
-    return _shown(parts.mcp.get(name))
+    return services.mcp.get(name)
 
 
 @router.delete("/{name}")
-async def remove_mcp_server(name: str, parts: TheParts, _caller: Admin) -> RemovedServer:
+async def remove_mcp_server(name: str, services: TheServices, _caller: Admin) -> RemovedName:
     """End a server and forget it; its tools are gone at once."""
-    await parts.mcp.remove(name)
-    return RemovedServer(name=name)
+    await services.mcp.remove(name)
+    return RemovedName(name=name)
 
 
 @router.post("/{name}/restart")
-async def restart_mcp_server(name: str, parts: TheParts, _caller: Admin) -> Server:
+async def restart_mcp_server(name: str, services: TheServices, _caller: Admin) -> ServerInfo:
     """End a server and start it again."""
-    return _shown(await parts.mcp.restart(name))
+    return await services.mcp.restart(name)
 
 
 @router.get("/{name}/logs")
 async def read_mcp_server_log(
-    name: str, parts: TheParts, _caller: Admin, lines: Annotated[int, Query(ge=1, le=1000)] = 100
-) -> ServerLog:
+    name: str, services: TheServices, _caller: Admin, lines: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> Listed[str]:
     """The last lines that a server wrote to standard error."""
-    return ServerLog(data=await parts.mcp.log(name, lines))
-
-
-def _shown(info: ServerInfo) -> Server:
-    return Server(**asdict(info))
+    return Listed(data=await services.mcp.log(name, lines))

@@ -15,9 +15,10 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from portico_server import __version__
-from portico_server.api.endpoint import Admin, Caller, TheParts
+from portico_server.api.endpoint import Admin, Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
-from portico_server.api.parts import ApiServices
+from portico_server.api.services import ApiServices
+from portico_server.api.shapes import Listed
 from portico_server.db import runs, usage
 from portico_server.models.memory import resident_bytes
 from portico_server.runs.metrics import Histogram
@@ -28,15 +29,15 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-async def prometheus_metrics(parts: TheParts, _caller: Admin) -> Response:
+async def prometheus_metrics(services: TheServices, _caller: Admin) -> Response:
     """Calls, tokens, times, models and memory, as Prometheus reads them."""
     page = _Page()
-    _daemon(page, parts)
-    _calls(page, parts)
-    _answers(page, parts)
-    _database(page, parts)
-    await _queues(page, parts)
-    await _models(page, parts)
+    _daemon(page, services)
+    _calls(page, services)
+    _answers(page, services)
+    _database(page, services)
+    await _queues(page, services)
+    await _models(page, services)
     return Response(page.text(), media_type=MEDIA_TYPE)
 
 
@@ -78,15 +79,17 @@ def _escaped(label: str) -> str:
     return label.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
-def _daemon(page: _Page, parts: ApiServices) -> None:
+def _daemon(page: _Page, services: ApiServices) -> None:
     page.metric("portico_info", "gauge", "The version of the daemon.", [({"version": __version__}, 1)])
-    page.metric("portico_start_time_seconds", "gauge", "When the daemon started.", [({}, parts.started_at)])
-    page.metric("portico_runs_active", "gauge", "Calls and jobs in progress.", [({}, parts.runner.active)])
+    page.metric(
+        "portico_start_time_seconds", "gauge", "When the daemon started.", [({}, services.started_at)]
+    )
+    page.metric("portico_runs_active", "gauge", "Calls and jobs in progress.", [({}, services.runner.active)])
 
 
-def _calls(page: _Page, parts: ApiServices) -> None:
+def _calls(page: _Page, services: ApiServices) -> None:
     found = [
-        ({"name": name, "operation": operation}, series) for name, operation, series in parts.runner.tally
+        ({"name": name, "operation": operation}, series) for name, operation, series in services.runner.tally
     ]
     page.metric(
         "portico_calls_total",
@@ -129,8 +132,8 @@ def _calls(page: _Page, parts: ApiServices) -> None:
     )
 
 
-def _answers(page: _Page, parts: ApiServices) -> None:
-    signals = parts.runner.signals
+def _answers(page: _Page, services: ApiServices) -> None:
+    signals = services.runner.signals
     page.metric(
         "portico_http_requests_total",
         "counter",
@@ -158,8 +161,8 @@ def _answers(page: _Page, parts: ApiServices) -> None:
     )
 
 
-def _database(page: _Page, parts: ApiServices) -> None:
-    load = [({"operation": name}, found) for name, found in parts.database.load().items()]
+def _database(page: _Page, services: ApiServices) -> None:
+    load = [({"operation": name}, found) for name, found in services.database.load().items()]
     page.histogram(
         "portico_database_seconds",
         "What transactions took.",
@@ -184,8 +187,8 @@ def _database(page: _Page, parts: ApiServices) -> None:
     )
 
 
-async def _queues(page: _Page, parts: ApiServices) -> None:
-    pending = await parts.database.read(runs.pending)
+async def _queues(page: _Page, services: ApiServices) -> None:
+    pending = await services.database.read(runs.pending)
     now = time.time()
     page.metric(
         "portico_run_queue",
@@ -203,7 +206,7 @@ async def _queues(page: _Page, parts: ApiServices) -> None:
             if status == "queued"
         ],
     )
-    ingest = parts.stores.ingest
+    ingest = services.stores.ingest
     page.metric(
         "portico_ingest_files_total",
         "counter",
@@ -215,13 +218,13 @@ async def _queues(page: _Page, parts: ApiServices) -> None:
         "portico_ingest_waiting_files",
         "gauge",
         "Files of stores that wait to be indexed.",
-        [({}, await parts.stores.waiting())],
+        [({}, await services.stores.waiting())],
     )
 
 
-async def _models(page: _Page, parts: ApiServices) -> None:
-    infos = [({"model": info.name, "engine": info.engine}, info) for info in parts.models.list()]
-    residency = parts.models.residency
+async def _models(page: _Page, services: ApiServices) -> None:
+    infos = [({"model": info.name, "engine": info.engine}, info) for info in services.models.list()]
+    residency = services.models.residency
     budget = await residency.budget()
     page.metric(
         "portico_model_loaded", "gauge", "Whether a model is loaded.",
@@ -273,19 +276,13 @@ class Total(BaseModel):
     milliseconds: float
 
 
-class Totals(BaseModel):
-    """Most calls first."""
-
-    data: list[Total]
-
-
 @usage_router.get("")
 async def usage_totals(
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     since: Annotated[float, Query(ge=0, description="Seconds since 1970")] = 0.0,
-) -> Totals:
+) -> Listed[Total]:
     """What was used since a moment: by all keys for an admin, by the caller's own otherwise."""
     key_id = None if caller.admin else caller.id
-    rows = await parts.database.read(usage.totals, since, key_id)
-    return Totals(data=[Total(**row) for row in rows])
+    rows = await services.database.read(usage.totals, since, key_id)
+    return Listed(data=[Total(**row) for row in rows])

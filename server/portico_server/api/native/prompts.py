@@ -10,25 +10,17 @@ from urllib.parse import urlsplit
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict
 
-from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.shapes import Listed, RemovedName
 from portico_server.apps.prompts import folder, library, spec
+from portico_server.apps.prompts.argument import PromptArgument
+from portico_server.apps.prompts.library import ImportedPrompts
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.tools.fetch.policy import AddressPolicy, is_public
 
 router = new_router(prefix="/api/prompts", tags=["Prompts"])
-
-
-class Argument(BaseModel):
-    """An argument of a prompt. One that is not required and has no default is empty when it is left out."""
-
-    name: str
-    type: Literal["string", "integer", "number", "boolean"] = "string"
-    description: str = ""
-    required: bool = False
-    default: str | int | float | bool | None = None
-    enum: list[str | int | float | bool] = []
 
 
 class PromptMessage(BaseModel):
@@ -59,7 +51,7 @@ class Prompt(BaseModel):
     owner: str | None
     title: str
     description: str
-    arguments: list[Argument]
+    arguments: list[PromptArgument]
     messages: list[PromptMessage]
     examples: list[Example]
     origin: str
@@ -77,12 +69,6 @@ class Prompt(BaseModel):
             created_at=prompt.created_at,
             **prompt.spec.to_json(),
         )
-
-
-class PromptList(BaseModel):
-    """Prompts by name, or the versions of one, newest first."""
-
-    data: list[Prompt]
 
 
 class NewPrompt(BaseModel):
@@ -104,14 +90,6 @@ class PromptFiles(BaseModel):
     dry_run: bool = False
 
 
-class ImportedPromptCounts(BaseModel):
-    """What an import did, by name; with ``dry_run`` what it would do."""
-
-    added: list[str]
-    changed: list[str]
-    unchanged: list[str]
-
-
 class PromptArguments(BaseModel):
     """The arguments by name, and the version that is meant: the newest if none is."""
 
@@ -129,82 +107,72 @@ class Rendered(BaseModel):
     messages: list[PromptMessage]
 
 
-class RemovedPrompt(BaseModel):
-    """What was removed."""
-
-    name: str
-    deleted: bool = True
-
-
 @router.get("")
 async def list_prompts(
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     all: Annotated[bool, Query(description="For an admin: other keys' prompts too, by their ids")] = False,
-) -> PromptList:
+) -> Listed[Prompt]:
     """The newest version of each prompt, by name."""
     if all:
         caller.require("admin")
-    found = await parts.prompts.list(caller, everyone=all)
-    return PromptList(data=[Prompt.of(prompt, caller) for prompt in found])
+    found = await services.prompts.list(caller, everyone=all)
+    return Listed(data=[Prompt.of(prompt, caller) for prompt in found])
 
 
 @router.post("")
-async def save_prompt(wish: NewPrompt, parts: TheParts, caller: Caller) -> Prompt:
+async def save_prompt(body: NewPrompt, services: TheServices, caller: Caller) -> Prompt:
     """Keep a prompt. The same content twice makes one version."""
-    prompt, _made = await parts.prompts.save(spec.parse(wish.model_dump()), caller)
+    prompt, _made = await services.prompts.save(spec.parse(body.model_dump()), caller)
     return Prompt.of(prompt, caller)
 
 
 @router.post("/import")
-async def import_prompts(wish: PromptFiles, parts: TheParts, caller: Caller) -> ImportedPromptCounts:
+async def import_prompts(body: PromptFiles, services: TheServices, caller: Caller) -> ImportedPrompts:
     """Keep the prompts of files, or of a Git repository, which is for ``admin`` alone. All of them, or none."""
-    if bool(wish.url) == bool(wish.files):
+    if bool(body.url) == bool(body.files):
         raise InvalidRequest("Give either 'files' or the 'url' of a Git repository.", param="files")
-    if wish.url:
+    if body.url:
         caller.require("admin")
-        addresses = await _addresses(folder.checked(wish.url), AddressPolicy.of(parts.settings.tool_hosts))
-        specs = await folder.read_repository(wish.url, addresses)
+        addresses = await _addresses(folder.checked(body.url), AddressPolicy.of(services.settings.tool_hosts))
+        specs = await folder.read_repository(body.url, addresses)
     else:
-        specs = folder.read_texts(wish.files)
+        specs = folder.read_texts(body.files)
     if not specs:
         raise InvalidRequest(
             "There are no prompts: .yaml, or .md with front matter between two lines of ---.",
             code="no_prompts",
-            param="url" if wish.url else "files",
+            param="url" if body.url else "files",
         )
-    done = await parts.prompts.take(specs, caller, origin=wish.url or wish.origin, dry_run=wish.dry_run)
-    return ImportedPromptCounts(
-        added=list(done.added), changed=list(done.changed), unchanged=list(done.unchanged)
-    )
+    return await services.prompts.take(specs, caller, origin=body.url or body.origin, dry_run=body.dry_run)
 
 
 @router.get("/{name:path}/versions")
-async def list_prompt_versions(name: str, parts: TheParts, caller: Caller) -> PromptList:
+async def list_prompt_versions(name: str, services: TheServices, caller: Caller) -> Listed[Prompt]:
     """Every version of a prompt, newest first."""
-    found = await parts.prompts.history(name, caller)
-    return PromptList(data=[Prompt.of(prompt, caller) for prompt in found])
+    found = await services.prompts.history(name, caller)
+    return Listed(data=[Prompt.of(prompt, caller) for prompt in found])
 
 
 @router.post("/{name:path}/render")
-async def render_prompt(name: str, given: PromptArguments, parts: TheParts, caller: Caller) -> Rendered:
+async def render_prompt(name: str, given: PromptArguments, services: TheServices, caller: Caller) -> Rendered:
     """The messages of a prompt with arguments in their places."""
-    prompt = await parts.prompts.get(name, caller, given.version)
+    prompt = await services.prompts.get(name, caller, given.version)
     messages = [PromptMessage(**message) for message in prompt.spec.render(given.arguments)]
     return Rendered(name=prompt.name, version=prompt.version, messages=messages)
 
 
 @router.get("/{name:path}")
-async def get_prompt(name: str, parts: TheParts, caller: Caller, version: int | None = None) -> Prompt:
+async def get_prompt(name: str, services: TheServices, caller: Caller, version: int | None = None) -> Prompt:
     """One version of a prompt; the newest if none is named."""
-    return Prompt.of(await parts.prompts.get(name, caller, version), caller)
+    return Prompt.of(await services.prompts.get(name, caller, version), caller)
 
 
 @router.delete("/{name:path}")
-async def remove_prompt(name: str, parts: TheParts, caller: Caller) -> RemovedPrompt:
+async def remove_prompt(name: str, services: TheServices, caller: Caller) -> RemovedName:
     """Forget a prompt with all its versions."""
-    await parts.prompts.remove(name, caller)
-    return RemovedPrompt(name=name)
+    await services.prompts.remove(name, caller)
+    return RemovedName(name=name)
 
 
 async def _addresses(url: str, policy: AddressPolicy) -> list[str]:

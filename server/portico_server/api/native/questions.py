@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.exchange import ClientLeft
+from portico_server.api.shapes import Listed
 from portico_server.api.sse import EventStream, frame, while_present
 from portico_server.core.principal import Principal
-from portico_server.db.questions import QuestionRow
 from portico_server.runs.questions import Questions
 from portico_server.tools.approval import Rule
-from portico_server.tools.served import ServedFunctionSpec
+from portico_server.tools.served import ServedFunctionSpec, WorkerInfo
 
 router = new_router(prefix="/api/questions", tags=["Questions"])
 
@@ -25,7 +24,7 @@ MAX_LEASE_S = 3600.0
 MAX_WAIT_S = 30.0
 
 
-class Question(BaseModel):
+class Question(BaseModel, from_attributes=True):
     """What a run waits for. Times in seconds since 1970; ``answer_schema`` is the JSON Schema of a value.
 
     ``accepted``, ``value``, ``note``, ``answered_by`` and ``answered_at`` are the answer. ``worker`` is the client that
@@ -33,7 +32,7 @@ class Question(BaseModel):
     """
 
     id: str
-    run: str
+    run: str = Field(validation_alias="run_id")
     kind: Literal["approval", "function", "input", "chat"]
     name: str
     message: str
@@ -47,39 +46,9 @@ class Question(BaseModel):
     note: str | None
     answered_by: str | None
     answered_at: float | None
-    worker: str | None
+    worker: str | None = Field(validation_alias="lease_owner")
     lease_expires: float | None
-    key: str
-
-    @classmethod
-    def of(cls, row: QuestionRow) -> Question:
-        """As its row has it."""
-        return cls(
-            id=row.id,
-            run=row.run_id,
-            kind=row.kind,
-            name=row.name,
-            message=row.message,
-            arguments=dict(row.arguments),
-            answer_schema=dict(row.answer_schema) if row.answer_schema is not None else None,
-            status=row.status,
-            created_at=row.created_at,
-            expires_at=row.expires_at,
-            accepted=row.accepted,
-            value=row.value,
-            note=row.note,
-            answered_by=row.answered_by,
-            answered_at=row.answered_at,
-            worker=row.lease_owner,
-            lease_expires=row.lease_expires,
-            key=row.effect,
-        )
-
-
-class QuestionList(BaseModel):
-    """Newest first."""
-
-    data: list[Question]
+    key: str = Field(validation_alias="effect")
 
 
 class Reply(BaseModel):
@@ -124,15 +93,15 @@ class Claims(BaseModel):
 
 @router.get("")
 async def list_questions(
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     status: Literal["pending", "answered", "expired", "cancelled"] | None = None,
     run: Annotated[str | None, Query(description="Only what this run asked.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> QuestionList:
+) -> Listed[Question]:
     """What the caller's runs have asked, newest first; what all runs have asked, for an admin."""
-    rows = await parts.questions.list(caller, status=status, run_id=run, limit=limit)
-    return QuestionList(data=[Question.of(row) for row in rows])
+    rows = await services.questions.list(caller, status=status, run_id=run, limit=limit)
+    return Listed(data=[Question.model_validate(row) for row in rows])
 
 
 @router.get(
@@ -140,49 +109,49 @@ async def list_questions(
     response_class=EventStream,
     responses={200: {"content": {"text/event-stream": {}}, "description": "Questions as they come and end"}},
 )
-async def question_events(parts: TheParts, caller: Caller) -> EventStream:
+async def question_events(services: TheServices, caller: Caller) -> EventStream:
     """All that wait, then each question as it is asked, answered or ends: events called by its status."""
-    return EventStream(_changes(parts.questions, caller))
+    return EventStream(_changes(services.questions, caller))
 
 
 @router.post("/claim")
-async def claim_questions(wish: Claim, parts: TheParts, caller: Caller, request: Request) -> Claims:
+async def claim_questions(body: Claim, services: TheServices, caller: Caller, request: Request) -> Claims:
     """Take functions to execute. What a worker does not answer before its lease runs out, another one gets."""
     claimed = await while_present(
         request,
-        parts.questions.claim(
+        services.questions.claim(
             caller,
-            wish.worker,
-            wish.lease_seconds,
-            names=wish.names,
-            run_id=wish.run,
-            limit=wish.limit,
-            wait=wish.wait,
-            holding=wish.holding,
+            body.worker,
+            body.lease_seconds,
+            names=body.names,
+            run_id=body.run,
+            limit=body.limit,
+            wait=body.wait,
+            holding=body.holding,
         ),
     )
-    return Claims(data=[Question.of(row) for row in claimed.taken], lost=list(claimed.lost))
+    return Claims(data=[Question.model_validate(row) for row in claimed.taken], lost=list(claimed.lost))
 
 
 @router.get("/{question_id}")
-async def retrieve_question(question_id: str, parts: TheParts, caller: Caller) -> Question:
+async def retrieve_question(question_id: str, services: TheServices, caller: Caller) -> Question:
     """One of them."""
-    return Question.of(await parts.questions.get(question_id, caller))
+    return Question.model_validate(await services.questions.get(question_id, caller))
 
 
 @router.post("/{question_id}/answer")
-async def answer_question(question_id: str, reply: Reply, parts: TheParts, caller: Caller) -> Question:
+async def answer_question(question_id: str, reply: Reply, services: TheServices, caller: Caller) -> Question:
     """Answer; the run continues at once. Only the first answer counts: a second one is refused with 409."""
-    row = await parts.questions.answer(
+    row = await services.questions.answer(
         question_id,
         caller,
         accepted=reply.accepted,
         value=reply.value,
         note=reply.note,
         worker=reply.worker,
-        granted=parts.served.granted(caller),
+        granted=services.served.granted(caller),
     )
-    return Question.of(row)
+    return Question.model_validate(row)
 
 
 async def _changes(questions: Questions, caller: Principal) -> AsyncIterator[bytes]:
@@ -190,7 +159,7 @@ async def _changes(questions: Questions, caller: Principal) -> AsyncIterator[byt
     number = 0
     async for row in questions.watch(caller):
         number += 1
-        yield frame(number, row.status, Question.of(row).model_dump())
+        yield frame(number, row.status, Question.model_validate(row).model_dump())
 
 
 # ``/api/workers``: clients whose functions are tools here. They claim the calls and answer them.
@@ -231,21 +200,6 @@ class Joined(BaseModel):
     tools: list[str]
 
 
-class Worker(BaseModel):
-    """A worker that is there. ``seen``: its last word, in seconds since 1970."""
-
-    name: str
-    owner: str
-    functions: list[str]
-    seen: float
-
-
-class WorkerList(BaseModel):
-    """By name."""
-
-    data: list[Worker]
-
-
 class NextCalls(BaseModel):
     """Take up to ``limit`` calls for ``lease_seconds`` each, and keep ``holding`` as long.
 
@@ -268,24 +222,24 @@ class LeftWorker(BaseModel):
 
 
 @worker_router.get("")
-async def list_workers(parts: TheParts, caller: Caller) -> WorkerList:
+async def list_workers(services: TheServices, caller: Caller) -> Listed[WorkerInfo]:
     """The caller's workers; all of them for an admin."""
-    return WorkerList(data=[Worker(**asdict(info)) for info in parts.served.every(caller)])
+    return Listed(data=list(services.served.every(caller)))
 
 
 @worker_router.post("")
-async def join(wish: Joining, parts: TheParts, caller: Caller) -> Joined:
+async def join(body: Joining, services: TheServices, caller: Caller) -> Joined:
     """Offer functions as tools while this worker claims their calls. Asks for ``tools:NAME:call`` of each.
 
     Those of an admin are for every key with that scope, those of another key for that key alone.
     """
-    functions = [ServedFunctionSpec(**item.model_dump()) for item in wish.functions]
-    return Joined(worker=wish.worker, tools=parts.served.join(caller, wish.worker, functions))
+    functions = [ServedFunctionSpec(**item.model_dump()) for item in body.functions]
+    return Joined(worker=body.worker, tools=services.served.join(caller, body.worker, functions))
 
 
 @worker_router.post("/{worker}/claim")
 async def claim_calls(
-    worker: Named, wish: NextCalls, parts: TheParts, caller: Caller, request: Request
+    worker: Named, body: NextCalls, services: TheServices, caller: Caller, request: Request
 ) -> Claims:
     """Calls of this worker's functions, to be answered at ``/api/questions/{id}/answer``.
 
@@ -294,27 +248,27 @@ async def claim_calls(
     try:
         claimed = await while_present(
             request,
-            parts.questions.claim(
+            services.questions.claim(
                 caller,
                 worker,
-                wish.lease_seconds,
+                body.lease_seconds,
                 names=(),
-                granted=parts.served.heard(caller, worker),
-                limit=wish.limit,
-                wait=wish.wait,
-                holding=wish.holding,
+                granted=services.served.heard(caller, worker),
+                limit=body.limit,
+                wait=body.wait,
+                holding=body.holding,
             ),
         )
     except ClientLeft:
-        parts.served.broke_off(caller, worker)
+        services.served.broke_off(caller, worker)
         raise
-    parts.served.heard(caller, worker)
-    return Claims(data=[Question.of(row) for row in claimed.taken], lost=list(claimed.lost))
+    services.served.heard(caller, worker)
+    return Claims(data=[Question.model_validate(row) for row in claimed.taken], lost=list(claimed.lost))
 
 
 @worker_router.delete("/{worker}")
-async def leave(worker: Named, parts: TheParts, caller: Caller) -> LeftWorker:
+async def leave(worker: Named, services: TheServices, caller: Caller) -> LeftWorker:
     """Say goodbye: the functions that no other worker serves are gone, calls not answered go to others."""
-    parts.served.leave(caller, worker)
-    await parts.questions.let_go(caller, worker)
+    services.served.leave(caller, worker)
+    await services.questions.let_go(caller, worker)
     return LeftWorker(worker=worker)

@@ -10,9 +10,10 @@ from fastapi import Query
 from pydantic import BaseModel, Field
 
 from portico.wire import ErrorBody, Failed, Finished, Usage
-from portico_server.api.endpoint import Admin, Caller, Seen, TheParts
+from portico_server.api.endpoint import Admin, Caller, Seen, TheServices
 from portico_server.api.endpoint import new_router as new_router
-from portico_server.api.parts import ApiServices
+from portico_server.api.services import ApiServices
+from portico_server.api.shapes import Listed, shaped
 from portico_server.api.sse import EventStream, event_frame, frame
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import Principal
@@ -54,32 +55,28 @@ class Run(BaseModel):
     last_event: int
 
 
-class RunList(BaseModel):
-    """Newest first."""
-
-    data: list[Run]
-
-
 @router.get("")
 async def list_runs(
-    parts: TheParts, caller: Caller, limit: Annotated[int, Query(ge=1, le=500)] = 50
-) -> RunList:
+    services: TheServices, caller: Caller, limit: Annotated[int, Query(ge=1, le=500)] = 50
+) -> Listed[Run]:
     """The newest runs of the caller: all durable ones, and those in memory that live or ended lately.
 
     The single requests of a batch are not among them: its own run stands for them.
     """
     owner = None if caller.admin else caller.id
-    rows = await parts.database.read(runs.newest, limit, owner)
+    rows = await services.database.read(runs.newest, limit, owner)
     found = {
-        run.id: _living(run) for run in parts.runner.list() if not run.behind and caller.sees(run.caller.id)
+        run.id: _living(run)
+        for run in services.runner.list()
+        if not run.behind and caller.sees(run.caller.id)
     }
     for row in rows:
-        found[row.id] = _described(row, parts.runner.get(row.id))
+        found[row.id] = _described(row, services.runner.get(row.id))
     newest = sorted(found.values(), key=lambda run: run.created_at, reverse=True)
-    return RunList(data=newest[:limit])
+    return Listed(data=newest[:limit])
 
 
-class PruneWish(BaseModel):
+class PruneRequest(BaseModel):
     """``days``: another age than the setting ``keep_runs_days`` says; ``dry_run`` only counts."""
 
     days: float | None = Field(default=None, ge=0, le=36_500)
@@ -101,38 +98,38 @@ class Pruned(BaseModel):
 
 
 @router.post("/prune")
-async def prune_runs(wish: PruneWish, parts: TheParts, _caller: Admin) -> Pruned:
+async def prune_runs(body: PruneRequest, services: TheServices, _caller: Admin) -> Pruned:
     """Remove ended runs that are old, with what hangs on them, as the daemon does every hour."""
-    gone = await parts.retention.prune(runs_days=wish.days, dry_run=wish.dry_run)
-    return Pruned(**asdict(gone), dry_run=wish.dry_run)
+    gone = await services.retention.prune(runs_days=body.days, dry_run=body.dry_run)
+    return Pruned(**asdict(gone), dry_run=body.dry_run)
 
 
 @router.get("/{run_id}")
-async def retrieve_run(run_id: str, parts: TheParts, caller: Caller) -> Run:
+async def retrieve_run(run_id: str, services: TheServices, caller: Caller) -> Run:
     """One run."""
-    row, living = await _find(parts, run_id, caller)
+    row, living = await _find(services, run_id, caller)
     if row is None:
         assert living is not None
         return _living(living)
     described = _described(row, living)
     if living is None:
-        described.last_event = await parts.database.read(runs.last_event, run_id)
-    spent = await parts.database.read(steps.run_usage, run_id)
+        described.last_event = await services.database.read(runs.last_event, run_id)
+    spent = await services.database.read(steps.run_usage, run_id)
     described.usage = tokens(spent) if spent is not None else None
     return described
 
 
 @router.post("/{run_id}/cancel")
-async def cancel_run(run_id: str, parts: TheParts, caller: Caller) -> Run:
+async def cancel_run(run_id: str, services: TheServices, caller: Caller) -> Run:
     """Stop a run, and wait until it has stopped. One that has ended stays as it is."""
-    row, living = await _find(parts, run_id, caller)
+    row, living = await _find(services, run_id, caller)
     if living is not None:
         await living.cancel()
-        await parts.scheduler.settled(run_id)
+        await services.scheduler.settled(run_id)
     elif row is not None:
         error = ErrorBody("The run was cancelled.", "server_error", "cancelled")
-        await parts.database.write(runs.cancel_elsewhere, run_id, error.to_json()["error"])
-    return await retrieve_run(run_id, parts, caller)
+        await services.database.write(runs.cancel_elsewhere, run_id, error.to_json()["error"])
+    return await retrieve_run(run_id, services, caller)
 
 
 @router.get(
@@ -142,22 +139,24 @@ async def cancel_run(run_id: str, parts: TheParts, caller: Caller) -> Run:
 )
 async def run_events(
     run_id: str,
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     after: Seen,
 ) -> EventStream:
     """The events of a run, from the first one or from the one after ``Last-Event-ID``, until it ends."""
-    row, living = await _find(parts, run_id, caller)
+    row, living = await _find(services, run_id, caller)
     if row is None:
         assert living is not None
         return EventStream(_live_events(living, after))
-    return EventStream(_durable_events(parts, run_id, after))
+    return EventStream(_durable_events(services, run_id, after))
 
 
-async def _find(parts: ApiServices, run_id: str, caller: Principal) -> tuple[RunRow | None, LivingRun | None]:
+async def _find(
+    services: ApiServices, run_id: str, caller: Principal
+) -> tuple[RunRow | None, LivingRun | None]:
     """The row of a durable run, and the run itself if it lives here. `NotFound` if there is neither."""
-    living = parts.runner.get(run_id)
-    row = await parts.database.read(runs.get, run_id)
+    living = services.runner.get(run_id)
+    row = await services.database.read(runs.get, run_id)
     owner = row.owner if row else living.caller.id if living else ""
     if (row is None and living is None) or not caller.sees(owner):
         raise NotFound(f"There is no run '{run_id}', or it ended long ago.", code="run_not_found", param="id")
@@ -170,17 +169,17 @@ async def _live_events(run: LivingRun, after: int) -> AsyncIterator[bytes]:
         yield event_frame(number, event)
 
 
-async def _durable_events(parts: ApiServices, run_id: str, after: int) -> AsyncIterator[bytes]:
+async def _durable_events(services: ApiServices, run_id: str, after: int) -> AsyncIterator[bytes]:
     """The journal first, then the living run; again, if it is cut off and taken up again."""
     yield b": %s\n\n" % run_id.encode()
     run: LivingRun | None = None
     end = after + 1
     while True:
-        row = await parts.database.read(runs.get, run_id)
-        while batch := await parts.database.read(runs.events, run_id, after, PAGE_SIZE):
+        row = await services.database.read(runs.get, run_id)
+        while batch := await services.database.read(runs.events, run_id, after, PAGE_SIZE):
             for number, event in batch:
                 after = number
-                # An ending in the middle is that of an attempt which was cut off; the last one is told below.
+                # An ending in the middle is that of an attempt which was cut off; the last one is sent below.
                 if event.get("type") in ENDINGS:
                     end = number
                 else:
@@ -192,15 +191,15 @@ async def _durable_events(parts: ApiServices, run_id: str, after: int) -> AsyncI
             yield event_frame(end, _ending(row))
             return
         if run is not None and run.ended:
-            return  # put back into the queue by a daemon that stops: whoever comes again is told the rest
-        run = await parts.runner.arrival(run_id, POLL_INTERVAL_S)
+            return  # put back into the queue by a daemon that stops: the next request gets the rest
+        run = await services.runner.arrival(run_id, POLL_INTERVAL_S)
         if run is None:
             continue
         async for number, live in run.log.follow(after):
-            if not isinstance(live, Finished | Failed):  # the ending is told when the row has it
+            if not isinstance(live, Finished | Failed):  # the ending is sent once the row has it
                 after, end = number, number + 1
                 yield event_frame(number, live)
-        await parts.scheduler.settled(run_id)
+        await services.scheduler.settled(run_id)
 
 
 def _ending(row: RunRow) -> Finished | Failed:
@@ -211,13 +210,9 @@ def _ending(row: RunRow) -> Finished | Failed:
 
 
 def _living(run: LivingRun) -> Run:
-    return Run(
-        id=run.id,
-        kind=run.kind,
-        name=run.name,
-        status=run.status,
-        created_at=run.created_at,
-        finished_at=run.finished_at,
+    return shaped(
+        Run,
+        run,
         error=run.error.to_json()["error"] if run.error else None,
         usage=tokens(run.usage),
         last_event=run.log.last,
@@ -226,19 +221,9 @@ def _living(run: LivingRun) -> Run:
 
 def tokens(usage: Usage) -> Tokens:
     """What was used, as the API shows it."""
-    return Tokens(**{name: getattr(usage, name) for name in Tokens.model_fields})
+    return Tokens.model_validate(usage, from_attributes=True)
 
 
 def _described(row: RunRow, living: LivingRun | None) -> Run:
     """A durable run; its row says how it stands, the living run how far it is."""
-    return Run(
-        id=row.id,
-        kind=row.kind,
-        name=row.name,
-        status=row.status,
-        created_at=row.created_at,
-        finished_at=row.finished_at,
-        error=dict(row.error) if row.error else None,
-        usage=None,
-        last_event=living.log.last if living else 0,
-    )
+    return shaped(Run, row, usage=None, last_event=living.log.last if living else 0)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from fastapi import Request
 from pydantic import BaseModel, Field
 
-from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.exchange import Presence
 from portico_server.core.request import Found, Refine, Search
@@ -18,8 +18,11 @@ from portico_server.knowledge.filter import parse as parse_filter
 router = new_router(prefix="/api/search", tags=["Stores"])
 
 
-class SearchQuestion(BaseModel):
-    """A search. ``score_threshold`` is on the final score; ``docs/retrieval.md`` tells the stages in their order."""
+_REFINING: Final = set(Refine.__dataclass_fields__)
+
+
+class SearchRequest(BaseModel):
+    """A search. ``score_threshold`` is on the final score; ``docs/retrieval.md`` lists the stages in order."""
 
     query: str
     max_num_results: int = Field(default=10, ge=1, le=50)
@@ -60,22 +63,12 @@ class SearchQuestion(BaseModel):
             self.ranker,
             self.trace,
             tuple(self.groups),
-            Refine(
-                rewrite=self.rewrite or "",
-                writer=self.writer,
-                half_life_days=self.half_life_days,
-                decay_by=self.decay_by,
-                reranker=self.reranker,
-                near_duplicates=self.near_duplicates,
-                diversity=self.diversity,
-                parents=self.parents,
-                neighbours=self.neighbours,
-            ),
+            Refine(**{**self.model_dump(include=_REFINING), "rewrite": self.rewrite or ""}),
             self.vector_weight,
         )
 
 
-class WideQuestion(SearchQuestion):
+class MultiSearchRequest(SearchRequest):
     """A search of several stores, by name or id."""
 
     stores: list[str] = Field(min_length=1, max_length=several.MAX_STORES)
@@ -92,13 +85,13 @@ class SearchAnswer(BaseModel):
 
 @router.post("")
 async def search_stores(
-    question: WideQuestion, request: Request, parts: TheParts, caller: Caller
+    question: MultiSearchRequest, request: Request, services: TheServices, caller: Caller
 ) -> SearchAnswer:
     """Passages of several stores that answer a question, ranked together."""
-    rows = [await parts.stores.get(store, caller) for store in dict.fromkeys(question.stores)]
+    rows = [await services.stores.get(store, caller) for store in dict.fromkeys(question.stores)]
     with Presence(request.scope["portico.exchange"]):
         found = await several.search_stores(
-            rows, question.search(), parts.runner, caller, routed=question.route
+            rows, question.search(), services.runner, caller, routed=question.route
         )
     return answer(found)
 

@@ -8,16 +8,16 @@ from typing import Annotated, Any
 from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.shapes import Listed
 from portico_server.apps.agent.memory import LearntFact
 from portico_server.apps.agent.message import message_of
-from portico_server.db.sessions import MessageRow, SessionRow
 
 router = new_router(prefix="/api/sessions", tags=["Sessions"])
 
 
-class Session(BaseModel):
+class Session(BaseModel, from_attributes=True):
     """One conversation with ``app``. ``name`` is what its owner calls it; times in seconds since 1970."""
 
     id: str
@@ -28,26 +28,6 @@ class Session(BaseModel):
     owner: str
     created_at: float
     updated_at: float
-
-    @classmethod
-    def of(cls, row: SessionRow) -> Session:
-        """As the database has it."""
-        return cls(
-            id=row.id,
-            app=row.app,
-            name=row.name,
-            title=row.title,
-            metadata=dict(row.metadata),
-            owner=row.owner,
-            created_at=row.created_at,
-            updated_at=row.updated_at,
-        )
-
-
-class SessionList(BaseModel):
-    """The one used last first."""
-
-    data: list[Session]
 
 
 class NewSession(BaseModel):
@@ -87,18 +67,13 @@ class AddedMessages(BaseModel):
     agent: str = Field("", max_length=512)
 
 
-class SessionMessage(BaseModel):
+class SessionMessage(BaseModel, from_attributes=True):
     """A message in the memory of one agent; ``agent`` is its path in the tree, empty for the root."""
 
     seq: int
     agent: str
-    run: str | None
+    run: str | None = Field(validation_alias="run_id")
     message: dict[str, Any]
-
-    @classmethod
-    def of(cls, row: MessageRow) -> SessionMessage:
-        """As the database has it."""
-        return cls(seq=row.seq, agent=row.agent, run=row.run_id, message=dict(row.message))
 
 
 class SessionMessages(BaseModel):
@@ -110,93 +85,103 @@ class SessionMessages(BaseModel):
 
 @router.get("")
 async def list_sessions(
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     app: str | None = None,
     name: str | None = None,
     search: Annotated[str, Query(max_length=256)] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> SessionList:
+) -> Listed[Session]:
     """The caller's sessions; of one ``app``, of one ``name``, or those in which ``search`` was said."""
-    rows = await parts.agents.sessions.list(caller, app=app, name=name, search=search, limit=limit)
-    return SessionList(data=[Session.of(row) for row in rows])
+    rows = await services.agents.sessions.list(caller, app=app, name=name, search=search, limit=limit)
+    return Listed(data=[Session.model_validate(row) for row in rows])
 
 
 @router.post("")
-async def open_session(given: NewSession, parts: TheParts, caller: Caller) -> Session:
+async def open_session(given: NewSession, services: TheServices, caller: Caller) -> Session:
     """The session of this name, made if there is none."""
-    row = await parts.agents.sessions.open(
+    row = await services.agents.sessions.open(
         given.app, given.name, caller, title=given.title, metadata=given.metadata
     )
-    return Session.of(row)
+    return Session.model_validate(row)
 
 
 @router.get("/{session_id}")
-async def retrieve_session(session_id: str, parts: TheParts, caller: Caller) -> Session:
+async def retrieve_session(session_id: str, services: TheServices, caller: Caller) -> Session:
     """One session."""
-    return Session.of(await parts.agents.sessions.get(session_id, caller))
+    return Session.model_validate(await services.agents.sessions.get(session_id, caller))
 
 
 @router.patch("/{session_id}")
-async def change_session(session_id: str, given: SessionChange, parts: TheParts, caller: Caller) -> Session:
+async def change_session(
+    session_id: str, given: SessionChange, services: TheServices, caller: Caller
+) -> Session:
     """Change its title or its metadata."""
-    row = await parts.agents.sessions.describe(session_id, caller, title=given.title, metadata=given.metadata)
-    return Session.of(row)
+    row = await services.agents.sessions.describe(
+        session_id, caller, title=given.title, metadata=given.metadata
+    )
+    return Session.model_validate(row)
 
 
 @router.delete("/{session_id}", status_code=204, response_class=Response)
-async def remove_session(session_id: str, parts: TheParts, caller: Caller) -> None:
+async def remove_session(session_id: str, services: TheServices, caller: Caller) -> None:
     """Remove a session with all that was said in it."""
-    await parts.agents.sessions.remove(session_id, caller)
+    await services.agents.sessions.remove(session_id, caller)
 
 
 @router.get("/{session_id}/messages")
 async def list_session_messages(
     session_id: str,
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     agent: str | None = None,
     after: Annotated[int, Query(ge=0)] = 0,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> SessionMessages:
     """What was said, in order; in the memory of one ``agent`` (its path, empty for the root) if that is given."""
-    rows = await parts.agents.sessions.messages(session_id, caller, agent=agent, after=after, limit=limit + 1)
-    return SessionMessages(data=[SessionMessage.of(row) for row in rows[:limit]], more=len(rows) > limit)
+    rows = await services.agents.sessions.messages(
+        session_id, caller, agent=agent, after=after, limit=limit + 1
+    )
+    return SessionMessages(
+        data=[SessionMessage.model_validate(row) for row in rows[:limit]], more=len(rows) > limit
+    )
 
 
 @router.post("/{session_id}/messages")
 async def add_session_messages(
-    session_id: str, given: AddedMessages, parts: TheParts, caller: Caller
+    session_id: str, given: AddedMessages, services: TheServices, caller: Caller
 ) -> Session:
     """Put messages behind what was said, such as what an agent that works at a client has heard and answered."""
     messages = [message_of(item) for item in given.messages]
-    return Session.of(await parts.agents.sessions.add(session_id, caller, messages, agent=given.agent))
+    return Session.model_validate(
+        await services.agents.sessions.add(session_id, caller, messages, agent=given.agent)
+    )
 
 
 @router.post("/{session_id}/reset")
-async def reset_session(session_id: str, parts: TheParts, caller: Caller) -> Session:
+async def reset_session(session_id: str, services: TheServices, caller: Caller) -> Session:
     """Forget all that was said, by every agent of the tree."""
-    return Session.of(await parts.agents.sessions.reset(session_id, caller))
+    return Session.model_validate(await services.agents.sessions.reset(session_id, caller))
 
 
 @router.post("/{session_id}/fork")
-async def fork_session(session_id: str, given: SessionFork, parts: TheParts, caller: Caller) -> Session:
+async def fork_session(session_id: str, given: SessionFork, services: TheServices, caller: Caller) -> Session:
     """A copy, which goes its own way from here."""
-    return Session.of(await parts.agents.sessions.fork(session_id, caller, given.name))
+    return Session.model_validate(await services.agents.sessions.fork(session_id, caller, given.name))
 
 
 @router.get("/{session_id}/state")
-async def session_state(session_id: str, parts: TheParts, caller: Caller) -> dict[str, Any]:
+async def session_state(session_id: str, services: TheServices, caller: Caller) -> dict[str, Any]:
     """The state dict: ``{"portico_session": 1, "memory": [...], "writer.memory": [...], "writer.state": {...}}``."""
-    return await parts.agents.sessions.state_dict(session_id, caller)
+    return await services.agents.sessions.state_dict(session_id, caller)
 
 
 @router.put("/{session_id}/state")
 async def load_session_state(
-    session_id: str, given: Mapping[str, Any], parts: TheParts, caller: Caller
+    session_id: str, given: Mapping[str, Any], services: TheServices, caller: Caller
 ) -> Session:
     """Put a state dict in the place of all that was said; nothing changes if it cannot be read."""
-    return Session.of(await parts.agents.sessions.load_state_dict(session_id, caller, given))
+    return Session.model_validate(await services.agents.sessions.load_state_dict(session_id, caller, given))
 
 
 # ``/api/facts``: what agents keep of conversations for later ones. Another key's facts do not exist for a caller.
@@ -240,10 +225,10 @@ class Fact(BaseModel):
             store=fact.store,
             text=fact.text,
             source=FactSource(
-                agent=learnt.said("agent"),
-                app=learnt.said("app"),
-                name=learnt.said("session") if learnt.session is None else learnt.session.name,
-                run=learnt.said("run"),
+                agent=learnt.origin("agent"),
+                app=learnt.origin("app"),
+                name=learnt.origin("session") if learnt.session is None else learnt.session.name,
+                run=learnt.origin("run"),
                 session=None if learnt.session is None else learnt.session.id,
                 message=None if message is None else message.seq,
                 said=None if message is None else message_of(message.message).text,
@@ -251,12 +236,6 @@ class Fact(BaseModel):
             created_at=fact.created_at,
             changed_at=fact.changed_at,
         )
-
-
-class FactList(BaseModel):
-    """The newest first."""
-
-    data: list[Fact]
 
 
 class ChangedFact(BaseModel):
@@ -272,30 +251,34 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 
 @fact_router.get("/facts")
 async def list_facts(
-    parts: TheParts, caller: Caller, store: str | None = None, agent: str | None = None, limit: Limit = 100
-) -> FactList:
+    services: TheServices,
+    caller: Caller,
+    store: str | None = None,
+    agent: str | None = None,
+    limit: Limit = 100,
+) -> Listed[Fact]:
     """The caller's facts; of one ``store``, or learnt by one ``agent``."""
-    found = await parts.agents.facts.list(caller, store=store, agent=agent, limit=limit)
-    return FactList(data=[Fact.of(item) for item in found])
+    found = await services.agents.facts.list(caller, store=store, agent=agent, limit=limit)
+    return Listed(data=[Fact.of(item) for item in found])
 
 
 @fact_router.get("/sessions/{session_id}/facts")
 async def list_session_facts(
-    session_id: str, parts: TheParts, caller: Caller, limit: Limit = 100
-) -> FactList:
-    """What was learnt in a session."""
-    session = await parts.agents.sessions.get(session_id, caller)
-    found = await parts.agents.facts.list(caller, session=session, limit=limit)
-    return FactList(data=[Fact.of(item) for item in found])
+    session_id: str, services: TheServices, caller: Caller, limit: Limit = 100
+) -> Listed[Fact]:
+    """What was learnt in a session, the newest first."""
+    session = await services.agents.sessions.get(session_id, caller)
+    found = await services.agents.facts.list(caller, session=session, limit=limit)
+    return Listed(data=[Fact.of(item) for item in found])
 
 
 @fact_router.patch("/facts/{fact_id}")
-async def change_fact(fact_id: str, given: ChangedFact, parts: TheParts, caller: Caller) -> Fact:
+async def change_fact(fact_id: str, given: ChangedFact, services: TheServices, caller: Caller) -> Fact:
     """Put another text in its place. A search finds the new one a moment later."""
-    return Fact.of(await parts.agents.facts.change(fact_id, given.text, caller))
+    return Fact.of(await services.agents.facts.change(fact_id, given.text, caller))
 
 
 @fact_router.delete("/facts/{fact_id}", status_code=204, response_class=Response)
-async def remove_fact(fact_id: str, parts: TheParts, caller: Caller) -> None:
+async def remove_fact(fact_id: str, services: TheServices, caller: Caller) -> None:
     """Forget it."""
-    await parts.agents.facts.remove(fact_id, caller)
+    await services.agents.facts.remove(fact_id, caller)

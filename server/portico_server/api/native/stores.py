@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -11,28 +10,22 @@ from fastapi import Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.exchange import Presence
-from portico_server.api.native.search import SearchAnswer, SearchQuestion, answer
+from portico_server.api.native.search import SearchAnswer, SearchRequest, answer
 from portico_server.api.openai import upload
-from portico_server.api.parts import ApiServices
+from portico_server.api.openai.vector_store_shapes import FileCounts
+from portico_server.api.services import ApiServices
+from portico_server.api.shapes import Listed, RemovedId, StartedRun, shaped
 from portico_server.core.principal import Principal
 from portico_server.core.request import Found
+from portico_server.knowledge.groups import GroupInfo
 from portico_server.knowledge.sources import spec
 from portico_server.knowledge.store import FileStatus, StoreFileRow, StoreInfo, StoreRow
+from portico_server.knowledge.sync import MirrorPlan
 
 router = new_router(prefix="/api/stores", tags=["Stores"])
-
-
-class Counts(BaseModel):
-    """How many files are in which state."""
-
-    in_progress: int
-    completed: int
-    failed: int
-    cancelled: int
-    total: int
 
 
 class Store(BaseModel):
@@ -43,7 +36,7 @@ class Store(BaseModel):
     description: str
     folder: str | None
     source: str | list[str] | None
-    """What it follows besides a folder: an address, several, or a bucket."""
+    """Web addresses or a bucket that it follows, in addition to a folder."""
     paused: bool
     """Whether what changes in what it follows is left alone until it is resumed."""
     app: bool
@@ -54,7 +47,7 @@ class Store(BaseModel):
     """The model whose vectors are being made."""
     vector_weight: float | None
     """What the vectors were measured to be worth beside the words; null: what their model's profile says."""
-    file_counts: Counts
+    file_counts: FileCounts
     problem: str | None
     """Why files could not be indexed, in the words of one of them, or what is wrong with its embedding model."""
     skipped: dict[str, int]
@@ -63,13 +56,7 @@ class Store(BaseModel):
     created_at: float
 
 
-class StoreList(BaseModel):
-    """All stores that the caller may read, oldest first."""
-
-    data: list[Store]
-
-
-class StoreWish(BaseModel):
+class StoreRequest(BaseModel):
     """A store to be made. With ``app`` it is a chat app, whose ``answers`` are ``auto``, ``write`` or ``quote``.
 
     With ``folder`` (of the daemon's machine) or ``source`` it mirrors that: ``s3://BUCKET/PREFIX``, an address that
@@ -83,30 +70,6 @@ class StoreWish(BaseModel):
     description: str = Field(default="", max_length=2_000)
     app: bool | None = None
     answers: str = "auto"
-
-
-class RemovedStore(BaseModel):
-    """What was removed."""
-
-    id: str
-    deleted: bool = True
-
-
-class StartedSync(BaseModel):
-    """The id of a run: follow it at ``/api/runs/{id}/events``."""
-
-    run: str
-
-
-class SyncPlan(BaseModel):
-    """What a sync would do, in names of files; ``moved`` as (from, to), ``skipped`` by reason."""
-
-    added: list[str]
-    changed: list[str]
-    moved: list[tuple[str, str]]
-    removed: list[str]
-    unchanged: int
-    skipped: dict[str, int]
 
 
 class StoreFile(BaseModel):
@@ -168,59 +131,61 @@ class StoreChanged(Store):
 
 
 @router.get("")
-async def list_stores(parts: TheParts, caller: Caller) -> StoreList:
-    """All stores that the caller may read."""
-    infos = await parts.stores.describe(await parts.stores.list(caller), caller)
-    return StoreList(data=[shown(info, parts, caller) for info in infos])
+async def list_stores(services: TheServices, caller: Caller) -> Listed[Store]:
+    """All stores that the caller may read, oldest first."""
+    infos = await services.stores.describe(await services.stores.list(caller), caller)
+    return Listed(data=[shown(info, services, caller) for info in infos])
 
 
 @router.post("")
-async def create_store(wish: StoreWish, parts: TheParts, caller: Caller) -> Store:
+async def create_store(body: StoreRequest, services: TheServices, caller: Caller) -> Store:
     """A new store under a name of its own; one with a folder or a source is an app unless that is declined."""
-    row = await parts.stores.create(
-        wish.name,
+    row = await services.stores.create(
+        body.name,
         caller,
-        folder=None if wish.folder is None else Path(wish.folder),
-        source=wish.source,
-        embedding_model=wish.embedding_model,
-        description=wish.description,
-        app=bool(wish.folder or wish.source) if wish.app is None else wish.app,
-        answers=wish.answers,
+        folder=None if body.folder is None else Path(body.folder),
+        source=body.source,
+        embedding_model=body.embedding_model,
+        description=body.description,
+        app=bool(body.folder or body.source) if body.app is None else body.app,
+        answers=body.answers,
     )
-    return await _shown(parts, row, caller)
+    return await _shown(services, row, caller)
 
 
 @router.get("/{store}")
-async def retrieve_store(store: str, parts: TheParts, caller: Caller) -> Store:
+async def retrieve_store(store: str, services: TheServices, caller: Caller) -> Store:
     """One of them, by name or id."""
-    return await _shown(parts, await parts.stores.get(store, caller), caller)
+    return await _shown(services, await services.stores.get(store, caller), caller)
 
 
 @router.patch("/{store}")
-async def change_store(store: str, change: StoreChange, parts: TheParts, caller: Caller) -> StoreChanged:
+async def change_store(
+    store: str, change: StoreChange, services: TheServices, caller: Caller
+) -> StoreChanged:
     """Another description, embedding model or way to answer; pause or resume following."""
-    row = await parts.stores.get(store, caller, "manage")
+    row = await services.stores.get(store, caller, "manage")
     values = change.model_dump(include={"description", "paused", "source", "answers"}, exclude_none=True)
     if values:
-        row = await parts.stores.update(row.id, caller, values)
+        row = await services.stores.update(row.id, caller, values)
     run = None
     if change.embedding_model is not None:
-        run = await parts.stores.change_model(row, change.embedding_model)
-        row = await parts.stores.get(row.id, caller)
-    return StoreChanged(**(await _shown(parts, row, caller)).model_dump(), run=run)
+        run = await services.stores.change_model(row, change.embedding_model)
+        row = await services.stores.get(row.id, caller)
+    return StoreChanged(**(await _shown(services, row, caller)).model_dump(), run=run)
 
 
 @router.delete("/{store}")
-async def delete_store(store: str, parts: TheParts, caller: Caller) -> RemovedStore:
+async def delete_store(store: str, services: TheServices, caller: Caller) -> RemovedId:
     """Remove a store; its folder and uploaded files stay."""
-    return RemovedStore(id=(await parts.stores.delete(store, caller)).id)
+    return RemovedId(id=(await services.stores.delete(store, caller)).id)
 
 
 @router.post("/{store}/sync")
-async def sync_store(store: str, parts: TheParts, caller: Caller) -> StartedSync:
+async def sync_store(store: str, services: TheServices, caller: Caller) -> StartedRun:
     """Look at the folder or source again: add, change and remove what is new, changed and gone."""
-    return StartedSync(
-        run=await parts.stores.sync(await parts.stores.get(store, caller, "write", whole=True))
+    return StartedRun(
+        run=await services.stores.sync(await services.stores.get(store, caller, "write", whole=True))
     )
 
 
@@ -232,28 +197,27 @@ class Reindexing(BaseModel):
 
 @router.post("/{store}/reindex")
 async def reindex_store(
-    store: str, parts: TheParts, caller: Caller, wish: Reindexing | None = None
-) -> StartedSync:
+    store: str, services: TheServices, caller: Caller, body: Reindexing | None = None
+) -> StartedRun:
     """Build the indexes of a store from zero."""
-    row = await parts.stores.get(store, caller, "manage")
-    return StartedSync(run=await parts.stores.reindex(row, files=wish is not None and wish.files))
+    row = await services.stores.get(store, caller, "manage")
+    return StartedRun(run=await services.stores.reindex(row, files=body is not None and body.files))
 
 
 @router.get("/{store}/sync/plan")
-async def plan_sync(store: str, parts: TheParts, caller: Caller) -> SyncPlan:
+async def plan_sync(store: str, services: TheServices, caller: Caller) -> MirrorPlan:
     """What a sync would do now, without doing it."""
-    plan = await parts.stores.plan(await parts.stores.get(store, caller, "write", whole=True))
-    return SyncPlan(**asdict(plan))
+    return await services.stores.plan(await services.stores.get(store, caller, "write", whole=True))
 
 
 @router.post("/{store}/search")
 async def search_store(
-    store: str, question: SearchQuestion, request: Request, parts: TheParts, caller: Caller
+    store: str, question: SearchRequest, request: Request, services: TheServices, caller: Caller
 ) -> SearchAnswer:
     """Passages that answer a question, best first."""
-    row = await parts.stores.get(store, caller)
+    row = await services.stores.get(store, caller)
     with Presence(request.scope["portico.exchange"]):
-        found = await parts.runner.call("search", f"store/{row.id}", question.search(), caller)
+        found = await services.runner.call("search", f"store/{row.id}", question.search(), caller)
     assert isinstance(found, Found)
     return answer(found)
 
@@ -261,22 +225,22 @@ async def search_store(
 @router.get("/{store}/files")
 async def list_store_files(
     store: str,
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
     after: str | None = None,
     status: FileStatus | None = None,
 ) -> StoreFileList:
     """The files of a store, in the order in which they came."""
-    row = await parts.stores.get(store, caller)
-    page = await parts.stores.contents.list(row, after=after, limit=limit, order="asc", status=status)
+    row = await services.stores.get(store, caller)
+    page = await services.stores.contents.list(row, after=after, limit=limit, order="asc", status=status)
     return StoreFileList(data=[_file(item) for item in page.data], has_more=page.has_more)
 
 
 @router.get("/{store}/skipped")
-async def list_skipped_files(store: str, parts: TheParts, caller: Caller) -> SkippedFiles:
+async def list_skipped_files(store: str, services: TheServices, caller: Caller) -> SkippedFiles:
     """What lies in the folder or source of a store and is not read, and why."""
-    found = await parts.stores.skipped(await parts.stores.get(store, caller, whole=True))
+    found = await services.stores.skipped(await services.stores.get(store, caller, whole=True))
     return SkippedFiles(
         data=[SkippedFile(name=name, reason=reason) for name, reason in found.names.items()],
         reasons=dict(found.reasons),
@@ -285,29 +249,21 @@ async def list_skipped_files(store: str, parts: TheParts, caller: Caller) -> Ski
     )
 
 
-def shown(info: StoreInfo, parts: ApiServices, caller: Principal) -> Store:
+def shown(info: StoreInfo, services: ApiServices, caller: Principal) -> Store:
     """A store as this protocol adapter describes it to a caller; what is wrong with the configuration is told to admins
     alone.
     """
     row = info.row
-    wrong = parts.problems.of_store(row.name) if caller.admin and row.owner is None else None
-    return Store(
-        id=row.id,
+    wrong = services.problems.of_store(row.name) if caller.admin and row.owner is None else None
+    return shaped(
+        Store,
+        row,
         name=info.name,
-        description=row.description,
-        folder=row.folder,
         source=None if row.source is None else spec.source_of(row.source).written(),
-        paused=row.paused,
-        app=row.app,
-        answers=row.answers,
-        embedding_model=row.embedding_model,
-        next_embedding_model=row.next_embedding_model,
-        vector_weight=row.vector_weight,
-        file_counts=Counts(**asdict(info.counts), total=info.counts.total),
+        file_counts=FileCounts.model_validate(info.counts, from_attributes=True),
         problem=wrong or info.problem,
         skipped=dict(info.skipped),
         usage_bytes=info.usage_bytes,
-        created_at=row.created_at,
     )
 
 
@@ -324,9 +280,9 @@ def _file(row: StoreFileRow) -> StoreFile:
     )
 
 
-async def _shown(parts: ApiServices, row: StoreRow, caller: Principal) -> Store:
-    [info] = await parts.stores.describe([row], caller)
-    return shown(info, parts, caller)
+async def _shown(services: ApiServices, row: StoreRow, caller: Principal) -> Store:
+    [info] = await services.stores.describe([row], caller)
+    return shown(info, services, caller)
 
 
 # ``/api/stores/{store}/export`` and ``/api/stores/import``: a store as one portable file, streamed both ways.
@@ -344,30 +300,30 @@ class Imported(BaseModel):
 
 @archive_router.get("/{store}/export", response_class=StreamingResponse)
 async def export_store(
-    store: str, parts: TheParts, caller: Caller, vectors: bool = True
+    store: str, services: TheServices, caller: Caller, vectors: bool = True
 ) -> StreamingResponse:
     """A zip archive of the files, the chunks and, unless they are declined, the vectors of a store."""
-    row = await parts.stores.get(store, caller, whole=True)
+    row = await services.stores.get(store, caller, whole=True)
     name = quote(f"{row.name or row.id}.zip")
     return StreamingResponse(
-        parts.stores.portable.export(row, vectors=vectors),
+        services.stores.portable.export(row, vectors=vectors),
         media_type="application/zip",
         headers={"Content-Disposition": f"attachment; filename*=UTF-8''{name}"},
     )
 
 
 @archive_router.post("/import")
-async def import_store(request: Request, parts: TheParts, caller: Caller) -> Imported:
+async def import_store(request: Request, services: TheServices, caller: Caller) -> Imported:
     """A store out of an archive: a form with the ``file``, and with a ``name`` if it is to have another."""
-    form = await upload.read(request, parts.files)
+    form = await upload.read(request, services.files)
     try:
-        row, run = await parts.stores.portable.restore(
+        row, run = await services.stores.portable.restore(
             form.received.path, form.fields.get("name", ""), caller
         )
     finally:
-        await parts.files.drop(form.received)
-    [info] = await parts.stores.describe([row], caller)
-    return Imported(store=shown(info, parts, caller), run=run)
+        await services.files.drop(form.received)
+    [info] = await services.stores.describe([row], caller)
+    return Imported(store=shown(info, services, caller), run=run)
 
 
 # ``/api/stores/{store}/calibrate``: what the vectors of a store are worth, measured on questions.
@@ -376,7 +332,7 @@ async def import_store(request: Request, parts: TheParts, caller: Caller) -> Imp
 calibration_router = new_router(prefix="/api/stores/{store}/calibrate", tags=["Stores"])
 
 
-class CalibrationWish(BaseModel):
+class CalibrationRequest(BaseModel):
     """``questions`` with the ``file`` or the ``passage`` that answers each, or so many as a chat ``model`` asks."""
 
     questions: list[dict[str, Any]] | None = None
@@ -387,11 +343,13 @@ class CalibrationWish(BaseModel):
 
 
 @calibration_router.post("")
-async def calibrate_store(store: str, wish: CalibrationWish, parts: TheParts, caller: Caller) -> StartedSync:
+async def calibrate_store(
+    store: str, body: CalibrationRequest, services: TheServices, caller: Caller
+) -> StartedRun:
     """Measure the ranking with more and less weight for the vectors; the run's result has the scores."""
-    row = await parts.stores.get(store, caller, "manage")
-    run = await parts.stores.calibrate(row, caller, wish.model_dump())
-    return StartedSync(run=run)
+    row = await services.stores.get(store, caller, "manage")
+    run = await services.stores.calibrate(row, caller, body.model_dump())
+    return StartedRun(run=run)
 
 
 # ``/api/stores/{store}/groups``: the same files cut in other ways, in a tree.
@@ -400,7 +358,7 @@ async def calibrate_store(store: str, wish: CalibrationWish, parts: TheParts, ca
 group_router = new_router(prefix="/api/stores/{store}/groups", tags=["Stores"])
 
 
-class GroupWish(BaseModel):
+class GroupRequest(BaseModel):
     """A group to be made. ``CoarseChunk``, ``MediumChunk`` and ``FineChunk`` need no more than their name."""
 
     name: str
@@ -411,27 +369,6 @@ class GroupWish(BaseModel):
     """Left out, the store's own; empty, none."""
 
 
-class Group(BaseModel):
-    """A group, and how many files are in it, cannot be, and wait."""
-
-    name: str
-    parent: str
-    chunking: dict[str, Any]
-    embedding_model: str
-    completed: int
-    failed: int
-    waiting: int
-    chunks: int
-    errors: list[tuple[str, str]]
-    """Files that cannot be in it, as (name, why); 100 of the store at most."""
-
-
-class GroupList(BaseModel):
-    """The groups of a store, its own first."""
-
-    data: list[Group]
-
-
 class Retried(BaseModel):
     """The ids of the runs that try again, none if nothing had failed."""
 
@@ -439,39 +376,39 @@ class Retried(BaseModel):
 
 
 @group_router.get("")
-async def list_groups(store: str, parts: TheParts, caller: Caller) -> GroupList:
-    """The groups of a store."""
-    row = await parts.stores.get(store, caller)
-    [info] = await parts.stores.describe([row], caller)
-    found = await parts.stores.groups.list(row, info.counts.completed)
-    return GroupList(data=[Group(**asdict(group)) for group in found])
+async def list_groups(store: str, services: TheServices, caller: Caller) -> Listed[GroupInfo]:
+    """The groups of a store, its own first."""
+    row = await services.stores.get(store, caller)
+    [info] = await services.stores.describe([row], caller)
+    found = await services.stores.groups.list(row, info.counts.completed)
+    return Listed(data=list(found))
 
 
 @group_router.post("")
-async def add_group(store: str, wish: GroupWish, parts: TheParts, caller: Caller) -> StartedSync:
+async def add_group(store: str, body: GroupRequest, services: TheServices, caller: Caller) -> StartedRun:
     """Make a group of all files, in the background; the store serves as before meanwhile."""
-    row = await parts.stores.get(store, caller, "manage")
-    model = wish.embedding_model
-    _, run = await parts.stores.groups.add(
+    row = await services.stores.get(store, caller, "manage")
+    model = body.embedding_model
+    _, run = await services.stores.groups.add(
         row,
-        wish.name,
-        chunking=wish.chunking_strategy,
-        parent=wish.parent,
-        embedding_model=None if model is None else parts.stores.embedding(model),
+        body.name,
+        chunking=body.chunking_strategy,
+        parent=body.parent,
+        embedding_model=None if model is None else services.stores.embedding(model),
         caller=caller,
     )
-    return StartedSync(run=run)
+    return StartedRun(run=run)
 
 
 @group_router.post("/retry")
-async def retry_groups(store: str, parts: TheParts, caller: Caller) -> Retried:
+async def retry_groups(store: str, services: TheServices, caller: Caller) -> Retried:
     """Try the files again that could not be in a group. What a model has written of them is kept."""
-    row = await parts.stores.get(store, caller, "manage")
-    return Retried(runs=await parts.stores.groups.retry(row))
+    row = await services.stores.get(store, caller, "manage")
+    return Retried(runs=await services.stores.groups.retry(row))
 
 
 @group_router.delete("/{group}")
-async def remove_group(store: str, group: str, parts: TheParts, caller: Caller) -> RemovedStore:
+async def remove_group(store: str, group: str, services: TheServices, caller: Caller) -> RemovedId:
     """Remove a group with its chunks."""
-    await parts.stores.groups.remove(await parts.stores.get(store, caller, "manage"), group)
-    return RemovedStore(id=group)
+    await services.stores.groups.remove(await services.stores.get(store, caller, "manage"), group)
+    return RemovedId(id=group)

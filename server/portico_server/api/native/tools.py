@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -11,16 +10,18 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
-from portico_server.api.endpoint import Admin, Caller, TheParts
+from portico_server.api.endpoint import Admin, Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.native.artifacts import Artifact
+from portico_server.api.shapes import Listed, RemovedName, StartedRun
 from portico_server.api.sse import while_present
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.core.servable import Card
 from portico_server.tools.approval import Rule
+from portico_server.tools.entry import TIMEOUT
 from portico_server.tools.sources.sources import SourceInfo
-from portico_server.tools.sources.spec import TIMEOUT, parse
+from portico_server.tools.sources.spec import parse
 from portico_server.tools.toolbox import find
 
 router = new_router(prefix="/api/tools", tags=["Tools"])
@@ -61,12 +62,6 @@ class Tool(BaseModel):
         )
 
 
-class ToolList(BaseModel):
-    """The tools that the caller may call."""
-
-    data: list[Tool]
-
-
 class ToolArguments(BaseModel):
     """The arguments of a call."""
 
@@ -82,43 +77,37 @@ class Outcome(BaseModel):
     artifacts: list[Artifact] = []
 
 
-class StartedCall(BaseModel):
-    """A call that continues by itself: the id of its run."""
-
-    run: str
-
-
 @router.get("")
 async def list_tools(
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     group: Annotated[str, Query(description="Only the tools of this group.")] = "",
     search: Annotated[
         str, Query(max_length=200, description="Only tools in which all of these words stand, best first.")
     ] = "",
-) -> ToolList:
+) -> Listed[Tool]:
     """The tools that the caller may call."""
-    cards = await parts.registry.cards(caller, "tool")
-    return ToolList(data=[Tool.of(card) for card in find(cards, group, search)])
+    cards = await services.registry.cards(caller, "tool")
+    return Listed(data=[Tool.of(card) for card in find(cards, group, search)])
 
 
 @router.get("/{name}")
-async def get_tool(name: str, parts: TheParts, caller: Caller) -> Tool:
+async def get_tool(name: str, services: TheServices, caller: Caller) -> Tool:
     """One tool."""
-    return Tool.of((await parts.registry.resolve(f"tool/{name}", caller)).card)
+    return Tool.of((await services.registry.resolve(f"tool/{name}", caller)).card)
 
 
 @router.post(
     "/{name}/call",
     response_model=Outcome,
     responses={
-        202: {"model": StartedCall, "description": "The call has begun; its run has events and a result"}
+        202: {"model": StartedRun, "description": "The call has begun; its run has events and a result"}
     },
 )
 async def call_tool(
     name: str,
     given: ToolArguments,
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     request: Request,
     wait: Annotated[
@@ -131,18 +120,16 @@ async def call_tool(
     ``/api/runs/{id}/events``, and continues although the caller leaves.
     """
     if not wait:
-        await parts.registry.resolve(
+        await services.registry.resolve(
             f"tool/{name}", caller
         )  # so that a wrong name is an error of this request
-        run = parts.runner.start("tools/call", f"tool/{name}", ToolCall(given.arguments), caller)
+        run = services.runner.start("tools/call", f"tool/{name}", ToolCall(given.arguments), caller)
         return JSONResponse({"run": run.id}, HTTPStatus.ACCEPTED)
-    call = parts.runner.call("tools/call", f"tool/{name}", ToolCall(given.arguments), caller)
+    call = services.runner.call("tools/call", f"tool/{name}", ToolCall(given.arguments), caller)
     result = await while_present(request, call)
     if not isinstance(result, ToolResult):
         raise PorticoError(f"The tool '{name}' answered with something else than a result.")
-    structured = dict(result.structured) if result.structured is not None else None
-    made = [Artifact.of(item) for item in result.artifacts]
-    return Outcome(text=result.text, structured=structured, is_error=result.is_error, artifacts=made)
+    return Outcome.model_validate(result, from_attributes=True)
 
 
 # ``/api/tool-sources``: the tools that the operator has added.
@@ -187,56 +174,26 @@ class NewSource(BaseModel):
     approval: Rule = ""
 
 
-class ToolSource(BaseModel):
-    """An addition as it stands, and the names of its tools. ``warning``: what its operator should change."""
-
-    name: str
-    kind: str
-    what: str
-    state: str
-    error: str | None
-    warning: str
-    tools: list[str]
-    configured: bool
-
-
-class SourceList(BaseModel):
-    """All of them, by name."""
-
-    data: list[ToolSource]
-
-
-class RemovedSource(BaseModel):
-    """What was removed."""
-
-    name: str
-    deleted: bool = True
-
-
 @source_router.get("")
-async def list_tool_sources(parts: TheParts, _caller: Admin) -> SourceList:
-    """The tools that were added: commands, functions, APIs and databases."""
-    return SourceList(data=[_shown(info) for info in parts.added.every()])
+async def list_tool_sources(services: TheServices, _caller: Admin) -> Listed[SourceInfo]:
+    """The tools that were added, by name: commands, functions, APIs and databases."""
+    return Listed(data=list(services.added.every()))
 
 
 @source_router.post("")
-async def add_tool_source(wish: NewSource, parts: TheParts, caller: Admin) -> ToolSource:
+async def add_tool_source(body: NewSource, services: TheServices, caller: Admin) -> SourceInfo:
     """Add a tool from now on. What cannot be prepared at once is refused."""
-    return _shown(await parts.added.add(parse(wish.model_dump()), caller.id))
+    return await services.added.add(parse(body.model_dump()), caller.id)
 
 
 @source_router.get("/{name}")
-async def get_tool_source(name: str, parts: TheParts, _caller: Admin) -> ToolSource:
+async def get_tool_source(name: str, services: TheServices, _caller: Admin) -> SourceInfo:
     """One addition."""
-    return _shown(parts.added.get(name))
+    return services.added.get(name)
 
 
 @source_router.delete("/{name}")
-async def remove_tool_source(name: str, parts: TheParts, _caller: Admin) -> RemovedSource:
+async def remove_tool_source(name: str, services: TheServices, _caller: Admin) -> RemovedName:
     """Take an addition out again, with all its tools."""
-    await parts.added.remove(name)
-    return RemovedSource(name=name)
-
-
-def _shown(info: SourceInfo) -> ToolSource:
-    return ToolSource(**asdict(info))
+    await services.added.remove(name)
+    return RemovedName(name=name)

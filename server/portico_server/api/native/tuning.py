@@ -8,30 +8,16 @@ from typing import Any
 from fastapi import Request
 from pydantic import BaseModel
 
-from portico_server.api.endpoint import Caller, Seen, TheParts
+from portico_server.api.endpoint import Caller, Seen, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.openai import fine_tuning_shapes as shapes
-from portico_server.api.openai.fine_tuning_shapes import JobWish
-from portico_server.api.parts import ApiServices
+from portico_server.api.openai.fine_tuning_shapes import FineTuningJobRequest
+from portico_server.api.services import ApiServices
 from portico_server.api.sse import EventStream, frame, while_present
 from portico_server.core.principal import Principal
-from portico_server.finetune.spec import Job
+from portico_server.finetune.spec import DataFacts, Job
 
 router = new_router(prefix="/api/fine_tuning", tags=["Fine-tuning"])
-
-
-class TuningFacts(BaseModel):
-    """The examples. Lengths in tokens, by the tokenizer and the template that the model is served with.
-
-    ``typical``: 95 of 100 are no longer. ``measured``: so many were told in tokens, the others are estimated.
-    """
-
-    examples: int
-    tokens: int
-    longest: int
-    typical: int
-    validation: int
-    measured: int
 
 
 class TuningPlan(BaseModel):
@@ -39,29 +25,23 @@ class TuningPlan(BaseModel):
 
     model: str
     parameters: int
-    data: TuningFacts
+    data: DataFacts
     warnings: list[str]
     recipe: dict[str, Any]
 
 
 @router.post("/plan")
-async def plan_fine_tuning(wish: JobWish, request: Request, parts: TheParts, caller: Caller) -> TuningPlan:
+async def plan_fine_tuning(
+    body: FineTuningJobRequest, request: Request, services: TheServices, caller: Caller
+) -> TuningPlan:
     """Check the files and choose the recipe, without training."""
     caller.require("finetune")
-    found = await while_present(request, parts.tuning.plan(wish.spec(), caller))
-    facts = found.facts
+    found = await while_present(request, services.tuning.plan(body.spec(), caller))
     return TuningPlan(
         model=found.base.name,
         parameters=found.base.parameters,
-        data=TuningFacts(
-            examples=facts.examples,
-            tokens=facts.tokens,
-            longest=facts.longest,
-            typical=facts.typical,
-            validation=facts.validation,
-            measured=facts.measured,
-        ),
-        warnings=[*wish.ignored(), *found.warnings],
+        data=found.facts,
+        warnings=[*body.ignored(), *found.warnings],
         recipe=found.recipe.to_json(),
     )
 
@@ -73,18 +53,18 @@ async def plan_fine_tuning(wish: JobWish, request: Request, parts: TheParts, cal
 )
 async def follow_fine_tuning_job(
     job_id: str,
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     after: Seen,
 ) -> EventStream:
     """The events of a job as they come, from the first one or from the one after ``Last-Event-ID``; last the job."""
-    await parts.tuning.get(job_id, caller)
-    return EventStream(_frames(parts, job_id, caller, after))
+    await services.tuning.get(job_id, caller)
+    return EventStream(_frames(services, job_id, caller, after))
 
 
-async def _frames(parts: ApiServices, job_id: str, caller: Principal, after: int) -> AsyncIterator[bytes]:
+async def _frames(services: ApiServices, job_id: str, caller: Principal, after: int) -> AsyncIterator[bytes]:
     yield b": %s\n\n" % job_id.encode()
-    async for found in parts.tuning.follow(job_id, caller, after):
+    async for found in services.tuning.follow(job_id, caller, after):
         if isinstance(found, Job):
             yield frame(after, "job", shapes.job(found).model_dump())
         else:

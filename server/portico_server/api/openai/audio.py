@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from portico_server.api.exchange import Exchange
-from portico_server.api.openai import validate
+from portico_server.api.openai import bodies
 from portico_server.api.openai.relay import pass_on
-from portico_server.api.openai.validate import Check
-from portico_server.api.parts import ApiServices
-from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
+from portico_server.api.services import ApiServices
+from portico_server.core import fields
+from portico_server.core.fields import BodyField, RequestBody
+from portico_server.core.invalid import not_one_of, wrong, wrong_type
 from portico_server.core.relay import Operation, Relay
 from portico_server.settings import MB_BYTES
 
@@ -23,66 +24,35 @@ MAX_INPUT_CHARS: Final = 32_768
 SOUNDS: Final = ("mp3", "opus", "aac", "flac", "wav", "pcm")
 TEXTS: Final = ("json", "text", "srt", "verbose_json", "vtt")
 
-_FORM: Final[Mapping[str, Any]] = {
-    "temperature": "number",
-    "stream": "boolean",
-    "timestamp_granularities": "list",
-    "include": "list",
-    "known_speaker_names": "list",
-    "known_speaker_references": "list",
-}
 
-
-async def speak(exchange: Exchange, parts: ApiServices) -> None:
+async def speak(exchange: Exchange, services: ApiServices) -> None:
     """``POST /v1/audio/speech``."""
     body = await exchange.json()
-    validate.model(body)
-    text = body.get("input")
-    if text is None:
-        missing("input")
-    if not isinstance(text, str):
-        wrong_type("input", "a string", text)
-    if not text.strip():
-        wrong("input", "must not be empty")
-    if len(text) > MAX_INPUT_CHARS:
-        wrong(
-            "input",
-            f"has {len(text):,} characters; at most {MAX_INPUT_CHARS:,} are taken in one request",
-            code="string_above_max_length",
-        )
-    validate.known_fields(body, _SPEECH)
-    await pass_on(exchange, parts, Relay("audio/speech", body))
+    SPEECH.check(body)
+    await pass_on(exchange, services, Relay("audio/speech", body))
 
 
-async def transcribe(exchange: Exchange, parts: ApiServices) -> None:
+async def transcribe(exchange: Exchange, services: ApiServices) -> None:
     """``POST /v1/audio/transcriptions``."""
-    await _written(exchange, parts, "audio/transcriptions", (*TEXTS, "diarized_json"))
+    await _written(exchange, services, "audio/transcriptions", TRANSCRIPTION)
 
 
-async def translate(exchange: Exchange, parts: ApiServices) -> None:
+async def translate(exchange: Exchange, services: ApiServices) -> None:
     """``POST /v1/audio/translations``: into English."""
-    await _written(exchange, parts, "audio/translations", TEXTS)
+    await _written(exchange, services, "audio/translations", TRANSLATION)
 
 
 async def _written(
-    exchange: Exchange, parts: ApiServices, operation: Operation, formats: tuple[str, ...]
+    exchange: Exchange, services: ApiServices, operation: Operation, declared: RequestBody
 ) -> None:
     # Loaded with the first form: a start of the daemon does without its parser.
     from portico_server.api.openai import form
 
-    found = await form.read(exchange, files=("file",), limit=parts.settings.max_media_mb * MB_BYTES)
-    body = found.typed(_FORM)
+    found = await form.read(exchange, files=("file",), limit=services.settings.max_media_mb * MB_BYTES)
+    body = found.typed(declared)
     file = form.one_file(found, "file")
-    validate.model(body)
-    validate.known_fields(body, _TRANSCRIPTION)
-    wanted = body.get("response_format") or "json"
-    if wanted not in formats:
-        not_one_of("response_format", wanted, formats)
-    if body.get("stream") and wanted not in ("json", "text", "diarized_json"):
-        wrong("stream", f"goes with the response_format json or text, not {wanted}")
-    if body.get("timestamp_granularities") and wanted != "verbose_json":
-        wrong("timestamp_granularities", "needs the response_format verbose_json")
-    await pass_on(exchange, parts, Relay(operation, body, files=(file,)))
+    declared.check(body)
+    await pass_on(exchange, services, Relay(operation, body, files=(file,)))
 
 
 def _voice(value: Any, path: str) -> None:
@@ -93,30 +63,69 @@ def _voice(value: Any, path: str) -> None:
         wrong_type(path, "a string, or an object with an 'id'", value)
 
 
-def _each(*words: str) -> Check:
+SPEECH: Final = RequestBody(
+    {"model": bodies.MODEL, "input": fields.prose(MAX_INPUT_CHARS, "are taken in one request")},
+    {
+        "voice": BodyField(_voice, {"oneOf": [{"type": "string"}, {"type": "object", "required": ["id"]}]}),
+        "response_format": fields.choice(*SOUNDS).noted(default="mp3"),
+        "speed": fields.number(0.25, 4).noted(default=1),
+        "instructions": fields.text(),
+        "stream_format": fields.choice("audio", "sse").noted(default="audio"),
+        "seed": fields.integer(),
+    },
+    example={"model": "voice", "input": "The door is open.", "voice": "default"},
+)
+
+
+def _each(*allowed: str) -> BodyField:
     def check(value: Any, path: str) -> None:
         for item in value:
-            if item not in words:
-                not_one_of(path, item, words)
+            if item not in allowed:
+                not_one_of(path, item, allowed)
 
-    return check
+    return BodyField(check, {"type": "array", "items": {"enum": [*allowed]}})
 
 
-_SPEECH: Mapping[str, Check] = {
-    "voice": _voice,
-    "response_format": validate.one_of(*SOUNDS),
-    "speed": validate.number(0.25, 4),
-    "instructions": validate.string,
-    "stream_format": validate.one_of("audio", "sse"),
-    "seed": validate.integer(),
-}
+def _format(*allowed: str) -> BodyField:
+    """One of the words; a form may also leave it empty."""
 
-_TRANSCRIPTION: Mapping[str, Check] = {
-    "language": validate.string,
-    "prompt": validate.string,
-    "response_format": validate.string,
-    "temperature": validate.number(0, 1),
-    "stream": validate.boolean,
-    "timestamp_granularities": _each("word", "segment"),
-    "include": _each("logprobs"),
-}
+    def check(value: Any, path: str) -> None:
+        if not isinstance(value, str):
+            wrong_type(path, "a string", value)
+        if value and value not in allowed:
+            not_one_of(path, value, allowed)
+
+    return BodyField(check, {"enum": [*allowed], "default": "json"})
+
+
+def _suits_the_format(body: Mapping[str, Any]) -> None:
+    wanted = body.get("response_format") or "json"
+    if body.get("stream") and wanted not in ("json", "text", "diarized_json"):
+        wrong("stream", f"goes with the response_format json or text, not {wanted}")
+    if body.get("timestamp_granularities") and wanted != "verbose_json":
+        wrong("timestamp_granularities", "needs the response_format verbose_json")
+
+
+def _recording(*formats: str) -> RequestBody:
+    return RequestBody(
+        {"model": bodies.MODEL},
+        {
+            "language": fields.text().noted(description="As ISO 639-1; found out if it is left out"),
+            "prompt": fields.text(),
+            "response_format": _format(*formats),
+            "temperature": fields.number(0, 1),
+            "stream": bodies.STREAM,
+            "timestamp_granularities": _each("word", "segment"),
+            "include": _each("logprobs"),
+            "known_speaker_names": _TEXTS,
+            "known_speaker_references": _TEXTS,
+        },
+        rule=_suits_the_format,
+        files={"file": {"type": "string", "format": "binary"}},
+    )
+
+
+_TEXTS: Final = fields.anything(type="array", items={"type": "string"})
+
+TRANSCRIPTION: Final = _recording(*TEXTS, "diarized_json")
+TRANSLATION: Final = _recording(*TEXTS)

@@ -1,51 +1,180 @@
-"""``/v1/batches``: a file of requests that are answered while nobody waits, as OpenAI defines it."""
+"""``/v1/batches``: a file of requests that are answered in the background.
+
+https://platform.openai.com/docs/api-reference/batch
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import Query
+from pydantic import BaseModel, Field
 
-from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
-from portico_server.api.openai import batch_shapes as shapes
-from portico_server.api.openai.batch_shapes import Batch, BatchList, BatchWish
+from portico_server.api.openai.files import MAX_LIFETIME_S, MIN_LIFETIME_S
+from portico_server.api.shapes import Moment, OpenAIList, Page, shaped
+from portico_server.batches.spec import WINDOW, BatchSpec, LineProblem
+from portico_server.core.errors import InvalidRequest
+from portico_server.db.batches import BatchRow
+from portico_server.knowledge.contents import check_metadata
 
 router = new_router(prefix="/v1/batches", tags=["OpenAI: batches"])
 
 
+class OutputExpiry(BaseModel):
+    """How long the files of the end are kept, from the moment that they are made."""
+
+    anchor: Literal["created_at"]
+    seconds: Annotated[int, Field(ge=MIN_LIFETIME_S, le=MAX_LIFETIME_S)]
+
+
+class BatchRequest(BaseModel):
+    """A batch to start: an uploaded file of requests, all for one endpoint and one model."""
+
+    input_file_id: str = Field(min_length=1, max_length=200)
+    endpoint: str = Field(min_length=1, max_length=200)
+    completion_window: str
+    metadata: dict[str, Any] | None = None
+    output_expires_after: OutputExpiry | None = None
+
+    def spec(self) -> BatchSpec:
+        """As the daemon takes it. Raises `InvalidRequest`."""
+        if self.completion_window != WINDOW:
+            raise InvalidRequest(
+                f"'completion_window' is '{self.completion_window[:40]}'; send '{WINDOW}', the only one that there is.",
+                param="completion_window",
+            )
+        keep = None if self.output_expires_after is None else self.output_expires_after.seconds
+        return BatchSpec(check_metadata(self.metadata), keep)
+
+
+class RequestCounts(BaseModel):
+    """Requests of the file; those neither completed nor failed were not asked, or not yet."""
+
+    total: int
+    completed: int
+    failed: int
+
+
+class InputDetails(BaseModel):
+    """Of the tokens that were read, those that were not computed again."""
+
+    cached_tokens: int
+
+
+class OutputDetails(BaseModel):
+    """Of the tokens that were said, those of thoughts; not counted here."""
+
+    reasoning_tokens: int = 0
+
+
+class BatchUsage(BaseModel):
+    """Tokens of all answers so far."""
+
+    input_tokens: int
+    input_tokens_details: InputDetails
+    output_tokens: int
+    output_tokens_details: OutputDetails
+    total_tokens: int
+
+
+class Batch(BaseModel):
+    """A batch. Times in seconds since 1970; ``run_id`` is ours: the run whose events report progress."""
+
+    id: str
+    object: Literal["batch"] = "batch"
+    endpoint: str
+    model: str | None
+    errors: OpenAIList[LineProblem] | None
+    input_file_id: str
+    completion_window: str = WINDOW
+    status: Literal[
+        "validating",
+        "failed",
+        "in_progress",
+        "finalizing",
+        "completed",
+        "expired",
+        "cancelling",
+        "cancelled",
+    ]
+    output_file_id: str | None
+    error_file_id: str | None
+    created_at: Moment
+    in_progress_at: Moment | None
+    expires_at: Moment
+    finalizing_at: Moment | None
+    completed_at: Moment | None
+    failed_at: Moment | None
+    expired_at: Moment | None
+    cancelling_at: Moment | None
+    cancelled_at: Moment | None
+    request_counts: RequestCounts
+    usage: BatchUsage
+    metadata: dict[str, str] | None
+    run_id: str
+
+
+def _batch(row: BatchRow) -> Batch:
+    """A batch as OpenAI describes it."""
+    errors = [LineProblem(**error) for error in row.errors or ()]
+    return shaped(
+        Batch,
+        row,
+        **{name: row.times.get(name.removesuffix("_at")) for name in _MOMENTS},
+        model=row.model or None,
+        errors=OpenAIList(data=errors) if errors else None,
+        request_counts=RequestCounts(total=row.total, completed=row.completed, failed=row.failed),
+        usage=BatchUsage(
+            input_tokens=row.prompt_tokens,
+            input_tokens_details=InputDetails(cached_tokens=row.cached_tokens),
+            output_tokens=row.completion_tokens,
+            output_tokens_details=OutputDetails(),
+            total_tokens=row.prompt_tokens + row.completion_tokens,
+        ),
+        metadata=dict(row.spec.get("metadata") or {}) or None,
+    )
+
+
+_MOMENTS: Final = (
+    "in_progress_at",
+    "finalizing_at",
+    "completed_at",
+    "failed_at",
+    "expired_at",
+    "cancelling_at",
+    "cancelled_at",
+)
+
+
 @router.post("")
-async def create_batch(wish: BatchWish, parts: TheParts, caller: Caller) -> Batch:
+async def create_batch(body: BatchRequest, services: TheServices, caller: Caller) -> Batch:
     """Begin a batch. The lines of its file are checked in the background; look at its status."""
-    row = await parts.batches.create(wish.input_file_id, wish.endpoint, wish.spec(), caller)
-    return shapes.batch(row)
+    row = await services.batches.create(body.input_file_id, body.endpoint, body.spec(), caller)
+    return _batch(row)
 
 
 @router.get("")
 async def list_batches(
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-) -> BatchList:
+) -> Page[Batch]:
     """The caller's batches, the newest first."""
-    page = await parts.batches.list(caller, after=after, limit=limit)
-    data = [shapes.batch(row) for row in page.data]
-    return BatchList(
-        data=data,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-        has_more=page.has_more,
-    )
+    page = await services.batches.list(caller, after=after, limit=limit)
+    data = [_batch(row) for row in page.data]
+    return Page.of(data, page.has_more)
 
 
 @router.get("/{batch_id}")
-async def retrieve_batch(batch_id: str, parts: TheParts, caller: Caller) -> Batch:
+async def retrieve_batch(batch_id: str, services: TheServices, caller: Caller) -> Batch:
     """One of them."""
-    return shapes.batch(await parts.batches.get(batch_id, caller))
+    return _batch(await services.batches.get(batch_id, caller))
 
 
 @router.post("/{batch_id}/cancel")
-async def cancel_batch(batch_id: str, parts: TheParts, caller: Caller) -> Batch:
+async def cancel_batch(batch_id: str, services: TheServices, caller: Caller) -> Batch:
     """Ask nothing more; what is answered by then gets its file."""
-    return shapes.batch(await parts.batches.cancel(batch_id, caller))
+    return _batch(await services.batches.cancel(batch_id, caller))

@@ -9,9 +9,9 @@ import orjson
 
 from portico.wire import Cited, Delta, Passage, Usage
 from portico_server.api.exchange import Exchange, Presence
-from portico_server.api.openai import validate
+from portico_server.api.openai.bodies import CHAT, COMPLETION
 from portico_server.api.openai.relay import caller_of, find, relay
-from portico_server.api.parts import ApiServices
+from portico_server.api.services import ApiServices
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.ids import new_id
 from portico_server.core.passage import where
@@ -23,18 +23,18 @@ _OURS = ("model", "messages", "stream", "stream_options", "n")
 """Fields that are the protocol adapter's business and not an option of the app."""
 
 
-async def create(exchange: Exchange, parts: ApiServices) -> None:
+async def create(exchange: Exchange, services: ApiServices) -> None:
     """Answer a conversation, whole or as a stream."""
     body = await exchange.json()
-    validate.chat(body)
-    servable = await find(parts, body["model"], "chat/completions", caller_of(exchange))
+    CHAT.check(body)
+    servable = await find(services, body["model"], "chat/completions", caller_of(exchange))
     if relays(servable):
-        await relay(exchange, parts, servable, "chat/completions", body)
+        await relay(exchange, services, servable, "chat/completions", body)
     else:
-        await _app(exchange, parts, body)
+        await _app(exchange, services, body)
 
 
-async def _app(exchange: Exchange, parts: ApiServices, body: Mapping[str, Any]) -> None:
+async def _app(exchange: Exchange, services: ApiServices, body: Mapping[str, Any]) -> None:
     name = body["model"]
     for field, wanted in (("n", (body.get("n") or 1) > 1), ("logprobs", body.get("logprobs"))):
         if wanted:
@@ -44,27 +44,27 @@ async def _app(exchange: Exchange, parts: ApiServices, body: Mapping[str, Any]) 
                 param=field,
             )
     options = {key: value for key, value in body.items() if key not in _OURS}
-    run = parts.runner.start(
+    run = services.runner.start(
         "chat/completions", name, Chat(tuple(body["messages"]), options), caller_of(exchange)
     )
     exchange.extra.append((b"x-portico-run", run.id.encode()))
     completion = _Completion(name, int(run.created_at))
     if body.get("stream"):
         include_usage = bool((body.get("stream_options") or {}).get("include_usage"))
-        await exchange.stream(_frames(parts, run, completion, include_usage))
+        await exchange.stream(_frames(services, run, completion, include_usage))
         return
     with Presence(exchange):
-        reply = await parts.runner.wait(run)
-    made = await _made(parts, run)
+        reply = await services.runner.wait(run)
+    made = await _made(services, run)
     await exchange.answer(200, orjson.dumps(completion.whole(_reply(reply, name), made)))
 
 
 async def _frames(
-    parts: ApiServices, run: Run, completion: _Completion, include_usage: bool
+    services: ApiServices, run: Run, completion: _Completion, include_usage: bool
 ) -> AsyncIterator[bytes]:
     """The events of a run as chunks. Closing this generator cancels the run."""
     passages: tuple[Passage, ...] = ()
-    spoken = False
+    started = False
     usage = Usage()
     try:
         async for _number, event in run.log.follow():
@@ -72,15 +72,15 @@ async def _frames(
                 case Cited():
                     passages = event.passages
                 case Delta(text=text) if text:
-                    yield completion.chunk({"content": text}, first=not spoken)
-                    spoken = True
+                    yield completion.chunk({"content": text}, first=not started)
+                    started = True
                 case Usage():
                     usage = event
-        reply = _reply(await parts.runner.wait(run), completion.model)  # raises what ended a failed run
-        if rest := completion.rest(reply, spoken=spoken):
+        reply = _reply(await services.runner.wait(run), completion.model)  # raises what ended a failed run
+        if rest := completion.rest(reply, started=started):
             yield rest
         cited = reply.citations or passages
-        notes = [*file_citations(cited), *await _made(parts, run)]
+        notes = [*file_citations(cited), *await _made(services, run)]
         yield completion.chunk({"annotations": notes} if notes else {}, finish=reply.finish_reason)
         if include_usage:
             yield completion.usage(usage if reply.usage == Usage() else reply.usage)
@@ -89,11 +89,11 @@ async def _frames(
         await run.leave()
 
 
-async def _made(parts: ApiServices, run: Run) -> list[dict[str, Any]]:
+async def _made(services: ApiServices, run: Run) -> list[dict[str, Any]]:
     """The files that the tools of an app made, as OpenAI's file paths; their bytes are at ``/v1/files/ID/content``."""
-    if parts.registry.get(run.name, run.caller) is None:
+    if services.registry.get(run.name, run.caller) is None:
         return []  # the chat of a store, which makes nothing
-    rows = await parts.artifacts.list(run.caller, run_id=run.id)
+    rows = await services.artifacts.list(run.caller, run_id=run.id)
     return [
         {
             "type": "file_path",
@@ -138,12 +138,12 @@ class _Completion:
         before = self._frame({"role": "assistant", "content": ""}, None) if first else b""
         return before + self._frame(delta, finish)
 
-    def rest(self, reply: Reply, *, spoken: bool) -> bytes:
+    def rest(self, reply: Reply, *, started: bool) -> bytes:
         """What was not streamed: the text of an app that answered without any event, and the calls for the client.
 
         Which tools an app calls itself is nothing that the client should answer, so `ToolCalled` is not passed on.
         """
-        frames = b"" if spoken else self.chunk({"content": reply.content}, first=True)
+        frames = b"" if started else self.chunk({"content": reply.content}, first=True)
         for index, call in enumerate(reply.tool_calls):
             frames += self.chunk({"tool_calls": [{"index": index, **_called(call)}]})
         return frames
@@ -204,15 +204,15 @@ def _usage(usage: Usage) -> dict[str, Any]:
 # ``POST /v1/completions``: a prompt continued, for those clients that still ask so.
 
 
-async def create_completion(exchange: Exchange, parts: ApiServices) -> None:
+async def create_completion(exchange: Exchange, services: ApiServices) -> None:
     """Continue a prompt."""
     body = await exchange.json()
-    validate.completions(body)
-    servable = await find(parts, body["model"], "completions", caller_of(exchange))
+    COMPLETION.check(body)
+    servable = await find(services, body["model"], "completions", caller_of(exchange))
     if not relays(servable):
         raise InvalidRequest(
             f"'{body['model']}' answers conversations; call /v1/chat/completions.",
             code="unsupported_operation",
             param="model",
         )
-    await relay(exchange, parts, servable, "completions", body)
+    await relay(exchange, services, servable, "completions", body)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Body, Query
 from starlette.responses import Response
 
-from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.openai.included import Included
 from portico_server.api.openai.responses.shapes import DOCUMENT, answer, page
@@ -17,49 +17,51 @@ from portico_server.db.conversations import ConversationRow
 
 router = new_router(prefix="/v1/conversations", tags=["OpenAI: conversations"])
 
-Wish = Annotated[dict[str, Any], Body()]
+RequestObject = Annotated[dict[str, Any], Body()]
 
 
 @router.post("", responses=DOCUMENT, response_class=Response)
 async def create_conversation(
-    parts: TheParts, caller: Caller, body: Annotated[dict[str, Any] | None, Body()] = None
+    services: TheServices, caller: Caller, body: Annotated[dict[str, Any] | None, Body()] = None
 ) -> Response:
     """Begin a conversation, with up to 20 items."""
-    return answer(_told(await parts.conversations.create(body or {}, caller)))
+    return answer(_told(await services.conversations.create(body or {}, caller)))
 
 
 @router.get("/{conversation_id}", responses=DOCUMENT, response_class=Response)
-async def retrieve_conversation(conversation_id: str, parts: TheParts, caller: Caller) -> Response:
+async def retrieve_conversation(conversation_id: str, services: TheServices, caller: Caller) -> Response:
     """One conversation, without its items."""
-    return answer(_told(await parts.conversations.get(conversation_id, caller)))
+    return answer(_told(await services.conversations.get(conversation_id, caller)))
 
 
 @router.post("/{conversation_id}", responses=DOCUMENT, response_class=Response)
-async def update_conversation(conversation_id: str, body: Wish, parts: TheParts, caller: Caller) -> Response:
+async def update_conversation(
+    conversation_id: str, body: RequestObject, services: TheServices, caller: Caller
+) -> Response:
     """Put other metadata in the place of what it has."""
-    return answer(_told(await parts.conversations.change(conversation_id, body, caller)))
+    return answer(_told(await services.conversations.change(conversation_id, body, caller)))
 
 
 @router.delete("/{conversation_id}", responses=DOCUMENT, response_class=Response)
-async def delete_conversation(conversation_id: str, parts: TheParts, caller: Caller) -> Response:
+async def delete_conversation(conversation_id: str, services: TheServices, caller: Caller) -> Response:
     """Forget a conversation with its items; the responses that were made in it stay."""
-    await parts.conversations.delete(conversation_id, caller)
+    await services.conversations.delete(conversation_id, caller)
     return answer({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
 
 
 @router.post("/{conversation_id}/items", responses=DOCUMENT, response_class=Response)
 async def create_items(
-    conversation_id: str, body: Wish, parts: TheParts, caller: Caller, include: Included
+    conversation_id: str, body: RequestObject, services: TheServices, caller: Caller, include: Included
 ) -> Response:
     """Put up to 20 items at the end."""
     wanted = read_include(include)
-    return answer(page(await parts.conversations.add(conversation_id, body, caller), wanted, more=False))
+    return answer(page(await services.conversations.add(conversation_id, body, caller), wanted, more=False))
 
 
 @router.get("/{conversation_id}/items", responses=DOCUMENT, response_class=Response)
 async def list_items(
     conversation_id: str,
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     include: Included,
     after: str | None = None,
@@ -68,7 +70,7 @@ async def list_items(
 ) -> Response:
     """The items, newest first."""
     wanted = read_include(include)
-    found = await parts.conversations.page(
+    found = await services.conversations.page(
         conversation_id, caller, after=after, limit=limit, descending=order == "desc"
     )
     return answer(page(found.items, wanted, more=found.more))
@@ -78,19 +80,19 @@ async def list_items(
 async def retrieve_item(
     conversation_id: str,
     item_id: str,
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     include: Included,
 ) -> Response:
     """One item."""
     wanted = read_include(include)
-    return answer(shown(await parts.conversations.item(conversation_id, item_id, caller), wanted))
+    return answer(shown(await services.conversations.item(conversation_id, item_id, caller), wanted))
 
 
 @router.delete("/{conversation_id}/items/{item_id}", responses=DOCUMENT, response_class=Response)
-async def delete_item(conversation_id: str, item_id: str, parts: TheParts, caller: Caller) -> Response:
+async def delete_item(conversation_id: str, item_id: str, services: TheServices, caller: Caller) -> Response:
     """Take an item out; the conversation as it stands then."""
-    return answer(_told(await parts.conversations.remove(conversation_id, item_id, caller)))
+    return answer(_told(await services.conversations.remove(conversation_id, item_id, caller)))
 
 
 def _told(row: ConversationRow) -> dict[str, Any]:

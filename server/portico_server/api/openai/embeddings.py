@@ -11,27 +11,27 @@ from typing import Any
 import orjson
 
 from portico_server.api.exchange import Exchange, Presence
-from portico_server.api.openai import validate
+from portico_server.api.openai.bodies import EMBEDDING
 from portico_server.api.openai.relay import caller_of, find, relay
-from portico_server.api.parts import ApiServices
+from portico_server.api.services import ApiServices
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.request import Embed, Vectors
 from portico_server.core.servable import relays
 
 
-async def create(exchange: Exchange, parts: ApiServices) -> None:
+async def create(exchange: Exchange, services: ApiServices) -> None:
     """Embed one text or many."""
     body = await exchange.json()
-    validate.embeddings(body)
+    EMBEDDING.check(body)
     name = body["model"]
     caller = caller_of(exchange)
-    servable = await find(parts, name, "embeddings", caller)
+    servable = await find(services, name, "embeddings", caller)
     if relays(servable):
-        await relay(exchange, parts, servable, "embeddings", body)
+        await relay(exchange, services, servable, "embeddings", body)
         return
     request = Embed(_texts(body["input"]), body.get("dimensions"))
     with Presence(exchange):
-        result = await parts.runner.call("embeddings", name, request, caller)
+        result = await services.runner.call("embeddings", name, request, caller)
     if not isinstance(result, Vectors):
         raise PorticoError(f"'{name}' answered an embedding request with something else.")
     await exchange.answer(200, orjson.dumps(document(result, name, body.get("encoding_format"))))

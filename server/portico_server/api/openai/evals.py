@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Query
 from pydantic import BaseModel, Field
 
-from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.shapes import Moment, Page, shaped
 from portico_server.core.errors import NotFound
 from portico_server.db.evals import EvalRunRow, ItemRow, OutputRow
 from portico_server.evals import statistics
@@ -27,7 +28,7 @@ RunStatus = Literal["queued", "in_progress", "completed", "canceled", "failed"]
 _ITEM: Final = re.compile(r"outputitem_([0-9a-f]+)_(\d{1,9})")
 
 
-class EvalWish(BaseModel):
+class EvalRequest(BaseModel):
     """An evaluation to be made. What belongs into its parts is checked by its own errors."""
 
     name: str = Field("", max_length=300)
@@ -43,8 +44,8 @@ class EvalChange(BaseModel):
     metadata: dict[str, Any] | None = None
 
 
-class RunWish(BaseModel):
-    """A run to be begun."""
+class EvalRunRequest(BaseModel):
+    """A run to start."""
 
     name: str = Field("", max_length=300)
     data_source: dict[str, Any]
@@ -61,16 +62,6 @@ class EvalObject(BaseModel):
     data_source_config: dict[str, Any]
     testing_criteria: list[dict[str, Any]]
     metadata: dict[str, str]
-
-
-class EvalList(BaseModel):
-    """One page."""
-
-    object: Literal["list"] = "list"
-    data: list[EvalObject]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 class EvalDeleted(BaseModel):
@@ -110,7 +101,7 @@ class CriterionResult(BaseModel):
     standard_error: float | None
 
 
-class Counts(BaseModel):
+class EvalCounts(BaseModel):
     """Items that are done, by how they did."""
 
     total: int
@@ -130,15 +121,15 @@ class EvalRun(BaseModel):
     name: str
     status: RunStatus
     model: str
-    created_at: int
-    finished_at: int | None
+    created_at: Moment
+    finished_at: Moment | None
     data_source: dict[str, Any]
     error: EvalError | None
     metadata: dict[str, str]
     per_model_usage: list[ModelUsage]
     per_testing_criteria_results: list[CriterionResult]
     report_url: str
-    result_counts: Counts
+    result_counts: EvalCounts
     items: int
     run_id: str
     search_id: str | None
@@ -147,16 +138,6 @@ class EvalRun(BaseModel):
     standard_error: float | None
     cost: float | None
     seconds: float
-
-
-class EvalRunList(BaseModel):
-    """One page."""
-
-    object: Literal["list"] = "list"
-    data: list[EvalRun]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 class EvalRunDeleted(BaseModel):
@@ -186,16 +167,6 @@ class OutputItem(BaseModel):
     seconds: float
 
 
-class OutputItemList(BaseModel):
-    """One page."""
-
-    object: Literal["list"] = "list"
-    data: list[OutputItem]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
-
-
 def evaluation(found: Evaluation) -> EvalObject:
     """An evaluation as it is answered: the schema in OpenAI's form, with the sample in it if it was asked for."""
     row = found.row
@@ -223,17 +194,12 @@ def run(row: EvalRunRow, url: str) -> EvalRun:
     done = row.tally
     mean = statistics.of(done, "score")
     source = dict(row.source)
-    return EvalRun(
-        id=row.id,
-        eval_id=row.eval_id,
-        name=row.name,
-        status="canceled" if row.status == STOPPED else row.status,  # type: ignore[arg-type]  # only ours are written
+    return shaped(
+        EvalRun,
+        row,
+        status="canceled" if row.status == STOPPED else row.status,
         model=str(source.get("model") or source.get("store") or ""),
-        created_at=int(row.created_at),
-        finished_at=None if row.finished_at is None else int(row.finished_at),
         data_source=source,
-        error=None if row.error is None else EvalError(**row.error),
-        metadata=dict(row.metadata),
         per_model_usage=[
             ModelUsage(
                 model_name=name,
@@ -250,13 +216,10 @@ def run(row: EvalRunRow, url: str) -> EvalRun:
             _criterion(name, one) for name, one in (done.get("criteria") or {}).items()
         ],
         report_url=f"{url}/v1/evals/{row.eval_id}/runs/{row.id}/output_items",
-        result_counts=Counts(
+        result_counts=EvalCounts(
             total=statistics.count(done), passed=done["pass"], failed=done["fail"], errored=done["error"]
         ),
         items=row.total,
-        run_id=row.run_id,
-        search_id=row.search_id,
-        settings=None if row.settings is None else dict(row.settings),
         score=mean.value,
         standard_error=mean.error,
         cost=statistics.cost(done),
@@ -320,95 +283,99 @@ Order = Literal["asc", "desc"]
 
 
 @router.post("", status_code=201)
-async def create_eval(wish: EvalWish, parts: TheParts, caller: Caller) -> EvalObject:
+async def create_eval(body: EvalRequest, services: TheServices, caller: Caller) -> EvalObject:
     """Make an evaluation: the form of its items, and the criteria that answers are tested by."""
-    metadata = check_metadata(wish.metadata)
+    metadata = check_metadata(body.metadata)
     return evaluation(
-        await parts.evals.create(wish.name, wish.data_source_config, wish.testing_criteria, metadata, caller)
+        await services.evals.create(
+            body.name, body.data_source_config, body.testing_criteria, metadata, caller
+        )
     )
 
 
 @router.get("")
 async def list_evals(
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     after: str | None = None,
     limit: Limit = 20,
     order: Order = "asc",
     order_by: Literal["created_at", "updated_at"] = "created_at",
-) -> EvalList:
+) -> Page[EvalObject]:
     """The caller's evaluations."""
-    page = await parts.evals.list(
+    page = await services.evals.list(
         caller, after=after, limit=limit, order=order, by_update=order_by == "updated_at"
     )
     data = [evaluation(found) for found in page.data]
-    return EvalList(data=data, first_id=_first(data), last_id=_first(data[-1:]), has_more=page.has_more)
+    return Page.of(data, page.has_more)
 
 
 @router.get("/{eval_id}")
-async def retrieve_eval(eval_id: str, parts: TheParts, caller: Caller) -> EvalObject:
+async def retrieve_eval(eval_id: str, services: TheServices, caller: Caller) -> EvalObject:
     """One of them."""
-    return evaluation(await parts.evals.get(eval_id, caller))
+    return evaluation(await services.evals.get(eval_id, caller))
 
 
 @router.post("/{eval_id}")
-async def update_eval(eval_id: str, change: EvalChange, parts: TheParts, caller: Caller) -> EvalObject:
+async def update_eval(eval_id: str, change: EvalChange, services: TheServices, caller: Caller) -> EvalObject:
     """Give it another name or other metadata."""
     metadata = None if change.metadata is None else check_metadata(change.metadata)
-    return evaluation(await parts.evals.update(eval_id, change.name, metadata, caller))
+    return evaluation(await services.evals.update(eval_id, change.name, metadata, caller))
 
 
 @router.delete("/{eval_id}")
-async def delete_eval(eval_id: str, parts: TheParts, caller: Caller) -> EvalDeleted:
+async def delete_eval(eval_id: str, services: TheServices, caller: Caller) -> EvalDeleted:
     """Forget it with its runs and searches; those at work are ended."""
-    await parts.eval_runs.delete_eval(eval_id, caller)
+    await services.eval_runs.delete_eval(eval_id, caller)
     return EvalDeleted(eval_id=eval_id)
 
 
 @router.post("/{eval_id}/runs", status_code=201)
-async def create_eval_run(eval_id: str, wish: RunWish, parts: TheParts, caller: Caller) -> EvalRun:
-    """Begin a run. What is wrong with its items, names or templates is told before anything is asked."""
-    metadata = check_metadata(wish.metadata)
-    row = await parts.eval_runs.create(eval_id, wish.name, wish.data_source, metadata, caller)
-    return run(row, parts.url)
+async def create_eval_run(
+    eval_id: str, body: EvalRunRequest, services: TheServices, caller: Caller
+) -> EvalRun:
+    """Start a run. Errors in its items, names or templates are reported before any request."""
+    metadata = check_metadata(body.metadata)
+    row = await services.eval_runs.create(eval_id, body.name, body.data_source, metadata, caller)
+    return run(row, services.url)
 
 
 @router.get("/{eval_id}/runs")
 async def list_eval_runs(
     eval_id: str,
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     after: str | None = None,
     limit: Limit = 20,
     order: Order = "asc",
     status: RunStatus | None = None,
-) -> EvalRunList:
+) -> Page[EvalRun]:
     """The runs of an evaluation, the trials of searches among them."""
     statuses = () if status is None else ("canceled", STOPPED) if status == "canceled" else (status,)
-    page = await parts.eval_runs.list(
+    page = await services.eval_runs.list(
         eval_id, caller, after=after, limit=limit, order=order, statuses=statuses
     )
-    data = [run(row, parts.url) for row in page.data]
-    return EvalRunList(data=data, first_id=_first(data), last_id=_first(data[-1:]), has_more=page.has_more)
+    data = [run(row, services.url) for row in page.data]
+    return Page.of(data, page.has_more)
 
 
 @router.get("/{eval_id}/runs/{run_id}")
-async def retrieve_eval_run(eval_id: str, run_id: str, parts: TheParts, caller: Caller) -> EvalRun:
+async def retrieve_eval_run(eval_id: str, run_id: str, services: TheServices, caller: Caller) -> EvalRun:
     """One run, with what it has come to so far."""
-    return run(await parts.eval_runs.get(eval_id, run_id, caller), parts.url)
+    return run(await services.eval_runs.get(eval_id, run_id, caller), services.url)
 
 
 @router.post("/{eval_id}/runs/{run_id}", include_in_schema=False)
 @router.post("/{eval_id}/runs/{run_id}/cancel")
-async def cancel_eval_run(eval_id: str, run_id: str, parts: TheParts, caller: Caller) -> EvalRun:
+async def cancel_eval_run(eval_id: str, run_id: str, services: TheServices, caller: Caller) -> EvalRun:
     """End a run; what is done of it stays. Older clients leave out ``/cancel``."""
-    return run(await parts.eval_runs.cancel(eval_id, run_id, caller), parts.url)
+    return run(await services.eval_runs.cancel(eval_id, run_id, caller), services.url)
 
 
 @router.delete("/{eval_id}/runs/{run_id}")
-async def delete_eval_run(eval_id: str, run_id: str, parts: TheParts, caller: Caller) -> EvalRunDeleted:
+async def delete_eval_run(eval_id: str, run_id: str, services: TheServices, caller: Caller) -> EvalRunDeleted:
     """Forget a run with what came of it."""
-    await parts.eval_runs.delete(eval_id, run_id, caller)
+    await services.eval_runs.delete(eval_id, run_id, caller)
     return EvalRunDeleted(run_id=run_id)
 
 
@@ -416,32 +383,28 @@ async def delete_eval_run(eval_id: str, run_id: str, parts: TheParts, caller: Ca
 async def list_eval_run_output_items(
     eval_id: str,
     run_id: str,
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     after: str | None = None,
     limit: Limit = 20,
     order: Order = "asc",
     status: Literal["pass", "fail", "error"] | None = None,
-) -> OutputItemList:
+) -> Page[OutputItem]:
     """What became of the items that are done."""
-    row = await parts.eval_runs.get(eval_id, run_id, caller)
+    row = await services.eval_runs.get(eval_id, run_id, caller)
     behind = None if after is None else number_of(after, row)
-    page, items = await parts.eval_runs.outputs(
+    page, items = await services.eval_runs.outputs(
         row, after=behind, limit=limit, order=order, statuses=() if status is None else (status,)
     )
     data = [output(found, items[found.number], row) for found in page.data]
-    return OutputItemList(data=data, first_id=_first(data), last_id=_first(data[-1:]), has_more=page.has_more)
+    return Page.of(data, page.has_more)
 
 
 @router.get("/{eval_id}/runs/{run_id}/output_items/{output_item_id}")
 async def retrieve_eval_run_output_item(
-    eval_id: str, run_id: str, output_item_id: str, parts: TheParts, caller: Caller
+    eval_id: str, run_id: str, output_item_id: str, services: TheServices, caller: Caller
 ) -> OutputItem:
     """What became of one item."""
-    row = await parts.eval_runs.get(eval_id, run_id, caller)
-    found, item = await parts.eval_runs.output(row, number_of(output_item_id, row))
+    row = await services.eval_runs.get(eval_id, run_id, caller)
+    found, item = await services.eval_runs.output(row, number_of(output_item_id, row))
     return output(found, item, row)
-
-
-def _first(data: Sequence[EvalObject | EvalRun | OutputItem]) -> str | None:
-    return data[0].id if data else None

@@ -28,7 +28,7 @@ Count = Annotated[int, Field(ge=1, le=100_000)]
 Multiplier = Annotated[float, Field(gt=0, le=1_000, allow_inf_nan=False)]
 
 
-class HyperparametersWish(BaseModel):
+class HyperparametersRequest(BaseModel):
     """Numbers of any method; ``auto`` leaves one to the recipe."""
 
     n_epochs: Auto | Annotated[int, Field(ge=1, le=1_000)] | None = None
@@ -46,14 +46,14 @@ class HyperparametersWish(BaseModel):
 
 
 class MethodDetail(BaseModel):
-    """What one method is told."""
+    """The settings of one method."""
 
-    hyperparameters: HyperparametersWish | None = None
+    hyperparameters: HyperparametersRequest | None = None
     grader: dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
 
 
-class MethodWish(BaseModel):
+class MethodRequest(BaseModel):
     """How to train: from examples, from preferences, or from graded answers."""
 
     type: Literal["supervised", "dpo", "reinforcement"]
@@ -62,14 +62,14 @@ class MethodWish(BaseModel):
     reinforcement: MethodDetail | None = None
 
 
-class JobWish(BaseModel):
-    """A job to be begun. ``recipe`` is ours: settings by name that are not left to the recipe."""
+class FineTuningJobRequest(BaseModel):
+    """A job to start. ``recipe`` is ours: settings by name that are not left to the recipe."""
 
     model: str = Field(min_length=1, max_length=300)
     training_file: str = Field(min_length=1, max_length=200)
     validation_file: str | None = Field(default=None, max_length=200)
-    method: MethodWish | None = None
-    hyperparameters: HyperparametersWish | None = None
+    method: MethodRequest | None = None
+    hyperparameters: HyperparametersRequest | None = None
     suffix: str | None = None
     seed: int | None = Field(default=None, ge=0, le=_LARGEST_SEED)
     metadata: dict[str, Any] | None = None
@@ -85,7 +85,7 @@ class JobWish(BaseModel):
                 "'hyperparameters' stand beside 'method' and within it; give them once.",
                 param="hyperparameters",
             )
-        numbers = detail.hyperparameters or self.hyperparameters or HyperparametersWish()
+        numbers = detail.hyperparameters or self.hyperparameters or HyperparametersRequest()
         return FineTuningSpec(
             base=self.model,
             training_file=self.training_file,
@@ -124,8 +124,8 @@ def spec_of(given: Mapping[str, Any], param: str) -> FineTuningSpec:
     """A job's specification from JSON that did not come as a request. Raises `InvalidRequest` with ``param``."""
     hyperparameters = given.get("hyperparameters")
     for at, value, fields in (
-        (param, given, JobWish.model_fields),
-        (f"{param}.hyperparameters", hyperparameters, HyperparametersWish.model_fields),
+        (param, given, FineTuningJobRequest.model_fields),
+        (f"{param}.hyperparameters", hyperparameters, HyperparametersRequest.model_fields),
     ):
         for name in value if isinstance(value, Mapping) else ():
             if name not in fields:
@@ -135,7 +135,7 @@ def spec_of(given: Mapping[str, Any], param: str) -> FineTuningSpec:
                     param=f"{at}.{name}",
                 )
     try:
-        return JobWish.model_validate(dict(given)).spec()
+        return FineTuningJobRequest.model_validate(dict(given)).spec()
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join([param, *(str(part) for part in first["loc"])])
@@ -192,14 +192,6 @@ class FineTuningJob(BaseModel):
     recipe: dict[str, Any] | None
 
 
-class JobList(BaseModel):
-    """One page, the newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[FineTuningJob]
-    has_more: bool
-
-
 class JobEvent(BaseModel):
     """Something that happened: a sentence, or the measurements of a step in ``data``."""
 
@@ -210,14 +202,6 @@ class JobEvent(BaseModel):
     message: str
     type: Literal["message", "metrics"]
     data: dict[str, Any]
-
-
-class JobEventList(BaseModel):
-    """One page, the newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[JobEvent]
-    has_more: bool
 
 
 class JobCheckpoint(BaseModel):
@@ -233,16 +217,6 @@ class JobCheckpoint(BaseModel):
     step_number: int
     metrics: dict[str, float]
     served: bool
-
-
-class JobCheckpointList(BaseModel):
-    """One page, the newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[JobCheckpoint]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 def job(found: Job) -> FineTuningJob:

@@ -6,10 +6,10 @@ Source: RFC 7578; lists and objects as OpenAI's clients write them (``name[]``, 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 import orjson
 from python_multipart.exceptions import FormParserError
@@ -17,6 +17,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from portico_server.api.exchange import ClientLeft, Exchange
 from portico_server.core.errors import InvalidRequest, TooLarge
+from portico_server.core.fields import RequestBody
 from portico_server.core.invalid import missing
 from portico_server.core.media import Attachment
 from portico_server.settings import MB_BYTES
@@ -34,8 +35,6 @@ _INDEXED: Final = re.compile(r"([^\[\]]+)\[([^\[\]]*)\]")
 _MEDIA_TYPE: Final = re.compile(r"[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+")
 _UNFIT: Final = re.compile(r"[\x00-\x1f\x7f\"\\/]")
 
-Kind: TypeAlias = Literal["text", "number", "whole", "boolean", "list", "json"]
-
 
 @dataclass(frozen=True, slots=True)
 class MultipartForm:
@@ -47,16 +46,17 @@ class MultipartForm:
     fields: dict[str, Any]
     files: tuple[Attachment, ...]
 
-    def typed(self, kinds: Mapping[str, Kind]) -> dict[str, Any]:
-        """The fields as JSON would have them. What does not read as its kind stays text, for whoever checks it; an
-        empty field of another kind than text counts as absent.
+    def typed(self, declared: RequestBody) -> dict[str, Any]:
+        """The fields as JSON would have them. What does not read as its type stays text, for `RequestBody.check`; an
+        empty field of another type than text counts as absent.
         """
         found = {}
         for name, value in self.fields.items():
-            kind = kinds.get(name, "text")
-            if kind == "list":
+            known = declared.optional.get(name)
+            kind = "string" if known is None else known.schema.get("type", "string")
+            if kind == "array":
                 found[name] = value if isinstance(value, list) else [value]
-            elif isinstance(value, str) and kind != "text":
+            elif isinstance(value, str) and kind != "string":
                 if value.strip():
                     found[name] = _read(value.strip(), kind)
             else:
@@ -64,7 +64,9 @@ class MultipartForm:
         return found
 
 
-async def read(exchange: Exchange, *, files: Collection[str], limit: int, most: int = 1) -> MultipartForm:
+async def read(
+    exchange: Exchange, *, files: Collection[str], limit: int, max_files: int = 1
+) -> MultipartForm:
     """The form in the body of ``exchange``, with at most ``most`` files of ``limit`` bytes in the fields ``files``.
 
     Raises `InvalidRequest` for a body that is not a form or has a file elsewhere, `TooLarge`, `ClientLeft`.
@@ -76,9 +78,9 @@ async def read(exchange: Exchange, *, files: Collection[str], limit: int, most: 
             f"Send a form (multipart/form-data) with a file in '{next(iter(files))}'.",
             code="unsupported_content_type",
         )
-    exchange.limit = min(exchange.limit, limit * min(most, MAX_LARGE_FILES) + MAX_LARGE_FILES * MB_BYTES)
+    exchange.limit = min(exchange.limit, limit * min(max_files, MAX_LARGE_FILES) + MAX_LARGE_FILES * MB_BYTES)
     try:
-        reader = _Reader(boundary, files, limit, most)
+        reader = _PartReader(boundary, files, limit, max_files)
     except FormParserError as error:
         raise InvalidRequest(f"The form cannot be read: {error}.", code="invalid_form") from error
     whole = False
@@ -99,13 +101,13 @@ def one_file(form: MultipartForm, field: str) -> Attachment:
     return file
 
 
-class _Reader:
+class _PartReader:
     """The state of one form: which part is being read, and what the parts before it were."""
 
-    def __init__(self, boundary: bytes, files: Collection[str], limit: int, most: int) -> None:
+    def __init__(self, boundary: bytes, files: Collection[str], limit: int, max_files: int) -> None:
         self._wanted = files
         self._limit = limit
-        self._most = most
+        self._max_files = max_files
         self._fields: dict[str, Any] = {}
         self._files: list[Attachment] = []
         self._parts = 0
@@ -174,8 +176,8 @@ class _Reader:
                 f"The form has a file in '{self._field}'; files are taken in {' and '.join(self._wanted)}.",
                 param=self._field,
             )
-        if len(self._files) >= self._most:
-            many = "one file" if self._most == 1 else f"{self._most} files"
+        if len(self._files) >= self._max_files:
+            many = "one file" if self._max_files == 1 else f"{self._max_files} files"
             raise InvalidRequest(f"The form has more than {many}, the most that is taken here.", param=field)
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
@@ -232,13 +234,13 @@ def _plain(name: str) -> str:
     return _UNFIT.sub("_", PurePosixPath(name.replace("\\", "/")).name)[:255]
 
 
-def _read(value: str, kind: Kind) -> Any:
+def _read(value: str, kind: str) -> Any:
     if kind == "boolean":
         return {"true": True, "false": False, "1": True, "0": False}.get(value.lower(), value)
     try:
         if kind == "number":
             return float(value)
-        if kind == "whole":
+        if kind == "integer":
             return int(value)
         return orjson.loads(value)
     except ValueError:

@@ -15,13 +15,13 @@ from typing import Any, Final
 import orjson
 
 from portico_server.api.exchange import STREAM, Exchange, Presence
-from portico_server.api.openai import validate
+from portico_server.api.openai import bodies
 from portico_server.api.openai.relay import caller_of, relaying
-from portico_server.api.openai.validate import Check
-from portico_server.api.parts import ApiServices
 from portico_server.api.protected import address
-from portico_server.core import interfaces, media
+from portico_server.api.services import ApiServices
+from portico_server.core import fields, interfaces, media
 from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound, PorticoError
+from portico_server.core.fields import BodyField, RequestBody
 from portico_server.core.invalid import missing, wrong, wrong_type
 from portico_server.core.media import Attachment, size_of
 from portico_server.core.relay import Relay, RelayResponse
@@ -45,37 +45,14 @@ MAX_RESULTS: Final = 10
 MAX_PARTIAL_IMAGES: Final = 3
 """Pictures on the way to one that is streamed."""
 
-FORM: Final[Mapping[str, Any]] = {
-    "n": "whole",
-    "output_compression": "whole",
-    "partial_images": "whole",
-    "stream": "boolean",
-    "seed": "whole",
-    "steps": "whole",
-    "guidance_scale": "number",
-    "strength": "number",
-    "svg": "json",
-}
-"""How the fields of a form read that are not texts."""
+
+def _size(value: Any, path: str) -> None:
+    if not isinstance(value, str):
+        wrong_type(path, "a string", value)
+    size_of(value, path)
 
 
-def check(body: Mapping[str, Any]) -> None:
-    """Check all fields but the pictures that come with them."""
-    validate.model(body)
-    prompt = body.get("prompt")
-    if prompt is None:
-        missing("prompt")
-    if not isinstance(prompt, str):
-        wrong_type("prompt", "a string", prompt)
-    if not prompt.strip():
-        wrong("prompt", "must not be empty")
-    if len(prompt) > MAX_PROMPT_CHARS:
-        wrong(
-            "prompt",
-            f"has {len(prompt):,} characters; at most {MAX_PROMPT_CHARS:,} are taken",
-            code="string_above_max_length",
-        )
-    validate.known_fields(body, _FIELDS)
+def _check_combination(body: Mapping[str, Any]) -> None:
     if body.get("background") == "transparent" and body.get("output_format") == "jpeg":
         wrong("background", "is 'transparent', but a JPEG has no transparency: ask for png or webp")
     if not body.get("stream"):
@@ -85,33 +62,79 @@ def check(body: Mapping[str, Any]) -> None:
         wrong("response_format", "is 'url', but events of a stream hold their pictures as b64_json")
 
 
-def _size(value: Any, path: str) -> None:
-    if not isinstance(value, str):
-        wrong_type(path, "a string", value)
-    size_of(value, path)
+_FILE: Final = {"type": "string", "format": "binary"}
+
+IMAGE: Final = RequestBody(
+    {"model": bodies.MODEL, "prompt": fields.prose(MAX_PROMPT_CHARS)},
+    {
+        "n": fields.integer(1, MAX_RESULTS).noted(default=1),
+        "size": BodyField(
+            _size,
+            {
+                "type": "string",
+                "pattern": "^(auto|[0-9]+x[0-9]+)$",
+                "default": "auto",
+                "description": "auto or WIDTHxHEIGHT in pixels",
+            },
+        ),
+        "quality": fields.choice("auto", "low", "medium", "high", "xhigh", "max", "standard", "hd").noted(
+            default="auto"
+        ),
+        "style": fields.choice("vivid", "natural"),
+        "background": fields.choice("auto", "transparent", "opaque").noted(default="auto"),
+        "output_format": fields.choice("png", "jpeg", "webp", "gif", "svg").noted(default="png"),
+        "output_compression": fields.integer(0, 100),
+        "response_format": fields.choice("url", "b64_json"),
+        "input_fidelity": fields.choice("high", "low"),
+        "moderation": fields.choice("auto", "low"),
+        "stream": bodies.STREAM,
+        "partial_images": fields.integer(0, MAX_PARTIAL_IMAGES).noted(default=0),
+        "user": fields.text(),
+        "safety_identifier": fields.text(),
+        "seed": fields.integer(),
+        "steps": fields.integer(1, 500),
+        "guidance_scale": fields.number(0, 100),
+        "strength": fields.number(0, 1),
+        "negative_prompt": fields.text(),
+        "svg": fields.anything(type="object"),
+    },
+    rule=_check_combination,
+    example={"model": "painter", "prompt": "A lighthouse at night", "size": "512x512"},
+)
+"""``POST /v1/images/generations``."""
+
+EDIT: Final = RequestBody(
+    IMAGE.required,
+    {**IMAGE.optional, "mask": fields.anything(**_FILE)},
+    IMAGE.rule,
+    files={"image": {"type": "array", "maxItems": media.MAX_IMAGES, "items": _FILE}},
+)
+"""``POST /v1/images/edits`` as a form."""
 
 
-_FIELDS: Mapping[str, Check] = {
-    "n": validate.integer(1, MAX_RESULTS),
-    "size": _size,
-    "quality": validate.one_of("auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"),
-    "style": validate.one_of("vivid", "natural"),
-    "background": validate.one_of("auto", "transparent", "opaque"),
-    "output_format": validate.one_of("png", "jpeg", "webp", "gif", "svg"),
-    "output_compression": validate.integer(0, 100),
-    "response_format": validate.one_of("url", "b64_json"),
-    "input_fidelity": validate.one_of("high", "low"),
-    "moderation": validate.one_of("auto", "low"),
-    "stream": validate.boolean,
-    "partial_images": validate.integer(0, MAX_PARTIAL_IMAGES),
-    "user": validate.string,
-    "safety_identifier": validate.string,
-    "seed": validate.integer(),
-    "steps": validate.integer(1, 500),
-    "guidance_scale": validate.number(0, 100),
-    "strength": validate.number(0, 1),
-    "negative_prompt": validate.string,
+def _images(value: Any, path: str) -> None:
+    if not isinstance(value, list) or not value:
+        wrong_type(path, "a list of objects with 'image_url' or 'file_id'", value)
+    if len(value) > media.MAX_IMAGES:
+        wrong(path, f"has {len(value)} items; at most {media.MAX_IMAGES} are taken")
+
+
+_REFERENCE: Final = {
+    "type": "object",
+    "properties": {"image_url": {"type": "string"}, "file_id": {"type": "string"}},
 }
+
+REFERRING_EDIT: Final = RequestBody(
+    {
+        **IMAGE.required,
+        "images": BodyField(
+            _images, {"type": "array", "minItems": 1, "maxItems": media.MAX_IMAGES, "items": _REFERENCE}
+        ),
+    },
+    {**IMAGE.optional, "mask": fields.anything(**_REFERENCE)},
+    IMAGE.rule,
+)
+"""``POST /v1/images/edits`` as JSON, which refers to its pictures."""
 
 
 # Pictures by reference: those that a request points to, and those that its answer is to point to.
@@ -120,38 +143,34 @@ _FIELDS: Mapping[str, Check] = {
 FETCH_TIMEOUT_S: Final = 60.0
 """Seconds in which a picture must have come from elsewhere."""
 
-ANSWERED: Final = 64 * MB_BYTES
+MAX_GENERATED_BYTES: Final = 64 * MB_BYTES
 """Bytes that a picture may have which a model has made."""
 
 
-async def referred(body: dict[str, Any], exchange: Exchange, parts: ApiServices) -> tuple[Attachment, ...]:
+async def referred(body: dict[str, Any], exchange: Exchange, services: ApiServices) -> tuple[Attachment, ...]:
     """Take ``images`` and ``mask`` out of a JSON body: data URLs, addresses, ids of files. Raises `PorticoError`."""
-    given = body.pop("images", None)
-    if given is None:
-        missing("images")
-    if not isinstance(given, list) or not given:
-        wrong_type("images", "a list of objects with 'image_url' or 'file_id'", given)
-    if len(given) > media.MAX_IMAGES:
-        wrong("images", f"has {len(given)} items; at most {media.MAX_IMAGES} are taken")
-    found = [await _one(item, "image", f"images[{n}]", exchange, parts) for n, item in enumerate(given)]
+    given = enumerate(body.pop("images"))
+    found = [await _one(item, "image", f"images[{number}]", exchange, services) for number, item in given]
     mask = body.pop("mask", None)
     if mask is not None:
-        found.append(await _one(mask, "mask", "mask", exchange, parts))
+        found.append(await _one(mask, "mask", "mask", exchange, services))
     return tuple(found)
 
 
-async def _one(item: Any, field: str, at: str, exchange: Exchange, parts: ApiServices) -> Attachment:
+async def _one(item: Any, field: str, at: str, exchange: Exchange, services: ApiServices) -> Attachment:
     url, file_id = (item.get("image_url"), item.get("file_id")) if isinstance(item, Mapping) else (None, None)
     if isinstance(file_id, str):
         try:
-            name, data = await UploadedFiles(parts.files, parts.artifacts).read(file_id, caller_of(exchange))
+            name, data = await UploadedFiles(services.files, services.artifacts).read(
+                file_id, caller_of(exchange)
+            )
         except NotFound as error:
             raise NotFound(error.message, code=error.code, param=f"{at}.file_id") from error
         return media.attach(field, name.rpartition("/")[2], data, f"{at}.file_id")
     if not isinstance(url, str):
         wrong_type(at, "an object with a string 'image_url' or 'file_id'", item)
     param = f"{at}.image_url"
-    limit = parts.settings.max_media_mb * MB_BYTES
+    limit = services.settings.max_media_mb * MB_BYTES
     if url.startswith("data:"):
         head, _, text = url.partition(",")
         try:
@@ -162,13 +181,15 @@ async def _one(item: Any, field: str, at: str, exchange: Exchange, parts: ApiSer
             wrong(param, "must be data:image/TYPE;base64,DATA or an address")
     else:
         try:
-            data = await _fetched(url, parts, limit)
+            data = await _fetched(url, services, limit)
         except (InvalidRequest, NotFound) as error:
             raise InvalidRequest(error.message, code=error.code, param=param) from error
     return media.attach(field, "image", data, param)
 
 
-async def settled(data: bytes, wanted: str | None, exchange: Exchange, parts: ApiServices, run: str) -> bytes:
+async def in_wanted_form(
+    data: bytes, wanted: str | None, exchange: Exchange, services: ApiServices, run: str
+) -> bytes:
     """An answer of a model with its pictures as they are ``wanted``.
 
     For ``url`` those that came as base64 are kept as artifacts of this caller; for ``b64_json`` those that are still
@@ -185,7 +206,7 @@ async def settled(data: bytes, wanted: str | None, exchange: Exchange, parts: Ap
         return data
     if wanted == "b64_json":
         for item in lacking:
-            fetched = await _fetched(str(item.pop("url", "")), parts, ANSWERED)
+            fetched = await _fetched(str(item.pop("url", "")), services, MAX_GENERATED_BYTES)
             item["b64_json"] = base64.b64encode(fetched).decode()
         return orjson.dumps(document)
     made = []
@@ -194,52 +215,52 @@ async def settled(data: bytes, wanted: str | None, exchange: Exchange, parts: Ap
         known = media.measure_image(raw)
         kind = known.media_type if known is not None else "application/octet-stream"
         made.append(NewArtifact(f"picture-{number}.{media.SUFFIXES.get(kind, 'bin')}", kind, raw))
-    kept = await parts.artifacts.keep(made, Author(run, caller_of(exchange)))
+    kept = await services.artifacts.keep(made, Author(run, caller_of(exchange)))
     host = exchange.header(b"host")
     base = address(
-        parts.settings, exchange.scope.get("scheme", "http"), host.decode("latin-1") if host else None
+        services.settings, exchange.scope.get("scheme", "http"), host.decode("latin-1") if host else None
     )
     for item, artifact in zip(lacking, kept, strict=True):
         item["url"] = f"{base}/v1/files/{artifact.id}/content"
     return orjson.dumps(document)
 
 
-async def _fetched(url: str, parts: ApiServices, limit: int) -> bytes:
-    fetcher = OutwardFetcher(AddressPolicy.of(parts.settings.tool_hosts))
+async def _fetched(url: str, services: ApiServices, limit: int) -> bytes:
+    fetcher = OutwardFetcher(AddressPolicy.of(services.settings.tool_hosts))
     return await interfaces.read_whole(fetcher, url, limit=limit, seconds=FETCH_TIMEOUT_S)
 
 
 _EVENTS: Final = {"images/generations": "image_generation", "images/edits": "image_edit"}
 
 
-async def generate(exchange: Exchange, parts: ApiServices) -> None:
+async def generate(exchange: Exchange, services: ApiServices) -> None:
     """``POST /v1/images/generations``."""
     body = await exchange.json()
-    check(body)
-    await _answer(exchange, parts, Relay("images/generations", body))
+    IMAGE.check(body)
+    await _answer(exchange, services, Relay("images/generations", body))
 
 
-async def edit(exchange: Exchange, parts: ApiServices) -> None:
+async def edit(exchange: Exchange, services: ApiServices) -> None:
     """``POST /v1/images/edits``: a form with the pictures, or JSON that refers to them."""
     if exchange.is_form:
         # Loaded with the first form: a start of the daemon does without its parser.
         from portico_server.api.openai import form
 
         names = ("image", "mask")
-        limit = parts.settings.max_media_mb * MB_BYTES
-        found = await form.read(exchange, files=names, limit=limit, most=media.MAX_IMAGES + 1)
-        body: dict[str, Any] = found.typed(FORM)
-        check(body)
+        limit = services.settings.max_media_mb * MB_BYTES
+        found = await form.read(exchange, files=names, limit=limit, max_files=media.MAX_IMAGES + 1)
+        body: dict[str, Any] = found.typed(EDIT)
+        EDIT.check(body)
         files = tuple(media.attach(file.field, file.name, file.data, file.field) for file in found.files)
     else:
         body = await exchange.json()
-        check(body)
-        files = await referred(body, exchange, parts)
+        REFERRING_EDIT.check(body)
+        files = await referred(body, exchange, services)
     _check_files(files)
-    await _answer(exchange, parts, Relay("images/edits", body, files=files))
+    await _answer(exchange, services, Relay("images/edits", body, files=files))
 
 
-async def vary(exchange: Exchange, parts: ApiServices) -> None:
+async def vary(exchange: Exchange, services: ApiServices) -> None:
     """``POST /v1/images/variations``, which its inventor has given up."""
     raise InvalidRequest(
         "Variations are no longer made, here as at OpenAI. Send the image to /v1/images/edits, with a prompt that says "
@@ -264,41 +285,41 @@ def _check_files(files: tuple[Attachment, ...]) -> None:
     media.check_mask(images, masks[0] if masks else None, "mask")
 
 
-async def _answer(exchange: Exchange, parts: ApiServices, request: Relay) -> None:
+async def _answer(exchange: Exchange, services: ApiServices, request: Relay) -> None:
     name = request.body["model"]
     caller = caller_of(exchange)
-    servable = await relaying(parts, request, caller)
+    servable = await relaying(services, request, caller)
     given = {field: value for field, value in request.body.items() if value is not None}
     request = replace(request, body=given)
     with Presence(exchange):
         try:
-            relayed = await parts.runner.relay(servable, name, request, caller)
+            relayed = await services.runner.relay(servable, name, request, caller)
         except PorticoError as error:
             # Models that know one way to answer alone refuse to be asked; the other way is made of it below.
             if error.status not in (400, 422) or error.param != "response_format":
                 raise
             plain = {field: value for field, value in given.items() if field != "response_format"}
-            relayed = await parts.runner.relay(servable, name, replace(request, body=plain), caller)
+            relayed = await services.runner.relay(servable, name, replace(request, body=plain), caller)
         if not request.stream:
             data = b"".join([chunk async for chunk in relayed.chunks])
-            data = await settled(data, given.get("response_format"), exchange, parts, relayed.run)
+            data = await in_wanted_form(data, given.get("response_format"), exchange, services, relayed.run)
     if not request.stream:
         await exchange.answer(200, data)
     elif relayed.media_type.startswith("text/event-stream"):
         await exchange.stream(relayed.chunks, tells_errors=True)
     else:
-        events = _events(relayed, _EVENTS[request.operation], exchange, parts)
+        events = _events(relayed, _EVENTS[request.operation], exchange, services)
         await exchange.stream(events, STREAM)
 
 
 async def _events(
-    relayed: RelayResponse, event: str, exchange: Exchange, parts: ApiServices
+    relayed: RelayResponse, event: str, exchange: Exchange, services: ApiServices
 ) -> AsyncIterator[bytes]:
     """The stream that was asked for, from a model that answers at once."""
     data = b"".join([chunk async for chunk in relayed.chunks])
-    document = orjson.loads(await settled(data, "b64_json", exchange, parts, relayed.run))
+    document = orjson.loads(await in_wanted_form(data, "b64_json", exchange, services, relayed.run))
     kind = f"{event}.completed"
-    told = {
+    parameters = {
         name: document[name]
         for name in ("size", "quality", "background", "output_format")
         if name in document
@@ -308,7 +329,7 @@ async def _events(
             "type": kind,
             "b64_json": item["b64_json"],
             "created_at": document.get("created") or int(time.time()),
-            **told,
+            **parameters,
             **({"usage": document["usage"]} if document.get("usage") else {}),
         }
         yield b"event: " + kind.encode() + b"\ndata: " + orjson.dumps(body) + b"\n\n"

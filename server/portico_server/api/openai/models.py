@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.shapes import OpenAIList
 from portico_server.core.errors import NotFound
 from portico_server.core.servable import Card
 
@@ -29,30 +30,23 @@ class Model(BaseModel):
     alias_of: str | None = None
 
 
-class ModelList(BaseModel):
-    """All of them; the list is never cut."""
-
-    object: Literal["list"] = "list"
-    data: list[Model]
-
-
 @router.get("")
-async def list_models(parts: TheParts, caller: Caller) -> ModelList:
+async def list_models(services: TheServices, caller: Caller) -> OpenAIList[Model]:
     """All models, apps and aliases that the caller may use."""
-    cards = {card.name: card for card in await parts.registry.cards(caller, "model", "app")}
+    cards = {card.name: card for card in await services.registry.cards(caller, "model", "app")}
     names = [_model(card) for card in cards.values()]
     names += [
         _model(cards[target], alias)
-        for alias, target in sorted(parts.registry.aliases.items())
+        for alias, target in sorted(services.registry.aliases.items())
         if target in cards and alias not in cards and (cards[target].owner is None or ":" in target)
     ]
-    return ModelList(data=names)
+    return OpenAIList(data=names)
 
 
 @router.get("/{name:path}")
-async def retrieve_model(name: str, parts: TheParts, caller: Caller) -> Model:
+async def retrieve_model(name: str, services: TheServices, caller: Caller) -> Model:
     """One of them; a name may hold slashes."""
-    card = (await parts.registry.resolve(name, caller)).card
+    card = (await services.registry.resolve(name, caller)).card
     if card.kind not in ("model", "app"):
         raise NotFound(f"The model '{name}' does not exist.", code="model_not_found", param="model")
     return _model(card, name if name != card.name else None)

@@ -6,7 +6,7 @@ from typing import Any
 
 from portico_server.api.errors import RawHeaders
 from portico_server.api.exchange import STREAM, Exchange, Presence
-from portico_server.api.parts import ApiServices
+from portico_server.api.services import ApiServices
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.relay import CAPABILITY, Operation, Relay
@@ -19,15 +19,15 @@ def caller_of(exchange: Exchange) -> Principal:
     return exchange.caller
 
 
-async def find(parts: ApiServices, name: str, operation: Operation, caller: Principal) -> Servable:
+async def find(services: ApiServices, name: str, operation: Operation, caller: Principal) -> Servable:
     """The model or app ``name``, if it can do ``operation``; otherwise an error that names one that can."""
-    servable = await parts.registry.resolve(name, caller)
+    servable = await services.registry.resolve(name, caller)
     capability = CAPABILITY[operation]
     if capability in servable.card.capabilities:
         return servable
     able = [
         card.name
-        for card in await parts.registry.cards(caller, "model", "app")
+        for card in await services.registry.cards(caller, "model", "app")
         if capability in card.capabilities
     ]
     can = ", ".join(sorted(servable.card.capabilities)) or "nothing else"
@@ -40,14 +40,14 @@ async def find(parts: ApiServices, name: str, operation: Operation, caller: Prin
 
 
 async def relay(
-    exchange: Exchange, parts: ApiServices, servable: Relays, operation: Operation, body: dict[str, Any]
+    exchange: Exchange, services: ApiServices, servable: Relays, operation: Operation, body: dict[str, Any]
 ) -> None:
     """Bytes in, bytes out; cancelled with the client."""
     request = Relay(operation, body)
     caller = caller_of(exchange)
     whole = b""
     with Presence(exchange):
-        relayed = await parts.runner.relay(servable, body["model"], request, caller)
+        relayed = await services.runner.relay(servable, body["model"], request, caller)
         if not request.stream:
             whole = b"".join([chunk async for chunk in relayed.chunks])
     if request.stream:
@@ -57,10 +57,10 @@ async def relay(
         await exchange.answer(200, whole, _typed(relayed.media_type))
 
 
-async def relaying(parts: ApiServices, request: Relay, caller: Principal) -> Relays:
+async def relaying(services: ApiServices, request: Relay, caller: Principal) -> Relays:
     """The model of a request that only models on the hot path can answer."""
     name = request.body["model"]
-    servable = await find(parts, name, request.operation, caller)
+    servable = await find(services, name, request.operation, caller)
     if not relays(servable):
         raise InvalidRequest(
             f"'{name}' does not do {request.operation} over HTTP.",
@@ -70,12 +70,12 @@ async def relaying(parts: ApiServices, request: Relay, caller: Principal) -> Rel
     return servable
 
 
-async def pass_on(exchange: Exchange, parts: ApiServices, request: Relay) -> None:
+async def pass_on(exchange: Exchange, services: ApiServices, request: Relay) -> None:
     """Sounds and transcripts: events and bytes as they come, documents whole; cancelled with the client."""
     caller = caller_of(exchange)
-    servable = await relaying(parts, request, caller)
+    servable = await relaying(services, request, caller)
     with Presence(exchange):
-        relayed = await parts.runner.relay(servable, request.body["model"], request, caller)
+        relayed = await services.runner.relay(servable, request.body["model"], request, caller)
         whole = relayed.media_type.startswith(("application/json", "text/plain"))
         data = b"".join([chunk async for chunk in relayed.chunks]) if whole else b""
     if whole:

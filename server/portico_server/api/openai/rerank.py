@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.openai.relay import find
 from portico_server.core.errors import InvalidRequest, PorticoError
@@ -21,7 +21,7 @@ MAX_DOCUMENTS = 1_000
 """Documents in one request."""
 
 
-class RerankWish(BaseModel):
+class RerankRequest(BaseModel):
     """A question, and texts (or objects with a ``text``) that may answer it."""
 
     model: str
@@ -56,20 +56,20 @@ class Ranking(BaseModel):
 
 
 @router.post("/v1/rerank", response_model_exclude_none=True)
-async def create_rerank(wish: RerankWish, parts: TheParts, caller: Caller) -> Ranking:
+async def create_rerank(body: RerankRequest, services: TheServices, caller: Caller) -> Ranking:
     """Rank documents by how well they answer a question."""
-    texts = tuple(_text(document, number) for number, document in enumerate(wish.documents))
-    await find(parts, wish.model, "rerank", caller)
-    result = await parts.runner.call("rerank", wish.model, Rerank(wish.query, texts, wish.top_n), caller)
+    texts = tuple(_text(document, number) for number, document in enumerate(body.documents))
+    await find(services, body.model, "rerank", caller)
+    result = await services.runner.call("rerank", body.model, Rerank(body.query, texts, body.top_n), caller)
     if not isinstance(result, Ranked):
-        raise PorticoError(f"'{wish.model}' answered a rerank request with something else.")
+        raise PorticoError(f"'{body.model}' answered a rerank request with something else.")
     return Ranking(
-        model=result.model or wish.model,
+        model=result.model or body.model,
         results=[
             RankedDocument(
                 index=index,
                 relevance_score=score,
-                document={"text": texts[index]} if wish.return_documents else None,
+                document={"text": texts[index]} if body.return_documents else None,
             )
             for index, score in result.results
         ],

@@ -9,16 +9,16 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
-from portico_server.api.openai import validate
+from portico_server.api.openai.bodies import MESSAGES
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
 
 router = new_router(tags=["Models"])
 
 
-class TokenizeWish(BaseModel):
+class TokenizeRequest(BaseModel):
     """A ``prompt``, or ``messages`` that are written as the model's template does.
 
     ``add_special_tokens`` is by default what a call of the model does; ``add_generation_prompt``: end a conversation
@@ -42,7 +42,7 @@ class Tokenized(BaseModel):
     token_strs: list[str] | None = None
 
 
-class DetokenizeWish(BaseModel):
+class DetokenizeRequest(BaseModel):
     """Tokens of a model."""
 
     model: str
@@ -56,22 +56,22 @@ class DetokenizedText(BaseModel):
 
 
 @router.post("/tokenize")
-async def tokenize(wish: TokenizeWish, parts: TheParts, caller: Caller) -> Tokenized:
+async def tokenize(body: TokenizeRequest, services: TheServices, caller: Caller) -> Tokenized:
     """Tell a text or a conversation in a model's tokens; loads the model."""
-    if (wish.prompt is None) == (wish.messages is None):
+    if (body.prompt is None) == (body.messages is None):
         raise InvalidRequest("Send either 'prompt' or 'messages'.", param="prompt")
-    if wish.messages is not None:
-        validate.messages(wish.messages)
-    asked = Tokenize(
-        wish.prompt,
-        tuple(wish.messages) if wish.messages is not None else None,
-        wish.add_special_tokens,
-        wish.add_generation_prompt,
-        wish.return_token_strs,
+    if body.messages is not None:
+        MESSAGES.check(body.messages, "messages")
+    request = Tokenize(
+        body.prompt,
+        tuple(body.messages) if body.messages is not None else None,
+        body.add_special_tokens,
+        body.add_generation_prompt,
+        body.return_token_strs,
     )
-    found = await parts.runner.call("tokenize", wish.model, asked, caller)
+    found = await services.runner.call("tokenize", body.model, request, caller)
     if not isinstance(found, Tokens):
-        raise PorticoError(f"'{wish.model}' answered a request for tokens with something else.")
+        raise PorticoError(f"'{body.model}' answered a request for tokens with something else.")
     return Tokenized(
         count=len(found.ids),
         max_model_len=found.longest,
@@ -81,10 +81,10 @@ async def tokenize(wish: TokenizeWish, parts: TheParts, caller: Caller) -> Token
 
 
 @router.post("/detokenize")
-async def detokenize(wish: DetokenizeWish, parts: TheParts, caller: Caller) -> DetokenizedText:
+async def detokenize(body: DetokenizeRequest, services: TheServices, caller: Caller) -> DetokenizedText:
     """Tell tokens as text; loads the model."""
-    asked = Detokenize(tuple(wish.tokens))
-    found = await parts.runner.call("detokenize", wish.model, asked, caller)
+    request = Detokenize(tuple(body.tokens))
+    found = await services.runner.call("detokenize", body.model, request, caller)
     if not isinstance(found, Detokenized):
-        raise PorticoError(f"'{wish.model}' answered a request for text with something else.")
+        raise PorticoError(f"'{body.model}' answered a request for text with something else.")
     return DetokenizedText(prompt=found.text)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
 from portico.wire import Passage
+from portico_server.api.shapes import Moment, shaped
 from portico_server.core.passage import where
 from portico_server.knowledge.store import FileBatchRow, StoreFileCounts, StoreFileRow, StoreInfo
 
 Attribute = str | float | bool
 
 
-class Counts(BaseModel):
+class FileCounts(BaseModel):
     """How many files are in which state."""
 
     in_progress: int
@@ -24,7 +25,7 @@ class Counts(BaseModel):
     total: int
 
 
-class ExpiresAfter(BaseModel):
+class StoreExpiry(BaseModel):
     """When a vector store expires: ``days`` after it was last used."""
 
     anchor: Literal["last_active_at"]
@@ -36,15 +37,15 @@ class VectorStore(BaseModel):
 
     id: str
     object: Literal["vector_store"] = "vector_store"
-    created_at: int
+    created_at: Moment
     name: str
     description: str
     usage_bytes: int
-    file_counts: Counts
+    file_counts: FileCounts
     status: Literal["expired", "in_progress", "completed"]
-    expires_after: ExpiresAfter | None = None
-    expires_at: int | None = None
-    last_active_at: int
+    expires_after: StoreExpiry | None = None
+    expires_at: Moment | None = None
+    last_active_at: Moment
     metadata: dict[str, str]
     folder: str | None
     embedding_model: str
@@ -63,7 +64,7 @@ class VectorStoreFile(BaseModel):
     id: str
     object: Literal["vector_store.file"] = "vector_store.file"
     usage_bytes: int
-    created_at: int
+    created_at: Moment
     vector_store_id: str
     status: Literal["in_progress", "completed", "cancelled", "failed"]
     last_error: LastError | None = None
@@ -72,15 +73,15 @@ class VectorStoreFile(BaseModel):
     filename: str
 
 
-class Batch(BaseModel):
+class FileBatch(BaseModel):
     """Files that were attached together."""
 
     id: str
     object: Literal["vector_store.files_batch"] = "vector_store.files_batch"
-    created_at: int
+    created_at: Moment
     vector_store_id: str
     status: Literal["in_progress", "completed", "cancelled", "failed"]
-    file_counts: Counts
+    file_counts: FileCounts
 
 
 class Deleted(BaseModel):
@@ -91,7 +92,7 @@ class Deleted(BaseModel):
     deleted: bool = True
 
 
-class Text(BaseModel):
+class VectorFileText(BaseModel):
     """A piece of text."""
 
     type: Literal["text"] = "text"
@@ -105,7 +106,7 @@ class Hit(BaseModel):
     filename: str
     score: float
     attributes: dict[str, Attribute]
-    content: list[Text]
+    content: list[VectorFileText]
     rank: int
     place: dict[str, Any]
 
@@ -124,65 +125,22 @@ class TextPage(BaseModel):
     """What was read out of a file, one piece for each page or section."""
 
     object: Literal["vector_store.file_content.page"] = "vector_store.file_content.page"
-    data: list[Text]
+    data: list[VectorFileText]
     has_more: bool = False
     next_page: str | None = None
-
-
-T = TypeVar("T", VectorStore, VectorStoreFile)
-
-
-class Listing(BaseModel, Generic[T]):
-    """One page of a list."""
-
-    object: Literal["list"] = "list"
-    data: list[T]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
-
-
-def listing(data: list[T], has_more: bool) -> Listing[T]:
-    """A page with the ids of its ends."""
-    return Listing(
-        data=data,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-        has_more=has_more,
-    )
-
-
-def counts(found: StoreFileCounts) -> Counts:
-    """How many files are in which state, and in all."""
-    return Counts(
-        in_progress=found.in_progress,
-        completed=found.completed,
-        failed=found.failed,
-        cancelled=found.cancelled,
-        total=found.total,
-    )
 
 
 def vector_store(info: StoreInfo) -> VectorStore:
     """A store as OpenAI describes it."""
     row = info.row
     days = row.expires_after_days
-    return VectorStore.model_validate(
-        {
-            "id": row.id,
-            "created_at": int(row.created_at),
-            "name": row.name,
-            "description": row.description,
-            "usage_bytes": info.usage_bytes,
-            "file_counts": counts(info.counts),
-            "status": info.status,
-            "expires_after": None if days is None else {"anchor": "last_active_at", "days": days},
-            "expires_at": None if row.expires_at is None else int(row.expires_at),
-            "last_active_at": int(row.last_active_at),
-            "metadata": row.metadata,
-            "folder": row.folder,
-            "embedding_model": row.embedding_model,
-        }
+    return shaped(
+        VectorStore,
+        row,
+        usage_bytes=info.usage_bytes,
+        file_counts=FileCounts.model_validate(info.counts, from_attributes=True),
+        status=info.status,
+        expires_after=None if days is None else {"anchor": "last_active_at", "days": days},
     )
 
 
@@ -194,7 +152,7 @@ def vector_store_file(row: StoreFileRow) -> VectorStoreFile:
         {
             "id": row.file_id,
             "usage_bytes": row.usage_bytes,
-            "created_at": int(row.created_at),
+            "created_at": row.created_at,
             "vector_store_id": row.store_id,
             "status": row.status,
             "last_error": {"code": row.error_code, "message": row.error_message} if failed else None,
@@ -206,7 +164,7 @@ def vector_store_file(row: StoreFileRow) -> VectorStoreFile:
     )
 
 
-def batch(row: FileBatchRow, found: StoreFileCounts) -> Batch:
+def batch(row: FileBatchRow, found: StoreFileCounts) -> FileBatch:
     """A batch as OpenAI describes it: it has failed when nothing of it succeeded."""
     if row.cancelled_at is not None:
         status = "cancelled"
@@ -214,13 +172,13 @@ def batch(row: FileBatchRow, found: StoreFileCounts) -> Batch:
         status = "in_progress"
     else:
         status = "failed" if found.failed and not found.completed else "completed"
-    return Batch.model_validate(
+    return FileBatch.model_validate(
         {
             "id": row.id,
-            "created_at": int(row.created_at),
+            "created_at": row.created_at,
             "vector_store_id": row.store_id,
             "status": status,
-            "file_counts": counts(found),
+            "file_counts": FileCounts.model_validate(found, from_attributes=True),
         }
     )
 
@@ -235,7 +193,7 @@ def hits(queries: Sequence[str], passages: Sequence[Passage]) -> HitPage:
                 filename=passage.filename,
                 score=passage.score,
                 attributes=dict(passage.attributes),
-                content=[Text(text=passage.text)],
+                content=[VectorFileText(text=passage.text)],
                 rank=rank,
                 place=where(passage),
             )

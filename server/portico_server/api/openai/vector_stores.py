@@ -9,12 +9,13 @@ from fastapi import Query, Request
 from pydantic import BaseModel, Field
 
 from portico.wire import Passage
-from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.exchange import Presence
 from portico_server.api.openai import vector_store_shapes as shapes
-from portico_server.api.openai.vector_store_shapes import ExpiresAfter
-from portico_server.api.parts import ApiServices
+from portico_server.api.openai.vector_store_shapes import StoreExpiry
+from portico_server.api.services import ApiServices
+from portico_server.api.shapes import Page
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.request import Found, Refine, Search
@@ -34,27 +35,27 @@ RANKERS = {"none": "auto", "auto": "auto", "default-2024-11-15": "auto", "defaul
 """OpenAI's rankers; our own go by their names."""
 
 
-class StoreWish(BaseModel):
+class VectorStoreRequest(BaseModel):
     """A vector store to be made. ``embedding_model`` is ours; left out, it is the default one."""
 
     name: str = Field(default="", max_length=256)
     description: str = Field(default="", max_length=2_000)
     file_ids: list[str] = Field(default=[], max_length=500)
     chunking_strategy: dict[str, Any] | None = None
-    expires_after: ExpiresAfter | None = None
+    expires_after: StoreExpiry | None = None
     metadata: dict[str, Any] | None = None
     embedding_model: str | None = None
 
 
-class StoreChange(BaseModel):
+class VectorStoreChange(BaseModel):
     """What is to change; what is left out stays."""
 
     name: str | None = Field(default=None, max_length=256)
-    expires_after: ExpiresAfter | None = None
+    expires_after: StoreExpiry | None = None
     metadata: dict[str, Any] | None = None
 
 
-class FileWish(BaseModel):
+class VectorStoreFileRequest(BaseModel):
     """A file to be put into a vector store."""
 
     file_id: str
@@ -71,11 +72,11 @@ class FileChange(BaseModel):
     attributes: dict[str, Any] | None
 
 
-class BatchWish(BaseModel):
+class FileBatchRequest(BaseModel):
     """Files to be put into a vector store together: ``file_ids`` with one treatment, or ``files`` with their own."""
 
     file_ids: list[str] | None = None
-    files: list[FileWish] | None = None
+    files: list[VectorStoreFileRequest] | None = None
     attributes: dict[str, Any] | None = None
     chunking_strategy: dict[str, Any] | None = None
 
@@ -107,7 +108,7 @@ class RankingOptions(BaseModel):
         return self.hybrid_search.embedding_weight / total
 
 
-class Question(BaseModel):
+class VectorSearchRequest(BaseModel):
     """A search; several questions are answered together.
 
     With ``rewrite_query`` the default model puts each in the words of a search; ``search_query`` of the answer is what
@@ -125,35 +126,37 @@ class Question(BaseModel):
 
 
 @router.post("")
-async def create_vector_store(wish: StoreWish, parts: TheParts, caller: Caller) -> shapes.VectorStore:
+async def create_vector_store(
+    body: VectorStoreRequest, services: TheServices, caller: Caller
+) -> shapes.VectorStore:
     """A new vector store, with files in it if wished."""
-    metadata = check_metadata(wish.metadata)
-    attachments = [FileToAttach(file_id, None, wish.chunking_strategy) for file_id in wish.file_ids]
-    await parts.stores.contents.check(attachments, caller)
-    row = await parts.stores.create(
-        wish.name,
+    metadata = check_metadata(body.metadata)
+    attachments = [FileToAttach(file_id, None, body.chunking_strategy) for file_id in body.file_ids]
+    await services.stores.contents.check(attachments, caller)
+    row = await services.stores.create(
+        body.name,
         caller,
         unique=False,
-        description=wish.description,
+        description=body.description,
         metadata=metadata,
-        expires_after_days=wish.expires_after.days if wish.expires_after else None,
-        embedding_model=wish.embedding_model,
+        expires_after_days=body.expires_after.days if body.expires_after else None,
+        embedding_model=body.embedding_model,
     )
-    await parts.stores.contents.attach(row, attachments, caller)
-    return await _shown(parts, row, caller)
+    await services.stores.contents.attach(row, attachments, caller)
+    return await _shown(services, row, caller)
 
 
 @router.get("")
 async def list_vector_stores(
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     limit: Limit = 20,
     order: Order = "desc",
     after: str | None = None,
     before: str | None = None,
-) -> shapes.Listing[shapes.VectorStore]:
+) -> Page[shapes.VectorStore]:
     """The stores that the caller may read, newest first."""
-    rows = list(await parts.stores.list(caller))
+    rows = list(await services.stores.list(caller))
     if order == "desc":
         rows.reverse()
     ids = [row.id for row in rows]
@@ -164,19 +167,19 @@ async def list_vector_stores(
     end = len(rows) if before is None else ids.index(before)
     found = rows[start:end]
     page = found[-limit:] if before is not None and after is None else found[:limit]
-    infos = await parts.stores.describe(page, caller)
-    return shapes.listing([shapes.vector_store(info) for info in infos], len(found) > limit)
+    infos = await services.stores.describe(page, caller)
+    return Page.of([shapes.vector_store(info) for info in infos], len(found) > limit)
 
 
 @router.get("/{store}")
-async def retrieve_vector_store(store: str, parts: TheParts, caller: Caller) -> shapes.VectorStore:
+async def retrieve_vector_store(store: str, services: TheServices, caller: Caller) -> shapes.VectorStore:
     """One of them."""
-    return await _shown(parts, await parts.stores.get(store, caller), caller)
+    return await _shown(services, await services.stores.get(store, caller), caller)
 
 
 @router.post("/{store}")
 async def modify_vector_store(
-    store: str, change: StoreChange, parts: TheParts, caller: Caller
+    store: str, change: VectorStoreChange, services: TheServices, caller: Caller
 ) -> shapes.VectorStore:
     """Another name, expiry or metadata."""
     values: dict[str, Any] = {}
@@ -186,19 +189,19 @@ async def modify_vector_store(
         values["expires_after_days"] = change.expires_after.days if change.expires_after else None
     if "metadata" in change.model_fields_set:
         values["metadata"] = check_metadata(change.metadata)
-    return await _shown(parts, await parts.stores.update(store, caller, values), caller)
+    return await _shown(services, await services.stores.update(store, caller, values), caller)
 
 
 @router.delete("/{store}")
-async def delete_vector_store(store: str, parts: TheParts, caller: Caller) -> shapes.Deleted:
+async def delete_vector_store(store: str, services: TheServices, caller: Caller) -> shapes.Deleted:
     """Remove a store; uploaded files stay."""
-    row = await parts.stores.delete(store, caller)
+    row = await services.stores.delete(store, caller)
     return shapes.Deleted(id=row.id, object="vector_store.deleted")
 
 
 @router.post("/{store}/search")
 async def search_vector_store(
-    store: str, question: Question, request: Request, parts: TheParts, caller: Caller
+    store: str, question: VectorSearchRequest, request: Request, services: TheServices, caller: Caller
 ) -> shapes.HitPage:
     """Passages that answer a question, best first."""
     options = question.ranking_options
@@ -207,7 +210,7 @@ async def search_vector_store(
         raise InvalidRequest(
             f"'query' takes 1 to {MAX_QUERIES} questions, not {len(queries)}.", param="query"
         )
-    row = await parts.stores.get(store, caller)
+    row = await services.stores.get(store, caller)
     found: list[Passage] = []
     searched: list[str] = []
     with Presence(request.scope["portico.exchange"]):
@@ -221,7 +224,7 @@ async def search_vector_store(
                 refine=Refine(rewrite="replace" if question.rewrite_query else ""),
                 vector_weight=options.vector_weight(),
             )
-            result = await parts.runner.call("search", f"store/{row.id}", search, caller)
+            result = await services.runner.call("search", f"store/{row.id}", search, caller)
             assert isinstance(result, Found)
             found.extend(result.passages)
             searched.extend(result.queries or (query,))
@@ -252,125 +255,131 @@ def merged(passages: Sequence[Passage], limit: int) -> list[Passage]:
 
 @router.post("/{store}/files")
 async def create_vector_store_file(
-    store: str, wish: FileWish, parts: TheParts, caller: Caller
+    store: str, body: VectorStoreFileRequest, services: TheServices, caller: Caller
 ) -> shapes.VectorStoreFile:
     """Put a file into a store; it is indexed in the background."""
-    row = await parts.stores.get(store, caller, "write")
-    [attached] = await parts.stores.contents.attach(row, [wish.attachment()], caller)
+    row = await services.stores.get(store, caller, "write")
+    [attached] = await services.stores.contents.attach(row, [body.attachment()], caller)
     return shapes.vector_store_file(attached)
 
 
 @router.get("/{store}/files")
 async def list_vector_store_files(
     store: str,
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     limit: Limit = 20,
     order: Order = "desc",
     after: str | None = None,
     before: str | None = None,
     status: Annotated[FileStatus | None, Query(alias="filter")] = None,
-) -> shapes.Listing[shapes.VectorStoreFile]:
+) -> Page[shapes.VectorStoreFile]:
     """The files of a store, newest first."""
-    row = await parts.stores.get(store, caller)
-    page = await parts.stores.contents.list(
+    row = await services.stores.get(store, caller)
+    page = await services.stores.contents.list(
         row, after=after, before=before, limit=limit, order=order, status=status
     )
-    return shapes.listing([shapes.vector_store_file(item) for item in page.data], page.has_more)
+    return Page.of([shapes.vector_store_file(item) for item in page.data], page.has_more)
 
 
 @router.get("/{store}/files/{file_id}")
 async def retrieve_vector_store_file(
-    store: str, file_id: str, parts: TheParts, caller: Caller
+    store: str, file_id: str, services: TheServices, caller: Caller
 ) -> shapes.VectorStoreFile:
     """One of them."""
-    row = await parts.stores.get(store, caller)
-    return shapes.vector_store_file(await parts.stores.contents.get(row, file_id))
+    row = await services.stores.get(store, caller)
+    return shapes.vector_store_file(await services.stores.contents.get(row, file_id))
 
 
 @router.post("/{store}/files/{file_id}")
 async def update_vector_store_file(
-    store: str, file_id: str, change: FileChange, parts: TheParts, caller: Caller
+    store: str, file_id: str, change: FileChange, services: TheServices, caller: Caller
 ) -> shapes.VectorStoreFile:
     """Give a file other attributes."""
-    row = await parts.stores.get(store, caller, "write")
+    row = await services.stores.get(store, caller, "write")
     return shapes.vector_store_file(
-        await parts.stores.contents.set_attributes(row, file_id, change.attributes)
+        await services.stores.contents.set_attributes(row, file_id, change.attributes)
     )
 
 
 @router.delete("/{store}/files/{file_id}")
 async def delete_vector_store_file(
-    store: str, file_id: str, parts: TheParts, caller: Caller
+    store: str, file_id: str, services: TheServices, caller: Caller
 ) -> shapes.Deleted:
     """Take a file out of a store; the file itself stays."""
-    row = await parts.stores.get(store, caller, "write")
-    await parts.stores.contents.detach(row, file_id)
+    row = await services.stores.get(store, caller, "write")
+    await services.stores.contents.detach(row, file_id)
     return shapes.Deleted(id=file_id, object="vector_store.file.deleted")
 
 
 @router.get("/{store}/files/{file_id}/content")
 async def read_vector_store_file(
-    store: str, file_id: str, parts: TheParts, caller: Caller
+    store: str, file_id: str, services: TheServices, caller: Caller
 ) -> shapes.TextPage:
     """What was read out of a file."""
-    row = await parts.stores.get(store, caller)
-    found = await parts.stores.contents.text(row, file_id)
-    return shapes.TextPage(data=[shapes.Text(text=part.text) for part in found])
+    row = await services.stores.get(store, caller)
+    found = await services.stores.contents.text(row, file_id)
+    return shapes.TextPage(data=[shapes.VectorFileText(text=part.text) for part in found])
 
 
 # --- batches -----------------------------------------------------------------------------------------------------
 
 
 @router.post("/{store}/file_batches")
-async def create_file_batch(store: str, wish: BatchWish, parts: TheParts, caller: Caller) -> shapes.Batch:
+async def create_file_batch(
+    store: str, body: FileBatchRequest, services: TheServices, caller: Caller
+) -> shapes.FileBatch:
     """Put files into a store together."""
-    if (wish.file_ids is None) == (wish.files is None):
+    if (body.file_ids is None) == (body.files is None):
         raise InvalidRequest("Give either 'file_ids' or 'files'.", param="file_ids")
     attachments = [
-        *(FileToAttach(item, wish.attributes, wish.chunking_strategy) for item in wish.file_ids or ()),
-        *(item.attachment() for item in wish.files or ()),
+        *(FileToAttach(item, body.attributes, body.chunking_strategy) for item in body.file_ids or ()),
+        *(item.attachment() for item in body.files or ()),
     ]
-    row = await parts.stores.get(store, caller, "write")
-    made = await parts.stores.contents.attach_batch(row, attachments, caller)
-    return shapes.batch(*await parts.stores.contents.batch(row, made.id))
+    row = await services.stores.get(store, caller, "write")
+    made = await services.stores.contents.attach_batch(row, attachments, caller)
+    return shapes.batch(*await services.stores.contents.batch(row, made.id))
 
 
 @router.get("/{store}/file_batches/{batch_id}")
-async def retrieve_file_batch(store: str, batch_id: str, parts: TheParts, caller: Caller) -> shapes.Batch:
+async def retrieve_file_batch(
+    store: str, batch_id: str, services: TheServices, caller: Caller
+) -> shapes.FileBatch:
     """How a batch is."""
-    row = await parts.stores.get(store, caller)
-    return shapes.batch(*await parts.stores.contents.batch(row, batch_id))
+    row = await services.stores.get(store, caller)
+    return shapes.batch(*await services.stores.contents.batch(row, batch_id))
 
 
 @router.post("/{store}/file_batches/{batch_id}/cancel")
-async def cancel_file_batch(store: str, batch_id: str, parts: TheParts, caller: Caller) -> shapes.Batch:
+async def cancel_file_batch(
+    store: str, batch_id: str, services: TheServices, caller: Caller
+) -> shapes.FileBatch:
     """Give up the files of a batch that still wait."""
-    row = await parts.stores.get(store, caller, "write")
-    return shapes.batch(*await parts.stores.contents.cancel_batch(row, batch_id))
+    row = await services.stores.get(store, caller, "write")
+    return shapes.batch(*await services.stores.contents.cancel_batch(row, batch_id))
 
 
 @router.get("/{store}/file_batches/{batch_id}/files")
 async def list_files_in_batch(
     store: str,
     batch_id: str,
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     limit: Limit = 20,
     order: Order = "desc",
     after: str | None = None,
     before: str | None = None,
     status: Annotated[FileStatus | None, Query(alias="filter")] = None,
-) -> shapes.Listing[shapes.VectorStoreFile]:
+) -> Page[shapes.VectorStoreFile]:
     """The files of a batch, newest first."""
-    row = await parts.stores.get(store, caller)
-    found, _ = await parts.stores.contents.batch(row, batch_id)
-    page = await parts.stores.contents.list(
+    row = await services.stores.get(store, caller)
+    found, _ = await services.stores.contents.batch(row, batch_id)
+    page = await services.stores.contents.list(
         row, after=after, before=before, limit=limit, order=order, status=status, among=found.file_ids
     )
-    return shapes.listing([shapes.vector_store_file(item) for item in page.data], page.has_more)
+    return Page.of([shapes.vector_store_file(item) for item in page.data], page.has_more)
 
 
-async def _shown(parts: ApiServices, row: StoreRow, caller: Principal) -> shapes.VectorStore:
-    [info] = await parts.stores.describe([row], caller)
+async def _shown(services: ApiServices, row: StoreRow, caller: Principal) -> shapes.VectorStore:
+    [info] = await services.stores.describe([row], caller)
     return shapes.vector_store(info)

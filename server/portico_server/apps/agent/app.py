@@ -172,9 +172,9 @@ class AgentApps:
             try:
                 await self._registry.resolve(key, caller)
             except PorticoError as error:
-                told = InvalidRequest(f"{where}: {error.message}", code=error.code, param=where)
-                told.status, told.type = error.status, error.type
-                raise told from error
+                misconfigured = InvalidRequest(f"{where}: {error.message}", code=error.code, param=where)
+                misconfigured.status, misconfigured.type = error.status, error.type
+                raise misconfigured from error
         for number, hook in enumerate(spec.hooks):
             if hook.do == "code":
                 require_code(caller, f"{at}.hooks[{number}].source")
@@ -235,10 +235,10 @@ class AgentApps:
     ) -> Run:
         """Begin a turn of an agent that need not be deployed, in the ``session`` (app, name) if there is one."""
         kept = None if session is None else (("", session[0]), session[1])
-        wish = TurnOptions(variables or {})
+        options = TurnOptions(variables or {})
 
         async def work(context: Context) -> AppOutput:
-            reply, turn = await self.turn(spec, message, context, wish, session=kept, path=path, near=True)
+            reply, turn = await self.turn(spec, message, context, options, session=kept, path=path, near=True)
             return await turn.output(reply)
 
         return self._runner.begin("agent", spec.name, caller, work)
@@ -248,7 +248,7 @@ class AgentApps:
         spec: AgentSpec,
         message: AgentMessage,
         context: Context,
-        wish: TurnOptions,
+        options: TurnOptions,
         *,
         session: tuple[tuple[str, str], str] | None = None,
         path: str = "",
@@ -262,11 +262,11 @@ class AgentApps:
         """
         if session is None:
             kept = AgentSession(known={path: Recollection(list(earlier))})
-            turn = AgentTurn(spec, path, kept, context, self._place, TurnUsage(), wish, near=near)
+            turn = AgentTurn(spec, path, kept, context, self._place, TurnUsage(), options, near=near)
             return await turn.run(message), turn
         app, name = session
         async with self.sessions.turn(app, name, context.caller, path=path, busy=spec.busy) as kept:
-            turn = AgentTurn(spec, path, kept, context, self._place, TurnUsage(), wish, near=near)
+            turn = AgentTurn(spec, path, kept, context, self._place, TurnUsage(), options, near=near)
             reply = await turn.run(message)
             await kept.commit(context.run)
             return reply, turn
@@ -299,7 +299,7 @@ class AgentApp:
             description=spec.description,
             capabilities=frozenset({"chat", "app"}),
             input_schema=_INPUT,
-            labels={"app": "agent", "version": version, "model": spec.model, "uses": asked(spec)},
+            labels={"app": "agent", "version": version, "model": spec.model, "uses": models_asked(spec)},
             owner=owner,
             created=created,
             id=id,
@@ -312,7 +312,7 @@ class AgentApp:
             return await turn.output(reply)
         if not isinstance(request, Chat):
             raise InvalidRequest(f"'{self.card.name}' is an agent: it takes messages, nothing else.")
-        name, wish = conversation(request.options), self._wish(request)
+        name, options = conversation(request.options), self._turn_options(request)
         *before, last = request.messages
         if last.get("role") != "user":
             raise InvalidRequest(
@@ -320,8 +320,8 @@ class AgentApp:
             )
         earlier = [] if name else [_remembered(item, self.spec.name) for item in before if _spoken(item)]
         message = message_of({"content": last.get("content") or ""})
-        reply, turn = await self._turn(message, context, name, wish, earlier)
-        await turn.told(reply)
+        reply, turn = await self._turn(message, context, name, options, earlier)
+        await turn.emit_answer(reply)
         return Reply(reply.text, usage=turn.tally.usage, model=self.card.name)
 
     async def _turn(
@@ -329,13 +329,13 @@ class AgentApp:
         message: AgentMessage,
         context: Context,
         name: str,
-        wish: TurnOptions,
+        options: TurnOptions,
         earlier: Sequence[AgentMessage] = (),
     ) -> tuple[AgentMessage, AgentTurn]:
         session = ((self.card.id, self.card.name), name) if name else None
-        return await self._agents.turn(self.spec, message, context, wish, session=session, earlier=earlier)
+        return await self._agents.turn(self.spec, message, context, options, session=session, earlier=earlier)
 
-    def _wish(self, request: Chat) -> TurnOptions:
+    def _turn_options(self, request: Chat) -> TurnOptions:
         """The caller's system messages and sampling options; the agent's tools are its own affair."""
         for field in ("tools", "tool_choice", "response_format", "functions"):
             if request.options.get(field):
@@ -384,9 +384,9 @@ def _text(item: Message) -> str:
     return message_of({"content": item.get("content") or ""}).text
 
 
-def asked(spec: AgentSpec) -> tuple[str, ...]:
+def models_asked(spec: AgentSpec) -> tuple[str, ...]:
     """The chat models and the agents that an agent asks, by the names that it has for them."""
     names = [spec.model]
     for sub in spec.agents:
-        names += [sub.name] if sub.spec is None else asked(sub.spec)
+        names += [sub.name] if sub.spec is None else models_asked(sub.spec)
     return tuple(dict.fromkeys(names))

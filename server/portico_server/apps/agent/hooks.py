@@ -82,7 +82,7 @@ async def _one(
 
 
 def _with_text(message: AgentMessage, text: str) -> AgentMessage:
-    """The message with other text; what it holds besides text stays behind it."""
+    """The message with other text; its other parts follow it."""
     if isinstance(message.content, str):
         return replace(message, content=text)
     others = [part for part in message.content if part.get("type") != "text"]

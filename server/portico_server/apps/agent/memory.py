@@ -129,17 +129,19 @@ def aggregated(
     for message in memory:
         if message.type == TOOL_RESULT:
             if textual:
-                told(out, textual.replace("{name}", message.sender).replace("{text}", message.text))
+                add_user_content(
+                    out, textual.replace("{name}", message.sender).replace("{text}", message.text)
+                )
             else:
                 out.append(_result(message))
         elif message.sender == spec.name:
             out.append(_assistant(spec, message, bool(textual)))
         else:
-            told(out, _content(spec, message))
+            add_user_content(out, _content(spec, message))
     return list(out)
 
 
-def told(messages: list[Any], content: Any) -> None:
+def add_user_content(messages: list[Any], content: Any) -> None:
     """Let the user say something at the end, in one message with what the user said last."""
     last = messages[-1] if messages else None
     if last is None or last["role"] != "user" or "name" in last:
@@ -221,9 +223,9 @@ async def recall(policy: LongTermSpec, message: AgentMessage, context: Context) 
 def question(message: AgentMessage, reply: AgentMessage, known: Sequence[str]) -> Chat:
     """What the model is asked about a turn."""
     before = "Known already:\n" + "\n".join(f"- {fact}" for fact in known) + "\n\n" if known else ""
-    told = f"{before}Conversation:\n{message.sender}: {message.text}\n{reply.sender}: {reply.text}"
+    conversation = f"{before}Conversation:\n{message.sender}: {message.text}\n{reply.sender}: {reply.text}"
     return Chat(
-        ({"role": "system", "content": _ASK}, {"role": "user", "content": told}),
+        ({"role": "system", "content": _ASK}, {"role": "user", "content": conversation}),
         {"temperature": 0, "max_tokens": 400, "response_format": response_format("facts", _SCHEMA)},
     )
 
@@ -234,12 +236,12 @@ def facts_in(text: str, known: Sequence[str]) -> list[str]:
         value = unwrapped(_SCHEMA, orjson.loads(text))
     except orjson.JSONDecodeError:
         return []
-    said = (
+    facts = (
         [item.strip()[:MAX_FACT_CHARS] for item in value if isinstance(item, str)]
         if isinstance(value, list)
         else []
     )
-    return [fact for fact in dict.fromkeys(said) if fact and fact not in known][:MAX_FACTS]
+    return [fact for fact in dict.fromkeys(facts) if fact and fact not in known][:MAX_FACTS]
 
 
 # Long-term memory as its owner sees it: facts, each with the message of the session that it was learnt from.
@@ -253,7 +255,7 @@ class LearntFact:
     session: SessionRow | None = None
     message: MessageRow | None = None
 
-    def said(self, name: str) -> str | None:
+    def origin(self, name: str) -> str | None:
         """What is known of its origin: ``agent``, ``app``, ``session`` (its name), ``run``."""
         found = self.fact.attributes.get(name)
         return None if found is None else str(found)
@@ -284,10 +286,10 @@ class LongTermMemory:
 
     async def change(self, fact_id: str, text: str, caller: Principal) -> LearntFact:
         """Put another text in the place of a fact."""
-        said = text.strip()
-        if not said or len(said) > MAX_FACT_CHARS:
+        stripped = text.strip()
+        if not stripped or len(stripped) > MAX_FACT_CHARS:
             raise InvalidRequest(f"A fact is a text of 1 to {MAX_FACT_CHARS} characters.", param="text")
-        (learnt,) = await self._learnt([await self._facts.change(fact_id, said, caller)], caller)
+        (learnt,) = await self._learnt([await self._facts.change(fact_id, stripped, caller)], caller)
         return learnt
 
     async def remove(self, fact_id: str, caller: Principal) -> None:
@@ -298,13 +300,13 @@ class LongTermMemory:
         learnt = [await self._heard(fact, caller) for fact in facts]
         lost: dict[str, set[tuple[str, str]]] = {}
         for item in learnt:
-            if item.message is None and item.said("run") is not None:
-                lost.setdefault(item.said("app") or "", set()).add(_which(item.fact))
+            if item.message is None and item.origin("run") is not None:
+                lost.setdefault(item.origin("app") or "", set()).add(_which(item.fact))
         for app, wanted in lost.items():
-            copies = await self._database.read(sessions.told_in_copies, app, caller.id, wanted)
+            copies = await self._database.read(sessions.texts_in_copies, app, caller.id, wanted)
             learnt = [
                 LearntFact(item.fact, *copies[_which(item.fact)])
-                if item.message is None and item.said("app") == app and _which(item.fact) in copies
+                if item.message is None and item.origin("app") == app and _which(item.fact) in copies
                 else item
                 for item in learnt
             ]
@@ -315,7 +317,7 @@ class LongTermMemory:
         if not known.get("app") or not known.get("session"):
             return LearntFact(fact)
         which = (str(known["app"]), caller.id, str(known["session"]))
-        return LearntFact(fact, *await self._database.read(sessions.told_in_session, *which, _which(fact)))
+        return LearntFact(fact, *await self._database.read(sessions.texts_in_session, *which, _which(fact)))
 
 
 def _which(fact: Fact) -> tuple[str, str]:

@@ -69,7 +69,7 @@ class AgentSession:
         return (await self._of(path)).messages
 
     async def state(self, path: str) -> Mapping[str, Any]:
-        """What the agent keeps besides messages. Change it with `keep`."""
+        """The agent's state other than messages. Change it with `keep`."""
         return (await self._of(path)).state
 
     async def _of(self, path: str) -> Recollection:
@@ -86,7 +86,7 @@ class AgentSession:
         self._added.append((path, message))
 
     async def keep(self, path: str, **values: Any) -> None:
-        """Change what the agent keeps besides messages; ``None`` takes a value away."""
+        """Change the agent's state other than messages; ``None`` removes a value."""
         state = (await self._of(path)).state
         state.update(values)
         for name in [name for name, value in values.items() if value is None]:

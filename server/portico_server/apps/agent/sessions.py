@@ -229,10 +229,10 @@ class AgentSessions:
     ) -> SessionRow:
         """Put messages behind what was said, into the memory of the agent at that path."""
         row = await self.get(session_id, caller)
-        said = [(agent, message.to_json(), message.created_at) for message in messages]
+        rows = [(agent, message.to_json(), message.created_at) for message in messages]
         key = SessionKey(row.id, row.app_id, row.owner, row.name, row.app)
         title = headline(messages[0].text) if messages and not agent else ""
-        await self._database.write(sessions.save, key, said, {}, None, {}, title)
+        await self._database.write(sessions.save, key, rows, {}, None, {}, title)
         return await self.get(session_id, caller)
 
     async def reset(self, session_id: str, caller: Principal) -> SessionRow:

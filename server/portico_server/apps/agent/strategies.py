@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import orjson
 
-from portico_server.apps.agent.memory import RESULT, told
+from portico_server.apps.agent.memory import RESULT, add_user_content
 from portico_server.apps.agent.message import HANDED_BACK, PLAN, STEP, TOOL_CALL, AgentMessage
 from portico_server.apps.agent.output import with_stops
 from portico_server.apps.agent.spec import Strategy
-from portico_server.apps.agent.tools import as_messages_have_them, told_apart
+from portico_server.apps.agent.tools import as_messages_have_them, with_unique_ids
 from portico_server.apps.agent.turn import AgentTurn
 from portico_server.apps.flow.constrain import response_format, unwrapped
 from portico_server.core.errors import InvalidRequest
@@ -32,10 +32,10 @@ async def tools(turn: AgentTurn) -> AgentMessage:
 async def called(turn: AgentTurn, *, step: bool = False) -> AgentMessage:
     """As `tools`. A ``step`` on the way is not said aloud, and need not have the output format."""
     # A schema that binds every word of the answer would leave no way to call a tool.
-    options = turn.plain_options if step else turn.options(constrained=not turn.hands.hands)
+    options = turn.plain_options if step else turn.options(constrained=not turn.tools.by_name)
     while True:
         messages = await turn.messages()
-        reply = await turn.ask(messages, options, tools=turn.hands.functions, aloud=not step)
+        reply = await turn.ask(messages, options, tools=turn.tools.functions, aloud=not step)
         if not reply.tool_calls:
             if step:
                 return AgentMessage(turn.spec.name, reply.content, type=STEP)
@@ -45,17 +45,17 @@ async def called(turn: AgentTurn, *, step: bool = False) -> AgentMessage:
             return handed
 
 
-async def act(turn: AgentTurn, said: str, calls: Sequence[CalledTool]) -> AgentMessage | None:
+async def act(turn: AgentTurn, thought: str, calls: Sequence[CalledTool]) -> AgentMessage | None:
     """Do all calls at once; their results in the order of the calls. The answer, if another agent took over.
 
     Raises `InvalidRequest` with the code ``agent_limit`` instead of calling more often than the agent may.
     """
-    if turn.hands.count + len(calls) > turn.spec.limits.tool_calls:
+    if turn.tools.count + len(calls) > turn.spec.limits.tool_calls:
         raise turn.endless()
-    calls = told_apart(calls)
+    calls = with_unique_ids(calls)
     about = {"tool_calls": as_messages_have_them(calls)}
-    await turn.remember(AgentMessage(turn.spec.name, said, type=TOOL_CALL, extra_info=about))
-    done = await turn.hands.use_all(calls)
+    await turn.remember(AgentMessage(turn.spec.name, thought, type=TOOL_CALL, extra_info=about))
+    done = await turn.tools.use_all(calls)
     for message, _returned in done:
         await turn.remember(message)
     return next((returned.handed for _message, returned in done if returned.handed is not None), None)
@@ -114,19 +114,21 @@ async def _say(turn: AgentTurn, text: str) -> None:
 
 async def rewoo(turn: AgentTurn) -> AgentMessage:
     """All calls planned at once, carried out without the model, then one answer from them (Xu et al. 2023)."""
-    if not turn.hands.hands:
+    if not turn.tools.by_name:
         return await called(turn)
-    plan = await _planned(turn, _REWOO.format(tools=turn.hands.described()), _REWOO_SCHEMA)
-    asked = await turn.messages()
+    plan = await _planned(turn, _REWOO.format(tools=turn.tools.described()), _REWOO_SCHEMA)
+    request = await turn.messages()
     evidence: dict[str, str] = {}
     for item in plan:
         handed = await act(turn, item["plan"], [_planned_call(turn, item, evidence)])
         if handed is not None:
             return handed
         evidence[item["id"].lstrip("#")] = (await turn.session.memory(turn.path))[-1].text
-    told(asked, _SOLVE.format(evidence="\n".join(f"#{name}: {text}" for name, text in evidence.items())))
-    reply = await turn.ask(asked, turn.options(), aloud=True)
-    return await turn.answer(reply, asked)
+    add_user_content(
+        request, _SOLVE.format(evidence="\n".join(f"#{name}: {text}" for name, text in evidence.items()))
+    )
+    reply = await turn.ask(request, turn.options(), aloud=True)
+    return await turn.answer(reply, request)
 
 
 def _planned_call(turn: AgentTurn, item: Mapping[str, str], evidence: Mapping[str, str]) -> CalledTool:
@@ -135,8 +137,8 @@ def _planned_call(turn: AgentTurn, item: Mapping[str, str], evidence: Mapping[st
     if given is not None:
         given = {name: _with(value, evidence) for name, value in given.items()}
     else:
-        hand = turn.hands.hands.get(item["tool"])
-        schema = hand.schema if hand is not None else {}
+        tool = turn.tools.by_name.get(item["tool"])
+        schema = tool.schema if tool is not None else {}
         names = list(schema.get("required") or schema.get("properties") or ["input"])
         given = {names[0]: _with(item["input"], evidence)}
     return CalledTool(new_id("call_"), item["tool"], orjson.dumps(given).decode())
@@ -188,7 +190,7 @@ async def _planned(turn: AgentTurn, note: str, schema: Mapping[str, Any]) -> lis
 _TEXT_TOOLS: Final = """You have these tools:
 {tools}
 
-To use one, write nothing but a block like this, then stop:
+To use one, write only a block like this, then stop:
 ```json
 {{"name": "TOOL", "parameters": {{…}}}}
 ```
@@ -221,27 +223,27 @@ Found = tuple[CalledTool, str]
 
 async def text_tools(turn: AgentTurn) -> AgentMessage:
     """Calls as JSON blocks in the text."""
-    turn.note = _TEXT_TOOLS.format(tools=turn.hands.described()) if turn.hands.hands else ""
+    turn.note = _TEXT_TOOLS.format(tools=turn.tools.described()) if turn.tools.by_name else ""
     return await _textual(turn, _block, RESULT, "\nResult of ")
 
 
 async def react(turn: AgentTurn) -> AgentMessage:
     """Thought, action, observation (Yao et al. 2022)."""
-    turn.note = _REACT.format(tools=turn.hands.described())
+    turn.note = _REACT.format(tools=turn.tools.described())
     return await _textual(turn, _react_action, _OBSERVED, "\nObservation:")
 
 
 async def _textual(
     turn: AgentTurn, call_in: Callable[[str], Found | None], result: str, stop: str
 ) -> AgentMessage:
-    options = with_stops(turn.options(constrained=not turn.hands.hands), [stop])
+    options = with_stops(turn.options(constrained=not turn.tools.by_name), [stop])
     while True:
         messages = await turn.messages(result=result)
         reply = await turn.ask(messages, options)
-        found = call_in(reply.content) if turn.hands.hands else None
+        found = call_in(reply.content) if turn.tools.by_name else None
         if found is None:
-            said = reply.content.rpartition(_FINAL)[2].strip() if _FINAL in reply.content else reply.content
-            return await turn.answer(replace(reply, content=said), messages)
+            answer = reply.content.rpartition(_FINAL)[2].strip() if _FINAL in reply.content else reply.content
+            return await turn.answer(replace(reply, content=answer), messages)
         call, text = found
         handed = await act(turn, text, [call])
         if handed is not None:

@@ -33,7 +33,7 @@ def name_of(spec: AgentSpec, function: str) -> str:
     return f"{spec.name}.{function}"
 
 
-async def asked(spec: AgentSpec, use: ToolUse, arguments: Mapping[str, Any], context: Context) -> str:
+async def ask_client(spec: AgentSpec, use: ToolUse, arguments: Mapping[str, Any], context: Context) -> str:
     """What a function of the client that began the turn returns, as text. Raises what went wrong."""
     from portico_server.core.json_schema import JsonSchema  # jsonschema is slow to import
 
@@ -75,6 +75,21 @@ def of(spec: AgentSpec) -> Iterator[str]:
 MAX_RESULT_CHARS: Final = 60_000
 """Characters of a result that a model is shown."""
 
+NO_ARGUMENTS: Final = {"type": "object", "properties": {}}
+QUERY_ARGUMENTS: Final = {
+    "type": "object",
+    "properties": {"query": {"type": "string", "description": "What to look for, in words."}},
+    "required": ["query"],
+    "additionalProperties": False,
+}
+"""The arguments of a search."""
+
+
+def cut(text: str) -> str:
+    """As much of a result as a model is shown."""
+    return text if len(text) <= MAX_RESULT_CHARS else f"{text[:MAX_RESULT_CHARS]}\n[cut off here]"
+
+
 SEARCH_RESULTS: Final = 5
 """Passages that a search in a store gives an agent."""
 
@@ -95,7 +110,7 @@ Use = Callable[[Mapping[str, Any], str], Awaitable[AgentToolResult]]
 
 @dataclass(frozen=True, slots=True)
 class AgentTool:
-    """One thing that the model may call, under ``name``. An agent tells of its turn as a step itself."""
+    """One thing that the model may call, under ``name``. An agent reports its turn as a step itself."""
 
     name: str
     description: str
@@ -123,7 +138,7 @@ Ask = Callable[[SubAgent, AgentMessage], Awaitable[AgentMessage]]
 
 @dataclass(slots=True)
 class AgentTools:
-    """The hands of one agent in one turn.
+    """What one agent can call in one turn.
 
     ``near``: the client that began the turn executes the functions that the agent has of it; else whoever serves them.
     ``count``: calls so far; ``others``: the agents that it may hand over to, by name; ``above``: those that the
@@ -137,7 +152,7 @@ class AgentTools:
     evaluator: Evaluator
     above: tuple[str, ...] = ()
     near: bool = False
-    hands: dict[str, AgentTool] = field(default_factory=dict)
+    by_name: dict[str, AgentTool] = field(default_factory=dict)
     others: dict[str, SubAgent] = field(default_factory=dict)
     count: int = 0
 
@@ -151,12 +166,12 @@ class AgentTools:
                 continue
             card = (await self.registry.resolve(f"tool/{use.tool}", caller)).card
             self._add(
-                AgentTool(use.name, card.description, card.input_schema or _NOTHING, self._tool(use.tool))
+                AgentTool(use.name, card.description, card.input_schema or NO_ARGUMENTS, self._tool(use.tool))
             )
         for store in self.spec.stores:
             card = (await self.registry.resolve(f"store/{store}", caller)).card
             about = f"Search in the documents of '{store}'. {card.description}".strip()
-            self._add(AgentTool(search_name(store), about, _QUERY, self._search(store)))
+            self._add(AgentTool(search_name(store), about, QUERY_ARGUMENTS, self._search(store)))
         for sub in self.spec.agents:
             about = sub.spec.description if sub.spec is not None else ""
             if sub.spec is None:
@@ -179,7 +194,7 @@ class AgentTools:
                 )
             )
         for number, name in enumerate(self.above, 1):
-            if number == len(self.above) or handoff_name(name) in self.hands:
+            if number == len(self.above) or handoff_name(name) in self.by_name:
                 self._add(self._back(name))
 
     def _back(self, name: str) -> AgentTool:
@@ -194,19 +209,19 @@ class AgentTools:
         about = f"Hand the conversation back to {name}, when what is asked is no longer your affair."
         return AgentTool(handoff_name(name), about, _MESSAGE, use, agent=True, handoff=True)
 
-    def _add(self, hand: AgentTool) -> None:
-        self.hands[hand.name] = hand
+    def _add(self, tool: AgentTool) -> None:
+        self.by_name[tool.name] = tool
 
     @property
     def functions(self) -> list[dict[str, Any]]:
         """All of them, as OpenAI's ``tools``."""
-        return [hand.function for hand in self.hands.values()]
+        return [tool.function for tool in self.by_name.values()]
 
     def described(self) -> str:
         """All of them as text, for models that know no tools."""
         return "\n".join(
-            f"- {hand.name}: {hand.description} Parameters: {orjson.dumps(hand.schema).decode()}"
-            for hand in self.hands.values()
+            f"- {tool.name}: {tool.description} Parameters: {orjson.dumps(tool.schema).decode()}"
+            for tool in self.by_name.values()
         )
 
     async def use_all(self, calls: Sequence[CalledTool]) -> list[tuple[AgentMessage, AgentToolResult]]:
@@ -215,16 +230,16 @@ class AgentTools:
         Whatever goes wrong is told to the model as the result. Of several handoffs the first one counts.
         """
         self.count += len(calls)
-        handoffs = [n for n, call in enumerate(calls) if self._hands_over(call)]
+        handoffs = [n for n, call in enumerate(calls) if self._is_handoff(call)]
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._use(call, second=n in handoffs[1:])) for n, call in enumerate(calls)
             ]
         return [task.result() for task in tasks]
 
-    def _hands_over(self, call: CalledTool) -> bool:
-        hand = self.hands.get(call.name)
-        return hand is not None and hand.handoff
+    def _is_handoff(self, call: CalledTool) -> bool:
+        tool = self.by_name.get(call.name)
+        return tool is not None and tool.handoff
 
     async def _use(self, call: CalledTool, *, second: bool) -> tuple[AgentMessage, AgentToolResult]:
         await self.context.emit(ToolCalled(call.id, call.name, call.arguments))
@@ -233,12 +248,8 @@ class AgentTools:
                 "The conversation is handed over to one agent at a time.", is_error=True
             )
         else:
-            returned = await self._done(call)
-        text = (
-            returned.text
-            if len(returned.text) <= MAX_RESULT_CHARS
-            else f"{returned.text[:MAX_RESULT_CHARS]}\n[cut off here]"
-        )
+            returned = await self._call(call)
+        text = cut(returned.text)
         about = {
             "tool_call_id": call.id,
             "is_error": returned.is_error,
@@ -248,51 +259,51 @@ class AgentTools:
         try:
             message = await hooked(self.spec.hooks, "after_action", message, self.context, self.evaluator)
         except PorticoError as error:
-            told = f"The result is withheld: {error.message}"
-            message = replace(message, content=told, extra_info={**about, "is_error": True})
+            withheld = f"The result is withheld: {error.message}"
+            message = replace(message, content=withheld, extra_info={**about, "is_error": True})
             returned = replace(returned, is_error=True, handed=None)
         await self.context.emit(ToolReturned(call.id, call.name, message.text, returned.is_error))
         return message, returned
 
-    async def _done(self, call: CalledTool) -> AgentToolResult:
-        hand = self.hands.get(call.name)
-        if hand is None:
-            known = ", ".join(self.hands) or "none"
+    async def _call(self, call: CalledTool) -> AgentToolResult:
+        tool = self.by_name.get(call.name)
+        if tool is None:
+            known = ", ".join(self.by_name) or "none"
             return AgentToolResult(
-                f"There is no tool '{call.name}'.{nearest(call.name, self.hands)} Tools are: {known}.",
+                f"There is no tool '{call.name}'.{nearest(call.name, self.by_name)} Tools are: {known}.",
                 is_error=True,
             )
         try:
             arguments = await self._arguments(call)
-            if hand.agent:
-                return await hand.use(arguments, "")
-            return await self._step(hand, arguments, f"{self.context.run}:{self.path}:{call.id}")
+            if tool.agent:
+                return await tool.use(arguments, "")
+            return await self._step(tool, arguments, f"{self.context.run}:{self.path}:{call.id}")
         except PorticoError as error:
             return AgentToolResult(f"'{call.name}' failed: {error.message}", is_error=True)
 
     async def _arguments(self, call: CalledTool) -> Mapping[str, Any]:
         """What the model wrote, as an object, after the hooks. Raises `InvalidRequest` if it is none."""
-        arguments = _object(call.arguments)
+        arguments = arguments_of(call.arguments)
         if not any(hook.on == "before_action" for hook in self.spec.hooks):
             return arguments
-        asked = AgentMessage(
+        action = AgentMessage(
             self.spec.name, call.arguments, type="action", receiver=call.name, extra_info={"name": call.name}
         )
-        before = await hooked(self.spec.hooks, "before_action", asked, self.context, self.evaluator)
-        return arguments if before.content == asked.content else _object(before.text)
+        before = await hooked(self.spec.hooks, "before_action", action, self.context, self.evaluator)
+        return arguments if before.content == action.content else arguments_of(before.text)
 
-    async def _step(self, hand: AgentTool, arguments: Mapping[str, Any], key: str) -> AgentToolResult:
-        path = f"{self.path}.{hand.name}" if self.path else hand.name
+    async def _step(self, tool: AgentTool, arguments: Mapping[str, Any], key: str) -> AgentToolResult:
+        path = f"{self.path}.{tool.name}" if self.path else tool.name
         await self.context.emit(StepStarted(path))
-        begun = asyncio.get_running_loop().time()
+        started_at = asyncio.get_running_loop().time()
         error: str | None = None
         try:
-            returned = await hand.use(arguments, key)
+            returned = await tool.use(arguments, key)
         except PorticoError as failed:
             error = failed.message
             raise
         finally:
-            spent = (asyncio.get_running_loop().time() - begun) * 1e3
+            spent = (asyncio.get_running_loop().time() - started_at) * 1e3
             await self.context.emit(StepFinished(path, spent, error))
         return returned
 
@@ -314,7 +325,7 @@ class AgentTools:
 
         async def use(arguments: Mapping[str, Any], key: str) -> AgentToolResult:
             if self.near:
-                return AgentToolResult(await asked(self.spec, tool, arguments, self.context))
+                return AgentToolResult(await ask_client(self.spec, tool, arguments, self.context))
             require_served(self.registry, tool.tool, self.spec.name, self.context.caller)
             return await served(arguments, key)
 
@@ -344,13 +355,6 @@ class AgentTools:
         return use
 
 
-_NOTHING: Final = {"type": "object", "properties": {}}
-_QUERY: Final = {
-    "type": "object",
-    "properties": {"query": {"type": "string", "description": "What to look for, in words."}},
-    "required": ["query"],
-    "additionalProperties": False,
-}
 _MESSAGE: Final = {
     "type": "object",
     "properties": {
@@ -361,7 +365,8 @@ _MESSAGE: Final = {
 }
 
 
-def _object(text: str) -> dict[str, Any]:
+def arguments_of(text: str) -> dict[str, Any]:
+    """What a model wrote as an object. Raises `InvalidRequest` if it is none."""
     try:
         found = orjson.loads(text or "{}")
     except orjson.JSONDecodeError as error:
@@ -401,7 +406,7 @@ def _callable(name: str) -> str:
     return made[:64]
 
 
-def told_apart(calls: Sequence[CalledTool]) -> tuple[CalledTool, ...]:
+def with_unique_ids(calls: Sequence[CalledTool]) -> tuple[CalledTool, ...]:
     """The calls, each with an id of its own: some models give none, or one to all."""
     seen: set[str] = set()
     out: list[CalledTool] = []
@@ -427,7 +432,7 @@ def as_messages_have_them(calls: Sequence[CalledTool]) -> list[dict[str, Any]]:
 
 def _readable(arguments: str) -> str:
     try:
-        _object(arguments)
+        arguments_of(arguments)
     except InvalidRequest:
         return orjson.dumps({"unreadable": arguments}).decode()
     return arguments or "{}"

@@ -107,7 +107,7 @@ _FORMS: Mapping[str, re.Pattern[str]] = {
 
 
 def kind(question: str) -> str:
-    """The kind of answer that ``question`` asks for; ``""`` if nothing tells."""
+    """The kind of answer that ``question`` asks for; ``""`` if unknown."""
     text = question.lower()
     return next((name for name, pattern in _KINDS if pattern.search(text)), "")
 
@@ -117,5 +117,5 @@ def holds(wanted: str, question: str) -> Callable[[str], bool]:
     form = _FORMS.get(wanted)
     if form is None:
         return lambda text: False
-    asked = question.lower()
-    return lambda text: any(match.group().lower().strip() not in asked for match in form.finditer(text))
+    folded = question.lower()
+    return lambda text: any(match.group().lower().strip() not in folded for match in form.finditer(text))

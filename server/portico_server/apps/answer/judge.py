@@ -43,10 +43,9 @@ Embedder: TypeAlias = Callable[[Sequence[str]], Awaitable[Sequence[bytes] | None
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """``candidates`` with their scores, best first; ``evidence``: the logarithm of the odds that an answer is there."""
+    """``candidates`` with their scores, best first."""
 
     verdict: Verdict
-    evidence: float
     candidates: tuple[tuple[QuoteCandidate, float], ...]
 
 
@@ -55,7 +54,7 @@ async def judge(
 ) -> Judgement:
     """Judge ``passages``, which a search for ``question`` found; ``earlier``: the question that it follows up."""
     if not passages:
-        return Judgement("absent", float("-inf"), ())
+        return Judgement("absent", ())
     material = await SEARCH.run(Material, question, passages, earlier)
     vectors = await embed(material.texts()) if material.candidates else None
     return await SEARCH.run(_judged, material, vectors)
@@ -78,7 +77,7 @@ def _judged(material: Material, vectors: Sequence[bytes] | None) -> Judgement:
     found = tuple((material.candidates[number], scores[number]) for number in order)
     known, lines = _of_passages(material.cjk, soft is not None)
     evidence = _sum(known, material.of_passages(soft)) + lines.constant
-    return Judgement(_verdict(material, soft, evidence, lines), evidence, found)
+    return Judgement(_verdict(material, soft, evidence, lines), found)
 
 
 def _of_passages(cjk: bool, vectors: bool) -> tuple[Mapping[str, float], weights.DecisionLines]:
@@ -110,7 +109,7 @@ def _verdict(
         return "doubtful"
     if (
         evidence >= lines.absent
-        or not material.asked
+        or not material.question_terms
         or material.is_vague()
         or is_across(material.question, material.passages)
     ):
@@ -122,8 +121,8 @@ def _verdict(
 
 def is_across(question: str, passages: Sequence[Passage]) -> bool:
     """Whether most passages are in another language than the question, as far as script and common words tell."""
-    asked = language(question).partition("-")[0]
-    own = sum(asked == _language(passage.text[:LANGUAGE_SAMPLE_CHARS]) for passage in passages)
+    question_language = language(question).partition("-")[0]
+    own = sum(question_language == _language(passage.text[:LANGUAGE_SAMPLE_CHARS]) for passage in passages)
     return 2 * own < len(passages)
 
 

@@ -48,7 +48,7 @@ MAX_VAGUE_WORDS = 1
 """Words of meaning in a question that are too few to deny it if one of them is in the passages."""
 
 _ADVICE = re.compile(r"怎么办|怎麼辦|\bwhat (?:if|can i do|should i do|to do)\b", re.IGNORECASE)
-"""Who asks for advice tells a case in words of their own, which no document need have."""
+"""A request for advice describes a case in words that no document may have."""
 
 EARLIER_WORD_WEIGHT = 0.5
 """What a word counts that only the question before has."""
@@ -58,7 +58,7 @@ _CODE_FILES = re.compile(
 )
 _QUOTED_CODE = re.compile(r"`[^`\n]+`|https?://\S+|\|")
 _CODE_MARKS = re.compile(r"[(){}\[\]=_;<>]|\w\.\w|\"")
-_SAID_QUESTION = re.compile(r"[?？][\"'”’]")
+_QUOTED_QUESTION = re.compile(r"[?？][\"'”’]")
 _CAPITALS = re.compile(r"\b[A-Z][\w’'-]*(?:\s+(?:(?:of|the|de|van|von|al|da|di)\s+)?[A-Z][\w’'-]*)*")
 _NAME = re.compile(r"(?<=\s)[A-Z][\w’'-]+|\d[\d,.]*")
 
@@ -88,14 +88,14 @@ class Material:
         folded = fold(f"{question}\n{earlier}")
         texts = [fold(passage.text) for passage in passages]
         joined = (word for word in compounds(folded) if any(word in text for text in texts))
-        self.asked_words = list(dict.fromkeys((*words(folded), *joined)))[:MAX_QUESTION_TERMS]
-        in_order = stems(self.asked_words)
-        self.asked = list(dict.fromkeys(in_order))
+        self.question_words = list(dict.fromkeys((*words(folded), *joined)))[:MAX_QUESTION_TERMS]
+        in_order = stems(self.question_words)
+        self.question_terms = list(dict.fromkeys(in_order))
         self.characters = characters(folded)
         self.kind = expects.kind(question)
         self._holds = expects.holds(self.kind, question)
         self.cjk = has_cjk(question)
-        self._asked_folded = fold(question)[:MAX_QUESTION_CHARACTERS]
+        self._folded_question = fold(question)[:MAX_QUESTION_CHARACTERS]
         self.candidates = self._candidates()
         self._context = [
             frozenset(stems(words(fold(" ".join((*passage.place.heading, _stem_of(passage.filename)))))))
@@ -107,22 +107,24 @@ class Material:
         now = (
             frozenset(stems([*words(fold(question)), *compounds(fold(question))]))
             if earlier
-            else frozenset(self.asked)
+            else frozenset(self.question_terms)
         )
         self.rarity = {
             term: _rarity(counts[term], max(len(passages), MIN_KNOWN_PASSAGES))
             * (1.0 if term in now else EARLIER_WORD_WEIGHT)
-            for term in self.asked
+            for term in self.question_terms
         }
         self._texts = texts
-        asked = tagged(self._asked_folded)[:MAX_QUESTION_TERMS] if self.cjk else []
+        question_tags = tagged(self._folded_question)[:MAX_QUESTION_TERMS] if self.cjk else []
         self.chinese = {
             found.word: _rarity(
                 sum(found.word in text for text in texts), max(len(passages), MIN_KNOWN_PASSAGES)
             )
-            for found in asked
+            for found in question_tags
         }
-        self._chinese_names = frozenset(found.word for found in asked if found.is_name or found.is_number)
+        self._chinese_names = frozenset(
+            found.word for found in question_tags if found.is_name or found.is_number
+        )
 
     def _candidates(self) -> list[QuoteCandidate]:
         found: list[QuoteCandidate] = []
@@ -142,20 +144,20 @@ class Material:
 
     def is_vague(self) -> bool:
         """Whether the question has so few words, or asks for advice, that one which is missing proves nothing."""
-        asked = frozenset(self.chinese) if self.cjk else frozenset(self.asked)
+        terms = frozenset(self.chinese) if self.cjk else frozenset(self.question_terms)
         found = frozenset().union(
             *(_held(self.chinese, text) for text in self._texts) if self.cjk else self._everywhere
         )
-        few = len(asked) <= MAX_VAGUE_WORDS or _ADVICE.search(self.question) is not None
-        return few and bool(asked & found)
+        few = len(terms) <= MAX_VAGUE_WORDS or _ADVICE.search(self.question) is not None
+        return few and bool(terms & found)
 
     def is_echo(self, candidate: QuoteCandidate) -> bool:
         """Whether a candidate is a question, or holds the very words of the question."""
-        asked = self.question.strip().rstrip("?？ ").casefold()
+        own_text = self.question.strip().rstrip("?？ ").casefold()
         text = candidate.text.casefold()
-        if text.endswith(("?", "？")) or (len(asked) > 8 and asked in text):
+        if text.endswith(("?", "？")) or (len(own_text) > 8 and own_text in text):
             return True
-        return candidate.unit.kind == "code" and _SAID_QUESTION.search(text) is not None
+        return candidate.unit.kind == "code" and _QUOTED_QUESTION.search(text) is not None
 
     def is_bare_code(self, candidate: QuoteCandidate) -> bool:
         """Whether a candidate is code without a sentence that introduces it, also where its fence was cut off."""
@@ -167,12 +169,12 @@ class Material:
 
     def texts(self) -> tuple[str, ...]:
         """What vectors are wanted of: the question, each candidate, then each word (`vocabulary`)."""
-        said = (candidate.text[:MAX_UNIT_CHARACTERS] for candidate in self.candidates)
-        return (self.question, *said, *self.vocabulary())
+        answer = (candidate.text[:MAX_UNIT_CHARACTERS] for candidate in self.candidates)
+        return (self.question, *answer, *self.vocabulary())
 
     def vocabulary(self) -> list[str]:
         """The words of the question and of the candidates, each once."""
-        return list(dict.fromkeys((*self.asked_words, *(w for c in self.candidates for w in c.words))))
+        return list(dict.fromkeys((*self.question_words, *(w for c in self.candidates for w in c.words))))
 
     def soft(self, vectors: Any) -> SoftMatch:
         """Likeness from ``vectors``: a matrix with a row of any length for each of `texts`."""
@@ -182,13 +184,15 @@ class Material:
         matrix = matrix / (np.linalg.norm(matrix, axis=1, keepdims=True) + 1e-9)
         count = len(self.candidates)
         place = {word: number for number, word in enumerate(self.vocabulary(), count + 1)}
-        asked = matrix[[place[word] for word in self.asked_words]]
-        aligned = np.zeros((count, max(len(self.asked_words), 1)), dtype=np.float32)
+        question_rows = matrix[[place[word] for word in self.question_words]]
+        aligned = np.zeros((count, max(len(self.question_words), 1)), dtype=np.float32)
         for number, candidate in enumerate(self.candidates):
             own = [place[word] for word in dict.fromkeys(candidate.words)]
-            if own and len(asked):
-                aligned[number] = (asked @ matrix[own].T).max(axis=1)
-        weights = np.array([self.rarity[term] for term in stems(self.asked_words)] or [1.0], dtype=np.float32)
+            if own and len(question_rows):
+                aligned[number] = (question_rows @ matrix[own].T).max(axis=1)
+        weights = np.array(
+            [self.rarity[term] for term in stems(self.question_words)] or [1.0], dtype=np.float32
+        )
         return SoftMatch(matrix[1 : count + 1] @ matrix[0], aligned, weights / (weights.sum() + 1e-9))
 
     # --- features -----------------------------------------------------------------------------------------
@@ -196,8 +200,8 @@ class Material:
     def of_candidates(self, soft: SoftMatch | None) -> list[Mapping[str, float]]:
         """The features of each candidate."""
         local = Counter(term for candidate in self.candidates for term in candidate.terms)
-        near = {term: _rarity(local[term], len(self.candidates)) for term in self.asked}
-        both = {term: near[term] * self.rarity[term] for term in self.asked}
+        near = {term: _rarity(local[term], len(self.candidates)) for term in self.question_terms}
+        both = {term: near[term] * self.rarity[term] for term in self.question_terms}
         own = [_share(self.rarity, candidate.terms) for candidate in self.candidates]
         best = [share >= max(own) - 1e-9 for share in own]
         return [
@@ -239,11 +243,11 @@ class Material:
             "passage": _share(self.rarity, self._everywhere[candidate.passage]),
             "score": passage.score,
             "chars": len(self.characters & characters(fold(candidate.text))) / (len(self.characters) + 1),
-            "run": _longest_run(self.asked_words, candidate.words) / (len(self.asked_words) + 1),
+            "run": _longest_run(self.question_words, candidate.words) / (len(self.question_words) + 1),
             "length": math.log(len(candidate.text) * (2.2 if has_cjk(candidate.text) else 1.0)),
             "new": math.log1p(sum(term not in self.rarity for term in own)),
-            "last": float(bool(self.asked) and self.asked[-1] in own),
-            "first": float(bool(self.asked) and self.asked[0] in own),
+            "last": float(bool(self.question_terms) and self.question_terms[-1] in own),
+            "first": float(bool(self.question_terms) and self.question_terms[0] in own),
             "type": float(right),
         }
         for kind in ("count", "date", "person", "place"):
@@ -267,11 +271,11 @@ class Material:
         found = 0
         if self.kind in ("person", "place", "name"):
             if self.cjk:
-                new = (item for item in tagged(candidate.folded) if item.word not in self._asked_folded)
+                new = (item for item in tagged(candidate.folded) if item.word not in self._folded_question)
                 found = sum(_is_kind(item, self.kind) for item in new)
             else:
                 found = sum(
-                    not self._is_asked(match)
+                    not self._is_in_question(match)
                     for match in _CAPITALS.finditer(candidate.text[:MAX_UNIT_CHARACTERS])
                 )
         return {
@@ -279,12 +283,12 @@ class Material:
             for kind in ("person", "place", "name")
         }
 
-    def _is_asked(self, match: re.Match[str]) -> bool:
+    def _is_in_question(self, match: re.Match[str]) -> bool:
         """Whether a capital is that of a sentence's first word, or begins a name that the question has."""
         name = match.group()
         if match.start() == 0 and " " not in name:
             return True
-        return all(word.lower() in self._asked_folded for word in name.split())
+        return all(word.lower() in self._folded_question for word in name.split())
 
     def _chinese(self, number: int, candidate: QuoteCandidate) -> Mapping[str, float]:
         """The share of the question's Chinese words in a candidate, before it, and the longest part in common."""
@@ -297,7 +301,7 @@ class Material:
             "chinese": _share(self.chinese, own),
             "chinese_before": _share(self.chinese, _held(self.chinese, before) - own),
             "chinese_above": _share(self.chinese, _held(self.chinese, above) - own),
-            "common": _longest_common(self._asked_folded, candidate.folded) if self.cjk else 0.0,
+            "common": _longest_common(self._folded_question, candidate.folded) if self.cjk else 0.0,
         }
 
     def of_passages(self, soft: SoftMatch | None) -> Mapping[str, float]:
@@ -308,18 +312,21 @@ class Material:
         scores = [passage.score for passage in self.passages]
         shares = [_share(self.rarity, found) for found in held]
         pairs = [_share(self.rarity, c.terms | self._neighbour(n, -1)) for n, c in enumerate(self.candidates)]
-        plain = [sum(term in found for term in self.asked) / max(len(self.asked), 1) for found in held]
+        plain = [
+            sum(term in found for term in self.question_terms) / max(len(self.question_terms), 1)
+            for found in held
+        ]
         features = {
             "passage": max(shares, default=0.0),
             "plain": max(plain, default=0.0),
             "unit": max((_share(self.rarity, c.terms) for c in self.candidates), default=0.0),
             "pair": max(pairs, default=0.0),
             "all": _share(self.rarity, frozenset[str]().union(*self._everywhere)),
-            "missing": math.log1p(min((len(set(self.asked) - found) for found in held), default=0)),
+            "missing": math.log1p(min((len(set(self.question_terms) - found) for found in held), default=0)),
             "named": max((len(named & found) for found in held), default=0) / len(named) if named else 0.7,
             "gap": scores[0] - (scores[1] if len(scores) > 1 else 0.0) if scores else 0.0,
             "gap_5": scores[0] - (scores[4] if len(scores) > 4 else 0.0) if scores else 0.0,
-            "terms": math.log(max(len(self.asked), 1)),
+            "terms": math.log(max(len(self.question_terms), 1)),
             "type": float(any(self._holds(candidate.text) for candidate in self.candidates)),
         }
         if self.cjk:
@@ -408,25 +415,25 @@ def _is_kind(found: Tagged, kind: str) -> bool:
     return found.is_place if kind == "place" else found.is_name
 
 
-def _longest_common(asked: str, said: str) -> float:
+def _longest_common(question: str, answer: str) -> float:
     """The part of ``asked`` that is the longest one to stand in ``said``."""
     length = 0
-    for start in range(len(asked)):
-        while start + length < len(asked) and asked[start : start + length + 1] in said:
+    for start in range(len(question)):
+        while start + length < len(question) and question[start : start + length + 1] in answer:
             length += 1
-    return length / (len(asked) + 3)
+    return length / (len(question) + 3)
 
 
-def _longest_run(asked: Sequence[str], said: Sequence[str]) -> int:
+def _longest_run(question: Sequence[str], answer: Sequence[str]) -> int:
     """The most neighbouring words of the question that stand as neighbours."""
     best = 0
-    before = [0] * (len(asked) + 1)
-    known = set(asked)
-    for word in said:
+    before = [0] * (len(question) + 1)
+    known = set(question)
+    for word in answer:
         if word not in known:
-            before = [0] * (len(asked) + 1)
+            before = [0] * (len(question) + 1)
             continue
-        now = [0] + [before[i] + 1 if word == other else 0 for i, other in enumerate(asked)]
+        now = [0] + [before[i] + 1 if word == other else 0 for i, other in enumerate(question)]
         best = max(best, *now)
         before = now
     return best

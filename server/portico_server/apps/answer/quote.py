@@ -153,18 +153,22 @@ def _shortened(piece: str, before: str, max_tokens: int) -> str:
     """The longest beginning of ``piece`` that fits behind ``before`` and ends well; empty if there is none."""
     mark = found[0] if (found := _MARK.search(piece)) else ""
     text = piece[: len(piece) - len(mark)]
-    room = _fitting(text, before, mark, max_tokens)
-    ends = [match.end() for match in _WORD_END.finditer(text, 0, room + 1) if match.end() <= room]
+    excerpt_size = _fitting(text, before, mark, max_tokens)
+    ends = [
+        match.end() for match in _WORD_END.finditer(text, 0, excerpt_size + 1) if match.end() <= excerpt_size
+    ]
     while ends:
         sentences = [
-            match.end() for match in _SENTENCE_END.finditer(text, 0, room) if match.end() * 2 >= room
+            match.end()
+            for match in _SENTENCE_END.finditer(text, 0, excerpt_size)
+            if match.end() * 2 >= excerpt_size
         ]
         end = sentences[-1] if sentences else ends[-1]
         closed = _closed(text[:end].rstrip("\n> ")) + mark
         if count_tokens(before + closed) <= max_tokens:
             return closed if re.search(r"\w", closed[: len(closed) - len(mark)]) else ""
-        room = end - 1
-        ends = [place for place in ends if place <= room]
+        excerpt_size = end - 1
+        ends = [place for place in ends if place <= excerpt_size]
     return ""
 
 

@@ -9,22 +9,21 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 from portico_server.apps.language import CJK
 from portico_server.apps.relevance import STOP_CJK, STOP_WORDS, stem
+from portico_server.core import words as core_words
 
 _TOKEN = re.compile(rf"[^\W_{CJK}]+|[{CJK}]+")
 _IS_CJK = re.compile(rf"[{CJK}]")
 _ASKS = re.compile(r"怎么|怎样|如何|什么|为什么|多少|哪")
-_PARTICLES = frozenset(["up", "down", "out", "off", "in", "on", "over", "back", "away", "through"])
 _FUNCTION_TAGS = frozenset(["x", "uj", "u", "r", "p", "c", "d", "f", "ul", "y", "uz", "ug", "ud"])
 """Punctuation, particles, pronouns, prepositions, conjunctions, adverbs and directions, as jieba names them."""
 
 
 def fold(text: str) -> str:
-    """``text`` in lower case and simplified characters, of the same length save in rare cases."""
+    """``text`` in lower case and simplified characters, of the same length, with rare exceptions."""
     lowered = text.lower()
     return _simplifier().convert(lowered) if _IS_CJK.search(lowered) else lowered
 
@@ -43,11 +42,7 @@ def words(text: str) -> list[str]:
 
 def compounds(text: str) -> list[str]:
     """Words of folded ``text`` with the particle behind each, as one word: "back up" as "backup"."""
-    return [
-        f"{first}{second}"
-        for first, second in pairwise(_TOKEN.findall(text))
-        if second in _PARTICLES and len(first) > 2 and first not in STOP_WORDS
-    ]
+    return core_words.compounds(_TOKEN.findall(text), STOP_WORDS)
 
 
 def stems(found: list[str]) -> list[str]:

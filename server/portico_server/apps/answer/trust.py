@@ -22,6 +22,7 @@ from portico_server.core.errors import PorticoError
 from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, Reply
 from portico_server.core.servable import Card
+from portico_server.core.words import without_thought
 from portico_server.db import models
 from portico_server.db.database import Database
 from portico_server.runs.scheduler import Scheduler
@@ -57,13 +58,11 @@ class TrustQuestion:
     wrong: str = r"(?!)"
 
     def is_right(self, answer: str) -> bool:
-        said = _THOUGHT.sub("", answer).strip()
-        return bool(re.search(self.wanted, said, re.IGNORECASE)) and not re.search(
-            self.wrong, said, re.IGNORECASE
+        text = without_thought(answer)
+        return bool(re.search(self.wanted, text, re.IGNORECASE)) and not re.search(
+            self.wrong, text, re.IGNORECASE
         )
 
-
-_THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 
 _ABSENT = (
     r"\bnot?\b|n't\b|\bnone\b|unknown|unclear|unable|cannot"
@@ -124,22 +123,22 @@ class ReaderTest:
         self._registry = registry
         self._scheduler = scheduler
         self._known: dict[str, Way] = {}
-        self._begun: set[str] = set()
+        self._started: set[str] = set()
         scheduler.handle(KIND, self._test)
 
     async def way(self, card: Card) -> Way:
         """How a model answers. One that was not tested is quoted, and its test begins."""
         identity = identity_of(card)
         found = await self.known(card)
-        if found is None and identity not in self._begun:
-            self._begun.add(identity)
+        if found is None and identity not in self._started:
+            self._started.add(identity)
             await self._scheduler.ensure(KIND, card.name, {"model": card.name, "identity": identity})
         return found or "quote"
 
     async def known(self, card: Card) -> Way | None:
         """What its card says or its test has shown, if there was one."""
-        if (said := card.labels.get("answers")) in ("write", "quote"):
-            return "write" if said == "write" else "quote"
+        if (declared := card.labels.get("answers")) in ("write", "quote"):
+            return "write" if declared == "write" else "quote"
         identity = identity_of(card)
         if identity not in self._known:
             row = await self._database.read(models.answer_test, identity)
@@ -155,13 +154,13 @@ class ReaderTest:
         try:
             async with asyncio.timeout(TEST_TIMEOUT_S) as limit:
                 for number, trial in enumerate(TRIALS, 1):
-                    answers.append(await _asked(trial, name, context))
+                    answers.append(await _ask(trial, name, context))
                     await context.emit(Status("test", name, done=number, total=len(TRIALS), unit="questions"))
         except TimeoutError:
             if not limit.expired():
                 raise
         except PorticoError:
-            self._begun.discard(identity)
+            self._started.discard(identity)
             raise
         answers += [""] * (len(TRIALS) - len(answers))
         right = [trial.is_right(answer) for trial, answer in zip(TRIALS, answers, strict=True)]
@@ -182,13 +181,13 @@ class ReaderTest:
 
 
 def identity_of(card: Card) -> str:
-    """What tells models apart whose answers differ: where the model comes from and what runs it."""
-    said = {name: card.labels.get(name) for name in _LABELS if card.labels.get(name)}
-    text = json.dumps([VERSION, said or card.name], sort_keys=True, default=str)
+    """Identifies a model by where it comes from and what runs it."""
+    labels = {name: card.labels.get(name) for name in _LABELS if card.labels.get(name)}
+    text = json.dumps([VERSION, labels or card.name], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-async def _asked(trial: TrustQuestion, model: str, context: Context) -> str:
+async def _ask(trial: TrustQuestion, model: str, context: Context) -> str:
     passages = [
         Passage(rank, 1.0, text, f"test-{rank}", f"notes-{rank}.txt", Place())
         for rank, text in enumerate(trial.texts, 1)

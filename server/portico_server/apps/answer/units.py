@@ -24,7 +24,7 @@ _END = re.compile(
 )
 _LAST_WORD = re.compile(r"[^\s(\[\"'“‘]+$")
 _NEXT = re.compile(r"[\s\"'“‘(\[*_`«]*(?P<first>[^\W_]+)?")
-_SAID = re.compile(r"[^。！？\s，]{0,8}[说說道问問答喊叫][。，]")
+_SPEECH_VERB = re.compile(r"[^。！？\s，]{0,8}[说說道问問答喊叫][。，]")
 """Behind what somebody said in Chinese: that it was said."""
 
 _INITIAL = re.compile(r"(?:[^\W\d_]\.)+$")
@@ -71,7 +71,11 @@ def sentences(text: str) -> list[Span]:
             continue
         if match["narrow"] is not None and not _ends(text, begin, match):
             continue
-        if match["wide"] is not None and _SAID.match(text, match.end()) and match["wide"][-1] in "”’」』":
+        if (
+            match["wide"] is not None
+            and _SPEECH_VERB.match(text, match.end())
+            and match["wide"][-1] in "”’」』"
+        ):
             continue
         begin = _add(spans, text, begin, match.end())
     _add(spans, text, begin, len(text))

@@ -75,7 +75,7 @@ EVIDENCE: Mapping[str, float] = {
     "soft_plain": 3.17,
     "cosine": 7.46,
 }
-"""What tells that an answer is in the passages: the logarithm of the odds."""
+"""The logarithm of the odds that an answer is in the passages."""
 
 EVIDENCE_LINES = DecisionLines(-10.035, -0.752, 1.405)
 

@@ -112,7 +112,7 @@ class _Tree:
                     step.name,
                     step.kind,
                     "choice",
-                    _said(on),
+                    _operand(on),
                     self._all([*(case.step for case in cases), *([default] if default else [])]),
                     (*labels, *(["else"] if default else [])),
                 )
@@ -162,11 +162,11 @@ def _condition(given: Expression | None) -> str:
         case Constant(value=value):
             return str(value)
         case ComparisonExpression(operator=operator, sides=sides):
-            return f" {operator.removeprefix('$')} ".join(_said(side) for side in sides)
-    return _said(given) if given is not None else ""
+            return f" {operator.removeprefix('$')} ".join(_operand(side) for side in sides)
+    return _operand(given) if given is not None else ""
 
 
-def _said(given: Expression) -> str:
+def _operand(given: Expression) -> str:
     match given:
         case ReferenceExpression():
             return given.text

@@ -22,10 +22,10 @@ class _Ends:
 
 def mermaid(root: DiagramNode) -> str:
     """The flowchart, from ``input`` to ``output``."""
-    return _Writer().whole(root)
+    return _MermaidWriter().whole(root)
 
 
-class _Writer:
+class _MermaidWriter:
     def __init__(self) -> None:
         self._lines = ["flowchart TD"]
         self._count = 0
@@ -51,9 +51,9 @@ class _Writer:
         return f"n{self._count}"
 
     def _join(self, before: _Ends, after: _Ends) -> None:
-        for source, said in before.exits:
+        for source, label_before in before.exits:
             for target, also in after.entries:
-                label = said or also
+                label = label_before or also
                 self._say(f'{source} -->|"{_text(label)}"| {target}' if label else f"{source} --> {target}")
 
     def _part(self, node: DiagramNode) -> _Ends:
@@ -91,20 +91,20 @@ class _Writer:
         return _Ends(tuple(entry for part in parts for entry in part.entries), end.exits)
 
     def _choice(self, node: DiagramNode) -> _Ends:
-        asked = self._id()
-        self._say(f'{asked}{{"{_text(node.name)}: {_text(node.detail)}"}}')
-        exits: list[tuple[str, str]] = [(asked, "no")] if node.passes else []
+        choice = self._id()
+        self._say(f'{choice}{{"{_text(node.name)}: {_text(node.detail)}"}}')
+        exits: list[tuple[str, str]] = [(choice, "no")] if node.passes else []
         for child, label in zip(node.children, node.labels, strict=True):
             part = self._part(child)
-            self._join(_Ends((), ((asked, label),)), part)
+            self._join(_Ends((), ((choice, label),)), part)
             exits += part.exits
-        return _Ends(((asked, ""),), tuple(exits))
+        return _Ends(((choice, ""),), tuple(exits))
 
     def _frame(self, node: DiagramNode) -> _Ends:
         self._open(node, f"{node.kind}, {node.detail}" if node.detail else node.kind)
         part = self._part(node.children[0])
         if node.again:
-            for source, _said in part.exits:
+            for source, _label in part.exits:
                 self._say(f'{source} -.->|"again"| {part.entries[0][0]}')
         self._close()
         return part

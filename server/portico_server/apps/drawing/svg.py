@@ -45,7 +45,7 @@ Draw = Callable[[float, float], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _SvgPart:
     """A part that is laid out. ``draw`` puts its upper left corner somewhere."""
 
     width: float
@@ -72,7 +72,7 @@ def svg(root: DiagramNode) -> str:
     return "\n".join([*lines, *part.draw(margin, margin), "</svg>"]) + "\n"
 
 
-def _part(node: DiagramNode) -> _Part:
+def _part(node: DiagramNode) -> _SvgPart:
     match node.shape:
         case "leaf":
             return _box(node)
@@ -91,7 +91,7 @@ def _part(node: DiagramNode) -> _Part:
     return layered if node.kind == "agent" else _framed(node, f"{node.name} · {node.kind}", layered, "")
 
 
-def _box(node: DiagramNode) -> _Part:
+def _box(node: DiagramNode) -> _SvgPart:
     name = _short(node.name)
     what = _short(" · ".join(word for word in (node.kind, node.detail) if word))
     width = max(_measure(name), _measure(what)) + 2 * PADDING_PIXELS
@@ -107,10 +107,10 @@ def _box(node: DiagramNode) -> _Part:
             _text(what, middle, y + 2 * LINE_PIXELS + 2, "what"),
         ]
 
-    return _Part(width, height, draw)
+    return _SvgPart(width, height, draw)
 
 
-def _end(word: str) -> _Part:
+def _end(word: str) -> _SvgPart:
     width, height = _measure(word) + 2 * PADDING_PIXELS, LINE_PIXELS + 9
 
     def draw(x: float, y: float) -> list[str]:
@@ -120,10 +120,10 @@ def _end(word: str) -> _Part:
             _text(word, x + width / 2, y + LINE_PIXELS, "what"),
         ]
 
-    return _Part(width, height, draw)
+    return _SvgPart(width, height, draw)
 
 
-def _stack(parts: Sequence[_Part]) -> _Part:
+def _stack(parts: Sequence[_SvgPart]) -> _SvgPart:
     """One below the other, an arrow between."""
     width = max(part.width for part in parts)
     height = sum(part.height for part in parts) + LAYER_GAP_PIXELS * (len(parts) - 1)
@@ -138,12 +138,12 @@ def _stack(parts: Sequence[_Part]) -> _Part:
             y += part.height + LAYER_GAP_PIXELS
         return lines
 
-    return _Part(width, height, draw)
+    return _SvgPart(width, height, draw)
 
 
-def _beside(node: DiagramNode, labels: Sequence[str]) -> _Part:
+def _beside(node: DiagramNode, labels: Sequence[str]) -> _SvgPart:
     """Side by side, an arrow to each and from each; a label without a part is a way past all of them."""
-    parts: list[_Part | None] = [_part(child) for child in node.children]
+    parts: list[_SvgPart | None] = [_part(child) for child in node.children]
     parts += [None] * (len(labels) - len(parts))
     texts = [_short(label) for label in labels]
     widths = [
@@ -176,10 +176,10 @@ def _beside(node: DiagramNode, labels: Sequence[str]) -> _Part:
             left += wide + NEIGHBOUR_GAP_PIXELS
         return lines
 
-    return _Part(width, head + inner + LAYER_GAP_PIXELS, draw)
+    return _SvgPart(width, head + inner + LAYER_GAP_PIXELS, draw)
 
 
-def _framed(node: DiagramNode, title: str, inner: _Part, note: str) -> _Part:
+def _framed(node: DiagramNode, title: str, inner: _SvgPart, note: str) -> _SvgPart:
     """A part with a dashed frame around it, its title above."""
     title, note = _short(title, 2 * MAX_LINE_CHARS), _short(note)
     wide = _measure(title) + (_measure(note) + PADDING_PIXELS if note else 0)
@@ -206,10 +206,10 @@ def _framed(node: DiagramNode, title: str, inner: _Part, note: str) -> _Part:
             )
         return lines
 
-    return _Part(width, height, draw)
+    return _SvgPart(width, height, draw)
 
 
-def _layered(node: DiagramNode) -> _Part:
+def _layered(node: DiagramNode) -> _SvgPart:
     """The boxes of a graph in layers, each below all that it waits for; arrows bend where they cross layers."""
     parts = {child.name: _part(child) for child in node.children}
     depth: dict[str, int] = {}
@@ -229,13 +229,13 @@ def _layered(node: DiagramNode) -> _Part:
     heights = [max(parts[name].height for name in row) for row in rows]
     width, between = max(widths), LAYER_GAP_PIXELS * 1.5
 
-    room = max(part.width for part in parts.values()) / 2 + 20 if len(rows) > 2 else 0.0
+    margin = max(part.width for part in parts.values()) / 2 + 20 if len(rows) > 2 else 0.0
 
     def draw(x: float, y: float) -> list[str]:
         boxes: list[str] = []
         place: dict[str, tuple[float, float, float]] = {}
         for row, wide, high in zip(rows, widths, heights, strict=True):
-            left = x + room + (width - wide) / 2
+            left = x + margin + (width - wide) / 2
             for name in row:
                 part = parts[name]
                 boxes += part.draw(left, y)
@@ -243,20 +243,20 @@ def _layered(node: DiagramNode) -> _Part:
                 left += part.width + NEIGHBOUR_GAP_PIXELS
             y += high + between
         arrows = [
-            _bent(place[other], place[name], room * 4 / 3 if depth[name] - depth[other] > 1 else 0.0)
+            _bent(place[other], place[name], margin * 4 / 3 if depth[name] - depth[other] > 1 else 0.0)
             for name, others in node.after.items()
             for other in sorted(others)
         ]
         return arrows + boxes
 
-    return _Part(width + 2 * room, sum(heights) + between * (len(rows) - 1), draw)
+    return _SvgPart(width + 2 * margin, sum(heights) + between * (len(rows) - 1), draw)
 
 
-def _bent(source: tuple[float, float, float], target: tuple[float, float, float], aside: float) -> str:
+def _bent(source: tuple[float, float, float], target: tuple[float, float, float], offset: float) -> str:
     """An arrow between two layers; ``aside`` leads it past those between, which are in the middle."""
     (x1, _top, y1), (x2, y2, _bottom) = source, target
     bend = max(18.0, (y2 - y1) / 2)
-    path = f"M{x1:.1f} {y1:.1f}C{x1 + aside:.1f} {y1 + bend:.1f} {x2 + aside:.1f} {y2 - bend:.1f} {x2:.1f} {y2:.1f}"
+    path = f"M{x1:.1f} {y1:.1f}C{x1 + offset:.1f} {y1 + bend:.1f} {x2 + offset:.1f} {y2 - bend:.1f} {x2:.1f} {y2:.1f}"
     return f'<path class="arrow" d="{path}" marker-end="url(#head)"/>'
 
 

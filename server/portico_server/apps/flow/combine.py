@@ -195,7 +195,7 @@ async def _together(
     places: Sequence[str],
 ) -> list[Any] | None:
     """The outputs from one call; ``None`` if it failed: one by one, it shows which item it is that fails."""
-    begun, clock = time.time(), time.perf_counter()
+    started_at, clock = time.time(), time.perf_counter()
     one = _inner(scope, None, first)  # for all of them: a scope each is most of what a small function costs
     values: list[Any] = []
     size, sizes = 0, JsonSizes(BATCH_BYTES)
@@ -219,7 +219,7 @@ async def _together(
     except InvalidRequest:
         return None
     spent = (time.perf_counter() - clock) * 1e3 / len(places)
-    await host.swept(record.swept(host.journal, step, places, values, texts, begun, spent))
+    await host.swept(record.swept(host.journal, step, places, values, texts, started_at, spent))
     return [seen(output, text) for output, text in zip(found, texts, strict=True)]
 
 
@@ -357,13 +357,13 @@ async def _loop(host: StepHost, op: LoopStep, step: Step, scope: Scope, path: st
 async def _graph(host: StepHost, op: GraphStep, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
     inner = Scope(scope, scope.value)
     ended = {child.name: asyncio.Event() for child in op.steps}
-    room = asyncio.Semaphore(op.concurrency or len(op.steps))
+    slots = asyncio.Semaphore(op.concurrency or len(op.steps))
 
     async def work(number: int) -> None:
         child = op.steps[number]
         for name in op.after[child.name]:
             await ended[name].wait()
-        async with room:
+        async with slots:
             inner.names[child.name] = await host.step(
                 child, Scope(inner, scope.value), f"{path}.{child.name}"
             )

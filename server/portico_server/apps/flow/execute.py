@@ -89,7 +89,7 @@ class Execution:
         replays: bool = True,
         path: str = "",
         turn: int = 0,
-        tells: bool = False,
+        counts_usage: bool = False,
         answered: frozenset[str] | None = None,
         budget: ValueBudget | None = None,
     ) -> None:
@@ -105,7 +105,7 @@ class Execution:
         self.spoken = False
         """Whether a step has told the listener what the flow answers."""
         self._replays = replays and journal.resumed
-        self._tells = tells
+        self._counts_usage = counts_usage
         self.answered = answered
         self._clock = Deadline()
         self.budget = budget or world.budget.fresh()
@@ -136,7 +136,7 @@ class Execution:
                 result = await self._limited(flow.timeout, scope, path)
         except JumpToStep as jump:  # the check makes sure that there is a step to jump to
             raise InvalidRequest(
-                f"There is no step '{jump.step}' to go on with.", code="unknown_step"
+                f"There is no step '{jump.step}' to continue with.", code="unknown_step"
             ) from jump
         await self.journal.settled()
         result = None if result is SKIPPED else result
@@ -175,15 +175,15 @@ class Execution:
             await journal.settled()  # what it is asked must be the same when it is asked again
         await self.context.emit(StepStarted(path))
         note = StepNote(path)
-        begun, clock = time.time(), time.perf_counter()
+        started_at, clock = time.time(), time.perf_counter()
         try:
             value = await (self._once if step.plain else self._guarded)(step, scope, path, note)
         except PorticoError as error:
             note.milliseconds = (time.perf_counter() - clock) * 1e3
-            value = await self._failed(step, scope, note, begun, at_step(error, path))
+            value = await self._failed(step, scope, note, started_at, at_step(error, path))
         else:
             note.milliseconds = (time.perf_counter() - clock) * 1e3
-            await self.finished(step, scope, note, begun, settle=effect)
+            await self.finished(step, scope, note, started_at, settle=effect)
         if step.save and value is not SKIPPED:
             scope.state[step.save] = value
         return value
@@ -286,13 +286,13 @@ class Execution:
             delay = min(delay * retry.factor, MAX_RETRY_S)
 
     async def finished(
-        self, step: Step, scope: Scope, note: StepNote, begun: float, *, settle: bool = False
+        self, step: Step, scope: Scope, note: StepNote, started_at: float, *, settle: bool = False
     ) -> None:
         """Write down that a step has ended well, and say so."""
         if note.usage is not NO_USAGE:
             await self.spend(note.usage)
         journal = self.journal
-        journal.add(record.completed(journal, step, scope, note, begun), settle=settle)
+        journal.add(record.completed(journal, step, scope, note, started_at), settle=settle)
         if settle or journal.ahead:
             await journal.settled()
         await self.context.emit(StepFinished(note.path, note.milliseconds))
@@ -308,7 +308,7 @@ class Execution:
             await journal.settled()
 
     async def _failed(
-        self, step: Step, scope: Scope, note: StepNote, begun: float, error: PorticoError
+        self, step: Step, scope: Scope, note: StepNote, started_at: float, error: PorticoError
     ) -> Any:
         """Write down that a step has failed; what stands in place of its output, or the error again."""
         instead: Any = None
@@ -321,7 +321,7 @@ class Execution:
             except PorticoError as worse:
                 raised = at_step(worse, note.path)
         await self.spend(note.usage)
-        row = record.failed(self.journal, step, scope, note, begun, outcome(raised), text)
+        row = record.failed(self.journal, step, scope, note, started_at, outcome(raised), text)
         await self.journal.record(row, settle=text is not None)
         await self.context.emit(StepFinished(note.path, note.milliseconds, raised.message))
         if text is None:
@@ -347,7 +347,7 @@ class Execution:
         """Count tokens, and tell the run about them."""
         if usage.prompt_tokens or usage.completion_tokens:
             self.usage += usage
-            if self._tells:
+            if self._counts_usage:
                 await self.context.emit(usage)
 
     @contextmanager

@@ -24,7 +24,7 @@ from portico_server.core.binding import BOUND, binding
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, nearest
 from portico_server.core.interfaces import Evaluator
-from portico_server.core.json_size import LARGE_PARTS, has_parts
+from portico_server.core.json_size import MIN_LARGE_PARTS_COUNT, has_parts
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import AppInput, AppOutput, Chat, Filter, Message, Reply, Request
@@ -83,7 +83,12 @@ class FlowApp:
             capabilities=frozenset({"chat", "app"}),
             input_schema=flow.input_schema,
             output_schema=flow.output_schema,
-            labels={"app": "flow", "version": version, "durability": flow.durability, "uses": asked(flow)},
+            labels={
+                "app": "flow",
+                "version": version,
+                "durability": flow.durability,
+                "uses": models_asked(flow),
+            },
             owner=owner,
             created=created,
             id=id,
@@ -103,7 +108,7 @@ class FlowApp:
         return Reply(text, usage=execution.usage, citations=execution.citations, model=self.card.name)
 
 
-def asked(flow: FlowSpec) -> tuple[str, ...]:
+def models_asked(flow: FlowSpec) -> tuple[str, ...]:
     """The chat models and the apps that a flow asks, by the names that it has for them."""
     names: list[str] = []
     for step in every(flow.step):
@@ -211,7 +216,7 @@ class Flows:
 
     async def _read(self, spec: Any, key: str) -> FlowSpec:
         """The flow that a specification says; a large one takes tenths of a second, but not on the event loop."""
-        if has_parts(spec, LARGE_PARTS):
+        if has_parts(spec, MIN_LARGE_PARTS_COUNT):
             return await pools.DOCUMENTS.run_for(key, read.flow, spec)
         return read.flow(spec)
 
@@ -244,18 +249,18 @@ class Flows:
         flow: FlowSpec,
         context: Context,
         *,
-        tells: bool = False,
+        counts_usage: bool = False,
         answered: frozenset[str] | None = frozenset(),
     ) -> Execution:
-        """The execution of a flow within a run that keeps no journal on disk. ``tells``: its usage is the run's.
+        """The execution of a flow within a run that keeps no journal on disk. ``counts_usage``: its usage is the run's.
 
         ``answered``: see `Execution`.
         """
-        journal = Journal(context.run, told=self._told(context.run), rules=self._rules)
+        journal = Journal(context.run, on_step=self._step_listener(context.run), rules=self._rules)
         around = AROUND.get()
         if around is None:
             self._remember(context.run, journal)
-            return Execution(flow, context, journal, self.world, tells=tells, answered=answered)
+            return Execution(flow, context, journal, self.world, counts_usage=counts_usage, answered=answered)
         # It is called by a step of a flow: that one's journal is the run's, and it has the step as a whole.
         path, turn = around.place(flow.step.name), around.turn
         return Execution(flow, context, journal, self.world, path=path, turn=turn, answered=answered)
@@ -281,7 +286,7 @@ class Flows:
                 KIND,
                 flow.name,
                 caller,
-                lambda context: self.execution(flow, context, tells=True, answered=answered).run(
+                lambda context: self.execution(flow, context, counts_usage=True, answered=answered).run(
                     value, history
                 ),
                 timeout=None if flow.timeout is not None else -1,
@@ -380,8 +385,12 @@ class Flows:
     def _journal(self, flow: FlowSpec, run_id: str, done: Sequence[StepRow] = ()) -> Iterator[Journal]:
         """The journal of a durable run while it lives."""
         journal = Journal(
-            *(run_id, self._database, flow.durability, done, lambda: self._scheduler.fence),
-            told=self._told(run_id),
+            run_id,
+            self._database,
+            flow.durability,
+            done,
+            lambda: self._scheduler.fence,
+            on_step=self._step_listener(run_id),
             rules=self._rules,
         )
         run = self._runner.get(run_id)
@@ -409,12 +418,12 @@ class Flows:
                 journal,
                 self.world,
                 turn=payload.get("turn", 0),
-                tells=True,
+                counts_usage=True,
                 answered=None if functions is None else frozenset(functions),
             )
             return await execution.run(payload["input"], payload.get("history") or ())
 
-    def _told(self, run_id: str) -> Callable[[StepRow], None] | None:
+    def _step_listener(self, run_id: str) -> Callable[[StepRow], None] | None:
         telemetry = self._runner.telemetry
         return None if telemetry is None else telemetry.steps(run_id)
 
@@ -452,17 +461,17 @@ class Flows:
         return row
 
     async def fork(
-        self, run_id: str, caller: Principal, *, start: str = "", value: Any = None, anew: bool = False
+        self, run_id: str, caller: Principal, *, start: str = "", value: Any = None, new_input: bool = False
     ) -> Run:
         """A new run like this one: with another input if ``again``, else with all steps before ``start`` done."""
         row = await self._database.read(runs.get, run_id)
         if row is None or row.kind != KIND or not caller.sees(row.owner):
             raise _unknown(run_id)
-        payload = {**row.payload, "turn": 0, **({"input": value} if anew else {})}
+        payload = {**row.payload, "turn": 0, **({"input": value} if new_input else {})}
         flow = await self._read(payload["flow"], caller.id)
-        if anew and flow.input_schema is not None:
+        if new_input and flow.input_schema is not None:
             await self.world.fits(flow.input_schema, value, "The input")
-        if anew:
+        if new_input:
             self._recordable(flow, value)
         kept: list[str] = []
         if start:

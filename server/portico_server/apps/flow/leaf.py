@@ -119,8 +119,8 @@ async def _by_likeness(context: Context, op: spec.IntentStep, text: str) -> tupl
     found = await context.call(op.embedding, Embed(tuple(texts)))
     if not isinstance(found, Vectors):
         raise InvalidRequest(f"'{op.embedding}' is not an embedding model.", param="embedding")
-    asked, *known = [array("f", data) for data in found.data]
-    scores = [_cosine(asked, vector) for vector in known]
+    target, *known = [array("f", data) for data in found.data]
+    scores = [_cosine(target, vector) for vector in known]
     best = max(range(len(scores)), key=scores.__getitem__)
     return owners[best], found.usage
 
@@ -171,13 +171,13 @@ async def _llm(
 async def ask(host: StepHost, model: str, request: Chat, step: spec.Step, note: StepNote) -> Reply:
     """Ask a model or an app; what it says goes to the listener if this step is the flow's voice."""
     aloud = step.at in host.voices and getattr(step.op, "format", spec.OutputFormat()).type == "text"
-    said = False
+    spoke = False
 
     async def pass_on(event: Event) -> None:
-        nonlocal said
+        nonlocal spoke
         if isinstance(event, Delta):
             if aloud:
-                said = note.spoke = True
+                spoke = note.spoke = True
                 await host.context.emit(event)
         elif isinstance(event, Cited):
             if aloud:
@@ -194,10 +194,10 @@ async def ask(host: StepHost, model: str, request: Chat, step: spec.Step, note: 
             f"'{model}' is not a chat model: it answers with {type(reply).__name__}.", param="model"
         )
     note.usage += reply.usage
-    if aloud and not said and reply.content:
+    if aloud and not spoke and reply.content:
         await host.context.emit(Delta(reply.content))
-        said = True
-    host.spoken = host.spoken or said
+        spoke = True
+    host.spoken = host.spoken or spoke
     if aloud and reply.citations:
         host.citations = reply.citations
     return reply
@@ -261,8 +261,8 @@ async def _intent(
     host: StepHost, op: spec.IntentStep, step: spec.Step, scope: Scope, path: str, note: StepNote
 ) -> Any:
     history = op.history.of(scope) if op.history is not None else None
-    said = _conversation(scope.history if history is True else history or [], "history")
-    name, usage = await choose(host.context, op, as_text(op.text.of(scope)), said)
+    conversation = _conversation(scope.history if history is True else history or [], "history")
+    name, usage = await choose(host.context, op, as_text(op.text.of(scope)), conversation)
     note.usage = usage
     return name
 
@@ -337,10 +337,14 @@ async def _http(
     answer = _result("http_request", await host.context.call("tool/http_request", ToolCall(given)))
     status = answer["status"]
     if status >= 400:
-        told = f"{op.method} {answer['url']} answered {status}: {answer['text'][:500]}"
+        message = f"{op.method} {answer['url']} answered {status}: {answer['text'][:500]}"
         # What may pass by itself is worth another attempt.
         passing = status in (408, 425, 429) or status >= 500
-        raise EngineFailed(told, code="http_error") if passing else InvalidRequest(told, code="http_error")
+        raise (
+            EngineFailed(message, code="http_error")
+            if passing
+            else InvalidRequest(message, code="http_error")
+        )
     return answer
 
 
@@ -433,24 +437,24 @@ async def _served(
 ) -> Question:
     """The question for those who serve the function, as soon as one does; an operator's approval comes before it."""
     loop = asyncio.get_running_loop()
-    begun = loop.time()
+    started_at = loop.time()
     with host.waiting():
         card = await host.world.served.function(op.function, host.context.caller, op.limit)
     given = by_name(card, args, kwargs)
     if card.input_schema is not None:
         await host.world.fits(card.input_schema, given, f"What the function '{op.function}' gets")
     if card.labels.get("needs_approval"):
-        asked = Question(
+        question = Question(
             "approval", op.function, f"Call the function '{op.function}'?", given, key=f"{key}/approval"
         )
-        answer = await host.ask(asked)
+        answer = await host.ask(question)
         if not answer.accepted:
             raise InvalidRequest(f"It was refused. {answer.note}".rstrip(), code="refused")
-        begun = loop.time()
-    left = max(0.01, op.limit - (loop.time() - begun))
-    said = f"Call of the function '{op.function}'."
+        started_at = loop.time()
+    left = max(0.01, op.limit - (loop.time() - started_at))
+    title = f"Call of the function '{op.function}'."
     name = function_name(op.function, card.owner)
-    return Question("function", name, said, arguments=given, key=key, limit=left, served=True)
+    return Question("function", name, title, arguments=given, key=key, limit=left, served=True)
 
 
 def _turned(host: StepHost, path: str) -> str:

@@ -106,8 +106,8 @@ def reference(text: Any, at: str, default: Any = MISSING) -> ReferenceExpression
     tokens = _REF.findall(text) if isinstance(text, str) else []
     if not tokens or "".join(tokens) != text or tokens[0] not in ROOTS:
         raise InvalidRequest(
-            f"{at}: {text!r} is not a reference. References begin with {', '.join(ROOTS)} and go on with .key or [0], "
-            "such as steps.outline[0].title.",
+            f"{at}: {text!r} is not a reference. References begin with {', '.join(ROOTS)} and continue with .key or "
+            "[0], such as steps.outline[0].title.",
             code="invalid_reference",
             param=at,
         )

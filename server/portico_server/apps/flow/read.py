@@ -87,7 +87,7 @@ def flow(value: Any) -> FlowSpec:
 
 def _root(value: Any) -> Step:
     try:
-        return _Reader().step(value, "flow.step", 1)
+        return _FlowReader().step(value, "flow.step", 1)
     except RecursionError:
         raise InvalidRequest(
             "Somewhere in flow.step, values lie too deep within each other. Put such a value into the input.",
@@ -96,7 +96,7 @@ def _root(value: Any) -> Step:
         ) from None
 
 
-class _Reader:
+class _FlowReader:
     """Reads steps and counts them."""
 
     def __init__(self) -> None:
@@ -125,7 +125,7 @@ class _Reader:
         name = fields.text("name") or f"{kind}{number}"
         if not NAME.fullmatch(name):
             raise InvalidRequest(
-                f"{at}.name is {name!r}; names begin with a letter and go on with letters, digits, '_' and '-'.",
+                f"{at}.name is {name!r}; names begin with a letter and continue with letters, digits, '_' and '-'.",
                 code="invalid_name",
                 param=f"{at}.name",
             )

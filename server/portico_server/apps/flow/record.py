@@ -16,7 +16,7 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.db.steps import StepRow, StepStatus, cut
 from portico_server.runs.journal import Journal, for_trace
 
-# What is known of one step besides its output.
+# What is known of one step, other than its output.
 
 
 NO_USAGE: Final = Usage()
@@ -62,15 +62,22 @@ def seen(value: Any, text: bytes) -> Any:
     return value if isinstance(value, str | int) or value is None else orjson.loads(text)
 
 
-def completed(journal: Journal, step: Step, scope: Scope, note: StepNote, begun: float) -> StepRow:
+def completed(journal: Journal, step: Step, scope: Scope, note: StepNote, started_at: float) -> StepRow:
     """A step that has ended well. Of a combinator, what happened stands with its steps."""
     if note.text is None:
-        return _row(journal, step, note, "completed", begun)
+        return _row(journal, step, note, "completed", started_at)
     output, redacted = _redacted(journal, note.text.decode())
     if not journal.durable:
         output = cut(output)
     return _row(
-        journal, step, note, "completed", begun, _asked(journal, scope, note), output, redacted=redacted
+        journal,
+        step,
+        note,
+        "completed",
+        started_at,
+        _open_question(journal, scope, note),
+        output,
+        redacted=redacted,
     )
 
 
@@ -80,7 +87,7 @@ def swept(
     paths: Sequence[str],
     inputs: Sequence[Any],
     texts: Sequence[bytes],
-    begun: float,
+    started_at: float,
     milliseconds: float,
 ) -> list[StepRow]:
     """Many items of one step that have ended well: their places, what went in, what came out as JSON.
@@ -106,7 +113,7 @@ def swept(
                 for_trace(value),
                 output,
                 None,
-                begun,
+                started_at,
                 milliseconds,
                 redacted=redacted,
             )
@@ -124,7 +131,7 @@ def failed(
     step: Step,
     scope: Scope,
     note: StepNote,
-    begun: float,
+    started_at: float,
     error: Mapping[str, Any],
     instead: str | None,
 ) -> StepRow:
@@ -133,11 +140,11 @@ def failed(
     if instead is not None:
         instead, more = _redacted(journal, instead)
         redacted = redacted or more
-    asked = _asked(journal, scope, note)
-    return _row(journal, step, note, "failed", begun, asked, instead, why, redacted=redacted)
+    waiting_for = _open_question(journal, scope, note)
+    return _row(journal, step, note, "failed", started_at, waiting_for, instead, why, redacted=redacted)
 
 
-def _asked(journal: Journal, scope: Scope, note: StepNote) -> str | None:
+def _open_question(journal: Journal, scope: Scope, note: StepNote) -> str | None:
     """What went into a step, for the trace."""
     value = note.input if note.input is not None else scope.value
     return for_trace(journal.redaction.of(value) if journal.redaction.active else value)
@@ -157,7 +164,7 @@ def _row(
     step: Step,
     note: StepNote,
     status: StepStatus,
-    begun: float,
+    started_at: float,
     input: str | None = None,
     output: str | None = None,
     error: str | None = None,
@@ -174,7 +181,7 @@ def _row(
         input,
         output,
         error,
-        begun,
+        started_at,
         note.milliseconds,
         usage.prompt_tokens,
         usage.completion_tokens,

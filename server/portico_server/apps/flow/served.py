@@ -17,13 +17,13 @@ class ServedFunctions:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._news = asyncio.Event()
+        self._tools_changed = asyncio.Event()
         registry.watch(self._changed)
 
     def _changed(self, kind: Kind) -> None:
         if kind == "tool":
-            self._news.set()
-            self._news = asyncio.Event()
+            self._tools_changed.set()
+            self._tools_changed = asyncio.Event()
 
     def has(self, name: str, caller: Principal) -> bool:
         """Whether a client serves it to the caller just now."""
@@ -50,7 +50,7 @@ class ServedFunctions:
 
     async def _come(self, name: str, caller: Principal) -> Card:
         while True:
-            news = self._news
+            changed = self._tools_changed
             if self._registry.get(f"tool/{name}", caller) is not None:
                 card = (await self._registry.resolve(f"tool/{name}", caller)).card
                 if card.labels.get("source") != "client":
@@ -60,7 +60,7 @@ class ServedFunctions:
                         code="not_a_function",
                     )
                 return card
-            await news.wait()
+            await changed.wait()
 
 
 def by_name(card: Card, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:

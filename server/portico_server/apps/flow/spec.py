@@ -156,7 +156,7 @@ class ApproveStep:
 
 @dataclass(frozen=True, slots=True)
 class SubflowStep:
-    """Run a deployed app (``app``) or a step of its own (``step``), which sees nothing but its input."""
+    """Run a deployed app (``app``) or a step of its own (``step``), which sees only its input."""
 
     app: str
     step: Step | None

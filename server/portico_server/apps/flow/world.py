@@ -1,4 +1,4 @@
-"""What the executor needs besides the context of its run: the sandbox, the step cache, the deployed apps."""
+"""What the executor needs in addition to the context of its run: the sandbox, the step cache, the deployed apps."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ async def clone(url: str, into: Path, *, protocol: str = "https", addresses: Seq
         ) from error
     try:
         async with asyncio.timeout(_CLONE_TIMEOUT_S):
-            _out, said = await process.communicate()
+            _out, errors = await process.communicate()
     except TimeoutError as error:
         raise DeadlineExceeded(
             f"Git did not fetch {url} within {_CLONE_TIMEOUT_S:g} s.", param="url"
@@ -123,7 +123,7 @@ async def clone(url: str, into: Path, *, protocol: str = "https", addresses: Seq
             process.kill()
             await process.wait()
     if process.returncode:
-        reason = said.decode(errors="replace").strip().rpartition("fatal: ")[2][:300]
+        reason = errors.decode(errors="replace").strip().rpartition("fatal: ")[2][:300]
         raise InvalidRequest(f"Git cannot fetch {url}: {reason}", code="git_failed", param="url")
 
 

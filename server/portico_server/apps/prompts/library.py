@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from portico_server.apps.prompts.spec import PromptSpec, parse
 from portico_server.core.binding import BOUND, bound_id
@@ -15,24 +15,9 @@ from portico_server.core.registry import owner_of
 from portico_server.core.request import Message
 from portico_server.db import prompts as rows
 from portico_server.db.database import Database
-from portico_server.db.prompts import PromptRow
+from portico_server.db.prompts import PromptJson, PromptRow
 
-
-@dataclass(frozen=True, slots=True)
-class StoredPrompt:
-    """One version of a prompt. ``id`` is that of the prompt, ``owner`` the key whose name it has; ``None``: shared."""
-
-    id: str
-    spec: PromptSpec
-    version: int
-    owner: str | None
-    origin: str
-    created_at: float
-
-    @property
-    def name(self) -> str:
-        """What it is asked for by."""
-        return self.spec.name
+StoredPrompt: TypeAlias = PromptRow[PromptSpec]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +81,7 @@ class PromptLibrary:
             )
         return _prompt(row)
 
-    async def _meant(self, ref: str, caller: Principal) -> PromptRow | None:
+    async def _meant(self, ref: str, caller: Principal) -> PromptJson | None:
         """The newest version of the caller's own prompt of a name, of the shared one, or of what has this id."""
         key = f"prompt/{ref}"
         ref = bound_id(key) or ref
@@ -106,7 +91,7 @@ class PromptLibrary:
             await bound.bind(key, f"id:{row.id}")
         return row
 
-    async def _found(self, ref: str, caller: Principal) -> PromptRow | None:
+    async def _found(self, ref: str, caller: Principal) -> PromptJson | None:
         if is_id(ref, "prompt_"):
             row = await self._database.read(rows.one, ref, None)
             return row if row is not None and caller.sees(row.owner) else None
@@ -165,7 +150,7 @@ class PromptLibrary:
         prompt = await self.get(name, caller, version)
         return prompt.spec.render(arguments, as_text=as_text)
 
-    async def _writable(self, name: str, caller: Principal) -> PromptRow | None:
+    async def _writable(self, name: str, caller: Principal) -> PromptJson | None:
         """The newest version that a new one would follow. Raises `Forbidden` and `Conflict`."""
         caller.require("chat")
         owner = owner_of(caller)
@@ -179,7 +164,7 @@ class PromptLibrary:
                     param="name",
                 )
             if owner is not None and await self._database.read(rows.named, name, None) is not None:
-                raise rows.taken(name)
+                raise rows.name_conflict(name)
         return last
 
     def _changed(self) -> None:
@@ -187,5 +172,6 @@ class PromptLibrary:
             watcher()
 
 
-def _prompt(row: PromptRow) -> StoredPrompt:
-    return StoredPrompt(row.id, parse(row.spec), row.version, row.owner, row.origin, row.created_at)
+def _prompt(row: PromptJson) -> StoredPrompt:
+    spec = parse(row.spec)
+    return PromptRow(row.id, spec.name, row.version, row.owner, spec, row.origin, row.created_at)

@@ -54,7 +54,7 @@ class PromptSpec:
             "description": self.description,
             "arguments": [item.to_json() for item in self.arguments],
             "messages": [{"role": turn.role, "content": turn.text} for turn in self.messages],
-            "examples": [{"user": asked, "assistant": answered} for asked, answered in self.examples],
+            "examples": [{"user": user, "assistant": answered} for user, answered in self.examples],
         }
 
     def render(self, given: Mapping[str, Any], *, as_text: bool = False) -> tuple[Message, ...]:
@@ -216,9 +216,9 @@ def _turn(given: Any, at: str) -> PromptMessageSpec:
 
 def _example(given: Any, at: str) -> tuple[str, str]:
     if isinstance(given, Mapping) and set(given) == {"user", "assistant"}:
-        asked, answered = given["user"], given["assistant"]
-        if isinstance(asked, str) and isinstance(answered, str):
-            return asked, answered
+        user, answered = given["user"], given["assistant"]
+        if isinstance(user, str) and isinstance(answered, str):
+            return user, answered
     raise InvalidRequest(f"{at} must be a mapping of two texts, 'user' and 'assistant'.", param=at)
 
 

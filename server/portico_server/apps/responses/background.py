@@ -25,6 +25,7 @@ from portico_server.core.servable import Card
 from portico_server.db import responses, runs
 from portico_server.db.database import Database
 from portico_server.db.responses import OPEN_STATUSES, ResponseRow, SaveOutcome
+from portico_server.db.retention import ENDED_STATUSES
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 
@@ -89,12 +90,10 @@ POLL_INTERVAL_S: Final = 0.5
 """Seconds between two looks at a response that another daemon makes."""
 
 NUMBER, DOING = "_number", "_doing"
-"""What a document says besides while it is made: the number of its next event, and what must not be done twice."""
+"""Fields of a document while it is made: the number of its next event, and what must not be done twice."""
 
 ATTEMPT_STRIDE_COUNT: Final = 4096
 """Ids of items between two attempts."""
-
-ENDED: Final = ("completed", "failed", "cancelled")
 
 
 class BackgroundResponses:
@@ -115,7 +114,7 @@ class BackgroundResponses:
         self._around = around
         self._preparer = preparer
         self._busy = busy
-        self._news: dict[str, asyncio.Event] = {}
+        self._changed: dict[str, asyncio.Event] = {}
         scheduler.handle(KIND, self._make, concurrency=MAX_RESUMED_RESPONSES, shared=True, owned=True)
 
     async def begin(self, prepared: PreparedResponse, caller: Principal) -> ResponseRow:
@@ -130,11 +129,11 @@ class BackgroundResponses:
         row = replace(row, document=orjson.dumps(draft).decode())
         events = _numbered(opening) if prepared.ask.stream else []
 
-        def write(connection: Any, run_id: str, *arguments: Any) -> runs.RunRow:
-            begun = runs.begin(connection, run_id, *arguments)
-            responses.begin(connection, replace(row, run_id=run_id))
+        def write(connection: Any, new: runs.NewRun, *lease: Any) -> runs.RunRow:
+            started = runs.begin(connection, new, *lease)
+            responses.begin(connection, replace(row, run_id=new.id))
             responses.append_events(connection, row.id, events)
-            return begun
+            return started
 
         meter = self._runner.meter(caller)
         try:
@@ -175,8 +174,8 @@ class BackgroundResponses:
             if row is not None and row.status in OPEN_STATUSES:
                 await self._made(row, context)
         finally:
-            self._tell(response_id)
-            self._news.pop(response_id, None)
+            self._wake_followers(response_id)
+            self._changed.pop(response_id, None)
         return {"response": response_id}
 
     async def _made(self, row: ResponseRow, context: Context) -> None:
@@ -220,7 +219,7 @@ class BackgroundResponses:
 
         async def tell(events: Sequence[Event]) -> None:
             await self._database.write_soon(responses.append_events, response_id, _numbered(events))
-            self._tell(response_id)
+            self._wake_followers(response_id)
 
         async def keep_silent(_events: Sequence[Event]) -> None:
             """Nobody can ask for its events."""
@@ -274,8 +273,8 @@ class BackgroundResponses:
         for start, end in row.lost or ():
             if start < after <= end:
                 raise Conflict(
-                    f"The daemon was cut off after event {start}, and has made what followed anew. Forget what came "
-                    f"after it, and go on with starting_after={start}.",
+                    f"The daemon stopped after event {start}, and has made what followed again. Discard what came "
+                    f"after it, and continue with starting_after={start}.",
                     code="events_made_anew",
                     param="starting_after",
                 )
@@ -283,27 +282,27 @@ class BackgroundResponses:
 
     async def _followed(self, row: ResponseRow, after: int) -> AsyncGenerator[list[bytes], None]:
         while True:
-            news = self._news.setdefault(row.id, asyncio.Event())
+            changed = self._changed.setdefault(row.id, asyncio.Event())
             current = await self.settled(row)
             found = await self._database.read(responses.events_after, row.id, after, PAGE_SIZE)
             if found:
                 after = found[-1][0]
                 yield [data for _number, data in found]
             elif current is None or current.status not in OPEN_STATUSES:
-                self._news.pop(row.id, None)
+                self._changed.pop(row.id, None)
                 return
             else:
                 try:
                     async with asyncio.timeout(POLL_INTERVAL_S):
-                        await news.wait()
+                        await changed.wait()
                 except TimeoutError:
                     continue
 
-    def _tell(self, response_id: str) -> None:
+    def _wake_followers(self, response_id: str) -> None:
         """Whoever follows looks again."""
-        news = self._news.pop(response_id, None)
-        if news is not None:
-            news.set()
+        changed = self._changed.pop(response_id, None)
+        if changed is not None:
+            changed.set()
 
     # --- ending -------------------------------------------------------------------------------------------------
 
@@ -326,7 +325,7 @@ class BackgroundResponses:
         if current is None or current.status not in OPEN_STATUSES:
             return current
         run = await self._database.read(runs.get, row.run_id)
-        if run is not None and run.status not in ENDED:
+        if run is not None and run.status not in ENDED_STATUSES:
             return current
         last = await self._database.read(responses.last_event, row.id)
         document: dict[str, Any] = orjson.loads(current.document)
@@ -339,7 +338,7 @@ class BackgroundResponses:
             error = run.error or {}
             events = machine.fail(PorticoError(str(error.get("message") or "Its run has ended.")))
         await self._end(machine, events, stream=last >= 0)
-        self._tell(row.id)
+        self._wake_followers(row.id)
         return await self._database.read(responses.get, row.id)
 
 

@@ -6,9 +6,10 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from portico_server.apps.responses.items import TOLD
+from portico_server.apps.agent.tools import cut
+from portico_server.apps.responses.items import MODEL_OUTPUT
 from portico_server.apps.responses.request import CodeInterpreterTool
-from portico_server.apps.responses.tool_context import OfferedTool, ToolContext, cut
+from portico_server.apps.responses.tool_context import OfferedTool, ToolContext
 from portico_server.core.errors import NotFound, PorticoError
 from portico_server.core.ids import new_id
 from portico_server.core.request import Artifact, CalledTool, ToolCall, ToolResult
@@ -73,7 +74,7 @@ async def _run(bench: ToolContext, container: str, files: Sequence[Mapping[str, 
     # Code that raised has run all the same; without an outcome it has not.
     status = "failed" if result.is_error and result.structured is None else "completed"
     completed = machine.tell(index, "response.code_interpreter_call.completed")
-    done = machine.done(index, status=status, outputs=outputs, **{TOLD: cut(result.text)})
+    done = machine.done(index, status=status, outputs=outputs, **{MODEL_OUTPUT: cut(result.text)})
     await bench.emit([completed, done])
 
 

@@ -22,9 +22,9 @@ SEAL: Final = "portico.1."
 """What content of ours begins with, and the version of what follows."""
 
 REQUEST: Final = (
-    "Our conversation has become long, and will go on without what is above. Write down for yourself what you need to "
-    "go on: what the user wants, in their words where these matter; what was done, and what came of it; names, "
-    "numbers, files and decisions; what is still to be done. Write the notes alone, without a greeting."
+    "Our conversation has become long, and will continue without what is above. Write down for yourself what you need "
+    "to continue: what the user wants, in their words where these matter; what was done, and what came of it; "
+    "names, numbers, files and decisions; what is still to be done. Write the notes alone, without a greeting."
 )
 """What a model is asked for a summary with."""
 
@@ -34,7 +34,7 @@ _TAIL: Final = "[End of the notes.]"
 
 @dataclass(frozen=True, slots=True)
 class CompactedConversation:
-    """What a compaction item holds. ``keeps``: the user's messages before it are shown besides."""
+    """What a compaction item holds. ``keeps``: the user's messages before it are also shown."""
 
     summary: str
     items: Sequence[dict[str, Any]] = ()
@@ -73,17 +73,17 @@ def window(items: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
     held = opened(items[last]["encrypted_content"])
     if held is None:
         return items[last + 1 :]
-    kept = asked(window(items[:last])) if held.keeps else []
+    kept = requests_among(window(items[:last])) if held.keeps else []
     alone = {**items[last], "encrypted_content": CompactedConversation(held.summary, keeps=True).sealed()}
     return [*kept, alone, *held.items, *items[last + 1 :]]
 
 
-def asked(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def requests_among(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The messages among items that are not the model's own."""
     return [item for item in items if item["type"] == "message" and item["role"] != "assistant"]
 
 
-def quoted(items: Sequence[dict[str, Any]], room: int) -> str:
+def quoted(items: Sequence[dict[str, Any]], max_chars: int) -> str:
     """What the user wrote among items, the newest as far as there is room for so many characters: a small model writes
     poor notes, and these words cost nothing.
     """
@@ -92,8 +92,8 @@ def quoted(items: Sequence[dict[str, Any]], room: int) -> str:
         if item["type"] != "message" or item["role"] != "user":
             continue
         text = " ".join(part["text"] for part in item["content"] if part["type"] == "input_text").strip()
-        room -= len(text)
-        if room < 0:
+        max_chars -= len(text)
+        if max_chars < 0:
             break
         if text:
             found.append(f"- {text}")
@@ -114,7 +114,7 @@ def cuts(items: Sequence[dict[str, Any]]) -> list[int]:
     return [number for number in found if number > 1 or items[0]["type"] != "compaction"]
 
 
-def told(content: str) -> str:
+def as_user_text(content: str) -> str:
     """A compaction item as the model reads it."""
     held = opened(content)
     return f"{_HEAD}\n{held.summary}\n{_TAIL}" if held is not None else ""

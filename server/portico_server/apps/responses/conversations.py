@@ -42,8 +42,8 @@ class ConversationStore:
         """Begin one with the ``metadata`` and ``items`` of a request. Raises `InvalidRequest`."""
         _require_known(body, ("metadata", "items"))
         now = time.time()
-        told = metadata(body.get("metadata") or {})
-        row = ConversationRow(new_id("conv_"), caller.id, told, 0, now, now)
+        checked = metadata(body.get("metadata") or {})
+        row = ConversationRow(new_id("conv_"), caller.id, checked, 0, now, now)
         await self._database.write(rows.add, row, _read(body.get("items") or []))
         return row
 

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from portico.wire import Passage, Usage
 from portico_server.apps.responses.ids import ItemIds
-from portico_server.apps.responses.items import Item, without_told
+from portico_server.apps.responses.items import Item, without_model_output
 from portico_server.apps.responses.request import ResponseRequest
 from portico_server.core.errors import PorticoError
 from portico_server.core.passage import marks
@@ -76,7 +76,7 @@ class EventBuilder:
 
     def document(self) -> dict[str, Any]:
         """The response as it is kept: with everything that may be asked for later."""
-        return {**self.response, "output": [without_told(item) for item in self.output]}
+        return {**self.response, "output": [without_model_output(item) for item in self.output]}
 
     def draft(self) -> dict[str, Any]:
         """The response with what is whole of it, for who continues with it after a crash."""
@@ -117,8 +117,8 @@ class EventBuilder:
         self.response["status"] = "failed"
         self.response["error"] = error_of(error)
         events.append(self._whole("response.failed"))
-        told = {"code": error.code, "message": error.message, "param": error.param}
-        events.append(self._event("error", **told, error={"type": error.type, **told}))
+        document = {"code": error.code, "message": error.message, "param": error.param}
+        events.append(self._event("error", **document, error={"type": error.type, **document}))
         return events
 
     def cancel(self) -> list[Event]:
@@ -179,7 +179,7 @@ class EventBuilder:
         return [*events, self._event("response.reasoning_text.delta", **at, content_index=0, delta=piece)]
 
     def call(self, key: int, call_id: str, name: str) -> list[Event]:
-        """The model calls a function of the client; ``key`` tells its calls apart."""
+        """The model calls a function of the client; ``key`` identifies the call."""
         events = [] if self._calls else self.settle()
         item = {"id": self.mint("fc_"), "type": "function_call", "status": "in_progress"}
         self._calls[key], added = self.add({**item, "call_id": call_id, "name": name, "arguments": ""})
@@ -208,11 +208,11 @@ class EventBuilder:
         """Begin an item: its index, and the event that says so."""
         index = len(self.output)
         self.output.append(item)
-        told = shown(item, self._include)
-        return index, [self._event("response.output_item.added", output_index=index, item=told)]
+        public = shown(item, self._include)
+        return index, [self._event("response.output_item.added", output_index=index, item=public)]
 
     def change(self, index: int, **changes: Any) -> None:
-        """What is known of an item besides what it began with."""
+        """Add fields to an item that has begun."""
         self.output[index] = {**self.output[index], **changes}
 
     def tell(self, index: int, kind: str, **more: Any) -> Event:
@@ -222,8 +222,8 @@ class EventBuilder:
     def done(self, index: int, **changes: Any) -> Event:
         """An item is whole."""
         item = self.output[index] = {**self.output[index], **changes}
-        told = shown(item, self._include)
-        return self._event("response.output_item.done", output_index=index, item=told)
+        public = shown(item, self._include)
+        return self._event("response.output_item.done", output_index=index, item=public)
 
     # --- inside ----------------------------------------------------------------------------------------------
 
@@ -312,7 +312,7 @@ def status_after(finish_reason: str) -> str:
 
 def shown(item: Item, include: frozenset[str]) -> Item:
     """An item as it is told: what search found and code printed only where that was asked for."""
-    item = without_told(item)
+    item = without_model_output(item)
     if item["type"] == "file_search_call" and "file_search_call.results" not in include:
         return {**item, "results": None}
     if item["type"] == "code_interpreter_call" and "code_interpreter_call.outputs" not in include:

@@ -8,15 +8,16 @@ from dataclasses import replace
 from typing import Any, Final
 
 from portico.wire import Passage, ToolCalled, ToolReturned
+from portico_server.apps.agent.tools import QUERY_ARGUMENTS, arguments_of, cut
 from portico_server.apps.responses import code_tool, mcp_tool
-from portico_server.apps.responses.items import TOLD
+from portico_server.apps.responses.items import MODEL_OUTPUT
 from portico_server.apps.responses.request import (
     CodeInterpreterTool,
     FileSearchTool,
     ImageGenerationTool,
     McpTool,
 )
-from portico_server.apps.responses.tool_context import OfferedTool, ToolContext, arguments_of, cut
+from portico_server.apps.responses.tool_context import OfferedTool, ToolContext
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable, nearest
 from portico_server.core.request import CalledTool, Filter, Found, ToolCall, ToolResult
 
@@ -71,8 +72,8 @@ async def _draw(bench: ToolContext, tool: ImageGenerationTool, prompt: str) -> N
     ]
     await bench.emit(events)
     arguments = {"prompt": prompt, **tool.options, **({"model": tool.model} if tool.model else {})}
-    told: dict[str, Any] = {"revised_prompt": prompt, "action": "generate"}
-    told |= {name: tool.options[name] for name in ("quality", "background") if name in tool.options}
+    fields: dict[str, Any] = {"revised_prompt": prompt, "action": "generate"}
+    fields |= {name: tool.options[name] for name in ("quality", "background") if name in tool.options}
     try:
         key = f"{bench.context.run}:{item['id']}"
         result = await bench.context.call("tool/draw", ToolCall(arguments, key=key))
@@ -80,15 +81,18 @@ async def _draw(bench: ToolContext, tool: ImageGenerationTool, prompt: str) -> N
         if result.artifacts and result.structured is not None:
             [picture] = result.structured["pictures"]
             _name, data = await bench.around.uploads.read(picture["id"], bench.context.caller)
-            told["result"] = base64.b64encode(data).decode()
-            told["revised_prompt"] = picture.get("revised_prompt", prompt)
-            told["size"] = f"{picture['width']}x{picture['height']}"
-            told["output_format"] = picture["media_type"].rpartition("/")[2]
+            fields["result"] = base64.b64encode(data).decode()
+            fields["revised_prompt"] = picture.get("revised_prompt", prompt)
+            fields["size"] = f"{picture['width']}x{picture['height']}"
+            fields["output_format"] = picture["media_type"].rpartition("/")[2]
     except PorticoError as error:
         result = ToolResult(f"The picture could not be drawn: {error.message}", is_error=True)
     events = [] if result.is_error else [machine.tell(index, "response.image_generation_call.completed")]
     done = machine.done(
-        index, status="failed" if result.is_error else "completed", **told, **{TOLD: cut(result.text)}
+        index,
+        status="failed" if result.is_error else "completed",
+        **fields,
+        **{MODEL_OUTPUT: cut(result.text)},
     )
     await bench.emit([*events, done])
 
@@ -97,13 +101,6 @@ async def _draw(bench: ToolContext, tool: ImageGenerationTool, prompt: str) -> N
 
 
 CITE: Final = "Point at the passages that you use by their numbers in brackets, such as [1]."
-
-_QUERY: Final = {
-    "type": "object",
-    "properties": {"query": {"type": "string", "description": "What to look for, in words."}},
-    "required": ["query"],
-    "additionalProperties": False,
-}
 
 
 async def search_call(bench: ToolContext, tool: FileSearchTool, at: str) -> None:
@@ -123,7 +120,7 @@ async def search_call(bench: ToolContext, tool: FileSearchTool, at: str) -> None
         await _search(bench, tool, filters, str(arguments.get("query") or "").strip())
 
     described = f"Search in the documents of {', '.join(about)}. {CITE}"
-    bench.offers["file_search"] = OfferedTool("file_search", described, _QUERY, use, "file_search")
+    bench.offers["file_search"] = OfferedTool("file_search", described, QUERY_ARGUMENTS, use, "file_search")
 
 
 async def _search(bench: ToolContext, tool: FileSearchTool, filters: Filter | None, query: str) -> None:
@@ -140,7 +137,7 @@ async def _search(bench: ToolContext, tool: FileSearchTool, filters: Filter | No
             raise InvalidRequest("It needs 'query', a text.")
         found = await _found(bench, tool, filters, query)
     except PorticoError as error:
-        done = machine.done(index, status="failed", **{TOLD: f"The search failed: {error.message}"})
+        done = machine.done(index, status="failed", **{MODEL_OUTPUT: f"The search failed: {error.message}"})
         await bench.emit([done])
         return
     bench.passages += found
@@ -154,10 +151,10 @@ async def _search(bench: ToolContext, tool: FileSearchTool, filters: Filter | No
         }
         for passage in found
     ]
-    told = "\n\n".join(f"[{p.rank}] {p.filename} {p.place.label()}\n{p.text}" for p in found)
-    told = cut(f"{told}\n\n{CITE}") if found else "Nothing was found."
+    text = "\n\n".join(f"[{p.rank}] {p.filename} {p.place.label()}\n{p.text}" for p in found)
+    text = cut(f"{text}\n\n{CITE}") if found else "Nothing was found."
     completed = machine.tell(index, "response.file_search_call.completed")
-    done = machine.done(index, status="completed", results=results, **{TOLD: told})
+    done = machine.done(index, status="completed", results=results, **{MODEL_OUTPUT: text})
     await bench.emit([completed, done])
 
 
@@ -207,7 +204,7 @@ async def use(bench: ToolContext, call: CalledTool) -> str | None:
     await offer.use(call, _arguments(call.arguments))
     item = bench.machine.output[-1]
     failed = item.get("status") == "failed"
-    await bench.context.emit(ToolReturned(call.id, call.name, str(item.get(TOLD, "")), failed))
+    await bench.context.emit(ToolReturned(call.id, call.name, str(item.get(MODEL_OUTPUT, "")), failed))
     return None
 
 

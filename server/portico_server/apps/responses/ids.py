@@ -1,4 +1,4 @@
-"""Ids of the items of a response: they begin with the response's own, so that an item tells where it was made."""
+"""Ids of the items of a response: they begin with the response's own, so that an item's id names its response."""
 
 from __future__ import annotations
 

@@ -21,13 +21,17 @@ DETAILS: Final = ("auto", "low", "high", "original")
 MAX_ID_CHARS: Final = 256
 MAX_ITEMS: Final = 10_000
 
-TOLD: Final = "_told"
+MODEL_OUTPUT: Final = "_told"
 """What of a call here the model was told, while its response is being made: a field that nobody else sees."""
 
 
-def without_told(item: Item) -> Item:
+def without_model_output(item: Item) -> Item:
     """An item as it is kept once its response has ended."""
-    return {name: value for name, value in item.items() if name != TOLD} if TOLD in item else item
+    return (
+        {name: value for name, value in item.items() if name != MODEL_OUTPUT}
+        if MODEL_OUTPUT in item
+        else item
+    )
 
 
 def read(value: Any, mint: ItemIds, at: str = "input") -> list[Item]:
@@ -80,12 +84,12 @@ def _message(given: Mapping[str, Any], at: str) -> Item:
     if isinstance(content, str):
         content = [{"type": "output_text" if spoken else "input_text", "text": content}]
     parts = check.items(content, f"{at}.content", "a string or a list of content parts")
-    part = _said if spoken else _asked
+    part = _output_part if spoken else _input_part
     made = [part(one, f"{at}.content[{number}]") for number, one in enumerate(parts)]
     return {"type": "message", "status": "completed", "role": role, "content": made}
 
 
-def _asked(value: Any, at: str) -> dict[str, Any]:
+def _input_part(value: Any, at: str) -> dict[str, Any]:
     given = check.item(value, at, "an object with a 'type'")
     kind = given.get("type")
     if kind not in PARTS:
@@ -97,7 +101,7 @@ def _asked(value: Any, at: str) -> dict[str, Any]:
     return {"type": "input_text", "text": check.text(given.get("text"), f"{at}.text")}
 
 
-def _said(value: Any, at: str) -> dict[str, Any]:
+def _output_part(value: Any, at: str) -> dict[str, Any]:
     given = check.item(value, at, "an object with a 'type'")
     kind = given.get("type")
     if kind == "refusal":
@@ -105,8 +109,8 @@ def _said(value: Any, at: str) -> dict[str, Any]:
     if kind not in ("output_text", "input_text"):
         check.not_one_of(f"{at}.type", kind, ("output_text", "refusal"))
     noted = check.shallow(check.items(given.get("annotations") or [], f"{at}.annotations"), at)
-    said = check.text(given.get("text"), f"{at}.text")
-    return {"type": "output_text", "text": said, "annotations": noted, "logprobs": []}
+    text = check.text(given.get("text"), f"{at}.text")
+    return {"type": "output_text", "text": text, "annotations": noted, "logprobs": []}
 
 
 def _image(given: Mapping[str, Any], at: str) -> dict[str, Any]:
@@ -158,7 +162,7 @@ def _function_call_output(given: Mapping[str, Any], at: str) -> Item:
         check.missing(f"{at}.output")
     if not isinstance(output, str):
         parts = check.items(output, f"{at}.output", "a string or a list of content parts")
-        output = [_asked(one, f"{at}.output[{number}]") for number, one in enumerate(parts)]
+        output = [_input_part(one, f"{at}.output[{number}]") for number, one in enumerate(parts)]
     call_id = check.needed(given, "call_id", at)
     return {"type": "function_call_output", "status": "completed", "call_id": call_id, "output": output}
 
@@ -168,8 +172,8 @@ def _reasoning(given: Mapping[str, Any], at: str) -> Item:
     for name, kind in (("summary", "summary_text"), ("content", "reasoning_text")):
         for number, one in enumerate(check.items(given.get(name) or [], f"{at}.{name}")):
             path = f"{at}.{name}[{number}]"
-            said = check.text(check.item(one, path).get("text"), f"{path}.text")
-            made.setdefault(name, []).append({"type": kind, "text": said})
+            text = check.text(check.item(one, path).get("text"), f"{path}.text")
+            made.setdefault(name, []).append({"type": kind, "text": text})
     if given.get("encrypted_content") is not None:
         made["encrypted_content"] = check.text(given["encrypted_content"], f"{at}.encrypted_content")
     return made

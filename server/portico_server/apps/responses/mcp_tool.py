@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from portico_server.apps.responses.items import TOLD
+from portico_server.apps.agent.tools import NO_ARGUMENTS, arguments_of, cut
+from portico_server.apps.responses.items import MODEL_OUTPUT
 from portico_server.apps.responses.request import McpTool
-from portico_server.apps.responses.tool_context import OfferedTool, ToolContext, arguments_of, cut
+from portico_server.apps.responses.tool_context import OfferedTool, ToolContext
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, nearest
 from portico_server.core.request import CalledTool, ToolCall, ToolResult
 from portico_server.core.servable import Card
 
 OWN: Final = "portico"
 """The label under which the daemon's own tools are those of an MCP server."""
-
-_NOTHING: Final = {"type": "object", "properties": {}}
 
 
 async def mcp_call(bench: ToolContext, tool: McpTool, at: str) -> None:
@@ -56,7 +55,7 @@ async def _list(bench: ToolContext, tool: McpTool, offered: Sequence[Card]) -> N
         {
             "name": _there(card, tool.label),
             "description": card.description,
-            "input_schema": dict(card.input_schema or _NOTHING),
+            "input_schema": dict(card.input_schema or NO_ARGUMENTS),
             "annotations": {"read_only": card.labels.get("read_only") is True},
         }
         for card in offered
@@ -73,16 +72,16 @@ async def _list(bench: ToolContext, tool: McpTool, offered: Sequence[Card]) -> N
 def _offer(bench: ToolContext, tool: McpTool, card: Card) -> OfferedTool:
     name = _there(card, tool.label)
 
-    async def use(asked: CalledTool, _arguments: Mapping[str, Any]) -> None:
+    async def use(made: CalledTool, _arguments: Mapping[str, Any]) -> None:
         if tool.asks(name):
-            await _request(bench, offer, asked.arguments)
+            await _request(bench, offer, made.arguments)
         else:
-            await call(bench, offer, asked.arguments)
+            await call(bench, offer, made.arguments)
 
     offer = OfferedTool(
         name if name not in bench.offers else card.name,
         card.description,
-        card.input_schema or _NOTHING,
+        card.input_schema or NO_ARGUMENTS,
         use,
         "mcp",
         label=tool.label,
@@ -123,12 +122,12 @@ async def call(
         assert isinstance(result, ToolResult)
     except PorticoError as error:
         result = ToolResult(error.message, is_error=True)
-    told = cut(result.text)
+    text = cut(result.text)
     if result.is_error:
-        fault = {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": told}]}
-        changes = {"status": "failed", "error": fault, TOLD: f"The call failed: {told}"}
+        fault = {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": text}]}
+        changes = {"status": "failed", "error": fault, MODEL_OUTPUT: f"The call failed: {text}"}
     else:
-        changes = {"status": "completed", "output": told, TOLD: told}
+        changes = {"status": "completed", "output": text, MODEL_OUTPUT: text}
     ended = machine.tell(index, f"response.mcp_call.{changes['status']}")
     await bench.emit([ended, machine.done(index, **changes)])
 

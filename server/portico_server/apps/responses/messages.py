@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import orjson
 
-from portico_server.apps.responses.compaction import joined, told, window
-from portico_server.apps.responses.items import TOLD, Item
+from portico_server.apps.responses.compaction import as_user_text, joined, window
+from portico_server.apps.responses.items import MODEL_OUTPUT, Item
 from portico_server.apps.responses.request import FunctionTool, ResponseRequest, ToolChoice
 from portico_server.apps.responses.tool_context import OfferedTool
 from portico_server.core.errors import InvalidRequest
@@ -78,26 +78,28 @@ class _Writer:
             case "function_call":
                 self._call(item["call_id"], item["name"], item["arguments"])
                 self._open.append(item["call_id"])
-            case "file_search_call" if TOLD in item:
+            case "file_search_call" if MODEL_OUTPUT in item:
                 query = orjson.dumps({"query": "; ".join(item["queries"])}).decode()
-                self._done(item["id"], "file_search", query, item[TOLD])
+                self._done(item["id"], "file_search", query, item[MODEL_OUTPUT])
             case "code_interpreter_call":
                 code = orjson.dumps({"code": item["code"] or ""}).decode()
-                self._done(item["id"], "code_interpreter", code, item.get(TOLD) or code_text(item))
+                self._done(item["id"], "code_interpreter", code, item.get(MODEL_OUTPUT) or code_text(item))
             case "image_generation_call":
                 prompt = orjson.dumps({"prompt": item.get("revised_prompt") or ""}).decode()
                 drew = "The picture was drawn and shown." if item.get("result") else "No picture was drawn."
-                self._done(item["id"], "image_generation", prompt, item.get(TOLD) or drew)
+                self._done(item["id"], "image_generation", prompt, item.get(MODEL_OUTPUT) or drew)
             case "mcp_call":
-                self._done(item["id"], item["name"], item["arguments"], item.get(TOLD) or mcp_text(item))
+                self._done(
+                    item["id"], item["name"], item["arguments"], item.get(MODEL_OUTPUT) or mcp_text(item)
+                )
             case "compaction":
                 self.settle()
-                self.messages.append({"role": "user", "content": told(item["encrypted_content"])})
+                self.messages.append({"role": "user", "content": as_user_text(item["encrypted_content"])})
             case "mcp_approval_response" if not item["approve"]:
-                asked = self._requests.get(item["approval_request_id"])
-                if asked is not None:
+                request = self._requests.get(item["approval_request_id"])
+                if request is not None:
                     reason = f" {item['reason']}" if item.get("reason") else ""
-                    self._done(asked["id"], asked["name"], asked["arguments"], REFUSED + reason)
+                    self._done(request["id"], request["name"], request["arguments"], REFUSED + reason)
 
     def settle(self) -> None:
         """What the open calls gave."""
@@ -126,8 +128,8 @@ class _Writer:
 
     def _say(self, item: Item) -> None:
         if item["role"] == "assistant":
-            said = "".join(part.get("text") or part.get("refusal") or "" for part in item["content"])
-            self.messages.append({"role": "assistant", "content": said})
+            text = "".join(part.get("text") or part.get("refusal") or "" for part in item["content"])
+            self.messages.append({"role": "assistant", "content": text})
         else:
             self.messages.append({"role": item["role"], "content": self._content(item["content"])})
 
@@ -167,8 +169,8 @@ def mcp_text(item: Item) -> str:
         return str(item.get("output") or "")
     if isinstance(error, Mapping):
         error = error.get("message") or error.get("content")
-    told = error if isinstance(error, str) else orjson.dumps(error).decode()
-    return f"The call failed: {told}"
+    message = error if isinstance(error, str) else orjson.dumps(error).decode()
+    return f"The call failed: {message}"
 
 
 def shorter(messages: Sequence[Message]) -> list[Message] | None:

@@ -69,7 +69,7 @@ class Preparer:
         check_pairs(before)
         if not before and ask.prompt is None:
             raise InvalidRequest(
-                "There is nothing to answer: 'input' is empty, and so is what it goes on with.", param="input"
+                "There is nothing to answer: 'input' is empty, and so is what it continues.", param="input"
             )
         media = await self._media(before, servable.card, caller)
         head = await self.head(ask, caller)
@@ -121,7 +121,7 @@ class Preparer:
                 param="conversation",
             )
         row, texts = found
-        if keeps:  # it remembers by itself; the items are kept besides
+        if keeps:  # it remembers by itself; the items are also kept
             return row, f"{SESSION}{row.id}", []
         return row, "", [orjson.loads(text) for text in texts]
 
@@ -131,7 +131,7 @@ class Preparer:
         if first is not None or not all(caller.sees(row.owner) for row in rows):
             raise NotFound(
                 f"The previous response '{response_id[:80]}' is not here"
-                + (f": it goes on with '{first[:80]}', which was deleted." if rows and first else ".")
+                + (f": it continues '{first[:80]}', which was deleted." if rows and first else ".")
                 + " Responses are kept with 'store', for as long as the setting 'keep_responses_days' says.",
                 code="previous_response_not_found",
                 param="previous_response_id",
@@ -175,7 +175,7 @@ class Preparer:
         texts = await self.database.read(conversations.find_items, list(ids), owner)
         return {**by_id, **{item_id: orjson.loads(text) for item_id, text in texts.items()}}
 
-    # --- what it is given besides -----------------------------------------------------------------------------
+    # --- other context ---------------------------------------------------------------------------------------
 
     async def head(self, ask: ResponseRequest, caller: Principal) -> tuple[Message, ...]:
         """The messages of the prompt that it names."""
@@ -191,9 +191,11 @@ class Preparer:
                 ask.prompt["id"], variables, caller, version=None if version is None else int(version)
             )
         except PorticoError as error:
-            told = InvalidRequest(error.message, code=error.code, param=f"prompt.{error.param or 'id'}")
-            told.status, told.type = error.status, error.type
-            raise told from error
+            misconfigured = InvalidRequest(
+                error.message, code=error.code, param=f"prompt.{error.param or 'id'}"
+            )
+            misconfigured.status, misconfigured.type = error.status, error.type
+            raise misconfigured from error
 
     async def _media(self, items: Iterable[Item], card: Card, caller: Principal) -> dict[str, str]:
         """The uploaded files that messages name, as ``data:`` addresses, if the model can read them."""
@@ -212,8 +214,8 @@ class Preparer:
 
 
 def _require_files(card: Card) -> None:
-    """Files as they are go to providers alone: models here read text and images."""
-    if card.labels.get("engine") != "remote":
+    """Files as they are go to models that take them; the others read text and images."""
+    if "files" not in card.capabilities:
         raise InvalidRequest(
             f"'{card.name}' does not read files ('input_file'). Put the file into a vector store and use "
             "'file_search', or send its text.",

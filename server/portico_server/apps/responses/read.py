@@ -12,7 +12,9 @@ from typing import Any, Final
 from portico_server.apps.responses import check, items, tools
 from portico_server.apps.responses.ids import ItemIds
 from portico_server.apps.responses.request import ResponseRequest
+from portico_server.core import fields
 from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.core.fields import BodyField, RequestBody
 
 HINTS: Final = frozenset(
     {
@@ -63,43 +65,40 @@ def read(body: Mapping[str, Any], mint: ItemIds) -> ResponseRequest:
                 code="unknown_parameter",
                 param=name[:100],
             )
-    if "model" not in given:
-        check.missing("model")
-    if not check.text(given["model"], "model"):
-        check.missing("model")
-    background = _flag(given, "background", False)
+    RESPONSE.check(given)
+    background = given.get("background", False)
     compacts = _triggered(given)
     for name in given:  # what is told again, and what is kept as it came
         if name in HINTS or name == "tool_choice" or background:
             check.shallow(given[name], name)
     options, echo = _options(given)
     found, choice = tools.read(given)
-    store = _flag(given, "store", True)
+    store = given.get("store", True)
     if background and not store:
         check.wrong("background", "needs 'store': what is not kept cannot be answered later")
     ask = ResponseRequest(
         body=body,
         model=given["model"],
         input=tuple(items.read(given["input"], mint)) if "input" in given else (),
-        instructions=check.text(given.get("instructions", ""), "instructions"),
+        instructions=given.get("instructions", ""),
         options=options,
         tools=found,
         choice=choice,
-        most_calls=_whole(given, "max_tool_calls", 1),
-        most_tokens=_whole(given, "max_output_tokens", 1),
-        include=_include(given.get("include", [])),
-        previous=check.text(given.get("previous_response_id", ""), "previous_response_id"),
+        most_calls=given.get("max_tool_calls"),
+        most_tokens=given.get("max_output_tokens"),
+        include=frozenset(given.get("include", ())),
+        previous=given.get("previous_response_id", ""),
         conversation=_conversation(given.get("conversation", "")),
         prompt=_prompt(given.get("prompt")),
         store=store,
-        stream=_flag(given, "stream", False),
+        stream=given.get("stream", False),
         background=background,
-        truncate=_word(given, "truncation", TRUNCATIONS, "disabled") == "auto",
+        truncate=given.get("truncation") == "auto",
         compacts=compacts,
         threshold=_threshold(given.get("context_management", [])),
         echo={
             **echo,
-            "tools": tools.told(given.get("tools") or ()),
+            "tools": tools.as_shown(given.get("tools") or ()),
             "tool_choice": given.get("tool_choice", "auto"),
         },
     )
@@ -158,25 +157,21 @@ def _threshold(value: Any) -> int | None:
 
 def _options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options of the chat, and the fields of the response that tell the settings back."""
-    options: dict[str, Any] = {name: given[name] for name in given if name in PASSED}
-    for name, high in (("temperature", 2.0), ("top_p", 1.0)):
-        if name in given:
-            options[name] = check.number(given[name], name, 0, high)
-    logprobs = _whole(given, "top_logprobs", 0, 20) or 0
-    if logprobs or "message.output_text.logprobs" in (given.get("include") or ()):
+    options: dict[str, Any] = {
+        name: given[name] for name in given if name in PASSED or name in ("temperature", "top_p")
+    }
+    logprobs = given.get("top_logprobs", 0)
+    if logprobs or "message.output_text.logprobs" in given.get("include", ()):
         options["logprobs"] = True
         if logprobs:
             options["top_logprobs"] = logprobs
-    most = _whole(given, "max_output_tokens", 1)
+    most = given.get("max_output_tokens")
     if most is not None:
         options["max_tokens"] = most
-    reasoning = check.item(given.get("reasoning", {}), "reasoning")
-    effort = reasoning.get("effort")
+    effort = given.get("reasoning", {}).get("effort")
     if effort is not None:
-        if effort not in EFFORTS:
-            check.not_one_of("reasoning.effort", effort, EFFORTS)
         options["reasoning_effort"] = effort
-    parallel = _flag(given, "parallel_tool_calls", True)
+    parallel = given.get("parallel_tool_calls", True)
     if "parallel_tool_calls" in given and given.get("tools"):
         options["parallel_tool_calls"] = parallel
     text, form = _text(given.get("text", {}))
@@ -184,22 +179,22 @@ def _options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         options["response_format"] = form
     echo = {
         "instructions": given.get("instructions"),
-        "metadata": metadata(given.get("metadata", {})),
+        "metadata": given.get("metadata", {}),
         "temperature": options.get("temperature", 1.0),
         "top_p": options.get("top_p", 1.0),
         "presence_penalty": options.get("presence_penalty", 0.0),
         "frequency_penalty": options.get("frequency_penalty", 0.0),
         "top_logprobs": logprobs,
         "max_output_tokens": most,
-        "max_tool_calls": _whole(given, "max_tool_calls", 1),
+        "max_tool_calls": given.get("max_tool_calls"),
         "reasoning": {"effort": effort, "summary": None},
         "parallel_tool_calls": parallel,
         "text": text,
         "truncation": given.get("truncation", "disabled"),
         "prompt": _prompt(given.get("prompt")),
-        "prompt_cache_key": _text_or_none(given, "prompt_cache_key"),
-        "safety_identifier": _text_or_none(given, "safety_identifier"),
-        "user": _text_or_none(given, "user"),
+        "prompt_cache_key": given.get("prompt_cache_key"),
+        "safety_identifier": given.get("safety_identifier"),
+        "user": given.get("user"),
     }
     return options, echo
 
@@ -226,20 +221,20 @@ def _text(value: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
     for name in ("description", "strict"):
         if form.get(name) is not None:
             wrapped[name] = form[name]
-    told = {"format": {"type": "json_schema", "description": None, "strict": False, **wrapped}}
-    return {**told, "verbosity": verbosity}, {"type": "json_schema", "json_schema": wrapped}
-
-
-def _include(value: Any) -> frozenset[str]:
-    for number, word in enumerate(check.texts(value, "include")):
-        if word not in INCLUDES:
-            check.not_one_of(f"include[{number}]", word, INCLUDES)
-    return frozenset(value)
+    text = {"format": {"type": "json_schema", "description": None, "strict": False, **wrapped}}
+    return {**text, "verbosity": verbosity}, {"type": "json_schema", "json_schema": wrapped}
 
 
 def include(value: Any) -> frozenset[str]:
-    """What of a stored response is wanted besides, as its retrieval names it."""
-    return _include(value)
+    """The additional fields requested of a stored response, as its retrieval names them."""
+    _included(value, "include")
+    return frozenset(value)
+
+
+def _included(value: Any, path: str) -> None:
+    for number, word in enumerate(check.texts(value, path)):
+        if word not in INCLUDES:
+            check.not_one_of(f"{path}[{number}]", word, INCLUDES)
 
 
 def _conversation(value: Any) -> str:
@@ -263,53 +258,98 @@ def _prompt(value: Any) -> Mapping[str, Any] | None:
     return {"id": check.needed(given, "id", "prompt"), "version": version, "variables": variables}
 
 
-def metadata(value: Any) -> dict[str, str]:
-    """Strings by strings. Raises `InvalidRequest` past the limits that OpenAI has."""
-    given = check.item(value, "metadata")
+def _metadata(value: Any, path: str) -> None:
+    given = check.item(value, path)
     if len(given) > MAX_METADATA_ENTRIES:
-        check.wrong("metadata", f"has {len(given)} entries; at most {MAX_METADATA_ENTRIES} are taken")
+        check.wrong(path, f"has {len(given)} entries; at most {MAX_METADATA_ENTRIES} are taken")
     for name, one in given.items():
         if len(name) > 64:
-            check.wrong("metadata", "has a key of more than 64 characters")
-        if len(check.text(one, f"metadata.{name}")) > 512:
-            check.wrong(f"metadata.{name}", "is longer than 512 characters")
-    return given
+            check.wrong(path, "has a key of more than 64 characters")
+        if len(check.text(one, f"{path}.{name}")) > 512:
+            check.wrong(f"{path}.{name}", "is longer than 512 characters")
 
 
-def _flag(given: Mapping[str, Any], name: str, default: bool) -> bool:
-    return check.flag(given[name], name) if name in given else default
+def metadata(value: Any) -> dict[str, str]:
+    """Strings by strings. Raises `InvalidRequest` past the limits that OpenAI has."""
+    _metadata(value, "metadata")
+    found: dict[str, str] = value
+    return found
 
 
-def _whole(given: Mapping[str, Any], name: str, low: int, high: int | None = None) -> int | None:
-    return check.whole(given[name], name, low, high) if name in given else None
+def _word(*words: str) -> BodyField:
+    def known(value: Any, path: str) -> None:
+        if value not in words:
+            check.not_one_of(path, value, words)
+
+    return BodyField(known, {"enum": [*words]})
 
 
-def _word(given: Mapping[str, Any], name: str, words: tuple[str, ...], default: str) -> str:
-    value = given.get(name, default)
-    if value not in words:
-        check.not_one_of(name, value, words)
-    return str(value)
+def _model(value: Any, path: str) -> None:
+    if not check.text(value, path):
+        check.missing(path)
 
 
-def _text_or_none(given: Mapping[str, Any], name: str) -> str | None:
-    return check.text(given[name], name) if name in given else None
+_STRING: Final = {"type": "string"}
+_OBJECT: Final = {"type": "object"}
 
-
-_KNOWN: Final = frozenset(
+RESPONSE: Final = RequestBody(
+    {"model": BodyField(_model, {**_STRING, "description": "A name from GET /v1/models"})},
     {
-        *HINTS,
-        *PASSED,
-        *(
-            "background",
-            "context_management",
-            "conversation",
-            "include",
-            "input",
-            "instructions",
-            "max_output_tokens",
+        **{name: fields.anything() for name in (*sorted(HINTS), *sorted(PASSED))},
+        "input": fields.anything(oneOf=[_STRING, {"type": "array", "items": _OBJECT}]),
+        "instructions": fields.text(),
+        "stream": fields.boolean().noted(default=False),
+        "store": fields.boolean().noted(default=True),
+        "background": fields.boolean().noted(default=False),
+        "previous_response_id": fields.text(),
+        "conversation": fields.anything(oneOf=[_STRING, {**_OBJECT, "required": ["id"]}]),
+        "context_management": fields.anything(
+            type="array",
+            items={
+                **_OBJECT,
+                "required": ["type", "compact_threshold"],
+                "properties": {
+                    "type": {"const": "compaction"},
+                    "compact_threshold": {"type": "integer", "minimum": MIN_THRESHOLD_TOKENS},
+                },
+            },
         ),
-        *("max_tool_calls", "metadata", "model", "parallel_tool_calls", "previous_response_id", "prompt"),
-        *("reasoning", "store", "stream", "temperature", "text", "tool_choice", "tools", "top_logprobs"),
-        *("top_p", "truncation"),
-    }
+        "tools": fields.anything(
+            type="array", maxItems=tools.MAX_TOOLS, items={**_OBJECT, "required": ["type"]}
+        ),
+        "tool_choice": fields.anything(oneOf=[{"enum": ["none", "auto", "required"]}, _OBJECT]),
+        "parallel_tool_calls": fields.boolean().noted(default=True),
+        "max_tool_calls": fields.integer(1),
+        "max_output_tokens": fields.integer(1),
+        "temperature": fields.number(0, 2),
+        "top_p": fields.number(0, 1),
+        "top_logprobs": fields.integer(0, 20),
+        "text": fields.anything(
+            **_OBJECT,
+            properties={
+                "verbosity": {"enum": [*VERBOSITIES], "default": "medium"},
+                "format": {**_OBJECT, "properties": {"type": {"enum": [*FORMATS]}}},
+            },
+        ),
+        "reasoning": fields.mapping({"effort": _word(*EFFORTS)}),
+        "prompt": fields.anything(**_OBJECT, required=["id"]),
+        "truncation": _word(*TRUNCATIONS).noted(default="disabled"),
+        "include": BodyField(_included, {"type": "array", "items": {"enum": [*INCLUDES]}}),
+        "metadata": BodyField(
+            _metadata,
+            {
+                **_OBJECT,
+                "maxProperties": MAX_METADATA_ENTRIES,
+                "propertyNames": {"maxLength": 64},
+                "additionalProperties": {**_STRING, "maxLength": 512},
+            },
+        ),
+        "prompt_cache_key": fields.text(),
+        "safety_identifier": fields.text(),
+        "user": fields.text(),
+    },
+    example={"model": "default", "input": "Hello"},
 )
+"""``POST /v1/responses``. What has a structure of its own is checked where it is read."""
+
+_KNOWN: Final = frozenset({*RESPONSE.required, *RESPONSE.optional})

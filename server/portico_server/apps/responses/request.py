@@ -114,7 +114,7 @@ class ToolChoice:
 
 @dataclass(frozen=True, slots=True)
 class ResponseRequest:
-    """One request. ``options`` are those of a chat; ``echo`` the fields that the response tells back.
+    """One request. ``options`` are those of a chat; ``echo`` the fields that the response repeats.
 
     ``body`` is the request as it came: what is kept of one in the background. ``compacts``: the conversation is
     compacted, whatever its size, and that is the response, with ``keeps`` beside the messages of its user.

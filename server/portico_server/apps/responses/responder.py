@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
@@ -17,7 +17,7 @@ from portico_server.apps.responses.background import (
     ConversationLocks,
     require_kept,
 )
-from portico_server.apps.responses.compaction import asked, window
+from portico_server.apps.responses.compaction import requests_among, window
 from portico_server.apps.responses.event_builder import Event, usage_of
 from portico_server.apps.responses.ids import ItemIds
 from portico_server.apps.responses.items import Item
@@ -28,6 +28,7 @@ from portico_server.apps.responses.tool_context import Emit, ResponseServices
 from portico_server.apps.responses.work import PreparedResponse, ResponseWork, unheard
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
+from portico_server.core.event import MAX_UNREAD_EVENTS
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
 from portico_server.core.relay import Relay
@@ -41,10 +42,6 @@ from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 
 # Events on their way from the work that makes them to the client who reads them.
-
-
-MAX_UNREAD_EVENTS: Final = 256
-"""Events that the work may be ahead of its reader."""
 
 
 class EventPipe:
@@ -127,11 +124,11 @@ class Responder:
         return machine.snapshot()
 
     async def stream(
-        self, prepared: PreparedResponse, caller: Principal, begun: Callable[[], bool]
+        self, prepared: PreparedResponse, caller: Principal, started: Callable[[], bool]
     ) -> AsyncGenerator[list[Event], None]:
         """Its events as they come. Closing this ends the work.
 
-        An error is raised as long as the client has been sent nothing (``begun`` tells); then it is the last events.
+        An error is raised as long as the client has been sent nothing (see ``started``); then it is the last events.
         """
         with self._busy.alone(prepared):
             model = self._lean(prepared)
@@ -146,7 +143,7 @@ class Responder:
                     yield [*held, *batch]
                     held, sent = [], True
             except PorticoError as error:
-                if not (sent or begun()):
+                if not (sent or started()):
                     raise
                 failed = prepared.machine.fail(error)
                 await self._keep_failed(prepared, caller)
@@ -228,7 +225,7 @@ class Responder:
     async def _kept(
         self, events: list[Event], number: int, prepared: PreparedResponse, caller: Principal, run_id: str
     ) -> list[Event]:
-        """The last events, once the response is kept. What tells that it was not takes their ``number``."""
+        """The last events, once the response is kept. An error that it was not takes their ``number``."""
         try:
             await self._keep(prepared, caller, run_id)
         except PorticoError:
@@ -286,7 +283,7 @@ class Responder:
             "object": "response.compaction",
             "created_at": prepared.machine.response["created_at"],
             "model": ask.model,
-            "output": [*asked(window(prepared.before)), *prepared.machine.output],
+            "output": [*requests_among(window(prepared.before)), *prepared.machine.output],
             "usage": usage_of(work.usage),
         }
 
@@ -294,12 +291,12 @@ class Responder:
         """How many tokens of the model the conversation and the functions of a request are."""
         prepared = await self.prepare({**body, "store": False, "background": False}, caller)
         name = prepared.ask.model
-        asked: list[Tokenize] = [Tokenize(messages=tuple(prepared.messages()))]
+        counted: list[Tokenize] = [Tokenize(messages=tuple(prepared.messages()))]
         functions = [function_json(tool) for tool in prepared.ask.functions]
         if functions:
-            asked.append(Tokenize(orjson.dumps(functions).decode(), special=False))
+            counted.append(Tokenize(orjson.dumps(functions).decode(), special=False))
         total = 0
-        for one in asked:
+        for one in counted:
             found = await self._runner.call("tokenize", name, one, caller)
             if not isinstance(found, Tokens):
                 raise PorticoError(f"'{name}' answered a request for tokens with something else.")

@@ -78,10 +78,10 @@ def whole(data: bytes) -> list[Piece]:
     return found
 
 
-def _read(document: Any, said: str, found: list[Piece]) -> None:
+def _read(document: Any, field: str, found: list[Piece]) -> None:
     for choice in document.get("choices") or ():
         if choice.get("index", 0) == 0:
-            _message(choice.get(said) or {}, choice.get("logprobs"), found)
+            _message(choice.get(field) or {}, choice.get("logprobs"), found)
             if reason := choice.get("finish_reason"):
                 found.append(EndPiece(reason))
     usage = document.get("usage")
@@ -139,7 +139,7 @@ def _logprob(token: dict[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(slots=True)
-class _Call:
+class _OpenCall:
     id: str = ""
     name: str = ""
     arguments: str = ""
@@ -154,7 +154,7 @@ class AnswerReader:
     hosted: Collection[str] = ()
     reason: str = "stop"
     thoughts: int = 0
-    _calls: dict[int, _Call] = field(default_factory=dict)
+    _calls: dict[int, _OpenCall] = field(default_factory=dict)
 
     def hear(self, piece: Piece) -> list[Event]:
         """What the client is told of it."""
@@ -174,7 +174,7 @@ class AnswerReader:
         return []
 
     def _call(self, piece: CallPiece) -> list[Event]:
-        call = self._calls.setdefault(piece.key, _Call())
+        call = self._calls.setdefault(piece.key, _OpenCall())
         call.id = call.id or piece.id
         call.name = call.name or piece.name
         call.arguments += piece.arguments

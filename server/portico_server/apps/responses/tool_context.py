@@ -1,28 +1,22 @@
-"""What the hosted tools of one response share: the machine that tells of them, the run, what was found and made."""
+"""What the hosted tools of one response share: the event builder, the run, what was found and made."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, TypeAlias
-
-import orjson
+from typing import Any, Protocol, TypeAlias
 
 from portico.wire import Passage
 from portico_server.apps.responses.event_builder import Event, EventBuilder
 from portico_server.apps.responses.items import Item
 from portico_server.apps.responses.request import ResponseRequest
 from portico_server.core.context import Context
-from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Artifact, CalledTool, Filter
 
 Emit: TypeAlias = Callable[[Sequence[Event]], Awaitable[None]]
 """Tell the client; waits while it is too far behind."""
-
-MAX_RESULT_CHARS: Final = 60_000
-"""Characters of a result that a model is shown."""
 
 
 class ResponseFiles(Protocol):
@@ -34,9 +28,9 @@ class ResponseFiles(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ResponseServices:
-    """What of the daemon hosted tools need besides the context of their run.
+    """What hosted tools need of the daemon, other than the context of their run.
 
-    ``filters`` reads filters of attributes, ``servers`` tells the MCP servers that are held with their addresses.
+    ``filters`` reads filters of attributes, ``servers`` returns the connected MCP servers with their addresses.
     """
 
     registry: Registry
@@ -75,7 +69,7 @@ class OfferedTool:
 
 @dataclass(slots=True)
 class ToolContext:
-    """``before`` are the items that the response continues with; ``emit`` tells the client what happens.
+    """``before`` are the items that the response continues with; ``emit`` reports to the client what happens.
 
     ``offers`` are the functions that the model may call, by name, ``tools`` those of servers by label and name.
     ``passages`` are those that were found, numbered; ``made`` the files that code made, each with its container.
@@ -93,19 +87,3 @@ class ToolContext:
     passages: list[Passage] = field(default_factory=list)
     made: list[tuple[Artifact, str]] = field(default_factory=list)
     waits: bool = False
-
-
-def arguments_of(text: str) -> Mapping[str, Any]:
-    """What a model wrote as an object. Raises `InvalidRequest` if it is none."""
-    try:
-        found = orjson.loads(text or "{}")
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"The arguments are not JSON: {error}. Send one JSON object.") from error
-    if not isinstance(found, dict):
-        raise InvalidRequest("The arguments must be one JSON object.")
-    return found
-
-
-def cut(text: str) -> str:
-    """As much of a result as a model is shown."""
-    return text if len(text) <= MAX_RESULT_CHARS else f"{text[:MAX_RESULT_CHARS]}\n[cut off here]"

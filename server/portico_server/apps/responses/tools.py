@@ -48,8 +48,8 @@ def read(given: Mapping[str, Any]) -> tuple[tuple[Tool, ...], ToolChoice]:
     return found, _choice(given.get("tool_choice", "auto"), found)
 
 
-def told(given: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The tools as a response tells them back."""
+def as_shown(given: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The tools as a response shows them."""
     made = []
     for tool in given:
         shown = {name: value for name, value in tool.items() if name not in _SECRETS}
@@ -214,7 +214,7 @@ def _choice(value: Any, tools: tuple[Tool, ...]) -> ToolChoice:
         return _allowed(given, tools)
     made = _forced(given, kind, "tool_choice")
     if not any(_meant(made, tool) for tool in tools):
-        check.wrong("tool_choice", f"names {_said(made)}, which 'tools' does not list")
+        check.wrong("tool_choice", f"names {_described(made)}, which 'tools' does not list")
     return made
 
 
@@ -231,7 +231,7 @@ def _allowed(given: Mapping[str, Any], tools: tuple[Tool, ...]) -> ToolChoice:
             continue  # one that is declared alone is not offered anyhow
         made = _forced(item, kind, at)
         if not any(_meant(made, tool) for tool in tools):
-            check.wrong(at, f"names {_said(made)}, which 'tools' does not list")
+            check.wrong(at, f"names {_described(made)}, which 'tools' does not list")
         allowed.add((made.kind, made.label, made.name))
     return ToolChoice(mode, allowed=frozenset(allowed))
 
@@ -263,5 +263,5 @@ def _meant(choice: ToolChoice, tool: Tool) -> bool:
             return False
 
 
-def _said(choice: ToolChoice) -> str:
+def _described(choice: ToolChoice) -> str:
     return " ".join(f"'{word}'" for word in (choice.kind, choice.label, choice.name) if word)

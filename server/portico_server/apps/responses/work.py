@@ -67,7 +67,7 @@ class Compactor:
         question: Message = {"role": "user", "content": REQUEST}
         messages = joined([*messages_of(items, self.ask.instructions, self.media), question])
         try:
-            return await self._asked(messages)
+            return await self._ask(messages)
         except PorticoError as error:
             places = cuts(items)
             if error.code != "context_length_exceeded" or not places or self._attempts >= ATTEMPTS:
@@ -76,28 +76,28 @@ class Compactor:
         first = CompactedConversation(await self.on(items[:middle])).sealed()
         return await self.on([{"type": "compaction", "encrypted_content": first}, *items[middle:]])
 
-    async def _asked(self, messages: Sequence[Message]) -> str:
+    async def _ask(self, messages: Sequence[Message]) -> str:
         self._attempts += 1
         options = {name: self.ask.options[name] for name in _OPTIONS if name in self.ask.options}
         body = {**options, "model": self.ask.model, "messages": messages, "stream": True}
         body["stream_options"] = {"include_usage": True}
         body["max_tokens"] = min(LONG, max(SHORT, guess(messages) // 2))
         relayed = await self.model.relay(Relay("chat/completions", body), self.context)
-        said: list[str] = []
+        parts: list[str] = []
         try:
             async for chunk in relayed.chunks:
-                said += [piece.text for piece in pieces(chunk) if isinstance(piece, TextPiece)]
+                parts += [piece.text for piece in pieces(chunk) if isinstance(piece, TextPiece)]
         finally:
             close = getattr(relayed.chunks, "aclose", None)
             if close is not None:
                 await close()
         self.usage += relayed.usage
         await self.context.emit(relayed.usage)
-        text = "".join(said).strip()
+        text = "".join(parts).strip()
         if not text:
             raise EngineFailed(
-                f"'{self.ask.model}' wrote no notes on the conversation, which was left as it is. Try again, or go on "
-                "without 'context_management'.",
+                f"'{self.ask.model}' wrote no notes on the conversation, which was left as it is. Try again, or "
+                "continue without 'context_management'.",
                 code="no_summary",
             )
         return text
@@ -184,7 +184,7 @@ async def unnoted(_offer: OfferedTool | None) -> None:
 
 @dataclass(slots=True)
 class ResponseWork:
-    """One response being made. ``emit`` tells the client, ``note`` writes down how far it has come.
+    """One response being made. ``emit`` reports to the client, ``note`` writes down how far it has come.
 
     `run` leaves the machine ready for its end: `finish` makes the last events.
     """
@@ -201,7 +201,7 @@ class ResponseWork:
     _cited: tuple[Passage, ...] = ()
     _calls: int = 0
     _noted: int = 0
-    _asides: list[Message] = field(default_factory=list)
+    _declined: list[Message] = field(default_factory=list)
 
     async def run(self, context: Context) -> None:
         """Answer. Raises `PorticoError` if that fails."""
@@ -240,7 +240,7 @@ class ResponseWork:
     async def _round(self, offers: Mapping[str, OfferedTool], *, first: bool) -> AnswerReader:
         hearing = AnswerReader(self.prepared.machine, self._bench.offers)
         options = self._options(offers, first=first)
-        messages = [*self.prepared.messages(), *self._asides]
+        messages = [*self.prepared.messages(), *self._declined]
         for attempt in range(MAX_SHORTENING_COUNT + 1):
             try:
                 await self._ask(messages, options, hearing)
@@ -356,24 +356,24 @@ class ResponseWork:
         """Do the calls in order. Those past the limit are ignored."""
         for call in hearing.here:
             if self._calls >= self._most:
-                self._aside(call.id, call.name, call.arguments, "No more tools may be called. Answer now.")
+                self._decline(call.id, call.name, call.arguments, "No more tools may be called. Answer now.")
                 continue
             self._calls += 1
             offer = self._bench.offers.get(call.name)
             await self.note(offer)
             refused = await hosted.use(self._bench, call)
             if refused is not None:
-                self._aside(call.id, call.name, call.arguments, refused)
+                self._decline(call.id, call.name, call.arguments, refused)
         await self.note(None)
 
-    def _aside(self, call_id: str, name: str, arguments: str, told: str) -> None:
+    def _decline(self, call_id: str, name: str, arguments: str, reason: str) -> None:
         """What was not done, for the model alone."""
-        call_id = call_id or f"call_aside_{len(self._asides)}"
+        call_id = call_id or f"call_aside_{len(self._declined)}"
         function = {"name": name or "unnamed", "arguments": arguments or "{}"}
         call = {"id": call_id, "type": "function", "function": function}
-        self._asides += [
+        self._declined += [
             {"role": "assistant", "content": None, "tool_calls": [call]},
-            {"role": "tool", "tool_call_id": call_id, "content": told},
+            {"role": "tool", "tool_call_id": call_id, "content": reason},
         ]
 
     async def _approved(self) -> None:
@@ -383,25 +383,25 @@ class ResponseWork:
         for number, item in enumerate(self.prepared.ask.input):
             if item["type"] != "mcp_approval_response":
                 continue
-            asked = requests.get(item["approval_request_id"])
+            request = requests.get(item["approval_request_id"])
             at = f"input[{number}].approval_request_id"
-            if asked is None:
+            if request is None:
                 raise InvalidRequest(
                     f"There is no approval request '{item['approval_request_id']}' before it. Send "
                     "'previous_response_id' of the response that asked.",
                     param=at,
                 )
-            if not item["approve"] or asked["id"] in done:
+            if not item["approve"] or request["id"] in done:
                 continue
-            offer = self._bench.tools.get((asked["server_label"], asked["name"]))
+            offer = self._bench.tools.get((request["server_label"], request["name"]))
             if offer is None:
                 raise InvalidRequest(
-                    f"The tool '{asked['name']}' of '{asked['server_label']}' is not among 'tools'. Declare the server "
-                    "again with the approval.",
+                    f"The tool '{request['name']}' of '{request['server_label']}' is not among 'tools'. Declare the "
+                    "server again with the approval.",
                     param=at,
                 )
             await self.note(offer)
-            await mcp_tool.call(self._bench, offer, asked["arguments"], approved=asked["id"])
+            await mcp_tool.call(self._bench, offer, request["arguments"], approved=request["id"])
             await self.note(None)
 
     def _all(self) -> list[Item]:

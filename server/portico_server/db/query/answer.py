@@ -70,18 +70,6 @@ def collected(columns: Sequence[str], rows: Iterable[Iterable[Any]], limit: int)
     return QueryRows(tuple(columns), tuple(kept), truncated=False)
 
 
-def cell(value: Any) -> Any:
-    """A value as JSON has it, cut off where nobody reads on."""
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, float):
-        return finite(value)
-    if isinstance(value, bytes | bytearray | memoryview):
-        return f"<{len(value)} bytes>"
-    text = str(value)
-    return text if len(text) <= MAX_CELL_CHARS else f"{text[:MAX_CELL_CHARS]}… ({len(text)} characters)"
-
-
 def finite(value: Any) -> Any:
     """The value, or its name if it is a number that JSON has no form for."""
     return str(value) if isinstance(value, float) and value - value != 0 else value

@@ -23,47 +23,49 @@ where table_schema not in ('information_schema', 'pg_catalog') order by table_sc
 
 def main() -> None:
     """Answer on standard output, and end."""
-    asked = json.load(sys.stdin)
+    request = json.load(sys.stdin)
     # Ends this process also where nobody is left to do it.
-    signal.setitimer(signal.ITIMER_REAL, asked["seconds"])
+    signal.setitimer(signal.ITIMER_REAL, request["seconds"])
     try:
-        answer = _answer(asked)
+        answer = _answer(request)
     except duckdb.Error as error:
         answer = {"error": f"The query failed: {error}."}
     json.dump(answer, sys.stdout, default=_text, allow_nan=True)
 
 
-def _answer(asked: dict[str, Any]) -> dict[str, Any]:
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
     connection = duckdb.connect(
-        asked["path"],
+        request["path"],
         read_only=True,
         config={
             "enable_external_access": False,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
-            "memory_limit": f"{asked['memory_mb']}MB",
+            "memory_limit": f"{request['memory_mb']}MB",
             "max_temp_directory_size": "0MB",
             "threads": 2,
             "lock_configuration": True,
         },
     )
-    query = _TABLES if asked["query"] is None else asked["query"]
+    query = _TABLES if request["query"] is None else request["query"]
     statements = connection.extract_statements(query)
     kinds = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
     if len(statements) != 1 or statements[0].type not in kinds:
         return {"error": "Only reading is allowed here: one SELECT (or WITH … SELECT)."}
-    found = connection.execute(query, asked["parameters"])
+    found = connection.execute(query, request["parameters"])
     columns = [item[0] for item in found.description or ()]
-    cut = asked["cell"]
+    cut = request["cell"]
     rows: list[list[Any]] = []
     size = 0
-    while len(rows) <= asked["limit"] and size <= asked["longest"] and (row := found.fetchone()) is not None:
+    while (
+        len(rows) <= request["limit"] and size <= request["longest"] and (row := found.fetchone()) is not None
+    ):
         rows.append([_cut(value, cut) for value in row])
         size += sum(len(value) if isinstance(value, str) else 8 for value in rows[-1])
     return {"columns": columns, "rows": rows}
 
 
-def _cut(value: Any, most: int) -> Any:
+def _cut(value: Any, limit: int) -> Any:
     if isinstance(value, bytes | bytearray | memoryview):
         return f"<{len(value)} bytes>"
     if isinstance(value, float) and value - value != 0:
@@ -71,7 +73,7 @@ def _cut(value: Any, most: int) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     text = value if isinstance(value, str) else _text(value)
-    return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
 
 
 def _text(value: Any) -> str:

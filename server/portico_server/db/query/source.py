@@ -33,30 +33,30 @@ from portico_server.subprocesses import run_isolated
 
 
 _START_TIMEOUT_S: Final = 5.0
-"""Seconds that a process may take to start, besides the query's own time."""
+"""Seconds that a process may take to start, on top of the query's own time."""
 
 
-async def ask(worker: Path, asked: Mapping[str, Any], timeout: float) -> dict[str, Any]:
+async def ask(worker: Path, request: Mapping[str, Any], timeout: float) -> dict[str, Any]:
     """What the worker says to ``asked``, or `InvalidRequest` if that takes longer than ``timeout`` seconds or fails."""
     started = asyncio.get_running_loop().time()
     try:
         async with asyncio.timeout(timeout + _START_TIMEOUT_S):
-            said = await _run(worker, json.dumps({**asked, "seconds": timeout}).encode())
+            output = await _run(worker, json.dumps({**request, "seconds": timeout}).encode())
     except TimeoutError as error:
         raise _failed(f"The query was stopped after {timeout:g} s.") from error
     except ValueError as error:
         raise _failed(f"The query cannot be run: {error}.") from error
-    if not said and asyncio.get_running_loop().time() - started >= timeout:
+    if not output and asyncio.get_running_loop().time() - started >= timeout:
         raise _failed(f"The query was stopped after {timeout:g} s.")
-    if not said:
+    if not output:
         raise _failed("The query ended its process: it took more memory than there is for it.")
-    answer: dict[str, Any] = json.loads(said)
+    answer: dict[str, Any] = json.loads(output)
     if "error" in answer:
         raise _failed(" ".join(str(answer["error"]).split())[:600])
     return answer
 
 
-async def _run(worker: Path, asked: bytes) -> bytes:
+async def _run(worker: Path, request: bytes) -> bytes:
     """What the worker says; it does not outlive a caller who leaves."""
     process = await asyncio.create_subprocess_exec(
         *run_isolated(str(worker)),
@@ -67,27 +67,27 @@ async def _run(worker: Path, asked: bytes) -> bytes:
         start_new_session=True,
     )
     try:
-        said, _ = await process.communicate(asked)
+        output, _ = await process.communicate(request)
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await asyncio.shield(process.wait())
-    return said
+    return output
 
 
 def _failed(message: str) -> InvalidRequest:
     return InvalidRequest(message, code="query_failed", param="query")
 
 
-# A DuckDBSource file, asked by a process that has it open for reading, without any way to other files or the network.
-
-
-_DUCKDB_WORKER: Final = Path(__file__).with_name("duckdb_worker.py")
 _MAX_MEMORY_MB: Final = 1024
 
 
-class DuckDBSource:
-    """A `Source`: the file at ``path``."""
+class _FileSource:
+    """A `QuerySource`: the file at ``path``, which ``worker`` has open for reading, without any way to other files or
+    the network.
+    """
+
+    worker: Path
 
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
@@ -102,6 +102,32 @@ class DuckDBSource:
 
     async def warning(self) -> str:
         return ""  # a file is opened for reading, without a way to others
+
+    async def _ask(
+        self, query: str | None, parameters: Sequence[Any], limit: int, timeout: float
+    ) -> dict[str, Any]:
+        request = {
+            "path": str(self._path),
+            "query": query,
+            "parameters": list(parameters),
+            "limit": limit,
+            "memory_mb": _MAX_MEMORY_MB,
+            "cell": MAX_CELL_CHARS,
+            "longest": MAX_QUERY_CHARS,
+        }
+        return await ask(self.worker, request, timeout)
+
+
+class SqliteSource(_FileSource):
+    """A SQLite file."""
+
+    worker = Path(__file__).with_name("sqlite_worker.py")
+
+
+class DuckDBSource(_FileSource):
+    """A DuckDB file. Raises `Unavailable` where the driver is not installed."""
+
+    worker = Path(__file__).with_name("duckdb_worker.py")
 
     async def _ask(
         self, query: str | None, parameters: Sequence[Any], limit: int, timeout: float
@@ -111,54 +137,7 @@ class DuckDBSource:
                 f"DuckDB is not installed here. Install it, and start the daemon again: {how_to_add('sql')}",
                 code="not_installed",
             )
-        asked = {
-            "path": str(self._path),
-            "query": query,
-            "parameters": list(parameters),
-            "limit": limit,
-            "memory_mb": _MAX_MEMORY_MB,
-            "cell": MAX_CELL_CHARS,
-            "longest": MAX_QUERY_CHARS,
-        }
-        return await ask(_DUCKDB_WORKER, asked, timeout)
-
-
-# A SQLite file, asked by a process that has it open for reading: SQLite itself refuses everything else.
-
-
-_SQLITE_WORKER: Final = Path(__file__).with_name("sqlite_worker.py")
-
-
-class SqliteSource:
-    """A `Source`: the file at ``path``."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path.absolute()
-
-    async def read(self, query: str, parameters: Sequence[Any], *, limit: int, timeout: float) -> QueryRows:
-        found = await self._ask(query, parameters, limit, timeout)
-        return collected(found["columns"], found["rows"], limit)
-
-    async def tables(self) -> list[TableInfo]:
-        found = await self._ask(None, (), MAX_COLUMNS, QUERY_TIMEOUT_S)
-        return list(described(map(tuple, found["rows"])))
-
-    async def warning(self) -> str:
-        return ""  # a file is opened for reading, without a way to others
-
-    async def _ask(
-        self, query: str | None, parameters: Sequence[Any], limit: int, timeout: float
-    ) -> dict[str, Any]:
-        asked = {
-            "path": str(self._path),
-            "query": query,
-            "parameters": list(parameters),
-            "limit": limit,
-            "cell": MAX_CELL_CHARS,
-            "longest": MAX_QUERY_CHARS,
-            "memory_mb": _MAX_MEMORY_MB,
-        }
-        return await ask(_SQLITE_WORKER, asked, timeout)
+        return await super()._ask(query, parameters, limit, timeout)
 
 
 _SERVERS: Final = ("postgresql://", "postgres://")

@@ -36,14 +36,14 @@ where m.type in ('table', 'view') and m.name not like 'sqlite\\_%' escape '\\' o
 
 def main() -> None:
     """Answer on standard output, and end."""
-    asked = json.load(sys.stdin)
+    request = json.load(sys.stdin)
     # Ends this process also where nobody is left to do it, and where SQLite does not look at the clock.
-    signal.setitimer(signal.ITIMER_REAL, asked["seconds"] + 1)
-    _limit_memory(asked["memory_mb"] * 2**20)
+    signal.setitimer(signal.ITIMER_REAL, request["seconds"] + 1)
+    _limit_memory(request["memory_mb"] * 2**20)
     try:
-        answer = _answer(asked)
+        answer = _answer(request)
     except sqlite3.Error as error:
-        answer = {"error": _explained(error, asked["seconds"])}
+        answer = {"error": _explained(error, request["seconds"])}
     except MemoryError:
         answer = {"error": "The query was stopped: it took more memory than there is for it."}
     except (ValueError, OverflowError) as error:
@@ -59,27 +59,27 @@ def _limit_memory(size: int) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _answer(asked: dict[str, Any]) -> dict[str, Any]:
-    until = time.monotonic() + asked["seconds"]
-    address = f"{Path(asked['path']).as_uri()}?mode=ro"
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    until = time.monotonic() + request["seconds"]
+    address = f"{Path(request['path']).as_uri()}?mode=ro"
     with closing(sqlite3.connect(address, uri=True, timeout=5)) as connection:
         connection.execute("PRAGMA query_only = ON")
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _VALUE_BYTES)
         connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
         connection.set_progress_handler(lambda: int(time.monotonic() > until), _STEPS)
-        if asked["query"] is None:
-            return {"columns": [], "rows": connection.execute(_TABLES).fetchmany(asked["limit"])}
+        if request["query"] is None:
+            return {"columns": [], "rows": connection.execute(_TABLES).fetchmany(request["limit"])}
         connection.set_authorizer(_authorize)
-        cursor = connection.execute(asked["query"], asked["parameters"])
+        cursor = connection.execute(request["query"], request["parameters"])
         columns = [item[0] for item in cursor.description or ()]
         rows: list[list[Any]] = []
         size = 0
         for row in cursor:
-            cells = [_cell(value, asked["cell"]) for value in row]
+            cells = [_cell(value, request["cell"]) for value in row]
             rows.append(cells)
             size += sum(len(value) if isinstance(value, str) else 8 for value in cells)
-            if len(rows) > asked["limit"] or size > asked["longest"]:
+            if len(rows) > request["limit"] or size > request["longest"]:
                 break
         return {"columns": columns, "rows": rows}
 
@@ -90,7 +90,7 @@ def _authorize(action: int, first: str | None, second: str | None, *_where: str 
     return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
 
 
-def _cell(value: Any, most: int) -> Any:
+def _cell(value: Any, limit: int) -> Any:
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
@@ -98,7 +98,7 @@ def _cell(value: Any, most: int) -> Any:
     if isinstance(value, bytes):
         return f"<{len(value)} bytes>"
     text = str(value)
-    return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
 
 
 def _explained(error: sqlite3.Error, seconds: float) -> str:

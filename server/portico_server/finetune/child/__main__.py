@@ -32,21 +32,25 @@ def main() -> None:
         _fail(
             voice,
             "not_a_number",
-            f"The loss was not a number any more at step {error.step}. {_kept(order)} A lower learning rate, or "
-            "float32 instead of 16 bits, usually helps; so does looking at the examples.",
+            f"The loss was not a number any more at step {error.step}. {_last_checkpoint(order)} A lower "
+            "learning rate, or float32 instead of 16 bits, usually helps; so does looking at the examples.",
         )
     except (DiskFull, OSError, RuntimeError, ValueError) as error:
         traceback.print_exc()
         words = " ".join(str(error).split())[:500]
         if isinstance(error, DiskFull) or shutil.disk_usage(order.folder).free < MIN_FREE_BYTES:
-            _fail(voice, "disk_full", f"The disk of {order.folder} is full. {_kept(order)}")
+            _fail(voice, "disk_full", f"The disk of {order.folder} is full. {_last_checkpoint(order)}")
         elif isinstance(error, torch.OutOfMemoryError):
-            _fail(voice, "out_of_memory", f"The memory of the GPU is not enough: {words}. {_kept(order)}")
+            _fail(
+                voice,
+                "out_of_memory",
+                f"The memory of the GPU is not enough: {words}. {_last_checkpoint(order)}",
+            )
         else:
-            _fail(voice, "training_failed", f"Training failed: {words}. {_kept(order)}")
+            _fail(voice, "training_failed", f"Training failed: {words}. {_last_checkpoint(order)}")
 
 
-def _kept(order: TrainingOrder) -> str:
+def _last_checkpoint(order: TrainingOrder) -> str:
     last = watch.last_checkpoint(order.checkpoints)
     if last is None:
         return "There is no checkpoint yet."

@@ -25,7 +25,7 @@ from .watch import TrainingMonitor
 # otherwise than the last one (it leaves out thoughts, say), a conversation becomes one example for each turn.
 
 
-IGNORED_LABEL = -100
+IGNORED_LABEL_CODE = -100
 """The label of a token that is not learnt."""
 
 Message = dict[str, Any]
@@ -33,14 +33,14 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class TokenizedExample:
-    """Token ids, and for each its own id or `IGNORED_LABEL`."""
+    """Token ids, and for each its own id or `IGNORED_LABEL_CODE`."""
 
     input_ids: list[int]
     labels: list[int]
 
     @property
     def learnt(self) -> int:
-        return sum(label != IGNORED_LABEL for label in self.labels)
+        return sum(label != IGNORED_LABEL_CODE for label in self.labels)
 
 
 class ChatTemplate:
@@ -97,18 +97,18 @@ class ChatTemplate:
             for text, span in alone:
                 yield self._labelled(text, [span])
 
-    def _end(self, said: str) -> int:
+    def _end(self, text: str) -> int:
         """Characters up to the end-of-turn token, which the template may follow with a newline."""
         mark = self._tokenizer.eos_token or ""
-        place = said.rfind(mark) if mark else -1
-        return len(said) if place < 0 else place + len(mark)
+        place = text.rfind(mark) if mark else -1
+        return len(text) if place < 0 else place + len(mark)
 
     def _labelled(self, text: str, spans: list[tuple[int, int]]) -> TokenizedExample:
-        told = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ids: list[int] = told["input_ids"]
-        labels = [IGNORED_LABEL] * len(ids)
+        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids: list[int] = encoded["input_ids"]
+        labels = [IGNORED_LABEL_CODE] * len(ids)
         current = 0
-        for place, (begin, end) in enumerate(told["offset_mapping"]):
+        for place, (begin, end) in enumerate(encoded["offset_mapping"]):
             while current < len(spans) and begin >= spans[current][1]:
                 current += 1
             # A character of several tokens has its place in each of them; an empty stretch is not a text.
@@ -202,10 +202,10 @@ def _lines(path: Path) -> Iterator[Row]:
 # The recipe in the words of transformers and trl.
 
 
-TOTAL_CHECKPOINTS = 10
+CHECKPOINT_COUNT = 10
 """About how many are written in all where the recipe has no interval."""
 
-KEPT_CHECKPOINTS = 2
+MAX_KEPT_CHECKPOINTS = 2
 """Checkpoints that stay on disk: the last one, and the best one where there is validation."""
 
 
@@ -214,8 +214,8 @@ def common_arguments(
 ) -> dict[str, Any]:
     """Arguments of every method's trainer."""
     recipe = order.recipe
-    interval = recipe["eval_interval"] or max(1, recipe["steps"] // TOTAL_CHECKPOINTS)
-    told: dict[str, Any] = {
+    interval = recipe["eval_interval"] or max(1, recipe["steps"] // CHECKPOINT_COUNT)
+    arguments: dict[str, Any] = {
         "output_dir": str(order.checkpoints),
         "max_steps": recipe["steps"],
         "per_device_train_batch_size": micro_batch,
@@ -236,7 +236,7 @@ def common_arguments(
         "logging_nan_inf_filter": False,  # it would hide a loss that is none
         "save_strategy": "steps",
         "save_steps": interval,
-        "save_total_limit": KEPT_CHECKPOINTS,
+        "save_total_limit": MAX_KEPT_CHECKPOINTS,
         "eval_strategy": "steps" if validated else "no",
         "eval_steps": interval,
         "report_to": "none",
@@ -246,21 +246,21 @@ def common_arguments(
         "remove_unused_columns": False,
     }
     if recipe["checkpointing"]:
-        told["gradient_checkpointing_kwargs"] = {"use_reentrant": False}
+        arguments["gradient_checkpointing_kwargs"] = {"use_reentrant": False}
     if validated:
-        told |= {
+        arguments |= {
             "load_best_model_at_end": True,
             "metric_for_best_model": "eval_reward" if order.method == "reinforcement" else "eval_loss",
             "greater_is_better": order.method == "reinforcement",
         }
-    return told
+    return arguments
 
 
-def _optimiser(wished: str) -> str:
+def _optimiser(name: str) -> str:
     """Those with 8 bits where their package is."""
-    if wished != "adamw_torch" and importlib.util.find_spec("bitsandbytes") is None:
+    if name != "adamw_torch" and importlib.util.find_spec("bitsandbytes") is None:
         return "adamw_torch"
-    return wished
+    return name
 
 
 class _Pairs(DPOTrainer):  # type: ignore[misc]  # trl has no types
@@ -358,9 +358,9 @@ class TrainerFactory:
         recipe = self.order.recipe
         group = recipe["group"]
         # All answers to a prompt are compared with each other, so they are of one step.
-        told = self._common(group * max(1, micro_batch // group), accumulation)
+        common = self._common(group * max(1, micro_batch // group), accumulation)
         arguments = GRPOConfig(
-            **told,
+            **common,
             num_generations=group,
             max_completion_length=recipe["completion"],
             beta=recipe["beta"],

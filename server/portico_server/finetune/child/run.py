@@ -34,11 +34,11 @@ USABLE_MEMORY_SHARE = 0.9
 """Part of the free memory that a step may take."""
 
 POLL_INTERVAL_S = 0.01
-"""Seconds between two looks at the memory of this process: its peak tells of nothing else."""
+"""Seconds between two looks at the memory of this process: its peak shows nothing else."""
 
 
-def fits_memory(step: Callable[[int], None], wished: int) -> int:
-    """The largest micro batch up to ``wished``, halved as often as needed; at least 1.
+def fits_memory(step: Callable[[int], None], micro_batch: int) -> int:
+    """The largest micro batch up to ``micro_batch``, halved as often as needed; at least 1.
 
     ``step`` computes a gradient for so many of the longest examples. On a GPU it is tried as it is; on a CPU, where
     too much would end the process, one example is measured and the rest follows.
@@ -47,21 +47,21 @@ def fits_memory(step: Callable[[int], None], wished: int) -> int:
         free = psutil.virtual_memory().available * USABLE_MEMORY_SHARE
         with _Peak() as peak:
             step(1)
-        room = free / max(peak.grown, 1)
-        while wished > 1 and wished > room:
-            wished //= 2
-        return wished
+        possible = free / max(peak.grown, 1)
+        while micro_batch > 1 and micro_batch > possible:
+            micro_batch //= 2
+        return micro_batch
     while True:
         try:
-            step(wished)
+            step(micro_batch)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
-            if wished == 1:
+            if micro_batch == 1:
                 raise
-            wished //= 2
+            micro_batch //= 2
         else:
             torch.cuda.empty_cache()
-            return wished
+            return micro_batch
 
 
 class _Peak:
@@ -75,7 +75,7 @@ class _Peak:
 
     def __enter__(self) -> _Peak:
         self._before = self._now()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
         return self
 
@@ -83,7 +83,7 @@ class _Peak:
         self._done.set()
         self._thread.join()
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         while not self._done.wait(POLL_INTERVAL_S):
             self.grown = max(self.grown, self._now() - self._before)
 
@@ -126,14 +126,14 @@ def model_of(order: TrainingOrder) -> Any:
     if recipe["kind"] == "full":
         # Steps are smaller than the last bit of 16: the weights have 32, what is computed with them 16.
         dtype = torch.float32
-    wished: dict[str, Any] = {
+    options: dict[str, Any] = {
         "dtype": dtype,
         "attn_implementation": recipe["attention"],
         "use_safetensors": True,
     }
     cut = recipe["sharding"] in ("fsdp", "zero3")
     if recipe["kind"] == "qlora":
-        wished["quantization_config"] = BitsAndBytesConfig(
+        options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
@@ -142,8 +142,8 @@ def model_of(order: TrainingOrder) -> Any:
             bnb_4bit_quant_storage=dtype if cut else torch.uint8,
         )
         if not cut:
-            wished["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
-    model = AutoModelForCausalLM.from_pretrained(order.model, **wished, **_OFFLINE)
+            options["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
+    model = AutoModelForCausalLM.from_pretrained(order.model, **options, **_OFFLINE)
     model.config.use_cache = False
     return model
 
@@ -211,24 +211,25 @@ def _confirmed(
 ) -> tuple[int, int]:
     """The micro batch that fits, and the accumulation that keeps the batch as it was."""
     recipe = order.recipe
-    wished, accumulation = recipe["micro_batch"], recipe["accumulation"]
-    if wished <= 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return wished, accumulation
+    micro_batch, accumulation = recipe["micro_batch"], recipe["accumulation"]
+    if micro_batch <= 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return micro_batch, accumulation
     if recipe["device"] == "cuda" and recipe["kind"] != "qlora":  # weights in four bits are there already
         model.to("cuda")
     probed = get_peft_model(model, lora) if lora is not None else model
     if recipe["checkpointing"]:
         probed.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         probed.enable_input_require_grads()
-    found = fits_memory(bench.trial(probed), wished)
+    found = fits_memory(bench.trial(probed), micro_batch)
     if lora is not None:
         probed.unload()
-    if found < wished:
-        accumulation = -(-wished * accumulation // found)
+    if found < micro_batch:
+        accumulation = -(-micro_batch * accumulation // found)
         voice.send(
             "say",
             level="warn",
-            message=f"{wished} examples at once do not fit the memory: {found} at once, {accumulation} times a step.",
+            message=f"{micro_batch} examples at once do not fit the memory: {found} at once, "
+            f"{accumulation} times a step.",
         )
     return found, accumulation
 

@@ -92,8 +92,8 @@ METRIC_NAMES = {
 }
 """Ours for the trainers' names of what is measured."""
 
-SPARE_CHECKPOINTS = 3
-"""Checkpoints that must have room on the disk besides the one that is written."""
+SPARE_CHECKPOINT_COUNT = 3
+"""Checkpoints that must have room on the disk beyond the one that is written."""
 
 
 class NotANumber(Exception):
@@ -192,7 +192,7 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
         self._size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         self._voice.send("checkpoint", step=state.global_step, path=str(folder), values=self.values)
         free = shutil.disk_usage(folder).free
-        if free < SPARE_CHECKPOINTS * self._size:
+        if free < SPARE_CHECKPOINT_COUNT * self._size:
             raise DiskFull(
                 f"{free / 1e6:.0f} MB are free on the disk, and a checkpoint takes {self._size / 1e6:.0f}"
             )

@@ -37,7 +37,6 @@ from portico_server.knowledge.archive.reader import (
     FILES_NAME,
     PAGE_ROWS,
     VECTORS_NAME,
-    ArchivedFile,
     StoreArchiveReader,
     refused,
 )
@@ -105,8 +104,8 @@ class ArchiveWriter:
             "vectors": self._vectors,
             "sha256": self._archive.sums,
         }
-        said = orjson.dumps(manifest, option=orjson.OPT_INDENT_2)
-        async for piece in self._archive.entry(MANIFEST, once(said)):
+        data = orjson.dumps(manifest, option=orjson.OPT_INDENT_2)
+        async for piece in self._archive.entry(MANIFEST, once(data)):
             yield piece
         yield await self._archive.end()
 
@@ -247,13 +246,11 @@ class ArchiveRestore:
         """
         written = _Written()
         more = [
-            GroupRow(
-                store.id,
-                item.name,
-                item.parent,
-                item.chunking,
-                _group_model(item.embedding_model, known),
-                time.time(),
+            replace(
+                item,
+                store_id=store.id,
+                embedding_model=_group_model(item.embedding_model, known),
+                created_at=time.time(),
             )
             for item in archive.manifest.groups
         ]
@@ -277,34 +274,19 @@ class ArchiveRestore:
         now = time.time()
         async for page in _pages(archive.files()):
             for item in page:
-                if item.id in written.ids:
+                if item.file_id in written.ids:
                     raise refused(f"it has the file '{item.filename}' twice")
                 if item.sha256 not in written.digests:
                     await self._take_blob(archive, item)
                     written.digests.add(item.sha256)
-                file_id = written.ids[item.id] = new_id("file-")
+                file_id = written.ids[item.file_id] = new_id("file-")
                 file = FileRow(
                     file_id, store.owner, item.filename, "assistants", item.bytes, item.sha256, now
                 )
-                row = StoreFileRow(
-                    store.id,
-                    file_id,
-                    item.status,  # type: ignore[arg-type]  # checked by the reader
-                    item.error_code,
-                    item.error_message,
-                    item.attributes,
-                    item.chunking,
-                    item.usage_bytes,
-                    now,
-                    None,
-                    None,
-                    item.filename,
-                    item.bytes,
-                    item.sha256,
-                )
+                row = replace(item, store_id=store.id, file_id=file_id, created_at=now)
                 written.files.append((file, row))
 
-    async def _take_blob(self, archive: StoreArchiveReader, item: ArchivedFile) -> None:
+    async def _take_blob(self, archive: StoreArchiveReader, item: StoreFileRow) -> None:
         with await pools.UPLOADS.run(archive.blob, item.sha256) as blob:
             received = await self._files.receive(_blocks(blob, item.filename))
         if (received.sha256, received.bytes) != (item.sha256, item.bytes):
@@ -387,13 +369,13 @@ class StoreArchives:
 
     def __init__(
         self,
-        shelf: StoreHost,
+        host: StoreHost,
         database: Database,
         registry: Registry,
         files: FileStorage,
         indexes: IndexManager,
     ) -> None:
-        self._shelf = shelf
+        self._host = host
         self._database = database
         self._registry = registry
         self._files = files
@@ -425,8 +407,8 @@ class StoreArchives:
         if row.embedding_model or not model:
             wanted = ""
         else:
-            wanted = model if self._is_embedding(model) else self._shelf.embedding(None)
-        run = await self._shelf.serve_restored(row, wanted)
+            wanted = model if self._is_embedding(model) else self._host.embedding(None)
+        run = await self._host.serve_restored(row, wanted)
         arrived = await self._database.read(rows.get, row.id)
         return view(arrived or row, caller), run
 

@@ -13,6 +13,8 @@ import orjson
 from portico.wire import place_from_json
 from portico_server.archives.reader import ArchiveReader, refusal
 from portico_server.db.archives import ArchivedChunk
+from portico_server.db.groups import GroupRow
+from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.chunk.chunkers import check_chunking as check_chunking
 from portico_server.knowledge.contents import check_attributes, check_metadata
 from portico_server.knowledge.names import check_filename
@@ -51,32 +53,6 @@ FILE_STATUSES = ("completed", "failed", "in_progress", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
-class ArchivedFile:
-    """A file as the archive has it; ``id`` is that of the daemon which wrote it."""
-
-    id: str
-    filename: str
-    bytes: int
-    sha256: str
-    status: str
-    error_code: str | None
-    error_message: str | None
-    attributes: Mapping[str, str | float | bool]
-    chunking: Mapping[str, Any]
-    usage_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class ArchivedGroup:
-    """A further chunk group."""
-
-    name: str
-    parent: str
-    chunking: Mapping[str, Any]
-    embedding_model: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class ArchiveManifest:
     """What an archive says of itself."""
 
@@ -87,7 +63,7 @@ class ArchiveManifest:
     metadata: Mapping[str, str]
     expires_after_days: int | None
     vector_weight: float | None
-    groups: tuple[ArchivedGroup, ...]
+    groups: tuple[GroupRow, ...]
     group_files: tuple[tuple[str, str, str | None], ...]
     chunks: int
     vectors: bool
@@ -111,21 +87,25 @@ class StoreArchiveReader:
         """Let go of the file."""
         self._archive.close()
 
-    def files(self) -> Iterator[ArchivedFile]:
-        """The files, in their order."""
+    def files(self) -> Iterator[StoreFileRow]:
+        """The files, in their order, with the ids of the daemon that wrote them, in no store yet."""
         for number, value in self._lines(FILES_NAME):
             with self._archive.named(f"line {number} of {FILES_NAME}"):
-                file = ArchivedFile(
-                    id=_text(value, "id"),
+                file = StoreFileRow(
+                    store_id="",
+                    file_id=_text(value, "id"),
                     filename=check_filename(_text(value, "filename")),
                     bytes=_count(value, "bytes"),
                     sha256=_text(value, "sha256"),
-                    status=_text(value, "status"),
+                    status=_text(value, "status"),  # type: ignore[arg-type]  # checked below
                     error_code=_maybe(value, "error_code"),
                     error_message=_maybe(value, "error_message"),
                     attributes=check_attributes(value.get("attributes")),
                     chunking=check_chunking(value.get("chunking")),
                     usage_bytes=_count(value, "usage_bytes"),
+                    created_at=0.0,
+                    source_mtime_ns=None,
+                    source_size=None,
                 )
                 if f"blobs/{file.sha256}" not in self._archive.sizes or file.status not in FILE_STATUSES:
                     raise ValueError("its bytes are missing, or its status is none")
@@ -196,11 +176,13 @@ def _manifest(value: dict[str, Any]) -> ArchiveManifest:
     store = value["store"]
     weight, days = store.get("vector_weight"), store.get("expires_after_days")
     groups = tuple(
-        ArchivedGroup(
+        GroupRow(
+            "",
             _text(item, "name"),
             _text(item, "parent"),
             check_chunking(item["chunking"]),
             _maybe(item, "embedding_model"),
+            0.0,
         )
         for item in value["groups"]
     )

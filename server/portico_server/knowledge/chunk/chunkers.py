@@ -10,11 +10,12 @@ from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.knowledge.chunk import code, dialogue, plain, prompts, sections, spans, tables, topic
 from portico_server.knowledge.chunk.prompts import ChunkPrompt
 from portico_server.knowledge.document import Part
+from portico_server.plugins import PluginTable
 
-CHUNK_COLUMNS = 1_000
+MAX_CHUNK_COLUMNS = 1_000
 """Columns of a chunk, about: a CJK character takes two, any other one."""
 
-OVERLAP_COLUMNS = 100
+MAX_OVERLAP_COLUMNS = 100
 """Columns that a chunk repeats of the one before it, at most."""
 
 Chunker: TypeAlias = Callable[[Iterable[Part], int, int], list[Part]]
@@ -33,8 +34,8 @@ class ChunkingStrategy:
     name: str
     chunk: Chunker
     description: str
-    size: int = CHUNK_COLUMNS
-    overlap: int = OVERLAP_COLUMNS
+    size: int = MAX_CHUNK_COLUMNS
+    overlap: int = MAX_OVERLAP_COLUMNS
     prompt: ChunkPrompt | None = None
     embeds: bool = False
     late: bool = False
@@ -59,8 +60,8 @@ STRATEGIES = (
         "window",
         plain.chunk_windows,
         "Sentences in windows that each cover half of the one before",
-        CHUNK_COLUMNS,
-        CHUNK_COLUMNS // 2,
+        MAX_CHUNK_COLUMNS,
+        MAX_CHUNK_COLUMNS // 2,
     ),
     ChunkingStrategy("token", plain.chunk_tokens, "As many tokens each, cut between words"),
     ChunkingStrategy("fixed", plain.chunk_fixed, "Exactly as wide each, cut between characters"),
@@ -84,30 +85,30 @@ STRATEGIES = (
         "rows",
         tables.chunk_rows,
         "Groups of rows below a repeated header: CSV, spreadsheets",
-        CHUNK_COLUMNS,
+        MAX_CHUNK_COLUMNS,
         0,
     ),
     ChunkingStrategy(
         "records",
         tables.chunk_records,
         "One row each below a repeated header: CSV, spreadsheets",
-        CHUNK_COLUMNS,
+        MAX_CHUNK_COLUMNS,
         0,
     ),
     ChunkingStrategy("table", tables.chunk_tables, "Markdown with wide tables: their header is repeated"),
     ChunkingStrategy("code", code.chunk_code, "Definitions, by the syntax tree (Python) or by blank lines"),
     ChunkingStrategy(
-        "json", tables.chunk_json, "Whole values by their path: JSON, JSON lines", CHUNK_COLUMNS, 0
+        "json", tables.chunk_json, "Whole values by their path: JSON, JSON lines", MAX_CHUNK_COLUMNS, 0
     ),
     ChunkingStrategy(
-        "log", code.chunk_log, "Whole log entries, their stack traces with them", CHUNK_COLUMNS, 0
+        "log", code.chunk_log, "Whole log entries, their stack traces with them", MAX_CHUNK_COLUMNS, 0
     ),
-    ChunkingStrategy("diff", code.chunk_diff, "Whole hunks of a patch", CHUNK_COLUMNS, 0),
+    ChunkingStrategy("diff", code.chunk_diff, "Whole hunks of a patch", MAX_CHUNK_COLUMNS, 0),
     ChunkingStrategy(
         "dialogue",
         dialogue.chunk_dialogue,
         "Whole turns of a chat, an interview, a transcript",
-        CHUNK_COLUMNS,
+        MAX_CHUNK_COLUMNS,
         200,
     ),
     ChunkingStrategy("qa", dialogue.chunk_questions, "A question with its answer each", 2_000, 0),
@@ -141,7 +142,7 @@ STRATEGIES = (
         "late",
         spans.chunk_sentences,
         "Whole sentences, embedded with the document in view (late chunking)",
-        CHUNK_COLUMNS,
+        MAX_CHUNK_COLUMNS,
         0,
         late=True,
     ),
@@ -181,15 +182,24 @@ STRATEGIES = (
         "contextual",
         spans.chunk_sentences,
         "Passages below a sentence on where they stand, by a chat model",
-        CHUNK_COLUMNS,
-        OVERLAP_COLUMNS,
+        MAX_CHUNK_COLUMNS,
+        MAX_OVERLAP_COLUMNS,
         prompts.CONTEXTUAL,
     ),
 )
 """One line for each chunker. A new one is a file and a line here."""
 
-CHUNKERS: Mapping[str, ChunkingStrategy] = {item.name: item for item in STRATEGIES}
-"""The same by name."""
+
+def _accept(held: Any) -> ChunkingStrategy:
+    if not isinstance(held, ChunkingStrategy):
+        raise InvalidRequest(f"a chunker must be a ChunkingStrategy, which {held!r} is not.")
+    return held
+
+
+CHUNKERS = PluginTable(
+    "chunker", {item.name: item for item in STRATEGIES}, _accept, reserved=("auto", "static")
+)
+"""All by name, those of plugins too."""
 
 COLUMNS_PER_TOKEN = 4
 """The estimate behind ``static``: four Latin letters, or two Chinese characters, to a token of a GPT tokenizer."""
@@ -303,18 +313,23 @@ def _check_model_fields(
 
 
 def chunk_parts(parts: Iterable[Part], strategy: Mapping[str, Any], default: str) -> list[Part]:
-    """Chunks of ``parts`` by a checked strategy; ``default`` names the chunker of the format."""
+    """Chunks of ``parts`` by a checked strategy; ``default`` names the chunker of the format.
+
+    Raises `InvalidRequest` if its chunker was a plugin that is gone or cannot be loaded.
+    """
     match strategy.get("type"):
         case "static":
             static = strategy["static"]
             size = static["max_chunk_size_tokens"] * COLUMNS_PER_TOKEN
             overlap = static["chunk_overlap_tokens"] * COLUMNS_PER_TOKEN
             return CHUNKERS[default].chunk(parts, size, overlap)
-        case str(name) if name in CHUNKERS:
-            return CHUNKERS[name].chunk(parts, strategy["size"], strategy["overlap"])
-        case _:
+        case "auto" | None:
             usual = CHUNKERS[default]
             return usual.chunk(parts, usual.size, usual.overlap)
+        case str(name) if name in CHUNKERS:
+            return CHUNKERS[name].chunk(parts, strategy["size"], strategy["overlap"])
+        case name:
+            raise InvalidRequest(f"There is no chunker '{name}': the plugin that had it is not installed.")
 
 
 def _number(values: Mapping[str, Any], name: str, param: str, low: int, high: int, default: int) -> int:

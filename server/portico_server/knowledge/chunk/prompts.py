@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from portico_server.core.words import without_thought
 from portico_server.knowledge.chunk.spans import sentences
 from portico_server.knowledge.document import Part
 
 ReadAnswer: TypeAlias = Callable[[str, Part], list[str]]
 """``(answer, piece) -> texts``: what is kept of a model's answer, a chunk each."""
 
-_THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.S)
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,3}[.)、])\s*")
 """What models put before the lines of a list."""
 
@@ -35,7 +35,7 @@ def answer_text(answer: str, *, cut: bool) -> str:
     """The answer without what a model thought aloud; of one that was ``cut`` at its limit the last whole sentence or
     line is the end.
     """
-    text = _THOUGHT.sub("", answer).strip()
+    text = without_thought(answer)
     if not cut or not text:
         return text
     last = max([start for start, _ in sentences(text)][-1], text.rfind("\n") + 1)

@@ -26,7 +26,7 @@ from portico_server.knowledge.chunk.spans import (
 )
 from portico_server.knowledge.document import Part
 
-SHORT_SECTION_COLUMNS = 200
+MIN_SECTION_COLUMNS = 200
 """Columns below which a section is joined with the one that follows, if that lies next to it or deeper."""
 
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})", re.M)
@@ -72,7 +72,7 @@ def join_short_sections(parts: Iterable[Part], size: int) -> Iterator[Part]:
 
 
 def _can_join(held: Part, part: Part, size: int) -> bool:
-    if held.place.end != part.place.start or width(held.text) >= SHORT_SECTION_COLUMNS:
+    if held.place.end != part.place.start or width(held.text) >= MIN_SECTION_COLUMNS:
         return False
     above, below = held.place.heading, part.place.heading
     if below[: len(above)] == above:
@@ -193,8 +193,8 @@ def chunk_slides(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
         title = part.text.partition("\n")[0].strip()
         if width(title) > size // 4 or not part.text.startswith(title):
             title = ""
-        room = size - width(title) - 1 if title and width(part.text) > size else size
-        found = pack_units(part.text, lambda text: split_lines(text, 0, len(text)), room, overlap)
+        free_columns = size - width(title) - 1 if title and width(part.text) > size else size
+        found = pack_units(part.text, lambda text: split_lines(text, 0, len(text)), free_columns, overlap)
         chunks.extend(carve(part, found, above=title))
     return chunks
 

@@ -148,10 +148,12 @@ def carve(part: Part, spans: Iterable[Span], *, indented: bool = False, above: s
                 text.count("\n", counted, start) if start >= counted else -text.count("\n", start, counted)
             )
             counted = start
-        said = text[start:end]
+        content = text[start:end]
         if above and start >= len(above):
-            said = f"{above}\n{said}"
-        chunks.append(Part(said, replace(place, line=line, start=place.start + start, end=place.start + end)))
+            content = f"{above}\n{content}"
+        chunks.append(
+            Part(content, replace(place, line=line, start=place.start + start, end=place.start + end))
+        )
     return chunks
 
 
@@ -205,14 +207,14 @@ def around_tables(
     return chunks
 
 
-def _row_groups(part: Part, match: re.Match[str], head: str, room: int) -> list[Part]:
+def _row_groups(part: Part, match: re.Match[str], head: str, free_columns: int) -> list[Part]:
     start, end = match.span("rows")
     rows: list[Span] = []
     while start < end:
         stop = part.text.find("\n", start, end) + 1 or end
-        rows.extend(cut(part.text, (start, stop), room))
+        rows.extend(cut(part.text, (start, stop), free_columns))
         start = stop
-    groups = pack(part.text, rows, room, 0)
+    groups = pack(part.text, rows, free_columns, 0)
     groups[0] = (match.start(), groups[0][1])
     return [*carve(part, groups[:1]), *carve(part, groups[1:], above=head)]
 
@@ -363,7 +365,7 @@ def group_adjacent(parts: Iterable[Part], same: Callable[[Part, Part], bool]) ->
         yield held
 
 
-def chunk_runs(run: list[Part], size: int, overlap: int, *, within: Within = sentences) -> list[Part]:
+def chunk_runs(run: list[Part], size: int, overlap: int) -> list[Part]:
     """Parts of one run packed up to ``size`` columns, each chunk placed where the part lies that it begins in."""
     starts: list[int] = []
     text = ""
@@ -377,7 +379,7 @@ def chunk_runs(run: list[Part], size: int, overlap: int, *, within: Within = sen
         pieces_of.append(part.text)
         length += len(part.text)
     text = "".join(pieces_of)
-    found = pack_units(text, lambda whole: units_from(whole, starts), size, overlap, within=within)
+    found = pack_units(text, lambda whole: units_from(whole, starts), size, overlap)
     whole = Part(text, replace(run[0].place, line=None, end=run[0].place.start + length))
     chunks = []
     for chunk in carve(whole, found):

@@ -40,10 +40,10 @@ def divide_rows(part: Part, size: int, *, together: bool) -> list[Part]:
     if width(header) > size // 2 or not header.strip() or not body.strip():
         header = ""  # too wide to be repeated: then it is a row like any other
     first = len(header) + 1 if header else 0
-    room = size - width(header) - 1 if header else size
+    free_columns = size - width(header) - 1 if header else size
     rows = list(split_lines(part.text, first, len(part.text)))
-    pieces = (piece for row in rows for piece in cut(part.text, row, room))
-    found: list[Span] = pack(part.text, pieces, room, 0) if together else list(pieces)
+    pieces = (piece for row in rows for piece in cut(part.text, row, free_columns))
+    found: list[Span] = pack(part.text, pieces, free_columns, 0) if together else list(pieces)
     if header and found:
         found[0] = (0, found[0][1])
     chunks = []

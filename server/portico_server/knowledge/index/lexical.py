@@ -17,10 +17,10 @@ from pathlib import Path
 import tantivy
 from tantivy import Document, FieldType, Occur, Query
 
+from portico_server.core.words import name_in_words, searched_name
 from portico_server.knowledge.analyse import ANALYSER_VERSION, Terms, analyse, analyse_question
 from portico_server.knowledge.index.offset import NAME_FIELDS, TEXT_FIELDS, DamagedIndex, LogOffset
 from portico_server.knowledge.index.prefetch import JoinedTerms, TermPrefetch
-from portico_server.knowledge.words import name_in_words, searched_name
 
 # What the names of files add to the scores of their chunks in the lexical index.
 
@@ -98,7 +98,7 @@ WRITER_HEAP_BYTES = 32_000_000
 TIE_FACTOR = 10
 """How many times as many hits are looked at where chunks of the same score stand on both sides of the limit."""
 
-_FOOTER_MAGIC = 1337
+_FOOTER_MAGIC_NUMBER = 1337
 """The last four bytes of every file of tantivy's, after the length of its footer."""
 
 
@@ -253,11 +253,11 @@ class LexicalIndex:
             for term in found
         ]
         parts += name_clauses(searcher, self._schema, terms, GRAM_WEIGHT)
-        asked = Query.boolean_query(parts)
+        query = Query.boolean_query(parts)
         if files is None:
-            return asked
+            return query
         allowed = Query.const_score_query(Query.term_set_query(self._schema, "file", list(files)), 0.0)
-        return Query.boolean_query([(Occur.Must, asked), (Occur.Must, allowed)])
+        return Query.boolean_query([(Occur.Must, query), (Occur.Must, allowed)])
 
 
 @lru_cache(HEADING_CACHE_SIZE)
@@ -321,7 +321,7 @@ def _intact(path: Path) -> bool:
             return False
         file.seek(size - 8)
         length, magic = (int.from_bytes(file.read(4), "little") for _ in range(2))
-        if magic != _FOOTER_MAGIC or length > size - 8:
+        if magic != _FOOTER_MAGIC_NUMBER or length > size - 8:
             return False
         body = size - 8 - length
         file.seek(body)

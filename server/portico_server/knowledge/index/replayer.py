@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import shutil
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -19,13 +20,11 @@ from portico_server.knowledge.index.offset import DamagedIndex, LogOffset
 
 logger = logging.getLogger(__name__)
 
-BATCH_CHUNKS = 500
+MAX_BATCH_CHUNKS = 500
 """Chunks in memory at a time."""
 
-BATCH_CHANGES = 500
+MAX_BATCH_CHANGES = 500
 """Changes applied before what they brought is committed."""
-
-_ENOSPC = 28
 
 
 class DerivedIndex(Protocol):
@@ -150,7 +149,9 @@ class LogReplayer(Generic[D]):
                 await self._build(index)
             self.index = index
         while not self._stopping.is_set():
-            batch = await self._database.read(changes.after, self._store_id, index.mark.seq, BATCH_CHANGES)
+            batch = await self._database.read(
+                changes.after, self._store_id, index.mark.seq, MAX_BATCH_CHANGES
+            )
             if not batch:
                 return
             if batch[0].seq != index.mark.seq + 1:
@@ -180,10 +181,10 @@ class LogReplayer(Generic[D]):
             await pools.INDEX.run(index.delete, first, last)
         if op == "delete":
             return highest
-        for i in range(first, last + 1, BATCH_CHUNKS):
+        for i in range(first, last + 1, MAX_BATCH_CHUNKS):
             if self._stopping.is_set():
                 break
-            rows = await self._rows(range(i, min(i + BATCH_CHUNKS, last + 1)))
+            rows = await self._rows(range(i, min(i + MAX_BATCH_CHUNKS, last + 1)))
             await pools.INDEX.run(index.put, rows)
         return max(highest, last)
 
@@ -194,10 +195,10 @@ class LogReplayer(Generic[D]):
         ids = await self._database.read(chunks.ids, self._store_id, self._group)
         self.progress = BuildProgress(0, len(ids))
         try:
-            for i in range(0, len(ids), BATCH_CHUNKS):
+            for i in range(0, len(ids), MAX_BATCH_CHUNKS):
                 if self._stopping.is_set():
                     return
-                part = ids[i : i + BATCH_CHUNKS]
+                part = ids[i : i + MAX_BATCH_CHUNKS]
                 await pools.INDEX.run(index.put, await self._rows(part))
                 self.progress.done += len(part)
             highest = ids[-1] if ids else 0
@@ -216,7 +217,7 @@ class LogReplayer(Generic[D]):
             self.index = None
 
     def _explain(self, error: OSError) -> PorticoError:
-        if error.errno == _ENOSPC:
+        if error.errno == errno.ENOSPC:
             return Unavailable(
                 f"The disk that holds {self._folder} is full: the index of this store cannot grow. "
                 "What was uploaded is safe; free some space.",

@@ -27,10 +27,10 @@ VECTOR_INDEX_VERSION = 1
 MIN_GRAPH_VECTORS = 20_000
 """Vectors from which on a graph is worth its building time."""
 
-SAVE_EVERY_CHANGES = 5_000
+SAVE_INTERVAL_CHANGES = 5_000
 """Changes after which a graph is saved again; what came since is taken from SQL at the next start."""
 
-PUT_BATCH_VECTORS = 64
+MAX_PUT_BATCH_VECTORS = 64
 """Vectors put in at a time: a search waits for one piece at most."""
 
 
@@ -91,9 +91,9 @@ class VectorIndex:
         data = data.astype(np.float32, copy=False)
         with self._changing:
             vectors = self._fitting(size // 4)
-            for i in range(0, len(ids), PUT_BATCH_VECTORS):
+            for i in range(0, len(ids), MAX_PUT_BATCH_VECTORS):
                 with self._using:
-                    vectors.put(ids[i : i + PUT_BATCH_VECTORS], data[i : i + PUT_BATCH_VECTORS])
+                    vectors.put(ids[i : i + MAX_PUT_BATCH_VECTORS], data[i : i + MAX_PUT_BATCH_VECTORS])
             if (
                 nearest.HNSW_AVAILABLE
                 and isinstance(vectors, ExactVectors)
@@ -129,7 +129,7 @@ class VectorIndex:
     def commit(self, mark: LogOffset) -> None:
         """Everything up to ``mark`` has been put in."""
         self.mark = mark
-        if self._unsaved >= SAVE_EVERY_CHANGES:
+        if self._unsaved >= SAVE_INTERVAL_CHANGES:
             self.save()
 
     def clear(self) -> None:
@@ -149,17 +149,17 @@ class VectorIndex:
         ``allowed``, runs of ids from first to last, restricts them. Raises `Conflict` if ``vector`` has another
         length than those held.
         """
-        asked = np.frombuffer(vector, "<f4").astype(np.float32, copy=False)
+        wanted = np.frombuffer(vector, "<f4").astype(np.float32, copy=False)
         with self._using:
             if self._vectors is None or not len(self._vectors):
                 return []
-            if len(asked) != self._vectors.dimensions:
+            if len(wanted) != self._vectors.dimensions:
                 raise Conflict(
-                    f"The embedding model answers with {len(asked)} numbers, the vectors of the store have "
+                    f"The embedding model answers with {len(wanted)} numbers, the vectors of the store have "
                     f"{self._vectors.dimensions}: they were made with another model. Make the store again.",
                     code="dimensions_differ",
                 )
-            return self._vectors.search(asked, limit, allowed)
+            return self._vectors.search(wanted, limit, allowed)
 
     @property
     def wants_graph(self) -> bool:

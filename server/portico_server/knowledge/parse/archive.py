@@ -31,7 +31,7 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_ENTRIES = 10_000
 """Files in it."""
 
-_UTF8 = 0x800
+_UTF8_MASK = 0x800
 """The flag of a member of a zip file whose name is in UTF-8."""
 
 _SINGLE: Mapping[bytes, Callable[[IO[bytes]], io.BufferedIOBase]] = {
@@ -87,7 +87,7 @@ def _names(archive: zipfile.ZipFile) -> Mapping[str, str]:
     raw = {
         item.filename: item.filename.encode("cp437")
         for item in archive.infolist()
-        if not item.flag_bits & _UTF8 and not item.filename.isascii()
+        if not item.flag_bits & _UTF8_MASK and not item.filename.isascii()
     }
     together = b"\n".join(raw.values())
     try:

@@ -110,9 +110,9 @@ def _lines(node: Any) -> Iterator[tuple[int, str]]:
             continue
         if item.tag == f"{_TEXT}h":
             level = item.get(f"{_TEXT}outline-level", "1")
-            yield int(level) if level.isdigit() else 1, _said(item)
+            yield int(level) if level.isdigit() else 1, _text_of(item)
         elif item.tag == f"{_TEXT}p":
-            yield 0, _said(item)
+            yield 0, _text_of(item)
         elif item.tag == f"{_TABLE}table":
             for row in item.iter(f"{_TABLE}table-row"):
                 cells = [
@@ -129,7 +129,7 @@ def _lines(node: Any) -> Iterator[tuple[int, str]]:
             yield from _lines(item)
 
 
-def _said(node: Any) -> str:
+def _text_of(node: Any) -> str:
     return "".join(_pieces(node)).strip()
 
 

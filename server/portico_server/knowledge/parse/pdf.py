@@ -299,7 +299,7 @@ def _without_text(pages: int, scanned: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
+class _PdfBlock:
     """Text of a page, or rows of a table in it, of which ``row`` is the first."""
 
     text: str
@@ -332,7 +332,7 @@ def _headings(document: pdfium.PdfDocument) -> dict[int, tuple[str, ...]]:
     return found
 
 
-def _page(document: pdfium.PdfDocument, number: int, tables: PdfTables) -> tuple[list[_Block], bool]:
+def _page(document: pdfium.PdfDocument, number: int, tables: PdfTables) -> tuple[list[_PdfBlock], bool]:
     """The blocks of a page from its upper edge down, and whether it was read as a scan."""
     try:
         page = document[number]
@@ -345,35 +345,35 @@ def _page(document: pdfium.PdfDocument, number: int, tables: PdfTables) -> tuple
                     found = tables.on(number, page)
                     if found:
                         return _around(page, textpage, found), False
-                    return [_Block(tidy(text_by_columns(textpage, raw)))], False
+                    return [_PdfBlock(tidy(text_by_columns(textpage, raw)))], False
             finally:
                 textpage.close()
             if not ocr.languages() or next(iter(page.get_objects(max_depth=2)), None) is None:
                 return [], False
             text = ocr.recognise(_drawn(page))
-            return ([_Block(text)] if text else []), True
+            return ([_PdfBlock(text)] if text else []), True
         finally:
             page.close()
     except pdfium.PdfiumError as error:
         raise Unreadable(f"is damaged: page {number + 1} cannot be read. Fetch it again.") from error
 
 
-def _around(page: pdfium.PdfPage, textpage: pdfium.PdfTextPage, tables: list[PdfTable]) -> list[_Block]:
+def _around(page: pdfium.PdfPage, textpage: pdfium.PdfTextPage, tables: list[PdfTable]) -> list[_PdfBlock]:
     """The tables of a page, and the text above, beside and below them."""
     width, height = page.get_size()
-    blocks: list[_Block] = []
+    blocks: list[_PdfBlock] = []
 
     def take(left: float, bottom: float, right: float, top: float) -> None:
         if right - left > 1 and top - bottom > 1:
             text = tidy(textpage.get_text_bounded(left=left, bottom=bottom, right=right, top=top))
             if text:
-                blocks.append(_Block(text))
+                blocks.append(_PdfBlock(text))
 
     above = height
     for table in tables:
         take(0, table.top, width, above)
         take(0, table.bottom, table.left, table.top)
-        blocks.extend(_Block(text, row) for row, text in group_rows(table.rows, ROW_GROUP_CHARS))
+        blocks.extend(_PdfBlock(text, row) for row, text in group_rows(table.rows, ROW_GROUP_CHARS))
         take(table.right, table.bottom, width, table.top)
         above = table.bottom
     take(0, 0, width, above)

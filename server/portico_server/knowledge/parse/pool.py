@@ -79,7 +79,7 @@ class ReaderPool:
         self._recordings = recordings
         self._idle: list[asyncio.subprocess.Process] = []
         self._busy: set[asyncio.subprocess.Process] = set()
-        self._room = asyncio.Semaphore(max(1, workers))
+        self._slots = asyncio.Semaphore(max(1, workers))
         self._closed = False
 
     async def read(
@@ -122,7 +122,7 @@ class ReaderPool:
             "seconds": self._seconds,
             "terms": indexed and self._ahead is not None,
         }
-        async with self._room:
+        async with self._slots:
             process, line = await self._begin(orjson.dumps(job) + b"\n")
             whole = False
             try:

@@ -17,6 +17,7 @@ from lxml import etree
 
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse.container import MAX_ENTRIES, MAX_UNPACKED_BYTES, check_zip_size
+from portico_server.knowledge.parse.csv import ROW_GROUP_CHARS
 
 # Formulas of an xlsx workbook without a value: programs that only write such files have not worked them out.
 
@@ -90,9 +91,6 @@ def _xml_tree(archive: zipfile.ZipFile, path: str) -> etree._Element:
 def _xml_parser() -> etree.XMLParser:
     return etree.XMLParser(resolve_entities=False, no_network=True)
 
-
-ROW_GROUP_CHARS = 1_000
-"""Characters of one group of rows, about."""
 
 MAX_CELLS = 5_000_000
 """Cells of one sheet, empty ones between the others included."""

@@ -31,8 +31,8 @@ def clean_title(text: str | None, name: str = "") -> str:
     """A title as it stands in the properties of a file; empty where it says no more than the ``name`` of the file."""
     title = " ".join((text or "").replace("\x00", " ").split())
     title = _SUFFIX.sub("", _PROGRAM.sub("", title)).strip()
-    told = PurePosixPath(name).stem.casefold()
-    return "" if _NOTHING.fullmatch(title) or title.casefold() == told else title[:MAX_TITLE_CHARS].strip()
+    stem = PurePosixPath(name).stem.casefold()
+    return "" if _NOTHING.fullmatch(title) or title.casefold() == stem else title[:MAX_TITLE_CHARS].strip()
 
 
 def heading_below(title: str, heading: tuple[str, ...]) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ def _groups(root: Any) -> Iterator[tuple[tuple[str, ...], int, list[str]]]:
             continue
         if event == "start":
             path.append(etree.QName(node).localname)
-            content = _said(node, path[-1])
+            content = _text_of(node, path[-1])
             above = tuple(path[:-1]) if len(node) == 0 else tuple(path)
         else:
             path.pop()
@@ -63,7 +63,7 @@ def _groups(root: Any) -> Iterator[tuple[tuple[str, ...], int, list[str]]]:
         yield place, first, held
 
 
-def _said(node: Any, name: str) -> str:
+def _text_of(node: Any, name: str) -> str:
     """What an element says by itself: its attributes and its text."""
     attributes = " ".join(f'{etree.QName(key).localname}="{value}"' for key, value in node.attrib.items())
     own = " ".join((node.text or "").split())

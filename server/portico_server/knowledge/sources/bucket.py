@@ -178,7 +178,7 @@ class BucketSource:
     def __init__(
         self,
         spec: SourceSpec,
-        door: BucketEndpoint,
+        endpoint: BucketEndpoint,
         fetcher: Fetcher,
         files: FileStorage,
         notes: ETagCache,
@@ -186,7 +186,7 @@ class BucketSource:
     ) -> None:
         self._address = spec.addresses[0]
         self._bucket, _, self._prefix = self._address.removeprefix("s3://").partition("/")
-        self._door = door
+        self._endpoint = endpoint
         self._fetcher = fetcher
         self._files = files
         self._notes = notes
@@ -205,7 +205,7 @@ class BucketSource:
         self._digests = self._notes.digests()
         self._tags.clear()
         token = ""
-        async with self._fetcher.session(self._door.trusted) as session:
+        async with self._fetcher.session(self._endpoint.trusted) as session:
             while True:
                 objects, token = await self._page(session, token)
                 for item in objects:
@@ -226,7 +226,7 @@ class BucketSource:
         return self._digests.get(self._tags.get(seen.at, ""))
 
     async def take(self, wanted: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
-        async with self._fetcher.session(self._door.trusted) as session:
+        async with self._fetcher.session(self._endpoint.trusted) as session:
 
             async def one(seen: SourceEntry, old: StoreFileRow | None) -> FetchResult:
                 return await self._take(session, seen)
@@ -237,7 +237,7 @@ class BucketSource:
 
     async def _take(self, session: FetchSession, seen: SourceEntry) -> FetchResult:
         path = f"/{self._bucket}/{seen.at}"
-        async with self._door.open(session, path, {}, self._limits.seconds) as came:
+        async with self._endpoint.open(session, path, {}, self._limits.seconds) as came:
             if came.status == 404:
                 return FetchFailure("gone while looking")
             if came.status != 200:
@@ -261,7 +261,7 @@ class BucketSource:
             query["prefix"] = self._prefix
         if token:
             query["continuation-token"] = token
-        async with self._door.open(session, f"/{self._bucket}", query, LIST_TIMEOUT_S) as came:
+        async with self._endpoint.open(session, f"/{self._bucket}", query, LIST_TIMEOUT_S) as came:
             if came.status != 200:
                 raise self._refused(came, await _refusal(came))
             data = await fetch.read_body(came.body, MAX_LIST_PAGE_BYTES)
@@ -269,7 +269,7 @@ class BucketSource:
             return await pools.DOCUMENTS.run(listing.objects, data)
         except ValueError as error:
             raise Unavailable(
-                f"{self._door.endpoint} does not list the bucket as S3 does: {error}. Is s3_endpoint right?",
+                f"{self._endpoint.endpoint} does not list the bucket as S3 does: {error}. Is s3_endpoint right?",
                 code="source_unreadable",
             ) from error
 

@@ -9,10 +9,11 @@ from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge, Unavailable
 from portico_server.core.interfaces import FetchedResponse
 from portico_server.db.stores import StoreFileRow
-from portico_server.knowledge.files import MB, FileStorage, ReceivedFile
+from portico_server.knowledge.files import FileStorage, ReceivedFile
 from portico_server.knowledge.parse.formats import format_of
 from portico_server.knowledge.sources.source import FetchFailure, FetchResult
 from portico_server.knowledge.walk import SourceEntry, no_text
+from portico_server.settings import MB_BYTES
 
 MAX_CONCURRENT_FETCHES = 8
 """Files that are fetched at a time from one source."""
@@ -27,11 +28,11 @@ async def fetch_all(
 
     What goes wrong with one of them is its own reason. Raises `Unavailable` if our own disk is to blame.
     """
-    room = asyncio.Semaphore(MAX_CONCURRENT_FETCHES)
+    slots = asyncio.Semaphore(MAX_CONCURRENT_FETCHES)
     taken: dict[int, FetchResult] = {}
 
     async def take(number: int, seen: SourceEntry, old: StoreFileRow | None) -> None:
-        async with room:
+        async with slots:
             try:
                 taken[number] = await one(seen, old)
             except Unavailable:
@@ -57,7 +58,7 @@ async def receive_document(
     files: FileStorage, came: FetchedResponse, name: str, max_bytes: int
 ) -> ReceivedFile | FetchFailure:
     """The bytes of one file, or why they are not a document that is read here."""
-    too_large = FetchFailure(f"larger than {max_bytes // MB} MB", gone=True)
+    too_large = FetchFailure(f"larger than {max_bytes // MB_BYTES} MB", gone=True)
     length = came.headers.get("content-length", "")
     if length.isdigit() and int(length) > max_bytes:
         return too_large
@@ -78,7 +79,7 @@ async def read_body(body: AsyncIterator[bytes], most: int) -> bytes:
         data += block
         if len(data) > most:
             raise InvalidRequest(
-                f"The list of what is to be followed has more than {most // MB} MB; follow parts of it.",
+                f"The list of what is to be followed has more than {most // MB_BYTES} MB; follow parts of it.",
                 code="source_too_large",
                 param="source",
             )

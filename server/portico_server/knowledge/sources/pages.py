@@ -83,7 +83,7 @@ class PageLister:
             found = await pools.DOCUMENTS.run(listing.sitemap, await self._plain(data, url))
             if found is None:
                 raise Unavailable(
-                    f"{_shown(url)} was expected to be a sitemap and is none. What was indexed is kept.",
+                    f"{_shortened(url)} was expected to be a sitemap and is none. What was indexed is kept.",
                     code="source_unreadable",
                 )
             pages.update(dict.fromkeys(found.pages))
@@ -106,7 +106,7 @@ class PageLister:
                     _require(came, url)
                     if came.media_type not in ("text/html", "application/xhtml+xml"):
                         raise Unavailable(
-                            f"{_shown(url)} is {came.media_type}, no directory index.",
+                            f"{_shortened(url)} is {came.media_type}, no directory index.",
                             code="source_unreadable",
                         )
                     data = await read_body(came.body, MAX_PAGE_BYTES)
@@ -133,7 +133,7 @@ class PageLister:
             return await pools.DOCUMENTS.run(listing.unzipped, data)
         except ValueError as error:
             raise Unavailable(
-                f"The list {_shown(url)} cannot be read: {error}.", code="source_unreadable"
+                f"The list {_shortened(url)} cannot be read: {error}.", code="source_unreadable"
             ) from error
 
     def _counted(self, addresses: list[str]) -> list[str]:
@@ -151,7 +151,7 @@ def is_answer(status: int) -> str:
 def _require(came: FetchedResponse, url: str) -> None:
     if came.status != 200:
         raise Unavailable(
-            f"{_shown(url)} {is_answer(came.status)}. What was indexed is kept; sync again when it is back.",
+            f"{_shortened(url)} {is_answer(came.status)}. What was indexed is kept; sync again when it is back.",
             code="source_unreadable",
         )
 
@@ -165,11 +165,11 @@ def _may_list(came: FetchedResponse, head: bytes) -> bool:
 
 def _too_many(what: str, address: str) -> InvalidRequest:
     return InvalidRequest(
-        f"{_shown(address)} lists more than {what}. Follow a part of it, or raise the setting source_max_files.",
+        f"{_shortened(address)} lists more than {what}. Follow a part of it, or raise the setting source_max_files.",
         code="source_too_large",
         param="source",
     )
 
 
-def _shown(url: str) -> str:
+def _shortened(url: str) -> str:
     return url.partition("?")[0][:200]

@@ -129,10 +129,10 @@ class WebSource:
 
     async def _ask_kinds(self, session: FetchSession, addresses: dict[str, str]) -> None:
         """Find out what those are whose addresses do not tell, once for each."""
-        room = asyncio.Semaphore(fetch.MAX_CONCURRENT_FETCHES)
+        slots = asyncio.Semaphore(fetch.MAX_CONCURRENT_FETCHES)
 
         async def ask(url: str, path: str) -> None:
-            async with room:
+            async with slots:
                 kind = await _media_type(session, url)
             if kind is not None:
                 self._notes.note(url, replace(self._notes.of(url), name=_named(path, kind)))

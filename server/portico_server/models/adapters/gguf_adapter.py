@@ -85,12 +85,12 @@ def prepare_gguf_adapter(source: Path, base: GgufBase) -> Path:
     if source.is_file():
         check_gguf_adapter(source, base)
         return source
-    made = source / f"{base.key}.gguf"
+    converted = source / f"{base.key}.gguf"
     adapter = peft.read_peft(source)
     _fits(source, _renamed(adapter, base), base)
-    if not made.is_file():
-        convert_peft(adapter, base, made)
-    return made
+    if not converted.is_file():
+        convert_peft(adapter, base, converted)
+    return converted
 
 
 def check_gguf_adapter(path: Path, base: GgufBase) -> None:

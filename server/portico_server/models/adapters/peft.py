@@ -169,7 +169,7 @@ _PATTERN = re.compile(r"\^?[A-Za-z0-9_.]+")
 _UNSUPPORTED: Mapping[str, str] = {
     "use_dora": "DoRA",
     "lora_bias": "biases",
-    "modules_to_save": "whole modules saved besides (modules_to_save)",
+    "modules_to_save": "whole modules saved in addition (modules_to_save)",
     "target_parameters": "adapted parameters (target_parameters)",
     "trainable_token_indices": "trained tokens (trainable_token_indices)",
     "alora_invocation_tokens": "activated LoRA (alora_invocation_tokens)",

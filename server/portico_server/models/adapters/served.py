@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -44,9 +44,6 @@ class AdapterInfo:
     configured: bool
     owner: str | None
     created_at: float
-
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "targets": list(self.targets)}
 
 
 class AdaptedModel:

@@ -25,6 +25,7 @@ from portico_server.db.database import Database
 from portico_server.db.models import AdapterRow
 from portico_server.models.adapters import peft
 from portico_server.models.adapters.served import AdaptedModel, AdapterInfo, FindDeployment
+from portico_server.models.catalog import engines_that
 from portico_server.models.deployment import Deployment
 from portico_server.models.gguf import read_gguf
 from portico_server.models.protocol import TriesAdapters
@@ -33,7 +34,7 @@ from portico_server.models.spec import AdapterSpec, check_name, check_scale
 # Where adapters are kept: below the home, by their content, each whole or not there. Blocks.
 
 
-_CHUNK = 1024 * 1024
+_CHUNK_BYTES = 1024 * 1024
 
 _GGUF, _SCRIPT = "adapter.gguf", "script.yaml"
 
@@ -87,8 +88,8 @@ def store_adapter(source: Path, folder: Path, *, scripted: bool) -> StoredAdapte
 
 def adapter_folder(folder: Path, facts: Mapping[str, Any]) -> Path:
     """Where an adapter with these facts is kept: a folder for PEFT, a file for others."""
-    kept = folder / str(facts["sha256"])
-    return kept / {"peft": "", "gguf": _GGUF, "script": _SCRIPT}[str(facts["kind"])]
+    copy = folder / str(facts["sha256"])
+    return copy / {"peft": "", "gguf": _GGUF, "script": _SCRIPT}[str(facts["kind"])]
 
 
 def delete_adapter(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -138,17 +139,17 @@ def _digest(files: Mapping[str, Path]) -> tuple[str, int]:
     for name, path in files.items():
         digest.update(f"{name} {path.stat().st_size}\n".encode())
         with path.open("rb") as file:
-            while data := file.read(_CHUNK):
+            while data := file.read(_CHUNK_BYTES):
                 digest.update(data)
                 size += len(data)
     return digest.hexdigest(), size
 
 
 def _copy(source: Path, target: Path) -> None:
-    with source.open("rb") as given, target.open("wb") as kept:
-        shutil.copyfileobj(given, kept, _CHUNK)
-        kept.flush()
-        os.fsync(kept.fileno())
+    with source.open("rb") as given, target.open("wb") as copy:
+        shutil.copyfileobj(given, copy, _CHUNK_BYTES)
+        copy.flush()
+        os.fsync(copy.fileno())
 
 
 def _unknown(source: Path, *, scripted: bool) -> PorticoError:
@@ -181,13 +182,13 @@ class AdapterService:
         registry: Registry,
         folder: Path,
         find: FindDeployment,
-        gone: Callable[[str], None],
+        on_removed: Callable[[str], None],
     ) -> None:
         self._database = database
         self._registry = registry
         self._folder = folder
         self._find = find
-        self._gone = gone
+        self._on_removed = on_removed
         self._models: dict[str, AdaptedModel] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         # Files must not be deleted between the moment an adapter finds them there and the moment it is listed.
@@ -244,7 +245,7 @@ class AdapterService:
     # --- changes -------------------------------------------------------------------------------------------
 
     async def configure(self, base: str, specs: tuple[AdapterSpec, ...]) -> None:
-        """Let a model have these adapters besides those that were added to it.
+        """Give a model these adapters, in addition to those that were added to it.
 
         They are checked against the model when it is loaded. Raises as `add` does for what is wrong in itself.
         """
@@ -325,7 +326,7 @@ class AdapterService:
                 )
             spec = {"scale": model.adapter.scale, "facts": dict(model.facts)}
             info = model.info()
-            row = AdapterRow(model.name, model.base, info.owner, spec, info.created_at)
+            row = AdapterRow(model.name, info.owner, spec, info.created_at, model.base)
             await self._database.write(rows.add_adapter, row)
         except BaseException:
             del self._models[model.name]
@@ -362,7 +363,7 @@ class AdapterService:
         async with self._locks[model.base]:
             self._leave(model)
             await self._database.write(rows.remove_adapter, model.name)
-            self._gone(model.name)
+            self._on_removed(model.name)
             deployment = self._find(model.base)
             if deployment is not None:
                 try:
@@ -380,7 +381,8 @@ class AdapterService:
         self._models.pop(model.name, None)
 
     async def _take_in(self, path: Path, deployment: Deployment) -> StoredAdapter:
-        scripted = deployment.process.kind.name == "fake"
+        kind = deployment.process.kind
+        scripted = isinstance(kind, TriesAdapters) and kind.adapter_format == "script"
         return await pools.MODELS.run(store_adapter, path, self._folder, scripted=scripted)
 
     async def _forget_files(self, model: AdaptedModel) -> None:
@@ -404,8 +406,8 @@ class AdapterService:
                 f"The engine '{kind.name}' of '{found.spec.name}' takes no adapters. "
                 + (
                     "What runs elsewhere has to be given them there; add the result as a model of its own."
-                    if kind.name == "remote"
-                    else "Chat models on llamacpp, vllm and lmdeploy do."
+                    if "hosted" in found.card.capabilities
+                    else f"Chat models on {engines_that(TriesAdapters)} do."
                 ),
                 code="adapters_unsupported",
                 param="base",

@@ -32,7 +32,7 @@ def application(key: str) -> web.Application:
     expected = f"Bearer {key}"
 
     @web.middleware
-    async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
         if key and not hmac.compare_digest(request.headers.get("Authorization", ""), expected):
             return failure(401, "This engine answers to its daemon alone.", "authentication_error")
         try:
@@ -45,7 +45,7 @@ def application(key: str) -> web.Application:
         except ConnectionResetError:  # whoever asked has left, which is not a defect for the log
             return web.Response(status=CLIENT_CLOSED_STATUS)
 
-    return web.Application(middlewares=[door], client_max_size=MAX_BODY_BYTES)
+    return web.Application(middlewares=[handle], client_max_size=MAX_BODY_BYTES)
 
 
 def failure(

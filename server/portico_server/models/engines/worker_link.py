@@ -44,16 +44,16 @@ def receive(farewell: Callable[[], None] | None = None) -> dict[str, Any]:
 
 def announce(port: int, **facts: Any) -> None:
     """Tell the daemon that the worker answers on ``port``."""
-    _say({"port": port, **facts})
+    _send_line({"port": port, **facts})
 
 
 def give_up(message: str) -> None:
     """Tell the daemon why the worker cannot start, and end."""
-    _say({"error": message})
+    _send_line({"error": message})
     raise SystemExit(3)
 
 
-def _say(value: dict[str, Any]) -> None:
+def _send_line(value: dict[str, Any]) -> None:
     _voice.write(json.dumps(value) + "\n")
     _voice.flush()
 

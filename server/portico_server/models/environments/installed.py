@@ -40,16 +40,16 @@ async def build_environment(
     where ``large``, in its ordinary build with CUDA's gigabytes. What uv has fetched stays in its cache, so that a
     build that was cut off continues from there.
     """
-    made: list[EnvironmentReceipt] = []
+    receipts: list[EnvironmentReceipt] = []
 
     async def furnish(draft: Path) -> Mapping[str, Any]:
         python = await _version(draft)
-        made.append(
+        receipts.append(
             EnvironmentReceipt(
                 recipe.name, recipe.version, python, recipe.packages, recipe.fingerprint, time.time()
             )
         )
-        return asdict(made[0])
+        return asdict(receipts[0])
 
     ways = ways_of(recipe, own=bool(index) or await _is_set_up(place), large=large)
     packages = PackageSet(
@@ -61,7 +61,7 @@ async def build_environment(
         instead=ways[1:],
     )
     await environments.build(packages, place, report, furnish=furnish, index=index)
-    return made[0]
+    return receipts[0]
 
 
 def ways_of(recipe: EnvironmentRecipe, *, own: bool, large: bool) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -146,9 +146,6 @@ class EngineInfo:
     path: str = ""
     built_at: float | None = None
     problem: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

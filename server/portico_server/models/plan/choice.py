@@ -213,14 +213,14 @@ def _vllm(
 ) -> PlanOutcome:
     memory = min(gpu.memory_bytes for gpu in gpus)
     capability = min(gpu.capability for gpu in gpus)
-    asked = parameters.get("context_length")
+    context_tokens = parameters.get("context_length")
     trained = model.context_length or 4_096
-    wanted = asked or min(trained, FULL_CONTEXT_TOKENS)
+    wanted = context_tokens or min(trained, FULL_CONTEXT_TOKENS)
     counts = [n for n in (1, 2, 4, 8, 16) if n <= len(gpus) and (not model.heads or model.heads % n == 0)]
     count = next((n for n in counts if _tokens(model, memory, n) >= wanted), counts[-1])
     tokens = _tokens(model, memory, count)
-    fits = tokens >= (asked or min(trained, MIN_CONTEXT_TOKENS))
-    context = asked or min(trained, max(tokens // 256 * 256, MIN_CONTEXT_TOKENS))
+    fits = tokens >= (context_tokens or min(trained, MIN_CONTEXT_TOKENS))
+    context = context_tokens or min(trained, max(tokens // 256 * 256, MIN_CONTEXT_TOKENS))
     per_token = _per_token(model, count)
     cache = min(max(tokens, context), MAX_PARALLEL_CALLS * context) * per_token
     estimate = MemoryEstimate("gpu", model.size // count, cache, GPU_OVERHEAD_BYTES, int(memory * GPU_SHARE))
@@ -238,7 +238,7 @@ def _vllm(
         estimate=estimate,
         fits=fits and able,
         reasons=tuple(_vllm_reasons(model, gpus, chosen, estimate, able=able)),
-        nearest="" if fits and able else _nearest_weights(model, hardware, estimate, asked, tokens),
+        nearest="" if fits and able else _nearest_weights(model, hardware, estimate, context_tokens, tokens),
     )
 
 
@@ -331,9 +331,9 @@ def _transformers(
 
 
 def _nearest_weights(
-    model: ModelWeights, hardware: Hardware, estimate: MemoryEstimate, asked: int | None, tokens: int
+    model: ModelWeights, hardware: Hardware, estimate: MemoryEstimate, context_tokens: int | None, tokens: int
 ) -> str:
-    if asked and tokens >= MIN_CONTEXT_TOKENS:
+    if context_tokens and tokens >= MIN_CONTEXT_TOKENS:
         return f"It fits with context_length {tokens // 256 * 256}."
     quarter = int(model.parameters * Q4_BITS / 8)
     if (

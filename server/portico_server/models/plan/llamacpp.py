@@ -82,7 +82,7 @@ LLAMACPP_OPTIONS: Mapping[str, LlamaCppOption] = {
         "whole", "tokens that the model was trained for before it was extended"
     ),
 }
-"""What ``parameters`` of a model on llama.cpp may hold, besides ``fallback``."""
+"""What ``parameters`` of a model on llama.cpp may hold, in addition to ``fallback``."""
 
 
 def check_options(name: str, parameters: Mapping[str, Any]) -> None:
@@ -131,7 +131,7 @@ def _wanted(option: LlamaCppOption) -> str:
     }[option.kind]
 
 
-# Files that a model is loaded with besides its own: a projector that lets it see, a model that guesses ahead, a
+# Files that a model is loaded with in addition to its own: a projector that lets it see, a model that guesses ahead, a
 # template. Reads headers only. Blocks.
 
 

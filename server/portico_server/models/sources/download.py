@@ -17,12 +17,12 @@ import aiohttp
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
 
-_CHUNK = 1024 * 1024
-_STRETCH = 64
-_TRIES = 5
-_BACK_OFF = 0.5
+_CHUNK_BYTES = 1024 * 1024
+_CHECKED_CHUNKS_COUNT = 64
+_MAX_ATTEMPTS = 5
+_FIRST_PAUSE_S = 0.5
 """Seconds before the second try; doubled before each further one."""
-_LONGEST_PAUSE = 30.0
+_MAX_PAUSE_S = 30.0
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MAX_LISTING = 64 * 1024 * 1024
 
@@ -137,7 +137,7 @@ async def download(
             afresh = True
         except (aiohttp.ClientError, TimeoutError, _Passing) as error:
             fruitless = fruitless + 1 if partial_files(target, expected) <= before else 1
-            if fruitless == _TRIES:
+            if fruitless == _MAX_ATTEMPTS:
                 raise remote.unreachable(_named(error)) from error
             await asyncio.sleep(_pause(error, fruitless - 1))
     await pools.MODELS.run(os.replace, part, target)
@@ -161,7 +161,7 @@ async def _attempt(
                 pending = bytearray()
                 async for chunk in response.content.iter_any():
                     pending += chunk
-                    if len(pending) >= _CHUNK:
+                    if len(pending) >= _CHUNK_BYTES:
                         await pools.MODELS.run(file.append, bytes(pending))
                         pending.clear()
                         report(file.size)
@@ -183,8 +183,8 @@ class _Part:
 
     def read_on(self) -> bool:
         """Hash a stretch of what an earlier download left, and say whether there may be more."""
-        for _ in range(_STRETCH):
-            chunk = self._file.read(_CHUNK)
+        for _ in range(_CHECKED_CHUNKS_COUNT):
+            chunk = self._file.read(_CHUNK_BYTES)
             if not chunk:
                 return False
             self._add(chunk)
@@ -258,12 +258,12 @@ def _parsed(body: bytes, remote: RemoteFile) -> Any:
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     value = headers.get("Retry-After", "")
-    return min(float(value), _LONGEST_PAUSE) if value.isdecimal() else None
+    return min(float(value), _MAX_PAUSE_S) if value.isdecimal() else None
 
 
 def _pause(error: BaseException, attempt: int) -> float:
     asked = error.pause if isinstance(error, _Passing) else None
-    return asked if asked is not None else min(_BACK_OFF * 2**attempt, _LONGEST_PAUSE)
+    return asked if asked is not None else min(_FIRST_PAUSE_S * 2**attempt, _MAX_PAUSE_S)
 
 
 def _named(error: BaseException) -> str:

@@ -69,7 +69,7 @@ PINS = {
 }
 """Packages whose model we know. A source without a version takes the pinned one."""
 
-_CHUNK = 1024 * 1024
+_CHUNK_BYTES = 1024 * 1024
 _PROGRESS = re.compile(rb"^Progress (\d+) of (\d+)")
 _NO_NETWORK = re.compile(
     rb"NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError|Network is unreachable"
@@ -146,7 +146,7 @@ def _delivered(folder: Path) -> Path | None:
 async def _watch(
     output: asyncio.StreamReader, target: Path, source: ModelSource, report: ReportBytes
 ) -> None:
-    """Read pip's progress to its end. Its first line tells the size, so that room can be asked for."""
+    """Read pip's progress to its end. Its first line has the size, so that free disk space is checked."""
     asked = False
     async for line in output:
         match = _PROGRESS.match(line)
@@ -263,7 +263,7 @@ def _copy(inside: IO[bytes], outside: BinaryIO, size: int, stop: threading.Event
     digest = hashlib.sha256()
     left = size
     while left and not stop.is_set():
-        chunk = inside.read(min(_CHUNK, left))
+        chunk = inside.read(min(_CHUNK_BYTES, left))
         if not chunk:
             raise EOFError("it ends too early")
         digest.update(chunk)
@@ -278,7 +278,7 @@ Progress = Callable[[int, int | None], Awaitable[None]]
 """Called with the bytes that are here and the bytes there will be; ``None`` while that is unknown."""
 
 
-_LOCK_POLL = 0.25
+_LOCK_POLL_INTERVAL_S = 0.25
 """Seconds between two looks at a lock of another process, which nothing can announce to us."""
 
 
@@ -415,7 +415,7 @@ async def _locked(path: Path) -> AsyncIterator[None]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                await asyncio.sleep(_LOCK_POLL)
+                await asyncio.sleep(_LOCK_POLL_INTERVAL_S)
         yield
     finally:
         os.close(descriptor)

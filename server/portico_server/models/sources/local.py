@@ -102,14 +102,14 @@ def _files(folder: Path) -> list[Path]:
 # Room on the disk, asked for before it is filled.
 
 
-_MARGIN = 64 * 1024 * 1024
+_SPARE_BYTES = 64 * 1024 * 1024
 """Bytes that stay free, so that the database can still be written."""
 
 
 def require_room(folder: Path, size: int, source: object) -> None:
     """Raise `Unavailable` with both numbers unless ``size`` more bytes fit on the folder's disk."""
     free = shutil.disk_usage(folder).free
-    if size + _MARGIN > free:
+    if size + _SPARE_BYTES > free:
         raise Unavailable(
             f"'{source}' needs {_shown(size)} in {folder}, but only {_shown(free)} are free there. "
             "Free some room, or set 'models' to a folder on a larger disk.",

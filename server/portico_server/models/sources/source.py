@@ -6,12 +6,14 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, TypeAlias
 from urllib.parse import quote, unquote, urlsplit
 
 from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.plugins import has_plugin
 
-Scheme = Literal["pypi", "hf", "modelscope", "file", "http", "https", "remote", "fake", "static"]
+Scheme: TypeAlias = str
+"""One of `FORMS`, or the name of an engine that a plugin adds."""
 
 FORMS: dict[str, str] = {
     "pypi": "pypi://PACKAGE[==VERSION][/FILE]",
@@ -100,11 +102,11 @@ def parse_source(source: str) -> ModelSource:
     if scheme == "pypi":
         return _pypi(text, rest)
     if scheme in ("hf", "modelscope"):
-        return _repository("hf" if scheme == "hf" else "modelscope", text, rest)
+        return _repository(scheme, text, rest)
     if scheme == "file":
         return _file(text, rest)
     if scheme in ("http", "https"):
-        return _openai("http" if scheme == "http" else "https", text)
+        return _openai(scheme, text)
     if scheme == "remote":
         provider, _, model = rest.partition("/")
         if not _NAME.match(provider) or not model:
@@ -116,6 +118,8 @@ def parse_source(source: str) -> ModelSource:
         if not _NAME.match(rest):
             raise _malformed(text, "static")
         return ModelSource("static", rest)
+    if has_plugin("engine", scheme):
+        return ModelSource(scheme, rest)
     raise InvalidRequest(
         f"'{_shown(text)}' begins with the unknown scheme '{scheme}://'.{nearest(scheme, FORMS)} "
         f"Sources are {', '.join(FORMS.values())}.",
@@ -167,7 +171,7 @@ def _pypi(text: str, rest: str) -> ModelSource:
     return ModelSource("pypi", normal, version, _inner(text, "pypi", file))
 
 
-def _repository(scheme: Literal["hf", "modelscope"], text: str, rest: str) -> ModelSource:
+def _repository(scheme: Scheme, text: str, rest: str) -> ModelSource:
     parts = rest.split("/", 2)
     if len(parts) < 2:
         raise _malformed(text, scheme)
@@ -198,7 +202,7 @@ def _file(text: str, rest: str) -> ModelSource:
     return ModelSource("file", str(Path(path).expanduser().absolute()))
 
 
-def _openai(scheme: Literal["http", "https"], text: str) -> ModelSource:
+def _openai(scheme: Scheme, text: str) -> ModelSource:
     base, _, model = text.partition("#")
     try:
         parts = urlsplit(base)

@@ -14,7 +14,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.request import Artifact, ToolResult
 from portico_server.runs.artifacts import ArtifactStore, NewArtifact
-from portico_server.tools.results import ARTIFACT, told
+from portico_server.tools.results import ARTIFACT, with_link
 from portico_server.tools.sandbox.notebooks import Notebooks
 from portico_server.tools.sandbox.protocol import MB, Cell, CellOutcome, Product, SandboxLimits
 from portico_server.tools.tool import Tool
@@ -49,7 +49,7 @@ def tool(notebooks: Notebooks, artifacts: ArtifactStore, limits: SandboxLimits) 
         description=(
             "Run Python in a notebook with numpy, pandas and matplotlib, and get what it prints, the value of its last "
             "line, and its figures and files. Calls with the same 'session' share variables and files; without it "
-            "each call starts anew. No network. Show a plot with plt.show(); write files into the working folder to "
+            "each call starts afresh. No network. Show a plot with plt.show(); write files into the working folder to "
             f"hand them over. A cell may take {limits.seconds:g} seconds."
         ),
         input_schema=_input(),
@@ -162,7 +162,7 @@ def _result(outcome: CellOutcome, session: str | None, kept: tuple[Artifact, ...
         "error": outcome.error,
         "notes": list(outcome.notes),
         "session": session,
-        "artifacts": [told(item) for item in kept],
+        "artifacts": [with_link(item) for item in kept],
     }
     text = text or "Done. Nothing was printed and the last line has no value."
     return ToolResult(text, structured, is_error=outcome.error is not None, artifacts=kept)

@@ -25,7 +25,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import ToolResult
 from portico_server.runs.artifacts import ArtifactStore, NewArtifact
 from portico_server.tools.able import able
-from portico_server.tools.results import FIELDS, told
+from portico_server.tools.results import FIELDS, with_link
 from portico_server.tools.tool import Tool
 
 MAX_IMAGES: Final = 10
@@ -132,7 +132,7 @@ async def _kept(
     kept = await artifacts.keep(made, context)
     shown = [
         {
-            **told(item),
+            **with_link(item),
             "width": width,
             "height": height,
             **({"revised_prompt": one.revised_prompt} if one.revised_prompt else {}),

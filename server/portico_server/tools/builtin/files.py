@@ -74,9 +74,9 @@ def _work(arguments: Mapping[str, Any], folders: Folders) -> ToolResult:
     start = int(arguments.get("start", 0))
     part = text[start : start + int(arguments.get("max_chars", CHARACTERS))]
     following = start + len(part) if start + len(part) < len(text) else None
-    tail = f"\n[{len(text)} characters in all; go on with start={following}]" if following else ""
-    told = {"path": folders.name(path), "text": part, "next_start": following, "total_chars": len(text)}
-    return ToolResult(part + tail, told)
+    tail = f"\n[{len(text)} characters in all; continue with start={following}]" if following else ""
+    document = {"path": folders.name(path), "text": part, "next_start": following, "total_chars": len(text)}
+    return ToolResult(part + tail, document)
 
 
 def _listed(path: Path, folders: Folders) -> ToolResult:

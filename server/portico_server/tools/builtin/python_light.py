@@ -15,7 +15,10 @@ RESULT: Final[Mapping[str, Any]] = {
     "properties": {
         "output": {"type": "string", "description": "What the code printed."},
         "value": {"type": ["string", "null"], "description": "The value of its last expression, as text."},
-        "error": {"type": ["string", "null"], "description": "The error that ended it, as Python tells it."},
+        "error": {
+            "type": ["string", "null"],
+            "description": "The error that ended it, as Python reports it.",
+        },
     },
     "required": ["output", "value", "error"],
 }

@@ -13,7 +13,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import ToolResult
 from portico_server.runs.artifacts import ArtifactStore, NewArtifact
 from portico_server.tools.able import able
-from portico_server.tools.results import ARTIFACT, told
+from portico_server.tools.results import ARTIFACT, with_link
 from portico_server.tools.tool import Tool
 
 EXAMPLE = "portico models add voice --source hf://facebook/mms-tts-eng"
@@ -33,7 +33,10 @@ def tool(registry: Registry, artifacts: ArtifactStore) -> Tool:
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         try:
             model = await able(
-                *(registry, "speech", arguments.get("model") or "", context.caller),
+                registry,
+                "speech",
+                arguments.get("model") or "",
+                context.caller,
                 what="speaks",
                 example=EXAMPLE,
             )
@@ -48,7 +51,7 @@ def tool(registry: Registry, artifacts: ArtifactStore) -> Tool:
         ending = _ENDINGS.get(kind) or (mimetypes.guess_extension(kind) or ".bin").removeprefix(".")
         [kept] = await artifacts.keep([NewArtifact(f"speech.{ending}", kind, spoken.audio)], context)
         text = f"Made {kept.name} ({kept.bytes} bytes): {kept.link}"
-        return ToolResult(text, {"model": model, "artifact": told(kept)}, artifacts=(kept,))
+        return ToolResult(text, {"model": model, "artifact": with_link(kept)}, artifacts=(kept,))
 
     return Tool(
         name="speak",

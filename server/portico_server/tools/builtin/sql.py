@@ -36,7 +36,7 @@ def tool(folders: Folders) -> Tool:
         name="sql",
         title="Query a database",
         description=(
-            f"Query a SQLite or DuckDB file, read-only; 'sql_schema' tells its tables. The folders are: "
+            f"Query a SQLite or DuckDB file, read-only; 'sql_schema' lists its tables. The folders are: "
             f"{', '.join(folders.roots)}."
         ),
         input_schema={

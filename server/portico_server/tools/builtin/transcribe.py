@@ -41,7 +41,10 @@ def tool(registry: Registry, files: PictureFiles) -> Tool:
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         try:
             model = await able(
-                *(registry, "transcription", arguments.get("model") or "", context.caller),
+                registry,
+                "transcription",
+                arguments.get("model") or "",
+                context.caller,
                 what="transcribes",
                 example=EXAMPLE,
             )

@@ -108,7 +108,7 @@ async def _work(arguments: Mapping[str, Any], policy: AddressPolicy, caller: str
     part = page.text[start : start + int(arguments.get("max_chars", CHARACTERS))]
     following = start + len(part) if start + len(part) < len(page.text) else None
     head = f"{page.title}\n{got.url}\n\n" if page.title and not start else f"{got.url}\n\n"
-    tail = f"\n\n[{len(page.text)} characters in all; go on with start={following}]" if following else ""
+    tail = f"\n\n[{len(page.text)} characters in all; continue with start={following}]" if following else ""
     cut = "\n\n[The page was longer than is fetched; its end is missing.]" if got.truncated else ""
     return ToolResult(
         head + (part or "There is no text here.") + tail + cut,

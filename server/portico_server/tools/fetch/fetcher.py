@@ -32,10 +32,10 @@ class OutwardFetcher:
 
         policy = replace(self._policy, hosts=self._policy.hosts | frozenset(trusted))
         async with client.opened(policy, keep=True) as opened:
-            yield _Session(opened, policy)
+            yield _OpenedSession(opened, policy)
 
 
-class _Session:
+class _OpenedSession:
     def __init__(self, session: aiohttp.ClientSession, policy: AddressPolicy) -> None:
         self._session = session
         self._policy = policy

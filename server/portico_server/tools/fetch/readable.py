@@ -36,12 +36,12 @@ def read(data: bytes, charset: str | None, url: str) -> ReadablePage:
         return ReadablePage("", "")
     title = " ".join((root.findtext(".//title") or "").split())
     base = root.find(".//base")
-    found = _Text(urljoin(url, base.get("href", "")) if base is not None else url)
+    found = _ReadableText(urljoin(url, base.get("href", "")) if base is not None else url)
     walk(root, found)
     return ReadablePage(title, found.text())
 
 
-class _Text:
+class _ReadableText:
     """Collects the text of a tree, with its links."""
 
     def __init__(self, base: str) -> None:

@@ -249,7 +249,7 @@ class ServerConnection:
                 async for _change in changes:
                     self._wake.set()
         except (MCPError, TimeoutError, *_BROKEN) as error:
-            logger.debug("%s tells of no changes: %s", self.spec.name, error)
+            logger.debug("%s reports no changes: %s", self.spec.name, error)
 
     def lost(self, why: str = "It ended.") -> None:
         """The connection is of no more use."""
@@ -368,7 +368,7 @@ def _opened(log: Path) -> TextIO:
 
 
 def _language() -> dict[str, str]:
-    """What a process needs besides what ``mcp`` hands on (PATH, HOME, USER, SHELL and TERM): its language."""
+    """What a process needs that ``mcp`` does not pass on (PATH, HOME, USER, SHELL and TERM are): its language."""
     return {name: os.environ[name] for name in ("LANG", "LC_ALL", "TZ", "TMPDIR") if name in os.environ}
 
 

@@ -14,7 +14,7 @@ from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, NotFound, nearest
 from portico_server.core.request import ToolResult
-from portico_server.db import tools as rows
+from portico_server.db import specs as rows
 from portico_server.db.database import Database
 from portico_server.runs.artifacts import ArtifactStore
 from portico_server.runs.runner import Runner

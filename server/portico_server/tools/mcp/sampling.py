@@ -108,13 +108,13 @@ def result_of(reply: Reply, *, tools: bool) -> Sampled:
 
 
 def _turn(role: types.Role, blocks: Sequence[types.SamplingMessageContentBlock]) -> Iterator[Message]:
-    """One turn as messages: results of tools are messages of their own, before what is said besides."""
+    """One turn as messages: results of tools are messages of their own, before the rest."""
     for block in blocks:
         if isinstance(block, types.ToolResultContent):
-            said = "\n".join(part.text for part in block.content if isinstance(part, types.TextContent))
-            if not said and block.structured_content is not None:
-                said = json.dumps(block.structured_content, ensure_ascii=False)
-            yield {"role": "tool", "tool_call_id": block.tool_use_id, "content": said}
+            text = "\n".join(part.text for part in block.content if isinstance(part, types.TextContent))
+            if not text and block.structured_content is not None:
+                text = json.dumps(block.structured_content, ensure_ascii=False)
+            yield {"role": "tool", "tool_call_id": block.tool_use_id, "content": text}
     parts = [part for block in blocks if (part := _part(block)) is not None]
     calls = [_call(block) for block in blocks if isinstance(block, types.ToolUseContent)]
     if not parts and not calls:

@@ -62,7 +62,7 @@ def plain(text: str) -> str:
 
 
 def made_in(result: types.CallToolResult) -> list[NewArtifact]:
-    """The pictures, sounds and files of a result; what is no base64 is left out."""
+    """The pictures, sounds and files of a result; what is not base64 is left out."""
     found = []
     for number, block in enumerate(result.content, 1):
         match block:

@@ -55,19 +55,19 @@ class Environment:
                 code="environment_missing",
             )
 
-        async def told(_stage: str, words: str) -> None:
+        async def on_step(_stage: str, words: str) -> None:
             await report(words)
 
         async def furnish(draft: Path) -> Mapping[str, Any]:
             await report("Listing fonts")
             fonts = {"MPLCONFIGDIR": str(draft / "matplotlib")}
             ask = run_isolated("-c", "import matplotlib.font_manager", python=python_in(draft))
-            await run_step(ask, "fonts", told, folder=draft, env=fonts)
+            await run_step(ask, "fonts", on_step, folder=draft, env=fonts)
             await pools.FILES.run(_open_to_kernels, draft)
             return {"python": sys.version.split()[0], "lock": _fingerprint()}
 
         await report("Making an environment for notebooks, once")
-        await build(_packages(), self.path, told, furnish=furnish, index=self._index, replace=False)
+        await build(_packages(), self.path, on_step, furnish=furnish, index=self._index, replace=False)
         await pools.FILES.run(_drop_others, self.path)
 
 

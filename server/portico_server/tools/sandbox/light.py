@@ -35,7 +35,7 @@ WORKERS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class EvaluatedCode:
     """What a piece of code printed, the text of its last expression's value, and the error that ended it."""
 
     output: str = ""
@@ -59,7 +59,7 @@ class LightSandbox:
         self._closed = False
         self._sound: set[str] = set()
 
-    async def run(self, code: str) -> Evaluation:
+    async def run(self, code: str) -> EvaluatedCode:
         """Run ``code`` from scratch; whatever goes wrong in it is an evaluation."""
         from pydantic_monty import CollectString, MontyError
 
@@ -69,11 +69,11 @@ class LightSandbox:
             async with pool.checkout(limits=_limits()) as session:
                 value = await session.feed_run(_text(code), print_callback=printed)
         except MontyError as error:
-            return Evaluation(printed.output, error=_explain(error))
+            return EvaluatedCode(printed.output, error=_explain(error))
         except (ValueError, OverflowError, RecursionError) as error:
             # The value came out of the interpreter but has no form here: an integer of a million digits, a circle.
-            return Evaluation(printed.output, error=f"The value cannot be shown: {error}")
-        return Evaluation(printed.output, value=_shown(value))
+            return EvaluatedCode(printed.output, error=f"The value cannot be shown: {error}")
+        return EvaluatedCode(printed.output, value=_shown(value))
 
     async def evaluate(self, source: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """`portico_server.core.interfaces.Evaluator`: call the function or lambda that ``source`` is."""
@@ -206,6 +206,6 @@ def _shown(value: Any) -> str | None:
     return text
 
 
-def as_json(evaluation: Evaluation) -> dict[str, Any]:
+def as_json(evaluation: EvaluatedCode) -> dict[str, Any]:
     """An evaluation as a tool's structured result."""
     return asdict(evaluation)

@@ -156,8 +156,8 @@ class LocalSandbox:
     async def open(self, limits: SandboxLimits) -> LocalKernel:
         """See `Sandbox`. No process is left behind when it fails or is cancelled."""
         with _file(namespace.program()) as handle:
-            told = namespace.options(self._environment.path, limits, filter_fd=handle)
-            with _file(b"".join(os.fsencode(option) + b"\0" for option in told)) as options:
+            arguments = namespace.options(self._environment.path, limits, filter_fd=handle)
+            with _file(b"".join(os.fsencode(option) + b"\0" for option in arguments)) as options:
                 # From the loop's own thread, which lives as long as the daemon: bubblewrap dies with the thread it
                 # has for a parent.
                 starting = asyncio.ensure_future(
@@ -225,7 +225,7 @@ class LocalKernel:
                 code="kernel_slow",
             ) from error
         if _parse(line) != {"ready": True}:
-            raise Unavailable(f"A kernel could not start: {await self._last_words()}", code="kernel_failed")
+            raise Unavailable(f"A kernel could not start: {await self._exit_reason()}", code="kernel_failed")
 
     async def run(self, cell: Cell) -> CellOutcome:
         """See `Kernel`."""
@@ -282,9 +282,9 @@ class LocalKernel:
                 break
             if not line.endswith(b"\n"):
                 break
-            said = _parse(line)
-            if said.get("id") == number:
-                return _outcome(said, self._limits)
+            message = _parse(line)
+            if message.get("id") == number:
+                return _outcome(message, self._limits)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await self._process.wait()
@@ -317,7 +317,7 @@ class LocalKernel:
             end(self._process.pid)
 
     def _fate(self) -> str:
-        return f"The session {self._broken} and is over: its variables and files are gone. The next call begins anew."
+        return f"The session {self._broken} and is over: its variables and files are gone. The next call starts again."
 
     async def _send(self, message: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
@@ -325,13 +325,13 @@ class LocalKernel:
             self._process.stdin.write(orjson.dumps(message) + b"\n")
             await self._process.stdin.drain()
 
-    async def _last_words(self) -> str:
+    async def _exit_reason(self) -> str:
         ended, why = self._process.returncode, self._broken
         self._break("did not start")
         assert self._process.stderr is not None
         words = (await self._process.stderr.read(64 * 1024)).decode("utf-8", "replace").strip()
-        if said := words.rpartition("\n")[2][:500]:
-            return said
+        if message := words.rpartition("\n")[2][:500]:
+            return message
         return f"it {why}" if why else f"it ended without a word (status {ended})"
 
 
@@ -355,32 +355,32 @@ def _longest(limits: SandboxLimits) -> int:
 def _parse(line: bytes) -> dict[str, Any]:
     """A line of JSON, or nothing if it is none."""
     try:
-        said = orjson.loads(line)
+        message = orjson.loads(line)
     except orjson.JSONDecodeError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return message if isinstance(message, dict) else {}
 
 
-def _outcome(said: Mapping[str, Any], limits: SandboxLimits) -> CellOutcome:
+def _outcome(message: Mapping[str, Any], limits: SandboxLimits) -> CellOutcome:
     """An answer whose every part is what it should be, or is left out."""
 
     def text(name: str) -> str | None:
-        found = said.get(name)
+        found = message.get(name)
         return found[: limits.output + 100] if isinstance(found, str) else None
 
-    notes = said.get("notes")
+    notes = message.get("notes")
     return CellOutcome(
         output=text("output") or "",
         value=text("value"),
         error=text("error"),
-        products=tuple(_products(said.get("products"), limits)),
+        products=tuple(_products(message.get("products"), limits)),
         notes=tuple(str(note)[:500] for note in notes[:50]) if isinstance(notes, list) else (),
     )
 
 
 def _products(items: Any, limits: SandboxLimits) -> Sequence[Product]:
     found: list[Product] = []
-    room = limits.artifacts
+    left = limits.artifacts
     for item in items[: limits.artifact_count] if isinstance(items, list) else ():
         if not isinstance(item, dict) or not isinstance(item.get("name"), str):
             continue
@@ -388,8 +388,8 @@ def _products(items: Any, limits: SandboxLimits) -> Sequence[Product]:
             data = base64.b64decode(item.get("data", ""), validate=True)
         except (TypeError, ValueError, binascii.Error):
             continue
-        room -= len(data)
-        if room >= 0:
+        left -= len(data)
+        if left >= 0:
             found.append(Product(_plain(item["name"]), data))
     return found
 

@@ -26,7 +26,7 @@ _LOAD, _EQUAL, _GREATER_OR_EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data, little endian
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 
-_NEW_NAMESPACES: Final = 0x7E020000
+_NEW_NAMESPACE_BITS: Final = 0x7E020000
 """CLONE_NEW*: user, pid, net, ipc, uts, cgroup, mount."""
 
 _FAMILIES: Final = (1, 2, 10)
@@ -118,7 +118,7 @@ def program(name: str = "") -> bytes:
     steps += [
         (_EQUAL, 0, 4, machine.clone),
         (_LOAD, 0, 0, _FIRST_ARGUMENT),
-        (_ANY_BIT, 0, 1, _NEW_NAMESPACES),
+        (_ANY_BIT, 0, 1, _NEW_NAMESPACE_BITS),
         refuse,
         allow,
     ]

@@ -82,7 +82,7 @@ class Notebooks:
         self._sessions.clear()
 
     async def _once(self, cell: Cell) -> CellOutcome:
-        await self._make_room()
+        await self._evict()
         self._single += 1
         try:
             kernel = await self._take()
@@ -95,7 +95,7 @@ class Notebooks:
 
     async def _in_session(self, key: tuple[str, str], cell: Cell) -> CellOutcome:
         if key not in self._sessions:
-            await self._make_room()
+            await self._evict()
         session = self._sessions.setdefault(key, _Session(self._now()))
         async with session.lock:
             if session.kernel is None or not session.kernel.alive:
@@ -115,7 +115,7 @@ class Notebooks:
                     await session.kernel.stop()
                     self._sessions.pop(key, None)
 
-    async def _make_room(self) -> None:
+    async def _evict(self) -> None:
         """Room for one kernel more, if need be that of the session which was used least recently and rests now."""
         while len(self._sessions) + self._single >= self._most:
             resting = [key for key, session in self._sessions.items() if not session.lock.locked()]

@@ -25,7 +25,7 @@ from typing import Any
 
 WORK = Path("/work")
 FONTS = Path("/opt/notebook/matplotlib")
-INSIST = 5
+MAX_INTERRUPT_ATTEMPTS = 5
 """How often a cell is interrupted, once a second, until it ends."""
 
 
@@ -75,9 +75,9 @@ class Printed:
             self._keep(data)
 
     def _keep(self, data: bytes) -> None:
-        room = max(0, self._limit - len(self._kept))
-        self._kept += data[:room]
-        self._dropped += len(data) - len(data[:room])
+        left = max(0, self._limit - len(self._kept))
+        self._kept += data[:left]
+        self._dropped += len(data) - len(data[:left])
 
 
 class Shell:
@@ -123,7 +123,7 @@ class Shell:
         )
         shell._showtraceback = self._failed
         shell.ask_exit = lambda: self._printed.add(
-            "The session goes on: it ends by itself when it is not used.\n"
+            "The session continues: it ends by itself when it is not used.\n"
         )
         return shell
 
@@ -196,29 +196,29 @@ class Folder:
         """Pictures and changed files within the limits, base64 with their names, and notes about the rest."""
         products: list[dict[str, str]] = []
         notes: list[str] = []
-        room = self._limit
+        left = self._limit
         now = dict(self._look())
         changed = [name for name in sorted(now) if self._known.get(name) != now[name]]
         self._known = now
         for number, data in enumerate(pictures, 1):
             kind = "png" if data.startswith(b"\x89PNG") else "jpg"
-            room = self._give(f"figure-{number}.{kind}", data, room, products, notes)
+            left = self._give(f"figure-{number}.{kind}", data, left, products, notes)
         for name in changed:
             size = now[name][1]
-            data = (WORK / name).read_bytes() if size <= room else b""
-            room = self._give(name, data if len(data) == size else None, room, products, notes)
+            data = (WORK / name).read_bytes() if size <= left else b""
+            left = self._give(name, data if len(data) == size else None, left, products, notes)
         return products, notes
 
     def _give(
-        self, name: str, data: bytes | None, room: int, products: list[dict[str, str]], notes: list[str]
+        self, name: str, data: bytes | None, left: int, products: list[dict[str, str]], notes: list[str]
     ) -> int:
-        if data is None or len(data) > room or len(products) >= self._count:
+        if data is None or len(data) > left or len(products) >= self._count:
             notes.append(
                 f"'{name}' was left out: a cell may hand over {self._count} files of {self._limit} bytes."
             )
-            return room
+            return left
         products.append({"name": name, "data": base64.b64encode(data).decode()})
-        return room - len(data)
+        return left - len(data)
 
     def _look(self) -> Iterator[tuple[str, tuple[int, int]]]:
         seen = 0
@@ -261,18 +261,18 @@ class Voice:
 
         def hear() -> None:
             for line in self._in:
-                told = json.loads(line)
-                if "interrupt" in told:
+                message = json.loads(line)
+                if "interrupt" in message:
                     # Noted before it is signalled: the cell may be in the queue, and deaf to signals.
-                    self.unwanted = told["interrupt"]
+                    self.unwanted = message["interrupt"]
                     # Again, while it continues: what runs around a cell may swallow an interrupt (IPython's events do).
-                    for _ in range(INSIST):
+                    for _ in range(MAX_INTERRUPT_ATTEMPTS):
                         signal.pthread_kill(main or 0, signal.SIGINT)
                         if self.idle.wait(1):
                             break
                 else:
                     self.idle.clear()
-                    self._cells.put(told)
+                    self._cells.put(message)
             os._exit(0)  # the daemon is gone or done with us
 
         threading.Thread(target=hear, daemon=True, name="voice").start()
@@ -324,17 +324,17 @@ def go_deaf() -> None:
 
 def work(voice: Voice, shell: Shell, printed: Printed, folder: Folder, most: int) -> None:
     """One cell."""
-    told = voice.cell()
+    cell = voice.cell()
     notes: list[str] = []
     products: list[dict[str, str]] = []
     shell.forget()
     try:
-        folder.lay(told.get("files") or {})
+        folder.lay(cell.get("files") or {})
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            if voice.unwanted == told["id"]:
+            if voice.unwanted == cell["id"]:
                 raise KeyboardInterrupt
-            shell.run(told["code"])
+            shell.run(cell["code"])
         finally:
             go_deaf()
         products, notes = folder.take(shell.pictures)
@@ -354,7 +354,7 @@ def work(voice: Voice, shell: Shell, printed: Printed, folder: Folder, most: int
         notes.append(f"{dropped} more bytes were printed and left out.")
     voice.say(
         {
-            "id": told.get("id"),
+            "id": cell.get("id"),
             "output": clean(kept.decode("utf-8", "replace"), most),
             "value": clean(shell.value, most),
             "error": clean(shell.error, most),

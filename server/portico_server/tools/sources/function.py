@@ -111,7 +111,7 @@ class Functions:
             raise PorticoError(
                 f"{spec.function} was not imported within {spec.timeout:g} s.", code="tool_failed"
             ) from error
-        return [self._tool(name, told) for name, told in described.items()]
+        return [self._tool(name, description) for name, description in described.items()]
 
     def _tool(self, function: str, described: Mapping[str, Any]) -> Tool:
         spec = self._spec

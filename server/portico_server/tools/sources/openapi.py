@@ -283,11 +283,13 @@ def _credentials(document: Mapping[str, Any]) -> set[tuple[str, str]]:
 def _tool(
     spec: ToolSpec, name: str, operation: Mapping[str, Any], work: Operation, schema: dict[str, Any]
 ) -> Tool:
-    told = operation.get("description") or operation.get("summary") or f"{work.method.upper()} {work.path}"
+    description = (
+        operation.get("description") or operation.get("summary") or f"{work.method.upper()} {work.path}"
+    )
     return Tool(
         name=f"{spec.name}_{name}"[:128],
         title=str(operation.get("summary") or name)[:200],
-        description=str(told)[:4_000],
+        description=str(description)[:4_000],
         input_schema=schema,
         work=work,
         read_only=work.method in ("get", "head"),
@@ -351,15 +353,15 @@ def _deref(value: Any, document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _result(status: int, text: str, truncated: bool) -> ToolResult:
-    told = text + ("\n[cut off here]" if truncated else "")
+    shown = text + ("\n[cut off here]" if truncated else "")
     if status >= 400:
-        return ToolResult(f"The service answered with status {status}: {told[:4_000]}", is_error=True)
+        return ToolResult(f"The service answered with status {status}: {shown[:4_000]}", is_error=True)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         value = None
     structured = value if isinstance(value, dict) else None if value is None else {"result": value}
-    return ToolResult(told or f"Status {status}, no content.", structured)
+    return ToolResult(shown or f"Status {status}, no content.", structured)
 
 
 def _text(value: Any) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, NotFound, PorticoError, nearest
 from portico_server.core.request import ToolResult
-from portico_server.db import tools as rows
+from portico_server.db import specs as rows
 from portico_server.db.database import Database
 from portico_server.db.query.answer import QUERY_TIMEOUT_S
 from portico_server.db.query.postgres import shown
@@ -25,11 +24,11 @@ from portico_server.tools.results import MAX_TEXT_CHARS
 from portico_server.tools.sources import openapi
 from portico_server.tools.sources.function import FunctionPackages, Functions
 from portico_server.tools.sources.process import finish, start
-from portico_server.tools.sources.spec import ToolSpec, parse
+from portico_server.tools.sources.spec import PLACEHOLDER, ToolSpec, parse
 from portico_server.tools.tool import Tool
 from portico_server.tools.toolbox import Toolbox
 
-# A database of the operator's: ``NAME`` answers queries, ``NAME_schema`` tells the tables.
+# A database of the operator's: ``NAME`` answers queries, ``NAME_schema`` lists the tables.
 
 
 async def tools_of(spec: ToolSpec) -> tuple[list[Tool], str]:
@@ -52,7 +51,7 @@ async def tools_of(spec: ToolSpec) -> tuple[list[Tool], str]:
         Tool(
             name=spec.name,
             title=spec.name,
-            description=f"{about} Queries, read-only; '{spec.name}_schema' tells the tables.",
+            description=f"{about} Queries, read-only; '{spec.name}_schema' lists the tables.",
             input_schema={
                 "type": "object",
                 "properties": dict(database.QUERY),
@@ -82,8 +81,6 @@ async def tools_of(spec: ToolSpec) -> tuple[list[Tool], str]:
 
 # A command with places for arguments. Never a shell: each argument of a call stays one argument of the program.
 
-
-_PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 _SHARE: Final = MAX_TEXT_CHARS // 2
 """Characters of either stream in the structured result."""
@@ -148,10 +145,10 @@ def _filled(spec: ToolSpec, arguments: Mapping[str, Any]) -> Iterator[list[str]]
     }
     options_end = False
     for template in spec.command:
-        whole = _PLACEHOLDER.fullmatch(template)
+        whole = PLACEHOLDER.fullmatch(template)
         if whole is None:
             options_end = options_end or template == "--"
-            yield [_PLACEHOLDER.sub(lambda match: _text(values[match[1]]), template)]
+            yield [PLACEHOLDER.sub(lambda match: _text(values[match[1]]), template)]
             continue
         value = values[whole[1]]
         given = (

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, TypeAlias
 
 from portico_server.core.errors import InvalidRequest, nearest
-from portico_server.tools.approval import Rule, rule_of
+from portico_server.tools.approval import rule_of
+from portico_server.tools.entry import NAME, TIMEOUT, ToolEntry, is_timeout, pairs, text, texts, wrong
 from portico_server.tools.fetch.policy import is_unsafe
 
 Kind: TypeAlias = Literal["command", "function", "openapi", "database"]
 
-TIMEOUT: Final = 60.0
-"""Seconds that a call may take unless the tool's entry says otherwise."""
-
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _FUNCTION: Final = re.compile(r"[A-Za-z_][\w.]*:([A-Za-z_][\w.]*|\*)")
 _REQUIREMENT: Final = re.compile(r"[A-Za-z0-9/][^\x00-\x1f\x7f]{0,300}")
-_PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_]\w*)\}")
+PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 
 @dataclass(frozen=True, slots=True)
-class ToolSpec:
+class ToolSpec(ToolEntry):
     """Exactly one of ``command``, ``function``, ``openapi`` and ``database`` is set.
 
     ``command``: program and arguments, with ``{name}`` where an argument of a call goes. ``function``:
@@ -32,30 +28,19 @@ class ToolSpec:
     ``requirements``; ``module:*`` are all public functions of a module. ``openapi``: URL or path of
     an OpenAPI 3 document; ``url`` replaces its server, ``headers`` go with every request, ``allow`` and ``deny`` are
     patterns of operations. ``database``: ``postgresql://…``, or the path of a SQLite or DuckDB file, from ``folder``.
-    ``parameters`` are JSON schemas by argument. ``timeout`` is in seconds a call, ``cost`` in US dollars. ``approval``
-    says when somebody is asked before a call, ``group`` under which heading it is found.
+    ``parameters`` are JSON schemas by argument, ``cost`` is in US dollars a call, ``group`` the heading it is under.
     """
 
-    name: str
-    command: tuple[str, ...] = ()
     function: str = ""
     openapi: str = ""
     database: str = ""
     group: str = ""
     description: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    folder: str = ""
     requirements: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
     python: str = ""
-    url: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    allow: tuple[str, ...] = ()
-    deny: tuple[str, ...] = ()
     read_only: bool = False
-    timeout: float = TIMEOUT
     cost: float = 0.0
-    approval: Rule = ""
 
     @property
     def kind(self) -> Kind:
@@ -68,18 +53,7 @@ class ToolSpec:
     @property
     def placeholders(self) -> tuple[str, ...]:
         """The arguments that a command has room for, in order."""
-        return tuple(dict.fromkeys(name for part in self.command for name in _PLACEHOLDER.findall(part)))
-
-    def offers(self, operation: str) -> bool:
-        """Whether an operation of an API is to be a tool."""
-        allowed = not self.allow or any(fnmatchcase(operation, pattern) for pattern in self.allow)
-        return allowed and not any(fnmatchcase(operation, pattern) for pattern in self.deny)
-
-    def to_json(self) -> dict[str, Any]:
-        """What `parse` reads, secrets included."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
-        }
+        return tuple(dict.fromkeys(name for part in self.command for name in PLACEHOLDER.findall(part)))
 
 
 _TEXTS: Final = ("function", "openapi", "database", "group", "description", "folder", "python", "url")
@@ -94,41 +68,31 @@ def parse(item: Mapping[str, Any], at: str = "tool") -> ToolSpec:
         if key not in known:
             raise InvalidRequest(f"{at} has no field '{key}'.{nearest(str(key), known)}", param=f"{at}.{key}")
     values: dict[str, Any] = {"name": item.get("name")}
-    if not isinstance(values["name"], str) or not _NAME.fullmatch(values["name"]):
-        raise _wrong(at, "name", "up to 64 letters, digits, '_', '-' and '.'")
+    if not isinstance(values["name"], str) or not NAME.fullmatch(values["name"]):
+        raise wrong(at, "name", "up to 64 letters, digits, '_', '-' and '.'")
     for key in _TEXTS:
-        values[key] = item.get(key) or ""
-        if not isinstance(values[key], str) or "\0" in values[key]:
-            raise _wrong(at, key, "text")
+        values[key] = text(item, key, at)
     for key in _LISTS:
-        value = item.get(key) or ()
-        if not isinstance(value, list | tuple) or not all(
-            isinstance(each, str) and "\0" not in each for each in value
-        ):
-            raise _wrong(at, key, "a list of texts")
-        values[key] = tuple(value)
+        values[key] = texts(item, key, at)
     for key in _PAIRS:
-        value = item.get(key) or {}
-        if not isinstance(value, Mapping) or any(isinstance(each, dict | list) for each in value.values()):
-            raise _wrong(at, key, "a mapping of names to texts")
-        values[key] = {str(name): str(each) for name, each in value.items()}
-    for name, text in values["headers"].items():
-        if is_unsafe(name) or is_unsafe(text):
-            raise _wrong(at, "headers", "names and texts without control characters")
+        values[key] = pairs(item, key, at)
+    for name, value in values["headers"].items():
+        if is_unsafe(name) or is_unsafe(value):
+            raise wrong(at, "headers", "names and texts without control characters")
     values["parameters"] = item.get("parameters") or {}
     if not isinstance(values["parameters"], Mapping) or not all(
         isinstance(schema, Mapping) for schema in values["parameters"].values()
     ):
-        raise _wrong(at, "parameters", "a mapping of arguments to JSON schemas")
+        raise wrong(at, "parameters", "a mapping of arguments to JSON schemas")
     values["read_only"] = item.get("read_only", False)
     if not isinstance(values["read_only"], bool):
-        raise _wrong(at, "read_only", "true or false")
+        raise wrong(at, "read_only", "true or false")
     timeout = item.get("timeout", TIMEOUT)
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 86_400:
-        raise _wrong(at, "timeout", "seconds above 0")
+    if not is_timeout(timeout):
+        raise wrong(at, "timeout", "seconds above 0")
     cost = item.get("cost", 0)
     if isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 <= cost <= 1e6:
-        raise _wrong(at, "cost", "US dollars a call, 0 or more")
+        raise wrong(at, "cost", "US dollars a call, 0 or more")
     spec = ToolSpec(
         **values, timeout=float(timeout), cost=float(cost), approval=rule_of(item.get("approval"), at)
     )
@@ -142,15 +106,15 @@ def _check(spec: ToolSpec, at: str) -> None:
         raise InvalidRequest(
             f"{at} needs one of 'command', 'function', 'openapi' and 'database'.", param=f"{at}.command"
         )
-    if spec.group and not _NAME.fullmatch(spec.group):
-        raise _wrong(at, "group", "up to 64 letters, digits, '_', '-' and '.'")
+    if spec.group and not NAME.fullmatch(spec.group):
+        raise wrong(at, "group", "up to 64 letters, digits, '_', '-' and '.'")
     if spec.function and not _FUNCTION.fullmatch(spec.function):
-        raise _wrong(at, "function", "module:function, or module:* for all functions of a module")
+        raise wrong(at, "function", "module:function, or module:* for all functions of a module")
     if spec.requirements and not spec.function:
         raise InvalidRequest(f"{at}.requirements are for a 'function'.", param=f"{at}.requirements")
     if not all(_REQUIREMENT.fullmatch(each) for each in spec.requirements):
-        raise _wrong(at, "requirements", "a list such as ['pandas>=2', 'rich']")
-    if spec.command and _PLACEHOLDER.search(spec.command[0]):
+        raise wrong(at, "requirements", "a list such as ['pandas>=2', 'rich']")
+    if spec.command and PLACEHOLDER.search(spec.command[0]):
         raise InvalidRequest(
             f"{at}.command begins with an argument; the program itself must be fixed.", param=f"{at}.command"
         )
@@ -160,7 +124,3 @@ def _check(spec: ToolSpec, at: str) -> None:
             f"{at}.parameters names '{sorted(unknown)[0]}', which is not in the command.",
             param=f"{at}.parameters",
         )
-
-
-def _wrong(at: str, key: str, expected: str) -> InvalidRequest:
-    return InvalidRequest(f"{at}.{key} must be {expected}.", param=f"{at}.{key}")

@@ -43,9 +43,9 @@ def describe(function: Callable[..., Any]) -> dict[str, Any]:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             raise TypeError(f"the argument '{name}' cannot be given by name")
         schema = schema_of(hints.get(name, Any))
-        told = re.search(rf"^\s*(?::param\s+)?{name}\s*(?:\([^)]*\))?:\s*(.+)$", doc, re.M)
-        if told:
-            schema["description"] = told[1].strip()
+        match = re.search(rf"^\s*(?::param\s+)?{name}\s*(?:\([^)]*\))?:\s*(.+)$", doc, re.M)
+        if match:
+            schema["description"] = match[1].strip()
         if parameter.default is parameter.empty:
             required.append(name)
         elif isinstance(parameter.default, str | int | float | bool | None):
@@ -128,20 +128,20 @@ def main() -> None:
     """Serve until standard input ends."""
     voice = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what the function prints is not an answer
-    asked = json.loads(sys.stdin.readline())
+    request = json.loads(sys.stdin.readline())
     # Our own folder is not a place to import from: its names are common words.
     sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
-    if asked["folder"]:
-        sys.path.insert(0, asked["folder"])
+    if request["folder"]:
+        sys.path.insert(0, request["folder"])
 
     def say(line: str) -> None:
         voice.write(line + "\n")
         voice.flush()
 
     try:
-        functions = _find(asked["module"], asked["function"])
-        told = {name: describe(function) for name, function in functions.items()}
-        say(json.dumps({"functions": told}, default=str))
+        functions = _find(request["module"], request["function"])
+        described = {name: describe(function) for name, function in functions.items()}
+        say(json.dumps({"functions": described}, default=str))
     except Exception as error:  # noqa: BLE001  # anything that the user's module does on import
         say(json.dumps({"error": f"{type(error).__name__}: {error}"}))
         return

@@ -6,18 +6,18 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from tests.porch import Porch, porch
+from tests.api_server import ApiServer, api_server
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Porch]:
-    async with porch(tmp_path_factory.mktemp("house"), max_body_mb=1) as served:
+async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiServer]:
+    async with api_server(tmp_path_factory.mktemp("house"), max_body_mb=1) as served:
         yield served
 
 
 @pytest.fixture
-def emptied(house: Porch) -> Porch:
-    for servable in list(house.parts.registry):
+def emptied(served: ApiServer) -> ApiServer:
+    for servable in list(served.services.registry):
         if servable.card.kind in ("model", "app"):
-            house.parts.registry.remove(servable.card.key)
-    return house
+            served.services.registry.remove(servable.card.key)
+    return served

@@ -6,14 +6,14 @@ import json
 from typing import Any
 
 import httpx
-from tests.porch import Porch
+from tests.api_server import ApiServer
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
-async def ask(house: Porch, model: str = "m", path: str = "", **fields: Any) -> httpx.Response:
+async def ask(served: ApiServer, model: str = "m", path: str = "", **fields: Any) -> httpx.Response:
     body = {"model": model, "max_tokens": 9, "messages": HELLO, **fields}
-    return await house.client.post(f"/v1/messages{path}", json=body)
+    return await served.client.post(f"/v1/messages{path}", json=body)
 
 
 def frames(text: str) -> list[dict[str, Any]]:

@@ -229,7 +229,7 @@ def test_options(given: dict[str, Any], became: dict[str, Any]) -> None:
     ],
 )
 def test_how_much_to_think_is_told_to_engines_that_can(given: dict[str, Any], became: Any) -> None:
-    target = Target.of(Card("m", "model", labels={"engine": "vllm"}))
+    target = Target.of(Card("m", "model", capabilities=frozenset({"thoughts"})))
     assert chat(target, **given) == {"model": "m", "messages": HI, "max_tokens": 9, **became}
 
 

@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.house import Scripted, passage
-from tests.porch import Porch, Teller
+from tests.api_server import ApiServer, RelayModel
+from tests.registry_fixture import ScriptedServable, passage
 from tests.server.api.anthropic.talk import HELLO, ask, frames, refused
 
 from portico.wire import Cited, Delta, ToolCalled, Usage
@@ -26,17 +26,17 @@ DONE = b"data: [DONE]\n\n"
 WHOLE = b'{"choices":[{"message":{"content":"Hi."},"finish_reason":"stop"}]}'
 
 
-def app(work: Any) -> Scripted:
-    return Scripted(Card("docs", "app", capabilities=frozenset({"chat"})), work)
+def app(work: Any) -> ScriptedServable:
+    return ScriptedServable(Card("docs", "app", capabilities=frozenset({"chat"})), work)
 
 
 # --- models ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_model_answers_with_a_message(house: Porch) -> None:
-    teller = Teller("m", WHOLE)
-    house.add(teller)
-    message = (await ask(house, system="Be brief.")).json()
+async def test_a_model_answers_with_a_message(served: ApiServer) -> None:
+    teller = RelayModel("m", WHOLE)
+    served.add(teller)
+    message = (await ask(served, system="Be brief.")).json()
     assert message["content"] == [{"type": "text", "text": "Hi."}]
     assert (message["type"], message["role"], message["model"]) == ("message", "assistant", "m")
     assert (message["stop_reason"], message["usage"]["input_tokens"]) == ("end_turn", 3)
@@ -45,9 +45,9 @@ async def test_a_model_answers_with_a_message(house: Porch) -> None:
     assert asked.original is None
 
 
-async def test_a_model_streams(house: Porch) -> None:
-    house.add(Teller("m", b": loading m\n\n", FRAME, FRAME, DONE))
-    response = await ask(house, stream=True)
+async def test_a_model_streams(served: ApiServer) -> None:
+    served.add(RelayModel("m", b": loading m\n\n", FRAME, FRAME, DONE))
+    response = await ask(served, stream=True)
     assert response.headers["content-type"].startswith("text/event-stream")
     kinds = [frame["type"] for frame in frames(response.text)]
     assert kinds == [
@@ -62,12 +62,14 @@ async def test_a_model_streams(house: Porch) -> None:
     ]
 
 
-async def test_a_silent_stream_is_kept_alive_by_pings(house: Porch, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_stream_is_kept_alive_by_pings(
+    served: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(exchange, "KEEPALIVE_INTERVAL_S", 0.02)
     hold = asyncio.Event()
-    house.add(Teller("m", FRAME, hold=hold))
+    served.add(RelayModel("m", FRAME, hold=hold))
     body = {"model": "m", "max_tokens": 9, "messages": HELLO, "stream": True}
-    async with house.client.stream("POST", "/v1/messages", json=body) as response:
+    async with served.client.stream("POST", "/v1/messages", json=body) as response:
         received = b""
         async for piece in response.aiter_bytes():
             received += piece
@@ -77,23 +79,23 @@ async def test_a_silent_stream_is_kept_alive_by_pings(house: Porch, monkeypatch:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_leaving_cancels_the_work_behind(house: Porch, stream: bool) -> None:
-    teller = Teller("m", FRAME, hold=asyncio.Event())
-    house.add(teller)
-    call = asyncio.create_task(ask(house, stream=stream))
+async def test_leaving_cancels_the_work_behind(served: ApiServer, stream: bool) -> None:
+    teller = RelayModel("m", FRAME, hold=asyncio.Event())
+    served.add(teller)
+    call = asyncio.create_task(ask(served, stream=stream))
     async with asyncio.timeout(30):
         await teller.began.wait()
         call.cancel()
         await teller.left.wait()
-    runs = (await house.client.get("/api/runs")).json()["data"]
+    runs = (await served.client.get("/api/runs")).json()["data"]
     assert runs[0]["status"] == "cancelled"
 
 
-async def test_a_call_counts_as_a_chat_does(house: Porch) -> None:
-    house.add(Teller("counted", WHOLE))
-    await ask(house, "counted")
-    await house.parts.runner.close()  # writes what was collected
-    totals = (await house.client.get("/api/usage")).json()["data"]
+async def test_a_call_counts_as_a_chat_does(served: ApiServer) -> None:
+    served.add(RelayModel("counted", WHOLE))
+    await ask(served, "counted")
+    await served.services.runner.close()  # writes what was collected
+    totals = (await served.client.get("/api/usage")).json()["data"]
     [total] = [total for total in totals if total["name"] == "counted"]
     assert (total["operation"], total["calls"], total["prompt_tokens"]) == ("chat/completions", 1, 3)
 
@@ -113,15 +115,15 @@ async def test_a_call_counts_as_a_chat_does(house: Porch) -> None:
 )
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_error_before_the_first_byte_has_its_status(
-    house: Porch, error: PorticoError, status: int, kind: str, stream: bool
+    served: ApiServer, error: PorticoError, status: int, kind: str, stream: bool
 ) -> None:
-    house.add(Teller("m", error=error))
-    assert refused(await ask(house, stream=stream)) == (status, kind)
+    served.add(RelayModel("m", error=error))
+    assert refused(await ask(served, stream=stream)) == (status, kind)
 
 
-async def test_an_error_in_the_middle_of_a_stream_is_its_last_event_and_told_once(house: Porch) -> None:
-    house.add(Teller("m", FRAME, error=EngineFailed("It broke.")))
-    response = await ask(house, stream=True)
+async def test_an_error_in_the_middle_of_a_stream_is_its_last_event_and_told_once(served: ApiServer) -> None:
+    served.add(RelayModel("m", FRAME, error=EngineFailed("It broke.")))
+    response = await ask(served, stream=True)
     assert response.status_code == 200 and response.text.count("It broke.") == 1
     last = response.text.strip().split("\n\n")[-1]
     assert last.startswith("event: error\n")
@@ -145,10 +147,10 @@ async def test_an_error_in_the_middle_of_a_stream_is_its_last_event_and_told_onc
     ],
 )
 async def test_errors_before_the_face_have_its_form_too(
-    house: Porch, method: str, path: str, content: bytes, headers: Any, status: int, kind: str
+    served: ApiServer, method: str, path: str, content: bytes, headers: Any, status: int, kind: str
 ) -> None:
-    house.add(Teller("m", WHOLE))
-    response = await house.client.request(
+    served.add(RelayModel("m", WHOLE))
+    response = await served.client.request(
         method,
         f"/v1/messages{path}",
         content=content,
@@ -157,22 +159,22 @@ async def test_errors_before_the_face_have_its_form_too(
     assert refused(response) == (status, kind)
 
 
-async def test_other_paths_keep_their_form(house: Porch) -> None:
-    response = await house.client.get("/v1/nowhere")
+async def test_other_paths_keep_their_form(served: ApiServer) -> None:
+    response = await served.client.get("/v1/nowhere")
     assert response.json()["error"]["code"] == "unknown_url" and "request-id" not in response.headers
 
 
-async def test_either_header_carries_the_key_and_its_scopes_and_limits_hold(house: Porch) -> None:
-    house.add(Teller("m", WHOLE))
-    _, secret = await house.auth.create("one", ["chat"], UsageLimits(requests_per_minute=2))
-    _, other = await house.auth.create("two", ["stores:*:read"])
+async def test_either_header_carries_the_key_and_its_scopes_and_limits_hold(served: ApiServer) -> None:
+    served.add(RelayModel("m", WHOLE))
+    _, secret = await served.auth.create("one", ["chat"], UsageLimits(requests_per_minute=2))
+    _, other = await served.auth.create("two", ["stores:*:read"])
     for headers in ({"x-api-key": secret}, {"authorization": f"Bearer {secret}"}):
-        response = await house.client.post(
+        response = await served.client.post(
             "/v1/messages", json={"model": "m", "max_tokens": 9, "messages": HELLO}, headers=headers
         )
         assert response.status_code == 200
     for key, expected in ((secret, (429, "rate_limit_error")), (other, (403, "permission_error"))):
-        response = await house.client.post(
+        response = await served.client.post(
             "/v1/messages",
             json={"model": "m", "max_tokens": 9, "messages": HELLO},
             headers={"x-api-key": key},
@@ -205,18 +207,18 @@ CITATION = {
 }
 
 
-async def test_an_app_answers_with_citations(house: Porch) -> None:
-    house.add(app(cited))
-    response = await ask(house, "docs")
+async def test_an_app_answers_with_citations(served: ApiServer) -> None:
+    served.add(app(cited))
+    response = await ask(served, "docs")
     assert response.headers["x-portico-run"].startswith("run_")
     message = response.json()
     assert message["content"] == [{"type": "text", "text": "Port 7419 [1].", "citations": [CITATION]}]
     assert message["usage"]["output_tokens"] == 4
 
 
-async def test_an_app_streams_words_and_citations(house: Porch) -> None:
-    house.add(app(cited))
-    found = frames((await ask(house, "docs", stream=True)).text)
+async def test_an_app_streams_words_and_citations(served: ApiServer) -> None:
+    served.add(app(cited))
+    found = frames((await ask(served, "docs", stream=True)).text)
     deltas = [frame["delta"] for frame in found if frame["type"] == "content_block_delta"]
     assert [delta.get("text") for delta in deltas] == ["Port ", "7419 [1].", None]
     assert deltas[2]["citation"] == CITATION
@@ -224,15 +226,15 @@ async def test_an_app_streams_words_and_citations(house: Porch) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_an_app_asks_for_tools(house: Porch, stream: bool) -> None:
+async def test_an_app_asks_for_tools(served: ApiServer, stream: bool) -> None:
     async def tooled(request: Request, context: Context) -> Reply:
         assert isinstance(request, Chat) and request.options["max_tokens"] == 9
         call = CalledTool("call_a", "look", '{"x":1}')
         await context.emit(ToolCalled(call.id, call.name, call.arguments))
         return Reply("", finish_reason="tool_calls", tool_calls=(call,))
 
-    house.add(app(tooled))
-    response = await ask(house, "docs", stream=stream)
+    served.add(app(tooled))
+    response = await ask(served, "docs", stream=stream)
     if stream:
         found = frames(response.text)
         [block] = [frame["content_block"] for frame in found if frame["type"] == "content_block_start"]
@@ -243,7 +245,7 @@ async def test_an_app_asks_for_tools(house: Porch, stream: bool) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_leaving_an_app_cancels_its_run(house: Porch, stream: bool) -> None:
+async def test_leaving_an_app_cancels_its_run(served: ApiServer, stream: bool) -> None:
     began, left = asyncio.Event(), asyncio.Event()
 
     async def waits(request: Request, context: Context) -> Reply:
@@ -255,25 +257,25 @@ async def test_leaving_an_app_cancels_its_run(house: Porch, stream: bool) -> Non
             left.set()
         raise AssertionError
 
-    house.add(app(waits))
-    call = asyncio.create_task(ask(house, "docs", stream=stream))
+    served.add(app(waits))
+    call = asyncio.create_task(ask(served, "docs", stream=stream))
     await began.wait()
     call.cancel()
     async with asyncio.timeout(10):
         await left.wait()
 
 
-async def test_an_app_that_fails_in_mid_stream_says_so(house: Porch) -> None:
+async def test_an_app_that_fails_in_mid_stream_says_so(served: ApiServer) -> None:
     async def fails(request: Request, context: Context) -> Reply:
         await context.emit(Delta("Port "))
         raise EngineFailed("It broke.")
 
-    house.add(app(fails))
-    found = frames((await ask(house, "docs", stream=True)).text)
+    served.add(app(fails))
+    found = frames((await ask(served, "docs", stream=True)).text)
     assert found[-1]["error"]["type"] == "api_error"
 
 
-async def test_an_app_has_no_tokens_of_its_own(house: Porch) -> None:
-    house.add(app(cited))
-    response = await ask(house, "docs", "/count_tokens")
+async def test_an_app_has_no_tokens_of_its_own(served: ApiServer) -> None:
+    served.add(app(cited))
+    response = await ask(served, "docs", "/count_tokens")
     assert refused(response) == (400, "invalid_request_error")

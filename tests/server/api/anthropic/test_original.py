@@ -8,11 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.porch import Porch, Teller
+from tests.api_server import ApiServer, RelayModel
 from tests.server.api.anthropic.talk import HELLO, frames, refused
-from tests.server.engines.remote.provider import Answer, Provider, serving
-from tests.server.engines.remote.test_anthropic import MESSAGE, PING, START, end, event
-from tests.server.engines.remote.test_anthropic import said as streamed
+from tests.server.models.engines.remote.provider import Answer, Provider, serving
+from tests.server.models.engines.remote.test_anthropic import MESSAGE, PING, START, end, event
+from tests.server.models.engines.remote.test_anthropic import said as streamed
 
 from portico_server.models.spec import ModelSpec
 
@@ -36,29 +36,29 @@ BETA = {"anthropic-beta": "interleaved-thinking-2025-05-14", "anthropic-version"
 
 
 @asynccontextmanager
-async def claude(house: Porch, *answers: Answer, **spec: Any) -> AsyncIterator[Provider]:
+async def claude(served: ApiServer, *answers: Answer, **spec: Any) -> AsyncIterator[Provider]:
     """The model ``claude`` of a provider that gives these answers."""
     async with serving(*answers) as provider:
         parameters = {"base_url": provider.url, "retries": 0, **spec.pop("parameters", {})}
         source = "remote://anthropic/claude-sonnet-4-5"
-        await house.parts.models.add(
+        await served.services.models.add(
             ModelSpec("claude", source, api_key="sk-a", parameters=parameters, **spec)
         )
         try:
             yield provider
         finally:
-            await house.parts.models.remove("claude")
+            await served.services.models.remove("claude")
 
 
-async def tell(house: Porch, **fields: Any) -> httpx.Response:
+async def tell(served: ApiServer, **fields: Any) -> httpx.Response:
     body = {"model": "claude", "max_tokens": 9, **ODD, **fields}
-    return await house.client.post("/v1/messages", json=body, headers=BETA)
+    return await served.client.post("/v1/messages", json=body, headers=BETA)
 
 
-async def test_a_request_reaches_anthropic_as_it_was_written(house: Porch) -> None:
+async def test_a_request_reaches_anthropic_as_it_was_written(served: ApiServer) -> None:
     answer = {**MESSAGE, "content": [THOUGHT, {"type": "novelty"}], "container": {"id": "c1"}}
-    async with claude(house, Answer(answer)) as provider:
-        response = await tell(house)
+    async with claude(served, Answer(answer)) as provider:
+        response = await tell(served)
     assert response.json() == answer
     [asked] = provider.bodies
     assert asked == {"model": "claude-sonnet-4-5", "max_tokens": 9, **ODD}
@@ -66,12 +66,12 @@ async def test_a_request_reaches_anthropic_as_it_was_written(house: Porch) -> No
     assert headers["anthropic-beta"] == BETA["anthropic-beta"] and headers["x-api-key"] == "sk-a"
 
 
-async def test_a_stream_of_anthropic_is_passed_on_and_counted(house: Porch) -> None:
+async def test_a_stream_of_anthropic_is_passed_on_and_counted(served: ApiServer) -> None:
     sent = START + PING + streamed("Hello", "!") + end()
-    async with claude(house, Answer(sent, headers={"Content-Type": "text/event-stream"})):
-        response = await tell(house, stream=True)
+    async with claude(served, Answer(sent, headers={"Content-Type": "text/event-stream"})):
+        response = await tell(served, stream=True)
     assert response.content == sent
-    run = (await house.client.get("/api/runs")).json()["data"][0]
+    run = (await served.client.get("/api/runs")).json()["data"][0]
     assert (run["status"], run["usage"]["prompt_tokens"], run["usage"]["completion_tokens"]) == (
         "completed",
         25,
@@ -89,39 +89,39 @@ async def test_a_stream_of_anthropic_is_passed_on_and_counted(house: Porch) -> N
         (START + streamed("a"), "api_error"),
     ],
 )
-async def test_a_stream_of_anthropic_that_breaks_says_so(house: Porch, sent: bytes, kind: str) -> None:
-    async with claude(house, Answer(sent, headers={"Content-Type": "text/event-stream"})):
-        response = await tell(house, stream=True)
+async def test_a_stream_of_anthropic_that_breaks_says_so(served: ApiServer, sent: bytes, kind: str) -> None:
+    async with claude(served, Answer(sent, headers={"Content-Type": "text/event-stream"})):
+        response = await tell(served, stream=True)
     found = frames(response.text)
     assert found[0]["type"] == "message_start" and found[-1]["error"]["type"] == kind
     assert [frame["type"] for frame in found].count("error") == 1
 
 
-async def test_a_refusal_of_anthropic_keeps_its_type(house: Porch) -> None:
+async def test_a_refusal_of_anthropic_keeps_its_type(served: ApiServer) -> None:
     failure = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
-    async with claude(house, Answer(failure, 529)):
-        assert refused(await tell(house, stream=True)) == (529, "overloaded_error")
+    async with claude(served, Answer(failure, 529)):
+        assert refused(await tell(served, stream=True)) == (529, "overloaded_error")
 
 
-async def test_betas_of_the_configuration_and_of_the_caller_both_hold(house: Porch) -> None:
+async def test_betas_of_the_configuration_and_of_the_caller_both_hold(served: ApiServer) -> None:
     parameters = {"headers": {"anthropic-beta": "context-1m"}}
-    async with claude(house, Answer(MESSAGE), parameters=parameters) as provider:
-        await tell(house)
+    async with claude(served, Answer(MESSAGE), parameters=parameters) as provider:
+        await tell(served)
     assert provider.headers[0]["anthropic-beta"] == f"context-1m,{BETA['anthropic-beta']}"
 
 
-async def test_a_model_with_options_of_its_own_is_asked_in_translation(house: Porch) -> None:
-    async with claude(house, Answer(MESSAGE), defaults={"temperature": 0.5}) as provider:
-        message = (await tell(house)).json()
+async def test_a_model_with_options_of_its_own_is_asked_in_translation(served: ApiServer) -> None:
+    async with claude(served, Answer(MESSAGE), defaults={"temperature": 0.5}) as provider:
+        message = (await tell(served)).json()
     assert message["content"] == [{"type": "text", "text": "Hi! My name is Claude."}]
     assert message["usage"]["input_tokens"] == 2115 and message["usage"]["cache_read_input_tokens"] == 5
     assert provider.bodies[0]["temperature"] == 0.5 and "tools" not in provider.bodies[0]
 
 
-async def test_another_model_that_stands_in_is_asked_in_translation(house: Porch) -> None:
-    teller = Teller("m", WHOLE)
-    house.add(teller)
+async def test_another_model_that_stands_in_is_asked_in_translation(served: ApiServer) -> None:
+    teller = RelayModel("m", WHOLE)
+    served.add(teller)
     failure = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
-    async with claude(house, Answer(failure, 529), parameters={"fallback": "m"}):
-        message = (await tell(house)).json()
+    async with claude(served, Answer(failure, 529), parameters={"fallback": "m"}):
+        message = (await tell(served)).json()
     assert message["content"][0]["text"] == "Hi." and message["stop_reason"] == "end_turn"

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.house import passage
+from tests.registry_fixture import passage
 
 from portico.wire import Usage
 from portico_server.api.anthropic.answer import Head, of_completion

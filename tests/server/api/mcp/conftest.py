@@ -11,8 +11,8 @@ import httpx2
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
-from tests.house import Shelf, Voice, passage
 from tests.mcp_service import Service, serving
+from tests.registry_fixture import FixedModel, FixedStore, passage
 
 FILES = {"docs": {"guide.md": b"# Ports\n\nPort 7419."}, "secret": {"x.txt": b"x"}}
 
@@ -23,10 +23,10 @@ Connect = Callable[..., AbstractAsyncContextManager[Client]]
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[Service]:
     async with serving(tmp_path, FILES) as running:
-        running.house.add(
-            Shelf("docs", [passage(1, "The daemon listens on port 7419.")]),
-            Shelf("secret", app=False),
-            Voice("Port ", "7419 [1]."),
+        running.daemon.add(
+            FixedStore("docs", [passage(1, "The daemon listens on port 7419.")]),
+            FixedStore("secret", app=False),
+            FixedModel("Port ", "7419 [1]."),
         )
         yield running
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import mcp_types as types
 import pytest
-from tests.house import Scripted
 from tests.mcp_service import Service
+from tests.registry_fixture import ScriptedServable
 from tests.server.api.mcp.conftest import Connect, Era
 
 from portico.wire import Asked
@@ -21,7 +21,7 @@ from portico_server.core.servable import Card
 
 
 @pytest.fixture
-def house(service: Service) -> Service:
+def daemon(service: Service) -> Service:
     async def remove(request: Request, context: Context) -> ToolResult:
         assert isinstance(request, ToolCall)
         answer = await context.ask(
@@ -35,7 +35,9 @@ def house(service: Service) -> Service:
         place = await context.ask(Question("input", "place", "Where to?", answer_schema=schema))
         return ToolResult(f"{size.value} to {place.value['street']}")
 
-    service.house.add(Scripted(Card("remove", "tool"), remove), Scripted(Card("order", "tool"), order))
+    service.daemon.add(
+        ScriptedServable(Card("remove", "tool"), remove), ScriptedServable(Card("order", "tool"), order)
+    )
     return service
 
 
@@ -66,7 +68,7 @@ def text(result: Any) -> str:
     ],
 )
 async def test_an_approval_is_a_form(
-    connect: Connect, house: Service, result: types.ElicitResult, said: str
+    connect: Connect, daemon: Service, result: types.ElicitResult, said: str
 ) -> None:
     show, shown = answering(result)
     async with asyncio.timeout(30), connect(elicitation_callback=show) as client:
@@ -76,7 +78,7 @@ async def test_an_approval_is_a_form(
     assert list(form.requested_schema["properties"]) == ["note"]
 
 
-async def test_questions_in_turn_are_forms_in_turn(connect: Connect, house: Service) -> None:
+async def test_questions_in_turn_are_forms_in_turn(connect: Connect, daemon: Service) -> None:
     show, shown = answering(
         types.ElicitResult(action="accept", content={"value": 3}),
         types.ElicitResult(action="accept", content={"street": "Elm Road"}),
@@ -86,22 +88,22 @@ async def test_questions_in_turn_are_forms_in_turn(connect: Connect, house: Serv
     assert [form.message for form in shown] == ["How many?", "Where to?"]
 
 
-async def test_without_forms_the_question_waits_for_somebody_else(connect: Connect, house: Service) -> None:
+async def test_without_forms_the_question_waits_for_somebody_else(connect: Connect, daemon: Service) -> None:
     async with asyncio.timeout(30), connect() as client:
         call = asyncio.create_task(client.call_tool("remove", {"path": "a.txt"}))
-        async for question in house.house.questions.watch(LOCAL):
-            await house.house.questions.answer(question.id, LOCAL, accepted=True, note="by hand")
+        async for question in daemon.daemon.questions.watch(LOCAL):
+            await daemon.daemon.questions.answer(question.id, LOCAL, accepted=True, note="by hand")
             break
         assert text(await call) == "Removed (by hand)."
 
 
-async def test_who_answers_elsewhere_first_is_heard(connect: Connect, house: Service) -> None:
+async def test_who_answers_elsewhere_first_is_heard(connect: Connect, daemon: Service) -> None:
     shown = asyncio.Event()
 
     async def hesitate(_context: Any, _params: Any) -> types.ElicitResult:
         shown.set()
-        async for question in house.house.questions.watch(LOCAL):
-            await house.house.questions.answer(question.id, LOCAL, accepted=False, note="no")
+        async for question in daemon.daemon.questions.watch(LOCAL):
+            await daemon.daemon.questions.answer(question.id, LOCAL, accepted=False, note="no")
             break
         return types.ElicitResult(action="accept")
 
@@ -111,19 +113,19 @@ async def test_who_answers_elsewhere_first_is_heard(connect: Connect, house: Ser
 
 
 async def test_an_answer_that_is_none_ends_the_call_with_a_sentence(
-    connect: Connect, house: Service, era: Era
+    connect: Connect, daemon: Service, era: Era
 ) -> None:
     show, _shown = answering(types.ElicitResult(action="accept", content={"value": "many"}))
     async with asyncio.timeout(30), connect(elicitation_callback=show) as client:
         call = asyncio.create_task(client.call_tool("order"))
         if era == "legacy":  # the form is gone, so the question is for others
-            async for question in house.house.questions.watch(LOCAL):
+            async for question in daemon.daemon.questions.watch(LOCAL):
                 if question.status == "pending":
-                    await house.house.runner.get(question.run_id).cancel()  # type: ignore[union-attr]
+                    await daemon.daemon.runner.get(question.run_id).cancel()  # type: ignore[union-attr]
                     break
             assert "cancelled" in text(await call)
         else:
-            assert "no answer to 'size'" in text(await call)
+            assert "not an answer to 'size'" in text(await call)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.house import Scripted
 from tests.mcp_service import Service
+from tests.registry_fixture import ScriptedServable
 
 from portico.wire import Status
 from portico_server.core.context import Context
@@ -25,7 +25,7 @@ def busy(service: Service) -> Service:
         await context.emit(Status("working", message="Half way"))
         return ToolResult("Done.")
 
-    service.house.add(Scripted(Card("work", "tool"), work))
+    service.daemon.add(ScriptedServable(Card("work", "tool"), work))
     return service
 
 

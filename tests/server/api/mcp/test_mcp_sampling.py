@@ -9,8 +9,8 @@ from typing import Any
 import mcp_types as types
 import pytest
 from mcp import MCPError
-from tests.house import Scripted
 from tests.mcp_service import Service
+from tests.registry_fixture import ScriptedServable
 from tests.server.api.mcp.conftest import Connect, Era
 
 from portico_server.core.context import Context
@@ -26,7 +26,7 @@ TOOLS = types.SamplingCapability(tools=types.SamplingToolsCapability())
 
 
 @pytest.fixture
-def house(service: Service) -> Service:
+def daemon(service: Service) -> Service:
     """A tool that puts its arguments to the caller's model, once for each of ``times``."""
 
     async def ask(request: Request, context: Context) -> ToolResult:
@@ -42,8 +42,8 @@ def house(service: Service) -> Service:
         asked = [f"{call.name}({call.arguments})" for reply in replies for call in reply.tool_calls]
         return ToolResult(f"{said}|{','.join(asked)}|{replies[0].finish_reason}|{replies[0].model}")
 
-    service.house.registry.add_source(ClientModels())
-    service.house.add(Scripted(Card("ask", "tool"), ask))
+    service.daemon.registry.add_source(ClientModels())
+    service.daemon.add(ScriptedServable(Card("ask", "tool"), ask))
     return service
 
 
@@ -72,7 +72,7 @@ async def call(connect: Connect, sample: Any, arguments: dict[str, Any], **optio
         return await client.call_tool("ask", arguments)
 
 
-async def test_the_model_called_client_is_the_client_s_own(connect: Connect, house: Service) -> None:
+async def test_the_model_called_client_is_the_client_s_own(connect: Connect, daemon: Service) -> None:
     sample, asked = speaking(saying("Good day.", "maxTokens"))
     messages: list[Message] = [
         {"role": "system", "content": "Be brief."},
@@ -101,13 +101,13 @@ async def test_the_model_called_client_is_the_client_s_own(connect: Connect, hou
     )
 
 
-async def test_several_questions_of_one_run_are_all_answered(connect: Connect, house: Service) -> None:
+async def test_several_questions_of_one_run_are_all_answered(connect: Connect, daemon: Service) -> None:
     sample, asked = speaking(saying("Yes."))
     assert (await call(connect, sample, {"times": 3})).content[0].text == "Yes. Yes. Yes.||stop|theirs"
     assert len(asked) == 3 and all(params.max_tokens == 4096 for params in asked)
 
 
-async def test_a_lent_model_calls_tools_where_the_client_says_so(connect: Connect, house: Service) -> None:
+async def test_a_lent_model_calls_tools_where_the_client_says_so(connect: Connect, daemon: Service) -> None:
     def use(_params: types.CreateMessageRequestParams) -> types.CreateMessageResultWithTools:
         called = types.ToolUseContent(type="tool_use", id="c2", name="weather", input={"place": "Bern"})
         return types.CreateMessageResultWithTools(
@@ -137,13 +137,13 @@ async def test_a_lent_model_calls_tools_where_the_client_says_so(connect: Connec
     assert isinstance(result_before, types.ToolResultContent) and result_before.tool_use_id == "c1"
 
 
-async def test_a_lent_model_without_tools_is_not_given_any(connect: Connect, house: Service) -> None:
+async def test_a_lent_model_without_tools_is_not_given_any(connect: Connect, daemon: Service) -> None:
     sample, asked = speaking(saying("?"))
     result = await call(connect, sample, {"options": {"tools": [WEATHER]}})
     assert result.is_error and "calls no tools" in result.content[0].text and not asked
 
 
-async def test_a_form_of_the_answer_is_asked_for_in_words(connect: Connect, house: Service) -> None:
+async def test_a_form_of_the_answer_is_asked_for_in_words(connect: Connect, daemon: Service) -> None:
     sample, asked = speaking(saying('{"a": 1}'))
     schema = {"type": "object", "required": ["a"]}
     options = {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
@@ -151,20 +151,22 @@ async def test_a_form_of_the_answer_is_asked_for_in_words(connect: Connect, hous
     assert '"required": ["a"]' in (asked[0].system_prompt or "")
 
 
-async def test_a_client_that_lends_no_model_is_told_so(connect: Connect, house: Service) -> None:
+async def test_a_client_that_lends_no_model_is_told_so(connect: Connect, daemon: Service) -> None:
     async with asyncio.timeout(30), connect() as client:
         result: Any = await client.call_tool("ask", {})
     assert result.is_error and "declares 'sampling'" in result.content[0].text
 
 
-async def test_what_does_not_come_over_mcp_has_no_model_of_its_own(house: Service) -> None:
+async def test_what_does_not_come_over_mcp_has_no_model_of_its_own(daemon: Service) -> None:
     with pytest.raises(PorticoError) as refused:
-        await house.house.call("client", Chat(({"role": "user", "content": "Hello?"},)))
+        await daemon.daemon.call("client", Chat(({"role": "user", "content": "Hello?"},)))
     assert (refused.value.status, refused.value.code) == (400, "no_model_lent")
-    assert "client" not in [card.name for card in await house.house.registry.cards(LOCAL)]
+    assert "client" not in [card.name for card in await daemon.daemon.registry.cards(LOCAL)]
 
 
-async def test_a_user_who_says_no_ends_the_call_with_that(connect: Connect, house: Service, era: Era) -> None:
+async def test_a_user_who_says_no_ends_the_call_with_that(
+    connect: Connect, daemon: Service, era: Era
+) -> None:
     refusal = types.ErrorData(code=-1, message="The user said no.")
     sample, asked = speaking(lambda _params: refusal)
     async with asyncio.timeout(30), connect(sampling_callback=sample) as client:

@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.house import Shelf, passage
 from tests.mcp_service import Service, serving
+from tests.registry_fixture import FixedStore, passage
 
 MOST = 3
 ACCEPT = {"accept": "application/json, text/event-stream"}
@@ -19,7 +19,7 @@ ACCEPT = {"accept": "application/json, text/event-stream"}
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[Service]:
     async with serving(tmp_path, {}, sessions=MOST) as running:
-        running.house.add(Shelf("docs", [passage(1, "Port 7419.")]))
+        running.daemon.add(FixedStore("docs", [passage(1, "Port 7419.")]))
         yield running
 
 

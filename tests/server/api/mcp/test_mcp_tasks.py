@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import update
-from tests.house import Scripted
 from tests.mcp_service import Service, serving
+from tests.registry_fixture import ScriptedServable
 
 from portico.wire import Status
 from portico_server.api.mcp import held
@@ -62,7 +62,7 @@ class Work:
 @pytest.fixture
 def work(service: Service) -> Work:
     work = Work()
-    service.house.add(Scripted(Card("bake", "tool"), work))
+    service.daemon.add(ScriptedServable(Card("bake", "tool"), work))
     return work
 
 
@@ -193,7 +193,7 @@ async def test_a_task_asks_and_is_answered(wire: Wire, work: Work) -> None:
 
 async def test_a_task_asks_the_model_of_its_client(service: Service, wire: Wire, work: Work) -> None:
     work.chats = True
-    service.house.registry.add_source(ClientModels())
+    service.daemon.registry.add_source(ClientModels())
     wire.capabilities["sampling"] = {}
     task = await wire.result("tools/call", name="bake", arguments={})
     asking = await wire.until(task["taskId"], "input_required")
@@ -245,7 +245,9 @@ async def test_after_a_restart_the_end_of_a_task_is_found(tmp_path: Path) -> Non
     done, cut = Work(), Work()
     async with asyncio.timeout(60), httpx.AsyncClient(headers=accept, timeout=30) as http:
         async with serving(tmp_path, {}) as service:
-            service.house.add(Scripted(Card("done", "tool"), done), Scripted(Card("cut", "tool"), cut))
+            service.daemon.add(
+                ScriptedServable(Card("done", "tool"), done), ScriptedServable(Card("cut", "tool"), cut)
+            )
             wire = Wire(http, service.url)
             ended = (await wire.result("tools/call", name="done", arguments={}))["taskId"]
             lost = (await wire.result("tools/call", name="cut", arguments={}))["taskId"]
@@ -265,7 +267,7 @@ async def test_after_a_restart_the_end_of_a_task_is_found(tmp_path: Path) -> Non
             assert "no task" in (await wire.post("tasks/get", key="other", taskId=ended))["error"]["message"]
 
             long_ago = time.time() - held.RESULT_LIFETIME_S - 1
-            await service.house.database.write(
+            await service.daemon.database.write(
                 lambda connection: connection.execute(update(mcp_tasks).values(finished_at=long_ago))
             )
             assert "no task" in (await wire.post("tasks/get", taskId=ended))["error"]["message"]

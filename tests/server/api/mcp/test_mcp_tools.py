@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from mcp.shared.exceptions import MCPError
-from tests.house import Scripted
 from tests.mcp_service import Service
+from tests.registry_fixture import ScriptedServable
 from tests.server.api.mcp.conftest import Connect
 
 from portico_server.api.mcp.tools import PAGE_SIZE
@@ -18,7 +18,9 @@ async def test_tools_come_in_pages_that_are_all_there_is(connect: Connect, servi
     async def work(_request: Request, _context: Context) -> ToolResult:
         return ToolResult("Done.")
 
-    service.house.add(*(Scripted(Card(f"tool{number:03}", "tool"), work) for number in range(PAGE_SIZE)))
+    service.daemon.add(
+        *(ScriptedServable(Card(f"tool{number:03}", "tool"), work) for number in range(PAGE_SIZE))
+    )
     async with connect() as client:
         first = await client.list_tools()
         assert len(first.tools) == PAGE_SIZE and first.next_cursor is not None

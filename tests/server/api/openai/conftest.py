@@ -16,7 +16,7 @@ from tests.server.tools.sandbox.conftest import ENVIRONMENTS, environment
 
 __all__ = ["environment"]
 
-STRANGER = Path(__file__).parents[2] / "tools" / "mcp_host" / "stranger.py"
+STRANGER = Path(__file__).parents[2] / "tools" / "mcp" / "stranger.py"
 
 FIGURE = "import matplotlib.pyplot as plt\nplt.plot([1, 4])\nplt.show()\nprint('drawn')"
 
@@ -127,8 +127,8 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
             "messages": [{"role": "user", "content": "Greet {who}"}],
         }
     ]
-    house = {"models": models, "agents": agents, "apps": apps, "prompts": prompts, "keys": KEYS}
-    configuration.write_text(json.dumps(house))
+    served = {"models": models, "agents": agents, "apps": apps, "prompts": prompts, "keys": KEYS}
+    configuration.write_text(json.dumps(served))
     env = {"PORTICO_REQUIRE_KEY": "true", "PORTICO_ENVIRONMENTS": str(ENVIRONMENTS)}
     arguments = ("--file", str(configuration), "--docs", str(docs))
     with daemons.running(home / "data", *arguments, env=env) as running:

@@ -33,7 +33,7 @@ HEARS = [
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     home: Path = tmp_path_factory.mktemp("audio")
     models = [
         {"name": "chatty", "source": "fake://"},
@@ -53,8 +53,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 @pytest.fixture(scope="module")
-def client(house: Daemon) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"{house.url}/v1", api_key="unused", max_retries=0) as made:
+def client(served: Daemon) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{served.url}/v1", api_key="unused", max_retries=0) as made:
         yield made
 
 
@@ -64,8 +64,8 @@ def spoken(client: OpenAI) -> bytes:
     return client.audio.speech.create(model="voice", input=SAID, voice="nova", response_format="wav").content
 
 
-def post(house: Daemon, path: str, **more: Any) -> httpx.Response:
-    return httpx.post(f"{house.url}/v1/audio/{path}", timeout=60, **more)
+def post(served: Daemon, path: str, **more: Any) -> httpx.Response:
+    return httpx.post(f"{served.url}/v1/audio/{path}", timeout=60, **more)
 
 
 def error(response: httpx.Response, status: int) -> dict[str, Any]:
@@ -93,16 +93,16 @@ def test_speed_and_samples_alone(client: OpenAI) -> None:
     assert fast.response.headers["content-type"] == "audio/pcm"
 
 
-def test_a_voice_may_be_an_object_and_the_voices_are_told(house: Daemon, client: OpenAI) -> None:
-    told = httpx.get(f"{house.url}/v1/models/voice").json()
+def test_a_voice_may_be_an_object_and_the_voices_are_told(served: Daemon, client: OpenAI) -> None:
+    told = httpx.get(f"{served.url}/v1/models/voice").json()
     assert told["capabilities"] == ["speech"] and "alloy" in told["labels"]["voices"]
     body = {"model": "voice", "input": "a", "voice": {"id": "alloy"}, "response_format": "pcm"}
-    assert len(post(house, "speech", json=body).content) == 12_000
+    assert len(post(served, "speech", json=body).content) == 12_000
 
 
-def test_speech_as_events_ends_with_what_it_cost(house: Daemon) -> None:
+def test_speech_as_events_ends_with_what_it_cost(served: Daemon) -> None:
     body = {"model": "voice", "input": "one two", "response_format": "pcm", "stream_format": "sse"}
-    frames = post(house, "speech", json=body).text.split("\n\n")
+    frames = post(served, "speech", json=body).text.split("\n\n")
     events = [json.loads(frame.removeprefix("data: ")) for frame in frames if frame]
     assert [event["type"] for event in events] == ["speech.audio.delta"] * 2 + ["speech.audio.done"]
     assert events[-1]["usage"]["input_tokens"] == 2
@@ -128,32 +128,32 @@ def test_speech_as_events_ends_with_what_it_cost(house: Daemon) -> None:
     ],
 )
 def test_what_cannot_be_said_is_refused_by_name(
-    house: Daemon, change: dict[str, Any], param: str, words: str
+    served: Daemon, change: dict[str, Any], param: str, words: str
 ) -> None:
     body = {"model": "voice", "input": "Hello", "response_format": "wav", **change}
-    response = post(house, "speech", json={name: value for name, value in body.items() if value is not None})
+    response = post(served, "speech", json={name: value for name, value in body.items() if value is not None})
     found = error(response, 404 if change.get("model") == "nobody" else 400)
     assert found["param"] == param and words in found["message"]
 
 
-def test_an_engine_that_dies_in_the_middle_breaks_the_connection_off(house: Daemon) -> None:
+def test_an_engine_that_dies_in_the_middle_breaks_the_connection_off(served: Daemon) -> None:
     body = {"model": "voice", "input": "break off in the middle", "response_format": "pcm"}
     with pytest.raises(httpx.RemoteProtocolError):
-        post(house, "speech", json=body)
-    assert post(house, "speech", json={**body, "input": "again"}).status_code == 200
-    events = post(house, "speech", json={**body, "model": "frail", "stream_format": "sse"}).text
+        post(served, "speech", json=body)
+    assert post(served, "speech", json={**body, "input": "again"}).status_code == 200
+    events = post(served, "speech", json={**body, "model": "frail", "stream_format": "sse"}).text
     assert '"code":"engine_crashed"' in events and "speech.audio.done" not in events
 
 
-def test_a_client_that_leaves_ends_the_work(house: Daemon) -> None:
+def test_a_client_that_leaves_ends_the_work(served: Daemon) -> None:
     body = {"model": "voice", "input": "wait for ever", "response_format": "pcm"}
-    with httpx.stream("POST", f"{house.url}/v1/audio/speech", json=body, timeout=60) as response:
+    with httpx.stream("POST", f"{served.url}/v1/audio/speech", json=body, timeout=60) as response:
         pieces = response.iter_raw()
         assert next(pieces)
-        runs = httpx.get(f"{house.url}/api/runs").json()["data"]
+        runs = httpx.get(f"{served.url}/api/runs").json()["data"]
         [run] = [one["id"] for one in runs if one["kind"] == "audio/speech" and one["status"] == "running"]
-    httpx.get(f"{house.url}/api/runs/{run}/events", timeout=60)  # ends with it
-    assert httpx.get(f"{house.url}/api/runs/{run}").json()["status"] == "cancelled"
+    httpx.get(f"{served.url}/api/runs/{run}/events", timeout=60)  # ends with it
+    assert httpx.get(f"{served.url}/api/runs/{run}").json()["status"] == "cancelled"
 
 
 def test_an_error_before_the_first_byte_keeps_its_status(client: OpenAI) -> None:
@@ -208,10 +208,10 @@ def test_words_come_as_they_are_heard(client: OpenAI, spoken: bytes) -> None:
         list(broken)
 
 
-def test_a_translation(house: Daemon, spoken: bytes) -> None:
-    response = post(house, "translations", files={"file": ("a.wav", spoken)}, data={"model": "ear"})
+def test_a_translation(served: Daemon, spoken: bytes) -> None:
+    response = post(served, "translations", files={"file": ("a.wav", spoken)}, data={"model": "ear"})
     assert response.json()["text"] == SAID
-    refused = post(house, "translations", files={"file": ("a.wav", spoken)}, data={"model": "chatty"})
+    refused = post(served, "translations", files={"file": ("a.wav", spoken)}, data={"model": "chatty"})
     assert "Use 'ear' instead" in error(refused, 400)["message"]
 
 
@@ -238,35 +238,37 @@ def test_a_translation(house: Daemon, spoken: bytes) -> None:
     ],
 )
 def test_what_cannot_be_written_down_is_refused_by_name(
-    house: Daemon, name: str, data: bytes, fields: dict[str, str], param: str, words: str
+    served: Daemon, name: str, data: bytes, fields: dict[str, str], param: str, words: str
 ) -> None:
-    response = post(house, "transcriptions", files={"file": (name, data)}, data={"model": "ear", **fields})
+    response = post(served, "transcriptions", files={"file": (name, data)}, data={"model": "ear", **fields})
     found = error(response, 400)
     assert found["param"] == param and words in found["message"]
 
 
-def test_forms_that_are_none(house: Daemon) -> None:
+def test_forms_that_are_none(served: Daemon) -> None:
     fields = {"model": (None, "ear")}
-    assert error(post(house, "transcriptions", files=fields), 400)["param"] == "file"
+    assert error(post(served, "transcriptions", files=fields), 400)["param"] == "file"
     assert (
-        error(post(house, "transcriptions", files={**fields, "file": (None, "text")}), 400)["param"] == "file"
+        error(post(served, "transcriptions", files={**fields, "file": (None, "text")}), 400)["param"]
+        == "file"
     )
     assert (
-        error(post(house, "transcriptions", files={**fields, "sound": ("a", WAV)}), 400)["param"] == "sound"
+        error(post(served, "transcriptions", files={**fields, "sound": ("a", WAV)}), 400)["param"] == "sound"
     )
     twice = [("file", ("a.wav", WAV)), ("file", ("b.wav", WAV))]
-    assert "more than one file" in error(post(house, "transcriptions", files=twice), 400)["message"]
+    assert "more than one file" in error(post(served, "transcriptions", files=twice), 400)["message"]
     assert (
-        error(post(house, "transcriptions", json={"model": "ear"}), 400)["code"] == "unsupported_content_type"
+        error(post(served, "transcriptions", json={"model": "ear"}), 400)["code"]
+        == "unsupported_content_type"
     )
     cut = b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\near\r\n'
     headers = {"content-type": "multipart/form-data; boundary=x"}
-    assert "cut short" in error(post(house, "transcriptions", content=cut, headers=headers), 400)["message"]
+    assert "cut short" in error(post(served, "transcriptions", content=cut, headers=headers), 400)["message"]
 
 
-def test_a_file_over_the_limit_is_named_with_the_setting(house: Daemon) -> None:
+def test_a_file_over_the_limit_is_named_with_the_setting(served: Daemon) -> None:
     files = {"file": ("long.wav", WAV + bytes(1_200_000))}
-    found = error(post(house, "transcriptions", files=files, data={"model": "ear"}), 413)
+    found = error(post(served, "transcriptions", files=files, data={"model": "ear"}), 413)
     assert found["param"] == "file" and "max_media_mb" in found["message"]
 
 
@@ -274,7 +276,7 @@ def test_a_file_over_the_limit_is_named_with_the_setting(house: Daemon) -> None:
 
 
 def test_a_recording_in_a_store_is_found_by_what_is_said_and_cites_the_second(
-    house: Daemon, client: OpenAI
+    served: Daemon, client: OpenAI
 ) -> None:
     text = "The door is open. Come in, please. " * 40 + "Bread is baked at nine."
     spoken = client.audio.speech.create(
@@ -284,7 +286,7 @@ def test_a_recording_in_a_store_is_found_by_what_is_said_and_cites_the_second(
     made = client.vector_stores.files.upload_and_poll(vector_store_id=store.id, file=("talk.wav", spoken))
     assert made.status == "completed", made.last_error
     asked = {"query": "when is bread baked"}
-    [best, *others] = httpx.post(f"{house.url}/api/stores/talks/search", json=asked, timeout=60).json()[
+    [best, *others] = httpx.post(f"{served.url}/api/stores/talks/search", json=asked, timeout=60).json()[
         "data"
     ]
     assert best["text"].endswith("Bread is baked at nine.") and best["filename"] == "talk.wav"

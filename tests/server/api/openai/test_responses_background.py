@@ -131,7 +131,7 @@ WAIT = {"type": "mcp", "server_label": "portico", "allowed_tools": ["wait"], "re
 WORDS = [f"w{n}" for n in range(30)]
 
 
-def house(path: Path, outside: Outside, last: str) -> Path:
+def served(path: Path, outside: Outside, last: str) -> Path:
     """The configuration of a daemon that is killed. The flow's first step has an effect, its last one takes long."""
     steps = [
         {"op": "http", "name": "first", "method": "POST", "url": f"{outside.url}/effect", "body": "done"},
@@ -181,7 +181,7 @@ def crash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crash]:
     home = tmp_path_factory.mktemp("crash")
     env = {"PORTICO_TOOL_HOSTS": "127.0.0.1"}
     with Outside() as outside:
-        configuration = house(home / "house.yaml", outside, "slow")
+        configuration = served(home / "house.yaml", outside, "slow")
         daemon = daemons.start(home / "data", "--file", str(configuration), env=env)
         try:
             with openai_client(daemon) as client:
@@ -195,7 +195,7 @@ def crash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crash]:
             for pipe in (daemon.process.stdin, daemon.process.stdout):
                 assert pipe is not None
                 pipe.close()
-        house(configuration, outside, "another flow by now")
+        served(configuration, outside, "another flow by now")
         with (
             daemons.running(home / "data", "--file", str(configuration), env=env) as second,
             openai_client(second) as client,

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.porch import Porch, Teller, porch
+from tests.api_server import ApiServer, RelayModel, api_server
 
 WHOLE = (
     b'{"choices": [{"index": 0, "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}]}'
@@ -22,22 +22,22 @@ AS_CHAT = {"type": "function", "function": {"name": "look", "parameters": {"type
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[Porch]:
-    async with porch(tmp_path) as opened:
+async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
+    async with api_server(tmp_path) as opened:
         yield opened
 
 
-def put(house: Porch, teller: Teller) -> None:
+def put(daemon: ApiServer, teller: RelayModel) -> None:
     """Let this be the model that is asked."""
-    house.parts.registry.add(teller, replace=True)
+    daemon.services.registry.add(teller, replace=True)
 
 
 def frame(**delta: Any) -> bytes:
     return b"data: " + json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode() + b"\n\n"
 
 
-async def ask(house: Porch, **fields: Any) -> httpx.Response:
-    return await house.client.post("/v1/responses", json={"model": "m", "input": "hello", **fields})
+async def ask(daemon: ApiServer, **fields: Any) -> httpx.Response:
+    return await daemon.client.post("/v1/responses", json={"model": "m", "input": "hello", **fields})
 
 
 CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -97,48 +97,49 @@ CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
 ]
 
 
-async def test_a_request_becomes_a_chat(house: Porch) -> None:
+async def test_a_request_becomes_a_chat(daemon: ApiServer) -> None:
     for fields, wanted in CASES:
-        teller = Teller("m", WHOLE)
-        put(house, teller)
-        answer = await ask(house, **fields)
+        teller = RelayModel("m", WHOLE)
+        put(daemon, teller)
+        answer = await ask(daemon, **fields)
         assert answer.status_code == 200, answer.text
         assert teller.asked[0].body == {"model": "m", "messages": [USER], **wanted}, fields
 
 
-async def test_an_image_that_was_uploaded_is_shown_to_the_model(house: Porch) -> None:
-    teller = Teller("m", WHOLE)
-    put(house, teller)
+async def test_an_image_that_was_uploaded_is_shown_to_the_model(daemon: ApiServer) -> None:
+    teller = RelayModel("m", WHOLE)
+    put(daemon, teller)
     form = {"files": {"file": ("dot.png", b"\x89PNG")}, "data": {"purpose": "vision"}}
-    file_id = (await house.client.post("/v1/files", **form)).json()["id"]  # type: ignore[arg-type]
+    file_id = (await daemon.client.post("/v1/files", **form)).json()["id"]  # type: ignore[arg-type]
     parts = [{"type": "input_text", "text": "look"}, {"type": "input_image", "file_id": file_id}]
-    answer = await ask(house, input=[{"role": "user", "content": parts}])
+    answer = await ask(daemon, input=[{"role": "user", "content": parts}])
     assert answer.status_code == 200, answer.text
     shown = teller.asked[0].body["messages"][0]["content"]
     url: str = shown[1]["image_url"]["url"]
     assert shown[0] == {"type": "text", "text": "look"}
     assert base64.b64decode(url.removeprefix("data:image/png;base64,")) == b"\x89PNG"
-    items = (await house.client.get(f"/v1/responses/{answer.json()['id']}/input_items")).json()["data"]
+    items = (await daemon.client.get(f"/v1/responses/{answer.json()['id']}/input_items")).json()["data"]
     assert items[0]["content"][1]["file_id"] == file_id
 
 
-async def test_reasoning_is_an_item_before_the_answer(house: Porch) -> None:
+async def test_reasoning_is_an_item_before_the_answer(daemon: ApiServer) -> None:
     put(
-        house, Teller("m", frame(reasoning_content="hm "), frame(reasoning_content="so"), frame(content="ok"))
+        daemon,
+        RelayModel("m", frame(reasoning_content="hm "), frame(reasoning_content="so"), frame(content="ok")),
     )
-    answer = await ask(house, stream=True)
+    answer = await ask(daemon, stream=True)
     events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
     thought, message = events[-1]["response"]["output"]
     assert thought["content"] == [{"type": "reasoning_text", "text": "hm so"}]
     assert message["content"][0]["text"] == "ok"
     items = [thought, message, {"role": "user", "content": "go on"}]
-    assert (await ask(house, input=items, stream=True)).status_code == 200
+    assert (await ask(daemon, input=items, stream=True)).status_code == 200
 
 
-async def test_a_large_input_is_taken(house: Porch) -> None:
-    teller = Teller("m", WHOLE)
-    put(house, teller)
-    answer = await ask(house, input="x" * 10_000_000)
+async def test_a_large_input_is_taken(daemon: ApiServer) -> None:
+    teller = RelayModel("m", WHOLE)
+    put(daemon, teller)
+    answer = await ask(daemon, input="x" * 10_000_000)
     assert answer.status_code == 200
     assert len(teller.asked[0].body["messages"][0]["content"]) == 10_000_000
 
@@ -146,23 +147,23 @@ async def test_a_large_input_is_taken(house: Porch) -> None:
 @pytest.mark.parametrize(
     "fields", [{"stream": True}, {"stream": False}, {"stream": True, "truncation": "auto"}]
 )
-async def test_leaving_ends_the_work_and_keeps_nothing(house: Porch, fields: dict[str, Any]) -> None:
-    teller = Teller("m", frame(content="one"), hold=asyncio.Event())
-    put(house, teller)
-    call = asyncio.create_task(ask(house, **fields))
+async def test_leaving_ends_the_work_and_keeps_nothing(daemon: ApiServer, fields: dict[str, Any]) -> None:
+    teller = RelayModel("m", frame(content="one"), hold=asyncio.Event())
+    put(daemon, teller)
+    call = asyncio.create_task(ask(daemon, **fields))
     await teller.began.wait()
     call.cancel()
     async with asyncio.timeout(10):
         await teller.left.wait()
-    newest = next(run for run in house.parts.runner.list() if run.kind == "responses")
+    newest = next(run for run in daemon.services.runner.list() if run.kind == "responses")
     assert newest.status == "cancelled"
 
 
-async def test_a_response_leaves_a_usage_row(house: Porch) -> None:
-    put(house, Teller("counted", WHOLE))
-    await ask(house, model="counted")
-    await house.parts.runner.close()
-    totals = (await house.client.get("/api/usage")).json()["data"]
+async def test_a_response_leaves_a_usage_row(daemon: ApiServer) -> None:
+    put(daemon, RelayModel("counted", WHOLE))
+    await ask(daemon, model="counted")
+    await daemon.services.runner.close()
+    totals = (await daemon.client.get("/api/usage")).json()["data"]
     assert [(total["calls"], total["prompt_tokens"]) for total in totals if total["name"] == "counted"] == [
         (1, 3)
     ]

@@ -1,4 +1,4 @@
-"""A studio for each test."""
+"""Agents and a model that a test scripts, for each test."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.server.apps.agent.studio import Studio, open_studio
+from tests.server.apps.agent.agent_fixture import AgentFixture, open_agent_fixture
 
 
 @pytest.fixture
-async def studio(tmp_path: Path) -> AsyncIterator[Studio]:
-    async with open_studio(tmp_path) as opened:
+async def agent_fixture(tmp_path: Path) -> AsyncIterator[AgentFixture]:
+    async with open_agent_fixture(tmp_path) as opened:
         yield opened

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from tests.house import Shelf, passage
-from tests.server.apps.agent.studio import Studio
+from tests.registry_fixture import FixedStore, passage
+from tests.server.apps.agent.agent_fixture import AgentFixture
 
 from portico.wire import Delta, Status
 from portico_server.core.errors import Forbidden, InvalidRequest, NotFound
@@ -26,26 +26,26 @@ def says(*facts: str) -> Any:
     return line
 
 
-async def test_facts_of_a_turn_are_kept_with_where_they_come_from(studio: Studio) -> None:
-    studio.house.registry.add(Shelf("facts"))
-    model = studio.model(says("Ann lives in Lisbon.", " Ann likes tea. ", "Ann likes tea.", ""))
-    reply, events = await studio.run("I live in Lisbon", "s", name="guide", memory=MEMORY)
+async def test_facts_of_a_turn_are_kept_with_where_they_come_from(agent_fixture: AgentFixture) -> None:
+    agent_fixture.daemon.registry.add(FixedStore("facts"))
+    model = agent_fixture.model(says("Ann lives in Lisbon.", " Ann likes tea. ", "Ann likes tea.", ""))
+    reply, events = await agent_fixture.run("I live in Lisbon", "s", name="guide", memory=MEMORY)
     assert reply.content == "Noted."
-    ((store, texts, attributes),) = studio.facts.added
+    ((store, texts, attributes),) = agent_fixture.facts.added
     assert (store, texts) == ("facts", ["Ann lives in Lisbon.", "Ann likes tea."])
     assert attributes.pop("run").startswith("run_")
     known = {"fact": True, "owner": "local", "agent": "guide", "app": "app", "session": "s"}
     assert attributes == known
     assert "user: I live in Lisbon\nguide: Noted." in model.sent()[1]["content"]
     assert "".join(event.text for event in events if isinstance(event, Delta)) == "Noted."
-    assert len(await studio.memory("s")) == 2
+    assert len(await agent_fixture.memory("s")) == 2
 
 
-async def test_what_is_known_is_told_to_the_model_and_not_kept_again(studio: Studio) -> None:
-    shelf = Shelf("facts", [passage(1, "Ann lives in Lisbon.")])
-    studio.house.registry.add(shelf)
-    model = studio.model(says("Ann lives in Lisbon."))
-    await studio.ask("what shall I wear?", instructions="Be kind.", memory=MEMORY)
+async def test_what_is_known_is_told_to_the_model_and_not_kept_again(agent_fixture: AgentFixture) -> None:
+    shelf = FixedStore("facts", [passage(1, "Ann lives in Lisbon.")])
+    agent_fixture.daemon.registry.add(shelf)
+    model = agent_fixture.model(says("Ann lives in Lisbon."))
+    await agent_fixture.ask("what shall I wear?", instructions="Be kind.", memory=MEMORY)
     assert model.sent(0)[0]["content"] == (
         "Be kind.\n\nFrom earlier conversations, as data:\n- Ann lives in Lisbon."
     )
@@ -53,30 +53,34 @@ async def test_what_is_known_is_told_to_the_model_and_not_kept_again(studio: Stu
     assert (search.query, search.max_num_results) == ("what shall I wear?", 3)
     assert search.filters is not None
     assert {(part.key, part.value) for part in search.filters.filters} == {("fact", True), ("owner", "local")}
-    assert studio.facts.added == []
+    assert agent_fixture.facts.added == []
 
 
 @pytest.mark.parametrize("said", ["no json", '{"value": "x"}', '{"value": [1]}', '{"value": []}', "null"])
-async def test_an_answer_without_facts_keeps_none(studio: Studio, said: str) -> None:
-    studio.house.registry.add(Shelf("facts"))
-    studio.model(lambda request: said if "worth knowing" in str(request.messages[0]["content"]) else "ok")
-    assert (await studio.ask("hi", memory=MEMORY)).content == "ok"
-    assert studio.facts.added == []
+async def test_an_answer_without_facts_keeps_none(agent_fixture: AgentFixture, said: str) -> None:
+    agent_fixture.daemon.registry.add(FixedStore("facts"))
+    agent_fixture.model(
+        lambda request: said if "worth knowing" in str(request.messages[0]["content"]) else "ok"
+    )
+    assert (await agent_fixture.ask("hi", memory=MEMORY)).content == "ok"
+    assert agent_fixture.facts.added == []
 
 
-async def test_facts_that_cannot_be_kept_do_not_take_the_answer_away(studio: Studio) -> None:
-    studio.house.registry.add(Shelf("facts"))
-    studio.model(lambda request: Forbidden("Not yours.") if "worth" in str(request.messages[0]) else "ok")
-    reply, events = await studio.run("hi", memory=MEMORY)
+async def test_facts_that_cannot_be_kept_do_not_take_the_answer_away(agent_fixture: AgentFixture) -> None:
+    agent_fixture.daemon.registry.add(FixedStore("facts"))
+    agent_fixture.model(
+        lambda request: Forbidden("Not yours.") if "worth" in str(request.messages[0]) else "ok"
+    )
+    reply, events = await agent_fixture.run("hi", memory=MEMORY)
     assert reply.content == "ok"
     assert [e.message for e in events if isinstance(e, Status)] == [
         "Nothing was kept of this turn: Not yours."
     ]
 
 
-async def test_a_store_that_is_not_there_is_an_error(studio: Studio) -> None:
-    studio.model("ok")
+async def test_a_store_that_is_not_there_is_an_error(agent_fixture: AgentFixture) -> None:
+    agent_fixture.model("ok")
     with pytest.raises(NotFound, match="facts"):
-        await studio.ask("hi", memory=MEMORY)
+        await agent_fixture.ask("hi", memory=MEMORY)
     with pytest.raises(InvalidRequest, match="needs 'store'"):
-        await studio.ask("hi", memory={"long_term": {}})
+        await agent_fixture.ask("hi", memory={"long_term": {}})

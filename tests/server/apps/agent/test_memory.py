@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.server.apps.agent.studio import Studio, calls, texts
+from tests.server.apps.agent.agent_fixture import AgentFixture, calls, texts
 
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL, Principal
@@ -15,11 +15,13 @@ from portico_server.core.request import Chat
 OTHER = Principal("key_other", frozenset({"chat", "models:read"}))
 
 
-async def test_input_and_output_are_added_to_the_memory_with_all_their_fields(studio: Studio) -> None:
-    studio.model("急")
-    reply = await studio.ask("今天天气情况", "0", name="Agent")
+async def test_input_and_output_are_added_to_the_memory_with_all_their_fields(
+    agent_fixture: AgentFixture,
+) -> None:
+    agent_fixture.model("急")
+    reply = await agent_fixture.ask("今天天气情况", "0", name="Agent")
     assert (reply.sender, reply.content, reply.stream_state) == ("Agent", "急", 0)
-    first, second = await studio.memory("0")
+    first, second = await agent_fixture.memory("0")
     assert {
         key: first[key] for key in ("sender", "content", "formatted", "type", "receiver", "extra_info")
     } == {
@@ -33,10 +35,10 @@ async def test_input_and_output_are_added_to_the_memory_with_all_their_fields(st
     assert second["sender"] == "Agent" and second["created_at"] >= first["created_at"] > 0
 
 
-async def test_the_next_turn_sees_what_was_said(studio: Studio) -> None:
-    model = studio.model("one", "two")
-    await studio.ask("a", "s", instructions="Be kind.")
-    await studio.ask("b", "s", instructions="Be kind.")
+async def test_the_next_turn_sees_what_was_said(agent_fixture: AgentFixture) -> None:
+    model = agent_fixture.model("one", "two")
+    await agent_fixture.ask("a", "s", instructions="Be kind.")
+    await agent_fixture.ask("b", "s", instructions="Be kind.")
     assert model.sent() == [
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": "a"},
@@ -45,114 +47,114 @@ async def test_the_next_turn_sees_what_was_said(studio: Studio) -> None:
     ]
 
 
-async def test_without_a_session_nothing_is_kept(studio: Studio) -> None:
-    model = studio.model("one")
-    await studio.ask("a")
-    await studio.ask("b")
+async def test_without_a_session_nothing_is_kept(agent_fixture: AgentFixture) -> None:
+    model = agent_fixture.model("one")
+    await agent_fixture.ask("a")
+    await agent_fixture.ask("b")
     assert model.sent() == [{"role": "user", "content": "b"}]
-    assert await studio.sessions.list(LOCAL) == []
+    assert await agent_fixture.sessions.list(LOCAL) == []
 
 
-async def test_consecutive_messages_of_others_become_one_of_the_user(studio: Studio) -> None:
-    model = studio.model("seen")
-    await studio.ask({"sender": "user", "content": "a"}, "s", path="x")
-    studio.model("never")
-    await studio.sessions.load_state_dict(
-        (await studio.sessions.list(LOCAL))[0].id,
+async def test_consecutive_messages_of_others_become_one_of_the_user(agent_fixture: AgentFixture) -> None:
+    model = agent_fixture.model("seen")
+    await agent_fixture.ask({"sender": "user", "content": "a"}, "s", path="x")
+    agent_fixture.model("never")
+    await agent_fixture.sessions.load_state_dict(
+        (await agent_fixture.sessions.list(LOCAL))[0].id,
         LOCAL,
         {"memory": [{"sender": "user", "content": "a"}, {"sender": "critic", "content": "b"}]},
     )
-    model = studio.model("ok")
-    await studio.ask("c", "s")
+    model = agent_fixture.model("ok")
+    await agent_fixture.ask("c", "s")
     assert model.sent() == [{"role": "user", "content": "abc"}]
 
 
-async def test_parts_are_kept_and_merged_as_parts(studio: Studio) -> None:
-    model = studio.model("ok")
+async def test_parts_are_kept_and_merged_as_parts(agent_fixture: AgentFixture) -> None:
+    model = agent_fixture.model("ok")
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
-    await studio.ask([{"type": "text", "text": "what is this"}, picture], "s")
+    await agent_fixture.ask([{"type": "text", "text": "what is this"}, picture], "s")
     assert model.sent()[0]["content"] == [{"type": "text", "text": "what is this"}, picture]
-    assert (await studio.memory("s"))[0]["content"][1] == picture
+    assert (await agent_fixture.memory("s"))[0]["content"][1] == picture
 
 
 async def test_a_window_never_hides_the_turn_that_goes_on_nor_cuts_a_call_from_its_result(
-    studio: Studio,
+    agent_fixture: AgentFixture,
 ) -> None:
-    studio.tool("look", lambda _given: "seen")
+    agent_fixture.tool("look", lambda _given: "seen")
     spec: dict[str, Any] = {"tools": ["look"], "memory": {"policy": "window", "messages": 2}}
-    studio.model(calls(("look", "{}"), ("look", "{}"), ("look", "{}")), "first")
-    await studio.ask("a", "s", **spec)
-    model = studio.model(calls(("look", "{}")), "second")
-    await studio.ask("b", "s", **spec)
+    agent_fixture.model(calls(("look", "{}"), ("look", "{}"), ("look", "{}")), "first")
+    await agent_fixture.ask("a", "s", **spec)
+    model = agent_fixture.model(calls(("look", "{}")), "second")
+    await agent_fixture.ask("b", "s", **spec)
     roles = [message["role"] for message in model.sent()]
     # of the first turn: the call with its three results (two of them are the window's), then all of this one
     assert roles == ["system", "assistant", "tool", "tool", "tool", "assistant", "user", "assistant", "tool"]
     assert model.sent()[6]["content"] == "b"
 
 
-async def test_a_budget_of_tokens_drops_what_is_oldest(studio: Studio) -> None:
-    model = studio.model("x" * 400)
+async def test_a_budget_of_tokens_drops_what_is_oldest(agent_fixture: AgentFixture) -> None:
+    model = agent_fixture.model("x" * 400)
     for letter in "abc":
-        await studio.ask(letter * 400, "s", memory={"policy": "budget", "tokens": 320})
+        await agent_fixture.ask(letter * 400, "s", memory={"policy": "budget", "tokens": 320})
     assert texts(model.sent()) == ["b" * 400, "x" * 400, "c" * 400]  # 104 tokens each
 
 
-async def test_the_policy_none_shows_this_turn_alone_with_its_tools(studio: Studio) -> None:
-    studio.tool("look", lambda _given: "seen")
-    studio.model("old")
-    await studio.ask("a", "s", memory="none")
-    model = studio.model(calls(("look", "{}")), "new")
-    await studio.ask("b", "s", memory="none", tools=["look"])
+async def test_the_policy_none_shows_this_turn_alone_with_its_tools(agent_fixture: AgentFixture) -> None:
+    agent_fixture.tool("look", lambda _given: "seen")
+    agent_fixture.model("old")
+    await agent_fixture.ask("a", "s", memory="none")
+    model = agent_fixture.model(calls(("look", "{}")), "new")
+    await agent_fixture.ask("b", "s", memory="none", tools=["look"])
     assert [m["role"] for m in model.sent()] == ["system", "user", "assistant", "tool"]
-    assert len(await studio.memory("s")) == 6
+    assert len(await agent_fixture.memory("s")) == 6
 
 
-async def test_a_running_summary_stands_for_what_no_longer_fits(studio: Studio) -> None:
+async def test_a_running_summary_stands_for_what_no_longer_fits(agent_fixture: AgentFixture) -> None:
     def says(request: Chat) -> str:
         if str(request.messages[0].get("content", "")).startswith("Sum up"):
             return "They spoke of harbours."
         return "y" * 200
 
-    model = studio.model(says)
+    model = agent_fixture.model(says)
     policy = {"policy": "summary", "tokens": 200}
     for number in range(4):
-        await studio.ask(f"{number} " + "z" * 200, "s", memory=policy)
+        await agent_fixture.ask(f"{number} " + "z" * 200, "s", memory=policy)
     system, *rest = model.sent()
     assert system["content"] == "The conversation so far, summed up:\nThey spoke of harbours."
     assert rest[-1]["content"].startswith("3 ")
     assert not any(text.startswith("0 ") for text in texts(rest))
-    state = await studio.state("s")
+    state = await agent_fixture.state("s")
     assert state["state"]["summary"] == "They spoke of harbours." and state["state"]["covered"] > 0
-    assert len(await studio.memory("s")) == 8, "what was summed up is still there"
+    assert len(await agent_fixture.memory("s")) == 8, "what was summed up is still there"
     summaries = sum("Sum up" in str(chat.messages[0].get("content")) for chat in model.asked)
     assert summaries < 3, "it is not summed up anew in every turn"
 
 
-async def test_a_session_is_the_callers_own(studio: Studio) -> None:
-    model = studio.model("ok")
-    await studio.ask("mine", "s")
-    await studio.ask("theirs", "s", caller=OTHER)
+async def test_a_session_is_the_callers_own(agent_fixture: AgentFixture) -> None:
+    model = agent_fixture.model("ok")
+    await agent_fixture.ask("mine", "s")
+    await agent_fixture.ask("theirs", "s", caller=OTHER)
     assert texts(model.sent()) == ["theirs"]
-    mine = (await studio.sessions.list(LOCAL, name="s"))[0]
+    mine = (await agent_fixture.sessions.list(LOCAL, name="s"))[0]
     with pytest.raises(NotFound):
-        await studio.sessions.get(mine.id, OTHER)
-    assert [row.id for row in await studio.sessions.list(OTHER)] != [mine.id]
+        await agent_fixture.sessions.get(mine.id, OTHER)
+    assert [row.id for row in await agent_fixture.sessions.list(OTHER)] != [mine.id]
 
 
-async def test_a_session_may_be_called_by_its_id(studio: Studio) -> None:
-    model = studio.model("ok")
-    row = await studio.sessions.open("app", "s", LOCAL)
-    await studio.ask("a", row.id)
-    await studio.ask("b", "s")
+async def test_a_session_may_be_called_by_its_id(agent_fixture: AgentFixture) -> None:
+    model = agent_fixture.model("ok")
+    row = await agent_fixture.sessions.open("app", "s", LOCAL)
+    await agent_fixture.ask("a", row.id)
+    await agent_fixture.ask("b", "s")
     assert texts(model.sent()) == ["a", "ok", "b"]
     with pytest.raises(NotFound):
-        await studio.ask("c", row.id, app="another")
+        await agent_fixture.ask("c", row.id, app="another")
     with pytest.raises(NotFound):
-        await studio.ask("c", "conv_unknown")
-    assert len(await studio.sessions.list(LOCAL)) == 1
+        await agent_fixture.ask("c", "conv_unknown")
+    assert len(await agent_fixture.sessions.list(LOCAL)) == 1
 
 
-async def test_two_callers_of_one_session_follow_each_other(studio: Studio) -> None:
+async def test_two_callers_of_one_session_follow_each_other(agent_fixture: AgentFixture) -> None:
     entered, go = asyncio.Event(), asyncio.Event()
 
     async def slowly(request: Chat) -> str:
@@ -160,20 +162,22 @@ async def test_two_callers_of_one_session_follow_each_other(studio: Studio) -> N
         await go.wait()
         return f"heard {len(request.messages)}"
 
-    studio.model(slowly)
-    first = asyncio.create_task(studio.ask("a", "s"))
+    agent_fixture.model(slowly)
+    first = asyncio.create_task(agent_fixture.ask("a", "s"))
     await entered.wait()
-    second = asyncio.create_task(studio.ask("b", "s"))
+    second = asyncio.create_task(agent_fixture.ask("b", "s"))
     with pytest.raises(Conflict) as refused:
-        await studio.ask("c", "s", busy="refuse")
+        await agent_fixture.ask("c", "s", busy="refuse")
     assert refused.value.code == "session_busy"
     go.set()
     assert (await first).content == "heard 1"
     assert (await second).content == "heard 3"
-    assert [m["content"] for m in await studio.memory("s")] == ["a", "heard 1", "b", "heard 3"]
+    assert [m["content"] for m in await agent_fixture.memory("s")] == ["a", "heard 1", "b", "heard 3"]
 
 
-async def test_agents_side_by_side_in_one_session_do_not_wait_for_each_other(studio: Studio) -> None:
+async def test_agents_side_by_side_in_one_session_do_not_wait_for_each_other(
+    agent_fixture: AgentFixture,
+) -> None:
     """And a root waits for those below it."""
     both = asyncio.Barrier(2)
 
@@ -181,61 +185,61 @@ async def test_agents_side_by_side_in_one_session_do_not_wait_for_each_other(stu
         await both.wait()
         return "ok"
 
-    studio.model(together)
+    agent_fixture.model(together)
     async with asyncio.timeout(20):
         await asyncio.gather(
-            studio.ask("a", "s", path="writer", name="writer"),
-            studio.ask("b", "s", path="critic", name="critic"),
+            agent_fixture.ask("a", "s", path="writer", name="writer"),
+            agent_fixture.ask("b", "s", path="critic", name="critic"),
         )
-    state = await studio.state("s")
+    state = await agent_fixture.state("s")
     assert {key: len(value) for key, value in state.items() if key.endswith("memory")} == {
         "writer.memory": 2,
         "critic.memory": 2,
     }
 
 
-async def test_a_turn_that_fails_leaves_nothing(studio: Studio) -> None:
-    studio.model(InvalidRequest("No."))
+async def test_a_turn_that_fails_leaves_nothing(agent_fixture: AgentFixture) -> None:
+    agent_fixture.model(InvalidRequest("No."))
     with pytest.raises(InvalidRequest):
-        await studio.ask("a", "s")
-    assert await studio.sessions.list(LOCAL) == []
-    model = studio.model("ok")
-    await studio.ask("b", "s")
+        await agent_fixture.ask("a", "s")
+    assert await agent_fixture.sessions.list(LOCAL) == []
+    model = agent_fixture.model("ok")
+    await agent_fixture.ask("b", "s")
     assert texts(model.sent()) == ["b"]
 
 
-async def test_a_session_that_is_reset_meanwhile_is_not_written_to(studio: Studio) -> None:
-    studio.model("ok")
-    await studio.ask("a", "s")
-    row = (await studio.sessions.list(LOCAL))[0]
+async def test_a_session_that_is_reset_meanwhile_is_not_written_to(agent_fixture: AgentFixture) -> None:
+    agent_fixture.model("ok")
+    await agent_fixture.ask("a", "s")
+    row = (await agent_fixture.sessions.list(LOCAL))[0]
 
     async def reset(_request: Chat) -> str:
-        await studio.sessions.reset(row.id, LOCAL)
+        await agent_fixture.sessions.reset(row.id, LOCAL)
         return "late"
 
-    studio.model(reset)
+    agent_fixture.model(reset)
     with pytest.raises(Conflict) as changed:
-        await studio.ask("b", "s")
+        await agent_fixture.ask("b", "s")
     assert changed.value.code == "session_changed"
-    assert await studio.memory("s") == []
+    assert await agent_fixture.memory("s") == []
 
     async def remove(_request: Chat) -> str:
-        await studio.sessions.remove(row.id, LOCAL)
+        await agent_fixture.sessions.remove(row.id, LOCAL)
         return "late"
 
-    studio.model(remove)
+    agent_fixture.model(remove)
     with pytest.raises(NotFound):
-        await studio.ask("b", "s")
-    assert await studio.sessions.list(LOCAL) == []
+        await agent_fixture.ask("b", "s")
+    assert await agent_fixture.sessions.list(LOCAL) == []
 
 
-async def test_a_thousand_sessions_at_once_lose_and_mix_nothing(studio: Studio) -> None:
-    studio.model(lambda request: f"to {request.messages[-1]['content']} after {len(request.messages)}")
+async def test_a_thousand_sessions_at_once_lose_and_mix_nothing(agent_fixture: AgentFixture) -> None:
+    agent_fixture.model(lambda request: f"to {request.messages[-1]['content']} after {len(request.messages)}")
     for turn in range(2):
-        await asyncio.gather(*(studio.ask(f"{n}.{turn}", f"s{n}") for n in range(1000)))
-    rows = await studio.sessions.list(LOCAL, limit=2000)
+        await asyncio.gather(*(agent_fixture.ask(f"{n}.{turn}", f"s{n}") for n in range(1000)))
+    rows = await agent_fixture.sessions.list(LOCAL, limit=2000)
     assert len(rows) == 1000
     for row in rows:
         number = row.name[1:]
-        said = [item.message["content"] for item in await studio.sessions.messages(row.id, LOCAL)]
+        said = [item.message["content"] for item in await agent_fixture.sessions.messages(row.id, LOCAL)]
         assert said == [f"{number}.0", f"to {number}.0 after 1", f"{number}.1", f"to {number}.1 after 3"]

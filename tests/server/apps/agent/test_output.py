@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.server.apps.agent.studio import Studio, calls, texts
+from tests.server.apps.agent.agent_fixture import AgentFixture, calls, texts
 
 from portico.wire import Delta
 from portico_server.core.errors import InvalidRequest
@@ -19,41 +19,41 @@ CODE: dict[str, Any] = {
 WORD: dict[str, Any] = {"type": "json", "schema": {"type": "string", "enum": ["典", "孝", "急"]}}
 
 
-async def test_a_schema_constrains_the_model_and_the_word_is_the_content(studio: Studio) -> None:
-    model = studio.model('{"value": "急"}')
-    reply = await studio.ask("今天天气情况", "s", output=WORD)
+async def test_a_schema_constrains_the_model_and_the_word_is_the_content(agent_fixture: AgentFixture) -> None:
+    model = agent_fixture.model('{"value": "急"}')
+    reply = await agent_fixture.ask("今天天气情况", "s", output=WORD)
     assert (reply.content, reply.formatted) == ("急", "急")
     schema = model.options()["response_format"]["json_schema"]["schema"]
     assert schema["properties"]["value"]["enum"] == ["典", "孝", "急"]
 
 
-async def test_what_has_not_the_form_is_asked_for_again_within_a_limit(studio: Studio) -> None:
-    model = studio.model("天气很好", '{"value": "好"}', '{"value": "典"}')
-    reply = await studio.ask("go", "s", output=WORD, attempts=3)
+async def test_what_has_not_the_form_is_asked_for_again_within_a_limit(agent_fixture: AgentFixture) -> None:
+    model = agent_fixture.model("天气很好", '{"value": "好"}', '{"value": "典"}')
+    reply = await agent_fixture.ask("go", "s", output=WORD, attempts=3)
     assert reply.formatted == "典"
     assert [m["role"] for m in model.sent()] == ["user", "assistant", "user", "assistant", "user"]
     assert "Answer again" in model.sent()[-1]["content"]
-    assert [m["content"] for m in await studio.memory("s")] == ["go", "典"], (
+    assert [m["content"] for m in await agent_fixture.memory("s")] == ["go", "典"], (
         "failed attempts are not remembered"
     )
-    model = studio.model("never")
+    model = agent_fixture.model("never")
     with pytest.raises(InvalidRequest) as failed:
-        await studio.ask("go", output=WORD)
+        await agent_fixture.ask("go", output=WORD)
     assert failed.value.code == "format_failed" and len(model.asked) == 2
 
 
-async def test_json_is_repaired_and_the_raw_text_stays(studio: Studio) -> None:
+async def test_json_is_repaired_and_the_raw_text_stays(agent_fixture: AgentFixture) -> None:
     said = 'Here:\n```json\n{"n": 1}\n```'
-    studio.model(said)
+    agent_fixture.model(said)
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-    reply = await studio.ask("go", output={"type": "json", "schema": schema})
+    reply = await agent_fixture.ask("go", output={"type": "json", "schema": schema})
     assert (reply.content, reply.formatted) == (said, {"n": 1})
 
 
-async def test_a_schema_does_not_keep_an_agent_from_its_tools(studio: Studio) -> None:
-    studio.tool("look", lambda _given: "seen")
-    model = studio.model(calls(("look", "{}")), "it is 孝, I think", '{"value": "孝"}')
-    reply = await studio.ask("go", output=WORD, tools=["look"])
+async def test_a_schema_does_not_keep_an_agent_from_its_tools(agent_fixture: AgentFixture) -> None:
+    agent_fixture.tool("look", lambda _given: "seen")
+    model = agent_fixture.model(calls(("look", "{}")), "it is 孝, I think", '{"value": "孝"}')
+    reply = await agent_fixture.ask("go", output=WORD, tools=["look"])
     assert reply.content == "孝"
     assert (
         "response_format" not in model.options(0)
@@ -62,9 +62,11 @@ async def test_a_schema_does_not_keep_an_agent_from_its_tools(studio: Studio) ->
     assert "response_format" in model.options(2) and "tools" not in model.options(2)
 
 
-async def test_a_tool_parser_finds_thought_and_action_and_stops_the_model_itself(studio: Studio) -> None:
-    model = studio.model("I compute.\n```python\nprint(1)")
-    reply = await studio.ask("go", output=CODE, options={"stop": "DONE"})
+async def test_a_tool_parser_finds_thought_and_action_and_stops_the_model_itself(
+    agent_fixture: AgentFixture,
+) -> None:
+    model = agent_fixture.model("I compute.\n```python\nprint(1)")
+    reply = await agent_fixture.ask("go", output=CODE, options={"stop": "DONE"})
     assert model.options()["stop"] == ["DONE", "\n```\n"]
     assert reply.content == "I compute.\n```python\nprint(1)"
     assert reply.formatted == {
@@ -73,8 +75,8 @@ async def test_a_tool_parser_finds_thought_and_action_and_stops_the_model_itself
         "action": "print(1)",
         "status": 1,
     }
-    studio.model("The answer is 1.")
-    assert (await studio.ask("go", output=CODE)).formatted == {
+    agent_fixture.model("The answer is 1.")
+    assert (await agent_fixture.ask("go", output=CODE)).formatted == {
         "tool_type": None,
         "thought": "The answer is 1.",
         "action": None,
@@ -82,7 +84,7 @@ async def test_a_tool_parser_finds_thought_and_action_and_stops_the_model_itself
     }
 
 
-async def test_a_tool_parser_validates_as_json_or_by_code(studio: Studio) -> None:
+async def test_a_tool_parser_validates_as_json_or_by_code(agent_fixture: AgentFixture) -> None:
     call = {
         "type": "tool",
         "tool_type": "browser",
@@ -90,66 +92,66 @@ async def test_a_tool_parser_validates_as_json_or_by_code(studio: Studio) -> Non
         "end": "\n```\n",
         "validate": "json",
     }
-    studio.model('Hm.\n```json\n{"name": "search"}\n```\n')
-    assert (await studio.ask("go", output=call)).formatted["action"] == {"name": "search"}
-    studio.model("```json\n{name}")
-    broken = (await studio.ask("go", output=call)).formatted
+    agent_fixture.model('Hm.\n```json\n{"name": "search"}\n```\n')
+    assert (await agent_fixture.ask("go", output=call)).formatted["action"] == {"name": "search"}
+    agent_fixture.model("```json\n{name}")
+    broken = (await agent_fixture.ask("go", output=call)).formatted
     assert broken["status"] == -1 and broken["tool_type"] == "browser" and "not JSON" in broken["error"]
     strip = {**CODE, "validate": "code", "code": "lambda x: x.upper()"}
-    studio.model("```python\nabc")
-    assert (await studio.ask("go", output=strip)).formatted["action"] == "ABC"
+    agent_fixture.model("```python\nabc")
+    assert (await agent_fixture.ask("go", output=strip)).formatted["action"] == "ABC"
     failing = {**CODE, "validate": "code", "code": "lambda x: 1 / 0"}
-    studio.model("```python\nabc")
-    assert (await studio.ask("go", output=failing)).formatted["status"] == -1
+    agent_fixture.model("```python\nabc")
+    assert (await agent_fixture.ask("go", output=failing)).formatted["status"] == -1
 
 
-async def test_several_parsers_are_tried_in_order(studio: Studio) -> None:
+async def test_several_parsers_are_tried_in_order(agent_fixture: AgentFixture) -> None:
     browse = {"type": "tool", "tool_type": "browser", "begin": "<browse>", "end": "</browse>"}
-    model = studio.model("<browse>a")
-    assert (await studio.ask("go", output=[CODE, browse])).formatted["tool_type"] == "browser"
+    model = agent_fixture.model("<browse>a")
+    assert (await agent_fixture.ask("go", output=[CODE, browse])).formatted["tool_type"] == "browser"
     assert model.options()["stop"] == ["\n```\n", "</browse>"]
-    studio.model("none of them")
-    assert (await studio.ask("go", output=[CODE, browse])).formatted["tool_type"] is None
-    studio.model("Total: 42.")
+    agent_fixture.model("none of them")
+    assert (await agent_fixture.ask("go", output=[CODE, browse])).formatted["tool_type"] is None
+    agent_fixture.model("Total: 42.")
     number = {"type": "regex", "pattern": r"Total: (\d+)", "group": 1}
-    assert (await studio.ask("go", output=[CODE, number])).formatted == "42"
+    assert (await agent_fixture.ask("go", output=[CODE, number])).formatted == "42"
 
 
-async def test_a_parser_that_never_matches_ends(studio: Studio) -> None:
-    model = studio.model("nothing")
+async def test_a_parser_that_never_matches_ends(agent_fixture: AgentFixture) -> None:
+    model = agent_fixture.model("nothing")
     with pytest.raises(InvalidRequest) as failed:
-        await studio.ask("go", output={"type": "regex", "pattern": "x+y"}, attempts=3)
+        await agent_fixture.ask("go", output={"type": "regex", "pattern": "x+y"}, attempts=3)
     assert failed.value.code == "format_failed" and len(model.asked) == 3
 
 
-async def test_a_formatted_answer_is_told_once_and_whole(studio: Studio) -> None:
-    studio.model('{"value": "急"}')
-    _reply, events = await studio.run("go", output=WORD)
+async def test_a_formatted_answer_is_told_once_and_whole(agent_fixture: AgentFixture) -> None:
+    agent_fixture.model('{"value": "急"}')
+    _reply, events = await agent_fixture.run("go", output=WORD)
     assert [event.text for event in events if isinstance(event, Delta)] == ["急"]
 
 
-async def test_the_final_pattern_is_told(studio: Studio) -> None:
-    studio.model("Final Answer: 1", "not yet")
-    assert (await studio.ask("go", final="Final Answer")).extra_info == {"final": True}
-    assert (await studio.ask("go", final="Final Answer")).extra_info == {"final": False}
+async def test_the_final_pattern_is_told(agent_fixture: AgentFixture) -> None:
+    agent_fixture.model("Final Answer: 1", "not yet")
+    assert (await agent_fixture.ask("go", final="Final Answer")).extra_info == {"final": True}
+    assert (await agent_fixture.ask("go", final="Final Answer")).extra_info == {"final": False}
 
 
 # --- aggregation -------------------------------------------------------------------------------------------------
 
 
-async def test_few_shot_examples_come_before_the_memory(studio: Studio) -> None:
-    model = studio.model("【多云】")
+async def test_few_shot_examples_come_before_the_memory(agent_fixture: AgentFixture) -> None:
+    model = agent_fixture.model("【多云】")
     shots = [{"role": "user", "content": "今天天气"}, {"role": "assistant", "content": "【晴】"}]
-    await studio.ask("昨天天气", few_shot=shots, instructions="答")
+    await agent_fixture.ask("昨天天气", few_shot=shots, instructions="答")
     assert texts(model.sent()) == ["答", "今天天气", "【晴】", "昨天天气"]
 
 
-async def test_tool_text_shows_the_model_its_action_with_the_end_marker(studio: Studio) -> None:
+async def test_tool_text_shows_the_model_its_action_with_the_end_marker(agent_fixture: AgentFixture) -> None:
     """A program that runs the actions itself sends their results as messages of its own."""
-    model = studio.model("I compute.\n```python\nprint(1)", "It is 1.")
+    model = agent_fixture.model("I compute.\n```python\nprint(1)", "It is 1.")
     spec: dict[str, Any] = {"output": CODE, "aggregate": "tool_text", "name": "coder"}
-    await studio.ask("go", "s", **spec)
-    await studio.ask({"sender": "ActionExecutor", "content": "1"}, "s", **spec)
+    await agent_fixture.ask("go", "s", **spec)
+    await agent_fixture.ask({"sender": "ActionExecutor", "content": "1"}, "s", **spec)
     assert model.sent() == [
         {"role": "user", "content": "go"},
         {"role": "assistant", "content": "I compute.\n```python\nprint(1)\n```\n"},
@@ -157,32 +159,32 @@ async def test_tool_text_shows_the_model_its_action_with_the_end_marker(studio: 
     ]
 
 
-async def test_tool_text_tells_results_of_tools_as_text(studio: Studio) -> None:
-    studio.tool("look", lambda _given: "seen")
-    model = studio.model(calls(("look", "{}")), "ok")
-    await studio.ask("go", tools=["look"], aggregate="tool_text")
+async def test_tool_text_tells_results_of_tools_as_text(agent_fixture: AgentFixture) -> None:
+    agent_fixture.tool("look", lambda _given: "seen")
+    model = agent_fixture.model(calls(("look", "{}")), "ok")
+    await agent_fixture.ask("go", tools=["look"], aggregate="tool_text")
     assert [m["role"] for m in model.sent()] == ["system", "user", "assistant", "user"]
     assert '"name":"look"' in model.sent()[2]["content"] and "seen" in model.sent()[3]["content"]
 
 
-async def test_a_template_says_how_messages_are_told(studio: Studio) -> None:
-    model = studio.model("ok")
-    await studio.ask(
+async def test_a_template_says_how_messages_are_told(agent_fixture: AgentFixture) -> None:
+    model = agent_fixture.model("ok")
+    await agent_fixture.ask(
         {"sender": "ann", "content": "hi {you}"}, aggregate={"template": "[{sender}] {content}\n"}
     )
     assert texts(model.sent()) == ["[ann] hi {you}\n"]
 
 
-async def test_instructions_have_variables(studio: Studio) -> None:
-    model = studio.model("ok")
+async def test_instructions_have_variables(agent_fixture: AgentFixture) -> None:
+    model = agent_fixture.model("ok")
     spec: dict[str, Any] = {
         "instructions": "Speak {tongue} as {{json}} of {topic}.",
         "variables": {"tongue": "Dutch"},
     }
-    await studio.ask("go", given={"topic": "tides"}, **spec)
+    await agent_fixture.ask("go", given={"topic": "tides"}, **spec)
     assert model.sent()[0]["content"] == "Speak Dutch as {json} of tides."
     with pytest.raises(InvalidRequest) as missing:
-        await studio.ask("go", **spec)
+        await agent_fixture.ask("go", **spec)
     assert missing.value.code == "missing_variable" and "{topic}" in missing.value.message
-    await studio.ask("go", instructions='Answer as {"a": 1} or {x}.')
+    await agent_fixture.ask("go", instructions='Answer as {"a": 1} or {x}.')
     assert model.sent()[0]["content"] == 'Answer as {"a": 1} or {x}.'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.server.apps.agent.studio import agent
+from tests.server.apps.agent.agent_fixture import agent
 
 from portico_server.apps.agent.message import message_of
 from portico_server.core.errors import InvalidRequest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.server.apps.agent.studio import Studio, calls, texts
+from tests.server.apps.agent.agent_fixture import AgentFixture, calls, texts
 
 from portico.wire import Delta, HandedOff, StepFinished, StepStarted, Usage
 from portico_server.core.errors import InvalidRequest
@@ -26,73 +26,75 @@ def ask(name: str, message: str) -> tuple[str, str]:
     return name, f'{{"message": "{message}"}}'
 
 
-async def test_a_sub_agent_answers_like_a_tool_and_remembers_in_the_session(studio: Studio) -> None:
-    deep = studio.model("High at noon.", "And low at six.", name="deep")
-    studio.model(calls(ask("expert", "when?")), "At noon.", calls(ask("expert", "and low?")), "At six.")
+async def test_a_sub_agent_answers_like_a_tool_and_remembers_in_the_session(
+    agent_fixture: AgentFixture,
+) -> None:
+    deep = agent_fixture.model("High at noon.", "And low at six.", name="deep")
+    agent_fixture.model(
+        calls(ask("expert", "when?")), "At noon.", calls(ask("expert", "and low?")), "At six."
+    )
     spec: dict[str, Any] = {"name": "guide", "agents": [{"agent": EXPERT}]}
-    reply, events = await studio.run("tides?", "s", **spec)
+    reply, events = await agent_fixture.run("tides?", "s", **spec)
     assert (reply.sender, reply.content) == ("guide", "At noon.")
     assert [e.path for e in events if isinstance(e, StepStarted)] == ["expert"]
     assert "".join(e.text for e in events if isinstance(e, Delta)) == "At noon.", (
         "it speaks to the guide alone"
     )
     assert events[-1] == Usage(30, 15)
-    await studio.ask("low?", "s", **spec)
+    await agent_fixture.ask("low?", "s", **spec)
     assert texts(deep.sent()) == ["when?", "High at noon.", "and low?"]
-    memory = await studio.memory("s", "expert")
+    memory = await agent_fixture.memory("s", "expert")
     assert [(m["sender"], m["receiver"]) for m in memory] == [("guide", "expert"), ("expert", None)] * 2
 
 
-async def test_a_reset_clears_the_whole_tree(studio: Studio) -> None:
+async def test_a_reset_clears_the_whole_tree(agent_fixture: AgentFixture) -> None:
     """Lagent leaves the memories of sub-agents behind."""
-    studio.model("deep", name="deep")
-    studio.model(calls(ask("expert", "when?")), "At noon.")
-    await studio.ask("tides?", "s", agents=[{"agent": EXPERT}])
-    row = (await studio.sessions.list(LOCAL))[0]
-    assert set(await studio.state("s")) == {"portico_session", "memory", "expert.memory"}
-    await studio.sessions.reset(row.id, LOCAL)
-    assert await studio.state("s") == {"portico_session": 1}
-    deep = studio.model("again", name="deep")
-    studio.model(calls(ask("expert", "when?")), "At noon.")
-    await studio.ask("tides?", "s", agents=[{"agent": EXPERT}])
+    agent_fixture.model("deep", name="deep")
+    agent_fixture.model(calls(ask("expert", "when?")), "At noon.")
+    await agent_fixture.ask("tides?", "s", agents=[{"agent": EXPERT}])
+    row = (await agent_fixture.sessions.list(LOCAL))[0]
+    assert set(await agent_fixture.state("s")) == {"portico_session", "memory", "expert.memory"}
+    await agent_fixture.sessions.reset(row.id, LOCAL)
+    assert await agent_fixture.state("s") == {"portico_session": 1}
+    deep = agent_fixture.model("again", name="deep")
+    agent_fixture.model(calls(ask("expert", "when?")), "At noon.")
+    await agent_fixture.ask("tides?", "s", agents=[{"agent": EXPERT}])
     assert texts(deep.sent()) == ["when?"]
 
 
-async def test_a_sub_agent_that_fails_is_told_and_was_never_asked(studio: Studio) -> None:
-    studio.tool("look", lambda _given: "seen")
-    studio.model(calls(("look", "{}")), name="deep")
-    model = studio.model(calls(ask("expert", "when?")), "I do not know.")
+async def test_a_sub_agent_that_fails_is_told_and_was_never_asked(agent_fixture: AgentFixture) -> None:
+    agent_fixture.tool("look", lambda _given: "seen")
+    agent_fixture.model(calls(("look", "{}")), name="deep")
+    model = agent_fixture.model(calls(ask("expert", "when?")), "I do not know.")
     failing = {**EXPERT, "tools": ["look"], "limits": {"turns": 2}}
-    reply, events = await studio.run("tides?", "s", agents=[{"agent": failing}])
+    reply, events = await agent_fixture.run("tides?", "s", agents=[{"agent": failing}])
     assert reply.content == "I do not know."
     assert "'expert' failed: The agent 'expert' did not come to an answer" in model.sent()[-1]["content"]
     (ended,) = [e for e in events if isinstance(e, StepFinished) and e.path == "expert"]
     assert ended.error is not None
-    assert await studio.memory("s", "expert") == []
-    deep = studio.model("High.", name="deep")
-    studio.model(calls(ask("expert", "now?")), "ok")
-    await studio.ask("tides?", "s", agents=[{"agent": failing}])
+    assert await agent_fixture.memory("s", "expert") == []
+    deep = agent_fixture.model("High.", name="deep")
+    agent_fixture.model(calls(ask("expert", "now?")), "ok")
+    await agent_fixture.ask("tides?", "s", agents=[{"agent": failing}])
     assert texts(deep.sent())[1:] == ["now?"]
 
 
-async def test_a_failed_turn_of_a_sub_agent_keeps_what_it_knew_before(studio: Studio) -> None:
-    studio.model("High.", InvalidRequest("Broken."), "Low.", name="deep")
-    studio.model(
-        *(
-            calls(ask("expert", "one")),
-            "a",
-            calls(ask("expert", "two")),
-            "b",
-            calls(ask("expert", "three")),
-            "c",
-        )
+async def test_a_failed_turn_of_a_sub_agent_keeps_what_it_knew_before(agent_fixture: AgentFixture) -> None:
+    agent_fixture.model("High.", InvalidRequest("Broken."), "Low.", name="deep")
+    agent_fixture.model(
+        calls(ask("expert", "one")), "a", calls(ask("expert", "two")), "b", calls(ask("expert", "three")), "c"
     )
     for text in "abc":
-        await studio.ask(text, "s", agents=[{"agent": EXPERT}])
-    assert [m["content"] for m in await studio.memory("s", "expert")] == ["one", "High.", "three", "Low."]
+        await agent_fixture.ask(text, "s", agents=[{"agent": EXPERT}])
+    assert [m["content"] for m in await agent_fixture.memory("s", "expert")] == [
+        "one",
+        "High.",
+        "three",
+        "Low.",
+    ]
 
 
-async def test_one_sub_agent_asked_twice_at_once_takes_turns(studio: Studio) -> None:
+async def test_one_sub_agent_asked_twice_at_once_takes_turns(agent_fixture: AgentFixture) -> None:
     busy = 0
 
     async def alone(request: Chat) -> str:
@@ -103,10 +105,15 @@ async def test_one_sub_agent_asked_twice_at_once_takes_turns(studio: Studio) -> 
         busy -= 1
         return f"to {request.messages[-1]['content']}"
 
-    studio.model(alone, name="deep")
-    studio.model(calls(ask("expert", "one"), ask("expert", "two")), "ok")
-    await studio.ask("go", "s", agents=[{"agent": EXPERT}])
-    assert [m["content"] for m in await studio.memory("s", "expert")] == ["one", "to one", "two", "to two"]
+    agent_fixture.model(alone, name="deep")
+    agent_fixture.model(calls(ask("expert", "one"), ask("expert", "two")), "ok")
+    await agent_fixture.ask("go", "s", agents=[{"agent": EXPERT}])
+    assert [m["content"] for m in await agent_fixture.memory("s", "expert")] == [
+        "one",
+        "to one",
+        "two",
+        "to two",
+    ]
 
 
 def desk(*others: Any) -> dict[str, Any]:
@@ -119,109 +126,115 @@ def handed(events: list[Any]) -> list[str]:
     return [event.to for event in events if isinstance(event, HandedOff)]
 
 
-async def test_a_handoff_lets_the_other_agent_answer_until_it_hands_back(studio: Studio) -> None:
-    deep = studio.model("Hola.", "Que tal.", calls(ask("transfer_to_desk", "wants English")), name="deep")
-    model = studio.model(calls(ask("transfer_to_spanish", "saluda")), "Back again.")
+async def test_a_handoff_lets_the_other_agent_answer_until_it_hands_back(agent_fixture: AgentFixture) -> None:
+    deep = agent_fixture.model(
+        "Hola.", "Que tal.", calls(ask("transfer_to_desk", "wants English")), name="deep"
+    )
+    model = agent_fixture.model(calls(ask("transfer_to_spanish", "saluda")), "Back again.")
     spec = desk()
-    reply, events = await studio.run("hola", "s", **spec)
+    reply, events = await agent_fixture.run("hola", "s", **spec)
     assert (reply.sender, reply.content) == ("spanish", "Hola.")
     assert handed(events) == ["spanish"]
     assert "".join(e.text for e in events if isinstance(e, Delta)) == "Hola."
-    last = (await studio.memory("s"))[-1]
+    last = (await agent_fixture.memory("s"))[-1]
     assert (last["sender"], last["content"], last["extra_info"]["said_by"]) == ("desk", "Hola.", "spanish")
-    reply, events = await studio.run("y ahora?", "s", **spec)
+    reply, events = await agent_fixture.run("y ahora?", "s", **spec)
     assert (reply.sender, reply.content, handed(events)) == ("spanish", "Que tal.", [])
     assert texts(deep.sent())[1:] == ["saluda", "Hola.", "y ahora?"]
     assert len(model.asked) == 1
-    assert (await studio.state("s"))["state"] == {"active": "spanish"}
-    reply, events = await studio.run("and now?", "s", **spec)
+    assert (await agent_fixture.state("s"))["state"] == {"active": "spanish"}
+    reply, events = await agent_fixture.run("and now?", "s", **spec)
     assert (reply.sender, reply.content, handed(events)) == ("desk", "Back again.", ["desk"])
     roles = ["system", "user", "assistant", "tool", "assistant", "user", "assistant", "user"]
     assert [m["role"] for m in model.sent()] == roles
     assert model.sent()[-1]["content"] == "and now?\n\nspanish hands the conversation back: wants English"
-    assert "state" not in await studio.state("s")
-    await studio.ask("still you?", "s", **spec)
+    assert "state" not in await agent_fixture.state("s")
+    await agent_fixture.ask("still you?", "s", **spec)
     assert len(model.asked) == 3
 
 
-async def test_a_handoff_goes_with_the_state_dict_and_ends_with_a_reset(studio: Studio) -> None:
-    studio.model("Hola.", name="deep")
-    studio.model(calls(ask("transfer_to_spanish", "saluda")), "Hello.")
-    await studio.ask("hola", "s", **desk())
-    copy = await studio.sessions.open("app", "copy", LOCAL)
-    await studio.sessions.load_state_dict(copy.id, LOCAL, await studio.state("s"))
-    assert (await studio.ask("y?", "copy", **desk())).sender == "spanish"
-    await studio.sessions.reset(copy.id, LOCAL)
-    assert (await studio.ask("y?", "copy", **desk())).sender == "desk"
-    assert (await studio.ask("y?", "s", **desk({"name": "other", "model": "deep"}))).sender == "desk"
+async def test_a_handoff_goes_with_the_state_dict_and_ends_with_a_reset(agent_fixture: AgentFixture) -> None:
+    agent_fixture.model("Hola.", name="deep")
+    agent_fixture.model(calls(ask("transfer_to_spanish", "saluda")), "Hello.")
+    await agent_fixture.ask("hola", "s", **desk())
+    copy = await agent_fixture.sessions.open("app", "copy", LOCAL)
+    await agent_fixture.sessions.load_state_dict(copy.id, LOCAL, await agent_fixture.state("s"))
+    assert (await agent_fixture.ask("y?", "copy", **desk())).sender == "spanish"
+    await agent_fixture.sessions.reset(copy.id, LOCAL)
+    assert (await agent_fixture.ask("y?", "copy", **desk())).sender == "desk"
+    assert (await agent_fixture.ask("y?", "s", **desk({"name": "other", "model": "deep"}))).sender == "desk"
 
 
-async def test_a_conversation_handed_back_at_once_is_the_result_of_the_call(studio: Studio) -> None:
-    studio.model(calls(ask("transfer_to_desk", "not mine")), name="deep")
-    model = studio.model(calls(ask("transfer_to_spanish", "saluda")), "Then I do it.")
-    reply, events = await studio.run("hola", "s", **desk())
+async def test_a_conversation_handed_back_at_once_is_the_result_of_the_call(
+    agent_fixture: AgentFixture,
+) -> None:
+    agent_fixture.model(calls(ask("transfer_to_desk", "not mine")), name="deep")
+    model = agent_fixture.model(calls(ask("transfer_to_spanish", "saluda")), "Then I do it.")
+    reply, events = await agent_fixture.run("hola", "s", **desk())
     assert (reply.sender, reply.content) == ("desk", "Then I do it.")
     assert handed(events) == ["spanish", "desk"]
     assert model.sent()[-1]["content"] == "spanish hands the conversation back: not mine"
-    assert "state" not in await studio.state("s")
+    assert "state" not in await agent_fixture.state("s")
 
 
-async def test_a_conversation_goes_back_over_several_agents(studio: Studio) -> None:
+async def test_a_conversation_goes_back_over_several_agents(agent_fixture: AgentFixture) -> None:
     catalan = {"name": "catalan", "model": "deeper", "agents": [{"agent": "desk", "as": "handoff"}]}
     spanish = {"name": "spanish", "model": "deep", "agents": [{"agent": catalan, "as": "handoff"}]}
     row = row_of("desk")
-    studio.house.registry.add(studio.agents.build("desk", {"portico_agent": 1}, row))
-    studio.model("Bon dia.", calls(ask("transfer_to_desk", "English again")), name="deeper")
-    deep = studio.model(calls(ask("transfer_to_catalan", "saluda")), name="deep")
-    studio.model(calls(ask("transfer_to_spanish", "saluda")), "Hello.")
-    reply, events = await studio.run("bon dia", "s", **desk(spanish))
+    agent_fixture.daemon.registry.add(agent_fixture.agents.build("desk", {"portico_agent": 1}, row))
+    agent_fixture.model("Bon dia.", calls(ask("transfer_to_desk", "English again")), name="deeper")
+    deep = agent_fixture.model(calls(ask("transfer_to_catalan", "saluda")), name="deep")
+    agent_fixture.model(calls(ask("transfer_to_spanish", "saluda")), "Hello.")
+    reply, events = await agent_fixture.run("bon dia", "s", **desk(spanish))
     assert (reply.sender, handed(events)) == ("catalan", ["spanish", "catalan"])
-    reply, events = await studio.run("hello", "s", **desk(spanish))
+    reply, events = await agent_fixture.run("hello", "s", **desk(spanish))
     assert (reply.sender, reply.content, handed(events)) == ("desk", "Hello.", ["desk"])
     assert len(deep.asked) == 1, "spanish only passes it on"
-    assert not [key for key in await studio.state("s") if key.endswith("state")]
+    assert not [key for key in await agent_fixture.state("s") if key.endswith("state")]
 
 
-async def test_of_two_handoffs_at_once_the_first_counts(studio: Studio) -> None:
-    studio.model("A.", name="deep")
-    studio.model(calls(ask("transfer_to_a", "go"), ask("transfer_to_b", "go")), "no")
+async def test_of_two_handoffs_at_once_the_first_counts(agent_fixture: AgentFixture) -> None:
+    agent_fixture.model("A.", name="deep")
+    agent_fixture.model(calls(ask("transfer_to_a", "go"), ask("transfer_to_b", "go")), "no")
     others = [{"agent": {"name": name, "model": "deep"}, "as": "handoff"} for name in "ab"]
-    reply, events = await studio.run("go", "s", agents=others)
+    reply, events = await agent_fixture.run("go", "s", agents=others)
     assert reply.sender == "a" and [e.to for e in events if isinstance(e, HandedOff)] == ["a"]
-    assert await studio.memory("s", "b") == []
+    assert await agent_fixture.memory("s", "b") == []
 
 
-async def test_a_deployed_agent_as_a_sub_agent_remembers_in_the_same_session(studio: Studio) -> None:
-    deep = studio.model("High.", "Low.", name="deep")
+async def test_a_deployed_agent_as_a_sub_agent_remembers_in_the_same_session(
+    agent_fixture: AgentFixture,
+) -> None:
+    deep = agent_fixture.model("High.", "Low.", name="deep")
     row = row_of("expert")
     spec = {"portico_agent": 1, "model": "deep"}
-    studio.house.registry.add(studio.agents.build("expert", spec, row))
-    studio.model(calls(ask("expert", "one")), "a", calls(ask("expert", "two")), "b")
+    agent_fixture.daemon.registry.add(agent_fixture.agents.build("expert", spec, row))
+    agent_fixture.model(calls(ask("expert", "one")), "a", calls(ask("expert", "two")), "b")
     for text in "ab":
-        await studio.ask(text, "s", agents=["expert"])
+        await agent_fixture.ask(text, "s", agents=["expert"])
     assert texts(deep.sent()) == ["one", "High.", "two"]
-    assert len(await studio.memory("s", "expert")) == 4
+    assert len(await agent_fixture.memory("s", "expert")) == 4
 
 
-async def test_an_agent_that_asks_itself_ends(studio: Studio) -> None:
+async def test_an_agent_that_asks_itself_ends(agent_fixture: AgentFixture) -> None:
     row = row_of("loop")
     spec = {"portico_agent": 1, "agents": ["loop"], "limits": {"turns": 2}}
-    studio.house.registry.add(studio.agents.build("loop", spec, row))
+    agent_fixture.daemon.registry.add(agent_fixture.agents.build("loop", spec, row))
 
     def says(request: Chat) -> Any:
         return "done" if request.messages[-1]["role"] == "tool" else calls(ask("loop", "again"))
 
-    model = studio.model(says)
-    assert (await studio.ask("go", agents=["loop"])).content == "done"
+    model = agent_fixture.model(says)
+    assert (await agent_fixture.ask("go", agents=["loop"])).content == "done"
     assert any("agents deep" in str(chat.messages[-1]["content"]) for chat in model.asked)
 
 
-async def test_memories_of_a_tree_have_paths(studio: Studio) -> None:
+async def test_memories_of_a_tree_have_paths(agent_fixture: AgentFixture) -> None:
     inner = {"name": "b", "model": "deep2"}
-    studio.model("deepest", name="deep2")
-    studio.model(calls(ask("b", "x")), "deeper", name="deep")
-    studio.model(calls(ask("a", "x")), "top")
-    await studio.ask(
+    agent_fixture.model("deepest", name="deep2")
+    agent_fixture.model(calls(ask("b", "x")), "deeper", name="deep")
+    agent_fixture.model(calls(ask("a", "x")), "top")
+    await agent_fixture.ask(
         "go", "s", agents=[{"agent": {"name": "a", "model": "deep", "agents": [{"agent": inner}]}}]
     )
-    assert set(await studio.state("s")) == {"portico_session", "memory", "a.memory", "a.b.memory"}
+    assert set(await agent_fixture.state("s")) == {"portico_session", "memory", "a.memory", "a.b.memory"}

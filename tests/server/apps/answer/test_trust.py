@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.house import House, Shelf, open_house, passage
+from tests.registry_fixture import FixedStore, RegistryFixture, open_registry, passage
 
 from portico.wire import Delta
 from portico_server.apps.answer.trust import TRIALS, TrustQuestion, identity_of
@@ -58,21 +58,21 @@ class Model:
 
 
 @asynccontextmanager
-async def working(folder: Path, model: Model) -> AsyncIterator[House]:
+async def working(folder: Path, model: Model) -> AsyncIterator[RegistryFixture]:
     """A house whose scheduler runs."""
-    async with open_house(folder) as house:
-        house.add(Shelf("docs", [PORT]), model)
-        task = asyncio.create_task(house.scheduler.run(alone=True))
+    async with open_registry(folder) as daemon:
+        daemon.add(FixedStore("docs", [PORT]), model)
+        task = asyncio.create_task(daemon.scheduler.run(alone=True))
         try:
-            yield house
+            yield daemon
         finally:
             task.cancel()
             await asyncio.wait({task})
 
 
-async def ask(house: House) -> str:
+async def ask(daemon: RegistryFixture) -> str:
     question = Chat(({"role": "user", "content": "Which port does the daemon listen on?"},))
-    result, _events = await house.call("docs", question, LOCAL)
+    result, _events = await daemon.call("docs", question, LOCAL)
     assert isinstance(result, Reply)
     return result.content
 
@@ -83,30 +83,30 @@ QUOTED = "> The daemon listens on port 7419. [1]"
 @pytest.mark.parametrize(("say", "then"), [(reader, "Written: 7419 [1]."), (babbler, QUOTED)])
 async def test_a_model_is_quoted_until_it_has_passed(tmp_path: Path, say: Any, then: str) -> None:
     model = Model(say)
-    async with working(tmp_path, model) as house:
-        assert await ask(house) == QUOTED
-        await until_known(house, model)
+    async with working(tmp_path, model) as daemon:
+        assert await ask(daemon) == QUOTED
+        await until_known(daemon, model)
         asked = model.asked
         assert asked == len(TRIALS)
-        assert await ask(house) == then
-        assert await ask(house) == then
-        row = await house.database.read(models.answer_test, identity_of(model.card))
+        assert await ask(daemon) == then
+        assert await ask(daemon) == then
+        row = await daemon.database.read(models.answer_test, identity_of(model.card))
         assert row is not None and (row.model, row.total) == ("voice", len(TRIALS))
 
 
-async def until_known(house: House, model: Model) -> None:
+async def until_known(daemon: RegistryFixture, model: Model) -> None:
     """Wait for the end of the test, which takes as long as the model."""
     async with asyncio.timeout(30):
-        while await house.trust.known(model.card) is None:  # noqa: ASYNC110  # a row tells it, no event
+        while await daemon.trust.known(model.card) is None:  # noqa: ASYNC110  # a row tells it, no event
             await asyncio.sleep(0.01)
 
 
 async def test_a_model_is_tested_once(tmp_path: Path) -> None:
-    async with working(tmp_path, model := Model(reader)) as house:
-        await ask(house)
-        await until_known(house, model)
-    async with working(tmp_path, again := Model(reader)) as house:
-        assert await ask(house) == "Written: 7419 [1]."
+    async with working(tmp_path, model := Model(reader)) as daemon:
+        await ask(daemon)
+        await until_known(daemon, model)
+    async with working(tmp_path, again := Model(reader)) as daemon:
+        assert await ask(daemon) == "Written: 7419 [1]."
         assert again.asked == 1
 
 
@@ -114,9 +114,9 @@ async def test_a_model_is_tested_once(tmp_path: Path) -> None:
 async def test_who_says_so_is_obeyed_without_a_test(
     tmp_path: Path, say: Any, way: str, expected: str
 ) -> None:
-    async with working(tmp_path, model := Model(say, answers=way)) as house:
-        assert expected in await ask(house)
-        assert await house.database.read(models.answer_test, identity_of(model.card)) is None
+    async with working(tmp_path, model := Model(say, answers=way)) as daemon:
+        assert expected in await ask(daemon)
+        assert await daemon.database.read(models.answer_test, identity_of(model.card)) is None
 
 
 async def test_another_source_under_the_name_is_another_model(tmp_path: Path) -> None:

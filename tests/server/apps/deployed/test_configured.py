@@ -34,7 +34,7 @@ class Named:
         return AppOutput(request.value)
 
 
-class House:
+class DeployedFixture:
     """Apps whose specification is the names that they need."""
 
     def __init__(self, database: Database) -> None:
@@ -56,10 +56,10 @@ class House:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def daemon(tmp_path: Path) -> AsyncIterator[DeployedFixture]:
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
-    yield House(database)
+    yield DeployedFixture(database)
     database.close()
 
 
@@ -67,34 +67,34 @@ def needs(name: str, *others: str, limits: UsageLimits | None = None) -> AppEntr
     return AppEntry(name, "needs", {"needs": list(others)}, limits)
 
 
-async def test_those_that_others_need_come_first(house: House) -> None:
-    await house.apps.given([needs("a", "b"), needs("b", "c"), needs("c", limits=UsageLimits(concurrency=2))])
-    assert [house.built.get_nowait() for _ in range(3)] == ["c", "b", "a"]
-    row = house.apps.shared("c")
-    assert row is not None and row.limits == {"concurrency": 2} and house.quotas.of(row.id) is not None
+async def test_those_that_others_need_come_first(daemon: DeployedFixture) -> None:
+    await daemon.apps.given([needs("a", "b"), needs("b", "c"), needs("c", limits=UsageLimits(concurrency=2))])
+    assert [daemon.built.get_nowait() for _ in range(3)] == ["c", "b", "a"]
+    row = daemon.apps.shared("c")
+    assert row is not None and row.limits == {"concurrency": 2} and daemon.quotas.of(row.id) is not None
 
 
-async def test_the_same_again_is_no_version_and_another_one_is(house: House) -> None:
-    await house.apps.given([needs("a")])
-    await house.apps.given([needs("a")])
-    await house.apps.given([needs("b"), needs("a", "b")])
-    assert [version.version for version in await house.apps.versions("a", SYSTEM)] == [2, 1]
+async def test_the_same_again_is_no_version_and_another_one_is(daemon: DeployedFixture) -> None:
+    await daemon.apps.given([needs("a")])
+    await daemon.apps.given([needs("a")])
+    await daemon.apps.given([needs("b"), needs("a", "b")])
+    assert [version.version for version in await daemon.apps.versions("a", SYSTEM)] == [2, 1]
 
 
-async def test_what_is_wrong_is_said(house: House) -> None:
+async def test_what_is_wrong_is_said(daemon: DeployedFixture) -> None:
     with pytest.raises(InvalidRequest, match="It is wrong"):
-        await house.apps.given([AppEntry("a", "needs", {"wrong": True}), needs("b")])
-    assert house.apps.shared("b") is not None
+        await daemon.apps.given([AppEntry("a", "needs", {"wrong": True}), needs("b")])
+    assert daemon.apps.shared("b") is not None
     with pytest.raises(NotFound, match="'nobody' does not exist"):
-        await house.apps.given([needs("c", "nobody")])
+        await daemon.apps.given([needs("c", "nobody")])
 
 
-async def test_one_that_needs_a_tool_waits_for_it(house: House) -> None:
-    await house.apps.given([needs("late", "tool/slow")])
-    assert house.apps.shared("late") is None and "slow" in house.apps.unusable["late"]
-    task = asyncio.create_task(house.apps.run())
-    house.registry.add(Named("other", "tool"))
-    house.registry.add(Named("slow", "tool"))
-    assert await asyncio.wait_for(house.built.get(), 10) == "late"
+async def test_one_that_needs_a_tool_waits_for_it(daemon: DeployedFixture) -> None:
+    await daemon.apps.given([needs("late", "tool/slow")])
+    assert daemon.apps.shared("late") is None and "slow" in daemon.apps.unusable["late"]
+    task = asyncio.create_task(daemon.apps.run())
+    daemon.registry.add(Named("other", "tool"))
+    daemon.registry.add(Named("slow", "tool"))
+    assert await asyncio.wait_for(daemon.built.get(), 10) == "late"
     await asyncio.wait_for(task, 10)
-    assert house.apps.shared("late") is not None and not house.apps.unusable
+    assert daemon.apps.shared("late") is not None and not daemon.apps.unusable

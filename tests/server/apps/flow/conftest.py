@@ -57,7 +57,11 @@ def flow_daemon(tmp_path_factory: pytest.TempPathFactory, outside: Outside) -> I
     configuration = home / "flows.yaml"
     configuration.write_text(CONFIGURATION.format(script=SCRIPT, url=outside.url))
     with daemons.running(
-        *(home / "data", "--file", str(configuration), "--docs", str(docs)),
+        home / "data",
+        "--file",
+        str(configuration),
+        "--docs",
+        str(docs),
         env={
             "PORTICO_TOOL_HOSTS": "127.0.0.1",
             "PORTICO_REDACT": "vault_*, pin",

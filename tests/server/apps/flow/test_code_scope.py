@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.porch import Porch, Teller, porch
+from tests.api_server import ApiServer, RelayModel, api_server
 
 from portico_server.apps.deployed import AppKind
 from portico_server.models.spec import ModelSpec
@@ -20,17 +20,17 @@ HIDDEN = {"name": "say", "op": "emit", "text": "x", "when": {"$code": "lambda te
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[Porch]:
-    async with porch(tmp_path, api_key=ADMIN) as served:
-        served.add(Teller("default"))
-        parts = served.parts
-        parts.apps.kind("flow", AppKind(parts.flows.check, parts.flows.build))
-        parts.apps.kind("agent", AppKind(parts.agents.check, parts.agents.build))
+async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
+    async with api_server(tmp_path, api_key=ADMIN) as served:
+        served.add(RelayModel("default"))
+        services = served.services
+        services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
+        services.apps.kind("agent", AppKind(services.agents.check, services.agents.build))
         yield served
 
 
-async def key(house: Porch, *scopes: str) -> dict[str, str]:
-    _row, secret = await house.auth.create("somebody", scopes)
+async def key(daemon: ApiServer, *scopes: str) -> dict[str, str]:
+    _row, secret = await daemon.auth.create("somebody", scopes)
     return {"Authorization": f"Bearer {secret}"}
 
 
@@ -43,47 +43,49 @@ def is_refused(answer: httpx.Response) -> bool:
     return error.get("code") == "insufficient_scope" and SCOPE in error["message"]
 
 
-async def run(house: Porch, headers: dict[str, str], step: dict[str, Any]) -> httpx.Response:
-    return await house.client.post("/api/flows/run", json={"flow": flow(step), "input": "a"}, headers=headers)
+async def run(daemon: ApiServer, headers: dict[str, str], step: dict[str, Any]) -> httpx.Response:
+    return await daemon.client.post(
+        "/api/flows/run", json={"flow": flow(step), "input": "a"}, headers=headers
+    )
 
 
-async def deploy(house: Porch, headers: dict[str, str], **spec: Any) -> httpx.Response:
-    return await house.client.post("/api/apps", json={"name": "loud", **spec}, headers=headers)
+async def deploy(daemon: ApiServer, headers: dict[str, str], **spec: Any) -> httpx.Response:
+    return await daemon.client.post("/api/apps", json={"name": "loud", **spec}, headers=headers)
 
 
 @pytest.mark.parametrize("step", [CODE, HIDDEN, {"op": "warp", "name": "all", "over": ["a"], "step": CODE}])
-async def test_who_runs_a_flow_of_its_own_needs_it(house: Porch, step: dict[str, Any]) -> None:
-    assert is_refused(await run(house, await key(house, "chat"), step))
-    told = await run(house, await key(house, "chat", SCOPE), step)
+async def test_who_runs_a_flow_of_its_own_needs_it(daemon: ApiServer, step: dict[str, Any]) -> None:
+    assert is_refused(await run(daemon, await key(daemon, "chat"), step))
+    told = await run(daemon, await key(daemon, "chat", SCOPE), step)
     assert told.status_code == 200, told.text
 
 
 @pytest.mark.parametrize("step", [CODE, HIDDEN])
-async def test_who_deploys_it_needs_it(house: Porch, step: dict[str, Any]) -> None:
+async def test_who_deploys_it_needs_it(daemon: ApiServer, step: dict[str, Any]) -> None:
     theirs = ("chat", "apps:*:deploy")
-    assert is_refused(await deploy(house, await key(house, *theirs), kind="flow", spec=flow(step)))
-    done = await deploy(house, await key(house, *theirs, "tools:*:call"), kind="flow", spec=flow(step))
+    assert is_refused(await deploy(daemon, await key(daemon, *theirs), kind="flow", spec=flow(step)))
+    done = await deploy(daemon, await key(daemon, *theirs, "tools:*:call"), kind="flow", spec=flow(step))
     assert done.status_code == 200, done.text
 
 
-async def test_who_calls_a_deployed_one_needs_it_too_for_a_step_that_is_code(house: Porch) -> None:
+async def test_who_calls_a_deployed_one_needs_it_too_for_a_step_that_is_code(daemon: ApiServer) -> None:
     admin = {"Authorization": f"Bearer {ADMIN}"}
-    assert (await deploy(house, admin, kind="flow", spec=flow(CODE))).status_code == 200
+    assert (await deploy(daemon, admin, kind="flow", spec=flow(CODE))).status_code == 200
     body = {"model": "loud", "messages": [{"role": "user", "content": "a"}]}
-    caller = await key(house, "chat", "apps:*:call")
-    assert is_refused(await house.client.post("/v1/chat/completions", json=body, headers=caller))
-    allowed = await key(house, "chat", "apps:*:call", SCOPE)
-    answer = await house.client.post("/v1/chat/completions", json=body, headers=allowed)
+    caller = await key(daemon, "chat", "apps:*:call")
+    assert is_refused(await daemon.client.post("/v1/chat/completions", json=body, headers=caller))
+    allowed = await key(daemon, "chat", "apps:*:call", SCOPE)
+    answer = await daemon.client.post("/v1/chat/completions", json=body, headers=allowed)
     assert answer.json()["choices"][0]["message"]["content"] == "A"
 
 
-async def test_code_of_an_agent_needs_it(house: Porch) -> None:
+async def test_code_of_an_agent_needs_it(daemon: ApiServer) -> None:
     hook = {"on": "before_agent", "do": "code", "source": "lambda message: message"}
     spec = {"portico_agent": 1, "model": "default", "hooks": [hook]}
     theirs = ("chat", "apps:*:deploy", "models:read")
-    refused = await deploy(house, await key(house, *theirs), kind="agent", spec=spec)
+    refused = await deploy(daemon, await key(daemon, *theirs), kind="agent", spec=spec)
     assert is_refused(refused), refused.text
-    done = await deploy(house, await key(house, *theirs, SCOPE), kind="agent", spec=spec)
+    done = await deploy(daemon, await key(daemon, *theirs, SCOPE), kind="agent", spec=spec)
     assert done.status_code == 200, done.text
 
 
@@ -102,10 +104,10 @@ def multi(formula: str, **graders: Any) -> dict[str, Any]:
     }
 
 
-async def evaluation(house: Porch, headers: dict[str, str], grader: dict[str, Any]) -> httpx.Response:
+async def evaluation(daemon: ApiServer, headers: dict[str, str], grader: dict[str, Any]) -> httpx.Response:
     config = {"type": "custom", "item_schema": {"type": "object"}}
     body = {"name": "e", "data_source_config": config, "testing_criteria": [grader]}
-    return await house.client.post("/v1/evals", json=body, headers=headers)
+    return await daemon.client.post("/v1/evals", json=body, headers=headers)
 
 
 BRINGS_CODE = [
@@ -119,21 +121,21 @@ BRINGS_CODE = [
 
 
 @pytest.mark.parametrize("grader", BRINGS_CODE)
-async def test_who_brings_a_grader_with_code_needs_it(house: Porch, grader: dict[str, Any]) -> None:
+async def test_who_brings_a_grader_with_code_needs_it(daemon: ApiServer, grader: dict[str, Any]) -> None:
     grader = {**grader, "pass_threshold": 0.5}
-    refused = await evaluation(house, await key(house, "chat"), grader)
+    refused = await evaluation(daemon, await key(daemon, "chat"), grader)
     assert is_refused(refused), refused.text
-    done = await evaluation(house, await key(house, "chat", SCOPE), grader)
+    done = await evaluation(daemon, await key(daemon, "chat", SCOPE), grader)
     assert done.status_code in (200, 201), done.text
 
 
-async def test_who_has_a_model_trained_by_a_grader_with_code_needs_it(house: Porch) -> None:
-    await house.parts.models.add(ModelSpec("base", "fake://"))
+async def test_who_has_a_model_trained_by_a_grader_with_code_needs_it(daemon: ApiServer) -> None:
+    await daemon.services.models.add(ModelSpec("base", "fake://"))
     for scopes, param in ((("chat", "finetune"), "method.reinforcement.grader.source"), (("admin",), None)):
-        headers = await key(house, *scopes)
+        headers = await key(daemon, *scopes)
         method = {"type": "reinforcement", "reinforcement": {"grader": PYTHON}}
         body = {"model": "base", "training_file": "file-none", "method": method}
-        refused = await house.client.post("/v1/fine_tuning/jobs", json=body, headers=headers)
+        refused = await daemon.client.post("/v1/fine_tuning/jobs", json=body, headers=headers)
         assert refused.status_code >= 400
         assert is_refused(refused) is (param is not None), refused.text
         if param is not None:
@@ -143,6 +145,6 @@ async def test_who_has_a_model_trained_by_a_grader_with_code_needs_it(house: Por
 @pytest.mark.parametrize(
     "formula", ["0.5 * same + 0.5", "max(same, 0.2) if same > 0 else -1", "min([same, 1])"]
 )
-async def test_arithmetic_needs_nothing(house: Porch, formula: str) -> None:
-    done = await evaluation(house, await key(house, "chat"), {**multi(formula), "pass_threshold": 0.5})
+async def test_arithmetic_needs_nothing(daemon: ApiServer, formula: str) -> None:
+    done = await evaluation(daemon, await key(daemon, "chat"), {**multi(formula), "pass_threshold": 0.5})
     assert done.status_code in (200, 201), done.text

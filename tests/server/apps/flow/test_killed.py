@@ -28,7 +28,7 @@ ITEMS = 6
 ROUNDS = 3
 
 
-class House:
+class KilledDaemon:
     """A daemon that is killed and started again on the same home."""
 
     def __init__(self, home: Path, outside: Outside) -> None:
@@ -57,8 +57,8 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path, outside: Outside) -> Iterator[House]:
-    made = House(tmp_path / "data", outside)
+def served(tmp_path: Path, outside: Outside) -> Iterator[KilledDaemon]:
+    made = KilledDaemon(tmp_path / "data", outside)
     daemon = made.start()
     answer = httpx.post(
         f"{daemon.url}/api/deployments", json={"name": "clerk", "source": "fake://"}, timeout=60
@@ -179,20 +179,20 @@ class Killer(threading.Thread):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_run_that_is_killed_ends_as_if_it_had_not_been(house: House) -> None:
+def test_a_run_that_is_killed_ends_as_if_it_had_not_been(served: KilledDaemon) -> None:
     dice = random.Random(20261120)
-    outside = house.outside
+    outside = served.outside
     killed = ended = in_the_middle = 0
     run: str | None = None
     seen: list[tuple[int, dict[str, Any]]] = []
     while killed < KILLS or run is not None or not ended:
-        assert house.daemon is not None
+        assert served.daemon is not None
         if run is None:
             seen = []
-            run = begin(house.daemon, flow(outside), 2)
+            run = begin(served.daemon, flow(outside), 2)
         assert run is not None
-        with Killer(house.daemon, outside, dice) if killed < KILLS else contextlib.nullcontext() as killer:
-            seen += follow(house.daemon, run, seen[-1][0] if seen else 0)
+        with Killer(served.daemon, outside, dice) if killed < KILLS else contextlib.nullcontext() as killer:
+            seen += follow(served.daemon, run, seen[-1][0] if seen else 0)
         if seen and seen[-1][1]["type"] in ("finished", "failed"):
             check(outside, run, seen)
             ended += 1
@@ -202,8 +202,8 @@ def test_a_run_that_is_killed_ends_as_if_it_had_not_been(house: House) -> None:
             in_the_middle += 0 < len(done(outside, run)) < ITEMS + ROUNDS + 1
         # It may have been struck just as its run ended: it is dying then, whatever `poll` says yet.
         if (killer is not None and killer.struck) or run is not None:
-            house.gone()
-            house.start()
+            served.gone()
+            served.start()
     assert in_the_middle, "not one of them came between two effects"
     assert outside.told == []  # no key was used for two things
 
@@ -225,10 +225,10 @@ def check(outside: Outside, run: str, seen: list[tuple[int, dict[str, Any]]]) ->
     assert numbers == sorted(set(numbers))
 
 
-def test_what_has_its_apps_name_after_the_kill_is_not_run_in_its_place(house: House) -> None:
+def test_what_has_its_apps_name_after_the_kill_is_not_run_in_its_place(served: KilledDaemon) -> None:
     """A key's run waits; the daemon is killed, its app removed, and the operator deploys another one of that name."""
-    assert house.daemon is not None
-    url = house.daemon.url
+    assert served.daemon is not None
+    url = served.daemon.url
     made = httpx.post(f"{url}/api/keys", json={"name": "k", "scopes": ["chat", "apps:*:deploy"]}, timeout=60)
     mine = {"authorization": f"Bearer {made.json()['key']}"}
     thing = {
@@ -244,8 +244,8 @@ def test_what_has_its_apps_name_after_the_kill_is_not_run_in_its_place(house: Ho
     with httpx.stream("POST", f"{url}/api/flows/run", json=body, headers=mine, timeout=60) as told:
         next(line for line in told.iter_lines() if '"asked"' in line)
         run = told.headers["x-portico-run"]
-    house.kill()
-    url = house.start().url
+    served.kill()
+    url = served.start().url
     assert httpx.delete(f"{url}/api/apps/thing", headers=mine, timeout=60).is_success
     thing["spec"] = spec(pipeline({"op": "emit", "name": "e"}, output="the operator's"))
     assert httpx.post(f"{url}/api/apps", json=thing, timeout=60).is_success
@@ -261,28 +261,28 @@ def test_what_has_its_apps_name_after_the_kill_is_not_run_in_its_place(house: Ho
 
 
 @pytest.mark.slow
-def test_a_chat_with_a_durable_app_goes_on_too(house: House) -> None:
+def test_a_chat_with_a_durable_app_goes_on_too(served: KilledDaemon) -> None:
     step = pipeline(
         {"op": "emit", "name": "hm", "text": "One moment. "},
-        effect(house.outside, "send", ref("input")),
+        effect(served.outside, "send", ref("input")),
         {"op": "approve", "name": "ok", "message": "Go?"},
         code("lambda x: x['text']"),
     )
-    assert house.daemon is not None
+    assert served.daemon is not None
     given = {"name": "talker", "kind": "flow", "spec": spec(step, durability="normal")}
-    assert httpx.post(f"{house.daemon.url}/api/apps", json=given, timeout=60).is_success
+    assert httpx.post(f"{served.daemon.url}/api/apps", json=given, timeout=60).is_success
     body = {"model": "talker", "messages": [{"role": "user", "content": "hi"}], "stream": True}
-    with httpx.stream("POST", f"{house.daemon.url}/v1/chat/completions", json=body, timeout=60) as answer:
+    with httpx.stream("POST", f"{served.daemon.url}/v1/chat/completions", json=body, timeout=60) as answer:
         run = answer.headers["x-portico-run"]
-        question(house.daemon, run)
-        house.kill()
+        question(served.daemon, run)
+        served.kill()
         with pytest.raises(httpx.HTTPError):
             answer.read()
-    daemon = house.start()
+    daemon = served.start()
     url = f"{daemon.url}/api/questions/{question(daemon, run)}/answer"
     assert httpx.post(url, json={"accepted": True}, timeout=60).is_success
     assert follow(daemon, run)[-1][1]["result"] == json.dumps({"done": "hi"})
-    assert done(house.outside, run) == ["p.send"] and house.outside.calls[f"{run}:p.send"] == 1
+    assert done(served.outside, run) == ["p.send"] and served.outside.calls[f"{run}:p.send"] == 1
 
 
 def question(daemon: Daemon, run: str) -> str:

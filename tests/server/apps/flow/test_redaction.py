@@ -91,11 +91,9 @@ def test_a_step_whose_output_was_not_kept_is_done_again(bench: Bench, effect: Ef
     done = effect("done", "once")
     url = f"{bench.outside.url}/flaky/redacted/1"
     step = pipeline(
-        *(
-            done,
-            code(MINT, "mint", args=["three"]),
-            {"op": "http", "name": "ask", "method": "GET", "url": url},
-        ),
+        done,
+        code(MINT, "mint", args=["three"]),
+        {"op": "http", "name": "ask", "method": "GET", "url": url},
         code("lambda p: p[-5:]", "last", args=[ref("steps.mint.Password")]),
     )
     with pytest.raises(PorticoError, match="answered 503"):

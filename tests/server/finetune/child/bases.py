@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import orjson
-from tests.server.engines.conftest import MODELS
-from tests.server.engines.transformers import environment
+from tests.server.models.conftest import MODELS
+from tests.server.models.engines.transformers import environment
 
 from portico.wire import Event
 from portico_server.core.context import Context, Listener

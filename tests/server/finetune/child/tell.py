@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from child.methods import IGNORED_LABEL, ChatTemplate
+from child.methods import IGNORED_LABEL_CODE, ChatTemplate
 from transformers import AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
@@ -20,7 +20,9 @@ for given in json.loads(sys.argv[2]):
             "examples": [
                 {
                     **vars(example),
-                    "learnt": tokenizer.decode([label for label in example.labels if label != IGNORED_LABEL]),
+                    "learnt": tokenizer.decode(
+                        [label for label in example.labels if label != IGNORED_LABEL_CODE]
+                    ),
                 }
                 for example in template.supervised(messages, tools)
             ],

@@ -15,8 +15,8 @@ import openai
 import pytest
 from tests import daemon as daemons
 from tests.daemon import ROOT, Daemon
-from tests.server.engines.transformers import environment
 from tests.server.finetune.child.bases import lines
+from tests.server.models.engines.transformers import environment
 from tests.test_docs import RUN, Block, blocks, execute
 
 from portico.client import Client

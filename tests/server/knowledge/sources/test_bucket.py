@@ -146,11 +146,11 @@ def test_the_door_is_what_the_settings_say_and_else_what_other_programs_read() -
         "AWS_SECRET_ACCESS_KEY": "the-secret",
         "AWS_SESSION_TOKEN": "c",
     }
-    door = BucketEndpoint.of(settings, known)
-    assert (door.endpoint, door.region, door.host) == ("http://minio:9000", "eu-1", "minio:9000")
-    assert door.credentials is not None
-    assert door.credentials.token == "c"
-    assert "the-secret" not in repr(door)
+    gateway = BucketEndpoint.of(settings, known)
+    assert (gateway.endpoint, gateway.region, gateway.host) == ("http://minio:9000", "eu-1", "minio:9000")
+    assert gateway.credentials is not None
+    assert gateway.credentials.token == "c"
+    assert "the-secret" not in repr(gateway)
     own = BucketEndpoint.of(Settings(s3_access_key="x", s3_secret_key="y"), known)
     assert own.credentials is not None
     assert (own.credentials.access_key, own.credentials.token) == ("x", "")

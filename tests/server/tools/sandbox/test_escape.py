@@ -55,10 +55,10 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     canary.write_text(SECRET, encoding="utf-8")
     canary.chmod(0o666)
     path = tmp_path / "door"
-    with socket.create_server(("127.0.0.1", 0)) as door, socket.socket(socket.AF_UNIX) as other:
+    with socket.create_server(("127.0.0.1", 0)) as gateway, socket.socket(socket.AF_UNIX) as other:
         other.bind(str(path))
         other.listen()
-        yield Host(canary, tmp_path / "home", door.getsockname()[1], path)
+        yield Host(canary, tmp_path / "home", gateway.getsockname()[1], path)
     assert canary.read_text(encoding="utf-8") == SECRET
     assert sorted(item.name for item in tmp_path.iterdir()) == ["canary", "door", "home"]
 

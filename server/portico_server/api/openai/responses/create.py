@@ -8,16 +8,16 @@ import orjson
 
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai.relay import caller_of
-from portico_server.api.openai.responses.shapes import told
-from portico_server.api.parts import ApiServices
+from portico_server.api.openai.responses.shapes import response_document
+from portico_server.api.services import ApiServices
 from portico_server.apps.responses.event_builder import Event
 
 
-async def create(exchange: Exchange, parts: ApiServices) -> None:
+async def create(exchange: Exchange, services: ApiServices) -> None:
     """Answer a request for a response."""
     body = await exchange.json()
     caller = caller_of(exchange)
-    responder = parts.responder
+    responder = services.responder
     prepared = await responder.prepare(body, caller)
     ask = prepared.ask
     if ask.background:
@@ -26,7 +26,7 @@ async def create(exchange: Exchange, parts: ApiServices) -> None:
         if ask.stream:
             await exchange.stream(written(await responder.background.follow(row, -1)))
         else:
-            await exchange.answer(200, orjson.dumps(told(row, ask.include)))
+            await exchange.answer(200, orjson.dumps(response_document(row, ask.include)))
     elif ask.stream:
         events = responder.stream(prepared, caller, lambda: exchange.started)
         await exchange.stream(live(events), tells_errors=True)

@@ -17,7 +17,7 @@ DOCUMENT: dict[int | str, dict[str, Any]] = {
 }
 
 
-def told(row: ResponseRow, include: frozenset[str]) -> dict[str, Any]:
+def response_document(row: ResponseRow, include: frozenset[str]) -> dict[str, Any]:
     """A stored response, as far as it has come."""
     document: dict[str, Any] = orjson.loads(row.document)
     kept = {name: value for name, value in document.items() if not name.startswith("_")}

@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 from fastapi import Body, Query, Request
 from starlette.responses import Response
 
-from portico_server.api.endpoint import Caller, TheParts
+from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.exchange import Presence
 from portico_server.api.openai.included import Included
 from portico_server.api.openai.responses.create import written
-from portico_server.api.openai.responses.shapes import DOCUMENT, answer, page, told
+from portico_server.api.openai.responses.shapes import DOCUMENT, answer, page, response_document
 from portico_server.api.sse import EventStream
 from portico_server.apps.responses.read import include as read_include
 from portico_server.core.errors import InvalidRequest, NotFound
@@ -22,61 +22,61 @@ router = new_router(prefix="/v1/responses", tags=["OpenAI: responses"])
 
 @router.post("/input_tokens", responses=DOCUMENT, response_class=Response)
 async def count_input_tokens(
-    body: Annotated[dict[str, Any], Body()], parts: TheParts, caller: Caller
+    body: Annotated[dict[str, Any], Body()], services: TheServices, caller: Caller
 ) -> Response:
     """How many tokens a request would give the model, without answering it; loads the model."""
-    count = await parts.responder.count(body, caller)
+    count = await services.responder.count(body, caller)
     return answer({"object": "response.input_tokens", "input_tokens": count})
 
 
 @router.post("/compact", responses=DOCUMENT, response_class=Response)
 async def compact_response(
-    body: Annotated[dict[str, Any], Body()], request: Request, parts: TheParts, caller: Caller
+    body: Annotated[dict[str, Any], Body()], request: Request, services: TheServices, caller: Caller
 ) -> Response:
     """A conversation as its user's messages and one item that stands for the rest; the model is asked for it."""
     with Presence(request.scope["portico.exchange"]):
-        return answer(await parts.responder.compact(body, caller))
+        return answer(await services.responder.compact(body, caller))
 
 
 @router.get("/{response_id}", responses=DOCUMENT, response_class=Response)
 async def retrieve_response(
     response_id: str,
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     include: Included,
     stream: bool = False,
     starting_after: Annotated[int, Query(ge=-1)] = -1,
 ) -> Response:
     """A stored response; with ``stream`` the events of one in the background, after number ``starting_after``."""
-    row = await parts.responder.get(response_id, caller)
+    row = await services.responder.get(response_id, caller)
     if not stream:
-        return answer(told(row, read_include(include)))
+        return answer(response_document(row, read_include(include)))
     if not row.background:
         raise InvalidRequest(
             "Only a response that was created with 'background' and 'stream' can be followed.",
             code="not_streamed",
             param="stream",
         )
-    return EventStream(written(await parts.responder.background.follow(row, starting_after)))
+    return EventStream(written(await services.responder.background.follow(row, starting_after)))
 
 
 @router.delete("/{response_id}", responses=DOCUMENT, response_class=Response)
-async def delete_response(response_id: str, parts: TheParts, caller: Caller) -> Response:
+async def delete_response(response_id: str, services: TheServices, caller: Caller) -> Response:
     """Forget a stored response; one that is being made is ended."""
-    await parts.responder.delete(response_id, caller)
+    await services.responder.delete(response_id, caller)
     return answer({"id": response_id, "object": "response", "deleted": True})
 
 
 @router.post("/{response_id}/cancel", responses=DOCUMENT, response_class=Response)
-async def cancel_response(response_id: str, parts: TheParts, caller: Caller) -> Response:
+async def cancel_response(response_id: str, services: TheServices, caller: Caller) -> Response:
     """End a response that is made in the background. One that has ended stays as it is."""
-    return answer(told(await parts.responder.cancel(response_id, caller), frozenset()))
+    return answer(response_document(await services.responder.cancel(response_id, caller), frozenset()))
 
 
 @router.get("/{response_id}/input_items", responses=DOCUMENT, response_class=Response)
 async def list_input_items(
     response_id: str,
-    parts: TheParts,
+    services: TheServices,
     caller: Caller,
     include: Included,
     after: str | None = None,
@@ -84,7 +84,7 @@ async def list_input_items(
     order: Literal["asc", "desc"] = "desc",
 ) -> Response:
     """The items of the request's own input, not those that it went on with."""
-    items = await parts.responder.input_items(response_id, caller)
+    items = await services.responder.input_items(response_id, caller)
     if order == "desc":
         items = items[::-1]
     if after is not None:

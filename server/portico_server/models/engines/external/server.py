@@ -91,9 +91,7 @@ _LOST = re.compile(
 
 
 class GpuWatchdog:
-    """A `EngineClient` before another one, whose process is ``child``; ``health`` is where it says how it is, ``tells``
-    whether its errors do.
-    """
+    """Wraps an `EngineClient` whose process is ``child``; ``health`` is the path of its health check."""
 
     def __init__(
         self,
@@ -103,10 +101,10 @@ class GpuWatchdog:
         health: Route,
         name: str,
         *,
-        tells: bool = True,
+        reports_lost_gpu: bool = True,
     ) -> None:
         self._inner = inner
-        self._tells = tells
+        self._reports_lost_gpu = reports_lost_gpu
         self._child = child
         self._transport = transport
         self._health = health
@@ -118,8 +116,8 @@ class GpuWatchdog:
             return await self._inner.relay(request, deadline)
         except (UpstreamFailed, Unavailable) as error:
             full = _FULL.search(error.message) is not None
-            said = full or _LOST.search(error.message) is not None
-            if self._tells and not (said and isinstance(error, UpstreamFailed)):
+            lost = full or _LOST.search(error.message) is not None
+            if self._reports_lost_gpu and not (lost and isinstance(error, UpstreamFailed)):
                 raise
             if not await self._well():
                 logger.warning("the engine of %s is ended: %s", self._name, error.message)
@@ -155,8 +153,8 @@ class ServerProgram:
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     health: str = "/health"
-    tells: bool = True
-    """Whether its errors tell that it has lost its GPU; else it is asked how it is after each."""
+    reports_lost_gpu: bool = True
+    """Whether its errors say that it lost its GPU; if not, its health is checked after each."""
 
 
 MakeClient: TypeAlias = Callable[[ServerProcess, ModelDescription], EngineClient]
@@ -195,7 +193,11 @@ def describe_folder(spec: ModelSpec, path: Path | None) -> ModelDescription:
         context = known.context_length
     dimensions = facts.get("hidden_size") or (known.dimensions if known else None)
     return ModelDescription(
-        task, context, dimensions if task == "embedding" else None, long_prompts=task == "chat"
+        task,
+        context,
+        dimensions if task == "embedding" else None,
+        long_prompts=task == "chat",
+        thoughts=task == "chat",
     )
 
 
@@ -231,7 +233,7 @@ async def start_server(
     advice: Advice,
     quirks: Quirks,
     enforces: bool = False,
-    speaks: MakeClient | None = None,
+    make_client: MakeClient | None = None,
 ) -> RunningEngine:
     """Start ``program`` and wait until it answers. ``enforces``: it sees to it that tools which must be called are;
     ``speaks`` makes who speaks to it, if bytes cannot just be passed on.
@@ -265,14 +267,16 @@ async def start_server(
         await child.stop()
         raise
     client: EngineClient
-    if speaks is not None:
-        client = speaks(child, description)
+    if make_client is not None:
+        client = make_client(child, description)
     else:
         client = Passthrough(Upstream(site.transport, child.endpoint(spec.name), spec.name, child.explain))
         if not enforces:
             client = ForcedToolChoice(client, site.transport, child, spec.name, description)
     health = Route(child.endpoint(spec.name, base=""), program.health.lstrip("/"))
-    client = GpuWatchdog(client, child, site.transport, health, spec.name, tells=program.tells)
+    client = GpuWatchdog(
+        client, child, site.transport, health, spec.name, reports_lost_gpu=program.reports_lost_gpu
+    )
     client = QuirksClient(ErrorTranslator(client, advice), quirks, spec.name)
     return RunningEngine(client, description, child)
 
@@ -334,17 +338,17 @@ COMMON_OPTIONS: ServerOptions = {
     "arguments": ServerOption("", "text", "further arguments of the server's command line, a list of texts"),
     "fallback": ServerOption("", "text", "names of models that are asked when this one fails"),
 }
-"""What every such engine takes besides its own."""
+"""What every such engine takes in addition to its own."""
 
 
 def advice(message: str, options: ServerOptions) -> str:
     """What the flags that a message of the server speaks of are called here; empty if it speaks of none."""
-    spoken = [
+    sentences = [
         f"'{option.flag}' is the parameter '{key}'"
         for key, option in options.items()
         if re.search(rf"(?<![\w-]){re.escape(option.flag)}(?![\w-])", message)
     ]
-    return f"Here {', '.join(spoken)}." if spoken else ""
+    return f"Here {', '.join(sentences)}." if sentences else ""
 
 
 def option_arguments(

@@ -30,7 +30,7 @@ LOG_DRAIN_S = 0.3
 until we end nobody knows that the engine has.
 """
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG_CODE = 1
 
 
 def main() -> None:
@@ -38,13 +38,16 @@ def main() -> None:
     config = worker_link.receive(_end_all)
     signal.signal(signal.SIGTERM, _leave)
     port = _free_port()
-    meant = {"{port}": str(port), "{key}": config["key"]}
+    placeholders = {"{port}": str(port), "{key}": config["key"]}
     process = subprocess.Popen(
-        [meant.get(part, part) for part in config["command"]],
+        [placeholders.get(part, part) for part in config["command"]],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, **{name: meant.get(text, text) for name, text in config["environment"].items()}},
+        env={
+            **os.environ,
+            **{name: placeholders.get(text, text) for name, text in config["environment"].items()},
+        },
         preexec_fn=_die_with_parent,  # nothing else runs here that could hold a lock
     )
     assert process.stdout is not None
@@ -97,7 +100,7 @@ def _answers(port: int, path: str) -> bool:
 def _die_with_parent() -> None:
     """In the engine's process, before it is the engine: end when the warden does (Linux)."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG_CODE, signal.SIGKILL)
 
 
 def _follow(status: int) -> None:

@@ -9,7 +9,7 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.relay import AdapterScale
 from portico_server.models.engines.fake.script import VOICES, Script, load_script
 from portico_server.models.engines.peft_adapters import FixedAdapterClient, usable_adapters
-from portico_server.models.protocol import LaunchContext, ModelDescription, RunningEngine
+from portico_server.models.protocol import AdapterFormat, LaunchContext, ModelDescription, RunningEngine
 from portico_server.models.server_process import ServerProcess
 from portico_server.models.sources import parse_source
 from portico_server.models.spec import ModelSpec
@@ -18,11 +18,13 @@ from portico_server.models.spec import ModelSpec
 class Fake:
     """``fake://`` echoes.
 
-    ``fake://PATH.yaml`` or the parameter ``script`` (a path or the script itself) tells it more.
+    ``fake://PATH.yaml`` or the parameter ``script`` (a path or the script itself) sets its replies.
     """
 
     name = "fake"
     fetches = False
+    adapter_format: AdapterFormat = "script"
+    tells_tokens = True
 
     def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
         script = _script(spec)

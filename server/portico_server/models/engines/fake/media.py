@@ -71,11 +71,11 @@ class FakeSpeech:
                 code="unknown_voice",
                 param="voice",
             )
-        asked = str(body.get("input", ""))
-        rule = self._player.next(asked)
+        requested = str(body.get("input", ""))
+        rule = self._player.next(requested)
         if (failed := await _failure(rule)) is not None:
             return failed
-        text = "".join(rule.content) or asked
+        text = "".join(rule.content) or requested
         words = script.split_words(text)
         pieces = _tones(words, WORD_S / float(body.get("speed") or 1), voice)
         length = sum(map(len, pieces))
@@ -123,26 +123,26 @@ class FakeSpeech:
                 code="invalid_audio",
                 param="file",
             )
-        said = _said(data)
-        rule = self._player.next(name if said is None else said)
+        spoken_text = _embedded_text(data)
+        rule = self._player.next(name if spoken_text is None else spoken_text)
         if (failed := await _failure(rule)) is not None:
             return failed
         words = script.split_words(rule.content[0] if rule.content else "")
-        heard = [TranscriptSegment(i * WORD_S, (i + 1) * WORD_S, word) for i, word in enumerate(words)]
+        segments = [TranscriptSegment(i * WORD_S, (i + 1) * WORD_S, word) for i, word in enumerate(words)]
         found = WorkerTranscript(wish.language or "english", _seconds(data) or len(words) * WORD_S)
-        found.words = [TranscriptSegment(one.start, one.end, one.text.strip()) for one in heard]
+        found.words = [TranscriptSegment(one.start, one.end, one.text.strip()) for one in segments]
         if not wish.stream:
-            found.segments = list(_sentences(heard))
+            found.segments = list(_sentences(segments))
             for number in range(len(words) + 1):
                 await _mishap(rule, number)
             whole = render_transcript(found, wish)
             return worker_http.answer(whole) if isinstance(whole, dict) else web.Response(text=whole)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        found.segments = heard
-        for number in range(len(heard) + 1):
+        found.segments = segments
+        for number in range(len(segments) + 1):
             await _mishap(rule, number)
-            for event in deltas(heard[number : number + 1]):
+            for event in deltas(segments[number : number + 1]):
                 await response.write(b"data: " + orjson.dumps(event) + b"\n\n")
         await response.write(b"data: " + orjson.dumps(done(found)) + b"\n\n")
         return response
@@ -218,7 +218,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += 8 + size + size % 2
 
 
-def _said(data: bytes) -> str | None:
+def _embedded_text(data: bytes) -> str | None:
     """What a fake model put into the file, ``None`` for any other."""
     for name, part in _chunks(data):
         if name == b"LIST" and part[4:8] == b"ICMT":
@@ -235,12 +235,12 @@ def _seconds(data: bytes) -> float:
 
 def _sentences(words: list[TranscriptSegment]) -> Iterator[TranscriptSegment]:
     """Words put together up to each full stop."""
-    begun: list[TranscriptSegment] = []
+    sentence: list[TranscriptSegment] = []
     for word in words:
-        begun.append(word)
+        sentence.append(word)
         if word.text.rstrip().endswith((".", "!", "?", "。")) or word is words[-1]:
-            yield TranscriptSegment(begun[0].start, word.end, "".join(one.text for one in begun))
-            begun = []
+            yield TranscriptSegment(sentence[0].start, word.end, "".join(one.text for one in sentence))
+            sentence = []
 
 
 # Pictures of a fake model: PNGs of the asked size whose colours follow from the prompt, which stands inside as text.
@@ -304,20 +304,25 @@ class FakeImages:
         counted = {"input_tokens": tokens, "output_tokens": width * height // 256}
         counted["total_tokens"] = sum(counted.values())
         usage = {**counted, "input_tokens_details": {"text_tokens": tokens, "image_tokens": 0}}
-        told = {"size": f"{width}x{height}", "output_format": "png", "quality": "low", "background": "opaque"}
+        facts = {
+            "size": f"{width}x{height}",
+            "output_format": "png",
+            "quality": "low",
+            "background": "opaque",
+        }
         count = int(body.get("n") or 1)
         painted = [await pools.MODELS.run(paint, prompt, width, height, images, one) for one in range(count)]
         drawn = [base64.b64encode(one).decode() for one in painted]
         if body.get("stream") is True:
             partials = int(body.get("partial_images") or 0)
-            return await _stream(request, rule, drawn[0], partials, event, told, usage)
+            return await _stream(request, rule, drawn[0], partials, event, facts, usage)
         if rule.interval:
             await asyncio.sleep(rule.interval * count)
         await _break(rule, 0)
         understood = rule.content[0] if rule.content else prompt
         revised = {"revised_prompt": understood} if understood != prompt else {}
         data = [{"b64_json": one, **revised} for one in drawn]
-        return worker_http.answer({"created": int(time.time()), "data": data, **told, "usage": usage})
+        return worker_http.answer({"created": int(time.time()), "data": data, **facts, "usage": usage})
 
 
 def paint(prompt: str, width: int, height: int, images: list[bytes], number: int = 0) -> bytes:
@@ -347,9 +352,9 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _size(body: Mapping[str, Any], images: list[bytes]) -> tuple[int, int]:
-    asked = media.size_of(str(body.get("size") or "auto"), "size")
-    if asked is not None:
-        return asked
+    size = media.size_of(str(body.get("size") or "auto"), "size")
+    if size is not None:
+        return size
     first = media.measure_image(images[0]) if images else None
     return (first.width, first.height) if first is not None else DEFAULT_SIZE
 
@@ -368,13 +373,13 @@ async def _stream(
     drawn: str,
     partials: int,
     event: str,
-    told: Mapping[str, Any],
+    facts: Mapping[str, Any],
     usage: Mapping[str, Any],
 ) -> web.StreamResponse:
     """``partials`` events with the picture so far, which here is the picture, then the last one."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
     await response.prepare(request)
-    head = {"b64_json": drawn, "created_at": int(time.time()), **told}
+    head = {"b64_json": drawn, "created_at": int(time.time()), **facts}
 
     async def send(kind: str, more: Mapping[str, Any]) -> None:
         document = orjson.dumps({"type": kind, **head, **more})

@@ -158,11 +158,11 @@ class ScriptPlayer:
     script: Script
     _used: dict[int, int] = field(default_factory=dict)
 
-    def next(self, said: str) -> ScriptedReply:
+    def next(self, prompt: str) -> ScriptedReply:
         """The rule for what the user said last, with one text as its content."""
         for index, rule in enumerate(self.script.replies):
             used = self._used.get(index, 0)
-            found = re.search(rule.match, said, re.IGNORECASE | re.DOTALL)
+            found = re.search(rule.match, prompt, re.IGNORECASE | re.DOTALL)
             if found is None or (rule.times is not None and used >= rule.times):
                 continue
             self._used[index] = used + 1
@@ -175,7 +175,7 @@ class ScriptPlayer:
                     for call in rule.tool_calls
                 ),
             )
-        return ScriptedReply(content=(said,))
+        return ScriptedReply(content=(prompt,))
 
 
 def _expand(found: re.Match[str], text: str) -> str:
@@ -210,13 +210,15 @@ def split_words(text: str) -> list[str]:
 
 def count_common_words(query: str, texts: Sequence[str]) -> list[float]:
     """For each text, the share of the query's words that it holds."""
-    asked = set(re.findall(r"\w+", query.lower()))
-    return [len(asked & set(re.findall(r"\w+", text.lower()))) / max(1, len(asked)) for text in texts]
+    query_words = set(re.findall(r"\w+", query.lower()))
+    return [
+        len(query_words & set(re.findall(r"\w+", text.lower()))) / max(1, len(query_words)) for text in texts
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class FakeChoice:
-    """One choice of an answer. ``stopped_by``: the stop sequence that ended it, told as vLLM tells it."""
+    """One choice of an answer. ``stopped_by``: the stop sequence that ended it, as vLLM reports it."""
 
     index: int
     pieces: list[str]
@@ -350,8 +352,8 @@ def fake_vector(text: str, dimensions: int) -> bytes:
 
 def last_user_text(messages: Sequence[Mapping[str, Any]]) -> str:
     """What the user said last; what the last message says if the user said nothing."""
-    said = [message for message in messages if message.get("role") == "user"] or list(messages)
-    return text_of(said[-1].get("content")) if said else ""
+    prompt = [message for message in messages if message.get("role") == "user"] or list(messages)
+    return text_of(prompt[-1].get("content")) if prompt else ""
 
 
 def prompt_text(messages: Sequence[Mapping[str, Any]]) -> str:

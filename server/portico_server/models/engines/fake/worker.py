@@ -79,7 +79,7 @@ class FakeServer:
         return await self._generate(request, body, text, text)
 
     async def _generate(
-        self, request: web.Request, body: dict[str, Any], said: str, prompt: str
+        self, request: web.Request, body: dict[str, Any], text: str, prompt: str
     ) -> web.StreamResponse:
         prompt_tokens = len(scripts.split_words(prompt))
         limit = self._script.context_length
@@ -89,7 +89,7 @@ class FakeServer:
                 code="context_length_exceeded",
                 param="messages",
             )
-        rule = self._adapters.get(str(body.get("model")), self._player).next(said)
+        rule = self._adapters.get(str(body.get("model")), self._player).next(text)
         if rule.delay:
             await asyncio.sleep(rule.delay)
         if rule.error is not None:
@@ -209,8 +209,8 @@ class _Envelope:
     def chunk(
         self, index: int, delta: dict[str, Any], *, finish: str | None = None, logprobs: Any = None
     ) -> dict[str, Any]:
-        said = {"delta": delta} if self.chat else {"text": delta.get("content", "")}
-        choice = {"index": index, **said, "logprobs": logprobs, "finish_reason": finish}
+        content = {"delta": delta} if self.chat else {"text": delta.get("content", "")}
+        choice = {"index": index, **content, "logprobs": logprobs, "finish_reason": finish}
         return {**self.head(chunk=True), "choices": [choice]}
 
     def whole(self, choices: list[FakeChoice], usage: Usage, *, logprobs: bool) -> dict[str, Any]:

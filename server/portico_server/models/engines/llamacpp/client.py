@@ -80,10 +80,10 @@ class LlamaTokenizer(HttpTokenizer):
             if request.tools:
                 given["tools"] = list(request.tools)
             [prepared] = prepare_chat(given, template_has_tools=self._template_has_tools).bodies
-            asked = {"messages": prepared["messages"], "add_generation_prompt": request.generation}
+            request_body = {"messages": prepared["messages"], "add_generation_prompt": request.generation}
             if "tools" in prepared:
-                asked["tools"] = prepared["tools"]
-            text = str((await self.ask("apply-template", asked, deadline)).get("prompt", ""))
+                request_body["tools"] = prepared["tools"]
+            text = str((await self.ask("apply-template", request_body, deadline)).get("prompt", ""))
         body = {
             "content": text or "",
             "add_special": request.special is not False,

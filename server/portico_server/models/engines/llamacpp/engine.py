@@ -17,7 +17,7 @@ from portico_server.models.gguf import Gguf, parts, read_gguf
 from portico_server.models.known_models import profile_of
 from portico_server.models.plan import llamacpp
 from portico_server.models.plan import llamacpp as planning
-from portico_server.models.protocol import LaunchContext, ModelDescription, RunningEngine
+from portico_server.models.protocol import AdapterFormat, LaunchContext, ModelDescription, RunningEngine
 from portico_server.models.spec import ModelSpec, Task
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ class LlamaCpp:
 
     name = "llamacpp"
     fetches = True
+    adapter_format: AdapterFormat = "weights"
+    tells_tokens = True
 
     def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
         llamacpp.check_options(spec.name, spec.parameters)
@@ -42,12 +44,12 @@ class LlamaCpp:
                 file = read_gguf(path)
             except PorticoError:
                 # Starting it will say what is wrong with it; the list of models must not fail for it.
-                return ModelDescription(_task(spec) or task, context, dimensions)
+                return _described(_task(spec) or task, context, dimensions)
             task = _task_of(file) if planning.is_embedding_model(file) else task
             context, dimensions = context or file.context_length or None, file.embedding_length or dimensions
             parameters = file.parameters
         task = _task(spec) or task
-        return ModelDescription(task, context, dimensions if task == "embedding" else None, parameters)
+        return _described(task, context, dimensions if task == "embedding" else None, parameters)
 
     def memory(self, spec: ModelSpec, path: Path | None) -> int:
         from portico_server.models.hardware import this_machine  # psutil: see `start`
@@ -109,9 +111,11 @@ class LlamaCpp:
             await child.stop()
             raise
         description = (
-            ModelDescription("embedding", facts.context_length, file.embedding_length)
+            _described("embedding", facts.context_length, file.embedding_length)
             if task == "embedding"
-            else ModelDescription(task, facts.context_length, parameters=file.parameters, vision=facts.sees)
+            else replace(
+                _described(task, facts.context_length, parameters=file.parameters), vision=facts.sees
+            )
         )
         client = LlamaCppClient(site.transport, child, spec.name, facts, description, adapters)
         tokenizer = LlamaTokenizer(
@@ -145,6 +149,12 @@ def _entire(file: Gguf, path: Path) -> Gguf:
     if file.split_count == 1:
         return file
     return replace(file, file_size=sum(part.stat().st_size for part in parts(path) if part.is_file()))
+
+
+def _described(
+    task: Task, context: int | None, dimensions: int | None = None, parameters: int | None = None
+) -> ModelDescription:
+    return ModelDescription(task, context, dimensions, parameters, thoughts=task == "chat")
 
 
 def _task(spec: ModelSpec) -> Task | None:

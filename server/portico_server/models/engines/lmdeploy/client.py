@@ -72,7 +72,7 @@ def _refuse(body: Mapping[str, Any], name: str, *, biases: bool) -> None:
 def _completion(body: dict[str, Any], name: str) -> PreparedRequest:
     if body.get("logprobs") is not None:
         raise _cannot(
-            f"LMDeploy, which serves '{name}', tells log-probabilities of chats alone: leave 'logprobs' out.",
+            f"LMDeploy, which serves '{name}', returns log-probabilities of chats alone: leave 'logprobs' out.",
             "logprobs",
         )
     prompt = body.get("prompt")
@@ -83,7 +83,7 @@ def _completion(body: dict[str, Any], name: str) -> PreparedRequest:
 
 def _thoughtless(prepared: PreparedRequest) -> PreparedRequest:
     """Without thoughts where a schema is kept to: it is from the first token on, and of a model that usually thinks
-    first LMDeploy would read the answer as nothing but thoughts.
+    first LMDeploy would read the whole answer as thoughts.
     """
     given = prepared.bodies[0].get("chat_template_kwargs") or {}
     if "response_format" not in prepared.bodies[0] or "enable_thinking" in given:
@@ -104,7 +104,7 @@ def _cannot(message: str, param: str) -> InvalidRequest:
     return InvalidRequest(message, code="unsupported_parameter", param=param)
 
 
-# How tokens are spelled: LMDeploy tells them as the vocabulary writes them, with marks for spaces and bytes.
+# How tokens are spelled: LMDeploy returns them as the vocabulary writes them, with marks for spaces and bytes.
 
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -136,17 +136,17 @@ class TokenSpelling:
             return bytes([int(found[1], 16)])
         return token.replace("▁", " ").encode()
 
-    def entry(self, told: Mapping[str, Any]) -> dict[str, Any]:
-        """A token with its log-probability as OpenAI tells it."""
-        data = self.bytes_of(str(told["token"]))
-        return {"token": data.decode("utf-8", "replace"), "logprob": told["logprob"], "bytes": list(data)}
+    def entry(self, one: Mapping[str, Any]) -> dict[str, Any]:
+        """A token with its log-probability in OpenAI's form."""
+        data = self.bytes_of(str(one["token"]))
+        return {"token": data.decode("utf-8", "replace"), "logprob": one["logprob"], "bytes": list(data)}
 
-    def logprobs(self, told: Mapping[str, Any], wanted: int) -> dict[str, Any]:
+    def logprobs(self, found: Mapping[str, Any], wanted: int) -> dict[str, Any]:
         """``logprobs`` of a choice; LMDeploy leaves the chosen token out of its alternatives, of which ``wanted`` were
         asked for.
         """
         content = []
-        for one in told.get("content") or ():
+        for one in found.get("content") or ():
             chosen = self.entry(one)
             others = [self.entry(other) for other in one.get("top_logprobs") or ()]
             if len(others) < wanted:
@@ -273,14 +273,14 @@ class LmDeployClient(ChoiceStreamClient):
     async def _read(
         self, frames: AsyncIterator[bytes], body: Mapping[str, Any], stops: StopTexts, deadline: float | None
     ) -> AsyncIterator[bytes]:
-        """The frames up to the first stop, with log-probabilities as OpenAI tells them, and the usage."""
-        told: list[Any] = []  # log-probabilities of text that is held back
+        """The frames up to the first stop, with log-probabilities in OpenAI's form, and the usage."""
+        held: list[Any] = []  # log-probabilities of text that is held back
         try:
             async for data in frames:
                 for document in _documents(data):
                     ended = stops.hit
                     for choice in document.get("choices") or ():
-                        self._cut(choice, stops, told, int(body.get("top_logprobs") or 1))
+                        self._cut(choice, stops, held, int(body.get("top_logprobs") or 1))
                     if not ended or not document.get("choices"):
                         yield b"data: " + orjson.dumps(document) + b"\n\n"
                     if stops.hit and not ended and not await self._end(body["session_id"], deadline):
@@ -288,7 +288,7 @@ class LmDeployClient(ChoiceStreamClient):
         finally:
             await close_chunks(frames)
 
-    def _cut(self, choice: dict[str, Any], stops: StopTexts, told: list[Any], wanted: int) -> None:
+    def _cut(self, choice: dict[str, Any], stops: StopTexts, held: list[Any], wanted: int) -> None:
         holder, key = (choice, "text") if "text" in choice else (choice.setdefault("delta", {}), "content")
         shown = stops.feed(holder.get(key) or "")
         finish = choice.get("finish_reason")
@@ -299,14 +299,14 @@ class LmDeployClient(ChoiceStreamClient):
         if shown or holder.get(key):
             holder[key] = shown
         if (logprobs := choice.get("logprobs")) is not None:
-            told += self._spelling.logprobs(logprobs, wanted)["content"]
+            held += self._spelling.logprobs(logprobs, wanted)["content"]
         choice["logprobs"] = None
-        if told and not stops.hit and (shown or not stops.holds):
-            choice["logprobs"] = {"content": list(told)}
-            told.clear()
+        if held and not stops.hit and (shown or not stops.holds):
+            choice["logprobs"] = {"content": list(held)}
+            held.clear()
 
     async def _end(self, session: int, deadline: float | None) -> bool:
-        """Have LMDeploy end a call, so that it tells what it counted; whether it does."""
+        """Have LMDeploy end a call, so that it reports what it counted; whether it does."""
         body = orjson.dumps({"session_id": session})
         with contextlib.suppress(PorticoError, *CONNECTION_ERRORS):
             response = await self._transport.post(self._abort, body, deadline=deadline, reuse=False)

@@ -24,7 +24,13 @@ from portico_server.models.engines.openai_client.quirks import Quirks
 from portico_server.models.engines.peft_adapters import FixedAdapterClient
 from portico_server.models.fallback import fallbacks
 from portico_server.models.gpus import GpuShare
-from portico_server.models.protocol import EngineClient, LaunchContext, ModelDescription, RunningEngine
+from portico_server.models.protocol import (
+    AdapterFormat,
+    EngineClient,
+    LaunchContext,
+    ModelDescription,
+    RunningEngine,
+)
 from portico_server.models.spec import ModelSpec
 from portico_server.subprocesses import module
 
@@ -66,7 +72,7 @@ def plain_adapter(adapter: AdapterScale, base: Path | None) -> Path:
     made = adapter.path / f"plain-{adapter.scale:g}"
     if made.is_dir():
         return made
-    said = {
+    config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": found.base,
@@ -78,7 +84,7 @@ def plain_adapter(adapter: AdapterScale, base: Path | None) -> Path:
     draft = adapter.path / f".{uuid4().hex}.new"
     try:
         draft.mkdir()
-        (draft / peft.CONFIG).write_bytes(orjson.dumps(said))
+        (draft / peft.CONFIG).write_bytes(orjson.dumps(config))
         os.link(adapter.path / peft.WEIGHTS, draft / peft.WEIGHTS)
         draft.rename(made)
     except OSError:
@@ -133,6 +139,7 @@ class LmDeploy:
 
     name = "lmdeploy"
     fetches = True
+    adapter_format: AdapterFormat = "weights"
 
     def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
         option_arguments(spec.name, self.name, spec.parameters, LMDEPLOY_OPTIONS)
@@ -178,9 +185,16 @@ class LmDeploy:
     ) -> RunningEngine:
         line = await pools.MODELS.run(program, spec, path, adapters)
         has_tools = await pools.MODELS.run(_template_has_tools, spec, path)
-        speaks = await pools.MODELS.run(_speaks, spec, path, site, has_tools, bool(adapters))
+        make_client = await pools.MODELS.run(_client_maker, spec, path, site, has_tools, bool(adapters))
         running = await server.start_server(
-            self.name, line, spec, path, site, advice=lmdeploy_advice, quirks=LMDEPLOY_QUIRKS, speaks=speaks
+            self.name,
+            line,
+            spec,
+            path,
+            site,
+            advice=lmdeploy_advice,
+            quirks=LMDEPLOY_QUIRKS,
+            make_client=make_client,
         )
         return replace(running, client=FixedAdapterClient(running.client, spec.name, adapters))
 
@@ -215,11 +229,11 @@ def _possible(spec: ModelSpec) -> None:
 
 
 def _check(spec: ModelSpec, path: Path | None, adapter: AdapterScale) -> None:
-    for field, told in (("backend", "backend turbomind"), ("data_parallel", "copies of one model")):
+    for field, setting in (("backend", "backend turbomind"), ("data_parallel", "copies of one model")):
         if spec.parameters.get(field) in (None, "pytorch", 1):
             continue
         raise InvalidRequest(
-            f"'{spec.name}' is set to LMDeploy's {told}, which takes no adapters; its backend pytorch does.",
+            f"'{spec.name}' is set to LMDeploy's {setting}, which takes no adapters; its backend pytorch does.",
             code="adapters_unsupported",
             param=f"parameters.{field}",
         )
@@ -242,7 +256,7 @@ def _template_has_tools(spec: ModelSpec, path: Path | None) -> bool:
         return False  # starting it will say what is wrong
 
 
-def _speaks(
+def _client_maker(
     spec: ModelSpec, path: Path | None, site: LaunchContext, has_tools: bool, adapted: bool
 ) -> server.MakeClient:
     # aiohttp is imported by now or may be; this module is imported before it.
@@ -251,7 +265,7 @@ def _speaks(
     assert path is not None
     spelling = TokenSpelling.of(path)
 
-    def speaks(child: ServerProcess, description: ModelDescription) -> EngineClient:
+    def make_client(child: ServerProcess, description: ModelDescription) -> EngineClient:
         return LmDeployClient(
             site.transport,
             child,
@@ -262,7 +276,7 @@ def _speaks(
             spelling=spelling,
         )
 
-    return speaks
+    return make_client
 
 
 def program(
@@ -274,13 +288,13 @@ def program(
     line = [
         *module("lmdeploy", "serve", "api_server", str(path), "--api-keys", "{key}"),
         *("--model-name", spec.name, "--server-name", "127.0.0.1", "--server-port", "{port}"),
-        # The backend pytorch tells log-probabilities only so; calls are ended early by their number.
+        # The backend pytorch returns log-probabilities only this way; calls are ended early by their number.
         *("--logprobs-mode", "raw_logprobs", "--enable-abort-handling"),
         *option_arguments(spec.name, "lmdeploy", spec.parameters, LMDEPLOY_OPTIONS),
     ]
     if adapters:
         line += ["--adapters", *(f"{adapter.name}={plain_adapter(adapter, path)}" for adapter in adapters)]
-    return server.ServerProgram(line, HEALTH_ENVIRONMENT, tells=False)
+    return server.ServerProgram(line, HEALTH_ENVIRONMENT, reports_lost_gpu=False)
 
 
 def lmdeploy_advice(message: str) -> str:

@@ -25,7 +25,7 @@ from portico_server.models.transport import CONNECTION_ERRORS
 class ChoicePiece:
     """One step of one choice: what was added, and how it ended if it did.
 
-    ``stopped_by``: the stop sequence that ended it, told as vLLM tells it.
+    ``stopped_by``: the stop sequence that ended it, as vLLM reports it.
     """
 
     index: int

@@ -146,7 +146,7 @@ class ChoiceStreamClient:
             )
         for body in prepared.bodies:
             if body.get("stop"):
-                body["verbose"] = True  # the last chunk then tells which stop it was
+                body["verbose"] = True  # the last chunk then names the stop
         return prepared
 
     def _adapter_fields(self, request: Relay) -> dict[str, Any]:
@@ -232,10 +232,10 @@ class ChoiceStreamClient:
         texts = texts_of(body)
         dimensions = dimensions_of(body, self._dimensions)
         encoding = encoding_of(body)
-        asked = {"input": texts, "encoding_format": "base64", **self._embedding_fields(body)}
+        request_body = {"input": texts, "encoding_format": "base64", **self._embedding_fields(body)}
         try:
             response = await self._transport.post(
-                self._routes["embeddings"], orjson.dumps(asked), deadline=deadline
+                self._routes["embeddings"], orjson.dumps(request_body), deadline=deadline
             )
             data = await read_all(response, deadline=deadline)
         except CONNECTION_ERRORS as error:
@@ -262,10 +262,10 @@ class ChoiceStreamClient:
         return {}
 
     async def _rerank(self, body: dict[str, Any], deadline: float | None) -> RelayResponse:
-        asked = {name: body[name] for name in ("query", "documents", "top_n") if name in body}
+        request_body = {name: body[name] for name in ("query", "documents", "top_n") if name in body}
         try:
             response = await self._transport.post(
-                self._routes["rerank"], orjson.dumps(asked), deadline=deadline
+                self._routes["rerank"], orjson.dumps(request_body), deadline=deadline
             )
             data = await read_all(response, deadline=deadline)
         except CONNECTION_ERRORS as error:
@@ -300,7 +300,7 @@ def ranking_of(rows: list[tuple[int, float]], name: str, usage: Usage) -> dict[s
     }
 
 
-# Tools that must be called, on a server that does not see to it: the model can write nothing but the call.
+# Tools that must be called, on a server that does not see to it: the model can write only the call.
 #
 # vLLM (as of 0.32) keeps to ``tool_choice: required`` and to a named function only where it was told how the model
 # writes its calls; what LMDeploy keeps to depends on its backend. Both keep to a JSON schema. Imports aiohttp.
@@ -336,7 +336,7 @@ def requires_tool_call(body: Mapping[str, Any]) -> bool:
     return bool(body.get("tools")) and (choice == "required" or isinstance(choice, Mapping))
 
 
-# Texts in a model's tokens, as its engine's own server tells them. Imports aiohttp.
+# Texts in a model's tokens, as its engine's own server reports them. Imports aiohttp.
 
 
 class HttpTokenizer:

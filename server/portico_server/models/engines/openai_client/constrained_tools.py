@@ -125,8 +125,8 @@ class ToolReader:
         if found := _CALL.match(self._head):
             self.called, self._value = True, _Raw()
             function = {"name": json.loads(found.group(1)), "arguments": ""}
-            begun = {"index": 0, "id": new_id("call_"), "type": "function", "function": function}
-            return [{"tool_calls": [begun]}, *self._deltas(self._value.feed(self._head[found.end() :]))]
+            started = {"index": 0, "id": new_id("call_"), "type": "function", "function": function}
+            return [{"tool_calls": [started]}, *self._deltas(self._value.feed(self._head[found.end() :]))]
         if self._plan.free and (found := _REPLY.match(self._head)):
             self._value = _Raw() if self._plan.answer else _Text()
             return self._deltas(self._value.feed(self._head[found.end() :]))
@@ -145,14 +145,14 @@ class _Raw:
 
     def __init__(self) -> None:
         self._depth = 0
-        self._begun = self._quoted = self._escaped = self._done = False
+        self._started = self._quoted = self._escaped = self._done = False
 
     def feed(self, text: str) -> str:
         if self._done:
             return ""
-        if not self._begun:
+        if not self._started:
             text = text.lstrip()
-            self._begun = bool(text)
+            self._started = bool(text)
         for index, character in enumerate(text):
             if self._escaped:
                 self._escaped = False
@@ -174,7 +174,7 @@ class _Text:
     """The characters of one JSON string, decoded."""
 
     def __init__(self) -> None:
-        self._begun = self._done = False
+        self._started = self._done = False
         self._escape = ""
 
     def feed(self, text: str) -> str:
@@ -190,9 +190,9 @@ class _Text:
             self._escape = character
             return ""
         if character == '"':
-            self._begun, self._done = True, self._begun
+            self._started, self._done = True, self._started
             return ""
-        return character if self._begun else ""
+        return character if self._started else ""
 
     def _decoded(self) -> str:
         """What the escape stands for once it is whole; two of them are one character above U+FFFF."""

@@ -122,7 +122,7 @@ async def _bytes(
     if not first:
         raise EngineFailed(f"The engine of '{upstream.name}' answered nothing.")
 
-    async def go_on() -> AsyncIterator[bytes]:
+    async def relayed() -> AsyncIterator[bytes]:
         try:
             yield first
             async for piece in pieces:
@@ -132,7 +132,7 @@ async def _bytes(
         finally:
             await close_chunks(pieces)
 
-    return RelayResponse(media_type, go_on())
+    return RelayResponse(media_type, relayed())
 
 
 async def _events(
@@ -151,7 +151,7 @@ async def _events(
         raise
     relayed = RelayResponse("text/event-stream", frames)
 
-    async def go_on() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncIterator[bytes]:
         try:
             data = first
             ended = False
@@ -173,7 +173,7 @@ async def _events(
         finally:
             await close_chunks(frames)
 
-    relayed.chunks = go_on()
+    relayed.chunks = chunks()
     return relayed
 
 
@@ -208,10 +208,10 @@ class Passthrough:
     engine that refuses the question is not asked again.
     """
 
-    def __init__(self, upstream: Upstream, *, ask_usage: bool = True) -> None:
+    def __init__(self, upstream: Upstream, *, request_usage: bool = True) -> None:
         self._upstream = upstream
         self._name = upstream.name
-        self._ask_usage = ask_usage
+        self._request_usage = request_usage
         self._routes = {operation: upstream.route(operation) for operation in TEXT_OPERATIONS}
 
     async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
@@ -223,7 +223,7 @@ class Passthrough:
         streams = request.stream and request.operation.endswith("completions")
         options = body.get("stream_options")
         wants_usage = isinstance(options, dict) and options.get("include_usage") is True
-        asks = streams and not wants_usage and self._ask_usage
+        asks = streams and not wants_usage and self._request_usage
         if asks:
             body["stream_options"] = {**(options or {}), "include_usage": True}
         try:
@@ -231,7 +231,7 @@ class Passthrough:
         except PorticoError as error:
             if not asks or error.status not in (400, 422) or "stream_options" not in error.message:
                 raise
-            self._ask_usage = False
+            self._request_usage = False
             return await self.relay(request, deadline)
         if not streams:
             return await self._document(response, deadline)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -15,6 +15,12 @@ from portico_server.core.relay import Operation, Relay, RelayResponse
 from portico_server.models.answers import close_chunks, single_chunk
 from portico_server.models.openai_wire import document, encoding_of, vector_of
 from portico_server.models.protocol import EngineClient
+
+if TYPE_CHECKING:
+    from pydantic import ConfigDict
+
+EXACT_FIELDS: Final[ConfigDict] = {"extra": "forbid"}
+"""How these classes are read from a configuration: a field that they lack is an error."""
 
 # Where a server that draws differs from OpenAI's ``/v1/images``, and a request made to fit it. Pure.
 #
@@ -28,6 +34,8 @@ class ImageQuirks:
     ``renamed`` maps a field to its name there; ``dropped`` are fields that it would refuse and that are hints at most;
     ``refused`` are fields that it cannot honour. ``taken``: any other field is dropped.
     """
+
+    __pydantic_config__ = EXACT_FIELDS
 
     renamed: Mapping[str, str] = field(default_factory=dict)
     dropped: frozenset[str] = frozenset()
@@ -106,6 +114,8 @@ class Quirks:
     and that change nothing which was asked for; ``refused`` are fields that it cannot honour, so that leaving
     them out would be a lie. ``taken``: any other field is dropped.
     """
+
+    __pydantic_config__ = EXACT_FIELDS
 
     renamed: Mapping[str, str] = field(default_factory=dict)
     dropped: frozenset[str] = frozenset()

@@ -38,7 +38,7 @@ def prepare_chat(body: Mapping[str, Any], *, template_has_tools: bool, sees: boo
         _message(item, f"messages[{index}]", sees=sees)
         for index, item in enumerate(body.get("messages") or ())
     ]
-    request = _bare(body)
+    request = _copy_of(body)
     request.pop("max_completion_tokens", None)
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     if limit is not None:
@@ -87,7 +87,7 @@ def prepare_completion(body: Mapping[str, Any]) -> PreparedRequest:
     count = body.get("n") or 1
     if (body.get("best_of") or count) != count:
         raise InvalidRequest("'best_of' must be the same as 'n', or left out.", param="best_of")
-    request = _bare(body)
+    request = _copy_of(body)
     request.setdefault("max_tokens", 16)  # OpenAI's default for this endpoint
     logprobs = body.get("logprobs")
     if logprobs is not None:
@@ -122,7 +122,7 @@ def schema_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
     )
 
 
-def _bare(body: Mapping[str, Any]) -> dict[str, Any]:
+def _copy_of(body: Mapping[str, Any]) -> dict[str, Any]:
     request = {name: value for name, value in body.items() if value is not None and name not in _OURS}
     request["stream"] = True
     request["stream_options"] = {"include_usage": True}

@@ -39,10 +39,10 @@ def headers_of(original: OriginalRequest, ours: Mapping[str, str]) -> dict[str, 
     """The headers of a call: ``ours``, and what the caller's said of the form of the request. Betas of both hold."""
     headers = {**ours, **original.headers}
     configured = next((value for name, value in ours.items() if name.lower() == BETA_HEADER), "")
-    asked = original.headers.get(BETA_HEADER, "")
-    if configured and asked:
+    requested = original.headers.get(BETA_HEADER, "")
+    if configured and requested:
         headers = {name: value for name, value in headers.items() if name.lower() != BETA_HEADER}
-        headers[BETA_HEADER] = f"{configured},{asked}"
+        headers[BETA_HEADER] = f"{configured},{requested}"
     return headers
 
 

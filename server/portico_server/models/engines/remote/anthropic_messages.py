@@ -34,23 +34,23 @@ def request_of(body: Mapping[str, Any], model: str, max_tokens: int = DEFAULT_MA
         raise InvalidRequest("'n' must be 1: this provider gives one choice.", param="n")
     system, messages = _conversation(body.get("messages") or ())
     limit = body.get("max_completion_tokens") or body.get("max_tokens") or max_tokens
-    asked: dict[str, Any] = {"model": model, "max_tokens": limit, "messages": messages}
-    asked |= {key: body[key] for key in _SAME if body.get(key) is not None}
-    if isinstance(asked.get("temperature"), int | float):
-        asked["temperature"] = min(asked["temperature"], 1.0)  # theirs ends at 1, OpenAI's at 2
+    request: dict[str, Any] = {"model": model, "max_tokens": limit, "messages": messages}
+    request |= {key: body[key] for key in _SAME if body.get(key) is not None}
+    if isinstance(request.get("temperature"), int | float):
+        request["temperature"] = min(request["temperature"], 1.0)  # theirs ends at 1, OpenAI's at 2
     stop = body.get("stop")
     if stop:
-        asked["stop_sequences"] = [stop] if isinstance(stop, str) else list(stop)
+        request["stop_sequences"] = [stop] if isinstance(stop, str) else list(stop)
     if isinstance(body.get("user"), str):
-        asked["metadata"] = {"user_id": body["user"]}
+        request["metadata"] = {"user_id": body["user"]}
     wanted = _format(body.get("response_format"))
     if wanted is not None:
-        asked["output_config"] = {**asked.get("output_config", {}), "format": wanted}
+        request["output_config"] = {**request.get("output_config", {}), "format": wanted}
     elif (body.get("response_format") or {}).get("type") == "json_object":
         system.append({"type": "text", "text": _JSON_OBJECT})
     if system:
-        asked["system"] = system
-    return asked | _tools(body)
+        request["system"] = system
+    return request | _tools(body)
 
 
 def _conversation(given: Any) -> tuple[list[Block], list[Block]]:

@@ -23,7 +23,12 @@ from portico_server.core.limits import RateBucket
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.models.engines.openai_client.quirks import Quirks
 from portico_server.models.engines.remote.anthropic_messages import DEFAULT_MAX_TOKENS
-from portico_server.models.engines.remote.providers import PROVIDERS, ModelProvider, WireFormat
+from portico_server.models.engines.remote.providers import (
+    PROVIDERS,
+    ModelProvider,
+    WireFormat,
+    parse_provider,
+)
 from portico_server.models.fallback import fallbacks
 from portico_server.models.in_flight import HeldAnswer
 from portico_server.models.known_models import profile_of
@@ -52,6 +57,7 @@ PARAMETERS = {
     "fallback": "names of models that are asked when this one fails before its first byte",
     "max_tokens": "what an answer may have if the caller sets no limit (Anthropic)",
     "context_length": "tokens that one call may have, for those who ask",
+    "providers": "providers without a preset, by their names, as the configuration describes them",
     "dimensions": "length of its vectors, for those who ask",
 }
 """What ``parameters`` of a remote model may hold."""
@@ -74,7 +80,7 @@ class RemoteTarget:
     fallback: tuple[str, ...]
     requests: int | None
     tokens: int | None
-    patience: float
+    max_wait_s: float
 
     @property
     def paced(self) -> bool:
@@ -134,6 +140,10 @@ def _provider(spec: ModelSpec) -> tuple[ModelProvider, str]:
             f"'{spec.source}'.",
             param="source",
         )
+    described = spec.parameters.get("providers") or {}
+    if source.location in described:
+        at = f"parameters.providers.{source.location}"
+        return parse_provider(described[source.location], at), source.model
     provider = PROVIDERS.get(source.location)
     if provider is None:
         raise InvalidRequest(
@@ -209,12 +219,12 @@ class Remote:
     fetches = False
 
     def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
-        place = find_target(spec)
+        target = find_target(spec)
         known = profile_of(spec.source)
         task: Task = cast("Task", spec.task) if spec.task != "auto" else known.task if known else "chat"
-        if task != "chat" and place.wire == "anthropic":
+        if task != "chat" and target.wire == "anthropic":
             raise InvalidRequest(f"This provider has no {_WORK[task]}.", param="task")
-        if task == "embedding" and place.fallback:
+        if task == "embedding" and target.fallback:
             raise InvalidRequest(
                 f"'{spec.name}' makes embeddings, and another model's vectors cannot stand in for them: "
                 "leave out 'fallback'.",
@@ -226,30 +236,35 @@ class Remote:
             return ModelDescription(
                 "chat",
                 context,
-                messages=place.wire == "anthropic",
+                messages=target.wire == "anthropic",
                 answers="write",
                 long_prompts=True,
+                hosted=True,
+                files=True,
             )
         if task == "embedding":
-            return ModelDescription("embedding", context, dimensions)
-        pictures = place.quirks.pictures
+            return ModelDescription("embedding", context, dimensions, hosted=True)
+        pictures = target.quirks.pictures
         return ModelDescription(
-            task, context, edits=task == "image" and (pictures.edits or bool(pictures.inside))
+            task,
+            context,
+            edits=task == "image" and (pictures.edits or bool(pictures.inside)),
+            hosted=True,
         )
 
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
-        place = find_target(spec)
-        if not place.keyed:
+        target = find_target(spec)
+        if not target.keyed:
             raise InvalidRequest(
-                f"'{spec.name}' needs a key: give the model an 'api_key', or set {place.variable} where the "
+                f"'{spec.name}' needs a key: give the model an 'api_key', or set {target.variable} where the "
                 f"daemon starts.",
                 code="missing_provider_key",
                 param="api_key",
             )
-        return RunningEngine(_client(spec.name, place, site), self.describe(spec, path))
+        return RunningEngine(_client(spec.name, target, site), self.describe(spec, path))
 
 
-def _client(name: str, place: RemoteTarget, site: LaunchContext) -> EngineClient:
+def _client(name: str, target: RemoteTarget, site: LaunchContext) -> EngineClient:
     # aiohttp is imported by now; this module is imported before it.
     from portico_server.models.engines.openai_client.passthrough import Passthrough
     from portico_server.models.engines.openai_client.quirks import QuirksClient
@@ -259,24 +274,24 @@ def _client(name: str, place: RemoteTarget, site: LaunchContext) -> EngineClient
     async def explain(error: BaseException) -> PorticoError:
         reason = str(error) or type(error).__name__
         return EngineFailed(
-            f"The server of '{name}' at {place.endpoint.url} cannot be reached or broke off: {reason}. "
+            f"The server of '{name}' at {target.endpoint.url} cannot be reached or broke off: {reason}. "
             "Check the address and that it runs.",
             code="upstream_unreachable",
         )
 
-    upstream = Upstream(site.transport, place.endpoint, name, explain, idle=place.idle)
+    upstream = Upstream(site.transport, target.endpoint, name, explain, idle=target.idle)
     client: EngineClient
-    if place.wire == "anthropic":
-        client = AnthropicClient(upstream, max_tokens=place.max_tokens)
+    if target.wire == "anthropic":
+        client = AnthropicClient(upstream, max_tokens=target.max_tokens)
     else:
-        client = Passthrough(upstream, ask_usage=place.quirks.stream_usage)
-    if place.paced:
+        client = Passthrough(upstream, request_usage=target.quirks.stream_usage)
+    if target.paced:
         client = PacedClient(
-            client, name, requests=place.requests, tokens=place.tokens, patience=place.patience
+            client, name, requests=target.requests, tokens=target.tokens, max_wait_s=target.max_wait_s
         )
-    if place.retries:
-        client = RetryingClient(client, place.retries)
-    return client if place.quirks == Quirks() else QuirksClient(client, place.quirks, name)
+    if target.retries:
+        client = RetryingClient(client, target.retries)
+    return client if target.quirks == Quirks() else QuirksClient(client, target.quirks, name)
 
 
 # Calls held back until a provider allows them: so many requests and so many tokens a minute.
@@ -298,11 +313,11 @@ class PacedClient:
     """
 
     def __init__(
-        self, inner: EngineClient, name: str, *, requests: int | None, tokens: int | None, patience: float
+        self, inner: EngineClient, name: str, *, requests: int | None, tokens: int | None, max_wait_s: float
     ) -> None:
         self._inner = inner
         self._name = name
-        self._patience = patience
+        self._max_wait_s = max_wait_s
         now = asyncio.get_running_loop().time()
         self._requests = None if requests is None else RateBucket(requests, MINUTE_S, now)
         self._tokens = None if tokens is None else RateBucket(tokens, MINUTE_S, now)
@@ -328,7 +343,7 @@ class PacedClient:
         loop = asyncio.get_running_loop()
         # Taken at once, so that whoever comes later waits behind us.
         wait = max(self._take(self._requests, 1), self._take(self._tokens, tokens))
-        left = self._patience if deadline is None else min(self._patience, deadline - loop.time())
+        left = self._max_wait_s if deadline is None else min(self._max_wait_s, deadline - loop.time())
         if wait > left:
             self._give_back(tokens)
             raise TooMany(

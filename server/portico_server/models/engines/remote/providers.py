@@ -1,16 +1,23 @@
 """Well-known providers, as data: where they are, where their key is kept, and how they differ from OpenAI.
 
 The addresses and limits are those of their documentation. To add one: one entry here and a row in
-``docs/providers.md``.
+``docs/providers.md``; or a plugin (docs/plugins.md), or the key ``providers`` of the configuration.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from portico_server.models.engines.openai_client.quirks import BOOKKEEPING_FIELDS, ImageQuirks, Quirks
+from portico_server.core.errors import InvalidRequest
+from portico_server.models.engines.openai_client.quirks import (
+    BOOKKEEPING_FIELDS,
+    EXACT_FIELDS,
+    ImageQuirks,
+    Quirks,
+)
+from portico_server.plugins import PluginTable
 
 WireFormat: TypeAlias = Literal["openai", "anthropic"]
 
@@ -24,7 +31,9 @@ class ModelProvider:
     where it is not ``Authorization: Bearer``. An empty ``url`` means that everyone has an address of his own.
     """
 
-    url: str
+    __pydantic_config__ = EXACT_FIELDS
+
+    url: str = ""
     key: str = ""
     address: str = ""
     suffix: str = ""
@@ -42,7 +51,7 @@ _OPENAI = Quirks(
 _OLDER: Mapping[str, str] = {"max_completion_tokens": "max_tokens"}
 """Servers that know the limit by the name that OpenAI gave up."""
 
-PROVIDERS: Mapping[str, ModelProvider] = {
+_BUILT_IN: Mapping[str, ModelProvider] = {
     "openai": ModelProvider("https://api.openai.com/v1", "OPENAI_API_KEY", "OPENAI_BASE_URL", quirks=_OPENAI),
     "azure": ModelProvider(
         "",
@@ -201,3 +210,35 @@ PROVIDERS: Mapping[str, ModelProvider] = {
         ),
     ),
 }
+
+
+def _accept(held: Any) -> ModelProvider:
+    if not isinstance(held, ModelProvider):
+        raise InvalidRequest(f"a provider must be a ModelProvider, which {held!r} is not.")
+    return held
+
+
+PROVIDERS = PluginTable("provider", _BUILT_IN, _accept)
+"""All by name, those of plugins too."""
+
+
+def parse_provider(value: Any, at: str) -> ModelProvider:
+    """A provider as a configuration describes it at the place ``at``: the fields of `ModelProvider`.
+
+    Raises `InvalidRequest` that names the field.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        provider = TypeAdapter(ModelProvider).validate_python(value)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join((at, *map(str, fault["loc"])))
+        raise InvalidRequest(f"{place}: {fault['msg']}.", param=place) from error
+    if provider.url and not provider.url.startswith(("http://", "https://")):
+        raise InvalidRequest(f"{at}.url must be an http(s) URL, not '{provider.url}'.", param=f"{at}.url")
+    if not provider.url and not provider.address:
+        raise InvalidRequest(
+            f"{at} needs a 'url', or an 'address' that is read from the environment.", param=at
+        )
+    return provider

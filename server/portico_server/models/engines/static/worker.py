@@ -14,7 +14,7 @@ from portico_server.models.engines import worker_http, worker_link
 from portico_server.models.openai_wire import dimensions_of, document, encoding_of, shorten, texts_of
 from portico_server.subprocesses import own
 
-BATCH_TEXTS = 64
+MAX_BATCH_TEXTS = 64
 """Texts embedded at once: texts of one batch are padded to the longest of it."""
 
 
@@ -43,10 +43,10 @@ class StaticServer:
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         vectors: list[bytes] = [b""] * len(texts)
         tokens = 0
-        for start in range(0, len(order), BATCH_TEXTS):
-            places = order[start : start + BATCH_TEXTS]
+        for start in range(0, len(order), MAX_BATCH_TEXTS):
+            places = order[start : start + MAX_BATCH_TEXTS]
             batch = [texts[place] for place in places]
-            rows = self._model.embed(batch, norm=True, batch_size=BATCH_TEXTS).astype("<f4")
+            rows = self._model.embed(batch, norm=True, batch_size=MAX_BATCH_TEXTS).astype("<f4")
             tokens += sum(sum(item.attention_mask) for item in self._model.tokenize(batch))
             for place, row in zip(places, rows, strict=True):
                 vectors[place] = shorten(row.tobytes(), dimensions)

@@ -25,7 +25,7 @@ from portico_server.models.engines.transformers.worker.errors import UnusableMod
 from portico_server.models.fallback import fallbacks
 from portico_server.models.gpus import NO_GPU_SHARE, GpuShare
 from portico_server.models.known_models import profile_of
-from portico_server.models.protocol import LaunchContext, ModelDescription, RunningEngine
+from portico_server.models.protocol import AdapterFormat, LaunchContext, ModelDescription, RunningEngine
 from portico_server.models.server_process import OFFLINE_ENVIRONMENT, ServerProcess
 from portico_server.models.spec import ModelSpec, Task
 from portico_server.subprocesses import module
@@ -59,6 +59,8 @@ class Transformers:
 
     name = "transformers"
     fetches = True
+    adapter_format: AdapterFormat = "weights"
+    tells_tokens = True
 
     def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
         option_arguments(spec.name, self.name, spec.parameters, TRANSFORMERS_OPTIONS)
@@ -83,7 +85,7 @@ class Transformers:
         if task == "image":
             return ModelDescription(task, edits=edits)
         if task != "embedding":
-            return ModelDescription(task, context)
+            return ModelDescription(task, context, thoughts=task == "chat")
         pooling = spec.parameters.get("pooling")
         return ModelDescription(task, context, dimensions, spans=pooling == "mean" if pooling else mean)
 
@@ -141,9 +143,9 @@ class Transformers:
                 edits=props["edits"],
                 voices=tuple(props.get("voices") or ()),
             )
-            made = transformers_client(site.transport, child, spec.name, props, description)
+            client = transformers_client(site.transport, child, spec.name, props, description)
             for adapter in site.adapters:
-                await made.attach_or_log(adapter)
+                await client.attach_or_log(adapter)
         except (*CONNECTION_ERRORS, orjson.JSONDecodeError, KeyError) as error:
             await child.stop()
             raise EngineFailed(
@@ -154,7 +156,7 @@ class Transformers:
             raise
         tokenizer = VllmTokenizer(site.transport, child, spec.name, description.context_length)
         reads = description.task in ("chat", "embedding")
-        return RunningEngine(made, description, child, tokenizer if reads else None)
+        return RunningEngine(client, description, child, tokenizer if reads else None)
 
     async def try_adapter(
         self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: LaunchContext

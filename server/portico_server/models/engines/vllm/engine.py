@@ -22,7 +22,7 @@ from portico_server.models.engines.openai_client.quirks import Quirks
 from portico_server.models.engines.peft_adapters import LiveAdapterClient
 from portico_server.models.fallback import fallbacks
 from portico_server.models.gpus import GpuShare
-from portico_server.models.protocol import LaunchContext, ModelDescription, RunningEngine
+from portico_server.models.protocol import AdapterFormat, LaunchContext, ModelDescription, RunningEngine
 from portico_server.models.spec import ModelSpec
 from portico_server.subprocesses import module
 
@@ -147,6 +147,8 @@ class Vllm:
 
     name = "vllm"
     fetches = True
+    adapter_format: AdapterFormat = "weights"
+    tells_tokens = True
 
     def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
         option_arguments(spec.name, self.name, spec.parameters, VLLM_OPTIONS)

@@ -22,53 +22,53 @@ PARENT_CHECK_INTERVAL_S = 2.0
 
 def main() -> None:
     """Do what the command line says; a model that cannot be loaded ends it with one sentence."""
-    asked = _arguments().parse_args()
+    options = _arguments().parse_args()
     try:
-        if asked.command == "dequantise":
+        if options.command == "dequantise":
             _quiet()
             from .gguf_unpack import unpack
 
-            unpack(asked.gguf, asked.out)
-        elif asked.command == "fold":
+            unpack(options.gguf, options.out)
+        elif options.command == "fold":
             from .gguf_export import fold_adapter
 
-            fold_adapter(asked.gguf, asked.adapter, asked.out, asked.type, asked.scale)
-        elif asked.command == "refit":
+            fold_adapter(options.gguf, options.adapter, options.out, options.type, options.scale)
+        elif options.command == "refit":
             from .gguf_export import refit
 
-            refit(asked.gguf, asked.folder, asked.out, asked.type)
+            refit(options.gguf, options.folder, options.out, options.type)
         else:
-            serve(asked)
+            serve(options)
     except UnusableModel as error:
         print(error, file=sys.stderr, flush=True)
         raise SystemExit(3) from None
 
 
-def serve(asked: argparse.Namespace) -> None:
+def serve(options: argparse.Namespace) -> None:
     """Load the model, then listen until the end."""
     threading.Thread(target=_watch, args=(os.getppid(),), daemon=True, name="lifeline").start()
-    folder = read_folder(asked.model)
+    folder = read_folder(options.model)
     settings = WorkerSettings(
-        asked.name,
-        device=asked.device,
-        dtype=asked.dtype,
-        context_length=asked.context_length,
-        threads=asked.threads,
-        pooling=asked.pooling,
-        chat_template=asked.chat_template,
-        queue=asked.queue,
-        max_seconds=asked.max_seconds,
-        max_pixels=asked.max_pixels,
+        options.name,
+        device=options.device,
+        dtype=options.dtype,
+        context_length=options.context_length,
+        threads=options.threads,
+        pooling=options.pooling,
+        chat_template=options.chat_template,
+        queue=options.queue,
+        max_seconds=options.max_seconds,
+        max_pixels=options.max_pixels,
     )
     # These take seconds to import: what is wrong with a folder is said before.
     _quiet()
     from .server import WorkerServer
     from .tasks import make_task
 
-    task = make_task(folder.task if asked.task == "auto" else asked.task, folder, settings)
+    task = make_task(folder.task if options.task == "auto" else options.task, folder, settings)
     facts = {"id": settings.name, "object": "model", "max_model_len": task.context_length}
-    door = WorkerServer(
-        asked.port,
+    server = WorkerServer(
+        options.port,
         os.environ.pop(KEY_VARIABLE, ""),
         task.routes(),
         {
@@ -83,7 +83,7 @@ def serve(asked: argparse.Namespace) -> None:
             },
         },
     )
-    door.serve_forever()
+    server.serve_forever()
 
 
 def _quiet() -> None:

@@ -47,12 +47,15 @@ class LoadedAdapters:
         self._check(folder)
         # PEFT allows no dots in a name, because it becomes part of the names of layers.
         identifier = f"adapter{next(self._numbers)}"
-        with self._turns.turn(client.gone):
+        with self._turns.turn(client.has_left):
             try:
-                told = self._model.load_adapter(
+                report = self._model.load_adapter(
                     str(folder), adapter_name=identifier, use_safetensors=True, hotswap=False
                 )
-                missed = [*getattr(told, "unexpected_keys", ()), *(key for key, *_ in told.mismatched_keys)]
+                missed = [
+                    *getattr(report, "unexpected_keys", ()),
+                    *(key for key, *_ in report.mismatched_keys),
+                ]
                 if missed:
                     raise ValueError(f"it has weights for layers that the model does not have: {missed[0]}")
             except (ValueError, RuntimeError, KeyError, OSError, TypeError) as error:
@@ -76,20 +79,22 @@ class LoadedAdapters:
         name = body.get("lora_name")
         if name not in self._ids:
             raise Refusal(f"There is no adapter '{name}'.", "adapter_not_found", "lora_name", status=404)
-        with self._turns.turn(client.gone):
+        with self._turns.turn(client.has_left):
             self._forget(self._ids.pop(str(name)))
         return {"unloaded": name}
 
     @contextmanager
-    def chosen(self, wish: Any) -> Iterator[None]:
+    def chosen(self, adapter: Any) -> Iterator[None]:
         """Within it the model has the adapter of ``wish`` (``name`` and ``scale``). The caller has the turn.
 
         Raises `Refusal` (404) for one that is not loaded.
         """
-        if wish is None:
+        if adapter is None:
             yield
             return
-        name, scale = (wish.get("name"), wish.get("scale", 1.0)) if isinstance(wish, dict) else (None, None)
+        name, scale = (
+            (adapter.get("name"), adapter.get("scale", 1.0)) if isinstance(adapter, dict) else (None, None)
+        )
         identifier = self._ids.get(name) if isinstance(name, str) else None
         if identifier is None or not isinstance(scale, int | float):
             raise Refusal(f"There is no adapter '{name}'.", "adapter_not_found", "adapter", status=404)

@@ -39,11 +39,11 @@ class ChatTask:
             if self._processor
             else AutoTokenizer.from_pretrained(folder.path, **local)
         )
-        self._speaks = self._processor or self._tokenizer
+        self._templates = self._processor or self._tokenizer
         if settings.chat_template is not None:
-            self._speaks.chat_template = settings.chat_template.read_text(encoding="utf-8")
-        elif self._speaks.chat_template is None:
-            self._speaks.chat_template = self._tokenizer.chat_template
+            self._templates.chat_template = settings.chat_template.read_text(encoding="utf-8")
+        elif self._templates.chat_template is None:
+            self._templates.chat_template = self._tokenizer.chat_template
         self._tokenizer("warm")  # from here on its settings stay, so that several threads may use it
         self._model = load_model(
             AutoModelForImageTextToText if folder.sees else AutoModelForCausalLM, folder, self._where
@@ -92,10 +92,10 @@ class ChatTask:
     ) -> None:
         if body.get("stream") is not True:
             raise Refusal("This engine streams: set 'stream'.", param="stream")
-        asked = read_options(body, chat=chat)
+        options = read_options(body, chat=chat)
         length = len(inputs["input_ids"][0])
-        room = self.context_length - length
-        if room < 1:
+        free_tokens = self.context_length - length
+        if free_tokens < 1:
             raise Refusal(
                 f"The prompt has {length} tokens, but the context of '{self._name}' has {self.context_length}. Send "
                 "less, or choose a model with a larger context.",
@@ -104,19 +104,19 @@ class ChatTask:
             )
         if not length:
             raise Refusal(f"'{param}' holds no token.", param=param)
-        constraint = self._generator.constraint(asked)
+        constraint = self._generator.constraint(options)
         frames = _Frames(client, chat=chat)
         if self._turns.busy:
             client.comment("waiting for the model")
-        with self._turns.turn(client.gone), self._adapters.chosen(body.get("adapter")):
-            limit = min(room, asked.limit) if "max_tokens" in body else room
+        with self._turns.turn(client.has_left), self._adapters.chosen(body.get("adapter")):
+            limit = min(free_tokens, options.limit) if "max_tokens" in body else free_tokens
             count = (
-                self._generator.run(self._placed(inputs), asked, constraint, limit, frames.say)
+                self._generator.run(self._placed(inputs), options, constraint, limit, frames.write)
                 if limit
                 else 0
             )
             if not limit:
-                frames.say(GeneratedToken("", None, "length"))
+                frames.write(GeneratedToken("", None, "length"))
         frames.end(length, count)
 
     # --- prompts -------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ class ChatTask:
         return messages, images
 
     def _prompt(self, messages: list[dict[str, Any]], more: Any) -> str:
-        if self._speaks.chat_template is None:
+        if self._templates.chat_template is None:
             raise Refusal(
                 f"'{self._name}' has no chat template. Give the model the parameter 'chat_template' with the path of "
                 "a Jinja file, or use completions.",
@@ -168,7 +168,7 @@ class ChatTask:
             else {}
         )
         try:
-            text: str = self._speaks.apply_chat_template(
+            text: str = self._templates.apply_chat_template(
                 messages, **{"add_generation_prompt": True, **extra}, tokenize=False
             )
         except (jinja2.TemplateError, ValueError, TypeError, KeyError) as error:
@@ -212,14 +212,14 @@ class _Frames:
         self._client = client
         self._chat = chat
 
-    def say(self, step: GeneratedToken) -> None:
+    def write(self, step: GeneratedToken) -> None:
         """A token, or the end. Raises `CallerGone` if nobody listens."""
         choice: dict[str, Any] = {"index": 0, "finish_reason": None}
         choice["logprobs"] = {"content": [step.logprob]} if step.logprob is not None else None
         if step.text or step.logprob is not None:
             text: dict[str, Any] = {"delta": {"content": step.text}} if self._chat else {"text": step.text}
             self._client.event({"choices": [{**choice, **text}]})
-        elif step.finish is None and self._client.gone():
+        elif step.finish is None and self._client.has_left():
             raise CallerGone
         if step.finish is not None:
             empty: dict[str, Any] = {"delta": {}} if self._chat else {"text": ""}

@@ -115,7 +115,7 @@ class ImageOrder:
     """One request: how many pictures, the arguments of diffusers for each, where its random numbers begin."""
 
     pipe: Any
-    asked: Mapping[str, Any]
+    arguments: Mapping[str, Any]
     count: int
     steps: int
     seed: int
@@ -181,10 +181,10 @@ class ImageTask:
                 "model",
             )
         size = self._size(body, pipe)
-        asked: dict[str, Any] = {"width": size[0], "height": size[1]} if size else {}
+        arguments: dict[str, Any] = {"width": size[0], "height": size[1]} if size else {}
         if body.get("strength") is not None:
-            asked["strength"] = body["strength"]
-        return self._answer(body, self._order(body, pipe, asked, size), "image_generation", client)
+            arguments["strength"] = body["strength"]
+        return self._answer(body, self._order(body, pipe, arguments, size), "image_generation", client)
 
     def change(self, body: Mapping[str, Any], client: Caller) -> dict[str, Any] | None:
         """OpenAI's ``images/edits``. The first picture is changed, all of it or where ``mask`` is transparent."""
@@ -206,14 +206,14 @@ class ImageTask:
         size = self._size(body, pipe) or fit_size(width, height, size_step(pipe), self._most)
         if len(pictures) == 1:
             pictures[0] = pictures[0].resize(size)
-        asked: dict[str, Any] = {"image": pictures[0] if len(pictures) == 1 else pictures}
+        arguments: dict[str, Any] = {"image": pictures[0] if len(pictures) == 1 else pictures}
         if masks:
-            asked["mask_image"] = inpainting_mask(masks[0]).resize(size)
+            arguments["mask_image"] = inpainting_mask(masks[0]).resize(size)
         if takes_argument(pipe, "width") and takes_argument(pipe, "height"):
-            asked |= {"width": size[0], "height": size[1]}
+            arguments |= {"width": size[0], "height": size[1]}
         if body.get("strength") is not None:
-            asked["strength"] = body["strength"]
-        return self._answer(body, self._order(body, pipe, asked, size), "image_edit", client)
+            arguments["strength"] = body["strength"]
+        return self._answer(body, self._order(body, pipe, arguments, size), "image_edit", client)
 
     # --- what is asked for ---------------------------------------------------------------------------------
 
@@ -242,17 +242,17 @@ class ImageTask:
         return width, height
 
     def _order(
-        self, body: Mapping[str, Any], pipe: Any, asked: dict[str, Any], size: tuple[int, int] | None
+        self, body: Mapping[str, Any], pipe: Any, arguments: dict[str, Any], size: tuple[int, int] | None
     ) -> ImageOrder:
         usual = inspect.signature(pipe.__call__).parameters["num_inference_steps"].default
         steps = body.get("steps") or max(
             1, round(usual * STEPS_BY_QUALITY.get(body.get("quality") or "", 1.0))
         )
-        asked |= {"prompt": body["prompt"], "num_inference_steps": steps}
+        arguments |= {"prompt": body["prompt"], "num_inference_steps": steps}
         for name in ("negative_prompt", "guidance_scale"):
             if body.get(name) is not None:
-                asked[name] = body[name]
-        for name in asked:
+                arguments[name] = body[name]
+        for name in arguments:
             if not takes_argument(pipe, name):
                 raise Refusal(
                     f"'{self._name}' does not take '{name}': leave it out.", "unsupported_parameter", name
@@ -264,7 +264,7 @@ class ImageTask:
             )
         seed = body.get("seed")
         seed = random.getrandbits(32) if seed is None else int(seed) % 2**63
-        return ImageOrder(pipe, asked, int(body.get("n") or 1), int(steps), seed, size or (0, 0))
+        return ImageOrder(pipe, arguments, int(body.get("n") or 1), int(steps), seed, size or (0, 0))
 
     @staticmethod
     def _share(body: Mapping[str, Any], pipe: Any) -> float:
@@ -283,13 +283,13 @@ class ImageTask:
         kind, quality = output_format(body)
         streams = body.get("stream") is True
         partials = _moments(order.steps, int(body.get("partial_images") or 0)) if streams else ()
-        told: dict[str, Any] = {"output_format": kind, "background": "opaque"}
+        facts: dict[str, Any] = {"output_format": kind, "background": "opaque"}
         effort = body.get("quality") or "auto"
-        told["quality"] = {"hd": "high", "standard": "medium"}.get(effort, effort)
+        facts["quality"] = {"hd": "high", "standard": "medium"}.get(effort, effort)
         data = []
         if streams and self._turns.busy:
             client.comment("waiting for the model")
-        with self._turns.turn(client.gone), torch.inference_mode():
+        with self._turns.turn(client.has_left), torch.inference_mode():
             for number in range(order.count):
 
                 def report(done: int, of: int, latents: Any) -> None:
@@ -306,22 +306,22 @@ class ImageTask:
                                     "partial_image_index": partials.index(done),
                                     "created_at": int(time.time()),
                                     "size": f"{seen.width}x{seen.height}",
-                                    **told,
+                                    **facts,
                                 }
                             )
 
                 drawn = self._one(order, number, report)
-                told["size"] = f"{drawn.width}x{drawn.height}"
+                facts["size"] = f"{drawn.width}x{drawn.height}"
                 data.append(encode_picture(drawn, kind, quality))
         usage = self._usage(body["prompt"], drawn.size, order.count)
         if not streams:
             rows = [{"b64_json": one} for one in data]
-            if told["quality"] == "auto":  # a document tells what it became, events what was asked for
-                del told["quality"]
-            return {"created": int(time.time()), "data": rows, **told, "usage": usage}
+            if facts["quality"] == "auto":  # a document has the actual value, events the requested one
+                del facts["quality"]
+            return {"created": int(time.time()), "data": rows, **facts, "usage": usage}
         for one in data:
             head = {"type": f"{event}.completed", "b64_json": one, "created_at": int(time.time())}
-            client.event({**head, **told, "usage": usage})
+            client.event({**head, **facts, "usage": usage})
         return None
 
     def _one(self, order: ImageOrder, number: int, report: ReportStep) -> Any:
@@ -337,7 +337,7 @@ class ImageTask:
         more = {"callback_on_step_end": stepped} if takes_argument(order.pipe, "callback_on_step_end") else {}
         generator = torch.Generator("cpu").manual_seed(order.seed + number)
         try:
-            made = order.pipe(**order.asked, generator=generator, output_type="pil", **more)
+            output = order.pipe(**order.arguments, generator=generator, output_type="pil", **more)
         except ValueError as error:
             words = " ".join(str(error).split())[:300]
             raise Refusal(f"'{self._name}' cannot draw that: {words}", "unsupported_value") from error
@@ -353,25 +353,25 @@ class ImageTask:
                 "size",
                 status=503,
             ) from error
-        flagged = getattr(made, "nsfw_content_detected", None)
+        flagged = getattr(output, "nsfw_content_detected", None)
         if flagged and any(flagged):
             raise Refusal(
                 "The model's own safety checker has held the picture back. Change the prompt, or try another seed.",
                 "moderation_blocked",
                 "prompt",
             )
-        return made.images[0]
+        return output.images[0]
 
     def _usage(self, prompt: str, size: tuple[int, int], count: int) -> dict[str, Any]:
         """Tokens as OpenAI counts them; one of a picture is a square of `PATCH_PIXELS` pixels."""
         tokenizer = getattr(next(pipe for pipe in self._pipes.values() if pipe), "tokenizer", None)
-        said = len(tokenizer(prompt).input_ids) if tokenizer is not None else len(prompt.split())
-        painted = count * max(1, size[0] * size[1] // PATCH_PIXELS**2)
+        prompt_tokens = len(tokenizer(prompt).input_ids) if tokenizer is not None else len(prompt.split())
+        image_tokens = count * max(1, size[0] * size[1] // PATCH_PIXELS**2)
         return {
-            "input_tokens": said,
-            "input_tokens_details": {"text_tokens": said, "image_tokens": 0},
-            "output_tokens": painted,
-            "total_tokens": said + painted,
+            "input_tokens": prompt_tokens,
+            "input_tokens_details": {"text_tokens": prompt_tokens, "image_tokens": 0},
+            "output_tokens": image_tokens,
+            "total_tokens": prompt_tokens + image_tokens,
         }
 
 

@@ -32,8 +32,8 @@ from .server import Caller, ModelQueue, TokenizeTask
 # is computed in windows that overlap; each token is taken from the window in which it has more of the text around it.
 
 
-OVERLAP_DIVISOR = 4
-"""One part in so many of a window is shared with the next one."""
+WINDOW_OVERLAP_RATIO = 4
+"""Tokens of a window for each that the next one shares."""
 
 Spans = list[tuple[int, int]]
 """Offsets of characters from first to last, the last one not included."""
@@ -99,7 +99,7 @@ def _checked(given: Any, length: int, param: str) -> Spans:
 
 def windows(count: int, size: int) -> Iterator[TokenWindow]:
     """Windows of up to ``size`` over ``count`` tokens; each token is taken once."""
-    shared = size // OVERLAP_DIVISOR
+    shared = size // WINDOW_OVERLAP_RATIO
     begin = first = 0
     while True:
         end = min(begin + size, count)
@@ -214,7 +214,9 @@ class EmbeddingTask:
         self._turns = ModelQueue(settings.queue)
         self.context_length = settings.context_length or folder.context_length or 512
         wrapping = SpecialTokens.of(self._tokenizer, self._recipe.prompt)
-        self._late = LatePooling(self._tokenizer, wrapping, self.context_length, BATCH_TOKENS, self._states)
+        self._late_pooling = LatePooling(
+            self._tokenizer, wrapping, self.context_length, BATCH_TOKENS, self._states
+        )
         with torch.inference_mode():
             self.dimensions = int(self._pool(self._tokens(["warm"])).shape[1])
 
@@ -238,13 +240,13 @@ class EmbeddingTask:
                 "spans of a text have none.",
                 param="spans",
             )
-        with self._turns.turn(client.gone), torch.inference_mode():
+        with self._turns.turn(client.has_left), torch.inference_mode():
             if spans is None:
                 vectors, count = self._each(texts, client)
             else:
                 vectors, count = [], 0
                 for text, some in zip(texts, spans, strict=True):
-                    pooled, tokens = self._late.pooled(text, some, client.check)
+                    pooled, tokens = self._late_pooling.pooled(text, some, client.check)
                     vectors += self._dense(pooled)
                     count += tokens
             found = torch.stack(vectors)[:, :dimensions]
@@ -324,7 +326,7 @@ def load_model(kind: Any, folder: ModelFolder, where: Placement, *, spare: str =
     ``spare``: a word in the names of weights that may be missing.
     """
     try:
-        model, told = kind.from_pretrained(
+        model, report = kind.from_pretrained(
             folder.path,
             local_files_only=True,
             use_safetensors=True,
@@ -340,7 +342,7 @@ def load_model(kind: Any, folder: ModelFolder, where: Placement, *, spare: str =
                 "is not run. Use a model whose architecture transformers knows."
             ) from error
         raise UnusableModel(f"transformers cannot load {folder.path}: {words[:600]}") from error
-    missing = sorted(key for key in told["missing_keys"] if not spare or spare not in key)
+    missing = sorted(key for key in report["missing_keys"] if not spare or spare not in key)
     if missing:
         # They would be random numbers, and so would be the answers.
         raise UnusableModel(
@@ -371,9 +373,9 @@ def read_recipe(folder: ModelFolder, pooling: str, where: Placement) -> Embeddin
             raise UnusableModel(
                 f"The model in {folder.path} has a module '{kind}', which this engine does not compute."
             )
-    asked = read_document(folder.path / "config_sentence_transformers.json") or {}
-    prompts = asked.get("prompts")
-    prompt = prompts.get(asked.get("default_prompt_name")) if isinstance(prompts, Mapping) else None
+    config = read_document(folder.path / "config_sentence_transformers.json") or {}
+    prompts = config.get("prompts")
+    prompt = prompts.get(config.get("default_prompt_name")) if isinstance(prompts, Mapping) else None
     return EmbeddingRecipe(
         pooling or found or "mean", normalise, tuple(dense), prompt if isinstance(prompt, str) else ""
     )
@@ -471,7 +473,7 @@ class RerankTask:
         if not isinstance(documents, list) or not all(isinstance(text, str) for text in documents):
             raise Refusal("'documents' must be a list of texts.", param="documents")
         scores = [0.0] * len(documents)
-        with self._turns.turn(client.gone), torch.inference_mode():
+        with self._turns.turn(client.has_left), torch.inference_mode():
             # A tokenizer that is told to cut keeps that in mind, so it is not for two callers at a time.
             tokens = [self._pair(query, text) for text in documents]
             for places in batches([len(row["input_ids"]) for row in tokens], BATCH_TOKENS):

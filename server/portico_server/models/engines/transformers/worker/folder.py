@@ -32,7 +32,7 @@ _CHANGES = (
     "LatentConsistency",
     "IF",
 )
-"""What the classes of pipelines begin with that also change pictures; loading one tells for certain."""
+"""Prefixes of the classes of pipelines that also change pictures; only loading one is certain."""
 
 _VARIANTS = ("fp16", "bf16")
 """Names of weights beside which the plain ones may be missing."""
@@ -52,10 +52,10 @@ def pipeline_parts(path: Path, index: Mapping[str, Any]) -> Iterator[tuple[str, 
             f"whose pipeline "
             "diffusers knows."
         )
-    for part, told in index.items():
-        if part.startswith("_") or not isinstance(told, list):
+    for part, entry in index.items():
+        if part.startswith("_") or not isinstance(entry, list):
             continue
-        library, kind = (*told, None, None)[:2]
+        library, kind = (*entry, None, None)[:2]
         if library is None or kind is None:
             continue
         if not all(isinstance(word, str) and _PLAIN.fullmatch(word) for word in (part, library, kind)):
@@ -172,9 +172,11 @@ def pools_by_mean(path: Path) -> bool:
 def pooling_of(at: Path) -> list[str]:
     """The ways of pooling that a module of sentence-transformers asks for. Raises `UnusableModel`."""
     config = read_document(at / "config.json") or {}
-    said = config.get("pooling_mode")
+    lengths = config.get("pooling_mode")
     modes = (
-        [said] if isinstance(said, str) else [mode for key, mode in _MODES.items() if config.get(key) is True]
+        [lengths]
+        if isinstance(lengths, str)
+        else [mode for key, mode in _MODES.items() if config.get(key) is True]
     )
     return ["last" if mode == "lasttoken" else mode for mode in modes]
 
@@ -245,11 +247,11 @@ def _context(path: Path, text: Mapping[str, Any], task: str) -> int:
     most = _number(text, "max_position_embeddings", "n_positions", "max_sequence_length")
     if text.get("model_type") in ("roberta", "xlm-roberta", "camembert") and most > 2:
         most -= 2  # its positions begin after that of the padding
-    said = [most]
+    lengths = [most]
     if task != "chat":
-        said.append(_number(read_document(path / "tokenizer_config.json") or {}, "model_max_length"))
-        said.append(_number(read_document(path / "sentence_bert_config.json") or {}, "max_seq_length"))
-    return min((number for number in said if 0 < number < 10**8), default=0)
+        lengths.append(_number(read_document(path / "tokenizer_config.json") or {}, "model_max_length"))
+        lengths.append(_number(read_document(path / "sentence_bert_config.json") or {}, "max_seq_length"))
+    return min((number for number in lengths if 0 < number < 10**8), default=0)
 
 
 def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -114,10 +114,10 @@ class TokenGenerator:
         options: GenerationOptions,
         constraint: Constraint | None,
         limit: int,
-        say: Callable[[GeneratedToken], None],
+        emit: Callable[[GeneratedToken], None],
     ) -> int:
         """Generate at most ``limit`` tokens; how many it were. What ``say`` raises ends it."""
-        watch = _Watch(self, options, constraint, limit, say)
+        watch = _Watch(self, options, constraint, limit, emit)
         if options.seed is None:
             torch.seed()
         else:
@@ -128,7 +128,7 @@ class TokenGenerator:
                 **_sampling(options),
                 max_new_tokens=limit,
                 logits_processor=[watch.score],
-                stopping_criteria=[watch.look],
+                stopping_criteria=[watch.on_step],
                 pad_token_id=next(iter(self.ends), 0),
             )
         return watch.count
@@ -143,17 +143,17 @@ class TokenGenerator:
 
 def _sampling(options: GenerationOptions) -> dict[str, Any]:
     """Arguments of transformers' ``generate``. Defaults are the model's own; at temperature 0 nothing is sampled."""
-    wished: dict[str, Any] = {"do_sample": options.temperature != 0}
+    arguments: dict[str, Any] = {"do_sample": options.temperature != 0}
     if options.temperature:
-        wished["temperature"] = options.temperature
+        arguments["temperature"] = options.temperature
     for name in ("top_p", "min_p", "repetition_penalty"):
         if (value := getattr(options, name)) is not None:
-            wished[name] = value
+            arguments[name] = value
     if options.top_p == 0:
-        wished["do_sample"] = False  # nothing but the best
+        arguments["do_sample"] = False  # only the best
     if options.top_k is not None:
-        wished["top_k"] = max(0, options.top_k)
-    return wished
+        arguments["top_k"] = max(0, options.top_k)
+    return arguments
 
 
 class _Watch:
@@ -165,14 +165,14 @@ class _Watch:
         options: GenerationOptions,
         constraint: Constraint | None,
         limit: int,
-        say: Callable[[GeneratedToken], None],
+        emit: Callable[[GeneratedToken], None],
     ) -> None:
         self.count = 0
         self._generator = generator
         self._options = options
         self._constraint = constraint
         self._limit = limit
-        self._say = say
+        self._emit = emit
         self._spelling = TextAssembler(generator.spell)
         self._stops = StopFilter(options.stop)
         self._used: Counter[int] = Counter()
@@ -185,7 +185,7 @@ class _Watch:
             self._logprobs = torch.log_softmax(scores[0].float(), dim=-1)
         return scores if self._constraint is None else self._constraint.allow(scores)
 
-    def look(self, input_ids: Any, scores: Any, **_more: Any) -> Any:
+    def on_step(self, input_ids: Any, scores: Any, **_more: Any) -> Any:
         """Whether the token that was just chosen is the last."""
         token = int(input_ids[0, -1])
         self.count += 1
@@ -203,20 +203,20 @@ class _Watch:
         if last:
             text += self._spelling.rest()
         entry = self._entry(token, text)
-        said, stopped = self._stops.feed(text)
+        shown, stopped = self._stops.feed(text)
         if stopped or last:
             rest = "" if stopped else self._stops.rest()
-            self._finish("stop" if stopped or complete else "length", said + rest, entry, held=False)
+            self._finish("stop" if stopped or complete else "length", shown + rest, entry, held=False)
             return True
-        if said or entry is not None:
-            self._say(GeneratedToken(said, entry))
+        if shown or entry is not None:
+            self._emit(GeneratedToken(shown, entry))
         return False
 
     def _finish(self, reason: str, text: str, entry: Mapping[str, Any] | None, *, held: bool = True) -> None:
         if held:
-            said, stopped = self._stops.feed(text)
-            text = said if stopped else said + self._stops.rest()
-        self._say(GeneratedToken(text, entry, reason))
+            shown, stopped = self._stops.feed(text)
+            text = shown if stopped else shown + self._stops.rest()
+        self._emit(GeneratedToken(text, entry, reason))
 
     def _penalised(self, scores: Any) -> Any:
         """OpenAI's penalties: ``presence`` once and ``frequency`` for each time a token has been said."""

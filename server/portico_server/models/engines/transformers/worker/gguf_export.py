@@ -36,7 +36,7 @@ _PLAIN: Mapping[GGMLQuantizationType, Any] = {
 """Formats that NumPy has."""
 
 
-def rewrite_gguf(model: GGUFReader, changes: Mapping[str, Change], path: Path, wished: str) -> None:
+def rewrite_gguf(model: GGUFReader, changes: Mapping[str, Change], path: Path, file_type: str) -> None:
     """Write ``model`` to ``path`` as a file of the type ``wished`` (see `FILE_TYPES`); one tensor at a time is in
     memory.
     """
@@ -47,8 +47,8 @@ def rewrite_gguf(model: GGUFReader, changes: Mapping[str, Change], path: Path, w
             continue
         inner = field.types[-1] if field.types[0] == GGUFValueType.ARRAY else None
         writer.add_key_value(name, field.contents(), field.types[0], sub_type=inner)
-    writer.add_file_type(FILE_TYPES[wished].said)
-    mix = _mix(model, architecture, wished)
+    writer.add_file_type(FILE_TYPES[file_type].code)
+    mix = _mix(model, architecture, file_type)
     kinds = []
     for tensor in model.tensors:
         shape = tuple(int(size) for size in reversed(tensor.shape))
@@ -89,14 +89,14 @@ def _written(weights: Any, kind: GGMLQuantizationType) -> Any:
     return np.ascontiguousarray(quants.quantize(np.ascontiguousarray(weights, np.float32), kind))
 
 
-def _mix(model: GGUFReader, architecture: str, wished: str) -> TensorTypes:
+def _mix(model: GGUFReader, architecture: str, file_type: str) -> TensorTypes:
     def number(name: str) -> int:
         found = _value(model, f"{architecture}.{name}")
         return int(found) if isinstance(found, int) else 0
 
     heads, keys = number("attention.head_count"), number("attention.head_count_kv")
     return TensorTypes(
-        wished,
+        file_type,
         [tensor.name for tensor in model.tensors],
         number("block_count"),
         grouped=heads // keys if keys else 1,
@@ -214,7 +214,7 @@ class _Trained:
         self._found: dict[str, tuple[Path, str]] = {}
         for path in sorted(folder.glob("*.safetensors")):
             with safe_open(path, "pt") as file:
-                for name in file.keys():  # noqa: SIM118  # it is no dictionary
+                for name in file.keys():  # noqa: SIM118  # safetensors files are not iterable
                     ours = table.get_name(name, try_suffixes=(".weight", ".bias"))
                     if ours is not None:
                         self._found[ours] = (path, name)

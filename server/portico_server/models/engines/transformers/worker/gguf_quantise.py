@@ -15,7 +15,7 @@ from gguf import GGMLQuantizationType, LlamaFileType, quants
 BLOCK_SIZE = 256
 """Numbers in one block; rows are cut into these."""
 
-BLOCKS_AT_ONCE = 128
+MAX_PASS_BLOCKS = 128
 """Blocks that are worked on at once: they, and what is computed of them, stay in a core's cache."""
 
 MIN_MAGNITUDE = 1e-15
@@ -33,10 +33,10 @@ def quantise(weights: Array, kind: GGMLQuantizationType) -> Array:
     out = np.empty((len(blocks), size), np.uint8)
 
     def work(begin: int) -> None:
-        out[begin : begin + BLOCKS_AT_ONCE] = encode(blocks[begin : begin + BLOCKS_AT_ONCE])
+        out[begin : begin + MAX_PASS_BLOCKS] = encode(blocks[begin : begin + MAX_PASS_BLOCKS])
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(work, range(0, len(blocks), BLOCKS_AT_ONCE)))
+        list(pool.map(work, range(0, len(blocks), MAX_PASS_BLOCKS)))
     return out.reshape(*weights.shape[:-1], weights.shape[-1] // BLOCK_SIZE * size)
 
 
@@ -198,7 +198,7 @@ class FileType:
     """
 
     usual: Kind
-    said: LlamaFileType
+    code: LlamaFileType
     mixed: bool = False
 
 
@@ -236,10 +236,10 @@ class TensorTypes:
     """
 
     def __init__(
-        self, wished: str, names: Collection[str], layers: int, grouped: int = 1, experts: int = 0
+        self, file_type: str, names: Collection[str], layers: int, grouped: int = 1, experts: int = 0
     ) -> None:
-        self._wished = wished
-        self._type = FILE_TYPES[wished]
+        self._file_type = file_type
+        self._type = FILE_TYPES[file_type]
         self._output = OUTPUT if OUTPUT in names else EMBEDDING
         self._layers = layers
         # In models of 70 billion parameters eight heads share a matrix of values, which costs little.
@@ -250,15 +250,15 @@ class TensorTypes:
         """``shape`` has the length of a row last; ``before`` is the type of a tensor that stays as it is."""
         if len(shape) < 2 or _AS_IT_IS.fullmatch(name):
             return before
-        kind = self._wish(name) if self._type.mixed else self._type.usual
+        kind = self._type_of(name) if self._type.mixed else self._type.usual
         for _ in range(2):
             if shape[-1] % quants.GGML_QUANT_SIZES[kind][0] == 0:
                 return kind
             kind = COARSER_TYPES.get(kind, Kind.F16)
         return kind if shape[-1] % quants.GGML_QUANT_SIZES[kind][0] == 0 else Kind.F16
 
-    def _wish(self, name: str) -> Kind:
-        usual, medium = self._type.usual, self._wished.endswith("_m")
+    def _type_of(self, name: str) -> Kind:
+        usual, medium = self._type.usual, self._file_type.endswith("_m")
         if name == self._output:
             return Kind.Q6_K
         found = _LAYER.fullmatch(name)
@@ -275,7 +275,7 @@ class TensorTypes:
             return Kind.Q6_K
         if part == "attn_v" and usual == Kind.Q4_K and self._shared:
             return Kind.Q5_K
-        if self._wished == "q4_k_s" and layer < (4 if part == "attn_v" else self._layers // 8):
+        if self._file_type == "q4_k_s" and layer < (4 if part == "attn_v" else self._layers // 8):
             return Kind.Q5_K if part in ("attn_v", "ffn_down", "ffn_down_exps") else usual
         return usual
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -111,12 +111,16 @@ def fit_size(width: int, height: int, step: int, most: int) -> tuple[int, int]:
     return max(step, width // step * step), max(step, height // step * step)
 
 
-def output_format(body: Mapping[str, Any], kinds: Sequence[str] = ("png", "jpeg", "webp")) -> tuple[str, int]:
+OUTPUT_FORMATS = ("png", "jpeg", "webp")
+
+
+def output_format(body: Mapping[str, Any]) -> tuple[str, int]:
     """Format and quality that a request asks for. Raises `Refusal`."""
     kind = body.get("output_format") or "png"
-    if kind not in kinds:
+    if kind not in OUTPUT_FORMATS:
         raise Refusal(
-            f"'output_format' is '{kind}', but this engine writes {', '.join(kinds)}.", param="output_format"
+            f"'output_format' is '{kind}', but this engine writes {', '.join(OUTPUT_FORMATS)}.",
+            param="output_format",
         )
     if body.get("background") == "transparent":
         raise Refusal(

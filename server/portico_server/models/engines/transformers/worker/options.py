@@ -152,9 +152,9 @@ class StopFilter:
         if found:
             return self._held[: min(found)], True
         keep = max((_overlap(self._held, sign) for sign in self._signs), default=0)
-        said = self._held[: len(self._held) - keep]
-        self._held = self._held[len(said) :]
-        return said, False
+        ready = self._held[: len(self._held) - keep]
+        self._held = self._held[len(ready) :]
+        return ready, False
 
     def rest(self) -> str:
         """What was held back, once nothing more comes."""

@@ -37,7 +37,7 @@ class Caller:
         self.raw = ""
         """The media type of pieces that are not events."""
 
-    def gone(self) -> bool:
+    def has_left(self) -> bool:
         """Whether it has closed the connection."""
         try:
             readable, _, _ = select.select([self._connection], [], [], 0)
@@ -47,7 +47,7 @@ class Caller:
 
     def check(self) -> None:
         """Raise `CallerGone` if it has left."""
-        if self.gone():
+        if self.has_left():
             raise CallerGone
 
     def comment(self, words: str) -> None:
@@ -74,7 +74,7 @@ class Caller:
         self._send(b"0\r\n\r\n")
 
     def _send(self, data: bytes) -> None:
-        if self.gone():
+        if self.has_left():
             raise CallerGone
         try:
             if not self.streaming:
@@ -247,7 +247,7 @@ class ModelQueue:
         return bool(self._line)
 
     @contextmanager
-    def turn(self, gone: Callable[[], bool]) -> Iterator[None]:
+    def turn(self, has_left: Callable[[], bool]) -> Iterator[None]:
         """Wait for the model and have it. Raises `Refusal` (429) if the line is full, `CallerGone` if ``gone()`` says
         so.
         """
@@ -263,7 +263,7 @@ class ModelQueue:
             try:
                 while self._line[0] is not ticket:
                     self._changed.wait(POLL_INTERVAL_S)
-                    if self._line[0] is not ticket and gone():
+                    if self._line[0] is not ticket and has_left():
                         raise CallerGone
             except BaseException:
                 self._leave(ticket)

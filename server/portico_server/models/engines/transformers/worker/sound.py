@@ -106,21 +106,21 @@ def _unreadable(name: str, why: str) -> Refusal:
 
 
 def _words(error: Exception) -> str:
-    said = getattr(error, "strerror", None) or str(error)
-    return " ".join(str(said).split())[:200].rstrip(".")
+    reason = getattr(error, "strerror", None) or str(error)
+    return " ".join(str(reason).split())[:200].rstrip(".")
 
 
 class AudioEncoder:
     """Samples of one sound into bytes of ``form``, as they come. ``rate`` in samples a second."""
 
     def __init__(self, form: str, rate: int, channels: int = 1) -> None:
-        made = FORMATS[form]
-        self.media_type = made.media_type
+        format_ = FORMATS[form]
+        self.media_type = format_.media_type
         self._form = form
         self._rate = rate
         self._layout = "stereo" if channels == 2 else "mono"
         self._target = (
-            rate if not made.rates else min(made.rates, key=lambda one: (one < rate, abs(one - rate)))
+            rate if not format_.rates else min(format_.rates, key=lambda one: (one < rate, abs(one - rate)))
         )
         self._out = _Out()
         if form in ("wav", "pcm"):
@@ -129,8 +129,8 @@ class AudioEncoder:
             )
             self._resampler = target
             return
-        self._container = av.open(self._out, mode="w", format=made.container)
-        self._stream: Any = self._container.add_stream(made.codec, rate=self._target)
+        self._container = av.open(self._out, mode="w", format=format_.container)
+        self._stream: Any = self._container.add_stream(format_.codec, rate=self._target)
         self._stream.layout = self._layout
         self._resampler = av.AudioResampler(
             format=self._stream.format,
@@ -169,13 +169,13 @@ class AudioEncoder:
                 self._container.mux(packet)
 
     def _wave(self, samples: bytes) -> bytes:
-        made = io.BytesIO()
-        with wave.open(made, "wb") as file:
+        format_ = io.BytesIO()
+        with wave.open(format_, "wb") as file:
             file.setnchannels(2 if self._layout == "stereo" else 1)
             file.setsampwidth(2)
             file.setframerate(self._target)
             file.writeframes(samples)
-        return made.getvalue()
+        return format_.getvalue()
 
 
 class _Out:

@@ -109,14 +109,14 @@ def split_sentences(text: str) -> list[str]:
 
 
 def deliver(
-    said: SpeechRequest, pieces: Iterable[Any], rate: int, channels: int, tokens: int, client: Caller
+    request: SpeechRequest, pieces: Iterable[Any], rate: int, channels: int, tokens: int, client: Caller
 ) -> None:
     """Send what comes, encoded. ``pieces`` have the shape (channels, samples), from -1 to 1."""
-    encoder = AudioEncoder(said.form, rate, channels)
+    encoder = AudioEncoder(request.form, rate, channels)
     count = 0
 
     def send(data: bytes) -> None:
-        if said.events and data:
+        if request.events and data:
             client.event({"type": "speech.audio.delta", "audio": base64.b64encode(data).decode()})
         elif data:
             client.piece(data, encoder.media_type)
@@ -126,11 +126,11 @@ def deliver(
         count += piece.shape[-1]
         send(encoder.feed(piece))
     send(encoder.end())
-    if not said.events:
+    if not request.events:
         client.last()
         return
-    made = round(count / rate * 50)  # as much as a codec of 50 frames a second would count
-    usage = {"input_tokens": tokens, "output_tokens": made, "total_tokens": tokens + made}
+    output_tokens = round(count / rate * 50)  # as much as a codec of 50 frames a second would count
+    usage = {"input_tokens": tokens, "output_tokens": output_tokens, "total_tokens": tokens + output_tokens}
     client.event({"type": "speech.audio.done", "usage": usage})
 
 
@@ -168,11 +168,11 @@ class SpeechTask:
 
     def speak(self, body: Mapping[str, Any], client: Caller) -> None:
         """Sentence by sentence, each sent as soon as it is there."""
-        said = SpeechRequest.of(body, self._name)
-        chosen = said.among(self.voices)
+        request = SpeechRequest.of(body, self._name)
+        chosen = request.among(self.voices)
         voice = chosen if len(self.voices) > 1 else None
-        with self._turns.turn(client.gone), torch.inference_mode():
-            rows = [row for part in split_sentences(said.text) if (row := self._read(part)) is not None]
+        with self._turns.turn(client.has_left), torch.inference_mode():
+            rows = [row for part in split_sentences(request.text) if (row := self._read(part)) is not None]
             if not rows:
                 raise Refusal(
                     f"'{self._name}' knows none of the letters of this text: it was made for another language.",
@@ -180,7 +180,7 @@ class SpeechTask:
                     "input",
                 )
             tokens = sum(row["input_ids"].shape[1] for row in rows)
-            deliver(said, self._said(rows, voice, said), self._rate, 1, tokens, client)
+            deliver(request, self._waveforms(rows, voice, request), self._rate, 1, tokens, client)
 
     def _read(self, text: str) -> Any:
         """The tokens of a sentence, ``None`` where it has no letter that the model knows."""
@@ -189,19 +189,19 @@ class SpeechTask:
         ids = found["input_ids"]
         return found if ids.numel() and set(ids[0].tolist()) - blank else None
 
-    def _said(self, rows: list[Any], voice: int | None, said: SpeechRequest) -> Iterator[Any]:
+    def _waveforms(self, rows: list[Any], voice: int | None, request: SpeechRequest) -> Iterator[Any]:
         pause = np.zeros((1, int(SENTENCE_PAUSE_S * self._rate)), np.float32)
-        if said.seed is not None:
-            torch.manual_seed(said.seed)
+        if request.seed is not None:
+            torch.manual_seed(request.seed)
         for number, row in enumerate(rows):
             if number:
                 yield pause
-            made = self._model(
+            output = self._model(
                 **row.to(self._where.device),
                 speaker_id=voice,
-                speaking_rate=self._model.config.speaking_rate * said.speed,
+                speaking_rate=self._model.config.speaking_rate * request.speed,
             )
-            yield made.waveform[0].float().cpu().numpy().reshape(1, -1)
+            yield output.waveform[0].float().cpu().numpy().reshape(1, -1)
 
 
 # Music and other sounds made of a description by MusicGen.
@@ -215,7 +215,7 @@ MAX_MUSIC_S = 30.0
 DEFAULT_MUSIC_S = 10.0
 """Seconds that are made where the call does not say."""
 
-GUIDANCE_SCALE = 3.0
+GUIDANCE_WEIGHT = 3.0
 """How closely the description is followed, as the authors set it."""
 
 
@@ -250,20 +250,20 @@ class MusicTask:
 
     def play(self, body: Mapping[str, Any], client: Caller) -> None:
         """Options of our own: ``seconds``, ``guidance_scale``, ``temperature``."""
-        said = SpeechRequest.of(body, self._name)
-        said.among(self.voices)
-        if said.speed != 1.0:
+        request = SpeechRequest.of(body, self._name)
+        request.among(self.voices)
+        if request.speed != 1.0:
             raise Refusal(
                 f"'{self._name}' makes music, which has no 'speed'.", "unsupported_parameter", "speed"
             )
         seconds = _number(body, "seconds", DEFAULT_MUSIC_S, 0.1, self._longest)
-        guidance = _number(body, "guidance_scale", GUIDANCE_SCALE, 1.0, 20.0)
+        guidance = _number(body, "guidance_scale", GUIDANCE_WEIGHT, 1.0, 20.0)
         temperature = _number(body, "temperature", 1.0, 0.01, 2.0)
-        with self._turns.turn(client.gone), torch.inference_mode():
-            read = self._tokenizer(said.text, return_tensors="pt").to(self._where.device)
-            if said.seed is not None:
-                torch.manual_seed(said.seed)
-            made = self._model.generate(
+        with self._turns.turn(client.has_left), torch.inference_mode():
+            read = self._tokenizer(request.text, return_tensors="pt").to(self._where.device)
+            if request.seed is not None:
+                torch.manual_seed(request.seed)
+            output = self._model.generate(
                 **read,
                 do_sample=True,
                 temperature=temperature,
@@ -271,8 +271,8 @@ class MusicTask:
                 max_new_tokens=max(4, round(seconds * self._frames)),
                 stopping_criteria=stop_when_caller_leaves(client),
             )
-            piece = made[0].float().cpu().numpy()
-            deliver(said, [piece], self._rate, self._channels, read["input_ids"].shape[1], client)
+            piece = output[0].float().cpu().numpy()
+            deliver(request, [piece], self._rate, self._channels, read["input_ids"].shape[1], client)
 
 
 def _number(body: Mapping[str, Any], name: str, usual: float, low: float, high: float) -> float:

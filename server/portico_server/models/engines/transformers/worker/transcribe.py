@@ -46,16 +46,19 @@ def read_samples(body: Mapping[str, Any], rate: int, longest: float, client: Cal
 
 
 def write_transcript(
-    found: WorkerTranscript, wish: TranscriptRequest, parts: Iterable[list[TranscriptSegment]], client: Caller
+    found: WorkerTranscript,
+    request: TranscriptRequest,
+    parts: Iterable[list[TranscriptSegment]],
+    client: Caller,
 ) -> Any:
     """Take one part after another into ``found``; events as they come if they are wished for, else all at the end."""
     for segments in parts:
         found.segments += segments
-        if wish.stream:
+        if request.stream:
             for event in deltas(segments):
                 client.event(event)
-    if not wish.stream:
-        return render_transcript(found, wish)
+    if not request.stream:
+        return render_transcript(found, request)
     client.event(done(found))
     return None
 
@@ -113,9 +116,9 @@ class WhisperTask:
     def _multilingual(self) -> bool:
         return bool(getattr(self._generation, "is_multilingual", False))
 
-    def _write(self, body: Mapping[str, Any], client: Caller, wish: TranscriptRequest) -> Any:
-        language = self._code(wish.language)
-        if wish.words and not getattr(self._generation, "alignment_heads", None):
+    def _write(self, body: Mapping[str, Any], client: Caller, request: TranscriptRequest) -> Any:
+        language = self._code(request.language)
+        if request.words and not getattr(self._generation, "alignment_heads", None):
             raise Refusal(
                 f"The files of '{self._name}' do not say which of its parts follow the sound (alignment_heads in "
                 "generation_config.json), so it cannot tell when each word was said. Ask for 'segment'.",
@@ -123,21 +126,21 @@ class WhisperTask:
                 "timestamp_granularities",
             )
         samples = read_samples(body, self._rate, self._longest, client)
-        with self._turns.turn(client.gone), torch.inference_mode():
+        with self._turns.turn(client.has_left), torch.inference_mode():
             if not language and self._multilingual:
                 language = self._detect(samples)
             found = WorkerTranscript(LANGUAGES.get(language or "en", language), len(samples) / self._rate)
             return write_transcript(
-                found, wish, self._windows(samples, language, wish, client, found), client
+                found, request, self._windows(samples, language, request, client, found), client
             )
 
     def _windows(
-        self, samples: Any, language: str, wish: TranscriptRequest, client: Caller, found: WorkerTranscript
+        self, samples: Any, language: str, request: TranscriptRequest, client: Caller, found: WorkerTranscript
     ) -> Iterator[list[TranscriptSegment]]:
         """The segments of one window after another. The next begins where the last sentence of one ended, so that none
         is cut.
         """
-        options = self._options(language, wish, client)
+        options = self._options(language, request, client)
         at = 0
         while at < len(samples) and (at == 0 or len(samples) - at >= self._rate // 10):
             client.check()
@@ -145,13 +148,17 @@ class WhisperTask:
             answered = self._model.generate(**features, **options)["segments"][0]
             offset = at / self._rate
             ends = min(self._window, len(samples) - at) / self._rate
-            heard = [self._segment(one, offset, offset + ends) for one in answered]
+            segments = [self._segment(one, offset, offset + ends) for one in answered]
             # What is made up behind the end of the recording lasts no time.
-            kept = [(said, one) for said, one in zip(heard, answered, strict=True) if said.end > said.start]
-            if wish.words:
+            kept = [
+                (segment, one)
+                for segment, one in zip(segments, answered, strict=True)
+                if segment.end > segment.start
+            ]
+            if request.words:
                 for _, one in kept:
                     found.words += self._words(one, offset, language)
-            yield [said for said, _ in kept]
+            yield [segment for segment, _ in kept]
             at += self._step(answered)
 
     def _step(self, answered: list[Any]) -> int:
@@ -159,12 +166,12 @@ class WhisperTask:
         begin = self._generation.no_timestamps_token_id + 1
         last = answered[-1]["tokens"].tolist()[-2:] if answered else []
         if len(last) == 2 and min(last) >= begin:  # two times in a row: something was cut off behind them
-            said = int(float(answered[-1]["end"]) * self._rate)
-            if said >= self._rate // 10:
-                return min(said, self._window)
+            segment = int(float(answered[-1]["end"]) * self._rate)
+            if segment >= self._rate // 10:
+                return min(segment, self._window)
         return self._window
 
-    def _options(self, language: str, wish: TranscriptRequest, client: Caller) -> dict[str, Any]:
+    def _options(self, language: str, request: TranscriptRequest, client: Caller) -> dict[str, Any]:
         options: dict[str, Any] = {
             "return_timestamps": True,
             "return_segments": True,
@@ -172,9 +179,9 @@ class WhisperTask:
             "stopping_criteria": stop_when_caller_leaves(client),
         }
         if self._multilingual:
-            options |= {"language": language, "task": "translate" if wish.translate else "transcribe"}
-        if wish.temperature:
-            options |= {"temperature": wish.temperature, "do_sample": True}
+            options |= {"language": language, "task": "translate" if request.translate else "transcribe"}
+        if request.temperature:
+            options |= {"temperature": request.temperature, "do_sample": True}
         else:
             options |= {
                 "temperature": TEMPERATURES,
@@ -182,24 +189,26 @@ class WhisperTask:
                 "logprob_threshold": -1.0,
                 "no_speech_threshold": 0.6,
             }
-        if wish.words:
+        if request.words:
             options["return_token_timestamps"] = True
-        if wish.prompt:
-            told = self._processor.get_prompt_ids(wish.prompt, return_tensors="pt").to(self._where.device)
+        if request.prompt:
+            prompt_ids = self._processor.get_prompt_ids(request.prompt, return_tensors="pt").to(
+                self._where.device
+            )
             most = self.context_length // 2 - 2
-            options["prompt_ids"] = torch.cat([told[:1], told[1:][-most:]])
+            options["prompt_ids"] = torch.cat([prompt_ids[:1], prompt_ids[1:][-most:]])
         return options
 
     def _features(self, samples: Any) -> dict[str, Any]:
-        made = self._processor.feature_extractor(
+        features = self._processor.feature_extractor(
             samples.astype(np.float32) / 32768.0,
             sampling_rate=self._rate,
             return_tensors="pt",
             return_attention_mask=True,
         )
         return {
-            "input_features": made["input_features"].to(self._where.device, self._model.dtype),
-            "attention_mask": made["attention_mask"].to(self._where.device),
+            "input_features": features["input_features"].to(self._where.device, self._model.dtype),
+            "attention_mask": features["attention_mask"].to(self._where.device),
         }
 
     def _detect(self, samples: Any) -> str:
@@ -299,13 +308,13 @@ class CtcTask:
 
     def transcribe(self, body: Mapping[str, Any], client: Caller) -> Any:
         """Letter by letter; ``prompt`` and ``temperature`` mean nothing to it."""
-        wish = TranscriptRequest.of(body)
-        if wish.prompt:
+        request = TranscriptRequest.of(body)
+        if request.prompt:
             raise Refusal(f"'{self._name}' takes no prompt.", "unsupported_parameter", "prompt")
         samples = read_samples(body, self._rate, self._longest, client)
-        with self._turns.turn(client.gone), torch.inference_mode():
-            found = WorkerTranscript(wish.language, len(samples) / self._rate)
-            return write_transcript(found, wish, self._windows(samples, client, found), client)
+        with self._turns.turn(client.has_left), torch.inference_mode():
+            found = WorkerTranscript(request.language, len(samples) / self._rate)
+            return write_transcript(found, request, self._windows(samples, client, found), client)
 
     def _windows(
         self, samples: Any, client: Caller, found: WorkerTranscript
@@ -336,15 +345,15 @@ class CtcTask:
 
     def _words(self, samples: Any, offset: float) -> list[TranscriptSegment]:
         least = 400  # samples that the first layers of these models need
-        heard = np.pad(samples.astype(np.float32) / 32768.0, (0, max(0, least - len(samples))))
-        inputs = self._extractor(heard, sampling_rate=self._rate, return_tensors="pt")
+        segments = np.pad(samples.astype(np.float32) / 32768.0, (0, max(0, least - len(samples))))
+        inputs = self._extractor(segments, sampling_rate=self._rate, return_tensors="pt")
         values = {name: value.to(self._where.device, self._model.dtype) for name, value in inputs.items()}
         logits = self._model(
             values["input_values"] if "input_values" in values else values["input_features"]
         ).logits
         letters = logits.argmax(-1)[0]
         decoded = self._tokenizer.decode(letters, output_word_offsets=True)
-        step = len(heard) / self._rate / max(1, len(letters))
+        step = len(segments) / self._rate / max(1, len(letters))
         return [
             TranscriptSegment(
                 offset + float(one["start_offset"]) * step,

@@ -46,7 +46,7 @@ class TranscriptRequest:
                 "response_format",
             )
         if body.get("include"):
-            raise Refusal("This model tells no log-probabilities.", "unsupported_parameter", "include")
+            raise Refusal("This model returns no log-probabilities.", "unsupported_parameter", "include")
         kinds = body.get("timestamp_granularities") or ["segment"]
         return cls(
             str(body.get("language") or "").strip().lower(),
@@ -74,36 +74,36 @@ class WorkerTranscript:
         return "".join(segment.text for segment in self.segments).strip()
 
 
-def render_transcript(found: WorkerTranscript, wish: TranscriptRequest) -> dict[str, Any] | str:
+def render_transcript(found: WorkerTranscript, request: TranscriptRequest) -> dict[str, Any] | str:
     """A whole answer: a document, or a text."""
-    if wish.form == "text":
+    if request.form == "text":
         return found.text + "\n"
-    if wish.form == "srt":
+    if request.form == "srt":
         return "".join(
             f"{number}\n{_clock(one.start, ',')} --> {_clock(one.end, ',')}\n{one.text.strip()}\n\n"
             for number, one in enumerate(found.segments, 1)
         )
-    if wish.form == "vtt":
+    if request.form == "vtt":
         cues = (
             f"{_clock(one.start, '.')} --> {_clock(one.end, '.')}\n{_cue(one.text)}\n\n"
             for one in found.segments
         )
         return "WEBVTT\n\n" + "".join(cues)
     usage = {"type": "duration", "seconds": -int(-found.duration // 1)}
-    if wish.form == "json":
+    if request.form == "json":
         return {"text": found.text, "usage": usage}
     document: dict[str, Any] = {
-        "task": "translate" if wish.translate else "transcribe",
+        "task": "translate" if request.translate else "transcribe",
         "language": found.language,
         "duration": round(found.duration, 3),
         "text": found.text,
         "usage": usage,
     }
-    if wish.segments:
+    if request.segments:
         document["segments"] = [
-            _segment(number, one, wish.temperature) for number, one in enumerate(found.segments)
+            _segment(number, one, request.temperature) for number, one in enumerate(found.segments)
         ]
-    if wish.words:
+    if request.words:
         document["words"] = [
             {"word": one.text, "start": round(one.start, 3), "end": round(one.end, 3)} for one in found.words
         ]

@@ -1,1 +1,0 @@
-"""Every request the SDK can make, by noun. Nothing here does I/O: `portico._transport` sends them."""

@@ -1,0 +1,88 @@
+"""What agents remember, read from and written to the sessions of the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from portico._async.sessions import Sessions as AsyncSessions
+from portico._sync.sessions import Sessions
+from portico.agent.message import Message
+from portico.values import Session
+
+_ID: Final = "conv_"
+"""What the ids of sessions begin with; names do not."""
+
+_PAGE_MESSAGES: Final = 1000
+_VERSION: Final = "portico_session"
+
+
+def open_session(sessions: Sessions, app: str, name: str) -> Session:
+    """The session of a name, or of an id, made if there is none."""
+    return sessions.get(name) if name.startswith(_ID) else sessions.open(app, name)
+
+
+async def aopen_session(sessions: AsyncSessions, app: str, name: str) -> Session:
+    """The same for asyncio."""
+    return await (sessions.get(name) if name.startswith(_ID) else sessions.open(app, name))
+
+
+def find_session(sessions: Sessions, app: str, name: str) -> Session | None:
+    """The session of a name if there is one: reading makes none."""
+    if not name.startswith(_ID) and not sessions.list(app, name=name, limit=1):
+        return None
+    return open_session(sessions, app, name)
+
+
+def read_messages(sessions: Sessions, app: str, name: str, path: str) -> list[Message]:
+    """The messages of one agent, oldest first."""
+    session = find_session(sessions, app, name)
+    found: list[Message] = []
+    after = 0
+    while session is not None:
+        rows = sessions.messages(session.id, path, after=after, limit=_PAGE_MESSAGES)
+        found += [Message.of(row.message) for row in rows]
+        if len(rows) < _PAGE_MESSAGES:
+            break
+        after = rows[-1].seq
+    return found
+
+
+def read_state(sessions: Sessions, app: str, name: str, path: str) -> dict[str, Any]:
+    """The state dict of the agent at ``path`` and of those below it."""
+    session = find_session(sessions, app, name)
+    if session is None:
+        return {}
+    whole = sessions.state(session.id)
+    if not path:
+        return whole
+    cut = len(path) + 1
+    own = {key[cut:]: value for key, value in whole.items() if key.startswith(f"{path}.")}
+    return {_VERSION: whole[_VERSION], **own} if _VERSION in whole else own
+
+
+def write_state(sessions: Sessions, app: str, name: str, path: str, given: Mapping[str, Any]) -> None:
+    """Put a state dict in the place of what the agent at ``path`` and those below it remember."""
+    session = open_session(sessions, app, name)
+    if not path:
+        sessions.load(session.id, given)
+        return
+    others = _without(sessions.state(session.id), path)
+    version = {_VERSION: given[_VERSION]} if _VERSION in given else {}
+    own = {f"{path}.{key}": value for key, value in given.items() if key != _VERSION}
+    sessions.load(session.id, {**others, **own, **version})
+
+
+def forget(sessions: Sessions, app: str, name: str, path: str) -> None:
+    """Forget what the agent at ``path`` and those below it remember."""
+    session = find_session(sessions, app, name)
+    if session is None:
+        return
+    if path:
+        sessions.load(session.id, _without(sessions.state(session.id), path))
+    else:
+        sessions.reset(session.id)
+
+
+def _without(whole: Mapping[str, Any], path: str) -> dict[str, Any]:
+    return {key: value for key, value in whole.items() if not key.startswith(f"{path}.")}

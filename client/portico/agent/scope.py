@@ -1,0 +1,144 @@
+"""Where agents are called: the daemon that runs them, the session that continues, and who listens."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from portico._transport import Address
+from portico.client import AsyncClient, Client
+from portico.wire import Event
+
+T = TypeVar("T")
+
+
+class Heard(NamedTuple):
+    """An event of the agent at the path ``agent``, empty for the one that was called."""
+
+    agent: str
+    event: Event
+
+
+class DaemonClients:
+    """One daemon: a client for code that blocks, and one for each event loop that asks for it.
+
+    Those that it makes itself are closed with the process, and with their loops.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._blocking: Client | None = None
+        self._loops: dict[
+            asyncio.AbstractEventLoop, tuple[AsyncGenerator[AsyncClient, None], AsyncClient]
+        ] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, client: Client | AsyncClient | None) -> DaemonClients:
+        """The daemon of a client; without one, that of ``PORTICO_URL`` and ``PORTICO_API_KEY``."""
+        address = Address.of() if client is None else client._transport.address
+        with _DAEMONS_LOCK:
+            daemon = _DAEMONS.setdefault(address, cls(address))
+        return daemon if client is None else _GivenClient(daemon, client)
+
+    @property
+    def client(self) -> Client:
+        """For code that blocks; several threads may use it."""
+        with self._lock:
+            if self._blocking is None:
+                self._blocking = Client(self._address.url, self._address.key)
+                atexit.register(self._blocking.close)
+            return self._blocking
+
+    async def loop_client(self) -> AsyncClient:
+        """For the event loop that runs."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            self._loops = {known: kept for known, kept in self._loops.items() if not known.is_closed()}
+            if loop in self._loops:
+                return self._loops[loop][1]
+        keeper = self._kept()
+        client = await anext(keeper)  # nothing is awaited in there: no other task comes between
+        with self._lock:
+            self._loops[loop] = keeper, client
+        return client
+
+    async def _kept(self) -> AsyncGenerator[AsyncClient, None]:
+        """A client that is closed when the loop ends: `asyncio.run` closes generators that are still open."""
+        async with AsyncClient(self._address.url, self._address.key) as client:
+            while True:
+                yield client
+
+
+class _GivenClient(DaemonClients):
+    """A daemon that is called with a client of the caller's; what that cannot do, clients of our own do."""
+
+    def __init__(self, daemon: DaemonClients, client: Client | AsyncClient) -> None:
+        super().__init__(daemon._address)
+        self._daemon = daemon
+        self._client = client
+
+    @property
+    def client(self) -> Client:
+        return self._client if isinstance(self._client, Client) else self._daemon.client
+
+    async def loop_client(self) -> AsyncClient:
+        return self._client if isinstance(self._client, AsyncClient) else await self._daemon.loop_client()
+
+
+_DAEMONS: dict[Address, DaemonClients] = {}
+_DAEMONS_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class CallScope:
+    """What a call of an agent takes place in: the ``session`` of ``app``, and all agents of the tree by their paths.
+
+    ``loop`` is set while an asynchronous ``forward`` runs in it.
+    """
+
+    app: str
+    session: str
+    daemon: DaemonClients
+    paths: Mapping[int, str]
+    loop: asyncio.AbstractEventLoop | None = None
+
+    def path(self, agent: object) -> str:
+        """The place of an agent in the tree, empty for its root."""
+        return self.paths[id(agent)]
+
+
+CALL_SCOPE: ContextVar[CallScope | None] = ContextVar("portico_call_scope", default=None)
+"""The call around this one."""
+
+LISTENER: ContextVar[Callable[[Heard], None] | None] = ContextVar("portico_listener", default=None)
+"""Who listens to the events of all agents that are called."""
+
+
+def notify(agent: str, event: Event) -> None:
+    """Pass an event on to whoever listens."""
+    listener = LISTENER.get()
+    if listener is not None:
+        listener(Heard(agent, event))
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop of this thread, if one runs."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def run_coroutine(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Wait for a coroutine where no loop runs, or one that must not be waited in, as in a notebook."""
+    if running_loop() is None:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1, "portico-agent") as thread:
+        return thread.submit(copy_context().run, asyncio.run, coroutine).result()

@@ -1,0 +1,184 @@
+"""An agent as the JSON of the specification (docs/agents.md), and the functions that stay here."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from portico.agent.hooks import MOMENTS, AnyHook, Hook
+from portico.agent.message import Message
+from portico.agent.output import output_json
+from portico.errors import InvalidRequest
+from portico.functions import Function
+
+VERSION: Final = 1
+"""The version of the specification that this module writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """What an agent was composed of; the fields are those of `portico.agent.Agent`."""
+
+    model: str = "default"
+    instructions: str = ""
+    title: str = ""
+    description: str = ""
+    tools: Sequence[Any] = ()
+    stores: Sequence[str] = ()
+    agents: Sequence[Any] = ()
+    strategy: str = "tools"
+    memory: str | Mapping[str, Any] | None = None
+    output: Any = None
+    aggregate: Any = None
+    few_shot: Sequence[Mapping[str, Any]] = ()
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    final: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Specified(Protocol):
+    """What has a specification: `portico.agent.Agent`."""
+
+    def specified(self, session: str) -> Spec: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Handoff:
+    """Another agent that takes the conversation over when the model says so."""
+
+    agent: Specified | str
+
+
+@dataclass(slots=True)
+class Spec:
+    """The JSON; ``functions`` are those of ours that the daemon calls back in a turn that we began, by name.
+
+    ``tools`` are those among them that can be served for whoever calls, ``stays`` names a hook that cannot.
+    """
+
+    json: dict[str, Any]
+    functions: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    tools: dict[str, Function] = field(default_factory=dict)
+    stays: str = ""
+
+    def take(self, other: Spec) -> None:
+        """What another agent needs of us, which this one may ask. Raises `InvalidRequest` for two tools of one name."""
+        self.functions.update(other.functions)
+        for tool in other.tools.values():
+            self.serve(tool)
+        self.stays = self.stays or other.stays
+
+    def serve(self, tool: Function) -> None:
+        """One more function."""
+        known = self.tools.setdefault(tool.name, tool)
+        if known.call is not tool.call:
+            raise InvalidRequest(
+                f"Two functions among the tools are named '{tool.name}'. Name one differently: "
+                "Function.of(function, name=…).",
+                param="tools",
+            )
+
+
+def build_spec(
+    name: str,
+    given: Composition,
+    hooks: Sequence[AnyHook],
+    whose: Any,
+    session: str,
+    options: Mapping[str, Any],
+) -> Spec:
+    """The specification of an agent called ``name``. Raises `InvalidRequest` for what cannot be written."""
+    made: dict[str, Any] = {"portico_agent": VERSION, "name": name, "model": given.model}
+    spec = Spec(made)
+    optional = {
+        "title": given.title,
+        "description": given.description,
+        "instructions": given.instructions,
+        "variables": dict(given.variables),
+        "tools": [_tool(item, name, spec) for item in given.tools],
+        "stores": list(given.stores),
+        "agents": [_sub(item, spec, session) for item in given.agents],
+        "strategy": given.strategy if given.strategy != "tools" else "",
+        "memory": given.memory if isinstance(given.memory, str | None) else dict(given.memory),
+        "output": None if given.output is None else output_json(given.output),
+        "aggregate": given.aggregate,
+        "few_shot": [dict(item) for item in given.few_shot],
+        "hooks": [item for hook in hooks for item in _hook(hook, name, whose, session, spec)],
+        "limits": dict(given.limits),
+        "final": given.final,
+        "options": {**given.options, **options},
+    }
+    made.update({key: value for key, value in optional.items() if value})
+    return spec
+
+
+def _tool(item: Any, name: str, spec: Spec) -> Any:
+    """A tool as the daemon has it; a function of ours with all that a model must know of it."""
+    if isinstance(item, str):
+        return item
+    if isinstance(item, Mapping):
+        return dict(item)
+    if not isinstance(item, Function) and not callable(item):
+        raise InvalidRequest(
+            f"{item!r} is not a tool: give the name of one in the daemon, or a function.", param="tools"
+        )
+    tool = item if isinstance(item, Function) else Function.of(item)
+    spec.serve(tool)
+    spec.functions[f"{name}.{tool.name}"] = _bound(tool)
+    return {
+        "function": tool.name,
+        "description": tool.description,
+        "parameters": dict(tool.input_schema),
+        "seconds": tool.timeout,
+    }
+
+
+def _bound(tool: Function) -> Callable[..., Any]:
+    """The function, called with arguments as they come from JSON."""
+    if inspect.iscoroutinefunction(tool.call):
+
+        async def acall(**given: Any) -> Any:
+            return await tool.call(**tool.bind(given))
+
+        return acall
+    return lambda **given: tool.call(**tool.bind(given))
+
+
+def _hook(hook: AnyHook, name: str, whose: Any, session: str, spec: Spec) -> list[dict[str, Any]]:
+    """A hook as the daemon has it. Of our own, only what happens around tools: the rest is done on this side."""
+    if isinstance(hook, Mapping):
+        return [dict(hook)]
+    if not isinstance(hook, Hook):
+        return [hook.to_json()]
+    spec.stays = spec.stays or f"the hook {type(hook).__name__}"
+    made: list[dict[str, Any]] = []
+    for moment in MOMENTS[2:]:
+        if hook.has(moment):
+            label = f"{name}.{type(hook).__name__}.{moment}"
+            spec.functions[label] = _hook_function(hook, moment, whose, session)
+            made.append({"on": moment, "do": "client", "source": label})
+    return made
+
+
+def _hook_function(hook: Hook, moment: str, whose: Any, session: str) -> Callable[..., Any]:
+    def call(message: Mapping[str, Any]) -> Any:
+        answer = getattr(hook, moment)(whose, Message.of(message), session)
+        return None if answer is None else Message.of(answer).to_json()
+
+    return call
+
+
+def _sub(given: Any, spec: Spec, session: str) -> Any:
+    """An agent that this one may ask: by name, or with its whole specification."""
+    handoff = isinstance(given, Handoff)
+    agent = given.agent if isinstance(given, Handoff) else given
+    if isinstance(agent, str):
+        return {"agent": agent, "as": "handoff"} if handoff else agent
+    if not hasattr(agent, "specified"):
+        raise InvalidRequest(f"{agent!r} is not an agent.", param="agents")
+    inner = agent.specified(session)
+    spec.take(inner)
+    return {"agent": inner.json, "as": "handoff" if handoff else "tool"}

@@ -1,0 +1,29 @@
+"""`portico plugins`: what installed distributions add to the daemon."""
+
+from __future__ import annotations
+
+import typer
+
+from portico.cli.render import print_json, print_rows
+from portico.cli.session import AsJson, connected
+
+app = typer.Typer(no_args_is_help=True, epilog="Example: portico plugins list")
+
+
+@app.callback()
+def plugins() -> None:
+    """Plugins: list."""
+
+
+@app.command("list", epilog="Example: portico plugins list")
+def show_all(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the engines, chunkers, tools and providers of plugins, and what is wrong with those that fail."""
+    with connected(context) as client:
+        found = client.plugins.list()
+    if as_json:
+        print_json({"data": found})
+        return
+    print_rows(
+        ("KIND", "NAME", "DISTRIBUTION", "VERSION", "STATE", "REASON"),
+        ((p.kind, p.name, p.distribution, p.version, p.state, p.reason) for p in found),
+    )

@@ -1,0 +1,56 @@
+"""Flows and apps in unit tests: a daemon within the test's own process, with a model that answers by a script.
+
+It needs the extra ``server``. Everything is real (the executor, the journal, stores, tools), except the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from portico._installed import how_to_add
+from portico.client import Client
+from portico.errors import PorticoError
+
+__all__ = ["daemonless"]
+
+TIMEOUT = 60.0
+"""Seconds that a call may take."""
+
+
+@contextmanager
+def daemonless(
+    script: Sequence[str | Mapping[str, Any]] = (),
+    *,
+    models: Mapping[str, Sequence[str | Mapping[str, Any]]] | None = None,
+    configuration: Mapping[str, Any] | None = None,
+    home: Path | None = None,
+) -> Iterator[Client]:
+    """A client of a daemon that lives in this process for the length of the ``with`` block; nobody else reaches it.
+
+    ``script`` is that of the model ``default`` (docs/fake-engine.md): texts that it answers one after another, or rules
+    with ``match`` and ``content``; without one it echoes. ``models``: scripts of further models, by name.
+    ``configuration`` is whatever else a YAML file may hold. ``home``: a folder to keep the data in.
+    Raises `PorticoError` without the extra ``server``.
+    """
+    try:
+        from portico_server.embedded import embedded
+    except ImportError as error:
+        raise PorticoError(
+            f"portico.testing runs the daemon itself. Install it: {how_to_add('server')}",
+            code="extra_missing",
+        ) from error
+    given = dict(configuration or {})
+    scripted = [_model("default", script), *(_model(name, rules) for name, rules in (models or {}).items())]
+    given["models"] = [*scripted, *given.get("models", ())]
+    with embedded(given, home) as url, Client(url, timeout=TIMEOUT) as client:
+        yield client
+
+
+def _model(name: str, script: Sequence[str | Mapping[str, Any]]) -> dict[str, Any]:
+    """A model of the fake engine. Texts are answered in their order, and then the last one again."""
+    if script and all(isinstance(rule, str) for rule in script):
+        script = [{"content": list(script)}]
+    return {"name": name, "source": "fake://", "parameters": {"script": list(script)}}

@@ -1,0 +1,147 @@
+"""What every tool promises: checks for authors of tools, which our own tools pass too.
+
+A check is a coroutine function that takes a `ToolCase`: the function that makes the tool, with calls to try. It raises
+`AssertionError` for a broken promise, as ``docs/plugins.md`` shows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+
+from portico.testing.model_fixture import ModelFixture, model_fixture
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.principal import LOCAL
+from portico_server.core.registry import Registry
+from portico_server.core.request import ToolCall, ToolResult
+from portico_server.tools.tool import Tool
+from portico_server.tools.toolbox import Toolbox
+
+__all__ = ["TOOL_CHECKS", "ToolCase", "ToolCheck"]
+
+CANCEL_TIMEOUT_S = 20.0
+"""Seconds within which a call that was cancelled has ended."""
+
+CANCELLED_AFTER_TURNS = (1, 2, 3, 5, 8)
+"""Turns of the event loop after which calls are cancelled."""
+
+_TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCase:
+    """``make`` is what the entry point names. ``good`` are arguments that give a result; ``bad`` match the schema and
+    cannot succeed, such as the name of nothing; ``wrong`` break the schema.
+    """
+
+    make: Callable[[Registry], Tool]
+    good: Sequence[Mapping[str, Any]]
+    bad: Sequence[Mapping[str, Any]] = ()
+    wrong: Sequence[Mapping[str, Any]] = ()
+
+
+ToolCheck: TypeAlias = Callable[[ToolCase], Awaitable[None]]
+
+
+@asynccontextmanager
+async def _added(case: ToolCase) -> AsyncIterator[tuple[ModelFixture, Tool]]:
+    with tempfile.TemporaryDirectory() as folder:
+        async with model_fixture(Path(folder)) as made:
+            tool = case.make(made.registry)
+            Toolbox(made.registry).add(tool)
+            yield made, tool
+
+
+async def _call(made: ModelFixture, tool: Tool, arguments: Mapping[str, Any]) -> ToolResult:
+    result = await made.runner.call("tool", f"tool/{tool.name}", ToolCall(arguments), LOCAL)
+    assert isinstance(result, ToolResult)
+    return result
+
+
+async def a_model_can_read_what_it_is_for(case: ToolCase) -> None:
+    """Its name fits every API, its schemas are JSON schemas, and its description is a sentence."""
+    async with _added(case) as (_made, tool):
+        assert _TOOL_NAME.fullmatch(tool.name)
+        assert tool.title
+        assert tool.description.endswith(".")
+        assert tool.input_schema.get("type") == "object"
+        for schema in (tool.input_schema, tool.output_schema or {}):
+            json.dumps(schema)
+            try:
+                Draft202012Validator.check_schema(schema)
+            except SchemaError as error:
+                raise AssertionError(f"{tool.name}: {error.message}") from error
+
+
+async def a_result_is_text_and_matches_its_schema(case: ToolCase) -> None:
+    """Of every good call."""
+    async with _added(case) as (made, tool):
+        for arguments in case.good:
+            result = await _call(made, tool, arguments)
+            assert isinstance(result.text, str)
+            assert not result.is_error, result.text
+            if tool.output_schema is not None:
+                structured = json.loads(json.dumps(result.structured))
+                assert not list(Draft202012Validator(dict(tool.output_schema)).iter_errors(structured))
+
+
+async def wrong_arguments_are_refused(case: ToolCase) -> None:
+    """What breaks the schema never reaches the tool, and the error names the argument."""
+    async with _added(case) as (made, tool):
+        for arguments in case.wrong:
+            try:
+                await _call(made, tool, arguments)
+            except InvalidRequest as error:
+                assert error.param
+                assert error.param.startswith("arguments")
+            else:
+                raise AssertionError(f"{tool.name} took {arguments}, which its schema should refuse")
+
+
+async def what_cannot_succeed_is_said(case: ToolCase) -> None:
+    """A bad call is a result with ``is_error``, for the model to mend, or a `PorticoError`."""
+    async with _added(case) as (made, tool):
+        for arguments in case.bad:
+            try:
+                result = await _call(made, tool, arguments)
+            except PorticoError as error:
+                assert error.message
+            else:
+                assert result.is_error
+                assert result.text
+
+
+async def a_call_can_be_cancelled(case: ToolCase) -> None:
+    """Wherever it waits, a cancelled call ends as cancelled, and the next one works."""
+    async with _added(case) as (made, tool):
+        for arguments in case.good:
+            for turns in CANCELLED_AFTER_TURNS:
+                run = made.runner.start("tool", f"tool/{tool.name}", ToolCall(arguments), LOCAL)
+                for _turn in range(turns):
+                    await asyncio.sleep(0)
+                expected = "cancelled" if run.status == "running" else run.status
+                async with asyncio.timeout(CANCEL_TIMEOUT_S):
+                    await run.cancel()
+                assert run.status == expected, (
+                    f"cancelled after {turns} turns of the loop, it is {run.status}"
+                )
+            assert not (await _call(made, tool, arguments)).is_error
+
+
+TOOL_CHECKS: Final[tuple[ToolCheck, ...]] = (
+    a_model_can_read_what_it_is_for,
+    a_result_is_text_and_matches_its_schema,
+    wrong_arguments_are_refused,
+    what_cannot_succeed_is_said,
+    a_call_can_be_cancelled,
+)

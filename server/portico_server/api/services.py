@@ -1,0 +1,85 @@
+"""The services of the daemon that a protocol adapter may use; `portico_server.services` builds them once.
+
+FastAPI endpoints get them as parameters through `portico_server.api.endpoint`; this module imports no framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from portico_server.apps.agent.app import AgentApps
+from portico_server.apps.answer.trust import ReaderTest
+from portico_server.apps.deployed import DeployedApps
+from portico_server.apps.flow.flows import Flows
+from portico_server.apps.prompts.library import PromptLibrary
+from portico_server.apps.responses.conversations import ConversationStore
+from portico_server.apps.responses.responder import Responder
+from portico_server.batches.batches import Batches
+from portico_server.core.registry import Registry
+from portico_server.db.database import Database
+from portico_server.evals.evals import Evaluations
+from portico_server.evals.runs import EvalRuns
+from portico_server.evals.searches import EvalSearches
+from portico_server.finetune.jobs import FineTuningJobs
+from portico_server.knowledge.files import FileStorage
+from portico_server.knowledge.stores import StoreService
+from portico_server.models.service import ModelService
+from portico_server.plugins import InstalledPlugins
+from portico_server.problems import Problems
+from portico_server.reconcile import Reconciler
+from portico_server.runs.artifacts import ArtifactStore
+from portico_server.runs.questions import Questions
+from portico_server.runs.retention import Retention
+from portico_server.runs.runner import Runner
+from portico_server.runs.scheduler import Scheduler
+from portico_server.settings import LoadedSettings, Settings
+from portico_server.tools.mcp.host import McpHost
+from portico_server.tools.served import ServedTools
+from portico_server.tools.sources.sources import AddedTools
+
+
+class ApiServices(Protocol):
+    """Handed to every protocol adapter."""
+
+    loaded: LoadedSettings
+    database: Database
+    registry: Registry
+    runner: Runner
+    scheduler: Scheduler
+    questions: Questions
+    models: ModelService
+    files: FileStorage
+    stores: StoreService
+    artifacts: ArtifactStore
+    flows: Flows
+    apps: DeployedApps
+    reconciler: Reconciler
+    agents: AgentApps
+    tuning: FineTuningJobs
+    batches: Batches
+    evals: Evaluations
+    eval_runs: EvalRuns
+    searches: EvalSearches
+    retention: Retention
+    mcp: McpHost
+    added: AddedTools
+    served: ServedTools
+    prompts: PromptLibrary
+    responder: Responder
+    conversations: ConversationStore
+    trust: ReaderTest
+    plugins: InstalledPlugins
+    startup: list[str]
+    """The ids of the runs that the start of the daemon began."""
+    url: str
+    """The base URL of the daemon, such as ``http://127.0.0.1:8642``."""
+    started_at: float
+    """Seconds since the epoch."""
+    stop: Callable[[], None]
+    """Asks the daemon to end, as SIGTERM does."""
+    problems: Problems
+    """What the start was asked for and could not do."""
+
+    @property
+    def settings(self) -> Settings: ...

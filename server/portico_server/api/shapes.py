@@ -1,0 +1,81 @@
+"""What shapes of answers have in common: the forms of lists, moments, and rows read as shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Generic, Literal, Self, TypeAlias, TypeVar
+
+from pydantic import BaseModel, BeforeValidator
+
+T = TypeVar("T")
+Shape = TypeVar("Shape", bound=BaseModel)
+
+Moment: TypeAlias = Annotated[int, BeforeValidator(int)]
+"""Whole seconds since 1970, of a row that has them with their fraction."""
+
+
+def shaped(shape: type[Shape], row: Any, **given: Any) -> Shape:
+    """``row`` as a ``shape``: what is not ``given`` is the attribute of that name, or has a default."""
+    found = {
+        name: getattr(row, name) for name in shape.model_fields if name not in given and hasattr(row, name)
+    }
+    return shape.model_validate(found | given)
+
+
+class Listed(BaseModel, Generic[T]):
+    """A list of the native API."""
+
+    data: list[T]
+
+
+class OpenAIList(Listed[T], Generic[T]):
+    """A list as OpenAI marks it."""
+
+    object: Literal["list"] = "list"
+
+
+class PartialList(OpenAIList[T], Generic[T]):
+    """A part of a list."""
+
+    has_more: bool
+
+
+class Page(PartialList[T], Generic[T]):
+    """A part of a list of things with ids: ``after`` of the next request is ``last_id`` of this answer."""
+
+    first_id: str | None
+    last_id: str | None
+
+    @classmethod
+    def of(cls, data: Sequence[Any], has_more: bool) -> Self:
+        """A page with the ids of its ends."""
+        ends = (data[0].id, data[-1].id) if data else (None, None)
+        return cls(data=list(data), has_more=has_more, first_id=ends[0], last_id=ends[1])
+
+
+class RemovedName(BaseModel):
+    """What was removed, by its name."""
+
+    name: str
+    deleted: bool = True
+
+
+class RemovedId(BaseModel):
+    """What was removed, by its id."""
+
+    id: str
+    deleted: bool = True
+
+
+class StartedRun(BaseModel):
+    """The id of the run that does the work; its events are at ``/api/runs/{id}/events``."""
+
+    run: str
+
+
+class CheckedSpec(BaseModel):
+    """Whether a flow or an agent can run, and the first thing that is wrong with it."""
+
+    ok: bool
+    name: str = ""
+    error: dict[str, Any] | None = None

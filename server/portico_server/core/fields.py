@@ -1,0 +1,215 @@
+"""Bodies of requests, declared once: the same fields check a body and describe it in ``/openapi.json``. Pure.
+
+A `BodyField` is a check and its JSON schema. Fields that a `RequestBody` does not declare pass unchecked, and ``null``
+means absent, as it does at OpenAI. Values come from JSON, so types are compared by identity: a boolean is not a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
+
+Check: TypeAlias = Callable[[Any, str], None]
+"""Takes a value and its path; raises `InvalidRequest`."""
+
+
+@dataclass(frozen=True, slots=True)
+class BodyField:
+    """What one field may hold, as a check and as a JSON schema."""
+
+    check: Check
+    schema: Mapping[str, Any]
+
+    def noted(self, **annotations: Any) -> BodyField:
+        """The same field with ``default``, ``description`` or ``deprecated`` in its schema."""
+        return replace(self, schema={**self.schema, **annotations})
+
+
+class RequestBody:
+    """A JSON object or a form. ``rule`` checks fields against each other, after each of them was checked by itself.
+
+    ``files`` are the schemas of the files that a form must have; whoever reads the form checks them.
+    """
+
+    def __init__(
+        self,
+        required: Mapping[str, BodyField],
+        optional: Mapping[str, BodyField],
+        rule: Callable[[Mapping[str, Any]], None] | None = None,
+        *,
+        example: Mapping[str, Any] | None = None,
+        files: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        self.required = required
+        self.optional = optional
+        self.rule = rule
+        self.example = example
+        self.files = files or {}
+        self._needed = tuple((name, field.check) for name, field in required.items())
+        self._checks = {name: field.check for name, field in optional.items()}
+
+    def check(self, body: Mapping[str, Any]) -> None:
+        """Raise `InvalidRequest` with the path of the first thing that is wrong."""
+        for name, check in self._needed:
+            value = body.get(name)
+            if value is None:
+                missing(name)
+            check(value, name)
+        checks = self._checks
+        for name, value in body.items():
+            known = checks.get(name)
+            if known is not None and value is not None:
+                known(value, name)
+        if self.rule is not None:
+            self.rule(body)
+
+    def schema(self) -> dict[str, Any]:
+        """The body as a JSON schema. A list in a form is named as OpenAI's clients name it: ``name[]``."""
+        found: dict[str, Any] = {"type": "object", "required": [*self.required], "properties": {}}
+        for name, known in {**self.required, **self.optional}.items():
+            listed = self.files and known.schema.get("type") == "array"
+            found["properties"][f"{name}[]" if listed else name] = dict(known.schema)
+        found["required"] += self.files
+        found["properties"] |= self.files
+        return found if self.example is None else {**found, "example": self.example}
+
+
+def unchecked(_value: Any, _path: str) -> None:
+    """Let every value pass."""
+
+
+def anything(**schema: Any) -> BodyField:
+    """A field that is passed on as it is, or checked where it is read."""
+    return BodyField(unchecked, schema)
+
+
+def number(low: float, high: float, *, wanted: str = "", limits: str = "") -> BodyField:
+    """A number within limits; ``wanted`` and ``limits`` are the words for it in errors."""
+    limits = limits or f"from {low:g} to {high:g}"
+    wanted = wanted or f"a number {limits}"
+
+    def check(value: Any, path: str) -> None:
+        if type(value) is not float and type(value) is not int:
+            wrong_type(path, wanted, value)
+        if not low <= value <= high:
+            wrong(path, f"is {value}, but must be {limits}")
+
+    return BodyField(check, {"type": "number", "minimum": low, "maximum": high})
+
+
+def integer(
+    low: int | None = None, high: int | None = None, *, wanted: str = "", limits: str = ""
+) -> BodyField:
+    """A whole number, of at least ``low`` and at most ``high`` where these are given."""
+    if not wanted:
+        wanted = "a whole number"
+        if high is not None:
+            wanted += f" from {low} to {high}"
+        elif low is not None:
+            wanted += f" of at least {low}"
+
+    def check(value: Any, path: str) -> None:
+        if type(value) is not int:
+            wrong_type(path, wanted, value)
+        if (low is not None and value < low) or (high is not None and value > high):
+            wrong(path, f"is {value}, but must be {limits or wanted}")
+
+    bounds = {"minimum": low, "maximum": high}
+    return BodyField(
+        check, {"type": "integer", **{name: at for name, at in bounds.items() if at is not None}}
+    )
+
+
+def boolean(wanted: str = "true or false") -> BodyField:
+    """True or false."""
+
+    def check(value: Any, path: str) -> None:
+        if value is not True and value is not False:
+            wrong_type(path, wanted, value)
+
+    return BodyField(check, {"type": "boolean"})
+
+
+def text() -> BodyField:
+    """A string."""
+
+    def check(value: Any, path: str) -> None:
+        if not isinstance(value, str):
+            wrong_type(path, "a string", value)
+
+    return BodyField(check, {"type": "string"})
+
+
+def name(empty: str = "must not be empty") -> BodyField:
+    """A string that is not empty."""
+
+    def check(value: Any, path: str) -> None:
+        if not isinstance(value, str):
+            wrong_type(path, "a string", value)
+        if not value:
+            wrong(path, empty)
+
+    return BodyField(check, {"type": "string", "minLength": 1})
+
+
+def prose(max_chars: int, taken: str = "are taken") -> BodyField:
+    """A string with more in it than white space, of at most ``max_chars`` characters."""
+
+    def check(value: Any, path: str) -> None:
+        if not isinstance(value, str):
+            wrong_type(path, "a string", value)
+        if not value.strip():
+            wrong(path, "must not be empty")
+        if len(value) > max_chars:
+            wrong(
+                path,
+                f"has {len(value):,} characters; at most {max_chars:,} {taken}",
+                code="string_above_max_length",
+            )
+
+    return BodyField(check, {"type": "string", "minLength": 1, "maxLength": max_chars})
+
+
+def choice(*allowed: str) -> BodyField:
+    """One of these words."""
+
+    def check(value: Any, path: str) -> None:
+        if value not in allowed:
+            not_one_of(path, value, allowed)
+
+    return BodyField(check, {"enum": [*allowed]})
+
+
+def mapping(properties: Mapping[str, BodyField] | None = None) -> BodyField:
+    """A JSON object, in which ``properties`` are checked where they are present."""
+    inner = tuple((name, known.check) for name, known in (properties or {}).items())
+
+    def check(value: Any, path: str) -> None:
+        if not isinstance(value, dict):
+            wrong_type(path, "an object", value)
+        for name, single in inner:
+            found = value.get(name)
+            if found is not None:
+                single(found, f"{path}.{name}")
+
+    shown = {name: dict(known.schema) for name, known in (properties or {}).items()}
+    return BodyField(check, {"type": "object", **({"properties": shown} if shown else {})})
+
+
+def items(of: BodyField, wanted: str, *, max_items: int | None = None, each: str = "items") -> BodyField:
+    """A list of at most ``max_items``; ``wanted`` and ``each`` are the words for it and for its items in errors."""
+    single = of.check
+
+    def check(value: Any, path: str) -> None:
+        if not isinstance(value, list):
+            wrong_type(path, wanted, value)
+        if max_items is not None and len(value) > max_items:
+            wrong(path, f"has {len(value)} {each}; at most {max_items} are taken")
+        for index, item in enumerate(value):
+            single(item, f"{path}[{index}]")
+
+    limit = {} if max_items is None else {"maxItems": max_items}
+    return BodyField(check, {"type": "array", "items": dict(of.schema), **limit})

@@ -1,0 +1,58 @@
+"""How rows of a table are read and written as one dataclass, whose fields are columns of the table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from sqlalchemy import Connection, Select, Table, insert, select
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Order = Literal["asc", "desc"]
+
+T = TypeVar("T")
+R = TypeVar("R", bound="DataclassInstance")
+
+
+@dataclass(frozen=True, slots=True)
+class RowPage(Generic[T]):
+    """One page of a list, in the order asked for; ``has_more`` says whether another follows."""
+
+    data: tuple[T, ...]
+    has_more: bool
+
+
+class Rows(Generic[R]):
+    """Rows of ``table`` as ``row``. ``select`` asks for all of them; `first`, `every` and `page` read such a query."""
+
+    def __init__(self, table: Table, row: type[R]) -> None:
+        self._table = table
+        self._row = row
+        self._names = [field.name for field in fields(row)]
+        self.select: Select[Any] = select(*(table.c[name] for name in self._names))
+
+    def get(self, connection: Connection, row_id: str) -> R | None:
+        """The row of that id."""
+        return self.first(connection, self.select.where(self._table.c.id == row_id))
+
+    def first(self, connection: Connection, query: Select[Any]) -> R | None:
+        """The first row that a query finds."""
+        row = connection.execute(query).first()
+        return None if row is None else self._row(**row._mapping)
+
+    def every(self, connection: Connection, query: Select[Any]) -> list[R]:
+        """All rows that a query finds."""
+        return [self._row(**row._mapping) for row in connection.execute(query)]
+
+    def page(self, connection: Connection, query: Select[Any], limit: int) -> RowPage[R]:
+        """At most ``limit`` of the rows that a query finds."""
+        rows = self.every(connection, query.limit(limit + 1))
+        return RowPage(tuple(rows[:limit]), len(rows) > limit)
+
+    def add(self, connection: Connection, /, *rows: R, **more: Any) -> None:
+        """Write new rows; ``more`` are further columns, the same for all of them."""
+        if rows:
+            values = [{**{name: getattr(row, name) for name in self._names}, **more} for row in rows]
+            connection.execute(insert(self._table), values)

@@ -1,0 +1,45 @@
+"""What an operator added while the daemon ran, as one specification for each name: models, tools, MCP servers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table, delete, insert
+
+from portico_server.db.rows import Rows
+from portico_server.db.schema import mcp_servers, tools
+
+TOOLS_TABLE: Final[Table] = tools
+MCP_SERVERS_TABLE: Final[Table] = mcp_servers
+
+
+@dataclass(frozen=True, slots=True)
+class SpecRow:
+    """One of them; ``spec`` is its JSON form."""
+
+    name: str
+    owner: str | None
+    spec: Mapping[str, Any]
+    created_at: float
+
+
+def list_specs(connection: Connection, table: Table) -> list[SpecRow]:
+    """All rows of one of these tables, oldest first."""
+    rows = Rows(table, SpecRow)
+    return rows.every(connection, rows.select.order_by(table.c.created_at))
+
+
+def put_spec(
+    connection: Connection, table: Table, name: str, owner: str | None, spec: Mapping[str, Any]
+) -> None:
+    """Add one or replace the one of this name."""
+    connection.execute(delete(table).where(table.c.name == name))
+    connection.execute(insert(table).values(name=name, owner=owner, spec=dict(spec), created_at=time.time()))
+
+
+def remove_spec(connection: Connection, table: Table, name: str) -> None:
+    """Forget one."""
+    connection.execute(delete(table).where(table.c.name == name))

@@ -1,0 +1,239 @@
+"""Plugins: engines, chunkers, tools and providers that installed distributions add through entry points.
+
+Metadata is read once, when a name is asked for that is not built in or when plugins are listed; a plugin is imported
+when it is needed or listed. One that cannot be loaded is reported and stops nothing. This module imports only the core,
+so that each table of the daemon can be one of its tables.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from itertools import chain
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
+
+from portico_server.core import pools
+from portico_server.core.errors import InvalidRequest, PorticoError
+
+logger = logging.getLogger(__name__)
+
+PLUGIN_API_VERSION: Final = 1
+"""Of the classes and functions that docs/plugins.md names. It rises when an existing plugin would break."""
+
+VERSION_NAME: Final = "PORTICO_PLUGIN_API"
+"""What the module of a plugin sets to the version that it was written for."""
+
+PluginKind: TypeAlias = Literal["engine", "chunker", "tool", "provider"]
+
+GROUPS: Final[Mapping[str, PluginKind]] = {
+    "portico.engines": "engine",
+    "portico.chunkers": "chunker",
+    "portico.tools": "tool",
+    "portico.providers": "provider",
+}
+"""The groups of entry points, and what each one adds."""
+
+_PLUGIN_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class PluginInfo:
+    """One entry point. ``reason`` says why one that is ``failed`` cannot be used; empty for one that is ``ready``."""
+
+    kind: PluginKind
+    name: str
+    distribution: str
+    version: str
+    state: Literal["ready", "failed"] = "ready"
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"The {self.kind} '{self.name}' of {self.distribution} {self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class _PluginEntry:
+    """What an entry point says: the name of a module and of what is in it."""
+
+    kind: PluginKind
+    name: str
+    target: str
+    distribution: str
+    version: str
+
+
+class PluginError(InvalidRequest):
+    """A request names a plugin that cannot be loaded."""
+
+    code = "plugin_failed"
+
+    def __init__(self, info: PluginInfo) -> None:
+        super().__init__(f"{info} cannot be loaded: {info.reason}", param=info.kind)
+
+
+@cache
+def _installed() -> Sequence[_PluginEntry]:
+    """The entry points of our groups, by distribution and name. Reads the metadata on the module path; blocks."""
+    from importlib import metadata  # a start that asks for no plugin does not need it
+
+    found: dict[str, list[_PluginEntry]] = {}
+    for distribution in metadata.distributions():
+        text = distribution.read_text("entry_points.txt") or ""
+        if "portico." not in text:
+            continue
+        try:
+            name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower()
+            entries = [
+                _PluginEntry(GROUPS[point.group], point.name, point.value, name, distribution.version)
+                for point in distribution.entry_points
+                if point.group in GROUPS
+            ]
+        except Exception:
+            logger.exception("the entry points of a distribution cannot be read:\n%s", text)
+            continue
+        # What stands first on the path is what Python imports.
+        found.setdefault(name, sorted(entries, key=lambda entry: (entry.kind, entry.name)))
+    return tuple(chain.from_iterable(found[name] for name in sorted(found)))
+
+
+def has_plugin(kind: PluginKind, name: str) -> bool:
+    """Whether some plugin of this kind has the name, be it usable or not."""
+    return any(entry.kind == kind and entry.name == name for entry in _installed())
+
+
+class PluginTable(Mapping[str, T], Generic[T]):
+    """Everything of one kind by name: what is built in, then what plugins add.
+
+    ``accept`` makes the entry of a name out of what a plugin holds, or raises an exception that says what is wrong with
+    it. ``reserved`` are further names that no plugin may have. Iterating gives names and imports nothing. A lookup
+    raises `PluginError` for a plugin that cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        kind: PluginKind,
+        built_in: Mapping[str, T],
+        accept: Callable[[Any], T],
+        reserved: Collection[str] = (),
+    ) -> None:
+        self._kind = kind
+        self.built_in = built_in
+        self._accept = accept
+        self._reserved = reserved
+        self._loaded: dict[str, T] = {}
+        self._failed: dict[_PluginEntry, str] = {}
+
+    def __getitem__(self, name: str) -> T:
+        if name in self.built_in:
+            return self.built_in[name]
+        if name not in self._loaded:
+            entry = self._entries[name]
+            if entry not in self._failed:
+                self._load(entry)
+            if entry in self._failed:
+                raise PluginError(self._info(entry))
+        return self._loaded[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.built_in or name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return chain(self.built_in, self._entries)
+
+    def __len__(self) -> int:
+        return len(self.built_in) + len(self._entries)
+
+    def usable(self) -> Iterator[T]:
+        """What is built in, and the plugins that can be loaded. Imports all of them."""
+        for name in self:
+            try:
+                yield self[name]
+            except PluginError:
+                continue
+
+    def plugins(self) -> list[PluginInfo]:
+        """Every plugin of this kind, with what is wrong with it. Imports all of them."""
+        for name, entry in self._entries.items():
+            if name not in self._loaded and entry not in self._failed:
+                self._load(entry)
+        return [self._info(entry) for entry in _installed() if entry.kind == self._kind]
+
+    @property
+    def _entries(self) -> Mapping[str, _PluginEntry]:
+        """The plugin that has each name. The first one keeps it; the others are noted as failed."""
+        found: dict[str, _PluginEntry] = {}
+        for entry in _installed():
+            if entry.kind != self._kind:
+                continue
+            reason = self._refusal(entry, found)
+            if reason:
+                self._fail(entry, reason)
+            else:
+                found[entry.name] = entry
+        return found
+
+    def _refusal(self, entry: _PluginEntry, found: Mapping[str, _PluginEntry]) -> str:
+        """Why a plugin cannot have its name; empty if it can."""
+        if not _PLUGIN_NAME.fullmatch(entry.name):
+            return "its name must be a small letter and up to 63 small letters, digits, '-' and '_'."
+        if entry.name in self.built_in or entry.name in self._reserved:
+            return f"the name '{entry.name}' is built in. Choose another name."
+        if entry.name in found:
+            return f"the name '{entry.name}' belongs to the {self._kind} of {found[entry.name].distribution}."
+        return ""
+
+    def _load(self, entry: _PluginEntry) -> None:
+        try:
+            module_name, _, attribute = entry.target.partition(":")
+            module = import_module(module_name.strip())
+            version = getattr(module, VERSION_NAME, None)
+            if version != PLUGIN_API_VERSION:
+                raise InvalidRequest(
+                    f"its module sets {VERSION_NAME} to {version!r}; this daemon takes plugins of version "
+                    f"{PLUGIN_API_VERSION}."
+                )
+            made = self._accept(getattr(module, attribute.strip()))
+            name = getattr(made, "name", entry.name)
+            if name != entry.name:
+                raise InvalidRequest(f"it calls itself {name!r}, but its entry point is '{entry.name}'.")
+            self._loaded[entry.name] = made
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # the code of others raises what it likes
+            reason = error.message if isinstance(error, PorticoError) else f"{type(error).__name__}: {error}"
+            self._fail(entry, reason)
+
+    def _fail(self, entry: _PluginEntry, reason: str) -> None:
+        if entry not in self._failed:
+            self._failed[entry] = reason
+            logger.error("%s cannot be loaded: %s", self._info(entry), reason)
+
+    def _info(self, entry: _PluginEntry) -> PluginInfo:
+        reason = self._failed.get(entry, "")
+        return PluginInfo(
+            entry.kind,
+            entry.name,
+            entry.distribution,
+            entry.version,
+            "failed" if reason else "ready",
+            reason,
+        )
+
+
+class InstalledPlugins:
+    """All plugins of a daemon. ``tables`` are imported with the first list."""
+
+    def __init__(self, tables: Callable[[], Sequence[PluginTable[Any]]]) -> None:
+        self._tables = tables
+
+    async def list(self) -> Sequence[PluginInfo]:
+        """Every plugin, by kind, distribution and name; all are imported."""
+        return await pools.LOADING.run(self._list)
+
+    # Last in the class: from here on `list` is hidden.
+    def _list(self) -> Sequence[PluginInfo]:
+        return [info for table in self._tables() for info in table.plugins()] if _installed() else ()

@@ -1,0 +1,87 @@
+"""What an operator says of a tool and of an MCP server alike, and how its fields are read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.tools.approval import Rule
+
+TIMEOUT: Final = 60.0
+"""Seconds that a call may take unless the entry says otherwise."""
+
+MAX_TIMEOUT_S: Final = 86_400
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEntry:
+    """Where tools come from: a ``command`` to start, a ``url`` to reach, or what a kind of entry adds.
+
+    ``env`` is what a process gets in addition to PATH, HOME and the like; ``headers`` are sent with every request.
+    ``allow`` and ``deny`` are patterns of names (``read_*``). ``timeout`` is in seconds a call. ``approval`` says when
+    somebody is asked before a call.
+    """
+
+    name: str
+    command: tuple[str, ...] = ()
+    url: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    folder: str = ""
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    timeout: float = TIMEOUT
+    approval: Rule = ""
+
+    def offers(self, tool: str) -> bool:
+        """Whether a tool, or an operation of an API, of this name is to be a tool here."""
+        allowed = not self.allow or any(fnmatchcase(tool, pattern) for pattern in self.allow)
+        return allowed and not any(fnmatchcase(tool, pattern) for pattern in self.deny)
+
+    def to_json(self) -> dict[str, Any]:
+        """What it is parsed from, secrets included."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
+
+
+def text(item: Mapping[str, Any], key: str, at: str) -> str:
+    """A field that is a text, empty if it is left out. Raises `InvalidRequest`, as the others here do."""
+    value = item.get(key) or ""
+    if not isinstance(value, str) or "\0" in value:
+        raise wrong(at, key, "text")
+    return value
+
+
+def texts(item: Mapping[str, Any], key: str, at: str) -> tuple[str, ...]:
+    """A field that is a list of texts."""
+    value = item.get(key) or ()
+    if not isinstance(value, list | tuple) or any(
+        not isinstance(each, str) or "\0" in each for each in value
+    ):
+        raise wrong(at, key, "a list of texts")
+    return tuple(value)
+
+
+def pairs(item: Mapping[str, Any], key: str, at: str) -> dict[str, str]:
+    """A field that gives texts to names; numbers are taken as texts."""
+    value = item.get(key) or {}
+    if not isinstance(value, Mapping) or any(isinstance(each, dict | list) for each in value.values()):
+        raise wrong(at, key, "a mapping of names to texts")
+    return {str(name): str(each) for name, each in value.items()}
+
+
+def is_timeout(value: Any) -> bool:
+    """Whether a value can be the seconds of a call."""
+    return not isinstance(value, bool) and isinstance(value, int | float) and 0 < value <= MAX_TIMEOUT_S
+
+
+def wrong(at: str, key: str, expected: str) -> InvalidRequest:
+    """The error for a field ``at.key`` that is not what is ``expected``."""
+    return InvalidRequest(f"{at}.{key} must be {expected}.", param=f"{at}.{key}")

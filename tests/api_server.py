@@ -1,0 +1,137 @@
+"""The gateway and every protocol adapter, served over HTTP in this process, with models that a test scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from portico.wire import Usage
+from portico_server.api.auth import Auth
+from portico_server.api.gateway import Gateway
+from portico_server.core.context import Context
+from portico_server.core.errors import PorticoError
+from portico_server.core.relay import Relay, RelayResponse
+from portico_server.core.request import Request, Result
+from portico_server.core.servable import Card
+from portico_server.db.database import Database
+from portico_server.finetune.fake_trainer import FakeTrainer
+from portico_server.http_server import HttpServer
+from portico_server.services import Overrides, Services
+from portico_server.settings import load
+
+ALL = frozenset({"chat", "completions", "embeddings"})
+
+
+class RelayModel:
+    """A model on the hot path. It answers ``chunks`` and fails with ``error``, first or after them.
+
+    With ``hold`` it waits for that event after its chunks; ``left`` is set when its answer was closed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *chunks: bytes,
+        error: PorticoError | None = None,
+        hold: asyncio.Event | None = None,
+        capabilities: frozenset[str] = ALL,
+        **card: Any,
+    ) -> None:
+        self.card = Card(name, "model", capabilities=capabilities, **card)
+        self.asked: list[Relay] = []
+        self.began = asyncio.Event()
+        self.left = asyncio.Event()
+        self._chunks = chunks
+        self._error = error
+        self._hold = hold
+
+    async def call(self, request: Request, context: Context) -> Result:
+        raise AssertionError("the face should have relayed")
+
+    async def relay(self, request: Relay, context: Context) -> RelayResponse:
+        self.asked.append(request)
+        if self._error is not None and not self._chunks:
+            raise self._error
+        kind = "text/event-stream" if request.stream else "application/json"
+        return RelayResponse(kind, self._answer(), Usage(3, 2))
+
+    async def _answer(self) -> AsyncIterator[bytes]:
+        try:
+            for chunk in self._chunks:
+                yield chunk
+            self.began.set()
+            if self._hold is not None:
+                await self._hold.wait()
+            if self._error is not None:
+                yield b'data: {"error":{"message":"%s"}}\n\n' % self._error.message.encode()
+                raise self._error
+        finally:
+            self.left.set()
+
+
+@dataclass(frozen=True, slots=True)
+class ApiServer:
+    """A served door: its address, its parts, and a client that points at it."""
+
+    url: str
+    services: Services
+    auth: Auth
+    client: httpx.AsyncClient
+    server: HttpServer
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def add(self, *servables: Any) -> None:
+        for servable in servables:
+            self.services.registry.add(servable)
+
+
+@asynccontextmanager
+async def api_server(
+    folder: Path, *, given: Sequence[Any] = (), wrap: Callable[[Any], Any] = lambda app: app, **settings: Any
+) -> AsyncIterator[ApiServer]:
+    """Serve for the length of a ``with`` block; ``settings`` as flags, ``given`` as keys of a configuration."""
+    loaded = load(flags={"home": str(folder), **settings}, environment={})
+    database = Database.at(loaded.settings.database_path)
+    database.prepare()
+    listener = socket.create_server(("127.0.0.1", 0))  # accepts from here on, so nobody needs to wait
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    stopped = asyncio.Event()
+    services = Services(loaded, database, url, stopped.set, Overrides(trainer=lambda _base: FakeTrainer()))
+    gateway = Gateway(services, services.auth)
+    server = HttpServer(wrap(gateway), loaded.settings, grace=1)
+    try:
+        await services.auth.start(given)
+        tasks = [
+            asyncio.create_task(work)
+            for work in (server.serve([listener]), gateway.run(), *services.background().values())
+        ]
+
+        def ended_by_itself(task: asyncio.Task[None]) -> None:
+            """What a part would have answered will never come: whoever waits for it shall hear of it now."""
+            if not task.cancelled() and task.exception() is not None:
+                server.should_exit = True
+
+        for task in tasks:
+            task.add_done_callback(ended_by_itself)
+        try:
+            async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+                yield ApiServer(url, services, services.auth, client, server, stopped)
+        finally:
+            server.should_exit = True
+            for task in tasks[1:]:
+                task.cancel()
+            ended, _ = await asyncio.wait(tasks)
+            await services.runner.close()
+            await services.close()
+            if failed := [error for task in ended if not task.cancelled() and (error := task.exception())]:
+                raise BaseExceptionGroup("parts of the daemon ended by themselves", failed)
+    finally:
+        listener.close()
+        database.close()

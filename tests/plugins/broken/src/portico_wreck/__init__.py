@@ -1,0 +1,18 @@
+"""What a daemon refuses, each for another reason."""
+
+from __future__ import annotations
+
+from portico_server.core.registry import Registry
+from portico_server.tools.tool import Tool
+
+PORTICO_PLUGIN_API = 1
+
+TEXT = "https://api.example/v1"
+
+
+class Engine:
+    name = "shapeless"
+
+
+def tool(_registry: Registry) -> Tool:
+    return Tool("another", "Another", "Has another name than its entry point.", {"type": "object"})

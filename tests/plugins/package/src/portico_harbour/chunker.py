@@ -1,0 +1,24 @@
+"""A chunker for poems: a stanza each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from portico_server.knowledge.chunk.chunkers import ChunkingStrategy
+from portico_server.knowledge.chunk.spans import carve, cut
+from portico_server.knowledge.document import Part
+
+PORTICO_PLUGIN_API = 1
+
+
+def chunk_stanzas(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
+    """What stands between empty lines; a wider stanza is cut at a line, a comma or a space."""
+    found: list[Part] = []
+    for part in parts:
+        for stanza in re.finditer(r"\S(?:.|\n(?!\s*\n))*", part.text):
+            found += carve(part, cut(part.text, stanza.span(), size))
+    return found
+
+
+STANZA = ChunkingStrategy("stanza", chunk_stanzas, "A stanza each: poems", 500, 0)

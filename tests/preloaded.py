@@ -1,0 +1,182 @@
+"""Daemons forked from a process that has imported them: a start's imports take more than all the rest of it.
+
+Run as a program, this is that process. Orders come over a socket: arguments and environment as JSON, and with them the
+standard streams of the daemon and a pipe, through which its process id and, once it has ended, its exit code come back.
+What runs in the fork is the daemon's command line, as ``python -m portico_server`` runs it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from typing import IO
+
+PARTS = (
+    *("app", "config", "db.migrate", "api.routes", "api.mcp"),
+    *("models.engines.fake.engine", "models.engines.llamacpp.engine", "models.engines.static.engine"),
+)
+"""The modules of `portico_server` that nearly every daemon imports sooner or later."""
+
+_NUMBER = struct.Struct("q")
+
+
+class Forked:
+    """A child of another process, with the part of `subprocess.Popen` that tests use."""
+
+    def __init__(self, told: int, stdin: int, stdout: int) -> None:
+        self._told = told
+        self.stdin: IO[str] = os.fdopen(stdin, "w", encoding="utf-8")
+        self.stdout: IO[str] = os.fdopen(stdout, encoding="utf-8")
+        self.pid = self._number()
+        self.returncode: int | None = None
+
+    def _number(self) -> int:
+        said = os.read(self._told, _NUMBER.size)
+        assert said, "the process that forks the daemons has ended"
+        number: int
+        (number,) = _NUMBER.unpack(said)
+        return number
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, negative for a signal. Raises `subprocess.TimeoutExpired` after ``timeout`` seconds."""
+        if self.returncode is None:
+            if not select.select([self._told], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("portico_server", timeout or 0)
+            self.returncode = self._number()
+            os.close(self._told)
+        return self.returncode
+
+    def poll(self) -> int | None:
+        """The exit code, or nothing while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def fork(arguments: Sequence[str], environment: Mapping[str, str]) -> Forked:
+    """Run ``python -m portico_server`` with these arguments, its standard input and output being pipes."""
+    order = {"arguments": arguments, "environment": dict(environment), "folder": os.getcwd()}
+    body = json.dumps(order).encode()
+    told, tell = os.pipe()
+    stdin, writes = os.pipe()
+    reads, stdout = os.pipe()
+    try:
+        gateway = _door()
+        socket.send_fds(gateway, [_NUMBER.pack(len(body))], [stdin, stdout, 2, tell])
+        gateway.sendall(body)
+    finally:
+        for handle in (stdin, stdout, tell):
+            os.close(handle)
+    return Forked(told, writes, reads)
+
+
+@cache
+def _door() -> socket.socket:
+    """The way to the one process that forks for this one; it ends with this one."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            # Without this file's folder on the path: its neighbours have names that others look for.
+            [sys.executable, "-P", __file__, str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+        )
+
+    def end() -> None:
+        ours.close()
+        process.wait()
+
+    atexit.register(end)
+    return ours
+
+
+# --- the process that forks ---------------------------------------------------------------------------------
+
+
+def main(gateway: socket.socket) -> None:
+    """Fork for each order until nobody is left who could give one."""
+    for part in PARTS:
+        import_module(f"portico_server.{part}")
+    gc.freeze()
+    running: dict[int, int] = {}  # who told of it, by process id
+    died, dies = os.pipe()
+    os.set_blocking(dies, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(dies)
+    while True:
+        ready = select.select([gateway.fileno(), died], [], [])[0]
+        if died in ready:
+            os.read(died, 512)
+            for pid, code in _ended():
+                tell = running.pop(pid)
+                _say(tell, code)
+                os.close(tell)
+        if gateway.fileno() in ready:
+            head, streams, *_ = socket.recv_fds(gateway, _NUMBER.size, 4)
+            if not head:
+                return
+            (length,) = _NUMBER.unpack(head)
+            order = json.loads(gateway.recv(length, socket.MSG_WAITALL))
+            *standard, tell = streams
+            pid = os.fork()
+            if not pid:
+                signal.set_wakeup_fd(-1)
+                for handle in (died, dies, tell, *running.values()):
+                    os.close(handle)
+                gateway.close()
+                _become(order["arguments"], order["environment"], order["folder"], standard)
+            for handle in standard:
+                os.close(handle)
+            running[pid] = tell
+            _say(tell, pid)
+
+
+def _ended() -> Iterator[tuple[int, int]]:
+    """The children that have ended, with their exit codes."""
+    with contextlib.suppress(ChildProcessError):
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            yield found[0], os.waitstatus_to_exitcode(found[1])
+
+
+def _say(tell: int, number: int) -> None:
+    with contextlib.suppress(BrokenPipeError):  # nobody asks any more
+        os.write(tell, _NUMBER.pack(number))
+
+
+def _become(arguments: list[str], environment: dict[str, str], folder: str, standard: Sequence[int]) -> None:
+    """Be the daemon from here on."""
+    from portico_server.__main__ import main as serve
+
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, handle in enumerate(standard):
+        os.dup2(handle, number)
+        os.close(handle)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.exit(serve(arguments))
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C the tests take care
+    main(socket.socket(fileno=int(sys.argv[1])))

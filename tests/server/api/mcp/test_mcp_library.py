@@ -1,0 +1,128 @@
+"""The files of stores as the MCP face lists and reads them: pages, namesakes, limits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.registry_fixture import FixedStore
+
+from portico_server.api.mcp import library as library_module
+from portico_server.api.mcp.library import Position, StoredFile, StoreLibrary
+from portico_server.core.errors import NotFound, TooLarge
+from portico_server.core.principal import LOCAL, SYSTEM, Principal
+from portico_server.core.registry import Registry
+from portico_server.db import stores as rows
+from portico_server.db.database import Database
+from portico_server.db.stores import StoreRow
+from portico_server.knowledge.contents import StoreContents
+from portico_server.knowledge.files import FileStorage
+from portico_server.knowledge.store import StoreView, view
+from portico_server.runs.artifacts import ArtifactStore
+
+
+class Held:
+    """Stands for `Stores` where rows are enough."""
+
+    def __init__(self, database: Database, files: FileStorage) -> None:
+        self._database = database
+        nothing: Any = None
+        self.contents = StoreContents(database, files, nothing, nothing, nothing)
+
+    async def get(self, ref: str, caller: Principal, action: str) -> StoreView:
+        row = await self._database.read(rows.get, ref) or await self._database.read(rows.get, f"vs_{ref}")
+        assert row is not None and action == "read"
+        return view(row, caller)
+
+
+class Case:
+    """A library over a real database and real files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database = Database.at(folder / "portico.db")
+        self.database.prepare()
+        self.registry = Registry()
+        self._files = FileStorage(self.database, folder / "blobs", max_bytes=1_000_000)
+        stores: Any = Held(self.database, self._files)
+        self.library = StoreLibrary(
+            self.registry, stores, self._files, ArtifactStore(self.database, folder / "artifacts")
+        )
+
+    async def store(self, name: str, *files: tuple[str, bytes], status: str = "completed") -> list[str]:
+        """Make a store with files; their ids."""
+        now = time.time()
+        row = StoreRow(f"vs_{name}", name, "", None, None, False, "", {}, None, now, now)
+        await self.database.write(rows.add, row)
+        self.registry.add(FixedStore(name, labels={"id": row.id}))
+        ids = []
+        for filename, data in files:
+            kept = await self._files.create(filename, "user_data", _once(data), SYSTEM)
+            await self.database.write(rows.attach, row.id, kept.id, {}, {})
+            await self.database.write(rows.set_file, row.id, kept.id, {"status": status})
+            ids.append(kept.id)
+        return ids
+
+    async def pages(self, limit: int, caller: Principal = LOCAL) -> list[Sequence[StoredFile]]:
+        found: list[Sequence[StoredFile]] = []
+        position: Position | None = None
+        while True:
+            page, position = await self.library.files(caller, position, limit)
+            found.append(page)
+            if position is None:
+                return found
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+@pytest.fixture
+async def case(tmp_path: Path) -> AsyncIterator[Case]:
+    case = Case(tmp_path)
+    yield case
+    case.database.close()
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 100])
+async def test_pages_go_through_every_store_once(case: Case, limit: int) -> None:
+    await case.store("a", ("1.md", b"1"), ("2.md", b"2"), ("3.md", b"3"))
+    await case.store("b")
+    await case.store("c", ("1.md", b"4"))
+    pages = await case.pages(limit)
+    listed = [(file.store, file.name) for page in pages for file in page]
+    assert listed == [("a", "1.md"), ("a", "2.md"), ("a", "3.md"), ("c", "1.md")]
+    assert all(len(page) <= limit for page in pages)
+
+
+async def test_a_caller_sees_the_stores_that_it_may_read(case: Case) -> None:
+    await case.store("a", ("1.md", b"1"))
+    await case.store("b", ("2.md", b"2"))
+    (page,) = await case.pages(10, Principal("k", frozenset({"stores:b:read"})))
+    assert [file.store for file in page] == ["b"]
+
+
+async def test_files_that_are_not_indexed_yet_are_not_listed(case: Case) -> None:
+    await case.store("a", ("1.md", b"1"), status="failed")
+    assert await case.pages(10) == [[]]
+
+
+async def test_of_namesakes_the_newest_has_the_name_and_the_others_their_ids(case: Case) -> None:
+    old, _new = await case.store("a", ("x.txt", b"old"), ("x.txt", b"new"))
+    (page,) = await case.pages(10)
+    assert [file.name for file in page] == [old, "x.txt"]
+    read = [(await case.library.read(LOCAL, "a", file.name))[1] for file in page]
+    assert read == [b"old", b"new"]
+
+
+async def test_what_is_not_there_and_what_is_too_large_is_said(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await case.store("a", ("guide.md", b"12345"))
+    with pytest.raises(NotFound, match=r"'giude.md' in the store 'a'.* Did you mean 'guide.md'"):
+        await case.library.read(LOCAL, "a", "giude.md")
+    monkeypatch.setattr(library_module, "LARGEST", 4)
+    with pytest.raises(TooLarge, match=r"/v1/files/file-\w+/content"):
+        await case.library.read(LOCAL, "a", "guide.md")

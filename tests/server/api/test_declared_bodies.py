@@ -1,0 +1,257 @@
+"""Every field that a hot body declares is in ``/openapi.json``; a value outside is refused, and one inside passes."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests import daemon as daemons
+
+from portico_server.api.anthropic.messages import COUNTED, CREATED
+from portico_server.api.hot import HOT
+from portico_server.api.openai.audio import SPEECH, TRANSCRIPTION, TRANSLATION
+from portico_server.api.openai.bodies import CHAT, COMPLETION, EMBEDDING
+from portico_server.api.openai.images import EDIT, IMAGE, REFERRING_EDIT
+from portico_server.apps.responses.read import RESPONSE
+from portico_server.core.fields import BodyField, RequestBody
+
+MODELS = [
+    {"name": "echo", "source": "fake://"},
+    {"name": "vectors", "source": "fake://", "task": "embedding", "parameters": {"dimensions": 8}},
+    {"name": "voice", "source": "fake://", "task": "speech"},
+    {"name": "ear", "source": "fake://", "task": "transcription"},
+    {"name": "painter", "source": "fake://", "task": "image"},
+]
+HELLO = [{"role": "user", "content": "Hello"}]
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+PICTURE = f"data:image/png;base64,{PIXEL}"
+
+BODIES: Mapping[str, tuple[RequestBody, Mapping[str, Any]]] = {
+    "/v1/chat/completions": (CHAT, {"model": "echo", "messages": HELLO}),
+    "/v1/completions": (COMPLETION, {"model": "echo", "prompt": "Hello"}),
+    "/v1/embeddings": (EMBEDDING, {"model": "vectors", "input": "Hello"}),
+    "/v1/responses": (RESPONSE, {"model": "echo", "input": "Hello"}),
+    "/v1/audio/speech": (SPEECH, {"model": "voice", "input": "Hello", "response_format": "wav"}),
+    "/v1/audio/transcriptions": (TRANSCRIPTION, {"model": "ear"}),
+    "/v1/audio/translations": (TRANSLATION, {"model": "ear"}),
+    "/v1/images/generations": (IMAGE, {"model": "painter", "prompt": "a cat", "size": "32x32"}),
+    "/v1/images/edits": (EDIT, {"model": "painter", "prompt": "a cat", "size": "32x32"}),
+    "/v1/images/edits as JSON": (
+        REFERRING_EDIT,
+        {"model": "painter", "prompt": "a cat", "size": "32x32", "images": [{"image_url": PICTURE}]},
+    ),
+    "/v1/images/variations": (RequestBody({}, {}), {}),
+    "/v1/messages": (CREATED, {"model": "echo", "messages": HELLO, "max_tokens": 9}),
+    "/v1/messages/count_tokens": (COUNTED, {"model": "echo", "messages": HELLO}),
+}
+"""What each hot path takes, in words behind it where there are two ways, and the least that it answers."""
+
+PASSED_ON = {"svg", "mask", "known_speaker_names", "known_speaker_references"}
+"""Fields with a type that models check, not the daemon."""
+
+LACKING = ("mp3", "opus", "aac", "flac", "jpeg", "webp", "gif", "svg", "diarized_json", ["logprobs"])
+"""What the bodies allow and fake models cannot do, which they say."""
+
+TOGETHER: Mapping[str, Mapping[str, Any]] = {
+    "stream_options": {"stream": True},
+    "/v1/chat/completions top_logprobs": {"logprobs": True},
+    "partial_images": {"stream": True},
+    "timestamp_granularities": {"response_format": "verbose_json"},
+}
+"""What a field needs beside it, at any path or at one."""
+
+RIGHT: Mapping[str, Any] = {
+    "messages": HELLO,
+    "images": [{"image_url": PICTURE}] * 16,
+    "prompt": ["one", "two"],
+    "input": ["one", "two"],
+    "/v1/responses input": [{"role": "user", "content": "Hello"}],
+    "stop": ["a", "b", "c", "d"],
+    "stream_options": {"include_usage": True},
+    "logit_bias": {"7": 1},
+    "tools": [{"name": "look", "input_schema": {"type": "object"}}],
+    "/v1/chat/completions tools": [{"type": "function", "function": {"name": "look"}}],
+    "/v1/responses tools": [{"type": "function", "name": "look"}],
+    "tool_choice": {"type": "auto"},
+    "/v1/chat/completions tool_choice": "none",
+    "/v1/responses tool_choice": "none",
+    "response_format": {"type": "text"},
+    "metadata": {"a": "b"},
+    "voice": {"id": "default"},
+    "size": "64x32",
+    "system": [{"type": "text", "text": "Be brief."}],
+    "thinking": {"type": "disabled"},
+    "output_config": {"effort": "low"},
+    "output_format": {"type": "json_schema", "schema": {"type": "object"}},
+    "reasoning": {"effort": "low"},
+    "text": {"verbosity": "low"},
+    "context_management": [{"type": "compaction", "compact_threshold": 1_000}],
+}
+"""Values inside, at any path or at one, where it takes more than the schema to make one."""
+
+STORED = {"previous_response_id", "conversation", "prompt"}
+"""Fields of a response that name what is stored: nothing is, here."""
+
+FIELDS = [
+    pytest.param(path, name, field, id=f"{path}-{name}")
+    for path, (body, _least) in BODIES.items()
+    for name, field in {**body.required, **body.optional}.items()
+]
+
+
+@pytest.fixture(scope="module")
+def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    home: Path = tmp_path_factory.mktemp("bodies")
+    (home / "models.json").write_text(json.dumps({"models": MODELS}))
+    with (
+        daemons.running(home / "data", "--file", str(home / "models.json")) as daemon,
+        httpx.Client(base_url=daemon.url, timeout=60) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def document(http: httpx.Client) -> dict[str, Any]:
+    found: dict[str, Any] = http.get("/openapi.json").json()
+    return found
+
+
+@pytest.fixture(scope="module")
+def wav(http: httpx.Client) -> bytes:
+    return http.post("/v1/audio/speech", json=BODIES["/v1/audio/speech"][1]).content
+
+
+@pytest.fixture(scope="module")
+def png(http: httpx.Client) -> bytes:
+    made = http.post("/v1/images/generations", json=BODIES["/v1/images/generations"][1]).json()
+    return base64.b64decode(made["data"][0]["b64_json"])
+
+
+def outside(schema: Mapping[str, Any]) -> Iterator[Any]:
+    """Values that a schema does not allow."""
+    if "enum" in schema:
+        yield "no such word"
+    if "oneOf" in schema or schema.get("type") in ("string", "boolean", "array", "object"):
+        yield 7
+    if schema.get("type") in ("number", "integer"):
+        yield "much"
+        yield from (schema[end] + step for end, step in (("minimum", -1), ("maximum", 1)) if end in schema)
+    if schema.get("type") == "integer":
+        yield 1.5
+    for kind in (schema, *schema.get("oneOf", ())):
+        if kind.get("minLength"):
+            yield ""
+        if kind.get("minItems"):
+            yield []
+        if "maxLength" in kind:
+            yield "a" * (kind["maxLength"] + 1)
+        if "maxItems" in kind:
+            yield ["a"] * (kind["maxItems"] + 1)
+    if "maxProperties" in schema:
+        yield {str(number): "a" for number in range(schema["maxProperties"] + 1)}
+        yield {"a" * (schema["propertyNames"]["maxLength"] + 1): "a"}
+        yield {"a": "a" * (schema["additionalProperties"]["maxLength"] + 1)}
+    if schema.get("type") == "array":
+        yield from ([value] for value in outside(schema["items"]))
+    for name, inner in schema.get("properties", {}).items():
+        yield from ({name: value} for value in outside(inner))
+
+
+def inside(schema: Mapping[str, Any]) -> Iterator[Any]:
+    """Values at the ends of what a schema allows; none where it takes more than a schema to make one."""
+    if "enum" in schema:
+        yield from schema["enum"]
+    match schema.get("type"):
+        case "number" | "integer":
+            yield from (schema[bound] for bound in ("minimum", "maximum") if bound in schema)
+            yield schema.get("maximum", 7)
+        case "boolean":
+            yield from (False, True)
+        case "string":
+            if "pattern" not in schema:
+                yield "a" * schema.get("maxLength", 1)
+        case "array":
+            if found := [*inside(schema["items"])]:
+                yield found
+
+
+def at(table: Mapping[str, Any], path: str, name: str) -> Any:
+    return table.get(f"{path} {name}", table.get(name))
+
+
+def sent(http: httpx.Client, path: str, body: Mapping[str, Any], wav: bytes, png: bytes) -> httpx.Response:
+    declared = BODIES[path][0]
+    if not declared.files:
+        return http.post(path.partition(" ")[0], json=body)
+    files = {"image": ("a.png", png, "image/png")} if "image" in declared.files else {"file": ("a.wav", wav)}
+    data = {
+        f"{name}[]" if isinstance(value, list) else name: value
+        if isinstance(value, str | list)
+        else json.dumps(value)
+        for name, value in body.items()
+    }
+    return http.post(path, data=data, files=files)
+
+
+def is_refused(response: httpx.Response, name: str) -> bool:
+    """Whether the answer is that this field is wrong."""
+    return response.status_code == 400 and f"'{name}" in response.json()["error"]["message"]
+
+
+def test_every_hot_path_declares_its_body() -> None:
+    assert {path.partition(" ")[0] for path in BODIES} == HOT.keys()
+
+
+@pytest.mark.parametrize(("path", "name", "field"), FIELDS)
+def test_a_declared_field_is_documented(
+    document: Mapping[str, Any], path: str, name: str, field: BodyField
+) -> None:
+    declared = BODIES[path][0]
+    content = document["paths"][path.partition(" ")[0]]["post"]["requestBody"]["content"]
+    schema = content["multipart/form-data" if declared.files else "application/json"]["schema"]
+    listed = declared.files and field.schema.get("type") == "array"
+    assert schema["properties"][f"{name}[]" if listed else name] == json.loads(json.dumps(field.schema))
+    assert schema["required"] == [*declared.required, *declared.files]
+
+
+@pytest.mark.parametrize(("path", "name", "field"), FIELDS)
+def test_a_value_outside_is_refused_by_its_name(
+    http: httpx.Client, wav: bytes, png: bytes, path: str, name: str, field: BodyField
+) -> None:
+    declared, least = BODIES[path]
+    if name in PASSED_ON:
+        return
+    values = [*outside(field.schema)]
+    if declared.files:  # a form holds texts and lists: 7 is a text like others, and an empty list is absent
+        boolean = field.schema.get("type") == "boolean"
+        values = [value for value in values if value != [] and (value != 7 or boolean)]
+    for value in values:
+        body = {**least, **(at(TOGETHER, path, name) or {}), name: value}
+        response = sent(http, path, body, wav, png)
+        assert is_refused(response, name), (value if len(str(value)) < 200 else "…", response.text)
+
+
+@pytest.mark.parametrize(("path", "name", "field"), FIELDS)
+def test_a_value_inside_passes(
+    http: httpx.Client, wav: bytes, png: bytes, path: str, name: str, field: BodyField
+) -> None:
+    least = BODIES[path][1]
+    if name == "model" or name in PASSED_ON or not field.schema.keys() - {"description"}:
+        return
+    if path == "/v1/responses" and name in STORED:
+        return
+    values = [*inside(field.schema)] or [at(RIGHT, path, name)]
+    assert values != [None], f"RIGHT lacks a value for {name}"
+    for value in values:
+        response = sent(http, path, {**least, **(at(TOGETHER, path, name) or {}), name: value}, wav, png)
+        if value in LACKING:
+            assert "model" in response.json()["error"]["message"]
+        else:
+            assert response.status_code == 200, (value, response.text)

@@ -1,0 +1,191 @@
+"""Agents over scripted models that remember what they were sent, on a real database and in the real sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from tests.registry_fixture import RegistryFixture
+
+from portico.wire import Delta, Event, ToolCalled, Usage
+from portico_server.apps.agent import read
+from portico_server.apps.agent.app import AgentApps
+from portico_server.apps.agent.message import AgentMessage, message_of
+from portico_server.apps.agent.sessions import AgentSessions
+from portico_server.core.context import Context
+from portico_server.core.ids import new_id
+from portico_server.core.principal import LOCAL, Principal
+from portico_server.core.request import CalledTool, Chat, Reply, Request, ToolResult
+from portico_server.core.servable import Card
+from portico_server.db.database import Database
+from portico_server.tools.sandbox.light import LightSandbox
+from portico_server.tools.tool import Tool
+from portico_server.tools.toolbox import Toolbox
+
+Said: TypeAlias = "str | Reply | BaseException | Callable[[Chat], Any]"
+
+
+def calls(*wanted: tuple[str, str], said: str = "") -> Reply:
+    """A reply that asks for tools, as (name, arguments as JSON text)."""
+    made = tuple(CalledTool(new_id("call_"), name, arguments) for name, arguments in wanted)
+    return Reply(said, finish_reason="tool_calls", tool_calls=made)
+
+
+class Speaker:
+    """A chat model that says its lines in order, the last one for ever; ``asked`` is what it was sent."""
+
+    def __init__(self, *lines: Said, name: str = "voice") -> None:
+        self.card = Card(name, "model", capabilities=frozenset({"chat"}))
+        self.lines = list(lines)
+        self.asked: list[Chat] = []
+
+    async def call(self, request: Request, context: Context) -> Reply:
+        assert isinstance(request, Chat)
+        self.asked.append(request)
+        line = self.lines.pop(0) if len(self.lines) > 1 else self.lines[0]
+        if callable(line):
+            line = line(request)
+            if isinstance(line, Awaitable):
+                line = await line
+        if isinstance(line, BaseException):
+            raise line
+        reply = line if isinstance(line, Reply) else Reply(str(line))
+        for piece in reply.content.split(" "):
+            if piece:
+                await context.emit(Delta(piece if piece == reply.content.split(" ")[0] else f" {piece}"))
+        for call in reply.tool_calls:
+            await context.emit(ToolCalled(call.id, call.name, call.arguments))
+        return replace(reply, usage=Usage(10, 5), model=self.card.name)
+
+    def sent(self, number: int = -1) -> list[Mapping[str, Any]]:
+        """The messages of one call."""
+        return list(self.asked[number].messages)
+
+    def options(self, number: int = -1) -> Mapping[str, Any]:
+        return self.asked[number].options
+
+
+class Noted:
+    """Where facts go: (store, texts, attributes)."""
+
+    def __init__(self) -> None:
+        self.added: list[tuple[str, Sequence[str], Mapping[str, Any]]] = []
+
+    async def add(
+        self, store: str, texts: Sequence[str], attributes: Mapping[str, Any], caller: Principal
+    ) -> None:
+        self.added.append((store, texts, attributes))
+
+
+class AgentFixture:
+    """A house with agents in it."""
+
+    def __init__(self, daemon: RegistryFixture, light: LightSandbox) -> None:
+        self.daemon = daemon
+        self.sessions = AgentSessions(daemon.database, daemon.registry)
+        self.facts = Noted()
+        self.agents = AgentApps(daemon.registry, daemon.runner, light, self.sessions, self.facts)
+        self.toolbox = Toolbox(daemon.registry)
+
+    def model(self, *lines: Said, name: str = "voice") -> Speaker:
+        """Register a model; the one called ``voice`` is the default."""
+        speaker = Speaker(*lines, name=name)
+        self.daemon.registry.add(speaker, replace=True)
+        if name == "voice":
+            self.daemon.registry.alias("default", "voice")
+        return speaker
+
+    def tool(self, name: str, work: Callable[[Mapping[str, Any]], Any], *required: str) -> None:
+        """Register a tool that returns the text of what ``work`` makes of the arguments."""
+
+        async def run(arguments: Mapping[str, Any], context: Context) -> ToolResult:
+            made = work(arguments)
+            if isinstance(made, Awaitable):
+                made = await made
+            return made if isinstance(made, ToolResult) else ToolResult(str(made))
+
+        schema = {
+            "type": "object",
+            "properties": {field: {"type": "string"} for field in required},
+            "required": list(required),
+            "additionalProperties": False,
+        }
+        self.toolbox.add(Tool(name, name, f"Does {name}.", schema, run), replace=True)
+
+    async def ask(
+        self,
+        message: Any,
+        session: str = "",
+        *,
+        app: str = "app",
+        path: str = "",
+        caller: Principal = LOCAL,
+        given: Mapping[str, Any] | None = None,
+        **spec: Any,
+    ) -> AgentMessage:
+        """The answer of an agent of that specification."""
+        reply, _events = await self.run(
+            message, session, app=app, path=path, caller=caller, given=given, **spec
+        )
+        return reply
+
+    async def run(
+        self,
+        message: Any,
+        session: str = "",
+        *,
+        app: str = "app",
+        path: str = "",
+        caller: Principal = LOCAL,
+        given: Mapping[str, Any] | None = None,
+        **spec: Any,
+    ) -> tuple[AgentMessage, list[Event]]:
+        """The answer, and the events on the way to it."""
+        run = self.agents.begin(
+            agent(**spec),
+            message_of(message),
+            caller,
+            session=(app, session) if session else None,
+            path=path,
+            variables=given,
+        )
+        events = [event async for _number, event in run.log.follow()]
+        result = await self.daemon.runner.wait(run)
+        return message_of(result.value), events[:-1]
+
+    async def memory(self, session: str, path: str = "", app: str = "app") -> list[dict[str, Any]]:
+        """The messages of one agent in a session."""
+        state = await self.state(session, app)
+        found: list[dict[str, Any]] = state.get(f"{path}.memory" if path else "memory", [])
+        return found
+
+    async def state(self, session: str, app: str = "app") -> dict[str, Any]:
+        """The state dict of a session; empty if there is none."""
+        rows = await self.sessions.list(LOCAL, app=app, name=session)
+        return await self.sessions.state_dict(rows[0].id, LOCAL) if rows else {}
+
+
+def agent(**spec: Any) -> Any:
+    """A specification that was read."""
+    return read.agent({"portico_agent": 1, **spec})
+
+
+def texts(messages: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [str(message["content"]) for message in messages]
+
+
+@asynccontextmanager
+async def open_agent_fixture(folder: Path) -> AsyncIterator[AgentFixture]:
+    database = Database.at(folder / "portico.db")
+    database.prepare()
+    light = LightSandbox()
+    daemon = RegistryFixture(database)
+    try:
+        yield AgentFixture(daemon, light)
+    finally:
+        await daemon.runner.close()
+        await light.close()
+        database.close()

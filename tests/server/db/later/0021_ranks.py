@@ -1,0 +1,21 @@
+"""A migration of tests: tables that others refer to are rebuilt, and rows are changed one by one."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0021"
+down_revision = "0020"
+
+
+def upgrade() -> None:
+    connection = op.get_bind()
+    for name in ("runs", "files", "stores"):
+        op.add_column(name, sa.Column("rank", sa.Integer(), nullable=True))
+        table = sa.table(name, sa.column("id", sa.String()), sa.column("rank", sa.Integer()))
+        for rank, each in enumerate(connection.scalars(sa.select(table.c.id).order_by(table.c.id)).all(), 1):
+            connection.execute(sa.update(table).where(table.c.id == each).values(rank=rank))
+        with op.batch_alter_table(name) as batch:
+            batch.alter_column("rank", existing_type=sa.Integer(), nullable=False)
+            batch.create_unique_constraint(f"uq_{name}_rank", ["rank"])

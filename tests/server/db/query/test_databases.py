@@ -1,0 +1,307 @@
+"""Databases as tools: PostgreSQL and DuckDB for real, read and never written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import duckdb
+import pytest
+from tests.registry_fixture import RegistryFixture, open_registry
+from tests.server.db.query import cluster
+
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.request import ToolCall, ToolResult
+from portico_server.db.database import Database
+from portico_server.db.query.answer import MAX_CELL_CHARS, MAX_QUERY_CHARS, QuerySource
+from portico_server.db.query.postgres import PostgresSource, shown
+from portico_server.db.query.source import DuckDBSource, open_source
+from portico_server.settings import Settings
+from portico_server.tools.builtin import outward
+from portico_server.tools.fetch.policy import AddressPolicy
+from portico_server.tools.sources.function import FunctionPackages
+from portico_server.tools.sources.sources import AddedTools
+from portico_server.tools.sources.spec import parse
+from portico_server.tools.toolbox import Toolbox
+
+SETUP = (
+    "create table items (id integer primary key, name varchar, price decimal(6,2), made date)",
+    "insert into items values (1, 'bread', 3.50, '2026-11-01'), (2, 'milk', 1.20, null)",
+    "create view cheap as select name from items where price < 2",
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """A PostgreSQL with the tables; the URL of a reader with a password, who may not read everything."""
+    found = cluster.programs()
+    if found is None:
+        pytest.skip("no PostgreSQL here: apt-get install postgresql")
+
+    async def prepare(url: str) -> None:
+        connection = await asyncpg.connect(url)
+        for statement in (
+            *SETUP,
+            "create table secrets (word text)",
+            "create role reader login password 'hidden'",
+            "grant select, insert, update, delete on items, cheap to reader",
+        ):
+            await connection.execute(statement)
+        await connection.close()
+
+    with cluster.running(found) as url:
+        asyncio.run(prepare(url))
+        yield url.replace("admin@", "reader:hidden@")
+
+
+@pytest.fixture(scope="module")
+def duck(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("duck") / "shop.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        for statement in SETUP:
+            connection.execute(statement)
+    return path
+
+
+@pytest.fixture(params=["postgres", "duckdb"])
+def source(request: pytest.FixtureRequest) -> QuerySource:
+    """Each kind of database with the same tables."""
+    if request.param == "postgres":
+        return PostgresSource(request.getfixturevalue("server"))
+    return DuckDBSource(request.getfixturevalue("duck"))
+
+
+async def names(source: QuerySource) -> list[str]:
+    found = await source.read("select name from items order by id", (), limit=10, timeout=10)
+    return [row[0] for row in found.rows]
+
+
+async def test_rows_come_with_their_columns_and_exact_values(source: QuerySource) -> None:
+    found = await source.read("select * from items order by id", (), limit=10, timeout=10)
+    assert found.columns == ("id", "name", "price", "made")
+    assert found.rows == ((1, "bread", "3.50", "2026-11-01"), (2, "milk", "1.20", None))
+    assert not found.truncated
+
+
+async def test_columns_may_share_a_name_and_a_query_may_end_in_a_comment(source: QuerySource) -> None:
+    for query in ("select 1 as a, 2 as a -- done", "select 1 as a, 2 as a ;\n"):
+        found = await source.read(query, (), limit=10, timeout=10)
+        assert (found.columns, found.rows) == (("a", "a"), ((1, 2),))
+
+
+async def test_values_take_the_places_of_parameters(source: QuerySource) -> None:
+    query = "select name from items where id = $1 and name <> $2"
+    found = await source.read(query, [1, "'; drop table items"], limit=10, timeout=10)
+    assert found.rows == (("bread",),)
+
+
+async def test_tables_and_views_are_told(source: QuerySource) -> None:
+    told = {table.name: table for table in await source.tables()}
+    assert list(told) == ["cheap", "items"]  # 'secrets' may not be read
+    assert (told["cheap"].kind, told["items"].kind) == ("view", "table")
+    assert [name for name, _kind in told["items"].columns] == ["id", "name", "price", "made"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "delete from items",
+        "insert into items values (3, 'salt', 1, null)",
+        "update items set name = 'stolen'",
+        "with gone as (delete from items returning *) select * from gone",
+        "drop table items",
+        "create table x (y integer)",
+        "create temp table x as select 1",
+        "select 1; delete from items",
+        "select 1) as asked(c0); delete from items; --",
+        "commit",
+        "rollback; delete from items",
+        "set transaction read write",
+        "set default_transaction_read_only = off",
+        "select set_config('transaction_read_only', 'off', false)",
+        "attach '/tmp/portico-elsewhere.duckdb' as other",
+        "copy items to '/tmp/portico-copied.csv'",
+        "copy items to program 'cat > /tmp/portico-copied.csv'",
+        "select * from read_text('/etc/passwd')",
+        "select pg_read_file('/etc/passwd')",
+        "select * from read_csv('/etc/passwd')",
+        "install httpfs",
+        "set enable_external_access = true",
+        "select * from secrets",
+        "select * from nothing",
+        "nonsense",
+        "",
+        "-- only a comment",
+    ],
+)
+async def test_nothing_but_reading(source: QuerySource, statement: str, duck: Path) -> None:
+    before = duck.read_bytes()  # noqa: ASYNC240
+    with pytest.raises(InvalidRequest) as refused:
+        await source.read(statement, (), limit=10, timeout=10)
+    assert refused.value.code == "query_failed" and "root:" not in refused.value.message
+    assert isinstance(source, DuckDBSource) or await names(source) == ["bread", "milk"]
+    assert duck.read_bytes() == before  # noqa: ASYNC240
+    assert not Path("/tmp/portico-copied.csv").exists()  # noqa: ASYNC240
+
+
+async def test_a_query_without_end_is_stopped(source: QuerySource) -> None:
+    endless = (
+        "with recursive n(x) as (select 1 union all select x + 1 from n where x > 0) select count(*) from n"
+    )
+    with pytest.raises(InvalidRequest, match=r"stopped after 0\.5 s|more memory"):
+        await source.read(endless, (), limit=1, timeout=0.5)
+    assert await names(source) == ["bread", "milk"]
+
+
+async def test_a_caller_who_leaves_ends_the_query(source: QuerySource) -> None:
+    endless = "select count(*) from generate_series(1, 100000000000) as a"
+    task = asyncio.create_task(source.read(endless, (), limit=1, timeout=60))
+    done, _pending = await asyncio.wait([task], timeout=0.5)
+    assert not done
+    task.cancel()
+    async with asyncio.timeout(10):
+        await asyncio.wait([task])
+    assert task.cancelled() and await names(source) == ["bread", "milk"]
+
+
+async def test_what_a_caller_left_behind_ends_on_the_server_too(server: str) -> None:
+    source = PostgresSource(server)
+    task = asyncio.create_task(source.read("select pg_sleep(60)", (), limit=1, timeout=60))
+    left = "select count(*) from pg_stat_activity where query like '%pg_sleep%' and pid <> pg_backend_pid()"
+    async with asyncio.timeout(20):
+        while (await source.read(left, (), limit=1, timeout=10)).rows != ((1,),):
+            pass
+        task.cancel()
+        await asyncio.wait([task])
+        while (await source.read(left, (), limit=1, timeout=10)).rows != ((0,),):
+            pass
+
+
+async def test_answers_are_cut(source: QuerySource) -> None:
+    found = await source.read("select n from generate_series(1, 1000000) as s(n)", (), limit=3, timeout=20)
+    assert found.truncated and found.rows == ((1,), (2,), (3,))
+    long = "select repeat('x', 3000) as a from generate_series(1, 1000)"
+    found = await source.read(long, (), limit=1_000, timeout=20)
+    assert found.truncated and sum(len(row[0]) for row in found.rows) <= MAX_QUERY_CHARS
+    found = await source.read("select repeat('x', 100000) as a", (), limit=1, timeout=20)
+    assert found.rows[0][0] == "x" * MAX_CELL_CHARS + "… (100000 characters)"
+
+
+@asynccontextmanager
+async def added(folder: Path) -> AsyncIterator[tuple[RegistryFixture, AddedTools]]:
+    database = Database.at(folder / "tools.db")
+    database.prepare()
+    async with open_registry(folder) as daemon:
+        yield (
+            daemon,
+            AddedTools(Toolbox(daemon.registry), database, AddressPolicy(), FunctionPackages(folder)),
+        )
+    database.close()
+
+
+async def use(daemon: RegistryFixture, name: str, **arguments: Any) -> ToolResult:
+    result, _events = await daemon.call(f"tool/{name}", ToolCall(arguments))
+    assert isinstance(result, ToolResult)
+    return result
+
+
+async def test_a_declared_server_is_two_tools_and_its_password_is_not_shown(
+    server: str, tmp_path: Path
+) -> None:
+    async with added(tmp_path) as (daemon, tools):
+        info = await tools.add(
+            parse({"name": "shop", "database": server, "description": "What we sell."}), None
+        )
+        assert info.kind == "database" and info.tools == ("shop", "shop_schema")
+        assert "hidden" not in info.what and "reader@" in info.what
+        assert (await use(daemon, "shop_schema")).text.startswith("view cheap (name character varying)")
+        found = await use(
+            daemon, "shop", query="select name from items where price > $1::text::numeric", parameters=["2"]
+        )
+        assert found.text == "name\nbread"
+        wrong = await use(
+            daemon, "shop", query="select name from items where made > $1", parameters=["yesterday"]
+        )
+        assert wrong.is_error and "$1::text::date" in wrong.text
+        refused = await use(daemon, "shop", query="delete from items")
+        assert refused.is_error
+
+
+async def test_a_declared_file_is_found_from_the_folder_of_its_entry(duck: Path, tmp_path: Path) -> None:
+    async with added(tmp_path) as (daemon, tools):
+        await tools.add(parse({"name": "shop", "database": duck.name, "folder": str(duck.parent)}), None)
+        assert (await use(daemon, "shop", query="select count(*) from items")).structured == {
+            "columns": ["count_star()"],
+            "rows": [[2]],
+            "truncated": False,
+        }
+
+
+async def test_the_built_in_tool_reads_duckdb_files_too(duck: Path, tmp_path: Path) -> None:
+    async with open_registry(tmp_path) as daemon:
+        for tool in outward(Settings(tool_folders=str(duck.parent))):
+            Toolbox(daemon.registry).add(tool)
+        path = f"{duck.parent.name}/shop.duckdb"
+        assert "view cheap" in (await use(daemon, "sql_schema", database=path)).text
+        assert (await use(daemon, "sql", database=path, query="select name from cheap")).text == "name\nmilk"
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("mysql://root:hidden@localhost/shop", "is not a database"),
+        ("postgresql://reader:hidden@127.0.0.1:1/shop", "cannot be reached"),
+        ("nowhere.db", "cannot be read"),
+        (__file__, "neither a SQLite nor a DuckDB file"),
+    ],
+)
+async def test_what_is_no_database_is_refused_when_it_is_added(
+    tmp_path: Path, address: str, told: str
+) -> None:
+    async with added(tmp_path) as (_house, tools):
+        with pytest.raises(PorticoError, match=told) as refused:
+            await tools.add(parse({"name": "shop", "database": address}), None)
+        assert "hidden" not in refused.value.message and tools.every() == []
+
+
+async def test_the_address_of_a_superuser_is_warned_of(
+    server: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    admin = server.replace("reader:hidden@", "admin@")
+    async with added(tmp_path) as (daemon, tools):
+        told = await tools.add(parse({"name": "shop", "database": admin}), None)
+        assert told.state == "ready" and "'admin'" in told.warning and "superuser" in told.warning
+        assert told.warning in caplog.text and tools.get("shop").warning == told.warning
+        assert not (await use(daemon, "shop", query="select 1 as one")).is_error
+        assert (await tools.add(parse({"name": "less", "database": server}), None)).warning == ""
+
+
+async def test_so_is_one_that_may_read_files_of_the_server(server: str, tmp_path: Path) -> None:
+    connection = await asyncpg.connect(server.replace("reader:hidden@", "admin@"))
+    for statement in ("create role files login", "grant pg_read_server_files to files"):
+        await connection.execute(statement)
+    await connection.close()
+    async with added(tmp_path) as (_house, tools):
+        told = await tools.add(
+            parse({"name": "shop", "database": server.replace("reader:hidden@", "files@")}), None
+        )
+        assert "pg_read_server_files" in told.warning
+
+
+async def test_a_wrong_password_is_told_without_it(server: str) -> None:
+    source = open_source(server.replace("reader:hidden", "nobody-here:hidden"))
+    with pytest.raises(PorticoError, match="refuses us") as refused:
+        await source.tables()
+    assert "hidden" not in refused.value.message
+
+
+def test_an_address_is_shown_without_its_password() -> None:
+    assert (
+        shown("postgresql://me:p%40ss@host:5432/db?sslmode=require&password=x")
+        == "postgresql://me@host:5432/db"
+    )
+    assert shown("/data/shop.db") == "/data/shop.db"

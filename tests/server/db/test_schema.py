@@ -1,0 +1,140 @@
+"""The tables in code, the migrations from nothing, and a home of each earlier schema come to one schema."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, create_mock_engine
+from sqlalchemy.schema import ExecutableDDLElement
+from tests.server.db.query import cluster
+from tests.server.db.test_homes import every_home, unpacked, upgraded
+
+from portico_server.db import migrate
+from portico_server.db.schema import metadata
+
+COLUMNS = """
+select table_name, column_name, data_type, is_nullable, column_default
+from information_schema.columns where table_schema = 'public' order by 1, 2
+"""
+CONSTRAINTS = """
+select conrelid::regclass::text, conname, pg_get_constraintdef(oid)
+from pg_constraint where connamespace = 'public'::regnamespace order by 1, 2
+"""
+INDEXES = "select tablename, indexname, indexdef from pg_indexes where schemaname = 'public' order by 1, 2"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    found = cluster.programs()
+    if found is None:
+        pytest.skip("no PostgreSQL here: apt-get install postgresql")
+    with cluster.running(found) as url:
+        yield url
+
+
+def of_file(path: Path) -> dict[str, Any]:
+    """The schema of a SQLite file: of each table its columns, keys and indexes, in whatever order they stand."""
+    found: dict[str, Any] = {}
+    with closing(sqlite3.connect(path)) as database:
+        for name, sql in database.execute(
+            "select name, sql from sqlite_master where type = 'table'"
+        ).fetchall():
+            if name.startswith("sqlite_") or name == "alembic_version":
+                continue
+            found[name] = {
+                "columns": {row[1:] for row in database.execute(f"pragma table_info({name})")},
+                "refers": {
+                    (frozenset(row[3:5] for row in rows), rows[0][2], rows[0][6])
+                    for rows in _by_number(database.execute(f"pragma foreign_key_list({name})").fetchall())
+                },
+                "indexes": {
+                    (*row[1:4], tuple(each[2] for each in database.execute(f"pragma index_info({row[1]})")))
+                    for row in database.execute(f"pragma index_list({name})").fetchall()
+                },
+                "counts up": "AUTOINCREMENT" in sql,
+            }
+    return found
+
+
+def _by_number(rows: list[Any]) -> list[list[Any]]:
+    return [[row for row in rows if row[0] == number] for number in sorted({row[0] for row in rows})]
+
+
+@pytest.fixture
+def described(tmp_path: Path) -> dict[str, Any]:
+    """The schema of a SQLite file that the tables in code have made."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'described.db'}")
+    metadata.create_all(engine)
+    engine.dispose()
+    return of_file(tmp_path / "described.db")
+
+
+def test_migrations_from_nothing_come_to_the_schema_in_code(
+    tmp_path: Path, described: dict[str, Any]
+) -> None:
+    upgraded(tmp_path / "portico.db")
+    assert len(described) == len(metadata.tables)
+    assert of_file(tmp_path / "portico.db") == described
+
+
+@every_home
+def test_an_old_home_comes_to_the_schema_in_code(
+    home: Path, tmp_path: Path, described: dict[str, Any]
+) -> None:
+    unpacked(home, tmp_path)
+    upgraded(tmp_path / "portico.db")
+    assert of_file(tmp_path / "portico.db") == described
+
+
+async def test_on_postgresql_migrations_come_to_the_schema_in_code(server: str) -> None:
+    migrated = await _on_postgresql(server, "migrated", _sql_of_migrations())
+    described = await _on_postgresql(server, "described", _sql_of_tables())
+    assert len({row[0] for row in described[0]}) == len(metadata.tables)
+    assert migrated == described
+
+
+async def _on_postgresql(server: str, name: str, sql: str) -> list[list[tuple[Any, ...]]]:
+    """Columns, constraints and indexes of a new database in which ``sql`` has been done."""
+    admin = await asyncpg.connect(server)
+    await admin.execute(f"create database {name}")
+    await admin.close()
+    connection = await asyncpg.connect(server.rsplit("/", 1)[0] + f"/{name}")
+    try:
+        await connection.execute(sql)
+        return [
+            [tuple(row) for row in await connection.fetch(query)] for query in (COLUMNS, CONSTRAINTS, INDEXES)
+        ]
+    finally:
+        await connection.close()
+
+
+def _sql_of_migrations() -> str:
+    out = StringIO()
+    options = {"as_sql": True, "output_buffer": out, "target_metadata": metadata}
+    context = MigrationContext.configure(dialect_name="postgresql", opts=options)
+    scripts = list(ScriptDirectory.from_config(migrate.config()).walk_revisions())
+    with Operations.context(context):
+        for script in reversed(scripts):
+            script.module.upgrade()
+    return out.getvalue()
+
+
+def _sql_of_tables() -> str:
+    statements: list[str] = []
+
+    def keep(statement: ExecutableDDLElement, *_arguments: Any) -> None:
+        statements.append(str(statement.compile(dialect=engine.dialect)))
+
+    engine = create_mock_engine("postgresql://", keep)
+    metadata.create_all(engine, checkfirst=False)
+    return ";\n".join(statements)

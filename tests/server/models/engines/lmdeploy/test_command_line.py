@@ -1,0 +1,149 @@
+"""How LMDeploy is started: its command lines and, where LMDeploy is at hand, what its own parser makes of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.models.adapters import peft_files
+from tests.server.models.engines.lmdeploy import environment
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.relay import AdapterScale
+from portico_server.models.engines.lmdeploy.engine import LMDEPLOY_OPTIONS, LmDeploy, program
+from portico_server.models.spec import ModelSpec
+
+KEY = "0123"
+
+# What a model is given, and what LMDeploy is to make of it beside its own defaults.
+READ: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {}),
+    ({"backend": "pytorch"}, {"backend": "pytorch"}),
+    ({"backend": "turbomind", "tensor_parallel": 2}, {"backend": "turbomind", "tp": 2}),
+    ({"tensor_parallel": 2, "data_parallel": 2}, {"tp": 2, "dp": 2}),
+    ({"context_length": 32768, "max_sequences": 64}, {"session_len": 32768, "max_batch_size": 64}),
+    ({"dtype": "bfloat16"}, {"dtype": "bfloat16"}),
+    ({"dtype": "float16", "memory_share": 0.35}, {"dtype": "float16", "cache_max_entry_count": 0.35}),
+    *(
+        ({"quantization": form}, {"model_format": form})
+        for form in ("hf", "awq", "gptq", "compressed-tensors", "fp8", "mxfp4")
+    ),
+    ({"kv_cache_bits": 4}, {"quant_policy": 4}),
+    ({"kv_cache_bits": 8}, {"quant_policy": 8}),
+    ({"chat_template": "mistral"}, {"chat_template": "mistral"}),
+    ({"tool_call_parser": "qwen3"}, {"tool_call_parser": "qwen3"}),
+    ({"reasoning_parser": "default"}, {"reasoning_parser": "default"}),
+    ({"reasoning_parser": "deepseek-v3"}, {"reasoning_parser": "deepseek-v3"}),
+    ({"prefix_caching": True, "trust_remote_code": True}, {"enable_prefix_caching": True, "trust_remote_code": True}),
+    ({"prefix_caching": False}, {}),
+    (
+        {"arguments": ["--speculative-algorithm", "eagle3", "--speculative-draft-model", "/draft"]},
+        {"speculative_algorithm": "eagle3", "speculative_draft_model": "/draft"},
+    ),
+    ({"arguments": ["--cp", "2", "--communicator", "cuda-ipc"]}, {"cp": 2, "communicator": "cuda-ipc"}),
+    ({"arguments": ["--hf-overrides", '{"rope_scaling": null}']}, {"hf_overrides": {"rope_scaling": None}}),
+    ({"arguments": ["--language-model-only"]}, {"language_model_only": True}),
+]  # fmt: skip
+
+OURS: Mapping[str, Any] = {
+    "model_name": "m", "server_name": "127.0.0.1", "server_port": 8000, "api_keys": [KEY],
+    "logprobs_mode": "raw_logprobs", "enable_abort_handling": True,
+}  # fmt: skip
+"""What every model is started with."""
+
+
+def line(parameters: dict[str, Any], adapters: tuple[AdapterScale, ...] = ()) -> list[str]:
+    """The arguments after ``python -m lmdeploy``."""
+    made = program(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"), adapters)
+    meant = {"{port}": "8000", "{key}": KEY}
+    assert made.arguments[:3] == ["-P", "-m", "lmdeploy"]
+    return [meant.get(part, part) for part in made.arguments[3:]]
+
+
+def parsed(lines: list[list[str]]) -> dict[str, Any]:
+    command = [environment.PYTHON, "-W", "ignore", str(environment.HERE / "parse.py")]
+    done = subprocess.run(command, input=json.dumps(lines), capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_the_command_line() -> None:
+    parameters = {"context_length": 8192, "tensor_parallel": 2, "memory_share": 0.4, "backend": "pytorch"}
+    assert line(parameters) == [
+        *("serve", "api_server", "/models/x", "--api-keys", KEY),
+        *("--model-name", "m", "--server-name", "127.0.0.1", "--server-port", "8000"),
+        *("--logprobs-mode", "raw_logprobs", "--enable-abort-handling"),
+        *("--backend", "pytorch", "--session-len", "8192", "--tp", "2", "--cache-max-entry-count", "0.4"),
+    ]
+
+
+def test_an_adapter_is_told_in_words_that_lmdeploys_peft_knows(tmp_path: Path) -> None:
+    newer = {"use_rslora": True, "lora_alpha": 8, "target_modules": "all-linear", "corda_config": None}
+    folder = peft_files.write(tmp_path / "a", peft_files.pairs(1, {"q_proj": (16, 16)}, 4), **newer)
+    told = line({"data_parallel": 1}, (AdapterScale("ft:m:x", folder, 0.5),))
+    assert told[told.index("--backend") + 1] == "pytorch" and told[-2] == "--adapters"
+    name, _, path = told[-1].partition("=")
+    said = json.loads((Path(path) / "adapter_config.json").read_bytes())
+    assert name == "ft:m:x" and (said["r"], said["lora_alpha"], said["target_modules"]) == (
+        4,
+        8.0,
+        ["q_proj"],
+    )
+    assert set(said) == {
+        "peft_type", "task_type", "base_model_name_or_path", "r", "lora_alpha", "target_modules", "bias",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("parameters", "param"),
+    [
+        ({"kv_cache_bits": 16}, "parameters.kv_cache_bits"),
+        ({"chat_template": "/models/own.jinja"}, "parameters.chat_template"),
+        ({"data_parallel": 2, "backend": "pytorch"}, "parameters.data_parallel"),
+    ],
+)
+def test_what_it_would_only_fail_with_later_is_refused(parameters: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        LmDeploy().describe(ModelSpec("m", "/models/x", parameters=parameters), None)
+    assert raised.value.param == param
+
+
+@environment.needed
+def test_lmdeploys_own_parser_reads_them(tmp_path: Path) -> None:
+    folders = [
+        peft_files.write(tmp_path / name, peft_files.pairs(1, {"q_proj": (16, 16)}, 4)) for name in "ab"
+    ]
+    adapters = tuple(
+        AdapterScale(name, folder, 1.0) for name, folder in zip(("ft:m:p:x:1", "b"), folders, strict=True)
+    )
+    lines = [line(parameters) for parameters, _ in READ]
+    given = [line({}, adapters[:1]), line({}, adapters)]
+    wrong = [
+        line({"dtype": "float32"}),
+        line({"tool_call_parser": "hermes"}),
+        line({"chat_template": "chatml"}),
+    ]
+    bare = ["serve", "api_server", "/models/x"]
+    found = parsed([bare, *lines, *given, *wrong])
+    defaults, *read = found["read"]
+    for (parameters, meant), got in zip(READ, read, strict=False):
+        assert got == {**defaults, **OURS, **meant}, parameters
+    one, both = read[len(lines) : len(lines) + 2]
+    plain = {adapter.name: str(adapter.path / "plain-1") for adapter in adapters}
+    assert one["adapters"] == dict(list(plain.items())[:1]) and both["adapters"] == plain
+    assert both["backend"] == "pytorch"
+    for words, says in zip(read[-3:], ("--dtype", "tool parser hermes", "'chatml'"), strict=True):
+        assert says in words
+
+
+@environment.needed
+def test_the_values_that_are_told_are_those_it_takes() -> None:
+    choices = parsed([])["choices"]
+    for key in ("backend", "dtype", "quantization"):
+        option = LMDEPLOY_OPTIONS[key]
+        said = {word.strip(",") for word in option.doc.split(", if")[0].replace(" or ", " ").split()}
+        assert said == set(choices[option.flag]), key

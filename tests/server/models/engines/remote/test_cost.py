@@ -1,0 +1,114 @@
+"""What calls cost, from a provider's counts to the numbers that an operator sees."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests import daemon as daemons
+from tests.server.models.engines.remote.provider import Answer, completion, serving
+
+CONFIGURATION = """
+models:
+  - {name: gpt, source: "remote://openai/gpt-4o", aliases: [default]}
+  - {name: house, source: "remote://openai/house-model"}
+  - {name: strange, source: "remote://openai/strange"}
+  - {name: here, source: "fake://"}
+"""
+
+PRICES = "- {model: openai/house-model, input: 1000, output: 0}\n"
+
+CALL = (3 * 2.5 + 2 * 10) / 1e6
+"""Dollars: the stand-in counts three tokens in and two out."""
+
+FRAMES = (
+    b'data: {"id": "1", "created": 1, "choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}]}'
+    b'\n\ndata: {"id": "1", "created": 1, "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}'
+    b"\n\ndata: [DONE]\n\n"
+)
+
+
+async def test_costs_reach_usage_and_metrics_and_top(tmp_path: Path) -> None:
+    files = {"portico.yaml": CONFIGURATION, "prices.yaml": PRICES}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    whole = Answer(completion())
+    flow_answers = (Answer(FRAMES), Answer(FRAMES), Answer(FRAMES))
+    async with serving(whole, Answer(FRAMES), whole, whole, *flow_answers) as provider:
+        variables = {
+            "OPENAI_BASE_URL": f"{provider.url}/v1",
+            "OPENAI_API_KEY": "sk-test",
+            "PORTICO_PRICES": str(tmp_path / "prices.yaml"),
+        }
+        arguments = ("--file", str(tmp_path / "portico.yaml"))
+        with daemons.running(tmp_path / "home", *arguments, env=variables) as daemon:
+            async with httpx.AsyncClient(base_url=daemon.url, timeout=30) as client:
+                for model, more in (
+                    ("gpt", {}),
+                    ("gpt", {"stream": True}),
+                    ("house", {}),
+                    ("strange", {}),
+                    ("here", {}),
+                ):
+                    body = {"model": model, "messages": [{"role": "user", "content": "Hello"}], **more}
+                    (await client.post("/v1/chat/completions", json=body)).raise_for_status()
+                metrics = (await client.get("/metrics")).text
+                await costs_of_steps(client)
+                said = await asyncio.to_thread(portico, "top", url=daemon.url)
+                daemon_usage = await usage(client, 4)
+    assert daemon_usage["gpt"]["calls"] == 2 and daemon_usage["gpt"]["cost"] == pytest.approx(2 * CALL)
+    assert daemon_usage["house"]["cost"] == pytest.approx(3 * 1000 / 1e6)
+    assert daemon_usage["strange"]["cost"] is None and daemon_usage["here"]["cost"] is None
+    labels = 'name="gpt",operation="chat/completions"'
+    [line] = [
+        line for line in metrics.splitlines() if line.startswith("portico_cost_dollars_total{" + labels)
+    ]
+    assert float(line.rpartition(" ")[2]) == pytest.approx(2 * CALL)
+    assert "strange" not in "".join(row for row in metrics.splitlines() if row.startswith("portico_cost"))
+    rows = {line.split("\t")[0]: line.split("\t") for line in said.splitlines()}
+    assert "$5.5e-05" in rows["gpt"] and "$0.003" in rows["house"]
+    assert not any(cell.startswith("$") for name in ("strange", "here") for cell in rows[name])
+
+
+async def costs_of_steps(client: httpx.AsyncClient) -> None:
+    """What each step of a flow cost is in its trace, and the sum in that and in the run."""
+    steps = [
+        {"name": name, "op": "llm", "model": model}
+        for name, model in (("a", "gpt"), ("b", "strange"), ("c", "gpt"))
+    ]
+    flow = {
+        "portico_flow": 1,
+        "name": "f",
+        "durability": "normal",
+        "step": {"op": "pipeline", "name": "p", "steps": steps},
+    }
+    done = await client.post("/api/flows/run", json={"flow": flow, "input": "Hello"})
+    run = done.headers["x-portico-run"]
+    trace = (await client.get(f"/api/runs/{run}/trace")).json()
+    costs = {step["path"]: step["cost"] for step in trace["steps"]}
+    assert costs == {"p.a": pytest.approx(CALL), "p.b": None, "p.c": pytest.approx(CALL), "p": None}
+    assert trace["usage"]["cost"] == pytest.approx(2 * CALL)
+    found = (await client.get(f"/api/runs/{run}")).json()
+    assert found["usage"] == trace["usage"], "also when it has ended long ago"
+    said = await asyncio.to_thread(portico, "runs", "show", run, url=str(client.base_url))
+    assert f"${2 * CALL:.3g}" in said
+
+
+def portico(*arguments: str, url: str) -> str:
+    command = [str(Path(sys.executable).with_name("portico")), "--url", url, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+async def usage(client: httpx.AsyncClient, names: int) -> dict[str, Any]:
+    """Usage by name, once the rows are written."""
+    async with asyncio.timeout(20):
+        while True:
+            rows = json.loads((await client.get("/api/usage")).content)["data"]
+            if len(rows) >= names:
+                return {row["name"]: row for row in rows}

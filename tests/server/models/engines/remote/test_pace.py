@@ -1,0 +1,105 @@
+"""Limits towards a provider: who waits, who is refused, and that nothing is lost when a caller leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.server.models.engines.remote.provider import Answer, completion, serving
+
+from portico.testing.model_fixture import ModelFixture, user
+from portico_server.core.errors import InvalidRequest, TooMany
+from portico_server.core.relay import Relay, RelayResponse
+from portico_server.models.answers import single_chunk
+from portico_server.models.engines.remote import engine
+from portico_server.models.engines.remote.engine import PacedClient, estimate_tokens, find_target
+from portico_server.models.spec import ModelSpec
+
+HI = {"messages": user("hi")}
+
+
+def spec(url: str, **parameters: Any) -> ModelSpec:
+    return ModelSpec("m", f"{url}/v1#far", parameters={"retries": 0, **parameters})
+
+
+async def test_calls_within_the_limit_do_not_wait(models: ModelFixture) -> None:
+    async with serving(Answer(completion())) as provider:
+        await models.models.add(spec(provider.url, requests_per_minute=3, wait_limit=0))
+        for _ in range(3):
+            await models.ask("m", HI)
+        with pytest.raises(TooMany) as raised:
+            await models.ask("m", HI)
+    assert len(provider.bodies) == 3
+    assert raised.value.code == "provider_limit" and 15 < (raised.value.retry_after or 0) <= 20
+
+
+async def test_a_call_beyond_the_limit_waits_for_its_turn(
+    models: ModelFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "MINUTE_S", 0.2)
+    async with serving(Answer(completion())) as provider:
+        await models.models.add(spec(provider.url, requests_per_minute=2))
+        answers = await asyncio.gather(*(models.ask("m", HI) for _ in range(6)))
+    assert len(answers) == len(provider.bodies) == 6
+
+
+async def test_tokens_are_counted_as_they_were_really_used(models: ModelFixture) -> None:
+    usage = {"prompt_tokens": 60, "completion_tokens": 40, "total_tokens": 100}
+    async with serving(Answer({**completion(), "usage": usage})) as provider:
+        await models.models.add(spec(provider.url, tokens_per_minute=100, wait_limit=0))
+        await models.ask("m", HI)  # it looked like a few tokens
+        with pytest.raises(TooMany):
+            await models.ask("m", HI)
+    assert len(provider.bodies) == 1
+
+
+async def test_a_call_that_failed_took_no_tokens(models: ModelFixture) -> None:
+    failure = Answer({"error": {"message": "no"}}, 400)
+    async with serving(failure, Answer(completion())) as provider:
+        await models.models.add(spec(provider.url, tokens_per_minute=100, wait_limit=0))
+        with pytest.raises(Exception, match="no"):
+            await models.ask("m", {**HI, "max_tokens": 99})
+        await models.ask("m", {**HI, "max_tokens": 90})
+    assert len(provider.bodies) == 2
+
+
+class Willing:
+    """A `Speaker` that answers everything."""
+
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
+        return RelayResponse("application/json", single_chunk(b"{}"))
+
+
+async def test_a_caller_who_leaves_while_waiting_gives_the_turn_back() -> None:
+    paced = PacedClient(Willing(), "m", requests=1, tokens=None, max_wait_s=90)
+    request = Relay("chat/completions", {})
+    await paced.relay(request, None)
+    for _ in range(3):  # each waits for the next minute, not for the one after that, which would be too late
+        waiting = asyncio.create_task(paced.relay(request, None))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert waiting.cancelled()
+
+
+async def test_an_impatient_model_falls_back_to_another(models: ModelFixture) -> None:
+    async with serving(Answer(completion("near"))) as near, serving(Answer(completion("far"))) as far:
+        await models.models.add(ModelSpec("other", f"{near.url}/v1#x"))
+        await models.models.add(spec(far.url, requests_per_minute=1, wait_limit=0, fallback="other"))
+        said = [(await models.ask("m", HI))["choices"][0]["message"]["content"] for _ in range(2)]
+    assert said == ["far", "near"]
+
+
+def test_what_a_call_may_take() -> None:
+    body = {"messages": [{"role": "user", "content": "x" * 392}], "max_tokens": 50, "model": "y" * 1000}
+    assert estimate_tokens(body) == 1 + (392 + 4) // 4 + 50
+
+
+@pytest.mark.parametrize("name", ["requests_per_minute", "tokens_per_minute"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "many"])
+def test_a_limit_that_is_none_is_refused(name: str, value: object) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        find_target(ModelSpec("m", "http://h/v1#x", parameters={name: value}))
+    assert raised.value.param == f"parameters.{name}"

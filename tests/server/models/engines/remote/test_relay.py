@@ -1,0 +1,303 @@
+"""The engine `remote` against a local server that says exactly what a test wants it to say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+
+from portico.testing.model_fixture import ModelFixture, user
+from portico.wire import Usage
+from portico_server.core.errors import DeadlineExceeded, EngineFailed, InvalidRequest, PorticoError
+from portico_server.models.spec import ModelSpec
+from portico_server.runs.runner import Runner
+from portico_server.runs.usage import UsageLog
+
+HI = {"messages": user("hi")}
+
+
+class Upstream:
+    """Answers with ``pieces`` as they are; remembers the requests."""
+
+    def __init__(self, *pieces: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        self.pieces, self.status, self.headers = pieces, status, headers or {}
+        self.asked: list[dict[str, Any]] = []
+        self.sent: list[dict[str, str]] = []
+        self.refuses = b""
+        self.breaks = False
+        self.hangs: asyncio.Event | None = None
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        self.asked.append(orjson.loads(body))
+        self.sent.append(dict(request.headers))
+        if self.refuses and self.refuses in body:
+            text = f'{{"error": {{"message": "unknown field {self.refuses.decode()}", "code": 400}}}}'
+            return web.Response(status=400, text=text)
+        response = web.StreamResponse(status=self.status, headers=self.headers)
+        await response.prepare(request)
+        for piece in self.pieces:
+            await response.write(piece)
+        if self.hangs is not None:
+            await self.hangs.wait()
+        if self.breaks:
+            assert request.transport is not None
+            request.transport.abort()
+        return response
+
+
+@asynccontextmanager
+async def serving(models: ModelFixture, upstream: Upstream, **spec: Any) -> AsyncIterator[Upstream]:
+    app = web.Application()
+    app.router.add_post("/v1/{tail:.*}", upstream.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    try:
+        spec["parameters"] = {"retries": 0, **spec.get("parameters", {})}
+        await models.models.add(ModelSpec("m", f"http://127.0.0.1:{port}/v1#far/model", **spec))
+        yield upstream
+    finally:
+        await runner.cleanup()
+
+
+def frame(text: str | None, *, created: int = 5, finish: str | None = None, **more: Any) -> bytes:
+    delta = {} if text is None else {"content": text}
+    choices = [{"index": 0, "delta": delta, "finish_reason": finish}]
+    document = {"id": "x", "created": created, "model": "far/model", "choices": choices, **more}
+    return b"data: " + orjson.dumps(document) + b"\n\n"
+
+
+DONE = b"data: [DONE]\n\n"
+USAGE = {
+    "prompt_tokens": 3,
+    "completion_tokens": 2,
+    "total_tokens": 5,
+    "prompt_tokens_details": {"cached_tokens": 1},
+}
+USAGE_FRAME = b"data: " + orjson.dumps({"id": "x", "created": 5, "choices": [], "usage": USAGE}) + b"\n\n"
+
+
+async def test_the_body_goes_through_with_the_upstreams_name_and_key(models: ModelFixture) -> None:
+    document = orjson.dumps({"id": "x", "choices": [], "odd": {"field": 1}, "usage": USAGE})
+    async with serving(
+        models, Upstream(document), api_key="secret-key", parameters={"headers": {"X-Org": "a"}}
+    ) as up:
+        relayed = await models.relay("m", {**HI, "odd_option": [1, 2]})
+        assert b"".join([chunk async for chunk in relayed.chunks]) == document
+    assert up.asked == [{"model": "far/model", **HI, "odd_option": [1, 2]}]
+    assert up.sent[0]["Authorization"] == "Bearer secret-key" and up.sent[0]["X-Org"] == "a"
+    assert relayed.usage == Usage(3, 2, 1)
+    assert "secret-key" not in repr(models.models.get("m")) + repr(
+        ModelSpec("m", "fake://", api_key="secret-key")
+    )
+
+
+async def test_frames_go_through_as_they_are(models: ModelFixture) -> None:
+    frames = [frame("he", odd=1), frame("llo"), frame(None, finish="stop"), DONE]
+    async with serving(models, Upstream(*frames)):
+        relayed = await models.relay("m", {**HI, "stream": True})
+        assert b"".join([chunk async for chunk in relayed.chunks]) == b"".join(frames)
+
+
+async def test_usage_is_counted_but_only_shown_to_those_who_asked(models: ModelFixture) -> None:
+    upstream = Upstream(frame("a"), frame(None, finish="stop"), USAGE_FRAME, DONE)
+    async with serving(models, upstream):
+        got = await models.stream("m", HI)
+        assert got.usage == Usage(3, 2, 1) and all(d["choices"] for d in got.documents) and got.done
+        asked = await models.stream("m", {**HI, "stream_options": {"include_usage": True}})
+        assert asked.documents[-1]["usage"] == USAGE and asked.usage == Usage(3, 2, 1)
+    assert upstream.asked[0]["stream_options"] == {"include_usage": True}
+
+
+async def test_a_server_that_knows_no_stream_options_is_asked_without_and_remembered(
+    models: ModelFixture,
+) -> None:
+    upstream = Upstream(frame("a", finish="stop"), DONE)
+    upstream.refuses = b"stream_options"
+    async with serving(models, upstream):
+        assert (await models.stream("m", HI)).text() == "a"
+        assert (await models.stream("m", HI)).text() == "a"
+        with pytest.raises(PorticoError) as raised:
+            await models.stream("m", {**HI, "stream_options": {"include_usage": True}})
+    assert raised.value.status == 400 and raised.value.code != "400"
+    assert ["stream_options" in body for body in upstream.asked] == [True, False, False, True]
+
+
+async def test_created_is_one_value_and_chunks_without_choices_are_dropped(models: ModelFixture) -> None:
+    empty = b'data: {"id":"x","created":1,"choices":[],"prompt_filter_results":[]}\n\n'
+    said = frame('a "created":7', created=2)
+    async with serving(
+        models, Upstream(empty, frame("b", created=1), said, frame(None, created=3, finish="stop"), DONE)
+    ):
+        got = await models.stream("m", HI)
+    assert len({d["created"] for d in got.documents}) == 1
+    assert got.text() == 'ba "created":7' and all(d["choices"] for d in got.documents)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_what_is_not_ordinary_is_found_among_frames_that_are(
+    models: ModelFixture, at_once: bool
+) -> None:
+    empty = b'data: {"id":"x","created":5,"choices":[],"prompt_filter_results":[]}\n\n'
+    said = [frame("a"), frame('"usage":{} "error":{}'), empty, frame("b", created=6), frame("c")]
+    frames = [*said, frame(None, finish="stop", usage=USAGE)]
+    async with serving(models, Upstream(*([b"".join(frames)] if at_once else frames))):
+        got = await models.stream("m", HI)
+    assert got.text() == 'a"usage":{} "error":{}bc' and got.done and got.error is None
+    assert got.usage == Usage(3, 2, 1)
+    assert all(d["choices"] and d["created"] == 5 for d in got.documents)
+
+
+async def test_frames_cut_anywhere_and_other_line_ends(models: ModelFixture) -> None:
+    data = b": ping\n\n" + frame("héllo") + frame("x", finish="stop") + DONE
+    data = data.replace(b"\n", b"\r\n")
+    async with serving(models, Upstream(*(data[i : i + 3] for i in range(0, len(data), 3)))):
+        got = await models.stream("m", HI)
+    assert got.text() == "hélloх".replace("х", "x") and got.done
+
+
+async def test_a_missing_done_is_added_after_a_finish(models: ModelFixture) -> None:
+    async with serving(models, Upstream(frame("a"), frame(None, finish="stop"))):
+        got = await models.stream("m", HI)
+    assert got.done and got.error is None
+
+
+@pytest.mark.parametrize("breaks", [True, False])
+async def test_an_answer_that_breaks_off_is_an_error_frame(models: ModelFixture, breaks: bool) -> None:
+    upstream = Upstream(frame("a"), frame("b"))
+    upstream.breaks = breaks
+    async with serving(models, upstream):
+        got = await models.stream("m", HI)
+    assert isinstance(got.error, EngineFailed) and not got.done
+    assert set(got.documents[-1]["error"]) == {"message", "type", "param", "code"}
+
+
+async def test_an_error_in_mid_stream_ends_it(models: ModelFixture) -> None:
+    failure = b'data: {"error": {"message": "out of memory", "code": 500}}\n\n'
+    async with serving(models, Upstream(frame("a"), failure, frame("b"), DONE)):
+        got = await models.stream("m", HI)
+    assert "out of memory" in got.documents[-1]["error"]["message"] and got.text() == "a"
+    assert got.error is not None and not got.done and isinstance(got.documents[-1]["error"]["code"], str)
+
+
+async def test_an_error_as_the_first_frame_is_a_real_status(models: ModelFixture) -> None:
+    failure = b'data: {"error": {"message": "bad tool", "type": "x", "param": "tools", "code": 400}}\n\n'
+    async with serving(models, Upstream(failure)):
+        with pytest.raises(PorticoError) as raised:
+            await models.relay("m", {**HI, "stream": True})
+    assert (raised.value.status, raised.value.param, raised.value.code) == (400, "tools", None)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "ours", "message"),
+    [
+        (422, b'{"detail": "no such field"}', 422, "no such field"),
+        (400, b'{"error": "just a text"}', 400, "just a text"),
+        (401, b'{"error": {"message": "wrong key", "code": "invalid_api_key"}}', 401, "wrong key"),
+        (502, b"<html>Bad gateway</html>", 502, "no reason"),
+        (503, b"overloaded", 503, "overloaded"),
+        (302, b"", 502, "no reason"),
+    ],
+)
+async def test_error_bodies_of_all_kinds_become_openais(
+    models: ModelFixture, status: int, body: bytes, ours: int, message: str
+) -> None:
+    async with serving(models, Upstream(body, status=status, headers={"Retry-After": "7"})):
+        with pytest.raises(PorticoError) as raised:
+            await models.relay("m", HI)
+    assert raised.value.status == ours and message in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        (b'{"error": {"message": "no such model", "code": 404}}', 404, "no such model"),
+        (b'{"error": {"message": "overloaded", "type": "server_error"}}', 502, "overloaded"),
+        (b'{"code": 20012, "message": "the model is disabled", "data_": null}', 502, "the model is disabled"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_error_under_status_200_is_an_error(
+    models: ModelFixture, body: bytes, status: int, message: str, stream: bool
+) -> None:
+    async with serving(models, Upstream(body)):
+        with pytest.raises(PorticoError) as raised:
+            await models.relay("m", {**HI, "stream": stream})
+    assert raised.value.status == status
+    assert message in raised.value.message or stream
+
+
+async def test_half_a_line_at_the_end_is_one_error_and_never_passed_on(models: ModelFixture) -> None:
+    half = frame("lost", finish="stop")[:40]
+    async with serving(models, Upstream(frame("a"), half)):
+        got = await models.stream("m", HI)
+    assert got.text() == "a" and not got.done
+    assert got.error is not None and "middle of a line" in got.error.message
+    assert [d for d in got.documents if "error" in d] == got.documents[-1:]
+
+
+async def test_a_page_instead_of_a_stream_is_refused(models: ModelFixture) -> None:
+    async with serving(models, Upstream(b"<html>\n\nhello</html>\n\n")):
+        with pytest.raises(EngineFailed, match="not a stream"):
+            await models.relay("m", {**HI, "stream": True})
+
+
+async def test_silence_in_mid_stream_is_one_error(models: ModelFixture) -> None:
+    upstream = Upstream(frame("a"))
+    upstream.hangs = asyncio.Event()
+    async with serving(models, upstream, parameters={"stall_timeout": 0.05}):
+        got = await models.stream("m", HI)
+        upstream.hangs.set()
+    assert got.text() == "a" and not got.done
+    assert got.error is not None and "nothing came for 0.05 s" in got.error.message
+
+
+async def test_silence_until_the_deadline_is_one_error(models: ModelFixture) -> None:
+    upstream = Upstream(frame("a"))
+    upstream.hangs = asyncio.Event()
+    models.runner = Runner(models.registry, UsageLog(models.database), timeout=1)
+    async with serving(models, upstream):
+        got = await models.stream("m", HI)
+        upstream.hangs.set()
+    assert got.text() == "a" and not got.done
+    assert isinstance(got.error, DeadlineExceeded)
+
+
+async def test_a_body_that_stalls_half_way_is_one_error(models: ModelFixture) -> None:
+    upstream = Upstream(b'{"choices": [')
+    upstream.hangs = asyncio.Event()
+    async with serving(models, upstream, parameters={"stall_timeout": 0.05}):
+        with pytest.raises(EngineFailed, match=r"nothing came for 0\.05 s"):
+            await models.relay("m", HI)
+        upstream.hangs.set()
+
+
+async def test_an_answer_that_is_not_json_is_refused(models: ModelFixture) -> None:
+    async with serving(models, Upstream(b"<html>hello</html>")):
+        with pytest.raises(EngineFailed):
+            await models.relay("m", HI)
+
+
+async def test_a_server_that_is_not_there_is_named(models: ModelFixture) -> None:
+    await models.models.add(ModelSpec("m", "http://127.0.0.1:9/v1#x"))
+    with pytest.raises(EngineFailed) as raised:
+        await models.relay("m", HI)
+    assert "127.0.0.1:9" in raised.value.message and raised.value.status == 502
+
+
+async def test_presets_and_their_keys(models: ModelFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    info = await models.models.add(ModelSpec("e", "remote://openai/text-embedding-3-small"))
+    assert (info.task, info.dimensions, info.engine) == ("embedding", 1536, "remote")
+    with pytest.raises(PorticoError) as raised:
+        await models.relay("e", {"input": "x"}, "embeddings")
+    assert "OPENAI_API_KEY" in raised.value.message
+    with pytest.raises(InvalidRequest, match="openai"):
+        await models.models.add(ModelSpec("x", "remote://opnai/gpt"))

@@ -1,0 +1,110 @@
+"""Repetition where it is safe, and other models where it is not enough."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.server.models.engines.remote.provider import Answer, completion, serving
+
+from portico.testing.model_fixture import ModelFixture, user
+from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
+from portico_server.models.engines.remote.engine import MAX_PAUSE_S, pause_before
+from portico_server.models.openai_wire import error_of
+from portico_server.models.spec import ModelSpec
+
+HI = {"messages": user("hi")}
+AT_ONCE = {"Retry-After": "0"}
+
+
+def busy(status: int = 429, **error: Any) -> Answer:
+    return Answer({"error": {"message": "busy", **error}}, status, AT_ONCE)
+
+
+def spec(name: str, url: str, **parameters: Any) -> ModelSpec:
+    return ModelSpec(name, f"{url}/v1#far", parameters=parameters)
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504, 529])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_busy_provider_is_asked_again(models: ModelFixture, status: int, stream: bool) -> None:
+    frames = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+    good = Answer(frames if stream else completion())
+    async with serving(busy(status), busy(status), good) as provider:
+        await models.models.add(spec("m", provider.url))
+        relayed = await models.relay("m", {**HI, "stream": stream})
+        assert b"".join([chunk async for chunk in relayed.chunks])
+    assert len(provider.bodies) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked"),
+    [
+        (busy(), 3),
+        (busy(400), 1),
+        (busy(401), 1),
+        (busy(500), 1),
+        (busy(code="insufficient_quota"), 1),
+        (Answer({"error": {"message": "later"}}, 429, {"Retry-After": "3600"}), 1),
+    ],
+)
+async def test_not_for_ever_and_not_what_may_have_been_done(
+    models: ModelFixture, answer: Answer, asked: int
+) -> None:
+    async with serving(answer) as provider:
+        await models.models.add(spec("m", provider.url))
+        with pytest.raises(PorticoError) as raised:
+            await models.relay("m", HI)
+    assert len(provider.bodies) == asked
+    assert raised.value.status == (502 if answer.status == 500 else answer.status)
+    if answer.headers["Retry-After"] == "3600":
+        assert raised.value.retry_after == 3600
+
+
+def test_pauses_grow_are_spread_and_end() -> None:
+    error = Unavailable("busy")
+    pauses = [pause_before(attempt, error, 1.0) for attempt in range(1, 9)]
+    assert pauses == [0.5, 1, 2, 4, 8, 16, MAX_PAUSE_S, MAX_PAUSE_S]
+    assert pause_before(1, error, 0.0) == 0.25
+    assert pause_before(1, error_of(429, b"", "m", 7.0), 0.0) == 7.0
+    assert pause_before(1, InvalidRequest("no"), 0.0) is None
+
+
+async def test_the_next_model_answers_when_the_first_fails(models: ModelFixture) -> None:
+    async with serving(Answer(b"", 500)) as broken, serving(Answer(completion("from b"))) as whole:
+        await models.models.add(spec("b", whole.url, fallback="a"))
+        await models.models.add(spec("a", broken.url, fallback=["missing", "b"]))
+        got = await models.ask("a", HI)
+        assert got["choices"][0]["message"]["content"] == "from b"
+        assert len(broken.bodies) == len(whole.bodies) == 1
+
+
+async def test_a_model_without_its_key_falls_back_to_a_local_one(
+    models: ModelFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    await models.models.add(ModelSpec("local", "fake://"))
+    await models.models.add(ModelSpec("far", "remote://openai/gpt-5", parameters={"fallback": "local"}))
+    got = await models.stream("far", HI)
+    assert got.text() and got.done and {d["model"] for d in got.documents} == {"local"}
+
+
+@pytest.mark.parametrize(("status", "asked"), [(400, 0), (404, 1), (401, 1)])
+async def test_a_request_that_is_wrong_is_wrong_everywhere(
+    models: ModelFixture, status: int, asked: int
+) -> None:
+    async with serving(busy(status)) as first, serving(busy(503)) as second:
+        await models.models.add(spec("b", second.url, retries=0))
+        await models.models.add(spec("a", first.url, retries=0, fallback=["b"]))
+        with pytest.raises(PorticoError) as raised:
+            await models.relay("a", HI)
+    assert raised.value.status == status, "the caller gets the error of the model that was named"
+    assert len(second.bodies) == asked
+
+
+async def test_vectors_of_another_model_stand_in_for_nothing(models: ModelFixture) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        await models.models.add(
+            ModelSpec("e", "http://127.0.0.1:9/v1#e", task="embedding", parameters={"fallback": "b"})
+        )
+    assert raised.value.param == "parameters.fallback"

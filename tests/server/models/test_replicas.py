@@ -1,0 +1,227 @@
+"""Replicas: several processes of one model, who gets a call, and what happens when one is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from portico.testing.model_fixture import ModelFixture, Streamed, model_fixture, user
+from portico.wire import Event
+from portico_server.core.errors import EngineFailed, InvalidRequest, TooMany
+from portico_server.core.relay import Relay
+from portico_server.models.deployment import Deployment
+from portico_server.models.replicas import MAX_EXTRA_CALLS, ReplicaLease, ReplicaPool
+from portico_server.models.spec import ModelSpec
+
+SCRIPT = [{"match": "hang", "content": "one two", "hang": 1}, {"match": "crash", "content": "x", "crash": 0}]
+
+
+async def add(models: ModelFixture, replicas: int | tuple[str, ...], **fields: Any) -> ReplicaPool:
+    await models.models.add(
+        ModelSpec("m", "fake://", parameters={"script": SCRIPT}, replicas=replicas, **fields), keep=False
+    )
+    found = models.registry.get("m")
+    assert isinstance(found, Deployment)
+    return found.pool
+
+
+async def hold(models: ModelFixture, text: str = "hang") -> Any:
+    """A stream that has begun and does not end."""
+    relayed = await models.relay("m", {"messages": user(text), "stream": True})
+    async for chunk in relayed.chunks:
+        if b"one" in chunk:
+            return relayed.chunks
+    raise AssertionError("the stream ended")
+
+
+async def ignore(_event: Event) -> None:
+    """A run that nobody listens to."""
+
+
+def busy(fleet: ReplicaPool) -> list[int]:
+    return [life.calls for life in fleet.processes]
+
+
+def chat(*messages: tuple[str, str]) -> Relay:
+    return Relay(
+        "chat/completions", {"messages": [{"role": role, "content": text} for role, text in messages]}
+    )
+
+
+async def test_every_process_takes_its_share_and_all_are_shown(models: ModelFixture) -> None:
+    fleet = await add(models, 3)
+    await models.models.load("m")
+    held = [await hold(models, f"hang {number}") for number in range(6)]
+    assert busy(fleet) == [2, 2, 2]
+    info = models.models.get("m")
+    assert info.state == "ready" and info.calls == 6 and info.starts == 3
+    assert len({replica.pid for replica in info.replicas}) == 3
+    assert info.memory_bytes == sum(replica.memory_bytes or 0 for replica in info.replicas)
+    for chunks in held:
+        await chunks.aclose()
+    assert busy(fleet) == [0, 0, 0]
+
+
+async def test_one_process_is_not_a_list_of_one(models: ModelFixture) -> None:
+    await add(models, 1)
+    assert models.models.get("m").replicas == ()
+
+
+async def test_a_conversation_stays_where_its_beginning_is_cached(models: ModelFixture) -> None:
+    fleet = await add(models, 3)
+    await models.models.load("m")
+    told = chat(("system", "be brief"), ("user", "first question"))
+    grown = chat(("system", "be brief"), ("user", "first question"), ("assistant", "a"), ("user", "b"))
+    seat = fleet.enter(told)
+    home = seat.process
+    seat.leave()
+    for number in range(5):  # others come and go meanwhile
+        other = fleet.enter(chat(("user", f"other {number}")))
+        other.leave()
+    seat = fleet.enter(grown)
+    assert seat.process is home
+    seat.leave()
+
+
+async def test_a_conversation_moves_on_when_its_process_is_much_busier(models: ModelFixture) -> None:
+    fleet = await add(models, 2)
+    await models.models.load("m")
+    told = chat(("user", "popular"))
+    seats = [fleet.enter(told) for _ in range(MAX_EXTRA_CALLS + 1)]
+    home = seats[0].process
+    assert {seat.process for seat in seats} == {home}, "up to the slack it stays"
+    seats.append(fleet.enter(told))
+    assert seats[-1].process is not home
+    for seat in seats:
+        seat.leave()
+
+
+@pytest.mark.process
+async def test_a_process_that_is_killed_comes_back_by_itself_and_nobody_waits_for_it(
+    models: ModelFixture,
+) -> None:
+    fleet = await add(models, 2)
+    await models.models.load("m")
+    lost = fleet.processes[1]
+    assert lost.pid is not None and lost.running is not None and lost.running.process is not None
+    first, child = lost.pid, lost.running.process
+    os.kill(first, signal.SIGKILL)
+    await child.wait()
+    answer = await models.ask("m", {"messages": user("hello")})
+    assert answer["choices"][0]["message"]["content"] == "hello"
+    assert lost.start is not None, "the call that came next began its start"
+    await lost.start
+    assert lost.pid not in (None, first) and (lost.crashes, lost.starts) == (1, 2)
+
+
+async def test_a_crash_hits_the_calls_of_one_process_alone(models: ModelFixture) -> None:
+    fleet = await add(models, 2)
+    await models.models.load("m")
+    held = await hold(models)
+    with pytest.raises(EngineFailed) as raised:
+        await models.ask("m", {"messages": user("crash")})
+    assert raised.value.code == "engine_crashed"
+    assert sum(busy(fleet)) == 1, "the other one still answers"
+    await held.aclose()
+
+
+async def test_processes_beyond_the_budget_are_told_and_the_others_answer(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path, memory_budget_mb=700) as daemon:
+        fleet = await add(daemon, 3, memory_mb=300)
+        await daemon.models.load("m")
+        states = [life.state for life in fleet.processes]
+        assert sorted(states) == ["failed", "ready", "ready"]
+        failed = next(replica for replica in daemon.models.get("m").replicas if replica.state == "failed")
+        assert "further process of 'm'" in (failed.error or "") and "100 MB" in (failed.error or "")
+        answers = await asyncio.gather(*(daemon.ask("m", {"messages": user(str(n))}) for n in range(8)))
+        assert [answer["choices"][0]["message"]["content"] for answer in answers] == [
+            str(n) for n in range(8)
+        ]
+
+
+async def test_a_further_process_sends_no_other_model_away_but_leaves_for_one(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path, memory_budget_mb=700) as daemon:
+        await daemon.models.add(ModelSpec("other", "fake://", memory_mb=300), keep=False)
+        await daemon.models.load("other")
+        fleet = await add(daemon, 2, memory_mb=300)
+        await daemon.models.load("m")
+        assert daemon.models.get("other").state == "ready"
+        assert [life.state for life in fleet.processes] == ["ready", "failed"]
+        await daemon.models.unload("other")
+        fleet.processes[1].reset_failures()
+        await daemon.models.load("m")
+        assert [life.state for life in fleet.processes] == ["ready", "ready"]
+        await daemon.models.load("other")
+        assert sorted(life.state for life in fleet.processes) == ["cold", "ready"]
+
+
+async def test_the_limit_of_the_queue_is_for_all_of_them(models: ModelFixture) -> None:
+    await add(models, 2, queue_limit=2)
+    await models.models.load("m")
+    held = [await hold(models, f"hang {number}") for number in range(2)]
+    with pytest.raises(TooMany) as raised:
+        await models.ask("m", {"messages": user("me too")})
+    assert raised.value.code == "queue_full" and raised.value.retry_after
+    for chunks in held:
+        await chunks.aclose()
+
+
+async def test_a_server_elsewhere_is_a_further_process(tmp_path: Path) -> None:
+    for name in ("there", "here"):
+        (tmp_path / name).mkdir()
+    async with model_fixture(tmp_path / "there") as there:
+        await there.models.add(ModelSpec("theirs", "fake://"), keep=False)
+        await there.models.load("theirs")
+        theirs = there.registry.get("theirs")
+        assert isinstance(theirs, Deployment) and theirs.running is not None
+        assert theirs.running.process is not None
+        endpoint = theirs.running.process.endpoint("theirs")
+        async with model_fixture(tmp_path / "here") as daemon:
+            fleet = await add(daemon, (f"{endpoint.url}#theirs",), api_key=endpoint.key)
+            await daemon.models.load("m")
+            assert [life.kind.name for life in fleet.processes] == ["fake", "remote"]
+            held = await hold(daemon)
+            answer = await daemon.ask("m", {"messages": user("over there")})
+            assert answer["choices"][0]["message"]["content"] == "over there"
+            assert theirs.process.calls == 0 and fleet.processes[1].used_at is not None
+            assert daemon.models.get("m").replicas[1].pid is None
+            await held.aclose()
+
+
+async def test_a_call_moves_to_a_process_that_runs_when_its_own_does_not_start(
+    models: ModelFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    fleet = await add(models, ("remote://openai/gpt-4o",))  # it has no key, so it never starts
+    await models.models.load("m")
+    local, remote = fleet.processes
+    seat = ReplicaLease(fleet, remote)
+    running = await seat.engine(ignore)
+    assert seat.process is local and running is local.running
+    seat.leave(running)
+    assert busy(fleet) == [0, 0]
+
+
+@pytest.mark.parametrize("replicas", [0, 65, True, ("",), (1,)])
+def test_nonsense_is_refused(replicas: Any) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        ModelSpec("m", "fake://", replicas=replicas)
+    assert raised.value.param == "replicas"
+
+
+def test_a_spec_comes_back_as_it_was() -> None:
+    for replicas in (3, ("http://h/v1#m",)):
+        spec = ModelSpec("m", "fake://", replicas=replicas)
+        assert ModelSpec.from_json(spec.to_json()) == spec
+
+
+async def test_a_stream_from_each_process_is_whole(models: ModelFixture) -> None:
+    await add(models, 2)
+    relayed = [await models.relay("m", {"messages": user(f"w{n}"), "stream": True}) for n in range(4)]
+    got = [await Streamed.of(one) for one in relayed]
+    assert [one.text() for one in got] == ["w0", "w1", "w2", "w3"] and all(one.done for one in got)

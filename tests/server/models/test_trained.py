@@ -1,0 +1,92 @@
+"""Models that were trained as a whole: kept in a place of their own, served under their name, gone with it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.server.models.adapters import peft_files
+
+from portico.testing.model_fixture import model_fixture
+from portico_server.core.principal import LOCAL
+from portico_server.models.environments.recipe import LOCKS, RECIPES
+from portico_server.models.spec import ModelSpec
+from portico_server.models.training import OPTIONAL_PACKAGES
+
+NAME = "ft:house:portico::1"
+
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "vocab_size": 16,
+    "max_position_embeddings": 64,
+}
+
+
+def folder(place: Path, value: float) -> Path:
+    """Something that looks like a model, as long as nobody loads it."""
+    place.mkdir()
+    (place / "config.json").write_text(json.dumps(CONFIG))
+    (place / "tokenizer.json").write_text("{}")
+    numbers = np.full((16, 8), value, np.float32).tobytes()
+    file = peft_files.safetensors({"model.embed_tokens.weight": ("F32", (16, 8), numbers)})
+    (place / "model.safetensors").write_bytes(file)
+    return place
+
+
+def weights(place: Path) -> bool:
+    """Whether there is a model."""
+    return (place / "model.safetensors").is_file()
+
+
+async def test_a_folder_is_served_on_the_engine_of_its_base_and_deleted_with_its_name(tmp_path: Path) -> None:
+    (home := tmp_path / "home").mkdir()
+    base = ModelSpec(
+        "house",
+        str(folder(tmp_path / "base", 0.0)),
+        engine="transformers",
+        aliases=("assistant",),
+        pin=True,
+        description="The one that was there",
+        defaults={"temperature": 0.2},
+    )
+    trained = folder(tmp_path / "trained", 1.0)
+    async with model_fixture(home, install_engines=False) as daemon:
+        await daemon.models.add(base)
+        await daemon.models.bases.publish(NAME, "house", trained, None)
+        await daemon.models.bases.publish(
+            NAME, "house", trained, None
+        )  # an attempt that was cut off comes again
+        made = daemon.models.spec(NAME)
+        assert made is not None
+        assert (made.engine, made.defaults, made.aliases, made.pin) == (
+            "transformers",
+            base.defaults,
+            (),
+            False,
+        )
+        place = Path(made.source)
+        assert place.is_relative_to(daemon.settings.home)
+        assert (place / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+        again = await daemon.models.bases.base(NAME, LOCAL)
+        assert (again.format, again.path) == ("safetensors", place), "it can be trained further"
+    (trained / "model.safetensors").unlink()
+    async with model_fixture(home, install_engines=False) as daemon:
+        assert daemon.models.get(NAME).source == str(place), "it is there after a restart"
+        assert weights(place), "and does not need what it was made of"
+        await daemon.models.remove(NAME)
+        assert not weights(place)
+        assert weights(tmp_path / "base")
+
+
+@pytest.mark.parametrize(("lock", "has"), [("finetune.lock", {"bitsandbytes"}), ("finetune-cpu.lock", set())])
+def test_the_recipe_knows_which_packages_training_has(lock: str, has: set[str]) -> None:
+    found = replace(RECIPES["finetune"], lock=LOCKS / lock)
+    assert found.pinned & OPTIONAL_PACKAGES == has
+    assert {"torch", "trl", "peft", "gguf"} <= found.pinned

@@ -1,0 +1,156 @@
+"""A server of somebody else asks a model of ours: off unless its entry says so, and within limits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import mcp_types as types
+import pytest
+import uvicorn
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel.server import Server
+from tests.registry_fixture import FixedModel, ScriptedServable
+from tests.server.tools.mcp.test_host import Case, opened, spec
+
+from portico_server.core.context import Context
+from portico_server.core.request import CalledTool, Chat, Reply, Request
+from portico_server.core.servable import Card
+from portico_server.tools.mcp.sampling import OPERATION
+from portico_server.tools.mcp.spec import parse
+
+HELLO = {"role": "user", "content": {"type": "text", "text": "Hello?"}}
+ASKED = {"messages": [HELLO], "maxTokens": 500, "systemPrompt": "Be brief.", "stopSequences": ["END"]}
+
+
+@pytest.fixture
+async def case(tmp_path: Path) -> AsyncIterator[Case]:
+    async with opened(tmp_path) as case:
+        yield case
+
+
+async def asked(case: Case, **arguments: Any) -> dict[str, Any]:
+    """What a session-based server was told when it asked."""
+    result = await case.use("odd_ask", **arguments)
+    found: dict[str, Any] = json.loads(result.text)
+    return found
+
+
+async def test_without_a_word_in_its_entry_nothing_is_offered(case: Case) -> None:
+    case.daemon.add(FixedModel("Good day."))
+    await case.host.add(spec(), None)
+    told = await asked(case, **ASKED)
+    assert told["offered"] == [] and "not supported" in told["error"]["message"]
+
+
+async def test_one_that_may_ask_is_answered_within_its_limits(case: Case) -> None:
+    voice = FixedModel("Good ", "day.")
+    case.daemon.add(voice)
+    await case.host.add(spec(sampling={"model": "voice", "max_tokens": 40, "calls": 2}), None)
+    told = await asked(case, **ASKED)
+    assert told["offered"] == ["sampling"]
+    content = {"type": "text", "text": "Good day."}
+    result = {"role": "assistant", "content": content, "model": "voice", "stopReason": "endTurn"}
+    assert told["result"] == result
+    (chat,) = voice.asked
+    assert [(message["role"], message["content"]) for message in chat.messages] == [
+        ("system", "Be brief."),
+        ("user", "Hello?"),
+    ]
+    assert chat.options == {"max_tokens": 40, "stop": ["END"]}
+    runs = [(run.caller.id, run.name) for run in case.daemon.runner.list() if run.kind == OPERATION]
+    assert runs == [("mcp:odd", "voice")]
+    await asked(case, **ASKED)
+    assert "2 times an hour" in (await asked(case, **ASKED))["error"]["message"]
+    assert len(voice.asked) == 2
+
+
+async def test_a_model_that_is_not_there_is_an_error_in_words(case: Case) -> None:
+    await case.host.add(spec(sampling={"model": "nobody"}), None)
+    assert "'nobody' does not exist" in (await asked(case, **ASKED))["error"]["message"]
+
+
+async def test_tools_of_the_server_go_to_the_model_and_their_calls_come_back(case: Case) -> None:
+    heard: list[Chat] = []
+
+    async def use(request: Request, _context: Context) -> Reply:
+        assert isinstance(request, Chat)
+        heard.append(request)
+        return Reply("", "tool_calls", (CalledTool("c2", "look", '{"at": "Ulm"}'),), model="voice")
+
+    case.daemon.add(ScriptedServable(Card("voice", "model", capabilities=frozenset({"chat"})), use))
+    await case.host.add(spec(sampling={"model": "voice"}), None)
+    picture = {"type": "image", "data": "aGVsbG8=", "mimeType": "image/png"}
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "This?"}, picture]},
+        {"role": "assistant", "content": {"type": "tool_use", "id": "c1", "name": "look", "input": {}}},
+        {
+            "role": "user",
+            "content": {
+                "type": "tool_result",
+                "toolUseId": "c1",
+                "content": [{"type": "text", "text": "Rain."}],
+            },
+        },
+    ]
+    tools = [{"name": "look", "description": "Looks.", "inputSchema": {"type": "object"}}]
+    told = await asked(case, messages=messages, maxTokens=9, tools=tools, toolChoice={"mode": "required"})
+    assert told["result"]["stopReason"] == "toolUse"
+    (called,) = told["result"]["content"]
+    assert (called["id"], called["name"], called["input"]) == ("c2", "look", {"at": "Ulm"})
+    first, second, third = heard[0].messages
+    assert [part["type"] for part in first["content"]] == ["text", "image_url"]
+    assert second["tool_calls"][0]["function"] == {"name": "look", "arguments": "{}"}
+    assert third == {"role": "tool", "tool_call_id": "c1", "content": "Rain."}
+    assert heard[0].options["tool_choice"] == "required"
+    assert heard[0].options["tools"][0]["function"]["name"] == "look"
+
+
+@asynccontextmanager
+async def modern() -> AsyncIterator[str]:
+    """A server of 2026-07-28, made with the Python SDK, whose one tool asks a model: its URL."""
+
+    async def offer(_context: ServerRequestContext[Any], _params: Any) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=[types.Tool(name="poem", input_schema={"type": "object"})])
+
+    async def call(
+        context: ServerRequestContext[Any], params: types.CallToolRequestParams
+    ) -> types.CallToolResult | types.InputRequiredResult:
+        found = (params.input_responses or {}).get("poem")
+        if found is None:
+            question = types.TextContent(type="text", text="A rhyme, please.")
+            wish = types.CreateMessageRequestParams(
+                messages=[types.SamplingMessage(role="user", content=question)], max_tokens=20
+            )
+            request = types.CreateMessageRequest(params=wish)
+            return types.InputRequiredResult(input_requests={"poem": request}, request_state="one")
+        assert isinstance(found, types.CreateMessageResult) and params.request_state == "one"
+        said = f"{context.protocol_version}: {found.content.text}"  # type: ignore[union-attr]  # it is text
+        return types.CallToolResult(content=[types.TextContent(type="text", text=said)])
+
+    server: Server[dict[str, Any]] = Server("poet", on_list_tools=offer, on_call_tool=call)
+    listener = socket.create_server(("127.0.0.1", 0))
+    serving = uvicorn.Server(
+        uvicorn.Config(server.streamable_http_app(), log_config=None, timeout_graceful_shutdown=1)
+    )
+    task = asyncio.create_task(serving.serve(sockets=[listener]))
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
+    finally:
+        serving.should_exit = True
+        await task
+
+
+async def test_one_of_the_later_era_asks_in_its_own_way(case: Case) -> None:
+    case.daemon.add(FixedModel("Roses are red."))
+    async with modern() as url:
+        sampling = {"model": "voice"}
+        await case.host.add(parse({"name": "poet", "url": url, "sampling": sampling}), None)
+        result = await case.use("poet_poem")
+        assert result.text == "2026-07-28: Roses are red."
+        await case.host.remove("poet")

@@ -1,0 +1,150 @@
+"""The conversations that are kept: one is opened, others are named, copied and deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import DataTable, Input, Label, Static
+
+from portico_tui.conversations import title
+from portico_tui.daemon import Conversations, DaemonError, Session
+from portico_tui.text import cell, clock
+from portico_tui.widgets.dialogs import Confirm, Field, Form
+from portico_tui.widgets.table import Table
+
+KEYS = "Enter: open · r: rename · f: copy · d: delete · /: search · Esc: close"
+
+
+class ConversationPicker(ModalScreen[Session | None]):
+    """A list to choose from, found by what was said; the answer is the conversation to continue with."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Close"),
+        Binding("slash", "search", "Search"),
+        Binding("down", "list", "To the list", show=False),
+        Binding("r", "rename", "Rename"),
+        Binding("f", "fork", "Copy"),
+        Binding("d", "delete", "Delete"),
+    ]
+
+    def __init__(self, conversations: Conversations, current: Session | None) -> None:
+        super().__init__()
+        self._conversations = conversations
+        self._current = current
+        self._sessions: dict[str, Session] = {}
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog wide"):
+            yield Label("Conversations", classes="title")
+            yield Input(placeholder="/ to search what was said", id="query", compact=True)
+            yield Table("USED", "WITH", "TITLE", id="sessions")
+            yield Static(id="no-sessions", classes="empty")
+            yield Static(KEYS, classes="keys")
+
+    def on_mount(self) -> None:
+        self.query_one(Table).focus()
+        self._look()
+
+    @on(Input.Changed, "#query")
+    @work(exclusive=True, group="look")
+    async def _look(self) -> None:
+        search = self.query_one(Input).value.strip()
+        with self._reporting("Conversations"):
+            found = await self._conversations.recent(search)
+            if not self.query(Table):
+                return  # it was closed meanwhile
+            self._put(found)
+            nothing = f"Nothing was said about '{search}'." if search else "Nothing was said yet."
+            self.query_one("#no-sessions", Static).update(Content(nothing))
+
+    def _put(self, sessions: Sequence[Session]) -> None:
+        self._sessions = {session.id: session for session in sessions}
+        table = self.query_one(Table)
+        table.put(
+            {
+                session.id: (
+                    cell(clock(session.updated_at), "dim"),
+                    cell(session.app, "", 18),
+                    cell(title(session), "bold" if self._is_current(session) else ""),
+                )
+                for session in self._sessions.values()
+            }
+        )
+        table.display = bool(self._sessions)
+        self.query_one("#no-sessions").display = not self._sessions
+
+    def _is_current(self, session: Session) -> bool:
+        return self._current is not None and session.id == self._current.id
+
+    @property
+    def _chosen(self) -> Session | None:
+        key = self.query_one(Table).current
+        return None if key is None else self._sessions.get(key)
+
+    @contextmanager
+    def _reporting(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except DaemonError as error:
+            self.notify(error.message, title=doing, severity="error", timeout=10, markup=False)
+
+    # --- what is done ---
+
+    @on(DataTable.RowSelected)
+    @on(Input.Submitted, "#query")
+    def _open(self) -> None:
+        if self._chosen is not None:
+            self.dismiss(self._chosen)
+
+    def action_leave(self) -> None:
+        """Out of a search to the whole list; out of that to the chat."""
+        query = self.query_one(Input)
+        if query.value or query.has_focus:
+            query.clear()
+            self.query_one(Table).focus()
+        else:
+            self.dismiss(None)
+
+    def action_search(self) -> None:
+        self.query_one(Input).focus()
+
+    def action_list(self) -> None:
+        self.query_one(Table).focus()
+
+    @work(group="change")
+    async def action_rename(self) -> None:
+        session = self._chosen
+        if session is None:
+            return
+        given = await self.app.push_screen_wait(
+            Form("Rename", Field("title", "What it is about", title(session)))
+        )
+        if given is not None:
+            with self._reporting("Rename"):
+                await self._conversations.rename(session, given["title"])
+            self._look()
+
+    @work(group="change")
+    async def action_fork(self) -> None:
+        if (session := self._chosen) is not None:
+            with self._reporting("Copy"):
+                await self._conversations.fork(session)
+            self._look()
+
+    @work(group="change")
+    async def action_delete(self) -> None:
+        session = self._chosen
+        if session is None:
+            return
+        if await self.app.push_screen_wait(Confirm(f"Delete the conversation '{title(session)}'?", "Delete")):
+            with self._reporting("Delete"):
+                await self._conversations.remove(session)
+            self._look()
