@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
@@ -62,6 +63,8 @@ class Reconciler:
         self._mcp = mcp
         self._prompts = prompts
         self._apps = apps
+        self._storing = asyncio.Lock()  # two that make the same store or group would refuse each other
+        self._applied_stores: set[str] = set()
 
     async def apply(
         self, wanted: Configuration, caller: Principal, *, prune: Iterable[str] = (), dry_run: bool = False
@@ -73,6 +76,8 @@ class Reconciler:
         wrong, and what had been done before it.
         """
         planned = await self._plan(wanted, caller, frozenset(prune))
+        if not dry_run:
+            self._applied_stores |= {spec.name for spec in wanted.stores}
         done: list[PlannedChange] = []
         for one in planned if not dry_run else ():
             if one.do is None:
@@ -128,7 +133,7 @@ class Reconciler:
         try:
             row = await self._stores.get(spec.name, SYSTEM)
         except NotFound:
-            return _Step(PlannedChange("stores", spec.name, "create"), lambda: self.store(spec))
+            return _Step(PlannedChange("stores", spec.name, "create"), lambda: self._put_store(spec))
         fields = [
             name
             for name, differs in (
@@ -145,7 +150,9 @@ class Reconciler:
         fields += [f"groups.{name}" for name in groups]
         if not fields:
             return _Step(PlannedChange("stores", spec.name, "unchanged"))
-        return _Step(PlannedChange("stores", spec.name, "change", tuple(fields)), lambda: self.store(spec))
+        return _Step(
+            PlannedChange("stores", spec.name, "change", tuple(fields)), lambda: self._put_store(spec)
+        )
 
     def _other_model(self, spec: StoreSpec, row: StoreRow) -> bool:
         if not spec.embedding_model:
@@ -195,7 +202,16 @@ class Reconciler:
         return False
 
     async def store(self, spec: StoreSpec) -> list[str]:
-        """Make a store of a configuration, or change it to what that says; the ids of the runs that this begins."""
+        """Make a store of the configuration of the start, or change it to what that says; the ids of the runs that
+        this begins. Nothing is done to a store that is named by a configuration applied since.
+        """
+        return [] if spec.name in self._applied_stores else await self._put_store(spec)
+
+    async def _put_store(self, spec: StoreSpec) -> list[str]:
+        async with self._storing:
+            return await self._put_store_alone(spec)
+
+    async def _put_store_alone(self, spec: StoreSpec) -> list[str]:
         model, runs = spec.embedding_model or None, []
         if spec.folder is not None:
             row = await self._stores.follow(

