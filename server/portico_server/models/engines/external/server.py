@@ -235,13 +235,13 @@ async def start_server(
     enforces: bool = False,
     make_client: MakeClient | None = None,
 ) -> RunningEngine:
-    """Start ``program`` and wait until it answers. ``enforces``: it sees to it that tools which must be called are;
-    ``speaks`` makes who speaks to it, if bytes cannot just be passed on.
+    """Start ``program`` and wait until it answers. ``enforces``: it reads the model's tool calls, and sees to it that
+    tools which must be called are; ``make_client`` makes who speaks to it, if bytes cannot just be passed on.
 
     Raises `PorticoError`; nothing is left behind then or when cancelled.
     """
     # aiohttp is imported by now; this module is imported before it.
-    from portico_server.models.engines.openai_client.client import ForcedToolChoice
+    from portico_server.models.engines.openai_client.client import ConstrainedTools
     from portico_server.models.engines.openai_client.passthrough import Passthrough
     from portico_server.models.engines.openai_client.quirks import QuirksClient
     from portico_server.models.transport import CONNECTION_ERRORS, Route, Upstream
@@ -272,7 +272,7 @@ async def start_server(
     else:
         client = Passthrough(Upstream(site.transport, child.endpoint(spec.name), spec.name, child.explain))
         if not enforces:
-            client = ForcedToolChoice(client, site.transport, child, spec.name, description)
+            client = ConstrainedTools(client, site.transport, child, spec.name, description)
     health = Route(child.endpoint(spec.name, base=""), program.health.lstrip("/"))
     client = GpuWatchdog(
         client, child, site.transport, health, spec.name, reports_lost_gpu=program.reports_lost_gpu

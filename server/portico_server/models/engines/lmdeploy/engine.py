@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from portico_server.core.relay import AdapterScale
 from portico_server.models.adapters import peft
 from portico_server.models.engines import peft_adapters as folders
 from portico_server.models.engines.external import server
+from portico_server.models.engines.external.parsers import fill_parsers
 from portico_server.models.engines.external.server import ServerOption, ServerOptions, option_arguments
 from portico_server.models.engines.openai_client.quirks import Quirks
 from portico_server.models.engines.peft_adapters import FixedAdapterClient
@@ -118,15 +119,41 @@ LMDEPLOY_OPTIONS: ServerOptions = {
         "--chat-template", "path", "the name of a template of LMDeploy's, or a JSON file with one"
     ),
     "tool_call_parser": ServerOption(
-        "--tool-call-parser", "text", "how the model writes tool calls, such as qwen3"
+        "--tool-call-parser", "text", "how the model writes tool calls, if not as its template shows, or none"
     ),
-    "reasoning_parser": ServerOption("--reasoning-parser", "text", "how the model writes its thoughts"),
+    "reasoning_parser": ServerOption(
+        "--reasoning-parser",
+        "text",
+        "how the model writes its thoughts, if not as its template shows, or none",
+    ),
     "prefix_caching": ServerOption("--enable-prefix-caching", "flag", "keep what prompts have in common"),
     "trust_remote_code": ServerOption(
         "--trust-remote-code", "flag", "run Python code that comes with the model"
     ),
 }
 """Parameters of a model on LMDeploy."""
+
+TOOL_PARSERS: Mapping[str, str] = {
+    "deepseek_v32": "deepseek-v32",
+    "deepseek_v4": "deepseek-v4",
+    "glm47": "glm47",
+    "hermes": "qwen3",
+    "internlm": "internlm",
+    "kimi_k2": "kimi_k2",
+    "llama3_json": "llama3",
+    "qwen3_xml": "qwen3coder",
+}
+"""What LMDeploy 0.18 calls formats of tool calls (``lmdeploy/serve/parsers/tool_parser``), by vLLM's name."""
+
+THOUGHT_PARSERS: Mapping[str, str] = {
+    "deepseek_r1": "default",
+    "deepseek_v3": "deepseek-v3",
+    "deepseek_v4": "deepseek-v4",
+    "glm45": "default",
+    "glm47": "default",
+    "qwen3": "default",
+}
+"""The same for thoughts (``lmdeploy/serve/parsers/reasoning_parser``)."""
 
 LMDEPLOY_QUIRKS = Quirks(developer=False)
 
@@ -183,9 +210,9 @@ class LmDeploy:
     async def _start(
         self, spec: ModelSpec, path: Path | None, site: LaunchContext, adapters: Sequence[AdapterScale]
     ) -> RunningEngine:
+        spec = await pools.MODELS.run(fill_parsers, spec, path, TOOL_PARSERS, THOUGHT_PARSERS)
         line = await pools.MODELS.run(program, spec, path, adapters)
-        has_tools = await pools.MODELS.run(_template_has_tools, spec, path)
-        make_client = await pools.MODELS.run(_client_maker, spec, path, site, has_tools, bool(adapters))
+        make_client = await pools.MODELS.run(_client_maker, spec, path, site, bool(adapters))
         running = await server.start_server(
             self.name,
             line,
@@ -240,24 +267,8 @@ def _check(spec: ModelSpec, path: Path | None, adapter: AdapterScale) -> None:
     check_adapter(adapter, path)
 
 
-def _template_has_tools(spec: ModelSpec, path: Path | None) -> bool:
-    """Whether the prompt can tell the model of tools. Blocks."""
-    if spec.parameters.get("tool_call_parser"):
-        return True
-    if path is None or spec.parameters.get("chat_template"):
-        return False
-    try:
-        own = path / "chat_template.jinja"
-        if own.is_file():
-            return "tool" in own.read_text(encoding="utf-8")
-        settings = orjson.loads((path / "tokenizer_config.json").read_bytes())
-        return "tool" in str(settings.get("chat_template"))
-    except (OSError, ValueError, AttributeError):
-        return False  # starting it will say what is wrong
-
-
 def _client_maker(
-    spec: ModelSpec, path: Path | None, site: LaunchContext, has_tools: bool, adapted: bool
+    spec: ModelSpec, path: Path | None, site: LaunchContext, adapted: bool
 ) -> server.MakeClient:
     # aiohttp is imported by now or may be; this module is imported before it.
     from portico_server.models.engines.lmdeploy.client import LmDeployClient, TokenSpelling
@@ -271,7 +282,7 @@ def _client_maker(
             child,
             spec.name,
             description,
-            template_has_tools=has_tools,
+            template_has_tools=bool(spec.parameters.get("tool_call_parser")),
             biases=adapted or spec.parameters.get("backend") == "pytorch",
             spelling=spelling,
         )

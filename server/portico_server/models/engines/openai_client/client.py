@@ -300,14 +300,15 @@ def ranking_of(rows: list[tuple[int, float]], name: str, usage: Usage) -> dict[s
     }
 
 
-# Tools that must be called, on a server that does not see to it: the model can write only the call.
+# Tools on a server that does not know how its model writes calls: the model can write only a call or, where it may, an
+# answer, in JSON.
 #
-# vLLM (as of 0.32) keeps to ``tool_choice: required`` and to a named function only where it was told how the model
-# writes its calls; what LMDeploy keeps to depends on its backend. Both keep to a JSON schema. Imports aiohttp.
+# vLLM (as of 0.32) reads calls, and keeps to ``tool_choice: required`` and to a named function, only where it was told
+# how the model writes them; what LMDeploy keeps to depends on its backend. Both keep to a JSON schema. Imports aiohttp.
 
 
-class ForcedToolChoice:
-    """A `EngineClient` before another one, for chats in which a tool must be called."""
+class ConstrainedTools:
+    """A `EngineClient` before another one, for chats with tools."""
 
     def __init__(
         self,
@@ -323,7 +324,8 @@ class ForcedToolChoice:
 
     async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
         """See `portico_server.models.protocol.EngineClient`."""
-        if request.operation == "chat/completions" and requires_tool_call(request.body):
+        offered = bool(request.body.get("tools")) and request.body.get("tool_choice") != "none"
+        if request.operation == "chat/completions" and offered:
             return await self._strict.relay(request, deadline)
         return await self._inner.relay(request, deadline)
 

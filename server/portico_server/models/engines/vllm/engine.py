@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -17,6 +18,7 @@ from portico_server.core.relay import AdapterScale
 from portico_server.models.adapters import peft
 from portico_server.models.engines import peft_adapters as folders
 from portico_server.models.engines.external import server
+from portico_server.models.engines.external.parsers import fill_parsers
 from portico_server.models.engines.external.server import ServerOption, ServerOptions, option_arguments
 from portico_server.models.engines.openai_client.quirks import Quirks
 from portico_server.models.engines.peft_adapters import LiveAdapterClient
@@ -123,10 +125,12 @@ VLLM_OPTIONS: ServerOptions = {
         "--chat-template", "path", "a Jinja file instead of the model's own template"
     ),
     "tool_call_parser": ServerOption(
-        "--tool-call-parser", "text", "how the model writes tool calls, such as hermes"
+        "--tool-call-parser", "text", "how the model writes tool calls, if not as its template shows, or none"
     ),
     "reasoning_parser": ServerOption(
-        "--reasoning-parser", "text", "how the model writes its thoughts, such as qwen3"
+        "--reasoning-parser",
+        "text",
+        "how the model writes its thoughts, if not as its template shows, or none",
     ),
     "eager": ServerOption("--enforce-eager", "flag", "start sooner, run slower: no CUDA graphs"),
     "prefix_caching": ServerOption("--enable-prefix-caching", "flag", "keep what prompts have in common"),
@@ -174,6 +178,8 @@ class Vllm:
         from portico_server.models.plan.choice import fill_parameters
 
         spec = fill_parameters(spec, path, await pools.MODELS.run(this_machine))
+        if server.describe_folder(spec, path).task == "chat":
+            spec = await pools.MODELS.run(fill_parsers, spec, path)
         rank = await pools.MODELS.run(rank_for, spec, path, site.adapters)
         running = await server.start_server(
             self.name,
@@ -229,8 +235,9 @@ def program(spec: ModelSpec, path: Path | None, rank: int = 0) -> server.ServerP
 
 def vllm_advice(message: str) -> str:
     """What to do here about what vLLM says."""
-    if "--tool-call-parser" in message:
-        return "Give the model the parameter 'tool_call_parser', such as hermes; or require a call, which needs none."
+    if found := re.search(r"invalid (tool call|reasoning) parser", message):
+        key = "tool_call_parser" if found[1] == "tool call" else "reasoning_parser"
+        return f"Give the model the parameter '{key}' with one of these, or with none."
     if "--chat-template" in message or "chat template" in message.lower():
         return "Give the model the parameter 'chat_template' with the path of a Jinja file."
     return server.advice(message, VLLM_OPTIONS)

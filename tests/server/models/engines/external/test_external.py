@@ -215,13 +215,11 @@ async def test_what_it_started_ends_with_it(models: ModelFixture, tmp_path: Path
 
 
 async def test_refusals_are_in_openais_words(models: ModelFixture, tmp_path: Path) -> None:
-    await models.models.add(spec("vllm", tmp_path))
-    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    await models.models.add(spec("vllm", tmp_path, context_length=20))
     with pytest.raises(PorticoError) as raised:
-        await models.relay("m", {**HI, "tools": [tool]})
+        await models.relay("m", {"messages": user("word " * 100)})
     error = raised.value
-    assert (error.status, error.type, error.code) == (400, "invalid_request_error", None)
-    assert "tool_call_parser" in error.message.replace("--tool-call-parser", "")
+    assert (error.status, error.type, error.code) == (400, "invalid_request_error", "context_length_exceeded")
 
 
 @pytest.mark.parametrize(("story", "code"), [("lost", "engine_lost"), ("full", "engine_failed")])

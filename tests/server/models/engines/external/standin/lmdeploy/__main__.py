@@ -134,6 +134,7 @@ parser.add_argument("--backend", choices=("pytorch", "turbomind"), default="turb
 parser.add_argument("--logprobs-mode", choices=(None, "raw_logits", "raw_logprobs"))
 parser.add_argument("--enable-abort-handling", action="store_true")
 parser.add_argument("--tool-call-parser")
+parser.add_argument("--reasoning-parser")
 parser.add_argument("--adapters", nargs="*")
 given = parser.parse_args()
 

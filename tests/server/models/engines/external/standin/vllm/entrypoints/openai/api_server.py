@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--enable-auto-tool-choice", action="store_true")
     parser.add_argument("--enable-prompt-tokens-details", action="store_true")
     parser.add_argument("--tool-call-parser")
+    parser.add_argument("--reasoning-parser")
     parser.add_argument("--runner", choices=("auto", "generate", "pooling"), default="auto")
     parser.add_argument("--enable-lora", action="store_true")
     parser.add_argument(

@@ -1,0 +1,194 @@
+"""How a model writes its tool calls and its thoughts, judged by its chat template and its configuration.
+
+The names are those of vLLM 0.32 (``vllm/tool_parsers/__init__.py`` and ``vllm/reasoning/__init__.py``); other engines
+translate them. What is not recognised stays open: a wrong parser loses answers, none only leaves them as text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from portico_server.models.spec import ModelSpec
+
+MAX_TEMPLATE_BYTES = 1024 * 1024
+"""Bytes of a chat template, and of the file that holds it, that are read."""
+
+MAX_TOKENIZER_CONFIG_BYTES = 32 * 1024 * 1024
+"""Bytes of a ``tokenizer_config.json``; those with many added tokens have some megabytes."""
+
+NO_PARSER = "none"
+"""What the parameters take for: leave the model's text as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFormat:
+    """Names of parsers; empty where the format is not known, or the template shows no tools to the model."""
+
+    tools: str = ""
+    thoughts: str = ""
+
+
+TOOL_FORMATS_BY_TYPE: Mapping[str, str] = {
+    "deepseek_v32": "deepseek_v32",
+    "deepseek_v4": "deepseek_v4",
+    "ernie4_5_moe": "ernie45",
+    "glm4_moe": "glm45",
+    "glm4_moe_lite": "glm47",
+    "gpt_oss": "openai",
+    "granitemoehybrid": "granite4",
+    "internlm2": "internlm",
+    "jamba": "jamba",
+    "kimi_k2": "kimi_k2",
+    "longcat_flash": "longcat",
+    "minimax_m2": "minimax_m2",
+    "olmo3": "olmo3",
+    "seed_oss": "seed_oss",
+    "step3p5": "step3p5",
+}
+"""By ``model_type``: families whose format is their own, or whose template is part of vLLM."""
+
+THOUGHT_FORMATS_BY_TYPE: Mapping[str, str] = {
+    "deepseek_v4": "deepseek_v4",
+    "glm4_moe": "glm45",
+    "glm4_moe_lite": "glm47",
+    "gpt_oss": "openai_gptoss",
+    "minimax_m2": "minimax_m2_append_think",
+    "seed_oss": "seed_oss",
+    "step3p5": "step3p5",
+}
+
+TOOL_FORMATS: Sequence[tuple[str, Sequence[str]]] = (
+    ("openai", ("<|channel|>", "<|call|>")),
+    ("deepseek_v4", ("<｜DSML｜tool_calls>",)),
+    ("deepseek_v3", ("<｜tool▁calls▁begin｜>", "```json")),
+    ("deepseek_v31", ("<｜tool▁calls▁begin｜>", "<｜tool▁sep｜>")),
+    ("kimi_k2", ("<|tool_calls_section_begin|>",)),
+    ("minimax_m2", ("<minimax:tool_call>",)),
+    ("seed_oss", ("<seed:tool_call>",)),
+    ("gemma4", ("<|tool_call>",)),
+    ("functiongemma", ("<start_function_call>",)),
+    ("longcat", ("<longcat_tool_call>",)),
+    ("lfm2", ("<|tool_call_start|>",)),
+    ("apertus", ("<|tools_prefix|>",)),
+    ("step3", ("<｜tool_calls_begin｜>",)),
+    ("internlm", ("<|action_start|>", "<|plugin|>")),
+    ("mistral", ("[TOOL_CALLS]",)),
+    ("glm45", ("[gMASK]<sop>", "<arg_key>")),
+    ("qwen3_xml", ("<tool_call>", "<function=", "<parameter=")),
+    ("granite4", ("<|start_of_role|>", "<tool_call>")),
+    ("granite", ("<|start_of_role|>", "<|tool_call|>")),
+    ("hermes", ("<tool_call>", '"arguments"')),
+    ("hunyuan_a13b", ("<tool_calls>[{",)),
+    ("phi4_mini_json", ("functools[",)),
+    ("llama4_json", ("<|header_start|>", '"parameters": ')),
+    ("llama4_pythonic", ("<|header_start|>", "[func_name1(")),
+    ("llama3_json", ("<|start_header_id|>", '"parameters": ')),
+    ("pythonic", ("[func_name1(",)),
+)
+"""The first whose marks all stand in the chat template."""
+
+_SHOWS_TOOLS = re.compile(r"(?<!['\".])\btools\b(?!['\"])")
+"""A template that reads the variable ``tools``; a text about tools, or a field of a message, is something else."""
+
+_THINKS_UNLESS_TOLD = re.compile(
+    r"enable_thinking is defined and (?:enable_thinking is false|not enable_thinking)"
+    r"|enable_thinking is not defined or "
+    r"|set enable_thinking = true"
+)
+_BEGINS_WITH_THOUGHTS = re.compile(r"(?:assistant\\n|<｜Assistant｜>)<think>\\n")
+
+
+def fill_parsers(
+    spec: ModelSpec,
+    path: Path | None,
+    tools: Mapping[str, str] | None = None,
+    thoughts: Mapping[str, str] | None = None,
+) -> ModelSpec:
+    """The spec with the parsers of its model where it leaves them open, and without those that it sets to `NO_PARSER`.
+
+    ``tools`` and ``thoughts``: what the engine calls the formats that it knows, if not as vLLM does. Blocks.
+    """
+    given = dict(spec.parameters)
+    found = output_format(path, given.get("chat_template"))
+    for key, name in (
+        ("tool_call_parser", found.tools if tools is None else tools.get(found.tools)),
+        ("reasoning_parser", found.thoughts if thoughts is None else thoughts.get(found.thoughts)),
+    ):
+        if key not in given and name:
+            given[key] = name
+        elif given.get(key) == NO_PARSER:
+            del given[key]
+    return replace(spec, parameters=given)
+
+
+def output_format(path: Path | None, template_file: str | None = None) -> WrittenFormat:
+    """Of the model in ``path``, with the template in ``template_file`` instead of its own. Blocks."""
+    if path is None:
+        return WrittenFormat()
+    config = _object(path / "config.json", MAX_TEMPLATE_BYTES)
+    inner = config.get("text_config")
+    kinds = [str(one.get("model_type", "")) for one in (config, inner) if isinstance(one, Mapping)]
+    return recognise(chat_template(path, template_file), kinds, mistral=(path / "tekken.json").is_file())
+
+
+def recognise(template: str, kinds: Sequence[str], *, mistral: bool = False) -> WrittenFormat:
+    """From a template, which may be empty, and the model types. ``mistral``: the tokenizer is Mistral's own, which has
+    the template in it."""
+    if mistral:
+        return WrittenFormat("mistral", "mistral" if "[THINK]" in template else "")
+    tools = next((TOOL_FORMATS_BY_TYPE[kind] for kind in kinds if kind in TOOL_FORMATS_BY_TYPE), "")
+    thoughts = next((THOUGHT_FORMATS_BY_TYPE[kind] for kind in kinds if kind in THOUGHT_FORMATS_BY_TYPE), "")
+    if template and not _SHOWS_TOOLS.search(template):
+        tools = ""
+    elif not tools:
+        tools = next((name for name, marks in TOOL_FORMATS if all(mark in template for mark in marks)), "")
+    return WrittenFormat(tools, thoughts or _thoughts(template))
+
+
+def _thoughts(template: str) -> str:
+    if "<|channel|>" in template and "<|call|>" in template:
+        return "openai_gptoss"
+    if "<|channel>" in template:
+        return "gemma4"
+    if "[THINK]" in template:
+        return "mistral"
+    if "<｜tool▁calls▁begin｜>" in template and "set thinking = false" in template:
+        return "deepseek_v3"
+    if "<tool_calls>[{" in template:
+        return "hunyuan_a13b"
+    if "<think>" in template and _THINKS_UNLESS_TOLD.search(template):
+        return "qwen3"
+    if "enable_thinking" not in template and _BEGINS_WITH_THOUGHTS.search(template):
+        return "deepseek_r1"
+    return ""
+
+
+def chat_template(path: Path, template_file: str | None = None) -> str:
+    """The text of a model's chat template; of several, the one for tools. Empty if there is none. Blocks."""
+    own = Path(template_file).expanduser() if template_file else path / "chat_template.jinja"
+    try:
+        with own.open("rb") as file:
+            return file.read(MAX_TEMPLATE_BYTES).decode("utf-8", "replace")
+    except OSError:
+        found = _object(path / "tokenizer_config.json", MAX_TOKENIZER_CONFIG_BYTES).get("chat_template")
+    if isinstance(found, list):
+        named = {one.get("name"): one.get("template") for one in found if isinstance(one, Mapping)}
+        found = named.get("tool_use") or named.get("default")
+    return found if isinstance(found, str) else ""
+
+
+def _object(path: Path, limit: int) -> Mapping[str, Any]:
+    """A JSON file; empty if it cannot be read: starting the model says what is wrong."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+        found = orjson.loads(data) if len(data) <= limit else {}
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,152 @@
+"""How a model writes its calls and thoughts is read from its folder, and every engine is told so by a name it has."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.models.engines.external.interpreter import interpreter, model
+
+from portico.testing.model_fixture import ModelFixture, user
+from portico_server.models.engines.external import parsers
+from portico_server.models.engines.external.parsers import WrittenFormat, fill_parsers, recognise
+from portico_server.models.engines.lmdeploy import engine as lmdeploy
+from portico_server.models.environments.recipe import RECIPES
+from portico_server.models.spec import ModelSpec
+
+PINNED = json.loads(Path(__file__).with_name("pinned_parsers.json").read_text(encoding="utf-8"))
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+
+QWEN3 = """{%- if tools %}<tool_call>{"name": <function-name>, "arguments": <args-json-object>}</tool_call>{%- endif %}
+{%- if enable_thinking is defined and enable_thinking is false %}<think>\\n\\n</think>\\n\\n{%- endif %}"""
+
+TEMPLATES = [
+    # what stands in the template, model types, tools, thoughts
+    ('{% if tools %}<tool_call>{"name": x, "arguments": y}</tool_call>{% endif %}', ["qwen2"], "hermes", ""),
+    (QWEN3, ["qwen3"], "hermes", "qwen3"),
+    (
+        "{% if tools %}<tool_call><function=f><parameter=p></tool_call>{% endif %}",
+        ["qwen3_moe"],
+        "qwen3_xml",
+        "",
+    ),
+    (
+        '{% for tool in tools %}{% endfor %}<|start_header_id|>{"name": "", "parameters": ',
+        ["llama"],
+        "llama3_json",
+        "",
+    ),
+    ("{% if tools %}[AVAILABLE_TOOLS]{% endif %}[TOOL_CALLS]", ["mistral"], "mistral", ""),
+    ("{% if tools %}[TOOL_CALLS]{% endif %}[THINK]", ["mistral3"], "mistral", "mistral"),
+    ("{% if tools %}<｜tool▁calls▁begin｜>```json{% endif %}", ["deepseek_v3"], "deepseek_v3", ""),
+    (
+        "{% set thinking = false %}{% if tools %}<｜tool▁calls▁begin｜><｜tool▁sep｜>{% endif %}",
+        ["deepseek_v3"],
+        "deepseek_v31",
+        "deepseek_v3",
+    ),
+    ("{% if tools %}<|start|><|channel|><|call|>{% endif %}", ["gpt_oss"], "openai", "openai_gptoss"),
+    ("[gMASK]<sop>{% if tools %}<tool_call><arg_key>{% endif %}", ["glm4_moe"], "glm45", "glm45"),
+    ("{% if tools %}<|tool_calls_section_begin|>{% endif %}", ["kimi_k2"], "kimi_k2", ""),
+    ("{% if tools %}<|tool_call>{% endif %}<|channel>", ["gemma4"], "gemma4", "gemma4"),
+    ("<|start_of_role|>{% if tools %}<|tool_call|>{% endif %}", ["granite"], "granite", ""),
+    ("", ["deepseek_v32"], "deepseek_v32", ""),
+    # A distilled model thinks, and its template knows no tools.
+    ("{{'<｜Assistant｜><think>\\n'}}", ["qwen2"], "", "deepseek_r1"),
+    # Thinking only where it is asked for: a parser that expects thoughts would take the answer for them.
+    (
+        "{% if enable_thinking is defined and enable_thinking is true %}<think>{% endif %}",
+        ["qwen3_5"],
+        "",
+        "",
+    ),
+    # Tools that come in a message are not the variable of the request.
+    ("{{ message['tools'] }}<|tool|><|/tool|>", ["phi3"], "", ""),
+    ("{% for message in messages %}{{ message.content }}{% endfor %}", ["gpt_oss"], "", "openai_gptoss"),
+    ("{% if tools %}in a way of its own{% endif %}", ["novel"], "", ""),
+    ("", ["llama"], "", ""),
+]
+
+
+@pytest.mark.parametrize(("template", "kinds", "tools", "thoughts"), TEMPLATES)
+def test_a_format_is_recognised_by_the_template_or_the_architecture(
+    template: str, kinds: list[str], tools: str, thoughts: str
+) -> None:
+    assert recognise(template, kinds) == WrittenFormat(tools, thoughts)
+
+
+def test_a_tokenizer_of_mistrals_own_has_the_template_in_it() -> None:
+    assert recognise("", ["mistral3"], mistral=True).tools == "mistral"
+
+
+@pytest.mark.parametrize("engine", sorted(PINNED))
+def test_the_list_of_parsers_is_that_of_the_pinned_version(engine: str) -> None:
+    if engine in RECIPES:
+        assert PINNED[engine]["version"] == RECIPES[engine].version, "renew pinned_parsers.json"
+
+
+def test_every_parser_that_is_chosen_is_in_the_pinned_version() -> None:
+    tools = {name for name, _ in parsers.TOOL_FORMATS} | set(parsers.TOOL_FORMATS_BY_TYPE.values())
+    thoughts = {row[3] for row in TEMPLATES if row[3]} | set(parsers.THOUGHT_FORMATS_BY_TYPE.values())
+    assert tools <= set(PINNED["vllm"]["tools"]) and thoughts <= set(PINNED["vllm"]["thoughts"])
+    assert set(lmdeploy.TOOL_PARSERS) <= tools
+    assert set(lmdeploy.TOOL_PARSERS.values()) <= set(PINNED["lmdeploy"]["tools"])
+    assert set(lmdeploy.THOUGHT_PARSERS.values()) <= set(PINNED["lmdeploy"]["thoughts"])
+
+
+def test_what_the_user_sets_goes_first(tmp_path: Path) -> None:
+    folder = Path(model(tmp_path, model_type="qwen3"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": QWEN3}))
+
+    def filled(**given: Any) -> dict[str, Any]:
+        return dict(fill_parsers(ModelSpec("m", str(folder), parameters=given), folder).parameters)
+
+    assert filled() == {"tool_call_parser": "hermes", "reasoning_parser": "qwen3"}
+    assert filled(tool_call_parser="xlam")["tool_call_parser"] == "xlam"
+    assert filled(tool_call_parser="none", reasoning_parser="none") == {}
+    other = tmp_path / "other.jinja"
+    other.write_text("{% if tools %}[TOOL_CALLS]{% endif %}")
+    assert filled(chat_template=str(other))["tool_call_parser"] == "mistral"
+    spec = ModelSpec("m", str(folder))
+    named = fill_parsers(spec, folder, lmdeploy.TOOL_PARSERS, lmdeploy.THOUGHT_PARSERS).parameters
+    assert named == {"tool_call_parser": "qwen3", "reasoning_parser": "default"}
+    two = [{"name": "default", "template": "x"}, {"name": "tool_use", "template": QWEN3}]
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": two}))
+    assert filled()["tool_call_parser"] == "hermes"
+
+
+@pytest.mark.parametrize("damaged", [b"{", b"[1]", b'{"chat_template": 5}', b"\xff\xfe"])
+def test_a_damaged_tokenizer_leaves_it_open(tmp_path: Path, damaged: bytes) -> None:
+    folder = Path(model(tmp_path, model_type="qwen3"))
+    (folder / "tokenizer_config.json").write_bytes(damaged)
+    assert parsers.output_format(folder) == WrittenFormat()
+
+
+# The stand-in for LMDeploy writes text alone: calls that it reads itself are tried with the real one.
+@pytest.mark.parametrize(("engine", "known"), [("vllm", True), ("vllm", False), ("lmdeploy", False)])
+async def test_tools_may_be_called_by_default(
+    models: ModelFixture, tmp_path: Path, engine: str, known: bool
+) -> None:
+    folder = Path(model(tmp_path, model_type="qwen3"))
+    if known:
+        (folder / "chat_template.jinja").write_text(QWEN3)
+    call = {"name": "weather", "arguments": {"city": "Bern"}}
+    # What reaches the daemon: a call that the engine has read, or the JSON to which the model was held.
+    answer = {"tool_calls": [call]} if known else {"content": json.dumps(call)}
+    parameters = {"python": interpreter(tmp_path, script=[{"match": "rain", **answer}])}
+    await models.models.add(ModelSpec("m", str(folder), engine=engine, parameters=parameters))
+    for choice in ({}, {"tool_choice": "auto"}):
+        got = await models.ask("m", {"messages": user("will it rain?"), "tools": [WEATHER], **choice})
+        [made] = got["choices"][0]["message"]["tool_calls"]
+        assert json.loads(made["function"]["arguments"]) == {"city": "Bern"}
+    line = next(line for line in models.models.logs("m", 100) if "stand-in: " in line)
+    assert ("--tool-call-parser" in line) == ("--reasoning-parser" in line) == known
