@@ -55,12 +55,11 @@ from portico_server.runs.throttle import Throttle
 from portico_server.runs.usage import UsageLog
 from portico_server.settings import MB_BYTES, LoadedSettings, Settings
 from portico_server.tools.approval import Approval, rule_of
-from portico_server.tools.builtin import outward
+from portico_server.tools.builtin import CodeTools, media_tools, outward
 from portico_server.tools.fetch.fetcher import OutwardFetcher
 from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.mcp.host import McpHost
 from portico_server.tools.served import ServedTools
-from portico_server.tools.setup import CodeTools, media_tools
 from portico_server.tools.sources.function import FunctionPackages
 from portico_server.tools.sources.sources import AddedTools
 from portico_server.tools.toolbox import Toolbox

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from portico_server import __version__
-from portico_server.api import document, errors, page, schema
+from portico_server.api import errors, page, schema
 from portico_server.api.adapter import ProtocolAdapter
 from portico_server.api.anthropic import models as message_models
 from portico_server.api.exchange import Exchange
@@ -25,11 +25,11 @@ from portico_server.api.native import (
     agents,
     apps,
     artifacts,
-    batch_files,
     chunkers,
     daemon,
     deployments,
     flows,
+    jobs,
     mcp_servers,
     metrics,
     prompts,
@@ -39,7 +39,6 @@ from portico_server.api.native import (
     sessions,
     stores,
     tools,
-    tuning,
 )
 from portico_server.api.native import evals as searches
 from portico_server.api.openai import (
@@ -96,14 +95,14 @@ ROUTERS: Sequence[APIRouter] = (
     mcp_servers.router,
     tools.source_router,
     prompts.router,
-    document.protected_router,
-    tuning.router,
+    schema.protected_router,
+    jobs.router,
     searches.router,
-    batch_files.router,
+    jobs.batch_router,
     metrics.usage_router,
     metrics.router,
     page.router,
-    document.router,
+    schema.router,
 )
 """One per resource. A new resource is a file and a line here."""
 

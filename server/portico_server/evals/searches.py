@@ -24,9 +24,8 @@ from portico_server.db import evals as rows
 from portico_server.db.evals import EvalRunRow, EvalSearchRow
 from portico_server.evals import axes, criteria, source, statistics
 from portico_server.evals import prepare as items
-from portico_server.evals.axes import Halving, Settings
+from portico_server.evals.axes import APPS, INTO, TUNING, Halving, Settings, of_apps, of_training, overridden
 from portico_server.evals.evals import Evaluations, evaluation
-from portico_server.evals.override import APPS, INTO, TUNING, of_apps, of_training, overridden
 from portico_server.evals.prepare import PARAM, check, prepare
 from portico_server.evals.runs import final_status, stop
 from portico_server.evals.source import FIELDS as TYPES

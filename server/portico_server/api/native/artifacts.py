@@ -19,7 +19,7 @@ from portico_server.runs.artifacts import shown
 router = new_router(prefix="/api/artifacts", tags=["Artifacts"])
 
 
-class Artifact(BaseModel):
+class ArtifactDescription(BaseModel):
     """A file that a run made; its bytes are at ``link``."""
 
     id: str
@@ -29,7 +29,7 @@ class Artifact(BaseModel):
     link: str
 
 
-class ArtifactRecord(Artifact):
+class ArtifactRecord(ArtifactDescription):
     """An artifact with the run that made it, and when, in seconds since 1970."""
 
     run: str

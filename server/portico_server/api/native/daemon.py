@@ -19,7 +19,7 @@ from portico_server.api.auth import Auth
 from portico_server.api.endpoint import Admin, Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.native import deployments
-from portico_server.api.native.deployments import Deployment
+from portico_server.api.native.deployments import DeploymentStatus
 from portico_server.api.native.stores import Store, shown
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed, RemovedId
@@ -58,7 +58,7 @@ class Status(BaseModel):
     url: str
     started_at: float
     startup: list[str]
-    models: list[Deployment]
+    models: list[DeploymentStatus]
     stores: list[Store]
     apps: list[str]
     recommended: dict[str, Any] | None

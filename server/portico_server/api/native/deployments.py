@@ -22,7 +22,7 @@ from portico_server.models.spec import DeploymentInfo, ModelSpec, ReplicaInfo
 router = new_router(prefix="/api", tags=["Models"])
 
 
-class Deployment(BaseModel):
+class DeploymentStatus(BaseModel):
     """A model on an engine. Times in seconds since 1970; ``memory_bytes`` is what its process holds.
 
     ``calls`` wait for it or are being answered; ``starts`` and ``crashes`` are counted since the daemon started.
@@ -129,13 +129,15 @@ class BetterDecided(BaseModel):
 
 
 @router.get("/deployments")
-async def list_deployments(services: TheServices, caller: ModelsReader) -> Listed[Deployment]:
+async def list_deployments(services: TheServices, caller: ModelsReader) -> Listed[DeploymentStatus]:
     """All deployments, by name."""
     return Listed(data=shown(services.models, caller))
 
 
 @router.post("/deployments")
-async def create_deployment(body: DeploymentRequest, services: TheServices, _caller: Admin) -> Deployment:
+async def create_deployment(
+    body: DeploymentRequest, services: TheServices, _caller: Admin
+) -> DeploymentStatus:
     """Register a model; it is fetched and loaded at its first call, or by ``load``."""
     given = body.model_dump() | {"aliases": tuple(body.aliases)}
     if isinstance(body.replicas, list):
@@ -152,19 +154,19 @@ async def deployment_logs(
 
 
 @router.post("/deployments/{name:path}/load")
-async def load_deployment(name: str, services: TheServices, _caller: Admin) -> Deployment:
+async def load_deployment(name: str, services: TheServices, _caller: Admin) -> DeploymentStatus:
     """Load a model, and wait until it is ready."""
     return _deployment(await services.models.load(name))
 
 
 @router.post("/deployments/{name:path}/unload")
-async def unload_deployment(name: str, services: TheServices, _caller: Admin) -> Deployment:
+async def unload_deployment(name: str, services: TheServices, _caller: Admin) -> DeploymentStatus:
     """Unload a model, after the calls in flight."""
     return _deployment(await services.models.unload(name))
 
 
 @router.get("/deployments/{name:path}")
-async def retrieve_deployment(name: str, services: TheServices, caller: ModelsReader) -> Deployment:
+async def retrieve_deployment(name: str, services: TheServices, caller: ModelsReader) -> DeploymentStatus:
     """One deployment, by name or alias."""
     info = services.models.get(name)
     if not caller.sees(info.owner):
@@ -210,13 +212,13 @@ async def pull_model(body: PullRequest, services: TheServices, caller: Admin) ->
     return StartedRun(run=await services.models.pull(body.source, caller))
 
 
-def shown(models: ModelService, caller: Principal) -> list[Deployment]:
+def shown(models: ModelService, caller: Principal) -> list[DeploymentStatus]:
     """The deployments that exist for this caller."""
     return [_deployment(info) for info in models.list() if caller.sees(info.owner)]
 
 
-def _deployment(info: DeploymentInfo) -> Deployment:
-    return Deployment.model_validate(info, from_attributes=True)
+def _deployment(info: DeploymentInfo) -> DeploymentStatus:
+    return DeploymentStatus.model_validate(info, from_attributes=True)
 
 
 # ``/api/aliases``: names that mean other names, such as ``default``.

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from portico.wire import Failed, Usage
 from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
-from portico_server.api.native.runs import Run, Tokens, retrieve_run, tokens
+from portico_server.api.native.runs import RunDescription, RunTokens, retrieve_run, tokens
 from portico_server.api.shapes import CheckedSpec, shaped
 from portico_server.api.sse import EventStream, event_frame
 from portico_server.apps.drawing.mermaid import gantt
@@ -20,7 +20,7 @@ from portico_server.apps.flow.schema import schema
 from portico_server.core.errors import PorticoError
 from portico_server.core.event import ENDINGS
 from portico_server.db.steps import StepRow, step_usage
-from portico_server.runs.run import Run as LivingRun
+from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
 
 router = new_router(tags=["Flows"])
@@ -70,7 +70,7 @@ class RunTrace(BaseModel):
     """The steps of a run, in the order in which they ended, and what they used together."""
 
     run: str
-    usage: Tokens
+    usage: RunTokens
     steps: list[TraceStep]
 
 
@@ -122,7 +122,7 @@ async def run_flow(given: FlowInput, services: TheServices, caller: Caller) -> E
     )
 
 
-async def events_of(runner: Runner, run: LivingRun, *, stay: bool) -> AsyncIterator[bytes]:
+async def events_of(runner: Runner, run: Run, *, stay: bool) -> AsyncIterator[bytes]:
     """All events of a run; one that fails at once is an error with a status. ``stay``: it survives the listener."""
     try:
         async for events in run.log.batches():
@@ -158,14 +158,16 @@ async def run_trace(
 
 
 @router.post("/api/runs/{run_id}/resume", tags=["Runs"])
-async def resume_run(run_id: str, services: TheServices, caller: Caller, given: Again | None = None) -> Run:
+async def resume_run(
+    run_id: str, services: TheServices, caller: Caller, given: Again | None = None
+) -> RunDescription:
     """Resume a durable run that has ended, after its last finished step or from a given one."""
     await services.flows.resume(run_id, caller, start=given.start if given else "")
     return await retrieve_run(run_id, services, caller)
 
 
 @router.post("/api/runs/{run_id}/fork", tags=["Runs"])
-async def fork_run(run_id: str, given: RunFork, services: TheServices, caller: Caller) -> Run:
+async def fork_run(run_id: str, given: RunFork, services: TheServices, caller: Caller) -> RunDescription:
     """A new run like this durable one."""
     new_input = given.new_input or given.input is not None
     run = await services.flows.fork(run_id, caller, start=given.start, value=given.input, new_input=new_input)

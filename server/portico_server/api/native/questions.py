@@ -24,7 +24,7 @@ MAX_LEASE_S = 3600.0
 MAX_WAIT_S = 30.0
 
 
-class Question(BaseModel, from_attributes=True):
+class QuestionDescription(BaseModel, from_attributes=True):
     """What a run waits for. Times in seconds since 1970; ``answer_schema`` is the JSON Schema of a value.
 
     ``accepted``, ``value``, ``note``, ``answered_by`` and ``answered_at`` are the answer. ``worker`` is the client that
@@ -51,7 +51,7 @@ class Question(BaseModel, from_attributes=True):
     key: str = Field(validation_alias="effect")
 
 
-class Reply(BaseModel):
+class QuestionAnswer(BaseModel):
     """An answer. ``value`` is what was asked for, ``note`` what the run, and a model behind it, is told about it.
 
     ``worker`` is the name under which a function was claimed.
@@ -87,7 +87,7 @@ class Claim(BaseModel):
 class Claims(BaseModel):
     """What the worker has taken; ``lost`` are those of ``holding`` that are no longer its own: stop working on them."""
 
-    data: list[Question]
+    data: list[QuestionDescription]
     lost: list[str]
 
 
@@ -98,10 +98,10 @@ async def list_questions(
     status: Literal["pending", "answered", "expired", "cancelled"] | None = None,
     run: Annotated[str | None, Query(description="Only what this run asked.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> Listed[Question]:
+) -> Listed[QuestionDescription]:
     """What the caller's runs have asked, newest first; what all runs have asked, for an admin."""
     rows = await services.questions.list(caller, status=status, run_id=run, limit=limit)
-    return Listed(data=[Question.model_validate(row) for row in rows])
+    return Listed(data=[QuestionDescription.model_validate(row) for row in rows])
 
 
 @router.get(
@@ -130,17 +130,21 @@ async def claim_questions(body: Claim, services: TheServices, caller: Caller, re
             holding=body.holding,
         ),
     )
-    return Claims(data=[Question.model_validate(row) for row in claimed.taken], lost=list(claimed.lost))
+    return Claims(
+        data=[QuestionDescription.model_validate(row) for row in claimed.taken], lost=list(claimed.lost)
+    )
 
 
 @router.get("/{question_id}")
-async def retrieve_question(question_id: str, services: TheServices, caller: Caller) -> Question:
+async def retrieve_question(question_id: str, services: TheServices, caller: Caller) -> QuestionDescription:
     """One of them."""
-    return Question.model_validate(await services.questions.get(question_id, caller))
+    return QuestionDescription.model_validate(await services.questions.get(question_id, caller))
 
 
 @router.post("/{question_id}/answer")
-async def answer_question(question_id: str, reply: Reply, services: TheServices, caller: Caller) -> Question:
+async def answer_question(
+    question_id: str, reply: QuestionAnswer, services: TheServices, caller: Caller
+) -> QuestionDescription:
     """Answer; the run continues at once. Only the first answer counts: a second one is refused with 409."""
     row = await services.questions.answer(
         question_id,
@@ -151,7 +155,7 @@ async def answer_question(question_id: str, reply: Reply, services: TheServices,
         worker=reply.worker,
         granted=services.served.granted(caller),
     )
-    return Question.model_validate(row)
+    return QuestionDescription.model_validate(row)
 
 
 async def _changes(questions: Questions, caller: Principal) -> AsyncIterator[bytes]:
@@ -159,7 +163,7 @@ async def _changes(questions: Questions, caller: Principal) -> AsyncIterator[byt
     number = 0
     async for row in questions.watch(caller):
         number += 1
-        yield frame(number, row.status, Question.model_validate(row).model_dump())
+        yield frame(number, row.status, QuestionDescription.model_validate(row).model_dump())
 
 
 # ``/api/workers``: clients whose functions are tools here. They claim the calls and answer them.
@@ -263,7 +267,9 @@ async def claim_calls(
         services.served.broke_off(caller, worker)
         raise
     services.served.heard(caller, worker)
-    return Claims(data=[Question.model_validate(row) for row in claimed.taken], lost=list(claimed.lost))
+    return Claims(
+        data=[QuestionDescription.model_validate(row) for row in claimed.taken], lost=list(claimed.lost)
+    )
 
 
 @worker_router.delete("/{worker}")

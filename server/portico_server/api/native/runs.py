@@ -19,7 +19,7 @@ from portico_server.core.errors import NotFound
 from portico_server.core.principal import Principal
 from portico_server.db import runs, steps
 from portico_server.db.runs import RunRow
-from portico_server.runs.run import Run as LivingRun
+from portico_server.runs.run import Run
 
 router = new_router(prefix="/api/runs", tags=["Runs"])
 
@@ -32,7 +32,7 @@ POLL_INTERVAL_S = 1.0
 ENDINGS = (Failed.type, Finished.type)
 
 
-class Tokens(BaseModel):
+class RunTokens(BaseModel):
     """Tokens of one run; ``cost`` in US dollars, null where no price is known."""
 
     prompt_tokens: int
@@ -41,7 +41,7 @@ class Tokens(BaseModel):
     cost: float | None
 
 
-class Run(BaseModel):
+class RunDescription(BaseModel):
     """One execution. Times in seconds since 1970; ``error`` is in OpenAI's shape, ``last_event`` a number."""
 
     id: str
@@ -51,14 +51,14 @@ class Run(BaseModel):
     created_at: float
     finished_at: float | None
     error: dict[str, Any] | None
-    usage: Tokens | None
+    usage: RunTokens | None
     last_event: int
 
 
 @router.get("")
 async def list_runs(
     services: TheServices, caller: Caller, limit: Annotated[int, Query(ge=1, le=500)] = 50
-) -> Listed[Run]:
+) -> Listed[RunDescription]:
     """The newest runs of the caller: all durable ones, and those in memory that live or ended lately.
 
     The single requests of a batch are not among them: its own run stands for them.
@@ -105,7 +105,7 @@ async def prune_runs(body: PruneRequest, services: TheServices, _caller: Admin) 
 
 
 @router.get("/{run_id}")
-async def retrieve_run(run_id: str, services: TheServices, caller: Caller) -> Run:
+async def retrieve_run(run_id: str, services: TheServices, caller: Caller) -> RunDescription:
     """One run."""
     row, living = await _find(services, run_id, caller)
     if row is None:
@@ -120,7 +120,7 @@ async def retrieve_run(run_id: str, services: TheServices, caller: Caller) -> Ru
 
 
 @router.post("/{run_id}/cancel")
-async def cancel_run(run_id: str, services: TheServices, caller: Caller) -> Run:
+async def cancel_run(run_id: str, services: TheServices, caller: Caller) -> RunDescription:
     """Stop a run, and wait until it has stopped. One that has ended stays as it is."""
     row, living = await _find(services, run_id, caller)
     if living is not None:
@@ -151,9 +151,7 @@ async def run_events(
     return EventStream(_durable_events(services, run_id, after))
 
 
-async def _find(
-    services: ApiServices, run_id: str, caller: Principal
-) -> tuple[RunRow | None, LivingRun | None]:
+async def _find(services: ApiServices, run_id: str, caller: Principal) -> tuple[RunRow | None, Run | None]:
     """The row of a durable run, and the run itself if it lives here. `NotFound` if there is neither."""
     living = services.runner.get(run_id)
     row = await services.database.read(runs.get, run_id)
@@ -163,7 +161,7 @@ async def _find(
     return row, living
 
 
-async def _live_events(run: LivingRun, after: int) -> AsyncIterator[bytes]:
+async def _live_events(run: Run, after: int) -> AsyncIterator[bytes]:
     yield b": %s\n\n" % run.id.encode()
     async for number, event in run.log.follow(after):
         yield event_frame(number, event)
@@ -172,7 +170,7 @@ async def _live_events(run: LivingRun, after: int) -> AsyncIterator[bytes]:
 async def _durable_events(services: ApiServices, run_id: str, after: int) -> AsyncIterator[bytes]:
     """The journal first, then the living run; again, if it is cut off and taken up again."""
     yield b": %s\n\n" % run_id.encode()
-    run: LivingRun | None = None
+    run: Run | None = None
     end = after + 1
     while True:
         row = await services.database.read(runs.get, run_id)
@@ -209,9 +207,9 @@ def _ending(row: RunRow) -> Finished | Failed:
     return Failed(ErrorBody(**{name: error.get(name) for name in ("message", "type", "code", "param")}))  # type: ignore[arg-type]
 
 
-def _living(run: LivingRun) -> Run:
+def _living(run: Run) -> RunDescription:
     return shaped(
-        Run,
+        RunDescription,
         run,
         error=run.error.to_json()["error"] if run.error else None,
         usage=tokens(run.usage),
@@ -219,11 +217,11 @@ def _living(run: LivingRun) -> Run:
     )
 
 
-def tokens(usage: Usage) -> Tokens:
+def tokens(usage: Usage) -> RunTokens:
     """What was used, as the API shows it."""
-    return Tokens.model_validate(usage, from_attributes=True)
+    return RunTokens.model_validate(usage, from_attributes=True)
 
 
-def _described(row: RunRow, living: LivingRun | None) -> Run:
+def _described(row: RunRow, living: Run | None) -> RunDescription:
     """A durable run; its row says how it stands, the living run how far it is."""
-    return shaped(Run, row, usage=None, last_event=living.log.last if living else 0)
+    return shaped(RunDescription, row, usage=None, last_event=living.log.last if living else 0)

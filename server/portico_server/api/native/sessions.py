@@ -190,7 +190,7 @@ async def load_session_state(
 fact_router = new_router(prefix="/api", tags=["Sessions"])
 
 
-class FactSource(BaseModel):
+class RememberedFrom(BaseModel):
     """Where a fact was learnt.
 
     ``agent`` heard it in ``run``; ``session`` is the id of the session of ``app`` called ``name``, ``message`` the
@@ -206,25 +206,25 @@ class FactSource(BaseModel):
     said: str | None
 
 
-class Fact(BaseModel):
+class RememberedFact(BaseModel):
     """One fact of the long-term memory, in the store ``store``. Times in seconds since 1970."""
 
     id: str
     store: str
     text: str
-    source: FactSource
+    source: RememberedFrom
     created_at: float
     changed_at: float
 
     @classmethod
-    def of(cls, learnt: LearntFact) -> Fact:
+    def of(cls, learnt: LearntFact) -> RememberedFact:
         """With where it was learnt."""
         fact, message = learnt.fact, learnt.message
         return cls(
             id=fact.id,
             store=fact.store,
             text=fact.text,
-            source=FactSource(
+            source=RememberedFrom(
                 agent=learnt.origin("agent"),
                 app=learnt.origin("app"),
                 name=learnt.origin("session") if learnt.session is None else learnt.session.name,
@@ -256,26 +256,28 @@ async def list_facts(
     store: str | None = None,
     agent: str | None = None,
     limit: Limit = 100,
-) -> Listed[Fact]:
+) -> Listed[RememberedFact]:
     """The caller's facts; of one ``store``, or learnt by one ``agent``."""
     found = await services.agents.facts.list(caller, store=store, agent=agent, limit=limit)
-    return Listed(data=[Fact.of(item) for item in found])
+    return Listed(data=[RememberedFact.of(item) for item in found])
 
 
 @fact_router.get("/sessions/{session_id}/facts")
 async def list_session_facts(
     session_id: str, services: TheServices, caller: Caller, limit: Limit = 100
-) -> Listed[Fact]:
+) -> Listed[RememberedFact]:
     """What was learnt in a session, the newest first."""
     session = await services.agents.sessions.get(session_id, caller)
     found = await services.agents.facts.list(caller, session=session, limit=limit)
-    return Listed(data=[Fact.of(item) for item in found])
+    return Listed(data=[RememberedFact.of(item) for item in found])
 
 
 @fact_router.patch("/facts/{fact_id}")
-async def change_fact(fact_id: str, given: ChangedFact, services: TheServices, caller: Caller) -> Fact:
+async def change_fact(
+    fact_id: str, given: ChangedFact, services: TheServices, caller: Caller
+) -> RememberedFact:
     """Put another text in its place. A search finds the new one a moment later."""
-    return Fact.of(await services.agents.facts.change(fact_id, given.text, caller))
+    return RememberedFact.of(await services.agents.facts.change(fact_id, given.text, caller))
 
 
 @fact_router.delete("/facts/{fact_id}", status_code=204, response_class=Response)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from portico_server.api.endpoint import Admin, Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
-from portico_server.api.native.artifacts import Artifact
+from portico_server.api.native.artifacts import ArtifactDescription
 from portico_server.api.shapes import Listed, RemovedName, StartedRun
 from portico_server.api.sse import while_present
 from portico_server.core.errors import PorticoError
@@ -27,7 +27,7 @@ from portico_server.tools.toolbox import find
 router = new_router(prefix="/api/tools", tags=["Tools"])
 
 
-class Tool(BaseModel):
+class ToolDescription(BaseModel):
     """A tool, the JSON Schema of its arguments, what a call may do, whether somebody is asked before it, the group that
     it is in, what a call costs in US dollars, and where the tool comes from.
     """
@@ -45,7 +45,7 @@ class Tool(BaseModel):
     source: str
 
     @classmethod
-    def of(cls, card: Card) -> Tool:
+    def of(cls, card: Card) -> ToolDescription:
         """As its card has it."""
         return cls(
             name=card.name,
@@ -74,7 +74,7 @@ class Outcome(BaseModel):
     text: str
     structured: dict[str, Any] | None
     is_error: bool
-    artifacts: list[Artifact] = []
+    artifacts: list[ArtifactDescription] = []
 
 
 @router.get("")
@@ -85,16 +85,16 @@ async def list_tools(
     search: Annotated[
         str, Query(max_length=200, description="Only tools in which all of these words stand, best first.")
     ] = "",
-) -> Listed[Tool]:
+) -> Listed[ToolDescription]:
     """The tools that the caller may call."""
     cards = await services.registry.cards(caller, "tool")
-    return Listed(data=[Tool.of(card) for card in find(cards, group, search)])
+    return Listed(data=[ToolDescription.of(card) for card in find(cards, group, search)])
 
 
 @router.get("/{name}")
-async def get_tool(name: str, services: TheServices, caller: Caller) -> Tool:
+async def get_tool(name: str, services: TheServices, caller: Caller) -> ToolDescription:
     """One tool."""
-    return Tool.of((await services.registry.resolve(f"tool/{name}", caller)).card)
+    return ToolDescription.of((await services.registry.resolve(f"tool/{name}", caller)).card)
 
 
 @router.post(

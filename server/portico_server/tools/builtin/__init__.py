@@ -1,6 +1,7 @@
-"""The tools that every daemon has: one file each, and one line in this table.
+"""The tools that every daemon has: one file each, and one line in a table of this package.
 
-A file has a function ``tool(registry) -> Tool``; those that go out into the world take what they may reach instead.
+A file has a function ``tool(registry) -> Tool``; tools that reach the network take the policy instead, tools that run
+code the sandbox.
 """
 
 from __future__ import annotations
@@ -8,11 +9,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from portico_server.core.interfaces import Fetcher
 from portico_server.core.registry import Registry
+from portico_server.runs.artifacts import ArtifactStore
 from portico_server.settings import Settings
-from portico_server.tools.builtin import current_time, files, http_request, search, sql, web_fetch, web_search
+from portico_server.tools.builtin import (
+    calculator,
+    code_interpreter,
+    current_time,
+    draw,
+    files,
+    http_request,
+    python_light,
+    search,
+    speak,
+    sql,
+    transcribe,
+    web_fetch,
+    web_search,
+)
+from portico_server.tools.builtin.draw import PictureFiles
 from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.folders import Folders
+from portico_server.tools.sandbox.environment import Environment
+from portico_server.tools.sandbox.light import LightSandbox
+from portico_server.tools.sandbox.local import LocalSandbox
+from portico_server.tools.sandbox.notebooks import Notebooks
+from portico_server.tools.sandbox.protocol import MB, SandboxLimits
 from portico_server.tools.tool import Tool
 
 BUILTIN: Final[tuple[Callable[[Registry], Tool], ...]] = (
@@ -31,3 +54,39 @@ def outward(settings: Settings) -> tuple[Tool, ...]:
     if folders.roots:
         found += [files.tool(folders), sql.tool(folders), sql.schema_tool(folders)]
     return tuple(found)
+
+
+class CodeTools:
+    """``python_light``, ``calculator`` and ``code_interpreter``. No process runs before the first call."""
+
+    def __init__(self, settings: Settings, artifacts: ArtifactStore) -> None:
+        limits = SandboxLimits(seconds=settings.notebook_timeout, memory=settings.notebook_memory_mb * MB)
+        environment = Environment(settings.environments, index=settings.pypi_index, offline=settings.offline)
+        self.light = LightSandbox()
+        self._notebooks = Notebooks(
+            LocalSandbox(environment),
+            limits,
+            most=settings.notebooks,
+            idle=settings.notebook_idle,
+        )
+        self.tools: tuple[Tool, ...] = (
+            calculator.tool(self.light),
+            code_interpreter.tool(self._notebooks, artifacts, limits),
+            python_light.tool(self.light),
+        )
+
+    async def close(self) -> None:
+        """End every interpreter and every kernel."""
+        await self.light.close()
+        await self._notebooks.close()
+
+
+def media_tools(
+    registry: Registry, artifacts: ArtifactStore, files: PictureFiles, fetcher: Fetcher
+) -> tuple[Tool, ...]:
+    """What they make is kept in ``artifacts``; ``files`` are what clients uploaded and runs made."""
+    return (
+        draw.tool(registry, artifacts, files, fetcher),
+        speak.tool(registry, artifacts),
+        transcribe.tool(registry, files),
+    )

@@ -150,7 +150,7 @@ class Shell:
 def _hook_class(tell: Callable[[dict[str, Any]], None]) -> type[Any]:
     base: type[Any] = import_module("IPython.core.displayhook").DisplayHook
 
-    class Hook(base):  # type: ignore[misc]  # IPython is not installed where types are checked
+    class DisplayHook(base):  # type: ignore[misc]  # IPython is not installed where types are checked
         def write_output_prompt(self) -> None:
             pass
 
@@ -160,7 +160,7 @@ def _hook_class(tell: Callable[[dict[str, Any]], None]) -> type[Any]:
         def finish_displayhook(self) -> None:
             pass
 
-    return Hook
+    return DisplayHook
 
 
 def _publisher_class(tell: Callable[[dict[str, Any]], None]) -> type[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.relay import AdapterScale
 from portico_server.models.engines.fake.script import VOICES, Script, load_script
-from portico_server.models.engines.peft_adapters import FixedAdapterClient, usable_adapters
+from portico_server.models.engines.peft_adapters import usable_adapters
 from portico_server.models.protocol import AdapterFormat, LaunchContext, ModelDescription, RunningEngine
 from portico_server.models.server_process import ServerProcess
 from portico_server.models.sources import parse_source
@@ -45,7 +45,7 @@ class Fake:
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
         # aiohttp is imported by now; this module is imported before it.
         from portico_server.models.engines.openai_client.client import VllmTokenizer
-        from portico_server.models.engines.openai_client.passthrough import Passthrough
+        from portico_server.models.engines.openai_client.passthrough import FixedAdapterClient, Passthrough
         from portico_server.models.transport import Upstream
 
         script = _script(spec)

@@ -24,8 +24,8 @@ from portico_server.models.engines.fake import script
 from portico_server.models.engines.fake.script import VOICES, ScriptedReply, ScriptPlayer
 from portico_server.models.engines.transformers.worker.errors import Refusal
 from portico_server.models.engines.transformers.worker.transcript import (
+    TimedText,
     TranscriptRequest,
-    TranscriptSegment,
     WorkerTranscript,
     deltas,
     done,
@@ -128,9 +128,9 @@ class FakeSpeech:
         if (failed := await _failure(rule)) is not None:
             return failed
         words = script.split_words(rule.content[0] if rule.content else "")
-        segments = [TranscriptSegment(i * WORD_S, (i + 1) * WORD_S, word) for i, word in enumerate(words)]
+        segments = [TimedText(i * WORD_S, (i + 1) * WORD_S, word) for i, word in enumerate(words)]
         found = WorkerTranscript(wish.language or "english", _seconds(data) or len(words) * WORD_S)
-        found.words = [TranscriptSegment(one.start, one.end, one.text.strip()) for one in segments]
+        found.words = [TimedText(one.start, one.end, one.text.strip()) for one in segments]
         if not wish.stream:
             found.segments = list(_sentences(segments))
             for number in range(len(words) + 1):
@@ -233,13 +233,13 @@ def _seconds(data: bytes) -> float:
     return len(found[b"data"]) / max(1, int.from_bytes(found[b"fmt "][8:12], "little"))
 
 
-def _sentences(words: list[TranscriptSegment]) -> Iterator[TranscriptSegment]:
+def _sentences(words: list[TimedText]) -> Iterator[TimedText]:
     """Words put together up to each full stop."""
-    sentence: list[TranscriptSegment] = []
+    sentence: list[TimedText] = []
     for word in words:
         sentence.append(word)
         if word.text.rstrip().endswith((".", "!", "?", "。")) or word is words[-1]:
-            yield TranscriptSegment(sentence[0].start, word.end, "".join(one.text for one in sentence))
+            yield TimedText(sentence[0].start, word.end, "".join(one.text for one in sentence))
             sentence = []
 
 

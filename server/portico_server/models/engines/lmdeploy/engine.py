@@ -22,7 +22,6 @@ from portico_server.models.engines.external import server
 from portico_server.models.engines.external.parsers import fill_parsers
 from portico_server.models.engines.external.server import ServerOption, ServerOptions, option_arguments
 from portico_server.models.engines.openai_client.quirks import Quirks
-from portico_server.models.engines.peft_adapters import FixedAdapterClient
 from portico_server.models.fallback import fallbacks
 from portico_server.models.gpus import GpuShare
 from portico_server.models.protocol import (
@@ -210,6 +209,9 @@ class LmDeploy:
     async def _start(
         self, spec: ModelSpec, path: Path | None, site: LaunchContext, adapters: Sequence[AdapterScale]
     ) -> RunningEngine:
+        # aiohttp is not for the start of the daemon.
+        from portico_server.models.engines.openai_client.passthrough import FixedAdapterClient
+
         spec = await pools.MODELS.run(fill_parsers, spec, path, TOOL_PARSERS, THOUGHT_PARSERS)
         line = await pools.MODELS.run(program, spec, path, adapters)
         make_client = await pools.MODELS.run(_client_maker, spec, path, site, bool(adapters))

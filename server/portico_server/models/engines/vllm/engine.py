@@ -21,10 +21,15 @@ from portico_server.models.engines.external import server
 from portico_server.models.engines.external.parsers import fill_parsers
 from portico_server.models.engines.external.server import ServerOption, ServerOptions, option_arguments
 from portico_server.models.engines.openai_client.quirks import Quirks
-from portico_server.models.engines.peft_adapters import LiveAdapterClient
 from portico_server.models.fallback import fallbacks
 from portico_server.models.gpus import GpuShare
-from portico_server.models.protocol import AdapterFormat, LaunchContext, ModelDescription, RunningEngine
+from portico_server.models.protocol import (
+    AdapterFormat,
+    EngineClient,
+    LaunchContext,
+    ModelDescription,
+    RunningEngine,
+)
 from portico_server.models.spec import ModelSpec
 from portico_server.subprocesses import module
 
@@ -68,9 +73,10 @@ def _rank(path: Path) -> int:
 
 def live_adapter_client(
     running: RunningEngine, spec: ModelSpec, site: LaunchContext, rank: int
-) -> LiveAdapterClient:
+) -> EngineClient:
     """The client of a vLLM that was started for adapters up to ``rank``."""
     # aiohttp is imported by now; this module is imported before it.
+    from portico_server.models.engines.openai_client.passthrough import LiveAdapterClient
     from portico_server.models.openai_wire import error_of
     from portico_server.models.transport import CONNECTION_ERRORS, Route, read_all
 

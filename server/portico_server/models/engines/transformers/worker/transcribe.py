@@ -22,8 +22,8 @@ from .folder import ModelFolder, WorkerSettings, check_weights, choose_placement
 from .server import Caller, ModelQueue, attached_files
 from .sound import decode_audio, stop_when_caller_leaves
 from .transcript import (
+    TimedText,
     TranscriptRequest,
-    TranscriptSegment,
     WorkerTranscript,
     deltas,
     done,
@@ -48,7 +48,7 @@ def read_samples(body: Mapping[str, Any], rate: int, longest: float, client: Cal
 def write_transcript(
     found: WorkerTranscript,
     request: TranscriptRequest,
-    parts: Iterable[list[TranscriptSegment]],
+    parts: Iterable[list[TimedText]],
     client: Caller,
 ) -> Any:
     """Take one part after another into ``found``; events as they come if they are wished for, else all at the end."""
@@ -136,7 +136,7 @@ class WhisperTask:
 
     def _windows(
         self, samples: Any, language: str, request: TranscriptRequest, client: Caller, found: WorkerTranscript
-    ) -> Iterator[list[TranscriptSegment]]:
+    ) -> Iterator[list[TimedText]]:
         """The segments of one window after another. The next begins where the last sentence of one ended, so that none
         is cut.
         """
@@ -233,21 +233,19 @@ class WhisperTask:
             )
         return code
 
-    def _segment(self, one: Mapping[str, Any], offset: float, ends: float) -> TranscriptSegment:
+    def _segment(self, one: Mapping[str, Any], offset: float, ends: float) -> TimedText:
         begin = self._generation.no_timestamps_token_id + 1
         tokens = [int(token) for token in one["tokens"] if int(token) < begin]
         text = self._processor.tokenizer.decode(tokens, skip_special_tokens=True)
         start = min(float(one["start"]) + offset, ends)
-        return TranscriptSegment(
-            start, max(start, min(float(one["end"]) + offset, ends)), text, tuple(tokens)
-        )
+        return TimedText(start, max(start, min(float(one["end"]) + offset, ends)), text, tuple(tokens))
 
-    def _words(self, one: Mapping[str, Any], offset: float, language: str) -> list[TranscriptSegment]:
+    def _words(self, one: Mapping[str, Any], offset: float, language: str) -> list[TimedText]:
         """Tokens put together to words, with the times at which each was said."""
         tokenizer = self._processor.tokenizer
         special = min(tokenizer.all_special_ids, default=1 << 30)
         times = [float(time) + offset for time in one["token_timestamps"]]
-        words: list[TranscriptSegment] = []
+        words: list[TimedText] = []
         pending: list[int] = []
         start = times[0] if times else offset
         for index, token in enumerate(int(token) for token in one["tokens"]):
@@ -262,12 +260,10 @@ class WhisperTask:
             pending = []
             alone = not words or text.startswith(" ") or language in SPACELESS_LANGUAGES
             if alone and text.strip(" .,!?;:…。，！？、；：'\")]}"):
-                words.append(TranscriptSegment(start, times[index], text.strip()))
+                words.append(TimedText(start, times[index], text.strip()))
             elif words:
                 last = words[-1]
-                words[-1] = TranscriptSegment(
-                    last.start, max(last.end, times[index]), last.text + text.strip()
-                )
+                words[-1] = TimedText(last.start, max(last.end, times[index]), last.text + text.strip())
         return words
 
 
@@ -316,9 +312,7 @@ class CtcTask:
             found = WorkerTranscript(request.language, len(samples) / self._rate)
             return write_transcript(found, request, self._windows(samples, client, found), client)
 
-    def _windows(
-        self, samples: Any, client: Caller, found: WorkerTranscript
-    ) -> Iterator[list[TranscriptSegment]]:
+    def _windows(self, samples: Any, client: Caller, found: WorkerTranscript) -> Iterator[list[TimedText]]:
         at = 0
         while at < len(samples):
             client.check()
@@ -327,9 +321,7 @@ class CtcTask:
             found.words += words
             if words:
                 text = " ".join(word.text for word in words)
-                yield [
-                    TranscriptSegment(words[0].start, words[-1].end, f" {text}" if found.segments else text)
-                ]
+                yield [TimedText(words[0].start, words[-1].end, f" {text}" if found.segments else text)]
             at = cut
 
     def _cut(self, samples: Any, at: int) -> int:
@@ -343,7 +335,7 @@ class CtcTask:
         blocks = tail[: len(tail) // block * block].reshape(-1, block).mean(1)
         return first + int(blocks.argmin()) * block + block // 2
 
-    def _words(self, samples: Any, offset: float) -> list[TranscriptSegment]:
+    def _words(self, samples: Any, offset: float) -> list[TimedText]:
         least = 400  # samples that the first layers of these models need
         segments = np.pad(samples.astype(np.float32) / 32768.0, (0, max(0, least - len(samples))))
         inputs = self._extractor(segments, sampling_rate=self._rate, return_tensors="pt")
@@ -355,7 +347,7 @@ class CtcTask:
         decoded = self._tokenizer.decode(letters, output_word_offsets=True)
         step = len(segments) / self._rate / max(1, len(letters))
         return [
-            TranscriptSegment(
+            TimedText(
                 offset + float(one["start_offset"]) * step,
                 offset + float(one["end_offset"]) * step,
                 one["word"],

@@ -13,7 +13,7 @@ FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 
 
 @dataclass(frozen=True, slots=True)
-class TranscriptSegment:
+class TimedText:
     """A part of a recording, from ``start`` to ``end`` seconds: a sentence or so, or a word."""
 
     start: float
@@ -66,8 +66,8 @@ class WorkerTranscript:
 
     language: str
     duration: float
-    segments: list[TranscriptSegment] = field(default_factory=list)
-    words: list[TranscriptSegment] = field(default_factory=list)
+    segments: list[TimedText] = field(default_factory=list)
+    words: list[TimedText] = field(default_factory=list)
 
     @property
     def text(self) -> str:
@@ -110,7 +110,7 @@ def render_transcript(found: WorkerTranscript, request: TranscriptRequest) -> di
     return document
 
 
-def deltas(segments: Iterable[TranscriptSegment]) -> Iterable[dict[str, Any]]:
+def deltas(segments: Iterable[TimedText]) -> Iterable[dict[str, Any]]:
     """Events for what has been heard since the last ones."""
     for one in segments:
         if one.text:
@@ -127,7 +127,7 @@ def done(found: WorkerTranscript) -> dict[str, Any]:
     }
 
 
-def _segment(number: int, one: TranscriptSegment, temperature: float) -> dict[str, Any]:
+def _segment(number: int, one: TimedText, temperature: float) -> dict[str, Any]:
     text = one.text.encode()
     return {
         "id": number,

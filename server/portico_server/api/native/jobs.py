@@ -1,4 +1,6 @@
-"""``/api/fine_tuning``: what OpenAI's API has no words for: a plan before a job, its events as they come."""
+"""``/api/fine_tuning`` and ``/api/batches``: what OpenAI's API has no words for: checks before a job starts, and the
+events of one as they come.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import Request
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from portico_server.api.endpoint import Caller, Seen, TheServices
 from portico_server.api.endpoint import new_router as new_router
@@ -14,10 +16,12 @@ from portico_server.api.openai import fine_tuning_shapes as shapes
 from portico_server.api.openai.fine_tuning_shapes import FineTuningJobRequest
 from portico_server.api.services import ApiServices
 from portico_server.api.sse import EventStream, frame, while_present
+from portico_server.batches.spec import LineProblem
 from portico_server.core.principal import Principal
 from portico_server.finetune.spec import DataFacts, Job
 
 router = new_router(prefix="/api/fine_tuning", tags=["Fine-tuning"])
+batch_router = new_router(prefix="/api/batches", tags=["Batches"])
 
 
 class TuningPlan(BaseModel):
@@ -70,3 +74,25 @@ async def _frames(services: ApiServices, job_id: str, caller: Principal, after: 
         else:
             after = found.seq
             yield frame(after, found.kind, shapes.event(found).model_dump())
+
+
+class BatchFileRequest(BaseModel):
+    """An uploaded file, and the endpoint that its requests are for."""
+
+    input_file_id: str = Field(min_length=1, max_length=200)
+    endpoint: str = Field(min_length=1, max_length=200)
+
+
+class CheckedFile(BaseModel):
+    """How many requests a file holds, for which model, and what is wrong with it."""
+
+    total: int
+    model: str | None
+    errors: list[LineProblem]
+
+
+@batch_router.post("/check")
+async def check_batch_file(body: BatchFileRequest, services: TheServices, caller: Caller) -> CheckedFile:
+    """Check each line of a file as a batch would."""
+    found = await services.batches.check(body.input_file_id, body.endpoint, caller)
+    return CheckedFile(total=found.total, model=found.model or None, errors=list(found.problems))
