@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from importlib.metadata import PathDistribution
@@ -51,9 +52,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installed:
 
 
 def compilers(monkeypatch: pytest.MonkeyPatch, *found: str) -> None:
-    monkeypatch.setattr(
-        _installed.shutil, "which", lambda name: f"/usr/bin/{name}" if name in found else None
-    )
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name in found else None)
 
 
 def test_in_a_checkout_its_own_script_does_it(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:

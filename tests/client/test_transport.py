@@ -222,8 +222,8 @@ async def test_a_run_is_followed_through_a_lost_connection() -> None:
 
     with Client("http://test", transport=httpx.MockTransport(handler)) as client:
         assert [item.seq for item in client.runs.events("run_1")] == [1, 3]
-    async with AsyncClient("http://test", transport=httpx.MockTransport(handler)) as client:
-        assert [item.seq async for item in client.runs.events("run_1")] == [1, 3]
+    async with AsyncClient("http://test", transport=httpx.MockTransport(handler)) as waiting:
+        assert [item.seq async for item in waiting.runs.events("run_1")] == [1, 3]
     assert asked == ["0", "1"] * 2
 
 

@@ -90,7 +90,7 @@ async def town(tmp_path: Path) -> AsyncIterator[Town]:
         for name, scopes in (("owner", SCOPES), ("other", SCOPES), ("admin", ("admin",))):
             row, secret = await served.auth.create(name, scopes)
             found.append(Caller(row.id, secret, served, admin=name == "admin"))
-        yield Town(*found, Caller("", "", served), served)
+        yield Town(*found, Caller("", "", served), served)  # type: ignore[call-arg]
 
 
 def says(answer: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from tests.client.cli.conftest import Command
 from tests.daemon import Daemon
 
 from portico import Client
-from portico.cli import running
 from portico.cli.apps_complete import app_names
 
 STORY = """
@@ -159,7 +159,7 @@ def test_what_a_run_asks_is_asked_at_the_terminal(
         "from portico.flow import approve, pipeline\n"
         "careful = pipeline(ask=approve('Really?'), done=lambda v: f'{v} done')\n"
     )
-    monkeypatch.setattr(running.sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     monkeypatch.setattr("typer.confirm", lambda *_args, **_more: True)
     assert command("run", f"{file}:careful", "it").out.endswith("it done\n")
     monkeypatch.setattr("typer.confirm", lambda *_args, **_more: False)

@@ -9,8 +9,8 @@ from typing import Any, TypedDict
 import pytest
 
 from portico import InvalidRequest
+from portico._step import StepLike
 from portico.flow import (
-    StepLike,
     _0,
     _1,
     bind,

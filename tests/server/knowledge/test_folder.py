@@ -17,7 +17,7 @@ from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import Found, Search
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.sources import folder as following
-from portico_server.knowledge.walk import Walk
+from portico_server.knowledge.walk import Walk, walk
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ async def test_a_file_that_vanishes_between_looking_and_reading_is_skipped(
     shop: StoreServices, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
-    real = following.walk
+    real = walk
 
     def too_late(root: Path, **limits: Any) -> Walk:
         found = real(root, **limits)

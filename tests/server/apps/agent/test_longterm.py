@@ -33,6 +33,7 @@ async def test_facts_of_a_turn_are_kept_with_where_they_come_from(agent_fixture:
     assert reply.content == "Noted."
     ((store, texts, attributes),) = agent_fixture.facts.added
     assert (store, texts) == ("facts", ["Ann lives in Lisbon.", "Ann likes tea."])
+    attributes = dict(attributes)
     assert attributes.pop("run").startswith("run_")
     known = {"fact": True, "owner": "local", "agent": "guide", "app": "app", "session": "s"}
     assert attributes == known

@@ -21,8 +21,9 @@ from tests.daemon import MODELS, ROOT
 
 import portico_server.models.engines.transformers
 from portico_server.core.errors import Unavailable
+from portico_server.environments.build import python_in
 from portico_server.models.environments.installed import build_environment
-from portico_server.models.environments.recipe import RECIPES, inspect_environment, python_in
+from portico_server.models.environments.recipe import RECIPES, inspect_environment
 from portico_server.models.sources import ModelFetcher, parse_source
 from portico_server.models.training import unpack_gguf as unpack
 from portico_server.settings import load

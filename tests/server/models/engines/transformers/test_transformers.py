@@ -260,13 +260,14 @@ async def test_texts_in_its_tokens_and_back(models: ModelFixture) -> None:
 
 async def test_adapters_come_and_go_while_the_model_answers(models: ModelFixture) -> None:
     await models.ask("chat", asked())
-    speaker = models.models._deployments["chat"].running.client  # type: ignore[union-attr]
-    assert isinstance(speaker, AttachesAdapters) and isinstance(Transformers(), TriesAdapters)
+    running = models.models._deployments["chat"].running.client
+    assert isinstance(running, AttachesAdapters) and isinstance(Transformers(), TriesAdapters)
+    client: Any = running
     folder = environment.models() / "adapter"
 
     async def said(adapter: AdapterScale | None) -> float:
         body = asked(logprobs=True, max_tokens=1)
-        relayed = await speaker.relay(Relay("chat/completions", body, adapter), None)
+        relayed = await client.relay(Relay("chat/completions", body, adapter), None)
         answer = json.loads(b"".join([chunk async for chunk in relayed.chunks]))
         return float(answer["choices"][0]["logprobs"]["content"][0]["logprob"])
 
@@ -280,7 +281,7 @@ async def test_adapters_come_and_go_while_the_model_answers(models: ModelFixture
     assert await said(AdapterScale("a", environment.models() / "other")) == other, (
         "another one under the same name"
     )
-    assert await speaker.detach("a") and await speaker.detach("a")
+    assert await client.detach("a") and await client.detach("a")
     assert await said(None) == plain
 
 
@@ -301,18 +302,18 @@ async def test_an_adapter_is_a_model_of_its_own(models: ModelFixture) -> None:
 
 
 async def test_an_adapter_that_is_none_is_refused(models: ModelFixture, tmp_path: Path) -> None:
-    speaker = models.models._deployments["chat"].running.client  # type: ignore[union-attr]
+    client: Any = models.models._deployments["chat"].running.client
     pickle = tmp_path / "pickle"
     shutil.copytree(environment.models() / "adapter", pickle)
     (pickle / "adapter_model.safetensors").rename(pickle / "adapter_model.bin")
     with pytest.raises(PorticoError, match="pickle"):
-        await speaker.attach(AdapterScale("x", pickle))
+        await client.attach(AdapterScale("x", pickle))
     odd = tmp_path / "odd"
     shutil.copytree(environment.models() / "adapter", odd)
     config = json.loads((odd / "adapter_config.json").read_text())
     (odd / "adapter_config.json").write_text(json.dumps({**config, "r": 2}))
     with pytest.raises(PorticoError, match="does not fit"):
-        await speaker.attach(AdapterScale("x", odd))
+        await client.attach(AdapterScale("x", odd))
     assert (await models.ask("chat", asked()))["choices"], "the model goes on without it"
 
 
