@@ -61,7 +61,7 @@ def ours(error: BaseException, request_id: str, *, log: bool = True) -> PorticoE
 
 def unknown_url(method: str, path: str, known: Iterable[str]) -> NotFound:
     """404 for a path that no protocol adapter has, with the nearest ones that exist."""
-    close = get_close_matches(path[:200], list(known), n=2, cutoff=0.6)
+    close = get_close_matches(path[:200], sorted(set(known)), n=2, cutoff=0.6)
     hint = f" Did you mean {' or '.join(close)}?" if close else " /docs lists every path."
     return NotFound(f"There is nothing at {method} {path[:500]}.{hint}", code="unknown_url")
 

@@ -5,7 +5,7 @@ The hot paths are answered before FastAPI sees them, and documented here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -56,15 +56,15 @@ def _operation(
     summary: str,
     *declared: RequestBody,
     streams: bool = True,
-    gives: str = "application/json",
+    gives: Sequence[str] = ("application/json",),
     anthropic: bool = False,
 ) -> dict[str, Any]:
     binary = {"type": "string", "format": "binary"}
-    content: dict[str, Any] = {
-        gives: {"schema": binary if gives != "application/json" else {"type": "object"}}
-    }
+    text = {"type": "string"}
+    schemas = {"application/json": {"type": "object"}, "text/plain": text}
+    content: dict[str, Any] = {kind: {"schema": schemas.get(kind, binary)} for kind in gives}
     if streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {"schema": text}
     taken = {
         "multipart/form-data" if body.files else "application/json": {"schema": body.schema()}
         for body in declared
@@ -88,6 +88,9 @@ def _operation(
     }
 
 
+_SOUNDS = ("audio/mpeg", "audio/opus", "audio/aac", "audio/flac", "audio/wav", "audio/pcm")
+_TEXTS = ("application/json", "text/plain")
+
 PATHS: dict[str, Any] = {
     "/v1/chat/completions": _operation("create_chat_completion", "Answer a conversation", bodies.CHAT),
     "/v1/completions": _operation("create_completion", "Continue a prompt", bodies.COMPLETION),
@@ -97,15 +100,16 @@ PATHS: dict[str, Any] = {
     "/v1/embeddings": _operation(
         "create_embedding", "Turn texts into vectors", bodies.EMBEDDING, streams=False
     ),
-    "/v1/audio/speech": _operation("create_speech", "Say a text aloud", audio.SPEECH, gives="audio/mpeg"),
+    "/v1/audio/speech": _operation("create_speech", "Say a text aloud", audio.SPEECH, gives=_SOUNDS),
     "/v1/audio/transcriptions": _operation(
-        "create_transcription", "Write down what is said in a recording", audio.TRANSCRIPTION
+        "create_transcription", "Write down what is said in a recording", audio.TRANSCRIPTION, gives=_TEXTS
     ),
     "/v1/audio/translations": _operation(
         "create_translation",
         "Write down in English what is said in a recording",
         audio.TRANSLATION,
         streams=False,
+        gives=_TEXTS,
     ),
     "/v1/images/generations": _operation("create_image", "Draw what a text says", images.IMAGE),
     "/v1/images/edits": _operation(
@@ -134,6 +138,19 @@ PATHS: dict[str, Any] = {
 }
 
 
+def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for path in document["paths"].values():
+        yield from (operation for operation in path.values() if isinstance(operation, dict))
+
+
+def _correct_errors(operation: dict[str, Any]) -> None:
+    """Declare errors as JSON: FastAPI declares them as what the endpoint otherwise answers, such as an event stream."""
+    for status, response in operation["responses"].items():
+        if status.startswith("4") and response.get("content"):
+            [shape] = response["content"].values()
+            response["content"] = {"application/json": shape}
+
+
 def extend(app: FastAPI) -> None:
     """Add the hot paths and the keys to the document that FastAPI makes."""
     make = app.openapi
@@ -141,6 +158,8 @@ def extend(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = make()
         if "/health" not in document["paths"]:
+            for operation in _operations(document):
+                _correct_errors(operation)
             document["paths"] = {**PATHS, **document["paths"]}
             schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
             schemes["key"] = {"type": "http", "scheme": "bearer", "description": "A key of this daemon: pk-…"}

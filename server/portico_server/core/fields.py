@@ -6,10 +6,12 @@ means absent, as it does at OpenAI. Values come from JSON, so types are compared
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from portico_server.core.errors import InvalidRequest
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 
 Check: TypeAlias = Callable[[Any, str], None]
@@ -213,3 +215,36 @@ def items(of: BodyField, wanted: str, *, max_items: int | None = None, each: str
 
     limit = {} if max_items is None else {"maxItems": max_items}
     return BodyField(check, {"type": "array", "items": dict(of.schema), **limit})
+
+
+MAX_SHOWN_CHARS = 100
+"""Characters of a name that an error repeats."""
+
+
+def check_schema(whose: str, schema: Any, path: str) -> None:
+    """Raise `InvalidRequest` for ``path`` unless ``schema`` is a JSON schema, which ``whose`` names in the error.
+
+    Patterns only have to be regular expressions: an engine may know some that are not checked here.
+    """
+    from portico_server.core.json_schema import require_schema, survey  # jsonschema is slow to import
+
+    named = whose[:MAX_SHOWN_CHARS]
+    require_schema(named, schema, path, lenient=True)
+    for at, pattern in survey(schema).patterns:
+        try:
+            re.compile(pattern)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise InvalidRequest(
+                f"The schema of '{named}' has a pattern at {at} that is not a regular expression.",
+                code="invalid_schema",
+                param=path,
+            ) from error
+
+
+def check_parameters(name: str, parameters: Any, path: str) -> None:
+    """Raise `InvalidRequest` unless a function can have these parameters: a JSON schema of an object."""
+    if not isinstance(parameters, dict):
+        wrong_type(path, "a JSON Schema object", parameters)
+    if parameters.get("type", "object") != "object":
+        wrong(f"{path}.type", "must be 'object': the arguments of a function are an object")
+    check_schema(name, parameters, path)

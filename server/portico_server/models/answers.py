@@ -51,6 +51,10 @@ async def read_reply(model: RelayingModel, request: Chat, context: Context) -> R
         async for chunk in relayed.chunks:
             for event in reader.read(chunk):
                 await context.emit(event)
+    except BaseException:
+        await close_chunks(relayed.chunks)
+        await context.emit(relayed.usage)
+        raise
     finally:
         await close_chunks(relayed.chunks)
     for called in reader.calls():

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from portico.wire import Event
+from portico.wire import Event, Usage
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
 from portico_server.core.media import Draw, Speak, Transcribe
@@ -19,7 +19,7 @@ from portico_server.models.catalog import engines_that
 from portico_server.models.in_flight import HeldAnswer
 from portico_server.models.known_models import profile_of
 from portico_server.models.memory import Residency
-from portico_server.models.openai_wire import frame
+from portico_server.models.openai_wire import estimate_tokens, frame
 from portico_server.models.prices import Tariff
 from portico_server.models.process import DRAIN_S, ChooseEngine, FetchModel, MakeLaunchContext, ModelProcess
 from portico_server.models.prompt import ModelPrompt
@@ -45,6 +45,10 @@ class ModelOrigin:
     fetch: FetchModel
     site: MakeLaunchContext
     tariff: Tariff | None = None
+
+
+_LENGTHS = ("max_tokens", "max_completion_tokens")
+"""Two names of one option."""
 
 
 class Deployment:
@@ -111,6 +115,8 @@ class Deployment:
         answer_mode = known.answers if self.spec.answers == "auto" else self.spec.answers
         if answer_mode in ("write", "quote") and known.task == "chat":
             labels["answers"] = answer_mode
+        if self.spec.defaults:
+            labels["defaults"] = dict(self.spec.defaults)
         if known.voices:
             labels["voices"] = list(known.voices)
         if known.task == "embedding":
@@ -253,8 +259,11 @@ class Deployment:
             return request
         given = {name: value for name, value in request.body.items() if value is not None}
         defaults = dict(self.spec.defaults)
-        if "max_completion_tokens" in given:  # the newer name of the same option
-            defaults.pop("max_tokens", None)
+        if given.keys() & _LENGTHS:
+            for name in _LENGTHS:
+                defaults.pop(name, None)
+        if request.operation == "completions":  # which has a length of its own, see `prepare_completion`
+            defaults.pop("max_completion_tokens", None)
         return replace(request, body={**defaults, **given}, original=None)
 
     def _with_prompt(self, request: Relay) -> Relay:
@@ -274,10 +283,13 @@ class Deployment:
 
         def left(error: BaseException | None) -> None:
             lease.leave(running, error)
+            if held.pieces and not held.complete and relayed.usage == Usage():
+                # Left in the middle: the engine has not counted it, and it was work all the same.
+                relayed.usage = Usage(estimate_tokens(request.body), held.pieces)
             if lease.process.tariff is not None:
                 relayed.usage = lease.process.tariff.priced(relayed.usage)
 
-        relayed.chunks = HeldAnswer(relayed.chunks, left)
+        relayed.chunks = held = HeldAnswer(relayed.chunks, left)
         return relayed
 
     async def _wait_briefly(self, lease: ReplicaLease, context: Context) -> RunningEngine | None:

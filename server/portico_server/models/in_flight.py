@@ -67,23 +67,33 @@ class InFlightCall:
             turn.leave()
 
 
+_PIECE = b'"choices":[{'
+"""Stands once in each frame of a stream, and nowhere within a text, where its quotes are escaped."""
+
+
 class HeldAnswer:
     """Chunks that count as a call in flight until they end or are closed, even if they were never begun.
 
-    ``leave`` is called once, with the error that ended them or ``None``.
+    ``leave`` is called once, with the error that ended them or ``None``. ``pieces`` of an answer have come by then, and
+    ``complete`` says whether all of them have.
     """
 
     def __init__(self, chunks: AsyncIterator[bytes], leave: Callable[[BaseException | None], None]) -> None:
         self._chunks = chunks
         self._leave: Callable[[BaseException | None], None] | None = leave
+        self.pieces = 0
+        self.complete = False
 
     def __aiter__(self) -> HeldAnswer:
         return self
 
     async def __anext__(self) -> bytes:
         try:
-            return await self._chunks.__anext__()
+            chunk = await self._chunks.__anext__()
+            self.pieces += chunk.count(_PIECE)
+            return chunk
         except StopAsyncIteration:
+            self.complete = True
             self._end(None)
             raise
         except BaseException as error:

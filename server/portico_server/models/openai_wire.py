@@ -100,7 +100,43 @@ def frame(error: PorticoError) -> bytes:
     return b"data: " + orjson.dumps(error.body().to_json()) + b"\n\n"
 
 
-# Tokens, read from an engine's answer without parsing all of it.
+# Functions that a model may call.
+
+
+_DESCRIBES = ("$ref", "additionalProperties", "allOf", "anyOf", "oneOf", "patternProperties", "properties")
+"""Keywords by which a schema says what an object may hold."""
+
+
+def arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
+    """What the arguments of a call must fit: an object. A function that declares no parameters takes none."""
+    schema = {"type": "object", **(function.get("parameters") or {})}
+    if any(schema.get(name) for name in _DESCRIBES):
+        return schema
+    return {**schema, "properties": {}, "additionalProperties": False}
+
+
+# Tokens, read from an engine's answer without parsing all of it, or guessed where it does not say.
+
+
+CHARS_PER_TOKEN = 4
+"""Characters that are taken for a token where nobody counts."""
+
+_PROMPTS = ("messages", "prompt", "input", "query", "documents", "tools")
+
+
+def estimate_tokens(body: Mapping[str, Any]) -> int:
+    """About how many tokens the texts of a request are."""
+    return 1 + sum(_size(body.get(name)) for name in _PROMPTS) // CHARS_PER_TOKEN
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(_size(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return sum(_size(item) for item in value)
+    return 0
 
 
 # Inside a JSON string the quotes would be escaped, so this cannot be matched by anything a model wrote. A usage

@@ -92,6 +92,8 @@ BUILT_IN = (
         task="chat",
         aliases=("default",),
         description="SmolLM2 135M Instruct, a very small model that runs anywhere",
+        # What it writes beyond that repeats itself to the end of its context.
+        defaults={"max_completion_tokens": 512},
     ),
     ModelSpec(
         "wordllama-256",

@@ -17,7 +17,8 @@ from mcp.server.models import InitializationOptions
 from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
-from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, KNOWN_PROTOCOL_VERSIONS
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, KNOWN_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -365,6 +366,9 @@ class McpAdapter:
                 await asyncio.wait(working)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope = dict(scope)
+        # HTTP allows white space around a value; httptools leaves what stands behind it.
+        scope["headers"] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
         if scope["method"] == "GET" and _header(scope, b"mcp-session-id") is None:
             # Outside a session there is nothing to stream; the protocol wants a 405 then.
             await _no_stream(scope, receive, send)
@@ -373,7 +377,6 @@ class McpAdapter:
         if version is not None and version not in KNOWN_PROTOCOL_VERSIONS:
             await _refuse_version(version, scope, receive, send)
             return
-        scope = dict(scope)
         try:
             only = key_of(scope["path"])
             if only is not None:
@@ -452,14 +455,35 @@ async def _no_stream(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _refuse_version(version: str, scope: Scope, receive: Receive, send: Send) -> None:
-    served = list(KNOWN_PROTOCOL_VERSIONS)
-    message = f"'{version[:40]}' is not a version of MCP that is served here. Served are {', '.join(served)}."
-    data = {"supported": served, "requested": version[:40]}
-    response = _error(400, types.UNSUPPORTED_PROTOCOL_VERSION, message, data)
+    message = (
+        f"'{version[:40]}' is not a version of MCP that is served here. Served are "
+        f"{', '.join(KNOWN_PROTOCOL_VERSIONS)}; those before {MODERN_PROTOCOL_VERSIONS[0]} within a session."
+    )
+    # As `server/discover` has them: the others are agreed on in the handshake of a session.
+    data = {"supported": list(MODERN_PROTOCOL_VERSIONS), "requested": version[:40]}
+    response = _error(
+        400, types.UNSUPPORTED_PROTOCOL_VERSION, message, data, await _id_of(Request(scope, receive))
+    )
     await response(scope, receive, send)
 
 
-def _error(status: int, code: int, message: str, data: Mapping[str, Any] | None = None) -> JSONResponse:
-    """A JSON-RPC error for a request whose body was not read."""
+async def _id_of(request: Request) -> str | int | None:
+    """The id of the JSON-RPC request in a body, if there is one."""
+    try:
+        body = await request.json()
+    except (ValueError, ClientDisconnect):
+        return None
+    found = body.get("id") if isinstance(body, dict) else None
+    return found if isinstance(found, str | int) and not isinstance(found, bool) else None
+
+
+def _error(
+    status: int,
+    code: int,
+    message: str,
+    data: Mapping[str, Any] | None = None,
+    request_id: str | int | None = None,
+) -> JSONResponse:
+    """A JSON-RPC error for a request that the package does not see."""
     error = {"code": code, "message": message, **({"data": data} if data else {})}
-    return JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, status_code=status)
+    return JSONResponse({"jsonrpc": "2.0", "id": request_id, "error": error}, status_code=status)

@@ -10,6 +10,9 @@ from portico_server.core import fields
 from portico_server.core.fields import BodyField, RequestBody
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 
+MAX_SHOWN_CHARS = 100
+"""Characters of a value that an error repeats."""
+
 MAX_CHOICES = 8
 MAX_STOPS = 4
 MAX_MESSAGES = 10_000
@@ -45,6 +48,7 @@ def _messages(found: Any, path: str) -> None:
         wrong(path, "must hold at least one message")
     if len(found) > MAX_MESSAGES:
         wrong(path, f"has {len(found)} messages; at most {MAX_MESSAGES} are taken")
+    called: set[str] = set()
     for index, message in enumerate(found):
         if not isinstance(message, dict):
             wrong_type(f"{path}[{index}]", "an object with 'role' and 'content'", message)
@@ -65,8 +69,17 @@ def _messages(found: Any, path: str) -> None:
             missing(f"{path}[{index}].content")
         if role == "assistant" and message.get("tool_calls") is not None:
             _tool_calls(message["tool_calls"], f"{path}[{index}].tool_calls")
-        elif role == "tool" and not isinstance(message.get("tool_call_id"), str):
-            missing(f"{path}[{index}].tool_call_id")
+            called.update(call["id"] for call in message["tool_calls"])
+        elif role == "tool":
+            answered = message.get("tool_call_id")
+            if not isinstance(answered, str):
+                missing(f"{path}[{index}].tool_call_id")
+            if answered not in called:
+                wrong(
+                    f"{path}[{index}].tool_call_id",
+                    f"is '{answered[:MAX_SHOWN_CHARS]}', which no message before it calls. Send the assistant's "
+                    "message with its 'tool_calls' first",
+                )
 
 
 def _parts(parts: list[Any], path: str) -> None:
@@ -161,8 +174,8 @@ def _tools(tools: Any, path: str) -> None:
         if not isinstance(name, str) or not _FUNCTION_NAME.fullmatch(name):
             wrong(f"{at}.function.name", "must be 1 to 64 letters, digits, dots, dashes or underscores")
         parameters = function.get("parameters")
-        if parameters is not None and not isinstance(parameters, dict):
-            wrong_type(f"{at}.function.parameters", "a JSON Schema object", parameters)
+        if parameters is not None:
+            fields.check_parameters(name, parameters, f"{at}.function.parameters")
 
 
 def _response_format(value: Any, path: str) -> None:
@@ -180,6 +193,7 @@ def _response_format(value: Any, path: str) -> None:
         missing(f"{path}.json_schema.name")
     if not isinstance(wrapper.get("schema"), dict):
         wrong_type(f"{path}.json_schema.schema", "a JSON Schema object", wrapper.get("schema"))
+    fields.check_schema(wrapper["name"], wrapper["schema"], path)
 
 
 def _stop(value: Any, path: str) -> None:

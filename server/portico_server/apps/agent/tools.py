@@ -75,10 +75,20 @@ def of(spec: AgentSpec) -> Iterator[str]:
 MAX_RESULT_CHARS: Final = 60_000
 """Characters of a result that a model is shown."""
 
+MAX_QUERY_CHARS: Final = 400
+"""Characters of a query that a model writes: a small one that is not bounded does not stop."""
+
 NO_ARGUMENTS: Final = {"type": "object", "properties": {}}
 QUERY_ARGUMENTS: Final = {
     "type": "object",
-    "properties": {"query": {"type": "string", "description": "What to look for, in words."}},
+    "properties": {
+        "query": {
+            "type": "string",
+            "description": "What to look for, in words.",
+            "minLength": 1,
+            "maxLength": MAX_QUERY_CHARS,
+        }
+    },
     "required": ["query"],
     "additionalProperties": False,
 }

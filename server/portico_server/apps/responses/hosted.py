@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -135,12 +135,16 @@ async def _search(bench: ToolContext, tool: FileSearchTool, filters: Filter | No
     try:
         if not query:
             raise InvalidRequest("It needs 'query', a text.")
-        found = await _found(bench, tool, filters, query)
+        asked = " ".join(query.casefold().split())
+        bench.repeated = asked in bench.searched
+        found = bench.searched[asked] if bench.repeated else await _found(bench, tool, filters, query)
+        bench.searched[asked] = found
     except PorticoError as error:
         done = machine.done(index, status="failed", **{MODEL_OUTPUT: f"The search failed: {error.message}"})
         await bench.emit([done])
         return
-    bench.passages += found
+    if not bench.repeated:
+        bench.passages += found
     results = [
         {
             "file_id": passage.file_id,
@@ -153,6 +157,8 @@ async def _search(bench: ToolContext, tool: FileSearchTool, filters: Filter | No
     ]
     text = "\n\n".join(f"[{p.rank}] {p.filename} {p.place.label()}\n{p.text}" for p in found)
     text = cut(f"{text}\n\n{CITE}") if found else "Nothing was found."
+    if bench.repeated:
+        text = f"{text}\n\nThis was searched for before. Answer now."
     completed = machine.tell(index, "response.file_search_call.completed")
     done = machine.done(index, status="completed", results=results, **{MODEL_OUTPUT: text})
     await bench.emit([completed, done])
@@ -160,7 +166,7 @@ async def _search(bench: ToolContext, tool: FileSearchTool, filters: Filter | No
 
 async def _found(
     bench: ToolContext, tool: FileSearchTool, filters: Filter | None, query: str
-) -> list[Passage]:
+) -> Sequence[Passage]:
     """The best passages of all stores, numbered on from those that were found before."""
     found: list[Passage] = []
     for store in tool.stores:

@@ -214,8 +214,10 @@ def _text(value: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
     if kind == "json_object":
         return {"format": {"type": "json_object"}, "verbosity": verbosity}, {"type": "json_object"}
     schema = check.item(form.get("schema"), "text.format.schema", "a JSON Schema object")
+    named = check.needed(form, "name", "text.format")
+    fields.check_schema(named, schema, "text.format.schema")
     wrapped = {
-        "name": check.needed(form, "name", "text.format"),
+        "name": named,
         "schema": check.shallow(schema, "text.format.schema"),
     }
     for name in ("description", "strict"):

@@ -73,6 +73,7 @@ class ToolContext:
 
     ``offers`` are the functions that the model may call, by name, ``tools`` those of servers by label and name.
     ``passages`` are those that were found, numbered; ``made`` the files that code made, each with its container.
+    ``searched`` are the passages by query; ``repeated``: the model has asked for the same again, and is to answer now.
     ``waits``: whether the client has to agree to something first.
     """
 
@@ -86,4 +87,6 @@ class ToolContext:
     tools: dict[tuple[str, str], OfferedTool] = field(default_factory=dict)
     passages: list[Passage] = field(default_factory=list)
     made: list[tuple[Artifact, str]] = field(default_factory=list)
+    searched: dict[str, Sequence[Passage]] = field(default_factory=dict)
     waits: bool = False
+    repeated: bool = False

@@ -18,6 +18,7 @@ from portico_server.apps.responses.request import (
     Tool,
     ToolChoice,
 )
+from portico_server.core import fields
 from portico_server.core.media import size_of
 
 MAX_TOOLS: Final = 128
@@ -72,11 +73,13 @@ def _function(given: Mapping[str, Any], at: str) -> FunctionTool:
     if not _NAME.fullmatch(name):
         check.wrong(f"{at}.name", "must be 1 to 64 letters, digits, dots, dashes or underscores")
     parameters = given.get("parameters")
+    if parameters is not None:
+        fields.check_parameters(name, parameters, f"{at}.parameters")
     strict = given.get("strict")
     return FunctionTool(
         name,
         check.text(given.get("description") or "", f"{at}.description"),
-        check.item({} if parameters is None else parameters, f"{at}.parameters", "a JSON Schema object"),
+        {} if parameters is None else parameters,
         None if strict is None else check.flag(strict, f"{at}.strict"),
     )
 

@@ -218,7 +218,8 @@ class ResponseWork:
         await hosted.grasp(self._bench)
         await self._approved()
         for number in range(1, MAX_ROUNDS + 1):
-            offers = self._bench.offers if number < MAX_ROUNDS and self._calls < self._most else {}
+            may_call = number < MAX_ROUNDS and self._calls < self._most and not self._bench.repeated
+            offers = self._bench.offers if may_call else {}
             hearing = await self._round(offers, first=number == 1)
             self.reason, self.thoughts = hearing.reason, self.thoughts + hearing.thoughts
             await self._say(self.prepared.machine.settle(status_after(self.reason)))
@@ -278,7 +279,7 @@ class ResponseWork:
             close = getattr(relayed.chunks, "aclose", None)
             if close is not None:
                 await close()
-        await self._spend(relayed.usage)
+            await self._spend(relayed.usage)  # also of an answer that was left
 
     async def _ask_app(
         self, messages: list[Message], options: Mapping[str, Any], hearing: AnswerReader

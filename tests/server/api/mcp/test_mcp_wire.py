@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -171,3 +172,41 @@ async def test_a_body_over_the_limit_is_a_413(service: Service, http: httpx.Asyn
 )
 def test_accept_headers_are_read(accept: str, expected: tuple[bool, bool]) -> None:
     assert accepted_types(accept) == expected
+
+
+async def test_an_unknown_version_is_refused_with_the_id_and_what_discover_lists(
+    service: Service, http: httpx.AsyncClient
+) -> None:
+    headers = {"accept": BOTH, "mcp-protocol-version": MODERN, "mcp-method": "server/discover"}
+    found = await http.post(service.url, json=call("server/discover", modern=True), headers=headers)
+    headers["mcp-protocol-version"] = "2099-01-01"
+    refused = await http.post(service.url, json=call("server/discover", modern=True), headers=headers)
+    assert refused.status_code == 400 and refused.json()["id"] == 2
+    data = refused.json()["error"]["data"]
+    assert data["supported"] == found.json()["result"]["supportedVersions"]
+
+
+async def test_white_space_around_header_values_means_nothing(service: Service) -> None:
+    body = json.dumps(
+        call("tools/call", modern=True, name="search_docs", arguments={"query": "port"})
+    ).encode()
+    address = httpx.URL(service.url)
+    head = [
+        f"POST {address.path} HTTP/1.1",
+        f"host: {address.host}:{address.port}",
+        "connection: close",
+        "content-type: application/json",
+        f"content-length: {len(body)}",
+        f"accept: {BOTH}",
+        f"mcp-protocol-version:  {MODERN} \t",
+        "mcp-method: tools/call ",
+        "mcp-name: \tsearch_docs\t",
+    ]
+    reader, writer = await asyncio.open_connection(
+        address.host, address.port
+    )  # clients strip the white space
+    writer.write("\r\n".join([*head, "", ""]).encode() + body)
+    answered = await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    await writer.wait_closed()
+    assert b"7419" in answered, answered[-400:]

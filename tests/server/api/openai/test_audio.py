@@ -54,7 +54,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @pytest.fixture(scope="module")
 def client(served: Daemon) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"{served.url}/v1", api_key="unused", max_retries=0) as made:
+    with OpenAI(
+        base_url=f"{served.url}/v1", api_key="unused", max_retries=0, _strict_response_validation=True
+    ) as made:
         yield made
 
 
@@ -181,6 +183,7 @@ def test_a_recording_in_detail(client: OpenAI, spoken: bytes) -> None:
     assert [segment.text.strip() for segment in got.segments] == ["The door is open.", "Come in, please."]
     assert [word.word for word in got.words] == SAID.split()
     assert got.segments[1].start == got.words[4].start == 1.0
+    assert [(one.avg_logprob, one.no_speech_prob) for one in got.segments] == [(0.0, 0.0)] * 2  # it is sure
     assert float(got.duration) == len(SAID.split()) / 4
 
 
@@ -203,6 +206,7 @@ def test_words_come_as_they_are_heard(client: OpenAI, spoken: bytes) -> None:
     assert "".join(event.delta for event in events if event.type == "transcript.text.delta") == SAID
     last = events[-1]
     assert last.type == "transcript.text.done" and last.text == SAID
+    assert last.usage is not None and last.usage.output_tokens == len(SAID.split())
     broken = client.audio.transcriptions.create(model="ear", file=("crash.wav", WAV), stream=True)
     with pytest.raises(openai.APIError, match="killed by SIGKILL"):
         list(broken)

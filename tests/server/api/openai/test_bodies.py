@@ -36,7 +36,10 @@ GOOD = [
     said({"role": "developer", "content": "Be brief."}, USER),
     said(USER, {"role": "assistant", "content": None, "tool_calls": [CALL]}),
     said(USER, {"role": "assistant", "content": ""}, {"role": "assistant"}),
-    said({"role": "tool", "tool_call_id": "call_1", "content": "42"}),
+    said(
+        {"role": "assistant", "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": CALL["id"], "content": "42"},
+    ),
     said({"role": "user", "content": [{"type": "text", "text": "Hello"}]}),
     said({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}),
 ]
@@ -61,6 +64,14 @@ BAD = [
     (said({"role": "user", "content": [{"type": "text"}]}), "messages[0].content[0].text"),
     (said({"role": "user", "content": [{"type": "image_url"}]}), "messages[0].content[0].image_url"),
     (said({"role": "tool", "content": "42"}), "messages[0].tool_call_id"),
+    (said({"role": "tool", "tool_call_id": "call_9", "content": "42"}), "messages[0].tool_call_id"),
+    (
+        said(
+            {"role": "tool", "tool_call_id": CALL["id"], "content": "42"},
+            {"role": "assistant", "tool_calls": [CALL]},
+        ),
+        "messages[0].tool_call_id",
+    ),
     (said({"role": "assistant", "tool_calls": "look"}), "messages[0].tool_calls"),
     (said({"role": "assistant", "tool_calls": [{**CALL, "id": None}]}), "messages[0].tool_calls[0].id"),
     (

@@ -124,11 +124,15 @@ async def test_8_embeddings_come_as_base64_and_as_numbers(client: AsyncOpenAI, d
     assert [item.index for item in by_default.data] == [0, 1]
 
 
-async def test_9_token_arrays_are_refused_with_what_to_do(client: AsyncOpenAI) -> None:
+async def test_9_token_arrays_mean_the_text_that_langchain_cut(client: AsyncOpenAI) -> None:
+    tokens = [9906, 220, 3574, 244, 98220, 1917]  # of cl100k_base, as LangChain sends them by default
+    plain = await client.embeddings.create(model="fake-embedding", input=["Hello 世界 world"])
+    for given in (tokens, [tokens]):
+        read = await client.embeddings.create(model="fake-embedding", input=given)
+        assert read.data[0].embedding == plain.data[0].embedding
     with pytest.raises(openai.BadRequestError) as caught:
-        await client.embeddings.create(model="fake-embedding", input=[[15339, 1917]])
-    assert caught.value.param == "input"
-    assert "check_embedding_ctx_length" in caught.value.message
+        await client.embeddings.create(model="fake-embedding", input=[[9906], [100_400]])
+    assert caught.value.param == "input[1]"
 
 
 async def test_10_the_developer_role_is_heard(client: AsyncOpenAI) -> None:

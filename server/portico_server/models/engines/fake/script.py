@@ -15,6 +15,7 @@ import orjson
 
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.ids import new_id
+from portico_server.models.openai_wire import arguments_schema
 
 MAX_START_S = 3_600
 """Seconds."""
@@ -260,7 +261,7 @@ def choose_reply(rule: ScriptedReply, body: Mapping[str, Any], index: int, *, ch
     if not calls and chat:
         wanted = _wanted_tool(body)
         if wanted is not None:
-            calls, text = [_called(wanted["name"], schema_example(wanted.get("parameters") or {}))], ""
+            calls, text = [_called(wanted["name"], schema_example(arguments_schema(wanted)))], ""
         schema = _wanted_schema(body)
         if schema is not None and not _is_json(text):
             text = orjson.dumps(schema_example(schema)).decode()
@@ -269,7 +270,7 @@ def choose_reply(rule: ScriptedReply, body: Mapping[str, Any], index: int, *, ch
     finish = rule.finish_reason or ("tool_calls" if calls else "stop")
     stops = body.get("stop") or ()
     stopped_by = ""
-    for stop in [stops] if isinstance(stops, str) else stops:
+    for stop in filter(None, [stops] if isinstance(stops, str) else stops):
         text, hit, _ = text.partition(stop)
         stopped_by = hit or stopped_by
     pieces = split_words(text)

@@ -98,6 +98,9 @@ class FakeServer:
         chat = request.path.endswith("chat/completions")
         choices = [scripts.choose_reply(rule, body, index, chat=chat) for index in range(body.get("n") or 1)]
         usage = Usage(prompt_tokens, sum(len(choice.pieces) + choice.call_tokens for choice in choices))
+        if body.get("echo") and not chat:
+            for choice in choices:
+                choice.pieces.insert(0, text)
         envelope = _Envelope(chat, str(body.get("model", "fake")))
         if body.get("stream") is True:
             return await self._stream(request, body, rule, choices, usage, envelope)

@@ -18,10 +18,12 @@ from portico_server.models.answers import single_chunk
 from portico_server.models.engines.openai_client.choices import (
     ChoiceCall,
     ChoiceCalls,
+    ChoicePiece,
     ChoiceReader,
     ResponseEnvelope,
 )
 from portico_server.models.engines.openai_client.requests import (
+    CALL_SCHEMA,
     PreparedRequest,
     prepare_chat,
     prepare_completion,
@@ -51,6 +53,9 @@ from portico_server.models.transport import (
 
 DONE = b"data: [DONE]\n\n"
 
+MAX_REASON_CHARS = 300
+"""Characters of a server's reason that are passed on."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
@@ -72,6 +77,11 @@ class ServerFacts:
             props.get("build_info"),
             bool((props.get("modalities") or {}).get("vision")),
         )
+
+
+def _echoed(prepared: PreparedRequest) -> list[ChoicePiece]:
+    """What the choices begin with, before the model continues."""
+    return [ChoicePiece(index, {"content": text}) for index, text in enumerate(prepared.echoes)]
 
 
 class ChoiceStreamClient:
@@ -122,7 +132,7 @@ class ChoiceStreamClient:
         try:
             await calls.open()
             if not request.stream:
-                pieces = [piece async for piece in calls.pieces()]
+                pieces = [*_echoed(prepared), *[piece async for piece in calls.pieces()]]
                 usage = calls.usage(prepared)
                 data = envelope.document(pieces, len(prepared.bodies), usage)
                 return RelayResponse("application/json", single_chunk(data), usage)
@@ -166,6 +176,8 @@ class ChoiceStreamClient:
             if envelope.chat:
                 for index in range(len(prepared.bodies)):
                     yield envelope.opening(index)
+            for piece in _echoed(prepared):
+                yield envelope.chunk(piece)
             async for piece in calls.pieces():
                 yield envelope.chunk(piece)
             relayed.usage = calls.usage(prepared)
@@ -188,7 +200,8 @@ class ChoiceStreamClient:
                 self._routes[operation], orjson.dumps(body), deadline=deadline, reuse=False
             )
             if response.status != 200:
-                raise self._refusal(response.status, await read_all(response, deadline=deadline))
+                data = await read_all(response, deadline=deadline)
+                raise self._schema_refusal(data, body) or self._refusal(response.status, data)
         except CONNECTION_ERRORS as error:
             raise await self.explain(error) from error
         return read_frames(response, deadline=deadline)
@@ -204,6 +217,21 @@ class ChoiceStreamClient:
         inner = document.get("error")
         code = inner.get("code") if isinstance(inner, Mapping) else None
         return error_from_json(code if isinstance(code, int) else 500, document, self._name)
+
+    def _schema_refusal(self, data: bytes, body: Mapping[str, Any]) -> PorticoError | None:
+        """What llama.cpp says of a schema that it cannot turn into a grammar, without its internals."""
+        _before, found, reason = data.decode("utf-8", "replace").partition("JSON schema error at ")
+        if not found:
+            return None
+        form = body.get("response_format") or {}
+        ours = form.get("json_schema", {}).get("name") == CALL_SCHEMA
+        param = "tools" if ours or "tools" in body else "response_format"
+        why = reason.partition('"')[0].removeprefix("#: ").strip()[:MAX_REASON_CHARS]
+        return InvalidRequest(
+            f"'{self._name}' cannot keep to the schema in '{param}': {why}.",
+            code="invalid_schema",
+            param=param,
+        )
 
     def _refusal(self, status: int, data: bytes) -> PorticoError:
         try:

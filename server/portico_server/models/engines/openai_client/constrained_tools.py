@@ -16,6 +16,7 @@ from typing import Any
 
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.ids import new_id
+from portico_server.models.openai_wire import arguments_schema
 
 REPLY_FIELD = "reply"
 
@@ -34,8 +35,7 @@ class ToolPlan:
     def schema(self) -> dict[str, Any]:
         """What the model's output must fit."""
         forms = [
-            _object(name={"const": one["name"]}, arguments=one.get("parameters") or {"type": "object"})
-            for one in self.functions
+            _object(name={"const": one["name"]}, arguments=arguments_schema(one)) for one in self.functions
         ]
         if self.free:
             forms.append(_object(**{REPLY_FIELD: dict(self.answer) if self.answer else {"type": "string"}}))

@@ -8,16 +8,21 @@ from typing import Any
 
 from portico_server.core.errors import InvalidRequest
 from portico_server.models.engines.openai_client.constrained_tools import ToolPlan, plan_tools
+from portico_server.models.openai_wire import arguments_schema
 
 # Fields that this side answers for, or that the engine would take for a type error when they are null.
 _OURS = ("n", "stream", "stream_options", "tools", "tool_choice", "parallel_tool_calls", "best_of", "echo")
+
+
+CALL_SCHEMA = "call"
+"""The name of the schema that stands for the tools of a request."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedRequest:
     """``bodies`` in the order of the choices; ``per_prompt`` of them share a prompt.
 
-    ``tools`` if calls are to be read.
+    ``tools`` if calls are to be read; ``echoes`` is the text that each choice begins with.
     """
 
     bodies: tuple[dict[str, Any], ...]
@@ -25,6 +30,7 @@ class PreparedRequest:
     tools: ToolPlan | None = None
     logprobs: bool = False
     top_logprobs: int = 0
+    echoes: tuple[str, ...] = ()
 
 
 def prepare_chat(body: Mapping[str, Any], *, template_has_tools: bool, sees: bool = False) -> PreparedRequest:
@@ -51,7 +57,7 @@ def prepare_chat(body: Mapping[str, Any], *, template_has_tools: bool, sees: boo
     request.pop("response_format", None)
     tools = plan_tools(body, schema, template_has_tools=template_has_tools)
     if tools is None and body.get("tools") and body.get("tool_choice") != "none":
-        request["tools"] = body["tools"]
+        request["tools"] = [_with_arguments(tool) for tool in body["tools"]]
         if body.get("parallel_tool_calls") is not None:
             request["parallel_tool_calls"] = body["parallel_tool_calls"]
     if tools is not None:
@@ -61,7 +67,7 @@ def prepare_chat(body: Mapping[str, Any], *, template_has_tools: bool, sees: boo
     if schema is not None:
         request["response_format"] = {
             "type": "json_schema",
-            "json_schema": {"name": "answer", "schema": schema},
+            "json_schema": {"name": "answer" if tools is None else CALL_SCHEMA, "schema": schema},
         }
     request["messages"] = messages
     count = body.get("n") or 1
@@ -76,8 +82,6 @@ def prepare_chat(body: Mapping[str, Any], *, template_has_tools: bool, sees: boo
 
 def prepare_completion(body: Mapping[str, Any]) -> PreparedRequest:
     """The bodies for a completion: one per prompt and choice."""
-    if body.get("echo"):
-        raise InvalidRequest("This engine does not echo the prompt; leave 'echo' out.", param="echo")
     if body.get("suffix"):
         raise InvalidRequest(
             "This model does not fill in the middle; leave 'suffix' out.",
@@ -92,12 +96,29 @@ def prepare_completion(body: Mapping[str, Any]) -> PreparedRequest:
     logprobs = body.get("logprobs")
     if logprobs is not None:
         request["logprobs"] = max(1, int(logprobs))
+    prompts = _prompts(body.get("prompt"))
     bodies = tuple(
-        {**_seeded(request, index), "prompt": prompt}
-        for prompt in _prompts(body.get("prompt"))
-        for index in range(count)
+        {**_seeded(request, index), "prompt": prompt} for prompt in prompts for index in range(count)
     )
-    return PreparedRequest(bodies, count, None, logprobs is not None, int(logprobs or 0))
+    echoes: tuple[str, ...] = ()
+    if body.get("echo"):
+        echoes = tuple(_echo(prompt, body) for prompt in prompts for _ in range(count))
+    return PreparedRequest(bodies, count, None, logprobs is not None, int(logprobs or 0), echoes)
+
+
+def _echo(prompt: Any, body: Mapping[str, Any]) -> str:
+    """The prompt as the text that an answer begins with."""
+    if not isinstance(prompt, str):
+        raise InvalidRequest(
+            "'echo' takes prompts as text; send the text, or leave 'echo' out.", param="echo"
+        )
+    if body.get("logprobs") is not None:
+        raise InvalidRequest(
+            "This model returns no log-probabilities of the prompt; leave 'echo' or 'logprobs' out.",
+            code="unsupported_value",
+            param="echo",
+        )
+    return prompt
 
 
 def schema_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -120,6 +141,14 @@ def schema_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
     raise InvalidRequest(
         "'response_format.type' must be 'text', 'json_object' or 'json_schema'.", param="response_format.type"
     )
+
+
+def _with_arguments(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A tool whose function says what its arguments are."""
+    function = tool.get("function")
+    if not isinstance(function, Mapping):
+        return tool
+    return {**tool, "function": {**function, "parameters": arguments_schema(function)}}
 
 
 def _copy_of(body: Mapping[str, Any]) -> dict[str, Any]:

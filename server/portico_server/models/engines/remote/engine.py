@@ -32,7 +32,7 @@ from portico_server.models.engines.remote.providers import (
 from portico_server.models.fallback import fallbacks
 from portico_server.models.in_flight import HeldAnswer
 from portico_server.models.known_models import profile_of
-from portico_server.models.openai_wire import EngineRefused, UpstreamFailed
+from portico_server.models.openai_wire import EngineRefused, UpstreamFailed, estimate_tokens
 from portico_server.models.protocol import EngineClient, LaunchContext, ModelDescription, RunningEngine
 from portico_server.models.server_process import Endpoint
 from portico_server.models.sources import parse_source
@@ -299,12 +299,6 @@ def _client(name: str, target: RemoteTarget, site: LaunchContext) -> EngineClien
 
 MINUTE_S = 60.0
 
-CHARS_PER_TOKEN = 4
-"""Of a prompt in a token, roughly: what a call takes is known only afterwards."""
-
-PROMPT_FIELDS = ("messages", "prompt", "input", "query", "documents", "tools")
-"""Of a request, those that a model reads."""
-
 
 class PacedClient:
     """A `EngineClient` before another one. Callers wait for their turn in the order in which they came.
@@ -324,7 +318,7 @@ class PacedClient:
 
     async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
         """See `portico_server.models.protocol.EngineClient`. Raises `TooMany` if the turn would come too late."""
-        guess = estimate_tokens(request.body) if self._tokens is not None else 0
+        guess = reserved_tokens(request.body) if self._tokens is not None else 0
         await self._turn(guess, deadline)
         try:
             relayed = await self._inner.relay(request, deadline)
@@ -378,21 +372,10 @@ class PacedClient:
             self._tokens.take(used - min(guess, self._tokens.size), asyncio.get_running_loop().time())
 
 
-def estimate_tokens(body: Mapping[str, Any]) -> int:
+def reserved_tokens(body: Mapping[str, Any]) -> int:
     """Tokens that a call may take: its texts, and the most that it lets the model answer."""
     most = body.get("max_completion_tokens") or body.get("max_tokens") or 0
-    answer = most if isinstance(most, int) else 0
-    return 1 + sum(_size(body.get(name)) for name in PROMPT_FIELDS) // CHARS_PER_TOKEN + answer
-
-
-def _size(value: Any) -> int:
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, Mapping):
-        return sum(_size(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return sum(_size(item) for item in value)
-    return 0
+    return estimate_tokens(body) + (most if isinstance(most, int) else 0)
 
 
 # A call tried again where that is safe: refused for now, and nothing of an answer has come.

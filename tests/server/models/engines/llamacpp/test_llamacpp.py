@@ -86,7 +86,7 @@ def test_what_a_text_model_cannot_read_is_refused_by_its_place(kind: str) -> Non
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"prompt": "x", "echo": True}, "echo"),
+        ({"prompt": [1, 2], "echo": True}, "echo"),
         ({"prompt": "x", "suffix": "y"}, "suffix"),
         ({"prompt": "x", "best_of": 2}, "best_of"),
         ({}, "prompt"),

@@ -13,7 +13,7 @@ from portico_server.core.errors import InvalidRequest, TooMany
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.models.answers import single_chunk
 from portico_server.models.engines.remote import engine
-from portico_server.models.engines.remote.engine import PacedClient, estimate_tokens, find_target
+from portico_server.models.engines.remote.engine import PacedClient, find_target, reserved_tokens
 from portico_server.models.spec import ModelSpec
 
 HI = {"messages": user("hi")}
@@ -94,7 +94,7 @@ async def test_an_impatient_model_falls_back_to_another(models: ModelFixture) ->
 
 def test_what_a_call_may_take() -> None:
     body = {"messages": [{"role": "user", "content": "x" * 392}], "max_tokens": 50, "model": "y" * 1000}
-    assert estimate_tokens(body) == 1 + (392 + 4) // 4 + 50
+    assert reserved_tokens(body) == 1 + (392 + 4) // 4 + 50
 
 
 @pytest.mark.parametrize("name", ["requests_per_minute", "tokens_per_minute"])

@@ -146,6 +146,8 @@ class WhisperTask:
             client.check()
             features = self._features(samples[at : at + self._window])
             answered = self._model.generate(**features, **options)["segments"][0]
+            if request.form == "verbose_json":
+                self._weigh(features, answered, language, request)
             offset = at / self._rate
             ends = min(self._window, len(samples) - at) / self._rate
             segments = [self._segment(one, offset, offset + ends) for one in answered]
@@ -199,6 +201,34 @@ class WhisperTask:
             options["prompt_ids"] = torch.cat([prompt_ids[:1], prompt_ids[1:][-most:]])
         return options
 
+    def _weigh(
+        self, features: Mapping[str, Any], answered: list[Any], language: str, request: TranscriptRequest
+    ) -> None:
+        """Put into each segment of a window how sure the model is of it, and how likely it is that nobody speaks.
+
+        The model reads what it wrote once more: what `generate` did for it depends on the attempt that it settled on.
+        """
+        start = [int(self._model.config.decoder_start_token_id)]
+        if self._multilingual:
+            task = "translate" if request.translate else "transcribe"
+            start += [self._generation.lang_to_id[f"<|{language}|>"], self._generation.task_to_id[task]]
+        lengths = [len(one["tokens"]) for one in answered]
+        written = [int(token) for one in answered for token in one["tokens"]]
+        written = written[: self.context_length - len(start)]
+        read = torch.tensor([[*start, *written]], device=self._where.device)
+        logits = self._model(**features, decoder_input_ids=read).logits[0].float().log_softmax(-1)
+        silence = self._processor.tokenizer.convert_tokens_to_ids("<|nospeech|>")
+        if silence is None or silence == self._processor.tokenizer.unk_token_id:
+            silence = self._processor.tokenizer.convert_tokens_to_ids("<|nocaptions|>")
+        quiet = float(logits[0, silence].exp()) if silence is not None else 0.0
+        sure = logits[len(start) - 1 : -1].gather(1, read[0, len(start) :, None])[:, 0].tolist()
+        at = 0
+        for one, length in zip(answered, lengths, strict=True):
+            own = sure[at : at + length]
+            one["avg_logprob"] = sum(own) / len(own) if own else 0.0
+            one["no_speech_prob"] = quiet
+            at += length
+
     def _features(self, samples: Any) -> dict[str, Any]:
         features = self._processor.feature_extractor(
             samples.astype(np.float32) / 32768.0,
@@ -238,7 +268,14 @@ class WhisperTask:
         tokens = [int(token) for token in one["tokens"] if int(token) < begin]
         text = self._processor.tokenizer.decode(tokens, skip_special_tokens=True)
         start = min(float(one["start"]) + offset, ends)
-        return TimedText(start, max(start, min(float(one["end"]) + offset, ends)), text, tuple(tokens))
+        return TimedText(
+            start,
+            max(start, min(float(one["end"]) + offset, ends)),
+            text,
+            tuple(tokens),
+            one.get("avg_logprob", 0.0),
+            one.get("no_speech_prob", 0.0),
+        )
 
     def _words(self, one: Mapping[str, Any], offset: float, language: str) -> list[TimedText]:
         """Tokens put together to words, with the times at which each was said."""
@@ -317,11 +354,14 @@ class CtcTask:
         while at < len(samples):
             client.check()
             cut = self._cut(samples, at)
-            words = self._words(samples[at:cut], at / self._rate)
+            words, sure, quiet = self._words(samples[at:cut], at / self._rate)
             found.words += words
             if words:
                 text = " ".join(word.text for word in words)
-                yield [TimedText(words[0].start, words[-1].end, f" {text}" if found.segments else text)]
+                spaced = f" {text}" if found.segments else text
+                yield [
+                    TimedText(words[0].start, words[-1].end, spaced, avg_logprob=sure, no_speech_prob=quiet)
+                ]
             at = cut
 
     def _cut(self, samples: Any, at: int) -> int:
@@ -335,7 +375,8 @@ class CtcTask:
         blocks = tail[: len(tail) // block * block].reshape(-1, block).mean(1)
         return first + int(blocks.argmin()) * block + block // 2
 
-    def _words(self, samples: Any, offset: float) -> list[TimedText]:
+    def _words(self, samples: Any, offset: float) -> tuple[list[TimedText], float, float]:
+        """The words of a window, how sure the model is of its letters, and the share of moments without one."""
         least = 400  # samples that the first layers of these models need
         segments = np.pad(samples.astype(np.float32) / 32768.0, (0, max(0, least - len(samples))))
         inputs = self._extractor(segments, sampling_rate=self._rate, return_tensors="pt")
@@ -343,10 +384,13 @@ class CtcTask:
         logits = self._model(
             values["input_values"] if "input_values" in values else values["input_features"]
         ).logits
-        letters = logits.argmax(-1)[0]
+        certainties, letters = logits[0].float().log_softmax(-1).max(-1)
+        spoken = letters != self._tokenizer.pad_token_id
+        sure = float(certainties[spoken].mean()) if bool(spoken.any()) else 0.0
+        quiet = 1.0 - float(spoken.float().mean())
         decoded = self._tokenizer.decode(letters, output_word_offsets=True)
         step = len(segments) / self._rate / max(1, len(letters))
-        return [
+        words = [
             TimedText(
                 offset + float(one["start_offset"]) * step,
                 offset + float(one["end_offset"]) * step,
@@ -355,3 +399,4 @@ class CtcTask:
             for one in decoded.word_offsets
             if one["word"].strip()
         ]
+        return words, sure, quiet

@@ -9,17 +9,25 @@ from typing import Any
 
 from .errors import Refusal
 
+ENCODER_POSITIONS_PER_S = 50
+"""What a second of a recording is to an encoder, of Whisper as of wav2vec 2.0: its tokens."""
+
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 
 
 @dataclass(frozen=True, slots=True)
 class TimedText:
-    """A part of a recording, from ``start`` to ``end`` seconds: a sentence or so, or a word."""
+    """A part of a recording, from ``start`` to ``end`` seconds: a sentence or so, or a word.
+
+    ``avg_logprob`` is the mean logarithm of the probabilities of its tokens, ``no_speech_prob`` in [0, 1].
+    """
 
     start: float
     end: float
     text: str
     tokens: tuple[int, ...] = ()
+    avg_logprob: float = 0.0
+    no_speech_prob: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +127,10 @@ def deltas(segments: Iterable[TimedText]) -> Iterable[dict[str, Any]]:
 
 def done(found: WorkerTranscript) -> dict[str, Any]:
     """The last event."""
-    seconds = -int(-found.duration // 1)
-    return {
-        "type": "transcript.text.done",
-        "text": found.text,
-        "usage": {"type": "duration", "seconds": seconds},
-    }
+    heard = -int(-found.duration * ENCODER_POSITIONS_PER_S // 1)
+    written = sum(len(one.tokens) or len(one.text.split()) for one in found.segments)
+    usage = {"input_tokens": heard, "output_tokens": written, "total_tokens": heard + written}
+    return {"type": "transcript.text.done", "text": found.text, "usage": {"type": "tokens", **usage}}
 
 
 def _segment(number: int, one: TimedText, temperature: float) -> dict[str, Any]:
@@ -137,9 +143,9 @@ def _segment(number: int, one: TimedText, temperature: float) -> dict[str, Any]:
         "text": one.text,
         "tokens": list(one.tokens),
         "temperature": temperature,
-        "avg_logprob": None,  # not computed; OpenAI's clients look for the field
+        "avg_logprob": one.avg_logprob,
         "compression_ratio": len(text) / len(zlib.compress(text)),
-        "no_speech_prob": None,
+        "no_speech_prob": one.no_speech_prob,
     }
 
 

@@ -1,0 +1,141 @@
+"""What a request for text is checked for before a model sees it, and what is left of one that is cancelled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai import OpenAI
+from tests.daemon import Daemon
+from tests.server.api.openai.conftest import bearer
+
+from portico_server.models.engines.openai_client.requests import prepare_chat, prepare_completion
+
+HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
+WRONG_SCHEMAS = [
+    {"type": "nonsense"},
+    {"type": "object", "properties": 5},
+    {"type": "object", "required": "a"},
+    {"type": "object", "properties": {"a": {"type": "string", "pattern": "("}}},
+]
+
+
+@pytest.mark.parametrize(
+    "parameters", [None, {}, {"type": "object"}, {"type": "object", "properties": {}}], ids=str
+)
+@pytest.mark.parametrize("template_has_tools", [True, False])
+def test_a_function_without_parameters_takes_none(parameters: Any, template_has_tools: bool) -> None:
+    function = {"name": "ping"} if parameters is None else {"name": "ping", "parameters": parameters}
+    body = {"messages": HELLO, "tools": [{"type": "function", "function": function}]}
+    [chosen] = prepare_chat({**body, "tool_choice": "required"}, template_has_tools=template_has_tools).bodies
+    arguments = chosen["response_format"]["json_schema"]["schema"]["properties"]["arguments"]
+    assert arguments == {"type": "object", "properties": {}, "additionalProperties": False}
+    [free] = prepare_chat(body, template_has_tools=template_has_tools).bodies
+    if template_has_tools:
+        assert free["tools"][0]["function"]["parameters"] == arguments
+
+
+def test_the_arguments_of_a_function_are_always_an_object(client: OpenAI) -> None:
+    made = client.chat.completions.create(
+        model="echo",
+        messages=HELLO,
+        tools=[{"type": "function", "function": {"name": "ping"}}],
+        tool_choice="required",
+    )
+    [called] = made.choices[0].message.tool_calls or []
+    assert called.type == "function" and json.loads(called.function.arguments) == {}
+
+
+@pytest.mark.parametrize("schema", WRONG_SCHEMAS, ids=str)
+def test_a_wrong_schema_is_refused_before_a_model_sees_it(client: OpenAI, schema: Any) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(
+            model="echo",
+            messages=HELLO,
+            response_format={"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}},
+        )
+    assert (caught.value.param, caught.value.code) == ("response_format", "invalid_schema")
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.responses.create(
+            model="echo",
+            input="Hello",
+            text={"format": {"type": "json_schema", "name": "answer", "schema": schema}},
+        )
+    assert (caught.value.param, caught.value.code) == ("text.format.schema", "invalid_schema")
+
+
+def test_parameters_that_are_not_of_an_object_are_refused(client: OpenAI) -> None:
+    for parameters in ({"type": "string"}, {"type": "object", "properties": {"x": {"type": "nonsense"}}}):
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.chat.completions.create(
+                model="echo",
+                messages=HELLO,
+                tools=[{"type": "function", "function": {"name": "ping", "parameters": parameters}}],
+            )
+        assert str(caught.value.param).startswith("tools[0].function.parameters")
+
+
+def test_a_completion_begins_with_its_prompt_where_that_is_wished_for(client: OpenAI) -> None:
+    made = client.completions.create(model="echo", prompt="Once upon a time", echo=True)
+    assert made.choices[0].text == "Once upon a timeOnce upon a time"
+    stream = client.completions.create(model="echo", prompt="Once upon", echo=True, stream=True)
+    assert "".join(chunk.choices[0].text for chunk in stream) == "Once uponOnce upon"
+    prepared = prepare_completion({"prompt": ["a", "b"], "n": 2, "echo": True})
+    assert prepared.echoes == ("a", "a", "b", "b")
+
+
+@pytest.mark.parametrize("stop", [["", ""], "", ["", "world"]], ids=str)
+def test_an_empty_stop_stops_nothing(client: OpenAI, stop: Any) -> None:
+    said: Any = [{"role": "user", "content": "Hello world"}]
+    made = client.chat.completions.create(model="echo", messages=said, stop=stop)
+    assert made.choices[0].message.content == ("Hello " if "world" in stop else "Hello world")
+
+
+def test_the_same_search_again_is_answered_from_the_first_and_ends(client: OpenAI, harbour: Daemon) -> None:
+    stores = [store.id for store in client.vector_stores.list()]
+    made = client.responses.create(
+        model="clever",
+        input="find port 7419",
+        tools=[{"type": "file_search", "vector_store_ids": stores[:1]}],
+        include=["file_search_call.results"],
+    )
+    searches = [item for item in made.output if item.type == "file_search_call"]
+    assert made.status == "completed" and len(searches) == 2
+    first, second = searches
+    assert first.results and first.results == second.results
+
+
+def test_a_cancelled_answer_is_counted(client: OpenAI, harbour: Daemon) -> None:
+    def spent() -> int:
+        rows = httpx.get(f"{harbour.url}/api/usage", params={"since": 0}, headers=bearer("boss")).json()[
+            "data"
+        ]
+        found = [row for row in rows if row["name"] == "frail" and row["operation"] == "chat/completions"]
+        return sum(row["completion_tokens"] for row in found)
+
+    before = spent()
+    said: Any = [{"role": "user", "content": "hang"}]
+    stream = client.chat.completions.create(model="frail", messages=said, stream=True)
+    for chunk in stream:
+        if chunk.choices[0].delta.content == " two":
+            break
+    stream.close()
+    while harbour_is_busy(harbour):
+        pass
+    assert spent() > before
+
+
+def harbour_is_busy(harbour: Daemon) -> bool:
+    """Whether a call of the model is under way."""
+    rows = httpx.get(f"{harbour.url}/api/runs", headers=bearer("boss")).json()["data"]
+    return any(row["name"] == "frail" and row["status"] == "running" for row in rows)
+
+
+def test_what_was_meant_is_said_once(as_key: Callable[[str], OpenAI], harbour: Daemon) -> None:
+    found = httpx.get(f"{harbour.url}/v1/respones", headers=bearer("boss")).json()["error"]["message"]
+    meant = found.partition("Did you mean ")[2].rstrip("?").split(" or ")
+    assert meant and len(meant) == len(set(meant))
