@@ -83,12 +83,14 @@ class MalformedRequest(PorticoError):
 class ConnectionLimits:
     """How many connections there may be, and the seconds that a client has.
 
-    ``strangers`` of all ``connections``, and ``per_address`` of those, may be without an authenticated request.
+    ``strangers`` of all ``connections``, and ``per_address`` of those, may be without an authenticated request. One key
+    may have calls in progress on ``per_key`` of them.
     """
 
     connections: int
     strangers: int
     per_address: int
+    per_key: int
     header_timeout: float
     body_timeout: float
     idle_timeout: float
@@ -102,6 +104,7 @@ class ConnectionLimits:
             connections=most,
             strangers=strangers,
             per_address=min(settings.max_connections_per_address or max(1, strangers // 2), strangers),
+            per_key=max(1, most // 2),
             header_timeout=settings.header_timeout,
             body_timeout=settings.body_timeout,
             idle_timeout=settings.idle_timeout,
@@ -258,6 +261,11 @@ class HttpConnection(HttpToolsProtocol):
     def _notify_client_left(self) -> None:
         if self._left is not None:
             self._left()
+
+    @property
+    def calls_per_key(self) -> int:
+        """How many calls one key may have in progress over all connections."""
+        return self._registry.bounds.per_key
 
     def hold_head(self) -> None:
         """Send the head of the answer, which is to be written next, together with the first of its body."""

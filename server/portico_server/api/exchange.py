@@ -59,6 +59,10 @@ class ClientLeft(Exception):
 class ClientConnection(Protocol):
     """What an exchange asks of the connection that it is on."""
 
+    @property
+    def calls_per_key(self) -> int:
+        """How many calls one key may have in progress over connections such as this."""
+
     def admit(self) -> None:
         """Somebody who may call has sent a request on it."""
 

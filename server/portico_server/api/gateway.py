@@ -28,7 +28,14 @@ from portico_server.api.hot import HOT
 from portico_server.api.protected import WELL_KNOWN, address, is_protected, metadata_url
 from portico_server.api.services import ApiServices
 from portico_server.core import pools, trace
-from portico_server.core.errors import Forbidden, InvalidRequest, PorticoError, Unauthenticated, Unavailable
+from portico_server.core.errors import (
+    Forbidden,
+    InvalidRequest,
+    PorticoError,
+    TooMany,
+    Unauthenticated,
+    Unavailable,
+)
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.settings import MB_BYTES, Settings
 
@@ -282,8 +289,16 @@ class Gateway:
             raise NotAllowedHere(method, path, ", ".join(handlers))
 
     def _register_call(self, exchange: Exchange, key: str) -> None:
+        calls = self._calls.setdefault(key, set())
+        if exchange.connection is not None and len(calls) >= exchange.connection.calls_per_key:
+            raise TooMany(
+                f"This API key has {len(calls)} calls in progress, half of all connections of this daemon. Wait "
+                "for one to end, or close one.",
+                code="too_many_connections",
+                retry_after=1.0,
+            )
         exchange.task = asyncio.current_task()
-        self._calls.setdefault(key, set()).add(exchange)
+        calls.add(exchange)
 
     def _unregister_call(self, exchange: Exchange, key: str) -> None:
         exchange.task = None  # which holds on to this call: without a circle both are gone at once

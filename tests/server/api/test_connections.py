@@ -290,6 +290,35 @@ async def test_when_all_are_busy_a_new_one_is_told_to_come_back(tmp_path: Path) 
             hold.set()
 
 
+async def test_one_key_leaves_half_of_the_connections_to_others(tmp_path: Path) -> None:
+    async with served(tmp_path, max_connections=8) as api, AsyncExitStack() as stack:
+        hold = asyncio.Event()
+        api.add(teller := RelayModel("teller", b'data: {"choices":[]}\n\n', hold=hold))
+        greedy, modest = [
+            (
+                await api.client.post("/api/keys", headers=WITH_KEY, json={"name": name, "scopes": ["chat"]})
+            ).json()["key"]
+            for name in ("greedy", "modest")
+        ]
+        body = b'{"model":"teller","stream":true,"messages":[{"role":"user","content":"Hello"}]}'
+        for _ in range(4):
+            teller.began.clear()
+            open_stream = await stack.enter_async_context(wire(api))
+            await open_stream.say(ask(len(body), key=greedy) + body)
+            await teller.began.wait()
+        fifth = await stack.enter_async_context(wire(api))
+        await fifth.say(ask(len(body), key=greedy) + body)
+        status, refusal = await fifth.answer()
+        assert (status, json.loads(refusal)["error"]["code"]) == (429, "too_many_connections")
+        other = await stack.enter_async_context(wire(api))
+        await other.say(
+            b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n"
+            % modest.encode()
+        )
+        assert (await other.answer())[0] == 200
+        hold.set()
+
+
 @pytest.fixture
 def narrow(tmp_path: Path) -> Iterator[str]:
     """The URL of a daemon that may have 400 file descriptors and asks for a key."""
