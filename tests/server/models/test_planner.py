@@ -253,6 +253,13 @@ def test_a_small_model_leaves_room_on_a_large_gpu() -> None:
     assert made.parameters["memory_share"] <= 0.55
 
 
+def test_how_many_calls_are_computed_at_a_time_is_left_to_vllm() -> None:
+    made = plan_model(WEIGHTS["32b"], machine_preset("h200"))
+    assert "max_sequences" not in made.parameters
+    calls = made.estimate.cache // (64 * 8 * 2 * 128 * 2 * 1_000)
+    assert calls > 180 and any(f"or {calls} of 1,000 tokens" in reason for reason in made.reasons)
+
+
 def test_presets_are_asked_for_by_name() -> None:
     assert {"h200x2", "rtx4090", "mac-m3-24g", "cpu-16g"} <= set(machine_presets())
     with pytest.raises(InvalidRequest, match="rtx4090"):

@@ -31,6 +31,9 @@ FULL_CONTEXT_TOKENS = 32_768
 MIN_CONTEXT_TOKENS = 2_048
 """Tokens; with less a model is of no use on a GPU."""
 
+USUAL_CALL_TOKENS = 1_000
+"""Tokens of a chat's call, prompt and answer together, by which a cache is described."""
+
 MAX_PARALLEL_CALLS = 16
 """Calls with a full context for which GPU memory is set aside, if there is as much."""
 
@@ -229,7 +232,7 @@ def _vllm(
     able = not capability or capability >= needs
     dtype = "bfloat16" if not capability or capability >= 8.0 else "float16"
     chosen: dict[str, Any] = {"context_length": context, "tensor_parallel": count, "dtype": dtype}
-    chosen |= {"memory_share": round(share, 2), "max_sequences": _sequences(cache, per_token, context)}
+    chosen["memory_share"] = round(share, 2)
     return PlanOutcome(
         model=name,
         hardware=describe(hardware),
@@ -257,11 +260,10 @@ def _per_token(model: ModelWeights, count: int) -> int:
     return model.cache_per_token * max(1, model.kv_heads // count) // max(1, model.kv_heads)
 
 
-def _sequences(cache: int, per_token: int, context: int) -> int:
-    """Calls at a time. Few are as long as the context, so there are four for each full one."""
-    if not per_token or not context:
-        return 256
-    return max(1, min(256, 4 * cache // (per_token * context)))
+def _calls(cache: int, per_token: int, context: int) -> str:
+    """How many calls a cache holds, for a sentence. How many are computed at a time is left to vLLM."""
+    full, usual = cache // (per_token * context), cache // (per_token * min(context, USUAL_CALL_TOKENS))
+    return f"{full:,} with a full context, or {usual:,} of {min(context, USUAL_CALL_TOKENS):,} tokens"
 
 
 def _vllm_reasons(
@@ -288,12 +290,13 @@ def _vllm_reasons(
         reasons.append(f"One GPU is enough; the other {len(gpus) - 1} stay free for further models.")
     if chosen["dtype"] == "float16":
         reasons.append(f"The {gpus[0].name} does not compute in bfloat16, so it is float16.")
-    if not model.encoder:
+    per_token = _per_token(model, count)
+    if per_token:
         less = f", fewer than the {model.context_length:,} it was trained for"
         reasons.append(
             f"{chosen['context_length']:,} tokens of context"
             f"{less if chosen['context_length'] < model.context_length else ''}; a key-value cache of "
-            f"{_gb(estimate.cache)} for up to {chosen['max_sequences']} calls at a time."
+            f"{_gb(estimate.cache)} holds {_calls(estimate.cache, per_token, chosen['context_length'])}."
         )
     where = "each GPU" if count > 1 else "the GPU"
     reasons.append(
