@@ -9,7 +9,17 @@ from typing import Any, Literal
 
 from portico._request import at, given, named
 from portico._sync.group import Group
-from portico.values import Adapter, BetterModel, Deployment, Engine, Finding, Model, Plan, Plugin
+from portico.values import (
+    Adapter,
+    BetterModel,
+    Deployment,
+    Engine,
+    EngineParameter,
+    Finding,
+    Model,
+    Plan,
+    Plugin,
+)
 
 
 class Models(Group):
@@ -101,6 +111,11 @@ class Deployments(Group):
         )
         return self._transport.request("POST", "/api/deployments", Deployment, json=body)
 
+    def change(self, name: str, parameters: Mapping[str, Any]) -> Deployment:
+        """Set parameters of a model's engine, ``None`` to take one away; it starts with them at its next call."""
+        body = {"parameters": dict(parameters)}
+        return self._transport.request("PATCH", self._at(name), Deployment, json=body)
+
     def remove(self, name: str) -> None:
         """Forget a model. Its files stay in the cache."""
         return self._transport.request("DELETE", self._at(name), None)
@@ -188,6 +203,10 @@ class Engines(Group):
         """Build an environment, again on request; the id of the run that does it."""
         path, body = self._at(name, "install"), {"rebuild": rebuild}
         return self._transport.request("POST", path, str, json=body, key="run")
+
+    def parameters(self, name: str) -> Sequence[EngineParameter]:
+        """What models on an engine may be given; empty for an engine that does not list it."""
+        return self._transport.request("GET", self._at(name, "parameters"), list[EngineParameter])
 
     def doctor(self, name: str) -> Sequence[Finding]:
         """Look closely at an environment."""

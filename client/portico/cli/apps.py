@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from portico.cli.apps_complete import app_names
 from portico.cli.apps_deploy import deploy, diff, set_
 from portico.cli.cite import print_hint
+from portico.cli.complete import app_names
 from portico.cli.limits import limits_of
 from portico.cli.limits import shown as limits_shown
 from portico.cli.render import moment, print_fields, print_json, print_removed, print_rows, safe, shorten

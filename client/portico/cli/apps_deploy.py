@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from portico.cli.apps_complete import app_names
+from portico.cli.complete import app_names
 from portico.cli.pairs import pairs
 from portico.cli.render import console, print_json, safe
 from portico.cli.session import AsJson, DryRun, connected

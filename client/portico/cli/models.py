@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from portico.cli.complete import engine_parameters
 from portico.cli.progress import Spinner
 from portico.cli.render import amount, moment, one_line, print_fields, print_json, print_removed, print_rows
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
@@ -22,6 +23,16 @@ app = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(help="The name of the model.")]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A parameter of the engine, such as context_length=8192; NAME=null takes one away; several times.",
+        autocompletion=engine_parameters,
+    ),
+]
+Python = Annotated[
+    Path | None, typer.Option(help="An interpreter that has the engine, instead of Portico's environment.")
+]
 
 
 @app.command("list", epilog="Example: portico models list")
@@ -115,6 +126,8 @@ def add(
         typer.Option(min=0, help="Seconds after its last call at which it is unloaded; 0: never."),
     ] = None,
     pin: Annotated[bool, typer.Option("--pin", help="Keep it in memory, whoever else wants room.")] = False,
+    parameter: Parameters = None,
+    python: Python = None,
     default: Annotated[
         list[str] | None,
         typer.Option(help="An option for calls that do not set it, such as temperature=0.2; several times."),
@@ -135,14 +148,37 @@ def add(
             _placed(source),
             engine=engine,
             task=task,
+            parameters=_parameters(parameter, python),
             api_key=api_key,
             aliases=alias or (),
             keep_alive=keep_alive,
             pin=pin or None,
-            defaults=_defaults(default or ()),
+            defaults=_pairs(default or (), "default"),
             replicas=replica or replicas,
         )
     _print(made, as_json)
+
+
+@app.command("set", epilog="Example: portico models set house --parameter context_length=8192")
+def change(
+    context: typer.Context,
+    name: Name,
+    parameter: Parameters = None,
+    python: Python = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set parameters of a model's engine. It is unloaded, and starts with them at its next call."""
+    given = _parameters(parameter, python)
+    if not given:
+        raise InvalidRequest("There is nothing to set: give --parameter NAME=VALUE.", param="parameter")
+    with connected(context) as client:
+        found = client.deployments.change(name, given)
+    _print(found, as_json)
+
+
+def _parameters(given: Sequence[str] | None, python: Path | None) -> dict[str, Any]:
+    found = _pairs(given or (), "parameter")
+    return found if python is None else {**found, "python": str(python.expanduser().absolute())}
 
 
 def _placed(source: str) -> str:
@@ -197,13 +233,13 @@ def alias(
         typer.echo(f"'{name}' is now '{target}'.")
 
 
-def _defaults(given: Sequence[str]) -> dict[str, Any]:
-    """``NAME=VALUE`` pairs; a value that is JSON is that, any other is a text."""
+def _pairs(given: Sequence[str], what: str) -> dict[str, Any]:
+    """``NAME=VALUE`` pairs; a value that is JSON is that, any other is a text. Parameters may be ``null``: none."""
     found: dict[str, Any] = {}
     for pair in given:
         name, equals, text = pair.partition("=")
         if not name or not equals:
-            raise InvalidRequest(f"'{pair}' is not a default: expected NAME=VALUE.", param="default")
+            raise InvalidRequest(f"'{pair}' is not a {what}: expected NAME=VALUE.", param=what)
         try:
             found[name] = json.loads(text)
         except json.JSONDecodeError:

@@ -154,6 +154,15 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineParameter:
+    """A parameter that models on an engine may have; ``kind`` is what its value must be."""
+
+    name: str
+    kind: str
+    doc: str
+
+
+@dataclass(frozen=True, slots=True)
 class Engine:
     """What runs models. ``state`` is ``built in``, ``absent``, ``building``, ``ready``, ``outdated`` or ``broken``."""
 

@@ -172,6 +172,24 @@ class Engine(Protocol):
         """
 
 
+class EngineOption(Protocol):
+    """One of an engine's parameters: what its value is, and what it is for."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def doc(self) -> str: ...
+
+
+@runtime_checkable
+class NamesOptions(Protocol):
+    """Optional, for an engine whose parameters can be listed before there is a model."""
+
+    @property
+    def options(self) -> Mapping[str, EngineOption]: ...
+
+
 @runtime_checkable
 class TellsTokens(Protocol):
     """Optional, for an engine whose running models may have a `Tokenizer`."""

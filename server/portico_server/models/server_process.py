@@ -27,19 +27,30 @@ MAX_REASON_CHARS = 500
 """Characters that are quoted."""
 
 _POINTS = re.compile(
-    r"root cause|see (?:the )?(?:stack ?trace|logs?|errors?)\b|background process", re.IGNORECASE
+    r"root cause|(?:see|check) (?:the )?(?:stack ?trace|traceback|(?:server |error )?logs?|errors?)\b"
+    r"|background process|initiali[sz]ation failed|died unexpectedly",
+    re.IGNORECASE,
 )
 """What a program of several processes says of an error that another one has told of before."""
 
 _ERROR = re.compile(r"\b[A-Z]\w*(?:Error|Exception): .+")
 
 
+_ASIDE = re.compile(
+    r"Warning\b|resource_tracker|warnings\.warn|destroy_process_group|leaked \w+|Exception ignored in"
+    r"|Aborted|core dumped|Shutting down",
+    re.IGNORECASE,
+)
+"""What a program writes while it ends, whatever it ends of."""
+
+
 def exit_reason(lines: Iterable[str]) -> str:
     """The last line that says something, or the error before it that it points to; empty if nothing was said."""
-    said = [line.strip() for line in lines if line.strip()]
+    told = [line.strip() for line in lines if line.strip()]
+    said = [line for line in told if not _ASIDE.search(line)] or told
     if not said:
         return ""
-    if _POINTS.search(said[-1]):
+    if said[-1] != told[-1] or _POINTS.search(said[-1]):
         for line in reversed(said):
             found = _ERROR.search(line)
             if found is not None and not _POINTS.search(line):

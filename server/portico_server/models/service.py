@@ -283,6 +283,28 @@ class ModelService:
             await self._database.write(rows.put_model, spec.name, owner, spec.to_json())
         return self.get(spec.name)
 
+    async def change(self, name: str, parameters: Mapping[str, Any]) -> DeploymentInfo:
+        """Set parameters of a model that was added while the daemon ran; a value of ``None`` takes one away.
+
+        It is unloaded, after the calls in flight, and starts with them at its next call. Raises `NotFound`, `Conflict`
+        for a model of the configuration, `InvalidRequest` for what its engine does not take.
+        """
+        found = self._find(name)
+        if not any(row.name == found.spec.name for row in await self._database.read(rows.list_models)):
+            raise Conflict(
+                f"The model '{found.spec.name}' comes with Portico or from the configuration, which would set it back "
+                "at the next start: set its 'parameters' there.",
+                code="configured",
+                param="name",
+            )
+        merged = {**found.spec.parameters, **parameters}
+        spec = replace(
+            found.spec, parameters={key: value for key, value in merged.items() if value is not None}
+        )
+        self.check(spec)  # before the old one goes: this may raise
+        await self.remove(spec.name, forget=False)  # aliases that mean it continue to
+        return await self.add(spec, owner=found.owner)
+
     def spec(self, name: str) -> ModelSpec | None:
         """What was said of a model, with its key; ``None`` if there is none of this name."""
         found = self._deployments.get(name)

@@ -12,7 +12,7 @@ from tests.client.cli.conftest import Command
 from tests.daemon import Daemon
 
 from portico import Client
-from portico.cli.apps_complete import app_names
+from portico.cli.complete import app_names
 
 STORY = """
 from portico.flow import flow, llm, pipeline, warp

@@ -8,6 +8,7 @@ import os
 import subprocess
 from pathlib import Path
 from shutil import rmtree
+from types import SimpleNamespace
 
 import pytest
 from tests.client.cli.conftest import Command
@@ -15,6 +16,7 @@ from tests.client.cli.terminal import COMMAND, Terminal
 from tests.daemon import Daemon, environment
 
 from portico import Client
+from portico.cli.complete import engine_parameters
 from portico.cli.follow import follow_here
 
 
@@ -269,6 +271,35 @@ def test_models_from_adding_to_removing(command: Command) -> None:
     assert "spare" in command("models", "list").out
     assert command("models", "remove", "spare", "--yes").code == 0
     assert command("models", "show", "spare").code == 1
+
+
+def test_parameters_of_an_engine_are_given_changed_and_completed(command: Command) -> None:
+    add = ("models", "add", "heavy", "--source", "hf://org/heavy", "--engine", "vllm")
+    for given, said in (
+        ("contxt_length=1", "Did you mean 'context_length'"),
+        ("context_length=many", "must be a whole number"),
+        ("memory_share=2", "at most 1"),
+        ('arguments=["--port", "80"]', "--port, which is not one of the options"),
+        ("chat_template=/etc/passwd", "path of a template"),
+        ("context_length", "expected NAME=VALUE"),
+    ):
+        refused = command(*add, "--parameter", given)
+        assert refused.code == 1 and said in refused.err.replace("\n", " "), given
+    more = ("--parameter", "context_length=4096", "--parameter", "dtype=float16", "--python", "python3")
+    assert command(*add, *more, "--json").json["context_length"] == 4096
+    changed = command(
+        "models", "set", "heavy", "--parameter", "context_length=2048", "--parameter", "dtype=null", "--json"
+    )
+    assert changed.json["context_length"] == 2048
+    assert "no parameter 'dtyp'" in command("models", "set", "heavy", "--parameter", "dtyp=x").err
+    assert command("models", "show", "heavy", "--json").json["context_length"] == 2048, "it stays as it was"
+    assert command("models", "set", "heavy").code == 1
+    assert "configuration" in command("models", "set", "default", "--parameter", "slots=1").err
+    assert command("models", "set", "gone", "--parameter", "slots=1").code == 1
+
+    given_so_far = SimpleNamespace(params={"name": "heavy", "engine": None})
+    assert engine_parameters(given_so_far, "context") == ["context_length="]  # type: ignore[arg-type]  # as typer does
+    command("models", "remove", "heavy", "--yes")
 
 
 def test_a_keys_limits_are_given_and_listed(command: Command) -> None:

@@ -11,11 +11,12 @@ from portico_server.api.endpoint import Admin, ModelsReader, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.shapes import Listed, RemovedName, StartedRun
 from portico_server.core import pools
-from portico_server.core.errors import NotFound
+from portico_server.core.errors import NotFound, nearest
 from portico_server.core.principal import Principal
 from portico_server.models.better_model import ModelOffer
 from portico_server.models.catalog import ENGINES
 from portico_server.models.environments.installed import EngineInfo, EnvironmentFinding
+from portico_server.models.protocol import NamesOptions
 from portico_server.models.service import ModelService
 from portico_server.models.spec import DeploymentInfo, ModelSpec, ReplicaInfo
 
@@ -76,6 +77,12 @@ class DeploymentRequest(BaseModel):
     replicas: int | list[str] = 1
     prompt: dict[str, Any] = {}
     answers: str = "auto"
+
+
+class DeploymentChange(BaseModel):
+    """Parameters to be set; those that are null are taken away, all others stay."""
+
+    parameters: dict[str, Any]
 
 
 class PullRequest(BaseModel):
@@ -175,6 +182,14 @@ async def retrieve_deployment(name: str, services: TheServices, caller: ModelsRe
     return _deployment(info).model_copy(
         update={"answers": await services.trust.known(card) if "chat" in card.capabilities else None}
     )
+
+
+@router.patch("/deployments/{name:path}")
+async def change_deployment(
+    name: str, body: DeploymentChange, services: TheServices, _caller: Admin
+) -> DeploymentStatus:
+    """Set parameters of a model's engine; it is unloaded, and starts with them at its next call."""
+    return _deployment(await services.models.change(name, body.parameters))
 
 
 @router.delete("/deployments/{name:path}")
@@ -283,6 +298,28 @@ async def list_engines(services: TheServices, _caller: Admin) -> Listed[EngineIn
     }
     inside |= {name: EngineInfo(name=name, state="built in") for name in ENGINES.built_in}
     return Listed(data=[engine for _name, engine in sorted({**inside, **apart}.items())])
+
+
+class ListedParameter(BaseModel):
+    """A parameter that models on an engine may have; ``kind`` is what its value must be."""
+
+    name: str
+    kind: str
+    doc: str
+
+
+@engine_router.get("/{name}/parameters")
+async def engine_parameters(name: str, _caller: Admin) -> Listed[ListedParameter]:
+    """The parameters of an engine that lists them."""
+    engine = await pools.LOADING.run(ENGINES.get, name)
+    if engine is None:
+        raise NotFound(
+            f"There is no engine '{name}'.{nearest(name, ENGINES)}", code="engine_not_found", param="name"
+        )
+    options = engine.options if isinstance(engine, NamesOptions) else {}
+    return Listed(
+        data=[ListedParameter(name=key, kind=one.kind, doc=one.doc) for key, one in options.items()]
+    )
 
 
 @engine_router.post("/{name}/install")

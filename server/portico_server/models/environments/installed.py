@@ -315,7 +315,11 @@ class Environments:
         if built.state == "absent":
             return [
                 *found,
-                EnvironmentFinding("environment", False, f"not installed: 'portico engines install {name}'"),
+                EnvironmentFinding(
+                    "environment",
+                    False,
+                    "not installed" + ("" if reason else f": 'portico engines install {name}'"),
+                ),
             ]
         whole = built.state in ("ready", "outdated")
         found.append(EnvironmentFinding("environment", whole, built.problem or str(place)))

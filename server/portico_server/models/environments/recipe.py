@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import re
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +19,9 @@ LOCKS = Path(__file__).parent / "locks"
 
 PYTHON = "{}.{}".format(*min(sys.version_info[:2], (3, 12)))
 """The daemon's own, which is there, up to the last that the pinned packages are for."""
+
+MAX_SHEBANG_BYTES = 512
+"""Bytes of a script in which the path of its interpreter is found."""
 
 CUDA_GB = 4.7
 """What PyTorch's build for NVIDIA GPUs takes beyond the one without, in gigabytes."""
@@ -149,12 +153,39 @@ def inspect_environment(folder: Path, recipe: EnvironmentRecipe) -> BuiltEnviron
     return BuiltEnvironment("ready" if receipt.fingerprint == recipe.fingerprint else "outdated", receipt)
 
 
+def find_interpreter(distribution: str) -> Path | None:
+    """The interpreter of a program of this name that the user has installed: the one that its script names."""
+    script = shutil.which(distribution)
+    if script is None:
+        return None
+    try:
+        with Path(script).open("rb") as file:
+            first = file.readline(MAX_SHEBANG_BYTES)
+    except OSError:
+        return None
+    path = Path(first[2:].strip().decode("utf-8", "replace")) if first.startswith(b"#!/") else None
+    return path if path is not None and path.name.startswith("python") and path.is_file() else None
+
+
 def require_built(folder: Path, recipe: EnvironmentRecipe) -> Path:
-    """The interpreter of a whole environment. Raises `Unavailable` with the command that makes it."""
+    """The interpreter of a whole environment, or of the user's own. Raises `Unavailable` with the command that makes
+    it."""
     built = inspect_environment(folder, recipe)
     if built.state in ("ready", "outdated"):
         return python_in(folder)
     if built.state == "absent":
+        found = find_interpreter(recipe.distribution)
+        if found is not None:
+            return found
+        reason = recipe.unsuited()
+        if reason:
+            raise Unavailable(
+                f"The engine '{recipe.name}' is not installed, and cannot be installed here: {reason}. If you have "
+                f"{recipe.distribution} in an environment of your own, such as a build for the CPU, name its "
+                "interpreter: portico models set NAME --python /path/to/python. Or run it on another machine and add "
+                "its models as http://HOST/v1#MODEL.",
+                code="engine_unsuited",
+            )
         raise Unavailable(
             f"The engine '{recipe.name}' is not installed (about {recipe.gigabytes:g} GB): run "
             f"'portico engines install {recipe.name}', or give the model the parameter 'python' with the path of "

@@ -166,7 +166,7 @@ def engine_interpreter(engine: str, spec: ModelSpec, site: LaunchContext) -> Pat
     if given is None:
         return require_built(site.environments / engine, RECIPES[engine])
     path = Path(str(given)).expanduser()
-    if not path.is_absolute() or not path.is_file():
+    if not path.is_absolute() or not path.is_file() or not path.name.startswith("python"):
         raise InvalidRequest(
             f"The parameter 'python' of '{spec.name}' must be the absolute path of an interpreter; there is none "
             f"at {given}.",
@@ -319,7 +319,7 @@ def _served(known: ModelDescription, listed: Any) -> ModelDescription:
 # Parameters of a model as options of a server's command line. Pure.
 
 
-Kind: TypeAlias = Literal["whole", "number", "share", "text", "flag", "path"]
+Kind: TypeAlias = Literal["whole", "number", "share", "text", "flag", "path", "template"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +332,59 @@ class ServerOption:
 
 
 ServerOptions: TypeAlias = Mapping[str, ServerOption]
+
+TEMPLATE_SUFFIXES = (".jinja", ".jinja2", ".j2", ".json")
+"""How files with a chat template are called: any other file is not handed to a server that shows what is in it."""
+
+FREE_ARGUMENTS = frozenset(
+    {
+        "--all2all-backend",
+        "--async-scheduling",
+        "--attention-backend",
+        "--block-size",
+        "--cache-block-seq-len",
+        "--chunked-prefill-size",
+        "--communicator",
+        "--cp",
+        "--cpu-offload-gb",
+        "--cudagraph-capture-sizes",
+        "--disable-custom-all-reduce",
+        "--disable-log-stats",
+        "--enable-chunked-prefill",
+        "--enable-expert-parallel",
+        "--enable-metrics",
+        "--ep",
+        "--kv-cache-memory-bytes",
+        "--kv-offloading-size",
+        "--limit-mm-per-prompt",
+        "--log-level",
+        "--long-prefill-token-threshold",
+        "--max-concurrent-requests",
+        "--max-log-len",
+        "--max-logprobs",
+        "--max-prefill-iters",
+        "--max-prefill-token-num",
+        "--mm-processor-cache-gb",
+        "--mm-processor-kwargs",
+        "--no-enable-chunked-prefill",
+        "--no-enable-prefix-caching",
+        "--num-gpu-blocks-override",
+        "--num-tokens-per-iter",
+        "--optimization-level",
+        "--override-generation-config",
+        "--performance-mode",
+        "--rope-scaling-factor",
+        "--schedule-policy",
+        "--scheduling-policy",
+        "--speculative-algorithm",
+        "--speculative-num-draft-tokens",
+        "--structured-outputs-config",
+        "--tool-strict-level",
+        "--vision-max-batch-size",
+    }
+)
+"""Options of the servers that the parameter ``arguments`` may hold: they change how a model is computed. All others may
+open a port, write or read a file, or load code."""
 
 COMMON_OPTIONS: ServerOptions = {
     "python": ServerOption("", "path", "an interpreter that has the engine, instead of the environment"),
@@ -381,7 +434,25 @@ def option_arguments(
         raise InvalidRequest(
             f"The parameter 'arguments' of '{name}' must be a list of texts.", param="parameters.arguments"
         )
+    for part in more:
+        flag = part.partition("=")[0]
+        if part.startswith("-") and not _is_number(part) and flag not in FREE_ARGUMENTS:
+            raise InvalidRequest(
+                f"The parameter 'arguments' of '{name}' has {flag}, which is not one of the options that may be given "
+                f"this way: {', '.join(sorted(FREE_ARGUMENTS))}.{nearest(flag, FREE_ARGUMENTS)} To start the server "
+                "with other options, start it yourself and add it as http://HOST/v1#MODEL.",
+                code="argument_refused",
+                param="parameters.arguments",
+            )
     return [*line, *more]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 _WORDS: Mapping[Kind, str] = {
@@ -391,6 +462,7 @@ _WORDS: Mapping[Kind, str] = {
     "text": "a text",
     "flag": "true or false",
     "path": "a path",
+    "template": f"the path of a template, which ends in {', '.join(TEMPLATE_SUFFIXES)}",
 }
 
 
@@ -405,5 +477,7 @@ def _fits(value: Any, kind: Kind) -> bool:
             return number and 0 < value <= 1
         case "flag":
             return value is True
+    if kind == "template" and not str(value).endswith(TEMPLATE_SUFFIXES):
+        return False
     # An option's value must not be taken for another option.
     return isinstance(value, str) and bool(value) and not value.startswith("-")

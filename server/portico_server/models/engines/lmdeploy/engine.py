@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -20,7 +21,12 @@ from portico_server.models.adapters import peft
 from portico_server.models.engines import peft_adapters as folders
 from portico_server.models.engines.external import server
 from portico_server.models.engines.external.parsers import fill_parsers
-from portico_server.models.engines.external.server import ServerOption, ServerOptions, option_arguments
+from portico_server.models.engines.external.server import (
+    COMMON_OPTIONS,
+    ServerOption,
+    ServerOptions,
+    option_arguments,
+)
 from portico_server.models.engines.openai_client.quirks import Quirks
 from portico_server.models.fallback import fallbacks
 from portico_server.models.gpus import GpuShare
@@ -165,6 +171,7 @@ class LmDeploy:
 
     name = "lmdeploy"
     fetches = True
+    options: ServerOptions = MappingProxyType({**LMDEPLOY_OPTIONS, **COMMON_OPTIONS})
     adapter_format: AdapterFormat = "weights"
 
     def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
@@ -242,11 +249,14 @@ def _possible(spec: ModelSpec) -> None:
             f"The parameter 'kv_cache_bits' of '{spec.name}' must be 4 or 8.",
             param="parameters.kv_cache_bits",
         )
-    if str(given.get("chat_template", "")).endswith((".jinja", ".jinja2", ".j2")):
+    template = str(given.get("chat_template", ""))
+    if template.endswith((".jinja", ".jinja2", ".j2")) or (
+        "/" in template and not template.endswith(".json")
+    ):
         raise InvalidRequest(
-            f"The parameter 'chat_template' of '{spec.name}' is a Jinja file, which LMDeploy takes from the "
-            "model's own folder alone (chat_template.jinja). Give the name of one of LMDeploy's templates, or a JSON "
-            "file with one.",
+            f"The parameter 'chat_template' of '{spec.name}' is a file, but not a JSON file. LMDeploy takes "
+            "Jinja from the model's own folder alone (chat_template.jinja). Give the name of one of LMDeploy's "
+            "templates, or a JSON file with one.",
             param="parameters.chat_template",
         )
     if given.get("data_parallel", 1) > 1 and given.get("backend") == "pytorch":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 import orjson
@@ -18,7 +19,12 @@ from portico_server.core.relay import AdapterScale
 from portico_server.models import gpus
 from portico_server.models.engines import peft_adapters as folder_adapters
 from portico_server.models.engines.external import server
-from portico_server.models.engines.external.server import ServerOption, ServerOptions, option_arguments
+from portico_server.models.engines.external.server import (
+    COMMON_OPTIONS,
+    ServerOption,
+    ServerOptions,
+    option_arguments,
+)
 from portico_server.models.engines.transformers import WORKER
 from portico_server.models.engines.transformers.worker import folder as folders
 from portico_server.models.engines.transformers.worker.errors import UnusableModel
@@ -59,6 +65,7 @@ class Transformers:
 
     name = "transformers"
     fetches = True
+    options: ServerOptions = MappingProxyType({**TRANSFORMERS_OPTIONS, **COMMON_OPTIONS})
     adapter_format: AdapterFormat = "weights"
     tells_tokens = True
 

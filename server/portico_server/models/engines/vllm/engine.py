@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 import orjson
 
@@ -19,7 +20,12 @@ from portico_server.models.adapters import peft
 from portico_server.models.engines import peft_adapters as folders
 from portico_server.models.engines.external import server
 from portico_server.models.engines.external.parsers import fill_parsers
-from portico_server.models.engines.external.server import ServerOption, ServerOptions, option_arguments
+from portico_server.models.engines.external.server import (
+    COMMON_OPTIONS,
+    ServerOption,
+    ServerOptions,
+    option_arguments,
+)
 from portico_server.models.engines.openai_client.quirks import Quirks
 from portico_server.models.fallback import fallbacks
 from portico_server.models.gpus import GpuShare
@@ -128,7 +134,7 @@ VLLM_OPTIONS: ServerOptions = {
     "max_sequences": ServerOption("--max-num-seqs", "whole", "calls that are computed at the same time"),
     "max_batched_tokens": ServerOption("--max-num-batched-tokens", "whole", "tokens of one step"),
     "chat_template": ServerOption(
-        "--chat-template", "path", "a Jinja file instead of the model's own template"
+        "--chat-template", "template", "a Jinja file instead of the model's own template"
     ),
     "tool_call_parser": ServerOption(
         "--tool-call-parser", "text", "how the model writes tool calls, if not as its template shows, or none"
@@ -157,6 +163,7 @@ class Vllm:
 
     name = "vllm"
     fetches = True
+    options: ServerOptions = MappingProxyType({**VLLM_OPTIONS, **COMMON_OPTIONS})
     adapter_format: AdapterFormat = "weights"
     tells_tokens = True
 

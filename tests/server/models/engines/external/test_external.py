@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from tests.server.models.model_files import gguf
 
 from portico.testing.model_fixture import ModelFixture, model_fixture, user
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
+from portico_server.models.engines.external import server
 from portico_server.models.engines.openai_client.client import requires_tool_call
 from portico_server.models.engines.vllm.engine import program as vllm
-from portico_server.models.server_process import ServerProcess
+from portico_server.models.environments.recipe import RECIPES
+from portico_server.models.server_process import ServerProcess, exit_reason
 from portico_server.models.spec import ModelSpec
 
 ENGINES = ["vllm", "lmdeploy"]
@@ -149,12 +152,71 @@ async def test_it_starts_answers_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("gpu", [True, False])
 async def test_without_its_environment_it_says_how_to_get_it(
-    models: ModelFixture, tmp_path: Path, engine: str
+    models: ModelFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, gpu: bool
 ) -> None:
+    reason = "" if gpu else "there is no NVIDIA GPU"
+    suited = replace(RECIPES[engine], unsuited=lambda: reason)
+    monkeypatch.setattr(server, "RECIPES", {engine: suited})
     await models.models.add(ModelSpec("m", model(tmp_path), engine=engine))
-    with pytest.raises(Unavailable, match=f"portico engines install {engine}"):
+    with pytest.raises(Unavailable) as raised:
         await models.relay("m", HI)
+    assert (f"portico engines install {engine}" in raised.value.message) == gpu
+    if not gpu:
+        assert "no NVIDIA GPU" in raised.value.message and "--python" in raised.value.message
+
+
+async def test_a_build_of_the_users_own_is_found_on_the_path(
+    models: ModelFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    script = programs / "vllm"
+    script.write_text(f"#!{interpreter(tmp_path)}\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    await models.models.add(ModelSpec("m", model(tmp_path), engine="vllm"))
+    assert (await models.ask("m", HI))["choices"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--host", "0.0.0.0"],
+        ["--port=8000"],
+        ["--max-logprobs", "5", "--config", "/etc/passwd"],
+        ["--tool-parser-plugin", "/tmp/evil.py"],
+        ["--middleware", "evil.Layer"],
+        ["--allowed-local-media-path", "/"],
+        ["--download-dir", "/etc"],
+    ],
+)
+async def test_arguments_that_open_a_port_read_files_or_load_code_are_refused(
+    models: ModelFixture, engine: str, arguments: list[str]
+) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        await models.models.add(
+            ModelSpec("m", "/models/x", engine=engine, parameters={"arguments": arguments})
+        )
+    assert (raised.value.code, raised.value.param) == ("argument_refused", "parameters.arguments")
+
+
+@pytest.mark.parametrize(
+    ("engine", "parameters"),
+    [
+        ("vllm", {"chat_template": "/etc/shadow"}),
+        ("lmdeploy", {"chat_template": "/etc/shadow"}),
+        ("lmdeploy", {"chat_template": "/models/x.jinja"}),
+    ],
+)
+async def test_a_template_is_a_template(
+    models: ModelFixture, engine: str, parameters: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        await models.models.add(ModelSpec("m", "/models/x", engine=engine, parameters=parameters))
+    assert raised.value.param == "parameters.chat_template"
 
 
 async def test_one_file_is_no_folder(models: ModelFixture, tmp_path: Path) -> None:
@@ -165,7 +227,7 @@ async def test_one_file_is_no_folder(models: ModelFixture, tmp_path: Path) -> No
         await models.relay("m", HI)
 
 
-@pytest.mark.parametrize("python", ["/nowhere/python", "python3"])
+@pytest.mark.parametrize("python", ["/nowhere/python", "python3", "/bin/sh"])
 async def test_an_interpreter_that_is_not_there(models: ModelFixture, tmp_path: Path, python: str) -> None:
     await models.models.add(ModelSpec("m", model(tmp_path), engine="vllm", parameters={"python": python}))
     with pytest.raises(PorticoError, match="absolute path of an interpreter"):
@@ -255,3 +317,39 @@ async def test_lmdeploy_is_not_asked_for_what_it_would_leave_out(
         with pytest.raises(InvalidRequest) as raised:
             await models.relay("m", {**HI, **body})
         assert raised.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        (
+            [
+                "ValueError: no memory",
+                "RuntimeError: Engine core initialization failed. See stack trace above.",
+            ],
+            "no memory",
+        ),
+        (
+            [
+                "(EngineCore pid=7) torch.OutOfMemoryError: CUDA out of memory.",
+                "RuntimeError: Engine core initialization failed. See root cause above.",
+                "/usr/lib/resource_tracker.py:254: UserWarning: leaked shared_memory objects",
+                "  warnings.warn('resource_tracker: There appear to be 1 leaked objects')",
+            ],
+            "CUDA out of memory",
+        ),
+        (
+            [
+                "KeyError: 'llama5'",
+                "RuntimeError: Worker died unexpectedly. Check server logs.",
+                "Shutting down",
+            ],
+            "llama5",
+        ),
+        (["api_server.py: error: unrecognized arguments: --x"], "unrecognized arguments: --x"),
+        (["UserWarning: old"], "UserWarning: old"),
+        ([], ""),
+    ],
+)
+def test_the_reason_is_the_cause_not_what_points_to_it(log: list[str], reason: str) -> None:
+    assert reason in exit_reason(log) and ("stack trace" not in exit_reason(log))
