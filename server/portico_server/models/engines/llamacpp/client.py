@@ -1,11 +1,16 @@
-"""Speaks to llama.cpp's server: adapters by scale in each call, and texts in tokens. Imports aiohttp."""
+"""Speaks to llama.cpp's server: which slot a call gets, adapters by scale, and texts in tokens. Imports aiohttp."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from array import array
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from portico_server.core.errors import InvalidRequest, Unavailable
+import orjson
+
+from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
 from portico_server.core.relay import AdapterScale, Relay
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
 from portico_server.models.engines.llamacpp.adapters import adapter_scales, is_same_file
@@ -13,11 +18,181 @@ from portico_server.models.engines.openai_client.client import ChoiceStreamClien
 from portico_server.models.engines.openai_client.requests import prepare_chat
 from portico_server.models.protocol import ModelDescription
 from portico_server.models.server_process import ServerProcess
-from portico_server.models.transport import EngineTransport
+from portico_server.models.transport import CONNECTION_ERRORS, EngineTransport, deadline_exceeded
+
+# Which slot a call gets. Pure but for the wait.
+#
+# llama.cpp fills each step with the prompts of its slots in the order of their numbers: a prompt in a lower slot goes
+# first, whatever its length. It also cannot know that a prompt which is read in parts continues in the same slot.
+
+
+MIN_COMMON_SHARE = 0.1
+"""Part of a prompt that a slot must hold already to be taken for that."""
+
+
+@dataclass(slots=True)
+class Slot:
+    """One of llama.cpp's, and what it holds: the ``text`` that its last call was about, the ``tokens`` of it that are
+    known, and how many were ``generated`` after them.
+    """
+
+    number: int
+    text: bytes = b""
+    lora: Any = None
+    tokens: Sequence[int] = ()
+    generated: int = 0
+    busy: bool = False
+    reading: bool = False
+    """Whether a long prompt is read in it."""
+    last_used: int = 0
+
+    def known(self, tokens: Sequence[int]) -> int:
+        """How many of ``tokens`` it holds already, as far as is known."""
+        common = common_length(self.tokens, tokens)
+        return common + self.generated if 0 < common == len(self.tokens) else common
+
+
+@dataclass(frozen=True, slots=True)
+class CallPrompt:
+    """What distinguishes prompts: a text that begins alike where they do, and what changes how they are read."""
+
+    text: bytes
+    lora: Any
+    long: bool
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any], long_tokens: int) -> CallPrompt:
+        """The prompt of a call, which is ``long`` if it may have more than ``long_tokens``."""
+        prompt = body.get("prompt")
+        if isinstance(prompt, list):
+            return cls(array("q", prompt).tobytes(), body.get("lora"), len(prompt) > long_tokens)
+        if isinstance(prompt, str):
+            text = prompt.encode()
+        else:
+            parts = [orjson.dumps(body["tools"])] if body.get("tools") else []
+            for message in body.get("messages") or ():
+                content = message.get("content")
+                parts.append(str(message.get("role")).encode())
+                parts.append(content.encode() if isinstance(content, str) else orjson.dumps(content))
+            text = b"\n".join(parts)
+        return cls(text, body.get("lora"), len(text) > long_tokens * BYTES_PER_TOKEN)
+
+
+@dataclass(slots=True)
+class SlotQueue:
+    """Each call has one slot for itself from its beginning to its end; others wait in the order of their arrival.
+
+    A call gets the slot that holds most of its prompt. Where none does, a short prompt gets the lowest free one and
+    a long prompt the highest. Long prompts that are being read leave one slot to the others.
+    """
+
+    slots: Sequence[Slot]
+    _waiting: dict[asyncio.Future[Slot], CallPrompt] = field(default_factory=dict)
+    _uses: int = 0
+
+    async def take(self, prompt: CallPrompt) -> Slot:
+        """A slot, which whoever takes it must `release`."""
+        waiter: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
+        self._waiting[waiter] = prompt
+        self._grant()
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            self._waiting.pop(waiter, None)
+            if waiter.done() and not waiter.cancelled():
+                self.release(waiter.result())
+            raise
+
+    def release(self, slot: Slot) -> None:
+        slot.busy = slot.reading = False
+        self._grant()
+
+    def end_reading(self, slot: Slot) -> None:
+        """The long prompt in it has been read."""
+        slot.reading = False
+        self._grant()
+
+    def _grant(self) -> None:
+        for waiter, prompt in list(self._waiting.items()):
+            if waiter.done():
+                del self._waiting[waiter]
+            elif (slot := self._choose(prompt)) is not None:
+                del self._waiting[waiter]
+                self._uses += 1
+                slot.busy, slot.reading, slot.last_used = True, prompt.long, self._uses
+                if prompt.lora != slot.lora:
+                    slot.tokens, slot.generated = (), 0
+                slot.text, slot.lora = prompt.text, prompt.lora
+                waiter.set_result(slot)
+
+    def _choose(self, prompt: CallPrompt) -> Slot | None:
+        free = [slot for slot in self.slots if not slot.busy]
+        readers = sum(slot.reading for slot in self.slots)
+        if not free or (prompt.long and readers and readers >= len(self.slots) - 1):
+            return None
+        least = max(1, MIN_COMMON_SHARE * len(prompt.text))
+        common = {
+            slot.number: common_length(slot.text, prompt.text) for slot in free if slot.lora == prompt.lora
+        }
+        if common and max(common.values()) >= least:
+            return max(free, key=lambda slot: (common.get(slot.number, 0), slot.last_used))
+        empty = [slot for slot in free if not slot.text] or [min(free, key=lambda slot: slot.last_used)]
+        return empty[-1] if prompt.long else empty[0]
+
+
+def common_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many items two sequences have in common at their beginning."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:  # comparing slices is much faster than comparing items
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+# How long prompts are read: in parts, one at a time, so that everybody else's tokens come in between.
+
+
+STEP_S = 0.5
+"""Seconds that one part of a long prompt should take."""
+
+MIN_STEP_TOKENS, MAX_STEP_TOKENS = 64, 2048
+"""Tokens of one part: fewer cost speed, and more bring none."""
+
+LONG_STEPS = 2
+"""Parts above which a prompt is read in parts at all."""
+
+BYTES_PER_TOKEN = 3
+"""Bytes of text for a token, at the least, of prompts whose tokens are not counted."""
+
+
+class ReadingPace:
+    """Tokens of a prompt that this machine reads in `STEP_S` with this model, by what the last parts took."""
+
+    def __init__(self) -> None:
+        self._rate = 0.0
+        self.turn = asyncio.Lock()
+        """Held while a part is read."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the next part."""
+        return max(MIN_STEP_TOKENS, min(MAX_STEP_TOKENS, int(self._rate * STEP_S) // 16 * 16))
+
+    def record(self, tokens: int, seconds: float) -> None:
+        """``tokens`` were read in ``seconds``."""
+        if tokens >= MIN_STEP_TOKENS // 2 and seconds > 0:
+            rate = tokens / seconds
+            self._rate = (self._rate + rate) / 2 if self._rate else rate
 
 
 class LlamaCppClient(ChoiceStreamClient):
-    """An `EngineClient` that `AttachesAdapters`: those in ``adapters`` were loaded when the server started."""
+    """An `EngineClient` that `AttachesAdapters`: those in ``adapters`` were loaded when the server started.
+
+    ``slots`` is how many calls llama.cpp answers at a time. ``continues``: a prompt may be read in parts.
+    """
 
     def __init__(
         self,
@@ -27,9 +202,74 @@ class LlamaCppClient(ChoiceStreamClient):
         facts: ServerFacts,
         description: ModelDescription,
         adapters: Sequence[AdapterScale] = (),
+        *,
+        slots: int,
+        continues: bool,
     ) -> None:
         super().__init__(transport, child, name, facts, description)
         self._adapters = tuple(adapters)
+        self._slots = SlotQueue([Slot(number) for number in range(slots)])
+        self._continues = continues
+        self._pace = ReadingPace()
+        self._native = HttpTokenizer(transport, child, name, facts.context_length)
+
+    async def open(
+        self, operation: str, body: dict[str, Any], deadline: float | None
+    ) -> AsyncIterator[bytes]:
+        """Begin a streamed call in a slot of its own: its frames. Raises `PorticoError`."""
+        prompt = CallPrompt.of(body, LONG_STEPS * self._pace.tokens)
+        try:
+            async with asyncio.timeout_at(deadline):
+                slot = await self._slots.take(prompt)
+        except TimeoutError as error:
+            raise deadline_exceeded(self._name) from error
+        try:
+            cached = await self._read_ahead(slot, body, deadline) if prompt.long else None
+            if not prompt.long:
+                slot.tokens, slot.generated = (), 0
+            self._slots.end_reading(slot)
+            frames = await super().open(operation, {**body, "id_slot": slot.number}, deadline)
+        except BaseException:
+            self._slots.release(slot)
+            raise
+        return SlotFrames(_counted(frames, slot, cached), lambda: self._slots.release(slot))
+
+    async def _read_ahead(self, slot: Slot, body: dict[str, Any], deadline: float | None) -> int | None:
+        """Have llama.cpp read all but the last part of a long prompt; how many tokens of it were there before.
+
+        ``None`` where the call is to be made as it is: there is nothing to read ahead, or it will be refused.
+        """
+        if not self._continues:
+            return None
+        try:
+            tokens = await self._tokens(body, deadline)
+        except PorticoError:
+            return None  # the call itself says why
+        if self._facts.context_length and len(tokens) >= self._facts.context_length:
+            return None
+        position, cached = slot.known(tokens), None
+        while len(tokens) - position > LONG_STEPS * self._pace.tokens:
+            async with self._pace.turn:
+                position += self._pace.tokens
+                part: dict[str, Any] = {"prompt": tokens[:position], "n_predict": 0, "id_slot": slot.number}
+                if "lora" in body:
+                    part["lora"] = body["lora"]
+                slot.tokens, slot.generated = tokens[:position], 0
+                timings = (await self._native.ask("completion", part, deadline)).get("timings") or {}
+            self._pace.record(int(timings.get("prompt_n", 0)), timings.get("prompt_ms", 0) / 1000)
+            cached = int(timings.get("cache_n", 0)) if cached is None else cached
+        slot.tokens, slot.generated = tokens, 0
+        return cached
+
+    async def _tokens(self, body: dict[str, Any], deadline: float | None) -> list[int]:
+        """The prompt of a call as llama.cpp will read it. Raises `PorticoError`."""
+        prompt = body.get("prompt")
+        if isinstance(prompt, list):
+            return prompt
+        if prompt is None:
+            prompt = (await self._native.ask("apply-template", body, deadline)).get("prompt")
+        content = {"content": prompt, "add_special": True, "parse_special": True}
+        return list((await self._native.ask("tokenize", content, deadline)).get("tokens") or ())
 
     def fits(self, adapter: AdapterScale) -> bool:
         """See `portico_server.models.protocol.AttachesAdapters`. The scale is part of each call."""
@@ -55,6 +295,77 @@ class LlamaCppClient(ChoiceStreamClient):
                 f"The adapter '{error}' could not be loaded with '{self._name}'. The daemon's log says why.",
                 code="adapter_not_loaded",
             ) from error
+
+
+class SlotFrames:
+    """The frames of a call, received as they come: whoever reads them slowly must not hold the slot. They are as many
+    as the context has tokens at the most. ``ended`` is called once llama.cpp has nothing more to say.
+    """
+
+    def __init__(self, frames: AsyncGenerator[bytes], ended: Callable[[], None]) -> None:
+        self._frames = frames
+        self._ended: Callable[[], None] | None = ended
+        self._received: asyncio.Queue[bytes | BaseException] = asyncio.Queue()
+        self._receiving = asyncio.create_task(self._receive(), name="receive frames")
+
+    async def _receive(self) -> None:
+        end: BaseException = StopAsyncIteration()
+        try:
+            async for data in self._frames:
+                self._received.put_nowait(data)
+        except (*CONNECTION_ERRORS, PorticoError) as error:
+            end = error
+        finally:
+            self._end()
+            self._received.put_nowait(end)
+
+    def _end(self) -> None:
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()
+
+    def __aiter__(self) -> SlotFrames:
+        return self
+
+    async def __anext__(self) -> bytes:
+        item = await self._received.get()
+        if isinstance(item, bytes):
+            return item
+        self._received.put_nowait(item)  # whoever asks again hears it again
+        raise item
+
+    async def aclose(self) -> None:
+        """Leave the call."""
+        self._receiving.cancel()
+        await asyncio.wait([self._receiving])
+        await self._frames.aclose()
+        self._end()  # it may not have begun to receive
+
+
+async def _counted(frames: AsyncIterator[bytes], slot: Slot, cached: int | None) -> AsyncGenerator[bytes]:
+    """The frames of a call, from whose end the slot knows what it holds. ``cached``: tokens of the prompt that were
+    there before any of it was read, which llama.cpp does not know where it was read in parts.
+    """
+    try:
+        async for data in frames:
+            if b'"usage":{' not in data:
+                yield data
+                continue
+            for frame in data.split(b"\n\n"):
+                if b'"usage":{' in frame:
+                    document = orjson.loads(frame.removeprefix(b"data: "))
+                    usage = document["usage"]
+                    slot.generated = int(usage.get("completion_tokens", 0))
+                    if cached is not None:
+                        usage["prompt_tokens_details"] = {"cached_tokens": cached}
+                        yield b"data: " + orjson.dumps(document) + b"\n\n"
+                        continue
+                if frame:
+                    yield frame + b"\n\n"
+    finally:
+        close = getattr(frames, "aclose", None)
+        if close is not None:
+            await close()
 
 
 class LlamaTokenizer(HttpTokenizer):

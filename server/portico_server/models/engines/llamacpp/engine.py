@@ -117,7 +117,16 @@ class LlamaCpp:
                 _described(task, facts.context_length, parameters=file.parameters), vision=facts.sees
             )
         )
-        client = LlamaCppClient(site.transport, child, spec.name, facts, description, adapters)
+        client = LlamaCppClient(
+            site.transport,
+            child,
+            spec.name,
+            facts,
+            description,
+            adapters,
+            slots=settled.slots,
+            continues=keeps_all_positions(file) and not facts.sees,
+        )
         tokenizer = LlamaTokenizer(
             site.transport,
             child,
@@ -133,6 +142,24 @@ class LlamaCpp:
         """See `portico_server.models.protocol.TriesAdapters`."""
         assert path is not None
         await try_adapters(spec, path, adapter, site)
+
+
+_FORGETFUL = (
+    "attention.sliding_window",
+    "attention.chunk_size",
+    "full_attention_interval",
+    "shortconv.l_cache",
+    "ssm.state_size",
+    "wkv.head_size",
+)
+"""Keys in the header of a model some of whose layers keep less than all positions."""
+
+
+def keeps_all_positions(file: Gguf) -> bool:
+    """Whether the cache can be taken up at any position: not with a sliding window or a recurrent state, of which
+    llama.cpp keeps a copy for each beginning that it may have to go back to.
+    """
+    return not any(file.values.get(f"{file.architecture}.{key}") for key in _FORGETFUL)
 
 
 def _settled(spec: ModelSpec, path: Path, file: Gguf, machine: Hardware) -> planning.LlamaCppPlan:

