@@ -43,8 +43,9 @@ WANTED_DESCRIPTOR_COUNT: Final = 65_536
 MAX_CONNECTIONS: Final = 10_000
 MIN_CONNECTIONS: Final = 16
 
-_WAITING, _HEAD, _BODY, _COMPLETE, _REFUSED = range(5)
-"""What of a request has come: nothing yet, a part of its headers, all of them, all of it; or it was refused."""
+_WAITING, _HEAD, _BODY, _COMPLETE, _REFUSED, _UPGRADED = range(6)
+"""What of a request has come: nothing yet, a part of its headers, all of them, all of it; or it was refused, or has
+become a WebSocket."""
 
 
 class HeadersTooLarge(PorticoError):
@@ -238,6 +239,7 @@ class HttpConnection(HttpToolsProtocol):
         self._receiving = False
         self._body_bytes = 0
         self._refusal: PorticoError | None = None
+        self.ws_protocol_class = cast("type[asyncio.Protocol]", self._new_websocket)
         self._left: Callable[[], None] | None = None
         """Called when the client leaves while a response is being sent."""
 
@@ -257,6 +259,17 @@ class HttpConnection(HttpToolsProtocol):
             if self.cycle.disconnected or self.transport.is_closing():
                 self.loop.call_soon(self._notify_client_left)
         return before
+
+    def _new_websocket(self, **given: Any) -> asyncio.Protocol:
+        """What uvicorn hands the connection to once its request to become a WebSocket is complete."""
+        from portico_server.websocket_connection import WebSocketConnection
+
+        self._phase = _UPGRADED
+        return WebSocketConnection(connection=self, left=lambda: self._registry.leave(self), **given)
+
+    @property
+    def _upgrades(self) -> bool:
+        return bool(self.parser.should_upgrade()) and self._should_upgrade()
 
     def _notify_client_left(self) -> None:
         if self._left is not None:
@@ -349,6 +362,8 @@ class HttpConnection(HttpToolsProtocol):
         self._phase = _BODY
         self._ticks = 0
         super().on_headers_complete()
+        if self._upgrades:
+            return  # there is no cycle of a request and its answer
         self.cycle.transport = self._output  # type: ignore[assignment]  # it is as much of one as a cycle needs
 
     def on_body(self, body: bytes) -> None:
@@ -360,7 +375,7 @@ class HttpConnection(HttpToolsProtocol):
         """The whole request is here."""
         self._phase = _COMPLETE
         super().on_message_complete()
-        if self.cycle.response_complete:
+        if not self._upgrades and self.cycle.response_complete:
             self._await_next()
 
     def on_response_complete(self) -> None:
@@ -387,6 +402,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def tick(self, bounds: ConnectionLimits) -> None:
         """A second has passed."""
+        if self._phase == _UPGRADED:
+            return  # it has its own
         self._watch_writes()
         self._ticks += 1
         if self._phase == _WAITING:

@@ -17,7 +17,7 @@ import uvicorn
 
 from portico_server.connections import ConnectionLimits, Connections, HttpConnection
 from portico_server.core.errors import Conflict, InvalidRequest
-from portico_server.settings import Settings
+from portico_server.settings import MB_BYTES, Settings
 
 TICKS_PER_SWEEP_COUNT = 10
 """Of uvicorn's main loop, which comes round every tenth of a second."""
@@ -120,7 +120,9 @@ class HttpServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=cast("type[asyncio.Protocol]", partial(HttpConnection, connections=self.connections)),
-                ws="none",
+                ws="none",  # a connection has its own, see `HttpConnection`
+                ws_max_size=settings.max_body_mb * MB_BYTES,
+                ws_per_message_deflate=False,
                 lifespan="off",
                 access_log=False,
                 log_config=None,

@@ -68,6 +68,9 @@ class Settings:
     idle_timeout: float = _setting(
         20.0, "Seconds after an answer at which a connection without a further request is closed"
     )
+    socket_idle_timeout: float = _setting(
+        600.0, "Seconds without a message at which a WebSocket that has nothing to do is closed"
+    )
     request_timeout: float = _setting(600.0, "Longest a call may take, in seconds")
     load_timeout: float = _setting(180.0, "Longest a model may take to load, in seconds")
     keep_alive: float = _setting(

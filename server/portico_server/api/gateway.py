@@ -7,6 +7,7 @@ Anthropic's are plain functions over raw ASGI; all others belong to adapters tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -19,14 +20,16 @@ from typing import Final
 import orjson
 
 from portico_server import __version__
+from portico_server.api import errors
 from portico_server.api.adapter import ProtocolAdapter
 from portico_server.api.anthropic.errors import ANTHROPIC, is_ours
 from portico_server.api.auth import OPERATOR, Auth, presented
-from portico_server.api.errors import JSON_RPC, OPENAI, NotAllowedHere, RawHeaders, is_rpc
-from portico_server.api.exchange import Exchange, Receive, Scope, Send
-from portico_server.api.hot import HOT
+from portico_server.api.errors import JSON_RPC, OPENAI, NotAllowedHere, RawHeaders, is_rpc, unknown_url
+from portico_server.api.exchange import ClientLeft, Exchange, Message, Receive, Scope, Send
+from portico_server.api.hot import HOT, SOCKETS
 from portico_server.api.protected import WELL_KNOWN, address, is_protected, metadata_url
 from portico_server.api.services import ApiServices
+from portico_server.api.socket import FAILURE_CLOSE_CODE, POLICY_CLOSE_CODE, WebSocket
 from portico_server.core import pools, trace
 from portico_server.core.errors import (
     Forbidden,
@@ -174,6 +177,11 @@ EXPOSED = b", ".join(
 )
 """Headers of an answer that a page may read."""
 
+SWITCHING_STATUS: Final = 101
+
+MAX_CALLS_PER_KEY: Final = 256
+"""Calls and WebSockets that a key has under way when it opens a further WebSocket, at most."""
+
 CORS: RawHeaders = [
     (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE, OPTIONS"),
     (b"access-control-allow-headers", b"*, Authorization, Content-Type, Last-Event-ID, Mcp-Session-Id"),
@@ -223,7 +231,10 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Nothing that goes wrong in it gets past here."""
-        assert scope["type"] == "http", "the server is configured without websockets and lifespan"
+        if scope["type"] == "websocket":
+            await self._open_socket(scope, receive, send)
+            return
+        assert scope["type"] == "http", "the server is configured without lifespan"
         shape = ANTHROPIC if is_ours(scope) else JSON_RPC if is_rpc(scope["path"]) else OPENAI
         exchange = Exchange(scope, receive, send, self._body_limit, shape)
         started_at = perf_counter()
@@ -246,6 +257,54 @@ class Gateway:
             self._services.runner.signals.answered(
                 scope["method"], scope.get("portico.route", ""), exchange.status, perf_counter() - started_at
             )
+
+    async def _open_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one WebSocket until it ends. Until it is accepted a refusal is an answer of HTTP."""
+
+        async def refuse(message: Message) -> None:
+            await send({**message, "type": f"websocket.{message['type']}"})
+
+        exchange = Exchange({**scope, "method": "GET"}, receive, refuse, self._body_limit)
+        connection, exchange.connection = exchange.connection, None  # which writes HTTP
+        opened = WebSocket(exchange, receive, send)
+        started_at = perf_counter()
+        path: str = scope["path"]
+        try:
+            self._guard_page(exchange)
+            handler = SOCKETS.get(path)
+            if handler is None:
+                raise unknown_url("WEBSOCKET", path, SOCKETS)
+            exchange.caller = self._identify(exchange, path)
+            if connection is not None:
+                connection.admit()
+            if len(self._calls.get(exchange.caller.id, ())) >= MAX_CALLS_PER_KEY:
+                raise TooMany(
+                    f"This key has {MAX_CALLS_PER_KEY} connections and calls under way. Close one first.",
+                    code="too_many_connections",
+                )
+            self._register_call(exchange, exchange.caller.id)
+            await handler(opened, self._services)
+        except asyncio.CancelledError:
+            if exchange.revoked is None or exchange.task is None:
+                raise
+            exchange.task.uncancel()
+            with contextlib.suppress(ClientLeft):
+                await opened.close(POLICY_CLOSE_CODE, exchange.revoked.message)
+        except ClientLeft:
+            pass
+        except Exception as error:  # noqa: BLE001  # the outermost: it is logged and reported
+            if opened.accepted:
+                errors.ours(error, exchange.id)
+                with contextlib.suppress(ClientLeft):
+                    await opened.close(FAILURE_CLOSE_CODE, exchange.id)
+            else:
+                await exchange.refuse(error)
+        finally:
+            if exchange.task is not None and exchange.caller is not None:
+                self._unregister_call(exchange, exchange.caller.id)
+            route = path if path in SOCKETS else ""
+            status = SWITCHING_STATUS if opened.accepted else exchange.status
+            self._services.runner.signals.answered("GET", route, status, perf_counter() - started_at)
 
     async def _answer(self, exchange: Exchange) -> None:
         scope = exchange.scope

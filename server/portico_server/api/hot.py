@@ -9,7 +9,9 @@ from portico_server.api.anthropic import messages
 from portico_server.api.exchange import Exchange
 from portico_server.api.openai import audio, chat, embeddings, images
 from portico_server.api.openai.responses import create as responses
+from portico_server.api.openai.responses import socket as response_socket
 from portico_server.api.services import ApiServices
+from portico_server.api.socket import WebSocket
 
 Handler: TypeAlias = Callable[[Exchange, ApiServices], Awaitable[None]]
 
@@ -28,3 +30,8 @@ HOT: Mapping[str, Mapping[str, Handler]] = {
     "/v1/messages/count_tokens": {"POST": messages.count_tokens},
 }
 """By path, then by method. `api.schema` describes them in ``/openapi.json``."""
+
+SocketHandler: TypeAlias = Callable[[WebSocket, ApiServices], Awaitable[None]]
+
+SOCKETS: Mapping[str, SocketHandler] = {"/v1/responses": response_socket.serve}
+"""WebSockets, by path."""

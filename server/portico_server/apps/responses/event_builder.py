@@ -111,6 +111,14 @@ class EventBuilder:
         self.response["incomplete_details"] = {"reason": reason}
         return [*events, self._whole("response.incomplete")]
 
+    def prime(self) -> list[Event]:
+        """It is complete without any answer."""
+        events = self.begin()
+        self.response["usage"] = usage_of(Usage(), 0)
+        self.response["completed_at"] = int(time.time())
+        self.response["status"] = "completed"
+        return [*events, self._whole("response.completed")]
+
     def fail(self, error: PorticoError) -> list[Event]:
         """It ended in an error: the response says so, and so does an event that every client reads."""
         events = self.settle("incomplete")

@@ -57,13 +57,19 @@ class Preparer:
         caller: Principal,
         *,
         machine: EventBuilder | None = None,
+        remembered: Mapping[str, Sequence[Item]] | None = None,
     ) -> PreparedResponse:
         """Raises `NotFound` for what is not there, `InvalidRequest` for what does not fit together.
 
-        ``machine`` is that of a response which was begun already.
+        ``machine`` is that of a response which was begun already; ``remembered`` are the items of responses that are
+        not stored. What is stored and continues one of these has them in its own input.
         """
         servable = await self._model(ask, caller)
-        row, session, known = await self._known(ask, servable.card, caller)
+        inlined = ask.previous in remembered if remembered else False
+        if remembered and inlined:
+            row, session, known = None, "", list(remembered[ask.previous])
+        else:
+            row, session, known = await self._known(ask, servable.card, caller)
         given = await self._resolved(ask.input, known, caller)
         before = [*known, *given]
         check_pairs(before)
@@ -76,6 +82,8 @@ class Preparer:
         if machine is None:
             machine = EventBuilder(skeleton(ask, response_id), mint, ask.include)
         given_ask = ask if given == list(ask.input) else _with_input(ask, given)
+        if inlined:
+            given_ask = replace(_with_input(ask, before), previous="")
         after = None if row is None else row.last_seq
         return PreparedResponse(given_ask, servable, machine, before, head, media, session, after)
 

@@ -102,11 +102,26 @@ class Responder:
 
     # --- one request --------------------------------------------------------------------------------------------
 
-    async def prepare(self, body: Mapping[str, Any], caller: Principal) -> PreparedResponse:
-        """The request, ready to be answered. Raises `InvalidRequest`, `NotFound`, `Forbidden`, `Conflict`."""
+    async def prepare(
+        self,
+        body: Mapping[str, Any],
+        caller: Principal,
+        remembered: Mapping[str, Sequence[Item]] | None = None,
+    ) -> PreparedResponse:
+        """The request, ready to be answered. ``remembered``: the items of responses that it may continue with and that
+        are not stored, by id. Raises `InvalidRequest`, `NotFound`, `Forbidden`, `Conflict`.
+        """
         response_id = new_id("resp_")
         mint = ItemIds(response_id)
-        return await self._preparer.prepare(read.read(body, mint), response_id, mint, caller)
+        ask = read.read(body, mint)
+        return await self._preparer.prepare(ask, response_id, mint, caller, remembered=remembered)
+
+    async def prime(self, prepared: PreparedResponse, caller: Principal) -> AsyncGenerator[list[Event], None]:
+        """The events of a response in which the model says nothing: a later one continues from it."""
+        with self._busy.alone(prepared):
+            events = prepared.machine.prime()
+            await self._keep(prepared, caller, "")
+            yield events
 
     async def whole(self, prepared: PreparedResponse, caller: Principal) -> dict[str, Any]:
         """The whole response; cancelled with who waits for it. Raises what it failed with."""

@@ -1,0 +1,154 @@
+"""``/v1/responses`` as a WebSocket: one response after another over one connection.
+
+Source: https://developers.openai.com/api/docs/guides/websocket-mode and https://www.openresponses.org (2026-04-24).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+from portico_server.api import errors
+from portico_server.api.exchange import ClientLeft
+from portico_server.api.openai.relay import caller_of
+from portico_server.api.services import ApiServices
+from portico_server.api.socket import WebSocket, read_message
+from portico_server.apps.responses.items import Item
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
+
+MAX_SOCKET_S: Final = 3600.0
+"""Seconds after which no further response begins on a connection, as at OpenAI."""
+
+MAX_WAITING_MESSAGES: Final = 8
+"""Messages that wait for their turn; the connection is not read while there are more."""
+
+CREATE: Final = "response.create"
+
+
+async def serve(socket: WebSocket, services: ApiServices) -> None:
+    """Answer the messages of a client in their order until it leaves, is idle for too long, or its hour is over."""
+    await socket.accept()
+    await _Turns(socket, services).run()
+
+
+class _Turns:
+    """What a connection remembers: the last response, if that is not stored, with all that it continued."""
+
+    def __init__(self, socket: WebSocket, services: ApiServices) -> None:
+        self._socket = socket
+        self._responder = services.responder
+        self._caller = caller_of(socket.exchange)
+        self._idle_s = services.settings.socket_idle_timeout
+        self._waiting: asyncio.Queue[str | bytes] = asyncio.Queue(MAX_WAITING_MESSAGES)
+        self._remembered: dict[str, Sequence[Item]] = {}
+        self._left = False
+
+    async def run(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        reader = asyncio.create_task(self._read(task), name="read a WebSocket")
+        try:
+            await self._answer_in_turn()
+        except asyncio.CancelledError:
+            if not self._left:
+                raise
+            task.uncancel()
+        finally:
+            reader.cancel()
+            await asyncio.wait([reader])
+
+    async def _read(self, turns: asyncio.Task[Any]) -> None:
+        """Take in what comes, also while a response is made: a client that leaves ends it."""
+        try:
+            while True:
+                await self._waiting.put(await self._socket.receive())
+        except ClientLeft:
+            self._left = True
+            turns.cancel()
+
+    async def _answer_in_turn(self) -> None:
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + MAX_SOCKET_S
+        while loop.time() < ends_at:
+            try:
+                async with asyncio.timeout(self._idle_s):
+                    message = await self._waiting.get()
+            except TimeoutError:
+                await self._socket.close(reason=f"idle for {self._idle_s:g} s")
+                return
+            await self._turn(message)
+        over = InvalidRequest(
+            f"A connection serves for {MAX_SOCKET_S / 60:g} minutes. Open a new one to continue.",
+            code="websocket_connection_limit_reached",
+        )
+        await self._fail(over, {})
+        await self._socket.close()
+
+    async def _turn(self, message: str | bytes) -> None:
+        lane: dict[str, Any] = {}
+        previous: Any = None
+        try:
+            body = read_message(message)
+            kind = body.pop("type", None)
+            if kind is None:
+                missing("type")
+            if kind != CREATE:
+                not_one_of("type", kind, [CREATE])
+            previous = body.get("previous_response_id")
+            stream_id = body.pop("stream_id", None)
+            if stream_id is not None:
+                if not isinstance(stream_id, str):
+                    wrong_type("stream_id", "a string", stream_id)
+                lane = {"stream_id": stream_id}
+            if not await self._answer(body, lane):
+                self._forget(previous)
+        except ClientLeft:
+            raise
+        except Exception as error:  # noqa: BLE001  # the connection outlives it: it is logged and reported
+            self._forget(previous)
+            await self._fail(errors.ours(error, self._socket.exchange.id), lane)
+
+    def _forget(self, previous: Any) -> None:
+        """What a failed response continued is not continued again from here."""
+        if isinstance(previous, str):
+            self._remembered.pop(previous, None)
+
+    async def _answer(self, body: dict[str, Any], lane: dict[str, Any]) -> bool:
+        """Make a response; whether it was completed."""
+        generates = body.pop("generate", None)
+        if generates is not None and not isinstance(generates, bool):
+            wrong_type("generate", "true or false", generates)
+        if body.pop("background", None):
+            wrong("background", "is not for a WebSocket; send the request over HTTP")
+        body["stream"] = True
+        prepared = await self._responder.prepare(body, self._caller, self._remembered)
+        if generates is False:
+            batches = self._responder.prime(prepared, self._caller)
+        else:
+            batches = self._responder.stream(prepared, self._caller, lambda: False)
+        completed = True
+        try:
+            async for batch in batches:
+                for event in batch:
+                    if event["type"] == "error":
+                        completed = False
+                        event = {**event, "status": PorticoError.status}
+                    await self._socket.send({**event, **lane})
+        finally:
+            await batches.aclose()
+        if completed and not prepared.ask.store:
+            document = prepared.machine.document()
+            self._remembered = {document["id"]: [*prepared.before, *document["output"]]}
+        return completed
+
+    async def _fail(self, error: PorticoError, lane: dict[str, Any]) -> None:
+        known = error.body()
+        document = {
+            "type": known.type,
+            "code": known.code or known.type,
+            "message": known.message,
+            "param": known.param,
+        }
+        await self._socket.send({"type": "error", "status": error.status, "error": document, **lane})

@@ -1,0 +1,209 @@
+"""``/v1/responses`` as a WebSocket, with OpenAI's own client where it can say it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from openai import OpenAI
+from openai.resources.responses.responses import ResponsesConnection
+from tests.api_server import api_server
+from tests.daemon import Daemon
+from tests.server.api.openai.conftest import bearer, secret
+from websockets.asyncio.client import connect as connect_async
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+ENDS = ("response.completed", "response.incomplete", "error")
+
+
+def turn(connection: ResponsesConnection, **fields: Any) -> list[Any]:
+    """The events of one response."""
+    connection.send({"type": "response.create", "model": "echo", **fields})  # type: ignore[typeddict-item]
+    events = [connection.recv()]
+    while events[-1].type not in ENDS:
+        events.append(connection.recv())
+    return events
+
+
+def said(text: str) -> list[dict[str, Any]]:
+    return [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}]
+
+
+@contextmanager
+def opened(
+    harbour: Daemon, key: str = "one", path: str = "/v1/responses", **headers: str
+) -> Iterator[ClientConnection]:
+    url = harbour.url.replace("http", "ws", 1) + path
+    with connect(url, additional_headers={**bearer(key), **headers}, proxy=None) as connection:
+        yield connection
+
+
+def asked(connection: ClientConnection, message: str | bytes | Iterator[bytes]) -> dict[str, Any]:
+    connection.send(message)
+    found: dict[str, Any] = json.loads(connection.recv(20))
+    return found
+
+
+def test_responses_follow_each_other_on_one_connection(as_key: Callable[[str], OpenAI]) -> None:
+    with as_key("one").responses.connect() as connection:
+        first, second = turn(connection, input="one"), turn(connection, input="two", stream_id="lane")
+    assert [event.type for event in first[:2]] == ["response.created", "response.in_progress"]
+    assert [event.sequence_number for event in first] == list(range(len(first)))
+    assert (first[-1].response.output_text, second[-1].response.output_text) == ("one", "two")
+    assert {event.stream_id for event in second} == {"lane"}
+
+
+@pytest.mark.parametrize("store", [True, False])
+def test_a_response_is_continued_on_the_connection(as_key: Callable[[str], OpenAI], store: bool) -> None:
+    client = as_key("one")
+    with client.responses.connect() as connection:
+        first = turn(connection, input="ship", store=store)[-1].response
+        second = turn(connection, input=said("and"), previous_response_id=first.id, store=store)[-1].response
+        third = turn(connection, input=said("crew"), previous_response_id=second.id, store=True)[-1].response
+    assert third.previous_response_id == second.id
+    assert third.usage.input_tokens > second.usage.input_tokens > first.usage.input_tokens
+    # What is stored stands alone, also where what it continued is not.
+    later = client.responses.create(model="echo", input="port", previous_response_id=third.id)
+    assert later.usage is not None and later.usage.input_tokens > third.usage.input_tokens
+
+
+def test_after_a_reconnect_only_what_is_stored_is_continued(as_key: Callable[[str], OpenAI]) -> None:
+    client = as_key("one")
+    with client.responses.connect() as connection:
+        kept = turn(connection, input="ship", store=True)[-1].response
+        lost = turn(connection, input="ship", store=False)[-1].response
+    with client.responses.connect() as connection:
+        assert turn(connection, input="and", previous_response_id=kept.id)[-1].type == "response.completed"
+        refused = turn(connection, input="and", previous_response_id=lost.id)[-1]
+    assert refused.type == "error" and refused.status == 404
+    assert refused.error.code == "previous_response_not_found"
+
+
+def test_a_failed_continuation_forgets_what_it_continued(as_key: Callable[[str], OpenAI]) -> None:
+    with as_key("one").responses.connect() as connection:
+        first = turn(connection, input="ship", store=False)[-1].response
+        failed = turn(connection, input="x", previous_response_id=first.id, temperature=9)[-1]
+        assert (failed.type, failed.status, failed.error.param) == ("error", 400, "temperature")
+        gone = turn(connection, input="and", previous_response_id=first.id)[-1]
+        assert (gone.type, gone.error.code) == ("error", "previous_response_not_found")
+        assert turn(connection, input="again")[-1].type == "response.completed"
+
+
+def test_a_warm_up_says_nothing_and_can_be_continued(as_key: Callable[[str], OpenAI]) -> None:
+    with as_key("one").responses.connect() as connection:
+        warm = turn(connection, input="ship", generate=False, store=False)[-1].response
+        assert warm.status == "completed" and warm.output == []
+        answered = turn(connection, input=said("port"), previous_response_id=warm.id)[-1].response
+    assert answered.output_text == "port" and answered.usage.input_tokens == 2
+
+
+def test_a_conversation_is_compacted_and_continued(as_key: Callable[[str], OpenAI]) -> None:
+    with as_key("one").responses.connect() as connection:
+        first = turn(connection, model="notary", input="word " * 200, store=False)[-1].response
+        second = turn(
+            connection,
+            model="notary",
+            input=said("What is the port?"),
+            previous_response_id=first.id,
+            context_management=[{"type": "compaction", "compact_threshold": 100}],
+        )[-1].response
+    assert [item.type for item in second.output] == ["compaction", "message"]
+
+
+def test_messages_that_are_none_are_answered_and_the_connection_serves_on(harbour: Daemon) -> None:
+    with opened(harbour) as connection:
+        for message, param in (
+            ("{", None),
+            ("[]", None),
+            (b"{}", None),
+            ("{}", "type"),
+            ('{"type": "session.update"}', "type"),
+            ('{"type": "response.create", "model": "echo", "input": "x", "background": true}', "background"),
+            ('{"type": "response.create", "model": "echo", "input": "x", "generate": 1}', "generate"),
+            ('{"type": "response.create", "model": "echo", "input": "x", "tempature": 1}', "tempature"),
+        ):
+            answered = asked(connection, message)
+            assert (answered["type"], answered["status"]) == ("error", 400), message
+            assert answered["error"]["param"] == param and answered["error"]["code"]
+        assert asked(connection, '{"type": "response.create", "model": "echo", "input": "x"}')[
+            "type"
+        ].endswith("created")
+
+
+def test_a_message_over_the_limit_closes_the_connection(harbour: Daemon) -> None:
+    with opened(harbour) as connection, pytest.raises(ConnectionClosed):
+        asked(connection, (b"x" for _ in range(5_000)))  # so many frames
+
+
+@pytest.mark.parametrize(
+    ("headers", "path", "status"),
+    [
+        ({"Origin": "https://evil.example"}, "/v1/responses", 403),
+        ({"Authorization": "Bearer pk-unknown"}, "/v1/responses", 401),
+        ({}, "/v1/chat/completions", 404),
+    ],
+)
+def test_who_may_not_open_one_is_told_in_http(
+    harbour: Daemon, headers: dict[str, str], path: str, status: int
+) -> None:
+    with pytest.raises(InvalidStatus) as refused, opened(harbour, path=path, **headers):
+        pass
+    assert refused.value.response.status_code == status
+    assert json.loads(refused.value.response.body)["error"]["message"]
+
+
+def test_a_key_that_is_revoked_loses_its_connections(harbour: Daemon) -> None:
+    made = httpx.post(
+        f"{harbour.url}/api/keys", json={"name": "guest", "scopes": ["chat"]}, headers=bearer("boss")
+    ).json()
+    url = harbour.url.replace("http", "ws", 1) + "/v1/responses"
+    with connect(
+        url, additional_headers={"Authorization": f"Bearer {made['key']}"}, proxy=None
+    ) as connection:
+        asked(connection, '{"type": "response.create", "model": "clever", "input": "hang"}')
+        httpx.delete(f"{harbour.url}/api/keys/{made['id']}", headers=bearer("boss")).raise_for_status()
+        with pytest.raises(ConnectionClosed) as closed:
+            drain(connection)
+    assert closed.value.rcvd is not None and closed.value.rcvd.code == 1008
+
+
+def test_a_client_that_leaves_ends_its_response(harbour: Daemon) -> None:
+    with opened(harbour, "two") as connection:
+        asked(connection, '{"type": "response.create", "model": "frail", "input": "hang"}')
+    while any(row["status"] == "running" and row["name"] == "frail" for row in runs(harbour)):
+        pass
+    assert any(row["status"] == "cancelled" and row["name"] == "frail" for row in runs(harbour))
+
+
+def runs(harbour: Daemon) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = httpx.get(f"{harbour.url}/api/runs", headers=bearer("boss")).json()["data"]
+    return found
+
+
+def drain(connection: ClientConnection) -> None:
+    """Receive until the connection is closed, which raises."""
+    while True:
+        connection.recv(20)
+
+
+async def test_an_idle_connection_is_closed(tmp_path: Path) -> None:
+    async with api_server(tmp_path, socket_idle_timeout=0.2) as api:
+        async with connect_async(
+            api.url.replace("http", "ws", 1) + "/v1/responses", proxy=None
+        ) as connection:
+            with pytest.raises(ConnectionClosed):
+                await connection.recv()
+        assert connection.close_code == 1000 and connection.close_reason == "idle for 0.2 s"
+
+
+def test_the_hosts_of_other_sites_are_refused(harbour: Daemon) -> None:
+    with pytest.raises(InvalidStatus) as refused, opened(harbour, Host="evil.example"):
+        pass
+    assert refused.value.response.status_code in (400, 403)
+    assert secret("one") not in str(refused.value)
