@@ -46,7 +46,7 @@ async def filled(shop: StoreServices) -> StoreRow:
     await shop.result(
         (await shop.stores.groups.add(store, "small", chunking={"type": "sentence", "size": 80}))[1]
     )
-    await shop.stores.update(store.id, LOCAL, {"vector_weight": 0.4})
+    await shop.stores.update(store.id, LOCAL, {"vector_weight": 0.4, "answers": "quote"})
     return await shop.stores.get(store.id, LOCAL)
 
 
@@ -75,8 +75,8 @@ async def test_an_imported_store_answers_as_the_one_that_was_exported(
     archive = await exported(shop, store, tmp_path / "book.zip")
     async with store_services(tmp_path / "elsewhere") as there:
         made, run = await there.stores.portable.restore(archive, "", LOCAL)
-        assert (made.name, made.description, made.metadata, made.vector_weight, run) == (
-            *("book", "A book.", {"shelf": "3"}, 0.4, None),
+        assert (made.name, made.description, made.metadata, made.vector_weight, made.answers, run) == (
+            *("book", "A book.", {"shelf": "3"}, 0.4, "quote", None),
         )
         files = await there.settled(made)
         assert sorted((file.filename, file.status) for file in files) == sorted(

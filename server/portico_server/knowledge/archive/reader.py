@@ -18,6 +18,7 @@ from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.chunk.chunkers import check_chunking as check_chunking
 from portico_server.knowledge.contents import check_attributes, check_metadata
 from portico_server.knowledge.names import check_filename
+from portico_server.knowledge.store import ANSWERS
 
 # The words that writing and reading an archive share.
 
@@ -59,6 +60,7 @@ class ArchiveManifest:
     name: str
     description: str
     app: bool
+    answers: str
     embedding_model: str
     metadata: Mapping[str, str]
     expires_after_days: int | None
@@ -194,6 +196,7 @@ def _manifest(value: dict[str, Any]) -> ArchiveManifest:
         name=_text(store, "name"),
         description=_text(store, "description")[:2_000],
         app=store.get("app") is True,
+        answers=_answers(store),
         embedding_model=_text(store, "embedding_model"),
         metadata=check_metadata(store.get("metadata")),
         expires_after_days=None if days is None else min(365, max(1, int(days))),
@@ -215,6 +218,14 @@ def _text(value: Mapping[str, Any], name: str) -> str:
     if not isinstance(found, str):
         raise TypeError(f"'{name}' must be a string")
     return found
+
+
+def _answers(store: Mapping[str, Any]) -> str:
+    """``auto`` where an older archive says nothing."""
+    found = store.get("answers", "auto")
+    if found not in ANSWERS:
+        raise TypeError(f"'answers' must be one of {', '.join(ANSWERS)}")
+    return str(found)
 
 
 def _maybe(value: Mapping[str, Any], name: str) -> str | None:
