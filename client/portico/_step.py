@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
+from portico._keywords import UnknownKeyword, exact_methods
 from portico._request import given
 from portico.errors import InvalidRequest
 from portico.functions import schema_of
+from portico.wire import nearest
 
 
 class Reference:
@@ -73,6 +75,7 @@ class Template:
     variables: Mapping[str, Any]
 
 
+@exact_methods
 @dataclass(frozen=True, slots=True)
 class Step:
     """A step of a flow. Every method returns another step; this one stays as it is.
@@ -189,6 +192,15 @@ def steps_of(steps: Sequence[StepLike], named: Mapping[str, StepLike]) -> dict[s
     for name, step in named.items():
         if name in found:
             raise InvalidRequest(f"Two steps are named '{name}'.", param=name)
+        whatever: Any = step
+        if not callable(whatever) and not isinstance(whatever, Step):
+            hint = nearest(name, ("after", "collect", "concurrency", "join", "output", "separator"))
+            raise UnknownKeyword(
+                f"'{name}' is neither an argument nor a step: {whatever!r:.80}.{hint} Steps are made by llm(), retrieve(), "
+                "pipeline() and their like, or are functions.",
+                code="unknown_parameter",
+                param=name,
+            )
         found[name] = step
     if not found:
         raise InvalidRequest("Give at least one step.")

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypedDict
 
 from portico.errors import NotPortico
 
 AudioFormat: TypeAlias = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 Times: TypeAlias = Literal["segment", "word"]
+
+
+class SpeechOptions(TypedDict, total=False):
+    """What a sound may be asked for beside its text: OpenAI's fields, and those of local models."""
+
+    extra_body: Mapping[str, Any]
+    instructions: str
+    seconds: float
+    seed: int
+
+
+SPEECH_OPTIONS: Final[frozenset[str]] = SpeechOptions.__optional_keys__
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, Unpack
 
+from portico._keywords import exact, with_options
 from portico._request import given
 from portico._source import Bound, portable
 from portico._step import (
@@ -37,6 +38,7 @@ from portico._types import Incoming
 from portico._write import Writer, called
 from portico.errors import InvalidRequest
 from portico.functions import schema_of
+from portico.wire import MODEL_OPTIONS, ModelOptions
 
 VERSION: Final = 1
 """The version of the specification that this SDK writes."""
@@ -101,6 +103,7 @@ _3: Final = Argument(3)
 _4: Final = Argument(4)
 
 
+@exact
 def output(name: str) -> Reference:
     """The output of an earlier step."""
     return Reference(f"steps.{name}")
@@ -114,6 +117,7 @@ def template(text: str, **variables: Any) -> Any:
 # --- steps ---------------------------------------------------------------------------------------------------------
 
 
+@with_options(MODEL_OPTIONS)
 def llm(
     model: str = "default",
     *,
@@ -123,13 +127,15 @@ def llm(
     history: Any = None,
     few_shot: Sequence[Mapping[str, Any]] | None = None,
     format: Any = None,
-    **options: Any,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    **options: Unpack[ModelOptions],
 ) -> Step:
     """Ask a chat model. Without ``user`` and ``messages``, what flows in is what the user says.
 
     ``{name}`` in ``system`` and ``user`` is a key of what flows in, or a variable given by `Step.bind`. ``history``:
     True for the conversation so far, or messages. ``format``: a type (the answer is JSON of that shape), a JSON
-    schema, or one of "json", "yaml", "last", {"type": "regex", "pattern": …}. ``options`` are OpenAI's.
+    schema, or one of "json", "yaml", "last", {"type": "regex", "pattern": …}. ``options`` are OpenAI's; what only some
+    models know goes into ``extra_body``.
     """
     return Step(
         "llm",
@@ -141,11 +147,12 @@ def llm(
             history=history,
             few_shot=list(few_shot) if few_shot else None,
             format=format_of(format),
-            options=options or None,
+            options={**options, **given(tools=list(tools) if tools else None)} or None,
         ),
     )
 
 
+@exact
 def intent(
     intents: Mapping[str, Any] | Sequence[str] = (),
     *,
@@ -174,21 +181,25 @@ def intent(
     )
 
 
+@exact
 def embed(model: str = "default-embedding", *, text: Any = None) -> Step:
     """The vector of a text, or those of a list of texts."""
     return Step("embed", given(model=model, text=text))
 
 
+@exact
 def agent(name: str, *, message: Any = None, session: Any = None) -> Step:
     """Ask an agent, or any app that takes chat messages."""
     return Step("agent", given(agent=name, message=message, session=session))
 
 
+@exact
 def tool(name: str, **arguments: Any) -> Step:
     """Call a tool; without arguments, the object that flows in is taken."""
     return Step("tool", given(tool=name, arguments=arguments or None))
 
 
+@exact
 def retrieve(
     *stores: str,
     query: Any = None,
@@ -214,6 +225,7 @@ def retrieve(
     )
 
 
+@exact
 def rerank(model: str, *, query: Any = None, top_k: int | None = None, documents: Any = None) -> Step:
     """Put passages or texts in the order in which they answer a question, by default the flow's `input`."""
     return Step(
@@ -222,6 +234,7 @@ def rerank(model: str, *, query: Any = None, top_k: int | None = None, documents
     )
 
 
+@exact
 def code(function: Callable[..., Any] | str) -> Step:
     """A function in the daemon's sandbox. Raises `InvalidRequest` that says why if it cannot travel."""
     if isinstance(function, str):
@@ -234,6 +247,7 @@ def code(function: Callable[..., Any] | str) -> Step:
     return Step("code", {}, function=function)
 
 
+@exact
 def client(function: Callable[..., Any] | str, *, limit: float = 300.0) -> Step:
     """A function that runs here: during `Client.run`, or for a deployed app while `Client.serve` serves it.
 
@@ -244,6 +258,7 @@ def client(function: Callable[..., Any] | str, *, limit: float = 300.0) -> Step:
     return Step("client", {"limit": limit}, function=function)
 
 
+@exact
 def approve(message: Any, *, returns: Any = None, limit: float = 86_400.0) -> Step:
     """Wait until a person approves. With ``returns`` (a type or JSON schema) the person enters a value instead."""
     schema = (
@@ -252,16 +267,19 @@ def approve(message: Any, *, returns: Any = None, limit: float = 86_400.0) -> St
     return Step("approve", given(message=message, answer_schema=schema, limit=limit))
 
 
+@exact
 def subflow(given: StepLike | str) -> Step:
     """A deployed app by its name, or a step that sees only what flows in."""
     return Step("subflow", {"app": given} if isinstance(given, str) else {"step": given})
 
 
+@exact
 def emit(text: Any) -> Step:
     """Send text to whoever listens to the run."""
     return Step("emit", {"text": text})
 
 
+@exact
 def http(method: str, url: Any, *, headers: Any = None, body: Any = None) -> Step:
     """Ask a public web address; the answer is an object with ``status``, ``headers`` and ``text``."""
     return Step("http", given(method=method, url=url, headers=headers, body=body))
@@ -304,11 +322,13 @@ def diverter(
     return Step("diverter", joined(steps, named, join, separator, concurrency, collect))
 
 
+@exact
 def warp(step: StepLike, *, over: Any = None, concurrency: int = 8, collect: bool = False) -> Step:
     """One step for every item, ``concurrency`` at once; a list in the order of the items."""
     return Step("warp", given(step=step, over=over, concurrency=concurrency, collect=collect or None))
 
 
+@exact
 def switch(cases: Mapping[Any, StepLike], *, on: Any = None, default: StepLike | None = None) -> Step:
     """The first case that fits, or ``default``. A key is a value to be equal to, or a function that says whether.
 
@@ -325,11 +345,13 @@ def switch(cases: Mapping[Any, StepLike], *, on: Any = None, default: StepLike |
     return Step("graph", {"steps": {name: router, "case" if name != "case" else "chosen": chosen}})
 
 
+@exact
 def branch(condition: Any, then: StepLike, otherwise: StepLike | None = None) -> Step:
     """``then`` if the condition (a function of what flows in, or a value) holds; otherwise the other, or nothing."""
     return Step("branch", {"condition": condition, "then": then, "else": otherwise})
 
 
+@exact
 def loop(
     step: StepLike,
     *,
@@ -392,6 +414,7 @@ class Flow:
         return str(self.spec["name"])
 
 
+@exact
 def flow(
     step: StepLike,
     *,

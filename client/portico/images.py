@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias, TypedDict
 
 from portico.errors import InvalidRequest, NotPortico
 
 ImageSource: TypeAlias = str | Path | bytes
 """A picture as a file here, as bytes, or as the id of an uploaded file or an artifact."""
+
+
+class PictureOptions(TypedDict, total=False):
+    """What a picture may be asked for beside its prompt: OpenAI's fields, and those of local models."""
+
+    background: str
+    extra_body: Mapping[str, Any]
+    guidance_scale: float
+    input_fidelity: str
+    moderation: str
+    negative_prompt: str
+    output_compression: int
+    output_format: str
+    quality: str
+    safety_identifier: str
+    seed: int
+    steps: int
+    strength: float
+    style: str
+    svg: Any
+    user: str
+
+
+PICTURE_OPTIONS: Final[frozenset[str]] = PictureOptions.__optional_keys__
 
 _KINDS = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp", b"GIF8": "image/gif"}
 

@@ -5,9 +5,9 @@ The daemon sends these as JSON objects with a ``type``; the SDK reads them back 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias, TypedDict
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
@@ -318,3 +318,138 @@ def place_from_json(value: Mapping[str, Any]) -> Place:
     """Read a place back, ignoring fields this version does not know."""
     known = {f.name: value[f.name] for f in fields(Place) if f.name in value}
     return Place(**{**known, "heading": tuple(known.get("heading") or ())})
+
+
+# --- names of fields -------------------------------------------------------------------------------------------------
+
+
+class ModelOptions(TypedDict, total=False):
+    """How a model is asked: OpenAI's fields of a chat completion.
+
+    ``extra_body`` has what only some models know (``top_k``, ``min_p``, ``chat_template_kwargs`` …) and is passed on
+    as it is. ``conversation`` is the session of an app that keeps one.
+    """
+
+    audio: Mapping[str, Any]
+    conversation: str
+    extra_body: Mapping[str, Any]
+    frequency_penalty: float
+    function_call: Any
+    functions: list[Any]
+    logit_bias: Mapping[str, float]
+    logprobs: bool
+    max_completion_tokens: int
+    max_tokens: int
+    metadata: Mapping[str, str]
+    modalities: list[str]
+    n: int
+    parallel_tool_calls: bool
+    prediction: Mapping[str, Any]
+    presence_penalty: float
+    prompt_cache_key: str
+    prompt_cache_retention: str
+    reasoning_effort: str
+    response_format: Mapping[str, Any]
+    safety_identifier: str
+    seed: int
+    service_tier: str
+    stop: str | list[str]
+    store: bool
+    temperature: float
+    tool_choice: Any
+    top_logprobs: int
+    top_p: float
+    verbosity: str
+    web_search_options: Mapping[str, Any]
+
+
+class ChatOptions(ModelOptions, total=False):
+    """All that a chat completion takes beside its model and its messages."""
+
+    tools: list[Any]
+    user: str
+
+
+MODEL_OPTIONS: Final[frozenset[str]] = ModelOptions.__optional_keys__
+CHAT_OPTIONS: Final[frozenset[str]] = ChatOptions.__optional_keys__
+
+_SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
+    "actions": ("tools",),
+    "aggregator": ("aggregate",),
+    "bot_prompt": ("instructions", "system"),
+    "conversation_id": ("session", "conversation"),
+    "dataset_path": ("folder",),
+    "embed": ("embedding_model",),
+    "embed_model": ("embedding_model",),
+    "extra_keys": ("variables",),
+    "formatter": ("output", "format"),
+    "functions": ("tools",),
+    "gen_params": ("extra_body",),
+    "group_name": ("group", "groups"),
+    "k": ("top_k", "max_num_results"),
+    "limit": ("top_k", "max_num_results"),
+    "llm": ("model",),
+    "max_new_tokens": ("max_tokens",),
+    "max_output_tokens": ("max_tokens",),
+    "max_results": ("max_num_results", "top_k"),
+    "max_turn": ("limits", "rounds"),
+    "max_turns": ("limits", "rounds"),
+    "min_p": ("extra_body",),
+    "model_name": ("model",),
+    "model_type": ("model",),
+    "num_results": ("max_num_results", "top_k"),
+    "output_format": ("output", "format"),
+    "output_schema": ("output", "format"),
+    "output_type": ("output", "format"),
+    "parser": ("output", "format"),
+    "prompt": ("instructions", "system"),
+    "repetition_penalty": ("extra_body",),
+    "response_format": ("output", "format"),
+    "session_id": ("session", "conversation"),
+    "similarity": ("ranker",),
+    "similarity_cut_off": ("threshold", "score_threshold"),
+    "state": ("variables",),
+    "stop_sequences": ("stop",),
+    "stop_words": ("stop",),
+    "system": ("instructions",),
+    "system_instruction": ("instructions", "system"),
+    "system_message": ("instructions", "system"),
+    "system_prompt": ("instructions", "system"),
+    "template": ("instructions", "system"),
+    "thread_id": ("session", "conversation"),
+    "top_k": ("max_num_results", "extra_body"),
+    "topk": ("top_k", "max_num_results"),
+    "url": ("source",),
+}
+"""For words of OpenAI, LazyLLM and Lagent: ours, the first of them that is known where the word stands."""
+
+_MAX_NAME_LENGTH: Final = 200
+"""Characters of a name that may be a misspelt one."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` with the nearest known names, or an empty string."""
+    from difflib import get_close_matches
+
+    names = set(known)
+    ours = next((word for word in _SPELLINGS.get(name, ()) if word in names), None)
+    close = [ours] if ours else get_close_matches(name[:_MAX_NAME_LENGTH], sorted(names), n=3, cutoff=0.5)
+    if not close:
+        return ""
+    return " Did you mean " + " or ".join(f"'{item}'" for item in close) + "?"
+
+
+def unknown_option(options: Iterable[str], known: Iterable[str] = CHAT_OPTIONS) -> tuple[str, str] | None:
+    """The first name that is not an option of a model, and a sentence about it."""
+    names = frozenset(known)
+    for name in options:
+        if name not in names:
+            hint = nearest(name, names) or " What only some models know goes into 'extra_body'."
+            return name, f"Models have no option '{name}'.{hint}"
+    return None
+
+
+def flat_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as fields of a request: those of ``extra_body`` stand among the others."""
+    named = {name: value for name, value in options.items() if name != "extra_body"}
+    return {**named, **(options.get("extra_body") or {})}

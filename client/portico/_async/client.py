@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 import httpx
 
@@ -24,6 +24,7 @@ from portico._async.sessions import Facts, Sessions
 from portico._async.tools import Mcp, Tools
 from portico._async.tuning import Tuning
 from portico._events import ChatEvents, RunEvents
+from portico._keywords import exact_methods, with_options
 from portico._request import Message, at, given, named
 from portico._running import AsyncRunning
 from portico._serving import Given, WorkerState
@@ -46,8 +47,10 @@ from portico.values import (
     Vacuumed,
 )
 from portico.values.apps import the_only
+from portico.wire import CHAT_OPTIONS, ChatOptions, flat_options
 
 
+@exact_methods
 class AsyncClient:
     """A daemon, from asyncio.
 
@@ -95,8 +98,14 @@ class AsyncClient:
         """Where the daemon is."""
         return self._transport.address.url
 
+    @with_options(CHAT_OPTIONS)
     def ask(
-        self, question: str, app: str | None = None, *, history: Sequence[Message] = (), **options: Any
+        self,
+        question: str,
+        app: str | None = None,
+        *,
+        history: Sequence[Message] = (),
+        **options: Unpack[ChatOptions],
     ) -> AsyncAnswer:
         """Ask an app over documents: pieces of text, and ``passages``. Without ``app``: the only one.
 
@@ -116,8 +125,13 @@ class AsyncClient:
 
         return AsyncAnswer(start)
 
-    def chat(self, messages: str | Sequence[Message], model: str = "default", **options: Any) -> AsyncAnswer:
-        """Talk to a model or an app. ``options`` are OpenAI's (``temperature``, ``tools`` …)."""
+    @with_options({*CHAT_OPTIONS, "stream"})
+    def chat(
+        self, messages: str | Sequence[Message], model: str = "default", **options: Unpack[ChatOptions]
+    ) -> AsyncAnswer:
+        """Talk to a model or an app. ``options`` are OpenAI's (``temperature``, ``tools`` …); what only some models
+        know goes into ``extra_body``.
+        """
 
         def start(opened: Opened) -> AsyncGenerator[RunEvent, None]:
             if "stream" in options:
@@ -129,7 +143,7 @@ class AsyncClient:
                 "messages": _messages(messages),
                 "stream": True,
                 "stream_options": {"include_usage": True},
-                **options,
+                **flat_options(options),
             }
             path = "/v1/chat/completions"
             return self._transport.stream("POST", path, ChatEvents(), json=body, opened=opened)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TypeVar
 
+from portico._keywords import exact_methods
 from portico._sse import EventReader
 from portico._transport import AsyncTransport
 from portico.errors import ConnectionLost
@@ -17,6 +18,9 @@ MAX_ATTEMPTS = 5
 
 class Group:
     """Calls about one noun."""
+
+    def __init_subclass__(cls) -> None:
+        exact_methods(cls)
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport

@@ -6,13 +6,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
+from portico._keywords import with_options
 from portico._request import Upload, given
 from portico._sync.group import Group
 from portico._sync.models import Models
-from portico.audio import AudioFormat, Times, Transcript, subtitles_text
+from portico.audio import SPEECH_OPTIONS, AudioFormat, SpeechOptions, Times, Transcript, subtitles_text
 from portico.errors import InvalidRequest
+from portico.wire import flat_options
 
 _SOURCES = {
     "speech": ("speaks", "portico models add voice --source hf://facebook/mms-tts-eng"),
@@ -23,6 +25,7 @@ _SOURCES = {
 class Audio(Group):
     """Texts said aloud, and speech written down."""
 
+    @with_options(SPEECH_OPTIONS)
     def speak(
         self,
         text: str,
@@ -31,16 +34,17 @@ class Audio(Group):
         voice: str | None = None,
         format: AudioFormat = "wav",
         speed: float = 1.0,
-        **options: Any,
+        **options: Unpack[SpeechOptions],
     ) -> bytes:
         """``text`` as a sound, by ``model`` or the first that speaks.
 
         Without ``voice`` it is the model's own. ``options`` are OpenAI's ``instructions`` and those of local models:
-        ``seed``, and for music ``seconds``.
+        ``seed``, and for music ``seconds``; what only some know goes into ``extra_body``.
         """
         body = self._speech(text, model, voice, format, speed, options)
         return self._transport.request("POST", "/v1/audio/speech", bytes, json=body, slow=True)
 
+    @with_options(SPEECH_OPTIONS)
     def speak_to(
         self,
         path: str | Path,
@@ -50,7 +54,7 @@ class Audio(Group):
         voice: str | None = None,
         format: AudioFormat = "wav",
         speed: float = 1.0,
-        **options: Any,
+        **options: Unpack[SpeechOptions],
     ) -> int:
         """`speak` into a file, piece by piece; its size. A file that breaks off is removed."""
         body = self._speech(text, model, voice, format, speed, options)
@@ -67,11 +71,13 @@ class Audio(Group):
         options: Mapping[str, Any],
     ) -> dict[str, Any]:
         name = model or self._who("speech")
-        if "stream_format" in options:
-            raise InvalidRequest(
-                "A sound comes whole here: leave 'stream_format' out.", param="stream_format"
-            )
-        body = {"model": name, "input": text, "response_format": format, "speed": speed, **options}
+        body = {
+            "model": name,
+            "input": text,
+            "response_format": format,
+            "speed": speed,
+            **flat_options(options),
+        }
         return body if voice is None else {**body, "voice": voice}
 
     def transcribe(

@@ -7,12 +7,13 @@ import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 import httpx
 
 from portico._answer import Answer, Opened
 from portico._events import ChatEvents, RunEvents
+from portico._keywords import exact_methods, with_options
 from portico._request import Message, at, given, named
 from portico._running import Running
 from portico._serving import Given, WorkerState
@@ -47,8 +48,10 @@ from portico.values import (
     Vacuumed,
 )
 from portico.values.apps import the_only
+from portico.wire import CHAT_OPTIONS, ChatOptions, flat_options
 
 
+@exact_methods
 class Client:
     """A daemon, for code that blocks.
 
@@ -96,8 +99,14 @@ class Client:
         """Where the daemon is."""
         return self._transport.address.url
 
+    @with_options(CHAT_OPTIONS)
     def ask(
-        self, question: str, app: str | None = None, *, history: Sequence[Message] = (), **options: Any
+        self,
+        question: str,
+        app: str | None = None,
+        *,
+        history: Sequence[Message] = (),
+        **options: Unpack[ChatOptions],
     ) -> Answer:
         """Ask an app over documents: pieces of text, and ``passages``. Without ``app``: the only one.
 
@@ -117,8 +126,13 @@ class Client:
 
         return Answer(start)
 
-    def chat(self, messages: str | Sequence[Message], model: str = "default", **options: Any) -> Answer:
-        """Talk to a model or an app. ``options`` are OpenAI's (``temperature``, ``tools`` …)."""
+    @with_options({*CHAT_OPTIONS, "stream"})
+    def chat(
+        self, messages: str | Sequence[Message], model: str = "default", **options: Unpack[ChatOptions]
+    ) -> Answer:
+        """Talk to a model or an app. ``options`` are OpenAI's (``temperature``, ``tools`` …); what only some models
+        know goes into ``extra_body``.
+        """
 
         def start(opened: Opened) -> Generator[RunEvent, None, None]:
             if "stream" in options:
@@ -130,7 +144,7 @@ class Client:
                 "messages": _messages(messages),
                 "stream": True,
                 "stream_options": {"include_usage": True},
-                **options,
+                **flat_options(options),
             }
             path = "/v1/chat/completions"
             return self._transport.stream("POST", path, ChatEvents(), json=body, opened=opened)

@@ -5,29 +5,47 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
+from portico._keywords import with_options
 from portico._request import given
 from portico._sync.group import Group
 from portico._sync.models import Models
 from portico.errors import InvalidRequest
-from portico.images import ImageSource, Picture, image_reference, pictures_of
+from portico.images import (
+    PICTURE_OPTIONS,
+    ImageSource,
+    Picture,
+    PictureOptions,
+    image_reference,
+    pictures_of,
+)
+from portico.wire import flat_options
 
 
 class Images(Group):
     """Pictures that models make."""
 
+    @with_options(PICTURE_OPTIONS)
     def draw(
-        self, prompt: str, model: str | None = None, *, size: str = "auto", n: int = 1, **options: Any
+        self,
+        prompt: str,
+        model: str | None = None,
+        *,
+        size: str = "auto",
+        n: int = 1,
+        **options: Unpack[PictureOptions],
     ) -> list[Picture]:
         """Pictures of what ``prompt`` says, by ``model`` or the first that draws.
 
         ``size`` is ``auto`` or WIDTHxHEIGHT in pixels; ``options`` are OpenAI's (``quality``, ``output_format`` …) and
-        those of local models (``seed``, ``steps``, ``negative_prompt``, ``guidance_scale``).
+        those of local models (``seed``, ``steps``, ``negative_prompt``, ``guidance_scale``); what only some
+        models know goes into ``extra_body``.
         """
         body = {"model": model or self._who("image"), "prompt": prompt}
         return self._pictures("generations", body, size, n, options)
 
+    @with_options(PICTURE_OPTIONS)
     def edit(
         self,
         images: ImageSource | Sequence[ImageSource],
@@ -37,7 +55,7 @@ class Images(Group):
         mask: ImageSource | None = None,
         size: str = "auto",
         n: int = 1,
-        **options: Any,
+        **options: Unpack[PictureOptions],
     ) -> list[Picture]:
         """Pictures changed as ``prompt`` says, all over or where ``mask`` is transparent.
 
@@ -55,9 +73,7 @@ class Images(Group):
     def _pictures(
         self, what: str, body: Mapping[str, Any], size: str, n: int, options: Mapping[str, Any]
     ) -> list[Picture]:
-        if "stream" in options:
-            raise InvalidRequest("Pictures come whole here: leave 'stream' out.", param="stream")
-        body = {**body, "size": size, "n": n, **options, "response_format": "b64_json"}
+        body = {**body, "size": size, "n": n, **flat_options(options), "response_format": "b64_json"}
         path = f"/v1/images/{what}"
         return pictures_of(self._transport.request("POST", path, object, json=body, slow=True))
 

@@ -10,9 +10,10 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, Unpack
 from weakref import ReferenceType, ref
 
+from portico._keywords import UnknownKeyword, exact_methods, with_options
 from portico.agent.hooks import AnyHook, apply_hooks
 from portico.agent.memory import aopen_session, forget, open_session, read_messages, read_state, write_state
 from portico.agent.message import Message
@@ -32,7 +33,7 @@ from portico.client import AsyncClient, Client
 from portico.errors import InvalidRequest
 from portico.functions import Function
 from portico.values import AppVersion
-from portico.wire import Finished, StepFinished, StepStarted
+from portico.wire import MODEL_OPTIONS, Finished, ModelOptions, StepFinished, StepStarted
 
 Strategy: TypeAlias = Literal["tools", "text_tools", "react", "plan_and_solve", "rewoo"]
 
@@ -40,6 +41,7 @@ AgentInput: TypeAlias = "str | list[dict[str, Any]] | Mapping[str, Any] | Messag
 """What can be said to an agent: text, parts, or a message."""
 
 
+@exact_methods
 class Agent:
     """An agent that a daemon runs, or a program of yours that calls such agents.
 
@@ -47,7 +49,7 @@ class Agent:
     functions of yours, which are executed here; ``stores`` are names; ``agents`` are asked like tools (a deployed one
     by its name), or take over (`Handoff`). ``memory`` is a policy (``"all"``, ``"window"``, ``"budget"``,
     ``"summary"``, ``"none"``) or an object with more; ``output`` one format or several that are tried in order;
-    ``options`` are OpenAI's (``temperature``, ``stop`` …).
+    ``options`` are OpenAI's (``temperature``, ``stop`` …), with ``extra_body`` for what only some models know.
 
     A class of your own has agents as attributes, in lists and dicts too, and a method ``forward(self, message,
     session)``, asynchronous or not, which runs here. Within it a call goes to the session of the call around it.
@@ -75,6 +77,7 @@ class Agent:
         made.hooks = ()
         return made
 
+    @with_options(MODEL_OPTIONS)
     def __init__(
         self,
         model: str = "default",
@@ -96,7 +99,7 @@ class Agent:
         limits: Mapping[str, Any] | None = None,
         final: str = "",
         client: Client | AsyncClient | None = None,
-        **options: Any,
+        **options: Unpack[ModelOptions],
     ) -> None:
         self._own_name = name
         self._daemon = None if client is None else DaemonClients.of(client)
@@ -177,18 +180,20 @@ class Agent:
 
     # --- calls ---------------------------------------------------------------------------------------------------
 
+    @with_options(MODEL_OPTIONS)
     def __call__(
         self,
         message: AgentInput,
         *,
         session: int | str | None = None,
         variables: Mapping[str, Any] | None = None,
-        **options: Any,
+        **options: Unpack[ModelOptions],
     ) -> Message:
         """Say something and wait for the answer; both are in the agent's memory of the ``session`` afterwards.
 
         ``options`` are the model's, for this call. Raises `PorticoError`.
         """
+        self._check_options(variables, options)
         if self._composed and inspect.iscoroutinefunction(self.forward):
             return run_coroutine(self.acall(message, session=session, variables=variables, **options))
         scope = self._scope(session)
@@ -206,15 +211,17 @@ class Agent:
             )
         return apply_hooks(self.hooks, "after_agent", self, reply, scope.session)
 
+    @with_options(MODEL_OPTIONS)
     async def acall(
         self,
         message: AgentInput,
         *,
         session: int | str | None = None,
         variables: Mapping[str, Any] | None = None,
-        **options: Any,
+        **options: Unpack[ModelOptions],
     ) -> Message:
         """The same for asyncio."""
+        self._check_options(variables, options)
         scope = self._scope(session)
         given = apply_hooks(self.hooks, "before_agent", self, Message.of(message), scope.session)
         with self._step(scope):
@@ -223,6 +230,17 @@ class Agent:
             else:
                 reply = await self._turn(scope, given, variables, options).arun()
         return apply_hooks(self.hooks, "after_agent", self, reply, scope.session)
+
+    def _check_options(self, variables: Mapping[str, Any] | None, options: Mapping[str, Any]) -> None:
+        """A ``forward`` is given a message and a session alone: what else is said would be lost."""
+        given = [*(["variables"] if variables else []), *options]
+        if self._composed and given:
+            raise UnknownKeyword(
+                f"'{self.name}' has a forward, which is given no '{given[0]}': "
+                "pass it to the agents that it calls.",
+                code="unknown_parameter",
+                param=given[0],
+            )
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What a class of your own does, ``forward(self, message, session)``, the second if you want it.
@@ -292,8 +310,13 @@ class Agent:
         takes = inspect.signature(self.forward).parameters
         return self.forward(message, session) if len(takes) > 1 else self.forward(message)
 
+    @with_options(MODEL_OPTIONS)
     def stream(
-        self, message: AgentInput, *, session: int | str | None = None, **options: Any
+        self,
+        message: AgentInput,
+        *,
+        session: int | str | None = None,
+        **options: Unpack[ModelOptions],
     ) -> Generator[Heard, None, None]:
         """Say something and hear all that happens, of every agent below too: pairs of its path and the event.
 
@@ -312,8 +335,13 @@ class Agent:
         reply = yield from self._turn(scope, given, None, options).stream()
         yield Heard("", Finished(apply_hooks(self.hooks, "after_agent", self, reply, scope.session)))
 
+    @with_options(MODEL_OPTIONS)
     def astream(
-        self, message: AgentInput, *, session: int | str | None = None, **options: Any
+        self,
+        message: AgentInput,
+        *,
+        session: int | str | None = None,
+        **options: Unpack[ModelOptions],
     ) -> AsyncGenerator[Heard, None]:
         """The same for asyncio."""
         return astream_call(lambda: self.acall(message, session=session, **options))

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from portico._keywords import exact_methods
 from portico.agent.hooks import AnyHook, apply_hooks
 from portico.agent.message import Message
 from portico.agent.scope import CALL_SCOPE, DaemonClients, notify, run_coroutine
@@ -32,6 +33,7 @@ TOLD: Final = (InvalidRequest, NotFound, Forbidden, Conflict, TooLarge, EngineFa
 """Errors that a model can do something about. A daemon that is away is not one."""
 
 
+@exact_methods
 class Executor:
     """Carries out the action in a message and answers with what came of it, as a message.
 

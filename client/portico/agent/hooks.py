@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+from portico._keywords import exact_methods
 from portico._source import Bound, portable
 from portico.agent.message import Message
 from portico.errors import InvalidRequest
@@ -47,6 +48,7 @@ class Hook:
         return getattr(type(self), moment) is not getattr(Hook, moment)
 
 
+@exact_methods
 @dataclass(frozen=True, slots=True)
 class Prefix:
     """Put a text before what ``senders`` say; none: before everything."""
@@ -59,6 +61,7 @@ class Prefix:
         return _declared(self.on, "prefix", self.senders, text=self.text)
 
 
+@exact_methods
 @dataclass(frozen=True, slots=True)
 class Redact:
     """Put ``replacement`` in the place of everything that matches ``pattern``."""
@@ -72,6 +75,7 @@ class Redact:
         return _declared(self.on, "redact", self.senders, pattern=self.pattern, replacement=self.replacement)
 
 
+@exact_methods
 @dataclass(frozen=True, slots=True)
 class Guard:
     """Refuse a message in which ``pattern`` is found; ``text`` is the reason that is given."""
@@ -85,6 +89,7 @@ class Guard:
         return _declared(self.on, "guard", self.senders, pattern=self.pattern, text=self.text)
 
 
+@exact_methods
 @dataclass(frozen=True, slots=True)
 class Limit:
     """Cut a message after ``most`` characters."""
@@ -97,6 +102,7 @@ class Limit:
         return _declared(self.on, "limit", self.senders, most=self.most)
 
 
+@exact_methods
 @dataclass(frozen=True, slots=True)
 class Code:
     """Hand the message, as an object, to a self-contained function in the sandbox; it returns a text or an object."""

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeAlias
 
+from portico._keywords import exact_methods, unknown_keyword
 from portico.errors import InvalidRequest
 
 Content: TypeAlias = "str | list[dict[str, Any]] | Mapping[str, Any]"
 """Text; parts (text, images); or an action for an `Executor`, ``{"name": …, "parameters": {…}}``."""
 
 
+@exact_methods
 @dataclass(frozen=True, slots=True)
 class Message:
     """``content`` is what was said, ``formatted`` what an output format made of it.
@@ -42,6 +44,10 @@ class Message:
 
     def but(self, **changes: Any) -> Message:
         """The same message with other fields."""
+        names = [item.name for item in fields(Message)]
+        for name in changes:
+            if name not in names:
+                raise unknown_keyword("Message.but", name, names)
         return replace(self, **changes)
 
     def to_json(self) -> dict[str, Any]:

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from portico._keywords import exact_methods
 from portico._source import Bound, portable
 from portico.errors import InvalidRequest
 from portico.functions import schema_of
 
 
+@exact_methods
 @dataclass(frozen=True, slots=True)
 class ToolParser:
     """Text before ``begin`` is the thought, text from there to ``end`` the action; the model stops at ``end``.
@@ -42,6 +44,7 @@ class ToolParser:
         return {**made, "validate": "code", "code": found.source}
 
 
+@exact_methods
 @dataclass(frozen=True, slots=True)
 class Json:
     """JSON; of a ``shape``, a type or a JSON schema, if that is given: then the model can say nothing else."""
@@ -55,6 +58,7 @@ class Json:
         return {"type": "json", "schema": schema}
 
 
+@exact_methods
 class Choice(Json):
     """One of a few texts, which the model is held to while it writes."""
 
@@ -66,6 +70,7 @@ class Choice(Json):
         super().__init__({"type": "string", "enum": list(texts)})
 
 
+@exact_methods
 @dataclass(frozen=True, slots=True)
 class Regex:
     """What of the answer a regular expression matches: a group of it, by default all."""

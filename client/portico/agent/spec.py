@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from portico._keywords import exact_methods
 from portico.agent.hooks import MOMENTS, AnyHook, Hook
 from portico.agent.message import Message
 from portico.agent.output import output_json
@@ -45,6 +46,7 @@ class Specified(Protocol):
     def specified(self, session: str) -> Spec: ...
 
 
+@exact_methods
 @dataclass(frozen=True, slots=True)
 class Handoff:
     """Another agent that takes the conversation over when the model says so."""

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from portico import _teams as shapes
 from portico import flow
+from portico._keywords import exact, exact_methods
 from portico._step import Step
 from portico._teams import Speaker
 from portico.agent.agent import Agent
@@ -22,6 +23,7 @@ from portico.flow import Durability, Flow
 from portico.values import AppVersion
 
 
+@exact_methods
 @dataclass(frozen=True, slots=True)
 class Human:
     """A person who is one of the speakers. ``limit``: seconds that the team waits for them."""
@@ -36,6 +38,7 @@ Who: TypeAlias = Callable[[Member], Speaker]
 """Under which name a member answers."""
 
 
+@exact_methods
 @dataclass(frozen=True, slots=True)
 class Team:
     """Agents that work together; ``step`` makes their flow of the names under which they are deployed."""
@@ -69,18 +72,21 @@ class Team:
         return client.apps.deploy(name, self.flow(name, durability=durability), note=note)
 
 
+@exact
 def sequence(*members: Member) -> Team:
     """One after the other, each with what the one before has said; the last one's word is the answer."""
     _several(members, 1)
     return Team(members, lambda who: shapes.sequence([who(member) for member in members]))
 
 
+@exact
 def round_robin(*members: Member, rounds: int = 3, final: str = "") -> Team:
     """In turn, ``rounds`` times, or until ``final`` is in what somebody says, which is then the answer."""
     _several(members, 1)
     return Team(members, lambda who: shapes.round_robin([who(member) for member in members], rounds, final))
 
 
+@exact
 def moderated(moderator: Agent | str, *members: Member, turns: int = 12, final: str = "") -> Team:
     """The moderator says who speaks, until it says DONE. The answer is what was said last."""
     _several(members, 1)
@@ -90,6 +96,7 @@ def moderated(moderator: Agent | str, *members: Member, turns: int = 12, final: 
     )
 
 
+@exact
 def bidding(*members: Agent | str, turns: int = 12, final: str = "") -> Team:
     """Nobody presides: before each turn all say how much it matters that they speak, and the highest bid does.
 
@@ -99,6 +106,7 @@ def bidding(*members: Agent | str, turns: int = 12, final: str = "") -> Team:
     return Team(members, lambda who: shapes.bidding([who(member) for member in members], turns, final))
 
 
+@exact
 def debate(*members: Member, judge: Agent | str, rounds: int = 2) -> Team:
     """All argue at once, ``rounds`` times, each seeing what the others have said; the judge's word is the answer."""
     _several(members, 2)
@@ -108,6 +116,7 @@ def debate(*members: Member, judge: Agent | str, rounds: int = 2) -> Team:
     )
 
 
+@exact
 def hierarchy(manager: Agent | str, *members: Member, concurrency: int = 8) -> Team:
     """The manager gives each member a part of the task, the parts are done at once, the manager concludes."""
     _several(members, 1)

@@ -17,6 +17,7 @@ from portico_server.core.errors import (
     NotFound,
     PorticoError,
     Unauthenticated,
+    nearest,
 )
 
 logger = logging.getLogger(__name__)
@@ -75,9 +76,22 @@ def invalid_json(error: orjson.JSONDecodeError) -> InvalidRequest:
     )
 
 
-def from_validation(problems: Sequence[Mapping[str, Any]]) -> InvalidRequest:
-    """The first problem that pydantic found, as a 400 with a path such as ``items[2].name``."""
-    problem = problems[0]
+def unknown_parameter(path: str, known: Iterable[str]) -> InvalidRequest:
+    """400 for a field that a body does not have, with the nearest of those that it has."""
+    hint = nearest(path.rpartition(".")[2], known)
+    return InvalidRequest(f"Unknown parameter: '{path}'.{hint}", code="unknown_parameter", param=path)
+
+
+def from_validation(
+    problems: Sequence[Mapping[str, Any]], schema: Mapping[str, Any] | None = None
+) -> InvalidRequest:
+    """The problem that pydantic found, as a 400 with a path such as ``items[2].name``.
+
+    Of several it is the first, but an unknown field before all others: it may be the misspelt name of one that is
+    missing. ``schema`` is the JSON schema of the body.
+    """
+    unknown = [problem for problem in problems if problem.get("type") == "extra_forbidden"]
+    problem = (unknown or problems)[0]
     path = _path(problem.get("loc", ()))
     message = str(problem.get("msg", "is not right")).removeprefix("Value error, ")
     if problem.get("type") == "missing":
@@ -85,11 +99,29 @@ def from_validation(problems: Sequence[Mapping[str, Any]]) -> InvalidRequest:
         return InvalidRequest(
             f"Missing required parameter: {named}.", code="missing_required_parameter", param=path or None
         )
-    if problem.get("type") == "extra_forbidden":
-        return InvalidRequest(f"Unknown parameter: '{path}'.", code="unknown_parameter", param=path or None)
+    if unknown:
+        return unknown_parameter(path, _siblings(schema or {}, problem["loc"][1:-1]))
     more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
     where = f"'{path}'" if path else "The body"
     return InvalidRequest(f"{where}: {message[:1].lower()}{message[1:]}.{more}", param=path or None)
+
+
+def _siblings(schema: Mapping[str, Any], location: Sequence[str | int]) -> list[str]:
+    """The names of the fields at a place of a JSON schema."""
+    definitions = schema.get("$defs", {})
+    at = [schema]
+    for part in (*location, None):
+        for one in at:  # grows while it is read: what stands behind references and alternatives
+            at += one.get("anyOf", ())
+            if "$ref" in one:
+                at.append(definitions[one["$ref"].rpartition("/")[2]])
+        if part is not None:
+            below = [
+                one.get("items") if isinstance(part, int) else one.get("properties", {}).get(part)
+                for one in at
+            ]
+            at = [one for one in below if one] or at  # a part may name an alternative, and no field
+    return [name for one in at for name in one.get("properties", ())]
 
 
 def _path(location: Sequence[str | int]) -> str:

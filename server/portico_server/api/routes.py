@@ -9,6 +9,7 @@ from importlib import import_module
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -156,7 +157,9 @@ async def _on_ours(request: Request, error: Exception) -> Response:
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return _respond(request, errors.from_validation(error.errors()))
+    field = getattr(request.scope.get("route"), "body_field", None)
+    schema = TypeAdapter(field.field_info.annotation).json_schema() if field is not None else None
+    return _respond(request, errors.from_validation(error.errors(), schema))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:

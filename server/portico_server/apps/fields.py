@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from portico.wire import flat_options, unknown_option
 from portico_server.core.errors import InvalidRequest, nearest
 
 T = TypeVar("T")
@@ -108,6 +109,24 @@ class Fields:
                 code="unknown_field",
                 param=self.path(key),
             )
+
+
+def known_options(given: Mapping[str, Any], at: str) -> None:
+    """Raise `InvalidRequest` for an option that models do not have; ``at`` is the place of the options."""
+    found = unknown_option(given)
+    if found is not None:
+        where = f"{at}.{found[0]}" if at else found[0]
+        raise InvalidRequest(found[1], code="unknown_parameter", param=where)
+    extra = given.get("extra_body")
+    if extra is not None and not isinstance(extra, Mapping):
+        where = f"{at}.extra_body" if at else "extra_body"
+        raise InvalidRequest(f"{where} must be an object.", code="invalid_spec", param=where)
+
+
+def model_options(given: Mapping[str, Any], at: str) -> dict[str, Any]:
+    """Checked options of a model as fields of a request: those of ``extra_body`` stand among the others."""
+    known_options(given, at)
+    return flat_options(given)
 
 
 def _name(value: Any) -> str:

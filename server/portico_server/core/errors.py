@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Final
 
 from portico.wire import ErrorBody
+from portico.wire import nearest as nearest
 
 MAX_MESSAGE_LENGTH: Final = 4_000
 """Characters of an error's message: what a client has sent, and we quote, may be megabytes."""
 
 MAX_PARAM_LENGTH: Final = 200
 """Characters of the place that an error names."""
-
-_MAX_NAME_LENGTH: Final = 200
-"""Characters of a name that may be a misspelt one."""
 
 
 class PorticoError(Exception):
@@ -137,11 +133,3 @@ class DeadlineExceeded(PorticoError):
     status = 504
     type = "server_error"
     code = "timeout"
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` with the nearest known names, or an empty string."""
-    close = get_close_matches(name[:_MAX_NAME_LENGTH], sorted(set(known)), n=3, cutoff=0.5)
-    if not close:
-        return ""
-    return " Did you mean " + " or ".join(f"'{item}'" for item in close) + "?"

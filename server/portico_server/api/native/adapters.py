@@ -41,7 +41,7 @@ class Adapter(BaseModel):
     created_at: float
 
 
-class AdapterRequest(BaseModel):
+class AdapterRequest(BaseModel, extra="forbid"):
     """An adapter at ``path`` on the daemon's machine, to be served as ``name``."""
 
     base: str
@@ -50,13 +50,13 @@ class AdapterRequest(BaseModel):
     scale: float = 1.0
 
 
-class AdapterChange(BaseModel):
+class AdapterChange(BaseModel, extra="forbid"):
     """Another scale: 0 is the base alone, 1 what the adapter was trained for."""
 
     scale: float
 
 
-class AdapterExportRequest(BaseModel):
+class AdapterExportRequest(BaseModel, extra="forbid"):
     """Where an adapter is to be written on the daemon's machine: ``path`` must not exist yet.
 
     ``merged``: folded into its model. ``type`` is what the numbers of a GGUF file are written as.

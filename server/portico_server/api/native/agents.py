@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
@@ -18,23 +18,19 @@ from portico_server.core.errors import PorticoError
 agent_router = new_router(prefix="/api/agents", tags=["Agents"])
 
 
-class SessionName(BaseModel):
+class SessionName(BaseModel, extra="forbid"):
     """A session by the app that it belongs to and its name; made by its first turn."""
-
-    model_config = ConfigDict(extra="forbid")
 
     app: str
     name: str
 
 
-class AgentInput(BaseModel):
+class AgentInput(BaseModel, extra="forbid"):
     """An agent (docs/agents.md) and what is said to it: text, parts, or a message.
 
     ``session`` is where it remembers, under ``path``, the place of the agent in a tree; without a session it
     remembers nothing. ``variables`` fill the instructions.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     agent: dict[str, Any]
     message: Any
@@ -43,7 +39,7 @@ class AgentInput(BaseModel):
     variables: dict[str, Any] = Field(default_factory=dict)
 
 
-class AgentToCheck(BaseModel):
+class AgentToCheck(BaseModel, extra="forbid"):
     """An agent that is looked at and not run."""
 
     agent: dict[str, Any]

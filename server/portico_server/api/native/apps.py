@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.errors import unknown_parameter
 from portico_server.api.native.flows import events_of
 from portico_server.api.openai.bodies import MESSAGES
 from portico_server.api.services import ApiServices
@@ -19,6 +20,7 @@ from portico_server.api.sse import EventStream, while_present
 from portico_server.apps.drawing import diagram
 from portico_server.apps.drawing.mermaid import mermaid
 from portico_server.apps.drawing.svg import svg
+from portico_server.apps.fields import model_options
 from portico_server.apps.flow import read
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.limits import UsageLimits
@@ -66,7 +68,7 @@ class RunInput(BaseModel):
     session: str = ""
 
 
-class DeployedApp(BaseModel):
+class DeployedApp(BaseModel, extra="forbid"):
     """An app to deploy. ``expected_version``: refused with 409 if another version answers by now."""
 
     name: str
@@ -76,7 +78,7 @@ class DeployedApp(BaseModel):
     expected_version: int | None = None
 
 
-class Update(BaseModel):
+class Update(BaseModel, extra="forbid"):
     """``set``: places in the specification (``outline.system``) and their new values, null to take a field away; a new
     version comes of it, the rest of which is as before. ``limits``: of the app, instead of those it has; no version.
     """
@@ -105,7 +107,7 @@ class Version(BaseModel):
     warnings: list[str] = []
 
 
-class RollBack(BaseModel):
+class RollBack(BaseModel, extra="forbid"):
     """``version``: which one answers again; by default the one before the current one."""
 
     version: int | None = None
@@ -218,6 +220,7 @@ async def run_app(
     A durable flow continues when the listener leaves. Without ``stream``, the answer is ``{"run": …, "output": …}``.
     """
     servable = await _resolve(services, name, caller)
+    asked = _request(given)
     flow = getattr(servable, "flow", None)
     if flow is not None and given.messages is None:
         with services.runner.admitted(name, caller) as admission:
@@ -225,7 +228,7 @@ async def run_app(
             admission.follow(run)
         stay = flow.durability != "off"
     else:
-        run = services.runner.start("apps/run", name, _request(given), caller)
+        run = services.runner.start("apps/run", name, asked, caller)
         stay = False
     if not stream:
         output = await while_present(request, _output(services.runner, run, stay=stay))
@@ -245,12 +248,15 @@ async def _output(runner: Runner, run: Run, *, stay: bool) -> Any:
 
 
 def _request(given: RunInput) -> Request:
+    options = dict(given.model_extra or {})
     if given.messages is None:
+        for name in options:
+            raise unknown_parameter(name, [*RunInput.model_fields])
         return AppInput(given.input, given.session)
     if given.input is not None:
         raise InvalidRequest("Give either 'input' or 'messages', not both.", param="input")
     MESSAGES.check(given.messages, "messages")
-    options = dict(given.model_extra or {})
+    options = model_options(options, "")
     if given.session:
         options["conversation"] = given.session
     return Chat(tuple(given.messages), options)

@@ -38,7 +38,7 @@ class Chunker(BaseModel):
     formats: list[str]
 
 
-class ChunkingRequest(BaseModel):
+class ChunkingRequest(BaseModel, extra="forbid"):
     """A text to cut; ``filename`` determines its format."""
 
     text: str
@@ -150,7 +150,7 @@ def _chunking_request(value: Any) -> ChunkingRequest:
         return ChunkingRequest.model_validate(value)
     except ValidationError as error:
         problems = [{**problem, "loc": ("body", *problem["loc"])} for problem in error.errors()]
-        raise errors.from_validation(problems) from error
+        raise errors.from_validation(problems, ChunkingRequest.model_json_schema()) from error
 
 
 async def _bytes(text: str) -> AsyncIterator[bytes]:

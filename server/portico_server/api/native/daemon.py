@@ -153,7 +153,7 @@ def _apps_using(names: Set[str], apps: Sequence[Card]) -> list[str]:
 apply_router = new_router(tags=["Daemon"])
 
 
-class ApplyRequest(BaseModel):
+class ApplyRequest(BaseModel, extra="forbid"):
     """``configuration``: as in a file (docs/configuration.md), its variables replaced. ``folder``: what paths in
     it are relative to, on the daemon's machine. ``prune``: kinds (``apps``, ``tools`` …) of which everything is removed
     that the configuration does not name.
@@ -307,7 +307,7 @@ class NewKey(Key):
     key: str
 
 
-class KeyRequest(BaseModel):
+class KeyRequest(BaseModel, extra="forbid"):
     """A key to be made. ``limits``: concurrency, requests_per_minute, tokens_per_minute, tokens_per_day.
 
     ``filters``: for a store, by its name or id or ``*`` for any, what the attributes of its files must meet for this

@@ -56,7 +56,7 @@ class DeploymentStatus(BaseModel):
     answers: Literal["write", "quote"] | None = None
 
 
-class DeploymentRequest(BaseModel):
+class DeploymentRequest(BaseModel, extra="forbid"):
     """A model to be registered; ``engine`` and ``task`` are found out unless they are given. ``replicas`` is a number
     of processes, or the sources of the further ones.
     """
@@ -79,19 +79,19 @@ class DeploymentRequest(BaseModel):
     answers: str = "auto"
 
 
-class DeploymentChange(BaseModel):
+class DeploymentChange(BaseModel, extra="forbid"):
     """Parameters to be set; those that are null are taken away, all others stay."""
 
     parameters: dict[str, Any]
 
 
-class PullRequest(BaseModel):
+class PullRequest(BaseModel, extra="forbid"):
     """A model source, such as ``hf://ORG/REPO/FILE``."""
 
     source: str
 
 
-class PlanRequest(BaseModel):
+class PlanRequest(BaseModel, extra="forbid"):
     """A model's name or source, and what to plan for; ``hardware`` is a preset's name, empty for this machine."""
 
     model: str
@@ -123,7 +123,7 @@ class Plan(BaseModel):
     nearest: str
 
 
-class BetterDecision(BaseModel):
+class BetterDecision(BaseModel, extra="forbid"):
     """Whether to fetch the better model."""
 
     accept: bool
@@ -242,7 +242,7 @@ def _deployment(info: DeploymentInfo) -> DeploymentStatus:
 alias_router = new_router(prefix="/api/aliases", tags=["Models"])
 
 
-class AliasTarget(BaseModel):
+class AliasTarget(BaseModel, extra="forbid"):
     """The model or app that an alias means."""
 
     target: str
@@ -279,7 +279,7 @@ async def set_alias(name: str, body: AliasTarget, services: TheServices, _caller
 engine_router = new_router(prefix="/api/engines", tags=["Engines"])
 
 
-class Building(BaseModel):
+class Building(BaseModel, extra="forbid"):
     """``rebuild``: also if it is whole."""
 
     rebuild: bool = False

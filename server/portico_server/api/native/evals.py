@@ -81,7 +81,7 @@ class SearchPlan(BaseModel):
     settings: list[dict[str, Any]]
 
 
-class TrialChoice(BaseModel):
+class TrialChoice(BaseModel, extra="forbid"):
     """Which trial is deployed; the best, if none is named."""
 
     trial: str | None = None

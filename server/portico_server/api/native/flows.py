@@ -26,7 +26,7 @@ from portico_server.runs.runner import Runner
 router = new_router(tags=["Flows"])
 
 
-class FlowInput(BaseModel):
+class FlowInput(BaseModel, extra="forbid"):
     """A flow (docs/flow-spec.md) and its input. ``history``: earlier messages, oldest first.
 
     ``functions``: the functions of clients that whoever follows the events executes and answers; left out: all that
@@ -39,7 +39,7 @@ class FlowInput(BaseModel):
     functions: list[str] | None = None
 
 
-class FlowToCheck(BaseModel):
+class FlowToCheck(BaseModel, extra="forbid"):
     """A flow that is looked at and not run."""
 
     flow: dict[str, Any]
@@ -74,13 +74,13 @@ class RunTrace(BaseModel):
     steps: list[TraceStep]
 
 
-class Again(BaseModel):
+class Again(BaseModel, extra="forbid"):
     """``from``: the step, by its path or name, that is done again with all that followed it."""
 
     start: str = Field("", alias="from")
 
 
-class RunFork(BaseModel):
+class RunFork(BaseModel, extra="forbid"):
     """A new run like another one: with another ``input``, or with all steps before ``from`` taken over."""
 
     start: str = Field("", alias="from")

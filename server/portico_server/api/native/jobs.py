@@ -34,9 +34,13 @@ class TuningPlan(BaseModel):
     recipe: dict[str, Any]
 
 
+class TuningPlanRequest(FineTuningJobRequest, extra="forbid"):
+    """The job of which the plan would be."""
+
+
 @router.post("/plan")
 async def plan_fine_tuning(
-    body: FineTuningJobRequest, request: Request, services: TheServices, caller: Caller
+    body: TuningPlanRequest, request: Request, services: TheServices, caller: Caller
 ) -> TuningPlan:
     """Check the files and choose the recipe, without training."""
     caller.require("finetune")

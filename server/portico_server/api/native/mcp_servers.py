@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from portico_server.api.endpoint import Admin, TheServices
 from portico_server.api.endpoint import new_router as new_router
@@ -18,17 +18,15 @@ from portico_server.tools.mcp.spec import parse
 router = new_router(prefix="/api/mcp/servers", tags=["MCP servers"])
 
 
-class Sampling(BaseModel):
+class Sampling(BaseModel, extra="forbid"):
     """``max_tokens`` of an answer and ``calls`` an hour that a server may ask of a ``model``."""
-
-    model_config = ConfigDict(extra="forbid")
 
     model: str = Field(min_length=1)
     max_tokens: int = Field(1_000, gt=0, le=100_000)
     calls: int = Field(60, gt=0, le=100_000)
 
 
-class NewServer(BaseModel):
+class NewServer(BaseModel, extra="forbid"):
     """A server to hold: either a ``command`` to start or a ``url`` to reach.
 
     ``env`` and ``headers`` may hold secrets and are never shown again. ``allow`` and ``deny`` are patterns of tool
@@ -36,8 +34,6 @@ class NewServer(BaseModel):
     ``approval``: when somebody is asked before a call; empty: as the setting ``tool_approval`` says. ``sampling``: the
     model that the server itself may ask; left out: none.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     command: list[str] = []

@@ -79,10 +79,8 @@ class NewPrompt(BaseModel):
     name: str
 
 
-class PromptFiles(BaseModel):
+class PromptFiles(BaseModel, extra="forbid"):
     """Prompts to import: ``files``, from their path to their text, or ``url``, a Git repository on https."""
-
-    model_config = ConfigDict(extra="forbid")
 
     files: dict[str, str] = {}
     url: str = ""
@@ -90,10 +88,8 @@ class PromptFiles(BaseModel):
     dry_run: bool = False
 
 
-class PromptArguments(BaseModel):
+class PromptArguments(BaseModel, extra="forbid"):
     """The arguments by name, and the version that is meant: the newest if none is."""
-
-    model_config = ConfigDict(extra="forbid")
 
     arguments: dict[str, Any] = {}
     version: int | None = None

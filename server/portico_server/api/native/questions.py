@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 from fastapi import Path, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
@@ -51,13 +51,11 @@ class QuestionDescription(BaseModel, from_attributes=True):
     key: str = Field(validation_alias="effect")
 
 
-class QuestionAnswer(BaseModel):
+class QuestionAnswer(BaseModel, extra="forbid"):
     """An answer. ``value`` is what was asked for, ``note`` what the run, and a model behind it, is told about it.
 
     ``worker`` is the name under which a function was claimed.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     accepted: bool
     value: Any = None
@@ -65,14 +63,12 @@ class QuestionAnswer(BaseModel):
     worker: str = Field("", max_length=200)
 
 
-class Claim(BaseModel):
+class Claim(BaseModel, extra="forbid"):
     """What a worker can do: functions called one of ``names``, of one ``run`` if it is named.
 
     Up to ``limit`` are taken for ``lease_seconds`` each; ``holding`` are ids taken earlier, kept as long again. If
     there is nothing, waits up to ``wait`` seconds for the first.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     kind: Literal["function"] = "function"
     names: list[str] = Field([], max_length=1_000)
@@ -174,10 +170,8 @@ worker_router = new_router(prefix="/api/workers", tags=["Questions"])
 Named = Annotated[str, Path(min_length=1, max_length=200, description="The name that the worker gave itself")]
 
 
-class ServedFunction(BaseModel):
+class ServedFunction(BaseModel, extra="forbid"):
     """A function of a client. ``timeout``: seconds a call may take, the wait for a free worker included."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     description: str = Field("", max_length=20_000)
@@ -188,10 +182,8 @@ class ServedFunction(BaseModel):
     approval: Rule = ""
 
 
-class Joining(BaseModel):
+class Joining(BaseModel, extra="forbid"):
     """A worker and all it can do. Its name is its own choice, unique among the workers of its key."""
-
-    model_config = ConfigDict(extra="forbid")
 
     worker: str = Field(min_length=1, max_length=200)
     functions: list[ServedFunction] = Field(min_length=1, max_length=1_000)
@@ -204,13 +196,11 @@ class Joined(BaseModel):
     tools: list[str]
 
 
-class NextCalls(BaseModel):
+class NextCalls(BaseModel, extra="forbid"):
     """Take up to ``limit`` calls for ``lease_seconds`` each, and keep ``holding`` as long.
 
     The same as for ``/api/questions/claim``. A worker that claims nothing for 45 seconds is taken for gone.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     lease_seconds: float = Field(30.0, gt=0, le=MAX_LEASE_S)
     limit: int = Field(1, ge=0, le=100)

@@ -76,7 +76,7 @@ async def list_runs(
     return Listed(data=newest[:limit])
 
 
-class PruneRequest(BaseModel):
+class PruneRequest(BaseModel, extra="forbid"):
     """``days``: another age than the setting ``keep_runs_days`` says; ``dry_run`` only counts."""
 
     days: float | None = Field(default=None, ge=0, le=36_500)

@@ -21,7 +21,7 @@ router = new_router(prefix="/api/search", tags=["Stores"])
 _REFINING: Final = set(Refine.__dataclass_fields__)
 
 
-class SearchRequest(BaseModel):
+class SearchRequest(BaseModel, extra="forbid"):
     """A search. ``score_threshold`` is on the final score; ``docs/retrieval.md`` lists the stages in order."""
 
     query: str

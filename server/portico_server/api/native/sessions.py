@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
@@ -30,10 +30,8 @@ class Session(BaseModel, from_attributes=True):
     updated_at: float
 
 
-class NewSession(BaseModel):
+class NewSession(BaseModel, extra="forbid"):
     """A session to open. Without a ``name`` it is called by its id; one that is there already is left as it is."""
-
-    model_config = ConfigDict(extra="forbid")
 
     app: str = Field(min_length=1, max_length=256)
     name: str = ""
@@ -41,27 +39,21 @@ class NewSession(BaseModel):
     metadata: dict[str, Any] = Field(default_factory=dict)
 
 
-class SessionChange(BaseModel):
+class SessionChange(BaseModel, extra="forbid"):
     """What is left out stays as it is."""
-
-    model_config = ConfigDict(extra="forbid")
 
     title: str | None = Field(None, max_length=512)
     metadata: dict[str, Any] | None = None
 
 
-class SessionFork(BaseModel):
+class SessionFork(BaseModel, extra="forbid"):
     """The name of the copy; called by its id without one."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str = ""
 
 
-class AddedMessages(BaseModel):
+class AddedMessages(BaseModel, extra="forbid"):
     """Messages for the memory of the agent at the path ``agent``, empty for the root: texts, parts or messages."""
-
-    model_config = ConfigDict(extra="forbid")
 
     messages: list[Any] = Field(min_length=1, max_length=1000)
     agent: str = Field("", max_length=512)
@@ -238,10 +230,8 @@ class RememberedFact(BaseModel):
         )
 
 
-class ChangedFact(BaseModel):
+class ChangedFact(BaseModel, extra="forbid"):
     """What the fact says from now on."""
-
-    model_config = ConfigDict(extra="forbid")
 
     text: str = Field(min_length=1)
 

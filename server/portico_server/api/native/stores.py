@@ -56,7 +56,7 @@ class Store(BaseModel):
     created_at: float
 
 
-class StoreRequest(BaseModel):
+class StoreRequest(BaseModel, extra="forbid"):
     """A store to be made. With ``app`` it is a chat app, whose ``answers`` are ``auto``, ``write`` or ``quote``.
 
     With ``folder`` (of the daemon's machine) or ``source`` it mirrors that: ``s3://BUCKET/PREFIX``, an address that
@@ -112,7 +112,7 @@ class SkippedFiles(BaseModel):
     looked_at: float | None
 
 
-class StoreChange(BaseModel):
+class StoreChange(BaseModel, extra="forbid"):
     """What is to change; what is left out stays. ``source`` takes the place of what was followed;
     ``embedding_model`` is changed in the background, ``""`` is none.
     """
@@ -189,7 +189,7 @@ async def sync_store(store: str, services: TheServices, caller: Caller) -> Start
     )
 
 
-class Reindexing(BaseModel):
+class Reindexing(BaseModel, extra="forbid"):
     """``files``: read all files again before."""
 
     files: bool = False
@@ -332,7 +332,7 @@ async def import_store(request: Request, services: TheServices, caller: Caller) 
 calibration_router = new_router(prefix="/api/stores/{store}/calibrate", tags=["Stores"])
 
 
-class CalibrationRequest(BaseModel):
+class CalibrationRequest(BaseModel, extra="forbid"):
     """``questions`` with the ``file`` or the ``passage`` that answers each, or so many as a chat ``model`` asks."""
 
     questions: list[dict[str, Any]] | None = None
@@ -358,7 +358,7 @@ async def calibrate_store(
 group_router = new_router(prefix="/api/stores/{store}/groups", tags=["Stores"])
 
 
-class GroupRequest(BaseModel):
+class GroupRequest(BaseModel, extra="forbid"):
     """A group to be made. ``CoarseChunk``, ``MediumChunk`` and ``FineChunk`` need no more than their name."""
 
     name: str

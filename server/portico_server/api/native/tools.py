@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from portico_server.api.endpoint import Admin, Caller, TheServices
@@ -62,7 +62,7 @@ class ToolDescription(BaseModel):
         )
 
 
-class ToolArguments(BaseModel):
+class ToolArguments(BaseModel, extra="forbid"):
     """The arguments of a call."""
 
     arguments: dict[str, Any] = {}
@@ -138,7 +138,7 @@ async def call_tool(
 source_router = new_router(prefix="/api/tool-sources", tags=["Tools"])
 
 
-class NewSource(BaseModel):
+class NewSource(BaseModel, extra="forbid"):
     """A tool to add: exactly one of ``command``, ``function``, ``openapi`` and ``database``.
 
     ``command``: program and arguments, with ``{name}`` where an argument of a call goes. ``function``:
@@ -149,8 +149,6 @@ class NewSource(BaseModel):
     secrets and are never shown again. ``approval``: when somebody is asked before a call; empty: as the setting
     ``tool_approval`` says.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     command: list[str] = []

@@ -22,7 +22,7 @@ from portico_server.apps.agent.spec import (
     ToolUse,
 )
 from portico_server.apps.agent.tools import agent_name, search_name
-from portico_server.apps.fields import Fields
+from portico_server.apps.fields import Fields, model_options
 from portico_server.apps.flow.notation import template
 from portico_server.apps.flow.ops import format_of
 from portico_server.core.errors import InvalidRequest
@@ -63,7 +63,7 @@ def agent(value: Any, at: str = "agent", depth: int = 0) -> AgentSpec:
         hooks=tuple(_hook(item, f"{at}.hooks[{n}]") for n, item in enumerate(fields.items("hooks") or ())),
         limits=_limits(fields, strategy),
         final=fields.text("final"),
-        options=fields.mapping("options") or {},
+        options=model_options(fields.mapping("options") or {}, fields.path("options")),
         busy=_one_of(fields, "busy", ("wait", "refuse"), "wait"),
         attempts=fields.whole("attempts", 2, least=1, most=10),
     )

@@ -12,6 +12,7 @@ from typing import Any, Final
 import orjson
 
 from portico.wire import Cited, Delta, Event, Passage, Usage
+from portico_server.apps.fields import model_options
 from portico_server.apps.flow import spec
 from portico_server.apps.flow.constrain import response_format, unwrapped
 from portico_server.apps.flow.expression import Expression, arguments, as_text, named_arguments
@@ -138,7 +139,7 @@ async def _llm(
     host: StepHost, op: spec.LlmStep, step: spec.Step, scope: Scope, path: str, note: StepNote
 ) -> Any:
     messages = _messages(op, scope)
-    options = _object(op.options, scope, "options")
+    options = model_options(_object(op.options, scope, "options"), "options")
     form = op.format
     if form.type == "json" and form.schema is not None:
         options["response_format"] = response_format(step.name, form.schema)

@@ -67,6 +67,13 @@ class FlowFields(fields.Fields):
             return notation.template(value, None, self.path(key))
         return notation.parse(value, self.path(key))
 
+    def options(self, key: str) -> Expression | None:
+        """Options of a model. Those that are written as an object are checked now, all others when they are there."""
+        given = self._left.get(key)
+        if isinstance(given, dict) and not any(name.startswith("$") for name in given):
+            fields.known_options(given, self.path(key))
+        return self.expression(key)
+
     def arguments(self) -> tuple[tuple[Expression, ...] | None, dict[str, Expression]]:
         """``args`` and ``kwargs``; ``args`` is ``None`` if neither is given."""
         args, kwargs = self.items("args"), self.mapping("kwargs")
@@ -125,7 +132,7 @@ def _llm(_reader: StepParser, fields: FlowFields) -> Op:
         messages=fields.expression("messages"),
         history=fields.expression("history"),
         few_shot=fields.expression("few_shot"),
-        options=fields.expression("options"),
+        options=fields.options("options"),
         format=_format(fields),
     )
 

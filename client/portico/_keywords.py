@@ -1,0 +1,80 @@
+"""Keywords that a call does not have are refused, with the one that was meant."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar, cast
+
+from portico.errors import InvalidRequest
+from portico.wire import nearest
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class UnknownKeyword(InvalidRequest, TypeError):
+    """A call was given a keyword that it does not have; ``param`` is that keyword."""
+
+
+def unknown_keyword(call: str, name: str, known: Iterable[str]) -> UnknownKeyword:
+    """The error for ``name``, which ``call`` does not have."""
+    names = sorted(known)
+    hint = nearest(name, names)
+    if not hint:
+        hint = f" It has {', '.join(names)}." if names else " It has none."
+    return UnknownKeyword(f"{call}() has no argument '{name}'.{hint}", code="unknown_parameter", param=name)
+
+
+def exact(function: Callable[P, R], options: Iterable[str] | None = None) -> Callable[P, R]:
+    """Refuse keywords that are neither parameters nor, where there is a ``**`` parameter, among its ``options``.
+
+    Without ``options`` a ``**`` parameter takes any keyword.
+    """
+    parameters = inspect.signature(function).parameters
+    if options is None and any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        return function
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    own = {one.name for one in parameters.values() if one.kind in by_name} - {"self", "cls"}
+    known = frozenset(own | {*(options or ())})
+    label = function.__qualname__.replace(".__init__", "").replace(".__call__", "")
+
+    def check(given: Mapping[str, Any]) -> None:
+        for name in given:
+            if name not in known:
+                raise unknown_keyword(label, name, known)
+
+    if inspect.iscoroutinefunction(function):
+
+        @wraps(function)
+        async def acall(*args: P.args, **kwargs: P.kwargs) -> Any:
+            check(kwargs)
+            return await function(*args, **kwargs)
+
+        return cast("Callable[P, R]", acall)
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        check(kwargs)
+        return function(*args, **kwargs)
+
+    return call
+
+
+def with_options(options: Iterable[str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """`exact` for a function whose ``**`` parameter takes these ``options``."""
+    return lambda function: exact(function, options)
+
+
+def exact_methods(cls: type[T]) -> type[T]:
+    """`exact` for what is called of a class: its constructor, its methods without a leading underscore, itself."""
+    for name, found in [*vars(cls).items()]:
+        if name.startswith("_") and name not in ("__init__", "__call__"):
+            continue
+        if isinstance(found, classmethod | staticmethod):
+            setattr(cls, name, type(found)(exact(found.__func__)))
+        elif inspect.isfunction(found) and not hasattr(found, "__wrapped__"):
+            setattr(cls, name, exact(found))
+    return cls

@@ -1,0 +1,147 @@
+"""What a call does not have is refused, by every public callable of the SDK, with what was meant."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import portico
+from portico import AsyncClient, Client, Function, InvalidRequest, agent, flow
+from portico.agent import Agent, Choice, Executor, Message, hooks, teams
+from portico.agent.agent import Agent as AgentClass
+from portico.wire import CHAT_OPTIONS, nearest
+
+FORWARDED = {
+    "Stores.search",
+    "Client.search",
+    "AsyncClient.search",
+    "Tools.add",
+    "Mcp.add",
+    "Prompts.save",
+} | {
+    "Evals.search",
+    "Evals.plan_search",
+}
+"""Calls whose further keywords are fields of a native body, which refuses what it does not know."""
+
+FREE = {"pipeline", "parallel", "diverter", "graph", "tool", "template", "bind", "Step.bind", "Agent.forward"}
+"""Calls with keywords of the caller's: names of steps, arguments, variables."""
+
+
+def _of(owner: type[Any], name: str) -> Iterator[tuple[str, Callable[..., Any]]]:
+    for method, found in vars(owner).items():
+        call = found.__func__ if isinstance(found, classmethod | staticmethod) else found
+        if inspect.isfunction(call) and (not method.startswith("_") or method in ("__init__", "__call__")):
+            yield f"{name}.{method}", call
+
+
+def _public() -> Iterator[tuple[str, Callable[..., Any]]]:
+    with Client("http://test") as client:
+        groups = [*{type(group) for name, group in vars(client).items() if not name.startswith("_")}]
+    for cls in (*groups, Client, AsyncClient, flow.Step, AgentClass, Executor, Message, Choice):
+        yield from _of(cls, cls.__name__)
+    yield from _of(AsyncClient, "AsyncClient")
+    for cls in (hooks.Prefix, hooks.Redact, hooks.Guard, hooks.Limit, hooks.Code, teams.Human, agent.Handoff):
+        yield from _of(cls, cls.__name__)
+    for cls in (agent.Json, agent.Regex, agent.ToolParser):
+        yield from _of(cls, cls.__name__)
+    for module in (flow, teams):
+        for name, found in vars(module).items():
+            if inspect.isfunction(found) and not name.startswith("_") and found.__module__ == module.__name__:
+                yield name, found
+    yield "Function.of", Function.of
+
+
+CALLS = {name: call for name, call in _public() if name not in FORWARDED | FREE and name != "flow_of"}
+
+
+def _wait(answer: Any) -> None:
+    if inspect.iscoroutine(answer):
+        asyncio.run(answer)
+
+
+@pytest.mark.parametrize("name", sorted(CALLS))
+def test_every_public_call_refuses_a_keyword_that_it_does_not_have(name: str) -> None:
+    call = CALLS[name]
+    parameters = [*inspect.signature(call).parameters.values()]
+    meant = next((one.name for one in parameters if one.kind is one.KEYWORD_ONLY), "")
+    wrong = f"{meant}z" if meant else "zz"
+    positional = [
+        one for one in parameters if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
+    ]
+    with pytest.raises(TypeError, match=f"'{wrong}'") as caught:
+        _wait(call(*[str for _ in positional], **{wrong: 1}))
+    assert isinstance(caught.value, InvalidRequest) and caught.value.param == wrong
+    if meant:
+        assert f"'{meant}'" in str(caught.value)
+
+
+LAGENT: list[tuple[Callable[[], Any], str, str]] = [
+    (lambda: Agent()("one", session_id=1), "session_id", "session"),  # type: ignore[call-arg]
+    (lambda: Agent(system_prompt="Be brief."), "system_prompt", "instructions"),  # type: ignore[call-arg]
+    (lambda: Agent(tool=["calculator"]), "tool", "tools"),  # type: ignore[call-arg]
+    (lambda: Agent(output_format=str), "output_format", "output"),  # type: ignore[call-arg]
+    (lambda: Agent(aggregator="tool_text"), "aggregator", "aggregate"),  # type: ignore[call-arg]
+    (lambda: Agent(stop_words=["x"]), "stop_words", "stop"),  # type: ignore[call-arg]
+    (lambda: Agent(max_new_tokens=9), "max_new_tokens", "max_tokens"),  # type: ignore[call-arg]
+    (lambda: Agent(top_k=1), "top_k", "extra_body"),  # type: ignore[call-arg]
+    (lambda: Agent().memory(session_id=1), "session_id", "session"),  # type: ignore[call-arg]
+    (lambda: Agent().state_dict(session_id=0), "session_id", "session"),  # type: ignore[call-arg]
+    (lambda: Agent().reset(session_id=0), "session_id", "session"),  # type: ignore[call-arg]
+    (lambda: Executor(actions=[]), "actions", "tools"),  # type: ignore[call-arg]
+    (lambda: Executor([])(Message("x"), session_id=1), "session_id", "session"),  # type: ignore[call-arg]
+]
+
+LAZYLLM: list[tuple[Callable[[], Any], str, str]] = [
+    (lambda: flow.llm("default", sytem="x"), "sytem", "system"),  # type: ignore[call-arg]
+    (lambda: flow.llm("default", prompt="x"), "prompt", "system"),  # type: ignore[call-arg]
+    (lambda: flow.llm("default", formatter="json"), "formatter", "format"),  # type: ignore[call-arg]
+    (lambda: flow.llm("default", top_k=1), "top_k", "extra_body"),  # type: ignore[call-arg]
+    (lambda: flow.retrieve("docs", topk=3), "topk", "top_k"),  # type: ignore[call-arg]
+    (lambda: flow.retrieve("docs", group_name="x"), "group_name", "group"),  # type: ignore[call-arg]
+    (lambda: flow.retrieve("docs", similarity="bm25"), "similarity", "ranker"),  # type: ignore[call-arg]
+    (lambda: flow.rerank("m", topk=1), "topk", "top_k"),  # type: ignore[call-arg]
+    (lambda: flow.parallel(str, jion="dict"), "jion", "join"),
+    (lambda: Client("http://test").chat("hi", system_prompt="x"), "system_prompt", ""),  # type: ignore[call-arg]
+    (lambda: Client("http://test").ask("hi", "docs", max_new_tokens=1), "max_new_tokens", "max_tokens"),  # type: ignore[call-arg]
+]
+
+
+@pytest.mark.parametrize(("call", "given", "ours"), LAGENT + LAZYLLM)
+def test_the_words_of_other_frameworks_are_answered_with_ours(
+    call: Callable[[], Any], given: str, ours: str
+) -> None:
+    with pytest.raises(portico.InvalidRequest, match=f"'{given}'") as caught:
+        call()
+    assert caught.value.param == given
+    assert not ours or f"Did you mean '{ours}'" in caught.value.message
+
+
+def test_a_program_with_a_forward_refuses_options_instead_of_losing_them() -> None:
+    class Echo(Agent):
+        def forward(self, message: Message) -> Message:
+            return message
+
+    for given in ({"temperature": 0}, {"variables": {"a": "b"}}):
+        with pytest.raises(InvalidRequest, match="pass it to the agents"):
+            Echo()("hi", **given)  # type: ignore[arg-type]
+
+
+def test_what_only_some_models_know_is_said_to_be_so() -> None:
+    step = flow.llm("default", temperature=0, extra_body={"top_k": 1})
+    assert step.fields["options"] == {"temperature": 0, "extra_body": {"top_k": 1}}
+
+
+def test_the_options_are_those_that_the_daemon_declares() -> None:
+    from portico_server.api.openai.bodies import CHAT
+
+    declared = {*CHAT.required, *CHAT.optional}
+    assert declared - CHAT_OPTIONS == {"model", "messages", "stream", "stream_options"}
+
+
+def test_a_name_that_is_near_none_has_no_hint() -> None:
+    assert nearest("zzzzzz", ["model"]) == ""

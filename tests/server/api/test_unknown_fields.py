@@ -1,0 +1,141 @@
+"""A native body with a field that it does not have is refused, with what was meant: from ``/openapi.json``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests import daemon as daemons
+
+FLOW = {"portico_flow": 1, "step": {"op": "code", "source": "lambda text: text"}}
+OPEN = {"POST /api/apps/{name}/run", "POST /api/evals/{eval_id}/search", "POST /api/prompts"}
+"""Bodies that are read by the noun behind them, which is tried by itself below."""
+
+STATE = "PUT /api/sessions/{session_id}/state"
+"""A state dict, whose keys are the paths of agents."""
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    with (
+        daemons.running(tmp_path_factory.mktemp("fields")) as daemon,
+        httpx.Client(base_url=daemon.url) as made,
+    ):
+        yield made
+
+
+def _bodies(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            content = operation.get("requestBody", {}).get("content", {})
+            if path.startswith("/api") and "application/json" in content:
+                yield method.upper(), path, content["application/json"]["schema"]
+
+
+def _resolved(schema: Mapping[str, Any], document: Mapping[str, Any]) -> Mapping[str, Any]:
+    while True:
+        inner = next((one for one in schema.get("anyOf", ()) if one.get("type") != "null"), None)
+        if inner is not None:
+            schema = inner
+        elif "$ref" in schema:
+            schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+        else:
+            return schema
+
+
+def _least(schema: Mapping[str, Any], document: Mapping[str, Any]) -> Any:
+    """A value that has all that is required."""
+    schema = _resolved(schema, document)
+    if "enum" in schema or "const" in schema:
+        return schema.get("const") or schema["enum"][0]
+    if "oneOf" in schema:
+        return _least(schema["oneOf"][0], document)
+    samples: Mapping[str, Any] = {"string": "x", "integer": 1, "number": 1, "boolean": True, "array": ["x"]}
+    if schema.get("type") != "object":
+        return samples.get(schema.get("type", ""))
+    needed = {name: schema["properties"][name] for name in schema.get("required", ())}
+    return {name: _least(inner, document) for name, inner in needed.items()}
+
+
+def test_every_native_body_refuses_a_field_that_it_does_not_have(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    seen = []
+    for method, path, schema in _bodies(document):
+        name = f"{method} {path}"
+        if name in OPEN or name == STATE or re.fullmatch(r"/api/apps/[\w-]+/run", path):
+            continue
+        resolved = _resolved(schema, document)
+        meant = max(resolved["properties"], key=len)
+        wrong = meant[:-1] + "_" + meant[-1]
+        body = {**_least(schema, document), wrong: 1}
+        answer = client.request(method, re.sub(r"\{\w+\}", "nothing", path), json=body)
+        error = answer.json().get("error") or {}
+        assert (answer.status_code, error.get("code")) == (400, "unknown_parameter"), (name, answer.text)
+        assert (error["type"], error["param"]) == ("invalid_request_error", wrong), name
+        assert f"'{wrong}'. Did you mean" in error["message"] and f"'{meant}'" in error["message"], name
+        assert resolved["additionalProperties"] is False, name
+        seen.append(name)
+    assert len(seen) > 40
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param", "meant"),
+    [
+        ("/api/stores", {"name": "x", "foldr": "/"}, "foldr", "folder"),
+        ("/api/stores", {"name": "x", "dataset_path": "/"}, "dataset_path", "folder"),
+        ("/api/deployments", {"name": "x", "sorce": "fake://"}, "sorce", "source"),
+        ("/api/search", {"query": "x", "stores": ["y"], "top_k": 1}, "top_k", "max_num_results"),
+        ("/api/prompts", {"name": "x", "messages": "y", "argument": []}, "prompt.argument", "arguments"),
+        ("/api/agents/run", {"agent": {}, "message": "x", "session_id": 1}, "session_id", "session"),
+        (
+            "/api/agents/run",
+            {"agent": {"portico_agent": 1, "system_prompt": "x"}, "message": "x"},
+            "agent.system_prompt",
+            "instructions",
+        ),
+        (
+            "/api/agents/run",
+            {"agent": {"portico_agent": 1, "options": {"temprature": 1}}, "message": "x"},
+            "agent.options.temprature",
+            "temperature",
+        ),
+        (
+            "/api/flows/run",
+            {"flow": {"portico_flow": 1, "step": {"op": "llm", "options": {"top_k": 1}}}, "input": "x"},
+            "flow.step.options.top_k",
+            "extra_body",
+        ),
+        ("/api/apps/echo/run", {"inptu": "x"}, "inptu", "input"),
+        (
+            "/api/apps/echo/run",
+            {"messages": [{"role": "user", "content": "x"}], "temprature": 1},
+            "temprature",
+            "temperature",
+        ),
+    ],
+)
+def test_the_field_that_was_meant_is_named(
+    client: httpx.Client, path: str, body: dict[str, Any], param: str, meant: str
+) -> None:
+    client.post("/api/apps", json={"name": "echo", "spec": FLOW}).raise_for_status()
+    answer = client.post(path, json=body)
+    assert answer.status_code == 400, answer.text
+    error = answer.json()["error"]
+    assert (error["param"], error["type"]) == (param, "invalid_request_error"), error
+    assert f"Did you mean '{meant}'" in error["message"]
+
+
+def test_what_only_some_models_know_reaches_them_among_the_other_fields(tmp_path: Path) -> None:
+    model = {"name": "default", "source": "fake://"}
+    step = {"op": "llm", "options": {"temperature": 0, "extra_body": {"top_k": 3}}}
+    with daemons.running(tmp_path / "home") as daemon, httpx.Client(base_url=daemon.url) as client:
+        client.post("/api/deployments", json=model).raise_for_status()
+        flow = {"portico_flow": 1, "durability": "normal", "step": step}
+        answer = client.post("/api/flows/run", json={"flow": flow, "input": "hello"})
+        assert '"result":"hello"' in answer.text, answer.text
+        trace = client.get(f"/api/runs/{answer.headers['x-portico-run']}/trace").json()
+        assert trace["steps"][0]["input"]["options"] == {"temperature": 0, "top_k": 3}, trace
