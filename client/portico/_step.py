@@ -94,6 +94,15 @@ class Step:
     def _with(self, **options: Any) -> Step:
         return replace(self, options={**self.options, **options})
 
+    def __enter__(self) -> Step:
+        raise InvalidRequest(
+            f"A {self.kind} is not opened with 'with': give it its steps as arguments, such as "
+            "pipeline(draft=llm(…), checked=lambda text: text.strip())."
+        )
+
+    def __exit__(self, *_error: object) -> None:
+        """Never reached; without it Python would say less than `__enter__` does."""
+
     def named(self, name: str) -> Step:
         """Under this name others refer to it."""
         return replace(self, name=name)
@@ -196,14 +205,17 @@ def steps_of(steps: Sequence[StepLike], named: Mapping[str, StepLike]) -> dict[s
         if not callable(whatever) and not isinstance(whatever, Step):
             hint = nearest(name, ("after", "collect", "concurrency", "join", "output", "separator"))
             raise UnknownKeyword(
-                f"'{name}' is neither an argument nor a step: {whatever!r:.80}.{hint} Steps are made by llm(), retrieve(), "
-                "pipeline() and their like, or are functions.",
+                f"'{name}' is neither an argument nor a step: {whatever!r:.80}.{hint} Steps are made by llm(), "
+                "retrieve(), pipeline() and their like, or are functions.",
                 code="unknown_parameter",
                 param=name,
             )
         found[name] = step
     if not found:
-        raise InvalidRequest("Give at least one step.")
+        raise InvalidRequest(
+            "Give at least one step: pipeline(draft=llm(…), checked=…). Steps are arguments; they are not assigned "
+            "within a 'with' block."
+        )
     return found
 
 

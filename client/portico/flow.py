@@ -280,7 +280,7 @@ def emit(text: Any) -> Step:
 
 
 @exact
-def http(method: str, url: Any, *, headers: Any = None, body: Any = None) -> Step:
+def http(url: Any, *, method: str = "GET", headers: Any = None, body: Any = None) -> Step:
     """Ask a public web address; the answer is an object with ``status``, ``headers`` and ``text``."""
     return Step("http", given(method=method, url=url, headers=headers, body=body))
 

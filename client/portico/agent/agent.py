@@ -17,7 +17,7 @@ from portico._keywords import UnknownKeyword, exact_methods, with_options
 from portico.agent.hooks import AnyHook, apply_hooks
 from portico.agent.memory import aopen_session, forget, open_session, read_messages, read_state, write_state
 from portico.agent.message import Message
-from portico.agent.output import Output
+from portico.agent.output import Output, own_parser, parsed
 from portico.agent.scope import (
     CALL_SCOPE,
     CallScope,
@@ -209,6 +209,7 @@ class Agent:
                 if self._composed
                 else self._turn(scope, given, variables, options).run()
             )
+            reply = parsed(own_parser(self._composition.output), reply)
         return apply_hooks(self.hooks, "after_agent", self, reply, scope.session)
 
     @with_options(MODEL_OPTIONS)
@@ -229,6 +230,7 @@ class Agent:
                 reply = await self._arun_forward(scope, given)
             else:
                 reply = await self._turn(scope, given, variables, options).arun()
+            reply = parsed(own_parser(self._composition.output), reply)
         return apply_hooks(self.hooks, "after_agent", self, reply, scope.session)
 
     def _check_options(self, variables: Mapping[str, Any] | None, options: Mapping[str, Any]) -> None:
@@ -333,6 +335,7 @@ class Agent:
         scope = self._scope(session)
         given = apply_hooks(self.hooks, "before_agent", self, Message.of(message), scope.session)
         reply = yield from self._turn(scope, given, None, options).stream()
+        reply = parsed(own_parser(self._composition.output), reply)
         yield Heard("", Finished(apply_hooks(self.hooks, "after_agent", self, reply, scope.session)))
 
     @with_options(MODEL_OPTIONS)
@@ -388,7 +391,7 @@ class Agent:
         concurrency: int = 16,
         stop: threading.Event | None = None,
     ) -> None:
-        """Deploy it, and execute its ``forward`` or its functions here, until ``stop`` is set or with Ctrl-C."""
+        """Deploy it, and execute its ``forward`` or its functions here. Blocks until ``stop`` is set or with Ctrl-C."""
         functions = self.served(name or self.name)
         self.deploy(client, name)
         daemon = self._scope(None).daemon if client is None else DaemonClients.of(client)
@@ -411,6 +414,11 @@ class Agent:
             raise InvalidRequest(
                 f"'{self.name}' has a forward, which runs here: deploy and serve it, and name it in 'agents'.",
                 param="agents",
+            )
+        if own_parser(self._composition.output) is not None:
+            raise InvalidRequest(
+                f"'{self.name}' has an output format of your own, which runs here and not where another agent asks it.",
+                param="output",
             )
         return build_spec(self.name, self._composition, self.hooks, self, session, {})
 

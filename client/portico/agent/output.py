@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from portico._keywords import exact_methods
 from portico._source import Bound, portable
+from portico.agent.message import Message
 from portico.errors import InvalidRequest
 from portico.functions import schema_of
 
@@ -82,7 +83,37 @@ class Regex:
         return {"type": "regex", "pattern": self.pattern, "group": self.group}
 
 
-Output: TypeAlias = "ToolParser | Json | Regex | Mapping[str, Any] | type[Any]"
+@runtime_checkable
+class Parser(Protocol):
+    """An output format of your own: ``parse`` runs here, on what the model has said.
+
+    Where it has a method ``format`` too, the text that this returns is added to the instructions. What ``parse``
+    raises as a ``ValueError`` is the error ``format_failed``.
+    """
+
+    def parse(self, text: str) -> Any: ...
+
+
+Output: TypeAlias = "ToolParser | Json | Regex | Parser | Mapping[str, Any] | type[Any]"
+
+
+def own_parser(output: Any) -> Parser | None:
+    """The format if it is one of the caller's own, which the daemon knows nothing of."""
+    return output if isinstance(output, Parser) and not isinstance(output, type) else None
+
+
+def parsed(parser: Parser | None, message: Message) -> Message:
+    """A message with what the parser makes of its text."""
+    if parser is None:
+        return message
+    try:
+        return message.but(formatted=parser.parse(message.text))
+    except ValueError as error:
+        raise InvalidRequest(
+            f"The answer does not have the form of {type(parser).__name__}: {error}",
+            code="format_failed",
+            param="output",
+        ) from error
 
 
 def output_json(output: Output | Sequence[Output]) -> Any:
@@ -91,4 +122,10 @@ def output_json(output: Output | Sequence[Output]) -> Any:
         return [output_json(item) for item in output]
     if isinstance(output, ToolParser | Json | Regex):
         return output.to_json()
+    if own_parser(output) is not None or not (isinstance(output, Mapping) or schema_of(output)):
+        raise InvalidRequest(
+            f"'output' takes a type, a JSON schema, Json, Choice, Regex, ToolParser, a list of these, or one object "
+            f"with a method 'parse'; {output!r:.80} is none of them.",
+            param="output",
+        )
     return dict(output) if isinstance(output, Mapping) else Json(output).to_json()

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from portico._keywords import exact_methods
 from portico.agent.hooks import MOMENTS, AnyHook, Hook
 from portico.agent.message import Message
-from portico.agent.output import output_json
+from portico.agent.output import output_json, own_parser
 from portico.errors import InvalidRequest
 from portico.functions import Function
 
@@ -95,17 +95,29 @@ def build_spec(
     """The specification of an agent called ``name``. Raises `InvalidRequest` for what cannot be written."""
     made: dict[str, Any] = {"portico_agent": VERSION, "name": name, "model": given.model}
     spec = Spec(made)
+    parser = own_parser(given.output)
+    instructions = given.instructions
+    if parser is not None:
+        spec.stays = f"the output format {type(parser).__name__}"
+        ask = getattr(parser, "format", None)
+        instructions = "\n\n".join(filter(None, (instructions, str(ask()) if callable(ask) else "")))
+    if given.aggregate is not None and not isinstance(given.aggregate, str | Mapping):
+        raise InvalidRequest(
+            "'aggregate' is carried out by the daemon and takes no function: give \"tool_text\" or "
+            '{"template": "{sender}: {content}"}, examples as few_shot=[…], or change messages with a hook.',
+            param="aggregate",
+        )
     optional = {
         "title": given.title,
         "description": given.description,
-        "instructions": given.instructions,
+        "instructions": instructions,
         "variables": dict(given.variables),
         "tools": [_tool(item, name, spec) for item in given.tools],
         "stores": list(given.stores),
         "agents": [_sub(item, spec, session) for item in given.agents],
         "strategy": given.strategy if given.strategy != "tools" else "",
         "memory": given.memory if isinstance(given.memory, str | None) else dict(given.memory),
-        "output": None if given.output is None else output_json(given.output),
+        "output": None if given.output is None or parser is not None else output_json(given.output),
         "aggregate": given.aggregate,
         "few_shot": [dict(item) for item in given.few_shot],
         "hooks": [item for hook in hooks for item in _hook(hook, name, whose, session, spec)],

@@ -412,3 +412,47 @@ def test_a_session_goes_on_after_the_daemon_was_killed(
         monkeypatch.setenv("PORTICO_URL", daemon.url)
         for agent in (pair, pair.first, pair.second):
             assert contents(agent, "s") == ["before", "before", "after", "after"]
+
+
+class Shout:
+    """A parser as other frameworks have them."""
+
+    def format(self) -> str:
+        return "Answer in one word."
+
+    def parse(self, text: str) -> str:
+        if not text:
+            raise ValueError("nothing was said")
+        return text.upper()
+
+
+def test_an_object_with_parse_is_an_output_format_that_runs_here() -> None:
+    agent = Agent("default", "Repeat.", output=Shout())
+    for answer in (agent("hello"), asyncio.run(agent.acall("hello"))):
+        assert (answer.content, answer.formatted) == ("hello", "HELLO")
+    *_others, last = agent.stream("again")
+    assert isinstance(last.event, Finished) and last.event.result.formatted == "AGAIN"
+    with pytest.raises(InvalidRequest, match="output format Shout"):
+        agent.deploy(name="shout")
+    with pytest.raises(InvalidRequest, match="of your own"):
+        Agent(name="boss", agents=[Agent(name="loud", output=Shout())])("hi")
+
+
+def test_what_a_parser_cannot_read_is_a_format_that_failed() -> None:
+    class Never:
+        def parse(self, text: str) -> str:
+            raise ValueError("no")
+
+    with pytest.raises(InvalidRequest, match="form of Never: no") as failed:
+        Agent("default", output=Never())("hello")
+    assert failed.value.code == "format_failed"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "param"),
+    [({"aggregate": lambda messages: messages}, "aggregate"), ({"output": object()}, "output")],
+)
+def test_what_can_run_nowhere_is_refused_by_its_argument(arguments: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"'{param}'") as refused:
+        Agent("default", **arguments)("hello")
+    assert refused.value.param == param

@@ -21,6 +21,7 @@ from portico.flow import (
     embed,
     flow,
     graph,
+    http,
     input,
     intent,
     item,
@@ -357,3 +358,15 @@ class TestCombinators:
         found = spec(graph(a=llm(), b=warp(tool("t", x=item), over=output("a")), after={"b": ["a"]}))
         assert found["after"] == {"b": ["a"]}
         assert found["steps"][1]["step"]["arguments"] == {"x": {"$ref": "item"}}
+
+
+def test_an_address_is_fetched_as_in_yaml() -> None:
+    assert http("https://example.com").fields == {"url": "https://example.com", "method": "GET"}
+    assert http("https://example.com", method="POST", body={}).fields["method"] == "POST"
+
+
+def test_a_flow_written_with_with_says_how_it_is_written() -> None:
+    with pytest.raises(InvalidRequest, match="Steps are arguments"), pipeline():
+        raise AssertionError
+    with pytest.raises(InvalidRequest, match="give it its steps as arguments"), pipeline(str.upper):
+        raise AssertionError

@@ -82,7 +82,7 @@ async def _format(output: OutputFormat, text: str, evaluator: Evaluator) -> tupl
             code="format_failed",
         )
     if inner is value:
-        return value, text
+        return value, inner if isinstance(inner, str) else text
     return inner, inner if isinstance(inner, str) else orjson.dumps(inner).decode()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
+from collections.abc import Mapping
 from itertools import chain, islice
 from typing import Any, Final
 
@@ -34,7 +36,8 @@ async def formatted(form: OutputFormat, text: str, evaluator: Evaluator) -> Any:
             lines = [line.strip() for line in text.splitlines() if line.strip()]
             return lines[-1] if lines else ""
         case "json":
-            return _json(text)
+            chosen = _chosen(form.schema or {}, text)
+            return _json(text) if chosen is None else chosen
         case "yaml":
             return _yaml(text)
         case "regex":
@@ -43,6 +46,24 @@ async def formatted(form: OutputFormat, text: str, evaluator: Evaluator) -> Any:
             if found is None:
                 raise _failed(f"nothing in it matches {form.pattern!r}", text)
             return found
+
+
+def _chosen(schema: Mapping[str, Any], text: str) -> str | None:
+    """The member of an enumeration of texts that an engine which constrains nothing has named without any JSON."""
+    members = schema.get("enum")
+    if not isinstance(members, list) or not all(isinstance(member, str) for member in members):
+        return None
+    if text.strip() in members:
+        return text.strip()
+    plain = _plain(text)
+    fitting = [member for member in members if plain and _plain(member) == plain]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _plain(text: str) -> str:
+    """A word without its case and width, and without the marks and spaces around it."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return re.sub(r"^[\W_]+|[\W_]+$", "", folded)
 
 
 def _json(text: str) -> Any:

@@ -27,6 +27,22 @@ async def test_a_schema_constrains_the_model_and_the_word_is_the_content(agent_f
     assert schema["properties"]["value"]["enum"] == ["典", "孝", "急"]
 
 
+@pytest.mark.parametrize("said", ["急", " 急\n", "“急。”", "【急】", '"急"'])
+async def test_a_bare_word_is_a_choice_where_the_engine_constrains_nothing(
+    agent_fixture: AgentFixture, said: str
+) -> None:
+    model = agent_fixture.model(said)
+    reply = await agent_fixture.ask("今天天气情况", "s", output=WORD)
+    assert (reply.content, reply.formatted, len(model.asked)) == ("急", "急", 1)
+
+
+async def test_a_bare_word_that_two_members_could_be_is_asked_for_again(agent_fixture: AgentFixture) -> None:
+    model = agent_fixture.model("yes!", '{"value": "YES"}')
+    output = {"type": "json", "schema": {"type": "string", "enum": ["Yes", "YES"]}}
+    reply = await agent_fixture.ask("go", output=output)
+    assert (reply.formatted, len(model.asked)) == ("YES", 2)
+
+
 async def test_what_has_not_the_form_is_asked_for_again_within_a_limit(agent_fixture: AgentFixture) -> None:
     model = agent_fixture.model("天气很好", '{"value": "好"}', '{"value": "典"}')
     reply = await agent_fixture.ask("go", "s", output=WORD, attempts=3)
