@@ -95,7 +95,7 @@ def test_options_of_a_chat_are_passed_on_and_usage_is_asked_for(
 
 def test_a_chat_that_shall_not_stream_is_told_how(client: Client) -> None:
     with pytest.raises(InvalidRequest, match="call read"):
-        client.chat("hi", stream=False).read()
+        client.chat("hi", stream=False).read()  # type: ignore[call-arg]
 
 
 def test_the_only_app_is_chosen_and_several_are_listed() -> None:

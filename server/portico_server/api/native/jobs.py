@@ -80,7 +80,7 @@ async def _frames(services: ApiServices, job_id: str, caller: Principal, after: 
             yield frame(after, found.kind, shapes.event(found).model_dump())
 
 
-class BatchFileRequest(BaseModel):
+class BatchFileRequest(BaseModel, extra="forbid"):
     """An uploaded file, and the endpoint that its requests are for."""
 
     input_file_id: str = Field(min_length=1, max_length=200)
