@@ -228,10 +228,9 @@ async def a_killed_engine_is_one_error_frame_and_the_next_call_works(daemon: Mod
     """For an engine with a child process."""
     found = daemon.registry.get("m")
     assert isinstance(found, Deployment) and found.running is not None
-    if found.running.process is None:
+    if found.running.process is None or (pid := found.running.process.pid) is None:
         return
     relayed = await daemon.relay("m", {"messages": user("Tell a long story. " * 20), "stream": True})
-    pid = found.running.process.pid
     os.kill(pid, signal.SIGSTOP)  # so that it cannot be done before it is killed
     first = await anext(relayed.chunks)
     os.kill(pid, signal.SIGKILL)

@@ -8,8 +8,6 @@ import importlib
 import os
 import shutil
 import signal
-from asyncio.subprocess import PIPE, Process
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,7 +31,9 @@ from portico_server.finetune.spec import (
     TrainLog,
 )
 from portico_server.grading.grade import Grading, ModelAnswer
-from portico_server.subprocesses import SAFE_PATH, inherited, run_module, transcribe
+from portico_server.launchers.local import LOCAL
+from portico_server.launchers.protocol import LaunchedProcess, Launcher, LaunchOrder
+from portico_server.subprocesses import SAFE_PATH, run_module
 
 # Training on the processor stands still while the daemon answers on it.
 #
@@ -92,7 +92,7 @@ async def _give_way(training: Pausable, answering: Callable[[], bool]) -> None:
                 await asyncio.sleep(MIN_WORK_S)
 
 
-# How the processes of a training are started: here, one for each device. Other places come as other launchers.
+# The command line of a training: one process, or one for each device.
 
 
 CHILD_PACKAGE: Final = "child"
@@ -106,34 +106,22 @@ FSDP_STRATEGIES: Final[Mapping[str, str]] = {
 """ZeRO's stages in the words of PyTorch's FSDP, which does the same without a further package."""
 
 
-class Launcher(Protocol):
-    """Turns a recipe into a command line. It must pass standard input and output on to the first process."""
-
-    def command(self, python: Path, recipe: TrainingRecipe, order: Path) -> Sequence[str]:
-        """What starts the training that ``order`` describes."""
-
-
-class LocalLauncher:
-    """On this machine: one process, or as many as there are devices through accelerate."""
-
-    def command(self, python: Path, recipe: TrainingRecipe, order: Path) -> Sequence[str]:
-        """See `Launcher`."""
-        if recipe.processes == 1:
-            return run_module(CHILD_PACKAGE, str(order), python=python)
-        mixed = {"bfloat16": "bf16", "float16": "fp16"}.get(recipe.precision, "no")
-        line = run_module(
-            "accelerate.commands.launch", "--num_processes", str(recipe.processes), python=python
-        )
-        line += ["--num_machines", "1", "--mixed_precision", mixed, "--dynamo_backend", "no"]
-        if recipe.device == "cpu":
-            line += ["--cpu", "--num_cpu_threads_per_process", str(max(1, recipe.threads))]
-        elif recipe.sharding in FSDP_STRATEGIES:
-            line += ["--use_fsdp", "--fsdp_sharding_strategy", FSDP_STRATEGIES[recipe.sharding]]
-            line += ["--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP", "--fsdp_use_orig_params", "true"]
-            line += ["--fsdp_state_dict_type", "FULL_STATE_DICT", "--fsdp_cpu_ram_efficient_loading", "true"]
-        else:
-            line += ["--multi_gpu"]
-        return [*line, "--module", CHILD_PACKAGE, str(order)]
+def training_command(python: Path, recipe: TrainingRecipe, order: Path) -> Sequence[str]:
+    """What starts the training that ``order`` describes. Standard input and output are the first process's."""
+    if recipe.processes == 1:
+        return run_module(CHILD_PACKAGE, str(order), python=python)
+    mixed = {"bfloat16": "bf16", "float16": "fp16"}.get(recipe.precision, "no")
+    line = run_module("accelerate.commands.launch", "--num_processes", str(recipe.processes), python=python)
+    line += ["--num_machines", "1", "--mixed_precision", mixed, "--dynamo_backend", "no"]
+    if recipe.device == "cpu":
+        line += ["--cpu", "--num_cpu_threads_per_process", str(max(1, recipe.threads))]
+    elif recipe.sharding in FSDP_STRATEGIES:
+        line += ["--use_fsdp", "--fsdp_sharding_strategy", FSDP_STRATEGIES[recipe.sharding]]
+        line += ["--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP", "--fsdp_use_orig_params", "true"]
+        line += ["--fsdp_state_dict_type", "FULL_STATE_DICT", "--fsdp_cpu_ram_efficient_loading", "true"]
+    else:
+        line += ["--multi_gpu"]
+    return [*line, "--module", CHILD_PACKAGE, str(order)]
 
 
 # The training process as the daemon sees it: events in, commands out, and an end that leaves nothing behind.
@@ -142,8 +130,8 @@ class LocalLauncher:
 MAX_EVENT_BYTES: Final = 64 * 1024 * 1024
 """Bytes of one event at most: answers that are to be graded travel in one."""
 
-KEPT_LOG_LINES: Final = 40
-"""Lines of the log that are kept for an error."""
+MAX_REASON_LINES: Final = 40
+"""Last lines of the log in which an error looks for its reason."""
 
 GRACE_S: Final = 4.0
 """Seconds for a last checkpoint when it is asked to end; less than the daemon has for its own end."""
@@ -163,54 +151,42 @@ IDLE_THREAD_ENVIRONMENT: Final[Mapping[str, str]] = {"GOMP_SPINCOUNT": "20000"}
 
 
 class TrainingProcess:
-    """A process group with a training in it."""
+    """A training that runs."""
 
-    def __init__(self, process: Process, log: Path) -> None:
+    def __init__(self, process: LaunchedProcess) -> None:
         self._process = process
-        self._lines: deque[str] = deque(maxlen=KEPT_LOG_LINES)
-        assert process.stderr is not None
-        self._pump = asyncio.create_task(
-            transcribe(process.stderr, log, self._lines), name="log of a training"
-        )
 
     @classmethod
-    async def start(cls, command: Sequence[str], log: Path) -> TrainingProcess:
+    async def start(cls, launcher: Launcher, name: str, command: Sequence[str], log: Path) -> TrainingProcess:
         """Start it; its log goes to the file ``log``."""
-        await pools.TRAINING.run(log.parent.mkdir, parents=True, exist_ok=True)
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-            limit=MAX_EVENT_BYTES,
-            env={
-                **IDLE_THREAD_ENVIRONMENT,
-                **inherited("PYTHON", "VIRTUAL_ENV"),
+        order = LaunchOrder(
+            name,
+            command,
+            log,
+            environment={
+                **{key: os.environ.get(key, value) for key, value in IDLE_THREAD_ENVIRONMENT.items()},
                 **OFFLINE_ENVIRONMENT,
                 **SAFE_PATH,  # accelerate starts interpreters of its own
                 "PYTHONPATH": str(Path(__file__).parent),
             },
-            start_new_session=True,  # Ctrl-C is for the daemon, which then ends this
+            without=("PYTHON", "VIRTUAL_ENV"),
+            line_bytes=MAX_EVENT_BYTES,
         )
-        return cls(process, log)
+        return cls(await launcher.launch(order))
 
     async def events(self) -> AsyncGenerator[Mapping[str, Any]]:
         """What it says, until it ends."""
-        assert self._process.stdout is not None
-        async for line in self._process.stdout:
+        async for line in self._process.lines():
             with contextlib.suppress(orjson.JSONDecodeError):  # a library that prints
                 event = orjson.loads(line)
                 if isinstance(event, dict) and "event" in event:
                     yield event
         await self._process.wait()
-        await asyncio.wait([self._pump], timeout=1)
+        await self._process.wait_for_log()
 
     async def send(self, **command: Any) -> None:
         """Say something to it; one that has ended does not hear it."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(ConnectionError):
-            self._process.stdin.write(orjson.dumps(command) + b"\n")
-            await self._process.stdin.drain()
+        await self._process.send(orjson.dumps(command) + b"\n")
 
     @property
     def killed(self) -> bool:
@@ -220,13 +196,16 @@ class TrainingProcess:
 
     def exit_description(self) -> str:
         """How it ended, with its last words."""
-        code = self._process.returncode or 0
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-        words = next((line.strip() for line in reversed(self._lines) if line.strip()), "")
-        return how + (f"; its last words: {words[:300]}" if words and code >= 0 else "")
+        how = self._process.exit_description()
+        lines = reversed(self._process.log_lines(MAX_REASON_LINES))
+        words = next((line.strip() for line in lines if line.strip()), "")
+        return how + (
+            f"; its last words: {words[:300]}" if words and (self._process.returncode or 0) >= 0 else ""
+        )
 
     @property
-    def pid(self) -> int:
+    def pid(self) -> int | None:
+        """``None`` where it runs on another machine."""
         return self._process.pid
 
     def suspend(self) -> None:
@@ -239,8 +218,7 @@ class TrainingProcess:
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, number)
+            self._process.signal(number)
 
     async def pause(self) -> None:
         """Ask for a checkpoint and the end, and wait for them a moment."""
@@ -252,15 +230,8 @@ class TrainingProcess:
                         pass
 
     async def end(self) -> None:
-        """End the whole group at once. Returns when it is gone."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        await asyncio.shield(self._process.wait())
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        if not self._pump.done():
-            await asyncio.wait([self._pump], timeout=1)
-            self._pump.cancel()
+        """End it and all that it started at once. Returns when it is gone."""
+        await self._process.stop(0)
 
 
 NICE_LEVEL: Final = 10
@@ -290,14 +261,14 @@ class LocalTrainer:
         *,
         nice: int = NICE_LEVEL,
         answering: Callable[[], bool] | None = None,
-        launcher: Launcher | None = None,
+        launcher: Launcher = LOCAL,
     ) -> None:
         self._environment = environment
         self._light = light
         self._logs = logs
         self._nice = nice
         self._answering = answering
-        self._launcher = launcher or LocalLauncher()
+        self._launcher = launcher
 
     async def train(self, task: TrainingTask, context: Context) -> AsyncGenerator[TrainEvent, None]:
         """See `portico_server.finetune.spec.Trainer`."""
@@ -313,14 +284,16 @@ class LocalTrainer:
         python = await self._environment.interpreter(report)
         base = await self._environment.folder(task.base, python, report)
         order = await pools.TRAINING.run(self._write, task, base)
-        command = self._launcher.command(python, task.recipe, order)
+        command = training_command(python, task.recipe, order)
         attempt = _Attempt(Grading(task.job.spec.grader or {}, self._light, context), report)
         answering = self._answering if task.recipe.device == "cpu" else None
         left = MAX_STARTS
         while True:
             left -= 1
             reached = attempt.saved
-            process = await TrainingProcess.start(command, self._logs / f"{task.job.id}.log")
+            process = await TrainingProcess.start(
+                self._launcher, task.job.id, command, self._logs / f"{task.job.id}.log"
+            )
             try:
                 async with (
                     yield_to_calls(process, answering),

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkabl
 from portico.wire import Status
 from portico_server.core.relay import AdapterScale, Relay, RelayResponse
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
+from portico_server.launchers.local import LOCAL
+from portico_server.launchers.protocol import Launcher
 from portico_server.models.gpus import GpuShare
 from portico_server.models.spec import ModelSpec, Task
 
@@ -146,6 +148,8 @@ class LaunchContext:
     """Hears how far the start has come: a stage, and its percentage if it is known."""
     gpus: tuple[int, ...] = ()
     """The numbers of the GPUs that it may use; none where nobody counts them."""
+    launcher: Launcher = LOCAL
+    """Starts its process."""
     furnish: Callable[[str, Callable[[Status], None]], Awaitable[None]] | None = None
     """Builds the environment of the engine of this name, where there is none yet; reports its progress."""
 

@@ -1,30 +1,32 @@
-"""A supervised child process that serves OpenAI HTTP on a loopback port and dies with the daemon."""
+"""A supervised process that serves OpenAI HTTP and ends with the daemon."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
-import secrets
-import signal
-from asyncio.subprocess import PIPE, Process
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
 from portico_server.core.errors import EngineFailed
-from portico_server.subprocesses import inherited, run_module, transcribe
+from portico_server.launchers.protocol import LaunchedProcess, Launcher, LaunchOrder
+from portico_server.subprocesses import run_module
 
 # Why a program ended, as the end of its log says it. Pure.
 
 
 MAX_REASON_CHARS = 500
 """Characters that are quoted."""
+
+MAX_REASON_LINES = 1_000
+"""Last lines of a log in which a reason is looked for."""
+
+ReportStage = Callable[[str, int | None], None]
+"""Hears of a stage of a start, and its percentage if it is known."""
 
 _POINTS = re.compile(
     r"root cause|(?:see|check) (?:the )?(?:stack ?trace|traceback|(?:server |error )?logs?|errors?)\b"
@@ -96,9 +98,8 @@ class Endpoint:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-MAX_LOG_LINES = 1_000
 GRACE_S = 3.0
-"""Seconds between asking a child to end and making it."""
+"""Seconds between asking a process to end and making it."""
 
 EXIT_WAIT_S = 2.0
 """Seconds that a broken connection waits for the end of the process which would explain it."""
@@ -107,67 +108,65 @@ WatchStart = Callable[[int], Coroutine[Any, Any, None]]
 """Looks at the process of this number while it starts."""
 
 
+class StartSite(Protocol):
+    """What a start is given: a `portico_server.models.protocol.LaunchContext`."""
+
+    @property
+    def log(self) -> Path: ...
+
+    @property
+    def load_timeout(self) -> float: ...
+
+    @property
+    def launcher(self) -> Launcher: ...
+
+    @property
+    def report(self) -> ReportStage | None: ...
+
+
 class ServerProcess:
     """A module in an interpreter of its own: its configuration on stdin, its port on stdout, its log on stderr."""
 
-    def __init__(
-        self,
-        process: Process,
-        name: str,
-        key: str,
-        log: Path,
-        report: Callable[[str, int | None], None] | None,
-    ) -> None:
+    def __init__(self, process: LaunchedProcess, name: str, report: ReportStage | None) -> None:
         self.name = name
         self._report = report
         self.facts: Mapping[str, Any] = {}
         """What the worker said about itself when it was ready."""
         self._process = process
-        self._key = key
-        self._lines: deque[str] = deque(maxlen=MAX_LOG_LINES)
-        assert process.stderr is not None
-        self._pump = asyncio.create_task(
-            transcribe(process.stderr, log, self._lines, self._on_log_line), name=f"log of {name}"
-        )
-        self._reaper = asyncio.create_task(self._reap(), name=f"end of {name}")
+        self._printed: list[str] = []
+        """What came on stdout before the worker spoke: a library that prints."""
         self._stopping = False
+        process.on_log = self._on_log_line
 
     @classmethod
     async def start(
         cls,
         module: str,
         config: Mapping[str, Any],
+        site: StartSite,
         *,
         name: str,
-        log: Path,
-        timeout: float,
-        report: Callable[[str, int | None], None] | None = None,
         watch: WatchStart | None = None,
     ) -> ServerProcess:
-        """Start and wait until it answers. ``report`` gets the stages and percentages of its log; ``watch``
-        runs until then.
+        """Start it where the site's launcher does and wait until it answers. ``watch`` runs until then, for a process
+        on this machine.
 
         Raises `EngineFailed`; no process is left behind then or when cancelled.
         """
-        key = secrets.token_hex(32)  # as an argument of an engine it must not begin with a dash
-        log.parent.mkdir(parents=True, exist_ok=True)
-        process = await asyncio.create_subprocess_exec(
-            *run_module(module),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-            env=inherited(),
-            start_new_session=True,  # Ctrl-C is for the daemon, which then ends its children in order
+        process = await site.launcher.launch(LaunchOrder(name, run_module(module), site.log))
+        child = cls(process, name, site.report)
+        watching = (
+            asyncio.create_task(watch(process.pid), name=f"watch {name} start")
+            if watch is not None and process.pid is not None
+            else None
         )
-        child = cls(process, name, key, log, report)
-        watching = asyncio.create_task(watch(process.pid), name=f"watch {name} start") if watch else None
         try:
-            async with asyncio.timeout(timeout):
-                await child._handshake({**config, "key": key})
+            async with asyncio.timeout(site.load_timeout):
+                await child._handshake({**config, "key": process.token})
         except TimeoutError as error:
             await child.stop()
             raise EngineFailed(
-                f"The engine of '{name}' was not ready within {timeout:g} s and was stopped. A larger model "
+                f"The engine of '{name}' was not ready within {site.load_timeout:g} s and was stopped. A larger model "
                 "may need more: set 'load_timeout'.",
                 code="load_timeout",
             ) from error
@@ -182,36 +181,27 @@ class ServerProcess:
         return child
 
     async def _handshake(self, config: Mapping[str, Any]) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         # A child that died at once is recognised by its exit below.
-        with contextlib.suppress(ConnectionError):
-            self._process.stdin.write(orjson.dumps(config) + b"\n")
-            await self._process.stdin.drain()
-        async for line in self._process.stdout:
+        await self._process.send(orjson.dumps(config) + b"\n")
+        async for line in self._process.lines():
             try:
                 said = orjson.loads(line)
             except orjson.JSONDecodeError:
-                self._lines.append(line.decode("utf-8", "replace").rstrip())  # a library that prints
+                if len(self._printed) < MAX_REASON_LINES:
+                    self._printed.append(line.decode("utf-8", "replace").rstrip())
                 continue
             if "error" in said:
                 raise EngineFailed(f"'{self.name}' could not be loaded: {said['error']}", code="load_failed")
             self.facts = said
             return
         await self._process.wait()
-        await asyncio.wait([self._pump], timeout=1)
-        words = exit_reason(self._lines)
+        await self._process.wait_for_log()
+        words = exit_reason(self.lines(MAX_REASON_LINES))
         raise EngineFailed(
             f"The engine of '{self.name}' {self.exit_description()} while it was loading."
             f"{f' Its last words: {words}' if words else ''}",
             code="load_failed",
         )
-
-    async def _reap(self) -> None:
-        """Once it has ended, end what it started and left behind: it leads a process group of its own."""
-        await self._process.wait()
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
 
     def _on_log_line(self, text: str) -> None:
         """Tell whoever waits for the start how far it has come, where the log says that."""
@@ -219,9 +209,11 @@ class ServerProcess:
             self._report(*told)
 
     @property
-    def pid(self) -> int:
-        """Of the process that works, which is not ours where we started it through another one."""
-        return int(self.facts.get("pid", self._process.pid))
+    def pid(self) -> int | None:
+        """Of the process that works, which is not ours where we started it through another one; ``None`` where it runs
+        on another machine.
+        """
+        return None if self._process.pid is None else int(self.facts.get("pid", self._process.pid))
 
     @property
     def alive(self) -> bool:
@@ -229,20 +221,15 @@ class ServerProcess:
 
     def endpoint(self, model: str, *, base: str = "/v1") -> Endpoint:
         """Where it answers, with the key that it alone accepts."""
-        return Endpoint(f"http://127.0.0.1:{self.facts['port']}{base}", model, self._key)
+        return Endpoint(f"http://{self._process.host}:{self.facts['port']}{base}", model, self._process.token)
 
     def lines(self, count: int) -> list[str]:
         """The last lines of its log, oldest first."""
-        return list(self._lines)[-count:]
+        return [*self._printed, *self._process.log_lines(count)][-count:]
 
     def exit_description(self) -> str:
         """How it ended, as the second half of a sentence."""
-        code = self._process.returncode
-        if code is None:
-            return "is running"
-        if code < 0:
-            return f"was killed by {signal.Signals(-code).name}"
-        return f"ended with status {code}"
+        return self._process.exit_description()
 
     async def explain(self, error: BaseException) -> EngineFailed:
         """What a broken connection to it means."""
@@ -271,32 +258,12 @@ class ServerProcess:
 
     async def kill(self) -> None:
         """End it at once, as a crash would: it does not work any more."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        await asyncio.shield(self._reaper)
+        await self._process.stop(0)
 
     async def stop(self) -> None:
         """End it: first politely, then not. Returns when it is gone."""
         self._stopping = True
-        try:
-            if self.alive:
-                with contextlib.suppress(ProcessLookupError):
-                    self._process.terminate()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(GRACE_S):
-                        await self._process.wait()
-        finally:
-            if self.alive:
-                with contextlib.suppress(ProcessLookupError):
-                    self._process.kill()
-                await asyncio.shield(self._process.wait())
-            await asyncio.shield(self._reaper)
-            if self._process.stdin is not None:
-                self._process.stdin.close()
-            if not self._pump.done():
-                # A grandchild that holds the pipe must not hold us.
-                await asyncio.wait([self._pump], timeout=1)
-                self._pump.cancel()
+        await self._process.stop(GRACE_S)
 
 
 # Environment variables of every program that works on a model's files.

@@ -296,10 +296,8 @@ async def _child(
                 },
                 "health": program.health,
             },
+            site,
             name=spec.name,
-            log=site.log,
-            timeout=site.load_timeout,
-            report=site.report,
         )
     except EngineFailed as error:
         if not (wise := advice(error.message)):

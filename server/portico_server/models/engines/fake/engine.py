@@ -59,10 +59,8 @@ class Fake:
                 "script": script.to_json(),
                 "adapters": {name: own.to_json() for name, own in scripts.items()},
             },
+            site,
             name=spec.name,
-            log=site.log,
-            timeout=site.load_timeout,
-            report=site.report,
         )
         client = Passthrough(Upstream(site.transport, child.endpoint(spec.name), spec.name, child.explain))
         described = self.describe(spec, path)

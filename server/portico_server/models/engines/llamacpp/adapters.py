@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from portico_server.models.adapters.gguf_adapter import GgufBase, prepare_gguf_a
 from portico_server.models.gguf import parts
 from portico_server.models.plan.llamacpp import LlamaCppPlan
 from portico_server.models.protocol import LaunchContext
-from portico_server.models.server_process import ServerProcess, WatchStart
+from portico_server.models.server_process import ReportStage, ServerProcess, WatchStart
 from portico_server.models.spec import ModelSpec
 
 # How far llama.cpp has come with loading a model, as far as the system can see it.
@@ -24,8 +24,6 @@ from portico_server.models.spec import ModelSpec
 # Its Python package has no callback for this, and its log is silent about it. But the files are mapped and read from
 # their beginning to their end, and what is read of them counts as memory that the process shares, on Linux.
 
-
-ReportStage = Callable[[str, int | None], None]
 
 POLL_INTERVAL_S = 0.2
 """Seconds between two looks."""
@@ -165,9 +163,8 @@ async def _start(config: Mapping[str, Any], name: str, site: LaunchContext) -> S
     return await ServerProcess.start(
         WORKER_MODULE,
         config,
+        site,
         name=name,
-        log=site.log,
-        timeout=site.load_timeout,
         watch=report_load_progress(files, site.report),
     )
 

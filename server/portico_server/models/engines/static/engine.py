@@ -47,9 +47,8 @@ class Static:
         child = await ServerProcess.start(
             "portico_server.models.engines.static.worker",
             {},
+            site,
             name=spec.name,
-            log=site.log,
-            timeout=site.load_timeout,
         )
         client = Passthrough(Upstream(site.transport, child.endpoint(spec.name), spec.name, child.explain))
         return RunningEngine(client, self.describe(spec, path), child)

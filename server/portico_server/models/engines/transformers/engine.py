@@ -133,10 +133,8 @@ class Transformers:
                 },
                 "health": "/health",
             },
+            site,
             name=spec.name,
-            log=site.log,
-            timeout=site.load_timeout,
-            report=site.report,
         )
         try:
             deadline = asyncio.get_running_loop().time() + site.load_timeout
