@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ import httpx2
 import pytest
 
 from portico_server.db import migrate
+from portico_server.db.database import Database
 from tests import daemon as daemons
-from tests import template_db
+from tests import postgres, template_db
 from tests.daemon import Daemon
 
 CONFIGURATION = """
@@ -57,6 +59,28 @@ def _copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setattr(
             migrate, "upgrade", template_db.copying(tmp_path_factory.mktemp("blank") / "portico.db")
         )
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _on_postgresql(_copied: None) -> Iterator[None]:
+    """With ``PORTICO_TEST_POSTGRES=1``, databases that tests open as files are on a PostgreSQL instead."""
+    if not os.environ.get("PORTICO_TEST_POSTGRES"):
+        yield
+        return
+    with postgres.running() as server, pytest.MonkeyPatch.context() as patch:
+        blank = server.new()
+        opened = Database(blank)
+        opened.prepare()
+        opened.close()
+        known: dict[Path, str] = {}
+
+        def at(path: Path) -> Database:
+            if path not in known:
+                known[path] = server.new(template=blank.rpartition("/")[2])
+            return Database(known[path])
+
+        patch.setattr(Database, "at", at)
         yield
 
 

@@ -20,7 +20,7 @@ from portico_server import __version__, logs
 from portico_server.api.gateway import Gateway
 from portico_server.config import Configuration, ConfigurationProblem, StoreSpec
 from portico_server.connections import raise_descriptor_limit
-from portico_server.core.errors import Conflict, InvalidRequest, PorticoError
+from portico_server.core.errors import Conflict, InvalidRequest, PorticoError, Unavailable
 from portico_server.core.principal import SYSTEM
 from portico_server.db.database import Database
 from portico_server.home import PRIVATE_UMASK_BITS, Home
@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 SHUTDOWN_TIMEOUT_S = 5
 """Seconds that calls in progress are given when the daemon stops."""
+
+CONFIGURATION_WAIT_S = 120.0
+"""Seconds that a start waits while another daemon on the same database applies its configuration."""
 
 GC_OBJECTS_THRESHOLD = 10_000
 """New objects after which the collector of garbage looks at them."""
@@ -174,9 +177,16 @@ class Daemon:
         await self._choose_model()
         await self.services.files.start()
         self._report_runs(*await self.services.stores.start())
-        await self._apply_stores()
-        await self.services.apps.start()
-        await self.services.apps.given(self._configuration.apps)
+        # Daemons on one database may start at once, with the same configuration.
+        async with self.services.database.exclusive("configuration", wait_s=CONFIGURATION_WAIT_S) as ours:
+            if not ours:
+                raise Unavailable(
+                    "Another daemon on this database has been applying its configuration for "
+                    f"{CONFIGURATION_WAIT_S:g} s. End it, or start this one when it serves."
+                )
+            await self._apply_stores()
+            await self.services.apps.start()
+            await self.services.apps.given(self._configuration.apps)
         await self.services.tuning.start()
         await self.services.batches.start()
         await self._fetch_default()

@@ -25,6 +25,7 @@ from portico_server.batches.batches import Batches
 from portico_server.core.interfaces import BaseModel
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
+from portico_server.db.feed import Feed
 from portico_server.evals.evals import Evaluations
 from portico_server.evals.runs import EvalRuns
 from portico_server.evals.searches import EvalSearches
@@ -97,6 +98,7 @@ class Services:
         self.problems = Problems()
         self.plugins = InstalledPlugins(self._plugin_tables)
         self.registry = Registry()
+        self.feed = Feed(database)
         self.registry.reserve(filter(None, map(str.strip, self.settings.reserved_names.split(","))))
         self._run()
         self._serve_models_and_stores()
@@ -108,6 +110,7 @@ class Services:
         self.auth = Auth(database, self.settings, self.runner.quotas)
         self.stores.filtered = self.auth.filtered
         self.scheduler.principals = self.auth.principal
+        self._follow()
         self.batches.ask = internal.internal_request(self)
 
     @property
@@ -253,10 +256,26 @@ class Services:
         self.eval_runs = EvalRuns(around, self.evals)
         self.searches = EvalSearches(around, self.evals, self.eval_runs.slots)
 
+    def _follow(self) -> None:
+        """Refresh what was read at the start when another daemon on the same database changes it."""
+        self.feed.refresh("keys", self.auth.refresh)
+        self.feed.refresh("models", self.models.refresh)
+        self.feed.refresh("aliases", self.models.refresh)
+        self.feed.refresh("adapters", self.models.adapters.refresh)
+        self.feed.refresh("tools", self.added.refresh)
+        self.feed.refresh("mcp_servers", self.mcp.refresh)
+        self.feed.refresh("prompts", self.prompts.refresh)
+        self.feed.refresh("apps", self.apps.refresh)
+        for kind, quotas in (("keys used", self.runner.quotas), ("apps used", self.runner.app_quotas)):
+            quotas.wake = self.feed.report(kind, quotas.report)
+            self.feed.receive(kind, quotas.hear)
+        self.feed.receive("cancelled", lambda _origin, _run: self.scheduler.check_leases())
+
     def background(self) -> dict[str, Coroutine[Any, Any, None]]:
         """What runs until the daemon ends, by name."""
         alone = not self.settings.database  # SQLite has one daemon
         return {
+            **({} if alone else {"feed": self.feed.run()}),
             "usage": self.usage.run(),
             "scheduler": self.scheduler.run(alone=alone),
             "questions": self.questions.run(alone=alone),

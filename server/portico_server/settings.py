@@ -32,7 +32,12 @@ class Settings:
     port: int = _setting(8642, "Port to listen on; 0 picks a free one")
     database: str = _setting(
         "",
-        "SQLAlchemy URL (default: portico.db in the home folder); PostgreSQL needs `pip install 'psycopg[binary]'`",
+        "postgresql://USER@HOST/NAME, which several daemons may share (default: portico.db in the home folder)",
+    )
+    files: Path = _setting(
+        Path(),
+        "Folder for the bytes of files, artifacts and adapters, which daemons on one database share (default: the home "
+        "folder)",
     )
     models: Path = _setting(Path(), "Folder for model files (default: models in the home folder)")
     environments: Path = _setting(
@@ -200,9 +205,14 @@ class Settings:
         return self.home / "portico.db"
 
     @property
+    def _contents(self) -> Path:
+        """Where the folders are whose files are called by their content."""
+        return self.home if self.files == Path() else self.files
+
+    @property
     def blobs(self) -> Path:
         """Content-addressed files."""
-        return self.home / "blobs"
+        return self._contents / "blobs"
 
     @property
     def indexes(self) -> Path:
@@ -217,12 +227,12 @@ class Settings:
     @property
     def adapters(self) -> Path:
         """Adapters of models, by their content."""
-        return self.home / "adapters"
+        return self._contents / "adapters"
 
     @property
     def artifacts(self) -> Path:
         """Files that runs made."""
-        return self.home / "artifacts"
+        return self._contents / "artifacts"
 
     @property
     def logs(self) -> Path:
@@ -288,6 +298,14 @@ def load(
     if origins["home"] == "default":
         values["home"] = user_data_path("portico", appauthor=False)
     values["home"] = values["home"].expanduser().absolute()
+    if origins["files"] == "default":
+        values["files"] = values["home"]
+    elif not values["database"] and values["files"].absolute() != values["home"]:
+        raise InvalidRequest(
+            "The setting 'files' is for daemons that share a PostgreSQL (setting 'database'). With a database in the "
+            "home folder the files lie beside it, where a backup finds them.",
+            param="files",
+        )
     if origins["models"] == "default":
         values["models"] = values["home"] / "models"
     if origins["environments"] == "default":

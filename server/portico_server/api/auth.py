@@ -69,6 +69,8 @@ class Auth:
         self._rows: dict[str, KeyRow] = {}
         self._callers: dict[str, Principal] = {}
         self._given: set[str] = set()
+        self._changes_count = 0
+        """How often keys were made or revoked here."""
         self.revoked: list[Callable[[str], Awaitable[None]]] = []
         """Called with the id of a key that was revoked, before `revoke` returns; it ends the calls of that key."""
 
@@ -91,6 +93,20 @@ class Auth:
             self._admit(row)
         await self._resume()
         refuse_open_bind(self._settings, has_keys=bool(self._rows))
+
+    async def refresh(self) -> None:
+        """Take over what other daemons on the same database did with keys, and end the calls of those they revoked."""
+        known, changes = None, -1
+        while changes != self._changes_count:  # what is made here meanwhile must not seem to be gone
+            changes = self._changes_count
+            known = {row.id: row for row in await self._database.read(keys.living)}
+        assert known is not None
+        gone = [row_id for row_id in self._rows if row_id not in known and row_id not in self._given]
+        for row_id, row in known.items():
+            if row_id not in self._rows:
+                self._admit(row)
+        for row_id in gone:
+            await self._expel(row_id)
 
     async def _resume(self) -> None:
         """Count what keys with limits used before this start: in the last minute, and today."""
@@ -136,6 +152,7 @@ class Auth:
             filters=checked_filters(filters, scopes),
         )
         await self._database.write(keys.add, row)
+        self._changes_count += 1
         self._admit(row)
         return row, secret
 
@@ -147,6 +164,11 @@ class Auth:
             )
         if not await self._database.write(keys.revoke, key_id, time.time()):
             raise NotFound(f"There is no key '{key_id}'.", code="key_not_found", param="id")
+        self._changes_count += 1
+        await self._expel(key_id)
+
+    async def _expel(self, key_id: str) -> None:
+        """End what a key that was revoked has under way."""
         row = self._rows.pop(key_id, None)
         if row is not None:
             self._callers.pop(row.hash, None)

@@ -198,16 +198,32 @@ class DeployedApps:
     async def start(self) -> None:
         """Let all deployed apps answer."""
         for row, version in await self._database.read(apps.all_of):
-            try:
-                self._serve(row, version)
-            except PorticoError as error:
-                self._ids[row.owner, row.name] = row.id
-                self._broken[row.id] = row
-                self.unusable[row.name if row.owner is None else row.id] = error.message
-                logger.warning("the app %s does not answer: %s", row.name, error.message)
+            await self._take(row, version)
+
+    async def _take(self, row: AppRow, version: VersionRow) -> None:
+        try:
+            self._serve(row, version)
+        except PorticoError as error:
+            self._ids[row.owner, row.name] = row.id
+            self._broken[row.id] = row
+            self.unusable[row.name if row.owner is None else row.id] = error.message
+            logger.warning("the app %s does not answer: %s", row.name, error.message)
+            return
+        if row.limits:
+            await self._hold(row, resume=True)
+
+    async def refresh(self) -> None:
+        """Take over what other daemons on the same database deployed, limited or removed."""
+        before = {**{key: known for key, (known, _version) in self._rows.items()}, **self._broken}
+        listed = await self._database.read(apps.all_of)
+        for app_id in before.keys() - {row.id for row, _version in listed}:
+            self._leave(before[app_id])
+        for row, version in listed:
+            if before.get(row.id) == row:
                 continue
-            if row.limits:
-                await self._hold(row, resume=True)
+            if row.id in before and not row.limits:
+                self._quotas.forget(row.id)
+            await self._take(row, version)
 
     async def given(self, entries: Iterable[AppEntry], caller: Principal = SYSTEM) -> None:
         """Deploy the apps of a configuration, in the order in which they need each other.
@@ -468,7 +484,11 @@ class DeployedApps:
         """Remove an app with all its versions; runs in progress continue."""
         row, _version = self._changeable(ref, caller)
         await self._database.write(apps.remove, row.id)
+        self._leave(row)
+
+    def _leave(self, row: AppRow) -> None:
         self._rows.pop(row.id, None)
+        self._broken.pop(row.id, None)
         self._ids.pop((row.owner, row.name), None)
         self._quotas.forget(row.id)
         self._registry.remove(row.name, row.owner)

@@ -119,11 +119,7 @@ class Batches:
                 caller.id, lines.check, path, endpoint, self._services.longest
             )
         except FileNotFoundError as error:
-            raise NotFound(
-                f"The bytes of '{file.filename}' are no longer on this machine. Upload it again.",
-                code="file_content_missing",
-                param="input_file_id",
-            ) from error
+            raise self._files.missing(file, param="input_file_id") from error
         return await self._services.problems(found, endpoint, caller.id)
 
     async def _checked(self, input_file_id: str, endpoint: str, caller: Principal) -> FileRow:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from portico_server.core.errors import NotFound
 from portico_server.core.principal import Principal
 from portico_server.core.relay import CAPABILITY
 from portico_server.db.files import FileRow
@@ -112,6 +113,8 @@ class BatchFiles(Protocol):
     async def get(self, file_id: str, caller: Principal) -> FileRow: ...
 
     def blob(self, sha256: str) -> Path: ...
+
+    def missing(self, row: FileRow, param: str = ...) -> NotFound: ...
 
     async def receive(self, chunks: AsyncIterator[bytes], *, limited: bool = True) -> Any: ...
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
 from time import perf_counter
-from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
@@ -33,6 +36,9 @@ from portico_server.db import snapshot
 from portico_server.db.schema import HEAD
 from portico_server.db.snapshot import Vacuumed
 from portico_server.subprocesses import own
+
+if TYPE_CHECKING:
+    from portico_server.db.postgres import PostgresThread
 
 # How long the database took, and how long its callers waited for their turn.
 
@@ -151,9 +157,6 @@ is an `OverflowError`.
 
 MAX_READERS = 4
 
-CONNECT_TIMEOUT_S = 5
-"""Seconds in which a database behind a network must take a connection."""
-
 RETRY_S = 2.0
 """Seconds after which it makes sense to ask again where it does not."""
 
@@ -184,21 +187,28 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._url = _address(url)
-        self._sqlite = self._url.get_backend_name() == "sqlite"
-        self._write_engine = self._engine("BEGIN IMMEDIATE", pool_size=1)
-        self._relaxed_engine = self._engine("BEGIN IMMEDIATE", pool_size=1, synchronous="NORMAL")
-        self._read_engine = self._engine("BEGIN", pool_size=MAX_READERS)
+        self.postgres = None
+        if self._url.get_backend_name() != "sqlite":
+            from portico_server.db.postgres import PostgresThread
+
+            self.postgres = PostgresThread(self._url, MAX_READERS, self._explain)
+        """What does the transactions on PostgreSQL, which several daemons may share; ``None`` on SQLite."""
         self._writer = WriterThread("portico-db-write")
         self._reading = Timings()
         self._readers = ThreadPoolExecutor(MAX_READERS, "portico-db-read")
+        self._held: dict[Engine, Connection] = {}
+        """Connections that stay open: to get one back from its pool costs more than a row."""
+        self._swift_from = 0.0
+        """The moment from which `try_write_now` may be tried."""
+        if self.postgres is not None:
+            return
+        self._write_engine = self._engine("BEGIN IMMEDIATE", pool_size=1)
+        self._relaxed_engine = self._engine("BEGIN IMMEDIATE", pool_size=1, synchronous="NORMAL")
+        self._read_engine = self._engine("BEGIN", pool_size=MAX_READERS)
         # Nothing that waits: neither for a lock, nor for the disk in a checkpoint, which is left to the others.
         self._swift_engine = self._engine(
             "BEGIN IMMEDIATE", pool_size=1, synchronous="NORMAL", timeout=0, more=("wal_autocheckpoint=0",)
         )
-        self._swift_from = 0.0
-        """The moment from which `try_write_now` may be tried."""
-        self._held: dict[Engine, Connection] = {}
-        """Connections that stay open: to get one back from its pool costs more than a row."""
 
     @classmethod
     def at(cls, path: Path) -> Database:
@@ -213,12 +223,6 @@ class Database:
         timeout: float = 30,
         more: Sequence[str] = (),
     ) -> Engine:
-        if not self._sqlite:
-            # One that is away is told of at once, instead of after as long as the system tries.
-            limits = (
-                {"connect_timeout": CONNECT_TIMEOUT_S} if self._url.get_backend_name() == "postgresql" else {}
-            )
-            return create_engine(self._url, pool_size=pool_size, max_overflow=0, connect_args=limits)
         engine = create_engine(
             self._url,
             pool_size=pool_size,
@@ -254,6 +258,10 @@ class Database:
     def prepare(self) -> None:
         """Open, and migrate if needed. Raises `Unavailable` with what to do if the file is damaged or newer than us."""
         try:
+            if self.postgres is not None:
+                # Another daemon may be at it just now: whoever has the lock looks again, and finds nothing to do.
+                self.postgres.wait_for_write(self._bring_up)
+                return
             with self._read_engine.connect() as connection:
                 found = self._revision(connection)
             if found == HEAD:
@@ -268,6 +276,12 @@ class Database:
         if not connection.dialect.has_table(connection, "alembic_version"):
             return None
         return connection.execute(text("select version_num from alembic_version")).scalar()
+
+    def _bring_up(self, connection: Connection) -> None:
+        if self._revision(connection) != HEAD:
+            from portico_server.db.migrate import bring_up
+
+            bring_up(connection)
 
     async def check(self) -> None:
         """Return if the database answers and has the schema of this version. Raises `Unavailable`."""
@@ -294,8 +308,15 @@ class Database:
             except DATABASE_ERRORS as error:
                 raise self._explain(error) from error
 
+        def work_on(connection: Connection) -> T:
+            nonlocal started
+            started = perf_counter()
+            return function(connection, *args, **kwargs)
+
         timings.running += 1
         try:
+            if self.postgres is not None:
+                return await self.postgres.read(work_on)
             return await asyncio.get_running_loop().run_in_executor(self._readers, work)
         finally:
             timings.running -= 1
@@ -307,26 +328,61 @@ class Database:
         """How busy it is, by ``read`` and ``write``."""
         reading, writing = self._reading, self._writer.timings
         reading.waiting = max(0, reading.running - MAX_READERS)
-        writing.waiting, writing.running = self._writer.waiting, int(self._writer.busy)
+        if self.postgres is None:
+            writing.waiting, writing.running = self._writer.waiting, int(self._writer.busy)
         return {"read": reading, "write": writing}
 
     async def write(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        return await self._written(
-            self._write_engine, lambda connection: function(connection, *args, **kwargs)
-        )
+        return await self.submit(lambda connection: function(connection, *args, **kwargs), full=True)
 
     async def write_soon(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        return await self._written(
-            self._relaxed_engine, lambda connection: function(connection, *args, **kwargs)
-        )
+        return await self.submit(lambda connection: function(connection, *args, **kwargs), full=False)
 
     def submit(self, function: Callable[[Connection], T], *, full: bool) -> asyncio.Future[T]:
         """`write` if ``full``, else `write_soon`, that begins now: what it will return or raise."""
-        return self._written(self._write_engine if full else self._relaxed_engine, function)
+        if self.postgres is not None:
+            return self._timed(self.postgres, function, full)
+        engine = self._write_engine if full else self._relaxed_engine
+        return self._writer.do(lambda: self._transact(engine, function))
+
+    @asynccontextmanager
+    async def exclusive(self, name: str, *, wait_s: float = math.inf) -> AsyncIterator[bool]:
+        """Keep a name from other daemons on the same database; yields whether it is ours, see `PostgresThread`."""
+        if self.postgres is None:
+            yield True
+            return
+        async with self.postgres.exclusive(name, wait_s=wait_s) as ours:
+            yield ours
+
+    def _timed(
+        self, postgres: PostgresThread, function: Callable[[Connection], T], full: bool
+    ) -> asyncio.Future[T]:
+        timings, since = self._writer.timings, perf_counter()
+        started = 0.0
+
+        def work(connection: Connection) -> T:
+            nonlocal started
+            started = perf_counter()
+            timings.waiting -= 1
+            timings.running = 1
+            return function(connection)
+
+        def ended(_future: asyncio.Future[T]) -> None:
+            timings.running = 0
+            if not started:
+                timings.waiting -= 1
+                return
+            timings.waited.observe(started - since)
+            timings.took.observe(perf_counter() - started)
+
+        timings.waiting += 1
+        future = postgres.write(work, full=full)
+        future.add_done_callback(ended)
+        return future
 
     def rows(
         self, statement: str, rows: Sequence[Sequence[Any]], *, full: bool
@@ -334,7 +390,7 @@ class Database:
         """`submit` of one SQLite statement for several rows, past SQLAlchemy: its transaction costs as much
         as the row. ``None`` on another database, where nothing was done.
         """
-        if not self._sqlite:
+        if self.postgres is not None:
             return None
         engine = self._write_engine if full else self._relaxed_engine
         return self._writer.do(lambda: self._insert(engine, statement, rows))
@@ -345,7 +401,7 @@ class Database:
         The way to the writer and back costs more than the row. What is written here goes to the system's memory alone;
         where another writes just now, or the disk was slow of late, it is not tried: a stream must not wait for a disk.
         """
-        if not self._sqlite or self._writer.busy or time.monotonic() < self._swift_from:
+        if self.postgres is not None or self._writer.busy or time.monotonic() < self._swift_from:
             return False
         if self._swift_engine not in self._held:
             self._writer.do(lambda: self._kept_connection(self._swift_engine))  # to open a file takes longer
@@ -366,7 +422,7 @@ class Database:
         ``None`` if it was not done: on another database, or where less than ``worth_bytes`` are free. An old file
         cannot do it by itself and is rewritten as a whole if ``convert``: writers wait meanwhile, readers do not.
         """
-        if not self._sqlite or self._url.database is None:
+        if self.postgres is not None or self._url.database is None:
             return None
         path = Path(self._url.database)
         before = await self._writer.do(lambda: (path.stat().st_size, *self._on_driver(_free)))
@@ -413,15 +469,9 @@ class Database:
             held = self._held[engine] = engine.connect()
         return held
 
-    def _written(self, engine: Engine, function: Callable[[Connection], T]) -> asyncio.Future[T]:
-        return self._writer.do(lambda: self._transact(engine, function))
-
     def _transact(self, engine: Engine, function: Callable[[Connection], T]) -> T:
         """One transaction, in the writer thread."""
         try:
-            if not self._sqlite:
-                with engine.begin() as connection:
-                    return function(connection)
             held = self._kept_connection(engine)
             with held.begin():
                 return function(held)
@@ -483,7 +533,7 @@ class Database:
             )
         if "locked" in reason:
             return Unavailable(f"The database {where} is held by another program. Try again.", code="busy")
-        if not self._sqlite:  # it may name hosts, and values of other people
+        if self.postgres is not None:  # it may name hosts, and values of other people
             logger.error("the database could not do that: %s", getattr(error, "orig", error))
             reason = "the log has the details"
         return PorticoError(f"The database could not do that: {reason}.", code="database_error")
@@ -492,6 +542,9 @@ class Database:
         """Finish what is queued, then let go of the file."""
         self._writer.close()
         self._readers.shutdown(wait=True)
+        if self.postgres is not None:
+            self.postgres.close()
+            return
         for engine in tuple(self._held):
             self._drop_connection(engine)
         self._write_engine.dispose()
@@ -503,6 +556,8 @@ class Database:
 def _is_away(error: Exception) -> bool:
     """Whether a database behind a network cannot be reached, or ends connections."""
     cause = getattr(error, "orig", error)
+    if isinstance(error, OSError):  # a connection could not be made, or did not answer in time
+        return True
     if isinstance(cause, sqlite3.Error) or not isinstance(error, DBAPIError):
         return False
     if error.connection_invalidated:
@@ -519,20 +574,27 @@ def _free(connection: sqlite3.Connection) -> tuple[int, bool]:
 def _address(url: str) -> URL:
     """The URL as SQLAlchemy reads it. Raises `InvalidRequest`, without the URL, in which a password may stand."""
     try:
-        found = make_url(url)
-        found.get_dialect().import_dbapi()
-    except ModuleNotFoundError as error:
-        package = "psycopg[binary]" if error.name == "psycopg" else error.name
-        raise InvalidRequest(
-            f"The setting 'database' names a kind of database that needs the package '{error.name}': "
-            f"{own()} -m pip install '{package}'",
-            code="missing_package",
-            param="database",
-        ) from error
+        found = make_url(re.sub("^postgres://", "postgresql://", url))
     except SQLAlchemyError as error:
-        raise InvalidRequest(
-            "The setting 'database' is not an address for SQLAlchemy. It looks like postgresql://USER@HOST/NAME; "
-            "without it the daemon keeps its data in its home folder.",
-            param="database",
-        ) from error
-    return found
+        raise _no_address() from error
+    if found.drivername in ("sqlite", "sqlite+pysqlite"):
+        return found
+    if found.drivername not in ("postgresql", "postgresql+asyncpg"):
+        raise _no_address()
+    for package in ("asyncpg", "greenlet"):
+        if find_spec(package) is None:
+            raise InvalidRequest(
+                f"The setting 'database' names a PostgreSQL, which needs the package '{package}': "
+                f"{own()} -m pip install asyncpg greenlet",
+                code="missing_package",
+                param="database",
+            )
+    return found.set(drivername="postgresql")
+
+
+def _no_address() -> InvalidRequest:
+    return InvalidRequest(
+        "The setting 'database' is not the address of a PostgreSQL. It looks like postgresql://USER@HOST/NAME; without "
+        "it the daemon keeps its data in its home folder.",
+        param="database",
+    )

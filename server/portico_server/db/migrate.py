@@ -45,43 +45,45 @@ def is_unreleased(revision: str) -> bool:
 
 
 def upgrade(engine: Engine) -> None:
-    """Run all missing migrations in one transaction.
+    """`bring_up` a SQLite file, in one transaction."""
+    with _rebuilding(engine) as connection:
+        bring_up(connection)
+
+
+def bring_up(connection: Connection) -> None:
+    """Run all missing migrations in the transaction of ``connection``.
 
     Raises `Unavailable` for a database from before the first release or of a newer version, and changes nothing.
     """
     settings = config()
-    with _rebuilding(engine) as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
-        if found is not None and is_unreleased(found):
-            raise Unavailable(
-                f"The database has the schema {found}, from before the first release. This version opens {BASELINE} "
-                f"and later. Nothing was changed. {TO_DO_IF_UNRELEASED}, or use another home folder (PORTICO_HOME).",
-                code="database_unreleased",
-            )
-        settings.attributes["connection"] = connection
-        try:
-            command.upgrade(settings, "head")
-        except CommandError as error:
-            raise Unavailable(
-                f"The database was made by a newer version of Portico ({error}), and cannot be taken back to this one. "
-                "Nothing was changed. Install that version, restore a backup from before (portico restore), or use "
-                "another home folder (PORTICO_HOME).",
-                code="database_newer",
-            ) from error
+    found = MigrationContext.configure(connection).get_current_revision()
+    if found is not None and is_unreleased(found):
+        raise Unavailable(
+            f"The database has the schema {found}, from before the first release. This version opens {BASELINE} "
+            f"and later. Nothing was changed. {TO_DO_IF_UNRELEASED}, or use another home folder (PORTICO_HOME).",
+            code="database_unreleased",
+        )
+    settings.attributes["connection"] = connection
+    try:
+        command.upgrade(settings, "head")
+    except CommandError as error:
+        raise Unavailable(
+            f"The database was made by a newer version of Portico ({error}), and cannot be taken back to this one. "
+            "Nothing was changed. Install that version, restore a backup from before (portico restore), or use "
+            "another home folder (PORTICO_HOME).",
+            code="database_newer",
+        ) from error
 
 
 @contextmanager
 def _rebuilding(engine: Engine) -> Iterator[Connection]:
     """A transaction in which tables can be rebuilt.
 
-    SQLite does that by dropping the old table, and rows elsewhere that refer to it would be removed with it.
+    It is done by dropping the old table, and rows elsewhere that refer to it would be removed with it.
     """
     with engine.connect() as connection:
         driver = connection.connection.driver_connection
-        if not isinstance(driver, sqlite3.Connection):
-            with connection.begin():
-                yield connection
-            return
+        assert isinstance(driver, sqlite3.Connection)
         driver.execute("PRAGMA foreign_keys=OFF")
         try:
             with connection.begin():

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, insert, or_, select, update
 
 from portico_server.core.question import QuestionKind, QuestionStatus
+from portico_server.db.rows import now as clock
 from portico_server.db.schema import questions, runs
 
 
@@ -210,13 +211,13 @@ def claim(
 
     Those called one of ``names`` and asked for ``owner``, and those called one of ``served``, whoever asks.
     """
-    now = time.time()
+    now = clock(connection)
     rows = connection.execute(
         select(*_COLUMNS)
         .where(
             questions.c.kind == "function",
             questions.c.status == "pending",
-            questions.c.expires_at > now,
+            questions.c.expires_at > time.time(),
             or_(questions.c.lease_expires.is_(None), questions.c.lease_expires < now),
             or_(
                 and_(questions.c.name.in_(names), questions.c.owner == owner),
@@ -240,7 +241,7 @@ def renew(connection: Connection, ids: Sequence[str], worker: str, lease_seconds
         return []
     held = and_(questions.c.id.in_(ids), questions.c.lease_owner == worker, questions.c.status == "pending")
     kept = set(connection.execute(select(questions.c.id).where(held)).scalars())
-    connection.execute(update(questions).where(held).values(lease_expires=time.time() + lease_seconds))
+    connection.execute(update(questions).where(held).values(lease_expires=clock(connection) + lease_seconds))
     return [each for each in ids if each not in kept]
 
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from sqlalchemy import Connection, Select, Table, insert, select
+from sqlalchemy import Connection, Float, Select, Table, cast, func, insert, select
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Order = Literal["asc", "desc"]
+
+
+def now(connection: Connection) -> float:
+    """The time by the clock of the database, which is the same for every daemon; that of SQLite is this machine's."""
+    if connection.dialect.name == "sqlite":
+        return time.time()
+    return float(connection.execute(_NOW).scalar_one())
+
+
+_NOW = select(cast(func.extract("epoch", func.clock_timestamp()), Float))
 
 T = TypeVar("T")
 R = TypeVar("R", bound="DataclassInstance")

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, func, insert, or_, select, true, update
 
 from portico_server.db import dedupe, questions
 from portico_server.db.rows import Rows
-from portico_server.db.schema import run_events, runs, steps
+from portico_server.db.rows import now as clock
+from portico_server.db.schema import CHANNEL, run_events, runs, steps
 
 RunStatus = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
 
@@ -111,7 +112,7 @@ def begin(connection: Connection, run: NewRun, lease_owner: str, lease_seconds: 
             status="running",
             attempts=1,
             lease_owner=lease_owner,
-            lease_expires=now + lease_seconds,
+            lease_expires=clock(connection) + lease_seconds,
             created_at=now,
             started_at=now,
         )
@@ -173,10 +174,10 @@ def claim(
     Never one of ``living_here``: their leases only seem to be over, because the clock was set. A run whose (kind, name)
     is being worked on under a living lease is left alone, unless its kind is one of ``shared``.
     """
-    now = time.time()
+    now, sure = time.time(), clock(connection)
     living = (
         select(runs.c.kind + "\n" + runs.c.name)
-        .where(runs.c.status.in_(HELD_STATUSES), runs.c.lease_expires >= now)
+        .where(runs.c.status.in_(HELD_STATUSES), runs.c.lease_expires >= sure)
         .scalar_subquery()
     )
     waiting = (
@@ -184,7 +185,7 @@ def claim(
             runs.c.kind.in_(kinds),
             or_(
                 runs.c.status == "queued",
-                runs.c.status.in_(HELD_STATUSES) & (runs.c.lease_expires < now),
+                runs.c.status.in_(HELD_STATUSES) & (runs.c.lease_expires < sure),
             ),
             or_(runs.c.kind.in_(shared), (runs.c.kind + "\n" + runs.c.name).not_in(living)),
         )
@@ -207,7 +208,7 @@ def claim(
             started_at=now,
             attempts=attempts,
             lease_owner=lease_owner,
-            lease_expires=now + lease_seconds,
+            lease_expires=sure + lease_seconds,
         )
     )
     if not taken.rowcount:
@@ -234,7 +235,7 @@ def renew(
     for start in range(0, len(run_ids), 500):  # SQLite takes only so many values
         some = run_ids[start : start + 500]
         held = runs.c.id.in_(some) & (runs.c.lease_owner == lease_owner)
-        connection.execute(update(runs).where(held).values(lease_expires=time.time() + lease_seconds))
+        connection.execute(update(runs).where(held).values(lease_expires=clock(connection) + lease_seconds))
         mine.update(connection.execute(select(runs.c.id).where(held)).scalars())
     return [run_id for run_id in run_ids if run_id not in mine]
 
@@ -307,8 +308,8 @@ def _with_steps(connection: Connection, run_id: str, result: Any, parts: str) ->
 
 
 def cancel_elsewhere(connection: Connection, run_id: str, error: Mapping[str, Any]) -> bool:
-    """End a run that does not live in this daemon: it is in the queue, or another one holds it, which finds that it has
-    lost it when it renews its leases. Whether it had not ended.
+    """End a run that does not live in this daemon: it is in the queue, or another one holds it, which is
+    notified, and else finds that it has lost it when it renews its leases. Whether it had not ended.
     """
     changed = connection.execute(
         update(runs)
@@ -323,7 +324,15 @@ def cancel_elsewhere(connection: Connection, run_id: str, error: Mapping[str, An
     )
     if changed.rowcount:
         questions.end_of_run(connection, run_id)
+        _notify_cancelled(connection, run_id)
     return changed.rowcount > 0
+
+
+def _notify_cancelled(connection: Connection, run_id: str) -> None:
+    """Let every daemon look for a run that it must end, when the transaction ends."""
+    if connection.dialect.name == "postgresql":
+        notice = orjson.dumps({"origin": "", "messages": [("cancelled", run_id)]}).decode()
+        connection.execute(select(func.pg_notify(CHANNEL, notice)))
 
 
 def requeue(connection: Connection, run_id: str, holder: str) -> None:

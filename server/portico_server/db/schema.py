@@ -46,6 +46,7 @@ from portico_server.db.schema_openai import (
 )
 
 __all__ = [
+    "CHANNEL",
     "HEAD",
     "adapters",
     "aliases",
@@ -59,6 +60,7 @@ __all__ = [
     "chunks",
     "conversation_items",
     "conversations",
+    "epochs",
     "eval_items",
     "eval_outputs",
     "eval_runs",
@@ -95,8 +97,19 @@ __all__ = [
     "vectors",
 ]
 
-HEAD = "0020"
+HEAD = "0021"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
+
+# How often a table has changed that every daemon holds in memory. Written on PostgreSQL alone, see db/postgres.
+epochs = Table(
+    "epochs",
+    metadata,
+    Column("topic", String, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+
+CHANNEL = "portico"
+"""Where PostgreSQL carries notices of these changes, and messages, between daemons."""
 
 keys = Table(
     "keys",

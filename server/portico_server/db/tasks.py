@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from sqlalchemy import Connection, delete, select, true, update
 
 from portico_server.db.rows import Rows
+from portico_server.db.rows import now as clock
 from portico_server.db.schema import mcp_tasks, runs
 
 TaskStatus: TypeAlias = Literal["working", "completed", "failed", "cancelled"]
@@ -28,7 +29,7 @@ class TaskRow:
     owner: str
     run_id: str
     created_at: float
-    lease_expires: float
+    lease_expires: float = 0.0
     status: TaskStatus = "working"
     message: str = ""
     result: Mapping[str, Any] | None = None
@@ -40,10 +41,10 @@ _TASKS = Rows(mcp_tasks, TaskRow)
 get = _TASKS.get
 
 
-def begin(connection: Connection, row: TaskRow, keep_seconds: float) -> None:
+def begin(connection: Connection, row: TaskRow, lease_seconds: float, keep_seconds: float) -> None:
     """Write one that works from now on; those that ended longer ago than ``keep_seconds`` go."""
     forget(connection, keep_seconds)
-    _TASKS.add(connection, row)
+    _TASKS.add(connection, replace(row, lease_expires=clock(connection) + lease_seconds))
 
 
 def forget(connection: Connection, keep_seconds: float) -> None:
@@ -59,11 +60,21 @@ def end(
     connection.execute(update(mcp_tasks).where(mcp_tasks.c.id == task_id).values(values))
 
 
-def renew(connection: Connection, ids: Sequence[str], until: float) -> None:
-    """Hold them until then."""
+def renew(connection: Connection, ids: Sequence[str], lease_seconds: float) -> None:
+    """Hold them for so long from now on."""
+    until = clock(connection) + lease_seconds
     for start in range(0, len(ids), 500):  # SQLite takes only so many values
         some = mcp_tasks.c.id.in_(ids[start : start + 500])
         connection.execute(update(mcp_tasks).where(some).values(lease_expires=until))
+
+
+def is_left(connection: Connection, task_id: str) -> bool:
+    """Whether one is at work whose daemon is gone."""
+    query = select(mcp_tasks.c.lease_expires).where(
+        mcp_tasks.c.id == task_id, mcp_tasks.c.status == "working"
+    )
+    expires = connection.execute(query).scalar()
+    return expires is not None and expires < clock(connection)
 
 
 def lose(connection: Connection, *, every: bool) -> int:
@@ -72,7 +83,7 @@ def lose(connection: Connection, *, every: bool) -> int:
     Not those whose run is durable: it is taken up again.
     """
     now = time.time()
-    gone = true() if every else mcp_tasks.c.lease_expires < now
+    gone = true() if every else mcp_tasks.c.lease_expires < clock(connection)
     return connection.execute(
         update(mcp_tasks)
         .where(mcp_tasks.c.status == "working", gone, mcp_tasks.c.run_id.not_in(select(runs.c.id)))

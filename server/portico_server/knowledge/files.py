@@ -9,11 +9,12 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from portico_server.core import pools
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge, Unavailable
@@ -30,6 +31,8 @@ from portico_server.knowledge.names import check_filename
 from portico_server.knowledge.store import view
 from portico_server.runs.artifacts import ArtifactStore
 from portico_server.settings import MB_BYTES
+
+T = TypeVar("T")
 
 # Bytes on their way in.
 
@@ -88,6 +91,9 @@ def _read_block(handle: int) -> bytes | None:
         return None
 
 
+ABANDONED_S = 86_400.0
+"""Seconds after which what is still arriving in a folder that daemons share has been left there by one that ended."""
+
 MAX_IDS_PER_STATEMENT = 1_000
 """Ids in one statement."""
 
@@ -117,6 +123,8 @@ class FileStorage:
         self._database = database
         self._blobs = blobs
         self._max_bytes = max_bytes
+        self._shared = database.postgres is not None
+        """Whether daemons on other machines may work on the same folder."""
         # A blob must not be removed between the moment one row finds it there and the moment that row is written.
         self._lock = asyncio.Lock()
 
@@ -189,7 +197,7 @@ class FileStorage:
         What is laid and never gets a row is removed at the next start.
         """
         async with self._lock:
-            await pools.UPLOADS.run(self._move_into_place, received)
+            await self._arrive([received], _nothing, durable=True)
 
     async def forget(self, digests: Collection[str]) -> None:
         """Say that what was laid has its rows, or was released."""
@@ -230,9 +238,8 @@ class FileStorage:
                     param="purpose",
                 )
             async with self._lock:
-                await pools.UPLOADS.run(self._move_into_place, received)
                 try:
-                    await self._database.write(rows.add, row)
+                    await self._arrive([received], lambda connection: rows.add(connection, row), durable=True)
                 except BaseException:
                     await asyncio.shield(self._release(row.sha256))
                     raise
@@ -253,10 +260,10 @@ class FileStorage:
         arrived = [received for received, _item in came]
         async with self._lock:
             try:
-                await pools.UPLOADS.run(self._move_all_into_place, arrived)
                 items = [item for _received, item in came]
-                unneeded = await self._database.write(store_files.remirror, store_id, items, gone)
-                await pools.UPLOADS.run(self._unlink_all, unneeded)
+                work = partial(store_files.remirror, store_id=store_id, came=items, gone=gone)
+                unneeded = await self._arrive(arrived, work, durable=False)
+                await self._discard(unneeded)
             except BaseException:
                 for received in arrived:
                     await asyncio.shield(self._release(received.sha256))
@@ -350,7 +357,7 @@ class FileStorage:
         """Remove a file, whoever asks."""
         async with self._lock:
             if await self._database.write(rows.delete, row.id):
-                await pools.UPLOADS.run(self._unlink, row.sha256)
+                await self._discard([row.sha256])
 
     async def release(self, digests: Sequence[str]) -> None:
         """Remove the bytes under ``digests`` that no row stands for any longer."""
@@ -366,6 +373,18 @@ class FileStorage:
         """Where the bytes with this digest lie."""
         return self._blobs / sha256[:2] / sha256[2:]
 
+    def missing(self, row: FileRow, param: str = "file_id") -> NotFound:
+        """The error for a file whose bytes are not here."""
+        if self._shared:
+            message = (
+                f"The bytes of '{row.filename}' are not in the folder of this daemon, which shares its database with "
+                "others. Give all of them one folder with the setting 'files', and upload the file again, or copy it "
+                "from the daemon that took it."
+            )
+        else:
+            message = f"The bytes of '{row.filename}' are no longer on this machine. Upload it again."
+        return NotFound(message, code="file_content_missing", param=param)
+
     # --- on disk -------------------------------------------------------------------------------------------------
 
     @property
@@ -374,7 +393,8 @@ class FileStorage:
 
     def _arrival_marker(self, sha256: str) -> Path:
         """Lies there while bytes are in their place and the row is not: the next start looks whether it ever came."""
-        return self._arrivals / sha256
+        postgres = self._database.postgres
+        return self._arrivals / (sha256 if postgres is None else f"{sha256}-{postgres.origin}")
 
     def _open(self) -> tuple[int, str]:
         try:
@@ -404,9 +424,39 @@ class FileStorage:
             item.path.unlink(missing_ok=True)
             self._arrival_marker(item.sha256).unlink(missing_ok=True)
 
-    def _move_all_into_place(self, received: Sequence[ReceivedFile]) -> None:
+    async def _arrive(
+        self, received: Sequence[ReceivedFile], work: Callable[[Any], T], *, durable: bool
+    ) -> T:
+        """Move bytes to their place and write their rows, while nobody removes what is there already.
+
+        In this daemon `_lock` sees to it. Where others use the folder, bytes come and go within transactions that
+        write, of which PostgreSQL lets one run at a time.
+        """
+        if self._shared:
+
+            def placed(connection: Any) -> T:
+                self._move_all_into_place(received, durable)
+                return work(connection)
+
+            return await self._database.write(placed)
+        await pools.UPLOADS.run(self._move_all_into_place, received, durable)
+        return await self._database.write(work)
+
+    async def _discard(self, digests: Sequence[str]) -> None:
+        """Remove bytes that no row stood for; of which another daemon may have made a file since."""
+        if self._shared:
+            await self._database.write(self._unlink_unheld, digests)
+        else:
+            await pools.UPLOADS.run(self._unlink_all, digests)
+
+    def _unlink_unheld(self, connection: Any, digests: Sequence[str]) -> None:
+        for digest in digests:
+            if not rows.is_held(connection, digest) and not any(self._arrivals.glob(f"{digest}*")):
+                self._unlink(digest)
+
+    def _move_all_into_place(self, received: Sequence[ReceivedFile], durable: bool) -> None:
         for item in received:
-            self._move_into_place(item, durable=False)
+            self._move_into_place(item, durable=durable)
 
     def _unlink_all(self, digests: Sequence[str]) -> None:
         for digest in digests:
@@ -429,7 +479,9 @@ class FileStorage:
 
     async def _release(self, sha256: str) -> None:
         if not await self._database.read(rows.is_held, sha256):
-            await pools.UPLOADS.run(self._unlink, sha256)
+            if self._shared:
+                self._arrival_marker(sha256).unlink(missing_ok=True)
+            await self._discard([sha256])
 
     def _unlink(self, sha256: str) -> None:
         path = self.blob(sha256)
@@ -441,11 +493,19 @@ class FileStorage:
         """Remove what never arrived; the digests of bytes that did, but perhaps without a row."""
         noted = []
         if self._arrivals.is_dir():
+            left_at = time.time() - ABANDONED_S
             for path in self._arrivals.iterdir():
-                path.unlink(missing_ok=True)
-                if len(path.name) == 64:
-                    noted.append(path.name)
+                with suppress(FileNotFoundError):
+                    if self._shared and path.stat().st_mtime > left_at:
+                        continue  # it may be on its way to another daemon
+                    path.unlink()
+                if len(path.name) >= 64:
+                    noted.append(path.name[:64])
         return noted
+
+
+def _nothing(_connection: Any) -> None:
+    """No row comes with the bytes."""
 
 
 def _append(out: BinaryIO, digest: hashlib._Hash, chunk: bytes) -> None:
@@ -499,8 +559,4 @@ class UploadedFiles:
         try:
             return row.filename, await pools.FILES.run(self.files.path(row).read_bytes)
         except FileNotFoundError as error:
-            raise NotFound(
-                f"The bytes of '{row.filename}' are no longer on this machine. Upload it again.",
-                code="file_content_missing",
-                param="file_id",
-            ) from error
+            raise self.files.missing(row) from error

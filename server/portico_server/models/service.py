@@ -126,6 +126,10 @@ class ModelService:
             prices.read_prices(Path(settings.prices).expanduser()) if settings.prices else prices.Prices()
         )
         self._deployments: dict[str, Deployment] = {}
+        self._kept: set[str] = set()
+        """Names of those that stand in the database."""
+        self._aliased: set[str] = set()
+        """Aliases that stand there."""
         self._transport: EngineTransport | None = None
         self._transport_lock = asyncio.Lock()
         self._sweeping: asyncio.Task[None] | None = None
@@ -165,13 +169,55 @@ class ModelService:
         for row in await self._database.read(rows.list_models):
             try:
                 self._register(ModelSpec.from_json(row.spec), row.owner, row.created_at)
+                self._kept.add(row.name)
             except PorticoError as error:
                 logger.error("the model %s is left out: %s", row.name, error.message)
         await self.adapters.start()
         for name, target in (await self._database.read(rows.list_aliases)).items():
             self._registry.alias(name, target)
+            self._aliased.add(name)
         self._sweeping = asyncio.create_task(self._sweep(), name="unload idle models")
         self.machine.start()
+
+    async def refresh(self) -> None:
+        """Take over models and aliases that other daemons on the same database added or removed.
+
+        What the configuration of this daemon names stays.
+        """
+        kept = set(self._kept)
+        listed = {row.name: row for row in await self._database.read(rows.list_models)}
+        for name in kept:
+            known, row = self._deployments.get(name), listed.get(name)
+            if row is None or (known is not None and known.spec.to_json() != row.spec):
+                self._kept.discard(name)
+                if known is not None:
+                    await self.remove(name, forget=False)
+                    self._restore_built_in(name)
+        for name, row in listed.items():
+            if name in self._deployments:
+                continue
+            try:
+                spec = ModelSpec.from_json(row.spec)
+                deployment = self._make(spec, row.owner, row.created_at)
+                await self._retire_built_in({name, *spec.aliases})
+                self._enter(deployment)
+                await self.adapters.configure(name, spec.adapters)
+                self._kept.add(name)
+            except PorticoError as error:
+                logger.error("the model %s of another daemon is left out: %s", name, error.message)
+        await self._refresh_aliases()
+
+    async def _refresh_aliases(self) -> None:
+        before = set(self._aliased)
+        aliases = await self._database.read(rows.list_aliases)
+        for name in before - aliases.keys():
+            self._aliased.discard(name)
+            self._registry.unalias(name)
+        for name, target in aliases.items():
+            self._aliased.add(name)
+            if self._registry.aliases.get(name) != target:
+                self._registry.alias(name, target)
+        self._restore_built_in("")
 
     # --- what there is -------------------------------------------------------------------------------------
 
@@ -281,6 +327,7 @@ class ModelService:
         await self.adapters.configure(spec.name, spec.adapters)
         if keep:
             await self._database.write(rows.put_model, spec.name, owner, spec.to_json())
+            self._kept.add(spec.name)
         return self.get(spec.name)
 
     async def change(self, name: str, parameters: Mapping[str, Any]) -> DeploymentInfo:
@@ -332,6 +379,7 @@ class ModelService:
         self._registry.remove(name, deployment.owner)
         self._deployments.pop(name, None)
         if forget:
+            self._kept.discard(name)
             await self._database.write(rows.remove_model, name)
             self._restore_built_in(name)
         await deployment.unload()
@@ -364,6 +412,7 @@ class ModelService:
             )
         async with self._registry.claim(None, aliases=[name]):
             await self._database.write(rows.put_alias, name, target)
+            self._aliased.add(name)
             self._registry.alias(name, target)
 
     async def _chats(self, name: str) -> bool:

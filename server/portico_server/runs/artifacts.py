@@ -9,9 +9,10 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from portico_server.core import pools
 from portico_server.core.context import Context
@@ -22,6 +23,9 @@ from portico_server.core.request import Artifact
 from portico_server.db import artifacts as rows
 from portico_server.db.artifacts import ArtifactRow
 from portico_server.db.database import Database
+
+ABANDONED_S: Final = 86_400.0
+"""Seconds after which bytes without a row, in a folder that daemons share, are not on their way any more."""
 
 _BATCH_ROWS: Final = 100
 """Rows that are looked at together."""
@@ -50,6 +54,8 @@ class ArtifactStore:
     def __init__(self, database: Database, folder: Path) -> None:
         self._database = database
         self._folder = folder
+        self._shared = database.postgres is not None
+        """Whether daemons on other machines may work on the same folder."""
         # Bytes must not be removed between the moment one row finds them there and the moment that row is written.
         self._lock = asyncio.Lock()
 
@@ -57,9 +63,9 @@ class ArtifactStore:
         """Remove bytes that no row stands for: what a daemon left that was killed while it kept something."""
         for folder in await pools.FILES.run(_folders, self._folder):
             async with self._lock:
-                for path in await pools.FILES.run(_inside, folder):
+                for path in await pools.FILES.run(_inside, folder, ABANDONED_S if self._shared else 0.0):
                     if not await self._database.read(rows.is_held, path.name):
-                        await pools.FILES.run(path.unlink, missing_ok=True)
+                        await self._discard(path)
 
     async def expire(self, before: float) -> int:
         """Remove what was made before a moment, in seconds since 1970, by runs that are forgotten; how many."""
@@ -94,7 +100,10 @@ class ArtifactStore:
                         created_at=time.time(),
                     )
                 )
-            await self._database.write(rows.add, *kept)
+            if self._shared:
+                await self._database.write(self._add, kept, made)
+            else:
+                await self._database.write(rows.add, *kept)
         return tuple(shown(row) for row in kept)
 
     async def get(self, artifact_id: str, caller: Principal) -> ArtifactRow:
@@ -139,7 +148,25 @@ class ArtifactStore:
     async def _remove(self, row: ArtifactRow) -> None:
         async with self._lock:
             if await self._database.write(rows.remove, row.id) is not None:
-                await pools.FILES.run(self.path(row).unlink, missing_ok=True)
+                await self._discard(self.path(row))
+
+    def _add(self, connection: Any, kept: Sequence[ArtifactRow], made: Sequence[NewArtifact]) -> None:
+        """Write rows, and once more the bytes that another daemon has removed since: nobody does now."""
+        for item in made:
+            self._write(item.data)
+        rows.add(connection, *kept)
+
+    async def _discard(self, path: Path) -> None:
+        """Remove bytes that no row stood for; of which another daemon may have made an artifact since."""
+
+        def unlink(connection: Any) -> None:
+            if not rows.is_held(connection, path.name):
+                path.unlink(missing_ok=True)
+
+        if self._shared:
+            await self._database.write(unlink)
+        else:
+            await pools.FILES.run(path.unlink, missing_ok=True)
 
     def _write(self, data: bytes) -> str:
         digest = hashlib.sha256(data).hexdigest()
@@ -171,8 +198,16 @@ def _folders(root: Path) -> list[Path]:
     return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
 
 
-def _inside(folder: Path) -> list[Path]:
-    return list(folder.iterdir())
+def _inside(folder: Path, young_s: float) -> list[Path]:
+    """What lies in a folder for longer than some seconds."""
+    if not young_s:
+        return list(folder.iterdir())
+    before, found = time.time() - young_s, []
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < before:
+                found.append(path)
+    return found
 
 
 def shown(row: ArtifactRow) -> Artifact:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 from portico_server.core.errors import TooMany
 from portico_server.core.limits import RateBucket, UsageLimits
@@ -14,6 +15,9 @@ from portico_server.db.usage import DAY_S
 
 MINUTE_S = 60.0
 MAX_DAYS = 8
+
+SILENT_S = 5.0
+"""Seconds after which the calls in progress of a daemon that says nothing any more do not count."""
 
 RETRY_AFTER_S = 1.0
 """Seconds after which a caller with too many calls at once may try again."""
@@ -30,7 +34,9 @@ class UsageMeter:
 
     __slots__ = (
         "_calls",
+        "_changed",
         "_days",
+        "_elsewhere",
         "_limits",
         "_name",
         "_now",
@@ -38,6 +44,7 @@ class UsageMeter:
         "_today",
         "_tokens",
         "_turns",
+        "_unsaid",
     )
 
     def __init__(
@@ -47,8 +54,14 @@ class UsageMeter:
         now: Callable[[], float],
         today: Callable[[], float],
         noun: str = "key",
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._name = f"the {noun} '{name}'"
+        self._changed = changed
+        self._unsaid = [0, 0]
+        """Requests and tokens that the other daemons have not heard of."""
+        self._elsewhere: dict[str, tuple[int, float]] = {}
+        """Calls in progress at each other daemon, and when it said so."""
         self._limits = limits
         self._now = now
         self._today = today
@@ -62,8 +75,8 @@ class UsageMeter:
     def enter(self) -> None:
         """Count a call that begins. Raises `TooMany` with the limit that it is over."""
         limits = self._limits
-        if limits.concurrency is not None and self._calls >= limits.concurrency:
-            raise self._refusal("concurrent calls", limits.concurrency, self._calls, RETRY_AFTER_S)
+        if limits.concurrency is not None and (calls := self._calls + self._others) >= limits.concurrency:
+            raise self._refusal("concurrent calls", limits.concurrency, calls, RETRY_AFTER_S)
         self.add_request()
         self._calls += 1
 
@@ -80,6 +93,30 @@ class UsageMeter:
             raise self._refusal("tokens per day", limits.tokens_per_day, self.spent, self._night)
         if self._requests is not None:
             self._requests.take(1, now)
+        self._unsaid[0] += 1
+        self._changed()
+
+    @property
+    def _others(self) -> int:
+        """Calls in progress at other daemons, as far as they have been heard of lately."""
+        since = self._now() - SILENT_S
+        return sum(calls for calls, at in self._elsewhere.values() if at >= since)
+
+    def report(self) -> tuple[int, int, int]:
+        """Requests and tokens since the last report, and calls in progress."""
+        requests, tokens = self._unsaid
+        self._unsaid = [0, 0]
+        return requests, tokens, self._calls
+
+    def hear(self, origin: str, requests: int, tokens: int, calls: int) -> None:
+        """Count what another daemon reports."""
+        now = self._now()
+        if self._requests is not None:
+            self._requests.take(requests, now)
+        if self._tokens is not None:
+            self._tokens.take(tokens, now)
+        self._count(self.spent + tokens)
+        self._elsewhere[origin] = (calls, now)
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -93,12 +130,15 @@ class UsageMeter:
     def leave(self) -> None:
         """Count the end of a call that was let in."""
         self._calls -= 1
+        self._changed()
 
     def spend(self, tokens: int) -> None:
         """Count what a call took."""
         if self._tokens is not None:
             self._tokens.take(tokens, self._now())
         self._count(self.spent + tokens)
+        self._unsaid[1] += tokens
+        self._changed()
 
     def resume(self, *, requests: int, tokens: int, spent: int) -> None:
         """Take over what was used before this daemon started: in the last minute, and of ``tokens`` today."""
@@ -169,6 +209,27 @@ class Quotas:
         self._now = now
         self._today = today or (lambda: time.time())  # looked up at each call: the clock may be set
         self._meters: dict[str, UsageMeter] = {}
+        self._unreported: set[str] = set()
+        self.wake: Callable[[], None] = lambda: None
+        """Called when there is something to report."""
+
+    def report(self, busy: bool) -> dict[str, tuple[int, int, int]]:
+        """What other daemons have not heard of, by key; ``busy``: also of those with calls in progress."""
+        said, self._unreported = self._unreported, set()
+        wanted = [key for key in self._meters if busy or key in said]
+        found = {key: self._meters[key].report() for key in wanted}
+        return {key: report for key, report in found.items() if key in said or report[2]}
+
+    def hear(self, origin: str, reports: Mapping[str, Sequence[int]]) -> None:
+        """Count what another daemon reports."""
+        for key, (requests, tokens, calls) in reports.items():
+            meter = self._meters.get(key)
+            if meter is not None:
+                meter.hear(origin, requests, tokens, calls)
+
+    def _note(self, key_id: str) -> None:
+        self._unreported.add(key_id)
+        self.wake()
 
     def of(self, key_id: str) -> UsageMeter | None:
         """The meter of a key; ``None`` for one without limits."""
@@ -179,7 +240,9 @@ class Quotas:
         self._meters.pop(key_id, None)
         if limits == UsageLimits():
             return None
-        meter = self._meters[key_id] = UsageMeter(name, limits, self._now, self._today, self._noun)
+        meter = self._meters[key_id] = UsageMeter(
+            name, limits, self._now, self._today, self._noun, partial(self._note, key_id)
+        )
         return meter
 
     def forget(self, key_id: str) -> None:

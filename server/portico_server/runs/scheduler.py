@@ -190,6 +190,12 @@ class Scheduler:
         self._wake.set()
         return run_id
 
+    def check_leases(self) -> None:
+        """A run was cancelled, perhaps one that lives here: look at once which are still ours."""
+        if self._running:
+            self._renewed = float("-inf")
+            self._wake.set()
+
     def look(self) -> None:
         """A run was queued by somebody else's hand: look for it now."""
         self._wake.set()

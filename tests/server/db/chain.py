@@ -11,7 +11,7 @@ from portico_server.db import migrate
 
 LATER = Path(__file__).parent / "later"
 
-HEAD = "0022"
+HEAD = "9002"
 """The newest of them."""
 
 _config = migrate.config

@@ -202,7 +202,7 @@ async def test_a_write_that_nobody_waits_for_is_whole_or_not_done(tmp_path: Path
     [
         ("mysql+nothing://me:secret@host/name", "invalid_value", "postgresql://USER@HOST/NAME"),
         ("no address: secret", "invalid_value", "postgresql://USER@HOST/NAME"),
-        ("mssql+pymssql://me:secret@host/name", "missing_package", "pip install 'pymssql'"),
+        ("postgresql+psycopg://me:secret@host/name", "invalid_value", "postgresql://USER@HOST/NAME"),
     ],
 )
 def test_an_address_that_cannot_be_used_is_refused_without_its_password(
@@ -213,6 +213,15 @@ def test_an_address_that_cannot_be_used_is_refused_without_its_password(
     assert (caught.value.code, caught.value.param) == (code, "database")
     assert told in caught.value.message
     assert "secret" not in caught.value.message
+
+
+def test_without_the_driver_of_postgresql_the_daemon_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(db, "find_spec", lambda name: None if name == "asyncpg" else name)
+    with pytest.raises(InvalidRequest, match="pip install asyncpg greenlet") as caught:
+        Database("postgresql://me:secret@host/name")
+    assert (caught.value.code, caught.value.param) == ("missing_package", "database")
 
 
 def test_a_damaged_database_is_refused_with_what_to_do(tmp_path: Path) -> None:

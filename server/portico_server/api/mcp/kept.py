@@ -60,15 +60,15 @@ class KeptTasks:
             working = [held.id for held in self._held.tasks if not held.settled]
             try:
                 if working:
-                    await self._database.write_soon(rows.renew, working, time.time() + LEASE_S)
+                    await self._database.write_soon(rows.renew, working, LEASE_S)
             except PorticoError as error:
                 logger.warning("the leases of MCP tasks were not renewed: %s", error.message)
 
     async def begin(self, held: HeldRun) -> None:
         """Write one before the client hears of it."""
         run = held.run
-        row = TaskRow(held.id, run.caller.id, run.id, run.created_at, time.time() + LEASE_S)
-        await self._database.write(rows.begin, row, RESULT_LIFETIME_S)
+        row = TaskRow(held.id, run.caller.id, run.id, run.created_at)
+        await self._database.write(rows.begin, row, LEASE_S, RESULT_LIFETIME_S)
 
     async def end(
         self, task_id: str, status: TaskStatus, message: str, result: Mapping[str, Any] | None = None
@@ -86,7 +86,7 @@ class KeptTasks:
     async def find(self, task_id: str, caller: Principal) -> TaskRow | None:
         """One that this caller began, here before the last start or with another daemon; none that is over for long."""
         row = await self._database.read(rows.get, task_id)
-        if row is not None and row.status == "working" and row.lease_expires < time.time():
+        if row is not None and row.status == "working" and await self._database.read(rows.is_left, task_id):
             await self._mark_lost(at_start=False)
             row = await self._database.read(rows.get, task_id)
         if row is None or row.owner != caller.id:

@@ -157,7 +157,12 @@ async def _find(services: ApiServices, run_id: str, caller: Principal) -> tuple[
     row = await services.database.read(runs.get, run_id)
     owner = row.owner if row else living.caller.id if living else ""
     if (row is None and living is None) or not caller.sees(owner):
-        raise NotFound(f"There is no run '{run_id}', or it ended long ago.", code="run_not_found", param="id")
+        elsewhere = (
+            " Only the daemon that began a run in memory knows it." if services.database.postgres else ""
+        )
+        raise NotFound(
+            f"There is no run '{run_id}', or it ended long ago.{elsewhere}", code="run_not_found", param="id"
+        )
     return row, living
 
 

@@ -17,7 +17,7 @@ from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.openai import upload
 from portico_server.api.shapes import Moment, Page, shaped
-from portico_server.core.errors import Forbidden, InvalidRequest, NotFound
+from portico_server.core.errors import Forbidden, InvalidRequest
 from portico_server.db.artifacts import ArtifactRow
 from portico_server.db.files import FileRow
 from portico_server.knowledge.files import PURPOSES, FileStorage
@@ -146,11 +146,7 @@ def content(files: FileStorage, row: FileRow) -> FileResponse:
     """A response with the bytes of a file. Never shown as a page of ours: a file may hold anybody's scripts."""
     path = files.path(row)
     if not path.is_file():
-        raise NotFound(
-            f"The bytes of '{row.filename}' are no longer on this machine. Upload it again.",
-            code="file_content_missing",
-            param="file_id",
-        )
+        raise files.missing(row)
     name = PurePosixPath(row.filename.replace("\\", "/")).name
     return FileResponse(
         path,

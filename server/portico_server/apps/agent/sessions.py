@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal
@@ -142,13 +143,19 @@ class AgentSessions:
         floor = self._floors.get(which)
         if floor is None:
             floor = self._floors[which] = TurnQueue()
+        in_use = Conflict(
+            f"The session '{name}' of '{title}' is in use by another call. Try again when that has ended.",
+            code="session_busy",
+            param="session",
+        )
         if busy == "refuse" and floor.taken(path):
-            raise Conflict(
-                f"The session '{name}' of '{title}' is in use by another call. Try again when that has ended.",
-                code="session_busy",
-                param="session",
-            )
-        async with floor.held(path):
+            raise in_use
+        everywhere = self._database.exclusive(
+            "\n".join(("session", *which)), wait_s=math.inf if busy == "wait" else 0
+        )
+        async with floor.held(path), everywhere as ours:
+            if not ours:
+                raise in_use
             known, found = await self._database.read(sessions.entered, *which, path)
             key = SessionKey(known.id if known else new_id("conv_"), *which, title, fresh=known is None)
             yield AgentSession(_Kept(self._database, key), {path: _recollected(found)}, app=title, name=name)

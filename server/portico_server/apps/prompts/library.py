@@ -47,6 +47,10 @@ class PromptLibrary:
         """Call ``watcher`` whenever the list of prompts, or one of them, has changed."""
         self._watchers.append(watcher)
 
+    async def refresh(self) -> None:
+        """Another daemon on the same database has saved or removed a prompt: each call reads it, watchers are told."""
+        self._changed()
+
     async def start(self, configured: Iterable[PromptSpec]) -> None:
         """Take over the prompts of the configuration file."""
         for spec in configured:

@@ -197,22 +197,42 @@ class AdapterService:
 
     async def start(self) -> None:
         """Register those in the database; nothing is loaded."""
-        await pools.MODELS.run(remove_partial, self._folder)
+        if self._database.postgres is None:  # else another daemon may be copying
+            await pools.MODELS.run(remove_partial, self._folder)
         for row in await self._database.read(rows.list_adapters):
-            facts = row.spec["facts"]
-            adapter = AdapterScale(row.name, adapter_folder(self._folder, facts), float(row.spec["scale"]))
-            model = AdaptedModel(
-                adapter,
-                row.base,
-                facts,
-                self._find,
-                owner=row.owner,
-                created=row.created_at,
-                configured=False,
-            )
-            if not await pools.MODELS.run(is_complete, self._folder, facts):
-                logger.error("the files of the adapter %s are not in %s any more", row.name, adapter.path)
-            self._enter(model)
+            self._enter(await self._read(row))
+
+    async def _read(self, row: AdapterRow) -> AdaptedModel:
+        facts = row.spec["facts"]
+        adapter = AdapterScale(row.name, adapter_folder(self._folder, facts), float(row.spec["scale"]))
+        if not await pools.MODELS.run(is_complete, self._folder, facts):
+            logger.error("the files of the adapter %s are not in %s any more", row.name, adapter.path)
+        return AdaptedModel(
+            adapter, row.base, facts, self._find, owner=row.owner, created=row.created_at, configured=False
+        )
+
+    async def refresh(self) -> None:
+        """Take over adapters that other daemons on the same database added, scaled or removed."""
+        before = {name: model for name, model in self._models.items() if not model.configured}
+        listed = {row.name: row for row in await self._database.read(rows.list_adapters)}
+        for name, model in before.items():
+            row = listed.get(name)
+            if row is not None and (row.base, row.spec["scale"]) == (model.base, model.adapter.scale):
+                continue
+            if self._models.get(name) is model:
+                self._leave(model)
+                await self._detach(model)
+        for name, row in listed.items():
+            if name in self._models:
+                continue
+            model = await self._read(row)
+            try:
+                self._enter(model)
+                deployment = self._find(row.base)
+                if deployment is not None:
+                    await deployment.attach(model.adapter)
+            except PorticoError as error:
+                logger.error("the adapter %s of another daemon is left out: %s", name, error.message)
 
     def of(self, base: str) -> tuple[AdapterScale, ...]:
         """The adapters that a model is to be started with, oldest first."""
@@ -364,13 +384,16 @@ class AdapterService:
             self._leave(model)
             await self._database.write(rows.remove_adapter, model.name)
             self._on_removed(model.name)
-            deployment = self._find(model.base)
-            if deployment is not None:
-                try:
-                    await deployment.detach(model.name)
-                except PorticoError as error:  # the model's own trouble, which its next call hears of
-                    logger.warning("without the adapter %s: %s", model.name, error.message)
+            await self._detach(model)
             await self._forget_files(model)
+
+    async def _detach(self, model: AdaptedModel) -> None:
+        deployment = self._find(model.base)
+        if deployment is not None:
+            try:
+                await deployment.detach(model.name)
+            except PorticoError as error:  # the model's own trouble, which its next call hears of
+                logger.warning("without the adapter %s: %s", model.name, error.message)
 
     def _enter(self, model: AdaptedModel) -> None:
         self._registry.add(model)
@@ -388,7 +411,11 @@ class AdapterService:
     async def _forget_files(self, model: AdaptedModel) -> None:
         """Delete its files, unless an adapter has them."""
         async with self._files:
-            if model.path not in (*self._coming, *(other.path for other in self._models.values())):
+            held = [*self._coming, *(other.path for other in self._models.values())]
+            if self._database.postgres is not None:  # other daemons have theirs in the same folder
+                listed = await self._database.read(rows.list_adapters)
+                held += [adapter_folder(self._folder, row.spec["facts"]) for row in listed]
+            if model.path not in held:
                 await pools.MODELS.run(delete_adapter, self._folder, model.facts)
 
     def _base(self, name: str) -> Deployment:

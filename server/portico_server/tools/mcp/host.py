@@ -83,6 +83,22 @@ class McpHost:
         for spec in configured:
             self._held[spec.name] = _HeldServer(spec, configured=True)
 
+    async def refresh(self) -> None:
+        """Take over what other daemons on the same database added or removed."""
+        before = {name: held for name, held in self._held.items() if not held.configured}
+        found = await self._database.read(rows.list_specs, rows.MCP_SERVERS_TABLE)
+        listed = {row.name: parse(row.spec) for row in found}
+        for name, held in before.items():
+            if listed.get(name) != held.spec and self._held.get(name) is held:
+                del self._held[name]
+                await self._end(held)
+                self._offer(held, ())
+        for name, spec in listed.items():
+            if name not in self._held:
+                held = self._held[name] = _HeldServer(spec, configured=False)
+                if self._open:
+                    await self._begin(held)
+
     async def run(self) -> None:
         """Hold all servers until cancelled, then end them."""
         self._open = True

@@ -229,6 +229,24 @@ class AddedTools:
         for spec in configured:
             self._held[spec.name] = _HeldSource(spec, configured=True)
 
+    async def refresh(self) -> None:
+        """Take over what other daemons on the same database added or removed."""
+        before = {name: held for name, held in self._held.items() if not held.configured}
+        listed = {
+            row.name: parse(row.spec) for row in await self._database.read(rows.list_specs, rows.TOOLS_TABLE)
+        }
+        for name, held in before.items():
+            if listed.get(name) != held.spec and self._held.get(name) is held:
+                del self._held[name]
+                for tool in held.tools:
+                    self._toolbox.remove(tool)
+                await self._end(held)
+        for name, spec in listed.items():
+            if name not in self._held:
+                held = self._held[name] = _HeldSource(spec, configured=False)
+                if self._open:
+                    self._begin(held)
+
     async def run(self) -> None:
         """Hold all additions until cancelled, then end their processes."""
         self._open = True

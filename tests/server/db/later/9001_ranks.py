@@ -5,8 +5,10 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0021"
-down_revision = "0020"
+from portico_server.db.schema import HEAD
+
+revision = "9001"
+down_revision = HEAD
 
 
 def upgrade() -> None:

@@ -1,0 +1,253 @@
+"""PostgreSQL behind `Database`: SQLAlchemy on asyncpg in a thread with an event loop, and notices between daemons."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import orjson
+from sqlalchemy import URL, Connection, TextClause, event, func, select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from portico_server.core.errors import PorticoError
+from portico_server.db.schema import CHANNEL, epochs
+
+if TYPE_CHECKING:
+    import asyncpg
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT_S: Final = 5.0
+"""Seconds in which the server must take a connection."""
+
+COMMAND_TIMEOUT_S: Final = 120.0
+"""Longest that one statement may take, the wait for other daemons that write included."""
+
+IDLE_TRANSACTION_TIMEOUT_MS: Final = 30_000
+"""After which the server ends the transaction of a daemon that stands still in it: the others wait for its lock."""
+
+WRITER_LOCK_CODE: Final = 8_642_001
+"""The advisory lock that a transaction holds which writes. Daemons write one after another, as SQLite has it: a check
+and the change that depends on it are one.
+"""
+
+TURN_INTERVAL_S: Final = 0.1
+"""Seconds between two looks whether another daemon still keeps a name."""
+
+_LOCK = text(f"select pg_advisory_xact_lock({WRITER_LOCK_CODE})")
+_LOCK_RELAXED = text(
+    f"select pg_advisory_xact_lock({WRITER_LOCK_CODE}), set_config('synchronous_commit', 'off', true)"
+)
+
+
+class PostgresThread:
+    """Does transactions in the event loop of a thread: reads a few at a time, writes one after another.
+
+    ``origin`` names this daemon in notices. A write changes the epoch of each of the ``watched`` tables that it
+    changed, in its own transaction, and notifies the other daemons.
+    """
+
+    def __init__(self, url: URL, readers: int, explain: Callable[[Exception], PorticoError]) -> None:
+        self._explain = explain
+        self._dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="portico-db", daemon=True)
+        self._thread.start()
+        self._read_engine = self._engine(readers, isolation_level="REPEATABLE READ")
+        self._write_engine = self._engine(1)
+        self._reading = asyncio.Semaphore(readers)
+        self._writing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
+        self._locks: asyncpg.Connection[Any] | None = None
+        self._locking = asyncio.Lock()
+        self.origin = os.urandom(6).hex()
+        self.watched: Collection[str] = ()
+        self._changed: set[str] = set()
+
+        @event.listens_for(self._write_engine.sync_engine, "before_execute")
+        def note(_connection: Connection, statement: Any, *_more: Any) -> None:
+            if getattr(statement, "is_dml", False) and statement.table.name in self.watched:
+                self._changed.add(statement.table.name)
+
+    def _engine(self, size: int, **more: Any) -> AsyncEngine:
+        # A connection that has died since is noticed by its first statement, and replaced (`_opened`): a ping before
+        # each transaction would cost as much as a row.
+        return create_async_engine(
+            "postgresql+asyncpg://", async_creator=self.connect, pool_size=size, max_overflow=0, **more
+        )
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What `connect` and its connections raise."""
+        import asyncpg
+
+        return OSError, asyncpg.PostgresError, asyncpg.InterfaceError
+
+    async def connect(self) -> asyncpg.Connection[Any]:
+        """A connection of its own, in the loop of the caller. Raises `OSError`, whatever keeps it from being made."""
+        import asyncpg
+
+        try:
+            return await asyncpg.connect(
+                self._dsn,
+                timeout=CONNECT_TIMEOUT_S,
+                command_timeout=COMMAND_TIMEOUT_S,
+                server_settings={
+                    "application_name": "portico",
+                    "idle_in_transaction_session_timeout": str(IDLE_TRANSACTION_TIMEOUT_MS),
+                },
+            )
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise ConnectionError(str(error)) from error
+
+    def read(self, function: Callable[[Connection], T]) -> asyncio.Future[T]:
+        """One transaction that sees one state of the database; again from its start if its connection was dead."""
+
+        async def once() -> T:
+            async with self._read_engine.begin() as connection:
+                return await connection.run_sync(function)
+
+        async def work() -> T:
+            async with self._reading:
+                try:
+                    return await once()
+                except DBAPIError as error:
+                    if not error.connection_invalidated:
+                        raise
+                    return await once()
+
+        return self._do(work)
+
+    def write(self, function: Callable[[Connection], T], *, full: bool = True) -> asyncio.Future[T]:
+        """One transaction while nobody else writes. Not ``full``: it may be lost with the power of the server."""
+        return self._do(partial(self._write, function, _LOCK if full else _LOCK_RELAXED))
+
+    async def _write(self, function: Callable[[Connection], T], lock: TextClause) -> T:
+        async with self._writing, self._opened(lock) as connection:
+            self._changed.clear()
+            result = await connection.run_sync(function)
+            if self._changed:
+                await connection.run_sync(self._advance)
+            await connection.commit()
+            return result
+
+    @asynccontextmanager
+    async def _opened(self, first: TextClause) -> AsyncIterator[AsyncConnection]:
+        """A connection whose transaction begins with ``first``; another one if it turns out to be dead."""
+        connection = await self._write_engine.connect()
+        try:
+            try:
+                await connection.execute(first)
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                await connection.close()
+                connection = await self._write_engine.connect()
+                await connection.execute(first)
+            yield connection
+        finally:
+            await connection.close()
+
+    def _advance(self, connection: Connection) -> None:
+        """Count the changes of watched tables, and notify of them."""
+        statement = insert(epochs).values([{"topic": topic, "number": 1} for topic in sorted(self._changed)])
+        statement = statement.on_conflict_do_update(
+            index_elements=[epochs.c.topic], set_={"number": epochs.c.number + 1}
+        )
+        numbers = connection.execute(statement.returning(epochs.c.topic, epochs.c.number))
+        notice = {"origin": self.origin, "epochs": {row.topic: row.number for row in numbers}}
+        connection.execute(select(func.pg_notify(CHANNEL, orjson.dumps(notice).decode())))
+
+    def _do(self, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Future[T]:
+        """What ``work`` will return or raise. Once begun it is finished, also if nobody waits for it any more."""
+        if self._closed:
+            raise RuntimeError("The database is closed.")
+
+        async def begun() -> T:
+            task = asyncio.create_task(work())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            try:
+                return await asyncio.shield(task)
+            except (SQLAlchemyError, OSError, OverflowError) as error:
+                raise self._explain(error) from error
+
+        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(begun(), self._loop))
+
+    def wait_for_write(self, function: Callable[[Connection], T]) -> T:
+        """`write` for a caller that has no loop."""
+        return asyncio.run_coroutine_threadsafe(self._write(function, _LOCK), self._loop).result()
+
+    @asynccontextmanager
+    async def exclusive(self, name: str, *, wait_s: float) -> AsyncIterator[bool]:
+        """Keep a name from every other daemon; yields whether it is ours, after ``wait_s`` seconds at most.
+
+        Within this daemon it is not kept from anybody. PostgreSQL takes it back from a daemon that has ended.
+        """
+        key = int.from_bytes(sha256(name.encode()).digest()[:8], "big", signed=True)
+        until = time.monotonic() + wait_s
+        ours = await self._try_lock(key)
+        while not ours and time.monotonic() < until:
+            await asyncio.sleep(TURN_INTERVAL_S)
+            ours = await self._try_lock(key)
+        try:
+            yield ours
+        finally:
+            if ours:
+                await asyncio.shield(self._unlock(key))
+
+    async def _try_lock(self, key: int) -> bool:
+        """Whether the lock is ours now. One that is given to a caller that was cancelled meanwhile is given back."""
+        asked = self._do(partial(self._ask, "select pg_try_advisory_lock($1)", key))
+
+        async def give_back() -> None:
+            with suppress(PorticoError):
+                if await asked:
+                    await self._unlock(key)
+
+        try:
+            return bool(await asyncio.shield(asked))
+        except asyncio.CancelledError:
+            await asyncio.shield(give_back())
+            raise
+
+    async def _unlock(self, key: int) -> None:
+        with suppress(PorticoError):  # a connection that is gone holds nothing
+            await self._do(partial(self._ask, "select pg_advisory_unlock($1)", key))
+
+    async def _ask(self, query: str, *values: Any) -> Any:
+        """Ask on the one connection whose locks are this daemon's."""
+        try:
+            async with self._locking:
+                if self._locks is None or self._locks.is_closed():
+                    self._locks = await self.connect()
+                return await self._locks.fetchval(query, *values)
+        except self.errors as error:
+            raise ConnectionError(str(error)) from error
+
+    def close(self) -> None:
+        """Finish what has begun, then end."""
+        self._closed = True
+
+        async def end() -> None:
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+            if self._locks is not None:
+                await self._locks.close()
+            await self._read_engine.dispose()
+            await self._write_engine.dispose()
+
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

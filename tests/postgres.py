@@ -1,0 +1,52 @@
+"""Databases of one PostgreSQL that runs for the length of a test session."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+
+import asyncpg
+import pytest
+
+from tests.server.db.query import cluster
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A PostgreSQL; ``url`` is that of its administrator."""
+
+    url: str
+    _numbers: Iterator[int] = field(default_factory=count)
+
+    def new(self, template: str = "") -> str:
+        """The URL of a new database, empty or a copy of another one."""
+        name = f"portico_{next(self._numbers)}"
+        self.execute(f'create database "{name}"' + (f' template "{template}"' if template else ""))
+        return f"{self.url.rpartition('/')[0]}/{name}"
+
+    def execute(self, statement: str, url: str = "") -> list[asyncpg.Record]:
+        """What a statement returns, asked in a database or in that of the administrator."""
+
+        async def ask() -> list[asyncpg.Record]:
+            connection = await asyncpg.connect(url or self.url)
+            try:
+                return list(await connection.fetch(statement))
+            finally:
+                await connection.close()
+
+        with ThreadPoolExecutor(1) as thread:  # a test may have a loop of its own here
+            return thread.submit(asyncio.run, ask()).result()
+
+
+@contextmanager
+def running() -> Iterator[Server]:
+    """Skips the test where there is no PostgreSQL."""
+    programs = cluster.programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL here: apt-get install postgresql")
+    with cluster.running(programs) as url:
+        yield Server(url)

@@ -1,0 +1,398 @@
+"""What several daemons on one PostgreSQL rely on: one writer, leases by its clock, notices, bytes that stay."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, insert, text
+from tests import postgres
+
+from portico_server.core.errors import InvalidRequest, NotFound, TooMany, Unavailable
+from portico_server.core.limits import UsageLimits
+from portico_server.core.principal import SYSTEM
+from portico_server.db import rows, runs
+from portico_server.db.database import Database
+from portico_server.db.feed import Feed
+from portico_server.db.models import put_model
+from portico_server.db.runs import NewRun
+from portico_server.db.schema import HEAD, aliases
+from portico_server.knowledge.files import FileStorage, UploadedFiles
+from portico_server.runs.artifacts import ArtifactStore, Author, NewArtifact
+from portico_server.runs.quotas import Quotas
+from portico_server.settings import load
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Server]:
+    with postgres.running() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def template(server: postgres.Server) -> str:
+    """The name of a database that is migrated, and that nobody is connected to."""
+    url = server.new()
+    database = Database(url)
+    database.prepare()
+    database.close()
+    return url.rpartition("/")[2]
+
+
+@pytest.fixture
+def url(server: postgres.Server, template: str) -> str:
+    return server.new(template)
+
+
+@pytest.fixture
+def pair(url: str) -> Iterator[tuple[Database, Database]]:
+    """The database as two daemons have it."""
+    first, second = Database(url), Database(url)
+    yield first, second
+    first.close()
+    second.close()
+
+
+@asynccontextmanager
+async def following(*feeds: Feed) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(feed.run()) for feed in feeds]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+def alias(connection: Connection, name: str) -> None:
+    connection.execute(insert(aliases).values(name=name, target="x"))
+
+
+def test_daemons_that_open_an_empty_database_at_once_migrate_it_once(server: postgres.Server) -> None:
+    url = server.new()
+    together = threading.Barrier(4)
+
+    def opened() -> None:
+        database = Database(url)
+        try:
+            together.wait(60)
+            database.prepare()
+        finally:
+            database.close()
+
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(opened) for _ in range(4)]:
+            done.result()
+    assert [row[0] for row in server.execute("select version_num from alembic_version", url)] == [HEAD]
+
+
+async def test_a_check_and_the_change_that_depends_on_it_are_one_across_daemons(
+    pair: tuple[Database, Database],
+) -> None:
+    def count_up(connection: Connection) -> None:
+        found = connection.execute(text("select target from aliases where name = 'n'")).scalar()
+        if found is None:
+            connection.execute(text("insert into aliases values ('n', '1')"))
+        else:
+            number = str(int(found) + 1)
+            connection.execute(text("update aliases set target = :n where name = 'n'"), {"n": number})
+
+    await asyncio.gather(*(database.write(count_up) for database in pair for _ in range(20)))
+    number = await pair[0].read(
+        lambda c: c.execute(text("select target from aliases where name = 'n'")).scalar()
+    )
+    assert number == "40"
+
+
+async def test_a_clock_45_seconds_ahead_takes_no_living_run_over(
+    pair: tuple[Database, Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = NewRun("run_1", "flow", "name", "owner", {})
+    await pair[0].write(runs.begin, new, "A", 30.0)
+    with monkeypatch.context() as patch:
+        ahead = time.time() + 45
+        patch.setattr(time, "time", lambda: ahead)
+        assert await pair[1].write(runs.claim, ["flow"], "B", 30.0) is None
+        await pair[1].write(runs.begin, NewRun("run_2", "flow", "other", "owner", {}), "B", 30.0)
+    await pair[0].write(
+        lambda c: c.execute(text("update runs set lease_expires = 0 where id = 'run_1'")) and None
+    )
+    claimed = await pair[0].write(runs.claim, ["flow"], "C", 30.0)
+    assert claimed is not None
+    assert claimed.id == "run_1", "the lease of the daemon whose clock is ahead has not run out"
+
+
+async def test_a_connection_that_was_dropped_is_replaced(
+    pair: tuple[Database, Database], server: postgres.Server, url: str
+) -> None:
+    database = pair[0]
+    await database.write(alias, "one")
+    await database.read(rows.now)
+    await asyncio.to_thread(
+        server.execute,
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'portico'",
+    )
+    await database.write(alias, "two")
+    assert await database.read(lambda c: c.execute(text("select count(*) from aliases")).scalar()) == 2
+
+
+async def test_a_database_that_is_away_is_503_and_serves_again_when_it_is_back(
+    pair: tuple[Database, Database], server: postgres.Server, url: str
+) -> None:
+    database, name = pair[0], url.rpartition("/")[2]
+    await database.write(alias, "one")
+
+    def switch(on: bool) -> None:
+        server.execute(f'alter database "{name}" allow_connections {str(on).lower()}')
+        server.execute(f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'")
+
+    await asyncio.to_thread(switch, False)
+    for work in (lambda: database.write(alias, "two"), lambda: database.read(rows.now)):
+        with pytest.raises(Unavailable) as caught:
+            await work()
+        assert (caught.value.status, caught.value.code) == (503, "database_unavailable")
+    await asyncio.to_thread(switch, True)
+    await database.write(alias, "two")
+    await database.read(rows.now)
+
+
+async def test_another_daemon_is_told_of_a_change_and_this_one_is_not(
+    pair: tuple[Database, Database],
+) -> None:
+    heard = [asyncio.Event(), asyncio.Event()]
+    feeds = [Feed(database) for database in pair]
+    for feed, event in zip(feeds, heard, strict=True):
+
+        async def refresh(event: asyncio.Event = event) -> None:
+            event.set()
+
+        feed.refresh("aliases", refresh)
+    async with following(*feeds):
+        await pair[0].write(alias, "one")
+        async with asyncio.timeout(60):
+            await heard[1].wait()
+        heard[0].clear()
+        await pair[0].write(alias, "two")
+        await pair[0].read(rows.now)
+    assert not heard[0].is_set()
+
+
+async def test_a_notice_that_is_lost_costs_a_poll(
+    pair: tuple[Database, Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Feed, "_listener", lambda *_: None)
+    refreshed = asyncio.Event()
+
+    async def refresh() -> None:
+        refreshed.set()
+
+    first, second = Feed(pair[0]), Feed(pair[1])
+    first.refresh("aliases", refresh)
+    second.refresh("aliases", refresh)
+    async with following(second):
+        for number in range(2):
+            refreshed.clear()
+            await pair[0].write(alias, str(number))
+            async with asyncio.timeout(60):
+                await refreshed.wait()
+
+
+async def test_limits_count_what_other_daemons_let_in(pair: tuple[Database, Database]) -> None:
+    feeds, quotas = [Feed(database) for database in pair], [Quotas(), Quotas()]
+    heard = asyncio.Queue[Any]()
+    for feed, each in zip(feeds, quotas, strict=True):
+        each.limit("key", "key", UsageLimits(requests_per_minute=10, concurrency=3, tokens_per_day=1_000))
+        each.wake = feed.report("used", each.report)
+
+        def hear(origin: str, said: Any, each: Quotas = each) -> None:
+            each.hear(origin, said)
+            heard.put_nowait(said["key"])
+
+        feed.receive("used", hear)
+    first, second = (each.of("key") for each in quotas)
+    assert first is not None and second is not None
+
+    async def told(*expected: int) -> None:
+        total = [0, 0, 0]
+        async with asyncio.timeout(60):
+            while total != list(expected):
+                requests, tokens, calls = await heard.get()
+                total = [total[0] + requests, total[1] + tokens, calls]
+
+    async with following(*feeds):
+        for _ in range(3):
+            first.enter()
+        await told(3, 0, 3)
+        with pytest.raises(TooMany, match="concurrent calls"):
+            second.enter()
+        for _ in range(3):
+            first.leave()
+        for _ in range(6):
+            first.enter()
+            first.leave()
+        first.spend(400)
+        await told(6, 400, 0)
+        assert second.spent == 400
+        second.enter()
+        with pytest.raises(TooMany, match="requests per minute"):
+            second.enter()
+
+
+async def test_a_name_is_kept_from_other_daemons_until_it_is_let_go(
+    pair: tuple[Database, Database],
+) -> None:
+    order: list[str] = []
+    async with pair[0].exclusive("session") as ours:
+        assert ours
+        for seconds in (0, 0.1):
+            async with pair[1].exclusive("session", wait_s=seconds) as theirs:
+                assert not theirs
+
+        async def second() -> None:
+            async with pair[1].exclusive("session"):
+                order.append("second")
+
+        waiting = asyncio.create_task(second())
+        async with pair[1].exclusive("another", wait_s=0) as free:
+            assert free
+        order.append("first")
+    await waiting
+    assert order == ["first", "second"]
+
+
+async def test_a_name_that_a_caller_asked_for_and_left_is_free(pair: tuple[Database, Database]) -> None:
+    async def use() -> None:
+        async with pair[0].exclusive("session"):
+            pass
+
+    for turns in range(12):  # cancelled at each of the points where it may stand
+        using = asyncio.create_task(use())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        using.cancel()
+        await asyncio.wait([using])
+        async with asyncio.timeout(60), pair[1].exclusive("session") as ours:
+            assert ours
+
+
+async def test_a_table_that_cannot_be_read_again_holds_up_no_other(pair: tuple[Database, Database]) -> None:
+    refreshed, tries = asyncio.Event(), asyncio.Queue[int]()
+
+    async def fail() -> None:
+        tries.put_nowait(1)
+        raise KeyError("a row of a newer version")
+
+    async def refresh() -> None:
+        refreshed.set()
+
+    writer, feed = Feed(pair[0]), Feed(pair[1])
+    writer.refresh("aliases", refresh)
+    feed.refresh("aliases", fail)
+    writer.refresh("models", refresh)
+    feed.refresh("models", refresh)
+    async with following(feed), asyncio.timeout(60):
+        await pair[0].write(alias, "one")
+        for _ in range(2):
+            await tries.get()
+        await pair[0].write(put_model, "m", None, {})
+        await refreshed.wait()
+
+
+async def sent(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+async def test_no_acknowledged_upload_loses_its_bytes_while_another_daemon_deletes_the_same(
+    pair: tuple[Database, Database], tmp_path: Path
+) -> None:
+    stores = [FileStorage(database, tmp_path / "blobs", max_bytes=1_000) for database in pair]
+    kept = []
+
+    async def upload(store: FileStorage, content: bytes) -> Any:
+        return await store.create("a.txt", "user_data", sent(content), SYSTEM)
+
+    for number in range(40):
+        content = f"content {number % 4}".encode()
+        first = await upload(stores[0], content)
+        _gone, row = await asyncio.gather(stores[0].remove(first), upload(stores[1], content))
+        kept.append((row, content))
+    for row, content in kept:
+        assert stores[0].path(row).read_bytes() == content
+
+
+async def test_no_artifact_loses_its_bytes_while_another_daemon_deletes_the_same(
+    pair: tuple[Database, Database], tmp_path: Path
+) -> None:
+    stores = [ArtifactStore(database, tmp_path / "artifacts") for database in pair]
+    by = Author("run_1", SYSTEM)
+    new = NewArtifact("a.txt", "text/plain", b"the same")
+    for _ in range(40):
+        (first,) = await stores[0].keep([new], by)
+        _gone, (second,) = await asyncio.gather(stores[0].delete(first.id, SYSTEM), stores[1].keep([new], by))
+        assert await stores[0].read(second.id, SYSTEM) == b"the same"
+        await stores[0].delete(second.id, SYSTEM)
+
+
+async def test_a_daemon_that_starts_leaves_what_is_on_its_way_to_another_one(
+    pair: tuple[Database, Database], tmp_path: Path
+) -> None:
+    stores = [FileStorage(database, tmp_path / "blobs", max_bytes=1_000) for database in pair]
+    received = await stores[0].receive(sent(b"on its way"))
+    early = await stores[0].receive(sent(b"in its place"))
+    await stores[0].place_early(early)
+    await stores[1].start()
+    await stores[1].release([early.sha256])
+    row = await stores[0].keep(received, "a.txt", "user_data", SYSTEM)
+    assert stores[1].path(row).read_bytes() == b"on its way"
+    assert stores[0].blob(early.sha256).read_bytes() == b"in its place"
+
+
+async def test_bytes_that_another_daemon_has_in_a_folder_of_its_own_are_a_clear_404(
+    pair: tuple[Database, Database], tmp_path: Path
+) -> None:
+    first, second = (
+        FileStorage(database, tmp_path / name, max_bytes=1_000)
+        for database, name in zip(pair, "ab", strict=True)
+    )
+    row = await first.create("a.txt", "user_data", sent(b"at A"), SYSTEM)
+    with pytest.raises(NotFound, match="with the setting 'files'") as caught:
+        await UploadedFiles(second, ArtifactStore(pair[1], tmp_path)).read(row.id, SYSTEM)
+    assert caught.value.code == "file_content_missing"
+
+
+def test_a_folder_of_files_apart_needs_a_postgresql(tmp_path: Path) -> None:
+    apart = {"home": str(tmp_path), "files": str(tmp_path / "files")}
+    with pytest.raises(InvalidRequest, match="PostgreSQL") as caught:
+        load(flags=apart, environment={})
+    assert caught.value.param == "files"
+    settings = load(flags={**apart, "database": "postgresql://me@host/name"}, environment={}).settings
+    assert settings.blobs == tmp_path / "files" / "blobs"
+    assert load(flags={"home": str(tmp_path)}, environment={}).settings.artifacts == tmp_path / "artifacts"
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda c: c.execute(text("select 1/0")),
+        lambda c: c.execute(text("select * from nowhere")),
+        lambda c: c.execute(text("insert into aliases values ('n', null)")),
+    ],
+)
+async def test_what_goes_wrong_in_the_database_names_no_values(
+    pair: tuple[Database, Database], work: Callable[[Connection], Any]
+) -> None:
+    from portico_server.core.errors import PorticoError
+
+    with pytest.raises(PorticoError) as caught:
+        await pair[0].write(work)
+    assert "nowhere" not in caught.value.message
+    with suppress(PorticoError):
+        await pair[0].read(work)
+    await pair[0].write(alias, "after")

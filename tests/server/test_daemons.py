@@ -1,0 +1,230 @@
+"""Several daemons with homes of their own on one PostgreSQL act as one."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests import postgres
+from tests.daemon import Daemon
+from tests.server.daemons import WAIT_S, answered, call, end, start, until
+
+from portico import Client
+
+CONFIGURATION = """
+models:
+  - name: echo
+    source: "fake://"
+    aliases: [default]
+    parameters:
+      script:
+        - {match: "^slow", content: "one two three", delay: 4}
+        - {match: "^endless", content: "a b c d e f g h i j k l m n o p q r s t u v w x y z", interval: 20}
+stores:
+  - {name: handbook}
+prompts:
+  - {name: greet, messages: [{role: user, content: "Greet me."}]}
+apps:
+  - {name: twice, flow: {step: {op: llm, model: echo}}}
+"""
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Server]:
+    with postgres.running() as running:
+        yield running
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two daemons on one database, which share a folder of files."""
+
+    a: Daemon
+    b: Daemon
+    database: str
+
+    @property
+    def both(self) -> tuple[Daemon, Daemon]:
+        return self.a, self.b
+
+
+@pytest.fixture(scope="module")
+def pair(server: postgres.Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Two that were started at once on an empty database."""
+    folder, database = tmp_path_factory.mktemp("pair"), server.new()
+    with ThreadPoolExecutor(2) as threads:
+        starting = [threads.submit(start, folder, name, database, CONFIGURATION) for name in "ab"]
+        first, second = (each.result() for each in starting)
+    yield Pair(first, second, database)
+    end(first, second)
+
+
+def said(daemon: Daemon, model: str, text: str, **more: Any) -> str | None:
+    """What a model or app answers; nothing if there is none of this name, or one is being replaced."""
+    body = {"model": model, "messages": [{"role": "user", "content": text}], **more}
+    answer = call(daemon, "POST", "/v1/chat/completions", json=body)
+    if answer.status_code in (404, 503):
+        return None
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["choices"][0]["message"]["content"])
+
+
+def speaks(word: str) -> dict[str, Any]:
+    return {"script": [{"content": word}]}
+
+
+def flow(word: str) -> dict[str, Any]:
+    return {"portico_flow": 1, "step": {"op": "llm", "model": "echo", "user": word}}
+
+
+def test_two_that_start_at_once_on_an_empty_database_both_serve(pair: Pair) -> None:
+    for daemon in pair.both:
+        with Client(daemon.url) as client:
+            assert "hello" in "".join(client.chat("hello"))
+            assert {"handbook", "twice"} <= {app.name for app in client.apps.list()}
+
+
+def test_a_key_made_at_one_is_known_at_the_other_and_revoked_at_both_with_its_streams(pair: Pair) -> None:
+    made = answered(pair.a, "POST", "/api/keys", json={"name": "test", "scopes": ["chat", "models:read"]})
+    secret = made["key"]
+    until(lambda: call(pair.b, "GET", "/v1/models", secret).status_code == 200, "the key is known at B")
+    body = {"model": "echo", "stream": True, "messages": [{"role": "user", "content": "endless"}]}
+    headers = {"Authorization": f"Bearer {secret}"}
+    url = f"{pair.b.url}/v1/chat/completions"
+    with httpx.stream("POST", url, json=body, headers=headers, timeout=WAIT_S) as stream:
+        frames = stream.iter_lines()
+        assert next(frames).startswith("data:")
+        assert call(pair.a, "DELETE", f"/api/keys/{made['id']}").status_code == 200
+        assert any("key_revoked" in frame for frame in frames)
+    assert call(pair.a, "GET", "/v1/models", secret).status_code == 401
+    assert call(pair.b, "GET", "/v1/models", secret).status_code == 401
+
+
+def test_models_aliases_apps_and_tools_changed_at_one_are_those_of_the_other(pair: Pair) -> None:
+    model = {"name": "clerk", "source": "fake://", "parameters": speaks("first")}
+    answered(pair.a, "POST", "/api/deployments", json=model)
+    until(lambda: said(pair.b, "clerk", "x") == "first", "the model is at B")
+    answered(pair.b, "PUT", "/api/aliases/desk", json={"target": "clerk"})
+    until(lambda: said(pair.a, "desk", "x") == "first", "the alias is at A")
+    assert call(pair.b, "DELETE", "/api/deployments/clerk").is_success
+    answered(pair.b, "POST", "/api/deployments", json={**model, "parameters": speaks("second")})
+    until(lambda: said(pair.a, "clerk", "x") == "second", "the other model is at A")
+    for version in ("v1", "v2", "v3"):
+        given = {"name": "story", "kind": "flow", "spec": flow(version)}
+        answered(pair.a, "POST", "/api/apps", json=given)
+        until(lambda version=version: said(pair.b, "story", "x") == version, f"B answers with {version}")
+    answered(pair.b, "POST", "/api/apps", json={"name": "story", "kind": "flow", "spec": flow("v4")})
+    until(lambda: said(pair.a, "story", "x") == "v4", "A answers with v4")
+    assert call(pair.b, "DELETE", "/api/apps/story").is_success
+    until(lambda: said(pair.a, "story", "x") is None, "the app is gone at A")
+    answered(pair.a, "POST", "/api/tool-sources", json={"name": "say", "command": ["echo", "{word}"]})
+    arguments = {"json": {"arguments": {"word": "hello"}}}
+    until(
+        lambda: call(pair.b, "POST", "/api/tools/say/call", **arguments).status_code == 200,
+        "the tool is at B",
+    )
+    assert call(pair.b, "DELETE", "/api/tool-sources/say").is_success
+    until(lambda: call(pair.a, "GET", "/api/tools/say").status_code == 404, "the tool is gone at A")
+    prompt = {"name": "greet", "messages": [{"role": "user", "content": "Greet them."}]}
+    answered(pair.a, "POST", "/api/prompts", json=prompt)
+    assert "Greet them." in call(pair.b, "GET", "/api/prompts/greet").text
+
+
+def test_files_and_what_is_committed_to_a_store_are_found_at_the_other(pair: Pair) -> None:
+    upload = {
+        "files": {"file": ("port.md", b"The lighthouse listens on port 7419.")},
+        "data": {"purpose": "user_data"},
+    }
+    file = answered(pair.a, "POST", "/v1/files", **upload)
+    assert call(pair.b, "GET", f"/v1/files/{file['id']}/content").content == upload["files"]["file"][1]
+    stores = {store["name"]: store["id"] for store in answered(pair.a, "GET", "/v1/vector_stores")["data"]}
+    path = f"/v1/vector_stores/{stores['handbook']}"
+    answered(pair.a, "POST", f"{path}/files", json={"file_id": file["id"]})
+    until(
+        lambda: answered(pair.b, "GET", f"{path}/files/{file['id']}")["status"] == "completed", "it is read"
+    )
+    found = answered(pair.b, "POST", f"{path}/search", json={"query": "lighthouse port"})["data"]
+    assert "7419" in found[0]["content"][0]["text"]
+
+
+def test_no_call_of_a_session_is_lost_that_is_called_at_both(pair: Pair) -> None:
+    agent = {"portico_agent": 1, "model": "echo"}
+    answered(pair.a, "POST", "/api/apps", json={"name": "keeper", "kind": "agent", "spec": agent})
+    until(lambda: said(pair.b, "keeper", "x") is not None, "the agent is at B")
+    words = [f"word{number}" for number in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        calls = [
+            threads.submit(said, pair.both[number % 2], "keeper", word, conversation="monday")
+            for number, word in enumerate(words)
+        ]
+        assert all(call.result() for call in calls)
+    (session,) = answered(pair.a, "GET", "/api/sessions?app=keeper&name=monday")["data"]
+    messages = answered(pair.b, "GET", f"/api/sessions/{session['id']}/messages")["data"]
+    assert sorted(m["message"]["content"] for m in messages if m["message"]["sender"] == "user") == words
+
+
+def test_a_run_that_is_cancelled_at_the_other_makes_no_further_call(pair: Pair) -> None:
+    steps = [{"op": "llm", "name": f"s{number}", "model": "echo", "user": "slow"} for number in range(4)]
+    spec = {
+        "portico_flow": 1,
+        "durability": "normal",
+        "step": {"op": "pipeline", "name": "p", "steps": steps},
+    }
+    answered(pair.a, "POST", "/api/apps", json={"name": "long", "kind": "flow", "spec": spec})
+    with ThreadPoolExecutor(1) as thread:
+        calling = thread.submit(call, pair.a, "POST", "/api/apps/long/run?stream=false", json={"input": "x"})
+
+        def running() -> Any:
+            listed = answered(pair.b, "GET", "/api/runs?limit=100")["data"]
+            return [run["id"] for run in listed if run["name"] == "long" and run["status"] == "running"]
+
+        (run,) = until(running, "B sees the run")
+        assert answered(pair.b, "POST", f"/api/runs/{run}/cancel")["status"] == "cancelled"
+        assert calling.result().status_code >= 400
+    traced = answered(pair.b, "GET", f"/api/runs/{run}/trace")["steps"]
+    assert len([step for step in traced if step["status"] == "completed"]) <= 1
+
+
+def test_a_batch_of_a_daemon_that_was_killed_is_finished_by_the_other(
+    server: postgres.Server, tmp_path: Path
+) -> None:
+    database = server.new()
+    first = start(tmp_path, "a", database, CONFIGURATION)
+    lines = [
+        {
+            "custom_id": str(number),
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {"model": "echo", "messages": [{"role": "user", "content": f"slow {number}"}]},
+        }
+        for number in range(12)
+    ]
+    content = "\n".join(json.dumps(line) for line in lines).encode()
+    file = answered(
+        first, "POST", "/v1/files", files={"file": ("in.jsonl", content)}, data={"purpose": "batch"}
+    )
+    order = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    path = f"/v1/batches/{answered(first, 'POST', '/v1/batches', json=order)['id']}"
+    until(lambda: answered(first, "GET", path)["request_counts"]["completed"] > 0, "a line is answered")
+    first.stop(signal.SIGKILL)
+    end(first)
+    # As if the time had passed after which a daemon that says nothing is taken to have ended.
+    server.execute("update runs set lease_expires = 0 where lease_owner is not null", database)
+    second = start(tmp_path, "b", database, CONFIGURATION)
+    try:
+        done = until(
+            lambda: (b := answered(second, "GET", path))["status"] == "completed" and b, "it is finished"
+        )
+        output = call(second, "GET", f"/v1/files/{done['output_file_id']}/content").text.splitlines()
+        assert sorted(int(json.loads(line)["custom_id"]) for line in output) == list(range(12))
+    finally:
+        end(second)
