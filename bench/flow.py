@@ -1,8 +1,9 @@
-"""What a flow costs beside the work in it: ``python bench/flow.py [--peers PYTHON]``.
+"""What a flow costs beside the work in it: ``python bench/flow.py [--peers PYTHON] [--database URL]``.
 
 The executor with a model that answers at once, so that what is left is ours: a step of a chain in memory and in the
 journal, a warp of functions, sleeps side by side, a run that is taken up again, runs that wait. With ``--peers``, the
 interpreter of an environment in which LangGraph, Haystack or LazyLLM are installed, the same with theirs, in turns.
+With ``--database``, the address of an empty PostgreSQL, the journal is there.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ MB = 1024 * 1024
 GOALS = {
     "chain in memory, µs a step": 20.0,
     "chain in the journal, µs a step": 150.0,
+    "chain in the journal, each step on the disk, µs a step": 2_000.0,
     "warp of 1,000 functions, ms": 10.0,
     "10 sleeps of 0.1 s at once, s": 0.12,
     "taking up 1,000 steps again, s": 0.5,
@@ -102,8 +104,8 @@ class House:
 
 
 @asynccontextmanager
-async def house(folder: Path) -> AsyncIterator[House]:
-    database = Database.at(folder / "portico.db")
+async def house(folder: Path, url: str = "") -> AsyncIterator[House]:
+    database = Database(url) if url else Database.at(folder / "portico.db")
     database.prepare()
     registry = Registry()
     broken = Broken()
@@ -193,18 +195,19 @@ async def waiting(made: House) -> float:
     return float(taken)
 
 
-async def ours(rounds: int) -> dict[str, list[float]]:
+async def ours(rounds: int, database: str = "") -> dict[str, list[float]]:
     found: dict[str, list[float]] = {name: [] for name in GOALS}
-    memory, journal, warp, naps, taken, asked = found.values()
+    memory, journal, disk, warp, naps, taken, asked = found.values()
     functions = found.setdefault("chain of functions in the sandbox, µs a step", [])
     with tempfile.TemporaryDirectory() as folder:
-        async with house(Path(folder)) as made:
+        async with house(Path(folder), database) as made:
             await made.run(WARP, list(range(10)))  # starts the interpreters
             gc.collect()
             gc.freeze()  # as the daemon does once it serves
             for _ in range(rounds):
                 memory.append(await begun(made, CHAIN, "off") / STEPS * 1e6)
                 journal.append(await begun(made, CHAIN, "normal") / STEPS * 1e6)
+                disk.append(await begun(made, CHAIN, "full") / STEPS * 1e6)
                 warp.append(await timed(lambda: made.run(WARP, list(range(ITEMS)))) * 1e3)
                 naps.append(await timed(lambda: made.run(NAPS)))
                 taken.append(await again(made))
@@ -227,10 +230,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", help="the Python of an environment with the others in it")
+    parser.add_argument(
+        "--database", default="", help="postgresql://USER@HOST/NAME in place of a SQLite file"
+    )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with asyncio.Runner(loop_factory=new_loop) as runner:  # the loop of the daemon
-        measured = medians(runner.run(ours(options.rounds)))
+        measured = medians(runner.run(ours(options.rounds, options.database)))
     peers = ("langgraph", "haystack", "lazyllm") if options.peers else ()
     others = {peer: theirs(options.peers, peer) for peer in peers}
     report = Report("Flows", ("what", "goal", "portico", *peers))

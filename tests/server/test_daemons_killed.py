@@ -1,0 +1,205 @@
+"""Two daemons on one PostgreSQL are killed in turn, and nothing that either of them acknowledged is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests import postgres
+from tests.daemon import Daemon
+from tests.server.daemons import WAIT_S, answered, call, end, start, until
+
+CONFIGURATION = """
+models:
+  - name: echo
+    source: "fake://"
+    aliases: [default]
+    parameters: {script: [{match: "^say ", content: "said", delay: 0.2}]}
+stores:
+  - {name: handbook}
+"""
+
+KILLS = int(os.environ.get("PORTICO_TEST_KILLS", "20"))
+"""How often one of the daemons is killed; 100 before a release."""
+
+UNFINISHED = ("queued", "running", "waiting", "validating", "in_progress", "finalizing")
+
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(600)]
+
+FLOW = {
+    "portico_flow": 1,
+    "durability": "normal",
+    "step": {
+        "op": "pipeline",
+        "name": "p",
+        "steps": [
+            {"op": "llm", "name": f"s{number}", "model": "echo", "user": "say it"} for number in range(3)
+        ],
+    },
+}
+
+
+@pytest.fixture
+def server() -> Iterator[postgres.Server]:
+    with postgres.running() as running:
+        yield running
+
+
+@dataclass(slots=True)
+class Acknowledged:
+    """What daemons have promised, by kind: the id and what was asked."""
+
+    items: list[tuple[str, str, str]] = field(default_factory=list)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def add(self, kind: str, promised: str, asked: str) -> None:
+        with self.changed:
+            self.items.append((kind, promised, asked))
+            self.changed.notify_all()
+
+    def of(self, kind: str) -> list[tuple[str, str]]:
+        return [(promised, asked) for known, promised, asked in self.items if known == kind]
+
+
+class Work:
+    """Orders of every kind, each of which adds what the daemon has acknowledged."""
+
+    def __init__(self, store: str, acknowledged: Acknowledged) -> None:
+        self._store = store
+        self._acknowledged = acknowledged
+        self._numbers = count()
+        self.orders: list[Callable[[Daemon], None]] = [self.flow, self.response, self.batch, self.ingest]
+
+    def flow(self, daemon: Daemon) -> None:
+        url, body = f"{daemon.url}/api/flows/run", {"flow": FLOW, "input": "x"}
+        with httpx.stream("POST", url, json=body, timeout=WAIT_S) as answer:
+            assert answer.is_success, answer.read()
+            self._acknowledged.add("flow", answer.headers["x-portico-run"], "")
+
+    def response(self, daemon: Daemon) -> None:
+        word = f"word{next(self._numbers)}"
+        body = {"model": "echo", "input": word, "background": True}
+        self._acknowledged.add("response", answered(daemon, "POST", "/v1/responses", json=body)["id"], word)
+
+    def batch(self, daemon: Daemon) -> None:
+        lines = [
+            {
+                "custom_id": str(number),
+                "method": "POST",
+                "url": "/v1/chat/completions",
+                "body": {"model": "echo", "messages": [{"role": "user", "content": f"say {number}"}]},
+            }
+            for number in range(4)
+        ]
+        file = self._upload(daemon, "in.jsonl", "\n".join(map(json.dumps, lines)), "batch")
+        order = {"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        self._acknowledged.add("batch", answered(daemon, "POST", "/v1/batches", json=order)["id"], "")
+
+    def ingest(self, daemon: Daemon) -> None:
+        word = f"lighthouse{next(self._numbers)}"
+        file = self._upload(daemon, f"{word}.md", f"The {word} is old.", "user_data")
+        path = f"/v1/vector_stores/{self._store}/files"
+        answered(daemon, "POST", path, json={"file_id": file})
+        self._acknowledged.add("ingest", file, word)
+
+    def _upload(self, daemon: Daemon, name: str, content: str, purpose: str) -> str:
+        given = {"files": {"file": (name, content.encode())}, "data": {"purpose": purpose}}
+        file = str(answered(daemon, "POST", "/v1/files", **given)["id"])
+        self._acknowledged.add("file", file, content)
+        return file
+
+
+def test_nothing_acknowledged_is_lost_however_often_either_daemon_is_killed(
+    server: postgres.Server, tmp_path: Path
+) -> None:
+    database, dice = server.new(), random.Random(16)
+    daemons = {name: start(tmp_path, name, database, CONFIGURATION) for name in "ab"}
+    stores = answered(daemons["a"], "GET", "/v1/vector_stores")["data"]
+    store = next(found["id"] for found in stores if found["name"] == "handbook")
+    acknowledged = Acknowledged()
+    work = Work(store, acknowledged)
+
+    killed: set[str] = set()
+
+    def order(one: Callable[[Daemon], None], daemon: Daemon) -> None:
+        try:
+            one(daemon)
+        except httpx.HTTPError:
+            assert daemon.url in killed, "a daemon that lives has cut a call off"
+
+    try:
+        for number in range(KILLS):
+            name = "ab"[number % 2]
+            orders = [(one, daemon) for one in work.orders for daemon in daemons.values()]
+            dice.shuffle(orders)
+            goal = len(acknowledged.items) + dice.randrange(1, len(orders))
+            with ThreadPoolExecutor(len(orders)) as threads:
+                ordered = [threads.submit(order, *each) for each in orders]
+                with acknowledged.changed:
+                    assert acknowledged.changed.wait_for(
+                        lambda goal=goal: len(acknowledged.items) >= goal, WAIT_S
+                    )
+                killed.add(daemons[name].url)
+                daemons[name].stop(signal.SIGKILL)
+                for each in ordered:
+                    each.result()
+            end(daemons[name])
+            daemons[name] = start(tmp_path, name, database, CONFIGURATION)
+            killed.discard(daemons[name].url)
+        check(daemons["a"], daemons["b"], store, acknowledged)
+    finally:
+        end(*daemons.values())
+
+
+def check(first: Daemon, second: Daemon, store: str, acknowledged: Acknowledged) -> None:
+    """What was acknowledged is done, once, and is found at both."""
+    kinds = {kind for kind, _promised, _asked in acknowledged.items}
+    assert kinds == {"file", "flow", "response", "batch", "ingest"}
+    for file, content in acknowledged.of("file"):
+        for daemon in (first, second):
+            assert call(daemon, "GET", f"/v1/files/{file}/content").text == content
+    for run, _asked in acknowledged.of("flow"):
+        found = ended(first, f"/api/runs/{run}", "completed")
+        assert found["error"] is None, found
+    for response, word in acknowledged.of("response"):
+        found = ended(second, f"/v1/responses/{response}", "completed")
+        assert word in found["output"][0]["content"][0]["text"]
+    for batch, _asked in acknowledged.of("batch"):
+        found = ended(first, f"/v1/batches/{batch}", "completed")
+        lines = call(second, "GET", f"/v1/files/{found['output_file_id']}/content").text.splitlines()
+        assert sorted(json.loads(line)["custom_id"] for line in lines) == ["0", "1", "2", "3"]
+    for file, word in acknowledged.of("ingest"):
+        ended(second, f"/v1/vector_stores/{store}/files/{file}", "completed")
+        for daemon in (first, second):
+            found = answered(daemon, "POST", f"/v1/vector_stores/{store}/search", json={"query": word})[
+                "data"
+            ]
+            assert [hit["file_id"] for hit in found].count(file) == 1
+
+
+def ended(daemon: Daemon, path: str, status: str) -> Any:
+    """What lies at ``path`` once it has ended, which it must have with this status."""
+
+    def found() -> Any:
+        answer = answered(daemon, "GET", path)
+        return (
+            answer
+            if answer["status"]
+            not in ("queued", "in_progress", "running", "waiting", "validating", "finalizing")
+            else None
+        )
+
+    answer = until(found, f"{path} has ended")
+    assert answer["status"] == status, answer
+    return answer
