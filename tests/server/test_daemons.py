@@ -194,6 +194,31 @@ def test_a_run_that_is_cancelled_at_the_other_makes_no_further_call(pair: Pair) 
     assert len([step for step in traced if step["status"] == "completed"]) <= 1
 
 
+def test_connections_that_the_database_drops_cost_no_500_and_no_change_of_another_daemon(
+    pair: Pair, server: postgres.Server
+) -> None:
+    body = {"model": "echo", "input": "hello"}
+    with ThreadPoolExecutor(8) as threads:
+        for _ in range(10):
+            calls = [
+                threads.submit(call, pair.both[number % 2], "POST", "/v1/responses", json=body)
+                for number in range(8)
+            ]
+            server.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'portico'"
+            )
+            for answer in (each.result() for each in calls):
+                assert answer.is_success or answer.json()["error"]["code"] == "database_unavailable", (
+                    answer.text
+                )
+                assert answer.status_code in (200, 503)
+    for daemon in pair.both:
+        made = call(daemon, "POST", "/v1/responses", json=body)
+        assert answered(daemon, "GET", f"/v1/responses/{made.json()['id']}")["status"] == "completed"
+    secret = answered(pair.a, "POST", "/api/keys", json={"name": "after", "scopes": ["models:read"]})["key"]
+    until(lambda: call(pair.b, "GET", "/v1/models", secret).status_code == 200, "the key is known at B")
+
+
 def test_a_batch_of_a_daemon_that_was_killed_is_finished_by_the_other(
     server: postgres.Server, tmp_path: Path
 ) -> None:

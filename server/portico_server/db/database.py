@@ -160,7 +160,7 @@ MAX_READERS = 4
 RETRY_S = 2.0
 """Seconds after which it makes sense to ask again where it does not."""
 
-CONNECTION_LOST_STATES = ("08", "57P", "53300")
+CONNECTION_LOST_STATES = ("08", "25P03", "57P", "53300")
 """What the SQLSTATE of an error begins with that means the connection, or the server, and not the statement."""
 
 MAX_WAL_BYTES = 64 * 1024 * 1024
@@ -563,8 +563,9 @@ def _is_away(error: Exception) -> bool:
     if error.connection_invalidated:
         return True
     state = getattr(cause, "sqlstate", None)
-    lost = state is None or str(state).startswith(CONNECTION_LOST_STATES)
-    return isinstance(error, OperationalError | InterfaceError) and lost
+    if state is None:
+        return isinstance(error, OperationalError | InterfaceError)
+    return str(state).startswith(CONNECTION_LOST_STATES)
 
 
 def _free(connection: sqlite3.Connection) -> tuple[int, bool]:

@@ -143,6 +143,25 @@ async def test_a_connection_that_was_dropped_is_replaced(
     assert await database.read(lambda c: c.execute(text("select count(*) from aliases")).scalar()) == 2
 
 
+async def test_a_connection_that_is_dropped_within_a_transaction_is_503_and_nothing_is_changed(
+    pair: tuple[Database, Database],
+) -> None:
+    def cut_off(connection: Connection) -> None:
+        connection.execute(text("select pg_terminate_backend(pg_backend_pid())"))
+
+    def change(connection: Connection) -> None:
+        alias(connection, "lost")
+        cut_off(connection)
+
+    for work in (pair[0].write(change), pair[0].read(cut_off)):
+        with pytest.raises(Unavailable) as caught:
+            await work
+        assert (caught.value.status, caught.value.code) == (503, "database_unavailable")
+    await pair[0].write(alias, "kept")
+    names = await pair[0].read(lambda c: c.execute(text("select name from aliases")).scalars().all())
+    assert names == ["kept"]
+
+
 async def test_a_database_that_is_away_is_503_and_serves_again_when_it_is_back(
     pair: tuple[Database, Database], server: postgres.Server, url: str
 ) -> None:
