@@ -100,7 +100,12 @@ class Service:
 
 @asynccontextmanager
 async def serving(
-    folder: Path, files: Mapping[str, Mapping[str, bytes]], *, port: int = 0, sessions: int = 100
+    folder: Path,
+    files: Mapping[str, Mapping[str, bytes]],
+    *,
+    port: int = 0,
+    sessions: int = 100,
+    models: frozenset[str] = frozenset(),
 ) -> AsyncIterator[Service]:
     """Serve a house and some files for the length of a ``with`` block, on a free port unless one is given."""
     async with open_registry(folder) as daemon:
@@ -116,6 +121,7 @@ async def serving(
             watch_stores=shelves.watch,
             task_after_s=0.2,
             sessions=sessions,
+            models=models,
         )
 
         async def gateway(scope: dict[str, Any], receive: Any, send: Any) -> None:

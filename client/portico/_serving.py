@@ -122,12 +122,13 @@ def functions_in(given: Given, **options: Any) -> list[Function]:
     if not isinstance(given, Flow | Step):
         return [Function.of(given, **options)]
     made = flow_of(given)
-    if not made.functions:
+    if not made.functions and not made.tools:
         raise InvalidRequest(
             f"All of the flow '{made.name}' runs in the daemon: nothing of it needs to be served.",
             param="functions",
         )
-    return [Function.of(call, **{**options, "name": name}) for name, call in made.functions.items()]
+    own = [Function.of(call, **{**options, "name": name}) for name, call in made.functions.items()]
+    return [*own, *made.tools.values()]
 
 
 def answer_returned(value: Any, worker: str = "") -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from portico._keywords import UnknownKeyword, exact_methods
 from portico._request import given
@@ -172,13 +172,22 @@ class Step:
         return self._with(output_schema=dict(kind) if isinstance(kind, Mapping) else schema_of(kind))
 
 
-StepLike: TypeAlias = "Step | Callable[..., Any]"
+@runtime_checkable
+class StepMaker(Protocol):
+    """What says itself which step it is: `portico.agent.Agent`."""
+
+    def as_step(self) -> Step: ...
+
+
+StepLike: TypeAlias = "Step | StepMaker | Callable[..., Any]"
 
 
 def step_of(given: StepLike) -> Step:
     """A step, or a function as one."""
     if isinstance(given, Step):
         return given
+    if isinstance(given, StepMaker):
+        return given.as_step()
     if callable(given):
         return Step("code", {}, function=given)
     raise InvalidRequest(

@@ -11,6 +11,7 @@ from portico._source import Bound, portable
 from portico._step import Reference, Step, StepLike, Template, step_of
 from portico._types import MANY, UNKNOWN, Incoming, clashes, joined, output_of, words
 from portico.errors import InvalidRequest
+from portico.functions import Function
 
 _VARIABLE = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
 
@@ -23,6 +24,8 @@ class Writer:
     def __init__(self) -> None:
         self.functions: dict[str, Callable[..., Any]] = {}
         self.reasons: dict[str, str] = {}
+        self.near: dict[str, Callable[..., Any]] = {}
+        self.tools: dict[str, Function] = {}
         self._last = UNKNOWN
         """What the step within the step that is being written gives."""
 
@@ -106,11 +109,27 @@ class Writer:
                     written[key] = self.condition(given)
                 case "system" | "user" | "message" | "text" if step.kwargs and isinstance(given, str):
                     written[key] = self._bound(given, step.kwargs)
+                case "agent" if not isinstance(given, str):
+                    written[key] = self._agent(given)
                 case "intents" | "format" | "answer_schema" | "after" | "few_shot":
                     written[key] = given
                 case _:
                     written[key] = self.expression(given)
         return written
+
+    def _agent(self, agent: Any) -> dict[str, Any]:
+        """The specification of an agent that stands in the flow; its functions stay here."""
+        spec = agent.specified("")
+        self.near.update(spec.functions)
+        for tool in spec.tools.values():
+            if self.tools.setdefault(tool.name, tool).call is not tool.call:
+                raise InvalidRequest(
+                    f"Two functions of agents in the flow are named '{tool.name}'. Name one differently: "
+                    "Function.of(function, name=…).",
+                    param=agent.name,
+                )
+        made: dict[str, Any] = spec.json
+        return made
 
     def _into(self, step: Step, name: str, incoming: Incoming) -> Incoming:
         """What flows into the step within one of these. Raises `InvalidRequest` if a warp gets no list."""

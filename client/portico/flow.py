@@ -15,7 +15,7 @@ gets the whole list. Parameters named in `bind` get what is bound.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias, Unpack
 
 from portico._keywords import exact, with_options
@@ -27,6 +27,7 @@ from portico._step import (
     Reference,
     Step,
     StepLike,
+    StepMaker,
     Template,
     format_of,
     identifier,
@@ -37,7 +38,7 @@ from portico._step import (
 from portico._types import Incoming
 from portico._write import Writer, called
 from portico.errors import InvalidRequest
-from portico.functions import schema_of
+from portico.functions import Function, schema_of
 from portico.wire import MODEL_OPTIONS, ModelOptions
 
 VERSION: Final = 1
@@ -188,9 +189,18 @@ def embed(model: str = "default-embedding", *, text: Any = None) -> Step:
 
 
 @exact
-def agent(name: str, *, message: Any = None, session: Any = None) -> Step:
-    """Ask an agent, or any app that takes chat messages."""
-    return Step("agent", given(agent=name, message=message, session=session))
+def agent(name: str | StepMaker, *, message: Any = None, session: Any = None) -> Step:
+    """Ask an agent, or any app that takes chat messages: a deployed one by its name, or a `portico.agent.Agent`."""
+    fields = given(message=message, session=session)
+    if isinstance(name, str):
+        return Step("agent", {"agent": name, **fields})
+    step = name.as_step()
+    if fields and step.kind != "agent":
+        raise InvalidRequest(
+            f"'{step.name}' runs in this process as a function: what flows in is its message.",
+            param=next(iter(fields)),
+        )
+    return replace(step, fields={**step.fields, **fields})
 
 
 @exact
@@ -408,6 +418,10 @@ class Flow:
     functions: Mapping[str, Callable[..., Any]]
     reasons: Mapping[str, str]
     """For each function that stays: why."""
+    near: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    """The functions of its agents, by the names under which a run that is followed here asks for them."""
+    tools: Mapping[str, Function] = field(default_factory=dict)
+    """The same, by the names under which they are served for a deployed app."""
 
     @property
     def name(self) -> str:
@@ -448,7 +462,7 @@ def flow(
     if redact:
         spec["redact"] = list(redact)
     spec["step"] = writer.step(root, root.name or identifier(called), Incoming(spec.get("input_schema", {})))
-    return Flow(spec, writer.functions, writer.reasons)
+    return Flow(spec, writer.functions, writer.reasons, writer.near, writer.tools)
 
 
 def flow_of(given: Flow | StepLike | Mapping[str, Any]) -> Flow:

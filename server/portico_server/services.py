@@ -180,6 +180,13 @@ class Services:
     def _serve_apps(self) -> None:
         database = self.database
         self.prompts = PromptLibrary(database, self.registry.require_unreserved)
+        self.agents = AgentApps(
+            self.registry,
+            self.runner,
+            self.code.light,
+            AgentSessions(database, self.registry),
+            StoredFacts(database, self.stores, self.files),
+        )
         self.flows = Flows(
             database,
             self.registry,
@@ -189,16 +196,11 @@ class Services:
             filters.parse,
             redaction.parse_rules(self.settings.redact, self.settings.redact_pattern),
             ValueBudget(self.settings.flow_value_mb, self.settings.flow_run_mb),
+            self.agents,
+            self.settings.public_url.rstrip("/"),
         )
         self.apps = DeployedApps(database, self.registry, self.runner.app_quotas)
         self.apps.kind("flow", AppKind(self.flows.check, self.flows.build))
-        self.agents = AgentApps(
-            self.registry,
-            self.runner,
-            self.code.light,
-            AgentSessions(database, self.registry),
-            StoredFacts(database, self.stores, self.files),
-        )
         self.apps.kind("agent", AppKind(self.agents.check, self.agents.build))
         around = ResponseServices(
             self.registry, UploadedFiles(self.files, self.artifacts), filters.parse, self.mcp.addresses

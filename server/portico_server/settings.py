@@ -188,6 +188,10 @@ class Settings:
     approvals: str = _setting(
         "owner", "Who answers when a tool asks before it runs", choices=("owner", "admin")
     )
+    mcp_models: str = _setting(
+        "",
+        "Chat models that are MCP tools of their own, ask_NAME, separated by commas; * for all. ask_model asks any",
+    )
     reserved_names: str = _setting(
         "",
         "Names that no key may give to things of its own, in addition to those of the file, separated by commas",

@@ -28,7 +28,7 @@ SCRIPT: list[dict[str, Any]] = [
     {"match": "写一首歌", "content": ['{"intent": "生成音乐"}', "a song"]},
     {"match": "你好", "content": ['{"intent": "聊天"}', "你好!"]},
     {"match": "朗读", "content": '{"intent": "文字转语音"}'},
-    {"match": "听写", "content": '{"intent": "语音识别"}'},
+    {"match": r"听写|\[audio recording\]", "content": '{"intent": "语音识别"}'},
     {"match": "图里", "content": '{"intent": "图片问答"}'},
     {"match": "my name is (\\w+)", "content": "Hello, \\1."},
 ]

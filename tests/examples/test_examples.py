@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
-import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -115,8 +116,17 @@ class TestStory:
 
 
 def drawn(client: Client, result: Any) -> bytes:
-    """The picture that a run answered with."""
+    """The picture that a run answered with, as JSON or as Markdown."""
+    if isinstance(result, str):
+        return linked(client, result, mark="!")
     return client.artifacts.content(result["pictures"][0]["id"])
+
+
+def linked(client: Client, markdown: str, *, mark: str = "") -> bytes:
+    """The file that an answer links to, and nothing else."""
+    found = re.fullmatch(rf"{mark}\[[^\]]+\]\(/api/artifacts/(art_[^/]+)/content\)", markdown)
+    assert found is not None, markdown
+    return client.artifacts.content(found[1])
 
 
 class TestPainter:
@@ -125,7 +135,7 @@ class TestPainter:
     def test_one_model_writes_for_the_other(self, client: Client) -> None:
         made = drawn(client, client.run(example("painter"), "一只海边的猫"))
         assert made.startswith(b"\x89PNG") and self.WORDS in made
-        assert self.WORDS in drawn(client, json.loads(said(client, "painter", "一只海边的猫")))
+        assert self.WORDS in drawn(client, said(client, "painter", "一只海边的猫"))
 
 
 class TestRobot:
@@ -141,18 +151,24 @@ class TestRobot:
 
     def test_speaks_and_makes_music(self, client: Client) -> None:
         for wish, inside in (("写一首歌", "a song"), ("朗读这句话", "朗读这句话")):
-            made = json.loads(said(client, "robot", wish))["artifact"]
-            sound = client.artifacts.content(made["id"])
+            sound = linked(client, said(client, "robot", wish))
             assert sound.startswith(b"RIFF") and inside.encode() in sound
 
     def test_writes_down_what_is_said_in_a_file(self, client: Client) -> None:
         recording = client.audio.speak("听写: 你好 世界", "ChatTTS")
         file = client.files.add(recording, filename="听写.wav")
-        assert json.loads(said(client, "robot", f"请听写 {file.id}"))["text"] == "听写: 你好 世界"
+        assert said(client, "robot", f"请听写 {file.id}") == "听写: 你好 世界"
+
+    def test_writes_down_a_recording_that_came_with_the_message(self, client: Client) -> None:
+        sound = base64.b64encode(client.audio.speak("你好 世界", "ChatTTS")).decode()
+        recording = {"type": "input_audio", "input_audio": {"data": sound, "format": "wav"}}
+        for content in ([recording], [{"type": "text", "text": "请听写"}, recording]):
+            reply = client.chat([{"role": "user", "content": content}], model="robot").read()
+            assert reply.text == "你好 世界"
 
     def test_from_python(self, client: Client) -> None:
         assert b"a dog" in drawn(client, client.run(example("robot"), "画一只狗"))
-        assert b"a cat" in drawn(client, json.loads(said(client, "robot", "画一只猫")))
+        assert b"a cat" in drawn(client, said(client, "robot", "画一只猫"))
 
 
 @pytest.mark.slow
@@ -169,7 +185,7 @@ def test_with_the_embedded_model(tmp_path: Path) -> None:
         with Client(served.url, timeout=200) as client:
             client.apps.deploy("chatbot", example("chatbot"))
             assert said(client, "chatbot", "Say hello.")
-            assert drawn(client, json.loads(said(client, "painter", "一只海边的猫"))).startswith(b"\x89PNG")
+            assert drawn(client, said(client, "painter", "一只海边的猫")).startswith(b"\x89PNG")
             sections = [{"title": "# Flour", "describe": "What flour is."}] * 2
             chapters = warp(llm("default", user="{title}\n{describe}"))
             assert len(client.run(chapters, sections)) == 2

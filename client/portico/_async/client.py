@@ -223,9 +223,10 @@ class AsyncClient:
         """
         made = flow_of(flow)
         body = {"flow": dict(made.spec), "input": input, "history": list(history)}
-        if made.functions:
-            body["functions"] = sorted(made.functions)
-        return AsyncRunning(self._transport, "/api/flows/run", body, made.functions)
+        functions = {**made.functions, **made.near}
+        if functions:
+            body["functions"] = sorted(functions)
+        return AsyncRunning(self._transport, "/api/flows/run", body, functions)
 
     async def run(
         self,

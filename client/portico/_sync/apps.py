@@ -32,11 +32,12 @@ class Apps(Group):
         kind: str = "flow",
         note: str = "",
         expected_version: int | None = None,
+        serve_later: bool = False,
     ) -> AppVersion:
         """Give a flow a name, or an app another version: it answers from the next call on. The same changes nothing.
 
-        Functions that stay here must be served meanwhile (`Client.serve`). ``expected_version``: the version that
-        you have seen; `Conflict` if another one answers by now.
+        Functions that stay here must be served (`Client.serve`): `Conflict` if nobody does, unless ``serve_later``.
+        ``expected_version``: the version that you have seen; `Conflict` if another one answers by now.
         """
         spec = flow_of(flow).spec if kind == "flow" else flow
         assert isinstance(spec, Mapping)
@@ -46,6 +47,7 @@ class Apps(Group):
             "spec": dict(spec),
             "note": note,
             "expected_version": expected_version,
+            "serve_later": serve_later,
         }
         return self._transport.request("POST", "/api/apps", AppVersion, json=body)
 

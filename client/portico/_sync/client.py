@@ -224,9 +224,10 @@ class Client:
         """
         made = flow_of(flow)
         body = {"flow": dict(made.spec), "input": input, "history": list(history)}
-        if made.functions:
-            body["functions"] = sorted(made.functions)
-        return Running(self._transport, "/api/flows/run", body, made.functions)
+        functions = {**made.functions, **made.near}
+        if functions:
+            body["functions"] = sorted(functions)
+        return Running(self._transport, "/api/flows/run", body, functions)
 
     def run(
         self,

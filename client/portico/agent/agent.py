@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, Unpack
 from weakref import ReferenceType, ref
 
 from portico._keywords import UnknownKeyword, exact_methods, with_options
+from portico._step import Step, identifier
 from portico.agent.hooks import AnyHook, apply_hooks
 from portico.agent.memory import aopen_session, forget, open_session, read_messages, read_state, write_state
 from portico.agent.message import Message
@@ -54,14 +55,16 @@ class Agent:
     A class of your own has agents as attributes, in lists and dicts too, and a method ``forward(self, message,
     session)``, asynchronous or not, which runs here. Within it a call goes to the session of the call around it.
 
-    Sessions live in the daemon, under the ``name`` of the agent or of its class, and continue where they were left. An
-    agent that is not a class of your own and has no name keeps its sessions to itself. ``client`` says which daemon,
-    by default that of ``PORTICO_URL``.
+    Sessions live in the daemon, under the ``name`` of the agent or of its class, and continue where they were left; a
+    call without ``session=`` goes to one that this object begins and no other finds. An agent that is not a class of
+    your own and has no name keeps all its sessions to itself. ``client`` says which daemon, by default that of
+    ``PORTICO_URL``.
     """
 
     _composition: Composition
     _own_name: str
     _alone: str
+    _session: str
     _daemon: DaemonClients | None
     _place: tuple[ReferenceType[Agent], str] | None
     hooks: Sequence[AnyHook]
@@ -72,6 +75,7 @@ class Agent:
         made._composition = Composition()
         made._own_name = ""
         made._alone = f"agent-{secrets.token_hex(4)}" if cls is Agent else cls.__name__
+        made._session = secrets.token_hex(4)
         made._daemon = None
         made._place = None
         made.hooks = ()
@@ -170,7 +174,7 @@ class Agent:
             return around if session is None else replace(around, session=str(session))
         *_others, root = self._above()
         daemon = self._daemon or root._daemon or (around.daemon if around is not None else None)
-        named = session if session is not None else around.session if around is not None else 0
+        named = session if session is not None else around.session if around is not None else root._session
         app = root._own_name or root._alone
         return CallScope(app, str(named), daemon or DaemonClients.of(None), root._paths())
 
@@ -420,7 +424,17 @@ class Agent:
                 f"'{self.name}' has an output format of your own, which runs here and not where another agent asks it.",
                 param="output",
             )
+        return self._spec(session)
+
+    def _spec(self, session: str) -> Spec:
         return build_spec(self.name, self._composition, self.hooks, self, session, {})
+
+    def as_step(self) -> Step:
+        """The step of a flow that asks this agent: in the daemon, or here if it has a ``forward`` or own hooks."""
+        name = identifier(self.name)
+        if self._composed or own_parser(self._composition.output) is not None or self._spec("").stays:
+            return Step("client", {}, name=name, function=_as_function(self))
+        return Step("agent", {"agent": self}, name=name)
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -463,6 +477,28 @@ def _forward_function(agent: Agent, name: str) -> Function:
     return Function.of(
         call, name=function_name(name), description=f"What '{name}' answers to a message.", timeout=3600.0
     )
+
+
+def _as_function(agent: Agent) -> Callable[..., Any]:
+    """An agent as a function of a message, for a flow; what it has formatted, else its text."""
+
+    def answer(message: Message) -> Any:
+        return message.text if message.formatted is None else message.formatted
+
+    if inspect.iscoroutinefunction(agent.forward):
+
+        async def acall(message: Any) -> Any:
+            return answer(await agent.acall(message))
+
+        called: Callable[..., Any] = acall
+    else:
+
+        def call(message: Any) -> Any:
+            return answer(agent(message))
+
+        called = call
+    called.__name__ = identifier(agent.name).replace("-", "_")
+    return called
 
 
 def _agents_in(name: str, value: Any) -> Iterator[tuple[str, Agent]]:

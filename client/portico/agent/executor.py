@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from portico._keywords import exact_methods
-from portico.agent.hooks import AnyHook, apply_hooks
+from portico.agent.hooks import AnyHook, apply_hooks, here
 from portico.agent.message import Message
 from portico.agent.scope import CALL_SCOPE, DaemonClients, notify, run_coroutine
 from portico.client import AsyncClient, Client
@@ -39,23 +40,46 @@ class Executor:
 
     The action is the content, ``{"name": TOOL, "parameters": {…}}``, or what a `ToolParser` has put into
     ``formatted``: such an object, or code for the notebook among ``tools``. Errors are answers too. A notebook keeps
-    its variables for the session of the call around. ``tools`` are names in the daemon, and functions.
+    its variables for the session of the call around. ``tools`` and ``hooks`` are what an `Agent` takes: names in the
+    daemon, those under another name (``{"tool": NAME, "as": OTHER}``), functions; all hooks are carried out here.
     """
 
     def __init__(
         self,
-        tools: Sequence[str | Function | Callable[..., Any]],
+        tools: Sequence[str | Mapping[str, Any] | Function | Callable[..., Any]],
         *,
         hooks: Sequence[AnyHook] = (),
         name: str = "executor",
         client: Client | AsyncClient | None = None,
     ) -> None:
-        given = [tool if isinstance(tool, str | Function) else Function.of(tool) for tool in tools]
-        self._functions = {tool.name: tool for tool in given if isinstance(tool, Function)}
-        self.tools = tuple(tool if isinstance(tool, str) else tool.name for tool in given)
-        self.hooks = tuple(hooks)
+        self._functions: dict[str, Function] = {}
+        self._names: dict[str, str] = {}
+        """What the tools of the daemon are called there, by what they are called here."""
+        self.tools = tuple(self._take(tool) for tool in tools)
+        self.hooks = tuple(here(hook) for hook in hooks)
         self.name = name
         self._daemon = None if client is None else DaemonClients.of(client)
+        self._own_session = secrets.token_hex(4)
+
+    def _take(self, tool: str | Mapping[str, Any] | Function | Callable[..., Any]) -> str:
+        """Keep a tool; what it is called here."""
+        if isinstance(tool, str):
+            self._names[tool] = tool
+            return tool
+        if isinstance(tool, Mapping):
+            name = tool.get("tool") or tool.get("function")
+            unknown = set(tool) - {"tool", "function", "as", "description", "parameters", "seconds"}
+            if not isinstance(name, str) or unknown:
+                raise InvalidRequest(
+                    f'{tool!r:.80} is not a tool: an object names one, {{"tool": NAME, "as": OTHER}}.',
+                    param="tools",
+                )
+            called = str(tool.get("as") or name)
+            self._names[called] = name
+            return called
+        found = tool if isinstance(tool, Function) else Function.of(tool)
+        self._functions[found.name] = found
+        return found.name
 
     def __call__(self, message: Message, *, session: int | str | None = None) -> Message:
         """Carry out one action and wait."""
@@ -72,7 +96,7 @@ class Executor:
                 return self._end(self._raised(tool, error), session)
             return self._end(self._valued(tool, value), session)
         try:
-            result = self._at().client.tools.call(tool, arguments)
+            result = self._at().client.tools.call(self._names[tool], arguments)
         except PorticoError as error:
             return self._end(self._failed(tool, error), session)
         return self._end(self._returned(tool, result), session)
@@ -91,7 +115,7 @@ class Executor:
                 return self._end(self._raised(tool, error), session)
             return self._end(self._valued(tool, value), session)
         try:
-            result = await (await self._at().loop_client()).tools.call(tool, arguments)
+            result = await (await self._at().loop_client()).tools.call(self._names[tool], arguments)
         except PorticoError as error:
             return self._end(self._failed(tool, error), session)
         return self._end(self._returned(tool, result), session)
@@ -104,14 +128,16 @@ class Executor:
         scope = CALL_SCOPE.get()
         if session is None and scope is not None:
             return scope.session
-        return str(session or 0)
+        return self._own_session if session is None else str(session)
 
     def _begin(self, message: Message, session: int | str | None) -> tuple[str, dict[str, Any]] | Message:
         """What is to be called; or the answer, if nothing can be."""
         checked = apply_hooks(self.hooks, "before_action", self, message, self._session(session))
         action = _action(checked)
         if isinstance(action, str):
-            tool = next((name for name in NOTEBOOKS if name in self.tools), "")
+            tool = next(
+                (name for wanted in NOTEBOOKS for name, at in self._names.items() if at == wanted), ""
+            )
             action = {"name": tool, "parameters": {"code": action}} if tool else None
         if not isinstance(action, Mapping) or not isinstance(action.get("name"), str):
             why = (checked.formatted or {}).get("error") if isinstance(checked.formatted, Mapping) else None
@@ -126,7 +152,7 @@ class Executor:
         if not isinstance(given, Mapping):
             return self._reply(f"The parameters of '{tool}' must be one object.", True)
         arguments = dict(given)
-        if tool == NOTEBOOKS[0]:
+        if self._names.get(tool) == NOTEBOOKS[0]:
             arguments.setdefault("session", self._notebook(session))
         notify(self.name, ToolCalled("", tool, Message(arguments).text))
         return tool, arguments

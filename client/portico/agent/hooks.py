@@ -6,6 +6,8 @@ methods get a message and return another one, or nothing to leave it as it is.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
@@ -23,8 +25,8 @@ MOMENTS: Final[tuple[Moment, ...]] = ("before_agent", "after_agent", "before_act
 class Hook:
     """Make a class of it and write the methods that you need.
 
-    ``whose`` is the agent or the executor. An action's message has ``{"name", "parameters"}`` as its content where an
-    `Executor` carries it out, and its parameters as JSON where an agent calls a tool by itself.
+    ``whose`` is the agent or the executor. An action's message has ``{"name", "parameters"}`` as its content; what an
+    action gave has the text of the result.
     """
 
     def before_agent(self, whose: Any, message: Message, session: str) -> Message | None:
@@ -131,6 +133,85 @@ AnyHook: TypeAlias = "Hook | Declared | Mapping[str, Any]"
 def _declared(on: Moment, do: str, senders: Sequence[str], **fields: Any) -> dict[str, Any]:
     given = {key: value for key, value in fields.items() if value}
     return {"on": on, "do": do, **({"senders": list(senders)} if senders else {}), **given}
+
+
+_DECLARED: Final[Mapping[str, Callable[..., Declared]]] = {
+    "prefix": Prefix,
+    "redact": Redact,
+    "guard": Guard,
+    "limit": Limit,
+}
+
+
+def here(hook: AnyHook) -> Hook:
+    """A hook as one that is carried out in this process. Raises `InvalidRequest` for code as text."""
+    if isinstance(hook, Hook):
+        return hook
+    if isinstance(hook, Mapping):
+        fields = dict(hook)
+        made = _DECLARED.get(str(fields.pop("do", "")))
+        if made is None:
+            raise InvalidRequest(
+                f"{hook!r:.80} is not a hook of an Executor: 'do' is one of {', '.join(_DECLARED)}, or give an object.",
+                param="hooks",
+            )
+        hook = made(**fields)
+    if isinstance(hook, Code) and isinstance(hook.function, str):
+        raise InvalidRequest(
+            "Code as text runs in the daemon's sandbox; an Executor takes the function.", param="hooks"
+        )
+    return _Here(hook)
+
+
+class _Here(Hook):
+    """What a declared hook does, done in this process."""
+
+    def __init__(self, declared: Declared) -> None:
+        self._declared = declared
+        self._name = type(declared).__name__
+
+    def has(self, moment: Moment) -> bool:
+        return self._declared.on == moment
+
+    def before_action(self, whose: Any, message: Message, session: str) -> Message:
+        return self._done(message)
+
+    def after_action(self, whose: Any, message: Message, session: str) -> Message:
+        return self._done(message)
+
+    def _done(self, message: Message) -> Message:
+        declared = self._declared
+        if declared.senders and message.sender not in declared.senders:
+            return message
+        if isinstance(declared, Code):
+            assert callable(declared.function)
+            value = declared.function(message.to_json())
+            return message if value is None else Message.of(value, message.sender)
+        action = message.content if isinstance(message.content, Mapping) else None
+        before = message.text if action is None else json.dumps(action.get("parameters"), ensure_ascii=False)
+        after = self._text(declared, before)
+        if after == before:
+            return message
+        if action is None:
+            return message.but(content=after)
+        try:
+            return message.but(content={**action, "parameters": json.loads(after)})
+        except ValueError as error:
+            raise InvalidRequest(
+                f"{self._name} leaves no JSON of the parameters of '{action.get('name')}'.", param="hooks"
+            ) from error
+
+    def _text(self, declared: Prefix | Redact | Guard | Limit, text: str) -> str:
+        match declared:
+            case Prefix():
+                return declared.text + text
+            case Redact():
+                return re.sub(declared.pattern, declared.replacement, text)
+            case Limit():
+                return text[: declared.most]
+            case Guard() if re.search(declared.pattern, text):
+                raise InvalidRequest(declared.text or "A guard refused a message.", code="guarded")
+        return text
 
 
 def apply_hooks(

@@ -35,6 +35,9 @@ def deploy(
     ],
     name: Annotated[str, typer.Option(help="What it is called (default: the name it has).")] = "",
     note: Note = "",
+    serve_later: Annotated[
+        bool, typer.Option("--serve-later", help="Deploy although nobody serves its functions yet.")
+    ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -53,7 +56,7 @@ def deploy(
             else:
                 _print_difference(changes, f"'{called}' is deployed like this already.")
             return
-        made = client.apps.deploy(called, found.spec, kind=found.kind, note=note)
+        made = client.apps.deploy(called, found.spec, kind=found.kind, note=note, serve_later=serve_later)
     if as_json:
         print_json(made)
         return

@@ -102,6 +102,9 @@ class Fields:
     def has(self, key: str) -> bool:
         return key in self._left
 
+    def is_mapping(self, key: str) -> bool:
+        return isinstance(self._left.get(key), Mapping)
+
     def done(self) -> None:
         for key in self._left:
             raise InvalidRequest(

@@ -38,6 +38,7 @@ class FakeTrainer:
         done = await pools.TRAINING.run(_last, place)
         if done:
             yield TrainLog("info", f"Continuing from the checkpoint of step {done}")
+        yield TrainLog("info", f"{total} steps", {"stage": "training"})
         started = time.monotonic()
         for step in range(done + 1, total + 1):
             await asyncio.sleep(0)  # a step that writes nothing must let others work, too

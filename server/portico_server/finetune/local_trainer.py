@@ -291,6 +291,7 @@ class LocalTrainer:
         while True:
             left -= 1
             reached = attempt.saved
+            yield TrainLog("info", "Starting the training process", {"stage": "process"})
             process = await TrainingProcess.start(
                 self._launcher, task.job.id, command, self._logs / f"{task.job.id}.log"
             )
@@ -355,6 +356,7 @@ class _Attempt:
         match event["event"]:
             case "stage":
                 await self.report(event["stage"], event["message"])
+                return [TrainLog("info", event["message"], {"stage": event["stage"]})]
             case "step":
                 values = dict(event["values"])
                 return [Metrics(event["step"], event["total"], values.pop("train_loss", None), values)]

@@ -65,6 +65,9 @@ WORKING_STATUSES: Final = ("validating_files", "queued", "running")
 MAX_ESTIMATE_UPDATES: Final = 100
 """How often a job's expected end is written down."""
 
+FIRST_ESTIMATE_STEPS: Final = 5
+"""Steps after each of which it is written down, whatever their number in all."""
+
 EVENT_PAGE_ROWS: Final = 5_000
 """Events that are read at once."""
 
@@ -148,6 +151,8 @@ class JobWork:
         self._judging = judging
         self._folder = place.folder_of(job.id)
         self._began = 0.0
+        self._training_since = 0.0
+        """When the trainer said that the first step begins; 0 if it has not."""
         self._first_step = 0
 
     async def run(self) -> Mapping[str, Any]:
@@ -155,7 +160,8 @@ class JobWork:
         try:
             base, prepared, recipe = await self._prepare()
             async with self._job_context.device:
-                await self._set_status("running", NewEvent("message", "Fine-tuning job started"))
+                started = NewEvent("message", "Fine-tuning job started")
+                await self._set_status("running", started, state=self._planned(recipe))
                 return await self._train(base, prepared, recipe)
         except StoppedError:
             return {"job": self._job.id, "stopped": True}
@@ -260,6 +266,8 @@ class JobWork:
     async def _persist(self, event: TrainEvent) -> None:
         match event:
             case TrainLog():
+                if event.data.get("stage") == "training":
+                    self._training_since = time.time()
                 await self._record_events(NewEvent("message", event.message, event.level, data=event.data))
                 await self._context.emit(Progress("train", event.message))
             case Metrics():
@@ -278,20 +286,28 @@ class JobWork:
         if not self._began:
             # What an attempt that was cut off did behind its last checkpoint is done again.
             await self._job_context.database.write_soon(tuning.rewind, self._job.id, event.step - 1)
-            self._began, self._first_step = time.time(), event.step
+            # Where the trainer has said when its first step began, that one is measured too.
+            self._began = self._training_since or time.time()
+            self._first_step = event.step - (1 if self._training_since else 0)
         await self._record_events(
             NewEvent("metrics", message, step=event.step, data=values), state=self._estimate(event)
         )
         await self._context.emit(Progress("train", message, event.step, event.total, "steps"))
 
+    def _planned(self, recipe: TrainingRecipe) -> Mapping[str, Any]:
+        """How far it is and when it will be done by the recipe, until steps were measured."""
+        done = int(self._job.state.get("step") or 0)
+        left = recipe.seconds * (1 - min(done, recipe.steps) / max(1, recipe.steps))
+        return {"step": done, "total": recipe.steps, "estimated_finish": time.time() + left}
+
     def _estimate(self, event: Metrics) -> Mapping[str, Any] | None:
-        """How far it is and when it will be done, now and then."""
-        if event.step % max(1, event.total // MAX_ESTIMATE_UPDATES):
-            return None
+        """How far it is and when it will be done: after each of the first steps, then now and then."""
         done = event.step - self._first_step
-        end = None
-        if done > 0:
-            end = time.time() + (time.time() - self._began) / done * (event.total - event.step)
+        if done > FIRST_ESTIMATE_STEPS and event.step % max(1, event.total // MAX_ESTIMATE_UPDATES):
+            return None
+        if done < 1:
+            return {"step": event.step, "total": event.total}
+        end = time.time() + (time.time() - self._began) / done * (event.total - event.step)
         return {"step": event.step, "total": event.total, "estimated_finish": end}
 
     async def _record_checkpoint(self, event: Checkpoint) -> None:

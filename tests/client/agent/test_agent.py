@@ -61,7 +61,7 @@ def _address(served: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PORTICO_API_KEY", raising=False)
 
 
-def contents(agent: Agent, session: int | str = 0) -> list[str]:
+def contents(agent: Agent, session: int | str | None = None) -> list[str]:
     return [message.content for message in agent.memory(session)]
 
 

@@ -30,6 +30,7 @@ SCRIPT = [
     asking("wrong", "area", of=7),
     asking("fail", "fail"),
     asking("greet", "greet", name="Ann"),
+    asking(r"add 1\+1", "calculator", expression="1+1"),
     {"match": "^broken", "content": "```json\n{1\n```\n"},
 ]
 CONFIGURATION = f"""
@@ -285,6 +286,62 @@ def test_an_action_that_is_not_valid_goes_back_with_the_reason(boss: Client) -> 
     message = Agent("caller", output=parser, client=boss)("broken")
     assert message.formatted["status"] == -1
     assert "not JSON" in Executor(["calculator"], client=boss)(message).content
+
+
+class Noted(hooks.Hook):
+    """Keeps what it is shown."""
+
+    def __init__(self) -> None:
+        self.before: list[Any] = []
+        self.after: list[Any] = []
+
+    def before_action(self, whose: Any, message: Message, session: str) -> None:
+        self.before.append(message.content)
+
+    def after_action(self, whose: Any, message: Message, session: str) -> None:
+        self.after.append(message.content)
+
+
+def test_hooks_see_the_same_of_an_action_in_an_agent_and_in_an_executor(boss: Client) -> None:
+    noted = Noted()
+    Executor(["calculator"], hooks=[noted], client=boss)(
+        Message({"name": "calculator", "parameters": {"expression": "1+1"}})
+    )
+    Agent("caller", tools=["calculator"], hooks=[noted], client=boss)("add 1+1")
+    assert noted.before == [{"name": "calculator", "parameters": {"expression": "1+1"}}] * 2
+    assert noted.after == ["2", "2"]
+
+
+def test_an_executor_takes_what_an_agent_takes(boss: Client) -> None:
+    executor = Executor(
+        [{"tool": "calculator", "as": "sum"}],
+        hooks=[
+            hooks.Redact("7", "6", on="before_action"),
+            {"on": "after_action", "do": "prefix", "text": "It is "},
+            hooks.Code(lambda message: message["content"] + "!", on="after_action"),
+        ],
+        client=boss,
+    )
+    assert executor.tools == ("sum",)
+    assert executor(Message({"name": "sum", "parameters": {"expression": "7*7"}})).content == "It is 36!"
+    for hook, said in (
+        ({"do": "dance"}, "'do' is one of"),
+        (hooks.Code("lambda m: m"), "takes the function"),
+    ):
+        with pytest.raises(InvalidRequest, match=said):
+            Executor(["calculator"], hooks=[hook], client=boss)
+    guarded = Executor(["calculator"], hooks=[hooks.Guard("9", on="before_action")], client=boss)
+    with pytest.raises(InvalidRequest, match="A guard refused"):
+        guarded(Message({"name": "calculator", "parameters": {"expression": "9"}}))
+
+
+def test_two_objects_of_one_name_do_not_share_a_session(boss: Client) -> None:
+    first, second = (Agent("caller", name="same", client=boss) for _ in range(2))
+    first("Good morning")
+    assert [message.content for message in first.memory()] == ["Good morning"] * 2
+    assert second.memory() == []
+    first("kept", session="ada")
+    assert [message.content for message in second.memory("ada")] == ["kept"] * 2
 
 
 async def test_hooks_change_messages_and_asyncio_has_the_same(boss: Client) -> None:

@@ -82,14 +82,14 @@ def test_deploying_says_who_is_missing(daemon: Daemon) -> None:
         until(lambda: there(caller, "tripled"))
         assert caller.apps.deploy("shop", shop()).warnings == ()
     with Client(daemon.url) as caller:
-        [warning] = caller.apps.deploy("shop", shop()).warnings
+        [warning] = caller.apps.deploy("shop", shop(), serve_later=True).warnings
         assert "The step 'triple' calls the function 'tripled', which nobody serves just now" in warning
 
 
 def test_an_app_calls_the_function_that_is_served(daemon: Daemon) -> None:
     with serving(daemon, [tripled]) as caller:
-        caller.apps.deploy("shop", shop())
         until(lambda: there(caller, "tripled"))
+        caller.apps.deploy("shop", shop())
         assert caller.apps.run("shop", "4") == 12
         assert caller.chat("5", model="shop").read().text == "15"
         assert caller.run(subflow("shop"), 6) == 18  # within another flow, which has no such function
@@ -97,16 +97,17 @@ def test_an_app_calls_the_function_that_is_served(daemon: Daemon) -> None:
 
 def test_a_call_waits_for_a_worker(daemon: Daemon) -> None:
     with Client(daemon.url) as early, ThreadPoolExecutor(1) as pool:
-        early.apps.deploy("shop", shop())
+        early.apps.deploy("shop", shop(durability="normal"), serve_later=True)
         answer = pool.submit(early.apps.run, "shop", "4")
         until(lambda: any(run.name == "shop" and not run.ended for run in early.runs.list()))
         with serving(daemon, [shop()]):
             assert answer.result(30) == 12
 
 
-def test_nobody_comes_within_the_limit(daemon: Daemon) -> None:
+def test_a_durable_run_ends_if_nobody_comes_within_the_limit(daemon: Daemon) -> None:
     with Client(daemon.url) as caller:
-        caller.apps.deploy("lonely", client(tripled, limit=0.2))
+        lonely = flow(client(tripled, limit=0.2), durability="normal")
+        caller.apps.deploy("lonely", lonely, serve_later=True)
         told = r"No client has served the function 'tripled' within 0\.2 s"
         with pytest.raises(PorticoError, match=told) as caught:
             caller.apps.run("lonely", 1)
@@ -121,8 +122,8 @@ def test_an_exact_value_comes_back(daemon: Daemon) -> None:
             return x
 
     with serving(daemon, [echoes]) as caller:
-        caller.apps.deploy("echoes", client(echoes))
         until(lambda: there(caller, "echoes"))
+        caller.apps.deploy("echoes", client(echoes))
         for value in ({"result": 1}, [1, [2]], None, "x" * 200_000):
             assert caller.apps.run("echoes", value) == value
 
@@ -133,8 +134,8 @@ def test_what_it_raises_is_the_step_s_error(daemon: Daemon) -> None:
             raise ValueError("the well is dry")
 
     with serving(daemon, [fails]) as caller:
-        caller.apps.deploy("fails", pipeline(dig=client(fails)))
         until(lambda: there(caller, "fails"))
+        caller.apps.deploy("fails", pipeline(dig=client(fails)))
         with pytest.raises(InvalidRequest, match="ValueError: the well is dry") as caught:
             caller.apps.run("fails", 1)
         assert caught.value.code == "client_function_failed"
@@ -142,8 +143,8 @@ def test_what_it_raises_is_the_step_s_error(daemon: Daemon) -> None:
 
 def test_arguments_are_held_to_the_signature(daemon: Daemon) -> None:
     with serving(daemon, [tripled]) as caller:
-        caller.apps.deploy("strict", client(tripled))
         until(lambda: there(caller, "tripled"))
+        caller.apps.deploy("strict", client(tripled))
         with pytest.raises(InvalidRequest, match="What the function 'tripled' gets") as caught:
             caller.apps.run("strict", "four")
         assert caught.value.code == "schema_mismatch"
@@ -159,7 +160,9 @@ def test_arguments_are_held_to_the_signature(daemon: Daemon) -> None:
 def test_a_tool_of_the_daemon_is_no_function(daemon: Daemon) -> None:
     with Client(daemon.url) as caller:
         caller.apps.deploy(
-            "mistaken", {"portico_flow": 1, "step": {"op": "client", "function": "calculator"}}
+            "mistaken",
+            {"portico_flow": 1, "step": {"op": "client", "function": "calculator"}},
+            serve_later=True,
         )
         with pytest.raises(PorticoError, match="is a tool of the daemon and no function of a client"):
             caller.apps.run("mistaken", 1)
@@ -167,8 +170,8 @@ def test_a_tool_of_the_daemon_is_no_function(daemon: Daemon) -> None:
 
 def test_an_operator_s_approval_comes_first(daemon: Daemon) -> None:
     with serving(daemon, [Function.of(tripled, approval="always")]) as caller:
-        caller.apps.deploy("asks", client(tripled))
         until(lambda: there(caller, "tripled"))
+        caller.apps.deploy("asks", client(tripled))
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(caller.apps.run, "asks", 2)
             until(lambda: bool(caller.questions.list(status="pending")))
@@ -193,8 +196,8 @@ def test_workers_share_the_calls_of_a_warp(daemon: Daemon) -> None:
 
     first, second = worked("first"), worked("second")
     with serving(daemon, [first], concurrency=1) as caller, serving(daemon, [second], concurrency=1):
-        caller.apps.deploy("meets", warp(client(first)))
         until(lambda: there(caller, "meets"))
+        caller.apps.deploy("meets", warp(client(first)))
         assert caller.apps.run("meets", [1, 2, 3, 4]) == [2, 3, 4, 5]
     assert sorted(by) == ["first", "first", "second", "second"]
 
@@ -207,8 +210,8 @@ def test_a_durable_app_asks_once(daemon: Daemon) -> None:
         return x
 
     with serving(daemon, [noted]) as caller:
-        caller.apps.deploy("noted", flow(pipeline(a=noted, b=lambda x: x + 1), durability="normal"))
         until(lambda: there(caller, "noted"))
+        caller.apps.deploy("noted", flow(pipeline(a=noted, b=lambda x: x + 1), durability="normal"))
         running = caller.apps.start("noted", 1)
         assert running.result() == 2
         caller.runs.resume(running.id or "", start="b")

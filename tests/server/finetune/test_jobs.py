@@ -145,6 +145,24 @@ def test_a_job_is_created_followed_and_its_model_answers_as_it_was_taught(
     assert len(table) == 7
 
 
+def test_a_job_says_what_it_does_before_its_first_step_and_when_it_will_end(
+    daemon: Daemon, client: openai.OpenAI
+) -> None:
+    method: Any = {
+        "type": "supervised",
+        "supervised": {"hyperparameters": {"n_epochs": FOREVER, "batch_size": 4}},
+    }
+    job = client.fine_tuning.jobs.create(
+        model="default", training_file=upload(client, EXAMPLES), method=method
+    )
+    until_step(daemon, job.id, 1)
+    assert client.fine_tuning.jobs.retrieve(job.id).estimated_finish, "from the first step on"
+    client.fine_tuning.jobs.cancel(job.id)
+    events, _ended = followed(daemon, job.id)
+    first = next(number for number, (kind, _event) in enumerate(events) if kind == "metrics")
+    assert {"stage": "training"} in [event["data"] for _kind, event in events[:first]]
+
+
 def test_events_and_checkpoints_come_in_pages_newest_first(daemon: Daemon, client: openai.OpenAI) -> None:
     job = client.fine_tuning.jobs.create(model="echo", training_file=upload(client, EXAMPLES))
     events, _ = followed(daemon, job.id)

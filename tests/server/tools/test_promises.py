@@ -20,6 +20,11 @@ CALLS: dict[str, dict[str, list[dict[str, Any]]]] = {
         "bad": [{"timezone": "Mars/Olympus"}],
         "wrong": [{"timezone": 7}, {"zone": "UTC"}],
     },
+    "ask_model": {
+        "good": [],
+        "bad": [{"input": "Good morning", "model": "nobody"}],
+        "wrong": [{}, {"input": ""}, {"input": "x", "temperature": 3}, {"question": "x"}],
+    },
     "list_stores": {"good": [{}], "wrong": [{"x": 1}]},
     "search": {"good": [], "bad": [{"store": "none", "query": "x"}], "wrong": [{"query": "x"}]},
     "files": {

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from tests.registry_fixture import FixedStore, RegistryFixture, open_registry, passage
+from tests.registry_fixture import FixedModel, FixedStore, RegistryFixture, open_registry, passage
 
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL, Principal
@@ -21,6 +21,7 @@ async def daemon(tmp_path: Path) -> AsyncIterator[RegistryFixture]:
         opened.add(
             FixedStore("docs", [passage(1, "Port 7419.")], description="Guides"),
             FixedStore("notes", app=False),
+            FixedModel("Good ", "day."),
         )
         yield opened
 
@@ -33,7 +34,7 @@ async def use(daemon: RegistryFixture, name: str, caller: Principal = LOCAL, **a
 
 def test_every_schema_is_a_schema(daemon: RegistryFixture) -> None:
     tools = [make(daemon.registry) for make in BUILTIN]
-    assert [tool.name for tool in tools] == ["current_time", "list_stores", "search"]
+    assert [tool.name for tool in tools] == ["ask_model", "current_time", "list_stores", "search"]
     for tool in tools:
         assert tool.read_only and tool.description.endswith(".")
         Draft202012Validator.check_schema(tool.input_schema)
@@ -42,6 +43,7 @@ def test_every_schema_is_a_schema(daemon: RegistryFixture) -> None:
 
 async def test_results_match_their_schemas(daemon: RegistryFixture) -> None:
     calls: dict[str, dict[str, Any]] = {
+        "ask_model": {"input": "Good morning", "model": "voice", "system": "Be brief.", "temperature": 0},
         "current_time": {"timezone": "Asia/Shanghai"},
         "list_stores": {},
         "search": {"store": "docs", "query": "port"},
@@ -51,6 +53,12 @@ async def test_results_match_their_schemas(daemon: RegistryFixture) -> None:
         result = await use(daemon, tool.name, **calls[tool.name])
         # As JSON has it: tuples are arrays there.
         Draft202012Validator(dict(tool.output_schema or {})).validate(result.structured)
+
+
+async def test_a_model_is_asked_like_a_tool(daemon: RegistryFixture) -> None:
+    result = await use(daemon, "ask_model", input="Good morning", model="voice")
+    assert result.text == "Good day." and result.structured == {"model": "voice", "answer": "Good day."}
+    assert (await use(daemon, "ask_model", input="x", model="notes")).is_error
 
 
 async def test_search_finds_passages(daemon: RegistryFixture) -> None:

@@ -304,7 +304,7 @@ class _Server(Server[dict[str, Any]]):
 class McpAdapter:
     """Serves requests while `lifespan` is open. Wants the caller as ``portico.caller`` in each request's
     scope. ``patience``: seconds after which a call may become a task; ``alone``: no other daemon shares the database;
-    ``sessions``: how many may be open at once.
+    ``sessions``: how many may be open at once; ``models``: those that are tools of their own, ``*`` for all.
     """
 
     def __init__(
@@ -321,6 +321,7 @@ class McpAdapter:
         watch_stores: Callable[[Callable[[str], None]], None] | None = None,
         task_after_s: float = TASK_AFTER_SECONDS,
         sessions: int = MAX_SESSIONS,
+        models: frozenset[str] = frozenset(),
     ) -> None:
         self._registry = registry
         self._held = HeldRuns()
@@ -333,7 +334,7 @@ class McpAdapter:
         self._held.watch(self._changes.task)
         if watch_stores is not None:
             watch_stores(self._changes.store)
-        tools = ToolCalls(registry, runner, library, questions, self._held, tasks, task_after_s)
+        tools = ToolCalls(registry, runner, library, questions, self._held, tasks, task_after_s, models)
         server = _server(tools, resources, PromptOffers(prompts), registry, library, self._changes)
         server.add_request_handler("tasks/get", TaskParams, tasks.get)
         server.add_request_handler("tasks/update", UpdateParams, tasks.update)
@@ -402,6 +403,7 @@ def build(services: ApiServices) -> McpAdapter:
         max_body=services.settings.max_body_mb * MB_BYTES,
         alone=not services.settings.database,
         watch_stores=services.stores.watch,
+        models=frozenset(filter(None, map(str.strip, services.settings.mcp_models.split(",")))),
     )
 
 

@@ -1,4 +1,4 @@
-"""Apps as MCP tools: their own input and output schemas, or a message and an answer where they have none."""
+"""Apps and models as MCP tools: their own input and output schemas, or a text and an answer where they have none."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from portico_server.core.request import AppInput, Chat, Request
 from portico_server.core.servable import Card
 
 INPUT: Final = "input"
-"""The argument that stands for an input which is not an object."""
+"""The one argument of whatever takes a text, and of an input which is not an object."""
+
+_EARLIER_NAMES: Final = ("question", "message")
+"""What that argument was called before; still taken."""
 
 RESULT: Final = "result"
 """The field that stands for an output which is not an object."""
 
 
-def _conversation(word: str, description: str) -> dict[str, Any]:
+def _conversation(description: str) -> dict[str, Any]:
     """A schema of one text and the turns before it."""
     return {
         "type": "object",
         "properties": {
-            word: {"type": "string", "minLength": 1, "description": description},
+            INPUT: {"type": "string", "minLength": 1, "description": description},
             "history": {
                 "type": "array",
                 "description": "Earlier turns of the conversation, oldest first, if this builds on them.",
@@ -36,12 +39,12 @@ def _conversation(word: str, description: str) -> dict[str, Any]:
                 },
             },
         },
-        "required": [word],
+        "required": [INPUT],
         "additionalProperties": False,
     }
 
 
-_ASK: Final = _conversation("question", "What to ask, as one full question.")
+_ASK: Final = _conversation("What to ask, as one full question.")
 _ASK_AGENT: Final = {
     **_ASK,
     "properties": {
@@ -52,7 +55,8 @@ _ASK_AGENT: Final = {
         },
     },
 }
-_TELL: Final = _conversation("message", "What to say to the app.")
+_TELL: Final = _conversation("What to say to the app.")
+_TELL_MODEL: Final = _conversation("What to ask the model, with all that it must know.")
 _ANSWER: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {
@@ -71,6 +75,8 @@ _ANSWER: Final[dict[str, Any]] = {
 def schemas(card: Card) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
     """What the tool of an app takes, and what it answers with; both are objects, as MCP wants them."""
     kind = card.labels.get("app")
+    if card.kind == "model":
+        return _TELL_MODEL, _ANSWER
     if kind != "flow":
         return (_ASK_AGENT if kind == "agent" else _ASK), _ANSWER
     if not typed(card):
@@ -88,13 +94,25 @@ def schemas(card: Card) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
 
 def request(card: Card, arguments: Mapping[str, Any]) -> Request:
     """The request that arguments, checked against the schema, mean."""
-    if card.labels.get("app") != "flow":
-        return _chat(arguments, "question")
-    if not typed(card):
-        return _chat(arguments, "message")
+    if card.labels.get("app") != "flow" or not typed(card):
+        return _chat(arguments)
     if card.input_schema is None:
-        return _chat(arguments, "message") if arguments.get("history") else AppInput(arguments["message"])
+        return _chat(arguments) if arguments.get("history") else AppInput(arguments[INPUT])
     return AppInput(dict(arguments) if _is_object(card.input_schema) else arguments[INPUT])
+
+
+def named(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The arguments, one that has an earlier name under `INPUT`."""
+    properties = schema.get("properties") or {}
+    if INPUT not in properties or INPUT in arguments:
+        return arguments
+    given = {INPUT if name in _EARLIER_NAMES and name not in properties else name for name in arguments}
+    if INPUT not in given or len(given) < len(arguments):
+        return arguments
+    return {
+        INPUT if name in _EARLIER_NAMES and name not in properties else name: value
+        for name, value in arguments.items()
+    }
 
 
 def as_object(value: Any) -> Mapping[str, Any]:
@@ -104,7 +122,7 @@ def as_object(value: Any) -> Mapping[str, Any]:
 
 def changes_nothing(card: Card) -> bool:
     """Whether calling an app changes nothing for sure: one over a store only reads; nobody knows what a flow does."""
-    return not card.labels.get("app")
+    return card.kind == "app" and not card.labels.get("app")
 
 
 def typed(card: Card) -> bool:
@@ -120,6 +138,6 @@ def _object_with(key: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": {key: dict(schema)}, "required": [key]}
 
 
-def _chat(arguments: Mapping[str, Any], word: str) -> Chat:
+def _chat(arguments: Mapping[str, Any]) -> Chat:
     kept = {"conversation": arguments["conversation"]} if arguments.get("conversation") else {}
-    return Chat((*arguments.get("history", ()), {"role": "user", "content": arguments[word]}), kept)
+    return Chat((*arguments.get("history", ()), {"role": "user", "content": arguments[INPUT]}), kept)

@@ -40,7 +40,8 @@ MAX_NAME_CHARS = 64
 """MCP allows 128 characters, the APIs of most models that are given the tools 64."""
 
 _FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
-_ORDER = ("tool", "app", "store")
+_ORDER = ("tool", "app", "store", "model")
+_PREFIXES = {"store": "search_", "model": "ask_"}
 
 
 def is_plain(name: str) -> bool:
@@ -49,7 +50,7 @@ def is_plain(name: str) -> bool:
 
 
 def tool_names(cards: Sequence[Card]) -> dict[str, Card]:
-    """A name for each card: its own, ``search_NAME`` for a store.
+    """A name for each card: its own, ``search_NAME`` for a store, ``ask_NAME`` for a model.
 
     A name that had to be changed, is too long or is taken gets six letters of a hash of the card's key at
     its end, so that it stays the same whatever else is there. Tools come before apps and apps before
@@ -57,7 +58,7 @@ def tool_names(cards: Sequence[Card]) -> dict[str, Card]:
     """
     named: dict[str, Card] = {}
     for card in sorted(cards, key=lambda card: (_ORDER.index(card.kind), card.key)):
-        wanted = f"search_{card.name}" if card.kind == "store" else card.name
+        wanted = f"{_PREFIXES.get(card.kind, '')}{card.name}"
         name = _FOREIGN.sub("_", wanted).strip("_")
         if name != wanted or len(name) > MAX_NAME_CHARS or name in named:
             name = f"{name[: MAX_NAME_CHARS - 7]}_{sha256(card.key.encode()).hexdigest()[:6]}".lstrip("_")
@@ -102,14 +103,16 @@ def request_of(name: str, card: Card, arguments: Mapping[str, Any]) -> Request:
     """The request that a call of the tool ``name`` means. Raises `InvalidRequest` if the arguments do not fit."""
     if card.kind == "tool":
         return ToolCall(arguments)  # the tool checks them itself
-    Checker(name, offer(name, card).tool.input_schema).check(arguments)
+    schema = offer(name, card).tool.input_schema
+    arguments = apps.named(schema, arguments)
+    Checker(name, schema).check(arguments)
     if card.kind == "store":
         return Search(arguments["query"], max_num_results=int(arguments.get("max_num_results", 10)))
     return apps.request(card, arguments)
 
 
 def offer(name: str, card: Card) -> ToolOffer:
-    """The MCP tool called ``name`` for an app, a tool or a store."""
+    """The MCP tool called ``name`` for an app, a tool, a store or a model."""
     title, description = card.title or card.name, card.description
     given: tuple[Mapping[str, Any], Mapping[str, Any] | None]
     match card.kind:
@@ -119,6 +122,10 @@ def offer(name: str, card: Card) -> ToolOffer:
                 f"Find passages in the documents of '{card.name}', with file and place. {description}"
             )
             given = _SEARCH, _PASSAGES
+        case "model":
+            title = f"Ask {title}"
+            description = f"Ask the language model '{card.name}'. {description}"
+            given = apps.schemas(card)
         case "app":
             given = apps.schemas(card)
         case _:
@@ -156,7 +163,9 @@ class ToolCalls:
         held: HeldRuns,
         tasks: TaskCalls,
         task_after_s: float = TASK_AFTER_SECONDS,
+        models: frozenset[str] = frozenset(),
     ) -> None:
+        self._models = models
         self._registry = registry
         self._runner = runner
         self._library = library
@@ -264,7 +273,14 @@ class ToolCalls:
         return named[name]
 
     async def _named(self, context: ServerRequestContext[Any]) -> dict[str, Card]:
-        cards = await self._registry.cards(caller_of(context), "app", "tool", "store")
+        caller = caller_of(context)
+        cards = await self._registry.cards(caller, "app", "tool", "store")
+        if self._models:
+            cards += [
+                card
+                for card in await self._registry.cards(caller, "model")
+                if "chat" in card.capabilities and self._models & {card.name, "*"}
+            ]
         named = tool_names(cards)  # of all, so that a thing has one name at every endpoint
         return {name: card for name, card in named.items() if narrow.shows(context, card)}
 

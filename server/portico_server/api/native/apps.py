@@ -69,13 +69,17 @@ class RunInput(BaseModel):
 
 
 class DeployedApp(BaseModel, extra="forbid"):
-    """An app to deploy. ``expected_version``: refused with 409 if another version answers by now."""
+    """An app to deploy. ``expected_version``: refused with 409 if another version answers by now.
+
+    ``serve_later``: a flow may call functions of clients that nobody serves yet; else it is refused with 409.
+    """
 
     name: str
     kind: str = "flow"
     spec: dict[str, Any]
     note: str = Field("", max_length=500)
     expected_version: int | None = None
+    serve_later: bool = False
 
 
 class Update(BaseModel, extra="forbid"):
@@ -136,6 +140,8 @@ async def list_apps(
 @router.post("")
 async def deploy_app(given: DeployedApp, services: TheServices, caller: Caller) -> Version:
     """Deploy an app, or another version of it, which answers from the next call on. The same again changes nothing."""
+    if given.kind == "flow" and not given.serve_later:
+        await services.flows.refuse_unserved(given.name, given.spec, caller)
     row, version = await services.apps.deploy(
         given.name, given.kind, given.spec, caller, note=given.note, expected=given.expected_version
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from portico.wire import Delta
@@ -242,6 +242,25 @@ class AgentApps:
             return await turn.output(reply)
 
         return self._runner.begin("agent", spec.name, caller, work)
+
+    def functions(self, spec: AgentSpec) -> Iterable[str]:
+        """See `portico_server.apps.flow.world.InlineAgents`."""
+        yield from (tools.name_of(spec, use.tool) for use in spec.tools if use.function is not None)
+        yield from (hook.source for hook in spec.hooks if hook.do == "client")
+        for sub in spec.agents:
+            if sub.spec is not None:
+                yield from self.functions(sub.spec)
+
+    async def ask(
+        self, spec: AgentSpec, content: Any, context: Context, *, session: str = "", near: bool = False
+    ) -> tuple[Any, Reply]:
+        """`portico_server.apps.flow.world.InlineAgents`: a turn of an agent that need not be deployed."""
+        kept = (("", spec.name), session) if session else None
+        message = message_of({"content": content})
+        reply, turn = await self.turn(spec, message, context, TurnOptions(), session=kept, near=near)
+        await turn.emit_answer(reply)
+        value = reply.text if reply.formatted is None else reply.formatted
+        return value, Reply(reply.text, usage=turn.tally.usage, model=spec.name)
 
     async def turn(
         self,

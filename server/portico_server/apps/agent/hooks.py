@@ -4,6 +4,7 @@
 ``guard`` refuses a message in which ``pattern`` stands: before and after an agent that ends the turn, before and after
 an action it is told to the model instead of the result. ``limit`` cuts a message after ``most`` characters. ``code``
 hands the message to a function in the sandbox, ``client`` to one of the client's; what it returns takes its place.
+To both, the content of an action is the object ``{"name", "parameters"}``.
 Patterns are searched for in the sandbox, because an expression can be made to search for ever.
 """
 
@@ -13,12 +14,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+import orjson
+
 from portico_server.apps.agent.message import AgentMessage, message_of
 from portico_server.apps.agent.spec import AgentHook, Moment
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.interfaces import Evaluator
 from portico_server.core.question import Question
+
+ACTION: Final = "action"
+"""The type of the message that stands for a call of a tool: its text is the parameters as JSON."""
 
 _REPLACE: Final = """
 import re
@@ -68,11 +74,11 @@ async def _one(
                 )
             return message
         case "code":
-            value = await evaluator.evaluate(hook.source, [message.to_json()], {})
+            value = await evaluator.evaluate(hook.source, [_shown(message)], {})
             return _read(value, message)
         case "client":
             answer = await context.ask(
-                Question("function", hook.source, arguments={"args": [message.to_json()], "kwargs": {}})
+                Question("function", hook.source, arguments={"args": [_shown(message)], "kwargs": {}})
             )
             if not answer.accepted:
                 raise InvalidRequest(
@@ -89,10 +95,43 @@ def _with_text(message: AgentMessage, text: str) -> AgentMessage:
     return replace(message, content=[{"type": "text", "text": text}, *others])
 
 
+def _shown(message: AgentMessage) -> dict[str, Any]:
+    """A message as a function sees it."""
+    made = message.to_json()
+    if message.type != ACTION:
+        return made
+    try:
+        parameters = orjson.loads(message.text)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"The parameters of '{message.receiver}' are not JSON: {error}.") from error
+    return {**made, "content": {"name": message.receiver, "parameters": parameters}}
+
+
 def _read(value: Any, message: AgentMessage) -> AgentMessage:
     """What a function made of a message: nothing (it stays), text, or a message."""
     if value is None:
         return message
+    if message.type == ACTION:
+        return _read_action(value, message)
     if isinstance(value, dict):
         return message_of({**message.to_json(), **value}, message.sender)
     return replace(message, content=message_of(value, message.sender).content)
+
+
+def _read_action(value: Any, message: AgentMessage) -> AgentMessage:
+    """What a function made of an action: a message with another action as its content, the action, or its JSON."""
+    if isinstance(value, dict) and "content" in value:
+        value = value["content"]
+    if isinstance(value, str):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            value = None
+    found = value.get("parameters", value) if isinstance(value, dict) else None
+    if not isinstance(found, dict) or value.get("name", message.receiver) != message.receiver:
+        raise InvalidRequest(
+            f"What the hook before the action '{message.receiver}' returned is not JSON of it: return nothing, or "
+            f'{{"name": "{message.receiver}", "parameters": {{…}}}}.',
+            code="hook_failed",
+        )
+    return replace(message, content=orjson.dumps(found).decode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -136,3 +136,14 @@ class AgentSpec:
     busy: Literal["wait", "refuse"] = "wait"
     attempts: int = 2
     """How often an answer that has not the output format is asked for in all."""
+
+    def names(self) -> Iterator[str]:
+        """What it calls by name, as keys of the registry."""
+        yield self.model
+        yield from (f"tool/{use.tool}" for use in self.tools if use.function is None)
+        yield from (f"store/{store}" for store in self.stores)
+        for sub in self.agents:
+            if sub.spec is None:
+                yield sub.name
+            else:
+                yield from sub.spec.names()

@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from portico.wire import HandedOff, StepFinished, StepStarted, ToolCalled, ToolReturned
-from portico_server.apps.agent.hooks import hooked
+from portico_server.apps.agent.hooks import ACTION, hooked
 from portico_server.apps.agent.message import HANDED_BACK, TOOL_RESULT, AgentMessage
 from portico_server.apps.agent.spec import AgentSpec, SubAgent, ToolUse
 from portico_server.core.context import Context
@@ -262,6 +262,7 @@ class AgentTools:
         text = cut(returned.text)
         about = {
             "tool_call_id": call.id,
+            "tool": call.name,
             "is_error": returned.is_error,
             **({"artifacts": list(returned.artifacts)} if returned.artifacts else {}),
         }
@@ -297,7 +298,11 @@ class AgentTools:
         if not any(hook.on == "before_action" for hook in self.spec.hooks):
             return arguments
         action = AgentMessage(
-            self.spec.name, call.arguments, type="action", receiver=call.name, extra_info={"name": call.name}
+            self.spec.name,
+            call.arguments or "{}",
+            type=ACTION,
+            receiver=call.name,
+            extra_info={"name": call.name},
         )
         before = await hooked(self.spec.hooks, "before_action", action, self.context, self.evaluator)
         return arguments if before.content == action.content else arguments_of(before.text)

@@ -20,6 +20,7 @@ from portico_server.apps.flow.expression import (
 from portico_server.apps.flow.expression import LiteralExpression as Constant
 from portico_server.apps.flow.spec import FlowSpec, Step
 from portico_server.apps.flow.tree import children, every, expressions
+from portico_server.apps.flow.world import FlowServices, InlineAgents
 from portico_server.core.errors import InvalidRequest, PorticoError, nearest
 from portico_server.core.interfaces import Evaluator, require_code
 from portico_server.core.principal import Principal
@@ -119,12 +120,12 @@ class _View:
     state: bool = False
 
 
-async def check(flow: FlowSpec, registry: Registry, caller: Principal, evaluator: Evaluator) -> None:
+async def check(flow: FlowSpec, registry: Registry, caller: Principal, world: FlowServices) -> None:
     """Raise `InvalidRequest` that names the first place that is wrong, why, and the nearest name."""
     everywhere = {step.name: step.at for step in every(flow.step)}
-    checker = _Checker(registry, caller, everywhere)
+    checker = _Checker(registry, caller, everywhere, world.agents)
     await checker.step(flow.step, _View({}, _of_schema(flow.input_schema)))
-    await sound(flow, evaluator, caller)
+    await sound(flow, world.evaluator, caller)
 
 
 _STEPS_AT_ONCE: Final = 200
@@ -132,7 +133,14 @@ _STEPS_AT_ONCE: Final = 200
 
 
 class _Checker:
-    def __init__(self, registry: Registry, caller: Principal, everywhere: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        caller: Principal,
+        everywhere: Mapping[str, str],
+        agents: InlineAgents | None,
+    ) -> None:
+        self._agents = agents
         self._registry = registry
         self._caller = caller
         self._everywhere = everywhere
@@ -261,6 +269,10 @@ class _Checker:
             case spec.EmbedStep() as op:
                 await self._model(step, "model", op.model, "embeddings")
                 return "list"
+            case spec.AgentStep() as op if op.agent is not None:
+                if self._agents is not None:
+                    await self._agents.exists(op.agent, self._caller, f"{step.at}.agent")
+                return "any" if op.agent.output else "text"
             case spec.AgentStep() as op:
                 await self._model(step, "agent", op.name, "chat")
                 return "text"

@@ -17,8 +17,8 @@ from portico_server.apps.flow.expression import as_text
 from portico_server.apps.flow.host import AROUND
 from portico_server.apps.flow.served import ServedFunctions
 from portico_server.apps.flow.spec import AgentStep, ClientStep, FlowSpec, IntentStep, LlmStep, SubflowStep
-from portico_server.apps.flow.tree import every, names
-from portico_server.apps.flow.world import FlowServices
+from portico_server.apps.flow.tree import certain, every, names
+from portico_server.apps.flow.world import FlowServices, InlineAgents
 from portico_server.core import pools
 from portico_server.core.binding import BOUND, binding
 from portico_server.core.context import Context
@@ -49,6 +49,8 @@ MESSAGES = "messages"
 
 class Executions(Protocol):
     """Who executes a flow within a run: `portico_server.apps.flow.flows.Flows`."""
+
+    address: str
 
     async def call(
         self, flow: FlowSpec, context: Context, value: Any, history: Sequence[Message] = ()
@@ -102,10 +104,37 @@ class FlowApp:
             raise InvalidRequest(f"'{self.card.name}' is an app: it takes chat messages, or its input.")
         given, history = entered(self.flow, request.messages)
         value, execution = await self._executions.call(self.flow, context, given, history)
-        text = as_text(value)
+        text = as_answer(value, self._executions.address)
         if not execution.spoken:
             await context.emit(Delta(text))
         return Reply(text, usage=execution.usage, citations=execution.citations, model=self.card.name)
+
+
+def as_answer(value: Any, address: str = "") -> str:
+    """An output as text for whoever chats: what a tool made is Markdown with links, what it wrote down is text.
+
+    ``address``: where the daemon is reached, which the links begin with.
+    """
+    if isinstance(value, list) and value and all(map(_is_made, value)):
+        return "\n\n".join(as_answer(one, address) for one in value)
+    if not _is_made(value):
+        return as_text(value)
+    lines = [value["text"]] if isinstance(value.get("text"), str) and value["text"] else []
+    for made in value.get("artifacts") or ():
+        mark = "!" if str(made.get("media_type", "")).startswith("image/") else ""
+        name = str(made.get("name", "file")).replace("[", "(").replace("]", ")")
+        lines.append(f"{mark}[{name}]({address}{made['link']})")
+    return "\n\n".join(lines)
+
+
+def _is_made(value: Any) -> bool:
+    """Whether a value is what a tool step gives that made files, or wrote down a recording."""
+    if not isinstance(value, dict):
+        return False
+    links = value.get("artifacts")
+    if isinstance(links, list) and links:
+        return all(isinstance(made, dict) and isinstance(made.get("link"), str) for made in links)
+    return isinstance(value.get("text"), str) and isinstance(value.get("segments"), list)
 
 
 def models_asked(flow: FlowSpec) -> tuple[str, ...]:
@@ -196,14 +225,23 @@ class Flows:
         filters: Callable[[Any, str], Filter],
         rules: RedactionRules = NO_RULES,
         budget: ValueBudget | None = None,
+        agents: InlineAgents | None = None,
+        address: str = "",
     ) -> None:
+        self.address = address
         self._database = database
         self._registry = registry
         self._runner = runner
         self._scheduler = scheduler
         self._rules = rules
         self.world = FlowServices(
-            registry, evaluator, filters, ServedFunctions(registry), database, budget or ValueBudget()
+            registry,
+            evaluator,
+            filters,
+            ServedFunctions(registry),
+            database,
+            budget or ValueBudget(),
+            agents,
         )
         self._journals: OrderedDict[str, Journal] = OrderedDict()
         scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_FLOWS, shared=True, owned=True)
@@ -211,7 +249,7 @@ class Flows:
     async def read(self, spec: Any, caller: Principal) -> FlowSpec:
         """A flow from its JSON, checked as a whole. Raises `InvalidRequest` that names what is wrong first."""
         flow = await self._read(spec, caller.id)
-        await check(flow, self._registry, caller, self.world.evaluator)
+        await check(flow, self._registry, caller, self.world)
         return flow
 
     async def _read(self, spec: Any, key: str) -> FlowSpec:
@@ -231,12 +269,45 @@ class Flows:
         found = []
         for step in every(flow.step):
             if isinstance(step.op, ClientStep) and not self.world.served.has(step.op.function, caller):
+                then = (
+                    "a call is refused"
+                    if flow.durability == "off"
+                    else f"a run in the background waits for it, {step.op.limit:g} s at most, and a call is refused"
+                )
                 found.append(
                     f"The step '{step.name}' calls the function '{step.op.function}', which nobody serves just now: "
-                    f"portico serve FILE.py:{flow.name} does, or client.serve(…). Until then a call waits for it, "
-                    f"{step.op.limit:g} s at most."
+                    f"portico serve FILE.py:{flow.name} does, or client.serve(…). Until then {then}."
                 )
+            elif (
+                isinstance(step.op, AgentStep) and step.op.agent is not None and self.world.agents is not None
+            ):
+                found += self.world.agents.unserved(step.op.agent, caller)
         return found
+
+    async def refuse_unserved(self, name: str, spec: Mapping[str, Any], caller: Principal) -> None:
+        """Raise `Conflict` if a flow that is to be deployed has a function of a client that nobody serves just now."""
+        flow = await self._read({**spec, "name": name}, caller.id)
+        for step in every(flow.step):
+            if isinstance(step.op, ClientStep) and not self.world.served.has(step.op.function, caller):
+                raise Conflict(
+                    f"'{name}' calls the function '{step.op.function}', which no client serves now, so that it cannot "
+                    f"answer. Serve it first (portico serve FILE.py:{name}, or client.serve(…)), or deploy with "
+                    "'serve_later': true.",
+                    code="not_served",
+                    param=f"{step.at}.function",
+                )
+
+    def require_served(
+        self, flow: FlowSpec, caller: Principal, answered: frozenset[str] | None = frozenset()
+    ) -> None:
+        """Raise `Unavailable` if a run would reach a function that nobody serves just now, before anything is done.
+
+        ``answered``: see `Execution`.
+        """
+        for step in certain(flow.step):
+            op = step.op
+            if isinstance(op, ClientStep) and answered is not None and op.function not in answered:
+                self.world.served.require(op.function, caller, app=flow.name)
 
     def build(self, name: str, spec: Mapping[str, Any], row: AppRow) -> FlowApp:
         """`portico_server.apps.deployed.Build` of flows."""
@@ -282,6 +353,7 @@ class Flows:
             await self.world.fits(flow.input_schema, value, "The input")
         # The execution itself knows the flow's limit, which stands still while somebody is asked.
         if flow.durability == "off":
+            self.require_served(flow, caller, answered)
             return self._runner.begin(
                 KIND,
                 flow.name,
@@ -333,6 +405,8 @@ class Flows:
         which keeps its steps continues from these, as it was when it was called first.
         """
         run = self._runner.get(context.run)
+        if run is not None and not (run.durable or run.behind):
+            self.require_served(flow, context.caller)
         if flow.durability != "off" and run is not None and run.keeps_steps:
             run.keeps_steps = False  # what is called after it is not this flow
             return await self._within(flow, run, context, value, history)

@@ -7,7 +7,7 @@ import math
 from array import array
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -21,7 +21,8 @@ from portico_server.apps.flow.host import StepHost, within
 from portico_server.apps.flow.record import StepNote
 from portico_server.apps.flow.scope import Scope
 from portico_server.apps.flow.served import by_name
-from portico_server.core.context import Context
+from portico_server.apps.flow.world import deeper
+from portico_server.core.context import Context, Listener
 from portico_server.core.errors import EngineFailed, InvalidRequest
 from portico_server.core.question import Question, function_name
 from portico_server.core.request import (
@@ -39,6 +40,9 @@ from portico_server.core.request import (
     Vectors,
 )
 from portico_server.core.request import Rerank as Reranking
+
+if TYPE_CHECKING:
+    from portico_server.apps.agent.spec import AgentSpec
 
 # Which of several intents a text has: by a model with constrained output, or by embeddings without asking one.
 
@@ -171,6 +175,24 @@ async def _llm(
 
 async def ask(host: StepHost, model: str, request: Chat, step: spec.Step, note: StepNote) -> Reply:
     """Ask a model or an app; what it says goes to the listener if this step is the flow's voice."""
+
+    async def asked(listener: Listener) -> Reply:
+        reply = await host.context.call(model, request, listener=listener)
+        if isinstance(reply, AppOutput):
+            return Reply(as_text(reply.value), usage=reply.usage, citations=reply.citations)
+        if not isinstance(reply, Reply):
+            raise InvalidRequest(
+                f"'{model}' is not a chat model: it answers with {type(reply).__name__}.", param="model"
+            )
+        return reply
+
+    return await _heard(host, asked, step, note)
+
+
+async def _heard(
+    host: StepHost, asked: Callable[[Listener], Awaitable[Reply]], step: spec.Step, note: StepNote
+) -> Reply:
+    """A reply, whose events go to the listener of the flow if this step is its voice."""
     aloud = step.at in host.voices and getattr(step.op, "format", spec.OutputFormat()).type == "text"
     spoke = False
 
@@ -187,13 +209,7 @@ async def ask(host: StepHost, model: str, request: Chat, step: spec.Step, note: 
             await host.context.emit(event)
 
     with within(note.path, host.turn):
-        reply = await host.context.call(model, request, listener=pass_on)
-    if isinstance(reply, AppOutput):
-        reply = Reply(as_text(reply.value), usage=reply.usage, citations=reply.citations)
-    if not isinstance(reply, Reply):
-        raise InvalidRequest(
-            f"'{model}' is not a chat model: it answers with {type(reply).__name__}.", param="model"
-        )
+        reply = await asked(pass_on)
     note.usage += reply.usage
     if aloud and not spoke and reply.content:
         await host.context.emit(Delta(reply.content))
@@ -245,9 +261,28 @@ def _is_conversation(value: Any) -> bool:
 
 def _content(value: Any) -> Any:
     """A message's content: parts (text, images) as they are, everything else as text."""
-    if isinstance(value, list) and value and all(isinstance(part, dict) and "type" in part for part in value):
-        return value
-    return as_text(value)
+    return value if _are_parts(value) else as_text(value)
+
+
+def _are_parts(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(part, dict) and "type" in part for part in value)
+    )
+
+
+def _words(value: Any) -> str:
+    """A value as the text that it is classified by: the bytes of what is attached are no words."""
+    if not _are_parts(value):
+        return as_text(value)
+    return "\n".join(
+        str(part.get("text", "")) if part["type"] == "text" else _ATTACHED.get(part["type"], "[file]")
+        for part in value
+    )
+
+
+_ATTACHED: Final = {"input_audio": "[audio recording]", "image_url": "[image]"}
 
 
 def _object(expression: Expression | None, scope: Scope, field: str) -> dict[str, Any]:
@@ -263,7 +298,7 @@ async def _intent(
 ) -> Any:
     history = op.history.of(scope) if op.history is not None else None
     conversation = _conversation(scope.history if history is True else history or [], "history")
-    name, usage = await choose(host.context, op, as_text(op.text.of(scope)), conversation)
+    name, usage = await choose(host.context, op, _words(op.text.of(scope)), conversation)
     note.usage = usage
     return name
 
@@ -287,10 +322,33 @@ async def _embed(
 async def _agent(
     host: StepHost, op: spec.AgentStep, step: spec.Step, scope: Scope, path: str, note: StepNote
 ) -> Any:
-    options = {"conversation": as_text(op.session.of(scope))} if op.session is not None else {}
-    message = {"role": "user", "content": _content(op.message.of(scope))}
+    session = as_text(op.session.of(scope)) if op.session is not None else ""
+    content = _content(op.message.of(scope))
+    if op.agent is not None:
+        return await _inline(host, op.agent, content, session, step, note)
+    message = {"role": "user", "content": content}
+    options = {"conversation": session} if session else {}
     reply = await ask(host, op.name, Chat((message,), options), step, note)
     return reply.content
+
+
+async def _inline(
+    host: StepHost, agent: AgentSpec, content: Any, session: str, step: spec.Step, note: StepNote
+) -> Any:
+    """What an agent of the flow itself answers: what its output format makes of it, else its text."""
+    agents, value = host.world.agents, None
+    assert agents is not None
+    near = any(_is_listener_s(host, name) for name in agents.functions(agent))
+    note.input = content
+
+    async def asked(listener: Listener) -> Reply:
+        nonlocal value
+        context = deeper(host.context, agent.name, listener)
+        value, reply = await agents.ask(agent, content, context, session=session, near=near)
+        return reply
+
+    await _heard(host, asked, step, note)
+    return value
 
 
 async def _tool(
@@ -302,10 +360,31 @@ async def _tool(
             f"The tool '{op.name}' takes an object of arguments; something else flows in. Give 'arguments'.",
             code="type_clash",
         )
+    given = _with_files(host, op.name, given)
     note.input = given
     with within(note.path, host.turn):
         answer = await host.context.call(f"tool/{op.name}", ToolCall(given, key=host.key(note.path)))
     return _result(op.name, answer)
+
+
+def _with_files(host: StepHost, tool: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments; a message with a recording in it, where the tool takes text, is the recording as a data URL."""
+    found = host.world.registry.get(f"tool/{tool}", host.context.caller)
+    properties = ((found.card.input_schema if found is not None else None) or {}).get("properties") or {}
+    return {
+        name: _recording(value) if (properties.get(name) or {}).get("type") == "string" else value
+        for name, value in given.items()
+    }
+
+
+def _recording(value: Any) -> Any:
+    """The one recording in the parts of a message, as a data URL; anything else as it is."""
+    if not _are_parts(value):
+        return value
+    sounds = [part["input_audio"] for part in value if part["type"] == "input_audio"]
+    if len(sounds) != 1 or not isinstance(sounds[0], dict):
+        return value
+    return f"data:audio/{sounds[0].get('format', 'wav')};base64,{sounds[0].get('data', '')}"
 
 
 def _result(name: str, result: Result) -> Any:
@@ -437,6 +516,8 @@ async def _served(
     host: StepHost, op: spec.ClientStep, args: Sequence[Any], kwargs: Mapping[str, Any], key: str
 ) -> Question:
     """The question for those who serve the function, as soon as one does; an operator's approval comes before it."""
+    if not host.journal.durable:
+        host.world.served.require(op.function, host.context.caller)
     loop = asyncio.get_running_loop()
     started_at = loop.time()
     with host.waiting():

@@ -168,11 +168,14 @@ def _embed(_reader: StepParser, fields: FlowFields) -> Op:
 
 
 def _agent(_reader: StepParser, fields: FlowFields) -> Op:
-    return AgentStep(
-        fields.needed("agent", "the name of an agent or app"),
-        fields.prompt("message") or VALUE,
-        fields.expression("session"),
-    )
+    if fields.is_mapping("agent"):
+        from portico_server.apps.agent import read  # it reads formats with this module
+
+        inline = read.agent(fields.mapping("agent"), fields.path("agent"))
+        name = inline.name
+    else:
+        inline, name = None, fields.needed("agent", "the name of an agent or app, or an agent")
+    return AgentStep(name, fields.prompt("message") or VALUE, fields.expression("session"), inline)
 
 
 def _tool(_reader: StepParser, fields: FlowFields) -> Op:

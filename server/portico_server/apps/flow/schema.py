@@ -105,7 +105,14 @@ OPS: Final[Mapping[str, tuple[Mapping[str, Any], tuple[str, ...]]]] = {
         ("intents",),
     ),
     "embed": ({"model": _TEXT, "text": _VALUE}, ()),
-    "agent": ({"agent": _TEXT, "message": _VALUE, "session": _VALUE}, ("agent",)),
+    "agent": (
+        {
+            "agent": {"anyOf": [_TEXT, {**_OBJECT, "required": ["portico_agent"]}]},
+            "message": _VALUE,
+            "session": _VALUE,
+        },
+        ("agent",),
+    ),
     "tool": ({"tool": _TEXT, "arguments": _VALUE}, ("tool",)),
     "retrieve": (
         {

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from portico_server.core.errors import DeadlineExceeded, InvalidRequest
+from portico_server.core.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.servable import Card, Kind
@@ -29,6 +29,16 @@ class ServedFunctions:
         """Whether a client serves it to the caller just now."""
         found = self._registry.get(f"tool/{name}", caller)
         return found is not None and found.card.labels.get("source") == "client"
+
+    def require(self, name: str, caller: Principal, *, app: str = "NAME") -> None:
+        """Raise `Unavailable`, for a caller who waits for the answer, if no client serves it just now."""
+        found = self._registry.get(f"tool/{name}", caller)
+        if found is None:
+            raise Unavailable(
+                f"No client serves the function '{name}' now. Start one that does: portico serve FILE.py:{app}, or "
+                f"client.serve([{name}]). A durable flow that is begun with POST /api/apps/{app}/run waits for it.",
+                code="not_served",
+            )
 
     async def function(self, name: str, caller: Principal, seconds: float) -> Card:
         """The function, waited for until a client serves it.

@@ -56,6 +56,8 @@ def names(root: Step) -> Iterator[str]:
                 yield model
             case IntentStep(model=model, embedding=embedding):
                 yield embedding or model
+            case AgentStep(agent=inline) if inline is not None:
+                yield from inline.names()
             case AgentStep(name=name):
                 yield name
             case ToolStep(name=name):
@@ -73,6 +75,16 @@ def every(root: Step) -> Iterator[Step]:
         step = stack.pop()
         yield step
         stack.extend(reversed(children(step)))
+
+
+def certain(root: Step) -> Iterator[Step]:
+    """A step and those below it that a run reaches if nothing fails before: no cases, no items of a list."""
+    if root.when is not None or root.on_error is not None:
+        return
+    yield root
+    if not isinstance(root.op, SwitchStep | BranchStep | WarpStep):
+        for child in children(root):
+            yield from certain(child)
 
 
 def expressions(step: Step) -> list[Expression]:

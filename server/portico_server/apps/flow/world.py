@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import orjson
 
@@ -22,9 +22,12 @@ from portico_server.core.interfaces import Evaluator
 from portico_server.core.principal import Principal
 from portico_server.core.question import Answer, Question
 from portico_server.core.registry import Registry
-from portico_server.core.request import Filter, Request, Result
+from portico_server.core.request import Filter, Reply, Request, Result
 from portico_server.db import steps
 from portico_server.db.database import Database
+
+if TYPE_CHECKING:
+    from portico_server.apps.agent.spec import AgentSpec
 
 MAX_FLOW_DEPTH: Final = 32
 """Flows within flows: one that calls itself ends here."""
@@ -42,6 +45,24 @@ class _Foreign:
     flow: None = None
 
 
+class InlineAgents(Protocol):
+    """Agents that stand in a flow: `portico_server.apps.agent.app.AgentApps`."""
+
+    async def exists(self, spec: AgentSpec, caller: Principal, at: str = "agent") -> None:
+        """Raise `PorticoError` with the place of what the agent names and is not there."""
+
+    async def ask(
+        self, spec: AgentSpec, content: Any, context: Context, *, session: str = "", near: bool = False
+    ) -> tuple[Any, Reply]:
+        """What the agent answers, and the same as a reply. ``near``: the client that follows has its functions."""
+
+    def functions(self, spec: AgentSpec) -> Iterable[str]:
+        """What its functions and hooks are called where the client that began the run executes them."""
+
+    def unserved(self, spec: AgentSpec, caller: Principal) -> list[str]:
+        """The functions of clients that it needs and nobody serves now, in sentences."""
+
+
 @dataclass(frozen=True, slots=True)
 class FlowServices:
     """Put together once. ``filters`` reads an attribute filter of a search from JSON (value, place)."""
@@ -52,6 +73,7 @@ class FlowServices:
     served: ServedFunctions
     database: Database | None = None
     budget: ValueBudget = field(default_factory=ValueBudget)
+    agents: InlineAgents | None = None
 
     async def app(self, name: str, caller: Principal) -> HasFlow:
         """The app that the caller means by ``name``. Raises `NotFound` or `Forbidden`."""
@@ -117,10 +139,11 @@ def _quietly(reference: ReferenceExpression, scope: Scope) -> Any:
 
 
 class _Deeper:
-    """The context of a flow within a flow: the same, one level further down."""
+    """The context of a flow or an agent within a flow: the same, one level further down, perhaps heard by another."""
 
-    def __init__(self, outer: Context, depth: int) -> None:
+    def __init__(self, outer: Context, depth: int, listener: Listener | None = None) -> None:
         self._outer = outer
+        self._listener = listener or outer.emit
         self.depth = depth
 
     @property
@@ -136,7 +159,7 @@ class _Deeper:
         return self._outer.deadline
 
     async def emit(self, event: Event) -> None:
-        await self._outer.emit(event)
+        await self._listener(event)
 
     async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:
         return await self._outer.call(name, request, listener=listener)
@@ -145,11 +168,14 @@ class _Deeper:
         return await self._outer.ask(question)
 
 
-def deeper(context: Context, name: str) -> Context:
-    """The context for the flow ``name`` within this one. Raises `InvalidRequest` where flows go too deep."""
+def deeper(context: Context, name: str, listener: Listener | None = None) -> Context:
+    """The context for the flow or agent ``name`` within this one; ``listener`` hears its events in our place.
+
+    Raises `InvalidRequest` where flows go too deep.
+    """
     depth = context.depth + 1 if isinstance(context, _Deeper) else 1
     if depth > MAX_FLOW_DEPTH:
         raise InvalidRequest(
             f"'{name}' was called {MAX_FLOW_DEPTH} flows deep: something calls itself.", code="too_deep"
         )
-    return _Deeper(context, depth)
+    return _Deeper(context, depth, listener)

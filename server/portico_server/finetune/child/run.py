@@ -220,6 +220,7 @@ def _confirmed(
     if recipe["checkpointing"]:
         probed.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         probed.enable_input_require_grads()
+    voice.send("stage", stage="memory", message="Measuring the memory that one step takes")
     found = fits_memory(bench.trial(probed), micro_batch)
     if lora is not None:
         probed.unload()

@@ -124,10 +124,18 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
         self._size = 0
         self._best = math.inf
         self._worse = 0
+        self._parts = 0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not self._since:
             self._since = time.monotonic()
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """How far the first step is: with many parts it may take minutes."""
+        if not state.global_step:
+            self._parts += 1
+            message = f"Step 1: {self._parts} of {args.gradient_accumulation_steps} parts"
+            self._voice.send("stage", stage="first_step", message=message)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
         for name in ("loss", "grad_norm"):

@@ -14,6 +14,7 @@ from portico_server.core.registry import Registry
 from portico_server.runs.artifacts import ArtifactStore
 from portico_server.settings import Settings
 from portico_server.tools.builtin import (
+    ask_model,
     calculator,
     code_interpreter,
     current_time,
@@ -39,6 +40,7 @@ from portico_server.tools.sandbox.protocol import MB, SandboxLimits
 from portico_server.tools.tool import Tool
 
 BUILTIN: Final[tuple[Callable[[Registry], Tool], ...]] = (
+    ask_model.tool,
     current_time.tool,
     search.list_stores_tool,
     search.tool,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import mimetypes
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from portico_server.core.context import Context
-from portico_server.core.errors import EngineFailed, PorticoError
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.media import Attachment, Transcribe, Transcript, TranscriptSegment
 from portico_server.core.registry import Registry
 from portico_server.core.request import ToolResult
@@ -18,6 +19,8 @@ from portico_server.tools.builtin.draw import PictureFiles
 from portico_server.tools.tool import Tool
 
 EXAMPLE = "portico models add ear --source hf://openai/whisper-small"
+
+_DATA_URL = re.compile(r"data:audio/(?P<format>[a-z0-9]{1,8});base64,")
 
 _ID = re.compile(r"\b(?:file-|art_)[A-Za-z0-9_-]+")
 
@@ -75,7 +78,8 @@ def tool(registry: Registry, files: PictureFiles) -> Tool:
                 "file": {
                     "type": "string",
                     "minLength": 1,
-                    "description": "The id of an uploaded file (file-…) or an artifact (art_…), or words around one.",
+                    "description": "The id of an uploaded file (file-…) or an artifact (art_…), or words around one; "
+                    "or a recording as a data URL, data:audio/wav;base64,….",
                 },
                 "model": {
                     "type": "string",
@@ -110,13 +114,31 @@ def tool(registry: Registry, files: PictureFiles) -> Tool:
     )
 
 
+def _decoded(url: str) -> tuple[str, bytes]:
+    """The name and the bytes of a recording in a data URL. Raises `InvalidRequest`."""
+    found = _DATA_URL.match(url)
+    try:
+        if found is None:
+            raise ValueError
+        return f"recording.{found['format']}", base64.b64decode(url[found.end() :], validate=True)
+    except ValueError as error:
+        raise InvalidRequest(
+            "The recording is not a data URL of a sound in base64: data:audio/wav;base64,….",
+            param="arguments.file",
+        ) from error
+
+
 def _shown(stretches: Sequence[TranscriptSegment]) -> list[dict[str, Any]]:
     return [asdict(one) for one in stretches]
 
 
 async def _request(arguments: Mapping[str, Any], files: PictureFiles, context: Context) -> Transcribe:
-    found = _ID.search(arguments["file"])
-    name, data = await files.read(found[0] if found else arguments["file"], context.caller)
+    given = arguments["file"]
+    if given.startswith("data:"):
+        name, data = _decoded(given)
+    else:
+        found = _ID.search(given)
+        name, data = await files.read(found[0] if found else given, context.caller)
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     return Transcribe(
         Attachment("file", name.rpartition("/")[2], kind, data),

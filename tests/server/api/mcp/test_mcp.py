@@ -12,6 +12,7 @@ from typing import Any
 
 import mcp_types as types
 import pytest
+from mcp import Client
 from mcp.shared.exceptions import MCPError
 from tests.mcp_service import Service, serving
 from tests.registry_fixture import FixedModel, FixedStore, ScriptedServable, passage
@@ -66,12 +67,24 @@ async def test_the_handshake_says_who_we_are_and_what_we_have(connect: Connect, 
 async def test_apps_stores_and_tools_are_tools(connect: Connect) -> None:
     async with connect() as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-    assert {"current_time", "docs", "list_stores", "search", "search_docs"} < set(tools)
-    (chinese,) = set(tools) - {"current_time", "docs", "list_stores", "search", "search_docs"}
+    assert {"ask_model", "current_time", "docs", "list_stores", "search", "search_docs"} < set(tools)
+    (chinese,) = set(tools) - {"ask_model", "current_time", "docs", "list_stores", "search", "search_docs"}
     assert chinese.startswith("search_") and chinese.isascii()
-    assert tools["docs"].input_schema["required"] == ["question"]
+    assert tools["docs"].input_schema["required"] == ["input"]
     assert "Guides." in (tools["search_docs"].description or "")
     assert all(tool.annotations and tool.annotations.read_only_hint for tool in tools.values())
+
+
+async def test_a_plain_model_is_asked_like_a_tool(tmp_path: Path) -> None:
+    async with serving(tmp_path, {}, models=frozenset({"voice"})) as running:
+        running.daemon.add(FixedModel("Good ", "day."), FixedModel("No.", name="other"))
+        async with Client(running.url) as client:
+            tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+            own = await client.call_tool("ask_voice", {"input": "Good morning"})
+            asked = await client.call_tool("ask_model", {"input": "Good morning", "model": "other"})
+        assert "ask_other" not in tools and tools["ask_voice"].input_schema["required"] == ["input"]
+        assert (own.structured_content or {})["answer"] == "Good day."
+        assert asked.structured_content == {"model": "other", "answer": "No."}
 
 
 async def test_scopes_decide_what_is_listed_and_called(connect: Connect) -> None:

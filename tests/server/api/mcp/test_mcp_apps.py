@@ -81,13 +81,16 @@ class TestAsTools:
     async def test_one_without_schemas_takes_a_message(self, daemon: Daemon) -> None:
         async with mcp(daemon) as client:
             found = (await tools(client))["talks"]
-            answer = await client.call_tool("talks", {"message": "Hello."})
-        assert found.input_schema["required"] == ["message"]
+            answer = await client.call_tool("talks", {"input": "Hello."})
+            assert await client.call_tool("talks", {"message": "Hello."}) == answer, (
+                "what it was called before"
+            )
+        assert found.input_schema["required"] == ["input"]
         assert answer.structured_content == {"answer": "Hello.", "citations": [], "cited": []}
 
     async def test_a_message_may_have_a_structured_answer(self, daemon: Daemon) -> None:
         async with mcp(daemon) as client:
-            answer = await client.call_tool("typed", {"message": "four"})
+            answer = await client.call_tool("typed", {"input": "four"})
         assert answer.structured_content == {"result": ["four", 4]}
 
     @pytest.mark.parametrize("arguments", [{}, {"left": "a", "right": 1}, {"left": 1, "right": 1, "more": 1}])

@@ -88,6 +88,21 @@ async def test_before_an_action_the_arguments_are_changed(agent_fixture: AgentFi
     assert "not JSON" in model.sent()[-1]["content"]
 
 
+async def test_a_function_before_an_action_gets_its_name_and_parameters(agent_fixture: AgentFixture) -> None:
+    seen: list[Mapping[str, Any]] = []
+    agent_fixture.tool("look", lambda given: seen.append(given), "what")
+    source = "lambda m: {'name': m['content']['name'], 'parameters': {'what': m['content']['parameters']['what'] * 2}}"
+    agent_fixture.model(calls(("look", '{"what": "ho"}')), "ok")
+    await agent_fixture.ask(
+        "go", tools=["look"], hooks=[{"on": "before_action", "do": "code", "source": source}]
+    )
+    assert seen == [{"what": "hoho"}]
+    other = {"on": "before_action", "do": "code", "source": "lambda m: {'name': 'wipe', 'parameters': {}}"}
+    model = agent_fixture.model(calls(("look", '{"what": "x"}')), "ok")
+    await agent_fixture.ask("go", tools=["look"], hooks=[other])
+    assert '"name": "look"' in model.sent()[-1]["content"] and len(seen) == 1
+
+
 async def test_a_guard_before_an_action_is_told_to_the_model(agent_fixture: AgentFixture) -> None:
     done: list[int] = []
     agent_fixture.tool("wipe", lambda _given: done.append(1), "what")

@@ -45,6 +45,8 @@ EXAMPLES: Mapping[str, Any] = {
 def example(op: str, name: str, found: Mapping[str, Any]) -> Any:
     if (op, name) == ("intent", "default"):
         return "joke"
+    if (op, name) == ("agent", "agent"):
+        return {"portico_agent": 1, "model": "default"}
     if name in EXAMPLES:
         return EXAMPLES[name]
     if "enum" in found:
