@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 from portico._document import UnsetError, expand, load
 from portico_server.apps.entry import AppEntry, agent_of, app_of
 from portico_server.apps.prompts.folder import read_folder
-from portico_server.apps.prompts.spec import PromptSpec
-from portico_server.apps.prompts.spec import parse as parse_prompt
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.limits import UsageLimits
 from portico_server.core.names import check_plain
 from portico_server.core.principal import parse_scope
+from portico_server.core.prompts.spec import PromptSpec
+from portico_server.core.prompts.spec import parse as parse_prompt
 from portico_server.knowledge.filter import parse_bound
 from portico_server.knowledge.groups import GroupSpec
 from portico_server.knowledge.groups import parse_group as parse_group

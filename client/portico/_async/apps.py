@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
+from portico._async.evals import Evals
 from portico._async.group import Group
 from portico._request import at, given
 from portico._running import AsyncRunning, Functions
 from portico._step import StepLike
 from portico.errors import InvalidRequest
+from portico.evals import EvalRun
 from portico.flow import Flow, flow_of
-from portico.values import App, AppVersion, CheckedAgent, ImportedPrompts, Prompt
+from portico.values import App, AppVersion, CheckedAgent, ExportedPrompt, ImportedPrompts, Prompt
+
+PromptFormat: TypeAlias = Literal["markdown", "yaml", "prompty", "dotprompt", "langchain"]
+
+_HOLDS: Mapping[str, str] = {
+    "type": "string_check",
+    "name": "holds",
+    "input": "{{sample.output_text}}",
+    "operation": "ilike",
+    "reference": "{{item.holds}}",
+}
 
 
 class Apps(Group):
@@ -152,6 +164,42 @@ class Prompts(Group):
         body = {"files": dict(files or {}), "url": url or "", "origin": origin, "dry_run": dry_run}
         path = "/api/prompts/import"
         return await self._transport.request("POST", path, ImportedPrompts, json=body, slow=True)
+
+    async def export(
+        self, name: str, format: PromptFormat = "markdown", *, version: int | None = None
+    ) -> ExportedPrompt:
+        """The text of a file with the prompt: ours (``markdown``, ``yaml``), or as ``prompty``, ``dotprompt`` or
+        ``langchain`` have it.
+        """
+        query = given(format=format, version=version)
+        return await self._transport.request("GET", self._at(name, "/export"), ExportedPrompt, query=query)
+
+    async def evaluate(self, name: str, model: str = "default", *, version: int | None = None) -> EvalRun:
+        """Ask a model with each of the prompt's cases, and wait; an answer passes that holds what a right one holds.
+
+        The evaluation stays among `Client.evals`. Raises `InvalidRequest` for a prompt without cases.
+        """
+        prompt = await self.get(name, version)
+        if not prompt.cases:
+            raise InvalidRequest(
+                f"The prompt '{name}' has no cases: give it some, each with 'arguments', 'answer' and 'holds'.",
+                code="no_cases",
+                param="name",
+            )
+        items: list[dict[str, Any]] = []
+        roles: list[str] = []
+        for case in prompt.cases:
+            messages = await self.render(prompt.id or name, case["arguments"], version=prompt.version)
+            roles = [message["role"] for message in messages]
+            texts = {f"message{number}": message["content"] for number, message in enumerate(messages)}
+            items.append({**texts, "holds": case["holds"], "answer": case["answer"]})
+        evals = Evals(self._transport)
+        made = await evals.create(f"{prompt.name} version {prompt.version}", [_HOLDS])
+        template = [
+            {"role": role, "content": f"{{{{item.message{number}}}}}"} for number, role in enumerate(roles)
+        ]
+        run = await evals.run(made.id, {"model": model, "messages": template}, items, name=model)
+        return await evals.wait(run)
 
     async def remove(self, name: str) -> None:
         """Forget a prompt with all its versions."""

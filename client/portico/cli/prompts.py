@@ -15,7 +15,7 @@ from portico.cli.render import print_fields, print_json, print_removed, print_ro
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import InvalidRequest
 
-SUFFIXES = (".yaml", ".yml", ".md")
+SUFFIXES = (".yaml", ".yml", ".md", ".prompty", ".prompt", ".json")
 
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -93,6 +93,12 @@ def show(context: typer.Context, name: Name, version: Version = None, as_json: A
             ),
         )
     _print_messages(found.messages)
+    for case in found.cases[:1]:
+        typer.secho("\nexample", bold=True)
+        for key, value in case["arguments"].items():
+            typer.echo(f"{safe(key)}: {safe(str(value))}")
+        typer.secho("answer", bold=True)
+        typer.echo(safe(case["answer"]))
 
 
 @app.command(epilog="Example: portico prompts render review language=Python code='print(1)'")
@@ -154,7 +160,10 @@ def import_(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Keep the prompts of .yaml files and of .md files with front matter. What is unchanged makes no version."""
+    """Keep the prompts of .yaml, .md with front matter, .prompty, .prompt (Dotprompt) and LangChain's .json.
+
+    What is unchanged makes no version.
+    """
     with connected(context) as client:
         if "://" in source:
             done = client.prompts.load(url=source, dry_run=dry_run)
@@ -168,6 +177,58 @@ def import_(
     for word, names in (("added", done.added), ("changed", done.changed), ("unchanged", done.unchanged)):
         if names:
             typer.echo(f"{would}{word}: {', '.join(map(safe, names))}")
+
+
+@app.command(epilog="Example: portico prompts export portico/translate --format prompty")
+def export(
+    context: typer.Context,
+    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="The prompts.")],
+    format: Annotated[
+        str, typer.Option(help="markdown, yaml, prompty, dotprompt or langchain; the first two lose nothing.")
+    ] = "markdown",
+    to: Annotated[
+        Path | None, typer.Option(help="A folder to write files into (default: standard output).")
+    ] = None,
+    version: Version = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write prompts as files, as other tools keep them."""
+    with connected(context) as client:
+        made = [client.prompts.export(name, format, version=version) for name in names]  # type: ignore[arg-type]
+    if to is not None:
+        to.mkdir(parents=True, exist_ok=True)
+        for item in made:
+            (to / item.filename).write_text(item.text, encoding="utf-8")
+    if as_json:
+        print_json({"data": made})
+        return
+    for item in made:
+        typer.echo(safe(str(to / item.filename)) if to is not None else safe(item.text))
+
+
+@app.command("eval", epilog="Example: portico prompts eval portico/rewrite-query --model default")
+def evaluate(
+    context: typer.Context,
+    name: Name,
+    model: Annotated[str, typer.Option(help="The model that is asked.")] = "default",
+    version: Version = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a model with each of the prompt's cases; an answer passes that holds what a right one holds."""
+    with connected(context) as client:
+        run = client.prompts.evaluate(name, model, version=version)
+    if as_json:
+        print_json(run)
+    else:
+        counts = run.result_counts
+        typer.echo(
+            f"{counts.get('passed', 0)} of {run.items} answers of '{safe(run.model or model)}' passed. "
+            f"More: portico evals show {run.eval_id}"
+        )
+        if run.error:
+            typer.echo(safe(run.error), err=True)
+    if run.status != "completed" or run.result_counts.get("passed", 0) < run.items:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: portico prompts history review")
@@ -233,7 +294,7 @@ def _files(source: Path) -> dict[str, str]:
             if path.suffix.lower() in SUFFIXES and not name.startswith("."):
                 found[path.relative_to(source).as_posix()] = _text(path)
     if not found:
-        raise InvalidRequest(f"There are no .yaml or .md files in {source}.", param="source")
+        raise InvalidRequest(f"There are no {', '.join(SUFFIXES)} files in {source}.", param="source")
     return found
 
 

@@ -47,7 +47,7 @@ def the_only(apps: Sequence[App]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One version of a prompt: its arguments, its messages, its examples, each as a JSON object.
+    """One version of a prompt: its arguments, its messages, its examples and its cases, each as a JSON object.
 
     ``origin`` is where it was imported from, empty if it was written in the daemon; ``id``, ``shared`` and ``owner`` as
     those of an `App`.
@@ -60,11 +60,20 @@ class Prompt:
     arguments: tuple[Mapping[str, Any], ...] = ()
     messages: tuple[Mapping[str, str], ...] = ()
     examples: tuple[Mapping[str, str], ...] = ()
+    cases: tuple[Mapping[str, Any], ...] = ()
     origin: str = ""
     created_at: float = 0
     id: str = ""
     shared: bool = True
     owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedPrompt:
+    """A prompt in a file: how that is called, and its text."""
+
+    filename: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

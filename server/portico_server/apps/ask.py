@@ -20,6 +20,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.passage import Citations
 from portico_server.core.principal import Principal
+from portico_server.core.prompts import builtin
 from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, Embed, Found, Message, Reply, Request, Search, Vectors
 from portico_server.core.servable import Card, Servable
@@ -59,12 +60,6 @@ MAX_SHOWN_CHARS = 600
 MAX_QUESTION_CHARS = 400
 """Characters of a question; what is longer is an answer."""
 
-_ASK = (
-    "You are shown a conversation and the user's last question. Write that question so that it can be understood "
-    "without the conversation: put names in the place of words such as 'it' or 'that one'. A question that can be "
-    "understood alone stays as it is. Keep its language. Answer with the question alone."
-)
-
 
 async def standalone(turns: Turns, model: str, context: Context) -> str:
     """What to search for: the last question as ``model`` writes it with the conversation in mind.
@@ -78,12 +73,8 @@ async def standalone(turns: Turns, model: str, context: Context) -> str:
     talk = [message for turn in turns.history[-SHOWN_MESSAGES:] for message in turn]
     said = [(str(message.get("role")), text_of(message).strip()[:MAX_SHOWN_CHARS]) for message in talk]
     shown = "\n".join(f"{role}: {text}" for role, text in said if text)
-    messages = (
-        {"role": "system", "content": _ASK},
-        {
-            "role": "user",
-            "content": f"Conversation:\n{shown}\n\nLast question: {turns.question[:QUERY_LIMIT]}",
-        },
+    messages = builtin.messages(
+        "standalone-question", conversation=shown, question=turns.question[:QUERY_LIMIT]
     )
     try:
         async with asyncio.timeout(REWRITE_TIMEOUT_S) as limit:

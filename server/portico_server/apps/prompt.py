@@ -16,6 +16,7 @@ from portico_server.apps.language import CJK
 from portico_server.apps.relevance import excerpt, terms
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.passage import origin
+from portico_server.core.prompts import builtin
 from portico_server.core.request import Message
 
 DEFAULT_CONTEXT_TOKENS = 4096
@@ -23,17 +24,6 @@ DEFAULT_CONTEXT_TOKENS = 4096
 
 LONG_CONTEXT_TOKENS = 16_384
 """Those of a model that reads long prompts. One that has fewer refuses, and is asked again with half."""
-
-INSTRUCTION = (
-    "Answer from the given passages only, and name them like [1]. If they do not answer the question, say "
-    "that it is not in these documents. Use the language of the question."
-)
-
-BRIEF_INSTRUCTION = (
-    "Answer from the given passages only. If they do not answer the question, say that it is not in these "
-    "documents. Use the language of the question."
-)
-"""For a tiny model, which takes the number of a passage for the answer."""
 
 QUERY_LIMIT = 2_000
 """Characters of a question that are searched for; a longer one is a pasted text, whose beginning says
@@ -159,20 +149,19 @@ def compose(turns: Turns, passages: Sequence[Passage], share: PromptBudget) -> t
     head = _MESSAGE_TOKENS * 2
     excerpt_size = max(int(max(share.passages - head * len(passages), 0) / max(len(passages), 1) * ratio), 80)
     if share.brief:
-        rules = BRIEF_INSTRUCTION
+        # A tiny model takes the number of a passage for the answer.
+        prompt = "answer-brief"
         shown = "\n".join(excerpt(passage.text, question, excerpt_size) for passage in passages)
     else:
-        rules = INSTRUCTION
+        prompt = "answer"
         shown = "\n\n".join(
             f"[{passage.rank}] {origin(passage)}\n{excerpt(passage.text, question, excerpt_size)}"
             for passage in passages
         )
-    instruction = "Using only the passages, answer" + (" in one sentence" if share.brief else "")
+    rules = builtin.system(prompt)
     system = f"{turns.system}\n\n{rules}" if turns.system else rules
-    asking = {
-        **turns.last,
-        "content": _content(turns.last, f"Passages:\n{shown}\n\n{instruction}: {question}"),
-    }
+    asked = builtin.text(prompt, passages=shown, question=question)
+    asking = {**turns.last, "content": _content(turns.last, asked)}
     fixed: tuple[Message, ...] = ({"role": "system", "content": system}, asking, *turns.tail)
     left = share.context - share.answer - sum(map(_tokens_of, fixed))
     kept: list[Message] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -97,6 +97,21 @@ def save(
             param="name",
         ) from error
     return row, True
+
+
+def ship(connection: Connection, specs: Sequence[Mapping[str, Any]], origin: str) -> int:
+    """Keep the prompts that come with a release, in one transaction; how many versions that made.
+
+    A prompt that somebody has changed since stays as it is.
+    """
+    known = {row.name: row for row in newest(connection, None)}
+    made = 0
+    for spec in specs:
+        last = known.get(str(spec["name"]))
+        if last is None or (last.origin == origin and last.spec != spec):
+            save(connection, str(spec["name"]), None, spec, origin)
+            made += 1
+    return made
 
 
 def remove(connection: Connection, prompt_id: str) -> int:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound, PorticoError
+from portico_server.core.prompts import builtin
 from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, Ranked, Refine, Reply, Rerank, Search
 from portico_server.core.words import CJK_RUN
@@ -237,11 +238,6 @@ MAX_PASSAGE_CHARS = 4_000
 
 MAX_GRADE = 10
 
-_JUDGE_PROMPT = (
-    "You judge search results. Say how well the passage answers the question, from 0 (it has nothing to do with it) "
-    f"to {MAX_GRADE} (it answers it completely). Answer with JSON alone."
-)
-
 _GRADE_SCHEMA = {
     "type": "object",
     "properties": {"grade": {"type": "integer", "minimum": 0, "maximum": MAX_GRADE}},
@@ -299,9 +295,8 @@ async def _by_judge(
 
 
 async def _grade(query: str, text: str, model: str, context: Context) -> float:
-    messages = (
-        {"role": "system", "content": _JUDGE_PROMPT},
-        {"role": "user", "content": f"Question: {query}\n\nPassage: {text[:MAX_PASSAGE_CHARS]}"},
+    messages = builtin.messages(
+        "judge-passage", question=query, passage=text[:MAX_PASSAGE_CHARS], most=MAX_GRADE
     )
     options = {
         "temperature": 0,
@@ -400,20 +395,13 @@ MAX_FURTHER_QUESTION_CHARS = 2_000
 REWRITE_TIMEOUT_S = 30.0
 """Seconds after which a question is searched for as it stands, where the model is not needed."""
 
-_QUERY_PROMPT = (
-    "Rewrite the user's question as a short search query with the words that a document which answers it would use. "
-    "Keep its language. Answer with the query alone."
-)
-
 _REWRITE_PROMPTS: dict[Literal["rewrite", "decompose", "hyde", "replace"], str] = {
-    "rewrite": _QUERY_PROMPT,
-    "replace": _QUERY_PROMPT,
-    "decompose": f"Take the user's question apart into at most {MAX_FURTHER_QUESTIONS} simpler questions that can be "
-    "looked up one by "
-    "one. Keep its language. Answer with one question per line and nothing else.",
-    "hyde": "Write a short passage, three sentences at most, that could stand in a document and answers the user's "
-    "question. Keep its language. Answer with the passage alone.",
+    "rewrite": "rewrite-query",
+    "replace": "rewrite-query",
+    "decompose": "decompose-question",
+    "hyde": "hypothetical-passage",
 }
+"""The prompt for each way to rewrite a question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -452,10 +440,8 @@ async def rewrite_question(query: str, refine: Refine, context: Context) -> Sear
 async def _write_further(query: str, refine: Refine, context: Context) -> list[str]:
     """What the model makes of a question."""
     assert refine.rewrite
-    messages = (
-        {"role": "system", "content": _REWRITE_PROMPTS[refine.rewrite]},
-        {"role": "user", "content": query},
-    )
+    more = {"count": MAX_FURTHER_QUESTIONS} if refine.rewrite == "decompose" else {}
+    messages = builtin.messages(_REWRITE_PROMPTS[refine.rewrite], question=query, **more)
     reply = await context.call(refine.writer, Chat(messages, {"temperature": 0, "max_tokens": 256}))
     if not isinstance(reply, Reply):
         raise EngineFailed(f"'{refine.writer}' did not answer as a chat model does.")
@@ -481,12 +467,6 @@ MAX_SHOWN_QUESTION_CHARS = 2_000
 
 _NUMBER = re.compile(r"\d+")
 
-_ROUTE_PROMPT = (
-    "You are shown a numbered list of collections of documents and a question. Say which of the collections may hold "
-    f"the answer, {MAX_ROUTED_STORES} at most, the likeliest first. Answer with their numbers alone, separated by "
-    f"commas."
-)
-
 
 async def choose_stores(
     query: str, stores: Sequence[tuple[str, str]], writer: str, context: Context
@@ -500,9 +480,8 @@ async def choose_stores(
         f"{number}. {name}{f': {description}' if description else ''}"
         for number, (name, description) in enumerate(stores, start=1)
     )
-    messages = (
-        {"role": "system", "content": _ROUTE_PROMPT},
-        {"role": "user", "content": f"Collections:\n{shown}\n\nQuestion: {query[:MAX_SHOWN_QUESTION_CHARS]}"},
+    messages = builtin.messages(
+        "route-stores", collections=shown, question=query[:MAX_SHOWN_QUESTION_CHARS], most=MAX_ROUTED_STORES
     )
     try:
         async with asyncio.timeout(ROUTE_TIMEOUT_S) as limit:

@@ -92,7 +92,7 @@ def test_a_file_is_applied_in_its_parts_and_then_nothing_is_left_to_do(
     assert "- apps/clerk" in pruned and "- tools/greet" in pruned and "models" not in pruned
     with Client(daemon.url) as client:
         assert {found.name for found in client.apps.list()} == {"handbook", "notes"}
-        assert client.prompts.list() == []
+        assert {prompt.origin for prompt in client.prompts.list()} == {"portico"}
         client.stores.remove("notes")
         client.deployments.remove("poet")
 

@@ -23,11 +23,11 @@ Say it {times} times.
 def test_a_folder_is_imported_shown_and_filled_in(command: Command, tmp_path: Path) -> None:
     (tmp_path / "translate.md").write_text(TRANSLATE, encoding="utf-8")
     (tmp_path / "README.md").write_text("# Prompts")
-    assert command("prompts", "list").out == "No prompts yet: portico prompts import FOLDER\n"
+    assert "\ntranslate\t" not in command("prompts", "list").out
     assert command("prompts", "import", str(tmp_path), "--dry-run").out == "Would be added: translate\n"
     assert command("prompts", "import", str(tmp_path)).out == "added: translate\n"
     assert command("prompts", "import", str(tmp_path / "translate.md")).out == "unchanged: translate\n"
-    assert command("prompts", "list").out.startswith("translate\t1\ttext")
+    assert "\ntranslate\t1\ttext" in command("prompts", "list").out
     shown = command("prompts", "show", "translate").out
     assert "times\tinteger\t\t1" in shown and "Say it {times} times." in shown and str(tmp_path) in shown
     rendered = command("prompts", "render", "translate", "text=42", "times=3", "--json").json
@@ -35,6 +35,23 @@ def test_a_folder_is_imported_shown_and_filled_in(command: Command, tmp_path: Pa
     wrong = command("prompts", "render", "translate", "text=x", "times=often")
     assert wrong.code == 1 and "arguments.times must be an integer" in wrong.err
     assert command("prompts", "remove", "translate", "--yes").out == "Removed 'translate'.\n"
+
+
+def test_one_that_came_with_portico_is_shown_with_an_example_written_and_tried(
+    command: Command, tmp_path: Path
+) -> None:
+    shown = command("prompts", "show", "portico/translate").out
+    assert "from\tportico" in shown and "\nexample\n" in shown and "The ferry leaves at noon." in shown
+    names = ("portico/translate", "portico/answer.zh")
+    assert (
+        command("prompts", "export", *names, "--to", str(tmp_path / "out"), "--format", "dotprompt").code == 0
+    )
+    made = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "out").iterdir()}
+    assert set(made) == {"portico-translate.prompt", "portico-answer.zh.prompt"}
+    assert '{{role "system"}}' in made["portico-translate.prompt"]
+    assert command("prompts", "export", names[0], "--format", "langchain").out.startswith('{\n  "lc": 1')
+    tried = command("prompts", "eval", "portico/write-sql")
+    assert tried.code == 1 and "0 of 1 answers" in tried.out, "the model echoes the question"
 
 
 def test_a_prompt_is_written_on_the_command_line(command: Command) -> None:
@@ -53,7 +70,7 @@ def test_a_prompt_is_written_on_the_command_line(command: Command) -> None:
 
 def test_what_is_no_folder_of_prompts_is_refused(command: Command, tmp_path: Path) -> None:
     assert "no file or folder" in command("prompts", "import", str(tmp_path / "none")).err
-    assert "no .yaml or .md files" in command("prompts", "import", str(tmp_path)).err
+    assert "There are no .yaml, .yml, .md" in command("prompts", "import", str(tmp_path)).err
     (tmp_path / "a.yaml").write_bytes(b"\xff\xfe")
     assert "not text in UTF-8" in command("prompts", "import", str(tmp_path)).err
     assert "given as https" in command("prompts", "import", "ssh://example.com/x.git").err

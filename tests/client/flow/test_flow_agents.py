@@ -138,7 +138,7 @@ def test_a_bound_message_and_a_session_go_to_the_agent(client: Client) -> None:
 
 
 def test_what_the_agent_names_is_checked_before_the_flow_runs(client: Client) -> None:
-    with pytest.raises(NotFound, match="flow.step.agent.model"):
+    with pytest.raises(NotFound, match=r"flow\.step\.agent\.model"):
         client.run(
             {"portico_flow": 1, "step": {"op": "agent", "agent": {"portico_agent": 1, "model": "nobody"}}}
         )

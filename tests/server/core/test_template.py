@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from portico_server.apps.prompts.spec import parse
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.prompts.spec import parse
 from portico_server.core.template import fill, pieces
 from portico_server.grading.template import fill as grader_fill
 

@@ -14,9 +14,9 @@ from portico_server.api.mcp.caller import caller_of
 from portico_server.api.mcp.library import Library
 from portico_server.api.mcp.pages import page
 from portico_server.api.mcp.resources import TEMPLATE
-from portico_server.apps.prompts.argument import PromptArgument
 from portico_server.apps.prompts.library import PromptLibrary, StoredPrompt
 from portico_server.core.errors import NotFound, PorticoError
+from portico_server.core.prompts.argument import PromptArgument
 from portico_server.core.registry import Registry
 
 PAGE_SIZE: Final = 100

@@ -13,11 +13,12 @@ from pydantic import BaseModel, ConfigDict
 from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.shapes import Listed, RemovedName
-from portico_server.apps.prompts import folder, library, spec
-from portico_server.apps.prompts.argument import PromptArgument
+from portico_server.apps.prompts import folder, formats, library
 from portico_server.apps.prompts.library import ImportedPrompts
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
+from portico_server.core.prompts import spec
+from portico_server.core.prompts.argument import PromptArgument
 from portico_server.tools.fetch.policy import AddressPolicy, is_public
 
 router = new_router(prefix="/api/prompts", tags=["Prompts"])
@@ -37,8 +38,17 @@ class Example(BaseModel):
     assistant: str
 
 
+class Case(BaseModel):
+    """What an evaluation of the prompt asks: ``arguments``, an ``answer`` that is right, what a right one ``holds``."""
+
+    arguments: dict[str, Any]
+    answer: str
+    holds: str
+
+
 class Prompt(BaseModel):
-    """One version of a prompt. ``origin`` is where it was imported from, empty if it was written here.
+    """One version of a prompt. ``origin`` is where it was imported from, empty if it was written here; ``portico`` for
+    one that came with Portico.
 
     ``id`` always means this prompt; ``shared``: its name means it for every key, ``owner``: the key whose name it is
     otherwise, as an admin sees it.
@@ -54,6 +64,7 @@ class Prompt(BaseModel):
     arguments: list[PromptArgument]
     messages: list[PromptMessage]
     examples: list[Example]
+    cases: list[Case] = []
     origin: str
     created_at: float
 
@@ -93,6 +104,13 @@ class PromptArguments(BaseModel, extra="forbid"):
 
     arguments: dict[str, Any] = {}
     version: int | None = None
+
+
+class ExportedPrompt(BaseModel):
+    """A prompt in a file: how that is called, and its text."""
+
+    filename: str
+    text: str
 
 
 class Rendered(BaseModel):
@@ -136,11 +154,28 @@ async def import_prompts(body: PromptFiles, services: TheServices, caller: Calle
         specs = folder.read_texts(body.files)
     if not specs:
         raise InvalidRequest(
-            "There are no prompts: .yaml, or .md with front matter between two lines of ---.",
+            "There are no prompts: .yaml, .md with front matter between two lines of ---, .prompty, .prompt, or the "
+            ".json of LangChain.",
             code="no_prompts",
             param="url" if body.url else "files",
         )
     return await services.prompts.take(specs, caller, origin=body.url or body.origin, dry_run=body.dry_run)
+
+
+@router.get("/{name:path}/export")
+async def export_prompt(
+    name: str,
+    services: TheServices,
+    caller: Caller,
+    format: Annotated[
+        str, Query(description="markdown, yaml, prompty, dotprompt or langchain; the first two lose nothing")
+    ] = "markdown",
+    version: int | None = None,
+) -> ExportedPrompt:
+    """A prompt as the text of a file, as other tools keep it."""
+    prompt = await services.prompts.get(name, caller, version)
+    filename, text = formats.written(prompt.spec, format)
+    return ExportedPrompt(filename=filename, text=text)
 
 
 @router.get("/{name:path}/versions")

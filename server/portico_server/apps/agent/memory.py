@@ -15,6 +15,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.interfaces import Fact, Facts
 from portico_server.core.principal import Principal
+from portico_server.core.prompts import builtin
 from portico_server.core.request import Chat, Filter, Found, Message, Search
 from portico_server.db import sessions
 from portico_server.db.database import Database
@@ -202,11 +203,6 @@ MAX_FACT_CHARS: Final = 500
 """Characters of a fact."""
 
 _SCHEMA: Final = {"type": "array", "items": {"type": "string"}, "maxItems": MAX_FACTS}
-_ASK: Final = (
-    "Note what of this conversation is worth knowing in later ones: lasting facts about the user, their wishes, what "
-    "was decided. One short sentence each, that can be understood alone. Nothing that is known already, nothing that "
-    "holds for today only, no instructions. Often there is nothing: then the list is empty."
-)
 
 
 async def recall(policy: LongTermSpec, message: AgentMessage, context: Context) -> tuple[str, ...]:
@@ -223,9 +219,9 @@ async def recall(policy: LongTermSpec, message: AgentMessage, context: Context) 
 def question(message: AgentMessage, reply: AgentMessage, known: Sequence[str]) -> Chat:
     """What the model is asked about a turn."""
     before = "Known already:\n" + "\n".join(f"- {fact}" for fact in known) + "\n\n" if known else ""
-    conversation = f"{before}Conversation:\n{message.sender}: {message.text}\n{reply.sender}: {reply.text}"
+    conversation = f"{message.sender}: {message.text}\n{reply.sender}: {reply.text}"
     return Chat(
-        ({"role": "system", "content": _ASK}, {"role": "user", "content": conversation}),
+        builtin.messages("remember-facts", conversation=conversation, known=before),
         {"temperature": 0, "max_tokens": 400, "response_format": response_format("facts", _SCHEMA)},
     )
 

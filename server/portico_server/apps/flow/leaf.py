@@ -24,6 +24,7 @@ from portico_server.apps.flow.served import by_name
 from portico_server.apps.flow.world import deeper
 from portico_server.core.context import Context, Listener
 from portico_server.core.errors import EngineFailed, InvalidRequest
+from portico_server.core.prompts import builtin
 from portico_server.core.question import Question, function_name
 from portico_server.core.request import (
     AppOutput,
@@ -47,12 +48,6 @@ if TYPE_CHECKING:
 # Which of several intents a text has: by a model with constrained output, or by embeddings without asking one.
 
 
-_SYSTEM: Final = (
-    "Say what the user's last message is about. Choose exactly one of these intents and answer with JSON "
-    '{{"intent": NAME}}.\n\n{intents}'
-)
-
-
 async def choose(
     context: Context, op: spec.IntentStep, text: str, history: Sequence[Message]
 ) -> tuple[str, Usage]:
@@ -70,7 +65,9 @@ async def _by_model(
         f"- {name}: {what['description']}" if what["description"] else f"- {name}"
         for name, what in op.intents.items()
     ]
-    messages: list[Message] = [{"role": "system", "content": _SYSTEM.format(intents="\n".join(lines))}]
+    messages: list[Message] = [
+        {"role": "system", "content": builtin.system("route-intent", intents="\n".join(lines))}
+    ]
     for name, what in op.intents.items():
         for example in what["examples"]:
             messages.append({"role": "user", "content": example})

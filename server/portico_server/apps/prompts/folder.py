@@ -1,4 +1,4 @@
-"""Prompts in files: YAML, or Markdown with front matter; a folder of them, or a Git repository."""
+"""Prompts in files: YAML, Markdown with front matter, or as other tools keep them; a folder, or a Git repository."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from portico_server.apps.prompts.spec import MAX_PROMPT_CHARS, PromptSpec, parse
+from portico_server.apps.prompts import formats
 from portico_server.core import pools
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest
+from portico_server.core.prompts.spec import MAX_PROMPT_CHARS, PromptSpec, parse
 from portico_server.core.untrusted_yaml import InvalidYaml, read_yaml
 
-SUFFIXES: Final = (".yaml", ".yml", ".md")
+SUFFIXES: Final = (".yaml", ".yml", ".md", ".prompty", ".prompt", ".json")
+_FOREIGN: Final = {".prompty": formats.prompty, ".prompt": formats.dotprompt}
 MAX_FILES: Final = 1_000
 """Files that are read at once."""
 
@@ -30,7 +32,8 @@ _ROLE = re.compile(r"^#[ \t]+(system|user|assistant)[ \t]*$", re.IGNORECASE | re
 def read_texts(files: Mapping[str, str]) -> list[PromptSpec]:
     """The prompts in files, given as path and text, in the order of their paths.
 
-    A prompt that names itself nowhere is called after its file. Markdown without front matter is not a prompt. Raises
+    A prompt that names itself nowhere is called after its file. Markdown without front matter is not a prompt, nor is
+    JSON that is not LangChain's. Raises
     `InvalidRequest` that names the file, for what is wrong in it and for a name that two files have.
     """
     found: dict[str, PromptSpec] = {}
@@ -148,8 +151,20 @@ def _texts(folder: Path) -> Iterable[tuple[str, str]]:
 
 
 def _read(path: str, text: str) -> list[PromptSpec]:
-    stem = PurePosixPath(path).stem
-    if path.lower().endswith(".md"):
+    stem, suffix = PurePosixPath(path).stem, PurePosixPath(path).suffix.lower()
+    if suffix in _FOREIGN:
+        front = _FRONT.match(text)
+        head = _yaml(front[1], path) if front is not None else {}
+        body = text[front.end() :] if front is not None else text
+        return [
+            _parsed(
+                {"name": stem, **_FOREIGN[suffix](head if isinstance(head, dict) else {}, body, path)}, path
+            )
+        ]
+    if suffix == ".json":
+        found = formats.langchain(_yaml(text, path), path)
+        return [] if found is None else [_parsed({"name": stem, **found}, path)]
+    if suffix == ".md":
         front = _FRONT.match(text)
         if front is None:
             return []
@@ -159,6 +174,8 @@ def _read(path: str, text: str) -> list[PromptSpec]:
             given.setdefault("messages", _sections(text[front.end() :]))
         return [_parsed(given, path)]
     document = _yaml(text, path)
+    if (found := formats.langchain(document, path)) is not None:
+        return [_parsed({"name": stem, **found}, path)]
     if isinstance(document, dict) and set(document) == {"prompts"}:
         document = document["prompts"]
     if isinstance(document, list):

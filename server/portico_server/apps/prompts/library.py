@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from portico_server.apps.prompts.spec import PromptSpec, parse
+from portico_server.core import pools
 from portico_server.core.binding import BOUND, bound_id
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.ids import is_id
 from portico_server.core.principal import SYSTEM, Principal
+from portico_server.core.prompts import builtin
+from portico_server.core.prompts.spec import PromptSpec, parse
 from portico_server.core.registry import owner_of
 from portico_server.core.request import Message
 from portico_server.db import prompts as rows
@@ -52,7 +54,10 @@ class PromptLibrary:
         self._changed()
 
     async def start(self, configured: Iterable[PromptSpec]) -> None:
-        """Take over the prompts of the configuration file."""
+        """Keep those that come with Portico, and take over the prompts of the configuration file."""
+        specs = await pools.DOCUMENTS.run(_shipped)
+        if await self._database.write(rows.ship, specs, builtin.ORIGIN):
+            self._changed()
         for spec in configured:
             await self.save(spec, SYSTEM, origin="configuration")
 
@@ -174,6 +179,10 @@ class PromptLibrary:
     def _changed(self) -> None:
         for watcher in self._watchers:
             watcher()
+
+
+def _shipped() -> list[dict[str, Any]]:
+    return [spec.to_json() for spec in builtin.every()]
 
 
 def _prompt(row: PromptJson) -> StoredPrompt:

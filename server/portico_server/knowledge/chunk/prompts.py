@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from portico_server.core.prompts import builtin
 from portico_server.core.words import without_thought
 from portico_server.knowledge.chunk.spans import sentences
 from portico_server.knowledge.document import Part
@@ -20,15 +21,20 @@ _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,3}[.)、])\s*")
 
 @dataclass(frozen=True, slots=True)
 class ChunkPrompt:
-    """``instruction`` for the model, ``max_tokens`` of its answer, ``read``: what is kept of that.
+    """``task``: the prompt that comes with Portico; ``max_tokens`` of its answer, ``read``: what is kept of that.
 
     ``around`` is how many characters of the rest of the document are shown with the piece.
     """
 
-    instruction: str
+    task: str
     max_tokens: int
     read: ReadAnswer
     context_chars: int = 0
+
+    @property
+    def instruction(self) -> str:
+        """What the model is told."""
+        return builtin.system(self.task)
 
 
 def answer_text(answer: str, *, cut: bool) -> str:
@@ -57,8 +63,7 @@ def _read_summary(answer: str, piece: Part) -> list[str]:
 
 
 SUMMARY = ChunkPrompt(
-    "Summarise the text in two or three sentences: what it is about and what it says, with its names and numbers. "
-    "Use the language of the text. Answer with the summary alone.",
+    "summarise",
     256,
     _read_summary,
 )
@@ -83,8 +88,7 @@ def _read_keywords(answer: str, piece: Part) -> list[str]:
 
 
 KEYWORDS = ChunkPrompt(
-    "Name the five to ten terms by which somebody would look this text up: names, things, technical terms. Use the "
-    "language of the text. Answer with one term per line and nothing else.",
+    "keywords",
     160,
     _read_keywords,
 )
@@ -110,9 +114,7 @@ def _read_questions(answer: str, piece: Part) -> list[str]:
 
 
 QUESTIONS = ChunkPrompt(
-    "Write the questions that this text answers, five at most, each with its answer from the text. The questions must "
-    "be clear to somebody who does not have the text. Use the language of the text. Write each as two lines, the first "
-    "beginning with 'Q: ', the second with 'A: ', and nothing else.",
+    "question-answer-pairs",
     640,
     _read_questions,
 )
@@ -130,9 +132,7 @@ def _read_propositions(answer: str, piece: Part) -> list[str]:
 
 
 PROPOSITIONS = ChunkPrompt(
-    "Take the text apart into short statements that each say one fact. Each must be understood alone: write names "
-    "instead of 'it', 'they' or 'this'. Leave no fact out and add none. Use the language of the text. Answer with one "
-    "statement per line and nothing else.",
+    "propositions",
     800,
     _read_propositions,
 )
@@ -154,9 +154,7 @@ def _read_context(answer: str, piece: Part) -> list[str]:
 
 
 CONTEXTUAL = ChunkPrompt(
-    "You are shown parts of a document, and then one passage of it. Write one short sentence that says what the "
-    "passage is about and where in the document it stands, with the names that the passage leaves out, so that a "
-    "search finds it. Use the language of the passage. Answer with that sentence alone.",
+    "passage-context",
     120,
     _read_context,
     context_chars=8_000,

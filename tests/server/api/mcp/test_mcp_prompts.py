@@ -12,8 +12,8 @@ from tests.mcp_service import Service
 from tests.server.api.mcp.conftest import Connect, Era
 
 from portico_server.api.mcp.prompts import PAGE_SIZE
-from portico_server.apps.prompts.spec import parse
 from portico_server.core.principal import LOCAL, Principal
+from portico_server.core.prompts.spec import parse
 
 TRANSLATE = parse(
     {

@@ -36,6 +36,11 @@ def reader(client: Client, daemon: Daemon) -> Iterator[Client]:
     client.keys.revoke(key.id)
 
 
+def names(client: Client) -> list[str]:
+    """Those that did not come with Portico."""
+    return [prompt.name for prompt in client.prompts.list() if prompt.origin != "portico"]
+
+
 def test_a_prompt_is_kept_in_versions(client: Client) -> None:
     first = client.prompts.save("review", **REVIEW)
     again = client.prompts.save("review", **REVIEW)
@@ -43,7 +48,7 @@ def test_a_prompt_is_kept_in_versions(client: Client) -> None:
     assert (first.version, again.version, second.version) == (1, 1, 2)
     assert client.prompts.get("review").title == "Review" and client.prompts.get("review", 1).title == ""
     assert [prompt.version for prompt in client.prompts.history("review")] == [2, 1]
-    assert [prompt.name for prompt in client.prompts.list()] == ["review"]
+    assert names(client) == ["review"]
     client.prompts.remove("review")
     with pytest.raises(NotFound) as caught:
         client.prompts.get("review")
@@ -71,7 +76,7 @@ def test_a_prompt_becomes_messages_for_a_model(client: Client) -> None:
 def test_an_import_says_what_it_did(client: Client) -> None:
     files = {"a.yaml": "messages: A.", "b.md": "---\narguments: [x]\n---\nSay {x}.\n"}
     planned = client.prompts.load(files, dry_run=True)
-    assert planned.added == ("a", "b") and client.prompts.list() == []
+    assert planned.added == ("a", "b") and names(client) == []
     assert client.prompts.load(files, origin="/prompts").added == ("a", "b")
     assert client.prompts.get("a").origin == "/prompts"
     done = client.prompts.load({**files, "a.yaml": "messages: B."})
@@ -99,25 +104,26 @@ def test_an_import_says_what_it_did(client: Client) -> None:
 def test_an_import_that_is_wrong_keeps_nothing(daemon: Daemon, body: dict[str, Any], code: str) -> None:
     answer = httpx.post(f"{daemon.url}/api/prompts/import", json=body)
     assert answer.status_code == 400 and answer.json()["error"]["code"] == code
-    assert httpx.get(f"{daemon.url}/api/prompts").json() == {"data": []}
+    found = httpx.get(f"{daemon.url}/api/prompts").json()["data"]
+    assert {prompt["origin"] for prompt in found} == {"portico"}
 
 
 def test_a_key_sees_the_house_s_prompts_and_its_own(client: Client, reader: Client, daemon: Daemon) -> None:
     client.prompts.save("house", **REVIEW)
     reader.prompts.save("mine", **REVIEW)
-    assert [prompt.name for prompt in reader.prompts.list()] == ["house", "mine"]
+    assert names(reader) == ["house", "mine"]
     with pytest.raises(Conflict):
         reader.prompts.save("house", **{**REVIEW, "title": "Taken over"})
     with pytest.raises(Conflict):
         reader.prompts.load({"a.yaml": "messages: A.", "house.yaml": "messages: B."})
-    assert [prompt.name for prompt in reader.prompts.list()] == ["house", "mine"]
+    assert names(reader) == ["house", "mine"]
     with pytest.raises(Forbidden):
         reader.prompts.remove("house")
     with pytest.raises(Forbidden):
         reader.prompts.load(url="https://example.com/prompts.git")
     other = client.keys.add("other", ["models:read"])
     with Client(daemon.url, other.key) as stranger:
-        assert [prompt.name for prompt in stranger.prompts.list()] == ["house"]
+        assert names(stranger) == ["house"]
         with pytest.raises(NotFound):
             stranger.prompts.get("mine")
         with pytest.raises(Forbidden):
@@ -125,3 +131,19 @@ def test_a_key_sees_the_house_s_prompts_and_its_own(client: Client, reader: Clie
     client.keys.revoke(other.id)
     reader.prompts.remove("mine")
     client.prompts.remove("house")
+
+
+def test_a_prompt_is_written_as_the_file_of_another_tool(client: Client) -> None:
+    client.prompts.save("team/review", **REVIEW)
+    made = client.prompts.export("team/review", "prompty")
+    assert made.filename == "team-review.prompty" and "{{language}}" in made.text
+    client.prompts.remove("team/review")
+    assert client.prompts.load({made.filename: made.text}).added == ("team/review",)
+    messages = client.prompts.render("team/review", {"language": "Go"})
+    assert list(messages) == [{"role": "user", "content": "Review this Go in 5 lines."}]
+    with pytest.raises(InvalidRequest, match="Did you mean 'yaml'") as caught:
+        client.prompts.export("team/review", "yml")  # type: ignore[arg-type]
+    assert caught.value.param == "format"
+    with pytest.raises(InvalidRequest, match="has no cases"):
+        client.prompts.evaluate("team/review", "echo")
+    client.prompts.remove("team/review")

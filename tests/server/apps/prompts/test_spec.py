@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from portico_server.apps.prompts.spec import MAX_ITEMS, parse
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.prompts.spec import MAX_ITEMS, parse
 
 REVIEW: dict[str, Any] = {
     "name": "team/review",

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, get_args
 
-from portico_server.apps.prompts import argument as arguments_
-from portico_server.apps.prompts.argument import PromptArgument
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.json_size import require_filled
+from portico_server.core.prompts import argument as arguments_
+from portico_server.core.prompts.argument import PromptArgument
 from portico_server.core.request import Message
 from portico_server.core.template import Piece, fill, pieces
 
@@ -23,7 +23,7 @@ MAX_ITEMS: Final = 200
 """Arguments, messages or examples of one prompt."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}")
-_FIELDS: Final = frozenset({"name", "title", "description", "arguments", "messages", "examples"})
+_FIELDS: Final = frozenset({"name", "title", "description", "arguments", "messages", "examples", "cases"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,19 @@ class PromptMessageSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptCase:
+    """What a prompt is tried with: ``arguments``, an ``answer`` that is right, and what a right answer ``holds``."""
+
+    arguments: Mapping[str, Any]
+    answer: str
+    holds: str
+
+
+@dataclass(frozen=True, slots=True)
 class PromptSpec:
-    """A prompt. ``examples`` are pairs of what is asked and what is answered, taken as they are written."""
+    """A prompt. ``examples`` are pairs of what is asked and what is answered, sent as they are written; ``cases`` are
+    not sent: an evaluation of the prompt asks them.
+    """
 
     name: str
     title: str = ""
@@ -45,6 +56,7 @@ class PromptSpec:
     arguments: tuple[PromptArgument, ...] = ()
     messages: tuple[PromptMessageSpec, ...] = ()
     examples: tuple[tuple[str, str], ...] = ()
+    cases: tuple[PromptCase, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As `parse` takes it."""
@@ -55,6 +67,17 @@ class PromptSpec:
             "arguments": [item.to_json() for item in self.arguments],
             "messages": [{"role": turn.role, "content": turn.text} for turn in self.messages],
             "examples": [{"user": user, "assistant": answered} for user, answered in self.examples],
+            # Left out where there are none: what was kept before there were any is the same version.
+            **(
+                {
+                    "cases": [
+                        {"arguments": dict(case.arguments), "answer": case.answer, "holds": case.holds}
+                        for case in self.cases
+                    ]
+                }
+                if self.cases
+                else {}
+            ),
         }
 
     def render(self, given: Mapping[str, Any], *, as_text: bool = False) -> tuple[Message, ...]:
@@ -127,8 +150,20 @@ def parse(given: Any, at: str = "prompt") -> PromptSpec:
             _example(item, f"{at}.examples[{number}]")
             for number, item in enumerate(_items(given.get("examples"), f"{at}.examples"))
         ),
+        tuple(
+            _case(item, f"{at}.cases[{number}]")
+            for number, item in enumerate(_items(given.get("cases"), f"{at}.cases"))
+        ),
     )
     _check(spec, at)
+    for number, case in enumerate(spec.cases):
+        try:
+            spec.render(case.arguments)
+        except InvalidRequest as error:
+            place = f"{at}.cases[{number}]"
+            raise InvalidRequest(
+                f"{place}: {error.message}", code=error.code, param=f"{place}.{error.param}"
+            ) from error
     return spec
 
 
@@ -138,6 +173,7 @@ def _check(spec: PromptSpec, at: str) -> None:
             f"{at} needs 'messages'.", code="missing_required_parameter", param=f"{at}.messages"
         )
     size = sum(len(turn.text) for turn in spec.messages) + sum(len(a) + len(b) for a, b in spec.examples)
+    size += sum(len(case.answer) + len(case.holds) for case in spec.cases)
     if size > MAX_PROMPT_CHARS:
         raise InvalidRequest(
             f"{at} has {size:,} characters of text, more than {MAX_PROMPT_CHARS:,}.",
@@ -220,6 +256,18 @@ def _example(given: Any, at: str) -> tuple[str, str]:
         if isinstance(user, str) and isinstance(answered, str):
             return user, answered
     raise InvalidRequest(f"{at} must be a mapping of two texts, 'user' and 'assistant'.", param=at)
+
+
+def _case(given: Any, at: str) -> PromptCase:
+    if isinstance(given, Mapping) and set(given) <= {"arguments", "answer", "holds"}:
+        arguments, answer = given.get("arguments") or {}, given.get("answer")
+        holds = given.get("holds", answer)
+        if isinstance(arguments, Mapping) and isinstance(answer, str) and isinstance(holds, str) and holds:
+            return PromptCase(dict(arguments), answer, holds)
+    raise InvalidRequest(
+        f"{at} must be a mapping with 'arguments', 'answer' (one that is right) and 'holds' (what a right one holds).",
+        param=at,
+    )
 
 
 def _items(given: Any, at: str) -> Sequence[Any]:

@@ -1,0 +1,95 @@
+"""The prompts that come with Portico, in English and Chinese: those that it asks models with itself, and more.
+
+Each file beside this module is a list of tasks. A task has ``name``, ``title``, ``description``, ``arguments``, and for
+each language ``system``, ``user`` and ``cases``. The library shows them as ``portico/NAME`` and ``portico/NAME.zh``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+from portico_server.core.prompts.spec import PromptSpec, parse
+from portico_server.core.request import Message
+from portico_server.core.template import fill
+from portico_server.core.untrusted_yaml import read_yaml
+
+PREFIX: Final = "portico/"
+"""What the names of all of them begin with in the library."""
+
+ORIGIN: Final = "portico"
+"""Where the library says that they come from."""
+
+LANGUAGES: Final[Mapping[str, tuple[str, str]]] = {"en": ("", ""), "zh": (".zh", " In Chinese.")}
+"""For each language what is put behind the name, and behind the description."""
+
+_GROUPS: Final = ("search", "documents", "agents", "writing", "judging")
+_NAME: Final = re.compile(r"^- name: (\S+)$", re.MULTILINE)
+
+
+def every() -> tuple[PromptSpec, ...]:
+    """All of them, under the names that the library has for them."""
+    return tuple(spec for group in _GROUPS for spec in _group(group).values())
+
+
+def prompt(name: str) -> PromptSpec:
+    """One by the name of its task, with ``.zh`` behind it for the Chinese one. Raises `KeyError`."""
+    return _group(_places()[name.removesuffix(".zh")])[name]
+
+
+def messages(name: str, **arguments: Any) -> tuple[Message, ...]:
+    """Its messages with the arguments in their places."""
+    return prompt(name).render(arguments)
+
+
+def text(name: str, **arguments: Any) -> str:
+    """Its last message: what the user says."""
+    return str(messages(name, **arguments)[-1]["content"])
+
+
+def system(name: str, **arguments: Any) -> str:
+    """What it says to the model before anything is asked; ``arguments`` are those that stand in it."""
+    spec = prompt(name)
+    values = {item.name: str(item.default) for item in spec.arguments if item.default is not None}
+    values |= {key: str(value) for key, value in arguments.items()}
+    return "\n\n".join(fill(turn.template, values) for turn in spec.messages if turn.role == "system")
+
+
+@cache
+def _places() -> dict[str, str]:
+    """The group of each task. Cheaper than to read all of them."""
+    return {name: group for group in _GROUPS for name in _NAME.findall(_source(group))}
+
+
+@cache
+def _group(group: str) -> dict[str, PromptSpec]:
+    tasks = read_yaml(_source(group))
+    return {name: spec for task in tasks for name, spec in _specs(task)}
+
+
+def _specs(task: Mapping[str, Any]) -> Iterator[tuple[str, PromptSpec]]:
+    for language, (suffix, remark) in LANGUAGES.items():
+        said = task[language]
+        name = f"{task['name']}{suffix}"
+        turns = [{"role": role, "content": said[role]} for role in ("system", "user") if role in said]
+        yield (
+            name,
+            parse(
+                {
+                    "name": f"{PREFIX}{name}",
+                    "title": task["title"],
+                    "description": f"{task['description']}{remark}",
+                    "arguments": task["arguments"],
+                    "messages": turns,
+                    "cases": said["cases"],
+                },
+                name,
+            ),
+        )
+
+
+def _source(group: str) -> str:
+    return files(__package__).joinpath(f"{group}.yaml").read_text(encoding="utf-8")

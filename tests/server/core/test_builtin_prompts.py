@@ -1,0 +1,66 @@
+"""The prompts that come with Portico: complete, in both languages, and those that the code names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import portico_server
+from portico_server.apps.prompts.folder import read_texts
+from portico_server.apps.prompts.formats import written
+from portico_server.core.prompts import builtin
+from portico_server.core.prompts.spec import PromptSpec, parse
+
+EVERY = builtin.every()
+FORMATS = ("markdown", "yaml", "prompty", "dotprompt", "langchain")
+
+
+def test_there_are_forty_in_each_language() -> None:
+    names = [spec.name for spec in EVERY]
+    english = [name for name in names if not name.endswith(".zh")]
+    assert len(english) >= 40 and len(set(names)) == len(names)
+    assert {f"{name}.zh" for name in english} == set(names) - set(english)
+
+
+@pytest.mark.parametrize("spec", EVERY, ids=lambda spec: spec.name)
+def test_each_has_what_somebody_needs_to_choose_and_to_try_it(spec: PromptSpec) -> None:
+    assert spec.title and spec.description.endswith(".") and spec.cases
+    for case in spec.cases:
+        assert case.holds.casefold() in case.answer.casefold()
+        assert spec.render(case.arguments)[-1]["role"] == "user"
+    text = "".join(turn.text for turn in spec.messages)
+    sentences = re.findall(r"[\u4e00-\u9fff]{5,}", text)
+    assert bool(sentences) == spec.name.endswith(".zh")
+    assert parse(spec.to_json()) == spec
+
+
+def test_the_code_asks_with_prompts_that_are_there() -> None:
+    folder = Path(portico_server.__file__).parent
+    text = "\n".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
+    asked = set(re.findall(r'builtin\.(?:text|system|messages)\(\s*"([^"]+)"', text))
+    asked |= set(re.findall(r'= ChunkPrompt\(\s*"([^"]+)"', text))
+    assert len(asked) >= 15
+    for name in asked:
+        assert builtin.prompt(name).messages
+
+
+def test_what_stands_before_the_question_needs_no_question() -> None:
+    assert "- a\n- b" in builtin.system("route-intent", intents="- a\n- b")
+    assert builtin.system("judge-passage", most=5).count("to 5 (it answers") == 1
+    with pytest.raises(KeyError):
+        builtin.prompt("no-such-prompt")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_all_are_the_same_after_they_were_written_and_read(format: str) -> None:
+    for spec in EVERY:
+        filename, text = written(spec, format)
+        [again] = read_texts({filename: text})
+        for case in spec.cases:
+            # LangChain knows no types.
+            given = {name: str(value) for name, value in case.arguments.items()}
+            assert again.render(given, as_text=True) == spec.render(case.arguments), spec.name
+        assert again.name == spec.name
+        assert format not in ("markdown", "yaml") or again == spec
