@@ -135,7 +135,9 @@ def test_an_agent_is_deployed_from_a_file_of_either_kind(command: Command, tmp_p
 
 def test_a_function_that_stays_is_called_back_here(command: Command, story: Path) -> None:
     assert command("run", f"{story}:mine", "hi").out == "hi (from True)\n"
-    done = command("apps", "deploy", f"{story}:mine", "--name", "mine")
+    refused = command("apps", "deploy", f"{story}:mine", "--name", "mine")
+    assert refused.code == 1 and "no client serves now" in refused.err and "--serve-later" in refused.err
+    done = command("apps", "deploy", f"{story}:mine", "--name", "mine", "--serve-later")
     assert "The function 'here' stays here" in done.err and f"portico serve {story}:mine" in done.err
     command("apps", "remove", "mine", "--yes")
 

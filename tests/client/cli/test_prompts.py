@@ -41,7 +41,7 @@ def test_one_that_came_with_portico_is_shown_with_an_example_written_and_tried(
     command: Command, tmp_path: Path
 ) -> None:
     shown = command("prompts", "show", "portico/translate").out
-    assert "from\tportico" in shown and "\nexample\n" in shown and "The ferry leaves at noon." in shown
+    assert "from     portico" in shown and "\nexample\n" in shown and "The ferry leaves at noon." in shown
     names = ("portico/translate", "portico/answer.zh")
     assert (
         command("prompts", "export", *names, "--to", str(tmp_path / "out"), "--format", "dotprompt").code == 0

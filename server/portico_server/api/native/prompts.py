@@ -38,7 +38,7 @@ class Example(BaseModel):
     assistant: str
 
 
-class Case(BaseModel):
+class PromptTrial(BaseModel):
     """What an evaluation of the prompt asks: ``arguments``, an ``answer`` that is right, what a right one ``holds``."""
 
     arguments: dict[str, Any]
@@ -64,7 +64,7 @@ class Prompt(BaseModel):
     arguments: list[PromptArgument]
     messages: list[PromptMessage]
     examples: list[Example]
-    cases: list[Case] = []
+    cases: list[PromptTrial] = []
     origin: str
     created_at: float
 
@@ -106,7 +106,7 @@ class PromptArguments(BaseModel, extra="forbid"):
     version: int | None = None
 
 
-class ExportedPrompt(BaseModel):
+class PromptDocument(BaseModel):
     """A prompt in a file: how that is called, and its text."""
 
     filename: str
@@ -171,11 +171,11 @@ async def export_prompt(
         str, Query(description="markdown, yaml, prompty, dotprompt or langchain; the first two lose nothing")
     ] = "markdown",
     version: int | None = None,
-) -> ExportedPrompt:
+) -> PromptDocument:
     """A prompt as the text of a file, as other tools keep it."""
     prompt = await services.prompts.get(name, caller, version)
     filename, text = formats.written(prompt.spec, format)
-    return ExportedPrompt(filename=filename, text=text)
+    return PromptDocument(filename=filename, text=text)
 
 
 @router.get("/{name:path}/versions")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from portico.wire import Delta
@@ -243,18 +243,32 @@ class AgentApps:
 
         return self._runner.begin("agent", spec.name, caller, work)
 
-    def functions(self, spec: AgentSpec) -> Iterable[str]:
-        """See `portico_server.apps.flow.world.InlineAgents`."""
-        yield from (tools.name_of(spec, use.tool) for use in spec.tools if use.function is not None)
-        yield from (hook.source for hook in spec.hooks if hook.do == "client")
-        for sub in spec.agents:
-            if sub.spec is not None:
-                yield from self.functions(sub.spec)
+    # --- agents that stand in a flow: `portico_server.apps.flow.world.InlineAgents` ------------------------------
+
+    async def inline_exists(self, agent: Mapping[str, Any], caller: Principal, at: str) -> bool:
+        spec = read.agent(agent, at)
+        await self.exists(spec, caller, at)
+        return bool(spec.output)
+
+    def functions(self, agent: Mapping[str, Any]) -> Iterable[str]:
+        return _near(read.agent(agent))
+
+    def inline_names(self, agent: Mapping[str, Any]) -> Iterable[str]:
+        return read.agent(agent).names()
+
+    def inline_unserved(self, agent: Mapping[str, Any], caller: Principal) -> list[str]:
+        return self.unserved(read.agent(agent), caller)
 
     async def ask(
-        self, spec: AgentSpec, content: Any, context: Context, *, session: str = "", near: bool = False
+        self,
+        agent: Mapping[str, Any],
+        content: Any,
+        context: Context,
+        *,
+        session: str = "",
+        near: bool = False,
     ) -> tuple[Any, Reply]:
-        """`portico_server.apps.flow.world.InlineAgents`: a turn of an agent that need not be deployed."""
+        spec = read.agent(agent)
         kept = (("", spec.name), session) if session else None
         message = message_of({"content": content})
         reply, turn = await self.turn(spec, message, context, TurnOptions(), session=kept, near=near)
@@ -289,6 +303,15 @@ class AgentApps:
             reply = await turn.run(message)
             await kept.commit(context.run)
             return reply, turn
+
+
+def _near(spec: AgentSpec) -> Iterator[str]:
+    """What functions and hooks are called where the client that began the turn executes them."""
+    yield from (tools.name_of(spec, use.tool) for use in spec.tools if use.function is not None)
+    yield from (hook.source for hook in spec.hooks if hook.do == "client")
+    for sub in spec.agents:
+        if sub.spec is not None:
+            yield from _near(sub.spec)
 
 
 class AgentApp:

@@ -270,9 +270,9 @@ class _Checker:
                 await self._model(step, "model", op.model, "embeddings")
                 return "list"
             case spec.AgentStep() as op if op.agent is not None:
-                if self._agents is not None:
-                    await self._agents.exists(op.agent, self._caller, f"{step.at}.agent")
-                return "any" if op.agent.output else "text"
+                assert self._agents is not None
+                formats = await self._agents.inline_exists(op.agent, self._caller, f"{step.at}.agent")
+                return "any" if formats else "text"
             case spec.AgentStep() as op:
                 await self._model(step, "agent", op.name, "chat")
                 return "text"

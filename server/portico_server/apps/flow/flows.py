@@ -281,7 +281,7 @@ class Flows:
             elif (
                 isinstance(step.op, AgentStep) and step.op.agent is not None and self.world.agents is not None
             ):
-                found += self.world.agents.unserved(step.op.agent, caller)
+                found += self.world.agents.inline_unserved(step.op.agent, caller)
         return found
 
     async def refuse_unserved(self, name: str, spec: Mapping[str, Any], caller: Principal) -> None:
@@ -292,7 +292,7 @@ class Flows:
                 raise Conflict(
                     f"'{name}' calls the function '{step.op.function}', which no client serves now, so that it cannot "
                     f"answer. Serve it first (portico serve FILE.py:{name}, or client.serve(…)), or deploy with "
-                    "'serve_later': true.",
+                    "'serve_later': true (--serve-later).",
                     code="not_served",
                     param=f"{step.at}.function",
                 )
@@ -380,7 +380,14 @@ class Flows:
 
     async def _bind(self, flow: FlowSpec, caller: Principal) -> None:
         """Note what the names of a flow mean now. One that means nothing yet is bound when it is first used."""
-        for key in dict.fromkeys(names(flow.step)):
+        inline = [step.op.agent for step in every(flow.step) if isinstance(step.op, AgentStep)]
+        called = [
+            name
+            for agent in inline
+            if agent is not None and self.world.agents is not None
+            for name in self.world.agents.inline_names(agent)
+        ]
+        for key in dict.fromkeys((*names(flow.step), *called)):
             with suppress(PorticoError):
                 await self._registry.resolve(key, caller)
 

@@ -7,7 +7,7 @@ import math
 from array import array
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import orjson
 
@@ -41,9 +41,6 @@ from portico_server.core.request import (
     Vectors,
 )
 from portico_server.core.request import Rerank as Reranking
-
-if TYPE_CHECKING:
-    from portico_server.apps.agent.spec import AgentSpec
 
 # Which of several intents a text has: by a model with constrained output, or by embeddings without asking one.
 
@@ -270,7 +267,7 @@ def _are_parts(value: Any) -> bool:
 
 
 def _words(value: Any) -> str:
-    """A value as the text that it is classified by: the bytes of what is attached are no words."""
+    """A value as the text that it is classified by: what is attached counts as its kind, not as its bytes."""
     if not _are_parts(value):
         return as_text(value)
     return "\n".join(
@@ -322,7 +319,7 @@ async def _agent(
     session = as_text(op.session.of(scope)) if op.session is not None else ""
     content = _content(op.message.of(scope))
     if op.agent is not None:
-        return await _inline(host, op.agent, content, session, step, note)
+        return await _inline(host, op, op.agent, content, session, step, note)
     message = {"role": "user", "content": content}
     options = {"conversation": session} if session else {}
     reply = await ask(host, op.name, Chat((message,), options), step, note)
@@ -330,7 +327,13 @@ async def _agent(
 
 
 async def _inline(
-    host: StepHost, agent: AgentSpec, content: Any, session: str, step: spec.Step, note: StepNote
+    host: StepHost,
+    op: spec.AgentStep,
+    agent: Mapping[str, Any],
+    content: Any,
+    session: str,
+    step: spec.Step,
+    note: StepNote,
 ) -> Any:
     """What an agent of the flow itself answers: what its output format makes of it, else its text."""
     agents, value = host.world.agents, None
@@ -340,7 +343,7 @@ async def _inline(
 
     async def asked(listener: Listener) -> Reply:
         nonlocal value
-        context = deeper(host.context, agent.name, listener)
+        context = deeper(host.context, op.name, listener)
         value, reply = await agents.ask(agent, content, context, session=session, near=near)
         return reply
 

@@ -168,13 +168,11 @@ def _embed(_reader: StepParser, fields: FlowFields) -> Op:
 
 
 def _agent(_reader: StepParser, fields: FlowFields) -> Op:
-    if fields.is_mapping("agent"):
-        from portico_server.apps.agent import read  # it reads formats with this module
-
-        inline = read.agent(fields.mapping("agent"), fields.path("agent"))
-        name = inline.name
+    inline = fields.mapping("agent") if fields.is_mapping("agent") else None
+    if inline is None:
+        name = fields.needed("agent", "the name of an agent or app, or an agent")
     else:
-        inline, name = None, fields.needed("agent", "the name of an agent or app, or an agent")
+        name = str(inline.get("name") or "agent")
     return AgentStep(name, fields.prompt("message") or VALUE, fields.expression("session"), inline)
 
 

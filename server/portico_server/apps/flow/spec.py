@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from portico_server.apps.flow.expression import CodeExpression, Expression
-
-if TYPE_CHECKING:
-    from portico_server.apps.agent.spec import AgentSpec
 
 VERSION = 1
 """The value of ``portico_flow`` that this code reads."""
@@ -95,13 +92,13 @@ class EmbedStep:
 class AgentStep:
     """Ask an agent or any app that takes chat messages; ``session`` names its memory.
 
-    ``agent``: one that stands in the flow itself and need not be deployed.
+    ``agent``: the specification of one that stands in the flow itself and need not be deployed.
     """
 
     name: str
     message: Expression
     session: Expression | None = None
-    agent: AgentSpec | None = None
+    agent: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

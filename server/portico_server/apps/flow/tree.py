@@ -56,9 +56,7 @@ def names(root: Step) -> Iterator[str]:
                 yield model
             case IntentStep(model=model, embedding=embedding):
                 yield embedding or model
-            case AgentStep(agent=inline) if inline is not None:
-                yield from inline.names()
-            case AgentStep(name=name):
+            case AgentStep(name=name, agent=None):
                 yield name
             case ToolStep(name=name):
                 yield f"tool/{name}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -26,9 +26,6 @@ from portico_server.core.request import Filter, Reply, Request, Result
 from portico_server.db import steps
 from portico_server.db.database import Database
 
-if TYPE_CHECKING:
-    from portico_server.apps.agent.spec import AgentSpec
-
 MAX_FLOW_DEPTH: Final = 32
 """Flows within flows: one that calls itself ends here."""
 
@@ -46,20 +43,31 @@ class _Foreign:
 
 
 class InlineAgents(Protocol):
-    """Agents that stand in a flow: `portico_server.apps.agent.app.AgentApps`."""
+    """Agents that stand in a flow, each as its specification: `portico_server.apps.agent.app.AgentApps`."""
 
-    async def exists(self, spec: AgentSpec, caller: Principal, at: str = "agent") -> None:
-        """Raise `PorticoError` with the place of what the agent names and is not there."""
+    async def inline_exists(self, agent: Mapping[str, Any], caller: Principal, at: str) -> bool:
+        """Raise `PorticoError` with the place of what is wrong with an agent, or is not there; whether it answers with
+        more than text.
+        """
 
     async def ask(
-        self, spec: AgentSpec, content: Any, context: Context, *, session: str = "", near: bool = False
+        self,
+        agent: Mapping[str, Any],
+        content: Any,
+        context: Context,
+        *,
+        session: str = "",
+        near: bool = False,
     ) -> tuple[Any, Reply]:
         """What the agent answers, and the same as a reply. ``near``: the client that follows has its functions."""
 
-    def functions(self, spec: AgentSpec) -> Iterable[str]:
+    def functions(self, agent: Mapping[str, Any]) -> Iterable[str]:
         """What its functions and hooks are called where the client that began the run executes them."""
 
-    def unserved(self, spec: AgentSpec, caller: Principal) -> list[str]:
+    def inline_names(self, agent: Mapping[str, Any]) -> Iterable[str]:
+        """What it calls by name, as keys of the registry."""
+
+    def inline_unserved(self, agent: Mapping[str, Any], caller: Principal) -> list[str]:
         """The functions of clients that it needs and nobody serves now, in sentences."""
 
 
