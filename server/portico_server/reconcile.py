@@ -14,6 +14,7 @@ from portico_server.config import Configuration, StoreSpec
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
 from portico_server.core.limits import UsageLimits
 from portico_server.core.principal import SYSTEM, Principal
+from portico_server.core.prompts import builtin
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.sources import spec as sources
 from portico_server.knowledge.stores import StoreService
@@ -330,7 +331,8 @@ class Reconciler:
         models = [info.name for info in self._models.list() if info.name not in built_in]
         rows = [row.name for row in await self._stores.list(SYSTEM) if row.owner is None]
         apps = [row.name for row, _version in self._apps.list(SYSTEM)]
-        prompts = [prompt.name for prompt in await self._prompts.list(SYSTEM)]
+        # Those that came with Portico are not the configuration's to remove.
+        prompts = [each.name for each in await self._prompts.list(SYSTEM) if each.origin != builtin.ORIGIN]
         found: list[_Step] = []
         for kind, here, named, remove in (
             ("models", models, wanted.models, lambda name: self._models.remove(name)),
