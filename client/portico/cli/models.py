@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,12 +57,19 @@ def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     """Show one model, and what will run of it."""
     with connected(context) as client:
         found = client.deployments.get(name)
-        _print(found, as_json)
-        if not as_json:
-            try:
-                _print_reasons(client.models.plan(name))
-            except (InvalidRequest, NotFound) as error:
-                typer.echo(f"  {error.message}")
+        if as_json:
+            print_json(found)
+            return
+        try:
+            planned = client.models.plan(name)
+        except (InvalidRequest, NotFound) as error:
+            _print(found, as_json)
+            typer.echo(f"  {error.message}")
+            return
+    if found.state != "ready":  # what its files allow is not what it will have
+        found = replace(found, context_length=planned.parameters.get("context_length", found.context_length))
+    _print(found, as_json)
+    _print_reasons(planned)
 
 
 @app.command(epilog="Example: portico models plan default --hardware rtx4090")
@@ -74,17 +82,30 @@ def plan(
             help="Another machine, such as cpu-16g, mac-m3-24g, rtx4090 or h200x2 (default: the daemon's)."
         ),
     ] = None,
+    gpu: Annotated[
+        str | None, typer.Option(help="The GPUs of another machine, such as '2 x A100 80GB'.")
+    ] = None,
+    memory: Annotated[float | None, typer.Option(min=1, help="Its memory in GB.")] = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="Its cores.")] = None,
     context_length: Annotated[
         int | None, typer.Option(min=1, help="Tokens of context for each call.")
     ] = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Calls at a time.")] = None,
+    parameter: Parameters = None,
     as_json: AsJson = False,
 ) -> None:
     """Say which engine and parameters a model gets, what it takes, and why. Nothing is loaded."""
     given = {"context_length": context_length, "slots": slots}
     parameters = {key: value for key, value in given.items() if value is not None}
+    parameters |= _parameters(parameter, None)
+    words = (gpu, memory and f"{memory:g} GB", cores and f"{cores} cores")
+    described = ", ".join(word for word in words if word)
+    if hardware and described:
+        raise InvalidRequest(
+            "--hardware names a whole machine: leave --gpu, --memory and --cores out.", param="hardware"
+        )
     with connected(context) as client:
-        found = client.models.plan(name, hardware, parameters)
+        found = client.models.plan(name, hardware or described or None, parameters)
     if as_json:
         print_json(found)
         return

@@ -11,7 +11,7 @@ from typing import Any
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.models.environments.recipe import RECIPES
 from portico_server.models.known_models import profile_of
-from portico_server.models.protocol import Engine
+from portico_server.models.protocol import Engine, PlansGpus
 from portico_server.models.sources.source import FORMS
 from portico_server.models.spec import ModelSpec
 from portico_server.plugins import PluginTable
@@ -114,15 +114,22 @@ def _announced(spec: ModelSpec) -> str:
     return known.task if known is not None else "auto"
 
 
-def _for_folder(spec: ModelSpec, path: Path | None) -> str:
-    """vLLM where it can run and has what the model is for; transformers for the rest, as `plan` says."""
+def _for_folder(spec: ModelSpec, path: Path) -> str:
+    """A server for GPUs where it can run and has what the model is for; transformers for the rest, as `plan` says."""
     if RECIPES["vllm"].unsuited():
         return "transformers"
-    return (
-        "transformers"
-        if ENGINES["transformers"].describe(_without_parameters(spec), path).task in _OURS
-        else "vllm"
-    )
+    if ENGINES["transformers"].describe(_without_parameters(spec), path).task in _OURS:
+        return "transformers"
+    # psutil is not for the start of the daemon.
+    from portico_server.models.hardware import this_machine
+    from portico_server.models.plan.choice import gpu_engine
+
+    return gpu_engine(spec, path, this_machine(), gpu_engines())
+
+
+def gpu_engines() -> list[PlansGpus]:
+    """The engines that serve safetensors on GPUs, the preferred one first. Imports all engines."""
+    return [engine for engine in ENGINES.usable() if isinstance(engine, PlansGpus)]
 
 
 def _without_parameters(spec: ModelSpec) -> ModelSpec:

@@ -64,6 +64,10 @@ _FILE_TYPES: dict[int, str] = {
     36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4",
 }  # fmt: skip
 
+_FULL_EVERY = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "gpt-oss": 2, "cohere2": 4, "exaone4": 4, "olmo2": 4}
+"""Each n-th layer keeps every token, the others a sliding window (``set_swa_pattern`` in llama.cpp's
+``src/llama-model.cpp``)."""
+
 _POOLING = {0: "none", 1: "mean", 2: "cls", 3: "last", 4: "rank"}
 
 
@@ -96,6 +100,8 @@ class Gguf:
     file_size: int
     values: Mapping[str, Scalar]
     """Every scalar and short string of the header, by its key."""
+    layer_heads: tuple[int, ...] = ()
+    """Key-value heads of each layer, where they differ: 0 for one without a cache."""
 
     @property
     def truncated(self) -> bool:
@@ -104,15 +110,60 @@ class Gguf:
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Memory one token of context takes in a 16-bit key-value cache, in bytes."""
+        """Memory one token of context takes in a 16-bit key-value cache, in bytes, in the layers that keep every
+        token.
+        """
+        return sum(self._heads_that_keep()) * self._head_bytes
+
+    @property
+    def window_tokens(self) -> int:
+        """Tokens that layers with a sliding window keep; 0 for a model without such layers."""
+        window = self._number("attention.sliding_window")
+        return window if window and self._full_every() > 1 else 0
+
+    @property
+    def window_bytes_per_token(self) -> int:
+        """The same memory in the layers with a sliding window."""
+        if not self.window_tokens:
+            return 0
+        return sum(self._heads()) * self._head_bytes - self.kv_bytes_per_token
+
+    @property
+    def state_bytes(self) -> int:
+        """What each call takes in layers without a cache (Mamba, linear attention), in 32 bits."""
+        inner, depth = self._number("ssm.inner_size"), self._number("ssm.state_size")
+        mixed = inner + 2 * self._number("ssm.group_count") * depth
+        layer = inner * depth + max(0, self._number("ssm.conv_kernel") - 1) * mixed
+        return 4 * layer * max(0, self.block_count - sum(1 for heads in self._heads_that_keep() if heads))
+
+    def _number(self, key: str) -> int:
+        value = self.values.get(f"{self.architecture}.{key}")
+        return value if isinstance(value, int) and value > 0 else 0
+
+    @property
+    def _head_bytes(self) -> int:
         if not self.head_count:
             return 0
+        latent = self._number("attention.kv_lora_rank")
+        if latent and self.head_count_kv == 1:  # one small vector instead of keys and values
+            return 2 * (latent + self._number("rope.dimension_count"))
         width = self.embedding_length // self.head_count
-        sizes = (
-            self.values.get(f"{self.architecture}.attention.{part}_length", width)
-            for part in ("key", "value")
-        )
-        return self.block_count * self.head_count_kv * 2 * sum(int(size) for size in sizes)
+        return 2 * sum(self._number(f"attention.{part}_length") or width for part in ("key", "value"))
+
+    def _heads(self) -> tuple[int, ...]:
+        """Of each layer with a cache of its own."""
+        heads = self.layer_heads or (self.head_count_kv,) * self.block_count
+        return heads[: len(heads) - self._number("attention.shared_kv_layers")]
+
+    def _full_every(self) -> int:
+        return self._number("attention.sliding_window_pattern") or _FULL_EVERY.get(self.architecture, 1)
+
+    def _heads_that_keep(self) -> tuple[int, ...]:
+        heads = self._heads()
+        every = self._number("full_attention_interval")
+        if not every and self._number("attention.sliding_window"):
+            every = self._full_every()
+        return heads[every - 1 :: every] if every > 1 and not self.layer_heads else heads
 
 
 def read_gguf(path: Path) -> Gguf:
@@ -241,6 +292,11 @@ class _Reader:
             end_offset=end,
             file_size=self._size,
             values=values,
+            layer_heads=tuple(
+                item
+                for item in arrays.get(f"{architecture}.attention.head_count_kv", (0, ()))[1]
+                if isinstance(item, int)
+            ),
         )
 
     def _tensors(self, count: int, values: Mapping[str, Scalar]) -> tuple[int, int, dict[str, int]]:

@@ -66,6 +66,19 @@ def detect() -> Hardware:
     return Hardware(_cores(), memory, gpus)
 
 
+def free_gpu_memory() -> tuple[int, ...]:
+    """Bytes that no process holds now on each NVIDIA GPU; empty if the driver does not say. Blocks."""
+    if not shutil.which("nvidia-smi"):
+        return ()
+    told = _ask("nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits").split()
+    sizes = [int(line) * _MIB for line in told if line.isdecimal()]
+    names = visible_names(os.environ)
+    if names is None or len(sizes) != len(told):
+        return tuple(sizes)
+    numbers = [int(name) if name.isdecimal() else place for place, name in enumerate(names)]
+    return tuple(sizes[number] for number in numbers if number < len(sizes))
+
+
 @cache
 def this_machine() -> Hardware:
     """`detect`, once: hardware does not change while a daemon runs."""

@@ -7,9 +7,9 @@ class with these methods, and one line in `portico_server.models.catalog`; or a 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from portico.wire import Status
 from portico_server.core.relay import AdapterScale, Relay, RelayResponse
@@ -217,6 +217,39 @@ class OccupiesGpus(Protocol):
         """What it will take of them; nothing on a machine without. Blocks; raises `InvalidRequest` for a model that
         cannot fit.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class GpuTraits:
+    """How an engine that serves safetensors uses GPUs, for plans. Compute capabilities are NVIDIA's.
+
+    ``weights``: what a kind of quantised weights needs beyond ``min_capability``. ``online``: how weights can be
+    quantised while they are loaded, and the part of 16 bits that is left. ``cache_parameter``: the parameter that
+    makes the key-value cache smaller, ``cache_factors`` its values, that of 8 bits first, with their part of 16 bits,
+    and ``cache_capability`` what the first one needs. ``architectures``: of the models that it is chosen for; empty
+    for all. ``frees_windows``: what leaves a sliding window is freed. ``share_of_free``: its ``memory_share`` is of
+    what the weights leave free. ``cpu_build``: there are builds of it that need no GPU.
+    """
+
+    title: str
+    min_capability: float
+    weights: Mapping[str, float]
+    cache_parameter: str
+    cache_factors: Mapping[Any, float]
+    cache_capability: float
+    online: Mapping[str, float] = field(default_factory=dict)
+    architectures: frozenset[str] = frozenset()
+    frees_windows: bool = True
+    share_of_free: bool = False
+    cpu_build: bool = False
+
+
+@runtime_checkable
+class PlansGpus(Engine, Protocol):
+    """Optional, for an engine that serves folders of safetensors on GPUs: plans count it in, and may choose it."""
+
+    @property
+    def gpu_traits(self) -> GpuTraits: ...
 
 
 @runtime_checkable

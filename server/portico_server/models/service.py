@@ -26,7 +26,7 @@ from portico_server.models import prices
 from portico_server.models.adapter_export import AdapterExports
 from portico_server.models.adapters.service import AdapterService
 from portico_server.models.better_model import BetterModelOffer, LocalMachine
-from portico_server.models.catalog import engine_for
+from portico_server.models.catalog import engine_for, gpu_engines
 from portico_server.models.deployment import Deployment, ModelOrigin
 from portico_server.models.environments.installed import Environments
 from portico_server.models.fallback import WithFallback, fallbacks
@@ -291,7 +291,7 @@ class ModelService:
         known = self._deployment(model)
         spec = known.spec if known else ModelSpec(model.rpartition("/")[2] or model, model)
         module = await pools.LOADING.run(importlib.import_module, "portico_server.models.plan.planner")
-        planner: Planner = module.Planner(self._fetcher, self._settings, engine_for)
+        planner: Planner = module.Planner(self._fetcher, self._settings, engine_for, gpu_engines)
         budget = None if hardware else (await self.machine.budget()).limit
         return await planner.plan(spec, hardware, {**spec.parameters, **parameters}, budget)
 

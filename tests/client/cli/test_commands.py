@@ -433,3 +433,27 @@ def test_what_a_model_writes_cannot_steer_the_terminal(
     )
     done = command("chat", "--model", "echo")
     assert done.out == "zebra  ]0;owned    bell \U0001f469\u200d\U0001f680\n"
+
+
+def test_a_machine_to_plan_for_is_given_in_words(command: Command) -> None:
+    made = command("models", "plan", "default", "--gpu", "2 x A100 80GB", "--memory", "512", "--json").json
+    assert made["hardware"] == "8 cores, 512 GB memory, 2 × NVIDIA A100 (80 GB)"
+    small = command("models", "plan", "default", "--memory", "4", "--cores", "2", "--json").json
+    assert small["hardware"] == "2 cores, 4 GB memory" and small["fits"]
+    unknown = command("models", "plan", "default", "--gpu", "2 x A10G0")
+    assert unknown.code != 0 and "Did you mean 'A10G'" in unknown.err
+    both = command("models", "plan", "default", "--hardware", "rtx4090", "--cores", "4")
+    assert both.code != 0 and "leave --gpu, --memory and --cores out" in both.err
+
+
+def test_what_is_shown_of_a_model_is_what_its_plan_says(command: Command, tmp_path: Path) -> None:
+    sizes = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4}
+    config = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 4096, **sizes}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes(b"\0" * 1000)
+    named = ("--source", str(tmp_path), "--engine", "vllm", "--parameter", "context_length=512")
+    assert command("models", "add", "named", *named).code == 0
+    shown = command("models", "show", "named").out
+    assert "vllm" in shown and "512 tokens" in shown and "vLLM was asked for." in shown
+    assert "transformers" not in shown and "4096" not in shown
+    assert command("models", "remove", "named", "--yes").code == 0

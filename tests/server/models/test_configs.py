@@ -11,7 +11,7 @@ from tests.server.models.conftest import MODELS
 
 from portico.testing.model_fixture import model_fixture, user
 from portico_server.config import read
-from portico_server.models.catalog import engine_for
+from portico_server.models.catalog import engine_for, gpu_engines
 from portico_server.models.plan.choice import GB, plan_model
 from portico_server.models.plan.planner import machine_preset
 from portico_server.models.plan.weights import ModelWeights
@@ -61,7 +61,8 @@ async def test_the_gpu_box_does_chat_embedding_and_reranking(tmp_path: Path) -> 
     large = ModelWeights(
         "assistant", "Qwen3ForCausalLM", 61 * GB, 40_960, 64, 8, 64 * 8 * 2 * 128 * 2, "bfloat16"
     )
-    assert plan_model(large, machine_preset("h200"), specs["assistant"].parameters).fits
+    servers = {engine.name: engine.gpu_traits for engine in gpu_engines()}
+    assert plan_model(large, machine_preset("h200"), specs["assistant"].parameters, servers=servers).fits
     async with model_fixture(tmp_path) as served:  # scripted models stand in for all of them
         for name, spec in specs.items():
             stand_in = replace(spec, source="fake://", engine="fake", task=tasks[name], parameters={})

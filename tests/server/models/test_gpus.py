@@ -111,9 +111,9 @@ async def test_what_fits_no_gpu_and_what_nobody_leaves_for_is_said(
     models: ModelFixture, tmp_path: Path
 ) -> None:
     await add(models, tmp_path, "wide", 0.5, parameters={"tensor_parallel": 2, "pipeline_parallel": 2})
-    with pytest.raises(Unavailable, match=r"needs 12\.0 GB on 4 GPUs, and this machine has 2 GPUs") as raised:
+    with pytest.raises(Unavailable, match=r"It is set to 4 GPUs, and there are 2\.") as raised:
         await models.ask("wide", HI)
-    assert raised.value.code == "gpu_memory_budget"
+    assert raised.value.code == "model_not_loadable"
     for name in ("a", "b"):
         await add(models, tmp_path, name, 0.9, pin=True)
         await models.models.load(name)
@@ -175,6 +175,23 @@ async def test_an_engine_that_lives_on_without_memory_is_left_alone(
     assert raised.value.code == "gpu_out_of_memory"
     await models.ask("m", HI)
     assert models.models.get("m").pid == first
+
+
+@pytest.mark.parametrize("engine", ["vllm", "lmdeploy"])
+async def test_memory_that_other_programs_hold_is_named_before_the_engine_starts(
+    models: ModelFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    monkeypatch.setattr(hardware, "free_gpu_memory", lambda: (200 * 1024**2, 200 * 1024**2))
+    source = Path(model(tmp_path, num_hidden_layers=2, hidden_size=64, num_attention_heads=4))
+    with (source / "model.safetensors").open("wb") as weights:
+        weights.truncate(GB)  # of holes: nothing is written
+    parameters = {"python": interpreter(tmp_path), "context_length": 700}
+    await models.models.add(ModelSpec("m", str(source), engine=engine, parameters=parameters))
+    with pytest.raises(
+        Unavailable, match=r"has 0\.2 of 24\.0 GB free: other programs hold the rest"
+    ) as raised:
+        await models.ask("m", HI)
+    assert raised.value.code == "gpu_memory_in_use" and on(models, "m") == []
 
 
 def test_the_sentences_name_numbers() -> None:

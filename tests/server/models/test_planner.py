@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,20 @@ from tests.server.models.model_files import LLAMA, gguf
 from portico.testing.model_fixture import model_fixture
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.models.catalog import engine_for
+from portico_server.models.engines.lmdeploy.engine import LmDeploy
+from portico_server.models.engines.vllm.engine import Vllm
 from portico_server.models.gguf import Gguf
-from portico_server.models.plan.choice import PlanOutcome, fill_parameters, plan_model
+from portico_server.models.plan import choice
+from portico_server.models.plan.choice import PlanOutcome, fill_parameters, gpu_engine
 from portico_server.models.plan.planner import machine_preset, machine_presets
 from portico_server.models.plan.weights import ModelWeights, read_weights, weights_from_config
 from portico_server.models.spec import ModelSpec
 
 GB = 1024**3
+VLLM, LMDEPLOY = Vllm(), LmDeploy()
+plan_model = partial(
+    choice.plan_model, servers={engine.name: engine.gpu_traits for engine in (VLLM, LMDEPLOY)}
+)
 
 
 def file(
@@ -150,7 +158,7 @@ GPU_CASES = [
     ("70b", "h200", False, 1, 0),
     ("70b", "h200x2", True, 2, 131_072),
     ("70b", "h100x8", True, 4, 131_072),
-    ("70b-fp8", "a100", False, 1, 7_424),
+    ("70b-fp8", "a100", True, 1, 7_424),
     ("70b-fp8", "h200", True, 1, 131_072),
     ("671b-fp8", "h200x2", False, 2, 0),
     ("671b-fp8", "h100x8", False, 8, 0),
@@ -227,6 +235,7 @@ def sound(made: PlanOutcome) -> None:
         (FILES["70b"], "cpu-16g", {}, "qwen3-4b-instruct"),
         (FILES["70b"], "mac-m3-24g", {}, "qwen3-14b"),
         (WEIGHTS["8b"], "rtx4090", {"context_length": 65_536}, "context_length 31"),
+        (WEIGHTS["8b"], "NVIDIA L4, 64 GB", {"memory_share": 0.7}, "quantization fp8"),
         (WEIGHTS["8b"], "t4", {}, "4-bit weights"),
         (WEIGHTS["70b"], "rtx4090", {}, "GGUF"),
         (WEIGHTS["671b-fp8"], "rtx4090", {}, "What fits here is"),
@@ -239,13 +248,153 @@ def test_what_does_not_fit_is_told_what_would(
     assert not made.fits and nearest in made.nearest
 
 
-def test_an_old_gpu_computes_in_float16_and_lacks_fp8() -> None:
+def test_an_old_gpu_computes_in_float16_and_keeps_weights_in_fp8() -> None:
     assert plan_model(WEIGHTS["0.6b"], machine_preset("t4")).parameters["dtype"] == "float16"
     assert plan_model(WEIGHTS["0.6b"], machine_preset("l4")).parameters["dtype"] == "bfloat16"
     small = weights(4.0, 36, 32, 8, quantisation="fp8")
     assert plan_model(small, machine_preset("l4")).fits
     made = plan_model(small, machine_preset("a100"))
-    assert not made.fits and any("8.9" in reason for reason in made.reasons)
+    assert made.fits and any("keeps weights in FP8 and computes in bfloat16" in one for one in made.reasons)
+    mxfp4 = weights(13.0, 24, 64, 8, quantisation="mxfp4")
+    made = plan_model(mxfp4, machine_preset("t4"))
+    assert not made.fits and "compute capability 8.0" in made.reasons[-1]
+    made = plan_model(WEIGHTS["0.6b"], machine_preset("2 x V100 32GB"))
+    assert not made.fits and "vLLM needs compute capability 7.5" in made.reasons[-1]
+
+
+SET = [
+    # weights, hardware, what the user sets, fits, a part of the estimate in GB
+    ("8b", "rtx4090", {"quantization": "fp8"}, True, ("weights", 8.4)),
+    ("8b", "t4", {"quantization": "fp8"}, True, ("weights", 8.4)),
+    ("8b", "rtx3060", {"quantization": "bitsandbytes"}, True, ("weights", 5.4)),
+    ("8b", "rtx4090", {"memory_share": 0.7}, False, ("available", 16.8)),
+    ("8b", "rtx4090", {"memory_share": 0.98}, True, ("available", 23.5)),
+    ("8b", "rtx4090", {"context_length": 60_000}, True, ("weights", 15.3)),
+    ("8b", "rtx4090", {"context_length": 60_000, "kv_cache_dtype": "auto"}, False, ("weights", 15.3)),
+    ("8b", "rtx4090", {"context_length": 60_000, "kv_cache_dtype": "fp8"}, True, ("cache", 4.2)),
+    ("8b", "rtx4090x2", {"tensor_parallel": 2}, True, ("weights", 7.6)),
+    ("8b", "rtx4090x2", {"pipeline_parallel": 2}, True, ("weights", 7.6)),
+    ("8b", "rtx4090", {"tensor_parallel": 2}, False, ("weights", 7.6)),
+    ("8b", "rtx4090x2", {"tensor_parallel": 2, "data_parallel": 2}, False, ("weights", 7.6)),
+    ("0.6b", "h200", {"max_sequences": 2, "context_length": 8_192}, True, ("cache", 1.75)),
+]
+
+
+@pytest.mark.parametrize(("model", "hardware", "given", "fits", "part"), SET)
+def test_the_plan_reads_what_the_user_set(
+    model: str, hardware: str, given: dict[str, Any], fits: bool, part: tuple[str, float]
+) -> None:
+    made = plan_model(WEIGHTS[model], machine_preset(hardware), given, engine="vllm")
+    assert made.fits == fits, made.reasons
+    assert getattr(made.estimate, part[0]) / GB == pytest.approx(part[1], rel=0.03)
+    assert given.items() <= made.parameters.items()
+    sound(made)
+
+
+@pytest.mark.parametrize(
+    ("model", "hardware", "given", "decided"),
+    [
+        ("8b", "t4", {}, "The weights alone take 15.3 GB"),
+        ("32b", "a100", {"memory_share": 0.5}, "The weights alone take 61.0 GB"),
+        ("8b", "rtx4090", {"context_length": 65_536}, "A call of 65,536 tokens needs 9.0 GB of cache"),
+        ("8b", "rtx4090", {"tensor_parallel": 4}, "It is set to 4 GPUs, and there is 1."),
+    ],
+)
+def test_the_last_reason_is_the_one_that_decided(
+    model: str, hardware: str, given: dict[str, Any], decided: str
+) -> None:
+    assert decided in plan_model(WEIGHTS[model], machine_preset(hardware), given).reasons[-1]
+
+
+GPT_OSS = weights(
+    12.8, 24, 64, 8, quantisation="mxfp4", context_length=131_072, window=128, window_per_token=24_576
+)
+CHOSEN = [
+    # weights, hardware, what the user sets, engine, a parameter, what vLLM lacks
+    ("8b", "rtx4090", {"context_length": 60_000}, "vllm", ("kv_cache_dtype", "fp8"), ""),
+    ("32b", "a100", {"context_length": 65_536}, "lmdeploy", ("kv_cache_bits", 8), "needs 16.0 GB of cache"),
+    ("gpt-oss", "2 x T4", {}, "lmdeploy", ("tensor_parallel", 2), "compute capability 8.0"),
+    ("gpt-oss", "rtx4090", {}, "vllm", ("tensor_parallel", 1), ""),
+]
+
+
+@pytest.mark.parametrize(("model", "hardware", "given", "engine", "part", "lacking"), CHOSEN)
+def test_lmdeploy_is_chosen_where_vllm_cannot_and_it_can(
+    model: str, hardware: str, given: dict[str, Any], engine: str, part: tuple[str, Any], lacking: str
+) -> None:
+    asked = {"gpt-oss": replace(GPT_OSS, architecture="GptOssForCausalLM"), **WEIGHTS}[model]
+    made = plan_model(asked, machine_preset(hardware), given)
+    assert made.fits and made.engine == engine and made.parameters[part[0]] == part[1]
+    said = [reason for reason in made.reasons if reason.startswith("LMDeploy takes it where vLLM does not.")]
+    assert len(said) == (engine == "lmdeploy") and all(lacking in reason for reason in said)
+    sound(made)
+    unknown = plan_model(replace(asked, architecture="NewForCausalLM"), machine_preset(hardware), given)
+    assert unknown.engine == "vllm"
+
+
+def test_an_engine_that_was_named_is_kept_and_another_one_is_advised() -> None:
+    made = plan_model(WEIGHTS["32b"], machine_preset("a100"), {"context_length": 65_536}, engine="vllm")
+    assert (made.engine, made.fits) == ("vllm", False)
+    assert made.nearest.startswith("It fits on the engine lmdeploy with kv_cache_bits 8.")
+    named = plan_model(WEIGHTS["8b"], machine_preset("rtx4090"), {"memory_share": 0.5}, engine="lmdeploy")
+    assert (named.engine, named.fits) == ("lmdeploy", True) and "memory_share" in named.parameters
+    assert "of what the weights leave free" in named.reasons[-1]
+    own = plan_model(WEIGHTS["0.6b"], machine_preset("cpu-16g"), engine="vllm")
+    assert (own.engine, own.fits, own.estimate.device) == ("vllm", True, "cpu")
+    lacking = plan_model(WEIGHTS["0.6b"], machine_preset("cpu-16g"), engine="lmdeploy")
+    assert (lacking.engine, lacking.fits) == ("lmdeploy", False) and "NVIDIA" in lacking.reasons[-1]
+
+
+def test_weights_are_counted_in_the_format_in_which_they_run() -> None:
+    wide = weights(30.6, 36, 32, 8, dtype="float32")
+    made = plan_model(wide, machine_preset("rtx4090"))
+    assert made.fits and made.estimate.weights == wide.size // 2
+    assert any("The files are float32; it runs as bfloat16." in reason for reason in made.reasons)
+    assert not plan_model(wide, machine_preset("rtx4090"), {"dtype": "float32"}).fits
+
+
+@pytest.mark.parametrize(
+    ("words", "gpus", "memory_gb", "cores"),
+    [
+        ("2 x A100 80GB, 512 GB", 2, 512, 8),
+        ("A100 40GB", 1, 60, 8),
+        ("8xH100, 2048 GB, 128 cores", 8, 2048, 128),
+        ("NVIDIA GeForce RTX 4090, 64 GB memory", 1, 64, 8),
+        ("64 GB, 16 cores", 0, 64, 16),
+        ("l40s", 1, 72, 8),
+        ("2 x NVIDIA A100-SXM4-80GB, 64 cores", 2, 240, 64),
+        ("NVIDIA H100 80GB HBM3", 1, 120, 8),
+        ("4 x 3090", 4, 144, 8),
+    ],
+)
+def test_a_machine_is_described_in_words(words: str, gpus: int, memory_gb: int, cores: int) -> None:
+    machine = machine_preset(words)
+    assert (len(machine.gpus), machine.memory_bytes // GB, machine.cores) == (gpus, memory_gb, cores)
+
+
+@pytest.mark.parametrize(
+    "words", ["2 x A900", "0 x L4", "99 x L4", "A100 70GB", "99999 GB", "L4, 0 cores", ", ,", "x" * 9_999]
+)
+def test_a_machine_that_does_not_exist_is_refused(words: str) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        machine_preset(words)
+    assert raised.value.param == "hardware"
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"num_hidden_layers": 10**9},
+        {"hidden_size": 10**18},
+        {"max_position_embeddings": 10**15},
+        {"num_key_value_heads": 10**12},
+        {"head_dim": 10**9},
+    ],
+)
+def test_a_config_that_lies_about_its_size_is_refused(lie: dict[str, int]) -> None:
+    with pytest.raises(InvalidRequest, match="no model has more") as raised:
+        weights_from_config("m", {**QWEN, **lie}, 16 * GB)
+    assert raised.value.code == "model_file_invalid"
 
 
 def test_a_small_model_leaves_room_on_a_large_gpu() -> None:
@@ -328,19 +477,39 @@ def test_a_model_on_vllm_gets_the_parameters_of_its_plan(tmp_path: Path) -> None
     (tmp_path / "config.json").write_text(json.dumps(QWEN))
     (tmp_path / "model.safetensors").write_bytes(b"\0" * 1000)
     spec = ModelSpec("m", str(tmp_path), parameters={"context_length": 1_024, "seed": 1})
-    got = fill_parameters(spec, tmp_path, machine_preset("rtx4090x2")).parameters
+    got = fill_parameters(spec, tmp_path, machine_preset("rtx4090x2"), VLLM).parameters
     assert got["context_length"] == 1_024 and got["seed"] == 1 and got["tensor_parallel"] == 1
     assert got["dtype"] == "bfloat16" and 0 < got["memory_share"] <= 0.9
     vllm = engine_for(replace(spec, engine="vllm"))
     assert vllm.name == "vllm" and vllm.describe(
-        fill_parameters(spec, tmp_path, machine_preset("h200x2")), tmp_path
+        fill_parameters(spec, tmp_path, machine_preset("h200x2"), VLLM), tmp_path
     )
-    assert fill_parameters(spec, tmp_path, machine_preset("cpu-16g")) is spec
+    assert fill_parameters(spec, tmp_path, machine_preset("cpu-16g"), VLLM) is spec
     with (tmp_path / "model.safetensors").open("wb") as large:
         large.truncate(30 * GB)  # of holes: nothing is written
-    with pytest.raises(InvalidRequest, match="4-bit weights") as raised:
-        fill_parameters(ModelSpec("m", str(tmp_path)), tmp_path, machine_preset("rtx4090"))
+    with pytest.raises(InvalidRequest, match=r"weights alone take .* quantization fp8") as raised:
+        fill_parameters(ModelSpec("m", str(tmp_path)), tmp_path, machine_preset("rtx4090"), VLLM)
     assert raised.value.code == "does_not_fit"
+
+
+def test_the_engine_of_a_folder_is_the_one_of_its_plan(tmp_path: Path) -> None:
+    config = {**QWEN, "num_hidden_layers": 64, "num_attention_heads": 64}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with (tmp_path / "model.safetensors").open("wb") as large:
+        large.truncate(61 * GB)  # of holes: nothing is written
+    a100 = machine_preset("a100")
+
+    def chosen(**parameters: Any) -> str:
+        return gpu_engine(
+            ModelSpec("m", str(tmp_path), parameters=parameters), tmp_path, a100, (VLLM, LMDEPLOY)
+        )
+
+    assert (chosen(), chosen(context_length=65_536)) == ("vllm", "lmdeploy")
+    assert (chosen(kv_cache_bits=8), chosen(unknown=1)) == ("lmdeploy", "vllm")
+    spec = ModelSpec("m", str(tmp_path), parameters={"context_length": 65_536})
+    assert fill_parameters(spec, tmp_path, a100, LMDEPLOY).parameters["kv_cache_bits"] == 8
+    (tmp_path / "config.json").write_text("[1]")
+    assert chosen() == "vllm"
 
 
 async def test_a_model_on_a_hub_is_planned_from_its_header_alone(tmp_path: Path) -> None:
@@ -353,8 +522,16 @@ async def test_a_model_on_a_hub_is_planned_from_its_header_alone(tmp_path: Path)
         assert [headers["Range"] for headers in hub.downloads] == ["bytes=0-1048575", "bytes=1048576-8388607"]
         assert not list((tmp_path / "models").rglob("*.gguf"))
         hub.files = {"config.json": json.dumps(QWEN).encode(), "model.safetensors": b"\0" * 4_096}
-        made = await daemon.models.plan("hf://org/model", "rtx4090", {})
+        made = await daemon.models.plan("hf://org/model", "rtx4090", {"kv_cache_dtype": "fp8"})
         assert made.engine == "vllm" and made.estimate.weights == 4_096
+        assert made.parameters["kv_cache_dtype"] == "fp8"
+        made = await daemon.models.plan("hf://org/model", "2 x A100 80GB", {"kv_cache_bits": 8})
+        assert (made.engine, made.parameters["kv_cache_bits"]) == ("lmdeploy", 8)
+        with pytest.raises(InvalidRequest, match="has no parameter 'kv_cache_dtipe'") as raised:
+            await daemon.models.plan("hf://org/model", "rtx4090", {"kv_cache_dtipe": "fp8"})
+        assert raised.value.param == "parameters.kv_cache_dtipe"
+        with pytest.raises(InvalidRequest, match="context_length"):
+            await daemon.models.plan("hf://org/model", "rtx4090", {"context_length": "long"})
         hub.files = {"broken.gguf": large[:100_000]}
         with pytest.raises(InvalidRequest, match="cut short"):
             await daemon.models.plan("hf://org/model", "", {})

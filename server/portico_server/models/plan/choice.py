@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from portico_server.core.errors import InvalidRequest
+from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.models.gguf import Gguf
+from portico_server.models.gpus import USABLE_GPU_SHARE
 from portico_server.models.hardware import Gpu, Hardware, describe
 from portico_server.models.known_models import recommend
 from portico_server.models.plan import llamacpp, transformers, weights
 from portico_server.models.plan.llamacpp import CompanionFiles
 from portico_server.models.plan.weights import ModelWeights
-from portico_server.models.protocol import MEMORY_SHARE
+from portico_server.models.protocol import MEMORY_SHARE, Engine, GpuTraits, PlansGpus
 from portico_server.models.spec import ModelSpec
 
 GB = 1024**3
 
 GPU_SHARE = 0.9
-"""Part of a GPU's memory that vLLM may have."""
+"""Part of a GPU's memory that an engine may have."""
 
 GPU_OVERHEAD_BYTES = 2 * GB
 """Bytes of a GPU for its driver, compiled graphs and intermediate values."""
+
+CPU_OVERHEAD_BYTES = GB
+"""Bytes of memory that such an engine takes without a GPU, beside the model."""
 
 FULL_CONTEXT_TOKENS = 32_768
 """Tokens for which another GPU is taken; beyond that a shorter context is better."""
@@ -40,8 +44,8 @@ MAX_PARALLEL_CALLS = 16
 Q4_BITS = 4.85
 """Bits of a parameter in a Q4_K_M file."""
 
-_NEEDS: Mapping[str, float] = {"fp8": 8.9, "awq": 7.5, "gptq": 7.5, "mxfp4": 8.0}
-"""The compute capability that a quantisation needs on vLLM."""
+FP8_MIN_CAPABILITY_NUMBER = 8.9
+"""From here on (Ada, Hopper) GPUs compute in FP8; older ones only keep weights in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +90,29 @@ def plan_model(
     budget: int | None = None,
     engine: str = "auto",
     beside: CompanionFiles = CompanionFiles(),  # noqa: B008  # frozen
+    servers: Mapping[str, GpuTraits],
 ) -> PlanOutcome:
     """Plan a model for a machine. ``budget``: bytes of memory that models may have, instead of a share of it;
-    ``engine``: the one that was asked for. ``beside``: what a GGUF file is loaded with.
+    ``engine``: the one that was asked for. ``beside``: what a GGUF file is loaded with. ``servers``: engines for
+    safetensors on a GPU, the preferred one first.
     """
+    given = parameters or {}
     if isinstance(model, Gguf):
-        return _gguf(model, hardware, parameters or {}, name or model.name, budget, beside)
-    gpus = tuple(gpu for gpu in hardware.gpus if not gpu.shared)
-    ours = model.ranks or model.draws or bool(model.sound)
-    if gpus and engine != "transformers" and (not ours or engine == "vllm"):
-        return _vllm(model, hardware, gpus, parameters or {}, name or model.name)
+        return _gguf(model, hardware, given, name or model.name, budget, beside)
+    planning = _GpuPlanning(model, hardware, given, name or model.name, budget)
+    if engine in servers:
+        return planning.asked_for(engine, servers)
+    if engine != "transformers" and needs_gpu_server(model, hardware):
+        return planning.best(servers)
     if model.quantisation:
-        return _needs_gguf(model, hardware, name or model.name)
-    return _transformers(model, hardware, parameters or {}, name or model.name, budget)
+        return planning.refused(*next(iter(servers.items())))
+    return _transformers(model, hardware, given, name or model.name, budget)
+
+
+def needs_gpu_server(model: ModelWeights, hardware: Hardware) -> bool:
+    """Whether safetensors run on one of the engines for GPUs, unless another one was asked for."""
+    ours = model.ranks or model.draws or bool(model.sound)
+    return not ours and any(not gpu.shared for gpu in hardware.gpus)
 
 
 def plan_other_engines(
@@ -208,100 +222,361 @@ def _nearest_gguf(
     return _recommended(hardware)
 
 
-# --- vLLM ---------------------------------------------------------------------------------------------------
+# --- servers for safetensors on GPUs --------------------------------------------------------------------------
 
 
-def _vllm(
-    model: ModelWeights, hardware: Hardware, gpus: tuple[Gpu, ...], parameters: Mapping[str, Any], name: str
-) -> PlanOutcome:
-    memory = min(gpu.memory_bytes for gpu in gpus)
-    capability = min(gpu.capability for gpu in gpus)
-    context_tokens = parameters.get("context_length")
-    trained = model.context_length or 4_096
-    wanted = context_tokens or min(trained, FULL_CONTEXT_TOKENS)
-    counts = [n for n in (1, 2, 4, 8, 16) if n <= len(gpus) and (not model.heads or model.heads % n == 0)]
-    count = next((n for n in counts if _tokens(model, memory, n) >= wanted), counts[-1])
-    tokens = _tokens(model, memory, count)
-    fits = tokens >= (context_tokens or min(trained, MIN_CONTEXT_TOKENS))
-    context = context_tokens or min(trained, max(tokens // 256 * 256, MIN_CONTEXT_TOKENS))
-    per_token = _per_token(model, count)
-    cache = min(max(tokens, context), MAX_PARALLEL_CALLS * context) * per_token
-    estimate = MemoryEstimate("gpu", model.size // count, cache, GPU_OVERHEAD_BYTES, int(memory * GPU_SHARE))
-    share = min(GPU_SHARE, max(0.1, -(-estimate.total * 20 // memory) / 20))
-    needs = _NEEDS.get(model.quantisation, 7.0)
-    able = not capability or capability >= needs
-    dtype = "bfloat16" if not capability or capability >= 8.0 else "float16"
-    chosen: dict[str, Any] = {"context_length": context, "tensor_parallel": count, "dtype": dtype}
-    chosen["memory_share"] = round(share, 2)
-    return PlanOutcome(
-        model=name,
-        hardware=describe(hardware),
-        engine="vllm",
-        parameters=chosen,
-        estimate=estimate,
-        fits=fits and able,
-        reasons=tuple(_vllm_reasons(model, gpus, chosen, estimate, able=able)),
-        nearest="" if fits and able else _nearest_weights(model, hardware, estimate, context_tokens, tokens),
-    )
+@dataclass(frozen=True, slots=True)
+class _GpuPlanning:
+    """One model on one machine, for the engines that serve safetensors on NVIDIA GPUs."""
 
+    model: ModelWeights
+    hardware: Hardware
+    parameters: Mapping[str, Any]
+    name: str
+    budget: int | None
 
-def _tokens(model: ModelWeights, memory: int, count: int) -> int:
-    """Tokens of context that fit beside the weights on each of ``count`` GPUs."""
-    room = int(memory * GPU_SHARE) - GPU_OVERHEAD_BYTES - model.size // count
-    if room < 0:
-        return -1
-    return room // max(1, _per_token(model, count))
+    @property
+    def gpus(self) -> tuple[Gpu, ...]:
+        return tuple(gpu for gpu in self.hardware.gpus if not gpu.shared)
 
-
-def _per_token(model: ModelWeights, count: int) -> int:
-    """Bytes of cache per token on one of ``count`` GPUs: heads are shared out, but not cut."""
-    if model.encoder:
-        return 0
-    return model.cache_per_token * max(1, model.kv_heads // count) // max(1, model.kv_heads)
-
-
-def _calls(cache: int, per_token: int, context: int) -> str:
-    """How many calls a cache holds, for a sentence. How many are computed at a time is left to vLLM."""
-    full, usual = cache // (per_token * context), cache // (per_token * min(context, USUAL_CALL_TOKENS))
-    return f"{full:,} with a full context, or {usual:,} of {min(context, USUAL_CALL_TOKENS):,} tokens"
-
-
-def _vllm_reasons(
-    model: ModelWeights,
-    gpus: tuple[Gpu, ...],
-    chosen: Mapping[str, Any],
-    estimate: MemoryEstimate,
-    *,
-    able: bool,
-) -> list[str]:
-    count = chosen["tensor_parallel"]
-    form = model.quantisation or model.dtype
-    reasons = [f"Safetensors ({model.architecture}, {form}) on an NVIDIA GPU are for vLLM."]
-    if not able:
-        reasons.append(
-            f"{model.quantisation or 'vLLM'} needs compute capability {_NEEDS.get(model.quantisation, 7.0)}, but "
-            f"the {gpus[0].name} has {gpus[0].capability}."
+    def best(self, servers: Mapping[str, GpuTraits]) -> PlanOutcome:
+        """On the first engine on which it fits; on the first one of all if it fits nowhere."""
+        fitting = self._fitting(servers)
+        first = next(iter(servers))
+        if fitting is not None and fitting.engine == first:
+            return fitting
+        made = self.on(first, servers[first])
+        if fitting is None or made.fits:
+            return made
+        better = (
+            f"{servers[fitting.engine].title} takes it where {servers[first].title} does not. On "
+            f"{servers[first].title}: {made.reasons[-1][0].lower()}{made.reasons[-1][1:]}"
         )
-    if count > 1:
+        return replace(fitting, reasons=(fitting.reasons[0], better, *fitting.reasons[1:]))
+
+    def asked_for(self, engine: str, servers: Mapping[str, GpuTraits]) -> PlanOutcome:
+        """On the engine that was named."""
+        if not self.gpus:
+            own = servers[engine].cpu_build
+            return self._on_cpu(engine, servers[engine]) if own else self.refused(engine, servers[engine])
+        made = self.on(engine, servers[engine])
+        others = {other: traits for other, traits in servers.items() if other != engine}
+        if made.fits or (elsewhere := self._fitting(others)) is None:
+            return made
+        small = others[elsewhere.engine].cache_parameter
+        value = elsewhere.parameters.get(small) if small not in self.parameters else None
+        way = f" with {small} {value}" if value else ""
+        return replace(made, nearest=f"It fits on the engine {elsewhere.engine}{way}. {made.nearest}")
+
+    def _fitting(self, servers: Mapping[str, GpuTraits]) -> PlanOutcome | None:
+        plans = (self.on(engine, traits) for engine, traits in servers.items() if self._may(traits))
+        return next((plan for plan in plans if plan.fits), None)
+
+    def _may(self, traits: GpuTraits) -> bool:
+        """Whether an engine may be chosen for the model, if it fits there."""
+        if traits.share_of_free and "memory_share" in self.parameters:
+            return False  # which was said of the whole memory
+        known = self.model.quantisation in ("", *traits.weights)
+        return not traits.architectures or (known and self.model.architecture in traits.architectures)
+
+    def on(self, engine: str, traits: GpuTraits) -> PlanOutcome:
+        """What it takes of the GPUs on one engine."""
+        model, gpus, given = self.model, self.gpus, self.parameters
+        memory = min(gpu.memory_bytes for gpu in gpus)
+        need = _GpuNeed.of(model, memory, min(gpu.capability for gpu in gpus), given, traits)
+        asked = given.get("context_length")
+        trained = model.context_length or 4_096
+        wanted = asked or min(trained, FULL_CONTEXT_TOKENS)
+        counts = [n for n in (1, 2, 4, 8, 16) if n <= len(gpus) and (not model.heads or model.heads % n == 0)]
+        if "tensor_parallel" in given:
+            counts = [given["tensor_parallel"]]
+        # Groups of GPUs share the layers: each holds a part of the weights and of the cache.
+        groups = given.get("pipeline_parallel", 1)
+        count = next((n for n in counts if need.tokens(n * groups) >= wanted), counts[-1])
+        split = count * groups
+        if asked and 0 <= need.tokens(split) < asked and need.smaller.tokens(split) >= asked:
+            need = need.smaller
+        tokens = need.tokens(split)
+        context = asked or min(trained, max(tokens // 256 * 256, MIN_CONTEXT_TOKENS))
+        calls = min(given.get("max_sequences", MAX_PARALLEL_CALLS), MAX_PARALLEL_CALLS)
+        copies = given.get("data_parallel", 1)
+        estimate = need.estimate(context, calls, split)
+        chosen: dict[str, Any] = {"context_length": context, "tensor_parallel": count, "dtype": need.dtype}
+        chosen |= {key: given[key] for key in _SETTINGS if key in given}
+        if need.cache_setting is not None:
+            chosen[traits.cache_parameter] = need.cache_setting
+        chosen["memory_share"] = given.get("memory_share", need.share(estimate, split))
+        decided = _why_not(need, gpus, split * copies, estimate, tokens, context, asked)
+        return PlanOutcome(
+            model=self.name,
+            hardware=describe(self.hardware),
+            engine=engine,
+            parameters=chosen,
+            estimate=estimate,
+            fits=not decided,
+            reasons=(*_gpu_reasons(need, gpus, chosen, estimate, split), *filter(None, (decided,))),
+            nearest=self._nearest(need, estimate, asked, tokens, split, copies) if decided else "",
+        )
+
+    def _nearest(
+        self,
+        need: _GpuNeed,
+        estimate: MemoryEstimate,
+        asked: int | None,
+        tokens: int,
+        split: int,
+        copies: int,
+    ) -> str:
+        model = self.model
+        if split * copies > len(self.gpus):
+            return (
+                "Give smaller 'tensor_parallel', 'pipeline_parallel' and 'data_parallel', or leave them out."
+            )
+        if need.able and asked and tokens >= MIN_CONTEXT_TOKENS:
+            return f"It fits with context_length {tokens // 256 * 256}."
+        room = estimate.available - GPU_OVERHEAD_BYTES
+        computes_fp8 = need.capability >= FP8_MIN_CAPABILITY_NUMBER and "fp8" in need.traits.online
+        if not model.quantisation and need.quantisation != "fp8" and computes_fp8:
+            half = int(model.running_bytes("bfloat16") * need.traits.online["fp8"])
+            if half // split < room:
+                return f"It fits with quantization fp8, about {_gb(half)}, in which this GPU computes."
+        quarter = int(model.parameters * Q4_BITS / 8)
+        if not model.quantisation and quarter // split < room:
+            return f"A version with 4-bit weights (AWQ or GPTQ), about {_gb(quarter)}, fits."
+        if quarter + GB < self.hardware.memory_bytes * MEMORY_SHARE:
+            return f"A Q4_K_M GGUF of it, about {_gb(quarter)}, fits on llama.cpp, slowly, on the CPU."
+        return _recommended(self.hardware)
+
+    def refused(self, engine: str, traits: GpuTraits) -> PlanOutcome:
+        """Without a GPU."""
+        model = self.model
+        return PlanOutcome(
+            model=self.name,
+            hardware=describe(self.hardware),
+            engine=engine,
+            parameters={},
+            estimate=MemoryEstimate("gpu", model.size, 0, 0, 0),
+            fits=False,
+            reasons=(
+                f"Safetensors ({model.architecture}, {model.form}) in this form are for {traits.title}.",
+                f"{traits.title} needs an NVIDIA GPU, and this machine has none.",
+            ),
+            nearest=_nearest_gguf_of(model, self.hardware),
+        )
+
+    def _on_cpu(self, engine: str, traits: GpuTraits) -> PlanOutcome:
+        """On a build of the engine for the CPU, which the user has."""
+        model, hardware = self.model, self.hardware
+        dtype = str(self.parameters.get("dtype", "auto"))
+        dtype = "bfloat16" if dtype == "auto" else dtype
+        context = self.parameters.get("context_length") or model.context_length or 4_096
+        available = int(hardware.memory_bytes * MEMORY_SHARE) if self.budget is None else self.budget
+        estimate = MemoryEstimate(
+            "cpu", model.running_bytes(dtype), model.cache_bytes(context), CPU_OVERHEAD_BYTES, available
+        )
+        fits = estimate.total <= available
+        return PlanOutcome(
+            model=self.name,
+            hardware=describe(hardware),
+            engine=engine,
+            parameters={"context_length": context, "dtype": dtype},
+            estimate=estimate,
+            fits=fits,
+            reasons=(
+                f"{traits.title} was asked for. Without an NVIDIA GPU that is a build for the CPU of your own, which "
+                "the parameter 'python' names.",
+                f"It takes about {_gb(estimate.total)} of the {_gb(available)} that models may have.",
+            ),
+            nearest="" if fits else _nearest_gguf_of(model, hardware),
+        )
+
+
+_SETTINGS = (
+    "quantization",
+    "kv_cache_dtype",
+    "kv_cache_bits",
+    "pipeline_parallel",
+    "data_parallel",
+    "max_sequences",
+)
+"""Parameters that a user sets and the plan follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class _GpuNeed:
+    """What a model takes of GPUs with ``memory`` bytes each as the user's parameters have it run: ``weights`` in bytes,
+    all together; ``cache_factor`` is the width of a number in its cache as a part of 16 bits, ``cache_setting`` the
+    value of the engine's parameter that the plan chose for that; ``set_share`` the user's part of the memory.
+    """
+
+    model: ModelWeights
+    traits: GpuTraits
+    memory: int
+    capability: float
+    dtype: str
+    quantisation: str
+    weights: int
+    cache_factor: float
+    cache_open: bool
+    set_share: float | None
+    cache_setting: str | int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: ModelWeights,
+        memory: int,
+        capability: float,
+        parameters: Mapping[str, Any],
+        traits: GpuTraits,
+    ) -> _GpuNeed:
+        dtype = str(parameters.get("dtype", "auto"))
+        if dtype in ("auto", "half"):
+            dtype = "bfloat16" if dtype == "auto" and (not capability or capability >= 8.0) else "float16"
+        online = str(parameters.get("quantization", ""))
+        kept = 1.0 if model.quantisation else traits.online.get(online, 1.0)
+        return cls(
+            model,
+            traits,
+            memory,
+            capability,
+            dtype,
+            model.quantisation or online,
+            int(model.running_bytes(dtype) * kept),
+            traits.cache_factors.get(parameters.get(traits.cache_parameter, ""), 1.0),
+            traits.cache_parameter not in parameters,
+            parameters.get("memory_share"),
+        )
+
+    @property
+    def able(self) -> bool:
+        """Whether the GPU can compute it at all."""
+        return not self.capability or self.capability >= self.needs
+
+    @property
+    def needs(self) -> float:
+        return max(self.traits.min_capability, self.traits.weights.get(self.quantisation, 0.0))
+
+    @property
+    def smaller(self) -> _GpuNeed:
+        """The same with numbers of 8 bits in the cache, if the engine can keep those on this GPU and nobody chose."""
+        if not self.cache_open or 0 < self.capability < self.traits.cache_capability:
+            return self
+        setting = next(iter(self.traits.cache_factors))
+        return replace(self, cache_factor=self.traits.cache_factors[setting], cache_setting=setting)
+
+    def budget(self, split: int) -> int:
+        """Bytes that the engine may have of each GPU."""
+        if self.set_share is None:
+            return int(self.memory * GPU_SHARE)
+        if not self.traits.share_of_free:
+            return int(self.memory * self.set_share)
+        held = self.weights // split
+        cache = int(self.set_share * max(0, self.memory - held))
+        return min(int(self.memory * USABLE_GPU_SHARE), held + GPU_OVERHEAD_BYTES + cache)
+
+    def estimate(self, context: int, calls: int, split: int) -> MemoryEstimate:
+        """With a cache for so many ``calls`` of a full context, as far as there is room; for one at least."""
+        held, budget = self.weights // split, self.budget(split)
+        room = max(0, budget - GPU_OVERHEAD_BYTES - held)
+        call = self.call(context, split)
+        return MemoryEstimate("gpu", held, max(min(room, calls * call), call), GPU_OVERHEAD_BYTES, budget)
+
+    def share(self, estimate: MemoryEstimate, split: int) -> float:
+        """The part of the memory to ask the engine for."""
+        wanted, whole = estimate.total, self.memory
+        if self.traits.share_of_free:
+            wanted, whole = estimate.cache, max(1, self.memory - self.weights // split)
+        return round(min(GPU_SHARE, max(0.1, -(-wanted * 20 // whole) / 20)), 2)
+
+    def call(self, tokens: int, split: int) -> int:
+        """Bytes of cache of one call on one of ``split`` GPUs: heads are shared out, but not cut."""
+        if self.model.encoder:
+            return 0
+        heads = max(1, self.model.kv_heads)
+        kept = self.model.cache_bytes(tokens, windows=self.traits.frees_windows)
+        return int(kept * self.cache_factor * max(1, heads // split) / heads)
+
+    def tokens(self, split: int) -> int:
+        """Tokens of context that one call can have beside the weights on each of ``split`` GPUs; -1 for none."""
+        room = self.budget(split) - GPU_OVERHEAD_BYTES - self.weights // split
+        if room < 0:
+            return -1
+        low, high = 0, weights.MAX_CONTEXT_TOKENS
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self.call(middle, split) <= room else (low, middle - 1)
+        return low
+
+
+def _why_not(
+    need: _GpuNeed,
+    gpus: tuple[Gpu, ...],
+    count: int,
+    estimate: MemoryEstimate,
+    tokens: int,
+    context: int,
+    asked: int | None,
+) -> str:
+    """The reason that decided against it; empty if it fits."""
+    if not need.able:
+        weights_need = need.needs > need.traits.min_capability
+        what = f"{need.quantisation} weights need" if weights_need else f"{need.traits.title} needs"
+        return f"{what} compute capability {need.needs}, but the {gpus[0].name} has {gpus[0].capability}."
+    if count > len(gpus):
+        return f"It is set to {count} GPUs, and there {'is 1' if len(gpus) == 1 else f'are {len(gpus)}'}."
+    if tokens < 0:
+        return (
+            f"The weights alone take {_gb(estimate.weights)} of each GPU and the engine {_gb(estimate.other)} more, "
+            f"of {_gb(estimate.available)} that it may have."
+        )
+    if tokens < (asked or min(need.model.context_length or 4_096, MIN_CONTEXT_TOKENS)):
+        left = estimate.available - estimate.weights - estimate.other
+        return (
+            f"A call of {context:,} tokens needs {_gb(estimate.cache)} of cache, and {_gb(left)} are left beside the "
+            f"weights, for {tokens:,} tokens."
+        )
+    return ""
+
+
+def _gpu_reasons(
+    need: _GpuNeed, gpus: tuple[Gpu, ...], chosen: Mapping[str, Any], estimate: MemoryEstimate, split: int
+) -> list[str]:
+    model = need.model
+    reasons = [
+        f"Safetensors ({model.architecture}, {model.form}) on an NVIDIA GPU are for {need.traits.title}."
+    ]
+    if split > 1:
         reasons.append(
-            f"The weights ({_gb(model.size)}) and a full context want {count} GPUs: each takes a part of every layer."
+            f"The weights ({_gb(need.weights)}) and a full context want {split} GPUs: each takes a part of every layer."
         )
     elif len(gpus) > 1:
         reasons.append(f"One GPU is enough; the other {len(gpus) - 1} stay free for further models.")
-    if chosen["dtype"] == "float16":
+    if chosen["dtype"] == "float16" and 0 < need.capability < 8.0:
         reasons.append(f"The {gpus[0].name} does not compute in bfloat16, so it is float16.")
-    per_token = _per_token(model, count)
-    if per_token:
-        less = f", fewer than the {model.context_length:,} it was trained for"
+    elif not model.quantisation and chosen["dtype"] != model.dtype:
+        reasons.append(f"The files are {model.dtype}; it runs as {chosen['dtype']}.")
+    if need.quantisation == "fp8" and 0 < need.capability < FP8_MIN_CAPABILITY_NUMBER:
+        reasons.append(f"The {gpus[0].name} keeps weights in FP8 and computes in {chosen['dtype']}.")
+    context = chosen["context_length"]
+    call = need.call(context, split)
+    if need.cache_setting is not None:
+        parameter = need.traits.cache_parameter
         reasons.append(
-            f"{chosen['context_length']:,} tokens of context"
-            f"{less if chosen['context_length'] < model.context_length else ''}; a key-value cache of "
-            f"{_gb(estimate.cache)} holds {_calls(estimate.cache, per_token, chosen['context_length'])}."
+            f"In 16 bits, {context:,} tokens do not fit: {parameter} {need.cache_setting} keeps them in 8."
         )
-    where = "each GPU" if count > 1 else "the GPU"
+    if call:
+        less = f", fewer than the {model.context_length:,} it was trained for"
+        usual = min(context, USUAL_CALL_TOKENS)
+        reasons.append(
+            f"{context:,} tokens of context{less if context < model.context_length else ''}; a key-value cache of "
+            f"{_gb(estimate.cache)} holds {estimate.cache // call:,} with a full context, or "
+            f"{estimate.cache // max(1, need.call(usual, split)):,} of {usual:,} tokens."
+        )
+    where = "each GPU" if split > 1 else "the GPU"
     reasons.append(
         f"It takes about {_gb(estimate.total)} of {where}'s {_gb(int(gpus[0].memory_bytes))}, a share of "
-        f"{chosen['memory_share']:.2f}."
+        f"{chosen['memory_share']:.2f}{' of what the weights leave free' if need.traits.share_of_free else ''}."
     )
     return reasons
 
@@ -333,38 +608,6 @@ def _transformers(
 # --- what comes nearest -------------------------------------------------------------------------------------
 
 
-def _nearest_weights(
-    model: ModelWeights, hardware: Hardware, estimate: MemoryEstimate, context_tokens: int | None, tokens: int
-) -> str:
-    if context_tokens and tokens >= MIN_CONTEXT_TOKENS:
-        return f"It fits with context_length {tokens // 256 * 256}."
-    quarter = int(model.parameters * Q4_BITS / 8)
-    if (
-        not model.quantisation
-        and quarter // max(1, len(hardware.gpus)) + GPU_OVERHEAD_BYTES < estimate.available
-    ):
-        return f"A version with 4-bit weights (AWQ or GPTQ), about {_gb(quarter)}, fits."
-    if quarter + GB < hardware.memory_bytes * MEMORY_SHARE:
-        return f"A Q4_K_M GGUF of it, about {_gb(quarter)}, fits on llama.cpp, slowly, on the CPU."
-    return _recommended(hardware)
-
-
-def _needs_gguf(model: ModelWeights, hardware: Hardware, name: str) -> PlanOutcome:
-    return PlanOutcome(
-        model=name,
-        hardware=describe(hardware),
-        engine="vllm",
-        parameters={},
-        estimate=MemoryEstimate("gpu", model.size, 0, 0, 0),
-        fits=False,
-        reasons=(
-            f"Safetensors ({model.architecture}, {model.quantisation or model.dtype}) in this form are for vLLM.",
-            "vLLM needs an NVIDIA GPU, and this machine has none.",
-        ),
-        nearest=_nearest_gguf_of(model, hardware),
-    )
-
-
 def _nearest_gguf_of(model: ModelWeights, hardware: Hardware) -> str:
     quarter = int(model.parameters * Q4_BITS / 8)
     if quarter + GB < int(hardware.memory_bytes * MEMORY_SHARE):
@@ -384,10 +627,10 @@ def _gb(size: int) -> str:
     return f"{size / GB:.1f} GB" if size >= 0.1 * GB else f"{size / 1024**2:.0f} MB"
 
 
-# Gives a model on vLLM the parameters of its plan, where its spec leaves them open. Blocks.
+# Gives a model on such an engine the parameters of its plan, where its spec leaves them open. Blocks.
 
 
-def fill_parameters(spec: ModelSpec, path: Path | None, hardware: Hardware) -> ModelSpec:
+def fill_parameters(spec: ModelSpec, path: Path | None, hardware: Hardware, engine: PlansGpus) -> ModelSpec:
     """The spec with planned parameters. Without an NVIDIA GPU, where there is nothing to plan with, it is the same.
 
     Raises `InvalidRequest` for what cannot fit, with the nearest thing that would.
@@ -397,7 +640,8 @@ def fill_parameters(spec: ModelSpec, path: Path | None, hardware: Hardware) -> M
     model = weights.read_weights(path, spec.name)
     if not isinstance(model, ModelWeights):
         return spec
-    made = plan_model(model, hardware, spec.parameters, name=spec.name, engine="vllm")
+    servers = {engine.name: engine.gpu_traits}
+    made = plan_model(model, hardware, spec.parameters, name=spec.name, engine=engine.name, servers=servers)
     if not made.fits:
         raise InvalidRequest(
             f"'{spec.name}' does not fit {made.hardware}. {made.reasons[-1]} {made.nearest}",
@@ -405,3 +649,23 @@ def fill_parameters(spec: ModelSpec, path: Path | None, hardware: Hardware) -> M
             param="source",
         )
     return replace(spec, parameters={**made.parameters, **spec.parameters})
+
+
+def gpu_engine(spec: ModelSpec, path: Path, hardware: Hardware, engines: Sequence[PlansGpus]) -> str:
+    """The engine for a folder of safetensors on a machine with a GPU: the first of ``engines`` on which it fits."""
+    engines = [engine for engine in engines if takes(engine, spec, path)] or engines
+    try:
+        model = weights.read_weights(path, spec.name)
+        servers = {engine.name: engine.gpu_traits for engine in engines}
+        return plan_model(model, hardware, spec.parameters, name=spec.name, servers=servers).engine
+    except PorticoError:
+        return engines[0].name  # starting it will say what is wrong
+
+
+def takes(engine: Engine, spec: ModelSpec, path: Path | None) -> bool:
+    """Whether an engine has the parameters of a spec, and what its model is for."""
+    try:
+        engine.describe(spec, path)
+    except PorticoError:
+        return False
+    return True

@@ -344,16 +344,22 @@ def plan_gguf(
     draft = beside.draft_file
     draft_per_token = draft.kv_bytes_per_token if draft is not None else 0  # always in 16 bits
     per_token = max(1, int(file.kv_bytes_per_token * CACHE_TYPES[cache_type])) + draft_per_token
+    slots = parameters.get("slots") or DEFAULT_SLOTS
     extra = beside.projector_bytes + (draft.file_size if draft is not None else 0)
     # A cache much larger than the model, or than two good contexts, would be paid for by everyone and filled by few.
     usual = 2 * min(wanted, FULL_SLOT_TOKENS) * per_token
     fair = max(CACHE_FLOOR, hardware.memory_bytes * CACHE_FLOOR_SHARE, file.file_size, usual)
+    fixed = slots * _fixed_bytes(file, cache_type)
     left = (
-        memory_allowance(hardware) - file.file_size - extra - PROCESS_BYTES - BATCH_TOKENS * _width(file) * 4
+        memory_allowance(hardware)
+        - file.file_size
+        - extra
+        - fixed
+        - PROCESS_BYTES
+        - BATCH_TOKENS * _width(file) * 4
     )
     room = max(0, min(hardware.memory_bytes * CACHE_MEMORY_SHARE, fair, left))
     tokens = int(room) // per_token
-    slots = parameters.get("slots") or DEFAULT_SLOTS
     if asked is None:
         if parameters.get("slots") is None:
             while slots > 1 and tokens // slots < min(wanted, FULL_SLOT_TOKENS):
@@ -417,6 +423,12 @@ def memory_allowance(hardware: Hardware) -> int:
     return min([int(hardware.memory_bytes * MEMORY_SHARE), *shared])
 
 
+def _fixed_bytes(file: Gguf, cache_type: str) -> int:
+    """What a slot keeps whatever its context is: a window of tokens with a batch, and states."""
+    window = file.window_tokens + BATCH_TOKENS if file.window_tokens else 0
+    return int(window * file.window_bytes_per_token * CACHE_TYPES[cache_type]) + file.state_bytes
+
+
 def _width(file: Gguf) -> int:
     """Numbers per token of a batch: a few hidden states are really touched, the scores are kept for few tokens."""
     return 16 * file.embedding_length
@@ -445,6 +457,7 @@ def memory_need(file: Gguf, settled: LlamaCppPlan) -> LlamaCppMemory:
     return LlamaCppMemory(
         weights=file.file_size + settled.beside_bytes,
         cache=int(tokens * file.kv_bytes_per_token * CACHE_TYPES[settled.cache_type])
+        + settled.slots * _fixed_bytes(file, settled.cache_type)
         + tokens * settled.draft_per_token,
         compute=batch * _width(file) * 4,
         process=PROCESS_BYTES,

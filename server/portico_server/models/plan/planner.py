@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
@@ -15,7 +16,13 @@ from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.models.gguf import FILE_CUT_CODE, Gguf, read_header
 from portico_server.models.hardware import METAL_SHARE, Gpu, Hardware, this_machine
 from portico_server.models.plan import llamacpp, weights
-from portico_server.models.plan.choice import PlanOutcome, plan_model, plan_other_engines
+from portico_server.models.plan.choice import (
+    PlanOutcome,
+    needs_gpu_server,
+    plan_model,
+    plan_other_engines,
+    takes,
+)
 from portico_server.models.plan.llamacpp import CompanionFiles
 from portico_server.models.plan.weights import (
     HEADER_BYTES,
@@ -25,7 +32,7 @@ from portico_server.models.plan.weights import (
     pipeline_weights,
     weights_from_config,
 )
-from portico_server.models.protocol import Engine, MeasuresMemory
+from portico_server.models.protocol import Engine, MeasuresMemory, PlansGpus
 from portico_server.models.sources import ModelFetcher, parse_source
 from portico_server.models.sources.download import get_range
 from portico_server.models.sources.file_choice import PIPELINE_INDEX
@@ -49,14 +56,88 @@ def machine_presets() -> Mapping[str, Hardware]:
 
 def machine_preset(name: str) -> Hardware:
     """One machine. Raises `InvalidRequest` with the names."""
-    found = machine_presets().get(name)
+    found = machine_presets().get(name) or _described(name)
     if found is None:
         raise InvalidRequest(
             f"There is no hardware '{name}' to plan for.{nearest(name, machine_presets())} There is "
-            f"{', '.join(machine_presets())}.",
+            f"{', '.join(machine_presets())}; or describe it, such as '2 x A100 80GB, 512 GB, 64 cores'.",
             param="hardware",
         )
     return found
+
+
+MAX_GPUS_COUNT = 64
+MAX_MEMORY_GB = 65_536
+DEFAULT_CORES_COUNT = 8
+"""Of a machine that is described without them."""
+
+_MEMORY = re.compile(r"(\d{1,6}(?:\.\d+)?) ?(?:gb?|gib)(?: (?:memory|ram))?", re.IGNORECASE)
+_CORES = re.compile(r"(\d{1,4}) ?(?:cores?|cpus?)", re.IGNORECASE)
+_COUNT = re.compile(r"(\d{1,2}) ?[x×*] ?", re.IGNORECASE)
+_SIZE = re.compile(r"[\s-](\d{1,3}(?:\.\d+)?) ?(?:gb?|gib)\b", re.IGNORECASE)
+_DECORATION = re.compile(r"nvidia|geforce|tesla|rtx|sxm\d?|pcie|hbm\d?e?|[^a-z0-9]")
+"""What names of GPUs have beside the name that everybody says."""
+
+
+@cache
+def _known_gpus() -> Mapping[str, tuple[str, tuple[float, ...], float]]:
+    rows = json.loads((files("portico_server.models.plan") / "gpus.json").read_text("utf-8"))["gpus"]
+    return {_plain(row["name"]): (row["name"], tuple(row["memory_gb"]), row["capability"]) for row in rows}
+
+
+def _plain(name: str) -> str:
+    return _DECORATION.sub("", name.lower())
+
+
+def _known(name: str) -> bool:
+    return _plain(name) in _known_gpus()
+
+
+def _described(text: str) -> Hardware | None:
+    """A machine in words: GPUs, then its memory and cores, with commas between; ``None`` if it is none.
+
+    Raises `InvalidRequest` for a GPU that is not known, or sizes that no machine has.
+    """
+    memory_gb, cores = 0.0, DEFAULT_CORES_COUNT
+    gpus: tuple[Gpu, ...] = ()
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or (len(parts) == 1 and parts[0].islower() and parts[0].isalnum() and not _known(parts[0])):
+        return None  # the name of a machine, with a typing error perhaps
+    for part in parts:
+        if found := _MEMORY.fullmatch(part):
+            memory_gb = float(found[1])
+        elif found := _CORES.fullmatch(part):
+            cores = int(found[1])
+        else:
+            count, size = _COUNT.match(part), _SIZE.search(part)
+            bare = _SIZE.sub("", part[count.end() if count else 0 :])
+            gpus += _gpus(int(count[1]) if count else 1, bare, float(size[1]) if size else 0.0)
+    memory_gb = memory_gb or max(16.0, 1.5 * sum(gpu.memory_bytes for gpu in gpus) / _GIB)
+    if not cores >= 1 or memory_gb > MAX_MEMORY_GB or memory_gb < 1:
+        raise InvalidRequest(
+            f"'{text}' describes no machine: memory must be 1 to {MAX_MEMORY_GB:,} GB, and there must be a core.",
+            param="hardware",
+        )
+    return Hardware(cores, int(memory_gb * _GIB), gpus)
+
+
+def _gpus(count: int, name: str, size_gb: float) -> tuple[Gpu, ...]:
+    known = _known_gpus().get(_plain(name))
+    if known is None or not 1 <= count <= MAX_GPUS_COUNT:
+        names = [one[0] for one in _known_gpus().values()]
+        close = nearest(name, names) if known is None else ""
+        raise InvalidRequest(
+            f"'{count} x {name[:80]}' is not a GPU to plan for.{close} 1 to {MAX_GPUS_COUNT} of these are: "
+            f"{', '.join(names)}.",
+            param="hardware",
+        )
+    full, sizes, capability = known
+    if size_gb and size_gb not in sizes:
+        raise InvalidRequest(
+            f"An {full} has {' or '.join(f'{size:g}' for size in sizes)} GB, not {size_gb:g}.",
+            param="hardware",
+        )
+    return (Gpu(f"NVIDIA {full}", int((size_gb or sizes[0]) * _GIB), capability=capability),) * count
 
 
 def _hardware(row: Mapping[str, Any]) -> Hardware:
@@ -71,14 +152,21 @@ def _hardware(row: Mapping[str, Any]) -> Hardware:
 
 
 class Planner:
-    """Plans for models whose files are here or on a hub; ``choose`` says which engine takes one."""
+    """Plans for models whose files are here or on a hub; ``choose`` says which engine takes one, ``gpu_engines`` which
+    serve safetensors on GPUs.
+    """
 
     def __init__(
-        self, fetcher: ModelFetcher, settings: Settings, choose: Callable[[ModelSpec, Path | None], Engine]
+        self,
+        fetcher: ModelFetcher,
+        settings: Settings,
+        choose: Callable[[ModelSpec, Path | None], Engine],
+        gpu_engines: Callable[[], Sequence[PlansGpus]],
     ) -> None:
         self._fetcher = fetcher
         self._settings = settings
         self._choose = choose
+        self._gpu_engines = gpu_engines
 
     async def plan(
         self, spec: ModelSpec, hardware: str, parameters: Mapping[str, Any], budget: int | None
@@ -86,6 +174,7 @@ class Planner:
         """See `portico_server.models.service.ModelService.plan`."""
         machine = machine_preset(hardware) if hardware else await pools.MODELS.run(this_machine)
         source = parse_source(spec.source)
+        spec = replace(spec, parameters=parameters)
         path = self._fetcher.cached(source) if source.fetchable else None
         engine = self._choose(spec, path)
         if not source.fetchable:
@@ -96,7 +185,6 @@ class Planner:
                 else "It answers from another process; nothing of it is held here."
             )
             return plan_other_engines(spec.name, engine.name, machine, reason, memory)
-        engine.describe(replace(spec, parameters=parameters), None)  # refuses parameters it does not have
         if path is not None:
             model = await pools.MODELS.run(weights.read_weights, path, spec.name)
         elif source.scheme in ("hf", "modelscope") and not self._settings.offline:
@@ -108,12 +196,44 @@ class Planner:
                 code="model_file_missing",
                 param="model",
             )
-        loaded = CompanionFiles()
-        if isinstance(model, Gguf) and path is not None:
-            loaded = await pools.MODELS.run(llamacpp.find_companions, spec.name, parameters, path, model)
-        return plan_model(
-            model, machine, parameters, name=spec.name, budget=budget, engine=spec.engine, beside=loaded
+        return await pools.MODELS.run(self._planned, model, spec, path, machine, budget)
+
+    def _planned(
+        self,
+        model: Gguf | ModelWeights,
+        spec: ModelSpec,
+        path: Path | None,
+        machine: Hardware,
+        budget: int | None,
+    ) -> PlanOutcome:
+        """The plan for a model whose headers are known. Blocks. An engine refuses parameters that it does not have."""
+        if isinstance(model, Gguf):
+            self._choose(spec, path).describe(spec, None)
+            loaded = CompanionFiles()
+            if path is not None:
+                loaded = llamacpp.find_companions(spec.name, spec.parameters, path, model)
+            return plan_model(
+                model, machine, spec.parameters, name=spec.name, budget=budget, beside=loaded, servers={}
+            )
+        engines = {engine.name: engine for engine in self._gpu_engines()}
+        fitting = {name: engine for name, engine in engines.items() if takes(engine, spec, path)}
+        if spec.engine == "auto" and fitting:
+            engines = fitting
+        elif spec.engine in (*engines, "auto"):
+            wanted = next(iter(engines)) if needs_gpu_server(model, machine) else "transformers"
+            chosen = wanted if spec.engine == "auto" else spec.engine
+            self._choose(replace(spec, engine=chosen), path).describe(spec, None)
+        made = plan_model(
+            model,
+            machine,
+            spec.parameters,
+            name=spec.name,
+            budget=budget,
+            engine=spec.engine,
+            servers={name: engine.gpu_traits for name, engine in engines.items()},
         )
+        self._choose(replace(spec, engine=made.engine), path).describe(spec, None)
+        return made
 
 
 # Reads the headers of a model that is still on its hub, without fetching the model. Imports aiohttp.

@@ -16,6 +16,30 @@ from portico_server.models.sources.file_choice import PIPELINE_INDEX, choose_fil
 
 _BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "float8_e4m3fn": 1.0}
 
+MAX_LAYERS = 10_000
+MAX_WIDTH = 1_000_000
+MAX_CONTEXT_TOKENS = 2**30
+"""More than any model has: a configuration that says so is wrong."""
+
+_EVERY_NTH_FULL: Mapping[str, int] = {
+    "gemma2": 2,
+    "gemma3": 6,
+    "gemma3_text": 6,
+    "gemma3n_text": 5,
+    "gemma4_text": 6,
+    "cohere2": 4,
+    "gpt_oss": 2,
+    "exaone4": 4,
+    "olmo3": 4,
+    "qwen3_next": 4,
+    "qwen3_5_text": 4,
+    "qwen3_5_moe_text": 4,
+}
+"""By ``model_type``: each n-th layer keeps every token, where the configuration does not list its layers."""
+
+_WINDOW_ALONE = ("mistral", "mixtral", "phi3")
+"""Model types whose layers all have the window, if there is one."""
+
 _ENCODERS = ("bert", "roberta", "xlm-roberta", "modernbert", "nomic_bert", "new", "gte", "jina_bert")
 """Model types that turn a text into a vector and generate nothing."""
 
@@ -24,8 +48,10 @@ _ENCODERS = ("bert", "roberta", "xlm-roberta", "modernbert", "nomic_bert", "new"
 class ModelWeights:
     """A model as safetensors. Sizes in bytes, counts 0 where the configuration does not say.
 
-    ``cache_per_token`` is its 16-bit key-value cache for one token of context; ``quantisation`` is empty for plain
-    weights of the number format ``dtype``; ``encoder`` for a model that only embeds, ``ranks``
+    ``cache_per_token`` is its 16-bit key-value cache for one token of context, in the layers that keep every token;
+    ``window_per_token`` the same in those that keep the last ``window`` tokens of a call, and ``state_bytes`` what
+    each call takes in layers without a cache (linear attention). ``quantisation`` is empty for plain weights of the
+    number format ``dtype``; ``encoder`` for a model that only embeds, ``ranks``
     for one that scores pairs of texts, ``draws`` for one that makes pictures; ``sound`` is what a model
     does with sound, if that is all it does.
     """
@@ -43,6 +69,28 @@ class ModelWeights:
     ranks: bool = False
     draws: bool = False
     sound: Literal["", "speech", "transcription"] = ""
+    window: int = 0
+    window_per_token: int = 0
+    state_bytes: int = 0
+
+    def cache_bytes(self, tokens: int, *, windows: bool = True) -> int:
+        """What one call of so many tokens keeps, in 16 bits; ``windows``: the engine frees what leaves a window."""
+        return (
+            tokens * self.cache_per_token
+            + (min(tokens, self.window) if windows else tokens) * self.window_per_token
+            + (self.state_bytes if tokens else 0)
+        )
+
+    def running_bytes(self, dtype: str) -> int:
+        """What the weights take in the number format in which they run."""
+        if self.quantisation:
+            return self.size
+        return int(self.size * _BYTES.get(dtype, 2.0) / _BYTES.get(self.dtype, 2.0))
+
+    @property
+    def form(self) -> str:
+        """How the weights are kept, for a sentence."""
+        return self.quantisation or self.dtype
 
     @property
     def parameters(self) -> int:
@@ -74,8 +122,25 @@ def weights_from_config(name: str, config: Mapping[str, Any], size: int) -> Mode
         )
     kv_heads = _number(inner, "num_key_value_heads") or heads
     width = _number(inner, "head_dim") or (hidden // heads if heads else 0)
+    context = _number(inner, "max_position_embeddings", "n_positions")
+    for what, number, limit in (
+        ("layers", layers, MAX_LAYERS),
+        ("numbers in a hidden state", hidden, MAX_WIDTH),
+        ("heads", max(heads, kv_heads), MAX_WIDTH),
+        ("numbers in a head", width, MAX_WIDTH),
+        ("tokens of context", context, MAX_CONTEXT_TOKENS),
+    ):
+        if number > limit:
+            raise InvalidRequest(
+                f"The config.json of '{name}' speaks of {number:,} {what}; no model has more than {limit:,}. It is "
+                "damaged: fetch it again, or correct it.",
+                code="model_file_invalid",
+                param="source",
+            )
     latent = _number(inner, "kv_lora_rank")  # multi-head latent attention keeps one small vector instead
     per_layer = latent + _number(inner, "qk_rope_head_dim") if latent else 2 * kv_heads * width
+    full, local, states = _layer_counts(inner, layers)
+    wide = 2 * (_number(inner, "num_global_key_value_heads") or kv_heads) * _number(inner, "global_head_dim")
     quantised = config.get("quantization_config")
     method = str(quantised.get("quant_method", "")) if isinstance(quantised, Mapping) else ""
     kind = str(inner.get("model_type", ""))
@@ -83,10 +148,13 @@ def weights_from_config(name: str, config: Mapping[str, Any], size: int) -> Mode
         name=name,
         architecture=str((config.get("architectures") or [kind])[0]),
         size=size,
-        context_length=_number(inner, "max_position_embeddings", "n_positions"),
+        context_length=context,
         heads=heads,
         kv_heads=1 if latent else kv_heads,
-        cache_per_token=layers * per_layer * 2,
+        cache_per_token=full * (wide or per_layer) * 2,
+        window=_number(inner, "sliding_window", "attention_chunk_size") if local else 0,
+        window_per_token=local * per_layer * 2,
+        state_bytes=states * _state_bytes(inner),
         dtype=str(config.get("dtype") or config.get("torch_dtype") or inner.get("torch_dtype") or "float32"),
         quantisation=method,
         encoder=kind.replace("-", "_") in {item.replace("-", "_") for item in _ENCODERS},
@@ -94,6 +162,49 @@ def weights_from_config(name: str, config: Mapping[str, Any], size: int) -> Mode
             str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ()
         ),
     )
+
+
+def _layer_counts(config: Mapping[str, Any], layers: int) -> tuple[int, int, int]:
+    """How many layers keep every token, how many a window, and how many a state of fixed size."""
+    # The last layers of some models use the cache of earlier ones.
+    own = max(0, layers - _number(config, "num_kv_shared_layers"))
+    kinds = config.get("layer_types") or config.get("layers_block_type")
+    if isinstance(kinds, list) and kinds:
+        texts = [str(kind) for kind in kinds[:own]]
+        local = sum("sliding" in kind or "chunked" in kind for kind in texts)
+        full = sum("full" in kind or kind in ("attention", "hybrid") for kind in texts)
+        return full, local, len(texts) - full - local
+    pattern = config.get("hybrid_override_pattern")
+    if isinstance(pattern, str):  # Nemotron-H: M is Mamba, * attention, - a layer without either
+        return pattern.count("*"), 0, pattern.count("M")
+    kind = str(config.get("model_type", ""))
+    period = _number(config, "attn_layer_period", "full_attention_interval")
+    if period or (kind in _EVERY_NTH_FULL and not config.get("sliding_window")):
+        full = own // (period or _EVERY_NTH_FULL.get(kind, 1))
+        return full, 0, own - full
+    if not _number(config, "sliding_window") or config.get("use_sliding_window") is False:
+        return own, 0, 0
+    every = _number(config, "sliding_window_pattern", "_sliding_window_pattern") or _EVERY_NTH_FULL.get(
+        kind, 0
+    )
+    if every > 1:
+        return own // every, own - own // every, 0
+    return (0, own, 0) if kind in _WINDOW_ALONE else (own, 0, 0)
+
+
+def _state_bytes(config: Mapping[str, Any]) -> int:
+    """Of one layer with linear attention or Mamba, for one call: its state in 32 bits, and its convolution's."""
+    heads = _number(config, "linear_num_value_heads")
+    if heads:
+        value, key = _number(config, "linear_value_head_dim"), _number(config, "linear_key_head_dim")
+        mixed = 2 * _number(config, "linear_num_key_heads") * key + heads * value
+        return heads * value * key * 4 + mixed * (_number(config, "linear_conv_kernel_dim") or 4) * 2
+    inner = _number(config, "mamba_n_heads", "mamba_num_heads") * _number(
+        config, "mamba_d_head", "mamba_head_dim"
+    )
+    inner = inner or _number(config, "hidden_size") * (_number(config, "mamba_expand") or 2)
+    depth = _number(config, "mamba_d_state", "ssm_state_size") or 16
+    return inner * depth * 4 + inner * (_number(config, "mamba_d_conv", "conv_kernel") or 4) * 2
 
 
 def _sound(name: str, config: Mapping[str, Any], size: int) -> ModelWeights | None:

@@ -27,6 +27,7 @@ from portico_server.models.server_process import OFFLINE_ENVIRONMENT, ServerProc
 from portico_server.models.spec import ModelSpec, Task
 
 if TYPE_CHECKING:
+    from portico_server.models.hardware import Gpu, Hardware
     from portico_server.models.transport import EngineTransport, Route
 
 
@@ -218,9 +219,35 @@ def _configuration(path: Path | None) -> dict[str, Any]:
         found = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}  # starting it will say what is wrong; the list of models must not fail for it
-    inner = found.get("text_config") if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        return {}
+    inner = found.get("text_config")
     facts = inner if isinstance(inner, dict) else found
-    return {key: value for key, value in facts.items() if isinstance(value, int)} if facts else {}
+    return {key: value for key, value in facts.items() if isinstance(value, int)}
+
+
+def check_free(
+    spec: ModelSpec, machine: Hardware, numbers: Sequence[int], needed: Callable[[Gpu], float]
+) -> None:
+    """Raise `Unavailable` if other programs hold what the engine needs of a GPU: it would fail after a minute.
+
+    ``numbers`` are those of the GPUs that it may use, ``needed`` returns bytes. Blocks.
+    """
+    # psutil is imported by now or may be; this module is imported before it.
+    from portico_server.models.hardware import free_gpu_memory
+
+    own = [gpu for gpu in machine.gpus if not gpu.shared]
+    free = free_gpu_memory() if own else ()
+    for number in numbers or range(min(1, len(own))):
+        if number >= len(free) or number >= len(own) or free[number] >= needed(own[number]):
+            continue
+        left, whole = free[number] / gpus.GB, own[number].memory_bytes / gpus.GB
+        raise Unavailable(
+            f"'{spec.name}' needs {needed(own[number]) / gpus.GB:.1f} GB of GPU {number} ({own[number].name}), which "
+            f"has {left:.1f} of {whole:.1f} GB free: other programs hold the rest (nvidia-smi names them). End them, "
+            "or give the model a smaller 'memory_share'.",
+            code="gpu_memory_in_use",
+        )
 
 
 async def start_server(

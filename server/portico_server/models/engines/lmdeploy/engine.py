@@ -33,6 +33,7 @@ from portico_server.models.gpus import GpuShare
 from portico_server.models.protocol import (
     AdapterFormat,
     EngineClient,
+    GpuTraits,
     LaunchContext,
     ModelDescription,
     RunningEngine,
@@ -138,6 +139,33 @@ LMDEPLOY_OPTIONS: ServerOptions = {
 }
 """Parameters of a model on LMDeploy."""
 
+LMDEPLOY_TRAITS = GpuTraits(
+    title="LMDeploy",
+    min_capability=7.5,
+    weights={"awq": 7.5, "fp8": 8.9, "gptq": 7.5, "mxfp4": 7.5},
+    cache_parameter="kv_cache_bits",
+    cache_factors={8: 0.5, 4: 0.25},
+    cache_capability=7.5,
+    # ``lmdeploy/turbomind/supported_models.py``: what its fast backend computes.
+    architectures=frozenset(
+        {
+            "Glm4MoeLiteForCausalLM",
+            "GptOssForCausalLM",
+            "InternLM2ForCausalLM",
+            "InternLM3ForCausalLM",
+            "LlamaForCausalLM",
+            "MixtralForCausalLM",
+            "Qwen2ForCausalLM",
+            "Qwen2MoeForCausalLM",
+            "Qwen3ForCausalLM",
+            "Qwen3MoeForCausalLM",
+        }
+    ),
+    frees_windows=False,
+    share_of_free=True,
+)
+"""Of LMDeploy 0.18 on the pinned CUDA 13. Caches of 8 and 4 bits and MXFP4 are for older GPUs too (its README)."""
+
 TOOL_PARSERS: Mapping[str, str] = {
     "deepseek_v32": "deepseek-v32",
     "deepseek_v4": "deepseek-v4",
@@ -173,6 +201,7 @@ class LmDeploy:
     fetches = True
     options: ServerOptions = MappingProxyType({**LMDEPLOY_OPTIONS, **COMMON_OPTIONS})
     adapter_format: AdapterFormat = "weights"
+    gpu_traits = LMDEPLOY_TRAITS
 
     def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
         option_arguments(spec.name, self.name, spec.parameters, LMDEPLOY_OPTIONS)
@@ -189,18 +218,28 @@ class LmDeploy:
     def occupies(self, spec: ModelSpec, path: Path | None) -> GpuShare:
         """See `portico_server.models.protocol.OccupiesGpus`."""
         from portico_server.models.hardware import this_machine  # psutil: it is imported after this module
+        from portico_server.models.plan.choice import fill_parameters
 
-        sizes = [gpu.memory_bytes for gpu in this_machine().gpus if not gpu.shared]
+        machine = this_machine()
+        sizes = [gpu.memory_bytes for gpu in machine.gpus if not gpu.shared]
         if not sizes or path is None:
             return GpuShare()
-        given = spec.parameters
+        given = fill_parameters(spec, path, machine, self).parameters
         tensor = given.get("tensor_parallel", 1)
-        weights = sum(file.stat().st_size for file in path.glob("*.safetensors")) // tensor
+        weights = _held(path, tensor)
         # Its share is of what the weights leave free.
         cache = int(given.get("memory_share", DEFAULT_CACHE_SHARE) * max(0, min(sizes) - weights))
         return GpuShare(tensor * given.get("data_parallel", 1), weights + cache)
 
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
+        from portico_server.models.hardware import this_machine  # psutil: see `occupies`
+        from portico_server.models.plan.choice import fill_parameters
+
+        machine = await pools.MODELS.run(this_machine)
+        spec = await pools.MODELS.run(fill_parameters, spec, path, machine, self)
+        if path is not None:
+            held = await pools.MODELS.run(_held, path, spec.parameters.get("tensor_parallel", 1))
+            await pools.MODELS.run(server.check_free, spec, machine, site.gpus, lambda _gpu: held)
         adapters = await pools.MODELS.run(
             folders.usable_adapters, spec.name, site.adapters, lambda adapter: _check(spec, path, adapter)
         )
@@ -239,6 +278,11 @@ class LmDeploy:
     ) -> None:
         """See `portico_server.models.protocol.TriesAdapters`. What only LMDeploy knows shows when it starts."""
         await pools.MODELS.run(_check, spec, path, adapter)
+
+
+def _held(path: Path, tensor: int) -> int:
+    """Bytes of weights on each of the GPUs that share the layers. Blocks."""
+    return sum(file.stat().st_size for file in path.glob("*.safetensors")) // tensor
 
 
 def _possible(spec: ModelSpec) -> None:

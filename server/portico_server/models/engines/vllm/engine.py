@@ -32,6 +32,7 @@ from portico_server.models.gpus import GpuShare
 from portico_server.models.protocol import (
     AdapterFormat,
     EngineClient,
+    GpuTraits,
     LaunchContext,
     ModelDescription,
     RunningEngine,
@@ -158,6 +159,19 @@ VLLM_OPTIONS: ServerOptions = {
 """Parameters of a model on vLLM."""
 
 
+VLLM_TRAITS = GpuTraits(
+    title="vLLM",
+    min_capability=7.5,
+    weights={"awq": 7.5, "fbgemm_fp8": 8.0, "fp8": 7.5, "gptq": 7.5, "modelopt": 8.0, "mxfp4": 8.0},
+    cache_parameter="kv_cache_dtype",
+    cache_factors={"fp8": 0.5, "fp8_e4m3": 0.5, "fp8_e5m2": 0.5},
+    cache_capability=8.9,
+    online={"fp8": 0.55, "bitsandbytes": 0.35},  # embeddings stay as they are
+    cpu_build=True,
+)
+"""The capabilities are those of the pinned build: its installation page, and ``get_min_capability`` of its classes."""
+
+
 class Vllm:
     """A folder with safetensors. Parameters: `VLLM_OPTIONS`."""
 
@@ -166,6 +180,7 @@ class Vllm:
     options: ServerOptions = MappingProxyType({**VLLM_OPTIONS, **COMMON_OPTIONS})
     adapter_format: AdapterFormat = "weights"
     tells_tokens = True
+    gpu_traits = VLLM_TRAITS
 
     def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
         option_arguments(spec.name, self.name, spec.parameters, VLLM_OPTIONS)
@@ -178,7 +193,7 @@ class Vllm:
         from portico_server.models.plan.choice import fill_parameters
 
         machine = this_machine()
-        given = fill_parameters(spec, path, machine).parameters
+        given = fill_parameters(spec, path, machine, self).parameters
         sizes = [gpu.memory_bytes for gpu in machine.gpus if not gpu.shared]
         if not sizes:
             return GpuShare()
@@ -190,7 +205,12 @@ class Vllm:
         from portico_server.models.hardware import this_machine
         from portico_server.models.plan.choice import fill_parameters
 
-        spec = fill_parameters(spec, path, await pools.MODELS.run(this_machine))
+        machine = await pools.MODELS.run(this_machine)
+        spec = await pools.MODELS.run(fill_parameters, spec, path, machine, self)
+        share = spec.parameters.get("memory_share", DEFAULT_GPU_SHARE)
+        await pools.MODELS.run(
+            server.check_free, spec, machine, site.gpus, lambda gpu: share * gpu.memory_bytes
+        )
         if server.describe_folder(spec, path).task == "chat":
             spec = await pools.MODELS.run(fill_parsers, spec, path)
         rank = await pools.MODELS.run(rank_for, spec, path, site.adapters)

@@ -173,7 +173,7 @@ def test_what_is_not_usual_is_shown(model: Path) -> None:
 
 def test_the_plan_says_that_a_model_sees(model: Path) -> None:
     loaded = CompanionFiles(projector="/models/mmproj-f16.gguf", projector_bytes=1024**3)
-    made = outcome(read_gguf(model), MACHINE, beside=loaded)
+    made = outcome(read_gguf(model), MACHINE, beside=loaded, servers={})
     assert made.estimate.weights > 1024**3 and made.parameters["mmproj"] == loaded.projector
     assert any("mmproj-f16.gguf" in reason for reason in made.reasons)
 
