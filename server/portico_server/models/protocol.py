@@ -227,8 +227,9 @@ class GpuTraits:
     quantised while they are loaded, and the part of 16 bits that is left. ``cache_parameter``: the parameter that
     makes the key-value cache smaller, ``cache_factors`` its values, that of 8 bits first, with their part of 16 bits,
     and ``cache_capability`` what the first one needs. ``architectures``: of the models that it is chosen for; empty
-    for all. ``frees_windows``: what leaves a sliding window is freed. ``share_of_free``: its ``memory_share`` is of
-    what the weights leave free. ``cpu_build``: there are builds of it that need no GPU.
+    for all. ``frees_windows``: what leaves a sliding window is freed. ``share_covers``: what its ``memory_share`` is a
+    part for: ``all`` that it takes, ``static`` weights and cache alone, or the cache alone, of what the weights leave
+    ``free``. ``cpu_build``: there are builds of it that need no GPU.
     """
 
     title: str
@@ -240,7 +241,7 @@ class GpuTraits:
     online: Mapping[str, float] = field(default_factory=dict)
     architectures: frozenset[str] = frozenset()
     frees_windows: bool = True
-    share_of_free: bool = False
+    share_covers: Literal["all", "static", "free"] = "all"
     cpu_build: bool = False
 
 

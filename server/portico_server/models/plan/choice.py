@@ -274,8 +274,8 @@ class _GpuPlanning:
 
     def _may(self, traits: GpuTraits) -> bool:
         """Whether an engine may be chosen for the model, if it fits there."""
-        if traits.share_of_free and "memory_share" in self.parameters:
-            return False  # which was said of the whole memory
+        if traits.share_covers != "all" and "memory_share" in self.parameters:
+            return False  # which was said of all that an engine takes
         known = self.model.quantisation in ("", *traits.weights)
         return not traits.architectures or (known and self.model.architecture in traits.architectures)
 
@@ -469,11 +469,13 @@ class _GpuNeed:
         """Bytes that the engine may have of each GPU."""
         if self.set_share is None:
             return int(self.memory * GPU_SHARE)
-        if not self.traits.share_of_free:
-            return int(self.memory * self.set_share)
-        held = self.weights // split
-        cache = int(self.set_share * max(0, self.memory - held))
-        return min(int(self.memory * USABLE_GPU_SHARE), held + GPU_OVERHEAD_BYTES + cache)
+        given = int(self.set_share * self.memory)
+        if self.traits.share_covers == "all":
+            return given
+        if self.traits.share_covers == "free":
+            held = self.weights // split
+            given = held + int(self.set_share * max(0, self.memory - held))
+        return min(int(self.memory * USABLE_GPU_SHARE), given + GPU_OVERHEAD_BYTES)
 
     def estimate(self, context: int, calls: int, split: int) -> MemoryEstimate:
         """With a cache for so many ``calls`` of a full context, as far as there is room; for one at least."""
@@ -485,7 +487,9 @@ class _GpuNeed:
     def share(self, estimate: MemoryEstimate, split: int) -> float:
         """The part of the memory to ask the engine for."""
         wanted, whole = estimate.total, self.memory
-        if self.traits.share_of_free:
+        if self.traits.share_covers == "static":
+            wanted -= estimate.other
+        elif self.traits.share_covers == "free":
             wanted, whole = estimate.cache, max(1, self.memory - self.weights // split)
         return round(min(GPU_SHARE, max(0.1, -(-wanted * 20 // whole) / 20)), 2)
 
@@ -539,6 +543,9 @@ def _why_not(
     return ""
 
 
+_COVERED = {"all": "", "static": " for weights and cache", "free": " of what the weights leave free"}
+
+
 def _gpu_reasons(
     need: _GpuNeed, gpus: tuple[Gpu, ...], chosen: Mapping[str, Any], estimate: MemoryEstimate, split: int
 ) -> list[str]:
@@ -576,7 +583,7 @@ def _gpu_reasons(
     where = "each GPU" if split > 1 else "the GPU"
     reasons.append(
         f"It takes about {_gb(estimate.total)} of {where}'s {_gb(int(gpus[0].memory_bytes))}, a share of "
-        f"{chosen['memory_share']:.2f}{' of what the weights leave free' if need.traits.share_of_free else ''}."
+        f"{chosen['memory_share']:.2f}{_COVERED[need.traits.share_covers]}."
     )
     return reasons
 

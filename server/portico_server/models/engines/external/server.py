@@ -19,7 +19,7 @@ from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoErro
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.models import gpus
 from portico_server.models.engines.openai_client.quirks import Quirks
-from portico_server.models.environments.recipe import RECIPES, require_built
+from portico_server.models.environments.recipe import RECIPES, find_interpreter, require_built
 from portico_server.models.known_models import profile_of
 from portico_server.models.openai_wire import EngineRefused, UpstreamFailed
 from portico_server.models.protocol import EngineClient, LaunchContext, ModelDescription, RunningEngine
@@ -165,7 +165,15 @@ def engine_interpreter(engine: str, spec: ModelSpec, site: LaunchContext) -> Pat
     """The parameter ``python``, or the engine's environment. Raises `InvalidRequest`, `Unavailable`."""
     given = spec.parameters.get("python")
     if given is None:
-        return require_built(site.environments / engine, RECIPES[engine])
+        recipe = RECIPES.get(engine)
+        found = require_built(site.environments / engine, recipe) if recipe else find_interpreter(engine)
+        if found is None:
+            raise Unavailable(
+                f"The engine '{engine}' has no environment of Portico's: give '{spec.name}' the parameter 'python' "
+                "with the path of an interpreter that has it, or put its command on the PATH of the daemon.",
+                code="engine_not_installed",
+            )
+        return found
     path = Path(str(given)).expanduser()
     if not path.is_absolute() or not path.is_file() or not path.name.startswith("python"):
         raise InvalidRequest(

@@ -162,7 +162,7 @@ LMDEPLOY_TRAITS = GpuTraits(
         }
     ),
     frees_windows=False,
-    share_of_free=True,
+    share_covers="free",
 )
 """Of LMDeploy 0.18 on the pinned CUDA 13. Caches of 8 and 4 bits and MXFP4 are for older GPUs too (its README)."""
 

@@ -1,0 +1,241 @@
+"""A model on SGLang's OpenAI server. Facts are those of SGLang 0.5.23."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+from portico_server.core import pools
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.relay import AdapterScale, Relay, RelayResponse
+from portico_server.models.engines import peft_adapters as folders
+from portico_server.models.engines.external import server
+from portico_server.models.engines.external.parsers import fill_parsers
+from portico_server.models.engines.external.server import (
+    COMMON_OPTIONS,
+    ServerOption,
+    ServerOptions,
+    option_arguments,
+)
+from portico_server.models.engines.openai_client.quirks import Quirks
+from portico_server.models.fallback import fallbacks
+from portico_server.models.gpus import GpuShare
+from portico_server.models.protocol import (
+    AdapterFormat,
+    EngineClient,
+    GpuTraits,
+    LaunchContext,
+    ModelDescription,
+    RunningEngine,
+)
+from portico_server.models.spec import ModelSpec
+from portico_server.subprocesses import module
+
+PORTICO_PLUGIN_API = 1
+
+SGLANG_OPTIONS: ServerOptions = {
+    "context_length": ServerOption("--context-length", "whole", "tokens that one call may have"),
+    "tensor_parallel": ServerOption("--tp-size", "whole", "GPUs that share each layer"),
+    "pipeline_parallel": ServerOption("--pp-size", "whole", "groups of GPUs that share the layers"),
+    "data_parallel": ServerOption("--dp-size", "whole", "copies of the model"),
+    "dtype": ServerOption("--dtype", "text", "auto, bfloat16, float16 or float32"),
+    "quantization": ServerOption(
+        "--quantization", "text", "how the weights are quantised, if the files do not say"
+    ),
+    "kv_cache_dtype": ServerOption("--kv-cache-dtype", "text", "auto, fp8_e4m3 or fp8_e5m2"),
+    "memory_share": ServerOption(
+        "--mem-fraction-static", "share", "share of the GPU's memory for weights and cache"
+    ),
+    "max_sequences": ServerOption(
+        "--max-running-requests", "whole", "calls that are computed at the same time"
+    ),
+    "max_batched_tokens": ServerOption("--chunked-prefill-size", "whole", "tokens of a prompt in one step"),
+    "schedule_policy": ServerOption(
+        "--schedule-policy", "text", "which call is next: lpm, fcfs, lof, random or dfs-weight"
+    ),
+    "chat_template": ServerOption(
+        "--chat-template", "template", "a Jinja file instead of the model's own template"
+    ),
+    "tool_call_parser": ServerOption(
+        "--tool-call-parser", "text", "how the model writes tool calls, if not as its template shows, or none"
+    ),
+    "reasoning_parser": ServerOption(
+        "--reasoning-parser",
+        "text",
+        "how the model writes its thoughts, if not as its template shows, or none",
+    ),
+    "trust_remote_code": ServerOption(
+        "--trust-remote-code", "flag", "run Python code that comes with the model"
+    ),
+    "adapters_at_once": ServerOption(
+        "--max-loras-per-batch",
+        "whole",
+        "adapters that answer at the same time, the model itself counted",
+    ),
+    "seed": ServerOption("--random-seed", "number", "for sampling"),
+}
+"""Parameters of a model on SGLang."""
+
+TOOL_PARSERS: Mapping[str, str] = {
+    "apertus": "apertus2509",
+    "deepseek_v3": "deepseekv3",
+    "deepseek_v31": "deepseekv31",
+    "deepseek_v32": "deepseekv32",
+    "deepseek_v4": "deepseekv4",
+    "gemma4": "gemma4",
+    "glm45": "glm45",
+    "glm47": "glm47",
+    "hermes": "qwen25",
+    "hunyuan_a13b": "hunyuan",
+    "kimi_k2": "kimi_k2",
+    "lfm2": "lfm2",
+    "llama3_json": "llama3",
+    "llama4_pythonic": "pythonic",
+    "minimax_m2": "minimax-m2",
+    "mistral": "mistral",
+    "openai": "gpt-oss",
+    "pythonic": "pythonic",
+    "qwen3_xml": "qwen3_coder",
+    "step3": "step3",
+    "step3p5": "step3p5",
+}
+"""What SGLang calls formats of tool calls (``sglang/srt/function_call/parser_names.py``), by vLLM's name."""
+
+THOUGHT_PARSERS: Mapping[str, str] = {
+    "deepseek_r1": "deepseek-r1",
+    "deepseek_v3": "deepseek-v3",
+    "deepseek_v4": "deepseek-v4",
+    "gemma4": "gemma4",
+    "glm45": "glm45",
+    "glm47": "glm45",
+    "hunyuan_a13b": "hunyuan",
+    "minimax_m2_append_think": "minimax-append-think",
+    "mistral": "mistral",
+    "openai_gptoss": "gpt-oss",
+    "qwen3": "qwen3",
+    "step3p5": "step3p5",
+}
+"""The same for thoughts (``sglang/srt/parser/reasoning_parser_names.py``)."""
+
+SGLANG_TRAITS = GpuTraits(
+    title="SGLang",
+    min_capability=8.0,
+    weights={"awq": 8.0, "fp8": 8.0, "gptq": 8.0, "modelopt": 8.9, "mxfp4": 8.0},
+    cache_parameter="kv_cache_dtype",
+    cache_factors={"fp8_e4m3": 0.5, "fp8_e5m2": 0.5},
+    cache_capability=8.9,
+    online={"fp8": 0.55},
+    share_covers="static",
+)
+"""The capabilities are those of ``get_min_capability`` in ``sglang/srt/layers/quantization``."""
+
+
+class SgLang:
+    """A folder with safetensors, for chat. Parameters: `SGLANG_OPTIONS`."""
+
+    name = "sglang"
+    fetches = True
+    options: ServerOptions = MappingProxyType({**SGLANG_OPTIONS, **COMMON_OPTIONS})
+    adapter_format: AdapterFormat = "weights"
+    gpu_traits = SGLANG_TRAITS
+
+    def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
+        option_arguments(spec.name, self.name, spec.parameters, SGLANG_OPTIONS)
+        fallbacks(spec)
+        found = server.describe_folder(spec, path)
+        if found.task != "chat":
+            raise InvalidRequest(
+                f"The engine 'sglang' is for chat alone here: use 'vllm' for '{spec.name}'.", param="engine"
+            )
+        return found
+
+    def occupies(self, spec: ModelSpec, path: Path | None) -> GpuShare:
+        """See `portico_server.models.protocol.OccupiesGpus`."""
+        from portico_server.models.hardware import this_machine  # psutil: see `start`
+        from portico_server.models.plan.choice import GPU_OVERHEAD_BYTES, fill_parameters
+
+        machine = this_machine()
+        sizes = [gpu.memory_bytes for gpu in machine.gpus if not gpu.shared]
+        given = fill_parameters(spec, path, machine, self).parameters
+        if not sizes or "memory_share" not in given:
+            return GpuShare()
+        count = math.prod(given.get(f"{kind}_parallel", 1) for kind in ("tensor", "pipeline", "data"))
+        return GpuShare(count, int(given["memory_share"] * min(sizes)) + GPU_OVERHEAD_BYTES)
+
+    async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
+        # psutil and aiohttp are imported by now or may be; this module is imported before them.
+        from portico_server.models.engines.openai_client.passthrough import FixedAdapterClient
+        from portico_server.models.hardware import this_machine
+        from portico_server.models.plan.choice import fill_parameters
+
+        machine = await pools.MODELS.run(this_machine)
+        spec = await pools.MODELS.run(fill_parameters, spec, path, machine, self)
+        share = spec.parameters.get("memory_share", 0)
+        await pools.MODELS.run(
+            server.check_free, spec, machine, site.gpus, lambda gpu: share * gpu.memory_bytes
+        )
+        adapters = await pools.MODELS.run(
+            folders.usable_adapters, spec.name, site.adapters, lambda adapter: check_adapter(adapter, path)
+        )
+        spec = await pools.MODELS.run(fill_parsers, spec, path, TOOL_PARSERS, THOUGHT_PARSERS)
+        running = await server.start_server(
+            self.name,
+            await pools.MODELS.run(program, spec, path, adapters),
+            spec,
+            path,
+            site,
+            advice=lambda message: server.advice(message, SGLANG_OPTIONS),
+            quirks=Quirks(developer=False),
+            enforces=bool(spec.parameters.get("tool_call_parser")),
+        )
+        client = FixedAdapterClient(_AdapterNames(running.client, spec.name), spec.name, adapters)
+        return replace(running, client=client)
+
+    async def try_adapter(
+        self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: LaunchContext
+    ) -> None:
+        """See `portico_server.models.protocol.TriesAdapters`. What only SGLang knows shows when it starts."""
+        await pools.MODELS.run(check_adapter, adapter, path)
+
+
+def check_adapter(adapter: AdapterScale, path: Path | None) -> None:
+    """Whether SGLang can be started with it. Blocks. Raises `InvalidRequest`."""
+    if "=" in adapter.name:
+        raise InvalidRequest("SGLang takes no '=' in the name of an adapter.", param="name")
+    folders.check_adapter("sglang", adapter, path)
+
+
+class _AdapterNames:
+    """An `EngineClient`: SGLang calls an adapter ``MODEL:ADAPTER``, and answers other names with the model itself."""
+
+    def __init__(self, inner: EngineClient, name: str) -> None:
+        self._inner = inner
+        self._name = name
+
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
+        """See `portico_server.models.protocol.EngineClient`."""
+        adapter = request.adapter
+        if adapter is not None:
+            request = replace(request, adapter=replace(adapter, name=f"{self._name}:{adapter.name}"))
+        return await self._inner.relay(request, deadline)
+
+
+def program(
+    spec: ModelSpec, path: Path | None, adapters: Sequence[AdapterScale] = ()
+) -> server.ServerProgram:
+    """SGLang's command line. It takes its key nowhere else. Blocks if there are ``adapters``."""
+    line = [
+        *module("sglang.launch_server"),
+        *("--model-path", str(path), "--served-model-name", spec.name, "--api-key", "{key}"),
+        *("--host", "127.0.0.1", "--port", "{port}", "--enable-cache-report"),
+        *option_arguments(spec.name, "sglang", spec.parameters, SGLANG_OPTIONS),
+    ]
+    if adapters:
+        line += [
+            "--lora-paths",
+            *(f"{adapter.name}={folders.scale_adapter(adapter)}" for adapter in adapters),
+        ]
+    return server.ServerProgram(line, reports_lost_gpu=False)
