@@ -248,6 +248,7 @@ def test_every_dependency_is_listed_with_a_reason_and_a_licence() -> None:
         "Command line",
         "Daemon",
         "Vector index",
+        "PostgreSQL",
         "Databases",
         "Terminal UI",
         "Development",

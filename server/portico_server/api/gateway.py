@@ -25,7 +25,7 @@ from portico_server.api.adapter import ProtocolAdapter
 from portico_server.api.anthropic.errors import ANTHROPIC, is_ours
 from portico_server.api.auth import OPERATOR, Auth, presented
 from portico_server.api.errors import JSON_RPC, OPENAI, NotAllowedHere, RawHeaders, is_rpc, unknown_url
-from portico_server.api.exchange import ClientLeft, Exchange, Message, Receive, Scope, Send
+from portico_server.api.exchange import ClientConnection, ClientLeft, Exchange, Message, Receive, Scope, Send
 from portico_server.api.hot import HOT, SOCKETS
 from portico_server.api.protected import WELL_KNOWN, address, is_protected, metadata_url
 from portico_server.api.services import ApiServices
@@ -179,8 +179,6 @@ EXPOSED = b", ".join(
 
 SWITCHING_STATUS: Final = 101
 
-MAX_CALLS_PER_KEY: Final = 256
-"""Calls and WebSockets that a key has under way when it opens a further WebSocket, at most."""
 
 CORS: RawHeaders = [
     (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE, OPTIONS"),
@@ -277,12 +275,7 @@ class Gateway:
             exchange.caller = self._identify(exchange, path)
             if connection is not None:
                 connection.admit()
-            if len(self._calls.get(exchange.caller.id, ())) >= MAX_CALLS_PER_KEY:
-                raise TooMany(
-                    f"This key has {MAX_CALLS_PER_KEY} connections and calls under way. Close one first.",
-                    code="too_many_connections",
-                )
-            self._register_call(exchange, exchange.caller.id)
+            self._register_call(exchange, exchange.caller, connection)
             await handler(opened, self._services)
         except asyncio.CancelledError:
             if exchange.revoked is None or exchange.task is None:
@@ -333,8 +326,7 @@ class Gateway:
             if exchange.connection is not None:
                 exchange.connection.admit()
             exchange.meter = self._services.runner.quotas.of(exchange.caller.id)
-            if exchange.caller is not LOCAL and exchange.caller is not OPERATOR:  # these are never revoked
-                self._register_call(exchange, exchange.caller.id)
+            self._register_call(exchange, exchange.caller, exchange.connection)
         handlers = HOT.get(path)
         if handlers is not None:
             scope["portico.route"] = path
@@ -347,9 +339,14 @@ class Gateway:
         else:
             raise NotAllowedHere(method, path, ", ".join(handlers))
 
-    def _register_call(self, exchange: Exchange, key: str) -> None:
-        calls = self._calls.setdefault(key, set())
-        if exchange.connection is not None and len(calls) >= exchange.connection.calls_per_key:
+    def _register_call(
+        self, exchange: Exchange, caller: Principal, connection: ClientConnection | None
+    ) -> None:
+        """Note a call of a key. Raises `TooMany` for one that has its share of the connections already."""
+        if caller is LOCAL or caller is OPERATOR:  # these are never revoked
+            return
+        calls = self._calls.setdefault(caller.id, set())
+        if connection is not None and len(calls) >= connection.calls_per_key:
             raise TooMany(
                 f"This API key has {len(calls)} calls in progress, half of all connections of this daemon. Wait "
                 "for one to end, or close one.",

@@ -6,12 +6,10 @@ means absent, as it does at OpenAI. Values come from JSON, so types are compared
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from portico_server.core.errors import InvalidRequest
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 
 Check: TypeAlias = Callable[[Any, str], None]
@@ -224,21 +222,15 @@ MAX_SHOWN_CHARS = 100
 def check_schema(whose: str, schema: Any, path: str) -> None:
     """Raise `InvalidRequest` for ``path`` unless ``schema`` is a JSON schema, which ``whose`` names in the error.
 
-    Patterns only have to be regular expressions: an engine may know some that are not checked here.
+    Patterns only have to be regular expressions: an engine may support some that the linear engine does not.
     """
     from portico_server.core.json_schema import require_schema, survey  # jsonschema is slow to import
+    from portico_server.core.pattern import require_python_pattern
 
     named = whose[:MAX_SHOWN_CHARS]
     require_schema(named, schema, path, lenient=True)
     for at, pattern in survey(schema).patterns:
-        try:
-            re.compile(pattern)
-        except (re.error, OverflowError, RecursionError) as error:
-            raise InvalidRequest(
-                f"The schema of '{named}' has a pattern at {at} that is not a regular expression.",
-                code="invalid_schema",
-                param=path,
-            ) from error
+        require_python_pattern(pattern, path, f"The pattern at {at} in the schema of '{named}'")
 
 
 def check_parameters(name: str, parameters: Any, path: str) -> None:

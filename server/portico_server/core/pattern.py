@@ -68,11 +68,15 @@ def linear(text: str) -> LinearPattern:
     return LinearPattern(text)
 
 
-def require_python_pattern(text: str, param: str) -> None:
-    """Raise `InvalidRequest` with ``param`` unless a pattern for the sandbox is in Python's syntax."""
+def require_python_pattern(text: str, param: str, named: str | None = None) -> None:
+    """Raise `InvalidRequest` with ``param`` unless a pattern for the sandbox or an engine is in Python's syntax.
+
+    ``named`` is what the error calls it, by default ``param``.
+    """
+    named = named or f"'{param}'"
     if len(text) > MAX_PATTERN_LENGTH:
         raise InvalidRequest(
-            f"'{param}' is longer than {MAX_PATTERN_LENGTH:,} characters.",
+            f"{named} is longer than {MAX_PATTERN_LENGTH:,} characters.",
             code="invalid_pattern",
             param=param,
         )
@@ -80,7 +84,7 @@ def require_python_pattern(text: str, param: str) -> None:
         re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
         raise InvalidRequest(
-            f"'{param}' is not a regular expression: {str(error)[:200]}.", code="invalid_pattern", param=param
+            f"{named} is not a regular expression: {str(error)[:200]}.", code="invalid_pattern", param=param
         ) from error
 
 

@@ -17,7 +17,7 @@ from portico.wire import Cited, Delta, Status, ToolCalled, Usage
 from portico_server.api import exchange
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, Unavailable
-from portico_server.core.request import CalledTool, Chat, Reply, Request, Vectors
+from portico_server.core.request import CalledTool, Chat, Embed, Reply, Request, Vectors
 from portico_server.core.servable import Card
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -350,12 +350,16 @@ async def test_names_with_slashes_and_aliases_are_models(daemon: ApiServer) -> N
 
 @pytest.mark.parametrize("encoding", [None, "float", "base64"])
 async def test_any_servable_can_embed(daemon: ApiServer, encoding: str | None) -> None:
-    async def embed(_request: Request, _context: Context) -> Vectors:
+    texts: list[tuple[str, ...]] = []
+
+    async def embed(request: Request, _context: Context) -> Vectors:
+        assert isinstance(request, Embed)
+        texts.append(request.input)
         return Vectors((b"\x00\x00\x80\x3f\x00\x00\x00\x40",), 2, Usage(1))
 
     daemon.add(ScriptedServable(Card("own", "model", capabilities=frozenset({"embeddings"})), embed))
     body = {"model": "own", "input": "x", "encoding_format": encoding}
     [item] = (await daemon.client.post("/v1/embeddings", json=body)).json()["data"]
     assert item["embedding"] == ("AACAPwAAAEA=" if encoding == "base64" else [1.0, 2.0])
-    tokens = await daemon.client.post("/v1/embeddings", json={"model": "own", "input": [1, 2]})
-    assert (tokens.status_code, tokens.json()["error"]["param"]) == (400, "input")
+    tokens = await daemon.client.post("/v1/embeddings", json={"model": "own", "input": [9906, 220, 1917]})
+    assert tokens.status_code == 200 and texts == [("x",), ("Hello  world",)]

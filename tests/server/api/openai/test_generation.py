@@ -16,11 +16,11 @@ from tests.server.api.openai.conftest import bearer
 from portico_server.models.engines.openai_client.requests import prepare_chat, prepare_completion
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
-WRONG_SCHEMAS = [
-    {"type": "nonsense"},
-    {"type": "object", "properties": 5},
-    {"type": "object", "required": "a"},
-    {"type": "object", "properties": {"a": {"type": "string", "pattern": "("}}},
+WRONG_SCHEMAS: list[tuple[str, Any]] = [
+    ("invalid_schema", {"type": "nonsense"}),
+    ("invalid_schema", {"type": "object", "properties": 5}),
+    ("invalid_schema", {"type": "object", "required": "a"}),
+    ("invalid_pattern", {"type": "object", "properties": {"a": {"type": "string", "pattern": "("}}}),
 ]
 
 
@@ -50,22 +50,22 @@ def test_the_arguments_of_a_function_are_always_an_object(client: OpenAI) -> Non
     assert called.type == "function" and json.loads(called.function.arguments) == {}
 
 
-@pytest.mark.parametrize("schema", WRONG_SCHEMAS, ids=str)
-def test_a_wrong_schema_is_refused_before_a_model_sees_it(client: OpenAI, schema: Any) -> None:
+@pytest.mark.parametrize(("code", "schema"), WRONG_SCHEMAS, ids=str)
+def test_a_wrong_schema_is_refused_before_a_model_sees_it(client: OpenAI, code: str, schema: Any) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(
             model="echo",
             messages=HELLO,
             response_format={"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}},
         )
-    assert (caught.value.param, caught.value.code) == ("response_format", "invalid_schema")
+    assert (caught.value.param, caught.value.code) == ("response_format", code)
     with pytest.raises(openai.BadRequestError) as caught:
         client.responses.create(
             model="echo",
             input="Hello",
             text={"format": {"type": "json_schema", "name": "answer", "schema": schema}},
         )
-    assert (caught.value.param, caught.value.code) == ("text.format.schema", "invalid_schema")
+    assert (caught.value.param, caught.value.code) == ("text.format.schema", code)
 
 
 def test_parameters_that_are_not_of_an_object_are_refused(client: OpenAI) -> None:
@@ -82,8 +82,10 @@ def test_parameters_that_are_not_of_an_object_are_refused(client: OpenAI) -> Non
 def test_a_completion_begins_with_its_prompt_where_that_is_wished_for(client: OpenAI) -> None:
     made = client.completions.create(model="echo", prompt="Once upon a time", echo=True)
     assert made.choices[0].text == "Once upon a timeOnce upon a time"
-    stream = client.completions.create(model="echo", prompt="Once upon", echo=True, stream=True)
-    assert "".join(chunk.choices[0].text for chunk in stream) == "Once uponOnce upon"
+    # OpenAI itself sends null as finish_reason until the end, which its own type does not allow: not strict here.
+    with OpenAI(base_url=client.base_url, api_key=client.api_key) as lenient:
+        stream = lenient.completions.create(model="echo", prompt="Once upon", echo=True, stream=True)
+        assert "".join(chunk.choices[0].text for chunk in stream) == "Once uponOnce upon"
     prepared = prepare_completion({"prompt": ["a", "b"], "n": 2, "echo": True})
     assert prepared.echoes == ("a", "a", "b", "b")
 
@@ -110,29 +112,20 @@ def test_the_same_search_again_is_answered_from_the_first_and_ends(client: OpenA
 
 
 def test_a_cancelled_answer_is_counted(client: OpenAI, harbour: Daemon) -> None:
-    def spent() -> int:
-        rows = httpx.get(f"{harbour.url}/api/usage", params={"since": 0}, headers=bearer("boss")).json()[
-            "data"
-        ]
-        found = [row for row in rows if row["name"] == "frail" and row["operation"] == "chat/completions"]
-        return sum(row["completion_tokens"] for row in found)
-
-    before = spent()
     said: Any = [{"role": "user", "content": "hang"}]
     stream = client.chat.completions.create(model="frail", messages=said, stream=True)
     for chunk in stream:
         if chunk.choices[0].delta.content == " two":
             break
     stream.close()
-    while harbour_is_busy(harbour):
+    while (cancelled := newest_run(harbour, "frail"))["status"] == "running":
         pass
-    assert spent() > before
+    assert cancelled["status"] == "cancelled" and cancelled["usage"]["completion_tokens"] > 0
 
 
-def harbour_is_busy(harbour: Daemon) -> bool:
-    """Whether a call of the model is under way."""
+def newest_run(harbour: Daemon, name: str) -> dict[str, Any]:
     rows = httpx.get(f"{harbour.url}/api/runs", headers=bearer("boss")).json()["data"]
-    return any(row["name"] == "frail" and row["status"] == "running" for row in rows)
+    return next(row for row in rows if row["name"] == name)
 
 
 def test_what_was_meant_is_said_once(as_key: Callable[[str], OpenAI], harbour: Daemon) -> None:

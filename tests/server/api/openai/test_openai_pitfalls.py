@@ -126,9 +126,11 @@ async def test_8_embeddings_come_as_base64_and_as_numbers(client: AsyncOpenAI, d
 
 async def test_9_token_arrays_mean_the_text_that_langchain_cut(client: AsyncOpenAI) -> None:
     tokens = [9906, 220, 3574, 244, 98220, 1917]  # of cl100k_base, as LangChain sends them by default
-    plain = await client.embeddings.create(model="fake-embedding", input=["Hello 世界 world"])
+    plain = await client.embeddings.create(
+        model="fake-embedding", input=["Hello 世界 world"], encoding_format="float"
+    )
     for given in (tokens, [tokens]):
-        read = await client.embeddings.create(model="fake-embedding", input=given)
+        read = await client.embeddings.create(model="fake-embedding", input=given, encoding_format="float")
         assert read.data[0].embedding == plain.data[0].embedding
     with pytest.raises(openai.BadRequestError) as caught:
         await client.embeddings.create(model="fake-embedding", input=[[9906], [100_400]])

@@ -73,9 +73,12 @@ def test_filters_and_limits_hold_for_a_search(client: OpenAI) -> None:
 
 
 def test_a_model_that_calls_for_ever_is_stopped(client: OpenAI) -> None:
-    answer = client.responses.create(model="clever", input="find bread", tools=[SEARCH], max_tool_calls=3)
-    assert answer.status == "completed"
-    assert [item.type for item in answer.output] == ["file_search_call"] * 3
+    for allowed, made in ((1, 1), (3, 2)):  # the same search again is answered from the first and is the last
+        answer = client.responses.create(
+            model="clever", input="find bread", tools=[SEARCH], max_tool_calls=allowed
+        )
+        assert answer.status == "completed"
+        assert [item.type for item in answer.output] == ["file_search_call"] * made
 
 
 def test_code_runs_and_its_figure_is_a_file(client: OpenAI, environment: Environment) -> None:

@@ -116,7 +116,8 @@ def test_nulls_are_left_out_and_unknown_fields_go_through() -> None:
 
 
 def test_tools_of_a_template_that_knows_them_are_left_to_it() -> None:
-    tools = [{"type": "function", "function": {"name": "f"}}]
+    parameters = {"type": "object", "properties": {"city": {"type": "string"}}}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
     prepared = prepare_chat(ask(tools=tools), template_has_tools=True)
     assert prepared.tools is None and prepared.bodies[0]["tools"] == tools
     forced = prepare_chat(ask(tools=tools, tool_choice="required"), template_has_tools=True)
