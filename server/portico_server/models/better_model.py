@@ -27,7 +27,7 @@ from portico_server.runs.scheduler import Scheduler
 from portico_server.settings import MB_BYTES, Settings
 
 if TYPE_CHECKING:
-    from portico_server.models.hardware import Gpu, Hardware
+    from portico_server.models.hardware import Gpu, GpuUse, Hardware
 
 
 # The machine that the daemon runs on: what its models may hold, and which model would suit it better.
@@ -64,6 +64,12 @@ class LocalMachine:
     async def gpus(self) -> Sequence[Gpu]:
         """Those with memory of their own; others share the machine's, which has its budget."""
         return [gpu for gpu in (await self._hardware()).gpus if not gpu.shared]
+
+    async def gpu_use(self) -> GpuUse:
+        """What is taken of them now, by whatever program."""
+        module = await pools.LOADING.run(importlib.import_module, "portico_server.models.hardware")
+        use: GpuUse = await pools.MODELS.run(module.gpu_use)
+        return use
 
     async def _search(self) -> None:
         machine = await self._hardware()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from portico_server.core.errors import Unavailable
 
 if TYPE_CHECKING:
-    from portico_server.models.hardware import Gpu
+    from portico_server.models.hardware import Gpu, GpuUse
 
 USABLE_GPU_SHARE = 0.95
 """Part of a GPU's memory that engines may share; the rest is for its driver and for what they need on top."""
@@ -30,13 +30,20 @@ NO_GPU_SHARE = GpuShare()
 
 
 def choose_gpus(
-    gpus: Sequence[Gpu], held: Iterable[Mapping[int, int]], want: GpuShare
+    gpus: Sequence[Gpu],
+    held: Iterable[Mapping[int, int]],
+    want: GpuShare,
+    elsewhere: Mapping[int, int] | None = None,
 ) -> tuple[int, ...] | None:
     """The numbers of the emptiest GPUs with room for ``want``; ``None`` if there are not as many.
 
-    ``held`` is what others have: bytes by the number of the GPU.
+    ``held`` is what other models have, ``elsewhere`` what other programs have: bytes by the number of the GPU.
     """
-    free = [int(gpu.memory_bytes * USABLE_GPU_SHARE) for gpu in gpus]
+    taken = elsewhere or {}
+    free = [
+        min(int(gpu.memory_bytes * USABLE_GPU_SHARE), gpu.memory_bytes - taken.get(number, 0))
+        for number, gpu in enumerate(gpus)
+    ]
     for holding in held:
         for number, size in holding.items():
             free[number] -= size
@@ -44,8 +51,8 @@ def choose_gpus(
     return tuple(sorted(able[: want.count])) if len(able) >= want.count else None
 
 
-def check_gpus(name: str, gpus: Sequence[Gpu], want: GpuShare) -> None:
-    """Raise `Unavailable` if empty GPUs would not be enough."""
+def check_gpus(name: str, gpus: Sequence[Gpu], want: GpuShare, elsewhere: Mapping[int, int]) -> None:
+    """Raise `Unavailable` if GPUs without any model of ours would not be enough."""
     if choose_gpus(gpus, (), want) is None:
         largest = max((gpu.memory_bytes for gpu in gpus), default=0)
         raise Unavailable(
@@ -55,15 +62,69 @@ def check_gpus(name: str, gpus: Sequence[Gpu], want: GpuShare) -> None:
             "'context_length', or choose a smaller model.",
             code="gpu_memory_budget",
         )
+    if choose_gpus(gpus, (), want, elsewhere) is None:
+        raise Unavailable(
+            f"There is no room for '{name}' on the GPUs: it needs {_gb(want.memory)} on {_counted(want.count)}, and "
+            f"{_of_other_programs(gpus, elsewhere)}. End those that you do not need (nvidia-smi lists them), or give "
+            "the model a smaller 'memory_share'.",
+            code="gpu_memory_budget",
+        )
 
 
-def fully_used(name: str, want: GpuShare, others: Iterable[str]) -> Unavailable:
+def fully_used(
+    name: str, gpus: Sequence[Gpu], want: GpuShare, others: Iterable[str], elsewhere: Mapping[int, int]
+) -> Unavailable:
     """What to say when nobody can leave."""
+    staying = ", ".join(sorted(set(others)))
+    programs = f"; {_of_other_programs(gpus, elsewhere)}" if any(elsewhere.values()) else ""
     return Unavailable(
         f"There is no room for '{name}' on the GPUs: it needs {_gb(want.memory)} on {_counted(want.count)}, and "
-        f"{', '.join(sorted(set(others)))} may not leave. Unpin one of them, or give each a smaller 'memory_share'.",
+        f"{staying} may not leave{programs}. Unpin one of them, or give each a smaller 'memory_share'.",
         code="gpu_memory_budget",
     )
+
+
+def holdings(
+    use: GpuUse, models: Sequence[tuple[Mapping[int, int], Sequence[int]]]
+) -> tuple[Sequence[Mapping[int, int]], Mapping[int, int]]:
+    """What each of our models has of GPUs, and what other programs have: bytes by the number of the GPU.
+
+    ``models`` has what each was promised, and its processes; none while it starts. It has what it was promised or
+    what the driver counts, whichever is more. Where the driver names none of the processes, as in a container, they
+    are taken to hold what was promised.
+    """
+    counted = [measured(use, pids) for _, pids in models]
+    named = any(counted)
+    elsewhere = dict(enumerate(use.used))
+    for (promised, pids), real in zip(models, counted, strict=True):
+        for number, size in (real if named else promised if pids else {}).items():
+            elsewhere[number] = elsewhere.get(number, 0) - size
+    held = [
+        {
+            number: max(promised.get(number, 0), real.get(number, 0))
+            for number in promised.keys() | real.keys()
+        }
+        for (promised, _), real in zip(models, counted, strict=True)
+    ]
+    return held, {number: max(0, size) for number, size in elsewhere.items()}
+
+
+def measured(use: GpuUse, pids: Iterable[int]) -> Mapping[int, int]:
+    """Bytes by the number of the GPU that the driver counts for processes together."""
+    found: dict[int, int] = {}
+    for pid in pids:
+        for number, size in use.processes.get(pid, {}).items():
+            found[number] = found.get(number, 0) + size
+    return found
+
+
+def _of_other_programs(gpus: Sequence[Gpu], elsewhere: Mapping[int, int]) -> str:
+    held = [
+        f"{_gb(elsewhere[number])} of GPU {number} ({_gb(gpu.memory_bytes)})"
+        for number, gpu in enumerate(gpus)
+        if elsewhere.get(number)
+    ]
+    return f"other programs hold {', '.join(held)}"
 
 
 def gpu_environment(numbers: Sequence[int]) -> dict[str, str]:

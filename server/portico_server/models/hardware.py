@@ -9,9 +9,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
@@ -102,13 +103,54 @@ def parse_nvidia_smi(text: str, memory_bytes: int) -> tuple[Gpu, ...]:
     return tuple(gpus)
 
 
+@dataclass(frozen=True, slots=True)
+class GpuUse:
+    """Bytes that are taken now: on each GPU with memory of its own, and by process (its number) on each."""
+
+    used: tuple[int, ...] = ()
+    processes: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
+
+
+def gpu_use() -> GpuUse:
+    """What the driver says of the memory of its GPUs, in the order of `Hardware.gpus`; blocks while its tool answers.
+
+    No answer means that nothing is taken. In a container the driver may name processes by other numbers, or none.
+    """
+    if sys.platform == "darwin" or not shutil.which("nvidia-smi"):
+        return GpuUse()
+    form = "--format=csv,noheader,nounits"
+    cards = _ask("nvidia-smi", "--query-gpu=uuid,memory.total,memory.used", form)
+    programs = _ask("nvidia-smi", "--query-compute-apps=gpu_uuid,pid,used_memory", form)
+    return parse_gpu_use(cards, programs, visible_names(os.environ))
+
+
+def parse_gpu_use(cards: str, programs: str, names: Sequence[str] | None) -> GpuUse:
+    """Read lines of ``UUID, MIB, MIB`` (in all and used) of GPUs, and of ``UUID, PID, MIB`` of programs."""
+    rows = [[part.strip() for part in line.split(",")] for line in cards.splitlines()]
+    seen = left_visible(tuple(row for row in rows if len(row) == 3), names)
+    own = [
+        row for row in seen if row[1].isdecimal() and row[2].isdecimal()
+    ]  # others share the machine's memory
+    numbers = {row[0]: number for number, row in enumerate(own)}
+    processes: dict[int, dict[int, int]] = {}
+    for line in programs.splitlines():
+        parts = [part.strip() for part in line.split(",")]
+        if len(parts) == 3 and parts[0] in numbers and parts[1].isdecimal() and parts[2].isdecimal():
+            held = processes.setdefault(int(parts[1]), {})
+            held[numbers[parts[0]]] = held.get(numbers[parts[0]], 0) + int(parts[2]) * _MIB
+    return GpuUse(tuple(int(row[2]) * _MIB for row in own), processes)
+
+
 def visible_names(variables: Mapping[str, str]) -> list[str] | None:
     """The GPUs that ``CUDA_VISIBLE_DEVICES`` leaves; ``None`` for all of them."""
     given = variables.get("CUDA_VISIBLE_DEVICES")
     return None if given is None else [name.strip() for name in given.split(",") if name.strip()]
 
 
-def left_visible(gpus: tuple[Gpu, ...], names: Sequence[str] | None) -> tuple[Gpu, ...]:
+_Listed = TypeVar("_Listed")
+
+
+def left_visible(gpus: tuple[_Listed, ...], names: Sequence[str] | None) -> tuple[_Listed, ...]:
     """Those that ``CUDA_VISIBLE_DEVICES`` leaves, in its order; the driver's tool shows all. ``None`` leaves all."""
     if names is None:
         return gpus

@@ -224,6 +224,9 @@ class ModelProcess:
         self.loaded_at: float | None = None
         self.used_at: float | None = None
         self._last_used = 0.0
+        self._ready_since = 0.0
+        self.load_seconds = 0.0
+        """What its last start took, once it had its memory."""
         self.starts = 0
         """How often its process was started."""
         self.crashes = 0
@@ -254,6 +257,11 @@ class ModelProcess:
         return self._last_used
 
     @property
+    def ready_since(self) -> float | None:
+        """When its process was ready, by `time.monotonic`; ``None`` if none is."""
+        return self._ready_since if self.running is not None else None
+
+    @property
     def running(self) -> RunningEngine | None:
         """What answers now, if something does."""
         running = self._running
@@ -276,9 +284,9 @@ class ModelProcess:
 
     @property
     def memory(self) -> int | None:
-        """Bytes its process holds, as the system counts them; ``None`` without a process."""
+        """Bytes that its process and those it started hold, as the system counts them; ``None`` without a process."""
         pid = self.pid
-        size = resident_bytes(pid) if pid else None
+        size = resident_bytes(pid, children=True) if pid else None
         self._reservation.record_size(size)
         return size
 
@@ -427,6 +435,7 @@ class ModelProcess:
                 self, self.kind, path, spare=spare, waits=lambda: self._progress.report("memory")
             )
             self._progress.report("load")
+            begin = time.monotonic()
             site = replace(site, report=self._progress.progress, gpus=tuple(self.gpus))
             running = await self.kind.start(self._spec, path, site)
         except PorticoError as error:
@@ -439,7 +448,9 @@ class ModelProcess:
             self._state = "cold"
             raise
         self._running, self._state, self.error = running, "ready", None
-        self.loaded_at, self._last_used = time.time(), time.monotonic()
+        self.loaded_at = time.time()
+        self._last_used = self._ready_since = time.monotonic()
+        self.load_seconds = self._ready_since - begin
         self.starts += 1
         self._describe(running.description)
         logger.info("model %s is ready", self.name)

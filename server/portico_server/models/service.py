@@ -134,7 +134,7 @@ class ModelService:
         self._transport_lock = asyncio.Lock()
         self._sweeping: asyncio.Task[None] | None = None
         self.machine = LocalMachine(settings)
-        self.residency = Residency(self.machine.budget, self.machine.gpus)
+        self.residency = Residency(self.machine.budget, self.machine.gpus, self.machine.gpu_use)
         self.environments = Environments(
             settings.environments,
             scheduler,

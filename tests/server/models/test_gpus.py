@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from portico_server.models import gpus as sharing
 from portico_server.models import hardware
 from portico_server.models.engines.transformers.engine import Transformers
 from portico_server.models.gpus import GpuShare, choose_gpus, gpu_environment
-from portico_server.models.hardware import Gpu, Hardware, left_visible, visible_names
+from portico_server.models.hardware import Gpu, GpuUse, Hardware, left_visible, visible_names
 from portico_server.models.plan.transformers import GPU_OVERHEAD_BYTES
 from portico_server.models.spec import ModelSpec
 
@@ -66,6 +67,7 @@ def test_gpus_that_the_daemon_does_not_see_are_not_counted() -> None:
 async def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ModelFixture]:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(hardware, "this_machine", lambda: Hardware(8, 64 * GB, (CARD, CARD)))
+    monkeypatch.setattr(hardware, "gpu_use", GpuUse)
     async with model_fixture(tmp_path) as built:
         yield built
 
@@ -194,6 +196,129 @@ async def test_memory_that_other_programs_hold_is_named_before_the_engine_starts
     assert raised.value.code == "gpu_memory_in_use" and on(models, "m") == []
 
 
+# --- with another program on the GPUs, and a stand-in for the driver's tool ----------------------------------
+
+
+TOOL = """#!/bin/sh
+cd {folder}
+case "$1" in *name*) cat names; exit;; esac
+used0=0 used1=0
+while read -r pid gpu size; do
+    [ -d "/proc/$pid" ] || continue
+    case "$1" in *compute-apps*) [ -e unnamed ] || echo "GPU-$gpu, $pid, $size";; esac
+    if [ "$gpu" = 0 ]; then used0=$((used0 + size)); else used1=$((used1 + size)); fi
+done < held
+case "$1" in *uuid,memory*) echo "GPU-0, 24576, $used0"; echo "GPU-1, 24576, $used1";; esac
+"""
+
+
+class Driver:
+    """An ``nvidia-smi`` for two GPUs: processes that live hold what was said."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir()
+        (folder / "names").write_text("NVIDIA RTX 4090, 24576, 8.9\n" * 2)
+        self.clear()
+        tool = folder / "nvidia-smi"
+        tool.write_text(TOOL.format(folder=folder))
+        tool.chmod(0o755)
+
+    def clear(self) -> None:
+        (self._folder / "held").write_text("")
+
+    def hold(self, pid: int, gpu: int, size: int) -> None:
+        """A process holds ``size`` MiB."""
+        with (self._folder / "held").open("a") as file:
+            file.write(f"{pid} {gpu} {size}\n")
+
+    def allocate(self, models: ModelFixture, name: str, size: int) -> None:
+        """What a model that runs does on each GPU that it was given, in MiB."""
+        info = models.models.get(name)
+        assert info.pid is not None
+        for gpu in info.gpus:
+            self.hold(info.pid, gpu, size)
+
+    def name_no_processes(self) -> None:
+        """As in a container."""
+        (self._folder / "unnamed").touch()
+
+
+@pytest.fixture
+def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
+    made = Driver(tmp_path / "driver")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'driver'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(hardware, "this_machine", hardware.detect)
+    return made
+
+
+async def test_two_daemons_share_the_gpus_of_a_machine(driver: Driver, tmp_path: Path) -> None:
+    homes = (tmp_path / "one", tmp_path / "two")
+    for home in homes:
+        home.mkdir()
+    async with model_fixture(homes[0]) as one, model_fixture(homes[1]) as two:
+        await add(one, tmp_path, "a", 0.6)
+        await one.ask("a", HI)
+        driver.allocate(one, "a", 14_700)
+        for name in ("b", "c"):
+            await add(two, tmp_path, name, 0.6)
+            await two.ask(name, HI)
+            driver.allocate(two, name, 14_700)
+        assert (on(one, "a"), on(two, "b"), on(two, "c")) == ([0], [], [1]), "b left for c, and a could not"
+        await add(two, tmp_path, "wide", 0.6, parameters={"tensor_parallel": 2})
+        with pytest.raises(
+            Unavailable, match=r"other programs hold 14\.4 GB of GPU 0 \(24\.0 GB\)"
+        ) as raised:
+            await two.ask("wide", HI)
+        assert raised.value.code == "gpu_memory_budget" and "nvidia-smi" in raised.value.message
+        assert on(two, "c") == [1], "nobody leaves in vain"
+        pid = two.models.get("c").pid
+        assert await two.models.residency.gpu_memory() == [("c", 1, 14_700 << 20)] and pid is not None
+
+
+async def test_a_gpu_that_others_have_filled_is_refused_before_a_start(
+    driver: Driver, tmp_path: Path
+) -> None:
+    for gpu in (0, 1):
+        driver.hold(1, gpu, 24_376)
+    async with model_fixture(tmp_path) as models:
+        await add(models, tmp_path, "a", 0.6)
+        with pytest.raises(
+            Unavailable, match=r"other programs hold 23\.8 GB of GPU 0 \(24\.0 GB\), 23\.8 GB of GPU 1"
+        ):
+            await models.ask("a", HI)
+        assert models.models.get("a").starts == 0
+        driver.clear()
+        driver.hold(1, 0, 24_376)
+        driver.hold(1, 1, 500)
+        await models.models.load("a")
+        assert on(models, "a") == [1]
+
+
+async def test_own_models_are_not_taken_for_other_programs_in_a_container(
+    driver: Driver, tmp_path: Path
+) -> None:
+    driver.name_no_processes()
+    async with model_fixture(tmp_path) as models:
+        for name in ("a", "b"):
+            await add(models, tmp_path, name, 0.4)
+            await models.ask(name, HI)
+            driver.allocate(models, name, 9_000)
+        await add(models, tmp_path, "c", 0.5)
+        await models.ask("c", HI)
+        assert (on(models, "a"), on(models, "b"), on(models, "c")) == ([0], [1], [0])
+
+
+def test_what_the_driver_says_is_read_with_what_it_does_not_know() -> None:
+    cards = "GPU-a, 24576, 1000\nGPU-b, [N/A], [N/A]\nGPU-c, 81559, 4\n"
+    programs = "GPU-a, 10, 600\nGPU-c, 10, 3\nGPU-a, 11, [N/A]\nGPU-x, 12, 5\n[Not Supported]\n"
+    found = hardware.parse_gpu_use(cards, programs, None)
+    assert found == GpuUse((1000 << 20, 4 << 20), {10: {0: 600 << 20, 1: 3 << 20}})
+    assert hardware.parse_gpu_use(cards, programs, ["2"]) == GpuUse((4 << 20,), {10: {0: 3 << 20}})
+    assert hardware.parse_gpu_use("", "", None) == GpuUse()
+
+
 def test_the_sentences_name_numbers() -> None:
     with pytest.raises(Unavailable, match="no GPU"):
-        sharing.check_gpus("m", [], GpuShare(1, GB))
+        sharing.check_gpus("m", [], GpuShare(1, GB), {})

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
 from tests.children import children
 from tests.server.models.conftest import MODELS
+from tests.server.models.engines.external.interpreter import interpreter, model
 
 from portico.testing.model_fixture import ModelFixture, Streamed, model_fixture, user
 from portico.wire import Status
@@ -17,6 +25,8 @@ from portico_server.core.principal import LOCAL
 from portico_server.core.request import Chat
 from portico_server.models import process
 from portico_server.models.deployment import Deployment
+from portico_server.models.hardware import Gpu, GpuUse
+from portico_server.models.memory import MemoryBudget, Residency, resident_bytes
 from portico_server.models.spec import ModelSpec
 
 SLOW = {"match": "slow", "content": "one two three", "interval": 0.05}
@@ -173,8 +183,8 @@ async def test_stopping_does_not_wait_for_someone_who_is_leaving(tmp_path: Path)
         relayed = await daemon.relay("a", {"messages": user("x"), "stream": True})
         reading = asyncio.create_task(Streamed.of(relayed))
         waiting = asyncio.create_task(say(daemon, "b"))
-        await asyncio.wait([waiting], timeout=0.2)  # 'b' waits for 'a', which hangs
-        assert not deployment(daemon, "a").process.is_ready
+        while deployment(daemon, "a").process.is_ready:
+            await asyncio.wait([waiting], timeout=0.05)  # 'b' waits for 'a', which hangs
         later = asyncio.create_task(say(daemon, "a"))  # waits for its next turn, which never comes
         await asyncio.wait([later], timeout=0.05)
     with pytest.raises(Unavailable, match="the daemon stops"):
@@ -195,6 +205,198 @@ async def test_a_models_own_keep_alive_and_defaults(tmp_path: Path) -> None:
         assert running is not None and running.process is not None
         await running.process.wait()
         assert daemon.models.get("a").state == "cold"
+
+
+async def test_models_that_are_in_use_serve_many_calls_between_two_changes(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path, memory_budget_mb=700) as daemon:
+        await add(daemon, "a")
+        await add(daemon, "b")
+
+        async def client(name: str) -> list[str]:
+            return [await say(daemon, name, f"{turn}") for turn in range(20)]
+
+        answers = await asyncio.gather(*(client(name) for name in "abababab"))
+        assert answers == [[f"{turn}" for turn in range(20)]] * 8
+        assert 1 <= daemon.models.residency.evictions <= 10, "one for each call of a client would be 40"
+
+
+# --- how long a model stays, on a clock of its own -----------------------------------------------------------
+
+
+@dataclass
+class Holder:
+    """A model that takes 100 bytes, and 10 s to start; it is used all the time unless it is told to rest."""
+
+    name: str
+    clock: Clock
+    ready_since: float | None = None
+    rests_since: float | None = None
+    left_at: float | None = None
+    starting: bool = False
+    pinned: bool = False
+    load_seconds: float = 10.0
+    holds: int = 100
+    pid: int | None = None
+    gpus: Mapping[int, int] = field(default_factory=dict)
+
+    __hash__ = object.__hash__
+
+    @property
+    def busy(self) -> bool:
+        return self.rests_since is None
+
+    @property
+    def last_used(self) -> float:
+        return self.clock.now if self.rests_since is None else self.rests_since
+
+    async def vacate(self) -> None:
+        self.left_at, self.ready_since = self.clock.now, None
+
+
+class Clock:
+    """Seconds pass when somebody waits, and ``at`` these times something happens."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.at: list[tuple[float, Callable[[], None]]] = []
+
+    async def pause(self, seconds: float) -> None:
+        self.now += seconds
+        while self.at and self.at[0][0] <= self.now:
+            self.at.pop(0)[1]()
+        await asyncio.sleep(0)
+
+
+async def no_gpus() -> Sequence[Gpu]:
+    return ()
+
+
+async def no_use() -> GpuUse:
+    return GpuUse()
+
+
+def residency(clock: Clock, limit: int = 100) -> Residency:
+    async def budget() -> MemoryBudget:
+        return MemoryBudget(limit, chosen=True)
+
+    return Residency(budget, no_gpus, no_use, clock=lambda: clock.now, pause=clock.pause)
+
+
+async def test_a_model_in_use_stays_for_twice_its_start() -> None:
+    clock = Clock()
+    first, second = Holder("first", clock), Holder("second", clock)
+    room = residency(clock)
+    await room.admit(first, 100)
+    first.ready_since = 0.0
+    await room.admit(second, 100)
+    assert first.left_at == pytest.approx(20, abs=2)
+
+
+async def test_a_model_that_nobody_uses_leaves_at_once_or_soon() -> None:
+    clock = Clock()
+    first, second = Holder("first", clock, rests_since=-100.0), Holder("second", clock)
+    room = residency(clock)
+    await room.admit(first, 100)
+    first.ready_since = 0.0
+    await room.admit(second, 100)
+    assert first.left_at == 0
+    second.ready_since = 0.0
+    clock.at.append((6.0, lambda: setattr(second, "rests_since", 6.0)))
+    await room.admit(first, 100)
+    assert second.left_at == pytest.approx(8, abs=2), "not before its stay is over, were it in use"
+
+
+async def test_a_model_that_starts_has_its_stay_before_it_leaves() -> None:
+    clock = Clock()
+    first, second = Holder("first", clock, starting=True), Holder("second", clock)
+    room = residency(clock)
+    await room.admit(first, 100)
+
+    def ready() -> None:
+        first.starting, first.ready_since = False, clock.now
+
+    clock.at.append((10.0, ready))
+    await room.admit(second, 100)
+    assert first.left_at == pytest.approx(30, abs=2)
+
+
+async def test_nobody_waits_for_more_than_three_stays() -> None:
+    clock = Clock()
+    models = [Holder(f"m{number}", clock) for number in range(7)]
+    room = residency(clock)
+    await room.admit(models[0], 100)
+    models[0].ready_since = 0.0
+    admitted: list[float] = []
+
+    async def wait(model: Holder) -> None:
+        await room.admit(model, 100)
+        admitted.append(clock.now)
+        model.ready_since = clock.now
+
+    # Each uses what it got from then on, and the others wait in the order of their arrival.
+    await asyncio.gather(*(wait(model) for model in models[1:]))
+    assert admitted[-1] <= 3 * 20 + 2 and admitted == sorted(admitted)
+    stays = [later - earlier for earlier, later in pairwise([0.0, *admitted])]
+    assert min(stays) >= 20 / 3, "each has its turn all the same"
+
+
+async def test_of_two_that_are_busy_the_one_whose_stay_is_over_leaves() -> None:
+    clock = Clock()
+    old, new, third = (Holder(name, clock) for name in ("old", "new", "third"))
+    room = residency(clock, 200)
+    for holder, since in ((old, -20.0), (new, -1.0)):
+        await room.admit(holder, 100)
+        holder.ready_since = since
+    await room.admit(third, 100)
+    assert old.left_at == 0 and new.left_at is None
+
+
+# --- what a process holds ------------------------------------------------------------------------------------
+
+HOLD = "import sys; held = bytearray(b'x') * (96 << 20); print('here', flush=True); sys.stdin.read()"
+
+
+def test_memory_is_that_of_a_process_and_all_that_it_started() -> None:
+    parent = (
+        "import subprocess, sys; "
+        f"child = subprocess.Popen([sys.executable, '-c', {HOLD!r}], stdin=sys.stdin); child.wait()"
+    )
+    with subprocess.Popen([sys.executable, "-c", parent], stdin=PIPE, stdout=PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"here\n"
+        alone = resident_bytes(process.pid)
+        together = resident_bytes(process.pid, children=True)
+        assert alone is not None and together is not None
+        assert alone < 96 << 20 < together - alone < 130 << 20
+        process.communicate()
+    assert resident_bytes(process.pid, children=True) is None
+
+
+def python_with_a_child(folder: Path) -> str:
+    """An interpreter that starts another process first, which holds 96 MiB."""
+    python = Path(interpreter(folder))
+    first, *rest = python.read_text().splitlines()
+    here = folder / "here"
+    hold = f"import pathlib, signal; x = bytearray(b'x') * (96 << 20); pathlib.Path('{here}').touch(); signal.pause()"
+    child = f"{sys.executable} -c {shlex.quote(hold)} & until [ -e {here} ]; do sleep 0.05; done"
+    python.write_text("\n".join([first, child, *rest]))
+    return str(python)
+
+
+async def test_a_server_is_shown_and_budgeted_with_the_processes_that_it_starts(tmp_path: Path) -> None:
+    parameters = {"python": python_with_a_child(tmp_path), "context_length": 700}
+    async with model_fixture(tmp_path, memory_budget_mb=4_000) as daemon:
+        await daemon.models.add(
+            ModelSpec("large", model(tmp_path), engine="vllm", parameters=parameters), keep=False
+        )
+        with pytest.raises(Unavailable, match="'large' needs about 4,096 MB"):
+            await daemon.models.load("large")
+    async with model_fixture(tmp_path, memory_budget_mb=5_000) as daemon:
+        await daemon.models.add(
+            ModelSpec("large", model(tmp_path), engine="vllm", parameters=parameters), keep=False
+        )
+        info = await daemon.models.load("large")
+        assert info.memory_bytes is not None and info.memory_bytes > 96 << 20
+        assert daemon.models.residency.used == pytest.approx(info.memory_bytes, rel=0.2)
 
 
 @pytest.mark.model

@@ -253,6 +253,10 @@ async def _models(page: _Page, services: ApiServices) -> None:
     processes = [({"process": "daemon"}, resident_bytes(os.getpid()) or 0)]
     processes += [({"process": info.name}, info.memory_bytes) for _, info in infos if info.memory_bytes]
     page.metric("portico_process_memory_bytes", "gauge", "Resident memory by process.", processes)
+    page.metric(
+        "portico_process_gpu_memory_bytes", "gauge", "Memory of each GPU by process, as its driver says.",
+        [({"process": name, "gpu": str(number)}, size) for name, number, size in await residency.gpu_memory()],
+    )  # fmt: skip
 
 
 # ``/api/usage``: calls and tokens, by name and operation.

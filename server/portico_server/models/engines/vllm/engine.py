@@ -187,6 +187,10 @@ class Vllm:
         fallbacks(spec)
         return server.describe_folder(spec, path)
 
+    def memory(self, spec: ModelSpec, path: Path | None) -> int:
+        """See `portico_server.models.protocol.MeasuresMemory`."""
+        return server.host_memory(path)
+
     def occupies(self, spec: ModelSpec, path: Path | None) -> GpuShare:
         """See `portico_server.models.protocol.OccupiesGpus`."""
         from portico_server.models.hardware import this_machine  # psutil: see `start`
