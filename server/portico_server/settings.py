@@ -84,6 +84,10 @@ class Settings:
     memory_budget_mb: int = _setting(
         0, "Memory that all local models may hold together, in MB; 0 takes three quarters of the machine's"
     )
+    kept_prompts_mb: int = _setting(
+        2048,
+        "Prompts that models on llama.cpp have read and that outlive their process, on disk, in MB; 0 keeps none",
+    )
     queue_limit: int = _setting(
         1024, "Calls that may wait for one model or be answered by it at a time; 0 for any number"
     )
@@ -237,6 +241,11 @@ class Settings:
     def artifacts(self) -> Path:
         """Files that runs made."""
         return self._contents / "artifacts"
+
+    @property
+    def prompts(self) -> Path:
+        """What models have read, for their next start."""
+        return self.home / "prompts"
 
     @property
     def logs(self) -> Path:

@@ -22,7 +22,7 @@ FOLDERS: Final = ("adapters", "finetuned")
 MODELS: Final = "models"
 """On request: model files can be fetched again."""
 
-DERIVED: Final = ("indexes", "sources", "environments", "unpacked", "logs", "finetune")
+DERIVED: Final = ("indexes", "sources", "environments", "unpacked", "logs", "finetune", "prompts")
 """Never: rebuilt, fetched again, or the scratch of a training job, which begins again from its data."""
 
 STAGING: Final = "backup-staging"

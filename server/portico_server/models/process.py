@@ -19,6 +19,7 @@ from portico_server.models.prices import Tariff
 from portico_server.models.protocol import (
     AttachesAdapters,
     Engine,
+    KeepsPrompts,
     LaunchContext,
     ModelDescription,
     RunningEngine,
@@ -167,6 +168,9 @@ DRAIN_S = 30.0
 
 MAX_PAUSE_S = 60.0
 """Seconds between two attempts to start an engine that does not start."""
+
+KEEP_TIMEOUT_S = 5.0
+"""Seconds for writing down prompts before a process is ended."""
 
 QUEUE_FULL_RETRY_S = 2.0
 """Seconds after which a caller who found the queue full may try again."""
@@ -536,11 +540,21 @@ class ModelProcess:
             self.reset_failures()
             self._progress.report("cold")
             if running is not None and running.process is not None:
+                await self._keep_prompts(running)
                 await running.process.stop()
                 self._last_log = running.process.lines(1_000)
         finally:
             self._reservation.release(self)
             self._stopping = self._ending = None
+
+    async def _keep_prompts(self, running: RunningEngine) -> None:
+        """Have the engine write down what it has read, if it can."""
+        if not isinstance(running.client, KeepsPrompts):
+            return
+        try:
+            await running.client.keep_prompts(asyncio.get_running_loop().time() + KEEP_TIMEOUT_S)
+        except (PorticoError, OSError) as error:
+            logger.warning("prompts of %s are not kept: %s", self.name, error)
 
 
 async def _quietly(_done: int, _total: int | None) -> None:

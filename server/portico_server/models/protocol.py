@@ -148,6 +148,10 @@ class LaunchContext:
     """Hears how far the start has come: a stage, and its percentage if it is known."""
     gpus: tuple[int, ...] = ()
     """The numbers of the GPUs that it may use; none where nobody counts them."""
+    prompts: Path | None = None
+    """The folder for prompts that outlive a process; ``None`` if none are kept."""
+    prompts_bytes: int = 0
+    """What that folder may hold, of all models."""
     launcher: Launcher = LOCAL
     """Starts its process."""
     furnish: Callable[[str, Callable[[Status], None]], Awaitable[None]] | None = None
@@ -270,6 +274,14 @@ class TriesAdapters(Protocol):
 
         Raises `InvalidRequest` that says what is wrong with it.
         """
+
+
+@runtime_checkable
+class KeepsPrompts(Protocol):
+    """Optional, for a `EngineClient` of an engine that can take up prompts which an earlier process has read."""
+
+    async def keep_prompts(self, deadline: float) -> None:
+        """Write down what no call is using; called before the process is ended. Raises `PorticoError`."""
 
 
 @runtime_checkable

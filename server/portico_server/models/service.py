@@ -37,7 +37,7 @@ from portico_server.models.spec import DeploymentInfo, ModelSpec, check_name
 from portico_server.models.training import ModelBases, ModelTrainingEnvironment, TrainedModels
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
-from portico_server.settings import Settings
+from portico_server.settings import MB_BYTES, Settings
 
 if TYPE_CHECKING:
     from portico_server.models.plan.choice import PlanOutcome
@@ -471,6 +471,8 @@ class ModelService:
                 await self._connections(),
                 self._settings.environments,
                 self.adapters.of(spec.name),
+                prompts=self._settings.prompts if self._settings.kept_prompts_mb > 0 else None,
+                prompts_bytes=self._settings.kept_prompts_mb * MB_BYTES,
                 furnish=None if "python" in spec.parameters else self.environments.furnish,
             )
 

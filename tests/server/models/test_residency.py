@@ -390,6 +390,12 @@ async def test_a_server_is_shown_and_budgeted_with_the_processes_that_it_starts(
         )
         with pytest.raises(Unavailable, match="'large' needs about 4,096 MB"):
             await daemon.models.load("large")
+        spec = ModelSpec(
+            "larger", model(tmp_path), engine="vllm", parameters={**parameters, "kv_offload_gb": 1.5}
+        )
+        await daemon.models.add(spec, keep=False)
+        with pytest.raises(Unavailable, match="'larger' needs about 5,632 MB"):
+            await daemon.models.load("larger")
     async with model_fixture(tmp_path, memory_budget_mb=5_000) as daemon:
         await daemon.models.add(
             ModelSpec("large", model(tmp_path), engine="vllm", parameters=parameters), keep=False

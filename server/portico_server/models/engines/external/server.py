@@ -199,6 +199,13 @@ def host_memory(path: Path | None) -> int:
     return HOST_BYTES + sum(file.stat().st_size for file in path.glob("*.safetensors"))
 
 
+MAX_CONFIG_BYTES = 1 << 20
+"""Size of a model's configuration; those of real ones have some kilobytes."""
+
+MAX_COUNT = 1 << 31
+"""Tokens, layers or dimensions above which a configuration is not believed."""
+
+
 def describe_folder(spec: ModelSpec, path: Path | None) -> ModelDescription:
     """What the profile and the folder's configuration say. Reads small files only."""
     known = profile_of(spec.source)
@@ -227,26 +234,33 @@ def describe_folder(spec: ModelSpec, path: Path | None) -> ModelDescription:
 
 def _hears(path: Path | None) -> bool:
     """Whether the folder holds a Whisper, which vLLM serves as such."""
-    try:
-        found = json.loads((path / "config.json").read_text(encoding="utf-8")) if path is not None else {}
-    except (OSError, ValueError):
-        return False
-    names = found.get("architectures") if isinstance(found, dict) else None
-    return "WhisperForConditionalGeneration" in (names or ())
+    names = _document(path).get("architectures")
+    return isinstance(names, list) and "WhisperForConditionalGeneration" in names
 
 
-def _configuration(path: Path | None) -> dict[str, Any]:
-    if path is None or not path.is_dir():
-        return {}
-    try:
-        found = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # starting it will say what is wrong; the list of models must not fail for it
-    if not isinstance(found, dict):
-        return {}
+def _configuration(path: Path | None) -> dict[str, int]:
+    """The numbers in a model's configuration that can be counts; others say nothing that could be true."""
+    found = _document(path)
     inner = found.get("text_config")
-    facts = inner if isinstance(inner, dict) else found
-    return {key: value for key, value in facts.items() if isinstance(value, int)}
+    return {
+        key: value
+        for key, value in (inner if isinstance(inner, dict) else found).items()
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_COUNT
+    }
+
+
+def _document(path: Path | None) -> dict[str, Any]:
+    """A folder's ``config.json``; empty for one that says nothing: starting it will say what is wrong, the list of
+    models must not fail for it.
+    """
+    if path is None:
+        return {}
+    try:
+        with (path / "config.json").open("rb") as file:
+            found = json.loads(file.read(MAX_CONFIG_BYTES + 1)[:MAX_CONFIG_BYTES])
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def check_free(

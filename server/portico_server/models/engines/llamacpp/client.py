@@ -10,10 +10,17 @@ from typing import Any
 
 import orjson
 
-from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
+from portico_server.core import pools
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
 from portico_server.core.relay import AdapterScale, Relay
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
 from portico_server.models.engines.llamacpp.adapters import adapter_scales, is_same_file
+from portico_server.models.engines.llamacpp.kept_prompts import (
+    MIN_KEPT_TOKENS,
+    STATE_SUFFIX,
+    KeptPrompts,
+    common_length,
+)
 from portico_server.models.engines.openai_client.client import ChoiceStreamClient, HttpTokenizer, ServerFacts
 from portico_server.models.engines.openai_client.requests import prepare_chat
 from portico_server.models.protocol import ModelDescription
@@ -45,6 +52,10 @@ class Slot:
     reading: bool = False
     """Whether a long prompt is read in it."""
     last_used: int = 0
+    unrelated: bool = True
+    """Whether it held little or nothing of its call's prompt when that came."""
+    body: Mapping[str, Any] | None = None
+    """Its last call."""
 
     def known(self, tokens: Sequence[int]) -> int:
         """How many of ``tokens`` it holds already, as far as is known."""
@@ -120,6 +131,8 @@ class SlotQueue:
                 del self._waiting[waiter]
                 self._uses += 1
                 slot.busy, slot.reading, slot.last_used = True, prompt.long, self._uses
+                common = common_length(slot.text, prompt.text) if prompt.lora == slot.lora else 0
+                slot.unrelated = common < MIN_COMMON_SHARE * len(prompt.text)
                 if prompt.lora != slot.lora:
                     slot.tokens, slot.generated = (), 0
                 slot.text, slot.lora = prompt.text, prompt.lora
@@ -138,18 +151,6 @@ class SlotQueue:
             return max(free, key=lambda slot: (common.get(slot.number, 0), slot.last_used))
         empty = [slot for slot in free if not slot.text] or [min(free, key=lambda slot: slot.last_used)]
         return empty[-1] if prompt.long else empty[0]
-
-
-def common_length(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many items two sequences have in common at their beginning."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:  # comparing slices is much faster than comparing items
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 # How long prompts are read: in parts, one at a time, so that everybody else's tokens come in between.
@@ -191,7 +192,8 @@ class ReadingPace:
 class LlamaCppClient(ChoiceStreamClient):
     """An `EngineClient` that `AttachesAdapters`: those in ``adapters`` were loaded when the server started.
 
-    ``slots`` is how many calls llama.cpp answers at a time. ``continues``: a prompt may be read in parts.
+    ``slots`` is how many calls llama.cpp answers at a time. ``continues``: a prompt may be read in parts. ``kept`` are
+    prompts that an earlier process has read.
     """
 
     def __init__(
@@ -205,12 +207,15 @@ class LlamaCppClient(ChoiceStreamClient):
         *,
         slots: int,
         continues: bool,
+        kept: KeptPrompts | None = None,
     ) -> None:
         super().__init__(transport, child, name, facts, description)
         self._adapters = tuple(adapters)
         self._slots = SlotQueue([Slot(number) for number in range(slots)])
         self._continues = continues
         self._pace = ReadingPace()
+        self._kept = kept
+        self._keeping = asyncio.Lock()
         self._native = HttpTokenizer(transport, child, name, facts.context_length)
 
     async def open(
@@ -224,6 +229,9 @@ class LlamaCppClient(ChoiceStreamClient):
         except TimeoutError as error:
             raise deadline_exceeded(self._name) from error
         try:
+            slot.body = body
+            if self._kept is not None and slot.unrelated and len(prompt.text) >= MIN_KEPT_TOKENS:
+                await self._restore(self._kept, slot, body, deadline)
             cached = await self._read_ahead(slot, body, deadline) if prompt.long else None
             if not prompt.long:
                 slot.tokens, slot.generated = (), 0
@@ -260,6 +268,72 @@ class LlamaCppClient(ChoiceStreamClient):
             cached = int(timings.get("cache_n", 0)) if cached is None else cached
         slot.tokens, slot.generated = tokens, 0
         return cached
+
+    async def _restore(
+        self, kept: KeptPrompts, slot: Slot, body: Mapping[str, Any], deadline: float | None
+    ) -> None:
+        """Have the slot hold what an earlier process has read of a prompt, where that is worth it.
+
+        Raises `PorticoError`.
+        """
+        adapter = self._adapter_of(body)
+        async with self._keeping:
+            if not await pools.MODELS.run(kept.refresh, adapter):
+                return
+            try:
+                tokens = await self._tokens(dict(body), deadline)
+            except PorticoError:
+                return  # the call itself says why
+            found = kept.find(tokens, adapter)
+            if found is None or not await pools.MODELS.run(kept.check, found, adapter):
+                return
+        if adapter:  # a slot forgets what it holds when its adapter changes
+            first = {"prompt": tokens[:1], "n_predict": 0, "id_slot": slot.number, "lora": body["lora"]}
+            await self._native.ask("completion", first, deadline)
+        try:
+            state = {"filename": found.name + STATE_SUFFIX}
+            await self._native.ask(f"slots/{slot.number}?action=restore", state, deadline)
+        except InvalidRequest as error:
+            # What was read before the failure stays in llama.cpp's cache and spoils later answers.
+            await pools.MODELS.run(kept.forget, found, adapter)
+            await self._child.kill()
+            raise EngineFailed(
+                f"A kept prompt of '{self._name}' could not be read back: {error.message} It is deleted, and the next "
+                "call starts the engine again.",
+                code="engine_lost",
+            ) from error
+        slot.tokens, slot.generated = found.tokens, 0
+
+    async def keep_prompts(self, deadline: float) -> None:
+        """See `portico_server.models.protocol.KeepsPrompts`."""
+        kept = self._kept
+        if kept is None:
+            return
+        for slot in self._slots.slots:
+            if slot.busy or slot.body is None:
+                continue
+            adapter = self._adapter_of(slot.body)
+            tokens = list(slot.tokens) or await self._tokens(dict(slot.body), deadline)
+            if len(tokens) < MIN_KEPT_TOKENS or kept.holds(tokens, adapter):
+                continue
+            draft = kept.draft()
+            try:
+                answer = await self._native.ask(
+                    f"slots/{slot.number}?action=save", {"filename": draft}, deadline
+                )
+                saved = int(answer.get("n_saved", 0))
+                if saved >= MIN_KEPT_TOKENS:
+                    await pools.MODELS.run(kept.keep, draft, tokens[:saved], adapter)
+                else:
+                    await pools.MODELS.run(kept.discard, draft)
+            except BaseException:
+                await asyncio.shield(pools.MODELS.run(kept.discard, draft))
+                raise
+
+    def _adapter_of(self, body: Mapping[str, Any]) -> str:
+        """Which adapters a call has, and how strong they are; empty for none."""
+        chosen = ((self._adapters[one["id"]], one["scale"]) for one in body.get("lora") or ())
+        return " ".join(f"{adapter.path}:{scale:g}" for adapter, scale in chosen if scale)
 
     async def _tokens(self, body: dict[str, Any], deadline: float | None) -> list[int]:
         """The prompt of a call as llama.cpp will read it. Raises `PorticoError`."""

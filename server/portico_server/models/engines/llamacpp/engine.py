@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -13,6 +14,7 @@ from portico_server.core import pools
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.relay import AdapterScale
 from portico_server.models.engines.llamacpp.adapters import start_with, try_adapters
+from portico_server.models.engines.llamacpp.kept_prompts import KeptPrompts
 from portico_server.models.gguf import Gguf, parts, read_gguf
 from portico_server.models.known_models import profile_of
 from portico_server.models.plan import llamacpp
@@ -91,8 +93,17 @@ class LlamaCpp:
         task = _task(spec) or _task_of(file)
         machine = await pools.MODELS.run(this_machine)
         settled = await pools.MODELS.run(_settled, spec, path, file, machine)
+        kept = await pools.MODELS.run(_kept_prompts, file, path, settled, site)
         child, adapters = await start_with(
-            {"model": str(path), "name": spec.name, "plan": asdict(settled)}, path, spec.name, site
+            {
+                "model": str(path),
+                "name": spec.name,
+                "plan": asdict(settled),
+                "prompts": str(kept.folder) if kept is not None else "",
+            },
+            path,
+            spec.name,
+            site,
         )
         try:
             deadline = asyncio.get_running_loop().time() + site.load_timeout
@@ -126,6 +137,7 @@ class LlamaCpp:
             adapters,
             slots=settled.slots,
             continues=keeps_all_positions(file) and not facts.sees,
+            kept=kept,
         )
         tokenizer = LlamaTokenizer(
             site.transport,
@@ -160,6 +172,24 @@ def keeps_all_positions(file: Gguf) -> bool:
     llama.cpp keeps a copy for each beginning that it may have to go back to.
     """
     return not any(file.values.get(f"{file.architecture}.{key}") for key in _FORGETFUL)
+
+
+NOT_OF_PROMPTS = ("threads", "slots", "gpu_layers", "prompts_mb", "chat_template")
+"""What of a plan does not change what a prompt comes to."""
+
+
+def _kept_prompts(
+    file: Gguf, path: Path, settled: planning.LlamaCppPlan, site: LaunchContext
+) -> KeptPrompts | None:
+    """Where the prompts of a model are kept; ``None`` for one whose prompts llama.cpp does not read back. Blocks."""
+    if site.prompts is None or settled.embedding or settled.projector or settled.draft:
+        return None
+    if not keeps_all_positions(file):
+        return None
+    plan = {key: value for key, value in asdict(settled).items() if key not in NOT_OF_PROMPTS}
+    found = path.stat()
+    identity = (str(path.resolve()), found.st_size, found.st_mtime_ns, version("xllamacpp"), plan)
+    return KeptPrompts.open(site.prompts, identity, site.prompts_bytes)
 
 
 def _settled(spec: ModelSpec, path: Path, file: Gguf, machine: Hardware) -> planning.LlamaCppPlan:

@@ -58,6 +58,8 @@ def parameters(config: dict[str, Any]) -> Any:
     params.cache_ram_mib = given["prompts_mb"]
     # A prompt is kept when its slot is needed for another one. Otherwise each call would copy what all slots hold.
     params.cache_idle_slots = False
+    if config.get("prompts"):
+        params.slot_save_path = os.path.join(config["prompts"], "")
     params.cache_type_k = params.cache_type_v = getattr(
         xllamacpp.ggml_type, f"GGML_TYPE_{given['cache_type'].upper()}"
     )

@@ -28,7 +28,7 @@ from portico_server.models.engines.external.server import (
 )
 from portico_server.models.engines.openai_client.quirks import Quirks
 from portico_server.models.fallback import fallbacks
-from portico_server.models.gpus import GpuShare
+from portico_server.models.gpus import GB, GpuShare
 from portico_server.models.protocol import (
     AdapterFormat,
     EngineClient,
@@ -147,6 +147,11 @@ VLLM_OPTIONS: ServerOptions = {
     ),
     "eager": ServerOption("--enforce-eager", "flag", "start sooner, run slower: no CUDA graphs"),
     "prefix_caching": ServerOption("--enable-prefix-caching", "flag", "keep what prompts have in common"),
+    "kv_offload_gb": ServerOption(
+        "--kv-offloading-size",
+        "number",
+        "GiB of the machine's memory for what prompts have in common and the GPU has no room for",
+    ),
     "trust_remote_code": ServerOption(
         "--trust-remote-code", "flag", "run Python code that comes with the model"
     ),
@@ -189,7 +194,7 @@ class Vllm:
 
     def memory(self, spec: ModelSpec, path: Path | None) -> int:
         """See `portico_server.models.protocol.MeasuresMemory`."""
-        return server.host_memory(path)
+        return server.host_memory(path) + int(spec.parameters.get("kv_offload_gb", 0) * GB)
 
     def occupies(self, spec: ModelSpec, path: Path | None) -> GpuShare:
         """See `portico_server.models.protocol.OccupiesGpus`."""

@@ -84,6 +84,7 @@ def test_which_choices_leave_the_model_none(choice: Any, must: bool) -> None:
             {"tool_call_parser": "hermes"},
             ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"],
         ),
+        ({"kv_offload_gb": 8}, ["--kv-offloading-size", "8"]),
         ({"arguments": ["--max-logprobs", "5"]}, ["--max-logprobs", "5"]),
     ],
 )
@@ -217,6 +218,39 @@ async def test_a_template_is_a_template(
     with pytest.raises(InvalidRequest) as raised:
         await models.models.add(ModelSpec("m", "/models/x", engine=engine, parameters=parameters))
     assert raised.value.param == "parameters.chat_template"
+
+
+@pytest.mark.parametrize("value", [-5, 0, True, 10**30, "many", None, [4096], 1e9])
+async def test_a_configuration_that_lies_about_the_context_is_not_believed(
+    models: ModelFixture, tmp_path: Path, value: object
+) -> None:
+    source = model(tmp_path, max_position_embeddings=value, architectures={"a": 1})
+    await models.models.add(
+        ModelSpec("m", source, engine="vllm", parameters={"python": interpreter(tmp_path)})
+    )
+    assert models.models.get("m").context_length is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        '{"max_position_embeddings": 1' + "0" * 5_000 + "}",
+        "[]",
+        "7",
+        "\xff",
+    ],
+)
+async def test_a_configuration_that_cannot_be_read_does_not_keep_models_from_being_listed(
+    models: ModelFixture, tmp_path: Path, text: str
+) -> None:
+    source = model(tmp_path)
+    (Path(source) / "config.json").write_text(text, encoding="latin-1")
+    await models.models.add(
+        ModelSpec("m", source, engine="vllm", parameters={"python": interpreter(tmp_path)})
+    )
+    assert [info.context_length for info in models.models.list() if info.name == "m"] == [None]
 
 
 async def test_one_file_is_no_folder(models: ModelFixture, tmp_path: Path) -> None:
