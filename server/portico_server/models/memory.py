@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-STAY_LOADS = 2.0
+STAY_FACTOR = 2.0
 """How many times as long as its start took a model stays while others wait for its memory."""
 
 MAX_STAY_S = 300.0
@@ -281,7 +281,7 @@ class Residency:
         """Seconds after which to look again whether it may leave; 0 if it may leave now."""
         if holder.ready_since is None:
             return START_PAUSE_S if holder.starting else 0.0
-        stay = min(MAX_STAY_S, STAY_LOADS * holder.load_seconds)
+        stay = min(MAX_STAY_S, STAY_FACTOR * holder.load_seconds)
         stay *= min(1.0, MAX_STAYS / max(self._places, default=1))
         grace, now = min(MAX_IDLE_S, stay * IDLE_SHARE), self._clock()
         left = holder.ready_since + stay - now

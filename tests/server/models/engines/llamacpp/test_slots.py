@@ -12,7 +12,8 @@ from tests.server.models.conftest import MODELS
 
 from portico.testing.model_fixture import ModelFixture, Streamed, model_fixture, user
 from portico_server.core.errors import InvalidRequest
-from portico_server.models.engines.llamacpp.client import CallPrompt, Slot, SlotQueue, common_length
+from portico_server.models.engines.llamacpp.client import CallPrompt, Slot, SlotQueue
+from portico_server.models.engines.llamacpp.kept_prompts import common_length
 from portico_server.models.spec import ModelSpec
 
 CONTEXT = 768
