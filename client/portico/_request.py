@@ -20,6 +20,8 @@ class Upload:
     filename: str
     content: Path | bytes
     fields: Mapping[str, str] = field(default_factory=dict)
+    name: str = "file"
+    """The field of the form that the file is in."""
 
     @classmethod
     def of(cls, content: Path | bytes, filename: str | None = None, **fields: str | None) -> Upload:

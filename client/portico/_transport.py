@@ -100,7 +100,7 @@ def _arguments(options: Options, timeout: float, file: BinaryIO | None = None) -
     if upload is not None:
         content = file if file is not None else upload.content
         arguments["data"] = dict(upload.fields)
-        arguments["files"] = {"file": (upload.filename, content, "application/octet-stream")}
+        arguments["files"] = {upload.name: (upload.filename, content, "application/octet-stream")}
     if not options.get("slow"):
         arguments["timeout"] = httpx.Timeout(min(_QUICK_TIMEOUT_S, timeout), connect=_CONNECT_TIMEOUT_S)
     return arguments

@@ -21,6 +21,7 @@ from portico_server.apps.prompts.library import PromptLibrary
 from portico_server.apps.responses.conversations import ConversationStore
 from portico_server.apps.responses.responder import Responder
 from portico_server.apps.responses.tool_context import ResponseServices
+from portico_server.apps.stored_chats import StoredChats
 from portico_server.batches.batches import Batches
 from portico_server.core.interfaces import BaseModel
 from portico_server.core.registry import Registry
@@ -39,6 +40,7 @@ from portico_server.knowledge.chunk.chunkers import CHUNKERS
 from portico_server.knowledge.facts import StoredFacts
 from portico_server.knowledge.files import FileStorage, UploadedFiles
 from portico_server.knowledge.stores import StoreService
+from portico_server.knowledge.uploads import UploadStorage
 from portico_server.models.catalog import ENGINES
 from portico_server.models.client_model import ClientModels
 from portico_server.models.service import ModelService
@@ -133,6 +135,7 @@ class Services:
         settings, database = self.settings, self.database
         self.models = ModelService(database, self.registry, self.runner, self.scheduler, settings)
         self.files = FileStorage(database, settings.blobs, max_bytes=settings.max_file_mb * MB_BYTES)
+        self.uploads = UploadStorage(database, self.files, max_bytes=settings.max_file_mb * MB_BYTES)
         self.stores = StoreService(
             database,
             self.registry,
@@ -159,6 +162,7 @@ class Services:
             database,
             self.artifacts,
             self.files,
+            self.uploads,
             runs_days=settings.keep_runs_days,
             usage_days=settings.keep_usage_days,
             sessions_days=settings.keep_sessions_days,
@@ -207,6 +211,7 @@ class Services:
         )
         self.responder = Responder(database, self.runner, self.scheduler, around, self.prompts)
         self.conversations = ConversationStore(database)
+        self.chats = StoredChats(database)
 
     def _train(self, trainer: Callable[[BaseModel], Trainer] | None) -> None:
         settings = self.settings

@@ -133,6 +133,11 @@ async def file(caller: Caller, name: str) -> str:
     return await caller.upload(name)
 
 
+async def upload(caller: Caller, name: str) -> str:
+    wish = {"filename": name, "purpose": "assistants", "bytes": 9, "mime_type": "text/plain"}
+    return str((await caller.done("POST", "/v1/uploads", wish))["id"])
+
+
 async def session(caller: Caller, name: str) -> str:
     return str((await caller.done("POST", "/api/sessions", {"app": "desk", "name": name}))["id"])
 
@@ -143,6 +148,11 @@ async def conversation(caller: Caller, _name: str) -> str:
 
 async def response(caller: Caller, _name: str) -> str:
     return str((await caller.done("POST", "/v1/responses", {"model": "voice", "input": "Hello"}))["id"])
+
+
+async def stored_chat(caller: Caller, _name: str) -> str:
+    body = {"model": "voice", "messages": [{"role": "user", "content": "secret"}], "store": True}
+    return str((await caller.done("POST", "/v1/chat/completions", body))["id"])
 
 
 async def run(caller: Caller, name: str) -> str:
@@ -231,9 +241,11 @@ NOUNS: Final[Mapping[str, Noun]] = {
     "tool": Noun(function, ("/api/tools/{name}",)),
     "worker": Noun(worker, ("/api/workers/{worker}",)),
     "file": Noun(file, ("/v1/files/{file_id}",)),
+    "upload": Noun(upload, ("/v1/uploads/{upload_id}",)),
     "session": Noun(session, ("/api/sessions/{session_id}",)),
     "conversation": Noun(conversation, ("/v1/conversations/{conversation_id}",)),
     "response": Noun(response, ("/v1/responses/{response_id}",)),
+    "stored chat": Noun(stored_chat, ("/v1/chat/completions/{completion_id}",)),
     "run": Noun(run, ("/api/runs/{run_id}",)),
     "artifact": Noun(artifact, ("/api/artifacts/{artifact_id}",)),
     "question": Noun(question, ("/api/questions/{question_id}",)),
@@ -740,7 +752,10 @@ WAYS: Final[Mapping[str, Mapping[str, tuple[Make, Way]]]] = {
 """By noun: the ways in beside its own paths, each with how one is made and whether a caller gets to it there."""
 
 NO_OTHER_WAY: Final = frozenset(
-    {"worker", "file", "session", "run", "artifact", "question", "batch", "evaluation", "job", "fact"}
+    {
+        *("worker", "file", "upload", "session", "stored chat", "run", "artifact", "question"),
+        *("batch", "evaluation", "job", "fact"),
+    }
 )
 """Nouns that no flow and no prompt names; where a body names one by its id, see the ids in bodies above."""
 

@@ -18,7 +18,7 @@ from portico._async.evals import Evals
 from portico._async.images import Images
 from portico._async.keys import Keys
 from portico._async.knowledge import Chunkers, Files, Stores
-from portico._async.models import Adapters, Deployments, Engines, Models, Plugins
+from portico._async.models import Adapters, Chats, Deployments, Engines, Models, Plugins
 from portico._async.runs import Artifacts, Questions, Runs
 from portico._async.sessions import Facts, Sessions
 from portico._async.tools import Mcp, Tools
@@ -69,6 +69,7 @@ class AsyncClient:
     ) -> None:
         self._transport = AsyncTransport(Address.of(url, key), timeout, transport)
         self.models = Models(self._transport)
+        self.chats = Chats(self._transport)
         self.deployments = Deployments(self._transport)
         self.adapters = Adapters(self._transport)
         self.tuning = Tuning(self._transport)

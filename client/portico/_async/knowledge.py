@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import mimetypes
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from portico._async.group import Group
-from portico._request import Upload, at, given, named
+from portico._request import Upload, at, by_id, given, named
+from portico.errors import InvalidRequest, NotFound
 from portico.values import (
     Chunker,
     ChunkGroup,
     Cut,
     File,
+    FilePart,
+    FileUpload,
     Found,
     Page,
     Ranker,
@@ -22,6 +27,26 @@ from portico.values import (
     StoreFile,
     SyncPlan,
 )
+
+PART_BYTES = 16 * 1024 * 1024
+"""Bytes of one part of an upload."""
+
+
+def _pieces(path: Path, size: int) -> Iterator[bytes]:
+    """The content of a file in pieces of ``size`` bytes. `InvalidRequest` if it cannot be read."""
+    try:
+        with path.open("rb") as source:
+            while piece := source.read(size):
+                yield piece
+    except OSError as error:
+        raise InvalidRequest(f"Cannot read '{path}': {error.strerror}.", param="file") from error
+
+
+def _announced(path: Path) -> dict[str, Any]:
+    """What an upload says of its file."""
+    name = Upload.of(path).filename
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    return {"filename": name, "bytes": path.stat().st_size, "mime_type": kind}
 
 
 class Stores(Group):
@@ -251,6 +276,40 @@ class Files(Group):
         """Upload a file from disk (streamed) or from memory (then with a ``filename``)."""
         upload = Upload.of(content, filename, purpose=purpose)
         return await self._transport.request("POST", "/v1/files", File, upload=upload, slow=True)
+
+    async def begin_upload(self, content: Path, *, purpose: str = "assistants") -> FileUpload:
+        """Begin to upload a large file from disk in parts, within an hour: `continue_upload` sends them."""
+        body = {**_announced(content), "purpose": purpose}
+        return await self._transport.request("POST", "/v1/uploads", FileUpload, json=body)
+
+    async def continue_upload(self, upload_id: str, content: Path) -> File:
+        """Send those parts of an upload that have not arrived, also after it was broken off, and complete it."""
+        path = at("v1", "uploads", by_id(upload_id, "an upload"))
+        begun = await self._transport.request("GET", path, FileUpload)
+        if begun.file is not None:
+            return begun.file
+        arrived = {part.sha256: part.id for part in begun.parts}
+        ids: list[str] = []
+        for piece in _pieces(content, PART_BYTES):
+            digest = hashlib.sha256(piece).hexdigest()
+            part_id = arrived.pop(digest, None)
+            if part_id is None:
+                upload = Upload(content.name, piece, name="data")
+                part = await self._transport.request(
+                    "POST", f"{path}/parts", FilePart, upload=upload, slow=True
+                )
+                part_id = part.id
+            ids.append(part_id)
+        body = {"part_ids": ids}
+        done = await self._transport.request("POST", f"{path}/complete", FileUpload, json=body, slow=True)
+        if done.file is None:
+            raise NotFound("The file of this upload was removed.", code="file_not_found", param="upload_id")
+        return done.file
+
+    async def cancel_upload(self, upload_id: str) -> FileUpload:
+        """End an upload and forget its parts."""
+        path = at("v1", "uploads", by_id(upload_id, "an upload"), "cancel")
+        return await self._transport.request("POST", path, FileUpload)
 
     async def remove(self, file_id: str) -> None:
         """Delete a file, from every store too."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from portico._async.group import Group
-from portico._request import at, given, named
+from portico._request import Message, at, by_id, given, named
 from portico.values import (
     Adapter,
     BetterModel,
@@ -16,9 +16,51 @@ from portico.values import (
     EngineParameter,
     Finding,
     Model,
+    Page,
     Plan,
     Plugin,
+    StoredChat,
 )
+
+
+class Chats(Group):
+    """Chat completions that were asked for with ``store``, in ``extra_body`` of a chat."""
+
+    async def list(
+        self,
+        *,
+        model: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        after: str | None = None,
+        limit: int = 20,
+        order: Literal["asc", "desc"] = "desc",
+    ) -> Page[StoredChat]:
+        """One page, newest first; ``after`` is the ``last_id`` of the page before."""
+        labels = {f"metadata[{name}]": value for name, value in (metadata or {}).items()}
+        query = {**given(model=model, after=after, limit=limit, order=order), **labels}
+        return await self._transport.request("GET", "/v1/chat/completions", Page[StoredChat], query=query)
+
+    async def get(self, chat_id: str) -> StoredChat:
+        """One by id. Raises `NotFound`."""
+        return await self._transport.request("GET", self._at(chat_id), StoredChat)
+
+    async def messages(self, chat_id: str) -> Sequence[Message]:
+        """The messages of its request, the first 100."""
+        path = self._at(chat_id, "messages")
+        return await self._transport.request("GET", path, list[Message], query={"limit": 100})
+
+    async def change(self, chat_id: str, metadata: Mapping[str, str]) -> StoredChat:
+        """Put other metadata in the place of what it has."""
+        return await self._transport.request(
+            "POST", self._at(chat_id), StoredChat, json={"metadata": dict(metadata)}
+        )
+
+    async def remove(self, chat_id: str) -> None:
+        """Forget one."""
+        return await self._transport.request("DELETE", self._at(chat_id), None)
+
+    def _at(self, chat_id: str, *more: str) -> str:
+        return at("v1", "chat", "completions", by_id(chat_id, "a chat"), *more)
 
 
 class Models(Group):

@@ -25,7 +25,7 @@ from portico._sync.evals import Evals
 from portico._sync.images import Images
 from portico._sync.keys import Keys
 from portico._sync.knowledge import Chunkers, Files, Stores
-from portico._sync.models import Adapters, Deployments, Engines, Models, Plugins
+from portico._sync.models import Adapters, Chats, Deployments, Engines, Models, Plugins
 from portico._sync.runs import Artifacts, Questions, Runs
 from portico._sync.sessions import Facts, Sessions
 from portico._sync.tools import Mcp, Tools
@@ -70,6 +70,7 @@ class Client:
     ) -> None:
         self._transport = Transport(Address.of(url, key), timeout, transport)
         self.models = Models(self._transport)
+        self.chats = Chats(self._transport)
         self.deployments = Deployments(self._transport)
         self.adapters = Adapters(self._transport)
         self.tuning = Tuning(self._transport)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from portico.cli.progress import Spinner
 from portico.cli.render import amount, moment, print_fields, print_json, print_removed, print_rows
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.errors import ConnectionFailed, InvalidRequest
 from portico.values import File
+
+if TYPE_CHECKING:
+    from portico.client import Client
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Files: upload, list, remove.",
     epilog="Example: portico files add report.pdf --store handbook",
 )
+
+MIN_PARTED_BYTES = 64 * 1024 * 1024
+"""Bytes above which a file goes in parts."""
 
 Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the file.")]
 
@@ -50,15 +57,20 @@ def add(
     files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="The files to upload.")],
     store: Annotated[str | None, typer.Option(help="Also put them into this store.")] = None,
     purpose: Annotated[str, typer.Option(help="What they are for, in OpenAI's words.")] = "assistants",
+    resume: Annotated[
+        str | None, typer.Option(metavar="UPLOAD", help="Continue this upload of the one file.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Upload files, and put them into a store on request."""
+    """Upload files, and put them into a store on request. Large ones go in parts."""
+    if resume and len(files) != 1:
+        raise InvalidRequest("--resume continues the upload of one file.", param="resume")
     added: list[File] = []
     with connected(context) as client:
         into = client.stores.get(store) if store else None
         for path in files:
             with Spinner(f"Uploading {path.name}"):
-                made = client.files.add(path, purpose=purpose)
+                made = _send(client, path, purpose, resume)
             added.append(made)
             if into:
                 client.stores.attach(into.id, made.id)
@@ -66,6 +78,18 @@ def add(
         print_json({"data": added, "store": into.name if into else None})
     else:
         print_rows(("ID", "NAME", "SIZE"), ((f.id, f.filename, amount(f.bytes)) for f in added))
+
+
+def _send(client: Client, path: Path, purpose: str, resume: str | None) -> File:
+    """Upload one file, in parts if it is large. What says how to continue is printed if that is broken off."""
+    if resume is None and (not path.is_file() or path.stat().st_size <= MIN_PARTED_BYTES):
+        return client.files.add(path, purpose=purpose)
+    upload = resume or client.files.begin_upload(path, purpose=purpose).id
+    try:
+        return client.files.continue_upload(upload, path)
+    except (ConnectionFailed, KeyboardInterrupt):
+        typer.echo(f"To continue within the hour: portico files add '{path}' --resume {upload}", err=True)
+        raise
 
 
 @app.command(epilog="Example: portico files show file-0192f6")

@@ -198,6 +198,23 @@ class Recommendation:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredChat:
+    """A chat completion that was stored; ``text`` is its first choice. ``raw`` holds every field the daemon sent."""
+
+    id: str
+    model: str
+    created: float = 0
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    raw: Mapping[str, Any] = field(default_factory=dict, metadata=json_at(""))
+
+    @property
+    def text(self) -> str:
+        """What was answered."""
+        choices = self.raw.get("choices") or [{}]
+        return str((choices[0].get("message") or {}).get("content") or "")
+
+
+@dataclass(frozen=True, slots=True)
 class Embeddings:
     """One vector per text, in order."""
 

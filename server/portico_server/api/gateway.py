@@ -328,12 +328,13 @@ class Gateway:
             exchange.meter = self._services.runner.quotas.of(exchange.caller.id)
             self._register_call(exchange, exchange.caller, exchange.connection)
         handlers = HOT.get(path)
-        if handlers is not None:
-            scope["portico.route"] = path
         if handlers is None:
             await self._pass_on(exchange, path, method)
-        elif method in handlers:
-            await handlers[method](exchange, self._services)
+            return
+        scope["portico.route"] = path
+        if method in handlers:
+            handler = handlers[method]
+            await (handler(exchange, self._services) if handler else self._pass_on(exchange, path, method))
         elif method == "OPTIONS":
             await exchange.answer(204, b"", [(b"allow", ", ".join(handlers).encode())])
         else:

@@ -15,8 +15,8 @@ from portico_server.api.socket import WebSocket
 
 Handler: TypeAlias = Callable[[Exchange, ApiServices], Awaitable[None]]
 
-HOT: Mapping[str, Mapping[str, Handler]] = {
-    "/v1/chat/completions": {"POST": chat.create},
+HOT: Mapping[str, Mapping[str, Handler | None]] = {
+    "/v1/chat/completions": {"POST": chat.create, "GET": None},
     "/v1/completions": {"POST": chat.create_completion},
     "/v1/embeddings": {"POST": embeddings.create},
     "/v1/responses": {"POST": responses.create},
@@ -29,7 +29,7 @@ HOT: Mapping[str, Mapping[str, Handler]] = {
     "/v1/messages": {"POST": messages.create},
     "/v1/messages/count_tokens": {"POST": messages.count_tokens},
 }
-"""By path, then by method. `api.schema` describes them in ``/openapi.json``."""
+"""By path, then by method; ``None``: the web adapter answers. `api.schema` describes them in ``/openapi.json``."""
 
 SocketHandler: TypeAlias = Callable[[WebSocket, ApiServices], Awaitable[None]]
 

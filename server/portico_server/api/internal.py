@@ -94,8 +94,9 @@ def _modules() -> tuple[Any, Any]:
 
 _HANDLERS: Final[Mapping[str, Handler]] = {
     **{
-        path: HOT[path]["POST"]
+        path: handler
         for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
+        if (handler := HOT[path]["POST"]) is not None
     },
     "/v1/rerank": _rerank,
 }

@@ -50,7 +50,9 @@ from portico_server.api.openai import (
     fine_tuning,
     models,
     rerank,
+    stored_chats,
     tokens,
+    uploads,
     vector_stores,
 )
 from portico_server.api.openai.responses import stored as responses
@@ -61,8 +63,10 @@ ROUTERS: Sequence[APIRouter] = (
     message_models.router,
     models.router,
     rerank.router,
+    stored_chats.router,
     tokens.router,
     files.router,
+    uploads.router,
     vector_stores.router,
     fine_tuning.router,
     evals.router,

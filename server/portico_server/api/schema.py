@@ -160,7 +160,8 @@ def extend(app: FastAPI) -> None:
         if "/health" not in document["paths"]:
             for operation in _operations(document):
                 _correct_errors(operation)
-            document["paths"] = {**PATHS, **document["paths"]}
+            paths = document["paths"]
+            document["paths"] = {**PATHS, **{at: {**PATHS.get(at, {}), **paths[at]} for at in paths}}
             schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
             schemes["key"] = {"type": "http", "scheme": "bearer", "description": "A key of this daemon: pk-…"}
             document["security"] = [{}, {"key": []}]

@@ -15,6 +15,7 @@ from portico_server.apps.flow.flows import Flows
 from portico_server.apps.prompts.library import PromptLibrary
 from portico_server.apps.responses.conversations import ConversationStore
 from portico_server.apps.responses.responder import Responder
+from portico_server.apps.stored_chats import StoredChats
 from portico_server.batches.batches import Batches
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
@@ -24,6 +25,7 @@ from portico_server.evals.searches import EvalSearches
 from portico_server.finetune.jobs import FineTuningJobs
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.stores import StoreService
+from portico_server.knowledge.uploads import UploadStorage
 from portico_server.models.service import ModelService
 from portico_server.plugins import InstalledPlugins
 from portico_server.problems import Problems
@@ -50,6 +52,7 @@ class ApiServices(Protocol):
     questions: Questions
     models: ModelService
     files: FileStorage
+    uploads: UploadStorage
     stores: StoreService
     artifacts: ArtifactStore
     flows: Flows
@@ -68,6 +71,7 @@ class ApiServices(Protocol):
     prompts: PromptLibrary
     responder: Responder
     conversations: ConversationStore
+    chats: StoredChats
     trust: ReaderTest
     plugins: InstalledPlugins
     startup: list[str]

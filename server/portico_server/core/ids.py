@@ -33,6 +33,8 @@ Prefix = Literal[
     "eval_",
     "evalrun_",
     "evalsearch_",
+    "upload_",
+    "part_",
 ]
 
 

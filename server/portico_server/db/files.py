@@ -10,7 +10,7 @@ from sqlalchemy import delete as sql_delete
 
 from portico_server.db import chunks
 from portico_server.db.rows import Order, RowPage, Rows
-from portico_server.db.schema import batches, files, store_files
+from portico_server.db.schema import batches, files, store_files, upload_parts
 
 MAX_EXPIRED_ROWS = 10_000
 
@@ -75,9 +75,10 @@ def delete(connection: Connection, file_id: str) -> bool:
 
 
 def is_held(connection: Connection, sha256: str) -> bool:
-    """Whether any row stands for these bytes, or a batch that has not ended reads them."""
+    """Whether any row stands for these bytes, a part of an upload too, or a batch that has not ended reads them."""
     for holder in (
         select(files.c.id).where(files.c.sha256 == sha256),
+        select(upload_parts.c.id).where(upload_parts.c.sha256 == sha256),
         select(batches.c.id).where(batches.c.input_sha256 == sha256, batches.c.finished_at.is_(None)),
     ):
         if connection.execute(holder.limit(1)).first() is not None:

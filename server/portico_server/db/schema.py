@@ -34,6 +34,7 @@ from portico_server.db.schema_knowledge import (
 from portico_server.db.schema_openai import (
     batch_lines,
     batches,
+    chat_completions,
     conversation_items,
     conversations,
     eval_items,
@@ -43,6 +44,8 @@ from portico_server.db.schema_openai import (
     evals,
     response_events,
     responses,
+    upload_parts,
+    uploads,
 )
 
 __all__ = [
@@ -57,6 +60,7 @@ __all__ = [
     "batch_lines",
     "batches",
     "changes",
+    "chat_completions",
     "chunks",
     "conversation_items",
     "conversations",
@@ -92,12 +96,14 @@ __all__ = [
     "tools",
     "tuning_events",
     "tuning_jobs",
+    "upload_parts",
+    "uploads",
     "usage",
     "usage_days",
     "vectors",
 ]
 
-HEAD = "0021"
+HEAD = "0024"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 # How often a table has changed that every daemon holds in memory. Written on PostgreSQL alone, see db/postgres.

@@ -1,4 +1,4 @@
-"""The tables of batches, evaluations, responses and conversations, as OpenAI's API has them. See
+"""The tables of batches, uploads, evaluations, responses, stored chats and conversations, as OpenAI's API has them. See
 `portico_server.db.schema`."""
 
 from __future__ import annotations
@@ -63,6 +63,39 @@ batch_lines = Table(
     # Whether it belongs in the file of errors.
     Column("failed", Boolean, nullable=False),
     Column("data", LargeBinary, nullable=False),
+)
+
+# Files that come in parts. A row stays for a while after its end, so that a client learns how it ended.
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("filename", String, nullable=False),
+    Column("purpose", String, nullable=False),
+    # What was announced; the parts together must have as many.
+    Column("bytes", BigInteger, nullable=False),
+    Column("media_type", String, nullable=False),
+    Column("status", String, nullable=False),
+    # How long the file is kept once it is there. Null without an end.
+    Column("file_keep_s", Integer),
+    Column("file_id", String),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Index("ix_uploads_owner_status", "owner", "status"),
+)
+
+# Holds the bytes of a part under their digest until the upload ends.
+upload_parts = Table(
+    "upload_parts",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("upload_id", String, ForeignKey("uploads.id", ondelete="CASCADE"), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Index("ix_upload_parts_upload_id", "upload_id"),
+    Index("ix_upload_parts_sha256", "sha256"),
 )
 
 
@@ -194,6 +227,24 @@ response_events = Table(
     Column("response_id", String, ForeignKey("responses.id", ondelete="CASCADE"), primary_key=True),
     Column("seq", Integer, primary_key=True),
     Column("data", LargeBinary, nullable=False),
+)
+
+# Chat completions that were asked for with ``store``.
+chat_completions = Table(
+    "chat_completions",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    # The messages of the request, and the answer with the options that it was made with, as JSON.
+    Column("messages", Text, nullable=False),
+    Column("document", Text, nullable=False),
+    # Bytes of both.
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Index("ix_chat_completions_owner", "owner", "id", "bytes"),
+    Index("ix_chat_completions_created_at", "created_at"),
 )
 
 conversations = Table(

@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from sqlalchemy import Connection
+
 from portico_server.core import pools
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge, Unavailable
 from portico_server.core.ids import new_id
@@ -109,6 +111,16 @@ PURPOSES = (
     "vision",
 )
 """What an uploaded file may be for, as OpenAI names it."""
+
+
+def check_purpose(purpose: str) -> None:
+    """Raise `InvalidRequest` unless a file can be for this."""
+    if purpose not in PURPOSES:
+        raise InvalidRequest(
+            f"'{purpose[:80]}' is not a purpose. Purposes are: {', '.join(PURPOSES)}.",
+            code="invalid_purpose",
+            param="purpose",
+        )
 
 
 class FileStorage:
@@ -217,8 +229,9 @@ class FileStorage:
         *,
         expires_at: float | None = None,
         owner: str | None = None,
+        add: Callable[[Connection, FileRow], None] = rows.add,
     ) -> FileRow:
-        """Make a file of received bytes."""
+        """Make a file of received bytes. ``add`` writes its row, and what else belongs into that transaction."""
         row = FileRow(
             id=new_id("file-"),
             owner=owner or (None if caller.id == SYSTEM.id else caller.id),
@@ -231,24 +244,27 @@ class FileStorage:
         )
         try:
             check_filename(filename)
-            if purpose not in PURPOSES:
-                raise InvalidRequest(
-                    f"'{purpose}' is not a purpose. Purposes are: {', '.join(PURPOSES)}.",
-                    code="invalid_purpose",
-                    param="purpose",
-                )
-            async with self._lock:
-                try:
-                    await self._arrive([received], lambda connection: rows.add(connection, row), durable=True)
-                except BaseException:
-                    await asyncio.shield(self._release(row.sha256))
-                    raise
-                finally:
-                    self._arrival_marker(row.sha256).unlink(missing_ok=True)  # also when cancelled
+            check_purpose(purpose)
         except BaseException:
             received.path.unlink(missing_ok=True)
             raise
+        await self.hold(received, lambda connection: add(connection, row))
         return row
+
+    async def hold(self, received: ReceivedFile, write: Callable[[Connection], None]) -> None:
+        """Put received bytes in their place and ``write`` a row for them; if that fails nothing stays behind."""
+        try:
+            async with self._lock:
+                try:
+                    await self._arrive([received], write, durable=True)
+                except BaseException:
+                    await asyncio.shield(self._release(received.sha256))
+                    raise
+                finally:
+                    self._arrival_marker(received.sha256).unlink(missing_ok=True)  # also when cancelled
+        except BaseException:
+            received.path.unlink(missing_ok=True)
+            raise
 
     async def remirror(
         self, store_id: str, came: Sequence[tuple[ReceivedFile, MirroredFile]], gone: Sequence[str] = ()

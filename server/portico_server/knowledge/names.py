@@ -14,7 +14,7 @@ MAX_FILENAME_BYTES = 1_024
 """Bytes of a file name, in UTF-8."""
 
 
-def check_filename(name: str) -> str:
+def check_filename(name: str, param: str = "file") -> str:
     """The name as it was given, if it is one: a relative path in any script, emoji included.
 
     Raises `InvalidRequest` for control characters and line breaks, ``..``, absolute paths, and names that are empty
@@ -26,7 +26,7 @@ def check_filename(name: str) -> str:
         raise InvalidRequest(
             f"The file name '{shown}' {problem}. Send the file under another name.",
             code="invalid_filename",
-            param="file",
+            param=param,
         )
     return name
 

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from portico_server.core.errors import PorticoError
 from portico_server.db import artifacts as artifact_rows
+from portico_server.db import chats as chat_rows
 from portico_server.db import conversations as conversation_rows
 from portico_server.db import responses as response_rows
 from portico_server.db import retention as rows
@@ -33,7 +34,7 @@ BATCH_ROWS: Final = 50
 
 
 class Expires(Protocol):
-    """Files that were kept until a moment of their own."""
+    """Files or uploads that were kept until a moment of their own."""
 
     async def expire(self, *, dry_run: bool = False) -> int:
         """Remove those whose time has run out; how many."""
@@ -51,12 +52,14 @@ class PrunedCounts:
     sessions: int = 0
     responses: int = 0
     conversations: int = 0
+    uploads: int = 0
+    chats: int = 0
 
 
 class Retention:
     """Looks at a start of the daemon and every hour. A run that has not ended is never touched.
 
-    ``runs_days``, ``usage_days`` and ``responses_days``: how long runs, usage and stored responses are kept after their
+    ``runs_days``, ``usage_days`` and ``responses_days``: how long runs, usage and what was stored are kept after their
     end, ``sessions_days``: how long sessions and conversations are after their last turn; 0 for ever.
     """
 
@@ -65,6 +68,7 @@ class Retention:
         database: Database,
         artifacts: ArtifactStore,
         files: Expires,
+        uploads: Expires,
         *,
         runs_days: int,
         usage_days: int,
@@ -74,6 +78,7 @@ class Retention:
         self._database = database
         self._artifacts = artifacts
         self._files = files
+        self._uploads = uploads
         self._runs_days = runs_days
         self._usage_days = usage_days
         self._sessions_days = sessions_days
@@ -119,6 +124,8 @@ class Retention:
                 sessions=await self._batches(session_rows.forget, talks),
                 responses=await self._batches(response_rows.forget, answers),
                 conversations=await self._batches(conversation_rows.forget, talks),
+                uploads=await self._uploads.expire(),
+                chats=await self._batches(chat_rows.forget, answers),
             )
 
     async def _count(
@@ -136,6 +143,8 @@ class Retention:
             sessions=await count(session_rows.count_old, talks),
             responses=await count(response_rows.count_old, answers),
             conversations=await count(conversation_rows.count_old, talks),
+            uploads=await self._uploads.expire(dry_run=True),
+            chats=await count(chat_rows.count_old, answers),
         )
 
     async def _batches(self, forget: Forget, before: float | None) -> int:

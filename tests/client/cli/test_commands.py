@@ -457,3 +457,38 @@ def test_what_is_shown_of_a_model_is_what_its_plan_says(command: Command, tmp_pa
     assert "vllm" in shown and "512 tokens" in shown and "vLLM was asked for." in shown
     assert "transformers" not in shown and "4096" not in shown
     assert command("models", "remove", "named", "--yes").code == 0
+
+
+def test_stored_chats_are_listed_shown_and_forgotten(command: Command, daemon: Daemon) -> None:
+    with Client(daemon.url) as client:
+        stored = {"store": True, "metadata": {"topic": "tea"}}
+        client.chat("Tea for two.", model="echo", extra_body=stored).read()
+        [found] = command("chats", "list", "--label", "topic=tea", "--json").json["data"]
+        assert found["metadata"] == {"topic": "tea"}
+        assert found["id"] in command("chats", "list", "--model", "echo").out
+        assert "No stored chats." in command("chats", "list", "--label", "topic=coffee").out
+        shown = command("chats", "show", found["id"]).out
+        assert "Tea for two." in shown
+        assert client.chats.change(found["id"], {"topic": "chai"}).metadata == {"topic": "chai"}
+        assert [message["content"] for message in client.chats.messages(found["id"])] == ["Tea for two."]
+        assert command("chats", "delete", found["id"], "--yes").code == 0
+        assert command("chats", "show", found["id"]).code == 1
+
+
+def test_a_large_file_goes_in_parts_and_continues(
+    command: Command, daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Client(daemon.url) as client:
+        monkeypatch.setattr("portico.cli.files.MIN_PARTED_BYTES", 10)
+        monkeypatch.setattr("portico._sync.knowledge.PART_BYTES", 8)
+        path = tmp_path / "large.txt"
+        path.write_text("twenty-one characters")
+        made = command("files", "add", str(path), "--json").json["data"][0]
+        assert (made["bytes"], client.files.content(made["id"])) == (21, path.read_bytes())
+        begun = client.files.begin_upload(path)
+        again = command("files", "add", str(path), "--resume", begun.id, "--json").json["data"][0]
+        assert client.files.content(again["id"]) == path.read_bytes()
+        for file in (made, again):
+            client.files.remove(file["id"])
+        refused = command("files", "add", str(path), str(path), "--resume", begun.id)
+        assert (refused.code, "--resume" in refused.err) == (1, True)

@@ -73,7 +73,8 @@ async def test_an_unknown_path_is_a_404_that_names_the_nearest(
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("GET", "/v1/chat/completions", "POST"),
+        ("PUT", "/v1/chat/completions", "POST, GET"),
+        ("GET", "/v1/completions", "POST"),
         ("PATCH", "/api/keys", "GET, POST"),
         ("DELETE", "/api/status", "GET"),
     ],

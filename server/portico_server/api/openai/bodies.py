@@ -310,6 +310,19 @@ _SAMPLING: Mapping[str, BodyField] = {
     "user": fields.text(),
 }
 
+METADATA = BodyField(
+    _metadata,
+    {
+        "type": "object",
+        "maxProperties": MAX_METADATA,
+        "propertyNames": {"maxLength": MAX_METADATA_NAME},
+        "additionalProperties": {
+            "type": ["string", "number", "boolean", "null"],
+            "maxLength": MAX_METADATA_VALUE,
+        },
+    },
+)
+
 CHAT = RequestBody(
     {
         "model": MODEL,
@@ -360,18 +373,8 @@ CHAT = RequestBody(
                 },
             },
         ),
-        "metadata": BodyField(
-            _metadata,
-            {
-                "type": "object",
-                "maxProperties": MAX_METADATA,
-                "propertyNames": {"maxLength": MAX_METADATA_NAME},
-                "additionalProperties": {
-                    "type": ["string", "number", "boolean", "null"],
-                    "maxLength": MAX_METADATA_VALUE,
-                },
-            },
-        ),
+        "metadata": METADATA,
+        "store": fields.boolean().noted(default=False),
     },
     rule=_chat_rule,
     example={"model": "default", "messages": [{"role": "user", "content": "Hello"}]},

@@ -12,6 +12,7 @@ from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai.bodies import CHAT, COMPLETION
 from portico_server.api.openai.relay import caller_of, find, relay
 from portico_server.api.services import ApiServices
+from portico_server.apps.stored_chats import ChatRecorder
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.ids import new_id
 from portico_server.core.passage import where
@@ -27,14 +28,21 @@ async def create(exchange: Exchange, services: ApiServices) -> None:
     """Answer a conversation, whole or as a stream."""
     body = await exchange.json()
     CHAT.check(body)
-    servable = await find(services, body["model"], "chat/completions", caller_of(exchange))
+    caller = caller_of(exchange)
+    recorder = services.chats.record(dict(body), caller) if body.get("store") else None
+    if "store" in body:  # it is this daemon that stores, not a provider behind it
+        del body["store"]
+        body.pop("metadata", None)
+    servable = await find(services, body["model"], "chat/completions", caller)
     if relays(servable):
-        await relay(exchange, services, servable, "chat/completions", body)
+        await relay(exchange, services, servable, "chat/completions", body, recorder)
     else:
-        await _app(exchange, services, body)
+        await _app(exchange, services, body, recorder)
 
 
-async def _app(exchange: Exchange, services: ApiServices, body: Mapping[str, Any]) -> None:
+async def _app(
+    exchange: Exchange, services: ApiServices, body: Mapping[str, Any], recorder: ChatRecorder | None
+) -> None:
     name = body["model"]
     for field, wanted in (("n", (body.get("n") or 1) > 1), ("logprobs", body.get("logprobs"))):
         if wanted:
@@ -51,12 +59,18 @@ async def _app(exchange: Exchange, services: ApiServices, body: Mapping[str, Any
     completion = _Completion(name, int(run.created_at))
     if body.get("stream"):
         include_usage = bool((body.get("stream_options") or {}).get("include_usage"))
-        await exchange.stream(_frames(services, run, completion, include_usage))
+        frames = _frames(services, run, completion, include_usage)
+        if recorder is not None:
+            frames = recorder.follow(frames, lambda: run.usage)
+        await exchange.stream(frames)
         return
     with Presence(exchange):
         reply = await services.runner.wait(run)
     made = await _made(services, run)
-    await exchange.answer(200, orjson.dumps(completion.whole(_reply(reply, name), made)))
+    whole = orjson.dumps(completion.whole(_reply(reply, name), made))
+    if recorder is not None:
+        await recorder.keep(whole)
+    await exchange.answer(200, whole)
 
 
 async def _frames(

@@ -18,6 +18,7 @@ from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.openai import upload
 from portico_server.api.shapes import Moment, Page, shaped
 from portico_server.core.errors import Forbidden, InvalidRequest
+from portico_server.core.principal import Principal
 from portico_server.db.artifacts import ArtifactRow
 from portico_server.db.files import FileRow
 from portico_server.knowledge.files import PURPOSES, FileStorage
@@ -82,11 +83,7 @@ _FORM: dict[str, Any] = {
 @router.post("", openapi_extra=_FORM)
 async def create_file(request: Request, services: TheServices, caller: Caller) -> File:
     """Upload a file. The key must be able to use one: in a store, in a chat or batch, or for fine-tuning."""
-    if not (caller.allows_some("stores", "write") or caller.allows("chat") or caller.allows("finetune")):
-        raise Forbidden(
-            "This key may not upload files: it lacks every scope that could use one, which are 'stores:NAME:write', "
-            "'chat' and 'finetune'. Ask the operator for a key that has one of them."
-        )
+    require_upload(caller)
     form = await upload.read(request, services.files)
     try:
         purpose = form.fields.get("purpose")
@@ -140,6 +137,15 @@ async def read_file(file_id: str, services: TheServices, caller: Caller) -> File
     if file_id.startswith(GENERATED_ID_PREFIX):
         return artifact_response(services.artifacts, await services.artifacts.get(file_id, caller))
     return content(services.files, await services.files.get(file_id, caller))
+
+
+def require_upload(caller: Principal) -> None:
+    """Raise `Forbidden` unless the caller could use a file."""
+    if not (caller.allows_some("stores", "write") or caller.allows("chat") or caller.allows("finetune")):
+        raise Forbidden(
+            "This key may not upload files: it lacks every scope that could use one, which are 'stores:NAME:write', "
+            "'chat' and 'finetune'. Ask the operator for a key that has one of them."
+        )
 
 
 def content(files: FileStorage, row: FileRow) -> FileResponse:

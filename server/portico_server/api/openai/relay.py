@@ -7,6 +7,7 @@ from typing import Any
 from portico_server.api.errors import RawHeaders
 from portico_server.api.exchange import STREAM, Exchange, Presence
 from portico_server.api.services import ApiServices
+from portico_server.apps.stored_chats import ChatRecorder
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.relay import CAPABILITY, Operation, Relay
@@ -40,9 +41,14 @@ async def find(services: ApiServices, name: str, operation: Operation, caller: P
 
 
 async def relay(
-    exchange: Exchange, services: ApiServices, servable: Relays, operation: Operation, body: dict[str, Any]
+    exchange: Exchange,
+    services: ApiServices,
+    servable: Relays,
+    operation: Operation,
+    body: dict[str, Any],
+    recorder: ChatRecorder | None = None,
 ) -> None:
-    """Bytes in, bytes out; cancelled with the client."""
+    """Bytes in, bytes out, which ``recorder`` keeps; cancelled with the client."""
     request = Relay(operation, body)
     caller = caller_of(exchange)
     whole = b""
@@ -50,9 +56,14 @@ async def relay(
         relayed = await services.runner.relay(servable, body["model"], request, caller)
         if not request.stream:
             whole = b"".join([chunk async for chunk in relayed.chunks])
+            if recorder is not None:
+                await recorder.keep(whole)
     if request.stream:
         headers = STREAM if relayed.media_type.startswith("text/event-stream") else _typed(relayed.media_type)
-        await exchange.stream(relayed.chunks, headers, tells_errors=True)
+        chunks = relayed.chunks
+        if recorder is not None:
+            chunks = recorder.follow(chunks, lambda: relayed.usage)
+        await exchange.stream(chunks, headers, tells_errors=True)
     else:
         await exchange.answer(200, whole, _typed(relayed.media_type))
 

@@ -11,6 +11,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from portico_server.core.errors import InvalidRequest, TooLarge
 from portico_server.knowledge.files import FileStorage, ReceivedFile
+from portico_server.settings import MB_BYTES
 
 MAX_FIELD_BYTES = 64 * 1024
 """Bytes of one field that is not a file, at most."""
@@ -28,29 +29,32 @@ class UploadForm:
     fields: Mapping[str, str]
 
 
-async def read(request: Request, files: FileStorage) -> UploadForm:
-    """The form in the body of ``request``, its part ``file`` on disk already.
+async def read(
+    request: Request, files: FileStorage, field: str = "file", max_bytes: int | None = None
+) -> UploadForm:
+    """The form in the body of ``request``, the file in its ``field`` on disk already.
 
+    ``max_bytes`` of the file if these are fewer than `FileStorage` takes.
     Raises `InvalidRequest` for a body that is not a form or has no file, `TooLarge`, `Unavailable` (disk full).
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
         raise InvalidRequest(
-            "Send the file as multipart/form-data, with the fields 'file' and 'purpose'.",
+            f"Send a form (multipart/form-data), with the file in its field '{field}'.",
             code="unsupported_content_type",
         )
     try:
-        form = _Form(boundary)
+        form = _Form(boundary, field, max_bytes)
     except FormParserError as error:
         raise InvalidRequest(f"The form cannot be read: {error}.", code="invalid_form") from error
     received = await files.receive(form.bytes_of_file(request.stream()))
     if form.filename is None:
         await files.drop(received)
         raise InvalidRequest(
-            "The form has no file. Send one in the field 'file', with a file name.",
+            f"The form has no file. Send one in the field '{field}', with a file name.",
             code="missing_required_parameter",
-            param="file",
+            param=field,
         )
     return UploadForm(received, form.filename, form.fields())
 
@@ -58,7 +62,10 @@ async def read(request: Request, files: FileStorage) -> UploadForm:
 class _Form:
     """The state of one form: which part is being read, and what the parts before it were."""
 
-    def __init__(self, boundary: bytes) -> None:
+    def __init__(self, boundary: bytes, field: str, max_bytes: int | None) -> None:
+        self._field = field
+        self._max_bytes = max_bytes
+        self._bytes = 0
         self.filename: str | None = None
         self._fields: dict[str, bytearray] = {}
         self._name = ""
@@ -112,10 +119,10 @@ class _Form:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
         filename = options.get(b"filename")
-        self._in_file = self._name == "file" and filename is not None
+        self._in_file = self._name == self._field and filename is not None
         if filename is not None and self._in_file:
             if self.filename is not None:
-                raise InvalidRequest("The form has two files; send one at a time.", param="file")
+                raise InvalidRequest("The form has two files; send one at a time.", param=self._field)
             # What is no UTF-8 is found by the check of the name, which says so.
             self.filename = filename.decode("utf-8", "surrogateescape")
         elif self._name in self._fields:
@@ -127,6 +134,13 @@ class _Form:
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         if self._in_file:
+            self._bytes += end - start
+            if self._max_bytes is not None and self._bytes > self._max_bytes:
+                raise TooLarge(
+                    f"The file in '{self._field}' is larger than {self._max_bytes // MB_BYTES} MB. Send smaller parts.",
+                    code="file_too_large",
+                    param=self._field,
+                )
             self._pieces.append(data[start:end])
             return
         field = self._fields[self._name]

@@ -1,0 +1,137 @@
+"""``/v1/uploads``: large files in parts.
+
+https://platform.openai.com/docs/api-reference/uploads
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import Request
+from pydantic import BaseModel, Field
+
+from portico_server.api.endpoint import Caller, TheServices
+from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.openai import upload
+from portico_server.api.openai.batches import OutputExpiry
+from portico_server.api.openai.files import File, require_upload, shown
+from portico_server.api.shapes import Moment, shaped
+from portico_server.db.uploads import PartRow, UploadStatus
+from portico_server.knowledge.uploads import MAX_PART_BYTES, MAX_PARTS, UploadState
+
+router = new_router(prefix="/v1/uploads", tags=["OpenAI: files"])
+
+
+class UploadRequest(BaseModel):
+    """A file that will come in parts; ``expires_after`` counts from the moment that the file is there."""
+
+    filename: str = Field(min_length=1, max_length=1_024)
+    purpose: str = Field(min_length=1, max_length=80)
+    bytes: int = Field(ge=1, le=2**53)
+    mime_type: str = Field(min_length=3, max_length=300)
+    expires_after: OutputExpiry | None = None
+
+
+class CompleteRequest(BaseModel):
+    """The parts in the order in which they make the file, and the MD5 of the whole."""
+
+    part_ids: list[Annotated[str, Field(min_length=1, max_length=100)]] = Field(
+        min_length=1, max_length=MAX_PARTS
+    )
+    md5: str | None = Field(default=None, min_length=32, max_length=32)
+
+
+class UploadPart(BaseModel):
+    """A part that has arrived. ``bytes`` and ``sha256`` are ours, so that an upload can be continued."""
+
+    id: str
+    object: Literal["upload.part"] = "upload.part"
+    created_at: Moment
+    upload_id: str
+    bytes: int
+    sha256: str
+
+
+class UploadDocument(BaseModel):
+    """An upload. ``file`` is there once it is completed; ``parts`` is what has arrived until then, and ours."""
+
+    id: str
+    object: Literal["upload"] = "upload"
+    bytes: int
+    created_at: Moment
+    expires_at: Moment
+    filename: str
+    purpose: str
+    status: UploadStatus
+    file: File | None = None
+    parts: list[UploadPart] = []
+
+
+_PART: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["data"],
+                    "properties": {"data": {"type": "string", "format": "binary"}},
+                }
+            }
+        },
+    }
+}
+
+
+@router.post("")
+async def create_upload(body: UploadRequest, services: TheServices, caller: Caller) -> UploadDocument:
+    """Begin an upload, which has an hour. The key must be able to use a file, as for `/v1/files`."""
+    require_upload(caller)
+    keep = None if body.expires_after is None else body.expires_after.seconds
+    state = await services.uploads.begin(
+        body.filename, body.purpose, body.bytes, body.mime_type, caller, file_keep_s=keep
+    )
+    return _upload(state)
+
+
+@router.get("/{upload_id}")
+async def retrieve_upload(upload_id: str, services: TheServices, caller: Caller) -> UploadDocument:
+    """How far one has come: what a client asks that continues it. Not in OpenAI's API."""
+    return _upload(await services.uploads.get(upload_id, caller))
+
+
+@router.post("/{upload_id}/parts", openapi_extra=_PART)
+async def create_upload_part(
+    upload_id: str, request: Request, services: TheServices, caller: Caller
+) -> UploadPart:
+    """Send a part of at most 64 MB. Parts may be sent in parallel and in any order."""
+    row = await services.uploads.require_pending(upload_id, caller)
+    form = await upload.read(request, services.files, "data", MAX_PART_BYTES)
+    return _part(await services.uploads.add_part(row, form.received))
+
+
+@router.post("/{upload_id}/complete")
+async def complete_upload(
+    upload_id: str, body: CompleteRequest, services: TheServices, caller: Caller
+) -> UploadDocument:
+    """Make the file of the parts in this order. One that is completed already is answered as it is."""
+    return _upload(await services.uploads.complete(upload_id, body.part_ids, body.md5, caller))
+
+
+@router.post("/{upload_id}/cancel")
+async def cancel_upload(upload_id: str, services: TheServices, caller: Caller) -> UploadDocument:
+    """End an upload and forget its parts."""
+    return _upload(await services.uploads.cancel(upload_id, caller))
+
+
+def _part(row: PartRow) -> UploadPart:
+    return shaped(UploadPart, row)
+
+
+def _upload(state: UploadState) -> UploadDocument:
+    return shaped(
+        UploadDocument,
+        state.row,
+        file=None if state.file is None else shown(state.file),
+        parts=[_part(row) for row in state.parts],
+    )

@@ -1,0 +1,228 @@
+"""Chat completions that are kept: recorded as they are answered, then listed, read, labelled and removed.
+
+Source: https://platform.openai.com/docs/api-reference/chat/list
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from typing import Any, Final
+
+import orjson
+
+from portico.wire import Usage
+from portico_server.core.errors import InvalidRequest, NotFound
+from portico_server.core.principal import Principal
+from portico_server.db import chats as rows
+from portico_server.db.chats import ChatFilter, ChatRow
+from portico_server.db.database import Database
+from portico_server.db.rows import Order, RowPage
+
+MAX_CHAT_BYTES: Final = 8 * 2**20
+"""Bytes of one stored chat: its messages, and its answer."""
+
+MAX_CHATS_COUNT: Final = 10_000
+"""Stored chats of one key. The oldest make way for new ones."""
+
+MAX_CHATS_BYTES: Final = 256 * 2**20
+"""Bytes of all stored chats of one key. The oldest make way for new ones."""
+
+_OPTIONS: Final = (
+    *("temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "max_completion_tokens"),
+    *("tools", "tool_choice", "response_format", "service_tier"),
+)
+"""Options of a request that are kept with its answer."""
+
+_TEXTS: Final = ("content", "refusal", "reasoning", "reasoning_content")
+
+
+class ChatRecorder:
+    """Records one answer, whole or streamed, and keeps it."""
+
+    def __init__(
+        self, database: Database, body: Mapping[str, Any], messages: bytes, caller: Principal
+    ) -> None:
+        self._database = database
+        self._body = body
+        self._messages = messages
+        self._owner = caller.id
+        self._left_bytes = MAX_CHAT_BYTES
+        self._merged: dict[str, Any] = {}
+        self._choices: dict[int, dict[str, Any]] = {}
+
+    async def keep(self, answer: bytes) -> None:
+        """Keep a whole answer."""
+        await self._keep(orjson.loads(answer))
+
+    async def follow(
+        self, chunks: AsyncIterator[bytes], usage: Callable[[], Usage]
+    ) -> AsyncGenerator[bytes, None]:
+        """Pass a stream on, and keep its answer before its last frame. ``usage`` is asked if the stream has none.
+
+        One that breaks off is not kept.
+        """
+        try:
+            async for chunk in chunks:
+                ended = self._read(chunk)
+                if ended and self._merged and self._left_bytes >= 0:
+                    await self._keep(self._document(usage()))
+                yield chunk
+        finally:
+            close = getattr(chunks, "aclose", None)
+            if close is not None:
+                await close()
+
+    def _read(self, chunk: bytes) -> bool:
+        """Take in the frames of a chunk; whether one of them is the last."""
+        ended = False
+        self._left_bytes -= len(chunk)
+        for frame in chunk.split(b"\n\n"):
+            data = frame.removeprefix(b"data: ")
+            if data == b"[DONE]":
+                ended = True
+            elif self._left_bytes >= 0 and data.startswith(b"{"):
+                self._merge(orjson.loads(data))
+        return ended
+
+    def _merge(self, piece: Mapping[str, Any]) -> None:
+        if "error" in piece:
+            self._left_bytes = -1  # a broken answer is none
+            return
+        for name, value in piece.items():
+            if name not in ("choices", "object") and value is not None:
+                self._merged[name] = value
+        for choice in piece.get("choices") or ():
+            made = self._choices.setdefault(
+                choice["index"],
+                {
+                    "index": choice["index"],
+                    "message": {"role": "assistant", "content": None, "refusal": None},
+                    "logprobs": None,
+                    "finish_reason": None,
+                },
+            )
+            _extend(made["message"], choice.get("delta") or {})
+            if choice.get("logprobs"):
+                made["logprobs"] = _joined(made["logprobs"], choice["logprobs"])
+            made["finish_reason"] = choice.get("finish_reason") or made["finish_reason"]
+
+    def _document(self, usage: Usage) -> dict[str, Any]:
+        made = {**self._merged, "object": "chat.completion"}
+        made["choices"] = [self._choices[index] for index in sorted(self._choices)]
+        made.setdefault(
+            "usage",
+            {
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+            },
+        )
+        return made
+
+    async def _keep(self, document: dict[str, Any]) -> None:
+        body = self._body
+        options = {name: body[name] for name in _OPTIONS if body.get(name) is not None}
+        text = orjson.dumps({**options, **document})
+        if len(text) > MAX_CHAT_BYTES:
+            return
+        row = ChatRow(
+            id=document["id"],
+            owner=self._owner,
+            model=body["model"],
+            metadata=body.get("metadata") or {},
+            messages=self._messages.decode(),
+            document=text.decode(),
+            bytes=len(text) + len(self._messages),
+            created_at=time.time(),
+        )
+        await self._database.write_soon(rows.keep, row, MAX_CHATS_COUNT, MAX_CHATS_BYTES)
+
+
+def _extend(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
+    """Add a piece of a message to what there is of it."""
+    for name, value in delta.items():
+        if value is None or name == "role":
+            continue
+        if name in _TEXTS:
+            message[name] = (message.get(name) or "") + value
+        elif name == "tool_calls":
+            _extend_calls(message.setdefault("tool_calls", []), value)
+        else:
+            message[name] = value
+
+
+def _extend_calls(calls: list[dict[str, Any]], pieces: list[Mapping[str, Any]]) -> None:
+    for piece in pieces:
+        while len(calls) <= piece["index"]:
+            calls.append({"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
+        call = calls[piece["index"]]
+        call["id"] = piece.get("id") or call["id"]
+        function = piece.get("function") or {}
+        call["function"]["name"] += function.get("name") or ""
+        call["function"]["arguments"] += function.get("arguments") or ""
+
+
+def _joined(before: Mapping[str, Any] | None, more: Mapping[str, Any]) -> dict[str, Any]:
+    first = before or {}
+    return {
+        name: [*(first.get(name) or ()), *(more.get(name) or ())] or None for name in ("content", "refusal")
+    }
+
+
+class StoredChats:
+    """Callers see their own. They are forgotten with age, and the oldest when a key has too many."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def record(self, body: Mapping[str, Any], caller: Principal) -> ChatRecorder:
+        """What keeps the answer to a request. Raises `InvalidRequest` if its messages are too large to be kept."""
+        messages = orjson.dumps(body["messages"])
+        if len(messages) > MAX_CHAT_BYTES:
+            raise InvalidRequest(
+                f"The messages take more than {MAX_CHAT_BYTES // 2**20} MB, too much to be stored. Leave 'store' out.",
+                code="too_large_to_store",
+                param="store",
+            )
+        return ChatRecorder(self._database, body, messages, caller)
+
+    async def get(self, chat_id: str, caller: Principal) -> ChatRow:
+        """One of them. Raises `NotFound`."""
+        return await self._found(chat_id, caller, "completion_id")
+
+    async def list(
+        self,
+        caller: Principal,
+        *,
+        model: str | None,
+        metadata: Mapping[str, str],
+        after: str | None,
+        limit: int,
+        order: Order,
+    ) -> RowPage[ChatRow]:
+        """Those for a ``model`` and with this ``metadata``, by their time."""
+        if after is not None:
+            await self._found(after, caller, "after")
+        wanted = ChatFilter(None if caller.admin else caller.id, model, metadata)
+        return await self._database.read(rows.page, wanted, after=after, limit=limit, order=order)
+
+    async def describe(self, chat_id: str, metadata: Mapping[str, Any], caller: Principal) -> ChatRow:
+        """Put other metadata in the place of what it has."""
+        row = await self.get(chat_id, caller)
+        await self._database.write(rows.describe, row.id, metadata)
+        return await self.get(chat_id, caller)
+
+    async def delete(self, chat_id: str, caller: Principal) -> None:
+        """Forget one."""
+        await self._database.write(rows.remove, (await self.get(chat_id, caller)).id)
+
+    async def _found(self, chat_id: str, caller: Principal, param: str) -> ChatRow:
+        row = await self._database.read(rows.get, chat_id)
+        if row is None or not caller.sees(row.owner):
+            raise NotFound(
+                f"There is no stored chat completion '{chat_id[:80]}' here or you have no access to it.",
+                code="chat_completion_not_found",
+                param=param,
+            )
+        return row

@@ -1,0 +1,109 @@
+"""Chat completions that were asked for with ``store``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, delete, func, select, update
+
+from portico_server.db.rows import Order, RowPage, Rows
+from portico_server.db.schema import chat_completions
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRow:
+    """One of them. ``messages`` and ``document`` are JSON text, ``bytes`` is what they take together."""
+
+    id: str
+    owner: str
+    model: str
+    metadata: Mapping[str, Any]
+    messages: str
+    document: str
+    bytes: int
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChatFilter:
+    """Which are listed: those of ``owner`` (``None`` for anybody's), for a ``model``, with this ``metadata``."""
+
+    owner: str | None
+    model: str | None = None
+    metadata: Mapping[str, str] | None = None
+
+
+_CHATS = Rows(chat_completions, ChatRow)
+
+get = _CHATS.get
+
+
+def keep(connection: Connection, row: ChatRow, max_rows: int, max_bytes: int) -> None:
+    """Add one; the oldest of its owner make way for it where these are too many or too large."""
+    _CHATS.add(connection, row)
+    mine = chat_completions.c.owner == row.owner
+    held = connection.execute(select(func.count(), func.sum(chat_completions.c.bytes)).where(mine)).one()
+    count, total = held[0], int(held[1])
+    if count <= max_rows and total <= max_bytes:
+        return
+    oldest = select(chat_completions.c.id, chat_completions.c.bytes).where(
+        mine, chat_completions.c.id != row.id
+    )
+    gone: list[str] = []
+    for one in connection.execute(oldest.order_by(chat_completions.c.id)):
+        if count <= max_rows and total <= max_bytes:
+            break
+        gone.append(one.id)
+        count, total = count - 1, total - one.bytes
+    connection.execute(delete(chat_completions).where(chat_completions.c.id.in_(gone)))
+
+
+def page(
+    connection: Connection, wanted: ChatFilter, *, after: str | None, limit: int, order: Order
+) -> RowPage[ChatRow]:
+    """Those that are ``wanted``, by the time they were made."""
+    query = _CHATS.select
+    if wanted.owner is not None:
+        query = query.where(chat_completions.c.owner == wanted.owner)
+    if wanted.model is not None:
+        query = query.where(chat_completions.c.model == wanted.model)
+    for name, value in (wanted.metadata or {}).items():
+        query = query.where(chat_completions.c.metadata[name].as_string() == value)
+    return _CHATS.page(connection, _after(query, after, order), limit)
+
+
+def _after(query: Select[Any], after: str | None, order: Order) -> Select[Any]:
+    # Ids begin with the time: they order rows as created_at does, and no two are equal.
+    at = chat_completions.c.id
+    if after is not None:
+        query = query.where(at > after if order == "asc" else at < after)
+    return query.order_by(at.asc() if order == "asc" else at.desc())
+
+
+def describe(connection: Connection, chat_id: str, metadata: Mapping[str, Any]) -> None:
+    """Put other metadata in the place of what it has."""
+    connection.execute(
+        update(chat_completions).where(chat_completions.c.id == chat_id).values(metadata=dict(metadata))
+    )
+
+
+def remove(connection: Connection, chat_id: str) -> None:
+    """Forget one."""
+    connection.execute(delete(chat_completions).where(chat_completions.c.id == chat_id))
+
+
+def count_old(connection: Connection, before: float) -> int:
+    """How many were made before a moment."""
+    old = chat_completions.c.created_at < before
+    return connection.execute(select(func.count()).select_from(chat_completions).where(old)).scalar_one()
+
+
+def forget(connection: Connection, before: float, limit: int) -> int:
+    """Remove such; how many."""
+    old = select(chat_completions.c.id).where(chat_completions.c.created_at < before).limit(limit)
+    ids = list(connection.execute(old).scalars())
+    if ids:
+        connection.execute(delete(chat_completions).where(chat_completions.c.id.in_(ids)))
+    return len(ids)

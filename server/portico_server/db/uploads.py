@@ -1,0 +1,157 @@
+"""Files that come in parts: uploads under way, and what of them has arrived."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+from sqlalchemy import Connection, delete, func, select, update
+
+from portico_server.db import files
+from portico_server.db.files import FileRow
+from portico_server.db.rows import Rows
+from portico_server.db.schema import upload_parts, uploads
+
+UploadStatus: TypeAlias = Literal["pending", "completed", "cancelled", "expired"]
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRow:
+    """One upload. ``bytes`` is what was announced; ``file`` names the file's row once it is complete."""
+
+    id: str
+    owner: str
+    filename: str
+    purpose: str
+    bytes: int
+    media_type: str
+    status: UploadStatus
+    file_keep_s: int | None
+    file_id: str | None
+    created_at: float
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class PartRow:
+    """A part that has arrived; its bytes lie under their digest."""
+
+    id: str
+    upload_id: str
+    bytes: int
+    sha256: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class UploadBounds:
+    """How many uploads one owner may have under way and how many bytes they may announce together."""
+
+    uploads: int
+    bytes: int
+
+
+_UPLOADS = Rows(uploads, UploadRow)
+_PARTS = Rows(upload_parts, PartRow)
+
+
+def get(connection: Connection, upload_id: str) -> UploadRow | None:
+    """One upload; one that is still pending after its time is expired."""
+    row = _UPLOADS.get(connection, upload_id)
+    if row is not None and row.status == "pending" and row.expires_at <= time.time():
+        return replace(row, status="expired")
+    return row
+
+
+def add(connection: Connection, row: UploadRow, bounds: UploadBounds) -> bool:
+    """Begin one; whether its owner may have another."""
+    open_ones = (uploads.c.owner == row.owner) & _is_pending()
+    count, announced = connection.execute(
+        select(func.count(), func.coalesce(func.sum(uploads.c.bytes), 0)).where(open_ones)
+    ).one()
+    if count >= bounds.uploads or announced + row.bytes > bounds.bytes:
+        return False
+    _UPLOADS.add(connection, row)
+    return True
+
+
+def parts(connection: Connection, upload_id: str) -> list[PartRow]:
+    """What has arrived of one, in the order in which it did."""
+    return _PARTS.every(
+        connection, _PARTS.select.where(upload_parts.c.upload_id == upload_id).order_by(upload_parts.c.id)
+    )
+
+
+def add_part(connection: Connection, row: PartRow, max_parts: int, max_bytes: int) -> bool:
+    """Keep a part of an upload; whether it is pending and has room for it."""
+    # Parts come in parallel: one at a time is counted.
+    connection.execute(select(uploads.c.id).where(uploads.c.id == row.upload_id).with_for_update())
+    found = get(connection, row.upload_id)
+    held = upload_parts.c.upload_id == row.upload_id
+    count, total = connection.execute(
+        select(func.count(), func.coalesce(func.sum(upload_parts.c.bytes), 0)).where(held)
+    ).one()
+    if found is None or found.status != "pending" or count >= max_parts or total + row.bytes > max_bytes:
+        return False
+    _PARTS.add(connection, row)
+    return True
+
+
+def complete(connection: Connection, upload_id: str, row: FileRow) -> list[str] | None:
+    """Make ``row`` the file of a pending upload and forget its parts; their digests. ``None`` if it is not pending."""
+    if not _end(connection, upload_id, "completed", row.id):
+        return None
+    files.add(connection, row)
+    return _forget_parts(connection, [upload_id])
+
+
+def cancel(connection: Connection, upload_id: str) -> list[str] | None:
+    """End a pending upload and forget its parts; their digests. ``None`` if it is not pending."""
+    if not _end(connection, upload_id, "cancelled", None):
+        return None
+    return _forget_parts(connection, [upload_id])
+
+
+def count_expired(connection: Connection) -> int:
+    """How many uploads are past their time and were never completed or cancelled."""
+    late = (uploads.c.status == "pending") & (uploads.c.expires_at <= time.time())
+    return connection.execute(select(func.count()).select_from(uploads).where(late)).scalar_one()
+
+
+def expire(connection: Connection, limit: int) -> tuple[int, list[str]]:
+    """End up to ``limit`` uploads past their time and forget their parts; how many, and the digests of the parts."""
+    late = (uploads.c.status == "pending") & (uploads.c.expires_at <= time.time())
+    ids = list(connection.execute(select(uploads.c.id).where(late).limit(limit)).scalars())
+    if not ids:
+        return 0, []
+    connection.execute(update(uploads).where(uploads.c.id.in_(ids)).values(status="expired"))
+    return len(ids), _forget_parts(connection, ids)
+
+
+def forget_ended(connection: Connection, before: float, limit: int) -> int:
+    """Remove up to ``limit`` uploads that have ended and whose time ran out before a moment; how many."""
+    old = (uploads.c.status != "pending") & (uploads.c.expires_at < before)
+    ids = list(connection.execute(select(uploads.c.id).where(old).limit(limit)).scalars())
+    if ids:
+        connection.execute(delete(uploads).where(uploads.c.id.in_(ids)))
+    return len(ids)
+
+
+def _is_pending() -> Any:
+    return (uploads.c.status == "pending") & (uploads.c.expires_at > time.time())
+
+
+def _end(connection: Connection, upload_id: str, status: UploadStatus, file_id: str | None) -> bool:
+    ended = connection.execute(
+        update(uploads).where(uploads.c.id == upload_id, _is_pending()).values(status=status, file_id=file_id)
+    )
+    return ended.rowcount == 1
+
+
+def _forget_parts(connection: Connection, upload_ids: Sequence[str]) -> list[str]:
+    mine = upload_parts.c.upload_id.in_(upload_ids)
+    digests = list(connection.execute(select(upload_parts.c.sha256).where(mine)).scalars())
+    connection.execute(delete(upload_parts).where(mine))
+    return digests

@@ -1,0 +1,290 @@
+"""``/v1/uploads`` through a real daemon, by the official client."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai.types import Upload
+from tests import daemon as daemons
+from tests.api_server import ApiServer, api_server
+from tests.daemon import Daemon
+
+from portico import Client
+from portico_server.core.principal import LOCAL
+from portico_server.knowledge import uploads as uploads_module
+
+WHOLE = random.Random(7).randbytes(300_000)
+PIECES = [WHOLE[at : at + 100_000] for at in range(0, len(WHOLE), 100_000)]
+MD5 = hashlib.md5(WHOLE, usedforsecurity=False).hexdigest()
+
+
+def connected(url: str) -> openai.OpenAI:
+    return openai.OpenAI(
+        base_url=f"{url}/v1", api_key="unused", max_retries=0, _strict_response_validation=True
+    )
+
+
+@pytest.fixture
+def client(daemon: Daemon) -> Iterator[openai.OpenAI]:
+    with connected(daemon.url) as client:
+        yield client
+
+
+def begin(client: openai.OpenAI, size: int = len(WHOLE), **more: Any) -> Upload:
+    return client.uploads.create(
+        **{
+            "filename": "whole.bin",
+            "purpose": "user_data",
+            "bytes": size,
+            "mime_type": "application/octet-stream",
+            **more,
+        }
+    )
+
+
+def state(daemon: Daemon, upload: Upload) -> dict[str, Any]:
+    found: dict[str, Any] = httpx.get(f"{daemon.url}/v1/uploads/{upload.id}").raise_for_status().json()
+    return found
+
+
+def refused(error: pytest.ExceptionInfo[openai.APIStatusError]) -> tuple[int, str | None, str | None]:
+    return error.value.status_code, error.value.code, error.value.param
+
+
+def blobs(home: Path) -> list[str]:
+    return sorted(path.name for path in (home / "blobs").rglob("*") if path.is_file())
+
+
+def test_parts_sent_in_parallel_and_in_any_order_become_one_file(client: openai.OpenAI) -> None:
+    upload = begin(client)
+    assert (upload.status, upload.bytes, upload.file) == ("pending", len(WHOLE), None)
+    assert upload.expires_at - upload.created_at == 3600
+    with ThreadPoolExecutor(3) as threads:
+        sent = threads.map(
+            lambda number: client.uploads.parts.create(upload.id, data=PIECES[number]), (2, 0, 1)
+        )
+        last, first, middle = [part.id for part in sent]
+    done = client.uploads.complete(upload.id, part_ids=[first, middle, last], md5=MD5)
+    assert done.status == "completed"
+    assert done.file is not None
+    assert (done.file.filename, done.file.bytes, done.file.purpose) == ("whole.bin", len(WHOLE), "user_data")
+    assert client.files.content(done.file.id).content == WHOLE
+    assert client.files.retrieve(done.file.id) == done.file
+    again = client.uploads.complete(upload.id, part_ids=[first, middle, last])
+    assert again.file == done.file, "an answer that was lost is given again, and there is one file"
+    client.files.delete(done.file.id)
+
+
+def test_the_official_client_cuts_a_file_itself(client: openai.OpenAI, tmp_path: Path) -> None:
+    path = tmp_path / "笔记.md"
+    path.write_bytes(WHOLE)
+    done = client.uploads.upload_file_chunked(
+        file=path, mime_type="text/markdown", purpose="assistants", part_size=70_000, md5=MD5
+    )
+    assert done.file is not None
+    assert client.files.content(done.file.id).content == WHOLE
+    assert done.file.filename == "笔记.md"
+
+
+def test_only_what_was_announced_is_completed_and_the_upload_stays_as_it_was(
+    client: openai.OpenAI, daemon: Daemon
+) -> None:
+    upload = begin(client)
+    ids = [client.uploads.parts.create(upload.id, data=piece).id for piece in PIECES]
+
+    def complete(part_ids: list[str], **more: Any) -> tuple[int, str | None, str | None]:
+        with pytest.raises(openai.APIStatusError) as error:
+            client.uploads.complete(upload.id, part_ids=part_ids, **more)
+        return refused(error)
+
+    assert complete(ids[:2]) == (400, "bytes_mismatch", "part_ids")
+    assert complete([*ids[:2], ids[0]])[0] == 400
+    assert complete([*ids[:2], "part_none"]) == (400, "part_not_found", "part_ids[2]")
+    assert complete([])[0] == 400
+    assert complete(ids[::-1], md5=MD5) == (400, "checksum_mismatch", "md5")
+    assert complete(ids, md5="x" * 32)[::2] == (400, "md5")
+    other = begin(client)
+    foreign = client.uploads.parts.create(other.id, data=PIECES[2]).id
+    assert complete([*ids[:2], foreign]) == (400, "part_not_found", "part_ids[2]")
+    client.uploads.cancel(other.id)
+    found = state(daemon, upload)
+    assert (found["status"], [part["id"] for part in found["parts"]]) == ("pending", ids)
+    done = client.uploads.complete(upload.id, part_ids=ids, md5=MD5.upper())
+    assert done.file is not None
+    client.files.delete(done.file.id)
+
+
+def test_a_cancelled_upload_leaves_nothing_and_takes_nothing(client: openai.OpenAI, daemon: Daemon) -> None:
+    before = blobs(daemon.home)
+    upload = begin(client)
+    part = client.uploads.parts.create(upload.id, data=PIECES[0])
+    assert client.uploads.cancel(upload.id).status == "cancelled"
+    assert blobs(daemon.home) == before
+    for call in (
+        lambda: client.uploads.parts.create(upload.id, data=b"x"),
+        lambda: client.uploads.complete(upload.id, part_ids=[part.id]),
+        lambda: client.uploads.cancel(upload.id),
+    ):
+        with pytest.raises(openai.ConflictError) as error:
+            call()
+        assert error.value.code == "upload_cancelled"
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "param"),
+    [
+        ({"size": 0}, 400, "bytes"),
+        ({"size": 2**40}, 413, "bytes"),
+        ({"purpose": "fun"}, 400, "purpose"),
+        ({"filename": "../x"}, 400, "filename"),
+        ({"mime_type": "no type"}, 400, "mime_type"),
+        ({"expires_after": {"anchor": "created_at", "seconds": 1}}, 400, "expires_after.seconds"),
+    ],
+)
+def test_what_is_wrong_is_named_before_anything_is_sent(
+    client: openai.OpenAI, more: dict[str, Any], status: int, param: str
+) -> None:
+    with pytest.raises(openai.APIStatusError) as error:
+        begin(client, **more)
+    assert refused(error)[::2] == (status, param)
+
+
+def test_a_part_is_a_form_with_data_and_something_in_it(client: openai.OpenAI, daemon: Daemon) -> None:
+    upload = begin(client)
+    path = f"{daemon.url}/v1/uploads/{upload.id}/parts"
+    for wrong in (
+        {"json": {}},
+        {"files": {"file": ("a", b"a")}},
+        {"files": {"data": ("a", b"")}},
+        {"content": b"--f\r\n", "headers": {"content-type": "multipart/form-data; boundary=f"}},
+    ):
+        answer = httpx.post(path, **wrong)  # type: ignore[arg-type]
+        assert answer.status_code == 400, answer.text
+    assert state(daemon, upload)["parts"] == []
+    client.uploads.cancel(upload.id)
+
+
+def test_a_file_of_an_upload_has_an_end_of_its_own(client: openai.OpenAI) -> None:
+    upload = begin(client, 5, expires_after={"anchor": "created_at", "seconds": 7200})
+    part = client.uploads.parts.create(upload.id, data=b"hello")
+    done = client.uploads.complete(upload.id, part_ids=[part.id])
+    assert done.file is not None
+    assert done.file.expires_at is not None
+    assert 7195 <= done.file.expires_at - done.file.created_at <= 7200
+
+
+def test_an_upload_continues_after_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "whole.bin"
+    path.write_bytes(WHOLE)
+    with daemons.running(tmp_path / "home") as first, connected(first.url) as client:
+        upload = begin(client)
+        ids = [client.uploads.parts.create(upload.id, data=piece).id for piece in PIECES[:2]]
+        first.stop(signal.SIGKILL)
+    with daemons.running(tmp_path / "home") as second, connected(second.url) as client:
+        assert [part["id"] for part in state(second, upload)["parts"]] == ids
+        ids.append(client.uploads.parts.create(upload.id, data=PIECES[2]).id)
+        done = client.uploads.complete(upload.id, part_ids=ids, md5=MD5)
+        assert done.file is not None
+        assert client.files.content(done.file.id).content == WHOLE
+        assert blobs(tmp_path / "home") == [hashlib.sha256(WHOLE).hexdigest()[2:]], "the parts are gone"
+
+
+def test_the_sdk_sends_only_what_has_not_arrived(
+    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portico._sync.knowledge.PART_BYTES", 100_000)
+    path = tmp_path / "whole.bin"
+    path.write_bytes(WHOLE)
+    with Client(daemon.url) as client, connected(daemon.url) as official:
+        begun = client.files.begin_upload(path, purpose="user_data")
+        arrived = official.uploads.parts.create(begun.id, data=PIECES[1])
+        made = client.files.continue_upload(begun.id, path)
+        assert client.files.content(made.id) == WHOLE
+        assert client.files.continue_upload(begun.id, path) == made
+        other = client.files.begin_upload(path)
+        assert client.files.cancel_upload(other.id).status == "cancelled"
+        assert arrived.upload_id == begun.id
+
+
+# --- bounds and time --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> Any:
+    async with api_server(tmp_path, max_file_mb=1) as found:
+        yield found
+
+
+async def begun(served: ApiServer, size: int) -> httpx.Response:
+    body = {"filename": "a", "purpose": "user_data", "bytes": size, "mime_type": "text/plain"}
+    return await served.client.post("/v1/uploads", json=body)
+
+
+async def send(served: ApiServer, upload_id: str, data: bytes) -> httpx.Response:
+    return await served.client.post(f"/v1/uploads/{upload_id}/parts", files={"data": ("a", data)})
+
+
+async def test_a_key_has_only_so_much_under_way(served: ApiServer) -> None:
+    whole = 2**20
+    ids = [(await begun(served, whole)).json()["id"] for _ in range(uploads_module.MAX_PENDING_FILES)]
+    full = await begun(served, 1)
+    assert (full.status_code, full.json()["error"]["code"]) == (429, "too_many_uploads")
+    await served.client.post(f"/v1/uploads/{ids[0]}/cancel")
+    small = [await begun(served, 1) for _ in range(uploads_module.MAX_PENDING_UPLOADS - len(ids) + 1)]
+    assert {answer.status_code for answer in small} == {200}
+    assert (await begun(served, 1)).status_code == 429
+
+
+async def test_parts_have_twice_as_many_bytes_as_announced_at_most(
+    served: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = (await begun(served, 10)).json()["id"]
+    assert [(await send(served, upload, b"0123456789")).status_code for _ in range(2)] == [200, 200]
+    over = await send(served, upload, b"1")
+    assert (over.status_code, over.json()["error"]["code"]) == (413, "too_many_parts")
+    monkeypatch.setattr(uploads_module, "MAX_PARTS", 2)
+    another = (await begun(served, 10)).json()["id"]
+    assert [(await send(served, another, b"%d" % n)).status_code for n in range(3)] == [200, 200, 413]
+
+
+async def test_an_upload_whose_time_has_run_out_is_expired_and_then_forgotten(
+    served: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = (await begun(served, 10)).json()["id"]
+    part = (await send(served, upload, b"0123456789")).json()["id"]
+    assert len(blobs(tmp_path)) == 1
+    later = time.time() + uploads_module.LIFETIME_S + 1
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert (await served.client.get(f"/v1/uploads/{upload}")).json()["status"] == "expired"
+    late = await served.client.post(f"/v1/uploads/{upload}/complete", json={"part_ids": [part]})
+    assert (late.status_code, late.json()["error"]["code"]) == (409, "upload_expired")
+    assert (await served.services.retention.prune(dry_run=True)).uploads == 1
+    assert (await served.services.retention.prune()).uploads == 1
+    assert blobs(tmp_path) == []
+    assert (await served.client.get(f"/v1/uploads/{upload}")).json()["status"] == "expired"
+    monkeypatch.setattr(time, "time", lambda: later + uploads_module.KEEP_ENDED_S)
+    await served.services.retention.prune()
+    assert (await served.client.get(f"/v1/uploads/{upload}")).status_code == 404
+
+
+async def test_two_that_complete_one_upload_make_one_file(served: ApiServer) -> None:
+    import asyncio
+
+    upload = (await begun(served, 4)).json()["id"]
+    part = (await send(served, upload, b"once")).json()["id"]
+    body = {"part_ids": [part]}
+    path = f"/v1/uploads/{upload}/complete"
+    answers = await asyncio.gather(*(served.client.post(path, json=body) for _ in range(4)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.json()["file"]["id"] for answer in answers}) == 1
+    assert len((await served.services.files.list(LOCAL)).data) == 1
