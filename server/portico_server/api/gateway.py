@@ -27,6 +27,7 @@ from portico_server.api.auth import OPERATOR, Auth, presented
 from portico_server.api.errors import JSON_RPC, OPENAI, NotAllowedHere, RawHeaders, is_rpc, unknown_url
 from portico_server.api.exchange import ClientConnection, ClientLeft, Exchange, Message, Receive, Scope, Send
 from portico_server.api.hot import HOT, SOCKETS
+from portico_server.api.ollama import OLLAMA, SHAPES
 from portico_server.api.protected import WELL_KNOWN, address, is_protected, metadata_url
 from portico_server.api.services import ApiServices
 from portico_server.api.socket import FAILURE_CLOSE_CODE, POLICY_CLOSE_CODE, WebSocket
@@ -233,7 +234,9 @@ class Gateway:
             await self._open_socket(scope, receive, send)
             return
         assert scope["type"] == "http", "the server is configured without lifespan"
-        shape = ANTHROPIC if is_ours(scope) else JSON_RPC if is_rpc(scope["path"]) else OPENAI
+        shape = SHAPES.get(scope["path"])
+        if shape is None:
+            shape = ANTHROPIC if is_ours(scope) else JSON_RPC if is_rpc(scope["path"]) else OPENAI
         exchange = Exchange(scope, receive, send, self._body_limit, shape)
         started_at = perf_counter()
         # Nearly no client sends one: a context that nobody has changed costs nothing.
@@ -327,7 +330,7 @@ class Gateway:
                 exchange.connection.admit()
             exchange.meter = self._services.runner.quotas.of(exchange.caller.id)
             self._register_call(exchange, exchange.caller, exchange.connection)
-        handlers = HOT.get(path)
+        handlers = HOT.get(path) or OLLAMA.get(path)
         if handlers is None:
             await self._pass_on(exchange, path, method)
             return

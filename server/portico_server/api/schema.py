@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from pydantic import BaseModel
 
 from portico.wire import ErrorBody
-from portico_server.api import protected
+from portico_server.api import ollama, protected
 from portico_server.api.anthropic import messages
 from portico_server.api.auth import Auth, presented
 from portico_server.api.endpoint import TheServices
@@ -88,6 +88,32 @@ def _operation(
     }
 
 
+def _of_ollama(path: str, method: str) -> dict[str, Any]:
+    """An operation of Ollama's API."""
+    handler = ollama.OLLAMA[path][method]
+    declared = ollama.BODIES.get(path)
+    content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    if declared is not None and "stream" in declared.optional:
+        content["application/x-ndjson"] = {"schema": {"type": "string"}}
+    error = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+    operation: dict[str, Any] = {
+        "tags": ["Ollama"],
+        "summary": (handler.__doc__ or "").strip().rstrip("."),
+        "operationId": f"ollama_{path.removeprefix('/api/')}",
+        "responses": {
+            "200": {"description": "As at Ollama", "content": content},
+            "4XX": {
+                "description": "An error in Ollama's shape",
+                "content": {"application/json": {"schema": error}},
+            },
+        },
+    }
+    if declared is not None:
+        body = {"application/json": {"schema": declared.schema()}}
+        operation["requestBody"] = {"required": True, "content": body}
+    return operation
+
+
 _SOUNDS = ("audio/mpeg", "audio/opus", "audio/aac", "audio/flac", "audio/wav", "audio/pcm")
 _TEXTS = ("application/json", "text/plain")
 
@@ -126,6 +152,10 @@ PATHS: dict[str, Any] = {
         streams=False,
         anthropic=True,
     ),
+    **{
+        path: {method.lower(): _of_ollama(path, method) for method in methods}
+        for path, methods in ollama.OLLAMA.items()
+    },
     "/health": {
         "get": {
             "tags": ["Daemon"],

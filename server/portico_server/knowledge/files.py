@@ -16,8 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from sqlalchemy import Connection
-
 from portico_server.core import pools
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge, Unavailable
 from portico_server.core.ids import new_id
@@ -229,7 +227,7 @@ class FileStorage:
         *,
         expires_at: float | None = None,
         owner: str | None = None,
-        add: Callable[[Connection, FileRow], None] = rows.add,
+        add: Callable[[Any, FileRow], None] = rows.add,
     ) -> FileRow:
         """Make a file of received bytes. ``add`` writes its row, and what else belongs into that transaction."""
         row = FileRow(
@@ -251,7 +249,7 @@ class FileStorage:
         await self.hold(received, lambda connection: add(connection, row))
         return row
 
-    async def hold(self, received: ReceivedFile, write: Callable[[Connection], None]) -> None:
+    async def hold(self, received: ReceivedFile, write: Callable[[Any], None]) -> None:
         """Put received bytes in their place and ``write`` a row for them; if that fails nothing stays behind."""
         try:
             async with self._lock:

@@ -12,9 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final
-
-from sqlalchemy import Connection
+from typing import Any, BinaryIO, Final
 
 from portico_server.core import pools
 from portico_server.core.errors import Conflict, NotFound, TooLarge, TooMany
@@ -141,7 +139,7 @@ class UploadStorage:
         await self._files.hold(received, partial(self._write_part, row, part))
         return part
 
-    def _write_part(self, row: UploadRow, part: PartRow, connection: Connection) -> None:
+    def _write_part(self, row: UploadRow, part: PartRow, connection: Any) -> None:
         if rows.add_part(connection, part, MAX_PARTS, row.bytes * MAX_REPEATED_RATIO):
             return
         _require_pending(rows.get(connection, row.id))
@@ -238,7 +236,7 @@ class UploadStorage:
         keep = row.file_keep_s
         digests: list[str] = []
 
-        def complete(connection: Connection, file: FileRow) -> None:
+        def complete(connection: Any, file: FileRow) -> None:
             found = rows.complete(connection, row.id, file)
             if found is None:
                 _require_pending(rows.get(connection, row.id))

@@ -230,6 +230,7 @@ NO_CONTENT = {
     "POST /api/evals/{eval_id}/search",
     "PATCH /api/facts/{fact_id}",
     "POST /api/prompts/import",
+    "POST /v1/uploads",  # the name of a file that is the caller's own
     "POST /v1/images/edits",
     "POST /v1/images/variations",
     "POST /v1/audio/transcriptions",

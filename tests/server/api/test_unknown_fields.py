@@ -11,9 +11,13 @@ import httpx
 import pytest
 from tests import daemon as daemons
 
+from portico_server.api import ollama
+
 FLOW = {"portico_flow": 1, "step": {"op": "code", "source": "lambda text: text"}}
-OPEN = {"POST /api/apps/{name}/run", "POST /api/evals/{eval_id}/search", "POST /api/prompts"}
-"""Bodies that are read by the noun behind them, which is tried by itself below."""
+OPEN = {"POST /api/apps/{name}/run", "POST /api/evals/{eval_id}/search", "POST /api/prompts"} | {
+    f"POST {path}" for path in ollama.BODIES
+}
+"""Bodies that are read by the noun behind them, which is tried by itself below; Ollama's, which ignores such fields."""
 
 STATE = "PUT /api/sessions/{session_id}/state"
 """A state dict, whose keys are the paths of agents."""

@@ -97,9 +97,7 @@ def fill(ask: Asking) -> None:
     message = [{"role": "user", "content": "Hello {{ name }}"}]
     ask.send("prompt", "POST", "/api/prompts", {"name": "greet", "messages": message})
     ask.send("second prompt", "POST", "/api/prompts", {"name": "greet", "messages": [*message, *message]})
-    ask.send(
-        "flow", "POST", "/api/apps", {"name": "twice", "kind": "flow", "spec": FLOW, "durability": "normal"}
-    )
+    ask.send("flow", "POST", "/api/apps", {"name": "twice", "kind": "flow", "spec": FLOW})
     ask.send("agent", "POST", "/api/apps", {"name": "clerk", "kind": "agent", "spec": AGENT})
     ask.send("ran", "POST", "/api/apps/twice/run", {"input": "hello"})
     ask.send("talked", "POST", "/api/apps/clerk/run", {"input": "hello", "session": "monday"})
