@@ -171,6 +171,12 @@ def append_events(connection: Connection, response_id: str, events: Sequence[tup
         connection.execute(insert(response_events), rows)
 
 
+def lost_events(connection: Connection, response_id: str) -> Sequence[Sequence[int]]:
+    """The ranges of events that crashes took, as in `ResponseRow`."""
+    found = connection.execute(select(responses.c.lost).where(responses.c.id == response_id)).scalar()
+    return found or ()
+
+
 def events_after(connection: Connection, response_id: str, after: int, limit: int) -> list[tuple[int, bytes]]:
     """Events with a number above ``after``, in order."""
     found = connection.execute(

@@ -270,22 +270,20 @@ class BackgroundResponses:
                 code="not_streamed",
                 param="stream",
             )
-        for start, end in row.lost or ():
-            if start < after <= end:
-                raise Conflict(
-                    f"The daemon stopped after event {start}, and has made what followed again. Discard what came "
-                    f"after it, and continue with starting_after={start}.",
-                    code="events_made_anew",
-                    param="starting_after",
-                )
+        _require_kept_events(row.lost or (), after)
         return self._followed(row, after)
 
     async def _followed(self, row: ResponseRow, after: int) -> AsyncGenerator[list[bytes], None]:
+        known = len(row.lost or ())
         while True:
             changed = self._changed.setdefault(row.id, asyncio.Event())
             current = await self.settled(row)
             found = await self._database.read(responses.events_after, row.id, after, PAGE_SIZE)
             if found:
+                # A response is taken up again after a crash: what follows ``after`` may not be what did before.
+                lost = await self._database.read(responses.lost_events, row.id)
+                _require_kept_events(lost[known:], after)
+                known = len(lost)
                 after = found[-1][0]
                 yield [data for _number, data in found]
             elif current is None or current.status not in OPEN_STATUSES:
@@ -340,6 +338,18 @@ class BackgroundResponses:
         await self._end(machine, events, stream=last >= 0)
         self._wake_followers(row.id)
         return await self._database.read(responses.get, row.id)
+
+
+def _require_kept_events(lost: Sequence[Sequence[int]], after: int) -> None:
+    """Raise `Conflict` if the event ``after`` is among those that a crash took and that were made again."""
+    for start, end in lost:
+        if start < after <= end:
+            raise Conflict(
+                f"The daemon stopped after event {start}, and has made what followed again. Discard what came "
+                f"after it, and continue with starting_after={start}.",
+                code="events_made_anew",
+                param="starting_after",
+            )
 
 
 def _numbered(events: Sequence[Event]) -> list[tuple[int, bytes]]:
