@@ -24,12 +24,13 @@ PATIENCE = 30.0
 _FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync", "--disable-quic"),
     *("--disable-background-networking", "--disable-component-update", "--remote-debugging-port=0"),
-    *("--autoplay-policy=no-user-gesture-required", "--mute-audio"),
+    *("--autoplay-policy=no-user-gesture-required", "--mute-audio", "--window-size=1280,900"),
 )
 
 _UNTIL = """new Promise((resolve, reject) => {
   const look = () => {
-    const found = (() => (%s))();
+    let found;
+    try { found = (() => (%s))(); } catch { found = undefined; }  // what it reads is not there yet
     if (found) { watcher.disconnect(); clearTimeout(late); resolve(found); }
   };
   const watcher = new MutationObserver(look);
@@ -94,9 +95,20 @@ class Page:
 
     async def press_enter(self) -> None:
         """The key, pressed and let go."""
-        key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
+        await self.press("Enter", 13, text="\r")
+
+    async def press(self, name: str, code: int, **more: Any) -> None:
+        """A key by its name and number, pressed and let go; ``modifiers=2`` is Ctrl."""
+        key = {"key": name, "code": name, "windowsVirtualKeyCode": code, **more}
         await self.ask("Input.dispatchKeyEvent", type="keyDown", **key)
-        await self.ask("Input.dispatchKeyEvent", type="keyUp", key="Enter", code="Enter")
+        await self.ask("Input.dispatchKeyEvent", type="keyUp", key=name, code=name)
+
+    async def resize(self, width: int, height: int, *, dark: bool = False) -> None:
+        """A window of that many pixels, in light or dark."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        await self.ask("Emulation.setDeviceMetricsOverride", **size)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        await self.ask("Emulation.setEmulatedMedia", features=[scheme])
 
     async def choose_file(self, selector: str, *paths: Path) -> None:
         """Give files to a field for files, as its dialogue does."""

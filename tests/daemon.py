@@ -38,6 +38,12 @@ class Daemon:
             with urllib.request.urlopen(f"{self.url}/api/runs/{run}/events", timeout=60) as events:
                 events.read()
 
+    def close(self) -> None:
+        """Close what is read from and written to a daemon that has ended."""
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                stream.close()
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; the exit code."""
         self.process.send_signal(number)
@@ -103,6 +109,4 @@ def running(
     finally:
         if daemon.process.poll() is None:
             daemon.stop()
-        for stream in (daemon.process.stdin, daemon.process.stdout):
-            if stream is not None:
-                stream.close()
+        daemon.close()

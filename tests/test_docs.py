@@ -256,4 +256,9 @@ def test_every_dependency_is_listed_with_a_reason_and_a_licence() -> None:
         for row in rows(page, heading):
             listed[row[0].strip("`").lower()] = row[1:]
     assert listed.keys() == wanted
+    package = json.loads((ROOT / "page" / "package.json").read_text(encoding="utf-8"))
+    for heading, table in (("The page", "dependencies"), ("Development of the page", "devDependencies")):
+        bundled = {row[0].strip("`"): row[1:] for row in rows(page, heading)}
+        assert bundled.keys() == package[table].keys()
+        listed |= bundled
     assert all(len(cells) == 2 and all(cells) for cells in listed.values())

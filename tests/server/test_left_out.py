@@ -81,7 +81,7 @@ def test_the_command_line_shows_them(partly: Daemon) -> None:
 async def test_the_page_shows_them(partly: Daemon, tmp_path: Path) -> None:
     async with browser(tmp_path / "profile") as page:
         await page.open(partly.url)
-        await page.until("document.querySelector('#models').textContent.includes('models[0].source')")
+        await page.until("document.querySelector('#problems')?.textContent.includes('models[0].source')")
 
 
 async def test_the_terminal_ui_shows_them_and_refuses_more(partly: Daemon) -> None:

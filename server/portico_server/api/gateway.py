@@ -167,7 +167,7 @@ class Readiness:
 HEALTH = orjson.dumps({"status": "ok", "version": __version__})
 
 PUBLIC = frozenset({"/", "/docs", "/openapi.json", "/favicon.ico"})
-PUBLIC_FOLDERS = ("/docs/", WELL_KNOWN)
+PUBLIC_FOLDERS = ("/docs/", "/web/", WELL_KNOWN)
 
 EXPOSED = b", ".join(
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from mimetypes import guess_type
 
 from fastapi.responses import HTMLResponse, Response
 
@@ -13,8 +14,9 @@ router = new_router(include_in_schema=False)
 
 # Nothing but this origin; no page may frame us; inline styles belong to the reference's own widgets.
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-    "media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self'; "
+    "img-src 'self' data: blob:; media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
 )
 
 _HEADERS = {
@@ -50,15 +52,30 @@ _ICON = (
     'stroke-width="3"><path d="M3 12 16 4l13 8M6 12v14M16 12v14M26 12v14M3 27h26"/></svg>'
 )
 
-_SCRIPTS = ("page.js", "page-basics.js", "page-media.js")
+_WEB = files("portico_server.api").joinpath("web")
+"""The built page; its sources are in ``page``."""
+
+_ASSETS = frozenset(item.name for item in _WEB.iterdir()) - {"index.html", "sources.sha256"}
 
 _TYPES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 
 
 @router.get("/")
 async def front_page() -> HTMLResponse:
-    """What there is, a snippet to copy, and a small chat."""
-    return HTMLResponse(_own("page.html"), headers=_HEADERS)
+    """The page: a chat, the documents, what runs here."""
+    page = _WEB.joinpath("index.html").read_text(encoding="utf-8")
+    return HTMLResponse(page, headers={**_HEADERS, "Cache-Control": "no-cache"})
+
+
+@router.get("/web/{name}")
+async def page_asset(name: str) -> Response:
+    """The page's scripts, styles and fonts. Their names change with what is in them."""
+    if name not in _ASSETS:
+        raise NotFound(f"There is nothing at GET /web/{name}.", code="unknown_url")
+    content = _WEB.joinpath(name).read_bytes()
+    headers = {**_HEADERS, "Cache-Control": "public, max-age=31536000, immutable"}
+    media_type = "text/javascript" if name.endswith(".js") else guess_type(name)[0] or "font/woff2"
+    return Response(content, media_type=media_type, headers=headers)
 
 
 @router.get("/docs")
@@ -75,9 +92,7 @@ async def reference_script() -> Response:
 
 @router.get("/docs/{name}")
 async def asset(name: str) -> Response:
-    """The front page's scripts, and the reference's own script and style from the installed package."""
-    if name in _SCRIPTS:
-        return Response(_own(name), media_type="text/javascript", headers=_HEADERS)
+    """The reference's own script and style, from the installed package."""
     if name not in _TYPES:
         raise NotFound(f"There is nothing at GET /docs/{name}.", code="unknown_url")
     content = files("fastapi_swagger.resources").joinpath(name).read_bytes()
@@ -89,7 +104,3 @@ async def asset(name: str) -> Response:
 async def icon() -> Response:
     """A portico."""
     return Response(_ICON, media_type="image/svg+xml", headers={"Cache-Control": "max-age=86400"})
-
-
-def _own(name: str) -> str:
-    return files("portico_server.api").joinpath(name).read_text(encoding="utf-8")

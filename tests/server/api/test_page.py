@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import re
+import shutil
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
 import pytest_asyncio
 from tests.api_server import api_server
+from tests.daemon import ROOT
 
 from portico_server.api.hot import HOT
+
+WEB = Path("server/portico_server/api/web")
+MAX_FIRST_LOAD_BYTES = 400_000
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -33,9 +42,41 @@ async def test_a_page_loads_nothing_from_elsewhere(client: httpx.AsyncClient, pa
     assert not re.search(r"<script(?![^>]*src=)|\son\w+=", page.text)
 
 
-async def test_the_front_page_writes_text_and_never_markup(client: httpx.AsyncClient) -> None:
-    script = (await client.get("/docs/page.js")).text
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", script)
+async def test_the_page_takes_400_kilobytes_at_its_first_load(client: httpx.AsyncClient) -> None:
+    page = await client.get("/")
+    loaded = [page, *[await client.get(url) for url in re.findall(r'(?:src|href)="(/[^"]+)"', page.text)]]
+    assert sum(len(gzip.compress(each.content)) for each in loaded) <= MAX_FIRST_LOAD_BYTES
+
+
+async def test_browsers_keep_the_scripts_and_ask_for_the_page(client: httpx.AsyncClient) -> None:
+    page = await client.get("/")
+    assert page.headers["cache-control"] == "no-cache"
+    for url in re.findall(r'"(/web/[^"]+)"', page.text):
+        asset = await client.get(url)
+        assert "immutable" in asset.headers["cache-control"]
+        assert asset.headers["content-type"].startswith("text/")
+
+
+async def test_markup_is_written_where_it_is_sanitised_alone() -> None:
+    writes = r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|dangerouslySet"
+    sources = (ROOT / "page" / "src").rglob("*.ts*")
+    found = {path.name for path in sources if re.search(writes, path.read_text(encoding="utf-8"))}
+    assert found == {"Markdown.tsx", "colours.ts"}
+
+
+@pytest.mark.parametrize("changed", [False, True])
+async def test_a_build_that_is_older_than_its_sources_is_noticed(tmp_path: Path, changed: bool) -> None:
+    shutil.copytree(ROOT / "page", tmp_path / "page", ignore=shutil.ignore_patterns("node_modules"))
+    shutil.copytree(ROOT / WEB, tmp_path / WEB)
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "page", tmp_path / "scripts")
+    if changed:
+        with (tmp_path / "page" / "src" / "main.tsx").open("a", encoding="utf-8") as source:
+            source.write("// Changed.\n")
+    done = await asyncio.create_subprocess_exec(tmp_path / "scripts" / "page", "fresh", stderr=PIPE)
+    _, said = await done.communicate()
+    assert done.returncode == (1 if changed else 0), said.decode()
+    assert ("older than its sources" in said.decode()) is changed
 
 
 async def test_every_path_is_in_the_schema(client: httpx.AsyncClient) -> None:
@@ -59,4 +100,5 @@ async def test_every_path_is_in_the_schema(client: httpx.AsyncClient) -> None:
 
 async def test_a_missing_asset_is_a_404(client: httpx.AsyncClient) -> None:
     assert (await client.get("/docs/../../settings.py")).status_code == 404
-    assert (await client.get("/docs/swagger-ui.css.map")).status_code == 404
+    for path in ("/docs/swagger-ui.css.map", "/web/index.html", "/web/sources.sha256", "/web/../page.py"):
+        assert (await client.get(path)).status_code == 404

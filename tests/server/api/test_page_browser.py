@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from tests.api_server import ApiServer, api_server
 from tests.browser import CHROMIUM, Page, browser
+from tests.page import answered, ask, choose, start
 
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.db import stores
@@ -83,40 +84,18 @@ async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Open
 @pytest_asyncio.fixture(loop_scope="module")
 async def page(opened: Open) -> Page:
     """The page with an empty conversation."""
-    await choose(opened.page, "house")
+    await start(opened.page, "house")
     return opened.page
 
 
-async def choose(page: Page, model: str) -> None:
-    """Talk to a model, from the beginning, once the last answer is whole."""
-    await page.until("!document.querySelector('#send').disabled")
-    await page.until(f"document.querySelector('#model option[value={model}]')")
-    await page.run(
-        f"document.querySelector('#question').value = '', document.querySelector('#model').value = '{model}', "
-        "document.querySelector('#model').dispatchEvent(new Event('change'))"
-    )
-
-
-async def answered(page: Page) -> str:
-    """The text of the last answer, once it is whole."""
-    text = await page.until(
-        "document.querySelector('#send').disabled ? '' : "
-        "document.querySelector('#talk > .said:last-child:not(.user)')?.innerText"
-    )
-    assert isinstance(text, str)
-    return text
-
-
 async def test_a_question_is_answered_below_it(page: Page) -> None:
-    await page.type("#question", "what is a portico")
-    await page.press_enter()
+    await ask(page, "what is a portico")
     assert "what is a portico" in await answered(page)
     assert await page.run("document.querySelector('.said.user').innerText") == "what is a portico"
 
 
-async def test_what_a_model_writes_is_text(page: Page) -> None:
-    await page.type("#question", "<b>bold</b>")
-    await page.press_enter()
+async def test_what_a_model_writes_as_markup_is_text(page: Page) -> None:
+    await ask(page, "<b>bold</b>")
     assert "<img src=x onerror=alert(1)>" in await answered(page)
     assert await page.run("document.querySelectorAll('#talk img, #talk b').length") == 0
 
@@ -126,17 +105,15 @@ async def test_a_picture_goes_with_a_question(page: Page, opened: Open) -> None:
     path.write_bytes(PIXEL)
     await page.choose_file("#files", path)
     await page.until("document.querySelector('#attached .chip')")
-    await page.type("#question", "what is this")
-    await page.press_enter()
+    await ask(page, "what is this")
     assert "what is this" in await answered(page)
-    assert await page.run("document.querySelector('.said.user .chip').innerText") == "pixel.png"
+    assert await page.run("document.querySelector('.said.user img').decode().then(() => true)")
     assert await page.run("document.querySelectorAll('#attached .chip').length") == 0
 
 
 async def test_a_model_that_draws_is_told_what(page: Page) -> None:
     await choose(page, "painter")
-    await page.type("#question", "a cat by the sea")
-    await page.press_enter()
+    await ask(page, "a cat by the sea")
     picture = "document.querySelector('#talk img.made')"
     await page.until(picture)
     assert await page.run(f"{picture}.decode().then(() => {picture}.naturalWidth)") >= 256
@@ -145,17 +122,15 @@ async def test_a_model_that_draws_is_told_what(page: Page) -> None:
 
 async def test_a_model_that_speaks_says_what_it_is_told(page: Page) -> None:
     await choose(page, "voice")
-    await page.type("#question", "good morning")
-    await page.press_enter()
+    await ask(page, "good morning")
     assert await page.until("document.querySelector('#talk audio')") is not None
     assert await page.run(SECONDS) > 0.1
 
 
 async def test_an_answer_is_read_aloud(page: Page) -> None:
-    await page.type("#question", "good evening")
-    await page.press_enter()
+    await ask(page, "good evening")
     await answered(page)
-    await page.run("document.querySelector('#talk button.soft').click()")
+    await page.run("document.querySelector('#talk button.aloud').click()")
     await page.until("document.querySelector('#talk audio')")
     assert await page.run(SECONDS) > 0.1
 
@@ -177,16 +152,15 @@ async def test_what_is_neither_picture_nor_recording_is_refused(page: Page, open
     path = opened.folder / "notes.txt"
     path.write_text("tides")
     await page.choose_file("#files", path)
-    said = await page.until("document.querySelector('.said.error')?.innerText")
+    said = await page.until("document.querySelector('.composer .trouble')?.innerText")
     assert said.startswith("notes.txt is neither a picture nor a recording.")
 
 
 async def test_quotations_in_an_answer_are_set_apart(page: Page) -> None:
-    await page.type("#question", "quote it")
-    await page.press_enter()
+    await ask(page, "quote it")
     assert "and no more > than 1." in await answered(page)
     quoted = "[...document.querySelectorAll('#talk blockquote')].map((it) => it.innerText)"
-    assert await page.run(quoted) == ["The <i>port</i>\nis 7419. [1]"]
+    assert await page.run(quoted) == ["The <i>port</i>\nis 7419. [1]\nand no more > than 1."]
 
 
 async def test_what_a_store_does_not_read_unfolds_below_it(opened: Open) -> None:
@@ -197,7 +171,7 @@ async def test_what_a_store_does_not_read_unfolds_below_it(opened: Open) -> None
     names = {"<b>old.bin": "of an unknown kind", "empty": "empty"}
     skipped = SkippedRows(dict.fromkeys(names.values(), 1), names, 1.0)
     await services.database.write(stores.put_skips, store.id, skipped)
-    await opened.page.open(opened.url)
+    await opened.page.run("location.hash = '#/documents'")
     summary = "document.querySelector('#stores details summary')"
     assert await opened.page.until(f"{summary}?.innerText") == "2 skipped: 1 of an unknown kind, 1 empty"
     await opened.page.run(f"{summary}.click()")
@@ -219,8 +193,8 @@ async def test_beside_the_tiny_model_one_quiet_line_says_how_to_get_a_better_one
     better = ModelRecommendation("larger", "hf://org/model", 1.8, "", 4.0, "Apache-2.0", "cpu", "it fits")
     monkeypatch.setattr(models.machine, "recommended", better)
     await models.add(models.better.tiny, keep=False)
-    await opened.page.open(opened.url)
-    hint = "document.querySelector('#hint:not([hidden]) span')?.innerText"
+    await opened.page.run("location.hash = '#/chat'")
+    hint = "document.querySelector('#hint span')?.innerText"
     await choose(opened.page, "house")
     assert await opened.page.run(hint) is None
     await choose(opened.page, models.better.tiny.name)
@@ -229,5 +203,5 @@ async def test_beside_the_tiny_model_one_quiet_line_says_how_to_get_a_better_one
     await opened.page.run("document.querySelector('#better').click()")
     await opened.page.until(f"{hint}.includes('larger is being fetched')")
     assert len(asked) == 1
-    assert await opened.page.run("document.querySelector('#better').hidden") is True
+    assert await opened.page.run("document.querySelector('#better') === null")
     await models.remove(models.better.tiny.name)

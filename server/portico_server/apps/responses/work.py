@@ -295,6 +295,7 @@ class ResponseWork:
                     await self._say(hearing.hear(TextPiece(event.text)))
             elif isinstance(event, Cited):
                 self._cited = event.passages
+                await self.context.emit(event)
             elif not isinstance(event, Usage):
                 await self.context.emit(event)
 

@@ -1,0 +1,261 @@
+// The frame of the page: where one is, where one can go, and what is wrong with the daemon.
+
+import { effect, signal } from "@preact/signals";
+import type { FunctionComponent } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { key, storeKey } from "./api";
+import { BUILD_TABS, BuildView } from "./apps/BuildView";
+import { ChatView, exportConversation } from "./chat/ChatView";
+import { ConversationList } from "./chat/ConversationList";
+import { choose, session, startNew } from "./chat/conversation";
+import { DocumentsView } from "./documents/DocumentsView";
+import { recall, remember } from "./kept";
+import { Chooser, Dialog, Trouble } from "./parts/ui";
+import { go, link, route } from "./route";
+import { RUN_TABS, RunView } from "./run/RunView";
+import { locked, refresh, status, targets, trouble } from "./status";
+import { language, speak, t } from "./words/words";
+
+type Look = "light dark" | "light" | "dark";
+const LOOKS: Look[] = ["light dark", "light", "dark"];
+const appearance = signal<Look>((recall("look") as Look) || "light dark");
+effect(() => {
+  document.documentElement.style.colorScheme = appearance.value;
+  remember("look", appearance.value === "light dark" ? "" : appearance.value);
+});
+
+const VIEWS: Record<string, FunctionComponent> = {
+  documents: DocumentsView,
+  build: BuildView,
+  run: RunView,
+};
+
+const paletteOpen = signal(false);
+
+function setLanguage(): void {
+  speak(language.value === "en" ? "zh" : "en");
+}
+
+function setLook(): void {
+  appearance.value = LOOKS[(LOOKS.indexOf(appearance.value) + 1) % LOOKS.length] ?? "light dark";
+}
+
+export function App() {
+  const [drawer, setDrawer] = useState(false);
+  const { view } = route.value;
+  const View = VIEWS[view] ?? ChatView;
+  useEffect(() => {
+    const onKey = (event: KeyboardEvent) => {
+      const command = event.ctrlKey || event.metaKey;
+      if (command && event.key.toLowerCase() === "k") {
+        event.preventDefault();
+        paletteOpen.value = !paletteOpen.value;
+      }
+    };
+    addEventListener("keydown", onKey);
+    return () => removeEventListener("keydown", onKey);
+  }, []);
+  const closeDrawer = () => setDrawer(false);
+  return (
+    <div class={`page ${drawer ? "drawn" : ""}`}>
+      <header class="top">
+        <button
+          type="button"
+          class="quiet"
+          aria-label={t("menu")}
+          aria-expanded={drawer}
+          onClick={() => setDrawer(!drawer)}
+        >
+          ☰
+        </button>
+        <strong>Portico</strong>
+        <button type="button" class="quiet" aria-label={t("chat.new")} onClick={startNew}>
+          +
+        </button>
+      </header>
+      <aside class="side">
+        <div class="brand">
+          <strong>Portico</strong> <span class="soft">{status.value?.version}</span>
+        </div>
+        <nav class="views" aria-label={t("views")}>
+          {(["chat", "documents", "build", "run"] as const).map((name) => (
+            <a
+              key={name}
+              href={link(name)}
+              aria-current={view === name ? "page" : undefined}
+              onClick={(event) => {
+                if (name === "chat") {
+                  event.preventDefault();
+                  if (session.value && view !== "chat") go(link("chat", session.value.id));
+                  else startNew();
+                }
+                closeDrawer();
+              }}
+            >
+              {t(`view.${name}`)}
+            </a>
+          ))}
+        </nav>
+        <button
+          type="button"
+          id="new"
+          onClick={() => {
+            startNew();
+            closeDrawer();
+          }}
+        >
+          {t("chat.new")}
+        </button>
+        <ConversationList onOpen={closeDrawer} />
+        <footer class="soft">
+          <button type="button" class="quiet" onClick={setLook}>
+            {t(
+              appearance.value === "light dark"
+                ? "look.auto"
+                : `look.${appearance.value as "light" | "dark"}`,
+            )}
+          </button>
+          <button
+            type="button"
+            class="quiet"
+            id="language"
+            lang={language.value === "en" ? "zh" : "en"}
+            onClick={setLanguage}
+          >
+            {language.value === "en" ? "中文" : "English"}
+          </button>
+          <a href="/docs">API</a>
+          {key.value && (
+            <button
+              type="button"
+              class="quiet"
+              onClick={() => {
+                storeKey("", false);
+                refresh();
+              }}
+            >
+              {t("key.forget")}
+            </button>
+          )}
+        </footer>
+      </aside>
+      {drawer && <button type="button" class="shade" aria-label={t("close")} onClick={closeDrawer} />}
+      <main>
+        {locked.value && <Unlock />}
+        <Trouble error={trouble.value} retry={refresh} />
+        <Problems />
+        <View />
+      </main>
+      {paletteOpen.value && <Palette />}
+    </div>
+  );
+}
+
+function Unlock() {
+  return (
+    <section class="card" id="locked">
+      <h2>{t("key.title")}</h2>
+      <p class="soft">{t("key.note")}</p>
+      <form
+        id="unlock"
+        class="fields"
+        onSubmit={(event) => {
+          event.preventDefault();
+          const form = new FormData(event.currentTarget);
+          storeKey(String(form.get("key")).trim(), form.get("keep") === "on");
+          refresh();
+        }}
+      >
+        <input
+          id="key"
+          name="key"
+          type="password"
+          autocomplete="off"
+          placeholder="pk-…"
+          aria-label={t("key.label")}
+          required
+        />
+        <label class="check">
+          <input type="checkbox" name="keep" /> {t("key.keep")}
+        </label>
+        <div class="actions">
+          <button type="submit" class="primary">
+            {t("key.use")}
+          </button>
+        </div>
+      </form>
+    </section>
+  );
+}
+
+/** What of the configuration was left out, and why. */
+function Problems() {
+  const found = status.value?.problems ?? [];
+  if (!found.length) return null;
+  return (
+    <details class="card problems" id="problems" open>
+      <summary>{t("problems", { count: found.length })}</summary>
+      <ul>
+        {found.map((problem) => (
+          <li key={`${problem.place} ${problem.name}`}>
+            <strong>{problem.name || problem.place}</strong> <code>{problem.place}</code> {problem.reason}
+          </li>
+        ))}
+      </ul>
+    </details>
+  );
+}
+
+/** Everything that can be gone to or done, by its name. Ctrl+K opens it. */
+function Palette() {
+  const close = () => {
+    paletteOpen.value = false;
+  };
+  const actions: { label: string; note: string; does: () => void }[] = [
+    { label: t("chat.new"), note: t("view.chat"), does: startNew },
+    { label: t("view.documents"), note: t("views"), does: () => go(link("documents")) },
+    ...BUILD_TABS.map((tab) => ({
+      label: t(`build.${tab}`),
+      note: t("view.build"),
+      does: () => go(link("build", tab)),
+    })),
+    ...RUN_TABS.map((tab) => ({
+      label: t(`run.${tab}`),
+      note: t("view.run"),
+      does: () => go(link("run", tab)),
+    })),
+    ...(session.value ? [{ label: t("export"), note: t("view.chat"), does: exportConversation }] : []),
+    { label: language.value === "en" ? "中文" : "English", note: t("language"), does: setLanguage },
+    { label: t("look.change"), note: t("look.auto"), does: setLook },
+    ...targets().map((each) => ({
+      label: each.name,
+      note: t("chat.talkTo"),
+      does: () => {
+        choose(each.name);
+        if (route.value.view !== "chat") startNew();
+      },
+    })),
+    ...(status.value?.stores ?? []).map((store) => ({
+      label: store.name,
+      note: t("view.documents"),
+      does: () => go(link("documents", store.name)),
+    })),
+  ];
+  return (
+    <Dialog title={t("palette")} onClose={close}>
+      <Chooser
+        label={t("filter")}
+        none={t("palette.none")}
+        choices={actions.map((action, number) => ({
+          id: String(number),
+          label: action.label,
+          note: action.note,
+        }))}
+        onChoose={(id) => {
+          close();
+          actions[Number(id)]?.does();
+        }}
+      />
+    </Dialog>
+  );
+}

@@ -1,0 +1,128 @@
+// Requests to this daemon. Everything that it answers is data: nothing of it becomes markup here.
+
+import { signal } from "@preact/signals";
+
+const KEY_NAME = "portico-key";
+
+/** The key that goes with every request; empty where the daemon asks for none. */
+export const key = signal(sessionStorage.getItem(KEY_NAME) ?? localStorage.getItem(KEY_NAME) ?? "");
+
+/** Whether the key is also there in other tabs, and after the browser was closed. */
+export function storeKey(value: string, keep: boolean): void {
+  sessionStorage.removeItem(KEY_NAME);
+  localStorage.removeItem(KEY_NAME);
+  if (value) (keep ? localStorage : sessionStorage).setItem(KEY_NAME, value);
+  key.value = value;
+}
+
+/** An answer that is an error, in the daemon's own words. A status of 0: no answer came. */
+export class ApiError extends Error {
+  constructor(
+    message: string,
+    readonly status: number,
+    readonly code: string | null = null,
+  ) {
+    super(message);
+  }
+}
+
+/** What a caught error says. */
+export function sentence(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+export function isAbort(error: unknown): boolean {
+  return error instanceof DOMException && error.name === "AbortError";
+}
+
+export interface Options {
+  method?: string;
+  json?: unknown;
+  body?: FormData;
+  headers?: Record<string, string>;
+  signal?: AbortSignal;
+}
+
+/** A request; raises `ApiError` unless it is answered with success. */
+export async function send(path: string, options: Options = {}): Promise<Response> {
+  const headers: Record<string, string> = { ...options.headers };
+  if (key.value) headers.Authorization = `Bearer ${key.value}`;
+  if (options.json !== undefined) headers["Content-Type"] = "application/json";
+  const body = options.json === undefined ? options.body : JSON.stringify(options.json);
+  let response: Response;
+  try {
+    response = await fetch(path, {
+      method: options.method ?? (body === undefined ? "GET" : "POST"),
+      headers,
+      cache: "no-store",
+      ...(body === undefined ? {} : { body }),
+      ...(options.signal ? { signal: options.signal } : {}),
+    });
+  } catch (error) {
+    if (isAbort(error)) throw error;
+    throw new ApiError("The daemon does not answer.", 0, "no_answer");
+  }
+  if (response.ok) return response;
+  const document = (await response.json().catch(() => null)) as {
+    error?: { message?: string; code?: string };
+  };
+  const message = document?.error?.message ?? `The daemon answered ${response.status}.`;
+  throw new ApiError(message, response.status, document?.error?.code ?? null);
+}
+
+/** The JSON that a request is answered with. */
+export async function json<T>(path: string, options: Options = {}): Promise<T> {
+  const response = await send(path, options);
+  return response.status === 204 ? (undefined as T) : ((await response.json()) as T);
+}
+
+/** The rows of a list. */
+export async function rows<T>(path: string, options: Options = {}): Promise<T[]> {
+  return (await json<{ data: T[] }>(path, options)).data;
+}
+
+export interface Frame {
+  id: string;
+  data: string;
+}
+
+/** The frames of a stream of server-sent events, as they arrive. */
+export async function* frames(response: Response): AsyncGenerator<Frame> {
+  if (!response.body) return;
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  try {
+    for (;;) {
+      let read: ReadableStreamReadResult<string>;
+      try {
+        read = await reader.read();
+      } catch (error) {
+        if (isAbort(error)) throw error;
+        throw new ApiError("The connection was cut.", 0, "cut");
+      }
+      if (read.done) return;
+      const blocks = (rest + read.value).split("\n\n");
+      rest = blocks.pop() ?? "";
+      for (const block of blocks) {
+        const frame = readFrame(block);
+        if (frame) yield frame;
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => undefined);
+  }
+}
+
+/** One block of a stream; null for a comment. */
+export function readFrame(block: string): Frame | null {
+  let id = "";
+  const data: string[] = [];
+  for (const line of block.split("\n")) {
+    if (line.startsWith("data:")) data.push(line.slice(5).replace(/^ /, ""));
+    else if (line.startsWith("id:")) id = line.slice(3).trim();
+  }
+  return data.length && data[0] !== "[DONE]" ? { id, data: data.join("\n") } : null;
+}
+
+/** A part of a path. */
+export const part = encodeURIComponent;

@@ -1,0 +1,251 @@
+import { useEffect, useState } from "preact/hooks";
+import { json, part, rows, send } from "../api";
+import { moment } from "../format";
+import { SchemaForm } from "../parts/SchemaForm";
+import { soft, Table } from "../parts/Table";
+import { Confirm, Dialog, Empty, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
+import { go, link, route } from "../route";
+import { apps, refresh, status } from "../status";
+import type { App, AppVersion } from "../types";
+import { t } from "../words/words";
+
+export function Apps() {
+  const opened = apps.value.find((app) => app.name === route.value.rest[1]);
+  const [deploying, setDeploying] = useState(false);
+  return (
+    <>
+      <div class="actions spread">
+        <h1>{t("build.apps")}</h1>
+        <button type="button" class="primary" onClick={() => setDeploying(true)}>
+          {t("apps.new")}
+        </button>
+      </div>
+      {!apps.value.length && status.value && (
+        <Empty title={t("apps.none")}>
+          <p class="soft">{t("apps.noneNote")}</p>
+        </Empty>
+      )}
+      <ul class="cards" id="apps">
+        {apps.value.map((app) => (
+          <AppCard key={app.name} app={app} />
+        ))}
+      </ul>
+      {opened && <AppDialog key={opened.name} app={opened} />}
+      {deploying && <Deploy onClose={() => setDeploying(false)} />}
+    </>
+  );
+}
+
+function AppCard({ app }: { app: App }) {
+  return (
+    <li class="card">
+      <div class="actions spread">
+        <a class="name" href={link("build", "apps", app.name)}>
+          {app.title || app.name}
+        </a>
+        <span class="soft">
+          {t(`kind.${app.kind}`)} {app.version ? `v${app.version}` : ""}
+        </span>
+      </div>
+      {app.description && <p class="soft">{app.description}</p>}
+    </li>
+  );
+}
+
+/** One app: its form, its diagram, and if it was deployed, its versions. */
+function AppDialog({ app }: { app: App }) {
+  return (
+    <Dialog title={app.title || app.name} onClose={() => go(link("build", "apps"))} side>
+      <div class="sections">
+        {app.description && <p class="soft">{app.description}</p>}
+        {app.kind === "flow" ? <RunForm app={app} /> : <p class="soft">{t("apps.chats")}</p>}
+        {app.version > 0 && (
+          <>
+            <Diagram name={app.name} />
+            <Versions name={app.name} />
+          </>
+        )}
+      </div>
+    </Dialog>
+  );
+}
+
+function RunForm({ app }: { app: App }) {
+  const [done, setDone] = useState<{ run: string; output: unknown } | null>(null);
+  const [busy, error, work] = useWork();
+  return (
+    <>
+      <SchemaForm
+        schema={app.input_schema}
+        send={busy ? t("apps.running") : t("apps.run")}
+        onSend={(input) =>
+          work(async () => {
+            setDone(await json(`/api/apps/${part(app.name)}/run?stream=false`, { json: { input } }));
+          })
+        }
+      />
+      <Trouble error={error} />
+      {done && (
+        <>
+          <pre id="output">{pretty(done.output)}</pre>
+          <a href={link("run", "runs", done.run)}>{t("runs.steps")}</a>
+        </>
+      )}
+    </>
+  );
+}
+
+/** The drawing of an app, as a picture: whatever its steps are called, nothing in it can act. */
+function Diagram({ name }: { name: string }) {
+  const path = `/api/apps/${part(name)}/drawing?format=svg`;
+  const drawing = useLoaded(async () => URL.createObjectURL(await (await send(path)).blob()), path);
+  const url = drawing.value;
+  useEffect(() => () => URL.revokeObjectURL(url ?? ""), [url]);
+  return (
+    <>
+      <h2>{t("apps.diagram")}</h2>
+      <Trouble error={drawing.error} retry={drawing.reload} />
+      {url && <img class="diagram" src={url} alt={t("apps.diagramOf", { name })} />}
+    </>
+  );
+}
+
+function Versions({ name }: { name: string }) {
+  const path = `/api/apps/${part(name)}`;
+  const found = useLoaded(() => rows<AppVersion>(`${path}/versions`), path);
+  const [shown, setShown] = useState<AppVersion | null>(null);
+  const [removing, setRemoving] = useState(false);
+  const [busy, error, work] = useWork();
+  const rollBack = (version: number) =>
+    work(async () => {
+      await json(`${path}/rollback`, { json: { version } });
+      found.reload();
+      await refresh();
+    });
+  return (
+    <>
+      <h2>{t("apps.versions")}</h2>
+      <Trouble error={found.error || error} retry={found.reload} />
+      <Table
+        label={t("apps.versions")}
+        id="versions"
+        rows={found.value ?? []}
+        keyOf={(version) => String(version.version)}
+        columns={[
+          { head: t("apps.version"), cell: (version) => `v${version.version}` },
+          { head: t("runs.began"), class: soft, cell: (version) => moment(version.created_at) },
+          { head: t("search.note"), class: soft, cell: (version) => version.note },
+          {
+            head: t("actions"),
+            quiet: true,
+            cell: (version) => (
+              <div class="actions">
+                <button type="button" class="quiet" onClick={() => setShown(version)}>
+                  {t("apps.spec")}
+                </button>
+                {version.current ? (
+                  <span class="good">{t("apps.current")}</span>
+                ) : (
+                  <button type="button" disabled={busy} onClick={() => rollBack(version.version)}>
+                    {t("apps.rollBack")}
+                  </button>
+                )}
+              </div>
+            ),
+          },
+        ]}
+      />
+      {shown && (
+        <>
+          <h2>v{shown.version}</h2>
+          <pre id="spec">{pretty(shown.spec)}</pre>
+        </>
+      )}
+      <button type="button" class="danger" disabled={busy} onClick={() => setRemoving(true)}>
+        {t("delete")}
+      </button>
+      {removing && (
+        <Confirm
+          title={t("apps.delete", { name })}
+          does={t("delete")}
+          onClose={() => setRemoving(false)}
+          onYes={() =>
+            work(async () => {
+              await json(path, { method: "DELETE" });
+              await refresh();
+              go(link("build", "apps"));
+            })
+          }
+        />
+      )}
+    </>
+  );
+}
+
+const EXAMPLE = {
+  portico_flow: 1,
+  input_schema: { type: "string" },
+  step: { op: "llm", model: "default", system: "Answer in one sentence." },
+};
+
+/** A flow as JSON, checked by the daemon before it answers under its name. */
+function Deploy({ onClose }: { onClose: () => void }) {
+  const [problem, setProblem] = useState("");
+  const [busy, error, work] = useWork();
+  const deploy = (form: FormData) =>
+    work(async () => {
+      setProblem("");
+      const name = String(form.get("name")).trim();
+      const spec = parse(String(form.get("spec")));
+      const checked = await json<{ ok: boolean; error: { message: string; param?: string } | null }>(
+        "/api/flows/check",
+        { json: { flow: { ...spec, name } } },
+      );
+      if (checked.error) {
+        setProblem([checked.error.param, checked.error.message].filter(Boolean).join(": "));
+        return;
+      }
+      await json("/api/apps", { json: { name, kind: "flow", spec, note: String(form.get("note")) } });
+      await refresh();
+      onClose();
+      go(link("build", "apps", name));
+    });
+  return (
+    <Dialog title={t("apps.new")} onClose={onClose}>
+      <form
+        class="fields"
+        onSubmit={(event) => {
+          event.preventDefault();
+          deploy(new FormData(event.currentTarget));
+        }}
+      >
+        <label>
+          <span>{t("name")}</span>
+          <input name="name" required maxLength={64} />
+        </label>
+        <label>
+          <span>{t("apps.specOf")}</span>
+          <textarea name="spec" class="code" rows={12} spellcheck={false} defaultValue={pretty(EXAMPLE)} />
+        </label>
+        <label>
+          <span>{t("search.note")}</span>
+          <input name="note" maxLength={200} />
+        </label>
+        <Trouble error={problem || error} />
+        <div class="actions">
+          <button type="submit" class="primary" disabled={busy}>
+            {t("apps.deploy")}
+          </button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}
+
+function parse(text: string): Record<string, unknown> {
+  try {
+    return JSON.parse(text) as Record<string, unknown>;
+  } catch (error) {
+    throw new Error(t("apps.noJson", { reason: error instanceof Error ? error.message : "" }));
+  }
+}

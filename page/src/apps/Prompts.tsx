@@ -1,0 +1,159 @@
+import { useState } from "preact/hooks";
+import { json, part, rows } from "../api";
+import { moment } from "../format";
+import { Confirm, Dialog, Listing, Trouble, useLoaded, useWork } from "../parts/ui";
+import type { Prompt } from "../types";
+import { t } from "../words/words";
+
+/** The places in a text, each once; what is known of one stays. `{{` is a brace. */
+export function argumentsOf(content: string, known: Prompt["arguments"]): Prompt["arguments"] {
+  const names = [...content.replaceAll("{{", "").matchAll(/\{(\w+)\}/g)].map((found) => found[1] ?? "");
+  const added = [...new Set(names)].filter((name) => !known.some((argument) => argument.name === name));
+  return [...known, ...added.map((name) => ({ name, required: true }))];
+}
+
+const pathOf = (name: string) => `/api/prompts/${name.split("/").map(part).join("/")}`;
+
+export function Prompts() {
+  const found = useLoaded(() => rows<Prompt>("/api/prompts"), "prompts");
+  const [writing, setWriting] = useState(false);
+  return (
+    <>
+      <div class="actions spread">
+        <h1>{t("build.prompts")}</h1>
+        <button type="button" class="primary" onClick={() => setWriting(true)}>
+          {t("prompts.new")}
+        </button>
+      </div>
+      <Listing found={found} none={t("prompts.none")} note={t("prompts.noneNote")}>
+        {(listed) => (
+          <ul class="cards" id="prompts">
+            {listed.map((prompt) => (
+              <PromptCard key={prompt.id} prompt={prompt} onChange={found.reload} />
+            ))}
+          </ul>
+        )}
+      </Listing>
+      {writing && <PromptDialog onClose={() => setWriting(false)} onSave={found.reload} />}
+    </>
+  );
+}
+
+function PromptCard({ prompt, onChange }: { prompt: Prompt; onChange: () => void }) {
+  const [opened, setOpened] = useState<"" | "edit" | "remove" | "versions">("");
+  const [busy, error, work] = useWork();
+  return (
+    <li class="card">
+      <div class="actions spread">
+        <span class="name">{prompt.title || prompt.name}</span>
+        <span class="soft">v{prompt.version}</span>
+      </div>
+      {prompt.description && <p class="soft">{prompt.description}</p>}
+      {prompt.messages.map((message) => (
+        <pre key={`${message.role} ${message.content}`}>{message.content}</pre>
+      ))}
+      <div class="actions">
+        <button type="button" onClick={() => setOpened("edit")}>
+          {t("edit")}
+        </button>
+        <button type="button" onClick={() => setOpened("versions")}>
+          {t("apps.versions")}
+        </button>
+        <button type="button" class="danger" disabled={busy} onClick={() => setOpened("remove")}>
+          {t("delete")}
+        </button>
+      </div>
+      <Trouble error={error} />
+      {opened === "edit" && <PromptDialog prompt={prompt} onClose={() => setOpened("")} onSave={onChange} />}
+      {opened === "versions" && <PromptVersions name={prompt.name} onClose={() => setOpened("")} />}
+      {opened === "remove" && (
+        <Confirm
+          title={t("prompts.delete", { name: prompt.name })}
+          does={t("delete")}
+          onClose={() => setOpened("")}
+          onYes={() =>
+            work(async () => {
+              await json(pathOf(prompt.name), { method: "DELETE" });
+              onChange();
+            })
+          }
+        />
+      )}
+    </li>
+  );
+}
+
+function PromptVersions({ name, onClose }: { name: string; onClose: () => void }) {
+  const found = useLoaded(() => rows<Prompt>(`${pathOf(name)}/versions`), name);
+  return (
+    <Dialog title={name} onClose={onClose} side>
+      <Trouble error={found.error} retry={found.reload} />
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
+      <section class="document chunks" tabIndex={0} aria-label={t("apps.versions")}>
+        {found.value?.map((version) => (
+          <div key={version.version}>
+            <p class="soft">
+              v{version.version} · {moment(version.created_at)}
+            </p>
+            <pre>{version.messages.map((message) => `${message.role}: ${message.content}`).join("\n\n")}</pre>
+          </div>
+        ))}
+      </section>
+    </Dialog>
+  );
+}
+
+/** Writes a prompt, or another version of one. A prompt with several messages keeps those behind the first. */
+function PromptDialog(props: { prompt?: Prompt; onClose: () => void; onSave: () => void }) {
+  const { prompt } = props;
+  const first = prompt?.messages[0];
+  const [busy, error, work] = useWork();
+  return (
+    <Dialog title={prompt?.name ?? t("prompts.new")} onClose={props.onClose}>
+      <form
+        class="fields"
+        onSubmit={(event) => {
+          event.preventDefault();
+          const form = new FormData(event.currentTarget);
+          const content = String(form.get("content"));
+          work(async () => {
+            await json("/api/prompts", {
+              json: {
+                name: prompt?.name ?? String(form.get("name")).trim(),
+                description: String(form.get("description")).trim(),
+                messages: [{ role: first?.role ?? "user", content }, ...(prompt?.messages.slice(1) ?? [])],
+                title: prompt?.title ?? "",
+                examples: prompt?.examples ?? [],
+                arguments: argumentsOf(content, prompt?.arguments ?? []),
+              },
+            });
+            props.onSave();
+            props.onClose();
+          });
+        }}
+      >
+        {!prompt && (
+          <label>
+            <span>{t("name")}</span>
+            <input name="name" required maxLength={128} />
+          </label>
+        )}
+        <label>
+          <span>{t("prompts.description")}</span>
+          <input name="description" maxLength={500} defaultValue={prompt?.description ?? ""} />
+        </label>
+        <label>
+          <span>{t("prompts.content")}</span>
+          <textarea name="content" rows={8} required defaultValue={first?.content ?? ""} />
+          <small class="soft">{t("prompts.contentNote")}</small>
+        </label>
+        <Trouble error={error} />
+        <div class="actions">
+          <button type="submit" class="primary" disabled={busy}>
+            {t("save")}
+          </button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}

@@ -1,0 +1,204 @@
+// An answer: what was thought and called on the way, the text, what it stands on, what it cost.
+
+import { useState } from "preact/hooks";
+import { json, part } from "../api";
+import { count, dollars, placeLabel } from "../format";
+import { Markdown } from "../parts/Markdown";
+import { SchemaForm } from "../parts/SchemaForm";
+import { Trouble, useWork } from "../parts/ui";
+import { modelFor } from "../status";
+import type { Passage, Usage } from "../types";
+import { t } from "../words/words";
+import type { Answer, Call, MadeFile, Question } from "./answer";
+import { Made, ShownFile } from "./Media";
+import { type Shown, say } from "./media";
+import { source } from "./source";
+
+interface Shape {
+  text: string;
+  reasoning: string;
+  calls: Call[];
+  passages: Passage[];
+  files?: MadeFile[];
+  usage: Usage | null;
+  milliseconds: number;
+  model: string;
+}
+
+/** `live`: the answer is being made. */
+export function AnswerView({ answer, live }: { answer: Shape; live?: boolean }) {
+  const open = (number: number) => {
+    const passage = answer.passages.find((each) => each.rank === number);
+    if (passage) source.value = passage;
+  };
+  return (
+    <>
+      {answer.reasoning && (
+        <details class="aside reasoning">
+          <summary>{t("answer.reasoning")}</summary>
+          <Markdown text={answer.reasoning} live={live === true} />
+        </details>
+      )}
+      {answer.calls.map((call) => (
+        <CallView key={call.id} call={call} live={live === true} />
+      ))}
+      <Markdown
+        text={answer.text}
+        cited={answer.passages.map((passage) => passage.rank)}
+        live={live === true}
+        onCite={open}
+      />
+      {answer.files?.map((file) => (
+        <Made key={file.id} file={file} />
+      ))}
+      {answer.passages.length > 0 && <Sources passages={answer.passages} />}
+    </>
+  );
+}
+
+function pretty(text: string): string {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}
+
+function CallView({ call, live }: { call: Call; live: boolean }) {
+  const runs = live && call.result === undefined;
+  const state = call.failed ? t("call.failed") : runs ? t("call.runs") : t("call.done");
+  return (
+    <details class="aside call">
+      <summary>
+        <span class="name">{call.name}</span> <span class={call.failed ? "bad" : "soft"}>{state}</span>
+      </summary>
+      {call.arguments && <pre>{pretty(call.arguments)}</pre>}
+      {call.result !== undefined && (
+        <>
+          <p class="soft">{t("call.result")}</p>
+          <pre>{pretty(call.result)}</pre>
+        </>
+      )}
+    </details>
+  );
+}
+
+function Sources({ passages }: { passages: Passage[] }) {
+  return (
+    <details class="aside sources">
+      <summary>{t("answer.sources", { count: passages.length })}</summary>
+      <ol>
+        {passages.map((passage) => (
+          <li key={passage.rank} value={passage.rank}>
+            <button
+              type="button"
+              class="link"
+              onClick={() => {
+                source.value = passage;
+              }}
+            >
+              {passage.filename}
+            </button>{" "}
+            <span class="soft">{placeLabel(passage.place)}</span>
+            <blockquote>{passage.text}</blockquote>
+          </li>
+        ))}
+      </ol>
+    </details>
+  );
+}
+
+/** Tokens, speed and cost, as far as they are known. */
+export function Figures({ answer }: { answer: Pick<Shape, "usage" | "milliseconds" | "model"> }) {
+  const { usage, milliseconds } = answer;
+  const tokens = usage?.completion_tokens ?? 0;
+  const parts = [
+    answer.model,
+    usage ? t("answer.tokens", { count: count(tokens) }) : "",
+    tokens && milliseconds > 50
+      ? t("answer.speed", { count: Math.round((1000 * tokens) / milliseconds) })
+      : "",
+    usage?.cost ? dollars(usage.cost) : "",
+  ];
+  return <span class="figures soft">{parts.filter(Boolean).join(" · ")}</span>;
+}
+
+export function ReadAloud({ text }: { text: string }) {
+  const [sound, setSound] = useState<Shown | null>(null);
+  const [busy, error, work] = useWork();
+  const model = modelFor("speech");
+  if (!model || !text) return null;
+  return (
+    <>
+      <button
+        type="button"
+        class="quiet aloud"
+        disabled={busy}
+        onClick={() => work(async () => setSound(await say(model, text)))}
+      >
+        {t("answer.aloud")}
+      </button>
+      {sound && <ShownFile file={sound} />}
+      <Trouble error={error} />
+    </>
+  );
+}
+
+/** What a run waits for, answered here. */
+export function QuestionView({ question }: { question: Question }) {
+  const [note, setNote] = useState("");
+  const [busy, error, work] = useWork();
+  const reply = (accepted: boolean, value: unknown = null) =>
+    work(() =>
+      json(`/api/questions/${part(question.id)}/answer`, {
+        json: { accepted, value, ...(note ? { note } : {}) },
+      }),
+    );
+  return (
+    <section class="question" aria-label={t("question.title")}>
+      <p>
+        <strong>{question.name}</strong> {question.message || t("question.approve")}
+      </p>
+      {Object.keys(question.arguments).length > 0 && <pre>{JSON.stringify(question.arguments, null, 2)}</pre>}
+      {question.kind === "approval" ? (
+        <div class="actions">
+          <input
+            value={note}
+            placeholder={t("question.note")}
+            aria-label={t("question.note")}
+            onInput={(event) => setNote(event.currentTarget.value)}
+          />
+          <button type="button" disabled={busy} onClick={() => reply(false)}>
+            {t("question.deny")}
+          </button>
+          <button type="button" class="primary" disabled={busy} onClick={() => reply(true)}>
+            {t("question.allow")}
+          </button>
+        </div>
+      ) : (
+        <>
+          <SchemaForm
+            schema={question.answer_schema}
+            send={t("question.send")}
+            onSend={(value) => reply(true, value)}
+          />
+          <button type="button" class="quiet" disabled={busy} onClick={() => reply(false)}>
+            {t("question.decline")}
+          </button>
+        </>
+      )}
+      <Trouble error={error} />
+    </section>
+  );
+}
+
+/** An answer on its way: what is being done until the first word. */
+export function Stage({ answer, cut }: { answer: Answer; cut: boolean }) {
+  if (cut) return <p class="soft stage">{t("chat.cut")}</p>;
+  if (answer.state !== "asking" && answer.text) return null;
+  return (
+    <p class="soft stage">
+      <span class="dots" aria-hidden="true" /> {answer.stage}
+    </p>
+  );
+}

@@ -1,0 +1,403 @@
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { sentence } from "../api";
+import { Markdown } from "../parts/Markdown";
+import { Chooser, Dialog, Empty, Trouble } from "../parts/ui";
+import { go, link } from "../route";
+import { status, targets } from "../status";
+import type { Content } from "../types";
+import { t } from "../words/words";
+import { AnswerView, Figures, QuestionView, ReadAloud, Stage } from "./AnswerView";
+import { Composer } from "./Composer";
+import {
+  askInstead,
+  branches,
+  choose,
+  configure,
+  dismiss,
+  isAnswering,
+  made,
+  messages,
+  openError,
+  retry,
+  session,
+  settings,
+  stop,
+  target,
+  turn,
+} from "./conversation";
+import { ShownFile } from "./Media";
+import { asMarkdown, type Message, picturesOf, type Settings, textOf, titleOf } from "./sessions";
+import { SourcePanel } from "./source";
+
+const NEAR_END_PX = 48;
+
+/** Scroll with what grows, until the reader scrolls up; again once they are back at the end. */
+function useFollowing() {
+  const place = useRef<HTMLDivElement>(null);
+  const [away, setAway] = useState(false);
+  const follows = useRef(true);
+  const toEnd = () => {
+    follows.current = true;
+    setAway(false);
+    place.current?.scrollTo({ top: place.current.scrollHeight });
+  };
+  useEffect(() => {
+    const element = place.current;
+    if (!element) return;
+    let last = element.scrollTop;
+    const onScroll = () => {
+      const left = element.scrollHeight - element.scrollTop - element.clientHeight;
+      if (element.scrollTop < last && left > NEAR_END_PX) follows.current = false;
+      else if (left <= NEAR_END_PX) follows.current = true;
+      last = element.scrollTop;
+      setAway(!follows.current);
+    };
+    const grown = new ResizeObserver(() => {
+      if (follows.current) element.scrollTo({ top: element.scrollHeight });
+    });
+    element.addEventListener("scroll", onScroll, { passive: true });
+    if (element.firstElementChild) grown.observe(element.firstElementChild);
+    return () => {
+      element.removeEventListener("scroll", onScroll);
+      grown.disconnect();
+    };
+  }, []);
+  return { place, away, toEnd };
+}
+
+export function ChatView() {
+  const { place, away, toEnd } = useFollowing();
+  const said = messages.value;
+  const asked = turn.value;
+  const id = session.value?.id ?? "";
+
+  useEffect(() => {
+    const onKey = (event: KeyboardEvent) => {
+      if (event.key === "Escape" && !document.querySelector("dialog[open]")) stop();
+    };
+    addEventListener("keydown", onKey);
+    return () => removeEventListener("keydown", onKey);
+  }, []);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: another conversation begins at its end
+  useLayoutEffect(toEnd, [id]);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: who asks wants to see the answer; when it is whole, nothing moves
+  useLayoutEffect(() => {
+    if (asked) toEnd();
+  }, [asked]);
+
+  const nothing = !said.length && !asked && !made.value.length && !openError.value;
+  return (
+    <div class="chat">
+      <ChatHead />
+      <div class="talkframe" ref={place}>
+        <div id="talk">
+          <Trouble error={openError.value} />
+          {nothing && <Welcome />}
+          {said.map((message, number) => (
+            // biome-ignore lint/suspicious/noArrayIndexKey: a message is what was said at its place
+            <SaidMessage key={`${id} ${number}`} message={message} place={number} />
+          ))}
+          {asked && <LiveTurn />}
+          {made.value.map((each) => (
+            <article key={each.id} class="turn">
+              <div class="said user">{each.prompt}</div>
+              <div class="said" aria-busy={each.busy}>
+                {each.busy && <span class="dots" aria-hidden="true" />}
+                {each.files.map((file) => (
+                  <ShownFile key={file.url} file={file} />
+                ))}
+                <Trouble error={each.error} />
+              </div>
+            </article>
+          ))}
+        </div>
+      </div>
+      {away && (
+        <button type="button" class="toend" onClick={toEnd}>
+          ↓ {t("chat.toEnd")}
+        </button>
+      )}
+      <Composer />
+      <SourcePanel />
+    </div>
+  );
+}
+
+function Welcome() {
+  if (!status.value) return null;
+  return (
+    <Empty title={target.value ? t("chat.welcome") : t("chat.nobody")}>
+      <p class="soft">{target.value ? t("chat.welcomeNote") : t("chat.nobodyNote")}</p>
+      <pre class="snippet" id="snippet">
+        {snippet()}
+      </pre>
+    </Empty>
+  );
+}
+
+function snippet(): string {
+  return [
+    "from openai import OpenAI",
+    "",
+    `client = OpenAI(base_url=${JSON.stringify(`${location.origin}/v1`)}, api_key="…")`,
+    `answer = client.responses.create(model=${JSON.stringify(target.value?.name ?? "default")}, input="…")`,
+    "print(answer.output_text)",
+  ].join("\n");
+}
+
+function ChatHead() {
+  const [opened, setOpened] = useState<"" | "target" | "settings">("");
+  const who = target.value;
+  const now = session.value;
+  const family = branches.value;
+  const at = family.findIndex((each) => each.id === now?.id);
+  const step = (by: number) => {
+    const next = family[(at + by + family.length) % family.length];
+    if (next) go(link("chat", next.id));
+  };
+  return (
+    <div class="chathead">
+      <button id="model" type="button" aria-haspopup="dialog" onClick={() => setOpened("target")}>
+        {who ? who.name : t("chat.nobody")} <span aria-hidden="true">▾</span>
+      </button>
+      <span class="soft grow title">{now ? titleOf(now) : ""}</span>
+      {family.length > 1 && (
+        <span class="branches">
+          <button type="button" class="quiet" aria-label={t("branch.before")} onClick={() => step(-1)}>
+            ‹
+          </button>
+          <span>{t("branch.of", { at: at + 1, count: family.length })}</span>
+          <button type="button" class="quiet" aria-label={t("branch.next")} onClick={() => step(1)}>
+            ›
+          </button>
+        </span>
+      )}
+      {who?.kind === "model" && who.does === "chat" && (
+        <button type="button" class="quiet" id="settings" onClick={() => setOpened("settings")}>
+          {t("settings")}
+        </button>
+      )}
+      {opened === "target" && (
+        <Dialog title={t("chat.talkTo")} onClose={() => setOpened("")}>
+          <Chooser
+            label={t("filter")}
+            none={t("chat.noTarget")}
+            chosen={who?.name ?? ""}
+            choices={targets().map((each) => ({
+              id: each.name,
+              label: each.name,
+              note: t(`kind.${each.does === "chat" ? each.kind : each.does}`),
+            }))}
+            onChoose={(name) => {
+              choose(name);
+              setOpened("");
+              document.querySelector<HTMLElement>("#question")?.focus();
+            }}
+          />
+        </Dialog>
+      )}
+      {opened === "settings" && <SettingsDialog onClose={() => setOpened("")} />}
+    </div>
+  );
+}
+
+function SettingsDialog({ onClose }: { onClose: () => void }) {
+  const [error, setError] = useState("");
+  const given = settings.value;
+  const submit = async (event: SubmitEvent) => {
+    event.preventDefault();
+    const form = new FormData(event.currentTarget as HTMLFormElement);
+    const chosen: Settings = {};
+    const instructions = String(form.get("instructions")).trim();
+    const temperature = String(form.get("temperature"));
+    const most = String(form.get("tokens"));
+    if (instructions) chosen.instructions = instructions;
+    if (temperature) chosen.temperature = Number(temperature);
+    if (most) chosen.max_output_tokens = Number(most);
+    try {
+      await configure(chosen);
+      onClose();
+    } catch (caught) {
+      setError(sentence(caught));
+    }
+  };
+  return (
+    <Dialog title={t("settings.title")} onClose={onClose}>
+      <form class="fields" onSubmit={submit}>
+        <label>
+          <span>{t("settings.instructions")}</span>
+          <textarea name="instructions" rows={5} maxLength={10_000} defaultValue={given.instructions ?? ""} />
+        </label>
+        <label>
+          <span>{t("settings.temperature")}</span>
+          <input
+            name="temperature"
+            type="number"
+            min="0"
+            max="2"
+            step="0.1"
+            defaultValue={given.temperature ?? ""}
+          />
+        </label>
+        <label>
+          <span>{t("settings.tokens")}</span>
+          <input name="tokens" type="number" min="1" step="1" defaultValue={given.max_output_tokens ?? ""} />
+        </label>
+        <Trouble error={error} />
+        <div class="actions">
+          <button type="submit" class="primary">
+            {t("save")}
+          </button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}
+
+function SaidMessage({ message, place }: { message: Message; place: number }) {
+  const [editing, setEditing] = useState(false);
+  const said = messages.value;
+  if (message.role === "user") {
+    if (editing) return <Edit content={message.content} place={place} onClose={() => setEditing(false)} />;
+    return (
+      <div class="saidframe mine">
+        <Question content={message.content} />
+        <span class="tools">
+          <Copy text={textOf(message.content)} />
+          <button type="button" class="quiet" disabled={isAnswering.value} onClick={() => setEditing(true)}>
+            {t("edit")}
+          </button>
+        </span>
+      </div>
+    );
+  }
+  const before = said.slice(0, place).findLastIndex((each) => each.role === "user");
+  const question = said[before];
+  return (
+    <div class="saidframe">
+      <div class="said answer">
+        <AnswerView answer={{ ...message, text: textOf(message.content), model: message.sender }} />
+        {message.stopped && <p class="soft">{t("chat.stopped")}</p>}
+      </div>
+      <span class="tools">
+        <Figures answer={{ ...message, model: message.sender }} />
+        <Copy text={textOf(message.content)} />
+        {question && (
+          <button
+            type="button"
+            class="quiet"
+            disabled={isAnswering.value}
+            onClick={() => askInstead(before, question.content)}
+          >
+            {t("regenerate")}
+          </button>
+        )}
+        <ReadAloud text={textOf(message.content)} />
+      </span>
+    </div>
+  );
+}
+
+function Question({ content }: { content: Content }) {
+  return (
+    <div class="said user">
+      <Markdown text={textOf(content)} />
+      {picturesOf(content).map((url) => (
+        <img key={url} class="given" src={url} alt={t("attach.given")} />
+      ))}
+    </div>
+  );
+}
+
+function Edit({ content, place, onClose }: { content: Content; place: number; onClose: () => void }) {
+  const [text, setText] = useState(textOf(content));
+  const send = (event: Event) => {
+    event.preventDefault();
+    if (!text.trim()) return;
+    onClose();
+    const pictures = typeof content === "string" ? [] : content.filter((piece) => "image_url" in piece);
+    askInstead(place, pictures.length ? [{ type: "text", text }, ...pictures] : text);
+  };
+  return (
+    <form class="edit" onSubmit={send}>
+      <textarea
+        aria-label={t("edit")}
+        rows={3}
+        value={text}
+        onInput={(event) => setText(event.currentTarget.value)}
+      />
+      <p class="soft">{t("edit.note")}</p>
+      <div class="actions">
+        <button type="button" onClick={onClose}>
+          {t("cancel")}
+        </button>
+        <button type="submit" class="primary">
+          {t("send")}
+        </button>
+      </div>
+    </form>
+  );
+}
+
+function Copy({ text }: { text: string }) {
+  const [done, setDone] = useState(false);
+  return (
+    <button
+      type="button"
+      class="quiet"
+      onClick={async () => {
+        await navigator.clipboard.writeText(text);
+        setDone(true);
+      }}
+    >
+      {done ? t("copied") : t("copy")}
+    </button>
+  );
+}
+
+/** The question that is being answered, or that was not. */
+function LiveTurn() {
+  const asked = turn.value;
+  if (!asked) return null;
+  const answer = asked.answer.value;
+  const open = isAnswering.value;
+  return (
+    <>
+      <div class="saidframe mine">
+        <Question content={asked.question} />
+      </div>
+      <div class="saidframe">
+        <div class="said answer live" aria-busy={open} aria-live="polite">
+          <AnswerView answer={answer} live={open} />
+          {open && <Stage answer={answer} cut={asked.cut.value} />}
+          {answer.questions.map((question) => (
+            <QuestionView key={question.id} question={question} />
+          ))}
+        </div>
+        {!open && (answer.error || answer.state === "stopped") && (
+          <div class="failedturn">
+            <Trouble error={answer.error || t("chat.failed")} retry={retry} />
+            <button type="button" class="quiet" onClick={dismiss}>
+              {t("dismiss")}
+            </button>
+          </div>
+        )}
+      </div>
+    </>
+  );
+}
+
+/** The conversation as a file. */
+export function exportConversation(): void {
+  const now = session.value;
+  if (!now) return;
+  const blob = new Blob([asMarkdown(now, messages.value)], { type: "text/markdown" });
+  const anchor = document.createElement("a");
+  anchor.href = URL.createObjectURL(blob);
+  anchor.download = `${
+    titleOf(now)
+      .replace(/[^\p{L}\p{N} _-]/gu, "")
+      .trim() || "conversation"
+  }.md`;
+  anchor.click();
+}

@@ -1,0 +1,223 @@
+import { useEffect, useRef, useState } from "preact/hooks";
+import { isAbort, json, sentence } from "../api";
+import { recall, remember } from "../kept";
+import { Trouble, useWork } from "../parts/ui";
+import { modelFor, refresh, status } from "../status";
+import type { Content } from "../types";
+import { t } from "../words/words";
+import { ask, isAnswering, type MadeTurn, putMade, session, stop, target } from "./conversation";
+import { draw, type Picture, record, say, take } from "./media";
+
+function contentOf(question: string, pictures: Picture[]): Content {
+  if (!pictures.length) return question;
+  return [
+    { type: "text", text: question },
+    ...pictures.map(({ url }) => ({ type: "image_url" as const, image_url: { url } })),
+  ];
+}
+
+export function Composer() {
+  const draftName = `draft.${session.value?.id ?? ""}`;
+  const [pictures, setPictures] = useState<Picture[]>([]);
+  const [recording, setRecording] = useState<{ stop: () => Promise<File> } | null>(null);
+  const [making, setMaking] = useState<AbortController | null>(null);
+  const [busy, error, work] = useWork();
+  const field = useRef<HTMLTextAreaElement>(null);
+  const input = useRef<HTMLInputElement>(null);
+  const who = target.value;
+  const working = isAnswering.value || making !== null;
+
+  // A draft belongs to its conversation.
+  useEffect(() => {
+    if (field.current) field.current.value = recall(draftName);
+    growField(field.current);
+  }, [draftName]);
+
+  const attach = (given: Iterable<File>) =>
+    work(async () => {
+      const found = await take(given, modelFor("transcription"));
+      setPictures((before) => [...before, ...found.pictures]);
+      if (found.words && field.current) {
+        field.current.value = [field.current.value, found.words].filter(Boolean).join(" ");
+        remember(draftName, field.current.value);
+      }
+      field.current?.focus();
+    });
+
+  const make = async (prompt: string, given: Picture[]) => {
+    if (!who) return;
+    const leaving = new AbortController();
+    const begun: MadeTurn = { id: performance.now(), prompt, files: [], error: "", busy: true };
+    setMaking(leaving);
+    putMade(begun);
+    try {
+      const files =
+        who.does === "image"
+          ? await draw(who.name, prompt, given, leaving.signal)
+          : [await say(who.name, prompt, leaving.signal)];
+      putMade({ ...begun, files, busy: false });
+    } catch (caught) {
+      putMade({ ...begun, error: isAbort(caught) ? t("chat.stopped") : sentence(caught), busy: false });
+    }
+    setMaking(null);
+  };
+
+  const submit = (event?: Event) => {
+    event?.preventDefault();
+    const question = field.current?.value.trim() ?? "";
+    if (!question || working || busy || !who || !field.current) return;
+    field.current.value = "";
+    growField(field.current);
+    remember(draftName, "");
+    setPictures([]);
+    if (who.does === "chat") ask(contentOf(question, pictures));
+    else make(question, pictures);
+  };
+
+  const toggleRecording = () =>
+    work(async () => {
+      if (!recording) {
+        setRecording(await record());
+        return;
+      }
+      setRecording(null);
+      await attach([await recording.stop()]);
+    });
+
+  return (
+    <div class="composer">
+      <SmallModelHint />
+      <Trouble error={error} />
+      <form
+        id="ask"
+        onSubmit={submit}
+        onDragOver={(event) => event.preventDefault()}
+        onDrop={(event) => {
+          event.preventDefault();
+          attach([...(event.dataTransfer?.files ?? [])]);
+        }}
+      >
+        {pictures.length > 0 && (
+          <div id="attached">
+            {pictures.map((picture) => (
+              <button
+                key={picture.url}
+                type="button"
+                class="chip"
+                title={t("attach.remove")}
+                onClick={() => setPictures(pictures.filter((other) => other !== picture))}
+              >
+                {picture.name} ×
+              </button>
+            ))}
+          </div>
+        )}
+        <textarea
+          id="question"
+          ref={field}
+          rows={1}
+          disabled={busy}
+          placeholder={who ? t("chat.ask", { name: who.name }) : t("chat.nobody")}
+          aria-label={t("chat.question")}
+          onInput={(event) => {
+            remember(draftName, event.currentTarget.value);
+            growField(event.currentTarget);
+          }}
+          onKeyDown={(event) => {
+            if (event.key === "Enter" && !event.shiftKey && !event.isComposing) submit(event);
+          }}
+          onPaste={(event) => {
+            const pasted = [...(event.clipboardData?.files ?? [])];
+            if (pasted.length) {
+              event.preventDefault();
+              attach(pasted);
+            }
+          }}
+        />
+        <input
+          id="files"
+          ref={input}
+          type="file"
+          accept="image/*,audio/*"
+          multiple
+          hidden
+          onChange={async (event) => {
+            const input = event.currentTarget;
+            await attach([...(input.files ?? [])]);
+            input.value = "";
+          }}
+        />
+        <div class="buttons">
+          <button
+            id="attach"
+            type="button"
+            class="quiet"
+            title={t("attach.title")}
+            onClick={() => input.current?.click()}
+          >
+            {t("attach")}
+          </button>
+          {modelFor("transcription") && navigator.mediaDevices && (
+            <button id="record" type="button" class="quiet" onClick={toggleRecording}>
+              {recording ? t("record.stop") : t("record")}
+            </button>
+          )}
+          <span class="grow" />
+          {working && (
+            <button
+              id="stop"
+              type="button"
+              title="Esc"
+              onClick={() => {
+                making?.abort();
+                stop();
+              }}
+            >
+              {t("stop")}
+            </button>
+          )}
+          <button id="send" type="submit" class="primary" disabled={working || busy || !who}>
+            {t("send")}
+          </button>
+        </div>
+      </form>
+    </div>
+  );
+}
+
+function growField(field: HTMLTextAreaElement | null): void {
+  if (!field) return;
+  field.style.height = "auto";
+  field.style.height = `${Math.min(field.scrollHeight + 2, innerHeight * 0.4)}px`;
+}
+
+/** A quiet line while the tiny model is talked to: what it is, and how to get a better one. */
+function SmallModelHint() {
+  const [busy, error, work] = useWork();
+  const small = status.value?.small_model;
+  const name = target.value?.name ?? "";
+  if (!small || ![...small.names, ...small.apps].includes(name)) return null;
+  const better = status.value?.recommended;
+  return (
+    <p id="hint" class="soft">
+      <span>{small.hint}</span>{" "}
+      {better && status.value?.home && !small.fetching && (
+        <button
+          id="better"
+          type="button"
+          class="link"
+          disabled={busy}
+          onClick={() =>
+            work(async () => {
+              await json("/api/models/better", { json: { accept: true } });
+              await refresh();
+            })
+          }
+        >
+          {t("better.fetch", { name: better.name, size: better.size_gb })}
+        </button>
+      )}
+      <Trouble error={error} />
+    </p>
+  );
+}

@@ -1,0 +1,132 @@
+import { useRef, useState } from "preact/hooks";
+import { sentence } from "../api";
+import { moment } from "../format";
+import { Confirm, Dialog, Trouble } from "../parts/ui";
+import { link } from "../route";
+import type { Session } from "../types";
+import { t } from "../words/words";
+import { exportConversation } from "./ChatView";
+import { listError, look, remove, rename, search, session, sessions } from "./conversation";
+import { metadataOf, titleOf } from "./sessions";
+
+const SEARCH_PAUSE_MS = 200;
+const FIRST_SHOWN = 100;
+
+/** Conversations, the one used last first; of those that were branched, the one used last. */
+export function ConversationList({ onOpen }: { onOpen: () => void }) {
+  const [most, setMost] = useState(FIRST_SHOWN);
+  const timer = useRef(0);
+  const families = new Set<string>();
+  const listed = sessions.value.filter((each) => {
+    const root = metadataOf(each).root ?? each.id;
+    if (families.has(root)) return each.id === session.value?.id;
+    families.add(root);
+    return true;
+  });
+  return (
+    <nav class="conversations" aria-label={t("conversations")}>
+      <input
+        type="search"
+        id="search"
+        placeholder={t("conversations.search")}
+        aria-label={t("conversations.search")}
+        onInput={(event) => {
+          search.value = event.currentTarget.value.trim();
+          clearTimeout(timer.current);
+          timer.current = window.setTimeout(look, SEARCH_PAUSE_MS);
+        }}
+      />
+      <Trouble error={listError.value} retry={look} />
+      <ul>
+        {listed.slice(0, most).map((each) => (
+          <Row key={each.id} session={each} onOpen={onOpen} />
+        ))}
+      </ul>
+      {listed.length > most && (
+        <button type="button" class="quiet" onClick={() => setMost(most + FIRST_SHOWN)}>
+          {t("more")}
+        </button>
+      )}
+      {!listed.length && !listError.value && (
+        <p class="soft">{search.value ? t("conversations.noneFound") : t("conversations.none")}</p>
+      )}
+    </nav>
+  );
+}
+
+function Row({ session: each, onOpen }: { session: Session; onOpen: () => void }) {
+  const [opened, setOpened] = useState<"" | "menu" | "rename" | "remove">("");
+  const [error, setError] = useState("");
+  const current = session.value?.id === each.id;
+  const attempt = (work: Promise<void>) => work.catch((caught) => setError(sentence(caught)));
+  return (
+    <li class={current ? "current" : ""}>
+      <a href={link("chat", each.id)} aria-current={current ? "page" : undefined} onClick={onOpen}>
+        <span class="title">{titleOf(each)}</span>
+        <span class="soft">
+          {each.app} · {moment(each.updated_at)}
+        </span>
+      </a>
+      <button
+        type="button"
+        class="quiet"
+        aria-label={t("conversations.menu", { title: titleOf(each) })}
+        onClick={() => setOpened("menu")}
+      >
+        ⋯
+      </button>
+      <Trouble error={error} />
+      {opened === "menu" && (
+        <Dialog title={titleOf(each)} onClose={() => setOpened("")}>
+          <div class="menu">
+            <button type="button" onClick={() => setOpened("rename")}>
+              {t("rename")}
+            </button>
+            {current && (
+              <button
+                type="button"
+                onClick={() => {
+                  exportConversation();
+                  setOpened("");
+                }}
+              >
+                {t("export")}
+              </button>
+            )}
+            <button type="button" class="danger" onClick={() => setOpened("remove")}>
+              {t("delete")}
+            </button>
+          </div>
+        </Dialog>
+      )}
+      {opened === "rename" && (
+        <Dialog title={t("rename")} onClose={() => setOpened("")}>
+          <form
+            class="fields"
+            onSubmit={(event) => {
+              event.preventDefault();
+              const title = String(new FormData(event.currentTarget).get("title")).trim();
+              setOpened("");
+              if (title) attempt(rename(each, title));
+            }}
+          >
+            <input name="title" aria-label={t("rename")} maxLength={500} defaultValue={titleOf(each)} />
+            <div class="actions">
+              <button type="submit" class="primary">
+                {t("save")}
+              </button>
+            </div>
+          </form>
+        </Dialog>
+      )}
+      {opened === "remove" && (
+        <Confirm
+          title={t("conversations.delete", { title: titleOf(each) })}
+          does={t("delete")}
+          onYes={() => attempt(remove(each))}
+          onClose={() => setOpened("")}
+        />
+      )}
+    </li>
+  );
+}

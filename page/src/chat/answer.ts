@@ -1,0 +1,229 @@
+// An answer as it is made: what the events of a response, and of the run behind it, add to it. Pure.
+
+import type { Passage, Schema, Usage } from "../types";
+
+export interface Call {
+  id: string;
+  name: string;
+  arguments: string;
+  result?: string;
+  failed?: boolean;
+}
+
+/** What the run waits for: an approval, or something that a person has to say. */
+export interface Question {
+  id: string;
+  kind: string;
+  name: string;
+  message: string;
+  arguments: Record<string, unknown>;
+  answer_schema: Schema | null;
+}
+
+/** A file that a tool made. */
+export interface MadeFile {
+  id: string;
+  name: string;
+}
+
+export type AnswerState = "asking" | "streaming" | "done" | "stopped" | "failed";
+
+export interface Answer {
+  state: AnswerState;
+  text: string;
+  reasoning: string;
+  calls: Call[];
+  passages: Passage[];
+  questions: Question[];
+  files: MadeFile[];
+  /** What is being done before the first word, such as `load echo`. */
+  stage: string;
+  error: string;
+  usage: Usage | null;
+  model: string;
+  /** Milliseconds from the first word to the end, and when the first word came. */
+  milliseconds: number;
+  began: number;
+}
+
+export function newAnswer(model: string): Answer {
+  return {
+    state: "asking",
+    text: "",
+    reasoning: "",
+    calls: [],
+    passages: [],
+    questions: [],
+    files: [],
+    stage: "",
+    error: "",
+    usage: null,
+    model,
+    milliseconds: 0,
+    began: 0,
+  };
+}
+
+export function isOpen(answer: Answer): boolean {
+  return answer.state === "asking" || answer.state === "streaming";
+}
+
+interface ResponseDocument {
+  status: string;
+  error: { message?: string } | null;
+  usage: { input_tokens: number; output_tokens: number } | null;
+}
+
+interface Item {
+  id: string;
+  type: string;
+  name?: string;
+  arguments?: string;
+  output?: string | null;
+  error?: unknown;
+  queries?: string[];
+  code?: string | null;
+}
+
+type ResponseEvent = { type: string; [field: string]: unknown };
+
+const ENDS: Record<string, AnswerState> = {
+  "response.completed": "done",
+  "response.incomplete": "done",
+  "response.failed": "failed",
+};
+
+/** The answer after an event of its response; `now` in milliseconds. */
+export function withResponseEvent(answer: Answer, event: ResponseEvent, now: number): Answer {
+  const end = ENDS[event.type];
+  if (end) return ended(answer, end, event.response as ResponseDocument, now);
+  switch (event.type) {
+    case "response.output_text.delta":
+    case "response.refusal.delta":
+      return { ...started(answer, now), text: answer.text + String(event.delta) };
+    case "response.reasoning_text.delta":
+    case "response.reasoning_summary_text.delta":
+      return { ...started(answer, now), reasoning: answer.reasoning + String(event.delta) };
+    case "response.output_item.added":
+      return withItem(apart(answer, event.item as Item), event.item as Item);
+    case "response.output_item.done":
+      return withItem(answer, event.item as Item);
+    case "response.output_text.annotation.added":
+      return withAnnotation(answer, event.annotation as Record<string, unknown>);
+    default:
+      return answer;
+  }
+}
+
+function started(answer: Answer, now: number): Answer {
+  return answer.state === "asking" ? { ...answer, state: "streaming", stage: "", began: now } : answer;
+}
+
+/** A response that was cancelled ends with `response.failed`, as at OpenAI; its status says why. */
+function ended(answer: Answer, end: AnswerState, document: ResponseDocument, now: number): Answer {
+  const state = document.status === "cancelled" ? "stopped" : end;
+  const spent = document.usage;
+  return {
+    ...answer,
+    state,
+    stage: "",
+    questions: [],
+    error: state === "failed" ? (document.error?.message ?? "") : "",
+    milliseconds: answer.state === "streaming" ? now - answer.began : 0,
+    usage: spent
+      ? {
+          prompt_tokens: spent.input_tokens,
+          completion_tokens: spent.output_tokens,
+          cost: answer.usage?.cost ?? null,
+        }
+      : answer.usage,
+  };
+}
+
+const HOSTED: Record<string, string> = {
+  file_search_call: "file_search",
+  code_interpreter_call: "code_interpreter",
+  image_generation_call: "image_generation",
+};
+
+/** What is said after a tool was called is a paragraph of its own. */
+function apart(answer: Answer, item: Item): Answer {
+  return item.type === "message" && answer.text ? { ...answer, text: `${answer.text}\n\n` } : answer;
+}
+
+function withItem(answer: Answer, item: Item): Answer {
+  const name = item.type === "mcp_call" ? item.name : HOSTED[item.type];
+  if (!name) return answer;
+  const given = item.arguments ?? item.queries?.join("\n") ?? item.code ?? "";
+  return withCall(answer, {
+    id: item.id,
+    name,
+    arguments: given,
+    ...(item.output ? { result: item.output } : {}),
+    ...(item.error ? { failed: true, result: JSON.stringify(item.error) } : {}),
+  });
+}
+
+function withAnnotation(answer: Answer, note: Record<string, unknown>): Answer {
+  const id = String(note.file_id ?? "");
+  if (note.type !== "container_file_citation" && note.type !== "file_path") return answer;
+  if (answer.files.some((file) => file.id === id)) return answer;
+  return { ...answer, files: [...answer.files, { id, name: String(note.filename ?? id) }] };
+}
+
+function withCall(answer: Answer, call: Call): Answer {
+  const known = answer.calls.some((other) => other.id === call.id);
+  const calls = known
+    ? answer.calls.map((other) => (other.id === call.id ? { ...other, ...call } : other))
+    : [...answer.calls, call];
+  return { ...answer, calls };
+}
+
+/** The answer after an event of the run behind it. */
+export function withRunEvent(answer: Answer, event: ResponseEvent): Answer {
+  switch (event.type) {
+    case "cited":
+      return { ...answer, passages: event.passages as Passage[] };
+    case "tool_called":
+      return withCall(answer, {
+        id: String(event.id),
+        name: String(event.name),
+        arguments: String(event.arguments),
+      });
+    case "tool_returned":
+      return withCall(answer, {
+        id: String(event.id),
+        name: String(event.name),
+        arguments: answer.calls.find((call) => call.id === event.id)?.arguments ?? "",
+        result: String(event.text),
+        failed: Boolean(event.is_error),
+      });
+    case "handed_off":
+      return { ...answer, model: String(event.to) };
+    case "asked":
+      return event.kind === "approval" || event.kind === "input"
+        ? { ...answer, questions: [...answer.questions, event as unknown as Question] }
+        : answer;
+    case "answered":
+      return { ...answer, questions: answer.questions.filter((question) => question.id !== event.id) };
+    case "status":
+      return answer.state === "asking" ? { ...answer, stage: stageOf(event) } : answer;
+    case "usage":
+      return typeof event.cost === "number" ? withCost(answer, event.cost) : answer;
+    default:
+      return answer;
+  }
+}
+
+function stageOf(event: ResponseEvent): string {
+  const share =
+    typeof event.done === "number" && typeof event.total === "number" && event.total > 0
+      ? ` ${Math.round((100 * event.done) / event.total)} %`
+      : "";
+  return `${String(event.stage)} ${String(event.message ?? "")}`.trim() + share;
+}
+
+function withCost(answer: Answer, cost: number): Answer {
+  const usage = answer.usage ?? { prompt_tokens: 0, completion_tokens: 0, cost: null };
+  return { ...answer, usage: { ...usage, cost: (usage.cost ?? 0) + cost } };
+}

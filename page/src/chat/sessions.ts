@@ -1,0 +1,240 @@
+// The daemon's sessions: the one history of page, terminal and SDK.
+
+import { json, part, rows } from "../api";
+import type { Content, Passage, Session, Usage } from "../types";
+import type { Answer, Call } from "./answer";
+
+const PAGE_SIZE = 1_000;
+const MAX_LISTED = 1_000;
+const MAX_TITLE_CHARS = 60;
+const MAX_KEPT_CHARS = 20_000;
+
+/** What the page keeps with a conversation, in the metadata of its session. */
+export interface Settings {
+  instructions?: string;
+  temperature?: number;
+  max_output_tokens?: number;
+}
+
+/** The answer that is being made: found again after a reload, or by another tab. */
+export interface Pending {
+  response: string;
+  run: string;
+}
+
+export interface Metadata {
+  /** Who is talked to, if it is another than whom the session began with. */
+  target?: string;
+  settings?: Settings;
+  pending?: Pending;
+  /** The session that this one was branched from first. */
+  root?: string;
+}
+
+export interface Message {
+  role: "user" | "assistant";
+  content: Content;
+  /** Who answered. */
+  sender: string;
+  passages: Passage[];
+  calls: Call[];
+  reasoning: string;
+  usage: Usage | null;
+  milliseconds: number;
+  stopped: boolean;
+  response: string;
+}
+
+interface RawMessage {
+  sender: string;
+  content: Content;
+  type: string | null;
+  extra_info: Record<string, unknown> | null;
+}
+
+interface Row {
+  seq: number;
+  message: RawMessage;
+}
+
+export function metadataOf(session: Session): Metadata {
+  return (session.metadata.page ?? {}) as Metadata;
+}
+
+export function titleOf(session: Session): string {
+  return session.title || session.name;
+}
+
+export function textOf(content: Content): string {
+  if (typeof content === "string") return content;
+  return content.flatMap((piece) => ("text" in piece ? [piece.text] : [])).join("\n");
+}
+
+export function picturesOf(content: Content): string[] {
+  if (typeof content === "string") return [];
+  return content.flatMap((piece) => ("image_url" in piece ? [piece.image_url.url] : []));
+}
+
+/** What a conversation is called until somebody names it. */
+export function headline(question: string): string {
+  const words = question.split(/\s+/).filter(Boolean).join(" ");
+  return words.length <= MAX_TITLE_CHARS ? words : `${words.slice(0, MAX_TITLE_CHARS - 1).trimEnd()}…`;
+}
+
+export async function listSessions(search: string, signal?: AbortSignal): Promise<Session[]> {
+  const query = new URLSearchParams({ limit: String(MAX_LISTED), ...(search ? { search } : {}) });
+  return rows<Session>(`/api/sessions?${query}`, signal ? { signal } : {});
+}
+
+export function getSession(id: string): Promise<Session> {
+  return json<Session>(`/api/sessions/${part(id)}`);
+}
+
+export function openSession(app: string, title: string, metadata: Metadata): Promise<Session> {
+  return json<Session>("/api/sessions", { json: { app, title, metadata: { page: metadata } } });
+}
+
+export function changeSession(
+  session: Session,
+  change: { title?: string; metadata?: Metadata },
+): Promise<Session> {
+  const metadata = change.metadata && { ...session.metadata, page: change.metadata };
+  return json<Session>(`/api/sessions/${part(session.id)}`, {
+    method: "PATCH",
+    json: { ...change, ...(metadata ? { metadata } : {}) },
+  });
+}
+
+export function removeSession(id: string): Promise<void> {
+  return json(`/api/sessions/${part(id)}`, { method: "DELETE" });
+}
+
+async function rawRows(id: string): Promise<Row[]> {
+  const found: Row[] = [];
+  for (;;) {
+    const after = found.at(-1)?.seq ?? 0;
+    const page = await json<{ data: Row[]; more: boolean }>(
+      `/api/sessions/${part(id)}/messages?agent=&after=${after}&limit=${PAGE_SIZE}`,
+    );
+    found.push(...page.data);
+    if (!page.more) return found;
+  }
+}
+
+/** What was said, oldest first; what an agent did in between goes with its answer. */
+export async function readMessages(id: string): Promise<Message[]> {
+  return toMessages((await rawRows(id)).map((row) => row.message));
+}
+
+export function toMessages(raw: RawMessage[]): Message[] {
+  const found: Message[] = [];
+  let calls: Call[] = [];
+  for (const message of raw) {
+    const about = message.extra_info ?? {};
+    if (message.type === "tool_call") {
+      for (const call of (about.tool_calls ?? []) as { id: string; function: Call }[]) {
+        calls.push({ id: call.id, name: call.function.name, arguments: call.function.arguments });
+      }
+    } else if (message.type === "tool_result") {
+      const call = calls.find((other) => other.id === about.tool_call_id);
+      if (call) Object.assign(call, { result: textOf(message.content), failed: about.is_error === true });
+    } else if (message.type === null) {
+      const mine = message.sender === "user";
+      found.push({
+        role: mine ? "user" : "assistant",
+        content: message.content,
+        sender: message.sender,
+        passages: (about.passages ?? []) as Passage[],
+        calls: mine ? [] : [...calls, ...((about.calls ?? []) as Call[])],
+        reasoning: String(about.reasoning ?? ""),
+        usage: (about.usage ?? null) as Usage | null,
+        milliseconds: Number(about.milliseconds ?? 0),
+        stopped: about.stopped === true,
+        response: String(about.response ?? ""),
+      });
+      calls = [];
+    }
+  }
+  return found;
+}
+
+/** Put a question and its answer behind what was said, unless they are there already. */
+export async function keepTurn(
+  session: Session,
+  question: Content,
+  answer: Answer,
+  response: string,
+): Promise<void> {
+  await alone(`portico-${session.id}`, async () => {
+    const known = toMessages((await rawRows(session.id)).map((row) => row.message));
+    if (known.some((message) => message.response === response)) return;
+    await addMessages(session.id, [
+      { sender: "user", content: question, extra_info: null },
+      { sender: answer.model, content: answer.text, extra_info: aboutAnswer(answer, response) },
+    ]);
+  });
+}
+
+function addMessages(id: string, messages: Omit<RawMessage, "type">[]): Promise<Session> {
+  return json<Session>(`/api/sessions/${part(id)}/messages`, { json: { messages } });
+}
+
+function aboutAnswer(answer: Answer, response: string): Record<string, unknown> {
+  const calls = answer.calls.map((call) => ({ ...call, result: call.result?.slice(0, MAX_KEPT_CHARS) }));
+  return {
+    response,
+    ...(answer.passages.length ? { passages: answer.passages } : {}),
+    ...(calls.length ? { calls } : {}),
+    ...(answer.reasoning ? { reasoning: answer.reasoning.slice(0, MAX_KEPT_CHARS) } : {}),
+    ...(answer.usage ? { usage: answer.usage } : {}),
+    ...(answer.milliseconds ? { milliseconds: answer.milliseconds } : {}),
+    ...(answer.state === "stopped" ? { stopped: true } : {}),
+  };
+}
+
+/** One tab at a time; where a browser has no locks, the daemon's own order must do. */
+async function alone(name: string, work: () => Promise<void>): Promise<void> {
+  if (navigator.locks) await navigator.locks.request(name, work);
+  else await work();
+}
+
+/** A session of `app` in which the first `keep` messages of another one were said. */
+export async function branch(
+  session: Session,
+  keep: number,
+  app: string,
+  metadata: Metadata,
+): Promise<Session> {
+  const said = (await rawRows(session.id)).map((row) => row.message);
+  let seen = 0;
+  const memory: RawMessage[] = [];
+  for (const message of said) {
+    if (message.type === null && seen === keep) break;
+    if (message.type === null) seen += 1;
+    memory.push(message);
+  }
+  if (app === session.app) {
+    const made = await json<Session>(`/api/sessions/${part(session.id)}/fork`, { json: {} });
+    await json(`/api/sessions/${part(made.id)}/state`, {
+      method: "PUT",
+      json: { portico_session: 1, memory },
+    });
+    return changeSession({ ...made, metadata: session.metadata }, { title: titleOf(session), metadata });
+  }
+  const made = await openSession(app, titleOf(session), metadata);
+  const plain = memory.filter((message) => message.type === null);
+  if (plain.length) await addMessages(made.id, plain);
+  return made;
+}
+
+/** A conversation as Markdown, to be kept elsewhere. */
+export function asMarkdown(session: Session, messages: Message[]): string {
+  const said = messages.map((message) => {
+    const sources = message.passages.map((passage) => `${passage.rank}. ${passage.filename}`);
+    const heading = message.role === "user" ? "You" : message.sender;
+    return [`## ${heading}`, textOf(message.content), ...(sources.length ? [sources.join("\n")] : [])].join(
+      "\n\n",
+    );
+  });
+  return `${[`# ${titleOf(session)}`, ...said].join("\n\n")}\n`;
+}

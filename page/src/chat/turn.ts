@@ -1,0 +1,214 @@
+// One question on its way. Its answer is a response in the background: it is made whether or not this page listens,
+// and what was missed is asked for again after a cut, a reload or a restart of the daemon.
+
+import { signal } from "@preact/signals";
+import { ApiError, frames, isAbort, json, part, send } from "../api";
+import type { Content, Part } from "../types";
+import { type Answer, isOpen, newAnswer, withResponseEvent, withRunEvent } from "./answer";
+import { type Message, type Pending, type Settings, textOf } from "./sessions";
+
+const FIRST_WAIT_MS = 300;
+const MAX_WAIT_MS = 5_000;
+const MAX_SILENCE_MS = 10 * 60_000;
+/** How long the run may take to end after its response. */
+const LAST_WORDS_MS = 2_000;
+
+export interface Asked {
+  model: string;
+  agent: boolean;
+  session: string;
+  history: Message[];
+  question: Content;
+  settings: Settings;
+}
+
+function inputOf(content: Content, role: "user" | "assistant"): unknown {
+  if (typeof content === "string" || role === "assistant") return { role, content: textOf(content) };
+  return { role, content: content.flatMap(inputPart) };
+}
+
+function inputPart(piece: Part): { type: string; text?: string; image_url?: string }[] {
+  if ("text" in piece) return [{ type: "input_text", text: piece.text }];
+  if ("image_url" in piece) return [{ type: "input_image", image_url: piece.image_url.url }];
+  return [];
+}
+
+/** The request for a response. An agent remembers by itself: it is given what is new alone. */
+export function requestFor(asked: Asked): Record<string, unknown> {
+  const now = inputOf(asked.question, "user");
+  if (asked.agent) {
+    return { model: asked.model, input: [now], conversation: asked.session, background: true, stream: true };
+  }
+  return {
+    model: asked.model,
+    input: [...asked.history.map((message) => inputOf(message.content, message.role)), now],
+    background: true,
+    stream: true,
+    ...asked.settings,
+  };
+}
+
+export class Turn {
+  readonly answer;
+  /** Whether the connection is cut and being made again. */
+  readonly cut = signal(false);
+  pending: Pending | null = null;
+  private readonly leaving = new AbortController();
+  private sequence = -1;
+  private event = "";
+
+  constructor(
+    readonly question: Content,
+    model: string,
+  ) {
+    this.answer = signal<Answer>(newAnswer(model));
+  }
+
+  /** Ask. Returns once the daemon has acknowledged the question; raises why it has not. */
+  async begin(asked: Asked): Promise<Pending> {
+    const { signal: left } = this.leaving;
+    const response = await send("/v1/responses", { json: requestFor(asked), signal: left });
+    const run = response.headers.get("x-portico-run") ?? "";
+    const stream = frames(response);
+    const first = await stream.next();
+    if (first.done) throw new ApiError("The connection was cut.", 0, "cut");
+    const created = JSON.parse(first.value.data) as { response: { id: string } };
+    this.pending = { response: created.response.id, run };
+    this.hear(first.value.data);
+    this.rest = stream;
+    return this.pending;
+  }
+
+  private rest: AsyncGenerator<{ data: string }> | null = null;
+
+  /** An answer that was begun before: by this page before a reload, or by another one. */
+  resume(pending: Pending): void {
+    this.pending = pending;
+  }
+
+  /** Follow the answer to its end, over as many connections as it takes. */
+  async follow(): Promise<void> {
+    const run = this.followRun();
+    try {
+      await this.again(() => this.followResponse());
+      await Promise.race([run, pause(LAST_WORDS_MS, this.leaving.signal)]);
+    } finally {
+      this.leaving.abort();
+      await run;
+    }
+  }
+
+  /** Listen no more. The answer is made all the same. */
+  leave(): void {
+    this.leaving.abort();
+  }
+
+  /** End the answer where it is. */
+  async stop(): Promise<void> {
+    if (this.pending) await json(`/v1/responses/${part(this.pending.response)}/cancel`, { method: "POST" });
+    else this.leaving.abort();
+  }
+
+  private async again(listen: () => Promise<void>): Promise<void> {
+    let wait = FIRST_WAIT_MS;
+    let heard = Date.now();
+    while (isOpen(this.answer.peek())) {
+      const before = this.sequence;
+      try {
+        await listen();
+      } catch (error) {
+        if (isAbort(error) || !(error instanceof ApiError)) throw error;
+        if (error.code === "events_made_anew") this.restart();
+        else if (error.status && error.status < 500) throw error;
+      }
+      if (!isOpen(this.answer.peek())) break;
+      if (this.sequence !== before) {
+        heard = Date.now();
+        wait = FIRST_WAIT_MS;
+      } else if (Date.now() - heard > MAX_SILENCE_MS) {
+        throw new ApiError("The daemon does not answer.", 0, "no_answer");
+      }
+      this.cut.value = true;
+      await pause(wait, this.leaving.signal);
+      wait = Math.min(wait * 2, MAX_WAIT_MS);
+    }
+    this.cut.value = false;
+  }
+
+  private async followResponse(): Promise<void> {
+    const stream = this.rest ?? (await this.reconnect());
+    this.rest = null;
+    this.cut.value = false;
+    for await (const frame of stream) {
+      this.hear(frame.data);
+      if (!isOpen(this.answer.peek())) return;
+    }
+  }
+
+  private async reconnect(): Promise<AsyncGenerator<{ data: string }>> {
+    const id = part(this.pending?.response ?? "");
+    const path = `/v1/responses/${id}?stream=true&starting_after=${this.sequence}`;
+    return frames(await send(path, { signal: this.leaving.signal }));
+  }
+
+  private hear(data: string): void {
+    const event = JSON.parse(data) as { type: string; sequence_number?: number };
+    if (event.sequence_number !== undefined) this.sequence = event.sequence_number;
+    this.answer.value = withResponseEvent(this.answer.peek(), event, performance.now());
+  }
+
+  /** The daemon was killed and has made a part again: begin from the first event. */
+  private restart(): void {
+    const { model, calls, passages, questions } = this.answer.peek();
+    this.sequence = -1;
+    this.answer.value = { ...newAnswer(model), calls, passages, questions };
+  }
+
+  /** Tools, passages and questions come from the run. An answer without them is better than none. */
+  private async followRun(): Promise<void> {
+    let wait = FIRST_WAIT_MS;
+    while (this.pending?.run && isOpen(this.answer.peek()) && !this.leaving.signal.aborted) {
+      try {
+        const headers: Record<string, string> = this.event ? { "Last-Event-ID": this.event } : {};
+        const path = `/api/runs/${part(this.pending.run)}/events`;
+        for await (const frame of frames(await send(path, { headers, signal: this.leaving.signal }))) {
+          if (frame.id) this.event = frame.id;
+          const event = JSON.parse(frame.data) as { type: string };
+          if (event.type === "finished" || event.type === "failed") return;
+          this.answer.value = withRunEvent(this.answer.peek(), event);
+        }
+      } catch (error) {
+        if (isAbort(error)) return;
+        if (error instanceof ApiError && error.status && error.status < 500) return;
+      }
+      await pause(wait, this.leaving.signal).catch(() => undefined);
+      wait = Math.min(wait * 2, MAX_WAIT_MS);
+    }
+  }
+}
+
+function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) reject(new DOMException("left", "AbortError"));
+    const timer = setTimeout(resolve, milliseconds);
+    signal.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(new DOMException("left", "AbortError"));
+    });
+  });
+}
+
+/** The question of a response that was begun before. */
+export async function questionOf(response: string): Promise<Content> {
+  const page = await json<{ data: { role?: string; content?: unknown }[] }>(
+    `/v1/responses/${part(response)}/input_items?limit=1&order=desc`,
+  );
+  const content = page.data[0]?.content;
+  if (!Array.isArray(content)) return String(content ?? "");
+  const pieces = (content as { type: string; text?: string; image_url?: string }[]).map((piece) =>
+    piece.type === "input_image"
+      ? { type: "image_url", image_url: { url: piece.image_url ?? "" } }
+      : { type: "text", text: piece.text ?? "" },
+  );
+  return pieces.every((piece) => piece.type === "text") ? textOf(pieces) : pieces;
+}

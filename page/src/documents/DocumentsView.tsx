@@ -1,0 +1,488 @@
+import { useRef, useState } from "preact/hooks";
+import { json, part, rows } from "../api";
+import { SourcePanel, source } from "../chat/source";
+import { bytes, count, duration, moment, placeLabel } from "../format";
+import { soft, Table } from "../parts/Table";
+import { Confirm, Dialog, Empty, Trouble, useLoaded, useWork } from "../parts/ui";
+import { go, link, route } from "../route";
+import { refresh, status } from "../status";
+import type { Passage, Store, StoreFile } from "../types";
+import { t } from "../words/words";
+import { add, again, dropped, forget, uploads } from "./upload";
+
+const POLL_INTERVAL_MS = 2_000;
+const MAX_SCORES = 5;
+
+export function DocumentsView() {
+  const [name = "", file = ""] = route.value.rest;
+  const stores = status.value?.stores ?? [];
+  const store = stores.find((each) => each.name === name || each.id === name);
+  return (
+    <div class="view">
+      {name ? (
+        store ? (
+          <StorePage key={store.id} store={store} file={file} />
+        ) : (
+          status.value && (
+            <Empty title={t("stores.gone", { name })}>
+              <a href={link("documents")}>{t("stores.all")}</a>
+            </Empty>
+          )
+        )
+      ) : (
+        <StoreList stores={stores} />
+      )}
+      <SourcePanel />
+    </div>
+  );
+}
+
+function stateOf(store: Store): string {
+  const files = store.file_counts;
+  if (files.in_progress) return t("stores.indexing");
+  if (files.failed && !files.completed) return t("stores.failed");
+  return files.completed ? t("stores.ready") : t("stores.empty");
+}
+
+function StoreList({ stores }: { stores: Store[] }) {
+  const [making, setMaking] = useState(false);
+  return (
+    <>
+      <div class="actions spread">
+        <h1>{t("view.documents")}</h1>
+        <button type="button" class="primary" onClick={() => setMaking(true)}>
+          {t("stores.new")}
+        </button>
+      </div>
+      {!stores.length && status.value && (
+        <Empty title={t("stores.none")}>
+          <p class="soft">{t("stores.noneNote")}</p>
+        </Empty>
+      )}
+      <ul class="cards" id="stores">
+        {stores.map((store) => (
+          <li key={store.id} class="card">
+            <div class="actions spread">
+              <a class="name" href={link("documents", store.name)}>
+                {store.name}
+              </a>
+              <span class={store.file_counts.failed ? "bad" : "soft"}>{stateOf(store)}</span>
+            </div>
+            <p class="soft">{storeNote(store)}</p>
+            {store.problem && <p class="bad">{store.problem}</p>}
+            <Skipped store={store} />
+          </li>
+        ))}
+      </ul>
+      {making && <NewStore onClose={() => setMaking(false)} />}
+    </>
+  );
+}
+
+function storeNote(store: Store): string {
+  const files = store.file_counts;
+  const followed = store.folder ?? (Array.isArray(store.source) ? store.source.join(", ") : store.source);
+  return [
+    t("stores.files", { done: count(files.completed), total: count(files.total) }),
+    files.failed ? t("stores.failures", { count: files.failed }) : "",
+    bytes(store.usage_bytes),
+    followed ?? "",
+  ]
+    .filter(Boolean)
+    .join(" · ");
+}
+
+function NewStore({ onClose }: { onClose: () => void }) {
+  const [busy, error, work] = useWork();
+  return (
+    <Dialog title={t("stores.new")} onClose={onClose}>
+      <form
+        class="fields"
+        onSubmit={(event) => {
+          event.preventDefault();
+          const form = new FormData(event.currentTarget);
+          const folder = String(form.get("folder")).trim();
+          work(async () => {
+            const made = await json<Store>("/api/stores", {
+              json: { name: String(form.get("name")).trim(), app: true, ...(folder ? { folder } : {}) },
+            });
+            await refresh();
+            onClose();
+            go(link("documents", made.name));
+          });
+        }}
+      >
+        <label>
+          <span>{t("name")}</span>
+          <input name="name" required maxLength={64} />
+        </label>
+        <label>
+          <span>{t("stores.folder")}</span>
+          <input name="folder" placeholder="/srv/handbook" />
+          <small class="soft">{t("stores.folderNote")}</small>
+        </label>
+        <Trouble error={error} />
+        <div class="actions">
+          <button type="submit" class="primary" disabled={busy}>
+            {t("create")}
+          </button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}
+
+/** What of a store is not read, by reason; the names come when they are asked for. */
+function Skipped({ store }: { store: Store }) {
+  const reasons = Object.entries(store.skipped).sort(([, one], [, other]) => other - one);
+  const total = reasons.reduce((sum, [, number]) => sum + number, 0);
+  const [opened, setOpened] = useState(false);
+  if (!total) return null;
+  const summary = reasons.map(([reason, number]) => `${count(number)} ${reason}`).join(", ");
+  return (
+    <details class="skipped" onToggle={(event) => setOpened(event.currentTarget.open)}>
+      <summary>{t("stores.skipped", { count: count(total), reasons: summary })}</summary>
+      {opened && <SkippedNames store={store} />}
+    </details>
+  );
+}
+
+function SkippedNames({ store }: { store: Store }) {
+  const path = `/api/stores/${part(store.id)}/skipped`;
+  const found = useLoaded(() => rows<{ name: string; reason: string }>(path), path);
+  return (
+    <>
+      <Trouble error={found.error} retry={found.reload} />
+      <ul>
+        {found.value?.map((each) => (
+          <li key={each.name}>
+            {each.name} · {each.reason}
+          </li>
+        ))}
+      </ul>
+    </>
+  );
+}
+
+function StorePage({ store, file }: { store: Store; file: string }) {
+  const [removing, setRemoving] = useState(false);
+  const [busy, error, work] = useWork();
+  const path = `/api/stores/${part(store.id)}`;
+  const counts = JSON.stringify(store.file_counts);
+  const files = useLoaded(
+    async () => json<{ data: StoreFile[]; has_more: boolean }>(`${path}/files?limit=10000`),
+    `${path} ${counts}`,
+    store.file_counts.in_progress || uploads.value.length ? POLL_INTERVAL_MS : 0,
+  );
+  const opened = files.value?.data.find((each) => each.id === file);
+  return (
+    <>
+      <p class="crumbs">
+        <a href={link("documents")}>{t("view.documents")}</a> › {store.name}
+      </p>
+      <div class="actions spread">
+        <h1>{store.name}</h1>
+        <span class="actions">
+          {(store.folder || store.source) && (
+            <button
+              type="button"
+              disabled={busy}
+              onClick={() => work(() => json(`${path}/sync`, { method: "POST" }))}
+            >
+              {t("stores.sync")}
+            </button>
+          )}
+          <button type="button" class="danger" onClick={() => setRemoving(true)}>
+            {t("delete")}
+          </button>
+        </span>
+      </div>
+      <p class="soft">
+        {stateOf(store)} · {storeNote(store)} · {store.embedding_model}
+      </p>
+      {store.problem && <p class="bad">{store.problem}</p>}
+      <Skipped store={store} />
+      <Trouble error={error} />
+      <Uploads store={store} onSent={files.reload} />
+      <SearchBox store={store} />
+      <h2>{t("stores.documents")}</h2>
+      <Trouble error={files.error} retry={files.reload} />
+      {files.value && <FileTable store={store} files={files.value.data} onChange={files.reload} />}
+      {opened && <ChunkDialog store={store} file={opened} />}
+      {removing && (
+        <Confirm
+          title={t("stores.delete", { name: store.name })}
+          does={t("delete")}
+          onClose={() => setRemoving(false)}
+          onYes={() =>
+            work(async () => {
+              await json(path, { method: "DELETE" });
+              go(link("documents"));
+              await refresh();
+            })
+          }
+        />
+      )}
+    </>
+  );
+}
+
+function Uploads({ store, onSent }: { store: Store; onSent: () => void }) {
+  const files = useRef<HTMLInputElement>(null);
+  const folder = useRef<HTMLInputElement>(null);
+  const mine = uploads.value.filter((each) => each.store === store.id);
+  const take = (input: HTMLInputElement) => {
+    const given = [...(input.files ?? [])];
+    add(
+      store.id,
+      given.map((file) => ({ file, name: file.webkitRelativePath || file.name })),
+    );
+    input.value = "";
+    onSent();
+  };
+  return (
+    // biome-ignore lint/a11y/noStaticElementInteractions: the buttons within do the same
+    <div
+      class="drop"
+      onDragOver={(event) => event.preventDefault()}
+      onDrop={async (event) => {
+        event.preventDefault();
+        if (event.dataTransfer) add(store.id, await dropped(event.dataTransfer));
+        onSent();
+      }}
+    >
+      <div class="actions">
+        <span class="soft grow">{t("upload.drop")}</span>
+        <button type="button" onClick={() => files.current?.click()}>
+          {t("upload.files")}
+        </button>
+        <button type="button" onClick={() => folder.current?.click()}>
+          {t("upload.folder")}
+        </button>
+      </div>
+      <input
+        ref={files}
+        id="upload"
+        type="file"
+        multiple
+        hidden
+        aria-label={t("upload.files")}
+        onChange={(event) => take(event.currentTarget)}
+      />
+      <input
+        ref={folder}
+        type="file"
+        multiple
+        hidden
+        aria-label={t("upload.folder")}
+        {...{ webkitdirectory: true }}
+        onChange={(event) => take(event.currentTarget)}
+      />
+      <ul class="uploads" aria-live="polite">
+        {mine.map((each) => (
+          <li key={each.id}>
+            <span class="name">{each.name}</span>
+            {each.state === "failed" ? (
+              <>
+                <span class="bad">{each.error}</span>
+                <button type="button" onClick={() => again(each.id)}>
+                  {t("retry")}
+                </button>
+                <button type="button" class="quiet" onClick={() => forget(each.id)}>
+                  {t("dismiss")}
+                </button>
+              </>
+            ) : each.state === "sent" ? (
+              <span class="soft">{t("upload.sent")}</span>
+            ) : (
+              <progress max={1} value={each.done} aria-label={each.name} />
+            )}
+          </li>
+        ))}
+      </ul>
+    </div>
+  );
+}
+
+function FileTable(props: { store: Store; files: StoreFile[]; onChange: () => void }) {
+  const [busy, error, work] = useWork();
+  const base = `/v1/vector_stores/${part(props.store.id)}/files`;
+  const readAgain = (file: StoreFile) =>
+    work(async () => {
+      await json(`${base}/${part(file.id)}`, { method: "DELETE" });
+      await json(base, { json: { file_id: file.id } });
+      props.onChange();
+    });
+  const remove = (file: StoreFile) =>
+    work(async () => {
+      await json(`${base}/${part(file.id)}`, { method: "DELETE" });
+      props.onChange();
+      await refresh();
+    });
+  if (!props.files.length) {
+    return (
+      <Empty title={t("files.none")}>
+        <p class="soft">{t("files.noneNote")}</p>
+      </Empty>
+    );
+  }
+  return (
+    <>
+      <Trouble error={error} />
+      <Table
+        label={t("stores.documents")}
+        id="filetable"
+        rows={props.files}
+        keyOf={(file) => file.id}
+        text={(file) => file.filename}
+        columns={[
+          {
+            head: t("files.name"),
+            cell: (file) => (
+              <>
+                <a href={link("documents", props.store.name, file.id)}>{file.filename}</a>
+                {file.error && <p class="bad">{file.error}</p>}
+              </>
+            ),
+          },
+          {
+            head: t("files.state"),
+            class: (file) => (file.status === "failed" ? "bad" : "soft"),
+            cell: (file) => t(`file.${file.status}`),
+          },
+          { head: t("files.size"), class: soft, cell: (file) => bytes(file.bytes) },
+          { head: t("files.came"), class: soft, cell: (file) => moment(file.created_at) },
+          {
+            head: t("actions"),
+            quiet: true,
+            cell: (file) => (
+              <div class="actions">
+                {file.status === "failed" && (
+                  <button type="button" disabled={busy} onClick={() => readAgain(file)}>
+                    {t("retry")}
+                  </button>
+                )}
+                <button
+                  type="button"
+                  class="quiet"
+                  disabled={busy}
+                  aria-label={t("files.remove", { name: file.filename })}
+                  onClick={() => remove(file)}
+                >
+                  ✕
+                </button>
+              </div>
+            ),
+          },
+        ]}
+      />
+    </>
+  );
+}
+
+function ChunkDialog({ store, file }: { store: Store; file: StoreFile }) {
+  const path = `/v1/vector_stores/${part(store.id)}/files/${part(file.id)}/content`;
+  const chunks = useLoaded(() => rows<{ text: string }>(path), path);
+  return (
+    <Dialog title={file.filename} onClose={() => go(link("documents", store.name))} side>
+      <p class="soft">{t("files.chunks", { count: chunks.value?.length ?? 0 })}</p>
+      <Trouble error={file.error ?? chunks.error} retry={chunks.reload} />
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
+      <section class="document chunks" tabIndex={0} aria-label={t("source.text")}>
+        {chunks.value?.map((chunk, number) => (
+          // biome-ignore lint/suspicious/noArrayIndexKey: a chunk is what stands at its place
+          <pre key={number}>{chunk.text}</pre>
+        ))}
+      </section>
+    </Dialog>
+  );
+}
+
+interface Stage {
+  name: string;
+  milliseconds: number;
+  candidates: [number, number][];
+  note: string;
+}
+
+/** Passages that answer a question, and how they were found. */
+function SearchBox({ store }: { store: Store }) {
+  const [found, setFound] = useState<{ data: Passage[]; trace: Stage[] } | null>(null);
+  const [busy, error, work] = useWork();
+  return (
+    <section class="search">
+      <form
+        class="line"
+        id="storesearch"
+        onSubmit={(event) => {
+          event.preventDefault();
+          const query = String(new FormData(event.currentTarget).get("query")).trim();
+          if (!query) return;
+          work(async () => {
+            setFound(
+              await json(`/api/stores/${part(store.id)}/search`, {
+                json: { query, max_num_results: 10, trace: true },
+              }),
+            );
+          });
+        }}
+      >
+        <input name="query" type="search" placeholder={t("search.ask")} aria-label={t("search.ask")} />
+        <button type="submit" disabled={busy}>
+          {t("search")}
+        </button>
+      </form>
+      <Trouble error={error} />
+      {found && !found.data.length && <p class="soft">{t("search.none")}</p>}
+      <ol class="passages">
+        {found?.data.map((passage) => (
+          <li key={passage.rank} class="card">
+            <div class="actions spread">
+              <button
+                type="button"
+                class="link"
+                onClick={() => {
+                  source.value = passage;
+                }}
+              >
+                {passage.filename}
+              </button>
+              <span class="soft">
+                {[placeLabel(passage.place), passage.score.toFixed(3)].filter(Boolean).join(" · ")}
+              </span>
+            </div>
+            <blockquote>{passage.text}</blockquote>
+          </li>
+        ))}
+      </ol>
+      {found && found.trace.length > 0 && <Trace stages={found.trace} />}
+    </section>
+  );
+}
+
+function Trace({ stages }: { stages: Stage[] }) {
+  return (
+    <details class="aside">
+      <summary>{t("search.trace")}</summary>
+      <Table
+        label={t("search.trace")}
+        rows={stages}
+        keyOf={(stage) => stage.name}
+        columns={[
+          { head: t("search.stage"), cell: (stage) => stage.name },
+          { head: t("search.time"), cell: (stage) => duration(stage.milliseconds) },
+          { head: t("search.candidates"), cell: (stage) => stage.candidates.length || "" },
+          { head: t("search.scores"), class: soft, cell: bestOf },
+          { head: t("search.note"), class: soft, cell: (stage) => stage.note },
+        ]}
+      />
+    </details>
+  );
+}
+
+function bestOf(stage: Stage): string {
+  return stage.candidates
+    .slice(0, MAX_SCORES)
+    .map(([chunk, score]) => `${chunk}: ${score.toFixed(3)}`)
+    .join(", ");
+}

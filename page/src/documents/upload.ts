@@ -1,0 +1,121 @@
+// Files on their way into a store: sent one after the other, with progress, and again if one fails.
+
+import { signal } from "@preact/signals";
+import { ApiError, json, key, part, sentence } from "../api";
+
+export interface Upload {
+  id: number;
+  store: string;
+  name: string;
+  /** From 0 to 1. */
+  done: number;
+  state: "waiting" | "sending" | "sent" | "failed";
+  error: string;
+  file: File;
+}
+
+export const uploads = signal<Upload[]>([]);
+
+let last = 0;
+let working = false;
+
+function change(id: number, values: Partial<Upload>): void {
+  uploads.value = uploads.value.map((each) => (each.id === id ? { ...each, ...values } : each));
+}
+
+/** `name`: with the folders that a file lies in. */
+export function add(store: string, files: { file: File; name: string }[]): void {
+  const added = files.map(({ file, name }) => {
+    last += 1;
+    return { id: last, store, name, done: 0, state: "waiting" as const, error: "", file };
+  });
+  uploads.value = [...uploads.value.filter((each) => each.state !== "sent"), ...added];
+  work();
+}
+
+export function again(id: number): void {
+  change(id, { state: "waiting", error: "", done: 0 });
+  work();
+}
+
+export function forget(id: number): void {
+  uploads.value = uploads.value.filter((each) => each.id !== id);
+}
+
+async function work(): Promise<void> {
+  if (working) return;
+  working = true;
+  for (;;) {
+    const next = uploads.value.find((each) => each.state === "waiting");
+    if (!next) break;
+    change(next.id, { state: "sending" });
+    try {
+      const id = await send(next);
+      await json(`/v1/vector_stores/${part(next.store)}/files`, { json: { file_id: id } });
+      change(next.id, { state: "sent", done: 1 });
+    } catch (error) {
+      change(next.id, { state: "failed", error: sentence(error) });
+    }
+  }
+  working = false;
+}
+
+function send({ id, file, name }: Upload): Promise<string> {
+  return uploadFile(file, name, "assistants", (done) => change(id, { done }));
+}
+
+/** The id of the uploaded file. `fetch` does not report progress, so this asks in the older way. */
+export function uploadFile(
+  file: File,
+  name: string,
+  purpose: string,
+  progress: (done: number) => void = () => undefined,
+): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", "/v1/files");
+    if (key.value) request.setRequestHeader("Authorization", `Bearer ${key.value}`);
+    request.upload.addEventListener("progress", (event) => {
+      if (event.lengthComputable) progress(event.loaded / event.total);
+    });
+    request.addEventListener("error", () => reject(new ApiError("The daemon does not answer.", 0)));
+    request.addEventListener("load", () => {
+      const answer = JSON.parse(request.responseText || "{}") as { id?: string; error?: { message: string } };
+      if (answer.id) resolve(answer.id);
+      else
+        reject(
+          new ApiError(answer.error?.message ?? `The daemon answered ${request.status}.`, request.status),
+        );
+    });
+    const form = new FormData();
+    form.append("purpose", purpose);
+    form.append("file", file, name);
+    request.send(form);
+  });
+}
+
+/** The files that were dropped, those within folders included. */
+export async function dropped(transfer: DataTransfer): Promise<{ file: File; name: string }[]> {
+  const entries = [...transfer.items].flatMap((item) => item.webkitGetAsEntry() ?? []);
+  const found: { file: File; name: string }[] = [];
+  for (const entry of entries) await gather(entry, found);
+  return found.length ? found : [...transfer.files].map((file) => ({ file, name: file.name }));
+}
+
+async function gather(entry: FileSystemEntry, found: { file: File; name: string }[]): Promise<void> {
+  if (entry.isFile) {
+    const file = await new Promise<File>((resolve, reject) => {
+      (entry as FileSystemFileEntry).file(resolve, reject);
+    });
+    found.push({ file, name: entry.fullPath.replace(/^\//, "") });
+    return;
+  }
+  const reader = (entry as FileSystemDirectoryEntry).createReader();
+  for (;;) {
+    const some = await new Promise<FileSystemEntry[]>((resolve, reject) => {
+      reader.readEntries(resolve, reject);
+    });
+    if (!some.length) return;
+    for (const inner of some) await gather(inner, found);
+  }
+}

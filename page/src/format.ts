@@ -1,0 +1,60 @@
+// Figures and moments as people read them, in the language of the page.
+
+import type { Place } from "./types";
+import { language } from "./words/words";
+
+const UNITS = ["B", "kB", "MB", "GB", "TB"];
+
+export function bytes(size: number | null | undefined): string {
+  if (size === null || size === undefined) return "";
+  let value = size;
+  let unit = 0;
+  while (value >= 1000 && unit < UNITS.length - 1) {
+    value /= 1000;
+    unit += 1;
+  }
+  return `${value < 10 && unit ? value.toFixed(1) : Math.round(value)} ${UNITS[unit]}`;
+}
+
+export function count(value: number): string {
+  return value.toLocaleString(language.value);
+}
+
+/** A moment in seconds since 1970: the time of today, the date of any other day. */
+export function moment(seconds: number): string {
+  const then = new Date(seconds * 1000);
+  const today = new Date().toDateString() === then.toDateString();
+  return today
+    ? then.toLocaleTimeString(language.value, { hour: "2-digit", minute: "2-digit" })
+    : then.toLocaleDateString(language.value, { year: "numeric", month: "short", day: "numeric" });
+}
+
+export function duration(milliseconds: number): string {
+  return milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
+}
+
+export function dollars(cost: number): string {
+  return `$${cost < 0.01 ? cost.toFixed(5) : cost.toFixed(2)}`;
+}
+
+/** Where in a file a passage stands, such as `page 3` or `line 12 · Install › Linux`; as the SDK labels it. */
+export function placeLabel(place: Place): string {
+  const found: string[] = [];
+  if (place.page) found.push(`p. ${place.page}`);
+  if (place.sheet) found.push(`${place.sheet} ${place.cell ?? ""}`.trim());
+  else if (place.cell) found.push(`[${place.cell}]`);
+  else if (place.row) found.push(`row ${place.row}`);
+  else if (place.seconds !== null && place.seconds !== undefined) found.push(clock(place.seconds));
+  else if (place.line && !place.page) found.push(`line ${place.line}`);
+  if (place.symbol) found.push(place.symbol);
+  if (place.heading?.length) found.push(place.heading.join(" › "));
+  return found.join(" · ");
+}
+
+function clock(seconds: number): string {
+  const whole = Math.floor(seconds);
+  const two = (value: number) => String(value).padStart(2, "0");
+  const hours = Math.floor(whole / 3600);
+  const minutes = Math.floor((whole % 3600) / 60);
+  return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
+}

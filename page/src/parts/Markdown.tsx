@@ -1,0 +1,94 @@
+import { memo } from "preact/compat";
+import { useLayoutEffect, useRef } from "preact/hooks";
+import { t } from "../words/words";
+import { blocks } from "./markdown";
+
+/** What a model wrote. `cited`: the numbers that stand for a passage; `onCite` is called with the one chosen. */
+export function Markdown(props: {
+  text: string;
+  cited?: number[];
+  live?: boolean;
+  onCite?: (number: number) => void;
+}) {
+  const cite = (event: Event) => {
+    const chosen = (event.target as Element).closest("[data-cite]");
+    if (!chosen || !props.onCite) return;
+    if (event instanceof KeyboardEvent && event.key !== "Enter") return;
+    event.preventDefault();
+    props.onCite(Number(chosen.getAttribute("data-cite")));
+  };
+  const found = blocks(props.text, props.cited);
+  return (
+    // biome-ignore lint/a11y/noStaticElementInteractions: the numbers within are the buttons
+    <div class="markdown" onClick={cite} onKeyDown={cite}>
+      {found.map((block, place) => (
+        // biome-ignore lint/suspicious/noArrayIndexKey: a block is what stands at its place
+        <DrawnBlock key={place} html={block.html} live={props.live === true && place === found.length - 1} />
+      ))}
+    </div>
+  );
+}
+
+const DrawnBlock = memo(function DrawnBlock({ html, live }: { html: string; live: boolean }) {
+  const place = useRef<HTMLDivElement>(null);
+  useLayoutEffect(() => {
+    const element = place.current;
+    if (!element) return;
+    element.innerHTML = html;
+    finish(element, live);
+  }, [html, live]);
+  return <div ref={place} />;
+});
+
+/** What cannot be said in HTML alone: code with its buttons and colours, formulas, numbers that can be chosen. */
+function finish(element: Element, live: boolean): void {
+  for (const link of element.querySelectorAll("a[href]")) {
+    link.setAttribute("target", "_blank");
+    link.setAttribute("rel", "noopener noreferrer");
+  }
+  for (const cite of element.querySelectorAll("[data-cite]")) {
+    cite.setAttribute("role", "button");
+    cite.setAttribute("tabindex", "0");
+    cite.setAttribute("aria-label", t("cite.open", { number: cite.textContent ?? "" }));
+  }
+  for (const table of element.querySelectorAll("table")) {
+    const frame = document.createElement("div");
+    frame.className = "wide";
+    frame.tabIndex = 0;
+    table.replaceWith(frame);
+    frame.append(table);
+  }
+  for (const pre of element.querySelectorAll<HTMLElement>("pre.code")) dress(pre, live);
+  const formulas = element.querySelectorAll<HTMLElement>("[data-math]");
+  if (formulas.length) {
+    for (const formula of formulas) formula.textContent = formula.dataset.math ?? "";
+    import("./formula").then(({ draw }) => {
+      for (const formula of formulas) draw(formula);
+    });
+  }
+}
+
+function dress(pre: HTMLElement, live: boolean): void {
+  const code = pre.querySelector("code");
+  if (!code) return;
+  const named = pre.dataset.language ?? "";
+  const frame = document.createElement("div");
+  frame.className = "codebox";
+  const head = document.createElement("div");
+  head.className = "codehead";
+  const label = document.createElement("span");
+  label.textContent = named || t("code.plain");
+  const copy = document.createElement("button");
+  copy.type = "button";
+  copy.className = "quiet";
+  copy.textContent = t("copy");
+  copy.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(code.textContent ?? "");
+    copy.textContent = t("copied");
+  });
+  head.append(label, copy);
+  pre.tabIndex = 0;
+  pre.replaceWith(frame);
+  frame.append(head, pre);
+  if (named && !live) import("./colours").then(({ colour }) => colour(code, named));
+}

@@ -1,0 +1,129 @@
+// A form made of a JSON schema: one field for each property of an object, or one for a value.
+
+import { useState } from "preact/hooks";
+import type { Schema } from "../types";
+import { t } from "../words/words";
+
+type Values = Record<string, unknown>;
+
+const VALUE = "value";
+
+function typeOf(schema: Schema): string {
+  return Array.isArray(schema.type)
+    ? (schema.type.find((type) => type !== "null") ?? "")
+    : (schema.type ?? "");
+}
+
+function read(text: string, schema: Schema): unknown {
+  const type = typeOf(schema);
+  if (type === "number" || type === "integer") return Number(text);
+  if (type === "string" || type === "") return text;
+  return JSON.parse(text);
+}
+
+/** `onSend` gets the value that the schema describes. */
+export function SchemaForm(props: { schema: Schema | null; send: string; onSend: (value: unknown) => void }) {
+  const whole = props.schema?.properties ? props.schema : null;
+  const fields = whole?.properties ?? { [VALUE]: props.schema ?? {} };
+  const required = new Set(whole ? (whole.required ?? []) : [VALUE]);
+  const [typed, setTyped] = useState<Values>({});
+  const [error, setError] = useState("");
+  const submit = (event: Event) => {
+    event.preventDefault();
+    const found: Values = {};
+    try {
+      for (const [name, schema] of Object.entries(fields)) {
+        const given = typed[name] ?? schema.default;
+        if (typeOf(schema) === "boolean") found[name] = Boolean(given);
+        else if (given !== undefined && given !== "") {
+          found[name] = typeof given === "string" && !schema.enum ? read(given, schema) : given;
+        }
+      }
+    } catch {
+      setError(t("form.json"));
+      return;
+    }
+    setError("");
+    props.onSend(whole ? found : found[VALUE]);
+  };
+  return (
+    <form class="fields" onSubmit={submit}>
+      {Object.entries(fields).map(([name, schema]) => (
+        // biome-ignore lint/a11y/noLabelWithoutControl: the control is that of the field within
+        <label key={name}>
+          <span>{schema.title ?? (name === VALUE && !whole ? t("form.answer") : name)}</span>
+          <Field
+            schema={schema}
+            value={typed[name] ?? schema.default}
+            required={required.has(name)}
+            onChange={(value) => setTyped({ ...typed, [name]: value })}
+          />
+          {schema.description && <small class="soft">{schema.description}</small>}
+        </label>
+      ))}
+      {error && <p class="trouble">{error}</p>}
+      <div class="actions">
+        <button type="submit" class="primary">
+          {props.send}
+        </button>
+      </div>
+    </form>
+  );
+}
+
+function Field(props: {
+  schema: Schema;
+  value: unknown;
+  required: boolean;
+  onChange: (value: unknown) => void;
+}) {
+  const { schema, value, required } = props;
+  const type = typeOf(schema);
+  if (schema.enum) {
+    return (
+      <select
+        required={required}
+        value={value === undefined ? "" : JSON.stringify(value)}
+        onChange={(event) =>
+          props.onChange(event.currentTarget.value ? JSON.parse(event.currentTarget.value) : "")
+        }
+      >
+        <option value="" />
+        {schema.enum.map((choice) => (
+          <option key={JSON.stringify(choice)} value={JSON.stringify(choice)}>
+            {String(choice)}
+          </option>
+        ))}
+      </select>
+    );
+  }
+  if (type === "boolean") {
+    return (
+      <input
+        type="checkbox"
+        checked={Boolean(value)}
+        onChange={(event) => props.onChange(event.currentTarget.checked)}
+      />
+    );
+  }
+  const text = value === undefined ? "" : typeof value === "string" ? value : JSON.stringify(value);
+  if (type === "number" || type === "integer") {
+    return (
+      <input
+        type="number"
+        step={type === "integer" ? 1 : "any"}
+        required={required}
+        value={text}
+        onInput={(event) => props.onChange(event.currentTarget.value)}
+      />
+    );
+  }
+  return (
+    <textarea
+      rows={type === "object" || type === "array" ? 4 : 2}
+      required={required}
+      value={text}
+      onInput={(event) => props.onChange(event.currentTarget.value)}
+    />
+  );
+}

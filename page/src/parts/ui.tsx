@@ -1,0 +1,268 @@
+// Pieces that all views are made of.
+
+import type { ComponentChildren } from "preact";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { sentence } from "../api";
+import { t } from "../words/words";
+
+/** Something went wrong, with what can be done. */
+export function Trouble({ error, retry }: { error: string; retry?: () => void }) {
+  if (!error) return null;
+  return (
+    <p class="trouble" role="alert">
+      <span>{error}</span>
+      {retry && (
+        <button type="button" onClick={retry}>
+          {t("retry")}
+        </button>
+      )}
+    </p>
+  );
+}
+
+/** What a view says when it has nothing to show, and the next step. */
+export function Empty({ title, children }: { title: string; children?: ComponentChildren }) {
+  return (
+    <div class="empty">
+      <h2>{title}</h2>
+      {children}
+    </div>
+  );
+}
+
+/** A window above the page; Esc closes it, and the focus returns to where it was. */
+export function Dialog(props: {
+  title: string;
+  onClose: () => void;
+  children: ComponentChildren;
+  side?: boolean;
+}) {
+  const place = useRef<HTMLDialogElement>(null);
+  const label = useId();
+  useEffect(() => {
+    place.current?.showModal();
+  }, []);
+  return (
+    // biome-ignore lint/a11y/useKeyWithClickEvents: Esc closes a dialog by itself
+    <dialog
+      ref={place}
+      class={props.side ? "panel" : ""}
+      aria-labelledby={label}
+      onClose={props.onClose}
+      onClick={(event) => event.target === place.current && props.onClose()}
+    >
+      <div class="inside">
+        <header>
+          <h2 id={label}>{props.title}</h2>
+          <button type="button" class="quiet" aria-label={t("close")} onClick={props.onClose}>
+            ✕
+          </button>
+        </header>
+        {props.children}
+      </div>
+    </dialog>
+  );
+}
+
+/** A question before something is lost. */
+export function Confirm(props: { title: string; does: string; onYes: () => void; onClose: () => void }) {
+  return (
+    <Dialog title={props.title} onClose={props.onClose}>
+      <div class="actions">
+        <button type="button" onClick={props.onClose}>
+          {t("cancel")}
+        </button>
+        <button
+          type="button"
+          class="danger"
+          onClick={() => {
+            props.onClose();
+            props.onYes();
+          }}
+        >
+          {props.does}
+        </button>
+      </div>
+    </Dialog>
+  );
+}
+
+export interface Choice {
+  id: string;
+  label: string;
+  note?: string;
+  group?: string;
+}
+
+/** A list that is filtered while one types, driven by the arrows and Enter. */
+export function Chooser(props: {
+  choices: Choice[];
+  label: string;
+  none: string;
+  chosen?: string;
+  onChoose: (id: string) => void;
+}) {
+  const [typed, setTyped] = useState("");
+  const [at, setAt] = useState(0);
+  const list = useRef<HTMLDivElement>(null);
+  const id = useId();
+  const words = typed.toLowerCase().split(/\s+/).filter(Boolean);
+  const found = props.choices.filter((choice) => {
+    const text = `${choice.label} ${choice.note ?? ""} ${choice.group ?? ""}`.toLowerCase();
+    return words.every((word) => text.includes(word));
+  });
+  const place = Math.min(at, Math.max(0, found.length - 1));
+  useEffect(() => {
+    list.current?.children[place]?.scrollIntoView({ block: "nearest" });
+  }, [place]);
+  const onKeyDown = (event: KeyboardEvent) => {
+    const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
+    if (step) {
+      event.preventDefault();
+      setAt((place + step + found.length) % Math.max(1, found.length));
+    } else if (event.key === "Enter" && !event.isComposing) {
+      event.preventDefault();
+      const chosen = found[place];
+      if (chosen) props.onChoose(chosen.id);
+    }
+  };
+  return (
+    <div class="chooser">
+      <input
+        type="text"
+        role="combobox"
+        autocomplete="off"
+        aria-label={props.label}
+        aria-controls={id}
+        aria-expanded="true"
+        aria-activedescendant={found[place] ? `${id}-${place}` : undefined}
+        placeholder={props.label}
+        value={typed}
+        autofocus
+        onInput={(event) => {
+          setTyped(event.currentTarget.value);
+          setAt(0);
+        }}
+        onKeyDown={onKeyDown}
+      />
+      <div role="listbox" id={id} ref={list} aria-label={props.label}>
+        {found.map((choice, number) => (
+          // biome-ignore lint/a11y/useKeyWithClickEvents: the field above hears the keys
+          // biome-ignore lint/a11y/useFocusableInteractive: the field above has the focus
+          <div
+            key={choice.id}
+            id={`${id}-${number}`}
+            role="option"
+            data-choice={choice.id}
+            aria-selected={number === place}
+            class={choice.id === props.chosen ? "chosen" : ""}
+            onClick={() => props.onChoose(choice.id)}
+            onPointerMove={() => setAt(number)}
+          >
+            <span>{choice.label}</span>
+            <span class="soft">{[choice.note, choice.group].filter(Boolean).join(" · ")}</span>
+          </div>
+        ))}
+      </div>
+      {!found.length && <p class="soft">{props.none}</p>}
+    </div>
+  );
+}
+
+/** Work that a button begins: whether it is being done, and why it failed. */
+export function useWork(): [boolean, string, (work: () => Promise<unknown>) => Promise<void>] {
+  const [busy, setBusy] = useState(false);
+  const [error, setError] = useState("");
+  const run = async (work: () => Promise<unknown>) => {
+    setBusy(true);
+    setError("");
+    try {
+      await work();
+    } catch (caught) {
+      setError(sentence(caught));
+    }
+    setBusy(false);
+  };
+  return [busy, error, run];
+}
+
+/** What is asked for again every few seconds while it is seen. `load` is asked for anew when `about` changes. */
+export function useLoaded<T>(load: () => Promise<T>, about: string, intervalMs = 0) {
+  const [value, setValue] = useState<T | null>(null);
+  const [error, setError] = useState("");
+  const [round, setRound] = useState(0);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: `about` says what `load` depends on
+  useEffect(() => {
+    let gone = false;
+    const look = async () => {
+      try {
+        const found = await load();
+        if (gone) return;
+        setValue(found);
+        setError("");
+      } catch (caught) {
+        if (!gone) setError(sentence(caught));
+      }
+    };
+    look();
+    const timer = intervalMs ? setInterval(() => !document.hidden && look(), intervalMs) : 0;
+    return () => {
+      gone = true;
+      clearInterval(timer);
+    };
+  }, [about, round, intervalMs]);
+  return { value, error, reload: () => setRound((before) => before + 1) };
+}
+
+export type Loaded<T> = ReturnType<typeof useLoaded<T>>;
+
+/** A list that was loaded: why it was not, what to do first if nothing is in it, or its rows. */
+export function Listing<T>(props: {
+  found: Loaded<T[]>;
+  none: string;
+  note?: string;
+  children: (rows: T[]) => ComponentChildren;
+}) {
+  const { value, error, reload } = props.found;
+  return (
+    <>
+      <Trouble error={error} retry={reload} />
+      {value && !value.length && (
+        <Empty title={props.none}>{props.note && <p class="soft">{props.note}</p>}</Empty>
+      )}
+      {value && value.length > 0 && props.children(value)}
+    </>
+  );
+}
+
+/** The tabs of a view; the address names the one that is open. */
+export function Tabs(props: { label: string; tabs: { address: string; label: string; open: boolean }[] }) {
+  return (
+    <nav class="tabs" aria-label={props.label}>
+      {props.tabs.map((tab) => (
+        <a key={tab.address} href={tab.address} aria-current={tab.open ? "page" : undefined}>
+          {tab.label}
+        </a>
+      ))}
+    </nav>
+  );
+}
+
+/** A value as indented JSON; text as it is. */
+export function pretty(value: unknown): string {
+  return typeof value === "string" ? value : JSON.stringify(value, null, 2);
+}
+
+/** Lines that a process wrote, in a window. */
+export function LogDialog(props: { title: string; load: () => Promise<string[]>; onClose: () => void }) {
+  const lines = useLoaded(props.load, props.title);
+  return (
+    <Dialog title={props.title} onClose={props.onClose} side>
+      <Trouble error={lines.error} retry={lines.reload} />
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
+      <section class="document" tabIndex={0} aria-label={t("logs")}>
+        {lines.value && !lines.value.length ? <p class="soft">{t("logs.none")}</p> : lines.value?.join("\n")}
+      </section>
+    </Dialog>
+  );
+}

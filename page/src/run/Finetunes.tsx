@@ -1,0 +1,250 @@
+import { useState } from "preact/hooks";
+import { json, part, rows } from "../api";
+import { uploadFile } from "../documents/upload";
+import { count, moment } from "../format";
+import { Chart } from "../parts/Chart";
+import { Dialog, Listing, Trouble, useLoaded, useWork } from "../parts/ui";
+import { status } from "../status";
+import { t } from "../words/words";
+
+const POLL_INTERVAL_MS = 3_000;
+const MAX_EVENTS = 1_000;
+const OPEN = new Set(["validating_files", "queued", "running"]);
+
+interface Job {
+  id: string;
+  created_at: number;
+  model: string;
+  fine_tuned_model: string | null;
+  status: string;
+  trained_tokens: number | null;
+  error: { message: string } | null;
+  step: number | null;
+  total_steps: number | null;
+}
+
+interface JobEvent {
+  id: string;
+  message: string;
+  level: string;
+  type: "message" | "metrics";
+  data: Record<string, number>;
+}
+
+interface Checkpoint {
+  id: string;
+  step_number: number;
+  fine_tuned_model_checkpoint: string;
+  served: boolean;
+}
+
+export function Finetunes() {
+  const jobs = useLoaded(() => rows<Job>("/v1/fine_tuning/jobs?limit=100"), "jobs", POLL_INTERVAL_MS);
+  const [starting, setStarting] = useState(false);
+  return (
+    <>
+      <div class="actions spread">
+        <h1>{t("run.finetunes")}</h1>
+        <button type="button" class="primary" onClick={() => setStarting(true)}>
+          {t("tune.new")}
+        </button>
+      </div>
+      <Listing found={jobs} none={t("tune.none")} note={t("tune.noneNote")}>
+        {(listed) => (
+          <ul class="cards" id="jobs">
+            {listed.map((job) => (
+              <JobCard key={job.id} job={job} onChange={jobs.reload} />
+            ))}
+          </ul>
+        )}
+      </Listing>
+      {starting && <NewJob onClose={() => setStarting(false)} onStart={jobs.reload} />}
+    </>
+  );
+}
+
+function JobCard({ job, onChange }: { job: Job; onChange: () => void }) {
+  const [opened, setOpened] = useState(false);
+  const [busy, error, work] = useWork();
+  const change = (what: "pause" | "resume" | "cancel") =>
+    work(async () => {
+      await json(`/v1/fine_tuning/jobs/${part(job.id)}/${what}`, { method: "POST" });
+      onChange();
+    });
+  const may = OPEN.has(job.status) ? (["pause", "cancel"] as const) : (["resume", "cancel"] as const);
+  return (
+    <li class="card">
+      <div class="actions spread">
+        <span class="name">{job.fine_tuned_model ?? job.model}</span>
+        <span class={job.status === "failed" ? "bad" : job.status === "succeeded" ? "good" : "soft"}>
+          {job.status.replace("_", " ")}
+        </span>
+      </div>
+      <p class="soft">
+        {[
+          job.model,
+          job.total_steps ? t("tune.step", { step: job.step ?? 0, total: job.total_steps }) : "",
+          job.trained_tokens ? t("answer.tokens", { count: count(job.trained_tokens) }) : "",
+          moment(job.created_at),
+        ]
+          .filter(Boolean)
+          .join(" · ")}
+      </p>
+      {job.total_steps && OPEN.has(job.status) && (
+        <progress max={job.total_steps} value={job.step ?? 0} aria-label={job.id} />
+      )}
+      <Trouble error={job.error?.message ?? error} />
+      {(OPEN.has(job.status) || job.status === "paused") && (
+        <div class="actions">
+          {may.map((what) => (
+            <button key={what} type="button" disabled={busy} onClick={() => change(what)}>
+              {t(`tune.${what}`)}
+            </button>
+          ))}
+        </div>
+      )}
+      <details class="aside" onToggle={(event) => setOpened(event.currentTarget.open)}>
+        <summary>{t("tune.curves")}</summary>
+        {opened && <Progress job={job} />}
+      </details>
+    </li>
+  );
+}
+
+/** Curves, checkpoints and sentences of a job, while it is seen. */
+function Progress({ job }: { job: Job }) {
+  const path = `/v1/fine_tuning/jobs/${part(job.id)}`;
+  const every = OPEN.has(job.status) ? POLL_INTERVAL_MS : 0;
+  const events = useLoaded(
+    async () => (await rows<JobEvent>(`${path}/events?limit=${MAX_EVENTS}`)).reverse(),
+    `${job.id} ${job.status}`,
+    every,
+  );
+  const checkpoints = useLoaded(
+    () => rows<Checkpoint>(`${path}/checkpoints`),
+    `${job.id} ${job.status}`,
+    every,
+  );
+  const lines = (["train_loss", "valid_loss"] as const).map((name) => ({
+    name: t(`tune.${name}`),
+    points: (events.value ?? []).flatMap(({ data }) =>
+      typeof data?.[name] === "number" ? [{ x: data.step ?? 0, y: data[name] }] : [],
+    ),
+  }));
+  const drawn = lines.filter((line) => line.points.length);
+  return (
+    <>
+      <Trouble error={events.error || checkpoints.error} retry={events.reload} />
+      {drawn.length > 0 && <Chart label={t("tune.curves")} lines={drawn} xName={t("tune.steps")} />}
+      {checkpoints.value && checkpoints.value.length > 0 && (
+        <p class="soft">
+          {t("tune.checkpoints")}: {checkpoints.value.map((each) => each.step_number).join(", ")}
+        </p>
+      )}
+      <ul>
+        {events.value
+          ?.filter((event) => event.type === "message")
+          .map((event) => (
+            <li key={event.id} class={event.level === "error" ? "bad" : "soft"}>
+              {event.message}
+            </li>
+          ))}
+      </ul>
+    </>
+  );
+}
+
+interface TuningPlan {
+  data: Record<string, unknown>;
+  warnings: string[];
+  recipe: { reasons?: Record<string, string> } & Record<string, unknown>;
+}
+
+/** Examples are uploaded and checked; the recipe is shown before anything is trained. */
+function NewJob({ onClose, onStart }: { onClose: () => void; onStart: () => void }) {
+  const [plan, setPlan] = useState<TuningPlan | null>(null);
+  const [wanted, setWanted] = useState<Record<string, unknown> | null>(null);
+  const [busy, error, work] = useWork();
+  const models = (status.value?.models ?? []).filter((model) => model.task === "chat");
+  const check = (form: FormData) =>
+    work(async () => {
+      const file = form.get("examples") as File;
+      const suffix = String(form.get("suffix")).trim();
+      const job = {
+        model: String(form.get("model")),
+        training_file: await uploadFile(file, file.name, "fine-tune"),
+        ...(suffix ? { suffix } : {}),
+      };
+      setPlan(await json<TuningPlan>("/api/fine_tuning/plan", { json: job }));
+      setWanted(job);
+    });
+  const start = () =>
+    work(async () => {
+      await json("/v1/fine_tuning/jobs", { json: wanted });
+      onStart();
+      onClose();
+    });
+  return (
+    <Dialog title={t("tune.new")} onClose={onClose}>
+      <form
+        class="fields"
+        onSubmit={(event) => {
+          event.preventDefault();
+          check(new FormData(event.currentTarget));
+        }}
+        onInput={() => setPlan(null)}
+      >
+        <label>
+          <span>{t("kind.model")}</span>
+          <select name="model" required>
+            {models.map((model) => (
+              <option key={model.name}>{model.name}</option>
+            ))}
+          </select>
+        </label>
+        <label>
+          <span>{t("tune.examples")}</span>
+          <input name="examples" id="examples" type="file" accept=".jsonl,.json,.csv" required />
+          <small class="soft">{t("tune.examplesNote")}</small>
+        </label>
+        <label>
+          <span>{t("tune.suffix")}</span>
+          <input name="suffix" maxLength={18} />
+        </label>
+        <Trouble error={error} />
+        {plan && <PlanView plan={plan} />}
+        <div class="actions">
+          <button type="submit" disabled={busy}>
+            {t("tune.check")}
+          </button>
+          {plan && (
+            <button type="button" class="primary" disabled={busy} onClick={start}>
+              {t("tune.start")}
+            </button>
+          )}
+        </div>
+      </form>
+    </Dialog>
+  );
+}
+
+function PlanView({ plan }: { plan: TuningPlan }) {
+  const { reasons = {}, ...recipe } = plan.recipe;
+  const plain = Object.entries(recipe).filter(([, value]) => typeof value !== "object");
+  return (
+    <div class="aside plan" id="tuningplan">
+      {plan.warnings.map((warning) => (
+        <p key={warning} class="bad">
+          {warning}
+        </p>
+      ))}
+      <ul>
+        {plain.map(([name, value]) => (
+          <li key={name}>
+            <code>{name}</code> {String(value)} <span class="soft">{reasons[name]}</span>
+          </li>
+        ))}
+      </ul>
+    </div>
+  );
+}

@@ -1,0 +1,149 @@
+import { useState } from "preact/hooks";
+import { json, part, rows } from "../api";
+import { moment } from "../format";
+import { Confirm, Dialog, Listing, Trouble, useLoaded, useWork } from "../parts/ui";
+import { apps, status } from "../status";
+import type { Key } from "../types";
+import { t } from "../words/words";
+
+export function Keys() {
+  const found = useLoaded(() => rows<Key>("/api/keys"), "keys");
+  const [making, setMaking] = useState(false);
+  const [revoking, setRevoking] = useState<Key | null>(null);
+  const [busy, error, work] = useWork();
+  return (
+    <>
+      <div class="actions spread">
+        <h1>{t("run.keys")}</h1>
+        <button type="button" class="primary" disabled={busy} onClick={() => setMaking(true)}>
+          {t("keys.new")}
+        </button>
+      </div>
+      <Trouble error={error} />
+      <Listing found={found} none={t("keys.none")} note={t("keys.noneNote")}>
+        {(listed) => (
+          <ul class="cards" id="keys">
+            {listed.map((each) => (
+              <li key={each.id} class="card">
+                <div class="actions spread">
+                  <span class="name">{each.name}</span>
+                  <button type="button" class="danger" disabled={busy} onClick={() => setRevoking(each)}>
+                    {t("keys.revoke")}
+                  </button>
+                </div>
+                <p class="soft">
+                  …{each.hint} · {moment(each.created_at)}
+                </p>
+                <p>
+                  {each.scopes.map((scope) => (
+                    <code key={scope} class="chip">
+                      {scope}
+                    </code>
+                  ))}
+                </p>
+              </li>
+            ))}
+          </ul>
+        )}
+      </Listing>
+      {making && (
+        <NewKey
+          onClose={() => {
+            setMaking(false);
+            found.reload();
+          }}
+        />
+      )}
+      {revoking && (
+        <Confirm
+          title={t("keys.revokeNamed", { name: revoking.name })}
+          does={t("keys.revoke")}
+          onClose={() => setRevoking(null)}
+          onYes={() =>
+            work(async () => {
+              await json(`/api/keys/${part(revoking.id)}`, { method: "DELETE" });
+              found.reload();
+            })
+          }
+        />
+      )}
+    </>
+  );
+}
+
+function NewKey({ onClose }: { onClose: () => void }) {
+  const [busy, error, work] = useWork();
+  const [made, setMade] = useState("");
+  const [copied, setCopied] = useState(false);
+  const offered = [
+    "chat",
+    "models:read",
+    ...(status.value?.stores ?? []).map((store) => `stores:${store.name}:read`),
+    ...apps.value.map((app) => `apps:${app.name}:call`),
+    "finetune",
+    "admin",
+  ];
+  return (
+    <Dialog title={t("keys.new")} onClose={onClose}>
+      {made ? (
+        <>
+          <p>{t("keys.once")}</p>
+          <pre id="newkey">{made}</pre>
+          <div class="actions">
+            <button
+              type="button"
+              onClick={async () => {
+                await navigator.clipboard.writeText(made);
+                setCopied(true);
+              }}
+            >
+              {copied ? t("copied") : t("copy")}
+            </button>
+            <button type="button" class="primary" onClick={onClose}>
+              {t("close")}
+            </button>
+          </div>
+        </>
+      ) : (
+        <form
+          class="fields"
+          onSubmit={(event) => {
+            event.preventDefault();
+            const form = new FormData(event.currentTarget);
+            const more = String(form.get("more"))
+              .split(/[\s,]+/)
+              .filter(Boolean);
+            const scopes = [...form.getAll("scope").map(String), ...more];
+            work(async () => {
+              const name = String(form.get("name")).trim();
+              setMade((await json<{ key: string }>("/api/keys", { json: { name, scopes } })).key);
+            });
+          }}
+        >
+          <label>
+            <span>{t("name")}</span>
+            <input name="name" required maxLength={128} />
+          </label>
+          <fieldset>
+            <legend>{t("keys.scopes")}</legend>
+            {offered.map((scope) => (
+              <label key={scope} class="check">
+                <input type="checkbox" name="scope" value={scope} /> <code>{scope}</code>
+              </label>
+            ))}
+          </fieldset>
+          <label>
+            <span>{t("keys.more")}</span>
+            <input name="more" placeholder="tools:*:call" />
+          </label>
+          <Trouble error={error} />
+          <div class="actions">
+            <button type="submit" class="primary" disabled={busy}>
+              {t("create")}
+            </button>
+          </div>
+        </form>
+      )}
+    </Dialog>
+  );
+}

@@ -1,0 +1,177 @@
+import { useState } from "preact/hooks";
+import { json, part, rows } from "../api";
+import { bytes } from "../format";
+import { Confirm, Dialog, Empty, LogDialog, Trouble, useWork } from "../parts/ui";
+import { refresh, status } from "../status";
+import type { Deployment } from "../types";
+import { t } from "../words/words";
+import { PullProgress } from "./PullProgress";
+
+export function Models() {
+  const [adding, setAdding] = useState(false);
+  const [pulls, setPulls] = useState<string[]>([]);
+  const models = status.value?.models ?? [];
+  return (
+    <>
+      <div class="actions spread">
+        <h1>{t("run.models")}</h1>
+        <button type="button" class="primary" onClick={() => setAdding(true)}>
+          {t("models.add")}
+        </button>
+      </div>
+      {pulls.map((run) => (
+        <PullProgress key={run} run={run} />
+      ))}
+      {status.value && !models.length && <Empty title={t("models.none")} />}
+      <ul class="cards" id="models">
+        {models.map((model) => (
+          <ModelCard key={model.name} model={model} />
+        ))}
+      </ul>
+      {adding && (
+        <AddModel onClose={() => setAdding(false)} onPull={(run) => setPulls((before) => [...before, run])} />
+      )}
+    </>
+  );
+}
+
+interface Plan {
+  hardware: string;
+  engine: string;
+  estimate: { total: number; available: number };
+  fits: boolean;
+  reasons: string[];
+  nearest: string;
+}
+
+function ModelCard({ model }: { model: Deployment }) {
+  const [busy, error, work] = useWork();
+  const [plan, setPlan] = useState<Plan | null>(null);
+  const [opened, setOpened] = useState<"" | "logs" | "remove">("");
+  const path = `/api/deployments/${model.name.split("/").map(part).join("/")}`;
+  const change = (what: string) =>
+    work(async () => {
+      await json(`${path}/${what}`, { method: "POST" });
+      await refresh();
+    });
+  const isLoaded = model.state === "ready" || model.state === "loading";
+  return (
+    <li class="card">
+      <div class="actions spread">
+        <span class="name">{model.name}</span>
+        <span class={model.state === "failed" ? "bad" : model.state === "ready" ? "good" : "soft"}>
+          {t(`model.${model.state}`)}
+        </span>
+      </div>
+      <p class="soft">
+        {[model.aliases.join(", "), model.task, model.engine, bytes(model.memory_bytes), model.source]
+          .filter(Boolean)
+          .join(" · ")}
+      </p>
+      {model.error && <p class="bad">{model.error}</p>}
+      <div class="actions">
+        <button type="button" disabled={busy} onClick={() => change(isLoaded ? "unload" : "load")}>
+          {isLoaded ? t("models.unload") : t("models.load")}
+        </button>
+        <button
+          type="button"
+          disabled={busy}
+          onClick={() =>
+            work(async () => setPlan(await json("/api/models/plan", { json: { model: model.name } })))
+          }
+        >
+          {t("models.plan")}
+        </button>
+        <button type="button" onClick={() => setOpened("logs")}>
+          {t("logs")}
+        </button>
+        <button type="button" class="danger" disabled={busy} onClick={() => setOpened("remove")}>
+          {t("delete")}
+        </button>
+      </div>
+      <Trouble error={error} />
+      {plan && <PlanView plan={plan} />}
+      {opened === "logs" && (
+        <LogDialog
+          title={t("logs.of", { name: model.name })}
+          load={() => rows<string>(`${path}/logs`)}
+          onClose={() => setOpened("")}
+        />
+      )}
+      {opened === "remove" && (
+        <Confirm
+          title={t("models.delete", { name: model.name })}
+          does={t("delete")}
+          onClose={() => setOpened("")}
+          onYes={() =>
+            work(async () => {
+              await json(path, { method: "DELETE" });
+              await refresh();
+            })
+          }
+        />
+      )}
+    </li>
+  );
+}
+
+function PlanView({ plan }: { plan: Plan }) {
+  return (
+    <div class="aside plan">
+      <p>
+        <strong class={plan.fits ? "good" : "bad"}>{plan.fits ? t("plan.fits") : t("plan.tooLarge")}</strong>{" "}
+        {plan.engine} · {plan.hardware} ·{" "}
+        {t("plan.memory", { need: bytes(plan.estimate.total), have: bytes(plan.estimate.available) })}
+      </p>
+      <ul>
+        {[...plan.reasons, plan.nearest].filter(Boolean).map((reason) => (
+          <li key={reason}>{reason}</li>
+        ))}
+      </ul>
+    </div>
+  );
+}
+
+function AddModel({ onClose, onPull }: { onClose: () => void; onPull: (run: string) => void }) {
+  const [busy, error, work] = useWork();
+  return (
+    <Dialog title={t("models.add")} onClose={onClose}>
+      <form
+        class="fields"
+        onSubmit={(event) => {
+          event.preventDefault();
+          const form = new FormData(event.currentTarget);
+          const name = String(form.get("name")).trim();
+          const wanted = String(form.get("source")).trim();
+          work(async () => {
+            await json("/api/deployments", { json: { name, source: wanted } });
+            if (form.get("pull") === "on") {
+              onPull((await json<{ run: string }>("/api/models/pull", { json: { source: wanted } })).run);
+            }
+            await refresh();
+            onClose();
+          });
+        }}
+      >
+        <label>
+          <span>{t("name")}</span>
+          <input name="name" required maxLength={256} />
+        </label>
+        <label>
+          <span>{t("models.source")}</span>
+          <input name="source" required placeholder="hf://ORG/REPO/FILE" />
+          <small class="soft">{t("models.sourceNote")}</small>
+        </label>
+        <label class="check">
+          <input type="checkbox" name="pull" /> {t("models.pull")}
+        </label>
+        <Trouble error={error} />
+        <div class="actions">
+          <button type="submit" class="primary" disabled={busy}>
+            {t("models.add")}
+          </button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}

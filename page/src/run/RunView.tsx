@@ -1,0 +1,44 @@
+import type { FunctionComponent } from "preact";
+import { Tabs } from "../parts/ui";
+import { link, route } from "../route";
+import { t } from "../words/words";
+import { Batches } from "./Batches";
+import { Finetunes } from "./Finetunes";
+import { Keys } from "./Keys";
+import { Models } from "./Models";
+import { Runs } from "./Runs";
+import { Settings } from "./Settings";
+import { Tools } from "./Tools";
+import { UsageTable } from "./Usage";
+
+const VIEWS = {
+  models: Models,
+  finetunes: Finetunes,
+  batches: Batches,
+  tools: Tools,
+  runs: Runs,
+  usage: UsageTable,
+  keys: Keys,
+  settings: Settings,
+} satisfies Record<string, FunctionComponent>;
+
+export type RunTab = keyof typeof VIEWS;
+export const RUN_TABS = Object.keys(VIEWS) as RunTab[];
+
+export function RunView() {
+  const open = RUN_TABS.find((name) => name === route.value.rest[0]) ?? "models";
+  const View = VIEWS[open];
+  return (
+    <div class="view">
+      <Tabs
+        label={t("view.run")}
+        tabs={RUN_TABS.map((name) => ({
+          address: link("run", name),
+          label: t(`run.${name}`),
+          open: name === open,
+        }))}
+      />
+      <View />
+    </div>
+  );
+}

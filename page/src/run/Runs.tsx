@@ -1,0 +1,154 @@
+import { json, part, rows } from "../api";
+import { count, dollars, duration, moment } from "../format";
+import { soft, Table } from "../parts/Table";
+import { Dialog, Listing, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
+import { go, link, route } from "../route";
+import type { Run, TraceStep, Usage } from "../types";
+import { t } from "../words/words";
+
+const POLL_INTERVAL_MS = 3_000;
+const MAX_LISTED = 500;
+const STARTED = new Set(["queued", "running", "waiting"]);
+
+export function Runs() {
+  const found = useLoaded(() => rows<Run>(`/api/runs?limit=${MAX_LISTED}`), "runs", POLL_INTERVAL_MS);
+  const [busy, error, work] = useWork();
+  const opened = route.value.rest[1];
+  const cancel = (run: Run) =>
+    work(async () => {
+      await json(`/api/runs/${part(run.id)}/cancel`, { method: "POST" });
+      found.reload();
+    });
+  return (
+    <>
+      <h1>{t("run.runs")}</h1>
+      <Trouble error={error} />
+      <Listing found={found} none={t("runs.none")} note={t("runs.noneNote")}>
+        {(listed) => (
+          <Table
+            label={t("run.runs")}
+            id="runs"
+            rows={listed}
+            keyOf={(run) => run.id}
+            text={(run) => `${run.kind} ${run.name} ${run.status} ${run.id}`}
+            columns={[
+              {
+                head: t("runs.what"),
+                cell: (run) => (
+                  <>
+                    <a href={link("run", "runs", run.id)}>
+                      {run.kind} · {run.name}
+                    </a>
+                    {run.error && <p class="bad">{run.error.message}</p>}
+                  </>
+                ),
+              },
+              {
+                head: t("files.state"),
+                class: (run) => (run.status === "failed" ? "bad" : "soft"),
+                cell: (run) => t(`runs.${run.status}`),
+              },
+              { head: t("runs.began"), class: soft, cell: (run) => moment(run.created_at) },
+              { head: t("search.time"), class: soft, cell: lasted },
+              {
+                head: t("actions"),
+                quiet: true,
+                cell: (run) =>
+                  STARTED.has(run.status) && (
+                    <button type="button" disabled={busy} onClick={() => cancel(run)}>
+                      {t("stop")}
+                    </button>
+                  ),
+              },
+            ]}
+          />
+        )}
+      </Listing>
+      {opened && <RunDialog key={opened} id={opened} onChange={found.reload} />}
+    </>
+  );
+}
+
+function lasted(run: Run): string {
+  return run.finished_at ? duration(1000 * (run.finished_at - run.created_at)) : "";
+}
+
+interface Trace {
+  steps: TraceStep[];
+  usage: Usage;
+}
+
+/** One run: how it stands, and what each step of it was given and made. */
+function RunDialog({ id, onChange }: { id: string; onChange: () => void }) {
+  const path = `/api/runs/${part(id)}`;
+  const run = useLoaded(() => json<Run>(path), path, POLL_INTERVAL_MS);
+  const trace = useLoaded(() => json<Trace>(`${path}/trace`), path, POLL_INTERVAL_MS);
+  const [busy, error, work] = useWork();
+  const again = (what: "resume" | "fork", start: string) =>
+    work(async () => {
+      const made = await json<Run>(`${path}/${what}`, { json: { from: start } });
+      onChange();
+      go(link("run", "runs", made.id));
+      run.reload();
+      trace.reload();
+    });
+  const now = run.value;
+  const ended = now !== null && !STARTED.has(now.status);
+  return (
+    <Dialog title={now ? `${now.kind} · ${now.name}` : id} onClose={() => go(link("run", "runs"))} side>
+      <Trouble error={run.error || trace.error || error} retry={run.reload} />
+      {now && (
+        <p class="soft">
+          {[t(`runs.${now.status}`), moment(now.created_at), lasted(now), id].filter(Boolean).join(" · ")}
+        </p>
+      )}
+      {now?.error && <p class="bad">{now.error.message}</p>}
+      {trace.value && !trace.value.steps.length && <p class="soft">{t("runs.noSteps")}</p>}
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
+      <section class="document steps" tabIndex={0} aria-label={t("runs.steps")}>
+        {trace.value?.steps.map((step) => (
+          <StepView
+            key={`${step.path} ${step.attempt}`}
+            step={step}
+            busy={busy || !ended}
+            onFork={() => again("fork", step.path)}
+          />
+        ))}
+      </section>
+      {ended && trace.value && trace.value.steps.length > 0 && (
+        <div class="actions">
+          <button type="button" disabled={busy} onClick={() => again("resume", "")}>
+            {t("runs.resume")}
+          </button>
+        </div>
+      )}
+    </Dialog>
+  );
+}
+
+function StepView({ step, busy, onFork }: { step: TraceStep; busy: boolean; onFork: () => void }) {
+  const tokens = step.prompt_tokens + step.completion_tokens;
+  const about = [
+    duration(step.milliseconds),
+    tokens ? t("answer.tokens", { count: count(tokens) }) : "",
+    step.cost ? dollars(step.cost) : "",
+    step.attempt > 1 ? t("runs.attempt", { number: step.attempt }) : "",
+  ];
+  return (
+    <details class="aside">
+      <summary>
+        <span class="name">{step.path || step.kind}</span>{" "}
+        <span class={step.status === "failed" ? "bad" : "soft"}>
+          {[step.kind, t(`step.${step.status}`), ...about].filter(Boolean).join(" · ")}
+        </span>
+      </summary>
+      <p class="soft">{t("runs.input")}</p>
+      <pre>{pretty(step.input)}</pre>
+      <p class="soft">{t("runs.output")}</p>
+      <pre>{pretty(step.error ?? step.output)}</pre>
+      <button type="button" disabled={busy} onClick={onFork}>
+        {t("runs.fork")}
+      </button>
+    </details>
+  );
+}

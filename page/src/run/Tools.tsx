@@ -1,0 +1,213 @@
+import { useState } from "preact/hooks";
+import { json, part, rows } from "../api";
+import { Made } from "../chat/Media";
+import { SchemaForm } from "../parts/SchemaForm";
+import { Confirm, Dialog, Listing, LogDialog, Trouble, useLoaded, useWork } from "../parts/ui";
+import type { Schema } from "../types";
+import { t } from "../words/words";
+
+interface Tool {
+  name: string;
+  title: string;
+  description: string;
+  input_schema: Schema;
+  needs_approval: boolean;
+  destructive: boolean;
+  source: string;
+}
+
+interface Outcome {
+  text: string;
+  is_error: boolean;
+  artifacts: { id: string; name: string }[];
+}
+
+export function Tools() {
+  const tools = useLoaded(() => rows<Tool>("/api/tools"), "tools");
+  return (
+    <>
+      <Servers onChange={tools.reload} />
+      <h2>{t("run.tools")}</h2>
+      <Listing found={tools} none={t("tools.none")} note={t("tools.noneNote")}>
+        {(listed) => (
+          <ul class="cards" id="tools">
+            {listed.map((tool) => (
+              <ToolCard key={tool.name} tool={tool} />
+            ))}
+          </ul>
+        )}
+      </Listing>
+    </>
+  );
+}
+
+function ToolCard({ tool }: { tool: Tool }) {
+  const [outcome, setOutcome] = useState<Outcome | null>(null);
+  const [busy, error, work] = useWork();
+  const traits = [
+    tool.source,
+    tool.needs_approval ? t("tools.approval") : "",
+    tool.destructive ? t("tools.destructive") : "",
+  ];
+  return (
+    <li class="card">
+      <div class="actions spread">
+        <span class="name">{tool.name}</span>
+        <span class="soft">{traits.filter(Boolean).join(" · ")}</span>
+      </div>
+      <p class="soft">{tool.description}</p>
+      <details class="aside">
+        <summary>{t("tools.call")}</summary>
+        <SchemaForm
+          schema={{ ...tool.input_schema, properties: tool.input_schema.properties ?? {} }}
+          send={busy ? t("apps.running") : t("tools.call")}
+          onSend={(given) =>
+            work(async () => {
+              setOutcome(await json(`/api/tools/${part(tool.name)}/call`, { json: { arguments: given } }));
+            })
+          }
+        />
+        <Trouble error={error} />
+        {outcome && <pre class={outcome.is_error ? "bad" : ""}>{outcome.text}</pre>}
+        {outcome?.artifacts.map((file) => (
+          <Made key={file.id} file={file} />
+        ))}
+      </details>
+    </li>
+  );
+}
+
+interface Server {
+  name: string;
+  command: string[];
+  url: string;
+  state: string;
+  error: string | null;
+  tools: string[];
+  configured: boolean;
+}
+
+/** MCP servers of other people. */
+function Servers({ onChange }: { onChange: () => void }) {
+  const servers = useLoaded(() => rows<Server>("/api/mcp/servers"), "servers");
+  const [adding, setAdding] = useState(false);
+  const changed = () => {
+    servers.reload();
+    onChange();
+  };
+  return (
+    <>
+      <div class="actions spread">
+        <h1>{t("tools.servers")}</h1>
+        <button type="button" class="primary" onClick={() => setAdding(true)}>
+          {t("tools.addServer")}
+        </button>
+      </div>
+      <Listing found={servers} none={t("tools.noServers")} note={t("tools.noServersNote")}>
+        {(listed) => (
+          <ul class="cards" id="servers">
+            {listed.map((server) => (
+              <ServerCard key={server.name} server={server} onChange={changed} />
+            ))}
+          </ul>
+        )}
+      </Listing>
+      {adding && <AddServer onClose={() => setAdding(false)} onAdd={changed} />}
+    </>
+  );
+}
+
+function ServerCard({ server, onChange }: { server: Server; onChange: () => void }) {
+  const [opened, setOpened] = useState<"" | "log" | "remove">("");
+  const [busy, error, work] = useWork();
+  const path = `/api/mcp/servers/${part(server.name)}`;
+  return (
+    <li class="card">
+      <div class="actions spread">
+        <span class="name">{server.name}</span>
+        <span class={server.error ? "bad" : "soft"}>{server.state}</span>
+      </div>
+      <p class="soft">{[server.url || server.command.join(" "), server.tools.join(", ")].join(" · ")}</p>
+      <Trouble error={server.error ?? error} />
+      <div class="actions">
+        <button
+          type="button"
+          disabled={busy}
+          onClick={() =>
+            work(async () => {
+              await json(`${path}/restart`, { method: "POST" });
+              onChange();
+            })
+          }
+        >
+          {t("tools.restart")}
+        </button>
+        <button type="button" onClick={() => setOpened("log")}>
+          {t("logs")}
+        </button>
+        {!server.configured && (
+          <button type="button" class="danger" disabled={busy} onClick={() => setOpened("remove")}>
+            {t("delete")}
+          </button>
+        )}
+      </div>
+      {opened === "log" && (
+        <LogDialog
+          title={t("logs.of", { name: server.name })}
+          load={() => rows<string>(`${path}/logs`)}
+          onClose={() => setOpened("")}
+        />
+      )}
+      {opened === "remove" && (
+        <Confirm
+          title={t("tools.removeServer", { name: server.name })}
+          does={t("delete")}
+          onClose={() => setOpened("")}
+          onYes={() =>
+            work(async () => {
+              await json(path, { method: "DELETE" });
+              onChange();
+            })
+          }
+        />
+      )}
+    </li>
+  );
+}
+
+function AddServer({ onClose, onAdd }: { onClose: () => void; onAdd: () => void }) {
+  const [busy, error, work] = useWork();
+  return (
+    <Dialog title={t("tools.addServer")} onClose={onClose}>
+      <form
+        class="fields"
+        onSubmit={(event) => {
+          event.preventDefault();
+          const form = new FormData(event.currentTarget);
+          const where = String(form.get("where")).trim();
+          const reached = /^https?:/.test(where) ? { url: where } : { command: where.split(/\s+/) };
+          work(async () => {
+            await json("/api/mcp/servers", { json: { name: String(form.get("name")).trim(), ...reached } });
+            onAdd();
+            onClose();
+          });
+        }}
+      >
+        <label>
+          <span>{t("name")}</span>
+          <input name="name" required maxLength={64} />
+        </label>
+        <label>
+          <span>{t("tools.where")}</span>
+          <input name="where" required placeholder="https://mcp.example.org/mcp" />
+        </label>
+        <Trouble error={error} />
+        <div class="actions">
+          <button type="submit" class="primary" disabled={busy}>
+            {t("tools.addServer")}
+          </button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}

@@ -1,0 +1,104 @@
+import { expect, test } from "vitest";
+import { type Answer, isOpen, newAnswer, withResponseEvent, withRunEvent } from "../src/chat/answer";
+
+type Event = { type: string; [field: string]: unknown };
+
+function after(...events: Event[]): Answer {
+  return events.reduce((answer, event, at) => withResponseEvent(answer, event, 100 * at), newAnswer("house"));
+}
+
+const ended = (type: string, more: object = {}) => ({
+  type,
+  response: { status: "", error: null, usage: { input_tokens: 7, output_tokens: 2 }, ...more },
+});
+
+test("words become the text, and the end brings what was used", () => {
+  const answer = after(
+    { type: "response.created" },
+    { type: "response.output_text.delta", delta: "good " },
+    { type: "response.output_text.delta", delta: "morning" },
+    ended("response.completed"),
+  );
+  expect(answer).toMatchObject({ state: "done", text: "good morning", milliseconds: 200 });
+  expect(answer.usage).toEqual({ prompt_tokens: 7, completion_tokens: 2, cost: null });
+  expect(isOpen(answer)).toBe(false);
+});
+
+test("reasoning is apart from the text", () => {
+  const answer = after(
+    { type: "response.reasoning_text.delta", delta: "hm" },
+    { type: "response.output_text.delta", delta: "yes" },
+  );
+  expect(answer).toMatchObject({ state: "streaming", reasoning: "hm", text: "yes" });
+});
+
+test("a failure says why", () => {
+  const answer = after(ended("response.failed", { error: { message: "It crashed." } }));
+  expect(answer).toMatchObject({ state: "failed", error: "It crashed." });
+});
+
+test("a cancelled answer keeps what was said", () => {
+  const answer = after(
+    { type: "response.output_text.delta", delta: "half" },
+    ended("response.failed", { status: "cancelled" }),
+  );
+  expect(answer).toMatchObject({ state: "stopped", text: "half" });
+});
+
+test("what is said after a tool is a paragraph of its own", () => {
+  const answer = after(
+    { type: "response.output_text.delta", delta: "Let me see." },
+    { type: "response.output_item.added", item: { id: "m2", type: "message" } },
+    { type: "response.output_text.delta", delta: "Five." },
+  );
+  expect(answer.text).toBe("Let me see.\n\nFive.");
+});
+
+test("a tool is shown when it is called, and again with its result", () => {
+  const called = withRunEvent(newAnswer("desk"), {
+    type: "tool_called",
+    id: "c1",
+    name: "calculator",
+    arguments: "{}",
+  });
+  expect(called.calls).toEqual([{ id: "c1", name: "calculator", arguments: "{}" }]);
+  const returned = withRunEvent(called, {
+    type: "tool_returned",
+    id: "c1",
+    name: "calculator",
+    text: "5",
+    is_error: false,
+  });
+  expect(returned.calls).toEqual([
+    { id: "c1", name: "calculator", arguments: "{}", result: "5", failed: false },
+  ]);
+});
+
+test("a question is there until it is answered, by whomever", () => {
+  const asked = withRunEvent(newAnswer("desk"), {
+    type: "asked",
+    id: "q1",
+    kind: "approval",
+    name: "delete",
+  });
+  expect(asked.questions.map((question) => question.id)).toEqual(["q1"]);
+  expect(withRunEvent(asked, { type: "answered", id: "q1", accepted: true }).questions).toEqual([]);
+});
+
+test("a function of a client is not asked of the reader", () => {
+  const asked = withRunEvent(newAnswer("desk"), { type: "asked", id: "q1", kind: "function", name: "f" });
+  expect(asked.questions).toEqual([]);
+});
+
+test("progress is shown with its share until the first word", () => {
+  const event = { type: "status", stage: "download", message: "model", done: 1, total: 4, unit: "bytes" };
+  expect(withRunEvent(newAnswer("house"), event).stage).toBe("download model 25 %");
+  const speaking = after({ type: "response.output_text.delta", delta: "a" });
+  expect(withRunEvent(speaking, event).stage).toBe("");
+});
+
+test("costs of several calls are added", () => {
+  let answer = newAnswer("desk");
+  for (const cost of [0.25, 0.5]) answer = withRunEvent(answer, { type: "usage", cost });
+  expect(answer.usage?.cost).toBe(0.75);
+});

@@ -1,0 +1,78 @@
+// @vitest-environment jsdom
+import { expect, test } from "vitest";
+import { blocks } from "../src/parts/markdown";
+
+const html = (text: string, cited: number[] = []) =>
+  blocks(text, cited)
+    .map((block) => block.html)
+    .join("");
+
+function drawn(text: string, cited: number[] = []): HTMLElement {
+  const place = document.createElement("div");
+  place.innerHTML = html(text, cited);
+  return place;
+}
+
+test("tables, lists and emphasis are drawn", () => {
+  const place = drawn("| a | b |\n| --- | ---: |\n| **1** | 2 |\n\n- one\n- two");
+  expect(place.querySelectorAll("td").length).toBe(2);
+  expect(place.querySelector("td strong")?.textContent).toBe("1");
+  expect(place.querySelectorAll("li").length).toBe(2);
+});
+
+test("code keeps its language and every character", () => {
+  const pre = drawn("```python\nif a < b & c:\n    pass\n```").querySelector("pre");
+  expect(pre?.getAttribute("data-language")).toBe("python");
+  expect(pre?.textContent).toBe("if a < b & c:\n    pass\n");
+});
+
+test.each([
+  ["$e^{x}$", "e^{x}", null],
+  ["$$\n\\frac{1}{2}\n$$", "\\frac{1}{2}", "1"],
+  ["\\(a<b\\)", "a<b", null],
+])("the formula %s waits to be drawn", (text, source, display) => {
+  const formula = drawn(text).querySelector(".math");
+  expect(formula?.getAttribute("data-math")?.trim()).toBe(source);
+  expect(formula?.getAttribute("data-display")).toBe(display);
+});
+
+test("numbers of passages can be chosen, others stay as they are", () => {
+  const place = drawn("It is so [1], not so [7]. [1](https://example.org)", [1]);
+  expect([...place.querySelectorAll("[data-cite]")].map((each) => each.textContent)).toEqual(["1"]);
+  expect(place.textContent).toContain("[7]");
+});
+
+test("blocks that were there before are the same while more is written", () => {
+  const first = blocks("One.\n\nTwo.");
+  const second = blocks("One.\n\nTwo. And more.\n\nThree.");
+  expect(second.length).toBe(3);
+  expect(second[0]?.html).toBe(first[0]?.html);
+});
+
+test.each([
+  "<img src=x onerror=alert(1)>",
+  "<script>alert(1)</script>",
+  "<svg><script>alert(1)</script></svg>",
+  '<a href="javascript:alert(1)">x</a>',
+  "[x](javascript:alert(1))",
+  "[x](  JaVaScRiPt:alert(1))",
+  "[x](data:text/html,<script>alert(1)</script>)",
+  "![x](https://evil.example/pixel.png)",
+  "![x](data:image/svg+xml;base64,PHN2Zz4=)",
+  "![x](/api/shutdown)",
+  '```"><img src=x onerror=alert(1)>\nx\n```',
+  "$<img src=x onerror=alert(1)>$",
+  '[x](https://a.example "onmouseover=alert(1)")',
+  "<style>body{display:none}</style>",
+  "[a]: javascript:alert(1)\n\n[a]",
+  '<https://a.example/"onclick=alert(1)>',
+])("nothing of %s can act or reach elsewhere", (text) => {
+  const place = drawn(text, [1]);
+  expect(place.querySelectorAll("script, style, svg, img, iframe, form, button, input").length).toBe(0);
+  for (const element of place.querySelectorAll("*")) {
+    for (const attribute of element.attributes) {
+      expect(attribute.name).not.toMatch(/^on/);
+      if (attribute.name === "href") expect(attribute.value).toMatch(/^(https?:|mailto:)/);
+    }
+  }
+});

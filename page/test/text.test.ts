@@ -1,0 +1,148 @@
+// @vitest-environment jsdom
+import { expect, test } from "vitest";
+import { readFrame } from "../src/api";
+import { argumentsOf } from "../src/apps/Prompts";
+import { asMarkdown, headline, type Message, toMessages } from "../src/chat/sessions";
+import { around } from "../src/chat/source";
+import { requestFor } from "../src/chat/turn";
+import { bytes, placeLabel } from "../src/format";
+import { roundUp } from "../src/parts/Chart";
+import { link, readRoute } from "../src/route";
+import { en } from "../src/words/en";
+import { zh } from "../src/words/zh";
+
+const raw = (sender: string, content: string, more: object = {}) => ({
+  sender,
+  content,
+  type: null,
+  extra_info: null,
+  ...more,
+});
+
+test("each word is there in both languages, with the same places for names", () => {
+  const places = (text: string) => [...text.matchAll(/\{\w+\}/g)].map(String).sort();
+  for (const [word, text] of Object.entries(en)) {
+    expect(zh[word as keyof typeof en], word).toBeTruthy();
+    expect(places(zh[word as keyof typeof en]), word).toEqual(places(text));
+  }
+});
+
+test("an address is read as it was written", () => {
+  expect(readRoute(link("documents", "a/b c", "file-1"))).toEqual({
+    view: "documents",
+    rest: ["a/b c", "file-1"],
+  });
+  expect(readRoute("")).toEqual({ view: "chat", rest: [] });
+  expect(readRoute("#/chat/%E0%A4%A")).toEqual({ view: "chat", rest: ["%E0%A4%A"] });
+});
+
+test("frames have an id and data; comments are none", () => {
+  expect(readFrame('id: 3\nevent: delta\ndata: {"a": 1}')).toEqual({ id: "3", data: '{"a": 1}' });
+  expect(readFrame(": keep-alive")).toBeNull();
+  expect(readFrame("data: [DONE]")).toBeNull();
+});
+
+test("what an agent did goes with its answer", () => {
+  const call = { id: "c1", function: { name: "calculator", arguments: "{}" } };
+  const [question, answer] = toMessages([
+    raw("user", "2+3?"),
+    raw("desk", "", { type: "tool_call", extra_info: { tool_calls: [call] } }),
+    raw("calculator", "5", { type: "tool_result", extra_info: { tool_call_id: "c1", is_error: false } }),
+    raw("desk", "Five."),
+  ]);
+  expect(question).toMatchObject({ role: "user", content: "2+3?", calls: [] });
+  expect(answer?.calls).toEqual([
+    { id: "c1", name: "calculator", arguments: "{}", result: "5", failed: false },
+  ]);
+});
+
+test("an agent is given what is new; a model is given all, with the settings", () => {
+  const history = toMessages([raw("user", "one"), raw("house", "two")]) as Message[];
+  const asked = {
+    model: "house",
+    session: "conv_1",
+    history,
+    question: "three",
+    settings: { temperature: 0 },
+  };
+  expect(requestFor({ ...asked, agent: true })).toEqual({
+    model: "house",
+    input: [{ role: "user", content: "three" }],
+    conversation: "conv_1",
+    background: true,
+    stream: true,
+  });
+  expect(requestFor({ ...asked, agent: false })).toEqual({
+    model: "house",
+    input: [
+      { role: "user", content: "one" },
+      { role: "assistant", content: "two" },
+      { role: "user", content: "three" },
+    ],
+    temperature: 0,
+    background: true,
+    stream: true,
+  });
+});
+
+test("a passage is found by its place, by its text, and where spaces differ", () => {
+  const text = "The rent\n is  840 euros. The rent is 840 euros.";
+  const wanted = "rent is 840";
+  const place = { start: 29, end: 40 };
+  expect(around(text, { text: wanted, place })[0].length).toBe(29);
+  expect(around(text, { text: wanted, place: {} })[1]).toBe(wanted);
+  expect(around("The rent\n is  840.", { text: wanted, place: {} })[1]).toBe("rent\n is  840");
+  expect(around(text, { text: "nowhere", place: {} })).toEqual([text, "", ""]);
+});
+
+test("a place is labelled as the SDK does", () => {
+  expect(placeLabel({ line: 12, heading: ["Install", "Linux"] })).toBe("line 12 · Install › Linux");
+  expect(placeLabel({ page: 3, line: 4 })).toBe("p. 3");
+  expect(placeLabel({ seconds: 3723 })).toBe("1:02:03");
+  expect(placeLabel({ sheet: "Fees", cell: "A2:C9" })).toBe("Fees A2:C9");
+});
+
+test("figures are short", () => {
+  expect([bytes(0), bytes(999), bytes(1_500), bytes(44_000_000), bytes(null)]).toEqual([
+    "0 B",
+    "999 B",
+    "1.5 kB",
+    "44 MB",
+    "",
+  ]);
+});
+
+test("a headline is the beginning of the question on one line", () => {
+  expect(headline("a\n b")).toBe("a b");
+  expect(headline("x".repeat(80))).toHaveLength(60);
+});
+
+test("a conversation is exported with its sources", () => {
+  const passage = { rank: 1, filename: "lease.md" };
+  const said = toMessages([
+    raw("user", "Rent?"),
+    raw("docs", "840 [1]", { extra_info: { passages: [passage] } }),
+  ]);
+  const session = {
+    id: "c",
+    app: "docs",
+    name: "c",
+    title: "Rent",
+    metadata: {},
+    created_at: 0,
+    updated_at: 0,
+  };
+  expect(asMarkdown(session, said)).toBe("# Rent\n\n## You\n\nRent?\n\n## docs\n\n840 [1]\n\n1. lease.md\n");
+});
+
+test("the places of a prompt become its arguments, each once, and those that are known stay", () => {
+  const known = [{ name: "tone", description: "How it sounds." }];
+  expect(argumentsOf("{tone}: {topic}, {topic}, {{kept}}", known)).toEqual([
+    ...known,
+    { name: "topic", required: true },
+  ]);
+});
+
+test("an axis ends at a round number", () => {
+  expect([0.03, 1, 2.5, 7, 480].map(roundUp)).toEqual([0.05, 1, 5, 10, 500]);
+});

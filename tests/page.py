@@ -1,0 +1,152 @@
+"""The page at ``/`` in a browser, as its reader uses it: who is talked to, what is asked, what is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.browser import Page
+
+AXE = Path(__file__).resolve().parent.parent / "page" / "node_modules" / "axe-core" / "axe.min.js"
+"""Where ``scripts/page install`` puts the checker of accessibility."""
+
+ANSWERS = "[...document.querySelectorAll('#talk .said.answer .markdown')].map((it) => it.innerText.trim())"
+IDLE = "!document.querySelector('#talk .live') && document.querySelector('#talk .figures')"
+
+
+async def choose(page: Page, name: str) -> None:
+    """Talk to a model or an app, by the picker."""
+    await page.until("document.querySelector('#model') && !document.querySelector('dialog[open]')")
+    await page.run("document.querySelector('#model').click()")
+    await page.until(f"document.querySelector('[data-choice={json.dumps(name)}]')")
+    await page.run(f"document.querySelector('[data-choice={json.dumps(name)}]').click()")
+    await page.until(
+        f"!document.querySelector('dialog[open]') && "
+        f"document.querySelector('#model').innerText.startsWith({json.dumps(name)})"
+    )
+
+
+async def start(page: Page, name: str) -> None:
+    """Begin a new conversation with a model or an app."""
+    await page.run("document.querySelector('dialog[open]')?.close()")
+    await page.run("document.querySelector('#new').click()")
+    await page.until("document.querySelector('#talk') && !document.querySelector('#talk .said')")
+    await choose(page, name)
+    await page.run(
+        "document.querySelector('#question').value = '',"
+        "document.querySelector('#question').dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+
+
+async def ask(page: Page, question: str) -> None:
+    """Type a question and press Enter, once the last answer is whole."""
+    await page.until("document.querySelector('#send') && !document.querySelector('#send').disabled")
+    await page.type("#question", question)
+    await page.press_enter()
+    await page.until("document.querySelector('#question').value === ''")
+
+
+async def answered(page: Page, count: int = 1) -> str:
+    """The newest answer, once ``count`` of them are whole and kept."""
+    await page.until(f"document.querySelectorAll('#talk .figures').length === {count} && ({IDLE})")
+    answers: list[str] = await page.run(ANSWERS)
+    return answers[-1]
+
+
+async def violations(page: Page) -> list[str]:
+    """What axe finds on the page as it is that is serious or critical."""
+    if not await page.run("typeof axe !== 'undefined'"):
+        await page.run(f"{AXE.read_text(encoding='utf-8')}; true")
+    found: list[dict[str, Any]] = await page.run("axe.run().then((result) => result.violations)")
+    return [
+        f"{each['id']}: {node['html'][:160]} {node['failureSummary'][:200]}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+        for node in each["nodes"]
+    ]
+
+
+class Wire:
+    """Connections between a browser and a daemon, which can be cut, and led to another daemon."""
+
+    def __init__(self, port: int) -> None:
+        self.target = port
+        self.open = True
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, both ways, until either side has had enough."""
+        if not self.open:
+            writer.close()
+            return
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            writer.close()
+            return
+        self._writers |= {writer, far_writer}
+        ways = [
+            asyncio.create_task(_pass(reader, far_writer)),
+            asyncio.create_task(_pass(far_reader, writer)),
+        ]
+        self._tasks.update(ways)
+        await asyncio.wait(ways)
+        self._writers -= {writer, far_writer}
+        self._tasks.difference_update(ways)
+
+    def cut(self) -> None:
+        """End all connections at once, and take no new ones until `open` is set."""
+        self.open = False
+        for writer in self._writers:
+            writer.transport.abort()
+
+
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while piece := await reader.read(65536):
+            writer.write(piece)
+            await writer.drain()
+    except OSError:
+        pass
+    finally:
+        writer.close()
+
+
+@asynccontextmanager
+async def wire(port: int) -> AsyncIterator[tuple[Wire, str]]:
+    """A `Wire` to the daemon at ``port``, and the address at which a browser finds it."""
+    made = Wire(port)
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    try:
+        yield made, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        made.cut()
+
+
+async def click(page: Page, text: str, within: str = "main") -> None:
+    """Click the first button or link with that text, or that label, once it is there and can be used."""
+    found = (
+        f"[...document.querySelectorAll({json.dumps(within)} + ' :is(button, a, summary)')].find((it) => "
+        f"!it.disabled && (it.innerText.trim() === {json.dumps(text)} || "
+        f"it.getAttribute('aria-label') === {json.dumps(text)}))"
+    )
+    await page.until(found + " && true")
+    await page.run(found + ".click()")
+
+
+async def fill(page: Page, **fields: str) -> None:
+    """Write into the fields of the open dialogue, by their names."""
+    for name, text in fields.items():
+        await page.until(f"document.querySelector('dialog[open] [name={name}]') && true")
+        await page.type(f"dialog[open] [name={name}]", text)
+
+
+async def visit(page: Page, *places: str) -> None:
+    """Go to a view, by its address."""
+    await page.run(f"location.hash = '#/' + {json.dumps('/'.join(places))}")

@@ -1,0 +1,375 @@
+"""Documents, Build and Run in the page, at the width of a desk and of a phone, by mouse and by keyboard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from tests import daemon as daemons
+from tests.browser import CHROMIUM, Page, browser
+from tests.page import AXE, click, fill, violations, visit
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
+]
+
+REFUSED = "Failed to load resource"
+"""What a browser says of an answer that is an error, as some tests here want it."""
+
+WIDTHS = [1280, 390]
+HOSTILE = "<img src=x onerror=alert(1)>.md"
+VIEWS = [
+    *("chat", "documents", "documents/handbook", "build/apps", "build/apps/greeting", "build/prompts"),
+    *(
+        "run/models",
+        "run/finetunes",
+        "run/batches",
+        "run/tools",
+        "run/runs",
+        "run/usage",
+        "run/keys",
+        "run/settings",
+    ),
+]
+
+CONFIGURATION: dict[str, Any] = {
+    "models": [
+        {"name": "house", "source": "fake://", "aliases": ["default"]},
+        {"name": "vectors", "source": "fake://", "task": "embedding", "aliases": ["default-embedding"]},
+    ],
+    "apps": [
+        {
+            "name": "greeting",
+            "description": "Greets <b>somebody</b>.",
+            "flow": {
+                "input_schema": {
+                    "type": "object",
+                    "properties": {"who": {"type": "string"}, "loud": {"type": "boolean"}},
+                    "required": ["who"],
+                },
+                "step": {"op": "code", "source": "lambda given: '<i>Good morning</i>, ' + given['who']"},
+            },
+        }
+    ],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A daemon and a browser on it."""
+
+    url: str
+    page: Page
+    folder: Path
+    width: int = 0
+
+    def get(self, path: str, key: str = "") -> httpx.Response:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return httpx.get(f"{self.url}{path}", headers=headers, timeout=30)
+
+    def post(self, path: str, body: dict[str, Any]) -> None:
+        httpx.post(f"{self.url}{path}", json=body, timeout=30).raise_for_status()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seen]:
+    folder = tmp_path_factory.mktemp("views")
+    (folder / "docs").mkdir()
+    (folder / "docs" / "lease.md").write_text(
+        "# Lease\n\nThe rent of the flat is 840 euros a month.\n", encoding="utf-8"
+    )
+    stores = [{"name": "handbook", "folder": str(folder / "docs"), "embedding_model": "vectors"}]
+    (folder / "portico.yaml").write_text(json.dumps({**CONFIGURATION, "stores": stores}), encoding="utf-8")
+    with daemons.running(folder / "home", "--file", str(folder / "portico.yaml")) as daemon:
+        daemon.settle()
+        async with browser(folder / "profile") as page:
+            await page.open(daemon.url)
+            yield Seen(daemon.url, page, folder)
+            assert [said for said in page.complaints if not said.startswith(REFUSED)] == []
+
+
+@pytest_asyncio.fixture(loop_scope="module", params=WIDTHS)
+async def seen(opened: Seen, request: pytest.FixtureRequest) -> Seen:
+    await opened.page.run("document.querySelector('dialog[open]')?.close()")
+    await visit(opened.page, "chat")
+    await opened.page.until("document.querySelector('main .chat') && true")
+    await opened.page.resize(request.param, 800)
+    return replace(opened, width=request.param)
+
+
+def text(selector: str) -> str:
+    """What stands in an element; undefined if it is not there."""
+    return f"document.querySelector({json.dumps(selector)})?.innerText"
+
+
+async def test_a_store_is_made_filled_searched_and_deleted(seen: Seen) -> None:
+    page, name = seen.page, f"attic{seen.width}"
+    await visit(page, "documents")
+    await click(page, "New store")
+    await fill(page, name=name)
+    await click(page, "Create", "dialog")
+    assert (
+        await page.until(f"{text('.empty h2')} === 'No file yet' && location.hash") == f"#/documents/{name}"
+    )
+    path = seen.folder / HOSTILE
+    path.write_text("# Tides\n\nHigh tide is at six in the morning.\n", encoding="utf-8")
+    await page.choose_file("#upload", path)
+    await page.until(f"{text('#filetable td:nth-child(2)')} === 'ready'")
+    assert await page.run(text("#filetable a")) == HOSTILE
+    await click(page, HOSTILE)
+    assert "High tide is at six" in await page.until(text("dialog[open] .chunks pre"))
+    assert await page.run(text("dialog[open] h2")) == HOSTILE
+    await page.press("Escape", 27)
+    await page.until("!document.querySelector('dialog[open]')")
+    await page.type("#storesearch input", "when is high tide")
+    await page.press_enter()
+    assert "High tide is at six" in await page.until(text(".passages blockquote"))
+    await click(page, "How it was found")
+    assert await page.until(text(".search table tbody tr"))
+    await click(page, f"Remove {HOSTILE}")
+    await page.until(f"{text('.empty h2')} === 'No file yet'")
+    await click(page, "Delete")
+    await click(page, "Delete", "dialog")
+    await page.until("location.hash === '#/documents'")
+    assert name not in [store["name"] for store in seen.get("/api/stores").json()["data"]]
+    assert await page.run("document.querySelectorAll('main img').length") == 0
+
+
+async def test_a_file_that_cannot_be_read_says_why_and_is_tried_again(seen: Seen) -> None:
+    page, name = seen.page, f"broken{seen.width}"
+    seen.post("/api/stores", {"name": name})
+    path = seen.folder / "broken.pdf"
+    path.write_bytes(b"%PDF-1.7 and no more")
+    await visit(page, "documents", name)
+    await page.until("document.querySelector('#upload') && true")
+    await page.choose_file("#upload", path)
+    reason = await page.until(text("#filetable .bad"))
+    assert "broken.pdf" in await page.run(text("#filetable")) and len(reason) > 10
+    await click(page, "Try again")
+    await page.until(f"{text('#filetable td:nth-child(2)')} === 'failed'")
+
+
+async def test_a_model_is_planned_loaded_and_unloaded(seen: Seen) -> None:
+    page = seen.page
+    seen.post("/api/deployments/house/unload", {})
+    await visit(page, "run", "models")
+    card = "[...document.querySelectorAll('#models > li')].find((it) => it.innerText.startsWith('house'))"
+    press = f"[...({card}).querySelectorAll('button')].find((it) => it.innerText === %s && !it.disabled)"
+    for does, state in (("Load", "ready"), ("Unload", "not loaded")):
+        button = press % json.dumps(does)
+        await page.until(f"({card}) && ({button}) && true")
+        await page.run(f"({button}).click()")
+        await page.until(f"({card}).querySelector('.actions.spread').innerText.includes({json.dumps(state)})")
+    await page.run(f"({press % json.dumps('Plan')}).click()")
+    assert "It fits." in await page.until(f"({card}).querySelector('.plan')?.innerText")
+
+
+async def test_a_model_is_added_and_forgotten_and_a_wrong_source_says_what_is_expected(seen: Seen) -> None:
+    page, name = seen.page, f"guest{seen.width}"
+    await visit(page, "run", "models")
+    await click(page, "Add a model")
+    await fill(page, name=name, source="nonsense:")
+    await click(page, "Add a model", "dialog")
+    assert await page.until(text("dialog[open] .trouble"))
+    await page.run("document.querySelector('dialog[open] [name=source]').select()")
+    await fill(page, source="fake://")
+    await click(page, "Add a model", "dialog")
+    card = f"[...document.querySelectorAll('#models > li')].find((it) => it.innerText.includes({json.dumps(name)}))"
+    await page.until(f"!document.querySelector('dialog[open]') && ({card}) && true")
+    await page.run(f"({card}).querySelector('.danger').click()")
+    await click(page, "Delete", "dialog")
+    await page.until(f"!({card})")
+
+
+async def test_an_app_is_run_by_the_form_of_its_schema_and_its_steps_are_shown(seen: Seen) -> None:
+    page = seen.page
+    await visit(page, "build", "apps")
+    assert "Greets <b>somebody</b>." in await page.until(text("#apps"))
+    await click(page, "greeting")
+    await page.until("document.querySelector('dialog[open] form textarea') && true")
+    await page.type("dialog[open] form textarea", "Ada")
+    await page.run("document.querySelector('dialog[open] form').requestSubmit()")
+    assert await page.until(text("#output")) == "<i>Good morning</i>, Ada"
+    assert await page.until("document.querySelector('img.diagram')?.decode().then(() => true)")
+    assert await page.run("document.querySelectorAll('main i, main b').length") == 0
+    await click(page, "Steps", "dialog[open]")
+    await page.until("location.hash.startsWith('#/run/runs/')")
+    step = "[...document.querySelectorAll('dialog[open] .steps details')].at(-1)"
+    await page.until(f"{step} && true")
+    assert "<i>Good morning</i>, Ada" in await page.run(f"{step}.textContent")
+    await page.press("Escape", 27)
+    assert "greeting" in await page.until(text("#runs tbody"))
+    await visit(page, "run", "usage")
+    assert "greeting" in await page.until(text("main tbody"))
+
+
+async def test_a_flow_is_checked_deployed_and_rolled_back(seen: Seen) -> None:
+    page, name = seen.page, f"shout{seen.width}"
+    spec = "document.querySelector('dialog[open] [name=spec]')"
+    await visit(page, "build", "apps")
+    for sign in ("!", "?"):
+        await click(page, "Deploy a flow")
+        await fill(page, name=name)
+        for operation in ("nonsense", "code"):
+            flow = {"portico_flow": 1, "step": {"op": operation, "source": f"lambda text: text + '{sign}'"}}
+            await page.run(f"{spec}.value = {json.dumps(json.dumps(flow))}")
+            await click(page, "Check and deploy", "dialog[open]")
+            if operation == "nonsense":
+                assert "nonsense" in await page.until(text("dialog[open] .trouble"))
+        await page.until(f"location.hash === '#/build/apps/{name}'")
+        await page.until(f"{text('#versions tbody tr')}?.includes('answers now')")
+        await visit(page, "build", "apps")
+        await page.until("!document.querySelector('dialog[open]')")
+    await click(page, name)
+    await click(page, "Roll back to it", "dialog[open]")
+    await page.until(
+        "[...document.querySelectorAll('#versions tbody tr')].at(-1).innerText.includes('answers now')"
+    )
+    versions = seen.get(f"/api/apps/{name}/versions").json()["data"]
+    assert [version["version"] for version in versions if version["current"]] == [1]
+    await click(page, "Delete", "dialog[open]")
+    await click(page, "Delete", "dialog[open] dialog[open]")
+    await page.until(
+        f"location.hash === '#/build/apps' && !document.querySelector('#apps').innerText.includes('{name}')"
+    )
+
+
+async def test_a_prompt_is_written_changed_and_forgotten(seen: Seen) -> None:
+    page, name = seen.page, f"letter{seen.width}"
+    await visit(page, "build", "prompts")
+    await click(page, "New prompt")
+    await fill(page, name=name, content="Write to {who}.")
+    await click(page, "Save", "dialog[open]")
+    assert "Write to {who}." in await page.until(text("#prompts"))
+    await click(page, "Edit")
+    await fill(page, content=" Be brief.")
+    await click(page, "Save", "dialog[open]")
+    await page.until(f"{text('#prompts')}.includes('v2')")
+    kept = seen.get(f"/api/prompts/{name}").json()
+    assert [argument["name"] for argument in kept["arguments"]] == ["who"]
+    await click(page, "Versions")
+    assert "v1" in await page.until(
+        f"{text('dialog[open] .chunks')}?.includes('v1') && {text('dialog[open] .chunks')}"
+    )
+    await page.press("Escape", 27)
+    await click(page, "Delete")
+    await click(page, "Delete", "dialog[open]")
+    assert await page.until(text(".empty h2")) == "No prompt yet"
+
+
+async def test_a_tool_is_called_by_its_form(seen: Seen) -> None:
+    page = seen.page
+    await visit(page, "run", "tools")
+    card = "[...document.querySelectorAll('#tools > li')].find((it) => it.innerText.startsWith('calculator'))"
+    await page.until(f"({card}) && true")
+    await page.run(f"({card}).querySelector('summary').click()")
+    await page.run(f"({card}).querySelector('textarea').focus()")
+    await page.ask("Input.insertText", text="2+3")
+    await page.run(f"({card}).querySelector('form').requestSubmit()")
+    assert "5" in await page.until(f"({card}).querySelector('pre')?.innerText")
+    assert await page.run(text("main .empty h2")) == "No MCP server"
+
+
+async def test_settings_say_where_they_come_from(seen: Seen) -> None:
+    await visit(seen.page, "run", "settings")
+    await seen.page.until("document.querySelector('#daemonsettings') && true")
+    await seen.page.type("main input[type=search]", "keep_runs_days")
+    found = "[...document.querySelectorAll('#daemonsettings tbody tr')].map((it) => it.innerText)"
+    await seen.page.until(f"({found}).every((row) => row.includes('keep_runs_days'))")
+    assert "default" in (await seen.page.run(found))[0]
+
+
+async def test_a_model_is_trained_on_examples_that_are_checked_first(seen: Seen) -> None:
+    page, suffix = seen.page, f"w{seen.width}"
+    broken, good = seen.folder / "broken.jsonl", seen.folder / "examples.jsonl"
+    broken.write_text("nonsense\n", encoding="utf-8")
+    said = [{"role": "user", "content": "Rent?"}, {"role": "assistant", "content": "840 euros."}]
+    good.write_text((json.dumps({"messages": said}) + "\n") * 12, encoding="utf-8")
+    await visit(page, "run", "finetunes")
+    await click(page, "New fine-tuning")
+    await fill(page, suffix=suffix)
+    await page.choose_file("#examples", broken)
+    await click(page, "Check the examples", "dialog[open]")
+    assert await page.until(text("dialog[open] .trouble"))
+    await page.choose_file("#examples", good)
+    await click(page, "Check the examples", "dialog[open]")
+    await page.until("document.querySelector('#tuningplan li') && true")
+    await click(page, "Start training", "dialog[open]")
+    job = "document.querySelector('#jobs > li')"
+    await page.until(
+        f"{job}?.innerText.includes({json.dumps(suffix)}) && {job}.innerText.includes('succeeded')"
+    )
+    await page.run(f"{job}.querySelector('summary').click()")
+    assert await page.until(f"{job}.querySelector('polyline')?.getAttribute('points').split(' ').length") > 1
+    assert "Training loss" in await page.run(f"{job}.querySelector('figcaption').innerText")
+
+
+async def test_a_key_is_made_with_scopes_works_and_is_revoked(seen: Seen) -> None:
+    page, name = seen.page, f"phone {seen.width}"
+    await visit(page, "run", "keys")
+    await click(page, "New key")
+    await fill(page, name=name, more="stores:attic:read")
+    await page.run("document.querySelector('dialog[open] [value=chat]').click()")
+    await click(page, "Create", "dialog")
+    made = await page.until(text("#newkey"))
+    assert seen.get("/v1/models", made).status_code == 200
+    await click(page, "Close", "dialog .actions")
+    assert "stores:attic:read" in await page.until(text("#keys li"))
+    await click(page, "Revoke")
+    await click(page, "Revoke", "dialog")
+    await page.until("!document.querySelector('#keys li')")
+    assert seen.get("/v1/models", made).status_code == 401
+
+
+async def test_everything_is_reached_by_typing_its_name(seen: Seen) -> None:
+    page = seen.page
+    await visit(page, "chat")
+    for typed, address in (
+        ("usage", "#/run/usage"),
+        ("handbook documents", "#/documents/handbook"),
+        ("prompts", "#/build/prompts"),
+    ):
+        await page.press("k", 75, modifiers=2)
+        await page.until("document.querySelector('dialog[open] [role=combobox]') === document.activeElement")
+        await page.ask("Input.insertText", text=typed)
+        await page.press_enter()
+        await page.until(
+            f"location.hash === {json.dumps(address)} && !document.querySelector('dialog[open]')"
+        )
+
+
+async def test_the_page_speaks_chinese_and_remembers_it(seen: Seen) -> None:
+    page = seen.page
+    await visit(page, "documents")
+    await page.until("document.querySelector('#language') && true")
+    await page.run("document.querySelector('#language').click()")
+    assert (
+        await page.until("document.documentElement.lang === 'zh' && document.querySelector('h1').innerText")
+        == "文档"
+    )
+    await page.open("about:blank")
+    await page.open(f"{seen.url}/#/documents")
+    assert await page.until(text("h1")) == "文档"
+    await page.run("document.querySelector('#language').click()")
+    await page.until("document.documentElement.lang === 'en'")
+
+
+@pytest.mark.skipif(not AXE.is_file(), reason="axe is not installed: scripts/page install")
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+async def test_every_view_is_accessible_and_as_wide_as_its_window(seen: Seen, dark: bool) -> None:
+    page = seen.page
+    await page.resize(seen.width, 800, dark=dark)
+    found = {}
+    for view in VIEWS:
+        await visit(page, *view.split("/"))
+        await page.until("document.querySelector('main h1, main .chat') && true")
+        assert await page.run("document.documentElement.scrollWidth") <= seen.width, view
+        found[view] = await violations(page)
+    assert found == {view: [] for view in VIEWS}
