@@ -89,8 +89,11 @@ class Page:
         return await self.run(_UNTIL % (script, PATIENCE * 1000))
 
     async def type(self, selector: str, text: str) -> None:
-        """Write into a field as somebody with a keyboard does."""
-        await self.run(f"document.querySelector({json.dumps(selector)}).focus()")
+        """Write into a field as somebody with a keyboard does, once it takes the focus."""
+        await self.until(
+            f"(() => {{ const field = document.querySelector({json.dumps(selector)}); field?.focus(); "
+            "return field !== null && document.activeElement === field; })()"
+        )
         await self.ask("Input.insertText", text=text)
 
     async def press_enter(self) -> None:
