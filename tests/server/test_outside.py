@@ -99,6 +99,7 @@ def test_schemas_are_checked_by_one_module() -> None:
 YAML_OF_THE_OPERATOR = {
     "core/untrusted_yaml.py": "the bounded reader itself",
     "config.py": "the configuration file",
+    "apps/prompts/formats.py": "only writes it",
     "apps/entry.py": "an app that the operator starts by itself",
     "models/engines/fake/script.py": "the script of a fake model",
     "models/prices.py": "the operator's prices",
@@ -114,6 +115,7 @@ def test_yaml_from_outside_has_no_aliases() -> None:
 THREADS_OF_OUR_OWN = {
     "core/pools.py": "the pools themselves",
     "db/database.py": "the readers of our database, a pool of its own",
+    "db/postgres.py": "run_sync is SQLAlchemy's, in the loop of the driver's own thread",
     "archives/stream.py": "the thread of who writes an archive",
     "backup/write.py": "the one thread of a backup",
     "models/engines/static/worker.py": "a process of its own",

@@ -85,6 +85,7 @@ async def settled(client: AsyncClient, store: str = "book") -> None:
             await client.health()
 
 
+@pytest.mark.timeout(300)
 async def test_a_disk_that_stands_still_holds_up_nothing_but_what_waits_for_it(disk: Disk) -> None:
     async with AsyncClient(disk.daemon.url) as client:
         disk.become("still")

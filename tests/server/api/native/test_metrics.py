@@ -79,6 +79,7 @@ def test_the_dashboard_asks_for_metrics_that_there_are(daemon: Daemon) -> None:
     assert known - asked <= {"portico_info", "portico_start_time_seconds", "portico_call_seconds"} | {
         "portico_model_loaded",
         "portico_database_running",
+        "portico_process_gpu_memory_bytes",
     }
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
