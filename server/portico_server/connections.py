@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Final, cast
 
+import httptools
 import orjson
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -29,6 +30,9 @@ MAX_HEADER_BYTES: Final = 64 * 1024
 """Of all headers of a request with its address, as they come over the network."""
 
 MAX_URL_BYTES: Final = 32 * 1024
+MAX_QUEUED_REQUESTS: Final = 100
+"""Requests of a connection that were sent ahead and wait for the answer of an earlier one. One more closes it."""
+
 MIN_BODY_BYTES_PER_S: Final = 1024
 MAX_WRITE_STALL_S: Final = 120
 """Seconds in which a client must take something of an answer that waits for it."""
@@ -359,6 +363,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The request is handed to the application."""
+        if len(self.pipeline) >= MAX_QUEUED_REQUESTS:
+            raise httptools.HttpParserError("too many requests were sent ahead")
         self._phase = _BODY
         self._ticks = 0
         super().on_headers_complete()
@@ -458,9 +464,13 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.abort()
 
     def _refuse(self, error: PorticoError) -> None:
-        """Say why, once nothing else is being said, and close."""
+        """Say why, unless an answer is on its way, and close."""
         self._phase = _REFUSED
         self._ticks = 0
+        if self.pipeline:  # the answer on its way is an earlier one's
+            self.pipeline.clear()
+            self.transport.close()
+            return
         answering = self._is_answering
         started = answering and self.cycle.response_started
         if answering:

@@ -24,6 +24,7 @@ from tests.daemon import environment
 from portico_server.connections import (
     MAX_HEADER_BYTES,
     MAX_HEADERS,
+    MAX_QUEUED_REQUESTS,
     MAX_URL_BYTES,
     RESERVED_DESCRIPTOR_COUNT,
     raise_descriptor_limit,
@@ -238,6 +239,22 @@ async def test_requests_in_a_row_are_answered_in_order(tmp_path: Path) -> None:
             assert (await eager.answer())[0] == 200
         await eager.say(HEALTH[20:])
         assert (await eager.answer())[0] == 200
+
+
+async def test_requests_that_are_sent_ahead_of_an_answer_have_a_bound(tmp_path: Path) -> None:
+    async with served(tmp_path) as api, wire(api) as flood:
+        hold = asyncio.Event()
+        api.add(teller := RelayModel("teller", b'data: {"choices":[]}\n\n', hold=hold))
+        body = json.dumps(
+            {"model": "teller", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
+        )
+        await flood.say(ask(len(body)) + body.encode())
+        await teller.began.wait()
+        await flood.say(HEALTH * (MAX_QUEUED_REQUESTS + 1))
+        answered = await flood.rest()
+        assert answered.count(b"HTTP/1.1 ") == 1 and b"event-stream" in answered
+        async with asyncio.timeout(LIMIT):
+            await teller.left.wait()
 
 
 async def test_an_answer_without_a_body_is_sent_at_once_and_the_connection_stays(tmp_path: Path) -> None:
