@@ -121,10 +121,12 @@ _VALUES: Final[Mapping[str, _Kind]] = {
 @dataclass(slots=True)
 class SchemaSurvey:
     """What a walk found: the number of ``nodes``, ``patterns`` with their places, the first ``wrong`` thing in words,
-    and the ``keywords`` that were used.
+    and the ``keywords`` that were used. ``alternatives`` are the values of enums, the branches and the optional
+    properties of the whole schema, which a grammar has to follow side by side.
     """
 
     nodes: int = 0
+    alternatives: int = 0
     patterns: list[tuple[str, str]] = field(default_factory=list)
     wrong: str = ""
     keywords: set[str] = field(default_factory=set)
@@ -142,6 +144,11 @@ def survey(schema: Any) -> SchemaSurvey:
         elif found.nodes > MAX_SCHEMA_NODES:
             found.wrong = f"it has more than {MAX_SCHEMA_NODES:,} parts"
         elif isinstance(value, Mapping):
+            properties, required = value.get("properties"), value.get("required")
+            if isinstance(properties, Mapping):
+                found.alternatives += max(
+                    0, len(properties) - (len(required) if isinstance(required, list) else 0)
+                )
             for name, inner in value.items():
                 stack += _inner(found, name, inner, depth, f"{at}.{str(name)[:80]}")
         elif not isinstance(value, bool):
@@ -158,6 +165,7 @@ def _inner(found: SchemaSurvey, name: str, value: Any, depth: int, at: str) -> S
         if not _is_list(value) or not value:
             found.wrong = found.wrong or f"{at} must be a list of schemas"
             return []
+        found.alternatives += len(value)
         return [(one, depth + 2, f"{at}[{number}]") for number, one in enumerate(value)]
     if name in _NAMED:
         if not isinstance(value, Mapping):
@@ -173,6 +181,8 @@ def _inner(found: SchemaSurvey, name: str, value: Any, depth: int, at: str) -> S
         found.wrong = found.wrong or f"{at} must be {kind[0]}, not {str(value)[:80]!r}"
     elif name == "pattern":
         found.patterns.append((at, value))
+    elif name == "enum":
+        found.alternatives += len(value)
     return []
 
 

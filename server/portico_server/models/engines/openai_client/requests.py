@@ -143,6 +143,25 @@ def schema_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
     )
 
 
+def check_alternatives(body: Mapping[str, Any], model: str, max_alternatives: int) -> None:
+    """Raise `InvalidRequest` for a schema that an engine's grammar would hold up every other call with."""
+    from portico_server.core.json_schema import survey  # jsonschema is slow to import
+
+    schemas = [("response_format", schema_of(body))]
+    for index, tool in enumerate(body.get("tools") or ()):
+        if isinstance(tool, Mapping) and isinstance(tool.get("function"), Mapping):
+            schemas.append((f"tools[{index}].function.parameters", tool["function"].get("parameters")))
+    for param, schema in schemas:
+        if schema and (count := survey(schema).alternatives) > max_alternatives:
+            raise InvalidRequest(
+                f"The schema of '{param}' has {count:,} alternatives: values of enums, branches and optional "
+                f"properties. '{model}' follows at most {max_alternatives:,} in good time. Send fewer, or choose a "
+                "model on another engine.",
+                code="schema_too_large",
+                param=param,
+            )
+
+
 def _with_arguments(tool: Mapping[str, Any]) -> Mapping[str, Any]:
     """A tool whose function says what its arguments are."""
     function = tool.get("function")

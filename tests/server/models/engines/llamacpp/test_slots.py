@@ -178,3 +178,37 @@ async def test_a_slot_that_is_granted_to_a_caller_who_has_left_goes_to_the_next(
 )
 def test_the_common_beginning(one: str, other: str, length: int) -> None:
     assert common_length(one.encode(), other.encode()) == length
+
+
+WIDE = [
+    {"enum": [f"value {number}" for number in range(2000)]},
+    {"anyOf": [{"type": "string", "pattern": f"^a{number}"} for number in range(2000)]},
+    {"type": "object", "properties": {f"p{number}": {"type": "integer"} for number in range(2000)}},
+]
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("schema", WIDE, ids=["values", "branches", "optional properties"])
+async def test_a_schema_that_would_hold_up_every_call_is_refused(small: ModelFixture, schema: Any) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "wide", "schema": schema}}
+    with pytest.raises(InvalidRequest, match="2,000 alternatives") as raised:
+        await small.ask("m", {"messages": user("Choose."), "response_format": form})
+    assert (raised.value.param, raised.value.code) == ("response_format", "schema_too_large")
+    function = {
+        "name": "choose",
+        "parameters": {"type": "object", "properties": {"a": schema}, "required": ["a"]},
+    }
+    with pytest.raises(InvalidRequest, match="2,000 alternatives") as raised:
+        await small.ask(
+            "m", {"messages": user("Choose."), "tools": [{"type": "function", "function": function}]}
+        )
+    assert raised.value.param == "tools[0].function.parameters"
+
+
+@pytest.mark.model
+async def test_a_schema_that_makes_no_grammar_is_named(small: ModelFixture) -> None:
+    schema = {"type": "array", "items": {"type": "integer"}, "minItems": 100_000}
+    form = {"type": "json_schema", "json_schema": {"name": "long", "schema": schema}}
+    with pytest.raises(InvalidRequest, match="repeats something too often") as raised:
+        await small.ask("m", {"messages": user("Count."), "response_format": form})
+    assert (raised.value.param, raised.value.code) == ("response_format", "invalid_schema")
