@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -19,13 +19,17 @@ class UnknownKeyword(InvalidRequest, TypeError):
     """A call was given a keyword that it does not have; ``param`` is that keyword."""
 
 
-def unknown_keyword(call: str, name: str, known: Iterable[str]) -> UnknownKeyword:
-    """The error for ``name``, which ``call`` does not have."""
-    names = sorted(known)
-    hint = nearest(name, names)
-    if not hint:
-        hint = f" It has {', '.join(names)}." if names else " It has none."
-    return UnknownKeyword(f"{call}() has no argument '{name}'.{hint}", code="unknown_parameter", param=name)
+def require_known(call: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Raise `UnknownKeyword` for the first name in ``given`` that ``call`` does not have."""
+    for name in given:
+        if name not in known:
+            names = sorted(known)
+            hint = nearest(name, names)
+            if not hint:
+                hint = f" It has {', '.join(names)}." if names else " It has none."
+            raise UnknownKeyword(
+                f"{call}() has no argument '{name}'.{hint}", code="unknown_parameter", param=name
+            )
 
 
 def exact(function: Callable[P, R], options: Iterable[str] | None = None) -> Callable[P, R]:
@@ -41,23 +45,18 @@ def exact(function: Callable[P, R], options: Iterable[str] | None = None) -> Cal
     known = frozenset(own | {*(options or ())})
     label = function.__qualname__.replace(".__init__", "").replace(".__call__", "")
 
-    def check(given: Mapping[str, Any]) -> None:
-        for name in given:
-            if name not in known:
-                raise unknown_keyword(label, name, known)
-
     if inspect.iscoroutinefunction(function):
 
         @wraps(function)
         async def acall(*args: P.args, **kwargs: P.kwargs) -> Any:
-            check(kwargs)
+            require_known(label, kwargs, known)
             return await function(*args, **kwargs)
 
         return cast("Callable[P, R]", acall)
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        check(kwargs)
+        require_known(label, kwargs, known)
         return function(*args, **kwargs)
 
     return call

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from portico._keywords import unknown_keyword
+from portico._keywords import require_known
 from portico.errors import InvalidRequest
 
 _PLAIN: dict[Any, dict[str, Any]] = {
@@ -83,10 +83,7 @@ class Function:
         Argument descriptions are read from ``Annotated[str, "…"]``, ``name: …`` or ``:param name: …``. Raises
         `InvalidRequest` if an argument cannot be given by name.
         """
-        names = [item.name for item in dataclasses.fields(cls)]
-        for name in options:
-            if name not in names:
-                raise unknown_keyword("Function.of", name, names)
+        require_known("Function.of", options, [item.name for item in dataclasses.fields(cls)])
         doc = inspect.getdoc(call) or ""
         given = {
             "name": getattr(call, "__name__", "function"),

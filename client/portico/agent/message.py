@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeAlias
 
-from portico._keywords import exact_methods, unknown_keyword
+from portico._keywords import exact_methods, require_known
 from portico.errors import InvalidRequest
 
 Content: TypeAlias = "str | list[dict[str, Any]] | Mapping[str, Any]"
@@ -44,10 +44,7 @@ class Message:
 
     def but(self, **changes: Any) -> Message:
         """The same message with other fields."""
-        names = [item.name for item in fields(Message)]
-        for name in changes:
-            if name not in names:
-                raise unknown_keyword("Message.but", name, names)
+        require_known("Message.but", changes, [item.name for item in fields(Message)])
         return replace(self, **changes)
 
     def to_json(self) -> dict[str, Any]:

@@ -180,7 +180,6 @@ EXPOSED = b", ".join(
 
 SWITCHING_STATUS: Final = 101
 
-
 CORS: RawHeaders = [
     (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE, OPTIONS"),
     (b"access-control-allow-headers", b"*, Authorization, Content-Type, Last-Event-ID, Mcp-Session-Id"),

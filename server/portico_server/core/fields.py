@@ -216,7 +216,7 @@ def items(of: BodyField, wanted: str, *, max_items: int | None = None, each: str
 
 
 MAX_SHOWN_CHARS = 100
-"""Characters of a name that an error repeats."""
+"""Characters of a name or an id that an error repeats."""
 
 
 def check_schema(whose: str, schema: Any, path: str) -> None:
@@ -224,12 +224,11 @@ def check_schema(whose: str, schema: Any, path: str) -> None:
 
     Patterns only have to be regular expressions: an engine may support some that the linear engine does not.
     """
-    from portico_server.core.json_schema import require_schema, survey  # jsonschema is slow to import
+    from portico_server.core.json_schema import require_schema  # jsonschema is slow to import
     from portico_server.core.pattern import require_python_pattern
 
     named = whose[:MAX_SHOWN_CHARS]
-    require_schema(named, schema, path, lenient=True)
-    for at, pattern in survey(schema).patterns:
+    for at, pattern in require_schema(named, schema, path, lenient=True).patterns:
         require_python_pattern(pattern, path, f"The pattern at {at} in the schema of '{named}'")
 
 

@@ -413,8 +413,9 @@ class JsonSchema:
         return InvalidRequest(f"The schema of '{self._whose}' {reason}.", code="invalid_schema")
 
 
-def require_schema(whose: str, schema: Any, param: str, *, lenient: bool = False) -> None:
-    """Raise `InvalidRequest` with ``param`` if ``schema`` is not a JSON schema that a value can be checked against.
+def require_schema(whose: str, schema: Any, param: str, *, lenient: bool = False) -> SchemaSurvey:
+    """What a walk through ``schema`` found. Raises `InvalidRequest` with ``param`` if it is not a JSON schema that a
+    value can be checked against.
 
     With ``lenient`` it may have patterns that only others can check, see `JsonSchema`.
     """
@@ -435,3 +436,4 @@ def require_schema(whose: str, schema: Any, param: str, *, lenient: bool = False
                 code=error.code,
                 param=param,
             ) from error
+    return found

@@ -48,18 +48,16 @@ async def read_reply(model: RelayingModel, request: Chat, context: Context) -> R
     relayed = await model.relay(Relay("chat/completions", body), context)
     reader = _ReplyReader()
     try:
-        async for chunk in relayed.chunks:
-            for event in reader.read(chunk):
-                await context.emit(event)
-    except BaseException:
-        await close_chunks(relayed.chunks)
-        await context.emit(relayed.usage)
-        raise
+        try:
+            async for chunk in relayed.chunks:
+                for event in reader.read(chunk):
+                    await context.emit(event)
+        finally:
+            await close_chunks(relayed.chunks)
+        for called in reader.calls():
+            await context.emit(ToolCalled(called.id, called.name, called.arguments))
     finally:
-        await close_chunks(relayed.chunks)
-    for called in reader.calls():
-        await context.emit(ToolCalled(called.id, called.name, called.arguments))
-    await context.emit(relayed.usage)
+        await context.emit(relayed.usage)  # also of an answer that was left
     return Reply(
         "".join(reader.text), reader.finish_reason, tuple(reader.calls()), (), relayed.usage, model.card.name
     )

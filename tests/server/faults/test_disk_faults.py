@@ -43,6 +43,7 @@ async def test_on_a_full_disk_writes_are_refused_and_everything_else_goes_on(
 ) -> None:
     async with AsyncClient(disk.daemon.url) as client:
         kept = await upload(client, "kept before")
+        await works(client)  # what it takes has started: a model may not start without room
         disk.become("full")
         for _ in range(3):
             assert await refused(upload(client, "no room")) in ("disk_full", "disk_failed")
@@ -88,6 +89,7 @@ async def settled(client: AsyncClient, store: str = "book") -> None:
 @pytest.mark.timeout(300)
 async def test_a_disk_that_stands_still_holds_up_nothing_but_what_waits_for_it(disk: Disk) -> None:
     async with AsyncClient(disk.daemon.url) as client:
+        await works(client)  # what it takes has started: a model may not start without writing
         disk.become("still")
         waiting = asyncio.create_task(upload(client, "waits for the disk"))
         for _ in range(5):

@@ -256,8 +256,8 @@ async def _output(runner: Runner, run: Run, *, stay: bool) -> Any:
 def _request(given: RunInput) -> Request:
     options = dict(given.model_extra or {})
     if given.messages is None:
-        for name in options:
-            raise unknown_parameter(name, [*RunInput.model_fields])
+        if options:
+            raise unknown_parameter(next(iter(options)), RunInput.model_fields)
         return AppInput(given.input, given.session)
     if given.input is not None:
         raise InvalidRequest("Give either 'input' or 'messages', not both.", param="input")

@@ -10,9 +10,6 @@ from portico_server.core import fields
 from portico_server.core.fields import BodyField, RequestBody
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 
-MAX_SHOWN_CHARS = 100
-"""Characters of a value that an error repeats."""
-
 MAX_CHOICES = 8
 MAX_STOPS = 4
 MAX_MESSAGES = 10_000
@@ -77,8 +74,8 @@ def _messages(found: Any, path: str) -> None:
             if answered not in called:
                 wrong(
                     f"{path}[{index}].tool_call_id",
-                    f"is '{answered[:MAX_SHOWN_CHARS]}', which no message before it calls. Send the assistant's "
-                    "message with its 'tool_calls' first",
+                    f"is '{answered[: fields.MAX_SHOWN_CHARS]}', which no message before it calls. Send the "
+                    "assistant's message with its 'tool_calls' first",
                 )
 
 
