@@ -53,7 +53,7 @@ def main() -> None:
                 logging_steps=1,
                 gradient_checkpointing=False,
                 bf16=False,
-                use_cpu=True,
+                use_cpu=settings.get("device", "cpu") == "cpu",
                 report_to="none",
                 seed=settings["seed"],
             ),

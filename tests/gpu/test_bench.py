@@ -1,0 +1,75 @@
+"""``bench/gpu.py`` on a machine without a GPU, with the stand-in for vLLM: what is measured is kept, and not again."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.daemon import ROOT
+from tests.server.models.engines.external.interpreter import interpreter, model
+
+SIZES = {
+    "architectures": ["LlamaForCausalLM"],
+    "num_hidden_layers": 2,
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_further_call_continues_with_what_is_missing(tmp_path: Path) -> None:
+    variables = {
+        "PORTICO_TEST_VLLM": interpreter(tmp_path),
+        "PORTICO_TEST_GPU_MODEL": model(tmp_path, **SIZES),
+    }
+    results = tmp_path / "results.json"
+
+    def measured(seconds: int, parts: str) -> tuple[int, str]:
+        line = [sys.executable, str(ROOT / "bench" / "gpu.py"), "--results", str(results)]
+        done = subprocess.run(
+            [*line, "--seconds", str(seconds), "--parts", parts],
+            capture_output=True,
+            text=True,
+            timeout=200,
+            env={**os.environ, "PORTICO_TEST_GPU_PYTHON": "", "PORTICO_TEST_LMDEPLOY": "", **variables},
+        )
+        assert done.stderr == "", done.stderr
+        return done.returncode, done.stdout
+
+    status, said = measured(220, "vllm,adapters,lmdeploy")
+    assert status == 75 and "Not measured yet: vllm." in said
+    assert "lmdeploy: skipped: no interpreter is named for it" in said
+    kept = json.loads(results.read_text())
+    for counts in kept["adapters"].values():
+        assert counts == {"calls": 48, "same": 48, "another's": 0, "nobody's": 0, "distinct": 3}
+    status, said = measured(10, "adapters")
+    assert status == 0 and json.loads(results.read_text()) == kept
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_part_that_fails_is_named_and_keeps_no_other_from_its_turn(tmp_path: Path) -> None:
+    nothing = tmp_path / "python"
+    nothing.write_text("#!/bin/sh\nexit 1\n")
+    nothing.chmod(0o755)
+    results = tmp_path / "results.json"
+    line = [sys.executable, str(ROOT / "bench" / "gpu.py"), "--results", str(results)]
+    done = subprocess.run(
+        [*line, "--parts", "adapters,training", "--streams", "1"],
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "PORTICO_TEST_GPU_PYTHON": "",
+            "PORTICO_TEST_VLLM": str(nothing),
+            "PORTICO_TEST_GPU_MODEL": model(tmp_path, **SIZES),
+        },
+    )
+    assert done.returncode == 1, done.stderr
+    assert "adapters: failed: " in done.stdout and "Not measured yet" not in done.stdout
+    assert json.loads(results.read_text()) == {"training": {"skipped": "no interpreter is named for it"}}
