@@ -204,8 +204,8 @@ class LmDeploy:
     gpu_traits = LMDEPLOY_TRAITS
 
     def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
-        option_arguments(spec.name, self.name, spec.parameters, LMDEPLOY_OPTIONS)
         _possible(spec)
+        option_arguments(spec.name, self.name, spec.parameters, LMDEPLOY_OPTIONS)
         fallbacks(spec)
         found = server.describe_folder(spec, path)
         if found.task == "embedding":
@@ -292,6 +292,13 @@ def _held(path: Path, tensor: int) -> int:
 def _possible(spec: ModelSpec) -> None:
     """Raises `InvalidRequest` for what LMDeploy would only fail with while it starts."""
     given = spec.parameters
+    if given.get("kv_offload_gb") is not None:
+        raise InvalidRequest(
+            f"LMDeploy keeps prompts in the GPU's memory alone: '{spec.name}' cannot have 'kv_offload_gb'; vllm can. "
+            "(LMDeploy 0.18 has a connector to a Mooncake Store, which is a service with open ports of its own.) Set "
+            "'kv_cache_bits' to 8 or 4 for a cache that holds more, and 'prefix_caching' to reuse it.",
+            param="parameters.kv_offload_gb",
+        )
     if given.get("kv_cache_bits") not in (None, 4, 8):
         raise InvalidRequest(
             f"The parameter 'kv_cache_bits' of '{spec.name}' must be 4 or 8.",

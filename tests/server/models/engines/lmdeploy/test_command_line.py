@@ -40,13 +40,8 @@ READ: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"reasoning_parser": "deepseek-v3"}, {"reasoning_parser": "deepseek-v3"}),
     ({"prefix_caching": True, "trust_remote_code": True}, {"enable_prefix_caching": True, "trust_remote_code": True}),
     ({"prefix_caching": False}, {}),
-    (
-        {"arguments": ["--speculative-algorithm", "eagle3", "--speculative-draft-model", "/draft"]},
-        {"speculative_algorithm": "eagle3", "speculative_draft_model": "/draft"},
-    ),
+    ({"arguments": ["--speculative-algorithm", "eagle3"]}, {"speculative_algorithm": "eagle3"}),
     ({"arguments": ["--cp", "2", "--communicator", "cuda-ipc"]}, {"cp": 2, "communicator": "cuda-ipc"}),
-    ({"arguments": ["--hf-overrides", '{"rope_scaling": null}']}, {"hf_overrides": {"rope_scaling": None}}),
-    ({"arguments": ["--language-model-only"]}, {"language_model_only": True}),
 ]  # fmt: skip
 
 OURS: Mapping[str, Any] = {
@@ -104,12 +99,18 @@ def test_an_adapter_is_told_in_words_that_lmdeploys_peft_knows(tmp_path: Path) -
         ({"kv_cache_bits": 16}, "parameters.kv_cache_bits"),
         ({"chat_template": "/models/own.jinja"}, "parameters.chat_template"),
         ({"data_parallel": 2, "backend": "pytorch"}, "parameters.data_parallel"),
+        ({"kv_offload_gb": 8}, "parameters.kv_offload_gb"),
     ],
 )
 def test_what_it_would_only_fail_with_later_is_refused(parameters: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
         LmDeploy().describe(ModelSpec("m", "/models/x", parameters=parameters), None)
     assert raised.value.param == param
+
+
+def test_all_that_is_read_below_is_taken_here() -> None:
+    for parameters, _ in READ:
+        assert line(parameters)
 
 
 @environment.needed
