@@ -13,6 +13,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY client client
 COPY server server
 COPY tui tui
+COPY docs/cookbook docs/cookbook
 RUN /opt/portico/bin/python -m pip install --no-deps --build-constraint requirements/build.lock . && touch /opt/portico/.portico-image
 
 FROM python:3.13-slim

@@ -120,6 +120,12 @@ def test_the_wheel_holds_every_module_and_what_goes_with_it(wheel: zipfile.ZipFi
         assert wanted <= held
         assert f"{package}/py.typed" in held
     assert any(name.endswith("licenses/LICENSE") for name in held)
+    recipes = {
+        str(path.relative_to(ROOT / "docs"))
+        for path in (ROOT / "docs" / "cookbook").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert {f"portico/{recipe}" for recipe in recipes} <= held
 
 
 def test_the_sdk_alone_depends_on_httpx_alone(wheel: zipfile.ZipFile) -> None:

@@ -15,7 +15,7 @@ from portico.cli.session import Invocation, ReportedError
 from portico.errors import PorticoError
 
 PANELS = {
-    "Start and stop": ("up", "open", "down", "status", "apply", "doctor", "settings", "version"),
+    "Start and stop": ("up", "open", "down", "status", "apply", "doctor", "settings", "version", "cookbook"),
     "Ask": ("ask", "chat", "search", "draw", "speak", "transcribe", "tui"),
     "Models": ("models", "adapters", "engines", "plugins", "pull", "tokens", "batches", "ps", "top", "logs"),
     "Fine-tuning": ("tune", "compare"),
