@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { readFrame } from "../src/api";
 import { argumentsOf } from "../src/apps/Prompts";
-import { asMarkdown, headline, type Message, toMessages } from "../src/chat/sessions";
+import { asMarkdown, headline, toMessages } from "../src/chat/sessions";
 import { around } from "../src/chat/source";
 import { requestFor } from "../src/chat/turn";
 import { bytes, placeLabel } from "../src/format";
@@ -18,6 +18,9 @@ const raw = (sender: string, content: string, more: object = {}) => ({
   extra_info: null,
   ...more,
 });
+
+const numbered = (messages: ReturnType<typeof raw>[]) =>
+  toMessages(messages.map((message, at) => ({ seq: at + 1, message })));
 
 test("each word is there in both languages, with the same places for names", () => {
   const places = (text: string) => [...text.matchAll(/\{\w+\}/g)].map(String).sort();
@@ -44,7 +47,7 @@ test("frames have an id and data; comments are none", () => {
 
 test("what an agent did goes with its answer", () => {
   const call = { id: "c1", function: { name: "calculator", arguments: "{}" } };
-  const [question, answer] = toMessages([
+  const [question, answer] = numbered([
     raw("user", "2+3?"),
     raw("desk", "", { type: "tool_call", extra_info: { tool_calls: [call] } }),
     raw("calculator", "5", { type: "tool_result", extra_info: { tool_call_id: "c1", is_error: false } }),
@@ -57,13 +60,14 @@ test("what an agent did goes with its answer", () => {
 });
 
 test("an agent is given what is new; a model is given all, with the settings", () => {
-  const history = toMessages([raw("user", "one"), raw("house", "two")]) as Message[];
+  const history = numbered([raw("user", "one"), raw("house", "two")]);
   const asked = {
     model: "house",
     session: "conv_1",
     history,
     question: "three",
     settings: { temperature: 0 },
+    isModel: true,
   };
   expect(requestFor({ ...asked, agent: true })).toEqual({
     model: "house",
@@ -83,6 +87,28 @@ test("an agent is given what is new; a model is given all, with the settings", (
     background: true,
     stream: true,
   });
+});
+
+test("a model is given the stores and tools of the conversation; an app has its own", () => {
+  const asked = { model: "house", agent: false, session: "conv_1", history: [], question: "one" };
+  const settings = {
+    stores: ["vs_1"],
+    documents: "vs_2",
+    tools: ["calculator"],
+    servers: ["files"],
+    into: "vs_1",
+  };
+  const given = requestFor({ ...asked, isModel: true, settings });
+  expect(given.tools).toEqual([
+    { type: "file_search", vector_store_ids: ["vs_1", "vs_2"] },
+    { type: "mcp", server_label: "files", require_approval: "never" },
+    { type: "mcp", server_label: "portico", require_approval: "never", allowed_tools: ["calculator"] },
+  ]);
+  expect(given.tool_choice).toEqual({ type: "file_search" });
+  expect(given).not.toHaveProperty("into");
+  const free = requestFor({ ...asked, isModel: true, settings: { ...settings, searches_at_will: true } });
+  expect(free).not.toHaveProperty("tool_choice");
+  expect(requestFor({ ...asked, isModel: false, settings })).not.toHaveProperty("tools");
 });
 
 test("a passage is found by its place, by its text, and where spaces differ", () => {
@@ -119,7 +145,7 @@ test("a headline is the beginning of the question on one line", () => {
 
 test("a conversation is exported with its sources", () => {
   const passage = { rank: 1, filename: "lease.md" };
-  const said = toMessages([
+  const said = numbered([
     raw("user", "Rent?"),
     raw("docs", "840 [1]", { extra_info: { passages: [passage] } }),
   ]);

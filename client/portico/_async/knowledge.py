@@ -240,6 +240,11 @@ class Stores(Group):
         query = given(after=after, limit=limit, status=status)
         return await self._transport.request("GET", self._at(name, "files"), Page[StoreFile], query=query)
 
+    async def page(self, name: str, file_id: str, page: int, passage: str = "") -> bytes:
+        """A page of a PDF, counted from 1, as a PNG with ``passage`` marked where it stands."""
+        path, body = self._at(name, "files", file_id, "page"), {"page": page, "passage": passage}
+        return await self._transport.request("POST", path, bytes, json=body, slow=True)
+
     async def attach(self, store_id: str, file_id: str) -> StoreFile:
         """Put an uploaded file into a store, by their ids."""
         path = at("v1", "vector_stores", named(store_id, "a store"), "files")

@@ -8,7 +8,7 @@ from typing import Any
 from portico._async.group import Group
 from portico._request import at, by_id, given
 from portico.errors import InvalidRequest
-from portico.values import Fact, Session, SessionMessage
+from portico.values import Fact, Rating, Session, SessionMessage
 
 MAX_MESSAGES = 1000
 """Messages that are asked for at once."""
@@ -53,6 +53,32 @@ class Sessions(Group):
         """Put messages behind what was said, into the memory of ``agent``."""
         body = {"messages": [dict(item) for item in messages], "agent": agent}
         return await self._transport.request("POST", self._at(session_id, "messages"), Session, json=body)
+
+    async def rate(
+        self, session_id: str, message: int, value: str, *, correction: str = "", note: str = ""
+    ) -> SessionMessage:
+        """Rate an answer, by the number of its message: ``good``, ``bad``, or ``corrected`` with a ``correction``."""
+        body = {"value": value, "correction": correction, "note": note}
+        path = self._at(session_id, "messages", str(message), "rating")
+        return await self._transport.request("PUT", path, SessionMessage, json=body)
+
+    async def unrate(self, session_id: str, message: int) -> None:
+        """Take a rating back."""
+        path = self._at(session_id, "messages", str(message), "rating")
+        return await self._transport.request("DELETE", path, None)
+
+    async def ratings(
+        self,
+        *,
+        app: str | None = None,
+        model: str | None = None,
+        value: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Sequence[Rating]:
+        """Rated answers, the oldest first; of an app, by a model, of one value, or behind the rating ``after``."""
+        query = given(app=app, model=model, value=value, after=after, limit=limit)
+        return await self._transport.request("GET", "/api/ratings", list[Rating], query=query)
 
     async def reset(self, session_id: str) -> Session:
         """Forget all that was said, by every agent of the tree."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -94,6 +95,69 @@ def rename(
     with connected(context) as client:
         changed = client.sessions.change(find_session(client, which).id, title=title)
     _say(changed, f"'{safe(changed.name)}' is now called '{safe(changed.title)}'.", as_json)
+
+
+class RatingValue(StrEnum):
+    """What an answer can be."""
+
+    good = "good"
+    bad = "bad"
+    corrected = "corrected"
+
+
+@app.command(epilog="Example: portico sessions rate clerk/monday 4 good")
+def rate(
+    context: typer.Context,
+    which: Which,
+    message: Annotated[
+        int, typer.Argument(min=1, help="The number of the answer: portico sessions show --json.")
+    ],
+    value: Annotated[RatingValue, typer.Argument(help="What you think of it.")],
+    correction: Annotated[str, typer.Option(help="The answer that you wanted, with `corrected`.")] = "",
+    note: Annotated[str, typer.Option(help="Why.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Rate an answer. Ratings are what a model is trained on and evaluated with later."""
+    with connected(context) as client:
+        found = find_session(client, which)
+        rated = client.sessions.rate(found.id, message, value, correction=correction, note=note)
+    if as_json:
+        print_json(rated)
+    else:
+        typer.echo(f"Message {message} is rated: {value}.")
+
+
+@app.command(epilog="Example: portico sessions ratings --value corrected --json")
+def ratings(
+    context: typer.Context,
+    of: Annotated[str | None, typer.Option("--app", help="Those of one app.")] = None,
+    model: Annotated[str | None, typer.Option(help="Those of who answered.")] = None,
+    value: Annotated[RatingValue | None, typer.Option(help="Those of one value.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """List rated answers, the oldest first."""
+    with connected(context) as client:
+        found = client.sessions.ratings(app=of, model=model, value=value, limit=limit)
+    if as_json:
+        print_json({"data": found})
+    elif not found:
+        typer.echo("No ratings.")
+    else:
+        print_rows(
+            ("RATING", "MODEL", "ANSWER", "NOTE", "RATED", "ID"),
+            (
+                (
+                    r.value,
+                    r.model,
+                    shorten(_text(r.answer), 60),
+                    shorten(r.note, 40),
+                    moment(r.rated_at),
+                    r.id,
+                )
+                for r in found
+            ),
+        )
 
 
 @app.command(epilog="Example: portico sessions fork clerk/monday --name tuesday")

@@ -174,6 +174,27 @@ class SessionMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class Rating:
+    """What somebody thinks of an answer: ``value`` is ``good``, ``bad`` or ``corrected``, then with a ``correction``.
+
+    The answer is message number ``message`` of ``session``, by ``model``; ``messages`` is what was said before, each
+    with ``role`` and ``content``. ``rated_at`` in seconds since 1970.
+    """
+
+    id: str
+    session: str
+    message: int
+    app: str
+    model: str
+    value: str
+    correction: str
+    note: str
+    rated_at: float
+    messages: Sequence[Mapping[str, Any]]
+    answer: str | Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class FactSource:
     """Where a fact was learnt: in the session (its id) of ``app`` called ``name``, by ``agent``, in ``run``.
 

@@ -1,3 +1,4 @@
+import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { sentence } from "../api";
 import { Markdown } from "../parts/Markdown";
@@ -10,24 +11,31 @@ import { AnswerView, Figures, QuestionView, ReadAloud, Stage } from "./AnswerVie
 import { Composer } from "./Composer";
 import {
   askInstead,
+  besideOf,
   branches,
   choose,
-  configure,
-  dismiss,
+  chooseRival,
+  continueBeside,
   isAnswering,
   made,
+  main,
   messages,
   openError,
   retry,
+  rival,
+  rivals,
+  rivalTarget,
   session,
-  settings,
   stop,
   target,
   turn,
 } from "./conversation";
 import { ShownFile } from "./Media";
-import { asMarkdown, type Message, picturesOf, type Settings, textOf, titleOf } from "./sessions";
+import { RatingButtons } from "./Rating";
+import { SettingsDialog } from "./SettingsDialog";
+import { asMarkdown, type Message, picturesOf, textOf, titleOf } from "./sessions";
 import { SourcePanel } from "./source";
+import type { Talk } from "./talk";
 
 const NEAR_END_PX = 48;
 
@@ -97,7 +105,16 @@ export function ChatView() {
             // biome-ignore lint/suspicious/noArrayIndexKey: a message is what was said at its place
             <SaidMessage key={`${id} ${number}`} message={message} place={number} />
           ))}
-          {asked && <LiveTurn />}
+          {asked && (
+            <>
+              <div class="saidframe mine">
+                <Question content={asked.question} />
+              </div>
+              <Beside place={said.length + 1} question={asked.question}>
+                <LiveAnswer talk={main} />
+              </Beside>
+            </>
+          )}
           {made.value.map((each) => (
             <article key={each.id} class="turn">
               <div class="said user">{each.prompt}</div>
@@ -146,10 +163,11 @@ function snippet(): string {
 }
 
 function ChatHead() {
-  const [opened, setOpened] = useState<"" | "target" | "settings">("");
+  const [opened, setOpened] = useState<"" | "target" | "settings" | "rival">("");
   const who = target.value;
   const now = session.value;
   const family = branches.value;
+  const other = rivalTarget.value;
   const at = family.findIndex((each) => each.id === now?.id);
   const step = (by: number) => {
     const next = family[(at + by + family.length) % family.length];
@@ -171,6 +189,17 @@ function ChatHead() {
             ›
           </button>
         </span>
+      )}
+      {(other || rivals().length > 0) && (
+        <button
+          type="button"
+          class="quiet"
+          id="beside"
+          disabled={isAnswering.value}
+          onClick={() => setOpened("rival")}
+        >
+          {other ? t("beside.with", { name: other.name }) : t("beside")}
+        </button>
       )}
       {who?.kind === "model" && who.does === "chat" && (
         <button type="button" class="quiet" id="settings" onClick={() => setOpened("settings")}>
@@ -196,61 +225,28 @@ function ChatHead() {
           />
         </Dialog>
       )}
+      {opened === "rival" && (
+        <Dialog title={t("beside.choose")} onClose={() => setOpened("")}>
+          <Chooser
+            label={t("filter")}
+            none={t("chat.noTarget")}
+            chosen={other?.name ?? ""}
+            choices={[
+              ...(other ? [{ id: "", label: t("beside.nobody") }] : []),
+              ...rivals().map((each) => ({ id: each.name, label: each.name, note: t(`kind.${each.kind}`) })),
+            ]}
+            onChoose={(name) => {
+              setOpened("");
+              chooseRival(name).catch((error) => {
+                openError.value = sentence(error);
+              });
+              document.querySelector<HTMLElement>("#question")?.focus();
+            }}
+          />
+        </Dialog>
+      )}
       {opened === "settings" && <SettingsDialog onClose={() => setOpened("")} />}
     </div>
-  );
-}
-
-function SettingsDialog({ onClose }: { onClose: () => void }) {
-  const [error, setError] = useState("");
-  const given = settings.value;
-  const submit = async (event: SubmitEvent) => {
-    event.preventDefault();
-    const form = new FormData(event.currentTarget as HTMLFormElement);
-    const chosen: Settings = {};
-    const instructions = String(form.get("instructions")).trim();
-    const temperature = String(form.get("temperature"));
-    const most = String(form.get("tokens"));
-    if (instructions) chosen.instructions = instructions;
-    if (temperature) chosen.temperature = Number(temperature);
-    if (most) chosen.max_output_tokens = Number(most);
-    try {
-      await configure(chosen);
-      onClose();
-    } catch (caught) {
-      setError(sentence(caught));
-    }
-  };
-  return (
-    <Dialog title={t("settings.title")} onClose={onClose}>
-      <form class="fields" onSubmit={submit}>
-        <label>
-          <span>{t("settings.instructions")}</span>
-          <textarea name="instructions" rows={5} maxLength={10_000} defaultValue={given.instructions ?? ""} />
-        </label>
-        <label>
-          <span>{t("settings.temperature")}</span>
-          <input
-            name="temperature"
-            type="number"
-            min="0"
-            max="2"
-            step="0.1"
-            defaultValue={given.temperature ?? ""}
-          />
-        </label>
-        <label>
-          <span>{t("settings.tokens")}</span>
-          <input name="tokens" type="number" min="1" step="1" defaultValue={given.max_output_tokens ?? ""} />
-        </label>
-        <Trouble error={error} />
-        <div class="actions">
-          <button type="submit" class="primary">
-            {t("save")}
-          </button>
-        </div>
-      </form>
-    </Dialog>
   );
 }
 
@@ -273,26 +269,69 @@ function SaidMessage({ message, place }: { message: Message; place: number }) {
   }
   const before = said.slice(0, place).findLastIndex((each) => each.role === "user");
   const question = said[before];
+  if (!question) return <SaidAnswer talk={main} message={message} />;
   return (
-    <div class="saidframe">
-      <div class="said answer">
-        <AnswerView answer={{ ...message, text: textOf(message.content), model: message.sender }} />
-        {message.stopped && <p class="soft">{t("chat.stopped")}</p>}
-      </div>
-      <span class="tools">
-        <Figures answer={{ ...message, model: message.sender }} />
-        <Copy text={textOf(message.content)} />
-        {question && (
+    <Beside place={place} question={question.content}>
+      <SaidAnswer talk={main} message={message}>
+        <button
+          type="button"
+          class="quiet"
+          disabled={isAnswering.value}
+          onClick={() => askInstead(before, question.content)}
+        >
+          {t("regenerate")}
+        </button>
+      </SaidAnswer>
+    </Beside>
+  );
+}
+
+/** An answer, and what the other model answers beside it: to the question before the answer at `place`. */
+function Beside(props: { place: number; question: Content; children: ComponentChildren }) {
+  const theirs = besideOf(props.place, props.question);
+  const asked = rival.turn.value;
+  const live = !theirs && asked && props.place >= messages.value.length - 1;
+  if (!theirs && !live) return <>{props.children}</>;
+  return (
+    <div class="pair">
+      {props.children}
+      {theirs ? (
+        <SaidAnswer talk={rival} message={theirs}>
           <button
             type="button"
             class="quiet"
             disabled={isAnswering.value}
-            onClick={() => askInstead(before, question.content)}
+            onClick={() =>
+              continueBeside().catch((error) => {
+                openError.value = sentence(error);
+              })
+            }
           >
-            {t("regenerate")}
+            {t("beside.continue")}
           </button>
-        )}
-        <ReadAloud text={textOf(message.content)} />
+        </SaidAnswer>
+      ) : (
+        <LiveAnswer talk={rival} />
+      )}
+    </div>
+  );
+}
+
+function SaidAnswer(props: { talk: Talk; message: Message; children?: ComponentChildren }) {
+  const { message } = props;
+  const text = textOf(message.content);
+  return (
+    <div class="saidframe">
+      <div class="said answer">
+        <AnswerView answer={{ ...message, text, model: message.sender }} />
+        {message.stopped && <p class="soft">{t("chat.stopped")}</p>}
+      </div>
+      <span class="tools">
+        <Figures answer={{ ...message, model: message.sender }} />
+        <Copy text={text} />
+        {props.children}
+        <ReadAloud text={text} />
+        <RatingButtons talk={props.talk} message={message} />
       </span>
     </div>
   );
@@ -355,35 +394,30 @@ function Copy({ text }: { text: string }) {
   );
 }
 
-/** The question that is being answered, or that was not. */
-function LiveTurn() {
-  const asked = turn.value;
+/** The answer that is being made, or that was not. */
+function LiveAnswer({ talk }: { talk: Talk }) {
+  const asked = talk.turn.value;
   if (!asked) return null;
   const answer = asked.answer.value;
-  const open = isAnswering.value;
+  const open = talk.isAnswering.value;
   return (
-    <>
-      <div class="saidframe mine">
-        <Question content={asked.question} />
+    <div class="saidframe">
+      <div class="said answer live" aria-busy={open} aria-live="polite">
+        <AnswerView answer={answer} live={open} />
+        {open && <Stage answer={answer} cut={asked.cut.value} />}
+        {answer.questions.map((question) => (
+          <QuestionView key={question.id} question={question} />
+        ))}
       </div>
-      <div class="saidframe">
-        <div class="said answer live" aria-busy={open} aria-live="polite">
-          <AnswerView answer={answer} live={open} />
-          {open && <Stage answer={answer} cut={asked.cut.value} />}
-          {answer.questions.map((question) => (
-            <QuestionView key={question.id} question={question} />
-          ))}
+      {!open && (answer.error || answer.state === "stopped") && (
+        <div class="failedturn">
+          <Trouble error={answer.error || t("chat.failed")} retry={() => retry(talk)} />
+          <button type="button" class="quiet" onClick={() => talk.dismiss()}>
+            {t("dismiss")}
+          </button>
         </div>
-        {!open && (answer.error || answer.state === "stopped") && (
-          <div class="failedturn">
-            <Trouble error={answer.error || t("chat.failed")} retry={retry} />
-            <button type="button" class="quiet" onClick={dismiss}>
-              {t("dismiss")}
-            </button>
-          </div>
-        )}
-      </div>
-    </>
+      )}
+    </div>
   );
 }
 

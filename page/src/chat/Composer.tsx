@@ -1,12 +1,23 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { isAbort, json, sentence } from "../api";
 import { recall, remember } from "../kept";
-import { Trouble, useWork } from "../parts/ui";
+import { Chooser, Dialog, Trouble, useLoaded, useWork } from "../parts/ui";
 import { modelFor, refresh, status } from "../status";
 import type { Content } from "../types";
 import { t } from "../words/words";
-import { ask, isAnswering, type MadeTurn, putMade, session, stop, target } from "./conversation";
-import { draw, type Picture, record, say, take } from "./media";
+import {
+  ask,
+  attachDocument,
+  isAnswering,
+  type MadeTurn,
+  putMade,
+  session,
+  settings,
+  stop,
+  target,
+} from "./conversation";
+import { CONVERSATION, filesOf, removeFrom } from "./documents";
+import { draw, isMedia, type Picture, record, say, take } from "./media";
 
 function contentOf(question: string, pictures: Picture[]): Content {
   if (!pictures.length) return question;
@@ -16,16 +27,22 @@ function contentOf(question: string, pictures: Picture[]): Content {
   ];
 }
 
+/** Where a document can go. */
+type Place = { id: string; label: string; note?: string };
+
 export function Composer() {
   const draftName = `draft.${session.value?.id ?? ""}`;
   const [pictures, setPictures] = useState<Picture[]>([]);
   const [recording, setRecording] = useState<{ stop: () => Promise<File> } | null>(null);
   const [making, setMaking] = useState<AbortController | null>(null);
+  const [undecided, setUndecided] = useState<File[]>([]);
+  const [reading, setReading] = useState("");
   const [busy, error, work] = useWork();
+  const [, unread, readWork] = useWork();
   const field = useRef<HTMLTextAreaElement>(null);
   const input = useRef<HTMLInputElement>(null);
   const who = target.value;
-  const working = isAnswering.value || making !== null;
+  const working = isAnswering.value || making !== null || reading !== "";
 
   // A draft belongs to its conversation.
   useEffect(() => {
@@ -33,9 +50,39 @@ export function Composer() {
     growField(field.current);
   }, [draftName]);
 
+  const placesFor = (): Place[] => {
+    const stores = (status.value?.stores ?? []).map(({ id, name }) => ({ id, label: name }));
+    const own = { id: CONVERSATION, label: t("attach.here"), note: t("attach.hereNote") };
+    if (who?.does !== "chat") return [];
+    return who.kind === "model"
+      ? [own, ...stores.filter((store) => store.id !== settings.value.documents)]
+      : stores;
+  };
+
+  const readIn = (files: File[], into: string) =>
+    readWork(async () => {
+      try {
+        for (const file of files) {
+          setReading(file.name);
+          await attachDocument(file, into);
+        }
+      } finally {
+        setReading("");
+      }
+    });
+
   const attach = (given: Iterable<File>) =>
     work(async () => {
-      const found = await take(given, modelFor("transcription"));
+      const files = [...given];
+      const documents = files.filter((file) => !isMedia(file));
+      const places = documents.length ? placesFor() : [];
+      if (documents.length && !places.length) {
+        throw new Error(t("attach.unknown", { name: documents[0]?.name ?? "" }));
+      }
+      const into = places.find((place) => place.id === settings.value.into);
+      if (documents.length && into) readIn(documents, into.id);
+      else setUndecided(documents);
+      const found = await take(files.filter(isMedia), modelFor("transcription"));
       setPictures((before) => [...before, ...found.pictures]);
       if (found.words && field.current) {
         field.current.value = [field.current.value, found.words].filter(Boolean).join(" ");
@@ -87,7 +134,7 @@ export function Composer() {
   return (
     <div class="composer">
       <SmallModelHint />
-      <Trouble error={error} />
+      <Trouble error={error || unread} />
       <form
         id="ask"
         onSubmit={submit}
@@ -97,6 +144,9 @@ export function Composer() {
           attach([...(event.dataTransfer?.files ?? [])]);
         }}
       >
+        {settings.value.documents && who?.kind === "model" && (
+          <Documents key={`${settings.value.documents} ${reading}`} store={settings.value.documents} />
+        )}
         {pictures.length > 0 && (
           <div id="attached">
             {pictures.map((picture) => (
@@ -138,7 +188,6 @@ export function Composer() {
           id="files"
           ref={input}
           type="file"
-          accept="image/*,audio/*"
           multiple
           hidden
           onChange={async (event) => {
@@ -157,6 +206,11 @@ export function Composer() {
           >
             {t("attach")}
           </button>
+          {reading && (
+            <span class="soft" role="status">
+              {t("attach.reading", { name: reading })}
+            </span>
+          )}
           {modelFor("transcription") && navigator.mediaDevices && (
             <button id="record" type="button" class="quiet" onClick={toggleRecording}>
               {recording ? t("record.stop") : t("record")}
@@ -181,6 +235,49 @@ export function Composer() {
           </button>
         </div>
       </form>
+      {undecided.length > 0 && (
+        <Dialog title={t("attach.where")} onClose={() => setUndecided([])}>
+          <p class="soft">{t("attach.whereNote")}</p>
+          <Chooser
+            label={t("filter")}
+            none={t("chat.noTarget")}
+            choices={placesFor()}
+            onChoose={(id) => {
+              setUndecided([]);
+              readIn(undecided, id);
+            }}
+          />
+        </Dialog>
+      )}
+    </div>
+  );
+}
+
+/** The documents of this conversation, each of which can be left out. */
+function Documents({ store }: { store: string }) {
+  const files = useLoaded(() => filesOf(store), store);
+  const [busy, error, work] = useWork();
+  if (!files.value?.length && !error) return null;
+  return (
+    <div id="documents">
+      {files.value?.map((file) => (
+        <button
+          key={file.id}
+          type="button"
+          class="chip"
+          disabled={busy}
+          title={t("attach.remove")}
+          onClick={() =>
+            work(async () => {
+              await removeFrom(store, file.id);
+              files.reload();
+            })
+          }
+        >
+          {file.filename} ×
+        </button>
+      ))}
+      <Trouble error={error} />
     </div>
   );
 }

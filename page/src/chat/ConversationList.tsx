@@ -12,12 +12,14 @@ import { metadataOf, titleOf } from "./sessions";
 const SEARCH_PAUSE_MS = 200;
 const FIRST_SHOWN = 100;
 
-/** Conversations, the one used last first; of those that were branched, the one used last. */
+/** Conversations, the one used last first; of those that were branched, the one used last, and not what stands beside it. */
 export function ConversationList({ onOpen }: { onOpen: () => void }) {
   const [most, setMost] = useState(FIRST_SHOWN);
   const timer = useRef(0);
   const families = new Set<string>();
-  const listed = sessions.value.filter((each) => {
+  const stands = (each: Session) => (metadataOf(each).beside ? 1 : 0);
+  const ordered = [...sessions.value].sort((one, other) => stands(one) - stands(other));
+  const listed = ordered.filter((each) => {
     const root = metadataOf(each).root ?? each.id;
     if (families.has(root)) return each.id === session.value?.id;
     families.add(root);

@@ -4,35 +4,33 @@ import { batch, computed, effect, signal } from "@preact/signals";
 import { ApiError, sentence } from "../api";
 import { recall, remember } from "../kept";
 import { go, link, route } from "../route";
-import { apps, isAgent, status, type Target, targets } from "../status";
+import { apps, status, type Target, targets } from "../status";
 import type { Content, Session } from "../types";
-import { t } from "../words/words";
+import { addTo, CONVERSATION, makeStore, removeStore } from "./documents";
 import type { Shown } from "./media";
 import {
   branch,
   changeSession,
   getSession,
-  headline,
-  keepTurn,
   listSessions,
   type Message,
-  type Metadata,
   metadataOf,
-  openSession,
   readMessages,
   removeSession,
   type Settings,
   textOf,
 } from "./sessions";
-import { questionOf, Turn } from "./turn";
+import { Talk } from "./talk";
 
 export const sessions = signal<Session[]>([]);
 export const search = signal("");
 export const listError = signal("");
 
-export const session = signal<Session | null>(null);
-export const messages = signal<Message[]>([]);
-export const turn = signal<Turn | null>(null);
+/** The conversation that is open. */
+export const main = new Talk(() => look());
+/** The same questions, answered by another model beside it. */
+export const rival = new Talk(() => look());
+export const { session, messages, turn } = main;
 export const openError = signal("");
 
 /** What a model that draws or speaks has made. It is not kept, and gone with the page. */
@@ -62,17 +60,31 @@ export const target = computed<Target | null>(() => {
   return known.find((each) => each.name === wanted.value) ?? known[0] ?? null;
 });
 
-export const isAnswering = computed(() => {
-  const state = turn.value?.answer.value.state;
-  return state === "asking" || state === "streaming";
-});
+export const isAnswering = computed(() => main.isAnswering.value || rival.isAnswering.value);
+
+const wantedRival = signal("");
+
+/** Who answers beside; an agent keeps its own history and does not. */
+export const rivalTarget = computed<Target | null>(
+  () => rivals().find((each) => each.name === wantedRival.value) ?? null,
+);
+
+/** Who could answer beside the one that is talked to. */
+export function rivals(): Target[] {
+  const who = target.value;
+  if (who?.does !== "chat" || who.kind === "agent") return [];
+  return targets().filter((each) => each.does === "chat" && each.kind !== "agent" && each.name !== who.name);
+}
 
 /** The branches of the conversation that is open, oldest first; empty if it has one alone. */
 export const branches = computed<Session[]>(() => {
   const now = session.value;
   if (!now) return [];
   const root = metadataOf(now).root ?? now.id;
-  const found = sessions.value.filter((each) => (metadataOf(each).root ?? each.id) === root);
+  const found = sessions.value.filter((each) => {
+    const about = metadataOf(each);
+    return (about.root ?? each.id) === root && (!about.beside || each.id === now.id);
+  });
   return found.length > 1 ? found.sort((one, other) => one.created_at - other.created_at) : [];
 });
 
@@ -101,11 +113,10 @@ export function startNew(): void {
 }
 
 function leave(): void {
-  turn.peek()?.leave();
   batch(() => {
-    turn.value = null;
-    session.value = null;
-    messages.value = [];
+    main.leave();
+    rival.leave();
+    wantedRival.value = "";
     made.value = [];
     openError.value = "";
     settings.value = {};
@@ -123,140 +134,93 @@ export async function open(id: string): Promise<void> {
     if (route.peek().rest[0] !== id) return;
     const about = metadataOf(found);
     batch(() => {
-      session.value = found;
-      messages.value = said;
+      main.show(found, said);
       settings.value = about.settings ?? {};
       wanted.value = about.target ?? found.app;
     });
-    if (about.pending) await takeUp(found, about);
+    await main.takeUp();
   } catch (error) {
     if (error instanceof ApiError && error.status === 404) remember("open", "");
     openError.value = sentence(error);
   }
 }
 
-/** An answer that was begun before this page was opened. */
-async function takeUp(found: Session, about: Metadata): Promise<void> {
-  if (!about.pending) return;
-  const known = messages.peek().some((message) => message.response === about.pending?.response);
-  const model = about.target ?? found.app;
-  try {
-    const asked = new Turn(await questionOf(about.pending.response), model);
-    asked.resume(about.pending);
-    if (session.peek()?.id !== found.id || known) return;
-    turn.value = asked;
-    await finish(asked, found);
-  } catch (error) {
-    if (!(error instanceof ApiError) || error.status !== 404) throw error;
-    await settle(found); // it was forgotten meanwhile
-  }
-}
-
-/** Ask within the conversation that is open; one is begun if none is. */
+/** Ask within the conversation that is open, and the other model beside it. */
 export async function ask(question: Content): Promise<void> {
   const who = target.peek();
   if (!who || isAnswering.peek()) return;
-  const asked = new Turn(question, who.name);
-  let begun: Session | null = null;
-  turn.value = asked;
+  const other = rivalTarget.peek();
+  const said = messages.peek().length;
+  let beside: Promise<void> | null = null;
+  await main.ask(question, who, settings.peek(), {}, (now) => {
+    remember("open", now.id);
+    go(link("chat", now.id), true);
+    if (other) beside = askBeside(question, other, now, said);
+  });
+  await beside;
+}
+
+/** The other model knows the first `said` messages of the conversation, and after them its own answers. */
+async function askBeside(question: Content, other: Target, now: Session, said: number): Promise<void> {
+  const about = { beside: now.id, root: metadataOf(now).root ?? now.id };
   try {
-    let now = session.peek();
-    const agent = isAgent(who.name);
-    const history = messages.peek();
-    if (now && who.name !== now.app && (agent || isAgent(now.app))) {
-      now = begun = await branch(now, history.length, who.name, { settings: settings.peek() });
+    if (!rival.session.peek() && said) {
+      const copy = await branch(now, said, other.name, about);
+      rival.show(copy, await readMessages(copy.id));
     }
-    if (!now) {
-      now = begun = await openSession(who.name, headline(textOf(question)), {
-        settings: settings.peek(),
-      });
-    }
-    const pending = await asked.begin({
-      model: who.name,
-      agent,
-      session: now.id,
-      history,
-      question,
-      settings: settings.peek(),
-    });
-    const about: Metadata = { ...metadataOf(now), target: who.name, settings: settings.peek(), pending };
-    now = await changeSession(now, { metadata: about });
-    if (turn.peek() === asked) {
-      session.value = now;
-      remember("open", now.id);
-      go(link("chat", now.id), true);
-    }
-    look();
-    await finish(asked, now);
+    if (session.peek()?.id === now.id) await rival.ask(question, other, settings.peek(), about);
   } catch (error) {
-    if (begun && !asked.pending) removeSession(begun.id).catch(() => undefined);
-    fail(asked, error);
+    openError.value = sentence(error);
   }
 }
 
-function fail(asked: Turn, error: unknown): void {
-  if (error instanceof DOMException) return;
-  asked.answer.value = { ...asked.answer.peek(), state: "failed", stage: "", error: sentence(error) };
+/** Have the questions answered by another model too; without a name by none. */
+export async function chooseRival(name: string): Promise<void> {
+  const before = rival.session.peek();
+  rival.leave();
+  wantedRival.value = name;
+  if (!before) return;
+  const { beside: _ended, ...about } = metadataOf(before);
+  await changeSession(before, { metadata: about });
+  await look();
 }
 
-/** Follow an answer to its end and keep it. */
-async function finish(asked: Turn, now: Session): Promise<void> {
-  try {
-    await asked.follow();
-    const answer = asked.answer.peek();
-    const agent = isAgent(now.app);
-    const keeps = answer.state === "done" || (answer.state === "stopped" && answer.text !== "");
-    if (keeps && !agent) await keepTurn(now, asked.question, answer, asked.pending?.response ?? "");
-    if (keeps || agent) await settle(now);
-    if (!keeps && answer.state === "stopped") asked.answer.value = { ...answer, error: t("chat.stopped") };
-    if (turn.peek() !== asked) return;
-    if (keeps && !(agent && answer.state === "stopped")) {
-      const said = await readMessages(now.id);
-      const last = said.at(-1);
-      // What an agent used is known from its events alone.
-      if (agent && last) Object.assign(last, { usage: answer.usage, milliseconds: answer.milliseconds });
-      if (turn.peek() !== asked) return;
-      batch(() => {
-        messages.value = said;
-        turn.value = null;
-      });
+/** Go on with what the other model answered; the conversation until now stays as another branch. */
+export async function continueBeside(): Promise<void> {
+  const chosen = rival.session.peek();
+  if (!chosen) return;
+  await chooseRival("");
+  go(link("chat", chosen.id));
+}
+
+/** The other model's answer to the question before the answer at `place`, if it is not the same one. */
+export function besideOf(place: number, question: Content): Message | null {
+  const asks = (message: Message) => message.role === "user" && textOf(message.content) === textOf(question);
+  const nth = messages.value.slice(0, place).filter(asks).length;
+  const theirs = rival.messages.value;
+  let seen = 0;
+  for (const [at, message] of theirs.entries()) {
+    if (asks(message)) seen += 1;
+    const found = theirs[at + 1];
+    if (seen === nth && asks(message) && found) {
+      return messages.value[place]?.response === found.response ? null : found;
     }
-    look();
-  } catch (error) {
-    fail(asked, error);
   }
-}
-
-/** Nothing is being answered in it any more. */
-async function settle(now: Session): Promise<void> {
-  const current = await getSession(now.id);
-  const { pending: _ended, ...about } = metadataOf(current);
-  const settled = await changeSession(current, { metadata: about });
-  if (session.peek()?.id === settled.id) session.value = settled;
+  return null;
 }
 
 export async function stop(): Promise<void> {
-  const asked = turn.peek();
-  if (!asked || !isAnswering.peek()) return;
-  try {
-    await asked.stop();
-  } catch (error) {
-    fail(asked, error);
-  }
+  await Promise.all([main.stop(), rival.stop()]);
 }
 
 /** Ask a question again that was not answered. */
-export async function retry(): Promise<void> {
-  const asked = turn.peek();
+export async function retry(talk: Talk): Promise<void> {
+  const asked = talk.turn.peek();
+  const other = rivalTarget.peek();
   if (!asked) return;
-  turn.value = null;
-  await ask(asked.question);
-}
-
-export function dismiss(): void {
-  const now = session.peek();
-  turn.value = null;
-  if (now && metadataOf(now).pending) settle(now).catch(() => undefined);
+  talk.turn.value = null;
+  if (talk === main) await ask(asked.question);
+  else if (other) await rival.ask(asked.question, other, settings.peek());
 }
 
 /** Go back to before the message at `place` and ask `question` there, in a branch of its own. */
@@ -268,11 +232,8 @@ export async function askInstead(place: number, question: Content): Promise<void
     const { pending: _pending, ...about } = metadataOf(now);
     const copy = await branch(now, place, now.app, { ...about, root: about.root ?? now.id });
     const said = await readMessages(copy.id);
-    batch(() => {
-      session.value = copy;
-      messages.value = said;
-      turn.value = null;
-    });
+    main.show(copy, said);
+    rival.leave();
     remember("open", copy.id);
     go(link("chat", copy.id));
     await ask(question);
@@ -287,8 +248,26 @@ export async function rename(which: Session, title: string): Promise<void> {
   await look();
 }
 
+/** A conversation that another model answers beside is found again by what stands beside it. */
+async function findBeside(): Promise<void> {
+  const now = session.peek();
+  if (!now || rival.session.peek() || rival.turn.peek() || wantedRival.peek()) return;
+  const found = sessions.peek().find((each) => metadataOf(each).beside === now.id);
+  if (!found) return;
+  wantedRival.value = metadataOf(found).target ?? found.app;
+  const said = await readMessages(found.id);
+  if (session.peek()?.id !== now.id || rival.session.peek()) return;
+  rival.show(found, said);
+  await rival.takeUp();
+}
+
 export async function remove(which: Session): Promise<void> {
   await removeSession(which.id);
+  const store = metadataOf(which).settings?.documents;
+  const all = await listSessions("");
+  for (const each of all) if (metadataOf(each).beside === which.id) await removeSession(each.id);
+  // Branches have their documents in common.
+  if (store && !all.some((each) => metadataOf(each).settings?.documents === store)) await removeStore(store);
   if (session.peek()?.id === which.id) startNew();
   await look();
 }
@@ -297,6 +276,22 @@ export async function configure(chosen: Settings): Promise<void> {
   settings.value = chosen;
   const now = session.peek();
   if (now) session.value = await changeSession(now, { metadata: { ...metadataOf(now), settings: chosen } });
+}
+
+/** Put a document where those of this conversation go: into a store of its own, or into one that others use too. */
+export async function attachDocument(file: File, into: string): Promise<void> {
+  const before = settings.peek();
+  const own = into === CONVERSATION;
+  const store = own ? (before.documents ?? (await makeStore())) : into;
+  const stores = before.stores ?? [];
+  const reads = target.peek()?.kind === "model" && !own && !stores.includes(store);
+  await configure({
+    ...settings.peek(),
+    into,
+    ...(own ? { documents: store } : {}),
+    ...(reads ? { stores: [...stores, store] } : {}),
+  });
+  await addTo(store, file);
 }
 
 /** The page follows the address, and comes back to the conversation that was open last. */
@@ -311,5 +306,9 @@ export function watchConversations(): void {
   });
   effect(() => {
     if (status.value && apps.value) queueMicrotask(look);
+  });
+  effect(() => {
+    if (sessions.value.length && session.value)
+      queueMicrotask(() => findBeside().catch((error) => (openError.value = sentence(error))));
   });
 }

@@ -27,6 +27,11 @@ export interface Taken {
   words: string;
 }
 
+/** Whether a file goes with a question as it is, or as the words in it; anything else is a document. */
+export function isMedia(file: File): boolean {
+  return /^(image|audio|video)\//.test(file.type);
+}
+
 /** Pictures as they go with a question; recordings as text, written down by the model `listener`. */
 export async function take(files: Iterable<File>, listener: string | undefined): Promise<Taken> {
   const pictures: Picture[] = [];

@@ -14,6 +14,22 @@ export interface Settings {
   instructions?: string;
   temperature?: number;
   max_output_tokens?: number;
+  /** Stores that are searched, by their ids. */
+  stores?: string[];
+  /** Whether the model itself decides when to search; otherwise each question begins with a search. */
+  searches_at_will?: boolean;
+  /** Tools that the model may call, by their names, and MCP servers of which it may call all. */
+  tools?: string[];
+  servers?: string[];
+  /** The store of the documents of this conversation alone. */
+  documents?: string;
+  /** Where documents go that are attached: `conversation`, or the id of a store. */
+  into?: string;
+}
+
+/** The stores in which a model may look: those that were chosen, and the documents of the conversation. */
+export function searched(settings: Settings): string[] {
+  return [...(settings.stores ?? []), ...(settings.documents ? [settings.documents] : [])];
 }
 
 /** The answer that is being made: found again after a reload, or by another tab. */
@@ -29,9 +45,19 @@ export interface Metadata {
   pending?: Pending;
   /** The session that this one was branched from first. */
   root?: string;
+  /** The session that this one stands beside: another model answers the same questions. */
+  beside?: string;
+}
+
+/** What the reader thinks of an answer; with `corrected`, the answer that they wanted. */
+export interface Rating {
+  value: "good" | "bad" | "corrected";
+  correction?: string;
 }
 
 export interface Message {
+  /** Its number in the session. */
+  seq: number;
   role: "user" | "assistant";
   content: Content;
   /** Who answered. */
@@ -43,6 +69,7 @@ export interface Message {
   milliseconds: number;
   stopped: boolean;
   response: string;
+  rating: Rating | null;
 }
 
 interface RawMessage {
@@ -123,13 +150,19 @@ async function rawRows(id: string): Promise<Row[]> {
 
 /** What was said, oldest first; what an agent did in between goes with its answer. */
 export async function readMessages(id: string): Promise<Message[]> {
-  return toMessages((await rawRows(id)).map((row) => row.message));
+  return toMessages(await rawRows(id));
 }
 
-export function toMessages(raw: RawMessage[]): Message[] {
+/** Keep a rating with an answer; null takes back what there is. */
+export function rateMessage(id: string, seq: number, rating: Rating | null): Promise<unknown> {
+  const path = `/api/sessions/${part(id)}/messages/${seq}/rating`;
+  return json(path, rating ? { method: "PUT", json: rating } : { method: "DELETE" });
+}
+
+export function toMessages(rows: Row[]): Message[] {
   const found: Message[] = [];
   let calls: Call[] = [];
-  for (const message of raw) {
+  for (const { seq, message } of rows) {
     const about = message.extra_info ?? {};
     if (message.type === "tool_call") {
       for (const call of (about.tool_calls ?? []) as { id: string; function: Call }[]) {
@@ -141,6 +174,7 @@ export function toMessages(raw: RawMessage[]): Message[] {
     } else if (message.type === null) {
       const mine = message.sender === "user";
       found.push({
+        seq,
         role: mine ? "user" : "assistant",
         content: message.content,
         sender: message.sender,
@@ -151,6 +185,7 @@ export function toMessages(raw: RawMessage[]): Message[] {
         milliseconds: Number(about.milliseconds ?? 0),
         stopped: about.stopped === true,
         response: String(about.response ?? ""),
+        rating: (about.rating ?? null) as Rating | null,
       });
       calls = [];
     }
@@ -164,13 +199,14 @@ export async function keepTurn(
   question: Content,
   answer: Answer,
   response: string,
+  instructions = "",
 ): Promise<void> {
   await alone(`portico-${session.id}`, async () => {
-    const known = toMessages((await rawRows(session.id)).map((row) => row.message));
+    const known = toMessages(await rawRows(session.id));
     if (known.some((message) => message.response === response)) return;
     await addMessages(session.id, [
       { sender: "user", content: question, extra_info: null },
-      { sender: answer.model, content: answer.text, extra_info: aboutAnswer(answer, response) },
+      { sender: answer.model, content: answer.text, extra_info: aboutAnswer(answer, response, instructions) },
     ]);
   });
 }
@@ -179,10 +215,11 @@ function addMessages(id: string, messages: Omit<RawMessage, "type">[]): Promise<
   return json<Session>(`/api/sessions/${part(id)}/messages`, { json: { messages } });
 }
 
-function aboutAnswer(answer: Answer, response: string): Record<string, unknown> {
+function aboutAnswer(answer: Answer, response: string, instructions: string): Record<string, unknown> {
   const calls = answer.calls.map((call) => ({ ...call, result: call.result?.slice(0, MAX_KEPT_CHARS) }));
   return {
     response,
+    ...(instructions ? { instructions } : {}),
     ...(answer.passages.length ? { passages: answer.passages } : {}),
     ...(calls.length ? { calls } : {}),
     ...(answer.reasoning ? { reasoning: answer.reasoning.slice(0, MAX_KEPT_CHARS) } : {}),
@@ -211,7 +248,7 @@ export async function branch(
   for (const message of said) {
     if (message.type === null && seen === keep) break;
     if (message.type === null) seen += 1;
-    memory.push(message);
+    memory.push(unrated(message));
   }
   if (app === session.app) {
     const made = await json<Session>(`/api/sessions/${part(session.id)}/fork`, { json: {} });
@@ -225,6 +262,12 @@ export async function branch(
   const plain = memory.filter((message) => message.type === null);
   if (plain.length) await addMessages(made.id, plain);
   return made;
+}
+
+/** A rating stays where it was given: a copy would count twice. */
+function unrated(message: RawMessage): RawMessage {
+  const { rating: _rating, ...about } = message.extra_info ?? {};
+  return message.extra_info ? { ...message, extra_info: about } : message;
 }
 
 /** A conversation as Markdown, to be kept elsewhere. */

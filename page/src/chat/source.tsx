@@ -1,12 +1,14 @@
 // The document that a citation means, opened at the passage.
 
 import { signal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { json, part, send } from "../api";
 import { placeLabel } from "../format";
 import { Dialog, Trouble, useLoaded, useWork } from "../parts/ui";
 import type { Passage } from "../types";
 import { t } from "../words/words";
+
+const MAX_PASSAGE_CHARS = 20_000;
 
 export const source = signal<Passage | null>(null);
 
@@ -61,6 +63,31 @@ async function openFile(passage: Passage): Promise<void> {
   anchor.click();
 }
 
+/** A page of a PDF as a picture with the passage marked, as an address; raises where there is none. */
+async function pageOf(passage: Passage): Promise<string> {
+  const path = `/api/stores/${part(passage.store)}/files/${part(passage.file_id)}/page`;
+  const response = await send(path, {
+    json: { page: passage.place.page, passage: passage.text.slice(0, MAX_PASSAGE_CHARS) },
+  });
+  return URL.createObjectURL(await response.blob());
+}
+
+/** A recording from the second at which the passage is said, as an address. */
+async function recordingOf(passage: Passage): Promise<string> {
+  const response = await send(`/v1/files/${part(passage.file_id)}/content`);
+  return `${URL.createObjectURL(await response.blob())}#t=${passage.place.seconds ?? 0}`;
+}
+
+type Kind = "page" | "recording" | "text";
+
+function kindOf(passage: Passage): Kind {
+  const { page, seconds } = passage.place;
+  if (page && /\.pdf$/i.test(passage.filename)) return "page";
+  if (seconds !== null && seconds !== undefined && !/\.(srt|vtt)$/i.test(passage.filename))
+    return "recording";
+  return "text";
+}
+
 export function SourcePanel() {
   const passage = source.value;
   if (!passage) return null;
@@ -68,13 +95,9 @@ export function SourcePanel() {
 }
 
 function OpenSource({ passage }: { passage: Passage }) {
-  const mark = useRef<HTMLElement>(null);
   const [busy, error, work] = useWork();
-  const text = useLoaded(() => fileText(passage.store, passage.file_id), passage.file_id);
-  const [before, marked, behind] = around(text.value ?? "", passage);
-  useEffect(() => {
-    if (text.value !== null) mark.current?.scrollIntoView({ block: "center" });
-  }, [text.value]);
+  const [asText, setAsText] = useState(false);
+  const kind = asText ? "text" : kindOf(passage);
   const close = () => {
     source.value = null;
   };
@@ -82,17 +105,79 @@ function OpenSource({ passage }: { passage: Passage }) {
     <Dialog title={passage.filename} onClose={close} side>
       <div class="actions spread">
         <span class="soft">{[passage.store, placeLabel(passage.place)].filter(Boolean).join(" · ")}</span>
-        <button type="button" disabled={busy} onClick={() => work(() => openFile(passage))}>
-          {t("source.open")}
-        </button>
+        <span class="actions">
+          {kindOf(passage) !== "text" && (
+            <button type="button" class="quiet" onClick={() => setAsText(!asText)}>
+              {asText ? t(`source.${kindOf(passage)}`) : t("source.asText")}
+            </button>
+          )}
+          <button type="button" disabled={busy} onClick={() => work(() => openFile(passage))}>
+            {t("source.open")}
+          </button>
+        </span>
       </div>
-      <Trouble error={error || text.error} retry={text.reload} />
+      <Trouble error={error} />
+      {kind === "text" ? (
+        <SourceText passage={passage} />
+      ) : (
+        <SourceMedia passage={passage} kind={kind} onFail={() => setAsText(true)} />
+      )}
+    </Dialog>
+  );
+}
+
+function SourceText({ passage }: { passage: Passage }) {
+  const mark = useRef<HTMLElement>(null);
+  const text = useLoaded(() => fileText(passage.store, passage.file_id), passage.file_id);
+  const [before, marked, behind] = around(text.value ?? "", passage);
+  useEffect(() => {
+    if (text.value !== null) mark.current?.scrollIntoView({ block: "center" });
+  }, [text.value]);
+  return (
+    <>
+      <Trouble error={text.error} retry={text.reload} />
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
       <section class="document" tabIndex={0} aria-label={t("source.text")}>
         {before}
         <mark ref={mark}>{marked || (text.value === null || text.error ? passage.text : "")}</mark>
         {behind}
       </section>
-    </Dialog>
+    </>
+  );
+}
+
+/** The page, or the recording at its second, with the passage below; where the daemon has none, its text. */
+function SourceMedia(props: { passage: Passage; kind: "page" | "recording"; onFail: () => void }) {
+  const { passage, kind, onFail } = props;
+  const found = useLoaded(async () => {
+    try {
+      return await (kind === "page" ? pageOf(passage) : recordingOf(passage));
+    } catch {
+      onFail();
+      return "";
+    }
+  }, `${kind} ${passage.file_id}`);
+  useEffect(() => {
+    const address = found.value;
+    return () => {
+      if (address) URL.revokeObjectURL(address.split("#")[0] ?? "");
+    };
+  }, [found.value]);
+  if (!found.value) return <span class="dots" aria-hidden="true" />;
+  return (
+    <>
+      {kind === "page" ? (
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard
+        <section class="document drawnpage" tabIndex={0} aria-label={t("source.page")}>
+          <img src={found.value} alt={passage.text} />
+        </section>
+      ) : (
+        <>
+          {/* biome-ignore lint/a11y/useMediaCaption: what is said stands below */}
+          <audio class="made" controls src={found.value} />
+          <blockquote>{passage.text}</blockquote>
+        </>
+      )}
+    </>
   );
 }

@@ -5,7 +5,7 @@ import { signal } from "@preact/signals";
 import { ApiError, frames, isAbort, json, part, send } from "../api";
 import type { Content, Part } from "../types";
 import { type Answer, isOpen, newAnswer, withResponseEvent, withRunEvent } from "./answer";
-import { type Message, type Pending, type Settings, textOf } from "./sessions";
+import { type Message, type Pending, type Settings, searched, textOf } from "./sessions";
 
 const FIRST_WAIT_MS = 300;
 const MAX_WAIT_MS = 5_000;
@@ -16,6 +16,8 @@ const LAST_WORDS_MS = 2_000;
 export interface Asked {
   model: string;
   agent: boolean;
+  /** A model is given stores and tools; an app has its own. */
+  isModel: boolean;
   session: string;
   history: Message[];
   question: Content;
@@ -44,8 +46,37 @@ export function requestFor(asked: Asked): Record<string, unknown> {
     input: [...asked.history.map((message) => inputOf(message.content, message.role)), now],
     background: true,
     stream: true,
-    ...asked.settings,
+    ...parametersOf(asked.settings),
+    ...(asked.isModel ? toolsOf(asked.settings) : {}),
   };
+}
+
+function parametersOf(settings: Settings): Record<string, unknown> {
+  const { instructions, temperature, max_output_tokens } = settings;
+  return {
+    ...(instructions ? { instructions } : {}),
+    ...(temperature === undefined ? {} : { temperature }),
+    ...(max_output_tokens ? { max_output_tokens } : {}),
+  };
+}
+
+/** What the model may use. The daemon asks before a call where its operator wants that, and the page shows the question. */
+function toolsOf(settings: Settings): Record<string, unknown> {
+  const stores = searched(settings);
+  const server = (label: string, allowed?: string[]) => ({
+    type: "mcp",
+    server_label: label,
+    require_approval: "never",
+    ...(allowed ? { allowed_tools: allowed } : {}),
+  });
+  const tools = [
+    ...(stores.length ? [{ type: "file_search", vector_store_ids: stores }] : []),
+    ...(settings.servers ?? []).map((name) => server(name)),
+    ...(settings.tools?.length ? [server("portico", settings.tools)] : []),
+  ];
+  if (!tools.length) return {};
+  const first = stores.length && !settings.searches_at_will;
+  return { tools, ...(first ? { tool_choice: { type: "file_search" } } : {}) };
 }
 
 export class Turn {

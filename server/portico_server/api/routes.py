@@ -95,6 +95,7 @@ ROUTERS: Sequence[APIRouter] = (
     agents.agent_router,
     sessions.router,
     sessions.fact_router,
+    sessions.rating_router,
     tools.router,
     artifacts.router,
     mcp_servers.router,

@@ -6,7 +6,8 @@ import json
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import replace as replace_fields
+from typing import Any, Final, Literal
 
 import orjson
 from sqlalchemy import (
@@ -21,6 +22,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    tuple_,
     update,
 )
 
@@ -270,6 +272,91 @@ def _last(connection: Connection, session_id: str, agents: Mapping[str, int]) ->
     return dict(list(rows))
 
 
+RATING: Final = "rating"
+"""The name under which ``extra_info`` of a message has what somebody thinks of it."""
+
+
+def rate(
+    connection: Connection, session_id: str, seq: int, rating: Mapping[str, Any] | None
+) -> MessageRow | None:
+    """Put a rating with a message in the place of what it had; ``None`` takes it away. The message, if it is there."""
+    connection.execute(_LOCKED, {"id": session_id})
+    which = (session_messages.c.session_id == session_id, session_messages.c.seq == seq)
+    row = _MESSAGES.first(connection, _MESSAGES.select.where(*which))
+    if row is None:
+        return None
+    message = _with_rating(row.message, rating)
+    connection.execute(update(session_messages).where(*which).values(message=message))
+    return replace_fields(row, message=message)
+
+
+def _with_rating(message: Mapping[str, Any], rating: Mapping[str, Any] | None) -> dict[str, Any]:
+    about = {name: value for name, value in (message.get("extra_info") or {}).items() if name != RATING}
+    if rating is not None:
+        about[RATING] = dict(rating)
+    return {**message, "extra_info": about or None}
+
+
+@dataclass(frozen=True, slots=True)
+class RatedRow:
+    """A message with a rating, the session that it is in, and what was said before it, oldest first."""
+
+    session: SessionRow
+    message: MessageRow
+    before: Sequence[MessageRow]
+
+
+def rated(
+    connection: Connection,
+    limit: int,
+    *,
+    values: Collection[str],
+    history: int,
+    owner: str | None = None,
+    app: str | None = None,
+    model: str | None = None,
+    after: tuple[str, int] | None = None,
+) -> list[RatedRow] | None:
+    """Messages whose rating has one of ``values``, oldest first, each with the ``history`` messages before it.
+
+    Of one owner, one app, one sender; behind the message ``after`` of a session. ``None``: there is no such message.
+    """
+    table = session_messages.c
+    query = (
+        select(table.session_id, table.seq)
+        .join(sessions, sessions.c.id == table.session_id)
+        .where(table.message[("extra_info", RATING, "value")].as_string().in_(values), table.agent == "")
+        .order_by(table.created_at, table.session_id, table.seq)
+        .limit(limit)
+    )
+    if owner is not None:
+        query = query.where(sessions.c.owner == owner)
+    if app is not None:
+        query = query.where(or_(sessions.c.app == app, sessions.c.app_id == app))
+    if model is not None:
+        query = query.where(table.message["sender"].as_string() == model)
+    if after is not None:
+        last = select(table.created_at).where(table.session_id == after[0], table.seq == after[1])
+        moment = connection.execute(last).scalar()
+        if moment is None:
+            return None
+        query = query.where(tuple_(table.created_at, table.session_id, table.seq) > (moment, *after))
+    return [_rated(connection, *which, history) for which in connection.execute(query).all()]
+
+
+def _rated(connection: Connection, session_id: str, seq: int, history: int) -> RatedRow:
+    """One message by its session and number, both of which are there, with those before it."""
+    query = _MESSAGES.select.where(
+        session_messages.c.session_id == session_id,
+        session_messages.c.agent == "",
+        session_messages.c.seq <= seq,
+    )
+    found = _MESSAGES.every(connection, query.order_by(session_messages.c.seq.desc()).limit(history + 1))
+    session = get(connection, session_id)
+    assert session is not None
+    return RatedRow(session, found[0], found[:0:-1])
+
+
 def _put(
     connection: Connection,
     row: SessionRow,
@@ -339,7 +426,10 @@ def describe(
 
 
 def fork(connection: Connection, session_id: str, new_id: str, name: str) -> SessionRow | None:
-    """A copy of a session under another name, its messages with the runs that they are of; ``None`` without one."""
+    """A copy of a session under another name, its messages with the runs that they are of; ``None`` without one.
+
+    Ratings stay with the original: the copy would have each of them counted twice.
+    """
     row = get(connection, session_id)
     if row is None:
         return None
@@ -349,7 +439,7 @@ def fork(connection: Connection, session_id: str, new_id: str, name: str) -> Ses
     _put(
         connection,
         made,
-        [(item.agent, item.message, item.created_at) for item in entries],
+        [(item.agent, _with_rating(item.message, None), item.created_at) for item in entries],
         states(connection, session_id),
         [item.run_id for item in entries],
     )

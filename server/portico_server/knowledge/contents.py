@@ -254,6 +254,18 @@ class StoreContents:
             ) from error
         return parts
 
+    async def page(self, store: StoreView, file_id: str, number: int, passage: str) -> bytes:
+        """A page of a PDF, counted from 1, as a PNG in which ``passage`` is marked where it stands on the page.
+
+        Raises `InvalidRequest` for another kind of file, a page that it does not have, and one that is damaged.
+        """
+        file = await self.source(store, file_id)
+        try:
+            return await self._readers.draw(self._files.path(file), file.filename, number, passage)
+        except Unreadable as error:
+            param = "page" if error.code == "page_not_found" else "file_id"
+            raise InvalidRequest(f"{file.filename} {error.message}", code=error.code, param=param) from error
+
     # --- batches -------------------------------------------------------------------------------------------------
 
     async def attach_batch(

@@ -129,6 +129,18 @@ def test_a_session_is_copied_emptied_and_removed(shell: Shell, clerk: str) -> No
     assert "has no session" in shell("sessions", "show", "clerk/second", code=1)
 
 
+def test_an_answer_is_rated_and_listed(shell: Shell, clerk: str) -> None:
+    shell("agents", "chat", clerk, "--session", "rated", given="hello\n")
+    [_, answer] = shell.json("sessions", "show", "clerk/rated")["messages"]
+    number = str(answer["seq"])
+    assert "is rated: good" in shell("sessions", "rate", "clerk/rated", number, "good", "--note", "kind")
+    assert "corrected" in shell("sessions", "rate", "clerk/rated", number, "corrected", code=1)
+    [rating] = shell.json("sessions", "ratings", "--app", "clerk")["data"]
+    assert (rating["message"], rating["value"], rating["note"]) == (answer["seq"], "good", "kind")
+    assert "kind" in shell("sessions", "ratings", "--value", "good")
+    assert "No ratings." in shell("sessions", "ratings", "--value", "bad")
+
+
 def test_a_session_is_exported_and_read_back(shell: Shell, clerk: str, tmp_path: Path) -> None:
     shell("agents", "chat", clerk, "--session", "whole", given="hello\n")
     state = shell("sessions", "export", "clerk/whole")

@@ -148,7 +148,8 @@ async def test_a_recording_is_written_down(page: Page, opened: Open) -> None:
     ) == ("the tide turns at six")
 
 
-async def test_what_is_neither_picture_nor_recording_is_refused(page: Page, opened: Open) -> None:
+async def test_a_model_that_draws_takes_no_documents(page: Page, opened: Open) -> None:
+    await choose(page, "painter")
     path = opened.folder / "notes.txt"
     path.write_text("tides")
     await page.choose_file("#files", path)

@@ -12,7 +12,8 @@ import pytest
 import pytest_asyncio
 from tests import daemon as daemons
 from tests.browser import CHROMIUM, Page, browser
-from tests.page import ANSWERS, Wire, answered, ask, choose, click, start, wire
+from tests.page import ANSWERS, Wire, answered, ask, choose, click, fill, start, wire
+from tests.server.knowledge import documents
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -41,7 +42,16 @@ SCRIPT: list[dict[str, Any]] = [
     {"match": "silence", "content": STORY, "hang": 3},
     {"match": "markdown", "content": MARKDOWN},
     {"match": "hostile", "content": HOSTILE},
-    {"match": "rent", "content": "The rent is 840 euros. [1]"},
+    {"match": "How much is the deposit", "content": "It is two months. [1]"},
+    {"match": "How much is the rent", "content": "The rent is 840 euros. [1]"},
+    {
+        "match": "How high",
+        "times": 1,
+        "tool_calls": [{"name": "file_search", "arguments": {"query": "tide"}}],
+    },
+    {"match": "How high", "content": "Six metres. [1]"},
+    {"match": "add", "times": 1, "tool_calls": [{"name": "calculator", "arguments": {"expression": "40+2"}}]},
+    {"match": "add", "content": "It is forty-two."},
     {"match": "sum", "times": 1, "tool_calls": [{"name": "calculator", "arguments": {"expression": "2+3"}}]},
     {"match": "sum", "content": "It is five."},
     {"match": "busy", "error": {"status": 429, "message": "Slow down.", "code": "rate_limit_exceeded"}},
@@ -68,6 +78,8 @@ async def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "docs" / "lease.md").write_text(
         "# Lease\n\nThe rent of the flat is 840 euros a month.\n", encoding="utf-8"
     )
+    deposit = documents.pdf("The first page.", "The deposit is two months\nof the basic rent of the attic.")
+    (folder / "docs" / "deposit.pdf").write_bytes(deposit)
     stores = [{"name": "handbook", "folder": str(folder / "docs"), "embedding_model": "vectors"}]
     (folder / "portico.yaml").write_text(json.dumps({**CONFIGURATION, "stores": stores}), encoding="utf-8")
     return folder
@@ -227,6 +239,33 @@ async def test_a_citation_opens_the_document_at_its_passage(page: Page) -> None:
     await page.until("!document.querySelector('dialog[open]')")
 
 
+async def test_a_citation_of_a_pdf_opens_its_page_with_the_passage_marked(page: Page) -> None:
+    await choose(page, "handbook")
+    await ask(page, "How much is the deposit?")
+    assert "two months" in await answered(page)
+    await page.run("document.querySelector('#talk .cite').click()")
+    drawn = "document.querySelector('dialog[open] .drawnpage img')"
+    assert await page.until(f"{drawn}?.decode().then(() => true)")
+    colours = f"""(async () => {{
+      const image = {drawn};
+      await image.decode();
+      const canvas = document.createElement('canvas');
+      [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+      const context = canvas.getContext('2d');
+      context.drawImage(image, 0, 0);
+      const dots = context.getImageData(0, 0, canvas.width, canvas.height).data;
+      for (let at = 0; at < dots.length; at += 4)
+        if (dots[at] === 255 && dots[at + 1] === 224 && dots[at + 2] === 70) return true;
+      return false;
+    }})()"""
+    assert await page.run(colours)
+    assert "two months" in await page.run(f"{drawn}.alt")
+    await click(page, "As text", "dialog[open]")
+    assert "two months" in await page.until("document.querySelector('dialog[open] mark')?.innerText")
+    await page.press("Escape", 27)
+    await page.until("!document.querySelector('dialog[open]')")
+
+
 async def test_an_agents_tools_are_shown_with_arguments_and_results(page: Page, served: Served) -> None:
     await choose(page, "desk")
     await ask(page, "sum, please")
@@ -283,6 +322,192 @@ async def test_settings_belong_to_their_conversation(page: Page, served: Served)
     await page.run("document.querySelector('#settings').click()")
     assert await page.until("document.querySelector('[name=instructions]')?.value") == "Be brief."
     await page.press("Escape", 27)
+
+
+async def set_up(page: Page, *labels: str) -> None:
+    """Tick these in the settings of the conversation."""
+    await page.run("document.querySelector('#settings').click()")
+    for label in labels:
+        found = (
+            "[...document.querySelectorAll('dialog[open] label.check')]"
+            f".find((it) => it.innerText.trim() === {json.dumps(label)})?.querySelector('input')"
+        )
+        await page.until(f"({found}) && true")
+        await page.run(f"({found}).click()")
+    await click(page, "Save", "dialog[open]")
+    await page.until("!document.querySelector('dialog[open]')")
+
+
+async def test_a_model_uses_the_tools_of_its_conversation(page: Page, served: Served) -> None:
+    await set_up(page, "calculator")
+    await ask(page, "add forty and two")
+    assert "forty-two" in await answered(page)
+    call = await page.until("document.querySelector('#talk .call')?.textContent")
+    assert "calculator" in call and "40+2" in call and "42" in call
+    await reload(page, served.url)
+    await answered(page)
+    await page.run("document.querySelector('#settings').click()")
+    await page.until("document.querySelector('dialog[open] [name=tools][value=calculator]')?.checked")
+    await page.press("Escape", 27)
+
+
+async def test_a_document_becomes_part_of_the_conversation_and_goes_with_it(
+    page: Page, served: Served
+) -> None:
+    first, second = served.home / "tide <b>1.md", served.home / "port.md"
+    first.write_text("# Tides\n\nThe spring tide at North is six metres high.\n", encoding="utf-8")
+    second.write_text("# Ports\n\nNorth has two quays.\n", encoding="utf-8")
+    await page.choose_file("#files", first)
+    await page.until("document.querySelector('dialog[open] [data-choice=conversation]') && true")
+    await page.press_enter()
+    chips = "[...document.querySelectorAll('#documents .chip')].map((it) => it.innerText).sort().join()"
+    await page.until(f"{chips} === 'tide <b>1.md ×'")
+    await page.choose_file("#files", second)
+    await page.until(f"{chips} === 'port.md ×,tide <b>1.md ×'")
+    assert not await page.run(
+        "document.querySelector('dialog[open]') || document.querySelector('.composer b')"
+    )
+    await ask(page, "How high is the tide?")
+    assert "Six metres." in await answered(page)
+    await page.run("document.querySelector('#talk .cite').click()")
+    marked = await page.until("document.querySelector('dialog[open] mark')?.innerText")
+    assert "six metres high" in marked
+    await page.press("Escape", 27)
+    session = (await page.run("location.hash")).rpartition("/")[2]
+    await reload(page, served.url)
+    await page.until(f"{chips} === 'port.md ×,tide <b>1.md ×'")
+    await page.run(
+        "[...document.querySelectorAll('#documents .chip')].find((it) => it.innerText.includes('port')).click()"
+    )
+    await page.until(f"{chips} === 'tide <b>1.md ×'")
+    store = served.get(f"/api/sessions/{session}")["metadata"]["page"]["settings"]["documents"]
+    assert served.get(f"/v1/vector_stores/{store}")["file_counts"]["total"] == 1
+    await page.run("document.querySelector('.conversations li.current button').click()")
+    await page.until("document.querySelector('dialog[open] .menu .danger') && true")
+    await page.run("document.querySelector('dialog[open] .menu .danger').click()")
+    await page.until("document.querySelector('dialog[open] .actions .danger') && true")
+    await page.run("document.querySelector('dialog[open] .actions .danger').click()")
+    await page.until("location.hash === '#/chat' && !document.querySelector('#talk .said')")
+    while "error" not in served.get(f"/v1/vector_stores/{store}"):
+        pass  # it goes after its conversation
+
+
+async def test_a_document_goes_to_a_store_which_the_model_then_searches(page: Page, served: Served) -> None:
+    path = served.home / "quay.md"
+    path.write_text("# Quays\n\nThe east quay is for fishing boats.\n", encoding="utf-8")
+    await page.choose_file("#files", path)
+    await page.until("document.querySelector('dialog[open] [data-choice=conversation]') && true")
+    await click(page, "Close", "dialog[open]")
+    await page.choose_file("#files", path)
+    await page.until("document.querySelector('dialog[open] [role=combobox]') === document.activeElement")
+    await page.ask("Input.insertText", text="handbook")
+    await page.press_enter()
+    await page.until("document.querySelector('#send') && !document.querySelector('#send').disabled")
+    [store] = served.get("/api/stores?name=handbook")["data"]
+    names = [file["filename"] for file in served.get(f"/api/stores/{store['id']}/files")["data"]]
+    assert "quay.md" in names
+    await page.run("document.querySelector('#settings').click()")
+    await page.until(f"document.querySelector('dialog[open] [name=stores][value={store['id']}]')?.checked")
+    await page.press("Escape", 27)
+
+
+async def test_a_file_that_cannot_be_read_says_why_and_the_question_stays(page: Page, served: Served) -> None:
+    path = served.home / "broken.pdf"
+    path.write_bytes(b"%PDF-1.7 and no more")
+    await page.type("#question", "half a question")
+    await page.choose_file("#files", path)
+    await page.until("document.querySelector('dialog[open] [data-choice=conversation]') && true")
+    await page.press_enter()
+    assert "broken.pdf" in await page.until("document.querySelector('.composer .trouble')?.innerText")
+    assert await page.run("document.querySelector('#question').value") == "half a question"
+
+
+async def beside(page: Page, name: str) -> None:
+    """Have another model answer too."""
+    await page.until("document.querySelector('#beside') && !document.querySelector('#beside').disabled")
+    await page.run("document.querySelector('#beside').click()")
+    await page.until(f"document.querySelector('dialog[open] [data-choice={json.dumps(name)}]') && true")
+    await page.run(f"document.querySelector('dialog[open] [data-choice={json.dumps(name)}]').click()")
+    await page.until("!document.querySelector('dialog[open]')")
+
+
+PAIRS = (
+    "[...document.querySelectorAll('#talk .pair')].map((pair) => "
+    "[...pair.querySelectorAll('.answer .markdown')].map((it) => it.innerText.trim()))"
+)
+
+
+async def until_pairs(page: Page, *pairs: list[str]) -> None:
+    """Wait until these are the answers that stand side by side, whole."""
+    await page.until(
+        f"!document.querySelector('#talk .live') && JSON.stringify({PAIRS}) === JSON.stringify({json.dumps(pairs)})"
+    )
+
+
+async def test_two_models_answer_side_by_side_and_one_goes_on(page: Page, served: Served) -> None:
+    await ask(page, "alone")
+    await answered(page)
+    await beside(page, "other")
+    await ask(page, "together")
+    await until_pairs(page, ["together", "I am the other one."])
+    main = (await page.run("location.hash")).rpartition("/")[2]
+    await reload(page, served.url)
+    await until_pairs(page, ["together", "I am the other one."])
+    await ask(page, "a story of two")
+    await until_words(page, 3)
+    await reload(page, served.url)
+    await until_pairs(page, ["together", "I am the other one."], [STORY, "I am the other one."])
+    titles = "[...document.querySelectorAll('.conversations li .title')].map((it) => it.innerText)"
+    assert (await page.run(titles)).count("alone") == 1
+    await click(page, "Continue with this one", "#talk .pair:last-child")
+    await page.until(f"!location.hash.endsWith({json.dumps(main)}) && !document.querySelector('.pair')")
+    await page.until("document.querySelector('#model').innerText.startsWith('other')")
+    await ask(page, "and now?")
+    assert await answered(page, 4) == "I am the other one."
+    said = [row["message"]["sender"] for row in served.get(f"/api/sessions/{main}/messages")["data"]]
+    assert said == ["user", "house"] * 3
+
+
+async def test_what_one_of_two_fails_at_is_tried_again_and_the_other_stays(page: Page) -> None:
+    await choose(page, "other")
+    await beside(page, "house")
+    await ask(page, "busy beside")
+    await page.until("document.querySelector('.pair .failedturn')?.innerText.includes('Slow down.')")
+    await click(page, "Try again", ".pair .failedturn")
+    await page.until("document.querySelector('.pair .failedturn')?.innerText.includes('Slow down.')")
+    await click(page, "Dismiss", ".pair .failedturn")
+    assert await answered(page) == "I am the other one."
+
+
+async def test_an_answer_is_rated_and_corrected(page: Page, served: Served) -> None:
+    await ask(page, "rate me")
+    await answered(page)
+    session = (await page.run("location.hash")).rpartition("/")[2]
+
+    async def rating(pressed: str) -> list[Any]:
+        await page.until(
+            f"document.querySelector('.rating [aria-pressed=true]')?.ariaLabel === {json.dumps(pressed)}"
+        )
+        found = served.get("/api/ratings?limit=1000")["data"]
+        return [(each["value"], each["correction"]) for each in found if each["session"] == session]
+
+    await click(page, "Bad answer", "#talk")
+    assert await rating("Bad answer") == [("bad", "")]
+    await click(page, "Good answer", "#talk")
+    assert await rating("Good answer") == [("good", "")]
+    await reload(page, served.url)
+    assert await rating("Good answer") == [("good", "")]
+    await click(page, "Correct the answer", "#talk")
+    await page.until("document.querySelector('dialog[open] [name=correction]')?.value === 'rate me'")
+    await page.run("document.querySelector('dialog[open] [name=correction]').select()")
+    await fill(page, correction="You are fine.")
+    await click(page, "Save", "dialog[open]")
+    assert await rating("Correct the answer") == [("corrected", "You are fine.")]
+    await click(page, "Good answer", "#talk")
+    await rating("Good answer")
+    await click(page, "Good answer", "#talk")
+    await page.until("!document.querySelector('.rating [aria-pressed=true]')")
+    assert session not in [each["session"] for each in served.get("/api/ratings?limit=1000")["data"]]
 
 
 async def test_a_conversation_is_found_renamed_and_deleted(page: Page, served: Served) -> None:

@@ -162,6 +162,7 @@ BODIES: Mapping[str, tuple[Any, ...]] = {
         {**SEARCH, "reranker": "echo"},
         {**SEARCH, "rewrite": "rewrite"},
     ),
+    "POST /api/stores/{store}/files/{file_id}/page": ({"page": 1, "passage": NEEDLE},),
     "POST /api/stores/{store}/sync": (None,),
     "POST /api/stores/{store}/reindex": ({"files": True},),
     "POST /api/stores/{store}/groups": ({"name": "CoarseChunk"},),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
-from fastapi import Query, Response
+from fastapi import Path, Query, Response
 from pydantic import BaseModel, Field
 
 from portico_server.api.endpoint import Caller, TheServices
@@ -13,8 +13,14 @@ from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.shapes import Listed
 from portico_server.apps.agent.memory import LearntFact
 from portico_server.apps.agent.message import message_of
+from portico_server.apps.agent.sessions import AnswerRating, RatingValue
+from portico_server.db.sessions import RATING, RatedRow
 
 router = new_router(prefix="/api/sessions", tags=["Sessions"])
+
+MAX_CORRECTION_CHARS: Final = 100_000
+
+MessageNumber = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 
 class Session(BaseModel, from_attributes=True):
@@ -72,6 +78,75 @@ class SessionMessages(BaseModel):
     """In the order in which they were said. There is more if ``more``: ask again with ``after``, the last ``seq``."""
 
     data: list[SessionMessage]
+    more: bool
+
+
+class NewRating(BaseModel, extra="forbid"):
+    """What you think of an answer. ``correction`` is the answer that you wanted: for ``corrected``, and only then."""
+
+    value: RatingValue
+    correction: str = Field("", max_length=MAX_CORRECTION_CHARS)
+    note: str = Field("", max_length=2000)
+
+
+class RatedMessage(BaseModel):
+    """A message as a model takes it."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str | list[dict[str, Any]]
+
+
+class RatedAnswer(BaseModel):
+    """A rated answer: message number ``message`` of ``session``, by ``model``; ``rated_at`` in seconds since 1970.
+
+    ``messages`` is what was said before, at most 200 messages, as a model takes it; ``answer`` what the model said.
+    """
+
+    id: str
+    session: str
+    message: int
+    app: str
+    model: str
+    value: RatingValue
+    correction: str
+    note: str
+    rated_at: float
+    messages: list[RatedMessage]
+    answer: str | list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, row: RatedRow) -> RatedAnswer:
+        """With the conversation until then. A client may have put anything into ``extra_info``."""
+        message = message_of(row.message.message)
+        about = message.extra_info or {}
+        rating = about[RATING]
+        system = about.get("instructions")
+        said = [message_of(each.message) for each in row.before]
+        told = [RatedMessage(role="system", content=system)] if isinstance(system, str) and system else []
+        told += [
+            RatedMessage(role="user" if each.sender == "user" else "assistant", content=each.content)
+            for each in said
+            if each.type is None
+        ]
+        moment = rating.get("rated_at")
+        return cls(
+            id=f"{row.session.id}:{row.message.seq}",
+            session=row.session.id,
+            message=row.message.seq,
+            app=row.session.app,
+            model=message.sender,
+            value=rating["value"],
+            correction=str(rating.get("correction") or ""),
+            note=str(rating.get("note") or ""),
+            rated_at=moment if isinstance(moment, float) else message.created_at,
+            messages=told,
+            answer=message.content,
+        )
+
+
+class Ratings(Listed[RatedAnswer]):
+    """In the order in which the answers were given. If ``more``, ask again with ``after``, the last id."""
+
     more: bool
 
 
@@ -148,6 +223,42 @@ async def add_session_messages(
     return Session.model_validate(
         await services.agents.sessions.add(session_id, caller, messages, agent=given.agent)
     )
+
+
+@router.put("/{session_id}/messages/{seq}/rating")
+async def rate_answer(
+    session_id: str, seq: MessageNumber, given: NewRating, services: TheServices, caller: Caller
+) -> SessionMessage:
+    """Rate an answer, by the number of its message; a rating that it has is replaced."""
+    rating = AnswerRating(given.value, given.correction, given.note)
+    row = await services.agents.sessions.rate(session_id, seq, caller, rating)
+    return SessionMessage.model_validate(row)
+
+
+@router.delete("/{session_id}/messages/{seq}/rating", status_code=204, response_class=Response)
+async def remove_rating(session_id: str, seq: MessageNumber, services: TheServices, caller: Caller) -> None:
+    """Take back what was thought of an answer."""
+    await services.agents.sessions.rate(session_id, seq, caller, None)
+
+
+rating_router = new_router(prefix="/api/ratings", tags=["Sessions"])
+
+
+@rating_router.get("")
+async def list_ratings(
+    services: TheServices,
+    caller: Caller,
+    app: Annotated[str | None, Query(max_length=256)] = None,
+    model: Annotated[str | None, Query(max_length=256)] = None,
+    value: RatingValue | None = None,
+    after: Annotated[str, Query(max_length=256)] = "",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> Ratings:
+    """The caller's rated answers with what was said before them: what to train on and to evaluate with."""
+    rows = await services.agents.sessions.ratings(
+        caller, app=app, model=model, value=value, after=after, limit=limit + 1
+    )
+    return Ratings(data=[RatedAnswer.of(row) for row in rows[:limit]], more=len(rows) > limit)
 
 
 @router.post("/{session_id}/reset")

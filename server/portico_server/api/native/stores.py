@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
-from fastapi import Query, Request
+from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
@@ -26,6 +26,9 @@ from portico_server.knowledge.store import FileStatus, StoreFileRow, StoreInfo, 
 from portico_server.knowledge.sync import MirrorPlan
 
 router = new_router(prefix="/api/stores", tags=["Stores"])
+
+MAX_PASSAGE_CHARS: Final = 20_000
+"""Characters of a passage that is marked on a page, at most."""
 
 
 class Store(BaseModel):
@@ -235,6 +238,27 @@ async def list_store_files(
     row = await services.stores.get(store, caller)
     page = await services.stores.contents.list(row, after=after, limit=limit, order="asc", status=status)
     return StoreFileList(data=[_file(item) for item in page.data], has_more=page.has_more)
+
+
+class PageRequest(BaseModel, extra="forbid"):
+    """Which page of a file, counted from 1, and what is to be marked on it."""
+
+    page: int = Field(ge=1, le=1_000_000)
+    passage: str = Field("", max_length=MAX_PASSAGE_CHARS)
+
+
+@router.post(
+    "/{store}/files/{file_id}/page",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+async def draw_page(
+    store: str, file_id: str, given: PageRequest, services: TheServices, caller: Caller
+) -> Response:
+    """A page of a PDF as a picture (PNG, at most 1,600 dots long) with a passage marked where it stands."""
+    row = await services.stores.get(store, caller)
+    picture = await services.stores.contents.page(row, file_id, given.page, given.passage)
+    return Response(picture, media_type="image/png", headers={"Cache-Control": "private, no-store"})
 
 
 @router.get("/{store}/skipped")

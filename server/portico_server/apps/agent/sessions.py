@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal, get_args
 from weakref import WeakValueDictionary
 
 from portico_server.apps.agent.memory import LongTermMemory
@@ -20,7 +22,7 @@ from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.db import sessions
 from portico_server.db.database import Database
-from portico_server.db.sessions import MessageRow, Remembered, SessionKey, SessionRow
+from portico_server.db.sessions import MessageRow, RatedRow, Remembered, SessionKey, SessionRow
 
 # Who speaks in a session: one turn at a time for each agent and those below it, in the order in which they came.
 
@@ -86,6 +88,22 @@ _ID: Final = "conv_"
 _VERSION_KEY: Final = "portico_session"
 _MEMORY: Final = "memory"
 _STATE: Final = "state"
+
+
+RatingValue = Literal["good", "bad", "corrected"]
+RATINGS: Final[tuple[RatingValue, ...]] = get_args(RatingValue)
+MAX_RATED_MESSAGES: Final = 200
+"""Messages before a rated answer that are told with it."""
+MAX_SEQ_DIGITS: Final = 9
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRating:
+    """What somebody thinks of an answer. ``correction`` is the answer that they wanted, empty unless corrected."""
+
+    value: RatingValue
+    correction: str = ""
+    note: str = ""
 
 
 class AgentSessions:
@@ -241,6 +259,70 @@ class AgentSessions:
         title = headline(messages[0].text) if messages and not agent else ""
         await self._database.write(sessions.save, key, rows, {}, None, {}, title)
         return await self.get(session_id, caller)
+
+    async def rate(
+        self, session_id: str, seq: int, caller: Principal, rating: AnswerRating | None
+    ) -> MessageRow:
+        """Keep what the caller thinks of an answer, in the place of what was thought before; ``None`` takes it away.
+
+        Raises `NotFound`, or `InvalidRequest` for a message that is not an answer.
+        """
+        if rating is not None and (rating.value == "corrected") != bool(rating.correction.strip()):
+            raise InvalidRequest(
+                "'correction' is the answer that you wanted: give it with the value 'corrected', and with no other.",
+                code="invalid_correction",
+                param="correction",
+            )
+        await self.get(session_id, caller)
+        found = await self._database.read(sessions.messages, session_id, after=seq - 1, limit=1)
+        if not found or found[0].seq != seq:
+            raise NotFound(
+                f"The session '{session_id}' has no message {seq}.", code="message_not_found", param="seq"
+            )
+        message = message_of(found[0].message)
+        if found[0].agent or message.type is not None or message.sender == "user":
+            raise InvalidRequest(
+                f"Message {seq} is not an answer of the session. Only answers are rated.",
+                code="not_an_answer",
+                param="seq",
+            )
+        kept = None if rating is None else {**asdict(rating), "rated_at": time.time()}
+        row = await self._database.write(sessions.rate, session_id, seq, kept)
+        return row or found[0]
+
+    async def ratings(
+        self,
+        caller: Principal,
+        *,
+        app: str | None = None,
+        model: str | None = None,
+        value: RatingValue | None = None,
+        after: str = "",
+        limit: int = 100,
+    ) -> Sequence[RatedRow]:
+        """The caller's ratings, the oldest answer first; of one ``app``, of who answered (``model``), of one ``value``.
+
+        ``after`` is the id of a rating, its session and the number of its message: ``conv_…:4``.
+        """
+        last: tuple[str, int] | None = None
+        if after:
+            session_id, _, number = after.rpartition(":")
+            last = (session_id, int(number)) if number.isdecimal() and len(number) <= MAX_SEQ_DIGITS else None
+        found = None
+        if last or not after:
+            found = await self._database.read(
+                sessions.rated,
+                limit,
+                values=RATINGS if value is None else (value,),
+                history=MAX_RATED_MESSAGES,
+                owner=None if caller.admin else caller.id,
+                app=app,
+                model=model,
+                after=last,
+            )
+        if found is None:
+            raise NotFound(f"There is no rating '{after[:80]}'.", code="rating_not_found", param="after")
+        return found
 
     async def reset(self, session_id: str, caller: Principal) -> SessionRow:
         """Forget what was said, by every agent of the tree."""

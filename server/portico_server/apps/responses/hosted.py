@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from portico.wire import Passage, ToolCalled, ToolReturned
+from portico.wire import Cited, Passage, ToolCalled, ToolReturned
 from portico_server.apps.agent.tools import QUERY_ARGUMENTS, arguments_of, cut
 from portico_server.apps.responses import code_tool, mcp_tool
 from portico_server.apps.responses.items import MODEL_OUTPUT
@@ -145,6 +145,7 @@ async def _search(bench: ToolContext, tool: FileSearchTool, filters: Filter | No
         return
     if not bench.repeated:
         bench.passages += found
+        await bench.context.emit(Cited(tuple(bench.passages)))
     results = [
         {
             "file_id": passage.file_id,

@@ -12,10 +12,16 @@ from portico_server.knowledge.document import Part, SourceDocument
 Reader: TypeAlias = Callable[[SourceDocument], Iterator[Part | SourceDocument]]
 """Gives the parts of a document, and the documents inside it."""
 
+PageDrawer: TypeAlias = Callable[[SourceDocument, int, str], bytes]
+"""Draws a page, counted from 1, as a PNG with a passage marked."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileFormat:
-    """One format. ``module`` has ``read(source)``, a `Reader`, imported in the worker alone."""
+    """One format. ``module`` has ``read(source)``, a `Reader`, imported in the worker alone.
+
+    One whose documents have pages may have ``draw_page``, a `PageDrawer`.
+    """
 
     name: str
     module: str
@@ -26,6 +32,12 @@ class FileFormat:
     def reader(self) -> Reader:
         read: Reader = import_module(f"portico_server.knowledge.parse.{self.module}").read
         return read
+
+    def drawer(self) -> PageDrawer | None:
+        """What draws a page of it; ``None`` for a format without pages."""
+        module = import_module(f"portico_server.knowledge.parse.{self.module}")
+        draw: PageDrawer | None = getattr(module, "draw_page", None)
+        return draw
 
 
 def _format(

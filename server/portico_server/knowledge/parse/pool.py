@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import tempfile
 from collections.abc import AsyncGenerator, Mapping
@@ -115,13 +116,28 @@ class ReaderPool:
                             yield run
                 return
         job = {
-            "path": str(path),
-            "name": name,
             "chunking": None if chunking is None else dict(chunking),
-            "memory": self._memory,
-            "seconds": self._seconds,
             "terms": indexed and self._ahead is not None,
         }
+        async with aclosing(self._answers(path, name, job)) as answers:
+            async for answer in answers:
+                if "parts" in answer:
+                    self._keep(answer)
+                    yield [Part(text, _place(place)) for text, place in answer["parts"]]
+
+    async def draw(self, path: Path, name: str, page: int, passage: str) -> bytes:
+        """A page of a PDF, counted from 1, as a PNG on which ``passage`` is marked. Raises `Unreadable`."""
+        async with aclosing(self._answers(path, name, {"page": page, "passage": passage})) as answers:
+            async for answer in answers:
+                if "picture" in answer:
+                    return base64.b64decode(answer["picture"])
+        raise Unreadable("was not drawn.", "server_error")
+
+    async def _answers(
+        self, path: Path, name: str, about: Mapping[str, Any]
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """What a worker says of a file. Raises `Unreadable`."""
+        job = {"path": str(path), "name": name, "memory": self._memory, "seconds": self._seconds, **about}
         async with self._slots:
             process, line = await self._begin(orjson.dumps(job) + b"\n")
             whole = False
@@ -140,11 +156,9 @@ class ReaderPool:
                         left = self._seconds
                         continue
                     whole = "done" in answer or "error" in answer
-                    if "parts" in answer:
-                        self._keep(answer)
-                        yield [Part(text, _place(place)) for text, place in answer["parts"]]
                     if "error" in answer:
                         raise Unreadable(answer["message"], answer["error"])
+                    yield answer
                     if whole:
                         return
             finally:

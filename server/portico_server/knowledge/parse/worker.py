@@ -4,6 +4,7 @@ A job is ``{"path", "name", "chunking", "memory", "seconds", "terms"}``; the ans
 [[text, place], …]}``, the last one with ``"done": true``, or ``{"error": code, "message": …}`` behind them. With
 ``chunking`` the parts are chunks; with ``terms`` there are also ``"terms": [[words, bigrams], …]``, those of each part
 for the index.
+A job with ``"page"`` and ``"passage"``, without these two, is answered with ``{"picture": base64, "done": true}``.
 A line ``{"going": true}`` says that a picture has been read: the time limit of the document starts again.
 What a document does to this process, it does to no other: memory and processor time are limited, nothing can be
 written to disk, and a process that dies is replaced. It ends by itself when it has been idle, or its parent has gone.
@@ -11,6 +12,7 @@ written to disk, and a process that dies is replaced. It ends by itself when it 
 
 from __future__ import annotations
 
+import base64
 import os
 import resource
 import select
@@ -145,9 +147,13 @@ def work(job: dict[str, Any], out: BinaryIO) -> None:
     limit_process(job["memory"], job["seconds"])
     ocr.begin(lambda: send(out, {"going": True}))
     try:
+        source = SourceDocument(job["name"], Path(job["path"]))
+        if "page" in job:
+            send(out, {"picture": picture(source, job["page"], job["passage"]), "done": True})
+            return
         held: dict[str, Any] | None = None
         analysed = 0
-        for parts in batches(SourceDocument(job["name"], Path(job["path"])), job["chunking"]):
+        for parts in batches(source, job["chunking"]):
             if held is not None:
                 send(out, held)
             held = {"parts": [[part.text, place(part)] for part in parts]}
@@ -171,6 +177,14 @@ def work(job: dict[str, Any], out: BinaryIO) -> None:
     except Exception as error:  # noqa: BLE001  # the libraries that parse raise what they like
         kind = type(error).__name__
         send(out, {"error": "invalid_file", "message": f"could not be read: {kind}: {str(error)[:200]}."})
+
+
+def picture(source: SourceDocument, page: int, passage: str) -> str:
+    """A page of a document, in base64."""
+    draw = document_format(source).drawer()
+    if draw is None:
+        raise Unreadable("has no pages that can be drawn; a PDF has.", "no_pages")
+    return base64.b64encode(draw(source, page, passage)).decode()
 
 
 def limit_process(memory: int, seconds: float) -> None:

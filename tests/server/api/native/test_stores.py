@@ -1,6 +1,8 @@
 """``/api/stores`` through a real daemon."""
 
 import signal
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +10,9 @@ import httpx
 import pytest
 from tests import daemon as daemons
 from tests.daemon import Daemon
+from tests.server.knowledge import documents
+
+from portico.client import Client
 
 
 @pytest.fixture
@@ -54,6 +59,49 @@ def test_a_folder_added_later_is_indexed_searched_synced_and_let_go(
     assert http.delete("/api/stores/ships").json() == {"id": store["id"], "deleted": True}
     assert http.get("/api/stores/ships").status_code == 404
     assert (folder / "log.txt").is_file()
+
+
+def picture(data: bytes) -> tuple[int, int, set[tuple[int, int, int]]]:
+    """Width, height and colours of a PNG of three bytes a dot without filters."""
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", data[16:24])
+    at = data.index(b"IDAT")
+    [length] = struct.unpack(">I", data[at - 4 : at])
+    rows = zlib.decompress(data[at + 4 : at + 4 + length])
+    step = 1 + 3 * width
+    dots = b"".join(rows[row * step + 1 : (row + 1) * step] for row in range(height))
+    return width, height, set(zip(dots[::3], dots[1::3], dots[2::3], strict=True))
+
+
+def test_a_page_of_a_pdf_is_drawn_with_the_passage_marked(http: httpx.Client, tmp_path: Path) -> None:
+    folder = tmp_path / "leases"
+    folder.mkdir()
+    text = "The rent of the flat\nis 840 euros a month.\nNothing more."
+    (folder / "lease.pdf").write_bytes(documents.pdf("A first page.", text))
+    (folder / "note.md").write_text("No pages here.")
+    http.post("/api/stores", json={"name": "leases", "folder": str(folder)}).raise_for_status()
+    assert follow(http, http.post("/api/stores/leases/sync").json()["run"])[-1] == "finished"
+    ids = {row["filename"]: row["id"] for row in http.get("/api/stores/leases/files").json()["data"]}
+    path = f"/api/stores/leases/files/{ids['lease.pdf']}/page"
+    marked = http.post(path, json={"page": 2, "passage": "rent of the flat is 840 euros"})
+    assert marked.headers["content-type"] == "image/png"
+    width, height, colours = picture(marked.content)
+    assert (255, 224, 70) in colours and max(width, height) <= 1600
+    for plain in ({"page": 2}, {"page": 1, "passage": "rent of the flat is 840 euros"}):
+        assert (255, 224, 70) not in picture(http.post(path, json=plain).content)[2]
+    for given, param in (
+        ({"page": 3}, "page"),
+        ({"page": 0}, "page"),
+        ({"page": 1, "passage": "x" * 20_001}, "passage"),
+        ({"page": 1, "dpi": 600}, "dpi"),
+    ):
+        refused = http.post(path, json=given)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
+    other = http.post(f"/api/stores/leases/files/{ids['note.md']}/page", json={"page": 1})
+    assert other.json()["error"]["code"] == "no_pages"
+    with Client(str(http.base_url)) as client:
+        assert client.stores.page("leases", ids["lease.pdf"], 1).startswith(b"\x89PNG")
+    http.delete("/api/stores/leases")
 
 
 def test_what_a_store_leaves_out_is_listed_with_its_reasons(http: httpx.Client, tmp_path: Path) -> None:

@@ -311,6 +311,90 @@ def test_a_fork_goes_its_own_way(http: httpx.Client) -> None:
     assert http.post(f"/api/sessions/{session['id']}/fork", json={}).json()["name"].startswith("conv_")
 
 
+def rated(http: httpx.Client, **query: Any) -> list[dict[str, Any]]:
+    data: list[dict[str, Any]] = http.get("/api/ratings", params=query).json()["data"]
+    return data
+
+
+def test_an_answer_is_rated_and_listed_with_what_was_said_before(http: httpx.Client) -> None:
+    session = talk(http, "rated", "a")
+    talk(http, "rated", "b")
+    path = f"/api/sessions/{session['id']}/messages"
+    first, second = (row for row in http.get(path).json()["data"] if row["message"]["sender"] != "user")
+    assert (
+        http.put(f"{path}/{first['seq']}/rating", json={"value": "bad", "note": "short"}).status_code == 200
+    )
+    given = {"value": "corrected", "correction": "B, of course."}
+    assert http.put(f"{path}/{second['seq']}/rating", json=given).status_code == 200
+    bad, corrected = rated(http, app="api")
+    assert (bad["value"], bad["note"], bad["answer"]) == ("bad", "short", "a")
+    assert bad["messages"] == [{"role": "user", "content": "a"}]
+    assert [m["role"] for m in corrected["messages"]] == ["user", "assistant", "user"]
+    assert (corrected["correction"], corrected["answer"]) == ("B, of course.", "b")
+    assert [r["id"] for r in rated(http, app="api", value="corrected")] == [corrected["id"]]
+    assert rated(http, app="api", model=bad["model"]) == [bad, corrected]
+    assert rated(http, app="api", model="nobody") == []
+    page = http.get("/api/ratings", params={"app": "api", "limit": 1}).json()
+    assert page == {"data": [bad], "more": True}
+    assert rated(http, app="api", after=bad["id"]) == [corrected]
+    http.put(f"{path}/{first['seq']}/rating", json={"value": "good"}).raise_for_status()
+    assert [r["value"] for r in rated(http, app="api")] == ["good", "corrected"]
+    assert http.delete(f"{path}/{first['seq']}/rating").status_code == 204
+    assert [r["id"] for r in rated(http, app="api")] == [corrected["id"]]
+
+
+def test_a_rating_stays_with_the_original_of_a_fork_and_goes_with_its_session(http: httpx.Client) -> None:
+    session = talk(http, "once", "a")
+    [_, answer] = http.get(f"/api/sessions/{session['id']}/messages").json()["data"]
+    path = f"/api/sessions/{session['id']}"
+    http.put(f"{path}/messages/{answer['seq']}/rating", json={"value": "good"}).raise_for_status()
+    http.post(f"{path}/fork", json={}).raise_for_status()
+    assert [r["session"] for r in rated(http) if r["messages"][0]["content"] == "a"].count(session["id"]) == 1
+    before = len(rated(http))
+    http.delete(path)
+    assert len(rated(http)) == before - 1
+
+
+@pytest.mark.parametrize(
+    ("seq", "rating", "status", "param"),
+    [
+        (1, {"value": "good"}, 400, "seq"),
+        (99, {"value": "good"}, 404, "seq"),
+        (2, {"value": "fine"}, 400, "value"),
+        (2, {"value": "corrected"}, 400, "correction"),
+        (2, {"value": "corrected", "correction": " "}, 400, "correction"),
+        (2, {"value": "good", "correction": "x"}, 400, "correction"),
+        (2, {"value": "good", "why": "x"}, 400, "why"),
+    ],
+)
+def test_a_rating_that_makes_no_sense_is_refused(
+    http: httpx.Client, seq: int, rating: dict[str, Any], status: int, param: str
+) -> None:
+    session = opened(http, f"refused {seq} {sorted(rating.items())}")
+    http.post(
+        f"/api/sessions/{session['id']}/messages",
+        json={"messages": ["a", {"sender": "clerk", "content": "b"}]},
+    ).raise_for_status()
+    answer = http.put(f"/api/sessions/{session['id']}/messages/{seq}/rating", json=rating)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)
+    assert http.get("/api/ratings", params={"after": "nonsense"}).status_code == 404
+
+
+def test_what_a_client_calls_a_rating_itself_breaks_nothing(http: httpx.Client) -> None:
+    session = opened(http, "odd")
+    odd: list[Any] = [
+        3,
+        {"value": 3},
+        {"value": "good", "correction": 7, "note": None, "rated_at": "now"},
+        [],
+    ]
+    messages = [{"sender": "clerk", "content": "x", "extra_info": {"rating": each}} for each in odd]
+    http.post(f"/api/sessions/{session['id']}/messages", json={"messages": messages}).raise_for_status()
+    [found] = [rating for rating in rated(http) if rating["session"] == session["id"]]
+    assert (found["value"], found["correction"], found["note"]) == ("good", "7", "")
+    http.delete(f"/api/sessions/{session['id']}")
+
+
 def test_a_state_dict_loads_back_elsewhere(http: httpx.Client) -> None:
     talk(http, "from", "w", path="writer")
     source = talk(http, "from", "a")
@@ -366,6 +450,8 @@ def test_another_keys_sessions_do_not_exist(http: httpx.Client, stranger: httpx.
         stranger.get(f"{path}/messages"),
         stranger.post(f"{path}/reset"),
         stranger.post(f"{path}/fork", json={}),
+        stranger.put(f"{path}/messages/2/rating", json={"value": "good"}),
+        stranger.delete(f"{path}/messages/2/rating"),
         stranger.get(f"{path}/state"),
         stranger.put(f"{path}/state", json={}),
     ]
@@ -375,5 +461,6 @@ def test_another_keys_sessions_do_not_exist(http: httpx.Client, stranger: httpx.
     assert stranger.post("/v1/chat/completions", json=given).status_code == 404
     given["conversation"] = "secret"
     assert stranger.post("/v1/chat/completions", json=given).status_code == 200
+    assert stranger.get("/api/ratings").json()["data"] == []
     (own,) = stranger.get("/api/sessions").json()["data"]
     assert own["id"] != session["id"] and own["name"] == "secret"

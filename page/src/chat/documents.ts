@@ -1,0 +1,54 @@
+// Documents of a conversation: they lie in a store of their own, which its model searches, and go with it.
+
+import { json, part, rows } from "../api";
+import { uploadFile } from "../documents/upload";
+import type { StoreFile } from "../types";
+import { t } from "../words/words";
+
+const POLL_INTERVAL_MS = 400;
+/** Days after which the documents of a conversation that nobody uses are forgotten. */
+const KEPT_DAYS = 30;
+
+export const CONVERSATION = "conversation";
+
+const pathOf = (store: string) => `/v1/vector_stores/${part(store)}`;
+
+/** The id of a new store for the documents of one conversation. */
+export async function makeStore(): Promise<string> {
+  const letters = [...crypto.getRandomValues(new Uint8Array(6))].map((byte) => byte.toString(36)).join("");
+  const made = await json<{ id: string }>("/v1/vector_stores", {
+    json: {
+      name: `conversation-${letters.slice(0, 8)}`,
+      description: t("attach.storeOf"),
+      metadata: { portico: CONVERSATION },
+      expires_after: { anchor: "last_active_at", days: KEPT_DAYS },
+    },
+  });
+  return made.id;
+}
+
+/** Puts a file into a store. Returns once it can be searched; raises why it cannot be read. */
+export async function addTo(store: string, file: File): Promise<void> {
+  const id = await uploadFile(file, file.name, "assistants");
+  type Row = { status: StoreFile["status"]; last_error: { message: string } | null };
+  let row = await json<Row>(`${pathOf(store)}/files`, { json: { file_id: id } });
+  while (row.status === "in_progress") {
+    await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
+    row = await json<Row>(`${pathOf(store)}/files/${part(id)}`);
+  }
+  if (row.status === "completed") return;
+  await removeFrom(store, id);
+  throw new Error(`${file.name}: ${row.last_error?.message ?? t("file.failed")}`);
+}
+
+export async function removeFrom(store: string, file: string): Promise<void> {
+  await json(`${pathOf(store)}/files/${part(file)}`, { method: "DELETE" });
+}
+
+export function filesOf(store: string): Promise<StoreFile[]> {
+  return rows<StoreFile>(`/api/stores/${part(store)}/files?limit=100`);
+}
+
+export async function removeStore(store: string): Promise<void> {
+  await json(pathOf(store), { method: "DELETE" });
+}
