@@ -111,7 +111,7 @@ def over_http(report: Report, home: Path, chunks: int, clients: int) -> None:
     writer = corpus.Writer(3)
     questions = [writer.sentence(False)[:60] for _ in range(ASKED)]
     with daemon(home) as portico:
-        url = f"{portico.url}/api/stores/scale/search"
+        url = f"{portico.url}/api/stores/vs_scale/search"
         begin = time.perf_counter()
         first = ready(url, questions[0])
         settle(portico.pid)
