@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,7 +37,13 @@ def check_adapter(
             "llamacpp takes it",
         )
     shapes = _shapes(base) if base is not None else {}
+    layers = max((_layer(name) for name in shapes), default=-1)
     for pair in found.pairs:
+        if 0 <= layers < _layer(pair.module):
+            raise _bad(
+                adapter,
+                f"adapts '{pair.module}', but the base model has {layers + 1} layers. It was trained on another one",
+            )
         shape = shapes.get(f"{pair.module}.weight")
         if shape is not None and shape != (pair.outputs, pair.inputs):
             raise _bad(
@@ -91,6 +98,15 @@ def linear_layers(base: Path) -> list[str]:
         for name, shape in _shapes(base).items()
         if name.endswith(".weight") and len(shape) == 2
     ]
+
+
+_LAYER = re.compile(r"(?:^|\.)layers\.(\d{1,6})\.")
+
+
+def _layer(module: str) -> int:
+    """The number of the layer that a module or a tensor is in; -1 for one outside."""
+    found = _LAYER.search(module)
+    return int(found[1]) if found else -1
 
 
 def _shapes(base: Path) -> dict[str, tuple[int, ...]]:

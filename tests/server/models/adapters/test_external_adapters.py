@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.server.models.adapters import peft_files
-from tests.server.models.adapters.peft_files import pairs, write
+from tests.server.models.adapters.peft_files import pairs, safetensors, write
 from tests.server.models.engines.external.interpreter import interpreter, model
 
 from portico.testing.model_fixture import ModelFixture, model_fixture, user
@@ -121,6 +121,36 @@ async def test_what_lmdeploy_cannot_do_is_said(models: ModelFixture, tmp_path: P
     await guest(models, tmp_path, "lmdeploy", backend="turbomind")
     with pytest.raises(InvalidRequest, match="turbomind, which takes no adapters"):
         await models.models.adapters.add("m", adapter(tmp_path / "a"), "a")
+
+
+# --- both -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["vllm", "lmdeploy"])
+@pytest.mark.parametrize(
+    ("blocks", "layers", "says"),
+    [
+        (
+            1,
+            {"self_attn.q_proj": (32, 32)},
+            "has 32 inputs and 32 outputs in it, 16 and 16 in the base model",
+        ),
+        (3, {"self_attn.q_proj": (16, 16)}, "layers.2.self_attn.q_proj', but the base model has 2 layers"),
+    ],
+)
+async def test_an_adapter_of_another_base_is_refused(
+    models: ModelFixture, tmp_path: Path, engine: str, blocks: int, layers: Any, says: str
+) -> None:
+    await guest(models, tmp_path, engine)
+    held = {f"model.layers.{n}.self_attn.q_proj.weight": ("F32", (16, 16), bytes(1024)) for n in range(2)}
+    (tmp_path / "model" / "model.safetensors").write_bytes(safetensors(held))
+    assert await said(models, "m") == "hi"
+    before = models.models.get("m").pid
+    with pytest.raises(InvalidRequest, match=f"{says}. It was trained on another one") as raised:
+        await models.models.adapters.add("m", write(tmp_path / "a", pairs(blocks, layers, 4)), "a")
+    assert (raised.value.code, raised.value.param) == ("adapter_invalid", "path")
+    assert list(models.settings.adapters.iterdir()) == [] and models.registry.get("a") is None
+    assert await said(models, "m") == "hi" and models.models.get("m").pid == before, "nobody was disturbed"
 
 
 # --- fake models --------------------------------------------------------------------------------------------
