@@ -45,6 +45,7 @@ def worker(model: Path, threads: int) -> Iterator[Serving]:
         "model": str(model),
         "name": "bench",
         "key": key,
+        "host": "127.0.0.1",
         "plan": asdict(plan),
         "adapters": [],
     }

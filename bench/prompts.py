@@ -42,7 +42,15 @@ def serve(threads: int, model: str, key: str, context: int) -> None:
     from portico_server.models.engines.llamacpp.worker import parameters
 
     plan = LlamaCppPlan(embedding=False, slots=SLOTS, context_length=context, threads=threads, prompts_mb=256)
-    params = parameters({"model": model, "name": "bench", "key": key, "plan": asdict(plan), "adapters": []})
+    config = {
+        "model": model,
+        "name": "bench",
+        "key": key,
+        "host": "127.0.0.1",
+        "plan": asdict(plan),
+        "adapters": [],
+    }
+    params = parameters(config)
     usual = xllamacpp.CommonParams()
     params.n_batch, params.n_ubatch = usual.n_batch, usual.n_ubatch
     params.cache_idle_slots = usual.cache_idle_slots

@@ -244,6 +244,8 @@ def _model(item: Mapping[str, Any], at: str, base: Path) -> ModelSpec:
             "prompt": dict,
             "adapters": list,
             "answers": str,
+            "launcher": str,
+            "resources": dict,
         },
     )
     if "source" not in values:

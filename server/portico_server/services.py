@@ -221,6 +221,8 @@ class Services:
             settings.logs,
             nice=settings.finetune_nice,
             answering=self.models.answering if settings.finetune_yields else None,
+            find_launcher=self.models.launchers.get,
+            replace_s=settings.launcher_replace,
         )
         self.tuning = FineTuningJobs(
             self.database,

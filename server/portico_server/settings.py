@@ -16,6 +16,9 @@ Origin = Literal["flag", "environment", "file", "default"]
 
 MB_BYTES = 1024 * 1024
 
+LAUNCHERS = ("local", "slurm")
+"""What starts processes: `portico_server.launchers`."""
+
 
 def _setting(default: Any, doc: str, *, secret: bool = False, choices: tuple[str, ...] = ()) -> Any:
     return field(default=default, metadata={"doc": doc, "secret": secret, "choices": choices})
@@ -94,6 +97,29 @@ class Settings:
     prices: str = _setting(
         "", "File with prices of online models, which go before the lists that come with Portico"
     )
+    launcher: str = _setting(
+        "local",
+        "Who starts engines and trainings that do not name a launcher: this machine, or a scheduler",
+        choices=LAUNCHERS,
+    )
+    launcher_lease: float = _setting(
+        60.0, "Seconds that a process on another machine survives a daemon that does not ask for it any more"
+    )
+    launcher_queue_timeout: float = _setting(
+        3600.0, "Longest that a job may wait in a scheduler's queue, in seconds"
+    )
+    launcher_replace: float = _setting(
+        300.0, "Seconds before the end of its job's time limit at which an engine or a training is replaced"
+    )
+    slurm_partition: str = _setting("", "Partition of Slurm jobs (default: the cluster's own)")
+    slurm_account: str = _setting("", "Account that Slurm jobs are charged to")
+    slurm_gres: str = _setting("", "Generic resources of Slurm jobs, such as gpu:a100:1")
+    slurm_time: str = _setting("", "Time limit of Slurm jobs, as sbatch takes it, such as 8:00:00")
+    slurm_modules: str = _setting("", "Modules that Slurm jobs load, separated by commas, such as cuda/12.4")
+    slurm_container: str = _setting(
+        "", "Command line before that of a Slurm job, such as apptainer exec --nv IMAGE"
+    )
+    slurm_options: str = _setting("", "Further options of sbatch, such as --qos=high --exclusive")
     ingest_workers: int = _setting(2, "Processes that read documents")
     watch: bool = _setting(True, "Notice changes in followed folders while the daemon runs")
     source_interval: float = _setting(

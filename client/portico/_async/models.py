@@ -126,13 +126,16 @@ class Deployments(Group):
         defaults: Mapping[str, Any] | None = None,
         replicas: int | Sequence[str] | None = None,
         prompt: Mapping[str, Any] | None = None,
+        launcher: str | None = None,
+        resources: Mapping[str, int | str] | None = None,
     ) -> Deployment:
         """Give a model a name. It is fetched and loaded on first use.
 
         ``keep_alive`` in seconds; with ``pin`` it leaves memory for no other; ``defaults`` are options such as
         ``temperature`` for calls that do not set them. ``replicas`` is how many processes of it there are, or the
         sources of the further ones. ``prompt`` is what it is told with every chat: ``system``, ``examples``,
-        ``user``, ``arguments``.
+        ``user``, ``arguments``. ``launcher`` starts its processes, such as ``slurm``; ``resources`` are what they ask
+        its scheduler for: ``cpus``, ``gpus``, ``gpu_type``, ``memory_mb``, ``minutes``, ``partition``.
         """
         body = given(
             name=name,
@@ -148,6 +151,8 @@ class Deployments(Group):
             queue_limit=queue_limit,
             defaults=dict(defaults) if defaults else None,
             prompt=dict(prompt) if prompt else None,
+            launcher=launcher,
+            resources=dict(resources) if resources else None,
             replicas=replicas if isinstance(replicas, int) else list(replicas or ()) or None,
         )
         return await self._transport.request("POST", "/api/deployments", Deployment, json=body)

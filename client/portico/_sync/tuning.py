@@ -33,10 +33,13 @@ class Tuning(Group):
         seed: int | None = None,
         metadata: Mapping[str, str] | None = None,
         recipe: Mapping[str, Any] | None = None,
+        launcher: str | None = None,
+        resources: Mapping[str, int | str] | None = None,
     ) -> TuningJob:
         """Begin a job. A ``Path`` is uploaded, a ``str`` is the id of an uploaded file.
 
         ``method``: ``supervised``, ``dpo`` or ``reinforcement`` (with a ``grader``, as OpenAI writes them).
+        ``launcher`` starts the training, such as ``slurm``; ``resources`` are what it asks its scheduler for.
         """
         body = given(
             model=model,
@@ -47,6 +50,8 @@ class Tuning(Group):
             seed=seed,
             metadata=dict(metadata or {}) or None,
             recipe=dict(recipe or {}) or None,
+            launcher=launcher,
+            resources=dict(resources or {}) or None,
         )
         return self._transport.request("POST", "/v1/fine_tuning/jobs", TuningJob, json=body)
 

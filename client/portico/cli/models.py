@@ -160,6 +160,15 @@ def add(
         list[str] | None,
         typer.Option(help="The source of a further process, such as a server elsewhere; several times."),
     ] = None,
+    launcher: Annotated[
+        str | None, typer.Option(help="Who starts its processes, such as slurm (default: the setting's).")
+    ] = None,
+    resource: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="What they ask a scheduler for, such as gpus=1; several times."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Give a model a name. It is fetched and loaded on first use."""
@@ -176,6 +185,8 @@ def add(
             pin=pin or None,
             defaults=_pairs(default or (), "default"),
             replicas=replica or replicas,
+            launcher=launcher,
+            resources=_pairs(resource or (), "resource"),
         )
     _print(made, as_json)
 

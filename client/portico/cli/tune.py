@@ -64,6 +64,13 @@ def start(
             "--set", metavar="NAME=VALUE", help="A setting of the recipe, such as rank=16. Repeatable."
         ),
     ] = None,
+    launcher: Annotated[
+        str | None, typer.Option(help="Who starts the training, such as slurm (default: the setting's).")
+    ] = None,
+    resource: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="What it asks a scheduler for, such as gpus=1. Repeatable."),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print every setting with its reason, and train nothing.")
     ] = False,
@@ -95,7 +102,8 @@ def start(
             else:
                 tune_live.print_plan(plan, reasons=explain)
             return
-        job = client.tuning.create(base, file, suffix=suffix, seed=seed, **options)
+        placed: dict[str, Any] = {"launcher": launcher, "resources": _settings(resource or ())}
+        job = client.tuning.create(base, file, suffix=suffix, seed=seed, **options, **placed)
         if not detach:
             job = tune_live.follow(client, job, quiet=as_json)
     _end(job, as_json)

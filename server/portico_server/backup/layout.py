@@ -22,8 +22,8 @@ FOLDERS: Final = ("adapters", "finetuned")
 MODELS: Final = "models"
 """On request: model files can be fetched again."""
 
-DERIVED: Final = ("indexes", "sources", "environments", "unpacked", "logs", "finetune", "prompts")
-"""Never: rebuilt, fetched again, or the scratch of a training job, which begins again from its data."""
+DERIVED: Final = ("indexes", "sources", "environments", "unpacked", "logs", "finetune", "jobs", "prompts")
+"""Never: rebuilt, fetched again, or the scratch of trainings, which begin again, and of jobs at a scheduler."""
 
 STAGING: Final = "backup-staging"
 """Where a backup lies while it is sent. What a killed one left is removed by the next backup and the next daemon."""

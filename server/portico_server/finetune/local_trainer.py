@@ -1,4 +1,4 @@
-"""Training on this machine, in a process and an environment of its own, which yields to calls."""
+"""Training where a launcher starts it, in a process and an environment of its own, which yields to calls."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import importlib
 import os
 import shutil
 import signal
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -32,7 +33,7 @@ from portico_server.finetune.spec import (
 )
 from portico_server.grading.grade import Grading, ModelAnswer
 from portico_server.launchers.local import LOCAL
-from portico_server.launchers.protocol import LaunchedProcess, Launcher, LaunchOrder
+from portico_server.launchers.protocol import LaunchedProcess, Launcher, LaunchOrder, Resources
 from portico_server.subprocesses import SAFE_PATH, run_module
 
 # Training on the processor stands still while the daemon answers on it.
@@ -150,29 +151,51 @@ OFFLINE_ENVIRONMENT: Final[Mapping[str, str]] = {
 IDLE_THREAD_ENVIRONMENT: Final[Mapping[str, str]] = {"GOMP_SPINCOUNT": "20000"}
 
 
+def training_order(name: str, command: Sequence[str], log: Path) -> LaunchOrder:
+    """A process that trains."""
+    return LaunchOrder(
+        name,
+        command,
+        log,
+        environment={
+            **{key: os.environ.get(key, value) for key, value in IDLE_THREAD_ENVIRONMENT.items()},
+            **OFFLINE_ENVIRONMENT,
+            **SAFE_PATH,  # accelerate starts interpreters of its own
+            "PYTHONPATH": str(Path(__file__).parent),
+        },
+        without=("PYTHON", "VIRTUAL_ENV"),
+        line_bytes=MAX_EVENT_BYTES,
+    )
+
+
 class TrainingProcess:
     """A training that runs."""
 
     def __init__(self, process: LaunchedProcess) -> None:
         self._process = process
+        self.limited = False
+        """Whether it was asked to end for its job's time limit."""
 
-    @classmethod
-    async def start(cls, launcher: Launcher, name: str, command: Sequence[str], log: Path) -> TrainingProcess:
-        """Start it; its log goes to the file ``log``."""
-        order = LaunchOrder(
-            name,
-            command,
-            log,
-            environment={
-                **{key: os.environ.get(key, value) for key, value in IDLE_THREAD_ENVIRONMENT.items()},
-                **OFFLINE_ENVIRONMENT,
-                **SAFE_PATH,  # accelerate starts interpreters of its own
-                "PYTHONPATH": str(Path(__file__).parent),
-            },
-            without=("PYTHON", "VIRTUAL_ENV"),
-            line_bytes=MAX_EVENT_BYTES,
-        )
-        return cls(await launcher.launch(order))
+    @asynccontextmanager
+    async def paused_in_time(self, replace_s: float) -> AsyncGenerator[None]:
+        """Ask for a checkpoint and the end ``replace_s`` seconds before its job's time limit."""
+        ends_at = self._process.ends_at
+        if ends_at is None:
+            yield
+            return
+        left = ends_at - time.time()
+
+        async def pause() -> None:
+            await asyncio.sleep(max(left - replace_s, left / 2, 0.0))
+            self.limited = True
+            await self.send(do="pause")
+
+        waiting = asyncio.create_task(pause(), name="a training's time limit")
+        try:
+            yield
+        finally:
+            waiting.cancel()
+            await asyncio.wait([waiting])
 
     async def events(self) -> AsyncGenerator[Mapping[str, Any]]:
         """What it says, until it ends."""
@@ -247,10 +270,16 @@ MIN_FREE_BYTES: Final = 256 * 1024 * 1024
 """Bytes of disk that must be left."""
 
 
+async def _this_machine(_name: str) -> Launcher:
+    return LOCAL
+
+
 class LocalTrainer:
     """A `portico_server.finetune.spec.Trainer`. ``logs`` is the folder for the logs of the processes.
 
     ``answering`` says whether a model on the processor is at work: what is trained there then stands still.
+    ``find_launcher`` returns a launcher by its name, ``replace_s`` seconds before the end of whose time limit a
+    training moves to another job.
     """
 
     def __init__(
@@ -261,14 +290,16 @@ class LocalTrainer:
         *,
         nice: int = NICE_LEVEL,
         answering: Callable[[], bool] | None = None,
-        launcher: Launcher = LOCAL,
+        find_launcher: Callable[[str], Awaitable[Launcher]] = _this_machine,
+        replace_s: float = 300.0,
     ) -> None:
         self._environment = environment
         self._light = light
         self._logs = logs
         self._nice = nice
         self._answering = answering
-        self._launcher = launcher
+        self._find_launcher = find_launcher
+        self._replace_s = replace_s
 
     async def train(self, task: TrainingTask, context: Context) -> AsyncGenerator[TrainEvent, None]:
         """See `portico_server.finetune.spec.Trainer`."""
@@ -276,28 +307,44 @@ class LocalTrainer:
         if done is not None:
             yield done
             return
-        await pools.TRAINING.run(_check_room, task)
+        spec = task.job.spec
+        launcher = await self._find_launcher(spec.launcher)
+        here = launcher.name == "local"
+        await pools.TRAINING.run(_check_room, task, here)
 
         async def report(stage: str, words: str) -> None:
             await context.emit(Status(stage, words))
 
         python = await self._environment.interpreter(report)
         base = await self._environment.folder(task.base, python, report)
-        order = await pools.TRAINING.run(self._write, task, base)
-        command = training_command(python, task.recipe, order)
+        written = await pools.TRAINING.run(self._write, task, base)
+        command = training_command(python, task.recipe, written)
         attempt = _Attempt(Grading(task.job.spec.grader or {}, self._light, context), report)
-        answering = self._answering if task.recipe.device == "cpu" else None
+        answering = self._answering if here and task.recipe.device == "cpu" else None
+        heard: asyncio.Queue[str] = asyncio.Queue()
+        order = training_order(task.job.id, command, self._logs / f"{task.job.id}.log")
+        order = replace(order, resources=Resources.parse(spec.resources), on_wait=heard.put_nowait)
         left = MAX_STARTS
         while True:
             left -= 1
             reached = attempt.saved
             yield TrainLog("info", "Starting the training process", {"stage": "process"})
-            process = await TrainingProcess.start(
-                self._launcher, task.job.id, command, self._logs / f"{task.job.id}.log"
-            )
+            starting = asyncio.ensure_future(launcher.launch(order))
+            starting.add_done_callback(lambda _: heard.put_nowait(""))
+            try:
+                while words := await heard.get():
+                    yield TrainLog("info", f"The training {words}.")
+            except (asyncio.CancelledError, GeneratorExit):
+                starting.cancel()
+                await asyncio.wait([starting])
+                if not starting.cancelled() and starting.exception() is None:
+                    await starting.result().stop(0)
+                raise
+            process = TrainingProcess(await starting)
             try:
                 async with (
                     yield_to_calls(process, answering),
+                    process.paused_in_time(self._replace_s),
                     contextlib.aclosing(process.events()) as events,
                 ):
                     async for message in events:
@@ -311,6 +358,12 @@ class LocalTrainer:
             if attempt.ended:
                 return
             left = MAX_STARTS if attempt.saved > reached else left
+            if process.limited and not process.killed and left:
+                yield TrainLog(
+                    "info",
+                    f"The time limit of the training's job comes; it continues in another. {attempt.last_checkpoint()}",
+                )
+                continue
             if not process.killed or not left:
                 raise EngineFailed(
                     f"The training {process.exit_description()}. {attempt.last_checkpoint()} Less memory is "
@@ -415,8 +468,8 @@ def _trained(path: Path, result: Mapping[str, Any]) -> TrainedWeights:
     return TrainedWeights(path, int(result["tokens"]), result["values"], step, others)
 
 
-def _check_room(task: TrainingTask) -> None:
-    """Raise `Unavailable` if disk or memory are not enough. Blocks."""
+def _check_room(task: TrainingTask, here: bool) -> None:
+    """Raise `Unavailable` if the disk is not enough, or the memory where it trains ``here``. Blocks."""
     recipe = task.recipe
     folder = next(place for place in (task.folder, *task.folder.parents) if place.exists())
     free = shutil.disk_usage(folder).free
@@ -426,7 +479,7 @@ def _check_room(task: TrainingTask) -> None:
             f"{free / 1e9:.1f} GB. Make room, or move the home.",
             code="disk_full",
         )
-    if recipe.device == "cpu":
+    if here and recipe.device == "cpu":
         available = importlib.import_module("psutil").virtual_memory().available
         if available < recipe.memory_bytes:
             raise Unavailable(

@@ -37,7 +37,8 @@ class Hyperparameters:
 class FineTuningSpec:
     """What was asked for. ``overrides`` are settings of the recipe by name; ``grader`` as OpenAI writes graders.
 
-    Files are ids of uploaded ones.
+    Files are ids of uploaded ones. ``launcher`` starts the training, the setting's if it is empty; ``resources`` are
+    what it asks a scheduler for.
     """
 
     base: str
@@ -51,6 +52,8 @@ class FineTuningSpec:
     seed: int = 42
     metadata: Mapping[str, str] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    launcher: str = ""
+    resources: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

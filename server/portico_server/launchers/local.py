@@ -27,6 +27,8 @@ class LocalProcess:
     """A child that leads a process group of its own. See `LaunchedProcess`."""
 
     host = "127.0.0.1"
+    adopted = False
+    ends_at: float | None = None
 
     def __init__(self, process: Process, name: str, log: Path) -> None:
         self.token = secrets.token_hex(32)  # as an argument of an engine it must not begin with a dash

@@ -7,12 +7,69 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
+
+from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.settings import LAUNCHERS
 
 LINE_BYTES: Final = 64 * 1024
 """Bytes of one line of a process's output, unless its order says otherwise."""
+
+
+MAX_RESOURCE_COUNT: Final = 1_000_000_000
+"""More than any scheduler has of anything."""
+
+
+def check_launcher(name: str) -> None:
+    """Raise `InvalidRequest` unless there is a launcher of this name; the empty one is the setting's."""
+    if name and name not in LAUNCHERS:
+        raise InvalidRequest(
+            f"There is no launcher '{name[:80]}'. Launchers are: {', '.join(LAUNCHERS)}.{nearest(name, LAUNCHERS)}",
+            param="launcher",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a process asks a scheduler for; 0 or empty leaves it to the scheduler's settings. ``minutes`` is how long it
+    may run: a process that reaches its time limit is replaced. ``partition`` is Slurm's.
+    """
+
+    cpus: int = 0
+    gpus: int = 0
+    gpu_type: str = ""
+    memory_mb: int = 0
+    minutes: int = 0
+    partition: str = ""
+
+    @classmethod
+    def parse(cls, given: Mapping[str, Any]) -> Resources:
+        """From a configuration or a request. Raises `InvalidRequest` that names the field."""
+        kinds = {item.name: type(item.default) for item in fields(cls)}
+        for name, value in given.items():
+            if name not in kinds:
+                raise InvalidRequest(
+                    f"'resources' has no field '{str(name)[:80]}'; it has {', '.join(kinds)}."
+                    f"{nearest(str(name), kinds)}",
+                    code="unknown_field",
+                    param=f"resources.{str(name)[:80]}",
+                )
+            if kinds[name] is int:
+                fits = type(value) is int and 0 <= value <= MAX_RESOURCE_COUNT
+            else:
+                fits = (
+                    isinstance(value, str)
+                    and value.replace("-", "").replace("_", "").replace(".", "").isalnum()
+                )
+            if not fits:
+                raise InvalidRequest(
+                    f"'resources.{name}' must be {'a whole number ≥ 0' if kinds[name] is int else 'a name'}, not "
+                    f"{str(value)[:80]!r}.",
+                    param=f"resources.{name}",
+                )
+        return cls(**given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +77,9 @@ class LaunchOrder:
     """A process to start. ``name`` is what errors call it; its standard error goes to the file ``log``.
 
     ``environment`` is set in addition to what the process inherits, of which variables with one of the prefixes
-    ``without`` are left out. ``files`` must be readable under the same paths where it runs. ``line_bytes`` is the
-    longest line that it writes.
+    ``without`` are left out. What it reads must be there under the same paths where it runs. ``line_bytes`` is the
+    longest line that it writes. ``fingerprint`` is the same for processes that may stand for each other; without one
+    it is never taken over by a later daemon. ``on_wait`` hears why it does not run yet.
     """
 
     name: str
@@ -29,19 +87,25 @@ class LaunchOrder:
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     without: tuple[str, ...] = ()
-    files: tuple[Path, ...] = ()
     line_bytes: int = LINE_BYTES
+    resources: Resources = Resources()
+    fingerprint: str = ""
+    on_wait: Callable[[str], None] | None = None
 
 
 class LaunchedProcess(Protocol):
     """A process that was started: its standard input and output as lines, its log, its end.
 
-    ``host`` is where its ports are reached, ``token`` a secret for it alone. ``pid`` is its number on this machine,
-    ``None`` if it runs elsewhere. ``on_log`` hears each piece of its log.
+    ``host`` is the address on which it may listen and is reached. ``token`` is a secret for it alone. ``adopted``: an
+    earlier daemon started it, so it has its input already.
+    ``ends_at`` is when its scheduler ends it, in seconds since 1970. ``pid`` is its number on this machine, ``None``
+    if it runs elsewhere. ``on_log`` hears each piece of its log.
     """
 
     host: str
     token: str
+    adopted: bool
+    ends_at: float | None
     on_log: Callable[[str], None] | None
 
     @property

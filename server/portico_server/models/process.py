@@ -214,6 +214,8 @@ class ModelProcess:
         self._running: RunningEngine | None = None
         self._loading: asyncio.Task[RunningEngine] | None = None
         self._stopping: asyncio.Task[None] | None = None
+        self._replacing: asyncio.Task[None] | None = None
+        """Waits for the time limit of its process's job."""
         self._in_flight = InFlight()
         self._ending: InFlight | None = None
         """The turn whose end an unload waits for."""
@@ -435,12 +437,15 @@ class ModelProcess:
             site = await self._site()
             if site.furnish is not None:
                 await site.furnish(self.kind.name, self._report_build)
-            await self._reservation.take(
-                self, self.kind, path, spare=spare, waits=lambda: self._progress.report("memory")
-            )
+            if site.launcher.name == "local":  # elsewhere memory and GPUs are the scheduler's
+                await self._reservation.take(
+                    self, self.kind, path, spare=spare, waits=lambda: self._progress.report("memory")
+                )
             self._progress.report("load")
             begin = time.monotonic()
-            site = replace(site, report=self._progress.progress, gpus=tuple(self.gpus))
+            site = replace(
+                site, report=self._progress.progress, gpus=tuple(self.gpus), waits=self._report_wait
+            )
             running = await self.kind.start(self._spec, path, site)
         except PorticoError as error:
             ours = error if error.status >= 500 else _unloadable(self.name, error)
@@ -458,7 +463,50 @@ class ModelProcess:
         self.starts += 1
         self._describe(running.description)
         logger.info("model %s is ready", self.name)
+        self._watch_time_limit(running, path, site)
         return running
+
+    def _report_wait(self, words: str) -> None:
+        self._progress.set_stage(Status("queued", f"{self.name} {words}"))
+
+    def _watch_time_limit(self, running: RunningEngine, path: Path | None, site: LaunchContext) -> None:
+        if self._replacing is not None and self._replacing is not asyncio.current_task():
+            self._replacing.cancel()  # it waits for the end of a process that is gone
+        if running.process is not None and running.process.ends_at is not None:
+            self._replacing = asyncio.create_task(
+                self._replace(running, running.process.ends_at, path, site), name=f"replace {self.name}"
+            )
+
+    async def _replace(
+        self, running: RunningEngine, ends_at: float, path: Path | None, site: LaunchContext
+    ) -> None:
+        """Before the job of its process reaches its time limit, start another; calls that are here end on the old."""
+        left = ends_at - time.time()
+        # A limit shorter than the time to replace leaves half of it for work.
+        await asyncio.sleep(max(left - site.replace_s, left / 2, 0.0))
+        if self._running is not running:
+            return
+        logger.info("model %s is replaced: the time limit of its job comes", self.name)
+        adapters = (await self._site()).adapters
+        try:
+            successor = await self.kind.start(
+                self._spec, path, replace(site, adapters=adapters, report=None, waits=None)
+            )
+        except PorticoError as error:  # the next call after the end starts one
+            logger.warning("model %s could not be replaced in time: %s", self.name, error.message)
+            return
+        if self._running is not running:  # it was unloaded or lost meanwhile
+            await _end(successor)
+            return
+        ending, self._in_flight = self._in_flight, InFlight()
+        self._running = successor
+        self.starts += 1
+        self.loaded_at = time.time()
+        try:
+            await ending.wait_until_empty(max(0.0, ends_at - time.time()))
+        finally:
+            await _end(running)
+        self._watch_time_limit(successor, path, site)
 
     def _report_build(self, told: Status) -> None:
         self._progress.set_stage(replace(told, message=f"{self.name}: {told.message}"))
@@ -527,10 +575,10 @@ class ModelProcess:
 
     async def _stop(self, ending: InFlight, drain: float | None) -> None:
         try:
-            loading = self._loading
-            if loading is not None:
-                loading.cancel()
-                await asyncio.wait([loading])
+            for task in (self._loading, self._replacing):
+                if task is not None:
+                    task.cancel()
+                    await asyncio.wait([task])
             if drain != 0:
                 await ending.wait_until_empty(drain)
             if self.running is not None:
@@ -555,6 +603,11 @@ class ModelProcess:
             await running.client.keep_prompts(asyncio.get_running_loop().time() + KEEP_TIMEOUT_S)
         except (PorticoError, OSError) as error:
             logger.warning("prompts of %s are not kept: %s", self.name, error)
+
+
+async def _end(running: RunningEngine) -> None:
+    if running.process is not None:
+        await asyncio.shield(running.process.stop())
 
 
 async def _quietly(_done: int, _total: int | None) -> None:

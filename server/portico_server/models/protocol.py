@@ -15,11 +15,13 @@ from portico.wire import Status
 from portico_server.core.relay import AdapterScale, Relay, RelayResponse
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
 from portico_server.launchers.local import LOCAL
-from portico_server.launchers.protocol import Launcher
+from portico_server.launchers.protocol import Launcher, Resources
 from portico_server.models.gpus import GpuShare
 from portico_server.models.spec import ModelSpec, Task
+from portico_server.settings import MB_BYTES
 
 if TYPE_CHECKING:
+    from portico_server.models.hardware import Hardware
     from portico_server.models.server_process import ServerProcess
     from portico_server.models.transport import EngineTransport
 
@@ -154,6 +156,25 @@ class LaunchContext:
     """What that folder may hold, of all models."""
     launcher: Launcher = LOCAL
     """Starts its process."""
+    resources: Resources = Resources()
+    """What that asks a scheduler for."""
+    waits: Callable[[str], None] | None = None
+    """Hears why the process does not run yet, in a scheduler's words."""
+    replace_s: float = 300.0
+    """Seconds before the end of a job's time limit at which its process is replaced."""
+
+    def machine(self) -> Hardware:
+        """What its process may use: this machine, or what a scheduler was asked for. Elsewhere nobody knows the GPUs
+        before the process runs, so nothing is planned for them. Blocks.
+        """
+        # psutil is imported by now or may be; this module is imported before it.
+        from portico_server.models.hardware import Hardware, this_machine
+
+        here = this_machine()
+        if self.launcher.name == "local":
+            return here
+        return Hardware(self.resources.cpus or 1, self.resources.memory_mb * MB_BYTES or here.memory_bytes)
+
     furnish: Callable[[str, Callable[[Status], None]], Awaitable[None]] | None = None
     """Builds the environment of the engine of this name, where there is none yet; reports its progress."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any, Protocol
 import orjson
 
 from portico_server.core.errors import EngineFailed
-from portico_server.launchers.protocol import LaunchedProcess, Launcher, LaunchOrder
+from portico_server.launchers.protocol import LaunchedProcess, Launcher, LaunchOrder, Resources
 from portico_server.subprocesses import run_module
 
 # Why a program ended, as the end of its log says it. Pure.
@@ -96,6 +97,8 @@ class Endpoint:
     model: str
     key: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    direct: bool = False
+    """Whether it is never reached through a proxy, as what we have started."""
 
 
 GRACE_S = 3.0
@@ -103,6 +106,9 @@ GRACE_S = 3.0
 
 EXIT_WAIT_S = 2.0
 """Seconds that a broken connection waits for the end of the process which would explain it."""
+
+REMOTE_EXIT_WAIT_S = 6.0
+"""The same for one on another machine, whose node may be lost."""
 
 WatchStart = Callable[[int], Coroutine[Any, Any, None]]
 """Looks at the process of this number while it starts."""
@@ -122,6 +128,12 @@ class StartSite(Protocol):
 
     @property
     def report(self) -> ReportStage | None: ...
+
+    @property
+    def resources(self) -> Resources: ...
+
+    @property
+    def waits(self) -> Callable[[str], None] | None: ...
 
 
 class ServerProcess:
@@ -153,7 +165,15 @@ class ServerProcess:
 
         Raises `EngineFailed`; no process is left behind then or when cancelled.
         """
-        process = await site.launcher.launch(LaunchOrder(name, run_module(module), site.log))
+        order = LaunchOrder(
+            name,
+            run_module(module),
+            site.log,
+            resources=site.resources,
+            fingerprint=hashlib.sha256(orjson.dumps([name, module, config, str(site.log)])).hexdigest(),
+            on_wait=site.waits,
+        )
+        process = await site.launcher.launch(order)
         child = cls(process, name, site.report)
         watching = (
             asyncio.create_task(watch(process.pid), name=f"watch {name} start")
@@ -162,7 +182,7 @@ class ServerProcess:
         )
         try:
             async with asyncio.timeout(site.load_timeout):
-                await child._handshake({**config, "key": process.token})
+                await child._handshake({**config, "key": process.token, "host": process.host})
         except TimeoutError as error:
             await child.stop()
             raise EngineFailed(
@@ -182,7 +202,8 @@ class ServerProcess:
 
     async def _handshake(self, config: Mapping[str, Any]) -> None:
         # A child that died at once is recognised by its exit below.
-        await self._process.send(orjson.dumps(config) + b"\n")
+        if not self._process.adopted:
+            await self._process.send(orjson.dumps(config) + b"\n")
         async for line in self._process.lines():
             try:
                 said = orjson.loads(line)
@@ -221,7 +242,13 @@ class ServerProcess:
 
     def endpoint(self, model: str, *, base: str = "/v1") -> Endpoint:
         """Where it answers, with the key that it alone accepts."""
-        return Endpoint(f"http://{self._process.host}:{self.facts['port']}{base}", model, self._process.token)
+        url = f"http://{self._process.host}:{self.facts['port']}{base}"
+        return Endpoint(url, model, self._process.token, direct=True)
+
+    @property
+    def ends_at(self) -> float | None:
+        """When its scheduler ends it, in seconds since 1970."""
+        return self._process.ends_at
 
     def lines(self, count: int) -> list[str]:
         """The last lines of its log, oldest first."""
@@ -235,7 +262,7 @@ class ServerProcess:
         """What a broken connection to it means."""
         with contextlib.suppress(TimeoutError):
             # The connection breaks a moment before the system reports the end of the process.
-            async with asyncio.timeout(EXIT_WAIT_S):
+            async with asyncio.timeout(REMOTE_EXIT_WAIT_S if self.pid is None else EXIT_WAIT_S):
                 await self._process.wait()
         if not self.alive:
             if self._stopping:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from portico.wire import Status
+from portico.wire import Event, Status
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, nearest
@@ -22,6 +22,8 @@ from portico_server.core.registry import Registry
 from portico_server.core.servable import Card
 from portico_server.db import models as rows
 from portico_server.db.database import Database
+from portico_server.launchers.launchers import Launchers
+from portico_server.launchers.protocol import Resources
 from portico_server.models import prices
 from portico_server.models.adapter_export import AdapterExports
 from portico_server.models.adapters.service import AdapterService
@@ -133,6 +135,8 @@ class ModelService:
         self._transport: EngineTransport | None = None
         self._transport_lock = asyncio.Lock()
         self._sweeping: asyncio.Task[None] | None = None
+        self.launchers = Launchers(settings)
+        self._adopting: asyncio.Task[None] | None = None
         self.machine = LocalMachine(settings)
         self.residency = Residency(self.machine.budget, self.machine.gpus, self.machine.gpu_use)
         self.environments = Environments(
@@ -177,6 +181,8 @@ class ModelService:
             self._registry.alias(name, target)
             self._aliased.add(name)
         self._sweeping = asyncio.create_task(self._sweep(), name="unload idle models")
+        self.launchers.start()
+        self._adopting = asyncio.create_task(self._adopt(), name="take over what runs elsewhere")
         self.machine.start()
 
     async def refresh(self) -> None:
@@ -473,6 +479,9 @@ class ModelService:
                 self.adapters.of(spec.name),
                 prompts=self._settings.prompts if self._settings.kept_prompts_mb > 0 else None,
                 prompts_bytes=self._settings.kept_prompts_mb * MB_BYTES,
+                launcher=await self.launchers.get(spec.launcher),
+                resources=Resources.parse(spec.resources),
+                replace_s=self._settings.launcher_replace,
                 furnish=None if "python" in spec.parameters else self.environments.furnish,
             )
 
@@ -537,6 +546,18 @@ class ModelService:
             # Nothing announces that time has passed.
             await asyncio.sleep(max(1.0, shortest / 4))
 
+    async def _adopt(self) -> None:
+        """Take over the engines that an earlier daemon left with a scheduler; those that nobody wants are ended."""
+        try:
+            names = await self.launchers.leftovers()
+            found = [self._deployments[name] for name in names if name in self._deployments]
+            processes = [process for deployment in found for process in deployment.pool.processes]
+            await asyncio.gather(*(process.load(_unheard) for process in processes), return_exceptions=True)
+        except PorticoError as error:
+            logger.warning("what runs elsewhere could not be taken over: %s", error.message)
+        finally:
+            await self.launchers.end_leftovers()
+
     def answering(self) -> bool:
         """Whether a process on this machine's processor has calls."""
         processes = (
@@ -546,11 +567,13 @@ class ModelService:
 
     async def close(self) -> None:
         """Stop every child at once and close all connections."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.wait([self._sweeping])
+        for task in (self._sweeping, self._adopting):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
         await self.machine.close()
         await asyncio.gather(*(deployment.close() for deployment in self._deployments.values()))
+        await self.launchers.close()
         if self._transport is not None:
             await self._transport.close()
 
@@ -567,3 +590,7 @@ class ModelService:
     def list(self) -> list[DeploymentInfo]:
         """All of them, by name."""
         return [self.get(name) for name in sorted(self._deployments)]
+
+
+async def _unheard(_event: Event) -> None:
+    """For a start that no run is waiting for."""

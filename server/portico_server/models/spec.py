@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.names import check_plain
+from portico_server.launchers.protocol import Resources, check_launcher
 from portico_server.models.prompt import ModelPrompt
 
 State: TypeAlias = Literal["cold", "downloading", "loading", "ready", "failed"]
@@ -61,6 +62,9 @@ class ModelSpec:
 
     ``answers``: how it answers from the passages of a store. ``write``: in its own words; ``quote``: the best sentences
     are quoted instead, without it; ``test``: as a short test of it says; ``auto``: as its engine knows, or the test.
+
+    ``launcher``: who starts its processes, empty for the setting's; ``resources``: what they ask a scheduler for, see
+    `portico_server.launchers.protocol.Resources`.
     """
 
     name: str
@@ -80,6 +84,8 @@ class ModelSpec:
     prompt: Mapping[str, Any] = field(default_factory=dict)
     adapters: tuple[AdapterSpec, ...] = ()
     answers: str = "auto"
+    launcher: str = ""
+    resources: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -105,6 +111,8 @@ class ModelSpec:
                 + nearest(self.answers, ANSWERS),
                 param="answers",
             )
+        check_launcher(self.launcher)
+        Resources.parse(self.resources)
         if not self.source:
             raise InvalidRequest(f"The model '{self.name}' needs a source.", param="source")
         for field_name, number in (
@@ -135,6 +143,7 @@ class ModelSpec:
             "aliases": list(self.aliases),
             "defaults": dict(self.defaults),
             "prompt": dict(self.prompt),
+            "resources": dict(self.resources),
         }
 
     @classmethod

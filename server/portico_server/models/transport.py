@@ -44,7 +44,7 @@ class Route:
 
     def __init__(self, endpoint: Endpoint, operation: str) -> None:
         self.url = URL(f"{endpoint.url}/{operation}")
-        self.local = is_local(self.url.host)
+        self.local = endpoint.direct or is_local(self.url.host)
         # Bytes are passed on as they are, so they must not be compressed.
         self.headers = {
             "Content-Type": "application/json",

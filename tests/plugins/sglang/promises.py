@@ -86,7 +86,7 @@ def test_its_command_line() -> None:
             "--api-key",
             "{key}",
         ),
-        *("--host", "127.0.0.1", "--port", "{port}", "--enable-cache-report"),
+        *("--host", "{host}", "--port", "{port}", "--enable-cache-report"),
         *("--context-length", "4096", "--mem-fraction-static", "0.5", "--tool-call-parser", "qwen25"),
     ]
 

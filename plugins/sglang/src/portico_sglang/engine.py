@@ -230,7 +230,7 @@ def program(
     line = [
         *module("sglang.launch_server"),
         *("--model-path", str(path), "--served-model-name", spec.name, "--api-key", "{key}"),
-        *("--host", "127.0.0.1", "--port", "{port}", "--enable-cache-report"),
+        *("--host", "{host}", "--port", "{port}", "--enable-cache-report"),
         *option_arguments(spec.name, "sglang", spec.parameters, SGLANG_OPTIONS),
     ]
     if adapters:

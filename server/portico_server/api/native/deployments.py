@@ -58,7 +58,8 @@ class DeploymentStatus(BaseModel):
 
 class DeploymentRequest(BaseModel, extra="forbid"):
     """A model to be registered; ``engine`` and ``task`` are found out unless they are given. ``replicas`` is a number
-    of processes, or the sources of the further ones.
+    of processes, or the sources of the further ones. ``launcher`` starts them, the setting's if it is empty;
+    ``resources`` are what they ask a scheduler for.
     """
 
     name: str
@@ -77,6 +78,8 @@ class DeploymentRequest(BaseModel, extra="forbid"):
     replicas: int | list[str] = 1
     prompt: dict[str, Any] = {}
     answers: str = "auto"
+    launcher: str = ""
+    resources: dict[str, int | str] = {}
 
 
 class DeploymentChange(BaseModel, extra="forbid"):

@@ -17,6 +17,7 @@ from portico_server.core.names import is_plain
 from portico_server.db.tuning import EventRow
 from portico_server.finetune.spec import FineTuningSpec, Hyperparameters, Job
 from portico_server.knowledge.contents import check_metadata
+from portico_server.launchers.protocol import Resources, check_launcher
 
 Auto: TypeAlias = Literal["auto"]
 
@@ -63,7 +64,9 @@ class MethodRequest(BaseModel):
 
 
 class FineTuningJobRequest(BaseModel):
-    """A job to start. ``recipe`` is ours: settings by name that are not left to the recipe."""
+    """A job to start. Ours are ``recipe``, settings by name that are not left to the recipe; ``launcher``, who starts
+    the training; and ``resources``, what it asks a scheduler for.
+    """
 
     model: str = Field(min_length=1, max_length=300)
     training_file: str = Field(min_length=1, max_length=200)
@@ -75,6 +78,8 @@ class FineTuningJobRequest(BaseModel):
     metadata: dict[str, Any] | None = None
     integrations: list[Any] | None = None
     recipe: dict[str, Any] | None = None
+    launcher: str = ""
+    resources: dict[str, int | str] | None = None
 
     def spec(self) -> FineTuningSpec:
         """As the daemon takes it. Raises `InvalidRequest`."""
@@ -85,6 +90,8 @@ class FineTuningJobRequest(BaseModel):
                 "'hyperparameters' stand beside 'method' and within it; give them once.",
                 param="hyperparameters",
             )
+        check_launcher(self.launcher)
+        Resources.parse(self.resources or {})
         numbers = detail.hyperparameters or self.hyperparameters or HyperparametersRequest()
         return FineTuningSpec(
             base=self.model,
@@ -98,6 +105,8 @@ class FineTuningJobRequest(BaseModel):
             seed=random.randint(0, _LARGEST_SEED) if self.seed is None else self.seed,  # noqa: S311  # no secret
             metadata=check_metadata(self.metadata),
             overrides=self.recipe or {},
+            launcher=self.launcher,
+            resources=self.resources or {},
         )
 
     def ignored(self) -> tuple[str, ...]:

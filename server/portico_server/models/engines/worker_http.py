@@ -1,4 +1,4 @@
-"""A worker's HTTP side: an aiohttp application on a loopback port behind the child's key.
+"""A worker's HTTP side: an aiohttp application on a port behind the child's key.
 
 For child processes only.
 """
@@ -75,8 +75,8 @@ async def body_of(request: web.Request) -> dict[str, object]:
     return body
 
 
-def serve(app: web.Application, *, port: int = 0, announced: bool = True) -> None:
-    """Serve on loopback until the process is ended.
+def serve(app: web.Application, *, host: str = "127.0.0.1", port: int = 0, announced: bool = True) -> None:
+    """Serve until the process is ended.
 
     ``announced``: tell the daemon the port; otherwise print the base URL, for people.
     """
@@ -86,7 +86,7 @@ def serve(app: web.Application, *, port: int = 0, announced: bool = True) -> Non
         # A client that leaves must end the work for it.
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", port)
+        site = web.TCPSite(runner, host, port)
         await site.start()
         where = runner.addresses[0][1]
         if announced:

@@ -16,7 +16,11 @@ from tests.server.finetune.child import bases
 from tests.server.finetune.child.bases import task, tiny, trained, trainer
 
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
+from portico_server.finetune.local_trainer import LocalTrainer
 from portico_server.finetune.spec import Checkpoint, Metrics, TrainedWeights, TrainLog
+from portico_server.launchers.local import LOCAL
+from portico_server.launchers.protocol import LaunchedProcess, Launcher, LaunchOrder
+from portico_server.tools.sandbox.light import LightSandbox
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -68,6 +72,34 @@ async def test_a_training_cut_off_anywhere_comes_to_the_very_same_end(tmp_path: 
     third = await trained(made, parted)
     assert [type(event) for event in third] == [TrainedWeights], "what is done is not done again"
     assert third[-1] == second[-1]
+
+
+async def test_a_job_that_nears_its_time_limit_writes_a_checkpoint_and_continues_in_another(
+    tmp_path: Path,
+) -> None:
+    class Limited:
+        """Its first job has no time left."""
+
+        name = "limited"
+        starts = 0
+
+        async def find(self, name: str) -> Launcher:
+            return self
+
+        async def launch(self, order: LaunchOrder) -> LaunchedProcess:
+            process = await LOCAL.launch(order)
+            process.ends_at = 0.0 if not self.starts else None
+            self.starts += 1
+            return process
+
+    launcher = Limited()
+    made = LocalTrainer(bases.Shop(), LightSandbox(), tmp_path / "logs", nice=0, find_launcher=launcher.find)
+    events = await trained(made, task(tmp_path / "job", tiny(), LINES, steps=6))
+    assert isinstance(events[-1], TrainedWeights)
+    assert launcher.starts == 2
+    [said] = [event for event in events if isinstance(event, TrainLog) and "time limit" in event.message]
+    assert "continues in another" in said.message
+    assert max(losses(events)) == 6
 
 
 def _kill(order: Path) -> None:

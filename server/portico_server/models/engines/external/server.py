@@ -149,7 +149,7 @@ def _advice(full: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ServerProgram:
-    """What to run after the interpreter; ``{port}`` and ``{key}`` are put in where they stand alone."""
+    """What to run after the interpreter; ``{host}``, ``{port}`` and ``{key}`` are put in where they stand alone."""
 
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -34,11 +34,12 @@ _PR_SET_PDEATHSIG_CODE = 1
 
 
 def main() -> None:
-    """Configuration: ``command``, ``environment`` and ``health``; ``{port}`` and ``{key}`` stand for themselves."""
+    """Configuration: ``command``, ``environment``, ``health``. ``{host}``, ``{port}`` and ``{key}`` are put in."""
     config = worker_link.receive(_end_all)
     signal.signal(signal.SIGTERM, _leave)
-    port = _free_port()
-    placeholders = {"{port}": str(port), "{key}": config["key"]}
+    host = config["host"]
+    port = _free_port(host)
+    placeholders = {"{host}": host, "{port}": str(port), "{key}": config["key"]}
     process = subprocess.Popen(
         [placeholders.get(part, part) for part in config["command"]],
         stdin=subprocess.DEVNULL,
@@ -55,7 +56,7 @@ def main() -> None:
     copying = threading.Thread(target=_copy, args=(process.stdout.fileno(),), daemon=True, name="log")
     copying.start()
     try:
-        while not _answers(port, config["health"]):
+        while not _answers(host, port, config["health"]):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(POLL_INTERVAL_S)
             if process.returncode is not None:
@@ -79,15 +80,15 @@ def _copy(source: int) -> None:
             data = data[os.write(2, data) :]
 
 
-def _free_port() -> int:
+def _free_port(host: str) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _answers(port: int, path: str) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+def _answers(host: str, port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=5)
     try:
         connection.request("GET", path)
         return connection.getresponse().status == http.HTTPStatus.OK

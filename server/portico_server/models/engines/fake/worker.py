@@ -272,7 +272,7 @@ def main() -> None:
     _load(config["script"].get("start") or 0)
     adapters = {name: read_script(script) for name, script in config["adapters"].items()}
     server = FakeServer(read_script(config["script"]), adapters)
-    worker_http.serve(server.mount(worker_http.application(config["key"])))
+    worker_http.serve(server.mount(worker_http.application(config["key"])), host=config["host"])
 
 
 if __name__ == "__main__":

@@ -54,7 +54,8 @@ class LlamaCpp:
         return _described(task, context, dimensions if task == "embedding" else None, parameters)
 
     def memory(self, spec: ModelSpec, path: Path | None) -> int:
-        from portico_server.models.hardware import this_machine  # psutil: see `start`
+        # psutil is imported by now or may be; this module is imported before it.
+        from portico_server.models.hardware import this_machine
 
         if path is None or not path.is_file():
             return 0
@@ -66,10 +67,9 @@ class LlamaCpp:
         return planning.memory_need(_entire(file, path), settled).total
 
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
-        # aiohttp and psutil are imported by now or may be; this module is imported before them.
+        # aiohttp is imported by now; this module is imported before it.
         from portico_server.models.engines.llamacpp.client import LlamaCppClient, LlamaTokenizer
         from portico_server.models.engines.openai_client.client import ServerFacts
-        from portico_server.models.hardware import this_machine
         from portico_server.models.transport import CONNECTION_ERRORS, Route
 
         assert path is not None
@@ -91,7 +91,7 @@ class LlamaCpp:
                 param="source",
             )
         task = _task(spec) or _task_of(file)
-        machine = await pools.MODELS.run(this_machine)
+        machine = await pools.MODELS.run(site.machine)
         settled = await pools.MODELS.run(_settled, spec, path, file, machine)
         kept = await pools.MODELS.run(_kept_prompts, file, path, settled, site)
         child, adapters = await start_with(

@@ -41,7 +41,7 @@ def parameters(config: dict[str, Any]) -> Any:
     params = xllamacpp.CommonParams()
     params.model.path = config["model"]
     params.model_alias = {config["name"]}
-    params.hostnames = ["127.0.0.1"]
+    params.hostnames = [config["host"]]
     params.port = 0
     params.api_keys = [config["key"]]
     params.ui = False

@@ -236,10 +236,9 @@ class LmDeploy:
         return GpuShare(tensor * given.get("data_parallel", 1), weights + cache)
 
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
-        from portico_server.models.hardware import this_machine  # psutil: see `occupies`
-        from portico_server.models.plan.choice import fill_parameters
+        from portico_server.models.plan.choice import fill_parameters  # psutil: see `occupies`
 
-        machine = await pools.MODELS.run(this_machine)
+        machine = await pools.MODELS.run(site.machine)
         spec = await pools.MODELS.run(fill_parameters, spec, path, machine, self)
         if path is not None:
             held = await pools.MODELS.run(_held, path, spec.parameters.get("tensor_parallel", 1))
@@ -365,7 +364,7 @@ def program(
         spec = replace(spec, parameters={**spec.parameters, "backend": "pytorch"})
     line = [
         *module("lmdeploy", "serve", "api_server", str(path), "--api-keys", "{key}"),
-        *("--model-name", spec.name, "--server-name", "127.0.0.1", "--server-port", "{port}"),
+        *("--model-name", spec.name, "--server-name", "{host}", "--server-port", "{port}"),
         # The backend pytorch returns log-probabilities only this way; calls are ended early by their number.
         *("--logprobs-mode", "raw_logprobs", "--enable-abort-handling"),
         *option_arguments(spec.name, "lmdeploy", spec.parameters, LMDEPLOY_OPTIONS),

@@ -72,7 +72,7 @@ def main() -> None:
         )
     app = worker_http.application(config["key"])
     app.router.add_post("/v1/embeddings", StaticServer(model).embed)
-    worker_http.serve(app)
+    worker_http.serve(app, host=config["host"])
 
 
 if __name__ == "__main__":

@@ -177,9 +177,9 @@ def _device(spec: ModelSpec) -> str:
 
 
 def _command(spec: ModelSpec, path: Path) -> list[str]:
-    line = module(WORKER, "serve", "--model", str(path), "--name", spec.name, "--port", "{port}")
     return [
-        *line,
+        *module(WORKER, "serve", "--model", str(path), "--name", spec.name),
+        *("--host", "{host}", "--port", "{port}"),
         "--task",
         spec.task,
         *option_arguments(spec.name, "transformers", spec.parameters, TRANSFORMERS_OPTIONS),

@@ -198,7 +198,8 @@ class Vllm:
 
     def occupies(self, spec: ModelSpec, path: Path | None) -> GpuShare:
         """See `portico_server.models.protocol.OccupiesGpus`."""
-        from portico_server.models.hardware import this_machine  # psutil: see `start`
+        # psutil is imported by now or may be; this module is imported before it.
+        from portico_server.models.hardware import this_machine
         from portico_server.models.plan.choice import fill_parameters
 
         machine = this_machine()
@@ -210,11 +211,9 @@ class Vllm:
         return GpuShare(count, int(given.get("memory_share", DEFAULT_GPU_SHARE) * min(sizes)))
 
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
-        # psutil is imported by now or may be; this module is imported before it.
-        from portico_server.models.hardware import this_machine
-        from portico_server.models.plan.choice import fill_parameters
+        from portico_server.models.plan.choice import fill_parameters  # psutil: see `occupies`
 
-        machine = await pools.MODELS.run(this_machine)
+        machine = await pools.MODELS.run(site.machine)
         spec = await pools.MODELS.run(fill_parameters, spec, path, machine, self)
         share = spec.parameters.get("memory_share", DEFAULT_GPU_SHARE)
         await pools.MODELS.run(
@@ -258,14 +257,14 @@ def program(spec: ModelSpec, path: Path | None, rank: int = 0) -> server.ServerP
     line = [
         *module("vllm.entrypoints.openai.api_server"),
         *("--model", str(path), "--served-model-name", spec.name),
-        *("--host", "127.0.0.1", "--port", "{port}"),
+        *("--host", "{host}", "--port", "{port}"),
         "--enable-prompt-tokens-details",
     ]
     if server.describe_folder(spec, path).task == "embedding":
         line += ["--runner", "pooling"]
     if spec.parameters.get("tool_call_parser"):
         line.append("--enable-auto-tool-choice")
-    environment = {"VLLM_API_KEY": "{key}", "VLLM_NO_USAGE_STATS": "1", "VLLM_HOST_IP": "127.0.0.1"}
+    environment = {"VLLM_API_KEY": "{key}", "VLLM_NO_USAGE_STATS": "1", "VLLM_HOST_IP": "{host}"}
     parameters = dict(spec.parameters)
     if rank:
         line.append("--enable-lora")

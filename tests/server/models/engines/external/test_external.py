@@ -100,7 +100,7 @@ def test_vllms_command_line(parameters: dict[str, Any], options: list[str]) -> N
             "--served-model-name",
             "m",
         ),
-        *("--host", "127.0.0.1", "--port", "{port}", "--enable-prompt-tokens-details"),
+        *("--host", "{host}", "--port", "{port}", "--enable-prompt-tokens-details"),
         *options,
     ]
     assert made.environment["VLLM_API_KEY"] == "{key}", "a command line is seen by every user"

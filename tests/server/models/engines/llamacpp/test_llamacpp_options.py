@@ -52,7 +52,8 @@ def settled(path: Path, **parameters: Any) -> Any:
 def given(path: Path, **parameters: Any) -> Any:
     """llama.cpp's own parameters for a plan."""
     made = asdict(settled(path, **parameters))
-    return worker.parameters({"model": str(path), "name": "m", "key": "k", "plan": made, "adapters": []})
+    config = {"model": str(path), "name": "m", "key": "k", "host": "127.0.0.1", "plan": made, "adapters": []}
+    return worker.parameters(config)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ OURS: Mapping[str, Any] = {
 def line(parameters: dict[str, Any], adapters: tuple[AdapterScale, ...] = ()) -> list[str]:
     """The arguments after ``python -m lmdeploy``."""
     made = program(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"), adapters)
-    meant = {"{port}": "8000", "{key}": KEY}
+    meant = {"{host}": "127.0.0.1", "{port}": "8000", "{key}": KEY}
     assert made.arguments[:3] == ["-P", "-m", "lmdeploy"]
     return [meant.get(part, part) for part in made.arguments[3:]]
 

@@ -68,7 +68,7 @@ def serve(options: argparse.Namespace) -> None:
     task = make_task(folder.task if options.task == "auto" else options.task, folder, settings)
     facts = {"id": settings.name, "object": "model", "max_model_len": task.context_length}
     server = WorkerServer(
-        options.port,
+        (options.host, options.port),
         os.environ.pop(KEY_VARIABLE, ""),
         task.routes(),
         {
@@ -108,6 +108,7 @@ def _arguments() -> argparse.ArgumentParser:
     serving = commands.add_parser("serve")
     serving.add_argument("--model", type=Path, required=True)
     serving.add_argument("--name", required=True)
+    serving.add_argument("--host", default="127.0.0.1")
     serving.add_argument("--port", type=int, required=True)
     serving.add_argument("--task", default="auto")
     serving.add_argument("--device", default="auto")

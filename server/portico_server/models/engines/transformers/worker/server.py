@@ -102,12 +102,16 @@ class WorkerServer(ThreadingHTTPServer):
     request_queue_size = 128
 
     def __init__(
-        self, port: int, key: str, posts: Mapping[str, Handler], gets: Mapping[str, Callable[[], Any]]
+        self,
+        address: tuple[str, int],
+        key: str,
+        posts: Mapping[str, Handler],
+        gets: Mapping[str, Callable[[], Any]],
     ) -> None:
         self.expected = f"Bearer {key}".encode() if key else b""
         self.routes = posts
         self.gets = gets
-        super().__init__(("127.0.0.1", port), _Exchange)
+        super().__init__(address, _Exchange)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that broke is nobody's fault; everything else goes to the log."""

@@ -1,0 +1,314 @@
+"""Beside a process that a scheduler has placed: ``python agent.py ORDER``. Standard library only.
+
+It starts the process and gives the daemon its output, input, log and end over HTTP, behind a token of its own. When
+the daemon has not asked for ``lease_s`` seconds it is gone, and so are the process and what it started.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import ctypes
+import hmac
+import http.server
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+from typing import Any
+
+KEPT_LINES = 8
+"""Last lines of the output that stay, for a daemon that was started again: with the last one an engine is ready."""
+
+MAX_LOG_BYTES = 256 * 1024
+"""Bytes of the log that are kept for who asks later."""
+
+MAX_INPUT_BYTES = 64 * 1024 * 1024
+"""Bytes of one line of input."""
+
+MAX_WAIT_S = 30.0
+"""Seconds that a request waits for news."""
+
+MAX_CONNECTIONS = 32
+
+GRACE_S = 3.0
+"""Seconds between the polite and the other end of the process."""
+
+LINGER_S = 30.0
+"""Seconds that the end of the process is kept for the daemon to hear of."""
+
+CANNOT_START_STATUS = 127
+"""As shells have it."""
+
+_PR_SET_PDEATHSIG_CODE = 1
+
+
+class Guarded:
+    """The process, what it has written, and when the daemon last asked."""
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(tuple(order["without"]))
+        }
+        self.token = order["token"]
+        self.lease_s = order["lease_s"]
+        self.asked_at = time.monotonic()
+        self.delivered = False
+        self.cancelled = False
+        """Whether the scheduler has asked for the end."""
+        self.status: int | None = None
+        self._changed = threading.Condition()
+        self._lines: collections.deque[bytes] = collections.deque()
+        self._line = 0  # number of the first line in _lines
+        self._log = bytearray()
+        self._log_at = 0
+        self._input = threading.Lock()
+        self._process = subprocess.Popen(
+            order["command"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**environment, **order["environment"]},
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+        readers = [
+            threading.Thread(target=self._read_output, daemon=True),
+            threading.Thread(target=self._read_log, daemon=True),
+        ]
+        for reader in readers:
+            reader.start()
+        threading.Thread(target=self._reap, args=(readers,), daemon=True).start()
+
+    def _read_output(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with self._changed:
+                self._lines.append(line)
+                self._changed.notify_all()
+
+    def _read_log(self) -> None:
+        assert self._process.stderr is not None
+        while data := os.read(self._process.stderr.fileno(), 65_536):
+            with self._changed:
+                self._log += data
+                if len(self._log) > MAX_LOG_BYTES:
+                    cut = len(self._log) - MAX_LOG_BYTES
+                    del self._log[:cut]
+                    self._log_at += cut
+                self._changed.notify_all()
+
+    def _reap(self, readers: list[threading.Thread]) -> None:
+        status = self._process.wait()
+        self._kill()  # what it has left behind
+        for reader in readers:
+            reader.join(1)
+        with self._changed:
+            self.status = status
+            self._changed.notify_all()
+
+    def news(self, line: int, log: int, wait: float) -> dict[str, Any]:
+        """Lines from number ``line`` on, the log from byte ``log`` on, the status; waits until there is something."""
+        deadline = time.monotonic() + min(wait, MAX_WAIT_S)
+        with self._changed:
+            while len(self._lines) > KEPT_LINES and self._line < line:  # the daemon has them
+                self._lines.popleft()
+                self._line += 1
+            while (
+                self._line + len(self._lines) <= line
+                and self._log_at + len(self._log) <= log
+                and self.status is None
+                and (left := deadline - time.monotonic()) > 0
+            ):
+                self._changed.wait(left)
+                self.asked_at = time.monotonic()
+            lines = list(self._lines)[max(0, line - self._line) :]
+            news = {
+                "lines": [one.decode("utf-8", "replace") for one in lines],
+                "next": self._line + len(self._lines),
+                "log": bytes(self._log[max(0, log - self._log_at) :]).decode("utf-8", "replace"),
+                "log_next": self._log_at + len(self._log),
+                "status": self.status,
+                "cancelled": self.cancelled,
+            }
+        self.asked_at = time.monotonic()
+        return news
+
+    def write(self, line: bytes) -> None:
+        """Write to the standard input of the process."""
+        assert self._process.stdin is not None
+        with self._input, contextlib.suppress(OSError, ValueError):
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
+
+    def _kill(self) -> None:
+        """The process and all that it started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def stop(self, grace: float) -> None:
+        """End it: first politely, after ``grace`` seconds not."""
+        if grace and self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(grace)
+        self._kill()
+
+    def cancel(self) -> None:
+        """End it for the scheduler, as at a time limit."""
+        self.cancelled = True
+        self.stop(GRACE_S)
+
+    def wait(self) -> int:
+        """Until the daemon knows of its end, or is gone."""
+        with self._changed:
+            while self.status is None and time.monotonic() - self.asked_at < self.lease_s:
+                self._changed.wait(min(1.0, self.lease_s))
+        if self.status is None:
+            _complain(f"the daemon has not asked for {self.lease_s:g} s; the process is ended")
+            self.stop(GRACE_S)
+        deadline = time.monotonic() + min(LINGER_S, self.lease_s)
+        while not self.delivered and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return self._process.wait()
+
+
+class AgentServer(http.server.ThreadingHTTPServer):
+    """Answers the daemon alone, with a bounded number of threads."""
+
+    daemon_threads = True
+    guarded: Guarded
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        super().__init__(address, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    timeout = 60
+    server: AgentServer
+
+    def _allowed(self) -> bool:
+        given = self.headers.get("Authorization", "").encode()
+        if hmac.compare_digest(given, b"Bearer " + self.server.guarded.token.encode()):
+            self.server.guarded.asked_at = time.monotonic()
+            return True
+        self.send_error(401)
+        return False
+
+    def _query(self) -> tuple[str, dict[str, float]]:
+        url = urllib.parse.urlsplit(self.path)
+        return url.path, {name: float(values[0]) for name, values in urllib.parse.parse_qs(url.query).items()}
+
+    def _answer(self, document: object) -> None:
+        data = json.dumps(document).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_GET(self) -> None:
+        """``/news``: what has happened."""
+        if not self._allowed():
+            return
+        path, query = self._query()
+        if path != "/news":
+            self.send_error(404)
+            return
+        news = self.server.guarded.news(
+            int(query.get("line", 0)), int(query.get("log", 0)), query.get("wait", 0)
+        )
+        self._answer(news)
+        if news["status"] is not None:
+            self.server.guarded.delivered = True
+
+    def do_POST(self) -> None:
+        """``/input``, ``/stop``."""
+        if not self._allowed():
+            return
+        path, query = self._query()
+        size = int(self.headers.get("Content-Length", 0))
+        if size > MAX_INPUT_BYTES:
+            self.send_error(413)
+            return
+        body = self.rfile.read(size)
+        guarded = self.server.guarded
+        if path == "/input":
+            guarded.write(body)
+        elif path == "/stop":
+            guarded.stop(min(query.get("grace", 0), MAX_WAIT_S))
+        else:
+            self.send_error(404)
+            return
+        self._answer({})
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """The log of the job is for what goes wrong."""
+
+
+def _node() -> str:
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG_CODE, signal.SIGKILL)
+
+
+def run(order: dict[str, Any]) -> int:
+    """Serve until the process has ended; its status. Where it serves is written to the file ``address``."""
+    name = socket.gethostname()
+    try:
+        host = socket.gethostbyname(name)
+        server = AgentServer((host, 0))
+    except OSError as error:
+        _complain(f"the node {name} has no address to answer at: {error}")
+        return CANNOT_START_STATUS
+    try:
+        guarded = server.guarded = Guarded(order)
+    except OSError as error:
+        _complain(f"{order['command'][0]} cannot be started on {name}: {error}")
+        return CANNOT_START_STATUS
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=guarded.cancel).start())
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    place = {"host": host, "port": server.server_address[1], "node": _node(), "pid": os.getpid()}
+    path = pathlib.Path(order["address"])
+    draft = path.with_suffix(".new")
+    draft.write_text(json.dumps(place), encoding="utf-8")
+    draft.replace(path)
+    return guarded.wait()
+
+
+def _complain(words: str) -> None:
+    """To the log of the job."""
+    print(f"portico: {words}", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """The status of the process is ours."""
+    status = run(json.loads(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8")))
+    raise SystemExit(status if status >= 0 else 128 - status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""Slurm: each process is a job of ``sbatch``, and its agent writes its address into a folder that all nodes see."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from portico_server.core import pools
+from portico_server.core.errors import Unavailable
+from portico_server.launchers.protocol import LaunchOrder, Resources
+from portico_server.launchers.remote import ADDRESS, AGENT_SCRIPT, ORDER, JobLook
+from portico_server.settings import Settings
+from portico_server.subprocesses import inherited, own, run_script
+
+COMMAND_TIMEOUT_S: Final = 30.0
+"""Seconds in which Slurm's commands answer."""
+
+MAX_REASON_CHARS: Final = 500
+
+LOG_FILE: Final = "slurm.log"
+SCRIPT_FILE: Final = "job.sh"
+
+_WAITING: Final = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "RESIZING", "SUSPENDED"})
+_WORKING: Final = frozenset({"RUNNING", "STAGE_OUT", "SIGNALING", "STOPPED"})
+
+_HOPELESS: Final = frozenset(
+    {
+        *("AccountNotAllowed", "BadConstraints", "DependencyNeverSatisfied", "InvalidAccount", "InvalidQOS"),
+        *("PartitionNodeLimit", "PartitionTimeLimit", "QOSNotAllowed", "JobHeldAdmin", "JobHeldUser"),
+    }
+)
+"""Reasons for which a job waits without end. https://slurm.schedmd.com/job_reason_codes.html"""
+
+_MODULE: Final = re.compile(r"[\w.+/-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class SlurmOptions:
+    """What every job asks for unless its resources say otherwise; ``container`` is put before its command line."""
+
+    partition: str = ""
+    account: str = ""
+    gres: str = ""
+    time: str = ""
+    modules: str = ""
+    container: str = ""
+    options: str = ""
+
+
+def backend(settings: Settings) -> SlurmBackend:
+    """As the settings say."""
+    values = {item.name: getattr(settings, f"slurm_{item.name}") for item in fields(SlurmOptions)}
+    return SlurmBackend(SlurmOptions(**values))
+
+
+class CommandFailed(Unavailable):
+    """A command of Slurm ended with an error; ``words`` are its own."""
+
+    def __init__(self, program: str, words: str) -> None:
+        super().__init__(f"Slurm's '{program}' failed: {words}", code="launcher_failed")
+        self.words = words
+
+
+class SlurmBackend:
+    """See `portico_server.launchers.remote.JobBackend`. Needs Slurm's commands, as a login node has them."""
+
+    name = "slurm"
+    title = "Slurm"
+
+    def __init__(self, options: SlurmOptions) -> None:
+        self._options = options
+
+    async def submit(self, job: str, order: LaunchOrder, folder: Path, avoid: Sequence[str]) -> None:
+        """See `JobBackend`."""
+        script = folder / SCRIPT_FILE
+        asked = [*job_options(job, order.resources, folder, self._options), str(script)]
+        await pools.MODELS.run(script.write_text, job_script(folder, self._options), "utf-8")
+        if avoid:
+            try:
+                await self._sbatch(order.name, f"--exclude={','.join(avoid)}", *asked)
+                return
+            except Unavailable as error:
+                if error.code != "launch_refused":
+                    raise  # of those to avoid alone the cluster may consist
+        await self._sbatch(order.name, *asked)
+
+    async def _sbatch(self, name: str, *arguments: str) -> None:
+        try:
+            await self._run("sbatch", *arguments)
+        except CommandFailed as error:
+            raise Unavailable(
+                f"Slurm refused the job of '{name}': {error.words}", code="launch_refused"
+            ) from error
+
+    async def look(self, job: str, folder: Path) -> JobLook:
+        """See `JobBackend`."""
+        found = await self._run(
+            "squeue", "--noheader", "--states=all", f"--name={job}", "--format=%i|%T|%r|%e"
+        )
+        return await pools.MODELS.run(read_job, found, folder)
+
+    async def cancel(self, job: str) -> None:
+        """See `JobBackend`."""
+        await self._run("scancel", f"--name={job}")
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    async def _run(self, program: str, *arguments: str) -> str:
+        """What a command of Slurm prints. Raises `Unavailable`."""
+        # What a job sets of Slurm's own is not for the jobs that are started from it.
+        environment = {
+            **inherited("SBATCH_", "SLURM_JOB", "SLURM_STEP", "SLURM_TASK"),
+            "SLURM_TIME_FORMAT": "%s",
+        }
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(program, *arguments),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise Unavailable(
+                f"The launcher 'slurm' needs the command '{program}', which cannot be run here ({error.strerror}). "
+                "Run Portico on a login node of the cluster, or use the launcher 'local'.",
+                code="launcher_missing",
+            ) from error
+        try:
+            async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                out, err = await process.communicate()
+        except TimeoutError as error:
+            raise Unavailable(
+                f"Slurm's '{program}' did not answer within {COMMAND_TIMEOUT_S:g} s.", code="launcher_silent"
+            ) from error
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await asyncio.shield(process.wait())
+        if process.returncode:
+            words = " ".join(err.decode("utf-8", "replace").split())[:MAX_REASON_CHARS]
+            raise CommandFailed(program, words or f"it ended with status {process.returncode}")
+        return out.decode("utf-8", "replace")
+
+
+def job_options(job: str, resources: Resources, folder: Path, options: SlurmOptions) -> list[str]:
+    """What ``sbatch`` is told on its command line, where nothing of its environment goes before it. Pure."""
+    gpu = f":{resources.gpu_type}" if resources.gpu_type else ""
+    asked = {
+        "job-name": job,
+        "output": str(folder / LOG_FILE).replace("%", "%%"),
+        "chdir": str(folder),
+        "ntasks": "1",
+        "partition": resources.partition or options.partition,
+        "account": options.account,
+        "gres": f"gpu{gpu}:{resources.gpus}" if resources.gpus else options.gres,
+        "cpus-per-task": str(resources.cpus or ""),
+        "mem": f"{resources.memory_mb}M" if resources.memory_mb else "",
+        "time": str(resources.minutes) if resources.minutes else options.time,
+    }
+    return [
+        *(f"--{name}={value}" for name, value in asked.items() if value),
+        "--no-requeue",  # the daemon submits a lost one again, with the address of the new one
+        *_words_of("slurm_options", options.options),
+    ]
+
+
+def job_script(folder: Path, options: SlurmOptions) -> str:
+    """What ``sbatch`` is to run. Pure. Raises `Unavailable` for settings that cannot be read."""
+    modules = options.modules.replace(",", " ").split()
+    for module in modules:
+        if not _MODULE.fullmatch(module):
+            raise Unavailable(f"'{module}' in 'slurm_modules' cannot name a module.", code="setting_invalid")
+    container = _words_of("slurm_container", options.container)
+    agent = run_script(AGENT_SCRIPT, str(folder / ORDER), python=own())
+    return "\n".join(
+        [
+            "#!/bin/bash -l" if modules else "#!/bin/bash",
+            *([f"module load {' '.join(modules)} || exit 1"] if modules else []),
+            f"exec {shlex.join([*container, *agent])}",
+            "",
+        ]
+    )
+
+
+def _words_of(setting: str, text: str) -> list[str]:
+    """As a shell reads them."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise Unavailable(
+            f"'{setting}' cannot be read as a command line: {error}.", code="setting_invalid"
+        ) from error
+
+
+def read_job(listed: str, folder: Path) -> JobLook:
+    """What ``squeue`` says of a job, and the address that its agent has written. Blocks."""
+    rows = [line.split("|") for line in listed.splitlines() if line.count("|") == 3]
+    if not rows:
+        return JobLook("ended", _last_words(folder) or "it is not known to Slurm any more")
+    number, state, reason, end = max(rows, key=lambda row: int(re.sub(r"\D.*", "", row[0]) or 0))
+    if state in _WAITING:
+        return JobLook("ended" if reason in _HOPELESS else "queued", reason)
+    if state not in _WORKING:
+        words = _last_words(folder)
+        return JobLook("ended", f"job {number}: {state}{f'; {words}' if words else ''}")
+    try:
+        place = orjson.loads((folder / ADDRESS).read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return JobLook("running", "it starts")
+    ends_at = float(end) if end.isdecimal() else None
+    return JobLook("running", "", place["host"], place["port"], node=place["node"], ends_at=ends_at)
+
+
+def _last_words(folder: Path) -> str:
+    """The last words of the job's own log."""
+    try:
+        text = (folder / LOG_FILE).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return " ".join(text.split())[-MAX_REASON_CHARS:]

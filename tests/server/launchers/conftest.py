@@ -1,0 +1,30 @@
+"""One Slurm cluster for the tests of a process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.slurm_cluster import SlurmCluster, missing, slurm_cluster
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
+    """Two nodes; Slurm's commands find them."""
+    if reason := missing():
+        pytest.skip(reason)
+    with (
+        slurm_cluster(tmp_path_factory.mktemp("slurm") / "cluster") as started,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in started.environment.items():
+            patch.setenv(name, value)
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every job has ended when its test has."""
+    yield
+    if "cluster" in request.fixturenames:
+        request.getfixturevalue("cluster").wait_until_empty()

@@ -1,0 +1,105 @@
+"""Launchers, resources and jobs, as far as they can be known without a scheduler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from portico.testing.model_fixture import model_fixture
+from portico_server.core.errors import InvalidRequest, Unavailable
+from portico_server.launchers.protocol import Resources
+from portico_server.launchers.slurm import SlurmOptions, job_options, job_script, read_job
+from portico_server.models.spec import ModelSpec
+
+
+async def test_without_slurms_commands_the_error_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    async with model_fixture(tmp_path) as models:
+        await models.models.add(ModelSpec("m", "fake://", launcher="slurm"))
+        with pytest.raises(Unavailable, match=r"needs the command 'sbatch'.*login node") as raised:
+            await models.models.load("m")
+    assert raised.value.code == "launcher_missing"
+
+
+def test_unknown_launchers_and_resources_are_refused() -> None:
+    with pytest.raises(InvalidRequest, match=r"There is no launcher 'slrum'.*slurm") as unknown:
+        ModelSpec("m", "fake://", launcher="slrum")
+    assert unknown.value.param == "launcher"
+    with pytest.raises(InvalidRequest, match="no field 'gpu'") as field:
+        ModelSpec("m", "fake://", resources={"gpu": 1})
+    assert field.value.param == "resources.gpu"
+    for resources in (
+        {"gpus": -1},
+        {"gpus": True},
+        {"partition": "a b"},
+        {"partition": "x\n--uid=0"},
+    ):
+        with pytest.raises(InvalidRequest, match="must be"):
+            ModelSpec("m", "fake://", resources=resources)
+
+
+def test_a_job_asks_for_what_is_set(tmp_path: Path) -> None:
+    options = SlurmOptions(
+        "long",
+        "lab",
+        "gpu:1",
+        "8:00:00",
+        "cuda/12.4, gcc",
+        "apptainer exec 'my image'",
+        "--qos=high --comment='a b'",
+    )
+    resources = Resources(cpus=4, gpus=2, gpu_type="a100", memory_mb=100)
+    asked = job_options("portico-1", resources, tmp_path, options)
+    for option in (
+        "--partition=long",
+        "--account=lab",
+        "--gres=gpu:a100:2",
+        "--time=8:00:00",
+        "--cpus-per-task=4",
+        "--mem=100M",
+        "--qos=high",
+        "--comment=a b",
+    ):
+        assert option in asked
+    script = job_script(tmp_path, options)
+    assert "module load cuda/12.4 gcc || exit 1" in script.splitlines()
+    assert "exec apptainer exec 'my image' " in script
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"slurm_modules": "x;rm"}, "'x;rm' in 'slurm_modules' cannot name a module"),
+        (
+            {"slurm_options": "--comment='a"},
+            "'slurm_options' cannot be read as a command line: No closing quotation",
+        ),
+        ({"slurm_container": 'apptainer "'}, "'slurm_container' cannot be read as a command line"),
+    ],
+)
+async def test_a_setting_that_cannot_be_read_is_named(
+    settings: dict[str, str], words: str, tmp_path: Path
+) -> None:
+    async with model_fixture(tmp_path, launcher="slurm", **settings) as models:
+        await models.models.add(ModelSpec("m", "fake://"))
+        with pytest.raises(Unavailable) as raised:
+            await models.models.load("m")
+    assert words in raised.value.message
+    assert raised.value.code == "setting_invalid"
+
+
+@pytest.mark.parametrize(
+    ("listed", "state", "reason"),
+    [
+        ("7|PENDING|Resources|N/A\n", "queued", "Resources"),
+        ("7|PENDING|PartitionTimeLimit|N/A\n", "ended", "PartitionTimeLimit"),
+        ("7|TIMEOUT|TimeLimit|1\n", "ended", "job 7: TIMEOUT"),
+        ("", "ended", "not known to Slurm any more"),
+    ],
+)
+def test_what_squeue_says(listed: str, state: str, reason: str, tmp_path: Path) -> None:
+    look = read_job(listed, tmp_path)
+    assert look.state == state and reason in look.reason

@@ -1,0 +1,220 @@
+"""Engines and trainings as jobs of a real Slurm cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import psutil
+import pytest
+from tests import daemon as daemons
+from tests.daemon import Daemon
+from tests.slurm_cluster import SlurmCluster
+
+from portico.testing.model_fixture import ModelFixture, model_fixture, user
+from portico.wire import Event, Status
+from portico_server.core.errors import PorticoError
+from portico_server.models.deployment import Deployment
+from portico_server.models.server_process import ServerProcess
+from portico_server.models.spec import ModelSpec
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+JOBS = "jobs"
+
+
+@pytest.fixture
+async def models(cluster: SlurmCluster, tmp_path: Path) -> AsyncIterator[ModelFixture]:
+    async with model_fixture(tmp_path) as built:
+        yield built
+
+
+def process_of(models: ModelFixture, name: str = "m") -> ServerProcess:
+    found = models.registry.get(name)
+    assert isinstance(found, Deployment) and found.running is not None and found.running.process is not None
+    return found.running.process
+
+
+def agents(home: Path) -> list[int]:
+    """The process numbers of the agents of the jobs in a home."""
+    return [json.loads(path.read_text())["pid"] for path in (home / JOBS).glob("*/address.json")]
+
+
+def load(daemon: Daemon, name: str) -> None:
+    """Have a daemon run a scripted model as a job."""
+    body = {"name": name, "source": "fake://", "launcher": "slurm"}
+    assert httpx.post(f"{daemon.url}/api/deployments", json=body).status_code == 200
+    assert httpx.post(f"{daemon.url}/api/deployments/{name}/load").json()["state"] == "ready"
+
+
+async def test_a_model_answers_from_a_job_and_its_end_ends_the_job(
+    models: ModelFixture, cluster: SlurmCluster, tmp_path: Path
+) -> None:
+    await models.models.add(ModelSpec("m", "fake://", launcher="slurm"))
+    await models.models.load("m")
+    answer = await models.ask("m", {"messages": user("from a node")})
+    assert answer["choices"][0]["message"]["content"] == "from a node"
+    assert len(cluster.jobs()) == 1
+    assert models.models.get("m").pid is None, "it is not a process of this machine's"
+    key = httpx.Headers({"Authorization": "Bearer wrong"})
+    async with httpx.AsyncClient() as client:
+        url = process_of(models).endpoint("m").url
+        assert (await client.get(f"{url}/models", headers=key)).status_code == 401
+    await models.models.unload("m")
+    cluster.wait_until_empty()
+    assert not list((tmp_path / JOBS).glob("*")), "nothing of the job is left"
+
+
+@pytest.mark.parametrize(
+    ("resources", "words"),
+    [
+        ({"partition": "nope"}, "invalid partition specified: nope"),
+        ({"gpus": 1, "gpu_type": "h100"}, "Requested node configuration is not available"),
+        ({"minutes": 999}, "time limit"),
+        ({"cpus": 64}, "More processors requested than permitted"),
+    ],
+)
+async def test_what_slurm_refuses_is_one_error_with_its_own_reason(
+    models: ModelFixture, cluster: SlurmCluster, resources: dict[str, Any], words: str
+) -> None:
+    await models.models.add(ModelSpec("m", "fake://", launcher="slurm", resources=resources))
+    with pytest.raises(PorticoError) as raised:
+        await models.models.load("m")
+    assert raised.value.code == "launch_refused"
+    assert words in raised.value.message
+    assert not cluster.jobs()
+
+
+async def test_the_log_and_the_last_words_of_a_job_are_here(
+    models: ModelFixture, cluster: SlurmCluster
+) -> None:
+    await models.models.add(
+        ModelSpec("m", "fake://", launcher="slurm", parameters={"script": {"start": 0.1}})
+    )
+    await models.models.load("m")
+    process = process_of(models)
+    await models.models.unload("m")
+    assert any("Completed" in line for line in process.lines(100))
+
+
+@pytest.mark.process
+async def test_an_engine_that_is_killed_is_one_error_and_the_next_call_gets_a_new_job(
+    models: ModelFixture, cluster: SlurmCluster, tmp_path: Path
+) -> None:
+    await models.models.add(ModelSpec("m", "fake://", launcher="slurm"))
+    await models.models.load("m")
+    process = process_of(models)
+    before = cluster.jobs()
+    [worker] = _workers(agents(tmp_path))
+    os.kill(worker, signal.SIGKILL)
+    await process.wait()
+    assert "was killed by SIGKILL" in process.exit_description()
+    assert (await models.ask("m", {"messages": user("again")}))["choices"]
+    assert process_of(models) is not process
+    assert not set(before) & set(cluster.jobs())
+    cluster.wait_until(lambda: len(list((tmp_path / JOBS).glob("*"))) == 1)
+
+
+async def test_a_job_that_slurm_ends_is_one_error_with_its_reason(
+    models: ModelFixture, cluster: SlurmCluster
+) -> None:
+    await models.models.add(ModelSpec("m", "fake://", launcher="slurm"))
+    await models.models.load("m")
+    process = process_of(models)
+    [job] = cluster.jobs()
+    cluster.ask("scancel", f"--name={job}")
+    await process.wait()
+    assert re.search(r"was ended by Slurm \(job \d+: .*CANCELLED", process.exit_description())
+
+
+async def test_a_job_waits_with_slurms_reason_and_not_for_ever(cluster: SlurmCluster, tmp_path: Path) -> None:
+    cluster.ask("sbatch", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 1000")
+    cluster.wait_until(lambda: bool(cluster.ask("squeue", "--noheader", "--states=RUNNING")))
+    async with model_fixture(tmp_path, launcher="slurm", launcher_queue_timeout=2) as models:
+        await models.models.add(ModelSpec("m", "fake://"))
+        heard: list[Status] = []
+
+        async def listen(event: Event) -> None:
+            if isinstance(event, Status):
+                heard.append(event)
+
+        found = models.registry.get("m")
+        assert isinstance(found, Deployment)
+        with pytest.raises(PorticoError) as raised:
+            await found.pool.processes[0].load(listen)
+    cluster.ask("scancel", "--name=wrap")
+    assert raised.value.code == "queue_timeout"
+    assert "waited at Slurm for 2 s (" in raised.value.message
+    assert any(event.stage == "queued" and "waits at Slurm (" in event.message for event in heard)
+
+
+async def test_a_job_is_replaced_before_its_time_limit(cluster: SlurmCluster, tmp_path: Path) -> None:
+    async with model_fixture(tmp_path, launcher="slurm", launcher_replace=55) as models:
+        await models.models.add(ModelSpec("m", "fake://", resources={"minutes": 1}))
+        await models.models.load("m")
+        first = process_of(models)
+        assert first.ends_at is not None
+        await first.wait()
+        assert first.exit_description() != "was ended by Slurm", "it was stopped once another one was there"
+        assert process_of(models) is not first
+        assert (await models.ask("m", {"messages": user("x")}))["choices"]
+        assert models.models.get("m").crashes == 0
+
+
+@pytest.mark.process
+def test_a_daemon_that_is_killed_takes_its_engine_over_and_ends_what_nobody_wants(
+    cluster: SlurmCluster, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    with daemons.running(home, env=cluster.environment) as first:
+        for name in ("kept", "gone"):
+            load(first, name)
+        jobs = {
+            path.parent.name: orjson.loads(path.read_bytes())["name"]
+            for path in (home / JOBS).glob("*/job.json")
+        }
+        first.stop(signal.SIGKILL)
+    assert sorted(jobs.values()) == ["gone", "kept"]
+    _forget(home, "gone")
+    with daemons.running(home, env=cluster.environment) as second:
+        assert httpx.post(f"{second.url}/api/deployments/kept/load").json()["state"] == "ready"
+        [kept] = [job for job, name in jobs.items() if name == "kept"]
+        cluster.wait_until(lambda: cluster.jobs() == [kept])
+        body = {"model": "kept", "messages": user("still here")}
+        answer = httpx.post(f"{second.url}/v1/chat/completions", json=body).json()
+        assert answer["choices"][0]["message"]["content"] == "still here"
+
+
+@pytest.mark.process
+def test_without_its_daemon_an_engine_ends_by_itself(cluster: SlurmCluster, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with daemons.running(home, env={**cluster.environment, "PORTICO_LAUNCHER_LEASE": "3"}) as daemon:
+        load(daemon, "m")
+        [agent] = agents(home)
+        [worker] = _workers([agent])
+        daemon.stop(signal.SIGKILL)
+    cluster.wait_until_empty()
+    assert not psutil.pid_exists(worker)
+
+
+def _workers(of: Sequence[int]) -> list[int]:
+    found = []
+    for pid in of:
+        if psutil.pid_exists(pid):
+            found += [child.pid for child in psutil.Process(pid).children()]
+    return found
+
+
+def _forget(home: Path, name: str) -> None:
+    """Take a model out of the database of a daemon that does not run."""
+    with sqlite3.connect(home / "portico.db") as database:
+        database.execute("DELETE FROM models WHERE name = ?", (name,))
+    database.close()
