@@ -254,6 +254,7 @@ def test_every_dependency_is_listed_with_a_reason_and_a_licence() -> None:
         "PostgreSQL",
         "Databases",
         "Terminal UI",
+        "Editors",
         "Development",
     ):
         for row in rows(page, heading):

@@ -32,7 +32,7 @@ PANELS = {
         "runs",
         "approvals",
     ),
-    "Tools": ("tools", "serve", "mcp"),
+    "Tools": ("tools", "serve", "mcp", "agent-server"),
     "Access": ("keys",),
     "Operation": ("backup", "restore", "vacuum"),
 }
@@ -53,7 +53,7 @@ class _Loaded(MutableMapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name not in self._ready:
             panel = COMMANDS[name]
-            application = import_module(f"portico.cli.{name}").app
+            application = import_module(f"portico.cli.{name.replace('-', '_')}").app
             command: Any = typer.main.get_command(application)
             # Each module is an application of its own for typer; completion is installed for the program.
             command.params = [item for item in command.params if item.name not in COMPLETION]

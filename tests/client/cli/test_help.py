@@ -46,7 +46,7 @@ def test_completion_is_an_option_of_the_program_alone() -> None:
     assert with_it == ["portico"]
 
 
-SILENT = {"portico mcp", "portico tui"}
+SILENT = {"portico mcp", "portico tui", "portico agent-server"}
 """Commands that print no data: they speak a protocol, or draw a screen."""
 
 

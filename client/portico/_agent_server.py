@@ -1,0 +1,478 @@
+"""An agent of the daemon for editors: the Agent Client Protocol (agentclientprotocol.com) over standard streams.
+
+The editor's sessions are those of the daemon. Where the editor lends its files, the agent gets two functions,
+`READ_FILE` and `WRITE_FILE`: it reads what the editor shows, unsaved changes included, and what it would write is shown
+as a diff, which a person allows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+from urllib.parse import unquote, urlsplit
+
+from acp import Agent, RequestError, helpers, run_agent, schema
+
+from portico._async.client import AsyncClient
+from portico._running import AsyncRunning
+from portico.errors import Conflict, Forbidden, InvalidRequest, NotFound, PorticoError, Unauthenticated
+from portico.values import Session
+from portico.wire import Asked, Cited, Delta, Event, HandedOff, ToolCalled, ToolReturned, Usage
+
+READ_FILE = "read_file"
+WRITE_FILE = "write_file"
+
+PROTOCOL_VERSION = 1
+"""The revision of the protocol that is spoken."""
+
+NOT_FOUND, INTERNAL = -32002, -32603
+"""Codes of JSON-RPC and of the protocol."""
+
+MAX_LISTED_SESSIONS = 100
+"""Conversations that an editor is offered."""
+
+PERMISSION_TIMEOUT_S = 3_600.0
+"""Seconds that a call of an editor's function may take: a person may be thinking about it."""
+
+_PATH = {"type": "string", "description": "The path of the file, absolute or relative to the project."}
+
+FUNCTIONS = (
+    {
+        "function": READ_FILE,
+        "description": "Read a text file of the project that is open in the editor.",
+        "parameters": {"type": "object", "properties": {"path": _PATH}, "required": ["path"]},
+        "seconds": PERMISSION_TIMEOUT_S,
+    },
+    {
+        "function": WRITE_FILE,
+        "description": "Write a whole text file of the project that is open in the editor. A person is asked first.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "path": _PATH,
+                "content": {"type": "string", "description": "The new text, all of it."},
+            },
+            "required": ["path", "content"],
+        },
+        "seconds": PERMISSION_TIMEOUT_S,
+    },
+)
+"""The functions that an agent gets from the editor, as a specification has them."""
+
+ALLOW, ALLOW_ALWAYS, REJECT = "allow", "allow_always", "reject"
+
+OPTIONS = [
+    schema.PermissionOption(option_id=ALLOW, name="Allow", kind="allow_once"),
+    schema.PermissionOption(option_id=ALLOW_ALWAYS, name="Always allow in this session", kind="allow_always"),
+    schema.PermissionOption(option_id=REJECT, name="Reject", kind="reject_once"),
+]
+
+
+async def find_agent(client: AsyncClient, name: str | None) -> str:
+    """The agent that answers: ``name``, or the only one. `InvalidRequest` that lists them otherwise."""
+    agents = [app.name for app in await client.apps.list() if app.kind == "agent"]
+    if name is not None and name not in agents:
+        raise InvalidRequest(
+            f"'{name}' is not an agent here. There are: {', '.join(agents) or 'none'}.", param="agent"
+        )
+    if name is None and len(agents) != 1:
+        known = f"There are several agents: {', '.join(agents)}." if agents else "There is no agent yet."
+        raise InvalidRequest(f"{known} Say which one answers: --agent NAME.", param="agent")
+    return name or agents[0]
+
+
+async def serve(client: AsyncClient, name: str | None) -> None:
+    """Speak the protocol on standard input and output until the editor ends."""
+    agent = EditorAgent(client, await find_agent(client, name))
+    await run_agent(cast("Agent", agent))
+
+
+@dataclass(slots=True)
+class _Conversation:
+    """A session that an editor has open."""
+
+    session: Session
+    folder: Path
+    always: set[str] = field(default_factory=set)
+    """Tools that a person has allowed for good."""
+
+    turn: asyncio.Task[schema.PromptResponse] | None = None
+    calls: list[ToolCalled] = field(default_factory=list)
+    """Calls of tools that have not begun as far as we know, in order."""
+
+    def path(self, given: str) -> Path:
+        """A path of the project. `InvalidRequest` for one outside it."""
+        path = (self.folder / given).resolve()
+        if not path.is_relative_to(self.folder):
+            raise InvalidRequest(f"'{given}' is outside the project {self.folder}.", param="path")
+        return path
+
+
+class EditorAgent:
+    """What an editor speaks with; the SDK calls its methods by their names."""
+
+    def __init__(self, client: AsyncClient, name: str) -> None:
+        self._client = client
+        self._name = name
+        self._editor: Any = None
+        self._files = schema.FileSystemCapabilities()
+        self._open: dict[str, _Conversation] = {}
+
+    def on_connect(self, conn: Any) -> None:
+        """The editor's side of the connection."""
+        self._editor = conn
+
+    async def initialize(
+        self,
+        protocol_version: int,
+        client_capabilities: schema.ClientCapabilities | None = None,
+        client_info: schema.Implementation | None = None,
+        **_more: Any,
+    ) -> schema.InitializeResponse:
+        """Agree on a revision, and on what either side can do."""
+        self._files = (client_capabilities and client_capabilities.fs) or schema.FileSystemCapabilities()
+        return schema.InitializeResponse(
+            protocol_version=PROTOCOL_VERSION,
+            agent_capabilities=schema.AgentCapabilities(
+                load_session=True,
+                prompt_capabilities=schema.PromptCapabilities(embedded_context=True),
+                session_capabilities=schema.SessionCapabilities(
+                    list=schema.SessionListCapabilities(), resume=schema.SessionResumeCapabilities()
+                ),
+            ),
+            agent_info=schema.Implementation(name="portico", title=self._name, version=version("portico")),
+        )
+
+    # --- sessions ---
+
+    async def new_session(self, cwd: str, **_more: Any) -> schema.NewSessionResponse:
+        """A conversation of the daemon, which keeps the folder that it is about."""
+        with _reported():
+            session = await self._client.sessions.open(self._name, metadata={"cwd": cwd})
+        self._begin(session, cwd)
+        return schema.NewSessionResponse(session_id=session.id)
+
+    async def load_session(self, cwd: str, session_id: str, **_more: Any) -> schema.LoadSessionResponse:
+        """Continue a conversation; what was said is told again."""
+        await self._find(session_id, cwd)
+        with _reported():
+            rows = await self._client.sessions.messages(session_id, "")
+        for row in rows:
+            content = row.message.get("content")
+            if row.message.get("type") is not None or not isinstance(content, str):
+                continue
+            asked = row.message.get("sender") == "user"
+            update = helpers.update_user_message_text if asked else helpers.update_agent_message_text
+            await self._editor.session_update(session_id, update(content))
+        return schema.LoadSessionResponse()
+
+    async def resume_session(self, cwd: str, session_id: str, **_more: Any) -> schema.ResumeSessionResponse:
+        """Continue a conversation whose text the editor still has."""
+        await self._find(session_id, cwd)
+        return schema.ResumeSessionResponse()
+
+    async def list_sessions(
+        self, cwd: str | None = None, cursor: str | None = None, **_more: Any
+    ) -> schema.ListSessionsResponse:
+        """The conversations with the agent, the one used last first; those about a folder, if one is named."""
+        with _reported():
+            found = await self._client.sessions.list(self._name, limit=MAX_LISTED_SESSIONS)
+        rows = [
+            schema.SessionInfo(
+                session_id=session.id,
+                cwd=str(session.metadata.get("cwd") or "/"),
+                title=session.title or None,
+                updated_at=datetime.fromtimestamp(session.updated_at, UTC).isoformat(),
+            )
+            for session in found
+            if cwd is None or session.metadata.get("cwd") == cwd
+        ]
+        return schema.ListSessionsResponse(sessions=rows)
+
+    async def _find(self, session_id: str, cwd: str) -> None:
+        with _reported():
+            session = await self._client.sessions.get(session_id)
+        if session.app != self._name:
+            raise RequestError.invalid_params({"message": f"It is a conversation with '{session.app}'."})
+        self._begin(session, cwd)
+
+    def _begin(self, session: Session, cwd: str) -> None:
+        folder = Path(cwd)
+        if not folder.is_absolute():
+            raise RequestError.invalid_params(
+                {"message": f"'{cwd}' must be an absolute path.", "param": "cwd"}
+            )
+        self._open[session.id] = _Conversation(session, folder.resolve())
+
+    # --- a turn ---
+
+    async def prompt(self, session_id: str, prompt: list[Any], **_more: Any) -> schema.PromptResponse:
+        """One turn of the agent, with what happens in it as updates."""
+        conversation = self._open.get(session_id)
+        if conversation is None:
+            raise RequestError.invalid_params({"message": f"The session '{session_id}' is not open."})
+        if conversation.turn is not None:
+            raise RequestError.invalid_request(
+                {"message": "A turn of this session is in progress: cancel it first."}
+            )
+        text = "\n\n".join(filter(None, map(_words, prompt)))
+        if not text:
+            raise RequestError.invalid_params({"message": "The prompt has no text.", "param": "prompt"})
+        turn = conversation.turn = asyncio.create_task(self._turn(conversation, text))
+        try:
+            return await asyncio.shield(turn)
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                return schema.PromptResponse(stop_reason="cancelled")
+            turn.cancel()
+            raise
+        finally:
+            conversation.turn = None
+            conversation.calls.clear()
+
+    async def cancel(self, session_id: str, **_more: Any) -> None:
+        """Stop the turn of a session."""
+        conversation = self._open.get(session_id)
+        if conversation is not None and conversation.turn is not None:
+            conversation.turn.cancel()
+
+    async def _turn(self, conversation: _Conversation, text: str) -> schema.PromptResponse:
+        usage = Usage()
+        with _reported():
+            running = await self._start(conversation, text)
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    async for event in running.events():
+                        if isinstance(event, Usage):
+                            usage = usage + event
+                        elif isinstance(event, Asked) and event.kind in ("approval", "input"):
+                            tasks.create_task(self._approve(conversation, event))
+                        else:
+                            await self._show(conversation, event)
+            except* PorticoError as errors:
+                raise _first(errors) from None
+            finally:
+                await running.close()
+        spent = schema.Usage(
+            total_tokens=usage.prompt_tokens + usage.completion_tokens,
+            input_tokens=usage.prompt_tokens,
+            output_tokens=usage.completion_tokens,
+            cached_read_tokens=usage.cached_tokens,
+        )
+        return schema.PromptResponse(stop_reason="end_turn", usage=spent)
+
+    async def _start(self, conversation: _Conversation, text: str) -> AsyncRunning:
+        """The agent with the editor's functions; without them, for a key that may call it but not read it."""
+        lent = [each for each in FUNCTIONS if self._lends(str(each["function"]))]
+        if lent:
+            with suppress(Forbidden):
+                versions = await self._client.apps.versions(self._name)
+                spec = next(dict(each.spec) for each in versions if each.current)
+                spec["name"] = spec.get("name") or self._name
+                spec["tools"] = [*(spec.get("tools") or ()), *lent]
+                functions = {
+                    f"{spec['name']}.{READ_FILE}": self._bound(conversation, self._read),
+                    f"{spec['name']}.{WRITE_FILE}": self._bound(conversation, self._write),
+                }
+                session = (self._name, conversation.session.name)
+                return self._client.agents.start(spec, text, session=session, functions=functions)
+        return self._client.apps.start(self._name, text, session=conversation.session.id)
+
+    def _lends(self, function: str) -> bool:
+        return bool(self._files.read_text_file if function == READ_FILE else self._files.write_text_file)
+
+    async def _show(self, conversation: _Conversation, event: Event) -> None:
+        update: Any = None
+        match event:
+            case Delta(text=text):
+                update = helpers.update_agent_message_text(text)
+            case HandedOff(to=to):
+                update = helpers.update_agent_thought_text(f"{to} continues.\n")
+            case Cited(passages=passages):
+                quoted = "\n".join(
+                    f"[{each.rank}] {each.filename} {each.place.label()}".rstrip() for each in passages
+                )
+                update = helpers.update_agent_thought_text(f"{quoted}\n")
+            case ToolCalled(id=id, name=name, arguments=written):
+                conversation.calls.append(event)
+                arguments = _object(written)
+                update = helpers.start_tool_call(
+                    id,
+                    _title(name, arguments),
+                    kind=_kind(name),
+                    status="pending",
+                    locations=_locations(conversation, arguments)
+                    if name in (READ_FILE, WRITE_FILE)
+                    else None,
+                    raw_input=arguments,
+                )
+            case ToolReturned(id=id, text=text, is_error=failed):
+                conversation.calls = [call for call in conversation.calls if call.id != id]
+                status: schema.ToolCallStatus = "failed" if failed else "completed"
+                content = [helpers.tool_content(helpers.text_block(text))]
+                # A diff that was shown stays; the rest is what the tool answered.
+                shown = None if event.name == WRITE_FILE and not failed else content
+                update = helpers.update_tool_call(id, status=status, content=shown, raw_output=text)
+        if update is not None:
+            await self._editor.session_update(conversation.session.id, update)
+
+    async def _approve(self, conversation: _Conversation, question: Asked) -> None:
+        """A tool of the daemon that asks first; somebody elsewhere may answer before the editor does."""
+        if question.kind == "input":
+            line = f"\n{question.message or question.name}\nIt waits for: portico approvals approve {question.id}\n"
+            await self._editor.session_update(
+                conversation.session.id, helpers.update_agent_message_text(line)
+            )
+            return
+        call = schema.ToolCallUpdate(
+            tool_call_id=self._call_id(conversation, question.name, question.id),
+            title=question.message or _title(question.name, question.arguments),
+            kind=_kind(question.name),
+            status="pending",
+            raw_input=dict(question.arguments),
+        )
+        accepted = await self._allowed(conversation, question.name, call)
+        with suppress(Conflict):
+            await self._client.questions.answer(question.id, accepted)
+
+    async def _allowed(self, conversation: _Conversation, tool: str, call: schema.ToolCallUpdate) -> bool:
+        if tool in conversation.always:
+            return True
+        answer = await self._editor.request_permission(conversation.session.id, call, OPTIONS)
+        chosen = getattr(answer.outcome, "option_id", REJECT)
+        if chosen == ALLOW_ALWAYS:
+            conversation.always.add(tool)
+        return chosen in (ALLOW, ALLOW_ALWAYS)
+
+    # --- the editor's functions ---
+
+    def _bound(
+        self, conversation: _Conversation, function: Callable[..., Awaitable[str]]
+    ) -> Callable[..., Awaitable[str]]:
+        async def call(**arguments: Any) -> str:
+            return await function(conversation, **arguments)
+
+        return call
+
+    def _call_id(self, conversation: _Conversation, name: str, default: str) -> str:
+        """The id of the call that a function was begun for, or that is asked about."""
+        for place, call in enumerate(conversation.calls):
+            if call.name == name:
+                return conversation.calls.pop(place).id
+        return default
+
+    async def _read(self, conversation: _Conversation, path: str) -> str:
+        self._call_id(conversation, READ_FILE, READ_FILE)
+        place = conversation.path(path)
+        try:
+            answer = await self._editor.read_text_file(conversation.session.id, str(place))
+        except RequestError as error:
+            raise NotFound(f"The editor cannot read '{path}': {error}.", param="path") from error
+        return str(answer.content)
+
+    async def _write(self, conversation: _Conversation, path: str, content: str) -> str:
+        call_id = self._call_id(conversation, WRITE_FILE, WRITE_FILE)
+        place = conversation.path(path)
+        before: str | None = None
+        if self._files.read_text_file:
+            with suppress(RequestError):  # it is new
+                found = await self._editor.read_text_file(conversation.session.id, str(place))
+                before = found.content
+        diff = helpers.tool_diff_content(str(place), content, before)
+        call = schema.ToolCallUpdate(
+            tool_call_id=call_id,
+            title=_title(WRITE_FILE, {"path": path}),
+            kind="edit",
+            status="pending",
+            content=[diff],
+            locations=[schema.ToolCallLocation(path=str(place))],
+        )
+        if not await self._allowed(conversation, WRITE_FILE, call):
+            raise Forbidden(f"The person does not want '{path}' to be written.")
+        await self._editor.session_update(
+            conversation.session.id, helpers.update_tool_call(call_id, status="in_progress", content=[diff])
+        )
+        try:
+            await self._editor.write_text_file(conversation.session.id, str(place), content)
+        except RequestError as error:
+            raise InvalidRequest(f"The editor cannot write '{path}': {error}.", param="path") from error
+        return f"'{path}' is written."
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Errors of the daemon as the protocol has them."""
+    try:
+        yield
+    except PorticoError as error:
+        data = {"message": error.message, "type": error.type, "code": error.code, "param": error.param}
+        if isinstance(error, Unauthenticated):
+            raise RequestError.auth_required(data) from None
+        raise RequestError(
+            NOT_FOUND if isinstance(error, NotFound) else INTERNAL, error.message, data
+        ) from None
+
+
+def _first(errors: BaseExceptionGroup[PorticoError]) -> PorticoError:
+    found = errors.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+
+
+def _words(block: Any) -> str:
+    """What a part of a prompt says to a model that reads text."""
+    match block:
+        case schema.TextContentBlock(text=text):
+            return text
+        case schema.EmbeddedResourceContentBlock(resource=schema.TextResourceContents(uri=uri, text=text)):
+            return f"{_place(uri)}:\n```\n{text}\n```"
+        case schema.ResourceContentBlock(uri=uri, name=name):
+            return f"See {_place(uri) or name}."
+    raise RequestError.invalid_params({"message": "Text and files can be given; pictures and sounds cannot."})
+
+
+def _place(uri: str) -> str:
+    parts = urlsplit(uri)
+    return unquote(parts.path) if parts.scheme == "file" else uri
+
+
+def _object(written: str) -> dict[str, Any]:
+    try:
+        found = json.loads(written)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _title(name: str, arguments: Mapping[str, Any]) -> str:
+    path = arguments.get("path")
+    if name in (READ_FILE, WRITE_FILE) and isinstance(path, str):
+        return f"{'Read' if name == READ_FILE else 'Write'} {PurePosixPath(path).name}"
+    return name
+
+
+_KINDS: dict[str, schema.ToolKind] = {
+    READ_FILE: "read",
+    WRITE_FILE: "edit",
+    "search": "search",
+    "web_fetch": "fetch",
+    "code_interpreter": "execute",
+    "python_light": "execute",
+}
+
+
+def _kind(name: str) -> schema.ToolKind:
+    return _KINDS.get(name, "other")
+
+
+def _locations(conversation: _Conversation, arguments: Mapping[str, Any]) -> list[schema.ToolCallLocation]:
+    path = arguments.get("path")
+    if not isinstance(path, str):
+        return []
+    return [schema.ToolCallLocation(path=str(conversation.folder / path))]
