@@ -15,6 +15,7 @@ ENDED = ("succeeded", "failed", "cancelled")
 class TuningJob:
     """A fine-tuning job. ``status``: ``validating_files``, ``queued``, ``running``, ``paused``, ``succeeded``,
     ``failed`` or ``cancelled``. Times in seconds since 1970; ``fine_tuned_model`` is the name to call when it is done.
+    ``cost`` is in US dollars, for a job that a provider trained at a known price.
     """
 
     id: str
@@ -37,6 +38,7 @@ class TuningJob:
     metadata: Mapping[str, str] = field(default_factory=dict)
     result_files: tuple[str, ...] = ()
     recipe: Mapping[str, Any] | None = None
+    cost: float | None = None
 
     @property
     def ended(self) -> bool:

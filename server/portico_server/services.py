@@ -234,6 +234,7 @@ class Services:
             trainer or (lambda base: FakeTrainer() if base.format == "script" else local),
             settings.home / "finetune",
             self.models.training_environment.packages(),
+            settings.tuning_poll,
         )
         self.batches = Batches(
             self.database,

@@ -218,6 +218,7 @@ class Settings:
     approvals: str = _setting(
         "owner", "Who answers when a tool asks before it runs", choices=("owner", "admin")
     )
+    tuning_poll: float = _setting(10.0, "Seconds between two looks at a fine-tuning job at a provider")
     mcp_models: str = _setting(
         "",
         "Chat models that are MCP tools of their own, ask_NAME, separated by commas; * for all. ask_model asks any",

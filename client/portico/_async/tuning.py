@@ -1,4 +1,4 @@
-"""Fine-tuning: local models trained on examples."""
+"""Fine-tuning: models trained on examples, here or at their provider."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PURPOSE = "fine-tune"
 
 
 class Tuning(Group):
-    """Fine-tuning jobs: local models trained on your examples."""
+    """Fine-tuning jobs: models trained on your examples, here or at their provider."""
 
     async def create(
         self,

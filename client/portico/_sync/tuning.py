@@ -1,5 +1,5 @@
 # Made from portico/_async by scripts/twin: change it there.
-"""Fine-tuning: local models trained on examples."""
+"""Fine-tuning: models trained on examples, here or at their provider."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PURPOSE = "fine-tune"
 
 
 class Tuning(Group):
-    """Fine-tuning jobs: local models trained on your examples."""
+    """Fine-tuning jobs: models trained on your examples, here or at their provider."""
 
     def create(
         self,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from portico.cli.render import moment, one_line, print_fields, print_json, print_rows
+from portico.cli.render import dollars, moment, one_line, print_fields, print_json, print_rows
 from portico.cli.session import AsJson, DryRun, connected
 from portico.errors import InvalidRequest
 
@@ -277,6 +277,7 @@ def _print(job: TuningJob) -> None:
             ("ended", moment(job.finished_at)),
             ("ends about", moment(job.estimated_finish)),
             ("trained tokens", job.trained_tokens),
+            ("cost", None if job.cost is None else dollars(job.cost)),
             ("seed", job.seed),
             ("results", job.result_files),
         ]

@@ -128,7 +128,8 @@ class _Screen:
         last = self._last
         if "step" not in last:
             return Group(Text(f"{self._job.id} · Ctrl-C leaves it at work", "dim"))
-        figures = [f"step {last['step']} of {last['total_steps']}"]
+        total = last.get("total_steps")
+        figures = [f"step {last['step']} of {total}" if total else f"step {last['step']}"]
         for name, words in (
             ("train_loss", "loss {:.4f}"),
             ("valid_loss", "held back {:.4f}"),
@@ -142,12 +143,9 @@ class _Screen:
         return Group(Text(curve(self._losses), "cyan"), Text(" · ".join(figures)))
 
     def _left(self) -> float | None:
-        if self._began is None:
+        total = self._last.get("total_steps")
+        if self._began is None or not total:
             return None
         first, at = self._began
         done = int(self._last["step"]) - first
-        return (
-            (time.monotonic() - at) / done * (int(self._last["total_steps"]) - first - done)
-            if done > 0
-            else None
-        )
+        return (time.monotonic() - at) / done * (int(total) - first - done) if done > 0 else None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from portico_server.core.errors import Forbidden, NotFound, TooLarge
+from portico_server.core.hosted_tuning import HostedTuner
 from portico_server.core.principal import Principal
 from portico_server.core.servable import Servable
 
@@ -256,6 +257,12 @@ class BaseModels(Protocol):
 
     def check(self, name: str, caller: Principal) -> str:
         """The proper name of a model that can be trained, judged without its files. Raises as `base` does."""
+
+    def tuner(self, name: str) -> HostedTuner | None:
+        """What trains a model at its provider; ``None`` for one that is trained here, or is not there."""
+
+    async def publish_hosted(self, name: str, base: str, model: str, owner: str | None) -> None:
+        """Serve what the provider of ``base`` made, under its id ``model`` there, as the model ``name``."""
 
     async def machine(self) -> TrainingMachine:
         """This machine as it is now."""

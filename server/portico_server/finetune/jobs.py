@@ -15,7 +15,7 @@ from portico.wire import ErrorBody
 from portico_server.core import pools
 from portico_server.core.binding import binding
 from portico_server.core.context import Context
-from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, Unavailable
 from portico_server.core.ids import new_id
 from portico_server.core.interfaces import BaseModel, BaseModels, OnProgress
 from portico_server.core.principal import SYSTEM, Principal
@@ -24,6 +24,7 @@ from portico_server.db import runs, tuning
 from portico_server.db.database import Database
 from portico_server.db.rows import RowPage
 from portico_server.db.tuning import EventRow, JobJson, JobRow, NewEvent
+from portico_server.finetune import hosted
 from portico_server.finetune.recipe import TrainingRecipe, check_overrides
 from portico_server.finetune.recipe_choice import choose_recipe
 from portico_server.finetune.spec import DataFacts, FineTuningSpec, Job, Trainer
@@ -43,6 +44,12 @@ FINETUNE_SCOPE: Final = "finetune"
 FILE_PURPOSE: Final = "fine-tune"
 
 PAGE_SIZE: Final = 500
+
+CANCEL_TIMEOUT_S: Final = 30.0
+"""Seconds in which a provider must have cancelled a job."""
+
+MIN_POLL_S: Final = 0.01
+"""Seconds between two looks at a provider, at least."""
 
 POLL_INTERVAL_S: Final = 1.0
 """Seconds between two looks at a job that waits, or that another daemon on the same database works on."""
@@ -72,6 +79,7 @@ class FineTuningJobs:
         trainer: Callable[[BaseModel], Trainer],
         folder: Path,
         packages: frozenset[str] = frozenset(),
+        poll_s: float = 10.0,
     ) -> None:
         self._database = database
         self._registry = registry
@@ -79,7 +87,15 @@ class FineTuningJobs:
         self._scheduler = scheduler
         self._bases = bases
         self._job_context = JobContext(
-            database, bases, files, trainer, folder, scheduler.holder, packages, asyncio.Lock()
+            database,
+            bases,
+            files,
+            trainer,
+            folder,
+            scheduler.holder,
+            packages,
+            asyncio.Lock(),
+            max(poll_s, MIN_POLL_S),
         )
         scheduler.handle(FINETUNE_RUN_KIND, self._work, concurrency=MAX_ACTIVE_JOBS, bound=True)
 
@@ -126,6 +142,12 @@ class FineTuningJobs:
     async def plan(self, spec: FineTuningSpec, caller: Principal) -> JobPlan:
         """Check the files and choose the recipe, as a job would. Raises as that would fail."""
         spec = await self._checked(spec, caller)
+        if (tuner := self._bases.tuner(spec.base)) is not None:
+            raise InvalidRequest(
+                f"'{spec.base}' is trained at {tuner.provider}, which makes the plan; begin the job.",
+                code="hosted_model",
+                param="model",
+            )
 
         async def work(context: Context) -> JobPlan:
             folder = Path(await pools.TRAINING.run(self._scratch))
@@ -159,6 +181,8 @@ class FineTuningJobs:
         caller.require(FINETUNE_SCOPE)
         base = self._bases.check(spec.base, caller)
         check_overrides(spec.overrides, "recipe")
+        if (tuner := self._bases.tuner(base)) is not None:
+            hosted.check(replace(spec, base=base), tuner)
         if spec.method == "reinforcement":
             graders.check(spec.grader)
             graders.require_rights(spec.grader, caller)
@@ -238,6 +262,7 @@ class FineTuningJobs:
             ended=True,
         )
         if status == "cancelled":
+            await self._cancel_there(Job.of(row))
             await pools.TRAINING.run(shutil.rmtree, self._job_context.folder_of(row.id), ignore_errors=True)
         return await self._database.read(tuning.get, row.id) or row
 
@@ -287,11 +312,39 @@ class FineTuningJobs:
             job_id, caller, "cancelled", "Fine-tuning job cancelled", (*WORKING_STATUSES, "paused")
         )
         await self._stop(job)
+        await self._cancel_there(job)
         await pools.TRAINING.run(shutil.rmtree, self._job_context.folder_of(job.id), ignore_errors=True)
         return await self.get(job_id, caller)
 
+    async def _cancel_there(self, job: Job) -> None:
+        """End a job at its provider too. What goes wrong is an event: here it has ended in any case."""
+        tuner = self._bases.tuner(job.base)
+        row = await self._database.read(tuning.get, job.id)
+        state = row.state if row is not None else {}
+        known, file = state.get(hosted.JOB_STATE), (state.get(hosted.FILE_STATE) or {}).get("training_file")
+        if tuner is None or not (known or file):
+            return
+        try:
+            async with asyncio.timeout(CANCEL_TIMEOUT_S):
+                if not known:  # the answer to its beginning may have been lost with the run
+                    found = await tuner.find(job.id, str(file))
+                    known = found.id if found is not None else None
+                if known:
+                    await tuner.cancel(str(known))
+        except (PorticoError, TimeoutError) as error:
+            why = error.message if isinstance(error, PorticoError) else "it does not answer"
+            words = f"The job could not be cancelled at {tuner.provider}: {why}. Cancel it there."
+            await self._database.write(tuning.note, job.id, [NewEvent("message", words, "error")])
+
     async def pause(self, job_id: str, caller: Principal) -> Job:
         """Stop a job behind its last checkpoint; `resume` continues from there. Raises `Conflict`."""
+        known = await self.get(job_id, caller)
+        if (tuner := self._bases.tuner(known.base)) is not None:
+            raise Conflict(
+                f"The job '{known.id}' is trained at {tuner.provider} and cannot be paused; cancel it, or let it end.",
+                code="hosted_model",
+                param="fine_tuning_job_id",
+            )
         job = await self._move(job_id, caller, "paused", "Fine-tuning job paused", WORKING_STATUSES)
         await self._stop(job)
         return await self.get(job_id, caller)
@@ -352,6 +405,9 @@ class FineTuningJobs:
         if job.spec.grader and isinstance(context, RunContext):
             # It brings names and code along: the rights of who brought them hold for both.
             judging = context.on_behalf_of(self._scheduler.principals(row.owner or SYSTEM.id))
+        tuner = self._bases.tuner(job.base)
+        if tuner is not None:
+            return await hosted.HostedWork(self._job_context, job, context, judging, tuner).run()
         return await JobWork(self._job_context, job, context, judging).run()
 
 

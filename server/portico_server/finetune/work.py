@@ -108,6 +108,8 @@ class JobContext:
     packages: frozenset[str]
     device: asyncio.Lock
     """Held while something is trained: jobs take turns."""
+    poll_s: float = 10.0
+    """Seconds between two looks at a job at a provider."""
 
     def folder_of(self, job_id: str) -> Path:
         """The job's own folder."""
@@ -158,11 +160,7 @@ class JobWork:
     async def run(self) -> Mapping[str, Any]:
         """From wherever the last attempt stopped to the end; what the run's result is."""
         try:
-            base, prepared, recipe = await self._prepare()
-            async with self._job_context.device:
-                started = NewEvent("message", "Fine-tuning job started")
-                await self._set_status("running", started, state=self._planned(recipe))
-                return await self._train(base, prepared, recipe)
+            return await self._work()
         except StoppedError:
             return {"job": self._job.id, "stopped": True}
         except PorticoError as error:
@@ -173,6 +171,14 @@ class JobWork:
                 PorticoError(f"Something went wrong inside Portico; see the log of {self._job.run_id}.")
             )
             raise
+
+    async def _work(self) -> Mapping[str, Any]:
+        """Train here."""
+        base, prepared, recipe = await self._prepare()
+        async with self._job_context.device:
+            started = NewEvent("message", "Fine-tuning job started")
+            await self._set_status("running", started, state=self._planned(recipe))
+            return await self._train(base, prepared, recipe)
 
     async def _set_status(
         self, status: str, *events: NewEvent, state: Mapping[str, Any] | None = None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from portico.wire import Status
+from portico_server.core.hosted_tuning import HostedTuner
 from portico_server.core.relay import AdapterScale, Relay, RelayResponse
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
 from portico_server.launchers.local import LOCAL
@@ -276,6 +277,14 @@ class PlansGpus(Engine, Protocol):
 
     @property
     def gpu_traits(self) -> GpuTraits: ...
+
+
+@runtime_checkable
+class TunesElsewhere(Protocol):
+    """Optional, for an engine whose models are trained where they are: at a provider."""
+
+    def tuner(self, spec: ModelSpec) -> HostedTuner | None:
+        """The fine-tuning API behind a model; ``None`` if its provider has none that is known."""
 
 
 @runtime_checkable

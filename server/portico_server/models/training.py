@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from portico_server.core import pools
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable, nearest
+from portico_server.core.hosted_tuning import HostedTuner
 from portico_server.core.interfaces import (
     BaseModel,
     Device,
@@ -35,7 +36,7 @@ from portico_server.models.engines.transformers import WORKER
 from portico_server.models.environments.installed import Environments
 from portico_server.models.environments.recipe import RECIPES, inspect_environment, require_built
 from portico_server.models.gguf import Gguf, read_gguf
-from portico_server.models.protocol import TriesAdapters
+from portico_server.models.protocol import TriesAdapters, TunesElsewhere
 from portico_server.models.server_process import OFFLINE_ENVIRONMENT
 from portico_server.models.sources import ModelFetcher, parse_source
 from portico_server.models.spec import DeploymentInfo, ModelSpec
@@ -113,6 +114,31 @@ class TrainedModels:
         )
         await self._add(made, owner=owner)
 
+    async def publish_hosted(self, name: str, base: str, model: str, owner: str | None) -> None:
+        """Serve what the provider of ``base`` made. A name that is there already is left as it is."""
+        if self._spec_of(name) is not None:
+            return
+        spec = self._spec_of(base)
+        if spec is None:
+            raise NotFound(
+                f"'{base}' is not here any more, and with it the way to '{model}' at its provider. Add a model with "
+                "that name there as its source.",
+                code="model_not_found",
+            )
+        source = parse_source(spec.source)
+        known = source.scheme == "remote"
+        made = replace(
+            spec,
+            name=name,
+            source=f"remote://{source.location}/{model}" if known else f"{source.location}#{model}",
+            aliases=(),
+            adapters=(),
+            replicas=1,
+            pin=False,
+            description=f"'{base}', trained further at its provider",
+        )
+        await self._add(made, owner=owner)
+
     async def forget(self, spec: ModelSpec) -> None:
         """Delete the files of a model that is gone, if they are ours."""
         folder = self._folder / quote(spec.name, safe="")
@@ -183,6 +209,18 @@ class ModelBases:
         """See `portico_server.core.interfaces.BaseModels`."""
         return self._deployment(name, caller).spec.name
 
+    def tuner(self, name: str) -> HostedTuner | None:
+        """See `portico_server.core.interfaces.BaseModels`."""
+        found = self._find(name)
+        if found is None or "chat" not in found.card.capabilities:
+            return None
+        kind = found.process.kind
+        return kind.tuner(found.spec) if isinstance(kind, TunesElsewhere) else None
+
+    async def publish_hosted(self, name: str, base: str, model: str, owner: str | None) -> None:
+        """See `portico_server.core.interfaces.BaseModels`."""
+        await self._trained.publish_hosted(name, base, model, owner)
+
     def _deployment(self, name: str, caller: Principal) -> Deployment:
         found = self._find(name)
         if found is None or not caller.sees(found.owner):
@@ -196,9 +234,12 @@ class ModelBases:
                 param="model",
             )
         kind = found.process.kind
+        if self.tuner(found.spec.name) is not None:
+            return found
         if "hosted" in found.card.capabilities:
             raise _untrainable(
-                f"'{found.spec.name}' runs elsewhere ({found.spec.source}), so it is trained there."
+                f"'{found.spec.name}' runs elsewhere ({found.spec.source}), where no fine-tuning API is known; the "
+                "model's parameter 'tuning' names one."
             )
         if not isinstance(kind, TriesAdapters):
             raise _untrainable(f"'{found.spec.name}' runs on '{kind.name}', whose models are not trained.")

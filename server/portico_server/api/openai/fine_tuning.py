@@ -1,4 +1,4 @@
-"""``/v1/fine_tuning/jobs``: training of local models, as OpenAI defines it."""
+"""``/v1/fine_tuning/jobs``: training of models, as OpenAI defines it."""
 
 from __future__ import annotations
 

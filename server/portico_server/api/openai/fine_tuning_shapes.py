@@ -171,8 +171,8 @@ class JobError(BaseModel):
 
 
 class FineTuningJob(BaseModel):
-    """A job. ``run_id``, ``step``, ``total_steps`` and ``recipe`` are ours; the recipe is there once the files are
-    checked.
+    """A job. ``run_id``, ``step``, ``total_steps``, ``recipe`` and ``cost`` are ours; the recipe is there once the
+    files are checked. ``cost``: US dollars of one that a provider trained, where its price is known.
     """
 
     object: Literal["fine_tuning.job"] = "fine_tuning.job"
@@ -199,6 +199,7 @@ class FineTuningJob(BaseModel):
     step: int | None
     total_steps: int | None
     recipe: dict[str, Any] | None
+    cost: float | None = None
 
 
 class JobEvent(BaseModel):
@@ -257,8 +258,9 @@ def job(found: Job) -> FineTuningJob:
         error=_error(found),
         run_id=found.run_id,
         step=state.get("step"),
-        total_steps=(state.get("recipe") or {}).get("steps"),
+        total_steps=(state.get("recipe") or {}).get("steps") or state.get("total"),
         recipe=state.get("recipe"),
+        cost=state.get("cost"),
     )
 
 

@@ -8,7 +8,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 from urllib.parse import urlsplit
 
 from portico_server.core.errors import (
@@ -19,6 +19,7 @@ from portico_server.core.errors import (
     Unavailable,
     nearest,
 )
+from portico_server.core.hosted_tuning import HostedTuner
 from portico_server.core.limits import RateBucket
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.models.engines.openai_client.quirks import Quirks
@@ -26,6 +27,7 @@ from portico_server.models.engines.remote.anthropic_messages import DEFAULT_MAX_
 from portico_server.models.engines.remote.providers import (
     PROVIDERS,
     ModelProvider,
+    TuningForm,
     WireFormat,
     parse_provider,
 )
@@ -45,6 +47,9 @@ DEFAULT_RETRIES = 2
 DEFAULT_IDLE_TIMEOUT_S = 120.0
 DEFAULT_MAX_WAIT_S = 60.0
 
+TUNING_FORMS: tuple[str, ...] = get_args(TuningForm)
+"""Whose forms of a fine-tuning API are known."""
+
 PARAMETERS = {
     "base_url": "another address of the provider, such as a proxy",
     "headers": "further HTTP headers, an object of texts",
@@ -59,6 +64,8 @@ PARAMETERS = {
     "context_length": "tokens that one call may have, for those who ask",
     "providers": "providers without a preset, by their names, as the configuration describes them",
     "dimensions": "length of its vectors, for those who ask",
+    "tuning": "the form of its fine-tuning API, where no preset says it: " + ", ".join(TUNING_FORMS),
+    "training_price": "US dollars for a million trained tokens",
 }
 """What ``parameters`` of a remote model may hold."""
 
@@ -104,6 +111,14 @@ def find_target(spec: ModelSpec, environment: Mapping[str, str] | None = None) -
         raise InvalidRequest(
             f"The headers of '{spec.name}' must be an object of texts.", param="parameters.headers"
         )
+    form = given.get("tuning")
+    if form is not None and form not in TUNING_FORMS:
+        raise InvalidRequest(
+            f"'tuning' of '{spec.name}' is one of {', '.join(TUNING_FORMS)}, not {form!r}.",
+            param="parameters.tuning",
+        )
+    if given.get("training_price") is not None:
+        _number(spec, "training_price", 0.0)
     provider, model = _provider(spec)
     url = _address(spec, provider, environment)
     key = spec.api_key or (environment.get(provider.key, "") if provider.key else "")
@@ -252,16 +267,34 @@ class Remote:
             hosted=True,
         )
 
+    def tuner(self, spec: ModelSpec) -> HostedTuner | None:
+        """See `portico_server.models.protocol.TunesElsewhere`."""
+        provider, model = _provider(spec)
+        form = spec.parameters.get("tuning") or provider.tuning
+        if not form:
+            return None
+        from portico_server.models.engines.remote.tuning import TUNERS  # it imports aiohttp
+
+        target = find_target(spec)
+        source = parse_source(spec.source)
+        name = source.location if source.scheme == "remote" else urlsplit(source.location).netloc
+        made = TUNERS[form](target.endpoint, model, name, _missing_key(spec, target))
+        if spec.parameters.get("training_price") is not None:
+            made.price = _number(spec, "training_price", 0.0)
+        return made
+
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
         target = find_target(spec)
-        if not target.keyed:
-            raise InvalidRequest(
-                f"'{spec.name}' needs a key: give the model an 'api_key', or set {target.variable} where the "
-                f"daemon starts.",
-                code="missing_provider_key",
-                param="api_key",
-            )
+        if missing := _missing_key(spec, target):
+            raise InvalidRequest(missing, code="missing_provider_key", param="api_key")
         return RunningEngine(_client(spec.name, target, site), self.describe(spec, path))
+
+
+def _missing_key(spec: ModelSpec, target: RemoteTarget) -> str:
+    """What to do about a key that is missing; empty where it is there."""
+    if target.keyed:
+        return ""
+    return f"'{spec.name}' needs a key: give the model an 'api_key', or set {target.variable} where the daemon starts."
 
 
 def _client(name: str, target: RemoteTarget, site: LaunchContext) -> EngineClient:

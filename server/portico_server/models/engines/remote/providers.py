@@ -21,6 +21,8 @@ from portico_server.plugins import PluginTable
 
 WireFormat: TypeAlias = Literal["openai", "anthropic"]
 
+TuningForm: TypeAlias = Literal["openai", "zhipu", "dashscope", "sensenova"]
+
 
 @dataclass(frozen=True, slots=True)
 class ModelProvider:
@@ -28,7 +30,8 @@ class ModelProvider:
 
     ``key`` and ``address`` are the environment variables that its own tools read the key and another address
     from; empty if there is none. ``suffix`` is what comes after an ``address``. ``header`` carries the key
-    where it is not ``Authorization: Bearer``. An empty ``url`` means that everyone has an address of his own.
+    where it is not ``Authorization: Bearer``. ``tuning`` is the form of its fine-tuning API. An empty ``url`` means
+    that everyone has an address of his own.
     """
 
     __pydantic_config__ = EXACT_FIELDS
@@ -39,6 +42,7 @@ class ModelProvider:
     suffix: str = ""
     header: str = ""
     wire: WireFormat = "openai"
+    tuning: TuningForm | None = None
     quirks: Quirks = Quirks()
 
 
@@ -52,7 +56,9 @@ _OLDER: Mapping[str, str] = {"max_completion_tokens": "max_tokens"}
 """Servers that know the limit by the name that OpenAI gave up."""
 
 _BUILT_IN: Mapping[str, ModelProvider] = {
-    "openai": ModelProvider("https://api.openai.com/v1", "OPENAI_API_KEY", "OPENAI_BASE_URL", quirks=_OPENAI),
+    "openai": ModelProvider(
+        "https://api.openai.com/v1", "OPENAI_API_KEY", "OPENAI_BASE_URL", tuning="openai", quirks=_OPENAI
+    ),
     "azure": ModelProvider(
         "",
         "AZURE_OPENAI_API_KEY",
@@ -89,6 +95,7 @@ _BUILT_IN: Mapping[str, ModelProvider] = {
     "zhipu": ModelProvider(
         "https://open.bigmodel.cn/api/paas/v4",
         "ZHIPUAI_API_KEY",
+        tuning="zhipu",
         quirks=Quirks(
             renamed=_OLDER,
             dropped=BOOKKEEPING_FIELDS,
@@ -103,6 +110,7 @@ _BUILT_IN: Mapping[str, ModelProvider] = {
     "dashscope": ModelProvider(
         "https://dashscope.aliyuncs.com/compatible-mode/v1",
         "DASHSCOPE_API_KEY",
+        tuning="dashscope",
         quirks=Quirks(
             renamed=_OLDER, dropped=BOOKKEEPING_FIELDS, developer=False, embedding_batch=10, base64=False
         ),
@@ -111,6 +119,7 @@ _BUILT_IN: Mapping[str, ModelProvider] = {
         "https://api.sensenova.cn/compatible-mode/v1",
         "SENSENOVA_API_KEY",
         "SENSENOVA_BASE_URL",
+        tuning="sensenova",
         # Its gateway refuses every field that its table of parameters does not list, without naming it.
         quirks=Quirks(
             renamed=_OLDER,

@@ -68,6 +68,8 @@ def test_addresses() -> None:
         ("remote://openai/x", {"fallback": [1]}, "parameters.fallback"),
         ("remote://openai/x", {"fallback": "m"}, "parameters.fallback"),
         ("remote://openai/x", {"headers": {"a": 1}}, "parameters.headers"),
+        ("remote://openai/x", {"tuning": "opnai"}, "parameters.tuning"),
+        ("remote://openai/x", {"training_price": "8"}, "parameters.training_price"),
     ],
 )
 def test_what_cannot_be_is_named(source: str, parameters: dict[str, Any], param: str) -> None:

@@ -1,0 +1,386 @@
+"""The work of a job whose base lives at a provider: convert, upload, mirror what happens there, serve the result."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import orjson
+
+from portico.wire import Status as Progress
+from portico_server.core import pools
+from portico_server.core.context import Context
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
+from portico_server.core.hosted_tuning import (
+    GONE,
+    KEY_REFUSED,
+    HostedEvent,
+    HostedJob,
+    HostedOrder,
+    HostedTuner,
+)
+from portico_server.core.principal import SYSTEM
+from portico_server.core.request import Message
+from portico_server.db import steps, tuning
+from portico_server.db.steps import StepRow
+from portico_server.db.tuning import NewEvent
+from portico_server.finetune import data
+from portico_server.finetune.data import CHARS_PER_TOKEN
+from portico_server.finetune.spec import FineTuningSpec, Job, PreparedData
+from portico_server.finetune.work import WORKING_STATUSES, JobContext, JobWork, StoppedError
+
+T = TypeVar("T")
+
+FILE_STATE: Final = "hosted_files"
+JOB_STATE: Final = "hosted_job"
+CURSOR_STATE: Final = "hosted_cursor"
+"""What the state of a job has of the provider: its files by parameter, its job, the last event that is mirrored."""
+
+MAX_OUTAGE_S: Final = 3600.0
+"""Seconds for which a provider that does not answer is asked again before a job has begun there."""
+
+MAX_SILENCE_S: Final = 24 * 3600.0
+"""Seconds for which a job that works there may not be asked for."""
+
+MAX_DEPLOYMENT_S: Final = 6 * 3600.0
+"""Seconds that a provider may take to make a result ready."""
+
+MAX_PAUSE_S: Final = 60.0
+"""Seconds between two attempts to reach it, at most."""
+
+MAX_MISSES: Final = 3
+"""Answers in a row by which a provider does not have a job until it is believed."""
+
+MAX_MESSAGE_CHARS: Final = 2_000
+"""Characters of one event of a provider."""
+
+TOKENS_PRICED: Final = 1_000_000
+"""Tokens that the price of a training is for."""
+
+
+def check(spec: FineTuningSpec, tuner: HostedTuner) -> None:
+    """Raise `InvalidRequest` for what a provider cannot be asked for."""
+    at = tuner.provider
+    if tuner.missing:
+        raise InvalidRequest(tuner.missing, code="missing_provider_key", param="model")
+    if spec.overrides:
+        raise InvalidRequest(
+            f"'{spec.base}' is trained at {at}, which chooses the recipe; leave 'recipe' out.",
+            code="hosted_model",
+            param="recipe",
+        )
+    if spec.method not in tuner.methods:
+        raise InvalidRequest(
+            f"'{at}' trains by {' and '.join(tuner.methods)}, not by {spec.method}.",
+            code="unsupported_method",
+            param="method.type",
+        )
+    given = {name for name, value in asdict(spec.hyperparameters).items() if value is not None}
+    given |= {"validation_file"} if spec.validation_file else set()
+    for name in sorted(given - tuner.takes):
+        taken = (
+            f"It takes {', '.join(sorted(tuner.takes))}." if tuner.takes else "It decides all of them itself."
+        )
+        raise InvalidRequest(
+            f"'{at}' takes no '{name}'; leave it out. {taken}", code="unsupported_parameter", param=name
+        )
+
+
+class _EstimatedTokens:
+    """`portico_server.finetune.data.TokenCounter` where nobody can be asked."""
+
+    async def length(self, messages: Sequence[Message], tools: Sequence[object], *, generation: bool) -> int:
+        return len(orjson.dumps([list(messages), list(tools)])) // CHARS_PER_TOKEN
+
+    async def is_token(self, text: str) -> bool:
+        return False
+
+
+class HostedWork(JobWork):
+    """One attempt at one job at a provider. What an earlier one has done there is found again."""
+
+    def __init__(
+        self, place: JobContext, job: Job, context: Context, judging: Context, tuner: HostedTuner
+    ) -> None:
+        super().__init__(place, job, context, judging)
+        self._tuner = tuner
+        self._step = int(job.state.get("step") or 0)
+        self._known = str(job.state.get(CURSOR_STATE) or "")
+
+    async def _work(self) -> Mapping[str, Any]:
+        job_id = self._job.state.get(JOB_STATE)
+        return await self._mirror(str(job_id) if job_id else await self._begin())
+
+    async def _reached(self, name: str) -> None:
+        """Write down that this attempt got further: one that does is taken up again as often as it is cut off."""
+        row = StepRow(f"hosted/{name}", 0, "hosted", "completed", output="null", started_at=time.time())
+        place = self._job_context
+        await place.database.write(steps.record, self._context.run, [row], place.holder)
+
+    async def _record_events(self, *events: NewEvent, state: Mapping[str, Any] | None = None) -> None:
+        await super()._record_events(*events, state=state)
+        if events:  # who follows the job reads what is written when the run reports something
+            last = events[-1]
+            total = last.data.get("total_steps")
+            unit = "" if last.step is None else "steps"
+            await self._context.emit(Progress("train", last.message, last.step, total, unit))
+
+    # --- until it has begun there ------------------------------------------------------------------------------
+
+    async def _begin(self) -> str:
+        """The provider's id of the job."""
+        job, tuner = self._job, self._tuner
+        files = await self._sent()
+        await self._set_status("queued", NewEvent("message", "Files validated, moving job to queued state"))
+        numbers = job.spec.hyperparameters
+        order = HostedOrder(
+            key=job.id,
+            method=job.spec.method,
+            training=files["training_file"],
+            validation=files.get("validation_file"),
+            suffix=job.spec.suffix,
+            seed=job.spec.seed,
+            n_epochs=numbers.n_epochs,
+            batch_size=numbers.batch_size,
+            learning_rate_multiplier=numbers.learning_rate_multiplier,
+            beta=numbers.beta,
+        )
+
+        async def begun() -> HostedJob:
+            # An attempt that was cut off, or an answer that was lost, may have begun it already.
+            return await tuner.find(job.id, order.training) or await self._created(order)
+
+        made = await self._patiently(begun)
+        words = f"The job is '{made.id}' at {tuner.provider}"
+        event = NewEvent("message", words, data={"provider": tuner.provider, "job": made.id})
+        await self._record_events(event, state={JOB_STATE: made.id})
+        await self._reached("begun")
+        return made.id
+
+    async def _created(self, order: HostedOrder) -> HostedJob:
+        """Begin the job there. Who is cancelled meanwhile waits for the answer: it names what is to be ended there."""
+        asked = asyncio.ensure_future(self._tuner.create(order))
+        try:
+            return await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            with suppress(PorticoError, StoppedError):
+                made = await asked
+                await self._record_events(state={JOB_STATE: made.id})
+            raise
+
+    async def _sent(self) -> Mapping[str, str]:
+        """Check the files, convert them and send them; what the provider calls them, by parameter."""
+        job, tuner = self._job, self._tuner
+        prepared = await self._examined()
+        given = {"training_file": prepared.training, "validation_file": prepared.validation}
+        wanted = {param: path for param, path in given.items() if path is not None}
+        sent = {str(param): str(name) for param, name in (job.state.get(FILE_STATE) or {}).items()}
+        for param, path in wanted.items():
+            if param in sent:
+                continue
+            target = path.with_name(f"{param}.hosted.jsonl")
+            await pools.TRAINING.run(_convert, path, target, tuner, job.spec.method, param)
+            await self._context.emit(Progress("upload", f"Sending the {param.replace('_', ' ')}"))
+
+            async def upload(target: Path = target, name: str = f"{job.id}-{param}.jsonl") -> str:
+                return await tuner.upload(target, name)
+
+            sent[param] = await self._patiently(upload)
+            words = f"The {param.replace('_', ' ')} is '{sent[param]}' at {tuner.provider}"
+            await self._record_events(NewEvent("message", words), state={FILE_STATE: dict(sent)})
+            await self._reached(param)
+        return sent
+
+    async def _examined(self) -> PreparedData:
+        """The checked examples: those of an earlier attempt, or new ones."""
+        job, place = self._job, self._job_context
+        if "facts" in job.state and (self._folder / "training.jsonl").is_file():
+            return self._prepared(job.state["facts"])
+        event = NewEvent("message", f"Validating training file: {job.spec.training_file}")
+        await self._set_status("validating_files", event)
+        ids = [job.spec.training_file, *([job.spec.validation_file] if job.spec.validation_file else [])]
+        rows = [await place.files.get(file_id, SYSTEM) for file_id in ids]
+        paths = [place.files.path(row) for row in rows]
+        prepared, warnings = await data.prepare_data(
+            job.spec, (paths[0], paths[1] if len(paths) > 1 else None), self._folder, _EstimatedTokens(), 0
+        )
+        facts = prepared.facts
+        words = f"{facts.examples:,} examples, about {facts.tokens:,} tokens, for {self._tuner.provider}"
+        await self._record_events(
+            *(NewEvent("message", sentence, "warn") for sentence in warnings),
+            NewEvent("message", words),
+            state={"facts": asdict(facts)},
+        )
+        return prepared
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What a call gives, however often the provider has to be asked within `MAX_OUTAGE_S`."""
+        loop = asyncio.get_running_loop()
+        until, pause = loop.time() + MAX_OUTAGE_S, self._job_context.poll_s
+        while True:
+            try:
+                return await call()
+            except (EngineFailed, Unavailable) as error:
+                if loop.time() + pause > until or error.code == "deployment_failed":
+                    raise
+                await self._context.emit(Progress("wait", error.message))
+            await asyncio.sleep(pause)
+            await self._record_events()  # raises where another daemon has cancelled it meanwhile
+            pause = min(2 * pause, MAX_PAUSE_S)
+
+    # --- while it works there ----------------------------------------------------------------------------------
+
+    async def _mirror(self, job_id: str) -> Mapping[str, Any]:
+        """Write down what happens there until it has ended; what the run's result is."""
+        loop = asyncio.get_running_loop()
+        reached, away, misses, running = loop.time(), False, 0, False
+        while True:
+            try:
+                found = await self._tuner.get(job_id)
+                events = await self._tuner.events(job_id, self._known)
+            except (EngineFailed, Unavailable, InvalidRequest) as error:
+                misses = misses + 1 if error.code == GONE else 0
+                self._judge(error, job_id, misses, loop.time() - reached)
+                if not away:
+                    away = True
+                    words = f"{error.message} The job continues there, and is asked for again."
+                    await self._record_events(NewEvent("message", words, "warn"))
+                await asyncio.sleep(min(10 * self._job_context.poll_s, MAX_PAUSE_S))
+                await self._record_events()
+                # Its key or address may have been put right.
+                self._tuner = self._job_context.bases.tuner(self._job.base) or self._tuner
+                continue
+            reached, away, misses = loop.time(), False, 0
+            if not running and found.status not in ("queued", "cancelled"):
+                running = True
+                await self._set_status("running", NewEvent("message", "Fine-tuning job started"))
+            for event in events:
+                await self._record(event)
+            if events:
+                await self._reached(self._known)
+            elif found.status in ("succeeded", "failed", "cancelled"):
+                return await self._ended(found)
+            else:
+                state = {} if found.ends_at is None else {"estimated_finish": found.ends_at}
+                await self._record_events(state=state)  # raises where the job was cancelled meanwhile
+            await asyncio.sleep(self._job_context.poll_s)
+
+    def _judge(self, error: PorticoError, job_id: str, misses: int, silent_s: float) -> None:
+        """Raise what ends the job; return where it may be asked for again."""
+        provider = self._tuner.provider
+        if misses >= MAX_MISSES:
+            raise EngineFailed(
+                f"{provider} no longer has the job '{job_id}': {error.message}. What it made cannot be found; begin "
+                "a new job.",
+                code="hosted_job_gone",
+            ) from error
+        passing = isinstance(error, EngineFailed | Unavailable) or error.code in (GONE, KEY_REFUSED)
+        if not passing or silent_s > MAX_SILENCE_S:
+            raise EngineFailed(
+                f"The job '{job_id}' cannot be asked for at {provider}: {error.message}. It may still work there.",
+                code="hosted_job_lost",
+            ) from error
+
+    async def _record(self, event: HostedEvent) -> None:
+        """One event of the provider, and that it is mirrored, in one transaction."""
+        self._known = event.cursor
+        state: dict[str, Any] = {CURSOR_STATE: event.cursor}
+        message = event.message[:MAX_MESSAGE_CHARS]
+        if not event.values:
+            await self._record_events(NewEvent("message", message, event.level), state=state)
+            return
+        self._step = self._step + 1 if event.step is None else event.step
+        state |= {"step": self._step, **({"total": event.total} if event.total else {})}
+        total = {"total_steps": event.total} if event.total else {}
+        values = {"step": self._step, **total, **event.values}
+        message = message or f"Step {self._step}"
+        await self._record_events(NewEvent("metrics", message, step=self._step, data=values), state=state)
+
+    async def _ended(self, found: HostedJob) -> Mapping[str, Any]:
+        job, tuner = self._job, self._tuner
+        if found.status == "failed":
+            words = found.error or "it does not say why"
+            raise EngineFailed(
+                f"The job '{found.id}' failed at {tuner.provider}: {words}", code="training_failed"
+            )
+        if found.status == "cancelled":
+            event = NewEvent("message", f"The job was cancelled at {tuner.provider}", "warn")
+            await self._job_context.database.write(
+                tuning.move, job.id, "cancelled", since=WORKING_STATUSES, events=[event], ended=True
+            )
+            raise StoppedError
+        if not found.model:
+            raise EngineFailed(
+                f"The job '{found.id}' succeeded at {tuner.provider}, which names no model.", code="no_result"
+            )
+        return await self._publish(found, await self._deployed(found.model))
+
+    async def _deployed(self, model: str) -> str:
+        """What the provider calls the result once it answers."""
+        loop, tuner = asyncio.get_running_loop(), self._tuner
+        until, announced = loop.time() + MAX_DEPLOYMENT_S, False
+        try:
+            while (name := await self._patiently(lambda: tuner.serve(model))) is None:
+                if not announced:
+                    announced = True
+                    await self._record_events(NewEvent("message", f"{tuner.provider} is deploying '{model}'"))
+                if loop.time() > until:
+                    raise EngineFailed("It is not ready after hours.", code="deployment_failed")
+                await asyncio.sleep(self._job_context.poll_s)
+                await self._record_events()
+        except (EngineFailed, Unavailable, InvalidRequest) as error:
+            raise EngineFailed(
+                f"The training succeeded, but '{model}' does not answer at {tuner.provider}: {error.message} Deploy "
+                "it there, then add a model with its name there as the source.",
+                code="deployment_failed",
+            ) from error
+        return name
+
+    async def _publish(self, found: HostedJob, name: str) -> Mapping[str, Any]:
+        """The result as a model of ours, with the provider behind it."""
+        job, place = self._job, self._job_context
+        owner = None if job.state.get("shared") else job.owner
+        await place.bases.publish_hosted(job.model, job.base, name, owner)
+        file = await self._results()
+        price, tokens = self._tuner.price, found.tokens
+        moved = await place.database.write(
+            tuning.move,
+            job.id,
+            "succeeded",
+            since=WORKING_STATUSES,
+            events=[
+                NewEvent("message", f"New fine-tuned model created: {job.model}", data={"there": name}),
+                NewEvent("message", "The job has successfully completed"),
+            ],
+            state={
+                "fine_tuned_model": job.model,
+                "trained_tokens": tokens,
+                "cost": None if price is None or tokens is None else price * tokens / TOKENS_PRICED,
+                "result_files": [file.id],
+                "estimated_finish": None,
+            },
+            ended=True,
+        )
+        if not moved:
+            raise StoppedError
+        await pools.TRAINING.run(shutil.rmtree, self._folder, ignore_errors=True)
+        return {"job": job.id, "model": job.model}
+
+
+def _convert(source: Path, target: Path, tuner: HostedTuner, method: str, param: str) -> None:
+    """The examples as the provider takes them. Raises `InvalidRequest` that names the line. Blocks."""
+    with source.open("rb") as lines, target.open("wb") as out:
+        for number, line in enumerate(lines, 1):
+            try:
+                made = tuner.line(orjson.loads(line), method)
+            except InvalidRequest as error:
+                raise InvalidRequest(
+                    f"Example {number:,}: {error.message}", code=f"invalid_{param}", param=param
+                ) from error
+            out.write(orjson.dumps(made) + b"\n")

@@ -1,0 +1,589 @@
+"""Fine-tuning APIs of providers: OpenAI's form, which Zhipu shares, DashScope's and SenseNova's.
+
+Written from their public documents: platform.openai.com/docs/api-reference/fine-tuning; docs.bigmodel.cn (fine-tuning)
+and Zhipu's Python SDK (MetaGLM/zhipuai-sdk-python-v4); help.aliyun.com/zh/model-studio (fine-tuning-api-guide,
+get-fine-tuning-job-logs-api, model-customization-file-management-service, create-deployment-api); SenseNova's calls as
+LazyAGI/LazyLLM makes them (onlinemodule/supplier/sensenova.py), whose document is no longer public.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import aiohttp
+import orjson
+
+from portico_server.core.errors import EngineFailed, InvalidRequest, Unavailable
+from portico_server.core.hosted_tuning import (
+    GONE,
+    KEY_REFUSED,
+    HostedEvent,
+    HostedJob,
+    HostedOrder,
+    HostedStatus,
+    HostedTuner,
+)
+from portico_server.models.server_process import Endpoint
+from portico_server.models.transport import CONNECT_TIMEOUT_S
+from portico_server.subprocesses import is_local
+
+CALL_TIMEOUT_S: Final = 60.0
+UPLOAD_TIMEOUT_S: Final = 900.0
+
+MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of one answer of a provider."""
+
+MAX_WORDS_CHARS: Final = 500
+"""Characters of a sentence of a provider that are passed on."""
+
+MIN_SECRET_CHARS: Final = 6
+"""Characters from which a key is looked for in answers; a shorter one would be found in ordinary words."""
+
+MAX_LISTED: Final = 100
+"""Files, jobs and deployments among which one of ours is looked for: the newest."""
+
+MAX_EVENT_PAGES: Final = 100
+"""Pages of events that are read at once."""
+
+MAX_LOG_LINES: Final = 1_000
+
+_STATUSES: Final[Mapping[str, HostedStatus]] = {
+    **dict.fromkeys(("running", "canceling", "cancelling"), "running"),
+    "succeeded": "succeeded",
+    "failed": "failed",
+    **dict.fromkeys(("cancelled", "canceled"), "cancelled"),
+}
+"""All other words stand for a job that waits: ``validating_files``, ``PENDING``, ``QUEUING``, ``create``."""
+
+
+class _Calls:
+    """HTTP to one provider, with its key, which no answer brings back."""
+
+    def __init__(self, endpoint: Endpoint, provider: str) -> None:
+        self._provider = provider
+        self._headers = dict(endpoint.headers)
+        if endpoint.key:
+            self._headers["Authorization"] = f"Bearer {endpoint.key}"
+        secrets = (endpoint.key, *endpoint.headers.values())
+        self._secrets = [secret.encode() for secret in secrets if len(secret) >= MIN_SECRET_CHARS]
+
+    async def json(self, method: str, url: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The JSON of an answer. Raises `InvalidRequest` with the provider's words, or what may pass."""
+        data, headers = None, self._headers
+        if body is not None:
+            data = orjson.dumps({key: one for key, one in body.items() if one is not None})
+            headers = {**headers, "Content-Type": "application/json"}
+        return await self._answer(method, url, headers, data, CALL_TIMEOUT_S)
+
+    async def send(
+        self, url: str, path: Path, name: str, fields: Mapping[str, str], field: str = "file"
+    ) -> Any:
+        """The JSON of the answer to a form with a file in it."""
+        with path.open("rb") as file:
+            form = aiohttp.FormData(dict(fields))
+            form.add_field(field, file, filename=name, content_type="application/jsonl")
+            return await self._answer("POST", url, self._headers, form, UPLOAD_TIMEOUT_S)
+
+    async def listed(self, url: str, *names: str) -> Sequence[Mapping[str, Any]]:
+        """The objects of a list below ``names``. A provider that has no such list gives an empty one."""
+        try:
+            found = await self.json("GET", url)
+        except InvalidRequest as error:
+            if error.code == KEY_REFUSED:
+                raise
+            return ()
+        for name in names:
+            found = found.get(name) if isinstance(found, dict) else None
+        return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else ()
+
+    async def _answer(
+        self, method: str, url: str, headers: Mapping[str, str], data: Any, seconds: float
+    ) -> Any:
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_TIMEOUT_S)
+        # What runs on this machine is reached directly, whatever proxy the environment names.
+        proxied = not is_local(urlsplit(url).hostname)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout, trust_env=proxied) as session,
+                session.request(method, url, headers=headers, data=data, allow_redirects=False) as answer,
+            ):
+                status, body = answer.status, await _read(answer)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise Unavailable(
+                f"'{self._provider}' cannot be reached at {urlsplit(url).netloc}: {type(error).__name__}.",
+                code="upstream_unreachable",
+            ) from error
+        for secret in self._secrets:
+            body = body.replace(secret, b"***")
+        try:
+            found = orjson.loads(body or b"null")
+        except orjson.JSONDecodeError:
+            found = None
+        if 200 <= status < 300 and isinstance(found, dict):
+            return found
+        words = _words(found) or f"{method} {urlsplit(url).path}"
+        if status in (408, 425, 429) or not 400 <= status < 500:
+            raise EngineFailed(f"'{self._provider}' answered {status}: {words}", code="upstream_failed")
+        code = {401: KEY_REFUSED, 403: KEY_REFUSED, 404: GONE}.get(status, "refused_by_provider")
+        raise InvalidRequest(f"'{self._provider}' refuses it ({status}): {words}", code=code)
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for part in answer.content.iter_any():
+        body += part
+        if len(body) > MAX_ANSWER_BYTES:
+            raise aiohttp.ClientPayloadError("the answer is too long")
+    return bytes(body)
+
+
+def _words(found: Any) -> str:
+    """What a provider says about an error, in one of the forms that they have for it."""
+    if not isinstance(found, dict):
+        return ""
+    error = found.get("error")
+    inner = error if isinstance(error, dict) else found
+    return str(inner.get("message") or (error if isinstance(error, str) else ""))[:MAX_WORDS_CHARS]
+
+
+def _field(found: Any, *names: str) -> Any:
+    """What an answer has below ``names``. Raises `EngineFailed` where it is not what the document says."""
+    for name in names:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    if found is None:
+        raise EngineFailed(f"The provider's answer has no '{'.'.join(names)}'.", code="upstream_failed")
+    return found
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _part(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _refused(message: str) -> InvalidRequest:
+    return InvalidRequest(message, code="unsupported_example")
+
+
+def _untooled(example: Mapping[str, Any], provider: str) -> Sequence[Mapping[str, Any]]:
+    if example.get("tools"):
+        raise _refused(f"'{provider}' is not trained on tools; leave 'tools' out.")
+    messages: Sequence[Mapping[str, Any]] = example["messages"]
+    return messages
+
+
+def _unweighted(messages: Sequence[Mapping[str, Any]], provider: str) -> list[dict[str, Any]]:
+    """Messages for a provider that trains on every answer. Raises `InvalidRequest` for one that is only context."""
+    if any(message.get("weight") == 0 for message in messages):
+        raise _refused(f"'{provider}' trains on every answer; 'weight' 0 cannot be honoured.")
+    return [{key: one for key, one in message.items() if key != "weight"} for message in messages]
+
+
+def _only_text(messages: Sequence[Mapping[str, Any]], provider: str) -> list[dict[str, Any]]:
+    """Messages for a provider that takes three roles and texts. Raises `InvalidRequest` for another one."""
+    for message in messages:
+        plain = message["role"] in ("system", "user", "assistant")
+        if not plain or not isinstance(message.get("content"), str) or message.get("tool_calls"):
+            raise _refused(
+                f"'{provider}' is trained on texts of system, user and assistant alone, not on this message of the "
+                f"role '{message['role']}'."
+            )
+    return [{"role": message["role"], "content": message["content"]} for message in messages]
+
+
+class _Tuning:
+    """What all have. ``provider`` is what it is called in messages."""
+
+    methods: Sequence[str] = ("supervised",)
+    takes: AbstractSet[str] = frozenset()
+    price: float | None = None
+
+    def __init__(self, endpoint: Endpoint, base: str, provider: str, missing: str = "") -> None:
+        self.provider = provider
+        self._calls = _Calls(endpoint, provider)
+        self._url = endpoint.url
+        self._base = base
+        self.missing = missing
+
+
+class OpenAITuning(_Tuning):
+    """``/files`` and ``/fine_tuning/jobs`` of OpenAI and whoever has them."""
+
+    methods: Sequence[str] = ("supervised", "dpo")
+    takes: AbstractSet[str] = frozenset(
+        ("validation_file", "n_epochs", "batch_size", "learning_rate_multiplier", "beta")
+    )
+
+    def line(self, example: Mapping[str, Any], method: str) -> Any:
+        """See `portico_server.core.hosted_tuning.HostedTuner`."""
+        if method == "supervised":
+            return dict(example)
+        tools = {"tools": example["tools"]} if example.get("tools") else {}
+        return {
+            "input": {"messages": example["prompt"], **tools},
+            "preferred_output": example["chosen"],
+            "non_preferred_output": example["rejected"],
+        }
+
+    async def upload(self, path: Path, name: str) -> str:
+        """See `HostedTuner`."""
+        query = f"?purpose=fine-tune&limit={MAX_LISTED}"
+        for one in await self._calls.listed(f"{self._url}/files{query}", "data"):
+            if one.get("filename") == name and one.get("status") != "error":
+                return str(_field(one, "id"))
+        found = await self._calls.send(f"{self._url}/files", path, name, {"purpose": "fine-tune"})
+        return str(_field(found, "id"))
+
+    async def create(self, order: HostedOrder) -> HostedJob:
+        """See `HostedTuner`."""
+        return self._job(await self._calls.json("POST", f"{self._url}/fine_tuning/jobs", self._body(order)))
+
+    def _body(self, order: HostedOrder) -> Mapping[str, Any]:
+        numbers = _given(
+            n_epochs=order.n_epochs,
+            batch_size=order.batch_size,
+            learning_rate_multiplier=order.learning_rate_multiplier,
+            beta=order.beta if order.method == "dpo" else None,
+        )
+        return {
+            "model": self._base,
+            "training_file": order.training,
+            "validation_file": order.validation,
+            "suffix": order.suffix or None,
+            "seed": order.seed,
+            "method": {"type": order.method, order.method: {"hyperparameters": numbers}},
+            "metadata": {"portico_job": order.key},
+        }
+
+    async def find(self, key: str, training: str) -> HostedJob | None:
+        """See `HostedTuner`: by its file, which no other job has."""
+        url = f"{self._url}/fine_tuning/jobs?limit={MAX_LISTED}"
+        found = await self._calls.listed(url, "data")
+        return next(
+            (self._job(one) for one in found if training and one.get("training_file") == training), None
+        )
+
+    async def get(self, job_id: str) -> HostedJob:
+        """See `HostedTuner`."""
+        return self._job(await self._calls.json("GET", f"{self._url}/fine_tuning/jobs/{_part(job_id)}"))
+
+    def _job(self, found: Mapping[str, Any]) -> HostedJob:
+        error, tokens, ends = found.get("error"), found.get("trained_tokens"), found.get("estimated_finish")
+        return HostedJob(
+            str(_field(found, "id")),
+            _status(found.get("status")),
+            str(found.get("fine_tuned_model") or ""),
+            tokens if isinstance(tokens, int) else None,
+            _words(found) if isinstance(error, dict) else "",
+            float(ends) if isinstance(ends, int | float) and ends > 0 else None,
+        )
+
+    async def events(self, job_id: str, after: str) -> Sequence[HostedEvent]:
+        """See `HostedTuner`. They come newest first, in pages."""
+        made: list[HostedEvent] = []
+        query = f"?limit={MAX_LISTED}"
+        for _page in range(MAX_EVENT_PAGES):
+            url = f"{self._url}/fine_tuning/jobs/{_part(job_id)}/events{query}"
+            found = await self._calls.json("GET", url)
+            page = [self._event(one) for one in found.get("data") or () if isinstance(one, dict)]
+            fresh = page[: next((at for at, one in enumerate(page) if one.cursor == after), len(page))]
+            made += fresh
+            if not page or len(fresh) < len(page) or not found.get("has_more"):
+                break
+            query = f"?limit={MAX_LISTED}&after={_part(page[-1].cursor)}"
+        return made[::-1]
+
+    def _event(self, found: Mapping[str, Any]) -> HostedEvent:
+        given = found.get("data")
+        data: Mapping[str, Any] = given if isinstance(given, dict) else {}
+        level = found.get("level")
+        values = _numbers(
+            train_loss=data.get("train_loss", data.get("loss")),
+            train_accuracy=data.get("train_mean_token_accuracy", data.get("acc")),
+            valid_loss=data.get("valid_loss"),
+            valid_accuracy=data.get("valid_mean_token_accuracy"),
+        )
+        step, total = data.get("step", data.get("current_steps")), data.get("total_steps")
+        return HostedEvent(
+            str(_field(found, "id")),
+            str(found.get("message") or ""),
+            level if level in ("warn", "error") else "info",
+            step if isinstance(step, int) else None,
+            total if isinstance(total, int) else None,
+            values,
+        )
+
+    async def cancel(self, job_id: str) -> None:
+        """See `HostedTuner`."""
+        if (await self.get(job_id)).status in ("queued", "running"):
+            await self._calls.json("POST", f"{self._url}/fine_tuning/jobs/{_part(job_id)}/cancel", {})
+
+    async def serve(self, model: str) -> str | None:
+        """See `HostedTuner`: it answers as soon as it is there."""
+        return model
+
+
+class ZhipuTuning(OpenAITuning):
+    """OpenAI's form with names of its own: ``extra_hyperparameters``, ``request_id`` in place of metadata."""
+
+    methods: Sequence[str] = ("supervised",)
+    takes: AbstractSet[str] = frozenset(
+        ("validation_file", "n_epochs", "batch_size", "learning_rate_multiplier")
+    )
+
+    def line(self, example: Mapping[str, Any], method: str) -> Any:
+        """See `HostedTuner`."""
+        return {**example, "messages": _unweighted(example["messages"], self.provider)}
+
+    def _body(self, order: HostedOrder) -> Mapping[str, Any]:
+        numbers = _given(
+            n_epochs=order.n_epochs,
+            batch_size=order.batch_size,
+            learning_rate_multiplier=order.learning_rate_multiplier,
+        )
+        return {
+            "model": self._base,
+            "training_file": order.training,
+            "validation_file": order.validation,
+            "suffix": order.suffix or None,
+            "hyperparameters": numbers or None,
+            "extra_hyperparameters": {"fine_tuning_method": "lora"},
+            "request_id": order.key,
+        }
+
+
+class DashScopeTuning(_Tuning):
+    """``/api/v1/fine-tunes`` of DashScope. What it makes is deployed there, billed by the token, before it answers."""
+
+    methods: Sequence[str] = ("supervised", "dpo")
+    takes: AbstractSet[str] = frozenset(("validation_file", "n_epochs", "batch_size"))
+
+    _TYPES: Final[Mapping[str, str]] = {"supervised": "efficient_sft", "dpo": "dpo_lora"}
+    _NEEDED: Final[Mapping[str, int]] = {"n_epochs": 3, "batch_size": 16, "max_length": 8192}
+    """What its document recommends for the three settings that an order must have."""
+    _VALUES: Final = re.compile(r"'(?P<name>loss|eval_loss)': (?P<value>\d{1,12}(?:\.\d{1,20})?)")
+    _NAMES: Final[Mapping[str, str]] = {"loss": "train_loss", "eval_loss": "valid_loss"}
+
+    def __init__(self, endpoint: Endpoint, base: str, provider: str, missing: str = "") -> None:
+        super().__init__(endpoint, base, provider, missing)
+        self._url = f"{endpoint.url.partition('/compatible-mode')[0]}/api/v1"
+
+    def line(self, example: Mapping[str, Any], method: str) -> Any:
+        """See `HostedTuner`."""
+        if method == "supervised":
+            messages = _unweighted(_untooled(example, self.provider), self.provider)
+            return {"messages": _only_text(messages, self.provider)}
+        prompt = _only_text(
+            _untooled({**example, "messages": example["prompt"]}, self.provider), self.provider
+        )
+        chosen, rejected = (_only_text(example[key], self.provider) for key in ("chosen", "rejected"))
+        if len(chosen) != 1 or len(rejected) != 1:
+            raise _refused(f"'{self.provider}' compares two single answers.")
+        return {"messages": prompt, "chosen": chosen[0], "rejected": rejected[0]}
+
+    async def upload(self, path: Path, name: str) -> str:
+        """See `HostedTuner`."""
+        url = f"{self._url}/files?page_no=1&page_size={MAX_LISTED}"
+        for one in await self._calls.listed(url, "data", "files"):
+            if one.get("name") == name:
+                return str(_field(one, "file_id"))
+        fields = {"purpose": "fine-tune", "descriptions": "portico"}
+        found = await self._calls.send(f"{self._url}/files", path, name, fields, "files")
+        data = _field(found, "data")
+        if not data.get("uploaded_files"):
+            failed = (data.get("failed_uploads") or [{}])[0]
+            raise InvalidRequest(
+                f"'{self.provider}' refuses the file: {_words(failed) or 'it does not say why'}",
+                code="refused_by_provider",
+                param="training_file",
+            )
+        return str(_field(data["uploaded_files"][0], "file_id"))
+
+    async def create(self, order: HostedOrder) -> HostedJob:
+        """See `HostedTuner`."""
+        numbers = _given(n_epochs=order.n_epochs, batch_size=order.batch_size)
+        body = {
+            "model": self._base,
+            "training_file_ids": [order.training],
+            "validation_file_ids": [order.validation] if order.validation else None,
+            "training_type": self._TYPES[order.method],
+            "hyper_parameters": {**self._NEEDED, **numbers},
+            "job_name": order.key,
+            "finetuned_output_suffix": order.suffix or None,
+        }
+        return self._job(_field(await self._calls.json("POST", f"{self._url}/fine-tunes", body), "output"))
+
+    async def find(self, key: str, training: str) -> HostedJob | None:
+        """See `HostedTuner`: by its file, which no other job has."""
+        url = f"{self._url}/fine-tunes?page_no=1&page_size={MAX_LISTED}"
+        found = await self._calls.listed(url, "output", "jobs")
+        mine = (one for one in found if training and training in (one.get("training_file_ids") or ()))
+        return next(map(self._job, mine), None)
+
+    async def get(self, job_id: str) -> HostedJob:
+        """See `HostedTuner`."""
+        found = await self._calls.json("GET", f"{self._url}/fine-tunes/{_part(job_id)}")
+        return self._job(_field(found, "output"))
+
+    def _job(self, found: Mapping[str, Any]) -> HostedJob:
+        status, usage = _status(found.get("status")), found.get("usage")
+        return HostedJob(
+            str(_field(found, "job_id")),
+            status,
+            str(found.get("finetuned_output") or "") if status == "succeeded" else "",
+            usage if isinstance(usage, int) else None,
+            _words(found) if status == "failed" else "",
+        )
+
+    async def events(self, job_id: str, after: str) -> Sequence[HostedEvent]:
+        """See `HostedTuner`. They are lines of a log; a cursor is how many lines there are up to one."""
+        known = int(after or 0)
+        url = f"{self._url}/fine-tunes/{_part(job_id)}/logs?offset={known}&line={MAX_LOG_LINES}"
+        found = _field(await self._calls.json("GET", url), "output")
+        lines = [str(line) for line in found.get("logs") or ()]
+        return [self._event(line, number) for number, line in enumerate(lines, known + 1)]
+
+    def _event(self, line: str, number: int) -> HostedEvent:
+        found = {self._NAMES[one["name"]]: float(one["value"]) for one in self._VALUES.finditer(line)}
+        return HostedEvent(str(number), line.strip(), values=found)
+
+    async def cancel(self, job_id: str) -> None:
+        """See `HostedTuner`."""
+        if (await self.get(job_id)).status in ("queued", "running"):
+            await self._calls.json("POST", f"{self._url}/fine-tunes/{_part(job_id)}/cancel", {})
+
+    async def serve(self, model: str) -> str | None:
+        """See `HostedTuner`."""
+        url = f"{self._url}/deployments?page_no=1&page_size={MAX_LISTED}"
+        for one in await self._calls.listed(url, "output", "deployments"):
+            if one.get("model_name") == model:
+                return self._ready(one)
+        body = {"model_name": model, "plan": "lora", "capacity": 1}
+        return self._ready(_field(await self._calls.json("POST", f"{self._url}/deployments", body), "output"))
+
+    def _ready(self, found: Mapping[str, Any]) -> str | None:
+        return str(_field(found, "deployed_model")) if _runs(found, self.provider) else None
+
+
+class SenseNovaTuning(_Tuning):
+    """``/v1/llm/fine-tunes`` of SenseNova: a file becomes a data set, and what is made is served by order."""
+
+    def __init__(self, endpoint: Endpoint, base: str, provider: str, missing: str = "") -> None:
+        super().__init__(endpoint, base, provider, missing)
+        root = endpoint.url.partition("/compatible-mode")[0]
+        self._url = f"{root}/v1/llm"
+        parts = urlsplit(root)
+        host = parts.netloc.replace("api.", "file.", 1) if parts.netloc.startswith("api.") else parts.netloc
+        self._files = f"{urlunsplit(parts._replace(netloc=host))}/v1/files"
+
+    def line(self, example: Mapping[str, Any], method: str) -> Any:
+        """See `HostedTuner`."""
+        messages = _unweighted(_untooled(example, self.provider), self.provider)
+        return _only_text(messages, self.provider)
+
+    async def upload(self, path: Path, name: str) -> str:
+        """See `HostedTuner`: the id of the data set, whose description is the file's name."""
+        url = f"{self._url}/fine-tune/datasets"
+        for one in await self._calls.listed(url, "datasets"):
+            if one.get("description") == name and str(one.get("status")).lower() != "invalid":
+                return str(_field(one, "id"))
+        fields = {"description": name, "scheme": "FINE_TUNE_2"}
+        file = _field(await self._calls.send(self._files, path, name, fields), "id")
+        made = await self._calls.json("POST", url, {"description": name, "files": [file]})
+        return str(_field(made, "dataset", "id"))
+
+    async def create(self, order: HostedOrder) -> HostedJob:
+        """See `HostedTuner`. A data set that is not ready yet is an `Unavailable`, to be tried again."""
+        found = await self._calls.json("GET", f"{self._url}/fine-tune/datasets/{_part(order.training)}")
+        dataset = _field(found, "dataset")
+        status = str(dataset.get("status")).lower()
+        if status in ("invalid", "failed"):
+            raise InvalidRequest(
+                f"'{self.provider}' refuses the data set: {_words(dataset) or 'it does not say why'}",
+                code="refused_by_provider",
+                param="training_file",
+            )
+        if status != "ready":
+            raise Unavailable(f"'{self.provider}' is still checking the data set.", code="not_ready")
+        body = {
+            "model": self._base,
+            "training_file": order.training,
+            "suffix": f"{order.suffix}-{order.key}".lstrip("-"),
+        }
+        return self._job(await self._calls.json("POST", f"{self._url}/fine-tunes", body))
+
+    async def find(self, key: str, training: str) -> HostedJob | None:
+        """See `HostedTuner`."""
+        found = await self._calls.listed(f"{self._url}/fine-tunes", "jobs")
+        mine = (
+            one
+            for one in found
+            if str(one.get("suffix") or "").endswith(key)
+            or (training and one.get("training_file") == training)
+        )
+        return next((self._job({"job": one}) for one in mine), None)
+
+    async def get(self, job_id: str) -> HostedJob:
+        """See `HostedTuner`."""
+        return self._job(await self._calls.json("GET", f"{self._url}/fine-tunes/{_part(job_id)}"))
+
+    def _job(self, answer: Mapping[str, Any]) -> HostedJob:
+        found = _field(answer, "job")
+        status, tokens = _status(found.get("status")), found.get("trained_tokens")
+        return HostedJob(
+            str(_field(found, "id")),
+            status,
+            str(found.get("fine_tuned_model") or ""),
+            tokens if isinstance(tokens, int) else None,
+            _words(found) if status == "failed" else "",
+        )
+
+    async def events(self, job_id: str, after: str) -> Sequence[HostedEvent]:
+        """See `HostedTuner`. There are none: the status is all that it says."""
+        return ()
+
+    async def cancel(self, job_id: str) -> None:
+        """See `HostedTuner`."""
+        if (await self.get(job_id)).status in ("queued", "running"):
+            await self._calls.json("POST", f"{self._url}/fine-tunes/{_part(job_id)}/cancel", {})
+
+    async def serve(self, model: str) -> str | None:
+        """See `HostedTuner`."""
+        url = f"{self._url}/fine-tune/servings"
+        for one in await self._calls.listed(url, "jobs"):
+            if one.get("model") == model:
+                return model if _runs(one, self.provider) else None
+        made = await self._calls.json("POST", url, {"model": model, "config": {"run_time": 0}})
+        return model if _runs(_field(made, "job"), self.provider) else None
+
+
+def _runs(found: Mapping[str, Any], provider: str) -> bool:
+    """Whether a deployment runs. Raises `EngineFailed` for one that never will."""
+    status = str(found.get("status")).lower()
+    if status in ("failed", "offline", "stopped", "unhealthy"):
+        raise EngineFailed(f"'{provider}' could not deploy the result: {status}.", code="deployment_failed")
+    return status == "running"
+
+
+def _status(word: Any) -> HostedStatus:
+    return _STATUSES.get(str(word).lower(), "queued")
+
+
+def _numbers(**values: Any) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
+
+
+TUNERS: Final[Mapping[str, Callable[[Endpoint, str, str, str], HostedTuner]]] = {
+    "openai": OpenAITuning,
+    "zhipu": ZhipuTuning,
+    "dashscope": DashScopeTuning,
+    "sensenova": SenseNovaTuning,
+}
+"""By the word that presets, and the parameter ``tuning`` of a model, have for them."""
