@@ -1,10 +1,16 @@
 import { render } from "preact";
 import { App } from "./App";
+import { Alone } from "./alone/Alone";
 import { watchConversations } from "./chat/conversation";
 import { watchStatus } from "./status";
 import "./style.css";
 
-watchStatus();
-watchConversations();
 const place = document.getElementById("page");
-if (place) render(<App />, place);
+/** The title of the one app that `portico web` serves; the whole page has none. */
+const alone = document.querySelector<HTMLMetaElement>('meta[name="portico-app"]')?.content;
+if (place && alone !== undefined) render(<Alone title={alone} />, place);
+else if (place) {
+  watchStatus();
+  watchConversations();
+  render(<App />, place);
+}

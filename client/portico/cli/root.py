@@ -31,6 +31,7 @@ PANELS = {
         "run",
         "runs",
         "approvals",
+        "web",
     ),
     "Tools": ("tools", "serve", "mcp", "agent-server"),
     "Access": ("keys",),

@@ -85,11 +85,16 @@ def note(home: Path) -> dict[str, Any] | None:
 
 def daemon_command(*arguments: str) -> list[str]:
     """How to start the daemon's program. `InvalidRequest` if it is not installed here."""
+    return run_server_module("", *arguments)
+
+
+def run_server_module(name: str, *arguments: str) -> list[str]:
+    """How to start a program of the daemon's package, without a ``name`` the daemon itself."""
     if find_spec("portico_server") is None:
         from portico._installed import how_to_add
 
         raise InvalidRequest(f"The daemon is not installed here: {how_to_add('server')}")
-    return run_module("portico_server", *arguments)
+    return run_module(f"portico_server.{name}" if name else "portico_server", *arguments)
 
 
 def run_module(name: str, *arguments: str) -> list[str]:

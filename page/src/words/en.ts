@@ -53,6 +53,7 @@ export const en = {
   "chat.cut": "The connection is cut; the answer continues when it is back …",
   "chat.stopped": "Stopped.",
   "chat.failed": "The question was not answered.",
+  "conversations.one": "Conversation",
   conversations: "Conversations",
   "conversations.search": "Search conversations",
   "conversations.none": "No conversation yet.",

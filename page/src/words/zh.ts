@@ -54,6 +54,7 @@ export const zh: Record<keyof typeof en, string> = {
   "chat.cut": "连接已断开；恢复后将继续回答……",
   "chat.stopped": "已停止。",
   "chat.failed": "问题没有得到回答。",
+  "conversations.one": "对话",
   conversations: "对话列表",
   "conversations.search": "搜索对话",
   "conversations.none": "还没有对话。",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from html import escape
 from importlib.resources import files
 from mimetypes import guess_type
 
@@ -12,11 +14,13 @@ from portico_server.core.errors import NotFound
 
 router = new_router(include_in_schema=False)
 
+_NO_FRAMES = "frame-ancestors 'none'"
+
 # Nothing but this origin; no page may frame us; inline styles belong to the reference's own widgets.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self'; "
     "img-src 'self' data: blob:; media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
+    f"{_NO_FRAMES}"
 )
 
 _HEADERS = {
@@ -65,6 +69,20 @@ async def front_page() -> HTMLResponse:
     """The page: a chat, the documents, what runs here."""
     page = _WEB.joinpath("index.html").read_text(encoding="utf-8")
     return HTMLResponse(page, headers={**_HEADERS, "Cache-Control": "no-cache"})
+
+
+def app_page(title: str, origins: Sequence[str]) -> HTMLResponse:
+    """The page of one app alone, which pages of ``origins`` may embed in a frame."""
+    page = _WEB.joinpath("index.html").read_text(encoding="utf-8")
+    shown = escape(title)
+    page = page.replace(
+        "<title>Portico</title>", f'<title>{shown}</title><meta name="portico-app" content="{shown}">'
+    )
+    frames = f"frame-ancestors {' '.join(origins)}" if origins else _NO_FRAMES
+    policy = _POLICY.replace(_NO_FRAMES, frames)
+    return HTMLResponse(
+        page, headers={**_HEADERS, "Content-Security-Policy": policy, "Cache-Control": "no-cache"}
+    )
 
 
 @router.get("/web/{name}")

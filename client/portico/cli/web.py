@@ -1,0 +1,119 @@
+"""`portico web`: one app as a page of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from portico.cli.limits import limits_of
+from portico.cli.render import one_line, print_json
+from portico.cli.session import AsJson, connected, run_server_module
+from portico.errors import InvalidRequest, NotFound, PorticoError
+
+if TYPE_CHECKING:
+    from portico.client import Client
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: portico web handbook --title 'Ask the handbook' --origin https://example.org")
+def web(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="APP", help="The app, agent or store that answers.")],
+    title: Annotated[str, typer.Option(help="What the page is called (default: the name of the app).")] = "",
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A site whose pages may embed this one, such as https://example.org; several times."
+        ),
+    ] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What the app needs beyond its own store, such as tools:web_fetch:call or stores:prices:read; several "
+            "times."
+        ),
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=NUMBER",
+            help="What all visitors may use together: concurrency, requests_per_minute, tokens_per_minute or "
+            "tokens_per_day; several times.",
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Where the page listens; 0.0.0.0 is everywhere.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Its port; 0 takes a free one.")] = 8643,
+    as_json: AsJson = False,
+) -> None:
+    """Serve one app alone as a page, with a key of its own that ends with this command. Ctrl-C ends it."""
+    with connected(context) as client, _key(client, name, scope or (), limits_of(limit or ())) as key:
+        command = run_server_module("share", "--daemon", client.url, "--app", name, "--title", title or name)
+        command += ["--host", host, "--port", str(port)]
+        command += [word for each in origin or () for word in ("--origin", each)]
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PORTICO_API_KEY": key},
+            start_new_session=True,
+        )
+        with process:
+            signal.signal(signal.SIGTERM, lambda *_: process.stdin and process.stdin.close())
+            try:
+                url = _address(process)
+                frame = f'<iframe src="{url}" title="{html.escape(title or name)}" width="400" height="600"></iframe>'
+                if as_json:
+                    print_json({"url": url, "html": frame})
+                else:
+                    typer.echo(f"{one_line(name)} answers at {url} until Ctrl-C.")
+                    typer.echo(
+                        f"To embed it: {one_line(frame)}" if origin else "To embed it, name a site: --origin."
+                    )
+                sys.stdout.flush()
+                process.wait()
+            except KeyboardInterrupt:
+                pass
+            finally:
+                if process.stdin is not None:
+                    process.stdin.close()
+
+
+@contextlib.contextmanager
+def _key(client: Client, name: str, more: Iterable[str], limits: dict[str, int]) -> Iterator[str]:
+    """A key that may call this app and use what that needs, for as long as it is needed."""
+    known = {each.name: each for each in client.apps.list()}
+    if name not in known:
+        raise NotFound(f"There is no app '{name}'. Apps are: {', '.join(known) or 'none'}.", param="name")
+    store = [f"stores:{name}:read"] if known[name].kind == "store" else []
+    scopes = [
+        "chat",
+        f"apps:{name}:call",
+        *store,
+        *more,
+    ]  # visitors reach the app alone, whatever the key may
+    made = client.keys.add(f"web {name}", scopes, limits=limits)
+    try:
+        yield made.key
+    finally:
+        with contextlib.suppress(PorticoError):  # a daemon that has ended has nothing to revoke now
+            client.keys.revoke(made.id)
+
+
+def _address(process: subprocess.Popen[str]) -> str:
+    """Where the page is. Raises `InvalidRequest` in its own words if it did not start."""
+    assert process.stdout is not None
+    said = json.loads(process.stdout.readline() or '{"error": {"message": "The page did not start."}}')
+    if "error" in said:
+        raise InvalidRequest(said["error"]["message"], param=said["error"].get("param"))
+    return str(said["url"])

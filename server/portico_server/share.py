@@ -1,0 +1,209 @@
+"""``python -m portico_server.share``: one app as a page of its own, which other pages may embed.
+
+Visitors need no key. This process has one, and passes on conversations with that app and nothing else: what they say
+is kept in their browsers alone. It ends when standard input closes, and with `portico web`, which starts it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import aiohttp
+import orjson
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, Response, StreamingResponse
+
+from portico_server.api.page import app_page, icon, page_asset
+from portico_server.core.errors import Forbidden, InvalidRequest, PorticoError, TooLarge, Unavailable
+from portico_server.http_server import listen
+from portico_server.settings import load
+
+MAX_BODY_BYTES: Final = 512 * 1024
+MAX_MESSAGES: Final = 200
+MAX_CONVERSATIONS: Final = 64
+"""Connections that are served at once."""
+
+CONNECT_TIMEOUT_S: Final = 10.0
+SILENCE_TIMEOUT_S: Final = 600.0
+"""Seconds that the daemon may say nothing for."""
+
+_ORIGIN = re.compile(r"https?://(?:\*\.)?[A-Za-z0-9.-]{1,253}(?::(?:\d{1,5}|\*))?")
+
+
+@dataclass(frozen=True, slots=True)
+class SharedApp:
+    """``daemon`` is the address of the daemon, ``origins`` the pages that may embed this one."""
+
+    daemon: str
+    key: str
+    app: str
+    title: str
+    origins: Sequence[str] = ()
+
+
+def application(shared: SharedApp) -> FastAPI:
+    """The page at ``/`` and its conversation at ``/chat``."""
+
+    @asynccontextmanager
+    async def lifespan(made: FastAPI) -> AsyncIterator[None]:
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=SILENCE_TIMEOUT_S
+        )
+        async with aiohttp.ClientSession(timeout=timeout) as made.state.session:
+            yield
+
+    made = FastAPI(lifespan=lifespan, openapi_url=None)
+
+    @made.exception_handler(PorticoError)
+    async def refuse(_request: Request, error: PorticoError) -> Response:
+        return Response(
+            orjson.dumps(error.body().to_json()), status_code=error.status, media_type="application/json"
+        )
+
+    @made.get("/")
+    async def page() -> HTMLResponse:
+        return app_page(shared.title, shared.origins)
+
+    @made.post("/chat")
+    async def chat(request: Request) -> Response:
+        require_same_origin(request)
+        messages = checked(await body_of(request))
+        return await answer(shared, made.state.session, messages)
+
+    made.get("/web/{name}")(page_asset)
+    made.get("/favicon.ico")(icon)
+    return made
+
+
+def require_same_origin(request: Request) -> None:
+    """Only the page itself may ask: another site's script must not spend what the operator pays."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise InvalidRequest("Send JSON, with the header Content-Type: application/json.")
+    origin = request.headers.get("origin")
+    if origin and urlsplit(origin).netloc != request.headers.get("host"):
+        raise Forbidden(f"Pages of {origin[:200]} embed this one in a frame; they do not call it.")
+
+
+async def body_of(request: Request) -> Any:
+    """The JSON of a request. Raises `TooLarge`, `InvalidRequest`."""
+    data = bytearray()
+    async for piece in request.stream():
+        data += piece
+        if len(data) > MAX_BODY_BYTES:
+            raise TooLarge(f"The conversation has more than {MAX_BODY_BYTES // 1024} KB. Begin a new one.")
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"The body is not JSON: {error}.") from error
+
+
+def checked(body: Any) -> list[Mapping[str, str]]:
+    """The messages of a conversation: texts of the user and the assistant in turn, nothing else."""
+    given = body.get("messages") if isinstance(body, dict) and set(body) == {"messages"} else None
+    if not isinstance(given, list) or not 1 <= len(given) <= MAX_MESSAGES:
+        raise InvalidRequest(
+            f'The body must be {{"messages": […]}} with 1 to {MAX_MESSAGES} messages, and nothing else.',
+            param="messages",
+        )
+    for at, message in enumerate(given):
+        if (
+            not isinstance(message, dict)
+            or set(message) != {"role", "content"}
+            or message["role"] not in ("user", "assistant")
+            or not isinstance(message["content"], str)
+        ):
+            raise InvalidRequest(
+                "A message has 'role', user or assistant, and 'content', a text.", param=f"messages[{at}]"
+            )
+    return given
+
+
+async def answer(
+    shared: SharedApp, session: aiohttp.ClientSession, messages: Sequence[Mapping[str, str]]
+) -> Response:
+    """What the daemon answers, as it comes. Raises `Unavailable` where it does not."""
+    body = {"model": shared.app, "messages": messages, "stream": True}
+    headers = {"Authorization": f"Bearer {shared.key}"}
+    try:
+        answered = await session.post(f"{shared.daemon}/v1/chat/completions", json=body, headers=headers)
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise Unavailable("The daemon does not answer. Try again in a moment.") from error
+    kind = answered.headers.get("content-type", "application/json")
+    return StreamingResponse(_relayed(answered), status_code=answered.status, headers={"Content-Type": kind})
+
+
+async def _relayed(answered: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The bytes of an answer. Closing this generator ends the daemon's work on it."""
+    try:
+        async for piece in answered.content.iter_any():
+            yield piece
+    except (aiohttp.ClientError, TimeoutError):
+        error = Unavailable("The connection to the daemon was cut. Try again.").body().to_json()
+        yield b"data: " + orjson.dumps(error) + b"\n\n"
+    finally:
+        answered.close()
+
+
+def checked_origin(origin: str) -> str:
+    """An origin that may embed the page, such as ``https://example.org``. Raises `InvalidRequest`."""
+    if not _ORIGIN.fullmatch(origin):
+        raise InvalidRequest(
+            f"'{origin}' is not an origin: expected scheme and host, such as https://example.org.",
+            param="origin",
+        )
+    return origin
+
+
+async def serve(shared: SharedApp, host: str, port: int) -> None:
+    """Serve until standard input closes or a signal comes; the address is a line of JSON on standard output."""
+    with listen(load({"host": host, "port": str(port)}).settings) as listener:
+        config = uvicorn.Config(
+            application(shared),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=MAX_CONVERSATIONS,
+            timeout_graceful_shutdown=2,
+        )
+        server = uvicorn.Server(config)
+        listener.listen()  # who reads the address may ask at once
+        bound, port = listener.getsockname()[:2]
+        print(json.dumps({"url": f"http://{f'[{bound}]' if ':' in bound else bound}:{port}/"}), flush=True)
+        asyncio.get_running_loop().add_reader(
+            sys.stdin.fileno(), lambda: setattr(server, "should_exit", not os.read(sys.stdin.fileno(), 4096))
+        )
+        await server.serve([listener])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Errors are one JSON line on standard output and exit code 1."""
+    parser = argparse.ArgumentParser(prog="portico_server.share", description=__doc__)
+    for name in ("daemon", "app", "title", "host"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--origin", action="append", default=[])
+    given = parser.parse_args(arguments)
+    try:
+        origins = [checked_origin(origin) for origin in given.origin]
+        key = os.environ.pop("PORTICO_API_KEY", "")
+        shared = SharedApp(given.daemon.rstrip("/"), key, given.app, given.title, origins)
+        asyncio.run(serve(shared, given.host, given.port))
+    except PorticoError as error:
+        print(json.dumps(error.body().to_json(), ensure_ascii=False), flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
