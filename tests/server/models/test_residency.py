@@ -27,6 +27,7 @@ from portico_server.models import process
 from portico_server.models.deployment import Deployment
 from portico_server.models.hardware import Gpu, GpuUse
 from portico_server.models.memory import MemoryBudget, Residency, resident_bytes
+from portico_server.models.process import ChangeCost
 from portico_server.models.spec import ModelSpec
 
 SLOW = {"match": "slow", "content": "one two three", "interval": 0.05}
@@ -350,6 +351,38 @@ async def test_of_two_that_are_busy_the_one_whose_stay_is_over_leaves() -> None:
         holder.ready_since = since
     await room.admit(third, 100)
     assert old.left_at == 0 and new.left_at is None
+
+
+def test_a_change_costs_a_start_the_first_answers_and_an_end() -> None:
+    clock = Clock()
+    cost = ChangeCost(lambda: clock.now)
+    clock.now = 12.0
+    cost.started(2.0, calls=2)
+    assert (cost.in_use_since, cost.seconds) == (12, 10), "nobody has an answer yet: its stay has not begun"
+    clock.now = 15.0
+    cost.call_ended()
+    assert (cost.in_use_since, cost.seconds) == (15, 13)
+    clock.now = 16.0
+    cost.call_ended()
+    clock.now = 100.0
+    cost.call_ended()
+    assert (cost.in_use_since, cost.seconds) == (16, 14), "later answers change nothing"
+    clock.now = 130.0
+    cost.ended(127.0)
+    assert cost.seconds == 17
+    cost.started(120.0, calls=0)
+    assert (cost.in_use_since, cost.seconds) == (130, 13), "nobody waited; its end counts from now on"
+
+
+def test_first_answers_that_take_long_count_as_long_as_the_start() -> None:
+    clock = Clock()
+    cost = ChangeCost(lambda: clock.now)
+    clock.now = 10.0
+    cost.started(0.0, calls=1)
+    clock.now = 500.0
+    assert (cost.in_use_since, cost.seconds) == (20, 20)
+    cost.call_ended()
+    assert (cost.in_use_since, cost.seconds) == (20, 20)
 
 
 # --- what a process holds ------------------------------------------------------------------------------------
