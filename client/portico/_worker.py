@@ -31,9 +31,11 @@ class Worker:
         self._state = state
         self._freed = threading.Condition()
 
-    def run(self, stop: threading.Event | None) -> None:
-        """Work until ``stop`` is set or Ctrl-C; what is being worked on is finished."""
+    def run(self, stop: threading.Event | None, ready: threading.Event | None) -> None:
+        """Work until ``stop`` is set or Ctrl-C; what is being worked on is finished. Sets ``ready`` when it begins."""
         self._join()
+        if ready is not None:
+            ready.set()
         try:
             while stop is None or not stop.is_set():
                 self._round()
@@ -114,9 +116,11 @@ class AsyncWorker:
         self._state = state
         self._freed = asyncio.Event()
 
-    async def run(self, stop: asyncio.Event | None) -> None:
+    async def run(self, stop: asyncio.Event | None, ready: asyncio.Event | None) -> None:
         """Work until ``stop`` is set, and finish what is being worked on. Cancelled, it drops that too."""
         await self._join()
+        if ready is not None:
+            ready.set()
         tasks: set[asyncio.Task[None]] = set()
         try:
             while stop is None or not stop.is_set():

@@ -201,16 +201,30 @@ def test_a_function_that_asks_first_is_executed_when_it_may(daemon: Daemon) -> N
         assert (call.result(30).text, done) == ("wiped", ["/x"])
 
 
+def test_a_server_says_when_its_functions_are_tools(daemon: Daemon) -> None:
+    stop, ready = threading.Event(), threading.Event()
+    with Client(daemon.url) as client:
+        server = threading.Thread(target=client.serve, args=([area],), kwargs={"stop": stop, "ready": ready})
+        server.start()
+        try:
+            assert ready.wait(30)
+            assert client.tools.call("area", {"width": 3}).structured == {"result": 3}
+        finally:
+            stop.set()
+            server.join(30)
+        assert not server.is_alive()
+
+
 async def test_asyncio_serves_the_same(daemon: Daemon) -> None:
     async def double(n: int) -> int:
         return 2 * n
 
-    stop = asyncio.Event()
+    stop, ready = asyncio.Event(), asyncio.Event()
     async with AsyncClient(daemon.url) as client:
-        server = asyncio.create_task(client.serve([double, fails], stop=stop))
+        server = asyncio.create_task(client.serve([double, fails], stop=stop, ready=ready))
         async with asyncio.timeout(30):
-            while "double" not in {tool.name for tool in await client.tools.list()}:
-                pass
+            await ready.wait()
+            assert "double" in {tool.name for tool in await client.tools.list()}
             results = await asyncio.gather(*(client.tools.call("double", {"n": n}) for n in range(10)))
             assert [item.structured for item in results] == [{"result": 2 * n} for n in range(10)]
             assert (await client.tools.call("fails")).is_error

@@ -311,15 +311,17 @@ class Client:
         name: str | None = None,
         concurrency: int = 4,
         stop: threading.Event | None = None,
+        ready: threading.Event | None = None,
     ) -> None:
         """Serve functions as tools: called over the daemon, executed here, ``concurrency`` at once.
 
         Schemas come from signatures and docstrings; `Function.of` says more of one. A flow stands for all of its
-        functions that stay here. Ends when ``stop`` is set or it is interrupted, after what has begun is
-        finished. A daemon that is away is waited for. Raises `Conflict` if a name is taken.
+        functions that stay here. ``ready`` is set when they are tools. Ends when ``stop`` is set or it is
+        interrupted, after what has begun is finished. A daemon that is away is waited for. Raises `Conflict`
+        if a name is taken.
         """
         state = WorkerState(functions, name, concurrency)
-        Worker(self._transport, state).run(stop)
+        Worker(self._transport, state).run(stop, ready)
 
     def close(self) -> None:
         """Give the connections back."""

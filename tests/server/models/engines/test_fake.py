@@ -57,6 +57,31 @@ def test_a_rule_that_is_used_up_is_passed_over() -> None:
     assert [player.next(said).content[0] for said in ("a", "a", "b")] == ["first", "then", "b"]
 
 
+async def test_a_rule_may_ask_for_instructions_and_for_what_a_tool_answered(models: ModelFixture) -> None:
+    script = [
+        {"match": "weather", "result": r"(\d+) degrees", "content": "It is \\1 degrees warm."},
+        {"match": "weather", "tool_calls": [{"name": "look", "arguments": {}}]},
+        {"system": "brief", "content": "Yes."},
+        {"content": "Yes, certainly."},
+    ]
+    await models.models.add(ModelSpec("clerk", "fake://", parameters={"script": script}))
+
+    async def say(*messages: dict[str, Any]) -> Any:
+        return (await models.ask("clerk", {"messages": list(messages)}))["choices"][0]["message"]
+
+    asked = user("The weather?")[0]
+    called = await say(asked)
+    result = {
+        "role": "tool",
+        "tool_call_id": called["tool_calls"][0]["id"],
+        "content": "21 degrees in the sun",
+    }
+    assert (await say(asked, called, result))["content"] == "It is 21 degrees warm."
+    assert (await say(asked, called, result, asked))["tool_calls"]
+    assert (await say({"role": "system", "content": "Be brief."}, *user("Open?")))["content"] == "Yes."
+    assert (await say(*user("Open?")))["content"] == "Yes, certainly."
+
+
 def test_a_script_may_be_a_file(tmp_path: Path) -> None:
     path = tmp_path / "script.yaml"
     path.write_text("- hello\n", "utf-8")
@@ -70,6 +95,7 @@ def test_a_script_may_be_a_file(tmp_path: Path) -> None:
     [
         ({"replies": [{"contnt": "x"}]}, "content"),
         ({"replies": [{"match": "("}]}, "replies\\[0\\].match"),
+        ({"replies": [{"result": "("}]}, "replies\\[0\\].result"),
         ({"replies": "x"}, "replies"),
         ({"replies": [{"tool_calls": ["f"]}]}, "tool_calls"),
         ({"replies": [{"error": {"staus": 1}}]}, "status"),

@@ -35,7 +35,8 @@ class ScriptedFailure:
 @dataclass(frozen=True, slots=True)
 class ScriptedReply:
     """One rule: the first whose ``match`` is found in the last user message, and that is not used up,
-    answers.
+    answers. ``system`` and ``result`` must be found as well, where they are given: in the instructions, and in what
+    tools have answered since the user spoke.
 
     ``delay`` is seconds before the first word, ``interval`` seconds between two. ``crash`` and ``hang`` are
     numbers of words after which the process dies or falls silent. ``times`` is how often the rule may be
@@ -43,6 +44,8 @@ class ScriptedReply:
     """
 
     match: str = ""
+    system: str = ""
+    result: str = ""
     content: tuple[str, ...] = ()
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     finish_reason: str = ""
@@ -131,12 +134,13 @@ def _reply(value: Any, where: str) -> ScriptedReply:
             raise InvalidRequest(
                 f"'{where}.tool_calls' must be objects with 'name' and 'arguments'.", param="script"
             )
-    try:
-        re.compile(str(known.get("match") or ""))
-    except re.error as error:
-        raise InvalidRequest(
-            f"'{where}.match' is not a regular expression: {error}.", param="script"
-        ) from error
+    for name in ("match", "system", "result"):
+        try:
+            re.compile(str(known.get(name) or ""))
+        except re.error as error:
+            raise InvalidRequest(
+                f"'{where}.{name}' is not a regular expression: {error}.", param="script"
+            ) from error
     return ScriptedReply(**{name: item for name, item in known.items() if item is not None})
 
 
@@ -159,12 +163,16 @@ class ScriptPlayer:
     script: Script
     _used: dict[int, int] = field(default_factory=dict)
 
-    def next(self, prompt: str) -> ScriptedReply:
-        """The rule for what the user said last, with one text as its content."""
+    def next(self, prompt: str, system: str = "", results: str = "") -> ScriptedReply:
+        """The rule for what the user said last, with one text as its content; ``results`` of tools came since."""
         for index, rule in enumerate(self.script.replies):
             used = self._used.get(index, 0)
-            found = re.search(rule.match, prompt, re.IGNORECASE | re.DOTALL)
-            if found is None or (rule.times is not None and used >= rule.times):
+            found = _search(rule.match, prompt)
+            if rule.result and found is not None:
+                found = _search(rule.result, results)
+            if found is None or _search(rule.system, system) is None:
+                continue
+            if rule.times is not None and used >= rule.times:
                 continue
             self._used[index] = used + 1
             text = rule.content[min(used, len(rule.content) - 1)] if rule.content else ""
@@ -177,6 +185,10 @@ class ScriptPlayer:
                 ),
             )
         return ScriptedReply(content=(prompt,))
+
+
+def _search(pattern: str, text: str) -> re.Match[str] | None:
+    return re.search(pattern, text, re.IGNORECASE | re.DOTALL)
 
 
 def _expand(found: re.Match[str], text: str) -> str:
@@ -355,6 +367,26 @@ def last_user_text(messages: Sequence[Mapping[str, Any]]) -> str:
     """What the user said last; what the last message says if the user said nothing."""
     prompt = [message for message in messages if message.get("role") == "user"] or list(messages)
     return text_of(prompt[-1].get("content")) if prompt else ""
+
+
+def system_text(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The instructions."""
+    return "\n".join(
+        text_of(message.get("content"))
+        for message in messages
+        if message.get("role") in ("system", "developer")
+    )
+
+
+def results_text(messages: Sequence[Mapping[str, Any]]) -> str:
+    """What tools have answered since the user spoke last."""
+    since: list[str] = []
+    for message in messages:
+        if message.get("role") == "user":
+            since = []
+        elif message.get("role") == "tool":
+            since.append(text_of(message.get("content")))
+    return "\n".join(since)
 
 
 def prompt_text(messages: Sequence[Mapping[str, Any]]) -> str:

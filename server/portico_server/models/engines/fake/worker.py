@@ -89,7 +89,9 @@ class FakeServer:
                 code="context_length_exceeded",
                 param="messages",
             )
-        rule = self._adapters.get(str(body.get("model")), self._player).next(text)
+        messages = body.get("messages") or []
+        player = self._adapters.get(str(body.get("model")), self._player)
+        rule = player.next(text, scripts.system_text(messages), scripts.results_text(messages))
         if rule.delay:
             await asyncio.sleep(rule.delay)
         if rule.error is not None:
