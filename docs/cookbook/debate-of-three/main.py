@@ -5,7 +5,7 @@ from portico import Client
 with Client() as client:
     running = client.apps.start("panel", "Shall the bakery open on Sundays?")
     verdict = running.result()
-    for step in client.runs.trace(running.id):
+    for step in sorted(client.runs.trace(running.id), key=lambda step: step.path):
         if step.kind == "agent" and "rounds" in step.path:
             print(f"{step.path}: {step.output}")
     print("verdict:", verdict)
