@@ -29,9 +29,7 @@ async def aclient(daemon: Daemon) -> AsyncIterator[AsyncClient]:
 def indexed(client: Client) -> Client:
     """A client of a daemon that has indexed its folder."""
     for run in client.status().startup:
-        for item in client.runs.events(run):
-            if isinstance(item.event, Finished):
-                break
+        assert client.runs.wait(run).status == "completed"
     return client
 
 
@@ -113,7 +111,7 @@ def test_a_store_is_made_filled_listed_and_removed(client: Client, tmp_path: Pat
     store = client.stores.add("drinks", description="What to drink")
     file = client.files.add(path)
     memory = client.files.add(b"Coffee.", filename="coffee.txt")
-    client.stores.attach(store.id, file.id)
+    assert client.stores.attach(store.id, file.id, attributes={"year": 2026}).attributes == {"year": 2026}
     assert [item.filename for item in client.stores.files("drinks")] == ["tea.txt"]
     assert client.files.content(memory.id) == b"Coffee."
     assert {item.id for item in client.files.list()} >= {file.id, memory.id}
@@ -143,6 +141,14 @@ def test_a_run_can_be_followed_from_any_event(indexed: Client) -> None:
     assert list(indexed.runs.events(run, after=events[0].seq)) == events[1:]
     assert indexed.runs.get(run).ended
     assert run in [item.id for item in indexed.runs.list(200)]
+
+
+def test_a_run_is_waited_for_until_it_has_ended(client: Client) -> None:
+    run = client.stores.sync("handbook")
+    ended = client.runs.wait(run)
+    assert (ended.id, ended.ended) == (run, True)
+    with pytest.raises(portico.NotFound):
+        client.runs.wait("run_none")
 
 
 def test_models_are_added_loaded_aliased_and_removed(client: Client) -> None:

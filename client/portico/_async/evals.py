@@ -208,8 +208,7 @@ class Evals(Group):
 
     async def _ended(self, run_id: str) -> None:
         with suppress(NotFound):  # ended so long ago that its events are forgotten
-            async for _event in Runs(self._transport).events(run_id):
-                pass
+            await Runs(self._transport).wait(run_id)
 
     def _at(self, eval_id: str, *more: str) -> str:
         return at("v1", "evals", named(eval_id, "an evaluation"), *more)

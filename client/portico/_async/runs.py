@@ -26,6 +26,12 @@ class Runs(Group):
         """Events with a number above ``after``, in order, until the run ends; through lost connections."""
         return self._follow(at("api", "runs", named(run_id, "a run"), "events"), RunEvents(after))
 
+    async def wait(self, run_id: str) -> Run:
+        """The run as it is when it has ended, well or not; through lost connections. Raises `NotFound`."""
+        async for _event in self.events(run_id):
+            pass
+        return await self.get(run_id)
+
     async def cancel(self, run_id: str) -> None:
         """Stop a run."""
         return await self._transport.request(

@@ -209,8 +209,7 @@ class Evals(Group):
 
     def _ended(self, run_id: str) -> None:
         with suppress(NotFound):  # ended so long ago that its events are forgotten
-            for _event in Runs(self._transport).events(run_id):
-                pass
+            Runs(self._transport).wait(run_id)
 
     def _at(self, eval_id: str, *more: str) -> str:
         return at("v1", "evals", named(eval_id, "an evaluation"), *more)

@@ -246,10 +246,13 @@ class Stores(Group):
         path, body = self._at(name, "files", file_id, "page"), {"page": page, "passage": passage}
         return self._transport.request("POST", path, bytes, json=body, slow=True)
 
-    def attach(self, store_id: str, file_id: str) -> StoreFile:
-        """Put an uploaded file into a store, by their ids."""
+    def attach(
+        self, store_id: str, file_id: str, *, attributes: Mapping[str, str | float | bool] | None = None
+    ) -> StoreFile:
+        """Put an uploaded file into a store, by their ids, with ``attributes`` to filter by."""
         path = at("v1", "vector_stores", named(store_id, "a store"), "files")
-        return self._transport.request("POST", path, StoreFile, json={"file_id": file_id})
+        body = given(file_id=file_id, attributes=dict(attributes) if attributes else None)
+        return self._transport.request("POST", path, StoreFile, json=body)
 
     def detach(self, store_id: str, file_id: str) -> None:
         """Take a file out of a store, by their ids. The file itself stays."""

@@ -27,6 +27,12 @@ class Runs(Group):
         """Events with a number above ``after``, in order, until the run ends; through lost connections."""
         return self._follow(at("api", "runs", named(run_id, "a run"), "events"), RunEvents(after))
 
+    def wait(self, run_id: str) -> Run:
+        """The run as it is when it has ended, well or not; through lost connections. Raises `NotFound`."""
+        for _event in self.events(run_id):
+            pass
+        return self.get(run_id)
+
     def cancel(self, run_id: str) -> None:
         """Stop a run."""
         return self._transport.request("POST", at("api", "runs", named(run_id, "a run"), "cancel"), None)
