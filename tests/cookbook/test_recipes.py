@@ -72,7 +72,7 @@ def test_the_list_of_recipes_names_each_once(capsys: pytest.CaptureFixture[str])
 
 def test_an_unknown_recipe_is_refused_with_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
     assert root.run(["cookbook", "start", "chat-over-a-foldr"]) == 1
-    assert "Did you mean 'chat-over-a-folder'?" in capsys.readouterr().err
+    assert "Did you mean 'chat-over-a-folder'" in capsys.readouterr().err
 
 
 def test_a_folder_that_holds_something_is_left_as_it_is(

@@ -22,7 +22,7 @@ with Client() as client:
     address = f"http://127.0.0.1:{server.server_port}/"
     client.stores.add("harbour", source=address, app=True, answers="quote")
     client.runs.wait(client.stores.sync("harbour"))
-    print([file.filename for file in client.stores.files("harbour")])
+    print(sorted(file.filename for file in client.stores.files("harbour")))
     print(client.ask("How much does a berth cost?", app="harbour").read().text)
     news.write_text("<title>News</title><h1>News</h1><p>The lighthouse is painted in May.</p>", "utf-8")
     plan = client.stores.plan("harbour")

@@ -69,21 +69,26 @@ def check(spec: FineTuningSpec, tuner: HostedTuner) -> None:
     at = tuner.provider
     if tuner.missing:
         raise InvalidRequest(tuner.missing, code="missing_provider_key", param="model")
-    if spec.overrides:
-        raise InvalidRequest(
-            f"'{spec.base}' is trained at {at}, which chooses the recipe; leave 'recipe' out.",
-            code="hosted_model",
-            param="recipe",
-        )
+    for name, given in (
+        ("recipe", spec.overrides),
+        ("launcher", spec.launcher),
+        ("resources", spec.resources),
+    ):
+        if given:
+            raise InvalidRequest(
+                f"'{spec.base}' is trained at {at}, which decides that itself; leave '{name}' out.",
+                code="hosted_model",
+                param=name,
+            )
     if spec.method not in tuner.methods:
         raise InvalidRequest(
             f"'{at}' trains by {' and '.join(tuner.methods)}, not by {spec.method}.",
             code="unsupported_method",
             param="method.type",
         )
-    given = {name for name, value in asdict(spec.hyperparameters).items() if value is not None}
-    given |= {"validation_file"} if spec.validation_file else set()
-    for name in sorted(given - tuner.takes):
+    numbers = {name for name, value in asdict(spec.hyperparameters).items() if value is not None}
+    numbers |= {"validation_file"} if spec.validation_file else set()
+    for name in sorted(numbers - tuner.takes):
         taken = (
             f"It takes {', '.join(sorted(tuner.takes))}." if tuner.takes else "It decides all of them itself."
         )

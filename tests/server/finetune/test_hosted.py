@@ -349,6 +349,7 @@ def test_what_a_provider_has_not_is_refused_before_anything_is_sent(
             "method.type",
         ),
         ("openai-base", {"extra_body": {"recipe": {"rank": 8}}}, "is trained at openai", "recipe"),
+        ("openai-base", {"extra_body": {"launcher": "local"}}, "is trained at openai", "launcher"),
         (
             "dashscope-base",
             {"method": hyper(learning_rate_multiplier=2)},
