@@ -130,10 +130,10 @@ async def wire(port: int) -> AsyncIterator[tuple[Wire, str]]:
 
 
 async def click(page: Page, text: str, within: str = "main") -> None:
-    """Click the first button or link with that text, or that label, once it is there and can be used."""
+    """Click the first button or link with that text, or that label, once it is there, can be used and no dialog covers it."""
     found = (
         f"[...document.querySelectorAll({json.dumps(within)} + ' :is(button, a, summary)')].find((it) => "
-        f"!it.disabled && (it.innerText.trim() === {json.dumps(text)} || "
+        f"!it.disabled && (!document.querySelector('dialog') || it.closest('dialog')) && (it.innerText.trim() === {json.dumps(text)} || "
         f"it.getAttribute('aria-label') === {json.dumps(text)}))"
     )
     await page.until(found + " && true")

@@ -49,6 +49,12 @@ export function Dialog(props: {
       class={props.side ? "panel" : ""}
       aria-labelledby={label}
       onClose={props.onClose}
+      onCancel={(event) => {
+        // The page takes it away at once: closed by the browser, it would say so only later, of a dialog opened since.
+        if (event.target !== place.current) return;
+        event.preventDefault();
+        props.onClose();
+      }}
       onClick={(event) => event.target === place.current && props.onClose()}
     >
       <div class="inside">

@@ -369,10 +369,16 @@ async def test_the_page_speaks_chinese_and_remembers_it(seen: Seen) -> None:
 async def test_every_view_is_accessible_and_as_wide_as_its_window(seen: Seen, dark: bool) -> None:
     page = seen.page
     await page.resize(seen.width, 800, dark=dark)
+    # However wide a table is, it is the table that scrolls, not the page.
+    await page.run(
+        "document.adoptedStyleSheets.push(new CSSStyleSheet()),"
+        "document.adoptedStyleSheets[0].replaceSync('main td { min-width: 20rem }')"
+    )
     found = {}
     for view in VIEWS:
         await visit(page, *view.split("/"))
         await page.until("document.querySelector('main h1, main .chat') && true")
-        await page.until(f"document.documentElement.scrollWidth <= {seen.width}")
         found[view] = await violations(page)
+        await page.until(f"document.documentElement.scrollWidth <= {seen.width}")
+    await page.run("document.adoptedStyleSheets = [], 0")
     assert found == {view: [] for view in VIEWS}
