@@ -96,12 +96,12 @@ def _key(client: Client, name: str, more: Iterable[str], limits: dict[str, int])
     if name not in known:
         raise NotFound(f"There is no app '{name}'. Apps are: {', '.join(known) or 'none'}.", param="name")
     store = [f"stores:{name}:read"] if known[name].kind == "store" else []
-    scopes = [
+    scopes = [  # visitors reach the app alone, whatever the key may
         "chat",
         f"apps:{name}:call",
         *store,
         *more,
-    ]  # visitors reach the app alone, whatever the key may
+    ]
     made = client.keys.add(f"web {name}", scopes, limits=limits)
     try:
         yield made.key

@@ -3,7 +3,7 @@ import { json, part, rows, send } from "../api";
 import { moment } from "../format";
 import { SchemaForm } from "../parts/SchemaForm";
 import { soft, Table } from "../parts/Table";
-import { Confirm, Dialog, Empty, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
+import { Confirm, Dialog, Empty, FormDialog, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
 import { go, link, route } from "../route";
 import { apps, refresh, status } from "../status";
 import type { App, AppVersion } from "../types";
@@ -190,55 +190,32 @@ const EXAMPLE = {
 
 /** A flow as JSON, checked by the daemon before it answers under its name. */
 function Deploy({ onClose }: { onClose: () => void }) {
-  const [problem, setProblem] = useState("");
-  const [busy, error, work] = useWork();
-  const deploy = (form: FormData) =>
-    work(async () => {
-      setProblem("");
-      const name = String(form.get("name")).trim();
-      const spec = parse(String(form.get("spec")));
-      const checked = await json<{ ok: boolean; error: { message: string; param?: string } | null }>(
-        "/api/flows/check",
-        { json: { flow: { ...spec, name } } },
-      );
-      if (checked.error) {
-        setProblem([checked.error.param, checked.error.message].filter(Boolean).join(": "));
-        return;
-      }
-      await json("/api/apps", { json: { name, kind: "flow", spec, note: String(form.get("note")) } });
-      await refresh();
-      onClose();
-      go(link("build", "apps", name));
+  const deploy = async (form: FormData) => {
+    const name = String(form.get("name")).trim();
+    const spec = parse(String(form.get("spec")));
+    const { error } = await json<{ error: { message: string; param?: string } | null }>("/api/flows/check", {
+      json: { flow: { ...spec, name } },
     });
+    if (error) throw new Error([error.param, error.message].filter(Boolean).join(": "));
+    await json("/api/apps", { json: { name, kind: "flow", spec, note: String(form.get("note")) } });
+    await refresh();
+    go(link("build", "apps", name));
+  };
   return (
-    <Dialog title={t("apps.new")} onClose={onClose}>
-      <form
-        class="fields"
-        onSubmit={(event) => {
-          event.preventDefault();
-          deploy(new FormData(event.currentTarget));
-        }}
-      >
-        <label>
-          <span>{t("name")}</span>
-          <input name="name" required maxLength={64} />
-        </label>
-        <label>
-          <span>{t("apps.specOf")}</span>
-          <textarea name="spec" class="code" rows={12} spellcheck={false} defaultValue={pretty(EXAMPLE)} />
-        </label>
-        <label>
-          <span>{t("search.note")}</span>
-          <input name="note" maxLength={200} />
-        </label>
-        <Trouble error={problem || error} />
-        <div class="actions">
-          <button type="submit" class="primary" disabled={busy}>
-            {t("apps.deploy")}
-          </button>
-        </div>
-      </form>
-    </Dialog>
+    <FormDialog title={t("apps.new")} does={t("apps.deploy")} onSend={deploy} onClose={onClose}>
+      <label>
+        <span>{t("name")}</span>
+        <input name="name" required maxLength={64} />
+      </label>
+      <label>
+        <span>{t("apps.specOf")}</span>
+        <textarea name="spec" class="code" rows={12} spellcheck={false} defaultValue={pretty(EXAMPLE)} />
+      </label>
+      <label>
+        <span>{t("search.note")}</span>
+        <input name="note" maxLength={200} />
+      </label>
+    </FormDialog>
   );
 }
 

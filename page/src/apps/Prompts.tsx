@@ -1,7 +1,7 @@
 import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
 import { moment } from "../format";
-import { Confirm, Dialog, Listing, Trouble, useLoaded, useWork } from "../parts/ui";
+import { Confirm, Dialog, FormDialog, Listing, Trouble, useLoaded, useWork } from "../parts/ui";
 import type { Prompt } from "../types";
 import { t } from "../words/words";
 
@@ -107,53 +107,42 @@ function PromptVersions({ name, onClose }: { name: string; onClose: () => void }
 function PromptDialog(props: { prompt?: Prompt; onClose: () => void; onSave: () => void }) {
   const { prompt } = props;
   const first = prompt?.messages[0];
-  const [busy, error, work] = useWork();
+  const save = async (form: FormData) => {
+    const content = String(form.get("content"));
+    await json("/api/prompts", {
+      json: {
+        name: prompt?.name ?? String(form.get("name")).trim(),
+        description: String(form.get("description")).trim(),
+        messages: [{ role: first?.role ?? "user", content }, ...(prompt?.messages.slice(1) ?? [])],
+        title: prompt?.title ?? "",
+        examples: prompt?.examples ?? [],
+        arguments: argumentsOf(content, prompt?.arguments ?? []),
+      },
+    });
+    props.onSave();
+  };
   return (
-    <Dialog title={prompt?.name ?? t("prompts.new")} onClose={props.onClose}>
-      <form
-        class="fields"
-        onSubmit={(event) => {
-          event.preventDefault();
-          const form = new FormData(event.currentTarget);
-          const content = String(form.get("content"));
-          work(async () => {
-            await json("/api/prompts", {
-              json: {
-                name: prompt?.name ?? String(form.get("name")).trim(),
-                description: String(form.get("description")).trim(),
-                messages: [{ role: first?.role ?? "user", content }, ...(prompt?.messages.slice(1) ?? [])],
-                title: prompt?.title ?? "",
-                examples: prompt?.examples ?? [],
-                arguments: argumentsOf(content, prompt?.arguments ?? []),
-              },
-            });
-            props.onSave();
-            props.onClose();
-          });
-        }}
-      >
-        {!prompt && (
-          <label>
-            <span>{t("name")}</span>
-            <input name="name" required maxLength={128} />
-          </label>
-        )}
+    <FormDialog
+      title={prompt?.name ?? t("prompts.new")}
+      does={t("save")}
+      onSend={save}
+      onClose={props.onClose}
+    >
+      {!prompt && (
         <label>
-          <span>{t("prompts.description")}</span>
-          <input name="description" maxLength={500} defaultValue={prompt?.description ?? ""} />
+          <span>{t("name")}</span>
+          <input name="name" required maxLength={128} />
         </label>
-        <label>
-          <span>{t("prompts.content")}</span>
-          <textarea name="content" rows={8} required defaultValue={first?.content ?? ""} />
-          <small class="soft">{t("prompts.contentNote")}</small>
-        </label>
-        <Trouble error={error} />
-        <div class="actions">
-          <button type="submit" class="primary" disabled={busy}>
-            {t("save")}
-          </button>
-        </div>
-      </form>
-    </Dialog>
+      )}
+      <label>
+        <span>{t("prompts.description")}</span>
+        <input name="description" maxLength={500} defaultValue={prompt?.description ?? ""} />
+      </label>
+      <label>
+        <span>{t("prompts.content")}</span>
+        <textarea name="content" rows={8} required defaultValue={first?.content ?? ""} />
+        <small class="soft">{t("prompts.contentNote")}</small>
+      </label>
+    </FormDialog>
   );
 }

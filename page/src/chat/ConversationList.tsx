@@ -1,7 +1,7 @@
 import { useRef, useState } from "preact/hooks";
 import { sentence } from "../api";
 import { moment } from "../format";
-import { Confirm, Dialog, Trouble } from "../parts/ui";
+import { Confirm, Dialog, FormDialog, Trouble } from "../parts/ui";
 import { link } from "../route";
 import type { Session } from "../types";
 import { t } from "../words/words";
@@ -102,24 +102,17 @@ function Row({ session: each, onOpen }: { session: Session; onOpen: () => void }
         </Dialog>
       )}
       {opened === "rename" && (
-        <Dialog title={t("rename")} onClose={() => setOpened("")}>
-          <form
-            class="fields"
-            onSubmit={(event) => {
-              event.preventDefault();
-              const title = String(new FormData(event.currentTarget).get("title")).trim();
-              setOpened("");
-              if (title) attempt(rename(each, title));
-            }}
-          >
-            <input name="title" aria-label={t("rename")} maxLength={500} defaultValue={titleOf(each)} />
-            <div class="actions">
-              <button type="submit" class="primary">
-                {t("save")}
-              </button>
-            </div>
-          </form>
-        </Dialog>
+        <FormDialog
+          title={t("rename")}
+          does={t("save")}
+          onSend={async (form) => {
+            const title = String(form.get("title")).trim();
+            if (title) await rename(each, title);
+          }}
+          onClose={() => setOpened("")}
+        >
+          <input name="title" aria-label={t("rename")} maxLength={500} defaultValue={titleOf(each)} />
+        </FormDialog>
       )}
       {opened === "remove" && (
         <Confirm

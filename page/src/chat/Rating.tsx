@@ -1,7 +1,7 @@
 // What the reader thinks of an answer. The daemon keeps it with the message, to train on and to evaluate with.
 
 import { useState } from "preact/hooks";
-import { Dialog, Trouble, useWork } from "../parts/ui";
+import { FormDialog, Trouble, useWork } from "../parts/ui";
 import { t } from "../words/words";
 import { type Message, type Rating, textOf } from "./sessions";
 import type { Talk } from "./talk";
@@ -39,7 +39,7 @@ export function RatingButtons({ talk, message }: { talk: Talk; message: Message 
         <Correction
           message={message}
           onClose={() => setCorrecting(false)}
-          onSave={(correction) => rate(correction ? { value: "corrected", correction } : null)}
+          onSave={(correction) => talk.rate(message, correction ? { value: "corrected", correction } : null)}
         />
       )}
     </>
@@ -47,35 +47,29 @@ export function RatingButtons({ talk, message }: { talk: Talk; message: Message 
 }
 
 /** The answer as the reader wants it; an empty one takes the correction back. */
-function Correction(props: { message: Message; onClose: () => void; onSave: (text: string) => void }) {
+function Correction(props: {
+  message: Message;
+  onClose: () => void;
+  onSave: (text: string) => Promise<unknown>;
+}) {
   const { message } = props;
   return (
-    <Dialog title={t("rate.corrected")} onClose={props.onClose}>
-      <form
-        class="fields"
-        onSubmit={(event) => {
-          event.preventDefault();
-          const text = String(new FormData(event.currentTarget).get("correction")).trim();
-          props.onClose();
-          props.onSave(text);
-        }}
-      >
-        <label>
-          <span>{t("rate.wanted")}</span>
-          <textarea
-            name="correction"
-            rows={10}
-            maxLength={100_000}
-            defaultValue={message.rating?.correction || textOf(message.content)}
-          />
-          <small class="soft">{t("rate.wantedNote")}</small>
-        </label>
-        <div class="actions">
-          <button type="submit" class="primary">
-            {t("save")}
-          </button>
-        </div>
-      </form>
-    </Dialog>
+    <FormDialog
+      title={t("rate.corrected")}
+      does={t("save")}
+      onSend={(form) => props.onSave(String(form.get("correction")).trim())}
+      onClose={props.onClose}
+    >
+      <label>
+        <span>{t("rate.wanted")}</span>
+        <textarea
+          name="correction"
+          rows={10}
+          maxLength={100_000}
+          defaultValue={message.rating?.correction || textOf(message.content)}
+        />
+        <small class="soft">{t("rate.wantedNote")}</small>
+      </label>
+    </FormDialog>
   );
 }

@@ -1,9 +1,8 @@
 // What belongs to one conversation: the system prompt, parameters, the stores and tools that its model may use.
 
 import type { ComponentChildren } from "preact";
-import { useState } from "preact/hooks";
-import { rows, sentence } from "../api";
-import { Dialog, Trouble, useLoaded } from "../parts/ui";
+import { rows } from "../api";
+import { FormDialog, Trouble, useLoaded } from "../parts/ui";
 import { status } from "../status";
 import { t } from "../words/words";
 import { configure, settings } from "./conversation";
@@ -39,81 +38,69 @@ function read(form: FormData, before: Settings): Settings {
 }
 
 export function SettingsDialog({ onClose }: { onClose: () => void }) {
-  const [error, setError] = useState("");
   const given = settings.value;
   const tools = useLoaded(() => rows<Offered>("/api/tools"), "tools");
   const servers = useLoaded(() => rows<{ name: string }>("/api/mcp/servers"), "servers");
   const stores = (status.value?.stores ?? []).filter((store) => store.id !== given.documents);
   const single = (tools.value ?? []).filter((tool) => !tool.source.startsWith("mcp:"));
-  const submit = async (event: SubmitEvent) => {
-    event.preventDefault();
-    try {
-      await configure(read(new FormData(event.currentTarget as HTMLFormElement), given));
-      onClose();
-    } catch (caught) {
-      setError(sentence(caught));
-    }
-  };
   return (
-    <Dialog title={t("settings.title")} onClose={onClose}>
-      <form class="fields" onSubmit={submit}>
-        <label>
-          <span>{t("settings.instructions")}</span>
-          <textarea name="instructions" rows={5} maxLength={10_000} defaultValue={given.instructions ?? ""} />
+    <FormDialog
+      title={t("settings.title")}
+      does={t("save")}
+      onSend={(form) => configure(read(form, given))}
+      onClose={onClose}
+    >
+      <label>
+        <span>{t("settings.instructions")}</span>
+        <textarea name="instructions" rows={5} maxLength={10_000} defaultValue={given.instructions ?? ""} />
+      </label>
+      <label>
+        <span>{t("settings.temperature")}</span>
+        <input
+          name="temperature"
+          type="number"
+          min="0"
+          max="2"
+          step="0.1"
+          defaultValue={given.temperature ?? ""}
+        />
+      </label>
+      <label>
+        <span>{t("settings.tokens")}</span>
+        <input name="tokens" type="number" min="1" step="1" defaultValue={given.max_output_tokens ?? ""} />
+      </label>
+      <Ticks
+        legend={t("settings.stores")}
+        name="stores"
+        choices={stores.map((store) => ({ id: store.id, label: store.name }))}
+        chosen={given.stores}
+        none={t("settings.noStores")}
+      >
+        <label class="check">
+          <input type="checkbox" name="first" defaultChecked={!given.searches_at_will} />
+          {t("settings.searchFirst")}
         </label>
-        <label>
-          <span>{t("settings.temperature")}</span>
-          <input
-            name="temperature"
-            type="number"
-            min="0"
-            max="2"
-            step="0.1"
-            defaultValue={given.temperature ?? ""}
-          />
-        </label>
-        <label>
-          <span>{t("settings.tokens")}</span>
-          <input name="tokens" type="number" min="1" step="1" defaultValue={given.max_output_tokens ?? ""} />
-        </label>
+      </Ticks>
+      {tools.value && (
         <Ticks
-          legend={t("settings.stores")}
-          name="stores"
-          choices={stores.map((store) => ({ id: store.id, label: store.name }))}
-          chosen={given.stores}
-          none={t("settings.noStores")}
-        >
-          <label class="check">
-            <input type="checkbox" name="first" defaultChecked={!given.searches_at_will} />
-            {t("settings.searchFirst")}
-          </label>
-        </Ticks>
-        {tools.value && (
-          <Ticks
-            legend={t("settings.tools")}
-            name="tools"
-            choices={single.map((tool) => ({ id: tool.name, label: tool.name }))}
-            chosen={given.tools}
-            none={t("tools.none")}
-          />
-        )}
-        {servers.value && servers.value.length > 0 && (
-          <Ticks
-            legend={t("tools.servers")}
-            name="servers"
-            choices={servers.value.map(({ name }) => ({ id: name, label: name }))}
-            chosen={given.servers}
-            none={t("tools.noServers")}
-          />
-        )}
-        <Trouble error={error || tools.error} />
-        <div class="actions">
-          <button type="submit" class="primary">
-            {t("save")}
-          </button>
-        </div>
-      </form>
-    </Dialog>
+          legend={t("settings.tools")}
+          name="tools"
+          choices={single.map((tool) => ({ id: tool.name, label: tool.name }))}
+          chosen={given.tools}
+          none={t("tools.none")}
+        />
+      )}
+      {servers.value && servers.value.length > 0 && (
+        <Ticks
+          legend={t("tools.servers")}
+          name="servers"
+          choices={servers.value.map(({ name }) => ({ id: name, label: name }))}
+          chosen={given.servers}
+          none={t("tools.noServers")}
+        />
+      )}
+      <Trouble error={tools.error} />
+    </FormDialog>
   );
 }
 

@@ -3,7 +3,7 @@ import { json, part, rows } from "../api";
 import { SourcePanel, source } from "../chat/source";
 import { bytes, count, duration, moment, placeLabel } from "../format";
 import { soft, Table } from "../parts/Table";
-import { Confirm, Dialog, Empty, Trouble, useLoaded, useWork } from "../parts/ui";
+import { Confirm, Dialog, Empty, FormDialog, Trouble, useLoaded, useWork } from "../parts/ui";
 import { go, link, route } from "../route";
 import { refresh, status } from "../status";
 import type { Passage, Store, StoreFile } from "../types";
@@ -93,42 +93,26 @@ function storeNote(store: Store): string {
 }
 
 function NewStore({ onClose }: { onClose: () => void }) {
-  const [busy, error, work] = useWork();
+  const make = async (form: FormData) => {
+    const folder = String(form.get("folder")).trim();
+    const made = await json<Store>("/api/stores", {
+      json: { name: String(form.get("name")).trim(), app: true, ...(folder ? { folder } : {}) },
+    });
+    await refresh();
+    go(link("documents", made.name));
+  };
   return (
-    <Dialog title={t("stores.new")} onClose={onClose}>
-      <form
-        class="fields"
-        onSubmit={(event) => {
-          event.preventDefault();
-          const form = new FormData(event.currentTarget);
-          const folder = String(form.get("folder")).trim();
-          work(async () => {
-            const made = await json<Store>("/api/stores", {
-              json: { name: String(form.get("name")).trim(), app: true, ...(folder ? { folder } : {}) },
-            });
-            await refresh();
-            onClose();
-            go(link("documents", made.name));
-          });
-        }}
-      >
-        <label>
-          <span>{t("name")}</span>
-          <input name="name" required maxLength={64} />
-        </label>
-        <label>
-          <span>{t("stores.folder")}</span>
-          <input name="folder" placeholder="/srv/handbook" />
-          <small class="soft">{t("stores.folderNote")}</small>
-        </label>
-        <Trouble error={error} />
-        <div class="actions">
-          <button type="submit" class="primary" disabled={busy}>
-            {t("create")}
-          </button>
-        </div>
-      </form>
-    </Dialog>
+    <FormDialog title={t("stores.new")} does={t("create")} onSend={make} onClose={onClose}>
+      <label>
+        <span>{t("name")}</span>
+        <input name="name" required maxLength={64} />
+      </label>
+      <label>
+        <span>{t("stores.folder")}</span>
+        <input name="folder" placeholder="/srv/handbook" />
+        <small class="soft">{t("stores.folderNote")}</small>
+      </label>
+    </FormDialog>
   );
 }
 

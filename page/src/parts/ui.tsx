@@ -70,6 +70,40 @@ export function Dialog(props: {
   );
 }
 
+/** A form in a dialog: what is wrong is said in it, and it closes once what was sent is done. */
+export function FormDialog(props: {
+  title: string;
+  does: string;
+  onSend: (form: FormData) => Promise<unknown>;
+  onClose: () => void;
+  children: ComponentChildren;
+}) {
+  const [busy, error, work] = useWork();
+  return (
+    <Dialog title={props.title} onClose={props.onClose}>
+      <form
+        class="fields"
+        onSubmit={(event) => {
+          event.preventDefault();
+          const form = new FormData(event.currentTarget);
+          work(async () => {
+            await props.onSend(form);
+            props.onClose();
+          });
+        }}
+      >
+        {props.children}
+        <Trouble error={error} />
+        <div class="actions">
+          <button type="submit" class="primary" disabled={busy}>
+            {props.does}
+          </button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}
+
 /** A question before something is lost. */
 export function Confirm(props: { title: string; does: string; onYes: () => void; onClose: () => void }) {
   return (

@@ -1,7 +1,7 @@
 import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
 import { bytes } from "../format";
-import { Confirm, Dialog, Empty, LogDialog, Trouble, useWork } from "../parts/ui";
+import { Confirm, Empty, FormDialog, LogDialog, Trouble, useWork } from "../parts/ui";
 import { refresh, status } from "../status";
 import type { Deployment } from "../types";
 import { t } from "../words/words";
@@ -133,45 +133,29 @@ function PlanView({ plan }: { plan: Plan }) {
 }
 
 function AddModel({ onClose, onPull }: { onClose: () => void; onPull: (run: string) => void }) {
-  const [busy, error, work] = useWork();
+  const add = async (form: FormData) => {
+    const name = String(form.get("name")).trim();
+    const wanted = String(form.get("source")).trim();
+    await json("/api/deployments", { json: { name, source: wanted } });
+    if (form.get("pull") === "on") {
+      onPull((await json<{ run: string }>("/api/models/pull", { json: { source: wanted } })).run);
+    }
+    await refresh();
+  };
   return (
-    <Dialog title={t("models.add")} onClose={onClose}>
-      <form
-        class="fields"
-        onSubmit={(event) => {
-          event.preventDefault();
-          const form = new FormData(event.currentTarget);
-          const name = String(form.get("name")).trim();
-          const wanted = String(form.get("source")).trim();
-          work(async () => {
-            await json("/api/deployments", { json: { name, source: wanted } });
-            if (form.get("pull") === "on") {
-              onPull((await json<{ run: string }>("/api/models/pull", { json: { source: wanted } })).run);
-            }
-            await refresh();
-            onClose();
-          });
-        }}
-      >
-        <label>
-          <span>{t("name")}</span>
-          <input name="name" required maxLength={256} />
-        </label>
-        <label>
-          <span>{t("models.source")}</span>
-          <input name="source" required placeholder="hf://ORG/REPO/FILE" />
-          <small class="soft">{t("models.sourceNote")}</small>
-        </label>
-        <label class="check">
-          <input type="checkbox" name="pull" /> {t("models.pull")}
-        </label>
-        <Trouble error={error} />
-        <div class="actions">
-          <button type="submit" class="primary" disabled={busy}>
-            {t("models.add")}
-          </button>
-        </div>
-      </form>
-    </Dialog>
+    <FormDialog title={t("models.add")} does={t("models.add")} onSend={add} onClose={onClose}>
+      <label>
+        <span>{t("name")}</span>
+        <input name="name" required maxLength={256} />
+      </label>
+      <label>
+        <span>{t("models.source")}</span>
+        <input name="source" required placeholder="hf://ORG/REPO/FILE" />
+        <small class="soft">{t("models.sourceNote")}</small>
+      </label>
+      <label class="check">
+        <input type="checkbox" name="pull" /> {t("models.pull")}
+      </label>
+    </FormDialog>
   );
 }

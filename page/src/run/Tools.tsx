@@ -2,7 +2,7 @@ import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
 import { Made } from "../chat/Media";
 import { SchemaForm } from "../parts/SchemaForm";
-import { Confirm, Dialog, Listing, LogDialog, Trouble, useLoaded, useWork } from "../parts/ui";
+import { Confirm, FormDialog, Listing, LogDialog, Trouble, useLoaded, useWork } from "../parts/ui";
 import type { Schema } from "../types";
 import { t } from "../words/words";
 
@@ -176,38 +176,22 @@ function ServerCard({ server, onChange }: { server: Server; onChange: () => void
 }
 
 function AddServer({ onClose, onAdd }: { onClose: () => void; onAdd: () => void }) {
-  const [busy, error, work] = useWork();
+  const add = async (form: FormData) => {
+    const where = String(form.get("where")).trim();
+    const reached = /^https?:/.test(where) ? { url: where } : { command: where.split(/\s+/) };
+    await json("/api/mcp/servers", { json: { name: String(form.get("name")).trim(), ...reached } });
+    onAdd();
+  };
   return (
-    <Dialog title={t("tools.addServer")} onClose={onClose}>
-      <form
-        class="fields"
-        onSubmit={(event) => {
-          event.preventDefault();
-          const form = new FormData(event.currentTarget);
-          const where = String(form.get("where")).trim();
-          const reached = /^https?:/.test(where) ? { url: where } : { command: where.split(/\s+/) };
-          work(async () => {
-            await json("/api/mcp/servers", { json: { name: String(form.get("name")).trim(), ...reached } });
-            onAdd();
-            onClose();
-          });
-        }}
-      >
-        <label>
-          <span>{t("name")}</span>
-          <input name="name" required maxLength={64} />
-        </label>
-        <label>
-          <span>{t("tools.where")}</span>
-          <input name="where" required placeholder="https://mcp.example.org/mcp" />
-        </label>
-        <Trouble error={error} />
-        <div class="actions">
-          <button type="submit" class="primary" disabled={busy}>
-            {t("tools.addServer")}
-          </button>
-        </div>
-      </form>
-    </Dialog>
+    <FormDialog title={t("tools.addServer")} does={t("tools.addServer")} onSend={add} onClose={onClose}>
+      <label>
+        <span>{t("name")}</span>
+        <input name="name" required maxLength={64} />
+      </label>
+      <label>
+        <span>{t("tools.where")}</span>
+        <input name="where" required placeholder="https://mcp.example.org/mcp" />
+      </label>
+    </FormDialog>
   );
 }

@@ -128,14 +128,6 @@ class HostedWork(JobWork):
         place = self._job_context
         await place.database.write(steps.record, self._context.run, [row], place.holder)
 
-    async def _record_events(self, *events: NewEvent, state: Mapping[str, Any] | None = None) -> None:
-        await super()._record_events(*events, state=state)
-        if events:  # who follows the job reads what is written when the run reports something
-            last = events[-1]
-            total = last.data.get("total_steps")
-            unit = "" if last.step is None else "steps"
-            await self._context.emit(Progress("train", last.message, last.step, total, unit))
-
     # --- until it has begun there ------------------------------------------------------------------------------
 
     async def _begin(self) -> str:

@@ -309,7 +309,7 @@ class LocalTrainer:
             return
         spec = task.job.spec
         launcher = await self._find_launcher(spec.launcher)
-        here = launcher.name == "local"
+        here = launcher.here
         await pools.TRAINING.run(_check_room, task, here)
 
         async def report(stage: str, words: str) -> None:

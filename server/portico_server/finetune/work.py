@@ -193,6 +193,12 @@ class JobWork:
         status = await self._job_context.database.write_soon(tuning.note, self._job.id, events, state)
         if status not in WORKING_STATUSES:
             raise StoppedError
+        if events:  # who follows the job reads what is written when the run reports something
+            last = events[-1]
+            unit = "" if last.step is None else "steps"
+            await self._context.emit(
+                Progress("train", last.message, last.step, last.data.get("total_steps"), unit)
+            )
 
     async def _fail(self, error: PorticoError) -> None:
         body = {"message": error.message, "code": error.code, "param": error.param}
@@ -275,7 +281,6 @@ class JobWork:
                 if event.data.get("stage") == "training":
                     self._training_since = time.time()
                 await self._record_events(NewEvent("message", event.message, event.level, data=event.data))
-                await self._context.emit(Progress("train", event.message))
             case Metrics():
                 await self._record_metrics(event)
             case Checkpoint():
@@ -298,7 +303,6 @@ class JobWork:
         await self._record_events(
             NewEvent("metrics", message, step=event.step, data=values), state=self._estimate(event)
         )
-        await self._context.emit(Progress("train", message, event.step, event.total, "steps"))
 
     def _planned(self, recipe: TrainingRecipe) -> Mapping[str, Any]:
         """How far it is and when it will be done by the recipe, until steps were measured."""

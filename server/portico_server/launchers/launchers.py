@@ -37,7 +37,7 @@ class Launchers:
         """One of them; the setting's without a name. Raises `InvalidRequest`."""
         check_launcher(name)
         name = name or self._settings.launcher
-        if name == "local":
+        if name == LOCAL.name:
             return LOCAL
         if self._finding is not None:  # what an earlier daemon left is not started a second time
             await asyncio.wait([self._finding])
@@ -75,7 +75,7 @@ class Launchers:
         names: list[str] = []
         if await pools.MODELS.run(_any, folder):
             for name in LAUNCHERS:
-                if name != "local":
+                if name != LOCAL.name:
                     names += await (await self._remote(name)).adopt()
         return names
 

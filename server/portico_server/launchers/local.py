@@ -117,6 +117,7 @@ class LocalLauncher:
     """On this machine. See `portico_server.launchers.protocol.Launcher`."""
 
     name = "local"
+    here = True
 
     async def launch(self, order: LaunchOrder) -> LaunchedProcess:
         """See `Launcher`."""

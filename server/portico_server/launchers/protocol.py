@@ -146,6 +146,10 @@ class Launcher(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def here(self) -> bool:
+        """Whether its processes run on the daemon's machine; elsewhere memory and GPUs are the scheduler's."""
+
     async def launch(self, order: LaunchOrder) -> LaunchedProcess:
         """Start it; returns once it runs. Raises `PorticoError`; nothing is left behind then or when cancelled."""
 

@@ -286,6 +286,8 @@ class RemoteLauncher:
     survives its daemon, at least `MIN_LEASE_S`; ``queue_s`` is how long a job may wait in a queue. See `Launcher`.
     """
 
+    here = False
+
     def __init__(self, backend: JobBackend, place: Path, *, lease_s: float, queue_s: float) -> None:
         self.backend = backend
         self.name = backend.name

@@ -141,7 +141,7 @@ class ProcessAdapters:
     async def _renew(self) -> None:
         """A new process in place of the one that runs: the calls that are here are answered, later ones wait."""
         await self._process.vacate()
-        await self._process.load(_unheard)
+        await self._process.load(unheard)
 
 
 async def try_on_process(
@@ -157,7 +157,7 @@ async def try_on_process(
     await kind.try_adapter(spec, path, adapter, site)
 
 
-async def _unheard(_event: Event) -> None:
+async def unheard(_event: Event) -> None:
     """For a start that no run is waiting for."""
 
 
@@ -489,7 +489,7 @@ class ModelProcess:
             site = await self._site()
             if site.furnish is not None:
                 await site.furnish(self.kind.name, self._report_build)
-            if site.launcher.name == "local":  # elsewhere memory and GPUs are the scheduler's
+            if site.launcher.here:
                 await self._reservation.take(
                     self, self.kind, path, spare=spare, waits=lambda: self._progress.report("memory")
                 )

@@ -172,7 +172,7 @@ class LaunchContext:
         from portico_server.models.hardware import Hardware, this_machine
 
         here = this_machine()
-        if self.launcher.name == "local":
+        if self.launcher.here:
             return here
         return Hardware(self.resources.cpus or 1, self.resources.memory_mb * MB_BYTES or here.memory_bytes)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from portico.wire import Event, Status
+from portico.wire import Status
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, nearest
@@ -33,6 +33,7 @@ from portico_server.models.deployment import Deployment, ModelOrigin
 from portico_server.models.environments.installed import Environments
 from portico_server.models.fallback import WithFallback, fallbacks
 from portico_server.models.memory import Residency
+from portico_server.models.process import unheard
 from portico_server.models.protocol import Engine, LaunchContext
 from portico_server.models.sources import ModelFetcher, Progress, parse_source, require_file
 from portico_server.models.spec import DeploymentInfo, ModelSpec, check_name
@@ -552,7 +553,7 @@ class ModelService:
             names = await self.launchers.leftovers()
             found = [self._deployments[name] for name in names if name in self._deployments]
             processes = [process for deployment in found for process in deployment.pool.processes]
-            await asyncio.gather(*(process.load(_unheard) for process in processes), return_exceptions=True)
+            await asyncio.gather(*(process.load(unheard) for process in processes), return_exceptions=True)
         except PorticoError as error:
             logger.warning("what runs elsewhere could not be taken over: %s", error.message)
         finally:
@@ -590,7 +591,3 @@ class ModelService:
     def list(self) -> list[DeploymentInfo]:
         """All of them, by name."""
         return [self.get(name) for name in sorted(self._deployments)]
-
-
-async def _unheard(_event: Event) -> None:
-    """For a start that no run is waiting for."""

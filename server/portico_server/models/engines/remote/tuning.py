@@ -9,6 +9,7 @@ LazyAGI/LazyLLM makes them (onlinemodule/supplier/sensenova.py), whose document 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -198,9 +199,10 @@ def _only_text(messages: Sequence[Mapping[str, Any]], provider: str) -> list[dic
     return [{"role": message["role"], "content": message["content"]} for message in messages]
 
 
-class _Tuning:
-    """What all have. ``provider`` is what it is called in messages."""
+class _Tuning(ABC):
+    """What all have. ``provider`` is what it is called in messages, ``jobs`` the path of its jobs."""
 
+    jobs: str
     methods: Sequence[str] = ("supervised",)
     takes: AbstractSet[str] = frozenset()
     price: float | None = None
@@ -212,10 +214,20 @@ class _Tuning:
         self._base = base
         self.missing = missing
 
+    @abstractmethod
+    async def get(self, job_id: str) -> HostedJob:
+        """See `portico_server.core.hosted_tuning.HostedTuner`."""
+
+    async def cancel(self, job_id: str) -> None:
+        """See `HostedTuner`."""
+        if (await self.get(job_id)).status in ("queued", "running"):
+            await self._calls.json("POST", f"{self._url}/{self.jobs}/{_part(job_id)}/cancel", {})
+
 
 class OpenAITuning(_Tuning):
     """``/files`` and ``/fine_tuning/jobs`` of OpenAI and whoever has them."""
 
+    jobs = "fine_tuning/jobs"
     methods: Sequence[str] = ("supervised", "dpo")
     takes: AbstractSet[str] = frozenset(
         ("validation_file", "n_epochs", "batch_size", "learning_rate_multiplier", "beta")
@@ -320,11 +332,6 @@ class OpenAITuning(_Tuning):
             values,
         )
 
-    async def cancel(self, job_id: str) -> None:
-        """See `HostedTuner`."""
-        if (await self.get(job_id)).status in ("queued", "running"):
-            await self._calls.json("POST", f"{self._url}/fine_tuning/jobs/{_part(job_id)}/cancel", {})
-
     async def serve(self, model: str) -> str | None:
         """See `HostedTuner`: it answers as soon as it is there."""
         return model
@@ -362,6 +369,7 @@ class ZhipuTuning(OpenAITuning):
 class DashScopeTuning(_Tuning):
     """``/api/v1/fine-tunes`` of DashScope. What it makes is deployed there, billed by the token, before it answers."""
 
+    jobs = "fine-tunes"
     methods: Sequence[str] = ("supervised", "dpo")
     takes: AbstractSet[str] = frozenset(("validation_file", "n_epochs", "batch_size"))
 
@@ -454,11 +462,6 @@ class DashScopeTuning(_Tuning):
         found = {self._NAMES[one["name"]]: float(one["value"]) for one in self._VALUES.finditer(line)}
         return HostedEvent(str(number), line.strip(), values=found)
 
-    async def cancel(self, job_id: str) -> None:
-        """See `HostedTuner`."""
-        if (await self.get(job_id)).status in ("queued", "running"):
-            await self._calls.json("POST", f"{self._url}/fine-tunes/{_part(job_id)}/cancel", {})
-
     async def serve(self, model: str) -> str | None:
         """See `HostedTuner`."""
         url = f"{self._url}/deployments?page_no=1&page_size={MAX_LISTED}"
@@ -474,6 +477,8 @@ class DashScopeTuning(_Tuning):
 
 class SenseNovaTuning(_Tuning):
     """``/v1/llm/fine-tunes`` of SenseNova: a file becomes a data set, and what is made is served by order."""
+
+    jobs = "fine-tunes"
 
     def __init__(self, endpoint: Endpoint, base: str, provider: str, missing: str = "") -> None:
         super().__init__(endpoint, base, provider, missing)
@@ -548,11 +553,6 @@ class SenseNovaTuning(_Tuning):
     async def events(self, job_id: str, after: str) -> Sequence[HostedEvent]:
         """See `HostedTuner`. There are none: the status is all that it says."""
         return ()
-
-    async def cancel(self, job_id: str) -> None:
-        """See `HostedTuner`."""
-        if (await self.get(job_id)).status in ("queued", "running"):
-            await self._calls.json("POST", f"{self._url}/fine-tunes/{_part(job_id)}/cancel", {})
 
     async def serve(self, model: str) -> str | None:
         """See `HostedTuner`."""
