@@ -130,11 +130,11 @@ async def wire(port: int) -> AsyncIterator[tuple[Wire, str]]:
 
 
 async def click(page: Page, text: str, within: str = "main") -> None:
-    """Click the first button or link with that text, or that label, once it is there, can be used and no dialog covers it."""
+    """Click the first button or link with that text or label, once it can be used and no dialog covers it."""
     found = (
         f"[...document.querySelectorAll({json.dumps(within)} + ' :is(button, a, summary)')].find((it) => "
-        f"!it.disabled && (!document.querySelector('dialog') || it.closest('dialog')) && (it.innerText.trim() === {json.dumps(text)} || "
-        f"it.getAttribute('aria-label') === {json.dumps(text)}))"
+        "!it.disabled && (!document.querySelector('dialog') || it.closest('dialog')) && "
+        f"(it.innerText.trim() === {json.dumps(text)} || it.getAttribute('aria-label') === {json.dumps(text)}))"
     )
     await page.until(found + " && true")
     await page.run(found + ".click()")
