@@ -105,6 +105,31 @@ async def test_vectors_come_in_order(client: Client, aclient: AsyncClient) -> No
     assert (await aclient.embed("b", "fake-embedding")).data[0] == pytest.approx(vectors.data[1])
 
 
+def test_documents_are_ranked_by_how_well_they_answer(client: Client) -> None:
+    client.deployments.add("ranker", "fake://", task="rerank")
+    texts = ["Bread is baked at 230 degrees.", "The daemon listens on port 7419.", "Tea."]
+    ranked = client.rerank("which port does the daemon listen on", texts, "ranker")
+    assert ranked[0].index == 1 and {document.index for document in ranked} == {0, 1, 2}
+    scores = [document.relevance_score for document in ranked]
+    assert scores == sorted(scores, reverse=True) and 0 <= min(scores) <= max(scores) <= 1
+    assert [each.index for each in client.rerank("port of the daemon", texts, "ranker", top_n=1)] == [1]
+    with pytest.raises(portico.InvalidRequest, match="rerank"):
+        client.rerank("port", texts, "echo")
+    client.deployments.remove("ranker")
+
+
+def test_files_that_were_attached_are_waited_for(client: Client) -> None:
+    store = client.stores.add("kettle")
+    client.stores.attach(store.id, client.files.add(b"Tea is made at eighty degrees.", filename="tea.txt").id)
+    client.stores.attach(store.id, client.files.add(b"%PDF-1.7 broken", filename="broken.pdf").id)
+    seen: list[portico.Store] = []
+    ready = client.stores.wait("kettle", timeout=60, progress=seen.append)
+    assert (ready.file_counts.completed, ready.file_counts.failed) == (1, 1)
+    assert seen[-1] == ready
+    assert "eighty" in client.search("kettle", "tea").passages[0].text
+    client.stores.remove("kettle")
+
+
 def test_a_store_is_made_filled_listed_and_removed(client: Client, tmp_path: Path) -> None:
     path = tmp_path / "tea.txt"
     path.write_text("Green tea is brewed at eighty degrees.", encoding="utf-8")

@@ -30,7 +30,7 @@ stores:
   - {name: handbook}
 """
 
-KILLS = int(os.environ.get("PORTICO_TEST_KILLS", "20"))
+KILLS = int(os.environ.get("PORTICO_TEST_KILLS", "10"))
 """How often one of the daemons is killed; 100 before a release."""
 
 UNFINISHED = ("queued", "running", "waiting", "validating", "in_progress", "finalizing")

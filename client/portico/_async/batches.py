@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from portico._async.group import MAX_ATTEMPTS, Group
+from portico._async.group import Group
 from portico._async.knowledge import Files
 from portico._request import at, given, named
 from portico.batches import Batch, BatchResult, CheckedBatch, requests_file, results_of
-from portico.errors import ConnectionLost, DeadlineExceeded
 from portico.values import Page
 
 PURPOSE = "batch"
@@ -20,7 +18,6 @@ CHAT = "/v1/chat/completions"
 
 WINDOW = "24h"
 
-MIN_POLL_INTERVAL_S, MAX_POLL_INTERVAL_S = 0.1, 2.0
 """Between two looks at a batch: the first such time, which grows, and the longest."""
 
 Requests: TypeAlias = str | Path | Mapping[str, Mapping[str, Any]] | Iterable[Mapping[str, Any]]
@@ -97,27 +94,14 @@ class Batches(Group):
 
         Raises `DeadlineExceeded` after ``timeout`` seconds; the batch continues then.
         """
-        end = None if timeout is None else time.monotonic() + timeout
-        pause, lost = MIN_POLL_INTERVAL_S, 0
-        while True:
-            try:
-                batch = await self.get(batch_id)
-            except ConnectionLost:
-                lost += 1
-                if lost == MAX_ATTEMPTS:
-                    raise
-            else:
-                lost = 0
-                if progress is not None:
-                    progress(batch)
-                if batch.ended:
-                    return batch
-            if end is not None and time.monotonic() + pause > end:
-                raise DeadlineExceeded(
-                    f"The batch '{batch_id}' has not ended within {timeout:g} s; it continues."
-                )
-            await self._transport.sleep(pause)
-            pause = min(MAX_POLL_INTERVAL_S, pause * 1.5)
+        batch: Batch = await self._wait(
+            lambda: self.get(batch_id),
+            lambda found: bool(found.ended),
+            f"The batch '{batch_id}'",
+            timeout,
+            progress,
+        )
+        return batch
 
     async def results(self, batch_id: str) -> AsyncIterator[BatchResult]:
         """What was answered, and what failed, in the order of the input. Nothing while it has not ended."""

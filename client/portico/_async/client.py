@@ -39,6 +39,7 @@ from portico.values import (
     CheckedFlow,
     Embeddings,
     Found,
+    RankedText,
     Ranker,
     RunEvent,
     Setting,
@@ -186,6 +187,15 @@ class AsyncClient:
             encoding_format="base64",
         )
         return await self._transport.request("POST", "/v1/embeddings", Embeddings, json=body, slow=True)
+
+    async def rerank(
+        self, query: str, documents: Sequence[str], model: str, *, top_n: int | None = None
+    ) -> Sequence[RankedText]:
+        """Documents, best first, by how well they answer ``query``: all, or the best ``top_n``."""
+        body = given(model=model, query=query, documents=list(documents), top_n=top_n)
+        return await self._transport.request(
+            "POST", "/v1/rerank", list[RankedText], json=body, key="results", slow=True
+        )
 
     async def tokenize(
         self,

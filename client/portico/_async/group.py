@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import TypeVar
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
 
 from portico._keywords import exact_methods
 from portico._sse import EventReader
 from portico._transport import AsyncTransport
-from portico.errors import ConnectionLost
+from portico.errors import ConnectionLost, DeadlineExceeded
 
 T = TypeVar("T")
 
 MAX_ATTEMPTS = 5
 """Connections in a row that may bring nothing new."""
+
+
+MIN_POLL_INTERVAL_S, MAX_POLL_INTERVAL_S = 0.1, 2.0
 
 
 class Group:
@@ -39,3 +43,34 @@ class Group:
                 if lost == MAX_ATTEMPTS:
                     raise
                 await self._transport.sleep(0.1 * 2.0**lost)
+
+    async def _wait(
+        self,
+        look: Callable[[], Any],
+        ended: Callable[[Any], bool],
+        what: str,
+        timeout: float | None,
+        progress: Callable[[Any], object] | None,
+    ) -> Any:
+        """What ``look`` finds once that has ``ended``, through lost connections; ``progress`` is called with it
+        meanwhile. Raises `DeadlineExceeded` after ``timeout`` seconds, about ``what``, which continues.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        pause, lost = MIN_POLL_INTERVAL_S, 0
+        while True:
+            try:
+                found = await look()
+            except ConnectionLost:
+                lost += 1
+                if lost == MAX_ATTEMPTS:
+                    raise
+            else:
+                lost = 0
+                if progress is not None:
+                    progress(found)
+                if ended(found):
+                    return found
+            if end is not None and time.monotonic() + pause > end:
+                raise DeadlineExceeded(f"{what} has not ended within {timeout:g} s; it continues.")
+            await self._transport.sleep(pause)
+            pause = min(MAX_POLL_INTERVAL_S, pause * 1.5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import mimetypes
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +252,23 @@ class Stores(Group):
         path = at("v1", "vector_stores", named(store_id, "a store"), "files")
         body = given(file_id=file_id, attributes=dict(attributes) if attributes else None)
         return await self._transport.request("POST", path, StoreFile, json=body)
+
+    async def wait(
+        self, name: str, *, timeout: float | None = None, progress: Callable[[Store], object] | None = None
+    ) -> Store:
+        """The store once each of its files can be found or has failed, see ``file_counts``; through lost connections.
+        ``progress`` is called with it now and then.
+
+        Raises `DeadlineExceeded` after ``timeout`` seconds; the work continues then.
+        """
+        store: Store = await self._wait(
+            lambda: self.get(name),
+            lambda found: not found.file_counts.in_progress,
+            f"Reading the files of the store '{name}'",
+            timeout,
+            progress,
+        )
+        return store
 
     async def detach(self, store_id: str, file_id: str) -> None:
         """Take a file out of a store, by their ids. The file itself stays."""

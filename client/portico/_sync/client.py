@@ -40,6 +40,7 @@ from portico.values import (
     CheckedFlow,
     Embeddings,
     Found,
+    RankedText,
     Ranker,
     RunEvent,
     Setting,
@@ -187,6 +188,15 @@ class Client:
             encoding_format="base64",
         )
         return self._transport.request("POST", "/v1/embeddings", Embeddings, json=body, slow=True)
+
+    def rerank(
+        self, query: str, documents: Sequence[str], model: str, *, top_n: int | None = None
+    ) -> Sequence[RankedText]:
+        """Documents, best first, by how well they answer ``query``: all, or the best ``top_n``."""
+        body = given(model=model, query=query, documents=list(documents), top_n=top_n)
+        return self._transport.request(
+            "POST", "/v1/rerank", list[RankedText], json=body, key="results", slow=True
+        )
 
     def tokenize(
         self,

@@ -230,6 +230,14 @@ class Embeddings:
         return read_object(cls, value, data=vectors)
 
 
+@dataclass(frozen=True, slots=True)
+class RankedText:
+    """A document by its ``index`` in the request; ``relevance_score`` is in [0, 1]."""
+
+    index: int
+    relevance_score: float
+
+
 def _vector(value: str | list[float]) -> tuple[float, ...]:
     if isinstance(value, str):
         raw = base64.b64decode(value)

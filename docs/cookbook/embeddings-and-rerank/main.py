@@ -1,9 +1,5 @@
 """Texts as vectors, the nearest ones by cosine, and a reranker that reads question and text together."""
 
-import os
-
-import httpx
-
 from portico import Client
 
 TEXTS = [
@@ -26,8 +22,5 @@ with Client() as client:
     print(len(vectors), "vectors of", len(question))
     nearest = sorted(range(len(TEXTS)), key=lambda number: -cosine(question, vectors[number]))
     print("by vectors: ", [TEXTS[number] for number in nearest[:2]])
-
-url = os.environ.get("PORTICO_URL", "http://127.0.0.1:8642")
-body = {"model": "ranker", "query": QUESTION, "documents": TEXTS, "top_n": 2}
-ranked = httpx.post(f"{url}/v1/rerank", json=body, timeout=60).raise_for_status().json()["results"]
-print("by reranker:", [TEXTS[item["index"]] for item in ranked])
+    ranked = client.rerank(QUESTION, TEXTS, "ranker", top_n=2)
+    print("by reranker:", [TEXTS[document.index] for document in ranked])

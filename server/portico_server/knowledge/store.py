@@ -157,12 +157,17 @@ def store_card(row: StoreRow, name: str) -> Card:
     )
 
 
-def check_answers(wanted: str) -> None:
-    """Raise `InvalidRequest` for what is not a way of an app to answer."""
+def check_answers(wanted: str, *, app: bool = True) -> None:
+    """Raise `InvalidRequest` for what is not a way of an app to answer, or for one of a store without ``app``."""
     if wanted not in ANSWERS:
         raise InvalidRequest(
             f"'answers' of a store is '{wanted[:80]}', but must be one of {', '.join(ANSWERS)}."
             + nearest(wanted, ANSWERS),
+            param="answers",
+        )
+    if wanted != "auto" and not app:
+        raise InvalidRequest(
+            "'answers' says how a store's app answers, and this store has none: give 'app': true, or leave it out.",
             param="answers",
         )
 

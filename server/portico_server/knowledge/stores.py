@@ -167,7 +167,7 @@ class StoreService:
             check_store_name(name)
         elif has_controls(name):  # a title beside an id: markup in it is text, as OpenAI takes it
             check_plain(name, "a store")
-        check_answers(answers)
+        check_answers(answers, app=app)
         caller.require(f"stores:{name if is_store_name(name) else '*'}:manage")
         if folder is not None:
             caller.require("admin")  # whoever names a folder of this machine reads what is in it
@@ -295,7 +295,7 @@ class StoreService:
         store that is resumed is brought up to date.
         """
         row = await self.get(ref, caller, "manage")
-        check_answers(changes.get("answers", "auto"))
+        check_answers(changes.get("answers", "auto"), app=changes.get("app", row.app))
         if changes.get("source") is not None:
             changes = {
                 **changes,

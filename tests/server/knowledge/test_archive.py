@@ -46,7 +46,7 @@ async def filled(shop: StoreServices) -> StoreRow:
     await shop.result(
         (await shop.stores.groups.add(store, "small", chunking={"type": "sentence", "size": 80}))[1]
     )
-    await shop.stores.update(store.id, LOCAL, {"vector_weight": 0.4, "answers": "quote"})
+    await shop.stores.update(store.id, LOCAL, {"vector_weight": 0.4, "app": True, "answers": "quote"})
     return await shop.stores.get(store.id, LOCAL)
 
 

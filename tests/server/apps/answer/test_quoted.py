@@ -333,6 +333,14 @@ def test_how_an_app_answers_is_said_in_the_sdk_on_the_command_line_and_in_a_conf
     with Client(url) as client:
         assert client.stores.add("drawer", app=True, answers="quote").answers == "quote"
         assert client.stores.change("drawer", answers="write").answers == "write"
+        client.stores.add("shelf")
+        for refused in (
+            lambda: client.stores.add("silent", answers="quote"),
+            lambda: client.stores.change("shelf", answers="quote"),
+        ):
+            with pytest.raises(InvalidRequest, match="this store has none: give 'app': true") as caught:
+                refused()
+            assert caught.value.param == "answers"
         done = command("stores", "change", "drawer", "--answers", "quote")
         assert done.returncode == 0 and "quote" in done.stdout
         done = command("stores", "add", "--name", "other", "--answers", "rite")
