@@ -39,10 +39,26 @@ class TuningJob:
     result_files: tuple[str, ...] = ()
     recipe: Mapping[str, Any] | None = None
     cost: float | None = None
+    app: str | None = None
 
     @property
     def ended(self) -> bool:
         return self.status in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class TuningAppCheck:
+    """Whether an app writes the prompts that a model was trained on. ``differences`` are sentences, none where ``same``
+    is true; ``model`` is the one that it calls, ``uses_result`` whether that is the job's result.
+    """
+
+    app: str
+    version: int
+    trained_version: int
+    same: bool
+    model: str
+    uses_result: bool
+    differences: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

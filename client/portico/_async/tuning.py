@@ -10,7 +10,7 @@ from portico._async.group import Group
 from portico._async.knowledge import Files
 from portico._events import TuningEvents
 from portico._request import at, given, named
-from portico.tuning import TuningCheckpoint, TuningEvent, TuningJob, TuningPlan
+from portico.tuning import TuningAppCheck, TuningCheckpoint, TuningEvent, TuningJob, TuningPlan
 from portico.values import Page
 
 PURPOSE = "fine-tune"
@@ -34,11 +34,13 @@ class Tuning(Group):
         recipe: Mapping[str, Any] | None = None,
         launcher: str | None = None,
         resources: Mapping[str, int | str] | None = None,
+        app: str | None = None,
     ) -> TuningJob:
         """Begin a job. A ``Path`` is uploaded, a ``str`` is the id of an uploaded file.
 
         ``method``: ``supervised``, ``dpo`` or ``reinforcement`` (with a ``grader``, as OpenAI writes them).
         ``launcher`` starts the training, such as ``slurm``; ``resources`` are what it asks its scheduler for.
+        ``app`` is a deployed app whose prompts the examples get.
         """
         body = given(
             model=model,
@@ -51,6 +53,7 @@ class Tuning(Group):
             recipe=dict(recipe or {}) or None,
             launcher=launcher,
             resources=dict(resources or {}) or None,
+            app=app,
         )
         return await self._transport.request("POST", "/v1/fine_tuning/jobs", TuningJob, json=body)
 
@@ -64,6 +67,7 @@ class Tuning(Group):
         hyperparameters: Mapping[str, Any] | None = None,
         grader: Mapping[str, Any] | None = None,
         recipe: Mapping[str, Any] | None = None,
+        app: str | None = None,
     ) -> TuningPlan:
         """Check the files and choose the recipe, without training; files that are uploaded for it are removed again."""
         files = [file for file in (training_file, validation_file) if file is not None]
@@ -74,6 +78,7 @@ class Tuning(Group):
             validation_file=ids[1] if len(ids) > 1 else None,
             method=_method(method, hyperparameters, grader),
             recipe=dict(recipe or {}) or None,
+            app=app,
         )
         try:
             path = "/api/fine_tuning/plan"
@@ -96,6 +101,11 @@ class Tuning(Group):
     async def get(self, job_id: str) -> TuningJob:
         """One by id. Raises `NotFound`."""
         return await self._transport.request("GET", self._at(job_id), TuningJob)
+
+    async def check(self, job_id: str) -> TuningAppCheck:
+        """Whether the app of a job still writes the prompts that were trained on. Raises `Conflict` without an app."""
+        path = at("api", "fine_tuning", "jobs", named(job_id, "a fine-tuning job"), "check")
+        return await self._transport.request("POST", path, TuningAppCheck, slow=True)
 
     async def cancel(self, job_id: str) -> TuningJob:
         """End a job for good. Raises `Conflict` if it has ended."""

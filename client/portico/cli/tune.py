@@ -58,6 +58,12 @@ def start(
     beta: Annotated[float | None, typer.Option(help="For dpo: what straying from the base costs.")] = None,
     suffix: Annotated[str, typer.Option(help="A part of the new model's name.")] = "",
     seed: Annotated[int | None, typer.Option(min=0, help="The same seed, the same result.")] = None,
+    app_name: Annotated[
+        str | None,
+        typer.Option(
+            "--app", metavar="NAME", help="Train on the prompts that this app writes for the examples."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -91,6 +97,7 @@ def start(
         "hyperparameters": {name: value for name, value in given if value is not None},
         "grader": _json_file(grader) if grader else None,
         "recipe": _settings(settings or ()),
+        "app": app_name,
     }
     from portico.cli import tune_live
 
@@ -154,6 +161,28 @@ def follow(context: typer.Context, job_id: Identity, as_json: AsJson = False) ->
     with connected(context) as client:
         job = tune_live.follow(client, client.tuning.get(job_id), quiet=as_json)
     _end(job, as_json)
+
+
+@app.command(epilog="Example: portico tune check ftjob-0192f6")
+def check(context: typer.Context, job_id: Identity, as_json: AsJson = False) -> None:
+    """Compare the prompts of a job's app with those it was trained on; exit 1 where they differ."""
+    with connected(context) as client:
+        found = client.tuning.check(job_id)
+    if as_json:
+        print_json(found)
+    else:
+        print_fields(
+            [
+                ("app", found.app),
+                ("version", f"{found.version}, trained on {found.trained_version}"),
+                ("calls", f"{found.model}{'' if found.uses_result else ', which is not the result'}"),
+                ("prompts", "as trained" if found.same else "changed"),
+            ]
+        )
+        for sentence in found.differences:
+            typer.secho(one_line(sentence), fg="yellow", err=True)
+    if not found.same:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: portico tune pause ftjob-0192f6")
@@ -268,6 +297,7 @@ def _print(job: TuningJob) -> None:
         [
             ("id", job.id),
             ("base", job.model),
+            ("app", job.app),
             ("method", job.method),
             ("status", job.status),
             ("error", job.error),

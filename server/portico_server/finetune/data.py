@@ -354,6 +354,24 @@ async def prepare_data(
     return PreparedData(checked.path, held_out, replace(checked.facts, validation=count)), tuple(warnings)
 
 
+def read_line(source: BinaryIO, *, first: bool) -> bytes:
+    """The next line, with its end; empty behind the last. Of one longer than `MAX_EXAMPLE_BYTES` one byte more."""
+    line = rest = source.readline(MAX_EXAMPLE_BYTES + 1)
+    if len(line) > MAX_EXAMPLE_BYTES:
+        while rest and not rest.endswith(b"\n"):
+            rest = source.readline(MAX_EXAMPLE_BYTES)
+    return line.removeprefix(b"\xef\xbb\xbf") if first else line
+
+
+def content_missing(param: str) -> NotFound:
+    """The error for a file whose bytes are gone."""
+    return NotFound(
+        "The bytes of the file are no longer on this machine. Upload it again.",
+        code="file_content_missing",
+        param=param,
+    )
+
+
 class _Pass:
     """One file: read once, written once, measured by a sample."""
 
@@ -382,11 +400,7 @@ class _Pass:
                     if report is not None:
                         await report(source.tell(), total)
         except FileNotFoundError as error:
-            raise NotFound(
-                "The bytes of the file are no longer on this machine. Upload it again.",
-                code="file_content_missing",
-                param=self._param,
-            ) from error
+            raise content_missing(self._param) from error
         except OSError as error:
             raise Unavailable(f"The examples cannot be written down: {error.strerror or error}.") from error
         self._judge()
@@ -395,17 +409,13 @@ class _Pass:
         """Some lines; whether there are more."""
         end = source.tell() + READ_STRIDE_BYTES
         while source.tell() < end:
-            data = source.readline(MAX_EXAMPLE_BYTES + 1)
+            data = read_line(source, first=not self._number)
             if not data:
                 return False
             self._number += 1
             if len(data) > MAX_EXAMPLE_BYTES:
                 self.seen.refuse(self._number, f"it is longer than {MAX_EXAMPLE_BYTES // MB_BYTES} MB")
-                while data and not data.endswith(b"\n"):
-                    data = source.readline(MAX_EXAMPLE_BYTES)
                 continue
-            if self._number == 1:
-                data = data.removeprefix(b"\xef\xbb\xbf")
             data = data.strip()
             if data:
                 self._take(data, target)

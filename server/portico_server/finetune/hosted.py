@@ -33,7 +33,14 @@ from portico_server.db.tuning import NewEvent
 from portico_server.finetune import data
 from portico_server.finetune.data import CHARS_PER_TOKEN
 from portico_server.finetune.spec import FineTuningSpec, Job, PreparedData
-from portico_server.finetune.work import WORKING_STATUSES, JobContext, JobWork, StoppedError
+from portico_server.finetune.work import (
+    APP_STATE,
+    WORKING_STATUSES,
+    JobContext,
+    JobWork,
+    StoppedError,
+    training_files,
+)
 
 T = TypeVar("T")
 
@@ -201,18 +208,18 @@ class HostedWork(JobWork):
             return self._prepared(job.state["facts"])
         event = NewEvent("message", f"Validating training file: {job.spec.training_file}")
         await self._set_status("validating_files", event)
-        ids = [job.spec.training_file, *([job.spec.validation_file] if job.spec.validation_file else [])]
-        rows = [await place.files.get(file_id, SYSTEM) for file_id in ids]
-        paths = [place.files.path(row) for row in rows]
+        training, validation, kept = await training_files(
+            place, job.spec, self._folder, self._judging, SYSTEM
+        )
         prepared, warnings = await data.prepare_data(
-            job.spec, (paths[0], paths[1] if len(paths) > 1 else None), self._folder, _EstimatedTokens(), 0
+            job.spec, (training, validation), self._folder, _EstimatedTokens(), 0
         )
         facts = prepared.facts
         words = f"{facts.examples:,} examples, about {facts.tokens:,} tokens, for {self._tuner.provider}"
         await self._record_events(
             *(NewEvent("message", sentence, "warn") for sentence in warnings),
             NewEvent("message", words),
-            state={"facts": asdict(facts)},
+            state={"facts": asdict(facts), APP_STATE: kept},
         )
         return prepared
 
@@ -345,7 +352,7 @@ class HostedWork(JobWork):
         owner = None if job.state.get("shared") else job.owner
         await place.bases.publish_hosted(job.model, job.base, name, owner)
         file = await self._results()
-        price, tokens = self._tuner.price, found.tokens
+        price, tokens, compared = self._tuner.price, found.tokens, await self._compare_app()
         moved = await place.database.write(
             tuning.move,
             job.id,
@@ -353,6 +360,7 @@ class HostedWork(JobWork):
             since=WORKING_STATUSES,
             events=[
                 NewEvent("message", f"New fine-tuned model created: {job.model}", data={"there": name}),
+                *compared,
                 NewEvent("message", "The job has successfully completed"),
             ],
             state={

@@ -24,11 +24,19 @@ from portico_server.db import runs, tuning
 from portico_server.db.database import Database
 from portico_server.db.rows import RowPage
 from portico_server.db.tuning import EventRow, JobJson, JobRow, NewEvent
-from portico_server.finetune import hosted
+from portico_server.finetune import app_prompts, hosted
+from portico_server.finetune.app_prompts import AppCheck
 from portico_server.finetune.recipe import TrainingRecipe, check_overrides
 from portico_server.finetune.recipe_choice import choose_recipe
 from portico_server.finetune.spec import DataFacts, FineTuningSpec, Job, Trainer
-from portico_server.finetune.work import WORKING_STATUSES, JobContext, JobWork, Uploads, examine_files
+from portico_server.finetune.work import (
+    APP_STATE,
+    WORKING_STATUSES,
+    JobContext,
+    JobWork,
+    Uploads,
+    examine_files,
+)
 from portico_server.grading import graders
 from portico_server.runs.run import RunContext
 from portico_server.runs.runner import Runner
@@ -88,6 +96,7 @@ class FineTuningJobs:
         self._bases = bases
         self._job_context = JobContext(
             database,
+            registry,
             bases,
             files,
             trainer,
@@ -152,8 +161,8 @@ class FineTuningJobs:
         async def work(context: Context) -> JobPlan:
             folder = Path(await pools.TRAINING.run(self._scratch))
             try:
-                base, prepared, warnings = await examine_files(
-                    self._job_context, spec, folder, context, caller
+                base, prepared, warnings, _kept = await examine_files(
+                    self._job_context, spec, folder, context, caller, context
                 )
             finally:
                 await asyncio.shield(pools.TRAINING.run(shutil.rmtree, folder, ignore_errors=True))
@@ -183,6 +192,9 @@ class FineTuningJobs:
         check_overrides(spec.overrides, "recipe")
         if (tuner := self._bases.tuner(base)) is not None:
             hosted.check(replace(spec, base=base), tuner)
+        if spec.app:
+            app = await app_prompts.find_app(spec.app, self._registry, caller)
+            spec = replace(spec, app=app.card.name)
         if spec.method == "reinforcement":
             graders.check(spec.grader)
             graders.require_rights(spec.grader, caller)
@@ -206,6 +218,29 @@ class FineTuningJobs:
                     param=param,
                 )
         return FineTuningSpec.from_json({**spec.to_json(), "base": base})
+
+    async def check_app(self, job_id: str, caller: Principal) -> AppCheck:
+        """Whether the app of a job still writes the prompts that were trained on. Raises `Conflict` without an app."""
+        job = await self.get(job_id, caller)
+        kept = job.state.get(APP_STATE) or {}
+        if not kept.get("examples"):
+            why = "it was begun without 'app'"
+            if job.spec.app:
+                why = "its file is not read yet, or its prompts are too long to be kept"
+            raise Conflict(
+                f"The job '{job.id}' cannot be checked: {why}.",
+                code="no_app",
+                param="fine_tuning_job_id",
+            )
+
+        async def work(context: Context) -> AppCheck:
+            app = await app_prompts.find_app(job.spec.app, self._registry, caller)
+            result = str(job.state.get("fine_tuned_model") or "")
+            return await app_prompts.compare(app, kept, result, self._registry, context)
+
+        run = self._runner.begin("finetune_check", job.spec.app, caller, work)
+        found: AppCheck = await self._runner.wait(run)
+        return found
 
     # --- what there is -----------------------------------------------------------------------------------------
 
@@ -402,8 +437,8 @@ class FineTuningJobs:
         if row.status not in WORKING_STATUSES:
             return {"job": row.id, "stopped": True}
         job, judging = Job.of(row), context
-        if job.spec.grader and isinstance(context, RunContext):
-            # It brings names and code along: the rights of who brought them hold for both.
+        if (job.spec.grader or job.spec.app) and isinstance(context, RunContext):
+            # A grader and an app name models, stores and code: they run with the rights of the job's owner.
             judging = context.on_behalf_of(self._scheduler.principals(row.owner or SYSTEM.id))
         tuner = self._bases.tuner(job.base)
         if tuner is not None:

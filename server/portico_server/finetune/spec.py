@@ -38,7 +38,7 @@ class FineTuningSpec:
     """What was asked for. ``overrides`` are settings of the recipe by name; ``grader`` as OpenAI writes graders.
 
     Files are ids of uploaded ones. ``launcher`` starts the training, the setting's if it is empty; ``resources`` are
-    what it asks a scheduler for.
+    what it asks a scheduler for. ``app`` is a deployed app whose prompts the examples get; empty: they keep their own.
     """
 
     base: str
@@ -54,6 +54,7 @@ class FineTuningSpec:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     launcher: str = ""
     resources: Mapping[str, Any] = field(default_factory=dict)
+    app: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -19,12 +20,13 @@ from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.interfaces import BaseModel, BaseModels
 from portico_server.core.principal import SYSTEM, Principal
+from portico_server.core.registry import Registry
 from portico_server.db import steps, tuning
 from portico_server.db.database import Database
 from portico_server.db.files import FileRow
 from portico_server.db.steps import StepRow
 from portico_server.db.tuning import NewEvent
-from portico_server.finetune import data
+from portico_server.finetune import app_prompts, data
 from portico_server.finetune.data import ModelTokenCounter
 from portico_server.finetune.recipe import TrainingRecipe
 from portico_server.finetune.recipe_choice import choose_recipe
@@ -100,6 +102,7 @@ class JobContext:
     """What the work needs. ``trainer`` gives what trains a base; ``packages`` are the optional ones that it has."""
 
     database: Database
+    registry: Registry
     bases: BaseModels
     files: Uploads
     trainer: Callable[[BaseModel], Trainer]
@@ -116,10 +119,52 @@ class JobContext:
         return self.folder / job_id
 
 
-async def examine_files(
+APP_STATE: Final = "app_prompts"
+"""What the state of a job keeps of its app: the ``version``, and ``examples`` to compare with later."""
+
+
+async def training_files(
     place: JobContext, spec: FineTuningSpec, folder: Path, context: Context, caller: Principal
-) -> tuple[BaseModel, PreparedData, tuple[str, ...]]:
-    """Fetch the base, check the files, and write what training reads into ``folder``; with sentences of warning."""
+) -> tuple[Path, Path | None, Mapping[str, Any]]:
+    """The training file and the validation file, as they were uploaded or with the prompts of the app; and what the
+    state keeps of the app. ``context`` has the rights of the job's owner, ``caller`` those to the files.
+    """
+    ids = {"training_file": spec.training_file, "validation_file": spec.validation_file}
+    rows = {param: await place.files.get(one, caller) for param, one in ids.items() if one}
+    paths = {param: place.files.path(row) for param, row in rows.items()}
+    state: dict[str, Any] = {}
+    if spec.app:
+        app = await app_prompts.find_app(spec.app, place.registry, context.caller)
+        await pools.TRAINING.run(partial(folder.mkdir, parents=True, exist_ok=True))
+
+        async def report(done: int) -> None:
+            await context.emit(Progress("prompts", f"Prompts of '{spec.app}'", done, None, "examples"))
+
+        for param, path in paths.items():
+            paths[param] = folder / f"{param}.prompts.jsonl"
+            try:
+                examples = await app_prompts.write_prompts(
+                    app, spec, path, paths[param], param, place.registry, context, report
+                )
+            except FileNotFoundError as error:
+                raise data.content_missing(param) from error
+            if param == "training_file":
+                kept = [asdict(example) for example in examples]
+                state = {"version": app_prompts.version_of(app.card), "examples": kept}
+    return paths["training_file"], paths.get("validation_file"), state
+
+
+async def examine_files(
+    place: JobContext,
+    spec: FineTuningSpec,
+    folder: Path,
+    context: Context,
+    caller: Principal,
+    judging: Context,
+) -> tuple[BaseModel, PreparedData, tuple[str, ...], Mapping[str, Any]]:
+    """Fetch the base, check the files, and write what training reads into ``folder``; with sentences of warning, and
+    what the state keeps of the app. ``judging`` is the context with the rights of the job's owner.
+    """
 
     async def fetched(done: int, total: int | None) -> None:
         await context.emit(Progress("download", spec.base, done, total, "bytes"))
@@ -128,19 +173,16 @@ async def examine_files(
         await context.emit(Progress("validate", "Reading the examples", done, total, "bytes"))
 
     base = await place.bases.base(spec.base, caller, fetched)
-    rows = [await place.files.get(spec.training_file, caller)]
-    if spec.validation_file:
-        rows.append(await place.files.get(spec.validation_file, caller))
-    paths = [place.files.path(row) for row in rows]
+    training, validation, kept = await training_files(place, spec, folder, judging, caller)
     prepared, warnings = await data.prepare_data(
         spec,
-        (paths[0], paths[1] if len(paths) > 1 else None),
+        (training, validation),
         folder,
         ModelTokenCounter(context, base.name),
         base.longest,
         report,
     )
-    return base, prepared, warnings
+    return base, prepared, warnings, kept
 
 
 class JobWork:
@@ -226,8 +268,8 @@ class JobWork:
             "validating_files",
             NewEvent("message", f"Validating training file: {job.spec.training_file}"),
         )
-        base, prepared, warnings = await examine_files(
-            self._job_context, job.spec, self._folder, self._context, SYSTEM
+        base, prepared, warnings, kept = await examine_files(
+            self._job_context, job.spec, self._folder, self._context, SYSTEM, self._judging
         )
         facts = prepared.facts
         recipe = choose_recipe(
@@ -249,7 +291,7 @@ class JobWork:
             *(NewEvent("message", sentence, "warn") for sentence in warnings),
             NewEvent("message", words, data={"recipe": recipe.to_json()}),
             NewEvent("message", "Files validated, moving job to queued state"),
-            state={"facts": asdict(facts), "recipe": recipe.to_json()},
+            state={"facts": asdict(facts), "recipe": recipe.to_json(), APP_STATE: kept},
         )
         return base, prepared, recipe
 
@@ -354,12 +396,13 @@ class JobWork:
             NewEvent("message", f"New fine-tuned model created: {job.model}", data={"seconds": seconds}),
         )
         await self._serve_checkpoints(trained, owner)
+        compared = await self._compare_app()
         moved = await self._job_context.database.write(
             tuning.move,
             job.id,
             "succeeded",
             since=WORKING_STATUSES,
-            events=[NewEvent("message", "The job has successfully completed")],
+            events=[*compared, NewEvent("message", "The job has successfully completed")],
             state={
                 "fine_tuned_model": job.model,
                 "trained_tokens": trained.tokens,
@@ -384,6 +427,24 @@ class JobWork:
             except PorticoError as error:
                 words = f"The checkpoint of step {other.step} is not served: {error.message}"
                 await self._record_events(NewEvent("message", words, "warn"))
+
+    async def _compare_app(self) -> list[NewEvent]:
+        """An event that says whether the app still writes the prompts that were trained on; none without an app."""
+        job, place = self._job, self._job_context
+        row = await place.database.read(tuning.get, job.id)
+        kept = row.state.get(APP_STATE) if row is not None else None
+        if not kept or not kept["examples"]:
+            return []
+        try:
+            app = await app_prompts.find_app(job.spec.app, place.registry, self._judging.caller)
+            check = await app_prompts.compare(app, kept, job.model, place.registry, self._judging)
+        except PorticoError as error:
+            return [NewEvent("message", f"The app cannot be compared: {error.message}", "warn")]
+        words, level = f"'{check.app}' writes the prompts that were trained on, for '{check.model}'", "info"
+        if check.differences:
+            words = f"'{check.app}' no longer writes the prompts that were trained on: {' '.join(check.differences)}"
+            level = "warn"
+        return [NewEvent("message", words, level, data=asdict(check))]
 
     async def _results(self) -> FileRow:
         found: list[Mapping[str, Any]] = []

@@ -50,6 +50,26 @@ def test_a_file_is_trained_on_and_the_result_can_be_asked(
     assert job["id"] in command("tune", "list").out
 
 
+def test_a_model_is_trained_with_the_prompts_of_an_app_and_compared_with_it(
+    command: Command, daemon: Daemon, examples: Path
+) -> None:
+    with Client(daemon.url) as client:
+        client.apply({"agents": [{"name": "counter", "model": "default", "instructions": "Count."}]})
+        done = command("tune", str(examples), "--base", "default", "--epochs", "1", "--app", "counter")
+        assert done.code == 0, done.err
+        assert "'counter' writes the prompts that were trained on, for 'echo'" in done.err
+        job = client.tuning.list(limit=1).data[0]
+        assert job.app == "counter"
+        same = command("tune", "check", job.id)
+        assert same.code == 0
+        assert "echo, which is not the result" in same.out
+        client.apply(
+            {"agents": [{"name": "counter", "model": "default", "instructions": "Count backwards."}]}
+        )
+        other = command("tune", "check", job.id, "--json")
+        assert (other.code, other.json["same"], len(other.json["differences"])) == (1, False, 3)
+
+
 def test_a_dry_run_says_what_would_be_done_and_leaves_nothing(
     command: Command, daemon: Daemon, examples: Path
 ) -> None:

@@ -73,6 +73,7 @@ class Provider:
     refuses: str = ""
     keyed: bool = True
     statuses: list[int] = field(default_factory=list)
+    chats: list[dict[str, Any]] = field(default_factory=list)
     stalls: str = ""
     stalled: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
@@ -167,10 +168,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
 
     def _send(self, status: int, answer: Any) -> None:
+        streamed = isinstance(answer, list)
         body = json.dumps(answer).encode()
+        if streamed:
+            body = (
+                b"".join(b"data: %s\n\n" % json.dumps(one).encode() for one in answer) + b"data: [DONE]\n\n"
+            )
         try:
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", "text/event-stream" if streamed else "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -185,13 +191,17 @@ class _Handler(BaseHTTPRequestHandler):
         filename = next(part.get_filename() for part in parts if part.get_filename())
         return {name: part.get_payload(decode=True) or b"" for name, part in named.items()}, filename
 
-    def _said(self, data: bytes) -> tuple[int, Any]:
+    def _said(self, provider: Provider, data: bytes) -> tuple[int, Any]:
         asked = json.loads(data)
+        provider.chats.append(asked)
         message = {"role": "assistant", "content": f"I am {asked['model']}."}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-        made = {"id": "c", "object": "chat.completion", "created": 1, "model": asked["model"]}
-        return 200, {**made, "choices": [choice], "usage": usage}
+        made = {"id": "c", "created": 1, "model": asked["model"], "usage": usage}
+        if asked.get("stream"):
+            choice: dict[str, Any] = {"index": 0, "delta": message, "finish_reason": "stop"}
+            return 200, [{**made, "object": "chat.completion.chunk", "choices": [choice]}]
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return 200, {**made, "object": "chat.completion", "choices": [choice]}
 
     # --- OpenAI ---------------------------------------------------------------------------------------------------
 
@@ -221,7 +231,7 @@ class _Handler(BaseHTTPRequestHandler):
                 provider.job(job_id).status = "cancelled"
                 return 200, self._openai_job(provider, provider.job(job_id))
             case ["POST", "v1", "chat", "completions"]:
-                return self._said(data)
+                return self._said(provider, data)
         raise RefusedError(404, f"Unknown: {path}")
 
     def _openai_job(self, provider: Provider, job: TuningJobAtProvider) -> dict[str, Any]:
@@ -310,7 +320,7 @@ class _Handler(BaseHTTPRequestHandler):
                 need(asked.get("plan") == "lora" and asked["model_name"] not in provider.served, "plan")
                 return 200, {"output": self._deployed(provider, asked["model_name"])}
             case ["POST", "compatible-mode", "v1", "chat", "completions"]:
-                return self._said(data)
+                return self._said(provider, data)
         raise RefusedError(404, "Not Found!")
 
     def _dashscope_job(self, provider: Provider, job: TuningJobAtProvider) -> dict[str, Any]:
@@ -371,7 +381,7 @@ class _Handler(BaseHTTPRequestHandler):
                 need(json.loads(data)["model"] not in provider.served, "model")
                 return 200, {"job": self._serving(provider, json.loads(data)["model"])}
             case ["POST", "compatible-mode", "v1", "chat", "completions"]:
-                return self._said(data)
+                return self._said(provider, data)
         raise RefusedError(404, path)
 
     def _sensenova_job(self, provider: Provider, job: TuningJobAtProvider) -> dict[str, Any]:

@@ -5,6 +5,7 @@ events of one as they come.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import Request
@@ -52,6 +53,29 @@ async def plan_fine_tuning(
         warnings=[*body.ignored(), *found.warnings],
         recipe=found.recipe.to_json(),
     )
+
+
+class AppPromptCheck(BaseModel):
+    """Whether an app writes the prompts that a model was trained on. ``same`` is true without ``differences``, which
+    are sentences; ``model`` is the one that it calls, ``uses_result`` whether that is the job's result.
+    """
+
+    app: str
+    version: int
+    trained_version: int
+    same: bool
+    differences: list[str]
+    model: str
+    uses_result: bool
+
+
+@router.post("/jobs/{job_id}/check")
+async def check_fine_tuning_app(
+    job_id: str, request: Request, services: TheServices, caller: Caller
+) -> AppPromptCheck:
+    """Call the app of a job with some of its examples once more, and compare the prompts. No chat model is called."""
+    found = await while_present(request, services.tuning.check_app(job_id, caller))
+    return AppPromptCheck(**asdict(found), same=not found.differences)
 
 
 @router.get(

@@ -65,7 +65,7 @@ class MethodRequest(BaseModel):
 
 class FineTuningJobRequest(BaseModel):
     """A job to start. Ours are ``recipe``, settings by name that are not left to the recipe; ``launcher``, who starts
-    the training; and ``resources``, what it asks a scheduler for.
+    the training; ``resources``, what it asks a scheduler for; and ``app``, whose prompts the examples get.
     """
 
     model: str = Field(min_length=1, max_length=300)
@@ -80,6 +80,7 @@ class FineTuningJobRequest(BaseModel):
     recipe: dict[str, Any] | None = None
     launcher: str = ""
     resources: dict[str, int | str] | None = None
+    app: str | None = Field(default=None, min_length=1, max_length=200)
 
     def spec(self) -> FineTuningSpec:
         """As the daemon takes it. Raises `InvalidRequest`."""
@@ -107,6 +108,7 @@ class FineTuningJobRequest(BaseModel):
             overrides=self.recipe or {},
             launcher=self.launcher,
             resources=self.resources or {},
+            app=self.app or "",
         )
 
     def ignored(self) -> tuple[str, ...]:
@@ -171,8 +173,8 @@ class JobError(BaseModel):
 
 
 class FineTuningJob(BaseModel):
-    """A job. ``run_id``, ``step``, ``total_steps``, ``recipe`` and ``cost`` are ours; the recipe is there once the
-    files are checked. ``cost``: US dollars of one that a provider trained, where its price is known.
+    """A job. ``run_id``, ``step``, ``total_steps``, ``recipe``, ``app`` and ``cost`` are ours; the recipe is there once
+    the files are checked. ``cost``: US dollars of one that a provider trained, where its price is known.
     """
 
     object: Literal["fine_tuning.job"] = "fine_tuning.job"
@@ -200,6 +202,7 @@ class FineTuningJob(BaseModel):
     total_steps: int | None
     recipe: dict[str, Any] | None
     cost: float | None = None
+    app: str | None = None
 
 
 class JobEvent(BaseModel):
@@ -261,6 +264,7 @@ def job(found: Job) -> FineTuningJob:
         total_steps=(state.get("recipe") or {}).get("steps") or state.get("total"),
         recipe=state.get("recipe"),
         cost=state.get("cost"),
+        app=found.spec.app or None,
     )
 
 

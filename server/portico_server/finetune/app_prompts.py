@@ -1,0 +1,323 @@
+"""Training examples with the prompts of a deployed app.
+
+An app is called with the input of each example until it calls a chat model. That call is stopped, and its prompt
+(system message, retrieved passages, tools) becomes the prompt of the example. The same inputs show later whether the
+app still writes the same prompts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import orjson
+
+from portico.wire import Event
+from portico_server.core import pools
+from portico_server.core.context import Context, Listener
+from portico_server.core.errors import DeadlineExceeded, InvalidRequest, NotFound, PorticoError
+from portico_server.core.principal import Principal
+from portico_server.core.question import Answer, Question
+from portico_server.core.registry import Registry
+from portico_server.core.request import AppInput, Chat, Request, Result
+from portico_server.core.servable import Card, Servable
+from portico_server.finetune.data import (
+    MAX_EXAMPLE_BYTES,
+    TrainingExample,
+    WrongLineError,
+    read_line,
+    reader_for,
+)
+from portico_server.finetune.spec import FineTuningSpec, Method
+
+PROMPT_TIMEOUT_S: Final = 60.0
+"""Seconds in which an app must have called a model."""
+
+MAX_APP_DEPTH: Final = 8
+"""Apps within apps until one calls a model."""
+
+MAX_CHECK_EXAMPLES: Final = 3
+MAX_CHECK_EXAMPLE_BYTES: Final = 64 * 1024
+"""What a job keeps to compare the app with later: examples, and bytes of each."""
+
+ReportCount: TypeAlias = Callable[[int], Awaitable[None]]
+"""Called with how many examples have got their prompt."""
+
+Given: TypeAlias = Mapping[str, Any]
+"""What an app is called with: ``{"messages": […]}`` or ``{"input": …}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppPrompt:
+    """What an app calls a model with: the model's own name, the messages, and the tools."""
+
+    model: str
+    messages: Sequence[Mapping[str, Any]]
+    tools: Sequence[Any] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckExample:
+    """An input, and the prompt that the app wrote for it: the messages, and a digest of the tools."""
+
+    given: Given
+    messages: Sequence[Mapping[str, Any]]
+    tools: str
+
+
+@dataclass(frozen=True, slots=True)
+class AppCheck:
+    """Whether an app writes the prompts that a model was trained on. ``model`` is the one that it calls;
+    ``differences`` are sentences.
+    """
+
+    app: str
+    version: int
+    trained_version: int
+    model: str
+    uses_result: bool
+    differences: Sequence[str]
+
+
+class _PromptCapture:
+    """The context of an app that is called until it calls a model."""
+
+    def __init__(self, outer: Context, registry: Registry, depth: int, prompt: asyncio.Future[AppPrompt]):
+        self._outer = outer
+        self._registry = registry
+        self._depth = depth
+        self._prompt = prompt
+
+    @property
+    def run(self) -> str:
+        return self._outer.run
+
+    @property
+    def caller(self) -> Principal:
+        return self._outer.caller
+
+    @property
+    def deadline(self) -> float | None:
+        return self._outer.deadline
+
+    async def emit(self, event: Event) -> None:
+        """Dropped: the call serves no client."""
+
+    async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:
+        found = await self._registry.resolve(name, self.caller)
+        if isinstance(request, Chat) and found.card.kind == "model":
+            if not self._prompt.done():
+                tools = request.options.get("tools") or ()
+                self._prompt.set_result(AppPrompt(found.card.name, request.messages, tuple(tools)))
+            await asyncio.get_running_loop().create_future()  # prompt_of cancels the app here
+        if found.card.kind == "app":
+            return await self.within(found, request)
+        if found.card.kind == "tool":
+            raise InvalidRequest(f"It calls the tool '{found.card.name}' before it calls a model.")
+        return await self._outer.call(name, request)
+
+    async def within(self, found: Servable, request: Request) -> Result:
+        """Call an app, one level further down."""
+        if self._depth >= MAX_APP_DEPTH:
+            raise InvalidRequest(f"It calls apps {MAX_APP_DEPTH} levels deep before it calls a model.")
+        return await found.call(
+            request, _PromptCapture(self._outer, self._registry, self._depth + 1, self._prompt)
+        )
+
+    async def ask(self, question: Question) -> Answer:
+        raise InvalidRequest("It asks a person before it calls a model.")
+
+
+async def find_app(name: str, registry: Registry, caller: Principal) -> Servable:
+    """An app by its name. Raises `InvalidRequest` if there is none of that name, `Forbidden`."""
+    try:
+        found = await registry.resolve(name, caller)
+    except NotFound as error:
+        raise InvalidRequest(error.message, code="app_not_found", param="app") from error
+    if found.card.kind != "app":
+        raise InvalidRequest(
+            f"'{name}' is not an app but a {found.card.kind}; name a deployed app.",
+            code="not_an_app",
+            param="app",
+        )
+    return found
+
+
+def version_of(card: Card) -> int:
+    """The version of a deployed app; 0 for one that has none, such as the chat over a store."""
+    version = card.labels.get("version")
+    return version if isinstance(version, int) else 0
+
+
+async def prompt_of(app: Servable, given: Given, registry: Registry, context: Context) -> AppPrompt:
+    """What ``app`` first calls a model with. Raises `InvalidRequest` if it calls none."""
+    name = app.card.name
+    prompt: asyncio.Future[AppPrompt] = asyncio.get_running_loop().create_future()
+    work = asyncio.ensure_future(
+        _PromptCapture(context, registry, 0, prompt).within(app, _request(app.card, given))
+    )
+    try:
+        async with asyncio.timeout(PROMPT_TIMEOUT_S):
+            await asyncio.wait((work, prompt), return_when=asyncio.FIRST_COMPLETED)
+        if prompt.done():
+            return prompt.result()
+        error = work.exception()
+        if isinstance(error, PorticoError):
+            raise InvalidRequest(f"'{name}' writes no prompt for it: {error.message}") from error
+        if error is not None:
+            raise error
+        raise InvalidRequest(f"'{name}' answers without calling a model.")
+    except TimeoutError as error:
+        raise DeadlineExceeded(
+            f"'{name}' has called no model within {PROMPT_TIMEOUT_S:.0f} seconds."
+        ) from error
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+
+def _request(card: Card, given: Given) -> Request:
+    if "input" in given:
+        return AppInput(given["input"])
+    messages = given["messages"]
+    if not messages:
+        raise InvalidRequest(f"'{card.name}' cannot be called: no message stands before the answer.")
+    if "store" in card.labels and sum(message["role"] == "user" for message in messages) > 1:
+        raise InvalidRequest(
+            f"'{card.name}' first rewrites a question within a conversation; give it single questions."
+        )
+    return Chat(tuple(messages))
+
+
+async def write_prompts(
+    app: Servable,
+    spec: FineTuningSpec,
+    source: Path,
+    target: Path,
+    param: str,
+    registry: Registry,
+    context: Context,
+    report: ReportCount,
+) -> list[CheckExample]:
+    """Write ``source`` to ``target`` with the app's prompts, line by line; the examples to check later.
+
+    A line that is not an example stays as it is: the check of the file names it. Raises `InvalidRequest` with the
+    number of a line for which the app calls no model.
+    """
+    read = partial(_read, reader_for(spec.method, spec.grader), spec.method)
+    examples: list[CheckExample] = []
+    number = 0
+    with source.open("rb") as lines, target.open("wb") as out:
+        while line := await pools.TRAINING.run(read_line, lines, first=not number):
+            number += 1
+            document = await pools.TRAINING.run(read, line)
+            if document is None:
+                await pools.TRAINING.run(out.write, line.rstrip(b"\r\n") + b"\n")
+                continue
+            given = _given(document, spec.method)
+            try:
+                prompt = await prompt_of(app, given, registry, context)
+            except InvalidRequest as error:
+                raise InvalidRequest(
+                    f"Line {number:,}: {error.message}", code=f"invalid_{param}", param=param
+                ) from error
+            if len(examples) < MAX_CHECK_EXAMPLES:
+                examples += _to_check(given, prompt)
+            await pools.TRAINING.run(out.write, orjson.dumps(_example(document, spec.method, prompt)) + b"\n")
+            await report(number)
+    return examples
+
+
+def _read(read: Callable[[bytes], TrainingExample], method: Method, line: bytes) -> Mapping[str, Any] | None:
+    """A line as training reads it, or the ``input`` of an app with its ``answer``; ``None`` if it is neither."""
+    if len(line) > MAX_EXAMPLE_BYTES:
+        return None
+    try:
+        return read(line.strip()).document
+    except WrongLineError:
+        if method != "supervised":
+            return None
+    try:
+        found = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return found if isinstance(found, dict) and found.keys() == {"input", "answer"} else None
+
+
+def _given(document: Mapping[str, Any], method: Method) -> Given:
+    if "input" in document:
+        return {"input": document["input"]}
+    messages = document["messages"][:-1] if method == "supervised" else document["prompt"]
+    return {"messages": [{name: m[name] for name in m if name != "weight"} for m in messages]}
+
+
+def _example(document: Mapping[str, Any], method: Method, prompt: AppPrompt) -> Mapping[str, Any]:
+    """An example, as a training file has it, with the app's prompt in place of its own. Only the answer is learnt."""
+    new: dict[str, Any] = {"messages": list(prompt.messages)}
+    if prompt.tools:
+        new["tools"] = list(prompt.tools)
+    match method:
+        case "dpo":
+            answers = {
+                "preferred_output": document["chosen"],
+                "non_preferred_output": document["rejected"],
+            }
+            return {"input": new, **answers}
+        case "reinforcement":
+            return {**document["item"], **new}
+        case "supervised":
+            answer = _answer(document["answer"]) if "answer" in document else document["messages"][-1]
+            before = [{**m, "weight": 0} if m["role"] == "assistant" else m for m in prompt.messages]
+            return {**new, "messages": [*before, answer]}
+
+
+def _answer(value: Any) -> Mapping[str, Any]:
+    content = value if isinstance(value, str) else orjson.dumps(value).decode()
+    return {"role": "assistant", "content": content}
+
+
+def _to_check(given: Given, prompt: AppPrompt) -> list[CheckExample]:
+    example = CheckExample(given, list(prompt.messages), _digest(prompt.tools))
+    return [example] if len(orjson.dumps(asdict(example))) <= MAX_CHECK_EXAMPLE_BYTES else []
+
+
+def _digest(tools: Sequence[Any]) -> str:
+    return hashlib.sha256(orjson.dumps(list(tools), option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+async def compare(
+    app: Servable, kept: Mapping[str, Any], result: str, registry: Registry, context: Context
+) -> AppCheck:
+    """Call an app once more with the examples that a job keeps. ``result`` is the model that was trained."""
+    differences: list[str] = []
+    model = ""
+    for number, data in enumerate(kept["examples"], 1):
+        example = CheckExample(**data)
+        prompt = await prompt_of(app, example.given, registry, context)
+        model = prompt.model
+        differences += [f"Example {number}: {words}" for words in _differences(example, prompt)]
+    return AppCheck(
+        app=app.card.name,
+        version=version_of(app.card),
+        trained_version=int(kept["version"]),
+        model=model,
+        uses_result=bool(result) and model == result,
+        differences=differences,
+    )
+
+
+def _differences(trained: CheckExample, now: AppPrompt) -> list[str]:
+    found = []
+    if len(trained.messages) != len(now.messages):
+        found.append(f"the prompt has {len(now.messages)} messages; it had {len(trained.messages)}.")
+    for number, (old, new) in enumerate(zip(trained.messages, now.messages, strict=False), 1):
+        if orjson.dumps(old, option=orjson.OPT_SORT_KEYS) != orjson.dumps(new, option=orjson.OPT_SORT_KEYS):
+            found.append(f"message {number} ({new.get('role')}) has changed.")
+    if trained.tools != _digest(now.tools):
+        found.append("the tools have changed.")
+    return found
