@@ -1,12 +1,16 @@
-"""What the SDK says of fine-tuning: jobs, their events and checkpoints, and plans."""
+"""What the SDK says of fine-tuning: jobs, their events and checkpoints, and plans; examples of rated answers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from portico._read import json_at, read_object
+from portico.errors import InvalidRequest
+from portico.values import Rating
 
 ENDED = ("succeeded", "failed", "cancelled")
 
@@ -101,3 +105,100 @@ class TuningPlan:
     data: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+COLLECT_METHODS = ("supervised", "dpo")
+
+_DIGEST_VALUE_COUNT = 2**64
+
+
+@dataclass(frozen=True, slots=True)
+class CollectedExamples:
+    """Lines to train on, and items of an evaluation. No line has a question of an item. ``left_out`` counts the rated
+    answers that are in neither: without text, or in a conversation that has a question of the evaluation.
+    """
+
+    examples: tuple[Mapping[str, Any], ...]
+    items: tuple[Mapping[str, Any], ...]
+    left_out: int
+
+
+def collect_examples(
+    ratings: Iterable[Rating], *, method: str = "supervised", held_back: float = 0.0
+) -> CollectedExamples:
+    """Rated answers as a training file of ``method`` and items ``{"item": {"messages": […], "answer": "…"}}``.
+
+    ``supervised`` learns good answers and corrections, ``dpo`` prefers each of them to each bad or corrected answer to
+    the same question. ``held_back`` is the share of the questions, from 0 to less than 1, that become items; the same
+    question is always on the same side. Raises `InvalidRequest`.
+    """
+    if method not in COLLECT_METHODS:
+        raise InvalidRequest(f"'method' is {' or '.join(COLLECT_METHODS)}, not '{method}'.", param="method")
+    if not 0 <= held_back < 1:
+        raise InvalidRequest("'held_back' is a share, from 0 to less than 1.", param="held_back")
+    conversations: dict[str, _RatedConversation] = {}
+    left_out = 0
+    for rating in ratings:
+        messages = [{"role": m["role"], "content": _text(m["content"])} for m in rating.messages]
+        answers = [_text(rating.answer)] + ([rating.correction] if rating.value == "corrected" else [])
+        questions = [m["content"] for m in messages if m["role"] == "user"]
+        held = [_share(question) < held_back for question in questions]
+        if not questions or not all([*answers, *(m["content"] for m in messages)]) or any(held[:-1]):
+            left_out += 1
+            continue
+        key = json.dumps(messages)
+        found = conversations.setdefault(key, _RatedConversation(messages, held[-1]))
+        (found.wanted if rating.value == "good" else found.unwanted).append(answers[0])
+        found.wanted.extend(answers[1:])
+    trained = [one for one in conversations.values() if not one.held_back]
+    lines = [line for one in trained for line in (one.pairs() if method == "dpo" else one.examples())]
+    items = [
+        {"item": {"messages": one.messages, "answer": one.wanted[-1]}}
+        for one in conversations.values()
+        if one.held_back and one.wanted
+    ]
+    return CollectedExamples(tuple(lines), tuple(items), left_out)
+
+
+@dataclass(frozen=True, slots=True)
+class _RatedConversation:
+    """Messages up to a question, with the rated answers to it."""
+
+    messages: Sequence[Mapping[str, Any]]
+    held_back: bool
+    wanted: list[str] = field(default_factory=list)
+    unwanted: list[str] = field(default_factory=list)
+
+    def examples(self) -> list[Mapping[str, Any]]:
+        """Each wanted answer once. Earlier answers are context: only what was rated is learnt."""
+        before = [{**m, "weight": 0} if m["role"] == "assistant" else m for m in self.messages]
+        return [{"messages": [*before, _assistant(text)]} for text in dict.fromkeys(self.wanted)]
+
+    def pairs(self) -> list[Mapping[str, Any]]:
+        return [
+            {
+                "input": {"messages": self.messages},
+                "preferred_output": [_assistant(good)],
+                "non_preferred_output": [_assistant(bad)],
+            }
+            for good in dict.fromkeys(self.wanted)
+            for bad in dict.fromkeys(self.unwanted)
+            if good != bad
+        ]
+
+
+def _assistant(text: str) -> Mapping[str, Any]:
+    return {"role": "assistant", "content": text}
+
+
+def _share(question: str) -> float:
+    """From 0 to less than 1, by the text alone."""
+    return int.from_bytes(hashlib.sha256(question.encode()).digest()[:8]) / _DIGEST_VALUE_COUNT
+
+
+def _text(content: str | Sequence[Mapping[str, Any]]) -> str:
+    """The text of a message; empty if a part of it is something else."""
+    if isinstance(content, str):
+        return content.strip() and content
+    texts = [text for part in content if isinstance(text := part.get("text"), str)]
+    return "".join(texts) if len(texts) == len(content) else ""

@@ -8,12 +8,24 @@ from typing import Any
 
 from portico._async.group import Group
 from portico._async.knowledge import Files
+from portico._async.sessions import Sessions
 from portico._events import TuningEvents
 from portico._request import at, given, named
-from portico.tuning import TuningAppCheck, TuningCheckpoint, TuningEvent, TuningJob, TuningPlan
-from portico.values import Page
+from portico.tuning import (
+    CollectedExamples,
+    TuningAppCheck,
+    TuningCheckpoint,
+    TuningEvent,
+    TuningJob,
+    TuningPlan,
+    collect_examples,
+)
+from portico.values import Page, Rating
 
 PURPOSE = "fine-tune"
+
+RATING_PAGE_SIZE = 200
+"""Rated answers that are asked for at once."""
 
 
 class Tuning(Group):
@@ -87,6 +99,26 @@ class Tuning(Group):
             for file, file_id in zip(files, ids, strict=True):
                 if isinstance(file, Path):
                     await Files(self._transport).remove(file_id)
+
+    async def collect(
+        self,
+        *,
+        method: str = "supervised",
+        app: str | None = None,
+        model: str | None = None,
+        held_back: float = 0.0,
+    ) -> CollectedExamples:
+        """Examples, and items of an evaluation, of the answers that were rated; of an app, or by a model.
+
+        ``method``: ``supervised`` or ``dpo``. ``held_back``: the share of the questions, from 0 to less than 1, that
+        become items and are not trained on. Raises `InvalidRequest`.
+        """
+        sessions, ratings = Sessions(self._transport), list[Rating]()
+        after: str | None = None
+        while page := await sessions.ratings(app=app, model=model, after=after, limit=RATING_PAGE_SIZE):
+            ratings += page
+            after = page[-1].id
+        return collect_examples(ratings, method=method, held_back=held_back)
 
     async def _file(self, file: str | Path) -> str:
         if isinstance(file, str):

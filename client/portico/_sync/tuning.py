@@ -11,10 +11,22 @@ from portico._events import TuningEvents
 from portico._request import at, given, named
 from portico._sync.group import Group
 from portico._sync.knowledge import Files
-from portico.tuning import TuningAppCheck, TuningCheckpoint, TuningEvent, TuningJob, TuningPlan
-from portico.values import Page
+from portico._sync.sessions import Sessions
+from portico.tuning import (
+    CollectedExamples,
+    TuningAppCheck,
+    TuningCheckpoint,
+    TuningEvent,
+    TuningJob,
+    TuningPlan,
+    collect_examples,
+)
+from portico.values import Page, Rating
 
 PURPOSE = "fine-tune"
+
+RATING_PAGE_SIZE = 200
+"""Rated answers that are asked for at once."""
 
 
 class Tuning(Group):
@@ -88,6 +100,26 @@ class Tuning(Group):
             for file, file_id in zip(files, ids, strict=True):
                 if isinstance(file, Path):
                     Files(self._transport).remove(file_id)
+
+    def collect(
+        self,
+        *,
+        method: str = "supervised",
+        app: str | None = None,
+        model: str | None = None,
+        held_back: float = 0.0,
+    ) -> CollectedExamples:
+        """Examples, and items of an evaluation, of the answers that were rated; of an app, or by a model.
+
+        ``method``: ``supervised`` or ``dpo``. ``held_back``: the share of the questions, from 0 to less than 1, that
+        become items and are not trained on. Raises `InvalidRequest`.
+        """
+        sessions, ratings = Sessions(self._transport), list[Rating]()
+        after: str | None = None
+        while page := sessions.ratings(app=app, model=model, after=after, limit=RATING_PAGE_SIZE):
+            ratings += page
+            after = page[-1].id
+        return collect_examples(ratings, method=method, held_back=held_back)
 
     def _file(self, file: str | Path) -> str:
         if isinstance(file, str):

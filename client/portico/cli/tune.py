@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -223,20 +223,70 @@ def convert(
     if file.resolve() == to.resolve():
         raise InvalidRequest("The file to write is the one that is read; name another one.", param="to")
     mapping = dict(_pair(item, "--map") for item in columns or ())
-    count = 0
-    unfinished = to.with_name(f"{to.name}.unfinished")
-    try:
-        with unfinished.open("w", encoding="utf-8") as out:
-            for example in converting.convert(file, format, mapping):
-                out.write(json.dumps(example, ensure_ascii=False) + "\n")
-                count += 1
-        unfinished.replace(to)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    count = _write_lines(to, converting.convert(file, format, mapping))
     if as_json:
         print_json({"examples": count, "file": str(to)})
     else:
         typer.echo(f"{count:,} examples in {one_line(str(to))}.")
+
+
+@app.command(epilog="Example: portico tune collect examples.jsonl --eval items.jsonl --held-back 0.2")
+def collect(
+    context: typer.Context,
+    to: Annotated[Path, typer.Argument(help="The file of examples to write.")],
+    method: Annotated[
+        str,
+        typer.Option(
+            help="supervised: good answers and corrections; dpo: these against bad and corrected ones."
+        ),
+    ] = "supervised",
+    of: Annotated[str | None, typer.Option("--app", help="Answers of one app.")] = None,
+    model: Annotated[str | None, typer.Option(help="Answers of one model.")] = None,
+    items: Annotated[
+        Path | None, typer.Option("--eval", help="A file of items for an evaluation to write.")
+    ] = None,
+    held_back: Annotated[
+        float, typer.Option(help="The share of the questions that become items and are not trained on.")
+    ] = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Write rated answers as examples to train on, and as items of an evaluation with other questions."""
+    if (items is None) != (held_back == 0):
+        raise InvalidRequest("Give --eval and --held-back together, or neither.", param="held_back")
+    if items is not None and items.resolve() == to.resolve():
+        raise InvalidRequest("Examples and items need a file each; name another one.", param="eval")
+    with connected(context) as client:
+        found = client.tuning.collect(method=method, app=of, model=model, held_back=held_back)
+    _write_lines(to, found.examples)
+    if items is not None:
+        _write_lines(items, found.items)
+    if as_json:
+        counts = {"examples": len(found.examples), "items": len(found.items), "left_out": found.left_out}
+        print_json({**counts, "file": str(to), "eval": None if items is None else str(items)})
+        return
+    typer.echo(f"{len(found.examples):,} examples in {one_line(str(to))}.")
+    if items is not None:
+        typer.echo(f"{len(found.items):,} items in {one_line(str(items))}.")
+    if found.left_out:
+        words = "have no text, or stand in a conversation with a question of the evaluation"
+        typer.secho(
+            f"Rated answers that are left out: {found.left_out:,}. They {words}.", fg="yellow", err=True
+        )
+
+
+def _write_lines(to: Path, lines: Iterable[Mapping[str, Any]]) -> int:
+    """Write JSON lines, whole or not at all; how many."""
+    count = 0
+    unfinished = to.with_name(f"{to.name}.unfinished")
+    try:
+        with unfinished.open("w", encoding="utf-8") as out:
+            for line in lines:
+                out.write(json.dumps(line, ensure_ascii=False) + "\n")
+                count += 1
+        unfinished.replace(to)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return count
 
 
 def _settings(given: Sequence[str]) -> Mapping[str, Any]:

@@ -147,6 +147,66 @@ ALPACA = [{"instruction": "Translate", "input": "Hafen", "output": "harbour", "h
 SHAREGPT = [
     {"system": "Be kind", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]}
 ]
+
+
+def test_rated_answers_become_examples_pairs_and_an_evaluation_of_other_questions(
+    command: Command, daemon: Daemon, tmp_path: Path
+) -> None:
+    def rate(client: Client, asked: str, said: str, value: str, correction: str = "") -> None:
+        session = client.sessions.open("counter")
+        client.sessions.add(
+            session.id, [{"sender": "user", "content": asked}, {"sender": "counter", "content": said}]
+        )
+        client.sessions.rate(session.id, 2, value, correction=correction)
+
+    with Client(daemon.url) as client:
+        client.apply({"agents": [{"name": "counter", "model": "default", "instructions": "Count."}]})
+        for number in range(12):
+            rate(client, f"What is {number}?", f"It is {number}.", "good")
+        rate(client, "What is 0?", "Nothing.", "bad")
+        rate(client, "What is 12?", "A dozen.", "corrected", "It is 12.")
+    to, held, pairs = tmp_path / "examples.jsonl", tmp_path / "items.jsonl", tmp_path / "pairs.jsonl"
+    done = command(
+        *("tune", "collect", str(to), "--app", "counter", "--eval", str(held), "--held-back", "0.4")
+    )
+    assert done.code == 0, done.err
+    examples = [json.loads(line)["messages"] for line in to.read_text("utf-8").splitlines()]
+    items = [json.loads(line)["item"] for line in held.read_text("utf-8").splitlines()]
+    answers = {question["content"]: answer["content"] for question, answer in examples}
+    others = {item["messages"][0]["content"]: item["answer"] for item in items}
+    assert answers and others and not answers.keys() & others.keys()
+    assert {**answers, **others} == {f"What is {number}?": f"It is {number}." for number in range(13)}
+    assert command("tune", str(to), "--base", "default", "--app", "counter", "--dry-run").code == 0
+    evaluation = {
+        "name": "rated",
+        "data": "items.jsonl",
+        "source": {
+            "model": "counter",
+            "input_messages": {"type": "item_reference", "item_reference": "item.messages"},
+        },
+        "criteria": [
+            {
+                "type": "string_check",
+                "name": "asked",
+                "operation": "ilike",
+                "input": "{{sample.output_text}}",
+                "reference": "What is",
+            }
+        ],
+    }
+    (tmp_path / "rated.yaml").write_text(json.dumps(evaluation), encoding="utf-8")
+    run = command("evals", "run", "-f", str(tmp_path / "rated.yaml"), "--json")
+    assert (run.code, run.json["result_counts"]["passed"]) == (0, len(items)), run.err
+    assert command("tune", "collect", str(pairs), "--method", "dpo", "--json").json["examples"] == 2
+    preferred = [json.loads(line) for line in pairs.read_text("utf-8").splitlines()]
+    assert [
+        (line["preferred_output"][0]["content"], line["non_preferred_output"][0]["content"])
+        for line in preferred
+    ] == [("It is 0.", "Nothing."), ("It is 12.", "A dozen.")]
+    assert "or neither" in command("tune", "collect", str(to), "--held-back", "0.4").err
+    assert "supervised or dpo" in command("tune", "collect", str(to), "--method", "reinforcement").err
+
+
 LAZYLLM = [{"context": "潮水六点来。", "question": "潮水几点来？", "answers": {"text": ["六点"]}}]
 
 
