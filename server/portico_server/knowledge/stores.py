@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -54,6 +56,8 @@ from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 TOUCH_INTERVAL_S = 60.0
 """Seconds between two notes that a store is in use."""
 
@@ -81,6 +85,7 @@ class StoreService:
         self._scheduler = scheduler
         self._files = files
         self._claims: set[str] | None = None
+        self._touching: set[str] = set()
         """The names of what keys have for themselves, `claim_of`; ``None`` until they have been read."""
         self._indexes = IndexManager(database, settings.indexes)
         self.filtered: Callable[..., Sequence[str]] = lambda *_stores: ()
@@ -502,7 +507,7 @@ class StoreService:
         )
 
     async def _touch(self, row: StoreRow) -> None:
-        """Note that a store is in use. Raises `InvalidRequest` if it has expired."""
+        """Note that a store is in use, for which no search waits. Raises `InvalidRequest` if it has expired."""
         if is_expired(row):
             raise InvalidRequest(
                 f"The store '{row.name or row.id}' has expired: nobody used it for {row.expires_after_days} days. "
@@ -510,8 +515,16 @@ class StoreService:
                 code="vector_store_expired",
                 param="vector_store_id",
             )
-        if time.time() - row.last_active_at > TOUCH_INTERVAL_S:
-            await self._database.write(rows.touch, row.id)
+        if time.time() - row.last_active_at <= TOUCH_INTERVAL_S or row.id in self._touching:
+            return
+        self._touching.add(row.id)
+        written = self._database.submit(partial(rows.touch, store_id=row.id), full=False)
+        written.add_done_callback(partial(self._touched, row.id))
+
+    def _touched(self, store_id: str, written: asyncio.Future[None]) -> None:
+        self._touching.discard(store_id)
+        if not written.cancelled() and (error := written.exception()) is not None:
+            logger.warning("that a store is in use could not be noted: %s", error)
 
     async def cards(self, caller: Principal) -> Sequence[Card]:
         """The cards of the stores that this caller has, and of those that are shared."""
