@@ -81,6 +81,7 @@ async def test_a_job_that_nears_its_time_limit_writes_a_checkpoint_and_continues
         """Its first job has no time left."""
 
         name = "limited"
+        here = False
         starts = 0
 
         async def find(self, name: str) -> Launcher:
