@@ -19,8 +19,6 @@ CHAT = "/v1/chat/completions"
 
 WINDOW = "24h"
 
-"""Between two looks at a batch: the first such time, which grows, and the longest."""
-
 Requests: TypeAlias = str | Path | Mapping[str, Mapping[str, Any]] | Iterable[Mapping[str, Any]]
 """The id of an uploaded file, a file here, bodies by their custom_id, or bodies in order."""
 

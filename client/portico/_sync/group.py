@@ -17,8 +17,8 @@ T = TypeVar("T")
 MAX_ATTEMPTS = 5
 """Connections in a row that may bring nothing new."""
 
-
 MIN_POLL_INTERVAL_S, MAX_POLL_INTERVAL_S = 0.1, 2.0
+"""Between two looks at what is waited for: the first such time, which grows, and the longest."""
 
 
 class Group:

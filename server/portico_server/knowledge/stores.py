@@ -85,8 +85,9 @@ class StoreService:
         self._scheduler = scheduler
         self._files = files
         self._claims: set[str] | None = None
-        self._touching: set[str] = set()
         """The names of what keys have for themselves, `claim_of`; ``None`` until they have been read."""
+        self._touching: set[str] = set()
+        """The ids of the stores whose use is being noted just now."""
         self._indexes = IndexManager(database, settings.indexes)
         self.filtered: Callable[..., Sequence[str]] = lambda *_stores: ()
         """The names of the keys with a filter on a store, by its name or id; put in by the composition root."""
