@@ -45,3 +45,33 @@ class Context(Protocol):
 
         Raises `DeadlineExceeded` after ``question.limit`` seconds. A refusal is an answer, not an error.
         """
+
+
+class ContextWithin:
+    """A context within ``outer``: the same, but for what a subclass does differently. See `Context`."""
+
+    __slots__ = ("_outer",)
+
+    def __init__(self, outer: Context) -> None:
+        self._outer = outer
+
+    @property
+    def run(self) -> str:
+        return self._outer.run
+
+    @property
+    def caller(self) -> Principal:
+        return self._outer.caller
+
+    @property
+    def deadline(self) -> float | None:
+        return self._outer.deadline
+
+    async def emit(self, event: Event) -> None:
+        await self._outer.emit(event)
+
+    async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:
+        return await self._outer.call(name, request, listener=listener)
+
+    async def ask(self, question: Question) -> Answer:
+        return await self._outer.ask(question)

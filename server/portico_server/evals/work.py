@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from portico.wire import Event, Usage
-from portico_server.core.context import Context, Listener
+from portico_server.core.context import Context, ContextWithin, Listener
 from portico_server.core.errors import InvalidRequest, PorticoError, TooMany, Unavailable
 from portico_server.core.principal import Principal
 from portico_server.core.question import Answer, Question
@@ -47,39 +47,27 @@ FINAL: Final = frozenset({"nobody_to_ask", "disk_full"})
 """Codes of errors that no second call mends."""
 
 
-class EvalContext:
+class EvalContext(ContextWithin):
     """`portico_server.core.context.Context` within another one. ``instead``: what answers in place of an app.
 
     Its calls wait where a queue is full, as nobody waits for the answer of one item.
     """
 
-    __slots__ = ("_depth", "_inner", "_instead", "_listener", "_registry")
+    __slots__ = ("_depth", "_instead", "_listener", "_registry")
 
     def __init__(
         self,
-        inner: Context,
+        outer: Context,
         registry: Registry,
         instead: Mapping[str, Servable],
         listener: Listener | None = None,
         depth: int = 0,
     ) -> None:
-        self._inner = inner
+        super().__init__(outer)
         self._registry = registry
         self._instead = instead
         self._listener = listener
         self._depth = depth
-
-    @property
-    def run(self) -> str:
-        return self._inner.run
-
-    @property
-    def caller(self) -> Principal:
-        return self._inner.caller
-
-    @property
-    def deadline(self) -> float | None:
-        return self._inner.deadline
 
     async def emit(self, event: Event) -> None:
         if self._listener is not None:
@@ -92,7 +80,7 @@ class EvalContext:
             )
         meant = self._registry.aliases.get(name, name)
         servable = self._instead.get(meant) or await self._registry.resolve(name, self.caller)
-        child = EvalContext(self._inner, self._registry, self._instead, listener, self._depth + 1)
+        child = EvalContext(self._outer, self._registry, self._instead, listener, self._depth + 1)
         return await self._patiently(servable, request, child)
 
     async def _patiently(self, servable: Servable, request: Request, child: EvalContext) -> Result:
@@ -117,7 +105,7 @@ class EvalContext:
 
     async def ask(self, question: Question) -> Answer:
         if question.kind == "function":
-            return await self._inner.ask(question)
+            return await self._outer.ask(question)
         raise Unavailable(
             f"'{question.name}' asks a person, whom an evaluation does not have. Evaluate an app without that step, or "
             "a tool that needs no approval.",

@@ -19,7 +19,7 @@ import orjson
 
 from portico.wire import Event
 from portico_server.core import pools
-from portico_server.core.context import Context, Listener
+from portico_server.core.context import Context, ContextWithin, Listener
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, NotFound, PorticoError
 from portico_server.core.principal import Principal
 from portico_server.core.question import Answer, Question
@@ -84,26 +84,14 @@ class AppCheck:
     differences: Sequence[str]
 
 
-class _PromptCapture:
+class _PromptCapture(ContextWithin):
     """The context of an app that is called until it calls a model."""
 
     def __init__(self, outer: Context, registry: Registry, depth: int, prompt: asyncio.Future[AppPrompt]):
-        self._outer = outer
+        super().__init__(outer)
         self._registry = registry
         self._depth = depth
         self._prompt = prompt
-
-    @property
-    def run(self) -> str:
-        return self._outer.run
-
-    @property
-    def caller(self) -> Principal:
-        return self._outer.caller
-
-    @property
-    def deadline(self) -> float | None:
-        return self._outer.deadline
 
     async def emit(self, event: Event) -> None:
         """Dropped: the call serves no client."""

@@ -16,13 +16,12 @@ from portico_server.apps.flow.scope import SKIPPED, Scope
 from portico_server.apps.flow.served import ServedFunctions
 from portico_server.apps.flow.spec import FlowSpec, Step
 from portico_server.apps.flow.tree import children, expressions
-from portico_server.core.context import Context, Listener
+from portico_server.core.context import Context, ContextWithin, Listener
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.interfaces import Evaluator
 from portico_server.core.principal import Principal
-from portico_server.core.question import Answer, Question
 from portico_server.core.registry import Registry
-from portico_server.core.request import Filter, Reply, Request, Result
+from portico_server.core.request import Filter, Reply
 from portico_server.db import steps
 from portico_server.db.database import Database
 
@@ -146,34 +145,16 @@ def _quietly(reference: ReferenceExpression, scope: Scope) -> Any:
     return None if value is SKIPPED else value
 
 
-class _Deeper:
+class _Deeper(ContextWithin):
     """The context of a flow or an agent within a flow: the same, one level further down, perhaps heard by another."""
 
     def __init__(self, outer: Context, depth: int, listener: Listener | None = None) -> None:
-        self._outer = outer
+        super().__init__(outer)
         self._listener = listener or outer.emit
         self.depth = depth
 
-    @property
-    def run(self) -> str:
-        return self._outer.run
-
-    @property
-    def caller(self) -> Principal:
-        return self._outer.caller
-
-    @property
-    def deadline(self) -> float | None:
-        return self._outer.deadline
-
     async def emit(self, event: Event) -> None:
         await self._listener(event)
-
-    async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:
-        return await self._outer.call(name, request, listener=listener)
-
-    async def ask(self, question: Question) -> Answer:
-        return await self._outer.ask(question)
 
 
 def deeper(context: Context, name: str, listener: Listener | None = None) -> Context:
