@@ -5,7 +5,6 @@ calling.
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from portico_server.apps.prompts.library import PromptLibrary as PromptLibrary
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import Artifact
+from tests.api_server import listening
 from tests.registry_fixture import RegistryFixture, open_registry
 
 READER = Principal("reader", frozenset({"stores:docs:read", "apps:docs:call", "chat"}))
@@ -128,7 +128,7 @@ async def serving(
             token = dict(scope["headers"]).get(b"authorization", b"").decode()
             await face({**scope, "portico.caller": CALLERS[token]}, receive, send)
 
-        listener = socket.create_server(("127.0.0.1", port))  # accepts from here on, so nobody needs to wait
+        listener = listening(port)
         config = uvicorn.Config(gateway, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 import httpx
 import pytest
+import pytest_asyncio
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
@@ -25,10 +27,17 @@ from portico.errors import Forbidden
 from portico_server.apps.deployed import AppKind
 from portico_server.core.principal import Principal
 from portico_server.knowledge.facts import StoredFacts
+from portico_server.models.spec import ModelSpec
 from portico_server.runs.artifacts import Author, NewArtifact
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SCOPES = ("chat", "models:read", "stores:*:manage", "apps:*:deploy", "tools:*:call", "finetune")
 BODIES = ("post", "put", "patch")
+
+HELLO: Final = [{"role": "user", "content": "Hello"}]
+
+TRAINED: Final = "ft:base:portico:thing:ftjob-01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Town:
-    """A daemon, and those who call it."""
+    """A daemon, and those who call it: their keys are new in each test, the daemon is one for all tests."""
 
     owner: Caller
     other: Caller
@@ -77,20 +86,54 @@ class Town:
     nobody: Caller
     api_server: ApiServer
 
+    def unused(self, name: str) -> str:
+        """A name that no other test gives: aliases stay."""
+        return f"n{self.owner.id[-8:]}_{name}"
 
-@pytest.fixture
-async def town(tmp_path: Path) -> AsyncIterator[Town]:
-    async with api_server(tmp_path, require_key=True) as served:
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiServer]:
+    async with api_server(tmp_path_factory.mktemp("ownership"), require_key=True) as served:
         services = served.services
         services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
+        services.apps.kind("agent", AppKind(services.agents.check, services.agents.build))
         served.add(RelayModel("teller", b"{}"), FixedModel("Hello.", name="voice"))
+        await services.models.add(ModelSpec("base", "fake://"))
         await services.tuning.start()
         await services.batches.start()
-        found = []
-        for name, scopes in (("owner", SCOPES), ("other", SCOPES), ("admin", ("admin",))):
-            row, secret = await served.auth.create(name, scopes)
-            found.append(Caller(row.id, secret, served, admin=name == "admin"))
-        yield Town(*found, Caller("", "", served), served)  # type: ignore[call-arg]
+        yield served
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def operations(served: ApiServer) -> list[tuple[str, str]]:
+    """Method and path of everything that acts on one thing."""
+    row, secret = await served.auth.create("reader", ("admin",))
+    paths = (await Caller(row.id, secret, served, admin=True).done("GET", "/openapi.json"))["paths"]
+    return [(method, path) for path, methods in sorted(paths.items()) if "{" in path for method in methods]
+
+
+REMOVED: Final = {
+    **dict.fromkeys(("/api/apps", "/api/stores", "/api/prompts"), "id"),
+    **dict.fromkeys(("/api/workers", "/api/adapters", "/api/deployments"), "name"),
+    **dict.fromkeys(("/api/mcp/servers", "/api/tool-sources"), "name"),
+}
+"""Where things with a name are listed, and what they are deleted by."""
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def town(served: ApiServer) -> AsyncIterator[Town]:
+    """Three callers with nothing of their own. What they have made under a name is removed in the end."""
+    found = []
+    for name, scopes in (("owner", SCOPES), ("other", SCOPES), ("admin", ("admin",))):
+        row, secret = await served.auth.create(name, scopes)
+        found.append(Caller(row.id, secret, served, admin=name == "admin"))
+    yield Town(*found, Caller("", "", served), served)  # type: ignore[call-arg]
+    served.services.registry.remove(TRAINED, found[0].id)
+    for path, ref in REMOVED.items():
+        everyone = "?all=true" if path in ("/api/apps", "/api/prompts") else ""
+        for item in (await found[2].done("GET", f"{path}{everyone}"))["data"]:
+            if item["name"] != "base" and item.get("origin") != "portico":
+                await found[2].done("DELETE", f"{path}/{item[ref]}")
 
 
 def says(answer: str) -> dict[str, Any]:
@@ -111,6 +154,11 @@ async def store(caller: Caller, name: str) -> str:
 async def app(caller: Caller, name: str) -> str:
     made = await caller.done("POST", "/api/apps", {"name": name, "spec": says(caller.id)})
     return str(made["id"])
+
+
+async def agent(caller: Caller, name: str) -> str:
+    wish = {"name": name, "kind": "agent", "spec": {"portico_agent": 1, "model": "voice"}}
+    return str((await caller.done("POST", "/api/apps", wish))["id"])
 
 
 async def prompt(caller: Caller, name: str) -> str:
@@ -205,11 +253,6 @@ async def evaluation(caller: Caller, name: str) -> str:
 
 
 async def job(caller: Caller, name: str) -> str:
-    services = caller.api_server.services
-    if services.models.spec("base") is None:
-        from portico_server.models.spec import ModelSpec
-
-        await services.models.add(ModelSpec("base", "fake://"))
     line = '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}\n'
     wish = {"model": "base", "training_file": await caller.upload(line * 12, "fine-tune", f"{name}.jsonl")}
     return str((await caller.done("POST", "/v1/fine_tuning/jobs", wish))["id"])
@@ -237,6 +280,7 @@ NOUNS: Final[Mapping[str, Noun]] = {
     "store": Noun(store, ("/api/stores/{store}", "/v1/vector_stores/{store}"), by_name=True),
     "app": Noun(app, ("/api/apps/{name}",), by_name=True),
     "app as a model": Noun(app, ("/v1/models/{name}",), by_name=True),
+    "agent": Noun(agent, ("/api/apps/{name}",), by_name=True),
     "prompt": Noun(prompt, ("/api/prompts/{name}",), by_name=True),
     "tool": Noun(function, ("/api/tools/{name}",)),
     "worker": Noun(worker, ("/api/workers/{worker}",)),
@@ -255,24 +299,67 @@ NOUNS: Final[Mapping[str, Noun]] = {
     "fact": Noun(fact, ("/api/facts/{fact_id}",)),
 }
 
-OPERATORS: Final = (
-    "/api/adapters/{name}",
-    "/api/aliases/{name}",
-    "/api/deployments/{name}",
-    "/api/engines/{name}",
-    "/api/keys/{key_id}",
-    "/api/mcp/servers/{name}",
-    "/api/tool-sources/{name}",
-)
-"""What an admin alone makes and changes: all of it is shared."""
+
+async def model(caller: Caller, name: str) -> str:
+    await caller.done("POST", "/api/deployments", {"name": name, "source": "fake://"})
+    return name
+
+
+async def alias(caller: Caller, name: str) -> str:
+    await caller.done("PUT", f"/api/aliases/{name}", {"target": "base"})
+    return name
+
+
+async def adapter(caller: Caller, name: str) -> str:
+    script = caller.api_server.services.settings.home / "adapter.yaml"
+    script.write_text("- {content: adapted}\n")
+    await caller.done("POST", "/api/adapters", {"base": "base", "path": str(script), "name": name})
+    return name
+
+
+async def mcp_server(caller: Caller, name: str) -> str:
+    command = [sys.executable, str(Path(__file__).parent / "tools" / "mcp" / "stranger.py")]
+    wish = {"name": "stranger", "command": command, "allow": ["echo"], "prefix": name.removesuffix("echo")}
+    held = await caller.done("POST", "/api/mcp/servers", wish)
+    assert held["state"] == "ready", held
+    return "stranger"
+
+
+async def tool_source(caller: Caller, name: str) -> str:
+    await caller.done("POST", "/api/tool-sources", {"name": name, "command": ["true"]})
+    return name
+
+
+async def key(caller: Caller, name: str) -> str:
+    return str((await caller.done("POST", "/api/keys", {"name": name, "scopes": ["chat"]}))["id"])
+
+
+@dataclass(frozen=True, slots=True)
+class Operated:
+    """What an admin alone makes and changes, all of it shared: its path, and ``name``, what callers know it by there.
+
+    ``rival``: how a key makes something under such a name; ``None`` where it has none that anybody could want.
+    """
+
+    make: Make
+    path: str
+    rival: Make | None = app
+    name: str = "thing"
+
+
+OPERATED: Final[Mapping[str, Operated]] = {
+    "model": Operated(model, "/api/deployments/{name}"),
+    "alias": Operated(alias, "/api/aliases/{name}"),
+    "adapter": Operated(adapter, "/api/adapters/{name}"),
+    "MCP server": Operated(mcp_server, "/api/mcp/servers/{name}", function, "thing_echo"),
+    "tool source": Operated(tool_source, "/api/tool-sources/{name}", function),
+    "key": Operated(key, "/api/keys/{key_id}", None),
+}
+
+OPERATORS: Final = (*(each.path for each in OPERATED.values()), "/api/engines/{name}")
+"""Engines have no maker: they are there."""
 
 FOR_ALL: Final = ("/.well-known/",)
-
-
-async def operations(town: Town) -> list[tuple[str, str]]:
-    """Method and path of everything that acts on one thing."""
-    paths = (await town.admin.done("GET", "/openapi.json"))["paths"]
-    return [(method, path) for path, methods in sorted(paths.items()) if "{" in path for method in methods]
 
 
 def of(noun: Noun, found: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -299,8 +386,8 @@ def absent(ref: str) -> str:
 # --- every operation ----------------------------------------------------------------------------------------------
 
 
-async def test_every_noun_of_the_api_has_a_row(town: Town) -> None:
-    found = await operations(town)
+async def test_every_noun_of_the_api_has_a_row(operations: list[tuple[str, str]]) -> None:
+    found = operations
     known = [path for noun in NOUNS.values() for path in noun.paths] + [*OPERATORS, *FOR_ALL]
     missing = [path for _method, path in found if not any(path.startswith(each) for each in known)]
     assert missing == [], "give its noun a row in NOUNS, or in OPERATORS if an admin alone makes one"
@@ -309,10 +396,12 @@ async def test_every_noun_of_the_api_has_a_row(town: Town) -> None:
 
 
 @pytest.mark.parametrize("name", NOUNS)
-async def test_another_keys_thing_is_not_there_and_an_admin_needs_its_id(town: Town, name: str) -> None:
+async def test_another_keys_thing_is_not_there_and_an_admin_needs_its_id(
+    town: Town, operations: list[tuple[str, str]], name: str
+) -> None:
     noun = NOUNS[name]
     ref = await noun.make(town.owner, "thing")
-    found = of(noun, await operations(town))
+    found = of(noun, operations)
     refs = {ref, "thing"} if noun.by_name else {ref}
     for method, path in found:
         body = {} if method in BODIES else None
@@ -334,14 +423,61 @@ async def test_another_keys_thing_is_not_there_and_an_admin_needs_its_id(town: T
                 assert (await town.admin(method, filled(path, "thing"))).status_code == 404, path
 
 
-async def test_what_an_admin_alone_makes_no_key_changes(town: Town) -> None:
-    for method, path in await operations(town):
-        if path.startswith(OPERATORS) and method != "get":
-            answer = await town.other(method, filled(path, "teller"), {} if method in BODIES else None)
-            # A body is read before the right is looked at.
-            assert answer.status_code in (403, 400), (method, path, answer.text)
-            if answer.status_code == 400:
-                assert answer.json()["error"]["code"] == "missing_required_parameter"
+@pytest.mark.parametrize("name", [*OPERATED, "engine"])
+async def test_what_an_admin_alone_makes_no_key_changes(
+    town: Town, operations: list[tuple[str, str]], name: str
+) -> None:
+    row = OPERATED.get(name)
+    ref = "fake" if row is None else await row.make(town.admin, town.unused(row.name))
+    at = OPERATORS[-1] if row is None else row.path
+    found = of(Noun(store, (at,)), operations)
+    assert found
+    listed = at.partition("/{")[0]
+    before = (await town.admin.done("GET", listed))["data"]
+    for method, path in found:
+        body = {} if method in BODIES else None
+        answer = await town.other(method, filled(path, ref), body)
+        # A body is read before the right is looked at.
+        assert answer.status_code in ((200, 403) if method == "get" else (403, 400)), (path, answer.text)
+        if answer.status_code == 400:
+            assert answer.json()["error"]["code"] == "missing_required_parameter"
+        assert (await town.nobody(method, filled(path, ref), body)).status_code == 401, (method, path)
+    assert [
+        (each.get("name"), each.get("id")) for each in (await town.admin.done("GET", listed))["data"]
+    ] == [(each.get("name"), each.get("id")) for each in before]
+
+
+async def answered(caller: Caller, name: str) -> str | None:
+    """What a tool of that name is said to do, or what a model or app of that name answers."""
+    tool = await caller("GET", f"/api/tools/{name}")
+    if tool.status_code == 200:
+        return str(tool.json()["description"])
+    said = await caller("POST", "/v1/chat/completions", {"model": name, "messages": HELLO})
+    return str(said.json()["choices"][0]["message"]["content"]) if said.status_code == 200 else None
+
+
+@pytest.mark.parametrize("name", [name for name, row in OPERATED.items() if row.rival])
+async def test_no_key_takes_what_the_operator_calls_its_own(town: Town, name: str) -> None:
+    row, known_as = OPERATED[name], town.unused(OPERATED[name].name)
+    assert row.rival is not None
+    await row.make(town.admin, known_as)
+    meant = await answered(town.other, known_as)
+    assert meant is not None
+    with pytest.raises(AssertionError, match=r"name_taken"):
+        await row.rival(town.owner, known_as)
+    assert [await answered(who, known_as) for who in (town.owner, town.other, town.admin)] == [meant] * 3
+
+
+@pytest.mark.parametrize("name", [name for name, row in OPERATED.items() if row.rival])
+async def test_what_a_key_made_first_keeps_nothing_from_the_operator(town: Town, name: str) -> None:
+    row, known_as = OPERATED[name], town.unused(OPERATED[name].name)
+    assert row.rival is not None
+    await row.rival(town.owner, known_as)
+    assert await answered(town.other, known_as) is None
+    await row.make(town.admin, known_as)
+    meant = [await answered(who, known_as) for who in (town.owner, town.other, town.admin)]
+    assert meant[0] == town.owner.id
+    assert meant[1] == meant[2] not in (None, town.owner.id)
 
 
 # --- every name ---------------------------------------------------------------------------------------------------
@@ -378,6 +514,7 @@ Look = Callable[[Caller, str], Awaitable[str | None]]
 NAMED: Final[Mapping[str, tuple[Make, Look]]] = {
     "store": (store, named_store),
     "app": (app, named_app),
+    "agent": (agent, named_app),
     "prompt": (prompt, named_prompt),
     "tool": (described, named_tool),
 }
@@ -498,13 +635,7 @@ async def test_an_admin_lists_what_other_keys_have_by_id(town: Town) -> None:
 
 async def test_sessions_with_ones_own_app_and_with_the_shared_one_are_apart(town: Town) -> None:
     """Both apps have one name, the key calls its sessions the same, and what is said to one the other never hears."""
-    town.api_server.services.apps.kind(
-        "agent", AppKind(town.api_server.services.agents.check, town.api_server.services.agents.build)
-    )
-    spec = {"portico_agent": 1, "model": "voice"}
-    wish = {"name": "desk", "kind": "agent", "spec": spec}
-    mine = (await town.owner.done("POST", "/api/apps", wish))["id"]
-    shared = (await town.admin.done("POST", "/api/apps", wish))["id"]
+    mine, shared = await agent(town.owner, "desk"), await agent(town.admin, "desk")
     opened = {
         app: (await town.owner.done("POST", "/api/sessions", {"app": app, "name": "talk"}))["id"]
         for app in (mine, shared, "desk")
@@ -678,8 +809,6 @@ async def test_resources_over_mcp_are_its_callers_own(town: Town) -> None:
 
 # --- the other ways in: flows, MCP, what a response names -----------------------------------------------------------
 
-TRAINED: Final = "ft:base:portico:thing:ftjob-01"
-
 
 async def in_flow(caller: Caller, step: dict[str, Any]) -> bool:
     found = await caller.done("POST", "/api/flows/check", {"flow": {"portico_flow": 1, "step": step}})
@@ -728,6 +857,11 @@ WAYS: Final[Mapping[str, Mapping[str, tuple[Make, Way]]]] = {
         "agent step": (app, lambda who, _ref: in_flow(who, {"op": "agent", "name": "s", "agent": "thing"})),
         "response": (app, lambda who, ref: in_response(who, model=ref)),
     },
+    "agent": {
+        "flow": (agent, lambda who, _ref: in_flow(who, step("app"))),
+        "agent step": (agent, lambda who, _ref: in_flow(who, {"op": "agent", "name": "s", "agent": "thing"})),
+        "response": (agent, lambda who, ref: in_response(who, model=ref)),
+    },
     "app as a model": {
         "flow": (
             app,
@@ -764,7 +898,7 @@ async def _has(found: Awaitable[set[str]], name: str) -> bool:
     return name in await found
 
 
-def test_every_noun_says_by_which_other_ways_it_is_reached() -> None:
+async def test_every_noun_says_by_which_other_ways_it_is_reached() -> None:
     assert set(NOUNS) == (set(WAYS) - {"trained model"}) | NO_OTHER_WAY
 
 
