@@ -132,32 +132,52 @@ def collect_examples(
     the same question. ``held_back`` is the share of the questions, from 0 to less than 1, that become items; the same
     question is always on the same side. Raises `InvalidRequest`.
     """
-    if method not in COLLECT_METHODS:
-        raise InvalidRequest(f"'method' is {' or '.join(COLLECT_METHODS)}, not '{method}'.", param="method")
-    if not 0 <= held_back < 1:
-        raise InvalidRequest("'held_back' is a share, from 0 to less than 1.", param="held_back")
-    conversations: dict[str, _RatedConversation] = {}
-    left_out = 0
+    collector = ExampleCollector(method, held_back)
     for rating in ratings:
+        collector.add(rating)
+    return collector.collected()
+
+
+class ExampleCollector:
+    """`collect_examples` for ratings that come one after another: only what becomes an example is kept of them."""
+
+    def __init__(self, method: str = "supervised", held_back: float = 0.0) -> None:
+        if method not in COLLECT_METHODS:
+            raise InvalidRequest(
+                f"'method' is {' or '.join(COLLECT_METHODS)}, not '{method}'.", param="method"
+            )
+        if not 0 <= held_back < 1:
+            raise InvalidRequest("'held_back' is a share, from 0 to less than 1.", param="held_back")
+        self._pairs = method == "dpo"
+        self._held_back = held_back
+        self._conversations: dict[bytes, _RatedConversation] = {}
+        self._left_out = 0
+
+    def add(self, rating: Rating) -> None:
+        """Take one in."""
         messages = [{"role": m["role"], "content": _text(m["content"])} for m in rating.messages]
         answers = [_text(rating.answer)] + ([rating.correction] if rating.value == "corrected" else [])
         questions = [m["content"] for m in messages if m["role"] == "user"]
-        held = [_share(question) < held_back for question in questions]
+        held = [_share(question) < self._held_back for question in questions]
         if not questions or not all([*answers, *(m["content"] for m in messages)]) or any(held[:-1]):
-            left_out += 1
-            continue
-        key = json.dumps(messages)
-        found = conversations.setdefault(key, _RatedConversation(messages, held[-1]))
+            self._left_out += 1
+            return
+        key = hashlib.sha256(json.dumps(messages).encode()).digest()
+        found = self._conversations.setdefault(key, _RatedConversation(messages, held[-1]))
         (found.wanted if rating.value == "good" else found.unwanted).append(answers[0])
         found.wanted.extend(answers[1:])
-    trained = [one for one in conversations.values() if not one.held_back]
-    lines = [line for one in trained for line in (one.pairs() if method == "dpo" else one.examples())]
-    items = [
-        {"item": {"messages": one.messages, "answer": one.wanted[-1]}}
-        for one in conversations.values()
-        if one.held_back and one.wanted
-    ]
-    return CollectedExamples(tuple(lines), tuple(items), left_out)
+
+    def collected(self) -> CollectedExamples:
+        """What has come of all of them."""
+        conversations = self._conversations.values()
+        trained = [one for one in conversations if not one.held_back]
+        lines = [line for one in trained for line in (one.pairs() if self._pairs else one.examples())]
+        items = [
+            {"item": {"messages": one.messages, "answer": one.wanted[-1]}}
+            for one in conversations
+            if one.held_back and one.wanted
+        ]
+        return CollectedExamples(tuple(lines), tuple(items), self._left_out)
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,6 +193,7 @@ class Daemon:
 
     async def _add_models(self) -> None:
         """The models of the configuration. One that cannot work is listed in the status; the others serve."""
+        wrong: list[tuple[ModelSpec, str, PorticoError]] = []
         for spec in self._configuration.models:
             try:
                 await self.services.models.add(spec, keep=False)
@@ -203,10 +204,19 @@ class Daemon:
                 place = f"{at}.{error.param}" if error.param else at
                 if error.code == MISSING_FILE_CODE:  # it may come yet: each call says so until then
                     await self.services.models.add(spec, keep=False, here=False)
-                self._note_failed_model(
-                    ConfigurationProblem(spec.name, place, error.message),
-                    file=error.code == MISSING_FILE_CODE,
-                )
+                wrong.append((spec, place, error))
+        aliases = self.services.registry.aliases
+        for spec, place, reason in wrong:
+            meant = [f"'{name}' means '{aliases[name]}'" for name in spec.aliases if name in aliases]
+            meanwhile = (
+                f" Until it is mended, {' and '.join(meant)}."
+                if meant and self.services.models.spec(spec.name) is None
+                else ""
+            )
+            self._note_failed_model(
+                ConfigurationProblem(spec.name, place, reason.message + meanwhile),
+                file=reason.code == MISSING_FILE_CODE,
+            )
         for problem in self._configuration.problems:
             self._note_failed_model(problem)
 

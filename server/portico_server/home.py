@@ -27,6 +27,10 @@ _OTHERS_BITS: Final = 0o077
 _OTHERS_WRITE_BITS: Final = 0o022
 
 
+LOCK_FILE: Final = "daemon.lock"
+"""What of a home folder its daemon holds."""
+
+
 class Home:
     """Holds the lock on a home folder for as long as the ``with`` block lasts.
 
@@ -45,7 +49,7 @@ class Home:
             _narrow_folder(self.path)
             _narrow_files(self.path.glob("*.db*"))
             _narrow_files((self.path / "logs").glob("*.log*"))
-            self._lock = os.open(self.path / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise Unavailable(
                 f"The home folder {self.path} cannot be used: {error.strerror}. Set PORTICO_HOME to a folder that "

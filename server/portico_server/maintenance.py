@@ -10,6 +10,7 @@ import json
 import os
 import time
 from argparse import Namespace
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -19,9 +20,9 @@ from portico_server import __version__
 from portico_server.backup import swap
 from portico_server.backup.restore import BackupArchive, restore
 from portico_server.backup.write import backup, check_here, noted
-from portico_server.core.errors import InvalidRequest, NotFound
+from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
 from portico_server.db.database import Database
-from portico_server.home import Home
+from portico_server.home import LOCK_FILE, Home
 from portico_server.settings import LoadedSettings, Settings
 
 PROGRESS_S: Final = 0.2
@@ -95,11 +96,25 @@ def _restore(path: Path, settings: Settings, *, replace: bool, dry_run: bool) ->
                 **done,
                 "files": [{"name": name, "bytes": archive.size(name)} for name in archive.names()],
             }
+        made = [path for path in (settings.home, *settings.home.parents) if not path.exists()]
         with Home(settings.home):
-            aside = restore(archive, settings.home, replace=replace, report=_Progress())
+            try:
+                aside = restore(archive, settings.home, replace=replace, report=_Progress())
+            except PorticoError:
+                if made:
+                    _remove_empty(settings.home, made)
+                raise
         return {**done, "aside": None if aside is None else str(aside)}
     finally:
         archive.close()
+
+
+def _remove_empty(home: Path, made: Sequence[Path]) -> None:
+    """Take away the folders that a restore has made and left empty, innermost first; the home's lock is held."""
+    (home / LOCK_FILE).unlink(missing_ok=True)
+    with suppress(OSError):
+        for folder in made:
+            folder.rmdir()
 
 
 def _vacuum(settings: Settings) -> dict[str, Any]:

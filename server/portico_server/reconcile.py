@@ -29,6 +29,9 @@ Do = Callable[[], Awaitable[Any]]
 KINDS: Final = ("models", "stores", "tools", "mcp", "prompts", "apps")
 """In the order in which they are made: what comes later may need what comes before. `remove` goes the other way."""
 
+PRUNABLE: Final = (*KINDS, "agents")
+"""Kinds of which the rest can be removed: ``apps`` are all apps, ``agents`` those of them that are agents."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedChange:
@@ -105,8 +108,8 @@ class Reconciler:
         new = {(one.change.kind, one.change.name) for one in planned if one.change.action != "unchanged"}
         new |= {("models", alias) for spec in wanted.models for alias in spec.aliases}
         planned += await self._entries(wanted.apps, caller, new)
-        gone = await self._removals(wanted, caller)
-        return planned + [one for one in reversed(gone) if one.change.kind in prune]
+        gone = await self._removals(wanted, prune)
+        return [*planned, *reversed(gone)]
 
     # --- each kind -------------------------------------------------------------------------------------------------
 
@@ -325,12 +328,14 @@ class Reconciler:
     def _deploying(self, entries: Sequence[AppEntry], caller: Principal) -> Do:
         return lambda: self._apps.given(entries, caller)
 
-    async def _removals(self, wanted: Configuration, caller: Principal) -> list[_Step]:
-        """What is here and not in the configuration, each with how it is removed."""
+    async def _removals(self, wanted: Configuration, prune: frozenset[str]) -> list[_Step]:
+        """What is here and not in the configuration, of the kinds `prune`, each with how it is removed."""
         built_in = {spec.name for spec in BUILT_IN}
         models = [info.name for info in self._models.list() if info.name not in built_in]
         rows = [row.name for row in await self._stores.list(SYSTEM) if row.owner is None]
-        apps = [row.name for row, _version in self._apps.list(SYSTEM)]
+        apps = [
+            row.name for row, _version in self._apps.list(SYSTEM) if "apps" in prune or row.kind == "agent"
+        ]
         # Those that came with Portico are not the configuration's to remove.
         prompts = [each.name for each in await self._prompts.list(SYSTEM) if each.origin != builtin.ORIGIN]
         found: list[_Step] = []
@@ -342,6 +347,8 @@ class Reconciler:
             ("prompts", prompts, wanted.prompts, lambda name: self._prompts.remove(name, SYSTEM)),
             ("apps", apps, wanted.apps, lambda name: self._apps.remove(name, SYSTEM)),
         ):
+            if not prune.intersection((kind, "agents") if kind == "apps" else (kind,)):
+                continue
             kept = {spec.name for spec in named}
             for name in here:
                 if name not in kept:

@@ -29,7 +29,7 @@ models:
   - {name: gone, source: "file:///nowhere/model.gguf"}
   - {name: odd, source: "fake://", task: dancing}
   - {name: typo, sorce: "fake://"}
-  - {name: wide, source: "fake://", parameters: {scrip: []}}
+  - {name: wide, source: "fake://", aliases: [default-embedding], parameters: {scrip: []}}
 stores: []
 """
 
@@ -58,6 +58,7 @@ def test_bad_models_stand_in_the_status_with_place_and_reason_and_the_rest_serve
         reasons = {problem.name: problem.reason for problem in found.problems}
         assert reasons["nonsense"].startswith("'nonsense' is not a model source")
         assert reasons["odd"].startswith("The task of the model 'odd' is 'dancing'")
+        assert reasons["wide"].endswith("Until it is mended, 'default-embedding' means 'wordllama-256'.")
         assert client.chat("Good morning.").read().text == "Good morning."
         names = {model.name for model in found.models}
         # A file may come yet, when its disk is mounted: its model waits for it.

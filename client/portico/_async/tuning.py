@@ -13,14 +13,14 @@ from portico._events import TuningEvents
 from portico._request import at, given, named
 from portico.tuning import (
     CollectedExamples,
+    ExampleCollector,
     TuningAppCheck,
     TuningCheckpoint,
     TuningEvent,
     TuningJob,
     TuningPlan,
-    collect_examples,
 )
-from portico.values import Page, Rating
+from portico.values import Page
 
 PURPOSE = "fine-tune"
 
@@ -113,12 +113,13 @@ class Tuning(Group):
         ``method``: ``supervised`` or ``dpo``. ``held_back``: the share of the questions, from 0 to less than 1, that
         become items and are not trained on. Raises `InvalidRequest`.
         """
-        sessions, ratings = Sessions(self._transport), list[Rating]()
+        sessions, collector = Sessions(self._transport), ExampleCollector(method, held_back)
         after: str | None = None
         while page := await sessions.ratings(app=app, model=model, after=after, limit=RATING_PAGE_SIZE):
-            ratings += page
+            for rating in page:
+                collector.add(rating)
             after = page[-1].id
-        return collect_examples(ratings, method=method, held_back=held_back)
+        return collector.collected()
 
     async def _file(self, file: str | Path) -> str:
         if isinstance(file, str):

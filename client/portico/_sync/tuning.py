@@ -14,14 +14,14 @@ from portico._sync.knowledge import Files
 from portico._sync.sessions import Sessions
 from portico.tuning import (
     CollectedExamples,
+    ExampleCollector,
     TuningAppCheck,
     TuningCheckpoint,
     TuningEvent,
     TuningJob,
     TuningPlan,
-    collect_examples,
 )
-from portico.values import Page, Rating
+from portico.values import Page
 
 PURPOSE = "fine-tune"
 
@@ -114,12 +114,13 @@ class Tuning(Group):
         ``method``: ``supervised`` or ``dpo``. ``held_back``: the share of the questions, from 0 to less than 1, that
         become items and are not trained on. Raises `InvalidRequest`.
         """
-        sessions, ratings = Sessions(self._transport), list[Rating]()
+        sessions, collector = Sessions(self._transport), ExampleCollector(method, held_back)
         after: str | None = None
         while page := sessions.ratings(app=app, model=model, after=after, limit=RATING_PAGE_SIZE):
-            ratings += page
+            for rating in page:
+                collector.add(rating)
             after = page[-1].id
-        return collect_examples(ratings, method=method, held_back=held_back)
+        return collector.collected()
 
     def _file(self, file: str | Path) -> str:
         if isinstance(file, str):

@@ -98,8 +98,8 @@ def _inlined(item: Any, key: str, folder: Path) -> Any:
 
 def pruned(document: Mapping[str, Any]) -> tuple[str, ...]:
     """The kinds that a file has, an empty list included: what it does not speak of is not removed."""
-    kinds = {"apps" if key == "agents" else key for key in document}
-    return tuple(kind for kind in ("models", "stores", "tools", "mcp", "prompts", "apps") if kind in kinds)
+    kinds = ("models", "stores", "tools", "mcp", "prompts", "apps", "agents")
+    return tuple(kind for kind in kinds if kind in document)
 
 
 def _print(found: Applied) -> None:

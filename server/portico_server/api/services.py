@@ -35,6 +35,7 @@ from portico_server.runs.questions import Questions
 from portico_server.runs.retention import Retention
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
+from portico_server.runs.usage import UsageLog
 from portico_server.settings import LoadedSettings, Settings
 from portico_server.tools.mcp.host import McpHost
 from portico_server.tools.served import ServedTools
@@ -48,6 +49,7 @@ class ApiServices(Protocol):
     database: Database
     registry: Registry
     runner: Runner
+    usage: UsageLog
     scheduler: Scheduler
     questions: Questions
     models: ModelService

@@ -41,6 +41,11 @@ class UpstreamFailed(EngineFailed):
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
+def type_of(status: int) -> str:
+    """OpenAI's ``type`` of an error with this status."""
+    return _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+
+
 def error_of(status: int, data: bytes, name: str, retry_after: float | None = None) -> PorticoError:
     """The error that the engine of ``name`` answered with: ``status`` and whatever body it sent."""
     try:
@@ -64,7 +69,7 @@ def error_from_json(status: int, document: Any, name: str, retry_after: float | 
         code, param = fields.get("code"), fields.get("param")
         body = ErrorBody(
             text,
-            kind if isinstance(kind, str) else _TYPES.get(status, "invalid_request_error"),
+            kind if isinstance(kind, str) else type_of(status),
             # Some servers put the HTTP number here; clients expect a word.
             code if isinstance(code, str) and not code.isdigit() else None,
             param if isinstance(param, str) else None,

@@ -31,6 +31,7 @@ class UsageLog:
         self._database = database
         self._rows: list[UsageRow] = []
         self._some = asyncio.Event()
+        self._writing = asyncio.Lock()
         self._pause = WRITE_INTERVAL_S
         self.tally = CallCounts()
 
@@ -47,19 +48,23 @@ class UsageLog:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what has been collected. Where the disk is full, calls continue and their rows wait until it is not."""
-        self._some.clear()
-        rows, self._rows = self._rows, []
-        if not rows:
-            return
-        try:
-            await self._database.write(usage.append, rows)
-        except PorticoError as error:
-            if self._pause == WRITE_INTERVAL_S:
-                logger.error("usage rows cannot be written, and wait: %s", error.message)
-            self._keep(rows)
-        else:
-            self._pause = WRITE_INTERVAL_S
+        """Write what has been collected: a reader finds every row that was added before.
+
+        Where the disk is full, calls continue and their rows wait until it is not.
+        """
+        async with self._writing:
+            self._some.clear()
+            rows, self._rows = self._rows, []
+            if not rows:
+                return
+            try:
+                await self._database.write(usage.append, rows)
+            except PorticoError as error:
+                if self._pause == WRITE_INTERVAL_S:
+                    logger.error("usage rows cannot be written, and wait: %s", error.message)
+                self._keep(rows)
+            else:
+                self._pause = WRITE_INTERVAL_S
 
     def _keep(self, rows: list[UsageRow]) -> None:
         """Try these again in a while, before those that came meanwhile."""

@@ -129,6 +129,20 @@ def test_wherever_a_byte_is_wrong_nothing_is_restored_or_all_of_it(archive: Path
     assert refused > 60
 
 
+def test_an_archive_with_a_wrong_bit_leaves_no_folder_behind(archive: Path, tmp_path: Path) -> None:
+    def change(entries: dict[str, bytes], _manifest: dict[str, Any]) -> None:
+        entries["adapters/a/weights.bin"] = b"veights"
+
+    broken = rewritten(archive, tmp_path / "broken.zip", change)
+    (tmp_path / "kept").mkdir()
+    for home in (tmp_path / "new" / "inner" / "home", tmp_path / "kept"):
+        command = [sys.executable, "-m", "portico_server", "restore", str(broken), "--home", str(home)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+        assert done.returncode != 0 and "is not what was written" in done.stdout + done.stderr
+    assert not (tmp_path / "new").exists()
+    assert not tree(tmp_path / "kept")
+
+
 @pytest.mark.parametrize("part", [0.0, 0.1, 0.5, 0.9, 0.999])
 def test_an_archive_that_was_cut_off_is_refused(archive: Path, tmp_path: Path, part: float) -> None:
     data = archive.read_bytes()

@@ -30,7 +30,7 @@ from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.limits import UsageLimits
 from portico_server.core.servable import Card
 from portico_server.plugins import PluginInfo
-from portico_server.reconcile import KINDS, PlannedChange
+from portico_server.reconcile import PRUNABLE, PlannedChange
 from portico_server.settings import Setting
 
 router = new_router(prefix="/api", tags=["Daemon"])
@@ -177,9 +177,10 @@ class Applied(BaseModel):
 async def apply_configuration(body: ApplyRequest, services: TheServices, caller: Admin) -> Applied:
     """Check a whole configuration, then create and change what differs. The same again changes nothing."""
     for kind in body.prune:
-        if kind not in KINDS:
+        if kind not in PRUNABLE:
             raise InvalidRequest(
-                f"Nothing of the kind '{kind}' can be removed.{nearest(kind, KINDS)} It is one of {', '.join(KINDS)}.",
+                f"Nothing of the kind '{kind}' can be removed.{nearest(kind, PRUNABLE)} It is one of "
+                f"{', '.join(PRUNABLE)}.",
                 param="prune",
             )
     folder = Path(body.folder or "/")

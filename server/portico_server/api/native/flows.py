@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -12,13 +12,15 @@ from pydantic import BaseModel, Field
 from portico.wire import Failed, Usage
 from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
-from portico_server.api.native.runs import RunDescription, RunTokens, retrieve_run, tokens
+from portico_server.api.native.runs import RunDescription, RunTokens, find_run, retrieve_run, tokens
 from portico_server.api.shapes import CheckedSpec, shaped
 from portico_server.api.sse import EventStream, event_frame
 from portico_server.apps.drawing.mermaid import gantt
+from portico_server.apps.flow.flows import KIND as FLOW_KIND
 from portico_server.apps.flow.schema import schema
 from portico_server.core.errors import PorticoError
 from portico_server.core.event import ENDINGS
+from portico_server.db.runs import RunRow
 from portico_server.db.steps import StepRow, step_usage
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
@@ -146,14 +148,14 @@ async def run_trace(
     format: Literal["json", "mermaid"] = "json",
 ) -> RunTrace | Response:
     """The steps of a run of a flow. ``full``: outputs as they are, not cut. ``mermaid``: a gantt chart of them."""
-    await retrieve_run(run_id, services, caller)  # raises NotFound for what this caller may not see
+    row, living = await find_run(services, run_id, caller)
     rows = await services.flows.steps(run_id)
     if format == "mermaid":
         return Response(gantt(run_id, rows), media_type="text/plain")
     return RunTrace(
         run=run_id,
         usage=tokens(sum(map(step_usage, rows), Usage())),
-        steps=[_step(row, full) for row in rows],
+        steps=[_step(each, full) for each in _with_result(rows, row or living)],
     )
 
 
@@ -172,6 +174,17 @@ async def fork_run(run_id: str, given: RunFork, services: TheServices, caller: C
     new_input = given.new_input or given.input is not None
     run = await services.flows.fork(run_id, caller, start=given.start, value=given.input, new_input=new_input)
     return await retrieve_run(run.id, services, caller)
+
+
+def _with_result(rows: Sequence[StepRow], run: RunRow | Run | None) -> Sequence[StepRow]:
+    """The steps, the outermost with the result of its flow, which is kept once, with the run."""
+    if not rows or run is None or run.kind != FLOW_KIND or run.status != "completed":
+        return rows
+    *inner, last = rows
+    if last.output is not None or last.status != "completed" or "." in last.path or "[" in last.path:
+        return rows
+    result = run.result if isinstance(run, RunRow) else run.kept_result
+    return [*inner, last._replace(output=orjson.dumps(result).decode())]
 
 
 def _step(row: StepRow, full: bool) -> TraceStep:

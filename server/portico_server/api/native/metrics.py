@@ -288,5 +288,6 @@ async def usage_totals(
 ) -> Listed[Total]:
     """What was used since a moment: by all keys for an admin, by the caller's own otherwise."""
     key_id = None if caller.admin else caller.id
+    await services.usage.flush()
     rows = await services.database.read(usage.totals, since, key_id)
     return Listed(data=[Total(**row) for row in rows])

@@ -107,7 +107,7 @@ async def prune_runs(body: PruneRequest, services: TheServices, _caller: Admin) 
 @router.get("/{run_id}")
 async def retrieve_run(run_id: str, services: TheServices, caller: Caller) -> RunDescription:
     """One run."""
-    row, living = await _find(services, run_id, caller)
+    row, living = await find_run(services, run_id, caller)
     if row is None:
         assert living is not None
         return _living(living)
@@ -122,7 +122,7 @@ async def retrieve_run(run_id: str, services: TheServices, caller: Caller) -> Ru
 @router.post("/{run_id}/cancel")
 async def cancel_run(run_id: str, services: TheServices, caller: Caller) -> RunDescription:
     """Stop a run, and wait until it has stopped. One that has ended stays as it is."""
-    row, living = await _find(services, run_id, caller)
+    row, living = await find_run(services, run_id, caller)
     if living is not None:
         await living.cancel()
         await services.scheduler.settled(run_id)
@@ -144,14 +144,14 @@ async def run_events(
     after: Seen,
 ) -> EventStream:
     """The events of a run, from the first one or from the one after ``Last-Event-ID``, until it ends."""
-    row, living = await _find(services, run_id, caller)
+    row, living = await find_run(services, run_id, caller)
     if row is None:
         assert living is not None
         return EventStream(_live_events(living, after))
     return EventStream(_durable_events(services, run_id, after))
 
 
-async def _find(services: ApiServices, run_id: str, caller: Principal) -> tuple[RunRow | None, Run | None]:
+async def find_run(services: ApiServices, run_id: str, caller: Principal) -> tuple[RunRow | None, Run | None]:
     """The row of a durable run, and the run itself if it lives here. `NotFound` if there is neither."""
     living = services.runner.get(run_id)
     row = await services.database.read(runs.get, run_id)

@@ -276,6 +276,17 @@ def test_the_schema_of_flows_is_published_and_true(daemon: Daemon) -> None:
     assert not Draft202012Validator(found).is_valid({"portico_flow": 1, "step": {"op": "dance"}})
 
 
+def test_agents_are_removed_without_other_apps(client: Client) -> None:
+    client.apps.deploy("story", STORY)
+    for name in ("kept", "gone"):
+        client.apps.deploy(name, {"portico_agent": 1, "name": name}, kind="agent")
+    wanted = {"agents": [{"name": "kept"}]}
+    found = client.apply(wanted, prune=["agents"])
+    assert [change.name for change in found.changes if change.action == "remove"] == ["gone"]
+    there = {app.name for app in client.apps.list()}
+    assert {"story", "kept"} <= there and "gone" not in there
+
+
 def test_a_configuration_is_refused_for_what_cannot_be(client: Client) -> None:
     for wish, said in (
         ({"prune": ["apples"]}, "Did you mean 'apps'"),

@@ -107,10 +107,10 @@ async def test_an_error_in_the_middle_of_a_stream_is_the_last_frame_and_told_onc
 
 async def test_a_call_leaves_a_usage_row(daemon: ApiServer) -> None:
     daemon.add(RelayModel("m", b"{}"))
-    await ask(daemon, "m")
-    await daemon.services.runner.close()  # writes what was collected
-    [total] = (await daemon.client.get("/api/usage")).json()["data"]
-    assert (total["name"], total["calls"], total["prompt_tokens"]) == ("m", 1, 3)
+    for calls in range(1, 6):  # each is read right behind its answer
+        await ask(daemon, "m")
+        [total] = (await daemon.client.get("/api/usage")).json()["data"]
+        assert (total["name"], total["calls"], total["prompt_tokens"]) == ("m", calls, 3 * calls)
 
 
 @pytest.mark.parametrize("stream", [False, True])

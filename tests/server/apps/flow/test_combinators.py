@@ -146,6 +146,16 @@ class TestWarp:
             "w[1].d": 4,
         }
 
+    @pytest.mark.parametrize("durability", ["off", "normal"])
+    def test_the_outermost_step_of_the_trace_has_the_result(self, bench: Bench, durability: str) -> None:
+        result = bench({"op": "warp", "name": "w", "step": code(DOUBLE, "d")}, [1, 2], durability=durability)
+        assert bench.trace()["w"].output == result == [2, 4]
+
+    def test_what_a_model_refuses_is_collected_as_an_error_of_the_request(self, bench: Bench) -> None:
+        asked = {"op": "llm", "name": "l", "model": "clerk", "user": ref("value")}
+        [found] = bench({"op": "warp", "name": "w", "collect": True, "step": asked}, ["fail always"])
+        assert (found["error"]["type"], found["error"]["code"]) == ("invalid_request_error", "refused")
+
     def test_knows_item_and_index_further_down(self, bench: Bench) -> None:
         inner = pipeline(
             code(DOUBLE), code("lambda *a: list(a)", args=[ref("value"), ref("item"), ref("index")])

@@ -15,7 +15,7 @@ import orjson
 
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.ids import new_id
-from portico_server.models.openai_wire import arguments_schema
+from portico_server.models.openai_wire import arguments_schema, type_of
 
 MAX_START_S = 3_600
 """Seconds."""
@@ -23,11 +23,11 @@ MAX_START_S = 3_600
 
 @dataclass(frozen=True, slots=True)
 class ScriptedFailure:
-    """An error to answer with instead of a reply."""
+    """An error to answer with instead of a reply. ``type`` follows from ``status`` where it is empty."""
 
     status: int = 500
     message: str = "The script says so."
-    type: str = "server_error"
+    type: str = ""
     code: str | None = None
     retry_after: float | None = None
 
@@ -128,7 +128,8 @@ def _reply(value: Any, where: str) -> ScriptedReply:
     known["content"] = (content,) if isinstance(content, str) else tuple(str(item) for item in content)
     known["tool_calls"] = tuple(known.get("tool_calls") or ())
     if known.get("error") is not None:
-        known["error"] = ScriptedFailure(**_fields(known["error"], ScriptedFailure, f"{where}.error"))
+        failure = ScriptedFailure(**_fields(known["error"], ScriptedFailure, f"{where}.error"))
+        known["error"] = replace(failure, type=failure.type or type_of(failure.status))
     for call in known["tool_calls"]:
         if not isinstance(call, Mapping) or not isinstance(call.get("name"), str):
             raise InvalidRequest(
