@@ -227,12 +227,6 @@ class Run:
     def ended(self) -> bool:
         return self.status in ("completed", "failed", "cancelled")
 
-    @property
-    def kept_result(self) -> Any:
-        """What is kept of its result once it is completed, with what must not be recorded replaced."""
-        kept = self.result if self.output is None else self.output[0]
-        return self.redaction.of(kept) if self.redaction is not None and self.redaction.active else kept
-
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """While somebody outside is asked: the status says so, and the deadline stands still."""

@@ -340,9 +340,10 @@ class Scheduler:
                 await self._database.write(runs.requeue, row.id, self.holder)
             else:
                 error = run.error.to_json()["error"] if run.error else None
-                result = run.kept_result if run.status == "completed" else None
+                result = run.result if run.output is None else run.output[0]
+                result = result if run.status == "completed" else None
                 if run.redaction is not None and run.redaction.active:
-                    error = run.redaction.of(error)
+                    error, result = run.redaction.of(error), run.redaction.of(result)
                 status = run.status if run.ended else "failed"
                 if run.revoked is not None and status == "cancelled":
                     status, error = "failed", run.revoked.to_json()["error"]

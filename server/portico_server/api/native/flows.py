@@ -13,6 +13,7 @@ from portico.wire import Failed, Usage
 from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.native.runs import RunDescription, RunTokens, find_run, retrieve_run, tokens
+from portico_server.api.services import ApiServices
 from portico_server.api.shapes import CheckedSpec, shaped
 from portico_server.api.sse import EventStream, event_frame
 from portico_server.apps.drawing.mermaid import gantt
@@ -155,7 +156,7 @@ async def run_trace(
     return RunTrace(
         run=run_id,
         usage=tokens(sum(map(step_usage, rows), Usage())),
-        steps=[_step(each, full) for each in _with_result(rows, row or living)],
+        steps=[_step(each, full) for each in _with_result(rows, _result(services, row, living))],
     )
 
 
@@ -176,14 +177,21 @@ async def fork_run(run_id: str, given: RunFork, services: TheServices, caller: C
     return await retrieve_run(run.id, services, caller)
 
 
-def _with_result(rows: Sequence[StepRow], run: RunRow | Run | None) -> Sequence[StepRow]:
+def _result(services: ApiServices, row: RunRow | None, living: Run | None) -> Any:
+    """What a flow has made, as its run keeps it; ``None`` while there is none."""
+    run = row or living
+    if run is None or run.kind != FLOW_KIND or run.status != "completed":
+        return None
+    return row.result if row is not None else services.flows.without_secrets(run.id, run.result)
+
+
+def _with_result(rows: Sequence[StepRow], result: Any) -> Sequence[StepRow]:
     """The steps, the outermost with the result of its flow, which is kept once, with the run."""
-    if not rows or run is None or run.kind != FLOW_KIND or run.status != "completed":
+    if not rows or result is None:
         return rows
     *inner, last = rows
     if last.output is not None or last.status != "completed" or "." in last.path or "[" in last.path:
         return rows
-    result = run.result if isinstance(run, RunRow) else run.kept_result
     return [*inner, last._replace(output=orjson.dumps(result).decode())]
 
 

@@ -526,6 +526,13 @@ class Flows:
             await journal.drained()
         return await self._database.read(steps.of_run, run_id)
 
+    def without_secrets(self, run_id: str, value: Any) -> Any:
+        """What a run in memory has made, with what its rules hide replaced; ``None`` if they are not known any more."""
+        journal = self._journals.get(run_id)
+        if journal is None:
+            return None
+        return journal.redaction.of(value) if journal.redaction.active else value
+
     async def resume(self, run_id: str, caller: Principal, *, start: str = "") -> RunRow:
         """Go on with a run that has ended: behind its last finished step, or from the step ``start`` on.
 
