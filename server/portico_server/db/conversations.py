@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import orjson
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -89,11 +89,22 @@ def extend(
     return "kept"
 
 
-def whole(connection: Connection, conversation_id: str) -> tuple[ConversationRow, list[str]] | None:
-    """A conversation with its items as JSON texts, oldest first."""
+MAX_WHOLE_ITEMS: Final = 10_000
+MAX_WHOLE_CHARS: Final = 32_000_000
+"""Items, and characters of them as JSON, that are read for one answer."""
+
+
+def whole(connection: Connection, conversation_id: str) -> tuple[ConversationRow, list[str] | None] | None:
+    """A conversation with its items as JSON texts, oldest first; ``None`` for the items of one that is too long."""
     row = get(connection, conversation_id)
     if row is None:
         return None
+    size = select(func.count(), func.coalesce(func.sum(func.length(conversation_items.c.item)), 0))
+    count, chars = connection.execute(
+        size.where(conversation_items.c.conversation_id == conversation_id)
+    ).one()
+    if count > MAX_WHOLE_ITEMS or chars > MAX_WHOLE_CHARS:
+        return row, None
     found = connection.execute(
         select(conversation_items.c.item)
         .where(conversation_items.c.conversation_id == conversation_id)

@@ -131,6 +131,14 @@ class Preparer:
         row, texts = found
         if keeps:  # it remembers by itself; the items are also kept
             return row, f"{SESSION}{row.id}", []
+        if texts is None:
+            raise InvalidRequest(
+                f"The conversation '{row.id}' is too long to be continued: it has more than "
+                f"{conversations.MAX_WHOLE_ITEMS:,} items or {conversations.MAX_WHOLE_CHARS:,} characters. Delete "
+                "items of it, or begin another one.",
+                code="context_length_exceeded",
+                param="conversation",
+            )
         return row, "", [orjson.loads(text) for text in texts]
 
     async def _chain(self, response_id: str, caller: Principal) -> list[Item]:

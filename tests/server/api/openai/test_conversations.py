@@ -86,6 +86,16 @@ def test_a_response_goes_on_with_a_conversation_and_is_added_to_it(client: OpenA
     assert texts(client, made.id) == ["hello there", "one two three", "one two three", "four", "four"]
 
 
+def test_one_that_has_grown_too_long_is_not_read_for_an_answer(client: OpenAI) -> None:
+    made = client.conversations.create()
+    long: Any = [{"role": "user", "content": "a" * 330_000}] * 20
+    for _ in range(5):
+        client.conversations.items.create(made.id, items=long)
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(model="echo", input="Hello", conversation=made.id)
+    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "conversation")
+
+
 def test_calls_and_their_outputs_stay_together(client: OpenAI) -> None:
     made = client.conversations.create()
     asked = client.responses.create(
