@@ -51,7 +51,7 @@ class Address:
 
     @classmethod
     def of(cls, url: str | None = None, key: str | None = None) -> Address:
-        """Arguments, then ``PORTICO_URL`` and ``PORTICO_API_KEY``, then this machine's daemon."""
+        """Arguments, then ``PORTICO_URL`` and ``PORTICO_API_KEY``, then this machine's daemon. An empty key is none."""
         raw = (url or os.environ.get("PORTICO_URL") or DEFAULT_URL).strip()
         if "://" not in raw:
             raw = f"http://{raw}"
@@ -64,7 +64,8 @@ class Address:
                 f"'{raw}' is not a URL of a daemon; it looks like {DEFAULT_URL}.", param="url"
             )
         # OpenAI clients are given …/v1: the same value works here.
-        return cls(raw.rstrip("/").removesuffix("/v1"), key or os.environ.get("PORTICO_API_KEY") or None)
+        asks = os.environ.get("PORTICO_API_KEY") if key is None else key
+        return cls(raw.rstrip("/").removesuffix("/v1"), asks or None)
 
     @property
     def loopback(self) -> bool:

@@ -256,6 +256,7 @@ def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PORTICO_URL", "https://host/")
     monkeypatch.setenv("PORTICO_API_KEY", "pk-2")
     assert Address.of() == Address("https://host", "pk-2")
+    assert Address.of("https://host", "").key is None  # an empty one is none, whatever the environment has
     assert Address.of("http://[::1]:1", "pk-3") == Address("http://[::1]:1", "pk-3")
     assert Address.of("http://[::1]:1").loopback
 

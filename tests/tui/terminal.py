@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from textual.pilot import Pilot
-from textual.widgets import Static
+from textual.screen import Screen
+from textual.widgets import Input, Static, TextArea
 
 from portico_tui.app import Portico
 from portico_tui.daemon import Daemon, Glance
+from portico_tui.widgets.dialogs import Confirm, Form
 from portico_tui.widgets.table import Table
 
 
@@ -20,7 +24,7 @@ class Terminal:
     """An open app and the hands on its keys."""
 
     app: Portico
-    pilot: Pilot[None]
+    pilot: Pilot[Daemon]
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
@@ -48,8 +52,7 @@ class Terminal:
 
     def rows(self, table: str) -> list[list[str]]:
         """The cells of a table of the screen."""
-        found = self.app.screen.query_one(table, Table)
-        return [[cell.plain for cell in found.get_row_at(row)] for row in range(found.row_count)]
+        return self.app.screen.query_one(table, Table).cells
 
     def row(self, table: str, name: str) -> list[str]:
         """The cells of the row that begins with ``name``; none if there is no such row."""
@@ -64,6 +67,40 @@ class Terminal:
     def text(self, selector: str) -> str:
         """What a part of the screen says."""
         return str(self.app.screen.query_one(selector, Static).render())
+
+    async def go(self, mode: str) -> None:
+        """Go to a screen by its mode."""
+        self.app.switch_mode(mode)
+        await self.until(lambda: getattr(self.app.screen, "MODE", "") == mode)
+
+    async def over(self, kind: builtins.type[Screen[Any]]) -> None:
+        """Wait until a dialog of a kind, or another screen, is on top."""
+        await self.until(lambda: isinstance(self.app.screen, kind) and self.app.screen.is_mounted)
+
+    async def fill(self, **values: str) -> None:
+        """Fill in the form that opens, and continue."""
+        await self.over(Form)
+        form = self.app.screen
+        for name, value in values.items():
+            line = form.query_one(f"#field-{name}")
+            if isinstance(line, TextArea):
+                line.text = value
+            else:
+                assert isinstance(line, Input)
+                line.value = value
+        await self.press("ctrl+s")
+
+    async def agree(self) -> None:
+        """Say yes to the question that is asked."""
+        await self.over(Confirm)
+        await self.press("y")
+
+    async def left(self) -> Daemon:
+        """Wait until the app ends; the daemon that is opened next."""
+        async with asyncio.timeout(30):
+            while self.app.return_value is None:  # noqa: ASYNC110  # Textual has no event for it
+                await asyncio.sleep(0)
+        return self.app.return_value
 
     @property
     def told(self) -> list[str]:

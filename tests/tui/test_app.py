@@ -8,7 +8,7 @@ from tests.tui.terminal import terminal
 from textual.command import CommandPalette
 from textual.widgets import Footer, Static
 
-from portico_tui.app import Portico
+from portico_tui.app import TITLES, Portico
 from portico_tui.widgets.dialogs import Help
 
 SCREENS = (("1", "Models"), ("2", "Documents"), ("3", "Chat"), ("4", "Approvals"), ("5", "Finetunes"))
@@ -17,8 +17,8 @@ SCREENS = (("1", "Models"), ("2", "Documents"), ("3", "Chat"), ("4", "Approvals"
 @pytest.mark.parametrize("size", [(80, 24), (130, 40)])
 async def test_every_screen_fits_the_window(busy_daemon: Daemon, size: tuple[int, int]) -> None:
     async with terminal(busy_daemon.url, size=size) as screen:
-        for key, name in SCREENS:
-            await screen.open(key, name)
+        for mode in TITLES:
+            await screen.go(mode)
             await screen.until(lambda: screen.app.screen.query("FooterKey"))
             assert screen.app.screen.max_scroll_y == 0
             window = screen.app.screen.region

@@ -21,7 +21,7 @@ def _asks(empty_daemon: Daemon) -> None:
 async def test_nothing_waits(empty_daemon: Daemon) -> None:
     async with terminal(empty_daemon.url) as screen:
         await screen.open("4", "Approvals")
-        assert screen.text("#no-questions") == "Nothing waits for an answer."
+        assert screen.text("#empty") == "Nothing waits for an answer."
         await screen.press("a", "r")
         assert screen.told == []
 
@@ -30,14 +30,14 @@ async def test_a_tool_is_approved_and_another_refused(empty_daemon: Daemon) -> N
     async with terminal(empty_daemon.url) as screen, AsyncClient(empty_daemon.url) as client:
         await screen.open("4", "Approvals")
         first = asyncio.create_task(client.tools.call("wipe", {"path": "/1"}))
-        await screen.until(lambda: screen.rows("#questions"))
-        assert screen.rows("#questions")[0][1:] == ["approval", "wipe", "path=/1"]
+        await screen.until(lambda: screen.rows("#rows"))
+        assert screen.rows("#rows")[0][1:] == ["approval", "wipe", "path=/1"]
         assert '"path": "/1"' in screen.text("#detail")
         await screen.press("a")
         assert (await first).text.strip() == "wiped /1"
-        await screen.until(lambda: not screen.rows("#questions"))
+        await screen.until(lambda: not screen.rows("#rows"))
         second = asyncio.create_task(client.tools.call("wipe", {"path": "/2"}))
-        await screen.until(lambda: screen.rows("#questions"))
+        await screen.until(lambda: screen.rows("#rows"))
         await screen.press("r")
         assert (await second).is_error
 
@@ -56,7 +56,7 @@ async def test_an_agent_in_the_chat_says_that_it_waits(empty_daemon: Daemon) -> 
             await screen.until(lambda: "waits for you under Approvals" in screen.text(".state"))
             await screen.press("tab")
             await screen.open("4", "Approvals")
-            await screen.until(lambda: screen.rows("#questions"))
+            await screen.until(lambda: screen.rows("#rows"))
             await screen.press("a")
             await screen.open("3", "Chat")
             await screen.until(lambda: "tokens" in screen.text(".state"))

@@ -17,7 +17,7 @@ def body(text: str, **more: Any) -> dict[str, Any]:
 async def test_there_are_no_batches(empty_daemon: Daemon) -> None:
     async with terminal(empty_daemon.url) as screen:
         await screen.open("6", "Batches")
-        assert "No batches yet" in screen.text("#no-batches")
+        assert "No batches yet" in screen.text("#empty")
         await screen.press("c")
         assert screen.told == []
 
@@ -30,15 +30,15 @@ async def test_batches_are_watched_and_cancelled(empty_daemon: Daemon) -> None:
         client.batches.create([body("hello"), body("wait")])
     async with terminal(empty_daemon.url) as screen:
         await screen.open("6", "Batches")
-        await screen.until(lambda: screen.rows("#batches"))
-        await screen.until(lambda: screen.rows("#batches")[0][2:5] == ["clerk", "◐ at work", "1 of 2"])
-        assert screen.rows("#batches")[1][3] == "✗ failed"
+        await screen.until(lambda: screen.rows("#rows"))
+        await screen.until(lambda: screen.rows("#rows")[0][2:5] == ["clerk", "◐ at work", "1 of 2"])
+        assert screen.rows("#rows")[1][3] == "✗ failed"
         await screen.press("c")
         await screen.until(lambda: type(screen.app.screen).__name__ == "Confirm")
         await screen.press("y")
         await screen.until(lambda: type(screen.app.screen).__name__ == "Batches")
-        await screen.until(lambda: screen.rows("#batches")[0][3] == "○ cancelled")
-        assert "portico batches results batch_" in screen.text("#told")
+        await screen.until(lambda: screen.rows("#rows")[0][3] == "○ cancelled")
+        assert "portico batches results batch_" in screen.text("#detail")
         await screen.press("down")
-        await screen.until(lambda: "Line 1: 'stream' has no meaning" in screen.text("#told"))
+        await screen.until(lambda: "Line 1: 'stream' has no meaning" in screen.text("#detail"))
         assert screen.told == []

@@ -11,7 +11,9 @@ from textual.widgets import ContentSwitcher
 from textual.widgets._footer import FooterKey
 
 import portico_tui.daemon as facade
-from portico import Client
+from portico import AsyncClient, Client
+from portico.errors import ConnectionFailed
+from portico.values import File
 from portico_tui.widgets.dialogs import Confirm, Form, Reader
 from portico_tui.widgets.passages import Passages
 
@@ -40,7 +42,7 @@ async def test_files_are_listed_with_the_reason_of_a_failure(busy_daemon: Daemon
 async def test_a_search_ranks_passages_and_one_can_be_read_whole(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
         await documents(screen)
-        await screen.press("slash")
+        await screen.press("f")
         await screen.type("lighthouse port")
         found = screen.app.screen.query_one(Passages)
         await screen.until(lambda: found.passages and found.has_focus)
@@ -53,7 +55,7 @@ async def test_a_search_ranks_passages_and_one_can_be_read_whole(busy_daemon: Da
         assert "7419" in screen.text("#text")
         await screen.press("escape")
         await screen.press("escape")
-        assert screen.app.screen.query_one("#inside", ContentSwitcher).current == "files"
+        assert screen.app.screen.query_one("#inside", ContentSwitcher).current == "listed"
 
 
 async def test_a_folder_is_added_and_changes_in_it_are_found(busy_daemon: Daemon, tmp_path: Path) -> None:
@@ -127,6 +129,35 @@ async def test_a_file_is_uploaded_and_after_a_question_deleted(busy_daemon: Daem
         await screen.until(
             lambda: not isinstance(screen.app.screen, Confirm) and not screen.row("#files", "[b]note.txt")
         )
+
+
+async def test_a_large_file_that_was_cut_off_continues_with_the_next_try(
+    busy_daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facade, "MIN_PARTED_BYTES", 10)
+    monkeypatch.setattr("portico._async.knowledge.PART_BYTES", 8)
+    path = tmp_path / "large.txt"
+    path.write_text("The lamp burns oil.", encoding="utf-8")
+    async with AsyncClient(busy_daemon.url) as client:
+        store = await client.stores.get("handbook")
+    daemon = facade.Daemon(busy_daemon.url)
+    begun: list[str] = []
+    send = daemon.client.files.continue_upload
+
+    async def cut_off_once(upload: str, content: Path) -> File:
+        begun.append(upload)
+        if len(begun) == 1:
+            raise ConnectionFailed("The daemon does not answer.")
+        return await send(upload, content)
+
+    monkeypatch.setattr(daemon.client.files, "continue_upload", cut_off_once)
+    with pytest.raises(ConnectionFailed):
+        await daemon.upload(store, path)
+    made = await daemon.upload(store, path)
+    assert begun[0] == begun[1]
+    assert await daemon.client.files.content(made.id) == path.read_bytes()
+    await daemon.client.files.remove(made.id)
+    await daemon.close()
 
 
 async def test_what_the_daemon_refuses_is_said_in_its_words(busy_daemon: Daemon, tmp_path: Path) -> None:

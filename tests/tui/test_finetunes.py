@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from tests.daemon import Daemon
 from tests.tui.terminal import terminal
-from textual.widgets import Sparkline
 
 from portico import Client
+from portico_tui.widgets.chart import Chart
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def examples(empty_daemon: Daemon) -> str:
 async def test_nothing_was_trained(empty_daemon: Daemon) -> None:
     async with terminal(empty_daemon.url) as screen:
         await screen.open("5", "Finetunes")
-        assert "Nothing was trained yet" in screen.text("#no-jobs")
+        assert "Nothing was trained yet" in screen.text("#empty")
         await screen.press("c", "p")
         assert screen.told == []
 
@@ -38,18 +38,18 @@ async def test_a_job_is_watched_paused_resumed_and_cancelled(empty_daemon: Daemo
         client.tuning.create("echo", examples, hyperparameters={"n_epochs": 900, "batch_size": 1})
     async with terminal(empty_daemon.url) as screen:
         await screen.open("5", "Finetunes")
-        await screen.until(lambda: screen.rows("#jobs"))
-        assert screen.rows("#jobs")[0][1] == "echo"
-        await screen.until(lambda: screen.app.screen.query_one(Sparkline).data)
+        await screen.until(lambda: screen.rows("#rows"))
+        assert screen.rows("#rows")[0][1] == "echo"
+        await screen.until(lambda: screen.app.screen.query_one(Chart).series)
         assert "training loss=" in screen.text("#figures")
-        await screen.until(lambda: screen.rows("#jobs")[0][3] == "◐ training")
+        await screen.until(lambda: screen.rows("#rows")[0][3] == "◐ training")
         await screen.press("p")
-        await screen.until(lambda: screen.rows("#jobs")[0][3] == "◑ paused")
+        await screen.until(lambda: screen.rows("#rows")[0][3] == "◑ paused")
         await screen.press("p")
-        await screen.until(lambda: screen.rows("#jobs")[0][3] in ("◐ training", "○ queued"))
+        await screen.until(lambda: screen.rows("#rows")[0][3] in ("◐ training", "○ queued"))
         await screen.press("c")
         await screen.until(lambda: type(screen.app.screen).__name__ == "Confirm")
         await screen.press("y")
         await screen.until(lambda: type(screen.app.screen).__name__ == "Finetunes")
-        await screen.until(lambda: screen.rows("#jobs")[0][3] == "○ cancelled")
+        await screen.until(lambda: screen.rows("#rows")[0][3] == "○ cancelled")
         assert screen.told == []

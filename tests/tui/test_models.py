@@ -13,21 +13,21 @@ from portico_tui.widgets.working import Working
 
 async def test_models_are_listed_with_their_state_and_names(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
-        await screen.until(lambda: screen.rows("#models"))
-        assert screen.row("#models", "talker")[3:] == ["chat", "default"]
-        assert screen.row("#models", "vectors")[3] == "embedding"
+        await screen.until(lambda: screen.rows("#rows"))
+        assert screen.row("#rows", "talker")[3:] == ["chat", "default"]
+        assert screen.row("#rows", "vectors")[3] == "embedding"
 
 
 async def test_a_model_is_loaded_and_unloaded(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
-        await screen.until(lambda: screen.row("#models", "talker"))
-        await screen.choose("#models", "talker")
+        await screen.until(lambda: screen.row("#rows", "talker"))
+        await screen.choose("#rows", "talker")
         await screen.press("l")
-        await screen.until(lambda: screen.row("#models", "talker")[1] == "● ready")
-        await screen.until(lambda: screen.row("#models", "talker")[2])  # its memory
+        await screen.until(lambda: screen.row("#rows", "talker")[1] == "● ready")
+        await screen.until(lambda: screen.row("#rows", "talker")[2])  # its memory
         assert "process" in screen.text("#detail")
         await screen.press("u")
-        await screen.until(lambda: screen.row("#models", "talker")[1] == "○ cold")
+        await screen.until(lambda: screen.row("#rows", "talker")[1] == "○ cold")
 
 
 async def test_a_model_is_added_and_after_a_question_removed(busy_daemon: Daemon) -> None:
@@ -43,21 +43,19 @@ async def test_a_model_is_added_and_after_a_question_removed(busy_daemon: Daemon
         await screen.until(lambda: isinstance(screen.app.screen, Form))
         await screen.type("second")
         await screen.type("fake://")
-        await screen.until(
-            lambda: not isinstance(screen.app.screen, Form) and screen.row("#models", "second")
-        )
+        await screen.until(lambda: not isinstance(screen.app.screen, Form) and screen.row("#rows", "second"))
 
-        await screen.choose("#models", "second")
+        await screen.choose("#rows", "second")
         await screen.press("d")
         await screen.until(lambda: isinstance(screen.app.screen, Confirm))
         await screen.press("enter")  # the focus is on No
         await screen.until(lambda: not isinstance(screen.app.screen, Confirm))
-        assert screen.row("#models", "second")
+        assert screen.row("#rows", "second")
         await screen.press("d")
         await screen.until(lambda: isinstance(screen.app.screen, Confirm))
         await screen.press("y")
         await screen.until(
-            lambda: not isinstance(screen.app.screen, Confirm) and not screen.row("#models", "second")
+            lambda: not isinstance(screen.app.screen, Confirm) and not screen.row("#rows", "second")
         )
 
 
@@ -87,7 +85,7 @@ async def test_what_cannot_be_fetched_is_said_in_the_daemons_words(busy_daemon: 
 async def test_a_download_shows_how_far_it_is(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
         line = Working("pypi://some-model")
-        await screen.app.screen.query_one("#pulls").mount(line)
+        await screen.app.screen.query_one("#runs").mount(line)
         line.show(Progress("download", done=12_100_000, total=98_300_000, unit="bytes"))
         await screen.until(lambda: line.region.width)
         assert str(line.query_one(".measure", Static).render()) == "download 12.1 MB of 98.3 MB"
@@ -95,7 +93,7 @@ async def test_a_download_shows_how_far_it_is(busy_daemon: Daemon) -> None:
 
 async def test_the_logs_of_an_engine_can_be_read(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
-        await screen.until(lambda: screen.rows("#models"))
+        await screen.until(lambda: screen.rows("#rows"))
         await screen.press("g")
         await screen.until(lambda: isinstance(screen.app.screen, Reader))
         assert screen.text("#text")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from portico.values import FileCounts
-from portico_tui.daemon import Glance, Model, Partner, Passage, Progress, Store, partners
+from portico_tui.daemon import App, Glance, Model, Partner, Passage, Progress, Store, partners
 from portico_tui.text import cell, counts, heading, measure
 
 
@@ -46,10 +46,18 @@ def test_one_talks_to_apps_then_the_default_then_models_that_chat_and_to_nothing
             Model("vectors", "fake://", "fake", "embedding", "cold", aliases=("default-embedding",)),
             *(Model(task, "fake://", "fake", task, "cold") for task in ("rerank", "speech", "image")),
         ),
-        apps=("docs",),
+        apps=("docs", "story", "greeting", "clerk", "unknown"),
     )
-    assert partners(glance) == (
+    known = (
+        App("docs"),
+        App("story", kind="flow", input_schema={"type": "object", "properties": {}}),
+        App("greeting", kind="flow"),
+        App("clerk", kind="agent"),
+    )
+    assert partners(glance, {app.name: app for app in known}) == (
         Partner("docs", True),
+        Partner("greeting", True),
+        Partner("clerk", True),
         Partner("default", False),
         Partner("alpha", False),
         Partner("zulu", False),

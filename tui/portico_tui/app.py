@@ -15,19 +15,55 @@ from textual.widgets import Input
 
 from portico_tui.daemon import Daemon, Glance
 from portico_tui.link import Link, Lost
+from portico_tui.screens.access import KeyList, Logs, SettingList, UsageTable
 from portico_tui.screens.approvals import Approvals
+from portico_tui.screens.apps import AppList
 from portico_tui.screens.batches import Batches
 from portico_tui.screens.chat import Chat
+from portico_tui.screens.daemons import DaemonList
 from portico_tui.screens.documents import Documents
+from portico_tui.screens.evals import EvalList
 from portico_tui.screens.finetunes import Finetunes
+from portico_tui.screens.kept import AdapterList, ArtifactList, ChatList, EngineList, FactList
 from portico_tui.screens.models import Models
 from portico_tui.screens.page import AppServices, Page
-from portico_tui.widgets.dialogs import Help
-from portico_tui.widgets.top import SCREENS
+from portico_tui.screens.prompts import PromptList
+from portico_tui.screens.runs import RunList
+from portico_tui.screens.tools import Origins, ToolList
+from portico_tui.widgets.dialogs import Choose, Help
+from portico_tui.widgets.top import DIGIT_KEYS
+
+PAGES: tuple[type[Page], ...] = (
+    Models,
+    Documents,
+    Chat,
+    Approvals,
+    Finetunes,
+    Batches,
+    AppList,
+    RunList,
+    ToolList,
+    Origins,
+    PromptList,
+    EvalList,
+    KeyList,
+    UsageTable,
+    Logs,
+    SettingList,
+    EngineList,
+    AdapterList,
+    ArtifactList,
+    FactList,
+    ChatList,
+    DaemonList,
+)
+"""The screens, in the order of their keys."""
+
+TITLES = {page.MODE: page.TAB for page in PAGES}
 
 
-class Portico(App[None]):
-    """The terminal UI over one daemon, which it closes the connections to at the end.
+class Portico(App[Daemon]):
+    """The terminal UI over one daemon, which it closes the connections to at the end. It returns the one to open next.
 
     ``glance`` is how the daemon looked last, ``lost`` why it does not answer; every screen watches both.
     """
@@ -36,12 +72,11 @@ class Portico(App[None]):
     CSS_PATH = "app.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012  # declared so by Textual
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("1", "switch_mode('models')", "Models", show=False),
-        Binding("2", "switch_mode('documents')", "Documents", show=False),
-        Binding("3", "switch_mode('chat')", "Chat", show=False),
-        Binding("4", "switch_mode('approvals')", "Approvals", show=False),
-        Binding("5", "switch_mode('finetunes')", "Fine-tunes", show=False),
-        Binding("6", "switch_mode('batches')", "Batches", show=False),
+        *(
+            Binding(key, f"switch_mode('{page.MODE}')", page.TAB, show=False)
+            for key, page in zip(DIGIT_KEYS, PAGES, strict=False)
+        ),
+        Binding("ctrl+g", "go", "Go to", show=False, tooltip="Go to another screen, found by typing"),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("ctrl+r", "reconnect", "Look at the daemon now", show=False),
         Binding("ctrl+p", "command_palette", "Commands", show=False),
@@ -55,20 +90,12 @@ class Portico(App[None]):
         super().__init__()
         self._daemon = daemon
         self._link = Link(daemon, self._seen, self._gone)
-        services = AppServices(daemon, self._link.wake)
-        pages: dict[str, type[Page]] = {
-            "models": Models,
-            "documents": Documents,
-            "chat": Chat,
-            "approvals": Approvals,
-            "finetunes": Finetunes,
-            "batches": Batches,
-        }
-        for mode, page in pages.items():
-            self.add_mode(mode, partial(page, services))
+        services = AppServices(daemon, self._link.wake, TITLES)
+        for page in PAGES:
+            self.add_mode(page.MODE, partial(page, services))
 
     def on_mount(self) -> None:
-        self.switch_mode("models")
+        self.switch_mode(PAGES[0].MODE)
         self._keep()
 
     @work
@@ -89,7 +116,7 @@ class Portico(App[None]):
         """Keys that are letters are not offered while a person writes, nor the screens under a dialog."""
         if action in ("help", "quit_by_letter") and isinstance(self.focused, Input):
             return False
-        if action in ("help", "switch_mode", "reconnect"):
+        if action in ("help", "switch_mode", "reconnect", "go"):
             return isinstance(self.screen, Page)
         return True
 
@@ -101,6 +128,13 @@ class Portico(App[None]):
         """Quit where no line is written. Ctrl+q, Textual's own, works everywhere."""
         self.exit()
 
+    @work(exclusive=True, group="go")
+    async def action_go(self) -> None:
+        """Another screen, found by typing."""
+        place = await self.push_screen_wait(Choose("Go to", list(TITLES.values())))
+        if place is not None:
+            self.switch_mode(list(TITLES)[place])
+
     def action_reconnect(self) -> None:
         self._link.wake()
 
@@ -111,11 +145,13 @@ class Portico(App[None]):
                 yield SystemCommand(
                     binding.description, binding.tooltip, partial(screen.run_action, binding.action)
                 )
-        for mode, title in SCREENS.items():
+        for mode, title in TITLES.items():
             yield SystemCommand(title, f"Go to {title}", partial(self.switch_mode, mode))
         yield from super().get_system_commands(screen)
 
 
 def run(url: str | None = None, key: str | None = None) -> None:
     """Open the terminal UI over the daemon at ``url``, with ``key``; both default as the client's do."""
-    Portico(Daemon(url, key)).run()
+    daemon: Daemon | None = Daemon(url, key)
+    while daemon is not None:
+        daemon = Portico(daemon).run()

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from portico.client import AsyncClient
 from portico.errors import NotFound
-from portico.values import Session
+from portico.values import App, Session
 from portico.wire import Cited, Delta, Event, Finished, Passage, Usage, passage_from_json
 
 MAX_LISTED_ITEMS: Final = 200
@@ -92,9 +92,9 @@ class Conversations:
         """Forget it."""
         await self._client.sessions.remove(session.id)
 
-    async def kinds(self) -> dict[str, str]:
-        """What each app is: ``agent``, ``flow``, or a ``store`` that is talked to."""
-        return {app.name: app.kind for app in await self._client.apps.list()}
+    async def apps(self) -> dict[str, App]:
+        """The apps by name; ``kind`` is ``agent``, ``flow``, or a ``store`` that is talked to."""
+        return {app.name: app for app in await self._client.apps.list()}
 
     def ask(self, partner: Partner, session: Session | None, history: History, question: str) -> Asking:
         """Ask within a conversation; without a ``session`` one is made when it is answered."""

@@ -6,18 +6,21 @@ Nothing else in this package speaks to the client, save `portico_tui.conversatio
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias, TypeVar
 
 from portico import AsyncAnswer as Answer
 from portico.batches import Batch
+from portico.cli.files import MIN_PARTED_BYTES
 from portico.client import AsyncClient
-from portico.errors import Cancelled, Forbidden, from_body
+from portico.errors import Cancelled, ConnectionFailed, from_body
 from portico.errors import PorticoError as DaemonError
-from portico.tuning import TuningEvent, TuningJob
-from portico.values import Deployment as Model
+from portico.tuning import TuningEvent, TuningJob, TuningPlan
 from portico.values import (
+    App,
+    File,
+    Page,
     Problem,
     Question,
     Recommendation,
@@ -27,6 +30,7 @@ from portico.values import (
     Store,
     StoreFile,
 )
+from portico.values import Deployment as Model
 from portico.values import Status as Glance
 from portico.wire import Asked, Cited, Delta, Event, Failed, HandedOff, Passage, ToolCalled
 from portico.wire import Status as Progress
@@ -34,6 +38,7 @@ from portico_tui.conversations import Asking, ChatMessage, Conversations, Partne
 
 __all__ = [
     "Answer",
+    "App",
     "Asked",
     "Asking",
     "Batch",
@@ -63,13 +68,17 @@ __all__ = [
     "ToolCalled",
     "TuningEvent",
     "TuningJob",
+    "TuningPlan",
     "partners",
+    "takes_words",
 ]
+
+Listed = TypeVar("Listed")
 
 Message: TypeAlias = Mapping[str, str]
 """One turn of a conversation: ``role`` and ``content``."""
 
-FILES = 2_000
+FILES = 10_000
 """How many files of a store are listed at most."""
 
 PAGE_ITEMS = 1_000
@@ -78,81 +87,78 @@ PAGE_ITEMS = 1_000
 MAX_QUESTIONS = 500
 """How many questions are listed at most."""
 
-MAX_JOBS = 100
-"""How many fine-tuning jobs are listed at most."""
+MAX_ROWS = 500
+"""How many of anything else are listed at most: runs, batches, fine-tuning jobs, evaluations."""
 
-MAX_BATCHES = 100
-"""How many batches are listed at most."""
+MAX_PAGE_ITEMS = 100
+"""How many of what OpenAI's API lists are asked for at a time."""
 
 MAX_PASSAGES = 20
 """How many passages a search shows."""
 
 
-def partners(glance: Glance) -> tuple[Partner, ...]:
-    """Everybody to talk to, apps first, then ``default``, then the models that chat, by name."""
+def partners(glance: Glance, apps: Mapping[str, App], models: Iterable[str] = ()) -> tuple[Partner, ...]:
+    """Everybody to talk to, apps first, then ``default``, then the models that chat, by name.
+
+    ``apps`` are those that are known; one that takes an object as its input is run, not talked to. ``models`` are names
+    beside those of the deployments, such as what was fine-tuned.
+    """
     talkers = [model for model in glance.models if model.task == "chat"]
-    names = {name for model in talkers for name in (model.name, *model.aliases)}
+    names = {name for model in talkers for name in (model.name, *model.aliases)} | {*models}
     ordered = sorted(names, key=lambda name: (name != "default", name))
-    return (*(Partner(name, True) for name in glance.apps), *(Partner(name, False) for name in ordered))
+    chatting = [name for name in glance.apps if name in apps and takes_words(apps[name])]
+    return (*(Partner(name, True) for name in chatting), *(Partner(name, False) for name in ordered))
+
+
+def takes_words(app: App) -> bool:
+    """Whether a message is all that an app needs."""
+    return app.kind in ("store", "agent") or (app.input_schema or {}).get("type", "string") == "string"
 
 
 class Daemon:
     """A running daemon. ``url`` and ``key`` default as the client's do; close it when done."""
 
-    def __init__(self, url: str | None = None, key: str | None = None) -> None:
-        self._client = AsyncClient(url, key)
-        self.conversations = Conversations(self._client)
+    def __init__(self, url: str | None = None, key: str | None = None, *, name: str = "") -> None:
+        self.client = AsyncClient(url, key)
+        """What speaks to it; the methods here are those that take more than one call."""
+        self.conversations = Conversations(self.client)
+        self.name = name
+        """What a person calls it; may be empty."""
+        self._uploads: dict[Path, str] = {}
 
     @property
     def url(self) -> str:
         """Where the daemon is."""
-        return self._client.url
+        return self.client.url
 
-    async def glance(self) -> Glance:
-        """Everything at a glance: models, stores, apps, and a better model for the daemon's machine."""
-        return await self._client.status()
+    @property
+    def place(self) -> str:
+        """Where it is, behind the name that a person gave it."""
+        return f"{self.name} · {self.url}" if self.name else self.url
 
-    # --- models ---
-
-    async def load(self, name: str) -> Model:
-        """Load a model, and wait until it is ready."""
-        return await self._client.deployments.load(name)
-
-    async def unload(self, name: str) -> Model:
-        """Free a model's memory, after the calls that it is working on."""
-        return await self._client.deployments.unload(name)
-
-    async def logs(self, name: str, lines: int = 500) -> Sequence[str]:
-        """The last lines that the model's engine wrote, oldest first."""
-        return await self._client.deployments.logs(name, lines)
-
-    async def add_model(self, name: str, source: str) -> Model:
-        """Give a model a name. It is fetched and loaded on first use."""
-        return await self._client.deployments.add(name, source)
-
-    async def remove_model(self, name: str) -> None:
-        """Forget a model. Its files stay in the cache."""
-        await self._client.deployments.remove(name)
+    async def pages(self, page: Callable[..., Awaitable[Page[Listed]]]) -> Sequence[Listed]:
+        """All that a paged list of OpenAI's API has, up to `MAX_ROWS`."""
+        found: list[Listed] = []
+        after: str | None = None
+        while len(found) < MAX_ROWS:
+            rows = await page(after=after, limit=MAX_PAGE_ITEMS)
+            found += rows.data
+            if not rows.has_more:
+                break
+            after = rows.last_id
+        return found
 
     async def pull(self, source: str) -> AsyncIterator[Progress]:
         """Fetch a model's files; yields how far it is and ends when all are there."""
-        async for progress in self._progress(await self._client.models.pull(source)):
+        async for progress in self.progress(await self.client.models.pull(source)):
             yield progress
 
     # --- documents ---
 
-    async def add_folder(self, name: str, folder: str) -> Store:
-        """A store that mirrors a folder of the daemon's machine, and a chat app of the same name."""
-        return await self._client.stores.add(name, folder=folder)
-
     async def sync(self, store: Store) -> AsyncIterator[Progress]:
         """Look at a store's folder again; yields how far it is and ends when all is indexed."""
-        async for progress in self._progress(await self._client.stores.sync(store.id)):
+        async for progress in self.progress(await self.client.stores.sync(store.id)):
             yield progress
-
-    async def remove_store(self, store: Store) -> None:
-        """Delete a store and its index. A folder that it mirrors is left alone."""
-        await self._client.stores.remove(store.id)
 
     async def files(self, store: Store) -> Sequence[StoreFile]:
         """A store's files as they came, and by name if together; of more than `FILES` that many, failed ones first."""
@@ -160,7 +166,7 @@ class Daemon:
         for status in (None,) if store.file_counts.total <= FILES else ("failed", None):
             after: str | None = None
             while len(found) < FILES:
-                page = await self._client.stores.files(store.id, after=after, limit=PAGE_ITEMS, status=status)
+                page = await self.client.stores.files(store.id, after=after, limit=PAGE_ITEMS, status=status)
                 found.update((file.id, file) for file in page)
                 if not page.has_more:
                     break
@@ -169,87 +175,65 @@ class Daemon:
             return sorted(found.values(), key=lambda file: (file.created_at, file.filename))
         return list(found.values())[:FILES]
 
-    async def skipped(self, store: Store) -> SkippedFiles:
-        """What of the folder or source of a store is not read, and why."""
-        return await self._client.stores.skipped(store.id)
-
     async def upload(self, store: Store, path: Path) -> StoreFile:
-        """Send a file of this machine and put it into a store; it is indexed in the background."""
-        file = await self._client.files.add(await asyncio.to_thread(path.expanduser))
-        return await self._client.stores.attach(store.id, file.id)
+        """Send a file of this machine and put it into a store; it is indexed in the background.
 
-    async def remove_file(self, file: StoreFile) -> None:
-        """Delete a file, from every store too. One that mirrors a file of a folder is refused."""
-        await self._client.files.remove(file.id)
+        A large file goes in parts. If the connection broke, the next try sends those that are missing.
+        """
+        file = await self._send(await asyncio.to_thread(path.expanduser))
+        return await self.client.stores.attach(store.id, file.id)
+
+    async def _send(self, path: Path) -> File:
+        size = await asyncio.to_thread(lambda: path.stat().st_size if path.is_file() else 0)
+        if size <= MIN_PARTED_BYTES:
+            return await self.client.files.add(path)
+        upload = self._uploads.pop(path, None) or (await self.client.files.begin_upload(path)).id
+        try:
+            return await self.client.files.continue_upload(upload, path)
+        except ConnectionFailed:
+            self._uploads[path] = upload
+            raise
 
     async def search(self, store: Store, query: str) -> Sequence[Passage]:
         """Passages of a store in rank order."""
-        found = await self._client.stores.search(store.id, query, max_num_results=MAX_PASSAGES)
+        found = await self.client.stores.search(store.id, query, max_num_results=MAX_PASSAGES)
         return found.passages
 
     # --- what runs wait for ---
 
     async def questions(self) -> Sequence[Question]:
         """What waits for a person, the longest waiting first."""
-        found = await self._client.questions.list(status="pending", limit=MAX_QUESTIONS)
+        found = await self.client.questions.list(status="pending", limit=MAX_QUESTIONS)
         return [question for question in reversed(found) if question.kind in ("approval", "input")]
 
-    async def answer_question(self, question: Question, accepted: bool, value: Any = None) -> None:
-        """Agree, with a value if one was asked for, or refuse."""
-        await self._client.questions.answer(question.id, accepted, value=value)
-
-    # --- fine-tuning ---
-
-    async def tuning_jobs(self) -> Sequence[TuningJob]:
-        """The fine-tuning jobs, newest first; none for a key that may not train."""
-        try:
-            return (await self._client.tuning.list(limit=MAX_JOBS)).data
-        except Forbidden:
-            return ()
-
-    async def follow_tuning(self, job_id: str) -> AsyncIterator[TuningEvent | TuningJob]:
-        """Everything that happened and happens to a job; last the job, when it has ended or is paused."""
-        async for item in self._client.tuning.follow(job_id):
-            yield item
-
-    async def pause_tuning(self, job_id: str) -> None:
-        """Stop a job behind its last checkpoint."""
-        await self._client.tuning.pause(job_id)
-
-    async def resume_tuning(self, job_id: str) -> None:
-        """Go on with a paused job."""
-        await self._client.tuning.resume(job_id)
-
-    async def cancel_tuning(self, job_id: str) -> None:
-        """End a job for good."""
-        await self._client.tuning.cancel(job_id)
-
-    # --- batches ---
-
-    async def batches(self) -> Sequence[Batch]:
-        """The batches, newest first."""
-        return (await self._client.batches.list(limit=MAX_BATCHES)).data
-
-    async def cancel_batch(self, batch_id: str) -> None:
-        """Ask nothing more of it."""
-        await self._client.batches.cancel(batch_id)
-
     # --- conversations ---
+
+    async def chat_models(self) -> frozenset[str]:
+        """The names of the models that chat: deployments, their aliases, and what was fine-tuned."""
+        apps = {app.name for app in await self.client.apps.list()}
+        models = await self.client.models.list()
+        return frozenset(model.id for model in models if "chat" in model.capabilities) - apps
 
     def answer(self, partner: Partner, messages: Sequence[Message]) -> Answer:
         """The answer to a conversation whose last message is the question. Use it as a context manager."""
         if partner.app:
-            return self._client.ask(messages[-1]["content"], partner.name, history=messages[:-1])
-        return self._client.chat(messages, partner.name)
+            return self.client.ask(messages[-1]["content"], partner.name, history=messages[:-1])
+        return self.client.chat(messages, partner.name)
 
     async def close(self) -> None:
         """Give the connections back."""
-        await self._client.close()
+        await self.client.close()
 
-    async def _progress(self, run: str) -> AsyncIterator[Progress]:
-        async for item in self._client.runs.events(run):
-            match item.event:
+    async def progress(self, run: str) -> AsyncIterator[Progress]:
+        """How far a run is, until it ends. Raises what it failed with."""
+        async for event in self.events(run):
+            match event:
                 case Progress() as progress:
                     yield progress
                 case Failed(error=error):
                     raise from_body(error)
+
+    async def events(self, run: str) -> AsyncIterator[Event]:
+        """What happens in a run, from its begin to its end."""
+        async for item in self.client.runs.events(run):
+            yield item.event

@@ -58,7 +58,7 @@ class Link:
             # Cleared before the look: a wake during it means that the look may already be out of date.
             self._woken.clear()
             try:
-                glance = await self._daemon.glance()
+                glance = await self._daemon.client.status()
             except DaemonError as error:
                 failures += 1
                 pause = back_off(failures)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 
 from rich.text import Text
 
-from portico.cli.curve import lasts as spell
+from portico.cli.curve import lasts as span
 from portico.cli.render import amount, count_reasons, one_line, safe, shorten
 from portico_tui.daemon import Model, Passage, Progress, Store
 
@@ -24,8 +26,11 @@ __all__ = [
     "measure",
     "model_state",
     "one_line",
+    "run_state",
     "safe",
     "shorten",
+    "source_state",
+    "span",
     "tuning_state",
 ]
 
@@ -67,6 +72,27 @@ _TUNING = {
     "cancelled": ("○ cancelled", "dim"),
 }
 
+_RUN = {
+    "queued": ("○ queued", "dim"),
+    "running": ("◐ running", "yellow"),
+    "in_progress": ("◐ running", "yellow"),
+    "waiting": ("◑ waiting", "yellow"),
+    "completed": ("● completed", "green"),
+    "failed": ("✗ failed", "red"),
+    "skipped": ("− skipped", "dim"),
+    "stopped": ("○ stopped", "dim"),
+    "cancelled": ("○ cancelled", "dim"),
+    "canceled": ("○ cancelled", "dim"),
+}
+
+_SOURCE = {
+    "ready": ("● ready", "green"),
+    "starting": ("◐ starting", "yellow"),
+    "waiting": ("◑ waiting", "yellow"),
+    "stopped": ("○ stopped", "dim"),
+    "failed": ("✗ failed", "red"),
+}
+
 
 def cell(value: object, style: str = "", width: int | None = None) -> Text:
     """One line that is never read as markup; cut to ``width`` characters if that is given."""
@@ -74,35 +100,35 @@ def cell(value: object, style: str = "", width: int | None = None) -> Text:
     return Text(line if width is None else shorten(line, width), style, no_wrap=True, end="")
 
 
-def model_state(state: str) -> Text:
-    """A model's state as a sign and a word."""
-    word, style = _MODEL.get(state, (state, ""))
+def _state_of(words: Mapping[str, tuple[str, str]], state: str) -> Text:
+    word, style = words.get(state, (state, ""))
     return cell(word, style)
 
 
-def file_state(state: str) -> Text:
-    """A file's state as a sign and a word."""
-    word, style = _FILE.get(state, (state, ""))
-    return cell(word, style)
+model_state = partial(_state_of, _MODEL)
+"""A model's state as a sign and a word."""
 
+file_state = partial(_state_of, _FILE)
+"""A file's state as a sign and a word."""
 
-def tuning_state(state: str) -> Text:
-    """A fine-tuning job's state as a sign and a word."""
-    word, style = _TUNING.get(state, (state, ""))
-    return cell(word, style)
+tuning_state = partial(_state_of, _TUNING)
+"""A fine-tuning job's state as a sign and a word."""
 
+batch_state = partial(_state_of, _BATCH)
+"""A batch's state as a sign and a word."""
 
-def batch_state(state: str) -> Text:
-    """A batch's state as a sign and a word."""
-    word, style = _BATCH.get(state, (state, ""))
-    return cell(word, style)
+run_state = partial(_state_of, _RUN)
+"""The state of a run, of a step or of an evaluation as a sign and a word."""
+
+source_state = partial(_state_of, _SOURCE)
+"""The state of an MCP server or of another source of tools as a sign and a word."""
 
 
 def lasts(end: float | None) -> str:
     """How long it is until a moment: ``about 12 min left``."""
     if not end:
         return ""
-    return f"about {spell(max(0.0, end - datetime.now(UTC).timestamp()))} left"
+    return f"about {span(max(0.0, end - datetime.now(UTC).timestamp()))} left"
 
 
 def counts(store: Store) -> Text:

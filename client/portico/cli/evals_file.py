@@ -101,11 +101,15 @@ def _object(found: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any
 
 def evaluation(client: Client, file: EvalFile) -> Eval:
     """The evaluation of that name that tests the same, so that its runs stand together; made if there is none."""
-    wanted = json.dumps(list(file.criteria), sort_keys=True)
-    schema = file.schema or {"type": "object"}
     for known in client.evals.list(limit=MAX_SEARCHED_ITEMS):
-        form = known.data_source_config.get("schema", {}).get("properties", {}).get("item")
-        same = json.dumps(list(known.testing_criteria), sort_keys=True) == wanted
-        if known.name == file.name and same and form == schema:
+        if same_test(known, file):
             return known
     return client.evals.create(file.name, file.criteria, item_schema=file.schema)
+
+
+def same_test(known: Eval, file: EvalFile) -> bool:
+    """Whether an evaluation has the name, the criteria and the items' schema of a file."""
+    form = known.data_source_config.get("schema", {}).get("properties", {}).get("item")
+    wanted = json.dumps(list(file.criteria), sort_keys=True)
+    same = json.dumps(list(known.testing_criteria), sort_keys=True) == wanted
+    return known.name == file.name and same and form == (file.schema or {"type": "object"})

@@ -142,7 +142,7 @@ def add(
         for role, content in (("system", system), ("user", text))
         if content
     ]
-    names = dict.fromkeys(found for message in messages for found in _placeholders(message["content"]))
+    names = dict.fromkeys(found for message in messages for found in placeholders(message["content"]))
     with connected(context) as client:
         made = client.prompts.save(name, description=describe, arguments=list(names), messages=messages)
     if as_json:
@@ -168,7 +168,7 @@ def import_(
         if "://" in source:
             done = client.prompts.load(url=source, dry_run=dry_run)
         else:
-            files = _files(Path(source))
+            files = prompt_files(Path(source))
             done = client.prompts.load(files, origin=str(Path(source).absolute()), dry_run=dry_run)
     if as_json:
         print_json(done)
@@ -280,7 +280,7 @@ def _json(text: str) -> Any:
         return text
 
 
-def _files(source: Path) -> dict[str, str]:
+def prompt_files(source: Path) -> dict[str, str]:
     """The files of prompts at a path: itself, or all below it that are not hidden."""
     if source.is_file():
         return {source.name: _text(source)}
@@ -305,6 +305,6 @@ def _text(path: Path) -> str:
         raise InvalidRequest(f"{path} is not text in UTF-8.", param="source") from error
 
 
-def _placeholders(text: str) -> tuple[str, ...]:
+def placeholders(text: str) -> tuple[str, ...]:
     """The names in braces, each once, in the order in which they come; doubled braces are none."""
     return tuple(dict.fromkeys(match[1] for match in _PLACEHOLDER.finditer(text) if match[1]))

@@ -69,14 +69,14 @@ def tree_of(run_id: str, steps: Sequence[TraceStep], *, full: bool = False) -> T
     def node(path: str) -> Tree:
         """The branch of a path; one that has no step of its own, such as an item of a warp, is made."""
         if path not in at:
-            outer, name = _above(path)
+            outer, name = above(path)
             at[path] = node(outer).add(Text(name, "dim"))
         return at[path]
 
     for step in sorted(steps, key=lambda step: (step.started_at, len(step.path))):
-        outer, name = _above(step.path)
+        outer, name = above(step.path)
         branch = at.get(step.path)
-        label = _label(name, step)
+        label = step_label(name, step)
         if branch is not None:  # something below it ended, and was drawn, first
             branch.label = label
         else:
@@ -88,7 +88,7 @@ def tree_of(run_id: str, steps: Sequence[TraceStep], *, full: bool = False) -> T
     return tree
 
 
-def _above(path: str) -> tuple[str, str]:
+def above(path: str) -> tuple[str, str]:
     """The path of what a step is a part of, and its name there: an item of a list lies below the list."""
     outer, _dot, name = path.rpartition(".")
     item = _ITEM.match(name)
@@ -97,7 +97,8 @@ def _above(path: str) -> tuple[str, str]:
     return (f"{outer}.{item[1]}" if outer else item[1]), f"[{item[2]}]"
 
 
-def _label(name: str, step: TraceStep) -> Text:
+def step_label(name: str, step: TraceStep) -> Text:
+    """A step in a line: its name, kind, time, tokens, cost and error."""
     colour = {"failed": "red", "skipped": "dim"}.get(step.status, "")
     parts = [(one_line(name), f"bold {colour}".strip()), (f"  {step.kind}", "dim")]
     if step.status == "skipped":

@@ -15,7 +15,7 @@ app = typer.Typer()
 
 @app.command(epilog="Example: portico tui")
 def tui(context: typer.Context) -> None:
-    """Open the terminal UI: models, documents, chat, approvals and fine-tunes."""
+    """Open the terminal UI, which has a screen for everything that the daemon has."""
     if find_spec("textual") is None or find_spec("portico_tui") is None:
         from portico._installed import how_to_add
 

@@ -3,110 +3,56 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from textual import on, work
-from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.widgets import DataTable, Footer, Static
 
 from portico_tui.daemon import Question
-from portico_tui.screens.page import Listing
-from portico_tui.text import cell, clock, one_line, safe
-from portico_tui.widgets.dialogs import Field, Form
-from portico_tui.widgets.table import Table
-
-NEEDS_A_QUESTION = {"approve", "refuse"}
+from portico_tui.screens.page import Listing, row_action
+from portico_tui.text import clock, one_line, safe
+from portico_tui.widgets.dialogs import Form
+from portico_tui.widgets.schema_form import fields_of, value_of
+from portico_tui.widgets.table import Column
 
 
 class Approvals(Listing[Question]):
     """The questions that a person answers."""
 
-    LOOK_AGAIN = 1.0
-    CSS_PATH = "approvals.tcss"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("a", "approve", "Approve", tooltip="Agree, or say what was asked for: the run continues"),
-        Binding("r", "refuse", "Refuse", tooltip="Refuse: the run continues without it"),
-    ]
-
-    def compose(self) -> ComposeResult:
-        yield from self.top("approvals")
-        with Vertical(id="body"):
-            yield Table("ASKED", "KIND", "NAME", "WITH", id="questions")
-            yield Static("Nothing waits for an answer.", id="no-questions", classes="empty")
-        with VerticalScroll(id="question"):
-            yield Static(id="detail")
-        yield Footer(show_command_palette=False)
+    MODE = "approvals"
+    TAB = "Approvals"
+    LOOK_INTERVAL_S = 1.0
+    COLUMNS = (
+        Column[Question]("ASKED", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at),
+        Column[Question]("KIND", lambda one: one.kind),
+        Column[Question]("NAME", lambda one: one.name, "bold", 24),
+        Column[Question](
+            "WITH", lambda one: ", ".join(f"{name}={value}" for name, value in one.arguments.items())
+        ),
+    )
+    EMPTY = "Nothing waits for an answer."
 
     async def find(self) -> Sequence[Question]:
         return await self.daemon.questions()
 
-    def draw(self) -> None:
-        table = self.query_one(Table)
-        table.put(
-            {
-                question.id: (
-                    cell(clock(question.created_at), "dim"),
-                    cell(question.kind),
-                    cell(question.name, "bold", 24),
-                    cell(", ".join(f"{name}={value}" for name, value in question.arguments.items())),
-                )
-                for question in self.items.values()
-            }
-        )
-        table.display = bool(self.items)
-        self.query_one("#no-questions").display = not self.items
-        self._describe()
-
-    @on(DataTable.RowHighlighted)
-    def _describe(self) -> None:
-        question = self.chosen
-        self.query_one("#question").display = question is not None
-        if question is None:
-            return
-        lines = [Content.styled(one_line(question.message or question.name), "bold")]
-        for value in (question.arguments, question.answer_schema):
+    def detail(self, item: Question) -> Iterable[Content | str]:
+        yield Content.styled(one_line(item.message or item.name), "bold")
+        for value in (item.arguments, item.answer_schema):
             if value:
-                lines.append(Content(safe(json.dumps(value, ensure_ascii=False, indent=2))))
-        lines.append(Content.styled(f"{question.run} waits until {clock(question.expires_at)}", "dim"))
-        self.query_one("#detail", Static).update(Content("\n").join(lines))
+                yield safe(json.dumps(value, ensure_ascii=False, indent=2))
+        yield Content.styled(f"{item.run} waits until {clock(item.expires_at)}", "dim")
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Answers are dimmed while nothing is asked."""
-        return None if action in NEEDS_A_QUESTION and not self.items else True
-
-    @work(group="answer")
-    async def action_approve(self) -> None:
-        question = self.chosen
-        if question is None:
-            return
+    @row_action("a", "Approve", "Agree, or say what was asked for: the run continues")
+    async def approve(self, question: Question) -> None:
         value: Any = None
         if question.kind == "input":
-            given = await self.ask(
-                Form(one_line(question.message or question.name), Field("value", "Answer"))
-            )
+            form = Form(one_line(question.message or question.name), *fields_of(question.answer_schema))
+            given = await self.ask(form)
             if given is None:
                 return
-            value = _read(given["value"])
-        await self._answer(question, True, value)
+            value = value_of(question.answer_schema, given)
+        await self.client.questions.answer(question.id, True, value=value)
 
-    @work(group="answer")
-    async def action_refuse(self) -> None:
-        if (question := self.chosen) is not None:
-            await self._answer(question, False)
-
-    async def _answer(self, question: Question, accepted: bool, value: Any = None) -> None:
-        with self.reporting(f"Answer to {question.name}"):
-            await self.daemon.answer_question(question, accepted, value)
-        self.look()
-
-
-def _read(text: str) -> Any:
-    """What is JSON as JSON, anything else as text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    @row_action("r", "Refuse", "Refuse: the run continues without it")
+    async def refuse(self, question: Question) -> None:
+        await self.client.questions.answer(question.id, False)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Iterable, Sequence
 
-from rich.text import Text
-from textual import on, work
-from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Vertical
 from textual.content import Content
-from textual.widgets import DataTable, Footer, Static
 
 from portico_tui.daemon import Batch
-from portico_tui.screens.page import Listing
-from portico_tui.text import batch_state, cell, clock, one_line
-from portico_tui.widgets.table import Table
+from portico_tui.screens.page import Listing, action, row_action
+from portico_tui.text import batch_state, cell, clock, one_line, safe
+from portico_tui.widgets.dialogs import Field, Form, Reader
+from portico_tui.widgets.schema_form import local_path
+from portico_tui.widgets.table import Column
 
 MAX_SHOWN_PROBLEMS = 5
 """How many of the problems of a file are shown."""
@@ -25,69 +20,64 @@ MAX_SHOWN_PROBLEMS = 5
 class Batches(Listing[Batch]):
     """The batches, newest first."""
 
-    LOOK_AGAIN = 1.0
-    CSS_PATH = "batches.tcss"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("c", "cancel", "Cancel", tooltip="Ask nothing more; what is answered has its file"),
-    ]
-
-    def compose(self) -> ComposeResult:
-        yield from self.top("batches")
-        with Vertical(id="body"):
-            yield Table("BEGAN", "ENDPOINT", "MODEL", "STATUS", "DONE", "FAILED", id="batches")
-            yield Static(
-                "No batches yet: portico batches create requests.jsonl", id="no-batches", classes="empty"
-            )
-        yield Static(id="told", markup=False)
-        yield Footer(show_command_palette=False)
+    MODE = "batches"
+    TAB = "Batches"
+    LOOK_INTERVAL_S = 1.0
+    COLUMNS = (
+        Column[Batch](
+            "BEGAN", lambda batch: clock(batch.created_at), "dim", sort=lambda batch: batch.created_at
+        ),
+        Column[Batch]("ENDPOINT", lambda batch: batch.endpoint),
+        Column[Batch]("MODEL", lambda batch: batch.model or "", "bold", 24),
+        Column[Batch]("STATUS", lambda batch: batch_state(batch.status)),
+        Column[Batch](
+            "DONE",
+            lambda batch: f"{batch.done:,} of {batch.total:,}" if batch.total else "",
+            sort=lambda batch: batch.done,
+        ),
+        Column[Batch](
+            "FAILED",
+            lambda batch: cell(f"{batch.failed:,}" if batch.failed else "", "red"),
+            sort=lambda batch: batch.failed,
+        ),
+    )
+    EMPTY = "No batches yet.\n\nPress n to begin one from a file of requests."
 
     async def find(self) -> Sequence[Batch]:
-        return await self.daemon.batches()
+        return await self.daemon.pages(self.client.batches.list)
 
-    def draw(self) -> None:
-        table = self.query_one(Table)
-        table.put({batch.id: _row(batch) for batch in self.items.values()})
-        table.display = bool(self.items)
-        self.query_one("#no-batches").display = not self.items
-        self._tell()
-
-    @on(DataTable.RowHighlighted)
-    def _tell(self) -> None:
-        batch = self.chosen
-        lines: list[str] = []
-        if batch is not None:
-            for error in batch.errors[:MAX_SHOWN_PROBLEMS]:
-                where = "" if error.line is None else f"Line {error.line}: "
-                lines.append(one_line(where + error.message))
-            if batch.ended and batch.done:
-                lines.append(f"portico batches results {batch.id}")
-        report = self.query_one("#told", Static)
-        report.display = bool(lines)
-        report.update(Content("\n".join(lines)))
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """What has ended, or does so now, cannot be cancelled."""
-        if action == "cancel":
-            batch = self.chosen if self.is_mounted else None
-            return True if batch is not None and batch.status in ("validating", "in_progress") else None
-        return True
-
-    @work(group="change")
-    async def action_cancel(self) -> None:
-        batch = self.chosen
-        if batch is None or not await self.sure("Ask nothing more of this batch?", "Cancel it"):
+    @action("n", "New", "Begin a batch of the requests in a file, after it was checked")
+    async def new(self) -> None:
+        given = await self.ask(
+            Form(
+                "Begin a batch",
+                Field("file", "File of requests on this machine, a JSON object a line", check=local_path),
+                Field("endpoint", "Endpoint", "/v1/chat/completions"),
+            )
+        )
+        if given is None:
             return
-        with self.reporting(f"Batch {batch.id}"):
-            await self.daemon.cancel_batch(batch.id)
-        self.look()
+        file = local_path(given["file"])
+        checked = await self.client.batches.check(file, given["endpoint"])
+        problems = [f"line {each.line}: {each.message}" for each in checked.errors[:MAX_SHOWN_PROBLEMS]]
+        if problems:
+            self.app.push_screen(Reader("The file cannot be a batch", safe("\n".join(problems))))
+        elif await self.sure(f"Ask the {checked.total:,} requests of {file.name}?", "Begin"):
+            await self.client.batches.create(file, given["endpoint"])
 
+    def detail(self, item: Batch) -> Iterable[Content | str]:
+        for error in item.errors[:MAX_SHOWN_PROBLEMS]:
+            where = "" if error.line is None else f"Line {error.line}: "
+            yield one_line(where + error.message)
+        if item.ended and item.done:
+            yield f"portico batches results {item.id}"
 
-def _row(batch: Batch) -> tuple[Text, ...]:
-    return (
-        cell(clock(batch.created_at), "dim"),
-        cell(batch.endpoint),
-        cell(batch.model or "", "bold", 24),
-        batch_state(batch.status),
-        cell(f"{batch.done:,} of {batch.total:,}" if batch.total else ""),
-        cell(f"{batch.failed:,}" if batch.failed else "", "red"),
+    @row_action(
+        "c",
+        "Cancel",
+        "Ask nothing more; what is answered has its file",
+        when=lambda batch: batch.status in ("validating", "in_progress"),
     )
+    async def cancel(self, batch: Batch) -> None:
+        if await self.sure("Ask nothing more of this batch?", "Cancel it"):
+            await self.client.batches.cancel(batch.id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import ClassVar, Final
 
 from textual import on, work
@@ -16,6 +16,7 @@ from textual.worker import Worker
 
 from portico_tui.conversations import title
 from portico_tui.daemon import (
+    App,
     Asked,
     Asking,
     ChatMessage,
@@ -55,10 +56,12 @@ KINDS: Final = {"store": "answers from documents", "flow": "app"}
 class Chat(Page):
     """One conversation, kept as a session. What failed or was stopped stays to be read but is not kept."""
 
+    MODE = "chat"
+    TAB = "Chat"
     CSS_PATH = "chat.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", tooltip="Stop the answer that is coming"),
-        Binding("escape", "leave", "Leave", tooltip="Leave the line, so that 1 to 5, ? and q work"),
+        Binding("escape", "leave", "Leave", tooltip="Leave the line, so that digits, ? and q work"),
         Binding("i", "write", "Write", tooltip="Write a question"),
         Binding("pageup", "page(-1)", show=False, tooltip="Scroll up"),
         Binding("pagedown", "page(1)", show=False, tooltip="Scroll down"),
@@ -78,14 +81,15 @@ class Chat(Page):
         self._glance: Glance | None = None
         self._partners: tuple[Partner, ...] = ()
         self._apps: tuple[str, ...] = ()
-        self._kinds: dict[str, str] = {}
+        self._known: dict[str, App] = {}
+        self._models: frozenset[str] = frozenset()
         self._partner: Partner | None = None
         self._session: Session | None = None
         self._history: list[ChatMessage] = []
         self._answering: Worker[None] | None = None
 
     def compose(self) -> ComposeResult:
-        yield from self.top("chat")
+        yield from self.top()
         yield Static(id="partner")
         with Horizontal(id="body"):
             yield Transcript(WELCOME, id="talk")
@@ -101,24 +105,34 @@ class Chat(Page):
         self.query_one(Prompt).focus()
 
     def _show(self, glance: Glance) -> None:
-        self._partners = partners(glance)
         self._glance = glance
-        if self._partner not in self._partners:
-            self._talk_to(self._partners[0] if self._partners else None)
-        self._put_hint()
         if tuple(glance.apps) != self._apps:
             self._apps = tuple(glance.apps)
             self._tell_apart()
+        else:
+            self._list()
+
+    def _list(self) -> None:
+        """Who can be talked to; the first of them, while nobody is."""
+        if self._glance is None or not self.query("#partner"):
+            return  # the app was left meanwhile
+        self._partners = partners(self._glance, self._known, self._models)
+        if self._partner not in self._partners:
+            self._talk_to(self._partners[0] if self._partners else None)
+        self._head()
+        self._put_hint()
 
     @work(exclusive=True, group="kinds")
     async def _tell_apart(self) -> None:
-        with suppress(DaemonError):  # the banner says that the daemon is away
-            self._kinds = await self.daemon.conversations.kinds()
-        if self.query("#partner"):  # else the app was left meanwhile
-            self._head()
+        try:
+            self._known = await self.daemon.conversations.apps()
+        except DaemonError:
+            self._apps = ()  # asked again with the next look; the banner says that the daemon is away
+        self._list()
 
     def _title(self, partner: Partner) -> str:
-        kind = self._kinds.get(partner.name, "store") if partner.app else "model"
+        app = self._known.get(partner.name) if partner.app else None
+        kind = app.kind if app is not None else "model"
         return f"{one_line(partner.name)} · {KINDS.get(kind, kind)}"
 
     def _talk_to(self, partner: Partner | None) -> None:
@@ -197,7 +211,7 @@ class Chat(Page):
                     case HandedOff(to=to):
                         reply.note(f"hands over to {one_line(to)} …")
                     case Asked(kind=kind, message=message) if kind in ("approval", "input"):
-                        reply.note(f"waits for you under Approvals (Tab, 4): {one_line(message)}")
+                        reply.note(f"waits for you under Approvals (Esc, 4): {one_line(message)}")
 
     def _cite(self, passages: tuple[Passage, ...]) -> None:
         self.query_one(Passages).put(passages)
@@ -234,6 +248,9 @@ class Chat(Page):
 
     @work(exclusive=True, group="choose")
     async def action_choose(self) -> None:
+        with self.reporting("Talk to"):
+            self._models = await self.daemon.chat_models()
+        self._list()
         known = self._partners
         if not known:
             self.notify(NOBODY, severity="warning")
@@ -265,7 +282,7 @@ class Chat(Page):
     @work(exclusive=True, group="choose")
     async def action_conversations(self) -> None:
         conversations = self.daemon.conversations
-        picked = await self.app.push_screen_wait(ConversationPicker(conversations, self._session))
+        picked = await self.app.push_screen_wait(ConversationPicker(conversations))
         with self.reporting("Conversation"):
             if picked is not None:
                 await self._take(picked, await conversations.messages(picked))

@@ -6,36 +6,67 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.widgets import ContentSwitcher, DataTable, Footer, Input, Static
+from textual.widgets import ContentSwitcher, Footer, Input, Static
 
 from portico_tui.daemon import Glance, SkippedFile, Store, StoreFile
 from portico_tui.screens.page import AppServices, Page
 from portico_tui.text import amount, cell, count_reasons, counts, file_state, one_line, shorten
 from portico_tui.widgets.dialogs import Field, Form
 from portico_tui.widgets.passages import Passages
-from portico_tui.widgets.table import Table
+from portico_tui.widgets.table import Column, Table
 
-NEEDS_A_STORE = {"sync", "upload", "delete", "search"}
+NEEDS_A_STORE = {"sync", "upload", "delete", "search", "reindex", "pause"}
 
-NAME_WIDTH = 36
-"""Characters of a file's name that the table shows; the whole name stands below it."""
+STORE_COLUMNS = (
+    Column[Store]("STORE", lambda store: store.name, "bold", 24),
+    Column[Store]("FILES", counts, sort=lambda store: store.file_counts.total),
+)
+
+FILE_COLUMNS = (
+    Column[StoreFile | SkippedFile]("FILE", lambda file: _name(file), width=36),
+    Column[StoreFile | SkippedFile]("STATE", lambda file: file_state(_state(file))),
+    Column[StoreFile | SkippedFile](
+        "SIZE",
+        lambda file: amount(file.bytes) if isinstance(file, StoreFile) else "",
+        sort=lambda file: file.bytes if isinstance(file, StoreFile) else None,
+    ),
+)
+
+
+def _name(file: StoreFile | SkippedFile) -> Text:
+    return cell(file.filename) if isinstance(file, StoreFile) else cell(file.name, "dim")
+
+
+def _state(file: StoreFile | SkippedFile) -> str:
+    return file.status if isinstance(file, StoreFile) else "skipped"
 
 
 class Documents(Page):
     """The stores of the daemon; of the chosen one the files, or what a search found."""
 
+    MODE = "documents"
+    TAB = "Documents"
     CSS_PATH = "documents.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "search", "Search", tooltip="Search the store"),
+        Binding("f", "search", "Find", tooltip="Find passages in the store"),
         Binding("a", "add", "Add", tooltip="Make a store that mirrors a folder"),
         Binding("s", "sync", "Sync", tooltip="Look at the store's folder again"),
         Binding("u", "upload", "Upload", tooltip="Put a file of this machine into the store"),
         Binding("d", "delete", "Delete", tooltip="Delete the chosen file, or the store if that is in focus"),
+        Binding("r", "reindex", "Reindex", show=False, tooltip="Build the indexes of the store from zero"),
+        Binding(
+            "p",
+            "pause",
+            "Follow",
+            show=False,
+            tooltip="Pause or resume following the store's folder or source",
+        ),
         Binding("escape", "leave", "Files", tooltip="Back from a search to the files"),
     ]
 
@@ -48,17 +79,18 @@ class Documents(Page):
         self._listing = False
 
     def compose(self) -> ComposeResult:
-        yield from self.top("documents")
+        yield from self.top()
         with Horizontal(id="body"):
             with Vertical(id="left"):
-                yield Table("STORE", "FILES", id="stores")
+                yield Table[Store](*STORE_COLUMNS, id="stores")
                 yield Static(
                     "No stores yet.\n\nPress [b]a[/b] to add a folder.", id="no-stores", classes="empty"
                 )
             with Vertical(id="right"):
-                yield Input(placeholder="/ to search this store", id="query")
-                with ContentSwitcher(initial="files", id="inside"):
-                    yield Table("FILE", "STATE", "SIZE", id="files")
+                yield Input(placeholder="f to find passages in this store", id="query")
+                with ContentSwitcher(initial="listed", id="inside"):
+                    with Vertical(id="listed"):
+                        yield Table[StoreFile | SkippedFile](*FILE_COLUMNS, id="files")
                     yield Passages(id="found", quote=240, scores=True)
                     yield Static(id="nothing", classes="empty")
         yield Static(id="detail")
@@ -74,9 +106,7 @@ class Documents(Page):
     def _show(self, glance: Glance) -> None:
         self._stores = {store.id: store for store in glance.stores}
         table = self.query_one("#stores", Table)
-        table.put(
-            {store.id: (cell(store.name, "bold", 18), counts(store)) for store in self._stores.values()}
-        )
+        table.put(self._stores)
         table.display = bool(self._stores)
         self.query_one("#no-stores").display = not self._stores
         self._refresh_files()
@@ -102,7 +132,7 @@ class Documents(Page):
     def _searching(self) -> bool:
         return self.query_one("#inside", ContentSwitcher).current == "found"
 
-    @on(DataTable.RowHighlighted, "#stores")
+    @on(Table.Highlighted, "#stores")
     def _chose_store(self) -> None:
         if self._store is not None and (self._listed is None or self._listed.id != self._store.id):
             self.action_leave()
@@ -128,7 +158,7 @@ class Documents(Page):
             while wanted is not None:
                 with self.reporting(f"Files of {wanted.name}"):
                     files = await self.daemon.files(wanted)
-                    skipped = (await self.daemon.skipped(wanted)).files if wanted.skipped else ()
+                    skipped = (await self.client.stores.skipped(wanted.id)).files if wanted.skipped else ()
                     if self._listed is not None and self._listed.id == wanted.id:
                         self._put_files({file.id: file for file in files}, skipped)
                 wanted = self._listed if self._listed != wanted else None
@@ -140,15 +170,7 @@ class Documents(Page):
         """Those of the store, then what of its folder is not read."""
         self._files = files
         self._skipped = {f"skipped {file.name}": file for file in skipped}
-        rows = {
-            key: (cell(file.filename, width=NAME_WIDTH), file_state(file.status), cell(amount(file.bytes)))
-            for key, file in files.items()
-        }
-        rows |= {
-            key: (cell(file.name, "dim", NAME_WIDTH), file_state("skipped"), cell(""))
-            for key, file in self._skipped.items()
-        }
-        self.query_one("#files", Table).put(rows)
+        self.query_one("#files", Table).put({**files, **self._skipped})
         self._open()
         self._describe()
 
@@ -171,9 +193,9 @@ class Documents(Page):
             empty = "This store is empty.\n\nPress u to upload a file."
         self.query_one("#nothing", Static).update(Content(empty))
         listed = self._files or self._skipped
-        self.query_one("#inside", ContentSwitcher).current = "files" if listed else "nothing"
+        self.query_one("#inside", ContentSwitcher).current = "listed" if listed else "nothing"
 
-    @on(DataTable.RowHighlighted, "#files")
+    @on(Table.Highlighted, "#files")
     def _describe(self) -> None:
         lines: list[Content] = []
         store, file = self._store, self._file
@@ -253,7 +275,7 @@ class Documents(Page):
         folder = answers["folder"]
         name = answers["name"] or Path(folder).name
         with self.reporting(f"Add {folder}"):
-            await self.daemon.add_folder(name, folder)
+            await self.client.stores.add(name, folder=folder)
             self.wake()
 
     @work(group="sync")
@@ -263,9 +285,30 @@ class Documents(Page):
             return
         with self.reporting(f"Sync {store.name}"):
             run = self.daemon.sync(store)
-            await self.work_through(f"Sync {store.name}", run, self.query_one("#runs", Vertical))
+            await self.work_through(f"Sync {store.name}", run)
             self.notify(f"'{one_line(store.name)}' is up to date.", title="Sync", markup=False)
             self.wake()
+
+    @work(group="sync")
+    async def action_reindex(self) -> None:
+        store = self._store
+        if store is None or not await self.sure(
+            f"Build the indexes of '{one_line(store.name)}' from zero?", "Build"
+        ):
+            return
+        with self.reporting(f"Reindex {store.name}"):
+            run = await self.client.stores.reindex(store.id)
+            await self.work_through(f"Reindex {store.name}", self.daemon.progress(run))
+            self.report("Reindex", f"'{store.name}' is indexed.")
+
+    @work(group="sync")
+    async def action_pause(self) -> None:
+        if (store := self._store) is not None:
+            with self.reporting(f"Follow {store.name}"):
+                paused = not store.paused
+                await self.client.stores.change(store.id, paused=paused)
+                self.report("Follow", f"Following '{store.name}' {'is paused' if paused else 'continues'}.")
+                self.wake()
 
     @work(group="upload")
     async def action_upload(self) -> None:
@@ -295,7 +338,7 @@ class Documents(Page):
             name = one_line(file.filename)
             if await self.sure(f"Delete '{name}'? It leaves every store that holds it.", "Delete"):
                 with self.reporting(f"Delete {name}"):
-                    await self.daemon.remove_file(file)
+                    await self.client.files.remove(file.id)
                     self.wake()
         elif self.query_one("#files").has_focus and self._left_out is not None:
             self.notify("It is not in the store: there is nothing to delete.", title="Delete", markup=False)
@@ -307,5 +350,5 @@ class Documents(Page):
                 f"Delete the store '{name}' and the index of its {total} files?{stays}", "Delete"
             ):
                 with self.reporting(f"Delete {name}"):
-                    await self.daemon.remove_store(store)
+                    await self.client.stores.remove(store.id)
                     self.wake()

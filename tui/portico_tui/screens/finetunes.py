@@ -1,82 +1,97 @@
-"""Fine-tunes: the jobs, the loss of the chosen one as it falls, and a way to stop it."""
+"""Fine-tunes: begin one, the jobs, the loss of the chosen one as it falls, its checkpoints, and a way to stop it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any
 
 from rich.text import Text
-from textual import on, work
+from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.widgets import DataTable, Footer, Sparkline, Static
+from textual.widgets import Static
 
-from portico_tui.daemon import DaemonError, TuningEvent, TuningJob
-from portico_tui.screens.page import AppServices, Listing
-from portico_tui.text import cell, clock, lasts, one_line, tuning_state
-from portico_tui.widgets.table import Table
+from portico_tui.daemon import DaemonError, TuningEvent, TuningJob, TuningPlan
+from portico_tui.screens.page import AppServices, Listing, action, row_action
+from portico_tui.text import amount, cell, clock, lasts, one_line, safe, span, tuning_state
+from portico_tui.widgets.chart import Chart, Point
+from portico_tui.widgets.dialogs import Confirm, Field, Form, Reader
+from portico_tui.widgets.schema_form import json_object, local_path, reader
+from portico_tui.widgets.table import Column
 
 PAINT_INTERVAL_S = 0.2
 """Seconds between two pictures of the curve."""
 
-SENTENCES = 5
+MAX_SENTENCES = 5
 """How many of the last events are shown."""
 
 OPEN = ("validating_files", "queued", "running", "paused")
+
+METHODS = ("supervised", "dpo", "reinforcement")
+
+CURVES = {"train_loss": "training loss", "valid_loss": "validation loss", "reward": "reward"}
+"""What is drawn of the measurements, and what it is called."""
+
+
+FORM = (
+    Field("model", "Model to train", "default"),
+    Field("training_file", "File of examples on this machine", hint="~/examples.jsonl", check=local_path),
+    Field("validation_file", "File of held-back examples · optional", optional=True, check=local_path),
+    Field(
+        "method", "Method", "supervised", choices=METHODS, check=reader({"type": "string", "enum": METHODS})
+    ),
+    Field("n_epochs", "Times through · optional", optional=True, check=reader({"type": "integer"})),
+    Field(
+        "recipe",
+        "Settings of the recipe · optional",
+        hint='{"rank": 16}; without it the daemon chooses',
+        optional=True,
+        check=json_object,
+    ),
+    Field(
+        "grader", "Grader of reinforcement · optional", hint="OpenAI's JSON", optional=True, check=json_object
+    ),
+    Field("suffix", "Suffix of the name · optional", optional=True),
+)
 
 
 class Finetunes(Listing[TuningJob]):
     """The fine-tuning jobs, newest first."""
 
-    LOOK_AGAIN = 2.0
-    CSS_PATH = "finetunes.tcss"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(
-            "p", "pause", "Pause or resume", tooltip="Stop the job after its last checkpoint, or continue"
-        ),
-        Binding("c", "cancel", "Cancel", tooltip="End the job for good"),
-    ]
+    MODE = "finetunes"
+    TAB = "Fine-tunes"
+    COLUMNS = (
+        Column[TuningJob]("BEGAN", lambda job: clock(job.created_at), "dim", sort=lambda job: job.created_at),
+        Column[TuningJob]("BASE", lambda job: job.model, "bold", 24),
+        Column[TuningJob]("METHOD", lambda job: job.method),
+        Column[TuningJob]("STATUS", lambda job: tuning_state(job.status)),
+        Column[TuningJob]("STEP", lambda job: _step(job), sort=lambda job: job.step),
+        Column[TuningJob]("MODEL", lambda job: _outcome(job)),
+    )
+    EMPTY = "Nothing was trained yet.\n\nPress n to train a model on a file of examples."
 
     def __init__(self, services: AppServices) -> None:
         super().__init__(services)
         self._followed = ""
-        self._losses: list[float] = []
+        self._curves: dict[str, list[Point]] = {}
         self._reports: list[str] = []
         self._figures = ""
         self._stale = False
 
-    def compose(self) -> ComposeResult:
-        yield from self.top("finetunes")
-        with Vertical(id="body"):
-            yield Table("BEGAN", "BASE", "METHOD", "STATUS", "STEP", "MODEL", id="jobs")
-            yield Static(
-                "Nothing was trained yet: portico tune examples.jsonl --base default",
-                id="no-jobs",
-                classes="empty",
-            )
+    def more(self) -> ComposeResult:
         with Vertical(id="course"):
-            yield Sparkline(id="losses")
+            yield Chart(id="losses")
             yield Static(id="figures", markup=False)
             yield Static(id="said", markup=False)
-        yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
         self.set_interval(PAINT_INTERVAL_S, self._paint)
 
     async def find(self) -> Sequence[TuningJob]:
-        return await self.daemon.tuning_jobs()
+        return await self.daemon.pages(self.client.tuning.list)
 
-    def draw(self) -> None:
-        table = self.query_one(Table)
-        table.put({job.id: _row(job) for job in self.items.values()})
-        table.display = bool(self.items)
-        self.query_one("#no-jobs").display = not self.items
-        self._choose()
-
-    @on(DataTable.RowHighlighted)
-    def _choose(self) -> None:
+    def chose(self) -> None:
         job = self.chosen
         self.query_one("#course").display = job is not None
         state = f"{job.id} {job.status in OPEN}" if job is not None else ""
@@ -87,10 +102,10 @@ class Finetunes(Listing[TuningJob]):
     @work(exclusive=True, group="follow")
     async def _follow(self, job_id: str) -> None:
         """The chosen job from its first event to its last."""
-        self._losses, self._reports, self._figures = [], [], ""
+        self._curves, self._reports, self._figures = {}, [], ""
         self._show()
         try:
-            async for item in self.daemon.follow_tuning(job_id):
+            async for item in self.client.tuning.follow(job_id):
                 if isinstance(item, TuningJob):
                     self.items[item.id] = item
                     self.draw()
@@ -102,15 +117,16 @@ class Finetunes(Listing[TuningJob]):
 
     def _take(self, event: TuningEvent) -> None:
         if event.type == "message":
-            self._reports = [*self._reports, event.message][-SENTENCES:]
+            self._reports = [*self._reports, event.message][-MAX_SENTENCES:]
         else:
-            data = event.data
-            loss = data.get("train_loss", data.get("reward"))
-            if isinstance(loss, int | float):
-                self._losses.append(float(loss))
+            step = event.data.get("step")
+            for name, title in CURVES.items():
+                value = event.data.get(name)
+                if isinstance(value, int | float) and isinstance(step, int | float):
+                    self._curves.setdefault(title, []).append((float(step), float(value)))
             self._figures = event.message
-            if isinstance(data.get("tokens_per_second"), int | float):
-                self._figures += f" · {data['tokens_per_second']:.0f} tokens/s"
+            if isinstance(event.data.get("tokens_per_second"), int | float):
+                self._figures += f" · {event.data['tokens_per_second']:.0f} tokens/s"
         self._stale = True
 
     def _paint(self) -> None:
@@ -122,46 +138,98 @@ class Finetunes(Listing[TuningJob]):
         if not self.is_attached:
             return
         self._stale = False
-        self.query_one(Sparkline).data = self._losses or None
+        chart = self.query_one(Chart)
+        chart.plot(self._curves)
+        chart.display = bool(self._curves)
         job = self.chosen
         left = lasts(job.estimated_finish) if job is not None and job.status == "running" else ""
-        self.query_one("#figures", Static).update(
-            Content(" · ".join(part for part in (self._figures, left) if part))
-        )
+        figures = " · ".join(part for part in (self._figures, left) if part)
+        self.query_one("#figures", Static).update(Content(one_line(figures)))
         self.query_one("#said", Static).update(Content("\n".join(one_line(each) for each in self._reports)))
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """What can only be done to a job that has not ended is dimmed for others."""
-        if action in ("pause", "cancel"):
-            job = self.chosen if self.is_mounted else None
-            return True if job is not None and job.status in OPEN else None
-        return True
-
-    @work(group="change")
-    async def action_pause(self) -> None:
-        if (job := self.chosen) is not None:
-            with self.reporting(f"Job {job.id}"):
-                change = self.daemon.resume_tuning if job.status == "paused" else self.daemon.pause_tuning
-                await change(job.id)
-            self.look()
-
-    @work(group="change")
-    async def action_cancel(self) -> None:
-        job = self.chosen
-        if job is None or not await self.sure(f"End the training of {job.model} for good?", "Cancel it"):
+    @action("n", "New", "Train a model: its data is checked and its recipe shown before it begins")
+    async def start(self) -> None:
+        given = await self.ask(Form("Train a model on examples", *FORM))
+        if given is None:
             return
-        with self.reporting(f"Job {job.id}"):
-            await self.daemon.cancel_tuning(job.id)
-        self.look()
+        validation = given["validation_file"]
+        options: dict[str, Any] = {
+            "validation_file": local_path(validation) if validation else None,
+            "method": given["method"],
+            "hyperparameters": {"n_epochs": int(given["n_epochs"])} if given["n_epochs"] else None,
+            "recipe": json_object(given["recipe"]) if given["recipe"] else None,
+            "grader": json_object(given["grader"]) if given["grader"] else None,
+        }
+        examples = local_path(given["training_file"])
+        plan = await self.client.tuning.plan(given["model"], examples, **options)
+        question = Confirm(safe(describe_plan(plan)), "Train", wide=True)
+        if await self.app.push_screen_wait(question):
+            job = await self.client.tuning.create(given["model"], examples, suffix=given["suffix"], **options)
+            self.report("Fine-tuning", f"{job.id} has begun.")
 
-
-def _row(job: TuningJob) -> tuple[Text, ...]:
-    step = f"{job.step} of {job.total_steps}" if job.step and job.total_steps else ""
-    return (
-        cell(clock(job.created_at), "dim"),
-        cell(job.model, "bold", 24),
-        cell(job.method),
-        tuning_state(job.status),
-        cell(step),
-        cell(job.fine_tuned_model or job.error, "" if job.fine_tuned_model else "red"),
+    @row_action(
+        "p",
+        "Pause",
+        "Stop the job after its last checkpoint, or continue",
+        when=lambda job: job.status in OPEN,
     )
+    async def pause(self, job: TuningJob) -> None:
+        change = self.client.tuning.resume if job.status == "paused" else self.client.tuning.pause
+        await change(job.id)
+
+    @row_action("c", "Cancel", "End the job for good", when=lambda job: job.status in OPEN)
+    async def cancel(self, job: TuningJob) -> None:
+        if await self.sure(f"End the training of {one_line(job.model)} for good?", "Cancel it"):
+            await self.client.tuning.cancel(job.id)
+
+    @row_action(
+        "s",
+        "Promote",
+        "Let a name such as default mean the model that was trained",
+        when=lambda job: job.fine_tuned_model,
+    )
+    async def promote(self, job: TuningJob) -> None:
+        model = job.fine_tuned_model or ""
+        given = await self.ask(
+            Form(f"Another name for {one_line(model)}", Field("name", "Name", hint="default"))
+        )
+        if given is not None:
+            await self.client.models.alias(given["name"], model)
+            self.report("Promote", f"'{given['name']}' means {model} now.")
+
+    @row_action("enter", "Checkpoints", "The job's checkpoints and its recipe")
+    async def checkpoints(self, job: TuningJob) -> None:
+        found = await self.client.tuning.checkpoints(job.id, limit=100)
+        lines = [
+            f"step {each.step_number} · {each.model} · "
+            + " · ".join(f"{name} {value:.4g}" for name, value in each.metrics.items())
+            for each in found
+        ] or ["There are no checkpoints yet."]
+        reasons = (job.recipe or {}).get("reasons") or {}
+        lines += ["", *(f"{name}: {(job.recipe or {}).get(name)} · {why}" for name, why in reasons.items())]
+        self.app.push_screen(Reader(f"Checkpoints of {job.id}", safe("\n".join(lines))))
+
+
+def describe_plan(plan: TuningPlan) -> str:
+    """What the daemon says of the data, and the recipe with its reasons."""
+    data, recipe = plan.data, plan.recipe
+    reasons = recipe.get("reasons") or {}
+    lines = [
+        f"Train {plan.model} ({plan.parameters:,} parameters)?",
+        "",
+        " · ".join(f"{name} {value:,}" for name, value in data.items()),
+        *(f"! {warning}" for warning in plan.warnings),
+        f"{recipe.get('kind', '')} · {recipe.get('steps', 0):,} steps · about {span(recipe.get('seconds'))} · "
+        f"{amount(recipe.get('memory_bytes'))} of memory",
+        "",
+        *(f"{name} = {recipe[name]} · {why}" for name, why in reasons.items() if name in recipe),
+    ]
+    return "\n".join(lines)
+
+
+def _step(job: TuningJob) -> str:
+    return f"{job.step} of {job.total_steps}" if job.step and job.total_steps else ""
+
+
+def _outcome(job: TuningJob) -> Text:
+    return cell(job.fine_tuned_model or job.error, "" if job.fine_tuned_model else "red")

@@ -1,46 +1,66 @@
-"""What the screens share: the daemon, news about it, and errors told as the daemon's own sentence."""
+"""What the screens share: the daemon and news about it, errors in the daemon's words, and how a list is declared."""
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
 
-from textual import work
+from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding
-from textual.containers import Vertical
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
 from textual.screen import Screen
+from textual.widgets import Footer, Input, Static
 
+from portico.client import AsyncClient
+from portico.errors import InvalidRequest
 from portico_tui.daemon import Daemon, DaemonError, Glance, Progress
 from portico_tui.link import Lost
+from portico_tui.text import one_line
 from portico_tui.widgets.dialogs import Confirm, Form
-from portico_tui.widgets.table import Table
+from portico_tui.widgets.table import Column, Table
 from portico_tui.widgets.top import Banner, Top
 from portico_tui.widgets.working import Working
 
 
 @dataclass(frozen=True, slots=True)
 class AppServices:
-    """What a screen is given: the daemon, and a way to have it looked at now."""
+    """What a screen is given: the daemon, a way to have it looked at now, and the titles of the screens by mode."""
 
     daemon: Daemon
     wake: Callable[[], None]
+    titles: Mapping[str, str]
 
 
 class Page(Screen[None]):
     """A screen over the daemon. It composes its `top`, its own parts and a footer."""
 
+    MODE: ClassVar[str]
+    """The name of the screen among the modes of the app."""
+
+    TAB: ClassVar[str]
+    """What stands for it in the first line."""
+
     def __init__(self, services: AppServices) -> None:
         super().__init__()
+        self.services = services
         self.daemon = services.daemon
         self.wake = services.wake
 
-    def top(self, mode: str) -> ComposeResult:
+    @property
+    def client(self) -> AsyncClient:
+        """What speaks to the daemon."""
+        return self.daemon.client
+
+    def top(self) -> ComposeResult:
         """The lines that every screen begins with."""
-        yield Top(mode, self.daemon.url)
+        yield Top(self.services.titles, self.MODE, self.daemon.place)
         yield Banner()
 
     def listen(self, show: Callable[[Glance], None]) -> None:
@@ -58,13 +78,16 @@ class Page(Screen[None]):
 
     @contextmanager
     def reporting(self, doing: str) -> Iterator[None]:
-        """Tell a person about an error of the daemon in its own words, under a title that says what failed."""
+        """Report an error of the daemon in its own words, under a title that says what failed."""
         try:
             yield
         except DaemonError as error:
-            self.notify(error.message, title=doing, severity="error", timeout=10, markup=False)
+            self.notify(error.message, title=one_line(doing), severity="error", timeout=10, markup=False)
             # Perhaps it is gone: then the banner should say so at once.
             self.wake()
+        except OSError as error:  # a file of this machine
+            reason = f"{error.strerror or error}: {error.filename or ''}"
+            self.notify(reason, title=one_line(doing), severity="error", timeout=10, markup=False)
 
     async def ask(self, form: Form) -> dict[str, str] | None:
         """What was filled in; ``None`` if it was cancelled. Only from a worker."""
@@ -74,10 +97,28 @@ class Page(Screen[None]):
         """Whether a person wants it done. Only from a worker."""
         return await self.app.push_screen_wait(Confirm(question, verb))
 
-    async def work_through(self, label: str, run: AsyncIterator[Progress], at: Vertical) -> None:
-        """Show a run as a line in ``at`` until it ends. Raises what the run failed with."""
+    def report(self, title: str, text: str) -> None:
+        """Say that something is done."""
+        self.notify(one_line(text), title=title, markup=False)
+
+    async def write_file(self, path: Path, data: bytes) -> None:
+        """Write a new file on this machine. Raises `InvalidRequest` if there is one."""
+        path = path.expanduser()  # noqa: ASYNC240  # no I/O
+
+        def write() -> None:
+            with path.open("xb") as file:
+                file.write(data)
+
+        try:
+            await asyncio.to_thread(write)
+        except FileExistsError as error:
+            raise InvalidRequest(f"{path} is there already: give another place.", param="path") from error
+        self.report("Save", f"{path} is written.")
+
+    async def work_through(self, label: str, run: AsyncIterator[Progress]) -> None:
+        """Show a run as a line in ``#runs`` until it ends. Raises what the run failed with."""
         line = Working(label)
-        await at.mount(line)
+        await self.query_one("#runs", Vertical).mount(line)
         try:
             async for progress in run:
                 line.show(progress)
@@ -86,11 +127,14 @@ class Page(Screen[None]):
             line.remove()
 
     def keys(self) -> list[tuple[str, str]]:
-        """The keys that work here and what they do: the screen's own, then those that work everywhere."""
+        """The keys that work here and what they do: of the screen, of its tables, then those that work everywhere."""
         everywhere = Binding.make_bindings(self.app.BINDINGS)
+        tables = [
+            each for each in Binding.make_bindings(Table.BINDINGS) if each.tooltip and self.query(Table)
+        ]
         return [
             (self.app.get_key_display(binding), binding.tooltip or binding.description)
-            for binding in (*self.commands(), *everywhere)
+            for binding in (*self.commands(), *tables, *everywhere)
         ]
 
     def commands(self) -> Iterable[Binding]:
@@ -98,46 +142,136 @@ class Page(Screen[None]):
         return Binding.make_bindings(type(self).BINDINGS)
 
 
-class Identified(Protocol):
-    """What can be a row of a list."""
-
-    @property
-    def id(self) -> str: ...
+Item = TypeVar("Item")
+Method = TypeVar("Method", bound=Callable[..., Awaitable[None]])
 
 
-Item = TypeVar("Item", bound=Identified)
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What a key does on a list. ``when`` says of which rows it can be done; ``None``: it needs none."""
+
+    key: str
+    label: str
+    tooltip: str
+    when: Callable[[Any], bool] | None
+    footer: bool
+
+
+def action(key: str, label: str, tooltip: str, *, footer: bool = True) -> Callable[[Method], Method]:
+    """Declare a method of a `Listing` as what ``key`` does. It runs as a worker; the list is looked at afterwards."""
+    return _declare(Action(key, label, tooltip, None, footer))
+
+
+def row_action(
+    key: str,
+    label: str,
+    tooltip: str,
+    *,
+    when: Callable[[Any], bool] = lambda _row: True,
+    footer: bool = True,
+) -> Callable[[Method], Method]:
+    """The same for a method that takes the chosen row; it is dimmed where ``when`` does not hold of it."""
+    return _declare(Action(key, label, tooltip, when, footer))
+
+
+def _declare(declared: Action) -> Callable[[Method], Method]:
+    def mark(method: Method) -> Method:
+        method.__dict__["declared"] = declared
+        return method
+
+    return mark
 
 
 class Listing(Page, Generic[Item]):
-    """A screen over one list of the daemon in one table, looked at again and again while the screen is open."""
+    """A screen over one list of the daemon in one table, looked at again and again while the screen is open.
 
-    LOOK_AGAIN: ClassVar[float]
+    A subclass declares its columns, what stands there while the list is empty, its actions, and the detail of a row.
+    """
+
+    COLUMNS: ClassVar[Sequence[Column[Any]]]
+    EMPTY: ClassVar[str]
+
+    LOOK_INTERVAL_S: ClassVar[float] = 2.0
     """Seconds between two looks."""
+
+    ACTIONS: ClassVar[Mapping[str, Action]] = {}
+    CSS_PATH = "listing.tcss"
+
+    def __init_subclass__(cls) -> None:
+        own = {name: found for name, value in vars(cls).items() if (found := _declared(value)) is not None}
+        cls.ACTIONS = {**cls.ACTIONS, **own}
+        made: list[BindingType] = [
+            Binding(each.key, f"do('{name}')", each.label, tooltip=each.tooltip, show=each.footer)
+            for name, each in cls.ACTIONS.items()
+        ]
+        cls.BINDINGS = [*made, *vars(cls).get("BINDINGS", ())]
+        super().__init_subclass__()
 
     def __init__(self, services: AppServices) -> None:
         super().__init__(services)
         self.items: dict[str, Item] = {}
+        self._possible: tuple[bool | None, ...] = ()
+
+    # --- what a subclass says ---
 
     @abstractmethod
     async def find(self) -> Sequence[Item]:
         """The list as it is now. Raises `DaemonError`."""
 
-    @abstractmethod
-    def draw(self) -> None:
-        """Show `items`."""
+    def identify(self, item: Item) -> str:
+        """The key of a row: its id, if it has one, or its name."""
+        return str(getattr(item, "id", "") or item.name)  # type: ignore[attr-defined]
+
+    def detail(self, item: Item) -> Iterable[Content | str]:
+        """Lines about the chosen row; none: they take no room."""
+        return ()
+
+    def notes(self) -> Iterable[Content | str]:
+        """Lines that stand below the detail, whichever row is chosen."""
+        return ()
+
+    def more(self) -> ComposeResult:
+        """Further parts below the table."""
+        yield from ()
+
+    def chose(self) -> None:
+        """Another row is chosen, or the list has changed."""
+
+    # --- what is the same for all ---
+
+    def compose(self) -> ComposeResult:
+        yield from self.top()
+        with Vertical(id="body"):
+            yield Table[Item](*self.COLUMNS, id="rows")
+            yield Static(Content(self.EMPTY), id="empty", classes="empty")
+        with VerticalScroll(id="about"):
+            yield Static(id="detail")
+        yield from self.more()
+        yield Vertical(id="runs")
+        yield Footer(show_command_palette=False)
+
+    @property
+    def table(self) -> Table[Item]:
+        """The rows."""
+        return self.query_one("#rows", Table)
 
     @property
     def chosen(self) -> Item | None:
         """What the cursor stands on."""
-        key = self.query_one(Table).current
-        return None if key is None else self.items.get(key)
+        return self.table.chosen if self.is_mounted and self.query("#rows") else None
 
     def on_mount(self) -> None:
-        self.listen(lambda _glance: None)
-        self.set_interval(self.LOOK_AGAIN, self.look)
+        self.listen(self.seen)
+        self.set_interval(self.LOOK_INTERVAL_S, self.look)
         self.draw()
         self.look()
-        self.query_one(Table).focus()
+        self.table.focus()
+
+    def on_screen_resume(self) -> None:
+        self.look()
+
+    def seen(self, glance: Glance) -> None:
+        """The daemon has been looked at."""
 
     @work(exclusive=True, group="look")
     async def look(self) -> None:
@@ -146,10 +280,100 @@ class Listing(Page, Generic[Item]):
             return
         try:
             found = await self.find()
-        except DaemonError:
-            return  # the banner says that the daemon is away
-        if not self.query(Table):
-            return  # the app was left meanwhile
-        self.items = {item.id: item for item in found}
-        self.draw()
-        self.refresh_bindings()
+        except DaemonError as error:
+            self.failed(error)
+            return
+        if self.query("#rows"):  # else the app was left meanwhile
+            self.put(found)
+
+    def failed(self, error: DaemonError) -> None:
+        """The list cannot be had: the key may not see it, or the daemon is away, which the banner says."""
+        if not self.items and self.query("#empty"):
+            self.query_one("#empty", Static).update(Content(one_line(error.message)))
+
+    def put(self, found: Iterable[Item]) -> None:
+        """Show these."""
+        if not self.items:
+            self.query_one("#empty", Static).update(Content(self.EMPTY))
+        items = {self.identify(item): item for item in found}
+        if list(items.items()) == list(self.items.items()):
+            self._describe()
+        else:
+            self.items = items
+            self.draw()
+
+    def draw(self) -> None:
+        """Show `items`."""
+        self.table.put(self.items)
+        self.table.display = bool(self.items)
+        self.query_one("#empty").display = not self.items
+        self._describe()
+
+    @on(Table.Highlighted, "#rows")
+    def _describe(self) -> None:
+        item = self.chosen
+        lines = [*(() if item is None else self.detail(item)), *self.notes()]
+        self.query_one("#about").display = bool(lines)
+        contents = [Content(line) if isinstance(line, str) else line for line in lines]
+        self.query_one("#detail", Static).update(Content("\n").join(contents))
+        self.chose()
+        possible = tuple(self.check_action("do", (name,)) for name in self.ACTIONS)
+        if possible != self._possible:  # only then: the footer is composed again by it
+            self._possible = possible
+            self.refresh_bindings()
+
+    @on(Table.Selected, "#rows")
+    def _selected(self) -> None:
+        """Enter does what the first action on a row is declared with."""
+        name = next((name for name, each in self.ACTIONS.items() if each.key.startswith("enter")), None)
+        if name is not None:
+            self.action_do(name)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """What cannot be done to the chosen row is dimmed; letters are letters while a person writes."""
+        if action != "do":
+            return True
+        if isinstance(self.focused, Input):
+            return None
+        declared = self.ACTIONS[str(parameters[0])]
+        if declared.when is None:
+            return True
+        item = self.chosen
+        return True if item is not None and declared.when(item) else None
+
+    @work(group="do")
+    async def action_do(self, name: str) -> None:
+        """Do what is declared under a name."""
+        declared = self.ACTIONS[name]
+        method = getattr(self, name)
+        item = self.chosen
+        if declared.when is not None and (item is None or not declared.when(item)):
+            return
+        with self.reporting(declared.label):
+            await (method() if declared.when is None else method(item))
+        self.look()
+        self.wake()
+
+
+def _declared(value: object) -> Action | None:
+    found = getattr(value, "__dict__", {}).get("declared")
+    return found if isinstance(found, Action) else None
+
+
+class Sublist(Listing[Item]):
+    """A list that belongs to a row of another one, opened over it. Esc leads back."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "back", "Back", tooltip="Back to the list before")
+    ]
+
+    def __init__(self, services: AppServices, heading: str) -> None:
+        super().__init__(services)
+        self._heading = heading
+
+    def top(self) -> ComposeResult:
+        yield from super().top()
+        yield Static(Content(one_line(self._heading)), id="heading")
+
+    def action_back(self) -> None:
+        self.dismiss(None)

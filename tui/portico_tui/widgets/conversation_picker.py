@@ -12,15 +12,22 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import DataTable, Input, Label, Static
+from textual.widgets import Input, Label, Static
 
 from portico_tui.conversations import title
 from portico_tui.daemon import Conversations, DaemonError, Session
-from portico_tui.text import cell, clock
+from portico_tui.text import clock
 from portico_tui.widgets.dialogs import Confirm, Field, Form
-from portico_tui.widgets.table import Table
+from portico_tui.widgets.table import Column, Table
 
 KEYS = "Enter: open · r: rename · f: copy · d: delete · /: search · Esc: close"
+
+
+COLUMNS = (
+    Column[Session]("USED", lambda one: clock(one.updated_at), "dim", sort=lambda one: one.updated_at),
+    Column[Session]("WITH", lambda one: one.app, "", 18),
+    Column[Session]("TITLE", title, "bold"),
+)
 
 
 class ConversationPicker(ModalScreen[Session | None]):
@@ -35,17 +42,16 @@ class ConversationPicker(ModalScreen[Session | None]):
         Binding("d", "delete", "Delete"),
     ]
 
-    def __init__(self, conversations: Conversations, current: Session | None) -> None:
+    def __init__(self, conversations: Conversations) -> None:
         super().__init__()
         self._conversations = conversations
-        self._current = current
         self._sessions: dict[str, Session] = {}
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog wide"):
             yield Label("Conversations", classes="title")
             yield Input(placeholder="/ to search what was said", id="query", compact=True)
-            yield Table("USED", "WITH", "TITLE", id="sessions")
+            yield Table[Session](*COLUMNS, id="sessions", filtered=False)
             yield Static(id="no-sessions", classes="empty")
             yield Static(KEYS, classes="keys")
 
@@ -56,7 +62,7 @@ class ConversationPicker(ModalScreen[Session | None]):
     @on(Input.Changed, "#query")
     @work(exclusive=True, group="look")
     async def _look(self) -> None:
-        search = self.query_one(Input).value.strip()
+        search = self.query_one("#query", Input).value.strip()
         with self._reporting("Conversations"):
             found = await self._conversations.recent(search)
             if not self.query(Table):
@@ -68,26 +74,13 @@ class ConversationPicker(ModalScreen[Session | None]):
     def _put(self, sessions: Sequence[Session]) -> None:
         self._sessions = {session.id: session for session in sessions}
         table = self.query_one(Table)
-        table.put(
-            {
-                session.id: (
-                    cell(clock(session.updated_at), "dim"),
-                    cell(session.app, "", 18),
-                    cell(title(session), "bold" if self._is_current(session) else ""),
-                )
-                for session in self._sessions.values()
-            }
-        )
+        table.put(self._sessions)
         table.display = bool(self._sessions)
         self.query_one("#no-sessions").display = not self._sessions
 
-    def _is_current(self, session: Session) -> bool:
-        return self._current is not None and session.id == self._current.id
-
     @property
     def _chosen(self) -> Session | None:
-        key = self.query_one(Table).current
-        return None if key is None else self._sessions.get(key)
+        return self.query_one("#sessions", Table).chosen
 
     @contextmanager
     def _reporting(self, doing: str) -> Iterator[None]:
@@ -98,7 +91,7 @@ class ConversationPicker(ModalScreen[Session | None]):
 
     # --- what is done ---
 
-    @on(DataTable.RowSelected)
+    @on(Table.Selected)
     @on(Input.Submitted, "#query")
     def _open(self) -> None:
         if self._chosen is not None:
@@ -106,7 +99,7 @@ class ConversationPicker(ModalScreen[Session | None]):
 
     def action_leave(self) -> None:
         """Out of a search to the whole list; out of that to the chat."""
-        query = self.query_one(Input)
+        query = self.query_one("#query", Input)
         if query.value or query.has_focus:
             query.clear()
             self.query_one(Table).focus()
@@ -114,7 +107,7 @@ class ConversationPicker(ModalScreen[Session | None]):
             self.dismiss(None)
 
     def action_search(self) -> None:
-        self.query_one(Input).focus()
+        self.query_one("#query", Input).focus()
 
     def action_list(self) -> None:
         self.query_one(Table).focus()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,81 +13,163 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Label, OptionList, Static
+from textual.suggester import SuggestFromList
+from textual.widgets import Button, Input, Label, OptionList, Static, TextArea
 from textual.widgets.option_list import Option
 
 Answers = dict[str, str]
 
+MAX_TEXT_LINES = 8
+"""Lines of a text that is written in a form, before it scrolls."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Field:
-    """One line of a form. ``hint`` is shown while it is empty; an optional one may stay so."""
+    """One line of a form, or a text of several. ``hint`` is shown while it is empty; an optional one may stay so.
+
+    ``choices`` are completed while one types; a ``secret`` is not shown. ``check`` raises a `ValueError` whose text
+    says what is wrong.
+    """
 
     name: str
     label: str
     value: str = ""
     hint: str = ""
     optional: bool = False
+    choices: Sequence[str] = ()
+    text: bool = False
+    secret: bool = False
+    check: Callable[[str], object] | None = None
+
+    def problem(self, value: str) -> str:
+        """What is wrong with an answer; empty if nothing is."""
+        if not value:
+            return "" if self.optional else f"{self.label}: this is needed."
+        try:
+            if self.check is not None:
+                self.check(value)
+        except ValueError as error:
+            return f"{self.label}: {error}"
+        return ""
 
 
 class Form(ModalScreen[Answers | None]):
-    """A few lines to fill in. Enter goes to the next line and, on the last, is the answer."""
+    """A few lines to fill in. Enter goes to the next line and, on the last, is the answer; ctrl+s is it anywhere."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Cancel")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "Cancel"),
+        Binding("ctrl+s", "answer", "Continue", priority=True),
+    ]
 
     def __init__(self, title: str, *fields: Field, about: str = "") -> None:
         super().__init__()
         self._title = title
         self._about = about
-        self._fields = fields
+        self._lines = {field: self._line(field) for field in fields}
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield Label(Content(self._title), classes="title")
-            if self._about:
-                yield Static(Content(self._about), classes="about")
-            for field in self._fields:
-                yield Label(Content(field.label))
-                yield Input(field.value, placeholder=field.hint, id=f"field-{field.name}", compact=True)
-            yield Static("Enter: continue · Esc: cancel", classes="keys")
+            with VerticalScroll(can_focus=False):
+                if self._about:
+                    yield Static(Content(self._about), classes="about")
+                for field, line in self._lines.items():
+                    yield Label(Content(field.label))
+                    yield line
+            yield Static(id="problem", markup=False)
+            keys = "ctrl+s" if any(field.text for field in self._lines) else "Enter"
+            yield Static(f"{keys}: continue · Esc: cancel", classes="keys")
+
+    def _line(self, field: Field) -> Input | TextArea:
+        # A property of somebody's schema may have any name.
+        name = f"field-{field.name}" if re.fullmatch(r"[\w-]+", field.name, re.ASCII) else None
+        if field.text:
+            area = TextArea(field.value, id=name, compact=True, tab_behavior="focus")
+            area.styles.height = min(MAX_TEXT_LINES, max(3, field.value.count("\n") + 1))
+            return area
+        hint = field.hint or " | ".join(field.choices[:6])
+        suggester = SuggestFromList(field.choices, case_sensitive=False) if field.choices else None
+        return Input(
+            field.value,
+            placeholder=hint,
+            id=name,
+            compact=True,
+            suggester=suggester,
+            password=field.secret,
+        )
 
     @on(Input.Submitted)
     def _entered(self, event: Input.Submitted) -> None:
         event.stop()
-        answers = {f.name: self.query_one(f"#field-{f.name}", Input).value.strip() for f in self._fields}
-        missing = [f.name for f in self._fields if not answers[f.name] and not f.optional]
-        last = event.input.id == f"field-{self._fields[-1].name}"
-        if last and not missing:
-            self.dismiss(answers)
-        elif last:
-            self.query_one(f"#field-{missing[0]}").focus()
+        if event.input is list(self._lines.values())[-1]:
+            self.action_answer()
         else:
-            self.focus_next(Input)
+            self.focus_next("Input, TextArea")
+
+    def action_answer(self) -> None:
+        answers: Answers = {}
+        for field, line in self._lines.items():
+            answers[field.name] = (line.text if isinstance(line, TextArea) else line.value).strip()
+            if problem := field.problem(answers[field.name]):
+                self.query_one("#problem", Static).update(problem)
+                line.focus()
+                return
+        self.dismiss(answers)
 
 
 class Choose(ModalScreen[int | None]):
-    """One of a few lines; the answer is its place, from 0."""
+    """One of many lines, found by typing; the answer is its place, from 0."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Cancel")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "Cancel"),
+        Binding("up", "move('cursor_up')", show=False),
+        Binding("down", "move('cursor_down')", show=False),
+        Binding("pageup", "move('page_up')", show=False),
+        Binding("pagedown", "move('page_down')", show=False),
+    ]
 
     def __init__(self, title: str, choices: Sequence[str], chosen: int | None = None) -> None:
         super().__init__()
         self._title = title
         self._choices = choices
+        self._shown = list(range(len(choices)))
         self._chosen = chosen
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield Label(Content(self._title), classes="title")
-            yield OptionList(*(Option(Content(choice)) for choice in self._choices), compact=True)
+            yield Input(placeholder="Type to find one", id="find", compact=True)
+            lines = OptionList(*(Option(Content(choice)) for choice in self._choices), compact=True)
+            lines.can_focus = False
+            yield lines
             yield Static("Enter: this one · Esc: cancel", classes="keys")
 
     def on_mount(self) -> None:
         self.query_one(OptionList).highlighted = self._chosen
+        self.query_one(Input).focus()
 
+    @on(Input.Changed)
+    def _typed(self, event: Input.Changed) -> None:
+        words = event.value.casefold().split()
+        self._shown = [
+            place
+            for place, choice in enumerate(self._choices)
+            if all(word in choice.casefold() for word in words)
+        ]
+        lines = self.query_one(OptionList)
+        lines.clear_options()
+        lines.add_options([Option(Content(self._choices[place])) for place in self._shown])
+        lines.highlighted = 0 if self._shown else None
+
+    def action_move(self, how: str) -> None:
+        getattr(self.query_one(OptionList), f"action_{how}")()
+
+    @on(Input.Submitted)
     @on(OptionList.OptionSelected)
-    def _picked(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(event.option_index)
+    def _picked(self) -> None:
+        place = self.query_one(OptionList).highlighted
+        if place is not None:
+            self.dismiss(self._shown[place])
 
 
 class Confirm(ModalScreen[bool]):
@@ -99,14 +182,16 @@ class Confirm(ModalScreen[bool]):
         Binding("right", "app.focus_next", show=False),
     ]
 
-    def __init__(self, question: str, verb: str) -> None:
+    def __init__(self, question: str, verb: str, *, wide: bool = False) -> None:
         super().__init__()
         self._question = question
         self._verb = verb
+        self._classes_of_dialog = "dialog wide" if wide else "dialog"
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog"):
-            yield Static(Content(self._question), classes="about")
+        with Vertical(classes=self._classes_of_dialog):
+            with VerticalScroll():
+                yield Static(Content(self._question), classes="about")
             with Horizontal(classes="buttons"):
                 yield Button("No", id="no", compact=True)
                 yield Button(self._verb, id="yes", variant="error", compact=True)
@@ -128,8 +213,9 @@ class Reader(ModalScreen[None]):
         Binding("y", "copy", "Copy"),
     ]
 
-    def __init__(self, title: str, text: str, *, from_end: bool = False) -> None:
+    def __init__(self, title: str, text: str, *, from_end: bool = False, copied: str = "") -> None:
         super().__init__()
+        self._copied = copied or text
         self._title = title
         self._text = text
         self._from_end = from_end
@@ -148,7 +234,7 @@ class Reader(ModalScreen[None]):
             scroll.scroll_end(animate=False)
 
     def action_copy(self) -> None:
-        self.app.copy_to_clipboard(self._text)
+        self.app.copy_to_clipboard(self._copied)
         self.notify("Copied.")
 
 

@@ -2,46 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from textual.app import ComposeResult
-from textual.containers import Horizontal
+from textual.containers import Horizontal, HorizontalScroll
 from textual.content import Content
 from textual.widgets import Static
 
 from portico_tui.link import Lost
 
-SCREENS = {
-    "models": "Models",
-    "documents": "Documents",
-    "chat": "Chat",
-    "approvals": "Approvals",
-    "finetunes": "Fine-tunes",
-    "batches": "Batches",
-}
-"""Modes of the app and their titles, in the order of their keys, from 1."""
+DIGIT_KEYS = "1234567890"
+"""The keys of the first screens, in their order."""
 
 
 class Top(Horizontal):
-    """The names of the screens, the one that is open set off, and the daemon's address."""
+    """The names of the screens, the one that is open set off and in sight, and the daemon's address."""
 
     DEFAULT_CSS = """
     Top { height: 1; background: $panel; }
     Top > .brand { width: auto; padding: 0 1; text-style: bold; color: $accent; }
-    Top > .tab { width: auto; padding: 0 1; link-style: none; link-color: $text-muted; }
-    Top > .tab.-open { background: $primary; link-color: $text; link-style: bold; }
-    Top > .address { width: 1fr; padding: 0 1; text-align: right; color: $text-muted; }
+    Top > .tabs { width: 1fr; height: 1; scrollbar-size: 0 0; }
+    Top .tab { width: auto; padding: 0 1; link-style: none; link-color: $text-muted; }
+    Top .tab.-open { background: $primary; link-color: $text; link-style: bold; }
+    Top > .address { width: auto; padding: 0 1; text-align: right; color: $text-muted; }
     """
 
-    def __init__(self, mode: str, address: str) -> None:
+    def __init__(self, titles: Mapping[str, str], mode: str, address: str) -> None:
         super().__init__()
+        self._titles = titles
         self._mode = mode
         self._address = address
 
     def compose(self) -> ComposeResult:
         yield Static("Portico", classes="brand")
-        for number, (mode, title) in enumerate(SCREENS.items(), 1):
-            tab = Static(f"[@click=app.switch_mode('{mode}')]{number} {title}[/]", classes="tab")
-            yield tab.set_class(mode == self._mode, "-open")
+        tabs = []
+        for number, (mode, title) in enumerate(self._titles.items()):
+            key = f"{DIGIT_KEYS[number]} " if number < len(DIGIT_KEYS) else ""
+            tabs.append(f"[@click=app.switch_mode('{mode}')]{key}{title}[/]")
+        place = list(self._titles).index(self._mode)
+        with HorizontalScroll(classes="tabs", can_focus=False):
+            yield Static("  ".join(tabs[:place]), classes="tab")
+            yield Static(tabs[place], classes="tab -open")
+            yield Static("  ".join(tabs[place + 1 :]), classes="tab")
         yield Static(Content(self._address), classes="address")
+
+    def on_mount(self) -> None:
+        self.call_after_refresh(self._show_open)
+
+    def on_resize(self) -> None:
+        self._show_open()
+
+    def _show_open(self) -> None:
+        self.query_one(".tabs").scroll_to_widget(self.query_one(".tab.-open"), animate=False)
 
 
 class Banner(Static):

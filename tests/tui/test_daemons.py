@@ -1,0 +1,97 @@
+"""Several daemons: kept under names, looked at side by side, gone between."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from tests.daemon import Daemon
+from tests.tui.terminal import Terminal, terminal
+
+from portico import Client
+from portico_tui import app
+from portico_tui.daemon import Daemon as Connection
+from portico_tui.screens.daemons import profiles_file
+
+NOWHERE = "http://127.0.0.1:9"
+"""Nothing listens at the port for discarded bytes."""
+
+
+@pytest.fixture(autouse=True)
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
+
+
+async def add(screen: Terminal, name: str, url: str, key: str = "") -> None:
+    await screen.press("a")
+    await screen.fill(name=name, url=url, key=key)
+    await screen.until(lambda: screen.row("#rows", name))
+
+
+async def test_daemons_are_kept_seen_opened_and_forgotten(busy_daemon: Daemon, empty_daemon: Daemon) -> None:
+    with Client(empty_daemon.url) as client:
+        secret = client.keys.add("tui", ["admin"])
+    async with terminal(busy_daemon.url, size=(130, 30)) as screen:
+        await screen.go("daemons")
+        await screen.until(lambda: [row[2] for row in screen.rows("#rows")] == ["●"])
+        await screen.press("a")
+        await screen.fill(name="odd", url="ftp://nowhere", key="")
+        await screen.until(lambda: any("is not a URL of a daemon" in line for line in screen.told))
+        await add(screen, "away", NOWHERE)
+        await add(screen, "office", f"{empty_daemon.url}/v1", secret.key)
+        assert screen.row("#rows", "away")[1] == "✗ away"
+        assert screen.row("#rows", "office")[1:4] == ["● answers", "", empty_daemon.url]
+        assert screen.row("#rows", busy_daemon.url)[2] == "●"
+        assert stat.S_IMODE(profiles_file().stat().st_mode) == 0o600
+        assert all(secret.key not in cell for row in screen.rows("#rows") for cell in row)
+        await screen.choose("#rows", "away")
+        await screen.until(lambda: "No Portico daemon" in screen.text("#detail"))
+        await screen.press("d")
+        await screen.agree()
+        await screen.until(lambda: not screen.row("#rows", "away"))
+        await screen.choose("#rows", busy_daemon.url)
+        await screen.press("enter")  # it is open already
+        assert screen.app.return_value is None
+        await screen.choose("#rows", "office")
+        await screen.press("enter")
+        chosen = await screen.left()
+    assert (chosen.name, chosen.url) == ("office", empty_daemon.url)
+    assert (await chosen.client.keys.list())[0].name == "tui"  # it asks with its own key
+    await chosen.close()
+    with Client(empty_daemon.url, secret.key) as client:
+        client.keys.revoke(secret.id)
+
+
+async def test_a_key_of_the_environment_stays_with_its_daemon(
+    busy_daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORTICO_API_KEY", "pk-of-this-machine")
+    async with terminal(busy_daemon.url, key="") as screen:
+        await screen.go("daemons")
+        await add(screen, "away", NOWHERE)
+        await screen.choose("#rows", "away")
+        await screen.press("enter")
+        chosen = await screen.left()
+    assert chosen.client._transport.address.key is None
+    await chosen.close()
+
+
+async def test_a_file_of_daemons_that_is_damaged_is_named(busy_daemon: Daemon) -> None:
+    profiles_file().parent.mkdir(parents=True)
+    profiles_file().write_text("[1]")
+    async with terminal(busy_daemon.url) as screen:
+        await screen.go("daemons")
+        await screen.until(lambda: str(profiles_file()) in screen.text("#empty"))
+
+
+def test_the_app_is_run_over_one_daemon_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def run(self: app.Portico) -> Connection | None:
+        opened.append(self._daemon.url)
+        return Connection("http://other:1", "") if len(opened) == 1 else None
+
+    monkeypatch.setattr(app.Portico, "run", run)
+    app.run("http://one:1")
+    assert opened == ["http://one:1", "http://other:1"]

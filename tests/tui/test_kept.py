@@ -1,0 +1,115 @@
+"""The screens over engines, adapters, artifacts, facts and stored chats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests import daemon as daemons
+from tests.daemon import Daemon
+from tests.tui.terminal import Terminal, terminal
+
+from portico import Client
+from portico_tui.widgets.dialogs import Form, Reader
+
+LEARNS = [
+    {"match": "Conversation:", "content": '{"value": ["The user lives in Lisbon."]}'},
+    {"match": "", "content": "Noted."},
+]
+GUIDE = {"portico_agent": 1, "name": "guide", "model": "noter", "memory": {"long_term": {"store": "facts"}}}
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon with a fact, an artifact and two stored chats."""
+    with daemons.running(tmp_path_factory.mktemp("home") / "data") as running:
+        with Client(running.url) as client:
+            client.deployments.add("noter", "fake://", parameters={"script": LEARNS})
+            client.deployments.add("echo", "fake://")
+            client.deployments.add("voice", "fake://", task="speech")
+            client.stores.add("facts")
+            client.agents.run(GUIDE, "I live in Lisbon", session=("api", "lisbon"))
+            client.tools.call("speak", {"text": "The door is open."})
+            for topic in ("tea", "coffee"):
+                more = {"store": True, "metadata": {"topic": topic}}
+                client.chat(f"A cup of {topic}", model="echo", extra_body=more).read()
+            for run in client.runs.list():
+                for _event in client.runs.events(run.id):
+                    pass
+        yield running
+
+
+async def open_list(screen: Terminal, mode: str) -> None:
+    """Go to a screen and wait for its first row."""
+    await screen.go(mode)
+    await screen.until(lambda: screen.rows("#rows"))
+
+
+async def test_stored_chats_are_read_labelled_and_forgotten(daemon: Daemon) -> None:
+    async with terminal(daemon.url, size=(110, 24)) as screen:
+        await open_list(screen, "chats")
+        assert [row[1:4] for row in screen.rows("#rows")] == [
+            ["echo", f"topic={topic}", f"A cup of {topic}"] for topic in ("coffee", "tea")
+        ]
+        await screen.press("enter")
+        await screen.over(Reader)
+        assert screen.text("#text").startswith("user\nA cup of coffee\n\nassistant\nA cup of coffee")
+        await screen.press("escape", "e")
+        await screen.fill(labels="topic")
+        await screen.until(lambda: any("must be NAME=VALUE" in line for line in screen.told))
+        await screen.press("e")
+        await screen.fill(labels="topic=espresso size=small")
+        await screen.until(lambda: "espresso" in screen.rows("#rows")[0][2])
+        await screen.press("d")
+        await screen.agree()
+        await screen.until(lambda: [row[3] for row in screen.rows("#rows")] == ["A cup of tea"])
+
+
+async def test_an_artifact_is_saved_where_no_file_is_and_deleted(daemon: Daemon, tmp_path: Path) -> None:
+    path = tmp_path / "door.wav"
+    async with terminal(daemon.url) as screen:
+        await open_list(screen, "artifacts")
+        await screen.press("s")
+        await screen.fill(path=str(path))
+        await screen.until(lambda: any("is written" in line for line in screen.told))
+        assert path.read_bytes().startswith(b"RIFF")
+        await screen.press("s")
+        await screen.fill(path=str(path))
+        await screen.until(lambda: any("there already" in line for line in screen.told))
+        await screen.press("d")
+        await screen.agree()
+        await screen.until(lambda: not screen.rows("#rows"))
+
+
+async def test_a_fact_is_corrected_and_forgotten(daemon: Daemon) -> None:
+    async with terminal(daemon.url, size=(110, 24)) as screen:
+        await open_list(screen, "facts")
+        assert "I live in Lisbon" in screen.text("#detail")  # what it was learnt from
+        await screen.press("e")
+        await screen.fill(text="The user lives in Porto.")
+        await screen.until(lambda: screen.rows("#rows")[0][2] == "The user lives in Porto.")
+        await screen.press("d")
+        await screen.agree()
+        await screen.until(lambda: not screen.rows("#rows"))
+
+
+async def test_engines_say_what_their_models_may_be_given(daemon: Daemon) -> None:
+    async with terminal(daemon.url) as screen:
+        await open_list(screen, "engines")
+        screen.app.screen.table.choose("llamacpp")  # type: ignore[attr-defined]
+        await screen.press("enter")
+        await screen.over(Reader)
+        assert "n_ctx" in screen.text("#text")
+
+
+async def test_an_adapter_that_is_not_there_is_refused_in_the_daemons_words(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    async with terminal(daemon.url) as screen:
+        await screen.go("adapters")
+        await screen.until(lambda: "No adapters yet" in screen.text("#empty"))
+        await screen.press("a")
+        await screen.fill(base="echo", path=str(tmp_path / "none"), name="polite")
+        await screen.until(lambda: screen.told)
+        assert not isinstance(screen.app.screen, Form) and not screen.rows("#rows")

@@ -1,0 +1,249 @@
+"""Keys, what was used, the settings, and what engines and MCP servers write."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from portico.cli.limits import limits_of, shown
+from portico.cli.render import dollars
+from portico.errors import Forbidden, NotFound
+from portico.values import Key, Setting
+from portico_tui.screens.page import AppServices, Listing, action, row_action
+from portico_tui.text import cell, clock, model_state, one_line, source_state
+from portico_tui.widgets.dialogs import Choose, Field, Form, Reader
+from portico_tui.widgets.schema_form import json_object
+from portico_tui.widgets.table import Column
+
+SCOPES = (
+    "admin, chat, models:read, stores:NAME:read (write, manage), apps:NAME:call, tools:NAME:call, finetune"
+)
+
+
+class KeyList(Listing[Key]):
+    """Who may call, and what."""
+
+    MODE = "keys"
+    TAB = "Keys"
+    COLUMNS = (
+        Column[Key]("NAME", lambda key: key.name, "bold", 24),
+        Column[Key]("SCOPES", lambda key: key.scopes),
+        Column[Key]("LIMITS", lambda key: shown(key.limits)),
+        Column[Key]("USED", lambda key: clock(key.last_used_at), "dim", sort=lambda key: key.last_used_at),
+        Column[Key]("MADE", lambda key: clock(key.created_at), "dim", sort=lambda key: key.created_at),
+        Column[Key]("KEY", lambda key: key.hint, "dim"),
+    )
+    EMPTY = "There are no keys: the daemon answers everybody on its machine.\n\nPress n to make one."
+
+    async def find(self) -> Sequence[Key]:
+        return await self.client.keys.list()
+
+    def detail(self, item: Key) -> Iterable[Content | str]:
+        if item.filters:
+            yield Content.styled("Reads of stores only what fits", "dim")
+            yield one_line(json.dumps(item.filters, ensure_ascii=False))
+
+    @action("n", "New", "Make a key; it is shown once")
+    async def new(self) -> None:
+        given = await self.ask(
+            Form(
+                "Make a key",
+                Field("name", "Whose key it is", hint="phone"),
+                Field("scopes", "What it may do, apart by spaces", hint="chat stores:docs:read"),
+                Field("limits", "Limits, NAME=NUMBER apart by spaces · optional", optional=True),
+                Field(
+                    "filters",
+                    "Filters of stores, as a JSON object · optional",
+                    optional=True,
+                    check=json_object,
+                ),
+                about=f"Scopes: {SCOPES}; * for any name.",
+            )
+        )
+        if given is None:
+            return
+        made = await self.client.keys.add(
+            given["name"],
+            given["scopes"].replace(",", " ").split(),
+            limits=limits_of(given["limits"].split()) or None,
+            filters=json_object(given["filters"]) if given["filters"] else None,
+        )
+        text = f"{made.key}\n\nThis is the only time that it is shown. y copies it."
+        self.app.push_screen(Reader(f"The key '{one_line(made.name)}'", text, copied=made.key))
+
+    @row_action("d", "Revoke", "Make the key worthless at once")
+    async def revoke(self, key: Key) -> None:
+        if await self.sure(f"Make the key '{one_line(key.name)}' worthless at once?", "Revoke"):
+            await self.client.keys.revoke(key.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What was used of one name by one operation."""
+
+    name: str
+    operation: str
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+    milliseconds: float
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Used:
+        """From the daemon's row, which may have more."""
+        return cls(**{name: row.get(name) for name in cls.__slots__})  # type: ignore[arg-type]
+
+
+PERIODS = {"hour": 3600.0, "day": 86_400.0, "week": 604_800.0, "month": 2_592_000.0, "all": 0.0}
+"""Seconds that are looked back, by name; 0: to the beginning."""
+
+
+class UsageTable(Listing[Used]):
+    """Calls, tokens and cost of a period, by name."""
+
+    MODE = "usage"
+    TAB = "Usage"
+    COLUMNS = (
+        Column[Used]("NAME", lambda row: row.name, "bold", 32),
+        Column[Used]("OPERATION", lambda row: row.operation),
+        Column[Used]("CALLS", lambda row: f"{row.calls:,}", sort=lambda row: row.calls),
+        Column[Used](
+            "TOKENS IN", lambda row: f"{row.prompt_tokens or 0:,}", sort=lambda row: row.prompt_tokens
+        ),
+        Column[Used](
+            "OUT", lambda row: f"{row.completion_tokens or 0:,}", sort=lambda row: row.completion_tokens
+        ),
+        Column[Used]("MEAN", lambda row: f"{row.milliseconds:,.0f} ms", sort=lambda row: row.milliseconds),
+        Column[Used](
+            "COST", lambda row: "" if row.cost is None else dollars(row.cost), sort=lambda row: row.cost
+        ),
+    )
+    EMPTY = "Nothing was used in this time."
+
+    def __init__(self, services: AppServices) -> None:
+        super().__init__(services)
+        self._period = "day"
+
+    async def find(self) -> Sequence[Used]:
+        length = PERIODS[self._period]
+        rows = await self.client.usage(time.time() - length if length else None)
+        return [Used.of(row) for row in rows]
+
+    def identify(self, item: Used) -> str:
+        return f"{item.operation} {item.name}"
+
+    def notes(self) -> Iterable[Content | str]:
+        rows = self.items.values()
+        costs = [row.cost for row in rows if row.cost is not None]
+        period = "since the beginning" if self._period == "all" else f"in the last {self._period}"
+        tokens = sum((row.prompt_tokens or 0) + (row.completion_tokens or 0) for row in rows)
+        total = f"{sum(row.calls for row in rows):,} calls, {tokens:,} tokens {period}"
+        yield Content.styled(total + (f", {dollars(sum(costs))}" if costs else ""), "bold")
+
+    @action("p", "Period", "Another time to look back over")
+    async def period(self) -> None:
+        names = list(PERIODS)
+        place = await self.app.push_screen_wait(Choose("Usage of the last", names, names.index(self._period)))
+        if place is not None:
+            self._period = names[place]
+
+
+@dataclass(frozen=True, slots=True)
+class LogSource:
+    """Something that writes a log: the engine of a model, or an MCP server."""
+
+    name: str
+    kind: str
+    state: str
+
+
+MAX_LOG_LINES = 200
+"""Lines of a log that are shown."""
+
+
+class Logs(Listing[LogSource]):
+    """What engines and MCP servers write, as they write it."""
+
+    MODE = "logs"
+    TAB = "Logs"
+    LOOK_INTERVAL_S = 1.0
+    COLUMNS = (
+        Column[LogSource]("NAME", lambda one: one.name, "bold", 32),
+        Column[LogSource]("KIND", lambda one: one.kind),
+        Column[LogSource](
+            "STATE", lambda one: (model_state if one.kind == "model" else source_state)(one.state)
+        ),
+    )
+    EMPTY = "No model and no MCP server writes a log."
+
+    def more(self) -> ComposeResult:
+        with VerticalScroll(id="log"):
+            yield Static(id="lines", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one("#log", VerticalScroll).anchor()
+
+    async def find(self) -> Sequence[LogSource]:
+        models = await self.client.deployments.list()
+        found = [LogSource(each.name, "model", each.state) for each in models]
+        with suppress(Forbidden):
+            servers = await self.client.mcp.list()
+            found += [LogSource(each.name, "mcp", each.state) for each in servers]
+        await self._read(self.chosen or next(iter(found), None))
+        return found
+
+    def identify(self, item: LogSource) -> str:
+        return f"{item.kind} {item.name}"
+
+    def chose(self) -> None:
+        chosen = self.chosen
+        if chosen is not None and chosen != self._shown:
+            self.look()
+
+    _shown: LogSource | None = None
+
+    async def _read(self, writer: LogSource | None) -> None:
+        if writer is None:
+            return
+        logs = self.client.deployments.logs if writer.kind == "model" else self.client.mcp.logs
+        try:
+            lines = await logs(writer.name, MAX_LOG_LINES)
+        except NotFound:  # removed meanwhile
+            lines = ()
+        if self.query("#lines"):
+            self._shown = writer
+            text = "\n".join(map(one_line, lines)) or f"'{one_line(writer.name)}' has written nothing yet."
+            self.query_one("#lines", Static).update(Content(text))
+
+
+class SettingList(Listing[Setting]):
+    """Every setting of the daemon, and where its value came from."""
+
+    MODE = "settings"
+    TAB = "Settings"
+    LOOK_INTERVAL_S = 10.0
+    COLUMNS = (
+        Column[Setting]("SETTING", lambda one: one.name, "bold", 32),
+        Column[Setting]("VALUE", lambda one: json.dumps(one.value, ensure_ascii=False), "", 32),
+        Column[Setting]("FROM", lambda one: cell(one.origin, "dim" if one.origin == "default" else "green")),
+    )
+    EMPTY = "There are no settings."
+
+    async def find(self) -> Sequence[Setting]:
+        return await self.client.settings()
+
+    def identify(self, item: Setting) -> str:
+        return item.name
+
+    def detail(self, item: Setting) -> Iterable[Content | str]:
+        yield one_line(item.doc)

@@ -1,0 +1,199 @@
+"""Apps and agents: run by a form made from the input schema, deployed, limited, their versions, rolled back."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from textual.content import Content
+
+from portico.cli.limits import limits_of, shown
+from portico.cli.source import document_of
+from portico.errors import InvalidRequest
+from portico.values import App, AppVersion
+from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
+from portico_tui.text import clock, one_line, safe
+from portico_tui.widgets.dialogs import Field, Form, Reader
+from portico_tui.widgets.run_view import RunView
+from portico_tui.widgets.schema_form import Schema, fields_of, json_object, local_path, value_of
+from portico_tui.widgets.table import Column
+
+MESSAGE: Schema = {"type": "string", "description": "What to say to it"}
+"""The input of what takes a conversation."""
+
+
+def _deployed(app: App) -> bool:
+    return app.version > 0
+
+
+class AppList(Listing[App]):
+    """Everything that answers under a name: flows, agents, the chats over stores."""
+
+    MODE = "apps"
+    TAB = "Apps"
+    COLUMNS = (
+        Column[App]("APP", lambda app: app.name, "bold", 30),
+        Column[App]("KIND", lambda app: app.kind),
+        Column[App]("VERSION", lambda app: app.version or "", sort=lambda app: app.version or None),
+        Column[App]("OF", lambda app: "everybody" if app.shared else app.owner or "you", "dim"),
+        Column[App]("WHAT", lambda app: app.description or app.title, "dim"),
+    )
+    EMPTY = (
+        "No apps yet.\n\nPress n to deploy a flow or an agent from a file, or add a folder under Documents."
+    )
+
+    async def find(self) -> Sequence[App]:
+        return await self.client.apps.list()
+
+    def identify(self, item: App) -> str:
+        return item.id or item.name
+
+    def detail(self, item: App) -> Iterable[Content | str]:
+        yield Content.styled(one_line(item.title or item.name), "bold")
+        if item.description:
+            yield one_line(item.description)
+        taken = fields_of(item.input_schema) if item.input_schema else ()
+        yield Content.styled(
+            f"takes {', '.join(one_line(each.label) for each in taken) or 'a message'}", "dim"
+        )
+        if item.limits:
+            yield Content.styled(f"held to {', '.join(shown(item.limits))}", "dim")
+
+    @row_action("enter,r", "Run", "Run the app with an input")
+    async def run_app(self, app: App) -> None:
+        schema = MESSAGE if app.kind in ("store", "agent") or app.input_schema is None else app.input_schema
+        fields = fields_of(schema)
+        given = await self.ask(Form(f"Run {one_line(app.name)}", *fields)) if fields else {}
+        if given is None:
+            return
+        value = value_of(schema, given)
+        if app.kind == "store":
+            answer = self.client.ask(str(value), app.name)
+            self.app.push_screen(RunView(self.client, app.name, answer.events(), answer.close))
+        else:
+            running = self.client.apps.start(app.name, value)
+            self.app.push_screen(RunView(self.client, app.name, running.events(), running.close))
+
+    @row_action("v", "Versions", "The versions of the app: read, compare, roll back", when=_deployed)
+    async def versions(self, app: App) -> None:
+        self.app.push_screen(Versions(self.services, app))
+
+    @action("n", "Deploy", "Deploy a flow or an agent from a file of JSON or YAML")
+    async def deploy(self) -> None:
+        given = await self.ask(
+            Form(
+                "Deploy an app",
+                Field("file", "File on this machine: .json or .yaml", hint="~/story.yaml", check=local_path),
+                Field("name", "Name", hint="what it is called in the file", optional=True),
+                Field("note", "What is new · optional", optional=True),
+                about="A specification of a flow, or of an agent. Flows in Python: portico apps deploy FILE.py:NAME.",
+            )
+        )
+        if given is None:
+            return
+        spec = document_of(local_path(given["file"]))
+        if not isinstance(spec, dict):
+            raise InvalidRequest(f"{given['file']} must hold an object.", param="file")
+        kind = "flow" if "step" in spec else "agent"
+        name = given["name"] or str(spec.get("name") or "")
+        if not name:
+            raise InvalidRequest("It has no name: give it one.", param="name")
+        made = await self.client.apps.deploy(name, spec, kind=kind, note=given["note"])
+        self.report("Deploy", f"'{made.name}' answers at version {made.version}.")
+
+    @row_action("e", "Change", "Change single fields: a new version", when=_deployed, footer=False)
+    async def change(self, app: App) -> None:
+        given = await self.ask(
+            Form(
+                f"Change {one_line(app.name)}",
+                Field(
+                    "changes", "As a JSON object", hint='{"outline.system": "Be brief."}', check=json_object
+                ),
+                Field("note", "What is new · optional", optional=True),
+                about="A place is the names of steps that lead to a field; null takes a field away.",
+            )
+        )
+        if given is not None:
+            made = await self.client.apps.update(app.name, json_object(given["changes"]), note=given["note"])
+            self.report("Change", f"'{made.name}' is at version {made.version}.")
+
+    @row_action("l", "Limits", "Hold the app to limits, whoever calls it", when=_deployed, footer=False)
+    async def limit(self, app: App) -> None:
+        known = " ".join(shown(app.limits))
+        given = await self.ask(
+            Form(
+                f"Limits of {one_line(app.name)}",
+                Field("limits", "NAME=NUMBER, apart by spaces; none: no limits", known, optional=True),
+                about="concurrency, requests_per_minute, tokens_per_minute, tokens_per_day",
+            )
+        )
+        if given is not None:
+            await self.client.apps.limit(app.name, limits_of(given["limits"].split()))
+
+    @row_action("w", "Drawing", "The app as the text of a Mermaid flowchart", when=_deployed, footer=False)
+    async def draw_app(self, app: App) -> None:
+        drawing = await self.client.apps.drawing(app.name)
+        self.app.push_screen(Reader(f"{one_line(app.name)} as Mermaid", safe(drawing)))
+
+    @row_action("d", "Remove", "Remove the app with all its versions", when=_deployed)
+    async def remove_app(self, app: App) -> None:
+        if await self.sure(f"Remove '{one_line(app.name)}' with all its versions?", "Remove"):
+            await self.client.apps.remove(app.name)
+
+
+class Versions(Sublist[AppVersion]):
+    """The versions of an app, newest first."""
+
+    MODE = "apps"
+    TAB = "Apps"
+    COLUMNS = (
+        Column[AppVersion]("VERSION", lambda one: one.version, "bold", sort=lambda one: one.version),
+        Column[AppVersion]("ANSWERS", lambda one: "●" if one.current else "", "green"),
+        Column[AppVersion](
+            "SINCE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at
+        ),
+        Column[AppVersion]("BY", lambda one: one.created_by),
+        Column[AppVersion]("NOTE", lambda one: one.note),
+    )
+    EMPTY = "It has no versions."
+
+    def __init__(self, services: AppServices, app: App) -> None:
+        super().__init__(services, f"Versions of {app.name}")
+        self._app_name = app.name
+
+    async def find(self) -> Sequence[AppVersion]:
+        return await self.client.apps.versions(self._app_name)
+
+    def identify(self, item: AppVersion) -> str:
+        return str(item.version)
+
+    @row_action("enter", "Read", "Read the specification of the version")
+    async def read(self, version: AppVersion) -> None:
+        self.app.push_screen(
+            Reader(f"{one_line(self._app_name)}, version {version.version}", safe(_written(version.spec)))
+        )
+
+    @row_action(
+        "c", "Compare", "Compare the version with the one that answers", when=lambda one: not one.current
+    )
+    async def compare(self, version: AppVersion) -> None:
+        current = next(each for each in self.items.values() if each.current)
+        lines = difflib.unified_diff(
+            _written(version.spec).splitlines(),
+            _written(current.spec).splitlines(),
+            f"version {version.version}",
+            f"version {current.version}, which answers",
+            lineterm="",
+        )
+        self.app.push_screen(Reader(one_line(self._app_name), safe("\n".join(lines)) or "They are the same."))
+
+    @row_action("b", "Roll back", "Let the version answer again", when=lambda one: not one.current)
+    async def roll_back(self, version: AppVersion) -> None:
+        if await self.sure(f"Let version {version.version} answer again?", "Roll back"):
+            await self.client.apps.roll_back(self._app_name, version.version)
+
+
+def _written(spec: Any) -> str:
+    return json.dumps(spec, ensure_ascii=False, indent=2)

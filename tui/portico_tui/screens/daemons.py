@@ -1,0 +1,167 @@
+"""Daemons: those that a person has named, how each is, and a way to go to another one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from platformdirs import user_config_path
+from rich.text import Text
+from textual.content import Content
+
+from portico.errors import InvalidRequest
+from portico_tui.daemon import Daemon, DaemonError, Glance
+from portico_tui.screens.page import Listing, action, row_action
+from portico_tui.text import cell, one_line
+from portico_tui.widgets.dialogs import Field, Form
+from portico_tui.widgets.table import Column
+
+ANSWER_TIMEOUT_S = 5.0
+"""Seconds that a daemon of the list has to say how it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A daemon under a name. An empty ``key`` is none."""
+
+    name: str
+    url: str
+    key: str = ""
+
+
+def profiles_file() -> Path:
+    """Where the profiles are kept: ``daemons.json`` in the user's folder of settings."""
+    return user_config_path("portico", appauthor=False) / "daemons.json"
+
+
+def read_profiles(file: Path) -> list[Profile]:
+    """Those that are kept, by name. Raises `InvalidRequest` for a file that does not hold any."""
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        return sorted((Profile(**row) for row in rows), key=lambda profile: profile.name)
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError) as error:
+        raise InvalidRequest(
+            f"{file} does not hold a list of daemons: {error}. Mend or remove it."
+        ) from error
+
+
+def write_profiles(file: Path, profiles: Iterable[Profile]) -> None:
+    """Keep these. The file is for its owner's eyes alone, since it has keys."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
+        json.dump([asdict(profile) for profile in profiles], out, ensure_ascii=False, indent=2)
+    new.replace(file)
+
+
+@dataclass(frozen=True, slots=True)
+class SeenDaemon:
+    """A profile, or the daemon that is open, with how it looked, or why it did not answer."""
+
+    profile: Profile
+    is_open: bool
+    glance: Glance | None
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called; the address of one without a name."""
+        return self.profile.name or self.profile.url
+
+    def state(self) -> Text:
+        """Whether it answers, as a sign and a word."""
+        return cell("✗ away", "red") if self.glance is None else cell("● answers", "green")
+
+    def holds(self) -> str:
+        """How much it has."""
+        if self.glance is None:
+            return ""
+        counts = (("models", self.glance.models), ("stores", self.glance.stores), ("apps", self.glance.apps))
+        return " · ".join(f"{len(each)} {what}" for what, each in counts)
+
+
+class DaemonList(Listing[SeenDaemon]):
+    """The daemons that one goes between."""
+
+    MODE = "daemons"
+    TAB = "Daemons"
+    LOOK_INTERVAL_S = 10.0
+    COLUMNS = (
+        Column[SeenDaemon]("DAEMON", lambda one: one.name, "bold", 32),
+        Column[SeenDaemon]("STATE", lambda one: one.state()),
+        Column[SeenDaemon]("OPEN", lambda one: "●" if one.is_open else ""),
+        Column[SeenDaemon]("ADDRESS", lambda one: one.profile.url, "dim"),
+        Column[SeenDaemon]("HAS", lambda one: one.holds()),
+    )
+    EMPTY = "…"
+
+    async def find(self) -> Sequence[SeenDaemon]:
+        profiles = await asyncio.to_thread(read_profiles, profiles_file())
+        if not any(self._is_open(profile) for profile in profiles):
+            profiles = [Profile("", self.daemon.url), *profiles]
+        return await asyncio.gather(*map(self._look_at, profiles))
+
+    def _is_open(self, profile: Profile) -> bool:
+        return (profile.name, profile.url) == (self.daemon.name, self.daemon.url)
+
+    async def _look_at(self, profile: Profile) -> SeenDaemon:
+        is_open = self._is_open(profile) or not profile.name
+        other = self.daemon if is_open else Daemon(profile.url, profile.key)
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                return SeenDaemon(profile, is_open, await other.client.status())
+        except (DaemonError, TimeoutError) as error:
+            problem = str(error) or f"It did not answer within {ANSWER_TIMEOUT_S:g} seconds."
+            return SeenDaemon(profile, is_open, None, problem)
+        finally:
+            if not is_open:
+                await other.close()
+
+    def detail(self, item: SeenDaemon) -> Iterable[Content | str]:
+        if item.problem:
+            yield Content.styled(one_line(item.problem), "$text-error")
+
+    @row_action("enter", "Open", "Go to the daemon", when=lambda one: not one.is_open)
+    async def open_daemon(self, one: SeenDaemon) -> None:
+        self.app.exit(Daemon(one.profile.url, one.profile.key, name=one.profile.name))
+
+    @action("a", "Add", "Keep the address of a daemon under a name")
+    async def add(self) -> None:
+        given = await self.ask(
+            Form(
+                "Add a daemon",
+                Field("name", "Name", hint="office"),
+                Field("url", "Address", hint="https://portico.example.com"),
+                Field("key", "Key · optional", hint="pk-…", optional=True, secret=True),
+                about=f"It is kept in {profiles_file()}, which only you can read.",
+            )
+        )
+        if given is None:
+            return
+        other = Daemon(given["url"], given["key"])  # the address as the client has it
+        await other.close()
+        await self._keep(given["name"], Profile(given["name"], other.url, given["key"]))
+
+    @row_action(
+        "d", "Forget", "Forget the address and the key; the daemon stays", when=lambda one: one.profile.name
+    )
+    async def forget(self, one: SeenDaemon) -> None:
+        if await self.sure(f"Forget the address and the key of '{one_line(one.name)}'?", "Forget"):
+            await self._keep(one.profile.name, None)
+
+    async def _keep(self, name: str, profile: Profile | None) -> None:
+        """Put a profile in the place of the one that has its name; ``None``: put nothing there."""
+
+        def write() -> None:
+            file = profiles_file()
+            others = [each for each in read_profiles(file) if each.name != name]
+            write_profiles(file, others if profile is None else [*others, profile])
+
+        await asyncio.to_thread(write)

@@ -1,0 +1,254 @@
+"""Evaluations: run from a file, the runs with their scores, items that failed, searches over settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+from textual.content import Content
+
+from portico.cli.evals_file import read, same_test
+from portico.cli.render import dollars
+from portico.evals import Eval, EvalOutput, EvalRun, EvalSearch, EvalTrial
+from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
+from portico_tui.text import cell, clock, one_line, run_state, safe, span
+from portico_tui.widgets.dialogs import Field, Form, Reader
+from portico_tui.widgets.schema_form import local_path
+from portico_tui.widgets.table import Column
+
+MAX_OUTPUTS = 100
+"""Items of a run that are listed at most."""
+
+
+class EvalList(Listing[Eval]):
+    """What is tested."""
+
+    MODE = "evals"
+    TAB = "Evals"
+    COLUMNS = (
+        Column[Eval]("MADE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at),
+        Column[Eval]("NAME", lambda one: one.name, "bold", 36),
+        Column[Eval]("CRITERIA", lambda one: [str(each.get("name", "")) for each in one.testing_criteria]),
+        Column[Eval]("ID", lambda one: one.id, "dim"),
+    )
+    EMPTY = "No evaluations yet.\n\nPress n to run one from a file, as docs/evals.md shows."
+
+    async def find(self) -> Sequence[Eval]:
+        return await self.daemon.pages(self.client.evals.list)
+
+    @row_action("enter", "Runs", "The runs of the evaluation with their scores")
+    async def runs(self, test: Eval) -> None:
+        self.app.push_screen(EvalRunList(self.services, test))
+
+    @row_action("s", "Searches", "Searches over settings, and what they found")
+    async def searches(self, test: Eval) -> None:
+        self.app.push_screen(EvalSearchList(self.services, test))
+
+    @action("n", "Run a file", "Run the evaluation, or the search, that a file describes")
+    async def run_file(self) -> None:
+        given = await self.ask(
+            Form(
+                "Run an evaluation",
+                Field(
+                    "file",
+                    "File on this machine: YAML with name, data, criteria, source",
+                    hint="~/capitals.yaml",
+                    check=local_path,
+                ),
+                Field("model", "Model to ask, in place of the file's · optional", optional=True),
+            )
+        )
+        if given is None:
+            return
+        file = read(local_path(given["file"]))
+        known = await self.daemon.pages(self.client.evals.list)
+        test = next((each for each in known if same_test(each, file)), None)
+        if test is None:
+            test = await self.client.evals.create(file.name, file.criteria, item_schema=file.schema)
+        source = {**file.source, **({"model": given["model"]} if given["model"] else {})}
+        if file.search:
+            how = dict(file.search)
+            parameters = how.pop("parameters", {})
+            plan = await self.client.evals.plan_search(test.id, source, file.data, parameters, **how)
+            if await self.sure(f"Begin {plan.trials} trials that ask {plan.asked} items?", "Begin"):
+                await self.client.evals.search(test.id, source, file.data, parameters, **how)
+                self.app.push_screen(EvalSearchList(self.services, test))
+        elif await self.sure(f"Ask {file.items} items?", "Begin"):
+            await self.client.evals.run(test.id, source, file.data, name=file.name)
+            self.app.push_screen(EvalRunList(self.services, test))
+
+    @row_action("m", "Rename", "Give the evaluation another name", footer=False)
+    async def rename(self, test: Eval) -> None:
+        given = await self.ask(Form("Rename", Field("name", "Name", test.name)))
+        if given is not None:
+            await self.client.evals.update(test.id, name=given["name"])
+
+    @row_action("d", "Remove", "Forget the evaluation with its runs and searches")
+    async def remove_eval(self, test: Eval) -> None:
+        if await self.sure(f"Forget '{one_line(test.name)}' with its runs and searches?", "Forget"):
+            await self.client.evals.remove(test.id)
+
+
+def _score(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+class EvalRunList(Sublist[EvalRun]):
+    """The runs of an evaluation, newest first."""
+
+    MODE = "evals"
+    TAB = "Evals"
+    COLUMNS = (
+        Column[EvalRun]("BEGAN", lambda run: clock(run.created_at), "dim", sort=lambda run: run.created_at),
+        Column[EvalRun]("MODEL", lambda run: run.model, "bold", 24),
+        Column[EvalRun]("STATUS", lambda run: run_state(run.status)),
+        Column[EvalRun]("SCORE", lambda run: _score(run.score), sort=lambda run: run.score),
+        Column[EvalRun](
+            "PASSED", lambda run: _passed(run), sort=lambda run: run.result_counts.get("passed", 0)
+        ),
+        Column[EvalRun]("TOOK", lambda run: span(run.seconds), sort=lambda run: run.seconds),
+        Column[EvalRun](
+            "COST", lambda run: "" if run.cost is None else dollars(run.cost), sort=lambda run: run.cost
+        ),
+    )
+    EMPTY = "It has not run yet."
+
+    def __init__(self, services: AppServices, test: Eval) -> None:
+        super().__init__(services, f"Runs of {test.name}")
+        self._test = test
+
+    async def find(self) -> Sequence[EvalRun]:
+        return (await self.client.evals.runs(self._test.id, limit=100)).data
+
+    def detail(self, item: EvalRun) -> Iterable[Content | str]:
+        if item.error:
+            yield Content.styled(one_line(item.error), "$text-error")
+        for each in item.criteria:
+            mean = f" · mean {each.mean:.3f}" if each.mean is not None else ""
+            yield one_line(f"{each.testing_criteria}: {each.passed} passed, {each.failed} failed{mean}")
+        if item.settings:
+            yield Content.styled(one_line(json.dumps(item.settings, ensure_ascii=False)), "dim")
+
+    @row_action("enter", "Items", "What became of the items")
+    async def outputs(self, run: EvalRun) -> None:
+        self.app.push_screen(EvalItems(self.services, run))
+
+    @row_action("c", "Cancel", "End the run; what is done stays", when=lambda run: not run.ended)
+    async def cancel(self, run: EvalRun) -> None:
+        await self.client.evals.cancel_run(run.eval_id, run.id)
+
+    @row_action("d", "Remove", "Forget the run", when=lambda run: run.ended)
+    async def remove_run(self, run: EvalRun) -> None:
+        if await self.sure("Forget this run with what came of it?", "Forget"):
+            await self.client.evals.remove_run(run.eval_id, run.id)
+
+
+def _passed(run: EvalRun) -> str:
+    counts = run.result_counts
+    return f"{counts.get('passed', 0)} of {counts.get('total', run.items)}"
+
+
+class EvalItems(Sublist[EvalOutput]):
+    """What became of the items of a run, in their order."""
+
+    MODE = "evals"
+    TAB = "Evals"
+    COLUMNS = (
+        Column[EvalOutput](
+            "ITEM", lambda one: one.datasource_item_id, sort=lambda one: one.datasource_item_id
+        ),
+        Column[EvalOutput](
+            "OUTCOME", lambda one: cell(one.status, "green" if one.status == "pass" else "red")
+        ),
+        Column[EvalOutput]("SCORE", lambda one: _score(one.score), sort=lambda one: one.score),
+        Column[EvalOutput]("ANSWER", lambda one: one.text),
+    )
+    EMPTY = "No item is done yet."
+
+    def __init__(self, services: AppServices, run: EvalRun) -> None:
+        super().__init__(services, f"Items of {run.name or run.id}")
+        self._run = run
+
+    async def find(self) -> Sequence[EvalOutput]:
+        return (await self.client.evals.outputs(self._run.eval_id, self._run.id, limit=MAX_OUTPUTS)).data
+
+    def detail(self, item: EvalOutput) -> Iterable[Content | str]:
+        yield one_line(json.dumps(item.datasource_item, ensure_ascii=False))
+        yield Content.styled(one_line(item.text), "bold")
+
+    @row_action("enter", "Read", "All that is known of the item")
+    async def read_item(self, item: EvalOutput) -> None:
+        known = {"item": item.datasource_item, "results": list(item.results), "sample": item.sample}
+        text = json.dumps(known, ensure_ascii=False, indent=2)
+        self.app.push_screen(Reader(f"Item {item.datasource_item_id}", safe(text)))
+
+
+class EvalSearchList(Sublist[EvalSearch]):
+    """The searches of an evaluation, newest first."""
+
+    MODE = "evals"
+    TAB = "Evals"
+    COLUMNS = (
+        Column[EvalSearch](
+            "BEGAN", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at
+        ),
+        Column[EvalSearch]("NAME", lambda one: one.name or one.id, "bold", 30),
+        Column[EvalSearch]("STATUS", lambda one: run_state(one.status)),
+        Column[EvalSearch]("ITEMS", lambda one: one.items, sort=lambda one: one.items),
+    )
+    EMPTY = "Nothing was searched yet."
+
+    def __init__(self, services: AppServices, test: Eval) -> None:
+        super().__init__(services, f"Searches of {test.name}")
+        self._test = test
+
+    async def find(self) -> Sequence[EvalSearch]:
+        return await self.client.evals.searches(self._test.id, limit=100)
+
+    def detail(self, item: EvalSearch) -> Iterable[Content | str]:
+        if item.error:
+            yield Content.styled(one_line(item.error), "$text-error")
+
+    @row_action("enter", "Trials", "The trials of the search, the best first")
+    async def trials(self, search: EvalSearch) -> None:
+        found = await self.client.evals.get_search(search.eval_id, search.id)
+        self.app.push_screen(EvalTrials(self.services, found))
+
+    @row_action("c", "Cancel", "End the search; what is done stays", when=lambda one: not one.ended)
+    async def cancel(self, search: EvalSearch) -> None:
+        await self.client.evals.cancel_search(search.eval_id, search.id)
+
+
+class EvalTrials(Sublist[EvalTrial]):
+    """The trials of a search, the best first."""
+
+    MODE = "evals"
+    TAB = "Evals"
+    COLUMNS = (
+        Column[EvalTrial]("SCORE", lambda one: _score(one.score), "bold", sort=lambda one: one.score),
+        Column[EvalTrial]("STATUS", lambda one: run_state(one.status)),
+        Column[EvalTrial]("PASSED", lambda one: f"{one.passed} of {one.done}", sort=lambda one: one.passed),
+        Column[EvalTrial]("TOOK", lambda one: span(one.seconds), sort=lambda one: one.seconds),
+        Column[EvalTrial]("SETTINGS", lambda one: json.dumps(one.settings, ensure_ascii=False)),
+    )
+    EMPTY = "There are no trials yet."
+
+    def __init__(self, services: AppServices, search: EvalSearch) -> None:
+        super().__init__(services, f"Trials of {search.name or search.id}")
+        self._search = search
+
+    async def find(self) -> Sequence[EvalTrial]:
+        return (await self.client.evals.get_search(self._search.eval_id, self._search.id)).trials
+
+    def detail(self, item: EvalTrial) -> Iterable[Content | str]:
+        if item.error:
+            yield Content.styled(one_line(item.error), "$text-error")
+        yield safe(json.dumps(item.settings, ensure_ascii=False, indent=2))
+
+    @row_action("p", "Apply", "Deploy what the trial changes in apps", when=lambda one: one.score is not None)
+    async def apply(self, trial: EvalTrial) -> None:
+        if await self.sure("Deploy what this trial changes in apps?", "Deploy"):
+            done = await self.client.evals.apply(self._search.eval_id, self._search.id, trial=trial.id)
+            self.report(
+                "Apply", ", ".join(f"'{app}' is at version {number}" for app, number in done.versions.items())
+            )

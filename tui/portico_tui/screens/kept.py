@@ -1,0 +1,261 @@
+"""What else the daemon keeps: engines, adapters, files that runs made, facts of agents, stored chats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from textual.content import Content
+
+from portico.cli.pairs import pairs
+from portico.values import Adapter, Artifact, Engine, Fact, StoredChat
+from portico_tui.daemon import MAX_ROWS
+from portico_tui.screens.page import Listing, action, row_action
+from portico_tui.text import amount, clock, one_line, safe
+from portico_tui.widgets.dialogs import Field, Form, Reader
+from portico_tui.widgets.schema_form import reader
+from portico_tui.widgets.table import Column
+
+
+class EngineList(Listing[Engine]):
+    """What runs models."""
+
+    MODE = "engines"
+    TAB = "Engines"
+    LOOK_INTERVAL_S = 5.0
+    COLUMNS = (
+        Column[Engine]("ENGINE", lambda one: one.name, "bold", 24),
+        Column[Engine]("STATE", lambda one: one.state),
+        Column[Engine]("VERSION", lambda one: one.version),
+        Column[Engine]("PACKAGES", lambda one: one.packages or "", sort=lambda one: one.packages),
+        Column[Engine](
+            "SIZE",
+            lambda one: f"{one.gigabytes:.1f} GB" if one.gigabytes else "",
+            sort=lambda one: one.gigabytes,
+        ),
+    )
+    EMPTY = "There are no engines that this key may see."
+
+    async def find(self) -> Sequence[Engine]:
+        return await self.client.engines.list()
+
+    def identify(self, item: Engine) -> str:
+        return item.name
+
+    def detail(self, item: Engine) -> Iterable[Content | str]:
+        if item.problem:
+            yield Content.styled(one_line(item.problem), "$text-error")
+        if item.path:
+            yield Content.styled(one_line(item.path), "dim")
+
+    @row_action("i", "Install", "Build the engine's environment", when=lambda one: one.state != "built in")
+    async def install(self, engine: Engine) -> None:
+        rebuild = engine.state != "absent"
+        if await self.sure(f"{'Rebuild' if rebuild else 'Build'} the environment of {engine.name}?", "Build"):
+            run = await self.client.engines.install(engine.name, rebuild=rebuild)
+            await self.work_through(f"Install {engine.name}", self.daemon.progress(run))
+
+    @row_action(
+        "c", "Doctor", "Look closely at the engine's environment", when=lambda one: one.state != "built in"
+    )
+    async def doctor(self, engine: Engine) -> None:
+        found = await self.client.engines.doctor(engine.name)
+        lines = [f"{'✓' if each.ok else '✗'} {each.check}  {each.detail}" for each in found]
+        self.app.push_screen(Reader(f"Doctor of {engine.name}", safe("\n".join(lines))))
+
+    @row_action("enter", "Parameters", "What models on the engine may be given")
+    async def parameters(self, engine: Engine) -> None:
+        found = await self.client.engines.parameters(engine.name)
+        lines = [f"{each.name} · {each.kind}\n    {each.doc}" for each in found] or [
+            "The engine does not list them."
+        ]
+        self.app.push_screen(Reader(f"Parameters of {engine.name}", safe("\n".join(lines))))
+
+    @row_action(
+        "d",
+        "Remove",
+        "Delete the engine's environment",
+        when=lambda one: one.state not in ("built in", "absent"),
+    )
+    async def remove_engine(self, engine: Engine) -> None:
+        if await self.sure(f"Delete the environment of {engine.name}? It can be built again.", "Delete"):
+            await self.client.engines.remove(engine.name)
+
+
+class AdapterList(Listing[Adapter]):
+    """Small sets of weights on top of models."""
+
+    MODE = "adapters"
+    TAB = "Adapters"
+    COLUMNS = (
+        Column[Adapter]("ADAPTER", lambda one: one.name, "bold", 36),
+        Column[Adapter]("BASE", lambda one: one.base),
+        Column[Adapter]("STATE", lambda one: one.state),
+        Column[Adapter]("SCALE", lambda one: f"{one.scale:g}", sort=lambda one: one.scale),
+        Column[Adapter]("RANK", lambda one: one.rank or "", sort=lambda one: one.rank),
+        Column[Adapter]("SIZE", lambda one: amount(one.bytes), sort=lambda one: one.bytes),
+    )
+    EMPTY = "No adapters yet.\n\nPress a to add one; a fine-tuned model is one too."
+
+    async def find(self) -> Sequence[Adapter]:
+        return await self.client.adapters.list()
+
+    def identify(self, item: Adapter) -> str:
+        return item.name
+
+    @action("a", "Add", "Serve a model with an adapter, under a name")
+    async def add_adapter(self) -> None:
+        given = await self.ask(
+            Form(
+                "Add an adapter",
+                Field("base", "Model", "default"),
+                Field("path", "Folder of PEFT or .gguf file on the daemon's machine"),
+                Field("name", "Name"),
+            )
+        )
+        if given is not None:
+            await self.client.adapters.add(given["base"], given["path"], given["name"])
+
+    @row_action("s", "Scale", "Multiply the effect of the adapter")
+    async def scale_adapter(self, adapter: Adapter) -> None:
+        field = Field(
+            "scale", "0 is the base alone, 1 what it was trained for", f"{adapter.scale:g}", check=_number
+        )
+        given = await self.ask(Form(f"Scale of {one_line(adapter.name)}", field))
+        if given is not None:
+            await self.client.adapters.scale(adapter.name, float(given["scale"]))
+
+    @row_action("x", "Export", "Write the adapter to the daemon's machine")
+    async def export(self, adapter: Adapter) -> None:
+        given = await self.ask(
+            Form(
+                f"Export {one_line(adapter.name)}",
+                Field("path", "A new place on the daemon's machine"),
+                Field("format", "Format", "safetensors", check=_format, choices=("safetensors", "gguf")),
+                Field("merged", "Folded into its model", "false", choices=("true", "false"), check=_yes),
+            )
+        )
+        if given is None:
+            return
+        run = await self.client.adapters.export(
+            adapter.name,
+            given["path"],
+            merged=_yes(given["merged"]),
+            format="gguf" if given["format"] == "gguf" else "safetensors",
+        )
+        await self.work_through(f"Export {adapter.name}", self.daemon.progress(run))
+        self.report("Export", f"{adapter.name} is at {given['path']}.")
+
+    @row_action("d", "Remove", "Take the adapter away, with the daemon's copy of it")
+    async def remove_adapter(self, adapter: Adapter) -> None:
+        if await self.sure(f"Remove the adapter '{one_line(adapter.name)}'?", "Remove"):
+            await self.client.adapters.remove(adapter.name)
+
+
+_number = reader({"type": "number"})
+_yes = reader({"type": "boolean"})
+_format = reader({"type": "string", "enum": ["safetensors", "gguf"]})
+
+
+class ArtifactList(Listing[Artifact]):
+    """Files that runs made."""
+
+    MODE = "artifacts"
+    TAB = "Artifacts"
+    COLUMNS = (
+        Column[Artifact]("MADE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at),
+        Column[Artifact]("NAME", lambda one: one.name, "bold", 36),
+        Column[Artifact]("TYPE", lambda one: one.media_type),
+        Column[Artifact]("SIZE", lambda one: amount(one.bytes), sort=lambda one: one.bytes),
+        Column[Artifact]("RUN", lambda one: one.run, "dim"),
+    )
+    EMPTY = "No run has made a file yet."
+
+    async def find(self) -> Sequence[Artifact]:
+        return await self.client.artifacts.list(limit=MAX_ROWS)
+
+    @row_action("s", "Save", "Write the file to this machine")
+    async def save(self, artifact: Artifact) -> None:
+        name = Path(artifact.name.replace("\\", "/")).name or artifact.id
+        given = await self.ask(Form("Save a file", Field("path", "A new place on this machine", name)))
+        if given is None:
+            return
+        await self.write_file(Path(given["path"]), await self.client.artifacts.content(artifact.id))
+
+    @row_action("d", "Delete", "Delete the file")
+    async def remove_artifact(self, artifact: Artifact) -> None:
+        if await self.sure(f"Delete '{one_line(artifact.name)}'?", "Delete"):
+            await self.client.artifacts.remove(artifact.id)
+
+
+class FactList(Listing[Fact]):
+    """What agents keep of conversations for later ones."""
+
+    MODE = "facts"
+    TAB = "Facts"
+    COLUMNS = (
+        Column[Fact]("CHANGED", lambda one: clock(one.changed_at), "dim", sort=lambda one: one.changed_at),
+        Column[Fact]("STORE", lambda one: one.store),
+        Column[Fact]("FACT", lambda one: one.text, "bold"),
+        Column[Fact]("BY", lambda one: one.source.agent or one.source.app or "", "dim"),
+    )
+    EMPTY = "No agent has kept a fact yet."
+
+    async def find(self) -> Sequence[Fact]:
+        return await self.client.facts.list(limit=MAX_ROWS)
+
+    def detail(self, item: Fact) -> Iterable[Content | str]:
+        yield safe(item.text)
+        if item.source.said:
+            yield Content.styled(f"said: {one_line(item.source.said)}", "dim")
+
+    @row_action("e", "Edit", "Put another text in its place")
+    async def edit(self, fact: Fact) -> None:
+        given = await self.ask(Form("Change a fact", Field("text", "Fact", fact.text)))
+        if given is not None:
+            await self.client.facts.change(fact.id, given["text"])
+
+    @row_action("d", "Forget", "Forget the fact")
+    async def forget(self, fact: Fact) -> None:
+        if await self.sure("Forget this fact?", "Forget"):
+            await self.client.facts.remove(fact.id)
+
+
+class ChatList(Listing[StoredChat]):
+    """Chat completions that were asked for with ``store``."""
+
+    MODE = "chats"
+    TAB = "Stored chats"
+    COLUMNS = (
+        Column[StoredChat]("MADE", lambda one: clock(one.created), "dim", sort=lambda one: one.created),
+        Column[StoredChat]("MODEL", lambda one: one.model, "bold", 24),
+        Column[StoredChat]("LABELS", lambda one: _labels(one)),
+        Column[StoredChat]("ANSWER", lambda one: one.text),
+    )
+    EMPTY = "No chat completion is stored. Programs store one by asking with 'store'."
+
+    async def find(self) -> Sequence[StoredChat]:
+        return await self.daemon.pages(self.client.chats.list)
+
+    @row_action("enter", "Read", "The messages of the chat, and its answer")
+    async def read_chat(self, chat: StoredChat) -> None:
+        messages = await self.client.chats.messages(chat.id)
+        said = [(message["role"], message["content"] or "…") for message in messages]
+        lines = (f"{role}\n{content}" for role, content in (*said, ("assistant", chat.text)))
+        self.app.push_screen(Reader(f"{one_line(chat.model)} · {chat.id}", safe("\n\n".join(lines))))
+
+    @row_action("e", "Label", "Give the chat other labels")
+    async def label(self, chat: StoredChat) -> None:
+        field = Field("labels", "NAME=VALUE, apart by spaces", " ".join(_labels(chat)), optional=True)
+        given = await self.ask(Form("Labels of the chat", field))
+        if given is not None:
+            await self.client.chats.change(chat.id, pairs(given["labels"].split(), "labels"))
+
+    @row_action("d", "Forget", "Forget the chat")
+    async def forget_chat(self, chat: StoredChat) -> None:
+        if await self.sure("Forget this chat?", "Forget"):
+            await self.client.chats.remove(chat.id)
+
+
+def _labels(chat: StoredChat) -> list[str]:
+    return [f"{name}={value}" for name, value in chat.metadata.items()]

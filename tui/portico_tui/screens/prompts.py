@@ -1,0 +1,200 @@
+"""Prompts: texts with arguments, kept in versions; written, filled in, compared, imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from textual.content import Content
+
+from portico.cli.prompts import placeholders, prompt_files
+from portico.values import Prompt
+from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
+from portico_tui.text import clock, one_line, safe
+from portico_tui.widgets.dialogs import Field, Form, Reader
+from portico_tui.widgets.schema_form import Schema, fields_of, local_path, reader, value_of
+from portico_tui.widgets.table import Column
+
+FORMATS = ("markdown", "yaml", "prompty", "dotprompt", "langchain")
+_format = reader({"type": "string", "enum": FORMATS})
+
+
+class PromptList(Listing[Prompt]):
+    """The prompt library."""
+
+    MODE = "prompts"
+    TAB = "Prompts"
+    COLUMNS = (
+        Column[Prompt]("PROMPT", lambda one: one.name, "bold", 36),
+        Column[Prompt]("VERSION", lambda one: one.version, sort=lambda one: one.version),
+        Column[Prompt]("TAKES", lambda one: [argument["name"] for argument in one.arguments]),
+        Column[Prompt]("WHAT", lambda one: one.description or one.title, "dim"),
+    )
+    EMPTY = "No prompts yet.\n\nPress n to write one, i to import a folder of them."
+
+    async def find(self) -> Sequence[Prompt]:
+        return await self.client.prompts.list()
+
+    def identify(self, item: Prompt) -> str:
+        return item.id or item.name
+
+    def detail(self, item: Prompt) -> Iterable[Content | str]:
+        return _lines(item.messages)
+
+    @row_action("enter,r", "Fill in", "The messages of the prompt with arguments in their places")
+    async def render_prompt(self, prompt: Prompt) -> None:
+        schema = _schema(prompt)
+        fields = fields_of(schema)
+        given = await self.ask(Form(f"Fill in {one_line(prompt.name)}", *fields)) if fields else {}
+        if given is None:
+            return
+        messages = await self.client.prompts.render(
+            prompt.name, value_of(schema, given), version=prompt.version
+        )
+        text = "\n".join(f"{message['role']}\n{message['content']}\n" for message in messages)
+        self.app.push_screen(Reader(one_line(prompt.name), safe(text)))
+
+    @action("n", "New", "Write a prompt")
+    async def new(self) -> None:
+        await self._write("Write a prompt", "", "", "", "")
+
+    @row_action("e", "Edit", "Write another version of the prompt")
+    async def edit(self, prompt: Prompt) -> None:
+        texts: dict[str, str] = {message["role"]: message["content"] for message in prompt.messages}
+        system, user = texts.get("system", ""), texts.get("user", "")
+        await self._write(
+            f"Edit {one_line(prompt.name)}", prompt.name, system, user, prompt.description, prompt
+        )
+
+    async def _write(
+        self, title: str, name: str, system: str, user: str, description: str, known: Prompt | None = None
+    ) -> None:
+        given = await self.ask(
+            Form(
+                title,
+                Field("name", "Name", name),
+                Field("system", "System message · optional", system, optional=True, text=True),
+                Field("user", "User message; {word} stands for an argument", user, text=True),
+                Field("description", "What it is for · optional", description, optional=True),
+            )
+        )
+        if given is None:
+            return
+        messages = [{"role": role, "content": given[role]} for role in ("system", "user") if given[role]]
+        words = dict.fromkeys(word for message in messages for word in placeholders(message["content"]))
+        declared = {argument["name"]: argument for argument in known.arguments} if known else {}
+        arguments: list[Any] = [declared.get(word, word) for word in words]
+        more = {"title": known.title, "examples": known.examples, "cases": known.cases} if known else {}
+        kept = {name: value for name, value in more.items() if value}
+        made = await self.client.prompts.save(
+            given["name"], description=given["description"], arguments=arguments, messages=messages, **kept
+        )
+        self.report("Prompt", f"'{made.name}' is at version {made.version}.")
+
+    @row_action("v", "Versions", "The versions of the prompt")
+    async def versions(self, prompt: Prompt) -> None:
+        self.app.push_screen(PromptVersions(self.services, prompt.name))
+
+    @row_action(
+        "t",
+        "Try cases",
+        "Ask a model with each of the prompt's cases",
+        when=lambda prompt: prompt.cases,
+        footer=False,
+    )
+    async def evaluate(self, prompt: Prompt) -> None:
+        given = await self.ask(
+            Form(
+                f"Ask {len(prompt.cases)} cases of {one_line(prompt.name)}",
+                Field("model", "Model", "default"),
+            )
+        )
+        if given is None:
+            return
+        run = await self.client.prompts.evaluate(
+            prompt.id or prompt.name, given["model"], version=prompt.version
+        )
+        passed = run.result_counts.get("passed", 0)
+        self.report(
+            prompt.name, run.error or f"{passed} of {run.items} answers passed: see the screen Evals."
+        )
+
+    @row_action("x", "Export", "Write the prompt to a file, as other tools keep it", footer=False)
+    async def export(self, prompt: Prompt) -> None:
+        given = await self.ask(
+            Form(
+                f"Export {one_line(prompt.name)}",
+                Field("format", "Format", FORMATS[0], choices=FORMATS, check=_format),
+                Field("folder", "Folder on this machine", ".", check=local_path),
+            )
+        )
+        if given is None:
+            return
+        made = await self.client.prompts.export(
+            prompt.id or prompt.name, _format(given["format"]), version=prompt.version
+        )
+        await self.write_file(local_path(given["folder"]) / made.filename, made.text.encode())
+
+    @action("i", "Import", "Keep the prompts of a file, a folder or a Git repository")
+    async def load(self) -> None:
+        source = Field("source", "A file or folder of this machine, or a Git repository on https")
+        given = await self.ask(Form("Import prompts", source))
+        if given is None:
+            return
+        where = given["source"]
+        if "://" in where:
+            done = await self.client.prompts.load(url=where)
+        else:
+            path = local_path(where)
+            done = await self.client.prompts.load(prompt_files(path), origin=str(path.absolute()))
+        counts = f"{len(done.added)} added, {len(done.changed)} changed, {len(done.unchanged)} unchanged"
+        self.report("Import", counts)
+
+    @row_action("d", "Remove", "Forget the prompt with all its versions")
+    async def remove_prompt(self, prompt: Prompt) -> None:
+        if await self.sure(f"Forget '{one_line(prompt.name)}' with all its versions?", "Forget"):
+            await self.client.prompts.remove(prompt.name)
+
+
+class PromptVersions(Sublist[Prompt]):
+    """The versions of a prompt, newest first."""
+
+    MODE = "prompts"
+    TAB = "Prompts"
+    COLUMNS = (
+        Column[Prompt]("VERSION", lambda one: one.version, "bold", sort=lambda one: one.version),
+        Column[Prompt]("SINCE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at),
+        Column[Prompt]("FROM", lambda one: one.origin or "written here"),
+    )
+    EMPTY = "It has no versions."
+
+    def __init__(self, services: AppServices, name: str) -> None:
+        super().__init__(services, f"Versions of {name}")
+        self._prompt_name = name
+
+    async def find(self) -> Sequence[Prompt]:
+        return await self.client.prompts.history(self._prompt_name)
+
+    def identify(self, item: Prompt) -> str:
+        return str(item.version)
+
+    def detail(self, item: Prompt) -> Iterable[Content | str]:
+        return _lines(item.messages)
+
+
+def _lines(messages: Sequence[Mapping[str, str]]) -> Iterable[Content | str]:
+    for message in messages:
+        yield Content.styled(one_line(message["role"]), "dim")
+        yield safe(message["content"])
+
+
+def _schema(prompt: Prompt) -> Schema:
+    """The JSON schema of its arguments."""
+    properties = {}
+    for argument in prompt.arguments:
+        kept = {
+            name: argument[name] for name in ("type", "description", "enum", "default") if argument.get(name)
+        }
+        properties[argument["name"]] = kept
+    needed = [argument["name"] for argument in prompt.arguments if argument.get("required")]
+    return {"type": "object", "properties": properties, "required": needed}

@@ -1,0 +1,232 @@
+"""Tools, called by a form; and where they come from: MCP servers, commands, functions, APIs, databases."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from textual.content import Content
+
+from portico.cli.pairs import pairs
+from portico.values import McpServer, Tool, ToolSource
+from portico_tui.screens.page import Listing, action, row_action
+from portico_tui.text import one_line, safe, source_state
+from portico_tui.widgets.dialogs import Choose, Field, Form, Reader
+from portico_tui.widgets.run_view import RunView
+from portico_tui.widgets.schema_form import fields_of, json_object, reader, value_of
+from portico_tui.widgets.table import Column
+
+MAX_LOG_LINES = 500
+"""Lines of an MCP server's log that are read."""
+
+KINDS = ("command", "function", "openapi", "database")
+"""What a tool can be made of, apart from MCP servers."""
+
+ABOUT = {
+    "command": "A program of the daemon's machine; {word} stands for an argument. Such as: grep -rn {pattern} /srv",
+    "function": "A Python function of the daemon's machine, as module:function.",
+    "openapi": "The address of an OpenAPI document; its operations become tools.",
+    "database": "The address of a database, such as sqlite:////srv/sales.db; it is read only.",
+}
+
+
+def command_line(text: str) -> list[str]:
+    """The words of a command as a shell reads them. Raises `ValueError`."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, as a shell reads it.") from None
+
+
+class ToolList(Listing[Tool]):
+    """What models may call."""
+
+    MODE = "tools"
+    TAB = "Tools"
+    COLUMNS = (
+        Column[Tool]("TOOL", lambda tool: tool.name, "bold", 32),
+        Column[Tool]("FROM", lambda tool: tool.source, "dim", 24),
+        Column[Tool]("GROUP", lambda tool: tool.group, "", 18),
+        Column[Tool]("DOES", lambda tool: _does(tool)),
+        Column[Tool]("WHAT", lambda tool: tool.description, "dim"),
+    )
+    EMPTY = "There are no tools that this key may call."
+
+    async def find(self) -> Sequence[Tool]:
+        return await self.client.tools.list()
+
+    def detail(self, item: Tool) -> Iterable[Content | str]:
+        yield Content.styled(one_line(item.title or item.name), "bold")
+        yield safe(item.description)
+        yield Content.styled(safe(json.dumps(item.input_schema, ensure_ascii=False, indent=2)), "dim")
+
+    @row_action("enter,c", "Call", "Call the tool with arguments")
+    async def call(self, tool: Tool) -> None:
+        fields = fields_of(tool.input_schema)
+        given = await self.ask(Form(f"Call {one_line(tool.name)}", *fields, about=one_line(tool.description)))
+        if given is None:
+            return
+        run = await self.client.tools.start(tool.name, value_of(tool.input_schema, given))
+
+        async def cancel() -> None:
+            if not (await self.client.runs.get(run)).ended:
+                await self.client.runs.cancel(run)
+
+        self.app.push_screen(RunView(self.client, tool.name, self.daemon.events(run), cancel))
+
+
+def _does(tool: Tool) -> str:
+    signs = {"reads": tool.read_only, "destroys": tool.destructive, "asks first": tool.needs_approval}
+    return ", ".join(word for word, holds in signs.items() if holds)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """An MCP server or another source of tools, as a row."""
+
+    name: str
+    kind: str
+    what: str
+    state: str
+    tools: tuple[str, ...]
+    error: str
+    configured: bool
+    restarts: int = 0
+
+    @property
+    def is_server(self) -> bool:
+        """Whether it speaks MCP."""
+        return self.kind == "mcp"
+
+
+def _of_server(server: McpServer) -> Origin:
+    what = server.url or shlex.join(server.command)
+    error = server.error or ""
+    return Origin(
+        server.name, "mcp", what, server.state, server.tools, error, server.configured, server.restarts
+    )
+
+
+def _of_source(source: ToolSource) -> Origin:
+    error = source.error or source.warning
+    return Origin(source.name, source.kind, source.what, source.state, source.tools, error, source.configured)
+
+
+class Origins(Listing[Origin]):
+    """MCP servers of others, and the tools that were added."""
+
+    MODE = "origins"
+    TAB = "MCP servers"
+    COLUMNS = (
+        Column[Origin]("NAME", lambda one: one.name, "bold", 24),
+        Column[Origin]("KIND", lambda one: one.kind),
+        Column[Origin]("STATE", lambda one: source_state(one.state)),
+        Column[Origin]("TOOLS", lambda one: len(one.tools), sort=lambda one: len(one.tools)),
+        Column[Origin]("WHAT", lambda one: one.what, "dim"),
+    )
+    EMPTY = "Nothing was added yet.\n\nPress a for an MCP server, t for a command, a function, an API or a database."
+
+    async def find(self) -> Sequence[Origin]:
+        servers = await self.client.mcp.list()
+        sources = await self.client.tools.sources()
+        return [*map(_of_server, servers), *map(_of_source, sources)]
+
+    def identify(self, item: Origin) -> str:
+        return f"{item.kind} {item.name}"
+
+    def detail(self, item: Origin) -> Iterable[Content | str]:
+        if item.error:
+            yield Content.styled(one_line(item.error), "$text-error")
+        yield one_line(", ".join(item.tools) or "It gives no tools.")
+        known = [f"restarted {item.restarts} times"] if item.restarts else []
+        known += ["from the configuration"] if item.configured else []
+        if known:
+            yield Content.styled(" · ".join(known), "dim")
+
+    @action("a", "Add MCP", "Add an MCP server: a command to start, or an address to reach")
+    async def add_server(self) -> None:
+        given = await self.ask(
+            Form(
+                "Add an MCP server",
+                Field("name", "Name", hint="files"),
+                Field(
+                    "target",
+                    "Command, or an address",
+                    hint="npx -y @modelcontextprotocol/server-filesystem /srv",
+                    check=command_line,
+                ),
+                Field(
+                    "env",
+                    "Environment of a command, NAME=VALUE apart by spaces · optional",
+                    optional=True,
+                    check=command_line,
+                ),
+                Field(
+                    "headers",
+                    "Headers for an address, as JSON · optional",
+                    optional=True,
+                    check=json_object,
+                ),
+            )
+        )
+        if given is None:
+            return
+        target = given["target"]
+        options: dict[str, Any] = {}
+        if given["env"]:
+            options["env"] = pairs(command_line(given["env"]), "env")
+        if given["headers"]:
+            options["headers"] = json_object(given["headers"])
+        if target.startswith(("http://", "https://")):
+            made = await self.client.mcp.add(given["name"], url=target, **options)
+        else:
+            made = await self.client.mcp.add(given["name"], command_line(target), **options)
+        self.report("MCP server", f"'{made.name}' is {made.state}; it gives {len(made.tools)} tools.")
+
+    @action("t", "Add tool", "Add a command, a function, an API or a database as a tool")
+    async def add_tool(self) -> None:
+        place = await self.app.push_screen_wait(Choose("What is it made of?", KINDS))
+        if place is None:
+            return
+        kind = KINDS[place]
+        given = await self.ask(
+            Form(
+                f"Add a tool: {kind}",
+                Field("name", "Name"),
+                Field("what", kind.capitalize(), check=command_line if kind == "command" else None),
+                Field("description", "What it is for · optional", optional=True),
+                Field(
+                    "approval",
+                    "Ask before each call · optional",
+                    optional=True,
+                    choices=("always", "never"),
+                    check=reader({"type": "string", "enum": ["always", "never"]}),
+                ),
+                about=ABOUT[kind],
+            )
+        )
+        if given is None:
+            return
+        more = {name: given[name] for name in ("description", "approval") if given[name]}
+        what = command_line(given["what"]) if kind == "command" else given["what"]
+        made = await self.client.tools.add(given["name"], **{kind: what}, **more)
+        self.report("Tool", f"'{made.name}' gives {len(made.tools)} tools.")
+
+    @row_action("r", "Restart", "End the MCP server and start it again", when=lambda one: one.is_server)
+    async def restart(self, origin: Origin) -> None:
+        await self.client.mcp.restart(origin.name)
+
+    @row_action("g", "Logs", "What the MCP server wrote to standard error", when=lambda one: one.is_server)
+    async def logs(self, origin: Origin) -> None:
+        lines = await self.client.mcp.logs(origin.name, MAX_LOG_LINES)
+        text = "\n".join(map(one_line, lines)) or "It has written nothing yet."
+        self.app.push_screen(Reader(f"Logs of {one_line(origin.name)}", text, from_end=True))
+
+    @row_action("d", "Remove", "Take it away with its tools")
+    async def remove_origin(self, origin: Origin) -> None:
+        if await self.sure(f"Remove '{one_line(origin.name)}' and its {len(origin.tools)} tools?", "Remove"):
+            remove = self.client.mcp.remove if origin.is_server else self.client.tools.remove
+            await remove(origin.name)

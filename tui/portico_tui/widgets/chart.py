@@ -1,0 +1,109 @@
+"""Curves over steps, drawn with braille dots between two axes that say their scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import TypeAlias
+
+from rich.text import Text
+from textual.widget import Widget
+
+Point: TypeAlias = tuple[float, float]
+"""A step and what was measured there."""
+
+COLOURS = ("cyan", "yellow", "magenta", "green")
+
+LABEL_WIDTH_CHARS = 9
+"""Characters left of the vertical axis, for its scale."""
+
+MIN_PLOT_WIDTH_CHARS = 10
+"""Characters of a plot at least; a narrower window shows none."""
+
+_DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+"""The bits of a braille cell by row and column (Unicode, block Braille Patterns)."""
+
+
+class Chart(Widget):
+    """Named curves in one frame. `plot` shows others."""
+
+    DEFAULT_CSS = "Chart { height: 9; }"
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id)
+        self.series: dict[str, list[Point]] = {}
+        """What is shown."""
+
+    def plot(self, series: Mapping[str, Sequence[Point]]) -> None:
+        """Show these curves; values that are not numbers are left out."""
+        self.series = {
+            name: [point for point in points if all(map(math.isfinite, point))]
+            for name, points in series.items()
+        }
+        self.refresh()
+
+    def render(self) -> Text:
+        return draw(self.series, self.size.width, self.size.height)
+
+
+def draw(series: Mapping[str, Sequence[Point]], width: int, height: int) -> Text:
+    """The curves in ``width`` × ``height`` characters: a legend, the plot with its scale, the steps below it."""
+    drawn = {name: points for name, points in series.items() if points}
+    columns, rows = width - LABEL_WIDTH_CHARS - 1, height - 3
+    if not drawn or columns < MIN_PLOT_WIDTH_CHARS or rows < 1:
+        return Text("")
+    xs = [x for points in drawn.values() for x, _y in points]
+    ys = [y for points in drawn.values() for _x, y in points]
+    (left, right), (low, high) = _scale(xs), _scale(ys)
+    cells: dict[tuple[int, int], tuple[int, int]] = {}
+    for number, points in enumerate(drawn.values()):
+        dots = [
+            (
+                round((x - left) / (right - left) * (columns * 2 - 1)),
+                round((high - y) / (high - low) * (rows * 4 - 1)),
+            )
+            for x, y in _thinned(points, columns * 2)
+        ]
+        for x, y in _joined(dots):
+            bits, _owner = cells.get((y // 4, x // 2), (0, number))
+            cells[y // 4, x // 2] = (bits | _DOTS[y % 4][x % 2], number)
+    text = Text(no_wrap=True, end="")
+    text.append(" " * (LABEL_WIDTH_CHARS + 1))
+    for number, (name, points) in enumerate(drawn.items()):
+        text.append(f"── {name} {points[-1][1]:.4g}   ", COLOURS[number % len(COLOURS)])
+    for row in range(rows):
+        value = high - (high - low) * (row * 4 + 2) / (rows * 4)
+        label = f"{value:.4g}" if row in (0, rows // 2, rows - 1) else ""
+        text.append(f"\n{label:>{LABEL_WIDTH_CHARS}}", "dim").append("┤" if label else "│", "dim")
+        for column in range(columns):
+            bits, owner = cells.get((row, column), (0, 0))
+            text.append(chr(0x2800 + bits) if bits else " ", COLOURS[owner % len(COLOURS)])
+    middle = f"{(left + right) / 2:g}" if right - left > 2 else ""
+    text.append("\n" + " " * LABEL_WIDTH_CHARS + "└" + "─" * columns, "dim")
+    space = columns - len(f"{left:g}{right:g}")
+    text.append(f"\n{' ' * LABEL_WIDTH_CHARS}step {left:g}{middle:^{max(space - 5, 0)}}{right:g}", "dim")
+    return text
+
+
+def _scale(values: Sequence[float]) -> tuple[float, float]:
+    """The ends of an axis; one value stands in the middle of it."""
+    low, high = min(values), max(values)
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _thinned(points: Sequence[Point], most: int) -> list[Point]:
+    """At most so many points: means of neighbours."""
+    if len(points) <= most:
+        return list(points)
+    parts = [points[n * len(points) // most : (n + 1) * len(points) // most] for n in range(most)]
+    return [(sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in parts]
+
+
+def _joined(dots: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The dots of the lines from each to the next."""
+    yield dots[0]
+    for (x0, y0), (x1, y1) in pairwise(dots):
+        steps = max(abs(x1 - x0), abs(y1 - y0), 1)
+        for step in range(1, steps + 1):
+            yield round(x0 + (x1 - x0) * step / steps), round(y0 + (y1 - y0) * step / steps)

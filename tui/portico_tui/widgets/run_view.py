@@ -1,0 +1,182 @@
+"""A run while somebody looks: its text as it comes, its steps and tools, questions answered in place, its value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, ClassVar
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Label, Static
+
+from portico.client import AsyncClient
+from portico.errors import Conflict, PorticoError, from_body
+from portico.wire import (
+    Asked,
+    Cited,
+    Delta,
+    Event,
+    Failed,
+    Finished,
+    HandedOff,
+    Status,
+    StepFinished,
+    StepStarted,
+    ToolCalled,
+    ToolReturned,
+)
+from portico_tui.text import heading, measure, one_line, safe, shorten
+from portico_tui.widgets.dialogs import Confirm, Form
+from portico_tui.widgets.schema_form import fields_of, value_of
+
+MAX_LINES = 400
+"""Lines of what happened that are kept."""
+
+MAX_LINE_CHARS = 300
+"""Characters of one of them."""
+
+PAINT_INTERVAL_S = 0.1
+"""Seconds between two pictures."""
+
+
+class RunView(ModalScreen[None]):
+    """Shows the events of a run until it ends. Leaving it calls ``close``."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Close"),
+        Binding("y", "copy", "Copy"),
+    ]
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        title: str,
+        events: AsyncIterator[Event],
+        close: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        super().__init__()
+        self._client = client
+        self._title = title
+        self._events = events
+        self._release = close
+        self._lines: list[Content] = []
+        self._text = ""
+        self._end: list[Content] = []
+        self._stale = True
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog wide"):
+            yield Label(Content(one_line(self._title)), classes="title")
+            with VerticalScroll(id="course"):
+                yield Static(id="happened", markup=False)
+                yield Static(id="text", markup=False)
+                yield Static(id="end", markup=False)
+            yield Static("Esc: close · y: copy", classes="keys")
+
+    def on_mount(self) -> None:
+        self.query_one("#course").focus()
+        self.query_one("#course", VerticalScroll).anchor()
+        self.set_interval(PAINT_INTERVAL_S, self._paint)
+        self._listen()
+
+    @work(group="listen")
+    async def _listen(self) -> None:
+        try:
+            async for event in self._events:
+                self._take(event)
+        except PorticoError as error:
+            self._end = [Content.styled(one_line(error.message), "$text-error")]
+        finally:
+            if self._release is not None:
+                await self._release()
+        self._stale = True
+        self._paint()
+
+    def _take(self, event: Event) -> None:
+        self._stale = True
+        match event:
+            case Delta(text=text):
+                self._text += text
+            case StepStarted(path=path):
+                self._say(f"▸ {path}", "dim")
+            case StepFinished(path=path, milliseconds=took, error=error):
+                line = f"{'✗' if error else '✓'} {path}  {took:.0f} ms  {error or ''}"
+                self._say(line, "$text-error" if error else "")
+            case ToolCalled(name=name, arguments=arguments):
+                self._say(f"→ {name} {arguments}", "$text-accent")
+            case ToolReturned(name=name, text=text, is_error=failed):
+                self._say(f"← {name}: {text}", "$text-error" if failed else "$text-accent")
+            case HandedOff(to=to):
+                self._say(f"⇢ {to}", "$text-accent")
+            case Cited(passages=passages):
+                for passage in passages:
+                    self._say(f"[{passage.rank}] {heading(passage)}", "dim")
+            case Status() as progress:
+                self._say(f"{progress.stage} {measure(progress)}", "dim")
+            case Asked(kind="approval" | "input") as question:
+                self._say(f"? {question.message or question.name}", "$text-warning")
+                self._answer(question)
+            case Failed(error=body):
+                raise from_body(body)
+            case Finished(result=result):
+                self._finish(result)
+
+    def _finish(self, result: Any) -> None:
+        """The value, where the text has not said it already."""
+        if isinstance(result, dict) and set(result) == {"value", "usage", "citations"}:
+            result = result["value"]
+        words = result.get("content") if isinstance(result, dict) else result
+        if result is not None and words != self._text:
+            said = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, indent=2)
+            self._end = [Content(safe(said))]
+        self._end.append(Content.styled("● finished", "$text-success"))
+
+    def _say(self, line: str, style: str = "") -> None:
+        self._lines.append(Content.styled(shorten(one_line(line), MAX_LINE_CHARS), style))
+        del self._lines[:-MAX_LINES]
+
+    @work(group="answer")
+    async def _answer(self, question: Asked) -> None:
+        """Agree, refuse, or say what was asked for; somebody elsewhere may be faster."""
+        value: Any = None
+        if question.kind == "input":
+            form = Form(one_line(question.message or question.name), *fields_of(question.answer_schema))
+            given = await self.app.push_screen_wait(form)
+            accepted = given is not None
+            value = value_of(question.answer_schema, given) if given is not None else None
+        else:
+            arguments = json.dumps(question.arguments, ensure_ascii=False, indent=2)
+            asks = f"{question.message or question.name}\n\n{arguments}"
+            accepted = await self.app.push_screen_wait(Confirm(safe(asks), "Approve"))
+        try:
+            await self._client.questions.answer(question.id, accepted, value=value)
+        except Conflict as error:
+            self._say(error.message, "dim")
+        except PorticoError as error:
+            self.notify(error.message, title="Answer", severity="error", markup=False)
+
+    def _paint(self) -> None:
+        if not self._stale or not self.query("#happened"):
+            return
+        self._stale = False
+        for name, content in (
+            ("#happened", Content("\n").join(self._lines)),
+            ("#text", Content(safe(self._text))),
+            ("#end", Content("\n").join(self._end)),
+        ):
+            part = self.query_one(name, Static)
+            part.display = bool(content)
+            part.update(content)
+
+    def action_leave(self) -> None:
+        self.workers.cancel_group(self, "listen")
+        self.dismiss(None)
+
+    def action_copy(self) -> None:
+        self.app.copy_to_clipboard(self._text or "\n".join(line.plain for line in self._end))
+        self.notify("Copied.")

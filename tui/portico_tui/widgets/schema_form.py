@@ -1,0 +1,182 @@
+"""Forms made from JSON schemas: the input of an app, arguments of a tool or a prompt, the answer to a question."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from portico.cli.render import one_line, shorten
+from portico_tui.widgets.dialogs import Field
+
+Schema = Mapping[str, Any]
+
+WHOLE = "input"
+"""The name of the only field where a schema does not describe an object."""
+
+MAX_HINT_CHARS = 60
+"""Characters of a description that stand in an empty line."""
+
+
+def fields_of(schema: Schema | None) -> list[Field]:
+    """One line for each property of an object, those that are needed first; one line for anything else."""
+    schema = schema or {}
+    if not _is_object(schema):
+        return [_field(WHOLE, schema, needed=True)]
+    needed = set(schema.get("required") or ())
+    properties = schema.get("properties") or {}
+    ordered = sorted(properties, key=lambda name: name not in needed)
+    return [_field(name, properties[name], needed=name in needed) for name in ordered]
+
+
+def value_of(schema: Schema | None, answers: Mapping[str, str]) -> Any:
+    """What was filled in, as the schema wants it; what was left empty is left out."""
+    schema = schema or {}
+    if not _is_object(schema):
+        return reader(schema)(answers.get(WHOLE, ""))
+    properties = schema.get("properties") or {}
+    return {name: reader(properties.get(name) or {})(text) for name, text in answers.items() if text != ""}
+
+
+def local_path(text: str) -> Path:
+    """A path on this machine that somebody wrote. Raises `ValueError` if nothing is there."""
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise ValueError(f"there is nothing at {path}.")
+    return path
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """A JSON object that somebody wrote. Raises `ValueError`."""
+    found = _json(text)
+    if not isinstance(found, dict):
+        raise ValueError('a JSON object is expected, such as {"name": 1}.')
+    return found
+
+
+def reader(schema: Schema) -> Callable[[str], Any]:
+    """What makes a value of what somebody wrote. It raises a `ValueError` whose text says what is expected."""
+    kinds = _kinds(schema)
+
+    def read(text: str) -> Any:
+        allowed = schema.get("enum")
+        value = _value(text, kinds)
+        if allowed is not None and value not in allowed:
+            raise ValueError(f"one of these is expected: {', '.join(map(str, allowed))}.")
+        return value
+
+    return read
+
+
+def _value(text: str, kinds: Sequence[str]) -> Any:
+    if not kinds:  # anything: JSON where it is JSON, else text
+        try:
+            return _json(text)
+        except ValueError:
+            return text
+    if "string" in kinds and len(kinds) == 1:
+        return text
+    if "null" in kinds and text in ("", "null"):
+        return None
+    problem = ""
+    for kind in kinds:
+        try:
+            return _READERS[kind](text)
+        except KeyError:
+            continue
+        except ValueError as error:
+            problem = str(error)
+    if "string" in kinds:
+        return text
+    raise ValueError(problem or f"{' or '.join(kinds)} is expected.")
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("a whole number is expected.") from None
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError("a number is expected.") from None
+    return int(value) if value.is_integer() and "." not in text and "e" not in text.lower() else value
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in ("true", "yes", "y"):
+        return True
+    if text.lower() in ("false", "no", "n"):
+        return False
+    raise ValueError("true or false is expected.")
+
+
+def _list(text: str) -> list[Any]:
+    found = _json(text)
+    if not isinstance(found, list):
+        raise ValueError('a JSON list is expected, such as ["one", "two"].')
+    return found
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"JSON is expected: {error}.") from None
+
+
+_READERS: Mapping[str, Callable[[str], Any]] = {
+    "integer": _integer,
+    "number": _number,
+    "boolean": _boolean,
+    "array": _list,
+    "object": json_object,
+}
+
+
+def _is_object(schema: Schema) -> bool:
+    return "object" in _kinds(schema) and isinstance(schema.get("properties"), Mapping)
+
+
+def _kinds(schema: Schema) -> tuple[str, ...]:
+    """The types that a schema allows; none: any."""
+    said = schema.get("type")
+    if isinstance(said, str):
+        return (said,)
+    if isinstance(said, Sequence):
+        return tuple(map(str, said))
+    branches = schema.get("anyOf") or schema.get("oneOf") or ()
+    return tuple(
+        dict.fromkeys(kind for branch in branches if isinstance(branch, Mapping) for kind in _kinds(branch))
+    )
+
+
+def _field(name: str, schema: Any, *, needed: bool) -> Field:
+    schema = schema if isinstance(schema, Mapping) else {}
+    kinds = _kinds(schema)
+    preset = schema.get("default")
+    choices = [str(value) for value in schema.get("enum") or ()]
+    if not choices and kinds == ("boolean",):
+        choices = ["true", "false"]
+    kind = " or ".join(kinds) or "any"
+    label = f"{one_line(schema.get('title') or name)} · {kind}" + ("" if needed else " · optional")
+    text = (
+        ""
+        if preset is None
+        else preset
+        if isinstance(preset, str)
+        else json.dumps(preset, ensure_ascii=False)
+    )
+    return Field(
+        name,
+        label,
+        value=text,
+        hint=shorten(one_line(schema.get("description") or ""), MAX_HINT_CHARS),
+        optional=not needed,
+        choices=choices,
+        check=reader(schema),
+    )
