@@ -28,12 +28,13 @@ async def documents(screen: Terminal) -> None:
 async def test_files_are_listed_with_the_reason_of_a_failure(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
         await documents(screen)
-        assert {row[0]: row[1] for row in screen.rows("#files")} == {
+        states = {
             "bread.txt": "● ready",
             "broken.pdf": "✗ failed",
             "gaoshan.md": "● ready",
             "port.md": "● ready",
         }
+        await screen.until(lambda: {row[0]: row[1] for row in screen.rows("#files")} == states)
         screen.app.screen.query_one("#files").focus()
         await screen.press("ctrl+home", "down")
         await screen.until(lambda: "broken.pdf is" in screen.text("#detail"))

@@ -97,10 +97,10 @@ async def test_a_fact_is_corrected_and_forgotten(daemon: Daemon) -> None:
 async def test_engines_say_what_their_models_may_be_given(daemon: Daemon) -> None:
     async with terminal(daemon.url) as screen:
         await open_list(screen, "engines")
-        screen.app.screen.table.choose("llamacpp")  # type: ignore[attr-defined]
+        screen.app.screen.table.choose("vllm")  # type: ignore[attr-defined]
         await screen.press("enter")
         await screen.over(Reader)
-        assert "n_ctx" in screen.text("#text")
+        assert "max_model_len" in screen.text("#text")
 
 
 async def test_an_adapter_that_is_not_there_is_refused_in_the_daemons_words(

@@ -16,7 +16,7 @@ from textual.widgets import Tree
 from portico import Client
 from portico_tui.app import TITLES
 from portico_tui.screens.apps import Versions
-from portico_tui.screens.evals import EvalItems, EvalRunList, EvalSearchList, EvalTrials
+from portico_tui.screens.evals import EvalItems, EvalList, EvalRunList, EvalSearchList, EvalTrials
 from portico_tui.screens.prompts import PromptVersions
 from portico_tui.screens.runs import TraceView
 from portico_tui.widgets.dialogs import Choose, Confirm, Form, Reader
@@ -341,6 +341,7 @@ async def test_an_evaluation_is_run_read_and_searched(daemon: Daemon, tmp_path: 
         await screen.over(EvalItems)
         await screen.until(lambda: [row[3] for row in screen.rows("#rows")] == ["heron", "amber"])
         await screen.press("escape", "escape")
+        await screen.until(lambda: isinstance(screen.app.screen, EvalList))
         file.write_text(EVALUATION + SEARCH, encoding="utf-8")
         await screen.press("n")
         await screen.fill(file=str(file))
@@ -354,9 +355,12 @@ async def test_an_evaluation_is_run_read_and_searched(daemon: Daemon, tmp_path: 
         await screen.press("p")
         await screen.agree()
         await screen.until(lambda: any("deployed" in line for line in screen.told))
-        await screen.press("escape", "escape", "d")
+        await screen.press("escape", "escape")
+        await screen.until(lambda: isinstance(screen.app.screen, EvalList))
+        await pick(screen, "evals", 1, "words")
+        await screen.press("d")
         await screen.agree()
-        await screen.until(lambda: not screen.rows("#rows"))
+        await screen.until(lambda: all(row[1] != "words" for row in screen.rows("#rows")))
 
 
 async def test_a_key_is_shown_once_and_revoked(daemon: Daemon) -> None:

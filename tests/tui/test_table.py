@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from textual import events
 from textual.app import App, ComposeResult
 from textual.containers import Vertical
 from textual.pilot import Pilot
@@ -72,6 +73,22 @@ async def test_rows_are_filtered_by_words_while_one_types() -> None:
         await pilot.press("escape")
         assert len(names(table)) == 4 and table.current == "Auk"
         assert not table.app.query_one(FilterLine).display
+
+
+async def test_keys_that_are_typed_ahead_go_where_the_filter_sends_them() -> None:
+    async with harbour(FLEET) as (table, pilot):
+
+        async def at_once(*keys: str) -> None:
+            """Press keys before the first of them has been looked at."""
+            for key in keys:
+                pilot.app.post_message(events.Key(key, key if len(key) == 1 else None))
+            await pilot.pause()
+
+        await at_once("slash", *"gannet", "enter", "O")
+        assert names(table) == ["Gannet"] and table.has_focus
+        assert "▼" in lines(table)[0], "the key behind Enter is the table's"
+        await at_once("slash", *"zz", "escape", "down", "slash", *"o")
+        assert names(table) == [] and table.app.query_one(FilterLine).value == "o"
 
 
 async def test_a_filter_that_nothing_fits_leaves_no_row_chosen() -> None:

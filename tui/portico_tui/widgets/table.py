@@ -56,18 +56,13 @@ class Column(Generic[Row]):
 
 
 class FilterLine(Input):
-    """The line that a table is filtered with. Esc empties it, Enter goes to the rows."""
+    """The line that a table is filtered with. Esc empties it, Enter or down goes to the rows."""
 
     DEFAULT_CSS = """
     FilterLine { border: none; height: 1; padding: 0 1; background: $surface; display: none; }
     FilterLine.-open { display: block; }
     FilterLine:focus { border: none; background: $boost; }
     """
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "All rows", show=False),
-        Binding("enter,down", "rows", "To the rows", show=False),
-    ]
 
     def __init__(self, table: Table[Any]) -> None:
         super().__init__(placeholder="Filter: words that a row has. Esc shows all rows.", classes="filter")
@@ -76,16 +71,43 @@ class FilterLine(Input):
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
         event.stop()
-        self._table.narrow(event.value)
+        self._table.narrow(self.value)
 
-    def action_leave(self) -> None:
+    def on_key(self, event: events.Key) -> None:
+        """Leave at once, not by a binding: the next key may be in the queue already, and it is the table's."""
+        if self.screen.focused is self._table:
+            _pass_on(event, self._table)
+        elif event.key == "escape":
+            _consume(event)
+            self.leave()
+        elif event.key in ("enter", "down"):
+            _consume(event)
+            self._table.narrow(self.value)
+            self.set_class(bool(self.value), "-open")
+            self.screen.set_focus(self._table)
+
+    def open(self) -> None:
+        """Take the focus."""
+        self.add_class("-open")
+        self.screen.set_focus(self)
+
+    def leave(self) -> None:
+        """Show all rows."""
         self.clear()
+        self._table.narrow("")
         self.remove_class("-open")
-        self._table.focus()
+        self.screen.set_focus(self._table)
 
-    def action_rows(self) -> None:
-        self.set_class(bool(self.value), "-open")
-        self._table.focus()
+
+def _consume(event: events.Key) -> None:
+    event.stop()
+    event.prevent_default()
+
+
+def _pass_on(event: events.Key, widget: Widget) -> None:
+    """Give a key to the widget that has had the focus since the key before it."""
+    _consume(event)
+    widget._forward_event(events.Key(event.key, event.character))
 
 
 class Table(ScrollView, Generic[Row], can_focus=True):
@@ -317,12 +339,19 @@ class Table(ScrollView, Generic[Row], can_focus=True):
 
     # --- filter and order ---
 
+    def on_key(self, event: events.Key) -> None:
+        """Open the filter at once, not by the binding: the next key may be in the queue already, and it is a word's."""
+        if self.screen.focused is self._filter:
+            _pass_on(event, self._filter)
+        elif event.key == "slash" and self._is_filtered:
+            _consume(event)
+            self._filter.open()
+
     def action_filter(self) -> None:
-        self._filter.add_class("-open")
-        self.screen.set_focus(self._filter)  # at once: what is typed ahead must not be taken for actions
+        self._filter.open()
 
     def action_all_rows(self) -> None:
-        self._filter.action_leave()
+        self._filter.leave()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Esc is the table's while it is filtered; where the daemon searches, the table does not filter."""
