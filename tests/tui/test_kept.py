@@ -100,7 +100,7 @@ async def test_engines_say_what_their_models_may_be_given(daemon: Daemon) -> Non
         screen.app.screen.table.choose("vllm")  # type: ignore[attr-defined]
         await screen.press("enter")
         await screen.over(Reader)
-        assert "max_model_len" in screen.text("#text")
+        assert "tensor_parallel" in screen.text("#text")
 
 
 async def test_an_adapter_that_is_not_there_is_refused_in_the_daemons_words(
