@@ -27,7 +27,7 @@ class Tmux:
         shell = shlex.join([*COMMAND, "tui"])
         width, height = map(str, size)
         variables = environment(PORTICO_URL=url, XDG_CONFIG_HOME=str(folder), TERM="xterm-256color")
-        # Where these are set, as readline does for workers of a test run, they are the size, whatever the terminal's is.
+        # Where these are set, as readline does for workers of a test run, they are the size, whatever the terminal is.
         for size_variable in ("COLUMNS", "LINES"):
             variables.pop(size_variable, None)
         # The shell stays, so that what the terminal looks like afterwards can be read.

@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 from textual.worker import Worker
 
 from portico_tui.conversations import title
@@ -36,6 +36,7 @@ from portico_tui.screens.page import AppServices, Page
 from portico_tui.text import one_line
 from portico_tui.widgets.conversation_picker import ConversationPicker
 from portico_tui.widgets.dialogs import Choose
+from portico_tui.widgets.keys import Keys
 from portico_tui.widgets.passages import Passages
 from portico_tui.widgets.prompt import Prompt
 from portico_tui.widgets.transcript import Reply, Transcript
@@ -98,7 +99,7 @@ class Chat(Page):
         with Horizontal(id="prompt"):
             yield Static("›", classes="sign")
             yield Prompt(id="line")
-        yield Footer(show_command_palette=False)
+        yield Keys()
 
     def on_mount(self) -> None:
         self.listen(self._show)

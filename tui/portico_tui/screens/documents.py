@@ -12,12 +12,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.widgets import ContentSwitcher, Footer, Input, Static
+from textual.widgets import ContentSwitcher, Input, Static
 
 from portico_tui.daemon import Glance, SkippedFile, Store, StoreFile
 from portico_tui.screens.page import AppServices, Page
 from portico_tui.text import amount, cell, count_reasons, counts, file_state, one_line, shorten
 from portico_tui.widgets.dialogs import Field, Form
+from portico_tui.widgets.keys import Keys
 from portico_tui.widgets.passages import Passages
 from portico_tui.widgets.table import Column, Table
 
@@ -95,7 +96,7 @@ class Documents(Page):
                     yield Static(id="nothing", classes="empty")
         yield Static(id="detail")
         yield Vertical(id="runs")
-        yield Footer(show_command_palette=False)
+        yield Keys()
 
     def on_mount(self) -> None:
         self.listen(self._show)

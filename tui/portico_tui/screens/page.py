@@ -16,7 +16,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from portico.client import AsyncClient
 from portico.errors import InvalidRequest
@@ -24,6 +24,7 @@ from portico_tui.daemon import Daemon, DaemonError, Glance, Progress
 from portico_tui.link import Lost
 from portico_tui.text import one_line
 from portico_tui.widgets.dialogs import Confirm, Form
+from portico_tui.widgets.keys import Keys
 from portico_tui.widgets.table import Column, Table
 from portico_tui.widgets.top import Banner, Top
 from portico_tui.widgets.working import Working
@@ -210,6 +211,7 @@ class Listing(Page, Generic[Item]):
     def __init__(self, services: AppServices) -> None:
         super().__init__(services)
         self.items: dict[str, Item] = {}
+        self.table = Table[Item](*self.COLUMNS, id="rows")
         self._possible: tuple[bool | None, ...] = ()
 
     # --- what a subclass says ---
@@ -242,23 +244,18 @@ class Listing(Page, Generic[Item]):
     def compose(self) -> ComposeResult:
         yield from self.top()
         with Vertical(id="body"):
-            yield Table[Item](*self.COLUMNS, id="rows")
+            yield self.table
             yield Static(Content(self.EMPTY), id="empty", classes="empty")
         with VerticalScroll(id="about"):
             yield Static(id="detail")
         yield from self.more()
         yield Vertical(id="runs")
-        yield Footer(show_command_palette=False)
-
-    @property
-    def table(self) -> Table[Item]:
-        """The rows."""
-        return self.query_one("#rows", Table)
+        yield Keys()
 
     @property
     def chosen(self) -> Item | None:
         """What the cursor stands on."""
-        return self.table.chosen if self.is_mounted and self.query("#rows") else None
+        return self.table.chosen
 
     def on_mount(self) -> None:
         self.listen(self.seen)
@@ -283,7 +280,7 @@ class Listing(Page, Generic[Item]):
         except DaemonError as error:
             self.failed(error)
             return
-        if self.query("#rows"):  # else the app was left meanwhile
+        if self.table.is_attached:  # else the app was left meanwhile
             self.put(found)
 
     def failed(self, error: DaemonError) -> None:

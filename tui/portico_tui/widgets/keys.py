@@ -1,0 +1,27 @@
+"""The last line of a screen: the keys that work now."""
+
+from __future__ import annotations
+
+from textual.widgets import Footer
+
+
+class Keys(Footer):
+    """Textual's footer, made anew only where a key has come, gone or been dimmed.
+
+    A screen that opens asks for it six times, which took most of the time of a change of screens.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(show_command_palette=False)
+        self._shown: list[object] = []
+
+    async def recompose(self) -> None:
+        """Make it anew if that changes anything."""
+        shown: list[object] = [
+            (binding, enabled, tooltip)
+            for _, binding, enabled, tooltip in self.screen.active_bindings.values()
+            if binding.show
+        ]
+        if shown != self._shown:
+            self._shown = shown
+            await super().recompose()
