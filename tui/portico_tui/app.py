@@ -151,7 +151,13 @@ class Portico(App[Daemon]):
 
 
 def run(url: str | None = None, key: str | None = None) -> None:
-    """Open the terminal UI over the daemon at ``url``, with ``key``; both default as the client's do."""
+    """Open the terminal UI over the daemon at ``url``, with ``key``; both default as the client's do.
+
+    Raises `SystemExit` if it fails, behind the traceback that Textual prints.
+    """
     daemon: Daemon | None = Daemon(url, key)
     while daemon is not None:
-        daemon = Portico(daemon).run()
+        app = Portico(daemon)
+        daemon = app.run()
+        if app.return_code:
+            raise SystemExit(app.return_code)

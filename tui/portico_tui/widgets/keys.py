@@ -17,6 +17,8 @@ class Keys(Footer):
 
     async def recompose(self) -> None:
         """Make it anew if that changes anything."""
+        if not self.is_attached:  # its screen was left meanwhile
+            return
         shown: list[object] = [
             (binding, enabled, tooltip)
             for _, binding, enabled, tooltip in self.screen.active_bindings.values()
