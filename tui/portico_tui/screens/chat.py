@@ -36,7 +36,7 @@ from portico_tui.screens.page import AppServices, Page
 from portico_tui.text import one_line
 from portico_tui.widgets.conversation_picker import ConversationPicker
 from portico_tui.widgets.dialogs import Choose
-from portico_tui.widgets.keys import Keys
+from portico_tui.widgets.key_line import KeyLine
 from portico_tui.widgets.passages import Passages
 from portico_tui.widgets.prompt import Prompt
 from portico_tui.widgets.transcript import Reply, Transcript
@@ -99,7 +99,7 @@ class Chat(Page):
         with Horizontal(id="prompt"):
             yield Static("›", classes="sign")
             yield Prompt(id="line")
-        yield Keys()
+        yield KeyLine()
 
     def on_mount(self) -> None:
         self.listen(self._show)

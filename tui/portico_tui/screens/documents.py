@@ -18,7 +18,7 @@ from portico_tui.daemon import Glance, SkippedFile, Store, StoreFile
 from portico_tui.screens.page import AppServices, Page
 from portico_tui.text import amount, cell, count_reasons, counts, file_state, one_line, shorten
 from portico_tui.widgets.dialogs import Field, Form
-from portico_tui.widgets.keys import Keys
+from portico_tui.widgets.key_line import KeyLine
 from portico_tui.widgets.passages import Passages
 from portico_tui.widgets.table import Column, Table
 
@@ -96,7 +96,7 @@ class Documents(Page):
                     yield Static(id="nothing", classes="empty")
         yield Static(id="detail")
         yield Vertical(id="runs")
-        yield Keys()
+        yield KeyLine()
 
     def on_mount(self) -> None:
         self.listen(self._show)

@@ -24,7 +24,7 @@ from portico_tui.daemon import Daemon, DaemonError, Glance, Progress
 from portico_tui.link import Lost
 from portico_tui.text import one_line
 from portico_tui.widgets.dialogs import Confirm, Form
-from portico_tui.widgets.keys import Keys
+from portico_tui.widgets.key_line import KeyLine
 from portico_tui.widgets.table import Column, Table
 from portico_tui.widgets.top import Banner, Top
 from portico_tui.widgets.working import Working
@@ -250,7 +250,7 @@ class Listing(Page, Generic[Item]):
             yield Static(id="detail")
         yield from self.more()
         yield Vertical(id="runs")
-        yield Keys()
+        yield KeyLine()
 
     @property
     def chosen(self) -> Item | None:

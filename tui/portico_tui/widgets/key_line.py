@@ -5,8 +5,8 @@ from __future__ import annotations
 from textual.widgets import Footer
 
 
-class Keys(Footer):
-    """Textual's footer, made anew only where a key has come, gone or been dimmed.
+class KeyLine(Footer):
+    """Textual's footer, rebuilt only where a key has come, gone or been dimmed.
 
     A screen that opens asks for it six times, which took most of the time of a change of screens.
     """
@@ -16,7 +16,7 @@ class Keys(Footer):
         self._shown: list[object] = []
 
     async def recompose(self) -> None:
-        """Make it anew if that changes anything."""
+        """Rebuild it if that changes anything."""
         if not self.is_attached:  # its screen was left meanwhile
             return
         shown: list[object] = [
