@@ -1,24 +1,18 @@
-"""A Slurm cluster on this machine: munge, one controller, two nodes.
-
-Each of its daemons has a guard, this file as a program: whatever ends the tests, the guard ends the daemon and all that
-it started, jobs included.
-"""
+"""A Slurm cluster on this machine: munge, one controller, two nodes."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import select
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+
+from tests.guarded import Guarded
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scancel", "sinfo")
 
@@ -77,7 +71,7 @@ class SlurmCluster:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._guards: dict[str, subprocess.Popen[bytes]] = {}
+        self._daemons: dict[str, Guarded] = {}
         self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
 
     def start(self) -> None:
@@ -126,28 +120,23 @@ class SlurmCluster:
 
     def lose_node(self, agent: int) -> None:
         """Take away the node on which the agent with this process number runs: its daemon, and the job."""
-        _end(self._guards.pop(f"slurmd {psutil.Process(agent).environ()['SLURMD_NODENAME']}"))
+        self._daemons.pop(f"slurmd {psutil.Process(agent).environ()['SLURMD_NODENAME']}").end()
 
     def stop(self) -> None:
-        for guard in reversed(self._guards.values()):
-            _end(guard)
+        for daemon in reversed(self._daemons.values()):
+            daemon.end()
 
     def _run(self, program: str, *arguments: str) -> None:
         name = f"{program} {arguments[-1]}" if program == "slurmd" else program
-        with (self._folder / f"{name.replace(' ', '-')}.out").open("wb") as out:
-            self._guards[name] = subprocess.Popen(
-                [sys.executable, "-P", __file__, program, *arguments],
-                env={**os.environ, **self.environment},
-                stdin=subprocess.PIPE,
-                stdout=out,
-                stderr=out,
-            )
+        self._daemons[name] = Guarded(
+            [program, *arguments], self._folder / f"{name.replace(' ', '-')}.out", self.environment
+        )
 
     def wait_until(self, ready: Callable[[], bool]) -> None:
         for _ in range(900):
             if ready():
                 return
-            broken = [name for name, guard in self._guards.items() if guard.poll() is not None]
+            broken = [name for name, daemon in self._daemons.items() if not daemon.alive]
             assert not broken, f"{broken} ended: {self._logs()}"
             # Nothing announces that a node has registered.
             subprocess.run(["sleep", "0.1"], check=True)
@@ -175,37 +164,3 @@ def slurm_cluster(folder: Path) -> Iterator[SlurmCluster]:
         yield cluster
     finally:
         cluster.stop()
-
-
-# The guard.
-
-
-_PR_SET_PDEATHSIG_CODE = 1
-_PR_SET_CHILD_SUBREAPER_CODE = 36
-
-
-def _end(guard: subprocess.Popen[bytes]) -> None:
-    assert guard.stdin is not None
-    guard.stdin.close()
-    guard.wait()
-
-
-def _guard(command: list[str]) -> None:
-    """Run a daemon until it ends or standard input closes; then nothing that it started is left."""
-    library = ctypes.CDLL(None)
-    library.prctl(_PR_SET_CHILD_SUBREAPER_CODE, 1)  # what is left of its children comes to us
-    daemon = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        preexec_fn=lambda: library.prctl(_PR_SET_PDEATHSIG_CODE, signal.SIGKILL),
-    )
-    select.select([sys.stdin, os.pidfd_open(daemon.pid)], [], [])
-    while children := psutil.Process().children(recursive=True):
-        for child in children:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
-        psutil.wait_procs(children)
-
-
-if __name__ == "__main__":
-    _guard(sys.argv[1:])

@@ -16,7 +16,7 @@ Origin = Literal["flag", "environment", "file", "default"]
 
 MB_BYTES = 1024 * 1024
 
-LAUNCHERS = ("local", "slurm")
+LAUNCHERS = ("local", "ray", "slurm")
 """What starts processes: `portico_server.launchers`."""
 
 
@@ -120,6 +120,11 @@ class Settings:
         "", "Command line before that of a Slurm job, such as apptainer exec --nv IMAGE"
     )
     slurm_options: str = _setting("", "Further options of sbatch, such as --qos=high --exclusive")
+    ray_address: str = _setting(
+        "auto", "Address of the Ray cluster, as HOST:PORT; auto: the one on this machine"
+    )
+    ray_python: str = _setting("", "Interpreter that has the version of Ray which the cluster runs")
+    ray_token: str = _setting("", "Token of the Ray cluster (RAY_AUTH_TOKEN)", secret=True)
     ingest_workers: int = _setting(2, "Processes that read documents")
     watch: bool = _setting(True, "Notice changes in followed folders while the daemon runs")
     source_interval: float = _setting(

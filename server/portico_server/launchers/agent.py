@@ -267,7 +267,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 def _node() -> str:
-    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+    return os.environ.get("PORTICO_NODE") or os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def _die_with_parent() -> None:
@@ -279,7 +279,7 @@ def run(order: dict[str, Any]) -> int:
     """Serve until the process has ended; its status. Where it serves is written to the file ``address``."""
     name = socket.gethostname()
     try:
-        host = socket.gethostbyname(name)
+        host = os.environ.get("PORTICO_NODE_ADDRESS") or socket.gethostbyname(name)
         server = AgentServer((host, 0))
     except OSError as error:
         _complain(f"the node {name} has no address to answer at: {error}")

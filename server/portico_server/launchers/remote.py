@@ -21,7 +21,7 @@ import orjson
 from portico_server.core import pools
 from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.launchers.protocol import LaunchedProcess, LaunchOrder, describe_exit
-from portico_server.subprocesses import LOG_BYTES
+from portico_server.subprocesses import LOG_BYTES, own, run_script
 
 logger = logging.getLogger(__name__)
 
@@ -59,10 +59,15 @@ SILENT_S: Final = 60.0
 STOP_WAIT_S: Final = 5.0
 """Seconds beyond the grace in which a job ends before its scheduler is asked to end it."""
 
+MAX_REASON_CHARS: Final = 500
+
 RECORD: Final = "job.json"
 ORDER: Final = "order.json"
 ADDRESS: Final = "address.json"
-"""The files in a job's folder: what a later daemon needs, what the agent is to do, and where it serves."""
+LOG: Final = "job.log"
+"""The files in a job's folder: what a later daemon needs, what the agent is to do, where it serves, and what it and
+its scheduler print.
+"""
 
 CONNECTION_ERRORS: Final = (aiohttp.ClientError, ConnectionError, TimeoutError)
 
@@ -80,6 +85,29 @@ class JobLook:
     port: int = 0
     node: str = ""
     ends_at: float | None = None
+
+
+def agent_command(folder: Path) -> list[str]:
+    """What a scheduler is to run for a job."""
+    return run_script(AGENT_SCRIPT, str(folder / ORDER), python=own())
+
+
+def read_address(folder: Path) -> JobLook:
+    """A job that runs, with the address that its agent has written. Blocks."""
+    try:
+        place = orjson.loads((folder / ADDRESS).read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return JobLook("running", "it starts")
+    return JobLook("running", host=place["host"], port=place["port"], node=place["node"])
+
+
+def last_words(log: Path) -> str:
+    """The end of a log, as one line. Blocks."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return " ".join(text.split())[-MAX_REASON_CHARS:]
 
 
 class JobBackend(Protocol):

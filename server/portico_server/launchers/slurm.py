@@ -7,25 +7,27 @@ import contextlib
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Final
-
-import orjson
 
 from portico_server.core import pools
 from portico_server.core.errors import Unavailable
 from portico_server.launchers.protocol import LaunchOrder, Resources
-from portico_server.launchers.remote import ADDRESS, AGENT_SCRIPT, ORDER, JobLook
+from portico_server.launchers.remote import (
+    LOG,
+    MAX_REASON_CHARS,
+    JobLook,
+    agent_command,
+    last_words,
+    read_address,
+)
 from portico_server.settings import Settings
-from portico_server.subprocesses import inherited, own, run_script
+from portico_server.subprocesses import inherited
 
 COMMAND_TIMEOUT_S: Final = 30.0
 """Seconds in which Slurm's commands answer."""
 
-MAX_REASON_CHARS: Final = 500
-
-LOG_FILE: Final = "slurm.log"
 SCRIPT_FILE: Final = "job.sh"
 
 _WAITING: Final = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "RESIZING", "SUSPENDED"})
@@ -159,7 +161,7 @@ def job_options(job: str, resources: Resources, folder: Path, options: SlurmOpti
     gpu = f":{resources.gpu_type}" if resources.gpu_type else ""
     asked = {
         "job-name": job,
-        "output": str(folder / LOG_FILE).replace("%", "%%"),
+        "output": str(folder / LOG).replace("%", "%%"),
         "chdir": str(folder),
         "ntasks": "1",
         "partition": resources.partition or options.partition,
@@ -183,12 +185,11 @@ def job_script(folder: Path, options: SlurmOptions) -> str:
         if not _MODULE.fullmatch(module):
             raise Unavailable(f"'{module}' in 'slurm_modules' cannot name a module.", code="setting_invalid")
     container = _words_of("slurm_container", options.container)
-    agent = run_script(AGENT_SCRIPT, str(folder / ORDER), python=own())
     return "\n".join(
         [
             "#!/bin/bash -l" if modules else "#!/bin/bash",
             *([f"module load {' '.join(modules)} || exit 1"] if modules else []),
-            f"exec {shlex.join([*container, *agent])}",
+            f"exec {shlex.join([*container, *agent_command(folder)])}",
             "",
         ]
     )
@@ -208,25 +209,11 @@ def read_job(listed: str, folder: Path) -> JobLook:
     """What ``squeue`` says of a job, and the address that its agent has written. Blocks."""
     rows = [line.split("|") for line in listed.splitlines() if line.count("|") == 3]
     if not rows:
-        return JobLook("ended", _last_words(folder) or "it is not known to Slurm any more")
+        return JobLook("ended", last_words(folder / LOG) or "it is not known to Slurm any more")
     number, state, reason, end = max(rows, key=lambda row: int(re.sub(r"\D.*", "", row[0]) or 0))
     if state in _WAITING:
         return JobLook("ended" if reason in _HOPELESS else "queued", reason)
     if state not in _WORKING:
-        words = _last_words(folder)
+        words = last_words(folder / LOG)
         return JobLook("ended", f"job {number}: {state}{f'; {words}' if words else ''}")
-    try:
-        place = orjson.loads((folder / ADDRESS).read_bytes())
-    except (OSError, orjson.JSONDecodeError):
-        return JobLook("running", "it starts")
-    ends_at = float(end) if end.isdecimal() else None
-    return JobLook("running", "", place["host"], place["port"], node=place["node"], ends_at=ends_at)
-
-
-def _last_words(folder: Path) -> str:
-    """The last words of the job's own log."""
-    try:
-        text = (folder / LOG_FILE).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    return " ".join(text.split())[-MAX_REASON_CHARS:]
+    return replace(read_address(folder), ends_at=float(end) if end.isdecimal() else None)

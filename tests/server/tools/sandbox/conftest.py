@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from pathlib import Path
 
 import pytest
-from tests.daemon import ROOT
+from tests.environments import ENVIRONMENTS
 
 from portico_server.tools.sandbox import namespace
 from portico_server.tools.sandbox.environment import Environment
 from portico_server.tools.sandbox.local import LocalSandbox
-
-ENVIRONMENTS = Path(os.environ.get("PORTICO_TEST_ENVIRONMENTS", ROOT / ".portico-test" / "environments"))
-"""Packages of notebooks that tests install once and share."""
 
 
 async def _quiet(_message: str) -> None:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import pytest
-from tests.daemon import MODELS, ROOT
+from tests.daemon import MODELS
+from tests.environments import ENVIRONMENTS, alone
 
 import portico_server.models.engines.transformers
 from portico_server.core.errors import Unavailable
@@ -27,9 +25,6 @@ from portico_server.models.environments.recipe import RECIPES, inspect_environme
 from portico_server.models.sources import ModelFetcher, parse_source
 from portico_server.models.training import unpack_gguf as unpack
 from portico_server.settings import load
-
-ENVIRONMENTS = Path(os.environ.get("PORTICO_TEST_ENVIRONMENTS", ROOT / ".portico-test" / "environments"))
-"""Packages that tests install once and share."""
 
 MAKE = Path(__file__).with_name("make_models.py")
 
@@ -47,15 +42,6 @@ async def _quiet(_stage: str, _words: str) -> None:
     """Progress that nobody looks at."""
 
 
-@contextmanager
-def _alone(name: str) -> Iterator[None]:
-    """While nobody else makes what is shared under this name: several processes of tests may come for it at once."""
-    ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
-    with (ENVIRONMENTS / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 @cache
 def interpreter(name: str = "transformers") -> str:
     """A Python that has what `name` needs; skips where it cannot be had without gigabytes."""
@@ -70,7 +56,7 @@ def interpreter(name: str = "transformers") -> str:
             pytest.skip(f"PyTorch would bring gigabytes of CUDA: {variable} can name a Python that has it")
         try:
             # A fixture may ask in the middle of a loop, which one cannot run another in.
-            with _alone(name), ThreadPoolExecutor(1) as thread:
+            with alone(name), ThreadPoolExecutor(1) as thread:
                 if inspect_environment(place, recipe).state != "ready":
                     building = asyncio.wait_for(
                         build_environment(recipe, place, _quiet, large=False), PATIENCE
@@ -88,7 +74,7 @@ def _tiny(what: str, script: Path) -> Path:
         :16
     ]
     place = ENVIRONMENTS / f"tiny-{what}-{digest}"
-    with _alone(f"tiny-{what}"):
+    with alone(f"tiny-{what}"):
         if not place.exists():
             with tempfile.TemporaryDirectory(dir=ENVIRONMENTS) as draft:
                 made = Path(draft) / "models"
@@ -122,7 +108,7 @@ def unpacked() -> Path:
     """A folder of unpacked models that has SmolLM2: whichever test comes first makes it, as the code is now."""
     digest = hashlib.sha256(DEQUANTISE.read_bytes()).hexdigest()[:16]
     place = ENVIRONMENTS / f"unpacked-{digest}"
-    with _alone("unpacked"), ThreadPoolExecutor(1) as thread:
+    with alone("unpacked"), ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, _unpack(Path(interpreter()), place)).result()
     return place
 

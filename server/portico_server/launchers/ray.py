@@ -1,0 +1,258 @@
+"""Ray: each process belongs to a detached actor; what speaks to the cluster runs in an environment that has Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import orjson
+
+from portico_server.core import pools
+from portico_server.core.errors import Unavailable
+from portico_server.launchers.protocol import LaunchOrder
+from portico_server.launchers.remote import (
+    LOG,
+    MAX_REASON_CHARS,
+    JobLook,
+    agent_command,
+    last_words,
+    read_address,
+)
+from portico_server.settings import Settings
+from portico_server.subprocesses import inherited, run_script
+
+DRIVER_SCRIPT: Final = Path(__file__).with_name("ray_driver.py")
+
+REACH_TIMEOUT_S: Final = 5.0
+"""Seconds in which the head accepts a connection. Ray itself tries for minutes."""
+
+JOIN_TIMEOUT_S: Final = 20.0
+"""Seconds in which the driver, once it has imported Ray, has joined the cluster."""
+
+START_TIMEOUT_S: Final = JOIN_TIMEOUT_S + 60.0
+"""Seconds in which the driver has done both: an environment on a shared file system is slow to import."""
+
+ANSWER_TIMEOUT_S: Final = 30.0
+"""Seconds in which the driver answers then."""
+
+RETRY_INTERVAL_S: Final = 5.0
+"""Seconds in which a cluster that could not be joined is not tried again: whoever asks gets the same error at once."""
+
+LOCAL_CLUSTER: Final = "auto"
+"""Stands for the address of the cluster that this machine is a node of."""
+
+
+def backend(settings: Settings) -> RayBackend:
+    """As the settings say."""
+    return RayBackend(
+        settings.ray_python, settings.ray_address, settings.ray_token, settings.logs / "ray.log"
+    )
+
+
+class RayBackend:
+    """See `portico_server.launchers.remote.JobBackend`. ``python`` is an interpreter that has the cluster's version of
+    Ray, ``log`` the file for what Ray prints there.
+    """
+
+    name = "ray"
+    title = "Ray"
+
+    def __init__(self, python: str, address: str, token: str, log: Path) -> None:
+        self._python = python
+        self._address = address
+        self._token = token
+        self._log = log
+        self._driver: _Driver | None = None
+        self._connecting = asyncio.Lock()
+        self._failure: Unavailable | None = None
+        self._failed_at = 0.0
+
+    async def submit(self, job: str, order: LaunchOrder, folder: Path, avoid: Sequence[str]) -> None:
+        """See `JobBackend`. Ray itself moves an actor away from a node on which it cannot be started."""
+        reply = await self._call(
+            "submit",
+            job,
+            command=agent_command(folder),
+            log=str(folder / LOG),
+            resources=asdict(order.resources),
+        )
+        if reply["refused"]:
+            raise Unavailable(
+                f"Ray refused the job of '{order.name}': {reply['refused']}.", code="launch_refused"
+            )
+
+    async def look(self, job: str, folder: Path) -> JobLook:
+        """See `JobBackend`."""
+        reply = await self._call("look", job)
+        if reply["ended"]:
+            words = await pools.MODELS.run(last_words, folder / LOG)
+            return JobLook("ended", words or reply["reason"] or "it is not known to Ray any more")
+        look = await pools.MODELS.run(read_address, folder)
+        return look if look.port else JobLook("queued", reply["reason"])
+
+    async def cancel(self, job: str) -> None:
+        """See `JobBackend`."""
+        await self._call("cancel", job)
+
+    async def close(self) -> None:
+        """End the driver."""
+        if self._driver is not None:
+            await self._driver.stop()
+
+    async def _call(self, method: str, job: str, **arguments: Any) -> Mapping[str, Any]:
+        """Have the driver do something. Raises `Unavailable`."""
+        driver = await self._connected()
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                reply = await driver.call(method, {"job": job, **arguments})
+        except TimeoutError as error:
+            raise Unavailable(
+                f"Ray did not answer within {ANSWER_TIMEOUT_S:g} s.", code="launcher_silent"
+            ) from error
+        except ConnectionError as error:
+            raise Unavailable(
+                "The connection to the Ray cluster was lost.", code="launcher_failed"
+            ) from error
+        if "error" in reply:
+            raise Unavailable(f"Ray failed: {reply['error'][:MAX_REASON_CHARS]}", code="launcher_failed")
+        return reply
+
+    async def _connected(self) -> _Driver:
+        async with self._connecting:
+            if self._driver is None or not self._driver.alive:
+                if self._failure is not None and time.monotonic() < self._failed_at + RETRY_INTERVAL_S:
+                    raise Unavailable(self._failure.message, code=self._failure.code)
+                try:
+                    self._driver = await self._connect()
+                except Unavailable as error:
+                    self._failure, self._failed_at = error, time.monotonic()
+                    raise
+            return self._driver
+
+    async def _connect(self) -> _Driver:
+        if not self._python or not await pools.MODELS.run(Path(self._python).is_file):
+            raise Unavailable(
+                "The launcher 'ray' needs the setting 'ray_python': an interpreter that has the cluster's version of "
+                f"Ray{f', which {self._python} is not' if self._python else ''}.",
+                code="launcher_missing",
+            )
+        try:
+            await self._reach()
+            token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._token} if self._token else {}
+            return await _Driver.start(self._python, self._address, token, self._log)
+        except (OSError, TimeoutError) as error:
+            words = str(error)[:MAX_REASON_CHARS] or "it does not answer in time"
+            raise Unavailable(
+                f"The Ray cluster at '{self._address}' cannot be joined: {words}. "
+                "'ray_address', 'ray_python' and 'ray_token' say which one it is.",
+                code="launcher_silent",
+            ) from error
+
+    async def _reach(self) -> None:
+        """Raise `OSError` or `TimeoutError` unless something listens where the head is said to be."""
+        if self._address == LOCAL_CLUSTER:
+            return
+        try:
+            place = urlsplit(f"//{self._address}")
+            host, port = place.hostname, place.port
+        except ValueError:
+            host = port = None
+        if not host or not port or place.netloc != self._address:
+            raise Unavailable(
+                f"'{self._address}' in 'ray_address' must be HOST:PORT or '{LOCAL_CLUSTER}'.",
+                code="setting_invalid",
+            )
+        async with asyncio.timeout(REACH_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(host, port)
+        writer.close()
+
+
+class _Driver:
+    """The process that speaks to the cluster, which it has joined."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
+        self._reading = asyncio.create_task(self._read(), name="answers of Ray")
+
+    @classmethod
+    async def start(cls, python: str, address: str, token: Mapping[str, str], log: Path) -> _Driver:
+        """Returns once it has joined. Raises `OSError` or `TimeoutError`."""
+        await pools.MODELS.run(log.parent.mkdir, parents=True, exist_ok=True)
+        with log.open("wb") as file:
+            process = await asyncio.create_subprocess_exec(
+                *run_script(DRIVER_SCRIPT, address, f"{JOIN_TIMEOUT_S:g}", python=python),
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=file,
+                env={**inherited("RAY_", "PYTHON", "VIRTUAL_ENV"), **token},
+                start_new_session=True,
+            )
+        driver: _Driver | None = None
+        try:
+            assert process.stdout is not None
+            async with asyncio.timeout(START_TIMEOUT_S):
+                line = await process.stdout.readline()
+            joined = (
+                orjson.loads(line) if line else {"error": f"the driver ended; {log.name} has its last words"}
+            )
+            if "error" in joined:
+                # Ray tries a wrong token again and again, and says so in its log alone.
+                warning = (await pools.MODELS.run(last_words, log)).rpartition("] ")[2].partition(": ")[2]
+                raise ConnectionError("; ".join(filter(None, [joined["error"], warning])))
+            driver = cls(process)
+        finally:
+            if driver is None:
+                await asyncio.shield(_end(process))
+        return driver
+
+    @property
+    def alive(self) -> bool:
+        return not self._reading.done()
+
+    async def call(self, method: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What it answers. Raises `ConnectionError` if it has ended."""
+        number = next(self._numbers)
+        reply: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = reply
+        request = {"id": number, "method": method, "arguments": arguments}
+        try:
+            assert self._process.stdin is not None
+            self._process.stdin.write(orjson.dumps(request) + b"\n")
+            await self._process.stdin.drain()
+            return await reply
+        finally:
+            self._waiting.pop(number, None)
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        try:
+            async for line in self._process.stdout:
+                message = orjson.loads(line)
+                reply = self._waiting.get(message["id"])
+                if reply is not None and not reply.done():
+                    reply.set_result(message)
+        finally:
+            for reply in self._waiting.values():
+                if not reply.done():
+                    reply.set_exception(ConnectionError())
+
+    async def stop(self) -> None:
+        """End it. Returns when it is gone."""
+        await _end(self._process)
+        await asyncio.wait([self._reading])
+
+
+async def _end(process: Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()

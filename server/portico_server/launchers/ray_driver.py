@@ -1,0 +1,194 @@
+"""Speaks to a Ray cluster for the daemon: JSON lines in, JSON lines out, until standard input closes.
+
+``python ray_driver.py ADDRESS SECONDS`` runs where Ray and the standard library are all there is; within the seconds it
+has joined the cluster.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import Any
+
+sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
+
+try:
+    import ray
+    from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
+except ImportError as missing:
+    print(json.dumps({"error": f"{sys.executable} has no Ray ({missing})"}), flush=True)
+    raise SystemExit(1) from None
+
+NAMESPACE = "portico"
+
+LOOK_TIMEOUT_S = 0.5
+"""Seconds that an actor has to answer before it counts as waiting."""
+
+MAX_THREADS_COUNT = 8
+
+MAX_WORDS_CHARS = 500
+
+MB_BYTES = 1024 * 1024
+
+_TYPE_SHARE = 0.001
+"""Of a node's kind of accelerator, by which Ray places what asks for it."""
+
+_PR_SET_PDEATHSIG_CODE = 1
+
+
+class JobActor:
+    """Owns an agent, and with it an engine: it ends when the agent does, and the agent with it."""
+
+    def __init__(self, command: list[str], log: str) -> None:
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PYTHON"))
+        }
+        environment["PORTICO_NODE"] = ray.get_runtime_context().get_node_id()
+        environment["PORTICO_NODE_ADDRESS"] = ray.util.get_node_ip_address()
+        library = ctypes.CDLL(None)
+        with open(log, "ab") as out:
+            self._process = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                preexec_fn=lambda: library.prctl(_PR_SET_PDEATHSIG_CODE, signal.SIGTERM),
+            )
+        threading.Thread(target=self._end_with_agent, daemon=True).start()
+
+    def _end_with_agent(self) -> None:
+        self._process.wait()
+        os._exit(0)
+
+    def ready(self) -> None:
+        """Answers once it is placed and its agent is started."""
+
+
+class Cluster:
+    """What the daemon asks for, by name."""
+
+    def __init__(self, address: str) -> None:
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
+        self._actor = ray.remote(JobActor)
+        self._ready: dict[str, Any] = {}
+        """By job: the answer that its actor has begun to give."""
+
+    def submit(self, job: str, command: list[str], log: str, resources: dict[str, Any]) -> dict[str, Any]:
+        """Have an actor carry a command out; ``refused`` says why no node can."""
+        wanted: dict[str, float] = {"CPU": resources["cpus"] or 1}
+        if resources["gpus"]:
+            wanted["GPU"] = resources["gpus"]
+        if resources["gpu_type"]:
+            wanted[f"accelerator_type:{resources['gpu_type']}"] = _TYPE_SHARE
+        if resources["memory_mb"]:
+            wanted["memory"] = resources["memory_mb"] * MB_BYTES
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(all(node.get(name, 0) >= value for name, value in wanted.items()) for node in nodes):
+            has = "; ".join(sorted({_described(node) for node in nodes})) or "none"
+            return {"refused": f"no node of the cluster has {_described(wanted)} (nodes have {has})"}
+        self._actor.options(
+            name=job,
+            lifetime="detached",
+            max_restarts=0,  # the daemon submits a lost one again, with the address of the new one
+            num_cpus=wanted["CPU"],
+            num_gpus=wanted.get("GPU", 0),
+            memory=wanted.get("memory"),
+            accelerator_type=resources["gpu_type"] or None,
+        ).remote(command, log)
+        return {"refused": ""}
+
+    def look(self, job: str) -> dict[str, Any]:
+        """Whether it has ended, and why; else the reason for which it may not have begun."""
+        try:
+            actor = ray.get_actor(job)
+        except ValueError:
+            self._ready.pop(job, None)
+            return {"ended": True, "reason": ""}
+        if job not in self._ready:
+            self._ready[job] = actor.ready.remote()
+        try:
+            ray.get(self._ready[job], timeout=LOOK_TIMEOUT_S)
+        except GetTimeoutError:
+            free = _described(ray.available_resources()) or "nothing"
+            return {"ended": False, "reason": f"free in the cluster: {free}"}
+        except RayActorError as error:
+            del self._ready[job]
+            return {"ended": not isinstance(error, ActorUnavailableError), "reason": _words(error)}
+        return {"ended": False, "reason": "it starts"}
+
+    def cancel(self, job: str) -> dict[str, Any]:
+        """End an actor, wherever it is."""
+        self._ready.pop(job, None)
+        with contextlib.suppress(ValueError):
+            ray.kill(ray.get_actor(job))
+        return {}
+
+
+def _described(resources: dict[str, float]) -> str:
+    """Such as ``CPU 4, GPU 1``."""
+    parts = []
+    for name, value in sorted(resources.items()):
+        if name in ("CPU", "GPU"):
+            parts.append(f"{name} {value:g}")
+        elif name == "memory":
+            parts.append(f"{value / 1e9:.1f} GB")
+        elif name.startswith("accelerator_type:"):
+            parts.append(name.partition(":")[2])
+    return ", ".join(parts)
+
+
+def _words(error: BaseException) -> str:
+    """What is wrong, without the traces and lists of ids that Ray writes around it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1 if "Traceback" in str(error) or "ray::" in lines[0] else 0][:MAX_WORDS_CHARS]
+
+
+def main() -> None:
+    """Join the cluster, and answer."""
+    address, seconds = sys.argv[1], float(sys.argv[2])
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # a library that prints goes to the log
+    lock = threading.Lock()
+
+    def reply(message: dict[str, Any]) -> None:
+        with lock:
+            replies.write(json.dumps(message) + "\n")
+            replies.flush()
+
+    def give_up() -> None:
+        reply({"error": f"what listens there did not let us join within {seconds:g} s"})
+        os._exit(1)
+
+    limit = threading.Timer(seconds, give_up)  # Ray tries for minutes
+    limit.start()
+    try:
+        cluster = Cluster(address)
+    except Exception as error:  # noqa: BLE001  # of Ray and of gRPC
+        reply({"error": _words(error)})
+        os._exit(1)
+    limit.cancel()
+    reply({})
+
+    def answer(request: dict[str, Any]) -> None:
+        try:
+            done = getattr(cluster, request["method"])(**request["arguments"])
+        except Exception as error:  # noqa: BLE001  # whatever it is, the daemon waits for an answer
+            done = {"error": _words(error)}
+        reply({"id": request["id"], **done})
+
+    with concurrent.futures.ThreadPoolExecutor(MAX_THREADS_COUNT) as threads:
+        for line in sys.stdin:
+            threads.submit(answer, json.loads(line))
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Engines and trainings that belong to actors of a real Ray cluster, behind a token."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from tests import daemon as daemons
+from tests.daemon import Daemon
+from tests.ray_cluster import WORKER, RayCluster, ray_cluster
+from tests.server.launchers.training import STEPS, training
+
+from portico.testing.model_fixture import model_fixture
+from portico_server.core.errors import Unavailable
+from portico_server.finetune.spec import Metrics, TrainedWeights
+from portico_server.launchers import ray as ray_launcher
+from portico_server.models.spec import ModelSpec
+
+pytestmark = [pytest.mark.slow, pytest.mark.process, pytest.mark.timeout(400)]
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[RayCluster]:
+    with ray_cluster() as started:
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(nodes: RayCluster) -> Iterator[None]:
+    """Every actor has ended when its test has."""
+    yield
+    nodes.wait_until(lambda: not nodes.actors())
+
+
+@pytest.fixture(scope="module")
+def daemon(nodes: RayCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    with daemons.running(tmp_path_factory.mktemp("home") / "h", env=variables(nodes)) as started:
+        yield started
+
+
+def variables(nodes: RayCluster) -> Mapping[str, str]:
+    """The settings of a daemon that uses the cluster."""
+    return {f"PORTICO_{name.upper()}": value for name, value in nodes.settings.items()}
+
+
+def load(daemon: Daemon, name: str, **more: Any) -> httpx.Response:
+    """Have a daemon run a scripted model."""
+    body = {"name": name, "source": "fake://", **more}
+    assert httpx.post(f"{daemon.url}/api/deployments", json=body).status_code == 200
+    return httpx.post(f"{daemon.url}/api/deployments/{name}/load")
+
+
+def ask(daemon: Daemon, name: str, words: str) -> httpx.Response:
+    body = {"model": name, "messages": [{"role": "user", "content": words}]}
+    return httpx.post(f"{daemon.url}/v1/chat/completions", json=body)
+
+
+def unload(daemon: Daemon, name: str) -> None:
+    assert httpx.post(f"{daemon.url}/api/deployments/{name}/unload").status_code == 200
+
+
+def agents(home: Path) -> dict[str, Any]:
+    """By the name of the model: where the agent of its job serves."""
+    return {
+        json.loads(path.read_text())["name"]: json.loads(path.with_name("address.json").read_text())
+        for path in (home / "jobs").glob("*/job.json")
+    }
+
+
+def test_a_model_answers_from_an_actor_and_is_gone_when_it_is_unloaded(
+    daemon: Daemon, nodes: RayCluster
+) -> None:
+    assert load(daemon, "m").json()["state"] == "ready"
+    assert ask(daemon, "m", "from a node").json()["choices"][0]["message"]["content"] == "from a node"
+    assert len(nodes.actors()) == 1
+    agent = psutil.Process(agents(daemon.home)["m"]["pid"])
+    [engine] = agent.children()
+    assert "RAY_AUTH_TOKEN" not in engine.environ(), "the cluster's token is not for engines"
+    unload(daemon, "m")
+    nodes.wait_until(lambda: not agent.is_running() and not engine.is_running())
+    assert not list((daemon.home / "jobs").glob("*"))
+
+
+def test_what_no_node_has_is_one_error_with_what_nodes_have(daemon: Daemon) -> None:
+    refused = load(daemon, "large", resources={"gpus": 1, "gpu_type": "H100"})
+    assert refused.status_code == 503
+    error = refused.json()["error"]
+    assert error["code"] == "launch_refused"
+    assert "no node of the cluster has CPU 1, GPU 1, H100 (nodes have CPU 1, " in error["message"]
+    assert not list((daemon.home / "jobs").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "code", "words"),
+    [
+        ({"ray_python": ""}, "launcher_missing", "needs the setting 'ray_python'"),
+        ({"ray_address": "127.0.0.2:9"}, "launcher_silent", "at '127.0.0.2:9' cannot be joined"),
+        ({"ray_address": "ray://127.0.0.2:10001"}, "setting_invalid", "must be HOST:PORT or 'auto'"),
+        ({"ray_token": "0" * 64}, "launcher_silent", "cannot be joined"),
+    ],
+)
+async def test_a_cluster_that_cannot_be_joined_is_one_error_that_names_the_setting(
+    nodes: RayCluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    setting: dict[str, str],
+    code: str,
+    words: str,
+) -> None:
+    monkeypatch.setattr(ray_launcher, "JOIN_TIMEOUT_S", 3.0)
+    async with model_fixture(tmp_path, **{**nodes.settings, **setting}) as models:
+        await models.models.add(ModelSpec("m", "fake://"))
+        with pytest.raises(Unavailable) as raised:
+            await models.models.load("m")
+    assert raised.value.code == code
+    assert words in raised.value.message
+    assert next(iter(setting)) in raised.value.message
+
+
+async def test_what_listens_and_is_not_ray_is_one_error(
+    nodes: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_launcher, "JOIN_TIMEOUT_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        async with model_fixture(tmp_path, **{**nodes.settings, "ray_address": address}) as models:
+            await models.models.add(ModelSpec("m", "fake://"))
+            with pytest.raises(Unavailable, match="did not let us join within 1 s"):
+                await models.models.load("m")
+
+
+async def test_a_training_belongs_to_an_actor(nodes: RayCluster, tmp_path: Path) -> None:
+    seen = []
+    actors = set()
+    async for event in training(tmp_path, **nodes.settings):
+        seen.append(event)
+        actors |= {actor.pid for actor in nodes.actors()}
+    assert isinstance(seen[-1], TrainedWeights)
+    assert (seen[-1].path / "adapter_config.json").is_file()
+    assert [event.step for event in seen if isinstance(event, Metrics)][-1] == STEPS
+    assert len(actors) == 1
+
+
+def test_a_daemon_that_is_killed_takes_its_engine_over(nodes: RayCluster, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with daemons.running(home, env=variables(nodes)) as first:
+        assert load(first, "kept").json()["state"] == "ready"
+        first.stop(signal.SIGKILL)
+    before = agents(home)["kept"]
+    with daemons.running(home, env=variables(nodes)) as second:
+        answer = ask(second, "kept", "still here").json()
+        assert answer["choices"][0]["message"]["content"] == "still here"
+        assert agents(home)["kept"] == before
+        assert len(nodes.actors()) == 1
+
+
+def test_a_lost_node_is_one_error_and_the_model_answers_elsewhere(daemon: Daemon, nodes: RayCluster) -> None:
+    """The last test of this cluster."""
+    for name in ("a", "b"):  # one core each: one on each node
+        assert load(daemon, name).json()["state"] == "ready"
+    [lost] = [name for name, agent in agents(daemon.home).items() if agent["host"] == WORKER]
+    [kept] = {"a", "b"} - {lost}
+    unload(daemon, kept)
+    nodes.lose_node(WORKER)
+    error = ask(daemon, lost, "x").json()["error"]
+    assert error["code"] and lost in error["message"]
+    assert ask(daemon, lost, "elsewhere").json()["choices"][0]["message"]["content"] == "elsewhere"
+    assert agents(daemon.home)[lost]["host"] != WORKER
+    unload(daemon, lost)

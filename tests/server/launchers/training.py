@@ -1,0 +1,33 @@
+"""A short training of a tiny model, started by the launcher of the settings."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from tests.server.finetune.child import bases
+
+from portico_server.finetune.local_trainer import LocalTrainer
+from portico_server.finetune.spec import TrainEvent
+from portico_server.launchers.launchers import Launchers
+from portico_server.settings import load
+from portico_server.tools.sandbox.light import LightSandbox
+
+EXAMPLES = [
+    {"messages": [{"role": "user", "content": f"{n}"}, {"role": "assistant", "content": "yes"}], "tools": []}
+    for n in range(24)
+]
+
+STEPS = 12
+
+
+async def training(folder: Path, **settings: str) -> AsyncIterator[TrainEvent]:
+    """Its events; jobs are in ``folder/home``."""
+    launchers = Launchers(load({"home": str(folder / "home"), **settings}, {}).settings)
+    made = LocalTrainer(bases.Shop(), LightSandbox(), folder / "logs", nice=0, find_launcher=launchers.get)
+    task = bases.task(folder / "job", bases.tiny(), EXAMPLES, steps=STEPS, eval_interval=3)
+    try:
+        async for event in made.train(task, bases.Alone()):
+            yield event
+    finally:
+        await launchers.close()
