@@ -30,6 +30,12 @@ async def choose(page: Page, name: str) -> None:
     )
 
 
+async def escape(page: Page) -> None:
+    """Close the dialog that is open, by the key."""
+    await page.press("Escape", 27)
+    await page.until("!document.querySelector('dialog[open]')")
+
+
 async def start(page: Page, name: str) -> None:
     """Begin a new conversation with a model or an app."""
     await page.run("document.querySelector('dialog[open]')?.close()")

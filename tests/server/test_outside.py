@@ -118,6 +118,7 @@ THREADS_OF_OUR_OWN = {
     "db/postgres.py": "run_sync is SQLAlchemy's, in the loop of the driver's own thread",
     "archives/stream.py": "the thread of who writes an archive",
     "backup/write.py": "the one thread of a backup",
+    "launchers/ray_driver.py": "a process of its own",
     "models/engines/static/worker.py": "a process of its own",
     "models/engines/transformers/worker/gguf_quantise.py": "a process of its own",
 }

@@ -1,7 +1,7 @@
 // Pieces that all views are made of.
 
 import type { ComponentChildren } from "preact";
-import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { sentence } from "../api";
 import { t } from "../words/words";
 
@@ -39,7 +39,8 @@ export function Dialog(props: {
 }) {
   const place = useRef<HTMLDialogElement>(null);
   const label = useId();
-  useEffect(() => {
+  // Before it is painted: a key that is pressed at once is the dialog's.
+  useLayoutEffect(() => {
     place.current?.showModal();
   }, []);
   return (

@@ -23,7 +23,7 @@ try:
     import ray
     from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
 except ImportError as missing:
-    print(json.dumps({"error": f"{sys.executable} has no Ray ({missing})"}), flush=True)
+    print(json.dumps({"error": f"the environment {sys.prefix} has no Ray ({missing})"}), flush=True)
     raise SystemExit(1) from None
 
 NAMESPACE = "portico"

@@ -199,10 +199,13 @@ class Runner:
         """Living runs, then those that ended lately, newest first."""
         return [*reversed(self._active.values()), *reversed(self._recent)]
 
-    async def arrival(self, run_id: str, timeout: float) -> Run | None:
-        """The run, as soon as it lives in this daemon; ``None`` if that is not within ``timeout`` seconds."""
+    async def arrival(self, run_id: str, timeout: float, *, after: Run | None = None) -> Run | None:
+        """The run, as soon as it lives in this daemon; ``None`` if that is not within ``timeout`` seconds.
+
+        ``after`` is an attempt of it that is known to have ended: the next one is waited for.
+        """
         run = self.get(run_id)
-        if run is None:
+        if run is None or run is after:
             event, waiting = asyncio.Event(), self._arrivals.setdefault(run_id, set())
             waiting.add(event)
             try:
@@ -215,7 +218,7 @@ class Runner:
                 if not waiting and self._arrivals.get(run_id) is waiting:
                     del self._arrivals[run_id]
             run = self.get(run_id)
-        return run
+        return None if run is after else run
 
     def start(self, operation: str, name: str, request: Request, caller: Principal) -> Run:
         """Call the Servable ``name`` in a task of its own. Its events are in ``run.log``; cancel it if you leave.

@@ -205,6 +205,11 @@ class Scheduler:
         """Under which name a run must be held for a write to count; empty while nobody else can hold it."""
         return "" if time.monotonic() < self.sure_until else self.holder
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the daemon stops: what is cut off now is for the next one."""
+        return self._stopping
+
     async def settled(self, run_id: str) -> None:
         """Wait until the end of a run that ends here stands in its row."""
         name = f"journal {run_id}"

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from tests import daemon as daemons
 from tests.browser import CHROMIUM, Page, browser
-from tests.page import ANSWERS, Wire, answered, ask, choose, click, fill, start, wire
+from tests.page import ANSWERS, Wire, answered, ask, choose, click, escape, fill, start, wire
 from tests.server.knowledge import documents
 
 pytestmark = [
@@ -235,8 +235,7 @@ async def test_a_citation_opens_the_document_at_its_passage(page: Page) -> None:
     marked = await page.until("document.querySelector('dialog[open] mark')?.innerText")
     assert "The rent of the flat is 840 euros a month." in marked
     assert await page.run("document.querySelector('dialog[open] h2').innerText") == "lease.md"
-    await page.press("Escape", 27)
-    await page.until("!document.querySelector('dialog[open]')")
+    await escape(page)
 
 
 async def test_a_citation_of_a_pdf_opens_its_page_with_the_passage_marked(page: Page) -> None:
@@ -262,8 +261,7 @@ async def test_a_citation_of_a_pdf_opens_its_page_with_the_passage_marked(page: 
     assert "two months" in await page.run(f"{drawn}.alt")
     await click(page, "As text", "dialog[open]")
     assert "two months" in await page.until("document.querySelector('dialog[open] mark')?.innerText")
-    await page.press("Escape", 27)
-    await page.until("!document.querySelector('dialog[open]')")
+    await escape(page)
 
 
 async def test_an_agents_tools_are_shown_with_arguments_and_results(page: Page, served: Served) -> None:
@@ -320,8 +318,10 @@ async def test_settings_belong_to_their_conversation(page: Page, served: Served)
     await reload(page, served.url)
     await answered(page)
     await page.run("document.querySelector('#settings').click()")
-    assert await page.until("document.querySelector('[name=instructions]')?.value") == "Be brief."
-    await page.press("Escape", 27)
+    assert (
+        await page.until("document.querySelector('dialog[open] [name=instructions]')?.value") == "Be brief."
+    )
+    await escape(page)
 
 
 async def set_up(page: Page, *labels: str) -> None:
@@ -348,7 +348,7 @@ async def test_a_model_uses_the_tools_of_its_conversation(page: Page, served: Se
     await answered(page)
     await page.run("document.querySelector('#settings').click()")
     await page.until("document.querySelector('dialog[open] [name=tools][value=calculator]')?.checked")
-    await page.press("Escape", 27)
+    await escape(page)
 
 
 async def test_a_document_becomes_part_of_the_conversation_and_goes_with_it(
@@ -372,7 +372,7 @@ async def test_a_document_becomes_part_of_the_conversation_and_goes_with_it(
     await page.run("document.querySelector('#talk .cite').click()")
     marked = await page.until("document.querySelector('dialog[open] mark')?.innerText")
     assert "six metres high" in marked
-    await page.press("Escape", 27)
+    await escape(page)
     session = (await page.run("location.hash")).rpartition("/")[2]
     await reload(page, served.url)
     await page.until(f"{chips} === 'port.md ×,tide <b>1.md ×'")
@@ -408,7 +408,7 @@ async def test_a_document_goes_to_a_store_which_the_model_then_searches(page: Pa
     assert "quay.md" in names
     await page.run("document.querySelector('#settings').click()")
     await page.until(f"document.querySelector('dialog[open] [name=stores][value={store['id']}]')?.checked")
-    await page.press("Escape", 27)
+    await escape(page)
 
 
 async def test_a_file_that_cannot_be_read_says_why_and_the_question_stays(page: Page, served: Served) -> None:

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from tests import daemon as daemons
 from tests.browser import CHROMIUM, Page, browser
-from tests.page import AXE, click, fill, violations, visit
+from tests.page import AXE, click, escape, fill, violations, visit
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -126,8 +126,7 @@ async def test_a_store_is_made_filled_searched_and_deleted(seen: Seen) -> None:
     await click(page, HOSTILE)
     assert "High tide is at six" in await page.until(text("dialog[open] .chunks pre"))
     assert await page.run(text("dialog[open] h2")) == HOSTILE
-    await page.press("Escape", 27)
-    await page.until("!document.querySelector('dialog[open]')")
+    await escape(page)
     await page.type("#storesearch input", "when is high tide")
     await page.press_enter()
     assert "High tide is at six" in await page.until(text(".passages blockquote"))
@@ -204,10 +203,9 @@ async def test_an_app_is_run_by_the_form_of_its_schema_and_its_steps_are_shown(s
     step = "[...document.querySelectorAll('dialog[open] .steps details')].at(-1)"
     await page.until(f"{step} && true")
     assert "<i>Good morning</i>, Ada" in await page.run(f"{step}.textContent")
-    await page.press("Escape", 27)
+    await escape(page)
     assert "greeting" in await page.until(text("#runs tbody"))
-    while not any(row["name"] == "greeting" for row in seen.get("/api/usage").json()["data"]):
-        pass  # usage is written in batches
+    assert any(row["name"] == "greeting" for row in seen.get("/api/usage").json()["data"])
     await visit(page, "run", "usage")
     assert "greeting" in await page.until(text("main tbody"))
 
@@ -260,7 +258,7 @@ async def test_a_prompt_is_written_changed_and_forgotten(seen: Seen) -> None:
     assert "v1" in await page.until(
         f"{text('dialog[open] .chunks')}?.includes('v1') && {text('dialog[open] .chunks')}"
     )
-    await page.press("Escape", 27)
+    await escape(page)
     await click(page, "Delete")
     await click(page, "Delete", "dialog[open]")
     await page.until(f"!{text('#prompts')}.includes('Write to')")

@@ -13,6 +13,7 @@ import pytest
 from tests.api_server import ApiServer, RelayModel, api_server
 
 from portico_server.apps.deployed import AppKind
+from portico_server.db import runs
 
 MARK = "a long answer that is kept once "
 
@@ -74,6 +75,18 @@ async def test_a_run_that_is_done_again_from_a_step_has_its_new_result(daemon: A
     answer.raise_for_status()
     events = await daemon.client.get(f"/api/runs/{run}/events")
     assert json.loads(events.text.strip().splitlines()[-1][6:])["result"] == first
+
+
+async def test_events_are_followed_into_an_attempt_that_has_not_begun(daemon: ApiServer) -> None:
+    run, first = await ran(daemon, STEP, 2_000)
+    services = daemon.services
+    # Back in the queue, where the scheduler does not look before it is told to.
+    assert await services.database.write(runs.requeue_ended, run, None)
+    following = asyncio.create_task(daemon.client.get(f"/api/runs/{run}/events"))
+    while run not in services.runner._arrivals and not following.done():  # noqa: ASYNC110  # nothing tells it
+        await asyncio.sleep(0)
+    services.scheduler.look()
+    assert json.loads((await following).text.strip().splitlines()[-1][6:])["result"] == first
 
 
 async def test_a_short_result_stands_with_its_run(daemon: ApiServer) -> None:

@@ -193,11 +193,12 @@ async def _durable_events(services: ApiServices, run_id: str, after: int) -> Asy
         if row.finished_at is not None:
             yield event_frame(end, _ending(row))
             return
-        if run is not None and run.ended:
-            return  # put back into the queue by a daemon that stops: the next request gets the rest
-        run = await services.runner.arrival(run_id, POLL_INTERVAL_S)
-        if run is None:
+        if services.scheduler.stopping:
+            return  # it is put back into the queue: the next request gets the rest
+        arrived = await services.runner.arrival(run_id, POLL_INTERVAL_S, after=run)
+        if arrived is None:
             continue
+        run = arrived
         async for number, live in run.log.follow(after):
             if not isinstance(live, Finished | Failed):  # the ending is sent once the row has it
                 after, end = number, number + 1
