@@ -18,6 +18,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
@@ -30,6 +31,9 @@ PARTS = (
 """The modules of `portico_server` that nearly every daemon imports sooner or later."""
 
 _NUMBER = struct.Struct("q")
+
+_ordering = threading.Lock()
+"""Held while an order is sent: tests start several daemons at once, and an order is more than one message."""
 
 
 class Forked:
@@ -80,9 +84,10 @@ def fork(arguments: Sequence[str], environment: Mapping[str, str]) -> Forked:
     stdin, writes = os.pipe()
     reads, stdout = os.pipe()
     try:
-        gateway = _door()
-        socket.send_fds(gateway, [_NUMBER.pack(len(body))], [stdin, stdout, 2, tell])
-        gateway.sendall(body)
+        with _ordering:
+            gateway = _gateway()
+            socket.send_fds(gateway, [_NUMBER.pack(len(body))], [stdin, stdout, 2, tell])
+            gateway.sendall(body)
     finally:
         for handle in (stdin, stdout, tell):
             os.close(handle)
@@ -90,8 +95,8 @@ def fork(arguments: Sequence[str], environment: Mapping[str, str]) -> Forked:
 
 
 @cache
-def _door() -> socket.socket:
-    """The way to the one process that forks for this one; it ends with this one."""
+def _gateway() -> socket.socket:
+    """The socket to the one process that forks for this one; it ends with this one."""
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(

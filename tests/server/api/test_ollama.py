@@ -116,7 +116,8 @@ def test_a_tool_is_called_and_its_result_answers_the_call(client: Client, stream
     messages: list[Any] = [{"role": "user", "content": "weather in Rome"}]
     ask: Any = {"model": "clever", "messages": messages, "tools": [WEATHER], "stream": stream}
     asked: Any = client.chat(**ask)
-    message = next(piece.message for piece in asked if piece.message.tool_calls) if stream else asked.message
+    answers = list(asked) if stream else [asked]
+    message = next(answer.message for answer in answers if answer.message.tool_calls)
     [call] = message.tool_calls
     assert (call.function.name, call.function.arguments) == ("get_weather", {"city": "Rome"})
     messages += [message, {"role": "tool", "tool_name": "get_weather", "content": "sunny"}]
