@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +55,8 @@ class Slot:
     last_used: int = 0
     unrelated: bool = True
     """Whether it held little or nothing of its call's prompt when that came."""
+    unread: int = 0
+    """Tokens of its call's prompt that it does not hold, counted or guessed."""
     body: Mapping[str, Any] | None = None
     """Its last call."""
 
@@ -133,6 +136,7 @@ class SlotQueue:
                 slot.busy, slot.reading, slot.last_used = True, prompt.long, self._uses
                 common = common_length(slot.text, prompt.text) if prompt.lora == slot.lora else 0
                 slot.unrelated = common < MIN_COMMON_SHARE * len(prompt.text)
+                slot.unread = 1 + (len(prompt.text) - common) // BYTES_PER_TOKEN
                 if prompt.lora != slot.lora:
                     slot.tokens, slot.generated = (), 0
                 slot.text, slot.lora = prompt.text, prompt.lora
@@ -153,40 +157,90 @@ class SlotQueue:
         return empty[-1] if prompt.long else empty[0]
 
 
-# How long prompts are read: in parts, one at a time, so that everybody else's tokens come in between.
+# How prompts are read: long ones in parts, and of all of them together only so much at a time that everybody else's
+# tokens come in between.
 
 
 STEP_S = 0.5
-"""Seconds that one part of a long prompt should take."""
+"""Seconds that one step of llama.cpp should take."""
 
 MIN_STEP_TOKENS, MAX_STEP_TOKENS = 64, 2048
-"""Tokens of one part: fewer cost speed, and more bring none."""
+"""Tokens of one step: fewer cost speed, and more bring none."""
 
 LONG_STEPS = 2
-"""Parts above which a prompt is read in parts at all."""
+"""Steps above which a prompt is read in parts at all."""
 
 BYTES_PER_TOKEN = 3
 """Bytes of text for a token, at the least, of prompts whose tokens are not counted."""
 
+MAX_PASSED_COUNT = 3
+"""Shorter prompts that may be read before one that came earlier."""
 
-class ReadingPace:
-    """Tokens of a prompt that this machine reads in `STEP_S` with this model, by what the last parts took."""
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A part of a prompt that is to be read."""
+
+    tokens: int
+    granted: asyncio.Future[None]
+    passed: int = 0
+
+
+class ReadingBudget:
+    """Tokens of prompts that this machine reads in `STEP_S` with this model, by what the last parts took.
+
+    llama.cpp puts what all slots have to read into one step, and nobody gets a token before that ends. Whoever reads
+    reserves tokens first. What is short comes first, unless something has been passed too often.
+    """
 
     def __init__(self) -> None:
         self._rate = 0.0
-        self.turn = asyncio.Lock()
-        """Held while a part is read."""
+        self._reserved = 0
+        self._waiting: list[_Waiting] = []
 
     @property
     def tokens(self) -> int:
-        """Tokens of the next part."""
+        """Tokens of one step."""
         return max(MIN_STEP_TOKENS, min(MAX_STEP_TOKENS, int(self._rate * STEP_S) // 16 * 16))
+
+    @property
+    def is_measured(self) -> bool:
+        return self._rate > 0
 
     def record(self, tokens: int, seconds: float) -> None:
         """``tokens`` were read in ``seconds``."""
         if tokens >= MIN_STEP_TOKENS // 2 and seconds > 0:
             rate = tokens / seconds
             self._rate = (self._rate + rate) / 2 if self._rate else rate
+
+    @asynccontextmanager
+    async def reserved(self, tokens: int, deadline: float | None) -> AsyncIterator[None]:
+        """``tokens`` may be read within. Raises `TimeoutError`."""
+        waiting = _Waiting(tokens, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._grant()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await waiting.granted
+            yield
+        finally:
+            if waiting in self._waiting:
+                self._waiting.remove(waiting)
+            else:
+                self._reserved -= tokens
+            self._grant()
+
+    def _grant(self) -> None:
+        while self._waiting:
+            first = min(self._waiting, key=lambda one: (one.passed < MAX_PASSED_COUNT, one.tokens))
+            if self._reserved and self.is_measured and self._reserved + first.tokens > self.tokens:
+                return
+            for earlier in self._waiting[: self._waiting.index(first)]:
+                earlier.passed += 1
+            self._waiting.remove(first)
+            self._reserved += first.tokens
+            if not first.granted.done():
+                first.granted.set_result(None)
 
 
 class LlamaCppClient(ChoiceStreamClient):
@@ -213,7 +267,7 @@ class LlamaCppClient(ChoiceStreamClient):
         self._adapters = tuple(adapters)
         self._slots = SlotQueue([Slot(number) for number in range(slots)])
         self._continues = continues
-        self._pace = ReadingPace()
+        self._budget = ReadingBudget()
         self._kept = kept
         self._keeping = asyncio.Lock()
         self._native = HttpTokenizer(transport, child, name, facts.context_length)
@@ -222,7 +276,7 @@ class LlamaCppClient(ChoiceStreamClient):
         self, operation: str, body: dict[str, Any], deadline: float | None
     ) -> AsyncIterator[bytes]:
         """Begin a streamed call in a slot of its own: its frames. Raises `PorticoError`."""
-        prompt = CallPrompt.of(body, LONG_STEPS * self._pace.tokens)
+        prompt = CallPrompt.of(body, LONG_STEPS * self._budget.tokens)
         try:
             async with asyncio.timeout_at(deadline):
                 slot = await self._slots.take(prompt)
@@ -236,11 +290,15 @@ class LlamaCppClient(ChoiceStreamClient):
             if not prompt.long:
                 slot.tokens, slot.generated = (), 0
             self._slots.end_reading(slot)
-            frames = await super().open(operation, {**body, "id_slot": slot.number}, deadline)
-        except BaseException:
+            # llama.cpp answers once it has read all of the prompt.
+            async with self._budget.reserved(slot.unread, deadline):
+                frames = await super().open(operation, {**body, "id_slot": slot.number}, deadline)
+        except BaseException as error:
             self._slots.release(slot)
+            if type(error) is TimeoutError:
+                raise deadline_exceeded(self._name) from error
             raise
-        return SlotFrames(_counted(frames, slot, cached), lambda: self._slots.release(slot))
+        return SlotFrames(self._counted(frames, slot, cached), lambda: self._slots.release(slot))
 
     async def _read_ahead(self, slot: Slot, body: dict[str, Any], deadline: float | None) -> int | None:
         """Have llama.cpp read all but the last part of a long prompt; how many tokens of it were there before.
@@ -256,18 +314,52 @@ class LlamaCppClient(ChoiceStreamClient):
         if self._facts.context_length and len(tokens) >= self._facts.context_length:
             return None
         position, cached = slot.known(tokens), None
-        while len(tokens) - position > LONG_STEPS * self._pace.tokens:
-            async with self._pace.turn:
-                position += self._pace.tokens
+        while len(tokens) - position > (step := self._budget.tokens):
+            async with self._budget.reserved(step, deadline):
+                position += step
                 part: dict[str, Any] = {"prompt": tokens[:position], "n_predict": 0, "id_slot": slot.number}
                 if "lora" in body:
                     part["lora"] = body["lora"]
                 slot.tokens, slot.generated = tokens[:position], 0
                 timings = (await self._native.ask("completion", part, deadline)).get("timings") or {}
-            self._pace.record(int(timings.get("prompt_n", 0)), timings.get("prompt_ms", 0) / 1000)
+            self._record(timings)
             cached = int(timings.get("cache_n", 0)) if cached is None else cached
         slot.tokens, slot.generated = tokens, 0
+        slot.unread = len(tokens) - position
         return cached
+
+    async def _counted(
+        self, frames: AsyncIterator[bytes], slot: Slot, cached: int | None
+    ) -> AsyncGenerator[bytes]:
+        """The frames of a call, from whose end the slot knows what it holds. ``cached``: tokens of the prompt that were
+        there before any of it was read, which llama.cpp does not know where it was read in parts.
+        """
+        try:
+            async for data in frames:
+                if b'"usage":{' not in data:
+                    yield data
+                    continue
+                for frame in data.split(b"\n\n"):
+                    if b'"usage":{' in frame:
+                        document = orjson.loads(frame.removeprefix(b"data: "))
+                        usage = document["usage"]
+                        slot.generated = int(usage.get("completion_tokens", 0))
+                        if not self._budget.is_measured:
+                            self._record(document.get("timings") or {})
+                        if cached is not None:
+                            usage["prompt_tokens_details"] = {"cached_tokens": cached}
+                            yield b"data: " + orjson.dumps(document) + b"\n\n"
+                            continue
+                    if frame:
+                        yield frame + b"\n\n"
+        finally:
+            close = getattr(frames, "aclose", None)
+            if close is not None:
+                await close()
+
+    def _record(self, timings: Mapping[str, Any]) -> None:
+        """What llama.cpp says that a prompt took."""
+        self._budget.record(int(timings.get("prompt_n", 0)), timings.get("prompt_ms", 0) / 1000)
 
     async def _restore(
         self, kept: KeptPrompts, slot: Slot, body: Mapping[str, Any], deadline: float | None
@@ -414,32 +506,6 @@ class SlotFrames:
         await asyncio.wait([self._receiving])
         await self._frames.aclose()
         self._end()  # it may not have begun to receive
-
-
-async def _counted(frames: AsyncIterator[bytes], slot: Slot, cached: int | None) -> AsyncGenerator[bytes]:
-    """The frames of a call, from whose end the slot knows what it holds. ``cached``: tokens of the prompt that were
-    there before any of it was read, which llama.cpp does not know where it was read in parts.
-    """
-    try:
-        async for data in frames:
-            if b'"usage":{' not in data:
-                yield data
-                continue
-            for frame in data.split(b"\n\n"):
-                if b'"usage":{' in frame:
-                    document = orjson.loads(frame.removeprefix(b"data: "))
-                    usage = document["usage"]
-                    slot.generated = int(usage.get("completion_tokens", 0))
-                    if cached is not None:
-                        usage["prompt_tokens_details"] = {"cached_tokens": cached}
-                        yield b"data: " + orjson.dumps(document) + b"\n\n"
-                        continue
-                if frame:
-                    yield frame + b"\n\n"
-    finally:
-        close = getattr(frames, "aclose", None)
-        if close is not None:
-            await close()
 
 
 class LlamaTokenizer(HttpTokenizer):

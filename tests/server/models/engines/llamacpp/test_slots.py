@@ -12,7 +12,7 @@ from tests.server.models.conftest import MODELS
 
 from portico.testing.model_fixture import ModelFixture, Streamed, model_fixture, user
 from portico_server.core.errors import InvalidRequest
-from portico_server.models.engines.llamacpp.client import CallPrompt, Slot, SlotQueue
+from portico_server.models.engines.llamacpp.client import CallPrompt, ReadingBudget, Slot, SlotQueue
 from portico_server.models.engines.llamacpp.kept_prompts import common_length
 from portico_server.models.spec import ModelSpec
 
@@ -172,6 +172,95 @@ async def test_a_slot_that_is_granted_to_a_caller_who_has_left_goes_to_the_next(
     queue.release(held)
     waiting[0].cancel()
     assert await waiting[1] is held
+
+
+# What is read at a time, alone.
+
+
+class Readers:
+    """Parts of prompts that are being read, by the order in which they began."""
+
+    def __init__(self, rate: int = 200) -> None:
+        self.budget = ReadingBudget()
+        self.budget.record(rate, 1.0)
+        self.began: list[str] = []
+        self._ends: dict[str, asyncio.Event] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def read(self, name: str, tokens: int) -> asyncio.Task[None]:
+        """Begin, as far as the budget lets it."""
+        self._ends[name] = asyncio.Event()
+        self._tasks.append(asyncio.create_task(self._read(name, tokens)))
+        await self._settle()
+        return self._tasks[-1]
+
+    async def end(self, name: str) -> None:
+        self._ends[name].set()
+        await self._settle()
+
+    async def _read(self, name: str, tokens: int) -> None:
+        async with self.budget.reserved(tokens, None):
+            self.began.append(name)
+            await self._ends[name].wait()
+
+    async def _settle(self) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+
+async def test_what_is_read_at_a_time_fits_into_one_step() -> None:
+    readers = Readers()
+    assert readers.budget.tokens == 96, "half a second of 200 tokens a second, in whole sixteens"
+    for name in ("one", "two", "three"):
+        await readers.read(name, 40)
+    assert readers.began == ["one", "two"]
+    await readers.end("one")
+    assert readers.began == ["one", "two", "three"]
+
+
+async def test_what_is_larger_than_a_step_is_read_alone() -> None:
+    readers = Readers()
+    await readers.read("large", 5000)
+    await readers.read("small", 1)
+    assert readers.began == ["large"]
+    await readers.end("large")
+    assert readers.began == ["large", "small"]
+
+
+async def test_short_prompts_come_first_but_not_for_ever() -> None:
+    readers = Readers()
+    await readers.read("first", 96)
+    await readers.read("long", 96)
+    for number in range(5):
+        await readers.read(f"short {number}", 90)
+    for name in ("first", "short 0", "short 1", "short 2", "long"):
+        await readers.end(name)
+    assert readers.began == ["first", "short 0", "short 1", "short 2", "long", "short 3"]
+
+
+async def test_a_reader_that_leaves_while_it_waits_holds_nothing_up() -> None:
+    readers = Readers()
+    await readers.read("first", 96)
+    waiting = await readers.read("left", 10)
+    waiting.cancel()
+    await readers.end("first")
+    await readers.read("next", 96)
+    assert readers.began == ["first", "next"]
+
+
+async def test_a_reader_gives_up_at_its_deadline() -> None:
+    readers = Readers()
+    await readers.read("first", 96)
+    with pytest.raises(TimeoutError):
+        async with readers.budget.reserved(96, asyncio.get_running_loop().time()):
+            raise AssertionError("the first one has not ended")
+
+
+async def test_nobody_waits_until_the_pace_is_known() -> None:
+    readers = Readers(rate=0)
+    for name in ("one", "two"):
+        await readers.read(name, 5000)
+    assert readers.began == ["one", "two"]
 
 
 @pytest.mark.parametrize(
