@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from portico.errors import from_body
 from portico.values import Reply, RunEvent
-from portico.wire import Cited, Delta, Event, Failed, Passage, ToolCalled, Usage
+from portico.wire import AnswerClaim, Cited, Claimed, Delta, Event, Failed, Passage, ToolCalled, Usage
 
 Headers: TypeAlias = Mapping[str, str]
 Opened: TypeAlias = Callable[[Headers], None]
@@ -20,6 +20,7 @@ class _AnswerState:
     def __init__(self) -> None:
         self._text: list[str] = []
         self._passages: tuple[Passage, ...] = ()
+        self._claims: list[AnswerClaim] = []
         self._tool_calls: list[ToolCalled] = []
         self._usage = Usage()
         self._run: str | None = None
@@ -34,6 +35,11 @@ class _AnswerState:
     def passages(self) -> tuple[Passage, ...]:
         """The passages that the answer stands on, in the order of their numbers."""
         return self._passages
+
+    @property
+    def claims(self) -> tuple[AnswerClaim, ...]:
+        """The sentences so far that were compared with the passages, in order; those of an app over a store alone."""
+        return tuple(self._claims)
 
     @property
     def tool_calls(self) -> tuple[ToolCalled, ...]:
@@ -61,6 +67,8 @@ class _AnswerState:
                 self._text.append(text)
             case Cited(passages=passages):
                 self._passages = passages
+            case Claimed(claim=claim):
+                self._claims.append(claim)
             case ToolCalled() as call:
                 self._tool_calls.append(call)
             case Usage() as usage:
@@ -70,7 +78,7 @@ class _AnswerState:
         return item.event
 
     def _reply(self) -> Reply:
-        return Reply(self.text, self._passages, self._usage, self._run)
+        return Reply(self.text, self._passages, self._usage, self._run, self.claims)
 
 
 class Answer(_AnswerState):

@@ -14,6 +14,7 @@ from portico.tuning import TuningEvent, TuningJob
 from portico.values import Question, RunEvent
 from portico.wire import (
     Cited,
+    Claimed,
     Delta,
     Event,
     Failed,
@@ -21,6 +22,7 @@ from portico.wire import (
     Passage,
     Place,
     ToolCalled,
+    claim_from_json,
     event_from_json,
 )
 
@@ -116,6 +118,7 @@ class ChatEvents:
         cited = passages_of(delta.get("annotations") or ())
         if cited:
             events.append(Cited(cited))
+        events += (Claimed(claim_from_json(claim)) for claim in delta.get("claims") or ())
         if delta.get("content"):
             events.append(Delta(delta["content"]))
         return events

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, ClassVar, Final, TypeAlias, TypedDict
+from typing import Any, ClassVar, Final, Literal, TypeAlias, TypedDict, get_args
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
@@ -77,6 +77,47 @@ class Passage:
     attributes: Mapping[str, str | float | bool] = field(default_factory=dict)
 
 
+ClaimReason: TypeAlias = Literal["", "number", "name", "date", "negation", "no_evidence", "too_long"]
+"""Why a claim has no evidence: which of its facts the nearest passage does not have, or that no passage is near.
+
+``too_long``: the answer has more sentences than are checked.
+"""
+
+
+Unsupported: TypeAlias = Literal["mark", "remove", "ask_again"]
+"""What becomes of sentences without evidence: they are marked, taken out, or the model is asked once more."""
+
+UNSUPPORTED: Final[tuple[str, ...]] = get_args(Unsupported)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What supports a claim: from ``start`` to ``end`` of the text of the passage with this ``rank``."""
+
+    rank: int
+    file_id: str
+    filename: str
+    place: Place
+    quote: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerClaim:
+    """A sentence of an answer, from ``start`` to ``end`` of its characters, and what supports it.
+
+    ``removed``: the sentence was taken out of the answer, where it would have begun at ``start``.
+    """
+
+    start: int
+    end: int
+    supported: bool
+    reason: ClaimReason = ""
+    evidence: tuple[Evidence, ...] = ()
+    removed: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
     """An error in OpenAI's shape: ``{"error": {"message", "type", "param", "code"}}``."""
@@ -138,6 +179,14 @@ class Cited:
 
     type: ClassVar[str] = "cited"
     passages: tuple[Passage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A sentence of the answer was checked; sent behind its last piece, before the next sentence."""
+
+    type: ClassVar[str] = "claimed"
+    claim: AnswerClaim
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +293,7 @@ Event: TypeAlias = (
     | ToolReturned
     | HandedOff
     | Cited
+    | Claimed
     | StepStarted
     | StepFinished
     | Status
@@ -257,7 +307,7 @@ Event: TypeAlias = (
 _BY_TYPE: Mapping[str, type[Any]] = {
     cls.type: cls
     for cls in (
-        *(Delta, ToolCalled, ToolReturned, HandedOff, Cited, StepStarted, StepFinished, Status),
+        *(Delta, ToolCalled, ToolReturned, HandedOff, Cited, Claimed, StepStarted, StepFinished, Status),
         *(Asked, Answered, Usage, Failed, Finished),
     )
 }
@@ -302,6 +352,8 @@ def event_from_json(value: Mapping[str, Any]) -> Event | None:
         data["error"] = ErrorBody(**data["error"])
     elif cls is Cited:
         data["passages"] = tuple(passage_from_json(item) for item in data["passages"])
+    elif cls is Claimed:
+        data["claim"] = claim_from_json(data["claim"])
     event: Event = cls(**data)
     return event
 
@@ -312,6 +364,19 @@ def passage_from_json(value: Mapping[str, Any]) -> Passage:
     data = {name: item for name, item in value.items() if name in known}
     data["place"] = place_from_json(data.get("place") or {})
     return Passage(**data)
+
+
+def claim_from_json(value: Mapping[str, Any]) -> AnswerClaim:
+    """Read one claim back, ignoring fields this version does not know."""
+    data = {field.name: value[field.name] for field in fields(AnswerClaim) if field.name in value}
+    names = {field.name for field in fields(Evidence)}
+    evidence = (
+        {name: item for name, item in each.items() if name in names} for each in data.get("evidence", ())
+    )
+    data["evidence"] = tuple(
+        Evidence(**{**each, "place": place_from_json(each.get("place") or {})}) for each in evidence
+    )
+    return AnswerClaim(**data)
 
 
 def place_from_json(value: Mapping[str, Any]) -> Place:
@@ -364,9 +429,10 @@ class ModelOptions(TypedDict, total=False):
 
 
 class ChatOptions(ModelOptions, total=False):
-    """All that a chat completion takes beside its model and its messages."""
+    """All that a chat completion takes beside its model and its messages. ``unsupported`` is for apps over a store."""
 
     tools: list[Any]
+    unsupported: Unsupported
     user: str
 
 

@@ -146,7 +146,7 @@ class Services:
             settings,
         )
         self.registry.add_source(self.stores)
-        self.registry.add_source(StoreApps(self.registry, self.trust))
+        self.registry.add_source(StoreApps(self.registry, self.trust, settings.unsupported_claims))
         self.registry.add_source(ClientModels())
 
     def _serve_tools(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from platformdirs import user_data_path
 
+from portico.wire import UNSUPPORTED, Unsupported
 from portico_server.core.errors import InvalidRequest, nearest
 
 Origin = Literal["flag", "environment", "file", "default"]
@@ -231,6 +232,12 @@ class Settings:
     reserved_names: str = _setting(
         "",
         "Names that no key may give to things of its own, in addition to those of the file, separated by commas",
+    )
+    unsupported_claims: Unsupported = _setting(
+        "mark",
+        "What becomes of sentences of an answer about documents that have no evidence in them: they are marked, taken "
+        "out, or the model is asked once more",
+        choices=UNSUPPORTED,
     )
     log_level: str = _setting("info", "How much is logged", choices=("debug", "info", "warning", "error"))
     log_format: str = _setting("text", "Form of a log line", choices=("text", "json"))

@@ -12,15 +12,19 @@ from urllib.parse import urlsplit
 
 import typer
 
-from portico.cli.cite import app_of, citations, print_hint, print_passages, write_answer
+from portico.cli.cite import app_of, citations, print_hint, print_passages, print_removed, write_answer
 from portico.cli.render import one_line, print_json
 from portico.cli.session import AsJson, connected
 from portico.client import Client
 from portico.errors import InvalidRequest
 from portico.values import App, Store
 from portico.values.apps import the_only
+from portico.wire import ChatOptions
 
 app = typer.Typer()
+
+NOTHING_LEFT_EXIT_CODE = 3
+"""The exit code of `ask --strict` where no sentence of the answer has evidence."""
 
 
 @app.command(epilog="Example: portico ask 'Which port does the daemon listen on?'")
@@ -37,21 +41,33 @@ def ask(
     history: Annotated[
         Path | None, typer.Option(help="Go on with the conversation in this file, and add to it.")
     ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Leave out sentences without evidence. Exit code 3 if nothing of the answer is left.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask about your documents: the answer as it is written, then the passages it stands on."""
+    """Ask about your documents: the answer as it is written, then the passages it stands on.
+
+    A sentence that no passage supports is followed by [no evidence].
+    """
     text = sys.stdin.read() if question == "-" else question
     if not text.strip():
         raise InvalidRequest("The question is empty.", param="question")
     before = [] if history is None else _read_history(history)
     with connected(context) as client:
         name = app_of(client, app_name, store) or _chosen(client, may_ask=not as_json)
-        with client.ask(text, name, history=before) as answer:
+        options: ChatOptions = {"unsupported": "remove"} if strict else {}
+        with client.ask(text, name, history=before, **options) as answer:
             if as_json:
                 answer.read()
             else:
                 write_answer(answer)
                 typer.echo()
+                print_removed(answer.claims)
                 print_passages(answer.passages)
                 print_hint(client, name)
             if history is not None:
@@ -61,7 +77,15 @@ def ask(
                 ]
                 _write_history(history, [*before, *turn])
             if as_json:
-                print_json({"answer": answer.text, "citations": citations(answer.passages)})
+                print_json(
+                    {
+                        "answer": answer.text,
+                        "citations": citations(answer.passages),
+                        "claims": answer.claims,
+                    }
+                )
+            if strict and answer.claims and all(claim.removed for claim in answer.claims):
+                raise typer.Exit(NOTHING_LEFT_EXIT_CODE)
 
 
 def _chosen(client: Client, *, may_ask: bool) -> str:

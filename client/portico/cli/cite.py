@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from rich.text import Text
 
@@ -14,10 +15,22 @@ from portico.cli.progress import Spinner
 from portico.cli.render import console, one_line, plain, safe, shorten
 from portico.client import Client
 from portico.errors import InvalidRequest, PorticoError
-from portico.wire import Cited, Delta, Passage, Status
+from portico.wire import AnswerClaim, Cited, Claimed, Delta, Passage, Status
 
 MAX_QUOTE_CHARS = 300
 """Characters of a passage that are shown under an answer."""
+
+
+NO_EVIDENCE: Final[Mapping[str, str]] = {
+    "": "no evidence",
+    "number": "no evidence: another number",
+    "name": "no evidence: another name",
+    "date": "no evidence: another date",
+    "negation": "no evidence: the passage says the opposite",
+    "no_evidence": "no evidence",
+    "too_long": "not checked: the answer is too long",
+}
+"""What stands behind a sentence that no passage supports, by the reason."""
 
 
 def app_of(client: Client, app: str | None, store: str | None) -> str | None:
@@ -52,6 +65,9 @@ def write_answer(answer: Answer) -> None:
                         spinner.stop()
                         out.write(safe(text))
                         out.flush()
+                    case Claimed(claim=claim) if not (claim.supported or claim.removed):
+                        out.write(f" [{NO_EVIDENCE[claim.reason]}]")
+                        out.flush()
     except PorticoError:
         clean = has_answer
         raise
@@ -82,6 +98,15 @@ def print_hint(client: Client, name: str) -> bool:
             console(error=True).print(Text(one_line(hint), "dim"))
             return True
     return False
+
+
+def print_removed(claims: Sequence[AnswerClaim]) -> None:
+    """How many sentences were taken out, and why, on standard error."""
+    reasons = Counter(claim.reason for claim in claims if claim.removed)
+    if reasons:
+        why = ", ".join(f"{count} {NO_EVIDENCE[reason]}" for reason, count in reasons.items())
+        removed = f"{reasons.total()} sentence{'s' if reasons.total() > 1 else ''}"
+        console(error=True).print(Text(f"Left out {removed} without evidence ({why}).", "yellow"))
 
 
 def heading(passage: Passage, *, score: bool = False) -> Text:

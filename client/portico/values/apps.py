@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from portico.errors import InvalidRequest
-from portico.wire import Passage, Usage
+from portico.wire import AnswerClaim, Passage, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +87,13 @@ class ImportedPrompts:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete answer: the text and the passages it stands on."""
+    """A complete answer: the text, the passages it stands on, and its sentences that were compared with them."""
 
     text: str
     passages: tuple[Passage, ...] = ()
     usage: Usage = Usage()
     run: str | None = None
+    claims: tuple[AnswerClaim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,19 +6,32 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
-from portico.wire import Cited, Delta, Event, Passage, Usage
+from portico.wire import (
+    UNSUPPORTED,
+    AnswerClaim,
+    Cited,
+    Claimed,
+    Delta,
+    Event,
+    Passage,
+    Unsupported,
+    Usage,
+    nearest,
+)
 from portico_server.apps import prompt
-from portico_server.apps.answer.judge import SEARCH_RESULTS, Judgement, judge
+from portico_server.apps.answer.claims import ClaimReader, EvidenceCheck, Sentence
+from portico_server.apps.answer.judge import SEARCH_RESULTS, Embedder, Judgement, judge
 from portico_server.apps.answer.quote import measured, near, quoted
 from portico_server.apps.answer.trust import ReaderTest
-from portico_server.apps.language import no_documents, not_found
+from portico_server.apps.language import no_documents, not_found, unsupported_answer
 from portico_server.apps.prompt import QUERY_LIMIT, Turns, search_query, text_of
 from portico_server.apps.relevance import terms
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.passage import Citations
+from portico_server.core.pools import SEARCH
 from portico_server.core.principal import Principal
 from portico_server.core.prompts import builtin
 from portico_server.core.registry import Registry
@@ -99,8 +112,12 @@ MODEL = "default"
 TINY_MODEL_SIZE = 1_000_000_000
 """Parameters (label ``parameters``) below which a model loses its way in a long prompt."""
 
-_OWN_OPTIONS = frozenset({"model", "messages", "stream", "stream_options", "n"})
+_OWN_OPTIONS = frozenset({"model", "messages", "stream", "stream_options", "n", "unsupported"})
 _ATTEMPTS = 3
+MAX_LISTED_SENTENCES = 20
+MAX_LISTED_CHARS = 4_000
+"""Sentences without evidence, and their characters, that a model is shown when it is asked again."""
+
 _TAIL_SIZE = 400
 """Pieces of an answer that are looked at for repetition; a piece is a token or more."""
 
@@ -108,9 +125,10 @@ _TAIL_SIZE = 400
 class StoreApps:
     """A registry `Source`: a chat app for each store whose card has the label ``app``."""
 
-    def __init__(self, registry: Registry, trust: ReaderTest) -> None:
+    def __init__(self, registry: Registry, trust: ReaderTest, unsupported: Unsupported = "mark") -> None:
         self._registry = registry
         self._trust = trust
+        self._unsupported = unsupported
 
     async def find(self, key: str, owner: str | None) -> Servable | None:
         if "/" in key:
@@ -125,7 +143,7 @@ class StoreApps:
 
     def _app(self, store: Servable | None) -> Servable | None:
         return (
-            AskApp(store.card, self._registry, self._trust)
+            AskApp(store.card, self._registry, self._trust, self._unsupported)
             if store is not None and _is_app(store.card)
             else None
         )
@@ -148,13 +166,17 @@ class StoreApps:
 class AskApp:
     """Searches one store and answers from what was found: a model writes, or the best sentences are quoted.
 
-    Events: `Cited` with the passages, then the model's own (`Delta` …) or a `Delta` for each quotation. The reply's
-    ``citations`` are the passages that the model was shown, or the sources of the quotations. The caller also
-    needs the right to read the store, and to chat where a model writes.
+    Events: `Cited` with the passages, then the model's own (`Delta` …) or a `Delta` for each quotation, and `Claimed`
+    behind each sentence. The reply's ``citations`` are the passages that the model was shown, or the sources of the
+    quotations. ``unsupported`` is what becomes of sentences without evidence where a request does not say it. The
+    caller also needs the right to read the store, and to chat where a model writes.
     """
 
-    def __init__(self, store: Card, registry: Registry, trust: ReaderTest) -> None:
+    def __init__(
+        self, store: Card, registry: Registry, trust: ReaderTest, unsupported: Unsupported = "mark"
+    ) -> None:
         self._trust = trust
+        self._unsupported = unsupported
         self._store = store
         self._registry = registry
         self._place = (
@@ -184,13 +206,19 @@ class AskApp:
         if judgement.verdict == "absent":
             return await self._say([not_found(turns.question)], (), most, context)
         if not writes:
-            answer = quoted(turns.question, judgement, found.passages)
-            return await self._say(answer.pieces, answer.passages, most, context)
+            quotes = quoted(turns.question, judgement, found.passages)
+            doubtful = judgement.verdict == "doubtful"
+            return await self._say(quotes.pieces, quotes.passages, most, context, doubtful=doubtful)
         standing = near(found.passages[: share.count])
         passages = tuple(replace(passage, rank=rank) for rank, passage in enumerate(standing, 1))
         await context.emit(Cited(passages))
-        reply = await _Answer(context, model, passages).ask(turns, request.options, share)
+        unsupported = request.options.get("unsupported") or self._unsupported
+        answer = _Answer(context, model, passages, self._vectors_within(context), unsupported)
+        reply = await answer.ask(turns, request.options, share)
         return replace(reply, citations=passages, model=self.card.name)
+
+    def _vectors_within(self, context: Context) -> Embedder:
+        return lambda texts: self._vectors(texts, context)
 
     async def _query(self, turns: prompt.Turns, model: str, context: Context) -> str:
         """What to search for. A tiny model cannot put a question in other words, and costs seconds to try."""
@@ -219,7 +247,7 @@ class AskApp:
         judgement = await judge(
             question[: prompt.QUERY_LIMIT],
             passages,
-            lambda texts: self._vectors(texts, context),
+            self._vectors_within(context),
             earlier=earlier[: prompt.QUERY_LIMIT],
         )
         if judgement.verdict == "absent" and passages and self._trusted():
@@ -243,17 +271,32 @@ class AskApp:
         return made.data
 
     async def _say(
-        self, pieces: Sequence[str], passages: tuple[Passage, ...], max_tokens: int | None, context: Context
+        self,
+        pieces: Sequence[str],
+        passages: tuple[Passage, ...],
+        max_tokens: int | None,
+        context: Context,
+        *,
+        doubtful: bool = False,
     ) -> Reply:
-        """Quotations, or that there is nothing to quote: no model is asked, so there are no tokens of a prompt."""
+        """Quotations, or that there is nothing to quote: no model is asked, so there are no tokens of a prompt.
+
+        ``doubtful``: the first piece is a sentence of ours, which is not checked.
+        """
         answer = measured(pieces, max_tokens)
         await context.emit(Cited(passages))
-        for piece in answer.pieces:
-            await context.emit(Delta(piece))
+        checked = CheckedText(context, passages, self._vectors_within(context))
+        for number, piece in enumerate(answer.pieces):
+            if not passages or (doubtful and number == 0):
+                await checked.skip(piece)
+            else:
+                await checked.feed(piece)
+        await checked.close()
         return Reply(
             "".join(answer.pieces),
             answer.finish_reason,
             citations=passages,
+            claims=checked.claims,
             usage=Usage(0, answer.tokens),
             model=self.card.name,
         )
@@ -283,22 +326,190 @@ class _RepetitionError(Exception):
     """The model goes in circles: raised through its call, which ends it."""
 
 
-class _Answer:
-    """One answer of a model, its events passed on with the marks of unknown passages taken out."""
+class CheckedText:
+    """The text of an answer on its way to the listener, each sentence followed by the `AnswerClaim` that it is.
 
-    def __init__(self, context: Context, model: str, passages: Sequence[Passage]) -> None:
+    ``mode`` ``mark``: everything passes at once. ``remove``: a sentence passes when it was checked, if it has evidence.
+    ``hold``: nothing passes before `release`.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        passages: Sequence[Passage],
+        vectors: Embedder,
+        mode: Literal["mark", "remove", "hold"] = "mark",
+    ) -> None:
+        self.mode = mode
+        self.claims: tuple[AnswerClaim, ...] = ()
+        self.removed: list[str] = []
+        """Sentences that were taken out."""
+        self._context = context
+        self._passages = passages
+        self._vectors = vectors
+        self._reader = ClaimReader()
+        self._check: EvidenceCheck | None = None
+        self._has_vectors = False
+        self._held: list[str] = []
+        """Text of which it is not known yet whether it may pass."""
+        self._late: list[Event] = []
+        self._shown: list[str] = []
+        self._taken = 0
+        """Characters that were taken out."""
+
+    @property
+    def text(self) -> str:
+        """What has passed, or would have."""
+        return "".join(self._shown)
+
+    @property
+    def unsupported(self) -> list[str]:
+        """The sentences without evidence that have passed."""
+        text = self.text
+        return [
+            text[claim.start : claim.end]
+            for claim in self.claims
+            if not claim.supported and not claim.removed
+        ]
+
+    async def feed(self, text: str) -> None:
+        """The next piece."""
+        await self._take(self._reader.feed(text))
+
+    async def skip(self, text: str) -> None:
+        """A piece that is not checked."""
+        await self._take(self._reader.skip(text))
+
+    async def close(self) -> None:
+        """Check what is left, when nothing more comes."""
+        await self._take(self._reader.close())
+        await self._pass()
+
+    async def release(self) -> None:
+        """Let through what was held."""
+        self.mode = "mark"
+        for event in self._late:
+            await self._context.emit(event)
+        self._late = []
+
+    async def _take(self, found: Sequence[str | Sentence]) -> None:
+        for item in found:
+            if isinstance(item, str):
+                self._held.append(item)
+                if self.mode != "remove":
+                    await self._pass()
+            elif item.kind == "other":
+                await self._pass()
+            else:
+                await self._judge(item)
+
+    async def _judge(self, sentence: Sentence) -> None:
+        claim = await self._claim(sentence)
+        if self.mode == "remove" and not claim.supported:
+            text = "".join(self._held)
+            self.removed.append(text.strip())
+            self._taken += len(text)
+            self._held = []
+            claim = replace(claim, start=len(self.text), end=len(self.text), removed=True)
+        else:
+            await self._pass()
+            claim = replace(claim, start=claim.start - self._taken, end=claim.end - self._taken)
+        self.claims += (claim,)
+        await self._emit(Claimed(claim))
+
+    async def _claim(self, sentence: Sentence) -> AnswerClaim:
+        if self._check is None:
+            self._check = await SEARCH.run(EvidenceCheck, self._passages)
+            vectors = await self._vectors(self._check.texts()) if self._check.texts() else None
+            if vectors is not None:
+                self._has_vectors = True
+                await SEARCH.run(self._check.use, vectors)
+        own = await self._vectors((sentence.text,)) if self._has_vectors and sentence.text else None
+        return await SEARCH.run(self._check.check, sentence, own[0] if own else None)
+
+    async def _pass(self) -> None:
+        text, self._held = "".join(self._held), []
+        if not self._shown:  # what stood before it was taken out
+            bare = text.lstrip() if self._taken else text
+            self._taken += len(text) - len(bare)
+            text = bare
+        if text:
+            self._shown.append(text)
+            await self._emit(Delta(text))
+
+    async def _emit(self, event: Event) -> None:
+        if self.mode == "hold":
+            self._late.append(event)
+        else:
+            await self._context.emit(event)
+
+
+class _Answer:
+    """One answer of a model, its events passed on with the marks of unknown passages taken out, its claims checked."""
+
+    def __init__(
+        self,
+        context: Context,
+        model: str,
+        passages: Sequence[Passage],
+        vectors: Embedder,
+        unsupported: Unsupported,
+    ) -> None:
         self._context = context
         self._model = model
         self._passages = passages
-        self._marks = Citations(len(passages))
+        self._vectors = vectors
+        self._unsupported = unsupported
+        self._begin("hold" if unsupported == "ask_again" else unsupported)
+
+    def _begin(self, mode: Literal["mark", "remove", "hold"]) -> None:
+        self._marks = Citations(len(self._passages))
+        self._checked = CheckedText(self._context, self._passages, self._vectors, mode)
         self._text: list[str] = []
 
     async def ask(self, turns: prompt.Turns, options: Mapping[str, Any], share: prompt.PromptBudget) -> Reply:
+        """Ask; with ``ask_again`` a second time where the first answer has sentences without evidence."""
+        messages, reply = await self._fitting(turns, options, share)
+        if self._unsupported == "ask_again":
+            reply = await self._corrected(messages, reply, _options(options, share))
+        checked = self._checked
+        if checked.removed and not checked.text.strip():
+            sentence = unsupported_answer(turns.question)
+            await self._context.emit(Delta(sentence))
+            return replace(reply, content=sentence, claims=checked.claims)
+        return replace(reply, content=checked.text, claims=checked.claims)
+
+    async def _corrected(
+        self, messages: tuple[Message, ...], first: Reply, options: Mapping[str, Any]
+    ) -> Reply:
+        """The first answer if all of it has evidence, or else what the model answers when it is told what has none."""
+        wrong = self._checked.unsupported
+        if not wrong:
+            await self._checked.release()
+            return first
+        listed = "\n".join(f"- {sentence}" for sentence in wrong[:MAX_LISTED_SENTENCES])[:MAX_LISTED_CHARS]
+        asked = builtin.messages("unsupported-sentences", sentences=listed)
+        said = {"role": "assistant", "content": self._checked.text[:MAX_LISTED_CHARS]}
+        held = self._checked
+        self._begin("mark")
+        try:
+            second = await self._once((*messages, said, *asked), options)
+        except PorticoError as error:
+            if error.code != "context_length_exceeded" or self._text:
+                raise
+            self._checked = held
+            await held.release()
+            return first
+        return replace(second, usage=first.usage + second.usage)
+
+    async def _fitting(
+        self, turns: prompt.Turns, options: Mapping[str, Any], share: prompt.PromptBudget
+    ) -> tuple[tuple[Message, ...], Reply]:
         """Ask, and ask again with half as much where the model's tokens were shorter than estimated."""
         for attempt in range(1, _ATTEMPTS + 1):
             messages = prompt.compose(turns, self._passages, share)
             try:
-                return await self._once(messages, _options(options, share))
+                return messages, await self._once(messages, _options(options, share))
             except PorticoError as error:
                 if error.code != "context_length_exceeded" or attempt == _ATTEMPTS or self._text:
                     raise
@@ -316,7 +527,8 @@ class _Answer:
         if not self._text and reply.content:  # a model that answers at once, without deltas
             await self._say(self._marks.feed(reply.content))
         await self._say(self._marks.close())
-        return replace(reply, content="".join(self._text))
+        await self._checked.close()
+        return reply
 
     async def _pass_on(self, event: Event) -> None:
         if isinstance(event, Delta):
@@ -329,7 +541,7 @@ class _Answer:
     async def _say(self, text: str) -> None:
         if text:
             self._text.append(text)
-            await self._context.emit(Delta(text))
+            await self._checked.feed(text)
 
 
 def _is_app(card: Card) -> bool:
@@ -359,6 +571,24 @@ def _refuse(options: Mapping[str, Any], name: str) -> None:
         raise InvalidRequest(
             f"'{name}' is an app: its answers carry no log probabilities. Ask a model by its name for them.",
             param="logprobs",
+        )
+    wanted = options.get("unsupported")
+    if wanted is not None and wanted not in UNSUPPORTED:
+        raise InvalidRequest(
+            f"'unsupported' must be one of {', '.join(UNSUPPORTED)}."
+            + (nearest(wanted, UNSUPPORTED) if isinstance(wanted, str) else ""),
+            param="unsupported",
+        )
+
+
+def refuse_unchecked(card: Card, options: Mapping[str, Any]) -> None:
+    """Raise `InvalidRequest` where ``unsupported`` is asked of what does not answer from documents."""
+    if options.get("unsupported") is not None and "store" not in card.labels:
+        raise InvalidRequest(
+            f"'{card.name}' does not answer from the documents of a store, so no claim of it is checked: leave "
+            "'unsupported' out.",
+            code="unsupported_parameter",
+            param="unsupported",
         )
 
 

@@ -91,6 +91,21 @@ _NEAREST: Mapping[str, str] = {
 }
 
 
+_UNSUPPORTED: Mapping[str, str] = {
+    "en": "Nothing of the answer was supported by these documents.",
+    "zh-Hans": "答案中没有任何内容得到这些文档的支持。",
+    "zh-Hant": "答案中沒有任何內容得到這些文件的支持。",
+    "ja": "回答のどの部分も、これらの文書では裏付けられませんでした。",
+    "ko": "답변 중 이 문서들로 뒷받침되는 내용이 없었습니다.",
+    "ru": "Ничто в ответе не подтверждается этими документами.",
+    "de": "Nichts von der Antwort wird durch diese Dokumente belegt.",
+    "fr": "Rien dans la réponse n'est étayé par ces documents.",
+    "es": "Nada de la respuesta está respaldado por estos documentos.",
+    "it": "Nulla della risposta è supportato da questi documenti.",
+    "pt": "Nada da resposta é sustentado por estes documentos.",
+}
+
+
 def language(text: str) -> str:
     """The language of ``text``, one that `not_found` has a sentence for; English if unknown."""
     if _KANA.search(text):
@@ -119,3 +134,8 @@ def no_documents(question: str, *, waiting: bool) -> str:
 def nearest_passages(question: str) -> str:
     """The sentence that introduces quotations which may not answer the question, in the language of the question."""
     return _NEAREST[language(question)]
+
+
+def unsupported_answer(question: str) -> str:
+    """The sentence in the place of an answer all of which was taken out, in the language of the question."""
+    return _UNSUPPORTED[language(question)]

@@ -148,6 +148,8 @@ def _extend(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
             message[name] = (message.get(name) or "") + value
         elif name == "tool_calls":
             _extend_calls(message.setdefault("tool_calls", []), value)
+        elif name == "claims":
+            message[name] = [*(message.get(name) or ()), *value]
         else:
             message[name] = value
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any, Final, get_args
 
-from portico.wire import Passage
+from portico.wire import AnswerClaim, ClaimReason, Passage
 
 PASSAGE_SCHEMA: Final[Mapping[str, Any]] = {
     "type": "object",
@@ -31,9 +31,9 @@ PASSAGE_SCHEMA: Final[Mapping[str, Any]] = {
 """The JSON schema of `to_json`'s objects."""
 
 
-def to_json(passages: Iterable[Passage]) -> list[dict[str, Any]]:
-    """Each passage as a JSON object."""
-    return [asdict(passage) for passage in passages]
+def to_json(found: Iterable[Passage | AnswerClaim]) -> list[dict[str, Any]]:
+    """Each passage or claim as a JSON object."""
+    return [asdict(one) for one in found]
 
 
 def where(passage: Passage) -> dict[str, Any]:
@@ -44,6 +44,38 @@ def where(passage: Passage) -> dict[str, Any]:
     known = {name: value for name, value in asdict(place).items() if value not in (None, ())}
     heading = {"heading": list(place.heading)} if place.heading else {}
     return {**known, **heading, "label": place.label()}
+
+
+CLAIM_SCHEMA: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "description": "A sentence of the answer, from character 'start' to 'end' of it, and what supports it.",
+    "properties": {
+        "start": {"type": "integer"},
+        "end": {"type": "integer"},
+        "supported": {"type": "boolean"},
+        "reason": {"enum": [*get_args(ClaimReason)], "description": "Why it is not supported."},
+        "evidence": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "description": "From character 'start' to 'end' of the passage with this rank.",
+                "properties": {
+                    **{
+                        name: PASSAGE_SCHEMA["properties"][name]
+                        for name in ("rank", "file_id", "filename", "place")
+                    },
+                    "quote": {"type": "string"},
+                    "start": {"type": "integer"},
+                    "end": {"type": "integer"},
+                },
+                "required": ["rank", "file_id", "filename", "place", "quote", "start", "end"],
+            },
+        },
+        "removed": {"type": "boolean", "description": "Whether it was taken out of the answer."},
+    },
+    "required": ["start", "end", "supported", "reason", "evidence", "removed"],
+}
+"""The JSON schema of a claim as `to_json` makes it."""
 
 
 def to_text(passages: Iterable[Passage]) -> str:
@@ -63,7 +95,10 @@ def origin(passage: Passage) -> str:
 # The numbers in brackets by which an answer points at its passages.
 
 
-_MARK = re.compile(r"[ \t]?[\[【]\s*\d{1,3}(?:\s*[,，、;]\s*\d{1,3})*\s*[\]】]")
+MARK_PATTERN: Final = r"[\[【]\s*\d{1,3}(?:\s*[,，、;]\s*\d{1,3})*\s*[\]】]"
+"""The regular expression of a mark such as ``[2]`` or ``[1, 3]``, by which an answer points at passages."""
+
+_MARK = re.compile(rf"[ \t]?{MARK_PATTERN}")
 _OPEN = re.compile(r"(?:[ \t]?[\[【][\d\s,，、;]{0,40}|[ \t])$")
 _NUMBER = re.compile(r"\d+")
 

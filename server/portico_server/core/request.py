@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from portico.wire import Passage, Usage
+from portico.wire import AnswerClaim, Passage, Usage
 from portico_server.core.media import Draw, GeneratedImages, Speak, Speech, Transcribe, Transcript
 
 Message: TypeAlias = Mapping[str, Any]
@@ -166,7 +166,7 @@ class CalledTool:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to `Chat`: the text, the tools asked for, the passages it stands on."""
+    """The answer to `Chat`: the text, the tools asked for, the passages it stands on, and what its sentences claim."""
 
     content: str
     finish_reason: str = "stop"
@@ -174,6 +174,7 @@ class Reply:
     citations: tuple[Passage, ...] = ()
     usage: Usage = Usage()
     model: str = ""
+    claims: tuple[AnswerClaim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from tests.registry_fixture import (
     passage,
 )
 
-from portico.wire import Cited, Delta
+from portico.wire import Cited, Claimed, Delta
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL, Principal
@@ -57,7 +57,9 @@ async def answer(
 async def test_passages_come_before_the_first_word_and_are_numbered(daemon: RegistryFixture) -> None:
     daemon.add(FixedStore("docs", [PORT, STOP]), FixedModel("Port ", "7419 [1]."))
     reply, events = await answer(daemon, ask("Which port does the daemon listen on?"))
-    assert events == [Cited((PORT, STOP)), Delta("Port"), Delta(" 7419 [1].")]
+    [claim] = reply.claims
+    assert events == [Cited((PORT, STOP)), Delta("Port"), Delta(" 7419 [1]."), Claimed(claim)]
+    assert (claim.start, claim.end, [found.rank for found in claim.evidence]) == (0, 14, [1])
     assert (reply.content, reply.citations, reply.model) == ("Port 7419 [1].", (PORT, STOP), "docs")
     assert reply.usage.prompt_tokens == 10
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from portico_server.core.passage import PASSAGE_SCHEMA
+from portico_server.core.passage import CLAIM_SCHEMA, PASSAGE_SCHEMA
 from portico_server.core.request import AppInput, Chat, Request
 from portico_server.core.servable import Card
 
@@ -67,8 +67,9 @@ _ANSWER: Final[dict[str, Any]] = {
             "items": {"type": "integer"},
             "description": "Ranks of the citations that the answer points at.",
         },
+        "claims": {"type": "array", "items": CLAIM_SCHEMA},
     },
-    "required": ["answer", "citations", "cited"],
+    "required": ["answer", "citations", "cited", "claims"],
 }
 
 

@@ -66,13 +66,21 @@ def failure(sentence: str) -> types.CallToolResult:
 
 def _plain(result: Result) -> types.CallToolResult:
     match result:
-        case Reply(content=answer, citations=passages):
+        case Reply(content=answer, citations=passages, claims=claims):
             sources = "".join(f"\n[{passage.rank}] {origin(passage)}" for passage in passages)
             text = f"{answer}\n\nSources:{sources}" if passages else answer
+            without = [
+                answer[claim.start : claim.end] for claim in claims if not (claim.supported or claim.removed)
+            ]
+            if without:
+                text += "\n\nNot supported by these sources:" + "".join(
+                    f"\n- {sentence}" for sentence in without
+                )
             structured = {
                 "answer": answer,
                 "citations": to_json(passages),
                 "cited": list(cited(answer, len(passages))),
+                "claims": to_json(claims),
             }
             return _success(text, structured)
         case Found(passages=passages):

@@ -17,6 +17,7 @@ from portico_server.api.openai.bodies import MESSAGES
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed, shaped
 from portico_server.api.sse import EventStream, while_present
+from portico_server.apps.ask import refuse_unchecked
 from portico_server.apps.drawing import diagram
 from portico_server.apps.drawing.mermaid import mermaid
 from portico_server.apps.drawing.svg import svg
@@ -227,6 +228,8 @@ async def run_app(
     """
     servable = await _resolve(services, name, caller)
     asked = _request(given)
+    if isinstance(asked, Chat):
+        refuse_unchecked(servable.card, asked.options)
     flow = getattr(servable, "flow", None)
     if flow is not None and given.messages is None:
         with services.runner.admitted(name, caller) as admission:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from portico.wire import UNSUPPORTED
 from portico_server.core import fields
 from portico_server.core.fields import BodyField, RequestBody
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
@@ -372,6 +373,9 @@ CHAT = RequestBody(
         ),
         "metadata": METADATA,
         "store": fields.boolean().noted(default=False),
+        "unsupported": fields.choice(*UNSUPPORTED).noted(
+            description="For apps over a store: what becomes of sentences without evidence in its documents"
+        ),
     },
     rule=_chat_rule,
     example={"model": "default", "messages": [{"role": "user", "content": "Hello"}]},

@@ -7,15 +7,16 @@ from typing import Any
 
 import orjson
 
-from portico.wire import Cited, Delta, Passage, Usage
+from portico.wire import Cited, Claimed, Delta, Passage, Usage
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai.bodies import CHAT, COMPLETION
 from portico_server.api.openai.relay import caller_of, find, relay
 from portico_server.api.services import ApiServices
+from portico_server.apps.ask import refuse_unchecked
 from portico_server.apps.stored_chats import ChatRecorder
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.ids import new_id
-from portico_server.core.passage import where
+from portico_server.core.passage import to_json, where
 from portico_server.core.request import CalledTool, Chat, Reply
 from portico_server.core.servable import relays
 from portico_server.runs.run import Run
@@ -34,6 +35,7 @@ async def create(exchange: Exchange, services: ApiServices) -> None:
         del body["store"]
         body.pop("metadata", None)
     servable = await find(services, body["model"], "chat/completions", caller)
+    refuse_unchecked(servable.card, body)
     if relays(servable):
         await relay(exchange, services, servable, "chat/completions", body, recorder)
     else:
@@ -87,6 +89,9 @@ async def _frames(
                     passages = event.passages
                 case Delta(text=text) if text:
                     yield completion.chunk({"content": text}, first=not started)
+                    started = True
+                case Claimed(claim=claim):
+                    yield completion.chunk({"claims": to_json([claim])}, first=not started)
                     started = True
                 case Usage():
                     usage = event
@@ -144,6 +149,8 @@ class _Completion:
             message["tool_calls"] = [_called(call) for call in reply.tool_calls]
         if notes := [*file_citations(reply.citations), *made]:
             message["annotations"] = notes
+        if reply.claims:
+            message["claims"] = to_json(reply.claims)
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish_reason}
         return {**self._head("chat.completion"), "choices": [choice], "usage": _usage(reply.usage)}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
+from portico_server.apps.answer.facts import MONTHS, NUMBER_WORDS, WEEKDAYS
 from portico_server.apps.language import CJK
 
 _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
@@ -56,21 +57,17 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ),
 )
 
-_NUMBER_WORDS = (
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion dozen "
-    "half third quarter twice once double none zero"
-)
+_OTHER_NUMBERS = "dozen half third quarter twice once double none"
+_NUMBER_WORDS = (*sorted(NUMBER_WORDS), *_OTHER_NUMBERS.split())
 _NUMBER = re.compile(
-    r"(?<![\w.])[$€£¥]?\d[\d,.]*|\b(?:" + "|".join(_NUMBER_WORDS.split()) + r")s?\b"
+    r"(?<![\w.])[$€£¥]?\d[\d,.]*|\b(?:" + "|".join(_NUMBER_WORDS) + r")s?\b"
     r"|[零一二三四五六七八九十百千万亿两半]+(?=[个次年名位岁人天种条家所座倍月周分小层届支项块元米公里度吨克秒只队场本轮章节部])|百分之",
     re.IGNORECASE,
 )
-_MONTHS = "january february march april may june july august september october november december"
 _DATE = re.compile(
-    r"(?<!\d)1\d{3}s?(?!\d)|(?<!\d)20\d\d(?!\d)|\b(?:" + "|".join(m.title() for m in _MONTHS.split()) + r")\b"
+    r"(?<!\d)1\d{3}s?(?!\d)|(?<!\d)20\d\d(?!\d)|\b(?:" + "|".join(name.title() for name in MONTHS) + r")\b"
     r"|\b\d{1,2}(?:st|nd|rd|th) century|\bcentur(?:y|ies)\b"
-    r"|\b(?:monday|tuesday|wednesday|thursday|friday|saturday|sunday)s?\b"
+    r"|\b(?:" + "|".join(WEEKDAYS) + r")s?\b"
     r"|\d{1,2}:\d\d|\b(?:AD|BC|BCE|CE)\b|\d+\s*年|世纪|年代|\d+\s*月|\d+\s*[日号]|星期|时期|朝"
 )
 _NAME = re.compile(

@@ -98,8 +98,7 @@ class Material:
         self._folded_question = fold(question)[:MAX_QUESTION_CHARACTERS]
         self.candidates = self._candidates()
         self._context = [
-            frozenset(stems(words(fold(" ".join((*passage.place.heading, _stem_of(passage.filename)))))))
-            for passage in passages[:MAX_QUOTED_PASSAGES]
+            frozenset(stems(words(fold(context_of(passage))))) for passage in passages[:MAX_QUOTED_PASSAGES]
         ]
         everywhere = [frozenset(stems(words(text))) for text in texts]
         counts = Counter(term for found in everywhere for term in found)
@@ -110,14 +109,14 @@ class Material:
             else frozenset(self.question_terms)
         )
         self.rarity = {
-            term: _rarity(counts[term], max(len(passages), MIN_KNOWN_PASSAGES))
+            term: rarity(counts[term], max(len(passages), MIN_KNOWN_PASSAGES))
             * (1.0 if term in now else EARLIER_WORD_WEIGHT)
             for term in self.question_terms
         }
         self._texts = texts
         question_tags = tagged(self._folded_question)[:MAX_QUESTION_TERMS] if self.cjk else []
         self.chinese = {
-            found.word: _rarity(
+            found.word: rarity(
                 sum(found.word in text for text in texts), max(len(passages), MIN_KNOWN_PASSAGES)
             )
             for found in question_tags
@@ -130,7 +129,7 @@ class Material:
         found: list[QuoteCandidate] = []
         seen: set[str] = set()
         for number, passage in enumerate(self.passages[:MAX_QUOTED_PASSAGES]):
-            parts = units(passage.text, code=_is_code(passage), headings=passage.place.heading)
+            parts = units(passage.text, code=is_code(passage), headings=passage.place.heading)
             for place, unit in enumerate(parts):
                 text = passage.text[unit.start : unit.end]
                 if text in seen or len(found) == MAX_UNITS:
@@ -162,7 +161,7 @@ class Material:
     def is_bare_code(self, candidate: QuoteCandidate) -> bool:
         """Whether a candidate is code without a sentence that introduces it, also where its fence was cut off."""
         text = candidate.text.lstrip()
-        if _is_code(self.passages[candidate.passage]) or text.startswith(("```", "~~~")):
+        if is_code(self.passages[candidate.passage]) or text.startswith(("```", "~~~")):
             return True
         prose = _QUOTED_CODE.sub("", text)
         return len(_CODE_MARKS.findall(prose)) > CODE_SHARE * len(text)
@@ -200,7 +199,7 @@ class Material:
     def of_candidates(self, soft: SoftMatch | None) -> list[Mapping[str, float]]:
         """The features of each candidate."""
         local = Counter(term for candidate in self.candidates for term in candidate.terms)
-        near = {term: _rarity(local[term], len(self.candidates)) for term in self.question_terms}
+        near = {term: rarity(local[term], len(self.candidates)) for term in self.question_terms}
         both = {term: near[term] * self.rarity[term] for term in self.question_terms}
         own = [_share(self.rarity, candidate.terms) for candidate in self.candidates]
         best = [share >= max(own) - 1e-9 for share in own]
@@ -395,7 +394,7 @@ class SoftMatch:
         return float((self.aligned @ self.weights).max()) if len(self.aligned) else 0.0
 
 
-def _is_code(passage: Passage) -> bool:
+def is_code(passage: Passage) -> bool:
     """Whether a passage is source code or data as a whole."""
     return passage.place.symbol is not None or _CODE_FILES.search(passage.filename) is not None
 
@@ -439,9 +438,11 @@ def _longest_run(question: Sequence[str], answer: Sequence[str]) -> int:
     return best
 
 
-def _rarity(holders: int, count: int) -> float:
+def rarity(holders: int, count: int) -> float:
+    """What a word counts that ``holders`` of ``count`` texts have."""
     return math.log(1 + (count - holders + 0.5) / (holders + 0.5))
 
 
-def _stem_of(filename: str) -> str:
-    return re.sub(r"[/._-]+", " ", filename.rsplit(".", 1)[0])
+def context_of(passage: Passage) -> str:
+    """What stands above a passage: its headings, and the words of its file's name."""
+    return " ".join((*passage.place.heading, re.sub(r"[/._-]+", " ", passage.filename.rsplit(".", 1)[0])))

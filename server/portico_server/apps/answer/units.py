@@ -19,9 +19,9 @@ _CLOSERS = "\"'”’»`)\\]）】》」』*_"
 _END = re.compile(
     rf"(?P<wide>[。！？｡]+[{_CLOSERS}]*)"
     rf"|(?P<narrow>[.!?…]+[{_CLOSERS}]*)(?=\s|$|[{CJK}])"
-    r"|(?P<blank>[ \t]*\n[ \t]*\n\s*)"
-    r"|(?P<line>[ \t]*\n[ \t]*)"
+    r"|(?<![ \t])(?:(?P<blank>[ \t]*\n[ \t]*\n\s*)|(?P<line>[ \t]*\n[ \t]*))"
 )
+"""A run of space is looked at from its beginning alone, so that long ones take no longer than other text."""
 _LAST_WORD = re.compile(r"[^\s(\[\"'“‘]+$")
 _NEXT = re.compile(r"[\s\"'“‘(\[*_`«]*(?P<first>[^\W_]+)?")
 _SPEECH_VERB = re.compile(r"[^。！？\s，]{0,8}[说說道问問答喊叫][。，]")

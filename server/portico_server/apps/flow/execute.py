@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import orjson
 
-from portico.wire import Passage, StepFinished, StepStarted, Usage
+from portico.wire import AnswerClaim, Passage, StepFinished, StepStarted, Usage
 from portico_server.apps.flow import record
 from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.combine import COMBINATORS
@@ -102,6 +102,7 @@ class Execution:
         self.turn = turn
         self.usage = Usage()
         self.citations: tuple[Passage, ...] = ()
+        self.claims: tuple[AnswerClaim, ...] = ()
         self.spoken = False
         """Whether a step has told the listener what the flow answers."""
         self._replays = replays and journal.resumed
@@ -234,6 +235,7 @@ class Execution:
         finally:
             self.spoken = self.spoken or part.spoken
             self.citations = part.citations or self.citations
+            self.claims = part.claims or self.claims
             await self.spend(part.usage)
 
     async def _once(self, step: Step, scope: Scope, path: str, note: StepNote) -> Any:

@@ -107,7 +107,14 @@ class FlowApp:
         text = as_answer(value, self._executions.address)
         if not execution.spoken:
             await context.emit(Delta(text))
-        return Reply(text, usage=execution.usage, citations=execution.citations, model=self.card.name)
+        claims = execution.claims if execution.spoken else ()
+        return Reply(
+            text,
+            usage=execution.usage,
+            citations=execution.citations,
+            model=self.card.name,
+            claims=claims,
+        )
 
 
 def as_answer(value: Any, address: str = "") -> str:

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from portico.wire import Passage, Usage
+from portico.wire import AnswerClaim, Passage, Usage
 from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.expression import CodeExpression, Expression
 from portico_server.apps.flow.scope import Scope
@@ -28,6 +28,7 @@ class StepHost(Protocol):
     journal: Journal
     voices: frozenset[str]
     citations: tuple[Passage, ...]
+    claims: tuple[AnswerClaim, ...]
     spoken: bool
     turn: int
     answered: frozenset[str] | None

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from portico.wire import Cited, Delta, Event, Passage, Usage
+from portico.wire import Cited, Claimed, Delta, Event, Passage, Usage
 from portico_server.apps.fields import model_options
 from portico_server.apps.flow import spec
 from portico_server.apps.flow.constrain import response_format, unwrapped
@@ -196,7 +196,7 @@ async def _heard(
             if aloud:
                 spoke = note.spoke = True
                 await host.context.emit(event)
-        elif isinstance(event, Cited):
+        elif isinstance(event, Cited | Claimed):
             if aloud:
                 await host.context.emit(event)
         elif not isinstance(event, Usage):
@@ -211,6 +211,7 @@ async def _heard(
     host.spoken = host.spoken or spoke
     if aloud and reply.citations:
         host.citations = reply.citations
+        host.claims = reply.claims
     return reply
 
 

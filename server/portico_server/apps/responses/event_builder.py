@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from portico.wire import Passage, Usage
+from portico.wire import AnswerClaim, Passage, Usage
 from portico_server.apps.responses.ids import ItemIds
 from portico_server.apps.responses.items import Item, without_model_output
 from portico_server.apps.responses.request import ResponseRequest
 from portico_server.core.errors import PorticoError
-from portico_server.core.passage import marks
+from portico_server.core.passage import marks, to_json
 
 Event: TypeAlias = dict[str, Any]
 """One event of the stream as OpenAI defines it."""
@@ -63,6 +63,8 @@ class EventBuilder:
         self._message: int | None = None
         self._thought: int | None = None
         self._pieces: list[str] = []
+        self._notes: list[dict[str, Any]] = []
+        self._claims: list[dict[str, Any]] = []
         self._logprobs: list[dict[str, Any]] = []
         self._refusing = False
         self._calls: dict[int, int] = {}
@@ -161,6 +163,24 @@ class EventBuilder:
         )
         return events
 
+    def claim(self, claim: AnswerClaim) -> list[Event]:
+        """A sentence of the text so far was checked: its evidence as citations, and the whole of it as an entry of
+        ``claims`` beside a delta without text, since clients skip fields that they do not know, but not events.
+        """
+        *opened, delta = self.text("")
+        [made] = to_json([claim])
+        self._claims.append(made)
+        notes = [
+            {
+                "type": "file_citation",
+                "index": claim.end,
+                "file_id": found.file_id,
+                "filename": found.filename,
+            }
+            for found in claim.evidence
+        ]
+        return [*opened, {**delta, "claims": [made]}, *self._add_notes(notes)]
+
     def refusal(self, piece: str) -> list[Event]:
         """A piece of the sentence in which a model says no."""
         events = []
@@ -245,28 +265,37 @@ class EventBuilder:
             self._event("response.content_part.added", **at, content_index=0, part=self._part("")),
         ]
 
-    def _part(self, text: str, notes: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    def _part(self, text: str) -> dict[str, Any]:
+        """The content of the message; ``claims``, which OpenAI does not have, only where sentences were checked."""
         if self._refusing:
             return {"type": "refusal", "refusal": text}
         return {
             "type": "output_text",
             "text": text,
-            "annotations": list(notes),
+            "annotations": list(self._notes),
             "logprobs": list(self._logprobs),
+            **({"claims": list(self._claims)} if self._claims else {}),
         }
+
+    def _add_notes(self, notes: Sequence[dict[str, Any]]) -> list[Event]:
+        """Annotate the message that is open."""
+        assert self._message is not None
+        at = {**self._at(self._message), "content_index": 0}
+        first = len(self._notes)
+        self._notes += notes
+        return [
+            self._event(
+                "response.output_text.annotation.added", **at, annotation_index=number, annotation=note
+            )
+            for number, note in enumerate(notes, first)
+        ]
 
     def _close_message(self, status: str) -> list[Event]:
         index, text = self._message, "".join(self._pieces)
         assert index is not None
         at = {**self._at(index), "content_index": 0}
-        notes = [] if self._refusing else self.annotate(text)
-        events = [
-            self._event(
-                "response.output_text.annotation.added", **at, annotation_index=number, annotation=note
-            )
-            for number, note in enumerate(notes)
-        ]
-        part = self._part(text, notes)
+        events = [] if self._refusing else self._add_notes(self.annotate(text))
+        part = self._part(text)
         if self._refusing:
             events.append(self._event("response.refusal.done", **at, refusal=text))
         else:
@@ -275,6 +304,7 @@ class EventBuilder:
         events.append(self._event("response.content_part.done", **at, part=part))
         events.append(self.done(index, content=[part], status=status))
         self._message, self._pieces, self._logprobs = None, [], []
+        self._notes, self._claims = [], []
         return events
 
     def _close_thought(self, status: str) -> list[Event]:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from portico.wire import Cited, Delta, Passage, Usage
+from portico.wire import Cited, Claimed, Delta, Passage, Usage
 from portico.wire import Event as RunEvent
 from portico_server.apps.responses import hosted, mcp_tool
 from portico_server.apps.responses.code_tool import made_notes
@@ -295,6 +295,10 @@ class ResponseWork:
                     await self._say(hearing.hear(TextPiece(event.text)))
             elif isinstance(event, Cited):
                 self._cited = event.passages
+                await self.context.emit(event)
+            elif isinstance(event, Claimed):
+                spoken = True
+                await self._say(self.prepared.machine.claim(event.claim))
                 await self.context.emit(event)
             elif not isinstance(event, Usage):
                 await self.context.emit(event)

@@ -70,6 +70,7 @@ async def test_what_is_not_in_the_files_is_not_answered(indexed: Daemon) -> None
         "answer": "This is not in these documents.",
         "citations": [],
         "cited": [],
+        "claims": [],
     }
 
 
