@@ -102,3 +102,15 @@ test("costs of several calls are added", () => {
   for (const cost of [0.25, 0.5]) answer = withRunEvent(answer, { type: "usage", cost });
   expect(answer.usage?.cost).toBe(0.75);
 });
+
+test("a sentence without evidence is marked where it ends, in the message that it is of", () => {
+  const claim = { start: 0, end: 6, supported: false, reason: "number", removed: false, evidence: [] };
+  const answer = after(
+    { type: "response.output_text.delta", delta: "Before." },
+    { type: "response.output_item.added", item: { id: "m2", type: "message" } },
+    { type: "response.output_text.delta", delta: "😀 is 5." },
+    { type: "response.output_text.delta", delta: "", claims: [claim, { ...claim, removed: true }] },
+  );
+  expect(answer.unsupported).toEqual([{ at: 16, reason: "number" }]);
+  expect(answer.text.slice(0, 16)).toBe("Before.\n\n😀 is 5");
+});

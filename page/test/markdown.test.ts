@@ -76,3 +76,21 @@ test.each([
     }
   }
 });
+
+test.each([
+  ["It is 5. More.", 8, "P"],
+  ["- It is 5.\n- More.", 10, "LI"],
+  ["| a |\n| - |\n| 5 |", 17, "TD"],
+  ["```\nrun\n```\nMore.", 11, "P"],
+])("a sentence without evidence is marked in %j", (text, at, tag) => {
+  const place = document.createElement("div");
+  const made = blocks(text, [], [{ at, reason: "number" }]);
+  place.innerHTML = made.map((block) => block.html).join("");
+  const marks = [...place.querySelectorAll("[data-reason=number]")];
+  expect(marks.map((mark) => mark.parentElement?.tagName)).toEqual([tag]);
+  expect(place.textContent).toContain(text.includes("More") ? "More." : "5");
+});
+
+test("a mark of its own that a model writes is text", () => {
+  expect(drawn("It is so [\ue0000].").querySelector("[data-reason]")).toBeNull();
+});

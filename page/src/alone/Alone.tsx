@@ -2,6 +2,7 @@
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ApiError, frames, isAbort, send, sentence } from "../api";
+import { type Claim, type Unsupported, unsupportedIn } from "../claims";
 import { Markdown } from "../parts/Markdown";
 import { Trouble } from "../parts/ui";
 import { language, speak, t } from "../words/words";
@@ -14,10 +15,11 @@ interface Said {
   content: string;
   /** What an answer stands on. */
   cited: Cited[];
+  unsupported?: Unsupported[];
 }
 
 interface Chunk {
-  choices?: { delta?: { content?: string; annotations?: Annotation[] } }[];
+  choices?: { delta?: { content?: string; annotations?: Annotation[]; claims?: Claim[] } }[];
   error?: { message: string };
 }
 
@@ -52,9 +54,11 @@ export function withChunk(answer: Said, chunk: Chunk): Said {
   if (chunk.error) throw new ApiError(chunk.error.message, 500);
   const delta = chunk.choices?.[0]?.delta ?? {};
   const cited = (delta.annotations ?? []).flatMap((note) => note.file_citation ?? []);
+  const content = answer.content + (delta.content ?? "");
   return {
     ...answer,
-    content: answer.content + (delta.content ?? ""),
+    content,
+    unsupported: [...(answer.unsupported ?? []), ...unsupportedIn(content, delta.claims ?? [])],
     cited: [...answer.cited, ...cited.map(({ index, filename, quote }) => ({ index, filename, quote }))],
   };
 }
@@ -180,7 +184,13 @@ function SaidAlone({ said, live }: { said: Said; live: boolean }) {
   };
   return (
     <div class={`said answer ${live ? "live" : ""}`} aria-busy={live} aria-live="polite">
-      <Markdown text={said.content} cited={said.cited.map(({ index }) => index)} live={live} onCite={open} />
+      <Markdown
+        text={said.content}
+        cited={said.cited.map(({ index }) => index)}
+        unsupported={said.unsupported ?? []}
+        live={live}
+        onCite={open}
+      />
       {live && !said.content && <span class="dots" aria-hidden="true" />}
       {said.cited.length > 0 && (
         <details class="aside sources" ref={sources}>

@@ -2,6 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { json, part } from "../api";
+import type { Unsupported } from "../claims";
 import { count, dollars, placeLabel } from "../format";
 import { Markdown } from "../parts/Markdown";
 import { SchemaForm } from "../parts/SchemaForm";
@@ -19,6 +20,7 @@ interface Shape {
   reasoning: string;
   calls: Call[];
   passages: Passage[];
+  unsupported?: Unsupported[];
   files?: MadeFile[];
   usage: Usage | null;
   milliseconds: number;
@@ -45,6 +47,7 @@ export function AnswerView({ answer, live }: { answer: Shape; live?: boolean }) 
       <Markdown
         text={answer.text}
         cited={answer.passages.map((passage) => passage.rank)}
+        {...(answer.unsupported ? { unsupported: answer.unsupported } : {})}
         live={live === true}
         onCite={open}
       />

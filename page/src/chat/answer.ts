@@ -1,5 +1,6 @@
 // An answer as it is made: what the events of a response, and of the run behind it, add to it. Pure.
 
+import { type Claim, type Unsupported, unsupportedIn } from "../claims";
 import type { Passage, Schema, Usage } from "../types";
 
 export interface Call {
@@ -31,6 +32,9 @@ export type AnswerState = "asking" | "streaming" | "done" | "stopped" | "failed"
 export interface Answer {
   state: AnswerState;
   text: string;
+  /** Where in the text the message begins that is being written. */
+  begin: number;
+  unsupported: Unsupported[];
   reasoning: string;
   calls: Call[];
   passages: Passage[];
@@ -50,6 +54,8 @@ export function newAnswer(model: string): Answer {
   return {
     state: "asking",
     text: "",
+    begin: 0,
+    unsupported: [],
     reasoning: "",
     calls: [],
     passages: [],
@@ -100,7 +106,7 @@ export function withResponseEvent(answer: Answer, event: ResponseEvent, now: num
   switch (event.type) {
     case "response.output_text.delta":
     case "response.refusal.delta":
-      return { ...started(answer, now), text: answer.text + String(event.delta) };
+      return withClaims({ ...started(answer, now), text: answer.text + String(event.delta) }, event);
     case "response.reasoning_text.delta":
     case "response.reasoning_summary_text.delta":
       return { ...started(answer, now), reasoning: answer.reasoning + String(event.delta) };
@@ -148,7 +154,14 @@ const HOSTED: Record<string, string> = {
 
 /** What is said after a tool was called is a paragraph of its own. */
 function apart(answer: Answer, item: Item): Answer {
-  return item.type === "message" && answer.text ? { ...answer, text: `${answer.text}\n\n` } : answer;
+  if (item.type !== "message" || !answer.text) return answer;
+  const text = `${answer.text}\n\n`;
+  return { ...answer, text, begin: text.length };
+}
+
+function withClaims(answer: Answer, event: ResponseEvent): Answer {
+  const found = unsupportedIn(answer.text, (event.claims ?? []) as Claim[], answer.begin);
+  return found.length ? { ...answer, unsupported: [...answer.unsupported, ...found] } : answer;
 }
 
 function withItem(answer: Answer, item: Item): Answer {

@@ -1,6 +1,7 @@
 // The daemon's sessions: the one history of page, terminal and SDK.
 
 import { json, part, rows } from "../api";
+import type { Unsupported } from "../claims";
 import type { Content, Passage, Session, Usage } from "../types";
 import type { Answer, Call } from "./answer";
 
@@ -63,6 +64,7 @@ export interface Message {
   /** Who answered. */
   sender: string;
   passages: Passage[];
+  unsupported: Unsupported[];
   calls: Call[];
   reasoning: string;
   usage: Usage | null;
@@ -179,6 +181,7 @@ export function toMessages(rows: Row[]): Message[] {
         content: message.content,
         sender: message.sender,
         passages: (about.passages ?? []) as Passage[],
+        unsupported: (about.unsupported ?? []) as Unsupported[],
         calls: mine ? [] : [...calls, ...((about.calls ?? []) as Call[])],
         reasoning: String(about.reasoning ?? ""),
         usage: (about.usage ?? null) as Usage | null,
@@ -221,6 +224,7 @@ function aboutAnswer(answer: Answer, response: string, instructions: string): Re
     response,
     ...(instructions ? { instructions } : {}),
     ...(answer.passages.length ? { passages: answer.passages } : {}),
+    ...(answer.unsupported.length ? { unsupported: answer.unsupported } : {}),
     ...(calls.length ? { calls } : {}),
     ...(answer.reasoning ? { reasoning: answer.reasoning.slice(0, MAX_KEPT_CHARS) } : {}),
     ...(answer.usage ? { usage: answer.usage } : {}),

@@ -1,12 +1,16 @@
 import { memo } from "preact/compat";
 import { useLayoutEffect, useRef } from "preact/hooks";
+import type { Reason, Unsupported } from "../claims";
 import { t } from "../words/words";
 import { blocks } from "./markdown";
 
-/** What a model wrote. `cited`: the numbers that stand for a passage; `onCite` is called with the one chosen. */
+/** What a model wrote. `cited`: the numbers that stand for a passage; `onCite` is called with the one chosen.
+ * `unsupported`: the sentences to mark.
+ */
 export function Markdown(props: {
   text: string;
   cited?: number[];
+  unsupported?: Unsupported[];
   live?: boolean;
   onCite?: (number: number) => void;
 }) {
@@ -17,7 +21,7 @@ export function Markdown(props: {
     event.preventDefault();
     props.onCite(Number(chosen.getAttribute("data-cite")));
   };
-  const found = blocks(props.text, props.cited);
+  const found = blocks(props.text, props.cited, props.unsupported);
   return (
     // biome-ignore lint/a11y/noStaticElementInteractions: the numbers within are the buttons
     <div class="markdown" onClick={cite} onKeyDown={cite}>
@@ -51,6 +55,8 @@ function finish(element: Element, live: boolean): void {
     cite.setAttribute("tabindex", "0");
     cite.setAttribute("aria-label", t("cite.open", { number: cite.textContent ?? "" }));
   }
+  for (const mark of element.querySelectorAll<HTMLElement>("[data-reason]"))
+    mark.textContent = t(`unsupported.${mark.dataset.reason as Reason}`);
   for (const table of element.querySelectorAll("table")) {
     const frame = document.createElement("div");
     frame.className = "wide";

@@ -3,6 +3,7 @@
 import { tex } from "@mdit/plugin-tex";
 import DOMPurify from "dompurify";
 import MarkdownIt from "markdown-it";
+import { REASONS, type Reason, type Unsupported, withMarks } from "../claims";
 
 type Token = ReturnType<MarkdownIt["parse"]>[number];
 
@@ -11,8 +12,8 @@ const TAGS = [
   ...["table", "thead", "tbody", "tr", "th", "td", "pre", "code", "em", "strong", "s", "a", "img", "span"],
 ];
 const ATTRIBUTES = ["href", "title", "alt", "src", "start", "class", "style", "target", "rel"];
-const DATA_ATTRIBUTES = ["data-cite", "data-math", "data-display", "data-language"];
-const CLASSES = new Set(["cite", "math", "code"]);
+const DATA_ATTRIBUTES = ["data-cite", "data-reason", "data-math", "data-display", "data-language"];
+const CLASSES = new Set(["cite", "unsupported", "math", "code"]);
 const WEB_LINK = /^(?:https?:|mailto:)/i;
 const PICTURE = /^data:image\/(?:png|jpeg|gif|webp);base64,/i;
 const ALIGNED = /^text-align:\s*(?:left|center|right);?$/;
@@ -61,6 +62,20 @@ markdown.renderer.rules.cite = (tokens, at) => {
   return `<a class="cite" data-cite="${number}">${number}</a>`;
 };
 
+/** Begins a mark in a text. A model's own, which would be one, is replaced. */
+const MARK = "\ue000";
+markdown.inline.ruler.before("cite", "unsupported", (state, silent) => {
+  if (!state.src.startsWith(`[${MARK}`, state.pos)) return false;
+  if (!silent) state.push("unsupported", "", 0).content = state.src.charAt(state.pos + 2);
+  state.pos += 4;
+  return true;
+});
+markdown.renderer.rules.unsupported = (tokens, at) => {
+  const reason = REASONS[Number((tokens[at] as Token).content)];
+  return `<span class="unsupported" data-reason="${reason}"></span>`;
+};
+const markOf = (reason: Reason) => `[${MARK}${REASONS.indexOf(reason)}]`;
+
 /** A piece of a text that is drawn by itself: what stands before it does not change it. */
 export interface Block {
   html: string;
@@ -70,9 +85,9 @@ const made = new Map<string, string>();
 const MAX_MADE = 2_000;
 
 /** The blocks of a text. Those that were there before are not made again. */
-export function blocks(text: string, cited: number[] = []): Block[] {
+export function blocks(text: string, cited: number[] = [], unsupported: Unsupported[] = []): Block[] {
   const env = { cited: new Set(cited) };
-  const tokens = markdown.parse(text, env);
+  const tokens = markdown.parse(withMarks(text.replaceAll(MARK, "\ufffd"), unsupported, markOf), env);
   const found: Block[] = [];
   let group: Token[] = [];
   for (const token of tokens) {

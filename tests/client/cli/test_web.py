@@ -32,7 +32,8 @@ CONFIGURATION: dict[str, Any] = {
                 "script": [
                     {
                         "match": "How much is the rent",
-                        "content": "The rent is 840 euros. [1] <img src=x onerror=alert(1)>",
+                        "content": "The rent is 840 euros. [1] The rent of the flat is 95 euros a month. "
+                        "<img src=x onerror=alert(1)>",
                     },
                     {"match": "rent story", "content": "One word after the other.", "hang": 2},
                     {"match": "rent busy", "error": {"status": 429, "message": "Slow down."}},
@@ -187,8 +188,11 @@ async def test_a_visitor_asks_reads_the_source_and_finds_it_again_after_a_reload
     await page.run("document.querySelector('.cite').click()")
     await page.until("document.querySelector('.sources').open")
     assert "lease.md" in await page.run(text(".sources li"))
+    assert await page.run("document.querySelectorAll('.sources li').length") == 1
+    assert await page.run(text(".unsupported")) == "no evidence: another number"
     await page.open(shared.url)
     await page.until(f"{text('.answer .markdown')}?.includes('840 euros')")
+    assert await page.run(text(".unsupported")) == "no evidence: another number"
     await page.run(
         "[...document.querySelectorAll('button')].find((it) => it.innerText === 'New conversation').click()"
     )

@@ -45,6 +45,10 @@ SCRIPT: list[dict[str, Any]] = [
     {"match": "How much is the deposit", "content": "It is two months. [1]"},
     {"match": "How much is the rent", "content": "The rent is 840 euros. [1]"},
     {
+        "match": "What does the flat cost",
+        "content": "The rent is 840 euros. [1] The rent of the flat is 95 euros a month.",
+    },
+    {
         "match": "How high",
         "times": 1,
         "tool_calls": [{"name": "file_search", "arguments": {"query": "tide"}}],
@@ -236,6 +240,25 @@ async def test_a_citation_opens_the_document_at_its_passage(page: Page) -> None:
     assert "The rent of the flat is 840 euros a month." in marked
     assert await page.run("document.querySelector('dialog[open] h2').innerText") == "lease.md"
     await escape(page)
+
+
+async def test_a_sentence_without_evidence_is_marked_in_words(page: Page, served: Served) -> None:
+    mark = "document.querySelector('#talk .unsupported')"
+    await choose(page, "handbook")
+    await ask(page, "What does the flat cost?")
+    text = await answered(page)
+    assert text.endswith("95 euros a month. no evidence: another number")
+    assert await page.run("document.querySelectorAll('#talk .unsupported').length") == 1
+    sources = await page.run("document.querySelectorAll('#talk .sources li').length")
+    assert sources == await page.run(
+        "new Set([...document.querySelectorAll('#talk .sources li')].map((it) => it.value)).size"
+    )
+    await page.run("localStorage.setItem('portico.language', 'zh')")
+    await reload(page, served.url)
+    assert await page.until(f"{mark}?.innerText") == "无依据：数字不同"
+    await page.run("localStorage.removeItem('portico.language')")
+    await reload(page, served.url)
+    await page.until(f"{mark}?.innerText.startsWith('no evidence')")
 
 
 async def test_a_citation_of_a_pdf_opens_its_page_with_the_passage_marked(page: Page) -> None:
