@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 import orjson
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from portico_server.db.rows import Rows
 from portico_server.db.schema import conversation_items, conversations
@@ -91,7 +91,8 @@ def extend(
 
 MAX_WHOLE_ITEMS: Final = 10_000
 MAX_WHOLE_CHARS: Final = 32_000_000
-"""Items, and characters of them as JSON, that are read for one answer."""
+"""Items, and characters of them as JSON, that are read for one answer: of a conversation, or of a chain of responses
+whose documents count in full."""
 
 
 def whole(connection: Connection, conversation_id: str) -> tuple[ConversationRow, list[str] | None] | None:
@@ -140,16 +141,24 @@ def item(connection: Connection, conversation_id: str, item_id: str) -> str | No
     return found
 
 
-def find_items(connection: Connection, ids: Sequence[str], owner: str | None) -> dict[str, str]:
-    """Items by their ids in conversations of ``owner``, of anybody if that is ``None``, as JSON texts."""
-    query = (
-        select(conversation_items.c.id, conversation_items.c.item)
-        .join(conversations, conversations.c.id == conversation_items.c.conversation_id)
-        .where(conversation_items.c.id.in_(ids))
-    )
-    if owner is not None:
-        query = query.where(conversations.c.owner == owner)
-    return {row.id: row.item for row in connection.execute(query)}
+def find_items(connection: Connection, ids: Sequence[str], owner: str | None) -> dict[str, str] | None:
+    """Items by their ids in conversations of ``owner``, of anybody if that is ``None``, as JSON texts; ``None`` if
+    they have more than `MAX_WHOLE_CHARS`.
+    """
+    found: dict[str, str] = {}
+    chars = 0
+    for start in range(0, len(ids), 500):  # SQLite takes only so many values
+        those: ColumnElement[bool] = conversation_items.c.id.in_(ids[start : start + 500])
+        if owner is not None:
+            mine = select(conversations.c.id).where(conversations.c.owner == owner)
+            those &= conversation_items.c.conversation_id.in_(mine)
+        size = select(func.coalesce(func.sum(func.length(conversation_items.c.item)), 0)).where(those)
+        chars += connection.execute(size).scalar_one()
+        if chars > MAX_WHOLE_CHARS:
+            return None
+        rows = connection.execute(select(conversation_items.c.id, conversation_items.c.item).where(those))
+        found |= {row.id: row.item for row in rows}
+    return found
 
 
 def remove_item(connection: Connection, conversation_id: str, item_id: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import orjson
-from sqlalchemy import Connection, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, delete, exists, func, insert, literal, select, true, update
 
 from portico_server.db import conversations, dedupe
 from portico_server.db.database import Database
@@ -126,34 +126,50 @@ def note(connection: Connection, response_id: str, status: Status, document: str
     return changed.rowcount == 1
 
 
-def several(connection: Connection, ids: Sequence[str]) -> list[ResponseRow]:
-    """Those of them that are there."""
-    found: list[ResponseRow] = []
-    for start in range(0, len(ids), 500):  # SQLite takes only so many values
-        some = _RESPONSES.select.where(responses.c.id.in_(ids[start : start + 500]))
-        found += _RESPONSES.every(connection, some)
-    return found
+def several(connection: Connection, ids: Sequence[str]) -> list[ResponseRow] | None:
+    """Those of them that are there; ``None`` if they have more than `MAX_WHOLE_CHARS`."""
+    parts = [
+        ids[start : start + 500] for start in range(0, len(ids), 500)
+    ]  # SQLite takes only so many values
+    chars = 0
+    for part in parts:
+        size = select(func.coalesce(func.sum(_CHARS), 0)).where(responses.c.id.in_(part))
+        chars += connection.execute(size).scalar_one()
+        if chars > conversations.MAX_WHOLE_CHARS:
+            return None
+    return _read(connection, parts)
 
 
-def chain(connection: Connection, response_id: str) -> list[ResponseRow]:
-    """A response and those that it continues, the first one first; as far as they are there."""
-    links = (
-        select(responses.c.id, responses.c.previous_id)
-        .where(responses.c.id == response_id)
-        .cte("links", recursive=True)
+def _read(connection: Connection, parts: Sequence[Sequence[str]]) -> list[ResponseRow]:
+    selected = (_RESPONSES.select.where(responses.c.id.in_(part)) for part in parts)
+    return [row for some in selected for row in _RESPONSES.every(connection, some)]
+
+
+_CHARS = func.length(responses.c.input) + func.length(responses.c.document)
+
+
+def chain(connection: Connection, response_id: str, owner: str | None) -> list[ResponseRow] | None:
+    """A response of ``owner`` (``None`` for anybody's) and those that it continues, the first one first; as far as
+    they are there. ``None`` if they have more than `MAX_WHOLE_ITEMS` or `MAX_WHOLE_CHARS`, of which no more is read.
+    """
+    mine = responses.c.owner == owner if owner is not None else true()
+    begin = select(responses.c.id, responses.c.previous_id, literal(1).label("links"), _CHARS.label("chars"))
+    links = begin.where(responses.c.id == response_id, mine).cte("links", recursive=True)
+    total = links.c.chars + _CHARS
+    following = select(responses.c.id, responses.c.previous_id, links.c.links + 1, total).join(
+        links, responses.c.id == links.c.previous_id
     )
-    links = links.union(
-        select(responses.c.id, responses.c.previous_id).join(links, responses.c.id == links.c.previous_id)
-    )
-    ids = [row.id for row in connection.execute(select(links.c.id))]
-    by_id = {row.id: row for row in several(connection, ids)}
-    found: list[ResponseRow] = []
-    at: str | None = response_id
-    while at is not None and at in by_id:
-        row = by_id.pop(at)
-        found.append(row)
-        at = row.previous_id
-    return found[::-1]
+    fits = (links.c.links <= conversations.MAX_WHOLE_ITEMS) & (links.c.chars <= conversations.MAX_WHOLE_CHARS)
+    links = links.union_all(following.where(mine, fits))
+    found = connection.execute(select(links.c.id, links.c.links, links.c.chars).order_by(links.c.links)).all()
+    if not found:
+        return []
+    if found[-1].links > conversations.MAX_WHOLE_ITEMS or found[-1].chars > conversations.MAX_WHOLE_CHARS:
+        return None
+    ids = [row.id for row in reversed(found)]
+    by_id = {row.id: row for row in _read(connection, [ids[at : at + 500] for at in range(0, len(ids), 500)])}
+    rows = [by_id[one] for one in ids]
+    return rows if sum(len(row.items) for row in rows) <= conversations.MAX_WHOLE_ITEMS else None
 
 
 def remove(connection: Connection, response_id: str) -> None:

@@ -18,10 +18,11 @@ from tests import postgres
 from portico_server.core.errors import InvalidRequest, NotFound, TooMany, Unavailable
 from portico_server.core.limits import UsageLimits
 from portico_server.core.principal import SYSTEM
-from portico_server.db import rows, runs
+from portico_server.db import conversations, responses, rows, runs
 from portico_server.db.database import Database
 from portico_server.db.feed import Feed
 from portico_server.db.models import put_model
+from portico_server.db.responses import ResponseRow
 from portico_server.db.runs import NewRun
 from portico_server.db.schema import HEAD, aliases
 from portico_server.knowledge.files import FileStorage, UploadedFiles
@@ -415,3 +416,32 @@ async def test_what_goes_wrong_in_the_database_names_no_values(
     with suppress(PorticoError):
         await pair[0].read(work)
     await pair[0].write(alias, "after")
+
+
+async def test_a_chain_of_responses_is_read_up_to_its_bounds(
+    pair: tuple[Database, Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = pair
+    document = '{"output": []}'
+    links = [
+        ResponseRow(
+            *(f"resp_{number}", "key_a", "", f"resp_{number - 1}" if number else None, None, "completed"),
+            background=False,
+            input='[{"id": "msg_1"}]',
+            document=document,
+            created_at=1.0,
+        )
+        for number in range(12)
+    ]
+    await first.write(lambda connection: [responses.begin(connection, row) for row in links])
+    whole = await first.read(responses.chain, "resp_11", "key_a")
+    assert whole is not None and [row.id for row in whole] == [row.id for row in links]
+    assert await first.read(responses.chain, "resp_11", "key_b") == []
+    assert len(await first.read(responses.several, [row.id for row in links]) or ()) == 12
+    monkeypatch.setattr(conversations, "MAX_WHOLE_ITEMS", 11)
+    assert await first.read(responses.chain, "resp_11", None) is None
+    assert len(await first.read(responses.chain, "resp_10", None) or ()) == 11
+    monkeypatch.setattr(conversations, "MAX_WHOLE_CHARS", 3 * len(links[0].input + document))
+    assert await first.read(responses.chain, "resp_3", None) is None
+    assert len(await first.read(responses.chain, "resp_2", None) or ()) == 3
+    assert await first.read(responses.several, [row.id for row in links]) is None

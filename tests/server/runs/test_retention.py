@@ -228,8 +228,8 @@ async def test_old_responses_go_unless_a_younger_one_goes_on_with_them(served: R
     )
     assert (await keeping.prune(dry_run=True)).responses == 1
     assert (await keeping.prune()).responses == 2
-    left = await served.database.read(responses.chain, "resp_leaf")
-    assert [row.id for row in left] == ["resp_root", "resp_leaf"]
+    left = await served.database.read(responses.chain, "resp_leaf", None)
+    assert [row.id for row in left or ()] == ["resp_root", "resp_leaf"]
 
 
 async def test_a_dry_run_counts_what_a_real_one_removes(served: RetentionFixture) -> None:

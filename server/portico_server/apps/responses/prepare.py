@@ -6,7 +6,7 @@ import base64
 import mimetypes
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -24,7 +24,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import Message
 from portico_server.core.servable import Card, Servable, relays
 from portico_server.db import conversations, responses
-from portico_server.db.conversations import ConversationRow
+from portico_server.db.conversations import MAX_WHOLE_CHARS, MAX_WHOLE_ITEMS, ConversationRow
 from portico_server.db.database import Database
 from portico_server.db.responses import OPEN_STATUSES, ResponseRow
 
@@ -68,6 +68,10 @@ class Preparer:
         inlined = ask.previous in remembered if remembered else False
         if remembered and inlined:
             row, session, known = None, "", list(remembered[ask.previous])
+            if len(known) > MAX_WHOLE_ITEMS or len(orjson.dumps(known)) > MAX_WHOLE_CHARS:
+                raise _too_long(
+                    f"The response '{ask.previous}' with those before it", "previous_response_id", _ANEW
+                )
         else:
             row, session, known = await self._known(ask, servable.card, caller)
         given = await self._resolved(ask.input, known, caller)
@@ -132,19 +136,19 @@ class Preparer:
         if keeps:  # it remembers by itself; the items are also kept
             return row, f"{SESSION}{row.id}", []
         if texts is None:
-            raise InvalidRequest(
-                f"The conversation '{row.id}' is too long to be continued: it has more than "
-                f"{conversations.MAX_WHOLE_ITEMS:,} items or {conversations.MAX_WHOLE_CHARS:,} characters. Delete "
-                "items of it, or begin another one.",
-                code="context_length_exceeded",
-                param="conversation",
-            )
+            hint = "Delete items of it, or begin another one."
+            raise _too_long(f"The conversation '{row.id}'", "conversation", hint)
         return row, "", [orjson.loads(text) for text in texts]
 
     async def _chain(self, response_id: str, caller: Principal) -> list[Item]:
-        rows = await self.database.read(responses.chain, response_id)
+        owner = None if caller.admin else caller.id
+        rows = await self.database.read(responses.chain, response_id, owner)
+        if rows is None:
+            raise _too_long(
+                f"The response '{response_id[:80]}' with those before it", "previous_response_id", _ANEW
+            )
         first = rows[0].previous_id if rows else response_id
-        if first is not None or not all(caller.sees(row.owner) for row in rows):
+        if first is not None:
             raise NotFound(
                 f"The previous response '{response_id[:80]}' is not here"
                 + (f": it continues '{first[:80]}', which was deleted." if rows and first else ".")
@@ -187,8 +191,15 @@ class Preparer:
         rows = await self.database.read(
             responses.several, [found for item_id in ids if (found := response_of(item_id)) is not None]
         )
-        by_id = {item["id"]: item for row in rows if caller.sees(row.owner) for item in row.items}
         texts = await self.database.read(conversations.find_items, list(ids), owner)
+        if rows is None or texts is None:
+            raise InvalidRequest(
+                "What 'input' refers to by 'item_reference' is in responses and conversations of more than "
+                f"{MAX_WHOLE_CHARS:,} characters together. Send the items themselves.",
+                code="context_length_exceeded",
+                param="input",
+            )
+        by_id = {item["id"]: item for row in rows if caller.sees(row.owner) for item in row.items}
         return {**by_id, **{item_id: orjson.loads(text) for item_id, text in texts.items()}}
 
     # --- other context ---------------------------------------------------------------------------------------
@@ -227,6 +238,21 @@ class Preparer:
                     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
                     found[file_id] = f"data:{kind};base64,{base64.b64encode(data).decode()}"
         return found
+
+
+_ANEW: Final = (
+    "Start again without 'previous_response_id', and send in 'input' what is still needed; POST /v1/responses/compact "
+    "makes that shorter."
+)
+
+
+def _too_long(what: str, param: str, hint: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"{what} is too long to be continued: it has more than "
+        f"{MAX_WHOLE_ITEMS:,} items or {MAX_WHOLE_CHARS:,} characters. {hint}",
+        code="context_length_exceeded",
+        param=param,
+    )
 
 
 def _require_files(card: Card) -> None:

@@ -343,3 +343,44 @@ def test_a_client_that_leaves_frees_the_model(harbour: Daemon, client: OpenAI) -
     [run] = [run for run in runs if run["kind"] == "responses" and run["name"] == "clever"][:1]
     events = httpx.get(f"{harbour.url}/api/runs/{run['id']}/events", headers=headers)  # until it has ended
     assert "cancelled" in events.text
+
+
+def turns_of(items: int, text: str = "a") -> Any:
+    """As many items of a conversation, to which `clever` has nothing to add."""
+    return [{"role": "user", "content": text}] * (items - 1) + [{"role": "user", "content": "paint it"}]
+
+
+@pytest.mark.parametrize(
+    ("items", "text"), [(6_000, "a"), (2, "a" * 17_000_000)], ids=["items", "characters"]
+)
+def test_a_chain_that_is_too_long_is_refused(as_key: Callable[[str], OpenAI], items: int, text: str) -> None:
+    client = as_key("one")
+    first = client.responses.create(model="clever", input=turns_of(items, text))
+    second = client.responses.create(
+        model="clever", input=turns_of(items, text), previous_response_id=first.id
+    )
+    for path in ("/responses", "/responses/compact"):
+        body = {"model": "clever", "input": "paint it", "previous_response_id": second.id}
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.post(path, cast_to=object, body=body)
+        assert (refused.value.code, refused.value.param) == (
+            "context_length_exceeded",
+            "previous_response_id",
+        )
+        assert "Start again without 'previous_response_id'" in refused.value.message
+    # The one before it is short enough still, and whose it is not learns nothing of it.
+    again = client.responses.create(model="clever", input="paint it", previous_response_id=first.id)
+    assert again.status == "completed"
+    with pytest.raises(openai.NotFoundError) as unknown:
+        as_key("two").responses.create(model="clever", input="paint it", previous_response_id=second.id)
+    assert unknown.value.code == "previous_response_not_found"
+
+
+def test_references_to_more_than_is_read_at_once_are_refused(as_key: Callable[[str], OpenAI]) -> None:
+    client = as_key("one")
+    made = [client.responses.create(model="clever", input=turns_of(2, "a" * 17_000_000)) for _ in range(2)]
+    items: Any = [{"type": "item_reference", "id": one.output[0].id} for one in made]
+    assert client.responses.create(model="echo", input=items[:1]).output_text == "There it is."
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(model="echo", input=items)
+    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "input")

@@ -207,3 +207,14 @@ def test_the_hosts_of_other_sites_are_refused(harbour: Daemon) -> None:
         pass
     assert refused.value.response.status_code in (400, 403)
     assert secret("one") not in str(refused.value)
+
+
+def test_a_connection_remembers_no_more_than_a_chain_may_have(as_key: Callable[[str], OpenAI]) -> None:
+    many = said("a") * 6_000
+    with as_key("one").responses.connect() as connection:
+        first = turn(connection, input=many, store=False)[-1].response
+        second = turn(connection, input=many, store=False, previous_response_id=first.id)[-1].response
+        refused = turn(connection, input="and", previous_response_id=second.id)[-1]
+        assert (refused.status, refused.error.code) == (400, "context_length_exceeded")
+        assert refused.error.param == "previous_response_id"
+        assert turn(connection, input="begin")[-1].response.output_text == "begin"
