@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+
+import pytest
 
 HEAVY = {
     *("aiohttp", "alembic", "fastapi", "hnswlib", "httpx", "lxml", "mcp", "numpy", "opencc", "rjieba"),
@@ -51,6 +54,83 @@ def test_the_words_of_the_wire_are_the_standard_library_alone() -> None:
 
 def test_the_daemon_starts_without_its_heavy_packages() -> None:
     assert packages(modules_after("import portico_server.app")) & HEAVY == set()
+
+
+HEAVY_FOR_A_COMMAND = {"asyncio", "click", "markdown_it", "pydantic", "pygments"}
+"""Packages that typer, rich and httpx import for what the command does not use. Each takes longer than typer."""
+
+
+def modules_after_command(*arguments: str, **environment: str) -> set[str]:
+    """The modules that are loaded once ``portico ARGUMENTS`` has ended, in a new interpreter."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from portico.cli import main; main(); print(*sys.modules, file=sys.stderr)",
+            *arguments,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PORTICO_URL": "http://127.0.0.1:9", **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    return set(done.stderr.splitlines()[-1].split())
+
+
+def commands(modules: set[str]) -> set[str]:
+    """The modules of the command line, beside those that every command needs."""
+    always = {"render", "root", "session"}
+    return {name.removeprefix("portico.cli.") for name in modules if name.startswith("portico.cli.")} - always
+
+
+def test_version_needs_one_request_and_no_more() -> None:
+    loaded = modules_after_command("version")
+    assert "httpx" in loaded
+    assert packages(loaded).isdisjoint({*HEAVY, *HEAVY_FOR_A_COMMAND, "rich"} - {"asyncio", "httpx"})
+    assert loaded.isdisjoint({"portico.client", "portico._sync.client", "portico._async.client"})
+    assert commands(loaded) == {"version"}
+
+
+@pytest.mark.parametrize(("arguments", "imported"), [((), set()), (("models",), {"models"})])
+def test_help_imports_the_command_that_is_asked_about_alone(
+    arguments: tuple[str, ...], imported: set[str]
+) -> None:
+    loaded = modules_after_command(*arguments, "--help")
+    assert packages(loaded).isdisjoint({*HEAVY, *HEAVY_FOR_A_COMMAND})
+    assert commands(loaded) >= imported
+    assert bool(commands(loaded)) == bool(imported)
+
+
+@pytest.mark.parametrize(
+    ("words", "found", "imported"),
+    [("portico mod", "models", set()), ("portico version --js", "--json", {"version"})],
+)
+def test_completion_imports_the_command_that_is_completed_alone(
+    words: str, found: str, imported: set[str]
+) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import atexit, sys; from portico.cli import main\n"
+            "atexit.register(lambda: print(*sys.modules, file=sys.stderr)); main()",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={
+            **os.environ,
+            "_PORTICO_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(words.count(" ")),
+        },
+    )
+    assert done.stdout.split() == [found]
+    loaded = set(done.stderr.split())
+    assert packages(loaded).isdisjoint({*HEAVY, *HEAVY_FOR_A_COMMAND})
+    assert commands(loaded) == imported
 
 
 def test_the_terminal_ui_knows_the_daemon_only_through_the_client() -> None:

@@ -38,9 +38,9 @@ __version__ = "0.1.0"
 _HOME = {
     "Answer": "_answer",
     "AsyncAnswer": "_answer",
-    "AsyncClient": "client",
+    "AsyncClient": "_async.client",
     "Cancelled": "errors",
-    "Client": "client",
+    "Client": "_sync.client",
     "Conflict": "errors",
     "ConnectionFailed": "errors",
     "ConnectionLost": "errors",

@@ -1,7 +1,7 @@
 """The `portico` command: one file per command group, each loaded only when its command is used.
 
 Stands on the SDK alone. `portico up` starts its daemon before anything heavy is imported, so this file and
-``root``, ``up``, ``launch`` and ``session`` import neither httpx nor rich.
+``root``, ``up``, ``render`` and ``session`` import neither httpx nor rich.
 """
 
 from __future__ import annotations

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # Control characters, changes of the direction of writing, and halves of characters.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -24,6 +24,8 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 def console(*, error: bool = False) -> Console:
     """Standard output, or standard error, as rich sees it: colours only on a terminal."""
+    from rich.console import Console
+
     return Console(stderr=error, highlight=False, soft_wrap=True)
 
 
@@ -50,6 +52,10 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         for row in texts:
             print("\t".join(row))
         return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
     for number, name in enumerate(columns):
         table.add_column(name, overflow="fold", no_wrap=number == 0)
@@ -62,9 +68,8 @@ def print_fields(pairs: Iterable[tuple[str, Any]]) -> None:
     """Name and value, a line each; empty values are left out."""
     shown = [(name, one_line(value)) for name, value in pairs if value not in (None, "", (), [])]
     width = max((len(name) for name, _ in shown), default=0)
-    out = console()
     for name, value in shown:
-        out.print(Text.assemble((f"{name:<{width}}", "dim"), "  ", value))
+        typer.echo(f"{typer.style(f'{name:<{width}}', dim=True)}  {value}")
 
 
 def print_removed(key: str, what: str, dry_run: bool, as_json: bool, verb: str = "remove") -> None:

@@ -3,63 +3,120 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, MutableMapping
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from portico.cli.session import Invocation, ReportedError
+from portico.cli.session import Invocation, ReportedError, deferred
 from portico.errors import PorticoError
 
 PANELS = {
-    "Start and stop": ("up", "open", "down", "status", "apply", "doctor", "settings", "version", "cookbook"),
-    "Ask": ("ask", "chat", "search", "draw", "speak", "transcribe", "tui"),
-    "Models": ("models", "adapters", "engines", "plugins", "pull", "tokens", "batches", "ps", "top", "logs"),
-    "Fine-tuning": ("tune", "compare"),
-    "Evaluation": ("evals",),
-    "Knowledge": ("stores", "files", "chunk", "chunkers"),
-    "Apps and agents": (
-        "apps",
-        "agents",
-        "sessions",
-        "facts",
-        "chats",
-        "prompts",
-        "run",
-        "runs",
-        "approvals",
-        "web",
-    ),
-    "Tools": ("tools", "serve", "mcp", "agent-server"),
-    "Access": ("keys",),
-    "Operation": ("backup", "restore", "vacuum"),
+    "Start and stop": {
+        "up": "Start the daemon, show its start, and stay until Ctrl-C.",
+        "open": "Open the daemon's page in a browser; where there is none, print its address.",
+        "down": "Stop the daemon, its models included, and wait until it has ended.",
+        "status": "Show where the daemon is, and its models, stores and apps.",
+        "apply": "Create and change the models, stores, tools, MCP servers, prompts, apps "
+        "and agents that a file names.",
+        "doctor": "Look for what could keep Portico from working here. Exit code 1 if something does.",
+        "settings": "Print every setting of the daemon, or those it would start with if none runs.",
+        "version": "Print the versions of this client and of the daemon, if one answers.",
+        "cookbook": "Recipes: list, start.",
+    },
+    "Ask": {
+        "ask": "Ask about your documents: the answer as it is written, then the passages it stands on.",
+        "chat": "Talk to an app or a model. Ctrl-C stops an answer; at the prompt it leaves.",
+        "search": "Search a store: ranked passages with scores and their places.",
+        "draw": "Draw a picture into a file, or change one. Ctrl-C stops the model.",
+        "speak": "Say a text aloud into a file, or make music. Ctrl-C stops the model.",
+        "transcribe": "Write down what is said in a recording. Ctrl-C stops the model.",
+        "tui": "Open the terminal UI, which has a screen for everything that the daemon has.",
+    },
+    "Models": {
+        "models": "Models: list, add, load, unload, remove.",
+        "adapters": "Adapters of models: add, list, scale, export, remove.",
+        "engines": "Engines: list, install, remove, doctor.",
+        "plugins": "Plugins: list.",
+        "pull": "Fetch a model's files into the cache and check them. What broke off is continued.",
+        "tokens": "Show the tokens of a text, and how many there are.",
+        "batches": "Batches: many requests in one file, answered while nobody waits.",
+        "ps": "List the models in memory, and how much each takes.",
+        "top": "Show the models at work: memory, calls, tokens per second, restarts. Once if not on a terminal.",
+        "logs": "Print the last lines of a model's log, and with --follow those that come.",
+    },
+    "Fine-tuning": {
+        "tune": "Fine-tuning: train a model on your examples, and follow, pause or cancel that.",
+        "compare": "Ask two models the same, and put their answers side by side. Exit code 1 "
+        "if the second is not promoted.",
+    },
+    "Evaluation": {
+        "evals": "Evaluations: judge what models, apps and stores answer, and look for better settings.",
+    },
+    "Knowledge": {
+        "stores": "Stores: knowledge bases that you can search and ask.",
+        "files": "Files: upload, list, remove.",
+        "chunk": "Show how a document would be cut, side by side. Nothing is kept.",
+        "chunkers": "List the ways to cut documents, and which files each is the usual one for.",
+    },
+    "Apps and agents": {
+        "apps": "Apps: stores, flows and agents that answer a conversation; each is also a model name.",
+        "agents": "Agents: models with instructions, tools and a memory; each is also a model name.",
+        "sessions": "Sessions: conversations with agents, with the memory of every agent in them.",
+        "facts": "Facts: the long-term memory of agents, each with the conversation that it was learnt in.",
+        "chats": "Chats: chat completions that were asked for with 'store'.",
+        "prompts": "Prompts: texts with arguments, kept in versions.",
+        "run": "Run a flow in the daemon without deploying it. Functions that cannot travel are executed here.",
+        "runs": "Runs: calls, flows, downloads and indexing, with their events.",
+        "approvals": "Approvals: tools that ask before they run, and whatever else a run waits for.",
+        "web": "Serve one app alone as a page, with a key of its own that ends with this command. Ctrl-C ends it.",
+    },
+    "Tools": {
+        "tools": "Tools: what models may call.",
+        "serve": "Serve Python functions as tools: called over the daemon, executed here. "
+        "Ctrl-C finishes what has begun.",
+        "mcp": "Serve the daemon's tools and documents to an assistant that speaks MCP over standard input and output.",
+        "agent-server": "Speak the Agent Client Protocol on standard input and output, for editors such as Zed.",
+    },
+    "Access": {
+        "keys": "Keys: who may call the daemon, and what.",
+    },
+    "Operation": {
+        "backup": "Write everything that the daemon keeps to one file, while it serves, or while none runs.",
+        "restore": "Make a home folder of a backup, on which no daemon runs. The file is "
+        "checked whole before anything changes.",
+        "vacuum": "Give back the room within the database file that nothing uses, while the "
+        "daemon serves, or while none runs.",
+    },
 }
-"""The commands as ``portico --help`` shows them. Each is the typer application ``app`` of the module of its name."""
+"""The commands as ``portico --help`` shows them, each with the first paragraph of its own help: neither that page nor
+completion imports a command. Each is the typer application ``app`` of the module of its name."""
 
-COMMANDS = {command: panel for panel, commands in PANELS.items() for command in commands}
+COMMANDS = {name: (panel, text) for panel, commands in PANELS.items() for name, text in commands.items()}
 
 COMPLETION = frozenset({"install_completion", "show_completion"})
 """Options of the whole program that typer puts into every application."""
 
 
 class _Loaded(MutableMapping[str, Any]):
-    """Commands by name, imported when they are looked up."""
+    """Commands by name, imported when they are called."""
 
     def __init__(self) -> None:
         self._ready: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
+        if name not in COMMANDS:
+            raise KeyError(name)
         if name not in self._ready:
-            panel = COMMANDS[name]
             application = import_module(f"portico.cli.{name.replace('-', '_')}").app
             command: Any = typer.main.get_command(application)
             # Each module is an application of its own for typer; completion is installed for the program.
             command.params = [item for item in command.params if item.name not in COMPLETION]
             command.name = name
-            command.rich_help_panel = panel
             self._ready[name] = command
         return self._ready[name]
 
@@ -77,11 +134,43 @@ class _Loaded(MutableMapping[str, Any]):
 
 
 class _Group(TyperGroup):
-    """A group whose commands are imported on use."""
+    """A group whose commands are imported when they are called, not when they are listed."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**{**attributes, "commands": _Loaded()})
 
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The line about a command, for help and completion."""
+        if cmd_name not in COMMANDS:
+            return None
+        panel, text = COMMANDS[cmd_name]
+        return TyperCommand(cmd_name, help=text, rich_help_panel=panel)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command itself, which is called next or completes its own arguments."""
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, self.commands[name] if name and listed else listed, rest
+
+
+def _convert_given_values_alone(kind: Any) -> None:
+    """Have typer import pydantic, which takes longer than typer itself, only if there is a value to convert."""
+    convert = kind.process_value
+
+    def process_value(parameter: Any, context: Any, value: Any) -> Any:
+        if value is not None or parameter.required:
+            return convert(parameter, context, value)
+        nothing = () if parameter.multiple or parameter.nargs == -1 else None
+        return parameter.callback(context, parameter, nothing) if parameter.callback else nothing
+
+    kind.process_value = process_value
+
+
+_convert_given_values_alone(TyperArgument)
+_convert_given_values_alone(TyperOption)
 
 app = typer.Typer(
     cls=_Group,
@@ -115,6 +204,9 @@ def portico(
 def run(arguments: list[str]) -> int:
     """Run one command line. Every `PorticoError` ends as one sentence on standard error and exit code 1."""
     try:
+        if not arguments or "--help" in arguments or "_PORTICO_COMPLETE" in os.environ:
+            with deferred("rich.markdown", "rich.traceback"):  # twice the time of all else, and not used
+                import_module("typer.rich_utils")
         typer.main.get_command(app).main(arguments, prog_name="portico")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)

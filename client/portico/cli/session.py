@@ -9,8 +9,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -50,10 +52,40 @@ def invocation(context: typer.Context) -> Invocation:
     return context.obj if isinstance(context.obj, Invocation) else Invocation()
 
 
+class _Deferred(ModuleType):
+    """Stands for a module: what is taken from it is a class whose call imports the module and calls what it has."""
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
+
+        def call(_cls: type, *args: Any, **kwargs: Any) -> Any:
+            return getattr(import_module(self.__name__), attribute)(*args, **kwargs)
+
+        return type(attribute, (), {"__new__": call})
+
+
+@contextmanager
+def deferred(*modules: str) -> Iterator[None]:
+    """While it holds, ``from X import Y`` of these modules reads nothing: X is imported when Y is called.
+
+    For what a library imports at its head and this program does not use.
+    """
+    stand_ins = {name: _Deferred(name) for name in modules if name not in sys.modules}
+    sys.modules.update(stand_ins)
+    try:
+        yield
+    finally:
+        for name, stand_in in stand_ins.items():
+            if sys.modules.get(name) is stand_in:
+                del sys.modules[name]
+
+
 @contextmanager
 def connected(context: typer.Context) -> Iterator[Client]:
     """The SDK's client, at the address and with the key of the command line."""
-    from portico.client import Client  # httpx takes a quarter of a second: not before it is needed
+    with deferred("httpx._main"):  # httpx's own command line: takes longer than httpx
+        from portico import Client  # not before it is needed
 
     ours = invocation(context)
     with Client(ours.address(), ours.key) as client:

@@ -25,6 +25,12 @@ def test_every_command_of_the_table_is_reachable() -> None:
     assert {path.split()[1] for path, _ in ALL if " " in path} == set(COMMANDS)
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_table_has_the_first_paragraph_of_its_help(name: str) -> None:
+    command = dict(ALL)[f"portico {name}"]
+    assert COMMANDS[name][1] == " ".join(command.help.partition("\n\n")[0].split())
+
+
 @pytest.mark.parametrize(("path", "command"), ALL, ids=[path for path, _ in ALL])
 def test_it_says_what_it_does_and_gives_an_example_of_itself(path: str, command: Any) -> None:
     assert command.help, path
