@@ -53,7 +53,9 @@ def test_the_words_of_the_wire_are_the_standard_library_alone() -> None:
 
 
 def test_the_daemon_starts_without_its_heavy_packages() -> None:
-    assert packages(modules_after("import portico_server.app")) & HEAVY == set()
+    loaded = modules_after("import portico_server.app")
+    assert packages(loaded) & HEAVY == set()
+    assert "sqlalchemy.dialects.postgresql" not in loaded
 
 
 HEAVY_FOR_A_COMMAND = {"asyncio", "click", "markdown_it", "pydantic", "pygments"}

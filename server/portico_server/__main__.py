@@ -7,6 +7,7 @@ People use the `portico` command, which starts this as a child process.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -81,8 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from portico_server import maintenance
 
             return maintenance.run(given, loaded)
+        # What is imported stays: looking for garbage in it, again and again, would be a tenth of the start.
+        gc.disable()
         from portico_server import app
 
+        gc.freeze()
+        gc.enable()
         options = app.StartOptions(
             docs=tuple(given.docs),
             model=given.model,

@@ -151,6 +151,7 @@ class Daemon:
         await self.services.models.warm()
         await self.gateway.furnished.wait()
         if not self._options.within:
+            gc.unfreeze()  # what the first imports left behind is looked for once
             gc.collect()
             gc.freeze()
             # Calls that are under way at once hold thousands of objects: looked at after each 700 new ones, as Python

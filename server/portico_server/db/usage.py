@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
+from importlib import import_module
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, literal, select, union_all
-from sqlalchemy.dialects import postgresql, sqlite
 
 from portico_server.db.schema import usage, usage_days
 
@@ -77,7 +77,7 @@ def _by_day(rows: Sequence[UsageRow]) -> list[dict[str, Any]]:
 @cache
 def _added(dialect: str) -> Any:
     """The statement that adds sums to those that are there."""
-    new: Any = (sqlite if dialect == "sqlite" else postgresql).insert(usage_days)
+    new: Any = import_module(f"sqlalchemy.dialects.{dialect}").insert(usage_days)
     more = new.excluded
     values: dict[str, Any] = {name: usage_days.c[name] + more[name] for name in ("calls", *_SUMMED)}
     values["cost"] = func.coalesce(usage_days.c.cost + more.cost, usage_days.c.cost, more.cost)
