@@ -1,0 +1,117 @@
+"""The documentation as a site: every page is there, links lead somewhere, and nothing comes from other hosts."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from tests.browser import CHROMIUM, browser
+from tests.daemon import ROOT
+from tests.environments import alone
+
+NO_PACKAGES = 75
+
+
+def build(place: Path, origin: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """``scripts/site`` of the pages in a checkout; skips where its packages cannot be had."""
+    command = [sys.executable, str(ROOT / "scripts" / "site"), "--place", str(place), "--origin", str(origin)]
+    with alone("site"):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode == NO_PACKAGES:
+        pytest.skip(done.stderr.strip()[-300:])
+    return done
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the site of this checkout."""
+    place = tmp_path_factory.mktemp("site")
+    done = build(place)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return place / "html"
+
+
+@pytest.fixture
+def address(site: Path) -> Iterator[str]:
+    """Where the site is served, on loopback."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            """Requests of the browser are not of interest."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site))) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_every_page_is_there_and_a_recipe_shows_its_program(site: Path) -> None:
+    for page in (ROOT / "docs").rglob("*.md"):
+        name = page.relative_to(ROOT).with_suffix(".html")
+        assert (site / (name.with_stem("index") if page.name == "README.md" else name)).is_file(), name
+    for page in ("index.html", "README.zh.html"):
+        recipe = (site / "docs" / "cookbook" / "coder" / page).read_text(encoding="utf-8")
+        assert 'class="nc">Coder' in recipe and 'id="porticoyaml"' in recipe
+
+
+def test_no_page_takes_anything_from_another_host(site: Path) -> None:
+    loads = re.compile(
+        r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"?(?:https?:)?//|<link\b[^>]*href=\"?(?:https?:)?//"
+    )
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 100
+    assert [page for page in pages if loads.search(page.read_text(encoding="utf-8"))] == []
+    sheets = [sheet.read_text(encoding="utf-8") for sheet in site.rglob("*.css")]
+    assert sheets and not any(re.search(r"(?:url\(|@import )[\"']?(?:https?:)?//", sheet) for sheet in sheets)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+async def test_it_is_searched_in_both_languages_and_is_dark_where_that_is_wanted(
+    address: str, tmp_path: Path
+) -> None:
+    async with browser(tmp_path) as page:
+        await page.resize(1280, 900, dark=True)
+        await page.open(f"{address}/index.html")
+        await page.until("document.body.dataset.mdColorScheme === 'slate'")
+        for words, found in (
+            ("projection sandbox", "cookbook/coder/"),
+            ("沙箱", "cookbook/code-in-a-sandbox/README.zh"),
+        ):
+            await page.open(f"{address}/index.html")
+            await page.until("document.querySelector('.md-search__button')")
+            await page.run("document.querySelector('.md-search__button').click()")
+            roots = "[...document.querySelectorAll('*')].map(e => e.shadowRoot)"
+            box = f"{roots}.find(root => root?.querySelector('input'))"
+            await page.until(f"{box} && ({box}.querySelector('input').focus(), true)")
+            await page.ask("Input.insertText", text=words)
+            await page.run(
+                f"new Promise((done, late) => {{ const root = {box}; const look = () => "
+                f"[...root.querySelectorAll('a')].some(a => a.href.includes('{found}')) && done(true); "
+                "new MutationObserver(look).observe(root, {subtree: true, childList: true, attributes: true}); look(); "
+                "setTimeout(() => late(new Error(root.textContent)), 30000); })"
+            )
+        assert page.complaints == []
+
+
+@pytest.mark.parametrize("target", ["nowhere.md", "README.zh.md#nowhere"])
+def test_a_link_to_nowhere_fails_the_build(target: str, tmp_path: Path) -> None:
+    origin = tmp_path / "checkout"
+    for name in ("README.md", "README.zh.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"):
+        (origin / "docs" / "cookbook").mkdir(parents=True, exist_ok=True)
+        (origin / name).write_text("# A page\n", encoding="utf-8")
+        (origin / "docs" / "cookbook" / name).write_text("# A page\n", encoding="utf-8")
+    assert build(tmp_path / "whole", origin).returncode == 0
+    (origin / "CHANGELOG.md").write_text(f"# Changes\n\n[Here]({target})\n", encoding="utf-8")
+    done = build(tmp_path / "broken", origin)
+    assert done.returncode == 1
+    assert "CHANGELOG.md:3" in done.stdout + done.stderr
