@@ -120,7 +120,7 @@ class Stores(Group):
 
         ``options`` are those of ``/api/search``: ``groups``, ``vector_weight``, ``rewrite`` with ``writer``,
         ``reranker``, ``diversity``, ``near_duplicates``, ``half_life_days`` with ``decay_by``, ``parents``,
-        ``neighbours``; of several stores ``route`` too.
+        ``neighbours``, ``infer_filters``; of several stores ``route`` too.
         """
         body = given(
             query=query,

@@ -75,6 +75,9 @@ Parents = Annotated[
 Neighbours = Annotated[
     int | None, typer.Option(min=0, max=10, help="Chunks to add before and behind each passage.")
 ]
+InferFilters = Annotated[
+    bool, typer.Option(help="Search only files that meet what the question says, such as 'since 2024'.")
+]
 Explain = Annotated[bool, typer.Option(help="Show each stage of the search.")]
 
 
@@ -99,6 +102,7 @@ def search(
     decay_by: DecayBy = None,
     parents: Parents = None,
     neighbours: Neighbours = None,
+    infer_filters: InferFilters = False,
     explain: Explain = False,
     as_json: AsJson = False,
 ) -> None:
@@ -115,6 +119,7 @@ def search(
         "decay_by": decay_by,
         "parents": parents,
         "neighbours": neighbours,
+        "infer_filters": infer_filters or None,
         "route": (route and bool(also)) or None,
     }
     with connected(context) as client:

@@ -195,7 +195,7 @@ class AskApp:
         most = _max_tokens(request.options)
         share = self._budget(model, most)
         found = await context.call(
-            self._place, Search(query, max_num_results=max(share.count, SEARCH_RESULTS))
+            self._place, Search(query, max_num_results=max(share.count, SEARCH_RESULTS), infer_filters=True)
         )
         assert isinstance(found, Found)
         if found.files == 0:

@@ -82,7 +82,8 @@ class Search:
     """A question to a store. ``score_threshold`` is in [0, 1] on the final score.
 
     ``groups`` are the chunk groups that are searched; none means the one that every store has. ``vector_weight``, from
-    0 to 1, is what the vectors count beside the words; ``None`` is what their model's profile says.
+    0 to 1, is what the vectors count beside the words; ``None`` is what their model's profile says. ``infer_filters``:
+    what the question says of the files' attributes ("since 2024") is met by those that are searched.
     """
 
     query: str
@@ -94,6 +95,7 @@ class Search:
     groups: tuple[str, ...] = ()
     refine: Refine = Refine()
     vector_weight: float | None = None
+    infer_filters: bool = False
 
 
 @dataclass(frozen=True, slots=True)

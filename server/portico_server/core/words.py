@@ -19,6 +19,10 @@ CJK_RUN = re.compile(f"[{_HAN}{_KANA}]+|[{_HANGUL}]+")
 """A run of a script that is written without spaces between words, or with particles glued to them."""
 
 
+_MONTH_NAMES = "january february march april may june july august september october november december"
+MONTHS = tuple(_MONTH_NAMES.split())
+"""The English names of months, in small letters."""
+
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 
 

@@ -31,6 +31,12 @@ _ATTRIBUTES = select(store_files.c.file_id, cast(store_files.c.attributes, Text)
 )
 
 
+MAX_DISTINCT = 10_000
+"""Different attributes of files that are looked at."""
+
+_DISTINCT = _ATTRIBUTES.with_only_columns(cast(store_files.c.attributes, Text)).distinct().limit(MAX_DISTINCT)
+
+
 def get(connection: Connection, store_id: str, wanted: Sequence[int]) -> dict[int, HitRow]:
     """Those of the chunks ``wanted`` of a store that still exist, by id."""
     found: dict[int, HitRow] = {}
@@ -73,6 +79,12 @@ def attributes(connection: Connection, store_id: str) -> list[tuple[str, Attribu
             read = known[text] = json.loads(text) or {}
         found.append((file_id, read))
     return found
+
+
+def distinct_attributes(connection: Connection, store_id: str) -> list[Attributes]:
+    """The different attributes that the files of a store have which have been read; at most `MAX_DISTINCT`."""
+    rows = connection.execute(_DISTINCT, {"store": store_id})
+    return [json.loads(text) or {} for (text,) in rows]
 
 
 def ranges_of_files(

@@ -96,7 +96,7 @@ def searching(given: Mapping[str, Any], query: str, filters: Filters) -> Search:
     refine = {name: given[name] for name in Refine.__dataclass_fields__ if name in given}
     own = {
         name: given[name]
-        for name in ("max_num_results", "score_threshold", "ranker", "vector_weight")
+        for name in ("max_num_results", "score_threshold", "ranker", "vector_weight", "infer_filters")
         if name in given
     }
     search = Search(
@@ -153,6 +153,10 @@ def _within(search: Search) -> Search:
                 f"'search_params.{name}' must be one of {', '.join(word for word in words if word)}.",
                 param=f"search_params.{name}",
             )
+    if not isinstance(search.infer_filters, bool):
+        raise InvalidRequest(
+            "'search_params.infer_filters' must be true or false.", param="search_params.infer_filters"
+        )
     for name in _NAMES:
         if not isinstance(of(name), str):
             raise InvalidRequest(f"'search_params.{name}' must be a name.", param=f"search_params.{name}")

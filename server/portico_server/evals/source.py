@@ -34,6 +34,7 @@ SEARCHING: Final = (
         "score_threshold",
         "ranker",
         "vector_weight",
+        "infer_filters",
         "groups",
         "rewrite",
         "writer",

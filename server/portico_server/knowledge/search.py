@@ -26,6 +26,7 @@ from portico_server.db.stores import StoreRow
 from portico_server.knowledge import filter as filters
 from portico_server.knowledge.index.handle import Ranking
 from portico_server.knowledge.index.manager import IndexManager
+from portico_server.knowledge.inferred_filter import infer, leaves
 from portico_server.knowledge.rank import MAX_CANDIDATES, ChunkRanker, SearchTrace, fuse_best
 from portico_server.knowledge.refine import Refiner, choose_stores, rewrite_question
 from portico_server.runs.runner import Runner
@@ -92,20 +93,38 @@ class Searcher:
         queries: Sequence[str] = ()
         if files is None or files:
             queries = await self._questions(request, context, trace)
-            ranking = await self._rank(request, queries, known, files, context, trace)
-            if request.refine == Refine() and len(request.groups) < 2:
-                passages = await self._read(request, ranking, condition, trace)
-            else:
-                refiner = Refiner(
-                    self._store_id,
-                    {DEFAULT_GROUP: "", **{row.name: row.parent for row in known.values()}},
-                    database=self._database,
-                    registry=self._registry,
-                )
-                refined = await refiner.refine(request, ranking, context, trace)
-                rows = [(item.score, item.row) for item in refined if _permits(condition, item.row)]
-                passages = tuple(self._passage(i, score, row) for i, (score, row) in enumerate(rows, 1))
+            fewer = await self._inferred(request, condition, files, trace)
+            if fewer:
+                passages = await self._best(request, queries, known, fewer, condition, context, trace)
+                if not passages:
+                    trace.add("infer", time.perf_counter(), note="nothing found so: searched without")
+            if not passages:
+                passages = await self._best(request, queries, known, files, condition, context, trace)
         return Found(passages, tuple(trace.stages) if request.trace else (), tuple(queries))
+
+    async def _best(
+        self,
+        request: Search,
+        queries: Sequence[str],
+        known: Mapping[str, GroupRow],
+        files: list[str] | None,
+        condition: Filter | None,
+        context: Context,
+        trace: SearchTrace,
+    ) -> tuple[Passage, ...]:
+        """The best passages of ``files``, or of all, ranked and refined."""
+        ranking = await self._rank(request, queries, known, files, context, trace)
+        if request.refine == Refine() and len(request.groups) < 2:
+            return await self._read(request, ranking, condition, trace)
+        refiner = Refiner(
+            self._store_id,
+            {DEFAULT_GROUP: "", **{row.name: row.parent for row in known.values()}},
+            database=self._database,
+            registry=self._registry,
+        )
+        refined = await refiner.refine(request, ranking, context, trace)
+        rows = [(item.score, item.row) for item in refined if _permits(condition, item.row)]
+        return tuple(self._passage(i, score, row) for i, (score, row) in enumerate(rows, 1))
 
     async def _groups(self, request: Search) -> Mapping[str, GroupRow]:
         """The further groups of the store, by name, where the request has to do with groups."""
@@ -138,6 +157,27 @@ class Searcher:
             files = _filter_files(rows, condition, request.filters)
         trace.add("filter", started, note=f"{len(files)} files meet the filter")
         return files
+
+    async def _inferred(
+        self, request: Search, condition: Filter | None, files: list[str] | None, trace: SearchTrace
+    ) -> list[str] | None:
+        """Those of ``files`` that meet what the question says of their attributes; ``None`` where it says nothing, or
+        all or none of them do.
+        """
+        if not request.infer_filters:
+            return None
+        started = time.perf_counter()
+        known = await self._database.read(hits.distinct_attributes, self._store_id)
+        taken = [part.key or "" for part in filters.comparisons(request.filters)] if request.filters else []
+        said = await pools.SEARCH.run(_said, request.query, known, condition, taken)
+        if not said:
+            return None
+        rows = await self._database.read(hits.attributes, self._store_id)
+        fewer = await pools.SEARCH.run(_left, said, rows, None if files is None else frozenset(files))
+        words = " and ".join(map(filters.in_words, said))
+        note = f"{words}: {len(fewer)} files" if fewer else f"{words}: no file meets it, searched without"
+        trace.add("infer", started, note=note)
+        return fewer if len(fewer) < len(rows if files is None else files) else None
 
     async def _questions(self, request: Search, context: Context, trace: SearchTrace) -> Sequence[str]:
         if not request.refine.rewrite:
@@ -240,6 +280,20 @@ def _filter_files(
     if condition is not None:
         rows = filters.permitted(condition, rows)
     return [file for file, _ in rows] if wanted is None else filters.select(wanted, rows)
+
+
+def _said(
+    question: str, known: Sequence[Attributes], condition: Filter | None, taken: Sequence[str]
+) -> tuple[Filter, ...]:
+    """What a question says of attributes: of those alone that the caller may know of."""
+    readable = [one for one in known if condition is None or filters.permits(condition, one)]
+    return infer(question, readable, taken)
+
+
+def _left(
+    said: Sequence[Filter], rows: Sequence[tuple[str, Attributes]], files: frozenset[str] | None
+) -> list[str]:
+    return [file for file, own in rows if (files is None or file in files) and leaves(said, own)]
 
 
 def _permits(condition: Filter | None, row: HitRow) -> bool:

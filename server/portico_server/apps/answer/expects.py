@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from portico_server.apps.answer.facts import MONTHS, NUMBER_WORDS, WEEKDAYS
+from portico_server.apps.answer.facts import NUMBER_WORDS, WEEKDAYS
 from portico_server.apps.language import CJK
+from portico_server.core.words import MONTHS
 
 _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     (

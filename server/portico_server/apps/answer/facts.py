@@ -13,6 +13,7 @@ from typing import Final
 from portico_server.apps.answer.terms import has_cjk, stems, tagged
 from portico_server.apps.language import CJK
 from portico_server.apps.relevance import STOP_WORDS, stem
+from portico_server.core.words import MONTHS
 
 # --- numbers --------------------------------------------------------------------------------------------------
 
@@ -220,8 +221,6 @@ def _is_held(wanted: Quantity, source: tuple[Quantity, ...], text: str) -> bool:
 
 # --- dates ----------------------------------------------------------------------------------------------------
 
-_MONTH_NAMES = "january february march april may june july august september october november december"
-MONTHS: Final = tuple(_MONTH_NAMES.split())
 _WEEKDAY_NAMES = "monday tuesday wednesday thursday friday saturday sunday"
 WEEKDAYS: Final = tuple(_WEEKDAY_NAMES.split())
 _MONTH_NUMBER = {name: number for number, name in enumerate(MONTHS, 1)}
