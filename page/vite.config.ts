@@ -22,6 +22,7 @@ export default defineConfig({
     emptyOutDir: true,
     assetsDir: ".",
     assetsInlineLimit: 0,
+    chunkSizeWarningLimit: 600, // kB: the editor, which is fetched when one is opened
     license: { fileName: "licenses.md" },
     modulePreload: { polyfill: false },
     target: "es2022",

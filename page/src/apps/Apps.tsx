@@ -3,20 +3,20 @@ import { json, part, rows, send } from "../api";
 import { moment } from "../format";
 import { SchemaForm } from "../parts/SchemaForm";
 import { soft, Table } from "../parts/Table";
-import { Confirm, Dialog, Empty, FormDialog, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
+import { Confirm, Dialog, Empty, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
 import { go, link, route } from "../route";
 import { apps, refresh, status } from "../status";
 import type { App, AppVersion } from "../types";
 import { t } from "../words/words";
+import { SpecText } from "./Editor";
 
 export function Apps() {
   const opened = apps.value.find((app) => app.name === route.value.rest[1]);
-  const [deploying, setDeploying] = useState(false);
   return (
     <>
       <div class="actions spread">
         <h1>{t("build.apps")}</h1>
-        <button type="button" class="primary" onClick={() => setDeploying(true)}>
+        <button type="button" class="primary" onClick={() => go(link("build", "new"))}>
           {t("apps.new")}
         </button>
       </div>
@@ -31,7 +31,6 @@ export function Apps() {
         ))}
       </ul>
       {opened && <AppDialog key={opened.name} app={opened} />}
-      {deploying && <Deploy onClose={() => setDeploying(false)} />}
     </>
   );
 }
@@ -114,6 +113,7 @@ function Versions({ name }: { name: string }) {
   const path = `/api/apps/${part(name)}`;
   const found = useLoaded(() => rows<AppVersion>(`${path}/versions`), path);
   const [shown, setShown] = useState<AppVersion | null>(null);
+  const before = found.value?.find((each) => each.version === (shown?.version ?? 0) - 1);
   const [removing, setRemoving] = useState(false);
   const [busy, error, work] = useWork();
   const rollBack = (version: number) =>
@@ -157,13 +157,26 @@ function Versions({ name }: { name: string }) {
       />
       {shown && (
         <>
-          <h2>v{shown.version}</h2>
-          <pre id="spec">{pretty(shown.spec)}</pre>
+          <h2>
+            v{shown.version}{" "}
+            {before && <span class="soft">{t("apps.differs", { before: before.version })}</span>}
+          </h2>
+          <SpecText
+            key={shown.version}
+            label={t("apps.spec")}
+            spec={shown.spec}
+            {...(before ? { original: before.spec } : {})}
+          />
         </>
       )}
-      <button type="button" class="danger" disabled={busy} onClick={() => setRemoving(true)}>
-        {t("delete")}
-      </button>
+      <div class="actions">
+        <button type="button" onClick={() => go(link("build", "apps", name, "edit"))}>
+          {t("edit")}
+        </button>
+        <button type="button" class="danger" disabled={busy} onClick={() => setRemoving(true)}>
+          {t("delete")}
+        </button>
+      </div>
       {removing && (
         <Confirm
           title={t("apps.delete", { name })}
@@ -180,49 +193,4 @@ function Versions({ name }: { name: string }) {
       )}
     </>
   );
-}
-
-const EXAMPLE = {
-  portico_flow: 1,
-  input_schema: { type: "string" },
-  step: { op: "llm", model: "default", system: "Answer in one sentence." },
-};
-
-/** A flow as JSON, checked by the daemon before it answers under its name. */
-function Deploy({ onClose }: { onClose: () => void }) {
-  const deploy = async (form: FormData) => {
-    const name = String(form.get("name")).trim();
-    const spec = parse(String(form.get("spec")));
-    const { error } = await json<{ error: { message: string; param?: string } | null }>("/api/flows/check", {
-      json: { flow: { ...spec, name } },
-    });
-    if (error) throw new Error([error.param, error.message].filter(Boolean).join(": "));
-    await json("/api/apps", { json: { name, kind: "flow", spec, note: String(form.get("note")) } });
-    await refresh();
-    go(link("build", "apps", name));
-  };
-  return (
-    <FormDialog title={t("apps.new")} does={t("apps.deploy")} onSend={deploy} onClose={onClose}>
-      <label>
-        <span>{t("name")}</span>
-        <input name="name" required maxLength={64} />
-      </label>
-      <label>
-        <span>{t("apps.specOf")}</span>
-        <textarea name="spec" class="code" rows={12} spellcheck={false} defaultValue={pretty(EXAMPLE)} />
-      </label>
-      <label>
-        <span>{t("search.note")}</span>
-        <input name="note" maxLength={200} />
-      </label>
-    </FormDialog>
-  );
-}
-
-function parse(text: string): Record<string, unknown> {
-  try {
-    return JSON.parse(text) as Record<string, unknown>;
-  } catch (error) {
-    throw new Error(t("apps.noJson", { reason: error instanceof Error ? error.message : "" }));
-  }
 }

@@ -2,6 +2,7 @@ import { Tabs } from "../parts/ui";
 import { link, route } from "../route";
 import { t } from "../words/words";
 import { Apps } from "./Apps";
+import { AppEditor } from "./Editor";
 import { Prompts } from "./Prompts";
 
 const VIEWS = { apps: Apps, prompts: Prompts };
@@ -10,8 +11,10 @@ export type BuildTab = keyof typeof VIEWS;
 export const BUILD_TABS = Object.keys(VIEWS) as BuildTab[];
 
 export function BuildView() {
-  const open = BUILD_TABS.find((name) => name === route.value.rest[0]) ?? "apps";
+  const [tab, named = "", what] = route.value.rest;
+  const open = BUILD_TABS.find((name) => name === tab) ?? "apps";
   const View = VIEWS[open];
+  const isEdited = tab === "new" || (tab === "apps" && what === "edit");
   return (
     <div class="view">
       <Tabs
@@ -22,7 +25,7 @@ export function BuildView() {
           open: name === open,
         }))}
       />
-      <View />
+      {isEdited ? <AppEditor key={named} name={named} /> : <View />}
     </div>
   );
 }
