@@ -163,7 +163,7 @@ class EditorAgent:
         """Continue a conversation; what was said is told again."""
         await self._find(session_id, cwd)
         with _reported():
-            rows = await self._client.sessions.messages(session_id, "")
+            rows = await self._client.sessions.messages(session_id, "", limit=None)
         for row in rows:
             content = row.message.get("content")
             if row.message.get("type") is not None or not isinstance(content, str):

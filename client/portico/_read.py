@@ -49,7 +49,11 @@ def read(kind: type[T], value: Any, key: str = "") -> T:
         raise NotPortico(f"The answer {what}. {_ADVICE}")
     items = [_reader(get_args(kind)[0])(row) for row in rows]
     if many is Page:
-        return Page(tuple(items), bool(value.get("has_more")), rows[-1].get("id") if rows else None)  # type: ignore[return-value]
+        return Page(
+            tuple(items),
+            bool(value.get("has_more") or value.get("more")),
+            rows[-1].get("id") if rows else None,
+        )  # type: ignore[return-value]
     return items  # type: ignore[return-value]  # T is a list here
 
 

@@ -23,8 +23,6 @@ MAX_LISTED_ITEMS: Final = 200
 MAX_TITLE_CHARS: Final = 60
 """Characters of a title that is made of the first question."""
 
-_PAGE_ITEMS: Final = 1000
-
 
 @dataclass(frozen=True, slots=True)
 class Partner:
@@ -63,14 +61,8 @@ class Conversations:
 
     async def messages(self, session: Session) -> list[ChatMessage]:
         """What was asked and answered, oldest first; not what an agent did in between."""
-        found: list[ChatMessage] = []
-        after = 0
-        while True:
-            rows = await self._client.sessions.messages(session.id, "", after=after, limit=_PAGE_ITEMS)
-            found += [_read_message(row.message) for row in rows if row.message.get("type") is None]
-            if len(rows) < _PAGE_ITEMS:
-                return found
-            after = rows[-1].seq
+        rows = await self._client.sessions.messages(session.id, "", limit=None)
+        return [_read_message(row.message) for row in rows if row.message.get("type") is None]
 
     async def look(self, session: Session) -> Session | None:
         """The session as it is now; ``None`` if it is there no more."""

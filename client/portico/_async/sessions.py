@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from portico._async.group import Group
+from portico._read import Page
 from portico._request import at, by_id, given
 from portico.errors import InvalidRequest
 from portico.values import Fact, Rating, Session, SessionMessage
 
-MAX_MESSAGES = 1000
+MAX_PAGE_MESSAGES = 1000
 """Messages that are asked for at once."""
 
 
@@ -43,11 +44,27 @@ class Sessions(Group):
         return await self._transport.request("PATCH", self._at(session_id), Session, json=body)
 
     async def messages(
-        self, session_id: str, agent: str | None = None, *, after: int = 0, limit: int = MAX_MESSAGES
+        self,
+        session_id: str,
+        agent: str | None = None,
+        *,
+        after: int = 0,
+        limit: int | None = MAX_PAGE_MESSAGES,
     ) -> Sequence[SessionMessage]:
-        """What was said, in order; in the memory of one ``agent`` (its path, empty for the root) if it is given."""
-        path, query = self._at(session_id, "messages"), given(after=after, limit=limit, agent=agent)
-        return await self._transport.request("GET", path, list[SessionMessage], query=query)
+        """What was said, in order; in the memory of one ``agent`` (its path, empty for the root) if it is given.
+
+        Behind the message number ``after``, and at most ``limit`` of them (``None``: all), whatever a page holds.
+        """
+        path, found = self._at(session_id, "messages"), list[SessionMessage]()
+        while limit is None or len(found) < limit:
+            wanted = MAX_PAGE_MESSAGES if limit is None else min(limit - len(found), MAX_PAGE_MESSAGES)
+            query = given(after=after, limit=wanted, agent=agent)
+            page = await self._transport.request("GET", path, Page[SessionMessage], query=query)
+            found += page.data
+            if not page.has_more:
+                break
+            after = found[-1].seq
+        return found
 
     async def add(self, session_id: str, messages: Sequence[Mapping[str, Any]], agent: str = "") -> Session:
         """Put messages behind what was said, into the memory of ``agent``."""

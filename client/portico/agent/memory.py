@@ -13,7 +13,6 @@ from portico.values import Session
 _ID: Final = "conv_"
 """What the ids of sessions begin with; names do not."""
 
-_PAGE_MESSAGES: Final = 1000
 _VERSION: Final = "portico_session"
 
 
@@ -37,15 +36,9 @@ def find_session(sessions: Sessions, app: str, name: str) -> Session | None:
 def read_messages(sessions: Sessions, app: str, name: str, path: str) -> list[Message]:
     """The messages of one agent, oldest first."""
     session = find_session(sessions, app, name)
-    found: list[Message] = []
-    after = 0
-    while session is not None:
-        rows = sessions.messages(session.id, path, after=after, limit=_PAGE_MESSAGES)
-        found += [Message.of(row.message) for row in rows]
-        if len(rows) < _PAGE_MESSAGES:
-            break
-        after = rows[-1].seq
-    return found
+    if session is None:
+        return []
+    return [Message.of(row.message) for row in sessions.messages(session.id, path, limit=None)]
 
 
 def read_state(sessions: Sessions, app: str, name: str, path: str) -> dict[str, Any]:

@@ -59,14 +59,17 @@ def show(
         str | None,
         typer.Option(help="What one agent of the tree remembers, such as writer (default: all of them)."),
     ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many messages, oldest first.")] = 1000,
+    after: Annotated[int, typer.Option(min=0, help="Those behind the message of this number.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Show what was said in a session."""
     with connected(context) as client:
         found = find_session(client, which)
-        messages = client.sessions.messages(found.id, agent)
+        several = client.sessions.messages(found.id, agent, after=after, limit=limit + 1)
+    messages, more = several[:limit], len(several) > limit
     if as_json:
-        print_json({"session": found, "messages": messages})
+        print_json({"session": found, "messages": messages, "more": more})
         return
     print_fields(
         [
@@ -82,6 +85,8 @@ def show(
         where = f" · {item.agent}" if item.agent else ""
         typer.secho(f"\n{safe(str(item.message.get('sender')))}{safe(where)}", bold=True)
         typer.echo(safe(_text(item.message.get("content"))))
+    if more:
+        typer.echo(f"There are more: --after {messages[-1].seq}", err=True)
 
 
 @app.command(epilog="Example: portico sessions rename clerk/monday 'The broken heater'")

@@ -191,10 +191,7 @@ class Auth:
             if self._operator and hmac.compare_digest(digest, self._operator):
                 return OPERATOR
             if not self._accepts_without_key(secret):
-                raise Unauthenticated(
-                    "This API key is not known here; it may have been revoked. The operator makes one with "
-                    "'portico keys create'."
-                )
+                raise Unauthenticated(self._unknown_key())
         if self._needs_key:
             raise Unauthenticated(
                 "This daemon needs an API key. Send one as 'Authorization: Bearer pk-…'; the operator makes "
@@ -216,6 +213,19 @@ class Auth:
     def filtered(self, *stores: str) -> Sequence[str]:
         """The names of the keys that have a filter on one of the ``stores``, by name or id."""
         return [row.name for row in self._rows.values() if not row.filters.keys().isdisjoint(stores)]
+
+    def _unknown_key(self) -> str:
+        """Why a word that was sent as a key is refused, and what to send."""
+        make = "'portico keys create --name NAME --scope chat'"
+        if not (self._rows or self._needs_key):
+            return f"This API key is not known here; it may have been revoked. The operator makes one with {make}."
+        passes = (
+            "" if self._needs_key else f" On this machine '{PLACEHOLDER}', or no key at all, is taken too."
+        )
+        return (
+            "This daemon has keys, and what you sent as one is not known here or was revoked: send one that its "
+            f"operator made with {make}.{passes}"
+        )
 
     @property
     def _needs_key(self) -> bool:

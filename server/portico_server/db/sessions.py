@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 import orjson
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Select,
     String,
@@ -26,7 +27,7 @@ from sqlalchemy import (
     update,
 )
 
-from portico_server.db.rows import Rows
+from portico_server.db.rows import RowPage, Rows
 from portico_server.db.schema import session_messages, session_states, sessions
 
 
@@ -215,18 +216,34 @@ def entered(
     return row, Remembered() if row is None else memory(connection, row.id, agent)
 
 
+MAX_PAGE_CHARS: Final = 8_000_000
+"""Characters of messages, as JSON, that are read for one page; a message is never divided."""
+
+
 def messages(
-    connection: Connection, session_id: str, *, agent: str | None = None, after: int = 0, limit: int = 1000
-) -> list[MessageRow]:
-    """Messages with a number above ``after``, in order; of one agent if it is given."""
-    query = (
-        _MESSAGES.select.where(session_messages.c.session_id == session_id, session_messages.c.seq > after)
-        .order_by(session_messages.c.seq)
-        .limit(limit)
-    )
+    connection: Connection,
+    session_id: str,
+    *,
+    agent: str | None = None,
+    after: int = 0,
+    limit: int = 1000,
+    max_chars: int = MAX_PAGE_CHARS,
+) -> RowPage[MessageRow]:
+    """Messages with a number above ``after``, in order; of one agent if it is given. At least one if there is any."""
+    table = session_messages.c
+    which: ColumnElement[bool] = (table.session_id == session_id) & (table.seq > after)
     if agent is not None:
-        query = query.where(session_messages.c.agent == agent)
-    return _MESSAGES.every(connection, query)
+        which &= table.agent == agent
+    size = func.length(cast(table.message, Text)).label("chars")
+    last, chars, count, more = after, 0, 0, False
+    for row in connection.execute(select(table.seq, size).where(which).order_by(table.seq).limit(limit + 1)):
+        chars += row.chars
+        if count == limit or (count and chars > max_chars):
+            more = True
+            break
+        last, count = row.seq, count + 1
+    query = _MESSAGES.select.where(which, table.seq <= last).order_by(table.seq)
+    return RowPage(tuple(_MESSAGES.every(connection, query)), more)
 
 
 def states(connection: Connection, session_id: str) -> dict[str, Mapping[str, Any]]:
@@ -435,14 +452,14 @@ def fork(connection: Connection, session_id: str, new_id: str, name: str) -> Ses
         return None
     key = SessionKey(new_id, row.app_id, row.owner, name, row.app)
     made = opened(connection, key, title=row.title, metadata=row.metadata)
-    entries = messages(connection, session_id, limit=10_000_000)
-    _put(
-        connection,
-        made,
-        [(item.agent, _with_rating(item.message, None), item.created_at) for item in entries],
-        states(connection, session_id),
-        [item.run_id for item in entries],
-    )
+    after, more = 0, True
+    while more:
+        page = messages(connection, session_id, after=after)
+        added = [(item.agent, _with_rating(item.message, None), item.created_at) for item in page.data]
+        _put(connection, made, added, {}, [item.run_id for item in page.data])
+        made = replace_fields(made, last_seq=made.last_seq + len(added))
+        after, more = page.data[-1].seq if page.data else 0, page.has_more
+    _put(connection, made, [], states(connection, session_id), [])
     return get(connection, made.id)
 
 

@@ -115,6 +115,11 @@ def test_sessions_are_listed_searched_and_named(shell: Shell, clerk: str) -> Non
     assert "'heater' is now called 'Cold'" in shell("sessions", "rename", "clerk/heater", "Cold")
     assert "Cold" in shell("sessions", "list") and "Cold" in shell("sessions", "show", found[0]["id"])
     assert "has no session 'nope'" in shell("sessions", "show", "clerk/nope", code=1)
+    first = shell.json("sessions", "show", "clerk/other", "--limit", "1")
+    rest = shell.json("sessions", "show", "clerk/other", "--after", str(first["messages"][0]["seq"]))
+    assert (first["more"], rest["more"]) == (True, False)
+    whole = shell.json("sessions", "show", "clerk/other")["messages"]
+    assert [*first["messages"], *rest["messages"]] == whole
 
 
 def test_a_session_is_copied_emptied_and_removed(shell: Shell, clerk: str) -> None:

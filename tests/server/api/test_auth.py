@@ -24,7 +24,7 @@ async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
 
 
 def bearer(key: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {key}"}
+    return {"authorization": f"Bearer {key}".strip()}
 
 
 async def get(daemon: ApiServer, path: str, key: str) -> httpx.Response:
@@ -43,6 +43,37 @@ async def test_openai_clients_may_send_any_word_until_there_is_a_key_and_the_pla
     await daemon.auth.create("friend", ["chat"])
     assert (await get(daemon, "/v1/models", "sk-whatever")).status_code == 401
     assert (await get(daemon, "/v1/models", "local")).status_code == 200
+
+
+@pytest.mark.parametrize("word", ["none", "sk-no-key", "sk-no-key-required", "EMPTY", "not-needed", ""])
+async def test_a_word_that_clients_send_for_no_key_is_refused_with_what_to_do(
+    daemon: ApiServer, word: str
+) -> None:
+    async def asked() -> httpx.Response:
+        return await daemon.client.post("/v1/chat/completions", json=ASK, headers=bearer(word))
+
+    assert (await asked()).status_code == 200
+    await daemon.auth.create("friend", ["chat"])
+    answer = await asked()
+    if not word:  # no key at all, which nobody needs on loopback
+        assert answer.status_code == 200
+        return
+    assert answer.status_code == 401
+    error = answer.json()["error"]
+    assert (error["type"], error["code"]) == ("authentication_error", "invalid_api_key")
+    assert error["message"] == (
+        "This daemon has keys, and what you sent as one is not known here or was revoked: send one that its operator "
+        "made with 'portico keys create --name NAME --scope chat'. On this machine 'local', or no key at all, is "
+        "taken too."
+    )
+
+
+async def test_where_a_key_is_needed_an_empty_one_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    async with api_server(tmp_path, require_key=True) as daemon:
+        missing = (await get(daemon, "/v1/models", "")).json()["error"]
+        assert missing["code"] == "missing_api_key" and "portico keys create" in missing["message"]
+        unknown = (await get(daemon, "/v1/models", "none")).json()["error"]
+        assert unknown["message"].endswith("'portico keys create --name NAME --scope chat'.")
 
 
 async def test_what_looks_like_a_key_of_ours_and_is_none_is_refused_everywhere(daemon: ApiServer) -> None:

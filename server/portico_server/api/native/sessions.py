@@ -205,13 +205,12 @@ async def list_session_messages(
     after: Annotated[int, Query(ge=0)] = 0,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> SessionMessages:
-    """What was said, in order; in the memory of one ``agent`` (its path, empty for the root) if that is given."""
-    rows = await services.agents.sessions.messages(
-        session_id, caller, agent=agent, after=after, limit=limit + 1
-    )
-    return SessionMessages(
-        data=[SessionMessage.model_validate(row) for row in rows[:limit]], more=len(rows) > limit
-    )
+    """What was said, in order; in the memory of one ``agent`` (its path, empty for the root) if that is given.
+
+    A page ends at ``limit``, or before the message with which it would have more than 8,000,000 characters.
+    """
+    page = await services.agents.sessions.messages(session_id, caller, agent=agent, after=after, limit=limit)
+    return SessionMessages(data=[SessionMessage.model_validate(row) for row in page.data], more=page.has_more)
 
 
 @router.post("/{session_id}/messages")

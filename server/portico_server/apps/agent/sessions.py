@@ -21,7 +21,9 @@ from portico_server.core.interfaces import Facts
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.db import sessions
+from portico_server.db.conversations import MAX_WHOLE_CHARS, MAX_WHOLE_ITEMS
 from portico_server.db.database import Database
+from portico_server.db.rows import RowPage
 from portico_server.db.sessions import MessageRow, RatedRow, Remembered, SessionKey, SessionRow
 
 # Who speaks in a session: one turn at a time for each agent and those below it, in the order in which they came.
@@ -230,8 +232,8 @@ class AgentSessions:
         agent: str | None = None,
         after: int = 0,
         limit: int = 1000,
-    ) -> Sequence[MessageRow]:
-        """What was said, in order; by and to one agent if it is given."""
+    ) -> RowPage[MessageRow]:
+        """What was said, in order; by and to one agent if it is given. `MAX_PAGE_CHARS` may end it before ``limit``."""
         await self.get(session_id, caller)
         return await self._database.read(sessions.messages, session_id, agent=agent, after=after, limit=limit)
 
@@ -274,7 +276,7 @@ class AgentSessions:
                 param="correction",
             )
         await self.get(session_id, caller)
-        found = await self._database.read(sessions.messages, session_id, after=seq - 1, limit=1)
+        found = (await self._database.read(sessions.messages, session_id, after=seq - 1, limit=1)).data
         if not found or found[0].seq != seq:
             raise NotFound(
                 f"The session '{session_id}' has no message {seq}.", code="message_not_found", param="seq"
@@ -352,8 +354,17 @@ class AgentSessions:
         """``{"portico_session": 1, "memory": [...], "writer.memory": [...], "writer.state": {...}}``."""
         await self.get(session_id, caller)
         out: dict[str, Any] = {_VERSION_KEY: STATE_VERSION}
-        rows = await self._database.read(sessions.messages, session_id, limit=10_000_000)
-        for row in rows:
+        page = await self._database.read(
+            sessions.messages, session_id, limit=MAX_WHOLE_ITEMS, max_chars=MAX_WHOLE_CHARS
+        )
+        if page.has_more:
+            raise InvalidRequest(
+                f"The session '{session_id}' has more than {MAX_WHOLE_ITEMS:,} messages or {MAX_WHOLE_CHARS:,} "
+                "characters, too many for one state. Read its messages in pages.",
+                code="session_too_large",
+                param="id",
+            )
+        for row in page.data:
             out.setdefault(_key(row.agent, _MEMORY), []).append(dict(row.message))
         for agent, state in (await self._database.read(sessions.states, session_id)).items():
             if state:

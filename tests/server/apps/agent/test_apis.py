@@ -282,6 +282,35 @@ def test_messages_are_read_by_agent_and_in_pages(http: httpx.Client) -> None:
     assert [*first["data"], *rest["data"]] == everything["data"]
 
 
+def test_a_page_of_messages_is_bounded_in_size_and_the_sdk_reads_all_pages(
+    http: httpx.Client, daemon: Daemon
+) -> None:
+    session = opened(http, "large")
+    path = f"/api/sessions/{session['id']}"
+    long = [letter * 5_000_000 for letter in "abc"] + ["d" * 9_000_000] + ["e"]
+    for part in (long[:3], long[3:]):
+        http.post(f"{path}/messages", json={"messages": part}).raise_for_status()
+    pages, after, more = [], 0, True
+    while more:
+        page = http.get(f"{path}/messages", params={"after": after}).json()
+        pages.append([item["message"]["content"][0] for item in page["data"]])
+        after, more = page["data"][-1]["seq"], page["more"]
+    assert pages == [["a"], ["b"], ["c"], ["d"], ["e"]]
+    with Client(daemon.url) as client:
+        for limit, said in ((None, "abcde"), (1000, "abcde"), (2, "ab")):
+            found = client.sessions.messages(session["id"], limit=limit)
+            assert "".join(item.message["content"][0] for item in found) == said
+    fork = http.post(f"{path}/fork", json={}).json()
+    copied = http.get(f"/api/sessions/{fork['id']}/messages", params={"after": 3}).json()
+    assert [item["message"]["content"][0] for item in copied["data"]] == ["d"]
+    assert len(http.get(f"{path}/state").json()["memory"]) == 5
+    http.post(f"{path}/messages", json={"messages": long[:2]}).raise_for_status()
+    refused = http.get(f"{path}/state")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "session_too_large")
+    http.delete(path)
+    http.delete(f"/api/sessions/{fork['id']}")
+
+
 def test_messages_are_put_behind_what_was_said(http: httpx.Client) -> None:
     session = talk(http, "added", "a")
     path = f"/api/sessions/{session['id']}"

@@ -241,5 +241,7 @@ async def test_a_thousand_sessions_at_once_lose_and_mix_nothing(agent_fixture: A
     assert len(rows) == 1000
     for row in rows:
         number = row.name[1:]
-        said = [item.message["content"] for item in await agent_fixture.sessions.messages(row.id, LOCAL)]
+        said = [
+            item.message["content"] for item in (await agent_fixture.sessions.messages(row.id, LOCAL)).data
+        ]
         assert said == [f"{number}.0", f"to {number}.0 after 1", f"{number}.1", f"to {number}.1 after 3"]
