@@ -22,13 +22,23 @@ from harness import HERE, daemon
 
 sys.path.insert(0, str(HERE.parent))
 
-from tests.growth import WAITS, Health, body, endpoints, flows, growths
+from tests.growth import (
+    ALONE,
+    CONFIGURATION,
+    EXISTING,
+    WAITS,
+    Endpoint,
+    Health,
+    at,
+    body,
+    endpoints,
+    fields_alone,
+    files_that_grow,
+    flows,
+    forms,
+    growths,
+)
 
-CONFIGURATION = """
-models:
-  - {name: default, source: "fake://"}
-  - {name: default-embedding, source: "fake://", task: embedding, parameters: {dimensions: 16}}
-"""
 JSON = {"content-type": "application/json"}
 
 
@@ -91,17 +101,25 @@ class Watch:
 def send_all(client: httpx.Client, watch: Watch, scale: int) -> None:
     """Every endpoint and every flow."""
     document = client.get("/openapi.json").json()
+    existing = {name: client.post(path, json=given).json()["id"] for name, (path, given) in EXISTING.items()}
     for how in growths(scale):
         for endpoint in endpoints(document):
             if endpoint.path in WAITS:
                 continue
-            path = "/".join("nothing" if "{" in part else part for part in endpoint.path.split("/"))
-            content = body(endpoint.grown(how))
-            watch.before()
-            with client.stream(endpoint.method, path, content=content, headers=JSON) as answer:
-                pass
-            watch.after(f"{endpoint.method} {endpoint.path}", broken=answer.status_code >= 500)
+            _send(client, watch, endpoint, at(endpoint.path, {}), endpoint.grown(how))
         watch.end(how.name)
+        for endpoint in endpoints(document):
+            if endpoint.path.startswith(ALONE):
+                for _name, given in fields_alone(endpoint, how):
+                    _send(client, watch, endpoint, at(endpoint.path, existing), given)
+        watch.end(f"{how.name}, one field alone")
+    for name, file in files_that_grow(scale):
+        for form in forms(document):
+            fields, files = form.grown(growths()[0], file)
+            watch.before()
+            answer = client.request(form.method, at(form.path, {}), data=fields, files=files)
+            watch.after(f"{form.method} {form.path}", broken=answer.status_code >= 500)
+        watch.end(f"forms with {name}")
     for name, step, value in flows(scale):
         content = body({"flow": {"portico_flow": 1, "name": "growing", "step": step}, "input": value})
         watch.before()
@@ -111,6 +129,14 @@ def send_all(client: httpx.Client, watch: Watch, scale: int) -> None:
         told = json.loads(last).get("error") or {} if last.startswith("{") else {}
         watch.after(name, broken=answer.status_code >= 500 or told.get("code") == "internal_error")
         watch.end(f"flow: {name}", str(told.get("code") or "finished"))
+
+
+def _send(client: httpx.Client, watch: Watch, endpoint: Endpoint, path: str, given: Any) -> None:
+    content = body(given)
+    watch.before()
+    with client.stream(endpoint.method, path, content=content, headers=JSON) as answer:
+        pass
+    watch.after(f"{endpoint.method} {endpoint.path}", broken=answer.status_code >= 500)
 
 
 def main() -> None:

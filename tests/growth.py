@@ -6,8 +6,10 @@ The test in tests/server/api/test_growth.py sends few of each kind, bench/growth
 from __future__ import annotations
 
 import http.client
+import io
 import threading
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, get_args
@@ -80,6 +82,176 @@ def endpoints(document: Mapping[str, Any]) -> Iterator[Endpoint]:
             schema = content.get("application/json", {}).get("schema")
             if schema is not None and path not in STOPS:
                 yield Endpoint(method.upper(), path, schema, components)
+
+
+CONFIGURATION: Final = """
+models:
+  - {name: default, source: "fake://"}
+  - {name: default-embedding, source: "fake://", task: embedding, parameters: {dimensions: 16}}
+  - {name: painter, source: "fake://", task: image}
+  - {name: voice, source: "fake://", task: speech}
+  - {name: ear, source: "fake://", task: transcription}
+agents:
+  - {name: desk, portico_agent: 1, model: default}
+"""
+"""What a daemon serves whose endpoints are made to grow."""
+
+EXISTING: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
+    "conversation_id": ("/v1/conversations", {}),
+    "response_id": ("/v1/responses", {"model": "default", "input": "a"}),
+    "completion_id": (
+        "/v1/chat/completions",
+        {"model": "default", "messages": [{"role": "user", "content": "a"}], "store": True},
+    ),
+    "session_id": ("/api/sessions", {"app": "desk"}),
+    "eval_id": (
+        "/v1/evals",
+        {
+            "data_source_config": {"type": "custom", "item_schema": {"type": "object"}},
+            "testing_criteria": [
+                {
+                    "type": "string_check",
+                    "name": "same",
+                    "input": "{{item.a}}",
+                    "reference": "a",
+                    "operation": "eq",
+                }
+            ],
+        },
+    ),
+    "store": ("/v1/vector_stores", {"name": "kept"}),
+    "upload_id": (
+        "/v1/uploads",
+        {"purpose": "user_data", "filename": "a.txt", "bytes": 1, "mime_type": "text/plain"},
+    ),
+}
+"""For a name in a path: where such a thing is made, and of what. Its fields are made to grow one at a time."""
+
+UNNAMED: Final = {
+    *("artifact_id", "batch_id", "fact_id", "file_id", "group", "item_id", "job_id", "key_id", "name"),
+    *("output_item_id", "path", "question_id", "run_id", "search_id", "seq", "worker"),
+}
+"""Names in paths for which there is nothing: a body is made to grow whatever it is sent to."""
+
+BODIES: Final[Mapping[str, Mapping[str, Any]]] = {
+    **dict(EXISTING.values()),
+    "/v1/responses/compact": {"model": "default", "input": "a"},
+    "/v1/conversations/{conversation_id}/items": {"items": [{"role": "user", "content": "a"}]},
+    "/api/sessions/{session_id}/messages": {"messages": ["a"]},
+    "/v1/evals/{eval_id}/runs": {
+        "data_source": {
+            "type": "jsonl",
+            "source": {"type": "file_content", "content": [{"item": {"a": "a"}}]},
+        }
+    },
+    "/v1/images/generations": {"model": "painter", "prompt": "a"},
+    "/v1/images/edits": {"model": "painter", "prompt": "a"},
+    "/v1/audio/speech": {"model": "voice", "input": "a"},
+    "/v1/audio/transcriptions": {"model": "ear"},
+    "/v1/audio/translations": {"model": "ear"},
+}
+"""A body that is accepted, to which one field that has grown is added; for others, the fields that are required."""
+
+ALONE: Final = (
+    *(
+        "/v1/conversations",
+        "/v1/responses",
+        "/v1/chat/",
+        "/v1/evals",
+        "/v1/images/",
+        "/v1/audio/",
+        "/v1/uploads",
+    ),
+    *("/v1/vector_stores", "/api/sessions"),
+)
+"""What the paths begin with whose fields are made to grow one at a time."""
+
+
+def at(path: str, existing: Mapping[str, str]) -> str:
+    """A path with the ids of what is there, and of nothing for the others."""
+    parts = path.split("/")
+    return "/".join(existing.get(part[1:-1], "nothing") if part.startswith("{") else part for part in parts)
+
+
+def fields_alone(endpoint: Endpoint, how: Growth) -> Iterator[tuple[str, dict[str, Any]]]:
+    """For each field of an endpoint, its name and an acceptable body in which it alone has grown."""
+    schema = endpoint.schema
+    if "$ref" in schema:
+        schema = endpoint.components[schema["$ref"].rpartition("/")[2]]
+    known = schema.get("properties", {})
+    least = BODIES.get(endpoint.path)
+    if least is None:
+        small = {name: known[name] for name in schema.get("required", ()) if name in known}
+        least = {name: _value(one, endpoint.components, Growth("small"), 1) for name, one in small.items()}
+    for name, one in known.items():
+        yield name, {**least, name: _value(one, endpoint.components, how, 1)}
+    for name in least.keys() - known.keys():  # a body whose fields the document does not name
+        yield name, {**least, name: _value(_schema_of(least[name]), {}, how, 1)}
+
+
+def _schema_of(value: Any) -> dict[str, Any]:
+    if isinstance(value, list):
+        return {"type": "array", "items": _schema_of(value[0]) if value else {}}
+    if isinstance(value, dict):
+        return {"type": "object", "properties": {name: _schema_of(one) for name, one in value.items()}}
+    return {
+        "type": "boolean" if isinstance(value, bool) else "integer" if isinstance(value, int) else "string"
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """An operation that takes a form: fields, and files."""
+
+    method: str
+    path: str
+    schema: Mapping[str, Any]
+
+    def grown(self, how: Growth, file: bytes) -> tuple[dict[str, str], list[tuple[str, tuple[str, bytes]]]]:
+        """The fields, all grown but those that `BODIES` gives, and the files."""
+        fields, files = {}, []
+        for name, one in self.schema["properties"].items():
+            item = one.get("items", one)
+            if item.get("format") == "binary":
+                files.append((name, ((how.text or "a")[:200], file)))
+                continue
+            value = BODIES.get(self.path, {}).get(name, _value(one, {}, how, 1))
+            fields[name] = value if isinstance(value, str) else body(value).decode()
+        return fields, files
+
+
+def forms(document: Mapping[str, Any]) -> Iterator[Form]:
+    """All that take a form, as the OpenAPI document of a daemon names them."""
+    for path, methods in sorted(document["paths"].items()):
+        for method, operation in methods.items():
+            content = operation.get("requestBody", {}).get("content", {})
+            if "multipart/form-data" in content:
+                yield Form(method.upper(), path, content["multipart/form-data"]["schema"])
+
+
+def files_that_grow(scale: int = 1) -> Iterator[tuple[str, bytes]]:
+    """Contents of files, among them archives that grow when they are read."""
+    yield "text", b"a" * (200_000 * scale)
+    yield "nothing", b""
+    yield "brackets", b"[" * (200_000 * scale)
+    wav = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\x01\0\xff\xff\xff\xff\xff\x7f" + b"\xff" * 20
+    yield "a sound whose head lies", wav
+    size = (2**31 - 1).to_bytes(4, "big")
+    yield (
+        "a picture whose head lies",
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + size * 2 + b"\x08\x06\0\0\0" + b"a" * 8,
+    )
+    for name, members in {
+        "an archive that is large inside": [("portico-store.json", b"\0" * (100_000_000 * scale))],
+        "an archive of many files": [(f"files/{number}", b"a") for number in range(20_000 * scale)],
+        "an archive of long names": [("a/" * 30_000, b"a")],
+        "an archive that leaves its folder": [("../../a", b"a"), ("/etc/a", b"a")],
+    }.items():
+        data = io.BytesIO()
+        with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+            for member, content in members:
+                archive.writestr(member, content)
+        yield name, data.getvalue()
 
 
 MCP_VERSION: Final = "2026-07-28"

@@ -12,14 +12,23 @@ import pytest
 from tests import daemon as daemons
 from tests.daemon import Daemon
 from tests.growth import (
+    ALONE,
+    CONFIGURATION,
+    EXISTING,
     MCP_HEADERS,
+    STOPS,
+    UNNAMED,
     WAITS,
     Growth,
     Health,
     addresses,
+    at,
     body,
     endpoints,
+    fields_alone,
+    files_that_grow,
     flows,
+    forms,
     growths,
     messages,
 )
@@ -32,12 +41,6 @@ MAX_HEALTH_S = 5.0
 
 MAX_MEMORY_MB = 1_200
 """Memory of the daemon in the end; it begins with some 300."""
-
-CONFIGURATION = """
-models:
-  - {name: default, source: "fake://"}
-  - {name: default-embedding, source: "fake://", task: embedding, parameters: {dimensions: 16}}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +85,9 @@ def test_no_endpoint_is_frozen_or_broken(grown: Daemon, document: dict[str, Any]
     wrong = []
     with Health(grown.url) as health, httpx.Client(base_url=grown.url, timeout=30) as client:
         for endpoint in endpoints(document):
-            path = endpoint.path
-            for name in ("name:path", "name"):
-                path = path.replace("{" + name + "}", "nothing")
-            path = "/".join("nothing" if part.startswith("{") else part for part in path.split("/"))
             if endpoint.path in WAITS:
                 continue
-            status, text = send(client, endpoint.method, path, body(endpoint.grown(how)))
+            status, text = send(client, endpoint.method, at(endpoint.path, {}), body(endpoint.grown(how)))
             if not is_fine(status, text):
                 wrong.append(f"{endpoint.method} {endpoint.path}: {status} {text[:300]}")
             if (slowest := health.since()) > MAX_HEALTH_S:
@@ -96,6 +95,70 @@ def test_no_endpoint_is_frozen_or_broken(grown: Daemon, document: dict[str, Any]
     assert not wrong, "\n".join(wrong)
     assert not health.failures
     assert psutil.Process(grown.process.pid).memory_info().rss < MAX_MEMORY_MB * 2**20
+
+
+@pytest.fixture(scope="module")
+def existing(grown: Daemon) -> dict[str, str]:
+    """The ids of things that are there, by the names that paths have for them."""
+    found = {}
+    for name, (path, given) in EXISTING.items():
+        answer = httpx.post(grown.url + path, json=given, timeout=60)
+        assert answer.status_code in (200, 201), (path, answer.text)
+        found[name] = str(answer.json()["id"])
+    return found
+
+
+@pytest.mark.parametrize("how", growths(), ids=lambda how: how.name)
+def test_no_field_of_what_is_there_freezes_or_breaks_the_daemon(
+    grown: Daemon, document: dict[str, Any], existing: dict[str, str], how: Growth
+) -> None:
+    wrong, asked = [], set()
+    with Health(grown.url) as health, httpx.Client(base_url=grown.url, timeout=30) as client:
+        for endpoint in endpoints(document):
+            if not endpoint.path.startswith(ALONE):
+                continue
+            for name, given in fields_alone(endpoint, how):
+                status, text = send(client, endpoint.method, at(endpoint.path, existing), body(given))
+                asked.add(endpoint.path)
+                if not is_fine(status, text):
+                    wrong.append(f"{endpoint.method} {endpoint.path} {name}: {status} {text[:300]}")
+                if (slowest := health.since()) > MAX_HEALTH_S:
+                    wrong.append(f"{endpoint.path} {name} kept /health waiting for {slowest:.1f} s")
+    assert not wrong, "\n".join(wrong)
+    assert not {start for start in ALONE if not any(path.startswith(start) for path in asked)}
+    assert psutil.Process(grown.process.pid).memory_info().rss < MAX_MEMORY_MB * 2**20
+
+
+def test_no_form_and_no_archive_freezes_or_breaks_the_daemon(
+    grown: Daemon, document: dict[str, Any], existing: dict[str, str]
+) -> None:
+    wrong = []
+    kept = {key: value for key, value in existing.items() if key != "upload_id"}  # that takes anything once
+    with Health(grown.url) as health, httpx.Client(base_url=grown.url, timeout=60) as client:
+        for name, file in files_that_grow():
+            for form in forms(document):
+                for how in growths()[:3]:
+                    fields, files = form.grown(how, file)
+                    answer = client.request(form.method, at(form.path, kept), data=fields, files=files)
+                    where = f"{form.path} with {name}, {how.name}"
+                    if not is_fine(answer.status_code, answer.text):
+                        wrong.append(f"{where}: {answer.status_code} {answer.text[:300]}")
+                    if (slowest := health.since()) > MAX_HEALTH_S:
+                        wrong.append(f"{where} kept /health waiting for {slowest:.1f} s")
+    assert not wrong, "\n".join(wrong)
+    assert psutil.Process(grown.process.pid).memory_info().rss < MAX_MEMORY_MB * 2**20
+
+
+def test_every_endpoint_is_made_to_grow(document: dict[str, Any]) -> None:
+    """A new kind of body, and a new noun in a path, needs its row in tests/growth.py."""
+    known = {(one.method, one.path) for one in endpoints(document)}
+    known |= {(one.method, one.path) for one in forms(document)}
+    nouns = set()
+    for path, methods in document["paths"].items():
+        nouns |= {part[1:-1] for part in path.split("/") if part.startswith("{")}
+        for method, operation in methods.items():
+            assert path in STOPS or "requestBody" not in operation or (method.upper(), path) in known, path
+    assert nouns == EXISTING.keys() | UNNAMED
 
 
 @pytest.mark.parametrize("how", growths(), ids=lambda how: how.name)
@@ -175,14 +238,14 @@ def test_no_address_is_broken(grown: Daemon, document: dict[str, Any], name: str
         for address in addresses(document):
             if address.path in WAITS:
                 continue
-            at = address.grown(NAMES[name], number)
+            target = address.grown(NAMES[name], number)
             status, text = send(
-                client, address.method, at, b"" if address.method in ("GET", "DELETE") else b"{}"
+                client, address.method, target, b"" if address.method in ("GET", "DELETE") else b"{}"
             )
             if not is_fine(status, text):
-                wrong.append(f"{address.method} {at[:100]}: {status} {text[:300]}")
+                wrong.append(f"{address.method} {target[:100]}: {status} {text[:300]}")
             if (slowest := health.since()) > MAX_HEALTH_S:
-                wrong.append(f"{address.method} {at[:100]} kept /health waiting for {slowest:.1f} s")
+                wrong.append(f"{address.method} {target[:100]} kept /health waiting for {slowest:.1f} s")
     assert not wrong, "\n".join(wrong)
 
 

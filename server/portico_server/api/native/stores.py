@@ -336,7 +336,26 @@ async def export_store(
     )
 
 
-@archive_router.post("/import")
+_ARCHIVE: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "name": {"type": "string", "description": "That of the archive if it is left out"},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@archive_router.post("/import", openapi_extra=_ARCHIVE)
 async def import_store(request: Request, services: TheServices, caller: Caller) -> Imported:
     """A store out of an archive: a form with the ``file``, and with a ``name`` if it is to have another."""
     form = await upload.read(request, services.files)
