@@ -27,6 +27,7 @@ MODELS = [
     {"name": "ear", "source": "fake://", "task": "transcription"},
     {"name": "painter", "source": "fake://", "task": "image"},
 ]
+STORES = [{"name": "handbook", "embedding_model": "", "app": True}]
 HELLO = [{"role": "user", "content": "Hello"}]
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 
@@ -62,6 +63,7 @@ LACKING = ("mp3", "opus", "aac", "flac", "jpeg", "webp", "gif", "svg", "diarized
 TOGETHER: Mapping[str, Mapping[str, Any]] = {
     "stream_options": {"stream": True},
     "/v1/chat/completions top_logprobs": {"logprobs": True},
+    "/v1/chat/completions unsupported": {"model": "handbook"},
     "partial_images": {"stream": True},
     "timestamp_granularities": {"response_format": "verbose_json"},
 }
@@ -109,7 +111,7 @@ FIELDS = [
 @pytest.fixture(scope="module")
 def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     home: Path = tmp_path_factory.mktemp("bodies")
-    (home / "models.json").write_text(json.dumps({"models": MODELS}))
+    (home / "models.json").write_text(json.dumps({"models": MODELS, "stores": STORES}))
     with (
         daemons.running(home / "data", "--file", str(home / "models.json")) as daemon,
         httpx.Client(base_url=daemon.url, timeout=60) as client,
