@@ -173,7 +173,7 @@ async def test_the_python_sdk_lends_its_model(served: Daemon, way: str) -> None:
     async with asyncio.timeout(60), Client(server, mode=mode, sampling_callback=speak) as client:
         found = await client.call_tool("poet", {"message": "A rhyme"})
     assert waiting == ["chat"]
-    assert found.structured_content == {"answer": "A rhyme!", "citations": [], "cited": []}
+    assert found.structured_content == {"answer": "A rhyme!", "citations": [], "cited": [], "claims": []}
     body = {"model": "poet", "messages": [{"role": "user", "content": "A rhyme"}]}
     async with httpx.AsyncClient(timeout=30) as http:
         refused = await http.post(f"{served.url}/v1/chat/completions", json=body)

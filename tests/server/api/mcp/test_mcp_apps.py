@@ -86,7 +86,8 @@ class TestAsTools:
                 "what it was called before"
             )
         assert found.input_schema["required"] == ["input"]
-        assert answer.structured_content == {"answer": "Hello.", "citations": [], "cited": []}
+        expected = {"answer": "Hello.", "citations": [], "cited": [], "claims": []}
+        assert answer.structured_content == expected
 
     async def test_a_message_may_have_a_structured_answer(self, daemon: Daemon) -> None:
         async with mcp(daemon) as client:
