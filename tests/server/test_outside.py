@@ -13,10 +13,12 @@ SEARCHES = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "
 
 PATTERNS_OF_OUR_OWN = {
     "apps/answer/expects.py": "words of ours, joined",
+    "apps/answer/facts.py": "names of numbers, units, months and days, which are ours, joined",
     "apps/answer/trust.py": "patterns of the questions that test a model, all in that file",
     "core/ids.py": "the prefixes of ids, which are ours",
     "core/pattern.py": "checks a pattern that the sandbox will search for; it searches for nothing",
     "runs/redaction.py": "the operator's setting redact_pattern, and escaped texts",
+    "knowledge/inferred_filter.py": "names and values of attributes, escaped, around constants",
     "knowledge/chunk/sections.py": "the marks of a fence, escaped, and their number",
     "tools/sources/worker.py": "the name of a Python parameter, in the process of the operator's function",
     "models/engines/fake/script.py": "the script of a fake model, which only the operator writes",
