@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +64,25 @@ def pair(url: str) -> Iterator[tuple[Database, Database]]:
 
 @asynccontextmanager
 async def following(*feeds: Feed) -> AsyncIterator[None]:
+    """While all of them listen: the message that one sends before another listens is lost to it."""
+    listen = [asyncio.Event() for _ in feeds]
+    for feed, listens in zip(feeds, listen, strict=True):
+        feed.report("listening", partial(_collected, listens))
     tasks = [asyncio.create_task(feed.run()) for feed in feeds]
     try:
+        async with asyncio.timeout(60):
+            for listens in listen:
+                await listens.wait()
         yield
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+
+
+def _collected(listens: asyncio.Event, _all: bool) -> dict[str, Any]:
+    listens.set()
+    return {}
 
 
 def alias(connection: Connection, name: str) -> None:
