@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import agentSchema from "../../docs/agent.schema.json";
 import { type JsonSchema, read, suggestionsAt, write } from "../src/parts/yaml";
 
 const SCHEMA: JsonSchema = {
@@ -25,10 +26,16 @@ const SCHEMA: JsonSchema = {
   },
 };
 
-/** What is suggested at the bar in a text. */
-function labels(marked: string, names?: Record<string, string[]>): string[] {
+const AGENT = agentSchema as JsonSchema;
+
+function suggested(marked: string, names?: Record<string, string[]>, schema = SCHEMA) {
   const at = marked.indexOf("|");
-  return suggestionsAt(SCHEMA, marked.replace("|", ""), at, names).given.map((each) => each.label);
+  return suggestionsAt(schema, marked.replace("|", ""), at, names).given;
+}
+
+/** What is suggested at the bar in a text. */
+function labels(marked: string, names?: Record<string, string[]>, schema = SCHEMA): string[] {
+  return suggested(marked, names, schema).map((each) => each.label);
 }
 
 describe("suggestions", () => {
@@ -57,6 +64,51 @@ describe("suggestions", () => {
   it("has nothing within text and comments", () => {
     expect(labels("step:\n  op: llm\n  system: >\n    Say m|")).toEqual([]);
     expect(labels("# dur|")).toEqual([]);
+  });
+});
+
+describe("suggestions for an agent", () => {
+  const here = (marked: string, names?: Record<string, string[]>) => labels(marked, names, AGENT);
+  it("has its fields, with what they mean, and their words", () => {
+    const fields = suggested("portico_agent: 1\nmodel: default\n|", {}, AGENT);
+    expect(fields.map((each) => each.label)).toContain("strategy");
+    expect(fields.map((each) => each.label)).not.toContain("model");
+    expect(fields.find((each) => each.label === "limits")).toMatchObject({ apply: "limits:", needed: false });
+    expect(fields.every((each) => each.info)).toBe(true);
+    expect(suggested("|", {}, AGENT).filter((each) => each.needed)).toMatchObject([
+      { label: "portico_agent" },
+    ]);
+    expect(here("strategy: |")).toEqual(["tools", "text_tools", "react", "plan_and_solve", "rewoo"]);
+    expect(here("memory: |")).toContain("summary");
+    expect(here("memory:\n  policy: window\n  |")).toEqual(["messages", "tokens", "long_term"]);
+    expect(here("limits: {|}")).toEqual(["turns", "tokens", "seconds", "tool_calls"]);
+    expect(here("options:\n  temp|")).toContain("temperature");
+  });
+  it("has names of what is there, in lists too", () => {
+    expect(here("model: |", { model: ["house"] })).toEqual(["house"]);
+    expect(here("stores:\n  - |", { stores: ["handbook"] })).toEqual(["handbook"]);
+    expect(here("agents:\n  - |", { agents: ["clerk"] })).toEqual(["agent", "as", "clerk"]);
+    expect(here("memory:\n  long_term:\n    store: |", { store: ["facts"] })).toEqual(["facts"]);
+  });
+  it("has the fields of an agent within an agent", () => {
+    expect(here("agents:\n  - agent:\n      name: pilot\n      |")).toContain("instructions");
+    expect(here("agents:\n  - agent: {name: pilot}\n    as: |")).toEqual(["tool", "handoff"]);
+  });
+  it("has the fields of the form that was begun", () => {
+    expect(here("tools:\n  - tool: clock\n    |")).toEqual(["as"]);
+    expect(here("tools:\n  - function: look\n    |")).toEqual(["as", "description", "parameters", "seconds"]);
+    expect(here("output:\n  type: tool\n  tool_type: code\n  |")).toEqual([
+      "begin",
+      "end",
+      "validate",
+      "code",
+    ]);
+  });
+  it("says what a hook needs", () => {
+    expect(here("hooks:\n  - on: after_agent\n    do: |")).toContain("guard");
+    const hook = suggested("hooks:\n  - on: after_agent\n    do: guard\n    |", {}, AGENT);
+    expect(hook.filter((each) => each.needed)).toMatchObject([{ label: "pattern", detail: "string" }]);
+    expect(hook.find((each) => each.label === "pattern")?.info).toContain("search");
   });
 });
 

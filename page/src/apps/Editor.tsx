@@ -36,7 +36,7 @@ interface Draft {
 
 interface Opened {
   library: Library;
-  schema: JsonSchema;
+  schemas: Record<Kind, JsonSchema>;
   kind: Kind;
   current: AppVersion | undefined;
 }
@@ -46,12 +46,17 @@ const load = () => import("../parts/editor");
 function useOpened(name: string) {
   return useLoaded<Opened>(async () => {
     const path = `/api/apps/${part(name)}`;
-    const [library, schema] = await Promise.all([load(), json<JsonSchema>("/api/schemas/flow")]);
-    if (!name) return { library, schema, kind: "flow", current: undefined };
+    const [library, flow, agent] = await Promise.all([
+      load(),
+      json<JsonSchema>("/api/schemas/flow"),
+      json<JsonSchema>("/api/schemas/agent"),
+    ]);
+    const schemas = { flow, agent };
+    if (!name) return { library, schemas, kind: "flow", current: undefined };
     const [app, versions] = await Promise.all([json<App>(path), rows<AppVersion>(`${path}/versions`)]);
     return {
       library,
-      schema,
+      schemas,
       kind: app.kind === "agent" ? "agent" : "flow",
       current: versions.find((version) => version.current),
     };
@@ -82,7 +87,7 @@ function stored(place: string): Draft | null {
 }
 
 function EditorForm({ name, opened }: { name: string; opened: Opened }) {
-  const { library, schema, current } = opened;
+  const { library, schemas, current } = opened;
   const place = `app.${name}`;
   const fresh = (kind: Kind): Draft => ({
     name,
@@ -124,7 +129,7 @@ function EditorForm({ name, opened }: { name: string; opened: Opened }) {
     }
   };
   const suggest = (text: string, at: number) =>
-    library.suggestionsAt(latest.current.kind === "flow" ? schema : {}, text, at, namesHere());
+    library.suggestionsAt(schemas[latest.current.kind], text, at, namesHere());
   const startAgain = () => {
     const begun = fresh(latest.current.kind);
     change(begun);

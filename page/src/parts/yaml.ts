@@ -166,7 +166,7 @@ function schemasAt(root: JsonSchema, path: readonly unknown[]) {
   for (const node of path) {
     if (isMap(node)) {
       outer = schemas;
-      schemas = schemas.filter((each) => fits(each, node));
+      schemas = formsOf(schemas, node);
     } else if (isPair(node)) {
       key = nameOf(node);
       const inside = key;
@@ -207,22 +207,39 @@ function variantsOf(root: JsonSchema, schema: JsonSchema | undefined): JsonSchem
 
 function joined(ones: JsonSchema[], others: JsonSchema[]): JsonSchema[] {
   return ones.flatMap((one) =>
-    others.map((other) => ({
-      ...one,
-      ...other,
-      properties: { ...one.properties, ...other.properties },
-      required: [...(one.required ?? []), ...(other.required ?? [])],
-    })),
+    others.map((other) => {
+      const properties = { ...one.properties };
+      for (const [name, field] of Object.entries(other.properties ?? {})) {
+        properties[name] = { ...properties[name], ...field };
+      }
+      return {
+        ...one,
+        ...other,
+        properties,
+        required: [...(one.required ?? []), ...(other.required ?? [])],
+      };
+    }),
   );
 }
 
-/** Whether nothing that is written in an object contradicts a form of it, such as the `op` of another one. */
+/** The forms of an object that nothing in it contradicts; if there are some without a field of another one, those. */
+function formsOf(schemas: JsonSchema[], map: YAMLMap): JsonSchema[] {
+  const possible = schemas.filter((each) => fits(each, map));
+  const known = possible.filter((each) => map.items.every((pair) => knows(each, nameOf(pair))));
+  return known.length ? known : possible;
+}
+
+/** Whether no value in an object contradicts a form of it, such as the `op` of another one. */
 function fits(schema: JsonSchema, map: YAMLMap): boolean {
   return map.items.every((pair) => {
     const known = schema.properties?.[nameOf(pair)];
     const given = isScalar(pair.value) ? pair.value.value : null;
     return known?.const === undefined || given === known.const || given === HERE;
   });
+}
+
+function knows(schema: JsonSchema, name: string): boolean {
+  return name === HERE || schema.additionalProperties !== false || name in (schema.properties ?? {});
 }
 
 function fieldsOf(schemas: JsonSchema[], map: YAMLMap): Suggestion[] {

@@ -13,9 +13,10 @@ from portico_server.api.shapes import CheckedSpec
 from portico_server.api.sse import EventStream
 from portico_server.apps.agent import read
 from portico_server.apps.agent.message import message_of
+from portico_server.apps.agent.schema import schema
 from portico_server.core.errors import PorticoError
 
-agent_router = new_router(prefix="/api/agents", tags=["Agents"])
+agent_router = new_router(tags=["Agents"])
 
 
 class SessionName(BaseModel, extra="forbid"):
@@ -45,7 +46,7 @@ class AgentToCheck(BaseModel, extra="forbid"):
     agent: dict[str, Any]
 
 
-@agent_router.post("/check")
+@agent_router.post("/api/agents/check")
 async def check_agent(given: AgentToCheck, services: TheServices, caller: Caller) -> CheckedSpec:
     """Look at a whole agent, and whether all that it names is there, without running it."""
     try:
@@ -56,8 +57,14 @@ async def check_agent(given: AgentToCheck, services: TheServices, caller: Caller
     return CheckedSpec(ok=True, name=spec.name)
 
 
+@agent_router.get("/api/schemas/agent")
+async def agent_schema() -> dict[str, Any]:
+    """The JSON schema of an agent's specification."""
+    return schema()
+
+
 @agent_router.post(
-    "/run",
+    "/api/agents/run",
     response_class=EventStream,
     responses={200: {"content": {"text/event-stream": {}}, "description": "The events of the run, in order"}},
 )

@@ -7,19 +7,26 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from portico_server.apps.agent.spec import (
+    HOOK_NEEDS,
+    TOOL_NAME,
     VERSION,
     AgentHook,
     AgentLimits,
     AgentSpec,
+    Calling,
     ClientFunction,
+    HookKind,
     LongTermSpec,
     MarkedOutput,
+    MemoryKind,
     MemoryPolicy,
     Moment,
     Output,
     Strategy,
     SubAgent,
     ToolUse,
+    Validation,
+    WhenBusy,
 )
 from portico_server.apps.agent.tools import agent_name, search_name
 from portico_server.apps.fields import Fields, model_options
@@ -29,8 +36,6 @@ from portico_server.core.errors import InvalidRequest
 
 MAX_AGENT_DEPTH = 8
 """Agents within agents."""
-
-_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def agent(value: Any, at: str = "agent", depth: int = 0) -> AgentSpec:
@@ -64,7 +69,7 @@ def agent(value: Any, at: str = "agent", depth: int = 0) -> AgentSpec:
         limits=_limits(fields, strategy),
         final=fields.text("final"),
         options=model_options(fields.mapping("options") or {}, fields.path("options")),
-        busy=_one_of(fields, "busy", ("wait", "refuse"), "wait"),
+        busy=_one_of(fields, "busy", get_args(WhenBusy), "wait"),
         attempts=fields.whole("attempts", 2, least=1, most=10),
     )
     fields.done()
@@ -127,7 +132,7 @@ def _sub(item: Any, at: str, depth: int) -> SubAgent:
         return SubAgent(item)
     inner = Fields(item, at)
     given = inner.raw("agent")
-    how = _one_of(inner, "as", ("tool", "handoff"), "tool")
+    how = _one_of(inner, "as", get_args(Calling), "tool")
     inner.done()
     if isinstance(given, str) and given:
         return SubAgent(given, handoff=how == "handoff")
@@ -141,7 +146,7 @@ def _memory(fields: Fields) -> MemoryPolicy:
         return MemoryPolicy()
     inner = Fields({"policy": given} if isinstance(given, str) else given, fields.path("memory"))
     made = MemoryPolicy(
-        policy=_one_of(inner, "policy", ("all", "window", "budget", "summary", "none"), "all"),
+        policy=_one_of(inner, "policy", get_args(MemoryKind), "all"),
         messages=inner.whole("messages", 40, least=1, most=100_000),
         tokens=inner.whole("tokens", 4_000, least=16, most=10_000_000),
         long_term=_long_term(inner),
@@ -180,7 +185,7 @@ def _output(item: Any, at: str) -> Output:
         tool_type=inner.needed("tool_type", "what the action is for, such as 'code interpreter'"),
         begin=inner.needed("begin", "the marker before the action"),
         end=inner.needed("end", "the marker behind the action"),
-        validate=_one_of(inner, "validate", ("", "json", "code"), ""),
+        validate=_one_of(inner, "validate", get_args(Validation), ""),
         code=inner.text("code"),
     )
     inner.done()
@@ -214,7 +219,7 @@ def _hook(item: Any, at: str) -> AgentHook:
     inner = Fields(item, at)
     made = AgentHook(
         on=_one_of(inner, "on", get_args(Moment), ""),
-        do=_one_of(inner, "do", ("prefix", "redact", "guard", "limit", "code", "client"), ""),
+        do=_one_of(inner, "do", get_args(HookKind), ""),
         senders=inner.texts("senders"),
         text=inner.text("text"),
         pattern=inner.text("pattern"),
@@ -223,19 +228,10 @@ def _hook(item: Any, at: str) -> AgentHook:
         source=inner.text("source"),
     )
     inner.done()
-    needs = {
-        "prefix": "text",
-        "redact": "pattern",
-        "guard": "pattern",
-        "limit": "most",
-        "code": "source",
-        "client": "source",
-    }
-    if not getattr(made, needs[made.do]):
+    needed = HOOK_NEEDS[made.do]
+    if not getattr(made, needed):
         raise InvalidRequest(
-            f"{at}: '{made.do}' needs '{needs[made.do]}'.",
-            code="invalid_spec",
-            param=f"{at}.{needs[made.do]}",
+            f"{at}: '{made.do}' needs '{needed}'.", code="invalid_spec", param=f"{at}.{needed}"
         )
     return made
 
@@ -258,7 +254,7 @@ def _distinct(made: AgentSpec, at: str) -> None:
     """Everything that the model may call has a name of its own that it can say."""
     seen: set[str] = set()
     for name in [use.name for use in made.tools] + [sub.name for sub in made.agents if not sub.handoff]:
-        if not _TOOL_NAME.fullmatch(name):
+        if not re.fullmatch(TOOL_NAME, name):
             raise InvalidRequest(
                 f"{at}: a model cannot call '{name}': names have letters, digits, '_' and '-'. Give it another one "
                 "with 'as'.",

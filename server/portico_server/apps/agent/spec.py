@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from portico_server.apps.flow.spec import OutputFormat
 
@@ -13,6 +13,24 @@ VERSION = 1
 
 Strategy: TypeAlias = Literal["tools", "text_tools", "react", "plan_and_solve", "rewoo"]
 Moment: TypeAlias = Literal["before_agent", "after_agent", "before_action", "after_action"]
+HookKind: TypeAlias = Literal["prefix", "redact", "guard", "limit", "code", "client"]
+MemoryKind: TypeAlias = Literal["all", "window", "budget", "summary", "none"]
+Calling: TypeAlias = Literal["tool", "handoff"]
+WhenBusy: TypeAlias = Literal["wait", "refuse"]
+Validation: TypeAlias = Literal["", "json", "code"]
+
+HOOK_NEEDS: Final[Mapping[HookKind, str]] = {
+    "prefix": "text",
+    "redact": "pattern",
+    "guard": "pattern",
+    "limit": "most",
+    "code": "source",
+    "client": "source",
+}
+"""The field without which a hook does nothing."""
+
+TOOL_NAME: Final = "[A-Za-z0-9_-]{1,64}"
+"""A pattern: what a model can call something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +80,7 @@ class MemoryPolicy:
     as a running ``summary`` made by the model; nothing before this turn (``none``).
     """
 
-    policy: Literal["all", "window", "budget", "summary", "none"] = "all"
+    policy: MemoryKind = "all"
     messages: int = 40
     tokens: int = 4_000
     long_term: LongTermSpec | None = None
@@ -78,7 +96,7 @@ class MarkedOutput:
     tool_type: str
     begin: str
     end: str
-    validate: str = ""
+    validate: Validation = ""
     code: str = ""
 
 
@@ -90,7 +108,7 @@ class AgentHook:
     """Something done to a message at a moment: see `portico_server.apps.agent.hooks`."""
 
     on: Moment
-    do: Literal["prefix", "redact", "guard", "limit", "code", "client"]
+    do: HookKind
     senders: tuple[str, ...] = ()
     text: str = ""
     pattern: str = ""
@@ -133,7 +151,7 @@ class AgentSpec:
     final: str = ""
     """A pattern; ``extra_info["final"]`` of an answer says whether it stands in it. Teams stop at it."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    busy: Literal["wait", "refuse"] = "wait"
+    busy: WhenBusy = "wait"
     attempts: int = 2
     """How often an answer that has not the output format is asked for in all."""
 

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from portico_server.apps.flow.spec import VERSION
 
-_TEXT: Final = {"type": "string"}
+TEXT: Final = {"type": "string"}
 _NAME: Final = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_-]{0,63}$"}
-_OBJECT: Final = {"type": "object"}
+OBJECT: Final = {"type": "object"}
 _FLAG: Final = {"type": "boolean"}
-_TEXTS: Final = {"type": "array", "items": _TEXT}
+TEXTS: Final = {"type": "array", "items": TEXT}
 _STEP: Final = {"$ref": "#/$defs/step"}
 _VALUE: Final = {"$ref": "#/$defs/expression"}
 _STEPS: Final = {"type": "array", "items": _STEP, "minItems": 1}
@@ -24,19 +24,23 @@ _ARGUMENTS: Final = {
 }
 
 
-def _number(least: float = 0, most: float = 1e9) -> dict[str, Any]:
+def number(least: float = 0, most: float = 1e9) -> dict[str, Any]:
+    """A number within bounds, both included."""
     return {"type": "number", "minimum": least, "maximum": most}
 
 
-def _whole(least: int = 0, most: int = 10**9) -> dict[str, Any]:
+def whole(least: int = 0, most: int = 10**9) -> dict[str, Any]:
+    """A whole number within bounds, both included."""
     return {"type": "integer", "minimum": least, "maximum": most}
 
 
-def _one_of(*words: str) -> dict[str, Any]:
+def one_of(*words: str) -> dict[str, Any]:
+    """One of some words."""
     return {"type": "string", "enum": list(words)}
 
 
-def _object(fields: Mapping[str, Any], *required: str) -> dict[str, Any]:
+def closed(fields: Mapping[str, Any], *required: str) -> dict[str, Any]:
+    """An object with these fields and no others."""
     made: dict[str, Any] = {"type": "object", "properties": dict(fields), "additionalProperties": False}
     if required:
         made["required"] = list(required)
@@ -45,38 +49,42 @@ def _object(fields: Mapping[str, Any], *required: str) -> dict[str, Any]:
 
 _FORMATS: Final = ("text", "json", "yaml", "regex", "last")
 
-_FORMAT: Final = {
+FORMAT: Final = {
     "anyOf": [
-        _one_of("text", "json", "yaml", "last"),
-        _object(
-            {
-                "type": _one_of(*_FORMATS),
-                "schema": _OBJECT,
-                "pattern": {"type": "string", "maxLength": 1000},
-                "group": _whole(0, 99),
-                "attempts": _whole(1, 10),
-            }
-        ),
+        one_of("text", "json", "yaml", "last"),
+        {
+            **closed(
+                {
+                    "type": one_of(*_FORMATS),
+                    "schema": OBJECT,
+                    "pattern": {"type": "string", "maxLength": 1000},
+                    "group": whole(0, 99),
+                    "attempts": whole(1, 10),
+                }
+            ),
+            "if": {"properties": {"type": {"const": "regex"}}, "required": ["type"]},
+            "then": {"properties": {"pattern": {"minLength": 1}}, "required": ["pattern"]},
+        },
     ]
 }
 
 _JOINED: Final = {
     "steps": _STEPS,
-    "join": _one_of("list", "dict", "sum", "text", "zip"),
-    "separator": _TEXT,
-    "concurrency": _whole(0, 10_000),
+    "join": one_of("list", "dict", "sum", "text", "zip"),
+    "separator": TEXT,
+    "concurrency": whole(0, 10_000),
     "collect": _FLAG,
 }
 
 _CASE: Final = {
-    **_object({"equals": _VALUE, "when": _VALUE, "step": _STEP}, "step"),
+    **closed({"equals": _VALUE, "when": _VALUE, "step": _STEP}, "step"),
     "oneOf": [{"required": ["equals"]}, {"required": ["when"]}],
 }
 
 OPS: Final[Mapping[str, tuple[Mapping[str, Any], tuple[str, ...]]]] = {
     "llm": (
         {
-            "model": _TEXT,
+            "model": TEXT,
             "system": _VALUE,
             "user": _VALUE,
             "messages": _VALUE,
@@ -93,52 +101,50 @@ OPS: Final[Mapping[str, tuple[Mapping[str, Any], tuple[str, ...]]]] = {
             "intents": {
                 "type": "object",
                 "minProperties": 1,
-                "additionalProperties": {
-                    "anyOf": [_TEXT, _object({"description": _TEXT, "examples": _TEXTS})]
-                },
+                "additionalProperties": {"anyOf": [TEXT, closed({"description": TEXT, "examples": TEXTS})]},
             },
-            "model": _TEXT,
-            "embedding": _TEXT,
+            "model": TEXT,
+            "embedding": TEXT,
             "history": _VALUE,
-            "default": _TEXT,
+            "default": TEXT,
         },
         ("intents",),
     ),
-    "embed": ({"model": _TEXT, "text": _VALUE}, ()),
+    "embed": ({"model": TEXT, "text": _VALUE}, ()),
     "agent": (
         {
-            "agent": {"anyOf": [_TEXT, {**_OBJECT, "required": ["portico_agent"]}]},
+            "agent": {"anyOf": [TEXT, {**OBJECT, "required": ["portico_agent"]}]},
             "message": _VALUE,
             "session": _VALUE,
         },
         ("agent",),
     ),
-    "tool": ({"tool": _TEXT, "arguments": _VALUE}, ("tool",)),
+    "tool": ({"tool": TEXT, "arguments": _VALUE}, ("tool",)),
     "retrieve": (
         {
-            "store": _TEXT,
-            "stores": _TEXTS,
+            "store": TEXT,
+            "stores": TEXTS,
             "query": _VALUE,
-            "top_k": _whole(1, 1000),
-            "groups": _TEXTS,
-            "ranker": _one_of("auto", "lexical", "vector", "hybrid", "rrf"),
-            "threshold": _number(0, 1),
+            "top_k": whole(1, 1000),
+            "groups": TEXTS,
+            "ranker": one_of("auto", "lexical", "vector", "hybrid", "rrf"),
+            "threshold": number(0, 1),
             "filters": _VALUE,
         },
         (),
     ),
     "rerank": (
-        {"model": _TEXT, "query": _VALUE, "documents": _VALUE, "top_k": _whole(0, 10_000)},
+        {"model": TEXT, "query": _VALUE, "documents": _VALUE, "top_k": whole(0, 10_000)},
         ("model", "query"),
     ),
-    "code": ({"source": _TEXT, **_ARGUMENTS}, ("source",)),
-    "client": ({"function": _TEXT, **_ARGUMENTS, "limit": _number(0.01, 604_800)}, ("function",)),
-    "approve": ({"message": _VALUE, "answer_schema": _OBJECT, "limit": _number(0.01, 31_536_000)}, ()),
-    "subflow": ({"app": _TEXT, "step": _STEP}, ()),
+    "code": ({"source": TEXT, **_ARGUMENTS}, ("source",)),
+    "client": ({"function": TEXT, **_ARGUMENTS, "limit": number(0.01, 604_800)}, ("function",)),
+    "approve": ({"message": _VALUE, "answer_schema": OBJECT, "limit": number(0.01, 31_536_000)}, ()),
+    "subflow": ({"app": TEXT, "step": _STEP}, ()),
     "emit": ({"text": _VALUE}, ()),
     "http": (
         {
-            "method": _one_of("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
+            "method": one_of("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
             "url": _VALUE,
             "headers": _VALUE,
             "body": _VALUE,
@@ -149,7 +155,7 @@ OPS: Final[Mapping[str, tuple[Mapping[str, Any], tuple[str, ...]]]] = {
     "parallel": (_JOINED, ("steps",)),
     "diverter": (_JOINED, ("steps",)),
     "warp": (
-        {"step": _STEP, "over": _VALUE, "concurrency": _whole(1, 10_000), "collect": _FLAG},
+        {"step": _STEP, "over": _VALUE, "concurrency": whole(1, 10_000), "collect": _FLAG},
         ("step",),
     ),
     "switch": (
@@ -160,19 +166,19 @@ OPS: Final[Mapping[str, tuple[Mapping[str, Any], tuple[str, ...]]]] = {
     "loop": (
         {
             "step": _STEP,
-            "limit": _whole(1, 1_000_000),
+            "limit": whole(1, 1_000_000),
             "until": _VALUE,
             "state": _VALUE,
-            "exhausted": _one_of("return", "fail"),
+            "exhausted": one_of("return", "fail"),
         },
         ("step", "limit"),
     ),
     "graph": (
         {
             "steps": _STEPS,
-            "after": {"type": "object", "additionalProperties": _TEXTS},
+            "after": {"type": "object", "additionalProperties": TEXTS},
             "output": _VALUE,
-            "concurrency": _whole(0, 10_000),
+            "concurrency": whole(0, 10_000),
         },
         ("steps",),
     ),
@@ -183,27 +189,27 @@ _SHARED: Final[Mapping[str, Any]] = {
     "expression": {
         "description": "A literal, or an object with $ref, $template, a comparison, $code or $literal."
     },
-    "format": _FORMAT,
+    "format": FORMAT,
     "name": _NAME,
     "retry": {
         "anyOf": [
-            _whole(0, 100),
-            _object(
+            whole(0, 100),
+            closed(
                 {
-                    "times": _whole(0, 100),
-                    "delay": _number(0, 3600),
-                    "factor": _number(1, 10),
-                    "on": _TEXTS,
+                    "times": whole(0, 100),
+                    "delay": number(0, 3600),
+                    "factor": number(1, 10),
+                    "on": TEXTS,
                 }
             ),
         ]
     },
-    "cache": {"anyOf": [_FLAG, _object({"ttl": _number(1)})]},
+    "cache": {"anyOf": [_FLAG, closed({"ttl": number(1)})]},
     "on_error": {
         "anyOf": [
             {"const": "fail"},
-            _object({"value": _VALUE}, "value"),
-            _object({"goto": _TEXT}, "goto"),
+            closed({"value": _VALUE}, "value"),
+            closed({"goto": TEXT}, "goto"),
         ]
     },
 }
@@ -216,12 +222,12 @@ AROUND: Final[Mapping[str, Any]] = {
     "input": _VALUE,
     "when": _VALUE,
     "retry": {"$ref": "#/$defs/retry"},
-    "timeout": _number(0.001),
+    "timeout": number(0.001),
     "cache": {"$ref": "#/$defs/cache"},
     "on_error": {"$ref": "#/$defs/on_error"},
-    "save": _TEXT,
+    "save": TEXT,
     "stream": _FLAG,
-    "output_schema": _OBJECT,
+    "output_schema": OBJECT,
 }
 """The fields that every step may have."""
 
@@ -238,17 +244,17 @@ def schema() -> dict[str, Any]:
         }
         for op, (fields, needed) in OPS.items()
     }
-    whole = _object(
+    whole = closed(
         {
             "portico_flow": {"const": VERSION},
-            "name": _TEXT,
-            "title": _TEXT,
-            "description": _TEXT,
-            "input_schema": _OBJECT,
-            "output_schema": _OBJECT,
-            "durability": _one_of("off", "normal", "full"),
-            "timeout": _number(0.001),
-            "redact": {"type": "array", "items": _TEXT},
+            "name": TEXT,
+            "title": TEXT,
+            "description": TEXT,
+            "input_schema": OBJECT,
+            "output_schema": OBJECT,
+            "durability": one_of("off", "normal", "full"),
+            "timeout": number(0.001),
+            "redact": {"type": "array", "items": TEXT},
             "step": _STEP,
         },
         "portico_flow",

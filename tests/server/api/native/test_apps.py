@@ -276,6 +276,22 @@ def test_the_schema_of_flows_is_published_and_true(daemon: Daemon) -> None:
     assert not Draft202012Validator(found).is_valid({"portico_flow": 1, "step": {"op": "dance"}})
 
 
+def test_the_schema_of_agents_is_published_and_true(daemon: Daemon) -> None:
+    valid = Draft202012Validator(httpx.get(f"{daemon.url}/api/schemas/agent").json())
+    for spec, is_one in (
+        ({"portico_agent": 1, "name": "clerk", "tools": ["calculator"], "memory": "none"}, True),
+        ({"portico_agent": 1, "toolz": []}, False),
+        ({"portico_agent": 1, "agents": [{"agent": {"nmae": "pilot"}}]}, False),
+        ({"name": "clerk"}, False),
+    ):
+        assert valid.is_valid(spec) == is_one, spec
+        checked = httpx.post(f"{daemon.url}/api/agents/check", json={"agent": spec}).json()
+        error = checked["error"] or {}
+        assert (error.get("code") in ("unknown_field", "invalid_spec")) != is_one, checked
+    paths = httpx.get(f"{daemon.url}/openapi.json").json()["paths"]
+    assert "/api/schemas/agent" in paths
+
+
 def test_agents_are_removed_without_other_apps(client: Client) -> None:
     client.apps.deploy("story", STORY)
     for name in ("kept", "gone"):
