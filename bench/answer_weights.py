@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import wordllama
-from answers import DATA, Asked, Collection, is_dev, make_store, read
+from answers import DATA, Asked, Collection, is_dev, make_store, read_all
 from harness import call, daemon
 
 from portico.wire import Passage
@@ -248,9 +248,7 @@ def main() -> None:
     parser.add_argument("--hits", type=Path, required=True, help="where the hits are kept between runs")
     parser.add_argument("--ablate", action="store_true", help="also print the shares without each feature")
     options = parser.parse_args()
-    sets = [
-        read(folder) for folder in sorted(path.parent for path in options.data.glob("*/answers.jsonl.gz"))
-    ]
+    sets = read_all(options.data)
     hits = searched(sets, options.hits)
     lines = []
     for title, vectors in (("", Vectors()), ("_WITHOUT_VECTORS", None)):

@@ -86,6 +86,14 @@ def read(folder: Path) -> Collection:
     return Collection(folder.name, {row["id"]: row["text"] for row in rows("corpus.jsonl.gz")}, questions)
 
 
+def read_all(data: Path) -> list[Collection]:
+    """Read the sets in a folder. Raises `SystemExit` if there are none."""
+    sets = [read(path.parent) for path in sorted(data.glob("*/answers.jsonl.gz"))]
+    if not sets:
+        raise SystemExit(f"{data} holds no sets (folders with an answers.jsonl.gz); give another --data")
+    return sets
+
+
 def make_store(url: str, name: str, documents: Mapping[str, str], folder: Path) -> None:
     """A store with an app over ``documents``, searchable when this returns."""
     folder.mkdir()
@@ -250,11 +258,7 @@ def main() -> None:
     parser.add_argument("--across", action="store_true", help="also ask across languages")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    sets = [read(path.parent) for path in sorted(options.data.glob("*/answers.jsonl.gz"))]
-    if not sets:
-        raise SystemExit(
-            f"{options.data} holds no sets (folders with an answers.jsonl.gz); give another --data"
-        )
+    sets = read_all(options.data)
     columns = (
         *(
             "reader",

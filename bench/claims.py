@@ -28,7 +28,7 @@ from pathlib import Path
 
 from altered_claims import CHANGES, MadeClaim, made, names_in
 from answer_weights import Vectors
-from answers import DATA, Asked, Collection, is_dev, make_store, read, sample
+from answers import DATA, Asked, Collection, is_dev, make_store, read_all, sample
 from harness import HERE, Report, call, daemon
 
 from portico.wire import AnswerClaim, Evidence, Passage, passage_from_json
@@ -197,11 +197,7 @@ def main() -> None:
     parser.add_argument("--dev", action="store_true", help="also show the half that was tuned on")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    sets = [read(path.parent) for path in sorted(options.data.glob("*/answers.jsonl.gz"))]
-    if not sets:
-        raise SystemExit(
-            f"{options.data} holds no sets (folders with an answers.jsonl.gz); give another --data"
-        )
+    sets = read_all(options.data)
     columns = (
         *("documents", "half", "claims", "marked", *CHANGES, "elsewhere"),
         *("recall own", "precision own", "recall gold", "precision gold", "page", "p50 ms"),

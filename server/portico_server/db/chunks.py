@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,10 +12,8 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, in
 from portico.wire import Place
 from portico_server.db import changes
 from portico_server.db.changes import DEFAULT_GROUP
+from portico_server.db.rows import portions
 from portico_server.db.schema import chunks, files, vectors
-
-_BATCH_ROWS = 500
-"""Values in one ``IN`` list or one insert: bounded, since SQLite bounds them too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +110,7 @@ def last_place(connection: Connection, store_id: str, file_id: str, group: str) 
 def files_with_chunks(connection: Connection, store_id: str, file_ids: Sequence[str]) -> set[str]:
     """Those of the files that have chunks in the group that every store has."""
     found: set[str] = set()
-    for part in parts(file_ids):
+    for part in portions(file_ids):
         ours = (
             (chunks.c.store_id == store_id)
             & chunks.c.file_id.in_(part)
@@ -158,7 +156,7 @@ def remove_file(connection: Connection, store_id: str, file_id: str) -> int:
 def rename_files(connection: Connection, store_id: str, file_ids: Sequence[str]) -> None:
     """Log that files are called otherwise now, in all groups: their chunks are found by their names, too."""
     held: dict[str, dict[str, list[int]]] = {}
-    for part in parts(file_ids):
+    for part in portions(file_ids):
         ours = (chunks.c.store_id == store_id) & chunks.c.file_id.in_(part)
         query = select(chunks.c.group_name, chunks.c.file_id, chunks.c.id).where(ours)
         for group, file_id, chunk in connection.execute(query.order_by(chunks.c.id)):
@@ -231,7 +229,7 @@ def ids(connection: Connection, store_id: str, group: str = DEFAULT_GROUP) -> ar
 def texts(connection: Connection, wanted: Sequence[int]) -> list[tuple[int, str, str]]:
     """(id, file id, text) of those of the chunks ``wanted`` that exist, by id."""
     found: list[tuple[int, str, str]] = []
-    for part in parts(wanted):
+    for part in portions(wanted):
         query = select(chunks.c.id, chunks.c.file_id, chunks.c.text).where(chunks.c.id.in_(part))
         found += [(row.id, row.file_id, row.text) for row in connection.execute(query)]
     return sorted(found)
@@ -240,7 +238,7 @@ def texts(connection: Connection, wanted: Sequence[int]) -> list[tuple[int, str,
 def indexed_texts(connection: Connection, wanted: Sequence[int]) -> list[tuple[int, str, str, str, str, int]]:
     """As `texts`, with the headings above each chunk as one text, the name of its file, and its place in that."""
     found: list[tuple[int, str, str, str, str, int]] = []
-    for part in parts(wanted):
+    for part in portions(wanted):
         query = (
             select(
                 chunks.c.id,
@@ -287,7 +285,7 @@ def _delete(
 ) -> list[tuple[changes.Op, str, range]]:
     """Remove the chunks of files; what there is to log."""
     gone: list[tuple[changes.Op, str, range]] = []
-    for part in parts(file_ids):
+    for part in portions(file_ids):
         ours = (chunks.c.store_id == store_id) & chunks.c.file_id.in_(part) & (chunks.c.group_name == group)
         held: dict[str, list[int]] = {}
         for row in connection.execute(
@@ -328,11 +326,6 @@ def runs(ids: Sequence[int]) -> Iterator[range]:
             start = i
 
 
-def parts(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    """Values in portions that fit into one statement."""
-    return (values[i : i + _BATCH_ROWS] for i in range(0, len(values), _BATCH_ROWS))
-
-
 _PLACE_DEFAULTS = {item.name: item.default for item in fields(Place)}
 
 
@@ -354,7 +347,7 @@ def place_of(value: Mapping[str, Any]) -> Place:
 def read_vectors(connection: Connection, model: str, wanted: Sequence[int]) -> list[tuple[int, bytes]]:
     """(chunk id, vector of ``model``) of those of the chunks ``wanted`` that have one, by id."""
     found: list[tuple[int, bytes]] = []
-    for part in parts(wanted):
+    for part in portions(wanted):
         query = select(vectors.c.chunk_id, vectors.c.data).where(
             vectors.c.chunk_id.in_(part), vectors.c.model == model
         )
@@ -365,7 +358,7 @@ def read_vectors(connection: Connection, model: str, wanted: Sequence[int]) -> l
 def chunks_without_vector(connection: Connection, model: str, wanted: Sequence[int]) -> list[tuple[int, str]]:
     """(id, text) of those of the chunks ``wanted`` that have no vector of ``model``, by id."""
     found: list[tuple[int, str]] = []
-    for part in parts(wanted):
+    for part in portions(wanted):
         has = exists().where(vectors.c.chunk_id == chunks.c.id, vectors.c.model == model)
         query = select(chunks.c.id, chunks.c.text).where(chunks.c.id.in_(part), ~has)
         found += [(row.id, row.text) for row in connection.execute(query)]
@@ -374,7 +367,7 @@ def chunks_without_vector(connection: Connection, model: str, wanted: Sequence[i
 
 def add_vectors(connection: Connection, model: str, data: Mapping[int, bytes]) -> None:
     """Further vectors of chunks, by id; those whose chunk has gone are left out. Nothing is logged."""
-    for part in parts(list(data)):
+    for part in portions(list(data)):
         here = connection.execute(select(chunks.c.id).where(chunks.c.id.in_(part))).scalars().all()
         if here:
             connection.execute(
@@ -385,5 +378,5 @@ def add_vectors(connection: Connection, model: str, data: Mapping[int, bytes]) -
 
 def drop_vectors(connection: Connection, model: str, wanted: Sequence[int]) -> None:
     """Delete the vectors that the chunks ``wanted`` have of ``model``."""
-    for part in parts(wanted):
+    for part in portions(wanted):
         connection.execute(delete(vectors).where(vectors.c.chunk_id.in_(part), vectors.c.model == model))

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 import orjson
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
-from portico_server.db.rows import Rows
+from portico_server.db.rows import Rows, portions
 from portico_server.db.schema import conversation_items, conversations
 
 ExtendOutcome: TypeAlias = Literal["kept", "gone", "changed"]
@@ -147,8 +147,8 @@ def find_items(connection: Connection, ids: Sequence[str], owner: str | None) ->
     """
     found: dict[str, str] = {}
     chars = 0
-    for start in range(0, len(ids), 500):  # SQLite takes only so many values
-        those: ColumnElement[bool] = conversation_items.c.id.in_(ids[start : start + 500])
+    for portion in portions(ids):
+        those: ColumnElement[bool] = conversation_items.c.id.in_(portion)
         if owner is not None:
             mine = select(conversations.c.id).where(conversations.c.owner == owner)
             those &= conversation_items.c.conversation_id.in_(mine)

@@ -14,10 +14,10 @@ from sqlalchemy import delete as sql_delete
 from portico.wire import Place
 from portico_server.db import chunks, hits, indexed
 from portico_server.db.changes import DEFAULT_GROUP
-from portico_server.db.chunks import FileChunks, parts
+from portico_server.db.chunks import FileChunks
 from portico_server.db.hits import HitRow
 from portico_server.db.indexed import IndexedChunks
-from portico_server.db.rows import Rows
+from portico_server.db.rows import Rows, portions
 from portico_server.db.schema import chunks as chunk_table
 from portico_server.db.schema import files, group_files, groups, store_files
 from portico_server.db.stores import StoreFileRow, file_columns
@@ -92,7 +92,7 @@ def counts(
     completed: Counter[str] = Counter()
     failed: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
-    for portion in (None,) if among is None else parts(sorted(among)):
+    for portion in (None,) if among is None else portions(sorted(among)):
         states = select(
             group_files.c.group_name,
             func.count().label("files"),

@@ -10,7 +10,8 @@ from sqlalchemy import Connection, Text, bindparam, cast, func, select
 
 from portico_server.core.request import Attributes
 from portico_server.db.changes import DEFAULT_GROUP
-from portico_server.db.chunks import ChunkRow, in_file, parts, place_of, runs
+from portico_server.db.chunks import ChunkRow, in_file, place_of, runs
+from portico_server.db.rows import portions
 from portico_server.db.schema import chunks, files, store_files
 
 
@@ -40,7 +41,7 @@ _DISTINCT = _ATTRIBUTES.with_only_columns(cast(store_files.c.attributes, Text)).
 def get(connection: Connection, store_id: str, wanted: Sequence[int]) -> dict[int, HitRow]:
     """Those of the chunks ``wanted`` of a store that still exist, by id."""
     found: dict[int, HitRow] = {}
-    for part in parts(wanted):
+    for part in portions(wanted):
         rows = connection.execute(
             select(
                 chunks.c.id,
@@ -92,7 +93,7 @@ def ranges_of_files(
 ) -> list[tuple[int, int]]:
     """The ids of all chunks of ``file_ids`` in a group as (first, last) of each run without a gap."""
     found: list[tuple[int, int]] = []
-    for part in parts(file_ids):
+    for part in portions(file_ids):
         ours = (chunks.c.store_id == store_id) & chunks.c.file_id.in_(part) & (chunks.c.group_name == group)
         first, last, number = func.min(chunks.c.id), func.max(chunks.c.id), func.count()
         for row in connection.execute(

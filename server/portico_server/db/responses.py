@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, exists, func, insert, literal, select
 
 from portico_server.db import conversations, dedupe
 from portico_server.db.database import Database
-from portico_server.db.rows import Rows
+from portico_server.db.rows import Rows, portions
 from portico_server.db.schema import response_events, responses
 
 Status: TypeAlias = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
@@ -128,20 +128,17 @@ def note(connection: Connection, response_id: str, status: Status, document: str
 
 def several(connection: Connection, ids: Sequence[str]) -> list[ResponseRow] | None:
     """Those of them that are there; ``None`` if they have more than `MAX_WHOLE_CHARS`."""
-    parts = [
-        ids[start : start + 500] for start in range(0, len(ids), 500)
-    ]  # SQLite takes only so many values
     chars = 0
-    for part in parts:
-        size = select(func.coalesce(func.sum(_CHARS), 0)).where(responses.c.id.in_(part))
+    for portion in portions(ids):
+        size = select(func.coalesce(func.sum(_CHARS), 0)).where(responses.c.id.in_(portion))
         chars += connection.execute(size).scalar_one()
         if chars > conversations.MAX_WHOLE_CHARS:
             return None
-    return _read(connection, parts)
+    return _read(connection, ids)
 
 
-def _read(connection: Connection, parts: Sequence[Sequence[str]]) -> list[ResponseRow]:
-    selected = (_RESPONSES.select.where(responses.c.id.in_(part)) for part in parts)
+def _read(connection: Connection, ids: Sequence[str]) -> list[ResponseRow]:
+    selected = (_RESPONSES.select.where(responses.c.id.in_(portion)) for portion in portions(ids))
     return [row for some in selected for row in _RESPONSES.every(connection, some)]
 
 
@@ -167,7 +164,7 @@ def chain(connection: Connection, response_id: str, owner: str | None) -> list[R
     if found[-1].links > conversations.MAX_WHOLE_ITEMS or found[-1].chars > conversations.MAX_WHOLE_CHARS:
         return None
     ids = [row.id for row in reversed(found)]
-    by_id = {row.id: row for row in _read(connection, [ids[at : at + 500] for at in range(0, len(ids), 500)])}
+    by_id = {row.id: row for row in _read(connection, ids)}
     rows = [by_id[one] for one in ids]
     return rows if sum(len(row.items) for row in rows) <= conversations.MAX_WHOLE_ITEMS else None
 

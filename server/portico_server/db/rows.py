@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -23,8 +24,16 @@ def now(connection: Connection) -> float:
 
 _NOW = select(cast(func.extract("epoch", func.clock_timestamp()), Float))
 
+_MAX_VALUES = 500
+"""Values in one statement: SQLite takes only so many."""
+
 T = TypeVar("T")
 R = TypeVar("R", bound="DataclassInstance")
+
+
+def portions(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Values in portions that fit into one statement."""
+    return (values[at : at + _MAX_VALUES] for at in range(0, len(values), _MAX_VALUES))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import orjson
 from sqlalchemy import Connection, func, insert, or_, select, true, update
 
 from portico_server.db import dedupe, questions
-from portico_server.db.rows import Rows
+from portico_server.db.rows import Rows, portions
 from portico_server.db.rows import now as clock
 from portico_server.db.schema import CHANNEL, run_events, runs, steps
 
@@ -232,8 +232,7 @@ def renew(
 ) -> list[str]:
     """Keep the leases on ``run_ids``; those of them that somebody else holds by now."""
     mine: set[str] = set()
-    for start in range(0, len(run_ids), 500):  # SQLite takes only so many values
-        some = run_ids[start : start + 500]
+    for some in portions(run_ids):
         held = runs.c.id.in_(some) & (runs.c.lease_owner == lease_owner)
         connection.execute(update(runs).where(held).values(lease_expires=clock(connection) + lease_seconds))
         mine.update(connection.execute(select(runs.c.id).where(held)).scalars())

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from sqlalchemy import Connection, delete, select, true, update
 
-from portico_server.db.rows import Rows
+from portico_server.db.rows import Rows, portions
 from portico_server.db.rows import now as clock
 from portico_server.db.schema import mcp_tasks, runs
 
@@ -63,8 +63,8 @@ def end(
 def renew(connection: Connection, ids: Sequence[str], lease_seconds: float) -> None:
     """Hold them for so long from now on."""
     until = clock(connection) + lease_seconds
-    for start in range(0, len(ids), 500):  # SQLite takes only so many values
-        some = mcp_tasks.c.id.in_(ids[start : start + 500])
+    for portion in portions(ids):
+        some = mcp_tasks.c.id.in_(portion)
         connection.execute(update(mcp_tasks).where(some).values(lease_expires=until))
 
 

@@ -43,6 +43,9 @@ MAX_NEIGHBOURS = 10
 """Chunks on each side by which a passage may grow."""
 
 
+_FileAttributes: TypeAlias = Sequence[tuple[str, Attributes]]
+"""Files by their ids, with their attributes."""
+
 Condition: TypeAlias = Callable[[Principal], Filter | None]
 """What a file must meet for a caller to read it; ``None``: nothing."""
 
@@ -88,12 +91,12 @@ class Searcher:
         trace = SearchTrace()
         known = await self._groups(request)
         condition = self._condition(context.caller)
-        files = await self._filter(request, condition, trace)
+        rows, files = await self._filter(request, condition, trace)
         passages: tuple[Passage, ...] = ()
         queries: Sequence[str] = ()
         if files is None or files:
             queries = await self._questions(request, context, trace)
-            fewer = await self._inferred(request, condition, files, trace)
+            fewer = await self._inferred(request, rows, files, trace)
             if fewer:
                 passages = await self._best(request, queries, known, fewer, condition, context, trace)
                 if not passages:
@@ -145,34 +148,38 @@ class Searcher:
 
     async def _filter(
         self, request: Search, condition: Filter | None, trace: SearchTrace
-    ) -> list[str] | None:
-        """The files that meet the caller's filter and the request's, if there is one."""
+    ) -> tuple[_FileAttributes | None, list[str] | None]:
+        """The files that the caller may read, and those of them that meet the request's filter; ``None`` for all."""
         if request.filters is None and condition is None:
-            return None
+            return None, None
         started = time.perf_counter()
-        rows = await self._database.read(hits.attributes, self._store_id)
+        rows: _FileAttributes = await self._database.read(hits.attributes, self._store_id)
         if len(rows) > OFFLOAD_FROM_FILES:  # which takes longer than other requests should wait for
-            files = await pools.SEARCH.run(_filter_files, rows, condition, request.filters)
+            rows, files = await pools.SEARCH.run(_filter_files, rows, condition, request.filters)
         else:
-            files = _filter_files(rows, condition, request.filters)
+            rows, files = _filter_files(rows, condition, request.filters)
         trace.add("filter", started, note=f"{len(files)} files meet the filter")
-        return files
+        return rows, files
 
     async def _inferred(
-        self, request: Search, condition: Filter | None, files: list[str] | None, trace: SearchTrace
+        self, request: Search, rows: _FileAttributes | None, files: list[str] | None, trace: SearchTrace
     ) -> list[str] | None:
-        """Those of ``files`` that meet what the question says of their attributes; ``None`` where it says nothing, or
-        all or none of them do.
+        """Those of ``files`` (``None``: all) that meet what the question says of their attributes; ``None`` where it
+        says nothing, or all or none of them do.
         """
         if not request.infer_filters:
             return None
         started = time.perf_counter()
-        known = await self._database.read(hits.distinct_attributes, self._store_id)
+        if rows is None:
+            known: Sequence[Attributes] = await self._database.read(hits.distinct_attributes, self._store_id)
+        else:  # what the caller may not read is not known to the question either
+            known = list({id(own): own for _, own in rows}.values())[: hits.MAX_DISTINCT]
         taken = [part.key or "" for part in filters.comparisons(request.filters)] if request.filters else []
-        said = await pools.SEARCH.run(_said, request.query, known, condition, taken)
+        said = await pools.SEARCH.run(infer, request.query, known, taken)
         if not said:
             return None
-        rows = await self._database.read(hits.attributes, self._store_id)
+        if rows is None:
+            rows = await self._database.read(hits.attributes, self._store_id)
         fewer = await pools.SEARCH.run(_left, said, rows, None if files is None else frozenset(files))
         words = " and ".join(map(filters.in_words, said))
         note = f"{words}: {len(fewer)} files" if fewer else f"{words}: no file meets it, searched without"
@@ -274,25 +281,18 @@ class Searcher:
 
 
 def _filter_files(
-    rows: Sequence[tuple[str, Attributes]], condition: Filter | None, wanted: Filter | None
-) -> list[str]:
-    """The files that meet both filters; the second is checked against those alone that meet the first."""
+    rows: _FileAttributes, condition: Filter | None, wanted: Filter | None
+) -> tuple[_FileAttributes, list[str]]:
+    """The files that meet the first filter, and those of them that meet both.
+
+    The second is checked against those alone that meet the first.
+    """
     if condition is not None:
         rows = filters.permitted(condition, rows)
-    return [file for file, _ in rows] if wanted is None else filters.select(wanted, rows)
+    return rows, [file for file, _ in rows] if wanted is None else filters.select(wanted, rows)
 
 
-def _said(
-    question: str, known: Sequence[Attributes], condition: Filter | None, taken: Sequence[str]
-) -> tuple[Filter, ...]:
-    """What a question says of attributes: of those alone that the caller may know of."""
-    readable = [one for one in known if condition is None or filters.permits(condition, one)]
-    return infer(question, readable, taken)
-
-
-def _left(
-    said: Sequence[Filter], rows: Sequence[tuple[str, Attributes]], files: frozenset[str] | None
-) -> list[str]:
+def _left(said: Sequence[Filter], rows: _FileAttributes, files: frozenset[str] | None) -> list[str]:
     return [file for file, own in rows if (files is None or file in files) and leaves(said, own)]
 
 

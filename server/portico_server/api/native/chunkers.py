@@ -64,25 +64,15 @@ class Cut(BaseModel):
     chunks: list[Chunk]
 
 
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": ChunkingRequest.model_json_schema()},
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary"},
-                        "strategies": {"type": "string", "description": "A JSON list of names or objects"},
-                        "limit": {"type": "integer", "minimum": 1, "maximum": LIMIT},
-                    },
-                }
-            },
-        },
-    }
-}
+_BODY = upload.declared(
+    ["file"],
+    {
+        "file": upload.FILE,
+        "strategies": {"type": "string", "description": "A JSON list of names or objects"},
+        "limit": {"type": "integer", "minimum": 1, "maximum": LIMIT},
+    },
+    json=ChunkingRequest.model_json_schema(),
+)
 
 
 @router.get("/chunkers")

@@ -336,23 +336,13 @@ async def export_store(
     )
 
 
-_ARCHIVE: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary"},
-                        "name": {"type": "string", "description": "That of the archive if it is left out"},
-                    },
-                }
-            }
-        },
-    }
-}
+_ARCHIVE = upload.declared(
+    ["file"],
+    {
+        "file": upload.FILE,
+        "name": {"type": "string", "description": "That of the archive if it is left out"},
+    },
+)
 
 
 @archive_router.post("/import", openapi_extra=_ARCHIVE)

@@ -6,7 +6,7 @@ import mimetypes
 import time
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import Query, Request
 from fastapi.responses import FileResponse
@@ -55,29 +55,15 @@ class FileDeleted(BaseModel):
     deleted: bool = True
 
 
-_FORM: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file", "purpose"],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary"},
-                        "purpose": {"enum": list(PURPOSES)},
-                        "expires_after[anchor]": {"enum": ["created_at"]},
-                        "expires_after[seconds]": {
-                            "type": "integer",
-                            "minimum": MIN_LIFETIME_S,
-                            "maximum": MAX_LIFETIME_S,
-                        },
-                    },
-                }
-            }
-        },
-    }
-}
+_FORM = upload.declared(
+    ["file", "purpose"],
+    {
+        "file": upload.FILE,
+        "purpose": {"enum": list(PURPOSES)},
+        "expires_after[anchor]": {"enum": ["created_at"]},
+        "expires_after[seconds]": {"type": "integer", "minimum": MIN_LIFETIME_S, "maximum": MAX_LIFETIME_S},
+    },
+)
 
 
 @router.post("", openapi_extra=_FORM)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
@@ -18,6 +19,25 @@ MAX_FIELD_BYTES = 64 * 1024
 
 MAX_FIELDS = 50
 """Parts of one form, at most."""
+
+
+FILE: Final = {"type": "string", "format": "binary"}
+"""The schema of a field that is a file."""
+
+
+def declared(required: Sequence[str], properties: Mapping[str, Any], **others: Any) -> dict[str, Any]:
+    """The ``openapi_extra`` of an operation that reads a form with these fields.
+
+    ``others`` are schemas of bodies of other types that it reads too, such as ``json``.
+    """
+    form = {"type": "object", "required": list(required), "properties": dict(properties)}
+    content = {f"application/{name}": {"schema": schema} for name, schema in others.items()}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {**content, "multipart/form-data": {"schema": form}},
+        }
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ https://platform.openai.com/docs/api-reference/uploads
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import Request
 from pydantic import BaseModel, Field
@@ -67,20 +67,7 @@ class UploadDocument(BaseModel):
     parts: list[UploadPart] = []
 
 
-_PART: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["data"],
-                    "properties": {"data": {"type": "string", "format": "binary"}},
-                }
-            }
-        },
-    }
-}
+_PART = upload.declared(["data"], {"data": upload.FILE})
 
 
 @router.post("")
