@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -71,6 +72,11 @@ def test_every_page_is_there_and_a_recipe_shows_its_program(site: Path) -> None:
         assert 'class="nc">Coder' in recipe and 'id="porticoyaml"' in recipe
 
 
+def test_the_chinese_pages_stand_beside_each_other(site: Path) -> None:
+    guide = (site / "docs" / "guide.zh.html").read_text(encoding="utf-8")
+    assert '<a href="./tutorial.zh.html" class="md-nav__link">' in guide
+
+
 def test_no_page_takes_anything_from_another_host(site: Path) -> None:
     loads = re.compile(
         r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"?(?:https?:)?//|<link\b[^>]*href=\"?(?:https?:)?//"
@@ -107,14 +113,23 @@ async def test_it_is_searched_in_both_languages_and_is_dark_where_that_is_wanted
         assert page.complaints == []
 
 
-@pytest.mark.parametrize("target", ["nowhere.md", "README.zh.md#nowhere"])
-def test_a_link_to_nowhere_fails_the_build(target: str, tmp_path: Path) -> None:
-    origin = tmp_path / "checkout"
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout of a few pages, whose site is built without complaints."""
+    place = tmp_path_factory.mktemp("few")
+    origin = place / "checkout"
     for name in ("README.md", "README.zh.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"):
         (origin / "docs" / "cookbook").mkdir(parents=True, exist_ok=True)
         (origin / name).write_text("# A page\n", encoding="utf-8")
         (origin / "docs" / "cookbook" / name).write_text("# A page\n", encoding="utf-8")
-    assert build(tmp_path / "whole", origin).returncode == 0
+    done = build(place / "site", origin)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return origin
+
+
+@pytest.mark.parametrize("target", ["nowhere.md", "README.zh.md#nowhere"])
+def test_a_link_to_nowhere_fails_the_build(target: str, checkout: Path, tmp_path: Path) -> None:
+    origin = shutil.copytree(checkout, tmp_path / "checkout")
     (origin / "CHANGELOG.md").write_text(f"# Changes\n\n[Here]({target})\n", encoding="utf-8")
     done = build(tmp_path / "broken", origin)
     assert done.returncode == 1
