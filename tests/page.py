@@ -6,8 +6,11 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from tests.browser import Page
 
@@ -15,6 +18,11 @@ AXE = Path(__file__).resolve().parent.parent / "page" / "node_modules" / "axe-co
 """Where ``scripts/page install`` puts the checker of accessibility."""
 
 ANSWERS = "[...document.querySelectorAll('#talk .said.answer .markdown')].map((it) => it.innerText.trim())"
+REFUSED = "Failed to load resource"
+"""What a browser says of an answer that is an error, as some tests want it."""
+
+WIDTHS = [1280, 390]
+
 IDLE = "!document.querySelector('#talk .live') && document.querySelector('#talk .figures')"
 
 
@@ -156,3 +164,36 @@ async def fill(page: Page, **fields: str) -> None:
 async def visit(page: Page, *places: str) -> None:
     """Go to a view, by its address."""
     await page.run(f"location.hash = '#/' + {json.dumps('/'.join(places))}")
+
+
+def text(selector: str) -> str:
+    """What stands in an element; undefined if it is not there."""
+    return f"document.querySelector({json.dumps(selector)})?.innerText"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A daemon and a browser on it, in a window of that ``width``."""
+
+    url: str
+    page: Page
+    folder: Path
+    width: int = 0
+
+    def get(self, path: str, key: str = "") -> httpx.Response:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return httpx.get(f"{self.url}{path}", headers=headers, timeout=30)
+
+    def post(self, path: str, body: dict[str, Any]) -> None:
+        httpx.post(f"{self.url}{path}", json=body, timeout=30).raise_for_status()
+
+    def delete(self, path: str) -> None:
+        httpx.delete(f"{self.url}{path}", timeout=30).raise_for_status()
+
+    async def again(self, width: int) -> Seen:
+        """As if just come: without a dialogue, at the chat, in a window of that width."""
+        await self.page.run("document.querySelector('dialog[open]')?.close()")
+        await visit(self.page, "chat")
+        await self.page.until("document.querySelector('main .chat') && true")
+        await self.page.resize(width, 800)
+        return replace(self, width=width)

@@ -81,6 +81,27 @@ export async function rows<T>(path: string, options: Options = {}): Promise<T[]>
   return (await json<{ data: T[] }>(path, options)).data;
 }
 
+export interface ListPage<T> {
+  data: T[];
+  has_more: boolean;
+}
+
+/** The rows of a list that comes in pages, about `most` of them; `load` is given what its query ends with. */
+export async function everyRow<T extends { id: string }>(
+  most: number,
+  load: (after: string) => Promise<ListPage<T>>,
+): Promise<T[]> {
+  const found: T[] = [];
+  let more = true;
+  while (more && found.length < most) {
+    const last = found.at(-1);
+    const page = await load(last ? `&after=${part(last.id)}` : "");
+    found.push(...page.data);
+    more = page.has_more && page.data.length > 0;
+  }
+  return found;
+}
+
 export interface Frame {
   id: string;
   data: string;

@@ -22,6 +22,8 @@ export interface Store {
   source: string | string[] | null;
   app: boolean;
   embedding_model: string;
+  /** What its vectors were measured to be worth; null: what their model's profile says. */
+  vector_weight: number | null;
   file_counts: { in_progress: number; completed: number; failed: number; cancelled: number; total: number };
   problem: string | null;
   skipped: Record<string, number>;

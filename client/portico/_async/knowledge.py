@@ -153,11 +153,14 @@ class Stores(Group):
         embedding_model: str | None = None,
         paused: bool | None = None,
         answers: str | None = None,
+        vector_weight: float | None = None,
     ) -> Store:
         """Another description; another source, see `add`, instead of what it follows; another embedding model, whose
-        vectors are made in the background (``""``: none); pause following, or resume; how its app ``answers``.
+        vectors are made in the background (``""``: none); pause following, or resume; how its app ``answers``; what
+        its vectors are worth beside the words, from 0 to 1, as `calibrate` measures it.
         """
         body = given(
+            vector_weight=vector_weight,
             description=description,
             source=_source(source),
             embedding_model=embedding_model,

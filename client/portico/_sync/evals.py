@@ -21,8 +21,10 @@ PURPOSE = "evals"
 ANYTHING: Mapping[str, Any] = {"type": "object"}
 """The schema of items that may be any object."""
 
-Data = Path | str | Sequence[Mapping[str, Any]]
-"""Items: a file of JSON lines to upload, the id of an uploaded one, or the items themselves."""
+Data = Path | str | EvalRun | Sequence[Mapping[str, Any]]
+"""Items: a file of JSON lines to upload, the id of an uploaded one, those of an earlier run of the same evaluation, or
+the items themselves.
+"""
 
 
 class Evals(Group):
@@ -196,6 +198,8 @@ class Evals(Group):
         """Where the items are, and the file that was uploaded for them: the daemon keeps what it has read of it."""
         if isinstance(data, str):
             return {"type": "file_id", "id": data}, None
+        if isinstance(data, EvalRun):
+            return {"type": "eval_run", "id": data.id}, None
         if isinstance(data, Path):
             uploaded = Files(self._transport).add(data, purpose=PURPOSE)
             return {"type": "file_id", "id": uploaded.id}, uploaded.id

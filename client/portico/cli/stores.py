@@ -224,12 +224,22 @@ def change(
         ),
     ] = None,
     answers: Answers = None,
+    vector_weight: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="What its vectors are worth beside the words, as calibrate measures it."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change a store's description, its embedding model or how its app answers."""
+    """Change a store's description, its embedding model, the weight of its vectors or how its app answers."""
     with connected(context) as client:
         changed = client.stores.change(
-            name, description=description, embedding_model=embedding_model, answers=answers
+            name,
+            description=description,
+            embedding_model=embedding_model,
+            answers=answers,
+            vector_weight=vector_weight,
         )
         _print(changed, as_json)
 

@@ -29,7 +29,8 @@ class Store:
     ``next_embedding_model``: the one whose vectors are being made; ``paused``: nothing is followed now; ``problem``:
     why files could not be indexed, in the words of one of them;
     ``skipped``: how many files and folders of what it follows are not read, by reason; ``answers``: how its app does
-    (``write``, ``quote``, or ``auto`` for what its model is trusted with).
+    (``write``, ``quote``, or ``auto`` for what its model is trusted with); ``vector_weight``: what its vectors were
+    measured to be worth beside the words, from 0 to 1.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Store:
     created_at: float = 0
     skipped: Mapping[str, int] = field(default_factory=dict)
     answers: str = "auto"
+    vector_weight: float | None = None
 
     @property
     def follows(self) -> str | None:

@@ -1,11 +1,15 @@
-import { Tabs } from "../parts/ui";
+import { Lazy, Tabs } from "../parts/ui";
 import { link, route } from "../route";
 import { t } from "../words/words";
 import { Apps } from "./Apps";
 import { AppEditor } from "./Editor";
 import { Prompts } from "./Prompts";
 
-const VIEWS = { apps: Apps, prompts: Prompts };
+function Evals() {
+  return <Lazy name="evals" load={() => import("./Evals")} given={{}} />;
+}
+
+const VIEWS = { apps: Apps, prompts: Prompts, evals: Evals };
 
 export type BuildTab = keyof typeof VIEWS;
 export const BUILD_TABS = Object.keys(VIEWS) as BuildTab[];

@@ -3,7 +3,7 @@ import { json, part, rows } from "../api";
 import { SourcePanel, source } from "../chat/source";
 import { bytes, count, duration, moment, placeLabel } from "../format";
 import { soft, Table } from "../parts/Table";
-import { Confirm, Dialog, Empty, FormDialog, Trouble, useLoaded, useWork } from "../parts/ui";
+import { Confirm, Dialog, Empty, FormDialog, Lazy, Trouble, useLoaded, useWork } from "../parts/ui";
 import { go, link, route } from "../route";
 import { refresh, status } from "../status";
 import type { Passage, Store, StoreFile } from "../types";
@@ -14,14 +14,14 @@ const POLL_INTERVAL_MS = 2_000;
 const MAX_SCORES = 5;
 
 export function DocumentsView() {
-  const [name = "", file = ""] = route.value.rest;
+  const [name = "", file = "", opened = ""] = route.value.rest;
   const stores = status.value?.stores ?? [];
   const store = stores.find((each) => each.name === name || each.id === name);
   return (
     <div class="view">
       {name ? (
         store ? (
-          <StorePage key={store.id} store={store} file={file} />
+          <StoreView key={store.id} store={store} file={file} opened={opened} />
         ) : (
           status.value && (
             <Empty title={t("stores.gone", { name })}>
@@ -34,6 +34,26 @@ export function DocumentsView() {
       )}
       <SourcePanel />
     </div>
+  );
+}
+
+/** A store, or what is measured and compared on it, which stands where the id of a file would. */
+function StoreView({ store, file, opened }: { store: Store; file: string; opened: string }) {
+  const isTool = file === "chunkers" || file === "calibrate";
+  return (
+    <>
+      <p class="crumbs">
+        <a href={link("documents")}>{t("view.documents")}</a> ›{" "}
+        {isTool ? <a href={link("documents", store.name)}>{store.name}</a> : store.name}
+      </p>
+      {file === "chunkers" && (
+        <Lazy name={file} load={() => import("./Chunkers")} given={{ store, file: opened }} />
+      )}
+      {file === "calibrate" && (
+        <Lazy name={file} load={() => import("./Calibrate")} given={{ store, run: opened }} />
+      )}
+      {!isTool && <StorePage store={store} file={file} />}
+    </>
   );
 }
 
@@ -161,9 +181,6 @@ function StorePage({ store, file }: { store: Store; file: string }) {
   const opened = files.value?.data.find((each) => each.id === file);
   return (
     <>
-      <p class="crumbs">
-        <a href={link("documents")}>{t("view.documents")}</a> › {store.name}
-      </p>
       <div class="actions spread">
         <h1>{store.name}</h1>
         <span class="actions">
@@ -183,6 +200,12 @@ function StorePage({ store, file }: { store: Store; file: string }) {
       </div>
       <p class="soft">
         {stateOf(store)} · {storeNote(store)} · {store.embedding_model}
+      </p>
+      <p class="actions">
+        <a href={link("documents", store.name, "chunkers")}>{t("chunkers.title")}</a>
+        {store.embedding_model && (
+          <a href={link("documents", store.name, "calibrate")}>{t("calibrate.title")}</a>
+        )}
       </p>
       {store.problem && <p class="bad">{store.problem}</p>}
       <Skipped store={store} />
@@ -369,7 +392,10 @@ function ChunkDialog({ store, file }: { store: Store; file: StoreFile }) {
   const chunks = useLoaded(() => rows<{ text: string }>(path), path);
   return (
     <Dialog title={file.filename} onClose={() => go(link("documents", store.name))} side>
-      <p class="soft">{t("files.chunks", { count: chunks.value?.length ?? 0 })}</p>
+      <p class="soft">
+        {t("files.chunks", { count: chunks.value?.length ?? 0 })} ·{" "}
+        <a href={link("documents", store.name, "chunkers", file.id)}>{t("chunkers.title")}</a>
+      </p>
       <Trouble error={file.error ?? chunks.error} retry={chunks.reload} />
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
       <section class="document chunks" tabIndex={0} aria-label={t("source.text")}>

@@ -5,6 +5,8 @@ const HEIGHT = 220;
 const LEFT = 52;
 const BOTTOM = 28;
 const TOP = 12;
+/** Points up to which each is marked: one alone makes no line. */
+const MAX_DOTS = 100;
 
 export interface Line {
   name: string;
@@ -49,6 +51,18 @@ export function Chart({ label, lines, xName }: { label: string; lines: Line[]; x
             points={line.points.map((point) => `${x(point.x)},${y(point.y)}`).join(" ")}
           />
         ))}
+        {points.length <= MAX_DOTS &&
+          lines.map((line, number) =>
+            line.points.map((point) => (
+              <circle
+                key={`${line.name} ${point.x}`}
+                class={`line${number}`}
+                cx={x(point.x)}
+                cy={y(point.y)}
+                r={3}
+              />
+            )),
+          )}
       </svg>
       <figcaption class="soft">
         {lines.map((line, number) => (

@@ -21,9 +21,11 @@ export function Table<T>(props: {
   keyOf: (row: T) => string;
   text?: (row: T) => string;
   id?: string;
+  /** How many are shown at first. */
+  most?: number;
 }) {
   const [typed, setTyped] = useState("");
-  const [most, setMost] = useState(PAGE_SIZE);
+  const [most, setMost] = useState(props.most ?? PAGE_SIZE);
   const words = typed.toLowerCase();
   const { text } = props;
   const found =

@@ -1,6 +1,6 @@
 // Pieces that all views are made of.
 
-import type { ComponentChildren } from "preact";
+import type { ComponentChildren, FunctionComponent } from "preact";
 import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { sentence } from "../api";
 import { t } from "../words/words";
@@ -272,6 +272,22 @@ export function Listing<T>(props: {
         <Empty title={props.none}>{props.note && <p class="soft">{props.note}</p>}</Empty>
       )}
       {value && value.length > 0 && props.children(value)}
+    </>
+  );
+}
+
+/** A view whose code is fetched when it is first opened. */
+export function Lazy<P extends object>(props: {
+  name: string;
+  load: () => Promise<{ View: FunctionComponent<P> }>;
+  given: P;
+}) {
+  const found = useLoaded(props.load, props.name);
+  const View = found.value?.View;
+  return (
+    <>
+      <Trouble error={found.error} retry={found.reload} />
+      {View && <View {...props.given} />}
     </>
   );
 }

@@ -1,39 +1,19 @@
-import { useEffect, useState } from "preact/hooks";
-import { frames, isAbort, json, part, send, sentence } from "../api";
+import { useEffect } from "preact/hooks";
+import { json, part } from "../api";
 import { bytes } from "../format";
 import { Trouble, useWork } from "../parts/ui";
 import { refresh } from "../status";
 import { t } from "../words/words";
-
-interface Progress {
-  stage: string;
-  message: string;
-  done: number | null;
-  total: number | null;
-  unit: string;
-}
+import { useProgress } from "./progress";
 
 /** A model that is being fetched, told by the events of its run. */
 export function PullProgress({ run }: { run: string }) {
-  const [progress, setProgress] = useState<Progress | null>(null);
-  const [ended, setEnded] = useState("");
-  const [error, setError] = useState("");
+  const { progress, ended, error } = useProgress(run);
   const [busy, stopError, work] = useWork();
   useEffect(() => {
-    const leaving = new AbortController();
-    const follow = async () => {
-      const response = await send(`/api/runs/${part(run)}/events`, { signal: leaving.signal });
-      for await (const frame of frames(response)) {
-        const event = JSON.parse(frame.data) as { type: string; error?: { message: string } } & Progress;
-        if (event.type === "status") setProgress(event);
-        else if (event.type === "failed") setError(event.error?.message ?? t("runs.failed"));
-        else if (event.type === "finished") setEnded(t("pull.done"));
-      }
-      await refresh();
-    };
-    follow().catch((caught) => !isAbort(caught) && setError(sentence(caught)));
-    return () => leaving.abort();
-  }, [run]);
+    if (ended) refresh();
+  }, [ended]);
+  const done = ended && !error ? t("pull.done") : "";
   const amount =
     progress?.unit === "bytes" && progress.done !== null
       ? `${bytes(progress.done)} / ${bytes(progress.total)}`
@@ -41,10 +21,8 @@ export function PullProgress({ run }: { run: string }) {
   return (
     <div class="card" aria-live="polite">
       <div class="actions spread">
-        <span>
-          {ended || [progress?.stage, progress?.message, amount].filter(Boolean).join(" · ") || "…"}
-        </span>
-        {!ended && !error && (
+        <span>{done || [progress?.stage, progress?.message, amount].filter(Boolean).join(" · ") || "…"}</span>
+        {!ended && (
           <button
             type="button"
             disabled={busy}
@@ -54,7 +32,7 @@ export function PullProgress({ run }: { run: string }) {
           </button>
         )}
       </div>
-      {!ended && !error && (
+      {!ended && (
         <progress
           aria-label={t("models.pull")}
           {...(progress?.total ? { max: progress.total, value: progress.done ?? 0 } : {})}

@@ -218,6 +218,12 @@ def items_of(connection: Connection, data_id: str, numbers: Sequence[int]) -> di
     return {row.number: row for row in _ITEMS.every(connection, query)}
 
 
+def every_item(connection: Connection, data_id: str) -> list[ItemRow]:
+    """All items of a run or a search, in their order."""
+    query = _ITEMS.select.where(eval_items.c.data_id == data_id).order_by(eval_items.c.number)
+    return _ITEMS.every(connection, query)
+
+
 def done(connection: Connection, eval_run_id: str) -> set[int]:
     """The numbers of the items that a run is done with."""
     query = select(eval_outputs.c.number).where(eval_outputs.c.eval_run_id == eval_run_id)

@@ -12,6 +12,7 @@ from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.invalid import wrong, wrong_type
 from portico_server.core.principal import Principal
+from portico_server.db import evals as rows
 from portico_server.db.evals import ItemRow
 from portico_server.evals import criteria, source
 from portico_server.evals.sample import searching
@@ -162,6 +163,15 @@ async def _items(
         return await pools.DATASETS.run_for(
             caller.id, of_content, given.get("content"), test.schema, f"{at}.content"
         )
+    if given["type"] == source.EARLIER_RUN:
+        earlier = await services.database.read(rows.run, given["id"])
+        if earlier is None or earlier.eval_id != test.row.id:
+            raise NotFound(
+                f"There is no run '{given['id'][:80]}' of this evaluation whose items could be asked again.",
+                code="eval_run_not_found",
+                param=f"{at}.id",
+            )
+        return await services.database.read(rows.every_item, earlier.data_id)
     try:
         file = await services.files.get(given["id"], caller)
     except NotFound as error:

@@ -50,6 +50,9 @@ REFUSED: Final[Mapping[str, str]] = {
 }
 """Sources of items that OpenAI has and this is not."""
 
+EARLIER_RUN: Final = "eval_run"
+"""Ours: the items of an earlier run of the same evaluation."""
+
 ROLES: Final = ("system", "developer", "user", "assistant")
 
 
@@ -145,9 +148,9 @@ def _items(given: Any, param: str) -> Mapping[str, Any]:
         )
     if kind == "file_content":
         return {"type": "file_content", "content": []}
-    if kind != "file_id":
-        not_one_of(f"{param}.type", kind, ("file_id", "file_content"))
-    return {"type": "file_id", "id": _name(given, "id", param)}
+    if kind not in ("file_id", EARLIER_RUN):
+        not_one_of(f"{param}.type", kind, ("file_id", "file_content", EARLIER_RUN))
+    return {"type": kind, "id": _name(given, "id", param)}
 
 
 def _input(given: Any, param: str) -> tuple[tuple[Mapping[str, Any], ...], str]:

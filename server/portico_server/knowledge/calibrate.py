@@ -96,6 +96,16 @@ def check_questions(given: Any) -> list[CalibrationQuestion]:
     return found
 
 
+def require_vectors(store: StoreRow, param: str) -> None:
+    """Raise `InvalidRequest` if a store has no vectors that could be weighed."""
+    if not store.embedding_model:
+        raise InvalidRequest(
+            f"The store '{store.name or store.id}' has no embedding model, so there is nothing to weigh.",
+            code="no_vectors",
+            param=param,
+        )
+
+
 class Calibration:
     """Measures, and keeps what was measured if asked to."""
 
@@ -106,12 +116,7 @@ class Calibration:
 
     def check(self, store: StoreRow, request: Mapping[str, Any]) -> None:
         """Raise `InvalidRequest` for what cannot be measured."""
-        if not store.embedding_model:
-            raise InvalidRequest(
-                f"The store '{store.name or store.id}' has no embedding model, so there is nothing to weigh.",
-                code="no_vectors",
-                param="store",
-            )
+        require_vectors(store, "store")
         if (request.get("questions") is None) == (request.get("generate") is None):
             raise InvalidRequest("Give either 'questions' or 'generate'.", param="questions")
         if request.get("questions") is not None:

@@ -26,7 +26,7 @@ from portico_server.db.database import Database
 from portico_server.db.names import claim_of
 from portico_server.db.stores import SkippedRows, StoreFileCounts, StoreRow
 from portico_server.knowledge.archive.archives import StoreArchives
-from portico_server.knowledge.calibrate import Calibration
+from portico_server.knowledge.calibrate import Calibration, require_vectors
 from portico_server.knowledge.contents import StoreContents
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.follow import SourceFollower, existing_folder, follows
@@ -295,13 +295,15 @@ class StoreService:
 
     async def update(self, ref: str, caller: Principal, changes: Mapping[str, Any]) -> StoreView:
         """Set columns of a store (``name``, ``metadata``, ``expires_after_days``, ``description``, ``app``,
-        ``answers``).
+        ``answers``, ``vector_weight``).
 
         ``source``: what it is to follow, instead of what it followed. ``paused`` leaves what changes there alone; a
         store that is resumed is brought up to date.
         """
         row = await self.get(ref, caller, "manage")
         check_answers(changes.get("answers", "auto"), app=changes.get("app", row.app))
+        if "vector_weight" in changes:
+            require_vectors(row, "vector_weight")
         if changes.get("source") is not None:
             changes = {
                 **changes,

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import pytest_asyncio
 from tests import daemon as daemons
 from tests.browser import CHROMIUM, Page, browser
-from tests.page import AXE, click, escape, fill, violations, visit
+from tests.page import AXE, REFUSED, WIDTHS, Seen, click, escape, fill, text, violations, visit
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
 ]
 
-REFUSED = "Failed to load resource"
-"""What a browser says of an answer that is an error, as some tests here want it."""
-
-WIDTHS = [1280, 390]
 HOSTILE = "<img src=x onerror=alert(1)>.md"
 VIEWS = [
     *("chat", "documents", "documents/handbook"),
-    *("build/apps", "build/apps/greeting", "build/new", "build/prompts"),
+    *("build/apps", "build/apps/greeting", "build/new", "build/prompts", "build/evals"),
     *(
         "run/models",
         "run/finetunes",
@@ -62,26 +55,6 @@ CONFIGURATION: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A daemon and a browser on it."""
-
-    url: str
-    page: Page
-    folder: Path
-    width: int = 0
-
-    def get(self, path: str, key: str = "") -> httpx.Response:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return httpx.get(f"{self.url}{path}", headers=headers, timeout=30)
-
-    def post(self, path: str, body: dict[str, Any]) -> None:
-        httpx.post(f"{self.url}{path}", json=body, timeout=30).raise_for_status()
-
-    def delete(self, path: str) -> None:
-        httpx.delete(f"{self.url}{path}", timeout=30).raise_for_status()
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seen]:
     folder = tmp_path_factory.mktemp("views")
@@ -101,16 +74,7 @@ async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seen
 
 @pytest_asyncio.fixture(loop_scope="module", params=WIDTHS)
 async def seen(opened: Seen, request: pytest.FixtureRequest) -> Seen:
-    await opened.page.run("document.querySelector('dialog[open]')?.close()")
-    await visit(opened.page, "chat")
-    await opened.page.until("document.querySelector('main .chat') && true")
-    await opened.page.resize(request.param, 800)
-    return replace(opened, width=request.param)
-
-
-def text(selector: str) -> str:
-    """What stands in an element; undefined if it is not there."""
-    return f"document.querySelector({json.dumps(selector)})?.innerText"
+    return await opened.again(request.param)
 
 
 async def test_a_store_is_made_filled_searched_and_deleted(seen: Seen) -> None:

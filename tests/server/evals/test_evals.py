@@ -23,6 +23,8 @@ from tests.server.evals.eval_daemon import (
     native,
 )
 
+from portico.client import Client
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -195,6 +197,24 @@ def test_models_judge_by_labels_and_scores(daemon: Daemon, client: openai.OpenAI
     assert mean["good"] == pytest.approx(11 / 3)
 
 
+def test_the_items_of_an_earlier_run_are_asked_again(daemon: Daemon, client: openai.OpenAI) -> None:
+    eval_id = make(client)
+    before = run(daemon, client, eval_id, asking())
+    with Client(daemon.url, "pk-admin-0123456789abcdef") as portico:
+        first = portico.evals.get_run(eval_id, before.id)
+        source = {"model": "clerk", "messages": [{"role": "user", "content": "{{item.country}}"}]}
+        again = portico.evals.wait(portico.evals.run(eval_id, source, first))
+        found = portico.evals.outputs(eval_id, again.id).data
+    assert [one.datasource_item["country"] for one in found] == ["France", "Peru"]
+    assert (before.score, again.score, again.items) == (1.0, 0.5, 2)
+    client.evals.runs.delete(before.id, eval_id=eval_id)  # each run keeps its own items
+    third = run(daemon, client, eval_id, asking(source={"type": "eval_run", "id": again.id}))
+    assert third.result_counts.passed == 2
+    with pytest.raises(openai.NotFoundError) as caught:
+        run(daemon, client, make(client), asking(source={"type": "eval_run", "id": again.id}))
+    assert caught.value.code == "eval_run_not_found"
+
+
 @pytest.mark.parametrize(
     ("source", "code", "param", "words"),
     [
@@ -204,6 +224,7 @@ def test_models_judge_by_labels_and_scores(daemon: Daemon, client: openai.OpenAI
         (asking(source={"type": "file_content", "content": []}), "empty_dataset", None, "no items"),
         (asking({"nothing": 1}), "invalid_line", None, '"item"'),
         (asking(source={"type": "file_id", "id": "file-no"}), "file_not_found", None, "no file"),
+        (asking(source={"type": "eval_run", "id": "evalrun_no"}), "eval_run_not_found", None, "no run"),
         (asking(source={"type": "stored_completions"}), "unsupported_parameter", None, "not kept here"),
         (asking(sampling_params={"temprature": 1}), "unknown_field", None, "'temperature'"),
         (asking(type="completion"), "invalid_value", "data_source.type", "completions"),

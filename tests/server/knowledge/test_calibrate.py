@@ -101,6 +101,9 @@ async def test_nothing_is_measured_where_there_is_nothing_to_weigh(shop: StoreSe
     with pytest.raises(InvalidRequest) as refused:
         await shop.stores.calibrate(words, LOCAL, {"questions": [{"question": "x", "file": "y"}]})
     assert refused.value.code == "no_vectors"
+    with pytest.raises(InvalidRequest) as refused:
+        await shop.stores.update(words.id, LOCAL, {"vector_weight": 0.5})
+    assert (refused.value.code, refused.value.param) == ("no_vectors", "vector_weight")
     store = await filled(shop)
     for wish in ({}, {"questions": [], "generate": 3}, {"generate": 3, "model": "letters"}):
         with pytest.raises(InvalidRequest):
@@ -131,3 +134,19 @@ def test_over_http_and_on_the_command_line(daemon: Daemon, tmp_path: Path) -> No
             result = json.loads(said.stdout)
             assert max(row["recall"] for row in result["scores"]) == 1
         assert http.get("/api/stores/weighed").json()["vector_weight"] == result["before"]
+        command = [
+            portico,
+            "--url",
+            daemon.url,
+            "stores",
+            "change",
+            "weighed",
+            "--vector-weight",
+            "0.4",
+            "--json",
+        ]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (said.returncode, json.loads(said.stdout)["vector_weight"]) == (0, 0.4), said.stderr
+        refused = http.patch("/api/stores/weighed", json={"vector_weight": 1.5})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "vector_weight")
+        assert http.get("/api/stores/weighed").json()["vector_weight"] == 0.4

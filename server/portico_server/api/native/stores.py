@@ -117,7 +117,8 @@ class SkippedFiles(BaseModel):
 
 class StoreChange(BaseModel, extra="forbid"):
     """What is to change; what is left out stays. ``source`` takes the place of what was followed;
-    ``embedding_model`` is changed in the background, ``""`` is none.
+    ``embedding_model`` is changed in the background, ``""`` is none; ``vector_weight`` is what its vectors are worth
+    beside the words, as `calibrate` measures it.
     """
 
     description: str | None = Field(default=None, max_length=2_000)
@@ -125,6 +126,7 @@ class StoreChange(BaseModel, extra="forbid"):
     paused: bool | None = None
     answers: str | None = None
     embedding_model: str | None = None
+    vector_weight: float | None = Field(default=None, ge=0, le=1)
 
 
 class StoreChanged(Store):
@@ -166,9 +168,11 @@ async def retrieve_store(store: str, services: TheServices, caller: Caller) -> S
 async def change_store(
     store: str, change: StoreChange, services: TheServices, caller: Caller
 ) -> StoreChanged:
-    """Another description, embedding model or way to answer; pause or resume following."""
+    """Another description, embedding model, weight of its vectors or way to answer; pause or resume following."""
     row = await services.stores.get(store, caller, "manage")
-    values = change.model_dump(include={"description", "paused", "source", "answers"}, exclude_none=True)
+    values = change.model_dump(
+        include={"description", "paused", "source", "answers", "vector_weight"}, exclude_none=True
+    )
     if values:
         row = await services.stores.update(row.id, caller, values)
     run = None

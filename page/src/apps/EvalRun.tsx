@@ -1,0 +1,377 @@
+// A run of an evaluation: how it stands, and what became of each of its items.
+
+import { useState } from "preact/hooks";
+import { everyRow, json, type ListPage, part } from "../api";
+import { count, dollars, duration, moment } from "../format";
+import { soft, Table } from "../parts/Table";
+import { Confirm, Dialog, Empty, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
+import { go, link, route } from "../route";
+import { t } from "../words/words";
+
+export const POLL_INTERVAL_MS = 2_000;
+const PAGE_SIZE = 100;
+const OUTCOMES = ["pass", "fail", "error"] as const;
+type Outcome = (typeof OUTCOMES)[number];
+
+export interface EvalRun {
+  id: string;
+  eval_id: string;
+  name: string;
+  status: "queued" | "in_progress" | "completed" | "canceled" | "failed";
+  model: string;
+  created_at: number;
+  data_source: { type: string; input_messages?: unknown } & Record<string, unknown>;
+  error: { message: string } | null;
+  items: number;
+  result_counts: { total: number; passed: number; failed: number; errored: number };
+  per_testing_criteria_results: {
+    testing_criteria: string;
+    passed: number;
+    failed: number;
+    mean: number | null;
+  }[];
+  score: number | null;
+  standard_error: number | null;
+  cost: number | null;
+  seconds: number;
+  search_id: string | null;
+}
+
+interface Result {
+  name: string;
+  score: number;
+  passed: boolean;
+  error?: { message: string };
+  sample?: { label?: string };
+}
+
+interface Output {
+  id: string;
+  status: Outcome;
+  datasource_item_id: number;
+  datasource_item: Record<string, unknown>;
+  results: Result[];
+  sample: {
+    error: { message: string } | null;
+    input?: { role: string; content: unknown }[];
+    output?: { role: string; content: unknown }[];
+  };
+  score: number;
+  seconds: number;
+}
+
+export function isWorking(run: EvalRun): boolean {
+  return run.status === "queued" || run.status === "in_progress";
+}
+
+const STATES = {
+  queued: "runs.queued",
+  in_progress: "runs.running",
+  completed: "runs.completed",
+  canceled: "runs.cancelled",
+  failed: "runs.failed",
+} as const;
+
+export function stateOf(run: EvalRun): string {
+  return t(STATES[run.status]);
+}
+
+/** A score with its standard error: runs that differ by less differ by chance. */
+export function scoreOf(run: EvalRun): string {
+  if (run.score === null) return "";
+  const error = run.standard_error === null ? "" : ` ± ${run.standard_error.toFixed(3)}`;
+  return `${run.score.toFixed(3)}${error}`;
+}
+
+export function RunProgress({ run }: { run: EvalRun }) {
+  return (
+    <>
+      <progress
+        max={Math.max(1, run.items)}
+        value={run.result_counts.total}
+        aria-label={t("evals.progress")}
+      />{" "}
+      {count(run.result_counts.total)} / {count(run.items)}
+    </>
+  );
+}
+
+/** One run: how it stands, and what became of its items. */
+export function EvalRunPage({ evalId, id }: { evalId: string; id: string }) {
+  const path = `/v1/evals/${part(evalId)}/runs/${part(id)}`;
+  const [polled, setPolled] = useState(0);
+  const found = useLoaded(
+    async () => {
+      const run = await json<EvalRun>(path);
+      setPolled(isWorking(run) ? POLL_INTERVAL_MS : 0);
+      return run;
+    },
+    path,
+    polled,
+  );
+  const [removing, setRemoving] = useState(false);
+  const [busy, error, work] = useWork();
+  const run = found.value;
+  if (!run) return <Trouble error={found.error} retry={found.reload} />;
+  const item = route.value.rest[3];
+  const about = [
+    stateOf(run),
+    moment(run.created_at),
+    duration(1000 * run.seconds),
+    run.cost ? dollars(run.cost) : "",
+  ];
+  return (
+    <>
+      <p class="crumbs">
+        <a href={link("build", "evals")}>{t("build.evals")}</a> ›{" "}
+        <a href={link("build", "evals", evalId)}>{run.name || evalId}</a> › {moment(run.created_at)}
+      </p>
+      <div class="actions spread">
+        <h1>
+          {run.name} · {run.model || t("evals.nobody")}
+        </h1>
+        <span class="actions">
+          {isWorking(run) ? (
+            <button
+              type="button"
+              disabled={busy}
+              onClick={() =>
+                work(async () => {
+                  await json(`${path}/cancel`, { method: "POST" });
+                  found.reload();
+                })
+              }
+            >
+              {t("stop")}
+            </button>
+          ) : (
+            !run.search_id && (
+              <button type="button" class="danger" disabled={busy} onClick={() => setRemoving(true)}>
+                {t("delete")}
+              </button>
+            )
+          )}
+        </span>
+      </div>
+      <p class="soft" id="evalstate" aria-live="polite">
+        {about.filter(Boolean).join(" · ")}
+      </p>
+      {isWorking(run) && (
+        <p>
+          <RunProgress run={run} />
+        </p>
+      )}
+      <Trouble error={error || found.error} />
+      {run.error && <p class="bad">{run.error.message}</p>}
+      {run.score !== null && <CriteriaTable run={run} />}
+      <Items run={run} path={path} />
+      {item && <ItemDialog key={item} path={path} id={item} back={link("build", "evals", evalId, id)} />}
+      {removing && (
+        <Confirm
+          title={t("evals.deleteRun")}
+          does={t("delete")}
+          onClose={() => setRemoving(false)}
+          onYes={() =>
+            work(async () => {
+              await json(path, { method: "DELETE" });
+              go(link("build", "evals", evalId));
+            })
+          }
+        />
+      )}
+    </>
+  );
+}
+
+function CriteriaTable({ run }: { run: EvalRun }) {
+  const whole = {
+    testing_criteria: t("evals.all"),
+    passed: run.result_counts.passed,
+    failed: run.result_counts.failed + run.result_counts.errored,
+    shown: scoreOf(run),
+  };
+  const each = run.per_testing_criteria_results.map((found) => ({
+    ...found,
+    shown: found.mean?.toFixed(3) ?? "",
+  }));
+  return (
+    <Table
+      label={t("evals.criteria")}
+      id="evalcriteria"
+      rows={[whole, ...each]}
+      keyOf={(row) => row.testing_criteria}
+      columns={[
+        { head: t("evals.criteria"), cell: (row) => row.testing_criteria },
+        { head: t("evals.score"), cell: (row) => row.shown },
+        { head: t("evals.passed"), cell: (row) => count(row.passed) },
+        { head: t("evals.failed"), cell: (row) => count(row.failed) },
+      ]}
+    />
+  );
+}
+
+/** What a criterion gave an item. */
+function Mark({ result }: { result: Result | undefined }) {
+  if (!result) return null;
+  const word = result.error ? "error" : result.passed ? "pass" : "fail";
+  return (
+    <span class={result.passed ? "good" : "bad"}>
+      {t(`evals.${word}`)} <span class="soft">{result.sample?.label ?? result.score.toFixed(2)}</span>
+    </span>
+  );
+}
+
+/** Why an item is an error, if it is. */
+function reasonOf(output: Output): string {
+  return output.sample.error?.message ?? output.results.find((each) => each.error)?.error?.message ?? "";
+}
+
+function answerOf(output: Output): string {
+  return (output.sample.output ?? []).map((each) => pretty(each.content)).join("\n");
+}
+
+function Items({ run, path }: { run: EvalRun; path: string }) {
+  const [outcome, setOutcome] = useState<Outcome | "">("");
+  const [most, setMost] = useState(PAGE_SIZE);
+  const filter = outcome ? `&status=${outcome}` : "";
+  const found = useLoaded(
+    () =>
+      everyRow(most, (after) =>
+        json<ListPage<Output>>(`${path}/output_items?limit=${PAGE_SIZE}${filter}${after}`),
+      ),
+    `${path} ${filter} ${most} ${run.result_counts.total}`,
+  );
+  const total = outcome ? run.result_counts[COUNTED[outcome]] : run.result_counts.total;
+  const names = run.per_testing_criteria_results.map((each) => each.testing_criteria);
+  return (
+    <>
+      <div class="actions spread">
+        <h2>{t("evals.itemsOf")}</h2>
+        <select
+          id="outcome"
+          aria-label={t("evals.outcome")}
+          value={outcome}
+          onChange={(event) => {
+            setOutcome(event.currentTarget.value as Outcome | "");
+            setMost(PAGE_SIZE);
+          }}
+        >
+          <option value="">{t("evals.every")}</option>
+          {OUTCOMES.map((each) => (
+            <option key={each} value={each}>
+              {t(`evals.${each}`)} ({count(run.result_counts[COUNTED[each]])})
+            </option>
+          ))}
+        </select>
+      </div>
+      <Trouble error={found.error} retry={found.reload} />
+      {found.value && !found.value.length && (
+        <Empty title={outcome ? t("evals.noneSuch") : t("evals.nothingDone")} />
+      )}
+      {found.value && found.value.length > 0 && (
+        <Table
+          key={`${outcome} ${most}`}
+          label={t("evals.itemsOf")}
+          id="evaloutputs"
+          rows={found.value}
+          most={most}
+          keyOf={(output) => output.id}
+          columns={[
+            {
+              head: "#",
+              cell: (output) => (
+                <a
+                  href={link("build", "evals", run.eval_id, run.id, output.id)}
+                  aria-label={t("evals.item", { number: output.datasource_item_id })}
+                >
+                  {output.datasource_item_id}
+                </a>
+              ),
+            },
+            { head: t("evals.itemOne"), class: soft, cell: (output) => brief(output.datasource_item) },
+            {
+              head: t("evals.answer"),
+              class: (output) => (output.status === "error" ? "bad" : ""),
+              cell: (output) => brief(reasonOf(output) || answerOf(output)),
+            },
+            {
+              head: t("evals.outcome"),
+              class: (output) => (output.status === "pass" ? "good" : "bad"),
+              cell: (output) => t(`evals.${output.status}`),
+            },
+            { head: t("evals.score"), cell: (output) => output.score.toFixed(3) },
+            ...names.map((name) => ({
+              head: name,
+              cell: (output: Output) => <Mark result={output.results.find((each) => each.name === name)} />,
+            })),
+            {
+              head: t("search.time"),
+              class: soft,
+              cell: (output) => duration(1000 * output.seconds),
+            },
+          ]}
+        />
+      )}
+      {found.value && total > most && (
+        <button type="button" onClick={() => setMost(most + PAGE_SIZE)}>
+          {t("more")} ({count(total - most)})
+        </button>
+      )}
+    </>
+  );
+}
+
+const COUNTED = { pass: "passed", fail: "failed", error: "errored" } as const;
+const MAX_BRIEF_CHARS = 200;
+
+/** The begin of a text, or the values of an item. */
+function brief(value: string | Record<string, unknown>): string {
+  const text =
+    typeof value === "string"
+      ? value
+      : Object.entries(value)
+          .map(([name, each]) => `${name}: ${typeof each === "string" ? each : JSON.stringify(each)}`)
+          .join(" · ");
+  return text.length > MAX_BRIEF_CHARS ? `${text.slice(0, MAX_BRIEF_CHARS)} …` : text;
+}
+
+/** All that is known of one item. */
+function ItemDialog({ path, id, back }: { path: string; id: string; back: string }) {
+  const found = useLoaded(() => json<Output>(`${path}/output_items/${part(id)}`), id);
+  const output = found.value;
+  return (
+    <Dialog
+      title={output ? t("evals.item", { number: output.datasource_item_id }) : id}
+      onClose={() => go(back)}
+      side
+    >
+      <Trouble error={found.error} retry={found.reload} />
+      {output && (
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard
+        <section class="sections" tabIndex={0} aria-label={t("evals.itemOne")}>
+          {output.sample.error && <p class="bad">{output.sample.error.message}</p>}
+          <ul>
+            {output.results.map((result) => (
+              <li key={result.name}>
+                {result.name}: <Mark result={result} />
+                {result.error && <p class="bad">{result.error.message}</p>}
+              </li>
+            ))}
+          </ul>
+          <h3>{t("evals.itemOne")}</h3>
+          <pre>{pretty(output.datasource_item)}</pre>
+          {output.sample.input && output.sample.input.length > 0 && (
+            <>
+              <h3>{t("evals.question")}</h3>
+              {output.sample.input.map((message) => (
+                <pre key={`${message.role} ${pretty(message.content)}`}>{pretty(message.content)}</pre>
+              ))}
+            </>
+          )}
+          <h3>{t("evals.answer")}</h3>
+          <pre id="evalanswer">{answerOf(output)}</pre>
+        </section>
+      )}
+    </Dialog>
+  );
+}

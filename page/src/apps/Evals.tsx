@@ -1,0 +1,384 @@
+// Evaluations: what is tested, and their runs. One run with its items is in EvalRun.tsx.
+
+import { useState } from "preact/hooks";
+import { everyRow, json, type ListPage, part } from "../api";
+import { uploadFile } from "../documents/upload";
+import { count, dollars, duration, moment } from "../format";
+import { Chart, type Line } from "../parts/Chart";
+import { soft, Table } from "../parts/Table";
+import { Confirm, Empty, FormDialog, Listing, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
+import { go, link, route } from "../route";
+import { status, targets } from "../status";
+import { t } from "../words/words";
+import {
+  type EvalRun,
+  EvalRunPage,
+  isWorking,
+  POLL_INTERVAL_MS,
+  RunProgress,
+  scoreOf,
+  stateOf,
+} from "./EvalRun";
+import { readEvalFile } from "./evalFile";
+
+const MAX_EVALS = 1_000;
+const MAX_RUNS = 500;
+const MAX_LINES = 4;
+
+interface Evaluation {
+  id: string;
+  name: string;
+  created_at: number;
+  testing_criteria: ({ type: string; name: string } & Record<string, unknown>)[];
+}
+
+export function View() {
+  const [, id, run] = route.value.rest;
+  if (id && run) return <EvalRunPage key={run} evalId={id} id={run} />;
+  return id ? <EvalPage key={id} id={id} /> : <EvalList />;
+}
+
+function EvalList() {
+  const found = useLoaded(
+    () =>
+      everyRow(MAX_EVALS, (after) => json<ListPage<Evaluation>>(`/v1/evals?limit=100&order=desc${after}`)),
+    "evals",
+  );
+  const [making, setMaking] = useState(false);
+  return (
+    <>
+      <div class="actions spread">
+        <h1>{t("build.evals")}</h1>
+        <button type="button" class="primary" onClick={() => setMaking(true)}>
+          {t("evals.new")}
+        </button>
+      </div>
+      <Listing found={found} none={t("evals.none")} note={t("evals.noneNote")}>
+        {(listed) => (
+          <Table
+            label={t("build.evals")}
+            id="evals"
+            rows={listed}
+            keyOf={(test) => test.id}
+            text={(test) => `${test.name} ${test.id}`}
+            columns={[
+              {
+                head: t("name"),
+                cell: (test) => <a href={link("build", "evals", test.id)}>{test.name || test.id}</a>,
+              },
+              { head: t("evals.criteria"), class: soft, cell: criteriaOf },
+              { head: t("runs.began"), class: soft, cell: (test) => moment(test.created_at) },
+            ]}
+          />
+        )}
+      </Listing>
+      {making && <NewEval onClose={() => setMaking(false)} />}
+    </>
+  );
+}
+
+function criteriaOf(test: Evaluation): string {
+  return test.testing_criteria.map((each) => each.name).join(", ");
+}
+
+/** What a run asks for its items: those of a file that is uploaded for it, or those that are named. */
+async function begin(
+  evalId: string,
+  source: Record<string, unknown>,
+  items: File | unknown,
+): Promise<EvalRun> {
+  const path = `/v1/evals/${part(evalId)}/runs`;
+  if (!(items instanceof File)) {
+    return json<EvalRun>(path, { json: { data_source: { ...source, source: items } } });
+  }
+  const id = await uploadFile(items, items.name, "evals");
+  try {
+    return await json<EvalRun>(path, {
+      json: { data_source: { ...source, source: { type: "file_id", id } } },
+    });
+  } finally {
+    await json(`/v1/files/${part(id)}`, { method: "DELETE" });
+  }
+}
+
+/** The file that was chosen in a field; an empty one if none was. */
+function fileOf(form: FormData, name: string): File | null {
+  const file = form.get(name);
+  return file instanceof File && file.name ? file : null;
+}
+
+/** A data source without its items: `type` may be left out, `messages` stand for a template; `model` is asked if given. */
+function sourceOf(given: Record<string, unknown>, model: string): Record<string, unknown> {
+  const { messages, ...rest } = { ...given, ...(model && !("store" in given) ? { model } : {}) } as Record<
+    string,
+    unknown
+  >;
+  const kind = "store" in rest ? "retrieval" : "model" in rest || messages ? "completions" : "jsonl";
+  return {
+    type: kind,
+    ...rest,
+    ...(messages ? { input_messages: { type: "template", template: messages } } : {}),
+  };
+}
+
+const EXAMPLE = `name: capitals
+data:
+  - {country: France, capital: Paris}
+  - {country: Peru, capital: Lima}
+criteria:
+  - {type: string_check, name: named, operation: ilike, input: "{{sample.output_text}}", reference: "{{item.capital}}"}
+source:
+  messages:
+    - {role: user, content: "The capital of {{item.country}}?"}
+`;
+
+/** An evaluation by its file, as the command line takes it, and its first run. */
+function NewEval({ onClose }: { onClose: () => void }) {
+  const make = async (form: FormData) => {
+    const chosen = fileOf(form, "file");
+    const given = await readEvalFile(chosen ? await chosen.text() : String(form.get("text")));
+    const items = fileOf(form, "items") ?? given.items;
+    if (!items) throw new Error(t("evals.noItems"));
+    const test = await json<Evaluation>("/v1/evals", { json: given.evaluation });
+    const run = await begin(test.id, sourceOf(given.source, String(form.get("model"))), items).catch(
+      async (error) => {
+        await json(`/v1/evals/${part(test.id)}`, { method: "DELETE" });
+        throw error;
+      },
+    );
+    go(link("build", "evals", test.id, run.id));
+  };
+  return (
+    <FormDialog title={t("evals.new")} does={t("evals.start")} onSend={make} onClose={onClose}>
+      <label>
+        <span>{t("evals.text")}</span>
+        <textarea name="text" class="code" rows={12} spellcheck={false} defaultValue={EXAMPLE} />
+        <small class="soft">{t("evals.textNote")}</small>
+      </label>
+      <label>
+        <span>{t("evals.file")}</span>
+        <input name="file" id="evalfile" type="file" accept=".yaml,.yml,.json" />
+      </label>
+      <label>
+        <span>{t("evals.items")}</span>
+        <input name="items" id="evalitems" type="file" accept=".jsonl" />
+        <small class="soft">{t("evals.itemsNote")}</small>
+      </label>
+      <Asked chosen="" none={t("evals.asFile")} />
+    </FormDialog>
+  );
+}
+
+/** Who is asked: a model, or an app. `none`: what it means to choose nobody. */
+function Asked({ chosen, none }: { chosen: string; none?: string }) {
+  const names = targets()
+    .filter((each) => each.does === "chat")
+    .map((each) => each.name);
+  const known = !chosen || names.includes(chosen) ? names : [chosen, ...names];
+  return (
+    <label>
+      <span>{t("evals.asked")}</span>
+      <select name="model">
+        {none && <option value="">{none}</option>}
+        {known.map((name) => (
+          <option key={name} selected={name === chosen}>
+            {name}
+          </option>
+        ))}
+      </select>
+    </label>
+  );
+}
+
+function EvalPage({ id }: { id: string }) {
+  const path = `/v1/evals/${part(id)}`;
+  const test = useLoaded(() => json<Evaluation>(path), path);
+  const [polled, setPolled] = useState(0);
+  const runs = useLoaded(
+    async () => {
+      const found = await everyRow(MAX_RUNS, (after) =>
+        json<ListPage<EvalRun>>(`${path}/runs?limit=100&order=desc${after}`),
+      );
+      setPolled(found.some(isWorking) ? POLL_INTERVAL_MS : 0);
+      return found.filter((run) => !run.search_id);
+    },
+    `${path}/runs`,
+    polled,
+  );
+  const [opened, setOpened] = useState<"" | "run" | "remove">("");
+  const [busy, error, work] = useWork();
+  if (!test.value) return <Trouble error={test.error} retry={test.reload} />;
+  const { name, testing_criteria: criteria } = test.value;
+  return (
+    <>
+      <p class="crumbs">
+        <a href={link("build", "evals")}>{t("build.evals")}</a> › {name || id}
+      </p>
+      <div class="actions spread">
+        <h1>{name || id}</h1>
+        <span class="actions">
+          <button type="button" class="primary" disabled={!runs.value} onClick={() => setOpened("run")}>
+            {t("evals.run")}
+          </button>
+          <button type="button" class="danger" disabled={busy} onClick={() => setOpened("remove")}>
+            {t("delete")}
+          </button>
+        </span>
+      </div>
+      <Trouble error={error} />
+      <details class="aside">
+        <summary>
+          {t("evals.criteria")}: {criteriaOf(test.value)}
+        </summary>
+        <pre>{pretty(criteria)}</pre>
+      </details>
+      <Trouble error={runs.error} retry={runs.reload} />
+      {runs.value && !runs.value.length && (
+        <Empty title={t("evals.noRuns")}>
+          <p class="soft">{t("evals.noRunsNote")}</p>
+        </Empty>
+      )}
+      {runs.value && runs.value.length > 0 && (
+        <>
+          <Scores runs={runs.value} />
+          <RunTable runs={runs.value} names={criteria.map((each) => each.name)} />
+        </>
+      )}
+      {opened === "run" && (
+        <NewRun evalId={id} before={runs.value?.[0] ?? null} onClose={() => setOpened("")} />
+      )}
+      {opened === "remove" && (
+        <Confirm
+          title={t("evals.delete", { name: name || id })}
+          does={t("delete")}
+          onClose={() => setOpened("")}
+          onYes={() =>
+            work(async () => {
+              await json(path, { method: "DELETE" });
+              go(link("build", "evals"));
+            })
+          }
+        />
+      )}
+    </>
+  );
+}
+
+/** The scores of the runs that have ended, in their order: a line for each of those who were asked most often. */
+function Scores({ runs }: { runs: EvalRun[] }) {
+  const ended = runs.filter((run) => run.status === "completed" && run.score !== null).reverse();
+  const lines = new Map<string, Line["points"]>();
+  ended.forEach((run, number) => {
+    const points = lines.get(run.model) ?? [];
+    lines.set(run.model, points);
+    points.push({ x: number + 1, y: run.score ?? 0 });
+  });
+  const drawn = [...lines]
+    .map(([name, points]) => ({ name: name || t("evals.nobody"), points }))
+    .sort((one, other) => other.points.length - one.points.length)
+    .slice(0, MAX_LINES);
+  return ended.length > 0 ? <Chart label={t("evals.scores")} lines={drawn} xName={t("evals.runs")} /> : null;
+}
+
+function RunTable({ runs, names }: { runs: EvalRun[]; names: string[] }) {
+  return (
+    <Table
+      label={t("evals.runs")}
+      id="evalruns"
+      rows={runs}
+      keyOf={(run) => run.id}
+      columns={[
+        {
+          head: t("runs.began"),
+          cell: (run) => <a href={link("build", "evals", run.eval_id, run.id)}>{moment(run.created_at)}</a>,
+        },
+        { head: t("evals.asked"), cell: (run) => run.model || t("evals.nobody") },
+        {
+          head: t("files.state"),
+          class: (run) => (run.status === "failed" ? "bad" : "soft"),
+          cell: (run) => (isWorking(run) ? <RunProgress run={run} /> : (run.error?.message ?? stateOf(run))),
+        },
+        { head: t("evals.score"), cell: scoreOf },
+        {
+          head: t("evals.passed"),
+          cell: (run) => `${count(run.result_counts.passed)} / ${count(run.items)}`,
+        },
+        ...names.map((name) => ({
+          head: name,
+          class: soft,
+          cell: (run: EvalRun) => {
+            const found = run.per_testing_criteria_results.find((each) => each.testing_criteria === name);
+            return found?.mean?.toFixed(3) ?? "";
+          },
+        })),
+        { head: t("search.time"), class: soft, cell: (run) => duration(1000 * run.seconds) },
+        { head: t("usage.cost"), class: soft, cell: (run) => (run.cost ? dollars(run.cost) : "") },
+      ]}
+    />
+  );
+}
+
+/** Another run: what was asked before, of whoever is chosen. The first one needs its question and its items. */
+function NewRun(props: { evalId: string; before: EvalRun | null; onClose: () => void }) {
+  const { before, evalId } = props;
+  const [fromFile, setFromFile] = useState(!before);
+  const kind = before?.data_source.type ?? "completions";
+  const start = async (form: FormData) => {
+    const file = fileOf(form, "items");
+    const items = fromFile ? file : { type: "eval_run", id: before?.id };
+    const asked = form.get(kind === "retrieval" ? "store" : "model");
+    const messages = [{ role: "user", content: String(form.get("question")) }];
+    const source = before
+      ? { ...before.data_source, ...(asked ? { [kind === "retrieval" ? "store" : "model"]: asked } : {}) }
+      : sourceOf({ messages }, String(asked));
+    const run = await begin(evalId, source, items);
+    go(link("build", "evals", evalId, run.id));
+  };
+  return (
+    <FormDialog title={t("evals.run")} does={t("evals.start")} onSend={start} onClose={props.onClose}>
+      {kind === "retrieval" && (
+        <label>
+          <span>{t("evals.store")}</span>
+          <select name="store">
+            {(status.value?.stores ?? []).map((store) => (
+              <option key={store.id} selected={store.name === before?.data_source.store}>
+                {store.name}
+              </option>
+            ))}
+          </select>
+        </label>
+      )}
+      {(kind === "completions" || kind === "responses") && <Asked chosen={before?.model ?? ""} />}
+      {before ? (
+        <>
+          <label>
+            <span>{t("evals.items")}</span>
+            <select name="from" onChange={(event) => setFromFile(event.currentTarget.value === "file")}>
+              <option value="run">{t("evals.sameItems", { count: count(before.items) })}</option>
+              <option value="file">{t("evals.itemsOfFile")}</option>
+            </select>
+          </label>
+          {before.data_source.input_messages !== undefined && (
+            <details class="aside">
+              <summary>{t("evals.question")}</summary>
+              <pre>{pretty(before.data_source.input_messages)}</pre>
+            </details>
+          )}
+        </>
+      ) : (
+        <label>
+          <span>{t("evals.question")}</span>
+          <textarea name="question" rows={3} required />
+          <small class="soft">{t("evals.questionNote")}</small>
+        </label>
+      )}
+      {fromFile && (
+        <label>
+          <span>{t("evals.itemsOfFile")}</span>
+          <input name="items" id="evalitems" type="file" accept=".jsonl" required />
+          <small class="soft">{t("evals.itemsNote")}</small>
+        </label>
+      )}
+    </FormDialog>
+  );
+}

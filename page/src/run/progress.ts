@@ -1,0 +1,53 @@
+// How far a run is, by its events: from the first one on, so that it can be followed again after a reload.
+
+import { useEffect, useState } from "preact/hooks";
+import { frames, isAbort, part, send, sentence } from "../api";
+import { t } from "../words/words";
+
+interface Status {
+  stage: string;
+  message: string;
+  done: number | null;
+  total: number | null;
+  unit: string;
+}
+
+interface Followed<T> {
+  progress: Status | null;
+  ended: boolean;
+  result: T | null;
+  error: string;
+}
+
+type RunEvent<T> = { type: string; result?: T; error?: { message: string } } & Status;
+
+const BEGUN = { progress: null, ended: false, result: null, error: "" };
+
+/** Follows a run while it is seen. `result` is there once it has ended well, `error` if it did not. */
+export function useProgress<T>(run: string): Followed<T> & { again: () => void } {
+  const [found, setFound] = useState<Followed<T>>(BEGUN);
+  const [round, setRound] = useState(0);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: another round follows it again
+  useEffect(() => {
+    const leaving = new AbortController();
+    const follow = async () => {
+      const response = await send(`/api/runs/${part(run)}/events`, { signal: leaving.signal });
+      for await (const frame of frames(response)) {
+        const event = JSON.parse(frame.data) as RunEvent<T>;
+        if (event.type === "status") setFound((before) => ({ ...before, progress: event }));
+        else if (event.type === "finished") {
+          setFound((before) => ({ ...before, ended: true, result: event.result ?? null }));
+        } else if (event.type === "failed") {
+          const error = event.error?.message ?? t("runs.failed");
+          setFound((before) => ({ ...before, ended: true, error }));
+        }
+      }
+    };
+    setFound(BEGUN);
+    follow().catch((caught) => {
+      if (!isAbort(caught)) setFound((before) => ({ ...before, ended: true, error: sentence(caught) }));
+    });
+    return () => leaving.abort();
+  }, [run, round]);
+  return { ...found, again: () => setRound((before) => before + 1) };
+}

@@ -1,0 +1,234 @@
+"""Evaluations in the page: made, run, judged item by item, run again with another model, stopped and removed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from tests import daemon as daemons
+from tests.browser import CHROMIUM, Page, browser
+from tests.page import AXE, REFUSED, WIDTHS, Seen, click, escape, text, violations, visit
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
+]
+
+CONFIGURATION: dict[str, Any] = {
+    "models": [
+        {
+            "name": "clerk",
+            "source": "fake://",
+            "aliases": ["default"],
+            "parameters": {
+                "script": [
+                    {
+                        "match": "Nowhere",
+                        "error": {"status": 400, "message": "That is broken.", "code": "broken"},
+                    },
+                    {"match": "France", "content": "<b>Paris</b>"},
+                    {"match": "Peru", "content": "Rome"},
+                ]
+            },
+        },
+        {
+            "name": "guesser",
+            "source": "fake://",
+            "parameters": {
+                "script": [{"match": "France", "content": "Paris"}, {"match": ".", "content": "Lima"}]
+            },
+        },
+        {
+            "name": "sleeper",
+            "source": "fake://",
+            "parameters": {"script": [{"match": ".", "content": "Paris", "delay": 600}]},
+        },
+    ],
+}
+
+SPECIFICATION = """
+name: capitals
+data:
+  - {country: France, capital: Paris}
+  - {country: Peru, capital: Lima}
+  - {country: Nowhere, capital: None}
+criteria:
+  - {type: string_check, name: named, operation: ilike, input: "{{sample.output_text}}", reference: "{{item.capital}}"}
+source:
+  model: MODEL
+  messages:
+    - {role: user, content: "The capital of {{item.country}}?"}
+"""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seen]:
+    folder = tmp_path_factory.mktemp("evals")
+    (folder / "portico.yaml").write_text(json.dumps(CONFIGURATION), encoding="utf-8")
+    with daemons.running(folder / "home", "--file", str(folder / "portico.yaml")) as daemon:
+        async with browser(folder / "profile") as page:
+            await page.open(daemon.url)
+            yield Seen(daemon.url, page, folder)
+            assert [said for said in page.complaints if not said.startswith(REFUSED)] == []
+
+
+@pytest_asyncio.fixture(loop_scope="module", params=WIDTHS)
+async def seen(opened: Seen, request: pytest.FixtureRequest) -> AsyncIterator[Seen]:
+    yield await opened.again(request.param)
+    for test in opened.get("/v1/evals").json()["data"]:
+        opened.delete(f"/v1/evals/{test['id']}")
+
+
+async def sound(seen: Seen) -> None:
+    """What is seen is accessible, and as wide as its window."""
+    if AXE.is_file():
+        assert await violations(seen.page) == []
+    await seen.page.until(f"document.documentElement.scrollWidth <= {seen.width}")
+
+
+async def write(page: Page, specification: str) -> None:
+    """Put a text in the place of the example."""
+    await page.until("document.querySelector('dialog[open] [name=text]') && true")
+    await page.run("document.querySelector('dialog[open] [name=text]').select()")
+    await page.type("dialog[open] [name=text]", specification)
+
+
+async def pick(page: Page, name: str, choice: str) -> None:
+    """Choose one of a list in the open dialogue."""
+    await page.until(f"document.querySelector('dialog[open] [name={name}]') && true")
+    await page.run(
+        f"document.querySelector('dialog[open] [name={name}]').value = {json.dumps(choice)},"
+        f"document.querySelector('dialog[open] [name={name}]').dispatchEvent(new Event('change', {{bubbles: true}}))"
+    )
+
+
+ROWS = (
+    "[...document.querySelectorAll('#evaloutputs tbody tr')].map((it) => it.innerText.replace(/\\s+/g, ' '))"
+)
+DONE = f"{text('#evalstate')}?.startsWith('completed')"
+
+
+async def test_an_evaluation_is_run_and_each_item_says_what_became_of_it(seen: Seen) -> None:
+    page = seen.page
+    await visit(page, "build", "evals")
+    assert await page.until(text("main .empty h2")) == "No evaluation yet"
+    await sound(seen)
+    await click(page, "New evaluation")
+    await write(page, "name: nothing")
+    await click(page, "Begin the run", "dialog")
+    assert "criteria" in await page.until(text("dialog[open] .trouble"))
+    await write(page, SPECIFICATION.replace("MODEL", "nobody"))
+    await click(page, "Begin the run", "dialog")
+    assert "nobody" in await page.until(
+        f"{text('dialog[open] .trouble')}?.includes('nobody') && {text('dialog[open] .trouble')}"
+    )
+    assert seen.get("/v1/evals").json()["data"] == []  # what could not be run was not made
+    await sound(seen)
+    await write(page, SPECIFICATION.replace("MODEL", "clerk"))
+    await click(page, "Begin the run", "dialog")
+    await page.until(f"{DONE} && {ROWS}.length === 3")
+    rows = await page.run(ROWS)
+    assert rows[0].startswith("0 country: France · capital: Paris <b>Paris</b> passed 1.000 passed 1.00")
+    assert rows[1].startswith("1 country: Peru · capital: Lima Rome failed 0.000 failed 0.00")
+    assert "That is broken." in rows[2] and "error" in rows[2]
+    assert "0.333" in await page.run(text("#evalcriteria"))
+    await sound(seen)
+    await page.run(
+        "document.querySelector('#outcome').value = 'error',"
+        "document.querySelector('#outcome').dispatchEvent(new Event('change', {bubbles: true}))"
+    )
+    await page.until(f"{ROWS}.length === 1 && {ROWS}[0].includes('That is broken.')")
+    await page.run("document.querySelector('#evaloutputs a').focus()")
+    await page.press_enter()
+    await page.until(
+        "location.hash.includes('outputitem_') && document.querySelector('dialog[open] .bad') && true"
+    )
+    address = await page.run("location.href")
+    await page.open("about:blank")
+    await page.open(address)  # the item has an address of its own
+    assert "That is broken." in await page.until(text("dialog[open] .bad"))
+    await sound(seen)
+    await escape(page)
+    await click(page, "Item 0")
+    assert await page.until(text("#evalanswer")) == "<b>Paris</b>"
+    await escape(page)
+    assert await page.run("document.querySelectorAll('main b').length") == 0
+
+
+async def test_an_evaluation_is_run_again_with_another_model_and_the_scores_are_drawn(seen: Seen) -> None:
+    page = seen.page
+    await visit(page, "build", "evals")
+    path = seen.folder / "capitals.yaml"
+    path.write_text(SPECIFICATION.replace("  model: MODEL\n", ""), encoding="utf-8")
+    await click(page, "New evaluation")
+    await page.until("document.querySelector('#evalfile') && true")
+    await page.choose_file("#evalfile", path)
+    await pick(page, "model", "clerk")
+    await click(page, "Begin the run", "dialog")
+    await page.until(DONE)
+    await click(page, "capitals")
+    await page.until("document.querySelectorAll('#evalruns tbody tr').length === 1")
+    await click(page, "Run it")
+    await pick(page, "model", "guesser")
+    await click(page, "Begin the run", "dialog")
+    await page.until(f"{DONE} && {text('h1')} === 'capitals · guesser'")
+    await click(page, "capitals")
+    runs = (
+        "[...document.querySelectorAll('#evalruns tbody tr')].map((it) => it.innerText.replace(/\\s+/g, ' '))"
+    )
+    await page.until(f"{runs}.length === 2 && document.querySelectorAll('.chart circle').length === 2")
+    found = await page.run(runs)
+    assert "guesser" in found[0] and "0.667" in found[0] and "2 / 3" in found[0]
+    assert "clerk" in found[1] and "0.333" in found[1] and "1 / 3" in found[1]
+    assert sorted(
+        await page.run(
+            "[...document.querySelectorAll('.chart figcaption span')].map((it) => it.innerText.trim())"
+        )
+    ) == [
+        "clerk (last: 0.3333)",
+        "guesser (last: 0.6667)",
+    ]
+    await sound(seen)
+    items = seen.folder / "items.jsonl"
+    items.write_text('{"item": {"country": "France", "capital": "Paris"}}\n', encoding="utf-8")
+    await click(page, "Run it")
+    await pick(page, "from", "file")
+    await page.until("document.querySelector('#evalitems') && true")
+    await page.choose_file("#evalitems", items)
+    await click(page, "Begin the run", "dialog")
+    await page.until(f"{DONE} && {ROWS}.length === 1")
+    assert seen.get("/v1/files").json()["data"] == []
+    await page.run("document.querySelector('#language').click()")
+    await page.until(f"{text('#evalstate')}.startsWith('完成') && {text('#evaloutputs')}.includes('通过')")
+    await sound(seen)
+    await page.run("document.querySelector('#language').click()")
+    await click(page, "Delete")
+    await click(page, "Delete", "dialog")
+    await page.until("document.querySelectorAll('#evalruns tbody tr').length === 2")
+    await click(page, "Delete")
+    await click(page, "Delete", "dialog")
+    assert (
+        await page.until(f"location.hash === '#/build/evals' && {text('main .empty h2')}")
+        == "No evaluation yet"
+    )
+
+
+async def test_a_run_shows_how_far_it_is_and_is_stopped(seen: Seen) -> None:
+    page = seen.page
+    await visit(page, "build", "evals")
+    await click(page, "New evaluation")
+    await write(page, SPECIFICATION.replace("MODEL", "sleeper"))
+    await click(page, "Begin the run", "dialog")
+    assert await page.until("document.querySelector('main progress')?.max") == 3
+    await sound(seen)
+    await click(page, "Stop")
+    await page.until(
+        f"{text('#evalstate')}?.startsWith('cancelled') && !document.querySelector('main progress')"
+    )
+    assert await page.until(text("main .empty h2")) == "No item is done yet"
+    await visit(page, "build", "evals", "eval_none")
+    assert "eval_none" in await page.until(text("main .trouble"))
+    await click(page, "Try again")

@@ -1,0 +1,184 @@
+"""Chunkers beside each other and the worth of a store's vectors, in the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from tests import daemon as daemons
+from tests.browser import CHROMIUM, Page, browser
+from tests.page import AXE, REFUSED, WIDTHS, Seen, click, text, violations, visit
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
+]
+
+CONFIGURATION: dict[str, Any] = {
+    "models": [
+        {
+            "name": "clerk",
+            "source": "fake://",
+            "aliases": ["default"],
+            "parameters": {"script": [{"match": ".", "content": "When does the harbour open?"}]},
+        },
+        {"name": "vectors", "source": "fake://", "task": "embedding", "aliases": ["default-embedding"]},
+    ],
+}
+
+DOCUMENTS = {
+    "harbour.md": "# Harbour\n\nThe harbour opens at six in the morning. <b>Boats</b> wait. "
+    + "The pilot comes at seven. " * 40,
+    "bread.md": "# Bread\n\nBread is baked at two hundred degrees.\n",
+    "snow.md": "# Snow\n\nThe snow lotus grows in high mountains.\n",
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seen]:
+    folder = tmp_path_factory.mktemp("retrieval")
+    (folder / "docs").mkdir()
+    for name, content in DOCUMENTS.items():
+        (folder / "docs" / name).write_text(content, encoding="utf-8")
+    stores = [{"name": "handbook", "folder": str(folder / "docs"), "embedding_model": "vectors"}]
+    (folder / "portico.yaml").write_text(json.dumps({**CONFIGURATION, "stores": stores}), encoding="utf-8")
+    with daemons.running(folder / "home", "--file", str(folder / "portico.yaml")) as daemon:
+        daemon.settle()
+        async with browser(folder / "profile") as page:
+            await page.open(daemon.url)
+            yield Seen(daemon.url, page, folder)
+            assert [said for said in page.complaints if not said.startswith(REFUSED)] == []
+
+
+@pytest_asyncio.fixture(loop_scope="module", params=WIDTHS)
+async def seen(opened: Seen, request: pytest.FixtureRequest) -> Seen:
+    return await opened.again(request.param)
+
+
+async def sound(seen: Seen) -> None:
+    """What is seen is accessible, and as wide as its window."""
+    if AXE.is_file():
+        assert await violations(seen.page) == []
+    await seen.page.until(f"document.documentElement.scrollWidth <= {seen.width}")
+
+
+async def put(page: Page, name: str, value: str) -> None:
+    """Give a field of the view another value, as who types or chooses does."""
+    field = f"document.querySelector('main [name={name}]')"
+    await page.until(f"{field} && true")
+    await page.run(
+        f"{field}.value = {json.dumps(value)},"
+        f"{field}.dispatchEvent(new Event({field}.tagName === 'SELECT' ? 'change' : 'input', {{bubbles: true}}))"
+    )
+
+
+CUTS = "[...document.querySelectorAll('#cuts > section')].map((it) => it.innerText)"
+
+
+async def test_chunkers_stand_side_by_side_over_a_text_that_is_pasted(seen: Seen) -> None:
+    page = seen.page
+    await visit(page, "documents", "handbook")
+    await click(page, "Compare chunkers")
+    await page.until("location.hash === '#/documents/handbook/chunkers'")
+    await put(page, "text", "One sentence stands here. Another one follows it. " * 20)
+    await put(page, "type1", "sentence")
+    await put(page, "size1", "100")
+    await put(page, "overlap1", "1000")  # more than a chunk has
+    await click(page, "Compare")
+    assert "overlap" in await page.until(text("#chunkform .trouble"))
+    await put(page, "overlap1", "0")
+    await click(page, "Compare")
+    cuts = await page.until(f"{CUTS}.length === 2 && {CUTS}")
+    assert cuts[0].startswith("auto") and "1 chunks" in cuts[0]
+    assert "size 100" in cuts[1] and "10 chunks" in cuts[1] and "characters" in cuts[1]
+    await page.run("document.querySelector('#language').click()")
+    await page.until(f"{text('h1')} === '比较分块方式'")
+    await sound(seen)
+    await page.run("document.querySelector('#language').click()")
+    await page.until(f"{text('h1')} === 'Compare chunkers'")
+
+
+async def test_a_chunker_is_compared_over_a_document_and_used_for_the_store(seen: Seen) -> None:
+    page, name = seen.page, f"small{seen.width}"
+    files = seen.get("/api/stores/handbook/files").json()["data"]
+    file = next(each["id"] for each in files if each["filename"] == "harbour.md")
+    await visit(page, "documents", "handbook", file)
+    await click(page, "Compare chunkers", "dialog[open]")
+    await page.until(f"document.querySelector('main [name=document]')?.value === '{file}'")
+    await put(page, "type1", "sentence")
+    await put(page, "size1", "100")
+    await put(page, "overlap1", "0")
+    await put(page, "type2", "fixed")
+    await click(page, "Compare")
+    cuts = await page.until(f"{CUTS}.length === 3 && {CUTS}")
+    assert "<b>Boats</b>" in cuts[1] and "fixed" in cuts[2]
+    assert await page.run("document.querySelectorAll('#cuts b').length") == 0
+    await sound(seen)
+    await page.run("[...document.querySelectorAll('#cuts button')][1].focus()")
+    await page.press_enter()
+    await page.until("document.querySelector('dialog[open] [name=name]') && true")
+    await page.run("document.querySelector('dialog[open] [name=name]').select()")
+    await page.type("dialog[open] [name=name]", name)
+    await page.press_enter()
+    row = (
+        f"[...document.querySelectorAll('#groups tbody tr')].find((it) => it.innerText.startsWith('{name}'))"
+    )
+    await page.until(f"!document.querySelector('dialog[open]') && ({row})?.innerText.includes('3 / 3')")
+    groups = seen.get("/api/stores/handbook/groups").json()["data"]
+    made = next(each["chunking"] for each in groups if each["name"] == name)
+    assert (made["type"], made["size"]) == ("sentence", 100)
+    await click(page, f"Remove {name}")
+    await page.until(f"!({row})")
+
+
+async def test_the_worth_of_the_vectors_is_measured_shown_and_used(seen: Seen) -> None:
+    page = seen.page
+    await visit(page, "documents", "handbook")
+    await click(page, "Measure the search")
+    await page.until(f"{text('h1')} === 'Measure the search'")
+    questions = [
+        {"question": "when does the harbour open", "file": "harbour.md"},
+        {"question": "how hot is bread baked", "file": "bread.md"},
+        {"question": "where grows the snow lotus", "file": "snow.md"},
+    ]
+    await put(page, "questions", json.dumps(questions[0]) + "\nnonsense")
+    await click(page, "Measure")
+    assert "Line 2 is not JSON" in await page.until(text("#calibrateform .trouble"))
+    await put(page, "questions", '{"question": "What?", "file": "nowhere.md"}')
+    await click(page, "Measure")
+    assert "None of the questions" in await page.until(
+        text("main .trouble")
+    )  # by the run, which says why it failed
+    await sound(seen)
+    await click(page, "Measure again with other questions")
+    file = seen.folder / "questions.jsonl"
+    file.write_text("\n".join(json.dumps(each) for each in questions), encoding="utf-8")
+    await page.until("document.querySelector('#questionfile') && true")
+    await page.choose_file("#questionfile", file)
+    await click(page, "Measure")
+    said = await page.until(text("#calibrated"))
+    assert "on 3 questions; 0 of them" in said
+    assert await page.run("document.querySelectorAll('#weights tbody tr').length") == 11
+    assert await page.run("document.querySelectorAll('.chart polyline').length") == 3
+    await sound(seen)
+    address = await page.run("location.href")
+    await page.open("about:blank")
+    await page.open(address)  # the measurement has an address of its own
+    assert await page.until(text("#calibrated")) == said
+    best = float(said.removeprefix("The best weight is ").partition(",")[0])
+    if seen.get("/api/stores/handbook").json()["vector_weight"] != best:
+        await click(page, f"Use the weight {best:g} from now on")
+    await page.until(f"{text('main .actions .good')} === 'This weight is used.'")
+    assert seen.get("/api/stores/handbook").json()["vector_weight"] == best
+
+
+async def test_a_model_asks_the_questions_of_a_measurement(seen: Seen) -> None:
+    page = seen.page
+    await visit(page, "documents", "handbook", "calibrate")
+    await put(page, "from", "model")
+    await put(page, "generate", "1")
+    await click(page, "Measure")
+    assert "on 1 questions" in await page.until(text("#calibrated"))
