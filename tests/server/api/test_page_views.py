@@ -134,7 +134,9 @@ async def test_a_model_is_planned_loaded_and_unloaded(seen: Seen) -> None:
         await page.until(f"({card}) && ({button}) && true")
         await page.run(f"({button}).click()")
         await page.until(f"({card}).querySelector('.actions.spread').innerText.includes({json.dumps(state)})")
-    await page.run(f"({press % json.dumps('Plan')}).click()")
+    plan = press % json.dumps("Plan")
+    await page.until(f"({plan}) && true")
+    await page.run(f"({plan}).click()")
     assert "It fits." in await page.until(f"({card}).querySelector('.plan')?.innerText")
 
 
