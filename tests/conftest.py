@@ -53,12 +53,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _copied() -> Iterator[None]:
     """New databases of this process are copies of one that was migrated; those in ``tests/server/db`` are not."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            migrate, "upgrade", template_db.copying(tmp_path_factory.mktemp("blank") / "portico.db")
-        )
+        patch.setattr(migrate, "upgrade", template_db.copying())
         yield
 
 

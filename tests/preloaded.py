@@ -2,7 +2,8 @@
 
 Run as a program, this is that process. Orders come over a socket: arguments and environment as JSON, and with them the
 standard streams of the daemon and a pipe, through which its process id and, once it has ended, its exit code come back.
-What runs in the fork is the daemon's command line, as ``python -m portico_server`` runs it.
+What runs in the fork is the daemon's command line, as ``python -m portico_server`` runs it. A new database is a copy
+of one that was migrated.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import gc
 import json
 import os
+import runpy
 import select
 import signal
 import socket
@@ -22,13 +24,17 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import IO
 
 PARTS = (
-    *("app", "config", "db.migrate", "api.routes", "api.mcp"),
+    *("app", "config", "db.migrate", "api.routes", "api.mcp", "models.hardware", "models.transport"),
     *("models.engines.fake.engine", "models.engines.llamacpp.engine", "models.engines.static.engine"),
 )
 """The modules of `portico_server` that nearly every daemon imports sooner or later."""
+
+THEIRS = ("anyio._backends._asyncio", "psutil", "uvicorn.protocols.http.httptools_impl", "uvloop", "yaml")
+"""Modules of others that nearly every daemon imports without one of ours."""
 
 _NUMBER = struct.Struct("q")
 
@@ -121,6 +127,12 @@ def main(gateway: socket.socket) -> None:
     """Fork for each order until nobody is left who could give one."""
     for part in PARTS:
         import_module(f"portico_server.{part}")
+    for part in THEIRS:
+        import_module(part)
+    templates = runpy.run_path(str(Path(__file__).with_name("template_db.py")))
+    vars(import_module("portico_server.db.migrate"))["upgrade"] = templates["copying"]()
+    import_module("portico_server.core.prompts.builtin").every()  # which are kept
+    gc.collect()
     gc.freeze()
     running: dict[int, int] = {}  # who told of it, by process id
     died, dies = os.pipe()
@@ -171,6 +183,8 @@ def _become(arguments: list[str], environment: dict[str, str], folder: str, stan
     """Be the daemon from here on."""
     from portico_server.__main__ import main as serve
 
+    # What was imported before the fork was looked at there: to walk it again would copy every page of it.
+    gc.unfreeze = lambda: None
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, handle in enumerate(standard):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -15,16 +16,21 @@ upgrade = migrate.upgrade
 """What migrates in truth."""
 
 
-def copying(path: Path) -> Callable[[Engine], None]:
-    """`upgrade`, which fills a database that has nothing in it with the one that it makes at ``path``."""
-    engine = create_engine(f"sqlite:///{path}")
-    upgrade(engine)
-    engine.dispose()
+def copying() -> Callable[[Engine], None]:
+    """`upgrade`, which fills a database that has nothing in it with what it made of another one."""
+    with tempfile.TemporaryDirectory() as folder:
+        blank = Path(folder) / "portico.db"
+        engine = create_engine(f"sqlite:///{blank}")
+        upgrade(engine)
+        engine.dispose()
+        with closing(sqlite3.connect(blank)) as migrated:
+            content = migrated.serialize()
 
     def copy(engine: Engine) -> None:
-        with closing(engine.raw_connection()) as connection, closing(sqlite3.connect(path)) as source:
+        with closing(engine.raw_connection()) as connection, closing(sqlite3.connect(":memory:")) as source:
             target = connection.driver_connection
             if isinstance(target, sqlite3.Connection) and not _filled(target):
+                source.deserialize(content)
                 source.backup(target)
                 return
         upgrade(engine)
