@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
@@ -63,9 +63,25 @@ class ParsedRoute(APIRoute):
         return handler
 
 
+ERROR_SCHEMA: Mapping[str, str] = {"$ref": "#/components/schemas/ErrorDocument"}
+"""Where the document of the API describes errors."""
+
+_REFUSED: dict[int | str, dict[str, Any]] = {
+    "4XX": {
+        "description": "An error in OpenAI's shape",
+        "content": {"application/json": {"schema": ERROR_SCHEMA}},
+    }
+}
+
+
 def new_router(**options: Any) -> APIRouter:
     """A router of such routes; ``options`` as `fastapi.APIRouter` has them."""
-    return APIRouter(route_class=ParsedRoute, **options)
+    return APIRouter(
+        route_class=ParsedRoute,
+        responses=_REFUSED,
+        generate_unique_id_function=lambda route: route.name,
+        **options,
+    )
 
 
 # Which scope an endpoint asks for, as the type of its ``caller`` parameter.

@@ -5,17 +5,18 @@ The hot paths are answered before FastAPI sees them, and documented here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.encoders import jsonable_encoder
 from pydantic import BaseModel
 
 from portico.wire import ErrorBody
 from portico_server.api import ollama, protected
 from portico_server.api.anthropic import messages
 from portico_server.api.auth import Auth, presented
-from portico_server.api.endpoint import TheServices
+from portico_server.api.endpoint import ERROR_SCHEMA, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.openai import audio, bodies, images
 from portico_server.apps.responses.read import RESPONSE
@@ -35,8 +36,6 @@ class ErrorDocument(BaseModel):
 
     error: ErrorBody
 
-
-_ERROR = {"$ref": "#/components/schemas/ErrorDocument"}
 
 _MESSAGES_ERROR = {
     "type": "object",
@@ -70,7 +69,7 @@ def _operation(
         for body in declared
     }
     whose = "Anthropic" if anthropic else "OpenAI"
-    error = _MESSAGES_ERROR if anthropic else _ERROR
+    error = _MESSAGES_ERROR if anthropic else ERROR_SCHEMA
     return {
         "post": {
             "tags": ["Anthropic: messages" if anthropic else "OpenAI: models"],
@@ -168,19 +167,6 @@ PATHS: dict[str, Any] = {
 }
 
 
-def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for path in document["paths"].values():
-        yield from (operation for operation in path.values() if isinstance(operation, dict))
-
-
-def _correct_errors(operation: dict[str, Any]) -> None:
-    """Declare errors as JSON: FastAPI declares them as what the endpoint otherwise answers, such as an event stream."""
-    for status, response in operation["responses"].items():
-        if status.startswith("4") and response.get("content"):
-            [shape] = response["content"].values()
-            response["content"] = {"application/json": shape}
-
-
 def extend(app: FastAPI) -> None:
     """Add the hot paths and the keys to the document that FastAPI makes."""
     make = app.openapi
@@ -188,11 +174,12 @@ def extend(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = make()
         if "/health" not in document["paths"]:
-            for operation in _operations(document):
-                _correct_errors(operation)
             paths = document["paths"]
             document["paths"] = {**PATHS, **{at: {**PATHS.get(at, {}), **paths[at]} for at in paths}}
-            schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+            made = ErrorDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+            error = jsonable_encoder(made, exclude_none=True)  # as FastAPI writes those of the endpoints
+            document["components"]["schemas"] |= {**error.pop("$defs"), "ErrorDocument": error}
+            schemes = document["components"].setdefault("securitySchemes", {})
             schemes["key"] = {"type": "http", "scheme": "bearer", "description": "A key of this daemon: pk-…"}
             document["security"] = [{}, {"key": []}]
         return document
