@@ -8,7 +8,16 @@ from typing import Any
 
 from portico._request import at, given, named
 from portico._sync.group import Group
-from portico.values import McpServer, Tool, ToolResult, ToolSource
+from portico.values import (
+    McpContent,
+    McpPrompt,
+    McpPromptMessage,
+    McpResource,
+    McpServer,
+    Tool,
+    ToolResult,
+    ToolSource,
+)
 
 
 class Tools(Group):
@@ -91,6 +100,26 @@ class Mcp(Group):
     def logs(self, name: str, lines: int = 100) -> Sequence[str]:
         """The last lines that a server wrote to standard error, oldest first."""
         return self._transport.request("GET", self._at(name, "logs"), list[str], query={"lines": lines})
+
+    def resources(self, name: str) -> Sequence[McpResource]:
+        """What a server has to read, the templates of addresses last."""
+        return self._transport.request("GET", self._at(name, "resources"), list[McpResource])
+
+    def read(self, name: str, uri: str) -> Sequence[McpContent]:
+        """What stands at an address of a server."""
+        path, body = self._at(name, "resources", "read"), {"uri": uri}
+        return self._transport.request("POST", path, list[McpContent], json=body, slow=True)
+
+    def prompts(self, name: str) -> Sequence[McpPrompt]:
+        """The prompts of a server, with what they take."""
+        return self._transport.request("GET", self._at(name, "prompts"), list[McpPrompt])
+
+    def render(
+        self, name: str, prompt: str, arguments: Mapping[str, str] | None = None
+    ) -> Sequence[McpPromptMessage]:
+        """The messages of a prompt of a server, with its arguments filled in."""
+        path, body = self._at(name, "prompts", "render"), {"name": prompt, "arguments": dict(arguments or {})}
+        return self._transport.request("POST", path, list[McpPromptMessage], json=body, slow=True)
 
     def _at(self, name: str, *more: str) -> str:
         return at("api", "mcp", "servers", named(name, "an MCP server"), *more)

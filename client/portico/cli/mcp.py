@@ -16,7 +16,7 @@ import typer
 
 from portico.cli.pairs import pairs
 from portico.cli.progress import Spinner
-from portico.cli.render import one_line, print_fields, print_json, print_removed, print_rows, shorten
+from portico.cli.render import one_line, print_fields, print_json, print_removed, print_rows, safe, shorten
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, invocation
 from portico.errors import InvalidRequest, PorticoError
 from portico.values import McpServer
@@ -198,6 +198,82 @@ def logs(
     else:
         for line in found:
             typer.echo(one_line(line))
+
+
+@app.command(epilog="Example: portico mcp resources files file:///srv/handbook/lease.md")
+def resources(
+    context: typer.Context,
+    name: Name,
+    uri: Annotated[
+        str | None, typer.Argument(metavar="[URI]", help="Print what stands at this address instead.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what a server has to read, or print what stands at an address."""
+    with connected(context) as client:
+        if uri is None:
+            listed = client.mcp.resources(name)
+        else:
+            contents = client.mcp.read(name, uri)
+    if uri is not None:
+        if as_json:
+            print_json({"data": list(contents)})
+            return
+        for content in contents:
+            size = len(content.data or "") * 3 // 4
+            typer.echo(
+                safe(content.text)
+                if content.text is not None
+                else f"[{content.mime_type}, {size} bytes; --json has it]"
+            )
+    elif as_json:
+        print_json({"data": list(listed)})
+    else:
+        print_rows(
+            ("ADDRESS", "NAME", "TYPE", "WHAT IT IS"),
+            ((one.uri, one.title or one.name, one.mime_type, shorten(one.description, 80)) for one in listed),
+        )
+
+
+@app.command(epilog="Example: portico mcp prompts files review --argument language=python")
+def prompts(
+    context: typer.Context,
+    name: Name,
+    prompt: Annotated[
+        str | None, typer.Argument(metavar="[PROMPT]", help="Print the messages of this prompt instead.")
+    ] = None,
+    argument: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="What the prompt takes; may be given several times."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the prompts of a server, or fill one in."""
+    with connected(context) as client:
+        if prompt is None:
+            listed = client.mcp.prompts(name)
+        else:
+            messages = client.mcp.render(name, prompt, pairs(argument, "--argument"))
+    if prompt is not None:
+        if as_json:
+            print_json({"data": list(messages)})
+            return
+        for message in messages:
+            typer.echo(f"{message.role}: {safe(message.text)}")
+    elif as_json:
+        print_json({"data": list(listed)})
+    else:
+        print_rows(
+            ("PROMPT", "TAKES", "WHAT IT IS"),
+            (
+                (
+                    one.name,
+                    ", ".join(str(each["name"]) for each in one.arguments),
+                    shorten(one.description, 80),
+                )
+                for one in listed
+            ),
+        )
 
 
 @app.command("import", epilog="Example: portico mcp import ~/.cursor/mcp.json")

@@ -56,7 +56,16 @@ from portico.values.models import (
     TriedSource,
 )
 from portico.values.runs import Artifact, Claims, Pruned, Question, Run, RunEvent, TraceStep
-from portico.values.tools import McpServer, Tool, ToolResult, ToolSource
+from portico.values.tools import (
+    McpContent,
+    McpPrompt,
+    McpPromptMessage,
+    McpResource,
+    McpServer,
+    Tool,
+    ToolResult,
+    ToolSource,
+)
 
 __all__ = [
     "Adapter",
@@ -89,6 +98,10 @@ __all__ = [
     "Found",
     "ImportedPrompts",
     "Key",
+    "McpContent",
+    "McpPrompt",
+    "McpPromptMessage",
+    "McpResource",
     "McpServer",
     "Model",
     "NewKey",

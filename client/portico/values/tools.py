@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,51 @@ class ToolResult:
     structured: Any = None
     is_error: bool = False
     artifacts: tuple[Artifact, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class McpResource:
+    """Something to read at an MCP server. ``template``: the braces in its ``uri`` stand for what is asked for.
+    ``size`` in bytes.
+    """
+
+    uri: str
+    name: str
+    title: str = ""
+    description: str = ""
+    mime_type: str = ""
+    size: int | None = None
+    template: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class McpContent:
+    """What stands in a resource: a ``text``, or bytes as base64 in ``data``."""
+
+    uri: str
+    mime_type: str = ""
+    text: str | None = None
+    data: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class McpPrompt:
+    """A prompt of an MCP server. Each of ``arguments`` has a ``name``, and whether it is ``required``."""
+
+    name: str
+    title: str = ""
+    description: str = ""
+    arguments: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class McpPromptMessage:
+    """A message of a prompt that was filled in; ``data`` is base64 where it is a picture or a sound."""
+
+    role: str
+    text: str
+    mime_type: str = ""
+    data: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@ import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
 import { Made } from "../chat/Media";
 import { SchemaForm } from "../parts/SchemaForm";
-import { Confirm, FormDialog, Listing, LogDialog, Trouble, useLoaded, useWork } from "../parts/ui";
+import { Confirm, FormDialog, Lazy, Listing, LogDialog, Trouble, useLoaded, useWork } from "../parts/ui";
+import { link, route } from "../route";
 import type { Schema } from "../types";
 import { t } from "../words/words";
 
@@ -23,6 +24,14 @@ interface Outcome {
 }
 
 export function Tools() {
+  return route.value.rest[1] ? (
+    <Lazy name="server" load={() => import("./Server")} given={{}} />
+  ) : (
+    <AllTools />
+  );
+}
+
+function AllTools() {
   const tools = useLoaded(() => rows<Tool>("/api/tools"), "tools");
   return (
     <>
@@ -124,7 +133,9 @@ function ServerCard({ server, onChange }: { server: Server; onChange: () => void
   return (
     <li class="card">
       <div class="actions spread">
-        <span class="name">{server.name}</span>
+        <a class="name" href={link("run", "tools", server.name)}>
+          {server.name}
+        </a>
         <span class={server.error ? "bad" : "soft"}>{server.state}</span>
       </div>
       <p class="soft">{[server.url || server.command.join(" "), server.tools.join(", ")].join(" · ")}</p>

@@ -25,6 +25,13 @@ def test_a_server_is_added_looked_at_and_removed(command: Command) -> None:
     assert "GIVEN_TOKEN" in command("mcp", "show", "odd").out
     assert command("tools", "call", "odd_echo", "text=hi").out == "hi\n"
     assert json.loads(command("tools", "call", "odd_environment").out)["token"] == "a=b"
+    assert "note://lease\tlease" in command("mcp", "resources", "odd").out
+    assert "840 euros" in command("mcp", "resources", "odd", "note://lease").out
+    assert "[image/png, " in command("mcp", "resources", "odd", "note://pixel").out
+    assert command("mcp", "resources", "odd", "note://nothing").code == 1
+    assert "letter\twho, tone" in command("mcp", "prompts", "odd").out
+    filled = command("mcp", "prompts", "odd", "letter", "--argument", "who=Ada")
+    assert filled.out == "user: Write to Ada, kindly.\n"
     assert command("tools", "call", "odd_die").code == 1
     assert command("mcp", "logs", "odd").out == "about to die\n"
     assert command("mcp", "restart", "odd").code == 0

@@ -13,7 +13,14 @@ from portico_server.api.shapes import Listed, RemovedName
 from portico_server.tools.approval import Rule
 from portico_server.tools.entry import TIMEOUT
 from portico_server.tools.mcp.host import ServerInfo
+from portico_server.tools.mcp.offered import FilledMessage, OfferedPrompt, OfferedResource, ResourceContent
 from portico_server.tools.mcp.spec import parse
+
+MAX_URI_CHARS = 4_000
+"""Characters of the address of a resource."""
+
+MAX_ARGUMENTS = 100
+"""Arguments of a prompt."""
 
 router = new_router(prefix="/api/mcp/servers", tags=["MCP servers"])
 
@@ -47,6 +54,19 @@ class NewServer(BaseModel, extra="forbid"):
     timeout: float = TIMEOUT
     approval: Rule = ""
     sampling: Sampling | None = None
+
+
+class WantedResource(BaseModel, extra="forbid"):
+    """The address of a resource; the braces of a template are filled in."""
+
+    uri: str = Field(min_length=1, max_length=MAX_URI_CHARS)
+
+
+class WantedPrompt(BaseModel, extra="forbid"):
+    """A prompt by its name at the server, and its ``arguments``."""
+
+    name: str = Field(min_length=1, max_length=MAX_URI_CHARS)
+    arguments: dict[str, str] = Field({}, max_length=MAX_ARGUMENTS)
 
 
 @router.get("")
@@ -87,3 +107,31 @@ async def read_mcp_server_log(
 ) -> Listed[str]:
     """The last lines that a server wrote to standard error."""
     return Listed(data=await services.mcp.log(name, lines))
+
+
+@router.get("/{name}/resources")
+async def list_mcp_resources(name: str, services: TheServices, _caller: Admin) -> Listed[OfferedResource]:
+    """What a server has to read, the templates of addresses last."""
+    return Listed(data=await services.mcp.resources(name))
+
+
+@router.post("/{name}/resources/read")
+async def read_mcp_resource(
+    name: str, body: WantedResource, services: TheServices, _caller: Admin
+) -> Listed[ResourceContent]:
+    """What stands at an address of a server: text, or bytes as base64."""
+    return Listed(data=await services.mcp.read(name, body.uri))
+
+
+@router.get("/{name}/prompts")
+async def list_mcp_prompts(name: str, services: TheServices, _caller: Admin) -> Listed[OfferedPrompt]:
+    """The prompts of a server, with what they take."""
+    return Listed(data=await services.mcp.prompts(name))
+
+
+@router.post("/{name}/prompts/render")
+async def render_mcp_prompt(
+    name: str, body: WantedPrompt, services: TheServices, _caller: Admin
+) -> Listed[FilledMessage]:
+    """The messages of a prompt, with its arguments filled in by the server."""
+    return Listed(data=await services.mcp.prompt(name, body.name, body.arguments))

@@ -12,7 +12,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, Literal, Self, TextIO, TypeAlias
+from typing import Any, Final, Literal, Self, TextIO, TypeAlias, TypeVar
 
 import anyio
 import httpx2
@@ -27,13 +27,23 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from portico.wire import Status
 from portico_server import __version__
 from portico_server.core.context import Context
+from portico_server.core.errors import Conflict, InvalidRequest
 from portico_server.core.request import Artifact, ToolResult
 from portico_server.runs.artifacts import NewArtifact
 from portico_server.runs.runner import Runner
 from portico_server.subprocesses import is_local
+from portico_server.tools.mcp.offered import FilledMessage, OfferedPrompt, OfferedResource, ResourceContent
 from portico_server.tools.mcp.sampling import DECLARED, Sampler
 from portico_server.tools.mcp.spec import ServerSpec
-from portico_server.tools.mcp.translate import made_in, result_of
+from portico_server.tools.mcp.translate import (
+    contents_of,
+    made_in,
+    messages_of,
+    plain,
+    prompt_of,
+    resource_of,
+    result_of,
+)
 
 # What a program says on standard output, as text whose lines have an end.
 #
@@ -97,6 +107,8 @@ codecs.register(_search)
 
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 State: TypeAlias = Literal["starting", "ready", "waiting", "stopped"]
 
@@ -294,6 +306,75 @@ class ServerConnection:
             return self._failed(f"answered with something that cannot be used: {_line(error)}")
         return result_of(result, await self._keep(made_in(result), context))
 
+    async def resources(self) -> list[OfferedResource]:
+        """What the server has to read, templates of addresses last, the first `MAX_OFFERED` of each. Raises
+        `PorticoError`.
+        """
+
+        async def work(client: Client) -> list[OfferedResource]:
+            if client.server_capabilities.resources is None:
+                return []
+            listed = await _pages(client.list_resources, lambda page: page.resources)
+            try:
+                templates = await _pages(client.list_resource_templates, lambda page: page.resource_templates)
+            except MCPError as error:
+                if error.error.code != types.METHOD_NOT_FOUND:
+                    raise
+                templates = []  # a server need not have them
+            return [resource_of(one) for one in (*listed, *templates)]
+
+        return await self._ask(work)
+
+    async def read(self, uri: str) -> list[ResourceContent]:
+        """What stands at an address. Raises `PorticoError`."""
+        found = await self._ask(lambda client: client.read_resource(uri, cache_mode="bypass"))
+        return contents_of(found)
+
+    async def prompts(self) -> list[OfferedPrompt]:
+        """The prompts of the server, the first `MAX_OFFERED`. Raises `PorticoError`."""
+
+        async def work(client: Client) -> list[OfferedPrompt]:
+            if client.server_capabilities.prompts is None:
+                return []
+            return [prompt_of(one) for one in await _pages(client.list_prompts, lambda page: page.prompts)]
+
+        return await self._ask(work)
+
+    async def prompt(self, name: str, arguments: Mapping[str, str]) -> list[FilledMessage]:
+        """A prompt filled in. Raises `PorticoError`."""
+        return messages_of(await self._ask(lambda client: client.get_prompt(name, dict(arguments))))
+
+    async def _ask(self, work: Callable[[Client], Awaitable[T]]) -> T:
+        """Ask something for a person. Raises `PorticoError` that says what is wrong with the server."""
+        try:
+            async with asyncio.timeout(RESTART_WAIT_SECONDS):
+                await self._ready.wait()
+        except TimeoutError:
+            raise self._trouble(f"is not running: {self.error or 'it is starting'}") from None
+        client = self._client
+        assert client is not None
+        try:
+            return await work(client)
+        except MCPError as error:
+            if error.error.code == types.CONNECTION_CLOSED:
+                self.lost("It ended in the middle of a request.")
+                raise self._trouble(
+                    "ended in the middle of the request; it is being started again"
+                ) from error
+            if error.error.code == types.REQUEST_TIMEOUT:
+                raise self._trouble(f"did not answer within {self.spec.timeout:g} s") from error
+            raise InvalidRequest(
+                f"The MCP server '{self.spec.name}' refused it: {plain(error.error.message)[:1_000]}",
+                code="mcp_server_refused",
+            ) from error
+        except _BROKEN as error:
+            if isinstance(error, httpx2.HTTPError):
+                self.lost(f"It could not be reached: {_line(error)}")
+            raise self._trouble(f"answered with something that cannot be used: {_line(error)}") from error
+
+    def _trouble(self, what: str) -> Conflict:
+        return Conflict(f"The MCP server '{self.spec.name}' {what}.", code="mcp_server_failed")
+
     def _failed(self, what: str) -> ToolResult:
         return ToolResult(f"The MCP server '{self.spec.name}' {what}.", is_error=True)
 
@@ -302,11 +383,16 @@ async def _tools(client: Client) -> list[types.Tool]:
     """All pages of the server's tools, as far as anybody could use them."""
     if client.server_capabilities.tools is None:
         return []
-    found: list[types.Tool] = []
+    return await _pages(client.list_tools, lambda page: page.tools)
+
+
+async def _pages(ask: Callable[..., Awaitable[Any]], rows: Callable[[Any], Sequence[T]]) -> list[T]:
+    """The rows of all pages of a list."""
+    found: list[T] = []
     cursor: str | None = None
     for _page in range(_PAGES):
-        page = await client.list_tools(cursor=cursor, cache_mode="bypass")
-        found += page.tools
+        page = await ask(cursor=cursor, cache_mode="bypass")
+        found += rows(page)
         cursor = page.next_cursor
         if cursor is None:
             break

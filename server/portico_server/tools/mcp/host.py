@@ -18,6 +18,13 @@ from portico_server.db import specs as rows
 from portico_server.db.database import Database
 from portico_server.runs.artifacts import ArtifactStore
 from portico_server.runs.runner import Runner
+from portico_server.tools.mcp.offered import (
+    MAX_OFFERED,
+    FilledMessage,
+    OfferedPrompt,
+    OfferedResource,
+    ResourceContent,
+)
 from portico_server.tools.mcp.spec import ServerSpec, parse
 from portico_server.tools.toolbox import Toolbox
 
@@ -169,6 +176,28 @@ class McpHost:
         """The last lines that a server wrote to standard error, oldest first."""
         path = self._log(self._find(name).spec.name)
         return await pools.FILES.run(_tail, path, lines)
+
+    async def resources(self, name: str) -> list[OfferedResource]:
+        """What a server has to read. Raises `PorticoError`."""
+        return (await self._connected(name).resources())[:MAX_OFFERED]
+
+    async def read(self, name: str, uri: str) -> list[ResourceContent]:
+        """What stands at an address of a server. Raises `PorticoError`."""
+        return await self._connected(name).read(uri)
+
+    async def prompts(self, name: str) -> list[OfferedPrompt]:
+        """The prompts of a server. Raises `PorticoError`."""
+        return (await self._connected(name).prompts())[:MAX_OFFERED]
+
+    async def prompt(self, name: str, prompt: str, arguments: Mapping[str, str]) -> list[FilledMessage]:
+        """A prompt of a server, filled in. Raises `PorticoError`."""
+        return await self._connected(name).prompt(prompt, arguments)
+
+    def _connected(self, name: str) -> ServerConnection:
+        held = self._find(name)
+        if held.connection is None:
+            raise Conflict(f"The MCP server '{name}' is not running.", code="mcp_server_failed")
+        return held.connection
 
     def _find(self, name: str) -> _HeldServer:
         held = self._held.get(name)

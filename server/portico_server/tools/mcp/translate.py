@@ -11,10 +11,18 @@ from urllib.parse import unquote
 
 import mcp_types as types
 
-from portico_server.core.errors import InvalidRequest
+from portico_server.core.errors import InvalidRequest, TooLarge
 from portico_server.core.json_schema import require_schema
 from portico_server.core.request import Artifact, ToolResult
 from portico_server.runs.artifacts import NewArtifact
+from portico_server.tools.mcp.offered import (
+    MAX_CONTENT_CHARS,
+    FilledMessage,
+    OfferedArgument,
+    OfferedPrompt,
+    OfferedResource,
+    ResourceContent,
+)
 from portico_server.tools.tool import Tool, Work
 
 _FOREIGN: Final = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -112,3 +120,74 @@ def _text(block: types.ContentBlock) -> str:
             return text
         case types.EmbeddedResource(resource=resource):
             return f"[{resource.mime_type or 'a file'} at {resource.uri}]"
+
+
+def _short(text: str | None) -> str:
+    """A server's name or title for something."""
+    return plain(text or "")[:200]
+
+
+def resource_of(found: types.Resource | types.ResourceTemplate) -> OfferedResource:
+    """A server's resource, or a template of addresses of some, as ours."""
+    template = isinstance(found, types.ResourceTemplate)
+    return OfferedResource(
+        uri=found.uri_template if isinstance(found, types.ResourceTemplate) else str(found.uri),
+        name=_short(found.name),
+        title=_short(found.title),
+        description=plain(found.description or "")[:_MAX_DESCRIPTION_CHARS],
+        mime_type=_short(found.mime_type),
+        size=None if isinstance(found, types.ResourceTemplate) else found.size,
+        template=template,
+    )
+
+
+def contents_of(found: types.ReadResourceResult) -> list[ResourceContent]:
+    """What stands in a resource. Raises `TooLarge`."""
+    contents = [
+        ResourceContent(
+            uri=str(one.uri),
+            mime_type=_short(one.mime_type),
+            text=one.text if isinstance(one, types.TextResourceContents) else None,
+            data=one.blob if isinstance(one, types.BlobResourceContents) else None,
+        )
+        for one in found.contents
+    ]
+    _require_size(sum(len(one.text or one.data or "") for one in contents))
+    return contents
+
+
+def prompt_of(found: types.Prompt) -> OfferedPrompt:
+    """A server's prompt as ours."""
+    return OfferedPrompt(
+        name=found.name,
+        title=_short(found.title),
+        description=plain(found.description or "")[:_MAX_DESCRIPTION_CHARS],
+        arguments=[
+            OfferedArgument(one.name, _short(one.title), _short(one.description), one.required is True)
+            for one in found.arguments or ()
+        ],
+    )
+
+
+def messages_of(found: types.GetPromptResult) -> list[FilledMessage]:
+    """The messages of a prompt that was filled in. Raises `TooLarge`."""
+    messages = [_message(one) for one in found.messages]
+    _require_size(sum(len(one.text) + len(one.data or "") for one in messages))
+    return messages
+
+
+def _message(found: types.PromptMessage) -> FilledMessage:
+    match found.content:
+        case types.ImageContent(mime_type=kind, data=data) | types.AudioContent(mime_type=kind, data=data):
+            return FilledMessage(found.role, _text(found.content), kind, data)
+        case content:
+            return FilledMessage(found.role, _text(content), "text/plain", None)
+
+
+def _require_size(chars: int) -> None:
+    if chars > MAX_CONTENT_CHARS:
+        raise TooLarge(
+            f"It has {chars:,} characters, and {MAX_CONTENT_CHARS:,} can be shown. Let a tool of the server read it in "
+            "parts.",
+            code="mcp_content_too_large",
+        )

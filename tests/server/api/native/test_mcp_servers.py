@@ -11,6 +11,8 @@ import pytest
 from mcp import Client
 from tests.api_server import ApiServer, api_server
 
+from portico_server.tools.mcp import connection
+
 STRANGER = str(Path(__file__).parents[2] / "tools" / "mcp" / "stranger.py")
 
 
@@ -51,6 +53,60 @@ async def test_a_server_is_added_used_everywhere_and_removed(gateway: ApiServer)
         "code"
     ] == "mcp_server_not_found"
     assert (await gateway.client.post("/api/tools/odd_echo/call", json={})).status_code == 404
+
+
+async def test_its_resources_are_listed_and_read(gateway: ApiServer) -> None:
+    await gateway.client.post("/api/mcp/servers", json=wish())
+    path = "/api/mcp/servers/odd/resources"
+    listed = (await gateway.client.get(path)).json()["data"]
+    assert [one["uri"] for one in listed][:2] == ["note://lease", "note://pixel"]
+    assert (listed[-1]["uri"], listed[-1]["template"]) == ("note://day/{date}", True)
+
+    async def read(uri: str) -> Any:
+        return await gateway.client.post(f"{path}/read", json={"uri": uri})
+
+    [lease] = (await read("note://lease")).json()["data"]
+    assert (lease["mime_type"], lease["data"]) == ("text/html", None) and "840 euros" in lease["text"]
+    [pixel] = (await read("note://pixel")).json()["data"]
+    assert (pixel["mime_type"], pixel["text"]) == ("image/png", None) and pixel["data"].startswith("iVBOR")
+    assert (await read("note://day/2026-01-02")).json()["data"][0]["text"] == "Day 2026-01-02"
+    refused = await read("note://nothing")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "mcp_server_refused")
+    assert "There is no such note." in refused.json()["error"]["message"]
+    large = await read("note://huge")
+    assert (large.status_code, large.json()["error"]["code"]) == (413, "mcp_content_too_large")
+    unknown = await gateway.client.post(f"{path}/read", json={"url": "note://lease"})
+    assert (unknown.status_code, unknown.json()["error"]["param"]) == (400, "url")
+
+
+async def test_its_prompts_are_listed_and_filled_in(gateway: ApiServer) -> None:
+    await gateway.client.post("/api/mcp/servers", json=wish())
+    path = "/api/mcp/servers/odd/prompts"
+    letter, talk = (await gateway.client.get(path)).json()["data"]
+    assert [(one["name"], one["required"]) for one in letter["arguments"]] == [("who", True), ("tone", False)]
+    assert talk["arguments"] == []
+    filled = await gateway.client.post(f"{path}/render", json={"name": "letter", "arguments": {"who": "Ada"}})
+    assert filled.json()["data"] == [
+        {"role": "user", "text": "Write to Ada, kindly.", "mime_type": "text/plain", "data": None}
+    ]
+    said, picture = (await gateway.client.post(f"{path}/render", json={"name": "talk"})).json()["data"]
+    assert (said["role"], said["text"]) == ("assistant", "Hello.")
+    assert picture["mime_type"] == "image/png" and picture["data"].startswith("iVBOR")
+    wrong = await gateway.client.post(f"{path}/render", json={"name": "letter", "arguments": {"who": 7}})
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "arguments.who")
+
+
+async def test_one_without_resources_has_none_and_one_that_is_not_there_says_so(
+    gateway: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await gateway.client.post("/api/mcp/servers", json=wish(command=[sys.executable, STRANGER, "bare"]))
+    for what in ("resources", "prompts"):
+        assert (await gateway.client.get(f"/api/mcp/servers/odd/{what}")).json() == {"data": []}
+    monkeypatch.setattr(connection, "RESTART_WAIT_SECONDS", 0.0)
+    await gateway.client.post("/api/mcp/servers", json={"name": "gone", "command": ["no-such-program"]})
+    failed = await gateway.client.get("/api/mcp/servers/gone/resources")
+    assert (failed.status_code, failed.json()["error"]["code"]) == (409, "mcp_server_failed")
+    assert "no-such-program" in failed.json()["error"]["message"]
 
 
 async def test_it_is_restarted_and_its_log_is_read(gateway: ApiServer) -> None:

@@ -1,6 +1,6 @@
 """An MCP server in thirty lines, for tests: somebody else's program over standard input and output.
 
-Standard library only, so that it starts at once. Started as ``python stranger.py [garbage | mute | schema]``.
+Standard library only, so that it starts at once. Started as ``python stranger.py [garbage | mute | schema | bare]``.
 """
 
 import json
@@ -24,6 +24,46 @@ TOOLS = {
     "ask": {"inputSchema": OBJECT, "description": "Asks a model of whoever holds it."},
     "current_time": {"inputSchema": OBJECT, "description": "A name that we have too."},
 }
+
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+DRAWING = "PHN2ZyB4bWxucz0iaHR0cDovL3d3dy53My5vcmcvMjAwMC9zdmciPjxzY3JpcHQ+YWxlcnQoMSk8L3NjcmlwdD48L3N2Zz4="
+CONTENTS: dict[str, dict[str, str]] = {
+    "note://lease": {
+        "mimeType": "text/html",
+        "text": "<b>The rent</b> is 840 euros.<script>alert(1)</script>",
+    },
+    "note://pixel": {"mimeType": "image/png", "blob": PIXEL},
+    "note://drawing": {"mimeType": "image/svg+xml", "blob": DRAWING},
+    "note://archive/old.bin": {"mimeType": "application/x-thing", "blob": "aGVsbG8="},
+    "note://huge": {"mimeType": "text/plain", "text": "x" * 8_000_001},
+}
+PROMPTS = [
+    {
+        "name": "letter",
+        "title": "A letter",
+        "description": "Writes to <i>somebody</i>.",
+        "arguments": [{"name": "who", "description": "To whom", "required": True}, {"name": "tone"}],
+    },
+    {"name": "talk"},
+]
+
+
+def read(uri: str) -> dict[str, object] | None:
+    if uri.startswith("note://day/"):
+        return {"contents": [{"uri": uri, "mimeType": "text/plain", "text": "Day " + uri.rpartition("/")[2]}]}
+    return {"contents": [{"uri": uri, **CONTENTS[uri]}]} if uri in CONTENTS else None
+
+
+def fill(name: str, given: dict[str, str]) -> dict[str, object]:
+    def said(role: str, content: object) -> dict[str, object]:
+        return {"role": role, "content": content}
+
+    if name == "talk":
+        picture = {"type": "image", "data": PIXEL, "mimeType": "image/png"}
+        return {"messages": [said("assistant", {"type": "text", "text": "Hello."}), said("user", picture)]}
+    words = f"Write to {given['who']}, {given.get('tone', 'kindly')}."
+    return {"messages": [said("user", {"type": "text", "text": words})]}
 
 
 OFFERED: dict[str, object] = {}
@@ -90,12 +130,28 @@ def main() -> None:
         if name == "initialize":
             version = asked["params"]["protocolVersion"]
             OFFERED.update(asked["params"]["capabilities"])
-            capabilities = {"tools": {"listChanged": True}}
+            capabilities = {"tools": {"listChanged": True}, "resources": {}, "prompts": {}}
+            if mode == "bare":
+                capabilities = {"tools": {}}
             info = {"name": "stranger", "version": "1"}
             result = {"protocolVersion": version, "capabilities": capabilities, "serverInfo": info}
             say(id=number, result=result)
         elif name == "tools/list":
             say(id=number, result={"tools": [{"name": key, **tool} for key, tool in TOOLS.items()]})
+        elif name == "resources/list":
+            say(id=number, result={"resources": [{"uri": uri, "name": uri[7:]} for uri in CONTENTS]})
+        elif name == "resources/templates/list":
+            day = {"uriTemplate": "note://day/{date}", "name": "day", "description": "A day's notes"}
+            say(id=number, result={"resourceTemplates": [day]})
+        elif name == "resources/read" and (found := read(asked["params"]["uri"])):
+            say(id=number, result=found)
+        elif name == "resources/read":
+            say(id=number, error={"code": -32602, "message": "There is no such note."})
+        elif name == "prompts/list":
+            say(id=number, result={"prompts": PROMPTS})
+        elif name == "prompts/get":
+            given = asked["params"].get("arguments") or {}
+            say(id=number, result=fill(asked["params"]["name"], given))
         elif name == "tools/call":
             answer = call(asked["params"]["name"], asked["params"].get("arguments") or {})
             if answer is not None:

@@ -1,0 +1,263 @@
+// What a connected MCP server has beside tools: resources to read, and prompts to fill in.
+
+import { useEffect, useState } from "preact/hooks";
+import { part, rows } from "../api";
+import { startNew } from "../chat/conversation";
+import { bytes } from "../format";
+import { remember } from "../kept";
+import { SchemaForm } from "../parts/SchemaForm";
+import { soft, Table } from "../parts/Table";
+import { Dialog, Listing, Trouble, useLoaded, useWork } from "../parts/ui";
+import { go, link, route } from "../route";
+import type { Schema } from "../types";
+import { t } from "../words/words";
+
+interface Resource {
+  uri: string;
+  name: string;
+  title: string;
+  description: string;
+  mime_type: string;
+  size: number | null;
+  template: boolean;
+}
+
+interface Content {
+  uri: string;
+  mime_type: string;
+  text: string | null;
+  data: string | null;
+}
+
+interface ServerPrompt {
+  name: string;
+  title: string;
+  description: string;
+  arguments: { name: string; title: string; description: string; required: boolean }[];
+}
+
+interface Message {
+  role: string;
+  text: string;
+  mime_type: string;
+  data: string | null;
+}
+
+export function View() {
+  const [, name = "", what, chosen = ""] = route.value.rest;
+  const base = `/api/mcp/servers/${part(name)}`;
+  const resources = useLoaded(() => rows<Resource>(`${base}/resources`), `${base}/resources`);
+  const prompts = useLoaded(() => rows<ServerPrompt>(`${base}/prompts`), `${base}/prompts`);
+  const prompt = prompts.value?.find((each) => each.name === chosen);
+  return (
+    <>
+      <p class="crumbs">
+        <a href={link("run", "tools")}>{t("run.tools")}</a> › {name}
+      </p>
+      <h1>{name}</h1>
+      <h2>{t("server.resources")}</h2>
+      <Listing found={resources} none={t("server.noResources")} note={t("server.noResourcesNote")}>
+        {(listed) => (
+          <Table
+            label={t("server.resources")}
+            id="resources"
+            rows={listed}
+            keyOf={(resource) => resource.uri}
+            text={(resource) => `${resource.title} ${resource.name} ${resource.uri} ${resource.description}`}
+            columns={[
+              {
+                head: t("name"),
+                cell: (resource) => (
+                  <a href={link("run", "tools", name, "resource", resource.uri)}>
+                    {resource.title || resource.name}
+                  </a>
+                ),
+              },
+              { head: t("server.address"), class: soft, cell: (resource) => resource.uri },
+              { head: t("prompts.description"), class: soft, cell: (resource) => resource.description },
+              { head: t("editor.kind"), class: soft, cell: (resource) => resource.mime_type },
+              { head: t("files.size"), class: soft, cell: (resource) => bytes(resource.size) },
+            ]}
+          />
+        )}
+      </Listing>
+      <h2>{t("build.prompts")}</h2>
+      <Listing found={prompts} none={t("server.noPrompts")} note={t("server.noPromptsNote")}>
+        {(listed) => (
+          <ul class="cards" id="serverprompts">
+            {listed.map((each) => (
+              <li key={each.name} class="card">
+                <a class="name" href={link("run", "tools", name, "prompt", each.name)}>
+                  {each.title || each.name}
+                </a>
+                {each.description && <p class="soft">{each.description}</p>}
+              </li>
+            ))}
+          </ul>
+        )}
+      </Listing>
+      {what === "resource" && (
+        <ResourceDialog
+          key={chosen}
+          server={name}
+          uri={chosen}
+          isTemplate={resources.value?.some((each) => each.template && each.uri === chosen) ?? null}
+        />
+      )}
+      {what === "prompt" && prompt && <PromptDialog key={chosen} server={name} prompt={prompt} />}
+    </>
+  );
+}
+
+/** What is read at an address; the braces of a template are filled in first. `isTemplate` is null until it is known. */
+function ResourceDialog(props: { server: string; uri: string; isTemplate: boolean | null }) {
+  const { server, uri, isTemplate } = props;
+  const [address, setAddress] = useState("");
+  const wanted = isTemplate === false ? uri : address;
+  const path = `/api/mcp/servers/${part(server)}/resources/read`;
+  const found = useLoaded(
+    async () => (wanted ? rows<Content>(path, { json: { uri: wanted } }) : null),
+    `${path} ${wanted}`,
+  );
+  return (
+    <Dialog title={uri} onClose={() => go(link("run", "tools", server))} side>
+      {isTemplate && (
+        <form
+          class="fields"
+          onSubmit={(event) => {
+            event.preventDefault();
+            setAddress(String(new FormData(event.currentTarget).get("address")).trim());
+          }}
+        >
+          <label>
+            <span>{t("server.address")}</span>
+            <input name="address" required maxLength={4_000} defaultValue={uri} />
+            <small class="soft">{t("server.templateNote")}</small>
+          </label>
+          <div class="actions">
+            <button type="submit" class="primary">
+              {t("server.read")}
+            </button>
+          </div>
+        </form>
+      )}
+      <Trouble error={found.error} retry={found.reload} />
+      {found.value?.length === 0 && <p class="soft">{t("server.empty")}</p>}
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
+      <section class="document chunks" tabIndex={0} aria-label={t("source.text")}>
+        {found.value?.map((content, number) => (
+          // biome-ignore lint/suspicious/noArrayIndexKey: contents may share an address, and do not move
+          <ContentView key={number} content={content} />
+        ))}
+      </section>
+    </Dialog>
+  );
+}
+
+const isPicture = (type: string) => type.startsWith("image/");
+
+/** Text as it is, a picture as a picture, anything else as a file to keep: nothing of it is executed. */
+function ContentView({ content }: { content: Content }) {
+  const { data, text, mime_type: type, uri } = content;
+  if (text !== null) return <pre>{text}</pre>;
+  if (data === null) return null;
+  if (isPicture(type)) return <img class="made" src={`data:${type};base64,${data}`} alt={uri} />;
+  return <FileLink uri={uri} type={type} data={data} />;
+}
+
+function FileLink({ uri, type, data }: { uri: string; type: string; data: string }) {
+  const [url, setUrl] = useState("");
+  useEffect(() => {
+    const made = URL.createObjectURL(new Blob([bytesOf(data)], { type: "application/octet-stream" }));
+    setUrl(made);
+    return () => URL.revokeObjectURL(made);
+  }, [data]);
+  if (!url) return null;
+  const name = uri.split(/[?#]/)[0]?.split("/").at(-1) || "file";
+  return (
+    <p>
+      <a class="made" href={url} download={name}>
+        {t("server.save", { name })}
+      </a>{" "}
+      <span class="soft">{[type, bytes(Math.floor((data.length * 3) / 4))].filter(Boolean).join(" · ")}</span>
+    </p>
+  );
+}
+
+/** What base64 stands for; nothing if it is none. */
+function bytesOf(data: string): Uint8Array<ArrayBuffer> {
+  try {
+    return Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  } catch {
+    return new Uint8Array();
+  }
+}
+
+function PromptDialog({ server, prompt }: { server: string; prompt: ServerPrompt }) {
+  const [messages, setMessages] = useState<Message[] | null>(null);
+  const [busy, error, work] = useWork();
+  const path = `/api/mcp/servers/${part(server)}/prompts/render`;
+  const schema: Schema = {
+    type: "object",
+    properties: Object.fromEntries(
+      prompt.arguments.map((each) => [
+        each.name,
+        { type: "string", description: each.description, ...(each.title ? { title: each.title } : {}) },
+      ]),
+    ),
+    required: prompt.arguments.filter((each) => each.required).map((each) => each.name),
+  };
+  return (
+    <Dialog title={prompt.title || prompt.name} onClose={() => go(link("run", "tools", server))} side>
+      <div class="sections">
+        {prompt.description && <p class="soft">{prompt.description}</p>}
+        <SchemaForm
+          schema={schema}
+          send={busy ? t("apps.running") : t("server.fill")}
+          onSend={(given) =>
+            work(async () => {
+              setMessages(null);
+              setMessages(await rows<Message>(path, { json: { name: prompt.name, arguments: given } }));
+            })
+          }
+        />
+        <Trouble error={error} />
+        {messages?.length === 0 && <p class="soft">{t("server.empty")}</p>}
+        {messages && messages.length > 0 && (
+          <>
+            <div id="messages">
+              {messages.map((message, number) => (
+                // biome-ignore lint/suspicious/noArrayIndexKey: messages have no other name, and do not move
+                <div key={number}>
+                  <p class="soft">{message.role}</p>
+                  {message.data && isPicture(message.mime_type) ? (
+                    <img
+                      class="made"
+                      src={`data:${message.mime_type};base64,${message.data}`}
+                      alt={message.text}
+                    />
+                  ) : (
+                    <pre>{message.text}</pre>
+                  )}
+                </div>
+              ))}
+            </div>
+            <div class="actions">
+              <button type="button" class="primary" onClick={() => ask(messages)}>
+                {t("server.ask")}
+              </button>
+            </div>
+          </>
+        )}
+      </div>
+    </Dialog>
+  );
+}
+
+/** Puts the messages into the question of a new conversation, where they can be changed before they are sent. */
+function ask(messages: Message[]): void {
+  const isTalk = messages.some((message) => message.role !== "user");
+  const text = messages.map((message) => (isTalk ? `${message.role}: ${message.text}` : message.text));
+  remember("draft.", text.join("\n\n"));
+  startNew();
+}
