@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from sqlalchemy import Connection, delete, func, or_, select
+from sqlalchemy import Connection, delete, func, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from portico_server.core.errors import Conflict
@@ -104,14 +104,29 @@ def ship(connection: Connection, specs: Sequence[Mapping[str, Any]], origin: str
 
     A prompt that somebody has changed since stays as it is.
     """
+    wanted = {str(spec["name"]): dict(spec) for spec in specs}
     known = {row.name: row for row in newest(connection, None)}
-    made = 0
-    for spec in specs:
-        last = known.get(str(spec["name"]))
-        if last is None or (last.origin == origin and last.spec != spec):
-            save(connection, str(spec["name"]), None, spec, origin)
-            made += 1
-    return made
+    fresh = wanted.keys() - known.keys()
+    if fresh:
+        for name in sorted(fresh):
+            lock(connection, name)
+        known = {row.name: row for row in newest(connection, None)}  # another daemon may have shipped them
+    one = {"version": 1, "owner": None, "origin": origin, "created_at": time.time()}
+    added = [
+        {**one, "id": new_id("prompt_"), "name": name, "claim": _claim(None, name), "spec": spec}
+        for name, spec in wanted.items()
+        if name not in known
+    ]
+    if added:  # at the first start all of them, in one statement
+        connection.execute(insert(prompts), added)
+    changed = [
+        name
+        for name, last in known.items()
+        if name in wanted and last.origin == origin and last.spec != wanted[name]
+    ]
+    for name in changed:
+        save(connection, name, None, wanted[name], origin)
+    return len(added) + len(changed)
 
 
 def remove(connection: Connection, prompt_id: str) -> int:
