@@ -12,6 +12,22 @@ export interface Deployment {
   context_length: number | null;
   description: string;
   calls: number;
+  /** Numbers of the GPUs that it has a share of. */
+  gpus: number[];
+  /** Its processes, where it has several. */
+  replicas: Replica[];
+}
+
+export interface Replica {
+  source: string;
+  engine: string;
+  state: Deployment["state"];
+  pid: number | null;
+  memory_bytes: number | null;
+  error: string | null;
+  calls: number;
+  starts: number;
+  crashes: number;
 }
 
 export interface Store {

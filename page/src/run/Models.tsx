@@ -1,6 +1,7 @@
 import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
-import { bytes } from "../format";
+import { bytes, count } from "../format";
+import { soft, Table } from "../parts/Table";
 import { Confirm, Empty, FormDialog, LogDialog, Trouble, useWork } from "../parts/ui";
 import { refresh, status } from "../status";
 import type { Deployment } from "../types";
@@ -64,7 +65,14 @@ function ModelCard({ model }: { model: Deployment }) {
         </span>
       </div>
       <p class="soft">
-        {[model.aliases.join(", "), model.task, model.engine, bytes(model.memory_bytes), model.source]
+        {[
+          model.aliases.join(", "),
+          model.task,
+          model.engine,
+          bytes(model.memory_bytes),
+          model.gpus.length ? t("models.gpus", { numbers: model.gpus.join(", ") }) : "",
+          model.source,
+        ]
           .filter(Boolean)
           .join(" · ")}
       </p>
@@ -91,6 +99,7 @@ function ModelCard({ model }: { model: Deployment }) {
       </div>
       <Trouble error={error} />
       {plan && <PlanView plan={plan} />}
+      {model.replicas.length > 0 && <Processes model={model} />}
       {opened === "logs" && (
         <LogDialog
           title={t("logs.of", { name: model.name })}
@@ -112,6 +121,43 @@ function ModelCard({ model }: { model: Deployment }) {
         />
       )}
     </li>
+  );
+}
+
+/** The processes of a model that has several, wherever they run. */
+function Processes({ model }: { model: Deployment }) {
+  const numbered = model.replicas.map((replica, number) => ({ ...replica, number: number + 1 }));
+  return (
+    <details class="aside">
+      <summary>{t("models.processes", { count: numbered.length })}</summary>
+      <Table
+        label={t("models.processesOf", { name: model.name })}
+        rows={numbered}
+        keyOf={(replica) => String(replica.number)}
+        columns={[
+          { head: "#", cell: (replica) => replica.number },
+          {
+            head: t("files.state"),
+            class: (replica) => (replica.state === "failed" ? "bad" : ""),
+            cell: (replica) => (
+              <>
+                {t(`model.${replica.state}`)}
+                {replica.error && <p class="bad">{replica.error}</p>}
+              </>
+            ),
+          },
+          { head: t("usage.calls"), cell: (replica) => count(replica.calls) },
+          { head: t("models.memory"), class: soft, cell: (replica) => bytes(replica.memory_bytes) },
+          { head: t("models.starts"), class: soft, cell: (replica) => count(replica.starts) },
+          { head: t("models.crashes"), class: soft, cell: (replica) => count(replica.crashes) },
+          {
+            head: t("models.source"),
+            class: soft,
+            cell: (replica) => `${replica.engine} · ${replica.source}`,
+          },
+        ]}
+      />
+    </details>
   );
 }
 

@@ -140,6 +140,25 @@ async def test_a_model_is_planned_loaded_and_unloaded(seen: Seen) -> None:
     assert "It fits." in await page.until(f"({card}).querySelector('.plan')?.innerText")
 
 
+async def test_the_processes_of_a_model_are_shown_with_their_state(seen: Seen) -> None:
+    page = seen.page
+    seen.post("/api/deployments", {"name": "pair", "source": "fake://", "replicas": 2})
+    await visit(page, "run", "models")
+    card = "[...document.querySelectorAll('#models > li')].find((it) => it.innerText.startsWith('pair'))"
+    await page.until(f"({card})?.querySelector('summary').innerText === '2 processes'")
+    await page.run(f"({card}).querySelector('summary').click()")
+    states = f"[...({card}).querySelectorAll('tbody td:nth-child(2)')].map((it) => it.innerText).join()"
+    await page.until(f"{states} === 'not loaded,not loaded'")
+    seen.post("/api/deployments/pair/load", {})
+    await page.until(f"{states} === 'ready,ready'")
+    starts = f"[...({card}).querySelectorAll('tbody td:nth-child(5)')].map((it) => it.innerText).join()"
+    assert await page.run(starts) == "1,1"
+    if AXE.is_file():
+        assert await violations(page) == []
+    await page.until(f"document.documentElement.scrollWidth <= {seen.width}")
+    seen.delete("/api/deployments/pair")
+
+
 async def test_a_model_is_added_and_forgotten_and_a_wrong_source_says_what_is_expected(seen: Seen) -> None:
     page, name = seen.page, f"guest{seen.width}"
     await visit(page, "run", "models")
