@@ -288,7 +288,11 @@ class AsyncClient:
         return await self._transport.request("GET", "/api/settings", list[Setting])
 
     async def usage(self, since: float | None = None) -> list[dict[str, Any]]:
-        """Totals of calls and tokens since a moment (seconds since 1970)."""
+        """Totals of calls and tokens since a moment (seconds since 1970), by ``name``, ``operation`` and ``model``.
+
+        ``name`` is what was asked for, ``model`` the model that answered: another one behind an alias and as a
+        fallback, empty for apps and stores.
+        """
         query = given(since=since)
         return await self._transport.request("GET", "/api/usage", list[dict[str, Any]], query=query)
 

@@ -43,8 +43,8 @@ def top(
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What the daemon said at one moment: ``calls``, ``tokens`` and ``cost`` by name, since it has usage rows; cost in
-    dollars, of names that have a price.
+    """What the daemon said at one moment: ``calls``, ``tokens`` and ``cost`` by the model that answered, or by name
+    where that is not known, since it has usage rows; cost in dollars, of models that have a price.
     """
 
     at: float
@@ -60,7 +60,7 @@ def look(client: Client) -> Moment:
     tokens: dict[str, int] = {}
     cost: dict[str, float] = {}
     for row in client.usage():
-        name = row["name"]
+        name = row.get("model") or row["name"]
         calls[name] = calls.get(name, 0) + row["calls"]
         tokens[name] = tokens.get(name, 0) + (row["completion_tokens"] or 0)
         if row["cost"] is not None:

@@ -8,6 +8,7 @@ import { t } from "../words/words";
 interface Total {
   name: string;
   operation: string;
+  model: string;
   calls: number;
   prompt_tokens: number;
   completion_tokens: number;
@@ -44,9 +45,10 @@ export function UsageTable() {
           <Table
             label={t("run.usage")}
             rows={totals}
-            keyOf={(total) => `${total.name} ${total.operation}`}
+            keyOf={(total) => `${total.name} ${total.operation} ${total.model}`}
             columns={[
               { head: t("name"), cell: (total) => total.name },
+              { head: t("usage.answeredBy"), cell: (total) => total.model },
               { head: t("usage.operation"), class: soft, cell: (total) => total.operation },
               { head: t("usage.calls"), cell: (total) => count(total.calls) },
               { head: t("usage.prompt"), cell: (total) => count(total.prompt_tokens) },

@@ -281,6 +281,7 @@ export const en = {
   "usage.since": "Time",
   "usage.days": "Last {count} days",
   "usage.operation": "Operation",
+  "usage.answeredBy": "Answered by",
   "usage.calls": "Calls",
   "usage.prompt": "Prompt tokens",
   "usage.answer": "Answer tokens",

@@ -275,6 +275,7 @@ export const zh: Record<keyof typeof en, string> = {
   "usage.since": "时间范围",
   "usage.days": "最近 {count} 天",
   "usage.operation": "操作",
+  "usage.answeredBy": "回答的模型",
   "usage.calls": "调用",
   "usage.prompt": "提示词元",
   "usage.answer": "回答词元",

@@ -103,7 +103,7 @@ __all__ = [
     "vectors",
 ]
 
-HEAD = "0024"
+HEAD = "0025"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 # How often a table has changed that every daemon holds in memory. Written on PostgreSQL alone, see db/postgres.
@@ -151,6 +151,8 @@ usage = Table(
     Column("cached_tokens", Integer, nullable=False, default=0),
     # In US dollars by the price table, null where no price is known.
     Column("cost", Float),
+    # The model that answered ``name``; empty where the call was not one of a model, and of calls before 0025.
+    Column("model", String, nullable=False, server_default=""),
     Index("ix_usage_key_id_created_at", "key_id", "created_at"),
     Index("ix_usage_created_at", "created_at"),
 )
@@ -163,6 +165,7 @@ usage_days = Table(
     Column("key_id", String, primary_key=True),
     Column("name", String, primary_key=True),
     Column("operation", String, primary_key=True),
+    Column("model", String, primary_key=True),
     Column("calls", Integer, nullable=False),
     Column("prompt_tokens", BigInteger, nullable=False),
     Column("completion_tokens", BigInteger, nullable=False),

@@ -20,7 +20,11 @@ MAX_SINCE_S = 1e12
 
 
 class UsageRow(NamedTuple):
-    """What one call took. ``created_at`` in seconds since 1970, durations in milliseconds, ``cost`` in US dollars."""
+    """What one call took. ``created_at`` in seconds since 1970, durations in milliseconds, ``cost`` in US dollars.
+
+    ``name`` is what was asked for, an alias as it is. ``model`` is the model that answered, by its own name; the one
+    that was asked if all of its fallbacks failed too, empty if the call was not one of a model.
+    """
 
     run_id: str
     key_id: str
@@ -35,11 +39,13 @@ class UsageRow(NamedTuple):
     completion_tokens: int = 0
     cached_tokens: int = 0
     cost: float | None = None
+    model: str = ""
 
 
 _REPORTED_COLUMNS = (
     "name",
     "operation",
+    "model",
     "calls",
     "prompt_tokens",
     "completion_tokens",
@@ -60,10 +66,10 @@ def _by_day(rows: Sequence[UsageRow]) -> list[dict[str, Any]]:
     """Rows summed up, in the order of their keys: two daemons that write the same ones do not block each other."""
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
-        key = (int(row.created_at // DAY_S), row.key_id, row.name, row.operation)
+        key = (int(row.created_at // DAY_S), row.key_id, row.name, row.operation, row.model)
         held = found.get(key)
         if held is None:
-            names = ("day", "key_id", "name", "operation")
+            names = ("day", "key_id", "name", "operation", "model")
             held = found[key] = {**dict(zip(names, key, strict=True)), "calls": 0, "cost": None}
             held.update(dict.fromkeys(_SUMMED, 0))
         held["calls"] += 1
@@ -117,8 +123,8 @@ def _spent(connection: Connection, whose: ColumnElement[bool], since: float) -> 
 
 
 def totals(connection: Connection, since: float, key_id: str | None = None) -> list[dict[str, Any]]:
-    """Calls and tokens since a moment, by name and operation, most calls first. Only of the day that the moment is in
-    are the single calls read.
+    """Calls and tokens since a moment, by name, operation and model, most calls first. Only of the day that the moment
+    is in are the single calls read.
     """
     since = min(since, MAX_SINCE_S)
     first = math.ceil(since / DAY_S)
@@ -135,13 +141,14 @@ def totals(connection: Connection, since: float, key_id: str | None = None) -> l
         select(
             both.c.name,
             both.c.operation,
+            both.c.model,
             calls.label("calls"),
             *(func.sum(both.c[name]).label(name) for name in ("prompt_tokens", "completion_tokens")),
             func.sum(both.c.cached_tokens).label("cached_tokens"),
             func.sum(both.c.cost).label("cost"),
             (func.sum(both.c.milliseconds) / calls).label("milliseconds"),
         )
-        .group_by(both.c.name, both.c.operation)
+        .group_by(both.c.name, both.c.operation, both.c.model)
         .order_by(calls.desc())
     )
     return [dict(row._mapping) for row in connection.execute(query)]

@@ -59,7 +59,12 @@ async def read_reply(model: RelayingModel, request: Chat, context: Context) -> R
     finally:
         await context.emit(relayed.usage)  # also of an answer that was left
     return Reply(
-        "".join(reader.text), reader.finish_reason, tuple(reader.calls()), (), relayed.usage, model.card.name
+        "".join(reader.text),
+        reader.finish_reason,
+        tuple(reader.calls()),
+        (),
+        relayed.usage,
+        (relayed.answered_by or model.card).name,
     )
 
 

@@ -66,7 +66,9 @@ class WithFallback:
         if found is self.first or not isinstance(found, Relays):
             raise InvalidRequest(f"'{name}' is not another model, so it cannot stand in for one.")
         body = {**request.body, "model": found.card.name}
-        return await found.relay(replace(request, body=body), context)
+        relayed = await found.relay(replace(request, body=body), context)
+        relayed.answered_by = found.card
+        return relayed
 
 
 def fallbacks(spec: ModelSpec) -> tuple[str, ...]:

@@ -161,6 +161,7 @@ class Run:
         "kind",
         "log",
         "meter",
+        "model",
         "name",
         "output",
         "owner",
@@ -199,6 +200,8 @@ class Run:
         self.id = run_id or new_id("run_")
         self.kind = kind
         self.name = name
+        self.model = ""
+        """The model that answers, by its own name, where the run is the call of one."""
         self.caller = caller
         self.status: Status = "running"
         self.created_at = time.time()

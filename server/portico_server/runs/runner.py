@@ -19,7 +19,7 @@ from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.request import AppOutput, Ranked, Reply, Request, Result, Vectors
-from portico_server.core.servable import Relays
+from portico_server.core.servable import Card, Relays
 from portico_server.db.usage import UsageRow
 from portico_server.runs.metrics import CallCounts, DaemonHealth
 from portico_server.runs.questions import Questions
@@ -228,7 +228,12 @@ class Runner:
 
         async def work(context: Context) -> Result:
             servable = await self._registry.resolve(name, caller)
-            return await servable.call(request, context)
+            run.model = _model_name(servable.card)
+            result = await servable.call(request, context)
+            if run.model:  # of a model that its client lends, the client says any name
+                answered = self._registry.get(getattr(result, "model", ""), caller)
+                run.model = _model_name(answered.card if answered else None) or run.model
+            return result
 
         with self.admitted(name, caller) as admission:
             run = self.begin(operation, name, caller, work)
@@ -368,6 +373,7 @@ class Runner:
         meter = self.meter(caller)
         run = Run(kind or request.operation, name, caller)
         run.meter = meter
+        run.model = _model_name(getattr(servable, "card", None))
         self._active[run.id] = run
         deadline = asyncio.get_running_loop().time() + self._timeout
         context = RunContext(run, self._registry, run.log.emit, self._questions, self.quotas)
@@ -396,6 +402,10 @@ class Runner:
             await self._end_relay(run, "failed", span)
             raise
         relayed.run = run.id
+        if relayed.answered_by is not None:
+            run.model = relayed.answered_by.name
+            if span is not None:
+                span.answered_by(relayed.answered_by)
         relayed.chunks = self._account(run, relayed, relayed.chunks, span)
         return relayed
 
@@ -470,6 +480,7 @@ class Runner:
                 completion_tokens=run.usage.completion_tokens,
                 cached_tokens=run.usage.cached_tokens,
                 cost=run.usage.cost,
+                model=run.model,
             )
         )
 
@@ -485,6 +496,11 @@ class Runner:
         for run in tuple(self._active.values()):
             await run.cancel()
         await self._usage.flush()
+
+
+def _model_name(card: Card | None) -> str:
+    """The name of a model; empty for anything else."""
+    return card.name if card is not None and card.kind == "model" else ""
 
 
 def _ending(run: Run) -> Finished | Failed:

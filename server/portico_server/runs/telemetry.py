@@ -325,6 +325,10 @@ class Span:
         self.first: float | None = None
         """Seconds to the first piece of the answer, where it came in pieces."""
 
+    def answered_by(self, card: Card) -> None:
+        """Another model than was asked answers."""
+        self.attributes |= {PROVIDER: _provider(card), RESPONSE_MODEL: _model(card, card.name)}
+
     def end(self, usage: Usage, error: ErrorBody | None) -> None:
         """It has ended; send it."""
         attributes = {**self.attributes, **_tokens(usage)}

@@ -28,6 +28,7 @@ CALLS = [
         completion_tokens=2,
         cached_tokens=1,
         cost=None if n % 3 == 0 else 0.25,
+        model=("", f"model-{n % 3}", "spare")[n % 7 % 3],
     )
     for n in range(300)
 ]
@@ -55,19 +56,19 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 def expected(
     calls: Sequence[UsageRow], since: float, key: str | None
-) -> dict[tuple[str, str], tuple[float, ...]]:
+) -> dict[tuple[str, str, str], tuple[float, ...]]:
     """What the calls themselves say."""
-    found: dict[tuple[str, str], tuple[float, ...]] = {}
-    for name, operation in {(call.name, call.operation) for call in calls}:
+    found: dict[tuple[str, str, str], tuple[float, ...]] = {}
+    for key_of_sum in {(call.name, call.operation, call.model) for call in calls}:
         some = [
             call
             for call in calls
-            if (call.name, call.operation) == (name, operation)
+            if (call.name, call.operation, call.model) == key_of_sum
             and call.created_at >= since
             and key in (None, call.key_id)
         ]
         if some:
-            found[name, operation] = (
+            found[key_of_sum] = (
                 len(some),
                 sum(call.prompt_tokens for call in some),
                 sum(call.completion_tokens for call in some),
@@ -78,11 +79,13 @@ def expected(
     return found
 
 
-async def told(database: Database, since: float, key: str | None) -> dict[tuple[str, str], tuple[float, ...]]:
+async def told(
+    database: Database, since: float, key: str | None
+) -> dict[tuple[str, str, str], tuple[float, ...]]:
     rows = await database.read(usage.totals, since, key)
     assert [row["calls"] for row in rows] == sorted((row["calls"] for row in rows), reverse=True)
     return {
-        (row["name"], row["operation"]): (
+        (row["name"], row["operation"], row["model"]): (
             *(row[name] for name in ("calls", "prompt_tokens", "completion_tokens", "cached_tokens")),
             -1 if row["cost"] is None else row["cost"],
             row["milliseconds"],

@@ -232,6 +232,33 @@ def test_calls_lie_in_the_clients_trace_and_models_are_told_as_the_conventions_s
     assert turn.count(("chat clever", client_kind)) == 2
 
 
+def test_the_span_of_a_model_call_names_the_model_that_was_asked_and_the_one_that_answered(
+    tmp_path: Path, collector: Collector
+) -> None:
+    """Relayed, streamed, and called by a flow."""
+    busy = {"error": {"status": 503, "message": "Too many callers.", "code": "overloaded"}}
+    models = [
+        {"name": "first", "source": "fake://", "parameters": {"fallback": ["second"], "script": [busy]}},
+        {"name": "second", "source": "fake://"},
+    ]
+    (tmp_path / "models.json").write_text(json.dumps({"models": models}))
+    env = {"PORTICO_OTEL_ENDPOINT": collector.url}
+    flow = {"portico_flow": 1, "name": "f", "step": {"op": "llm", "name": "say", "model": "first"}}
+    with (
+        daemons.running(tmp_path / "home", "--file", str(tmp_path / "models.json"), env=env) as daemon,
+        httpx.Client(base_url=daemon.url, timeout=60) as client,
+    ):
+        for more in ({}, {"stream": True}):
+            body = {"model": "first", "messages": [{"role": "user", "content": "hello"}], **more}
+            client.post("/v1/chat/completions", json=body).raise_for_status()
+        client.post("/api/flows/run", json={"flow": flow, "input": "hello"}).raise_for_status()
+    calls = [values(span) for span in collector.spans if span.kind == 3]
+    assert len(calls) == 3
+    assert {(call["gen_ai.request.model"], call["gen_ai.response.model"]) for call in calls} == {
+        ("first", "second")
+    }
+
+
 def test_a_durable_run_goes_on_in_the_trace_that_it_was_begun_in(
     tmp_path: Path, collector: Collector
 ) -> None:

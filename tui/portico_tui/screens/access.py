@@ -88,10 +88,11 @@ class KeyList(Listing[Key]):
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What was used of one name by one operation."""
+    """What was used of one name by one operation, where one model answered."""
 
     name: str
     operation: str
+    model: str
     calls: int
     prompt_tokens: int
     completion_tokens: int
@@ -115,6 +116,7 @@ class UsageTable(Listing[Used]):
     TAB = "Usage"
     COLUMNS = (
         Column[Used]("NAME", lambda row: row.name, "bold", 32),
+        Column[Used]("ANSWERED BY", lambda row: row.model or ""),
         Column[Used]("OPERATION", lambda row: row.operation),
         Column[Used]("CALLS", lambda row: f"{row.calls:,}", sort=lambda row: row.calls),
         Column[Used](
@@ -140,7 +142,7 @@ class UsageTable(Listing[Used]):
         return [Used.of(row) for row in rows]
 
     def identify(self, item: Used) -> str:
-        return f"{item.operation} {item.name}"
+        return f"{item.operation} {item.name} {item.model or ''}"
 
     def notes(self) -> Iterable[Content | str]:
         rows = self.items.values()

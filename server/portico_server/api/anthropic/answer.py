@@ -31,13 +31,14 @@ Block = dict[str, Any]
 
 
 class Head:
-    """What is the same in all of one answer: its id, and the model by the name it was asked by.
+    """What is the same in all of one answer: its id, and the model by the name it was asked by, or that of
+    the one that answered in its place.
 
     ``stops``: the request's stop sequences.
     """
 
     def __init__(self, model: str, stops: Sequence[str] = ()) -> None:
-        self._model = model
+        self.model = model
         self._stops = frozenset(stops)
         self._id = new_id("msg_")
 
@@ -49,7 +50,7 @@ class Head:
             "id": self._id,
             "type": "message",
             "role": "assistant",
-            "model": self._model,
+            "model": self.model,
             "content": content,
             "stop_reason": reason,
             "stop_sequence": stopped_by,

@@ -259,19 +259,24 @@ async def _models(page: _Page, services: ApiServices) -> None:
     )  # fmt: skip
 
 
-# ``/api/usage``: calls and tokens, by name and operation.
+# ``/api/usage``: calls and tokens, by name, operation and the model that answered.
 
 
 usage_router = new_router(prefix="/api/usage", tags=["Usage"])
 
 
 class Total(BaseModel):
-    """Calls of one operation on one name; ``milliseconds`` is the mean duration, ``cost`` in US dollars for the calls
-    whose price is known, null if none is.
+    """Calls of one operation on one name that one model answered; ``milliseconds`` is the mean duration, ``cost`` in US
+    dollars for the calls whose price is known, null if none is.
+
+    ``name`` is what was asked for. ``model`` is the model that answered, by its own name: behind an alias, or as a
+    fallback. It is the one that was asked if all of them failed, and empty for apps and stores and where it is not
+    known, as of calls that were made before it was kept.
     """
 
     name: str
     operation: str
+    model: str
     calls: int
     prompt_tokens: int
     completion_tokens: int

@@ -201,7 +201,11 @@ class BackgroundResponses:
             with self._busy.alone(prepared):
                 work = ResponseWork(prepared, self._around, self._teller(prepared), self._noter(prepared))
                 await work.note(None)
-                await work.run(context)
+                try:
+                    await work.run(context)
+                finally:
+                    if run is not None:
+                        run.model = work.model
                 number = machine.number
                 events = work.finish()
                 try:

@@ -185,6 +185,8 @@ class Responder:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         request = Relay("chat/completions", body)
         relayed = await self._runner.relay(model, ask.model, request, caller, kind=KIND)
+        if relayed.answered_by is not None:
+            machine.response["model"] = relayed.answered_by.name
         hearing = AnswerReader(machine)
         try:
             if stream:
@@ -226,7 +228,10 @@ class Responder:
         work = ResponseWork(prepared, self._around, emit)
 
         async def done(context: Context) -> dict[str, str]:
-            await work.run(context)
+            try:
+                await work.run(context)
+            finally:
+                run.model = work.model
             return {"response": prepared.machine.response["id"]}
 
         name = prepared.ask.model

@@ -196,6 +196,8 @@ class ResponseWork:
     usage: Usage = Usage()
     reason: str = "stop"
     thoughts: int = 0
+    model: str = ""
+    """The model that answered last, by its own name; empty for an app."""
     context: Context = field(init=False)
     _bench: ToolContext = field(init=False)
     _cited: tuple[Passage, ...] = ()
@@ -207,6 +209,8 @@ class ResponseWork:
         """Answer. Raises `PorticoError` if that fails."""
         prepared = self.prepared
         self.context = context
+        card = prepared.servable.card
+        self.model = card.name if card.kind == "model" else ""
         self._bench = ToolContext(
             prepared.ask, prepared.machine, context, self.around, self.emit, prepared.before
         )
@@ -272,6 +276,8 @@ class ResponseWork:
             "stream_options": {"include_usage": True},
         }
         relayed = await model.relay(Relay("chat/completions", body), self.context)
+        if relayed.answered_by is not None:
+            self.model = self.prepared.machine.response["model"] = relayed.answered_by.name
         try:
             async for chunk in relayed.chunks:
                 await self._say([event for piece in pieces(chunk) for event in hearing.hear(piece)])

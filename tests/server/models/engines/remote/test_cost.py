@@ -76,6 +76,38 @@ async def test_costs_reach_usage_and_metrics_and_top(tmp_path: Path) -> None:
     assert not any(cell.startswith("$") for name in ("strange", "here") for cell in rows[name])
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_call_costs_what_the_model_that_answered_it_costs(tmp_path: Path, stream: bool) -> None:
+    prices = (
+        "- {model: openai/dear, input: 1000, output: 1000}\n- {model: openai/cheap, input: 1, output: 1}\n"
+    )
+    (tmp_path / "prices.yaml").write_text(prices)
+    answer = Answer(FRAMES if stream else completion())
+    async with serving(Answer(b"", 500)) as broken, serving(answer) as whole:
+        models = [
+            ("dear", f"{broken.url}/v1", {"fallback": ["cheap"], "retries": 0}),
+            ("cheap", f"{whole.url}/v1", {}),
+        ]
+        configured = [
+            {"name": name, "source": f"remote://openai/{name}", "parameters": {"base_url": url, **more}}
+            for name, url, more in models
+        ]
+        (tmp_path / "portico.json").write_text(json.dumps({"models": configured}))
+        variables = {"OPENAI_API_KEY": "sk-test", "PORTICO_PRICES": str(tmp_path / "prices.yaml")}
+        arguments = ("--file", str(tmp_path / "portico.json"))
+        with daemons.running(tmp_path / "home", *arguments, env=variables) as daemon:
+            async with httpx.AsyncClient(base_url=daemon.url, timeout=30) as client:
+                body = {"model": "dear", "messages": [{"role": "user", "content": "Hi"}], "stream": stream}
+                (await client.post("/v1/chat/completions", json=body)).raise_for_status()
+                [row] = (await client.get("/api/usage")).json()["data"]
+                said = await asyncio.to_thread(portico, "top", url=daemon.url)
+    assert len(broken.bodies) == len(whole.bodies) == 1
+    assert (row["name"], row["model"]) == ("dear", "cheap")
+    assert row["cost"] == pytest.approx((3 * 1 + 2 * 1) / 1e6)
+    rows = {line.split("\t")[0]: line.split("\t") for line in said.splitlines()}
+    assert "$5e-06" in rows["cheap"] and not any(cell.startswith("$") for cell in rows["dear"])
+
+
 async def costs_of_steps(client: httpx.AsyncClient) -> None:
     """What each step of a flow cost is in its trace, and the sum in that and in the run."""
     steps = [

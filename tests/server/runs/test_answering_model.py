@@ -1,0 +1,137 @@
+"""Usage of a call that another model answered: the name that was asked for, and the model that answered it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from tests import daemon as daemons
+
+BUSY = {"error": {"status": 503, "message": "Too many callers.", "code": "overloaded"}}
+CONFIGURATION = {
+    "models": [
+        {
+            "name": "first",
+            "source": "fake://",
+            "aliases": ["default"],
+            "parameters": {"fallback": ["second"], "script": [BUSY]},
+        },
+        {"name": "second", "source": "fake://", "aliases": ["spare"]},
+        {"name": "lost", "source": "fake://", "parameters": {"fallback": ["broken"], "script": [BUSY]}},
+        {"name": "broken", "source": "fake://", "parameters": {"script": [BUSY]}},
+    ],
+    "agents": [{"name": "desk", "portico_agent": 1, "model": "first"}],
+}
+MESSAGES = [{"role": "user", "content": "hello"}]
+
+Row = tuple[str, str, str]
+"""The name that was asked for, the operation, and the model that answered."""
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    place = tmp_path_factory.mktemp("answering")
+    (place / "portico.json").write_text(json.dumps(CONFIGURATION))
+    with (
+        daemons.running(place / "home", "--file", str(place / "portico.json")) as daemon,
+        httpx.Client(base_url=daemon.url, timeout=60) as made,
+    ):
+        yield made
+
+
+def used(client: httpx.Client) -> dict[Row, dict[str, Any]]:
+    rows = client.get("/api/usage").raise_for_status().json()["data"]
+    found = {(row["name"], row["operation"], row["model"]): row for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+def calls_of(client: httpx.Client, path: str, body: dict[str, Any]) -> tuple[dict[Row, int], httpx.Response]:
+    """What calling that adds to the usage, and the answer."""
+    before = used(client)
+    answer = client.post(path, json=body)
+    after = used(client)
+    added = {row: of["calls"] - (before[row]["calls"] if row in before else 0) for row, of in after.items()}
+    return {row: count for row, count in added.items() if count}, answer
+
+
+def documents(answer: httpx.Response) -> list[dict[str, Any]]:
+    """The documents of a stream of server-sent events."""
+    lines = [line[5:].strip() for line in answer.text.splitlines() if line.startswith("data:")]
+    return [json.loads(line) for line in lines if line != "[DONE]"]
+
+
+@pytest.mark.parametrize("asked", ["first", "default"])
+def test_a_chat_counts_for_the_name_that_was_asked_and_the_model_that_answered(
+    client: httpx.Client, asked: str
+) -> None:
+    added, answer = calls_of(client, "/v1/chat/completions", {"model": asked, "messages": MESSAGES})
+    assert added == {(asked, "chat/completions", "second"): 1}
+    assert answer.json()["model"] == "second" and answer.json()["choices"][0]["message"]["content"] == "hello"
+
+
+def test_so_does_a_streamed_one(client: httpx.Client) -> None:
+    body = {"model": "first", "messages": MESSAGES, "stream": True}
+    added, answer = calls_of(client, "/v1/chat/completions", body)
+    assert added == {("first", "chat/completions", "second"): 1}
+    assert {document["model"] for document in documents(answer)} == {"second"}
+
+
+def test_the_model_behind_an_alias_is_told(client: httpx.Client) -> None:
+    added, answer = calls_of(client, "/v1/chat/completions", {"model": "spare", "messages": MESSAGES})
+    assert added == {("spare", "chat/completions", "second"): 1}
+    assert answer.json()["model"] == "second"
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"stream": True}, {"truncation": "auto"}, {"truncation": "auto", "stream": True}]
+)
+def test_a_response_tells_who_answered(client: httpx.Client, more: dict[str, Any]) -> None:
+    added, answer = calls_of(client, "/v1/responses", {"model": "first", "input": "hello", **more})
+    assert list(added) == [("first", next(iter(added))[1], "second")] and list(added.values()) == [1]
+    response = documents(answer)[-1]["response"] if "stream" in more else answer.json()
+    assert (response["status"], response["model"]) == ("completed", "second")
+    assert client.get(f"/v1/responses/{response['id']}").json()["model"] == "second"
+
+
+def test_a_response_in_the_background_tells_it_too(client: httpx.Client) -> None:
+    before = used(client)
+    body = {"model": "first", "input": "hello", "background": True, "stream": True}
+    told = documents(client.post("/v1/responses", json=body))
+    assert told[-1]["response"]["model"] == "second"
+    [run] = [run for run in client.get("/api/runs").json()["data"] if run["name"] == "first"][:1]
+    with client.stream("GET", f"/api/runs/{run['id']}/events") as events:
+        assert any('"finished"' in line for line in events.iter_lines())
+    row = ("first", run["kind"], "second")
+    assert used(client)[row]["calls"] == (before[row]["calls"] if row in before else 0) + 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_messages_tell_who_answered(client: httpx.Client, stream: bool) -> None:
+    body = {"model": "first", "messages": MESSAGES, "max_tokens": 20, "stream": stream}
+    added, answer = calls_of(client, "/v1/messages", body)
+    assert added == {("first", "chat/completions", "second"): 1}
+    message = documents(answer)[0]["message"] if stream else answer.json()
+    assert message["model"] == "second"
+
+
+def test_ollamas_clients_are_told(client: httpx.Client) -> None:
+    body = {"model": "first", "messages": MESSAGES, "stream": False}
+    added, answer = calls_of(client, "/api/chat", body)
+    assert added == {("first", "chat/completions", "second"): 1}
+    assert answer.json()["model"] == "second"
+
+
+def test_a_call_that_nobody_answered_counts_for_the_model_that_was_asked(client: httpx.Client) -> None:
+    added, answer = calls_of(client, "/v1/chat/completions", {"model": "lost", "messages": MESSAGES})
+    assert answer.status_code == 503
+    assert added == {("lost", "chat/completions", "lost"): 1}
+
+
+def test_a_call_of_an_app_counts_for_no_model(client: httpx.Client) -> None:
+    added, answer = calls_of(client, "/v1/chat/completions", {"model": "desk", "messages": MESSAGES})
+    assert answer.json()["choices"][0]["message"]["content"] == "hello"
+    assert added == {("desk", "chat/completions", ""): 1}
