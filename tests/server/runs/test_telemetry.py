@@ -236,9 +236,9 @@ def test_the_span_of_a_model_call_names_the_model_that_was_asked_and_the_one_tha
     tmp_path: Path, collector: Collector
 ) -> None:
     """Relayed, streamed, and called by a flow."""
-    busy = {"error": {"status": 503, "message": "Too many callers.", "code": "overloaded"}}
+    down = "http://127.0.0.1:1/v1#large"
     models = [
-        {"name": "first", "source": "fake://", "parameters": {"fallback": ["second"], "script": [busy]}},
+        {"name": "first", "source": down, "parameters": {"fallback": ["second"], "retries": 0}},
         {"name": "second", "source": "fake://"},
     ]
     (tmp_path / "models.json").write_text(json.dumps({"models": models}))
