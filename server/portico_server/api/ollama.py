@@ -267,8 +267,8 @@ async def _of_model(
 ) -> AsyncGenerator[_Piece, None]:
     operation: Any = "completions" if "prompt" in body else "chat/completions"
     relayed = await services.runner.relay(servable, body["model"], Relay(operation, body), caller)
-    if relayed.answered_by is not None:
-        answer.model = relayed.answered_by.name
+    if relayed.answered_by:
+        answer.model = relayed.answered_by
     try:
         async for chunk in relayed.chunks:
             for line in chunk.split(b"\n"):

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from portico.wire import Usage
 from portico_server.core.media import Attachment
-
-if TYPE_CHECKING:
-    from portico_server.core.servable import Card
 
 Operation: TypeAlias = Literal[
     "chat/completions",
@@ -101,5 +98,5 @@ class RelayResponse:
     protocol: Protocol = "openai"
     run: str = ""
     """The run that it belongs to, once there is one."""
-    answered_by: Card | None = None
-    """The model that answers, where that is another one than was asked."""
+    answered_by: str = ""
+    """The name of the model that answers, where that is another one than was asked."""

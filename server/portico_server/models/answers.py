@@ -64,7 +64,7 @@ async def read_reply(model: RelayingModel, request: Chat, context: Context) -> R
         tuple(reader.calls()),
         (),
         relayed.usage,
-        (relayed.answered_by or model.card).name,
+        relayed.answered_by or model.card.name,
     )
 
 

@@ -67,7 +67,7 @@ class WithFallback:
             raise InvalidRequest(f"'{name}' is not another model, so it cannot stand in for one.")
         body = {**request.body, "model": found.card.name}
         relayed = await found.relay(replace(request, body=body), context)
-        relayed.answered_by = found.card
+        relayed.answered_by = found.card.name
         return relayed
 
 

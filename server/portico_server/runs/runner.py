@@ -402,10 +402,11 @@ class Runner:
             await self._end_relay(run, "failed", span)
             raise
         relayed.run = run.id
-        if relayed.answered_by is not None:
-            run.model = relayed.answered_by.name
-            if span is not None:
-                span.answered_by(relayed.answered_by)
+        if relayed.answered_by:
+            run.model = relayed.answered_by
+            other = self._registry.get(run.model, caller)
+            if span is not None and other is not None:
+                span.answered_by(other.card)
         relayed.chunks = self._account(run, relayed, relayed.chunks, span)
         return relayed
 

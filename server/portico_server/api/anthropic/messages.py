@@ -279,8 +279,8 @@ async def _model(
     data = b""
     with Presence(exchange):
         relayed = await services.runner.relay(model, request.body["model"], request, caller_of(exchange))
-        if relayed.answered_by is not None:
-            head.model = relayed.answered_by.name
+        if relayed.answered_by:
+            head.model = relayed.answered_by
         if not request.stream:
             data = b"".join([chunk async for chunk in relayed.chunks])
     if request.stream:

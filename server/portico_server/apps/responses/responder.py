@@ -185,8 +185,8 @@ class Responder:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         request = Relay("chat/completions", body)
         relayed = await self._runner.relay(model, ask.model, request, caller, kind=KIND)
-        if relayed.answered_by is not None:
-            machine.response["model"] = relayed.answered_by.name
+        if relayed.answered_by:
+            machine.response["model"] = relayed.answered_by
         hearing = AnswerReader(machine)
         try:
             if stream:

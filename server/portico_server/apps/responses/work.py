@@ -276,8 +276,8 @@ class ResponseWork:
             "stream_options": {"include_usage": True},
         }
         relayed = await model.relay(Relay("chat/completions", body), self.context)
-        if relayed.answered_by is not None:
-            self.model = self.prepared.machine.response["model"] = relayed.answered_by.name
+        if relayed.answered_by:
+            self.model = self.prepared.machine.response["model"] = relayed.answered_by
         try:
             async for chunk in relayed.chunks:
                 await self._say([event for piece in pieces(chunk) for event in hearing.hear(piece)])
