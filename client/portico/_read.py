@@ -51,7 +51,7 @@ def read(kind: type[T], value: Any, key: str = "") -> T:
     if many is Page:
         return Page(
             tuple(items),
-            bool(value.get("has_more") or value.get("more")),
+            bool(value.get("has_more")),
             rows[-1].get("id") if rows else None,
         )  # type: ignore[return-value]
     return items  # type: ignore[return-value]  # T is a list here

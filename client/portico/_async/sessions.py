@@ -93,9 +93,20 @@ class Sessions(Group):
         after: str | None = None,
         limit: int = 100,
     ) -> Sequence[Rating]:
-        """Rated answers, the oldest first; of an app, by a model, of one value, or behind the rating ``after``."""
-        query = given(app=app, model=model, value=value, after=after, limit=limit)
-        return await self._transport.request("GET", "/api/ratings", list[Rating], query=query)
+        """Rated answers, the oldest first; of an app, by a model, of one value, or behind the rating ``after``.
+
+        At most ``limit`` of them, whatever a page holds.
+        """
+        found: list[Rating] = []
+        while len(found) < limit:
+            wanted = min(limit - len(found), MAX_PAGE_MESSAGES)
+            query = given(app=app, model=model, value=value, after=after, limit=wanted)
+            page = await self._transport.request("GET", "/api/ratings", Page[Rating], query=query)
+            found += page.data
+            if not page.has_more:
+                break
+            after = found[-1].id
+        return found
 
     async def reset(self, session_id: str) -> Session:
         """Forget all that was said, by every agent of the tree."""

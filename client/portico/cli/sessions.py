@@ -69,7 +69,7 @@ def show(
         several = client.sessions.messages(found.id, agent, after=after, limit=limit + 1)
     messages, more = several[:limit], len(several) > limit
     if as_json:
-        print_json({"session": found, "messages": messages, "more": more})
+        print_json({"session": found, "messages": messages, "has_more": more})
         return
     print_fields(
         [
@@ -138,7 +138,7 @@ def ratings(
     of: Annotated[str | None, typer.Option("--app", help="Those of one app.")] = None,
     model: Annotated[str | None, typer.Option(help="Those of who answered.")] = None,
     value: Annotated[RatingValue | None, typer.Option(help="Those of one value.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 100,
     as_json: AsJson = False,
 ) -> None:
     """List rated answers, the oldest first."""

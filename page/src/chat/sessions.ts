@@ -142,11 +142,11 @@ async function rawRows(id: string): Promise<Row[]> {
   const found: Row[] = [];
   for (;;) {
     const after = found.at(-1)?.seq ?? 0;
-    const page = await json<{ data: Row[]; more: boolean }>(
+    const page = await json<{ data: Row[]; has_more: boolean }>(
       `/api/sessions/${part(id)}/messages?agent=&after=${after}&limit=${PAGE_SIZE}`,
     );
     found.push(...page.data);
-    if (!page.more) return found;
+    if (!page.has_more) return found;
   }
 }
 

@@ -219,6 +219,8 @@ def entered(
 MAX_PAGE_CHARS: Final = 8_000_000
 """Characters of messages, as JSON, that are read for one page; a message is never divided."""
 
+_MESSAGE_CHARS = func.length(cast(session_messages.c.message, Text)).label("chars")
+
 
 def messages(
     connection: Connection,
@@ -234,9 +236,10 @@ def messages(
     which: ColumnElement[bool] = (table.session_id == session_id) & (table.seq > after)
     if agent is not None:
         which &= table.agent == agent
-    size = func.length(cast(table.message, Text)).label("chars")
     last, chars, count, more = after, 0, 0, False
-    for row in connection.execute(select(table.seq, size).where(which).order_by(table.seq).limit(limit + 1)):
+    for row in connection.execute(
+        select(table.seq, _MESSAGE_CHARS).where(which).order_by(table.seq).limit(limit + 1)
+    ):
         chars += row.chars
         if count == limit or (count and chars > max_chars):
             more = True
@@ -333,10 +336,13 @@ def rated(
     app: str | None = None,
     model: str | None = None,
     after: tuple[str, int] | None = None,
-) -> list[RatedRow] | None:
+    max_chars: int = MAX_PAGE_CHARS,
+) -> RowPage[RatedRow] | None:
     """Messages whose rating has one of ``values``, oldest first, each with the ``history`` messages before it.
 
     Of one owner, one app, one sender; behind the message ``after`` of a session. ``None``: there is no such message.
+    A page ends before it has more than ``max_chars``, with one of them at least; each has those messages before it that
+    fit into as many.
     """
     table = session_messages.c
     query = (
@@ -344,7 +350,7 @@ def rated(
         .join(sessions, sessions.c.id == table.session_id)
         .where(table.message[("extra_info", RATING, "value")].as_string().in_(values), table.agent == "")
         .order_by(table.created_at, table.session_id, table.seq)
-        .limit(limit)
+        .limit(limit + 1)
     )
     if owner is not None:
         query = query.where(sessions.c.owner == owner)
@@ -358,20 +364,34 @@ def rated(
         if moment is None:
             return None
         query = query.where(tuple_(table.created_at, table.session_id, table.seq) > (moment, *after))
-    return [_rated(connection, *which, history) for which in connection.execute(query).all()]
+    found: list[RatedRow] = []
+    total = 0
+    for session_id, seq in connection.execute(query).all():
+        said = (table.session_id == session_id) & (table.agent == "") & (table.seq <= seq)
+        shown, chars = _last_that_fit(connection, said, history + 1, max_chars)
+        total += chars
+        if len(found) == limit or (found and total > max_chars):
+            return RowPage(tuple(found), True)
+        rows = _MESSAGES.every(
+            connection, _MESSAGES.select.where(said).order_by(table.seq.desc()).limit(shown)
+        )
+        session = get(connection, session_id)
+        assert session is not None
+        found.append(RatedRow(session, rows[0], rows[:0:-1]))
+    return RowPage(tuple(found), False)
 
 
-def _rated(connection: Connection, session_id: str, seq: int, history: int) -> RatedRow:
-    """One message by its session and number, both of which are there, with those before it."""
-    query = _MESSAGES.select.where(
-        session_messages.c.session_id == session_id,
-        session_messages.c.agent == "",
-        session_messages.c.seq <= seq,
-    )
-    found = _MESSAGES.every(connection, query.order_by(session_messages.c.seq.desc()).limit(history + 1))
-    session = get(connection, session_id)
-    assert session is not None
-    return RatedRow(session, found[0], found[:0:-1])
+def _last_that_fit(
+    connection: Connection, which: ColumnElement[bool], limit: int, max_chars: int
+) -> tuple[int, int]:
+    """How many of the last messages have at most ``max_chars`` together, one at least, and how many they have."""
+    count = total = 0
+    query = select(_MESSAGE_CHARS).where(which).order_by(session_messages.c.seq.desc()).limit(limit)
+    for chars in connection.execute(query).scalars():
+        if count and total + chars > max_chars:
+            break
+        count, total = count + 1, total + chars
+    return count, total
 
 
 def _put(

@@ -117,7 +117,7 @@ def test_sessions_are_listed_searched_and_named(shell: Shell, clerk: str) -> Non
     assert "has no session 'nope'" in shell("sessions", "show", "clerk/nope", code=1)
     first = shell.json("sessions", "show", "clerk/other", "--limit", "1")
     rest = shell.json("sessions", "show", "clerk/other", "--after", str(first["messages"][0]["seq"]))
-    assert (first["more"], rest["more"]) == (True, False)
+    assert (first["has_more"], rest["has_more"]) == (True, False)
     whole = shell.json("sessions", "show", "clerk/other")["messages"]
     assert [*first["messages"], *rest["messages"]] == whole
 

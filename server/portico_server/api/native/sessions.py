@@ -75,10 +75,10 @@ class SessionMessage(BaseModel, from_attributes=True):
 
 
 class SessionMessages(BaseModel):
-    """In the order in which they were said. There is more if ``more``: ask again with ``after``, the last ``seq``."""
+    """In the order in which they were said. If ``has_more``, ask again with ``after``, the last ``seq``."""
 
     data: list[SessionMessage]
-    more: bool
+    has_more: bool
 
 
 class NewRating(BaseModel, extra="forbid"):
@@ -145,9 +145,9 @@ class RatedAnswer(BaseModel):
 
 
 class Ratings(Listed[RatedAnswer]):
-    """In the order in which the answers were given. If ``more``, ask again with ``after``, the last id."""
+    """In the order in which the answers were given. If ``has_more``, ask again with ``after``, the last id."""
 
-    more: bool
+    has_more: bool
 
 
 @router.get("")
@@ -210,7 +210,9 @@ async def list_session_messages(
     A page ends at ``limit``, or before the message with which it would have more than 8,000,000 characters.
     """
     page = await services.agents.sessions.messages(session_id, caller, agent=agent, after=after, limit=limit)
-    return SessionMessages(data=[SessionMessage.model_validate(row) for row in page.data], more=page.has_more)
+    return SessionMessages(
+        data=[SessionMessage.model_validate(row) for row in page.data], has_more=page.has_more
+    )
 
 
 @router.post("/{session_id}/messages")
@@ -254,10 +256,10 @@ async def list_ratings(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Ratings:
     """The caller's rated answers with what was said before them: what to train on and to evaluate with."""
-    rows = await services.agents.sessions.ratings(
-        caller, app=app, model=model, value=value, after=after, limit=limit + 1
+    page = await services.agents.sessions.ratings(
+        caller, app=app, model=model, value=value, after=after, limit=limit
     )
-    return Ratings(data=[RatedAnswer.of(row) for row in rows[:limit]], more=len(rows) > limit)
+    return Ratings(data=[RatedAnswer.of(row) for row in page.data], has_more=page.has_more)
 
 
 @router.post("/{session_id}/reset")

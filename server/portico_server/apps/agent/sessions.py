@@ -301,8 +301,10 @@ class AgentSessions:
         value: RatingValue | None = None,
         after: str = "",
         limit: int = 100,
-    ) -> Sequence[RatedRow]:
-        """The caller's ratings, the oldest answer first; of one ``app``, of who answered (``model``), of one ``value``.
+    ) -> RowPage[RatedRow]:
+        """A page of the caller's ratings, the oldest answer first.
+
+        Of one ``app``, of who answered (``model``), of one ``value``.
 
         ``after`` is the id of a rating, its session and the number of its message: ``conv_…:4``.
         """

@@ -273,11 +273,13 @@ def test_messages_are_read_by_agent_and_in_pages(http: httpx.Client) -> None:
     path = f"/api/sessions/{session['id']}/messages"
     everything = http.get(path).json()
     assert [item["agent"] for item in everything["data"]] == ["writer", "writer", "", "", "", ""]
-    assert everything["more"] is False and all(item["run"].startswith("run_") for item in everything["data"])
+    assert everything["has_more"] is False and all(
+        item["run"].startswith("run_") for item in everything["data"]
+    )
     root = http.get(path, params={"agent": ""}).json()["data"]
     assert [item["message"]["content"] for item in root] == ["a", "a", "b", "b"]
     first = http.get(path, params={"limit": 4}).json()
-    assert first["more"] is True
+    assert first["has_more"] is True
     rest = http.get(path, params={"after": first["data"][-1]["seq"]}).json()
     assert [*first["data"], *rest["data"]] == everything["data"]
 
@@ -294,7 +296,7 @@ def test_a_page_of_messages_is_bounded_in_size_and_the_sdk_reads_all_pages(
     while more:
         page = http.get(f"{path}/messages", params={"after": after}).json()
         pages.append([item["message"]["content"][0] for item in page["data"]])
-        after, more = page["data"][-1]["seq"], page["more"]
+        after, more = page["data"][-1]["seq"], page["has_more"]
     assert pages == [["a"], ["b"], ["c"], ["d"], ["e"]]
     with Client(daemon.url) as client:
         for limit, said in ((None, "abcde"), (1000, "abcde"), (2, "ab")):
@@ -309,6 +311,33 @@ def test_a_page_of_messages_is_bounded_in_size_and_the_sdk_reads_all_pages(
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "session_too_large")
     http.delete(path)
     http.delete(f"/api/sessions/{fork['id']}")
+
+
+def test_a_page_of_ratings_is_bounded_in_size_and_the_sdk_reads_all_pages(
+    http: httpx.Client, daemon: Daemon
+) -> None:
+    session = opened(http, "large answers")
+    path = f"/api/sessions/{session['id']}"
+    for letter, chars in (("a", 5_000_000), ("b", 5_000_000), ("c", 9_000_000)):
+        said = [letter * chars, {"sender": "large clerk", "content": letter}]
+        http.post(f"{path}/messages", json={"messages": said}).raise_for_status()
+    for seq in (2, 4, 6):
+        http.put(f"{path}/messages/{seq}/rating", json={"value": "good"}).raise_for_status()
+    pages, query = [], {"model": "large clerk"}
+    while len(pages) < 4:
+        page = http.get("/api/ratings", params=query).json()
+        pages.append(
+            [(item["answer"], [said["content"][0] for said in item["messages"]]) for item in page["data"]]
+        )
+        if not page["has_more"]:
+            break
+        query["after"] = page["data"][-1]["id"]
+    assert pages == [[("a", ["a"])], [("b", ["a", "b"]), ("c", [])]]
+    with Client(daemon.url) as client:
+        for limit, answers in ((100, "abc"), (2, "ab")):
+            found = client.sessions.ratings(model="large clerk", limit=limit)
+            assert "".join(str(item.answer) for item in found) == answers
+    http.delete(path)
 
 
 def test_messages_are_put_behind_what_was_said(http: httpx.Client) -> None:
@@ -364,7 +393,7 @@ def test_an_answer_is_rated_and_listed_with_what_was_said_before(http: httpx.Cli
     assert rated(http, app="api", model=bad["model"]) == [bad, corrected]
     assert rated(http, app="api", model="nobody") == []
     page = http.get("/api/ratings", params={"app": "api", "limit": 1}).json()
-    assert page == {"data": [bad], "more": True}
+    assert page == {"data": [bad], "has_more": True}
     assert rated(http, app="api", after=bad["id"]) == [corrected]
     http.put(f"{path}/{first['seq']}/rating", json={"value": "good"}).raise_for_status()
     assert [r["value"] for r in rated(http, app="api")] == ["good", "corrected"]
