@@ -176,6 +176,18 @@ async def test_a_model_is_added_and_forgotten_and_a_wrong_source_says_what_is_ex
     await page.until(f"!({card})")
 
 
+async def test_fetching_a_model_is_followed_to_its_end(seen: Seen) -> None:
+    page, name = seen.page, f"fetched{seen.width}"
+    await visit(page, "run", "models")
+    await click(page, "Add a model")
+    await fill(page, name=name, source="fake://")
+    await page.run("document.querySelector('dialog[open] [name=pull]').click()")
+    await click(page, "Add a model", "dialog")
+    await page.until(f"{text('main .card[aria-live]')}?.includes('Fetched.')")
+    assert await page.run("document.querySelector('main .card[aria-live] progress')") is None
+    seen.delete(f"/api/deployments/{name}")
+
+
 async def test_an_app_is_run_by_the_form_of_its_schema_and_its_steps_are_shown(seen: Seen) -> None:
     page = seen.page
     await visit(page, "build", "apps")
