@@ -188,7 +188,7 @@ async def test_an_app_that_fails_at_once_has_a_status_and_later_an_event(tmp_pat
 async def test_usage_counts_calls_and_tokens(api: httpx.AsyncClient) -> None:
     rows = (await api.get("/usage", params={"since": 0})).json()["data"]
     tokens = {"prompt_tokens", "completion_tokens", "cached_tokens"}
-    assert {"name", "operation", "calls", "milliseconds", "cost", *tokens} == set(rows[0])
+    assert {"name", "model", "operation", "calls", "milliseconds", "cost", *tokens} == set(rows[0])
     assert rows[0]["cost"] is None, "what runs here has no price"
     assert (await api.get("/usage", params={"since": "yesterday"})).json()["error"]["param"] == "since"
 
