@@ -124,12 +124,17 @@ EXISTING: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
         "/v1/uploads",
         {"purpose": "user_data", "filename": "a.txt", "bytes": 1, "mime_type": "text/plain"},
     ),
+    "webhook_endpoint_id": (
+        "/v1/webhook_endpoints",
+        {"name": "a", "url": "https://example.com/hook", "event_types": ["batch.completed"]},
+    ),
 }
 """For a name in a path: where such a thing is made, and of what. Its fields are made to grow one at a time."""
 
 UNNAMED: Final = {
     *("artifact_id", "batch_id", "fact_id", "file_id", "group", "item_id", "job_id", "key_id", "name"),
     *("output_item_id", "path", "question_id", "run_id", "search_id", "seq", "worker"),
+    *("webhook_id", "delivery_id"),
 }
 """Names in paths for which there is nothing: a body is made to grow whatever it is sent to."""
 
@@ -161,6 +166,7 @@ ALONE: Final = (
         "/v1/images/",
         "/v1/audio/",
         "/v1/uploads",
+        "/v1/webhook_endpoints",
     ),
     *("/v1/vector_stores", "/api/sessions"),
 )

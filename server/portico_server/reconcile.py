@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from portico_server.apps.deployed import DeployedApps
@@ -17,6 +18,7 @@ from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.prompts import builtin
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.sources import spec as sources
+from portico_server.knowledge.store import StoreView
 from portico_server.knowledge.stores import StoreService
 from portico_server.models.service import BUILT_IN, ModelService
 from portico_server.models.spec import ModelSpec
@@ -137,6 +139,8 @@ class Reconciler:
         try:
             row = await self._stores.get(spec.name, SYSTEM)
         except NotFound:
+            if spec.archive is not None:
+                await self._require_archive(spec.archive, f"{at}.archive")
             return _Step(PlannedChange("stores", spec.name, "create"), lambda: self._put_store(spec))
         fields = [
             name
@@ -146,6 +150,7 @@ class Reconciler:
                 ("description", spec.description not in ("", row.description)),
                 ("app", spec.app != row.app),
                 ("answers", spec.answers not in ("", row.answers)),
+                ("links", spec.links not in (None, row.links)),
                 ("embedding_model", self._other_model(spec, row)),
             )
             if differs
@@ -157,6 +162,13 @@ class Reconciler:
         return _Step(
             PlannedChange("stores", spec.name, "change", tuple(fields)), lambda: self._put_store(spec)
         )
+
+    async def _require_archive(self, path: Path, at: str) -> None:
+        """Raise `InvalidRequest` unless a store can be made of this archive, as far as its outside shows."""
+        try:
+            (await self._stores.portable.open(path)).close()
+        except InvalidRequest as error:
+            raise _misplaced(error, path, at) from error
 
     def _other_model(self, spec: StoreSpec, row: StoreRow) -> bool:
         if not spec.embedding_model:
@@ -231,14 +243,18 @@ class Reconciler:
             try:
                 row = await self._stores.get(spec.name, SYSTEM)
             except NotFound:
-                row = await self._stores.create(
-                    spec.name,
-                    SYSTEM,
-                    source=spec.source,
-                    app=spec.app,
-                    embedding_model=model,
-                    description=spec.description,
-                )
+                if spec.archive is not None:
+                    row, run = await self._import(spec.name, spec.archive)
+                    runs += [] if run is None else [run]
+                else:
+                    row = await self._stores.create(
+                        spec.name,
+                        SYSTEM,
+                        source=spec.source,
+                        app=spec.app,
+                        embedding_model=model,
+                        description=spec.description,
+                    )
             changes: dict[str, Any] = {} if row.app == spec.app else {"app": spec.app}
             if spec.description not in ("", row.description):
                 changes["description"] = spec.description
@@ -250,9 +266,18 @@ class Reconciler:
                 runs.append(await self._stores.sync(row))
         if spec.answers not in ("", row.answers):
             row = await self._stores.update(row.id, SYSTEM, {"answers": spec.answers})
+        if spec.links not in (None, row.links):
+            runs += [run for run in [await self._stores.link(row, bool(spec.links))] if run]
         if self._other_model(spec, row):
             runs.append(await self._stores.change_model(row, spec.embedding_model))
         return [*runs, *await self._stores.groups.apply(row, self._groups(spec))]
+
+    async def _import(self, name: str, archive: Path) -> tuple[StoreView, str | None]:
+        """Make a store of an archive; the run, if any, that makes vectors which it did not bring."""
+        try:
+            return await self._stores.portable.restore(archive, name, SYSTEM)
+        except InvalidRequest as error:
+            raise _misplaced(error, archive, f"stores.{name}.archive") from error
 
     def _sources(self, wanted: Configuration) -> list[_Step]:
         """Tools and MCP servers."""
@@ -365,6 +390,11 @@ def _is_coming(error: PorticoError, new: set[tuple[str, str]]) -> bool:
     ):  # how the tools of an API or of a server are called is not known before
         return any(kind in ("tools", "mcp") for kind, _name in new)
     return any(f"'{name}'" in error.message for _kind, name in new)
+
+
+def _misplaced(error: InvalidRequest, path: Path, at: str) -> InvalidRequest:
+    """The error for the archive of a store that is not taken, with its path and its place in the configuration."""
+    return InvalidRequest(f"{at}: {path}: {error.message}", code=error.code, param=at)
 
 
 def _calling(remove: Callable[[str], Awaitable[Any]], name: str) -> Do:

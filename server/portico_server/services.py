@@ -44,6 +44,7 @@ from portico_server.knowledge.uploads import UploadStorage
 from portico_server.models.catalog import ENGINES
 from portico_server.models.client_model import ClientModels
 from portico_server.models.service import ModelService
+from portico_server.package.packages import AppPackages
 from portico_server.plugins import InstalledPlugins, PluginTable
 from portico_server.problems import Problems
 from portico_server.reconcile import Reconciler
@@ -66,6 +67,8 @@ from portico_server.tools.served import ServedTools
 from portico_server.tools.sources.function import FunctionPackages
 from portico_server.tools.sources.sources import AddedTools
 from portico_server.tools.toolbox import Toolbox
+from portico_server.webhooks.delivery import WebhookDeliveries, WebhookSender
+from portico_server.webhooks.webhooks import WebhookService
 
 logger = logging.getLogger(__name__)
 
@@ -108,10 +111,23 @@ class Services:
         self._serve_apps()
         self._train(overrides.trainer)
         self._evaluate()
+        self._deliver()
         self.reconciler = Reconciler(self.models, self.stores, self.added, self.mcp, self.prompts, self.apps)
+        self.packages = AppPackages(
+            self.registry,
+            self.models,
+            self.stores,
+            self.added,
+            self.mcp,
+            self.prompts,
+            self.apps,
+            self.agents,
+            self.settings,
+        )
         self.auth = Auth(database, self.settings, self.runner.quotas)
         self.stores.filtered = self.auth.filtered
         self.scheduler.principals = self.auth.principal
+        self.deliveries.principals = self.auth.principal
         self._follow()
         self.batches.ask = internal.internal_request(self)
 
@@ -180,6 +196,8 @@ class Services:
             settings.environments, index=settings.pypi_index, offline=settings.offline
         )
         self.added = AddedTools(self.toolbox, database, AddressPolicy.of(settings.tool_hosts), packages)
+        self.registry.add_preparer(self.added.prepared)
+        self.registry.add_preparer(self.mcp.prepared)
 
     def _serve_apps(self) -> None:
         database = self.database
@@ -266,6 +284,14 @@ class Services:
         self.eval_runs = EvalRuns(around, self.evals)
         self.searches = EvalSearches(around, self.evals, self.eval_runs.slots)
 
+    def _deliver(self) -> None:
+        sender = WebhookSender(OutwardFetcher(AddressPolicy.of(self.settings.tool_hosts)))
+        self.webhooks = WebhookService(self.database, sender)
+        ends = (self.responder.background, self.batches, self.tuning, self.eval_runs)
+        self.deliveries = WebhookDeliveries(
+            self.database, sender, self.scheduler.holder, [end.settle_deserted for end in ends]
+        )
+
     def _follow(self) -> None:
         """Refresh what was read at the start when another daemon on the same database changes it."""
         self.feed.refresh("keys", self.auth.refresh)
@@ -292,6 +318,8 @@ class Services:
             "problems": self.problems.run(self.registry),
             "mcp servers": self.mcp.run(),
             "retention": self.retention.run(),
+            "webhooks": self.deliveries.run(alone=alone),
+            "events of webhooks": self.deliveries.settle(),
             "added tools": self.added.run(),
             "served functions": self.served.run(),
             "apps that wait": self.apps.run(),

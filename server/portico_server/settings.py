@@ -205,7 +205,8 @@ class Settings:
     modelscope_endpoint: str = _setting("https://www.modelscope.cn", "Where modelscope:// models come from")
     hf_token: str = _setting("", "Token for gated hf:// repositories", secret=True)
     tool_hosts: str = _setting(
-        "", "Private hosts that tools may fetch from, as NAME or NAME:PORT, separated by commas"
+        "",
+        "Private hosts that tools may fetch from and webhooks send to, as NAME or NAME:PORT, separated by commas",
     )
     tool_folders: str = _setting("", "Folders that the tools 'files' and 'sql' may read, separated by commas")
     web_search: str = _setting(

@@ -235,6 +235,11 @@ async def batch(caller: Caller, name: str) -> str:
     return str((await caller.done("POST", "/v1/batches", wish))["id"])
 
 
+async def webhook(caller: Caller, name: str) -> str:
+    wish = {"name": name, "url": "https://example.com/hook", "event_types": ["batch.completed"]}
+    return str((await caller.done("POST", "/v1/webhook_endpoints", wish))["id"])
+
+
 async def evaluation(caller: Caller, name: str) -> str:
     schema = {"type": "object", "properties": {"q": {"type": "string"}}}
     grader = {
@@ -294,6 +299,7 @@ NOUNS: Final[Mapping[str, Noun]] = {
     "artifact": Noun(artifact, ("/api/artifacts/{artifact_id}",)),
     "question": Noun(question, ("/api/questions/{question_id}",)),
     "batch": Noun(batch, ("/v1/batches/{batch_id}",)),
+    "webhook": Noun(webhook, ("/v1/webhook_endpoints/{webhook_endpoint_id}", "/api/webhooks/{webhook_id}")),
     "evaluation": Noun(evaluation, ("/v1/evals/{eval_id}", "/api/evals/{eval_id}")),
     "job": Noun(job, ("/v1/fine_tuning/jobs/{job_id}", "/api/fine_tuning/jobs/{job_id}")),
     "fact": Noun(fact, ("/api/facts/{fact_id}",)),
@@ -888,7 +894,7 @@ WAYS: Final[Mapping[str, Mapping[str, tuple[Make, Way]]]] = {
 NO_OTHER_WAY: Final = frozenset(
     {
         *("worker", "file", "upload", "session", "stored chat", "run", "artifact", "question"),
-        *("batch", "evaluation", "job", "fact"),
+        *("batch", "evaluation", "job", "fact", "webhook"),
     }
 )
 """Nouns that no flow and no prompt names; where a body names one by its id, see the ids in bodies above."""

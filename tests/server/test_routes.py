@@ -17,8 +17,10 @@ SERVER = str(Path(portico_server.__file__).parent)
 
 
 @contextmanager
-def traced(last: str) -> Iterator[list[str]]:
-    """The files of the server on the stack when a function in the file ``last`` is called first."""
+def traced(first: str, last: str) -> Iterator[list[str]]:
+    """The files of the server on the stack when a function in the file ``last`` is called first on the way from
+    ``first``: others may call it too, such as an index that comes up to date.
+    """
     files: list[str] = []
 
     def look(frame: FrameType, event: str, _argument: object) -> None:
@@ -30,7 +32,8 @@ def traced(last: str) -> Iterator[list[str]]:
             if at.f_code.co_filename.startswith(SERVER):
                 chain.append(at.f_code.co_filename.removeprefix(f"{SERVER}/"))
             at = at.f_back
-        files.extend(dict.fromkeys(reversed(chain)))
+        if chain[-1] == first:
+            files.extend(dict.fromkeys(reversed(chain)))
 
     sys.setprofile(look)
     try:
@@ -44,7 +47,7 @@ async def test_a_chat_completion_crosses_seven_files(tmp_path: Path) -> None:
         await daemon.services.models.add(ModelSpec("clerk", "fake://"))
         body = {"model": "clerk", "messages": [{"role": "user", "content": "Hello"}]}
         (await daemon.client.post("/v1/chat/completions", json=body)).raise_for_status()
-        with traced("models/transport.py") as files:
+        with traced("api/gateway.py", "models/transport.py") as files:
             (await daemon.client.post("/v1/chat/completions", json=body)).raise_for_status()
     assert files == [
         "api/gateway.py",
@@ -78,7 +81,7 @@ async def test_a_search_crosses_six_files_from_its_task_to_the_index(tmp_path: P
             await events.aread()
         question = {"stores": ["notes"], "query": "port"}
         assert (await client.post("/api/search", json=question)).json()["data"]
-        with traced("knowledge/index/handle.py") as files:
+        with traced("knowledge/search.py", "knowledge/index/handle.py") as files:
             assert (await client.post("/api/search", json=question)).json()["data"]
     assert files == [
         "knowledge/search.py",

@@ -23,6 +23,7 @@ from portico._async.runs import Artifacts, Questions, Runs
 from portico._async.sessions import Facts, Sessions
 from portico._async.tools import Mcp, Tools
 from portico._async.tuning import Tuning
+from portico._async.webhooks import Webhooks
 from portico._events import ChatEvents, RunEvents
 from portico._keywords import exact_methods, with_options
 from portico._request import Message, at, given, named
@@ -94,6 +95,7 @@ class AsyncClient:
         self.artifacts = Artifacts(self._transport)
         self.prompts = Prompts(self._transport)
         self.mcp = Mcp(self._transport)
+        self.webhooks = Webhooks(self._transport)
 
     @property
     def url(self) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
@@ -15,7 +16,19 @@ from portico._sync.group import Group
 from portico.errors import InvalidRequest
 from portico.evals import EvalRun
 from portico.flow import Flow, flow_of
-from portico.values import App, AppVersion, CheckedAgent, ExportedPrompt, ImportedPrompts, Prompt
+from portico.values import (
+    App,
+    AppVersion,
+    CheckedAgent,
+    ExportedPrompt,
+    ImportedPrompts,
+    PackagedContents,
+    Prompt,
+)
+
+PackageTarget: TypeAlias = Literal["image", "compose", "kubernetes", "slurm"]
+
+Inclusion: TypeAlias = Literal["include", "reference"]
 
 PromptFormat: TypeAlias = Literal["markdown", "yaml", "prompty", "dotprompt", "langchain"]
 
@@ -95,6 +108,46 @@ class Apps(Group):
         query = {"format": format}
         return self._transport.request("GET", self._at(name, "drawing"), str, query=query)
 
+    def plan_package(
+        self,
+        name: str,
+        *,
+        version: int | None = None,
+        targets: Sequence[PackageTarget] = (),
+        stores: Inclusion = "include",
+        models: Inclusion = "reference",
+        include: Sequence[str] = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> PackagedContents:
+        """What `package` would write, with the same arguments; nothing is made."""
+        body = _package(version, targets, stores, models, include, options)
+        path = self._at(name, "package", "plan")
+        return self._transport.request("POST", path, PackagedContents, json=body)
+
+    def package(
+        self,
+        name: str,
+        to: Path,
+        *,
+        version: int | None = None,
+        targets: Sequence[PackageTarget] = (),
+        stores: Inclusion = "include",
+        models: Inclusion = "reference",
+        include: Sequence[str] = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Write an app and all that it needs to a zip archive; its size in bytes. Nothing is left of a failed one.
+
+        ``version``: the one that answers, if it is None. ``targets``: for what it has files too. ``stores`` are
+        archives in it, or by ``reference`` what they follow. ``models`` are named by their sources, or ``include``
+        files of the daemon's machine. ``include``: further names, such as ``store/handbook`` or ``prompt/greeting``.
+        ``options``: of the targets, such as ``{"partition": "gpu"}``. Raises `NotFound`, `Forbidden`,
+        `Conflict` for what cannot leave.
+        """
+        body = _package(version, targets, stores, models, include, options)
+        saved = self._transport.save("POST", self._at(name, "package"), to, json=body, slow=True)
+        return saved[0]
+
     def versions(self, name: str) -> Sequence[AppVersion]:
         """The versions of a deployed app, newest first."""
         return self._transport.request("GET", self._at(name, "versions"), list[AppVersion])
@@ -121,6 +174,24 @@ class Apps(Group):
         if name in ("", ".", ".."):
             raise InvalidRequest("Name an app.", param="name")
         return at("api", "apps", name, *more)
+
+
+def _package(
+    version: int | None,
+    targets: Sequence[PackageTarget],
+    stores: Inclusion,
+    models: Inclusion,
+    include: Sequence[str],
+    options: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    return {
+        "version": version,
+        "targets": list(targets),
+        "stores": stores,
+        "models": models,
+        "include": list(include),
+        "options": dict(options or {}),
+    }
 
 
 class Prompts(Group):

@@ -30,6 +30,7 @@ from portico._sync.runs import Artifacts, Questions, Runs
 from portico._sync.sessions import Facts, Sessions
 from portico._sync.tools import Mcp, Tools
 from portico._sync.tuning import Tuning
+from portico._sync.webhooks import Webhooks
 from portico._transport import TIMEOUT_S, Address, Transport
 from portico._worker import Worker
 from portico.errors import InvalidRequest
@@ -95,6 +96,7 @@ class Client:
         self.artifacts = Artifacts(self._transport)
         self.prompts = Prompts(self._transport)
         self.mcp = Mcp(self._transport)
+        self.webhooks = Webhooks(self._transport)
 
     @property
     def url(self) -> str:

@@ -21,6 +21,7 @@ from portico.values import (
     FilePart,
     FileUpload,
     Found,
+    LinkedPassages,
     Page,
     Ranker,
     SkippedFiles,
@@ -71,10 +72,12 @@ class Stores(Group):
         description: str | None = None,
         app: bool | None = None,
         answers: str | None = None,
+        links: bool | None = None,
     ) -> Store:
         """Make a store. ``folder`` is a path on the daemon's machine that the store then mirrors; instead of it
         ``source`` may be ``s3://BUCKET/PREFIX``, the address of a sitemap, a list, a directory index or a document,
         or a list of documents by their addresses. ``answers``: how its app answers, ``auto``, ``write`` or ``quote``.
+        ``links``: link its passages by what they name.
         """
         body = given(
             name=name,
@@ -84,6 +87,7 @@ class Stores(Group):
             description=description,
             app=app,
             answers=answers,
+            links=links,
         )
         return self._transport.request("POST", "/api/stores", Store, json=body)
 
@@ -120,7 +124,7 @@ class Stores(Group):
 
         ``options`` are those of ``/api/search``: ``groups``, ``vector_weight``, ``rewrite`` with ``writer``,
         ``reranker``, ``diversity``, ``near_duplicates``, ``half_life_days`` with ``decay_by``, ``parents``,
-        ``neighbours``, ``infer_filters``; of several stores ``route`` too.
+        ``neighbours``, ``infer_filters``, ``links``; of several stores ``route`` too.
         """
         body = given(
             query=query,
@@ -145,6 +149,29 @@ class Stores(Group):
         """What lies in the folder or source of a store and is not read, and why."""
         return self._transport.request("GET", self._at(name, "skipped"), SkippedFiles)
 
+    def neighbours(
+        self,
+        name: str,
+        *,
+        chunk: int | None = None,
+        file: str | None = None,
+        start: int = 0,
+        after: int = 0,
+        limit: int = 20,
+    ) -> LinkedPassages:
+        """The passages of a store with links that name what another does: a ``chunk``, as the trace of a search has it,
+        or the one of the ``file`` of that id in which the character ``start`` lies, as a passage's place has it.
+
+        At most ``limit`` (up to 100) behind the first ``after``. Raises `NotFound`.
+        """
+        query = given(chunk=chunk, file=file, start=start or None, after=after or None, limit=limit)
+        return self._transport.request("GET", self._at(name, "links"), LinkedPassages, query=query)
+
+    def export_graph(self, name: str, to: Path) -> int:
+        """Write the passages of a store and the terms that link them to a file, as GraphML; its size in bytes."""
+        saved = self._transport.save("GET", self._at(name, "graph"), to, slow=True)
+        return saved[0]
+
     def change(
         self,
         name: str,
@@ -155,13 +182,16 @@ class Stores(Group):
         paused: bool | None = None,
         answers: str | None = None,
         vector_weight: float | None = None,
+        links: bool | None = None,
     ) -> Store:
         """Another description; another source, see `add`, instead of what it follows; another embedding model, whose
         vectors are made in the background (``""``: none); pause following, or resume; how its app ``answers``; what
-        its vectors are worth beside the words, from 0 to 1, as `calibrate` measures it.
+        its vectors are worth beside the words, from 0 to 1, as `calibrate` measures it; ``links`` between its passages,
+        which are made or removed in the background.
         """
         body = given(
             vector_weight=vector_weight,
+            links=links,
             description=description,
             source=_source(source),
             embedding_model=embedding_model,

@@ -1,4 +1,4 @@
-"""Names of apps and parameters, for the shell's completion."""
+"""Names of apps, parameters and events, for the shell's completion."""
 
 from __future__ import annotations
 
@@ -34,3 +34,14 @@ def engine_parameters(context: typer.Context, incomplete: str) -> list[str]:
     except PorticoError:
         return []
     return [f"{one.name}=" for one in known if one.name.startswith(incomplete)]
+
+
+def event_types(_context: typer.Context, incomplete: str) -> list[str]:
+    """The events that begin like this; none where no daemon answers."""
+    from portico.client import Client
+
+    try:
+        with Client(Invocation().address(), timeout=TIMEOUT_S) as client:
+            return [name for name in client.webhooks.event_types() if name.startswith(incomplete)]
+    except PorticoError:
+        return []

@@ -86,9 +86,12 @@ PANELS = {
         "keys": "Keys: who may call the daemon, and what.",
     },
     "Operation": {
+        "webhooks": "Webhooks: addresses that hear of what has ended.",
         "backup": "Write everything that the daemon keeps to one file, while it serves, or while none runs.",
         "restore": "Make a home folder of a backup, on which no daemon runs. The file is "
         "checked whole before anything changes.",
+        "package": "Write an app and all that it needs, pinned, to a folder or a file: configuration, flows, stores, "
+        "Portico itself.",
         "vacuum": "Give back the room within the database file that nothing uses, while the "
         "daemon serves, or while none runs.",
     },

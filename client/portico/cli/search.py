@@ -78,6 +78,10 @@ Neighbours = Annotated[
 InferFilters = Annotated[
     bool, typer.Option(help="Search only files that meet what the question says, such as 'since 2024'.")
 ]
+Links = Annotated[
+    bool | None,
+    typer.Option("--links/--no-links", help="Follow links between passages (default: as the store does)."),
+]
 Explain = Annotated[bool, typer.Option(help="Show each stage of the search.")]
 
 
@@ -103,6 +107,7 @@ def search(
     parents: Parents = None,
     neighbours: Neighbours = None,
     infer_filters: InferFilters = False,
+    links: Links = None,
     explain: Explain = False,
     as_json: AsJson = False,
 ) -> None:
@@ -120,6 +125,7 @@ def search(
         "parents": parents,
         "neighbours": neighbours,
         "infer_filters": infer_filters or None,
+        "links": links,
         "route": (route and bool(also)) or None,
     }
     with connected(context) as client:

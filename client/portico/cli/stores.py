@@ -12,6 +12,7 @@ from portico.cli import groups
 from portico.cli.archives import export_store, import_store
 from portico.cli.calibrate import calibrate
 from portico.cli.follow import follow_here, require_success
+from portico.cli.links import export_graph, neighbours
 from portico.cli.render import (
     amount,
     count_reasons,
@@ -36,6 +37,8 @@ app.add_typer(groups.app, name="groups")
 app.command(epilog="Example: portico stores calibrate docs --questions questions.jsonl")(calibrate)
 app.command("export", epilog="Example: portico stores export docs docs.zip")(export_store)
 app.command("import", epilog="Example: portico stores import docs.zip --name docs2")(import_store)
+app.command("links", epilog="Example: portico stores links docs --chunk 12")(neighbours)
+app.command("graph", epilog="Example: portico stores graph docs links.graphml")(export_graph)
 
 MAX_SKIPPED = 10
 """Skipped files that are named after a sync."""
@@ -46,6 +49,13 @@ Answers = Annotated[
     typer.Option(
         metavar="auto|write|quote",
         help="How its app answers: in a model's words, by quotation, or as its model is trusted with (auto).",
+    ),
+]
+
+Linked = Annotated[
+    bool | None,
+    typer.Option(
+        "--links/--no-links", help="Link its passages by what they name, and follow that in searches."
     ),
 ]
 
@@ -90,6 +100,7 @@ def add(
     description: Annotated[str | None, typer.Option(help="What is in it, in a sentence.")] = None,
     with_app: Annotated[bool, typer.Option("--app/--no-app", help="Also answer as a chat app.")] = True,
     answers: Answers = None,
+    links: Linked = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is indexed.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -106,6 +117,7 @@ def add(
             description=description,
             app=with_app,
             answers=answers,
+            links=links,
         )
         if path and wait:
             _show_synced(client, _synced(context, client, made), as_json)
@@ -230,9 +242,10 @@ def change(
             min=0, max=1, help="What its vectors are worth beside the words, as calibrate measures it."
         ),
     ] = None,
+    links: Linked = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change a store's description, its embedding model, the weight of its vectors or how its app answers."""
+    """Change a store's description, embedding model, weight of the vectors, links or how its app answers."""
     with connected(context) as client:
         changed = client.stores.change(
             name,
@@ -240,6 +253,7 @@ def change(
             embedding_model=embedding_model,
             answers=answers,
             vector_weight=vector_weight,
+            links=links,
         )
         _print(changed, as_json)
 
@@ -340,6 +354,7 @@ def _print(found: Store, as_json: bool = False, *, listed: bool = False) -> None
             ("follows", f"{found.follows} (paused)" if found.paused else found.follows),
             ("app", found.app),
             ("answers", found.answers if found.app else None),
+            ("links", found.links or None),
             ("embedding model", found.embedding_model),
             ("in the making", found.next_embedding_model),
             ("files", f"{counts.completed} ready, {counts.in_progress} waiting, {counts.failed} failed"),

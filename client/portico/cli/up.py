@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from portico.cli.session import AsJson, daemon_command, invocation, local_settings, note
-from portico.errors import PorticoError, from_body
+from portico.errors import InvalidRequest, PorticoError, from_body
 from portico.wire import ErrorBody
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ GRACE_S = 10.0
 """Seconds that the daemon is given to end by itself."""
 
 
-@app.command(epilog="Example: portico up --docs ./docs")
+@app.command(context_settings={"allow_extra_args": True}, epilog="Example: portico up --docs ./docs")
 def up(
     context: typer.Context,
     docs: Annotated[
@@ -62,6 +62,10 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Start the daemon, show its start, and stay until Ctrl-C."""
+    for given in context.args:
+        is_file = given.endswith((".yaml", ".yml"))
+        option, what = ("-f", "configuration file") if is_file else ("--docs", "folder")
+        raise InvalidRequest(f"Give the {what} with {option}: portico up {option} {given}", param=option)
     place = ["--home", str(home)] if home else []
     arguments = list(place)
     source = None if model in ("", "auto") else model  # the best one is begun once the daemon serves

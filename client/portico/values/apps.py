@@ -116,6 +116,28 @@ class AppVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class PackagedContents:
+    """What the package of an app holds. ``variables``: secrets and other values that the other place must give, with
+    what they are for; ``notes``: what else it must have; ``files``: the entries of the archive.
+    """
+
+    app: str
+    kind: str
+    version: int
+    digest: str
+    portico: str
+    models: tuple[Mapping[str, Any], ...]
+    stores: tuple[Mapping[str, Any], ...]
+    tools: tuple[str, ...]
+    mcp: tuple[str, ...]
+    prompts: tuple[Mapping[str, Any], ...]
+    apps: tuple[Mapping[str, Any], ...]
+    variables: Mapping[str, str]
+    notes: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What becomes of one thing of a configuration: ``action`` is ``create``, ``change``, ``remove`` or ``unchanged``;
     ``detail`` names the fields that differ.

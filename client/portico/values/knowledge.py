@@ -30,7 +30,7 @@ class Store:
     why files could not be indexed, in the words of one of them;
     ``skipped``: how many files and folders of what it follows are not read, by reason; ``answers``: how its app does
     (``write``, ``quote``, or ``auto`` for what its model is trusted with); ``vector_weight``: what its vectors were
-    measured to be worth beside the words, from 0 to 1.
+    measured to be worth beside the words, from 0 to 1; ``links``: whether its passages are linked by what they name.
     """
 
     id: str
@@ -49,6 +49,7 @@ class Store:
     skipped: Mapping[str, int] = field(default_factory=dict)
     answers: str = "auto"
     vector_weight: float | None = None
+    links: bool = False
 
     @property
     def follows(self) -> str | None:
@@ -96,6 +97,30 @@ class SkippedFiles:
     reasons: Mapping[str, int] = field(default_factory=dict)
     total: int = 0
     looked_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedPassage:
+    """A passage, by its ``chunk``, that names ``term`` as another one does; ``kind``: ``name``, ``code``, ``reference``
+    (a numbered part of the same file) or ``file``.
+    """
+
+    chunk: int
+    term: str
+    kind: str
+    text: str
+    file_id: str
+    filename: str
+    place: Place = Place()
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedPassages:
+    """Neighbours of the passage ``chunk``, those by the rarest terms first."""
+
+    chunk: int
+    passages: tuple[LinkedPassage, ...] = field(default=(), metadata=json_at("data"))
+    has_more: bool = False
 
 
 @dataclass(frozen=True, slots=True)

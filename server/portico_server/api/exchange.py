@@ -7,13 +7,13 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeAlias
+from typing import Any, Final, Protocol, Self, TypeAlias
 
 import orjson
 
 from portico_server.api import errors
 from portico_server.api.errors import OPENAI, RawHeaders, Shape
-from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge
+from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge, TooMany
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
 from portico_server.runs.quotas import UsageMeter
@@ -40,6 +40,9 @@ MAX_JSON_VALUES = 1_000_000
 
 MAX_JSON_PARTS = 250_000
 """Objects, lists, names and texts among them: each takes a hundred bytes and a thousand times the time of a byte."""
+
+MAX_BODIES_PER_KEY: Final = 8
+"""How many of the largest bodies the calls that one key has in progress may have together. Forms are not counted."""
 
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
@@ -76,6 +79,14 @@ class ClientConnection(Protocol):
         """Close it in the middle of an answer."""
 
 
+class KeyCalls(set["Exchange"]):
+    """The calls of one key that are in progress, and how many bytes their bodies have together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body_bytes = 0
+
+
 class Exchange:
     """``receive`` counts the body against ``limit`` bytes; ``send`` adds the headers of every response.
 
@@ -83,10 +94,12 @@ class Exchange:
     """
 
     __slots__ = (
+        "_held",
         "_receive",
         "_received",
         "_replay",
         "_send",
+        "beside",
         "caller",
         "connection",
         "extra",
@@ -127,11 +140,14 @@ class Exchange:
         """What the caller's key has left, if it has limits; sent with every response."""
         self.task: asyncio.Task[None] | None = None
         """Who answers, where that can be ended."""
+        self.beside: KeyCalls | None = None
+        """All calls of the caller's key, where those are bounded; this one is among them."""
         self.revoked: PorticoError | None = None
         """Why it was cancelled, if its key was revoked meanwhile."""
         self.parsed: Any = None
         """The JSON value of a body that was read ahead."""
         self._received = 0
+        self._held = 0
         self._replay: Message | None = None
 
     @property
@@ -152,10 +168,31 @@ class Exchange:
             return message
         message = await self._receive()
         if message["type"] == "http.request":
-            self._received += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            self._received += size
             if self._received > self.limit:
                 raise self.too_large()
+            if self.beside is not None and not self.is_form:  # which goes to the disk piece by piece
+                self._hold(self.beside, size)
         return message
+
+    def _hold(self, beside: KeyCalls, size: int) -> None:
+        """Count a piece of the body, which is in memory until `release`. Raises `TooMany` beyond the key's share."""
+        if len(beside) > 1 and beside.body_bytes + size > MAX_BODIES_PER_KEY * self.limit:
+            raise TooMany(
+                f"The calls of this API key that are in progress have bodies of {beside.body_bytes // MB_BYTES} MB "
+                "together, which is the most that one key may have. Wait for one to end.",
+                code="too_many_at_once",
+                retry_after=1.0,
+            )
+        beside.body_bytes += size
+        self._held += size
+
+    def release(self) -> None:
+        """The call has ended: its body is held no longer."""
+        if self.beside is not None:
+            self.beside.body_bytes -= self._held
+            self.beside, self._held = None, 0
 
     def too_large(self) -> TooLarge:
         return TooLarge(

@@ -25,7 +25,16 @@ from portico_server.api.adapter import ProtocolAdapter
 from portico_server.api.anthropic.errors import ANTHROPIC, is_ours
 from portico_server.api.auth import OPERATOR, Auth, presented
 from portico_server.api.errors import JSON_RPC, OPENAI, NotAllowedHere, RawHeaders, is_rpc, unknown_url
-from portico_server.api.exchange import ClientConnection, ClientLeft, Exchange, Message, Receive, Scope, Send
+from portico_server.api.exchange import (
+    ClientConnection,
+    ClientLeft,
+    Exchange,
+    KeyCalls,
+    Message,
+    Receive,
+    Scope,
+    Send,
+)
 from portico_server.api.hot import HOT, SOCKETS
 from portico_server.api.ollama import OLLAMA, SHAPES
 from portico_server.api.protected import WELL_KNOWN, address, is_protected, metadata_url
@@ -201,7 +210,7 @@ class Gateway:
         # What surrounds the file in a form comes on top.
         self._upload_limit = services.settings.max_file_mb * MB_BYTES + MB_BYTES
         self._adapters: dict[str, asyncio.Future[ProtocolAdapter]] = {}
-        self._calls: dict[str, set[Exchange]] = {}
+        self._calls: dict[str, KeyCalls] = {}
         """What keys have under way, by the key's id."""
         auth.revoked += [self._end_calls, services.runner.revoke]
         self.furnished = asyncio.Event()
@@ -348,7 +357,7 @@ class Gateway:
         """Note a call of a key. Raises `TooMany` for one that has its share of the connections already."""
         if caller is LOCAL or caller is OPERATOR:  # these are never revoked
             return
-        calls = self._calls.setdefault(caller.id, set())
+        calls = self._calls.setdefault(caller.id, KeyCalls())
         if connection is not None and len(calls) >= connection.calls_per_key:
             raise TooMany(
                 f"This API key has {len(calls)} calls in progress, half of all connections of this daemon. Wait "
@@ -357,9 +366,12 @@ class Gateway:
                 retry_after=1.0,
             )
         exchange.task = asyncio.current_task()
+        exchange.beside = calls
+        pools.KEY.set(caller.id)
         calls.add(exchange)
 
     def _unregister_call(self, exchange: Exchange, key: str) -> None:
+        exchange.release()
         exchange.task = None  # which holds on to this call: without a circle both are gone at once
         calls = self._calls.get(key)
         if calls is not None:

@@ -42,6 +42,7 @@ from portico_server.api.native import (
     tools,
 )
 from portico_server.api.native import evals as searches
+from portico_server.api.native import webhooks as deliveries
 from portico_server.api.openai import (
     batches,
     conversations,
@@ -54,6 +55,7 @@ from portico_server.api.openai import (
     tokens,
     uploads,
     vector_stores,
+    webhooks,
 )
 from portico_server.api.openai.responses import stored as responses
 from portico_server.api.services import ApiServices
@@ -71,6 +73,8 @@ ROUTERS: Sequence[APIRouter] = (
     fine_tuning.router,
     evals.router,
     batches.router,
+    webhooks.router,
+    deliveries.router,
     responses.router,
     conversations.router,
     daemon.router,

@@ -27,6 +27,7 @@ from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.stores import StoreService
 from portico_server.knowledge.uploads import UploadStorage
 from portico_server.models.service import ModelService
+from portico_server.package.packages import AppPackages
 from portico_server.plugins import InstalledPlugins
 from portico_server.problems import Problems
 from portico_server.reconcile import Reconciler
@@ -40,6 +41,7 @@ from portico_server.settings import LoadedSettings, Settings
 from portico_server.tools.mcp.host import McpHost
 from portico_server.tools.served import ServedTools
 from portico_server.tools.sources.sources import AddedTools
+from portico_server.webhooks.webhooks import WebhookService
 
 
 class ApiServices(Protocol):
@@ -60,6 +62,7 @@ class ApiServices(Protocol):
     flows: Flows
     apps: DeployedApps
     reconciler: Reconciler
+    packages: AppPackages
     agents: AgentApps
     tuning: FineTuningJobs
     batches: Batches
@@ -67,6 +70,7 @@ class ApiServices(Protocol):
     eval_runs: EvalRuns
     searches: EvalSearches
     retention: Retention
+    webhooks: WebhookService
     mcp: McpHost
     added: AddedTools
     served: ServedTools

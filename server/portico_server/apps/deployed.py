@@ -15,7 +15,7 @@ from typing import Any, Final
 import orjson
 
 from portico_server.apps.entry import AppEntry
-from portico_server.core.binding import bound_id
+from portico_server.core.binding import binding, bound_id
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, nearest
 from portico_server.core.ids import is_id, new_id
 from portico_server.core.limits import UsageLimits
@@ -373,8 +373,10 @@ class DeployedApps:
             )
         return found
 
-    def _changeable(self, ref: str, caller: Principal) -> tuple[AppRow, VersionRow]:
-        """`find` for who changes it. Raises `Forbidden` for a shared app, unless the caller is an admin."""
+    def changeable(self, ref: str, caller: Principal) -> tuple[AppRow, VersionRow]:
+        """`find` for who changes it, or takes it elsewhere. Raises `Forbidden` for a shared app, unless the caller is
+        an admin.
+        """
         row, version = self.find(ref, caller)
         caller.require(f"apps:{row.name}:deploy")
         if row.owner is None:
@@ -409,8 +411,11 @@ class DeployedApps:
         row, _version = self.find(ref, caller)
         found = await self._database.read(apps.version, row.id, number)
         if found is None:
+            newest = (await self._database.read(apps.versions, row.id))[0].version
             raise NotFound(
-                f"'{row.name}' has no version {number}.", code="version_not_found", param="version"
+                f"'{row.name}' has no version {number}; its newest is {newest}.",
+                code="version_not_found",
+                param="version",
             )
         return found
 
@@ -418,7 +423,7 @@ class DeployedApps:
         self, ref: str, caller: Principal, *, to: int | None = None
     ) -> tuple[AppRow, VersionRow]:
         """Let an earlier version answer again: ``to``, or the one before this."""
-        row, _current = self._changeable(ref, caller)
+        row, _current = self.changeable(ref, caller)
         number = row.version - 1 if to is None else to
         found = await self.version(row.id, number, caller)
         await self._of(row.kind).check(row.name, found.spec, caller)
@@ -442,7 +447,7 @@ class DeployedApps:
         Runs in progress end with the version that they began with; sessions continue with the new one. Raises
         `Conflict` if somebody else deployed meanwhile.
         """
-        row, current = self._changeable(ref, caller)
+        row, current = self.changeable(ref, caller)
         spec = changed(current.spec, changes)
         description = note or f"set {', '.join(changes)}"
         return await self.deploy(
@@ -473,7 +478,7 @@ class DeployedApps:
 
     async def limit(self, ref: str, limits: UsageLimits, caller: Principal) -> AppRow:
         """Hold an app to limits, whoever calls it; what it has used so far counts, save calls in progress."""
-        row, version = self._changeable(ref, caller)
+        row, version = self.changeable(ref, caller)
         await self._database.write(apps.limit, row.id, limits.to_json() or None)
         row = replace(row, limits=limits.to_json() or None)
         self._rows[row.id] = (row, version)
@@ -482,7 +487,7 @@ class DeployedApps:
 
     async def remove(self, ref: str, caller: Principal) -> None:
         """Remove an app with all its versions; runs in progress continue."""
-        row, _version = self._changeable(ref, caller)
+        row, _version = self.changeable(ref, caller)
         await self._database.write(apps.remove, row.id)
         self._leave(row)
 
@@ -503,7 +508,7 @@ class DeployedApps:
         """The app that would get another version, ``None`` if it would be new. Raises as `deploy`."""
         known = self._of(kind)
         if is_id(name, "app_"):
-            row: AppRow | None = self._changeable(name, caller)[0]
+            row: AppRow | None = self.changeable(name, caller)[0]
         else:
             check_name(name, "an app")
             caller.require(f"apps:{name}:deploy")
@@ -514,6 +519,12 @@ class DeployedApps:
                     row = self._broken.get(app_id)
         await known.check(name if row is None else row.name, spec, caller)
         return row
+
+    async def names(self, row: AppRow, spec: Mapping[str, Any], caller: Principal) -> Sequence[str]:
+        """What a version of an app calls by name, as keys of the registry. Raises as `deploy` for what is not here."""
+        with binding() as bound:
+            await self._of(row.kind).check(row.name, spec, caller)
+        return sorted(bound.known)
 
     def same(self, name: str, kind: str, spec: Mapping[str, Any]) -> bool:
         """Whether this is what answers under the shared name now."""

@@ -71,7 +71,7 @@ class Batches:
             scheduler,
             files,
             throttle=Throttle(registry, runner, on=yields),
-            slots=asyncio.Semaphore(max(1, at_once)),
+            slots=pools.FairSlots(at_once),
             at_once=max(1, at_once),
             longest=longest,
         )
@@ -84,6 +84,10 @@ class Batches:
         for batch_id in await self._database.read(batches.ended):
             while await self._database.write(batches.drop, batch_id, PAGE_ROWS):
                 pass
+        await self.settle_deserted()
+
+    async def settle_deserted(self) -> None:
+        """Let those end whose runs were ended by others: nobody may ask for them."""
         for row in await self._database.read(batches.working):
             await self._settled(row)
 

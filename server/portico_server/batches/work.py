@@ -28,6 +28,7 @@ from portico_server.batches.spec import (
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Forbidden, NotFound, PorticoError, Unavailable
+from portico_server.core.pools import FairSlots
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.db import batches, steps
@@ -72,7 +73,7 @@ class LineRequest:
         self,
         ask: AnswerLine,
         principals: Callable[[str], Principal],
-        slots: asyncio.Semaphore,
+        slots: FairSlots,
         throttle: Throttle,
         owner: str,
         endpoint: str,
@@ -93,7 +94,7 @@ class LineRequest:
         """
         tries, pause = 0, FIRST_RETRY_S
         while True:
-            async with self._slots:
+            async with self._slots.taken():
                 await self._throttle.wait_for_idle(self._model)
                 answer = await self._ask(self._endpoint, body, self._caller())
             tries += not answer.ours
@@ -128,7 +129,7 @@ class BatchServices:
     scheduler: Scheduler
     files: BatchFiles
     throttle: Throttle
-    slots: asyncio.Semaphore
+    slots: FairSlots
     at_once: int
     longest: int
 

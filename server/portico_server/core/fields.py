@@ -215,6 +215,53 @@ def items(of: BodyField, wanted: str, *, max_items: int | None = None, each: str
     return BodyField(check, {"type": "array", "items": dict(of.schema), **limit})
 
 
+MAX_STOPS = 4
+"""Words at which an answer may be told to end."""
+
+MAX_BIASES = 1024
+"""Tokens that ``logit_bias`` may name: an engine looks at each of them for every token that it makes."""
+
+MAX_BIAS = 100
+
+
+def _stop(value: Any, path: str) -> None:
+    if isinstance(value, str):
+        return
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        wrong_type(path, "a string or a list of strings", value)
+    if len(value) > MAX_STOPS:
+        wrong(path, f"has {len(value)} items; at most {MAX_STOPS} are taken")
+
+
+def _logit_bias(value: Any, path: str) -> None:
+    if not isinstance(value, dict):
+        wrong_type(path, "an object", value)
+    if len(value) > MAX_BIASES:
+        wrong(path, f"names {len(value):,} tokens; at most {MAX_BIASES:,} are taken")
+    for token, bias in value.items():
+        if not (token.isascii() and token.isdecimal()):
+            wrong(path, f"has '{token[:MAX_SHOWN_CHARS]}', which is not the number of a token")
+        if type(bias) not in (int, float) or not -MAX_BIAS <= bias <= MAX_BIAS:
+            wrong(f"{path}.{token[:MAX_SHOWN_CHARS]}", f"must be a number from -{MAX_BIAS} to {MAX_BIAS}")
+
+
+_TEXT = {"type": "string"}
+
+STOP = BodyField(_stop, {"oneOf": [_TEXT, {"type": "array", "items": _TEXT, "maxItems": MAX_STOPS}]})
+"""``stop`` of a chat, a completion or a response."""
+
+LOGIT_BIAS = BodyField(
+    _logit_bias,
+    {
+        "type": "object",
+        "maxProperties": MAX_BIASES,
+        "propertyNames": {"pattern": "^[0-9]+$"},
+        "additionalProperties": {"type": "number", "minimum": -MAX_BIAS, "maximum": MAX_BIAS},
+    },
+)
+"""``logit_bias`` of a chat, a completion or a response: added to what a token scores."""
+
+
 MAX_SHOWN_CHARS = 100
 """Characters of a name or an id that an error repeats."""
 

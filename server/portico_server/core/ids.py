@@ -35,6 +35,8 @@ Prefix = Literal[
     "evalsearch_",
     "upload_",
     "part_",
+    "wh_",
+    "evt_",
 ]
 
 

@@ -167,10 +167,12 @@ class FetchSession(Protocol):
         seconds: float,
         method: str = "GET",
         signed: bool = False,
+        body: bytes | None = None,
     ) -> AbstractAsyncContextManager[FetchedResponse]:
         """Ask for ``url``; ``seconds`` hold over redirects, headers and the body that is read while it is open.
 
-        ``signed``: the URL is sent exactly as it is and no redirect is followed, since a signature is for one address.
+        ``body`` is sent. ``signed``: the URL is sent exactly as it is and no redirect is followed, since a signature is
+        for one address.
         Raises `InvalidRequest` for an address that is not allowed, another `PorticoError` if nothing comes.
         """
 
@@ -182,6 +184,12 @@ class Fetcher(Protocol):
         """Requests to public addresses, to hosts that the operator allows to be fetched from, and to ``trusted`` ones.
 
         ``trusted`` as ``NAME:PORT``: what an operator's own setting says.
+        """
+
+    def check(self, url: str, *, secure: bool = False) -> None:
+        """Raise `InvalidRequest` for an address that will not be asked, as far as its name alone says so.
+
+        ``secure``: only https, except where the operator has named the host.
         """
 
 

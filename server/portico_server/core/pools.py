@@ -9,10 +9,11 @@ import asyncio
 import contextvars
 import os
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from functools import cache, partial
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -114,6 +115,57 @@ class Slots:
             code="too_many_at_once",
             retry_after=5.0,
         )
+
+
+KEY: Final[ContextVar[str]] = ContextVar("key", default="")
+"""The id of the key for whose sake is worked here, as far as that is known."""
+
+
+class FairSlots:
+    """``total`` at once, for pieces of work that each end before long. One that becomes free is for the key that holds
+    fewest, and among equals for who has waited longest: a key that wants many delays others by one piece alone.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._free = max(1, total)
+        self._held: Counter[str] = Counter()
+        self._waiting: list[tuple[str, asyncio.Future[None]]] = []
+
+    @asynccontextmanager
+    async def taken(self) -> AsyncIterator[None]:
+        """Hold one within, for `KEY`."""
+        key = KEY.get()
+        if self._free:
+            self._free -= 1
+            self._held[key] += 1
+        else:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append((key, turn))
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._give(key)
+                else:
+                    self._waiting.remove((key, turn))
+                raise
+        try:
+            yield
+        finally:
+            self._give(key)
+
+    def _give(self, key: str) -> None:
+        self._held[key] -= 1
+        if not self._held[key]:
+            del self._held[key]
+        self._free += 1
+        waiting = [each for each in self._waiting if not each[1].done()]
+        if waiting:
+            chosen = min(waiting, key=lambda each: self._held[each[0]])
+            self._waiting.remove(chosen)
+            self._free -= 1
+            self._held[chosen[0]] += 1
+            chosen[1].set_result(None)
 
 
 P = ParamSpec("P")

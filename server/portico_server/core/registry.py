@@ -7,9 +7,9 @@ own thing, then a shared one, never another key's; another key's things are reac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Final, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Final, Protocol, TypeAlias
 
 from portico_server.core.binding import BOUND, Bound, binding_of, id_of, name_changed_error, owner_in
 from portico_server.core.errors import Conflict, NotFound, nearest
@@ -23,6 +23,13 @@ RESERVED: Final = frozenset({"default", "default-embedding", "default-image", "c
 def owner_of(caller: Principal) -> str | None:
     """Whose the things are that this caller makes under a name: an admin's are shared."""
     return None if caller.admin else caller.id
+
+
+Preparer: TypeAlias = Callable[[str], Awaitable[None]]
+"""Waits until what may have a key is there: after a start, tools come one after the other."""
+
+PREPARED_TIMEOUT_S: Final = 60.0
+"""Seconds that a run which was taken up waits for all of them."""
 
 
 class Source(Protocol):
@@ -53,6 +60,7 @@ class Registry:
         self._aliases: dict[str, str] = {}
         self._reserved: set[str] = set(RESERVED)
         self._sources: list[Source] = []
+        self._preparers: list[Preparer] = []
         self._watchers: list[Callable[[Kind], None]] = []
         self._naming = asyncio.Lock()
 
@@ -84,6 +92,10 @@ class Registry:
 
     def add_source(self, source: Source) -> None:
         self._sources.append(source)
+
+    def add_preparer(self, prepare: Preparer) -> None:
+        """Ask ``prepare`` before a name of a durable run is taken for gone."""
+        self._preparers.append(prepare)
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -200,20 +212,28 @@ class Registry:
             found = await self._resolve(key, caller)
             await bound.bind(key, binding_of(found.card))
             return found
-        known_as = id_of(meaning)
-        if known_as is not None:
-            kind = key.rpartition("/")[0]
-            same = await self._identified(f"{kind}/{known_as}" if kind else known_as, caller)
-        else:
-            owner = owner_in(meaning)
-            if owner is None:
-                same = self.get(key) or await self._from_sources(key, caller)
-            else:
-                same = await self.owned(key, owner)
+        same = await self._meant(key, caller, meaning)
+        if same is None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PREPARED_TIMEOUT_S):
+                    for prepare in self._preparers:
+                        await prepare(key)
+            same = await self._meant(key, caller, meaning)
         if same is None or binding_of(same.card) != meaning:
             raise name_changed_error(key, meaning)
         caller.require(same.card.scope)
         return same
+
+    async def _meant(self, key: str, caller: Principal, meaning: str) -> Servable | None:
+        """What is there now of what a name meant when a run began."""
+        known_as = id_of(meaning)
+        if known_as is not None:
+            kind = key.rpartition("/")[0]
+            return await self._identified(f"{kind}/{known_as}" if kind else known_as, caller)
+        owner = owner_in(meaning)
+        if owner is None:
+            return self.get(key) or await self._from_sources(key, caller)
+        return await self.owned(key, owner)
 
     async def _resolve(self, key: str, caller: Principal) -> Servable:
         own = self._private.get(caller.id)

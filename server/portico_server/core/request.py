@@ -83,7 +83,8 @@ class Search:
 
     ``groups`` are the chunk groups that are searched; none means the one that every store has. ``vector_weight``, from
     0 to 1, is what the vectors count beside the words; ``None`` is what their model's profile says. ``infer_filters``:
-    what the question says of the files' attributes ("since 2024") is met by those that are searched.
+    what the question says of the files' attributes ("since 2024") is met by those that are searched. ``links``: whether
+    links between passages are followed; ``None``: as the store does.
     """
 
     query: str
@@ -96,6 +97,7 @@ class Search:
     refine: Refine = Refine()
     vector_weight: float | None = None
     infer_filters: bool = False
+    links: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

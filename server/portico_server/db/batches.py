@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from portico_server.core.errors import Conflict
-from portico_server.db import files, runs
+from portico_server.db import files, runs, webhooks
 from portico_server.db.files import FileRow
 from portico_server.db.rows import RowPage, Rows
 from portico_server.db.runs import NewRun
@@ -61,6 +61,9 @@ class SpentTokens(NamedTuple):
     completion_tokens: int = 0
     cached_tokens: int = 0
 
+
+ENDED_STATUSES = ("completed", "failed", "cancelled", "expired")
+"""What a batch never leaves again."""
 
 _BATCHES = Rows(batches, BatchRow)
 
@@ -113,6 +116,8 @@ def move(
         .where(batches.c.id == batch_id)
         .values(status=to, times={**row.times, to: time.time()}, **(values or {}))
     )
+    if to in ENDED_STATUSES:
+        webhooks.announce(connection, row.owner, f"batch.{to}", batch_id)
     return True
 
 

@@ -11,7 +11,9 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, in
 
 from portico.wire import Place
 from portico_server.db import changes
+from portico_server.db import links as link_rows
 from portico_server.db.changes import DEFAULT_GROUP
+from portico_server.db.links import NewLink
 from portico_server.db.rows import portions
 from portico_server.db.schema import chunks, files, vectors
 
@@ -22,6 +24,8 @@ class NewChunk:
 
     text: str
     place: Place
+    links: Sequence[NewLink] = ()
+    """What it names, in a store with links."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +87,15 @@ def put(
         ]
     ids = _insert(connection, rows)
     data: list[dict[str, Any]] = []
+    named: dict[int, Sequence[NewLink]] = {}
     begin = 0
     for piece in pieces:
         these = [ids[row["file_id"], row["ordinal"]] for row in rows[begin : begin + len(piece.chunks)]]
         begin += len(these)
         entries += [("put", piece.file_id, run) for run in runs(sorted(these))] if these else []
+        named |= {
+            chunk_id: chunk.links for chunk_id, chunk in zip(these, piece.chunks, strict=True) if chunk.links
+        }
         if model is not None and piece.data is not None:
             data += [
                 {"chunk_id": chunk_id, "model": model, "data": vector}
@@ -95,6 +103,7 @@ def put(
             ]
     if data:
         connection.execute(insert(vectors), data)
+    link_rows.add(connection, named)
     return changes.append(connection, store_id, entries, group)
 
 
@@ -263,6 +272,24 @@ def indexed_texts(connection: Connection, wanted: Sequence[int]) -> list[tuple[i
             for row in connection.execute(query)
         ]
     return sorted(found)
+
+
+def of_store(connection: Connection, store_id: str, wanted: Sequence[int]) -> set[int]:
+    """Those of the chunks ``wanted`` that a store has."""
+    found: set[int] = set()
+    for part in portions(wanted):
+        ours = chunks.c.id.in_(part) & (chunks.c.store_id == store_id)
+        found |= set(connection.execute(select(chunks.c.id).where(ours)).scalars())
+    return found
+
+
+def id_at(connection: Connection, store_id: str, file_id: str, start: int) -> int | None:
+    """The last chunk of a file, in the group that every store has, that begins at or before a character."""
+    begins = chunks.c.place["start"].as_integer()
+    query = select(chunks.c.id).where(
+        in_file(store_id, file_id, DEFAULT_GROUP), func.coalesce(begins, 0) <= start
+    )
+    return connection.execute(query.order_by(chunks.c.ordinal.desc()).limit(1)).scalar()
 
 
 def count(connection: Connection, store_id: str, group: str = DEFAULT_GROUP) -> int:

@@ -9,7 +9,7 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from importlib.util import find_spec
@@ -175,6 +175,15 @@ HOLD_OFF_S = 10.0
 """Seconds in which it is not tried again after it took longer."""
 
 
+_COMMITTED = "portico.committed"
+"""Where a connection keeps the topics of `after_commit`."""
+
+
+def after_commit(connection: Connection, topic: str) -> None:
+    """Set the event of `Database.on_commit` for a ``topic`` once the transaction under way is committed."""
+    connection.info.setdefault(_COMMITTED, set()).add(topic)
+
+
 class Database:
     """SQLite in WAL mode at a path, or whatever a SQLAlchemy URL names.
 
@@ -198,6 +207,7 @@ class Database:
         self._readers = ThreadPoolExecutor(MAX_READERS, "portico-db-read")
         self._held: dict[Engine, Connection] = {}
         """Connections that stay open: to get one back from its pool costs more than a row."""
+        self._events: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Event]] = {}
         self._swift_from = 0.0
         """The moment from which `try_write_now` may be tried."""
         if self.postgres is not None:
@@ -349,6 +359,17 @@ class Database:
         engine = self._write_engine if full else self._relaxed_engine
         return self._writer.do(lambda: self._transact(engine, function))
 
+    def on_commit(self, topic: str, event: asyncio.Event) -> None:
+        """Set ``event`` after each transaction of this daemon that has called `after_commit` with ``topic``."""
+        self._events[topic] = (asyncio.get_running_loop(), event)
+
+    def _committed(self, topics: Iterable[str]) -> None:
+        for topic in topics:
+            if topic in self._events:
+                loop, event = self._events[topic]
+                with suppress(RuntimeError):  # the loop has ended, and with it whoever waited
+                    loop.call_soon_threadsafe(event.set)
+
     @asynccontextmanager
     async def exclusive(self, name: str, *, wait_s: float = math.inf) -> AsyncIterator[bool]:
         """Keep a name from other daemons on the same database; yields whether it is ours, see `PostgresThread`."""
@@ -363,15 +384,19 @@ class Database:
     ) -> asyncio.Future[T]:
         timings, since = self._writer.timings, perf_counter()
         started = 0.0
+        topics: set[str] = set()
 
         def work(connection: Connection) -> T:
-            nonlocal started
+            nonlocal started, topics
             started = perf_counter()
             timings.waiting -= 1
             timings.running = 1
-            return function(connection)
+            result = function(connection)
+            topics = connection.info.pop(_COMMITTED, topics)
+            return result
 
         def ended(_future: asyncio.Future[T]) -> None:
+            self._committed(topics)
             timings.running = 0
             if not started:
                 timings.waiting -= 1
@@ -425,6 +450,9 @@ class Database:
         if self.postgres is not None or self._url.database is None:
             return None
         path = Path(self._url.database)
+        if not worth_bytes:
+            # Somebody asks: the file is then as large as they are told, not what it was before the log beside it.
+            await self._writer.do(lambda: self._on_driver(snapshot.shorten))
         before = await self._writer.do(lambda: (path.stat().st_size, *self._on_driver(_free)))
         size, free, incremental = before
         if free < max(1, worth_bytes) and (incremental or not convert):
@@ -474,7 +502,9 @@ class Database:
         try:
             held = self._kept_connection(engine)
             with held.begin():
-                return function(held)
+                result = function(held)
+            self._committed(held.info.pop(_COMMITTED, ()))
+            return result
         except DATABASE_ERRORS as error:
             self._drop_connection(engine)
             raise self._explain(error) from error

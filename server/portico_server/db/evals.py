@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from portico_server.db import runs
+from portico_server.db import runs, webhooks
 from portico_server.db.rows import Order, RowPage, Rows
 from portico_server.db.runs import NewRun
 from portico_server.db.schema import eval_items, eval_outputs, eval_runs, eval_searches, evals
@@ -187,8 +187,11 @@ def move(
     error: Mapping[str, Any] | None = None,
     ended: bool = False,
 ) -> bool:
-    """Give a run another status, if it has one of ``since``; whether it had."""
-    changed = connection.execute(
+    """Give a run another status, if it has one of ``since``; whether it had.
+
+    Its end is announced; that of a trial is not: the run of its search has an event.
+    """
+    moved = connection.execute(
         update(eval_runs)
         .where(eval_runs.c.id == eval_run_id, eval_runs.c.status.in_(since))
         .values(
@@ -196,8 +199,18 @@ def move(
             error=dict(error) if error else None,
             finished_at=time.time() if ended else None,
         )
-    )
-    return changed.rowcount > 0
+        .returning(eval_runs.c.owner, eval_runs.c.search_id)
+    ).first()
+    if moved is not None and ended and moved.search_id is None:
+        end = "succeeded" if status == "completed" else status
+        webhooks.announce(connection, moved.owner, f"eval.run.{end}", eval_run_id)
+    return moved is not None
+
+
+def working(connection: Connection) -> list[EvalRunRow]:
+    """Runs that have not ended; trials, which end with their search, are not among them."""
+    query = _RUNS.select.where(eval_runs.c.finished_at.is_(None), eval_runs.c.search_id.is_(None))
+    return _RUNS.every(connection, query)
 
 
 def remove_run(connection: Connection, eval_run_id: str) -> None:

@@ -10,10 +10,10 @@ from typing import Any, Literal, TypeAlias
 import orjson
 from sqlalchemy import Connection, delete, exists, func, insert, literal, select, true, update
 
-from portico_server.db import conversations, dedupe
+from portico_server.db import conversations, dedupe, webhooks
 from portico_server.db.database import Database
 from portico_server.db.rows import Rows, portions
-from portico_server.db.schema import response_events, responses
+from portico_server.db.schema import response_events, responses, runs
 
 Status: TypeAlias = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
@@ -113,7 +113,16 @@ def finish(
     )
     append_events(connection, response_id, events)
     _shrink_events(connection, response_id, document)
+    if row.background:
+        webhooks.announce(connection, row.owner, f"response.{status}", response_id)
     return "kept"
+
+
+def deserted(connection: Connection, limit: int) -> list[ResponseRow]:
+    """Responses in the background that have not ended, but whose runs have."""
+    lives = exists().where(runs.c.id == responses.c.run_id, runs.c.finished_at.is_(None))
+    query = _RESPONSES.select.where(responses.c.finished_at.is_(None), responses.c.background, ~lives)
+    return _RESPONSES.every(connection, query.limit(limit))
 
 
 def note(connection: Connection, response_id: str, status: Status, document: str) -> bool:

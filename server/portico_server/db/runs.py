@@ -11,12 +11,15 @@ from typing import Any, Literal, TypeAlias
 import orjson
 from sqlalchemy import Connection, func, insert, or_, select, true, update
 
-from portico_server.db import dedupe, questions
+from portico_server.db import dedupe, questions, webhooks
 from portico_server.db.rows import Rows, portions
 from portico_server.db.rows import now as clock
 from portico_server.db.schema import CHANNEL, run_events, runs, steps
 
 RunStatus = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
+
+ANNOUNCED_KINDS = frozenset({"responses", "batch", "finetune", "eval"})
+"""Kinds of runs whose end is announced with the end of what they were for, as an event of that."""
 
 LONG_RESULT_CHARS = 1_000
 """From which on parts of a result are not written again that are outputs of steps."""
@@ -168,11 +171,13 @@ def claim(
     lease_seconds: float,
     shared: Sequence[str] = (),
     living_here: Container[str] = (),
+    full: Sequence[tuple[str, str]] = (),
 ) -> RunRow | None:
     """Take the oldest run that waits, or whose lease has run out, of one of ``kinds``.
 
     Never one of ``living_here``: their leases only seem to be over, because the clock was set. A run whose (kind, name)
-    is being worked on under a living lease is left alone, unless its kind is one of ``shared``.
+    is being worked on under a living lease is left alone, unless its kind is one of ``shared``. ``full`` are kinds and
+    owners that have their share: theirs wait.
     """
     now, sure = time.time(), clock(connection)
     living = (
@@ -188,6 +193,7 @@ def claim(
                 runs.c.status.in_(HELD_STATUSES) & (runs.c.lease_expires < sure),
             ),
             or_(runs.c.kind.in_(shared), (runs.c.kind + "\n" + runs.c.name).not_in(living)),
+            *[or_(runs.c.kind != kind, runs.c.owner != owner) for kind, owner in full],
         )
         .order_by(runs.c.created_at)
         .limit(1)
@@ -259,7 +265,7 @@ def finish(
     """Record how a run ended; what it still asks is asked no more. Nothing if somebody else than ``holder`` has it."""
     mine = (runs.c.id == run_id) & ((runs.c.lease_owner == holder) if holder else true())
     result, parts = _without_steps(connection, run_id, result)
-    changed = connection.execute(
+    ended = connection.execute(
         update(runs)
         .where(mine)
         .values(
@@ -271,9 +277,20 @@ def finish(
             lease_owner=None,
             lease_expires=None,
         )
-    )
-    if changed.rowcount:
+        .returning(runs.c.kind, runs.c.owner)
+    ).first()
+    if ended is not None:
         questions.end_of_run(connection, run_id)
+        _announce(connection, run_id, status, ended.kind, ended.owner)
+
+
+def _announce(connection: Connection, run_id: str, status: RunStatus, kind: str, owner: str) -> None:
+    """Write the event of a run that has ended, unless what it was for has events of its own."""
+    if kind not in ANNOUNCED_KINDS:
+        webhooks.announce(connection, owner, _ENDS.get(status, "run.failed"), run_id)
+
+
+_ENDS: Mapping[str, str] = {"completed": "run.finished", "cancelled": "run.cancelled"}
 
 
 def _without_steps(connection: Connection, run_id: str, result: Any) -> tuple[Any, str | None]:
@@ -310,7 +327,7 @@ def cancel_elsewhere(connection: Connection, run_id: str, error: Mapping[str, An
     """End a run that does not live in this daemon: it is in the queue, or another one holds it, which is
     notified, and else finds that it has lost it when it renews its leases. Whether it had not ended.
     """
-    changed = connection.execute(
+    ended = connection.execute(
         update(runs)
         .where(runs.c.id == run_id, runs.c.status.in_(("queued", *HELD_STATUSES)))
         .values(
@@ -320,11 +337,13 @@ def cancel_elsewhere(connection: Connection, run_id: str, error: Mapping[str, An
             lease_owner=None,
             lease_expires=None,
         )
-    )
-    if changed.rowcount:
+        .returning(runs.c.kind, runs.c.owner)
+    ).first()
+    if ended is not None:
         questions.end_of_run(connection, run_id)
+        _announce(connection, run_id, "cancelled", ended.kind, ended.owner)
         _notify_cancelled(connection, run_id)
-    return changed.rowcount > 0
+    return ended is not None
 
 
 def _notify_cancelled(connection: Connection, run_id: str) -> None:

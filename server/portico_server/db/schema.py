@@ -25,6 +25,7 @@ from portico_server.db.schema_knowledge import (
     files,
     group_files,
     groups,
+    links,
     metadata,
     store_files,
     store_skips,
@@ -46,6 +47,8 @@ from portico_server.db.schema_openai import (
     responses,
     upload_parts,
     uploads,
+    webhook_deliveries,
+    webhooks,
 )
 
 __all__ = [
@@ -75,6 +78,7 @@ __all__ = [
     "group_files",
     "groups",
     "keys",
+    "links",
     "mcp_servers",
     "mcp_tasks",
     "metadata",
@@ -101,9 +105,11 @@ __all__ = [
     "usage",
     "usage_days",
     "vectors",
+    "webhook_deliveries",
+    "webhooks",
 ]
 
-HEAD = "0025"
+HEAD = "0027"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 # How often a table has changed that every daemon holds in memory. Written on PostgreSQL alone, see db/postgres.

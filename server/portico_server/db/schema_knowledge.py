@@ -14,6 +14,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    SmallInteger,
     String,
     Table,
     Text,
@@ -76,6 +77,10 @@ stores = Table(
     Column("source", JSON),
     # The measured share of the vectors in the ranking; null: that of the embedding model's profile.
     Column("vector_weight", Float),
+    # Whether its chunks are linked by what they name, see the table ``links``.
+    Column("links", Boolean, nullable=False, default=False, server_default=false()),
+    # The last chunk up to which links were made or removed after a change of ``links``. Null: of all of them.
+    Column("linked_to", Integer),
     Index("ix_stores_name", "name"),
     Index("ix_stores_claim", "claim", unique=True),
 )
@@ -147,6 +152,19 @@ vectors = Table(
     Column("chunk_id", Integer, ForeignKey("chunks.id", ondelete="CASCADE"), primary_key=True),
     Column("model", String, primary_key=True),
     Column("data", LargeBinary, nullable=False),
+)
+
+# What each chunk names: two chunks with a term in common are linked. ``term`` is a hash of the store and the name.
+links = Table(
+    "links",
+    metadata,
+    Column("term", BigInteger, primary_key=True, autoincrement=False),
+    Column("chunk_id", Integer, ForeignKey("chunks.id", ondelete="CASCADE"), primary_key=True),
+    Column("kind", SmallInteger, nullable=False),
+    Column("weight", SmallInteger, nullable=False),
+    # With the terms, which end every index of a table without row ids, all that is asked of a chunk's links.
+    Index("ix_links_chunk_id", "chunk_id", "kind", "weight"),
+    sqlite_with_rowid=False,
 )
 
 # The ordered change log of each store. Indexes know the number they have applied and catch up from there.

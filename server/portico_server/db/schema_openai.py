@@ -269,3 +269,53 @@ conversation_items = Table(
     Column("created_at", Float, nullable=False),
     Index("ix_conversation_items_id", "id"),
 )
+
+
+# Webhooks: who wants to hear of what has ended, and the journal of what was sent. ``secret`` is what signs: it is
+# needed as it is, and never shown again.
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("url", String, nullable=False),
+    Column("event_types", JSON, nullable=False),
+    Column("secret", String, nullable=False),
+    # Until ``previous_until`` what is sent is signed with this one too.
+    Column("previous_secret", String),
+    Column("previous_until", Float),
+    # Why nothing is sent to it any more; null while it is used.
+    Column("disabled", String),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Index("ix_webhooks_owner", "owner"),
+)
+
+# One row for each event and webhook, written with the end of the thing. ``next_at`` and the lease are by the clock of
+# the database.
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("webhook_id", String, ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
+    Column("owner", String, nullable=False),
+    Column("event_type", String, nullable=False),
+    # What is sent, byte for byte, each time.
+    Column("payload", Text, nullable=False),
+    # "pending", "delivered" or "failed".
+    Column("state", String, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", Float, nullable=False),
+    Column("lease_owner", String),
+    Column("lease_until", Float),
+    Column("last_status", Integer),
+    Column("last_error", String),
+    Column("created_at", Float, nullable=False),
+    Column("delivered_at", Float),
+    Index("ix_webhook_deliveries_webhook_id", "webhook_id", "id"),
+    Index("ix_webhook_deliveries_state", "state", "next_at"),
+    Index("ix_webhook_deliveries_owner", "owner", "state"),
+    Index("ix_webhook_deliveries_lease", "lease_until"),
+    Index("ix_webhook_deliveries_created_at", "created_at"),
+)

@@ -77,11 +77,15 @@ class SessionKey:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """The memory of one agent: its messages oldest first, what else it keeps, the number of the last message."""
+    """The memory of one agent: its messages oldest first, what else it keeps, the number of the last message.
+
+    ``earlier``: how many messages there are before these, which are more than one turn reads.
+    """
 
     messages: Sequence[Mapping[str, Any]] = ()
     state: Mapping[str, Any] = field(default_factory=dict)
     last: int = 0
+    earlier: int = 0
 
 
 SessionSaved = Literal["saved", "gone", "changed"]
@@ -99,12 +103,21 @@ _NAMED = _SESSIONS.select.where(
     sessions.c.name == bindparam("name"),
 )
 _LOCKED = _SESSIONS.select.where(sessions.c.id == bindparam("id")).with_for_update()
-# As text: orjson takes a fifth of the time of the column's own reader.
+_OF_AGENT = (session_messages.c.session_id == bindparam("id"), session_messages.c.agent == bindparam("agent"))
+MAX_TURN_MESSAGES: Final = 10_000
+"""Messages of an agent that one turn reads; those before them are for the pages of the session."""
+MAX_TURN_CHARS: Final = 8_000_000
+"""Characters of messages, as JSON, that one turn reads; the newest is read whatever its size."""
+# As text: orjson takes a fifth of the time of the column's own reader. In portions, so that a driver that would fetch
+# all rows at once holds no more than a few that are not wanted.
 _MEMORY = (
     select(cast(session_messages.c.message, Text), session_messages.c.seq)
-    .where(session_messages.c.session_id == bindparam("id"), session_messages.c.agent == bindparam("agent"))
-    .order_by(session_messages.c.seq)
+    .where(*_OF_AGENT)
+    .order_by(session_messages.c.seq.desc())
+    .limit(MAX_TURN_MESSAGES + 1)
+    .execution_options(stream_results=True, max_row_buffer=100)
 )
+_EARLIER = select(func.count()).where(*_OF_AGENT, session_messages.c.seq < bindparam("first"))
 _STATE = select(session_states.c.state).where(
     session_states.c.session_id == bindparam("id"), session_states.c.agent == bindparam("agent")
 )
@@ -201,11 +214,21 @@ def _saying(search: str) -> Select[tuple[str]]:
 
 
 def memory(connection: Connection, session_id: str, agent: str) -> Remembered:
-    """What one agent remembers of a session."""
+    """What one agent remembers of a session: of a long one the newest, as much as one turn may read."""
     given = {"id": session_id, "agent": agent}
-    rows = connection.execute(_MEMORY, given).all()
+    texts: list[str] = []
+    first, last, chars, more = 0, 0, 0, False
+    with connection.execute(_MEMORY, given) as rows:
+        for text, seq in rows:
+            chars += len(text)
+            if texts and (chars > MAX_TURN_CHARS or len(texts) == MAX_TURN_MESSAGES):
+                more = True
+                break
+            first, last = seq, last or seq
+            texts.append(text)
+    earlier = connection.execute(_EARLIER, {**given, "first": first}).scalar_one() if more else 0
     state = connection.execute(_STATE, given).scalar()
-    return Remembered([orjson.loads(text) for text, _seq in rows], state or {}, rows[-1].seq if rows else 0)
+    return Remembered([orjson.loads(text) for text in reversed(texts)], state or {}, last, earlier)
 
 
 def entered(

@@ -30,7 +30,8 @@ class StoreRow:
     ``last_change`` is its newest change; ``paused``: what changes in the folder is left alone;
     ``next_embedding_model``: the one whose vectors are being made, to replace ``embedding_model``; ``source``: what it
     mirrors instead of a folder; ``vector_weight``: what the vectors were measured to be worth beside the words;
-    ``answers``: ``auto``, ``write`` or ``quote``, how its app answers.
+    ``answers``: ``auto``, ``write`` or ``quote``, how its app answers; ``links``: whether its chunks are linked by what
+    they name; ``linked_to``: the last chunk up to which that has been caught up with, ``None`` if it need not be.
     """
 
     id: str
@@ -51,6 +52,8 @@ class StoreRow:
     vector_weight: float | None = None
     claim: str | None = None
     answers: str = "auto"
+    links: bool = False
+    linked_to: int | None = None
 
     @property
     def expires_at(self) -> float | None:

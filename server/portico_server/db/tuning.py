@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from portico_server.db import runs
+from portico_server.db import runs, webhooks
 from portico_server.db.rows import RowPage, Rows
 from portico_server.db.runs import NewRun
 from portico_server.db.schema import tuning_events, tuning_jobs
@@ -112,6 +112,12 @@ def unfinished(connection: Connection) -> set[str]:
     return set(connection.execute(query).scalars())
 
 
+def working(connection: Connection) -> list[JobJson]:
+    """Jobs that have not ended and are not paused."""
+    query = _JOBS.select.where(tuning_jobs.c.finished_at.is_(None), tuning_jobs.c.status != "paused")
+    return _JOBS.every(connection, query)
+
+
 def move(
     connection: Connection,
     job_id: str,
@@ -138,6 +144,8 @@ def move(
         )
     )
     _append(connection, job_id, events)
+    if ended:
+        webhooks.announce(connection, row.owner, f"fine_tuning.job.{status}", job_id)
     return True
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -12,6 +11,7 @@ from portico_server.core.binding import binding
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, NotFound, PorticoError, Unavailable
 from portico_server.core.ids import new_id
+from portico_server.core.pools import FairSlots
 from portico_server.core.principal import Principal
 from portico_server.db import evals as rows
 from portico_server.db import runs
@@ -35,7 +35,7 @@ class EvalRuns:
     def __init__(self, services: EvalServices, evals: Evaluations) -> None:
         self._services = services
         self._evals = evals
-        self.slots = asyncio.Semaphore(services.at_once)
+        self.slots = FairSlots(services.at_once)
         """What all runs and trials of this daemon share."""
         services.scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_EVALS, owned=True)
 
@@ -111,6 +111,11 @@ class EvalRuns:
         database = self._services.database
         await database.write(rows.move, row.id, status, since=WORKING, error=error, ended=True)
         return await database.read(rows.run, row.id) or row
+
+    async def settle_deserted(self) -> None:
+        """End those whose durable runs were ended by others: nobody may ask for them."""
+        for row in await self._services.database.read(rows.working):
+            await self.settled(row)
 
     async def cancel(self, eval_id: str, eval_run_id: str, caller: Principal) -> EvalRunRow:
         """End a run; what is done of it stays. Raises `Conflict` if it has ended, or is a trial."""

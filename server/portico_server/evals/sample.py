@@ -96,7 +96,14 @@ def searching(given: Mapping[str, Any], query: str, filters: Filters) -> Search:
     refine = {name: given[name] for name in Refine.__dataclass_fields__ if name in given}
     own = {
         name: given[name]
-        for name in ("max_num_results", "score_threshold", "ranker", "vector_weight", "infer_filters")
+        for name in (
+            "max_num_results",
+            "score_threshold",
+            "ranker",
+            "vector_weight",
+            "infer_filters",
+            "links",
+        )
         if name in given
     }
     search = Search(
@@ -157,6 +164,8 @@ def _within(search: Search) -> Search:
         raise InvalidRequest(
             "'search_params.infer_filters' must be true or false.", param="search_params.infer_filters"
         )
+    if not isinstance(search.links, bool | None):
+        raise InvalidRequest("'search_params.links' must be true or false.", param="search_params.links")
     for name in _NAMES:
         if not isinstance(of(name), str):
             raise InvalidRequest(f"'search_params.{name}' must be a name.", param=f"search_params.{name}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import random
@@ -17,6 +16,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, Unavailable, nearest
 from portico_server.core.ids import new_id
 from portico_server.core.invalid import not_one_of, wrong, wrong_type
+from portico_server.core.pools import FairSlots
 from portico_server.core.principal import Principal
 from portico_server.core.servable import Servable
 from portico_server.db import evals as eval_rows
@@ -151,7 +151,7 @@ class SearchWork:
         row: EvalSearchRow,
         test: Evaluation,
         context: Context,
-        slots: asyncio.Semaphore,
+        slots: FairSlots,
     ) -> None:
         self._services = services
         self._row = row
@@ -285,7 +285,7 @@ class _SearchRequest:
 class EvalSearches:
     """The searches of evaluations."""
 
-    def __init__(self, services: EvalServices, evals: Evaluations, slots: asyncio.Semaphore) -> None:
+    def __init__(self, services: EvalServices, evals: Evaluations, slots: FairSlots) -> None:
         self._services = services
         self._evals = evals
         self._slots = slots

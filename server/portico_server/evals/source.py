@@ -35,6 +35,7 @@ SEARCHING: Final = (
         "ranker",
         "vector_weight",
         "infer_filters",
+        "links",
         "groups",
         "rewrite",
         "writer",

@@ -12,6 +12,7 @@ from typing import Any, Final
 from portico.wire import Event, Usage
 from portico_server.core.context import Context, ContextWithin, Listener
 from portico_server.core.errors import InvalidRequest, PorticoError, TooMany, Unavailable
+from portico_server.core.pools import FairSlots
 from portico_server.core.principal import Principal
 from portico_server.core.question import Answer, Question
 from portico_server.core.registry import Registry
@@ -142,7 +143,7 @@ class EvalWork:
         source: DataSource,
         criteria: Sequence[Criterion],
         context: Context,
-        slots: asyncio.Semaphore,
+        slots: FairSlots,
         instead: Mapping[str, Servable] | None = None,
     ) -> None:
         self._services = services
@@ -169,7 +170,7 @@ class EvalWork:
                 item = await self._services.database.read(rows.item, self._row.data_id, number)
                 if item is None:
                     raise EndedError
-                async with self._slots:
+                async with self._slots.taken():
                     await self._services.wait_for_idle(self._source.target)
                     await self._item(item)
                 finished += 1

@@ -301,6 +301,11 @@ class FineTuningJobs:
             await pools.TRAINING.run(shutil.rmtree, self._job_context.folder_of(row.id), ignore_errors=True)
         return await self._database.read(tuning.get, row.id) or row
 
+    async def settle_deserted(self) -> None:
+        """End those whose runs were ended by others: nobody may ask for them."""
+        for row in await self._database.read(tuning.working):
+            await self._settled(row)
+
     async def events(
         self, job: Job, kinds: tuple[str, ...], *, before: int | None = None, limit: int = 20
     ) -> RowPage[EventRow]:

@@ -78,6 +78,15 @@ def analyse_question(text: str) -> Terms:
     )
 
 
+def fold(text: str) -> str:
+    """``text`` in lower case, compatibility form and simplified characters, as words are compared."""
+    if text.isascii():
+        return text.lower()
+    folded = _folded(text)
+    simplified: str = _simplifier().convert(folded) if HAN_RUN.search(folded) else folded
+    return simplified
+
+
 def _split(text: str) -> tuple[list[str], list[str], list[str]]:
     """(words of alphabets, words of Chinese, bigrams) of ``text``, folded but not stemmed."""
     folded = _folded(text)

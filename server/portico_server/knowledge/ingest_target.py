@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from portico_server.core import pools
 from portico_server.core.errors import NotFound, PorticoError
 from portico_server.db import chunks, groups, indexed
 from portico_server.db.chunks import ChunkRow, NewChunk
@@ -47,6 +48,7 @@ class StoreTarget:
     def __init__(self, store: StoreRow, database: Database, indexes: IndexManager) -> None:
         self.model = store.embedding_model
         self._store = store.id
+        self._links = store.links
         self._database = database
         self._indexes = indexes
         self._vectors: dict[str, int] = {}
@@ -60,6 +62,8 @@ class StoreTarget:
 
     async def put(self, batch: Sequence[IndexedChunks]) -> set[str]:
         weighed = [replace(item, used=item.used + self._weigh(item)) for item in batch]
+        if self._links:
+            weighed = await pools.INDEX.run(with_links, self._store, weighed)
         try:
             kept = await self._database.write(indexed.put, self._store, weighed, self.model or None)
         except NotFound:
@@ -86,6 +90,32 @@ class StoreTarget:
     async def fail(self, row: StoreFileRow, code: str, message: str, *, keep: bool = False) -> None:
         self._vectors.pop(row.file_id, None)
         await self._database.write(indexed.fail_file, row, code, message, keep=keep)
+
+
+def with_links(store_id: str, batch: Sequence[IndexedChunks]) -> list[IndexedChunks]:
+    """Runs of chunks with what each chunk names. For a worker thread."""
+    from portico_server.knowledge.links.rules import LinkSource, new_links  # which loads dictionaries
+
+    def linked(item: IndexedChunks) -> IndexedChunks:
+        sources = (
+            LinkSource(
+                chunk.text,
+                chunk.place.heading,
+                item.row.file_id,
+                item.row.filename,
+                first=item.first and number == 0,
+            )
+            for number, chunk in enumerate(item.chunks)
+        )
+        return replace(
+            item,
+            chunks=[
+                replace(chunk, links=new_links(store_id, source))
+                for chunk, source in zip(item.chunks, sources, strict=True)
+            ],
+        )
+
+    return [linked(item) for item in batch]
 
 
 class GroupTarget:

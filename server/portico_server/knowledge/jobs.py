@@ -1,4 +1,4 @@
-"""The runs of the stores: ingest, sync, reindex, calibrate, change of the embedding model; resumed at startup."""
+"""The runs of the stores: ingest, sync, reindex, calibrate, link, change of the embedding model; resumed at startup."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from portico.wire import JSON, Status
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.db import archives, chunks, groups
 from portico_server.db import stores as rows
@@ -18,6 +19,7 @@ from portico_server.knowledge.follow import SourceFollower, follows
 from portico_server.knowledge.generated.runs import GroupGenerator
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.ingest import Ingest
+from portico_server.knowledge.links.catch_up import LINK_RUN_KIND, LinkCatchUp
 from portico_server.knowledge.model_calls import embed_texts
 from portico_server.knowledge.store import is_expired
 from portico_server.runs.scheduler import Scheduler
@@ -134,8 +136,8 @@ class ModelChange:
 
 
 class StoreJobs:
-    """Carries out ``ingest``, ``sync``, ``embed``, ``reindex`` and ``calibrate``. ``changed`` is called when a store is
-    another.
+    """Carries out ``ingest``, ``sync``, ``embed``, ``link``, ``reindex`` and ``calibrate``. ``changed`` is called
+    when a store is another.
     """
 
     def __init__(
@@ -160,6 +162,7 @@ class StoreJobs:
         self._calibration = calibration
         self._models = ModelChange(database, ingest)
         self._reindex = Reindex(database, indexes, ingest)
+        self._links = LinkCatchUp(database, ingest.write_lock)
         self._changed = changed
 
     async def start(self) -> list[str]:
@@ -170,6 +173,7 @@ class StoreJobs:
         self._scheduler.handle("ingest", self._run_ingest, concurrency=2)
         self._scheduler.handle("sync", self._run_sync, concurrency=2)
         self._scheduler.handle("embed", self._run_embed)
+        self._scheduler.handle(LINK_RUN_KIND, self._run_link)
         self._scheduler.handle("reindex", self._run_reindex)
         self._scheduler.handle("calibrate", self._run_calibrate, owned=True)
         found = await self._database.read(rows.visible, None, everyone=True)
@@ -193,6 +197,8 @@ class StoreJobs:
                 run_ids.append(await self._contents.queue(row))
             if row.next_embedding_model is not None:
                 run_ids.append(await self._scheduler.ensure("embed", row.id, {"store": row.id}))
+            if row.linked_to is not None:
+                run_ids.append(await self._scheduler.ensure(LINK_RUN_KIND, row.id, {"store": row.id}))
         return run_ids
 
     async def _row(self, payload: Mapping[str, Any]) -> StoreRow | None:
@@ -202,6 +208,7 @@ class StoreJobs:
         row = await self._row(payload)
         if row is None:
             return {}
+        pools.KEY.set(row.owner or "")
         result = await self._ingest.run(row, context)
         await self._making.resume(row.id)
         return result
@@ -210,6 +217,7 @@ class StoreJobs:
         row = await self._row(payload)
         if row is None or not follows(row):
             return {}
+        pools.KEY.set(row.owner or "")
         result = await self._following.run(row, context)
         await self._making.resume(row.id)
         return result
@@ -219,6 +227,9 @@ class StoreJobs:
         result = {} if row is None else await self._models.run(row, context)
         self._changed()
         return result
+
+    async def _run_link(self, payload: Mapping[str, Any], context: Context) -> JSON:
+        return await self._links.run(str(payload["store"]), context)
 
     async def _run_reindex(self, payload: Mapping[str, Any], context: Context) -> JSON:
         row = await self._row(payload)

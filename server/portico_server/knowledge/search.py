@@ -27,6 +27,7 @@ from portico_server.knowledge import filter as filters
 from portico_server.knowledge.index.handle import Ranking
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.inferred_filter import infer, leaves
+from portico_server.knowledge.links.follow import follow_links
 from portico_server.knowledge.rank import MAX_CANDIDATES, ChunkRanker, SearchTrace, fuse_best
 from portico_server.knowledge.refine import Refiner, choose_stores, rewrite_question
 from portico_server.runs.runner import Runner
@@ -52,6 +53,7 @@ Condition: TypeAlias = Callable[[Principal], Filter | None]
 
 class Searcher:
     """Searches one store. ``embedding_model`` is empty for a store without vectors; ``weight``: see `ChunkRanker`.
+    ``links``: whether its passages are linked by what they name.
 
     ``condition`` is the filter that is bound to a caller's key: all other files are as if they were not there, before
     anything is ranked.
@@ -64,12 +66,14 @@ class Searcher:
         embedding_model: str,
         *,
         weight: float | None = None,
+        links: bool = False,
         condition: Condition,
         indexes: IndexManager,
         database: Database,
         registry: Registry,
     ) -> None:
         self._store_id = store_id
+        self._links = links
         self._name = name
         self._model = embedding_model
         self._weight = weight
@@ -86,6 +90,13 @@ class Searcher:
         `Unavailable` while an index is built.
         """
         _check(request)
+        if request.links and not self._links:
+            raise InvalidRequest(
+                f"The store '{self._name}' has no links between its passages. Turn them on with 'links': true of the "
+                f"store (portico stores change {self._name} --links), or leave 'links' out of the search.",
+                code="links_off",
+                param="links",
+            )
         # Half a character, which JSON can write and UTF-8 cannot, would be refused by the embedding model.
         request = replace(request, query=request.query.encode(errors="replace").decode())
         trace = SearchTrace()
@@ -228,13 +239,32 @@ class Searcher:
                     if word
                 )
                 sub_request = replace(request, query=query)
-                rankings.append(await ranker.rank(sub_request, files, context, trace.of(part)))
+                ranking = await ranker.rank(sub_request, files, context, trace.of(part))
+                if group == DEFAULT_GROUP and self._follows_links(request):
+                    ranking = await self._follow(query, ranking, files, trace.of(part))
+                rankings.append(ranking)
         if len(rankings) == 1:
             return rankings[0]
         started = time.perf_counter()
         together = fuse_best(rankings)[:MAX_CANDIDATES]
         trace.add("together", started, together, f"{len(wanted)} groups, {len(queries)} questions")
         return together
+
+    def _follows_links(self, request: Search) -> bool:
+        """Whether a search follows links: a ranker of one side is asked for that side alone, unless it says so."""
+        if request.links is None:
+            return self._links and request.ranker not in ("lexical", "vector")
+        return request.links
+
+    async def _follow(
+        self, query: str, ranking: Ranking, files: list[str] | None, trace: SearchTrace
+    ) -> Ranking:
+        """The candidates with those that are linked to what the question names, among the same files."""
+        started = time.perf_counter()
+        among = None if files is None else frozenset(files)
+        followed, note = await self._database.read(follow_links, self._store_id, query, ranking, among)
+        trace.add("links", started, followed[:MAX_CANDIDATES], note)
+        return followed[:MAX_CANDIDATES]
 
     # --- reading ----------------------------------------------------------------------------------
 

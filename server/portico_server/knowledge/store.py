@@ -58,9 +58,9 @@ class StoreServable:
     """One store, made from its row whenever somebody asks for it by name; it holds nothing open itself.
 
     ``embedding_model`` is the concrete name of the model whose vectors the store keeps; empty for a store
-    that is searched by words alone. ``weight``: what its vectors were measured to be worth. ``condition``: what a file
-    must meet for a caller to read it. ``indexes`` is the daemon's one `IndexManager`. ``before`` is awaited before each
-    search, and may refuse it.
+    that is searched by words alone. ``weight``: what its vectors were measured to be worth. ``links``: whether its
+    passages are linked. ``condition``: what a file must meet for a caller to read it. ``indexes`` is the daemon's one
+    `IndexManager`. ``before`` is awaited before each search, and may refuse it.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class StoreServable:
         embedding_model: str,
         *,
         weight: float | None = None,
+        links: bool = False,
         condition: Condition,
         indexes: IndexManager,
         database: Database,
@@ -86,6 +87,7 @@ class StoreServable:
             card.name,
             embedding_model,
             weight=weight,
+            links=links,
             condition=condition,
             indexes=indexes,
             database=database,
@@ -150,6 +152,7 @@ def store_card(row: StoreRow, name: str) -> Card:
             "answers": row.answers,
             "embedding_model": row.embedding_model,
             "folder": row.folder,
+            "links": row.links,
         },
         owner=row.owner,
         created=int(row.created_at),

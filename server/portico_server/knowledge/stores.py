@@ -35,9 +35,11 @@ from portico_server.knowledge.groups import Groups
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.ingest import Ingest
 from portico_server.knowledge.jobs import StoreJobs
+from portico_server.knowledge.links.catch_up import LINK_RUN_KIND
 from portico_server.knowledge.media import PictureDescriber, RecordingTranscriber
 from portico_server.knowledge.model_calls import resolve_embedding_model
 from portico_server.knowledge.names import check_store_name, is_store_name, store_name
+from portico_server.knowledge.neighbours import StoreLinks
 from portico_server.knowledge.parse.pool import ReaderPool
 from portico_server.knowledge.preview import Previews
 from portico_server.knowledge.store import (
@@ -115,6 +117,8 @@ class StoreService:
         making = GroupGenerator(database, files, self._readers, self._indexes, ingest, scheduler)
         self.groups = Groups(database, self.contents, self._indexes, making, registry)
         """The chunk groups of the stores."""
+        self.links = StoreLinks(database)
+        """What links the passages of the stores."""
         self.portable = StoreArchives(self, database, registry, files, self._indexes)
         """Stores as files, out and in."""
         self._calibration = Calibration(database, self._indexes, registry)
@@ -159,6 +163,7 @@ class StoreService:
         description: str = "",
         app: bool = False,
         answers: str = "auto",
+        links: bool = False,
         metadata: Mapping[str, str] | None = None,
         expires_after_days: int | None = None,
     ) -> StoreView:
@@ -189,6 +194,7 @@ class StoreService:
             source=kept,
             app=app,
             answers=answers,
+            links=links,
             embedding_model=self.embedding(embedding_model),
             metadata=dict(metadata or {}),
             expires_after_days=expires_after_days,
@@ -295,7 +301,7 @@ class StoreService:
 
     async def update(self, ref: str, caller: Principal, changes: Mapping[str, Any]) -> StoreView:
         """Set columns of a store (``name``, ``metadata``, ``expires_after_days``, ``description``, ``app``,
-        ``answers``, ``vector_weight``).
+        ``answers``, ``vector_weight``, ``links``, which takes a run that `link` queues).
 
         ``source``: what it is to follow, instead of what it followed. ``paused`` leaves what changes there alone; a
         store that is resumed is brought up to date.
@@ -375,6 +381,19 @@ class StoreService:
         await self._database.write(rows.change, row.id, values)
         return await self._scheduler.ensure("embed", row.id, {"store": row.id})
 
+    async def link(self, row: StoreRow, wanted: bool) -> str | None:
+        """Link the passages of a store by what they name, or no longer; the id of the run that does it for those that
+        are there, ``None`` if it is so already.
+
+        What comes in meanwhile is linked with its chunks.
+        """
+        if row.links == wanted and row.linked_to is None:
+            return None
+        if row.links != wanted:
+            await self._database.write(rows.change, row.id, {"links": wanted, "linked_to": 0})
+            self._changed()
+        return await self._scheduler.ensure(LINK_RUN_KIND, row.id, {"store": row.id})
+
     async def calibrate(self, row: StoreRow, caller: Principal, request: Mapping[str, Any]) -> str:
         """Measure what the vectors of a store are worth, see `Calibration`; the id of the run, which ``caller`` owns.
 
@@ -390,6 +409,8 @@ class StoreService:
         self._changed()
         self._indexes.changed(row.id, row.embedding_model)
         await self.contents.queue(row)  # what waited to be indexed there
+        if row.linked_to is not None:
+            await self._scheduler.ensure(LINK_RUN_KIND, row.id, {"store": row.id})
         return await self.change_model(row, model) if model else None
 
     async def delete(self, ref: str, caller: Principal) -> StoreRow:
@@ -502,6 +523,7 @@ class StoreService:
             row.id,
             row.embedding_model,
             weight=row.vector_weight,
+            links=row.links,
             condition=lambda caller: view(row, caller).condition,
             indexes=self._indexes,
             database=self._database,

@@ -35,7 +35,8 @@ from portico_server.models.fallback import WithFallback, fallbacks
 from portico_server.models.memory import Residency
 from portico_server.models.process import unheard
 from portico_server.models.protocol import Engine, LaunchContext
-from portico_server.models.sources import ModelFetcher, Progress, parse_source, require_file
+from portico_server.models.sources import ModelFetcher, ModelSource, Progress, parse_source, require_file
+from portico_server.models.sources.local import DownloadReceipt
 from portico_server.models.spec import DeploymentInfo, ModelSpec, check_name
 from portico_server.models.training import ModelBases, ModelTrainingEnvironment, TrainedModels
 from portico_server.runs.runner import Runner
@@ -253,6 +254,10 @@ class ModelService:
             return None
         source = parse_source(found.spec.source)
         return str(source) if source.fetchable and self._fetcher.cached(source) is None else None
+
+    def receipt(self, source: ModelSource) -> DownloadReceipt | None:
+        """What was fetched of a source, if it is here. Blocks."""
+        return self._fetcher.receipt(source)
 
     def source_of(self, name: str) -> str | None:
         """The source of a deployment, by name or alias; ``None`` if the name means none."""

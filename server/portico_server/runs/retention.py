@@ -16,6 +16,7 @@ from portico_server.db import responses as response_rows
 from portico_server.db import retention as rows
 from portico_server.db import sessions as session_rows
 from portico_server.db import steps
+from portico_server.db import webhooks as webhook_rows
 from portico_server.db.database import Database
 from portico_server.db.retention import Count, Forget
 from portico_server.db.usage import DAY_S
@@ -54,6 +55,7 @@ class PrunedCounts:
     conversations: int = 0
     uploads: int = 0
     chats: int = 0
+    deliveries: int = 0
 
 
 class Retention:
@@ -126,6 +128,7 @@ class Retention:
                 conversations=await self._batches(conversation_rows.forget, talks),
                 uploads=await self._uploads.expire(),
                 chats=await self._batches(chat_rows.forget, answers),
+                deliveries=await self._batches(webhook_rows.forget, runs),
             )
 
     async def _count(
@@ -145,6 +148,7 @@ class Retention:
             conversations=await count(conversation_rows.count_old, talks),
             uploads=await self._uploads.expire(dry_run=True),
             chats=await count(chat_rows.count_old, answers),
+            deliveries=await count(webhook_rows.count_old, runs),
         )
 
     async def _batches(self, forget: Forget, before: float | None) -> int:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from portico.wire import Delta, ErrorBody, Event, Failed, Finished, Status, ToolReturned, Usage, as_json
-from portico_server.core import trace
+from portico_server.core import pools, trace
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, DeadlineExceeded, Forbidden, PorticoError
 from portico_server.core.principal import Principal
@@ -309,6 +309,7 @@ class Runner:
         return run
 
     async def _execute(self, run: Run, work: Work, limit: float | None) -> Any:
+        pools.KEY.set(run.owner)
         deadline = None if limit is None else asyncio.get_running_loop().time() + limit
 
         def emit(event: Event) -> Awaitable[None]:
@@ -521,6 +522,22 @@ def _plain(result: Any) -> Any:
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Mark a run's exception as seen: it is in the run."""
-    if not task.cancelled():
-        task.exception()
+    """Mark a run's exception as seen: it is in the run. What it passed through is not kept with it: an ended run can
+    still be looked at, and its frames would hold all values that the run had.
+    """
+    try:
+        task.result()
+    except BaseException as error:  # noqa: BLE001  # it is raised where somebody waits for the run
+        _forget_frames(error)
+
+
+def _forget_frames(error: BaseException) -> None:
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        found = waiting.pop()
+        if found is None or id(found) in seen:
+            continue
+        seen.add(id(found))
+        found.__traceback__ = None
+        waiting += [found.__cause__, found.__context__, *getattr(found, "exceptions", ())]

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -282,7 +282,9 @@ class Scheduler:
         shared = [name for name in kinds if self._kinds[name].shared]
         if not kinds:
             return False
-        row = await self._database.write(runs.claim, kinds, self.holder, LEASE_S, shared, self._running)
+        row = await self._database.write(
+            runs.claim, kinds, self.holder, LEASE_S, shared, self._running, self._full(kinds)
+        )
         if row is None:
             return False
         try:
@@ -299,6 +301,24 @@ class Scheduler:
             (last // ATTEMPT_STRIDE_COUNT + 1) * ATTEMPT_STRIDE_COUNT if last or row.attempts > 1 else 0,
         )
         return True
+
+    def _full(self, kinds: Sequence[str]) -> list[tuple[str, str]]:
+        """The kinds and keys of which half of all that may be done at once is being done: one key cannot hold up the
+        others by work that takes long. The operator's are not bounded.
+        """
+        held = Counter((kind, run.owner) for kind, run in self._running.values() if run.status != "waiting")
+        found = []
+        for (kind, owner), count in held.items():
+            most = self._kinds[kind].concurrency
+            if kind not in kinds or most < 2 or count < most // 2:
+                continue
+            try:
+                caller = self.principals(owner)
+            except PorticoError:  # its key was revoked: it ends before long
+                continue
+            if not (caller.admin or caller is SYSTEM):
+                found.append((kind, owner))
+        return found
 
     def _launch(self, row: RunRow, caller: Principal, last_event: int, *, full: bool = True) -> Run:
         """Do a run that is ours by its lease."""

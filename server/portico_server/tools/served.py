@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from portico_server.core.context import Context
-from portico_server.core.errors import Conflict, DeadlineExceeded, InvalidRequest, NotFound
+from portico_server.core.errors import Conflict, DeadlineExceeded, InvalidRequest, NotFound, TooMany
 from portico_server.core.principal import Principal
 from portico_server.core.question import Question, function_name
 from portico_server.core.registry import owner_of
@@ -33,6 +33,12 @@ along at once.
 
 SWEEP_INTERVAL_S: Final = 5.0
 """Seconds between two looks for those that are gone."""
+
+MAX_WORKERS_PER_KEY: Final = 256
+"""Workers that one key may have."""
+
+MAX_FUNCTIONS_PER_KEY: Final = 1_000
+"""Functions that all workers of one key may serve together: a list of tools has each of them."""
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
@@ -124,6 +130,7 @@ class ServedTools:
             if known is not None and known.owner != caller.id:
                 raise _taken(f"Another key serves a function '{function.name}'.")
         self._check_free([function.name for function in functions], owner)
+        self._check_room(caller.id, worker, {(owner, function.name) for function in functions})
         self.leave(caller, worker, stay={(owner, function.name) for function in functions})
         key = (caller.id, worker)
         named = {function.name: function for function in functions}
@@ -217,6 +224,22 @@ class ServedTools:
             self._toolbox.require_unreserved(name, owner)
             if self._toolbox.has(name):
                 raise _taken(f"There is a tool '{name}' here already.")
+
+    def _check_room(self, key: str, worker: str, named: set[Named]) -> None:
+        """Raise `TooMany` if the key would have too many workers or functions."""
+        others = [each for each in self._workers.values() if each.owner == key and each.name != worker]
+        served = {name for name, offered in self._offered.items() if offered.owner == key}
+        served -= {
+            name for name in served if self._offered[name].workers == {(key, worker)}
+        }  # it comes back with others
+        if len(others) >= MAX_WORKERS_PER_KEY or len(served | named) > MAX_FUNCTIONS_PER_KEY:
+            raise TooMany(
+                f"One key may have {MAX_WORKERS_PER_KEY} workers, which serve {MAX_FUNCTIONS_PER_KEY:,} functions "
+                "together. Let one of them leave first.",
+                code="too_many_workers",
+                param="functions",
+                retry_after=SILENCE_TIMEOUT_S,
+            )
 
     def _tool(self, function: ServedFunctionSpec, owner: str | None) -> Tool:
         async def work(call: ToolCall, context: Context) -> ToolResult:

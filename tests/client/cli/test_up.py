@@ -212,6 +212,8 @@ def test_down_ends_a_daemon_that_a_terminal_holds(portico: Start, configuration:
         (("--docs", "/nowhere/at-all"), "/nowhere/at-all"),
         (("--file", "/nowhere.yaml"), "/nowhere.yaml"),
         (("--host", "0.0.0.0"), "key"),
+        (("./docs",), "portico up --docs ./docs"),
+        (("my.yaml",), "portico up -f my.yaml"),
     ],
 )
 def test_what_cannot_start_says_why_in_one_sentence(

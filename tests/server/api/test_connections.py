@@ -21,6 +21,7 @@ import pytest
 from tests.api_server import ApiServer, RelayModel, api_server
 from tests.daemon import environment
 
+from portico_server.api.exchange import MAX_BODIES_PER_KEY
 from portico_server.connections import (
     MAX_HEADER_BYTES,
     MAX_HEADERS,
@@ -382,3 +383,39 @@ def test_a_daemon_takes_as_many_descriptors_as_it_may() -> None:
         assert raise_descriptor_limit() == resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= min(soft, 65_536)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_the_bodies_of_one_key_in_progress_have_a_bound(tmp_path: Path) -> None:
+    async with served(tmp_path, max_body_mb=1) as api, AsyncExitStack() as stack:
+        hold = asyncio.Event()
+        api.add(teller := RelayModel("teller", b'data: {"choices":[]}\n\n', hold=hold))
+        greedy, modest = [
+            (
+                await api.client.post("/api/keys", headers=WITH_KEY, json={"name": name, "scopes": ["chat"]})
+            ).json()["key"]
+            for name in ("greedy", "modest")
+        ]
+        body = b'{"model":"teller","stream":true,"messages":[{"role":"user","content":"%s"}]}' % (
+            b"a" * 1_000_000
+        )
+        for _ in range(MAX_BODIES_PER_KEY):
+            teller.began.clear()
+            open_stream = await stack.enter_async_context(wire(api))
+            await open_stream.say(ask(len(body), key=greedy) + body)
+            await teller.began.wait()
+        ninth = await stack.enter_async_context(wire(api))
+        await ninth.say(ask(len(body), key=greedy) + body)
+        status, refusal = await ninth.answer()
+        assert (status, json.loads(refusal)["error"]["code"]) == (429, "too_many_at_once")
+        teller.began.clear()
+        other = await stack.enter_async_context(wire(api))
+        await other.say(ask(len(body), key=modest) + body)
+        await teller.began.wait()
+        hold.set()
+        async with asyncio.timeout(10):  # what has ended is held no longer
+            while (
+                await api.client.post(
+                    "/v1/chat/completions", headers={"authorization": f"Bearer {greedy}"}, content=body
+                )
+            ).is_error:
+                pass

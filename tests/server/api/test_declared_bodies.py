@@ -78,6 +78,7 @@ RIGHT: Mapping[str, Any] = {
     "stop": ["a", "b", "c", "d"],
     "stream_options": {"include_usage": True},
     "logit_bias": {"7": 1},
+    "chat_template_kwargs": {"enable_thinking": False},
     "tools": [{"name": "look", "input_schema": {"type": "object"}}],
     "/v1/chat/completions tools": [{"type": "function", "function": {"name": "look"}}],
     "/v1/responses tools": [{"type": "function", "name": "look"}],
@@ -158,8 +159,13 @@ def outside(schema: Mapping[str, Any]) -> Iterator[Any]:
             yield ["a"] * (kind["maxItems"] + 1)
     if "maxProperties" in schema:
         yield {str(number): "a" for number in range(schema["maxProperties"] + 1)}
-        yield {"a" * (schema["propertyNames"]["maxLength"] + 1): "a"}
-        yield {"a": "a" * (schema["additionalProperties"]["maxLength"] + 1)}
+        names, values = schema["propertyNames"], schema["additionalProperties"]
+        yield {"a" * (names.get("maxLength", 0) + 1): "a"}
+        if "maxLength" in values:
+            yield {"a": "a" * (values["maxLength"] + 1)}
+        yield from (
+            {"7": values[end] + step} for end, step in (("minimum", -1), ("maximum", 1)) if end in values
+        )
     if schema.get("type") == "array":
         yield from ([value] for value in outside(schema["items"]))
     for name, inner in schema.get("properties", {}).items():

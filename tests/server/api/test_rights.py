@@ -173,6 +173,8 @@ BODIES: Mapping[str, tuple[Any, ...]] = {
     "POST /api/flows/run": ({"flow": FLOW}, {"flow": TO_DESK, "input": "desk for KEY"}),
     "POST /api/apps/{name}/run": ({"input": NEEDLE}, {"messages": CHAT["messages"]}),
     "POST /api/apps": ({"name": "own-finder", "spec": FLOW},),
+    "POST /api/apps/{name}/package": ({},),
+    "POST /api/apps/{name}/package/plan": ({"include": ["store/handbook"]},),
     "POST /api/agents/run": ({"agent": AGENT, "message": "agent for KEY"},),
     "POST /api/agents/check": ({"agent": AGENT},),
     "POST /api/flows/check": ({"flow": FLOW},),

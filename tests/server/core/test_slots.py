@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from portico_server.core.errors import TooMany
-from portico_server.core.pools import MAX_WAITING_PER_KEY, Pool, Slots
+from portico_server.core.pools import KEY, MAX_WAITING_PER_KEY, FairSlots, Pool, Slots
 
 
 async def test_one_key_leaves_slots_to_others() -> None:
@@ -82,3 +82,28 @@ async def test_a_thread_counts_until_its_work_has_ended() -> None:
     hold.set()
     await again
     assert ran == ["a"]
+
+
+async def test_a_key_that_wants_many_delays_others_by_one_piece() -> None:
+    slots, order = FairSlots(2), []
+    gates = {number: asyncio.Event() for number in range(7)}
+
+    async def work(key: str, number: int) -> None:
+        KEY.set(key)
+        async with slots.taken():
+            order.append((key, number))
+            await gates[number].wait()
+
+    tasks = [asyncio.create_task(work("a", number)) for number in range(5)]
+    tasks += [asyncio.create_task(work("b", 5)), asyncio.create_task(work("c", 6))]
+    await asyncio.sleep(0)
+    tasks[2].cancel()
+    gates[0].set()
+    await asyncio.wait([tasks[0]])
+    gates[1].set()
+    await asyncio.wait([tasks[1]])
+    for gate in gates.values():
+        gate.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert order[:4] == [("a", 0), ("a", 1), ("b", 5), ("a", 3)]
+    assert sorted(order[4:]) == [("a", 4), ("c", 6)]

@@ -28,6 +28,12 @@ async def test_a_new_database_gives_room_back_in_small_steps_between_which_other
 ) -> None:
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
+    await database.vacuum()
+    before = (tmp_path / "portico.db").stat().st_size
+    row = "insert into aliases values ('some', :v)"
+    await database.write(lambda c: c.execute(text(row), {"v": "x" * 800_000}) and None)
+    assert await database.vacuum() is None, "nothing is free"
+    assert (tmp_path / "portico.db").stat().st_size > before + 700_000, "as large as what is in it"
     await database.write(fill)
     await database.write(empty)
     assert await database.vacuum(worth_bytes=100_000_000) is None, "not worth it"

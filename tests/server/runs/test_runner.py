@@ -1,7 +1,10 @@
 """Runs in memory: results, errors, time limits, cancellation, usage rows."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -289,3 +292,34 @@ async def test_an_error_in_mid_stream_is_recorded(daemon: RunnerFixture) -> None
             pass
     run = daemon.runner.list()[0]
     assert (run.status, run.error.code if run.error else None) == ("failed", "engine_failed")
+
+
+async def test_an_ended_run_keeps_no_value_of_what_failed_or_was_cancelled(daemon: RunnerFixture) -> None:
+    class Large:
+        """What a step has made."""
+
+    seen: list[weakref.ref[Large]] = []
+    begun = asyncio.Event()
+
+    async def work(context: Context, *, hangs: bool) -> Result:
+        held = Large()
+        seen.append(weakref.ref(held))
+        begun.set()
+        if hangs:
+            await asyncio.Event().wait()
+        try:
+            raise ValueError
+        except ValueError as error:
+            raise InvalidRequest("No.") from error
+
+    failed = daemon.runner.begin("flow", "f", LOCAL, partial(work, hangs=False))
+    with pytest.raises(InvalidRequest):
+        await daemon.runner.wait(failed)
+    begun.clear()
+    cancelled = daemon.runner.begin("flow", "f", LOCAL, partial(work, hangs=True))
+    await begun.wait()
+    await cancelled.cancel()
+    gc.collect()
+    assert {daemon.runner.get(run.id) for run in (failed, cancelled)} == {failed, cancelled}
+    assert (failed.status, cancelled.status) == ("failed", "cancelled")
+    assert [value() for value in seen] == [None, None]

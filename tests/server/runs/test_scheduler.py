@@ -10,6 +10,7 @@ import pytest
 from portico.wire import Status
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.db import runs
 from portico_server.db.database import Database
@@ -132,3 +133,30 @@ async def test_one_name_is_worked_on_by_one_worker(database: Database) -> None:
     task.cancel()
     await asyncio.wait([task])
     assert most == 1
+
+
+async def test_one_key_leaves_half_of_what_is_done_at_once_to_others(database: Database) -> None:
+    scheduler = scheduler_on(database)
+    greedy, modest = (Principal(name, frozenset({"chat"})) for name in ("greedy", "modest"))
+    scheduler.principals = lambda owner: Principal(owner, frozenset({"chat"}))
+    order: list[str] = []
+    last, over = asyncio.Event(), asyncio.Event()
+
+    async def work(payload: Mapping[str, Any], context: Context) -> Any:
+        order.append(payload["of"])
+        if payload["of"] == "modest":
+            last.set()
+        await over.wait()
+
+    scheduler.handle("batch", work, concurrency=4)
+    ids = [await scheduler.ensure("batch", f"g{n}", {"of": "greedy"}, caller=greedy) for n in range(6)]
+    ids.append(await scheduler.ensure("batch", "m", {"of": "modest"}, caller=modest))
+    task = asyncio.create_task(scheduler.run(alone=True))
+    async with asyncio.timeout(10):
+        await last.wait()
+    assert order == ["greedy", "greedy", "modest"]
+    over.set()
+    for run_id in ids:
+        assert (await until_ended(database, run_id)).status == "completed"
+    task.cancel()
+    await asyncio.wait([task])

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.registry_fixture import RegistryFixture, open_registry
 
-from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound, TooMany
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.tools.approval import Approval, rule_of
 from portico_server.tools.served import (
     FUNCTION_LIFETIME_S,
+    MAX_FUNCTIONS_PER_KEY,
+    MAX_WORKERS_PER_KEY,
     RECONNECT_TIMEOUT_S,
     SILENCE_TIMEOUT_S,
     ServedFunctionSpec,
@@ -159,3 +162,18 @@ def test_a_rule_that_is_none_is_refused_with_its_place() -> None:
     assert rule_of("always", "tools[0]") == "always"
     with pytest.raises(InvalidRequest, match=r"tools\[0\].approval is 'often'"):
         rule_of("often", "tools[0]")
+
+
+def test_one_key_serves_so_many_functions(case: Case) -> None:
+    many = [replace(ADD, name=f"f{number}") for number in range(MAX_FUNCTIONS_PER_KEY)]
+    case.served.join(ANNA, "w", many[1:])
+    case.served.join(ANNA, "w", many)  # it comes back with others
+    with pytest.raises(TooMany, match="1,000 functions"):
+        case.served.join(ANNA, "w2", [SUB])
+    case.served.join(ANNA, "w2", many[:1])
+    case.served.join(BERT, "w2", [SUB])
+    case.served.leave(ANNA, "w")
+    for number in range(MAX_WORKERS_PER_KEY - 1):
+        case.served.join(ANNA, f"x{number}", [SUB])
+    with pytest.raises(TooMany, match="256 workers"):
+        case.served.join(ANNA, "one more", [SUB])

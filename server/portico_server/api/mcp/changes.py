@@ -32,6 +32,9 @@ from portico_server.core.servable import Kind
 MAX_STREAMS: Final = 1_024
 """Streams of notices that may be open at once."""
 
+MAX_STREAMS_PER_KEY: Final = MAX_STREAMS // 2
+"""How many of them one key may have."""
+
 MAX_WATCHED_FILES: Final = 1_000
 """Files that one client may have watched."""
 
@@ -153,6 +156,11 @@ class Changes:
             raise MCPError(types.INVALID_REQUEST, "subscriptions/listen is a request and needs an id.")
         if len(self._streams) >= MAX_STREAMS:
             raise MCPError(types.INTERNAL_ERROR, f"There are {MAX_STREAMS} streams of notices already.")
+        caller = caller_of(context)
+        if sum(stream.watching.caller.id == caller.id for stream in self._streams) >= MAX_STREAMS_PER_KEY:
+            raise MCPError(
+                types.INTERNAL_ERROR, f"This API key has {MAX_STREAMS_PER_KEY} streams of notices already."
+            )
         stream, honored = await self._open_stream(context, params.notifications)
         meta: dict[str, Any] = {SUBSCRIPTION_ID_META_KEY: context.request_id}
         self._streams.add(stream)

@@ -88,11 +88,12 @@ class HeldRuns:
         """Call ``watcher`` whenever the state of one is another."""
         self._watchers.append(watcher)
 
-    @property
-    def full(self) -> bool:
-        """Whether there is room for no other."""
+    def full(self, caller: Principal) -> bool:
+        """Whether there is room for no other one of this caller, who may have half of all."""
         self._sweep()
-        return len(self._held) >= MAX_HELD_RUNS
+        if len(self._held) >= MAX_HELD_RUNS:
+            return True
+        return sum(held.run.caller.id == caller.id for held in self._held.values()) >= MAX_HELD_RUNS // 2
 
     @property
     def tasks(self) -> list[HeldRun]:

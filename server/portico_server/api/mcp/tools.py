@@ -230,7 +230,7 @@ class ToolCalls:
         """The run's result, or whatever stands for it by now. Whatever ends the call ends the run that it still has."""
         caller = caller_of(context)
         kept = False
-        may_become_task = self._tasks.is_supported_by(context) and not self._held.full
+        may_become_task = self._tasks.is_supported_by(context) and not self._held.full(caller)
         try:
             found = await RunFollower(context, run, self._questions, seen).wait(
                 self._task_after_s if may_become_task else math.inf

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 import orjson
 from fastapi import Query, Response
 from fastapi import Request as HttpRequest
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from portico_server.api.endpoint import Caller, TheServices
@@ -29,6 +31,9 @@ from portico_server.core.principal import Principal
 from portico_server.core.request import AppInput, AppOutput, Chat, Reply, Request
 from portico_server.core.servable import Card, Servable
 from portico_server.db.apps import AppRow, VersionRow
+from portico_server.package.contents import Inclusion
+from portico_server.package.packages import PackageRequest
+from portico_server.package.targets import TARGETS, Target, TargetOptions
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
 
@@ -118,6 +123,73 @@ class RollBack(BaseModel, extra="forbid"):
     version: int | None = None
 
 
+class TargetSettings(BaseModel, extra="forbid"):
+    """Where it is to run. ``image`` is the name of the image, ``base`` the Python image that it is built on; ``host``
+    the name of an Ingress; several ``replicas`` share a PostgreSQL; ``partition``, ``account``, ``time`` and ``gres``
+    are sbatch's.
+    """
+
+    image: str = ""
+    base: str = "python:3.13-slim"
+    host: str = ""
+    replicas: int = Field(default=1, ge=1, le=100)
+    max_replicas: int = Field(default=0, ge=0, le=100)
+    gpus: int = Field(default=0, ge=0, le=64)
+    cpus: int = Field(default=2, ge=1, le=1024)
+    memory_mb: int = Field(default=4096, ge=256, le=16_777_216)
+    storage_gb: int = Field(default=20, ge=1, le=1_000_000)
+    partition: str = ""
+    account: str = ""
+    time: str = ""
+    gres: str = ""
+
+
+class PackageOrder(BaseModel, extra="forbid"):
+    """A package to be made: of a ``version`` (the one that answers), for ``targets``, with ``stores`` as archives or by
+    what they follow, with ``models`` by their sources or with files of the daemon's machine, and with the further names
+    in ``include``.
+    """
+
+    version: int | None = Field(None, ge=1)
+    targets: list[Target] = Field(default_factory=list, max_length=len(TARGETS))
+    stores: Inclusion = "include"
+    models: Inclusion = "reference"
+    include: list[Annotated[str, Field(max_length=200)]] = Field(default_factory=list, max_length=200)
+    options: TargetSettings = TargetSettings()
+
+    def request(self) -> PackageRequest:
+        """The same as the daemon's own value."""
+        return PackageRequest(
+            self.version,
+            tuple(dict.fromkeys(self.targets)),
+            self.stores,
+            self.models,
+            tuple(self.include),
+            TargetOptions(**self.options.model_dump()),
+        )
+
+
+class PackageContentsList(BaseModel):
+    """What a package holds. ``variables``: secrets and other values that the other place must give, with what they are
+    for; ``notes``: what else it must have; ``files``: the entries of the archive.
+    """
+
+    app: str
+    kind: str
+    version: int
+    digest: str
+    portico: str
+    models: list[dict[str, Any]]
+    stores: list[dict[str, Any]]
+    tools: list[str]
+    mcp: list[str]
+    prompts: list[dict[str, Any]]
+    apps: list[dict[str, Any]]
+    variables: dict[str, str]
+    notes: list[str]
+    files: list[str]
+
+
 @router.get("")
 async def list_apps(
     services: TheServices,
@@ -187,6 +259,31 @@ async def draw_app(
     if format == "svg":
         return Response(svg(root), media_type="image/svg+xml")
     return Response(mermaid(root), media_type="text/plain")
+
+
+@router.post("/{name}/package/plan")
+async def plan_package(
+    name: str, given: PackageOrder, services: TheServices, caller: Caller
+) -> PackageContentsList:
+    """What the package of an app would hold; nothing is made."""
+    package = await services.packages.prepare(name, given.request(), caller)
+    return shaped(PackageContentsList, package.plan())
+
+
+@router.post("/{name}/package", response_class=StreamingResponse)
+async def package_app(
+    name: str, given: PackageOrder, services: TheServices, caller: Caller
+) -> StreamingResponse:
+    """A zip archive with an app and all that it needs, pinned, and the files that run it elsewhere. No secret is in it.
+
+    Needs the right to deploy the app: for a shared one, that is an admin.
+    """
+    package = await services.packages.prepare(name, given.request(), caller)
+    return StreamingResponse(
+        package.pieces(),
+        media_type="application/zip",
+        headers={"Content-Disposition": f"attachment; filename*=UTF-8''{quote(package.filename)}"},
+    )
 
 
 @router.delete("/{name}", status_code=204, response_class=Response)

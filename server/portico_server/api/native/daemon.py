@@ -266,9 +266,9 @@ async def back_up(services: TheServices, _caller: Admin, models: bool = False) -
 async def vacuum(services: TheServices, _caller: Admin) -> Vacuum:
     """Give back the room within the database file that nothing uses."""
     check_here(services.settings)
-    size = services.settings.database_path.stat().st_size
     done = await services.database.vacuum()
     if done is None:
+        size = services.settings.database_path.stat().st_size
         return Vacuum(before=size, after=size, freed=0, converted=False)
     return Vacuum(before=done.before, after=done.after, freed=done.freed, converted=done.converted)
 

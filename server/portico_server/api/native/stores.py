@@ -18,14 +18,19 @@ from portico_server.api.openai import upload
 from portico_server.api.openai.vector_store_shapes import FileCounts
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed, RemovedId, StartedRun, shaped
+from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.request import Found
 from portico_server.knowledge.groups import GroupInfo
+from portico_server.knowledge.neighbours import MAX_NEIGHBOURS_ROWS, NeighbourPage, require_links
 from portico_server.knowledge.sources import spec
 from portico_server.knowledge.store import FileStatus, StoreFileRow, StoreInfo, StoreRow
 from portico_server.knowledge.sync import MirrorPlan
 
 router = new_router(prefix="/api/stores", tags=["Stores"])
+
+MAX_NUMBER: Final = 2**53
+"""The largest number of a chunk or a character: what JSON holds exactly."""
 
 MAX_PASSAGE_CHARS: Final = 20_000
 """Characters of a passage that is marked on a page, at most."""
@@ -50,6 +55,8 @@ class Store(BaseModel):
     """The model whose vectors are being made."""
     vector_weight: float | None
     """What the vectors were measured to be worth beside the words; null: what their model's profile says."""
+    links: bool
+    """Whether its passages are linked by what they name, and searches follow that."""
     file_counts: FileCounts
     problem: str | None
     """Why files could not be indexed, in the words of one of them, or what is wrong with its embedding model."""
@@ -73,6 +80,8 @@ class StoreRequest(BaseModel, extra="forbid"):
     description: str = Field(default="", max_length=2_000)
     app: bool | None = None
     answers: str = "auto"
+    links: bool = False
+    """Link passages by what they name, for questions whose answer lies in several of them."""
 
 
 class StoreFile(BaseModel):
@@ -118,7 +127,7 @@ class SkippedFiles(BaseModel):
 class StoreChange(BaseModel, extra="forbid"):
     """What is to change; what is left out stays. ``source`` takes the place of what was followed;
     ``embedding_model`` is changed in the background, ``""`` is none; ``vector_weight`` is what its vectors are worth
-    beside the words, as `calibrate` measures it.
+    beside the words, as `calibrate` measures it; ``links`` are made, or removed, in the background.
     """
 
     description: str | None = Field(default=None, max_length=2_000)
@@ -127,10 +136,13 @@ class StoreChange(BaseModel, extra="forbid"):
     answers: str | None = None
     embedding_model: str | None = None
     vector_weight: float | None = Field(default=None, ge=0, le=1)
+    links: bool | None = None
 
 
 class StoreChanged(Store):
-    """The store as it is now. ``run`` makes the vectors of another model; until it ends, the old ones answer."""
+    """The store as it is now. ``run`` makes the vectors of another model, and the old ones answer until it ends; or it
+    makes or removes links.
+    """
 
     run: str | None
 
@@ -154,6 +166,7 @@ async def create_store(body: StoreRequest, services: TheServices, caller: Caller
         description=body.description,
         app=bool(body.folder or body.source) if body.app is None else body.app,
         answers=body.answers,
+        links=body.links,
     )
     return await _shown(services, row, caller)
 
@@ -168,7 +181,9 @@ async def retrieve_store(store: str, services: TheServices, caller: Caller) -> S
 async def change_store(
     store: str, change: StoreChange, services: TheServices, caller: Caller
 ) -> StoreChanged:
-    """Another description, embedding model, weight of its vectors or way to answer; pause or resume following."""
+    """Another description, embedding model, weight of its vectors or way to answer; links between its passages or none;
+    pause or resume following.
+    """
     row = await services.stores.get(store, caller, "manage")
     values = change.model_dump(
         include={"description", "paused", "source", "answers", "vector_weight"}, exclude_none=True
@@ -176,6 +191,9 @@ async def change_store(
     if values:
         row = await services.stores.update(row.id, caller, values)
     run = None
+    if change.links is not None:
+        run = await services.stores.link(row, change.links)
+        row = await services.stores.get(row.id, caller)
     if change.embedding_model is not None:
         run = await services.stores.change_model(row, change.embedding_model)
         row = await services.stores.get(row.id, caller)
@@ -263,6 +281,36 @@ async def draw_page(
     row = await services.stores.get(store, caller)
     picture = await services.stores.contents.page(row, file_id, given.page, given.passage)
     return Response(picture, media_type="image/png", headers={"Cache-Control": "private, no-store"})
+
+
+@router.get("/{store}/links")
+async def list_neighbours(
+    store: str,
+    services: TheServices,
+    caller: Caller,
+    chunk: Annotated[int | None, Query(ge=1, le=MAX_NUMBER)] = None,
+    file: Annotated[str | None, Query(max_length=200)] = None,
+    start: Annotated[int, Query(ge=0, le=MAX_NUMBER)] = 0,
+    after: Annotated[int, Query(ge=0, le=10_000)] = 0,
+    limit: Annotated[int, Query(ge=1, le=MAX_NEIGHBOURS_ROWS)] = 20,
+) -> NeighbourPage:
+    """The passages that name what another names: a ``chunk``, as the trace of a search has it, or the one of a ``file``
+    (its id) that holds the character ``start``, as a passage's place has it. ``after`` so many.
+    """
+    row = await services.stores.get(store, caller)
+    if (chunk is None) == (file is None):
+        raise InvalidRequest("Give either 'chunk' or 'file', to say which passage is meant.", param="chunk")
+    if chunk is None:
+        chunk = await services.stores.links.chunk_at(row, file or "", start)
+    return await services.stores.links.neighbours(row, chunk, after=after, limit=limit)
+
+
+@router.get("/{store}/graph", response_class=StreamingResponse)
+async def export_graph(store: str, services: TheServices, caller: Caller) -> StreamingResponse:
+    """The passages of a store and the terms that link them, as GraphML."""
+    row = await services.stores.get(store, caller)
+    require_links(row)
+    return StreamingResponse(services.stores.links.graph(row), media_type="application/graphml+xml")
 
 
 @router.get("/{store}/skipped")

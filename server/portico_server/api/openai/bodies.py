@@ -12,7 +12,6 @@ from portico_server.core.fields import BodyField, RequestBody
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 
 MAX_CHOICES = 8
-MAX_STOPS = 4
 MAX_MESSAGES = 10_000
 MAX_TOOLS = 128
 MAX_INPUTS = 2048
@@ -194,15 +193,6 @@ def _response_format(value: Any, path: str) -> None:
     fields.check_schema(wrapper["name"], wrapper["schema"], path)
 
 
-def _stop(value: Any, path: str) -> None:
-    if isinstance(value, str):
-        return
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        wrong_type(path, "a string or a list of strings", value)
-    if len(value) > MAX_STOPS:
-        wrong(path, f"has {len(value)} items; at most {MAX_STOPS} are taken")
-
-
 def _metadata(value: Any, path: str) -> None:
     """At most 16 pairs of a name of 64 characters and a value of 512, as OpenAI has it."""
     if not isinstance(value, dict):
@@ -301,10 +291,8 @@ _SAMPLING: Mapping[str, BodyField] = {
     "n": fields.integer(1, MAX_CHOICES).noted(default=1),
     "max_tokens": fields.integer(1),
     "seed": fields.integer(),
-    "stop": BodyField(
-        _stop, {"oneOf": [_STRING, {"type": "array", "items": _STRING, "maxItems": MAX_STOPS}]}
-    ),
-    "logit_bias": fields.mapping(),
+    "stop": fields.STOP,
+    "logit_bias": fields.LOGIT_BIAS,
     "user": fields.text(),
 }
 

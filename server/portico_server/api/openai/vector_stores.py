@@ -19,6 +19,7 @@ from portico_server.api.shapes import Page
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.request import Found, Refine, Search
+from portico_server.knowledge.chunk.chunkers import check_chunking
 from portico_server.knowledge.contents import FileToAttach, check_metadata
 from portico_server.knowledge.filter import parse as parse_filter
 from portico_server.knowledge.store import FileStatus, StoreRow
@@ -131,6 +132,7 @@ async def create_vector_store(
 ) -> shapes.VectorStore:
     """A new vector store, with files in it if wished."""
     metadata = check_metadata(body.metadata)
+    check_chunking(body.chunking_strategy)
     attachments = [FileToAttach(file_id, None, body.chunking_strategy) for file_id in body.file_ids]
     await services.stores.contents.check(attachments, caller)
     row = await services.stores.create(

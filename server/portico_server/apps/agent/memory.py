@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -37,10 +38,13 @@ class RecalledMemory:
     covered: int = 0
 
 
+_WIDE: Final = re.compile("[\u2e80-\U0010ffff]+")
+
+
 def estimate(message: AgentMessage) -> int:
     """Tokens of a message, roughly: four letters of a European language, one of Chinese."""
     text = message.text
-    wide = sum(1 for letter in text if letter > "\u2e7f")
+    wide = 0 if text.isascii() else sum(map(len, _WIDE.findall(text)))
     return wide + (len(text) - wide) // 4 + 4
 
 

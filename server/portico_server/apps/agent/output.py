@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
@@ -12,10 +12,8 @@ from portico_server.apps.flow.constrain import response_format, unwrapped
 from portico_server.apps.flow.format import formatted
 from portico_server.apps.flow.spec import OutputFormat
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.fields import MAX_STOPS
 from portico_server.core.interfaces import Evaluator
-
-MAX_STOPS: Final = 4
-"""Stop sequences that OpenAI takes."""
 
 
 def with_stops(options: Mapping[str, Any], more: Sequence[str]) -> dict[str, Any]:

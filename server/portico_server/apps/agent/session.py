@@ -14,11 +14,15 @@ from portico_server.core.errors import InvalidRequest
 
 @dataclass(slots=True)
 class Recollection:
-    """What one agent remembers. ``last`` is the number of the last message that is kept."""
+    """What one agent remembers.
+
+    ``last`` is the number of the last message that is kept; ``earlier``: how many stand before these and are not read.
+    """
 
     messages: list[AgentMessage] = field(default_factory=list)
     state: dict[str, Any] = field(default_factory=dict)
     last: int = 0
+    earlier: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +69,12 @@ class AgentSession:
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def memory(self, path: str) -> list[AgentMessage]:
-        """All messages that the agent at ``path`` has seen and said, oldest first."""
+        """Messages that the agent at ``path`` has seen and said, oldest first: all but `earlier` ones."""
         return (await self._of(path)).messages
+
+    async def earlier(self, path: str) -> int:
+        """How many messages the agent's memory has before those of `memory`: more than a turn reads."""
+        return (await self._of(path)).earlier
 
     async def state(self, path: str) -> Mapping[str, Any]:
         """The agent's state other than messages. Change it with `keep`."""

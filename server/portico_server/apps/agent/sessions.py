@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, get_args
 from weakref import WeakValueDictionary
 
 from portico_server.apps.agent.memory import LongTermMemory
-from portico_server.apps.agent.message import AgentMessage, message_of
+from portico_server.apps.agent.message import TOOL_RESULT, AgentMessage, message_of
 from portico_server.apps.agent.session import Additions, AgentSession, Recollection
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound
 from portico_server.core.ids import new_id
@@ -422,9 +422,15 @@ def headline(text: str) -> str:
 
 
 def _recollected(found: Remembered) -> Recollection:
-    return Recollection(
-        [AgentMessage(**message) for message in found.messages], dict(found.state), found.last
-    )
+    messages = [AgentMessage(**message) for message in found.messages]
+    earlier = found.earlier
+    if earlier:
+        # Results of tools whose call is among the earlier ones.
+        begin = next(
+            (at for at, message in enumerate(messages) if message.type != TOOL_RESULT), len(messages)
+        )
+        messages, earlier = messages[begin:], earlier + begin
+    return Recollection(messages, dict(found.state), found.last, earlier)
 
 
 def _check_described(title: str, metadata: Mapping[str, Any] | None) -> None:

@@ -257,12 +257,14 @@ class AgentTurn:
         """What the model is sent: instructions, what the memory policy shows; tools' results as text if ``result``."""
         memory = await self.session.memory(self.path)
         state = await self.session.state(self.path)
-        covered = int(state.get("covered", 0))
+        # What is summed up is counted from the first message of the session, not from the first that this turn reads.
+        earlier = await self.session.earlier(self.path)
+        covered = max(0, int(state.get("covered", 0)) - earlier)
         shown = await recalled(
             self.spec.memory, memory, self.begin, str(state.get("summary", "")), covered, self._summarise
         )
         if shown.summary and shown.covered != covered:
-            await self.session.keep(self.path, summary=shown.summary, covered=shown.covered)
+            await self.session.keep(self.path, summary=shown.summary, covered=shown.covered + earlier)
         return aggregated(self.spec, self._system(shown.summary), shown.messages, result=result)
 
     def _system(self, summary: str) -> str:

@@ -65,6 +65,9 @@ def retryable(error: PorticoError, on: Sequence[str]) -> bool:
     return error.status in (408, 429) or error.status >= 500 or error.code == "format_failed"
 
 
+_MAKES_VALUES: Final = frozenset({"pipeline", "graph", "parallel", "diverter"})
+"""Steps of steps whose output may be another value than those that these put out."""
+
 MAX_RETRY_S: Final = 300.0
 """Seconds between two attempts."""
 
@@ -109,14 +112,16 @@ class Execution:
         self._counts_usage = counts_usage
         self.answered = answered
         self._clock = Deadline()
-        self.budget = budget or world.budget.fresh()
+        self.budget = budget or world.budget.fresh("" if context.caller.admin else context.caller.id)
         journal.redaction.add(flow.redact)
 
     async def run(self, value: Any, history: Sequence[Mapping[str, Any]] = ()) -> Any:
         """The output of the flow for an input. Raises `PorticoError` that names the step."""
         try:
+            self.budget.take_value(value, "The input")
             return await self.within(value, self._path, history)
         finally:
+            self.budget.release()
             await self.journal.drained()
 
     async def within(self, value: Any, path: str, history: Sequence[Mapping[str, Any]] = ()) -> Any:
@@ -185,6 +190,7 @@ class Execution:
         else:
             note.milliseconds = (time.perf_counter() - clock) * 1e3
             await self.finished(step, scope, note, started_at, settle=effect)
+        await self.budget.give_way()
         if step.save and value is not SKIPPED:
             scope.state[step.save] = value
         return value
@@ -245,7 +251,14 @@ class Execution:
                 value = note.keep(await leaf(self, step.op, step, scope, path, note))
             self.budget.take(len(note.text or b""), path)
             return value
-        return await COMBINATORS[step.kind](self, step.op, step, scope, path, note)
+        value = await COMBINATORS[step.kind](self, step.op, step, scope, path, note)
+        if (
+            note.text is None
+            and value is not SKIPPED
+            and (step.input is not None or step.kind in _MAKES_VALUES)
+        ):
+            self.budget.take_value(value, path)
+        return value
 
     async def _guarded(self, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
         """A step with a cache, a limit on its time and further attempts around it."""

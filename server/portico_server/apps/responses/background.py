@@ -321,6 +321,11 @@ class BackgroundResponses:
             await self._database.write(runs.cancel_elsewhere, row.run_id, error)
         await self.settled(row)
 
+    async def settle_deserted(self) -> None:
+        """End those whose runs were ended by others: nobody may ask for them."""
+        for row in await self._database.read(responses.deserted, PAGE_SIZE):
+            await self.settled(row)
+
     async def settled(self, row: ResponseRow) -> ResponseRow | None:
         """The response as it stands. One whose run was ended by others has ended with that."""
         current = await self._database.read(responses.get, row.id)

@@ -24,12 +24,17 @@ HINTS: Final = frozenset(
 )
 """Fields that do not change what is answered."""
 
-PASSED: Final = frozenset(
-    {
-        *("seed", "stop", "presence_penalty", "frequency_penalty", "logit_bias", "top_k", "min_p"),
-        *("repetition_penalty", "chat_template_kwargs"),
-    }
-)
+PASSED: Final[Mapping[str, BodyField]] = {
+    "seed": fields.integer(),
+    "stop": fields.STOP,
+    "presence_penalty": fields.number(-2, 2),
+    "frequency_penalty": fields.number(-2, 2),
+    "logit_bias": fields.LOGIT_BIAS,
+    "top_k": fields.integer(),
+    "min_p": fields.number(0, 1),
+    "repetition_penalty": fields.number(0, 10),
+    "chat_template_kwargs": fields.mapping(),
+}
 """Options of a chat that OpenAI's Responses do not have, and models here do."""
 
 INCLUDES: Final = (
@@ -297,7 +302,8 @@ _OBJECT: Final = {"type": "object"}
 RESPONSE: Final = RequestBody(
     {"model": BodyField(_model, {**_STRING, "description": "A name from GET /v1/models"})},
     {
-        **{name: fields.anything() for name in (*sorted(HINTS), *sorted(PASSED))},
+        **{name: fields.anything() for name in sorted(HINTS)},
+        **PASSED,
         "input": fields.anything(oneOf=[_STRING, {"type": "array", "items": _OBJECT}]),
         "instructions": fields.text(),
         "stream": fields.boolean().noted(default=False),

@@ -157,6 +157,7 @@ def _described(store: StoreRow) -> dict[str, Any]:
         "metadata": dict(store.metadata),
         "expires_after_days": store.expires_after_days,
         "vector_weight": store.vector_weight,
+        "links": store.links,
     }
 
 
@@ -390,6 +391,10 @@ class StoreArchives:
         row.require_whole()
         return ArchiveWriter(row, self._database, self._files, vectors=vectors).pieces()
 
+    async def open(self, path: Path) -> StoreArchiveReader:
+        """An archive whose outside has been checked. Close it. Raises `InvalidRequest`."""
+        return await self._restore.open(path)
+
     async def restore(self, path: Path, name: str, caller: Principal) -> tuple[StoreView, str | None]:
         """Make a store of an archive on disk, under its own name or under ``name``.
 
@@ -437,6 +442,8 @@ class StoreArchives:
             created_at=now,
             vector_weight=manifest.vector_weight if here else None,
             claim=claim_of(owner, name),
+            links=manifest.links,
+            linked_to=0 if manifest.links else None,  # they are made again, of the chunks
         )
 
     async def _is_free(self, name: str, owner: str | None) -> bool:

@@ -65,6 +65,7 @@ class ArchiveManifest:
     metadata: Mapping[str, str]
     expires_after_days: int | None
     vector_weight: float | None
+    links: bool
     groups: tuple[GroupRow, ...]
     group_files: tuple[tuple[str, str, str | None], ...]
     chunks: int
@@ -201,6 +202,7 @@ def _manifest(value: dict[str, Any]) -> ArchiveManifest:
         metadata=check_metadata(store.get("metadata")),
         expires_after_days=None if days is None else min(365, max(1, int(days))),
         vector_weight=None if weight is None else min(1.0, max(0.0, float(weight))),
+        links=store.get("links") is True,
         groups=groups,
         group_files=states,
         chunks=_count(value, "chunks"),

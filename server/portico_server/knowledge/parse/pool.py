@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import orjson
 
 from portico.wire import Place
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Unavailable
 from portico_server.knowledge.document import Part, Unreadable
@@ -80,7 +81,7 @@ class ReaderPool:
         self._recordings = recordings
         self._idle: list[asyncio.subprocess.Process] = []
         self._busy: set[asyncio.subprocess.Process] = set()
-        self._slots = asyncio.Semaphore(max(1, workers))
+        self._slots = pools.FairSlots(workers)
         self._closed = False
 
     async def read(
@@ -138,7 +139,7 @@ class ReaderPool:
     ) -> AsyncGenerator[dict[str, Any], None]:
         """What a worker says of a file. Raises `Unreadable`."""
         job = {"path": str(path), "name": name, "memory": self._memory, "seconds": self._seconds, **about}
-        async with self._slots:
+        async with self._slots.taken():
             process, line = await self._begin(orjson.dumps(job) + b"\n")
             whole = False
             try:

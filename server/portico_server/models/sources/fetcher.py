@@ -33,6 +33,7 @@ from portico_server.models.sources.local import (
     is_usable,
     read_forbidden,
     read_receipt,
+    receipt_of,
     require_room,
     write_receipt,
 )
@@ -302,6 +303,12 @@ class ModelFetcher:
             return None
         folder = self._models / source.folder
         return read_receipt(folder, source.file) or local.placed_by_hand(folder, source)
+
+    def receipt(self, source: ModelSource) -> DownloadReceipt | None:
+        """What was fetched of a source, with its revision and its hashes, if it is here. Looks at the disk alone."""
+        if source.scheme == "file" or not source.fetchable:
+            return None
+        return receipt_of(self._models / source.folder, source.file)
 
     async def fetch(self, source: ModelSource, progress: Progress) -> Path:
         """Make the source's file or folder present and return it.

@@ -161,6 +161,15 @@ def read_receipt(folder: Path, file: str) -> Path | None:
     return folder / path
 
 
+def receipt_of(folder: Path, file: str) -> DownloadReceipt | None:
+    """What a fetch of ``file`` (empty: our own choice) left behind, if it is all still there."""
+    if read_receipt(folder, file) is None:
+        return None
+    entry = _entries(folder)[file]
+    files = {name: ReceiptFile(**kept) for name, kept in entry["files"].items()}
+    return DownloadReceipt(entry["path"], str(entry.get("revision") or ""), files)
+
+
 def write_receipt(folder: Path, file: str, receipt: DownloadReceipt) -> Path:
     """Record a finished fetch, atomically, and return what to open. The caller holds the folder's lock."""
     entries = _entries(folder)

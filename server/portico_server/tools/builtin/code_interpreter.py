@@ -39,7 +39,8 @@ def tool(notebooks: Notebooks, artifacts: ArtifactStore, limits: SandboxLimits) 
         code = arguments["code"].encode("utf-8", "replace").decode()  # half a surrogate pair is not a text
         cell = Cell(code, await _files(arguments.get("files") or (), artifacts, context))
         session = arguments.get("session")
-        outcome = await notebooks.run(context.caller.id, session, cell, report)
+        caller = context.caller
+        outcome = await notebooks.run(caller.id, session, cell, report, whole=caller.admin)
         made = [_made(product) for product in outcome.products]
         return _result(outcome, session, await artifacts.keep(made, context))
 

@@ -121,7 +121,7 @@ async def answered(
                 param="headers",
             )
     for _hop in range(policy.redirects + 1):
-        url = _checked(ask.url, policy, exact=signed)
+        url = checked(ask.url, policy, exact=signed)
         async with session.request(
             ask.method, url, headers=ask.headers, data=ask.body, allow_redirects=False
         ) as response:
@@ -150,8 +150,11 @@ def _redirected(ask: FetchRequest, url: URL, location: str, status: int) -> Fetc
     return replace(ask, url=str(target), headers=headers)
 
 
-def _checked(text: str, policy: AddressPolicy, *, exact: bool = False) -> URL:
-    """The URL, if it may be fetched as far as can be told without resolving its name."""
+def checked(text: str, policy: AddressPolicy, *, exact: bool = False, secure: bool = False) -> URL:
+    """The URL, if it may be fetched as far as can be told without resolving its name.
+
+    ``secure``: only https, except to a host that the operator has named. Raises `InvalidRequest`.
+    """
     try:
         url = URL(text, encoded=exact)
         host, port = url.host, url.port
@@ -169,6 +172,13 @@ def _checked(text: str, policy: AddressPolicy, *, exact: bool = False) -> URL:
         )
     if _is_literal(host) and not policy.trusts(host, port) and not is_public(host):
         raise _refused(host)
+    if secure and url.scheme != "https" and not policy.trusts(host, port):
+        raise InvalidRequest(
+            f"'{_shown(text)}' is not encrypted: only https:// URLs are taken here. The operator can allow a host by "
+            "name with the setting 'tool_hosts'.",
+            code="insecure_url",
+            param="url",
+        )
     return url
 
 

@@ -34,6 +34,11 @@ class OutwardFetcher:
         async with client.opened(policy, keep=True) as opened:
             yield _OpenedSession(opened, policy)
 
+    def check(self, url: str, *, secure: bool = False) -> None:
+        from portico_server.tools.fetch import client
+
+        client.checked(url, self._policy, secure=secure)
+
 
 class _OpenedSession:
     def __init__(self, session: aiohttp.ClientSession, policy: AddressPolicy) -> None:
@@ -49,12 +54,13 @@ class _OpenedSession:
         seconds: float,
         method: str = "GET",
         signed: bool = False,
+        body: bytes | None = None,
     ) -> AsyncIterator[FetchedResponse]:
         import aiohttp
 
         from portico_server.tools.fetch import client
 
-        ask = client.FetchRequest(url, method, dict(headers or {}))
+        ask = client.FetchRequest(url, method, dict(headers or {}), body)
         try:
             async with asyncio.timeout(seconds):
                 async with client.answered(self._session, ask, self._policy, signed=signed) as response:

@@ -121,6 +121,8 @@ RESTART_WAIT_SECONDS: Final = 15.0
 _FIRST_RETRY_S: Final = 0.5
 _MAX_RETRY_S: Final = 60.0
 _PAGES: Final = 50
+_FAILED: Final = "mcp_server_failed"
+_REFUSED: Final = "mcp_server_refused"
 _LOG_BYTES: Final = 1024 * 1024
 _BROKEN: Final = (
     OSError,
@@ -280,30 +282,18 @@ class ServerConnection:
 
     async def call(self, tool: str, arguments: Mapping[str, Any], context: Context) -> ToolResult:
         """Call a tool of the server. All that goes wrong is a result for the asking model to read."""
-        try:
-            async with asyncio.timeout(RESTART_WAIT_SECONDS):
-                await self._ready.wait()
-        except TimeoutError:
-            return self._failed(f"is not running: {self.error or 'it is starting'}")
-        client = self._client
-        assert client is not None
 
         async def tell(progress: float, total: float | None, message: str | None) -> None:
             await context.emit(Status("tool", message or tool, progress, total))
 
         try:
-            result = await client.call_tool(tool, dict(arguments), progress_callback=tell)
-        except MCPError as error:
-            if error.error.code == types.CONNECTION_CLOSED:
-                self.lost("It ended in the middle of a call.")
-                return self._failed("ended in the middle of the call; it is being started again")
-            if error.error.code == types.REQUEST_TIMEOUT:
-                return self._failed(f"did not answer within {self.spec.timeout:g} s")
-            return self._failed(f"refused the call: {error.error.message[:1_000]}")
-        except _BROKEN as error:
-            if isinstance(error, httpx2.HTTPError):
-                self.lost(f"It could not be reached: {_line(error)}")
-            return self._failed(f"answered with something that cannot be used: {_line(error)}")
+            result = await self._ask(
+                lambda client: client.call_tool(tool, dict(arguments), progress_callback=tell), "call"
+            )
+        except (Conflict, InvalidRequest) as error:
+            if error.code not in (_FAILED, _REFUSED):
+                raise
+            return ToolResult(error.message, is_error=True)
         return result_of(result, await self._keep(made_in(result), context))
 
     async def resources(self) -> list[OfferedResource]:
@@ -344,8 +334,11 @@ class ServerConnection:
         """A prompt filled in. Raises `PorticoError`."""
         return messages_of(await self._ask(lambda client: client.get_prompt(name, dict(arguments))))
 
-    async def _ask(self, work: Callable[[Client], Awaitable[T]]) -> T:
-        """Ask something for a person. Raises `PorticoError` that says what is wrong with the server."""
+    async def _ask(self, work: Callable[[Client], Awaitable[T]], what: str = "request") -> T:
+        """Ask the server something. Raises `Conflict` and `InvalidRequest` that say what is wrong with it.
+
+        ``what``: the word for what is asked.
+        """
         try:
             async with asyncio.timeout(RESTART_WAIT_SECONDS):
                 await self._ready.wait()
@@ -357,15 +350,15 @@ class ServerConnection:
             return await work(client)
         except MCPError as error:
             if error.error.code == types.CONNECTION_CLOSED:
-                self.lost("It ended in the middle of a request.")
+                self.lost(f"It ended in the middle of a {what}.")
                 raise self._trouble(
-                    "ended in the middle of the request; it is being started again"
+                    f"ended in the middle of the {what}; it is being started again"
                 ) from error
             if error.error.code == types.REQUEST_TIMEOUT:
                 raise self._trouble(f"did not answer within {self.spec.timeout:g} s") from error
             raise InvalidRequest(
-                f"The MCP server '{self.spec.name}' refused it: {plain(error.error.message)[:1_000]}",
-                code="mcp_server_refused",
+                f"The MCP server '{self.spec.name}' refused the {what}: {plain(error.error.message)[:1_000]}",
+                code=_REFUSED,
             ) from error
         except _BROKEN as error:
             if isinstance(error, httpx2.HTTPError):
@@ -373,10 +366,7 @@ class ServerConnection:
             raise self._trouble(f"answered with something that cannot be used: {_line(error)}") from error
 
     def _trouble(self, what: str) -> Conflict:
-        return Conflict(f"The MCP server '{self.spec.name}' {what}.", code="mcp_server_failed")
-
-    def _failed(self, what: str) -> ToolResult:
-        return ToolResult(f"The MCP server '{self.spec.name}' {what}.", is_error=True)
+        return Conflict(f"The MCP server '{self.spec.name}' {what}.", code=_FAILED)
 
 
 async def _tools(client: Client) -> list[types.Tool]:

@@ -82,6 +82,8 @@ class McpHost:
         self._runner = runner
         self._held: dict[str, _HeldServer] = {}
         self._open = False
+        self._begun = asyncio.Event()
+        """Set once all servers of the start are being started."""
 
     async def start(self, configured: Iterable[ServerSpec]) -> None:
         """Read what there is to hold. Nothing is started before `run`."""
@@ -112,10 +114,20 @@ class McpHost:
         try:
             for held in tuple(self._held.values()):
                 await self._begin(held)
+            self._begun.set()
             await asyncio.get_running_loop().create_future()
         finally:
             self._open = False
             await self._end(*self._held.values())
+
+    async def prepared(self, key: str) -> None:
+        """Wait until each server that may have the tool of a registry ``key`` was started, well or not."""
+        if not key.startswith("tool/") or not self._held:
+            return
+        await self._begun.wait()
+        for held in tuple(self._held.values()):
+            if held.connection is not None:
+                await held.connection.tried.wait()
 
     async def add(self, spec: ServerSpec, owner: str | None) -> ServerInfo:
         """Hold a server from now on, and wait until its first start has gone well or not."""

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from portico_server.core.errors import InvalidRequest, Unavailable
+from portico_server.core.pools import FairSlots
 
 if TYPE_CHECKING:
     from pydantic_monty import AsyncMonty, ResourceLimits
@@ -58,6 +59,7 @@ class LightSandbox:
         self._starting = asyncio.Lock()
         self._closed = False
         self._sound: set[str] = set()
+        self._slots = FairSlots(WORKERS)
 
     async def run(self, code: str) -> EvaluatedCode:
         """Run ``code`` from scratch; whatever goes wrong in it is an evaluation."""
@@ -66,7 +68,7 @@ class LightSandbox:
         pool = self._pool or await self._start()
         printed = CollectString(MAX_OUTPUT_BYTES)
         try:
-            async with pool.checkout(limits=_limits()) as session:
+            async with self._slots.taken(), pool.checkout(limits=_limits()) as session:
                 value = await session.feed_run(_text(code), print_callback=printed)
         except MontyError as error:
             return EvaluatedCode(printed.output, error=_explain(error))
@@ -109,7 +111,7 @@ class LightSandbox:
 
         pool = self._pool or await self._start()
         try:
-            async with pool.checkout(limits=_limits()) as session:
+            async with self._slots.taken(), pool.checkout(limits=_limits()) as session:
                 return await session.feed_run(
                     _text(code), inputs=dict(inputs), print_callback=CollectString(MAX_OUTPUT_BYTES)
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from dataclasses import dataclass, field
 
 from portico_server.core import pools
@@ -25,7 +26,8 @@ class _Session:
 class Notebooks:
     """At most ``most`` kernels at once, those of sessions that were not used for ``idle`` seconds ended.
 
-    A session belongs to its caller: another caller's session of the same name is another session.
+    A session belongs to its caller: another caller's session of the same name is another session. One caller has at
+    most half of all, unless ``whole`` says otherwise.
     """
 
     def __init__(self, sandbox: Sandbox, limits: SandboxLimits, *, most: int, idle: float) -> None:
@@ -34,7 +36,7 @@ class Notebooks:
         self._most = most
         self._idle = idle
         self._sessions: dict[tuple[str, str], _Session] = {}
-        self._single = 0
+        self._single: Counter[str] = Counter()
         self._spare: asyncio.Task[Kernel] | None = None
         self._spare_used = 0.0
         self._culler: asyncio.Task[None] | None = None
@@ -50,7 +52,9 @@ class Notebooks:
         self._works = reason is None
         return reason
 
-    async def run(self, caller: str, session: str | None, cell: Cell, report: Report) -> CellOutcome:
+    async def run(
+        self, caller: str, session: str | None, cell: Cell, report: Report, *, whole: bool = False
+    ) -> CellOutcome:
         """Run a cell in a session of this caller, or without a name in a kernel that is gone afterwards.
 
         ``report`` is told of a long first start. Cancelling stops the cell; the session stays. Raises `Unavailable` and
@@ -63,8 +67,8 @@ class Notebooks:
             self._culler = asyncio.create_task(self._cull(), name="idle notebooks")
         try:
             if session is None:
-                return await self._once(cell)
-            return await self._in_session((caller, session), cell)
+                return await self._once(caller, cell, whole)
+            return await self._in_session((caller, session), cell, whole)
         finally:
             self._refill()
 
@@ -81,9 +85,9 @@ class Notebooks:
                 await session.kernel.stop()
         self._sessions.clear()
 
-    async def _once(self, cell: Cell) -> CellOutcome:
-        await self._evict()
-        self._single += 1
+    async def _once(self, caller: str, cell: Cell, whole: bool) -> CellOutcome:
+        await self._evict(caller, whole)
+        self._single[caller] += 1
         try:
             kernel = await self._take()
             try:
@@ -91,11 +95,13 @@ class Notebooks:
             finally:
                 await kernel.stop()
         finally:
-            self._single -= 1
+            self._single[caller] -= 1
+            if not self._single[caller]:
+                del self._single[caller]
 
-    async def _in_session(self, key: tuple[str, str], cell: Cell) -> CellOutcome:
+    async def _in_session(self, key: tuple[str, str], cell: Cell, whole: bool) -> CellOutcome:
         if key not in self._sessions:
-            await self._evict()
+            await self._evict(key[0], whole)
         session = self._sessions.setdefault(key, _Session(self._now()))
         async with session.lock:
             if session.kernel is None or not session.kernel.alive:
@@ -115,14 +121,27 @@ class Notebooks:
                     await session.kernel.stop()
                     self._sessions.pop(key, None)
 
-    async def _evict(self) -> None:
-        """Room for one kernel more, if need be that of the session which was used least recently and rests now."""
-        while len(self._sessions) + self._single >= self._most:
-            resting = [key for key, session in self._sessions.items() if not session.lock.locked()]
+    async def _evict(self, caller: str, whole: bool) -> None:
+        """Room for one kernel more of this caller, if need be that of a session which rests now: of its own if there is
+        one, and of all such the one that was used least recently.
+        """
+        share = self._most if whole else max(1, self._most // 2)
+        while True:
+            own = [key for key in self._sessions if key[0] == caller]
+            at_share = len(own) + self._single[caller] >= share
+            if not at_share and len(self._sessions) + self._single.total() < self._most:
+                return
+            resting = [key for key in own if not self._sessions[key].lock.locked()]
+            if not resting and not at_share:
+                resting = [key for key, session in self._sessions.items() if not session.lock.locked()]
             if not resting:
+                which = (
+                    f"The {share} notebooks that one key may have"
+                    if at_share
+                    else f"All {self._most} notebooks"
+                )
                 raise TooMany(
-                    f"All {self._most} notebooks are busy. Try again when one has finished, or raise the setting "
-                    "'notebooks'.",
+                    f"{which} are busy. Try again when one has finished, or raise the setting 'notebooks'.",
                     code="notebooks_busy",
                     retry_after=5,
                 )

@@ -208,6 +208,11 @@ class _HeldSource:
     functions: Functions | None = None
     task: asyncio.Task[None] | None = None
 
+    def may_give(self, tool: str) -> bool:
+        """Whether a tool of this name may come of it: some give many, named by a document or a module."""
+        several = self.spec.kind == "openapi" or self.spec.function.endswith(":*")
+        return self.state != "ready" and (several or tool in (self.spec.name, f"{self.spec.name}_schema"))
+
 
 class AddedTools:
     """Prepares each addition in a task of its own, and tries again with a growing pause what cannot be had."""
@@ -220,6 +225,8 @@ class AddedTools:
         self._database = database
         self._policy = policy
         self._held: dict[str, _HeldSource] = {}
+        self._changed = asyncio.Event()
+        """Set when an addition became ready or was taken out."""
         self._open = False
 
     async def start(self, configured: Iterable[ToolSpec]) -> None:
@@ -238,6 +245,7 @@ class AddedTools:
         for name, held in before.items():
             if listed.get(name) != held.spec and self._held.get(name) is held:
                 del self._held[name]
+                self._changed.set()
                 for tool in held.tools:
                     self._toolbox.remove(tool)
                 await self._end(held)
@@ -257,6 +265,13 @@ class AddedTools:
         finally:
             self._open = False
             await self._end(*self._held.values())
+
+    async def prepared(self, key: str) -> None:
+        """Wait until the tool of a registry ``key`` is there, if one is being prepared that it may come of."""
+        tool = key.removeprefix("tool/")
+        while tool != key and any(held.may_give(tool) for held in self._held.values()):
+            self._changed.clear()
+            await self._changed.wait()
 
     async def add(self, spec: ToolSpec, owner: str | None) -> SourceInfo:
         """Add from now on. Raises `PorticoError`, and keeps nothing, if it cannot be prepared now."""
@@ -302,6 +317,7 @@ class AddedTools:
                 f"'{name}' stands in the configuration file; take it out there and start the daemon again."
             )
         del self._held[name]
+        self._changed.set()
         await self._database.write(rows.remove_spec, rows.TOOLS_TABLE, name)
         for tool in held.tools:
             self._toolbox.remove(tool)
@@ -377,6 +393,7 @@ class AddedTools:
                 self._toolbox.remove(name)
             raise
         held.state, held.error, held.tools = "ready", None, tuple(added)
+        self._changed.set()
 
     async def _end(self, *ending: _HeldSource) -> None:
         tasks = [held.task for held in ending if held.task is not None]

@@ -129,6 +129,10 @@ BAD = [
     (chat(stream=True, stream_options="usage"), "stream_options"),
     (chat(stream=True, stream_options={"include_usage": 1}), "stream_options.include_usage"),
     (chat(logit_bias=[]), "logit_bias"),
+    (chat(logit_bias={str(token): 1 for token in range(1025)}), "logit_bias"),
+    (chat(logit_bias={"dog": 1}), "logit_bias"),
+    (chat(logit_bias={"7": 101}), "logit_bias.7"),
+    (chat(logit_bias={"7": True}), "logit_bias.7"),
     (chat(metadata="x"), "metadata"),
 ]
 

@@ -152,6 +152,11 @@ def test_the_store_of_a_folder_is_a_vector_store_too(client: openai.OpenAI) -> N
         ("", {"expires_after": {"anchor": "last_active_at", "days": 0}}, "expires_after.days"),
         ("", {"embedding_model": "nothing"}, "embedding_model"),
         ("", {"file_ids": ["file-none"]}, "file_id"),
+        (
+            "",
+            {"chunking_strategy": {"type": "static", "static": {"chunk_overlap_tokens": 10**12}}},
+            "chunking_strategy.static.chunk_overlap_tokens",
+        ),
         ("/handbook/search", {}, "query"),
         ("/handbook/search", {"query": "x", "max_num_results": 51}, "max_num_results"),
         ("/handbook/search", {"query": []}, "query"),

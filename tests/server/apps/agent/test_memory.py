@@ -130,6 +130,45 @@ async def test_a_running_summary_stands_for_what_no_longer_fits(agent_fixture: A
     assert summaries < 3, "it is not summed up anew in every turn"
 
 
+async def test_a_turn_reads_the_newest_of_a_long_memory_and_no_result_without_its_call(
+    agent_fixture: AgentFixture,
+) -> None:
+    agent_fixture.model("first")
+    await agent_fixture.ask("a", "s")
+    session = (await agent_fixture.sessions.list(LOCAL))[0].id
+    call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    said = [{"sender": "user", "content": f"m{number}"} for number in range(9_999)]
+    said[0] = {"sender": "a", "content": "", "type": "tool_call", "extra_info": {"tool_calls": [call]}}
+    said[1] = {
+        "sender": "look",
+        "content": "seen",
+        "type": "tool_result",
+        "extra_info": {"tool_call_id": "call_1"},
+    }
+    told = {"summary": "Long ago.", "covered": 10}
+    await agent_fixture.sessions.load_state_dict(session, LOCAL, {"memory": said, "state": told})
+    model = agent_fixture.model("later")
+    await agent_fixture.ask("b", "s")
+    assert "tool" in {message["role"] for message in model.sent()}, "all 9,999 are read"
+    # The first of 10,001 is beyond what a turn reads, the call: its result goes with it.
+    model = agent_fixture.model("last")
+    await agent_fixture.ask("c", "s")
+    assert "tool" not in {message["role"] for message in model.sent()}
+    assert "m9998" in str(model.sent()[0]["content"]) and model.sent()[-1]["content"] == "c"
+
+
+async def test_a_turn_reads_no_more_characters_than_its_bound(agent_fixture: AgentFixture) -> None:
+    agent_fixture.model("first")
+    await agent_fixture.ask("a", "s")
+    session = (await agent_fixture.sessions.list(LOCAL))[0].id
+    said = [{"sender": "user", "content": letter * 3_000_000} for letter in "xyz"]
+    await agent_fixture.sessions.load_state_dict(session, LOCAL, {"memory": said})
+    model = agent_fixture.model("later")
+    await agent_fixture.ask("b", "s")
+    content = model.sent()[0]["content"]
+    assert (content[0], content[-1], len(content)) == ("y", "b", 6_000_001)
+
+
 async def test_a_session_is_the_callers_own(agent_fixture: AgentFixture) -> None:
     model = agent_fixture.model("ok")
     await agent_fixture.ask("mine", "s")

@@ -292,3 +292,35 @@ def question(daemon: Daemon, run: str) -> str:
             if line.startswith("data: ") and (event := json.loads(line[6:]))["type"] == "asked":
                 return str(event["id"])
     raise AssertionError("it asked nothing")
+
+
+def test_a_run_that_is_taken_up_waits_for_its_tool_to_be_there_again(
+    served: KilledDaemon, tmp_path: Path
+) -> None:
+    """The tool's own process starts when the test says so, behind the run that wants it."""
+    go = tmp_path / "go"
+    go.touch()
+    (tmp_path / "desk.py").write_text(
+        "import pathlib, time\n"
+        f"while not pathlib.Path({str(go)!r}).exists():\n    time.sleep(0.01)\n"
+        'def refund(name: str) -> str:\n    return f"refunded {name}"\n'
+    )
+    tool = {"name": "refund", "function": "desk:refund", "folder": str(tmp_path), "approval": "always"}
+    assert served.daemon is not None
+    url = served.daemon.url
+    assert httpx.post(f"{url}/api/tool-sources", json=tool, timeout=60).is_success
+    step = pipeline({"op": "tool", "name": "r", "tool": "refund", "arguments": {"name": "Ada"}})
+    body = {"flow": spec(step, durability="full"), "input": "x"}
+    with httpx.stream("POST", f"{url}/api/flows/run", json=body, timeout=60) as told:
+        next(line for line in told.iter_lines() if '"asked"' in line)
+        run = told.headers["x-portico-run"]
+    served.kill()
+    go.unlink()
+    url = served.start().url
+    [question] = httpx.get(f"{url}/api/questions", params={"run": run}, timeout=60).json()["data"]
+    path = f"{url}/api/questions/{question['id']}/answer"
+    assert httpx.post(path, json={"accepted": True}, timeout=60).is_success
+    go.touch()
+    with httpx.stream("GET", f"{url}/api/runs/{run}/events", timeout=60) as told:
+        last = [line for line in told.iter_lines() if line.startswith("data: ")][-1]
+    assert "refunded Ada" in last, last

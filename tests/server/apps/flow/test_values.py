@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.server.apps.flow.steps import Bench, code, pipeline, ref
+from tests.api_server import api_server
+from tests.server.apps.flow.steps import Bench, code, pipeline, ref, spec
 
 from portico.errors import InvalidRequest
+from portico_server.apps.flow.budget import MAX_RUNS_PER_KEY, ValueBudget
+from portico_server.core.errors import TooMany
 
 ROUNDS = 40
 """Doublings: of sixteen bytes a terabyte."""
@@ -110,3 +115,52 @@ def test_a_number_that_json_does_not_have_is_an_error_of_the_step(bench: Bench) 
             {"op": "llm", "name": "m", "model": "echo", "format": {"type": "json", "attempts": 1}}, "9" * 400
         )
     assert caught.value.code in ("not_json", "format_failed")
+
+
+async def test_what_steps_make_of_values_counts_for_the_run(tmp_path: Path) -> None:
+    doubled = [same(f"s{number}", template(number)) for number in range(13)]
+    many = [
+        same(f"m{number}", {"$template": f"{number}{{a}}", "$with": {"a": ref("value")}})
+        for number in range(9)
+    ]
+    async with api_server(tmp_path, flow_run_mb=1) as api:
+        given = {"flow": spec(pipeline(*doubled, *many), durability="off"), "input": "sixteen bytes..."}
+        answer = await api.client.post("/api/flows/run", json=given)
+    assert '"code":"value_too_large"' in answer.text
+    assert "more than 1 MiB" in answer.text
+
+
+async def test_the_runs_of_one_key_have_a_bound_together() -> None:
+    budget = ValueBudget(1, 1)
+    runs = [budget.fresh("greedy") for _number in range(MAX_RUNS_PER_KEY)]
+    for run in runs:
+        run.take(2**20, "a")
+    with pytest.raises(TooMany) as caught:
+        budget.fresh("greedy").take(1, "b")
+    assert (caught.value.code, caught.value.param) == ("too_many_at_once", "b")
+    budget.fresh("modest").take(2**20, "a")
+    budget.fresh().take(2**20, "a")
+    runs[0].release()
+    budget.fresh("greedy").take(2**20, "a")
+
+
+async def test_large_steps_of_many_runs_let_everything_else_pass() -> None:
+    budget = ValueBudget()
+    done: list[int] = []
+
+    async def run(number: int) -> None:
+        own = budget.fresh("a")
+        for _step in range(3):
+            own.take(2**20, "a")
+            done.append(number)
+            await own.give_way()
+
+    running = [asyncio.create_task(run(number)) for number in range(4)]
+    await asyncio.sleep(0)  # all have begun
+    rounds = 0
+    while not all(task.done() for task in running):
+        before = len(done)
+        await asyncio.sleep(0)
+        assert len(done) <= before + 1
+        rounds += 1
+    assert rounds >= 8

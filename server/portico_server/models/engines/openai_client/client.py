@@ -12,6 +12,7 @@ import orjson
 
 from portico.wire import Usage
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
+from portico_server.core.fields import LOGIT_BIAS
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
 from portico_server.models.answers import single_chunk
@@ -158,6 +159,9 @@ class ChoiceStreamClient:
 
     def _prepare(self, request: Relay) -> PreparedRequest:
         """What the server is asked for a chat or a completion."""
+        biases = request.body.get("logit_bias")
+        if biases:
+            LOGIT_BIAS.check(biases, "logit_bias")  # a flow or an agent may ask too
         if request.operation == "completions":
             prepared = prepare_completion(request.body)
         else:
@@ -239,6 +243,8 @@ class ChoiceStreamClient:
                 "grammar",
                 "it repeats something too often, or refers to itself before anything else",
             )
+        if not found and ("response_format" in body or "tools" in body):
+            _before, found, reason = text.partition("Automatic parser generation failed: ")
         if not found:
             return None
         form = body.get("response_format") or {}

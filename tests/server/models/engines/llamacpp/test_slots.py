@@ -302,3 +302,8 @@ async def test_a_schema_that_makes_no_grammar_is_named(small: ModelFixture) -> N
     with pytest.raises(InvalidRequest, match="repeats something too often") as raised:
         await small.ask("m", {"messages": user("Count."), "response_format": form})
     assert (raised.value.param, raised.value.code) == ("response_format", "invalid_schema")
+    schema = {"type": "integer", "minimum": -1e30, "maximum": 1e30}
+    form = {"type": "json_schema", "json_schema": {"name": "large", "schema": schema}}
+    with pytest.raises(InvalidRequest, match=r"cannot keep to the schema") as raised:
+        await small.ask("m", {"messages": user("Count."), "response_format": form})
+    assert (raised.value.param, raised.value.code) == ("response_format", "invalid_schema")

@@ -1,0 +1,74 @@
+"""`portico stores links` and `graph`: what links the passages of a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from portico.cli.render import amount, print_json, print_rows, shorten
+from portico.cli.session import AsJson, connected
+from portico.errors import InvalidRequest
+
+Name = Annotated[str, typer.Argument(help="The name or id of the store.")]
+
+
+def neighbours(
+    context: typer.Context,
+    name: Name,
+    chunk: Annotated[
+        int | None, typer.Option(min=1, help="A passage by its number, as portico search --explain shows it.")
+    ] = None,
+    file: Annotated[
+        str | None, typer.Option(help="Or the file, by its id, in which the passage lies.")
+    ] = None,
+    start: Annotated[int, typer.Option(min=0, help="A character of it in that file.")] = 0,
+    after: Annotated[int, typer.Option(min=0, help="Leave out the first so many.")] = 0,
+    number: Annotated[int, typer.Option("-n", "--number", min=1, max=100, help="How many.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the passages that name what another passage names."""
+    if (chunk is None) == (file is None):
+        raise InvalidRequest("Give either --chunk or --file, to say which passage is meant.", param="chunk")
+    with connected(context) as client:
+        found = client.stores.neighbours(name, chunk=chunk, file=file, start=start, after=after, limit=number)
+    if as_json:
+        print_json(found)
+        return
+    if not found.passages:
+        typer.echo(f"Nothing names what the passage {found.chunk} names.")
+        return
+    print_rows(
+        ("CHUNK", "TERM", "KIND", "FILE", "TEXT"),
+        (
+            (
+                item.chunk,
+                item.term,
+                item.kind,
+                f"{item.filename} {item.place.label()}",
+                shorten(item.text, 80),
+            )
+            for item in found.passages
+        ),
+    )
+    if found.has_more:
+        typer.echo(f"There are more: --after {after + len(found.passages)}")
+
+
+def export_graph(
+    context: typer.Context,
+    name: Name,
+    out: Annotated[Path, typer.Argument(help="The file to write.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write what links a store's passages as GraphML, which drawing programs read."""
+    if out.exists() and not overwrite:
+        raise InvalidRequest(f"{out} is there already: --overwrite replaces it.", param="out")
+    with connected(context) as client:
+        size = client.stores.export_graph(name, out)
+    if as_json:
+        print_json({"store": name, "file": str(out), "bytes": size})
+    else:
+        typer.echo(f"Wrote the links of '{name}' to {out} ({amount(size)}).")

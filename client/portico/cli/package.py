@@ -1,0 +1,223 @@
+"""`portico package`: an app and all that it needs, pinned, to run elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+import typer
+
+from portico.cli.complete import app_names
+from portico.cli.progress import Spinner
+from portico.cli.render import amount, print_fields, print_json, safe
+from portico.cli.session import AsJson, DryRun, connected
+from portico.errors import Conflict, InvalidRequest
+from portico.values import PackagedContents
+
+app = typer.Typer()
+
+MANIFEST = "MANIFEST.json"
+
+BLOCK_BYTES = 1024 * 1024
+
+Included = Literal["include", "reference"]
+
+
+@app.command(epilog="Example: portico package handbook --image --slurm --partition gpu -o handbook.zip")
+def package(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="APP", help="The app.", autocompletion=app_names)],
+    version: Annotated[
+        int | None, typer.Option(min=1, help="Which version (default: the one that answers).")
+    ] = None,
+    image: Annotated[bool, typer.Option("--image", help="With a Dockerfile.")] = False,
+    compose: Annotated[
+        bool, typer.Option("--compose", help="With a Compose file: the app on a PostgreSQL.")
+    ] = False,
+    kubernetes: Annotated[bool, typer.Option("--kubernetes", help="With manifests for Kubernetes.")] = False,
+    slurm: Annotated[bool, typer.Option("--slurm", help="With a script for sbatch.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="A file that ends in .zip, or a folder (default: a folder called as the app)."
+        ),
+    ] = None,
+    stores: Annotated[
+        Included,
+        typer.Option(help="Stores as archives, or by reference to the address or the folder they follow."),
+    ] = "include",
+    models: Annotated[
+        Included, typer.Option(help="Models by their sources, or files of the daemon's machine too.")
+    ] = "reference",
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A further name: store/NAME, tool/NAME, prompt/NAME, a model or an app. Again for more."
+        ),
+    ] = None,
+    image_name: Annotated[
+        str, typer.Option("--tag", help="The name of the image (default: APP:VERSION).")
+    ] = "",
+    base: Annotated[str, typer.Option(help="The Python image below it, best with a digest.")] = "",
+    host: Annotated[
+        str, typer.Option(help="The name under which clients reach it; on Kubernetes, an Ingress.")
+    ] = "",
+    replicas: Annotated[
+        int, typer.Option(min=1, max=100, help="Daemons on Kubernetes; several need PostgreSQL.")
+    ] = 1,
+    max_replicas: Annotated[int, typer.Option(min=0, max=100, help="How many they may become by load.")] = 0,
+    gpus: Annotated[int, typer.Option(min=0, max=64, help="GPUs of each daemon.")] = 0,
+    cpus: Annotated[int, typer.Option(min=1, max=1024, help="Cores of each daemon.")] = 2,
+    memory: Annotated[
+        int, typer.Option(min=256, max=16_777_216, help="Memory of each daemon, in MB.")
+    ] = 4096,
+    storage: Annotated[int, typer.Option(min=1, max=1_000_000, help="Room of its volume, in GB.")] = 20,
+    partition: Annotated[str, typer.Option(help="Partition of the Slurm job.")] = "",
+    account: Annotated[str, typer.Option(help="Account of the Slurm job.")] = "",
+    time: Annotated[str, typer.Option(help="Time limit of the Slurm job, such as 8:00:00.")] = "",
+    gres: Annotated[str, typer.Option(help="Generic resources of the Slurm job, such as gpu:a100:1.")] = "",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file or a folder that is there.")
+    ] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write an app and all that it needs, pinned, to a folder or a file: configuration, flows, stores, Portico itself.
+
+    No secret is in it: .env.example lists those that the other place must give.
+    """
+    to = out or Path(name.rpartition("/")[2])
+    if not dry_run:
+        _require_free(to, overwrite)
+    targets = [
+        word
+        for word, wanted in (
+            ("image", image),
+            ("compose", compose),
+            ("kubernetes", kubernetes),
+            ("slurm", slurm),
+        )
+        if wanted
+    ]
+    options = {
+        "image": image_name,
+        "base": base,
+        "host": host,
+        "replicas": replicas,
+        "max_replicas": max_replicas,
+        "gpus": gpus,
+        "cpus": cpus,
+        "memory_mb": memory,
+        "storage_gb": storage,
+        "partition": partition,
+        "account": account,
+        "time": time,
+        "gres": gres,
+    }
+    asked: dict[str, Any] = {
+        "version": version,
+        "targets": targets,
+        "stores": stores,
+        "models": models,
+        "include": include or (),
+        "options": {key: value for key, value in options.items() if value != ""},
+    }
+    with connected(context) as client:
+        found = client.apps.plan_package(name, **asked)
+        size = None
+        if not dry_run:
+            with Spinner(f"Packaging {name}"), tempfile.TemporaryDirectory(dir=_beside(to)) as scratch:
+                archive = Path(scratch) / "package.zip"
+                size = client.apps.package(name, archive, **asked)
+                _put(archive, Path(scratch), to)
+    if as_json:
+        print_json({**_fields(found), "out": None if dry_run else str(to), "bytes": size})
+    else:
+        _print(found, to, size)
+
+
+def _require_free(to: Path, overwrite: bool) -> None:
+    taken = to.exists() and not (to.is_dir() and to.suffix != ".zip" and not any(to.iterdir()))
+    if taken and not overwrite:
+        raise InvalidRequest(f"{to} is there already: --overwrite replaces it.", param="out")
+    if to.is_dir() and taken and not (to / MANIFEST).is_file():
+        raise InvalidRequest(
+            f"{to} is a folder, and not one of a package: nothing in it is replaced. Choose another one.",
+            param="out",
+        )
+
+
+def _beside(to: Path) -> Path:
+    folder = to.absolute().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _put(archive: Path, scratch: Path, to: Path) -> None:
+    """Let the package appear where it is wanted, whole and checked."""
+    folder = scratch / "unpacked"
+    _unpack(archive, folder)
+    if to.suffix == ".zip":
+        archive.replace(to)
+        return
+    if to.exists():
+        shutil.rmtree(to)
+    folder.rename(to)
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack an archive of ours. Raises `Conflict` for one that is not what its manifest says."""
+    with zipfile.ZipFile(archive) as opened:
+        sums: dict[str, str] = json.loads(opened.read(MANIFEST))["sha256"]
+        for entry in opened.infolist():
+            path = PurePosixPath(entry.filename)
+            if path.is_absolute() or ".." in path.parts:
+                raise Conflict(f"The package holds an entry that does not belong there: {entry.filename!r}.")
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            digest = hashlib.sha256()
+            with opened.open(entry) as source, target.open("wb") as file:
+                while block := source.read(BLOCK_BYTES):
+                    digest.update(block)
+                    file.write(block)
+            if entry.filename != MANIFEST and digest.hexdigest() != sums.get(entry.filename):
+                raise Conflict(f"{entry.filename} of the package is damaged. Package the app again.")
+            if path.suffix == ".sh":
+                target.chmod(0o755)
+
+
+def _fields(found: PackagedContents) -> dict[str, Any]:
+    return {name: getattr(found, name) for name in PackagedContents.__dataclass_fields__}
+
+
+def _print(found: PackagedContents, to: Path, size: int | None) -> None:
+    version = f" in version {found.version}" if found.version else ""
+    typer.echo(f"The app '{found.app}'{version} {'would bring' if size is None else 'brings'}:")
+    print_fields(
+        [
+            ("models", _names(model["source"] for model in found.models)),
+            ("stores", _names(f"{store['name']} ({store['files']} files)" for store in found.stores)),
+            ("apps", _names(f"{item['name']} (version {item['version']})" for item in found.apps)),
+            ("prompts", _names(f"{item['name']} (version {item['version']})" for item in found.prompts)),
+            ("tools", _names(found.tools)),
+            ("MCP servers", _names(found.mcp)),
+            ("to be given", _names(found.variables)),
+        ]
+    )
+    for note in found.notes:
+        typer.secho(safe(note), fg="yellow", err=True)
+    if size is None:
+        typer.echo("Nothing was written.")
+        return
+    guide = "README.md in it" if to.suffix == ".zip" else to / "README.md"
+    typer.echo(f"Wrote {to} ({amount(size)}). {guide} says how it is run.")
+
+
+def _names(found: Sequence[str] | Any) -> str:
+    return ", ".join(found)

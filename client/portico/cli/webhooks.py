@@ -1,0 +1,233 @@
+"""`portico webhooks`: who hears of what has ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from portico.cli.complete import event_types
+from portico.cli.render import moment, print_fields, print_json, print_removed, print_rows
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+
+if TYPE_CHECKING:
+    from portico.webhooks import NewWebhook
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Webhooks: addresses that hear of what has ended.",
+    epilog="Example: portico webhooks create https://example.com/hook --event batch.completed",
+)
+
+Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the webhook.")]
+Delivery = Annotated[str, typer.Argument(metavar="DELIVERY", help="The id of the delivery.")]
+
+
+@app.command(
+    epilog="Example: portico webhooks create https://example.com/hook --event batch.completed --event batch.failed"
+)
+def create(
+    context: typer.Context,
+    url: Annotated[str, typer.Argument(help="Where events are sent, with https.")],
+    event: Annotated[
+        list[str],
+        typer.Option(
+            help="What is sent, such as response.completed; several times. 'portico webhooks events' lists all.",
+            autocompletion=event_types,
+        ),
+    ],
+    name: Annotated[str | None, typer.Option(help="What it is called (default: its address).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a webhook. Its secret is shown once and never again."""
+    with connected(context) as client:
+        made = client.webhooks.create(url, event, name=name)
+    _show_secret(made, as_json)
+
+
+@app.command(epilog="Example: portico webhooks events")
+def events(context: typer.Context, as_json: AsJson = False) -> None:
+    """List what a webhook can want."""
+    with connected(context) as client:
+        found = client.webhooks.event_types()
+    if as_json:
+        print_json({"data": found})
+    else:
+        for name in found:
+            typer.echo(name)
+
+
+@app.command("list", epilog="Example: portico webhooks list --limit 5")
+def show_all(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many, newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List webhooks, newest first."""
+    with connected(context) as client:
+        page = client.webhooks.list(limit=limit)
+    if as_json:
+        print_json(page)
+    elif not page.data:
+        typer.echo("No webhooks yet: portico webhooks create URL --event batch.completed")
+    else:
+        print_rows(
+            ("ID", "NAME", "URL", "EVENTS", "DISABLED"),
+            ((w.id, w.name, w.url, ", ".join(w.event_types), w.disabled or "") for w in page.data),
+        )
+
+
+@app.command(epilog="Example: portico webhooks show wh_0192f6")
+def show(context: typer.Context, webhook_id: Identity, as_json: AsJson = False) -> None:
+    """Show one webhook, without its secret."""
+    with connected(context) as client:
+        found = client.webhooks.get(webhook_id)
+    if as_json:
+        print_json(found)
+        return
+    print_fields(
+        [
+            ("id", found.id),
+            ("name", found.name),
+            ("url", found.url),
+            *(("event", name) for name in found.event_types),
+            ("secret", found.signing_secret_hint),
+            ("disabled", found.disabled),
+            ("made", moment(found.created_at)),
+            ("changed", moment(found.updated_at)),
+        ]
+    )
+
+
+@app.command(epilog="Example: portico webhooks change wh_0192f6 --url https://example.com/other")
+def change(
+    context: typer.Context,
+    webhook_id: Identity,
+    url: Annotated[str | None, typer.Option(help="Where events are sent.")] = None,
+    event: Annotated[
+        list[str] | None,
+        typer.Option(help="What is sent, all of it; several times.", autocompletion=event_types),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What it is called.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change a webhook. One that was disabled is used again."""
+    with connected(context) as client:
+        found = client.webhooks.change(webhook_id, url=url, event_types=event or None, name=name)
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(f"{found.id} sends {', '.join(found.event_types)} to {found.url}.")
+
+
+@app.command("test", epilog="Example: portico webhooks test wh_0192f6 --event batch.completed")
+def send_test(
+    context: typer.Context,
+    webhook_id: Identity,
+    event: Annotated[
+        str | None,
+        typer.Option(
+            help="Of which type the event is (default: the first of the webhook).", autocompletion=event_types
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send a made-up event now, once. Exit code 1 if the answer is not a status of 200 to 299."""
+    with connected(context) as client:
+        event = event or client.webhooks.get(webhook_id).event_types[0]
+        status = client.webhooks.test(webhook_id, event)
+    if as_json:
+        print_json({"webhook": webhook_id, "event_type": event, "status_code": status})
+    else:
+        typer.echo(f"The receiver answered HTTP {status}.")
+    if not 200 <= status < 300:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: portico webhooks rotate wh_0192f6 --keep-old")
+def rotate(
+    context: typer.Context,
+    webhook_id: Identity,
+    keep_old: Annotated[
+        bool, typer.Option("--keep-old", help="Sign with the secret before, too, for 24 hours.")
+    ] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give a webhook another secret. It is shown once and never again."""
+    with connected(context) as client:
+        if not keep_old:
+            confirm(f"Make the secret of '{webhook_id}' worthless at once?", yes=yes)
+        made = client.webhooks.rotate(webhook_id, keep_old=keep_old)
+    _show_secret(made, as_json)
+
+
+@app.command(epilog="Example: portico webhooks delete wh_0192f6 --yes")
+def delete(
+    context: typer.Context,
+    webhook_id: Identity,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a webhook, and what was sent to it."""
+    with connected(context) as client:
+        found = client.webhooks.get(webhook_id)
+        if not dry_run:
+            confirm(f"Delete the webhook to {found.url}?", yes=yes)
+            client.webhooks.remove(webhook_id)
+    print_removed(found.id, f"the webhook to {found.url}", dry_run, as_json, "delete")
+
+
+@app.command(epilog="Example: portico webhooks deliveries wh_0192f6")
+def deliveries(
+    context: typer.Context,
+    webhook_id: Identity,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many, newest first.")] = 20,
+    after: Annotated[str | None, typer.Option(help="Those before this one.", metavar="DELIVERY")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what was sent to a webhook, or is to be, newest first."""
+    with connected(context) as client:
+        page = client.webhooks.deliveries(webhook_id, after=after, limit=limit)
+    if as_json:
+        print_json(page)
+    elif not page.data:
+        typer.echo("Nothing was sent yet: an event is sent when something ends.")
+    else:
+        print_rows(
+            ("ID", "EVENT", "STATE", "ATTEMPTS", "MADE", "NEXT", "LAST ERROR"),
+            (
+                (
+                    one.id,
+                    one.event_type,
+                    one.state,
+                    one.attempts,
+                    moment(one.created_at),
+                    moment(one.next_at) if one.next_at else "",
+                    one.last_error or "",
+                )
+                for one in page.data
+            ),
+        )
+
+
+@app.command(epilog="Example: portico webhooks redeliver wh_0192f6 evt_0192f7")
+def redeliver(
+    context: typer.Context, webhook_id: Identity, delivery_id: Delivery, as_json: AsJson = False
+) -> None:
+    """Send an event once more, whatever has become of it."""
+    with connected(context) as client:
+        found = client.webhooks.redeliver(webhook_id, delivery_id)
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(f"{found.id} is {found.state}: portico webhooks deliveries {webhook_id}")
+
+
+def _show_secret(made: NewWebhook, as_json: bool) -> None:
+    if as_json:
+        print_json(made)
+        return
+    typer.echo(made.signing_secret)
+    typer.echo(f"This is the only time the secret of '{made.name}' ({made.id}) is shown.", err=True)

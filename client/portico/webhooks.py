@@ -1,0 +1,138 @@
+"""What the SDK says of webhooks, and how a receiver checks what it is sent.
+
+Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from portico.errors import InvalidRequest
+
+TOLERANCE_S = 300
+"""Seconds that a message may be old, or ahead of the clock here."""
+
+_PREFIX = "whsec_"
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """An address that hears of what has ended. ``disabled`` says why nothing is sent to it any more.
+
+    Times in seconds since 1970.
+    """
+
+    id: str
+    name: str
+    url: str
+    event_types: tuple[str, ...]
+    signing_secret_hint: str = ""
+    disabled: str | None = None
+    created_at: float = 0
+    updated_at: float = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewWebhook(Webhook):
+    """A webhook with its secret, which is not shown again."""
+
+    signing_secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookDelivery:
+    """An event for a webhook: ``pending``, ``delivered`` or ``failed``. Its ``id`` is the same in each attempt.
+
+    ``last_status`` and ``last_error`` are those of the last attempt; ``next_at`` is when a pending one is sent next.
+    """
+
+    id: str
+    webhook_id: str
+    event_type: str
+    state: str
+    attempts: int
+    created_at: float
+    next_at: float | None = None
+    last_status: int | None = None
+    last_error: str | None = None
+    delivered_at: float | None = None
+    payload: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookEvent:
+    """What a receiver is sent: ``data["id"]`` names what has ended, ``type`` says how.
+
+    The same event may come more than once, under the same ``id``.
+    """
+
+    id: str
+    type: str
+    created_at: int
+    data: Mapping[str, Any]
+
+
+def verify_webhook(
+    body: str | bytes, headers: Mapping[str, str], secret: str, *, tolerance_s: float = TOLERANCE_S
+) -> WebhookEvent:
+    """The event that a webhook was sent, if one of its signatures is that of ``secret``.
+
+    ``body`` is exactly what came, before anything has parsed it; ``headers`` are those of the request, in any case.
+    Raises `InvalidRequest` for a signature that is not right, for a message from another time, and for headers that are
+    missing. Compared in constant time.
+    """
+    given = {name.lower(): value for name, value in headers.items()}
+    event_id, moment, signatures = (
+        _header(given, name) for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
+    )
+    if not (moment.isascii() and moment.isdigit() and len(moment) < 13):
+        raise _refused("The header 'webhook-timestamp' is not a number of seconds.")
+    if abs(time.time() - int(moment)) > tolerance_s:
+        raise _refused(f"The message is older than {tolerance_s:g} s, or ahead of the clock here.")
+    data = body.encode() if isinstance(body, str) else body
+    signed = b".".join((event_id.encode(), moment.encode(), data))
+    expected = base64.b64encode(hmac.new(_key(secret), signed, hashlib.sha256).digest())
+    # All of them are compared, whichever is right.
+    right = [
+        hmac.compare_digest(expected, value.encode())
+        for version, _comma, value in (part.partition(",") for part in signatures.split())
+        if version == "v1"
+    ]
+    if not any(right):
+        raise _refused(
+            "None of the signatures is that of the secret: it is another webhook's, or was rotated."
+        )
+    try:
+        event = json.loads(data)
+        return WebhookEvent(event["id"], event["type"], event["created_at"], event["data"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _refused("The message is signed, but it is not an event.") from error
+
+
+def _header(headers: Mapping[str, str], name: str) -> str:
+    if name not in headers:
+        raise _refused(f"The header '{name}' is missing: pass the headers of the request.")
+    return headers[name]
+
+
+def _key(secret: str) -> bytes:
+    if not secret.startswith(_PREFIX):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidRequest(
+            "The secret is not one of a webhook: base64 follows 'whsec_'.", param="secret"
+        ) from error
+
+
+def _refused(words: str) -> InvalidRequest:
+    return InvalidRequest(words, code="invalid_signature", param="headers")

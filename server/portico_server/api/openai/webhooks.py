@@ -1,0 +1,173 @@
+"""``/v1/webhook_endpoints``: who hears of what has ended.
+
+https://platform.openai.com/docs/guides/webhooks
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import Query
+from pydantic import BaseModel, Field
+
+from portico_server.api.endpoint import Caller, TheServices
+from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.shapes import Moment, OpenAIList, Page, shaped
+from portico_server.db.webhooks import EVENT_TYPES, WebhookRow
+from portico_server.webhooks.webhooks import MAX_NAME_LENGTH, MAX_URL_LENGTH, hint
+
+router = new_router(prefix="/v1", tags=["OpenAI: webhooks"])
+
+MAX_EVENT_TYPES = 100
+"""Event types that a request may name."""
+
+EventTypeName = Annotated[str, Field(min_length=1, max_length=100)]
+EventTypeNames = Annotated[list[EventTypeName], Field(min_length=1, max_length=MAX_EVENT_TYPES)]
+WebhookName = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)]
+WebhookUrl = Annotated[str, Field(min_length=1, max_length=MAX_URL_LENGTH)]
+
+
+class WebhookRequest(BaseModel, extra="forbid"):
+    """A webhook to make: what is sent, and where to."""
+
+    event_types: EventTypeNames
+    name: WebhookName
+    url: WebhookUrl
+
+
+class WebhookChange(BaseModel, extra="forbid"):
+    """What to change; ``event_types`` are all that it has afterwards."""
+
+    event_types: EventTypeNames | None = None
+    name: WebhookName | None = None
+    url: WebhookUrl | None = None
+
+
+class RotateRequest(BaseModel, extra="forbid"):
+    """Whether what is sent in the next 24 hours is signed with the secret before, too."""
+
+    keep_old_secret_active_for_24_hours: bool = False
+
+
+class WebhookTestRequest(BaseModel, extra="forbid"):
+    """Of which type the event is that is sent."""
+
+    event_type: EventTypeName
+
+
+class WebhookEndpoint(BaseModel):
+    """A webhook. ``disabled`` is ours: why nothing is sent to it any more."""
+
+    id: str
+    object: Literal["webhook_endpoint"] = "webhook_endpoint"
+    created_at: Moment
+    updated_at: Moment
+    event_types: list[str]
+    name: str
+    url: str
+    signing_secret_hint: str
+    disabled: str | None
+
+
+class WebhookEndpointWithSecret(WebhookEndpoint):
+    """A webhook and its secret, which is not shown again."""
+
+    signing_secret: str
+
+
+class WebhookTest(BaseModel):
+    """What the receiver answered; ``success``: that it did."""
+
+    object: Literal["webhook_endpoint.test"] = "webhook_endpoint.test"
+    webhook_endpoint_id: str
+    event_type: str
+    status_code: int
+    success: Literal[True] = True
+
+
+class RemovedWebhook(BaseModel):
+    """What was removed."""
+
+    id: str
+    object: Literal["webhook_endpoint.deleted"] = "webhook_endpoint.deleted"
+    deleted: bool = True
+
+
+@router.get("/webhook_event_types")
+async def list_webhook_event_types(_caller: Caller) -> OpenAIList[str]:
+    """What a webhook can want. Those of ``run`` are ours."""
+    return OpenAIList(data=list(EVENT_TYPES))
+
+
+@router.post("/webhook_endpoints")
+async def create_webhook(
+    body: WebhookRequest, services: TheServices, caller: Caller
+) -> WebhookEndpointWithSecret:
+    """Make a webhook for what the caller's key begins. Its secret is shown here and never again."""
+    return _with_secret(await services.webhooks.create(body.name, body.url, body.event_types, caller))
+
+
+@router.get("/webhook_endpoints")
+async def list_webhooks(
+    services: TheServices,
+    caller: Caller,
+    after: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> Page[WebhookEndpoint]:
+    """The caller's webhooks, the newest first."""
+    page = await services.webhooks.list(caller, after=after, limit=limit)
+    return Page.of([_webhook(row) for row in page.data], page.has_more)
+
+
+@router.get("/webhook_endpoints/{webhook_endpoint_id}")
+async def retrieve_webhook(
+    webhook_endpoint_id: str, services: TheServices, caller: Caller
+) -> WebhookEndpoint:
+    """One of them."""
+    return _webhook(await services.webhooks.get(webhook_endpoint_id, caller))
+
+
+@router.post("/webhook_endpoints/{webhook_endpoint_id}")
+async def update_webhook(
+    webhook_endpoint_id: str, body: WebhookChange, services: TheServices, caller: Caller
+) -> WebhookEndpoint:
+    """Change what is given. One that was disabled is used again."""
+    given = body.model_dump(exclude_none=True)
+    return _webhook(await services.webhooks.change(webhook_endpoint_id, caller, **given))
+
+
+@router.delete("/webhook_endpoints/{webhook_endpoint_id}")
+async def delete_webhook(webhook_endpoint_id: str, services: TheServices, caller: Caller) -> RemovedWebhook:
+    """Forget a webhook, and what was sent to it."""
+    await services.webhooks.delete(webhook_endpoint_id, caller)
+    return RemovedWebhook(id=webhook_endpoint_id)
+
+
+@router.post("/webhook_endpoints/{webhook_endpoint_id}/rotate_secret")
+async def rotate_webhook_secret(
+    webhook_endpoint_id: str, services: TheServices, caller: Caller, body: RotateRequest | None = None
+) -> WebhookEndpointWithSecret:
+    """Give a webhook another secret, which is shown here and never again."""
+    keep_old = body is not None and body.keep_old_secret_active_for_24_hours
+    return _with_secret(await services.webhooks.rotate(webhook_endpoint_id, caller, keep_old=keep_old))
+
+
+@router.post("/webhook_endpoints/{webhook_endpoint_id}/test")
+async def test_webhook(
+    webhook_endpoint_id: str, body: WebhookTestRequest, services: TheServices, caller: Caller
+) -> WebhookTest:
+    """Send a made-up event now, once, whatever the webhook wants."""
+    status = await services.webhooks.test(webhook_endpoint_id, body.event_type, caller)
+    return WebhookTest(
+        webhook_endpoint_id=webhook_endpoint_id, event_type=body.event_type, status_code=status
+    )
+
+
+def _webhook(row: WebhookRow) -> WebhookEndpoint:
+    return shaped(WebhookEndpoint, row, signing_secret_hint=hint(row.secret))
+
+
+def _with_secret(row: WebhookRow) -> WebhookEndpointWithSecret:
+    return shaped(
+        WebhookEndpointWithSecret, row, signing_secret_hint=hint(row.secret), signing_secret=row.secret
+    )

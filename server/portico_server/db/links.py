@@ -1,0 +1,155 @@
+"""Links: what each chunk of a store names. Written with the chunks, deleted with them, read in bounded portions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import Connection, TextClause, delete, select, text
+
+from portico_server.db.rows import portions
+from portico_server.db.schema import chunks, links, stores
+
+MAX_TERM_CHUNKS = 100
+"""Chunks that a term may be named by; one that is named by more links nothing."""
+
+MAX_LINKS_READ_ROWS = 4_000
+"""Links that one statement reads, at most."""
+
+
+NAME, CODE, REFERENCE, FILE = 1, 2, 3, 4
+
+KINDS = {NAME: "name", CODE: "code", REFERENCE: "reference", FILE: "file"}
+"""What a term may be: a name or a quoted title, an identifier, a numbered part of the same file, a file."""
+
+WEAK_WEIGHT, NAME_WEIGHT, DEFINES_WEIGHT = 1, 2, 3
+"""Of a run that may be a name, of what is one, of what a chunk is about: its heading, its caption."""
+
+
+class NewLink(NamedTuple):
+    """A name in a chunk: its hash with the store, below 2**48; what it is; its weight, see `NAME_WEIGHT`."""
+
+    term: int
+    kind: int
+    weight: int
+
+
+class LinkRow(NamedTuple):
+    """A chunk that names a term. ``file_id`` is empty unless it was asked for."""
+
+    term: int
+    chunk_id: int
+    kind: int
+    weight: int
+    file_id: str = ""
+
+
+_INSERT = "INSERT OR IGNORE INTO links (term, chunk_id, kind, weight) VALUES (?, ?, ?, ?)"
+
+_WANTED = {
+    "sqlite": "(SELECT value FROM json_each(:wanted)) w",
+    "postgresql": "(SELECT CAST(e AS bigint) AS value FROM jsonb_array_elements_text(CAST(:wanted AS jsonb)) e) w",
+}
+"""Numbers that come as one JSON text: a statement stays the same however many there are."""
+
+
+def _statements(template: str) -> Mapping[str, tuple[str, TextClause]]:
+    """One query for each database. Expressions would be compiled at each call, which takes longer than the query."""
+    return {name: (sql := template.replace("WANTED", wanted), text(sql)) for name, wanted in _WANTED.items()}
+
+
+_OF_CHUNKS = _statements(
+    "SELECT l.term, l.chunk_id, l.kind, l.weight FROM WANTED CROSS JOIN links l "
+    "WHERE l.chunk_id = w.value LIMIT :most"
+)
+_NAMING = _statements(
+    "SELECT l.term, l.chunk_id, l.kind, l.weight FROM WANTED CROSS JOIN links l WHERE l.term = w.value "
+    "AND (SELECT y.chunk_id FROM links y WHERE y.term = w.value LIMIT 1 OFFSET :bound) IS NULL LIMIT :most"
+)
+_NAMING_IN_FILES = _statements(
+    "SELECT l.term, l.chunk_id, l.kind, l.weight, c.file_id FROM WANTED CROSS JOIN links l CROSS JOIN chunks c "
+    "WHERE l.term = w.value AND c.id = l.chunk_id "
+    "AND (SELECT y.chunk_id FROM links y WHERE y.term = w.value LIMIT 1 OFFSET :bound) IS NULL LIMIT :most"
+)
+
+
+def _read(
+    connection: Connection,
+    statements: Mapping[str, tuple[str, TextClause]],
+    wanted: Sequence[int],
+    **bounds: int,
+) -> Sequence[Any]:
+    parameters = {"wanted": orjson.dumps(list(wanted)).decode(), **bounds}
+    sql, clause = statements[connection.dialect.name]
+    if connection.dialect.name == "sqlite":  # past SQLAlchemy: thousands of small rows in a search
+        driver: Any = connection.connection.driver_connection
+        found: list[Any] = driver.execute(sql, parameters).fetchall()
+        return found
+    return connection.execute(clause, parameters).all()
+
+
+def add(connection: Connection, named: Mapping[int, Sequence[NewLink]]) -> None:
+    """Write what chunks name, by their ids; what is there already stays."""
+    # In the order of the table: each page of it is written once.
+    rows = sorted((link.term, chunk, link.kind, link.weight) for chunk, own in named.items() for link in own)
+    if not rows:
+        return
+    if connection.dialect.name == "sqlite":
+        driver: Any = connection.connection.driver_connection
+        driver.executemany(_INSERT, rows)
+        return
+    from sqlalchemy.dialects.postgresql import insert as insert_or_ignore
+
+    columns = ("term", "chunk_id", "kind", "weight")
+    values = [dict(zip(columns, row, strict=True)) for row in rows]
+    connection.execute(insert_or_ignore(links).on_conflict_do_nothing(), values)
+
+
+def of_chunks(connection: Connection, wanted: Sequence[int]) -> list[LinkRow]:
+    """What chunks name, at most `MAX_LINKS_READ_ROWS` of it."""
+    return [LinkRow(*row) for row in _read(connection, _OF_CHUNKS, wanted, most=MAX_LINKS_READ_ROWS)]
+
+
+def naming(
+    connection: Connection, terms: Sequence[int], *, with_files: bool = False, most: int = MAX_LINKS_READ_ROWS
+) -> list[LinkRow]:
+    """The chunks that name terms, at most ``most`` links; none of a term that more than `MAX_TERM_CHUNKS` name."""
+    statements = _NAMING_IN_FILES if with_files else _NAMING
+    rows = _read(connection, statements, terms, most=most, bound=MAX_TERM_CHUNKS)
+    return [LinkRow(*row) for row in rows]
+
+
+# What catches up with a store whose setting was changed.
+
+
+def catch_up(
+    connection: Connection,
+    store_id: str,
+    chunk_ids: Sequence[int],
+    named: Mapping[int, Sequence[NewLink]],
+    *,
+    keep: bool,
+) -> bool:
+    """Link a portion of a store's chunks by what they name, or with ``keep`` false unlink them, and note how far that
+    is. Those that have gone are left out. ``False``, and nothing is written, if the store's setting has changed.
+    """
+    now = connection.execute(
+        select(stores.c.links, stores.c.linked_to).where(stores.c.id == store_id).with_for_update()
+    ).first()
+    if now is None or now.links is not keep or now.linked_to is None or now.linked_to >= chunk_ids[-1]:
+        return False
+    for part in portions(chunk_ids):
+        if keep:
+            here = connection.execute(select(chunks.c.id).where(chunks.c.id.in_(part))).scalars().all()
+            add(connection, {chunk: named[chunk] for chunk in here if chunk in named})
+        else:
+            connection.execute(delete(links).where(links.c.chunk_id.in_(part)))
+    connection.execute(stores.update().where(stores.c.id == store_id).values(linked_to=chunk_ids[-1]))
+    return True
+
+
+def caught_up(connection: Connection, store_id: str, *, keep: bool) -> None:
+    """Note that all chunks of a store are linked, or with ``keep`` false none, unless that is not wanted by now."""
+    ours = (stores.c.id == store_id) & (stores.c.links == keep)
+    connection.execute(stores.update().where(ours).values(linked_to=None))

@@ -1,0 +1,395 @@
+"""Webhooks, the events that they want, and the journal of what was sent.
+
+`announce` is called in the transaction that ends a thing: an event is written with the end, or neither is. `claim`
+hands events out for sending, each to one daemon under a lease by the clock of the database.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias
+
+import orjson
+from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
+
+from portico_server.core.ids import new_id
+from portico_server.db.database import after_commit
+from portico_server.db.rows import RowPage, Rows
+from portico_server.db.rows import now as clock
+from portico_server.db.schema import webhook_deliveries as deliveries
+from portico_server.db.schema import webhooks
+
+DeliveryState: TypeAlias = Literal["pending", "delivered", "failed"]
+
+EVENT_TYPES: Final = (
+    *(f"response.{end}" for end in ("completed", "failed", "incomplete", "cancelled")),
+    *(f"batch.{end}" for end in ("completed", "failed", "cancelled", "expired")),
+    *(f"fine_tuning.job.{end}" for end in ("succeeded", "failed", "cancelled")),
+    *(f"eval.run.{end}" for end in ("succeeded", "failed", "canceled")),
+    *(f"run.{end}" for end in ("finished", "failed", "cancelled")),
+)
+"""What a webhook can want. Those of ``run`` are ours, all others OpenAI's."""
+
+TOPIC: Final = "webhook events"
+"""Under which the database says that there is something to send."""
+
+MAX_PENDING_EVENTS: Final = 10_000
+"""Events of one owner that wait to be delivered. One beyond that is written down as failed, and can be sent again."""
+
+MAX_ERROR_CHARS: Final = 300
+"""Characters of what went wrong with a delivery."""
+
+CANDIDATE_ROWS: Final = 64
+"""Rows that are looked at at once for something to send."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookRow:
+    """One webhook. ``previous_secret`` signs too until ``previous_until``; ``disabled`` says why nothing is sent."""
+
+    id: str
+    owner: str
+    name: str
+    url: str
+    event_types: Sequence[str]
+    secret: str = field(repr=False)
+    created_at: float
+    updated_at: float
+    previous_secret: str | None = field(default=None, repr=False)
+    previous_until: float | None = None
+    disabled: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRow:
+    """One event for one webhook. ``next_at``: when it is sent next, by the clock of the database."""
+
+    id: str
+    webhook_id: str
+    owner: str
+    event_type: str
+    payload: str
+    state: DeliveryState
+    attempts: int
+    next_at: float
+    created_at: float
+    last_status: int | None = None
+    last_error: str | None = None
+    delivered_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedDelivery:
+    """What is to be sent now: ``attempt`` counts from 1; ``secrets`` are those that sign, the newest first."""
+
+    id: str
+    webhook_id: str
+    owner: str
+    url: str
+    payload: str
+    attempt: int
+    secrets: Sequence[str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryBounds:
+    """What is sent at once: by one daemon, and by all of them to one webhook and for one owner."""
+
+    here: int
+    per_webhook: int
+    per_owner: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryOutcome:
+    """What came of an attempt; ``retry_s``: seconds to the next one, ``None`` if there is none."""
+
+    delivered: bool
+    status: int | None = None
+    error: str | None = None
+    retry_s: float | None = None
+
+
+_WEBHOOKS = Rows(webhooks, WebhookRow)
+_DELIVERIES = Rows(deliveries, DeliveryRow)
+
+get = _WEBHOOKS.get
+delivery = _DELIVERIES.get
+
+
+def payload(event_id: str, event_type: str, subject: str, created_at: float) -> str:
+    """The document of an event, as OpenAI writes it; ``subject`` is the id of what has ended."""
+    document = {
+        "id": event_id,
+        "object": "event",
+        "created_at": int(created_at),
+        "type": event_type,
+        "data": {"id": subject},
+    }
+    return orjson.dumps(document).decode()
+
+
+# --- webhooks ----------------------------------------------------------------------------------------------------
+
+
+def add(connection: Connection, row: WebhookRow, most: int) -> bool:
+    """Write a new one; whether its owner may have another, of ``most``."""
+    mine = select(func.count()).select_from(webhooks).where(webhooks.c.owner == row.owner)
+    if connection.execute(mine).scalar_one() >= most:
+        return False
+    _WEBHOOKS.add(connection, row)
+    return True
+
+
+def page(
+    connection: Connection, owner: str | None, *, after: str | None = None, limit: int = 20
+) -> RowPage[WebhookRow]:
+    """The newest first: all, or those of ``owner``."""
+    query = _WEBHOOKS.select.order_by(webhooks.c.id.desc())
+    if owner is not None:
+        query = query.where(webhooks.c.owner == owner)
+    if after is not None:
+        query = query.where(webhooks.c.id < after)
+    return _WEBHOOKS.page(connection, query, limit)
+
+
+def change(connection: Connection, webhook_id: str, values: Mapping[str, Any]) -> None:
+    """Give it other ``values``; one that was disabled is used again."""
+    connection.execute(
+        update(webhooks)
+        .where(webhooks.c.id == webhook_id)
+        .values(disabled=None, **values, updated_at=time.time())
+    )
+
+
+def rotate(connection: Connection, row: WebhookRow, secret: str, keep_s: float) -> None:
+    """Put another secret in the place of its own, which signs too for ``keep_s`` seconds."""
+    kept = {
+        "previous_secret": row.secret if keep_s else None,
+        "previous_until": clock(connection) + keep_s if keep_s else None,
+    }
+    connection.execute(
+        update(webhooks).where(webhooks.c.id == row.id).values(secret=secret, updated_at=time.time(), **kept)
+    )
+
+
+def remove(connection: Connection, webhook_id: str) -> None:
+    """Forget it with its deliveries."""
+    connection.execute(delete(webhooks).where(webhooks.c.id == webhook_id))
+
+
+def disable(connection: Connection, webhook_id: str, reason: str) -> None:
+    """Send nothing to it any more; what waits for it has failed."""
+    connection.execute(
+        update(webhooks)
+        .where(webhooks.c.id == webhook_id, webhooks.c.disabled.is_(None))
+        .values(disabled=reason)
+    )
+    waiting = (deliveries.c.webhook_id == webhook_id) & (deliveries.c.state == "pending")
+    connection.execute(
+        update(deliveries)
+        .where(waiting)
+        .values(state="failed", last_error=reason, lease_owner=None, lease_until=None)
+    )
+
+
+def any_used(connection: Connection) -> bool:
+    """Whether there is one to which something is sent."""
+    return (
+        connection.execute(select(webhooks.c.id).where(webhooks.c.disabled.is_(None)).limit(1)).first()
+        is not None
+    )
+
+
+# --- events ------------------------------------------------------------------------------------------------------
+
+
+def announce(connection: Connection, owner: str | None, event_type: str, subject: str) -> None:
+    """Write an event for each webhook of ``owner`` that wants it, in the transaction that ends its ``subject``."""
+    if owner is None or not _has_webhook(connection, owner):
+        return
+    used = (webhooks.c.owner == owner) & webhooks.c.disabled.is_(None)
+    found = connection.execute(select(webhooks.c.id, webhooks.c.event_types).where(used))
+    wanting = [row.id for row in found if event_type in row.event_types]
+    if not wanting:
+        return
+    free = MAX_PENDING_EVENTS - count_pending(connection, owner)
+    now, moment = time.time(), clock(connection)
+    for number, webhook_id in enumerate(wanting):
+        event_id, full = new_id("evt_"), number >= free
+        row = DeliveryRow(
+            event_id,
+            webhook_id,
+            owner,
+            event_type,
+            payload(event_id, event_type, subject, now),
+            "failed" if full else "pending",
+            attempts=0,
+            next_at=moment,
+            created_at=now,
+            last_error=f"{MAX_PENDING_EVENTS:,} events waited to be delivered already." if full else None,
+        )
+        _DELIVERIES.add(connection, row)
+    after_commit(connection, TOPIC)
+
+
+def _has_webhook(connection: Connection, owner: str) -> bool:
+    """Whether an owner has one that is used: all that the end of a thing costs where there is none."""
+    if connection.dialect.name == "sqlite":
+        # Past SQLAlchemy, which takes as long as all else that ends a run.
+        driver: Any = connection.connection.driver_connection
+        return driver.execute(_USED, (owner,)).fetchone() is not None
+    used = (webhooks.c.owner == owner) & webhooks.c.disabled.is_(None)
+    return connection.execute(select(webhooks.c.id).where(used).limit(1)).first() is not None
+
+
+_USED = "SELECT 1 FROM webhooks WHERE owner = ? AND disabled IS NULL LIMIT 1"
+
+
+def count_pending(connection: Connection, owner: str) -> int:
+    """Events of an owner that wait to be delivered."""
+    waiting = (deliveries.c.owner == owner) & (deliveries.c.state == "pending")
+    return connection.execute(select(func.count()).select_from(deliveries).where(waiting)).scalar_one()
+
+
+# --- deliveries --------------------------------------------------------------------------------------------------
+
+
+def claim(
+    connection: Connection, holder: str, lease_s: float, limit: int, bounds: DeliveryBounds
+) -> list[ClaimedDelivery]:
+    """Take at most ``limit`` events that are due, the oldest first, for ``lease_s`` seconds.
+
+    Of one webhook and of one owner no more are under way than ``bounds`` say, counted over all daemons.
+    """
+    now = clock(connection)
+    living = select(deliveries.c.webhook_id, deliveries.c.owner).where(deliveries.c.lease_until >= now)
+    by_webhook: Counter[str] = Counter()
+    by_owner: Counter[str] = Counter()
+    for row in connection.execute(living):
+        by_webhook[row.webhook_id] += 1
+        by_owner[row.owner] += 1
+    due = (
+        (deliveries.c.state == "pending")
+        & (deliveries.c.next_at <= now)
+        & or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now)
+        & webhooks.c.disabled.is_(None)
+    )
+    columns = (deliveries.c.id, deliveries.c.webhook_id, deliveries.c.owner, deliveries.c.payload)
+    query = (
+        select(*columns, deliveries.c.attempts, webhooks.c.url, webhooks.c.secret, webhooks.c.previous_secret)
+        .add_columns(webhooks.c.previous_until)
+        .join(webhooks, webhooks.c.id == deliveries.c.webhook_id)
+        .where(due)
+        .order_by(deliveries.c.next_at)
+        .limit(CANDIDATE_ROWS)
+    )
+    taken: list[ClaimedDelivery] = []
+    while len(taken) < limit:
+        full_webhooks = [name for name, count in by_webhook.items() if count >= bounds.per_webhook]
+        full_owners = [name for name, count in by_owner.items() if count >= bounds.per_owner]
+        free = deliveries.c.webhook_id.not_in(full_webhooks) & deliveries.c.owner.not_in(full_owners)
+        found = connection.execute(query.where(free)).all()
+        if not found:
+            break
+        for row in found:
+            at_bound = (
+                by_webhook[row.webhook_id] >= bounds.per_webhook or by_owner[row.owner] >= bounds.per_owner
+            )
+            if at_bound or len(taken) == limit:
+                continue
+            by_webhook[row.webhook_id] += 1
+            by_owner[row.owner] += 1
+            taken.append(_claimed(connection, row, holder, now, lease_s))
+    return taken
+
+
+def _claimed(connection: Connection, row: Any, holder: str, now: float, lease_s: float) -> ClaimedDelivery:
+    values = {"lease_owner": holder, "lease_until": now + lease_s, "attempts": row.attempts + 1}
+    connection.execute(update(deliveries).where(deliveries.c.id == row.id).values(**values))
+    secrets = [row.secret]
+    if row.previous_secret is not None and (row.previous_until or 0.0) > now:
+        secrets.append(row.previous_secret)
+    return ClaimedDelivery(row.id, row.webhook_id, row.owner, row.url, row.payload, row.attempts + 1, secrets)
+
+
+def settle(connection: Connection, delivery_id: str, holder: str, outcome: DeliveryOutcome) -> None:
+    """Write down what came of an attempt, unless another daemon has taken the event by now."""
+    state: DeliveryState = "failed" if outcome.retry_s is None else "pending"
+    values: dict[str, Any] = {
+        "state": "delivered" if outcome.delivered else state,
+        "last_status": outcome.status,
+        "last_error": outcome.error[:MAX_ERROR_CHARS] if outcome.error else None,
+        "delivered_at": time.time() if outcome.delivered else None,
+    }
+    if outcome.retry_s is not None:
+        values["next_at"] = clock(connection) + outcome.retry_s
+    mine = (deliveries.c.id == delivery_id) & (deliveries.c.lease_owner == holder)
+    connection.execute(update(deliveries).where(mine).values(**values, lease_owner=None, lease_until=None))
+
+
+def release(connection: Connection, delivery_ids: Sequence[str], holder: str) -> None:
+    """Give events back that were not sent to an end: the daemon stops. They are due at once."""
+    mine = deliveries.c.id.in_(delivery_ids) & (deliveries.c.lease_owner == holder)
+    connection.execute(update(deliveries).where(mine).values(lease_owner=None, lease_until=None))
+
+
+def release_all(connection: Connection, holder: str) -> None:
+    """Give back what others than ``holder`` hold, where no other daemon can be alive (one daemon per SQLite file)."""
+    others = deliveries.c.lease_owner.is_not(None) & (deliveries.c.lease_owner != holder)
+    connection.execute(update(deliveries).where(others).values(lease_owner=None, lease_until=None))
+
+
+def seconds_to_next(connection: Connection) -> float | None:
+    """Seconds until something is to be sent, 0 if it should be under way; ``None`` if nothing waits."""
+    now = clock(connection)
+    free = or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now)
+    waiting = (deliveries.c.state == "pending") & free
+    found = connection.execute(select(func.min(deliveries.c.next_at)).where(waiting)).scalar()
+    return None if found is None else max(0.0, float(found) - now)
+
+
+def send_again(connection: Connection, delivery_id: str) -> bool:
+    """Make an event due now, with all its attempts; whether its owner may have another that waits."""
+    row = delivery(connection, delivery_id)
+    if row is None:
+        return True
+    if row.state != "pending" and count_pending(connection, row.owner) >= MAX_PENDING_EVENTS:
+        return False
+    values = {"state": "pending", "next_at": clock(connection), "attempts": 0, "delivered_at": None}
+    connection.execute(update(deliveries).where(deliveries.c.id == delivery_id).values(**values))
+    after_commit(connection, TOPIC)
+    return True
+
+
+def deliveries_of(
+    connection: Connection, webhook_id: str, *, after: str | None = None, limit: int = 20
+) -> RowPage[DeliveryRow]:
+    """What was sent to a webhook, or is to be, the newest first."""
+    query = _DELIVERIES.select.where(deliveries.c.webhook_id == webhook_id)
+    if after is not None:
+        query = query.where(deliveries.c.id < after)
+    return _DELIVERIES.page(connection, query.order_by(deliveries.c.id.desc()), limit)
+
+
+# --- age ---------------------------------------------------------------------------------------------------------
+
+
+def _old(before: float) -> ColumnElement[bool]:
+    return (deliveries.c.created_at < before) & (deliveries.c.state != "pending")
+
+
+def count_old(connection: Connection, before: float) -> int:
+    """How many deliveries that are over were made before a moment."""
+    return connection.execute(select(func.count()).select_from(deliveries).where(_old(before))).scalar_one()
+
+
+def forget(connection: Connection, before: float, limit: int) -> int:
+    """Remove such deliveries; how many."""
+    old = connection.execute(select(deliveries.c.id).where(_old(before)).limit(limit)).scalars().all()
+    if old:
+        connection.execute(delete(deliveries).where(deliveries.c.id.in_(old)))
+    return len(old)

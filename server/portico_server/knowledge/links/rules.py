@@ -1,0 +1,470 @@
+"""What a passage names, by rules alone: names, terms, code, references, links to files; English and Chinese.
+
+Importing this loads the dictionaries of `portico_server.knowledge.analyse`: do so in a worker thread.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from hashlib import blake2b
+from typing import Any
+from urllib.parse import unquote
+
+import rjieba
+
+from portico_server.core.words import CHINESE_STOPWORDS, ENGLISH_STOPWORDS, HAN_RUN, MONTHS
+from portico_server.db.links import (
+    CODE,
+    DEFINES_WEIGHT,
+    FILE,
+    NAME,
+    NAME_WEIGHT,
+    REFERENCE,
+    WEAK_WEIGHT,
+    NewLink,
+)
+from portico_server.knowledge.analyse import fold
+
+MAX_TERMS_PER_CHUNK = 40
+"""Different terms of a chunk that are kept, those first that say most."""
+
+MAX_TEXT_CHARS = 20_000
+"""Characters of a chunk that are looked at."""
+
+MAX_QUESTION_CHARS = 2_000
+"""Characters of a question that are looked at."""
+
+MAX_QUESTION_TERMS = 400
+"""Terms of a question that are looked up."""
+
+MIN_WORD_COUNT = 50
+"""Occurrences, in what the dictionary was made of, below which a word of it may as well be the beginning of a name."""
+
+MAX_NAME_WORDS = 6
+"""Words of a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """Something that a passage names. ``text`` is normalised; ``within`` is the file in which it means something."""
+
+    text: str
+    kind: int
+    weight: int = NAME_WEIGHT
+    within: str = ""
+
+    def key(self, store_id: str) -> int:
+        """Its hash in a store, below 2**48: equal for all passages of the store that name it."""
+        return _key(store_id, f"{self.within}\0{self.text}")
+
+
+def _key(store_id: str, text: str) -> int:
+    hashed = _hash_of(store_id).copy()
+    hashed.update(text.encode(errors="replace"))
+    return int.from_bytes(hashed.digest())
+
+
+@lru_cache(1_000)
+def _hash_of(store_id: str) -> blake2b:
+    return blake2b(store_id.encode(), digest_size=6)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSource:
+    """A passage, and what is known of where it stands. ``heading``: the path of headings above it."""
+
+    text: str
+    heading: Sequence[str] = ()
+    file_id: str = ""
+    filename: str = ""
+    first: bool = False
+    """Whether it is the first one of its file, which stands for the file."""
+
+
+def new_links(store_id: str, source: LinkSource) -> tuple[NewLink, ...]:
+    """What a passage of a store names, as it is kept."""
+    return tuple(NewLink(term.key(store_id), term.kind, term.weight) for term in terms(source))
+
+
+def terms(source: LinkSource) -> list[Term]:
+    """What a passage names, each once, at most `MAX_TERMS_PER_CHUNK`: what it is about before what it mentions."""
+    text = unicodedata.normalize("NFKC", source.text[:MAX_TEXT_CHARS])
+    found: dict[tuple[str, str], Term] = {}
+
+    def take(term: Term) -> None:
+        known = found.get((term.text, term.within))
+        if known is None or known.weight < term.weight:
+            found[term.text, term.within] = term
+
+    if source.first and source.filename:
+        take(Term(f"file {source.filename}", FILE, DEFINES_WEIGHT))
+    for title in source.heading[-1:]:
+        for term in _of_heading(title, source.file_id):
+            take(term)
+    for finder in (_references, _files, _quoted, _code, _names, _chinese):
+        for term in finder(text, source):
+            take(term)
+    best = sorted(found.values(), key=lambda term: -term.weight)  # else in the order of the finders
+    return best[:MAX_TERMS_PER_CHUNK]
+
+
+def question_terms(question: str, store_id: str) -> dict[int, str]:
+    """What a question may name, by keys to look up: its names, and all short runs of its words, however written."""
+    text = unicodedata.normalize("NFKC", question[:MAX_QUESTION_CHARS])
+    found: dict[str, None] = {}
+    for finder in (_quoted, _code, _names, _chinese):
+        found.update((term.text, None) for term in finder(text, LinkSource(text)))
+    folded = fold(text)
+    words = _WORDS.findall(folded)
+    for size in (3, 2, 1, 4):
+        for i in range(len(words) - size + 1):
+            run = words[i : i + size]
+            if run[0] not in ENGLISH_STOPWORDS and run[-1] not in ENGLISH_STOPWORDS:
+                found[" ".join(run)] = None
+    # No name holds a character that runs are cut at.
+    pieces = [piece for run in HAN_RUN.findall(folded) for piece in _BREAK_CHAR.split(run)]
+    for size in (3, 4, 5, 6, 7, 8, 2):
+        for piece in pieces:
+            found.update((piece[i : i + size], None) for i in range(len(piece) - size + 1))
+    return {_key(store_id, f"\0{text}"): text for text in list(found)[:MAX_QUESTION_TERMS]}
+
+
+# What stands in headings, and references to numbered parts of the same file.
+
+
+_NUMBERED = re.compile(r"(?:§\s*)?(\d+(?:\.\d+)+|\d+(?=[.、\s]))[.、]?\s*(?=\S)")
+_PART_EN = re.compile(
+    r"\b(sections?|sec\.|chapters?|appendix|tables?|tab\.|figures?|fig\.|clauses?|articles?|equations?|eq\.)\s*"
+    r"\(?(\d+(?:\.\d+)*[a-z]?|[A-Z])\b\)?",
+    re.I,
+)
+_PART_SIGN = re.compile(r"§\s*(\d+(?:\.\d+)*)")
+_PART_ZH = re.compile(r"第\s*([\d.]+|[一二三四五六七八九十百]+)\s*([章节條条款])")
+_FIGURE_ZH = re.compile(r"(附?[图圖表])\s*([\d]+(?:[.-]\d+)*)")
+_CAPTION = re.compile(
+    r"^[ \t>*_]*(?:(table|figure|fig\.?)\s*(\d+(?:\.\d+)*)|([图圖表])\s*(\d+(?:[.-]\d+)*))\s*[:.：。、 ]",
+    re.I | re.M,
+)
+_FOOTNOTE = re.compile(r"\[\^([\w-]{1,32})\](:?)")
+_PARTS = {
+    **dict.fromkeys(("section", "sec.", "clause", "article", "节", "条", "條", "款"), "section"),
+    **dict.fromkeys(("chapter", "章"), "chapter"),
+    **dict.fromkeys(("table", "tab.", "表", "附表"), "table"),
+    **dict.fromkeys(("figure", "fig.", "fig", "图", "圖", "附图", "附圖"), "figure"),
+    **dict.fromkeys(("equation", "eq."), "equation"),
+    "appendix": "appendix",
+}
+_DIGITS = {char: value for value, char in enumerate("零一二三四五六七八九")}
+
+
+def _part(word: str, number: str) -> str:
+    """A numbered part, in one form however it is written: ``section 4.2``."""
+    word = word.lower()
+    kind = _PARTS.get(word) or _PARTS.get(word.rstrip("s"), word)
+    return f"{kind} {_number(number).lower().rstrip('.')}"
+
+
+def _number(written: str) -> str:
+    """``12`` for 十二."""
+    if not written or written[0] not in "一二三四五六七八九十百":
+        return written
+    total, digit = 0, 0
+    for char in written:
+        if char in _DIGITS:
+            digit = _DIGITS[char]
+        else:
+            total += (digit or 1) * (10 if char == "十" else 100)
+            digit = 0
+    return str(total + digit)
+
+
+def _of_heading(title: str, file_id: str) -> Iterator[Term]:
+    """A heading: the number of its part, its own words as a name, the names in it."""
+    title = unicodedata.normalize("NFKC", title)[:200]
+    numbered = _NUMBERED.match(title)
+    if numbered:
+        yield Term(f"section {numbered[1]}", REFERENCE, DEFINES_WEIGHT, file_id)
+        title = title[numbered.end() :]
+    for pattern in (_PART_EN, _PART_ZH):
+        if part := pattern.match(title):
+            word, number = part.groups() if pattern is _PART_EN else part.groups()[::-1]
+            yield Term(_part(word, number), REFERENCE, DEFINES_WEIGHT, file_id)
+            title = title[part.end() :]
+    words = fold(title).strip(" .:：。,，-—")
+    if 2 <= len(words) <= 60 and len(words.split()) <= MAX_NAME_WORDS:
+        yield Term(_without_article(words), NAME, DEFINES_WEIGHT)
+    for term in _names(title, LinkSource(title)):
+        yield Term(term.text, NAME, DEFINES_WEIGHT)
+
+
+def _references(text: str, source: LinkSource) -> Iterator[Term]:
+    """Captions, which define a part, references to parts, and footnotes; all of them within their file."""
+    here = source.file_id
+    for match in _CAPTION.finditer(text):
+        word, number = match[1] or match[3], match[2] or match[4]
+        yield Term(_part(word, number), REFERENCE, DEFINES_WEIGHT, here)
+    for match in _PART_EN.finditer(text):
+        if match[2].isalpha() and match[1].lower() != "appendix":
+            continue
+        yield Term(_part(match[1], match[2]), REFERENCE, NAME_WEIGHT, here)
+    for match in _PART_SIGN.finditer(text):
+        yield Term(f"section {match[1]}", REFERENCE, NAME_WEIGHT, here)
+    for match in _PART_ZH.finditer(text):
+        yield Term(_part(match[2], match[1]), REFERENCE, NAME_WEIGHT, here)
+    for match in _FIGURE_ZH.finditer(text):
+        yield Term(_part(match[1], match[2]), REFERENCE, NAME_WEIGHT, here)
+    for match in _FOOTNOTE.finditer(text):
+        yield Term(
+            f"footnote {match[1].lower()}", REFERENCE, DEFINES_WEIGHT if match[2] else NAME_WEIGHT, here
+        )
+
+
+_MARKDOWN_LINK = re.compile(r"\]\(\s*+<?([^)\s>#?]{1,300}+)[^)]{0,200}+\)")
+
+
+def _files(text: str, source: LinkSource) -> Iterator[Term]:
+    """Files of the store that Markdown links to, by their paths in the store."""
+    for match in _MARKDOWN_LINK.finditer(text):
+        target = unquote(match[1])
+        if "://" in target or target.startswith(("mailto:", "//")):
+            continue
+        base = "" if target.startswith("/") else posixpath.dirname(source.filename)
+        path = posixpath.normpath(posixpath.join(base, target.lstrip("/")))
+        if not path.startswith("..") and path != source.filename:
+            yield Term(f"file {path}", FILE)
+
+
+# Names and code in alphabets.
+
+
+_WORDS = re.compile(r"[a-z0-9]+(?:[-'’.][a-z0-9]+)*|[^\W\d_\u3400-\u9fff]+")
+_QUOTED = re.compile(r"[《「『“\"]([^《》「」『』“”\"\n]{2,60})[》」』”\"]")
+_CODE = re.compile(
+    r"`([^`\n]{2,60})`"
+    r"|\b([A-Za-z_]\w*(?:_\w+)+(?:\(\))?|[a-z]+(?:[A-Z][a-z0-9]+)+|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*){1,20}\(\)|--[a-z][\w-]+)"
+)
+_MODEL = re.compile(r"\b((?:[A-Z]{1,8}|[A-Z][a-z]+)[- ]?\d[\dA-Za-z]*(?:[-./]\d+)*)\b")
+_CAPITALISED = r"(?:[A-Z\u00c0-\u00de][\w’'&-]*[^\W_]|[A-Z])"
+_JOINT = r"(?:of|de|del|der|den|van|von|la|le|du|di|da|al|bin|ibn|&|the)"
+_NAME = re.compile(
+    rf"\b{_CAPITALISED}(?:(?:(?<=\b[A-Z])\.|(?<=\bSt)\.)?[ ](?:{_JOINT}[ ](?:the[ ])?)?"
+    rf"(?:{_CAPITALISED}|\d{{1,4}}\b)){{0,{MAX_NAME_WORDS - 1}}}"
+)
+_SENTENCE_START = re.compile(r"(?:\A|[.!?:\n#>*-])[\s#>*-]*\Z")
+_WORDS_BESIDE_NAMES = """
+monday tuesday wednesday thursday friday saturday sunday mr mrs ms dr prof professor sir lady lord saint st
+president chapter section table figure appendix see note however although though since after before despite
+according thus therefore moreover meanwhile later earlier today yesterday many several one two three four
+five six seven eight nine ten first second third new old every each another both either neither whether
+because given built founded born made located named known among between within without during against across
+around beyond behind beside based began long short north south east west nobody nothing everything something
+anyone everyone here there per via
+"""
+_NOT_NAMES = ENGLISH_STOPWORDS | frozenset(MONTHS) | frozenset(_WORDS_BESIDE_NAMES.split())
+"""Words that begin sentences, stand before names, or are not names by themselves."""
+
+
+def _quoted(text: str, source: LinkSource) -> Iterator[Term]:
+    del source
+    for match in _QUOTED.finditer(text):
+        inner = fold(match[1]).strip(" .,!?:;。，！？：；")
+        if len(inner) >= 2 and len(inner.split()) <= MAX_NAME_WORDS and (len(inner) <= 20 or " " in inner):
+            yield Term(_without_article(inner), NAME)
+
+
+def _code(text: str, source: LinkSource) -> Iterator[Term]:
+    del source
+    for match in _CODE.finditer(text):
+        inner = (match[1] or match[2]).strip().removesuffix("()")
+        if len(inner) >= 3 and any(char.isalpha() for char in inner):
+            yield Term(fold(inner), CODE)
+
+
+def _names(text: str, source: LinkSource) -> Iterator[Term]:
+    """Runs of capitalised words, without what stands before a name; acronyms; names of models such as X-200."""
+    del source
+    for match in _NAME.finditer(text):
+        words = match[0].replace("’", "'").split()
+        while words and _bare(words[0]) in _NOT_NAMES:
+            words.pop(0)
+        # A name that ends in a possessive ends there: "Mara Velling's Orlix" are two.
+        run: list[str] = []
+        # Any word may begin a sentence with a capital.
+        alone = (
+            len(words) == 1
+            and _SENTENCE_START.search(text, max(0, match.start() - 3), match.start()) is not None
+        )
+        for word in words:
+            if word.endswith("'s"):
+                yield from _name([*run, word[:-2]])
+                run = []
+            else:
+                run.append(word)
+        for term in _name(run):
+            yield Term(term.text, NAME, WEAK_WEIGHT) if alone else term
+    for match in _MODEL.finditer(text):
+        if not _PART_EN.match(match[1]) and match[1].split()[0].lower() not in _NOT_NAMES:
+            yield Term(fold(match[1]), CODE)
+
+
+def _name(words: list[str]) -> Iterator[Term]:
+    while words and (_bare(words[0]) in _NOT_NAMES or words[0] == "&"):
+        words = words[1:]
+    while words and _bare(words[-1]) in _NOT_NAMES:
+        words = words[:-1]
+    name = fold(" ".join(words)).strip(" .'-&")
+    if len(name) < 3 and not name.isupper():
+        return
+    if name and not name.replace(" ", "").isdigit():
+        yield Term(name, NAME)
+
+
+def _bare(word: str) -> str:
+    return word.lower().rstrip(".'")
+
+
+def _without_article(name: str) -> str:
+    for article in ("the ", "a ", "an "):
+        if name.startswith(article) and len(name) > len(article) + 2:
+            return name[len(article) :]
+    return name
+
+
+# Names in Chinese, which has no capitals: what ends as names of places and institutions do, what begins with a family
+# name, and runs between words of everyday use that no dictionary knows.
+
+
+_SPLIT_CHARS = (
+    "的了在是由与和及或于为被把从到向对将以而且并也都就还又则所其此这那该每各某有无没不未已曾自至同跟给让使令"
+    "当如因虽但只仅再很最更太较我你他她它们时个位座条"
+)
+_SPLIT_WORDS = (
+    "位于 坐落 设计 创办 创立 创建 建立 成立 发明 出生 生于 毕业 担任 负责 主持 开发 研制 制造 生产 收购 "
+    "属于 隶属 流经 发源 注入 使用 采用 命名 来自 前往 现任 时任 首任 曾任 导师 老师 学生 弟子 妻子 丈夫 "
+    "父亲 母亲 儿子 女儿 兄长 建筑师 工程师 科学家 作家 画家 诗人 作曲家 创始人 发明者 设计师 教授 博士 "
+    "先生 女士 院长 校长 馆长 市长 经理 董事长 总部 首都 省会 城市 小镇 村庄 著名 当地 公元 其中 以及 "
+    "根据 因此 目前 后来 最终 同年 次年 现在 之后 之前 期间 之间 接任 撰写 编写 完成 提出 发现 获得 参与 "
+    "支持 资助 出资 管理 运营 经营 提供 提到 包括 包含 组成 连接 通往 毗邻 靠近 穿过 拥有 设有 设在 建于 "
+    "始建 落成 举行 举办 纪念 记载 记录 显示 表示 认为 指出 宣布 决定 计划 开始 结束 附近 旁边 境内 北部 "
+    "南部 东部 西部 中部 一座 一家 一位 一名 一条 一种 一部 什么 多少 哪里 这座 这家 这位 关于 生在 记着 "
+)
+_BREAK_CHAR = re.compile(f"[{_SPLIT_CHARS}]")
+_BREAK = re.compile(
+    f"(?:{'|'.join(sorted(_SPLIT_WORDS.split(), key=len, reverse=True))})(?![局厂院所部司])|[{_SPLIT_CHARS}]"
+)
+"""What a run is cut at; 制造局, 设计院 and their like stay whole."""
+_INSTITUTION = re.compile(
+    "公司|集团|银行|大学|学院|中学|小学|研究院|研究所|实验室|医院|图书馆|博物馆|美术馆|剧院|出版社|报社|基金会|协会|学会|"
+    "委员会|制造局|[厂局部社院所馆]|机场|车站|码头|灯塔|大桥|水库|山脉|群岛|半岛|高原|盆地"
+)
+_PLACE = re.compile("[省市县镇乡村区州洲岛山河江湖海港湾寺庙塔桥]")
+_FAMILY_NAMES = frozenset(
+    "王李张刘陈杨赵黄周吴徐孙胡朱高林何郭马罗梁宋郑谢韩唐冯于董萧程曹袁邓许傅沈曾彭吕苏卢蒋蔡贾丁魏薛叶阎余潘"
+    "杜戴夏钟汪田任姜范方石姚谭廖邹熊金陆郝孔白崔康毛邱秦江史顾侯邵孟龙万段雷钱汤尹黎易常武乔贺赖龚文庞樊兰殷"
+    "施陶洪翟安颜倪严牛温芦季俞章鲁葛伍韦申尤毕聂焦向柳邢路岳齐梅莫庄辛管祝左涂谷祁时舒耿牟卜詹关苗凌费纪靳盛"
+    "童欧甄项曲成游阳裴席卫查屈鲍位覃霍翁隋植甘景薄单包司柏宁柯阮褚骆"
+)
+
+
+def _chinese(text: str, source: LinkSource) -> Iterator[Term]:
+    """Runs of Chinese that may be names, those first that most look like one."""
+    del source
+    if HAN_RUN.search(text) is None:
+        return
+    ranked: list[dict[str, None]] = [{} for _ in range(4)]
+    for run in HAN_RUN.findall(fold(text)):
+        for piece in _BREAK.split(run):
+            if len(piece) >= 2:
+                _sort_runs(piece, ranked)
+    for rank, found in enumerate(ranked):
+        for name in found:
+            yield Term(name, NAME, NAME_WEIGHT if rank < 2 else WEAK_WEIGHT)
+
+
+def _sort_runs(piece: str, ranked: Sequence[dict[str, None]]) -> None:
+    """Note what may be names in a run without everyday words, by how much each looks like one."""
+    start = 0
+    for match in _INSTITUTION.finditer(piece):
+        if match.end() - start >= 4:
+            ranked[0][piece[start : match.end()][-12:]] = None
+            start = match.end()
+    for match in _PLACE.finditer(piece):
+        if match.end() >= 3 and is_place(name := piece[match.end() - 3 : match.end()]):
+            ranked[0][name] = None
+    for i, char in enumerate(piece):
+        if char in _FAMILY_NAMES and len(piece) - i >= 2 and is_person(name := piece[i : i + 3]):
+            ranked[1][name] = None
+    for rank, name in unknown_runs(piece):
+        ranked[rank][name] = None
+    if len(piece) <= 8 and piece not in CHINESE_STOPWORDS and not is_common(piece):
+        ranked[3][piece] = None
+
+
+_NAME_TAGS = ("nr", "ns", "nt", "nz")
+_EDGE_TAGS = frozenset("vpdcufmqk")
+
+
+@lru_cache(20_000)
+def unknown_runs(piece: str) -> tuple[tuple[int, str], ...]:
+    """What in a run no dictionary knows, or knows as a name, and the same with the word behind it, which often says
+    what it is; each with how little it looks like a name.
+    """
+    words = _dictionary()
+    tagged = rjieba.tag(piece)
+    # By word: whether it is a name, or unknown; single characters may belong to one.
+    odd = [len(word) > 1 and (tag[:2] in _NAME_TAGS or not words.has_word(word)) for word, tag in tagged]
+    single = [len(word) == 1 and tag[:1] not in _EDGE_TAGS for word, tag in tagged]
+    found: list[tuple[int, str]] = []
+    at = 0
+    while at < len(tagged):
+        end = at
+        while end < len(tagged) and (odd[end] or single[end]):
+            end += 1
+        name = "".join(word for word, _ in tagged[at:end])
+        if end - at > 1 or (end > at and odd[at]):
+            if 2 <= len(name) <= 8:
+                found.append((2, name))
+            if end < len(tagged) and 3 <= len(whole := name + tagged[end][0]) <= 8:
+                found.append((2, whole))
+            if len(name) > 3:
+                found.append((3, name[:3]))
+        at = max(end, at + 1)
+    return tuple(found)
+
+
+@lru_cache(20_000)
+def is_person(run: str) -> bool:
+    """Whether a run that begins as a family name does may be a person's: that character does not begin a word."""
+    words, start = _dictionary(), run[:2]
+    return not words.has_word(start) or words.suggest_freq(start) < MIN_WORD_COUNT or _is_named(start)
+
+
+@lru_cache(20_000)
+def is_place(run: str) -> bool:
+    """Whether two characters and what ends the name of a place may be one: they are not a word of something else."""
+    return _is_named(run) or not any(_dictionary().has_word(part) for part in (run, run[:2]))
+
+
+@lru_cache(50_000)
+def is_common(run: str) -> bool:
+    """Whether a run of up to three characters is, or begins with, a word that the dictionary has and that is not a
+    name.
+    """
+    if len(run) > 3:
+        return False
+    words = _dictionary()
+    return any(words.has_word(part) and not _is_named(part) for part in (run, run[:2], run[-2:]))
+
+
+def _is_named(word: str) -> bool:
+    return all(tag[:2] in _NAME_TAGS for _, tag in rjieba.tag(word))
+
+
+@cache
+def _dictionary() -> Any:
+    return rjieba.Jieba()

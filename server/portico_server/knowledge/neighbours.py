@@ -1,0 +1,230 @@
+"""The links of a store as a caller may see them: the neighbours of a passage, and all of them as GraphML."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from xml.sax.saxutils import escape, quoteattr
+
+from portico.wire import Place
+from portico_server.core import pools
+from portico_server.core.errors import InvalidRequest, NotFound
+from portico_server.db import chunks, hits, links
+from portico_server.db.changes import DEFAULT_GROUP
+from portico_server.db.database import Database
+from portico_server.db.hits import HitRow
+from portico_server.db.links import LinkRow
+from portico_server.knowledge.store import StoreView
+
+MAX_NEIGHBOURS_ROWS = 100
+"""Neighbours in one page."""
+
+MAX_PAGE_CHUNKS = 100
+"""Passages of a graph that are written together."""
+
+MAX_LABEL_CHARS = 120
+"""Characters of a passage that stand in a graph."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A passage, by its ``chunk``, that names ``term``, as the one that was asked about does; ``kind``: ``name``,
+    ``code``, ``reference`` or ``file``.
+    """
+
+    chunk: int
+    term: str
+    kind: str
+    text: str
+    file_id: str
+    filename: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourPage:
+    """One page of neighbours of the passage ``chunk``, those by the rarest terms first."""
+
+    chunk: int
+    data: tuple[Neighbour, ...]
+    has_more: bool
+
+
+class StoreLinks:
+    """Works on a `StoreView` that `Stores.get` has handed out for ``read``; of files that it does not permit nothing is
+    shown or counted.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def chunk_at(self, store: StoreView, file_id: str, start: int) -> int:
+        """The passage of a file in which the character ``start`` lies, as `Place.start` counts. Raises `NotFound`."""
+        found = await self._database.read(chunks.id_at, store.id, file_id, start)
+        if found is None:
+            raise NotFound(
+                f"The store '{store.name or store.id}' has no passage there: no file '{file_id[:80]}' with a character "
+                f"{start}.",
+                code="chunk_not_found",
+                param="file",
+            )
+        return found
+
+    async def neighbours(
+        self, store: StoreView, chunk: int, *, after: int = 0, limit: int = 20
+    ) -> NeighbourPage:
+        """The passages that name what the passage ``chunk`` names, ``limit`` of them behind the first ``after``.
+
+        Raises `NotFound`, `InvalidRequest` for a store without links.
+        """
+        require_links(store)
+        row = (await self._hits(store, [chunk])).get(chunk)
+        if row is None or row.group != DEFAULT_GROUP:
+            raise NotFound(
+                f"The store '{store.name or store.id}' has no passage {chunk}.",
+                code="chunk_not_found",
+                param="chunk",
+            )
+        own = {link.term: link for link in await self._database.read(links.of_chunks, [chunk])}
+        named = await self._naming(list(own), await self._permitted(store))
+        named = {term: [link for link in rows if link.chunk_id != chunk] for term, rows in named.items()}
+        ordered: dict[int, LinkRow] = {}
+        best_first = sorted(
+            named, key=lambda term: (-own[term].weight, len(named[term]), own[term].kind, term)
+        )
+        for term in best_first:
+            for link in named[term]:
+                ordered.setdefault(link.chunk_id, link)
+        page = list(ordered.values())[after : after + limit]
+        found = await self._hits(store, [link.chunk_id for link in page])
+        texts = await pools.SEARCH.run(_texts, store.id, [row])
+        data = tuple(
+            _linked(found[link.chunk_id], texts.get(link.term, ""), link.kind)
+            for link in page
+            if link.chunk_id in found
+        )
+        return NeighbourPage(chunk, data, len(ordered) > after + limit)
+
+    async def graph(self, store: StoreView) -> AsyncIterator[bytes]:
+        """All passages and the terms that link at least two of them, as GraphML, piece by piece."""
+        yield _HEAD.encode()
+        permitted = await self._permitted(store)
+        ids = await self._database.read(chunks.ids, store.id)
+        for at in range(0, len(ids), MAX_PAGE_CHUNKS):
+            part = list(ids[at : at + MAX_PAGE_CHUNKS])
+            found = await self._hits(store, part)
+            kept = [found[chunk] for chunk in part if chunk in found]
+            own = await self._database.read(links.of_chunks, [row.id for row in kept])
+            named: dict[int, list[LinkRow]] = {}
+            terms = list(dict.fromkeys(link.term for link in own))
+            for i in range(0, len(terms), _TERMS_READ_ROWS):
+                named |= await self._naming(terms[i : i + _TERMS_READ_ROWS], permitted)
+            texts = await pools.SEARCH.run(_texts, store.id, kept)
+            yield "".join(_elements(kept, own, named, texts)).encode(errors="replace")
+        yield b"</graph>\n</graphml>\n"
+
+    async def _hits(self, store: StoreView, wanted: Sequence[int]) -> dict[int, HitRow]:
+        """Those of the passages ``wanted`` that are of this store and that the caller may read."""
+        rows = await self._database.read(hits.get, store.id, wanted)
+        ours = await self._database.read(chunks.of_store, store.id, list(rows))
+        return {chunk: row for chunk, row in rows.items() if chunk in ours and store.permits(row.attributes)}
+
+    async def _permitted(self, store: StoreView) -> AbstractSet[str] | None:
+        """The files that the caller may read; ``None``: all of them."""
+        if store.whole:
+            return None
+        found = await self._database.read(hits.attributes, store.id)
+        return frozenset(file_id for file_id, attributes in found if store.permits(attributes))
+
+    async def _naming(
+        self, terms: Sequence[int], permitted: AbstractSet[str] | None
+    ) -> dict[int, list[LinkRow]]:
+        """Who names terms, among the passages of those files."""
+        named: dict[int, list[LinkRow]] = {}
+        for link in await self._database.read(links.naming, terms, with_files=permitted is not None):
+            if permitted is None or link.file_id in permitted:
+                named.setdefault(link.term, []).append(link)
+        return named
+
+
+_TERMS_READ_ROWS = links.MAX_LINKS_READ_ROWS // links.MAX_TERM_CHUNKS
+"""Terms whose links fit into one statement, however many each has."""
+
+
+def require_links(store: StoreView) -> None:
+    """Raise `InvalidRequest` for a store whose passages are not linked."""
+    if not store.links:
+        raise InvalidRequest(
+            f"The store '{store.name or store.id}' has no links between its passages. Turn them on with 'links': true "
+            f"of the store: portico stores change {store.name or store.id} --links.",
+            code="links_off",
+            param="store",
+        )
+
+
+def _texts(store_id: str, rows: Sequence[HitRow]) -> dict[int, str]:
+    """What the keys of terms in passages stand for: found again in their texts, as it is not kept."""
+    from portico_server.knowledge.links.rules import LinkSource, terms  # which loads dictionaries
+
+    return {
+        term.key(store_id): term.text
+        for row in rows
+        for term in terms(
+            LinkSource(row.text, row.place.heading, row.file_id, row.filename, first=row.ordinal == 0)
+        )
+    }
+
+
+def _linked(row: HitRow, term: str, kind: int) -> Neighbour:
+    return Neighbour(
+        row.id, term, links.KINDS.get(kind, "name"), row.text, row.file_id, row.filename, row.place
+    )
+
+
+# GraphML (http://graphml.graphdrawing.org): passages and terms are nodes, what names what is an edge.
+
+
+_HEAD = """<?xml version="1.0" encoding="UTF-8"?>
+<graphml xmlns="http://graphml.graphdrawing.org/xmlns">
+<key id="type" for="node" attr.name="type" attr.type="string"/>
+<key id="label" for="node" attr.name="label" attr.type="string"/>
+<key id="file" for="node" attr.name="file" attr.type="string"/>
+<key id="kind" for="edge" attr.name="kind" attr.type="string"/>
+<key id="weight" for="edge" attr.name="weight" attr.type="int"/>
+<graph id="links" edgedefault="undirected">
+"""
+
+
+def _elements(
+    rows: Sequence[HitRow],
+    own: Sequence[LinkRow],
+    named: dict[int, list[LinkRow]],
+    texts: dict[int, str],
+) -> list[str]:
+    """The nodes and edges of some passages; a term's node stands with the first passage that names it."""
+    parts = [
+        f'<node id="c{row.id}"><data key="type">passage</data><data key="label">'
+        f'{_plain(row.text[:MAX_LABEL_CHARS])}</data><data key="file">{_plain(row.filename)}</data></node>\n'
+        for row in rows
+    ]
+    for link in own:
+        holders = named.get(link.term, ())
+        if len(holders) < 2:
+            continue
+        if link.chunk_id == min(holder.chunk_id for holder in holders):
+            label = _plain(texts.get(link.term, ""))
+            parts.append(
+                f'<node id="t{link.term}"><data key="type">term</data><data key="label">{label}</data></node>\n'
+            )
+        parts.append(
+            f'<edge source="c{link.chunk_id}" target={quoteattr(f"t{link.term}")}>'
+            f'<data key="kind">{links.KINDS.get(link.kind, "name")}</data>'
+            f'<data key="weight">{link.weight}</data></edge>\n'
+        )
+    return parts
+
+
+def _plain(text: str) -> str:
+    """A text as XML can hold it: without control characters."""
+    return escape("".join(char if char >= " " and char not in "\ufffe\uffff" else " " for char in text))

@@ -1,0 +1,322 @@
+"""Everything that an app needs, found through what it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+from portico_server.apps.agent.app import FORWARD, AgentApps
+from portico_server.apps.deployed import DeployedApps
+from portico_server.apps.flow import read
+from portico_server.apps.flow.spec import AgentStep, ClientStep, FlowSpec
+from portico_server.apps.flow.tree import every
+from portico_server.apps.prompts.library import PromptLibrary, StoredPrompt
+from portico_server.core import pools
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, nearest
+from portico_server.core.principal import Principal
+from portico_server.core.registry import Registry
+from portico_server.core.relay import AdapterScale
+from portico_server.core.servable import Card
+from portico_server.db.apps import AppRow, VersionRow
+from portico_server.knowledge.groups import GroupInfo
+from portico_server.knowledge.store import StoreView
+from portico_server.knowledge.stores import StoreService
+from portico_server.models.fallback import fallbacks
+from portico_server.models.service import ModelService
+from portico_server.models.spec import ModelSpec
+from portico_server.tools.mcp.host import McpHost
+from portico_server.tools.mcp.spec import ServerSpec
+from portico_server.tools.sources.sources import AddedTools
+from portico_server.tools.sources.spec import ToolSpec
+
+Inclusion: TypeAlias = Literal["include", "reference"]
+
+MAX_NAMES: Final = 2_000
+"""Things in one package."""
+
+ASKING_TOOLS: Final[Mapping[str, str]] = {
+    "search": "a store",
+    "list_stores": "stores",
+    "ask_model": "a model",
+    "transcribe": "a model",
+    "speak": "a model",
+    "draw": "a model",
+}
+"""Built-in tools that are told what to use when they are called, and what that is."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedStore:
+    """A store, the groups that were added to it, and whether it is needed as a chat app too."""
+
+    row: StoreView
+    groups: tuple[GroupInfo, ...]
+    files: int
+    app: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedApp:
+    """A deployed app in one of its versions."""
+
+    row: AppRow
+    version: VersionRow
+
+
+@dataclass(slots=True)
+class PackageContents:
+    """What is in a package, by name. ``aliases``: what else a model is called; ``notes``: what people must know."""
+
+    name: str
+    kind: str = "store"
+    version: int = 0
+    digest: str = ""
+    models: dict[str, ModelSpec] = field(default_factory=dict)
+    aliases: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    adapters: dict[str, list[AdapterScale]] = field(default_factory=dict)
+    """By the name of their model."""
+    stores: dict[str, PackagedStore] = field(default_factory=dict)
+    tools: dict[str, ToolSpec] = field(default_factory=dict)
+    servers: dict[str, ServerSpec] = field(default_factory=dict)
+    builtin: set[str] = field(default_factory=set)
+    """The daemon's own tools that are called."""
+    prompts: dict[str, StoredPrompt] = field(default_factory=dict)
+    apps: dict[str, PackagedApp] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+class ContentsFinder:
+    """Follows names from an app to all that it calls. Everything is looked for as ``caller`` means it."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        models: ModelService,
+        stores: StoreService,
+        tools: AddedTools,
+        mcp: McpHost,
+        prompts: PromptLibrary,
+        apps: DeployedApps,
+        agents: AgentApps,
+        caller: Principal,
+    ) -> None:
+        self._registry = registry
+        self._models = models
+        self._stores = stores
+        self._tools = tools
+        self._mcp = mcp
+        self._prompts = prompts
+        self._apps = apps
+        self._agents = agents
+        self._caller = caller
+        self._waiting: list[tuple[str, str]] = []
+        """Keys of the registry, each with who names it."""
+
+    async def find(self, name: str, version: int | None, include: Sequence[str] = ()) -> PackageContents:
+        """What the app ``name`` needs in ``version`` (the one that answers, if it is ``None``).
+
+        ``include``: further names, ``store/NAME``, ``tool/NAME``, ``prompt/NAME`` or a model's or an app's. Raises
+        `NotFound` for an app, a version or a name that is not there, `Forbidden`, and `Conflict` for what cannot leave
+        this daemon.
+        """
+        card = await self._card(name)
+        found = PackageContents(card.name, kind=str(card.labels.get("app") or "store"))
+        seen = {card.name}
+        if card.labels.get("app"):
+            await self._first(found, name, version)
+        else:
+            if version is not None:
+                raise NotFound(
+                    f"'{card.name}' is the chat app of a store, which has no versions. Leave 'version' out.",
+                    code="version_not_found",
+                    param="version",
+                )
+            self._require_name(card, name, "the request")
+            await self._store_app(found, card)
+        for extra in include:
+            if extra.startswith("prompt/"):
+                prompt = await self._prompts.get(extra.removeprefix("prompt/"), self._caller)
+                found.prompts[prompt.name] = prompt
+            else:
+                self._waiting.append((extra, "the request"))
+        while self._waiting:
+            key, by = self._waiting.pop()
+            if key in seen:
+                continue
+            seen.add(key)
+            if len(seen) > MAX_NAMES:
+                raise InvalidRequest(
+                    f"The app needs more than {MAX_NAMES:,} things.", code="too_large", param="name"
+                )
+            await self._add(found, key, by)
+        found.notes = sorted(dict.fromkeys(found.notes))
+        return found
+
+    async def _card(self, name: str) -> Card:
+        servable = await self._registry.resolve(name, self._caller)
+        if servable.card.kind != "app":
+            known = [card.name for card in await self._registry.cards(self._caller, "app")]
+            raise NotFound(
+                f"There is no app '{name[:200]}'.{nearest(name, known)}", code="app_not_found", param="name"
+            )
+        return servable.card
+
+    async def _first(self, found: PackageContents, name: str, version: int | None) -> None:
+        row, answers = self._apps.changeable(name, self._caller)
+        if row.owner not in (None, self._caller.id):
+            raise Conflict(
+                f"'{row.name}' is private to a key, and the names in it mean what they mean to that key. Package it "
+                "with that key, or deploy it once more as a shared app.",
+                code="private_app",
+                param="name",
+            )
+        wanted = answers if version is None else await self._apps.version(row.id, version, self._caller)
+        found.name, found.version, found.digest = row.name, wanted.version, wanted.digest
+        await self._deployed(found, row, wanted)
+
+    async def _add(self, found: PackageContents, key: str, by: str) -> None:
+        card = (await self._registry.resolve(key, self._caller)).card
+        self._require_name(card, key, by)
+        match card.kind:
+            case "store":
+                await self._store(found, card, app=False)
+            case "tool":
+                self._tool(found, card, by)
+            case "model":
+                self._model(found, card.name, by)
+            case "app" if card.labels.get("store") and not card.labels.get("app"):
+                await self._store_app(found, card)
+            case "app":
+                row, version = self._apps.find(key, self._caller)
+                await self._deployed(found, row, version)
+
+    def _require_name(self, card: Card, key: str, by: str) -> None:
+        """Raise `Conflict` for what has another meaning elsewhere: an id, an alias of an app, a key's own thing."""
+        name = key.partition("/")[2] if key.startswith(("store/", "tool/")) else key
+        if card.owner not in (None, self._caller.id):
+            raise Conflict(
+                f"{by} names '{name}', which is private to another key. Share it, or package the app with that key.",
+                code="private_app",
+                param="name",
+            )
+        if card.id and name == card.id:
+            raise Conflict(
+                f"{by} names the {card.kind} '{card.name}' by its id, which means nothing elsewhere. Write its name "
+                f"and deploy the app once more.",
+                code="named_by_id",
+                param="name",
+            )
+        if card.kind == "app" and name != card.name:
+            raise Conflict(
+                f"{by} names '{name}', an alias of the app '{card.name}', and a configuration has none of these. "
+                f"Write '{card.name}' and deploy the app once more.",
+                code="alias_of_app",
+                param="name",
+            )
+
+    # --- apps ----------------------------------------------------------------------------------------------------
+
+    async def _store_app(self, found: PackageContents, card: Card) -> None:
+        await self._store(found, card, app=True)
+        self._waiting.append((str(card.labels["model"]), f"The store '{card.name}'"))
+
+    async def _deployed(self, found: PackageContents, row: AppRow, version: VersionRow) -> None:
+        """An app, with the names in it as they are looked at before it is deployed."""
+        by = f"The app '{row.name}'"
+        spec = {**version.spec, "name": row.name}
+        functions = await pools.DOCUMENTS.run_for(self._caller.id, self._functions, row.kind, spec)
+        if functions:
+            raise _needs_client(by, functions[0])
+        found.apps[row.name] = PackagedApp(row, version)
+        for key in await self._apps.names(row, version.spec, self._caller):
+            self._waiting.append((key, by))
+
+    def _functions(self, kind: str, spec: Mapping[str, Any]) -> list[str]:
+        """The functions of clients that an app calls."""
+        if kind == "agent":
+            return [str(spec[FORWARD])] if FORWARD in spec else list(self._agents.functions(spec))
+        return list(self._functions_in(read.flow(spec)))
+
+    def _functions_in(self, flow: FlowSpec) -> Iterator[str]:
+        for step in every(flow.step):
+            if isinstance(step.op, ClientStep):
+                yield step.op.function
+            elif isinstance(step.op, AgentStep) and step.op.agent is not None:
+                yield from self._agents.functions(step.op.agent)
+
+    # --- what apps name ------------------------------------------------------------------------------------------
+
+    async def _store(self, found: PackageContents, card: Card, *, app: bool) -> None:
+        known = found.stores.get(card.name)
+        if known is not None:
+            found.stores[card.name] = replace(known, app=known.app or app)
+            return
+        row = await self._stores.get(card.id or card.name, self._caller, whole=True)
+        [info] = await self._stores.describe([row], self._caller)
+        groups = await self._stores.groups.list(row, info.counts.completed)
+        found.stores[row.name] = PackagedStore(row, tuple(groups[1:]), info.counts.completed, app)
+        wanted = {row.embedding_model, *(group.embedding_model for group in groups[1:])}
+        self._waiting += [(model, f"The store '{row.name}'") for model in sorted(filter(None, wanted))]
+
+    def _tool(self, found: PackageContents, card: Card, by: str) -> None:
+        if card.labels.get("source") == "client":
+            raise _needs_client(by, card.name)
+        for server in self._mcp.every():
+            if card.name in server.tools:
+                self._caller.require("admin")  # how a server is reached is the operator's
+                spec = self._mcp.spec(server.name)
+                assert spec is not None
+                found.servers[server.name] = spec
+                if spec.sampling is not None:
+                    self._waiting.append((spec.sampling.model, f"The MCP server '{server.name}'"))
+                return
+        for added in self._tools.every():
+            if card.name in added.tools:
+                self._caller.require("admin")
+                tool = self._tools.spec(added.name)
+                assert tool is not None
+                found.tools[added.name] = tool
+                return
+        found.builtin.add(card.name)
+        if card.name in ASKING_TOOLS:
+            found.notes.append(
+                f"{by} calls the tool '{card.name}', which is told {ASKING_TOOLS[card.name]} when it is called. What "
+                "it is to find elsewhere must be named in 'include' (--include), unless the app names it anyway."
+            )
+
+    def _model(self, found: PackageContents, name: str, by: str) -> None:
+        self._caller.require("models:read")
+        spec = self._models.spec(name)
+        if spec is None and self._models.adapters.has(name):
+            base = self._models.adapters.get(name).base
+            found.adapters.setdefault(base, []).append(self._models.adapters.files(name))
+            self._waiting.append((base, f"The adapter '{name}'"))
+            return
+        if spec is None:
+            raise Conflict(
+                f"{by} names the model '{name}', which is not deployed at this daemon itself. Name one that is "
+                "(portico models list).",
+                code="model_not_here",
+                param="name",
+            )
+        found.models[name] = spec
+        meant = (alias for alias, target in self._registry.aliases.items() if target == name)
+        found.aliases[name] = tuple(sorted(meant))
+        self._waiting += [(other, f"The model '{name}'") for other in fallbacks(spec)]
+        for key, value in spec.parameters.items():
+            if isinstance(value, str) and Path(value).is_absolute():
+                found.notes.append(
+                    f"The parameter '{key}' of the model '{name}' is a path of this machine: {value}. The other one "
+                    "must have it too."
+                )
+
+
+def _needs_client(by: str, function: str) -> Conflict:
+    return Conflict(
+        f"{by} calls the function '{function}', which a client executes: it lives with a program, not in the daemon, "
+        "and cannot be packaged. Make it a tool of the daemon (portico tools add) or code of the flow.",
+        code="needs_client",
+        param="name",
+    )

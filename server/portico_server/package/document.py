@@ -1,0 +1,502 @@
+"""The configuration of a package: what was found, as a file that any daemon takes, with references for secrets."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, urlsplit
+
+from portico_server.core.errors import Conflict, InvalidRequest
+from portico_server.knowledge.sources import spec as store_sources
+from portico_server.models.service import ModelService
+from portico_server.models.sources import ModelSource, parse_source
+from portico_server.models.spec import ModelSpec
+from portico_server.package.contents import Inclusion, PackageContents, PackagedStore
+from portico_server.package.targets import yaml_text
+from portico_server.settings import Settings
+from portico_server.tools.entry import ToolEntry
+from portico_server.tools.mcp.spec import ServerSpec
+from portico_server.tools.sources.spec import ToolSpec
+
+MAX_MODEL_BYTES: Final = 16 * 2**30
+"""Bytes of the files of one model that travel in a package."""
+
+MAX_CODE_BYTES: Final = 4 * 2**20
+"""Bytes of the files of one tool."""
+
+MAX_MODEL_FILES: Final = 500
+
+MIN_SECRET_CHARS: Final = 8
+"""Characters from which a secret is looked for in all texts: a shorter one may be a word."""
+
+SETTINGS: Final = (
+    *("unsupported_claims", "flow_value_mb", "flow_run_mb", "redact", "redact_pattern", "ocr_languages"),
+    *("tool_approval", "approvals", "tool_hosts", "web_search", "web_search_url", "max_file_mb"),
+)
+"""Settings on which answers depend, which travel where they are not the default."""
+
+_SECRET_NAME: Final = re.compile(r"(key|token|secret|passw(or)?d|authorization|credentials?)$", re.IGNORECASE)
+
+
+class VariableText(str):
+    """``${NAME}``, written as it is; in every other text such a thing stands for itself."""
+
+    __slots__ = ()
+
+
+@dataclass(slots=True)
+class SecretVariables:
+    """Variables in the place of secrets. ``purposes``: what each is for; ``values``: the secrets, which go nowhere."""
+
+    purposes: dict[str, str] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict)
+    _names: dict[tuple[str, ...], str] = field(default_factory=dict)
+
+    def of(self, value: str, purpose: str, *place: str) -> VariableText:
+        """The reference that stands for ``value``; ``place`` names it: what it is of, and which field."""
+        name = self._names.get(place)
+        if name is None:
+            stem = re.sub(r"[^A-Z0-9]+", "_", "_".join(place).upper()).strip("_")
+            name, number = stem, 2
+            while name in self.purposes:
+                name, number = f"{stem}_{number}", number + 1
+            self._names[place] = name
+        self.add(name, purpose, value)
+        return VariableText(f"${{{name}}}")
+
+    def add(self, name: str, purpose: str, value: str = "") -> None:
+        """A variable that is read by its name."""
+        self.purposes[name] = purpose
+        if len(value) >= MIN_SECRET_CHARS:
+            self.values[value] = name
+
+    def example(self) -> str:
+        """The file ``.env.example``."""
+        lines = [
+            "# Copy this file to .env, fill it in, and keep it to yourself: chmod 600 .env",
+            *(line for name in sorted(self.purposes) for line in (f"# {self.purposes[name]}", f"{name}=")),
+        ]
+        return "\n".join(lines) + "\n"
+
+    def require_absent(self, name: str, text: str) -> None:
+        """Raise `Conflict` if one of the secrets stands in a text of the package."""
+        for value, variable in self.values.items():
+            if value in text:
+                raise Conflict(
+                    f"{name} holds the value of the secret {variable}. Take it out of the app, such as by a tool whose "
+                    "headers have it, and deploy the app once more.",
+                    code="secret_in_package",
+                    param="name",
+                )
+
+
+@dataclass(slots=True)
+class PackageDocument:
+    """``portico.yaml`` and what lies beside it. ``texts``: entries below ``app/``; ``files``: those that are copied."""
+
+    yaml: str
+    texts: dict[str, str]
+    files: dict[str, Path]
+    references: SecretVariables
+    models: list[dict[str, Any]]
+    """As the manifest has them."""
+
+
+class DocumentWriter:
+    """Writes one document. ``include_models``: files of this machine travel too. Blocks: it looks at files."""
+
+    def __init__(
+        self,
+        contents: PackageContents,
+        models: ModelService,
+        settings: Settings,
+        *,
+        include_models: bool,
+        stores: Inclusion,
+    ) -> None:
+        self._contents = contents
+        self._service = models
+        self._settings = settings
+        self._include_models = include_models
+        self._stores = stores
+        self._references = SecretVariables()
+        self._texts: dict[str, str] = {}
+        self._files: dict[str, Path] = {}
+        self._models: list[dict[str, Any]] = []
+
+    def write(self) -> PackageDocument:
+        """The whole document. Raises `Conflict` for what cannot leave this machine."""
+        found = self._contents
+        self._references.add("PORTICO_API_KEY", "A key of your choice for whoever administers the daemon")
+        document: dict[str, Any] = {
+            "models": [self._model(found.models[name]) for name in sorted(found.models)],
+            "stores": [self._store(found.stores[name]) for name in sorted(found.stores)],
+            "tools": [self._tool(found.tools[name]) for name in sorted(found.tools)],
+            "mcp": [self._server(found.servers[name]) for name in sorted(found.servers)],
+            "prompts": [found.prompts[name].spec.to_json() for name in sorted(found.prompts)],
+            "apps": [self._app(name) for name in sorted(found.apps)],
+            "settings": self._setting_values(),
+        }
+        self._know_secrets()
+        text = _yaml({key: value for key, value in document.items() if value})
+        for name, content in {"portico.yaml": text, **self._texts}.items():
+            self._references.require_absent(name, content)
+        return PackageDocument(text, self._texts, self._files, self._references, self._models)
+
+    # --- models --------------------------------------------------------------------------------------------------
+
+    def _model(self, spec: ModelSpec) -> dict[str, Any]:
+        source, files = self._source(spec)
+        written: dict[str, Any] = {"name": spec.name, "source": source}
+        plain = ModelSpec(spec.name, spec.source).to_json()
+        for key, value in spec.to_json().items():
+            if value != plain[key] and key not in ("aliases", "api_key", "adapters", "replicas"):
+                written[key] = value
+        if spec.api_key:
+            written["api_key"] = self._references.of(
+                spec.api_key, f"The key of the model '{spec.name}'", "model", spec.name, "api_key"
+            )
+        elif parse_source(spec.source).scheme == "remote":
+            self._provider_key(spec)
+        if "parameters" in written:
+            written["parameters"] = self._without_secrets(
+                written["parameters"], f"the model '{spec.name}'", "model", spec.name
+            )
+        if isinstance(spec.replicas, int):
+            if spec.replicas != 1:
+                written["replicas"] = spec.replicas
+        else:
+            written["replicas"] = [self._further(spec, other) for other in spec.replicas]
+        if aliases := self._contents.aliases.get(spec.name):
+            written["aliases"] = list(aliases)
+        if adapters := self._contents.adapters.get(spec.name):
+            written["adapters"] = [
+                self._adapter(name, path, scale)
+                for name, path, scale in sorted({(each.name, each.path, each.scale) for each in adapters})
+            ]
+        self._models.append({"name": spec.name, "source": str(source), "files": files})
+        return written
+
+    def _source(self, spec: ModelSpec) -> tuple[str, list[dict[str, Any]]]:
+        """Where the package says that a model comes from, pinned if it is known to what; the files of that."""
+        source = parse_source(spec.source)
+        if source.scheme == "file":
+            return self._local(spec.name, Path(source.location)), []
+        if source.scheme == "fake" and source.location:
+            return f"fake://{self._local(spec.name, Path(source.location).absolute())}", []
+        if source.scheme in ("http", "https") and _holds_secret(spec.source):
+            return self._references.of(
+                spec.source, f"The address of the model '{spec.name}'", "model", spec.name, "source"
+            ), []
+        receipt = self._service.receipt(source)
+        if receipt is None:
+            if source.fetchable and not source.revision:
+                self._contents.notes.append(
+                    f"The model '{spec.name}' has not been fetched here, so that its version is not known: "
+                    f"{spec.source} is whatever that is on the day of the first start."
+                )
+            return spec.source, []
+        files = [
+            {"path": path, "bytes": kept.size, "sha256": kept.sha256}
+            for path, kept in sorted(receipt.files.items())
+        ]
+        if source.revision or not receipt.revision:
+            return spec.source, files
+        pinned = ModelSource(source.scheme, source.location, receipt.revision, source.file, source.model)
+        return str(pinned), files
+
+    def _further(self, spec: ModelSpec, source: str) -> str:
+        found = parse_source(source)
+        if found.scheme == "file" or (found.scheme == "fake" and found.location):
+            raise _only_here(f"A replica of the model '{spec.name}'", found.location)
+        if _holds_secret(source):
+            purpose = f"The address of a replica of the model '{spec.name}'"
+            return self._references.of(source, purpose, "model", spec.name, "replica", source)
+        return source
+
+    def _local(self, name: str, path: Path) -> str:
+        """The path below ``app/`` of a model's file or folder of this machine."""
+        if not self._include_models:
+            raise _only_here(f"The model '{name}'", str(path))
+        return self._copied(path, f"models/{quote(name, safe='')}", f"The model '{name}'", MAX_MODEL_BYTES)
+
+    def _adapter(self, name: str, path: Path, scale: float) -> dict[str, Any]:
+        if not self._include_models:
+            raise _only_here(f"The adapter '{name}'", str(path))
+        kept = self._copied(
+            path, f"adapters/{quote(name, safe='')}", f"The adapter '{name}'", MAX_MODEL_BYTES
+        )
+        return {"name": name, "path": kept, **({} if scale == 1.0 else {"scale": scale})}
+
+    def _copied(self, path: Path, folder: str, what: str, limit: int) -> str:
+        """Let a file, or the files of a folder, travel below ``folder``; where they are then."""
+        if path.is_file():
+            found = {f"{folder}/{path.name}": path}
+        else:
+            inside = sorted(
+                item for item in path.rglob("*") if item.is_file() and "__pycache__" not in item.parts
+            )
+            found = {f"{folder}/{path.name}/{item.relative_to(path).as_posix()}": item for item in inside}
+        size = sum(item.stat().st_size for item in found.values())
+        if not found or len(found) > MAX_MODEL_FILES or size > limit:
+            raise Conflict(
+                f"{what} has {len(found):,} files with {size:,} bytes at {path}; a package takes up to "
+                f"{MAX_MODEL_FILES} with {limit:,}. Put it where the other machine can fetch it, and name that.",
+                code="too_large",
+                param="models",
+            )
+        self._files |= found
+        return f"{folder}/{path.name}"
+
+    def _provider_key(self, spec: ModelSpec) -> None:
+        """Name the variable from which the key of an online model is read."""
+        import os
+
+        # Only who has a remote model pays for what speaks to providers.
+        from portico_server.models.engines.remote.providers import PROVIDERS, parse_provider
+
+        name = parse_source(spec.source).location
+        given = spec.parameters.get("providers", {}).get(name)
+        preset = parse_provider(given, name) if given else PROVIDERS.get(name)
+        if preset is not None and preset.key:
+            purpose = f"The key of the provider {name}"
+            self._references.add(preset.key, purpose, os.environ.get(preset.key, ""))
+
+    # --- stores --------------------------------------------------------------------------------------------------
+
+    def _store(self, store: PackagedStore) -> dict[str, Any]:
+        row = store.row
+        written: dict[str, Any] = {"name": row.name}
+        if self._stores == "include":
+            written["archive"] = archive_of(row.name)
+        elif row.source is not None:
+            source = store_sources.source_of(row.source).written()
+            held = [source] if isinstance(source, str) else source
+            written["source"] = (
+                [self._address(row.name, each) for each in held]
+                if len(held) > 1
+                else self._address(row.name, held[0])
+            )
+        elif row.folder is not None:
+            purpose = f"The folder that the store '{row.name}' follows"
+            written["folder"] = self._references.of("", purpose, "store", row.name, "folder")
+        else:
+            raise Conflict(
+                f"The store '{row.name}' follows neither a folder nor an address, so that there is nothing to refer "
+                "to. Take its content along (--stores include).",
+                code="store_not_followed",
+                param="stores",
+            )
+        if row.embedding_model:
+            written["embedding_model"] = row.embedding_model
+        if row.description:
+            written["description"] = row.description
+        written |= {"app": store.app, "answers": row.answers}
+        if self._stores == "reference" and store.groups:
+            written["groups"] = [
+                {
+                    "name": group.name,
+                    "parent": group.parent,
+                    "chunking_strategy": dict(group.chunking),
+                    "embedding_model": group.embedding_model,
+                }
+                for group in store.groups
+            ]
+        return written
+
+    def _address(self, store: str, source: str) -> str:
+        if source.startswith("s3://"):
+            for key, doc in (("s3_access_key", "Access key"), ("s3_secret_key", "Secret key")):
+                if getattr(self._settings, key):
+                    self._references.add(f"PORTICO_{key.upper()}", f"{doc} for s3:// buckets")
+        if not _holds_secret(source):
+            return source
+        return self._references.of(
+            source, f"An address of the store '{store}'", "store", store, "source", source
+        )
+
+    # --- tools ---------------------------------------------------------------------------------------------------
+
+    def _tool(self, spec: ToolSpec) -> dict[str, Any]:
+        written = self._entry(spec, ToolSpec(spec.name), "tool")
+        written.pop("folder", None)
+        if spec.kind == "function":
+            kept = self._function_files(spec)
+            if kept is not None:
+                written["folder"] = kept
+        elif spec.kind == "openapi" and "://" not in spec.openapi:
+            path = Path(spec.folder, spec.openapi)
+            written["openapi"] = self._copied(
+                path, f"tools/{spec.name}", f"The tool '{spec.name}'", MAX_CODE_BYTES
+            )
+            written["folder"] = "."
+        elif spec.kind == "database":
+            if "://" not in spec.database:
+                raise _only_here(f"The database of the tool '{spec.name}'", spec.database)
+            if _holds_secret(spec.database):
+                purpose = f"The address of the database of the tool '{spec.name}'"
+                written["database"] = self._references.of(
+                    spec.database, purpose, "tool", spec.name, "database"
+                )
+        elif spec.kind == "command":
+            self._needs_program(f"tool '{spec.name}'", spec)
+        if spec.python:
+            self._contents.notes.append(
+                f"The tool '{spec.name}' runs by the interpreter {spec.python}, which the other machine must have too."
+            )
+        if any("==" not in each for each in spec.requirements):
+            self._contents.notes.append(
+                f"The packages of the tool '{spec.name}' are not all pinned: {', '.join(spec.requirements)}."
+            )
+        return written
+
+    def _function_files(self, spec: ToolSpec) -> str | None:
+        """The folder below ``app/`` with the module of a function; ``None`` for one that its packages bring."""
+        module = spec.function.partition(":")[0].partition(".")[0]
+        folder = Path(spec.folder)
+        for path in (folder / f"{module}.py", folder / module):
+            if path.exists():
+                self._copied(path, f"tools/{spec.name}", f"The tool '{spec.name}'", MAX_CODE_BYTES)
+                return f"tools/{spec.name}"
+        if not spec.requirements:
+            self._contents.notes.append(
+                f"The module '{module}' of the tool '{spec.name}' is not in its folder: the other machine must have it."
+            )
+        return None
+
+    def _server(self, spec: ServerSpec) -> dict[str, Any]:
+        written = self._entry(spec, ServerSpec(spec.name), "mcp")
+        written.pop("folder", None)
+        written["prefix"] = spec.prefix
+        if spec.command:
+            self._needs_program(f"MCP server '{spec.name}'", spec)
+        return written
+
+    def _needs_program(self, what: str, spec: ToolEntry) -> None:
+        self._contents.notes.append(
+            f"The {what} starts the program '{spec.command[0]}', which the other machine must have: in an image, add "
+            "it to the Dockerfile."
+        )
+
+    def _entry(self, spec: ToolEntry, plain: ToolEntry, kind: str) -> dict[str, Any]:
+        """The fields of a tool or a server that are not the defaults; what may be secret as references."""
+        default = plain.to_json()
+        written = {key: value for key, value in spec.to_json().items() if value != default[key]}
+        what = f"the tool '{spec.name}'" if kind == "tool" else f"the MCP server '{spec.name}'"
+        for key in ("env", "headers"):
+            given: Mapping[str, str] = getattr(spec, key)
+            if given:
+                noun = "variable" if key == "env" else "header"
+                written[key] = {
+                    name: self._references.of(value, f"The {noun} {name} of {what}", kind, spec.name, name)
+                    for name, value in sorted(given.items())
+                }
+        for key in ("url", "openapi"):
+            address = written.get(key)
+            if isinstance(address, str) and _holds_secret(address):
+                written[key] = self._references.of(address, f"The address of {what}", kind, spec.name, key)
+        return {"name": spec.name, **written}
+
+    # --- apps and settings -----------------------------------------------------------------------------------------
+
+    def _app(self, name: str) -> dict[str, Any]:
+        app = self._contents.apps[name]
+        file = f"apps/{quote(name, safe='')}.json"
+        spec = {key: value for key, value in app.version.spec.items() if key != "name"}
+        self._texts[file] = json.dumps(spec, ensure_ascii=False, indent=2) + "\n"
+        written: dict[str, Any] = {"name": name, "file": file}
+        if app.row.limits:
+            written["limits"] = dict(app.row.limits)
+        return written
+
+    def _setting_values(self) -> dict[str, Any]:
+        found = {}
+        for item in fields(Settings):
+            value = getattr(self._settings, item.name)
+            if item.name in SETTINGS and value != item.default:
+                found[item.name] = self._setting(item.name, value)
+        if self._settings.web_search_key and "web_search" in self._contents.builtin:
+            self._references.add("PORTICO_WEB_SEARCH_KEY", "Key of the web search")
+        if self._settings.hf_token and any(
+            spec.source.startswith("hf://") for spec in self._contents.models.values()
+        ):
+            self._references.add("PORTICO_HF_TOKEN", "Token for gated hf:// repositories")
+        return found
+
+    def _setting(self, name: str, value: Any) -> Any:
+        if isinstance(value, str) and _holds_secret(value):
+            return self._references.of(value, f"The setting {name}", f"portico_{name}")
+        return value
+
+    def _know_secrets(self) -> None:
+        """The daemon's own secrets: none of them may stand in a text of the package either."""
+        for item in fields(Settings):
+            value = getattr(self._settings, item.name)
+            if item.metadata["secret"] and isinstance(value, str) and len(value) >= MIN_SECRET_CHARS:
+                self._references.values.setdefault(value, f"PORTICO_{item.name.upper()}")
+
+    def _without_secrets(self, value: Any, what: str, *place: str) -> Any:
+        """A parameter with references in the place of what is called a key, a token or a password."""
+        if isinstance(value, Mapping):
+            return {key: self._hidden(key, item, what, *place) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [
+                self._without_secrets(item, what, *place, str(number)) for number, item in enumerate(value)
+            ]
+        return value
+
+    def _hidden(self, key: str, value: Any, what: str, *place: str) -> Any:
+        secret = isinstance(value, str) and (_SECRET_NAME.search(key) is not None or _holds_secret(value))
+        if secret and value and "providers" not in place:  # there it is the name of a variable
+            return self._references.of(value, f"'{key}' of {what}", *place, key)
+        return self._without_secrets(value, what, *place, key)
+
+
+def archive_of(store: str) -> str:
+    """Where the archive of a store lies in a package, below ``app/``."""
+    return f"stores/{quote(store, safe='')}.zip"
+
+
+def _only_here(what: str, path: str) -> Conflict:
+    return Conflict(
+        f"{what} is a file of this machine alone: {path}. Take it along (--models include), or name a source from "
+        "which the other machine can fetch it.",
+        code="only_on_this_machine",
+        param="models",
+    )
+
+
+def _holds_secret(address: str) -> bool:
+    """Whether an address has a password, or something in its query that is called a secret."""
+    if "://" not in address:
+        return False
+    try:
+        parts = urlsplit(address)
+        return bool(parts.username or parts.password) or any(
+            _SECRET_NAME.search(name) for name, _value in parse_qsl(parts.query)
+        )
+    except ValueError as error:
+        raise InvalidRequest(f"'{address[:80]}' is not an address.", param="name") from error
+
+
+def _yaml(document: Mapping[str, Any]) -> str:
+    """YAML in which ``${`` of a text stands for itself."""
+    about = "What this app needs; secrets come from .env. Portico's docs/configuration.md describes it."
+    return yaml_text(_plain(document), about)
+
+
+def _plain(value: Any) -> Any:
+    """What YAML can write. A text with ``${`` has the dollar from a variable that nobody sets, by its default."""
+    if isinstance(value, VariableText):
+        return str(value)
+    if isinstance(value, str):
+        return value.replace("${", "${PORTICO_DOLLAR:-$}{")
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Iterable):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,259 @@
+"""Packaging deployed apps: `AppPackages` finds what an app needs, `AppPackage` is that as an archive, as a stream."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from portico_server import __version__
+from portico_server.apps.agent.app import AgentApps
+from portico_server.apps.deployed import DeployedApps
+from portico_server.apps.prompts.library import PromptLibrary
+from portico_server.archives.stream import BLOCK_BYTES, ArchiveStream, Blocks, once
+from portico_server.core import pools
+from portico_server.core.errors import Unavailable
+from portico_server.core.principal import Principal
+from portico_server.core.registry import Registry
+from portico_server.knowledge.store import StoreView
+from portico_server.knowledge.stores import StoreService
+from portico_server.models.service import ModelService
+from portico_server.package import targets, wheel
+from portico_server.package.contents import ContentsFinder, Inclusion, PackageContents
+from portico_server.package.document import DocumentWriter, PackageDocument, archive_of
+from portico_server.package.targets import PackageFacts, Target, TargetOptions
+from portico_server.settings import Settings
+from portico_server.tools.mcp.host import McpHost
+from portico_server.tools.sources.sources import AddedTools
+
+PACKAGE_FORMAT: Final = "portico-package"
+
+PACKAGE_VERSION: Final = 1
+
+MANIFEST_NAME: Final = "MANIFEST.json"
+
+
+@dataclass(frozen=True, slots=True)
+class PackageRequest:
+    """What somebody wants packaged. ``version`` ``None``: the one that answers; ``include``: further names.
+
+    ``stores``: as archives, or by what they follow; ``models``: by their sources alone, or with files of this machine.
+    """
+
+    version: int | None = None
+    targets: tuple[Target, ...] = ()
+    stores: Inclusion = "include"
+    models: Inclusion = "reference"
+    include: tuple[str, ...] = ()
+    options: TargetOptions = TargetOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class PackagePlan:
+    """What a package holds, for people who look before they make one. ``files``: its entries, in their order."""
+
+    app: str
+    kind: str
+    version: int
+    digest: str
+    portico: str
+    models: Sequence[dict[str, Any]]
+    stores: Sequence[dict[str, Any]]
+    tools: Sequence[str]
+    mcp: Sequence[str]
+    prompts: Sequence[dict[str, Any]]
+    apps: Sequence[dict[str, Any]]
+    variables: dict[str, str]
+    notes: Sequence[str]
+    files: Sequence[str]
+
+
+class AppPackages:
+    """Makes packages of apps. Nothing is kept: each is made while it is sent."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        models: ModelService,
+        stores: StoreService,
+        tools: AddedTools,
+        mcp: McpHost,
+        prompts: PromptLibrary,
+        apps: DeployedApps,
+        agents: AgentApps,
+        settings: Settings,
+    ) -> None:
+        self._parts = (registry, models, stores, tools, mcp, prompts, apps, agents)
+        self._models = models
+        self._stores = stores
+        self._settings = settings
+
+    async def prepare(self, name: str, request: PackageRequest, caller: Principal) -> AppPackage:
+        """The package of an app that ``caller`` may deploy, ready to be sent.
+
+        Raises `NotFound` for a name or a version that is not there, `Forbidden`, `InvalidRequest`, and `Conflict` for
+        an app of which something cannot leave this daemon.
+        """
+        request.options.check()
+        contents = await ContentsFinder(*self._parts, caller).find(name, request.version, request.include)
+        writer = DocumentWriter(
+            contents,
+            self._models,
+            self._settings,
+            include_models=request.models == "include",
+            stores=request.stores,
+        )
+        document = await pools.FILES.run(writer.write)
+        return AppPackage(contents, document, request, self._stores)
+
+
+class AppPackage:
+    """One package. `plan` lists what is in it, `pieces` is the archive."""
+
+    def __init__(
+        self,
+        contents: PackageContents,
+        document: PackageDocument,
+        request: PackageRequest,
+        stores: StoreService,
+    ) -> None:
+        self._contents = contents
+        self._document = document
+        self._request = request
+        self._stores = stores
+        for name, purpose in targets.variables_of(request.targets, request.options).items():
+            document.references.add(name, purpose)
+
+    @property
+    def filename(self) -> str:
+        """What the archive may be called."""
+        version = f"-{self._contents.version}" if self._contents.version else ""
+        return f"{self._contents.name}{version}.zip"
+
+    def plan(self) -> PackagePlan:
+        """What is in it."""
+        found = self._contents
+        return PackagePlan(
+            app=found.name,
+            kind=found.kind,
+            version=found.version,
+            digest=found.digest,
+            portico=__version__,
+            models=[
+                {**model, "aliases": list(found.aliases.get(model["name"], ()))}
+                for model in self._document.models
+            ],
+            stores=[
+                {
+                    "name": name,
+                    "files": found.stores[name].files,
+                    "app": found.stores[name].app,
+                    "how": self._request.stores,
+                }
+                for name in sorted(found.stores)
+            ],
+            tools=sorted({*found.tools, *found.builtin}),
+            mcp=sorted(found.servers),
+            prompts=[
+                {"name": name, "version": found.prompts[name].version} for name in sorted(found.prompts)
+            ],
+            apps=[
+                {
+                    "name": name,
+                    "kind": app.row.kind,
+                    "version": app.version.version,
+                    "digest": app.version.digest,
+                }
+                for name, app in sorted(found.apps.items())
+            ],
+            variables=dict(sorted(self._document.references.purposes.items())),
+            notes=found.notes,
+            files=[
+                *sorted({*self._texts(""), *self._files(), *self._archives(), *_INSTALLATION}),
+                MANIFEST_NAME,
+            ],
+        )
+
+    def _texts(self, digest: str) -> dict[str, str]:
+        """The entries that are written here; ``digest``: that of the installation."""
+        facts = PackageFacts(
+            self._contents.name, self._contents.version, __version__, tuple(self._contents.notes), digest
+        )
+        own = {f"app/{name}": text for name, text in self._document.texts.items()}
+        return {
+            ".env.example": self._document.references.example(),
+            "app/portico.yaml": self._document.yaml,
+            **own,
+            **targets.files_of(self._request.targets, facts, self._request.options),
+        }
+
+    def _files(self) -> dict[str, Path]:
+        return {f"app/{name}": path for name, path in self._document.files.items()}
+
+    def _archives(self) -> dict[str, StoreView]:
+        if self._request.stores == "reference":
+            return {}
+        return {f"app/{archive_of(name)}": store.row for name, store in self._contents.stores.items()}
+
+    async def pieces(self) -> Blocks:
+        """The archive from its first byte to its last; what is the same gives the same bytes.
+
+        Raises `Unavailable` if bytes of a store or a model have gone meanwhile.
+        """
+        requirements = await pools.FILES.run(wheel.requirements)
+        built = await pools.FILES.run(wheel.wheel)
+        digest = hashlib.sha256(requirements + built).hexdigest()
+        texts, files, archives = self._texts(digest), self._files(), self._archives()
+        held = {name: text.encode() for name, text in texts.items()}
+        held |= dict(zip(_INSTALLATION, (requirements, built), strict=True))
+        archive = ArchiveStream()
+        try:
+            for name in sorted({*held, *files, *archives}):
+                if name in held:
+                    blocks = once(held[name])
+                elif name in files:
+                    blocks = _read(files[name])
+                else:
+                    blocks = _passed(self._stores.portable.export(archives[name]))
+                stored = name.endswith((".zip", ".whl")) or name.startswith(("app/models/", "app/adapters/"))
+                async with aclosing(archive.entry(name, blocks, stored=stored)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+            manifest = {
+                "format": PACKAGE_FORMAT,
+                "format_version": PACKAGE_VERSION,
+                **{key: value for key, value in asdict(self.plan()).items() if key != "files"},
+                "targets": sorted(self._request.targets),
+                "sha256": archive.sums,
+            }
+            data = orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n"
+            async for piece in archive.entry(MANIFEST_NAME, once(data)):
+                yield piece
+            yield await archive.end()
+        finally:
+            archive.close()  # also when nobody listens any more
+
+
+_INSTALLATION: Final = ("requirements.lock", f"wheels/{wheel.WHEEL_NAME}")
+"""The entries from which Portico is installed."""
+
+
+async def _passed(pieces: AsyncIterator[bytes]) -> Blocks:
+    async for piece in pieces:
+        yield piece
+
+
+async def _read(path: Path) -> Blocks:
+    try:
+        with await pools.FILES.run(path.open, "rb") as file:
+            while block := await pools.FILES.run(file.read, BLOCK_BYTES):
+                yield block
+    except OSError as error:
+        raise Unavailable(
+            f"{path} cannot be read any more: {error.strerror}.", code="file_missing"
+        ) from error

@@ -1,0 +1,212 @@
+"""Webhooks as their owners see them: made, changed, rotated, tried, and what was sent to them."""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, TooMany, nearest
+from portico_server.core.ids import new_id
+from portico_server.core.invalid import wrong
+from portico_server.core.principal import Principal
+from portico_server.db import webhooks as rows
+from portico_server.db.database import Database
+from portico_server.db.rows import RowPage
+from portico_server.db.webhooks import EVENT_TYPES, DeliveryRow, WebhookRow
+from portico_server.webhooks.delivery import SECRET_PREFIX, WebhookSender
+
+MAX_WEBHOOKS: Final = 20
+"""Webhooks of one key."""
+
+MAX_URL_LENGTH: Final = 2_048
+"""Characters of an address."""
+
+MAX_NAME_LENGTH: Final = 200
+"""Characters of a name."""
+
+KEEP_SECRET_S: Final = 86_400.0
+"""Seconds for which the secret before a rotation signs too, if that is asked for."""
+
+MAX_RUNNING_TESTS: Final = 2
+"""Tests of one key at a time."""
+
+_SECRET_BYTES: Final = 24
+_HINT_CHARS: Final = 4
+_URL: Final = re.compile(r"[!-~]+")
+
+
+class WebhookService:
+    """Callers see their own; an admin sees all."""
+
+    def __init__(self, database: Database, sender: WebhookSender) -> None:
+        self._database = database
+        self._sender = sender
+        self._testing: Counter[str] = Counter()
+
+    async def create(self, name: str, url: str, event_types: Sequence[str], caller: Principal) -> WebhookRow:
+        """Make one, with a new secret. Raises `InvalidRequest`, and `Conflict` for a key that has enough."""
+        self._check_url(url)
+        now = time.time()
+        row = WebhookRow(
+            new_id("wh_"), caller.id, name, url, _checked_types(event_types), _new_secret(), now, now
+        )
+        if not await self._database.write(rows.add, row, MAX_WEBHOOKS):
+            raise Conflict(
+                f"This key has {MAX_WEBHOOKS} webhooks, the most that are taken. Delete one, or give another one more "
+                "event types.",
+                code="too_many_webhooks",
+            )
+        return row
+
+    async def get(self, webhook_id: str, caller: Principal) -> WebhookRow:
+        """One of them. Raises `NotFound`."""
+        row = await self._database.read(rows.get, webhook_id)
+        if row is None or not caller.sees(row.owner):
+            raise NotFound(
+                f"There is no webhook '{webhook_id[:80]}'.",
+                code="webhook_not_found",
+                param="webhook_endpoint_id",
+            )
+        return row
+
+    async def list(
+        self, caller: Principal, *, after: str | None = None, limit: int = 20
+    ) -> RowPage[WebhookRow]:
+        """The caller's webhooks, the newest first. Raises `NotFound` for an ``after`` that is not one."""
+        if after is not None:
+            await self.get(after, caller)
+        owner = None if caller.admin else caller.id
+        return await self._database.read(rows.page, owner, after=after, limit=limit)
+
+    async def change(
+        self,
+        webhook_id: str,
+        caller: Principal,
+        *,
+        name: str | None = None,
+        url: str | None = None,
+        event_types: Sequence[str] | None = None,
+    ) -> WebhookRow:
+        """Change what is given; one that was disabled is used again. Raises `NotFound`, `InvalidRequest`."""
+        row = await self.get(webhook_id, caller)
+        given: dict[str, Any] = {}
+        if name is not None:
+            given["name"] = name
+        if url is not None:
+            self._check_url(url)
+            given["url"] = url
+        if event_types is not None:
+            given["event_types"] = _checked_types(event_types)
+        changed = {field: value for field, value in given.items() if getattr(row, field) != value}
+        if changed or (given and row.disabled is not None):
+            await self._database.write(rows.change, row.id, changed)
+        return await self.get(webhook_id, caller)
+
+    async def rotate(self, webhook_id: str, caller: Principal, *, keep_old: bool = False) -> WebhookRow:
+        """Give it another secret; with ``keep_old`` the one before signs too for a day. Raises `NotFound`."""
+        row = await self.get(webhook_id, caller)
+        await self._database.write(rows.rotate, row, _new_secret(), KEEP_SECRET_S if keep_old else 0.0)
+        return await self.get(webhook_id, caller)
+
+    async def delete(self, webhook_id: str, caller: Principal) -> None:
+        """Forget it, and what was sent to it. Raises `NotFound`."""
+        row = await self.get(webhook_id, caller)
+        await self._database.write(rows.remove, row.id)
+
+    async def test(self, webhook_id: str, event_type: str, caller: Principal) -> int:
+        """Send a made-up event now, once; the status of the answer. Nothing is written down.
+
+        Raises `NotFound`, `TooMany`, and `InvalidRequest` if nobody answers.
+        """
+        row = await self.get(webhook_id, caller)
+        [event_type] = _checked_types([event_type], "event_type")
+        if self._testing[caller.id] >= MAX_RUNNING_TESTS:
+            raise TooMany(
+                f"{MAX_RUNNING_TESTS} tests of this key are under way. Try again when one has ended.",
+                code="too_many_tests",
+                retry_after=5.0,
+            )
+        event_id, now = new_id("evt_"), time.time()
+        still = [row.previous_secret] if row.previous_secret and (row.previous_until or 0.0) > now else []
+        payload = rows.payload(event_id, event_type, f"{event_type.replace('.', '_')}_test", now)
+        self._testing[caller.id] += 1
+        try:
+            answered = await self._sender.send(row.url, event_id, payload, [row.secret, *still])
+        except PorticoError as error:
+            # The address is what has to be changed: a client that repeats what failed here would only wait again.
+            raise InvalidRequest(
+                f"The test was not taken: {error.message}", code="webhook_unreachable", param="url"
+            ) from error
+        finally:
+            self._testing[caller.id] -= 1
+            self._testing += Counter()  # forgets those that have none
+        return answered.status
+
+    async def deliveries(
+        self, webhook_id: str, caller: Principal, *, after: str | None = None, limit: int = 20
+    ) -> RowPage[DeliveryRow]:
+        """What was sent to one, or is to be, the newest first. Raises `NotFound`."""
+        row = await self.get(webhook_id, caller)
+        if after is not None:
+            await self._delivery(row, after)
+        return await self._database.read(rows.deliveries_of, row.id, after=after, limit=limit)
+
+    async def redeliver(self, webhook_id: str, delivery_id: str, caller: Principal) -> DeliveryRow:
+        """Send an event once more, whatever has become of it. Raises `NotFound`, `Conflict`, `TooMany`."""
+        row = await self.get(webhook_id, caller)
+        found = await self._delivery(row, delivery_id)
+        if row.disabled is not None:
+            raise Conflict(
+                f"The webhook '{row.id}' is disabled: {row.disabled} Update it first, with its address for example.",
+                code="webhook_disabled",
+                param="webhook_endpoint_id",
+            )
+        if not await self._database.write(rows.send_again, found.id):
+            raise TooMany(
+                f"{rows.MAX_PENDING_EVENTS:,} events of this key wait to be delivered already.",
+                code="too_many_events",
+                retry_after=60.0,
+            )
+        return await self._delivery(row, delivery_id)
+
+    async def _delivery(self, row: WebhookRow, delivery_id: str) -> DeliveryRow:
+        found = await self._database.read(rows.delivery, delivery_id)
+        if found is None or found.webhook_id != row.id:
+            raise NotFound(
+                f"There is no delivery '{delivery_id[:80]}' of this webhook.",
+                code="delivery_not_found",
+                param="delivery_id",
+            )
+        return found
+
+    def _check_url(self, url: str) -> None:
+        if not _URL.fullmatch(url):
+            wrong("url", "must be a URL in printable ASCII characters, without spaces")
+        self._sender.check(url)
+
+
+def hint(secret: str) -> str:
+    """What of a secret is shown later."""
+    return f"{SECRET_PREFIX}…{secret[-_HINT_CHARS:]}"
+
+
+def _new_secret() -> str:
+    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
+
+
+def _checked_types(event_types: Sequence[str], path: str = "event_types") -> list[str]:
+    """The event types in the order of `EVENT_TYPES`. Raises `InvalidRequest` for one that does not exist."""
+    for number, event_type in enumerate(event_types):
+        if event_type not in EVENT_TYPES:
+            raise InvalidRequest(
+                f"There is no event type '{event_type[:80]}' here.{nearest(event_type, EVENT_TYPES)} Event types are: "
+                f"{', '.join(EVENT_TYPES)}.",
+                code="unknown_event_type",
+                param=path if path == "event_type" else f"{path}[{number}]",
+            )
+    return [known for known in EVENT_TYPES if known in event_types]

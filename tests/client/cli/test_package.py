@@ -1,0 +1,403 @@
+"""`portico package`: an app leaves with all that it needs and nothing secret, and answers the same elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests import daemon as daemons
+from tests.client.cli.conftest import Command
+from tests.daemon import Daemon
+
+from portico import Client, Conflict, Forbidden, NotFound
+
+QUESTION = "Which port does the Lighthouse daemon listen on?"
+
+SECRETS = {"api_key": "sk-of-the-house-1234", "env": "token-of-the-tool-5678"}
+
+ASKER = {
+    "portico_flow": 1,
+    "step": {
+        "op": "pipeline",
+        "steps": [
+            {"name": "found", "op": "retrieve", "store": "handbook", "top_k": 1},
+            {"op": "llm", "model": "echo", "system": "${{HOME}} stays as it stands."},
+        ],
+    },
+}
+
+CALLER = {
+    "portico_flow": 1,
+    "step": {
+        "op": "pipeline",
+        "steps": [
+            {"op": "tool", "tool": "greet", "arguments": {"name": "{value}"}},
+            {"op": "subflow", "app": "inner"},
+        ],
+    },
+}
+
+INNER = {"portico_flow": 1, "step": {"op": "llm", "model": "house", "system": "Write."}}
+
+
+@pytest.fixture(scope="module")
+def client(daemon: Daemon) -> Iterator[Client]:
+    """A client of a daemon with apps over a store, a tool with a secret and a model with a key."""
+    with Client(daemon.url) as made:
+        made.deployments.add("house", "http://127.0.0.1:9/v1#m", api_key=SECRETS["api_key"])
+        made.tools.add("greet", command=["echo", "{name}"], env={"GREETING_TOKEN": SECRETS["env"]})
+        made.apps.deploy("asker", ASKER)
+        made.apps.deploy("inner", INNER)
+        made.apps.deploy("caller", CALLER)
+        yield made
+
+
+def passages(client: Client) -> list[Any]:
+    answer = client.ask(QUESTION, "handbook")
+    reply = answer.read()
+    text = re.sub("file-[0-9a-f]{32}", "", client.apps.run("asker", QUESTION))  # ids are each daemon's own
+    return [text, reply.text, [(found.filename, found.text, found.place) for found in reply.passages]]
+
+
+def texts(folder: Path) -> dict[str, str]:
+    """The files of a package that are neither a store nor a program."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix not in (".zip", ".whl")
+    }
+
+
+def test_what_is_unpacked_in_an_empty_home_answers_the_same_with_the_same_citations(
+    command: Command, client: Client, tmp_path: Path
+) -> None:
+    folder, description = tmp_path / "asker", "What ${WE} know, and ${WHO:-others} too"
+    client.stores.change("handbook", description=description)
+    done = command("package", "asker", "--include", "handbook", "-o", str(folder), "--json")
+    assert done.code == 0, done.err
+    assert [store["name"] for store in done.json["stores"]] == ["handbook"]
+    here = [*passages(client), description]
+    assert all("port 7419" in str(found) for found in here[:-1])
+    command_line = ("--file", str(folder / "app" / "portico.yaml"))
+    ids = []
+    for _start in range(2):  # the second one finds what the first one has made
+        with daemons.running(tmp_path / "home", *command_line) as daemon, Client(daemon.url) as there:
+            store = there.stores.get("handbook")
+            assert [*passages(there), store.description] == here
+            ids.append(store.id)
+            assert there.apps.versions("asker")[0].spec["step"] == ASKER["step"]
+    assert ids[0] == ids[1]
+
+
+def test_a_package_is_made_twice_with_the_same_bytes_and_says_what_is_in_it(
+    command: Command, client: Client, tmp_path: Path
+) -> None:
+    made = [tmp_path / "a.zip", tmp_path / "b.zip"]
+    for out in made:
+        done = command("package", "asker", "--image", "--compose", "--kubernetes", "--slurm", "-o", str(out))
+        assert done.code == 0, done.err
+    assert made[0].read_bytes() == made[1].read_bytes()
+    with zipfile.ZipFile(made[0]) as archive:
+        manifest = json.loads(archive.read("MANIFEST.json"))
+        names = set(archive.namelist()) - {"MANIFEST.json"}
+        assert {name: hashlib.sha256(archive.read(name)).hexdigest() for name in names} == manifest["sha256"]
+        [wheel] = [name for name in names if name.startswith("wheels/")]
+        (tmp_path / "portico.whl").write_bytes(archive.read(wheel))
+        assert archive.read("requirements.lock") == (daemons.ROOT / "requirements" / "run.lock").read_bytes()
+    assert manifest["app"] == "asker"
+    assert manifest["version"] == client.apps.get("asker").version
+    assert "Dockerfile" in names and "kubernetes/statefulset.yaml" in names
+    with zipfile.ZipFile(tmp_path / "portico.whl") as opened:
+        [record] = [name for name in opened.namelist() if name.endswith("/RECORD")]
+        for line in opened.read(record).decode().splitlines()[:-1]:
+            name, digest, _size = line.rsplit(",", 2)
+            found = hashlib.sha256(opened.read(name)).digest()
+            assert digest == "sha256=" + base64.urlsafe_b64encode(found).decode().rstrip("=")
+        inside = set(opened.namelist())
+    assert {"portico/__init__.py", "portico_server/__main__.py", "portico_server/package/run.lock"} <= inside
+    assert not any("__pycache__" in name for name in inside)
+    assert "is there already" in command("package", "asker", "-o", str(made[0])).err
+
+
+def test_no_secret_is_in_a_package_and_each_has_a_variable(
+    command: Command, client: Client, tmp_path: Path
+) -> None:
+    done = command("package", "caller", "-o", str(tmp_path / "out"), "--compose", "--json")
+    assert done.code == 0, done.err
+    written = texts(tmp_path / "out")
+    for name, text in written.items():
+        for secret in SECRETS.values():
+            assert secret not in text, name
+    assert {"MODEL_HOUSE_API_KEY", "TOOL_GREET_GREETING_TOKEN"} <= done.json["variables"].keys()
+    document = yaml.safe_load(written["app/portico.yaml"])
+    assert document["models"][0]["api_key"] == "${MODEL_HOUSE_API_KEY}"
+    assert document["tools"][0]["env"] == {"GREETING_TOKEN": "${TOOL_GREET_GREETING_TOKEN}"}
+    assert [entry["name"] for entry in document["apps"]] == ["caller", "inner"]
+    example = written[".env.example"]
+    assert "\nMODEL_HOUSE_API_KEY=\n" in example and "PORTICO_API_KEY=\n" in example
+    assert "starts the program 'echo'" in done.json["notes"][0]
+    leaky = {**INNER, "step": {"op": "llm", "model": "house", "system": f"Say {SECRETS['api_key']}"}}
+    client.apps.deploy("leaky", leaky)
+    with pytest.raises(Conflict, match="holds the value of the secret MODEL_HOUSE_API_KEY"):
+        client.apps.plan_package("leaky")
+
+
+def test_a_dry_run_writes_nothing(command: Command, client: Client, tmp_path: Path) -> None:
+    done = command("package", "asker", "--slurm", "-o", str(tmp_path / "out"), "--dry-run")
+    assert done.code == 0, done.err
+    assert "would bring" in done.out and "Nothing was written." in done.out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("askar",), "'asker'"),
+        (("asker", "--version", "9"), "has no version 9; its newest is"),
+        (("handbook", "--version", "1"), "the chat app of a store, which has no versions"),
+        (("asker", "--include", "store/handbok"), "handbook"),
+        (("asker", "--include", "prompt/nothing"), "There is no prompt 'nothing'"),
+        (("asker", "--slurm", "--partition", "gpu long"), "'partition' is 'gpu long'"),
+        (("asker", "--kubernetes", "--replicas", "3", "--max-replicas", "2"), "less than the 3"),
+        (("asker", "--kubernetes", "--host", "no_host"), "'host' is 'no_host'"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    command: Command, client: Client, arguments: tuple[str, ...], words: str
+) -> None:
+    done = command("package", *arguments, "--dry-run")
+    assert done.code == 1
+    assert words in done.err
+
+
+def test_what_cannot_leave_is_refused(client: Client, tmp_path: Path) -> None:
+    script = tmp_path / "replies.yaml"
+    script.write_text("replies: [{content: Scripted.}]\n", encoding="utf-8")
+    client.deployments.add("scripted", f"fake://{script}")
+    step: dict[str, Any] = {"op": "llm", "model": "scripted", "system": "Write."}
+    client.apps.deploy("local", {"portico_flow": 1, "step": step})
+    with pytest.raises(Conflict, match="is a file of this machine alone"):
+        client.apps.plan_package("local")
+    found = client.apps.plan_package("local", models="include")
+    assert "app/models/scripted/replies.yaml" in found.files
+    function = {"portico_flow": 1, "step": {"op": "client", "function": "mine"}}
+    client.apps.deploy("needs", function, serve_later=True)
+    with pytest.raises(Conflict, match="calls the function 'mine', which a client executes"):
+        client.apps.plan_package("needs")
+    by_id = {"portico_flow": 1, "step": {"op": "retrieve", "store": client.stores.get("handbook").id}}
+    client.apps.deploy("by-id", by_id)
+    with pytest.raises(Conflict, match="names the store 'handbook' by its id"):
+        client.apps.plan_package("by-id")
+    loose = client.stores.add("loose")
+    client.apps.deploy("over-loose", {"portico_flow": 1, "step": {"op": "retrieve", "store": loose.name}})
+    with pytest.raises(Conflict, match="follows neither a folder nor an address"):
+        client.apps.plan_package("over-loose", stores="reference")
+
+
+def test_a_model_of_this_machine_travels_with_its_app(client: Client, tmp_path: Path) -> None:
+    script = tmp_path / "answers.yaml"
+    script.write_text("replies: [{content: From afar.}]\n", encoding="utf-8")
+    client.deployments.add("carried", f"fake://{script}")
+    client.apps.deploy("carrier", {"portico_flow": 1, "step": {"op": "llm", "model": "carried"}})
+    client.apps.package("carrier", tmp_path / "carrier.zip", models="include")
+    with zipfile.ZipFile(tmp_path / "carrier.zip") as archive:
+        archive.extractall(tmp_path / "there")
+    script.unlink()
+    file = tmp_path / "there" / "app" / "portico.yaml"
+    with daemons.running(tmp_path / "home", "--file", str(file)) as daemon, Client(daemon.url) as there:
+        assert there.apps.run("carrier", "Where from?") == "From afar."
+
+
+def test_stores_by_reference_are_what_they_follow(client: Client, tmp_path: Path) -> None:
+    client.apps.package("asker", tmp_path / "asker.zip", stores="reference")
+    with zipfile.ZipFile(tmp_path / "asker.zip") as archive:
+        document = yaml.safe_load(archive.read("app/portico.yaml"))
+        assert "STORE_HANDBOOK_FOLDER=" in archive.read(".env.example").decode()
+        assert not [name for name in archive.namelist() if name.startswith("app/stores/")]
+    assert document["stores"][0]["folder"] == "${STORE_HANDBOOK_FOLDER}"
+
+
+def test_who_may_deploy_an_app_may_package_it(client: Client, daemon: Daemon) -> None:
+    scopes = ["chat", "models:read", "apps:*:deploy", "tools:calculator:call"]
+    keys = [client.keys.add(f"packager {n}", scopes) for n in range(2)]
+    with Client(daemon.url, key=keys[0].key) as own, Client(daemon.url, key=keys[1].key) as other:
+        made = own.apps.deploy("mine", {"portico_flow": 1, "step": {"op": "llm", "model": "echo"}})
+        assert own.apps.plan_package("mine").app == "mine"
+        for name in ("mine", made.id):
+            with pytest.raises(NotFound):
+                other.apps.plan_package(name)
+        with pytest.raises(Forbidden):
+            own.apps.plan_package("asker")
+        with pytest.raises(Conflict, match="private to a key"):
+            client.apps.plan_package(made.id)
+        own.apps.deploy("greeter", {"portico_flow": 1, "step": {"op": "tool", "tool": "calculator"}})
+        assert own.apps.plan_package("greeter").tools == ("calculator",)
+
+
+def test_the_script_for_slurm_starts_the_daemon_and_writes_its_address(
+    command: Command, client: Client, tmp_path: Path
+) -> None:
+    folder = tmp_path / "job"
+    flags = ("--partition", "gpu", "--account", "lab", "--time", "8:00:00", "--gres", "gpu:a100:1")
+    done = command("package", "asker", "--slurm", *flags, "-o", str(folder))
+    assert done.code == 0, done.err
+    script = folder / "slurm.sh"
+    assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
+    lines = script.read_text(encoding="utf-8").splitlines()
+    for wanted in ("partition=gpu", "account=lab", "time=8:00:00", "gres=gpu:a100:1"):
+        assert f"#SBATCH --{wanted}" in lines
+    (folder / ".env").write_text("PORTICO_API_KEY=a-key-for-the-job-0123\n", encoding="utf-8")
+    variables = daemons.environment(SLURM_SUBMIT_DIR=str(folder), PORTICO_PYTHON=sys.executable)
+    with subprocess.Popen(["bash", str(script)], stdout=subprocess.PIPE, text=True, env=variables) as job:
+        try:
+            assert job.stdout is not None
+            ready = json.loads(job.stdout.readline())
+            assert ready["ready"] is True
+            port = ready["url"].rpartition(":")[2]
+            assert (folder / "address").read_text(encoding="utf-8").strip().endswith(f":{port}")
+            with Client(f"http://127.0.0.1:{port}", key="a-key-for-the-job-0123") as there:
+                assert (there.apps.get("asker").version, there.stores.get("handbook").file_counts.total) == (
+                    1,
+                    3,
+                )
+        finally:
+            job.terminate()
+            job.wait(60)
+    assert not (folder / "address").exists()
+
+
+def test_without_a_key_the_script_for_slurm_says_what_is_missing(
+    command: Command, client: Client, tmp_path: Path
+) -> None:
+    assert command("package", "inner", "--slurm", "-o", str(tmp_path / "job")).code == 0
+    variables = {**daemons.environment(SLURM_SUBMIT_DIR=str(tmp_path / "job")), "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        ["bash", str(tmp_path / "job" / "slurm.sh")],
+        capture_output=True,
+        text=True,
+        env=variables,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "PORTICO_API_KEY: write it into .env" in done.stderr
+
+
+def kubernetes(command: Command, folder: Path, *flags: str) -> dict[str, Any]:
+    """The manifests of a package, by their kinds."""
+    done = command("package", "asker", "--kubernetes", *flags, "-o", str(folder))
+    assert done.code == 0, done.err
+    found = [
+        yaml.safe_load(path.read_text(encoding="utf-8")) for path in (folder / "kubernetes").glob("*.yaml")
+    ]
+    return {document["kind"]: document for document in found}
+
+
+def test_manifests_agree_with_each_other_and_run_without_rights(
+    command: Command, client: Client, tmp_path: Path
+) -> None:
+    flags = ("--replicas", "2", "--max-replicas", "4", "--gpus", "1", "--host", "ask.example.org")
+    found = kubernetes(command, tmp_path / "many", *flags, "--tag", "registry.example.org/asker:7")
+    workload = found["StatefulSet"]["spec"]
+    pod = workload["template"]["spec"]
+    [container] = pod["containers"]
+    assert (found["StatefulSet"]["apiVersion"], workload["replicas"]) == ("apps/v1", 2)
+    assert workload["selector"]["matchLabels"] == workload["template"]["metadata"]["labels"]
+    assert found["Service"]["spec"]["selector"] == workload["selector"]["matchLabels"]
+    assert found["NetworkPolicy"]["spec"]["podSelector"] == workload["selector"]
+    assert workload["serviceName"] == found["Service"]["metadata"]["name"] == "asker"
+    assert (pod["securityContext"]["runAsNonRoot"], pod["securityContext"]["runAsUser"]) == (True, 8642)
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    paths = {probe: container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe")}
+    assert paths == {"livenessProbe": "/health", "readinessProbe": "/ready"}
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    claims = {claim["metadata"]["name"] for claim in workload["volumeClaimTemplates"]}
+    mounted = {mount["name"] for mount in container["volumeMounts"]}
+    assert mounted == claims | {volume["name"] for volume in pod["volumes"]}
+    environment = {entry["name"]: entry for entry in container["env"]}
+    assert environment["PORTICO_DATABASE"]["valueFrom"]["secretKeyRef"]["name"] == "asker-env"
+    assert found["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteMany"]
+    assert found["Ingress"]["spec"]["rules"][0]["host"] == "ask.example.org"
+    scaled = found["HorizontalPodAutoscaler"]["spec"]
+    assert (scaled["scaleTargetRef"]["name"], scaled["minReplicas"], scaled["maxReplicas"]) == ("asker", 2, 4)
+    files = {path.name for path in (tmp_path / "many" / "kubernetes").glob("*.yaml")}
+    assert {*found["Kustomization"]["resources"], "kustomization.yaml"} == files
+    assert container["image"] == "registry.example.org/asker:7"
+    assert "PORTICO_DATABASE=" in (tmp_path / "many" / ".env.example").read_text(encoding="utf-8")
+    assert kubernetes(command, tmp_path / "one").keys() == {
+        *("StatefulSet", "Service", "NetworkPolicy", "Kustomization")
+    }
+
+
+def test_compose_has_a_database_and_takes_its_secrets_from_outside(
+    command: Command, client: Client, tmp_path: Path
+) -> None:
+    done = command("package", "asker", "--compose", "-o", str(tmp_path / "out"))
+    assert done.code == 0, done.err
+    document = yaml.safe_load((tmp_path / "out" / "compose.yaml").read_text(encoding="utf-8"))
+    portico, database = document["services"]["portico"], document["services"]["postgres"]
+    assert portico["read_only"] is True
+    assert portico["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    assert database["environment"]["POSTGRES_PASSWORD_FILE"] == "/run/secrets/postgres_password"
+    assert document["secrets"] == {"postgres_password": {"environment": "POSTGRES_PASSWORD"}}
+    volumes = {mount.partition(":")[0] for service in (portico, database) for mount in service["volumes"]}
+    assert volumes == document["volumes"].keys()
+    assert "POSTGRES_PASSWORD=\n" in (tmp_path / "out" / ".env.example").read_text(encoding="utf-8")
+
+
+def test_the_dockerfile_has_only_steps_that_can_be_performed_without_an_engine(
+    command: Command, client: Client, tmp_path: Path
+) -> None:
+    done = command("package", "asker", "--image", "--base", "python:3.12-slim", "-o", str(tmp_path / "out"))
+    assert done.code == 0, done.err
+    dockerfile = (tmp_path / "out" / "Dockerfile").read_text(encoding="utf-8")
+    joined = dockerfile.replace("\\\n", "")
+    steps = [line.split(None, 1) for line in joined.splitlines() if line and not line.startswith("#")]
+    known = (daemons.ROOT / "scripts" / "docker-steps").read_text(encoding="utf-8")
+    assert all(f'"{word}"' in known for word, _rest in steps)
+    assert [rest.split()[0] for word, rest in steps if word == "FROM"] == ["python:3.12-slim"] * 2
+    for source in (
+        rest.split()[0] for word, rest in steps if word == "COPY" and not rest.startswith("--from")
+    ):
+        assert (tmp_path / "out" / source).exists()
+    assert ["USER", "8642"] in steps
+    [health] = [rest for word, rest in steps if word == "HEALTHCHECK"]
+    assert "'/ready'" in json.loads(health.partition("CMD ")[2])[-1]
+    assert json.loads(next(rest for word, rest in steps if word == "ENTRYPOINT"))[-1] == "/app/portico.yaml"
+
+
+def test_a_store_of_a_configuration_is_made_of_an_archive_once(
+    command: Command, client: Client, tmp_path: Path
+) -> None:
+    client.stores.export_archive("handbook", tmp_path / "kept.zip")
+    file = tmp_path / "portico.yaml"
+    file.write_text("stores: [{name: kept, archive: kept.zip, description: Kept}]\n", encoding="utf-8")
+    assert "+ stores/kept" in command("apply", "-f", str(file)).out
+    assert client.stores.get("kept").file_counts.completed == 3
+    assert client.stores.get("kept").description == "Kept"
+    assert "0 created, 0 changed" in command("apply", "-f", str(file)).out
+    (tmp_path / "kept.zip").write_bytes(b"PK")
+    assert command("apply", "-f", str(file)).code == 0, "it is there: its archive is not looked at"
+    for text, words in (
+        ("{name: new, archive: kept.zip}", "stores[0].archive"),
+        ("{name: new, archive: none.zip}", "is not a whole zip archive"),
+        ("{name: new, archive: kept.zip, folder: .}", "an archive and a folder"),
+    ):
+        file.write_text(f"stores: [{text}]\n", encoding="utf-8")
+        done = command("apply", "-f", str(file))
+        assert done.code == 1
+        assert words in done.err

@@ -1,0 +1,63 @@
+"""`portico webhooks` and `Client.webhooks` against a daemon. What is sent is looked at in tests/server/webhooks."""
+
+from __future__ import annotations
+
+import pytest
+from tests.client.cli.conftest import Command
+from tests.daemon import Daemon
+
+from portico import AsyncClient, InvalidRequest, NotFound
+
+URL = "https://example.com/hook"
+
+
+def test_a_webhook_is_made_shown_changed_rotated_and_deleted(command: Command) -> None:
+    made = command("webhooks", "create", URL, "--event", "batch.completed", "--name", "mine")
+    secret = made.out.strip()
+    assert made.code == 0 and secret.startswith("whsec_") and "only time" in made.err
+    [listed] = command("webhooks", "list", "--json").json["data"]
+    assert (listed["name"], listed["url"], listed["event_types"]) == ("mine", URL, ["batch.completed"])
+    hook = listed["id"]
+    assert hook in command("webhooks", "list").out
+    shown = command("webhooks", "show", hook)
+    assert secret[-4:] in shown.out and secret not in shown.out
+    changed = command("webhooks", "change", hook, "--event", "run.finished", "--event", "run.failed")
+    assert f"{hook} sends run.finished, run.failed to {URL}." in changed.out
+    assert "Nothing was sent yet" in command("webhooks", "deliveries", hook).out
+    rotated = command("webhooks", "rotate", hook, "--keep-old", "--json").json
+    assert rotated["signing_secret"] not in ("", secret)
+    assert command("webhooks", "rotate", hook, "--yes").out.strip().startswith("whsec_")
+    assert "Would delete" in command("webhooks", "delete", hook, "--dry-run").out
+    assert command("webhooks", "delete", hook, "--yes").code == 0
+    assert "No webhooks yet" in command("webhooks", "list").out
+    gone = command("webhooks", "show", hook)
+    assert gone.code == 1 and f"There is no webhook '{hook}'." in gone.err
+
+
+def test_what_cannot_be_is_refused_in_a_sentence(command: Command) -> None:
+    assert "batch.completed" in command("webhooks", "events").out.splitlines()
+    wrong = command("webhooks", "create", URL, "--event", "batch.complete")
+    assert wrong.code == 1 and "Did you mean 'batch.completed'" in wrong.err
+    plain = command("webhooks", "create", "http://example.com", "--event", "batch.completed")
+    assert plain.code == 1 and "only https:// URLs" in plain.err
+
+
+async def test_the_sdk_does_the_same_from_asyncio(daemon: Daemon) -> None:
+    async with AsyncClient(daemon.url) as client:
+        made = await client.webhooks.create(URL, ["run.failed"])
+        assert (made.name, made.event_types, made.disabled) == (URL, ("run.failed",), None)
+        assert made.signing_secret not in repr(made)
+        changed = await client.webhooks.change(made.id, name="other", event_types=["run.finished"])
+        assert (changed.name, changed.event_types) == ("other", ("run.finished",))
+        assert await client.webhooks.get(made.id) == changed
+        assert (await client.webhooks.rotate(made.id, keep_old=True)).signing_secret != made.signing_secret
+        assert changed.id in [hook.id for hook in await client.webhooks.list(limit=5)]
+        assert "run.finished" in await client.webhooks.event_types()
+        with pytest.raises(InvalidRequest):
+            await client.webhooks.test(made.id, "run.ended")
+        with pytest.raises(NotFound):
+            await client.webhooks.redeliver(made.id, "evt_none")
+        assert (await client.webhooks.deliveries(made.id)).data == ()
+        await client.webhooks.remove(made.id)
+        with pytest.raises(NotFound):
+            await client.webhooks.get(made.id)

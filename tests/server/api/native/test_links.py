@@ -1,0 +1,95 @@
+"""Links of a store over HTTP, the SDK and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import httpx
+import pytest
+from tests import daemon as daemons
+from typer.testing import CliRunner
+
+from portico import Client
+from portico.cli.root import app as cli
+from portico.errors import InvalidRequest, NotFound
+
+DOCUMENTS = {
+    "lamp.md": "# The Orlix lamp\n\nIt was built by Harwick Works. See [the works](works.md).",
+    "works.md": "# Harwick Works\n\nMara Velling set it up with money of an uncle.",
+    "bread.md": "# Bread\n\nBread is baked hot.",
+}
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[daemons.Daemon]:
+    folder = tmp_path_factory.mktemp("links")
+    docs = folder / "docs"
+    docs.mkdir()
+    for name, text in DOCUMENTS.items():
+        (docs / name).write_text(text)
+    file = folder / "portico.yaml"
+    file.write_text(f"stores: [{{name: docs, folder: '{docs}', links: true, app: false}}]\n")
+    with daemons.running(folder / "home", "--file", str(file)) as running:
+        running.settle()
+        with Client(running.url) as client:
+            client.stores.wait("docs")
+        yield running
+
+
+def test_a_configuration_gives_a_store_links_which_searches_follow(daemon: daemons.Daemon) -> None:
+    with Client(daemon.url) as client:
+        assert client.stores.get("docs").links
+        found = client.search("docs", "Who built the Orlix lamp?", trace=True)
+        assert "links" in {stage.name for stage in found.trace}
+        plain = client.search("docs", "Who built the Orlix lamp?", trace=True, links=False)
+        assert "links" not in {stage.name for stage in plain.trace}
+
+
+def test_the_neighbours_of_a_passage_by_number_and_by_place(daemon: daemons.Daemon) -> None:
+    with Client(daemon.url) as client:
+        found = client.search("docs", "Orlix lamp", trace=True)
+        [stage] = [stage for stage in found.trace if stage.name == "links"]
+        first = found.passages[0]
+        assert first.filename == "lamp.md"
+        beside = client.stores.neighbours("docs", chunk=stage.candidates[0][0])
+        assert {item.filename for item in beside.passages} == {"works.md"}
+        assert client.stores.neighbours("docs", file=first.file_id, start=first.place.start) == beside
+        for wanted in ({"chunk": 10**6}, {"file": "file-none"}):
+            with pytest.raises(NotFound):
+                client.stores.neighbours("docs", **wanted)  # type: ignore[arg-type]
+        with pytest.raises(NotFound):
+            client.stores.neighbours("nothing", chunk=1)
+    with httpx.Client(base_url=daemon.url) as http:
+        for query in ("", "?chunk=1&file=x", "?chunk=0", "?chunk=1&limit=101", "?chunk=99999999999999999999"):
+            answer = http.get(f"/api/stores/docs/links{query}")
+            assert answer.status_code == 400, query
+            assert answer.json()["error"]["param"], query
+
+
+def test_the_command_line_lists_neighbours_and_writes_the_graph(
+    daemon: daemons.Daemon, tmp_path: Path
+) -> None:
+    run = CliRunner()
+    with Client(daemon.url) as client:
+        file = client.search("docs", "Orlix lamp").passages[0].file_id
+    shown = run.invoke(cli, ["--url", daemon.url, "stores", "links", "docs", "--file", file])
+    assert shown.exit_code == 0, shown.output
+    assert "harwick works" in shown.stdout and "works.md" in shown.stdout, shown.stdout
+    out = tmp_path / "links.graphml"
+    assert run.invoke(cli, ["--url", daemon.url, "stores", "graph", "docs", str(out)]).exit_code == 0
+    assert ElementTree.parse(out).getroot().tag.endswith("graphml")
+    assert run.invoke(cli, ["--url", daemon.url, "stores", "graph", "docs", str(out)]).exit_code != 0
+
+
+def test_a_store_without_links_says_how_to_have_them(daemon: daemons.Daemon) -> None:
+    with Client(daemon.url) as client:
+        client.stores.add("plain", app=False)
+        with pytest.raises(InvalidRequest) as refused:
+            client.search("plain", "anything", links=True)
+        assert refused.value.code == "links_off"
+        with pytest.raises(InvalidRequest):
+            client.stores.neighbours("plain", chunk=1)
+        assert client.stores.change("plain", links=True).links
+        client.stores.remove("plain")

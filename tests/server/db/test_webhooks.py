@@ -1,0 +1,177 @@
+"""Events for webhooks as the database hands them out: to one daemon at a time, within bounds, for a lease."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, text
+from tests import postgres
+
+from portico_server.db import webhooks as rows
+from portico_server.db.database import Database
+from portico_server.db.webhooks import DeliveryBounds, DeliveryOutcome, WebhookRow
+
+BOUNDS = DeliveryBounds(here=8, per_webhook=2, per_owner=3)
+
+DELIVERED = DeliveryOutcome(delivered=True, status=200)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    if request.param == "sqlite":
+        made = Database.at(tmp_path / "portico.db")
+    else:
+        made = Database(request.getfixturevalue("server").new())
+    made.prepare()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Server]:
+    with postgres.running() as running:
+        yield running
+
+
+def hook(name: str, owner: str = "key_one", *, events: Any = ("run.finished",)) -> WebhookRow:
+    return WebhookRow(f"wh_{name}", owner, name, "https://example.com", list(events), "whsec_QQ==", 1.0, 1.0)
+
+
+async def added(database: Database, *hooks: WebhookRow) -> None:
+    for row in hooks:
+        assert await database.write(rows.add, row, 20)
+
+
+async def announced(database: Database, *subjects: str, owner: str = "key_one") -> None:
+    for subject in subjects:
+        await database.write(rows.announce, owner, "run.finished", subject)
+
+
+async def claimed(database: Database, holder: str, *, limit: int = 8) -> list[str]:
+    found = await database.write(rows.claim, holder, 60.0, limit, BOUNDS)
+    return [one.id for one in found]
+
+
+async def executed(database: Database, statement: str) -> None:
+    def work(connection: Connection) -> None:
+        connection.execute(text(statement))
+
+    await database.write(work)
+
+
+async def states(database: Database, name: str) -> list[str]:
+    page = await database.read(rows.deliveries_of, f"wh_{name}", limit=100)
+    return [row.state for row in page.data]
+
+
+async def test_an_event_is_one_daemons_until_its_lease_has_run_out(database: Database) -> None:
+    await added(database, hook("a"))
+    await announced(database, "run_1")
+    [event] = await claimed(database, "first")
+    assert await claimed(database, "second") == []
+    assert await database.read(rows.seconds_to_next) is None
+    await executed(database, "update webhook_deliveries set lease_until = 1")
+    assert await database.read(rows.seconds_to_next) == 0
+    assert await claimed(database, "second") == [event]
+    await database.write(rows.settle, event, "first", DELIVERED)
+    assert await states(database, "a") == ["pending"], "what the first one says no longer counts"
+    await database.write(rows.settle, event, "second", DELIVERED)
+    assert await states(database, "a") == ["delivered"]
+    row = await database.read(rows.delivery, event)
+    assert row is not None
+    assert (row.attempts, row.last_status) == (2, 200)
+
+
+async def test_an_event_that_waits_is_due_at_its_time(database: Database) -> None:
+    await added(database, hook("a"))
+    await announced(database, "run_1")
+    [event] = await claimed(database, "first")
+    await database.write(
+        rows.settle, event, "first", DeliveryOutcome(delivered=False, error="no", retry_s=900)
+    )
+    assert await claimed(database, "first") == []
+    coming = await database.read(rows.seconds_to_next)
+    assert coming is not None
+    assert 0 < coming <= 900
+    assert await database.write(rows.send_again, event)
+    assert await claimed(database, "first") == [event]
+
+
+async def test_one_webhook_and_one_owner_have_so_many_under_way_over_all_daemons(database: Database) -> None:
+    await added(database, hook("a"), hook("b"), hook("c", "key_two"))
+    await announced(database, *(f"run_{number}" for number in range(3)))
+    await announced(database, *(f"run_{number}" for number in range(3)), owner="key_two")
+    assert len(await claimed(database, "first", limit=1)) == 1
+    await claimed(database, "second")
+
+    def leased(connection: Connection) -> dict[str, int]:
+        query = "select webhook_id, count(*) from webhook_deliveries where lease_owner is not null group by webhook_id"
+        return {row[0]: row[1] for row in connection.execute(text(query))}
+
+    found = await database.read(leased)
+    assert found["wh_a"] + found["wh_b"] == 3
+    assert max(found.values()) == 2
+    assert found["wh_c"] == 2
+    assert await claimed(database, "third") == []
+    await database.write(rows.release_all, "first")
+    assert len(await claimed(database, "third")) == 4
+
+
+async def test_nothing_is_written_that_nobody_wants_and_a_rollback_takes_the_event_back(
+    database: Database,
+) -> None:
+    await announced(database, "run_0")
+    await added(database, hook("a", events=["run.failed"]), hook("b", "key_two"))
+    await announced(database, "run_1")
+    await database.write(rows.announce, None, "run.finished", "run_2")
+
+    def cut_off(connection: Connection) -> None:
+        rows.announce(connection, "key_two", "run.finished", "run_3")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await database.write(cut_off)
+    assert await states(database, "a") + await states(database, "b") == []
+
+
+async def test_a_disabled_webhook_is_sent_nothing_and_its_events_have_failed(database: Database) -> None:
+    await added(database, hook("a"))
+    await announced(database, "run_1")
+    await database.write(rows.disable, "wh_a", "It is gone.")
+    assert await states(database, "a") == ["failed"]
+    await announced(database, "run_2")
+    assert await states(database, "a") == ["failed"]
+    assert not await database.read(rows.any_used)
+    await database.write(rows.change, "wh_a", {})
+    await announced(database, "run_3")
+    assert await states(database, "a") == ["pending", "failed"]
+    await database.write(rows.remove, "wh_a")
+    assert await states(database, "a") == []
+
+
+async def test_old_deliveries_are_forgotten_and_those_that_wait_stay(database: Database) -> None:
+    await added(database, hook("a"))
+    await announced(database, "run_1", "run_2")
+    first, _second = await claimed(database, "first")
+    await database.write(rows.settle, first, "first", DELIVERED)
+    later = time.time() + 60
+    assert await database.read(rows.count_old, later) == 1
+    assert await database.write(rows.forget, later, 10) == 1
+    assert await states(database, "a") == ["pending"]
+
+
+async def test_a_rotation_keeps_the_secret_before_for_its_time_alone(database: Database) -> None:
+    row = hook("a")
+    await added(database, row)
+    await announced(database, "run_1", "run_2")
+    await database.write(rows.rotate, row, "whsec_Qg==", 600.0)
+    [one] = await database.write(rows.claim, "first", 60.0, 1, BOUNDS)
+    assert list(one.secrets) == ["whsec_Qg==", row.secret]
+    assert row.secret not in repr(one)
+    await executed(database, "update webhooks set previous_until = 1")
+    [two] = await database.write(rows.claim, "first", 60.0, 1, BOUNDS)
+    assert list(two.secrets) == ["whsec_Qg=="]

@@ -1,0 +1,370 @@
+"""Links between passages: found by rules, followed by searches, kept with the chunks, shown to whoever may see them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from sqlalchemy import Connection, func, select
+from tests.server.knowledge.store_services import StoreServices, store_services
+
+from portico_server.core.errors import InvalidRequest, NotFound
+from portico_server.core.principal import LOCAL, Principal
+from portico_server.core.request import Filter, Found, Search
+from portico_server.db import links
+from portico_server.db.schema import chunks as chunk_table
+from portico_server.db.schema import links as link_table
+from portico_server.db.stores import StoreRow
+from portico_server.knowledge.contents import FileToAttach
+from portico_server.knowledge.links import catch_up
+from portico_server.knowledge.links.rules import LinkSource, question_terms, terms
+
+CHAIN: Mapping[str, str] = {
+    "lamp.txt": "The Orlix lamp was built by Harwick Works, and it burned for years.",
+    "works.txt": "An uncle lent the money with which Mara Velling set up Harwick Works.",
+    "velling.txt": "A plaque in Port Ansel marks the house of the birth of Mara Velling.",
+    "river.txt": "Barges reach Port Ansel by the Issentrill as long as the ice allows.",
+    **{
+        f"other{n}.txt": f"The founder of the builder of another lamp was born near river number {n}."
+        for n in range(12)
+    },
+}
+QUESTION = "Which river flows by the birth place of the founder of the builder of the Orlix lamp?"
+EVIDENCE = {"lamp.txt", "works.txt", "velling.txt", "river.txt"}
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
+    async with store_services(tmp_path / "home") as shop:
+        yield shop
+
+
+async def filled(
+    shop: StoreServices,
+    texts: Mapping[str, str] = CHAIN,
+    *,
+    name: str = "book",
+    linked: bool = True,
+    attributes: Mapping[str, dict[str, Any]] | None = None,
+    chunking: Mapping[str, Any] | None = None,
+) -> StoreRow:
+    store = await shop.stores.create(name, LOCAL, links=linked)
+    found = [(file, await shop.upload(file, text)) for file, text in texts.items()]
+    await shop.stores.contents.attach(
+        store, [FileToAttach(row.id, (attributes or {}).get(file), chunking) for file, row in found], LOCAL
+    )
+    await shop.settled(store)
+    return await shop.stores.get(name, LOCAL)
+
+
+async def names(
+    shop: StoreServices, store: StoreRow, question: str = QUESTION, caller: Principal = LOCAL, **options: Any
+) -> list[str]:
+    found = await shop.runner.call(
+        "search", f"store/{store.id}", Search(question, max_num_results=5, **options), caller
+    )
+    assert isinstance(found, Found)
+    return [passage.filename for passage in found.passages]
+
+
+async def count(shop: StoreServices) -> int:
+    def counted(connection: Connection) -> int:
+        return int(connection.execute(select(func.count()).select_from(link_table)).scalar_one())
+
+    return await shop.database.read(counted)
+
+
+async def chunk_of(shop: StoreServices, store: StoreRow, filename: str) -> int:
+    file = (await shop.stores.contents.named(await shop.stores.get(store.id, LOCAL), [filename]))[filename]
+
+    def first(connection: Connection) -> int:
+        query = select(func.min(chunk_table.c.id)).where(chunk_table.c.file_id == file.file_id)
+        return int(connection.execute(query).scalar_one())
+
+    return await shop.database.read(first)
+
+
+# --- rules -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("The Orlix lamp was built by Harwick Works in 1931.", {"orlix", "harwick works"}),
+        ("Dr. Mara Velling's brother lives in Port Ansel. See below.", {"mara velling", "port ansel"}),
+        ("The Bank of Tolven and NASA met J. R. Tolkien.", {"bank of tolven", "nasa", "j. r. tolkien"}),
+        ("Call `load_config()` or parse_header, then fooBar.", {"load_config", "parse_header", "foobar"}),
+        ("It replaces the K-19 and follows RFC 2119.", {"k-19", "rfc 2119"}),
+        ('The novel "a quiet winter" was burnt.', {"quiet winter"}),
+        ("See Section 4.2, Table 3 and Appendix B.", {"section 4.2", "table 3", "appendix b"}),
+        ("More in [the guide](../setup/install.md#linux).", {"file setup/install.md"}),
+        ("As said before.[^2]", {"footnote 2"}),
+        ("这本《星槎三号》由顾明远所著。", {"星槎三号", "顾明远"}),
+        ("云岭精密仪器公司位于澄溪市。", {"云岭精密仪器公司", "澄溪市"}),
+        (
+            "雲嶺精密儀器公司位於澄溪市。",
+            {"云岭精密仪器公司", "澄溪市"},
+        ),  # traditional characters are the same
+        ("《星槎三号》,ＮＡＳＡ", {"星槎三号", "nasa"}),  # as are full-width letters
+        ("见第4.2节、表3和第十二章。", {"section 4.2", "table 3", "chapter 12"}),
+        ("工人一直手工装配琼澜牌显微镜。", {"琼澜牌"}),
+    ],
+)
+def test_what_a_passage_names(text: str, named: set[str]) -> None:
+    assert named <= {term.text for term in terms(LinkSource(text, filename="docs/a/b.md"))} | {
+        term.text.replace("docs/", "") for term in terms(LinkSource(text, filename="docs/a/b.md"))
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "and so on, as before.",
+        "The. However, it is.",
+        "我们都在这里等着他们。",
+        "1234 5678",
+        "\ud800 \x00",
+    ],
+)
+def test_what_names_nothing(text: str) -> None:
+    assert [term for term in terms(LinkSource(text)) if term.weight >= links.NAME_WEIGHT] == []
+
+
+def test_a_heading_defines_what_it_names_and_parts_belong_to_their_file() -> None:
+    source = LinkSource("Turn it twice.", ("Manual", "4.2 The Orlix lamp"), "file-1", "manual.md", first=True)
+    found = {term.text: term for term in terms(source) if term.weight >= links.NAME_WEIGHT}
+    assert {text: term.weight for text, term in found.items()} == {
+        "file manual.md": links.DEFINES_WEIGHT,
+        "section 4.2": links.DEFINES_WEIGHT,
+        "orlix lamp": links.DEFINES_WEIGHT,
+        "orlix": links.DEFINES_WEIGHT,
+    }
+    reference = next(term for term in terms(LinkSource("See section 4.2.", (), "file-1")))
+    elsewhere = next(term for term in terms(LinkSource("See section 4.2.", (), "file-2")))
+    assert reference.key("vs_1") == found["section 4.2"].key("vs_1") != elsewhere.key("vs_1")
+    assert found["orlix"].key("vs_1") != found["orlix"].key("vs_2")
+
+
+def test_terms_of_a_passage_and_of_a_question_are_bounded() -> None:
+    many = " and ".join(f"Name{n:04} Works" for n in range(2_000))
+    assert len(terms(LinkSource(many))) <= 40
+    assert len(question_terms(many, "vs_1")) <= 400
+    assert question_terms("what of the ORLIX lamp", "vs_1").keys() & {
+        term.key("vs_1") for term in terms(LinkSource("The Orlix burned."))
+    }
+
+
+# --- searches ----------------------------------------------------------------------------------------
+
+
+async def test_a_question_of_four_hops_is_answered_with_its_evidence_by_links_alone(
+    shop: StoreServices,
+) -> None:
+    store = await filled(shop)
+    assert set((await names(shop, store))[:4]) == EVIDENCE
+    assert not set(await names(shop, store, links=False)) >= EVIDENCE
+    found = await shop.searched(store, QUESTION)
+    [stage] = [stage for stage in found.trace if stage.name == "links"]
+    assert stage.candidates and "passages" in stage.note
+    assert all(0 <= passage.score <= 1 for passage in found.passages)
+    plain = await filled(shop, name="plain", linked=False)
+    assert await names(shop, plain) == await names(shop, store, links=False)
+    assert "links" not in {stage.name for stage in (await shop.searched(plain, QUESTION)).trace}
+    assert await names(shop, store, ranker="lexical") == await names(
+        shop, store, ranker="lexical", links=False
+    )
+    with pytest.raises(InvalidRequest) as refused:
+        await names(shop, plain, links=True)
+    assert (refused.value.code, refused.value.param) == ("links_off", "links")
+
+
+async def test_a_changed_and_a_removed_file_change_and_lose_their_links(
+    shop: StoreServices, tmp_path: Path
+) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    for name, text in CHAIN.items():
+        (folder / name).write_text(text)
+    store = await shop.stores.create("book", LOCAL, folder=folder, links=True)
+    await shop.sync(store)
+    assert set((await names(shop, store))[:4]) == EVIDENCE
+    held = await count(shop)
+    lamp = await chunk_of(shop, store, "lamp.txt")
+
+    async def beside_the_lamp() -> set[str]:
+        view = await shop.stores.get(store.id, LOCAL)
+        return {item.filename for item in (await shop.stores.links.neighbours(view, lamp)).data}
+
+    assert await beside_the_lamp() == {"works.txt"}
+    (folder / "works.txt").write_text("Nobody knows who set up anything there.")
+    await shop.sync(store)
+    assert await beside_the_lamp() == set()
+    (folder / "works.txt").write_text(CHAIN["works.txt"])
+    (folder / "spare.txt").write_text("The Quallin mill belongs to Harwick Works.")
+    await shop.sync(store)
+    assert await beside_the_lamp() == {"works.txt", "spare.txt"}
+    assert await count(shop) > held
+    for name in [*CHAIN, "spare.txt"][1:]:
+        (folder / name).unlink()
+    await shop.sync(store)
+    assert 0 < await count(shop) <= 5
+    await shop.stores.delete(store.id, LOCAL)
+    assert await count(shop) == 0
+
+
+async def test_a_store_that_turns_links_on_catches_up_and_a_run_that_was_cut_off_continues(
+    shop: StoreServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catch_up, "MAX_BATCH_CHUNKS", 3)
+    store = await filled(shop, linked=False)
+    assert await count(shop) == 0
+    # The first portion alone has been written when the daemon ends.
+    await shop.database.write(_turned_on, store.id)
+    first = sorted([await chunk_of(shop, store, name) for name in CHAIN])[:3]
+    assert await shop.database.write(links.catch_up, store.id, first, {}, keep=True)
+    half = await shop.stores.get(store.id, LOCAL)
+    assert (half.links, half.linked_to) == (True, first[-1])
+    run = await shop.stores.link(half, True)
+    assert run is not None
+    assert await shop.result(run) == {"linked": len(CHAIN) - 3}
+    again = await shop.stores.link(half, False)
+    assert again is not None and await shop.result(again) == {"linked": len(CHAIN)}
+    assert await count(shop) == 0
+    on = await shop.stores.link(await shop.stores.get(store.id, LOCAL), True)
+    assert on is not None and await shop.result(on) == {"linked": len(CHAIN)}
+    now = await shop.stores.get(store.id, LOCAL)
+    assert (now.links, now.linked_to) == (True, None)
+    assert set((await names(shop, now))[:4]) == EVIDENCE
+    assert await shop.stores.link(now, True) is None
+
+
+def _turned_on(connection: Connection, store_id: str) -> None:
+    from portico_server.db import stores
+
+    assert stores.change(connection, store_id, {"links": True, "linked_to": 0})
+
+
+async def test_a_start_of_the_daemon_takes_up_what_is_to_be_linked(tmp_path: Path) -> None:
+    async with store_services(tmp_path / "home") as shop:
+        store = await filled(shop, linked=False)
+        await shop.database.write(_turned_on, store.id)
+    async with store_services(tmp_path / "home") as shop:
+        [run] = shop.begun
+        assert await shop.result(run) == {"linked": len(CHAIN)}
+        assert set((await names(shop, store))[:4]) == EVIDENCE
+
+
+async def test_circles_pages_that_all_say_the_same_and_a_name_in_every_passage_stay_bounded(
+    shop: StoreServices,
+) -> None:
+    circle = await filled(
+        shop,
+        {
+            "a.md": "The Alpha Works wrote to Beta Works. See [b](b.md).",
+            "b.md": "The Beta Works wrote to Gamma Works. See [c](c.md).",
+            "c.md": "The Gamma Works wrote to Alpha Works. See [a](a.md).",
+        },
+        name="circle",
+    )
+    assert set(await names(shop, circle, "Whom did Alpha Works write to?")) == {"a.md", "b.md", "c.md"}
+    same = await filled(shop, {f"{n}.txt": "Zorbat Works made it." for n in range(30)}, name="same")
+    assert len(await names(shop, same, "What did Zorbat Works make?")) == 1
+    text = "\n\n".join(
+        f"Zorbat Works made the part number {n} of the machine in the hall." for n in range(400)
+    )
+    crowd = await filled(
+        shop, {"crowd.txt": text}, name="crowd", chunking={"type": "sentence", "size": 60, "overlap": 0}
+    )
+    key = next(iter(term.key(crowd.id) for term in terms(LinkSource("Zorbat Works"))))
+    assert await shop.database.read(links.naming, [key]) == []
+    assert await names(shop, crowd, "Which part did Zorbat Works make?")
+    [stage] = [stage for stage in (await shop.searched(crowd, "Zorbat Works")).trace if stage.name == "links"]
+    assert stage.note.startswith("0 terms of the question")
+
+
+async def test_a_question_of_ten_thousand_words_is_answered(shop: StoreServices) -> None:
+    store = await filled(shop)
+    assert await names(shop, store, "Orlix lamp " + "of the Works in Port " * 2_500)
+
+
+# --- rights ------------------------------------------------------------------------------------------
+
+
+async def test_passages_that_a_key_may_not_read_are_in_no_walk_no_neighbours_and_no_graph(
+    shop: StoreServices,
+) -> None:
+    teams = {name: {"team": "board" if name == "velling.txt" else "all"} for name in CHAIN}
+    store = await filled(shop, attributes=teams)
+    reader = Principal("key_r", frozenset({"stores:*:read"}), ((store.id, Filter("eq", "team", "all")),))
+    found = await names(shop, store, caller=reader)
+    assert "velling.txt" not in found and {"lamp.txt", "works.txt"} <= set(found)
+    assert "river.txt" not in found[:3]  # what leads there is hidden
+    works, hidden = await chunk_of(shop, store, "works.txt"), await chunk_of(shop, store, "velling.txt")
+    own, whole = await shop.stores.get(store.id, reader), await shop.stores.get(store.id, LOCAL)
+    seen = await shop.stores.links.neighbours(own, works)
+    assert {item.filename for item in seen.data} == {"lamp.txt"}
+    assert {item.filename for item in (await shop.stores.links.neighbours(whole, works)).data} == {
+        "lamp.txt",
+        "velling.txt",
+    }
+    with pytest.raises(NotFound):
+        await shop.stores.links.neighbours(own, hidden)
+    drawn = b"".join([piece async for piece in shop.stores.links.graph(own)]).decode()
+    assert "velling" not in drawn.lower().replace("mara velling set up", "")
+    assert "harwick works" in drawn
+
+
+async def test_neighbours_come_in_pages_and_unknown_ones_are_not_found(shop: StoreServices) -> None:
+    store = await filled(shop, {f"{n}.txt": f"Part {n} was made by Zorbat Works." for n in range(5)})
+    view = await shop.stores.get(store.id, LOCAL)
+    chunk = await chunk_of(shop, store, "0.txt")
+    page = await shop.stores.links.neighbours(view, chunk, limit=3)
+    rest = await shop.stores.links.neighbours(view, chunk, after=3, limit=3)
+    assert [len(page.data), page.has_more, len(rest.data), rest.has_more] == [3, True, 1, False]
+    assert {(item.term, item.kind) for item in page.data} == {("zorbat works", "name")}
+    assert not {item.chunk for item in page.data} & {item.chunk for item in rest.data}
+    file = (await shop.stores.contents.named(view, ["0.txt"]))["0.txt"]
+    assert await shop.stores.links.chunk_at(view, file.file_id, 3) == chunk
+    other = await filled(shop, {"x.txt": "Part 9 was made by Zorbat Works."}, name="other")
+    strange = await chunk_of(shop, other, "x.txt")
+    for unknown in (strange, 10**9):
+        with pytest.raises(NotFound) as missing:
+            await shop.stores.links.neighbours(view, unknown)
+        assert missing.value.code == "chunk_not_found"
+    with pytest.raises(NotFound):
+        await shop.stores.links.chunk_at(view, "file-none", 0)
+
+
+async def test_a_graph_is_graphml_with_every_node_that_an_edge_names(shop: StoreServices) -> None:
+    store = await filled(shop, {**CHAIN, "bad.txt": "The <Orlix> & 'Orlix' Orlix lamp."})
+    view = await shop.stores.get(store.id, LOCAL)
+    tree = ElementTree.fromstring(b"".join([piece async for piece in shop.stores.links.graph(view)]))
+    space = {"g": "http://graphml.graphdrawing.org/xmlns"}
+    nodes = [node.attrib["id"] for node in tree.iterfind(".//g:node", space)]
+    ends = {edge.attrib[end] for edge in tree.iterfind(".//g:edge", space) for end in ("source", "target")}
+    assert len(nodes) == len(set(nodes)) and ends <= set(nodes)
+    assert sum(node.startswith("c") for node in nodes) == len(CHAIN) + 1
+
+
+# --- elsewhere ---------------------------------------------------------------------------------------
+
+
+async def test_an_archive_says_that_its_store_has_links_and_they_are_made_again(
+    shop: StoreServices, tmp_path: Path
+) -> None:
+    store = await filled(shop)
+    archive = tmp_path / "book.zip"
+    with archive.open("wb") as file:
+        async for piece in shop.stores.portable.export(await shop.stores.get(store.id, LOCAL)):
+            file.write(piece)
+    made, _ = await shop.stores.portable.restore(archive, "again", LOCAL)
+    assert made.links
+    while (row := await shop.stores.get(made.id, LOCAL)).linked_to is not None:  # noqa: ASYNC110  # no run is named
+        await asyncio.sleep(0.002)
+    assert row.links
+    assert set((await names(shop, made))[:4]) == EVIDENCE

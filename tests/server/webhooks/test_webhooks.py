@@ -1,0 +1,469 @@
+"""Webhooks by OpenAI's own client, with a real receiver: made, tried, rotated; sent, retried, refused, disabled."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import pytest_asyncio
+from openai import AsyncOpenAI
+from openai.types.webhooks import WebhookEndpointWithSecret
+from sqlalchemy import Connection, text
+from tests.api_server import ApiServer, api_server
+from tests.server.webhooks.receiver import Message, Receiver, receiving
+
+from portico.errors import InvalidRequest
+from portico.webhooks import verify_webhook
+from portico_server.db import webhooks as rows
+from portico_server.db.database import after_commit
+from portico_server.models.spec import ModelSpec
+from portico_server.webhooks import webhooks as service
+from portico_server.webhooks.delivery import RETRY_DELAYS_S
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ENDS: Any = ["run.finished", "run.failed"]
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    with receiving() as found:
+        yield found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def served(receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiServer]:
+    folder = tmp_path_factory.mktemp("webhooks")
+    async with api_server(folder, require_key=True, tool_hosts=f"127.0.0.1:{receiver.port}") as served:
+        yield served
+
+
+@dataclass(frozen=True, slots=True)
+class Subscriber:
+    """A key with OpenAI's client, and what its webhooks are sent."""
+
+    id: str
+    openai: AsyncOpenAI
+    secret: str
+    served: ApiServer
+
+    async def hook(self, url: str, *, events: Any = ENDS) -> WebhookEndpointWithSecret:
+        return await self.openai.webhooks.create(name="mine", url=url, event_types=events)
+
+    async def announce(self, event_type: str = "run.finished", subject: str = "run_1") -> None:
+        """End a thing, as far as webhooks are concerned."""
+        await self.served.services.database.write(rows.announce, self.id, event_type, subject)
+
+    async def native(self, method: str, path: str) -> Any:
+        headers = {"authorization": f"Bearer {self.secret}"}
+        answer = await self.served.client.request(method, f"/api/webhooks/{path}", headers=headers)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def deliveries(self, hook: str) -> list[dict[str, Any]]:
+        """What stands in the journal once nothing is being sent."""
+        await self.served.services.deliveries.settled()
+        found: list[dict[str, Any]] = (await self.native("GET", f"{hook}/deliveries"))["data"]
+        return found
+
+    async def due(self) -> None:
+        """Let the time pass until the next attempts."""
+
+        def make(connection: Connection) -> None:
+            connection.execute(text("update webhook_deliveries set next_at = 0 where state = 'pending'"))
+            after_commit(connection, rows.TOPIC)
+
+        await self.served.services.database.write(make)
+
+
+Join = Callable[..., Any]
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def join(served: ApiServer) -> AsyncIterator[Join]:
+    """Makes keys of their own for a test."""
+    made: list[AsyncOpenAI] = []
+
+    async def key(*scopes: str) -> Subscriber:
+        row, secret = await served.auth.create("subscriber", scopes or ("chat",))
+        client = AsyncOpenAI(
+            base_url=f"{served.url}/v1", api_key=secret, max_retries=0, _strict_response_validation=True
+        )
+        made.append(client)
+        return Subscriber(row.id, client, secret, served)
+
+    yield key
+    for client in made:
+        await client.close()
+
+
+def unwrapped(message: Message, secret: str) -> Any:
+    """The event of a message, by OpenAI's client and by ours."""
+    with openai.OpenAI(api_key="unused") as client:
+        event = client.webhooks.unwrap(message.body, message.headers, secret=secret)
+    ours = verify_webhook(message.body, message.headers, secret)
+    assert (ours.id, ours.type, ours.data["id"]) == (event.id, event.type, event.data.id)  # type: ignore[union-attr]
+    return event
+
+
+def refused(error: pytest.ExceptionInfo[openai.APIStatusError]) -> tuple[int, str | None, str | None]:
+    return error.value.status_code, error.value.code, error.value.param
+
+
+async def test_the_official_client_makes_lists_changes_and_deletes(join: Join, receiver: Receiver) -> None:
+    key = await join()
+    first = await key.hook(receiver.url("/kept"), events=["batch.completed", "response.completed"])
+    assert first.signing_secret.startswith("whsec_")
+    assert first.signing_secret_hint is not None
+    assert first.signing_secret_hint.endswith(first.signing_secret[-4:])
+    assert first.event_types == ["response.completed", "batch.completed"]
+    second = await key.hook(receiver.url("/second"))
+    page = await key.openai.webhooks.list(limit=1)
+    assert [found.id async for found in page] == [second.id, first.id]
+    assert (await key.openai.webhooks.event_types.list()).data == list(rows.EVENT_TYPES)
+    changed = await key.openai.webhooks.update(first.id, name="other", event_types=["batch.failed"])
+    assert (changed.name, changed.event_types, changed.url) == ("other", ["batch.failed"], first.url)
+    assert await key.openai.webhooks.update(first.id, name="other") == changed
+    assert await key.openai.webhooks.update(first.id) == changed
+    assert await key.openai.webhooks.retrieve(first.id) == changed
+    assert (await key.openai.webhooks.delete(first.id)).deleted
+    with pytest.raises(openai.NotFoundError) as error:
+        await key.openai.webhooks.retrieve(first.id)
+    assert refused(error) == (404, "webhook_not_found", "webhook_endpoint_id")
+
+
+async def test_the_secret_is_shown_once_and_stands_in_no_log(
+    join: Join, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    key = await join()
+    hook = await key.hook(receiver.url("/quiet"))
+    receiver.answers["/quiet"] = [500]
+    await key.announce()
+    await receiver.next("/quiet")
+    answers = [
+        (await key.openai.webhooks.with_raw_response.retrieve(hook.id)).text,
+        (await key.openai.webhooks.with_raw_response.list()).text,
+        (await key.openai.webhooks.with_raw_response.update(hook.id, name="b")).text,
+        json.dumps(await key.deliveries(hook.id)),
+    ]
+    assert not any(hook.signing_secret in said for said in (*answers, caplog.text))
+    row = await key.served.services.database.read(rows.get, hook.id)
+    assert hook.signing_secret not in repr(row)
+
+
+async def test_a_test_is_signed_and_after_a_rotation_by_both_secrets_for_a_day(
+    join: Join, receiver: Receiver
+) -> None:
+    key = await join()
+    hook = await key.hook(receiver.url("/tried"))
+
+    async def tried() -> Message:
+        done = await key.openai.webhooks.test(hook.id, event_type="batch.completed")
+        assert (done.status_code, done.success, done.webhook_endpoint_id) == (200, True, hook.id)
+        return await receiver.next("/tried")
+
+    message = await tried()
+    event = unwrapped(message, hook.signing_secret)
+    assert (event.type, event.object, event.id) == ("batch.completed", "event", message.id)
+    kept = await key.openai.webhooks.rotate_secret(hook.id, keep_old_secret_active_for_24_hours=True)
+    assert kept.signing_secret != hook.signing_secret
+    both = await tried()
+    assert len(both.headers["webhook-signature"].split()) == 2
+    assert unwrapped(both, hook.signing_secret) == unwrapped(both, kept.signing_secret)
+    last = await key.openai.webhooks.rotate_secret(hook.id)
+    alone = await tried()
+    unwrapped(alone, last.signing_secret)
+    for old in (hook.signing_secret, kept.signing_secret):
+        with pytest.raises(openai.InvalidWebhookSignatureError):
+            unwrapped(alone, old)
+        with pytest.raises(InvalidRequest, match="None of the signatures"):
+            verify_webhook(alone.body, alone.headers, old)
+    assert await key.deliveries(hook.id) == [], "a test is not an event"
+
+
+async def test_our_helper_refuses_what_was_changed_what_is_old_and_what_lacks_a_header(
+    join: Join, receiver: Receiver
+) -> None:
+    key = await join()
+    hook = await key.hook(receiver.url("/helped"))
+    await key.openai.webhooks.test(hook.id, event_type="run.finished")  # type: ignore[arg-type]
+    message = await receiver.next("/helped")
+    secret = hook.signing_secret
+    assert verify_webhook(message.body.decode(), message.headers, secret).type == "run.finished"
+    late = {**message.headers, "webhook-timestamp": "1000000000"}
+    lacking = {name: value for name, value in message.headers.items() if name != "webhook-id"}
+    for body, headers, why in (
+        (message.body + b" ", message.headers, "None of the signatures"),
+        (message.body, {**message.headers, "webhook-id": "evt_2"}, "None of the signatures"),
+        (message.body, {**message.headers, "webhook-signature": "v1,? v2,x"}, "None of the signatures"),
+        (message.body, late, "older than"),
+        (message.body, {**message.headers, "webhook-timestamp": "soon"}, "not a number"),
+        (message.body, lacking, "'webhook-id' is missing"),
+    ):
+        with pytest.raises(InvalidRequest, match=why) as error:
+            verify_webhook(body, headers, secret)
+        assert error.value.code == "invalid_signature"
+
+
+async def test_an_event_is_sent_again_after_an_error_under_the_same_id(
+    join: Join, receiver: Receiver
+) -> None:
+    key = await join()
+    hook = await key.hook(receiver.url("/again"))
+    receiver.answers["/again"] = [500]
+    await key.announce(subject="run_again")
+    first = await receiver.next("/again")
+    [waiting] = await key.deliveries(hook.id)
+    assert (waiting["state"], waiting["attempts"], waiting["last_status"]) == ("pending", 1, 500)
+    assert "HTTP 500" in waiting["last_error"]
+    assert waiting["next_at"] > waiting["created_at"]
+    await key.due()
+    second = await receiver.next("/again")
+    assert (second.id, second.body) == (first.id, first.body)
+    assert unwrapped(second, hook.signing_secret).data.id == "run_again"
+    [done] = await key.deliveries(hook.id)
+    assert (done["state"], done["attempts"], done["last_status"]) == ("delivered", 2, 200)
+    assert done["next_at"] is None
+    assert done["payload"]["data"] == {"id": "run_again"}
+    again = await key.native("POST", f"{hook.id}/deliveries/{done['id']}/redeliver")
+    assert again["state"] == "pending"
+    assert (await receiver.next("/again")).id == first.id
+
+
+async def test_an_event_fails_after_its_last_attempt_and_can_be_sent_by_hand(
+    join: Join, receiver: Receiver
+) -> None:
+    key = await join()
+    hook = await key.hook(receiver.url("/never"))
+    receiver.answers["/never"] = [503] * (len(RETRY_DELAYS_S) + 1)
+    await key.announce()
+    for _attempt in RETRY_DELAYS_S:
+        await receiver.next("/never")
+        [waiting] = await key.deliveries(hook.id)
+        assert waiting["state"] == "pending"
+        await key.due()
+    await receiver.next("/never")
+    [failed] = await key.deliveries(hook.id)
+    assert (failed["state"], failed["attempts"]) == ("failed", len(RETRY_DELAYS_S) + 1)
+    await key.native("POST", f"{hook.id}/deliveries/{failed['id']}/redeliver")
+    await receiver.next("/never")
+    [done] = await key.deliveries(hook.id)
+    assert (done["state"], done["attempts"]) == ("delivered", 1)
+
+
+async def test_410_disables_a_webhook_until_it_is_updated(join: Join, receiver: Receiver) -> None:
+    key = await join()
+    hook = await key.hook(receiver.url("/gone"))
+    receiver.answers["/gone"] = [410]
+    await key.announce()
+    await receiver.next("/gone")
+    [failed] = await key.deliveries(hook.id)
+    assert (failed["state"], failed["last_status"]) == ("failed", 410)
+    assert "HTTP 410" in (await key.openai.webhooks.retrieve(hook.id)).disabled  # type: ignore[attr-defined]
+    await key.announce(subject="run_2")
+    assert len(await key.deliveries(hook.id)) == 1, "nothing is written for it"
+    path = f"/api/webhooks/{hook.id}/deliveries/{failed['id']}/redeliver"
+    answer = await key.served.client.post(path, headers={"authorization": f"Bearer {key.secret}"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "webhook_disabled")
+    used = await key.openai.webhooks.update(hook.id, url=hook.url)
+    assert used.disabled is None  # type: ignore[attr-defined]
+    await key.announce(subject="run_3")
+    assert unwrapped(await receiver.next("/gone"), hook.signing_secret).data.id == "run_3"
+
+
+async def test_a_receiver_that_hangs_holds_up_nobody_else(join: Join, receiver: Receiver) -> None:
+    slow, quick = await join(), await join()
+    stuck = await slow.hook(receiver.url("/hang"))
+    other = await slow.hook(receiver.url("/beside"))
+    hook = await quick.hook(receiver.url("/quick"))
+    for number in range(4):
+        await slow.announce(subject=f"run_{number}")
+    held = [await receiver.next("/hang"), await receiver.next("/hang")]
+    assert held[0].id != held[1].id
+    assert {(await receiver.next("/beside")).id for _ in range(4)}.isdisjoint({one.id for one in held})
+    await quick.announce()
+    assert unwrapped(await receiver.next("/quick"), hook.signing_secret)
+    found = (await slow.native("GET", f"{stuck.id}/deliveries"))["data"]
+    assert (
+        sorted((one["state"], one["attempts"]) for one in found)
+        == [("pending", 0)] * 2 + [("pending", 1)] * 2
+    )
+    receiver.release.set()
+    await receiver.next("/hang")
+    await receiver.next("/hang")
+    assert {one["state"] for one in await slow.deliveries(other.id)} == {"delivered"}
+    receiver.release.clear()
+
+
+async def test_a_redirect_is_not_followed(join: Join, receiver: Receiver) -> None:
+    key = await join()
+    hook = await key.hook(receiver.url("/redirect"))
+    assert (await key.openai.webhooks.test(hook.id, event_type="batch.failed")).status_code == 307
+    await receiver.next("/redirect")
+    await key.announce()
+    await receiver.next("/redirect")
+    [waiting] = await key.deliveries(hook.id)
+    assert (waiting["state"], waiting["last_status"]) == ("pending", 307)
+    assert "Redirects are not followed" in waiting["last_error"]
+    assert receiver.queue("/moved").empty()
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("https://10.1.2.3/hook", "address_refused"),
+        ("https://[::ffff:127.0.0.1]/hook", "address_refused"),
+        ("http://example.com/hook", "insecure_url"),
+        ("ftp://example.com/hook", "invalid_url"),
+        ("https://me:word@example.com/hook", "invalid_url"),
+        ("https://example.com/a\r\nb: c", "invalid_value"),
+        ("https://example.com/" + "a" * 2_048, None),
+    ],
+)
+async def test_an_address_that_cannot_be_is_refused(join: Join, url: str, code: str | None) -> None:
+    key = await join()
+    with pytest.raises(openai.BadRequestError) as error:
+        await key.hook(url)
+    assert error.value.param == "url"
+    if code is not None:
+        assert error.value.code == code
+
+
+async def test_a_name_that_means_a_private_address_is_refused_when_it_is_sent(
+    join: Join, receiver: Receiver
+) -> None:
+    key = await join()
+    hook = await key.hook(f"https://localhost:{receiver.port}/private")
+    with pytest.raises(openai.BadRequestError) as error:
+        await key.openai.webhooks.test(hook.id, event_type="batch.failed")
+    assert refused(error) == (400, "webhook_unreachable", "url")
+    assert "private, local or reserved" in error.value.message
+    await key.announce()
+    [waiting] = await key.deliveries(hook.id)
+    assert waiting["state"] == "pending"
+    assert "private, local or reserved" in waiting["last_error"]
+    assert receiver.queue("/private").empty()
+
+
+async def test_an_unknown_event_type_is_refused_with_what_was_meant(join: Join, receiver: Receiver) -> None:
+    key = await join()
+    with pytest.raises(openai.BadRequestError, match=r"Did you mean 'batch\.completed'") as error:
+        await key.hook(receiver.url("/x"), events=["batch.failed", "batch.complete"])
+    assert refused(error) == (400, "unknown_event_type", "event_types[1]")
+    hook = await key.hook(receiver.url("/x"))
+    with pytest.raises(openai.BadRequestError) as error:
+        await key.openai.webhooks.test(hook.id, event_type="video.completed")
+    assert refused(error) == (400, "unknown_event_type", "event_type")
+    with pytest.raises(openai.BadRequestError) as error:
+        await key.hook(receiver.url("/x"), events=[])
+    assert error.value.param == "event_types"
+
+
+async def test_another_keys_webhooks_are_not_there_and_its_events_are_its_own(
+    join: Join, receiver: Receiver
+) -> None:
+    key, other = await join(), await join()
+    hook = await key.hook(receiver.url("/mine"))
+    await other.hook(receiver.url("/others"))
+    assert [found.id async for found in await key.openai.webhooks.list()] == [hook.id]
+    for call in (
+        other.openai.webhooks.retrieve(hook.id),
+        other.openai.webhooks.update(hook.id, name="x"),
+        other.openai.webhooks.rotate_secret(hook.id),
+        other.openai.webhooks.test(hook.id, event_type="batch.failed"),
+        other.openai.webhooks.delete(hook.id),
+        other.openai.webhooks.list(after=hook.id),
+    ):
+        with pytest.raises(openai.NotFoundError):
+            await call
+    await key.announce()
+    assert unwrapped(await receiver.next("/mine"), hook.signing_secret)
+    await other.served.services.deliveries.settled()
+    assert receiver.queue("/others").empty()
+
+
+async def test_webhooks_and_waiting_events_have_bounds(
+    join: Join, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = await join()
+    monkeypatch.setattr(service, "MAX_WEBHOOKS", 2)
+    monkeypatch.setattr(rows, "MAX_PENDING_EVENTS", 1)
+    hook = await key.hook(receiver.url("/hang-bound"))
+    await key.hook(receiver.url("/x"), events=["batch.failed"])
+    with pytest.raises(openai.ConflictError) as error:
+        await key.hook(receiver.url("/x"))
+    assert error.value.code == "too_many_webhooks"
+    await key.announce(subject="run_1")
+    await receiver.next("/hang-bound")
+    await key.announce(subject="run_2")
+    beyond, first = (await key.native("GET", f"{hook.id}/deliveries"))["data"]
+    assert (first["state"], beyond["state"]) == ("pending", "failed")
+    assert "waited to be delivered" in beyond["last_error"]
+    path = f"/api/webhooks/{hook.id}/deliveries/{beyond['id']}/redeliver"
+    answer = await key.served.client.post(path, headers={"authorization": f"Bearer {key.secret}"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "too_many_events")
+    receiver.release.set()
+    await key.deliveries(hook.id)
+    receiver.release.clear()
+
+
+async def test_a_key_that_was_revoked_hears_nothing_more(join: Join, receiver: Receiver) -> None:
+    key, admin = await join(), await join("admin")
+    hook = await key.hook(receiver.url("/revoked"))
+    await key.served.auth.revoke(key.id)
+    await key.announce()
+    [failed] = await admin.deliveries(hook.id)
+    assert failed["state"] == "failed"
+    assert "revoked" in (await admin.openai.webhooks.retrieve(hook.id)).disabled  # type: ignore[attr-defined]
+    assert receiver.queue("/revoked").empty()
+
+
+async def test_a_thing_whose_run_was_ended_by_others_is_announced_though_nobody_asks(
+    join: Join, receiver: Receiver
+) -> None:
+    key = await join()
+    services = key.served.services
+    script = {"replies": [{"match": ".", "content": "one two", "hang": 1}]}
+    await services.models.add(ModelSpec("stuck", "fake://", parameters={"script": script}))
+    hook = await key.hook(receiver.url("/deserted"), events=["response.cancelled"])
+    raw = await key.openai.responses.with_raw_response.create(model="stuck", input="x", background=True)
+    response, headers = raw.parse(), {"authorization": f"Bearer {key.secret}"}
+    path = f"/api/runs/{raw.headers['x-portico-run']}/cancel"
+    assert (await key.served.client.post(path, headers=headers)).json()["status"] == "cancelled"
+    assert await key.deliveries(hook.id) == []
+    await services.responder.background.settle_deserted()
+    event = unwrapped(await receiver.next("/deserted"), hook.signing_secret)
+    assert (event.type, event.data.id) == ("response.cancelled", response.id)
+    await services.responder.background.settle_deserted()
+    assert len(await key.deliveries(hook.id)) == 1
+
+
+async def test_a_large_answer_is_not_read_to_its_end(join: Join, tmp_path: Path) -> None:
+    """More would never come: a status that is there is what counts."""
+    done = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}}")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n" + b"x" * 70_000)
+        await writer.drain()
+        await reader.read()  # until the other side leaves
+        writer.close()
+        done.set()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, api_server(tmp_path, tool_hosts="127.0.0.1") as served:
+        async with AsyncOpenAI(base_url=f"{served.url}/v1", api_key="portico", max_retries=0) as client:
+            hook = await client.webhooks.create(
+                name="large", url=f"http://127.0.0.1:{port}/", event_types=["batch.failed"]
+            )
+            assert (await client.webhooks.test(hook.id, event_type="batch.failed")).status_code == 200
+        await done.wait()
