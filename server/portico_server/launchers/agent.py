@@ -40,6 +40,14 @@ MAX_CONNECTIONS = 32
 GRACE_S = 3.0
 """Seconds between the polite and the other end of the process."""
 
+CANCEL_WAIT_S = 2.0
+"""Seconds in which the scheduler's signal comes here after it has ended the process: schedulers signal both, in no
+order that is said.
+"""
+
+CANCELLED_STATUSES = (-signal.SIGTERM, 128 + signal.SIGTERM)
+"""How a process ends that a scheduler asks to end."""
+
 LINGER_S = 30.0
 """Seconds that the end of the process is kept for the daemon to hear of."""
 
@@ -60,8 +68,9 @@ class Guarded:
         self.lease_s = order["lease_s"]
         self.asked_at = time.monotonic()
         self.delivered = False
-        self.cancelled = False
-        """Whether the scheduler has asked for the end."""
+        self.cancelled = threading.Event()
+        """The scheduler has asked for the end."""
+        self._stopped = False
         self.status: int | None = None
         self._changed = threading.Condition()
         self._lines: collections.deque[bytes] = collections.deque()
@@ -107,6 +116,8 @@ class Guarded:
     def _reap(self, readers: list[threading.Thread]) -> None:
         status = self._process.wait()
         self._kill()  # what it has left behind
+        if status in CANCELLED_STATUSES and not self._stopped:
+            self.cancelled.wait(CANCEL_WAIT_S)
         for reader in readers:
             reader.join(1)
         with self._changed:
@@ -135,7 +146,7 @@ class Guarded:
                 "log": bytes(self._log[max(0, log - self._log_at) :]).decode("utf-8", "replace"),
                 "log_next": self._log_at + len(self._log),
                 "status": self.status,
-                "cancelled": self.cancelled,
+                "cancelled": self.cancelled.is_set(),
             }
         self.asked_at = time.monotonic()
         return news
@@ -154,6 +165,7 @@ class Guarded:
 
     def stop(self, grace: float) -> None:
         """End it: first politely, after ``grace`` seconds not."""
+        self._stopped = True
         if grace and self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()
@@ -163,7 +175,7 @@ class Guarded:
 
     def cancel(self) -> None:
         """End it for the scheduler, as at a time limit."""
-        self.cancelled = True
+        self.cancelled.set()
         self.stop(GRACE_S)
 
     def wait(self) -> int:

@@ -135,6 +135,23 @@ async def test_a_job_that_slurm_ends_is_one_error_with_its_reason(
     assert re.search(r"was ended by Slurm \(job \d+: .*CANCELLED", process.exit_description())
 
 
+@pytest.mark.process
+async def test_an_engine_that_ends_before_its_agent_hears_of_it_was_ended_by_slurm_all_the_same(
+    models: ModelFixture, cluster: SlurmCluster, tmp_path: Path
+) -> None:
+    """Slurm signals all processes of a job, in any order."""
+    await models.models.add(ModelSpec("m", "fake://", launcher="slurm"))
+    await models.models.load("m")
+    process = process_of(models)
+    [agent] = agents(tmp_path)
+    [worker] = _workers([agent])
+    os.kill(worker, signal.SIGTERM)
+    cluster.wait_until(lambda: not psutil.pid_exists(worker))
+    os.kill(agent, signal.SIGTERM)
+    await process.wait()
+    assert "was ended by Slurm" in process.exit_description()
+
+
 async def test_a_job_waits_with_slurms_reason_and_not_for_ever(cluster: SlurmCluster, tmp_path: Path) -> None:
     cluster.ask("sbatch", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 1000")
     cluster.wait_until(lambda: bool(cluster.ask("squeue", "--noheader", "--states=RUNNING")))
