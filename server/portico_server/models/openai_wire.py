@@ -7,8 +7,6 @@ import math
 import re
 from array import array
 from collections.abc import Mapping, Sequence
-from email.utils import parsedate_to_datetime
-from time import time
 from typing import Any
 
 import orjson
@@ -85,19 +83,6 @@ def error_in(document: Any, name: str) -> PorticoError:
     error = document.get("error") if isinstance(document, dict) else None
     code = error.get("code") if isinstance(error, dict) else None
     return error_from_json(code if isinstance(code, int) and 400 <= code < 600 else 500, document, name)
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to stay away, from ``Retry-After`` in seconds or as a date; ``None`` if it is not said."""
-    given = headers.get("Retry-After", "")
-    try:
-        return max(0.0, float(given))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(given).timestamp() - time())
-    except ValueError:
-        return None
 
 
 def frame(error: PorticoError) -> bytes:

@@ -15,7 +15,8 @@ from yarl import URL
 
 from portico_server.core import trace
 from portico_server.core.errors import DeadlineExceeded, EngineFailed, PorticoError
-from portico_server.models.openai_wire import error_of, retry_after
+from portico_server.core.retry_after import retry_after_s
+from portico_server.models.openai_wire import error_of
 from portico_server.models.server_process import Endpoint
 from portico_server.subprocesses import is_local
 
@@ -320,7 +321,7 @@ class Upstream:
             data = await read_all(response, deadline=deadline, idle=self._idle)
         except CONNECTION_ERRORS as error:
             raise await self.explain(error) from error
-        raise error_of(response.status, data, self.name, retry_after(response.headers))
+        raise error_of(response.status, data, self.name, retry_after_s(response.headers.get("Retry-After")))
 
     async def whole(self, response: aiohttp.ClientResponse, deadline: float | None) -> bytes:
         """The body of an answer. Raises `PorticoError`."""

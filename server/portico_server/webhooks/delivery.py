@@ -21,6 +21,7 @@ from portico_server import __version__
 from portico_server.core.errors import PorticoError
 from portico_server.core.interfaces import Fetcher
 from portico_server.core.principal import Principal
+from portico_server.core.retry_after import retry_after_s
 from portico_server.db import webhooks as rows
 from portico_server.db.database import Database
 from portico_server.db.webhooks import ClaimedDelivery, DeliveryBounds, DeliveryOutcome
@@ -107,12 +108,7 @@ class WebhookSender:
                 size += len(block)
                 if size > MAX_ANSWER_BYTES:
                     break
-            return ReceiverAnswer(answer.status, _seconds(answer.headers.get("retry-after")))
-
-
-def _seconds(text: str | None) -> float | None:
-    """A ``Retry-After`` in seconds; a date is not read."""
-    return float(text) if text is not None and len(text) < 9 and text.isascii() and text.isdigit() else None
+            return ReceiverAnswer(answer.status, retry_after_s(answer.headers.get("retry-after")))
 
 
 class WebhookDeliveries:

@@ -7,6 +7,9 @@ import os
 import re
 import signal
 import sqlite3
+import subprocess
+import sys
+import zipfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from tests import daemon as daemons
 from tests.daemon import Daemon
 from tests.slurm_cluster import SlurmCluster
 
+from portico import Client
 from portico.testing.model_fixture import ModelFixture, model_fixture, user
 from portico.wire import Event, Status
 from portico_server.core.errors import PorticoError
@@ -220,6 +224,38 @@ def test_without_its_daemon_an_engine_ends_by_itself(cluster: SlurmCluster, tmp_
         daemon.stop(signal.SIGKILL)
     cluster.wait_until_empty()
     assert not psutil.pid_exists(worker)
+
+
+def test_a_package_is_a_job_and_tells_its_address(cluster: SlurmCluster, tmp_path: Path) -> None:
+    with daemons.running(tmp_path / "maker") as maker, Client(maker.url) as client:
+        client.deployments.add("echo", "fake://")
+        client.apps.deploy("answer", {"portico_flow": 1, "step": {"op": "llm", "model": "echo"}})
+        options = {"partition": "work", "memory_mb": 1_000, "cpus": 1}
+        client.apps.package("answer", tmp_path / "answer.zip", targets=["slurm"], options=options)
+    folder = tmp_path / "answer"
+    with zipfile.ZipFile(tmp_path / "answer.zip") as archive:
+        archive.extractall(folder)
+    (folder / ".env").write_text(
+        f"PORTICO_API_KEY=a-key-for-the-job-0123\nPORTICO_PYTHON={sys.executable}\n", encoding="utf-8"
+    )
+    subprocess.run(
+        ["sbatch", "--job-name=package", "slurm.sh"],
+        cwd=folder,
+        env=daemons.environment(**cluster.environment),
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    address = folder / "address"
+    try:
+        cluster.wait_until(lambda: address.exists() or not cluster.jobs())
+        assert address.exists(), [log.read_text() for log in folder.glob("*.log")]
+        port = address.read_text(encoding="utf-8").strip().rpartition(":")[2]
+        with Client(f"http://127.0.0.1:{port}", key="a-key-for-the-job-0123") as there:
+            assert there.apps.run("answer", "from a job") == "from a job"
+    finally:
+        cluster.ask("scancel", "--batch", "--signal=TERM", "--name=package")
+        cluster.wait_until_empty()
+    assert not address.exists(), "the daemon has ended"
 
 
 def _workers(of: Sequence[int]) -> list[int]:

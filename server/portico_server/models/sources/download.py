@@ -16,6 +16,7 @@ import aiohttp
 
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
+from portico_server.core.retry_after import retry_after_s
 
 _CHUNK_BYTES = 1024 * 1024
 _CHECKED_CHUNKS_COUNT = 64
@@ -236,7 +237,7 @@ async def _get(
     headers = {"Accept-Encoding": "identity", **remote.headers, **(extra or {})}
     async with remote.session.get(remote.url, headers=headers) as response:
         if response.status in _PASSING:
-            raise _Passing(response.status, _retry_after(response.headers))
+            raise _Passing(response.status, retry_after_s(response.headers.get("Retry-After")))
         if response.status not in (200, 206):
             raise remote.refused(response.status, response.headers)
         yield response
@@ -256,14 +257,9 @@ def _parsed(body: bytes, remote: RemoteFile) -> Any:
         ) from error
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    value = headers.get("Retry-After", "")
-    return min(float(value), _MAX_PAUSE_S) if value.isdecimal() else None
-
-
 def _pause(error: BaseException, attempt: int) -> float:
     asked = error.pause if isinstance(error, _Passing) else None
-    return asked if asked is not None else min(_FIRST_PAUSE_S * 2**attempt, _MAX_PAUSE_S)
+    return min(_FIRST_PAUSE_S * 2**attempt if asked is None else asked, _MAX_PAUSE_S)
 
 
 def _named(error: BaseException) -> str:

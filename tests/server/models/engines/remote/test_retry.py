@@ -9,6 +9,7 @@ from tests.server.models.engines.remote.provider import Answer, completion, serv
 
 from portico.testing.model_fixture import ModelFixture, user
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
+from portico_server.core.retry_after import MAX_RETRY_AFTER_S, retry_after_s
 from portico_server.models.engines.remote.engine import MAX_PAUSE_S, pause_before
 from portico_server.models.openai_wire import error_of
 from portico_server.models.spec import ModelSpec
@@ -59,6 +60,24 @@ async def test_not_for_ever_and_not_what_may_have_been_done(
     assert raised.value.status == (502 if answer.status == 500 else answer.status)
     if answer.headers["Retry-After"] == "3600":
         assert raised.value.retry_after == 3600
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [
+        ("7.5", 7.5),
+        ("-3", 0),
+        ("inf", MAX_RETRY_AFTER_S),
+        ("1e999", MAX_RETRY_AFTER_S),
+        ("Fri, 31 Dec 9998 23:59:59 GMT", MAX_RETRY_AFTER_S),
+        ("Mon, 01 Jan 2001 00:00:00 GMT", 0),
+        *((text, None) for text in ("", "nan", "soon", None)),
+    ],
+)
+def test_a_wish_to_be_left_alone_is_a_number_of_seconds_within_a_day(
+    asked: str | None, kept: float | None
+) -> None:
+    assert retry_after_s(asked) == kept
 
 
 def test_pauses_grow_are_spread_and_end() -> None:
