@@ -220,6 +220,7 @@ class Services:
             ValueBudget(self.settings.flow_value_mb, self.settings.flow_run_mb),
             self.agents,
             self.settings.public_url.rstrip("/"),
+            self.settings.flow_per_key,
         )
         self.apps = DeployedApps(database, self.registry, self.runner.app_quotas)
         self.apps.kind("flow", AppKind(self.flows.check, self.flows.build))
@@ -227,7 +228,9 @@ class Services:
         around = ResponseServices(
             self.registry, UploadedFiles(self.files, self.artifacts), filters.parse, self.mcp.addresses
         )
-        self.responder = Responder(database, self.runner, self.scheduler, around, self.prompts)
+        self.responder = Responder(
+            database, self.runner, self.scheduler, around, self.prompts, self.settings.responses_per_key
+        )
         self.conversations = ConversationStore(database)
         self.chats = StoredChats(database)
 

@@ -193,6 +193,14 @@ class Settings:
     flow_run_mb: int = _setting(
         512, "Size of what the steps of one run of a flow may put out in all, in MiB; 0 for any"
     )
+    flow_per_key: int = _setting(
+        1_000,
+        "Durable runs of flows that one key may have unfinished, those included that wait for somebody; 0 for any "
+        "number",
+    )
+    responses_per_key: int = _setting(
+        100, "Responses in the background that one key may have unfinished; 0 for any number"
+    )
     batch_yields: bool = _setting(
         True, "Let requests of batches stand back while a call is answered that somebody waits for"
     )

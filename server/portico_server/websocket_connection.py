@@ -17,12 +17,44 @@ MAX_MESSAGE_FRAMES: Final = 1_024
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
-    """``connection`` goes into the scope as it does with HTTP; ``left`` is called once when the connection is gone."""
+    """``connection`` goes into the scope as it does with HTTP; ``left`` is called once when the connection is gone.
+
+    Whoever serves it finds it in the scope and sets ``count``, which is called with the bytes of what is held here of
+    messages: those that are on their way and those that are not done. It returns the message to end the connection with
+    if that is too much.
+    """
 
     def __init__(self, *arguments: Any, connection: object, left: Callable[[], None], **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._connection = connection
         self._left = left
+        self.count: Callable[[int], str | None] = lambda _size: None
+        self._whole = 0
+        """Bytes of the messages that are complete and not done."""
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        super().data_received(data)
+        if self.close_sent:
+            return
+        last = self.count(self._held())
+        if last is not None:
+            self.conn.send_text(last.encode())
+            self.conn.fail(CloseCode.TRY_AGAIN_LATER, "too many bytes are waiting")
+            self.handle_parser_exception()
+
+    def send_receive_event_to_app(self) -> None:
+        """A message is complete."""
+        self._whole += sum(map(len, self.frames))
+        super().send_receive_event_to_app()
+
+    def done(self, size: int) -> None:
+        """A message of so many bytes is needed no longer."""
+        self._whole -= size
+        self.count(self._held())
+
+    def _held(self) -> int:
+        return self._whole + sum(map(len, self.frames)) + len(self.conn.reader.buffer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
@@ -34,6 +66,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         scope: Any = getattr(self, "scope", {})
         scope["portico.connection"] = self._connection
+        scope["portico.socket"] = self
 
     def handle_cont(self, event: Frame) -> None:
         """A further frame of a message."""

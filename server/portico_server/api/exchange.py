@@ -42,7 +42,9 @@ MAX_JSON_PARTS = 250_000
 """Objects, lists, names and texts among them: each takes a hundred bytes and a thousand times the time of a byte."""
 
 MAX_BODIES_PER_KEY: Final = 8
-"""How many of the largest bodies the calls that one key has in progress may have together. Forms are not counted."""
+"""How many of the largest bodies the calls that one key has in progress may have together, with the messages that wait
+on its WebSockets. Forms are not counted.
+"""
 
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
@@ -173,20 +175,26 @@ class Exchange:
             if self._received > self.limit:
                 raise self.too_large()
             if self.beside is not None and not self.is_form:  # which goes to the disk piece by piece
-                self._hold(self.beside, size)
+                self.hold(self._received)
         return message
 
-    def _hold(self, beside: KeyCalls, size: int) -> None:
-        """Count a piece of the body, which is in memory until `release`. Raises `TooMany` beyond the key's share."""
-        if len(beside) > 1 and beside.body_bytes + size > MAX_BODIES_PER_KEY * self.limit:
+    def hold(self, size: int) -> None:
+        """Count so many bytes in all as in memory for this call, until `release`. Raises `TooMany` beyond the key's
+        share.
+        """
+        beside = self.beside
+        if beside is None:
+            return
+        more = size - self._held
+        if more > 0 and beside.body_bytes + more > MAX_BODIES_PER_KEY * self.limit:
             raise TooMany(
                 f"The calls of this API key that are in progress have bodies of {beside.body_bytes // MB_BYTES} MB "
                 "together, which is the most that one key may have. Wait for one to end.",
                 code="too_many_at_once",
                 retry_after=1.0,
             )
-        beside.body_bytes += size
-        self._held += size
+        beside.body_bytes += more
+        self._held = size
 
     def release(self) -> None:
         """The call has ended: its body is held no longer."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
 
 import orjson
 
 from portico_server.api.exchange import ClientLeft, Exchange, Message, Receive, Send, parse
-from portico_server.core.errors import InvalidRequest
+from portico_server.core.errors import InvalidRequest, PorticoError, TooMany
 
 MAX_SEND_STALL_S: Final = 120.0
 """Seconds in which a client must take what is sent to it."""
@@ -17,6 +17,14 @@ MAX_SEND_STALL_S: Final = 120.0
 NORMAL_CLOSE_CODE: Final = 1000
 POLICY_CLOSE_CODE: Final = 1008
 FAILURE_CLOSE_CODE: Final = 1011
+
+
+class Wire(Protocol):
+    """The connection below a WebSocket: `portico_server.websocket_connection.WebSocketConnection`."""
+
+    count: Callable[[int], str | None]
+
+    def done(self, size: int) -> None: ...
 
 
 class WebSocket:
@@ -27,9 +35,12 @@ class WebSocket:
         self.accepted = False
         self._receive = receive
         self._send = send
+        self._wire: Wire | None = exchange.scope.get("portico.socket")
 
     async def accept(self) -> None:
-        """Complete the handshake."""
+        """Complete the handshake. From here on what has come counts as held for the caller's key, until it is done."""
+        if self._wire is not None:
+            self._wire.count = self._count
         await self._receive()  # websocket.connect
         self.accepted = True
         self.exchange.started = True
@@ -42,6 +53,18 @@ class WebSocket:
             raise ClientLeft
         text: str | None = message.get("text")
         return message["bytes"] if text is None else text
+
+    def done(self, message: str | bytes) -> None:
+        """A message that was received is needed no longer."""
+        if self._wire is not None:
+            self._wire.done(len(message.encode() if isinstance(message, str) else message))
+
+    def _count(self, size: int) -> str | None:
+        try:
+            self.exchange.hold(size)
+        except TooMany as error:
+            return orjson.dumps(error_event(error)).decode()
+        return None
 
     async def send(self, document: Mapping[str, Any]) -> None:
         """A message of JSON. Raises `ClientLeft` if the client has gone, or takes nothing."""
@@ -67,3 +90,15 @@ def read_message(message: str | bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequest("A message must be a JSON object.", code="invalid_json")
     return value
+
+
+def error_event(error: PorticoError) -> dict[str, Any]:
+    """An error as a message, as OpenAI sends it."""
+    known = error.body()
+    document = {
+        "type": known.type,
+        "code": known.code or known.type,
+        "message": known.message,
+        "param": known.param,
+    }
+    return {"type": "error", "status": error.status, "error": document}

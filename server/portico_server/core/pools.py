@@ -10,7 +10,7 @@ import contextvars
 import os
 import sys
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -121,14 +121,37 @@ KEY: Final[ContextVar[str]] = ContextVar("key", default="")
 """The id of the key for whose sake is worked here, as far as that is known."""
 
 
+class LastTurns:
+    """Whose turn was when, by a number that only grows."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+        self._number = 0
+
+    def note(self, key: str) -> None:
+        """It is this key's turn now."""
+        self._number += 1
+        self._last[key] = self._number
+
+    def last(self, key: str) -> int:
+        """The number of its last turn, 0 for a key that has had none."""
+        return self._last.get(key, 0)
+
+    def forget_others(self, keys: Container[str]) -> None:
+        """Only these are still there: the others begin from 0 when they come again."""
+        self._last = {key: number for key, number in self._last.items() if key in keys}
+
+
 class FairSlots:
     """``total`` at once, for pieces of work that each end before long. One that becomes free is for the key that holds
-    fewest, and among equals for who has waited longest: a key that wants many delays others by one piece alone.
+    fewest, and among equals for the one whose last turn is longest ago: keys that want many delay another by one piece
+    each.
     """
 
     def __init__(self, total: int) -> None:
         self._free = max(1, total)
         self._held: Counter[str] = Counter()
+        self._turns = LastTurns()
         self._waiting: list[tuple[str, asyncio.Future[None]]] = []
 
     @asynccontextmanager
@@ -136,8 +159,7 @@ class FairSlots:
         """Hold one within, for `KEY`."""
         key = KEY.get()
         if self._free:
-            self._free -= 1
-            self._held[key] += 1
+            self._grant(key)
         else:
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append((key, turn))
@@ -160,12 +182,17 @@ class FairSlots:
             del self._held[key]
         self._free += 1
         waiting = [each for each in self._waiting if not each[1].done()]
+        self._turns.forget_others({*self._held, *(key for key, _turn in waiting)})
         if waiting:
-            chosen = min(waiting, key=lambda each: self._held[each[0]])
+            chosen = min(waiting, key=lambda each: (self._held[each[0]], self._turns.last(each[0])))
             self._waiting.remove(chosen)
-            self._free -= 1
-            self._held[chosen[0]] += 1
+            self._grant(chosen[0])
             chosen[1].set_result(None)
+
+    def _grant(self, key: str) -> None:
+        self._free -= 1
+        self._held[key] += 1
+        self._turns.note(key)
 
 
 P = ParamSpec("P")

@@ -89,6 +89,16 @@ def pending(connection: Connection) -> list[tuple[str, RunStatus, int, float]]:
     return [(kind, status, number, oldest) for kind, status, number, oldest in rows]
 
 
+def unfinished(connection: Connection, kind: str, owner: str) -> int:
+    """How many runs of a kind that are of one owner have not ended."""
+    found = connection.execute(
+        select(func.count()).where(
+            runs.c.status.in_(("queued", *HELD_STATUSES)), runs.c.kind == kind, runs.c.owner == owner
+        )
+    )
+    return int(found.scalar_one())
+
+
 def ensure(connection: Connection, run: NewRun) -> str:
     """Queue a run, unless one of this kind and name waits already; the id of the one that waits."""
     waiting = connection.execute(

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from portico.wire import Asked, Delta, Finished, event_to_json
 from portico_server.core import trace
 from portico_server.core.binding import BOUND, Bound
 from portico_server.core.context import Context
-from portico_server.core.errors import PorticoError
+from portico_server.core.errors import PorticoError, TooMany
 from portico_server.core.ids import new_id
 from portico_server.core.principal import LOCAL, SYSTEM, Principal
 from portico_server.db import runs
@@ -50,6 +50,8 @@ ATTEMPT_STRIDE_COUNT = 2**20
 
 LAST_EVENT = Finished(None)
 
+T = TypeVar("T")
+
 Handler: TypeAlias = Callable[[Mapping[str, Any], Context], Awaitable[Any]]
 
 
@@ -63,7 +65,7 @@ class RunKind:
 
     ``concurrency`` at once; ``shared``: several of one name at once, instead of one; ``owned``: with the rights of
     their owner, instead of the daemon's own. ``bound``: a name means to them what it meant when they began; always
-    where they are ``owned``.
+    where they are ``owned``. ``per_key``: one key may have so many that have not ended, and any number if it is 0.
     """
 
     handler: Handler
@@ -71,6 +73,7 @@ class RunKind:
     shared: bool = False
     owned: bool = False
     bound: bool = False
+    per_key: int = 0
 
 
 def _clock_lead() -> float:
@@ -128,9 +131,10 @@ class Scheduler:
         shared: bool = False,
         owned: bool = False,
         bound: bool = False,
+        per_key: int = 0,
     ) -> None:
         """Say who does the runs of a kind, and how (see `RunKind`)."""
-        self._kinds[kind] = RunKind(handler, concurrency, shared, owned, owned or bound)
+        self._kinds[kind] = RunKind(handler, concurrency, shared, owned, owned or bound, per_key)
 
     async def begin(
         self,
@@ -144,20 +148,25 @@ class Scheduler:
     ) -> Run:
         """Begin a run now, without the queue; its row is written first.
 
-        ``full``: so that it survives a power cut; its end likewise.
+        ``full``: so that it survives a power cut; its end likewise. Raises `TooMany` if the caller has as many of the
+        kind as a key may have.
         """
         put = self._database.write if full else self._database.write_soon
-        row = await put(write, new_run(kind, name, payload, caller.id), self.holder, LEASE_S)
+        bounded = self._within_share(kind, caller, write)
+        row = await put(bounded, new_run(kind, name, payload, caller.id), self.holder, LEASE_S)
         return self._launch(row, caller, 0, full=full)
 
     async def adopt(
         self, run: Run, kind: str, name: str, payload: Mapping[str, Any], *, full: bool = True
     ) -> RunRow:
-        """Let a row stand for a run that lives in memory: from now on it is taken up again if it is cut off."""
+        """Let a row stand for a run that lives in memory: from now on it is taken up again if it is cut off. Raises as
+        `begin`.
+        """
         put = self._database.write if full else self._database.write_soon
         with trace.at(run.trace):
             new = new_run(kind, name, payload, run.owner, run.id)
-        writing = asyncio.ensure_future(put(runs.begin, new, self.holder, LEASE_S))
+        bounded = self._within_share(kind, run.caller, runs.begin)
+        writing = asyncio.ensure_future(put(bounded, new, self.holder, LEASE_S))
         try:
             row = await asyncio.shield(writing)
         except asyncio.CancelledError:
@@ -165,6 +174,24 @@ class Scheduler:
             raise
         self._hold(row, run, full=full)
         return row
+
+    def _within_share(self, kind: str, caller: Principal, write: Callable[..., T]) -> Callable[..., T]:
+        """``write``, in a transaction in which `TooMany` is raised before if the caller has its share of the kind."""
+        most = self._kinds[kind].per_key
+        if not most or caller.admin:
+            return write
+
+        def bounded(connection: Any, *given: Any) -> T:
+            if runs.unfinished(connection, kind, caller.id) >= most:
+                raise TooMany(
+                    f"This API key has {most:,} unfinished runs of the kind '{kind}', which is the most that one key "
+                    f"may have (the setting {kind}_per_key). Wait for one to end, answer what one asks, or cancel one.",
+                    code="too_many_unfinished",
+                    retry_after=5.0,
+                )
+            return write(connection, *given)
+
+        return bounded
 
     def names(self, row: RunRow) -> Bound | None:
         """What the names of a run mean; what it asks for later is written down before it is called."""
@@ -176,9 +203,12 @@ class Scheduler:
 
         return Bound(row.bound, keep)
 
-    async def again(self, run_id: str, payload: Mapping[str, Any] | None = None) -> bool:
-        """Put a run that has ended back into the queue, to be taken up from its journal; whether it had ended."""
-        queued = await self._database.write(runs.requeue_ended, run_id, payload)
+    async def again(self, row: RunRow, caller: Principal, payload: Mapping[str, Any] | None = None) -> bool:
+        """Put a run that has ended back into the queue, to be taken up from its journal; whether it had ended. Raises
+        as `begin`.
+        """
+        requeue = self._within_share(row.kind, caller, runs.requeue_ended)
+        queued = await self._database.write(requeue, row.id, payload)
         self._wake.set()
         return queued
 

@@ -105,5 +105,22 @@ async def test_a_key_that_wants_many_delays_others_by_one_piece() -> None:
     for gate in gates.values():
         gate.set()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert order[:4] == [("a", 0), ("a", 1), ("b", 5), ("a", 3)]
-    assert sorted(order[4:]) == [("a", 4), ("c", 6)]
+    assert order[:4] == [("a", 0), ("a", 1), ("b", 5), ("c", 6)]
+    assert sorted(order[4:]) == [("a", 3), ("a", 4)]
+
+
+async def test_several_keys_that_want_many_delay_another_by_one_piece_each() -> None:
+    slots, order = FairSlots(1), []
+    hold = asyncio.Event()
+
+    async def work(key: str) -> None:
+        KEY.set(key)
+        async with slots.taken():
+            order.append(key)
+            await hold.wait()
+
+    tasks = [asyncio.create_task(work(key)) for key in ("a", "a", "a", "b", "b", "b", "c")]
+    await asyncio.sleep(0)
+    hold.set()
+    await asyncio.gather(*tasks)
+    assert order == ["a", "b", "c", "a", "b", "a", "b"]

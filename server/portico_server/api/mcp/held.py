@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeAlias
 
 from portico.wire import Answered, Asked, Delta, Event, Status, StepStarted, ToolCalled
+from portico_server.core.errors import TooMany
 from portico_server.core.principal import Principal
 from portico_server.runs.run import Run
 
@@ -94,6 +95,15 @@ class HeldRuns:
         if len(self._held) >= MAX_HELD_RUNS:
             return True
         return sum(held.run.caller.id == caller.id for held in self._held.values()) >= MAX_HELD_RUNS // 2
+
+    def require_room(self, caller: Principal) -> None:
+        """Raise `TooMany` if there is none."""
+        if self.full(caller):
+            raise TooMany(
+                f"There is no room for another call that waits: this API key may have {MAX_HELD_RUNS // 2} calls that "
+                f"wait for an answer or continue as tasks, all keys together {MAX_HELD_RUNS}. Answer or cancel some.",
+                code="too_many_at_once",
+            )
 
     @property
     def tasks(self) -> list[HeldRun]:

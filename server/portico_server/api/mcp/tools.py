@@ -237,6 +237,7 @@ class ToolCalls:
             )
             if isinstance(found, ClientGone):
                 if found.questions:
+                    self._held.require_room(caller)
                     held = self._held.hold(run, found.seen, found.message, found.questions)
                     answer: HandlerResult = _asks(held, inquiry.requests(context, found.questions))
                 else:

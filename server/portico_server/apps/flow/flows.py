@@ -234,6 +234,7 @@ class Flows:
         budget: ValueBudget | None = None,
         agents: InlineAgents | None = None,
         address: str = "",
+        per_key: int = 0,
     ) -> None:
         self.address = address
         self._database = database
@@ -251,7 +252,9 @@ class Flows:
             agents,
         )
         self._journals: OrderedDict[str, Journal] = OrderedDict()
-        scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_FLOWS, shared=True, owned=True)
+        scheduler.handle(
+            KIND, self._work, concurrency=MAX_RUNNING_FLOWS, shared=True, owned=True, per_key=per_key
+        )
 
     async def read(self, spec: Any, caller: Principal) -> FlowSpec:
         """A flow from its JSON, checked as a whole. Raises `InvalidRequest` that names what is wrong first."""
@@ -551,7 +554,7 @@ class Flows:
             await self._database.write(steps.forget, run_id, await self._from(run_id, start))
             # What they do now is wanted once more: it goes out under another key.
             payload = {**row.payload, "turn": row.payload.get("turn", 0) + 1}
-        if not await self._scheduler.again(run_id, payload):
+        if not await self._scheduler.again(row, caller, payload):
             raise Conflict(f"The run '{run_id}' has not ended.", code="run_not_ended", param="id")
         return row
 

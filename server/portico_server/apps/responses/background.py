@@ -107,6 +107,7 @@ class BackgroundResponses:
         around: ResponseServices,
         preparer: Preparer,
         busy: ConversationLocks,
+        per_key: int,
     ) -> None:
         self._database = database
         self._scheduler = scheduler
@@ -115,7 +116,9 @@ class BackgroundResponses:
         self._preparer = preparer
         self._busy = busy
         self._changed: dict[str, asyncio.Event] = {}
-        scheduler.handle(KIND, self._make, concurrency=MAX_RESUMED_RESPONSES, shared=True, owned=True)
+        scheduler.handle(
+            KIND, self._make, concurrency=MAX_RESUMED_RESPONSES, shared=True, owned=True, per_key=per_key
+        )
 
     async def begin(self, prepared: PreparedResponse, caller: Principal) -> ResponseRow:
         """Write the request down and begin it; what this returns survives a crash."""

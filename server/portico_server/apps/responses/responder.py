@@ -92,13 +92,16 @@ class Responder:
         scheduler: Scheduler,
         around: ResponseServices,
         prompts: PromptRenderer,
+        background_per_key: int = 0,
     ) -> None:
         self._database = database
         self._runner = runner
         self._around = around
         self._preparer = Preparer(database, around.registry, around.uploads, prompts)
         self._busy = ConversationLocks()
-        self.background = BackgroundResponses(database, scheduler, runner, around, self._preparer, self._busy)
+        self.background = BackgroundResponses(
+            database, scheduler, runner, around, self._preparer, self._busy, background_per_key
+        )
 
     # --- one request --------------------------------------------------------------------------------------------
 

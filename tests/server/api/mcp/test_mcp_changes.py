@@ -11,6 +11,7 @@ from mcp.shared.exceptions import MCPError
 from tests.mcp_service import Service
 from tests.server.api.mcp.conftest import Connect, Era
 
+from portico_server.api.mcp import changes
 from portico_server.api.mcp.resources import uri_of
 
 GUIDE = uri_of("docs", "guide.md")
@@ -100,3 +101,20 @@ async def test_an_endpoint_for_one_store_has_no_other_one_s_files(connect: Conne
         else:
             async with client.listen(resource_subscriptions=[SECRET, GUIDE]) as changes:
                 assert changes.honored.resource_subscriptions == [GUIDE]
+
+
+@pytest.mark.parametrize("era", ["2026-07-28"])
+async def test_one_key_has_a_share_of_the_streams(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "MAX_STREAMS_PER_KEY", 2)
+    async with (
+        asyncio.timeout(30),
+        connect("reader") as greedy,
+        connect("other") as modest,
+        greedy.listen(resources_list_changed=True),
+        greedy.listen(resources_list_changed=True),
+    ):
+        with pytest.raises(MCPError, match="has 2 streams of notices already"):
+            async with greedy.listen(resources_list_changed=True):
+                pass
+        async with modest.listen(resources_list_changed=True) as heard:
+            assert heard.honored.resources_list_changed

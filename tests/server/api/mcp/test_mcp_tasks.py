@@ -179,6 +179,29 @@ async def test_a_task_is_its_caller_s_alone(wire: Wire, work: Work) -> None:
     assert (await wire.result("tasks/get", taskId=task["taskId"]))["status"] == "working"
 
 
+async def test_one_key_holds_half_of_all_calls(
+    service: Service, wire: Wire, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held, "MAX_HELD_RUNS", 4)
+
+    async def order(_request: Request, context: Context) -> ToolResult:
+        return ToolResult((await context.ask(Question("approval", "order", "Order it?"))).note)
+
+    service.daemon.add(ScriptedServable(Card("order", "tool"), order))
+    for _ in range(2):
+        assert (await wire.result("tools/call", name="bake", arguments={}))["resultType"] == "task"
+    third = asyncio.create_task(wire.result("tools/call", name="bake", arguments={}))
+    # It was asked before, and would be a task by now.
+    other = await wire.post("tools/call", key="other", name="bake", arguments={})
+    assert other["result"]["resultType"] == "task"
+    refused = await wire.result("tools/call", name="order", arguments={})
+    assert refused["isError"] is True and "may have 2 calls that wait" in refused["content"][0]["text"]
+    asked = await wire.post("tools/call", key="other", name="order", arguments={})
+    assert asked["result"]["resultType"] == "input_required"
+    work.go.set()
+    assert (await third)["resultType"] == "complete"
+
+
 async def test_a_task_asks_and_is_answered(wire: Wire, work: Work) -> None:
     work.asks = True
     task = await wire.result("tools/call", name="bake", arguments={})

@@ -13,7 +13,7 @@ from portico_server.api import errors
 from portico_server.api.exchange import ClientLeft
 from portico_server.api.openai.relay import caller_of
 from portico_server.api.services import ApiServices
-from portico_server.api.socket import WebSocket, read_message
+from portico_server.api.socket import WebSocket, error_event, read_message
 from portico_server.apps.responses.items import Item
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
@@ -78,7 +78,10 @@ class _Turns:
             except TimeoutError:
                 await self._socket.close(reason=f"idle for {self._idle_s:g} s")
                 return
-            await self._turn(message)
+            try:
+                await self._turn(message)
+            finally:
+                self._socket.done(message)
         over = InvalidRequest(
             f"A connection serves for {MAX_SOCKET_S / 60:g} minutes. Open a new one to continue.",
             code="websocket_connection_limit_reached",
@@ -144,11 +147,4 @@ class _Turns:
         return completed
 
     async def _fail(self, error: PorticoError, lane: dict[str, Any]) -> None:
-        known = error.body()
-        document = {
-            "type": known.type,
-            "code": known.code or known.type,
-            "message": known.message,
-            "param": known.param,
-        }
-        await self._socket.send({"type": "error", "status": error.status, "error": document, **lane})
+        await self._socket.send({**error_event(error), **lane})
