@@ -112,11 +112,12 @@ MAX_TURN_CHARS: Final = 8_000_000
 # all rows at once holds no more than a few that are not wanted.
 _MEMORY = (
     select(cast(session_messages.c.message, Text), session_messages.c.seq)
-    .where(*_OF_AGENT)
+    .where(*_OF_AGENT, session_messages.c.seq <= bindparam("until"))
     .order_by(session_messages.c.seq.desc())
     .limit(MAX_TURN_MESSAGES + 1)
     .execution_options(stream_results=True, max_row_buffer=100)
 )
+_MAX_SEQ: Final = 2**31 - 1
 _EARLIER = select(func.count()).where(*_OF_AGENT, session_messages.c.seq < bindparam("first"))
 _STATE = select(session_states.c.state).where(
     session_states.c.session_id == bindparam("id"), session_states.c.agent == bindparam("agent")
@@ -213,12 +214,15 @@ def _saying(search: str) -> Select[tuple[str]]:
     )
 
 
-def memory(connection: Connection, session_id: str, agent: str) -> Remembered:
-    """What one agent remembers of a session: of a long one the newest, as much as one turn may read."""
+def memory(connection: Connection, session_id: str, agent: str, until: int | None = None) -> Remembered:
+    """What one agent remembers of a session: of a long one the newest, as much as one turn may read.
+
+    ``until``: the number of the last message that is read.
+    """
     given = {"id": session_id, "agent": agent}
     texts: list[str] = []
     first, last, chars, more = 0, 0, 0, False
-    with connection.execute(_MEMORY, given) as rows:
+    with connection.execute(_MEMORY, {**given, "until": _MAX_SEQ if until is None else until}) as rows:
         for text, seq in rows:
             chars += len(text)
             if texts and (chars > MAX_TURN_CHARS or len(texts) == MAX_TURN_MESSAGES):
@@ -301,7 +305,7 @@ def save(
     if row is None:
         return "gone"
     if seen and _last(connection, session_id, seen) != {agent: last for agent, last in seen.items() if last}:
-        return "changed"
+        return "saved" if _is_kept(connection, session_id, run_id, seen) else "changed"
     found = SessionRow(*row)
     if title and not found.title:
         connection.execute(_TITLED, {"session": found.id, "given": title})
@@ -313,6 +317,15 @@ def _last(connection: Connection, session_id: str, agents: Mapping[str, int]) ->
     """The number of the last message of each of these agents that has any."""
     rows = connection.execute(_LAST, {"id": session_id, "agents": list(agents)})
     return dict(list(rows))
+
+
+def _is_kept(connection: Connection, session_id: str, run_id: str | None, seen: Mapping[str, int]) -> bool:
+    """Whether all that was added since is of this run: its turn was kept before it was cut off and begun again."""
+    added = [
+        (session_messages.c.agent == agent) & (session_messages.c.seq > last) for agent, last in seen.items()
+    ]
+    query = select(session_messages.c.run_id).where(session_messages.c.session_id == session_id, or_(*added))
+    return run_id is not None and set(connection.execute(query.distinct()).scalars()) == {run_id}
 
 
 RATING: Final = "rating"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal
 
@@ -28,6 +29,9 @@ MAX_INLINE_STEPS: Final = 50
 MAX_WAITING_STEPS: Final = 2_000
 """Steps that may wait to be written before `Journal.record` waits too."""
 
+_ATTEMPT: Final = re.compile(r"#(\d+)(?=[.\[])")
+"""In a path: the attempt of the step that stands before it."""
+
 
 class Journal:
     """The finished steps of one run, by path.
@@ -35,11 +39,12 @@ class Journal:
     ``durability``: ``off`` keeps them in memory alone; ``normal`` writes them so that they survive the end of the
     process; ``full`` so that they survive a power cut. `record` with ``settle`` returns when that is so; without, the
     row is written soon after, together with others. ``fence`` says who must have the run's lease for it to count,
-    or nothing if that is certain. ``told`` is called with every step.
+    or nothing if that is certain. ``on_step`` is called with every step.
     """
 
     __slots__ = (
         *(
+            "_attempts",
             "_database",
             "_done",
             "_failed",
@@ -83,6 +88,7 @@ class Journal:
         """Characters of their inputs and outputs."""
         self._done: dict[str, StepRow] = {}
         self._failed: dict[str, StepRow] = {}
+        self._attempts: dict[str, int] | None = None
         self._seq = 0
         for row in finished:
             self._seq = max(self._seq, row.seq)
@@ -123,6 +129,16 @@ class Journal:
         """The step of an earlier attempt that ended in an error which nothing took the place of."""
         return self._failed.get(path)
 
+    def attempt(self, path: str) -> int:
+        """The attempt in which the step at ``path`` was when the run was cut off, by what was done within it."""
+        if self._attempts is None:
+            self._attempts = {}
+            for inner in (*self._done, *self._failed):
+                for match in _ATTEMPT.finditer(inner):
+                    step = inner[: match.start()]
+                    self._attempts[step] = max(self._attempts.get(step, 1), int(match[1]))
+        return self._attempts.get(path, 1)
+
     def next(self) -> int:
         """The number of the next step that ends."""
         self._seq += 1
@@ -134,9 +150,12 @@ class Journal:
         if settle or self.ahead:
             await self.settled()
 
-    def add(self, row: StepRow, *, settle: bool = False) -> None:
-        """`record` for one who settles it, at once if ``settle``. Raises what kept an earlier row from it."""
-        if self._on_step is not None:
+    def add(self, row: StepRow, *, settle: bool = False, told: bool = True) -> None:
+        """`record` for one who settles it, at once if ``settle``. Raises what kept an earlier row from it.
+
+        ``told``: whether ``on_step`` hears of it.
+        """
+        if told and self._on_step is not None:
             self._on_step(row)
         if self._database is None:
             self._keep(row)

@@ -33,6 +33,7 @@ from portico_server.core.servable import Card
 from portico_server.db.apps import AppRow
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
+from portico_server.runs.turn_steps import TurnCutOff, TurnSteps
 
 # An agent whose work is done by a program of the client's: it is asked as one, a served function answers.
 
@@ -105,8 +106,10 @@ class ForwardApp:
 
     async def _ask(self, message: AgentMessage, session: str, context: Context) -> AgentMessage:
         given = {"message": message.to_json(), "session": _named(session, context)}
+        steps = TurnSteps.here(context.run)
+        call = ToolCall(given, key=steps.key(steps.place(self._function)) if steps.durable else "")
         try:
-            result = await context.call(f"tool/{self._function}", ToolCall(given))
+            result = await context.call(f"tool/{self._function}", call)
         except NotFound as error:
             raise Unavailable(
                 f"The agent '{self.card.name}' is answered by a program that does not serve it now. Start that "
@@ -293,16 +296,28 @@ class AgentApps:
 
         ``near``: who began it executes the functions that the agent has of a client.
         """
-        if session is None:
-            kept = AgentSession(known={path: Recollection(list(earlier))})
-            turn = AgentTurn(spec, path, kept, context, self._place, TurnUsage(), options, near=near)
-            return await turn.run(message), turn
-        app, name = session
-        async with self.sessions.turn(app, name, context.caller, path=path, busy=spec.busy) as kept:
-            turn = AgentTurn(spec, path, kept, context, self._place, TurnUsage(), options, near=near)
-            reply = await turn.run(message)
-            await kept.commit(context.run)
-            return reply, turn
+        steps = TurnSteps.here(context.run)
+        try:
+            if session is None:
+                kept = AgentSession(known={path: Recollection(list(earlier))})
+                turn = AgentTurn(
+                    spec, path, kept, context, self._place, TurnUsage(), steps, options, near=near
+                )
+                return await turn.run(message), turn
+            app, name = session
+            async with self.sessions.turn(app, name, context.caller, path=path, busy=spec.busy) as kept:
+                await kept.begin(path, steps)
+                turn = AgentTurn(
+                    spec, path, kept, context, self._place, TurnUsage(), steps, options, near=near
+                )
+                reply = await turn.run(message)
+                await kept.commit(context.run)
+                return reply, turn
+        except TurnCutOff as ended:
+            raise ended.error from ended
+        except PorticoError as error:
+            await steps.reject(error)
+            raise
 
 
 def _near(spec: AgentSpec) -> Iterator[str]:

@@ -22,6 +22,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.interfaces import Evaluator
 from portico_server.core.question import Question
+from portico_server.runs.turn_steps import TurnSteps
 
 ACTION: Final = "action"
 """The type of the message that stands for a call of a tool: its text is the parameters as JSON."""
@@ -46,17 +47,37 @@ async def finds(pattern: str, text: str, evaluator: Evaluator) -> bool:
 
 
 async def hooked(
-    hooks: Sequence[AgentHook], moment: Moment, message: AgentMessage, context: Context, evaluator: Evaluator
+    hooks: Sequence[AgentHook],
+    moment: Moment,
+    message: AgentMessage,
+    context: Context,
+    evaluator: Evaluator,
+    steps: TurnSteps,
+    at: str,
 ) -> AgentMessage:
-    """The message after all hooks of a moment, in their order. Raises `InvalidRequest` where a guard refuses."""
-    for hook in hooks:
-        if hook.on == moment and (not hook.senders or message.sender in hook.senders):
-            message = await _one(hook, message, context, evaluator)
-    return message
+    """The message after all hooks of a moment, in their order. Raises `InvalidRequest` where a guard refuses.
+
+    ``at`` is the place of the moment in the turn: what functions made of the message is recorded there.
+    """
+    mine = [
+        hook for hook in hooks if hook.on == moment and (not hook.senders or message.sender in hook.senders)
+    ]
+
+    async def work() -> AgentMessage:
+        made = message
+        for number, hook in enumerate(mine):
+            key = steps.key(f"{at}[{number}]") if steps.durable else ""
+            made = await _one(hook, made, context, evaluator, key)
+        return made
+
+    if all(hook.do not in ("code", "client") for hook in mine):
+        return await work()  # they make the same of it each time
+    asked = {**message.to_json(), "created_at": None}
+    return await steps.once(at, "hook", asked, work, AgentMessage.to_json, lambda found: message_of(found))
 
 
 async def _one(
-    hook: AgentHook, message: AgentMessage, context: Context, evaluator: Evaluator
+    hook: AgentHook, message: AgentMessage, context: Context, evaluator: Evaluator, key: str
 ) -> AgentMessage:
     match hook.do:
         case "prefix":
@@ -78,7 +99,9 @@ async def _one(
             return _read(value, message)
         case "client":
             answer = await context.ask(
-                Question("function", hook.source, arguments={"args": [_shown(message)], "kwargs": {}})
+                Question(
+                    "function", hook.source, arguments={"args": [_shown(message)], "kwargs": {}}, key=key
+                )
             )
             if not answer.accepted:
                 raise InvalidRequest(

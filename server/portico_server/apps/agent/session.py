@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from portico_server.apps.agent.message import AgentMessage
 from portico_server.core.errors import InvalidRequest
+from portico_server.runs.turn_steps import TurnSteps
 
 
 @dataclass(slots=True)
@@ -40,7 +41,7 @@ class Additions:
 class SessionStore(Protocol):
     """Where one session is kept: `portico_server.apps.agent.sessions`."""
 
-    async def load(self, agent: str) -> Recollection: ...
+    async def load(self, agent: str, *, last: int | None = None) -> Recollection: ...
 
     async def save(self, additions: Additions, run_id: str) -> None: ...
 
@@ -67,6 +68,44 @@ class AgentSession:
         self._added: list[tuple[str, AgentMessage]] = []
         self._changed: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = {}
+        self._steps: TurnSteps | None = None
+
+    async def begin(self, path: str, steps: TurnSteps) -> None:
+        """A turn of the agent at ``path`` begins: from here on each memory is what it was when it did so first."""
+        if self._keeper is not None and steps.durable:
+            self._steps = steps
+            found = await self._of(path)
+            self._known[path] = known = await self._as_it_was(path, found)
+            self._seen[path] = known.last
+
+    async def _as_it_was(self, path: str, found: Recollection) -> Recollection:
+        """What an agent remembered when the turn was begun first: the session may have gone on since, by the very turn
+        that is begun again.
+        """
+        assert self._steps is not None
+        assert self._keeper is not None
+
+        async def now() -> Recollection:
+            return found
+
+        def then(kept: Mapping[str, Any]) -> Recollection:
+            return Recollection([], kept["state"], kept["last"])
+
+        at = f"session.{path}" if path else "session"
+        was = await self._steps.once(
+            self._steps.named(at),
+            "session",
+            path,
+            now,
+            lambda known: {"last": known.last, "state": known.state},
+            then,
+            settle=False,
+        )
+        if was is found:
+            return found
+        if was.last != found.last:
+            found = await self._keeper.load(path, last=was.last)
+        return replace(found, state=was.state)
 
     async def memory(self, path: str) -> list[AgentMessage]:
         """Messages that the agent at ``path`` has seen and said, oldest first: all but `earlier` ones."""
@@ -84,6 +123,8 @@ class AgentSession:
         known = self._known.get(path)
         if known is None:
             known = Recollection() if self._keeper is None else await self._keeper.load(path)
+            if self._steps is not None:
+                known = await self._as_it_was(path, known)
             self._known[path] = known
             self._seen[path] = known.last
         return known

@@ -390,10 +390,10 @@ class _Kept:
         self._database = database
         self._key = key
 
-    async def load(self, agent: str) -> Recollection:
-        if self._key.fresh:
+    async def load(self, agent: str, *, last: int | None = None) -> Recollection:
+        if self._key.fresh or last == 0:
             return Recollection()
-        return _recollected(await self._database.read(sessions.memory, self._key.id, agent))
+        return _recollected(await self._database.read(sessions.memory, self._key.id, agent, last))
 
     async def save(self, additions: Additions, run_id: str) -> None:
         rows = [(agent, message.to_json(), message.created_at) for agent, message in additions.messages]

@@ -17,7 +17,6 @@ from portico_server.apps.agent.tools import as_messages_have_them, with_unique_i
 from portico_server.apps.agent.turn import AgentTurn
 from portico_server.apps.flow.constrain import response_format, unwrapped
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.ids import new_id
 from portico_server.core.json_size import MAX_FILLED, too_long
 from portico_server.core.prompts import builtin
 from portico_server.core.request import CalledTool
@@ -53,7 +52,7 @@ async def act(turn: AgentTurn, thought: str, calls: Sequence[CalledTool]) -> Age
     """
     if turn.tools.count + len(calls) > turn.spec.limits.tool_calls:
         raise turn.endless()
-    calls = with_unique_ids(calls)
+    calls = with_unique_ids(calls, turn.steps.call_id)
     about = {"tool_calls": as_messages_have_them(calls)}
     await turn.remember(AgentMessage(turn.spec.name, thought, type=TOOL_CALL, extra_info=about))
     done = await turn.tools.use_all(calls)
@@ -129,7 +128,7 @@ def _planned_call(turn: AgentTurn, item: Mapping[str, str], evidence: Mapping[st
         schema = tool.schema if tool is not None else {}
         names = list(schema.get("required") or schema.get("properties") or ["input"])
         given = {names[0]: _with(item["input"], evidence)}
-    return CalledTool(new_id("call_"), item["tool"], orjson.dumps(given).decode())
+    return CalledTool("", item["tool"], orjson.dumps(given).decode())
 
 
 def _object(text: str) -> dict[str, Any] | None:
@@ -227,12 +226,12 @@ def _block(text: str) -> Found | None:
             value = orjson.loads(inner)
         except orjson.JSONDecodeError:
             if named is not None:
-                return CalledTool(new_id("call_"), named.group(1), inner), text[: match.end()]
+                return CalledTool("", named.group(1), inner), text[: match.end()]
             continue
         if isinstance(value, dict) and isinstance(value.get("name"), str):
             given = value.get("parameters", value.get("arguments", {}))
             arguments = given if isinstance(given, str) else orjson.dumps(given).decode()
-            return CalledTool(new_id("call_"), value["name"], arguments), text[: match.end()]
+            return CalledTool("", value["name"], arguments), text[: match.end()]
     return None
 
 
@@ -241,7 +240,7 @@ def _react_action(text: str) -> Found | None:
     if match is None:
         return None
     arguments = match.group(2).strip().removeprefix("```json").strip("`").strip() or "{}"
-    return CalledTool(new_id("call_"), match.group(1).strip(), arguments), text[: match.end(2)]
+    return CalledTool("", match.group(1).strip(), arguments), text[: match.end(2)]
 
 
 STRATEGIES: Mapping[Strategy, Callable[[AgentTurn], Awaitable[AgentMessage]]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -12,15 +13,15 @@ import orjson
 from portico.wire import HandedOff, StepFinished, StepStarted, ToolCalled, ToolReturned
 from portico_server.apps.agent.hooks import ACTION, hooked
 from portico_server.apps.agent.message import HANDED_BACK, TOOL_RESULT, AgentMessage
-from portico_server.apps.agent.spec import AgentSpec, SubAgent, ToolUse
+from portico_server.apps.agent.spec import AgentSpec, Moment, SubAgent, ToolUse
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable, nearest
-from portico_server.core.ids import new_id
 from portico_server.core.interfaces import Evaluator
 from portico_server.core.principal import Principal
 from portico_server.core.question import Question
 from portico_server.core.registry import Registry
 from portico_server.core.request import CalledTool, Found, Search, ToolCall, ToolResult
+from portico_server.runs.turn_steps import TurnCutOff, TurnSteps
 
 # Python functions of a client as tools of an agent.
 #
@@ -33,8 +34,13 @@ def name_of(spec: AgentSpec, function: str) -> str:
     return f"{spec.name}.{function}"
 
 
-async def ask_client(spec: AgentSpec, use: ToolUse, arguments: Mapping[str, Any], context: Context) -> str:
-    """What a function of the client that began the turn returns, as text. Raises what went wrong."""
+async def ask_client(
+    spec: AgentSpec, use: ToolUse, arguments: Mapping[str, Any], context: Context, key: str
+) -> str:
+    """What a function of the client that began the turn returns, as text. Raises what went wrong.
+
+    ``key``: see `Question`.
+    """
     from portico_server.core.json_schema import JsonSchema  # jsonschema is slow to import
 
     assert use.function is not None
@@ -42,7 +48,8 @@ async def ask_client(spec: AgentSpec, use: ToolUse, arguments: Mapping[str, Any]
     if fault is not None:
         raise InvalidRequest(f"At {fault.path or 'the top'} of its arguments: {fault.message}")
     given = {"args": [], "kwargs": dict(arguments)}
-    question = Question("function", name_of(spec, use.tool), arguments=given, limit=use.function.seconds)
+    limit = use.function.seconds
+    question = Question("function", name_of(spec, use.tool), arguments=given, key=key, limit=limit)
     answer = await context.ask(question)
     if not answer.accepted:
         raise EngineFailed(answer.note or "The client refused it.", code="client_function_failed")
@@ -113,9 +120,18 @@ class AgentToolResult:
     artifacts: tuple[Mapping[str, Any], ...] = ()
     handed: AgentMessage | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """What of it is recorded: as much of the text as a model is shown. What is handed over is never recorded."""
+        return {"text": cut(self.text), "is_error": self.is_error, "artifacts": list(self.artifacts)}
+
+    @classmethod
+    def recorded(cls, found: Mapping[str, Any]) -> AgentToolResult:
+        """From what `to_json` gave."""
+        return cls(found["text"], found["is_error"], tuple(found["artifacts"]))
+
 
 Use = Callable[[Mapping[str, Any], str], Awaitable[AgentToolResult]]
-"""(arguments, idempotency key) → what came of it."""
+"""(arguments, the place of the call in the turn) → what came of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +144,7 @@ class AgentTool:
     use: Use
     agent: bool = False
     handoff: bool = False
+    kind: str = "tool"
 
     @property
     def function(self) -> dict[str, Any]:
@@ -142,8 +159,8 @@ class AgentTool:
         }
 
 
-Ask = Callable[[SubAgent, AgentMessage], Awaitable[AgentMessage]]
-"""Let another agent answer a message."""
+Ask = Callable[[SubAgent, AgentMessage, str], Awaitable[AgentMessage]]
+"""Let another agent answer a message, asked at a place of the turn."""
 
 
 @dataclass(slots=True)
@@ -160,6 +177,7 @@ class AgentTools:
     context: Context
     registry: Registry
     evaluator: Evaluator
+    steps: TurnSteps
     above: tuple[str, ...] = ()
     near: bool = False
     by_name: dict[str, AgentTool] = field(default_factory=dict)
@@ -181,7 +199,9 @@ class AgentTools:
         for store in self.spec.stores:
             card = (await self.registry.resolve(f"store/{store}", caller)).card
             about = f"Search in the documents of '{store}'. {card.description}".strip()
-            self._add(AgentTool(search_name(store), about, QUERY_ARGUMENTS, self._search(store)))
+            self._add(
+                AgentTool(search_name(store), about, QUERY_ARGUMENTS, self._search(store), kind="retrieve")
+            )
         for sub in self.spec.agents:
             about = sub.spec.description if sub.spec is not None else ""
             if sub.spec is None:
@@ -210,7 +230,7 @@ class AgentTools:
     def _back(self, name: str) -> AgentTool:
         """Giving the conversation back to an agent that it came from, instead of beginning again with that one."""
 
-        async def use(arguments: Mapping[str, Any], key: str) -> AgentToolResult:
+        async def use(arguments: Mapping[str, Any], place: str) -> AgentToolResult:
             text = _text(arguments, "message")
             await self.context.emit(HandedOff(name))
             given = AgentMessage(self.spec.name, text, type=HANDED_BACK, receiver=name)
@@ -241,24 +261,36 @@ class AgentTools:
         """
         self.count += len(calls)
         handoffs = [n for n, call in enumerate(calls) if self._is_handoff(call)]
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._use(call, second=n in handoffs[1:])) for n, call in enumerate(calls)
-            ]
+        # Named before any of them begins: in the order in which the model wrote them, whichever is the first to end.
+        places = [self.steps.place(call.name if call.name in self.by_name else "tool") for call in calls]
+        cut_off: TurnCutOff | None = None
+        tasks: list[asyncio.Task[tuple[AgentMessage, AgentToolResult]]] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number, (call, place) in enumerate(zip(calls, places, strict=True)):
+                    tasks.append(group.create_task(self._use(call, place, second=number in handoffs[1:])))
+        except* TurnCutOff as ended:
+            cut_off = next(error for error in _leaves(ended) if isinstance(error, TurnCutOff))
+        if cut_off is not None:
+            raise cut_off
         return [task.result() for task in tasks]
 
     def _is_handoff(self, call: CalledTool) -> bool:
         tool = self.by_name.get(call.name)
         return tool is not None and tool.handoff
 
-    async def _use(self, call: CalledTool, *, second: bool) -> tuple[AgentMessage, AgentToolResult]:
-        await self.context.emit(ToolCalled(call.id, call.name, call.arguments))
+    async def _use(
+        self, call: CalledTool, place: str, *, second: bool
+    ) -> tuple[AgentMessage, AgentToolResult]:
+        again = self.steps.known(place)  # whoever listens was told of it before the run was cut off
+        if not again:
+            await self.context.emit(ToolCalled(call.id, call.name, call.arguments))
         if second:
             returned = AgentToolResult(
                 "The conversation is handed over to one agent at a time.", is_error=True
             )
         else:
-            returned = await self._call(call)
+            returned = await self._call(call, place)
         text = cut(returned.text)
         about = {
             "tool_call_id": call.id,
@@ -268,15 +300,20 @@ class AgentTools:
         }
         message = AgentMessage(call.name, text, type=TOOL_RESULT, extra_info=about)
         try:
-            message = await hooked(self.spec.hooks, "after_action", message, self.context, self.evaluator)
+            message = await self._hooked("after_action", message, place)
         except PorticoError as error:
             withheld = f"The result is withheld: {error.message}"
             message = replace(message, content=withheld, extra_info={**about, "is_error": True})
             returned = replace(returned, is_error=True, handed=None)
-        await self.context.emit(ToolReturned(call.id, call.name, message.text, returned.is_error))
+        if not again:
+            await self.context.emit(ToolReturned(call.id, call.name, message.text, returned.is_error))
         return message, returned
 
-    async def _call(self, call: CalledTool) -> AgentToolResult:
+    async def _hooked(self, moment: Moment, message: AgentMessage, place: str) -> AgentMessage:
+        at = f"{place}.{moment}"
+        return await hooked(self.spec.hooks, moment, message, self.context, self.evaluator, self.steps, at)
+
+    async def _call(self, call: CalledTool, place: str) -> AgentToolResult:
         tool = self.by_name.get(call.name)
         if tool is None:
             known = ", ".join(self.by_name) or "none"
@@ -285,14 +322,46 @@ class AgentTools:
                 is_error=True,
             )
         try:
-            arguments = await self._arguments(call)
-            if tool.agent:
-                return await tool.use(arguments, "")
-            return await self._step(tool, arguments, f"{self.context.run}:{self.path}:{call.id}")
+            arguments = await self._arguments(call, place)
         except PorticoError as error:
-            return AgentToolResult(f"'{call.name}' failed: {error.message}", is_error=True)
+            return _failure(call.name, error)
+        if tool.agent:
+            return await self._agents_turn(tool, arguments, place)
 
-    async def _arguments(self, call: CalledTool) -> Mapping[str, Any]:
+        async def work() -> AgentToolResult:
+            try:
+                return await self._step(tool, arguments, place)
+            except PorticoError as error:
+                return _failure(tool.name, error)
+
+        asked = {"tool": tool.name, "arguments": arguments}
+        return await self.steps.once(
+            place, tool.kind, asked, work, AgentToolResult.to_json, AgentToolResult.recorded
+        )
+
+    async def _agents_turn(
+        self, tool: AgentTool, arguments: Mapping[str, Any], place: str
+    ) -> AgentToolResult:
+        """The turn of another agent: begun again, it finds its own calls recorded. One that failed has left nothing
+        behind, and is not begun again.
+        """
+        asked = {"agent": tool.name, "arguments": arguments}
+        before = self.steps.find(place, asked)
+        if before:
+            return AgentToolResult.recorded(before)
+        started_at, clock = time.time(), time.perf_counter()
+        failure: AgentToolResult | None = None
+        try:
+            returned = await tool.use(arguments, place)
+        except PorticoError as error:
+            returned = failure = _failure(tool.name, error)
+        if before is None:
+            spent = (time.perf_counter() - clock) * 1e3
+            found = failure.to_json() if failure is not None else {}
+            await self.steps.record(place, "agent", asked, found, started_at, spent)
+        return returned
+
+    async def _arguments(self, call: CalledTool, place: str) -> Mapping[str, Any]:
         """What the model wrote, as an object, after the hooks. Raises `InvalidRequest` if it is none."""
         arguments = arguments_of(call.arguments)
         if not any(hook.on == "before_action" for hook in self.spec.hooks):
@@ -304,16 +373,16 @@ class AgentTools:
             receiver=call.name,
             extra_info={"name": call.name},
         )
-        before = await hooked(self.spec.hooks, "before_action", action, self.context, self.evaluator)
+        before = await self._hooked("before_action", action, place)
         return arguments if before.content == action.content else arguments_of(before.text)
 
-    async def _step(self, tool: AgentTool, arguments: Mapping[str, Any], key: str) -> AgentToolResult:
+    async def _step(self, tool: AgentTool, arguments: Mapping[str, Any], place: str) -> AgentToolResult:
         path = f"{self.path}.{tool.name}" if self.path else tool.name
         await self.context.emit(StepStarted(path))
         started_at = asyncio.get_running_loop().time()
         error: str | None = None
         try:
-            returned = await tool.use(arguments, key)
+            returned = await tool.use(arguments, place)
         except PorticoError as failed:
             error = failed.message
             raise
@@ -323,8 +392,9 @@ class AgentTools:
         return returned
 
     def _tool(self, name: str) -> Use:
-        async def use(arguments: Mapping[str, Any], key: str) -> AgentToolResult:
-            result = await self.context.call(f"tool/{name}", ToolCall(arguments, key=key))
+        async def use(arguments: Mapping[str, Any], place: str) -> AgentToolResult:
+            call = ToolCall(arguments, key=self.steps.key(place))
+            result = await self.context.call(f"tool/{name}", call)
             assert isinstance(result, ToolResult)
             links = tuple(
                 {"name": made.name, "media_type": made.media_type, "link": made.link}
@@ -338,16 +408,17 @@ class AgentTools:
     def _function(self, tool: ToolUse) -> Use:
         served = self._tool(tool.tool)
 
-        async def use(arguments: Mapping[str, Any], key: str) -> AgentToolResult:
+        async def use(arguments: Mapping[str, Any], place: str) -> AgentToolResult:
             if self.near:
-                return AgentToolResult(await ask_client(self.spec, tool, arguments, self.context))
+                key = self.steps.key(place) if self.steps.durable else ""
+                return AgentToolResult(await ask_client(self.spec, tool, arguments, self.context, key))
             require_served(self.registry, tool.tool, self.spec.name, self.context.caller)
-            return await served(arguments, key)
+            return await served(arguments, place)
 
         return use
 
     def _search(self, store: str) -> Use:
-        async def use(arguments: Mapping[str, Any], key: str) -> AgentToolResult:
+        async def use(arguments: Mapping[str, Any], place: str) -> AgentToolResult:
             query = _text(arguments, "query")
             found = await self.context.call(f"store/{store}", Search(query, max_num_results=SEARCH_RESULTS))
             assert isinstance(found, Found)
@@ -360,14 +431,28 @@ class AgentTools:
         return use
 
     def _agent(self, sub: SubAgent, ask: Ask) -> Use:
-        async def use(arguments: Mapping[str, Any], key: str) -> AgentToolResult:
+        async def use(arguments: Mapping[str, Any], place: str) -> AgentToolResult:
             said = AgentMessage(self.spec.name, _text(arguments, "message"), receiver=sub.name)
-            reply = await ask(sub, said)
+            reply = await ask(sub, said, place)
             if reply.type == HANDED_BACK and reply.receiver == self.spec.name:
                 return AgentToolResult(f"{sub.name} hands the conversation back: {reply.text}")
             return AgentToolResult(reply.text, handed=reply if sub.handoff else None)
 
         return use
+
+
+def _failure(name: str, error: PorticoError) -> AgentToolResult:
+    """What a model is told of a call that failed."""
+    return AgentToolResult(f"'{name}' failed: {error.message}", is_error=True)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """The exceptions in a group and in those within it."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 _MESSAGE: Final = {
@@ -421,13 +506,13 @@ def _callable(name: str) -> str:
     return made[:64]
 
 
-def with_unique_ids(calls: Sequence[CalledTool]) -> tuple[CalledTool, ...]:
-    """The calls, each with an id of its own: some models give none, or one to all."""
+def with_unique_ids(calls: Sequence[CalledTool], new: Callable[[], str]) -> tuple[CalledTool, ...]:
+    """The calls, each with an id of its own, a ``new`` one if need be: some models give none, or one to all."""
     seen: set[str] = set()
     out: list[CalledTool] = []
     for call in calls:
         if not call.id or call.id in seen:
-            call = replace(call, id=new_id("call_"))
+            call = replace(call, id=new())
         seen.add(call.id)
         out.append(call)
     return tuple(out)

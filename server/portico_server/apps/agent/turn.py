@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import orjson
@@ -18,14 +18,15 @@ from portico_server.apps.agent.memory import aggregated, recalled
 from portico_server.apps.agent.message import HANDED_BACK, AgentMessage
 from portico_server.apps.agent.output import options_for, parsed, wanted
 from portico_server.apps.agent.session import AgentSession
-from portico_server.apps.agent.spec import AgentSpec, LongTermSpec, Strategy, SubAgent
+from portico_server.apps.agent.spec import AgentSpec, LongTermSpec, Moment, Strategy, SubAgent
 from portico_server.apps.agent.tools import AgentTools
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
 from portico_server.core.interfaces import Evaluator, Facts
 from portico_server.core.prompts import builtin
 from portico_server.core.registry import Registry
-from portico_server.core.request import AppOutput, Chat, Message, Reply
+from portico_server.core.request import AppOutput, CalledTool, Chat, Message, Reply
+from portico_server.runs.turn_steps import TurnSteps
 
 # Instructions with variables in them.
 
@@ -127,6 +128,28 @@ class TurnUsage:
         return self.usage.prompt_tokens + self.usage.completion_tokens
 
 
+def _dumped(reply: Reply) -> dict[str, Any]:
+    """What an agent uses of a model's answer."""
+    return {
+        "content": reply.content,
+        "finish_reason": reply.finish_reason,
+        "tool_calls": [asdict(call) for call in reply.tool_calls],
+        "usage": asdict(reply.usage),
+        "model": reply.model,
+    }
+
+
+def _loaded(found: Mapping[str, Any]) -> Reply:
+    """The answer that `_dumped` describes."""
+    return Reply(
+        found["content"],
+        found["finish_reason"],
+        tuple(CalledTool(**call) for call in found["tool_calls"]),
+        usage=Usage(**found["usage"]),
+        model=found["model"],
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class TurnOptions:
     """What the caller wants of this turn alone.
@@ -149,6 +172,8 @@ class AgentTurn:
     context: Context
     place: AgentServices
     tally: TurnUsage
+    steps: TurnSteps
+    """Where its calls are recorded."""
     turn_options: TurnOptions = TurnOptions()
     aloud: bool = True
     depth: int = 0
@@ -175,6 +200,7 @@ class AgentTurn:
             self.context,
             self.place.registry,
             self.place.evaluator,
+            self.steps,
             self.above,
             self.near,
         )
@@ -182,18 +208,17 @@ class AgentTurn:
 
     async def run(self, message: AgentMessage) -> AgentMessage:
         """The answer to a message; both are in the memory afterwards. Raises `PorticoError`."""
-        hooks, evaluator = self.spec.hooks, self.place.evaluator
-        message = await hooked(hooks, "before_agent", message, self.context, evaluator)
+        message = await self._hooked("before_agent", message)
         self.begin = len(await self.session.memory(self.path))
         await self.session.add(self.path, message)
         await self.tools.grasp(self.ask_agent)
         long_term = self.spec.memory.long_term
         if long_term is not None:
-            self.known = await longterm.recall(long_term, message, self.context)
+            self.known = await self._recall(long_term, message)
         async with within(self.spec.limits.seconds, self.context, self.spec.name):
             reply = await self._speaker(message)
         if self.spec.final:
-            final = await finds(self.spec.final, reply.text, evaluator)
+            final = await finds(self.spec.final, reply.text, self.place.evaluator)
             reply = replace(reply, extra_info={**(reply.extra_info or {}), "final": final})
         said = reply
         if reply.sender != self.spec.name:  # another agent spoke for this one
@@ -202,18 +227,35 @@ class AgentTurn:
         await self.session.add(self.path, said)
         if long_term is not None and reply.type != HANDED_BACK:
             await self._learn(long_term, message, said)
-        return await hooked(hooks, "after_agent", reply, self.context, evaluator)
+        return await self._hooked("after_agent", reply)
+
+    async def _hooked(self, moment: Moment, message: AgentMessage) -> AgentMessage:
+        at = self.steps.place(moment)
+        evaluator = self.place.evaluator
+        return await hooked(self.spec.hooks, moment, message, self.context, evaluator, self.steps, at)
 
     async def _speaker(self, message: AgentMessage) -> AgentMessage:
         """The answer of the agent that has the conversation: the one that it was handed over to, else this one."""
         other = self.tools.others.get(str((await self.session.state(self.path)).get(ACTIVE, "")))
         if other is not None:
-            reply = await self.ask_agent(other, replace(message, receiver=other.name))
+            place = self.steps.place(other.name)
+            reply = await self.ask_agent(other, replace(message, receiver=other.name), place)
             if reply.type != HANDED_BACK or reply.receiver != self.spec.name:
                 return reply
             back = f"\n\n{other.name} hands the conversation back: {reply.text}"
             await self.remember(replace(reply, content=back))
         return await self.place.strategies[self.spec.strategy](self)
+
+    async def _recall(self, policy: LongTermSpec, message: AgentMessage) -> tuple[str, ...]:
+        """The facts that have to do with a message: the same ones when the turn is begun again."""
+        return await self.steps.once(
+            self.steps.place("recall"),
+            "retrieve",
+            {"store": policy.store, "query": message.text},
+            lambda: longterm.recall(policy, message, self.context),
+            lambda known: {"facts": known},
+            lambda found: tuple(found["facts"]),
+        )
 
     async def _learn(self, policy: LongTermSpec, message: AgentMessage, reply: AgentMessage) -> None:
         """Keep what is worth it. That this fails does not take the answer away; the listener is told."""
@@ -233,7 +275,14 @@ class AgentTurn:
                     "owner": self.context.caller.id,
                     **{name: value for name, value in where.items() if value},
                 }
-                await self.place.facts.add(policy.store, facts, attributes, self.context.caller)
+                await self.steps.once(
+                    self.steps.place("facts"),
+                    "facts",
+                    facts,
+                    lambda: self.place.facts.add(policy.store, facts, attributes, self.context.caller),
+                    lambda _added: {},
+                    lambda _found: None,
+                )
         except PorticoError as error:
             await self.context.emit(Status("facts", f"Nothing was kept of this turn: {error.message}"))
 
@@ -313,24 +362,42 @@ class AgentTurn:
     async def _call(self, request: Chat, *, speaks: bool = False) -> Reply:
         started = False
 
-        async def listen(event: Event) -> None:
+        async def say(piece: Delta) -> None:
             nonlocal started
+            if self.tally.spoke and not started:
+                await self.context.emit(Delta("\n\n"))
+            started = self.tally.spoke = True
+            await self.context.emit(piece)
+
+        async def listen(event: Event) -> None:
             if isinstance(event, Delta):
                 if speaks:
-                    if self.tally.spoke and not started:
-                        await self.context.emit(Delta("\n\n"))
-                    started = self.tally.spoke = True
-                    await self.context.emit(event)
+                    await say(event)
             elif event.type not in ("usage", "tool_called"):  # which tools are called is told when they are
                 await self.context.emit(event)
 
-        reply = await self.context.call(self.spec.model, request, listener=listen)
-        if not isinstance(reply, Reply):
-            raise InvalidRequest(
-                f"'{self.spec.model}' is not a chat model.", code="wrong_model", param="model"
-            )
+        async def asked() -> Reply:
+            reply = await self.context.call(self.spec.model, request, listener=listen)
+            if not isinstance(reply, Reply):
+                raise InvalidRequest(
+                    f"'{self.spec.model}' is not a chat model.", code="wrong_model", param="model"
+                )
+            return reply
+
+        place = self.steps.place("llm")
+        again = self.steps.known(place)
+        reply = await self._recorded(place, self.spec.model, request, asked)
+        if again and speaks and reply.content:
+            await say(Delta(reply.content))
         self.tally.add(reply.usage)
         return reply
+
+    async def _recorded(
+        self, place: str, name: str, request: Chat, asked: Callable[[], Awaitable[Reply]]
+    ) -> Reply:
+        """An answer to a request, as it was recorded at ``place`` or as ``name`` gives it now."""
+        shown = {"model": name, "messages": request.messages}
+        return await self.steps.once(place, "llm", request.messages, asked, _dumped, _loaded, shown=shown)
 
     @property
     def free(self) -> bool:
@@ -389,8 +456,8 @@ class AgentTurn:
 
     # --- other agents ----------------------------------------------------------------------------------------
 
-    async def ask_agent(self, sub: SubAgent, message: AgentMessage) -> AgentMessage:
-        """Let another agent answer. Its memory is in our session, under its name.
+    async def ask_agent(self, sub: SubAgent, message: AgentMessage, place: str) -> AgentMessage:
+        """Let another agent answer, asked at ``place`` in this turn. Its memory is in our session, under its name.
 
         One that is handed over to keeps the conversation, until it hands it back or the session is reset.
         """
@@ -402,7 +469,7 @@ class AgentTurn:
         started_at = asyncio.get_running_loop().time()
         error: str | None = None
         try:
-            reply = await self._agent_reply(sub, path, message)
+            reply = await self._agent_reply(sub, path, message, self.steps.below(place))
         except PorticoError as failed:
             error = failed.message
             raise
@@ -415,11 +482,19 @@ class AgentTurn:
                 await self.session.keep(self.path, **{ACTIVE: keeps})
         return reply
 
-    async def _agent_reply(self, sub: SubAgent, path: str, message: AgentMessage) -> AgentMessage:
+    async def _agent_reply(
+        self, sub: SubAgent, path: str, message: AgentMessage, steps: TurnSteps
+    ) -> AgentMessage:
         if sub.spec is None:
-            reply = await self.context.call(sub.name, Chat(({"role": "user", "content": message.text},)))
-            if not isinstance(reply, Reply):
-                raise InvalidRequest(f"'{sub.name}' does not answer messages.", code="wrong_model")
+            request = Chat(({"role": "user", "content": message.text},))
+
+            async def asked() -> Reply:
+                reply = await self.context.call(sub.name, request)
+                if not isinstance(reply, Reply):
+                    raise InvalidRequest(f"'{sub.name}' does not answer messages.", code="wrong_model")
+                return reply
+
+            reply = await self._recorded(steps.place("llm"), sub.name, request, asked)
             self.tally.add(reply.usage)
             return AgentMessage(sub.name, reply.content)
         if self.depth >= MAX_CALL_DEPTH:
@@ -433,6 +508,7 @@ class AgentTurn:
             self.context,
             self.place,
             self.tally,
+            steps,
             TurnOptions(self.turn_options.variables),
             aloud=sub.handoff and self.free,
             depth=self.depth + 1,

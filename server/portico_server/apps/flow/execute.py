@@ -34,6 +34,7 @@ from portico_server.core.question import Answer, Question
 from portico_server.db.steps import StepRow, step_usage
 from portico_server.runs.journal import Journal
 from portico_server.runs.run import Deadline
+from portico_server.runs.turn_steps import EnclosingStep, enclosed
 
 # Errors of steps: where they happened, whether another attempt makes sense, and what they are as a value.
 
@@ -248,7 +249,11 @@ class Execution:
         leaf = LEAVES.get(step.kind)
         if leaf is not None:
             with trace.at_step(self.context.run, note.path):
-                value = note.keep(await leaf(self, step.op, step, scope, path, note))
+                if step.kind in EFFECTS:
+                    with enclosed(EnclosingStep(note.path, self.turn, path, self.journal, self.budget.take)):
+                        value = note.keep(await leaf(self, step.op, step, scope, path, note))
+                else:
+                    value = note.keep(await leaf(self, step.op, step, scope, path, note))
             self.budget.take(len(note.text or b""), path)
             return value
         value = await COMBINATORS[step.kind](self, step.op, step, scope, path, note)
@@ -281,6 +286,9 @@ class Execution:
     async def _attempts(self, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
         retry = step.retry
         delay = retry.delay if retry else 0.0
+        if retry is not None and self._replays:
+            note.attempt = self.journal.attempt(path)
+        first = note.attempt
         while True:
             failure: PorticoError
             try:
@@ -294,7 +302,12 @@ class Execution:
                 failure.__cause__ = error
             except PorticoError as error:
                 failure = error
-            if retry is None or note.attempt > retry.times or note.spoke or not retryable(failure, retry.on):
+            if (
+                retry is None
+                or note.attempt - first >= retry.times
+                or note.spoke
+                or not retryable(failure, retry.on)
+            ):
                 raise failure
             note.attempt += 1
             await asyncio.sleep(min(failure.retry_after or delay, MAX_RETRY_S))

@@ -14,7 +14,6 @@ from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.check import check
 from portico_server.apps.flow.execute import Execution
 from portico_server.apps.flow.expression import as_text
-from portico_server.apps.flow.host import AROUND
 from portico_server.apps.flow.served import ServedFunctions
 from portico_server.apps.flow.spec import AgentStep, ClientStep, FlowSpec, IntentStep, LlmStep, SubflowStep
 from portico_server.apps.flow.tree import certain, every, names
@@ -39,6 +38,7 @@ from portico_server.runs.redaction import NO_RULES, Redaction, RedactionRules
 from portico_server.runs.run import Run, RunContext
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
+from portico_server.runs.turn_steps import AROUND
 
 # A flow as a Servable: a chat model, a tool and an app of its own name.
 

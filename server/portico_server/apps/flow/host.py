@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from portico.wire import AnswerClaim, Passage, Usage
 from portico_server.apps.flow.budget import ValueBudget
@@ -69,36 +67,6 @@ class StepHost(Protocol):
 
     def key(self, path: str) -> str:
         """What makes an effect of the step at ``path`` known as the same when it is done again."""
-
-
-# The step of a flow within which an app or a tool is called: what a flow further down is named after.
-
-
-@dataclass(slots=True)
-class EnclosingStep:
-    """``path`` and ``turn`` are the step's; ``calls`` counts the flows that were called within it."""
-
-    path: str
-    turn: int
-    calls: int = 0
-
-    def place(self, name: str) -> str:
-        """The path of the next flow that is called, whose first step is ``name``."""
-        self.calls += 1
-        return f"{self.path}[{self.calls - 1}].{name}"
-
-
-AROUND: Final[ContextVar[EnclosingStep | None]] = ContextVar("portico_step", default=None)
-
-
-@contextmanager
-def within(path: str, turn: int) -> Iterator[None]:
-    """Let flows that are called from here on know where they are, so that no two of their effects share a key."""
-    token = AROUND.set(EnclosingStep(path, turn))
-    try:
-        yield
-    finally:
-        AROUND.reset(token)
 
 
 # The way from a step that failed to a later one.

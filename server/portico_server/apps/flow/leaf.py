@@ -17,7 +17,7 @@ from portico_server.apps.flow import spec
 from portico_server.apps.flow.constrain import response_format, unwrapped
 from portico_server.apps.flow.expression import Expression, arguments, as_text, named_arguments
 from portico_server.apps.flow.format import formatted
-from portico_server.apps.flow.host import StepHost, within
+from portico_server.apps.flow.host import StepHost
 from portico_server.apps.flow.record import StepNote
 from portico_server.apps.flow.scope import Scope
 from portico_server.apps.flow.served import by_name
@@ -202,8 +202,7 @@ async def _heard(
         elif not isinstance(event, Usage):
             await host.context.emit(event)
 
-    with within(note.path, host.turn):
-        reply = await asked(pass_on)
+    reply = await asked(pass_on)
     note.usage += reply.usage
     if aloud and not spoke and reply.content:
         await host.context.emit(Delta(reply.content))
@@ -363,8 +362,7 @@ async def _tool(
         )
     given = _with_files(host, op.name, given)
     note.input = given
-    with within(note.path, host.turn):
-        answer = await host.context.call(f"tool/{op.name}", ToolCall(given, key=host.key(note.path)))
+    answer = await host.context.call(f"tool/{op.name}", ToolCall(given, key=host.key(note.path)))
     return _result(op.name, answer)
 
 

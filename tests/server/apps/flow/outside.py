@@ -11,7 +11,8 @@ from typing import Any
 
 class Outside:
     """``POST /effect`` does something once per ``Idempotency-Key``; ``/hold`` and the model behind ``/v1`` never
-    answer to the end; ``/until-held`` answers when one of them is asked; ``/flaky/NAME/N`` fails N times.
+    answer to the end, unless there are ``answers``; ``/until-held`` answers when one of them is asked;
+    ``/flaky/NAME/N`` fails N times.
     """
 
     def __init__(self) -> None:
@@ -21,12 +22,16 @@ class Outside:
         """How often each key, or each path, was asked for."""
         self.told: list[str] = []
         """Keys whose body was another one than before."""
+        self.answers: list[dict[str, Any] | None] = []
+        """What the model says next, as deltas; ``None``: that never ends."""
+        self.asked: list[Any] = []
+        """What a model with answers was asked, as messages."""
         self.held = threading.Semaphore(0)
         """Released by each call that is held."""
         self.left = threading.Semaphore(0)
         """Released when one of them is given up by its caller."""
         self.lock = threading.Condition()
-        """Notified of every effect that is asked for."""
+        """Notified of every effect that is asked for, and when a model with answers is."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
@@ -67,7 +72,7 @@ def _handler(outside: Outside) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:  # the name is the library's
             body = self.rfile.read(int(self.headers.get("content-length") or 0)).decode()
             if self.path.startswith("/v1/"):
-                self._talk()
+                self._talk(json.loads(body))
                 return
             key = self.headers.get("idempotency-key") or ""
             with outside.lock:
@@ -85,21 +90,35 @@ def _handler(outside: Outside) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(text)
 
-        def _talk(self) -> None:
+        def _talk(self, asked: Any) -> None:
+            delta: dict[str, Any] | None = None
+            with outside.lock:
+                if outside.answers:
+                    outside.asked.append(asked["messages"])
+                    delta = outside.answers.pop(0)
+                    outside.lock.notify_all()
             self.send_response(200)
             self.send_header("content-type", "text/event-stream")
             self.send_header("connection", "close")
             self.end_headers()
+            self._piece({"role": "assistant", "content": "Once "} if delta is None else delta)
+            if delta is None:
+                self._hold()
+                return
+            self._piece({}, "tool_calls" if "tool_calls" in delta else "stop")
+            self.wfile.write(b"data: [DONE]\n\n")
+            self.close_connection = True
+
+        def _piece(self, delta: dict[str, Any], end: str | None = None) -> None:
             piece = {
                 "id": "1",
                 "object": "chat.completion.chunk",
                 "created": 1,
                 "model": "m",
-                "choices": [{"index": 0, "delta": {"role": "assistant", "content": "Once "}}],
+                "choices": [{"index": 0, "delta": delta, "finish_reason": end}],
             }
             self.wfile.write(b"data: " + json.dumps(piece).encode() + b"\n\n")
             self.wfile.flush()
-            self._hold()
 
         def _hold(self) -> None:
             outside.held.release()

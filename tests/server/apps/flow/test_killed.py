@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -324,3 +325,48 @@ def test_a_run_that_is_taken_up_waits_for_its_tool_to_be_there_again(
     with httpx.stream("GET", f"{url}/api/runs/{run}/events", timeout=60) as told:
         last = [line for line in told.iter_lines() if line.startswith("data: ")][-1]
     assert "refunded Ada" in last, last
+
+
+def test_an_approved_call_of_an_agent_is_not_made_again(served: KilledDaemon, tmp_path: Path) -> None:
+    """It is killed after the effect, while the model is asked what to say of it."""
+    paid = tmp_path / "paid"
+    program = (
+        "import pathlib, sys; pathlib.Path(sys.argv[1]).open('a').write(sys.argv[2] + chr(10)); print('done')"
+    )
+    tool = {
+        "name": "pay",
+        "command": [sys.executable, "-c", program, str(paid), "{to}"],
+        "approval": "always",
+    }
+    outside = served.outside
+    assert served.daemon is not None
+    url = served.daemon.url
+    assert httpx.post(f"{url}/api/tool-sources", json=tool, timeout=60).is_success
+    model = {"name": "teller", "source": f"{outside.url}/v1#m"}
+    assert httpx.post(f"{url}/api/deployments", json=model, timeout=60).is_success
+    function = {"name": "pay", "arguments": json.dumps({"to": "Ada"})}
+    call = {"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": function}]}
+    outside.answers, outside.asked = [call, None, {"content": "Ada is paid."}], []
+    agent = {"portico_agent": 1, "name": "clerk", "model": "teller", "tools": ["pay"]}
+    run = begin(
+        served.daemon,
+        spec({"op": "agent", "name": "clerk", "agent": agent}, durability="full"),
+        "Pay Ada.",
+    )
+    asked = question(served.daemon, run)
+    path = f"{url}/api/questions/{asked}/answer"
+    assert httpx.post(path, json={"accepted": True}, timeout=60).is_success
+    with outside.lock:
+        assert outside.lock.wait_for(lambda: len(outside.asked) == 2, timeout=60)
+    served.kill()
+    daemon = served.start()
+    events = follow(daemon, run)
+    assert events[-1][1].get("result") == "Ada is paid.", events[-1]
+    assert paid.read_text() == "Ada\n"
+    questions = httpx.get(f"{daemon.url}/api/questions?run={run}", timeout=60).json()["data"]
+    assert [one["id"] for one in questions] == [asked], "nobody was asked again"
+    assert len(outside.asked) == 3, "the model was asked again for the answer alone that it had not given"
+    assert outside.asked[1] == outside.asked[2]
+    steps = httpx.get(f"{daemon.url}/api/runs/{run}/trace", timeout=60).json()["steps"]
+    assert [step["path"] for step in steps] == ["clerk.llm[0]", "clerk.pay[0]", "clerk.llm[1]", "clerk"]
+    outside.answers.clear()

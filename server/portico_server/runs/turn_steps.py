@@ -1,0 +1,271 @@
+"""What an agent does in its turn, as steps of their own in the journal of a durable run.
+
+Each call of the model and each call of a tool is recorded under its place, such as ``clerk.ask.refund[0]``: the step
+that the turn is, the tool, the number of the call. A turn that is begun again takes from the journal what is there, and
+continues with the first call that is not. What was recorded is that of one question alone: of another one under the
+same place the run fails, rather than take it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import orjson
+
+from portico_server.core.errors import Conflict, PorticoError
+from portico_server.core.ids import new_id
+from portico_server.db.steps import StepRow, cut
+from portico_server.runs.journal import Journal
+
+# The step of a durable run within which an app or a tool is called: what lies further down is named after it.
+
+
+def _unlimited(_size: int, _at: str) -> None:
+    """For what is limited otherwise."""
+
+
+@dataclass(slots=True)
+class EnclosingStep:
+    """``path`` and ``turn`` are the step's, ``attempt`` the path of this attempt of it; ``calls`` counts the apps that
+    were called within it. ``journal`` has the calls of its agents, ``take`` counts what they put out.
+    """
+
+    path: str
+    turn: int = 0
+    attempt: str = ""
+    journal: Journal | None = None
+    take: Callable[[int, str], None] = _unlimited
+    calls: int = 0
+    answered: StepRow | None = None
+    """The model's answer, if nothing has been asked since."""
+
+    def place(self, name: str) -> str:
+        """The path of the next flow that is called, whose first step is ``name``."""
+        self.calls += 1
+        return f"{self.path}[{self.calls - 1}].{name}"
+
+    def turn_path(self) -> str:
+        """The path of the next turn of an agent: that of the step itself, for the only one."""
+        self.calls += 1
+        here = self.attempt or self.path
+        return here if self.calls == 1 else f"{here}[{self.calls - 1}]"
+
+
+AROUND: Final[ContextVar[EnclosingStep | None]] = ContextVar("portico_step", default=None)
+
+
+@contextmanager
+def enclosed(step: EnclosingStep) -> Iterator[None]:
+    """Let apps that are called from here on know where they are, so that no two of their effects share a key."""
+    token = AROUND.set(step)
+    try:
+        yield
+    finally:
+        AROUND.reset(token)
+
+
+class TurnCutOff(Exception):
+    """The turn cannot continue: its journal cannot be written, or holds something else than it asks for. No error of
+    a call, of which the model would be told.
+    """
+
+    def __init__(self, error: PorticoError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+_Found = TypeVar("_Found")
+
+ASKED: Final = "asked"
+"""Under which name the output of a recorded call holds the digest of what was asked."""
+
+
+class TurnSteps:
+    """The calls of one agent's turn. Without a durable journal it names them and records nothing."""
+
+    __slots__ = ("_around", "_counts", "_ids", "_journal", "_path", "_run")
+
+    def __init__(self, run: str, around: EnclosingStep, path: str) -> None:
+        self._run = run
+        self._around = around
+        self._journal = around.journal if around.journal is not None and around.journal.durable else None
+        self._path = path
+        self._counts: Counter[str] = Counter()
+        self._ids = 0
+
+    @classmethod
+    def here(cls, run: str) -> TurnSteps:
+        """Those of the next turn within the step at work. What is not recorded has a name that no other turn has."""
+        around = AROUND.get()
+        if around is None or around.journal is None or not around.journal.durable:
+            return cls(run, EnclosingStep(""), new_id("call_"))
+        return cls(run, around, around.turn_path())
+
+    @property
+    def durable(self) -> bool:
+        """Whether calls are recorded."""
+        return self._journal is not None
+
+    def place(self, name: str) -> str:
+        """Where the next call of this name stands."""
+        self._counts[name] += 1
+        return self.named(f"{name}[{self._counts[name] - 1}]")
+
+    def named(self, name: str) -> str:
+        """Where what there is once in a turn stands."""
+        return f"{self._path}.{name}" if self._path else name
+
+    def below(self, place: str) -> TurnSteps:
+        """Those of the turn of another agent, which was asked at ``place``."""
+        return TurnSteps(self._run, self._around, place)
+
+    def key(self, place: str) -> str:
+        """What makes the effect of a call known as the same when it is done again."""
+        again = f"{self._around.turn}:" if self._around.turn else ""
+        return f"{self._run}:{again}{place}"
+
+    def call_id(self) -> str:
+        """The id of a call to which the model gave none: the same when the turn is begun again."""
+        if self._journal is None:
+            return new_id("call_")
+        self._ids += 1
+        return f"call_{hashlib.sha256(self.key(f'{self._path}#{self._ids}').encode()).hexdigest()[:24]}"
+
+    def known(self, place: str) -> bool:
+        """Whether a call was recorded before the run was cut off."""
+        return self._journal is not None and self._journal.find(place) is not None
+
+    async def once(
+        self,
+        place: str,
+        kind: str,
+        asked: Any,
+        work: Callable[[], Awaitable[_Found]],
+        dump: Callable[[_Found], dict[str, Any]],
+        load: Callable[[Any], _Found],
+        *,
+        shown: Any = None,
+        settle: bool = True,
+    ) -> _Found:
+        """What ``work`` gives: as it was recorded, or done now, between two looks that all is written (``settle``).
+
+        ``asked`` is what it depends on, as JSON; ``shown`` what the trace has of it, if that is more. Raises
+        `TurnCutOff`.
+        """
+        if self._journal is None:
+            return await work()
+        recorded = self.find(place, asked)
+        if recorded is not None:
+            return load(recorded)
+        self._around.answered = None
+        if settle:
+            await self._settled(self._journal)
+        started_at, clock = time.time(), time.perf_counter()
+        with enclosed(EnclosingStep(place, self._around.turn, "", self._journal, self._around.take)):
+            found = await work()
+        spent = (time.perf_counter() - clock) * 1e3
+        await self.record(place, kind, asked, dump(found), started_at, spent, shown=shown, settle=settle)
+        return found
+
+    def find(self, place: str, asked: Any) -> dict[str, Any] | None:
+        """What was recorded of a call. Raises `TurnCutOff` if something else was asked then."""
+        row = self._journal.find(place) if self._journal is not None else None
+        if row is None or self._journal is None:
+            return None
+        found: dict[str, Any] = orjson.loads(row.output or b"{}")
+        if found.pop(ASKED, None) != self._digest(self._journal, asked):
+            raise TurnCutOff(_changed(place, self._around.attempt or self._around.path))
+        self._around.answered = row if row.kind == "llm" else None
+        return found
+
+    async def record(
+        self,
+        place: str,
+        kind: str,
+        asked: Any,
+        found: dict[str, Any],
+        started_at: float,
+        milliseconds: float,
+        *,
+        shown: Any = None,
+        settle: bool = True,
+    ) -> None:
+        """Write down what a call gave; ``settle``: it is written when this returns. Raises `TurnCutOff`."""
+        journal = self._journal
+        if journal is None:
+            return
+        redaction, redacted = journal.redaction, False
+        shown = asked if shown is None else shown
+        if redaction.active:
+            hidden = redaction.of(found)
+            found, redacted, shown = hidden, hidden is not found, redaction.of(shown)
+        output = orjson.dumps({**found, ASKED: self._digest(journal, asked)})
+        try:
+            self._around.take(len(output), place)
+        except PorticoError as error:
+            raise TurnCutOff(error) from error
+        row = StepRow(
+            place,
+            journal.next(),
+            kind,
+            "completed",
+            1,
+            cut(orjson.dumps(shown).decode()),
+            output.decode(),
+            None,
+            started_at,
+            milliseconds,
+            redacted=redacted,
+        )
+        await self._add(journal, row, settle=settle)
+        self._around.answered = row if kind == "llm" else None
+
+    async def reject(self, error: PorticoError) -> None:
+        """The turn ends in an error after an answer of the model that it could not use: when it is begun again, the
+        model is asked for that answer again.
+        """
+        row = self._around.answered
+        if self._journal is not None and row is not None and row.path.rpartition(".")[0] == self._path:
+            why = orjson.dumps(error.body().to_json()["error"]).decode()
+            failed = row._replace(seq=self._journal.next(), status="failed", output=None, error=why)
+            await self._add(self._journal, failed, settle=True)
+
+    @staticmethod
+    async def _add(journal: Journal, row: StepRow, *, settle: bool) -> None:
+        try:
+            journal.add(row, settle=settle, told=False)
+        except PorticoError as error:
+            raise TurnCutOff(error) from error
+        if settle or journal.ahead:
+            await TurnSteps._settled(journal)
+
+    @staticmethod
+    async def _settled(journal: Journal) -> None:
+        try:
+            await journal.settled()
+        except PorticoError as error:
+            raise TurnCutOff(error) from error
+
+    @staticmethod
+    def _digest(journal: Journal, asked: Any) -> str:
+        given = journal.redaction.of(asked) if journal.redaction.active else asked
+        text = orjson.dumps(given, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+        return hashlib.sha256(text).hexdigest()[:32]
+
+
+def _changed(place: str, step: str) -> Conflict:
+    """The error of a turn that asks for something else than it did before the run was cut off."""
+    return Conflict(
+        f"'{place}' was recorded before this run was cut off, and something else is asked there now: the agent, one "
+        "of its hooks or its session has changed since. What was recorded is not taken for it, and nothing was done "
+        f"again. Begin a new run, or do all of the turn again: resume the run from '{step}'.",
+        code="step_changed",
+        param="from",
+    )

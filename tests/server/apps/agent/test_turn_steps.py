@@ -1,0 +1,257 @@
+"""An agent in a durable run: what its turn has done is in the journal, and is not done again when it is begun again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.api_server import ApiServer, api_server
+from tests.server.apps.agent.agent_fixture import Said, Speaker, calls
+
+from portico.wire import Failed, Finished, ToolCalled
+from portico_server.apps.deployed import AppKind
+from portico_server.core.context import Context
+from portico_server.core.errors import EngineFailed
+from portico_server.core.principal import LOCAL
+from portico_server.core.request import Chat, ToolCall, ToolResult
+from portico_server.runs.run import Run
+from portico_server.tools.tool import Tool
+
+
+class Desk:
+    """A daemon with scripted models and a tool that pays, which counts what it did under which key."""
+
+    def __init__(self, daemon: ApiServer) -> None:
+        self.daemon = daemon
+        self.paid: list[tuple[str, str]] = []
+        self.reached = asyncio.Event()
+
+        async def pay(call: ToolCall, context: Context) -> ToolResult:
+            self.paid.append((str(call.arguments["to"]), call.key.partition(":")[2]))
+            if call.arguments["to"] == "nobody":
+                raise EngineFailed("The bank is closed.")
+            return ToolResult(f"Paid {call.arguments['to']}, receipt {len(self.paid)}.")
+
+        schema = {"type": "object", "properties": {"to": {"type": "string"}}, "required": ["to"]}
+        daemon.services.toolbox.add(Tool("pay", "pay", "Pays.", schema, keyed=pay))
+
+    def model(self, *lines: Said, name: str = "voice") -> Speaker:
+        speaker = Speaker(*lines, name=name)
+        self.daemon.services.registry.add(speaker, replace=True)
+        return speaker
+
+    async def hold(self, _asked: Chat) -> str:
+        """A line of a model that never comes."""
+        self.reached.set()
+        await asyncio.Event().wait()
+        raise AssertionError("it is cut off")
+
+    async def begin(self, step: Mapping[str, Any], **more: Any) -> Run:
+        spec = {"portico_flow": 1, "name": "f", "durability": "normal", "step": step, **more}
+        flow = await self.daemon.services.flows.read(spec, LOCAL)
+        return await self.daemon.services.flows.begin(flow, "go", LOCAL)
+
+    async def cut_off(self, step: Mapping[str, Any], **more: Any) -> str:
+        """Begin a run, and cancel it where a model holds it back; its id."""
+        run = await self.begin(step, **more)
+        await self.reached.wait()
+        self.reached.clear()
+        await run.cancel()
+        await self.daemon.services.scheduler.settled(run.id)
+        return run.id
+
+    async def resume(self, run_id: str, **start: str) -> tuple[Any, list[Any]]:
+        """The result of a run that is resumed, or the error that ended it, and its events."""
+        flows, runner = self.daemon.services.flows, self.daemon.services.runner
+        before = runner.get(run_id)
+        await flows.resume(run_id, LOCAL, **start)
+        return await self.ended(await runner.arrival(run_id, 30, after=before))
+
+    async def ended(self, run: Run | None) -> tuple[Any, list[Any]]:
+        assert run is not None
+        events = [event async for _number, event in run.log.follow()]
+        await self.daemon.services.scheduler.settled(run.id)
+        assert isinstance(events[-1], Finished | Failed)
+        return events[-1].result if isinstance(events[-1], Finished) else events[-1].error, events
+
+    async def trace(self, run_id: str) -> dict[str, Any]:
+        answer = await self.daemon.client.get(f"/api/runs/{run_id}/trace?full=true")
+        return {step["path"]: step for step in answer.json()["steps"]}
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    async with api_server(tmp_path, flow_value_mb=1) as served:
+        services = served.services
+        services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
+        services.apps.kind("agent", AppKind(services.agents.check, services.agents.build))
+        yield Desk(served)
+
+
+def agent(name: str = "clerk", **spec: Any) -> dict[str, Any]:
+    """A flow with one agent."""
+    given = {"portico_agent": 1, "name": name, "model": "voice", "tools": ["pay"], **spec}
+    return {"op": "pipeline", "name": "p", "steps": [{"op": "agent", "name": name, "agent": given}]}
+
+
+def wanted(*names: str) -> Any:
+    return calls(*(("pay", json.dumps({"to": name})) for name in names))
+
+
+PLAN = [{"id": "E1", "plan": "pay", "tool": "pay", "input": '{"to": "Ada"}'}]
+STRATEGIES: dict[str, list[Any]] = {
+    "tools": [wanted("Ada")],
+    "text_tools": ['I pay.\n```tool\n{"name": "pay", "parameters": {"to": "Ada"}}\n```'],
+    "react": ['Thought: pay\nAction: pay\nAction Input: {"to": "Ada"}'],
+    "plan_and_solve": ['{"value": ["pay Ada"]}', wanted("Ada"), "Paid."],
+    "rewoo": [json.dumps({"value": PLAN})],
+}
+
+
+async def test_whatever_the_strategy_a_turn_goes_on_with_the_call_that_was_cut_off(desk: Desk) -> None:
+    for strategy, lines in STRATEGIES.items():
+        model = desk.model(*lines, desk.hold, "All is paid.")
+        desk.paid.clear()
+        run = await desk.cut_off(agent(strategy=strategy))
+        assert len(desk.paid) == 1, strategy
+        result, events = await desk.resume(run)
+        assert result == "All is paid.", strategy
+        assert [to for to, _key in desk.paid] == ["Ada"], strategy
+        assert len(model.asked) == len(lines) + 2, f"{strategy}: only what was held back is asked for again"
+        assert model.asked[-1].messages == model.asked[-2].messages, f"{strategy}: and with the same"
+        assert not [event for event in events if isinstance(event, ToolCalled)], "nobody is told of it twice"
+        steps = await desk.trace(run)
+        assert steps["p.clerk.pay[0]"]["output"]["text"] == "Paid Ada, receipt 1."
+        assert [path for path in steps if ".llm[" in path] == [
+            f"p.clerk.llm[{number}]" for number in range(len(lines) + 1)
+        ]
+        spent = 10 * (len(lines) + 1)
+        assert (
+            steps["p.clerk"]["prompt_tokens"]
+            == spent
+            == sum(step["prompt_tokens"] for step in steps.values())
+        )
+
+
+async def test_agents_within_agents_find_their_own_calls(desk: Desk) -> None:
+    """Two calls side by side, one of them an agent that fails; then another agent, cut off in its second call."""
+    desk.model(wanted("Ada", "nobody"), desk.hold, "Both were tried.", name="payer")
+    lost = desk.model(EngineFailed("No words today."), "I am back.", name="lost")
+    both = calls(("lost", '{"message": "try"}'), ("payer", '{"message": "pay both"}'))
+    chief = desk.model(both, "That is all.")
+    subs = [
+        {"agent": {"portico_agent": 1, "name": name, "model": name, "tools": ["pay"]}}
+        for name in ("lost", "payer")
+    ]
+    run = await desk.cut_off(agent("chief", tools=[], agents=subs))
+    result, _events = await desk.resume(run)
+    assert result == "That is all."
+    assert sorted(desk.paid) == [
+        ("Ada", "p.chief.payer[0].pay[0]"),
+        ("nobody", "p.chief.payer[0].pay[1]"),
+    ]
+    assert len(lost.asked) == 1, "it failed, the turn knows that, and so it remains"
+    assert len(chief.asked) == 2
+    said = [message["content"] for message in chief.sent()]
+    assert said[-1] == "Both were tried."
+    assert "No words today." in said[-2]
+    steps = await desk.trace(run)
+    assert "The bank is closed." in steps["p.chief.payer[0].pay[1]"]["output"]["text"]
+    assert steps["p.chief.payer[0]"]["kind"] == "agent"
+
+
+async def test_a_handed_over_session_is_what_it_was_when_the_turn_began(desk: Desk) -> None:
+    """The second turn begins with the agent that has the conversation; it is cut off behind its own end."""
+    clerk = {"portico_agent": 1, "name": "till", "model": "till", "tools": ["pay"]}
+    step = agent("front", tools=[], agents=[{"agent": clerk, "as": "handoff"}])
+    step["steps"][0]["session"] = "ada"
+    over = calls(("transfer_to_till", '{"message": "She wants to be paid."}'))
+    front = desk.model(over)
+    till = desk.model("What for?", wanted("Ada"), "Here you are.", name="till")
+    steps = [*step["steps"], {"op": "llm", "name": "after", "model": "late"}]
+    desk.model("late words", name="late")
+    assert (await desk.ended(await desk.begin({**step, "steps": steps})))[0] == "late words"
+    # The agent's own step is lost with the moment in which the daemon was killed: the session was kept before it.
+    desk.model(desk.hold, "late words", name="late")
+    run = await desk.cut_off({**step, "steps": steps})
+    database = desk.daemon.services.database
+    kept = (await desk.daemon.services.agents.sessions.list(LOCAL))[0]
+    before = await desk.daemon.services.agents.sessions.messages(kept.id, LOCAL)
+
+    def lose(connection: Any) -> None:
+        connection.exec_driver_sql("DELETE FROM steps WHERE run_id = ? AND path = 'p.front'", (run,))
+
+    await database.write(lose)
+    assert (await desk.resume(run))[0] == "late words"
+    after = await desk.daemon.services.agents.sessions.messages(kept.id, LOCAL)
+    assert [row.message["content"] for row in after.data] == [row.message["content"] for row in before.data]
+    assert len(front.asked) == 1
+    assert len(till.asked) == 3
+    assert [key for _to, key in desk.paid] == ["p.front.till[0].pay[0]"]
+
+
+async def test_what_was_recorded_is_not_taken_for_another_question(desk: Desk) -> None:
+    """The deployed agent has other instructions by then. From the step itself all is done again, with new keys."""
+    spec = {
+        "name": "payer",
+        "kind": "agent",
+        "spec": {"portico_agent": 1, "model": "voice", "tools": ["pay"]},
+    }
+    model = desk.model(wanted("Ada"), desk.hold, wanted("Ada"), "Paid twice, as you wished.")
+    assert (await desk.daemon.client.post("/api/apps", json=spec)).is_success
+    run = await desk.cut_off({"op": "llm", "name": "say", "model": "payer"})
+    spec["spec"] = {**spec["spec"], "instructions": "Be kind."}
+    assert (await desk.daemon.client.post("/api/apps", json=spec)).is_success
+    error, _events = await desk.resume(run)
+    assert error.code == "step_changed"
+    assert "resume the run from 'say'" in error.message
+    assert len(desk.paid) == 1
+    assert len(model.asked) == 2
+    result, _events = await desk.resume(run, start="say")
+    assert result == "Paid twice, as you wished."
+    assert [key for _to, key in desk.paid] == ["say.pay[0]", "1:say.pay[0]"]
+
+
+async def test_it_is_resumed_and_forked_from_a_call(desk: Desk) -> None:
+    model = desk.model(wanted("Ada"), wanted("Bob"), "Both.")
+    run, flows = await desk.begin(agent()), desk.daemon.services.flows
+    assert (await desk.ended(run))[0] == "Both."
+    model.lines = ["Once more."]
+    assert (await desk.resume(run.id, start="pay[1]"))[0] == "Once more."
+    assert [key for _to, key in desk.paid] == ["p.clerk.pay[0]", "p.clerk.pay[1]", "1:p.clerk.pay[1]"]
+    model.lines = ["Another end."]
+    fork = await flows.fork(run.id, LOCAL, start="llm[2]")
+    assert (await desk.ended(fork))[0] == "Another end."
+    assert len(desk.paid) == 3
+    assert len(model.asked) == 5
+
+
+async def test_an_answer_that_could_not_be_used_is_asked_for_again(desk: Desk) -> None:
+    """The run failed because of what the model said last; a further attempt of the step begins from nothing."""
+    format = {"output": {"type": "json", "schema": {"type": "object"}}, "attempts": 1}
+    model = desk.model(wanted("Ada"), "no object", '{"paid": true}')
+    error, _events = await desk.ended(run := await desk.begin(agent(**format)))
+    assert error.code == "format_failed"
+    assert (await desk.resume(run.id))[0] == {"paid": True}
+    assert len(desk.paid) == 1
+    assert len(model.asked) == 3
+    desk.paid.clear()
+    step = agent(**format)
+    step["steps"][0]["retry"] = 1
+    model = desk.model(wanted("Ada"), "no object", wanted("Ada"), desk.hold, '{"paid": 2}')
+    cut = await desk.cut_off(step)
+    assert (await desk.resume(cut))[0] == {"paid": 2}
+    assert [key for _to, key in desk.paid] == ["p.clerk.pay[0]", "p.clerk#2.pay[0]"]
+    assert len(model.asked) == 5
+    assert (await desk.trace(cut))["p.clerk"]["attempt"] == 2
+
+
+async def test_values_of_calls_are_counted_with_those_of_steps(desk: Desk) -> None:
+    desk.model(wanted("Ada"), "x" * 2**20, desk.hold)
+    error, _events = await desk.ended(await desk.begin(agent()))
+    assert error.code == "value_too_large"
+    assert "p.clerk.llm[1]" in error.message
