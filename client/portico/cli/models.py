@@ -132,7 +132,7 @@ def add(
     task: Annotated[
         str | None,
         typer.Option(
-            help="chat, vision, embedding, rerank, speech, transcription or image (default: what it is)."
+            help="chat, vision, embedding, rerank, moderation, speech, transcription or image (default: what it is)."
         ),
     ] = None,
     api_key: Annotated[

@@ -36,6 +36,7 @@ Prefix = Literal[
     "upload_",
     "part_",
     "wh_",
+    "modr-",
     "evt_",
 ]
 

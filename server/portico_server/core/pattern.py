@@ -7,6 +7,7 @@ Look-around and back references have no linear search; a pattern with them is re
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
@@ -53,13 +54,26 @@ class LinearPattern:
     def found_in(self, text: str) -> bool:
         """Whether the pattern stands anywhere in a text. Raises `UnsupportedPattern` if the text is too long for it."""
         data = text.encode("utf-8", "replace")
+        self.require_affordable(data)
+        return self._compiled.search(data) is not None
+
+    def require_affordable(self, data: bytes) -> None:
+        """Raise `UnsupportedPattern` if a text in UTF-8 is too long to be searched for it."""
         if self._size * len(data) > MAX_SEARCH_STEPS:
             raise UnsupportedPattern(
                 f"A text of {len(data):,} bytes is too long to be searched for the pattern {_shown(self._text)}: make "
                 "the pattern simpler or the text shorter.",
                 code="pattern_too_costly",
             )
-        return self._compiled.search(data) is not None
+
+    def spans(self, data: bytes, group: int = 0) -> Iterator[tuple[int, int]]:
+        """Where a group of it stands in a text in UTF-8, from left to right, as offsets of bytes; empty ones are left
+        out.
+        """
+        for match in self._compiled.finditer(data):
+            start, end = match.span(group)
+            if end > start:
+                yield start, end
 
 
 @lru_cache(maxsize=128)

@@ -261,6 +261,9 @@ DOCUMENTS: Final = Pool("documents", 4, per_key=2)
 DATASETS: Final = Pool("datasets", 4, per_key=1)
 """Checking files of batches, evaluations and training, line by line."""
 
+GUARDS: Final = Pool("guards", 2, per_key=1)
+"""Searching long texts for what detectors look for: up to a second."""
+
 LOADING: Final = Pool("loading", 4)
 """Importing packages, and what else is done once."""
 

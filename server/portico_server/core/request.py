@@ -110,6 +110,13 @@ class Rerank:
 
 
 @dataclass(frozen=True, slots=True)
+class Moderate:
+    """Texts to be judged: ``input`` as OpenAI has it, a string, a list of strings or a list of parts."""
+
+    input: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Tokenize:
     """A text, or a conversation as the model's template writes it, to be split into the model's tokens.
 
@@ -155,7 +162,18 @@ class AppInput:
 
 
 Request: TypeAlias = (
-    Chat | Embed | Rerank | Search | ToolCall | AppInput | Tokenize | Detokenize | Speak | Transcribe | Draw
+    Chat
+    | Embed
+    | Rerank
+    | Moderate
+    | Search
+    | ToolCall
+    | AppInput
+    | Tokenize
+    | Detokenize
+    | Speak
+    | Transcribe
+    | Draw
 )
 
 
@@ -198,6 +216,15 @@ class Ranked:
     """The answer to `Rerank`: (index of the document, score in [0, 1]), best first."""
 
     results: tuple[tuple[int, float], ...]
+    usage: Usage = Usage()
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Moderated:
+    """The answer to `Moderate`: results as OpenAI has them, one for each text, or one for all parts."""
+
+    results: tuple[Mapping[str, Any], ...]
     usage: Usage = Usage()
     model: str = ""
 
@@ -280,6 +307,7 @@ Result: TypeAlias = (
     Reply
     | Vectors
     | Ranked
+    | Moderated
     | Found
     | ToolResult
     | AppOutput

@@ -24,7 +24,17 @@ from portico_server.core.media import (
     measure_image,
 )
 from portico_server.core.relay import Relay
-from portico_server.core.request import CalledTool, Chat, Embed, Ranked, Reply, Rerank, Vectors
+from portico_server.core.request import (
+    CalledTool,
+    Chat,
+    Embed,
+    Moderate,
+    Moderated,
+    Ranked,
+    Reply,
+    Rerank,
+    Vectors,
+)
 from portico_server.core.servable import Relays, Servable
 from portico_server.models.openai_wire import shorten, vector_of
 
@@ -130,6 +140,20 @@ async def read_ranking(model: RelayingModel, request: Rerank, context: Context) 
         raise EngineFailed(f"'{model.card.name}' ranked a document that it was not given.")
     found.sort(key=lambda item: -item[1])
     return Ranked(tuple(found[: request.top_n]), relayed.usage, model.card.name)
+
+
+async def read_moderation(model: RelayingModel, request: Moderate, context: Context) -> Moderated:
+    """What a model made for it says of texts, as it says it."""
+    body = {"model": model.card.name, "input": request.input}
+    data, _, usage = await _whole(model, Relay("moderations", body), context)
+    try:
+        results = tuple(orjson.loads(data)["results"])
+        complete = all({"flagged", "categories", "category_scores"} <= result.keys() for result in results)
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise EngineFailed(f"'{model.card.name}' answered something that is not a moderation.") from error
+    if not results or not complete:
+        raise EngineFailed(f"'{model.card.name}' answered something that is not a moderation.")
+    return Moderated(results, usage, model.card.name)
 
 
 async def single_chunk(data: bytes) -> AsyncIterator[bytes]:

@@ -89,6 +89,12 @@ def engine_for(spec: ModelSpec, path: Path | None = None) -> Engine:
             f"{', '.join(ENGINES)}.{nearest(wanted, ENGINES)}",
             param="engine",
         )
+    if spec.task == "moderation" and wanted in _CLASSES and wanted != "remote":
+        raise InvalidRequest(
+            f"No engine here runs models for moderation, so '{spec.name}' must be a provider's, such as "
+            "remote://openai/omni-moderation-latest. A chat model judges texts as well, without this task.",
+            param="task",
+        )
     return engine
 
 

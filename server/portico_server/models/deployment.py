@@ -12,7 +12,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
 from portico_server.core.media import Draw, Speak, Transcribe
 from portico_server.core.relay import CAPABILITY, AdapterScale, Relay, RelayResponse
-from portico_server.core.request import Chat, Detokenize, Embed, Request, Rerank, Result, Tokenize
+from portico_server.core.request import Chat, Detokenize, Embed, Moderate, Request, Rerank, Result, Tokenize
 from portico_server.core.servable import FUSION_WEIGHT, Card
 from portico_server.models import answers
 from portico_server.models.catalog import engines_that
@@ -27,7 +27,7 @@ from portico_server.models.protocol import Engine, ModelDescription, RunningEngi
 from portico_server.models.replicas import ReplicaLease, ReplicaPool
 from portico_server.models.spec import DeploymentInfo, ModelSpec
 
-_USES = ("chat", "embeddings", "rerank", "speech", "transcription", "image")
+_USES = ("chat", "embeddings", "rerank", "moderation", "speech", "transcription", "image")
 """What a model may be for, a word each."""
 
 COMMENT_INTERVAL_S = 5.0
@@ -189,6 +189,8 @@ class Deployment:
             return await answers.read_vectors(self, request, context)
         if isinstance(request, Rerank):
             return await answers.read_ranking(self, request, context)
+        if isinstance(request, Moderate):
+            return await answers.read_moderation(self, request, context)
         if isinstance(request, Speak):
             return await answers.read_speech(self, request, context)
         if isinstance(request, Transcribe):
@@ -255,7 +257,7 @@ class Deployment:
 
     def _with_defaults(self, request: Relay) -> Relay:
         """The request with this model's own options where it leaves them open."""
-        if not self.spec.defaults or request.operation in ("embeddings", "rerank"):
+        if not self.spec.defaults or request.operation in ("embeddings", "rerank", "moderations"):
             return request
         given = {name: value for name, value in request.body.items() if value is not None}
         defaults = dict(self.spec.defaults)

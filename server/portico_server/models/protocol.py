@@ -32,6 +32,7 @@ MEMORY_SHARE = 0.75
 CHAT = frozenset({"chat", "completions"})
 EMBEDDINGS = frozenset({"embeddings"})
 RERANK = frozenset({"rerank"})
+MODERATION = frozenset({"moderation"})
 SPEECH = frozenset({"speech"})
 TRANSCRIPTION = frozenset({"transcription"})
 IMAGE = frozenset({"image"})
@@ -49,6 +50,7 @@ _OF_TASK: Mapping[Task, frozenset[str]] = {
     "chat": CHAT,
     "embedding": EMBEDDINGS,
     "rerank": RERANK,
+    "moderation": MODERATION,
     "speech": SPEECH,
     "transcription": TRANSCRIPTION,
     "image": IMAGE,

@@ -13,9 +13,9 @@ from portico_server.launchers.protocol import Resources, check_launcher
 from portico_server.models.prompt import ModelPrompt
 
 State: TypeAlias = Literal["cold", "downloading", "loading", "ready", "failed"]
-Task: TypeAlias = Literal["chat", "embedding", "rerank", "speech", "transcription", "image"]
+Task: TypeAlias = Literal["chat", "embedding", "rerank", "moderation", "speech", "transcription", "image"]
 
-TASKS = ("auto", "chat", "vision", "embedding", "rerank", "speech", "transcription", "image")
+TASKS = ("auto", "chat", "vision", "embedding", "rerank", "moderation", "speech", "transcription", "image")
 
 ANSWERS = ("auto", "test", "write", "quote")
 

@@ -190,7 +190,7 @@ def _raise_if_error(frames: bytes, name: str) -> None:
             raise error_in(document, name)
 
 
-TEXT_OPERATIONS = ("chat/completions", "completions", "embeddings", "rerank")
+TEXT_OPERATIONS = ("chat/completions", "completions", "embeddings", "rerank", "moderations")
 
 DONE = b"data: [DONE]\n\n"
 

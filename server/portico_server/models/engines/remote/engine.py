@@ -218,6 +218,7 @@ def _number(spec: ModelSpec, name: str, default: float, *, whole: bool = False) 
 _WORK: Mapping[Task, str] = {
     "embedding": "embeddings",
     "rerank": "reranking",
+    "moderation": "moderation",
     "speech": "speech",
     "transcription": "transcription",
     "image": "pictures",

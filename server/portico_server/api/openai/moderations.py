@@ -1,0 +1,52 @@
+"""``POST /v1/moderations``: whether texts and pictures are harmful, as OpenAI has it.
+
+Source: https://developers.openai.com/api/reference/resources/moderations.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from portico_server.api.endpoint import Caller, TheServices
+from portico_server.api.endpoint import new_router as new_router
+from portico_server.apps.moderation import MAX_INPUTS, moderate
+from portico_server.core.ids import new_id
+
+router = new_router(tags=["Models"])
+
+
+class ModerationRequest(BaseModel):
+    """A text, texts with a result each, or parts (``text``, ``image_url``) with one result together."""
+
+    input: str | Annotated[list[str | dict[str, Any]], Field(min_length=1, max_length=MAX_INPUTS)]
+    model: str | None = None
+
+
+class ModerationResult(BaseModel):
+    """Of one text, by category; scores are in [0, 1]. ``category_applied_input_types``: what each was judged by."""
+
+    flagged: bool
+    categories: dict[str, bool | None]
+    category_scores: dict[str, float]
+    category_applied_input_types: dict[str, list[str]] = {}
+
+
+class Moderation(BaseModel):
+    """One result for each text."""
+
+    id: str
+    model: str
+    results: list[ModerationResult]
+
+
+@router.post("/v1/moderations")
+async def create_moderation(body: ModerationRequest, services: TheServices, caller: Caller) -> Moderation:
+    """Judge texts and pictures."""
+    found = await moderate(services.runner, services.registry, body.model, body.input, caller)
+    return Moderation(
+        id=new_id("modr-"),
+        model=found.model,
+        results=[ModerationResult.model_validate(result) for result in found.results],
+    )

@@ -1,0 +1,69 @@
+"""What the detectors find, on a set of texts in English and Chinese with hard negatives, exactly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from portico_server.guards.detectors import GROUPS, Detector, Finding, find, luhn, mask
+
+EVERY = tuple(detector for group in GROUPS.values() for detector in group)
+
+EXAMPLES: list[dict[str, Any]] = yaml.safe_load(
+    Path(__file__).with_name("examples.yaml").read_text("utf-8").replace("·", "")
+)
+
+
+def found(text: str) -> list[tuple[str, str]]:
+    return [(hit.kind, text[hit.start : hit.end]) for hit in find(text, EVERY)]
+
+
+def expected(example: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (kind, str(each))
+        for kind, values in example.get("finds", {}).items()
+        for each in (values if isinstance(values, list) else [values])
+    ]
+
+
+def test_each_text_has_exactly_what_is_expected_of_it() -> None:
+    for example in EXAMPLES:
+        text, wanted = example["text"], expected(example)
+        if "alarms" in example:
+            assert [kind for kind, _ in found(text)] == [example["alarms"]], text
+            continue
+        hits = found(text)
+        assert [kind for kind, _ in hits] == [kind for kind, _ in wanted], (text, hits)
+        for (kind, part), (_, said) in zip(hits, wanted, strict=True):
+            # Of rules about sentences it is told how they begin.
+            whole = kind not in ("injected_instruction", "self_harm_intent", "threat")
+            assert part == said if whole else part.strip().lower().startswith(said.lower()), (text, part)
+
+
+def test_precision_and_recall_are_what_the_documentation_says() -> None:
+    right = sum(len(expected(example)) for example in EXAMPLES)
+    missed = sum("misses" in example for example in EXAMPLES)
+    alarms = sum("alarms" in example for example in EXAMPLES)
+    negatives = sum(len(example) == 1 for example in EXAMPLES)
+    assert (right, missed, alarms, negatives) == (40, 4, 1, 23)
+
+
+def test_a_megabyte_of_near_matches_holds_nothing_and_ends() -> None:
+    near = ("4112 ", "a@", "AB12 CD34 ", "1:", "忽略之前的", "ignore all ", "-----BEGIN ", "a\u200b")
+    text = "\n".join(part * (125_000 // len(part)) for part in near)
+    assert found(f"{text} jane@example.com") == [("email", "jane@example.com")]
+
+
+def test_masked_text_has_labels_and_nothing_of_what_was_found() -> None:
+    text = "a jane@exa\u200bmple.com, 4111-1111-1111-1111 b"
+    hits = find(text, EVERY)
+    assert mask(text, hits, lambda kind: f"<{kind}>") == "a <email>, <card> b"
+    assert mask("nothing", [], str) == "nothing"
+
+
+def test_what_overlaps_is_one_hit_and_an_unaffordable_pattern_is_an_error() -> None:
+    words = (Detector("one", "[1]", ("ab+",), bounded=True), Detector("two", "[2]", ("b+c",), bounded=True))
+    assert find("xabbbc", words) == [Finding(1, 6, "one")]
+    assert luhn("79927398713") and not luhn("79927398710")
