@@ -30,7 +30,7 @@ Check = Callable[[str, int, int], int]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Detection:
     """Something that was found: where it stands in the text, and what kind of thing it is."""
 
     start: int
@@ -62,7 +62,7 @@ def _own(patterns: tuple[str, ...]) -> tuple[LinearPattern, ...]:
     return tuple(map(LinearPattern, patterns))
 
 
-def find(text: str, detectors: Iterable[Detector]) -> list[Finding]:
+def find(text: str, detectors: Iterable[Detector]) -> list[Detection]:
     """What the detectors find in a text, from left to right; of what overlaps the first and longest.
 
     Raises `UnsupportedPattern` if the text is too long for a pattern that is not ours.
@@ -70,7 +70,7 @@ def find(text: str, detectors: Iterable[Detector]) -> list[Finding]:
     read, places = _as_read(text)
     data = read.encode("utf-8", "replace")
     plain = len(data) == len(read)
-    found: list[Finding] = []
+    found: list[Detection] = []
     for detector in detectors:
         for pattern in detector.compiled():
             if detector.bounded:
@@ -86,13 +86,13 @@ def find(text: str, detectors: Iterable[Detector]) -> list[Finding]:
                 if detector.check is not None:
                     end = detector.check(read, start, end)
                 if end > start:
-                    found.append(Finding(start, end, detector.kind))
+                    found.append(Detection(start, end, detector.kind))
     if places is not None:
-        found = [Finding(places[hit.start], places[hit.end - 1] + 1, hit.kind) for hit in found]
+        found = [Detection(places[hit.start], places[hit.end - 1] + 1, hit.kind) for hit in found]
     return _apart(found)
 
 
-def mask(text: str, hits: Sequence[Finding], labels: Callable[[str], str]) -> str:
+def mask(text: str, hits: Sequence[Detection], labels: Callable[[str], str]) -> str:
     """The text with the label of its kind in the place of each hit."""
     parts, at = [], 0
     for hit in hits:
@@ -101,13 +101,13 @@ def mask(text: str, hits: Sequence[Finding], labels: Callable[[str], str]) -> st
     return "".join([*parts, text[at:]])
 
 
-def _apart(hits: list[Finding]) -> list[Finding]:
-    kept: list[Finding] = []
+def _apart(hits: list[Detection]) -> list[Detection]:
+    kept: list[Detection] = []
     for hit in sorted(hits, key=lambda hit: (hit.start, -hit.end)):
         if not kept or hit.start >= kept[-1].end:
             kept.append(hit)
         elif hit.end > kept[-1].end:  # the rest of it is no better known
-            kept[-1] = Finding(kept[-1].start, hit.end, kept[-1].kind)
+            kept[-1] = Detection(kept[-1].start, hit.end, kept[-1].kind)
     return kept
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from portico_server.guards.detectors import GROUPS, Detector, Finding, find, luhn, mask
+from portico_server.guards.detectors import GROUPS, Detector, Detection, find, luhn, mask
 
 EVERY = tuple(detector for group in GROUPS.values() for detector in group)
 
@@ -65,5 +65,5 @@ def test_masked_text_has_labels_and_nothing_of_what_was_found() -> None:
 
 def test_what_overlaps_is_one_hit_and_an_unaffordable_pattern_is_an_error() -> None:
     words = (Detector("one", "[1]", ("ab+",), bounded=True), Detector("two", "[2]", ("b+c",), bounded=True))
-    assert find("xabbbc", words) == [Finding(1, 6, "one")]
+    assert find("xabbbc", words) == [Detection(1, 6, "one")]
     assert luhn("79927398713") and not luhn("79927398710")
