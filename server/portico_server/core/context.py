@@ -67,8 +67,8 @@ class ContextWithin:
     def deadline(self) -> float | None:
         return self._outer.deadline
 
-    async def emit(self, event: Event) -> None:
-        await self._outer.emit(event)
+    def emit(self, event: Event) -> Awaitable[None]:
+        return self._outer.emit(event)
 
     async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:
         return await self._outer.call(name, request, listener=listener)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from portico_server.core.errors import InvalidRequest, TooMany
 from portico_server.core.json_size import JsonSizes
@@ -19,6 +21,9 @@ MAX_RUN_MB: Final = 512
 MAX_RUNS_PER_KEY: Final = 4
 """How many of the largest runs those that one key has under way may be together."""
 
+MAX_STEPS_AT_ONCE: Final = 2_000
+"""Steps that all flows which one key has under way do at the same time. What is beyond comes one after another."""
+
 _BYTES_PER_TURN: Final = 256 * 2**10
 """Size of what the steps of a run put out until everything else that is to be done has its turn: milliseconds."""
 
@@ -26,23 +31,32 @@ _STEP_BYTES: Final = 4 * 2**10
 """Size that every step counts for in this, whatever it puts out."""
 
 
-class _AllRuns:
-    """What the runs of each key that are under way have used, and whose turn it is."""
+class _KeyRuns:
+    """What the runs of one key that are under way have used, how many steps they do at the same time, and whose turn it
+    is.
+    """
 
     def __init__(self) -> None:
-        self.taken: Counter[str] = Counter()
+        self.taken = 0
+        self.at_once = 0
+        self.since = 0
         self._turn = asyncio.Lock()
 
     async def give_way(self) -> None:
-        """Let the event loop go round once; of several runs that do so, one continues each time."""
-        async with self._turn:
-            await asyncio.sleep(0)
+        """After many steps, or large ones, let everything else have its turn: of all the steps that could begin now, one
+        does each time that the event loop goes round, as long as others wait for it.
+        """
+        self.since += _STEP_BYTES
+        if self.since >= _BYTES_PER_TURN or self._turn.locked():
+            async with self._turn:
+                await asyncio.sleep(0)
+                self.since = 0
 
 
 class ValueBudget:
     """All limits, and what one run has used. Values are counted as their JSON before it is written."""
 
-    __slots__ = ("_all", "_key", "_max_run", "_max_value", "_since", "_sizes", "_taken")
+    __slots__ = ("_all", "_bounded", "_max_run", "_max_value", "_runs", "_sizes", "_taken")
 
     def __init__(self, max_value_mb: int = MAX_VALUE_MB, max_run_mb: int = MAX_RUN_MB) -> None:
         """In MiB; 0 means no limit."""
@@ -50,32 +64,41 @@ class ValueBudget:
         self._max_run = max_run_mb * 2**20 or 2**62
         self._sizes = JsonSizes(self._max_value)
         self._taken = 0
-        self._since = 0
-        self._key = ""
-        self._all = _AllRuns()
+        self._bounded = False
+        self._runs = _KeyRuns()
+        self._all: WeakValueDictionary[str, _KeyRuns] = WeakValueDictionary()
 
     def fresh(self, key: str = "") -> ValueBudget:
         """The same limits for another run, which is the key's; without one it is in no key's account."""
         made = ValueBudget()
         made._max_value, made._max_run = self._max_value, self._max_run
         made._sizes = JsonSizes(self._max_value)
-        made._key, made._all = key, self._all
+        made._bounded, made._all = bool(key), self._all
+        if key:
+            made._runs = self._all.setdefault(key, made._runs)
         return made
 
     def release(self) -> None:
         """The run has ended: what it has put out is no longer in its key's account."""
-        if self._key:
-            self._all.taken[self._key] -= self._taken
-            if self._all.taken[self._key] <= 0:
-                del self._all.taken[self._key]
+        self._runs.taken -= self._taken
         self._taken = 0
 
     async def give_way(self) -> None:
-        """A step has ended: after many, or large ones, everything else has its turn."""
-        self._since += _STEP_BYTES
-        if self._since >= _BYTES_PER_TURN:
-            self._since = 0
-            await self._all.give_way()
+        """A step begins, or has failed: after many, or large ones, everything else has its turn."""
+        await self._runs.give_way()
+
+    @contextmanager
+    def workers(self, wanted: int) -> Iterator[int]:
+        """How many of ``wanted`` steps may be done at the same time within the block: as many as the key has room for,
+        and always one.
+        """
+        runs = self._runs
+        more = max(0, min(wanted - 1, MAX_STEPS_AT_ONCE - runs.at_once))  # the first is done in place of this step
+        runs.at_once += more
+        try:
+            yield 1 + more
+        finally:
+            runs.at_once -= more
 
     def take_value(self, value: Any, at: str) -> None:
         """Count what a run begins with, or what a step made of the outputs of others. Raises as `take`."""
@@ -102,18 +125,17 @@ class ValueBudget:
         `TooMany` if the runs of the key hold too much together.
         """
         self.require_size(size, at)
-        if self._key:
-            most = MAX_RUNS_PER_KEY * self._max_run
-            if self._all.taken[self._key] + size > most:
-                raise TooMany(
-                    f"{at}: the steps of all flows that this key has under way have put out more than "
-                    f"{most // 2**20} MiB together. Wait for one to end, or cancel one.",
-                    code="too_many_at_once",
-                    param=at,
-                    retry_after=5.0,
-                )
-            self._all.taken[self._key] += size
-        self._since += size
+        most = MAX_RUNS_PER_KEY * self._max_run
+        if self._bounded and self._runs.taken + size > most:
+            raise TooMany(
+                f"{at}: the steps of all flows that this key has under way have put out more than "
+                f"{most // 2**20} MiB together. Wait for one to end, or cancel one.",
+                code="too_many_at_once",
+                param=at,
+                retry_after=5.0,
+            )
+        self._runs.taken += size
+        self._runs.since += size
         self._taken += size
         if self._taken > self._max_run:
             raise InvalidRequest(

@@ -36,8 +36,11 @@ from portico_server.runs.journal import for_trace
 # Several pieces of work at once: bounded, in order, and all of them ended when one fails.
 
 
-async def each(count: int, limit: int, work: Callable[[int], Awaitable[Any]]) -> list[Any]:
-    """``await work(n)`` for n from 0 to ``count``, ``limit`` at once (0: all); the results in the order of n.
+async def each(
+    budget: ValueBudget, count: int, limit: int, work: Callable[[int], Awaitable[Any]]
+) -> list[Any]:
+    """``await work(n)`` for n from 0 to ``count``, ``limit`` at once (0: all) or fewer where the key does much already;
+    the results in the order of n.
 
     The first error cancels the others and is raised when they have ended; of several, that of the lowest n.
     """
@@ -48,20 +51,20 @@ async def each(count: int, limit: int, work: Callable[[int], Awaitable[Any]]) ->
         for number in numbers:
             results[number] = await work(number)
 
-    workers = min(limit or count, count)
-    if workers <= 1:
-        await worker()
-        return results
-    tasks = [asyncio.create_task(worker()) for _ in range(workers)]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        for task in tasks:
-            if task.done():
-                task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    with budget.workers(min(limit or count, count)) as workers:
+        if workers == 1:
+            await worker()
+            return results
+        tasks = [asyncio.create_task(worker()) for _ in range(workers)]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in tasks:
+                if task.done():
+                    task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
     return results
 
 
@@ -158,7 +161,7 @@ async def sweep(host: StepHost, op: WarpStep, scope: Scope, path: str, items: Se
         first = number * BATCH_ITEMS
         return await _batch(host, op, scope, path, first, items[first : first + BATCH_ITEMS])
 
-    batches = await each(-(-len(items) // BATCH_ITEMS), min(op.concurrency, MAX_CALLS), work)
+    batches = await each(host.budget, -(-len(items) // BATCH_ITEMS), min(op.concurrency, MAX_CALLS), work)
     return [output for batch in batches for output in batch]
 
 
@@ -257,7 +260,7 @@ async def _parallel(
         child = op.steps[number]
         return await do(child, Scope(scope, scope.value), f"{path}.{child.name}")
 
-    outputs = await each(len(op.steps), op.concurrency, work)
+    outputs = await each(host.budget, len(op.steps), op.concurrency, work)
     return joined(op.join, op.separator, [child.name for child in op.steps], outputs, path, host.budget)
 
 
@@ -282,7 +285,7 @@ async def _diverter(
         child = op.steps[number]
         return await do(child, Scope(scope, items[number]), f"{path}.{child.name}")
 
-    outputs = await each(len(names), op.concurrency, work)
+    outputs = await each(host.budget, len(names), op.concurrency, work)
     return joined(op.join, op.separator, names, outputs, path, host.budget)
 
 
@@ -305,7 +308,7 @@ async def _warp(host: StepHost, op: WarpStep, step: Step, scope: Scope, path: st
         value = await do(op.step, inner, f"{path}[{number}].{op.step.name}")
         return None if value is SKIPPED else value
 
-    return host.budget.require(await each(len(items), op.concurrency, work), path)
+    return host.budget.require(await each(host.budget, len(items), op.concurrency, work), path)
 
 
 async def _switch(host: StepHost, op: SwitchStep, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
@@ -358,9 +361,10 @@ async def _graph(host: StepHost, op: GraphStep, step: Step, scope: Scope, path: 
     inner = Scope(scope, scope.value)
     ended = {child.name: asyncio.Event() for child in op.steps}
     slots = asyncio.Semaphore(op.concurrency or len(op.steps))
+    steps = {child.name: child for child in op.steps}
 
     async def work(number: int) -> None:
-        child = op.steps[number]
+        child = steps[op.order[number]]  # none waits for a later one: few workers suffice
         for name in op.after[child.name]:
             await ended[name].wait()
         async with slots:
@@ -369,7 +373,7 @@ async def _graph(host: StepHost, op: GraphStep, step: Step, scope: Scope, path: 
             )
         ended[child.name].set()
 
-    await each(len(op.steps), 0, work)
+    await each(host.budget, len(op.order), 0, work)
     return await host.value(op.output, inner)
 
 

@@ -177,6 +177,7 @@ class Execution:
             return SKIPPED
         if step.input is not None:
             scope = Scope(scope, await self.value(step.input, scope))
+        await self.budget.give_way()  # not after it: steps within steps begin before any of them ends
         effect = step.kind in EFFECTS
         if effect and journal.durable:
             await journal.settled()  # what it is asked must be the same when it is asked again
@@ -191,7 +192,6 @@ class Execution:
         else:
             note.milliseconds = (time.perf_counter() - clock) * 1e3
             await self.finished(step, scope, note, started_at, settle=effect)
-        await self.budget.give_way()
         if step.save and value is not SKIPPED:
             scope.state[step.save] = value
         return value
@@ -339,6 +339,7 @@ class Execution:
         self, step: Step, scope: Scope, note: StepNote, started_at: float, error: PorticoError
     ) -> Any:
         """Write down that a step has failed; what stands in place of its output, or the error again."""
+        await self.budget.give_way()
         instead: Any = None
         text: str | None = None
         raised = error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -153,8 +153,8 @@ class _Deeper(ContextWithin):
         self._listener = listener or outer.emit
         self.depth = depth
 
-    async def emit(self, event: Event) -> None:
-        await self._listener(event)
+    def emit(self, event: Event) -> Awaitable[None]:  # no coroutine at each of many levels
+        return self._listener(event)
 
 
 def deeper(context: Context, name: str, listener: Listener | None = None) -> Context:

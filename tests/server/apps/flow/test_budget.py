@@ -1,0 +1,71 @@
+"""How many steps the flows of one key do at the same time, and who is let through between them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from portico_server.apps.flow import budget as budgets
+from portico_server.apps.flow.budget import ValueBudget
+from portico_server.apps.flow.combine import each
+
+AT_ONCE = 8
+
+
+@pytest.fixture
+def budget(monkeypatch: pytest.MonkeyPatch) -> ValueBudget:
+    monkeypatch.setattr(budgets, "MAX_STEPS_AT_ONCE", AT_ONCE)
+    return ValueBudget()
+
+
+class Tree:
+    """Steps within steps: each of ``levels`` does five of the next at once, of a run of its own for ``key``."""
+
+    def __init__(self, budget: ValueBudget, key: str) -> None:
+        self._budget = budget
+        self._key = key
+        self.at_work = 0
+        self.most = 0
+
+    async def grow(self, levels: int) -> int:
+        """How many leaves there were."""
+        if not levels:
+            self.at_work += 1
+            self.most = max(self.most, self.at_work)
+            await asyncio.sleep(0)
+            self.at_work -= 1
+            return 1
+        counts = await each(self._budget.fresh(self._key), 5, 0, lambda _number: self.grow(levels - 1))
+        return int(sum(counts))
+
+
+async def test_flows_that_call_flows_do_no_more_at_once_than_one_key_may(budget: ValueBudget) -> None:
+    tree, other = Tree(budget, "key_a"), Tree(budget, "key_b")
+    async with asyncio.TaskGroup() as tasks:
+        leaves = tasks.create_task(tree.grow(4))
+        others = tasks.create_task(other.grow(1))
+    assert (leaves.result(), others.result()) == (5**4, 5)
+    assert 5 <= tree.most <= AT_ONCE + 1
+    assert other.most == 5  # each key has room of its own
+    with budget.fresh("key_a").workers(100) as workers:
+        assert workers == AT_ONCE + 1  # all of it has been given back
+
+
+async def test_steps_that_begin_let_everything_else_pass(budget: ValueBudget) -> None:
+    passed, rounds = 0, [0]
+    begun = budget.fresh("key_a")
+
+    async def step() -> None:
+        nonlocal passed
+        await begun.give_way()
+        passed += 1
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(500):
+            tasks.create_task(step())
+        while passed < 500:
+            await asyncio.sleep(0)
+            rounds.append(passed)
+    per_round = [after - before for before, after in zip(rounds, rounds[1:], strict=False)]
+    assert max(per_round) <= budgets._BYTES_PER_TURN // budgets._STEP_BYTES
