@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import re
 import stat
 import struct
 import zipfile
@@ -21,7 +23,16 @@ MAX_ENTRIES: Final = 1_000_000
 
 MAX_MANIFEST_BYTES: Final = 256 * 1024 * 1024
 
+MAX_DIRECTORY_BYTES: Final = 128 * MAX_ENTRIES
+"""Bytes of the list of entries at the end of an archive, which is read at once."""
+
+MAX_JSON_PARTS: Final = 2_000_000
+"""Objects, lists and values of JSON in an archive that is read at once: each takes up to a hundred bytes."""
+
 MANIFEST: Final = "manifest.json"
+
+_SMALL_JSON_BYTES: Final = 64 * 1024
+_TEXT: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 Refusal = Callable[[str], InvalidRequest]
 """Makes the error for an archive that is not taken, of a reason without a full stop."""
@@ -36,6 +47,30 @@ def refusal(what: str) -> Refusal:
     return refused
 
 
+class _ArchiveFile(io.BufferedReader):
+    """Refuses to read a list of entries, which `zipfile` does at once, that would fill the memory."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > MAX_DIRECTORY_BYTES:
+            raise zipfile.BadZipFile("the list of its entries is too long")
+        data = super().read(size)
+        if len(data) > MAX_ENTRIES and data.count(b"PK\x01\x02") > MAX_ENTRIES:
+            raise zipfile.BadZipFile("it has too many entries")
+        return data
+
+
+def read_json(raw: bytes, parts: int = MAX_JSON_PARTS) -> Any:
+    """The JSON in a part of an archive. Raises `ValueError` if it is none, or has more than so many ``parts``."""
+    # What stands in texts does not count, but nearly all are known to be small without a look at that.
+    if len(raw) > _SMALL_JSON_BYTES and _count_parts(raw) > parts and _count_parts(_TEXT.sub(b"", raw)) > parts:
+        raise ValueError(f"it has more than {parts:,} objects, lists and values")
+    return orjson.loads(raw)
+
+
+def _count_parts(raw: bytes) -> int:
+    return raw.count(b"[") + raw.count(b"{") + raw.count(b",")
+
+
 class ArchiveReader:
     """An archive on disk whose outside has been checked: entry names by ``belongs``, sizes by ``ratio``.
 
@@ -44,14 +79,15 @@ class ArchiveReader:
 
     def __init__(self, path: Path, belongs: Callable[[str], bool], ratio: int, refused: Refusal) -> None:
         self._refused = refused
+        self._file = _ArchiveFile(io.FileIO(path))
         try:
-            self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, ValueError, struct.error) as error:
-            raise refused("it is not a whole zip archive") from error
-        try:
+            try:
+                self._zip = zipfile.ZipFile(self._file)
+            except (zipfile.BadZipFile, OSError, ValueError, struct.error) as error:
+                raise refused("it is not a whole zip archive, or it holds too many entries") from error
             self._check(path, belongs, ratio)
         except BaseException:
-            self._zip.close()
+            self._file.close()
             raise
 
     def _check(self, path: Path, belongs: Callable[[str], bool], ratio: int) -> None:
@@ -73,6 +109,7 @@ class ArchiveReader:
     def close(self) -> None:
         """Let go of the file."""
         self._zip.close()
+        self._file.close()
 
     def manifest(self, form: str, version: int, called: str) -> dict[str, Any]:
         """The manifest of an archive of the format ``form``, which is ``called`` so in errors."""
@@ -81,7 +118,7 @@ class ArchiveReader:
         if self.sizes[MANIFEST] > MAX_MANIFEST_BYTES:
             raise self._refused(f"{MANIFEST} is too large")
         with self.named(MANIFEST):
-            value = orjson.loads(self._zip.read(MANIFEST))
+            value = read_json(self._zip.read(MANIFEST))
             if not isinstance(value, dict) or value.get("format") != form:
                 raise self._refused(f"it is a zip archive, but not one of {called}")
             if value.get("version") != version:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 from portico_server.core.errors import InvalidRequest, nearest
@@ -17,6 +18,9 @@ JOINS: Final = ("and", "or")
 MAX_DEPTH: Final = 16
 MAX_CONDITIONS: Final = 256
 MAX_VALUES: Final = 1_000
+MAX_ALL_VALUES: Final = 10_000
+"""Values of all ``in`` and ``nin`` of one filter together."""
+
 MAX_FILTERED_STORES: Final = 64
 """Stores to which the filters of one key are bound, at most."""
 
@@ -35,6 +39,20 @@ _SIGNS: Final = {
 }
 
 
+class Choices(tuple[Any, ...]):
+    """The values of an ``in`` or ``nin``, among which one is found without a look at each."""
+
+    @cached_property
+    def known(self) -> frozenset[tuple[str, Any]]:
+        """The values, each with its kind."""
+        return frozenset((_kind(value), value) for value in self)
+
+    @cached_property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of values that there are."""
+        return frozenset(map(_kind, self))
+
+
 def parse(value: Any, param: str = "filters") -> Filter:
     """Read a filter from JSON. Raises `InvalidRequest` whose ``param`` is the path to what is wrong."""
     result = _parse(value, param, MAX_DEPTH)
@@ -42,6 +60,10 @@ def parse(value: Any, param: str = "filters") -> Filter:
         raise InvalidRequest(
             f"The filter has more than {MAX_CONDITIONS} comparisons; use 'in' with a list instead.",
             param=param,
+        )
+    if sum(len(part.value) for part in comparisons(result) if isinstance(part.value, tuple)) > MAX_ALL_VALUES:
+        raise InvalidRequest(
+            f"The filter has more than {MAX_ALL_VALUES:,} values in all its lists; send several searches.", param=param
         )
     return result
 
@@ -88,7 +110,7 @@ def _operand(kind: str, key: str, value: Any, param: str) -> Any:
             raise InvalidRequest(
                 f"'{kind}' on '{key}' needs a list of at most {MAX_VALUES:,} strings or numbers.", param=param
             )
-        return tuple(_scalar(item, key, f"{param}[{i}]") for i, item in enumerate(value))
+        return Choices(_scalar(item, key, f"{param}[{i}]") for i, item in enumerate(value))
     operand = _scalar(value, key, param)
     if kind in ("gt", "gte", "lt", "lte") and isinstance(operand, bool):
         raise InvalidRequest(f"'{kind}' on '{key}' needs a number or a string, not {value!r}.", param=param)
@@ -204,9 +226,9 @@ def matches(condition: Filter, attributes: Attributes) -> bool:
         case "ne":
             return not _same(found, value)
         case "in":
-            return any(_same(found, item) for item in value)
+            return (_kind(found), found) in _choices(value).known
         case "nin":
-            return not any(_same(found, item) for item in value)
+            return (_kind(found), found) not in _choices(value).known
         case _:
             return _kind(found) == _kind(value) and _compare(condition.type, found, value)
 
@@ -223,9 +245,13 @@ def permits(condition: Filter, attributes: Attributes) -> bool:
         return any(permits(part, attributes) for part in condition.filters)
     if condition.type == "eq":
         return _same(attributes.get(condition.key or ""), condition.value)
-    values = condition.value if isinstance(condition.value, tuple) else (condition.value,)
-    found = attributes.get(condition.key or "")
-    return _kind(found) in map(_kind, values) and matches(condition, attributes)
+    value = condition.value
+    kinds = _choices(value).kinds if isinstance(value, tuple) else (_kind(value),)
+    return _kind(attributes.get(condition.key or "")) in kinds and matches(condition, attributes)
+
+
+def _choices(values: tuple[Any, ...]) -> Choices:
+    return values if isinstance(values, Choices) else Choices(values)
 
 
 def _compare(kind: str, found: Any, value: Any) -> bool:

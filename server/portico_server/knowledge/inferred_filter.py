@@ -84,7 +84,7 @@ def _of_values(text: str, values: Mapping[str, set[Any]]) -> Iterator[Filter]:
         if len(found) == 1:
             yield Filter("eq", key, found[0])
         elif found:
-            yield Filter("in", key, tuple(found))
+            yield Filter("in", key, filters.Choices(found))
 
 
 def _is_said(value: Any, key: str, text: str, *, named: bool) -> bool:

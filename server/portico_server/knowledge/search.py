@@ -37,8 +37,8 @@ MAX_QUERY_CHARS = 100_000
 
 MAX_RESULTS = 50
 
-OFFLOAD_FROM_FILES = 1_000
-"""From which on files are compared with a filter off the event loop."""
+OFFLOAD_FROM_COMPARISONS = 1_000
+"""Files, each with every part of a filter, from which on they are compared with it off the event loop."""
 
 MAX_NEIGHBOURS = 10
 """Chunks on each side by which a passage may grow."""
@@ -165,7 +165,8 @@ class Searcher:
             return None, None
         started = time.perf_counter()
         rows: _FileAttributes = await self._database.read(hits.attributes, self._store_id)
-        if len(rows) > OFFLOAD_FROM_FILES:  # which takes longer than other requests should wait for
+        parts = sum(sum(1 for _ in filters.comparisons(one)) for one in (condition, request.filters) if one)
+        if len(rows) * parts > OFFLOAD_FROM_COMPARISONS:  # which takes longer than other requests should wait for
             rows, files = await pools.SEARCH.run(_filter_files, rows, condition, request.filters)
         else:
             rows, files = _filter_files(rows, condition, request.filters)

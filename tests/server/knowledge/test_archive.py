@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
 import zipfile
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from tests.server.knowledge.store_services import StoreServices, store_services
 from portico_server.core.errors import Conflict, InvalidRequest
 from portico_server.core.principal import LOCAL
 from portico_server.db.stores import StoreRow
+from portico_server.knowledge.archive import archives
 from portico_server.knowledge.contents import FileToAttach
 
 QUESTIONS = ("when does the harbour open", "hot bread", "雪莲花生长在哪里", "number 17")
@@ -161,6 +164,30 @@ async def test_what_is_no_sound_archive_is_refused_with_a_reason(
     assert not (tmp_path / "escape.txt").exists()
 
 
+DEEP = b'{"format":"portico-store","x":[' + b"[]," * 2_000_000 + b"0]}"
+
+
+def _with_line(archive: Path, to: Path, line: bytes) -> Path:
+    """The archive with another ``chunks.jsonl``, of which its manifest knows."""
+    with zipfile.ZipFile(archive) as entries:
+        sums = json.loads(entries.read("manifest.json"))["sha256"]
+    sums["chunks.jsonl"] = hashlib.sha256(line).hexdigest()
+    return rewritten(archive, to, {"chunks.jsonl": line, "manifest.json": {"sha256": sums}})
+
+
+async def test_little_of_an_archive_is_in_memory_at_a_time(
+    shop: StoreServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = await exported(shop, await filled(shop), tmp_path / "book.zip")
+    with closing(await shop.stores.portable.open(path)) as archive:
+        whole = [len(page) async for page in archives._pages(archive, archive.chunks())]
+        monkeypatch.setattr(archives, "PAGE_BYTES", 1)
+        assert [len(page) async for page in archives._pages(archive, archive.chunks())] == [1] * sum(whole)
+    monkeypatch.setattr("portico_server.archives.reader.MAX_DIRECTORY_BYTES", 100)
+    with pytest.raises(InvalidRequest, match="too many entries"):
+        await shop.stores.portable.open(path)
+
+
 async def test_a_bomb_and_bytes_that_were_changed_are_refused(shop: StoreServices, tmp_path: Path) -> None:
     archive = await exported(shop, await filled(shop), tmp_path / "book.zip")
     with zipfile.ZipFile(archive) as entries:
@@ -169,6 +196,9 @@ async def test_a_bomb_and_bytes_that_were_changed_are_refused(shop: StoreService
     for path, why in (
         (bomb, "unpacks to more than"),
         (rewritten(archive, tmp_path / "other.zip", {blob: b"changed"}), "not what was written"),
+        # 6 MB of JSON that would be 130 MB of objects, and hold everybody up while they are made.
+        (rewritten(archive, tmp_path / "deep.zip", {"manifest.json": DEEP}), "more than 2,000,000 objects"),
+        (_with_line(archive, tmp_path / "line.zip", b'{"place":[' + b"[]," * 30_000 + b"0]}\n"), "10,000 objects"),
     ):
         with pytest.raises(InvalidRequest) as refused:
             await shop.stores.portable.restore(path, "other", LOCAL)

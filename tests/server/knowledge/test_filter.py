@@ -86,6 +86,25 @@ def test_filters_nested_too_deep_or_too_wide_are_refused() -> None:
             filters.parse(value)
 
 
+def test_a_long_list_is_not_gone_through_for_each_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = [f"v{number}" for number in range(filters.MAX_VALUES)]
+    parts = [compare("nin", "n", values)] * (filters.MAX_ALL_VALUES // filters.MAX_VALUES)
+    joined = filters.parse({"type": "and", "filters": parts})
+    files = [(str(number), {"n": f"w{number}"}) for number in range(300)]
+    looked, kind = 0, filters._kind
+
+    def count(value: Any) -> str:
+        nonlocal looked
+        looked += 1
+        return kind(value)
+
+    monkeypatch.setattr(filters, "_kind", count)
+    assert len(filters.select(joined, files)) == len(filters.permitted(joined, files)) == 300
+    assert looked < 4 * filters.MAX_ALL_VALUES + 300 * 4 * len(parts)
+    with pytest.raises(InvalidRequest, match="more than 10,000 values"):
+        filters.parse({"type": "or", "filters": [*parts, compare("eq", "n", "x"), parts[0]]})
+
+
 def test_an_attribute_that_no_file_has_is_named_with_its_neighbour() -> None:
     with pytest.raises(InvalidRequest, match=r"'langs'.*Did you mean 'lang'"):
         selected(compare("eq", "langs", "en"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
@@ -35,6 +34,7 @@ from portico_server.knowledge.archive.reader import (
     ARCHIVE_VERSION,
     CHUNKS_NAME,
     FILES_NAME,
+    PAGE_BYTES,
     PAGE_ROWS,
     VECTORS_NAME,
     StoreArchiveReader,
@@ -274,7 +274,7 @@ class ArchiveRestore:
 
     async def _take_files(self, archive: StoreArchiveReader, store: StoreRow, written: _Written) -> None:
         now = time.time()
-        async for page in _pages(archive.files()):
+        async for page in _pages(archive, archive.files()):
             for item in page:
                 if item.file_id in written.ids:
                     raise refused(f"it has the file '{item.filename}' twice")
@@ -300,7 +300,7 @@ class ArchiveRestore:
         self, archive: StoreArchiveReader, store: StoreRow, models: dict[str, str], written: _Written
     ) -> None:
         count = 0
-        async for page in _pages(archive.chunks()):
+        async for page in _pages(archive, archive.chunks()):
             for item in page:
                 if item.file_id not in written.ids or item.group not in models:
                     raise refused("a chunk belongs to a file or a group that is not in it")
@@ -337,9 +337,19 @@ def _group_model(model: str | None, known: Callable[[str], bool]) -> str | None:
     return model if not model or known(model) else ""
 
 
-async def _pages(items: Iterator[T]) -> AsyncIterator[list[T]]:
-    """``items`` in pages, each read off the event loop."""
-    while page := await pools.UPLOADS.run(lambda: list(itertools.islice(items, PAGE_ROWS))):
+async def _pages(archive: StoreArchiveReader, items: Iterator[T]) -> AsyncIterator[list[T]]:
+    """``items`` of the archive in pages, each read off the event loop."""
+
+    def read() -> list[T]:
+        page: list[T] = []
+        end = archive.read_bytes + PAGE_BYTES
+        for item in items:
+            page.append(item)
+            if len(page) == PAGE_ROWS or archive.read_bytes >= end:
+                break
+        return page
+
+    while page := await pools.UPLOADS.run(read):
         yield page
 
 

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
-import orjson
-
 from portico.wire import place_from_json
-from portico_server.archives.reader import ArchiveReader, refusal
+from portico_server.archives.reader import ArchiveReader, read_json, refusal
 from portico_server.db.archives import ArchivedChunk
 from portico_server.db.groups import GroupRow
 from portico_server.db.stores import StoreFileRow
@@ -40,12 +38,18 @@ BLOB_NAME: Final = re.compile(r"blobs/([0-9a-f]{64})")
 PAGE_ROWS: Final = 500
 """Rows that are in memory at a time."""
 
+PAGE_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of rows that are read after which those are written first."""
+
 
 MAX_COMPRESSION_RATIO = 200
 """How many times its size an archive may unpack to."""
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """Bytes of one line."""
+
+MAX_LINE_PARTS = 10_000
+"""Objects, lists and values in one line."""
 
 MAX_VECTOR_BYTES = 4 * 65_536
 """Bytes of one vector."""
@@ -77,6 +81,8 @@ class StoreArchiveReader:
     """An archive on disk whose outside has been checked. Its methods block and raise `InvalidRequest`."""
 
     def __init__(self, path: Path) -> None:
+        self.read_bytes = 0
+        """Bytes of the lines that have been read so far."""
         self._archive = ArchiveReader(path, _belongs, MAX_COMPRESSION_RATIO, refused)
         try:
             value = self._archive.manifest(ARCHIVE_FORMAT, ARCHIVE_VERSION, "a store")
@@ -154,10 +160,11 @@ class StoreArchiveReader:
             number = 0
             while line := file.readline(MAX_LINE_BYTES + 1):
                 number += 1
+                self.read_bytes += len(line)
                 if len(line) > MAX_LINE_BYTES:
                     raise refused(f"line {number} of {name} is longer than {MAX_LINE_BYTES // 2**20} MB")
                 with self._archive.named(f"line {number} of {name}"):
-                    value = orjson.loads(line)
+                    value = read_json(line, MAX_LINE_PARTS)
                     if not isinstance(value, dict):
                         raise ValueError("it must be an object")
                 yield number, value
