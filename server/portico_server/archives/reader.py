@@ -62,7 +62,11 @@ class _ArchiveFile(io.BufferedReader):
 def read_json(raw: bytes, parts: int = MAX_JSON_PARTS) -> Any:
     """The JSON in a part of an archive. Raises `ValueError` if it is none, or has more than so many ``parts``."""
     # What stands in texts does not count, but nearly all are known to be small without a look at that.
-    if len(raw) > _SMALL_JSON_BYTES and _count_parts(raw) > parts and _count_parts(_TEXT.sub(b"", raw)) > parts:
+    if (
+        len(raw) > _SMALL_JSON_BYTES
+        and _count_parts(raw) > parts
+        and _count_parts(_TEXT.sub(b"", raw)) > parts
+    ):
         raise ValueError(f"it has more than {parts:,} objects, lists and values")
     return orjson.loads(raw)
 

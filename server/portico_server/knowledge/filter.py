@@ -63,7 +63,8 @@ def parse(value: Any, param: str = "filters") -> Filter:
         )
     if sum(len(part.value) for part in comparisons(result) if isinstance(part.value, tuple)) > MAX_ALL_VALUES:
         raise InvalidRequest(
-            f"The filter has more than {MAX_ALL_VALUES:,} values in all its lists; send several searches.", param=param
+            f"The filter has more than {MAX_ALL_VALUES:,} values in all its lists; send several searches.",
+            param=param,
         )
     return result
 

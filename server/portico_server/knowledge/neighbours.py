@@ -62,7 +62,7 @@ class StoreLinks:
     async def chunk_at(self, store: StoreView, file_id: str, start: int) -> int:
         """The passage of a file in which the character ``start`` lies, as `Place.start` counts. Raises `NotFound`."""
         found = await self._database.read(chunks.id_at, store.id, file_id, start)
-        if found is None:
+        if found is None or not await self._hits(store, [found]):
             raise NotFound(
                 f"The store '{store.name or store.id}' has no passage there: no file '{file_id[:80]}' with a character "
                 f"{start}.",

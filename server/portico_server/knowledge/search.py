@@ -37,7 +37,7 @@ MAX_QUERY_CHARS = 100_000
 
 MAX_RESULTS = 50
 
-OFFLOAD_FROM_COMPARISONS = 1_000
+MIN_OFFLOADED_COMPARISONS = 1_000
 """Files, each with every part of a filter, from which on they are compared with it off the event loop."""
 
 MAX_NEIGHBOURS = 10
@@ -166,7 +166,9 @@ class Searcher:
         started = time.perf_counter()
         rows: _FileAttributes = await self._database.read(hits.attributes, self._store_id)
         parts = sum(sum(1 for _ in filters.comparisons(one)) for one in (condition, request.filters) if one)
-        if len(rows) * parts > OFFLOAD_FROM_COMPARISONS:  # which takes longer than other requests should wait for
+        if (
+            len(rows) * parts > MIN_OFFLOADED_COMPARISONS
+        ):  # which takes longer than other requests should wait for
             rows, files = await pools.SEARCH.run(_filter_files, rows, condition, request.filters)
         else:
             rows, files = _filter_files(rows, condition, request.filters)

@@ -198,7 +198,10 @@ async def test_a_bomb_and_bytes_that_were_changed_are_refused(shop: StoreService
         (rewritten(archive, tmp_path / "other.zip", {blob: b"changed"}), "not what was written"),
         # 6 MB of JSON that would be 130 MB of objects, and hold everybody up while they are made.
         (rewritten(archive, tmp_path / "deep.zip", {"manifest.json": DEEP}), "more than 2,000,000 objects"),
-        (_with_line(archive, tmp_path / "line.zip", b'{"place":[' + b"[]," * 30_000 + b"0]}\n"), "10,000 objects"),
+        (
+            _with_line(archive, tmp_path / "line.zip", b'{"place":[' + b"[]," * 30_000 + b"0]}\n"),
+            "10,000 objects",
+        ),
     ):
         with pytest.raises(InvalidRequest) as refused:
             await shop.stores.portable.restore(path, "other", LOCAL)

@@ -314,6 +314,10 @@ async def test_passages_that_a_key_may_not_read_are_in_no_walk_no_neighbours_and
     }
     with pytest.raises(NotFound):
         await shop.stores.links.neighbours(own, hidden)
+    withheld = (await shop.stores.contents.named(whole, ["velling.txt"]))["velling.txt"].file_id
+    for file_id in (withheld, "file-none"):  # one is answered as the other
+        with pytest.raises(NotFound, match=f"no file '{file_id}'"):
+            await shop.stores.links.chunk_at(own, file_id, 0)
     drawn = b"".join([piece async for piece in shop.stores.links.graph(own)]).decode()
     assert "velling" not in drawn.lower().replace("mara velling set up", "")
     assert "harwick works" in drawn

@@ -43,8 +43,8 @@ class _KeyRuns:
         self._turn = asyncio.Lock()
 
     async def give_way(self) -> None:
-        """After many steps, or large ones, let everything else have its turn: of all the steps that could begin now, one
-        does each time that the event loop goes round, as long as others wait for it.
+        """After many steps, or large ones, let everything else have its turn: of all the steps that could begin now,
+        one does each time that the event loop goes round, as long as others wait for it.
         """
         self.since += _STEP_BYTES
         if self.since >= _BYTES_PER_TURN or self._turn.locked():
@@ -93,7 +93,9 @@ class ValueBudget:
         and always one.
         """
         runs = self._runs
-        more = max(0, min(wanted - 1, MAX_STEPS_AT_ONCE - runs.at_once))  # the first is done in place of this step
+        more = max(
+            0, min(wanted - 1, MAX_STEPS_AT_ONCE - runs.at_once)
+        )  # the first is done in place of this step
         runs.at_once += more
         try:
             yield 1 + more

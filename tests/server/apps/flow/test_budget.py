@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -67,5 +68,5 @@ async def test_steps_that_begin_let_everything_else_pass(budget: ValueBudget) ->
         while passed < 500:
             await asyncio.sleep(0)
             rounds.append(passed)
-    per_round = [after - before for before, after in zip(rounds, rounds[1:], strict=False)]
+    per_round = [after - before for before, after in pairwise(rounds)]
     assert max(per_round) <= budgets._BYTES_PER_TURN // budgets._STEP_BYTES
