@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from portico.cli.complete import engine_parameters
+from portico.cli.models_simulate import simulate_load
 from portico.cli.progress import Spinner
 from portico.cli.render import amount, moment, one_line, print_fields, print_json, print_removed, print_rows
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
@@ -119,6 +120,11 @@ def plan(
         ]
     )
     _print_reasons(found)
+
+
+app.command("simulate", epilog="Example: portico models simulate trace.jsonl --machines machines.yaml")(
+    simulate_load
+)
 
 
 @app.command(epilog="Example: portico models add house --source 'http://127.0.0.1:9000/v1#some-model'")

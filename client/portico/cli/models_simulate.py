@@ -1,0 +1,112 @@
+"""`portico models simulate`: how many machines a load needs, from a trace of it. No daemon is asked."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from portico.cli.progress import Spinner
+from portico.cli.render import print_json, print_rows
+from portico.cli.session import AsJson
+from portico.cli.source import document_of
+from portico.errors import InvalidRequest
+from portico.simulation import (
+    SimulationSummary,
+    TracedCall,
+    read_cluster,
+    read_trace,
+    simulate,
+    summarize,
+)
+
+REPORT_CALLS = 5_000
+"""Calls after which progress is shown again."""
+
+
+def simulate_load(
+    trace: Annotated[
+        Path, typer.Argument(help="Calls in JSON Lines, a file that may be compressed with gzip (.gz).")
+    ],
+    machines: Annotated[
+        Path, typer.Option(help="The kinds of machines and the rates of the models, as .yaml or .json.")
+    ],
+    first_token: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Name the cheapest machines with which 95 in 100 calls begin within so many seconds."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replay a trace on machines that are not there: waits, loads, cost by their number."""
+    plan = read_cluster(document_of(machines), str(machines))
+    calls = _read_calls(trace)
+    found: list[SimulationSummary] = []
+    tried = plan.combinations()
+    with Spinner("simulating") as spinner:
+        for number, counts in enumerate(tried, 1):
+
+            def report(ended: int, number: int = number) -> None:
+                if ended % REPORT_CALLS == 0:
+                    spinner.say(f"simulating {number} of {len(tried)}: {ended:,} of {len(calls):,} calls")
+
+            found.append(summarize(simulate(calls, plan, counts, report), plan))
+    enough = _cheapest(found, first_token) if first_token is not None else None
+    if as_json:
+        print_json({"data": found, "cheapest": enough})
+        return
+    print_rows(
+        (
+            "MACHINES",
+            "WAIT P50",
+            "P95",
+            "FIRST TOKEN P50",
+            "P95",
+            "TOTAL P50",
+            "P95",
+            "LOADS",
+            "BUSY",
+            "COST",
+        ),
+        (
+            (
+                _named(one),
+                *(
+                    f"{value:.2f} s"
+                    for times in (one.wait, one.first_token, one.total)
+                    for value in (times.p50, times.p95)
+                ),
+                one.loads,
+                f"{one.busy_share:.0%}",
+                f"{one.cost:.2f}",
+            )
+            for one in found
+        ),
+    )
+    if first_token is not None:
+        goal = f"95 in 100 calls have a first token within {first_token:g} s"
+        typer.echo(f"With {_named(enough)}, {goal}." if enough else f"With none of these, {goal}.")
+
+
+def _named(summary: SimulationSummary) -> str:
+    return " + ".join(f"{number} {name}" for name, number in summary.machines.items() if number)
+
+
+def _cheapest(found: list[SimulationSummary], first_token_s: float) -> SimulationSummary | None:
+    """Without prices, the fewest machines."""
+    enough = [one for one in found if one.first_token.p95 <= first_token_s]
+    return min(enough, key=lambda one: (one.cost, sum(one.machines.values())), default=None)
+
+
+def _read_calls(path: Path) -> list[TracedCall]:
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8") as lines:
+            return read_trace(lines, str(path))
+    except FileNotFoundError as error:
+        raise InvalidRequest(f"There is no file {path}.", param="trace") from error
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{path} cannot be read as text: {error}.", param="trace") from error

@@ -1,0 +1,261 @@
+"""What a simulation is given: calls with their times and tokens, models with their rates, kinds of machines."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from itertools import product
+from typing import Any, TypeVar
+
+from portico.errors import InvalidRequest
+from portico.wire import nearest
+
+T = TypeVar("T")
+
+MAX_CALLS = 1_000_000
+"""Calls of a trace."""
+
+MAX_MACHINES = 1_000
+"""Machines of a kind."""
+
+MAX_COMBINATIONS = 64
+"""Numbers of machines that are compared."""
+
+MAX_SPAN_S = 10_000_000.0
+"""Seconds that a trace lasts: four months."""
+
+MAX_RATE = 1_000_000.0
+"""Tokens per second."""
+
+MAX_TOKENS = 10_000_000
+"""Tokens of a call."""
+
+
+@dataclass(frozen=True, slots=True)
+class TracedCall:
+    """A call of a trace. ``at`` is in seconds since its begin; tokens that were ``cached`` are not computed again."""
+
+    at: float
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRates:
+    """What a model needs on one machine, and how fast it is there.
+
+    ``decode`` holds pairs of calls at once and their tokens per second, all together; between the pairs it is
+    interpolated. ``step_tokens``: tokens of a prompt that one step computes, beside one token of each running answer.
+    ``keep_alive``: seconds without a call after which it is unloaded. ``replicas``: machines that may hold it at once,
+    0 for all of them.
+    """
+
+    memory_gb: float
+    load_s: float
+    prefill: float
+    decode: tuple[tuple[int, float], ...]
+    slots: int = 1
+    step_tokens: int = 256
+    keep_alive: float = 300.0
+    replicas: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MachineKind:
+    """Machines that are alike. ``counts``: how many of them are tried; ``cost_per_hour`` is of one."""
+
+    name: str
+    memory_gb: float
+    counts: tuple[int, ...] = (1,)
+    cost_per_hour: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPlan:
+    """Models by name, and the machines to try them on."""
+
+    machines: tuple[MachineKind, ...]
+    models: Mapping[str, ModelRates] = field(default_factory=dict)
+
+    def combinations(self) -> list[tuple[int, ...]]:
+        """The numbers of machines of each kind that are compared, in order of all machines together."""
+        every = product(*(kind.counts for kind in self.machines))
+        return sorted((counts for counts in every if sum(counts)), key=lambda counts: (sum(counts), counts))
+
+
+def read_trace(lines: Iterable[str], name: str = "the trace") -> list[TracedCall]:
+    """Calls of a trace in JSON Lines, in order of their times. Raises `InvalidRequest` that names the line."""
+    calls: list[TracedCall] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        place = f"{name}, line {number}"
+        if len(calls) == MAX_CALLS:
+            raise InvalidRequest(f"{place}: a trace has at most {MAX_CALLS:,} calls.", param="trace")
+        try:
+            document = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequest(f"{place} is not JSON: {error}.", param="trace") from error
+        calls.append(
+            _built(
+                TracedCall,
+                document,
+                place,
+                {
+                    "at": _number(0, MAX_SPAN_S),
+                    "model": _text,
+                    "prompt_tokens": _whole(0, MAX_TOKENS),
+                    "completion_tokens": _whole(0, MAX_TOKENS),
+                    "cached_tokens": _whole(0, MAX_TOKENS),
+                },
+            )
+        )
+    if not calls:
+        raise InvalidRequest(f"{name} has no calls: it is JSON Lines, one call in each.", param="trace")
+    return sorted(calls, key=lambda call: call.at)
+
+
+def read_cluster(document: Any, name: str = "the machines") -> ClusterPlan:
+    """Machines and models of a JSON value. Raises `InvalidRequest` that names the place."""
+    top = _mapping(document, name, {"machines", "models"})
+    kinds = top.get("machines")
+    if not isinstance(kinds, list) or not kinds:
+        raise InvalidRequest(
+            f"{name}: 'machines' is a list of at least one kind of machine.", param="machines"
+        )
+    machines = tuple(
+        _built(
+            MachineKind,
+            kind,
+            f"{name}: machines[{number}]",
+            {
+                "name": _text,
+                "memory_gb": _number(0.001, 1e6),
+                "counts": _counts,
+                "cost_per_hour": _number(0, 1e6),
+            },
+        )
+        for number, kind in enumerate(kinds)
+    )
+    given = top.get("models")
+    if not isinstance(given, Mapping) or not given:
+        raise InvalidRequest(f"{name}: 'models' maps names of models to their rates.", param="models")
+    models = {
+        str(model): _built(
+            ModelRates,
+            rates,
+            f"{name}: models.{model}",
+            {
+                "memory_gb": _number(0.001, 1e6),
+                "load_s": _number(0, 86_400),
+                "prefill": _number(0.001, MAX_RATE),
+                "decode": _decode,
+                "slots": _whole(1, 10_000),
+                "step_tokens": _whole(1, 1_000_000),
+                "keep_alive": _number(0, MAX_SPAN_S),
+                "replicas": _whole(0, MAX_MACHINES),
+            },
+        )
+        for model, rates in given.items()
+    }
+    found = ClusterPlan(machines, models)
+    tried = math.prod(len(kind.counts) for kind in machines)
+    if tried > MAX_COMBINATIONS:
+        raise InvalidRequest(
+            f"{name}: the 'counts' of all kinds make {tried:,} combinations, more than the {MAX_COMBINATIONS} that are "
+            "compared. Name fewer.",
+            param="machines",
+        )
+    if not found.combinations():
+        raise InvalidRequest(f"{name}: 'counts' hold no machine at all.", param="machines")
+    largest = max(kind.memory_gb for kind in machines)
+    for model, rates in models.items():
+        if rates.memory_gb > largest:
+            raise InvalidRequest(
+                f"{name}: models.{model} needs {rates.memory_gb:g} GB, more than any machine has ({largest:g} GB).",
+                param="models",
+            )
+    return found
+
+
+Reader = Callable[[Any, str], Any]
+
+
+def _mapping(value: Any, place: str, known: Iterable[str]) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InvalidRequest(f"{place} is an object, not {type(value).__name__}.", param="file")
+    names = sorted(known)
+    for key in value:
+        if key not in names:
+            hint = nearest(str(key), names) or f" It has {', '.join(names)}."
+            raise InvalidRequest(f"{place} has no '{key}'.{hint}", code="unknown_parameter", param=str(key))
+    return value
+
+
+def _built(cls: type[T], value: Any, place: str, readers: Mapping[str, Reader]) -> T:
+    given = _mapping(value, place, readers)
+    for item in fields(cls):  # type: ignore[arg-type]  # dataclasses, all of them
+        if item.default is MISSING and item.name not in given:
+            raise InvalidRequest(f"{place} lacks '{item.name}'.", param=item.name)
+    return cls(**{key: readers[key](found, f"{place}.{key}") for key, found in given.items()})
+
+
+def _text(value: Any, place: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise InvalidRequest(f"{place} is a text, not {value!r:.80}.", param="file")
+    return value
+
+
+def _number(low: float, high: float) -> Reader:
+    def read(value: Any, place: str) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise InvalidRequest(
+                f"{place} is a number from {low:g} to {high:g}, not {value!r:.80}.", param="file"
+            )
+        return float(value)
+
+    return read
+
+
+def _whole(low: int, high: int) -> Reader:
+    def read(value: Any, place: str) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise InvalidRequest(
+                f"{place} is a whole number from {low:,} to {high:,}, not {value!r:.80}.", param="file"
+            )
+        return value
+
+    return read
+
+
+def _counts(value: Any, place: str) -> tuple[int, ...]:
+    """``3``, ``[1, 2, 4]`` or ``"1-4"``."""
+    if isinstance(value, str) and value.count("-") == 1:
+        ends = [part.strip() for part in value.split("-")]
+        if all(part.isascii() and part.isdecimal() and len(part) < 6 for part in ends):
+            value = list(range(int(ends[0]), int(ends[1]) + 1))
+    read = _whole(0, MAX_MACHINES)
+    if isinstance(value, list) and 0 < len(value) <= MAX_MACHINES:
+        return tuple(sorted({read(item, place) for item in value}))
+    if isinstance(value, int):
+        return (read(value, place),)
+    raise InvalidRequest(f'{place} is a number, a list of numbers or "1-4", not {value!r:.80}.', param="file")
+
+
+def _decode(value: Any, place: str) -> tuple[tuple[int, float], ...]:
+    """Tokens per second, or a mapping of calls at once to tokens per second of all of them together."""
+    rate, calls = _number(0.001, MAX_RATE), _whole(1, 10_000)
+    if not isinstance(value, Mapping):
+        return ((1, rate(value, place)),)
+    pairs = {}
+    for key, found in value.items():
+        text = str(key)
+        at_once = int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else text
+        pairs[calls(at_once, place)] = rate(found, f"{place}.{key}")
+    if not pairs:
+        raise InvalidRequest(f"{place} has at least one rate.", param="file")
+    return tuple(sorted(pairs.items()))

@@ -1,0 +1,391 @@
+"""The replay: events in order of time, nothing of chance.
+
+A machine computes for the models on it in equal parts. On one model, prompts are computed one after the other, in
+steps in which each running answer gets one token; without a prompt the answers share the measured rate. Residency
+follows the daemon's rules: a model is loaded by its first call, an idle one gives way to one that is called, the least
+recently used first; a busy one gives way after a stay of twice its load time, a second at least.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+from portico.errors import InvalidRequest
+from portico.simulation.inputs import ClusterPlan, ModelRates, TracedCall
+from portico.wire import nearest
+
+MIN_STAY_FACTOR = 2.0
+"""Load times for which a busy model stays while others wait …"""
+
+MIN_STAY_S = 1.0
+"""… and seconds that it stays at least."""
+
+ROUNDING_TOKENS = 0.01
+"""Tokens that count as none: what is left by the rounding of times."""
+
+
+@dataclass(slots=True)
+class SimulatedCall:
+    """What became of a call. Seconds since the begin of the trace; ``started`` is when its prompt was begun."""
+
+    call: TracedCall
+    started: float = 0.0
+    first_token: float = 0.0
+    ended: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationResult:
+    """``counts`` of machines by kind; ``busy_s``: seconds in which machines computed, all together."""
+
+    counts: tuple[int, ...]
+    calls: Sequence[SimulatedCall]
+    loads: int
+    evictions: int
+    busy_s: float
+    span_s: float
+
+
+def simulate(
+    trace: Sequence[TracedCall],
+    plan: ClusterPlan,
+    counts: Sequence[int],
+    progress: Callable[[int], object] | None = None,
+) -> SimulationResult:
+    """Replay ``trace`` on ``counts`` machines of each kind of ``plan``; ``progress`` is called with the calls ended.
+
+    Raises `InvalidRequest` for a model without rates, or one that none of these machines can hold.
+    """
+    largest = max(kind.memory_gb for kind, number in zip(plan.machines, counts, strict=True) if number)
+    for name in dict.fromkeys(call.model for call in trace):
+        rates = plan.models.get(name)
+        if rates is None:
+            raise InvalidRequest(
+                f"The trace calls '{name}', of which there are no rates.{nearest(name, plan.models)}",
+                param="models",
+            )
+        if rates.memory_gb > largest:
+            raise InvalidRequest(
+                f"'{name}' needs {rates.memory_gb:g} GB, more than any of these machines has.",
+                param="machines",
+            )
+    return _Replay(trace, plan, counts, progress).run()
+
+
+@dataclass(eq=False, slots=True)
+class _Replica:
+    name: str
+    rates: ModelRates
+    machine: _Machine
+    ready_at: float
+    ready: bool = False
+    draining: bool = False
+    used_at: float = 0.0
+    queue: deque[int] = field(default_factory=deque)
+    prompts: deque[list[float]] = field(default_factory=deque)
+    """Number of a call and its tokens to compute."""
+    answers: list[tuple[float, int]] = field(default_factory=list)
+    """A heap: the value of `served` with which an answer is whole, and its call."""
+    served: float = 0.0
+    """Tokens that each answer has got since the load."""
+
+    @property
+    def active(self) -> int:
+        return len(self.prompts) + len(self.answers)
+
+    @property
+    def idle(self) -> bool:
+        return self.ready and not self.active and not self.queue
+
+    def speeds(self) -> tuple[float, float]:
+        """Tokens per second of the first prompt, and of each answer, on a machine of its own."""
+        running = len(self.answers)
+        each = decode_rate(self.rates, running) / running if running else 0.0
+        if not self.prompts:
+            return 0.0, each
+        step = self.rates.step_tokens
+        return self.rates.prefill * max(1, step - running) / step, min(each, self.rates.prefill / step)
+
+
+@dataclass(eq=False, slots=True)
+class _Machine:
+    kind: int
+    free_gb: float
+    replicas: dict[str, _Replica] = field(default_factory=dict)
+    at: float = 0.0
+    version: int = 0
+    busy_s: float = 0.0
+
+    def working(self) -> list[_Replica]:
+        return [replica for replica in self.replicas.values() if replica.active]
+
+
+def decode_rate(rates: ModelRates, calls: int) -> float:
+    """Tokens per second of so many answers together: between the measured numbers of calls in a straight line."""
+    below = (0, 0.0)
+    for point in rates.decode:
+        if calls <= point[0]:
+            return below[1] + (point[1] - below[1]) * (calls - below[0]) / (point[0] - below[0])
+        below = point
+    return below[1]
+
+
+class _Replay:
+    def __init__(
+        self,
+        trace: Sequence[TracedCall],
+        plan: ClusterPlan,
+        counts: Sequence[int],
+        progress: Callable[[int], object] | None,
+    ) -> None:
+        self._plan = plan
+        self._counts = tuple(counts)
+        self._progress = progress
+        self._calls = [SimulatedCall(call) for call in trace]
+        self._machines = [
+            _Machine(kind, plan.machines[kind].memory_gb)
+            for kind, number in enumerate(counts)
+            for _ in range(number)
+        ]
+        self._replicas: dict[str, list[_Replica]] = defaultdict(list)
+        self._pending: dict[str, deque[int]] = {}
+        self._order = count()
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._retries: set[str] = set()
+        self._now = 0.0
+        self._loads = self._evictions = self._ended = 0
+
+    def run(self) -> SimulationResult:
+        arrivals = deque(range(len(self._calls)))
+        while arrivals or self._events:
+            upcoming = self._calls[arrivals[0]].call.at if arrivals else None
+            if upcoming is not None and (not self._events or upcoming <= self._events[0][0]):
+                self._now = upcoming
+                self._route(arrivals.popleft())
+            else:
+                self._now, _order, happen = heapq.heappop(self._events)
+                happen()
+        span = max((call.ended for call in self._calls), default=0.0)
+        busy = sum(machine.busy_s for machine in self._machines)
+        return SimulationResult(self._counts, self._calls, self._loads, self._evictions, busy, span)
+
+    def _at(self, time: float, happen: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (time, next(self._order), happen))
+
+    # --- where a call goes ---------------------------------------------------------------------------------
+
+    def _route(self, number: int) -> None:
+        name = self._calls[number].call.model
+        best = self._least_loaded(name)
+        if best is not None and best.active + len(best.queue) < best.rates.slots:
+            self._assign(best, number)
+            return
+        further = self._start(name, evicts=best is None)
+        if further is not None or best is not None:
+            self._assign(further or best, number)  # type: ignore[arg-type]  # one of them is there
+            return
+        self._pending.setdefault(name, deque()).append(number)
+        self._make_room(name)
+
+    def _least_loaded(self, name: str) -> _Replica | None:
+        open_ones = [replica for replica in self._replicas[name] if not replica.draining]
+        return min(open_ones, key=lambda one: one.active + len(one.queue), default=None)
+
+    def _assign(self, replica: _Replica, number: int) -> None:
+        replica.queue.append(number)
+        if replica.ready:
+            self._advance(replica.machine)
+            self._fill(replica)
+            self._schedule(replica.machine)
+
+    def _fill(self, replica: _Replica) -> None:
+        while replica.queue and replica.active < replica.rates.slots:
+            number = replica.queue.popleft()
+            call = self._calls[number]
+            call.started = self._now
+            tokens = max(1, call.call.prompt_tokens - call.call.cached_tokens)
+            replica.prompts.append([number, float(tokens)])
+
+    # --- what is loaded where ------------------------------------------------------------------------------
+
+    def _start(self, name: str, *, evicts: bool) -> _Replica | None:
+        """Load a model where there is room, or room can be made of idle ones if it ``evicts``."""
+        rates = self._plan.models[name]
+        if rates.replicas and len(self._replicas[name]) >= rates.replicas:
+            return None
+        found = [machine for machine in self._machines if name not in machine.replicas]
+        roomy = [machine for machine in found if machine.free_gb >= rates.memory_gb]
+        if roomy:
+            machine = max(roomy, key=lambda one: one.free_gb)
+        elif evicts:
+            able = [
+                one
+                for one in found
+                if one.free_gb + sum(idle.rates.memory_gb for idle in _idle(one)) >= rates.memory_gb
+            ]
+            if not able:
+                return None
+            machine = min(able, key=lambda one: min(idle.used_at for idle in _idle(one)))
+            for idle in sorted(_idle(machine), key=lambda one: one.used_at):
+                if machine.free_gb >= rates.memory_gb:
+                    break
+                self._unload(idle)
+                self._evictions += 1
+        else:
+            return None
+        replica = _Replica(name, rates, machine, self._now + rates.load_s, used_at=self._now)
+        machine.free_gb -= rates.memory_gb
+        machine.replicas[name] = replica
+        self._replicas[name].append(replica)
+        self._loads += 1
+        self._at(replica.ready_at, lambda: self._ready(replica))
+        return replica
+
+    def _unload(self, replica: _Replica) -> None:
+        del replica.machine.replicas[replica.name]
+        replica.machine.free_gb += replica.rates.memory_gb
+        self._replicas[replica.name].remove(replica)
+
+    def _ready(self, replica: _Replica) -> None:
+        replica.ready = True
+        self._advance(replica.machine)
+        self._fill(replica)
+        self._schedule(replica.machine)
+        if replica.idle:  # its calls have left while it was loading
+            self._rest(replica)
+
+    def _rest(self, replica: _Replica) -> None:
+        """A replica has nothing to do."""
+        replica.used_at = now = self._now
+        if replica.draining:
+            self._unload(replica)
+            self._evictions += 1
+        else:
+            self._at(now + replica.rates.keep_alive, lambda: self._expire(replica, now))
+        self._at(now, self._serve_pending)
+
+    def _expire(self, replica: _Replica, used_at: float) -> None:
+        here = replica.machine.replicas.get(replica.name)
+        if here is replica and replica.idle and replica.used_at == used_at:
+            self._unload(replica)
+            self._at(self._now, self._serve_pending)
+
+    def _serve_pending(self) -> None:
+        """Load what calls wait for: first the model that has been waited for the longest."""
+        for name in list(self._pending):
+            replica = self._least_loaded(name) or self._start(name, evicts=True)
+            if replica is None:
+                self._make_room(name)
+                continue
+            for number in self._pending.pop(name):
+                self._assign(self._least_loaded(name) or replica, number)
+
+    def _make_room(self, name: str) -> None:
+        """Have busy models give way to one that waits, or look again when they may."""
+        need = self._plan.models[name].memory_gb
+        later: list[float] = []
+        for machine in self._machines:
+            if name in machine.replicas:
+                continue
+            room, leaving = machine.free_gb, []
+            for replica in sorted(machine.replicas.values(), key=lambda one: one.ready_at):
+                until = replica.ready_at + max(MIN_STAY_FACTOR * replica.rates.load_s, MIN_STAY_S)
+                if until > self._now:
+                    later.append(until)
+                elif room < need:
+                    room += replica.rates.memory_gb
+                    leaving.append(replica)
+            if room < need:
+                continue
+            for replica in leaving:
+                self._drain(replica)
+            return
+        if later and name not in self._retries:
+            self._retries.add(name)
+            self._at(min(later), lambda: self._look_again(name))
+
+    def _drain(self, replica: _Replica) -> None:
+        if replica.draining:
+            return
+        replica.draining = True
+        if replica.queue:
+            waiting = self._pending.setdefault(replica.name, deque())
+            waiting.extend(replica.queue)
+            replica.queue.clear()
+        if replica.idle:
+            self._rest(replica)
+
+    def _look_again(self, name: str) -> None:
+        self._retries.discard(name)
+        self._serve_pending()
+
+    # --- how a machine computes ----------------------------------------------------------------------------
+
+    def _advance(self, machine: _Machine) -> None:
+        """Compute up to now. Nothing ends in between: each end is an event."""
+        passed, machine.at = self._now - machine.at, self._now
+        working = machine.working()
+        if not working or passed <= 0:
+            return
+        machine.busy_s += passed
+        part = passed / len(working)
+        for replica in working:
+            prompt, answer = replica.speeds()
+            if replica.prompts:
+                replica.prompts[0][1] -= prompt * part
+            replica.served += answer * part
+
+    def _schedule(self, machine: _Machine) -> None:
+        """The next end of a prompt or an answer is an event; an earlier one counts no more."""
+        machine.version = version = machine.version + 1
+        working = machine.working()
+        soonest = min((left for replica in working for left in _times_left(replica)), default=None)
+        if soonest is not None:
+            self._at(self._now + max(0.0, soonest) * len(working), lambda: self._step(machine, version))
+
+    def _step(self, machine: _Machine, version: int) -> None:
+        if machine.version != version:
+            return
+        self._advance(machine)
+        for replica in [one for one in machine.working() if self._take_ends(one)]:
+            self._rest(replica)
+        self._schedule(machine)
+
+    def _take_ends(self, replica: _Replica) -> bool:
+        """End the prompts and answers that are whole; whether nothing is left to do."""
+        while replica.prompts and replica.prompts[0][1] <= ROUNDING_TOKENS:
+            number = int(replica.prompts.popleft()[0])
+            call = self._calls[number]
+            call.first_token = self._now
+            left = call.call.completion_tokens - 1
+            if left > 0:
+                heapq.heappush(replica.answers, (replica.served + left, number))
+            else:
+                self._end(number)
+        while replica.answers and replica.answers[0][0] - replica.served <= ROUNDING_TOKENS:
+            self._end(heapq.heappop(replica.answers)[1])
+        self._fill(replica)
+        return replica.idle
+
+    def _end(self, number: int) -> None:
+        self._calls[number].ended = self._now
+        self._ended += 1
+        if self._progress is not None:
+            self._progress(self._ended)
+
+
+def _idle(machine: _Machine) -> list[_Replica]:
+    return [replica for replica in machine.replicas.values() if replica.idle]
+
+
+def _times_left(replica: _Replica) -> Iterator[float]:
+    """Seconds to the end of the first prompt and of the first answer, on a machine of its own."""
+    prompt, answer = replica.speeds()
+    if replica.prompts:
+        yield replica.prompts[0][1] / prompt
+    if replica.answers:
+        yield (replica.answers[0][0] - replica.served) / answer
