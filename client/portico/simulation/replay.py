@@ -77,10 +77,10 @@ def simulate(
 
 
 @dataclass(eq=False, slots=True)
-class _Replica:
+class _SimulatedReplica:
     name: str
     rates: ModelRates
-    machine: _Machine
+    machine: _SimulatedMachine
     ready_at: float
     ready: bool = False
     draining: bool = False
@@ -112,15 +112,15 @@ class _Replica:
 
 
 @dataclass(eq=False, slots=True)
-class _Machine:
+class _SimulatedMachine:
     kind: int
     free_gb: float
-    replicas: dict[str, _Replica] = field(default_factory=dict)
+    replicas: dict[str, _SimulatedReplica] = field(default_factory=dict)
     at: float = 0.0
     version: int = 0
     busy_s: float = 0.0
 
-    def working(self) -> list[_Replica]:
+    def working(self) -> list[_SimulatedReplica]:
         return [replica for replica in self.replicas.values() if replica.active]
 
 
@@ -147,11 +147,11 @@ class _Replay:
         self._progress = progress
         self._calls = [SimulatedCall(call) for call in trace]
         self._machines = [
-            _Machine(kind, plan.machines[kind].memory_gb)
+            _SimulatedMachine(kind, plan.machines[kind].memory_gb)
             for kind, number in enumerate(counts)
             for _ in range(number)
         ]
-        self._replicas: dict[str, list[_Replica]] = defaultdict(list)
+        self._replicas: dict[str, list[_SimulatedReplica]] = defaultdict(list)
         self._pending: dict[str, deque[int]] = {}
         self._order = count()
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -191,18 +191,18 @@ class _Replay:
         self._pending.setdefault(name, deque()).append(number)
         self._make_room(name)
 
-    def _least_loaded(self, name: str) -> _Replica | None:
+    def _least_loaded(self, name: str) -> _SimulatedReplica | None:
         open_ones = [replica for replica in self._replicas[name] if not replica.draining]
         return min(open_ones, key=lambda one: one.active + len(one.queue), default=None)
 
-    def _assign(self, replica: _Replica, number: int) -> None:
+    def _assign(self, replica: _SimulatedReplica, number: int) -> None:
         replica.queue.append(number)
         if replica.ready:
             self._advance(replica.machine)
             self._fill(replica)
             self._schedule(replica.machine)
 
-    def _fill(self, replica: _Replica) -> None:
+    def _fill(self, replica: _SimulatedReplica) -> None:
         while replica.queue and replica.active < replica.rates.slots:
             number = replica.queue.popleft()
             call = self._calls[number]
@@ -212,7 +212,7 @@ class _Replay:
 
     # --- what is loaded where ------------------------------------------------------------------------------
 
-    def _start(self, name: str, *, evicts: bool) -> _Replica | None:
+    def _start(self, name: str, *, evicts: bool) -> _SimulatedReplica | None:
         """Load a model where there is room, or room can be made of idle ones if it ``evicts``."""
         rates = self._plan.models[name]
         if rates.replicas and len(self._replicas[name]) >= rates.replicas:
@@ -237,7 +237,7 @@ class _Replay:
                 self._evictions += 1
         else:
             return None
-        replica = _Replica(name, rates, machine, self._now + rates.load_s, used_at=self._now)
+        replica = _SimulatedReplica(name, rates, machine, self._now + rates.load_s, used_at=self._now)
         machine.free_gb -= rates.memory_gb
         machine.replicas[name] = replica
         self._replicas[name].append(replica)
@@ -245,12 +245,12 @@ class _Replay:
         self._at(replica.ready_at, lambda: self._ready(replica))
         return replica
 
-    def _unload(self, replica: _Replica) -> None:
+    def _unload(self, replica: _SimulatedReplica) -> None:
         del replica.machine.replicas[replica.name]
         replica.machine.free_gb += replica.rates.memory_gb
         self._replicas[replica.name].remove(replica)
 
-    def _ready(self, replica: _Replica) -> None:
+    def _ready(self, replica: _SimulatedReplica) -> None:
         replica.ready = True
         self._advance(replica.machine)
         self._fill(replica)
@@ -258,7 +258,7 @@ class _Replay:
         if replica.idle:  # its calls have left while it was loading
             self._rest(replica)
 
-    def _rest(self, replica: _Replica) -> None:
+    def _rest(self, replica: _SimulatedReplica) -> None:
         """A replica has nothing to do."""
         replica.used_at = now = self._now
         if replica.draining:
@@ -268,7 +268,7 @@ class _Replay:
             self._at(now + replica.rates.keep_alive, lambda: self._expire(replica, now))
         self._at(now, self._serve_pending)
 
-    def _expire(self, replica: _Replica, used_at: float) -> None:
+    def _expire(self, replica: _SimulatedReplica, used_at: float) -> None:
         here = replica.machine.replicas.get(replica.name)
         if here is replica and replica.idle and replica.used_at == used_at:
             self._unload(replica)
@@ -308,7 +308,7 @@ class _Replay:
             self._retries.add(name)
             self._at(min(later), lambda: self._look_again(name))
 
-    def _drain(self, replica: _Replica) -> None:
+    def _drain(self, replica: _SimulatedReplica) -> None:
         if replica.draining:
             return
         replica.draining = True
@@ -325,7 +325,7 @@ class _Replay:
 
     # --- how a machine computes ----------------------------------------------------------------------------
 
-    def _advance(self, machine: _Machine) -> None:
+    def _advance(self, machine: _SimulatedMachine) -> None:
         """Compute up to now. Nothing ends in between: each end is an event."""
         passed, machine.at = self._now - machine.at, self._now
         working = machine.working()
@@ -339,7 +339,7 @@ class _Replay:
                 replica.prompts[0][1] -= prompt * part
             replica.served += answer * part
 
-    def _schedule(self, machine: _Machine) -> None:
+    def _schedule(self, machine: _SimulatedMachine) -> None:
         """The next end of a prompt or an answer is an event; an earlier one counts no more."""
         machine.version = version = machine.version + 1
         working = machine.working()
@@ -347,7 +347,7 @@ class _Replay:
         if soonest is not None:
             self._at(self._now + max(0.0, soonest) * len(working), lambda: self._step(machine, version))
 
-    def _step(self, machine: _Machine, version: int) -> None:
+    def _step(self, machine: _SimulatedMachine, version: int) -> None:
         if machine.version != version:
             return
         self._advance(machine)
@@ -355,7 +355,7 @@ class _Replay:
             self._rest(replica)
         self._schedule(machine)
 
-    def _take_ends(self, replica: _Replica) -> bool:
+    def _take_ends(self, replica: _SimulatedReplica) -> bool:
         """End the prompts and answers that are whole; whether nothing is left to do."""
         while replica.prompts and replica.prompts[0][1] <= ROUNDING_TOKENS:
             number = int(replica.prompts.popleft()[0])
@@ -378,11 +378,11 @@ class _Replay:
             self._progress(self._ended)
 
 
-def _idle(machine: _Machine) -> list[_Replica]:
+def _idle(machine: _SimulatedMachine) -> list[_SimulatedReplica]:
     return [replica for replica in machine.replicas.values() if replica.idle]
 
 
-def _times_left(replica: _Replica) -> Iterator[float]:
+def _times_left(replica: _SimulatedReplica) -> Iterator[float]:
     """Seconds to the end of the first prompt and of the first answer, on a machine of its own."""
     prompt, answer = replica.speeds()
     if replica.prompts:

@@ -103,8 +103,9 @@ class IndexHandle:
     async def catch_up(self, limit: float | None, listener: Listener | None = None) -> int:
         """Wait at most ``limit`` seconds until all that is committed can be found; how many changes lack.
 
-        An index that is being built is waited for up to `BUILD_WAIT_S`, if there is a limit; then `Unavailable`
-        says when to come back. ``listener`` hears of a build as `Status` events.
+        An index that is being opened or built is waited for up to `BUILD_WAIT_S`, if there is a limit; then the words
+        must do without the vectors, or, if the words are not there, `Unavailable` says when to come back. ``listener``
+        hears of a build as `Status` events.
         """
         loop = asyncio.get_running_loop()
         begin = loop.time()
@@ -112,8 +113,7 @@ class IndexHandle:
             if self._stopping:
                 raise Unavailable("The daemon is shutting down.", code="shutting_down")
             task = self._advancing_task()
-            built = self._lexical.seq >= 0
-            end = None if limit is None else begin + (limit if built else BUILD_WAIT_S)
+            end = None if limit is None else begin + (limit if self._behind() >= 0 else BUILD_WAIT_S)
             wait = _REPORT_INTERVAL_S if end is None else max(0.0, min(_REPORT_INTERVAL_S, end - loop.time()))
             await asyncio.wait({task}, timeout=wait)
             if task.done():
@@ -122,7 +122,7 @@ class IndexHandle:
             if listener is not None:
                 await self._report(listener)
             if end is not None and loop.time() >= end:
-                if built:
+                if self._lexical.seq >= 0:
                     return lag
                 raise self._still_building()
         return 0
@@ -169,8 +169,11 @@ class IndexHandle:
     async def _lag(self) -> int:
         """How many changes the slower index lacks; at least 1 for one that is not there yet."""
         last = await self._database.read(changes.last, self.store_id)
-        behind = min([self._lexical.seq, *([self._vectors.seq] if self._vectors else [])])
-        return max(0, last - behind)
+        return max(0, last - self._behind())
+
+    def _behind(self) -> int:
+        """The last change that the slower index has; -1 for one that is not there yet."""
+        return min([self._lexical.seq, *([self._vectors.seq] if self._vectors else [])])
 
     def _advancing_task(self) -> asyncio.Task[None]:
         """The one task that brings both indexes forward; started if there is none."""

@@ -123,8 +123,9 @@ def test_one_response_at_a_time(client: OpenAI) -> None:
 
 def test_an_item_that_came_meanwhile_is_not_lost(client: OpenAI) -> None:
     made = client.conversations.create()
+    words = "word " * 100  # time enough for the item
     stream = client.responses.create(
-        model="clever", input="slowly one two", conversation=made.id, stream=True
+        model="clever", input=f"slowly {words}", conversation=made.id, stream=True
     )
     events: list[Any] = [next(stream)]
     client.conversations.items.create(made.id, items=[HELLO])
