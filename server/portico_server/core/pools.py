@@ -117,29 +117,32 @@ class Slots:
         )
 
 
+K = TypeVar("K")
+
 KEY: Final[ContextVar[str]] = ContextVar("key", default="")
 """The id of the key for whose sake is worked here, as far as that is known."""
 
 
-class LastTurns:
-    """Whose turn was when, by a number that only grows."""
+class LastTurns(dict[K, int]):
+    """When it was whose turn for the last time, as a number that only grows."""
 
     def __init__(self) -> None:
-        self._last: dict[str, int] = {}
+        super().__init__()
         self._number = 0
 
-    def note(self, key: str) -> None:
-        """It is this key's turn now."""
+    def note(self, key: K) -> None:
+        """It is this one's turn now."""
         self._number += 1
-        self._last[key] = self._number
+        self[key] = self._number
 
-    def last(self, key: str) -> int:
-        """The number of its last turn, 0 for a key that has had none."""
-        return self._last.get(key, 0)
+    def last(self, key: K) -> int:
+        """The number of its last turn, 0 if there was none."""
+        return self.get(key, 0)
 
-    def forget_others(self, keys: Container[str]) -> None:
-        """Only these are still there: the others begin from 0 when they come again."""
-        self._last = {key: number for key, number in self._last.items() if key in keys}
+    def forget_others(self, keys: Container[K]) -> None:
+        """Keep these alone: the others begin from 0 when they come again."""
+        for key in [key for key in self if key not in keys]:
+            del self[key]
 
 
 class FairSlots:
@@ -151,7 +154,7 @@ class FairSlots:
     def __init__(self, total: int) -> None:
         self._free = max(1, total)
         self._held: Counter[str] = Counter()
-        self._turns = LastTurns()
+        self._turns: LastTurns[str] = LastTurns()
         self._waiting: list[tuple[str, asyncio.Future[None]]] = []
 
     @asynccontextmanager

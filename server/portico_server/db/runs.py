@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import orjson
-from sqlalchemy import Connection, func, insert, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, case, func, insert, or_, select, true, update
 
+from portico_server.core.principal import SYSTEM
 from portico_server.db import dedupe, questions, webhooks
 from portico_server.db.rows import Rows, portions
 from portico_server.db.rows import now as clock
@@ -26,6 +27,9 @@ LONG_RESULT_CHARS = 1_000
 
 MIN_ARGUMENTS_CHARS = 1_000
 """From which on the event of a question does not repeat its arguments, which stand in the question's row."""
+
+FOR = "for"
+"""Under this the payload of a run that the daemon does itself says for which key that is."""
 
 HELD_STATUSES = ("running", "waiting")
 """What a run is while a daemon holds it by a lease."""
@@ -51,6 +55,11 @@ class RunRow:
     """The headers of the trace in which it started."""
     bound: Mapping[str, str] | None = None
     """What the names mean that it asks for, see `portico_server.core.binding`."""
+
+    @property
+    def key(self) -> str:
+        """The key for whose sake it is, which is its owner's unless its payload says more."""
+        return str((self.owner == SYSTEM.id and self.payload.get(FOR)) or self.owner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +191,14 @@ def claim(
     shared: Sequence[str] = (),
     living_here: Container[str] = (),
     full: Sequence[tuple[str, str]] = (),
+    later: Sequence[tuple[str, str]] = (),
 ) -> RunRow | None:
     """Take the oldest run that waits, or whose lease has run out, of one of ``kinds``.
 
     Never one of ``living_here``: their leases only seem to be over, because the clock was set. A run whose (kind, name)
     is being worked on under a living lease is left alone, unless its kind is one of ``shared``. ``full`` are kinds and
-    owners that have their share: theirs wait.
+    keys that have their share: theirs wait. ``later`` are kinds and keys whose runs come after those of all others, in
+    this order.
     """
     now, sure = time.time(), clock(connection)
     living = (
@@ -203,9 +214,9 @@ def claim(
                 runs.c.status.in_(HELD_STATUSES) & (runs.c.lease_expires < sure),
             ),
             or_(runs.c.kind.in_(shared), (runs.c.kind + "\n" + runs.c.name).not_in(living)),
-            *[or_(runs.c.kind != kind, runs.c.owner != owner) for kind, owner in full],
+            *[or_(runs.c.kind != kind, _for_key != key) for kind, key in full],
         )
-        .order_by(runs.c.created_at)
+        .order_by(*_order(later), runs.c.created_at)
         .limit(1)
     )
     row, here = connection.execute(waiting).first(), []
@@ -231,6 +242,21 @@ def claim(
         return None
     questions.end_unnamed(connection, row.id)
     return RunRow(**{**row._mapping, "status": "running", "started_at": now, "attempts": attempts})
+
+
+_for_key = case(
+    (runs.c.owner == SYSTEM.id, func.coalesce(runs.c.payload[FOR].as_string(), runs.c.owner)),
+    else_=runs.c.owner,
+)
+"""`RunRow.key`."""
+
+
+def _order(later: Sequence[tuple[str, str]]) -> list[ColumnElement[int]]:
+    """By the place in ``later``; whatever is not in there is before all of it."""
+    places = [
+        ((runs.c.kind == kind) & (_for_key == key), place) for place, (kind, key) in enumerate(later, 1)
+    ]
+    return [case(*places, else_=0)] if places else []
 
 
 def _progressed(connection: Connection, row: Any) -> bool:

@@ -17,6 +17,7 @@ from portico_server.db import files as file_rows
 from portico_server.db.files import MIRRORED_OWNER
 from portico_server.db.names import claim_of, lock, require_free
 from portico_server.db.rows import Order, RowPage, Rows
+from portico_server.db.runs import FOR
 from portico_server.db.schema import files, group_files, store_files, store_skips, stores
 
 FileStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled"]
@@ -61,6 +62,11 @@ class StoreRow:
         if self.expires_after_days is None:
             return None
         return self.last_active_at + self.expires_after_days * 86_400
+
+    @property
+    def work(self) -> dict[str, Any]:
+        """What a run that works on it is taken up with: which store, and for whose sake."""
+        return {"store": self.id, FOR: self.owner}
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ class StoreContents:
 
     async def queue(self, store: StoreRow) -> str:
         """Queue the indexing of what waits in a store; the id of the run."""
-        return await self._scheduler.ensure("ingest", store.id, {"store": store.id})
+        return await self._scheduler.ensure("ingest", store.id, store.work)
 
     async def attach(
         self, store: StoreView, attachments: Sequence[FileToAttach], caller: Principal

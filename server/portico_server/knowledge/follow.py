@@ -85,7 +85,7 @@ class SourceFollower:
             raise _follows_nothing(row)
         if row.id in self._changed_paths:
             self._changed_paths[row.id].all_changed()
-        return await self._scheduler.ensure("sync", row.id, {"store": row.id})
+        return await self._scheduler.ensure("sync", row.id, row.work)
 
     async def plan(self, row: StoreRow) -> MirrorPlan:
         """What a sync would do now. Raises as `sync` does, and `Unavailable` if it cannot be looked at."""
@@ -149,7 +149,7 @@ class SourceFollower:
         touched.add(paths)
         row = await self._database.read(rows.get, store_id)
         if row is not None and follows(row) and not row.paused:
-            await self._scheduler.ensure("sync", row.id, {"store": row.id})
+            await self._scheduler.ensure("sync", row.id, row.work)
 
     def _on_watch_lost(self, store_id: str) -> None:
         if store_id in self._changed_paths:

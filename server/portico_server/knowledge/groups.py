@@ -201,7 +201,7 @@ class Groups:
 
     async def _queue(self, store: StoreRow, row: GroupRow) -> str:
         if needs_model(row.chunking):
-            return await self._making.queue(store.id)
+            return await self._making.queue(store)
         return await self._contents.queue(store)
 
     async def remove(self, store: StoreRow, name: str) -> None:

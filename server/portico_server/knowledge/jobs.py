@@ -135,6 +135,13 @@ class ModelChange:
         return found
 
 
+MAX_RUNNING_INGESTS = 4
+"""Stores whose files are indexed at a time; of the stores of one key half as many."""
+
+MAX_RUNNING_SYNCS = 4
+"""Stores that are compared with what they follow at a time; of the stores of one key half as many."""
+
+
 class StoreJobs:
     """Carries out ``ingest``, ``sync``, ``embed``, ``link``, ``reindex`` and ``calibrate``. ``changed`` is called
     when a store is another.
@@ -170,8 +177,8 @@ class StoreJobs:
 
         What was made of the files of expired stores is deleted.
         """
-        self._scheduler.handle("ingest", self._run_ingest, concurrency=2)
-        self._scheduler.handle("sync", self._run_sync, concurrency=2)
+        self._scheduler.handle("ingest", self._run_ingest, concurrency=MAX_RUNNING_INGESTS)
+        self._scheduler.handle("sync", self._run_sync, concurrency=MAX_RUNNING_SYNCS)
         self._scheduler.handle("embed", self._run_embed)
         self._scheduler.handle(LINK_RUN_KIND, self._run_link)
         self._scheduler.handle("reindex", self._run_reindex)
@@ -196,9 +203,9 @@ class StoreJobs:
             elif row.id in unfinished:
                 run_ids.append(await self._contents.queue(row))
             if row.next_embedding_model is not None:
-                run_ids.append(await self._scheduler.ensure("embed", row.id, {"store": row.id}))
+                run_ids.append(await self._scheduler.ensure("embed", row.id, row.work))
             if row.linked_to is not None:
-                run_ids.append(await self._scheduler.ensure(LINK_RUN_KIND, row.id, {"store": row.id}))
+                run_ids.append(await self._scheduler.ensure(LINK_RUN_KIND, row.id, row.work))
         return run_ids
 
     async def _row(self, payload: Mapping[str, Any]) -> StoreRow | None:
@@ -210,7 +217,7 @@ class StoreJobs:
             return {}
         pools.KEY.set(row.owner or "")
         result = await self._ingest.run(row, context)
-        await self._making.resume(row.id)
+        await self._making.resume(row)
         return result
 
     async def _run_sync(self, payload: Mapping[str, Any], context: Context) -> JSON:
@@ -219,7 +226,7 @@ class StoreJobs:
             return {}
         pools.KEY.set(row.owner or "")
         result = await self._following.run(row, context)
-        await self._making.resume(row.id)
+        await self._making.resume(row)
         return result
 
     async def _run_embed(self, payload: Mapping[str, Any], context: Context) -> JSON:

@@ -379,7 +379,7 @@ class StoreService:
         """
         values = {"next_embedding_model": self.embedding(wanted)}
         await self._database.write(rows.change, row.id, values)
-        return await self._scheduler.ensure("embed", row.id, {"store": row.id})
+        return await self._scheduler.ensure("embed", row.id, row.work)
 
     async def link(self, row: StoreRow, wanted: bool) -> str | None:
         """Link the passages of a store by what they name, or no longer; the id of the run that does it for those that
@@ -392,7 +392,7 @@ class StoreService:
         if row.links != wanted:
             await self._database.write(rows.change, row.id, {"links": wanted, "linked_to": 0})
             self._changed()
-        return await self._scheduler.ensure(LINK_RUN_KIND, row.id, {"store": row.id})
+        return await self._scheduler.ensure(LINK_RUN_KIND, row.id, row.work)
 
     async def calibrate(self, row: StoreRow, caller: Principal, request: Mapping[str, Any]) -> str:
         """Measure what the vectors of a store are worth, see `Calibration`; the id of the run, which ``caller`` owns.
@@ -410,7 +410,7 @@ class StoreService:
         self._indexes.changed(row.id, row.embedding_model)
         await self.contents.queue(row)  # what waited to be indexed there
         if row.linked_to is not None:
-            await self._scheduler.ensure(LINK_RUN_KIND, row.id, {"store": row.id})
+            await self._scheduler.ensure(LINK_RUN_KIND, row.id, row.work)
         return await self.change_model(row, model) if model else None
 
     async def delete(self, ref: str, caller: Principal) -> StoreRow:
@@ -478,7 +478,7 @@ class StoreService:
 
     async def reindex(self, row: StoreRow, *, files: bool = False) -> str:
         """Queue `portico_server.knowledge.jobs.Reindex`; the id of the run."""
-        return await self._scheduler.ensure("reindex", row.id, {"store": row.id, "files": files})
+        return await self._scheduler.ensure("reindex", row.id, {**row.work, "files": files})
 
     async def plan(self, row: StoreRow) -> MirrorPlan:
         """What a sync would do now. Raises as `sync` does, and `Unavailable` if it cannot be looked at."""

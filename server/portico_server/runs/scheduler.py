@@ -18,6 +18,7 @@ from portico_server.core.binding import BOUND, Bound
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError, TooMany
 from portico_server.core.ids import new_id
+from portico_server.core.pools import LastTurns
 from portico_server.core.principal import LOCAL, SYSTEM, Principal
 from portico_server.db import runs
 from portico_server.db.database import Database
@@ -41,6 +42,9 @@ WRITE_INTERVAL_S = 0.02
 
 MAX_CLOCK_STEP_S = 2.0
 """By how much the clock may differ from what has passed before it counts as set."""
+
+MAX_REMEMBERED_TURNS_COUNT = 100
+"""Of so many keys it is known when a run was last taken from the queue for them."""
 
 MAX_WAITING_EVENTS = 4_096
 """Events that a run may be ahead of its journal."""
@@ -111,7 +115,8 @@ class Scheduler:
         self._runner = runner
         self._kinds: dict[str, RunKind] = {}
         self.principals: Principals = _daemon_id
-        self._running: dict[str, tuple[str, Run]] = {}
+        self._running: dict[str, tuple[RunRow, Run]] = {}
+        self._turns: LastTurns[tuple[str, str]] = LastTurns()
         self._wake = asyncio.Event()
         self.holder = f"{os.uname().nodename}:{os.getpid()}:{os.urandom(4).hex()}"
         """Under which name this daemon holds its runs."""
@@ -267,7 +272,7 @@ class Scheduler:
                         await self._wake.wait()
         finally:
             self._stopping = True  # what is cancelled now goes back into the queue
-            for _kind, run in tuple(self._running.values()):
+            for _row, run in tuple(self._running.values()):
                 await run.cancel()
             if self._watchers:
                 await asyncio.wait(self._watchers)
@@ -285,8 +290,8 @@ class Scheduler:
                 logger.warning("another daemon has taken over the run %s, or cancelled it", run_id)
                 await held[1].cancel()
         self.sure_until = held_until - LEASE_MARGIN_S
-        for kind, run in tuple(self._running.values()):
-            if not self._kinds[kind].owned:
+        for row, run in tuple(self._running.values()):
+            if not self._kinds[row.kind].owned:
                 continue
             try:
                 self.principals(run.owner)
@@ -307,16 +312,24 @@ class Scheduler:
 
     async def _take_one(self) -> bool:
         await self._follow_clock()
-        busy = Counter(kind for kind, run in self._running.values() if run.status != "waiting")
+        busy = Counter(row.kind for row, run in self._running.values() if run.status != "waiting")
         kinds = [name for name, kind in self._kinds.items() if busy[name] < kind.concurrency]
         shared = [name for name in kinds if self._kinds[name].shared]
         if not kinds:
             return False
         row = await self._database.write(
-            runs.claim, kinds, self.holder, LEASE_S, shared, self._running, self._full(kinds)
+            runs.claim,
+            kinds,
+            self.holder,
+            LEASE_S,
+            shared,
+            self._running,
+            self._full(kinds),
+            self._later(kinds),
         )
         if row is None:
             return False
+        self._turns.note((row.kind, row.key))
         try:
             if row.attempts > MAX_ATTEMPTS:
                 raise PorticoError(f"Given up: it was cut off {MAX_ATTEMPTS} times.", code="gave_up")
@@ -336,7 +349,7 @@ class Scheduler:
         """The kinds and keys of which half of all that may be done at once is being done: one key cannot hold up the
         others by work that takes long. The operator's are not bounded.
         """
-        held = Counter((kind, run.owner) for kind, run in self._running.values() if run.status != "waiting")
+        held = self._held()
         found = []
         for (kind, owner), count in held.items():
             most = self._kinds[kind].concurrency
@@ -349,6 +362,20 @@ class Scheduler:
             if not (caller.admin or caller is SYSTEM):
                 found.append((kind, owner))
         return found
+
+    def _held(self) -> Counter[tuple[str, str]]:
+        """How many runs of each kind are being done for each key."""
+        return Counter((row.kind, row.key) for row, run in self._running.values() if run.status != "waiting")
+
+    def _later(self, kinds: Sequence[str]) -> list[tuple[str, str]]:
+        """The kinds and keys whose turn is after that of all others: first those that have the fewest runs, then those
+        whose last turn is longest ago.
+        """
+        held = self._held()
+        if len(self._turns) > MAX_REMEMBERED_TURNS_COUNT:
+            self._turns.forget_others(held)
+        found = [each for each in {*held, *self._turns} if each[0] in kinds]
+        return sorted(found, key=lambda each: (held[each], self._turns.last(each)))
 
     def _launch(self, row: RunRow, caller: Principal, last_event: int, *, full: bool = True) -> Run:
         """Do a run that is ours by its lease."""
@@ -380,7 +407,7 @@ class Scheduler:
                 time.monotonic() + LEASE_S - LEASE_MARGIN_S
             )  # it is the only one, and its lease is new
         run.recorded = asyncio.Event()
-        self._running[row.id] = (row.kind, run)
+        self._running[row.id] = (row, run)
         watcher = asyncio.create_task(self._watch(row, run, full), name=f"journal {row.id}")
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
@@ -408,7 +435,7 @@ class Scheduler:
             # Its lease runs out, and it is taken up again from what is written.
             logger.error("the end of run %s could not be written: %s", row.id, error.message)
         finally:
-            if self._running.get(row.id, ("", None))[1] is run:  # it may have been taken up again by now
+            if self._running.get(row.id, (None, None))[1] is run:  # it may have been taken up again by now
                 del self._running[row.id]
             assert run.recorded is not None
             run.recorded.set()

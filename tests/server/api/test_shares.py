@@ -18,7 +18,7 @@ from portico.wire import Usage
 from portico_server.api.exchange import MAX_BODIES_PER_KEY
 from portico_server.core.context import Context
 from portico_server.core.pools import KEY, FairSlots
-from portico_server.core.request import Reply, Request, Result
+from portico_server.core.request import Embed, Reply, Request, Result, Vectors
 from portico_server.core.servable import Card
 from portico_server.tools.sandbox import light
 
@@ -84,6 +84,20 @@ class Held:
         self.asked.set()
         await self.hold.wait()
         return Reply("word", usage=Usage(1, 1), model="held")
+
+
+class HeldVectors(Held):
+    """A model that makes vectors once it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.card = Card("held-vectors", "model", capabilities=frozenset({"embeddings"}))
+
+    async def call(self, request: Request, context: Context) -> Result:
+        assert isinstance(request, Embed)
+        self.asked.set()
+        await self.hold.wait()
+        return Vectors(tuple(bytes(16) for _ in request.input), 4)
 
 
 APPROVED = {
@@ -173,3 +187,34 @@ async def test_messages_on_sockets_and_bodies_are_in_one_account(tmp_path: Path)
             for _ in range(2 * MAX_BODIES_PER_KEY):
                 await third.send(message)
                 assert await ended(third) == "response.completed"
+
+
+async def test_long_work_on_the_stores_of_one_key_lets_another_key_pass(tmp_path: Path) -> None:
+    async with asyncio.timeout(60), api_server(tmp_path) as api:
+        await api.services.stores.start()
+        api.add(model := HeldVectors())
+        greedy, modest = [await key(api, name, "stores:*:manage") for name in ("greedy", "modest")]
+
+        async def filled(name: str, headers: dict[str, str], **more: str) -> str:
+            """The address of a file that is put into a new store."""
+            made = await api.client.post("/api/stores", json={"name": name, **more}, headers=headers)
+            assert made.status_code == 200, made.text
+            form = {"file": (f"{name}.md", f"# {name}".encode(), "text/markdown")}
+            kept = await api.client.post(
+                "/v1/files", files=form, data={"purpose": "assistants"}, headers=headers
+            )
+            files = f"/v1/vector_stores/{made.json()['id']}/files"
+            given = {"file_id": kept.json()["id"]}
+            assert (await api.client.post(files, json=given, headers=headers)).status_code == 200
+            return f"{files}/{given['file_id']}"
+
+        async def indexed(address: str, headers: dict[str, str]) -> None:
+            while (await api.client.get(address, headers=headers)).json()["status"] != "completed":
+                pass
+
+        slow = [await filled(f"slow-{number}", greedy, embedding_model="held-vectors") for number in range(5)]
+        await model.asked.wait()
+        await indexed(await filled("quick", modest, embedding_model=""), modest)
+        model.hold.set()
+        for address in slow:
+            await indexed(address, greedy)

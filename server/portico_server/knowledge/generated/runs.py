@@ -64,18 +64,18 @@ class GroupGenerator:
         self._scheduler = scheduler
         scheduler.handle(GENERATE_RUN_KIND, self._run, concurrency=2)
 
-    async def queue(self, store_id: str) -> str:
+    async def queue(self, store: StoreRow) -> str:
         """Queue the making of what a store's groups lack; the id of the run."""
-        return await self._scheduler.ensure(GENERATE_RUN_KIND, store_id, {"store": store_id})
+        return await self._scheduler.ensure(GENERATE_RUN_KIND, store.id, store.work)
 
-    async def resume(self, store_id: str) -> None:
+    async def resume(self, store: StoreRow) -> None:
         """`queue`, if a group lacks files."""
-        for group in await self._database.read(groups.of_store, store_id):
+        for group in await self._database.read(groups.of_store, store.id):
             if not needs_model(group.chunking):
                 continue
             lacking = await self._database.read(groups.waiting, group, 1)
             if lacking:
-                await self.queue(store_id)
+                await self.queue(store)
                 return
 
     async def _run(self, payload: Mapping[str, Any], context: Context) -> JSON:
