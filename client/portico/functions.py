@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import inspect
+import os
 import re
 import types
 import typing
@@ -39,7 +40,9 @@ def idempotency_key() -> str:
 
     Pass it on to whatever must happen once: a payment, a mail, a row. Raises `InvalidRequest` outside of such a call.
     """
-    key = _KEY.get("")
+    key = _KEY.get("") or os.environ.get(
+        "PORTICO_IDEMPOTENCY_KEY", ""
+    )  # the daemon's own process of functions
     if not key:
         raise InvalidRequest(
             "Nobody calls a function through Portico here: idempotency_key() is for functions of a flow, an agent or "

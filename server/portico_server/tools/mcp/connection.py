@@ -28,7 +28,7 @@ from portico.wire import Status
 from portico_server import __version__
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest
-from portico_server.core.request import Artifact, ToolResult
+from portico_server.core.request import Artifact, ToolCall, ToolResult
 from portico_server.runs.artifacts import NewArtifact
 from portico_server.runs.runner import Runner
 from portico_server.subprocesses import is_local
@@ -121,6 +121,8 @@ RESTART_WAIT_SECONDS: Final = 15.0
 _FIRST_RETRY_S: Final = 0.5
 _MAX_RETRY_S: Final = 60.0
 _PAGES: Final = 50
+_KEY: Final = "portico/idempotency-key"
+"""Under which name ``_meta`` of a call has its key, for which MCP has no name of its own."""
 _FAILED: Final = "mcp_server_failed"
 _REFUSED: Final = "mcp_server_refused"
 _LOG_BYTES: Final = 1024 * 1024
@@ -280,15 +282,17 @@ class ServerConnection:
         self._stopping.set()
         self._wake.set()
 
-    async def call(self, tool: str, arguments: Mapping[str, Any], context: Context) -> ToolResult:
+    async def call(self, tool: str, call: ToolCall, context: Context) -> ToolResult:
         """Call a tool of the server. All that goes wrong is a result for the asking model to read."""
+        arguments = dict(call.arguments)
+        meta: Any = {_KEY: call.key} if call.key else None
 
         async def tell(progress: float, total: float | None, message: str | None) -> None:
             await context.emit(Status("tool", message or tool, progress, total))
 
         try:
             result = await self._ask(
-                lambda client: client.call_tool(tool, dict(arguments), progress_callback=tell), "call"
+                lambda client: client.call_tool(tool, arguments, progress_callback=tell, meta=meta), "call"
             )
         except (Conflict, InvalidRequest) as error:
             if error.code not in (_FAILED, _REFUSED):

@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, NotFound, nearest
-from portico_server.core.request import ToolResult
+from portico_server.core.request import ToolCall, ToolResult
 from portico_server.db import specs as rows
 from portico_server.db.database import Database
 from portico_server.runs.artifacts import ArtifactStore
@@ -260,9 +260,9 @@ class McpHost:
 
         spec = held.spec
 
-        async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
+        async def work(call: ToolCall, context: Context) -> ToolResult:
             assert held.connection is not None
-            return await held.connection.call(found.name, arguments, context)
+            return await held.connection.call(found.name, call, context)
 
         for prefix in dict.fromkeys((spec.prefix, f"{spec.name}_")):
             name = name_of(prefix, found.name)

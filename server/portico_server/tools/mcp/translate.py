@@ -23,7 +23,7 @@ from portico_server.tools.mcp.offered import (
     OfferedResource,
     ResourceContent,
 )
-from portico_server.tools.tool import Tool, Work
+from portico_server.tools.tool import Keyed, Tool
 
 _FOREIGN: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 _CONTROLS: Final = re.compile(
@@ -38,7 +38,7 @@ def name_of(prefix: str, tool: str) -> str:
     return _FOREIGN.sub("_", f"{prefix}{tool}")[:_MAX_NAME_CHARS]
 
 
-def tool_of(found: types.Tool, name: str, source: str, timeout: float, work: Work) -> Tool | None:
+def tool_of(found: types.Tool, name: str, source: str, timeout: float, work: Keyed) -> Tool | None:
     """A server's tool as ours; ``None`` if its schema is none. Its words are text, whatever they ask of a reader."""
     try:
         for schema in (found.input_schema, found.output_schema):
@@ -54,7 +54,7 @@ def tool_of(found: types.Tool, name: str, source: str, timeout: float, work: Wor
         description=plain(found.description or found.title or found.name)[:_MAX_DESCRIPTION_CHARS],
         input_schema=found.input_schema,
         output_schema=found.output_schema,
-        work=work,
+        keyed=work,
         read_only=read_only,
         destructive=not read_only and notes.destructive_hint is not False,
         open_world=notes.open_world_hint is not False,

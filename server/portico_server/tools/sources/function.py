@@ -17,7 +17,7 @@ from portico_server import subprocesses
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError, Unavailable
-from portico_server.core.request import ToolResult
+from portico_server.core.request import ToolCall, ToolResult
 from portico_server.environments.build import PackageSet, build, is_whole, python_in, remove_environment
 from portico_server.subprocesses import run_script
 from portico_server.tools.results import outcome
@@ -118,15 +118,15 @@ class Functions:
         every = spec.function.endswith(":*")
         about = described["description"] or f"The function {function}."
 
-        async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
-            return await self._call({"function": function, "arguments": arguments})
+        async def work(call: ToolCall, _context: Context) -> ToolResult:
+            return await self._call({"function": function, "arguments": call.arguments, "key": call.key})
 
         return Tool(
             name=f"{spec.name}_{function}" if every else spec.name,
             title=function if every else spec.name,
             description=about if every else spec.description or about,
             input_schema=_with(described["schema"], spec.parameters),
-            work=work,
+            keyed=work,
             read_only=spec.read_only,
             destructive=not spec.read_only,
             open_world=True,

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urljoin, urlsplit
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.request import ToolResult
+from portico_server.core.request import ToolCall, ToolResult
 from portico_server.core.untrusted_yaml import InvalidYaml, read_yaml
 from portico_server.tools.fetch.policy import AddressPolicy, is_unsafe
 from portico_server.tools.sources.spec import ToolSpec
@@ -69,13 +69,14 @@ class Operation:
     policy: AddressPolicy
     timeout: float
 
-    async def __call__(self, arguments: Mapping[str, Any], _context: Context) -> ToolResult:
+    async def __call__(self, call: ToolCall, _context: Context) -> ToolResult:
         from portico_server.tools.fetch.client import (  # aiohttp is not for the start of the daemon
             FetchRequest,
             fetch,
         )
 
         query, headers, body = list(self.query), dict(self.headers), None
+        arguments = call.arguments
         try:
             url = self.server + filled(
                 self.path,
@@ -92,6 +93,8 @@ class Operation:
                     case "body":
                         body = json.dumps(value).encode()
                         headers["Content-Type"] = "application/json"
+            if call.key and self.method not in ("get", "head") and not any(map(_is_key, headers)):
+                headers["Idempotency-Key"] = quote(call.key, safe=":.[]#")
             if query:
                 url += ("&" if "?" in url else "?") + urlencode(query)
             got = await fetch(
@@ -109,6 +112,10 @@ class Operation:
         if is_unsafe(value):
             raise RefusedArgument(f"The argument '{name}' has control characters, which no header may have.")
         return value
+
+
+def _is_key(header: str) -> bool:
+    return header.lower() == "idempotency-key"
 
 
 def filled(path: str, arguments: Mapping[str, str]) -> str:
@@ -291,7 +298,7 @@ def _tool(
         title=str(operation.get("summary") or name)[:200],
         description=str(description)[:4_000],
         input_schema=schema,
-        work=work,
+        keyed=work,
         read_only=work.method in ("get", "head"),
         destructive=work.method in ("delete", "put", "patch"),
         open_world=True,

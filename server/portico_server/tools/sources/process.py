@@ -21,6 +21,10 @@ MAX_OUTPUT_BYTES: Final = 1024 * 1024
 _HANDED_ON: Final = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
 
+KEY_VARIABLE: Final = "PORTICO_IDEMPOTENCY_KEY"
+"""In the environment of a command: the key of the call, if it has one; of a function, while it is called."""
+
+
 @dataclass(frozen=True, slots=True)
 class FinishedProcess:
     """How a program ended, and what it wrote."""

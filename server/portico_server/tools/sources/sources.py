@@ -12,7 +12,7 @@ from typing import Any, Final
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, NotFound, PorticoError, nearest
-from portico_server.core.request import ToolResult
+from portico_server.core.request import ToolCall, ToolResult
 from portico_server.db import specs as rows
 from portico_server.db.database import Database
 from portico_server.db.query.answer import QUERY_TIMEOUT_S
@@ -23,7 +23,7 @@ from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.results import MAX_TEXT_CHARS
 from portico_server.tools.sources import openapi
 from portico_server.tools.sources.function import FunctionPackages, Functions
-from portico_server.tools.sources.process import finish, start
+from portico_server.tools.sources.process import KEY_VARIABLE, finish, start
 from portico_server.tools.sources.spec import PLACEHOLDER, ToolSpec, parse
 from portico_server.tools.tool import Tool
 from portico_server.tools.toolbox import Toolbox
@@ -101,10 +101,11 @@ def tool_of(spec: ToolSpec) -> Tool:
     """The tool of a command. Placeholders without a schema take text; those with a default may be left out."""
     properties = {name: dict(spec.parameters.get(name, {"type": "string"})) for name in spec.placeholders}
 
-    async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
+    async def work(call: ToolCall, _context: Context) -> ToolResult:
         try:
-            command = [part for template in _filled(spec, arguments) for part in template]
-            done = await finish(await start(command, spec.env, spec.folder))
+            command = [part for template in _filled(spec, call.arguments) for part in template]
+            env = {**spec.env, KEY_VARIABLE: call.key} if call.key else spec.env
+            done = await finish(await start(command, env, spec.folder))
         except PorticoError as error:
             return ToolResult(error.message, is_error=True)
         cut = "\n[cut off here]" if done.truncated else ""
@@ -129,7 +130,7 @@ def tool_of(spec: ToolSpec) -> Tool:
             "additionalProperties": False,
         },
         output_schema=_OUTPUT,
-        work=work,
+        keyed=work,
         read_only=spec.read_only,
         destructive=not spec.read_only,
         open_world=True,

@@ -3,7 +3,8 @@
 Run as a file by any interpreter, so: standard library only, and no import of this package. The first line of standard
 input is ``{"module", "function", "folder"}``, where ``*`` stands for all public functions; the answer is
 ``{"functions": {name: {"schema", "description"}}}`` or ``{"error"}``. Every further line is ``{"function",
-"arguments"}``; the answer is ``{"value"}`` or ``{"error"}``.
+"arguments", "key"}``; the answer is ``{"value"}`` or ``{"error"}``. The key of the call stands in the environment
+meanwhile.
 """
 
 from __future__ import annotations
@@ -148,6 +149,9 @@ def main() -> None:
     for line in sys.stdin:
         try:
             call = json.loads(line)
+            os.environ.pop("PORTICO_IDEMPOTENCY_KEY", None)
+            if call["key"]:
+                os.environ["PORTICO_IDEMPOTENCY_KEY"] = call["key"]
             answer = _call(functions[call["function"]], call["arguments"])
         except Exception as error:  # noqa: BLE001  # told to the model that called
             traceback.print_exc()

@@ -153,7 +153,12 @@ def main() -> None:
             given = asked["params"].get("arguments") or {}
             say(id=number, result=fill(asked["params"]["name"], given))
         elif name == "tools/call":
-            answer = call(asked["params"]["name"], asked["params"].get("arguments") or {})
+            arguments = asked["params"].get("arguments") or {}
+            if asked["params"]["name"] == "echo" and arguments.get("text") == "meta":
+                arguments["text"] = json.dumps(
+                    (asked["params"].get("_meta") or {}).get("portico/idempotency-key")
+                )
+            answer = call(asked["params"]["name"], arguments)
             if answer is not None:
                 say(id=number, result=answer)
         else:

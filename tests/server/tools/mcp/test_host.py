@@ -83,6 +83,9 @@ async def test_its_tools_are_ours_under_its_name(case: Case) -> None:
     assert "odd_echo" in info.tools and "odd_current_time" in info.tools
     result = await case.use("odd_echo", text="Grüße 高山")
     assert (result.text, result.is_error) == ("Grüße 高山", False)
+    for key, told in (("run_1:pay[0]", '"run_1:pay[0]"'), ("", "null")):
+        keyed, _events = await case.daemon.call("tool/odd_echo", ToolCall({"text": "meta"}, key=key), LOCAL)
+        assert isinstance(keyed, ToolResult) and keyed.text == told
     assert (await case.use("odd_sum")).structured == {"sum": 3}
     picture = await case.use("odd_picture")
     assert picture.text == "[image/png, 6 bytes]\n[application/pdf at file:///x/The%20report.pdf]"

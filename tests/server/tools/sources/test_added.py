@@ -268,6 +268,8 @@ async def site() -> AsyncIterator[Site]:
             "auth": request.headers.get("Authorization"),
             "body": (await request.json()) if request.method == "POST" else None,
         }
+        if "Idempotency-Key" in request.headers:
+            told["key"] = request.headers["Idempotency-Key"]
         return web.json_response(told, status=404 if told["id"] == "none" else 200)
 
     pages = {
@@ -303,6 +305,33 @@ async def test_each_operation_is_a_tool(case: Case, site: Site) -> None:
         await case.use("zoo_add_pet", body={"name": "Rex", "friend": {}})
     failed = await case.use("zoo_getPet", id="none")
     assert failed.is_error and "status 404" in failed.text
+
+
+async def test_the_key_of_a_call_is_passed_on(case: Case, site: Site, tmp_path: Path) -> None:
+    """To a command and a function in the environment, to an API in the header of what changes something."""
+    (tmp_path / "keyed.py").write_text(
+        "import os\n\ndef key() -> str:\n    return os.environ['PORTICO_IDEMPOTENCY_KEY']\n"
+    )
+    code = "import os; print(os.environ.get('PORTICO_IDEMPOTENCY_KEY'), end='')"
+    await case.add("program", command=[sys.executable, "-c", code])
+    await case.add("python", function="keyed:key", folder=str(tmp_path))
+    await case.add("zoo", openapi=f"{site.url}/openapi.json")
+
+    async def keyed(tool: str, key: str, **arguments: Any) -> ToolResult:
+        result, _events = await case.daemon.call(f"tool/{tool}", ToolCall(arguments, key=key))
+        assert isinstance(result, ToolResult)
+        return result
+
+    for name in ("program", "python"):
+        assert [(await keyed(name, key)).text for key in ("run_1:a[0]", "run_1:b")] == [
+            "run_1:a[0]",
+            "run_1:b",
+        ]
+    assert (await keyed("program", "")).text == "None"
+    posted = await keyed("zoo_add_pet", "run_1:schön[0]", body={"name": "Rex"})
+    assert posted.structured is not None and posted.structured["key"] == "run_1:sch%C3%B6n[0]"
+    got = await keyed("zoo_getPet", "run_1:a", id="b")
+    assert got.structured is not None and "key" not in got.structured
 
 
 async def test_operations_are_allowed_and_denied(case: Case, site: Site) -> None:
