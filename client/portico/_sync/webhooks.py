@@ -40,10 +40,13 @@ class Webhooks(Group):
         url: str | None = None,
         event_types: Sequence[str] | None = None,
         name: str | None = None,
+        disabled: bool | None = None,
     ) -> Webhook:
-        """Change what is given; ``event_types`` are all that it has then. One that was disabled is used again."""
+        """Change what is given; ``event_types`` are all that it has then. One that was disabled is used again, and
+        ``disabled`` stops what is sent until the next change.
+        """
         types = None if event_types is None else list(event_types)
-        body = given(url=url, event_types=types, name=name)
+        body = given(url=url, event_types=types, name=name, disabled=disabled)
         return self._transport.request("POST", self._at(webhook_id), Webhook, json=body)
 
     def rotate(self, webhook_id: str, *, keep_old: bool = False) -> NewWebhook:

@@ -109,13 +109,21 @@ def change(
         typer.Option(help="What is sent, all of it; several times.", autocompletion=event_types),
     ] = None,
     name: Annotated[str | None, typer.Option(help="What it is called.")] = None,
+    disable: Annotated[
+        bool | None,
+        typer.Option("--disable/--enable", help="Send nothing until it is enabled.", show_default=False),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Change a webhook. One that was disabled is used again."""
     with connected(context) as client:
-        found = client.webhooks.change(webhook_id, url=url, event_types=event or None, name=name)
+        found = client.webhooks.change(
+            webhook_id, url=url, event_types=event or None, name=name, disabled=disable
+        )
     if as_json:
         print_json(found)
+    elif found.disabled:
+        typer.echo(f"{found.id} is disabled: nothing is sent to {found.url}.")
     else:
         typer.echo(f"{found.id} sends {', '.join(found.event_types)} to {found.url}.")
 

@@ -105,6 +105,31 @@ export function FormDialog(props: {
   );
 }
 
+/** A secret that is shown once, with a way to copy it. */
+export function ShownOnce(props: { id: string; note: string; secret: string; onClose: () => void }) {
+  const [copied, setCopied] = useState(false);
+  return (
+    <>
+      <p>{props.note}</p>
+      <pre id={props.id}>{props.secret}</pre>
+      <div class="actions">
+        <button
+          type="button"
+          onClick={async () => {
+            await navigator.clipboard.writeText(props.secret);
+            setCopied(true);
+          }}
+        >
+          {copied ? t("copied") : t("copy")}
+        </button>
+        <button type="button" class="primary" onClick={props.onClose}>
+          {t("close")}
+        </button>
+      </div>
+    </>
+  );
+}
+
 /** A question before something is lost. */
 export function Confirm(props: { title: string; does: string; onYes: () => void; onClose: () => void }) {
   return (

@@ -1,7 +1,7 @@
 import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
 import { moment } from "../format";
-import { Confirm, Dialog, Listing, Trouble, useLoaded, useWork } from "../parts/ui";
+import { Confirm, Dialog, Listing, ShownOnce, Trouble, useLoaded, useWork } from "../parts/ui";
 import { apps, status } from "../status";
 import type { Key } from "../types";
 import { t } from "../words/words";
@@ -74,7 +74,6 @@ export function Keys() {
 function NewKey({ onClose }: { onClose: () => void }) {
   const [busy, error, work] = useWork();
   const [made, setMade] = useState("");
-  const [copied, setCopied] = useState(false);
   const offered = [
     "chat",
     "models:read",
@@ -86,24 +85,7 @@ function NewKey({ onClose }: { onClose: () => void }) {
   return (
     <Dialog title={t("keys.new")} onClose={onClose}>
       {made ? (
-        <>
-          <p>{t("keys.once")}</p>
-          <pre id="newkey">{made}</pre>
-          <div class="actions">
-            <button
-              type="button"
-              onClick={async () => {
-                await navigator.clipboard.writeText(made);
-                setCopied(true);
-              }}
-            >
-              {copied ? t("copied") : t("copy")}
-            </button>
-            <button type="button" class="primary" onClick={onClose}>
-              {t("close")}
-            </button>
-          </div>
-        </>
+        <ShownOnce id="newkey" note={t("keys.once")} secret={made} onClose={onClose} />
       ) : (
         <form
           class="fields"

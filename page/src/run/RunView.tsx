@@ -1,5 +1,5 @@
 import type { FunctionComponent } from "preact";
-import { Tabs } from "../parts/ui";
+import { Lazy, Tabs } from "../parts/ui";
 import { link, route } from "../route";
 import { t } from "../words/words";
 import { Batches } from "./Batches";
@@ -11,6 +11,10 @@ import { Settings } from "./Settings";
 import { Tools } from "./Tools";
 import { UsageTable } from "./Usage";
 
+function Webhooks() {
+  return <Lazy name="webhooks" load={() => import("./Webhooks")} given={{}} />;
+}
+
 const VIEWS = {
   models: Models,
   finetunes: Finetunes,
@@ -19,6 +23,7 @@ const VIEWS = {
   runs: Runs,
   usage: UsageTable,
   keys: Keys,
+  webhooks: Webhooks,
   settings: Settings,
 } satisfies Record<string, FunctionComponent>;
 

@@ -32,6 +32,9 @@ MAX_NAME_LENGTH: Final = 200
 KEEP_SECRET_S: Final = 86_400.0
 """Seconds for which the secret before a rotation signs too, if that is asked for."""
 
+DISABLED_BY_OWNER: Final = "It was disabled by hand."
+"""Why nothing is sent to a webhook that its owner has disabled."""
+
 MAX_RUNNING_TESTS: Final = 2
 """Tests of one key at a time."""
 
@@ -91,8 +94,12 @@ class WebhookService:
         name: str | None = None,
         url: str | None = None,
         event_types: Sequence[str] | None = None,
+        disabled: bool | None = None,
     ) -> WebhookRow:
-        """Change what is given; one that was disabled is used again. Raises `NotFound`, `InvalidRequest`."""
+        """Change what is given; one that was disabled is used again, unless ``disabled`` is given with it.
+
+        Raises `NotFound`, `InvalidRequest`.
+        """
         row = await self.get(webhook_id, caller)
         given: dict[str, Any] = {}
         if name is not None:
@@ -103,8 +110,10 @@ class WebhookService:
         if event_types is not None:
             given["event_types"] = _checked_types(event_types)
         changed = {field: value for field, value in given.items() if getattr(row, field) != value}
-        if changed or (given and row.disabled is not None):
+        if changed or (row.disabled is not None and (given or disabled is False)):
             await self._database.write(rows.change, row.id, changed)
+        if disabled:
+            await self._database.write(rows.disable, row.id, DISABLED_BY_OWNER)
         return await self.get(webhook_id, caller)
 
     async def rotate(self, webhook_id: str, caller: Principal, *, keep_old: bool = False) -> WebhookRow:

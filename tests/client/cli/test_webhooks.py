@@ -23,6 +23,8 @@ def test_a_webhook_is_made_shown_changed_rotated_and_deleted(command: Command) -
     assert secret[-4:] in shown.out and secret not in shown.out
     changed = command("webhooks", "change", hook, "--event", "run.finished", "--event", "run.failed")
     assert f"{hook} sends run.finished, run.failed to {URL}." in changed.out
+    assert "is disabled" in command("webhooks", "change", hook, "--disable").out
+    assert command("webhooks", "change", hook, "--enable", "--json").json["disabled"] is None
     assert "Nothing was sent yet" in command("webhooks", "deliveries", hook).out
     rotated = command("webhooks", "rotate", hook, "--keep-old", "--json").json
     assert rotated["signing_secret"] not in ("", secret)

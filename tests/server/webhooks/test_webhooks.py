@@ -279,6 +279,27 @@ async def test_410_disables_a_webhook_until_it_is_updated(join: Join, receiver: 
     assert unwrapped(await receiver.next("/gone"), hook.signing_secret).data.id == "run_3"
 
 
+async def test_who_has_a_webhook_disables_and_enables_it(join: Join, receiver: Receiver) -> None:
+    key = await join()
+    hook = await key.hook(receiver.url("/paused"))
+    path = f"/v1/webhook_endpoints/{hook.id}"
+    headers = {"authorization": f"Bearer {key.secret}"}
+
+    async def change(**values: Any) -> str | None:
+        answer = await key.served.client.post(path, json=values, headers=headers)
+        disabled: str | None = answer.json()["disabled"]
+        return disabled
+
+    assert "by hand" in (await change(disabled=True) or "")
+    await key.announce()
+    assert await key.deliveries(hook.id) == []
+    assert await change(name="renamed", disabled=True) is not None
+    assert await change() is not None, "nothing was changed"
+    assert await change(disabled=False) is None
+    await key.announce(subject="run_2")
+    assert unwrapped(await receiver.next("/paused"), hook.signing_secret).data.id == "run_2"
+
+
 async def test_a_receiver_that_hangs_holds_up_nobody_else(join: Join, receiver: Receiver) -> None:
     slow, quick = await join(), await join()
     stuck = await slow.hook(receiver.url("/hang"))

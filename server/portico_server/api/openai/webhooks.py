@@ -36,11 +36,14 @@ class WebhookRequest(BaseModel, extra="forbid"):
 
 
 class WebhookChange(BaseModel, extra="forbid"):
-    """What to change; ``event_types`` are all that it has afterwards."""
+    """What to change; ``event_types`` are all that it has afterwards. ``disabled`` is ours: nothing is sent until the
+    next change.
+    """
 
     event_types: EventTypeNames | None = None
     name: WebhookName | None = None
     url: WebhookUrl | None = None
+    disabled: bool | None = None
 
 
 class RotateRequest(BaseModel, extra="forbid"):

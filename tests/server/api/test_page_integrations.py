@@ -1,10 +1,10 @@
-"""Resources and prompts of somebody else's MCP server, in the page."""
+"""What belongs to somebody else, in the page: resources and prompts of MCP servers, and receivers of webhooks."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,10 @@ import pytest
 import pytest_asyncio
 from tests import daemon as daemons
 from tests.browser import CHROMIUM, browser
-from tests.page import AXE, REFUSED, WIDTHS, Seen, click, escape, text, violations, visit
+from tests.page import AXE, REFUSED, WIDTHS, Seen, click, escape, fill, text, violations, visit
+from tests.server.webhooks.receiver import Receiver, receiving
+
+from portico.webhooks import verify_webhook
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -34,11 +37,18 @@ CONFIGURATION: dict[str, Any] = {
 async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seen]:
     folder = tmp_path_factory.mktemp("mcp")
     (folder / "portico.yaml").write_text(json.dumps(CONFIGURATION), encoding="utf-8")
-    with daemons.running(folder / "home", "--file", str(folder / "portico.yaml")) as daemon:
+    given = ("--file", str(folder / "portico.yaml"))
+    with daemons.running(folder / "home", *given, env={"PORTICO_TOOL_HOSTS": "127.0.0.1"}) as daemon:
         async with browser(folder / "profile") as page:
             await page.open(daemon.url)
             yield Seen(daemon.url, page, folder)
             assert [said for said in page.complaints if not said.startswith(REFUSED)] == []
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    with receiving() as found:
+        yield found
 
 
 @pytest_asyncio.fixture(loop_scope="module", params=WIDTHS)
@@ -137,3 +147,93 @@ async def test_a_prompt_is_filled_in_by_its_form_and_asked_in_a_conversation(see
     assert await page.until("document.querySelector('#messages img')?.decode().then(() => true)")
     assert "Hello." in await page.run(text("#messages"))
     await escape(page)
+
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+DELIVERY = text("#deliveries tbody tr")
+
+
+async def test_a_webhook_is_made_tried_paused_and_deleted_and_its_deliveries_are_sent_again(
+    seen: Seen, receiver: Receiver
+) -> None:
+    page, path = seen.page, f"/heard{seen.width}"
+    state = text("#webhookstate")
+    await visit(page, "run", "webhooks")
+    assert await page.until(text("main .empty h2")) == "No webhook yet"
+    await click(page, "New webhook")
+    await page.until("document.querySelector('#eventtypes input') && true")
+    await fill(page, url=receiver.url(path), name=HOSTILE)
+    await page.press_enter()
+    assert await page.until(text("dialog[open] .trouble")) == "Choose at least one event."
+    await sound(seen)
+    await page.run("document.querySelector('#eventtypes [value=\"run.finished\"]').click()")
+    await page.type("dialog[open] [name=name]", " mine")
+    await page.press_enter()
+    secret = await page.until(text("#newsecret"))
+    await click(page, "Close", "dialog .actions")
+    assert "Nothing was sent yet." in await page.until(
+        f"{text('#webhooks li')}?.includes('Nothing') && {text('#webhooks li')}"
+    )
+    assert secret not in await page.run("document.body.innerHTML")
+    await sound(seen)
+    await click(page, f"{HOSTILE} mine")
+    await page.until(f"{state}?.startsWith('enabled')")
+    assert await page.until(text("main .empty h2")) == "Nothing was sent yet"
+    await click(page, "Send a test")
+    await click(page, "Send it", "dialog[open]")
+    assert await page.until(text("#testanswer")) == "The receiver answered HTTP 200."
+    message = await receiver.next(path)
+    assert verify_webhook(message.body, message.headers, secret).type == "run.finished"
+    await sound(seen)
+    await escape(page)
+
+    receiver.answers[path] = [410]  # which says that it wants nothing more
+    seen.post(
+        "/api/flows/run",
+        {
+            "flow": {"portico_flow": 1, "durability": "normal", "step": {"op": "llm", "model": "clerk"}},
+            "input": "Hello",
+        },
+    )
+    await receiver.next(path)
+    row = await page.until(f"{DELIVERY}?.includes('failed') && {DELIVERY}")
+    assert "run.finished" in row and "HTTP 410" in row
+    await page.until(f"{state}.startsWith('disabled')")
+    assert await page.run("document.querySelector('#deliveries button').disabled")
+    await sound(seen)
+    await click(page, "Enable")
+    await page.until(f"{state}.startsWith('enabled')")
+    await click(page, "Send again")
+    assert (await receiver.next(path)).id != message.id
+    await page.until(f"{DELIVERY}.includes('delivered') && {DELIVERY}.includes('HTTP 200')")
+    await click(page, "Pause")
+    await page.until(f"{state}.startsWith('disabled')")
+    await page.run("document.querySelector('#language').click()")
+    await page.until(f"{state}.startsWith('已停用') && {DELIVERY}.includes('已送达')")
+    await sound(seen)
+    await page.run("document.querySelector('#language').click()")
+
+    await click(page, "Edit")
+    await page.until("document.querySelector('#eventtypes [value=\"run.finished\"]')?.checked")
+    await page.run("document.querySelector('#eventtypes [value=\"run.failed\"]').click()")
+    await click(page, "Save and enable", "dialog[open]")
+    await page.until(f"{state}.startsWith('enabled') && document.querySelectorAll('main code').length === 2")
+    await click(page, "New secret")
+    await click(page, "New secret", "dialog[open]")
+    other = await page.until(text("#newsecret"))
+    assert other != secret
+    await click(page, "Close", "dialog .actions")
+    await page.until(f"{state}.includes({json.dumps(other[-4:])})")
+    await click(page, "Webhooks", "main .crumbs")
+    assert "delivered" in await page.until(
+        f"{text('#webhooks li')}?.includes('Last event') && {text('#webhooks li')}"
+    )
+    assert await page.run("document.querySelectorAll('main img').length") == 0
+    await click(page, f"{HOSTILE} mine")
+    await click(page, "Delete")
+    await click(page, "Delete", "dialog")
+    assert (
+        await page.until(f"location.hash === '#/run/webhooks' && {text('main .empty h2')}")
+        == "No webhook yet"
+    )
