@@ -40,6 +40,8 @@ export interface Store {
   embedding_model: string;
   /** What its vectors were measured to be worth; null: what their model's profile says. */
   vector_weight: number | null;
+  /** Whether passages that name the same are linked, and searches follow that. */
+  links: boolean;
   file_counts: { in_progress: number; completed: number; failed: number; cancelled: number; total: number };
   problem: string | null;
   skipped: Record<string, number>;

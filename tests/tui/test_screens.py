@@ -10,15 +10,18 @@ from pathlib import Path
 import pytest
 from tests import daemon as daemons
 from tests.daemon import Daemon
+from tests.server.webhooks.receiver import Receiver, receiving
 from tests.tui.terminal import Terminal, terminal
 from textual.widgets import Tree
 
 from portico import Client
+from portico.webhooks import verify_webhook
 from portico_tui.app import TITLES
 from portico_tui.screens.apps import Versions
 from portico_tui.screens.evals import EvalItems, EvalList, EvalRunList, EvalSearchList, EvalTrials
 from portico_tui.screens.prompts import PromptVersions
 from portico_tui.screens.runs import TraceView
+from portico_tui.screens.webhooks import Deliveries
 from portico_tui.widgets.dialogs import Choose, Confirm, Form, Reader
 from portico_tui.widgets.run_view import RunView
 
@@ -73,11 +76,18 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         "models:\n  - {name: echo, source: 'fake://', aliases: [default]}\n"
         "agents:\n  - {name: clerk, model: echo, instructions: Answer.}\n"
     )
-    with daemons.running(home / "data", "--file", str(configuration)) as running:
+    hosts = {"PORTICO_TOOL_HOSTS": "127.0.0.1"}
+    with daemons.running(home / "data", "--file", str(configuration), env=hosts) as running:
         with Client(running.url) as client:
             client.apps.deploy("story", STORY)
             client.tools.add("wipe", command=["echo", "wiped", "{path}"], approval="always")
         yield running
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    with receiving() as found:
+        yield found
 
 
 def said(screen: Terminal, part: str) -> str:
@@ -391,6 +401,51 @@ async def test_a_key_is_shown_once_and_revoked(daemon: Daemon) -> None:
             await screen.until(lambda: not screen.row("#rows", "reader"))
         [own] = client.keys.list()
         client.keys.revoke(own.id)
+
+
+async def test_a_webhook_is_made_tried_paused_and_deleted_and_its_deliveries_are_sent_again(
+    daemon: Daemon, receiver: Receiver
+) -> None:
+    async with terminal(daemon.url) as screen:
+        await screen.go("webhooks")
+        await screen.press("n")
+        await screen.fill(url=receiver.url("/tui"), events="run.ended")
+        await screen.until(lambda: any("run.ended" in line for line in screen.told))
+        await screen.press("n")
+        await screen.fill(url=receiver.url("/tui"), events="run.finished, run.failed", name="[b]mine[/b]")
+        await screen.over(Reader)
+        secret = said(screen, "#text").split()[0]
+        assert secret.startswith("whsec_")
+        await screen.press("escape")
+        await pick(screen, "webhooks", 0, "[b]mine[/b]")
+        assert "run.finished, run.failed" in said(screen, "#detail")
+        await screen.press("t")
+        await screen.over(Choose)
+        await screen.press("enter")
+        await screen.until(lambda: any("HTTP 200" in line for line in screen.told))
+        message = await receiver.next("/tui")
+        assert verify_webhook(message.body, message.headers, secret).type == "run.finished"
+        await screen.press("p")
+        await screen.until(lambda: screen.row("#rows", "[b]mine[/b]")[2:3] == ["disabled"])
+        await screen.press("e")
+        await screen.fill(name="ours")
+        await screen.until(lambda: screen.row("#rows", "ours")[2:3] == ["enabled"])
+        with Client(daemon.url) as client:
+            client.apps.run("story", {"topic": "herons", "parts": 1})
+        await receiver.next("/tui")
+        await pick(screen, "webhooks", 0, "ours")
+        await screen.press("enter")
+        await screen.over(Deliveries)
+        await screen.until(
+            lambda: [row[1:3] for row in screen.rows("#rows")] == [["run.finished", "delivered"]]
+        )
+        await screen.press("r")
+        await receiver.next("/tui")
+        await screen.press("escape")
+        await pick(screen, "webhooks", 0, "ours")
+        await screen.press("d")
+        await screen.agree()
+        await screen.until(lambda: not screen.row("#rows", "ours"))
 
 
 async def test_usage_logs_and_settings_are_read(daemon: Daemon) -> None:

@@ -124,7 +124,12 @@ export function EvalRunPage({ evalId, id }: { evalId: string; id: string }) {
     <>
       <p class="crumbs">
         <a href={link("build", "evals")}>{t("build.evals")}</a> ›{" "}
-        <a href={link("build", "evals", evalId)}>{run.name || evalId}</a> › {moment(run.created_at)}
+        {run.search_id ? (
+          <a href={link("build", "evals", evalId, "searches", run.search_id)}>{t("searches.one")}</a>
+        ) : (
+          <a href={link("build", "evals", evalId)}>{run.name || evalId}</a>
+        )}{" "}
+        › {moment(run.created_at)}
       </p>
       <div class="actions spread">
         <h1>

@@ -19,6 +19,7 @@ import {
   scoreOf,
   stateOf,
 } from "./EvalRun";
+import { EvalSearchPage, NewSearch, Searches } from "./EvalSearch";
 import { readEvalFile } from "./evalFile";
 
 const MAX_EVALS = 1_000;
@@ -33,7 +34,8 @@ interface Evaluation {
 }
 
 export function View() {
-  const [, id, run] = route.value.rest;
+  const [, id, run, search] = route.value.rest;
+  if (id && run === "searches" && search) return <EvalSearchPage key={search} evalId={id} id={search} />;
   if (id && run) return <EvalRunPage key={run} evalId={id} id={run} />;
   return id ? <EvalPage key={id} id={id} /> : <EvalList />;
 }
@@ -205,7 +207,7 @@ function EvalPage({ id }: { id: string }) {
     `${path}/runs`,
     polled,
   );
-  const [opened, setOpened] = useState<"" | "run" | "remove">("");
+  const [opened, setOpened] = useState<"" | "run" | "search" | "remove">("");
   const [busy, error, work] = useWork();
   if (!test.value) return <Trouble error={test.error} retry={test.reload} />;
   const { name, testing_criteria: criteria } = test.value;
@@ -220,6 +222,11 @@ function EvalPage({ id }: { id: string }) {
           <button type="button" class="primary" disabled={!runs.value} onClick={() => setOpened("run")}>
             {t("evals.run")}
           </button>
+          {runs.value?.[0] && (
+            <button type="button" onClick={() => setOpened("search")}>
+              {t("searches.new")}
+            </button>
+          )}
           <button type="button" class="danger" disabled={busy} onClick={() => setOpened("remove")}>
             {t("delete")}
           </button>
@@ -243,6 +250,14 @@ function EvalPage({ id }: { id: string }) {
           <Scores runs={runs.value} />
           <RunTable runs={runs.value} names={criteria.map((each) => each.name)} />
         </>
+      )}
+      <Searches evalId={id} />
+      {opened === "search" && runs.value?.[0] && (
+        <NewSearch
+          before={runs.value[0]}
+          criteria={criteria.map((each) => each.name)}
+          onClose={() => setOpened("")}
+        />
       )}
       {opened === "run" && (
         <NewRun evalId={id} before={runs.value?.[0] ?? null} onClose={() => setOpened("")} />

@@ -38,3 +38,11 @@ export async function readEvalFile(text: string): Promise<EvalFile> {
     },
   };
 }
+
+/** The fields of a YAML text; raises an `Error` for anything else. */
+export async function readMapping(text: string): Promise<Values> {
+  const { parse } = await import("yaml");
+  const found: unknown = parse(text);
+  if (!isMap(found)) throw new Error(t("searches.noParameters"));
+  return found;
+}

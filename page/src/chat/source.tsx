@@ -5,7 +5,8 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { json, part, send } from "../api";
 import { placeLabel } from "../format";
 import { Dialog, Trouble, useLoaded, useWork } from "../parts/ui";
-import type { Passage } from "../types";
+import { status } from "../status";
+import type { Passage, Place } from "../types";
 import { t } from "../words/words";
 
 const MAX_PASSAGE_CHARS = 20_000;
@@ -91,7 +92,7 @@ function kindOf(passage: Passage): Kind {
 export function SourcePanel() {
   const passage = source.value;
   if (!passage) return null;
-  return <OpenSource key={`${passage.file_id} ${passage.rank}`} passage={passage} />;
+  return <OpenSource key={`${passage.file_id} ${passage.rank} ${passage.place.start}`} passage={passage} />;
 }
 
 function OpenSource({ passage }: { passage: Passage }) {
@@ -122,6 +123,7 @@ function OpenSource({ passage }: { passage: Passage }) {
       ) : (
         <SourceMedia passage={passage} kind={kind} onFail={() => setAsText(true)} />
       )}
+      <LinkedPassages store={passage.store} file={passage.file_id} start={passage.place.start ?? 0} />
     </Dialog>
   );
 }
@@ -177,6 +179,79 @@ function SourceMedia(props: { passage: Passage; kind: "page" | "recording"; onFa
           <audio class="made" controls src={found.value} />
           <blockquote>{passage.text}</blockquote>
         </>
+      )}
+    </>
+  );
+}
+
+const NEIGHBOURS_SHOWN = 20;
+const MAX_NEIGHBOURS = 100;
+
+interface Neighbour {
+  chunk: number;
+  /** What both passages name. */
+  term: string;
+  kind: "name" | "code" | "reference" | "file";
+  text: string;
+  file_id: string;
+  filename: string;
+  place: Place;
+}
+
+interface At {
+  /** The store, by name or id. */
+  store: string;
+  file: string;
+  /** The character of the file that the passage holds. */
+  start: number;
+}
+
+/** The passages to which links lead from another, where the store has links. They are asked for when this is opened. */
+export function LinkedPassages(at: At) {
+  const [opened, setOpened] = useState(false);
+  const store = status.value?.stores.find((each) => each.id === at.store || each.name === at.store);
+  if (!store?.links) return null;
+  return (
+    <details class="aside linked" onToggle={(event) => setOpened(event.currentTarget.open)}>
+      <summary>{t("links.passages")}</summary>
+      {opened && <Neighbours {...at} />}
+    </details>
+  );
+}
+
+function Neighbours({ store, file, start }: At) {
+  const [most, setMost] = useState(NEIGHBOURS_SHOWN);
+  const path = `/api/stores/${part(store)}/links?file=${part(file)}&start=${start}&limit=${most}`;
+  const found = useLoaded(() => json<{ data: Neighbour[]; has_more: boolean }>(path), path);
+  const { value } = found;
+  return (
+    <>
+      <Trouble error={found.error} retry={found.reload} />
+      {value && !value.data.length && <p class="soft">{t("links.none")}</p>}
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
+      <section tabIndex={0} aria-label={t("links.passages")}>
+        <ul>
+          {value?.data.map((each) => (
+            <li key={each.chunk}>
+              <button
+                type="button"
+                class="link"
+                onClick={() => {
+                  source.value = { ...each, store, rank: 0, score: 0 };
+                }}
+              >
+                {[each.filename, placeLabel(each.place)].filter(Boolean).join(" · ")}
+              </button>{" "}
+              <span class="soft">{t(`links.${each.kind}`, { term: each.term })}</span>
+              <blockquote>{each.text}</blockquote>
+            </li>
+          ))}
+        </ul>
+      </section>
+      {value?.has_more && most < MAX_NEIGHBOURS && (
+        <button type="button" onClick={() => setMost(MAX_NEIGHBOURS)}>
+          {t("more")}
+        </button>
       )}
     </>
   );

@@ -1,6 +1,7 @@
+import { Fragment } from "preact";
 import { useRef, useState } from "preact/hooks";
 import { json, part, rows } from "../api";
-import { SourcePanel, source } from "../chat/source";
+import { LinkedPassages, SourcePanel, source } from "../chat/source";
 import { bytes, count, duration, moment, placeLabel } from "../format";
 import { soft, Table } from "../parts/Table";
 import { Confirm, Dialog, Empty, FormDialog, Lazy, Trouble, useLoaded, useWork } from "../parts/ui";
@@ -39,7 +40,7 @@ export function DocumentsView() {
 
 /** A store, or what is measured and compared on it, which stands where the id of a file would. */
 function StoreView({ store, file, opened }: { store: Store; file: string; opened: string }) {
-  const isTool = file === "chunkers" || file === "calibrate";
+  const isTool = file === "chunkers" || file === "calibrate" || file === "links";
   return (
     <>
       <p class="crumbs">
@@ -52,6 +53,7 @@ function StoreView({ store, file, opened }: { store: Store; file: string; opened
       {file === "calibrate" && (
         <Lazy name={file} load={() => import("./Calibrate")} given={{ store, run: opened }} />
       )}
+      {file === "links" && <Lazy name={file} load={() => import("./Links")} given={{ store, run: opened }} />}
       {!isTool && <StorePage store={store} file={file} />}
     </>
   );
@@ -206,6 +208,7 @@ function StorePage({ store, file }: { store: Store; file: string }) {
         {store.embedding_model && (
           <a href={link("documents", store.name, "calibrate")}>{t("calibrate.title")}</a>
         )}
+        <a href={link("documents", store.name, "links")}>{t("links.title")}</a>
       </p>
       {store.problem && <p class="bad">{store.problem}</p>}
       <Skipped store={store} />
@@ -387,9 +390,20 @@ function FileTable(props: { store: Store; files: StoreFile[]; onChange: () => vo
   );
 }
 
+/** Where each piece of a document begins to say something, in characters. */
+function startsOf(pieces: { text: string }[]): number[] {
+  let end = 0;
+  return pieces.map(({ text }) => {
+    const start = end + text.length - text.trimStart().length;
+    end += [...text].length; // a place counts no halves of characters
+    return start;
+  });
+}
+
 function ChunkDialog({ store, file }: { store: Store; file: StoreFile }) {
   const path = `/v1/vector_stores/${part(store.id)}/files/${part(file.id)}/content`;
   const chunks = useLoaded(() => rows<{ text: string }>(path), path);
+  const starts = startsOf(chunks.value ?? []);
   return (
     <Dialog title={file.filename} onClose={() => go(link("documents", store.name))} side>
       <p class="soft">
@@ -401,7 +415,10 @@ function ChunkDialog({ store, file }: { store: Store; file: StoreFile }) {
       <section class="document chunks" tabIndex={0} aria-label={t("source.text")}>
         {chunks.value?.map((chunk, number) => (
           // biome-ignore lint/suspicious/noArrayIndexKey: a chunk is what stands at its place
-          <pre key={number}>{chunk.text}</pre>
+          <Fragment key={number}>
+            <pre>{chunk.text}</pre>
+            <LinkedPassages store={store.id} file={file.id} start={starts[number] ?? 0} />
+          </Fragment>
         ))}
       </section>
     </Dialog>
@@ -426,12 +443,14 @@ function SearchBox({ store }: { store: Store }) {
         id="storesearch"
         onSubmit={(event) => {
           event.preventDefault();
-          const query = String(new FormData(event.currentTarget).get("query")).trim();
+          const form = new FormData(event.currentTarget);
+          const query = String(form.get("query")).trim();
           if (!query) return;
+          const follow = store.links ? { links: form.get("links") === "on" } : {};
           work(async () => {
             setFound(
               await json(`/api/stores/${part(store.id)}/search`, {
-                json: { query, max_num_results: 10, trace: true },
+                json: { query, max_num_results: 10, trace: true, ...follow },
               }),
             );
           });
@@ -441,6 +460,11 @@ function SearchBox({ store }: { store: Store }) {
         <button type="submit" disabled={busy}>
           {t("search")}
         </button>
+        {store.links && (
+          <label class="check">
+            <input type="checkbox" name="links" defaultChecked /> {t("links.follow")}
+          </label>
+        )}
       </form>
       <Trouble error={error} />
       {found && !found.data.length && <p class="soft">{t("search.none")}</p>}

@@ -137,7 +137,7 @@ function DeliveryState({ delivery }: { delivery: Delivery }) {
 
 /** One webhook: how it stands, what can be done with it, and what was sent to it. */
 function WebhookPage({ id }: { id: string }) {
-  const path = `${BASE}/${part(id)}`;
+  const path = `/v1/webhook_endpoints/${part(id)}`;
   const found = useLoaded(() => json<Webhook>(path), path, POLL_INTERVAL_MS);
   const [opened, setOpened] = useState<"" | "test" | "change" | "rotate" | "delete">("");
   const [busy, error, work] = useWork();
@@ -443,7 +443,7 @@ function TestDialog({ hook, onClose }: { hook: Webhook; onClose: () => void }) {
           const type = String(new FormData(event.currentTarget).get("event"));
           setAnswered(null);
           work(async () => {
-            const path = `${BASE}/${part(hook.id)}/test`;
+            const path = `/v1/webhook_endpoints/${part(hook.id)}/test`;
             const found = await json<{ status_code: number }>(path, { json: { event_type: type } });
             setAnswered(found.status_code);
           });

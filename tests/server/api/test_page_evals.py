@@ -1,4 +1,5 @@
-"""Evaluations in the page: made, run, judged item by item, run again with another model, stopped and removed."""
+"""Evaluations in the page: made, run, judged item by item, run again with another model, stopped and removed; searches
+over their settings."""
 
 from __future__ import annotations
 
@@ -94,6 +95,15 @@ async def write(page: Page, specification: str) -> None:
     await page.until("document.querySelector('dialog[open] [name=text]') && true")
     await page.run("document.querySelector('dialog[open] [name=text]').select()")
     await page.type("dialog[open] [name=text]", specification)
+
+
+async def put(page: Page, name: str, value: str) -> None:
+    """Give a field of the open dialogue another value, as who types does."""
+    field = f"document.querySelector('dialog[open] [name={name}]')"
+    await page.until(f"{field} && true")
+    await page.run(
+        f"{field}.value = {json.dumps(value)}, {field}.dispatchEvent(new Event('input', {{bubbles: true}}))"
+    )
 
 
 async def pick(page: Page, name: str, choice: str) -> None:
@@ -232,3 +242,62 @@ async def test_a_run_shows_how_far_it_is_and_is_stopped(seen: Seen) -> None:
     await visit(page, "build", "evals", "eval_none")
     assert "eval_none" in await page.until(text("main .trouble"))
     await click(page, "Try again")
+
+
+async def test_settings_are_searched_their_scores_drawn_and_the_best_are_deployed(seen: Seen) -> None:
+    page, name = seen.page, f"asker{seen.width}"
+    step = {"op": "llm", "name": "answer", "model": "clerk", "system": "<b>Answer</b>."}
+    seen.post("/api/apps", {"name": name, "spec": {"portico_flow": 1, "step": step}})
+    await visit(page, "build", "evals")
+    await click(page, "New evaluation")
+    await write(page, SPECIFICATION.replace("MODEL", name))
+    await click(page, "Begin the run", "dialog")
+    await page.until(DONE)
+    await click(page, "capitals")
+    await click(page, "Search settings")
+    await put(page, "parameters", "[1, 2]")
+    await click(page, "Check what it takes", "dialog[open]")
+    assert "Write a path" in await page.until(text("dialog[open] .trouble"))
+    await put(page, "parameters", f"apps.{name}.answer.nothing: [1]")
+    await click(page, "Check what it takes", "dialog[open]")
+    await page.until(f"{text('dialog[open] .trouble')}?.includes('nothing')")
+    await put(
+        page,
+        "parameters",
+        f"apps.{name}.answer.model: [clerk, guesser]\n"
+        f"apps.{name}.answer.options.temperature: [0, 1]\n"
+        f"apps.{name}.answer.system: ['<b>Answer</b>.']\n",
+    )
+    await click(page, "Check what it takes", "dialog[open]")
+    assert await page.until(text("#searchplan")) == "4 trials ask 12 items."
+    await sound(seen)
+    await click(page, "Begin the search", "dialog[open]")
+    await page.until(f"{text('#searchstate')}?.startsWith('completed')")
+    trials = (
+        "[...document.querySelectorAll('#trials tbody tr')].map((it) => it.innerText.replace(/\\s+/g, ' '))"
+    )
+    found = await page.until(f"{trials}.length === 4 && {trials}")
+    assert found[0].startswith("0.667") and "best guesser" in found[0] and "<b>Answer</b>." in found[0]
+    assert [row.split()[0] for row in found] == ["0.667", "0.667", "0.333", "0.333"]
+    assert await page.run("document.querySelectorAll('.chart polyline').length") == 2
+    assert await page.run("document.querySelectorAll('.chart circle').length") == 4
+    assert await page.run("document.querySelectorAll('main b').length") == 0
+    await sound(seen)
+    await page.run("document.querySelector('#language').click()")
+    await page.until(f"{text('#searchstate')}.startsWith('完成') && {text('#trials')}.includes('部署')")
+    await page.run("document.querySelector('#language').click()")
+    await click(page, "Deploy")
+    await click(page, "Deploy", "dialog[open]")
+    assert await page.until(text("#applied")) == f"“{name}” answers with version 2 now."
+    assert seen.get(f"/api/apps/{name}").json()["version"] == 2
+    address = await page.run("location.hash")
+    await click(page, "0.333")  # a trial is a run of the evaluation
+    await page.until(f"{DONE} && {ROWS}.length === 3")
+    await click(page, "Search over settings", ".crumbs")
+    await page.until(f"location.hash === {json.dumps(address)} && document.querySelector('#trials') && true")
+    await click(page, "Evaluation", ".crumbs")
+    await page.until("document.querySelectorAll('#evalsearches tbody tr').length === 1")
+    assert await page.run("document.querySelector('#evalsearches a').hash") == address
+    await page.until("document.querySelectorAll('#evalruns tbody tr').length === 1")
+    await sound(seen)
+    seen.delete(f"/api/apps/{name}")

@@ -1,4 +1,4 @@
-"""Chunkers beside each other and the worth of a store's vectors, in the page."""
+"""Chunkers beside each other, the worth of a store's vectors, and links between passages, in the page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from tests import daemon as daemons
 from tests.browser import CHROMIUM, Page, browser
-from tests.page import AXE, REFUSED, WIDTHS, Seen, click, text, violations, visit
+from tests.page import AXE, REFUSED, WIDTHS, Seen, click, escape, text, violations, visit
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -36,14 +36,22 @@ DOCUMENTS = {
     "snow.md": "# Snow\n\nThe snow lotus grows in high mountains.\n",
 }
 
+WORKS = {
+    "works.md": "# Harwick Works\n\nHarwick Works was founded by Edith Calloway. <b>It</b> makes valves.\n",
+    "founder.md": "# Edith Calloway\n\nEdith Calloway was born in Thornbury.\n",
+    "<i>town.md": "# Thornbury\n\nThe river Alder flows through Thornbury.\n",
+}
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seen]:
     folder = tmp_path_factory.mktemp("retrieval")
-    (folder / "docs").mkdir()
-    for name, content in DOCUMENTS.items():
-        (folder / "docs" / name).write_text(content, encoding="utf-8")
-    stores = [{"name": "handbook", "folder": str(folder / "docs"), "embedding_model": "vectors"}]
+    stores = []
+    for store, documents in (("handbook", DOCUMENTS), ("works", WORKS)):
+        (folder / store).mkdir()
+        for name, content in documents.items():
+            (folder / store / name).write_text(content, encoding="utf-8")
+        stores.append({"name": store, "folder": str(folder / store), "embedding_model": "vectors"})
     (folder / "portico.yaml").write_text(json.dumps({**CONFIGURATION, "stores": stores}), encoding="utf-8")
     with daemons.running(folder / "home", "--file", str(folder / "portico.yaml")) as daemon:
         daemon.settle()
@@ -73,6 +81,75 @@ async def put(page: Page, name: str, value: str) -> None:
         f"{field}.value = {json.dumps(value)},"
         f"{field}.dispatchEvent(new Event({field}.tagName === 'SELECT' ? 'change' : 'input', {{bubbles: true}}))"
     )
+
+
+LINKED = "[...document.querySelectorAll('dialog[open] .linked li')].map((it) => it.innerText)"
+QUESTION = "Which river flows through the town where the founder of Harwick Works was born?"
+
+
+async def test_passages_are_linked_searched_over_their_links_and_clicked_through(seen: Seen) -> None:
+    page = seen.page
+    await visit(page, "documents", "works")
+    await click(page, "Links between passages")
+    assert await page.until(text("#linkstate")) == "The passages of this store are not linked."
+    await sound(seen)
+    await click(page, "Link the passages")
+    await page.until(f"{text('#linkstate')} === 'The passages of this store are linked.'")
+    await page.until(f"{text('#linking')} === 'Done.'")
+    await page.run(
+        "URL.createObjectURL = (blob) => {"
+        "blob.text().then((it) => { document.body.dataset.graph = it; }); return ''; },"
+        "HTMLAnchorElement.prototype.click = function () { document.body.dataset.file = this.download; }, 0"
+    )
+    await click(page, "Save the graph (GraphML)")
+    graph = await page.until("document.body.dataset.graph")
+    assert graph.startswith("<?xml") and "thornbury" in graph
+    assert await page.until("document.body.dataset.file") == "works.graphml"
+
+    address = await page.run("location.href")
+    await page.open("about:blank")
+    await page.open(address.partition("/links")[0])
+    await page.type("#storesearch input", QUESTION)
+    await page.press_enter()
+    stages = (
+        "[...document.querySelectorAll('.search table tbody td:first-child')].map((it) => it.textContent)"
+    )
+    await page.until(f"{stages}.includes('links')")
+    assert await page.run("document.querySelectorAll('.passages > li').length") == 3
+    await sound(seen)
+    await page.run("document.querySelector('#storesearch [name=links]').click()")
+    await page.run("document.querySelector('#storesearch').requestSubmit()")
+    await page.until(f"{stages}.length && !{stages}.includes('links')")
+
+    await click(page, "works.md", ".passages")
+    await click(page, "Linked passages", "dialog[open]")
+    [neighbour] = await page.until(f"{LINKED}.length && {LINKED}")
+    assert neighbour.startswith("founder.md") and "names “edith calloway”, too" in neighbour
+    await sound(seen)
+    await page.run("document.querySelector('dialog[open] .linked li button').focus()")
+    await page.press_enter()
+    await page.until(f"{text('dialog[open] h2')} === 'founder.md'")
+    assert "was born in Thornbury" in await page.until(
+        f"{text('dialog[open] mark')}?.includes('Thornbury') && {text('dialog[open] mark')}"
+    )
+    await click(page, "Linked passages", "dialog[open]")
+    found = await page.until(f"{LINKED}.length === 2 && {LINKED}")
+    assert sorted(each.split(" ·")[0] for each in found) == ["<i>town.md", "works.md"]
+    await escape(page)
+
+    await click(page, "<i>town.md", "#filetable")
+    await click(page, "Linked passages", "dialog[open]")
+    await page.until(f"{LINKED}.length === 1 && {LINKED}[0].startsWith('founder.md')")
+    await page.run("document.querySelector('#language').click()")
+    await page.until(f"{LINKED}[0].includes('也提到“thornbury”')")
+    await page.run("document.querySelector('#language').click()")
+    await page.until(f"{LINKED}[0].includes('names “thornbury”')")
+    await escape(page)
+    assert await page.run("document.querySelectorAll('main :is(b, i)').length") == 0
+    await click(page, "Links between passages")
+    await click(page, "Remove the links")
+    await page.until(f"{text('#linkstate')} === 'The passages of this store are not linked.'")
+    await page.until(f"{text('#linking')} === 'Done.'")
 
 
 CUTS = "[...document.querySelectorAll('#cuts > section')].map((it) => it.innerText)"

@@ -22,7 +22,7 @@ from portico_tui.widgets.key_line import KeyLine
 from portico_tui.widgets.passages import Passages
 from portico_tui.widgets.table import Column, Table
 
-NEEDS_A_STORE = {"sync", "upload", "delete", "search", "reindex", "pause"}
+NEEDS_A_STORE = {"sync", "upload", "delete", "search", "reindex", "pause", "links"}
 
 STORE_COLUMNS = (
     Column[Store]("STORE", lambda store: store.name, "bold", 24),
@@ -67,6 +67,9 @@ class Documents(Page):
             "Follow",
             show=False,
             tooltip="Pause or resume following the store's folder or source",
+        ),
+        Binding(
+            "l", "links", "Links", show=False, tooltip="Link the passages of the store, or remove the links"
         ),
         Binding("escape", "leave", "Files", tooltip="Back from a search to the files"),
     ]
@@ -209,7 +212,8 @@ class Documents(Page):
                 else ""
             )
             left = f"skipped {count_reasons(store.skipped)}" if store.skipped else ""
-            known = (some, left, amount(store.usage_bytes), store.embedding_model, origin)
+            linked = "linked" if store.links else ""
+            known = (some, left, amount(store.usage_bytes), store.embedding_model, linked, origin)
             messages = " · ".join(one_line(part) for part in known if part)
             lines.append(Content.styled(shorten(messages, max(self.size.width - 4, 20)), "dim"))
         if file is not None and not self._searching:
@@ -310,6 +314,26 @@ class Documents(Page):
                 await self.client.stores.change(store.id, paused=paused)
                 self.report("Follow", f"Following '{store.name}' {'is paused' if paused else 'continues'}.")
                 self.wake()
+
+    @work(group="links")
+    async def action_links(self) -> None:
+        store = self._store
+        if store is None:
+            return
+        name = one_line(store.name)
+        question = (
+            f"Remove the links between the passages of '{name}'?"
+            if store.links
+            else f"Link the passages of '{name}' by what they name? Questions whose answer lies in several passages "
+            "find all of them; new files take up to a third longer, and the store up to a quarter more room."
+        )
+        if not await self.sure(question, "Remove" if store.links else "Link"):
+            return
+        with self.reporting(f"Links of {store.name}"):
+            changed = await self.client.stores.change(store.id, links=not store.links)
+            doing = "linked" if changed.links else "freed of their links"
+            self.report("Links", f"The passages of '{store.name}' are being {doing} in the background.")
+            self.wake()
 
     @work(group="upload")
     async def action_upload(self) -> None:

@@ -33,9 +33,9 @@ class SearchRequest(BaseModel, extra="forbid"):
     vector_weight: float | None = Field(default=None, ge=0, le=1)
     """What the vectors count beside the words; left out, what their model's profile says."""
     infer_filters: bool = False
+    """Search only files that meet what the question says of their attributes, such as "since 2024"."""
     links: bool | None = None
     """Follow links between passages, or do not; left out, as the store does."""
-    """Search only files that meet what the question says of their attributes, such as "since 2024"."""
     groups: list[str] = Field(default=[], max_length=16)
     """Chunk groups to search in; the store's own if there are none."""
     rewrite: Literal["rewrite", "decompose", "hyde", "replace"] | None = None

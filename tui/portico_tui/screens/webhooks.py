@@ -1,0 +1,146 @@
+"""Webhooks: addresses that hear of what has ended, and what was sent to each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from textual.content import Content
+
+from portico.webhooks import NewWebhook, Webhook, WebhookDelivery
+from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
+from portico_tui.text import cell, clock, one_line
+from portico_tui.widgets.dialogs import Choose, Field, Form, Reader
+from portico_tui.widgets.table import Column
+
+DELIVERY_COLOURS = {"delivered": "green", "failed": "red"}
+
+
+class WebhookList(Listing[Webhook]):
+    """Who hears of what, the newest first."""
+
+    MODE = "webhooks"
+    TAB = "Webhooks"
+    COLUMNS = (
+        Column[Webhook]("NAME", lambda hook: hook.name, "bold", 24),
+        Column[Webhook]("ADDRESS", lambda hook: hook.url, "", 36),
+        Column[Webhook](
+            "STATE", lambda hook: cell("disabled", "red") if hook.disabled else cell("enabled", "green")
+        ),
+        Column[Webhook]("EVENTS", lambda hook: list(hook.event_types)),
+        Column[Webhook](
+            "MADE", lambda hook: clock(hook.created_at), "dim", sort=lambda hook: hook.created_at
+        ),
+    )
+    EMPTY = (
+        "No webhooks yet.\n\nPress n to make one, which hears when a response, a batch or a run has ended."
+    )
+
+    async def find(self) -> Sequence[Webhook]:
+        return await self.daemon.pages(self.client.webhooks.list)
+
+    def detail(self, item: Webhook) -> Iterable[Content | str]:
+        yield one_line(", ".join(item.event_types))
+        if item.disabled:
+            yield Content.styled(one_line(item.disabled), "$text-error")
+
+    @row_action("enter", "Deliveries", "What was sent to it, or waits")
+    async def deliveries(self, hook: Webhook) -> None:
+        self.app.push_screen(Deliveries(self.services, hook))
+
+    @action("n", "New", "Make a webhook; its secret is shown once")
+    async def new(self) -> None:
+        known = await self.client.webhooks.event_types()
+        given = await self.ask(
+            Form(
+                "Make a webhook",
+                Field("url", "Address, with https", hint="https://example.com/hook"),
+                Field("events", "Events, apart by spaces", hint="batch.completed run.failed"),
+                Field("name", "Name · optional", optional=True),
+                about=f"Events: {', '.join(known)}.",
+            )
+        )
+        if given is not None:
+            made = await self.client.webhooks.create(
+                given["url"], _events(given["events"]), name=given["name"] or None
+            )
+            self._show_secret(made)
+
+    @row_action("t", "Test", "Send a made-up event now, once")
+    async def test(self, hook: Webhook) -> None:
+        place = await self.app.push_screen_wait(Choose("Send a made-up", list(hook.event_types), 0))
+        if place is not None:
+            status = await self.client.webhooks.test(hook.id, hook.event_types[place])
+            self.report("Test", f"The receiver answered HTTP {status}.")
+
+    @row_action("e", "Edit", "Another address, name or events; it is enabled by that")
+    async def edit(self, hook: Webhook) -> None:
+        given = await self.ask(
+            Form(
+                "Change the webhook",
+                Field("url", "Address, with https", hook.url),
+                Field("events", "Events, apart by spaces", " ".join(hook.event_types)),
+                Field("name", "Name", hook.name),
+            )
+        )
+        if given is not None:
+            await self.client.webhooks.change(
+                hook.id, url=given["url"], event_types=_events(given["events"]), name=given["name"]
+            )
+
+    @row_action("p", "Pause", "Send nothing until it is enabled, or enable it")
+    async def pause(self, hook: Webhook) -> None:
+        found = await self.client.webhooks.get(hook.id)
+        await self.client.webhooks.change(hook.id, disabled=found.disabled is None)
+
+    @row_action("s", "Secret", "Give it another secret, which is shown once", footer=False)
+    async def rotate(self, hook: Webhook) -> None:
+        if await self.sure("Give it another secret? The one before signs too for 24 hours.", "Another"):
+            self._show_secret(await self.client.webhooks.rotate(hook.id, keep_old=True))
+
+    @row_action("d", "Delete", "Forget the webhook, and what was sent to it")
+    async def delete(self, hook: Webhook) -> None:
+        if await self.sure(f"Delete '{one_line(hook.name)}' and what was sent to it?", "Delete"):
+            await self.client.webhooks.remove(hook.id)
+
+    def _show_secret(self, made: NewWebhook) -> None:
+        text = f"{made.signing_secret}\n\nThis is the only time that it is shown. y copies it."
+        title = f"The secret of '{one_line(made.name)}'"
+        self.app.push_screen(Reader(title, text, copied=made.signing_secret))
+
+
+def _events(text: str) -> list[str]:
+    return text.replace(",", " ").split()
+
+
+class Deliveries(Sublist[WebhookDelivery]):
+    """What was sent to a webhook, or is to be, the newest first."""
+
+    MODE = "webhooks"
+    TAB = "Webhooks"
+    COLUMNS = (
+        Column[WebhookDelivery](
+            "MADE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at
+        ),
+        Column[WebhookDelivery]("EVENT", lambda one: one.event_type, "bold", 28),
+        Column[WebhookDelivery]("STATE", lambda one: cell(one.state, DELIVERY_COLOURS.get(one.state, "dim"))),
+        Column[WebhookDelivery]("ATTEMPTS", lambda one: one.attempts, sort=lambda one: one.attempts),
+        Column[WebhookDelivery]("ANSWER", lambda one: f"HTTP {one.last_status}" if one.last_status else ""),
+        Column[WebhookDelivery]("NEXT", lambda one: clock(one.next_at) if one.next_at else "", "dim"),
+    )
+    EMPTY = "Nothing was sent yet: an event is sent when something ends."
+
+    def __init__(self, services: AppServices, hook: Webhook) -> None:
+        super().__init__(services, f"Deliveries to {hook.name}")
+        self._hook = hook
+
+    async def find(self) -> Sequence[WebhookDelivery]:
+        return (await self.client.webhooks.deliveries(self._hook.id, limit=100)).data
+
+    def detail(self, item: WebhookDelivery) -> Iterable[Content | str]:
+        yield one_line(f"{item.id} · {item.payload.get('data', {}).get('id', '')}")
+        if item.last_error:
+            yield Content.styled(one_line(item.last_error), "$text-error")
+
+    @row_action("r", "Send again", "Send the event once more, with all its attempts")
+    async def redeliver(self, delivery: WebhookDelivery) -> None:
+        await self.client.webhooks.redeliver(self._hook.id, delivery.id)
