@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import islice
 from typing import Any, Final, Literal, TypeAlias
 
 from portico_server.core.request import Attributes, Filter
@@ -23,6 +24,12 @@ MAX_QUESTION_CHARS: Final = 2_000
 
 MAX_VALUES: Final = 1_000
 """Values of one attribute that are looked for: those of the first files."""
+
+MAX_ATTRIBUTES: Final = 1_000
+"""Attributes that are looked for: those of the first files."""
+
+MAX_SAID: Final = 200
+"""Names and values of attributes that are in a question, at most: further ones are not looked at closely."""
 
 MAX_VALUE_CHARS: Final = 80
 MIN_YEAR, MAX_YEAR = 1000, 2999
@@ -38,7 +45,8 @@ def infer(question: str, known: Iterable[Attributes], taken: Iterable[str] = ())
     """
     values = _values(known, frozenset(taken))
     text = question[:MAX_QUESTION_CHARS]
-    return (*_of_values(text, values), *_of_dates(text, values))
+    names = _names_in(text, values)
+    return (*_of_values(text, values, names), *_of_dates(text, values, names))
 
 
 def leaves(conditions: Sequence[Filter], attributes: Attributes) -> bool:
@@ -56,10 +64,23 @@ def _values(known: Iterable[Attributes], taken: frozenset[str]) -> dict[str, set
     values: dict[str, set[Any]] = {}
     for attributes in known:
         for key, value in attributes.items():
+            if (
+                key in taken
+                or isinstance(value, bool)
+                or (key not in values and len(values) == MAX_ATTRIBUTES)
+            ):
+                continue
             found = values.setdefault(key, set())
-            if len(found) < MAX_VALUES and key not in taken and not isinstance(value, bool):
+            if len(found) < MAX_VALUES:
                 found.add(value)
-    return {key: found for key, found in values.items() if found}
+    return values
+
+
+def _names_in(text: str, values: Iterable[str]) -> frozenset[str]:
+    """The names of attributes that the question says."""
+    lower = text.lower()
+    likely = (key for key in values if all(word.lower() in lower for word in _words_of(key)))
+    return frozenset(key for key in islice(likely, MAX_SAID) if _name_pattern(key).search(text))
 
 
 # --- values ---------------------------------------------------------------------------------------------------
@@ -70,11 +91,18 @@ _NEGATION = re.compile(
 )
 """Before a value: what is asked for is something else."""
 
+_NEGATION_CHARS: Final = 48
+"""As far before a value as that may begin."""
 
-def _of_values(text: str, values: Mapping[str, set[Any]]) -> Iterator[Filter]:
+
+def _of_values(text: str, values: Mapping[str, set[Any]], names: frozenset[str]) -> Iterator[Filter]:
+    lower, left = text.lower(), MAX_SAID
     for key, known in values.items():
-        named = _name_pattern(key).search(text) is not None
-        found = sorted({value for value in known if _is_said(value, key, text, named=named)}, key=str)
+        named = key in names
+        # A pattern for each value would take seconds: nearly all are known not to be there without one.
+        likely = sorted((value for value in known if _spelled(value).lower() in lower), key=_spelled)[:left]
+        left -= len(likely)
+        found = [value for value in likely if _is_said(value, key, text, named=named)]
         # The longest alone: "Acme" is in "Acme Ltd." too.
         found = [
             one
@@ -101,7 +129,16 @@ def _is_said(value: Any, key: str, text: str, *, named: bool) -> bool:
         )
     else:
         return False
-    return any(not _NEGATION.search(text[: match.start()]) for match in pattern.finditer(text))
+    return any(not _is_negated(text, match.start()) for match in pattern.finditer(text))
+
+
+def _is_negated(text: str, at: int) -> bool:
+    return _NEGATION.search(text[max(0, at - _NEGATION_CHARS) : at]) is not None
+
+
+def _spelled(value: Any) -> str:
+    """A value as a question has it."""
+    return value.strip() if isinstance(value, str) else f"{value:g}"
 
 
 def _is_distinct(value: str) -> bool:
@@ -123,9 +160,12 @@ _LETTER = r"[^\W\u3040-\u30ff\u3400-\u9fff]"
 
 def _name_pattern(key: str) -> re.Pattern[str]:
     """An attribute's name as a question says it: ``contract_year`` is "contract year", its plural too."""
-    words = [word for word in re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", key) if word] or [key]
-    inner = r"[\s_-]*".join(map(re.escape, words))
+    inner = r"[\s_-]*".join(map(re.escape, _words_of(key)))
     return re.compile(inner if has_cjk(key) else rf"(?<!{_LETTER}){inner}s?(?!{_LETTER})", re.IGNORECASE)
+
+
+def _words_of(key: str) -> list[str]:
+    return [word for word in re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", key) if word] or [key]
 
 
 # --- dates ----------------------------------------------------------------------------------------------------
@@ -182,9 +222,9 @@ class _Span:
         return cls(f"{year:04}-{month:02}-{day:02}", f"{year:04}-{month:02}-{day:02}~")
 
 
-def _of_dates(text: str, values: Mapping[str, set[Any]]) -> Iterator[Filter]:
+def _of_dates(text: str, values: Mapping[str, set[Any]], names: frozenset[str]) -> Iterator[Filter]:
     forms = {key: form for key, known in values.items() if (form := _form(known)) is not None}
-    named = {key for key in forms if _name_pattern(key).search(text)}
+    named = names & forms.keys()
     chosen = named or set(forms)
     if len(chosen) != 1:  # of several dates, the question does not say which
         return
@@ -206,7 +246,7 @@ def _bounds(match: re.Match[str], *, named: bool) -> tuple[str, str]:
         return (one.first, other.end) if one and other else ("", "")
     span = _Span.of(match, "c")
     word = (match["word"] or "").lower()
-    if span is None or _NEGATION.search(match.string[: match.start()]):
+    if span is None or _is_negated(match.string, match.start()):
         return "", ""
     if word in _SINCE or (not word and match.groupdict().get("first")):
         return span.first, ""

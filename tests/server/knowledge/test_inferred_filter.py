@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 from tests.server.knowledge.store_fixture import StoreFixture
 
 from portico_server.core.request import Filter
+from portico_server.knowledge import inferred_filter
 from portico_server.knowledge.filter import in_words
-from portico_server.knowledge.inferred_filter import MAX_QUESTION_CHARS, infer
+from portico_server.knowledge.inferred_filter import MAX_QUESTION_CHARS, MAX_SAID, infer
 
 CONTRACTS: list[dict[str, Any]] = [
     {"party": "Acme Ltd.", "team": "sales", "region": "Europe", "level": 2, "signed": "2024-03-01"},
@@ -107,3 +109,30 @@ async def test_it_is_never_empty_for_that(reports: StoreFixture) -> None:
     found = await reports.search("harbour fee since 2030", infer_filters=True, ranker="lexical", trace=True)
     assert {passage.file_id for passage in found.passages} == {"old", "new"}
     assert [stage.note for stage in found.trace if stage.name == "infer"][-1].endswith("searched without")
+
+
+def test_thousands_of_attributes_and_values_are_not_each_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    said, pattern = inferred_filter._is_said, inferred_filter._name_pattern
+
+    def is_said(value: Any, key: str, text: str, *, named: bool) -> bool:
+        asked.append(key)
+        return said(value, key, text, named=named)
+
+    def name_pattern(key: str) -> re.Pattern[str]:
+        asked.append(key)
+        return pattern(key)
+
+    monkeypatch.setattr(inferred_filter, "_is_said", is_said)
+    monkeypatch.setattr(inferred_filter, "_name_pattern", name_pattern)
+    known = [{f"key{n}_{m}": f"Some Value {n} {m}" for m in range(16)} for n in range(400)]
+    assert [in_words(part) for part in infer("Some Value 3 4 of key3 4", known)] == [
+        "key3_4 = 'Some Value 3 4'"
+    ]
+    assert len(asked) < 10
+    asked.clear()
+    crowd = [
+        {f"key{n}": f"{first} {second}" for n in range(16)} for first in range(10) for second in range(10)
+    ]
+    infer("key " + " ".join(f"{first} {second}" for first in range(10) for second in range(10)), crowd)
+    assert len(asked) <= 2 * MAX_SAID
