@@ -124,6 +124,7 @@ EXISTING: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
         "/v1/uploads",
         {"purpose": "user_data", "filename": "a.txt", "bytes": 1, "mime_type": "text/plain"},
     ),
+    "schedule": ("/api/schedules", {"name": "a", "app": "desk", "every": "1h", "overlap": "allow"}),
     "webhook_endpoint_id": (
         "/v1/webhook_endpoints",
         {"name": "a", "url": "https://example.com/hook", "event_types": ["batch.completed"]},
@@ -167,6 +168,7 @@ ALONE: Final = (
         "/v1/audio/",
         "/v1/uploads",
         "/v1/webhook_endpoints",
+        "/api/schedules",
     ),
     *("/v1/vector_stores", "/api/sessions"),
 )

@@ -188,6 +188,8 @@ class Daemon:
             await self._apply_stores()
             await self.services.apps.start()
             await self.services.apps.given(self._configuration.apps)
+            for schedule in self._configuration.schedules:
+                await self.services.schedules.put(schedule)
         await self.services.tuning.start()
         await self.services.batches.start()
         await self._fetch_default()

@@ -23,6 +23,8 @@ from portico_server.knowledge.groups import parse_group as parse_group
 from portico_server.knowledge.sources.spec import parse_source as parse_source
 from portico_server.knowledge.store import check_answers
 from portico_server.models.spec import AdapterSpec, ModelSpec
+from portico_server.schedules.spec import ScheduleSpec
+from portico_server.schedules.spec import parse as parse_schedule
 from portico_server.tools.mcp.spec import ServerSpec
 from portico_server.tools.mcp.spec import parse as parse_server
 from portico_server.tools.sources.spec import ToolSpec
@@ -85,6 +87,7 @@ class Configuration:
     prompts: tuple[PromptSpec, ...] = ()
     apps: tuple[AppEntry, ...] = ()
     """Those under ``agents`` too."""
+    schedules: tuple[ScheduleSpec, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[ConfigurationProblem, ...] = ()
@@ -139,7 +142,10 @@ def parse(
         top = _mapping(document if environment is None else expand(document, environment), "the file")
     except UnsetError as error:
         raise InvalidRequest(str(error), code="missing_variable") from error
-    known = {"providers", "models", "stores", "keys", "mcp", "prompts", "tools", "apps", "agents", "settings"}
+    known = {
+        *("providers", "models", "stores", "keys", "mcp", "prompts", "tools", "apps", "agents", "schedules"),
+        "settings",
+    }
     for key in top:
         if key not in known:
             raise InvalidRequest(
@@ -163,6 +169,7 @@ def parse(
         tools=_each(top, "tools", lambda item, at: _tool(item, at, folder)),
         prompts=_prompts(top, folder),
         apps=_apps(top, folder),
+        schedules=_each(top, "schedules", parse_schedule),
         settings=_mapping(top.get("settings") or {}, "settings"),
         places=places,
         problems=tuple(problems),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -22,13 +23,15 @@ from portico_server.knowledge.store import StoreView
 from portico_server.knowledge.stores import StoreService
 from portico_server.models.service import BUILT_IN, ModelService
 from portico_server.models.spec import ModelSpec
+from portico_server.schedules.schedules import ScheduleService, differing
+from portico_server.schedules.spec import ScheduleSpec
 from portico_server.tools.mcp.host import McpHost
 from portico_server.tools.sources.sources import AddedTools
 
 Action: TypeAlias = Literal["create", "change", "remove", "unchanged"]
 Do = Callable[[], Awaitable[Any]]
 
-KINDS: Final = ("models", "stores", "tools", "mcp", "prompts", "apps")
+KINDS: Final = ("models", "stores", "tools", "mcp", "prompts", "apps", "schedules")
 """In the order in which they are made: what comes later may need what comes before. `remove` goes the other way."""
 
 PRUNABLE: Final = (*KINDS, "agents")
@@ -62,6 +65,7 @@ class Reconciler:
         mcp: McpHost,
         prompts: PromptLibrary,
         apps: DeployedApps,
+        schedules: ScheduleService,
     ) -> None:
         self._models = models
         self._stores = stores
@@ -69,6 +73,7 @@ class Reconciler:
         self._mcp = mcp
         self._prompts = prompts
         self._apps = apps
+        self._schedules = schedules
         self._storing = asyncio.Lock()  # two that make the same store or group would refuse each other
         self._applied_stores: set[str] = set()
 
@@ -110,6 +115,8 @@ class Reconciler:
         new = {(one.change.kind, one.change.name) for one in planned if one.change.action != "unchanged"}
         new |= {("models", alias) for spec in wanted.models for alias in spec.aliases}
         planned += await self._entries(wanted.apps, caller, new)
+        new |= {(one.change.kind, one.change.name) for one in planned if one.change.action != "unchanged"}
+        planned += await self._times(wanted.schedules, caller, new)
         gone = await self._removals(wanted, prune)
         return [*planned, *reversed(gone)]
 
@@ -353,6 +360,26 @@ class Reconciler:
     def _deploying(self, entries: Sequence[AppEntry], caller: Principal) -> Do:
         return lambda: self._apps.given(entries, caller)
 
+    async def _times(
+        self, specs: Sequence[ScheduleSpec], caller: Principal, new: set[tuple[str, str]]
+    ) -> list[_Step]:
+        """Schedules. ``new``: kinds and names that this configuration brings."""
+        known = await self._schedules.shared()
+        planned = []
+        for number, spec in enumerate(specs):
+            if (f"{spec.kind}s", spec.target) not in new:
+                try:
+                    await self._schedules.check_target(spec, caller)
+                except PorticoError as error:
+                    at = f"schedules[{number}].{spec.kind}"
+                    raise InvalidRequest(f"{at}: {error.message}", code=error.code, param=at) from error
+            row = known.get(spec.name)
+            fields = differing(row, spec) if row is not None else ()
+            action: Action = "create" if row is None else "change" if fields else "unchanged"
+            do = None if action == "unchanged" else partial(self._schedules.put, spec)
+            planned.append(_Step(PlannedChange("schedules", spec.name, action, fields), do))
+        return planned
+
     async def _removals(self, wanted: Configuration, prune: frozenset[str]) -> list[_Step]:
         """What is here and not in the configuration, of the kinds `prune`, each with how it is removed."""
         built_in = {spec.name for spec in BUILT_IN}
@@ -363,6 +390,7 @@ class Reconciler:
         ]
         # Those that came with Portico are not the configuration's to remove.
         prompts = [each.name for each in await self._prompts.list(SYSTEM) if each.origin != builtin.ORIGIN]
+        times = list(await self._schedules.shared())
         found: list[_Step] = []
         for kind, here, named, remove in (
             ("models", models, wanted.models, lambda name: self._models.remove(name)),
@@ -371,6 +399,7 @@ class Reconciler:
             ("mcp", [x.name for x in self._mcp.every()], wanted.mcp, self._mcp.remove),
             ("prompts", prompts, wanted.prompts, lambda name: self._prompts.remove(name, SYSTEM)),
             ("apps", apps, wanted.apps, lambda name: self._apps.remove(name, SYSTEM)),
+            ("schedules", times, wanted.schedules, lambda name: self._schedules.remove(name, SYSTEM)),
         ):
             if not prune.intersection((kind, "agents") if kind == "apps" else (kind,)):
                 continue

@@ -57,6 +57,8 @@ from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.telemetry import Telemetry
 from portico_server.runs.throttle import Throttle
 from portico_server.runs.usage import UsageLog
+from portico_server.schedules.firing import ScheduleRuns
+from portico_server.schedules.schedules import ScheduleService
 from portico_server.settings import MB_BYTES, LoadedSettings, Settings
 from portico_server.tools.approval import Approval, rule_of
 from portico_server.tools.builtin import CodeTools, media_tools, outward
@@ -112,7 +114,10 @@ class Services:
         self._train(overrides.trainer)
         self._evaluate()
         self._deliver()
-        self.reconciler = Reconciler(self.models, self.stores, self.added, self.mcp, self.prompts, self.apps)
+        self._schedule()
+        self.reconciler = Reconciler(
+            self.models, self.stores, self.added, self.mcp, self.prompts, self.apps, self.schedules
+        )
         self.packages = AppPackages(
             self.registry,
             self.models,
@@ -295,6 +300,10 @@ class Services:
             self.database, sender, self.scheduler.holder, [end.settle_deserted for end in ends]
         )
 
+    def _schedule(self) -> None:
+        self.scheduled = ScheduleRuns(self.database, self.registry, self.runner, self.scheduler, self.stores)
+        self.schedules = ScheduleService(self.database, self.registry, self.stores, self.scheduled)
+
     def _follow(self) -> None:
         """Refresh what was read at the start when another daemon on the same database changes it."""
         self.feed.refresh("keys", self.auth.refresh)
@@ -321,6 +330,7 @@ class Services:
             "problems": self.problems.run(self.registry),
             "mcp servers": self.mcp.run(),
             "retention": self.retention.run(),
+            "schedules": self.scheduled.run(),
             "webhooks": self.deliveries.run(alone=alone),
             "events of webhooks": self.deliveries.settle(),
             "added tools": self.added.run(),

@@ -113,7 +113,7 @@ async def operations(served: ApiServer) -> list[tuple[str, str]]:
 
 
 REMOVED: Final = {
-    **dict.fromkeys(("/api/apps", "/api/stores", "/api/prompts"), "id"),
+    **dict.fromkeys(("/api/apps", "/api/stores", "/api/prompts", "/api/schedules"), "id"),
     **dict.fromkeys(("/api/workers", "/api/adapters", "/api/deployments"), "name"),
     **dict.fromkeys(("/api/mcp/servers", "/api/tool-sources"), "name"),
 }
@@ -130,7 +130,7 @@ async def town(served: ApiServer) -> AsyncIterator[Town]:
     yield Town(*found, Caller("", "", served), served)  # type: ignore[call-arg]
     served.services.registry.remove(TRAINED, found[0].id)
     for path, ref in REMOVED.items():
-        everyone = "?all=true" if path in ("/api/apps", "/api/prompts") else ""
+        everyone = "?all=true" if path in ("/api/apps", "/api/prompts", "/api/schedules") else ""
         for item in (await found[2].done("GET", f"{path}{everyone}"))["data"]:
             if item["name"] != "base" and item.get("origin") != "portico":
                 await found[2].done("DELETE", f"{path}/{item[ref]}")
@@ -240,6 +240,12 @@ async def webhook(caller: Caller, name: str) -> str:
     return str((await caller.done("POST", "/v1/webhook_endpoints", wish))["id"])
 
 
+async def schedule(caller: Caller, name: str) -> str:
+    await app(caller, f"{name}-app")
+    wish = {"name": name, "app": f"{name}-app", "every": "1h", "pause_after": 0}
+    return str((await caller.done("POST", "/api/schedules", wish))["id"])
+
+
 async def evaluation(caller: Caller, name: str) -> str:
     schema = {"type": "object", "properties": {"q": {"type": "string"}}}
     grader = {
@@ -300,6 +306,7 @@ NOUNS: Final[Mapping[str, Noun]] = {
     "question": Noun(question, ("/api/questions/{question_id}",)),
     "batch": Noun(batch, ("/v1/batches/{batch_id}",)),
     "webhook": Noun(webhook, ("/v1/webhook_endpoints/{webhook_endpoint_id}", "/api/webhooks/{webhook_id}")),
+    "schedule": Noun(schedule, ("/api/schedules/{schedule}",), by_name=True),
     "evaluation": Noun(evaluation, ("/v1/evals/{eval_id}", "/api/evals/{eval_id}")),
     "job": Noun(job, ("/v1/fine_tuning/jobs/{job_id}", "/api/fine_tuning/jobs/{job_id}")),
     "fact": Noun(fact, ("/api/facts/{fact_id}",)),
@@ -515,6 +522,11 @@ async def described(caller: Caller, name: str) -> str:
     return caller.id
 
 
+async def named_schedule(caller: Caller, name: str) -> str | None:
+    answer = await caller("GET", f"/api/schedules/{name}")
+    return str(answer.json()["id"]) if answer.status_code == 200 else None
+
+
 Look = Callable[[Caller, str], Awaitable[str | None]]
 
 NAMED: Final[Mapping[str, tuple[Make, Look]]] = {
@@ -523,6 +535,7 @@ NAMED: Final[Mapping[str, tuple[Make, Look]]] = {
     "agent": (agent, named_app),
     "prompt": (prompt, named_prompt),
     "tool": (described, named_tool),
+    "schedule": (schedule, named_schedule),
 }
 
 
@@ -894,7 +907,7 @@ WAYS: Final[Mapping[str, Mapping[str, tuple[Make, Way]]]] = {
 NO_OTHER_WAY: Final = frozenset(
     {
         *("worker", "file", "upload", "session", "stored chat", "run", "artifact", "question"),
-        *("batch", "evaluation", "job", "fact", "webhook"),
+        *("batch", "evaluation", "job", "fact", "webhook", "schedule"),
     }
 )
 """Nouns that no flow and no prompt names; where a body names one by its id, see the ids in bodies above."""

@@ -20,6 +20,7 @@ from portico._async.keys import Keys
 from portico._async.knowledge import Chunkers, Files, Stores
 from portico._async.models import Adapters, Chats, Deployments, Engines, Models, Plugins
 from portico._async.runs import Artifacts, Questions, Runs
+from portico._async.schedules import Schedules
 from portico._async.sessions import Facts, Sessions
 from portico._async.tools import Mcp, Tools
 from portico._async.tuning import Tuning
@@ -95,6 +96,7 @@ class AsyncClient:
         self.artifacts = Artifacts(self._transport)
         self.prompts = Prompts(self._transport)
         self.mcp = Mcp(self._transport)
+        self.schedules = Schedules(self._transport)
         self.webhooks = Webhooks(self._transport)
 
     @property

@@ -27,6 +27,7 @@ from portico._sync.keys import Keys
 from portico._sync.knowledge import Chunkers, Files, Stores
 from portico._sync.models import Adapters, Chats, Deployments, Engines, Models, Plugins
 from portico._sync.runs import Artifacts, Questions, Runs
+from portico._sync.schedules import Schedules
 from portico._sync.sessions import Facts, Sessions
 from portico._sync.tools import Mcp, Tools
 from portico._sync.tuning import Tuning
@@ -96,6 +97,7 @@ class Client:
         self.artifacts = Artifacts(self._transport)
         self.prompts = Prompts(self._transport)
         self.mcp = Mcp(self._transport)
+        self.schedules = Schedules(self._transport)
         self.webhooks = Webhooks(self._transport)
 
     @property

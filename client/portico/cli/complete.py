@@ -1,4 +1,4 @@
-"""Names of apps, parameters and events, for the shell's completion."""
+"""Names of apps and schedules, parameters and events, for the shell's completion."""
 
 from __future__ import annotations
 
@@ -43,5 +43,16 @@ def event_types(_context: typer.Context, incomplete: str) -> list[str]:
     try:
         with Client(Invocation().address(), timeout=TIMEOUT_S) as client:
             return [name for name in client.webhooks.event_types() if name.startswith(incomplete)]
+    except PorticoError:
+        return []
+
+
+def schedule_names(_context: typer.Context, incomplete: str) -> list[str]:
+    """The schedules whose names begin like this; none where no daemon answers."""
+    from portico.client import Client
+
+    try:
+        with Client(Invocation().address(), timeout=TIMEOUT_S) as client:
+            return [found.name for found in client.schedules.list() if found.name.startswith(incomplete)]
     except PorticoError:
         return []

@@ -21,8 +21,8 @@ PANELS = {
         "open": "Open the daemon's page in a browser; where there is none, print its address.",
         "down": "Stop the daemon, its models included, and wait until it has ended.",
         "status": "Show where the daemon is, and its models, stores and apps.",
-        "apply": "Create and change the models, stores, tools, MCP servers, prompts, apps "
-        "and agents that a file names.",
+        "apply": "Create and change the models, stores, tools, MCP servers, prompts, apps, "
+        "agents and schedules that a file names.",
         "doctor": "Look for what could keep Portico from working here. Exit code 1 if something does.",
         "settings": "Print every setting of the daemon, or those it would start with if none runs.",
         "version": "Print the versions of this client and of the daemon, if one answers.",
@@ -86,6 +86,7 @@ PANELS = {
         "keys": "Keys: who may call the daemon, and what.",
     },
     "Operation": {
+        "schedules": "Schedules: apps that run, and stores that sync, at given times.",
         "webhooks": "Webhooks: addresses that hear of what has ended.",
         "backup": "Write everything that the daemon keeps to one file, while it serves, or while none runs.",
         "restore": "Make a home folder of a backup, on which no daemon runs. The file is "

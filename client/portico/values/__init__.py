@@ -58,7 +58,17 @@ from portico.values.models import (
     Tokens,
     TriedSource,
 )
-from portico.values.runs import Artifact, Claims, Pruned, Question, Run, RunEvent, TraceStep
+from portico.values.runs import (
+    Artifact,
+    Claims,
+    Pruned,
+    Question,
+    Run,
+    RunEvent,
+    Schedule,
+    ScheduledRun,
+    TraceStep,
+)
 from portico.values.tools import (
     McpContent,
     McpPrompt,
@@ -126,6 +136,8 @@ __all__ = [
     "Reply",
     "Run",
     "RunEvent",
+    "Schedule",
+    "ScheduledRun",
     "Session",
     "SessionMessage",
     "Setting",

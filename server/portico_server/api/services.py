@@ -37,6 +37,7 @@ from portico_server.runs.retention import Retention
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
+from portico_server.schedules.schedules import ScheduleService
 from portico_server.settings import LoadedSettings, Settings
 from portico_server.tools.mcp.host import McpHost
 from portico_server.tools.served import ServedTools
@@ -71,6 +72,7 @@ class ApiServices(Protocol):
     searches: EvalSearches
     retention: Retention
     webhooks: WebhookService
+    schedules: ScheduleService
     mcp: McpHost
     added: AddedTools
     served: ServedTools

@@ -38,6 +38,7 @@ Prefix = Literal[
     "wh_",
     "modr-",
     "evt_",
+    "sched_",
 ]
 
 

@@ -336,3 +336,16 @@ class AppVariants(Protocol):
 
     async def settle(self, name: str, changes: Mapping[str, Any], caller: Principal, note: str) -> int:
         """Deploy the app with ``changes``; the number of the version. Raises as `variant`, and `Forbidden`."""
+
+
+# Stores that mirror something: what a schedule asks of the knowledge, put in by the composition root.
+
+
+class FollowedStores(Protocol):
+    """Finds stores by name, and syncs them. What `followed` returns is what `sync` takes."""
+
+    async def followed(self, ref: str, caller: Principal) -> Any:
+        """The store that ``caller`` means, to sync it. Raises `PorticoError` if that cannot be."""
+
+    async def sync(self, row: Any) -> str:
+        """Queue a look at what a store mirrors; the id of the run."""

@@ -12,7 +12,7 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, case, func, insert, or_, select, true, update
 
 from portico_server.core.principal import SYSTEM
-from portico_server.db import dedupe, questions, webhooks
+from portico_server.db import dedupe, questions, schedules, webhooks
 from portico_server.db.rows import Rows, portions
 from portico_server.db.rows import now as clock
 from portico_server.db.schema import CHANNEL, run_events, runs, steps
@@ -115,8 +115,13 @@ def ensure(connection: Connection, run: NewRun) -> str:
     ).scalar()
     if waiting is not None:
         return str(waiting)
-    connection.execute(insert(runs).values(**run.values(), status="queued", created_at=time.time()))
+    queue(connection, run)
     return run.id
+
+
+def queue(connection: Connection, run: NewRun) -> None:
+    """Write a run that whoever is free takes up."""
+    connection.execute(insert(runs).values(**run.values(), status="queued", created_at=time.time()))
 
 
 def bind(connection: Connection, run_id: str, names: Mapping[str, str]) -> None:
@@ -318,6 +323,8 @@ def finish(
     if ended is not None:
         questions.end_of_run(connection, run_id)
         _announce(connection, run_id, status, ended.kind, ended.owner)
+        if ended.kind == schedules.RUN_KIND:
+            schedules.count_end(connection, run_id, status, error)
 
 
 def _announce(connection: Connection, run_id: str, status: RunStatus, kind: str, owner: str) -> None:

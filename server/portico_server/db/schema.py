@@ -89,6 +89,8 @@ __all__ = [
     "responses",
     "run_events",
     "runs",
+    "schedule_times",
+    "schedules",
     "session_messages",
     "session_states",
     "sessions",
@@ -109,7 +111,7 @@ __all__ = [
     "webhooks",
 ]
 
-HEAD = "0027"
+HEAD = "0028"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 # How often a table has changed that every daemon holds in memory. Written on PostgreSQL alone, see db/postgres.
@@ -320,6 +322,56 @@ mcp_tasks = Table(
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
     Index("ix_mcp_tasks_finished_at", "finished_at"),
+)
+
+# Schedules. ``owner`` is null for a shared one; ``key`` is in whose name it runs: whoever made it.
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("owner", String),
+    # Owner and name, see db/names.
+    Column("claim", String, nullable=False),
+    Column("key", String, nullable=False),
+    # "app" or "store", and its name.
+    Column("kind", String, nullable=False),
+    Column("target", String, nullable=False),
+    Column("input", JSON),
+    Column("cron", String),
+    Column("every", String),
+    Column("timezone", String, nullable=False),
+    Column("missed", String, nullable=False),
+    Column("overlap", String, nullable=False),
+    Column("pause_after", Integer, nullable=False),
+    # Why it does not run; null while it does.
+    Column("paused", String),
+    Column("failures", Integer, nullable=False),
+    # From when on intervals are counted, and when it is due next; by the clock of the database.
+    Column("anchor", Float, nullable=False),
+    Column("next_at", Float),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Index("ix_schedules_claim", "claim", unique=True),
+    Index("ix_schedules_key", "key"),
+    Index("ix_schedules_next_at", "next_at"),
+)
+
+# What came of the times at which a schedule was due: a run, or the reason why there is none.
+schedule_times = Table(
+    "schedule_times",
+    metadata,
+    # In their order; SQLite counts in this type alone.
+    Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True),
+    Column("schedule_id", String, ForeignKey("schedules.id", ondelete="CASCADE"), nullable=False),
+    Column("due_at", Float, nullable=False),
+    # "time", "missed" or "hand".
+    Column("cause", String, nullable=False),
+    Column("run_id", String),
+    Column("skipped", String),
+    Column("created_at", Float, nullable=False),
+    Index("ix_schedule_times_schedule_id", "schedule_id", "id"),
+    Index("ix_schedule_times_run_id", "run_id"),
 )
 
 prompts = Table(

@@ -30,8 +30,9 @@ EVENT_TYPES: Final = (
     *(f"fine_tuning.job.{end}" for end in ("succeeded", "failed", "cancelled")),
     *(f"eval.run.{end}" for end in ("succeeded", "failed", "canceled")),
     *(f"run.{end}" for end in ("finished", "failed", "cancelled")),
+    "schedule.paused",
 )
-"""What a webhook can want. Those of ``run`` are ours, all others OpenAI's."""
+"""What a webhook can want. Those of ``run`` and ``schedule`` are ours, all others OpenAI's."""
 
 TOPIC: Final = "webhook events"
 """Under which the database says that there is something to send."""

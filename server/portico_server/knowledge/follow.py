@@ -82,7 +82,7 @@ class SourceFollower:
     async def sync(self, row: StoreRow) -> str:
         """Queue a look at what a store mirrors; the id of the run, which ends when all is indexed."""
         if not follows(row):
-            raise _follows_nothing(row)
+            raise follows_nothing(row)
         if row.id in self._changed_paths:
             self._changed_paths[row.id].all_changed()
         return await self._scheduler.ensure("sync", row.id, row.work)
@@ -126,7 +126,7 @@ class SourceFollower:
                 touched=touched,
             )
         if row.source is None:
-            raise _follows_nothing(row)
+            raise follows_nothing(row)
         limits = SourceLimits(
             self._settings.source_max_files, most, self._settings.request_timeout, pictures, recordings
         )
@@ -175,7 +175,8 @@ def existing_folder(folder: Path) -> Path:
     return folder
 
 
-def _follows_nothing(row: StoreRow) -> InvalidRequest:
+def follows_nothing(row: StoreRow) -> InvalidRequest:
+    """The error for a sync of a store that mirrors nothing."""
     return InvalidRequest(
         f"The store '{row.name}' does not follow a folder or another source, so there is nothing to sync.",
         code="no_folder",

@@ -29,7 +29,7 @@ from portico_server.knowledge.archive.archives import StoreArchives
 from portico_server.knowledge.calibrate import Calibration, require_vectors
 from portico_server.knowledge.contents import StoreContents
 from portico_server.knowledge.files import FileStorage
-from portico_server.knowledge.follow import SourceFollower, existing_folder, follows
+from portico_server.knowledge.follow import SourceFollower, existing_folder, follows, follows_nothing
 from portico_server.knowledge.generated.runs import GroupGenerator
 from portico_server.knowledge.groups import Groups
 from portico_server.knowledge.index.manager import IndexManager
@@ -475,6 +475,13 @@ class StoreService:
     async def sync(self, row: StoreRow) -> str:
         """Queue a look at what a store mirrors; the id of the run, which ends when all is indexed."""
         return await self._following.sync(row)
+
+    async def followed(self, ref: str, caller: Principal) -> StoreView:
+        """The store that ``caller`` means, to sync it. Raises as `get`, and `InvalidRequest` if it mirrors nothing."""
+        row = await self.get(ref, caller, "write", whole=True)
+        if not follows(row):
+            raise follows_nothing(row)
+        return row
 
     async def reindex(self, row: StoreRow, *, files: bool = False) -> str:
         """Queue `portico_server.knowledge.jobs.Reindex`; the id of the run."""

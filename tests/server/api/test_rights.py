@@ -183,6 +183,11 @@ BODIES: Mapping[str, tuple[Any, ...]] = {
         {"arguments": {}},
     ),
     "POST /v1/files": (None,),
+    "POST /api/schedules": (
+        {"name": "synced", "store": "STORE", "every": "1h"},
+        {"name": "asked", "app": "finder", "input": NEEDLE, "every": "1h"},
+    ),
+    "PATCH /api/schedules/{schedule}": ({"store": "STORE"},),
     "POST /v1/batches": (
         {"input_file_id": "HIDDEN", "endpoint": "/v1/chat/completions", "completion_window": "24h"},
     ),

@@ -1,0 +1,302 @@
+"""`portico schedules`: apps that run, and stores that sync, at given times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from portico.cli.complete import app_names, schedule_names
+from portico.cli.render import moment, print_fields, print_json, print_removed, print_rows, safe, shorten
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from portico.values import Schedule
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Schedules: apps that run, and stores that sync, at given times.",
+    epilog='Example: portico schedules add morning --app digest --cron "0 7 * * 1-5" --timezone Europe/Berlin',
+)
+
+Ref = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="The schedule, by its name or id.", autocompletion=schedule_names),
+]
+AppName = Annotated[
+    str | None, typer.Option("--app", help="The app that it calls.", autocompletion=app_names)
+]
+StoreName = Annotated[str | None, typer.Option("--store", help="The store that it syncs.")]
+Input = Annotated[str | None, typer.Option("--input", help="The app's input; JSON is read as JSON.")]
+InputFile = Annotated[Path | None, typer.Option("--input-file", help="A file of JSON that is its input.")]
+Cron = Annotated[
+    str | None,
+    typer.Option(help="Minute, hour, day of the month, month, day of the week; or @daily and its like."),
+]
+Every = Annotated[str | None, typer.Option(help="Instead: an interval, such as 15m or 1h30m.")]
+Zone = Annotated[
+    str | None, typer.Option(help="By whose clocks, such as Europe/Berlin (default: UTC).", metavar="ZONE")
+]
+Missed = Annotated[
+    str | None,
+    typer.Option(help="Times at which no daemon ran: skip, once (default) or all.", metavar="RULE"),
+]
+Overlap = Annotated[
+    str | None,
+    typer.Option(help="Times at which a run is under way: skip (default), queue or allow.", metavar="RULE"),
+]
+PauseAfter = Annotated[
+    int | None, typer.Option(help="Failures in a row that pause it; 0: never (default: 5).", min=0)
+]
+Everyone = Annotated[
+    bool, typer.Option("--all", help="For an admin: those of other keys too, with their ids.")
+]
+
+
+@app.command("list", epilog="Example: portico schedules list")
+def show_all(context: typer.Context, everyone: Everyone = False, as_json: AsJson = False) -> None:
+    """List the schedules."""
+    with connected(context) as client:
+        found = client.schedules.list(everyone=everyone)
+    if as_json:
+        print_json({"data": found})
+    elif not found:
+        typer.echo("No schedules yet: portico schedules add NAME --app APP --cron '0 7 * * *'")
+    else:
+        print_rows(
+            (*(("ID", "OWNER") if everyone else ()), "NAME", "RUNS", "AT", "NEXT"),
+            (
+                (
+                    *((one.id, one.owner or "shared") if everyone else ()),
+                    one.name,
+                    _target(one),
+                    _times(one),
+                    "paused" if one.paused else moment(one.next_at),
+                )
+                for one in found
+            ),
+        )
+
+
+@app.command(
+    epilog='Example: portico schedules add morning --app digest --cron "0 7 * * 1-5" --timezone Europe/Berlin'
+)
+def add(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="What it is to be called.")],
+    target: AppName = None,
+    store: StoreName = None,
+    text: Input = None,
+    file: InputFile = None,
+    cron: Cron = None,
+    every: Every = None,
+    timezone: Zone = None,
+    missed: Missed = None,
+    overlap: Overlap = None,
+    pause_after: PauseAfter = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a schedule: an app that it calls, or a store that it syncs."""
+    given = _input(text, file)
+    with connected(context) as client:
+        if dry_run:
+            times = client.schedules.preview(cron=cron, every=every, timezone=timezone)
+            _print_times(times, as_json)
+            return
+        made = client.schedules.create(
+            name,
+            app=target,
+            store=store,
+            input=given,
+            cron=cron,
+            every=every,
+            timezone=timezone,
+            missed=missed,
+            overlap=overlap,
+            pause_after=pause_after,
+        )
+    _print(made, as_json)
+
+
+@app.command(epilog="Example: portico schedules show morning")
+def show(context: typer.Context, schedule: Ref, as_json: AsJson = False) -> None:
+    """Show one schedule, and what came of its last times."""
+    with connected(context) as client:
+        found = client.schedules.get(schedule)
+        runs = client.schedules.runs(schedule, limit=10)
+    if as_json:
+        print_json({"schedule": found, "runs": runs})
+        return
+    print_fields(
+        [
+            ("id", found.id),
+            ("name", found.name),
+            ("shared", "yes" if found.shared else "no"),
+            ("runs", _target(found)),
+            ("input", shorten(safe(str(found.input)), 200) if found.input is not None else None),
+            ("at", _times(found)),
+            ("missed", found.missed),
+            ("overlap", found.overlap),
+            ("pause after", f"{found.pause_after} failures" if found.pause_after else "never"),
+            ("failures", found.failures),
+            ("paused", found.paused),
+            ("next", moment(found.next_at)),
+        ]
+    )
+    if runs:
+        typer.echo()
+        print_rows(
+            ("DUE", "CAUSE", "RUN", "STATUS"),
+            (
+                (
+                    moment(one.due_at),
+                    one.cause,
+                    one.run or "",
+                    f"skipped: {one.skipped}" if one.skipped else one.status or "forgotten",
+                )
+                for one in runs
+            ),
+        )
+
+
+@app.command(epilog="Example: portico schedules change morning --every 15m")
+def change(
+    context: typer.Context,
+    schedule: Ref,
+    name: Annotated[str | None, typer.Option(help="What it is to be called.")] = None,
+    target: AppName = None,
+    store: StoreName = None,
+    text: Input = None,
+    file: InputFile = None,
+    cron: Cron = None,
+    every: Every = None,
+    timezone: Zone = None,
+    missed: Missed = None,
+    overlap: Overlap = None,
+    pause_after: PauseAfter = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change what is given of a schedule."""
+    given = _input(text, file)
+    with connected(context) as client:
+        found = client.schedules.change(
+            schedule,
+            name=name,
+            app=target,
+            store=store,
+            input=given,
+            cron=cron,
+            every=every,
+            timezone=timezone,
+            missed=missed,
+            overlap=overlap,
+            pause_after=pause_after,
+        )
+    _print(found, as_json)
+
+
+@app.command(epilog="Example: portico schedules remove morning --yes")
+def remove(
+    context: typer.Context,
+    schedule: Ref,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a schedule. A run under way continues."""
+    with connected(context) as client:
+        found = client.schedules.get(schedule)
+        if not dry_run:
+            confirm(f"Remove the schedule '{found.name}'?", yes=yes)
+            client.schedules.remove(found.id)
+    print_removed("schedule", found.name, dry_run, as_json)
+
+
+@app.command(epilog="Example: portico schedules pause morning")
+def pause(context: typer.Context, schedule: Ref, as_json: AsJson = False) -> None:
+    """Let a schedule run no more until it is resumed."""
+    with connected(context) as client:
+        found = client.schedules.pause(schedule)
+    _print(found, as_json)
+
+
+@app.command(epilog="Example: portico schedules resume morning")
+def resume(context: typer.Context, schedule: Ref, as_json: AsJson = False) -> None:
+    """Let a schedule run again, from its next time on."""
+    with connected(context) as client:
+        found = client.schedules.resume(schedule)
+    _print(found, as_json)
+
+
+@app.command(epilog="Example: portico schedules run morning")
+def run(context: typer.Context, schedule: Ref, as_json: AsJson = False) -> None:
+    """Begin a run of a schedule now, and print its id: portico runs show prints what became of it."""
+    with connected(context) as client:
+        run_id = client.schedules.run(schedule)
+    if as_json:
+        print_json({"run": run_id})
+    else:
+        typer.echo(run_id)
+
+
+@app.command("next", epilog='Example: portico schedules next --cron "30 2 * * *" --timezone Europe/Berlin')
+def show_next(
+    context: typer.Context,
+    schedule: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="A schedule that is there.", autocompletion=schedule_names),
+    ] = None,
+    cron: Cron = None,
+    every: Every = None,
+    timezone: Zone = None,
+    count: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Print when a schedule is due next, or when one would be that has these times."""
+    if (schedule is None) == (cron is None and every is None):
+        raise InvalidRequest("Give either the NAME of a schedule, or --cron or --every.", param="schedule")
+    with connected(context) as client:
+        if schedule is not None:
+            times = client.schedules.next(schedule, count=count)
+        else:
+            times = client.schedules.preview(cron=cron, every=every, timezone=timezone, count=count)
+    _print_times(times, as_json)
+
+
+def _input(text: str | None, file: Path | None) -> Any:
+    if text is None and file is None:
+        return None
+    from portico.cli.running import given_input
+
+    return given_input(text, file, None)
+
+
+def _target(schedule: Schedule) -> str:
+    return f"app {schedule.app}" if schedule.app else f"store {schedule.store}"
+
+
+def _times(schedule: Schedule) -> str:
+    if schedule.every:
+        return f"every {schedule.every}"
+    return f"{schedule.cron} ({schedule.timezone})"
+
+
+def _print(schedule: Schedule, as_json: bool) -> None:
+    if as_json:
+        print_json(schedule)
+        return
+    when = f"is paused: {schedule.paused}" if schedule.paused else f"is due next {moment(schedule.next_at)}."
+    typer.echo(f"{safe(schedule.name)} {when}")
+
+
+def _print_times(times: Sequence[float], as_json: bool) -> None:
+    if as_json:
+        print_json({"data": times})
+        return
+    for one in times:
+        typer.echo(datetime.fromtimestamp(one).astimezone().strftime("%a %Y-%m-%d %H:%M:%S %Z"))

@@ -1,0 +1,212 @@
+"""``/api/schedules``: apps that run, and stores that sync, at given times."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import Query
+from pydantic import BaseModel, Field
+
+from portico_server.api.endpoint import Caller, TheServices
+from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.shapes import Listed, RemovedId, StartedRun, shaped
+from portico_server.core.principal import Principal
+from portico_server.db.schedules import Cause, ScheduleRow, ScheduleTime
+from portico_server.schedules.spec import MAX_PAUSE_AFTER, MAX_TARGET_CHARS, parse
+from portico_server.schedules.timing import MAX_CRON_CHARS, MAX_ZONE_CHARS, Timing
+
+router = new_router(prefix="/api/schedules", tags=["Schedules"])
+
+MAX_TIMES = 100
+"""Times that are worked out, or shown, at once."""
+
+Name = Annotated[str, Field(max_length=128)]
+Target = Annotated[str, Field(max_length=MAX_TARGET_CHARS)]
+CronText = Annotated[str, Field(max_length=MAX_CRON_CHARS)]
+IntervalText = Annotated[str, Field(max_length=30)]
+Zone = Annotated[str, Field(max_length=MAX_ZONE_CHARS)]
+MissedRule = Literal["skip", "once", "all"]
+OverlapRule = Literal["skip", "queue", "allow"]
+Failures = Annotated[int, Field(ge=0, le=MAX_PAUSE_AFTER)]
+Count = Annotated[int, Query(ge=1, le=MAX_TIMES)]
+
+
+class ScheduleChange(BaseModel, extra="forbid"):
+    """What to change: see `Schedule`. Of ``cron`` and ``every`` one replaces the other, as of ``app`` and ``store``."""
+
+    name: Name | None = None
+    app: Target | None = None
+    store: Target | None = None
+    input: Any = None
+    cron: CronText | None = None
+    every: IntervalText | None = None
+    timezone: Zone | None = None
+    missed: MissedRule | None = None
+    overlap: OverlapRule | None = None
+    pause_after: Failures | None = None
+
+
+class ScheduleRequest(ScheduleChange):
+    """A schedule to make: an ``app`` with its ``input``, or a ``store`` to sync; ``cron`` or ``every``."""
+
+    name: Name
+
+
+class TimingRequest(BaseModel, extra="forbid"):
+    """``cron`` in a ``timezone``, or ``every``; how many times are wanted."""
+
+    cron: CronText | None = None
+    every: IntervalText | None = None
+    timezone: Zone | None = None
+    count: Annotated[int, Field(ge=1, le=MAX_TIMES)] = 5
+
+
+class Schedule(BaseModel):
+    """A schedule: an ``app`` that is called with ``input``, or a ``store`` that syncs, at the times of ``cron`` by the
+    clocks of ``timezone``, or ``every`` so long.
+
+    ``missed``: what becomes of times at which no daemon ran; ``overlap``: of those at which a run was under way.
+    ``paused``: why it does not run; so many ``failures`` in a row as ``pause_after`` says pause it, 0 never does.
+    Times in seconds since 1970. ``shared``: it is the operator's; ``owner``: the key whose it is otherwise, ``key``: in
+    whose name it runs, as an admin sees them.
+    """
+
+    id: str
+    name: str
+    app: str | None
+    store: str | None
+    input: Any
+    cron: str | None
+    every: str | None
+    timezone: str
+    missed: MissedRule
+    overlap: OverlapRule
+    pause_after: int
+    paused: str | None
+    failures: int
+    next_at: float | None
+    created_at: float
+    updated_at: float
+    shared: bool
+    owner: str | None
+    key: str | None
+
+
+class ScheduleMoments(BaseModel):
+    """When a schedule is due next, in seconds since 1970."""
+
+    data: list[float]
+
+
+class ScheduledRun(BaseModel):
+    """What came of a time: a ``run`` and its ``status``, or why it was ``skipped``.
+
+    ``cause``: it was ``time``, it was ``missed`` and made up for, or somebody began it by ``hand``. ``status`` is null
+    when the run is not kept any more; ``error`` is that of one that failed.
+    """
+
+    due_at: float
+    cause: Cause
+    run: str | None
+    status: str | None
+    error: dict[str, Any] | None
+    skipped: str | None
+
+
+@router.get("")
+async def list_schedules(
+    services: TheServices,
+    caller: Caller,
+    all: Annotated[bool, Query(description="For an admin: other keys' schedules too, by their ids")] = False,
+) -> Listed[Schedule]:
+    """The caller's schedules and the shared ones, by name."""
+    if all:
+        caller.require("admin")
+    found = await services.schedules.list(caller, everyone=all)
+    return Listed(data=[_schedule(row, caller) for row in found])
+
+
+@router.post("")
+async def create_schedule(body: ScheduleRequest, services: TheServices, caller: Caller) -> Schedule:
+    """Make a schedule. It runs with the rights that the caller's key has at each time."""
+    spec = parse(body.model_dump(exclude_unset=True))
+    return _schedule(await services.schedules.create(spec, caller), caller)
+
+
+@router.post("/next")
+async def preview_schedule(body: TimingRequest, services: TheServices, _caller: Caller) -> ScheduleMoments:
+    """When a schedule would be due that was made now; nothing is made."""
+    timing = Timing.parse(body.cron, body.every, body.timezone)
+    return ScheduleMoments(data=list(await services.schedules.preview(timing, body.count)))
+
+
+@router.get("/{schedule}")
+async def retrieve_schedule(schedule: str, services: TheServices, caller: Caller) -> Schedule:
+    """One schedule."""
+    return _schedule(await services.schedules.get(schedule, caller), caller)
+
+
+@router.patch("/{schedule}")
+async def change_schedule(
+    schedule: str, body: ScheduleChange, services: TheServices, caller: Caller
+) -> Schedule:
+    """Change the fields that are given. Intervals are counted from now if its times change."""
+    given = body.model_dump(exclude_unset=True)
+    return _schedule(await services.schedules.change(schedule, given, caller), caller)
+
+
+@router.delete("/{schedule}")
+async def remove_schedule(schedule: str, services: TheServices, caller: Caller) -> RemovedId:
+    """Forget a schedule. A run under way continues."""
+    return RemovedId(id=(await services.schedules.remove(schedule, caller)).id)
+
+
+@router.post("/{schedule}/pause")
+async def pause_schedule(schedule: str, services: TheServices, caller: Caller) -> Schedule:
+    """Let a schedule run no more until it is resumed. A run under way continues."""
+    return _schedule(await services.schedules.pause(schedule, caller), caller)
+
+
+@router.post("/{schedule}/resume")
+async def resume_schedule(schedule: str, services: TheServices, caller: Caller) -> Schedule:
+    """Let a schedule run again from its next time on. What it missed meanwhile is not made up for."""
+    return _schedule(await services.schedules.resume(schedule, caller), caller)
+
+
+@router.post("/{schedule}/run")
+async def run_schedule(schedule: str, services: TheServices, caller: Caller) -> StartedRun:
+    """Begin a run now, also of a schedule that is paused."""
+    return StartedRun(run=await services.schedules.run(schedule, caller))
+
+
+@router.get("/{schedule}/next")
+async def next_times(
+    schedule: str, services: TheServices, caller: Caller, count: Count = 5
+) -> ScheduleMoments:
+    """When a schedule is due next, or would be if it were not paused."""
+    return ScheduleMoments(data=list(await services.schedules.next(schedule, caller, count)))
+
+
+@router.get("/{schedule}/runs")
+async def list_scheduled_runs(
+    schedule: str, services: TheServices, caller: Caller, limit: Count = 20
+) -> Listed[ScheduledRun]:
+    """What came of the last times, the newest first. The last hundred are kept."""
+    found = await services.schedules.times(schedule, caller, limit)
+    return Listed(data=[_scheduled(row) for row in found])
+
+
+def _schedule(row: ScheduleRow, caller: Principal) -> Schedule:
+    return shaped(
+        Schedule,
+        row,
+        app=row.target if row.kind == "app" else None,
+        store=row.target if row.kind == "store" else None,
+        shared=row.owner is None,
+        owner=row.owner if caller.admin else None,
+        key=row.key if caller.admin else None,
+    )
+
+
+def _scheduled(row: ScheduleTime) -> ScheduledRun:
+    return shaped(ScheduledRun, row, run=row.run_id)

@@ -1,0 +1,257 @@
+"""Schedules as their owners see them: made, changed, paused, run by hand, and what came of their times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import islice
+from typing import Any, Final
+
+from portico_server.core.errors import Conflict, NotFound, PorticoError, nearest
+from portico_server.core.ids import is_id, new_id
+from portico_server.core.interfaces import FollowedStores
+from portico_server.core.principal import SYSTEM, Principal
+from portico_server.core.registry import Registry, owner_of
+from portico_server.db import schedules as rows
+from portico_server.db.database import Database
+from portico_server.db.rows import now as clock
+from portico_server.db.schedules import ScheduleRow, ScheduleTime
+from portico_server.schedules.firing import ScheduleRuns, find_app, timing_of
+from portico_server.schedules.spec import ScheduleSpec, parse
+from portico_server.schedules.timing import Timing
+
+MAX_SCHEDULES: Final = 100
+"""Schedules of one key."""
+
+PAUSED_BY_HAND: Final = "Paused by hand."
+
+
+class ScheduleService:
+    """A reference to a schedule is its name or its id: a name means the caller's own schedule, then a shared one; an
+    admin reaches those of other keys by their ids. What an admin makes is shared: it is seen by who may use its target,
+    and runs in the name of the admin's key.
+    """
+
+    def __init__(
+        self, database: Database, registry: Registry, stores: FollowedStores, firing: ScheduleRuns
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._stores = stores
+        self._firing = firing
+
+    async def list(self, caller: Principal, *, everyone: bool = False) -> Sequence[ScheduleRow]:
+        """The caller's own and the shared ones, by name; ``everyone``: for an admin, all that there are."""
+        found = await self._database.read(rows.visible, caller.id, everyone=everyone and caller.admin)
+        return [self._shown(row) for row in found if _sees(caller, row)]
+
+    async def get(self, ref: str, caller: Principal) -> ScheduleRow:
+        """One of them. Raises `NotFound`."""
+        return self._shown(await self._find(ref, caller))
+
+    async def create(self, spec: ScheduleSpec, caller: Principal) -> ScheduleRow:
+        """Make one. Raises `PorticoError` for a target that the caller cannot use, and `Conflict` for a name that is
+        taken, or for a key that has enough.
+        """
+        await self.check_target(spec, caller)
+        return await self._add(spec, caller)
+
+    async def _add(self, spec: ScheduleSpec, caller: Principal) -> ScheduleRow:
+        def write(connection: Any) -> ScheduleRow | None:
+            moment, now = clock(connection), time.time()
+            row = ScheduleRow(
+                id=new_id("sched_"),
+                owner=owner_of(caller),
+                key=caller.id,
+                paused=None,
+                failures=0,
+                anchor=moment,
+                next_at=spec.timing.after(moment, moment),
+                created_at=now,
+                updated_at=now,
+                **spec.values(),
+            )
+            return row if rows.add(connection, row, MAX_SCHEDULES) else None
+
+        row = await self._database.write(write)
+        if row is None:
+            raise Conflict(
+                f"This key has {MAX_SCHEDULES} schedules, the most that are taken. Remove one first.",
+                code="too_many_schedules",
+            )
+        return row
+
+    async def check_target(self, spec: ScheduleSpec, caller: Principal) -> None:
+        """Raise `PorticoError` unless the caller may use what a schedule is for."""
+        if spec.kind == "store":
+            await self._stores.followed(spec.target, caller)
+        else:
+            await find_app(self._registry, spec.target, caller)
+
+    async def change(self, ref: str, given: Mapping[str, Any], caller: Principal) -> ScheduleRow:
+        """Change the fields that are given. Raises as `create`, and `NotFound`, `Forbidden`."""
+        row = await self._changeable(ref, caller)
+        spec = parse(_merged(row, given))
+        if (spec.kind, spec.target) != (row.kind, row.target):
+            await self.check_target(spec, self._firing.principal(row))
+        return await self._change(row, spec)
+
+    async def _change(self, row: ScheduleRow, spec: ScheduleSpec) -> ScheduleRow:
+        def write(connection: Any) -> None:
+            values = spec.values()
+            if spec.timing != timing_of(row):
+                values["anchor"] = moment = clock(connection)
+                if row.paused is None:
+                    values["next_at"] = spec.timing.after(moment, moment)
+            rows.change(connection, row, values)
+
+        await self._database.write(write)
+        return await self._again(row)
+
+    async def remove(self, ref: str, caller: Principal) -> ScheduleRow:
+        """Forget one with its journal; a run under way continues. Raises `NotFound`, `Forbidden`."""
+        row = await self._changeable(ref, caller)
+        await self._database.write(rows.remove, row.id)
+        return row
+
+    async def pause(self, ref: str, caller: Principal) -> ScheduleRow:
+        """Let it run no more; a run under way continues. Raises `NotFound`, `Forbidden`."""
+        row = await self._changeable(ref, caller)
+        await self._database.write(rows.pause, row.id, PAUSED_BY_HAND, announced=False)
+        return await self._again(row)
+
+    async def resume(self, ref: str, caller: Principal) -> ScheduleRow:
+        """Let it run again, from its next time on. A shared one whose key was revoked runs in the caller's name then.
+
+        Raises `NotFound`, and `Forbidden` if its key was revoked.
+        """
+        row = await self._changeable(ref, caller)
+        values: dict[str, Any] = {"paused": None, "failures": 0}
+        try:
+            self._firing.principal(row)
+        except PorticoError:
+            if row.owner is not None:
+                raise
+            values["key"] = caller.id
+
+        def write(connection: Any) -> None:
+            if row.paused is not None:
+                values["next_at"] = timing_of(row).after(clock(connection), row.anchor)
+            rows.change(connection, row, values)
+
+        await self._database.write(write)
+        return await self._again(row)
+
+    async def run(self, ref: str, caller: Principal) -> str:
+        """Begin a run now, also of one that is paused; its id. Raises as `ScheduleRuns.begin_now`, and `NotFound`."""
+        return await self._firing.begin_now(await self._changeable(ref, caller))
+
+    async def next(self, ref: str, caller: Principal, count: int) -> Sequence[float]:
+        """When it is due next, whether it is paused or not. Raises `NotFound`."""
+        row = await self._find(ref, caller)
+        now = await self._database.read(clock)
+        return tuple(islice(timing_of(row).times(now, row.anchor), count))
+
+    async def preview(self, timing: Timing, count: int) -> Sequence[float]:
+        """When a schedule would be due that was made now."""
+        now = await self._database.read(clock)
+        return tuple(islice(timing.times(now, now), count))
+
+    async def times(self, ref: str, caller: Principal, limit: int) -> Sequence[ScheduleTime]:
+        """What came of its last times, the newest first. Raises `NotFound`."""
+        row = await self._find(ref, caller)
+        return await self._database.read(rows.times, row.id, limit)
+
+    # --- the configuration's -------------------------------------------------------------------------------------
+
+    async def shared(self) -> Mapping[str, ScheduleRow]:
+        """The shared ones, by name."""
+        found = await self._database.read(rows.visible, None)
+        return {row.name: row for row in found}
+
+    async def put(self, spec: ScheduleSpec) -> None:
+        """Make a shared schedule what a configuration says; what it is for may still come."""
+        row = await self._database.read(rows.named, spec.name, None)
+        if row is None:
+            await self._add(spec, SYSTEM)
+        elif differing(row, spec):
+            await self._change(row, spec)
+
+    # --- finding -------------------------------------------------------------------------------------------------
+
+    async def _find(self, ref: str, caller: Principal) -> ScheduleRow:
+        row: ScheduleRow | None
+        if is_id(ref, "sched_"):
+            row = await self._database.read(rows.get, ref)
+        else:
+            row = await self._database.read(rows.named, ref, caller.id)
+            row = row or await self._database.read(rows.named, ref, None)
+        if row is None or not _sees(caller, row):
+            known = [found.name for found in await self.list(caller)]
+            raise NotFound(
+                f"There is no schedule '{ref[:80]}'.{nearest(ref, known)}",
+                code="schedule_not_found",
+                param="schedule",
+            )
+        return row
+
+    async def _changeable(self, ref: str, caller: Principal) -> ScheduleRow:
+        row = await self._find(ref, caller)
+        if row.owner is None:
+            caller.require("admin")
+        return row
+
+    async def _again(self, row: ScheduleRow) -> ScheduleRow:
+        found = await self._database.read(rows.get, row.id)
+        if found is None:
+            raise Conflict("The schedule was removed meanwhile.", code="schedule_removed", param="schedule")
+        return self._shown(found)
+
+    def _shown(self, row: ScheduleRow) -> ScheduleRow:
+        """A schedule whose key was revoked is as good as paused, before its time comes."""
+        if row.paused is not None:
+            return row
+        try:
+            self._firing.principal(row)
+        except PorticoError as error:
+            return replace(row, paused=error.message, next_at=None)
+        return row
+
+
+def differing(row: ScheduleRow, spec: ScheduleSpec) -> tuple[str, ...]:
+    """The fields of a schedule that are not as they are wanted."""
+    return tuple(sorted(name for name, value in spec.values().items() if getattr(row, name) != value))
+
+
+def _sees(caller: Principal, row: ScheduleRow) -> bool:
+    if caller.admin or row.owner == caller.id:
+        return True
+    scope = f"apps:{row.target}:call" if row.kind == "app" else f"stores:{row.target}:read"
+    return row.owner is None and caller.allows(scope)
+
+
+def _merged(row: ScheduleRow, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a schedule with those that are given; one of two that exclude each other replaces the other."""
+    now = {**asdict(row), row.kind: row.target}
+    kept = {
+        name: now.get(name)
+        for name in (
+            "name",
+            "app",
+            "store",
+            "input",
+            "cron",
+            "every",
+            "timezone",
+            "missed",
+            "overlap",
+            "pause_after",
+        )
+    }
+    for either in (("cron", "every"), ("app", "store")):
+        if not given.keys().isdisjoint(either):
+            kept |= dict.fromkeys(either)
+    if given.get("store") is not None:
+        kept["input"] = None
+    return kept | dict(given)

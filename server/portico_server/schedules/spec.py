@@ -1,0 +1,147 @@
+"""What a schedule is to do: parsed from a request or a configuration, once, into a typed value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+import orjson
+
+from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.core.invalid import not_one_of, wrong, wrong_type
+from portico_server.core.names import check_name
+from portico_server.schedules.timing import Timing
+
+Missed: TypeAlias = Literal["skip", "once", "all"]
+"""What becomes of times at which no daemon ran: nothing, one run, or a run for each."""
+
+Overlap: TypeAlias = Literal["skip", "queue", "allow"]
+"""What becomes of a time at which a run of the schedule is under way: nothing, a run after it, or one beside it."""
+
+TargetKind: TypeAlias = Literal["app", "store"]
+
+MAX_INPUT_BYTES: Final = 64 * 1024
+"""Bytes of an input as JSON."""
+
+MAX_TARGET_CHARS: Final = 200
+"""Characters of the name of an app or a store."""
+
+DEFAULT_FAILURES_COUNT: Final = 5
+"""Failures in a row after which a schedule is paused, unless it says otherwise."""
+
+MAX_PAUSE_AFTER: Final = 1_000
+
+_FIELDS: Final[Mapping[str, type | tuple[type, ...]]] = {
+    "name": str,
+    "app": str,
+    "store": str,
+    "input": object,
+    "cron": str,
+    "every": str,
+    "timezone": str,
+    "missed": str,
+    "overlap": str,
+    "pause_after": int,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSpec:
+    """A schedule as it is wanted: ``target``, the name of an app, called with ``input``, or of a store, which syncs.
+
+    ``pause_after``: failures in a row after which it is paused; 0: never.
+    """
+
+    name: str
+    kind: TargetKind
+    target: str
+    input: Any
+    timing: Timing
+    missed: Missed = "once"
+    overlap: Overlap = "skip"
+    pause_after: int = DEFAULT_FAILURES_COUNT
+
+    def values(self) -> dict[str, Any]:
+        """The columns of a row that it decides."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "target": self.target,
+            "input": self.input,
+            "cron": self.timing.cron,
+            "every": self.timing.every,
+            "timezone": self.timing.timezone,
+            "missed": self.missed,
+            "overlap": self.overlap,
+            "pause_after": self.pause_after,
+        }
+
+
+def parse(given: Mapping[str, Any], at: str = "") -> ScheduleSpec:
+    """A schedule from its fields; ``at`` is its place in a configuration. Raises `InvalidRequest`."""
+    try:
+        return _parsed({name: value for name, value in given.items() if value is not None})
+    except InvalidRequest as error:
+        if not at:
+            raise
+        place = f"{at}.{error.param}" if error.param else at
+        raise InvalidRequest(f"{place}: {error.message}", code=error.code, param=place) from error
+
+
+def _parsed(given: Mapping[str, Any]) -> ScheduleSpec:
+    for field, value in given.items():
+        if field not in _FIELDS:
+            raise InvalidRequest(
+                f"A schedule has no field '{field[:80]}'.{nearest(field, _FIELDS)}",
+                code="unknown_parameter",
+                param=field,
+            )
+        if not isinstance(value, _FIELDS[field]) or (field == "pause_after" and isinstance(value, bool)):
+            wrong_type(field, "a whole number" if field == "pause_after" else "a string", value)
+    name = given.get("name", "")
+    check_name(name, "a schedule")
+    kind: TargetKind = "app" if "app" in given else "store"
+    if ("app" in given) == ("store" in given):
+        raise InvalidRequest(
+            "A schedule needs either an 'app', which it calls, or a 'store', which it syncs.",
+            code="missing_required_parameter" if "app" not in given else "invalid_value",
+            param="app",
+        )
+    target = given[kind]
+    if not 0 < len(target) <= MAX_TARGET_CHARS:
+        wrong(kind, f"must have 1 to {MAX_TARGET_CHARS} characters")
+    if kind == "store" and "input" in given:
+        wrong("input", "is for an app; a store that syncs takes none")
+    missed, overlap = given.get("missed", "once"), given.get("overlap", "skip")
+    for field, value, allowed in (("missed", missed, Missed), ("overlap", overlap, Overlap)):
+        if value not in get_args(allowed):
+            not_one_of(field, value, get_args(allowed))
+    pause_after = given.get("pause_after", DEFAULT_FAILURES_COUNT)
+    if not 0 <= pause_after <= MAX_PAUSE_AFTER:
+        wrong("pause_after", f"must be from 0 (never) to {MAX_PAUSE_AFTER}")
+    return ScheduleSpec(
+        name,
+        kind,
+        target,
+        _checked_input(given.get("input")),
+        Timing.parse(given.get("cron"), given.get("every"), given.get("timezone")),
+        missed,
+        overlap,
+        pause_after,
+    )
+
+
+def _checked_input(value: Any) -> Any:
+    try:
+        size = len(orjson.dumps(value))
+    except TypeError:
+        wrong("input", "must be JSON, with whole numbers of 64 bits")
+    if size > MAX_INPUT_BYTES:
+        raise InvalidRequest(
+            f"The input takes {size:,} bytes, and a schedule keeps {MAX_INPUT_BYTES:,}. Put what is large into a "
+            "store, and let the app read it there.",
+            code="input_too_large",
+            param="input",
+        )
+    return value

@@ -1,0 +1,207 @@
+"""Schedules in the database: a time is one daemon's, with its runs; ends of runs are counted with the ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, text
+from tests import postgres
+
+from portico_server.core.errors import Conflict
+from portico_server.db import runs, webhooks
+from portico_server.db import schedules as rows
+from portico_server.db.database import Database
+from portico_server.db.schedules import ScheduleRow
+from portico_server.db.webhooks import WebhookRow
+from portico_server.schedules.firing import STILL_UNDER_WAY, TOO_MANY_UNDER_WAY, take_due, take_now
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    if request.param == "sqlite":
+        made = Database.at(tmp_path / "portico.db")
+    else:
+        made = Database(request.getfixturevalue("server").new())
+    made.prepare()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Server]:
+    with postgres.running() as running:
+        yield running
+
+
+async def scheduled(database: Database, ref: str = "a", **changes: Any) -> ScheduleRow:
+    """One that is due: hourly since 1970."""
+    values: dict[str, Any] = {
+        "id": f"sched_{ref}",
+        "name": ref,
+        "owner": "key_one",
+        "key": "key_one",
+        "kind": "app",
+        "target": "b",
+        "input": {"q": 1},
+        "cron": None,
+        "every": "1h",
+        "timezone": "UTC",
+        "missed": "once",
+        "overlap": "skip",
+        "pause_after": 2,
+        "paused": None,
+        "failures": 0,
+        "anchor": 0.0,
+        "next_at": 3_600.0,
+        "created_at": 1.0,
+        "updated_at": 1.0,
+        **changes,
+    }
+    row = ScheduleRow(**values)
+    assert await database.write(rows.add, row, 100)
+    return row
+
+
+async def again(database: Database, row: ScheduleRow) -> ScheduleRow:
+    """The schedule as it stands, due once more."""
+
+    def make(connection: Connection) -> None:
+        connection.execute(text("update schedules set next_at = 3600 where next_at is not null"))
+
+    await database.write(make)
+    found = await database.read(rows.get, row.id)
+    assert found is not None
+    return found
+
+
+async def times(database: Database, row: ScheduleRow) -> list[rows.ScheduleTime]:
+    return await database.read(rows.times, row.id, 100)
+
+
+async def test_a_time_is_one_daemons_and_its_run_is_written_with_it(database: Database) -> None:
+    row = await scheduled(database)
+    assert [found.id for found in await database.read(rows.due)] == [row.id]
+    assert await database.read(rows.seconds_to_next) == 0
+    begun = await asyncio.gather(*(database.write(take_due, row) for _daemon in range(6)))
+    assert sorted(begun) == [0, 0, 0, 0, 0, 1]
+    [came] = await times(database, row)
+    assert (came.cause, came.status) == ("missed", "queued")
+    run = await database.read(runs.get, came.run_id or "")
+    assert run is not None
+    assert (run.kind, run.owner, run.payload["input"]) == ("schedule", "key_one", {"q": 1})
+    assert await database.read(rows.due) == []
+    coming = await database.read(rows.seconds_to_next)
+    assert coming is not None and 0 < coming <= 3_600
+
+    def broken(connection: Connection) -> None:
+        assert take_due(connection, stands) == 1
+        raise Conflict("killed")
+
+    stands = await again(database, row)
+    await database.write(runs.finish, came.run_id or "", "completed")
+    with pytest.raises(Conflict):
+        await database.write(broken)
+    assert len(await times(database, row)) == 1, "neither the run is there"
+    assert await database.write(take_due, stands) == 1, "nor is the time lost"
+
+
+async def test_what_was_changed_meanwhile_is_not_begun_as_it_was(database: Database) -> None:
+    row = await scheduled(database)
+    await database.write(rows.change, row, {"target": "c"})
+    assert await database.write(take_due, row) == 0
+    await database.write(rows.pause, row.id, "enough")
+    paused = await database.read(rows.get, row.id)
+    assert paused is not None and (paused.paused, paused.next_at) == ("enough", None)
+    assert await database.read(rows.due) == []
+
+
+async def test_a_run_that_is_under_way_holds_back_the_next_one_by_rule(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = await scheduled(database)
+    assert await database.write(take_due, row) == 1
+    assert await database.write(take_due, await again(database, row)) == 0
+    latest, first = await times(database, row)
+    assert (latest.skipped, latest.run_id, first.skipped) == (STILL_UNDER_WAY, None, None)
+    with pytest.raises(Conflict) as error:
+        await database.write(take_now, row)
+    assert error.value.code == "run_under_way"
+
+    monkeypatch.setattr("portico_server.schedules.firing.MAX_RUNS_UNDER_WAY", 2)
+    names = set()
+    for overlap in ("queue", "allow"):
+        other = await scheduled(database, overlap, overlap=overlap)
+        assert await database.write(take_due, other) == 1
+        assert await database.write(take_due, await again(database, other)) == 1
+        assert await database.write(take_due, await again(database, other)) == 0
+        [beyond, *made] = await times(database, other)
+        assert beyond.skipped == TOO_MANY_UNDER_WAY
+        found = [await database.read(runs.get, one.run_id or "") for one in made]
+        names.add((overlap, len({one.name for one in found if one is not None})))
+    assert names == {("queue", 1), ("allow", 2)}, "runs of one name are done one after another"
+
+
+async def test_the_journal_has_an_end_but_for_runs_under_way(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "MAX_KEPT_TIMES", 3)
+    row = await scheduled(database)
+    await database.write(take_due, row)
+    for _ in range(4):
+        await database.write(take_due, await again(database, row))
+    found = await times(database, row)
+    assert [one.skipped for one in found] == [STILL_UNDER_WAY] * 3 + [None]
+    await database.write(rows.remove, row.id)
+    assert await times(database, row) == []
+
+
+async def test_failures_in_a_row_pause_and_webhooks_hear_of_it(database: Database) -> None:
+    hook = WebhookRow(
+        "wh_a", "key_one", "a", "https://example.com", ["schedule.paused"], "whsec_QQ==", 1.0, 1.0
+    )
+    assert await database.write(webhooks.add, hook, 20)
+    row = await scheduled(database)
+
+    async def ended(status: Any) -> ScheduleRow:
+        await database.write(take_due, await again(database, row))
+        run_id = (await times(database, row))[0].run_id or ""
+        error = {"message": "no model"} if status == "failed" else None
+        await database.write(runs.finish, run_id, status, None, error)
+        found = await database.read(rows.get, row.id)
+        assert found is not None
+        return found
+
+    assert (await ended("failed")).failures == 1
+    assert (await ended("cancelled")).failures == 1
+    assert (await ended("completed")).failures == 0
+    await ended("failed")
+    assert (await database.read(webhooks.deliveries_of, "wh_a")).data == ()
+    paused = await ended("failed")
+    assert paused.paused == "The last 2 runs failed: no model"
+    [sent] = (await database.read(webhooks.deliveries_of, "wh_a")).data
+    assert (sent.event_type, '"sched_a"' in sent.payload) == ("schedule.paused", True)
+
+
+async def test_a_name_is_its_owners_and_no_key_takes_a_shared_one(database: Database) -> None:
+    await scheduled(database, "mine")
+    await scheduled(database, "theirs", name="mine", owner="key_two", key="key_two")
+    await scheduled(database, "shared", name="house", owner=None, key="system")
+    for name in ("mine", "house"):
+        with pytest.raises(Conflict) as error:
+            await scheduled(database, "other", name=name)
+        assert error.value.code == "name_taken"
+    row = await database.read(rows.named, "mine", "key_one")
+    assert row is not None
+    with pytest.raises(Conflict):
+        await database.write(rows.change, row, {"name": "house"})
+    await database.write(rows.change, row, {"name": "moved"})
+    assert await database.read(rows.named, "mine", "key_one") is None
+    assert [found.name for found in await database.read(rows.visible, "key_one")] == ["house", "moved"]
+    full = ScheduleRow(
+        **{name: getattr(row, name) for name in ScheduleRow.__dataclass_fields__} | {"id": "x", "name": "x"}
+    )
+    assert not await database.write(rows.add, full, 1)

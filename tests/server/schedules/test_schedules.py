@@ -1,0 +1,296 @@
+"""Schedules over HTTP: what runs when it is due, with whose rights, and what does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import Connection, bindparam, text
+from tests.api_server import ApiServer, api_server
+from tests.registry_fixture import ScriptedServable
+
+from portico_server.apps.deployed import AppKind
+from portico_server.config import parse
+from portico_server.core.context import Context
+from portico_server.core.errors import Conflict, InvalidRequest
+from portico_server.core.principal import SYSTEM
+from portico_server.core.request import AppInput, AppOutput, Request
+from portico_server.core.servable import Card
+from portico_server.db import runs
+from portico_server.schedules import schedules as service
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+DAILY = {"cron": "0 7 * * *", "timezone": "Europe/Berlin"}
+
+FLOW = {"portico_flow": 1, "step": {"op": "emit", "name": "said"}}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiServer]:
+    async with api_server(tmp_path_factory.mktemp("schedules"), require_key=True) as served:
+        services = served.services
+        services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
+        await services.stores.start()
+
+        async def echo(request: Request, context: Context) -> AppOutput:
+            assert isinstance(request, AppInput)
+            if request.value == "fail":
+                raise Conflict("It is broken.", code="broken")
+            return AppOutput([request.value, context.caller.id])
+
+        for kind in ("store", "agent"):
+            card = Card(f"echo-{kind}", "app", capabilities=frozenset({"app"}), labels={"app": kind})
+            served.add(ScriptedServable(card, echo))
+        yield served
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """A key, and what becomes of its schedules."""
+
+    id: str
+    secret: str
+    served: ApiServer
+
+    async def ask(self, method: str, path: str = "", body: Any = None, status: int = 200) -> Any:
+        headers = {"authorization": f"Bearer {self.secret}"}
+        answer = await self.served.client.request(method, f"/api/schedules{path}", json=body, headers=headers)
+        assert answer.status_code == status, answer.text
+        found = answer.json()
+        return found["error"] if status >= 400 else found
+
+    async def add(self, name: str = "mine", **fields: Any) -> str:
+        wish = {"name": name, "app": "echo-store", **DAILY, **fields}
+        return str((await self.ask("POST", body=wish))["id"])
+
+    async def due(self, ref: str) -> None:
+        """Let the time of a schedule come, and begin what is due."""
+
+        def make(connection: Connection) -> None:
+            statement = text("update schedules set next_at = 1 where id = :id and next_at is not null")
+            connection.execute(statement.bindparams(bindparam("id", ref)))
+
+        services = self.served.services
+        await services.database.write(make)
+        await services.scheduled.begin_due()
+
+    async def ended(self, run_id: str) -> runs.RunRow:
+        """A run once it has ended."""
+        services = self.served.services
+        run = await services.runner.arrival(run_id, 60)
+        if run is not None and run.task is not None:
+            await asyncio.wait([run.task])
+            await services.scheduler.settled(run_id)
+        row = await services.database.read(runs.get, run_id)
+        assert row is not None and row.finished_at is not None
+        return row
+
+    async def last(self, ref: str) -> dict[str, Any]:
+        """What came of the last time, its run having ended."""
+        [found] = (await self.ask("GET", f"/{ref}/runs?limit=1"))["data"]
+        if found["run"] is not None:
+            await self.ended(found["run"])
+            [found] = (await self.ask("GET", f"/{ref}/runs?limit=1"))["data"]
+        last: dict[str, Any] = found
+        return last
+
+
+@pytest.fixture
+def join(served: ApiServer) -> Any:
+    async def key(*scopes: str) -> Planner:
+        row, secret = await served.auth.create(
+            "planner", scopes or ("chat", "apps:*:deploy", "stores:*:manage")
+        )
+        return Planner(row.id, secret, served)
+
+    return key
+
+
+async def test_one_is_made_changed_looked_at_paused_and_removed(join: Any) -> None:
+    key = await join()
+    made = await key.ask("POST", body={"name": "mine", "app": "echo-store", "input": {"q": 1}, **DAILY})
+    assert (made["missed"], made["overlap"], made["pause_after"], made["paused"]) == ("once", "skip", 5, None)
+    assert (made["shared"], made["key"], made["input"], made["store"]) == (False, None, {"q": 1}, None)
+    times = (await key.ask("GET", "/mine/next?count=3"))["data"]
+    assert times[0] == made["next_at"] and len(times) == 3
+    assert (await key.ask("POST", "/next", {**DAILY, "count": 3}))["data"] == times
+    changed = await key.ask("PATCH", "/mine", {"every": "15m", "name": "other", "pause_after": 0})
+    assert (changed["cron"], changed["every"], changed["name"]) == (None, "15m", "other")
+    first, second = (await key.ask("GET", "/other/next?count=2"))["data"]
+    assert (first, second - first) == (changed["next_at"], 900)
+    assert (await key.ask("GET", "/mine", status=404))["code"] == "schedule_not_found"
+    assert (await key.ask("PATCH", "/other", {"input": None}))["input"] is None
+    paused = await key.ask("POST", "/other/pause")
+    assert (paused["paused"], paused["next_at"]) == (service.PAUSED_BY_HAND, None)
+    assert (await key.ask("PATCH", "/other", {"every": "20m"}))["next_at"] is None
+    resumed = await key.ask("POST", "/other/resume")
+    assert resumed["paused"] is None and resumed["next_at"] > resumed["created_at"]
+    assert [one["name"] for one in (await key.ask("GET"))["data"]] == ["other"]
+    assert (await key.ask("DELETE", "/other"))["deleted"]
+    assert (await key.ask("GET"))["data"] == []
+
+
+async def test_a_due_time_begins_a_run_with_the_keys_rights(join: Any) -> None:
+    key = await join()
+    ref = await key.add(input={"q": 1})
+    assert (await key.ask("GET", f"/{ref}/runs"))["data"] == []
+    await key.due(ref)
+    came = await key.last(ref)
+    assert (came["status"], came["cause"], came["skipped"]) == ("completed", "missed", None)
+    row = await key.ended(came["run"])
+    assert (row.owner, row.result) == (key.id, [{"q": 1}, key.id])
+    shown = await key.ask("GET", f"/{ref}")
+    assert shown["next_at"] > row.created_at
+    await key.ask("POST", f"/{ref}/pause")
+    await key.due(ref)
+    assert (await key.last(ref))["run"] == came["run"]
+    begun = (await key.ask("POST", f"/{ref}/run"))["run"]
+    assert (await key.ended(begun)).status == "completed"
+    assert (await key.last(ref))["cause"] == "hand"
+
+
+async def test_failures_are_told_and_pause_it(join: Any) -> None:
+    key = await join()
+    ref = await key.add(input="fail", pause_after=2)
+    for _ in range(2):
+        begun = (await key.ask("POST", f"/{ref}/run"))["run"]
+        assert (await key.ended(begun)).status == "failed"
+    assert (await key.last(ref))["error"]["code"] == "broken"
+    shown = await key.ask("GET", f"/{ref}")
+    assert (shown["paused"], shown["failures"]) == ("The last 2 runs failed: It is broken.", 2)
+    assert (await key.ask("POST", f"/{ref}/resume"))["failures"] == 0
+
+
+async def test_a_flow_keeps_its_steps_and_an_agent_is_not_called_twice(join: Any) -> None:
+    key = await join()
+    headers = {"authorization": f"Bearer {key.secret}"}
+    spec = {"name": "kept", "spec": {**FLOW, "durability": "normal"}}
+    answer = await key.served.client.post("/api/apps", json=spec, headers=headers)
+    assert answer.status_code == 200, answer.text
+    ref = await key.add(app="kept", input="hello")
+    begun = (await key.ask("POST", f"/{ref}/run"))["run"]
+    row = await key.ended(begun)
+    assert (row.status, row.result) == ("completed", "hello")
+    trace = await key.served.client.get(f"/api/runs/{begun}/trace", headers=headers)
+    assert [step["path"] for step in trace.json()["steps"]] == ["said"]
+
+    ref = await key.add("agent", app="echo-agent", input="hello")
+    begun = (await key.ask("POST", f"/{ref}/run"))["run"]
+    row = await key.ended(begun)
+    assert row.status == "completed"
+    # Cut off after it was called: what is taken up again stands in the row.
+    first = key.served.services.runner.get(begun)
+    await key.served.services.scheduler.again(row, SYSTEM)
+    again = await key.served.services.runner.arrival(begun, 60, after=first)
+    assert again is not None
+    row = await key.ended(begun)
+    assert row.error is not None and row.error["code"] == "effect_unknown"
+
+
+async def test_a_store_syncs_and_says_if_it_cannot(join: Any, tmp_path: Path) -> None:
+    key, admin = await join(), await join("admin")
+    folder = tmp_path / "papers"
+    folder.mkdir()
+    headers = {"authorization": f"Bearer {admin.secret}"}
+    made = await admin.served.client.post(
+        "/api/stores", json={"name": "papers", "folder": str(folder)}, headers=headers
+    )
+    assert made.status_code == 200, made.text
+    ref = await admin.add("papers", app=None, store="papers", every="1d", cron=None, timezone=None)
+    begun = (await admin.ask("POST", f"/{ref}/run"))["run"]
+    row = await admin.ended(begun)
+    assert row.status == "completed" and row.result["run"].startswith("run_")
+    await admin.ask("DELETE", "/papers")
+    await key.served.client.post(
+        "/api/stores", json={"name": "own"}, headers={"authorization": f"Bearer {key.secret}"}
+    )
+    wish = {"name": "own", "store": "own", "every": "1h"}
+    assert (await key.ask("POST", body=wish, status=400))["code"] == "no_folder"
+    assert (await key.ask("POST", body={**wish, "store": "none"}, status=404))["code"] == "store_not_found"
+    assert (await key.ask("POST", body={**wish, "input": 1}, status=400))["param"] == "input"
+
+
+async def test_the_rights_are_those_of_the_moment_and_a_revoked_key_runs_nothing(join: Any) -> None:
+    key, admin = await join(), await join("admin")
+    poor = await join("chat", "apps:other:call")
+    assert (await poor.ask("POST", body={"name": "a", "app": "echo-store", **DAILY}, status=403))["message"]
+    ref = await key.add()
+    await key.served.auth.revoke(key.id)
+    shown = await admin.ask("GET", f"/{ref}")
+    assert "revoked" in shown["paused"] and shown["next_at"] is None and shown["key"] == key.id
+    await admin.due(ref)
+    assert (await admin.ask("GET", f"/{ref}/runs"))["data"] == []
+    assert (await admin.ask("POST", f"/{ref}/run", status=403))["code"] == "key_revoked"
+    assert (await admin.ask("POST", f"/{ref}/resume", status=403))["code"] == "key_revoked"
+
+    other, heir = await join("admin"), await join("admin")
+    shared = await other.add("shared")
+    await other.served.auth.revoke(other.id)
+    assert "revoked" in (await heir.ask("GET", f"/{shared}"))["paused"]
+    assert (await heir.ask("POST", f"/{shared}/resume"))["key"] == heir.id
+    assert (await heir.ended((await heir.ask("POST", f"/{shared}/run"))["run"])).owner == heir.id
+    await heir.ask("DELETE", f"/{shared}")
+
+
+async def test_a_shared_one_is_seen_by_who_may_use_its_target_and_changed_by_admins(join: Any) -> None:
+    admin, reader = await join("admin"), await join("apps:echo-store:call")
+    stranger = await join("chat")
+    ref = await admin.add("house")
+    assert (await reader.ask("GET", "/house"))["id"] == ref
+    assert [one["name"] for one in (await reader.ask("GET"))["data"]] == ["house"]
+    assert (await stranger.ask("GET"))["data"] == []
+    await stranger.ask("GET", "/house", status=404)
+    for method, path in (
+        ("POST", "/run"),
+        ("POST", "/pause"),
+        ("POST", "/resume"),
+        ("PATCH", ""),
+        ("DELETE", ""),
+    ):
+        body = {} if method == "PATCH" else None
+        await reader.ask(method, f"/house{path}", body, status=403)
+    wish = {"name": "house", "app": "echo-store", **DAILY}
+    assert (await reader.ask("POST", body=wish, status=409))["code"] == "name_taken"
+    await admin.ask("DELETE", "/house")
+
+
+async def test_a_key_has_so_many(join: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "MAX_SCHEDULES", 1)
+    key = await join()
+    await key.add()
+    wish = {"name": "more", "app": "echo-store", **DAILY}
+    assert (await key.ask("POST", body=wish, status=409))["code"] == "too_many_schedules"
+    assert (await key.ask("POST", body={**wish, "app": "none"}, status=404))["param"] == "model"
+    assert (await key.ask("POST", body={**wish, "every": "1s", "cron": None}, status=400))["param"] == "every"
+    assert (await key.ask("POST", "/next", {"cron": "x"}, status=400))["code"] == "invalid_cron"
+
+
+async def test_a_configuration_makes_changes_and_prunes_them(served: ApiServer, tmp_path: Path) -> None:
+    reconciler = served.services.reconciler
+
+    async def applied(
+        *entries: dict[str, Any], prune: bool = False
+    ) -> list[tuple[str, str, tuple[str, ...]]]:
+        wanted = parse({"schedules": list(entries)}, tmp_path, {})
+        kinds = ("schedules",) if prune else ()
+        done = await reconciler.apply(wanted, SYSTEM, prune=kinds)
+        return [(one.name, one.action, one.detail) for one in done]
+
+    entry = {"name": "nightly", "app": "echo-store", "input": "hello", "cron": "@daily"}
+    assert await applied(entry) == [("nightly", "create", ())]
+    assert await applied(entry) == [("nightly", "unchanged", ())]
+    assert await applied({**entry, "every": "1h", "cron": None}) == [("nightly", "change", ("cron", "every"))]
+    with pytest.raises(InvalidRequest) as error:
+        await applied({**entry, "app": "gone"})
+    assert error.value.param == "schedules[0].app"
+    with pytest.raises(InvalidRequest) as error:
+        parse({"schedules": [{**entry, "cron": "x"}]}, tmp_path, {})
+    assert error.value.param == "schedules[0].cron"
+    assert await applied(prune=True) == [("nightly", "remove", ())]
+    assert not await served.services.schedules.shared()
