@@ -234,7 +234,13 @@ class Services:
             self.registry, UploadedFiles(self.files, self.artifacts), filters.parse, self.mcp.addresses
         )
         self.responder = Responder(
-            database, self.runner, self.scheduler, around, self.prompts, self.settings.responses_per_key
+            database,
+            self.runner,
+            self.scheduler,
+            around,
+            self.prompts,
+            self.flows.turn,
+            self.settings.responses_per_key,
         )
         self.conversations = ConversationStore(database)
         self.chats = StoredChats(database)

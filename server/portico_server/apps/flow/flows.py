@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any, Final, Protocol
 
-from portico.wire import Delta
+from portico.wire import Delta, Usage
 from portico_server.apps.flow import read
 from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.check import check
 from portico_server.apps.flow.execute import Execution
 from portico_server.apps.flow.expression import as_text
 from portico_server.apps.flow.served import ServedFunctions
-from portico_server.apps.flow.spec import AgentStep, ClientStep, FlowSpec, IntentStep, LlmStep, SubflowStep
+from portico_server.apps.flow.spec import (
+    AgentStep,
+    ClientStep,
+    Durability,
+    FlowSpec,
+    IntentStep,
+    LlmStep,
+    SubflowStep,
+)
 from portico_server.apps.flow.tree import certain, every, names
 from portico_server.apps.flow.world import FlowServices, InlineAgents
 from portico_server.core import pools
@@ -38,7 +47,7 @@ from portico_server.runs.redaction import NO_RULES, Redaction, RedactionRules
 from portico_server.runs.run import Run, RunContext
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
-from portico_server.runs.turn_steps import AROUND
+from portico_server.runs.turn_steps import AROUND, EnclosingStep, enclosed
 
 # A flow as a Servable: a chat model, a tool and an app of its own name.
 
@@ -438,7 +447,7 @@ class Flows:
             await self._bind(flow, context.caller)
             row = await self._scheduler.adopt(run, KIND, flow.name, payload, full=flow.durability == "full")
         BOUND.set(self._scheduler.names(row))
-        with self._journal(flow, run.id) as journal:
+        with self._journal(flow.durability, run.id) as journal:
             execution = Execution(flow, context, journal, self.world, answered=frozenset())
             output = await execution.run(value, history)
         run.output = (output,)
@@ -460,7 +469,7 @@ class Flows:
         else:
             flow = await self._read(held["flow"], context.caller.id)
             done = await self._database.read(steps.finished, run.id)
-        with self._journal(flow, run.id, done) as journal:
+        with self._journal(flow.durability, run.id, done) as journal:
             execution = Execution(flow, context, journal, self.world, answered=frozenset())
             return await execution.run(held["input"], held["history"]), execution
 
@@ -472,13 +481,48 @@ class Flows:
         functions = None if answered is None else sorted(answered)
         return StartedFlow(flow, flow=flow.source, input=value, history=list(history), functions=functions)
 
+    @asynccontextmanager
+    async def turn(self, name: str, context: Context) -> AsyncIterator[Callable[[Usage], None]]:
+        """Within it the turn of the agent ``name`` is the only step of a durable run: calls that an attempt before this
+        one has recorded are not made again. What it gives is told what the turn has used.
+        """
+        done = await self._database.read(steps.finished, context.run)
+        budget = self.world.budget.fresh("" if context.caller.admin else context.caller.id)
+        started_at, clock = time.time(), time.perf_counter()
+        with self._journal("normal", context.run, done) as journal:
+
+            def ended(usage: Usage) -> None:
+                row = StepRow(
+                    name,
+                    journal.next(),
+                    "agent",
+                    "completed",
+                    started_at=started_at,
+                    milliseconds=(time.perf_counter() - clock) * 1e3,
+                    prompt_tokens=usage.prompt_tokens,
+                    completion_tokens=usage.completion_tokens,
+                    cached_tokens=usage.cached_tokens,
+                    cost=usage.cost,
+                )
+                journal.add(row, told=False)
+
+            try:
+                with enclosed(EnclosingStep(name, journal=journal, take=budget.take)):
+                    yield ended
+                await journal.settled()
+            finally:
+                budget.release()
+                await journal.drained()
+
     @contextmanager
-    def _journal(self, flow: FlowSpec, run_id: str, done: Sequence[StepRow] = ()) -> Iterator[Journal]:
+    def _journal(
+        self, durability: Durability, run_id: str, done: Sequence[StepRow] = ()
+    ) -> Iterator[Journal]:
         """The journal of a durable run while it lives."""
         journal = Journal(
             run_id,
             self._database,
-            flow.durability,
+            durability,
             done,
             lambda: self._scheduler.fence,
             on_step=self._step_listener(run_id),
@@ -502,7 +546,7 @@ class Flows:
         )
         done = await self._database.read(steps.finished, context.run)
         functions = payload.get("functions")
-        with self._journal(flow, context.run, done) as journal:
+        with self._journal(flow.durability, context.run, done) as journal:
             execution = Execution(
                 flow,
                 context,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
+from portico.wire import Usage
 from portico_server.apps.responses import read
 from portico_server.apps.responses.event_builder import Event, EventBuilder
 from portico_server.apps.responses.ids import ItemIds
@@ -96,6 +97,10 @@ ATTEMPT_STRIDE_COUNT: Final = 4096
 """Ids of items between two attempts."""
 
 
+Turns = Callable[[str, Context], AbstractAsyncContextManager[Callable[[Usage], None]]]
+"""`portico_server.apps.flow.flows.Flows.turn`."""
+
+
 class BackgroundResponses:
     """Begins, follows and cancels them. Their runs are the scheduler's."""
 
@@ -107,6 +112,7 @@ class BackgroundResponses:
         around: ResponseServices,
         preparer: Preparer,
         busy: ConversationLocks,
+        turns: Turns,
         per_key: int,
     ) -> None:
         self._database = database
@@ -115,6 +121,7 @@ class BackgroundResponses:
         self._around = around
         self._preparer = preparer
         self._busy = busy
+        self._turns = turns
         self._changed: dict[str, asyncio.Event] = {}
         scheduler.handle(
             KIND, self._make, concurrency=MAX_RESUMED_RESPONSES, shared=True, owned=True, per_key=per_key
@@ -205,7 +212,12 @@ class BackgroundResponses:
                 work = ResponseWork(prepared, self._around, self._teller(prepared), self._noter(prepared))
                 await work.note(None)
                 try:
-                    await work.run(context)
+                    if _is_agent(prepared.servable.card):
+                        async with self._turns(prepared.servable.card.name, context) as ended:
+                            await work.run(context)
+                            ended(work.usage)
+                    else:
+                        await work.run(context)
                 finally:
                     if run is not None:
                         run.model = work.model
@@ -373,9 +385,14 @@ def _keeps_steps(card: Card) -> bool:
     return card.labels.get("app") == "flow" and card.labels.get("durability") != "off"
 
 
+def _is_agent(card: Card) -> bool:
+    """Whether it is an agent, whose calls are recorded in the run."""
+    return card.labels.get("app") == "agent"
+
+
 def _require_repeatable(card: Card, response_id: str, doing: str | None) -> None:
     """Raise `EngineFailed` if what was cut off may have had an effect that must not be had twice."""
-    if doing is None and (card.labels.get("app") not in ("flow", "agent") or _keeps_steps(card)):
+    if doing is None and (card.labels.get("app") != "flow" or _keeps_steps(card)):
         return
     what = f"'{doing}' was running" if doing else f"the app '{card.name}' was at work"
     raise EngineFailed(

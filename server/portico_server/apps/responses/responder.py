@@ -15,6 +15,7 @@ from portico_server.apps.responses.background import (
     KIND,
     BackgroundResponses,
     ConversationLocks,
+    Turns,
     require_kept,
 )
 from portico_server.apps.responses.compaction import requests_among, window
@@ -92,6 +93,7 @@ class Responder:
         scheduler: Scheduler,
         around: ResponseServices,
         prompts: PromptRenderer,
+        turns: Turns,
         background_per_key: int = 0,
     ) -> None:
         self._database = database
@@ -100,7 +102,7 @@ class Responder:
         self._preparer = Preparer(database, around.registry, around.uploads, prompts)
         self._busy = ConversationLocks()
         self.background = BackgroundResponses(
-            database, scheduler, runner, around, self._preparer, self._busy, background_per_key
+            database, scheduler, runner, around, self._preparer, self._busy, turns, background_per_key
         )
 
     # --- one request --------------------------------------------------------------------------------------------

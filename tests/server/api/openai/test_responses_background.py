@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,10 +124,14 @@ def test_functions_are_called_in_the_background_too(client: OpenAI) -> None:
 SLOW = [
     {"match": "^slow", "content": " ".join(f"w{n}" for n in range(30)), "interval": 0.05},
     {"match": "^wait", "tool_calls": [{"name": "wait", "arguments": {}}]},
+    {"match": "^pay", "result": "paid", "content": " ".join(f"w{n}" for n in range(30)), "interval": 0.05},
+    {"match": "^pay", "tool_calls": [{"name": "pay", "arguments": {}}]},
 ]
 
 
 WAIT = {"type": "mcp", "server_label": "portico", "allowed_tools": ["wait"], "require_approval": "never"}
+
+PAY = "import pathlib, sys; pathlib.Path(sys.argv[1]).open('a').write('once '); print('paid')"
 
 WORDS = [f"w{n}" for n in range(30)]
 
@@ -141,8 +146,12 @@ def served(path: Path, outside: Outside, last: str) -> Path:
     configuration = {
         "models": [{"name": "slow", "source": "fake://", "parameters": {"script": {"replies": SLOW}}}],
         # It never answers, and may have had an effect when the daemon is killed.
-        "tools": [{"name": "wait", "description": "Waits.", "command": ["sleep", "1000"]}],
+        "tools": [
+            {"name": "wait", "description": "Waits.", "command": ["sleep", "1000"]},
+            {"name": "pay", "command": [sys.executable, "-c", PAY, str(path.with_name("paid"))]},
+        ],
         "apps": [{"name": "careful", "durability": "normal", "flow": flow}],
+        "agents": [{"name": "teller", "model": "slow", "tools": ["pay"]}],
     }
     path.write_text(json.dumps(configuration))
     return path
@@ -173,6 +182,8 @@ class Crash:
     doing: list[Any]
     flow: tuple[Response, str]
     told: list[Any]
+    agent: list[Any]
+    paid: Path
     outside: Outside
 
 
@@ -190,6 +201,7 @@ def crash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crash]:
                 seen = until(client, "response.output_text.delta", input="slow")
                 doing = until(client, "response.mcp_call.in_progress", input="wait", tools=[WAIT])
                 told = until(client, "response.output_text.delta", "careful", input="go")
+                agent = until(client, "response.output_text.delta", "teller", input="pay")
         finally:
             daemon.stop(signal.SIGKILL)
             for pipe in (daemon.process.stdin, daemon.process.stdout):
@@ -200,7 +212,7 @@ def crash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crash]:
             daemons.running(home / "data", "--file", str(configuration), env=env) as second,
             openai_client(second) as client,
         ):
-            yield Crash(client, quiet, seen, doing, flow, told, outside)
+            yield Crash(client, quiet, seen, doing, flow, told, agent, home / "paid", outside)
 
 
 def rest(crash: Crash, seen: list[Any], after: int) -> list[Any]:
@@ -234,3 +246,13 @@ def test_a_durable_flow_goes_on_behind_its_last_step_and_stays_the_flow_that_it_
     assert crash.client.responses.create(model="careful", input="go").output_text == "another flow by now"
     assert len(crash.outside.effects) == 3
     assert sum(crash.outside.calls.values()) == 3, "no effect was asked for again"
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_an_agent_goes_on_behind_the_last_call_that_it_made(crash: Crash) -> None:
+    answer = rest(crash, crash.agent, 2)[-1].response
+    assert answer.status == "completed"
+    assert answer.output_text.split() == WORDS
+    assert crash.paid.read_text() == "once "
+    assert answer.usage.output_tokens > len(WORDS), "with what the first answer has used, before the crash"
