@@ -47,7 +47,11 @@ class Daemon:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(60)
+        try:
+            return self.process.wait(60)
+        except subprocess.TimeoutExpired as error:
+            log = self.home / "logs" / "daemon.log"
+            raise AssertionError(f"the daemon does not end: {log.read_text('utf-8')[-6_000:]}") from error
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import faulthandler
 import gc
 import json
 import logging
@@ -12,9 +14,11 @@ import socket
 import stat
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from portico_server import __version__, logs
 from portico_server.api.gateway import Gateway
@@ -35,6 +39,9 @@ logger = logging.getLogger(__name__)
 
 SHUTDOWN_TIMEOUT_S = 5
 """Seconds that calls in progress are given when the daemon stops."""
+
+END_REPORT_S = 15.0
+"""Seconds after which an end that still waits says for what."""
 
 CONFIGURATION_WAIT_S = 120.0
 """Seconds that a start waits while another daemon on the same database applies its configuration."""
@@ -110,6 +117,8 @@ class Daemon:
         if self._options.parent_watch:
             await loop.connect_read_pipe(lambda: _UntilEnd(self._stopping), sys.stdin)
         server = HttpServer(self.gateway, self._settings, grace=SHUTDOWN_TIMEOUT_S)
+        background: list[asyncio.Task[None]] = []
+        insisting: asyncio.Task[None] | None = None
         try:
             await self._prepare()
             async with asyncio.TaskGroup() as tasks:
@@ -127,16 +136,22 @@ class Daemon:
                     "warm": self._import_and_freeze(),
                     "better model": self._fetch_better(),
                 }
-                background = [tasks.create_task(part, name=name) for name, part in work.items()]
+                background += [tasks.create_task(part, name=name) for name, part in work.items()]
                 await self._stopping.wait()
                 home.leaving()
                 server.should_exit = True
                 for task in background:
                     task.cancel()
+                insisting = asyncio.create_task(_insist_on_end(background), name="end")
+                if not self._options.within:  # threads are waited for after the last task
+                    with contextlib.suppress(OSError, ValueError, RuntimeError):  # without a standard error
+                        faulthandler.dump_traceback_later(2 * END_REPORT_S)
                 await self.services.runner.close()
                 await serving
         finally:
             await self.services.close()
+            if insisting is not None:
+                insisting.cancel()
 
     def stop(self) -> None:
         """End it, on its own event loop."""
@@ -338,3 +353,22 @@ def _is_another(known: str | None, folder: Path) -> bool:
 def _print_line(line: dict[str, object]) -> None:
     """One JSON line for whoever started us."""
     print(json.dumps({**line, "version": __version__}, ensure_ascii=False), flush=True)
+
+
+async def _insist_on_end(background: Sequence[asyncio.Task[None]]) -> None:
+    """Log what an end waits for, and cancel ``background`` again: a cancellation may have been swallowed."""
+    while True:
+        await asyncio.sleep(END_REPORT_S)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            logger.warning("the end waits for '%s', which is at %s", task.get_name(), _place(task))
+        for task in background:
+            task.cancel()
+
+
+def _place(task: asyncio.Task[Any]) -> str:
+    """File and line at which a task waits."""
+    waiting: Any = task.get_coro()
+    while (further := getattr(waiting, "cr_await", None)) is not None and hasattr(further, "cr_frame"):
+        waiting = further
+    frame = getattr(waiting, "cr_frame", None)
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else repr(waiting)

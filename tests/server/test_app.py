@@ -1,5 +1,7 @@
 """The daemon as a process: how it starts, refuses to start, and ends."""
 
+import asyncio
+import contextlib
 import json
 import re
 import signal
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 from tests import daemon as daemons
 
+from portico_server import app
 from portico_server import home as homes
 from portico_server.core.errors import Conflict
 from portico_server.home import Home
@@ -73,7 +76,7 @@ def test_it_ends_when_its_parent_is_gone(tmp_path: Path) -> None:
     with daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}, cold=True) as daemon:
         assert daemon.process.stdin is not None
         daemon.process.stdin.close()
-        assert daemon.process.wait(20) == 0
+        assert daemon.process.wait(60) == 0
 
 
 def test_a_second_daemon_on_one_home_is_told_where_the_first_is(tmp_path: Path) -> None:
@@ -211,3 +214,22 @@ def test_settings_say_where_each_value_comes_from(tmp_path: Path) -> None:
     assert rows["port"] == (9999, "environment")
     assert rows["home"] == (str(tmp_path), "flag")
     assert rows["host"] == ("127.0.0.1", "default")
+
+
+async def test_an_end_that_waits_says_for_what_and_cancels_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(app, "END_REPORT_S", 0.0)
+
+    async def stubborn() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(stubborn(), name="stubborn")
+    await asyncio.sleep(0)
+    task.cancel()
+    insisting = asyncio.create_task(app._insist_on_end([task]))
+    await asyncio.wait([task])
+    insisting.cancel()
+    assert "the end waits for 'stubborn', which is at" in caplog.text
