@@ -12,7 +12,7 @@ from portico._document import UnsetError, expand, load
 from portico_server.apps.entry import AppEntry, agent_of, app_of
 from portico_server.apps.prompts.folder import read_folder
 from portico_server.core.errors import InvalidRequest, nearest
-from portico_server.core.limits import UsageLimits
+from portico_server.core.limits import KeyLimits
 from portico_server.core.names import check_plain
 from portico_server.core.principal import parse_scope
 from portico_server.core.prompts.spec import PromptSpec
@@ -58,7 +58,7 @@ class KeySpec:
     name: str
     key: str
     scopes: tuple[str, ...]
-    limits: UsageLimits = UsageLimits()
+    limits: KeyLimits = KeyLimits()
     filters: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -424,6 +424,6 @@ def _key(item: Mapping[str, Any], at: str) -> KeySpec:
     if not values.get("key"):
         raise InvalidRequest(f"{at} needs a 'key', such as ${{MY_APP_KEY}}.", param=f"{at}.key")
     values["scopes"] = tuple(parse_scope(str(scope)) for scope in values.get("scopes", ()))
-    values["limits"] = UsageLimits.parse(values.get("limits"), f"{at}.limits")
+    values["limits"] = KeyLimits.parse(values.get("limits"), f"{at}.limits")
     parse_bound(values.get("filters"), f"{at}.filters")
     return KeySpec(**values)

@@ -51,6 +51,7 @@ from portico_server.reconcile import Reconciler
 from portico_server.runs import redaction
 from portico_server.runs.artifacts import ArtifactStore
 from portico_server.runs.questions import Questions
+from portico_server.runs.quotas import StorageQuota
 from portico_server.runs.retention import Retention
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
@@ -131,6 +132,7 @@ class Services:
         )
         self.auth = Auth(database, self.settings, self.runner.quotas)
         self.stores.filtered = self.auth.filtered
+        self.storage.limit_of = self.auth.storage_limit
         self.scheduler.principals = self.auth.principal
         self.deliveries.principals = self.auth.principal
         self._follow()
@@ -155,7 +157,10 @@ class Services:
     def _serve_models_and_stores(self) -> None:
         settings, database = self.settings, self.database
         self.models = ModelService(database, self.registry, self.runner, self.scheduler, settings)
-        self.files = FileStorage(database, settings.blobs, max_bytes=settings.max_file_mb * MB_BYTES)
+        self.storage = StorageQuota()
+        self.files = FileStorage(
+            database, settings.blobs, max_bytes=settings.max_file_mb * MB_BYTES, quota=self.storage
+        )
         self.uploads = UploadStorage(database, self.files, max_bytes=settings.max_file_mb * MB_BYTES)
         self.stores = StoreService(
             database,
@@ -172,7 +177,7 @@ class Services:
 
     def _serve_tools(self) -> None:
         settings, database = self.settings, self.database
-        self.artifacts = ArtifactStore(database, settings.artifacts)
+        self.artifacts = ArtifactStore(database, settings.artifacts, self.storage)
         self.toolbox = Toolbox(
             self.registry,
             self.artifacts,

@@ -28,7 +28,8 @@ class Keys(Group):
     ) -> NewKey:
         """Make a key. Its secret is told here and never again.
 
-        ``limits``: ``concurrency``, ``requests_per_minute``, ``tokens_per_minute``, ``tokens_per_day``.
+        ``limits``: ``concurrency``, ``requests_per_minute``, ``tokens_per_minute``, ``tokens_per_day``,
+        ``storage_mb``.
         ``filters``: for a store, by its name or id or ``*``, what the attributes of a file must meet for the key to
         read it, as in a search.
         """

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from portico.cli.limits import limits_of, shown
-from portico.cli.render import moment, print_fields, print_json, print_rows
+from portico.cli.render import amount, moment, print_fields, print_json, print_rows
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import InvalidRequest, NotFound
 
@@ -46,8 +46,8 @@ def create(
         list[str] | None,
         typer.Option(
             metavar="NAME=NUMBER",
-            help="What it may use at most: concurrency, requests_per_minute, tokens_per_minute or tokens_per_day; "
-            "several times.",
+            help="What it may use at most: concurrency, requests_per_minute, tokens_per_minute, tokens_per_day "
+            "or storage_mb; several times.",
         ),
     ] = None,
     only: Annotated[
@@ -82,9 +82,17 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
         typer.echo("No keys yet: portico keys create --name NAME --scope chat")
     else:
         print_rows(
-            ("ID", "NAME", "SCOPES", "FILTERS", "LIMITS", "MADE"),
+            ("ID", "NAME", "SCOPES", "FILTERS", "LIMITS", "STORED", "MADE"),
             (
-                (k.id, k.name, k.scopes, _format_filters(k.filters), shown(k.limits), moment(k.created_at))
+                (
+                    k.id,
+                    k.name,
+                    k.scopes,
+                    _format_filters(k.filters),
+                    shown(k.limits),
+                    amount(k.stored_bytes),
+                    moment(k.created_at),
+                )
                 for k in found
             ),
         )
@@ -111,6 +119,7 @@ def show(
         *(("scope", scope) for scope in found.scopes),
         *(("filter", item) for item in _format_filters(found.filters)),
         *(("limit", item) for item in shown(found.limits)),
+        ("stored", amount(found.stored_bytes)),
     )
     print_fields(rows)
 

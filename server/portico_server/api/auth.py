@@ -11,16 +11,16 @@ from typing import Any, Protocol
 
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthenticated
 from portico_server.core.ids import new_id
-from portico_server.core.limits import UsageLimits
+from portico_server.core.limits import KeyLimits
 from portico_server.core.names import check_plain
 from portico_server.core.principal import LOCAL, SYSTEM, Principal, parse_scope
-from portico_server.db import keys, usage
+from portico_server.db import files, keys, usage
 from portico_server.db.database import Database
 from portico_server.db.keys import KeyRow
 from portico_server.db.usage import DAY_S
 from portico_server.knowledge.filter import parse_bound, to_json
 from portico_server.runs.quotas import MINUTE_S, Quotas
-from portico_server.settings import Settings
+from portico_server.settings import MB_BYTES, Settings
 
 PREFIX = "pk-"
 """What every key begins with, so that secret scanners and people recognise one."""
@@ -33,7 +33,7 @@ OPERATOR = Principal("operator", frozenset({"admin"}))
 
 NAME_LENGTH = 100
 
-NO_LIMITS = UsageLimits()
+NO_LIMITS = KeyLimits()
 
 
 class GivenKey(Protocol):
@@ -49,7 +49,7 @@ class GivenKey(Protocol):
     def scopes(self) -> tuple[str, ...]: ...
 
     @property
-    def limits(self) -> UsageLimits: ...
+    def limits(self) -> KeyLimits: ...
 
     @property
     def filters(self) -> Mapping[str, Any]: ...
@@ -126,7 +126,7 @@ class Auth:
         self,
         name: str,
         scopes: Sequence[str],
-        limits: UsageLimits = NO_LIMITS,
+        limits: KeyLimits = NO_LIMITS,
         filters: Mapping[str, Any] | None = None,
     ) -> tuple[KeyRow, str]:
         """A new key: its row, and the secret, which exists nowhere else. ``filters``: see `checked_filters`."""
@@ -210,6 +210,17 @@ class Auth:
             raise Forbidden(f"The key '{owner}' that this belongs to was revoked.", code="key_revoked")
         return self._callers[row.hash]
 
+    def storage_limit(self, owner: str) -> int:
+        """How many bytes the key with this id may keep on the disk; 0: any number, as the operator and admins may."""
+        row = self._rows.get(owner)
+        if row is None or "admin" in row.scopes:
+            return 0
+        return (row.limits.get("storage_mb") or self._settings.storage_per_key_mb) * MB_BYTES
+
+    async def stored(self) -> Mapping[str, int]:
+        """How many bytes each key keeps on the disk, by its id."""
+        return await self._database.read(files.stored_by_owner)
+
     def filtered(self, *stores: str) -> Sequence[str]:
         """The names of the keys that have a filter on one of the ``stores``, by name or id."""
         return [row.name for row in self._rows.values() if not row.filters.keys().isdisjoint(stores)]
@@ -239,7 +250,7 @@ class Auth:
     def _admit(self, row: KeyRow) -> None:
         self._rows[row.id] = row
         self._callers[row.hash] = Principal(row.id, frozenset(row.scopes), parse_bound(row.filters))
-        self._quotas.limit(row.id, row.name, UsageLimits.parse(row.limits))
+        self._quotas.limit(row.id, row.name, KeyLimits.parse(row.limits).usage)
 
 
 def checked_filters(

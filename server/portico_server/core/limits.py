@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Self
 
 from portico_server.core.errors import InvalidRequest, nearest
 
@@ -20,7 +21,7 @@ class UsageLimits:
     tokens_per_day: int | None = None
 
     @classmethod
-    def parse(cls, given: Mapping[str, object] | None, param: str = "limits") -> UsageLimits:
+    def parse(cls, given: Mapping[str, object] | None, param: str = "limits") -> Self:
         """From JSON or YAML. Raises `InvalidRequest` that names the limit."""
         names = [item.name for item in fields(cls)]
         found: dict[str, int | None] = {}
@@ -45,6 +46,20 @@ class UsageLimits:
         """Those that are set."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimits(UsageLimits):
+    """Those of a key. ``storage_mb``: what it may keep on the disk, in MiB."""
+
+    storage_mb: int | None = None
+
+    @property
+    def usage(self) -> UsageLimits:
+        """Those that its calls are held to."""
+        return UsageLimits(
+            self.concurrency, self.requests_per_minute, self.tokens_per_minute, self.tokens_per_day
+        )
 
 
 # Budgets that fill up again with time: so many in so many seconds. Pure: whoever asks says what time it is.

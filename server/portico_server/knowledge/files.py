@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -30,6 +29,7 @@ from portico_server.db.store_files import MirroredFile
 from portico_server.knowledge.names import check_filename
 from portico_server.knowledge.store import view
 from portico_server.runs.artifacts import ArtifactStore
+from portico_server.runs.quotas import StorageQuota
 from portico_server.settings import MB_BYTES
 
 T = TypeVar("T")
@@ -129,7 +129,10 @@ class FileStorage:
     key withholds there; everything else is `NotFound`.
     """
 
-    def __init__(self, database: Database, blobs: Path, *, max_bytes: int) -> None:
+    def __init__(
+        self, database: Database, blobs: Path, *, max_bytes: int, quota: StorageQuota | None = None
+    ) -> None:
+        self.quota = quota or StorageQuota()
         self._database = database
         self._blobs = blobs
         self._max_bytes = max_bytes
@@ -227,9 +230,14 @@ class FileStorage:
         *,
         expires_at: float | None = None,
         owner: str | None = None,
-        add: Callable[[Any, FileRow], None] = rows.add,
+        add: Callable[[Any, FileRow], None] | None = None,
     ) -> FileRow:
-        """Make a file of received bytes. ``add`` writes its row, and what else belongs into that transaction."""
+        """Make a file of received bytes. ``add`` writes its row, and what else belongs into that transaction.
+
+        Without it `TooLarge` is raised if the owner keeps too much on the disk, unless it is the daemon's own work.
+        """
+        if add is None:
+            add = rows.add if caller.id == SYSTEM.id else self._add
         row = FileRow(
             id=new_id("file-"),
             owner=owner or (None if caller.id == SYSTEM.id else caller.id),
@@ -249,6 +257,14 @@ class FileStorage:
         await self.hold(received, lambda connection: add(connection, row))
         return row
 
+    async def require_room(self, owner: str | None, size: int) -> None:
+        """Raise `TooLarge` if a key may not keep so many bytes more."""
+        await self._database.read(self.quota.require, owner, size)
+
+    def _add(self, connection: Any, row: FileRow) -> None:
+        self.quota.require(connection, row.owner, row.bytes)
+        rows.add(connection, row)
+
     async def hold(self, received: ReceivedFile, write: Callable[[Any], None]) -> None:
         """Put received bytes in their place and ``write`` a row for them; if that fails nothing stays behind."""
         try:
@@ -265,9 +281,15 @@ class FileStorage:
             raise
 
     async def remirror(
-        self, store_id: str, came: Sequence[tuple[ReceivedFile, MirroredFile]], gone: Sequence[str] = ()
+        self,
+        store_id: str,
+        came: Sequence[tuple[ReceivedFile, MirroredFile]],
+        gone: Sequence[str] = (),
+        *,
+        owner: str | None = None,
     ) -> None:
-        """Let received files come into a store that mirrors a folder, and others go, in one transaction.
+        """Let received files come into a store of ``owner`` that mirrors a folder, and others go, in one transaction.
+        Raises `TooLarge` if the owner would keep too much on the disk.
 
         Their bytes are not forced to disk: the folder has them, and a sync looks whether they are still here.
         """
@@ -275,7 +297,11 @@ class FileStorage:
         async with self._lock:
             try:
                 items = [item for _received, item in came]
-                work = partial(store_files.remirror, store_id=store_id, came=items, gone=gone)
+
+                def work(connection: Any) -> Sequence[str]:
+                    self.quota.require(connection, owner, sum(received.bytes for received in arrived))
+                    return store_files.remirror(connection, store_id=store_id, came=items, gone=gone)
+
                 unneeded = await self._arrive(arrived, work, durable=False)
                 await self._discard(unneeded)
             except BaseException:

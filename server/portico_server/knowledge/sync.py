@@ -269,7 +269,7 @@ class SourceSync:
                 result.added += old is None
                 result.changed += old is not None
         if came or gone:
-            await self._files.remirror(store.id, came, gone)
+            await self._files.remirror(store.id, came, gone, owner=store.owner)
 
     def _is_kept(self, taken: ReceivedFile, old: StoreFileRow) -> bool:
         return taken.sha256 == old.sha256 and self._files.holds(old.sha256, old.bytes)

@@ -100,6 +100,7 @@ class UploadStorage:
                 code="file_too_large",
                 param="bytes",
             )
+        await self._files.require_room(caller.id, size)
         now = time.time()
         row = UploadRow(
             new_id("upload_"), caller.id, filename, purpose, size, media_type, "pending", file_keep_s, None, now,

@@ -23,6 +23,7 @@ from portico_server.core.request import Artifact
 from portico_server.db import artifacts as rows
 from portico_server.db.artifacts import ArtifactRow
 from portico_server.db.database import Database
+from portico_server.runs.quotas import StorageQuota
 
 ABANDONED_S: Final = 86_400.0
 """Seconds after which bytes without a row, in a folder that daemons share, are not on their way any more."""
@@ -51,8 +52,9 @@ class Author:
 class ArtifactStore:
     """Content-addressed bytes in ``folder`` and a row for each artifact. Callers see their own and the daemon's."""
 
-    def __init__(self, database: Database, folder: Path) -> None:
+    def __init__(self, database: Database, folder: Path, quota: StorageQuota | None = None) -> None:
         self._database = database
+        self._quota = quota or StorageQuota()
         self._folder = folder
         self._shared = database.postgres is not None
         """Whether daemons on other machines may work on the same folder."""
@@ -79,11 +81,12 @@ class ArtifactStore:
     async def keep(self, made: Sequence[NewArtifact], context: Context | Author) -> tuple[Artifact, ...]:
         """Keep what a run made, for whoever called it; bytes and rows are on disk when this returns.
 
-        Raises `Unavailable` if the disk is full.
+        Raises `Unavailable` if the disk is full, `TooLarge` if the caller keeps too much on it.
         """
         if not made:
             return ()
         owner = None if context.caller.id == SYSTEM.id else context.caller.id
+        await self._database.read(self._quota.require, owner, sum(len(item.data) for item in made))
         async with self._lock:
             kept = []
             for item in made:

@@ -8,10 +8,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
-from portico_server.core.errors import TooMany
+from portico_server.core.errors import TooLarge, TooMany
 from portico_server.core.limits import RateBucket, UsageLimits
+from portico_server.db import files
 from portico_server.db.usage import DAY_S
+from portico_server.settings import MB_BYTES
 
 MINUTE_S = 60.0
 MAX_DAYS = 8
@@ -248,6 +251,27 @@ class Quotas:
     def forget(self, key_id: str) -> None:
         """The key is gone."""
         self._meters.pop(key_id, None)
+
+
+class StorageQuota:
+    """What one key may keep on the disk. ``limit_of`` says how many bytes, by the key's id; 0: any number."""
+
+    def __init__(self) -> None:
+        self.limit_of: Callable[[str], int] = lambda _owner: 0
+
+    def require(self, connection: Any, owner: str | None, size: int) -> None:
+        """Raise `TooLarge` if so many bytes more are too many for a key. To be called where they are written."""
+        most = 0 if owner is None else self.limit_of(owner)
+        if owner is None or not most:
+            return
+        used = files.stored(connection, owner)
+        if used + size > most:
+            raise TooLarge(
+                f"This API key keeps {used / MB_BYTES:,.1f} MB on the disk of {most // MB_BYTES:,} MB that it may, and "
+                f"this has {size / MB_BYTES:,.1f} MB. Delete files, stores or artifacts, or ask the operator for a "
+                "higher limit (storage_mb of the key, or the setting storage_per_key_mb).",
+                code="storage_limit_exceeded",
+            )
 
 
 def span(seconds: float) -> str:

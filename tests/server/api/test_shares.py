@@ -218,3 +218,33 @@ async def test_long_work_on_the_stores_of_one_key_lets_another_key_pass(tmp_path
         model.hold.set()
         for address in slow:
             await indexed(address, greedy)
+
+
+async def test_what_a_key_keeps_on_the_disk_has_a_bound(tmp_path: Path) -> None:
+    async with asyncio.timeout(60), api_server(tmp_path, storage_per_key_mb=1) as api:
+        greedy, modest = [await key(api, name, "chat") for name in ("greedy", "modest")]
+        rich = await key(api, "rich", "chat", storage_mb=2)
+
+        async def keep(headers: dict[str, str]) -> httpx.Response:
+            form = {"file": ("bread.txt", b"b" * 600_000, "text/plain")}
+            return await api.client.post(
+                "/v1/files", files=form, data={"purpose": "user_data"}, headers=headers
+            )
+
+        async def stored() -> dict[str, int]:
+            return {
+                one["name"]: one["stored_bytes"] for one in (await api.client.get("/api/keys")).json()["data"]
+            }
+
+        first, refused = await keep(greedy), await keep(greedy)
+        assert (first.status_code, refused.status_code) == (200, 413)
+        error = refused.json()["error"]
+        assert error["code"] == "storage_limit_exceeded" and "storage_mb" in error["message"]
+        announced = {"purpose": "user_data", "filename": "a.txt", "bytes": 600_000, "mime_type": "text/plain"}
+        upload = await api.client.post("/v1/uploads", json=announced, headers=greedy)
+        assert (upload.status_code, upload.json()["error"]["code"]) == (413, "storage_limit_exceeded")
+        assert [(await keep(headers)).status_code for headers in (modest, rich, rich, {}, {})] == [200] * 5
+        assert await stored() == {"greedy": 600_000, "modest": 600_000, "rich": 1_200_000}
+        await api.client.delete(f"/v1/files/{first.json()['id']}", headers=greedy)
+        assert (await stored())["greedy"] == 0
+        assert (await keep(greedy)).status_code == 200

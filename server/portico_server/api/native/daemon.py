@@ -27,7 +27,7 @@ from portico_server.archives.stream import Blocks
 from portico_server.backup.write import Backup, backup, check_here, noted
 from portico_server.config import ConfigurationProblem
 from portico_server.core.errors import InvalidRequest, nearest
-from portico_server.core.limits import UsageLimits
+from portico_server.core.limits import KeyLimits
 from portico_server.core.servable import Card
 from portico_server.plugins import PluginInfo
 from portico_server.reconcile import PRUNABLE, PlannedChange
@@ -290,7 +290,8 @@ TheAuth = Annotated[Auth, Depends(_auth)]
 class Key(BaseModel):
     """A key without its secret; ``hint`` is the last four characters of it. ``limits`` are those that are set.
 
-    ``filters``: which files of a store it may read, by the name or id of the store.
+    ``filters``: which files of a store it may read, by the name or id of the store. ``stored_bytes``: what it keeps on
+    the disk: files, parts of uploads, what its stores mirror, and artifacts.
     """
 
     id: str
@@ -300,6 +301,7 @@ class Key(BaseModel):
     created_at: float
     limits: dict[str, int]
     filters: dict[str, dict[str, Any]]
+    stored_bytes: int = 0
 
 
 class NewKey(Key):
@@ -309,7 +311,7 @@ class NewKey(Key):
 
 
 class KeyRequest(BaseModel, extra="forbid"):
-    """A key to be made. ``limits``: concurrency, requests_per_minute, tokens_per_minute, tokens_per_day.
+    """A key to be made. ``limits``: concurrency, requests_per_minute, tokens_per_minute, tokens_per_day, storage_mb.
 
     ``filters``: for a store, by its name or id or ``*`` for any, what the attributes of its files must meet for this
     key to read them, in the form of the ``filters`` of a search.
@@ -324,13 +326,21 @@ class KeyRequest(BaseModel, extra="forbid"):
 @key_router.get("")
 async def list_keys(auth: TheAuth, _caller: Admin) -> Listed[Key]:
     """All keys, oldest first."""
-    return Listed(data=[Key.model_validate(row, from_attributes=True) for row in auth.list()])
+    stored = await auth.stored()
+    return Listed(
+        data=[
+            Key.model_validate(row, from_attributes=True).model_copy(
+                update={"stored_bytes": stored.get(row.id, 0)}
+            )
+            for row in auth.list()
+        ]
+    )
 
 
 @key_router.post("")
 async def create_key(body: KeyRequest, auth: TheAuth, _caller: Admin) -> NewKey:
     """A new key; the answer holds the secret, which is kept nowhere."""
-    row, secret = await auth.create(body.name, body.scopes, UsageLimits.parse(body.limits), body.filters)
+    row, secret = await auth.create(body.name, body.scopes, KeyLimits.parse(body.limits), body.filters)
     return NewKey(**Key.model_validate(row, from_attributes=True).model_dump(), key=secret)
 
 

@@ -70,6 +70,7 @@ _FORM = upload.declared(
 async def create_file(request: Request, services: TheServices, caller: Caller) -> File:
     """Upload a file. The key must be able to use one: in a store, in a chat or batch, or for fine-tuning."""
     require_upload(caller)
+    await services.files.require_room(caller.id, 1)
     form = await upload.read(request, services.files)
     try:
         purpose = form.fields.get("purpose")
