@@ -1,6 +1,6 @@
 """Threads for blocking work. Each kind has its own pool, so a slow or stuck one does not hold up the others.
 
-The event loop's default pool only resolves host names; a test forbids any other use.
+The event loop's default pool only resolves the names of hosts that the operator chose; a test forbids any other use.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import socket
 import sys
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Container
@@ -267,8 +268,27 @@ DATASETS: Final = Pool("datasets", 4, per_key=1)
 GUARDS: Final = Pool("guards", 2, per_key=1)
 """Searching long texts for what detectors look for: up to a second."""
 
+NAMES: Final = Pool("names", 32, per_key=4)
+"""Resolving the names of hosts that keys chose: a name whose servers are silent takes half a minute."""
+
 LOADING: Final = Pool("loading", 4)
 """Importing packages, and what else is done once."""
+
+
+RESOLVE_TIMEOUT_S: Final = 10.0
+"""Seconds in which the name of a host must be resolved."""
+
+
+async def resolve(host: str, port: int, family: int = 0) -> list[tuple[int, int, tuple[Any, ...]]]:
+    """Family, protocol and address of each address behind the name of a host, for `KEY`. Raises `OSError`, and
+    `TooMany` for a key that has too many names resolved.
+    """
+    try:
+        async with asyncio.timeout(RESOLVE_TIMEOUT_S):
+            found = await NAMES.run_for(KEY.get(), socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
+    except TimeoutError as error:
+        raise OSError(f"the name '{host}' was not resolved within {RESOLVE_TIMEOUT_S:g} s") from error
+    return [(kind, protocol, address) for kind, _, protocol, _, address in found]
 
 
 async def release_memory() -> None:

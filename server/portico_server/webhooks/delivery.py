@@ -18,6 +18,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from portico_server import __version__
+from portico_server.core import pools
 from portico_server.core.errors import PorticoError
 from portico_server.core.interfaces import Fetcher
 from portico_server.core.principal import Principal
@@ -213,6 +214,7 @@ class WebhookDeliveries:
         self._wake.set()
 
     async def _deliver(self, claimed: ClaimedDelivery) -> None:
+        pools.KEY.set(claimed.owner)
         try:
             if self.principals is not None:
                 self.principals(claimed.owner)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -91,3 +93,44 @@ async def test_a_model_that_is_to_be_fetched_fails_in_words(
         ).text
     assert '"error"' in text
     assert "internal_error" not in text
+
+
+async def test_dead_names_of_one_key_hold_nobody_else_up(
+    tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, hold, held = Names(monkeypatch), threading.Event(), asyncio.Event()
+    names.dead = False
+    loop = asyncio.get_running_loop()
+
+    def resolve(host: Any, *arguments: Any, **more: Any) -> Any:
+        if str(host).startswith("dead"):
+            loop.call_soon_threadsafe(held.set)
+            hold.wait()
+        return names(host, *arguments, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    port = site.host.rpartition(":")[2]
+    async with asyncio.timeout(60), api_server(tmp_path, tool_hosts=f"{NAME}:{port}") as daemon:
+
+        async def key(name: str) -> dict[str, str]:
+            body = {"name": name, "scopes": ["tools:web_fetch:call"]}
+            made = await daemon.client.post("/api/keys", json=body)
+            return {"authorization": f"Bearer {made.json()['key']}"}
+
+        greedy, modest = await key("greedy"), await key("modest")
+
+        async def fetch(url: str, headers: dict[str, str]) -> dict[str, Any]:
+            given = {"arguments": {"url": url}}
+            answer = await daemon.client.post("/api/tools/web_fetch/call", json=given, headers=headers)
+            assert answer.status_code < 500 or answer.status_code == 502, answer.text
+            return dict(answer.json())
+
+        dead = [asyncio.create_task(fetch(f"http://dead-{number}.example/", greedy)) for number in range(40)]
+        try:
+            await held.wait()
+            found = await fetch(f"http://{NAME}:{port}/v1/models", modest)
+            assert "chatcmpl-1" in str(found), found
+        finally:
+            hold.set()
+        answers = [str(answer) for answer in await asyncio.gather(*dead)]
+        assert any("kind 'names'" in answer for answer in answers), answers

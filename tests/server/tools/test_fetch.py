@@ -9,9 +9,9 @@ from socket import AF_INET
 
 import pytest
 from aiohttp import web
-from aiohttp.resolver import ThreadedResolver
 from tests.server.tools.web import Site, page, redirect, serving
 
+from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest
 from portico_server.tools.fetch import client, readable
 from portico_server.tools.fetch.client import FetchFailed, FetchRequest, fetch
@@ -89,14 +89,10 @@ async def test_every_redirect_is_checked_anew() -> None:
 async def test_an_answer_of_names_with_one_inner_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name server that mixes a public and an inner address."""
 
-    async def resolve(self: object, host: str, port: int = 0, family: int = 0) -> list[dict[str, object]]:
-        found = ["93.184.216.34", "127.0.0.1"]
-        return [
-            {"hostname": host, "host": each, "port": port, "family": family, "proto": 0, "flags": 0}
-            for each in found
-        ]
+    async def resolve(host: str, port: int, family: int = 0) -> list[tuple[int, int, tuple[str, int]]]:
+        return [(AF_INET, 0, (address, port)) for address in ("93.184.216.34", "127.0.0.1")]
 
-    monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
+    monkeypatch.setattr(pools, "resolve", resolve)
     with pytest.raises(InvalidRequest, match=r"example\.com"):
         await fetch(FetchRequest("http://example.com/"), AddressPolicy())
 
@@ -105,11 +101,10 @@ async def test_a_name_that_turns_inward_is_refused_at_its_next_hop(monkeypatch: 
     """A name server that changes its answer; here the public internet is 127.0.0.1 alone."""
     answers = iter(["127.0.0.1", "127.0.0.2"])
 
-    async def resolve(self: object, host: str, port: int = 0, family: int = 0) -> list[dict[str, object]]:
-        found = {"hostname": host, "host": next(answers), "port": port, "family": AF_INET}
-        return [{**found, "proto": 0, "flags": 0}]
+    async def resolve(host: str, port: int, family: int = 0) -> list[tuple[int, int, tuple[str, int]]]:
+        return [(AF_INET, 0, (next(answers), port))]
 
-    monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
+    monkeypatch.setattr(pools, "resolve", resolve)
     monkeypatch.setattr(client, "is_public", lambda address: address == "127.0.0.1")
     async with serving({"/": redirect("/inner"), "/inner": page("secret")}) as site:
         port = site.url.rpartition(":")[2]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -15,6 +13,7 @@ from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.shapes import Listed, RemovedName
 from portico_server.apps.prompts import folder, formats, library
 from portico_server.apps.prompts.library import ImportedPrompts
+from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.prompts import spec
@@ -210,10 +209,10 @@ async def _addresses(url: str, policy: AddressPolicy) -> list[str]:
     """The IP addresses behind a URL. Raises `InvalidRequest` for a private host that the operator has not named."""
     host = urlsplit(url).hostname or ""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, 443, type=socket.SOCK_STREAM)
+        found = await pools.resolve(host, 443)
     except OSError as error:
         raise InvalidRequest(f"There is no host {host}.", code="unknown_host", param="url") from error
-    addresses = list(dict.fromkeys(str(item[4][0]) for item in found))
+    addresses = list(dict.fromkeys(str(address[0]) for _family, _protocol, address in found))
     if not policy.trusts(host, 443) and not all(map(is_public, addresses)):
         raise InvalidRequest(
             f"{host} is not on the public internet. Name it in the setting 'tool_hosts' if it may be fetched from.",

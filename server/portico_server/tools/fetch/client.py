@@ -7,6 +7,7 @@ over everything, since socket time-outs start again with every byte.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,10 +16,10 @@ from typing import Final
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from portico_server import __version__
+from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.tools.fetch.policy import AddressPolicy, is_public, is_unsafe
 
@@ -191,16 +192,25 @@ class _Checked(AbstractResolver):
 
     def __init__(self, policy: AddressPolicy) -> None:
         self._policy = policy
-        self._inner = ThreadedResolver()
 
     async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
-        found = await self._inner.resolve(host, port, family)  # type: ignore[arg-type]  # an int is what it takes
+        found = [
+            ResolveResult(
+                hostname=host,
+                host=address[0],
+                port=address[1],
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, protocol, address in await pools.resolve(host, port, family)
+        ]
         if not self._policy.trusts(host, port) and not all(is_public(each["host"]) for each in found):
             raise _refused(host)
         return found
 
     async def close(self) -> None:
-        await self._inner.close()
+        """Nothing is held."""
 
 
 def _refused(host: str) -> InvalidRequest:
