@@ -1,10 +1,13 @@
 // @vitest-environment jsdom
 import { expect, test } from "vitest";
 import { readFrame } from "../src/api";
+import { quoted } from "../src/apps/Apps";
+import { linesOf } from "../src/apps/EvalSearch";
 import { argumentsOf } from "../src/apps/Prompts";
 import { asMarkdown, headline, toMessages } from "../src/chat/sessions";
 import { around } from "../src/chat/source";
 import { requestFor } from "../src/chat/turn";
+import { startsOf } from "../src/documents/DocumentsView";
 import { bytes, placeLabel } from "../src/format";
 import { roundUp } from "../src/parts/Chart";
 import { link, readRoute } from "../src/route";
@@ -171,4 +174,42 @@ test("the places of a prompt become its arguments, each once, and those that are
 
 test("an axis ends at a round number", () => {
   expect([0.03, 1, 2.5, 7, 480].map(roundUp)).toEqual([0.05, 1, 5, 10, 500]);
+});
+
+test("the pieces of a document begin behind their spaces, in whole characters", () => {
+  expect(startsOf([{ text: "# 𝄞\n\n" }, { text: "  two" }, { text: "" }])).toEqual([0, 7, 10]);
+});
+
+test("a name is one word for a shell, whatever stands in it", () => {
+  expect(quoted("hand-book_2.1")).toBe("hand-book_2.1");
+  expect(quoted("it's; rm -rf $HOME")).toBe("'it'\\''s; rm -rf $HOME'");
+});
+
+test("scores are drawn over the setting that is a number, or by rank", () => {
+  const trial = (settings: Record<string, unknown>, score: number | null) =>
+    ({ settings, score }) as Parameters<typeof linesOf>[0][number];
+  const warm = linesOf([
+    trial({ model: "b", t: 1 }, 0.9),
+    trial({ model: "a", t: 1 }, 0.5),
+    trial({ model: "b", t: 0 }, 0.4),
+    trial({ model: "a", t: 0 }, null),
+  ]);
+  expect(warm.xName).toBe("t");
+  expect(warm.lines).toEqual([
+    {
+      name: "b",
+      points: [
+        { x: 0, y: 0.4 },
+        { x: 1, y: 0.9 },
+      ],
+    },
+    { name: "a", points: [{ x: 1, y: 0.5 }] },
+  ]);
+  const words = linesOf([trial({ model: "b" }, 0.9), trial({ model: "a" }, 0.5)]);
+  expect(words.lines.map((line) => line.points)).toEqual([
+    [
+      { x: 1, y: 0.9 },
+      { x: 2, y: 0.5 },
+    ],
+  ]);
 });

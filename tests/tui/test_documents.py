@@ -79,6 +79,15 @@ async def test_a_folder_is_added_and_changes_in_it_are_found(busy_daemon: Daemon
         await screen.until(lambda: [row[:2] for row in screen.rows("#files")] == [["monday.txt", "● ready"]])
         await screen.until(lambda: any("up to date" in line for line in screen.told))
 
+        await screen.press("l")
+        await screen.agree()
+        await screen.until(lambda: any("being linked" in line for line in screen.told))
+        await screen.until(lambda: " linked " in screen.text("#detail"))
+        await screen.press("l")
+        await screen.agree()
+        await screen.until(lambda: any("freed of their links" in line for line in screen.told))
+        await screen.until(lambda: " linked " not in screen.text("#detail"))
+
         await screen.press("d")  # the focus is on the stores
         await screen.until(lambda: isinstance(screen.app.screen, Confirm))
         await screen.press("y")

@@ -3,7 +3,7 @@ import { json, part, rows, send } from "../api";
 import { moment } from "../format";
 import { SchemaForm } from "../parts/SchemaForm";
 import { soft, Table } from "../parts/Table";
-import { Confirm, Dialog, Empty, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
+import { Confirm, Copy, Dialog, Empty, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
 import { go, link, route } from "../route";
 import { apps, refresh, status } from "../status";
 import type { App, AppVersion } from "../types";
@@ -64,8 +64,27 @@ function AppDialog({ app }: { app: App }) {
             <Versions name={app.name} />
           </>
         )}
+        <PackageCommand name={app.name} />
       </div>
     </Dialog>
+  );
+}
+
+/** A word as a shell takes it. */
+export function quoted(word: string): string {
+  return /^[\w.-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+/** How an app gets elsewhere: its package is files, which a command writes where a shell is open. */
+function PackageCommand({ name }: { name: string }) {
+  const command = `portico package ${quoted(name)} --image -o ${quoted(`${name}.zip`)}`;
+  return (
+    <details class="aside" id="package">
+      <summary>{t("apps.package")}</summary>
+      <p class="soft">{t("apps.packageNote")}</p>
+      <pre>{command}</pre>
+      <Copy text={command} />
+    </details>
   );
 }
 

@@ -2,7 +2,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { sentence } from "../api";
 import { Markdown } from "../parts/Markdown";
-import { Chooser, Dialog, Empty, Trouble } from "../parts/ui";
+import { Chooser, Copy, Dialog, Empty, Trouble } from "../parts/ui";
 import { go, link } from "../route";
 import { status, targets } from "../status";
 import type { Content } from "../types";
@@ -375,22 +375,6 @@ function Edit({ content, place, onClose }: { content: Content; place: number; on
         </button>
       </div>
     </form>
-  );
-}
-
-function Copy({ text }: { text: string }) {
-  const [done, setDone] = useState(false);
-  return (
-    <button
-      type="button"
-      class="quiet"
-      onClick={async () => {
-        await navigator.clipboard.writeText(text);
-        setDone(true);
-      }}
-    >
-      {done ? t("copied") : t("copy")}
-    </button>
   );
 }
 

@@ -391,7 +391,7 @@ function FileTable(props: { store: Store; files: StoreFile[]; onChange: () => vo
 }
 
 /** Where each piece of a document begins to say something, in characters. */
-function startsOf(pieces: { text: string }[]): number[] {
+export function startsOf(pieces: { text: string }[]): number[] {
   let end = 0;
   return pieces.map(({ text }) => {
     const start = end + text.length - text.trimStart().length;

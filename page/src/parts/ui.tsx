@@ -105,23 +105,31 @@ export function FormDialog(props: {
   );
 }
 
+/** Puts a text into the clipboard. */
+export function Copy(props: { text: string; class?: string }) {
+  const [done, setDone] = useState(false);
+  return (
+    <button
+      type="button"
+      class={props.class ?? "quiet"}
+      onClick={async () => {
+        await navigator.clipboard.writeText(props.text);
+        setDone(true);
+      }}
+    >
+      {done ? t("copied") : t("copy")}
+    </button>
+  );
+}
+
 /** A secret that is shown once, with a way to copy it. */
 export function ShownOnce(props: { id: string; note: string; secret: string; onClose: () => void }) {
-  const [copied, setCopied] = useState(false);
   return (
     <>
       <p>{props.note}</p>
       <pre id={props.id}>{props.secret}</pre>
       <div class="actions">
-        <button
-          type="button"
-          onClick={async () => {
-            await navigator.clipboard.writeText(props.secret);
-            setCopied(true);
-          }}
-        >
-          {copied ? t("copied") : t("copy")}
-        </button>
+        <Copy text={props.secret} class="" />
         <button type="button" class="primary" onClick={props.onClose}>
           {t("close")}
         </button>

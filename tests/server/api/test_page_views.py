@@ -200,6 +200,9 @@ async def test_an_app_is_run_by_the_form_of_its_schema_and_its_steps_are_shown(s
     assert await page.until(text("#output")) == "<i>Good morning</i>, Ada"
     assert await page.until("document.querySelector('img.diagram')?.decode().then(() => true)")
     assert await page.run("document.querySelectorAll('main i, main b').length") == 0
+    assert await page.run("document.querySelector('#package pre').textContent") == (
+        "portico package greeting --image -o greeting.zip"
+    )
     await click(page, "Steps", "dialog[open]")
     await page.until("location.hash.startsWith('#/run/runs/')")
     step = "[...document.querySelectorAll('dialog[open] .steps details')].at(-1)"
