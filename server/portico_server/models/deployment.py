@@ -30,6 +30,9 @@ from portico_server.models.spec import DeploymentInfo, ModelSpec
 _USES = ("chat", "embeddings", "rerank", "moderation", "speech", "transcription", "image")
 """What a model may be for, a word each."""
 
+MAX_TOKENIZED_CHARS = 4_000_000
+"""Characters that are split into tokens at once: each token is a number that the daemon reads and passes on."""
+
 COMMENT_INTERVAL_S = 5.0
 """Seconds of loading after which a stream begins with comments, and the time between two of them."""
 
@@ -205,6 +208,13 @@ class Deployment:
 
     async def _read(self, request: Tokenize | Detokenize, context: Context) -> Result:
         """A text in the model's tokens, or the reverse."""
+        if isinstance(request, Tokenize) and (chars := _chars_of(request)) > MAX_TOKENIZED_CHARS:
+            raise InvalidRequest(
+                f"The text has {chars:,} characters; at most {MAX_TOKENIZED_CHARS:,} are split into tokens at once. "
+                "Send it in parts.",
+                code="string_above_max_length",
+                param="messages" if request.prompt is None else "prompt",
+            )
         lease = self.pool.enter(Relay("completions", {}))
         try:
             running = await lease.engine(context.emit)
@@ -385,3 +395,13 @@ def _ignore(_description: ModelDescription) -> None:
 
 async def _nobody(_event: Event) -> None:
     """For a start that no run is waiting for."""
+
+
+def _chars_of(request: Tokenize) -> int:
+    """How many characters of text are to be split into tokens."""
+    found = [request.prompt]
+    for message in request.messages or ():
+        content = message.get("content")
+        found += [content] if isinstance(content, str) else [part.get("text") for part in content or ()]
+        found += [call["function"].get("arguments") for call in message.get("tool_calls") or ()]
+    return sum(len(text) for text in found if isinstance(text, str))

@@ -104,11 +104,13 @@ class Compactor:
 
 
 async def size_of(messages: Sequence[Message], name: str, context: Context) -> int:
-    """How many tokens of a model a conversation is; a guess from its bytes where the model does not count."""
+    """How many tokens of a model a conversation is; a guess from its bytes where the model does not count
+    so many.
+    """
     try:
         found = await context.call(name, Tokenize(messages=tuple(messages)))
     except PorticoError as error:
-        if error.code != "tokens_unsupported":
+        if error.code not in ("tokens_unsupported", "string_above_max_length"):
             raise
         return guess(messages)
     if not isinstance(found, Tokens):

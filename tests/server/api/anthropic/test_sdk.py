@@ -116,6 +116,11 @@ async def test_tokens_are_counted_with_the_system_prompt_and_the_tools(client: A
     ruled = (await count(model="echo", messages=HELLO, system="Be brief.")).input_tokens
     assert ruled == 5
     assert (await count(model="echo", messages=HELLO, tools=[LOOK])).input_tokens > plain
+    text = {"type": "text", "text": "a" * 2_000_001}
+    with pytest.raises(
+        anthropic.BadRequestError, match="at most 4,000,000"
+    ):  # their numbers would be megabytes
+        await count(model="echo", messages=[{"role": "user", "content": [text, text]}])
 
 
 async def test_errors_are_the_clients_own(client: AsyncAnthropic) -> None:

@@ -449,7 +449,7 @@ class VllmTokenizer(HttpTokenizer):
         try:
             texts = tuple(map(str, found["token_strs"])) if request.texts else None
             longest = found.get("max_model_len") or self.longest
-            return Tokens(tuple(int(one) for one in found["tokens"]), longest, texts)
+            return Tokens(tuple(map(int, found["tokens"])), longest, texts)
         except (KeyError, TypeError, ValueError) as error:
             raise self.wrong() from error
 
