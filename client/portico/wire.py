@@ -272,6 +272,20 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardHit:
+    """A guard found ``count`` things of one ``kind``, never what they are. ``place``: ``input``, ``output``,
+    ``tool_arguments`` or ``tool_results``; ``action``: what became of them. The kind ``error``: it could not look.
+    """
+
+    type: ClassVar[str] = "guarded"
+    guard: str
+    kind: str
+    place: str
+    action: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The run ended in an error. Nothing follows."""
 
@@ -300,6 +314,7 @@ Event: TypeAlias = (
     | Asked
     | Answered
     | Usage
+    | GuardHit
     | Failed
     | Finished
 )
@@ -308,7 +323,7 @@ _BY_TYPE: Mapping[str, type[Any]] = {
     cls.type: cls
     for cls in (
         *(Delta, ToolCalled, ToolReturned, HandedOff, Cited, Claimed, StepStarted, StepFinished, Status),
-        *(Asked, Answered, Usage, Failed, Finished),
+        *(Asked, Answered, Usage, GuardHit, Failed, Finished),
     )
 }
 

@@ -17,6 +17,7 @@ from portico_server.core.names import check_plain
 from portico_server.core.principal import parse_scope
 from portico_server.core.prompts.spec import PromptSpec
 from portico_server.core.prompts.spec import parse as parse_prompt
+from portico_server.guards.guard import ContentGuard, parse_guard
 from portico_server.knowledge.filter import parse_bound
 from portico_server.knowledge.groups import GroupSpec
 from portico_server.knowledge.groups import parse_group as parse_group
@@ -88,6 +89,7 @@ class Configuration:
     apps: tuple[AppEntry, ...] = ()
     """Those under ``agents`` too."""
     schedules: tuple[ScheduleSpec, ...] = ()
+    guards: tuple[ContentGuard, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[ConfigurationProblem, ...] = ()
@@ -144,7 +146,7 @@ def parse(
         raise InvalidRequest(str(error), code="missing_variable") from error
     known = {
         *("providers", "models", "stores", "keys", "mcp", "prompts", "tools", "apps", "agents", "schedules"),
-        "settings",
+        *("guards", "settings"),
     }
     for key in top:
         if key not in known:
@@ -170,6 +172,7 @@ def parse(
         prompts=_prompts(top, folder),
         apps=_apps(top, folder),
         schedules=_each(top, "schedules", parse_schedule),
+        guards=_each(top, "guards", parse_guard),
         settings=_mapping(top.get("settings") or {}, "settings"),
         places=places,
         problems=tuple(problems),

@@ -35,6 +35,8 @@ from portico_server.finetune.fake_trainer import FakeTrainer
 from portico_server.finetune.jobs import FineTuningJobs, SearchJobs
 from portico_server.finetune.local_trainer import LocalTrainer
 from portico_server.finetune.spec import FineTuningSpec, Trainer
+from portico_server.guards.guard import ContentGuard
+from portico_server.guards.servable import guarded
 from portico_server.knowledge import filter as filters
 from portico_server.knowledge.chunk.chunkers import CHUNKERS
 from portico_server.knowledge.facts import StoredFacts
@@ -348,6 +350,12 @@ class Services:
             "served functions": self.served.run(),
             "apps that wait": self.apps.run(),
         }
+
+    def guard(self, guards: Sequence[ContentGuard]) -> None:
+        """Put guards around what they name, from the next call on."""
+        self.registry.around = (
+            (lambda servable: guarded(servable, guards, self.registry.aliases)) if guards else None
+        )
 
     def _plugin_tables(self) -> Sequence[PluginTable[Any]]:
         """The tables that plugins add to. What speaks to providers is imported here: a start does not need it."""

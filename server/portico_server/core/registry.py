@@ -63,6 +63,8 @@ class Registry:
         self._preparers: list[Preparer] = []
         self._watchers: list[Callable[[Kind], None]] = []
         self._naming = asyncio.Lock()
+        self.around: Callable[[Servable], Servable] | None = None
+        """What is put around everything that is resolved: guards, if there are any."""
 
     def add(self, servable: Servable, *, replace: bool = False) -> None:
         """Register under ``servable.card.key`` for its owner.
@@ -203,8 +205,10 @@ class Registry:
         """
         bound = BOUND.get()
         if bound is not None and caller.id != SYSTEM.id:
-            return await self._bound(key, caller, bound)
-        return await self._resolve(key, caller)
+            found = await self._bound(key, caller, bound)
+        else:
+            found = await self._resolve(key, caller)
+        return found if self.around is None else self.around(found)
 
     async def _bound(self, key: str, caller: Principal, bound: Bound) -> Servable:
         meaning = bound.known.get(key)

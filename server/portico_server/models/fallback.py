@@ -12,6 +12,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.request import Chat, Request, Result
 from portico_server.core.servable import Card, Relays, Servable
+from portico_server.guards.servable import GuardedModel
 from portico_server.models import answers
 from portico_server.models.answers import RelayingModel
 from portico_server.models.spec import ModelSpec
@@ -63,6 +64,8 @@ class WithFallback:
         found: Servable = await self._registry.resolve(name, context.caller)
         if isinstance(found, WithFallback):
             found = found.first
+        elif isinstance(found, GuardedModel) and isinstance(found.inner, WithFallback):
+            found = found.over(found.inner.first)
         if found is self.first or not isinstance(found, Relays):
             raise InvalidRequest(f"'{name}' is not another model, so it cannot stand in for one.")
         body = {**request.body, "model": found.card.name}

@@ -193,7 +193,7 @@ async def apply_configuration(body: ApplyRequest, services: TheServices, caller:
     return Applied(
         changes=list(done),
         dry_run=body.dry_run,
-        ignored=[key for key in ("keys", "settings") if body.configuration.get(key)],
+        ignored=[key for key in ("keys", "guards", "settings") if body.configuration.get(key)],
     )
 
 

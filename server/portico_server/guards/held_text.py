@@ -1,0 +1,131 @@
+"""A text that comes in pieces, held back until it is known that nothing in it has to be masked or blocked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+from portico_server.guards.detectors import Detection, find
+from portico_server.guards.guard import ContentGuard, Guards
+
+MAX_HELD_CHARS: Final = 8_192
+"""Of something that is found and has not ended, such as a key; of a longer one no more than `_KEPT_CHARS` is kept."""
+
+_KEPT_CHARS: Final = 512
+_CONTEXT_CHARS: Final = 96
+_STEP_CHARS: Final = 16
+"""Characters that come before it is looked again."""
+
+
+class TextBlocked(Exception):
+    """What came must not pass. ``sent`` is what may still be sent before."""
+
+    def __init__(self, guard: ContentGuard, kinds: Counter[str], sent: str) -> None:
+        super().__init__(guard.name)
+        self.guard = guard
+        self.kinds = kinds
+        self.sent = sent
+
+
+class HeldText:
+    """One text and one guard. At most the guard's reach, and what is found and grows, is held back."""
+
+    def __init__(self, guard: ContentGuard) -> None:
+        self.guard = guard
+        self.found: Counter[str] = Counter()
+        self._before = ""
+        """The end of what has passed."""
+        self._held = ""
+        self._looked = 0
+        self._open = False
+        """Whether what is held begins with something whose label has been sent."""
+
+    def feed(self, text: str) -> str:
+        """What may pass now that ``text`` has come. Raises `TextBlocked`."""
+        self._held += text
+        if len(self._held) < self.guard.reach + _STEP_CHARS or len(self._held) < self._looked + _STEP_CHARS:
+            return ""
+        passed = self._pass(final=False)
+        self._looked = len(self._held)
+        return passed
+
+    def end(self) -> str:
+        """The rest. Raises `TextBlocked`."""
+        return self._pass(final=True)
+
+    def _pass(self, *, final: bool) -> str:
+        text, begin = self._before + self._held, len(self._before)
+        hits = [hit for hit in find(text, self.guard.detectors) if hit.end > begin]
+        limit = len(text) if final else max(begin, len(text) - self.guard.reach)
+        if not final:
+            for hit in reversed(hits):
+                if hit.end >= len(text) or hit.start < limit < hit.end:
+                    limit = min(limit, max(begin, hit.start))  # it may become more
+        if limit == begin and not final and len(self._held) > MAX_HELD_CHARS and hits:
+            return self._shorten(text, hits[0], begin)
+        return self._passed(text, hits, begin, limit)
+
+    def _passed(self, text: str, hits: list[Detection], begin: int, limit: int) -> str:
+        parts, at = [], begin
+        for hit in hits:
+            if hit.start >= limit:
+                break
+            start = max(begin, hit.start)
+            parts.append(text[at:start])
+            at = hit.end
+            if self._open and start == begin:
+                continue  # its label has been sent
+            self.found[hit.kind] += 1
+            if self.guard.action == "block":
+                raise TextBlocked(self.guard, self.found, "".join(parts))
+            parts.append(self.guard.label(hit.kind) if self.guard.action == "mask" else text[start : hit.end])
+        parts.append(text[at:limit])
+        if limit > begin:
+            self._open = False
+        self._before = text[max(0, limit - _CONTEXT_CHARS) : limit]
+        self._held = text[limit:]
+        self._looked = min(self._looked, len(self._held))
+        return "".join(parts)
+
+    def _shorten(self, text: str, hit: Detection, begin: int) -> str:
+        """Something that is found does not end: its label passes now, and its middle is forgotten."""
+        start = max(begin, hit.start)
+        sent = "" if self._open else text[begin:start]
+        if not self._open:
+            self.found[hit.kind] += 1
+            if self.guard.action == "block":
+                raise TextBlocked(self.guard, self.found, sent)
+            sent += self.guard.label(hit.kind) if self.guard.action == "mask" else ""
+        if self.guard.action != "mask":
+            sent += text[start : hit.end - _KEPT_CHARS]
+        self._open = self.guard.action == "mask"
+        self._before = ""
+        self._held = text[start : start + _KEPT_CHARS] + text[hit.end :]
+        self._looked = 0
+        return sent
+
+
+class HeldTexts:
+    """One text and all guards that look at it, one behind the other."""
+
+    def __init__(self, guards: Guards, place: str) -> None:
+        self._chain = [HeldText(guard) for guard in guards.guards if place in guard.where]
+        self.place = place
+
+    @property
+    def found(self) -> list[tuple[ContentGuard, Counter[str]]]:
+        """What each guard has found."""
+        return [(held.guard, held.found) for held in self._chain if held.found]
+
+    def feed(self, text: str) -> str:
+        """See `HeldText.feed`. Raises `TextBlocked`."""
+        for held in self._chain:
+            text = held.feed(text)
+        return text
+
+    def end(self) -> str:
+        """See `HeldText.end`. Raises `TextBlocked`."""
+        rest = ""
+        for held in self._chain:
+            rest = held.feed(rest) + held.end() if rest else held.end()
+        return rest
