@@ -89,8 +89,10 @@ class TestTimeout:
         assert bench.outside.left.acquire(timeout=10)
 
     def test_ends_a_model_in_the_middle_of_its_words(self, bench: Bench) -> None:
+        bench.outside.answers = [{"content": "It is loaded now: the limit is for its words."}]
+        bench({"op": "llm", "name": "m", "model": "endless", "user": "x"})
         with pytest.raises(PorticoError, match="did not end within"):
-            bench({"op": "llm", "name": "m", "model": "endless", "user": "x", "timeout": 0.5})
+            bench({"op": "llm", "name": "m", "model": "endless", "user": "x", "timeout": 2})
         assert bench.outside.held.acquire(timeout=10)
         assert bench.outside.left.acquire(timeout=10)
 
