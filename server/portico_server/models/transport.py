@@ -33,7 +33,7 @@ LARGE_BODY_BYTES = 1024 * 1024
 """Bytes of a body beyond which it is sent in pieces: written at once, it would hold up everybody else."""
 
 MAX_BODY_BYTES = 512 * 1024 * 1024
-"""Bytes that an answer which is not a stream may have."""
+"""Bytes that an answer may have, streamed or not: some of those who read one keep all of it."""
 
 CONNECTION_ERRORS = (aiohttp.ClientError, ConnectionError, TimeoutError)
 
@@ -202,7 +202,11 @@ async def read_all(
                 return parts[0] if len(parts) == 1 else b"".join(parts)
     finally:
         pieces.close()
-    raise EngineFailed(f"The engine sent an answer of more than {MAX_BODY_BYTES >> 20} MB; it was cut off.")
+    raise _too_much()
+
+
+def _too_much() -> EngineFailed:
+    return EngineFailed(f"The engine sent an answer of more than {MAX_BODY_BYTES >> 20} MB; it was cut off.")
 
 
 async def read_pieces(
@@ -215,9 +219,7 @@ async def read_pieces(
         while data := await pieces.next(patient=not size):
             size += len(data)
             if size > MAX_BODY_BYTES:
-                raise EngineFailed(
-                    f"The engine sent an answer of more than {MAX_BODY_BYTES >> 20} MB; it was cut off."
-                )
+                raise _too_much()
             yield data
     finally:
         pieces.close()
@@ -233,9 +235,13 @@ async def read_frames(
     stream that ends in the middle of a frame.
     """
     rest = b""
+    size = 0
     pieces = _Pieces(response, deadline, idle)
     try:
         while data := await pieces.next():
+            size += len(data)
+            if size > MAX_BODY_BYTES:
+                raise _too_much()
             if rest:
                 data = rest + data
                 rest = b""

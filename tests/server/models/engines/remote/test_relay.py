@@ -179,6 +179,16 @@ async def test_an_answer_that_breaks_off_is_an_error_frame(models: ModelFixture,
     assert set(got.documents[-1]["error"]) == {"message", "type", "param", "code"}
 
 
+async def test_a_stream_that_does_not_end_is_cut_off(
+    models: ModelFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portico_server.models.transport.MAX_BODY_BYTES", 2_000_000)
+    async with serving(models, Upstream(*[frame("x" * 50_000)] * 100)):
+        got = await models.stream("m", HI)
+    assert isinstance(got.error, EngineFailed) and not got.done
+    assert "cut off" in got.documents[-1]["error"]["message"] and len(got.text()) <= 2_000_000
+
+
 async def test_an_error_in_mid_stream_ends_it(models: ModelFixture) -> None:
     failure = b'data: {"error": {"message": "out of memory", "code": 500}}\n\n'
     async with serving(models, Upstream(frame("a"), failure, frame("b"), DONE)):
