@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, MutableMapping
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, TypeAlias
 
@@ -15,6 +15,7 @@ from portico_server.api import errors
 from portico_server.api.errors import OPENAI, RawHeaders, Shape
 from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge, TooMany
 from portico_server.core.ids import new_id
+from portico_server.core.pools import FairSlots
 from portico_server.core.principal import Principal
 from portico_server.runs.quotas import UsageMeter
 from portico_server.settings import MB_BYTES
@@ -40,6 +41,15 @@ MAX_JSON_VALUES = 1_000_000
 
 MAX_JSON_PARTS = 250_000
 """Objects, lists, names and texts among them: each takes a hundred bytes and a thousand times the time of a byte."""
+
+MAX_PARSED_AT_ONCE_BYTES: Final = 256 * 2**10
+"""Bytes of a body that is parsed at once: about a millisecond. Of larger ones each waits its turn."""
+
+_COUNTED_BYTES: Final = 4 * 2**20
+_WALKED_VALUES: Final = 10_000
+"""What is looked at of a body in one piece: milliseconds."""
+
+_LARGE_BODIES: Final = FairSlots(1)
 
 MAX_BODIES_PER_KEY: Final = 8
 """How many of the largest bodies the calls that one key has in progress may have together, with the messages that wait
@@ -225,7 +235,7 @@ class Exchange:
         """The body as a JSON object; `InvalidRequest` for anything else."""
         self.require_json_type()
         raw = await self.body()
-        value = parse(raw)
+        value = await parse_in_turn(raw)
         if not isinstance(value, dict):
             raise InvalidRequest(
                 "The body must be a JSON object." if raw else "The body is empty; it must be a JSON object.",
@@ -238,7 +248,7 @@ class Exchange:
         raw = await self.body()
         if raw:
             self.require_json_type()
-            self.parsed = parse(raw)
+            self.parsed = await parse_in_turn(raw)
         self._replay = {"type": "http.request", "body": raw, "more_body": False}
 
     @property
@@ -446,31 +456,71 @@ class Presence:
         )
 
 
+async def parse_in_turn(raw: bytes) -> Any:
+    """`parse`; of bodies that are not small one at a time, keys in turn, and in pieces between which everything else
+    has its turn. A thread would hold that up all the same: what parses keeps the interpreter to itself.
+    """
+    if len(raw) <= MAX_PARSED_AT_ONCE_BYTES:
+        return parse(raw)
+    async with _LARGE_BODIES.taken():
+        pieces = _parsed(raw)
+        while True:
+            await asyncio.sleep(0)
+            try:
+                next(pieces)
+            except StopIteration as end:
+                return end.value
+
+
 def parse(raw: bytes) -> Any:
     """JSON, strictly: UTF-8, no NaN, numbers that fit, at most `MAX_JSON_DEPTH` levels, `MAX_JSON_VALUES` values and
     `MAX_JSON_PARTS` parts.
 
     Raises `InvalidRequest`.
     """
+    pieces = _parsed(raw)
+    try:
+        while True:
+            next(pieces)
+    except StopIteration as end:
+        return end.value
+
+
+def _parsed(raw: bytes) -> Generator[None, None, Any]:
+    """What `parse` does, in pieces, and its value."""
     # Nearly all bodies are known to be small by their length, or by these counts, which include what stands in texts.
-    opened = 0 if len(raw) <= 2 * MAX_JSON_DEPTH else raw.count(b"[") + raw.count(b"{")
+    opened = 0
+    if len(raw) > 2 * MAX_JSON_DEPTH:
+        opened = (yield from _counted(raw, b"[")) + (yield from _counted(raw, b"{"))
     if len(raw) > 2 * MAX_JSON_PARTS:
-        _require_few(raw, opened)
+        yield from _require_few(raw, opened)
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise errors.invalid_json(error) from None
     if opened > MAX_JSON_DEPTH:
-        _require_flat(value)
+        yield from _require_flat(value)
     return value
 
 
-def _require_few(raw: bytes, opened: int) -> None:
+def _counted(raw: bytes, what: bytes) -> Generator[None, None, int]:
+    """How often a byte is in a body."""
+    if len(raw) <= _COUNTED_BYTES:
+        return raw.count(what)
+    found = 0
+    for start in range(0, len(raw), _COUNTED_BYTES):
+        found += raw.count(what, start, start + _COUNTED_BYTES)
+        yield
+    return found
+
+
+def _require_few(raw: bytes, opened: int) -> Generator[None, None, None]:
     """Raise `InvalidRequest` if a body that is not short has too many values or parts."""
     # A backslash before the end of a text is rare, and lets at most twice as many texts pass.
-    texts = (raw.count(b'"') - raw.count(b'\\"')) // 2
+    texts = ((yield from _counted(raw, b'"')) - raw.count(b'\\"')) // 2
+    yield
     if texts <= MAX_JSON_PARTS:
-        if opened + texts <= MAX_JSON_PARTS and opened + raw.count(b",") <= MAX_JSON_VALUES:
+        if opened + texts <= MAX_JSON_PARTS and opened + (yield from _counted(raw, b",")) <= MAX_JSON_VALUES:
             return
         bare = _TEXT.sub(b"", raw)  # what stands in texts does not count
         opened = bare.count(b"[") + bare.count(b"{")
@@ -483,18 +533,24 @@ def _require_few(raw: bytes, opened: int) -> None:
     )
 
 
-def _require_flat(value: Any) -> None:
+def _require_flat(value: Any) -> Generator[None, None, None]:
     """Raise `InvalidRequest` that names the field if something in the body is nested too deeply."""
-    fields = value if type(value) is dict else {None: value}
+    fields, walked = value if type(value) is dict else {None: value}, 0
     for name, field in fields.items():
-        stack = [(field, 2)] if type(field) is dict or type(field) is list else []
-        while stack:
-            found, depth = stack.pop()
-            if depth > MAX_JSON_DEPTH:
-                raise InvalidRequest(
-                    f"The body is nested deeper than {MAX_JSON_DEPTH} levels.",
-                    code="body_too_complex",
-                    param=name,
-                )
-            inner = found.values() if type(found) is dict else found
-            stack += [(one, depth + 1) for one in inner if type(one) is dict or type(one) is list]
+        # Iterators alone: a list of all that is to be looked at would be more for the collector to look at, too.
+        inside: list[Iterator[Any]] = [iter((field,))]
+        while inside:
+            walked += 1
+            if walked % _WALKED_VALUES == 0:
+                yield
+            found = next(inside[-1], inside)
+            if found is inside:
+                inside.pop()
+            elif type(found) is dict or type(found) is list:
+                if len(inside) >= MAX_JSON_DEPTH:
+                    raise InvalidRequest(
+                        f"The body is nested deeper than {MAX_JSON_DEPTH} levels.",
+                        code="body_too_complex",
+                        param=name,
+                    )
+                inside.append(iter(found.values() if type(found) is dict else found))

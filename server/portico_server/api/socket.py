@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from portico_server.api.exchange import ClientLeft, Exchange, Message, Receive, Send, parse
+from portico_server.api.exchange import ClientLeft, Exchange, Message, Receive, Send, parse_in_turn
 from portico_server.core.errors import InvalidRequest, PorticoError, TooMany
 
 MAX_SEND_STALL_S: Final = 120.0
@@ -82,11 +82,11 @@ class WebSocket:
             raise ClientLeft from error
 
 
-def read_message(message: str | bytes) -> dict[str, Any]:
+async def read_message(message: str | bytes) -> dict[str, Any]:
     """A message as a JSON object, within the bounds of a body. Raises `InvalidRequest`."""
     if isinstance(message, bytes):
         raise InvalidRequest("Send messages as text, not as bytes.", code="unsupported_content_type")
-    value = parse(message.encode())
+    value = await parse_in_turn(message.encode())
     if not isinstance(value, dict):
         raise InvalidRequest("A message must be a JSON object.", code="invalid_json")
     return value

@@ -15,8 +15,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from portico.wire import Usage
-from portico_server.api.exchange import MAX_BODIES_PER_KEY
+from portico_server.api.exchange import MAX_BODIES_PER_KEY, MAX_JSON_DEPTH, parse_in_turn
 from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest
 from portico_server.core.pools import KEY, FairSlots
 from portico_server.core.request import Embed, Reply, Request, Result, Vectors
 from portico_server.core.servable import Card
@@ -248,3 +249,29 @@ async def test_what_a_key_keeps_on_the_disk_has_a_bound(tmp_path: Path) -> None:
         await api.client.delete(f"/v1/files/{first.json()['id']}", headers=greedy)
         assert (await stored())["greedy"] == 0
         assert (await keep(greedy)).status_code == 200
+
+
+async def test_between_large_bodies_everything_else_has_its_turn() -> None:
+    large = orjson.dumps({"a": "[{," * 300_000, "b": list(range(1_000))})
+    deep = b"[" * (MAX_JSON_DEPTH + 1) + b"]" * (MAX_JSON_DEPTH + 1) + b" " * 1_000_000
+    order: list[str] = []
+    over = asyncio.Event()
+
+    async def parse(raw: bytes) -> object:
+        try:
+            return await parse_in_turn(raw)
+        finally:
+            order.append("body")
+
+    async def look() -> None:
+        while not over.is_set():
+            order.append("look")
+            await asyncio.sleep(0)
+
+    looking = asyncio.create_task(look())
+    found = await asyncio.gather(*(parse(raw) for raw in (large, large, deep, large)), return_exceptions=True)
+    over.set()
+    await looking
+    assert found[0] == found[3] == orjson.loads(large)
+    assert isinstance(found[2], InvalidRequest) and found[2].code == "body_too_complex"
+    assert "body body" not in " ".join(order), order

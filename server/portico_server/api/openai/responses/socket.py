@@ -93,7 +93,7 @@ class _Turns:
         lane: dict[str, Any] = {}
         previous: Any = None
         try:
-            body = read_message(message)
+            body = await read_message(message)
             kind = body.pop("type", None)
             if kind is None:
                 missing("type")
