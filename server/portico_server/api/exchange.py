@@ -46,7 +46,7 @@ MAX_PARSED_AT_ONCE_BYTES: Final = 256 * 2**10
 """Bytes of a body that is parsed at once: about a millisecond. Of larger ones each waits its turn."""
 
 _COUNTED_BYTES: Final = 4 * 2**20
-_WALKED_VALUES: Final = 10_000
+_WALKED_VALUES_COUNT: Final = 10_000
 """What is looked at of a body in one piece: milliseconds."""
 
 _LARGE_BODIES: Final = FairSlots(1)
@@ -541,7 +541,7 @@ def _require_flat(value: Any) -> Generator[None, None, None]:
         inside: list[Iterator[Any]] = [iter((field,))]
         while inside:
             walked += 1
-            if walked % _WALKED_VALUES == 0:
+            if walked % _WALKED_VALUES_COUNT == 0:
                 yield
             found = next(inside[-1], inside)
             if found is inside:
