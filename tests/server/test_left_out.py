@@ -263,3 +263,24 @@ def test_how_a_model_answers_is_one_of_four_words(partly: Daemon) -> None:
         found = httpx.get(f"{partly.url}/api/deployments/reader", timeout=60).json()
         assert found["answers"] == shown  # what the test says, once it has been
         httpx.delete(f"{partly.url}/api/deployments/reader", timeout=60)
+
+
+WAITING = """
+apps:
+  - {name: outer, flow: {portico_flow: 1, name: outer, step: {name: ask, op: subflow, app: inner}}}
+  - {name: inner, flow: {portico_flow: 1, name: inner, step: {name: say, op: tool, tool: greet}}}
+tools:
+  - {name: greet, command: [echo, hello], parameters: {}}
+"""
+
+
+def test_apps_that_need_an_app_that_waits_for_its_tool_wait_too(tmp_path: Path) -> None:
+    (tmp_path / "portico.yaml").write_text(WAITING, encoding="utf-8")
+    with (
+        daemons.running(tmp_path / "data", "--file", str(tmp_path / "portico.yaml")) as daemon,
+        Client(daemon.url) as client,
+    ):
+        for _ in range(2_000):  # tools come soon after the start
+            if "outer" in {app.name for app in client.apps.list()}:
+                break
+        assert client.apps.run("outer", {})["stdout"] == "hello\n"

@@ -228,17 +228,29 @@ class DeployedApps:
     async def given(self, entries: Iterable[AppEntry], caller: Principal = SYSTEM) -> None:
         """Deploy the apps of a configuration, in the order in which they need each other.
 
-        One that needs a tool which is not here yet waits for it, see `run`. Raises what is wrong with another one.
+        One that needs a tool which is not here yet waits for it, see `run`, and so does one that needs such an app.
+        Raises what is wrong with another one.
         """
+        wrong: list[tuple[AppEntry, PorticoError]] = []
         for entry in await self._deployed(entries, caller):
             try:
                 await self.entered(entry, caller)
             except PorticoError as error:
-                if error.code != "tool_not_found":
-                    raise
-                logger.warning("the app %s waits: %s", entry.name, error.message)
-                self.unusable[entry.name] = error.message
-                self._waiting.append(entry)
+                wrong.append((entry, error))
+        while waits := [one for one in wrong if self._may_come(one[1])]:
+            wrong = [one for one in wrong if one not in waits]
+            for waiting, reason in waits:
+                logger.warning("the app %s waits: %s", waiting.name, reason.message)
+                self.unusable[waiting.name] = reason.message
+                self._waiting.append(waiting)
+        if wrong:
+            raise wrong[0][1]
+
+    def _may_come(self, error: PorticoError) -> bool:
+        """Whether what an app lacks is a tool, or an app that waits."""
+        if error.code == "model_not_found":
+            return any(f"'{entry.name}'" in error.message for entry in self._waiting)
+        return error.code == "tool_not_found"
 
     async def _deployed(self, entries: Iterable[AppEntry], caller: Principal) -> list[AppEntry]:
         """Deploy what can be, until nothing more can; those that are left."""

@@ -62,7 +62,7 @@ class Journal:
             "_waiters",
             "_waiting",
         ),
-        *("redaction", "rows", "size"),
+        *("nonce", "redaction", "rows", "size"),
     )
 
     def __init__(
@@ -80,6 +80,8 @@ class Journal:
         self._full = durability == "full"
         self._fence = fence
         self._on_step = on_step
+        self.nonce = ""
+        """Part of the keys of effects where the run is not durable: it may call one flow for many items."""
         self.rows: dict[str, StepRow] = {}
         """The steps of a run that is not durable, as far as there is room for them."""
         self.redaction = Redaction(rules)

@@ -122,6 +122,22 @@ def test_a_model_is_asked_for_each_item_and_judged(daemon: Daemon, client: opena
         client.evals.runs.retrieve(found.id, eval_id=eval_id)
 
 
+def test_effects_for_two_items_have_two_keys(daemon: Daemon, client: openai.OpenAI) -> None:
+    with Client(daemon.url, key="pk-admin-0123456789abcdef") as admin:
+        admin.tools.add("say-key", command=["printenv", "PORTICO_IDEMPOTENCY_KEY"])
+        for name, step in (
+            ("key", {"name": "say", "op": "tool", "tool": "say-key", "arguments": {}}),
+            ("keyed", {"name": "inner", "op": "subflow", "app": "key"}),
+        ):
+            admin.apps.deploy(name, {"portico_flow": 1, "name": name, "step": step})
+    eval_id = make(client, EQUAL)
+    found = run(daemon, client, eval_id, asking(*COUNTRIES, model="keyed", prompt="{{item.country}}"))
+    outputs = client.evals.runs.output_items.list(found.id, eval_id=eval_id)
+    keys = [one.sample.output[0].content for one in outputs]
+    assert all(key and "say" in key for key in keys)
+    assert len(set(keys)) == len(COUNTRIES)
+
+
 def test_an_app_is_evaluated_as_a_model_is_and_files_give_items(
     daemon: Daemon, client: openai.OpenAI
 ) -> None:

@@ -395,8 +395,8 @@ class Execution:
 
     def key(self, path: str) -> str:
         """What makes an effect of the step at ``path`` known as the same when it is done again."""
-        again = f"{self.turn}:" if self.turn else ""
-        return f"{self.context.run}:{again}{path}"
+        here = [self.context.run, self.journal.nonce, str(self.turn or ""), path]
+        return ":".join(filter(None, here))
 
     async def value(self, expression: Expression, scope: Scope) -> Any:
         """The value of an expression, which may be code."""

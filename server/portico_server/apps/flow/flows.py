@@ -31,6 +31,7 @@ from portico_server.core import pools
 from portico_server.core.binding import BOUND, binding
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, nearest
+from portico_server.core.ids import new_id
 from portico_server.core.interfaces import Evaluator
 from portico_server.core.json_size import MIN_LARGE_PARTS_COUNT, has_parts
 from portico_server.core.principal import Principal
@@ -348,6 +349,9 @@ class Flows:
         """
         journal = Journal(context.run, on_step=self._step_listener(context.run), rules=self._rules)
         around = AROUND.get()
+        # Of a call that is begun again by nobody: an evaluation calls one flow for many items in one run.
+        above = around.journal if around is not None else None
+        journal.nonce = new_id("call_") if above is None else above.nonce
         if around is None:
             self._remember(context.run, journal)
             return Execution(flow, context, journal, self.world, counts_usage=counts_usage, answered=answered)
