@@ -67,6 +67,11 @@ class ContextWithin:
     def deadline(self) -> float | None:
         return self._outer.deadline
 
+    @property
+    def depth(self) -> int:
+        """How many flows and agents are around what has this context."""
+        return depth_of(self._outer)
+
     def emit(self, event: Event) -> Awaitable[None]:
         return self._outer.emit(event)
 
@@ -75,3 +80,8 @@ class ContextWithin:
 
     async def ask(self, question: Question) -> Answer:
         return await self._outer.ask(question)
+
+
+def depth_of(context: Context) -> int:
+    """How many flows and agents are around what has this context."""
+    return context.depth if isinstance(context, ContextWithin) else 0

@@ -13,7 +13,7 @@ from tests.api_server import ApiServer, api_server
 
 from portico.wire import Event, GuardHit, Passage
 from portico_server import config
-from portico_server.core.errors import InvalidRequest
+from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import (
     AppInput,
@@ -255,6 +255,17 @@ async def test_tools_stores_and_apps_are_guarded(tmp_path: Path) -> None:
         assert isinstance(said, ToolResult) and said.is_error and "found: word" in said.text
         services.guard([])
         assert await services.registry.resolve("helper", LOCAL) is services.registry.get("helper")
+
+
+async def test_an_app_that_calls_itself_is_too_deep_within_guards_as_well(tmp_path: Path) -> None:
+    async with api_server(tmp_path) as daemon:
+        daemon.add(Echo(Card("say", "tool")))
+        for step in ({"op": "tool", "tool": "say"}, {"op": "llm", "model": "again"}):
+            await daemon.services.apps.deploy("again", "flow", {"portico_flow": 1, "step": step}, LOCAL)
+        daemon.services.guard([guard("flag")])
+        with pytest.raises(PorticoError) as refused:
+            await daemon.services.runner.call("app", "again", AppInput({}), LOCAL)
+        assert refused.value.code == "too_deep"
 
 
 def test_a_configuration_names_guards(tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ MAX_RUNS_PER_KEY: Final = 4
 """How many of the largest runs those that one key has under way may be together."""
 
 MAX_STEPS_AT_ONCE: Final = 2_000
-"""Steps that all flows which one key has under way do at the same time. What is beyond comes one after another."""
+"""Steps that all flows which one key has under way do at the same time. What is beyond comes one after another. A step
+of a flow that others called counts for each of them: what unwinds it when it fails is as deep.
+"""
 
 _BYTES_PER_TURN: Final = 256 * 2**10
 """Size of what the steps of a run put out until everything else that is to be done has its turn: milliseconds."""
@@ -88,19 +90,18 @@ class ValueBudget:
         await self._runs.give_way()
 
     @contextmanager
-    def workers(self, wanted: int) -> Iterator[int]:
+    def workers(self, wanted: int, depth: int = 0) -> Iterator[int]:
         """How many of ``wanted`` steps may be done at the same time within the block: as many as the key has room for,
-        and always one.
+        and always one. ``depth``: how many flows are around that of the steps.
         """
-        runs = self._runs
-        more = max(
-            0, min(wanted - 1, MAX_STEPS_AT_ONCE - runs.at_once)
-        )  # the first is done in place of this step
-        runs.at_once += more
+        runs, weight = self._runs, 1 + depth
+        # The first is done in place of this step.
+        more = max(0, min(wanted - 1, (MAX_STEPS_AT_ONCE - runs.at_once) // weight))
+        runs.at_once += more * weight
         try:
             yield 1 + more
         finally:
-            runs.at_once -= more
+            runs.at_once -= more * weight
 
     def take_value(self, value: Any, at: str) -> None:
         """Count what a run begins with, or what a step made of the outputs of others. Raises as `take`."""

@@ -29,6 +29,7 @@ from portico_server.apps.flow.spec import (
     WarpStep,
 )
 from portico_server.apps.flow.world import deeper
+from portico_server.core.context import depth_of
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.json_size import JsonSizes
 from portico_server.runs.journal import for_trace
@@ -37,10 +38,10 @@ from portico_server.runs.journal import for_trace
 
 
 async def each(
-    budget: ValueBudget, count: int, limit: int, work: Callable[[int], Awaitable[Any]]
+    budget: ValueBudget, count: int, limit: int, work: Callable[[int], Awaitable[Any]], *, depth: int = 0
 ) -> list[Any]:
     """``await work(n)`` for n from 0 to ``count``, ``limit`` at once (0: all) or fewer where the key does much already;
-    the results in the order of n.
+    the results in the order of n. ``depth``: how many flows are around that of the work.
 
     The first error cancels the others and is raised when they have ended; of several, that of the lowest n.
     """
@@ -51,7 +52,7 @@ async def each(
         for number in numbers:
             results[number] = await work(number)
 
-    with budget.workers(min(limit or count, count)) as workers:
+    with budget.workers(min(limit or count, count), depth) as workers:
         if workers == 1:
             await worker()
             return results
@@ -161,7 +162,13 @@ async def sweep(host: StepHost, op: WarpStep, scope: Scope, path: str, items: Se
         first = number * BATCH_ITEMS
         return await _batch(host, op, scope, path, first, items[first : first + BATCH_ITEMS])
 
-    batches = await each(host.budget, -(-len(items) // BATCH_ITEMS), min(op.concurrency, MAX_CALLS), work)
+    batches = await each(
+        host.budget,
+        -(-len(items) // BATCH_ITEMS),
+        min(op.concurrency, MAX_CALLS),
+        work,
+        depth=depth_of(host.context),
+    )
     return [output for batch in batches for output in batch]
 
 
@@ -260,7 +267,7 @@ async def _parallel(
         child = op.steps[number]
         return await do(child, Scope(scope, scope.value), f"{path}.{child.name}")
 
-    outputs = await each(host.budget, len(op.steps), op.concurrency, work)
+    outputs = await each(host.budget, len(op.steps), op.concurrency, work, depth=depth_of(host.context))
     return joined(op.join, op.separator, [child.name for child in op.steps], outputs, path, host.budget)
 
 
@@ -285,7 +292,7 @@ async def _diverter(
         child = op.steps[number]
         return await do(child, Scope(scope, items[number]), f"{path}.{child.name}")
 
-    outputs = await each(host.budget, len(names), op.concurrency, work)
+    outputs = await each(host.budget, len(names), op.concurrency, work, depth=depth_of(host.context))
     return joined(op.join, op.separator, names, outputs, path, host.budget)
 
 
@@ -308,7 +315,9 @@ async def _warp(host: StepHost, op: WarpStep, step: Step, scope: Scope, path: st
         value = await do(op.step, inner, f"{path}[{number}].{op.step.name}")
         return None if value is SKIPPED else value
 
-    return host.budget.require(await each(host.budget, len(items), op.concurrency, work), path)
+    return host.budget.require(
+        await each(host.budget, len(items), op.concurrency, work, depth=depth_of(host.context)), path
+    )
 
 
 async def _switch(host: StepHost, op: SwitchStep, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
@@ -373,7 +382,7 @@ async def _graph(host: StepHost, op: GraphStep, step: Step, scope: Scope, path: 
             )
         ended[child.name].set()
 
-    await each(host.budget, len(op.order), 0, work)
+    await each(host.budget, len(op.order), 0, work, depth=depth_of(host.context))
     return await host.value(op.output, inner)
 
 

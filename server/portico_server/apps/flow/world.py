@@ -16,7 +16,7 @@ from portico_server.apps.flow.scope import SKIPPED, Scope
 from portico_server.apps.flow.served import ServedFunctions
 from portico_server.apps.flow.spec import FlowSpec, Step
 from portico_server.apps.flow.tree import children, expressions
-from portico_server.core.context import Context, ContextWithin, Listener
+from portico_server.core.context import Context, ContextWithin, Listener, depth_of
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.interfaces import Evaluator
 from portico_server.core.principal import Principal
@@ -151,7 +151,11 @@ class _Deeper(ContextWithin):
     def __init__(self, outer: Context, depth: int, listener: Listener | None = None) -> None:
         super().__init__(outer)
         self._listener = listener or outer.emit
-        self.depth = depth
+        self._depth = depth
+
+    @property
+    def depth(self) -> int:
+        return self._depth
 
     def emit(self, event: Event) -> Awaitable[None]:  # no coroutine at each of many levels
         return self._listener(event)
@@ -162,7 +166,7 @@ def deeper(context: Context, name: str, listener: Listener | None = None) -> Con
 
     Raises `InvalidRequest` where flows go too deep.
     """
-    depth = context.depth + 1 if isinstance(context, _Deeper) else 1
+    depth = depth_of(context) + 1
     if depth > MAX_FLOW_DEPTH:
         raise InvalidRequest(
             f"'{name}' was called {MAX_FLOW_DEPTH} flows deep: something calls itself.", code="too_deep"

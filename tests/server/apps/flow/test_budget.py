@@ -51,6 +51,8 @@ async def test_flows_that_call_flows_do_no_more_at_once_than_one_key_may(budget:
     assert other.most == 5  # each key has room of its own
     with budget.fresh("key_a").workers(100) as workers:
         assert workers == AT_ONCE + 1  # all of it has been given back
+    with budget.fresh("key_a").workers(100, depth=3) as workers:
+        assert workers == AT_ONCE // 4 + 1  # with three flows around them they count fourfold
 
 
 async def test_steps_that_begin_let_everything_else_pass(budget: ValueBudget) -> None:
