@@ -274,6 +274,7 @@ artifacts = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("sha256", String, nullable=False),
     Column("created_at", Float, nullable=False),
+    Index("ix_artifacts_owner", "owner"),
     Index("ix_artifacts_run_id", "run_id"),
     Index("ix_artifacts_sha256", "sha256"),
 )

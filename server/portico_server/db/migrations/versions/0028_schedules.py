@@ -1,4 +1,4 @@
-"""Schedules, and the journal of the times at which they were due."""
+"""Schedules, and the journal of the times at which they were due; what each key keeps is found by its owner."""
 
 from __future__ import annotations
 
@@ -48,3 +48,4 @@ def upgrade() -> None:
         Index("ix_schedule_times_schedule_id", "schedule_id", "id"),
         Index("ix_schedule_times_run_id", "run_id"),
     )
+    op.create_index("ix_artifacts_owner", "artifacts", ["owner"])
