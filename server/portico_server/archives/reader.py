@@ -83,11 +83,14 @@ class ArchiveReader:
 
     def __init__(self, path: Path, belongs: Callable[[str], bool], ratio: int, refused: Refusal) -> None:
         self._refused = refused
-        self._file = _ArchiveFile(io.FileIO(path))
+        try:
+            self._file = _ArchiveFile(io.FileIO(path))
+        except OSError as error:
+            raise refused(f"it is not a whole zip archive ({error.strerror})") from error
         try:
             try:
                 self._zip = zipfile.ZipFile(self._file)
-            except (zipfile.BadZipFile, OSError, ValueError, struct.error) as error:
+            except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, struct.error) as error:
                 raise refused("it is not a whole zip archive, or it holds too many entries") from error
             self._check(path, belongs, ratio)
         except BaseException:
@@ -100,14 +103,17 @@ class ArchiveReader:
         """Bytes of each entry, unpacked, as the archive says."""
         if len(entries) > MAX_ENTRIES or len(self.sizes) != len(entries):
             raise self._refused(f"it holds more than {MAX_ENTRIES:,} entries, or one of them twice")
+        size = path.stat().st_size
         for entry in entries:
+            if not 0 <= entry.header_offset < size:
+                raise self._refused("one of its entries lies outside of it")
             mode = entry.external_attr >> 16
             plain = not stat.S_IFMT(mode) or stat.S_ISREG(mode)
             if not plain or (entry.filename != MANIFEST and not belongs(entry.filename)):
                 raise self._refused(
                     f"it holds an entry that does not belong there ('{entry.filename[:80]!a}')"
                 )
-        if sum(self.sizes.values()) > ratio * max(path.stat().st_size, 1024 * 1024):
+        if sum(self.sizes.values()) > ratio * max(size, 1024 * 1024):
             raise self._refused(f"it unpacks to more than {ratio} times its size")
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,23 @@ def test_wherever_a_byte_is_wrong_nothing_is_restored_or_all_of_it(archive: Path
         # A byte that says nothing, such as one of a date, may be any.
         assert (tree(home) if home.exists() else {}) == ({} if code else sound)
     assert refused > 60
+
+
+def test_a_wrong_byte_in_the_list_of_entries_is_a_refusal_or_says_nothing(
+    archive: Path, tmp_path: Path
+) -> None:
+    data = archive.read_bytes()
+    broken = tmp_path / "broken.zip"
+    said: Counter[str | None] = Counter()
+    for at in range(data.index(b"PK\x01\x02"), len(data)):
+        for change in (0x55, 0xFF):
+            broken.write_bytes(data[:at] + bytes([data[at] ^ change]) + data[at + 1 :])
+            try:
+                restore.BackupArchive(broken).close()
+            except PorticoError as error:
+                said[error.code] += 1
+    assert said.keys() == {"invalid_archive"}
+    assert said["invalid_archive"] > 60
 
 
 def test_an_archive_with_a_wrong_bit_leaves_no_folder_behind(archive: Path, tmp_path: Path) -> None:
