@@ -21,7 +21,7 @@ MAX_RUN_MB: Final = 512
 MAX_RUNS_PER_KEY: Final = 4
 """How many of the largest runs those that one key has under way may be together."""
 
-MAX_STEPS_AT_ONCE: Final = 2_000
+MAX_STEPS_AT_ONCE: Final = 1_000
 """Steps that all flows which one key has under way do at the same time. What is beyond comes one after another. A step
 of a flow that others called counts for each of them: what unwinds it when it fails is as deep.
 """
