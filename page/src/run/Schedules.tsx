@@ -120,7 +120,7 @@ function ScheduleList() {
 
 /** One schedule: when it is due, what can be done with it, and what came of its last times. */
 function SchedulePage({ id }: { id: string }) {
-  const path = `${BASE}/${part(id)}`;
+  const path = `/api/schedules/${part(id)}`;
   const found = useLoaded(() => json<Schedule>(path), path, POLL_INTERVAL_MS);
   const [opened, setOpened] = useState<"" | "change" | "delete">("");
   const [busy, error, work] = useWork();
