@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, Final
 
 import httpx
 import orjson
@@ -21,7 +22,11 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.pools import KEY, FairSlots
 from portico_server.core.request import Embed, Reply, Request, Result, Vectors
 from portico_server.core.servable import Card
+from portico_server.models.spec import ModelSpec
+from portico_server.runs.scheduler import Scheduler
 from portico_server.tools.sandbox import light
+
+CHAT: Final = "/v1/chat/completions"
 
 
 async def key(api: ApiServer, name: str, *scopes: str, **limits: int) -> dict[str, str]:
@@ -142,6 +147,89 @@ async def test_what_a_key_has_begun_and_not_ended_has_a_bound(tmp_path: Path) ->
         model.hold.set()
         while (await respond(greedy)).status_code == 429:
             pass
+
+
+async def test_what_a_key_has_in_the_queue_has_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(_self: Scheduler) -> bool:
+        return False
+
+    monkeypatch.setattr(Scheduler, "_take_one", nothing)  # all stays in the queue
+    kinds = ("batch", "eval", "eval_search", "finetune")
+    one_each = {f"{kind}_per_key": 1 for kind in kinds}
+    async with asyncio.timeout(60), api_server(tmp_path, **one_each) as api:
+        await api.services.models.add(ModelSpec("base", "fake://"))
+        await api.services.tuning.start()
+
+        async def wishes(headers: dict[str, str]) -> dict[str, tuple[str, dict[str, Any]]]:
+            """An address and a body for each kind."""
+
+            async def sent(path: str, **body: Any) -> str:
+                made = await api.client.post(path, headers=headers, **body)
+                assert made.status_code < 300, made.text
+                return str(made.json()["id"])
+
+            async def kept(purpose: str, line: object) -> str:
+                form = {"file": ("lines.jsonl", orjson.dumps(line) + b"\n")}
+                return await sent("/v1/files", files=form, data={"purpose": purpose})
+
+            said = [{"role": "user", "content": "a"}]
+            line = {
+                "custom_id": "1",
+                "method": "POST",
+                "url": CHAT,
+                "body": {"model": "base", "messages": said},
+            }
+            schema = {"type": "object", "properties": {"q": {"type": "string"}}}
+            grader = {"name": "x", "type": "string_check", "operation": "eq", "input": "a", "reference": "a"}
+            made = {
+                "data_source_config": {"type": "custom", "item_schema": schema},
+                "testing_criteria": [grader],
+            }
+            test = await sent("/v1/evals", json=made)
+            content = {"type": "file_content", "content": [{"item": {"q": "x"}}]}
+            asked = {"type": "completions", "source": content, "model": "base"}
+            asked["input_messages"] = {"type": "template", "template": said}
+            tuned = {"messages": [*said, {"role": "assistant", "content": "b"}]}
+            batched = {
+                "input_file_id": await kept("batch", line),
+                "endpoint": CHAT,
+                "completion_window": "24h",
+            }
+            trials = {"data_source": asked, "parameters": {"sampling_params.temperature": [0, 1]}}
+            job = {"model": "base", "training_file": await kept("fine-tune", tuned)}
+            return {
+                "batch": ("/v1/batches", batched),
+                "eval": (f"/v1/evals/{test}/runs", {"data_source": asked}),
+                "eval_search": (f"/api/evals/{test}/search", trials),
+                "finetune": ("/v1/fine_tuning/jobs", job),
+            }
+
+        callers = [await key(api, name, "chat", "finetune") for name in ("greedy", "modest")]
+        for headers in (*callers, {}):
+            wanted = await wishes(headers)
+            ends = {}
+            for kind, (path, body) in wanted.items():
+                first, second = [await api.client.post(path, json=body, headers=headers) for _ in range(2)]
+                assert first.status_code < 300, (kind, first.text)
+                ends[kind] = f"{path}/{first.json()['id']}/cancel"
+                if not headers:  # the operator's
+                    assert second.status_code < 300, (kind, second.text)
+                    continue
+                error = second.json()["error"]
+                assert (second.status_code, error["code"]) == (429, "too_many_unfinished"), kind
+                assert f"{kind}_per_key" in error["message"] and second.headers["retry-after"]
+            if headers == callers[0]:
+                path, body = wanted["finetune"]
+                paused = ends["finetune"].removesuffix("cancel")
+                assert (await api.client.post(f"{paused}pause", headers=headers)).status_code == 200
+                assert (await api.client.post(path, json=body, headers=headers)).status_code == 200
+                resumed = await api.client.post(f"{paused}resume", headers=headers)
+                assert (resumed.status_code, resumed.json()["error"]["code"]) == (429, "too_many_unfinished")
+                path, body = wanted["batch"]
+                assert (await api.client.post(ends["batch"], headers=headers)).status_code == 200
+                assert (await api.client.post(path, json=body, headers=headers)).status_code == 200
 
 
 async def ended(socket: ClientConnection) -> str:
