@@ -18,11 +18,16 @@ from websockets.exceptions import ConnectionClosed
 from portico.wire import Usage
 from portico_server.api.exchange import MAX_BODIES_PER_KEY, MAX_JSON_DEPTH, parse_in_turn
 from portico_server.core.context import Context
-from portico_server.core.errors import InvalidRequest
+from portico_server.core.errors import InvalidRequest, TooLarge
+from portico_server.core.ids import new_id
 from portico_server.core.pools import KEY, FairSlots
+from portico_server.core.principal import Principal
 from portico_server.core.request import Embed, Reply, Request, Result, Vectors
 from portico_server.core.servable import Card
+from portico_server.db.files import MIRRORED_OWNER, FileRow
+from portico_server.db.store_files import MirroredFile
 from portico_server.models.spec import ModelSpec
+from portico_server.runs.artifacts import Author, NewArtifact
 from portico_server.runs.scheduler import Scheduler
 from portico_server.tools.sandbox import light
 
@@ -337,6 +342,85 @@ async def test_what_a_key_keeps_on_the_disk_has_a_bound(tmp_path: Path) -> None:
         await api.client.delete(f"/v1/files/{first.json()['id']}", headers=greedy)
         assert (await stored())["greedy"] == 0
         assert (await keep(greedy)).status_code == 200
+
+
+async def test_what_is_made_synced_indexed_and_imported_counts_on_the_disk(tmp_path: Path) -> None:
+    async with asyncio.timeout(60), api_server(tmp_path, storage_per_key_mb=1) as api:
+        services = api.services
+        await services.stores.start()
+
+        async def caller(name: str) -> tuple[dict[str, str], Principal]:
+            headers = await key(api, name, "stores:*:manage")
+            listed = (await api.client.get("/api/keys")).json()["data"]
+            return headers, services.scheduler.principals(next(x["id"] for x in listed if x["name"] == name))
+
+        async def stored(name: str) -> int:
+            listed = (await api.client.get("/api/keys")).json()["data"]
+            return next(int(one["stored_bytes"]) for one in listed if one["name"] == name)
+
+        _, maker = await caller("maker")
+        made = [
+            NewArtifact(f"{byte}.bin", "application/octet-stream", bytes([byte]) * 600_000) for byte in (1, 2)
+        ]
+        kept = [services.artifacts.keep([one], Author("run_x", maker)) for one in made]
+        both = await asyncio.gather(*kept, return_exceptions=True)  # both find room when they look
+        (first,) = [found for found in both if isinstance(found, tuple)]
+        assert sum(isinstance(found, TooLarge) for found in both) == 1, both
+        assert len([path for path in services.settings.artifacts.rglob("*") if path.is_file()]) == 1
+        assert await stored("maker") == 600_000
+        await services.artifacts.delete(first[0].id, maker)
+        assert len(await services.artifacts.keep(made[1:], Author("run_x", maker))) == 1
+
+        headers, follower = await caller("follower")
+
+        async def store(name: str) -> str:
+            given = {"name": name, "embedding_model": ""}
+            return str((await api.client.post("/api/stores", json=given, headers=headers)).json()["id"])
+
+        async def mirror(name: str, store_id: str) -> None:
+            """As a sync does it."""
+
+            async def content() -> AsyncIterator[bytes]:
+                yield name.encode() * 600_000
+
+            received = await services.files.receive(content(), durable=False)
+            row = FileRow(
+                new_id("file-"), f"{MIRRORED_OWNER}{store_id}", f"{name}.bin", "assistants", received.bytes,
+                received.sha256, 1.0,
+            )  # fmt: skip
+            item = MirroredFile(row, {}, {"type": "auto"}, 1, received.bytes, None)
+            await services.files.remirror(store_id, [(received, item)], owner=follower.id)
+
+        mirrored = await store("mirrored")
+        await mirror("a", mirrored)
+        with pytest.raises(TooLarge):
+            await mirror("b", mirrored)
+        assert await stored("follower") == 600_000
+
+        headers, _ = await caller("reader")
+        form = {"file": ("bread.md", b"Bread is baked.\n\n" * 17_000, "text/markdown")}
+        text = await api.client.post("/v1/files", files=form, data={"purpose": "assistants"}, headers=headers)
+        ends = []
+        for name in ("one", "two", "three", "four"):  # each has the chunks of the same file
+            files = f"/v1/vector_stores/{await store(name)}/files"
+            added = {"file_id": text.json()["id"]}
+            assert (await api.client.post(files, json=added, headers=headers)).status_code == 200
+            while (end := (await api.client.get(f"{files}/{added['file_id']}", headers=headers)).json())[
+                "status"
+            ] == "in_progress":
+                pass
+            ends.append(end)
+        assert [end["status"] for end in ends] == ["completed", "completed", "failed", "failed"]
+        assert "keeps" in ends[-1]["last_error"]["message"]
+        assert await stored("reader") == 289_000 + sum(end["usage_bytes"] for end in ends)
+
+        archive = (await api.client.get("/api/stores/one/export", headers=headers)).content
+        form = {"file": ("one.zip", archive, "application/zip")}
+        taken = await api.client.post(
+            "/api/stores/import", files=form, data={"name": "five"}, headers=headers
+        )
+        assert (taken.status_code, taken.json()["error"]["code"]) == (413, "storage_limit_exceeded")
+        assert (await api.client.get("/api/stores/five", headers=headers)).status_code == 404
 
 
 async def test_between_large_bodies_everything_else_has_its_turn() -> None:

@@ -31,7 +31,8 @@ class Response:
 async def frames(*pieces: bytes) -> list[bytes]:
     response = Response(pieces)
     found = [
-        frame async for frame in read_frames(cast(aiohttp.ClientResponse, response), deadline=None, idle=None)
+        frame
+        async for frame in read_frames(cast("aiohttp.ClientResponse", response), deadline=None, idle=None)
     ]
     assert response.closed
     return found
