@@ -16,6 +16,24 @@ ENDED = ("succeeded", "failed", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
+class SearchMeasures:
+    """How well a model ranks the passages that answer a question, from 0 to 1: nDCG@10 and recall@5."""
+
+    ndcg_10: float
+    recall_5: float
+
+
+@dataclass(frozen=True, slots=True)
+class SearchEvaluation:
+    """An embedding model or a reranker beside its base, on questions that were held back; ``better``: by nDCG@10."""
+
+    questions: int
+    before: SearchMeasures
+    after: SearchMeasures
+    better: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TuningJob:
     """A fine-tuning job. ``status``: ``validating_files``, ``queued``, ``running``, ``paused``, ``succeeded``,
     ``failed`` or ``cancelled``. Times in seconds since 1970; ``fine_tuned_model`` is the name to call when it is done.
@@ -44,6 +62,8 @@ class TuningJob:
     recipe: Mapping[str, Any] | None = None
     cost: float | None = None
     app: str | None = None
+    store: str | None = None
+    evaluation: SearchEvaluation | None = None
 
     @property
     def ended(self) -> bool:

@@ -34,7 +34,7 @@ class Tuning(Group):
     async def create(
         self,
         model: str,
-        training_file: str | Path,
+        training_file: str | Path | None = None,
         *,
         validation_file: str | Path | None = None,
         method: str = "supervised",
@@ -47,16 +47,21 @@ class Tuning(Group):
         launcher: str | None = None,
         resources: Mapping[str, int | str] | None = None,
         app: str | None = None,
+        store: str | None = None,
+        questions: int | None = None,
+        asker: str | None = None,
     ) -> TuningJob:
         """Begin a job. A ``Path`` is uploaded, a ``str`` is the id of an uploaded file.
 
-        ``method``: ``supervised``, ``dpo`` or ``reinforcement`` (with a ``grader``, as OpenAI writes them).
+        ``method``: ``supervised``, ``dpo`` or ``reinforcement`` (with a ``grader``, as OpenAI writes them); or
+        ``embedding`` or ``rerank``, which train on the passages of a ``store`` with the questions of the file, or with
+        so many ``questions`` that are made of the passages, by the chat model ``asker`` if one is named.
         ``launcher`` starts the training, such as ``slurm``; ``resources`` are what it asks its scheduler for.
         ``app`` is a deployed app whose prompts the examples get.
         """
         body = given(
             model=model,
-            training_file=await self._file(training_file),
+            training_file=None if training_file is None else await self._file(training_file),
             validation_file=None if validation_file is None else await self._file(validation_file),
             method=_method(method, hyperparameters, grader),
             suffix=suffix or None,
@@ -66,13 +71,15 @@ class Tuning(Group):
             launcher=launcher,
             resources=dict(resources or {}) or None,
             app=app,
+            store=store,
+            questions=_questions(questions, asker),
         )
         return await self._transport.request("POST", "/v1/fine_tuning/jobs", TuningJob, json=body)
 
     async def plan(
         self,
         model: str,
-        training_file: str | Path,
+        training_file: str | Path | None = None,
         *,
         validation_file: str | Path | None = None,
         method: str = "supervised",
@@ -80,25 +87,30 @@ class Tuning(Group):
         grader: Mapping[str, Any] | None = None,
         recipe: Mapping[str, Any] | None = None,
         app: str | None = None,
+        store: str | None = None,
+        questions: int | None = None,
+        asker: str | None = None,
     ) -> TuningPlan:
         """Check the files and choose the recipe, without training; files that are uploaded for it are removed again."""
-        files = [file for file in (training_file, validation_file) if file is not None]
-        ids = [await self._file(file) for file in files]
+        named_files = {"training_file": training_file, "validation_file": validation_file}
+        files = {name: file for name, file in named_files.items() if file is not None}
+        ids = {name: await self._file(file) for name, file in files.items()}
         body = given(
             model=model,
-            training_file=ids[0],
-            validation_file=ids[1] if len(ids) > 1 else None,
+            **ids,
             method=_method(method, hyperparameters, grader),
             recipe=dict(recipe or {}) or None,
             app=app,
+            store=store,
+            questions=_questions(questions, asker),
         )
         try:
             path = "/api/fine_tuning/plan"
             return await self._transport.request("POST", path, TuningPlan, json=body, slow=True)
         finally:
-            for file, file_id in zip(files, ids, strict=True):
+            for name, file in files.items():
                 if isinstance(file, Path):
-                    await Files(self._transport).remove(file_id)
+                    await Files(self._transport).remove(ids[name])
 
     async def collect(
         self,
@@ -181,3 +193,7 @@ def _method(
     kind: str, hyperparameters: Mapping[str, Any] | None, grader: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     return {"type": kind, kind: given(hyperparameters=dict(hyperparameters or {}) or None, grader=grader)}
+
+
+def _questions(count: int | None, asker: str | None) -> dict[str, Any] | None:
+    return given(count=count, model=asker) or None

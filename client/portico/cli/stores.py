@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +17,7 @@ from portico.cli.render import (
     amount,
     count_reasons,
     moment,
+    one_line,
     print_fields,
     print_json,
     print_removed,
@@ -243,10 +244,22 @@ def change(
         ),
     ] = None,
     links: Linked = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Change a store's description, embedding model, weight of the vectors, links or how its app answers."""
     with connected(context) as client:
+        if dry_run:
+            given = {
+                "description": description,
+                "embedding_model": embedding_model,
+                "answers": answers,
+                "vector_weight": vector_weight,
+                "links": links,
+            }
+            wanted = {name: value for name, value in given.items() if value is not None}
+            _print_change(client.stores.get(name), wanted, as_json)
+            return
         changed = client.stores.change(
             name,
             description=description,
@@ -284,6 +297,28 @@ def remove(
             confirm(f"Delete {what}?", yes=yes)
             client.stores.remove(name)
     print_removed(found.id, what, dry_run, as_json, verb="delete")
+
+
+def _print_change(store: Store, wanted: Mapping[str, Any], as_json: bool) -> None:
+    """What would be changed, and what that takes."""
+    changes = {
+        name: {"before": getattr(store, name), "after": value}
+        for name, value in wanted.items()
+        if (getattr(store, name) or "") != value
+    }
+    if as_json:
+        print_json({"store": store.name, "changes": changes, "files": store.file_counts.total})
+        return
+    if not changes:
+        typer.echo(f"Nothing would change in '{one_line(store.name)}'.")
+    for name, change in changes.items():
+        words = f"{change['before'] or 'none'} → {change['after'] or 'none'}"
+        typer.echo(f"{name.replace('_', ' ')}: {one_line(words)}")
+    if "embedding_model" in changes and changes["embedding_model"]["after"]:
+        typer.echo(
+            f"New vectors would be made of all passages of {store.file_counts.total:,} files, "
+            f"{amount(store.usage_bytes)} of text; until they are there the old ones answer."
+        )
 
 
 def _print_plan(plan: SyncPlan, as_json: bool) -> None:

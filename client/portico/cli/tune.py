@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from portico.cli.render import dollars, moment, one_line, print_fields, print_json, print_rows
 from portico.cli.session import AsJson, DryRun, connected
-from portico.errors import InvalidRequest
+from portico.errors import Conflict, InvalidRequest
 
 if TYPE_CHECKING:
     from portico.tuning import TuningJob
@@ -41,13 +41,36 @@ Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the job."
 def start(
     context: typer.Context,
     file: Annotated[
-        Path, typer.Argument(help="Examples, one JSON object a line; see 'portico tune convert'.")
-    ],
+        Path | None,
+        typer.Argument(
+            help="Examples, one JSON object a line; see 'portico tune convert'. With --store: questions."
+        ),
+    ] = None,
+    *,
     base: Annotated[str, typer.Option(help="The model to train.")],
     validation: Annotated[
         Path | None, typer.Option(help="Examples that are held back, to measure with.")
     ] = None,
-    method: Annotated[str, typer.Option(help="supervised, dpo or reinforcement.")] = "supervised",
+    method: Annotated[
+        str, typer.Option(help="supervised, dpo or reinforcement; with --store: embedding or rerank.")
+    ] = "supervised",
+    store: Annotated[
+        str | None, typer.Option(help="Train an embedding model or a reranker on the passages of this store.")
+    ] = None,
+    questions: Annotated[
+        int | None, typer.Option(min=1, help="Without a file: so many questions are made of the passages.")
+    ] = None,
+    asker: Annotated[
+        str | None,
+        typer.Option(help="The chat model that makes them; by itself headings and sentences are taken."),
+    ] = None,
+    promote: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ALIAS",
+            help="With --store: let this alias mean the result if it ranks held-back questions better.",
+        ),
+    ] = None,
     grader: Annotated[
         Path | None,
         typer.Option(help="For reinforcement: a JSON file with the grader, as OpenAI writes them."),
@@ -84,7 +107,8 @@ def start(
     detach: Annotated[bool, typer.Option("--detach", help="Begin the job and do not follow it.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a model on a file of examples; the loss and the time left are shown. Ctrl-C leaves the job at work."""
+    """Train a model on examples, or a model for search on a store, and show the loss. Ctrl-C leaves the job at work."""
+    _check_start(file, store, promote, detach=detach)
     given = (
         ("n_epochs", epochs),
         ("batch_size", batch_size),
@@ -98,6 +122,9 @@ def start(
         "grader": _json_file(grader) if grader else None,
         "recipe": _settings(settings or ()),
         "app": app_name,
+        "store": store,
+        "questions": questions,
+        "asker": asker,
     }
     from portico.cli import tune_live
 
@@ -113,7 +140,37 @@ def start(
         job = client.tuning.create(base, file, suffix=suffix, seed=seed, **options, **placed)
         if not detach:
             job = tune_live.follow(client, job, quiet=as_json)
+        better = job.evaluation is not None and job.evaluation.better
+        if promote and better and job.fine_tuned_model:
+            client.models.alias(promote, job.fine_tuned_model)
     _end(job, as_json)
+    if promote and job.status == "succeeded":
+        _say_promoted(job, promote, as_json, better=better)
+
+
+def _check_start(file: Path | None, store: str | None, promote: str | None, *, detach: bool) -> None:
+    if file is None and store is None:
+        raise InvalidRequest(
+            "Name a file of examples (portico tune examples.jsonl --base MODEL), or a store with --store.",
+            param="file",
+        )
+    if promote and (store is None or detach):
+        raise InvalidRequest(
+            "--promote goes with --store and waits for the result: leave out --detach. Chat models are promoted by "
+            "'portico compare'.",
+            param="promote",
+        )
+
+
+def _say_promoted(job: TuningJob, alias: str, as_json: bool, *, better: bool) -> None:
+    if not better:
+        raise Conflict(
+            f"'{alias}' stays as it is: '{job.fine_tuned_model}' does not rank the held-back questions better than "
+            f"'{job.model}'.",
+            code="not_better",
+        )
+    if not as_json:
+        typer.echo(f"'{alias}' is now '{one_line(job.fine_tuned_model)}'.")
 
 
 @app.command("list", epilog="Example: portico tune list --limit 5")
@@ -321,6 +378,11 @@ def _end(job: TuningJob, as_json: bool) -> None:
     """What became of it; a failure ends the command."""
     if as_json:
         print_json(job)
+    elif job.status == "succeeded" and job.store is not None:
+        model = one_line(job.fine_tuned_model)
+        typer.echo(f"Done: {model}")
+        if job.method == "embedding" and job.evaluation is not None and job.evaluation.better:
+            typer.echo(f"Use it: portico stores change {job.store} --embedding-model {model} --dry-run")
     elif job.status == "succeeded":
         typer.echo(f"Done: portico chat --model {one_line(job.fine_tuned_model)}")
     elif job.status not in ("failed", "cancelled"):
@@ -342,6 +404,18 @@ def _step(job: TuningJob) -> str:
     return f"{job.step} of {job.total_steps}" if job.step and job.total_steps else ""
 
 
+def _measures(job: TuningJob) -> str | None:
+    """How well a model for search and its base rank the questions that were held back."""
+    found = job.evaluation
+    if found is None:
+        return None
+    before, after = found.before, found.after
+    return (
+        f"{found.questions:,} questions: nDCG@10 {before.ndcg_10:.3f} → {after.ndcg_10:.3f}, "
+        f"recall@5 {before.recall_5:.3f} → {after.recall_5:.3f}{'' if found.better else ', not better'}"
+    )
+
+
 def _print(job: TuningJob) -> None:
     print_fields(
         [
@@ -349,9 +423,11 @@ def _print(job: TuningJob) -> None:
             ("base", job.model),
             ("app", job.app),
             ("method", job.method),
+            ("store", job.store),
             ("status", job.status),
             ("error", job.error),
             ("model", job.fine_tuned_model),
+            ("held back", _measures(job)),
             ("step", _step(job)),
             ("began", moment(job.created_at)),
             ("ended", moment(job.finished_at)),

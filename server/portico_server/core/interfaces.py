@@ -254,16 +254,27 @@ class TrainingMachine:
     devices: tuple[Device, ...] = ()
 
 
-class BaseModels(Protocol):
-    """The models of this daemon, as fine-tuning sees them. Names may be aliases."""
+TrainableTask: TypeAlias = Literal["chat", "embedding", "rerank"]
+"""What a model is trained for."""
 
-    async def base(self, name: str, caller: Principal, on_progress: OnProgress | None = None) -> BaseModel:
+
+class BaseModels(Protocol):
+    """The models of this daemon, as fine-tuning sees them. Names may be aliases; ``task`` is what a model does."""
+
+    async def base(
+        self,
+        name: str,
+        caller: Principal,
+        on_progress: OnProgress | None = None,
+        *,
+        task: TrainableTask = "chat",
+    ) -> BaseModel:
         """The model, its files fetched if need be.
 
         Raises `NotFound`, `InvalidRequest` (``model_not_trainable``) that says which can be trained.
         """
 
-    def check(self, name: str, caller: Principal) -> str:
+    def check(self, name: str, caller: Principal, *, task: TrainableTask = "chat") -> str:
         """The proper name of a model that can be trained, judged without its files. Raises as `base` does."""
 
     def tuner(self, name: str) -> HostedTuner | None:
@@ -275,7 +286,9 @@ class BaseModels(Protocol):
     async def machine(self) -> TrainingMachine:
         """This machine as it is now."""
 
-    async def publish(self, name: str, base: str, folder: Path, owner: str | None) -> None:
+    async def publish(
+        self, name: str, base: str, folder: Path, owner: str | None, *, task: TrainableTask = "chat"
+    ) -> None:
         """Serve what was trained as the model ``name`` on the engine of ``base``, also after a restart.
 
         ``folder`` has a PEFT adapter, which answers beside the base, or a whole model (safetensors, tokenizer), which
@@ -349,3 +362,26 @@ class FollowedStores(Protocol):
 
     async def sync(self, row: Any) -> str:
         """Queue a look at what a store mirrors; the id of the run."""
+
+
+# What a store holds, for training on it: put in by the composition root.
+
+
+@dataclass(frozen=True, slots=True)
+class StorePassage:
+    """A passage of a store. ``file`` is the name of its file, ``headings`` are those above it, from the outermost."""
+
+    id: int
+    file: str
+    headings: tuple[str, ...]
+    text: str
+
+
+class ReadableStores(Protocol):
+    """Gives out what stores hold, as far as a caller may read it."""
+
+    async def readable(self, ref: str, caller: Principal) -> str:
+        """The name that ``caller`` reaches a store by. Raises `NotFound`, `Forbidden`."""
+
+    async def passages(self, ref: str, caller: Principal, limit: int) -> Sequence[StorePassage]:
+        """At most ``limit`` passages, of more the same sample each time. Raises as `readable`."""

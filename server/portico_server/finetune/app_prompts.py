@@ -258,7 +258,7 @@ def _example(document: Mapping[str, Any], method: Method, prompt: AppPrompt) -> 
             return {"input": new, **answers}
         case "reinforcement":
             return {**document["item"], **new}
-        case "supervised":
+        case _:
             answer = _answer(document["answer"]) if "answer" in document else document["messages"][-1]
             before = [{**m, "weight": 0} if m["role"] == "assistant" else m for m in prompt.messages]
             return {**new, "messages": [*before, answer]}

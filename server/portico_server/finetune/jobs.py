@@ -17,7 +17,7 @@ from portico_server.core.binding import binding
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, Unavailable
 from portico_server.core.ids import new_id
-from portico_server.core.interfaces import BaseModel, BaseModels, OnProgress
+from portico_server.core.interfaces import BaseModel, BaseModels, OnProgress, ReadableStores
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry
 from portico_server.db import runs, tuning
@@ -28,7 +28,7 @@ from portico_server.finetune import app_prompts, hosted
 from portico_server.finetune.app_prompts import AppCheck
 from portico_server.finetune.recipe import TrainingRecipe, check_overrides
 from portico_server.finetune.recipe_choice import choose_recipe
-from portico_server.finetune.spec import DataFacts, FineTuningSpec, Job, Trainer
+from portico_server.finetune.spec import RETRIEVAL_METHODS, DataFacts, FineTuningSpec, Job, Trainer
 from portico_server.finetune.work import (
     APP_STATE,
     WORKING_STATUSES,
@@ -84,6 +84,7 @@ class FineTuningJobs:
         scheduler: Scheduler,
         bases: BaseModels,
         files: Uploads,
+        stores: ReadableStores,
         trainer: Callable[[BaseModel], Trainer],
         folder: Path,
         packages: frozenset[str] = frozenset(),
@@ -104,6 +105,7 @@ class FineTuningJobs:
             scheduler.holder,
             packages,
             asyncio.Lock(),
+            stores,
             max(poll_s, MIN_POLL_S),
         )
         scheduler.handle(FINETUNE_RUN_KIND, self._work, concurrency=MAX_ACTIVE_JOBS, bound=True)
@@ -115,19 +117,11 @@ class FineTuningJobs:
 
     # --- making one --------------------------------------------------------------------------------------------
 
-    async def create(
-        self,
-        spec: FineTuningSpec,
-        caller: Principal,
-        *,
-        ignored: tuple[str, ...] = (),
-        of_search: bool = False,
-    ) -> Job:
+    async def create(self, spec: FineTuningSpec, caller: Principal, *, ignored: tuple[str, ...] = ()) -> Job:
         """Begin a job. Its files are checked in the background; errors in the request itself are raised now.
 
-        ``ignored`` are sentences about what was asked for and is not done; ``of_search``: a search trains one model
-        at a time, and is counted itself. Raises `Forbidden`, `NotFound`, `InvalidRequest`, and `TooMany` if the caller
-        has as many as a key may have.
+        ``ignored`` are sentences about what was asked for and is not done. Raises `Forbidden`, `NotFound`,
+        `InvalidRequest`.
         """
         with binding() as names:
             spec = await self._checked(spec, caller)
@@ -148,10 +142,7 @@ class FineTuningJobs:
         events += [NewEvent("message", sentence, "warn") for sentence in ignored]
         with binding(names.known):
             run = new_run(FINETUNE_RUN_KIND, row.id, {"job": row.id}, caller.id, run_id)
-            create = tuning.create
-            if not of_search:
-                create = self._scheduler.within_share(FINETUNE_RUN_KIND, caller, create)
-            await self._database.write(create, row, run, events)
+            await self._database.write(tuning.create, row, run, events)
         self._scheduler.look()
         return Job.of(row)
 
@@ -199,8 +190,9 @@ class FineTuningJobs:
 
     async def _checked(self, spec: FineTuningSpec, caller: Principal) -> FineTuningSpec:
         caller.require(FINETUNE_SCOPE)
-        base = self._bases.check(spec.base, caller)
+        base = self._bases.check(spec.base, caller, task=spec.task)
         check_overrides(spec.overrides, "recipe")
+        spec = await self._checked_store(spec, caller)
         if (tuner := self._bases.tuner(base)) is not None:
             hosted.check(replace(spec, base=base), tuner)
         if spec.app:
@@ -215,7 +207,7 @@ class FineTuningJobs:
             ("training_file", spec.training_file),
             ("validation_file", spec.validation_file),
         ):
-            if file_id is None:
+            if not file_id:
                 continue
             try:
                 file = await self._job_context.files.get(file_id, caller)
@@ -229,6 +221,61 @@ class FineTuningJobs:
                     param=param,
                 )
         return FineTuningSpec.from_json({**spec.to_json(), "base": base})
+
+    async def _checked_store(self, spec: FineTuningSpec, caller: Principal) -> FineTuningSpec:
+        """With the name of the store as it is reached, where the method trains on one."""
+        alone = {"validation_file": spec.validation_file, "grader": spec.grader, "app": spec.app}
+        of_stores = {"store": spec.store, "questions": spec.questions}
+        if spec.method not in RETRIEVAL_METHODS:
+            given = next((name for name, value in of_stores.items() if value), None)
+            if given is not None:
+                raise InvalidRequest(
+                    f"'{given}' goes with the methods {' and '.join(RETRIEVAL_METHODS)}, and the method is "
+                    f"'{spec.method}'.",
+                    param=given,
+                )
+            if not spec.training_file:
+                raise InvalidRequest(
+                    "'training_file' is missing: the id of an uploaded file with the purpose 'fine-tune'.",
+                    code="missing_required_parameter",
+                    param="training_file",
+                )
+            return spec
+        for name, value in alone.items():
+            if value:
+                why = (
+                    "whole files of the store are held back"
+                    if name == "validation_file"
+                    else "no chat is trained"
+                )
+                raise InvalidRequest(
+                    f"'{name}' does not go with the method '{spec.method}': {why}. Leave it out.", param=name
+                )
+        if not spec.store:
+            raise InvalidRequest(
+                f"The method '{spec.method}' trains on the passages of a store: name it in 'store'.",
+                code="missing_required_parameter",
+                param="store",
+            )
+        if spec.training_file and spec.questions:
+            raise InvalidRequest(
+                "Give either a file with questions or the 'questions' that are to be made, not both.",
+                param="questions",
+            )
+        if spec.overrides.get("kind") == "qlora":
+            raise InvalidRequest(
+                f"The method '{spec.method}' trains all weights ('full') or an adapter that becomes a part of them "
+                "('lora').",
+                param="recipe.kind",
+            )
+        if spec.asker:
+            asker = await self._registry.resolve(spec.asker, caller)
+            if "chat" not in asker.card.capabilities:
+                raise InvalidRequest(
+                    f"'{spec.asker}' is not a chat model, so it cannot ask questions.",
+                    param="questions.model",
+                )
+        return replace(spec, store=await self._job_context.stores.readable(spec.store, caller))
 
     async def check_app(self, job_id: str, caller: Principal) -> AppCheck:
         """Whether the app of a job still writes the prompts that were trained on. Raises `Conflict` without an app."""
@@ -401,15 +448,14 @@ class FineTuningJobs:
         return await self.get(job_id, caller)
 
     async def resume(self, job_id: str, caller: Principal) -> Job:
-        """Go on with a paused job. Raises `Conflict`, and `TooMany` as `create`."""
+        """Go on with a paused job. Raises `Conflict`."""
         job = await self.get(job_id, caller)
         if job.status != "paused":
             raise Conflict(
                 f"The job '{job.id}' is not paused, but {_words(job.status)}.", param="fine_tuning_job_id"
             )
         event = NewEvent("message", "Fine-tuning job resumed")
-        resume = self._scheduler.within_share(FINETUNE_RUN_KIND, caller, tuning.resume)
-        if not await self._database.write(resume, job.id, job.run_id, event):
+        if not await self._database.write(tuning.resume, job.id, job.run_id, event):
             raise Conflict(f"The job '{job.id}' is still stopping; try again.", param="fine_tuning_job_id")
         self._scheduler.look()
         return await self.get(job_id, caller)
@@ -454,8 +500,8 @@ class FineTuningJobs:
         if row.status not in WORKING_STATUSES:
             return {"job": row.id, "stopped": True}
         job, judging = Job.of(row), context
-        if (job.spec.grader or job.spec.app) and isinstance(context, RunContext):
-            # A grader and an app name models, stores and code: they run with the rights of the job's owner.
+        if (job.spec.grader or job.spec.app or job.spec.store) and isinstance(context, RunContext):
+            # A grader, an app and a store name models and code: they run with the rights of the job's owner.
             judging = context.on_behalf_of(self._scheduler.principals(row.owner or SYSTEM.id))
         tuner = self._bases.tuner(job.base)
         if tuner is not None:
@@ -502,7 +548,7 @@ class SearchJobs:
             return known.data[0].id
         spec = self._read(request)
         metadata = {**spec.metadata, SEARCH_METADATA_KEY: search, TRIAL_METADATA_KEY: key}
-        return (await self._jobs.create(replace(spec, metadata=metadata), caller, of_search=True)).id
+        return (await self._jobs.create(replace(spec, metadata=metadata), caller)).id
 
     async def trained(self, job_id: str, caller: Principal, on_progress: OnProgress) -> str:
         async for found in self._jobs.follow(job_id, caller):

@@ -463,7 +463,9 @@ def _trained(path: Path, result: Mapping[str, Any]) -> TrainedWeights:
     others = tuple(
         Checkpoint(other, place)
         for place in path.parent.glob("checkpoints/checkpoint-*")
-        if (other := int(place.name.rpartition("-")[2])) != step and (place / ADAPTER_FILE).is_file()
+        if (path / ADAPTER_FILE).is_file()
+        and (other := int(place.name.rpartition("-")[2])) != step
+        and (place / ADAPTER_FILE).is_file()
     )
     return TrainedWeights(path, int(result["tokens"]), result["values"], step, others)
 

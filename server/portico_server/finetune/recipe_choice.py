@@ -9,8 +9,9 @@ from typing import Any, Final, Literal, Protocol, TypeAlias, cast
 
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.interfaces import BaseModel, Device, TrainingMachine
+from portico_server.finetune.questions import TRAINED_NEGATIVE_COUNT
 from portico_server.finetune.recipe import TrainingRecipe, check_overrides
-from portico_server.finetune.spec import DataFacts, Hyperparameters, Method
+from portico_server.finetune.spec import RETRIEVAL_METHODS, DataFacts, Hyperparameters, Method
 
 # How much memory and time training takes, before it is begun. Pure; a probe step of the trainer has the last word.
 #
@@ -24,6 +25,13 @@ Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
 Sharding: TypeAlias = Literal["none", "ddp", "zero2", "zero3", "fsdp"]
 
 GB: Final = 1024**3
+
+SEQUENCES: Final[Mapping[Method, int]] = {
+    "dpo": 2,
+    "embedding": 2 + TRAINED_NEGATIVE_COUNT,
+    "rerank": 1 + TRAINED_NEGATIVE_COUNT,
+}
+"""Sequences that an example is, where it is more than one."""
 
 BYTES_PER_NUMBER: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Bytes of a number."""
@@ -77,7 +85,7 @@ def weight_bytes(base: BaseModel, setup: TrainingSetup) -> int:
         size = base.parameters * width
     if setup.kind == "full" and width < 4:
         size = base.parameters * (4 + width)  # trained in 32 bits, and a copy in 16 to compute with
-    if setup.kind == "full" and setup.method != "supervised":
+    if setup.kind == "full" and setup.method in ("dpo", "reinforcement"):
         size *= 2  # the base beside it, to be compared with
     return size // setup.processes if setup.sharding in ("zero3", "fsdp") else size
 
@@ -94,12 +102,12 @@ def state_bytes(base: BaseModel, setup: TrainingSetup) -> int:
 def activation_bytes(base: BaseModel, setup: TrainingSetup) -> int:
     """Bytes of what one micro batch leaves for the way back, its logits, and the cache of what is written."""
     width = BYTES_PER_NUMBER[setup.precision]
-    sequences = setup.micro_batch * (2 if setup.method == "dpo" else 1)
+    sequences = setup.micro_batch * SEQUENCES.get(setup.method, 1)
     tokens = sequences * setup.length
     layer = 17 * width * base.hidden
     kept = (width * base.hidden * base.layers + layer) if setup.checkpointing else layer * base.layers
     # Logits in the model's numbers, in 32 bits, and their gradient; TRL cuts those of written answers to pieces.
-    logits = base.vocabulary * (4 + 4 + width)
+    logits = 0 if setup.method in RETRIEVAL_METHODS else base.vocabulary * (4 + 4 + width)
     cache = 2 * base.hidden * base.layers * width if setup.completion else 0
     gathered = 0
     if setup.sharding in ("zero3", "fsdp"):
@@ -136,7 +144,7 @@ def training_seconds(base: BaseModel, setup: TrainingSetup, tokens: int, speed: 
     """How long ``tokens`` take at ``speed`` operations a second."""
     per_token = 6.0 if setup.kind == "full" else 4.0
     per_token += 2.0 if setup.checkpointing else 0.0
-    per_token *= {"supervised": 1.0, "dpo": 1.6, "reinforcement": 1.6}[setup.method]
+    per_token *= 1.6 if setup.method in ("dpo", "reinforcement") else 1.0
     if setup.completion:
         per_token += 10.0  # written one token after another, which a machine does worse than reading
     return tokens * base.parameters * per_token / speed
@@ -175,6 +183,10 @@ class LearningSettings:
             self._reasons["batch"] = "as given"
             return self._hyperparameters.batch_size * group
         count = self._data.examples
+        if self._method == "embedding":
+            size = 16 if self._device == "cpu" else 64
+            self._reasons["batch"] = "the answers to the other questions of a step are wrong ones for each"
+            return min(size, max(1, count))
         if self._method == "reinforcement":
             size = 1 if self._device == "cpu" else 8
         else:
@@ -202,7 +214,7 @@ class LearningSettings:
             self._reasons["epochs"] = "as given"
             return self._hyperparameters.n_epochs
         count = max(1, self._data.examples)
-        if self._method != "supervised":
+        if self._method in ("dpo", "reinforcement"):
             self._reasons["epochs"] = "preferences and rewards wear out when they are seen often"
             return 1 if count >= 100 else min(5, -(-100 // count))
         epochs = 3
@@ -222,10 +234,14 @@ class LearningSettings:
             else ((0.7, 1e-4), (4.0, 3e-5), (20.0, 1e-5))
         )
         rate = next((rate for most, rate in steps if size <= most), 1e-4 if kind != "full" else 5e-6)
-        rate *= {"supervised": 1.0, "dpo": 0.1, "reinforcement": 0.1}[self._method]
+        rate *= {"supervised": 1.0, "dpo": 0.1, "reinforcement": 0.1, "embedding": 0.2, "rerank": 0.2}[
+            self._method
+        ]
         more = self._hyperparameters.learning_rate_multiplier
         why = f"for {'an adapter' if kind != 'full' else 'all weights'} of a model of {size:.2g} billion parameters"
-        if self._method != "supervised":
+        if self._method in RETRIEVAL_METHODS:
+            why += ", a fifth of what examples of answers get"
+        elif self._method != "supervised":
             why += ", a tenth of what examples get"
         if more is not None:
             why += f", times {more:g} as given"
@@ -261,6 +277,9 @@ class LearningSettings:
         if self._hyperparameters.eval_interval is not None:
             self._reasons["eval_interval"] = "as given"
             return self._hyperparameters.eval_interval
+        if self._method in RETRIEVAL_METHODS:
+            why = "five checkpoints, at each of which the held-back questions are asked"
+            return int(self._note("eval_interval", max(1, -(-steps // 5)), why))
         return int(
             self._note("eval_interval", max(1, -(-steps // 10)), "ten checkpoints, each with its validation")
         )
@@ -273,7 +292,7 @@ class LearningSettings:
 
     def beta(self) -> float:
         """What straying from the base costs."""
-        if self._method == "supervised":
+        if self._method not in ("dpo", "reinforcement"):
             return 0.0
         if self._hyperparameters.beta is not None:
             self._reasons["beta"] = "as given"
@@ -438,7 +457,11 @@ class _Choice:
         """What could be done, the best first: kind, how it is spread, over how many devices, and why."""
         count = len(self.devices)
         many: Sharding = "zero3" if "deepspeed" in self.packages else "fsdp"
-        kinds: list[Kind] = [cast("Kind", self.given["kind"])] if "kind" in self.given else ["lora", "qlora"]
+        kinds: list[Kind] = ["lora", "qlora"]
+        if self.method in RETRIEVAL_METHODS:
+            kinds = ["full", "lora"]
+        if "kind" in self.given:
+            kinds = [cast("Kind", self.given["kind"])]
         if "qlora" in kinds and not self._four_bits():
             if "kind" in self.given:
                 raise InvalidRequest(
@@ -495,6 +518,11 @@ class _Choice:
             "qlora": "the weights in 16 bits do not fit; in four bits they do",
             "full": "as asked for",
         }[setup.kind]
+        if self.method in RETRIEVAL_METHODS:
+            reason = {
+                "full": "models for search are small: all weights fit",
+                "lora": "all weights do not fit; the adapter becomes a part of the model",
+            }[setup.kind]
         self._note("kind", setup.kind, reason)
         self._note("sharding", setup.sharding, why)
         self._note("processes", setup.processes, "one for each GPU" if self.devices else "one uses all cores")

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from portico_server.core.context import Context
-from portico_server.core.interfaces import BaseModel
+from portico_server.core.interfaces import BaseModel, TrainableTask
 from portico_server.db.tuning import JobJson, JobRow, JobStatus
 from portico_server.finetune.recipe import TrainingRecipe
 
-Method: TypeAlias = Literal["supervised", "dpo", "reinforcement"]
+Method: TypeAlias = Literal["supervised", "dpo", "reinforcement", "embedding", "rerank"]
+
+RETRIEVAL_METHODS: Final[Mapping[Method, TrainableTask]] = {"embedding": "embedding", "rerank": "rerank"}
+"""Those that train on the questions to a store, each with what its model does."""
 
 ENDED_STATUSES: Final[tuple[JobStatus, ...]] = ("succeeded", "failed", "cancelled")
 
@@ -39,10 +42,12 @@ class FineTuningSpec:
 
     Files are ids of uploaded ones. ``launcher`` starts the training, the setting's if it is empty; ``resources`` are
     what it asks a scheduler for. ``app`` is a deployed app whose prompts the examples get; empty: they keep their own.
+    ``store`` has the passages of `RETRIEVAL_METHODS`. Without a training file so many ``questions`` are made from
+    them, by the chat model ``asker`` if there is one.
     """
 
     base: str
-    training_file: str
+    training_file: str = ""
     validation_file: str | None = None
     method: Method = "supervised"
     hyperparameters: Hyperparameters = Hyperparameters()
@@ -55,6 +60,14 @@ class FineTuningSpec:
     launcher: str = ""
     resources: Mapping[str, Any] = field(default_factory=dict)
     app: str = ""
+    store: str = ""
+    questions: int = 0
+    asker: str = ""
+
+    @property
+    def task(self) -> TrainableTask:
+        """What the model does that is trained."""
+        return RETRIEVAL_METHODS.get(self.method, "chat")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -113,6 +126,8 @@ class PreparedData:
     dpo: ``{"prompt": [...], "chosen": [...], "rejected": [...], "tools": [...]}``, each a list of messages.
     reinforcement: ``{"prompt": [...], "item": {...}, "tools": [...]}``; ``item`` is what graders see of the line.
     ``tools`` is there only where the line had some.
+    embedding and rerank: ``{"query": "…", "positives": ["…"], "negatives": ["…"]}``; the validation file has the
+    questions that are held back, with more negatives.
     """
 
     training: Path

@@ -18,7 +18,7 @@ from portico.wire import Status as Progress
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
-from portico_server.core.interfaces import BaseModel, BaseModels
+from portico_server.core.interfaces import BaseModel, BaseModels, ReadableStores
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry
 from portico_server.db import steps, tuning
@@ -26,11 +26,12 @@ from portico_server.db.database import Database
 from portico_server.db.files import FileRow
 from portico_server.db.steps import StepRow
 from portico_server.db.tuning import NewEvent
-from portico_server.finetune import app_prompts, data
+from portico_server.finetune import app_prompts, data, questions
 from portico_server.finetune.data import ModelTokenCounter
 from portico_server.finetune.recipe import TrainingRecipe
 from portico_server.finetune.recipe_choice import choose_recipe
 from portico_server.finetune.spec import (
+    RETRIEVAL_METHODS,
     Checkpoint,
     DataFacts,
     FineTuningSpec,
@@ -49,6 +50,7 @@ from portico_server.finetune.spec import (
 
 METRIC_COLUMNS: Final = (
     *("step", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "reward", "margin", "kl"),
+    *("valid_ndcg_10", "valid_recall_5"),
     *("learning_rate", "tokens_per_second", "memory_bytes"),
 )
 
@@ -111,6 +113,7 @@ class JobContext:
     packages: frozenset[str]
     device: asyncio.Lock
     """Held while something is trained: jobs take turns."""
+    stores: ReadableStores
     poll_s: float = 10.0
     """Seconds between two looks at a job at a provider."""
 
@@ -172,7 +175,19 @@ async def examine_files(
     async def report(done: int, total: int) -> None:
         await context.emit(Progress("validate", "Reading the examples", done, total, "bytes"))
 
-    base = await place.bases.base(spec.base, caller, fetched)
+    base = await place.bases.base(spec.base, caller, fetched, task=spec.task)
+    if spec.method in RETRIEVAL_METHODS:
+
+        async def told(stage: str, words: str, done: int, total: int) -> None:
+            await context.emit(Progress(stage, words, done, total, "questions"))
+
+        file = None
+        if spec.training_file:
+            file = place.files.path(await place.files.get(spec.training_file, caller))
+        asked, sentences = await questions.prepare_questions(
+            spec, file, folder, place.stores, judging, base.longest, told
+        )
+        return base, asked, sentences, {}
     training, validation, kept = await training_files(place, spec, folder, judging, caller)
     prepared, warnings = await data.prepare_data(
         spec,
@@ -262,11 +277,13 @@ class JobWork:
         """Examples and recipe: those of an earlier attempt, or new ones."""
         job, state = self._job, self._job.state
         if "recipe" in state and (self._folder / "training.jsonl").is_file():
-            base = await self._job_context.bases.base(job.base, SYSTEM)
+            base = await self._job_context.bases.base(job.base, SYSTEM, task=job.spec.task)
             return base, self._prepared(state["facts"]), TrainingRecipe.from_json(state["recipe"])
         await self._set_status(
             "validating_files",
-            NewEvent("message", f"Validating training file: {job.spec.training_file}"),
+            NewEvent("message", f"Validating training file: {job.spec.training_file}")
+            if job.spec.training_file
+            else NewEvent("message", f"Making questions about the store '{job.spec.store}'"),
         )
         base, prepared, warnings, kept = await examine_files(
             self._job_context, job.spec, self._folder, self._context, SYSTEM, self._judging
@@ -297,7 +314,7 @@ class JobWork:
 
     def _prepared(self, facts: Mapping[str, Any]) -> PreparedData:
         validation = self._folder / "validation.jsonl"
-        held_out = validation if self._job.spec.validation_file else None
+        held_out = validation if validation.is_file() else None
         return PreparedData(self._folder / "training.jsonl", held_out, DataFacts(**facts))
 
     # --- training ----------------------------------------------------------------------------------------------
@@ -388,7 +405,7 @@ class JobWork:
         await self._record_events()
         began = time.monotonic()
         owner = None if job.state.get("shared") else job.owner
-        await self._job_context.bases.publish(job.model, job.base, trained.path, owner)
+        await self._job_context.bases.publish(job.model, job.base, trained.path, owner, task=job.spec.task)
         seconds = time.monotonic() - began
         file = await self._results()
         await self._set_status(
@@ -396,7 +413,7 @@ class JobWork:
             NewEvent("message", f"New fine-tuned model created: {job.model}", data={"seconds": seconds}),
         )
         await self._serve_checkpoints(trained, owner)
-        compared = await self._compare_app()
+        compared = [*_measured(trained.values), *await self._compare_app()]
         moved = await self._job_context.database.write(
             tuning.move,
             job.id,
@@ -462,6 +479,26 @@ class JobWork:
         return await self._job_context.files.create(
             "step_metrics.csv", "fine-tune-results", chunks(), SYSTEM, owner=self._job.owner
         )
+
+
+def _measured(values: Mapping[str, float]) -> list[NewEvent]:
+    """An event that says whether a model for search finds more than its base; none for other models."""
+    if "base_ndcg_10" not in values:
+        return []
+    words = ", ".join(
+        f"{name} {values[f'base_{key}']:.3f} before, {values[key]:.3f} after"
+        for name, key in (("nDCG@10", "ndcg_10"), ("recall@5", "recall_5"))
+    )
+    words = f"On {values['held_back_questions']:.0f} questions that were held back: {words}"
+    if is_better(values):
+        return [NewEvent("message", words, data=dict(values))]
+    words += ". It is not better than its base: leave your stores as they are"
+    return [NewEvent("message", words, "warn", data=dict(values))]
+
+
+def is_better(values: Mapping[str, float]) -> bool:
+    """Whether a model for search ranks the questions that were held back better than its base, by nDCG@10."""
+    return values["ndcg_10"] > values["base_ndcg_10"]
 
 
 def _lasts(seconds: float) -> str:

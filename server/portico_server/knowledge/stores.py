@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -15,12 +16,12 @@ from typing import Any
 from portico.wire import JSON
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, nearest
 from portico_server.core.ids import new_id
-from portico_server.core.interfaces import Fetcher
+from portico_server.core.interfaces import Fetcher, StorePassage
 from portico_server.core.names import check_plain, has_controls
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry, owner_of
 from portico_server.core.servable import Card, Servable
-from portico_server.db import stores
+from portico_server.db import chunks, stores
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.names import claim_of
@@ -59,6 +60,9 @@ from portico_server.runs.scheduler import Scheduler
 from portico_server.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+PASSAGE_PAGE_SIZE = 1_000
+"""Passages that are read at once."""
 
 TOUCH_INTERVAL_S = 60.0
 """Seconds between two notes that a store is in use."""
@@ -482,6 +486,31 @@ class StoreService:
         if not follows(row):
             raise follows_nothing(row)
         return row
+
+    async def readable(self, ref: str, caller: Principal) -> str:
+        """See `portico_server.core.interfaces.ReadableStores`."""
+        row = await self.get(ref, caller)
+        [(_row, name)] = name_stores([row], caller.id)
+        return name
+
+    async def passages(self, ref: str, caller: Principal, limit: int) -> Sequence[StorePassage]:
+        """See `portico_server.core.interfaces.ReadableStores`."""
+        row = await self.get(ref, caller)
+        ids = list(await self._database.read(chunks.ids, row.id))
+        if len(ids) > limit or not row.whole:
+            random.Random(row.id).shuffle(ids)  # noqa: S311  # a sample, not a secret
+        readable = None if row.whole else await self.contents.permitted(row)
+        found: list[StorePassage] = []
+        for begin in range(0, len(ids), PASSAGE_PAGE_SIZE):
+            if len(found) >= limit:
+                break
+            page = await self._database.read(chunks.indexed_texts, ids[begin : begin + PASSAGE_PAGE_SIZE])
+            found += [
+                StorePassage(chunk, name, tuple(headings.split("\n")) if headings else (), text)
+                for chunk, file_id, text, headings, name, _ordinal in page
+                if readable is None or file_id in readable
+            ]
+        return found[:limit]
 
     async def reindex(self, row: StoreRow, *, files: bool = False) -> str:
         """Queue `portico_server.knowledge.jobs.Reindex`; the id of the run."""

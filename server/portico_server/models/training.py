@@ -22,6 +22,7 @@ from portico_server.core.interfaces import (
     Device,
     OnProgress,
     Report,
+    TrainableTask,
     TrainingEnvironment,
     TrainingMachine,
 )
@@ -170,12 +171,14 @@ def _empty(folder: Path) -> None:
 
 def _take(folder: Path, target: Path) -> None:
     """The files under a second name, or copied where the disk is another one: the first place stays whole."""
-    for path in folder.iterdir():
+    for path in folder.rglob("*"):
         if path.is_file():
+            there = target / path.relative_to(folder)
+            there.parent.mkdir(parents=True, exist_ok=True)
             try:
-                os.link(path, target / path.name)
+                os.link(path, there)
             except OSError:
-                shutil.copyfile(path, target / path.name)
+                shutil.copyfile(path, there)
 
 
 FindDeployment: TypeAlias = Callable[[str], Deployment | None]
@@ -205,9 +208,9 @@ class ModelBases:
         self._trained = trained
         self._alias = alias
 
-    def check(self, name: str, caller: Principal) -> str:
+    def check(self, name: str, caller: Principal, *, task: TrainableTask = "chat") -> str:
         """See `portico_server.core.interfaces.BaseModels`."""
-        return self._deployment(name, caller).spec.name
+        return self._deployment(name, caller, task).spec.name
 
     def tuner(self, name: str) -> HostedTuner | None:
         """See `portico_server.core.interfaces.BaseModels`."""
@@ -221,7 +224,7 @@ class ModelBases:
         """See `portico_server.core.interfaces.BaseModels`."""
         await self._trained.publish_hosted(name, base, model, owner)
 
-    def _deployment(self, name: str, caller: Principal) -> Deployment:
+    def _deployment(self, name: str, caller: Principal, task: TrainableTask) -> Deployment:
         found = self._find(name)
         if found is None or not caller.sees(found.owner):
             if self._adapters.has(name):
@@ -234,7 +237,7 @@ class ModelBases:
                 param="model",
             )
         kind = found.process.kind
-        if self.tuner(found.spec.name) is not None:
+        if task == "chat" and self.tuner(found.spec.name) is not None:
             return found
         if "hosted" in found.card.capabilities:
             raise _untrainable(
@@ -242,14 +245,28 @@ class ModelBases:
                 "model's parameter 'tuning' names one."
             )
         if not isinstance(kind, TriesAdapters):
-            raise _untrainable(f"'{found.spec.name}' runs on '{kind.name}', whose models are not trained.")
-        if "chat" not in found.card.capabilities:
-            raise _untrainable(f"'{found.spec.name}' is not a chat model.")
+            raise _untrainable(
+                f"'{found.spec.name}' runs on '{kind.name}', whose models are not trained.", task
+            )
+        capability, what = _TASK_WORDS[task]
+        if capability not in found.card.capabilities:
+            raise _untrainable(f"'{found.spec.name}' is not {what}.", task)
+        if task != "chat" and kind.adapter_format == "script":
+            raise _untrainable(
+                f"'{found.spec.name}' is played by the engine 'fake' and has no weights.", task
+            )
         return found
 
-    async def base(self, name: str, caller: Principal, on_progress: OnProgress | None = None) -> BaseModel:
+    async def base(
+        self,
+        name: str,
+        caller: Principal,
+        on_progress: OnProgress | None = None,
+        *,
+        task: TrainableTask = "chat",
+    ) -> BaseModel:
         """See `portico_server.core.interfaces.BaseModels`."""
-        found = self._deployment(name, caller)
+        found = self._deployment(name, caller, task)
         spec, kind = found.spec, found.process.kind
         source = parse_source(spec.source)
         if isinstance(kind, TriesAdapters) and kind.adapter_format == "script":
@@ -264,6 +281,8 @@ class ModelBases:
                 await on_progress(done, total)
 
         path = await self._fetcher.fetch(source, report)
+        if task != "chat" and not path.is_dir():
+            raise _untrainable(f"The weights of '{spec.name}' are one file.", task)
         return await pools.MODELS.run(_read, spec, kind.name, path)
 
     async def machine(self) -> TrainingMachine:
@@ -276,12 +295,14 @@ class ModelBases:
         )
         return TrainingMachine(found.cores, found.memory_bytes, min(free, found.memory_bytes), devices)
 
-    async def publish(self, name: str, base: str, folder: Path, owner: str | None) -> None:
+    async def publish(
+        self, name: str, base: str, folder: Path, owner: str | None, *, task: TrainableTask = "chat"
+    ) -> None:
         """See `portico_server.core.interfaces.BaseModels`."""
         if self._adapters.has(name):
             return
         if await pools.MODELS.run(_is_whole, folder):
-            await self._trained.publish(name, await self.base(base, SYSTEM), folder, owner)
+            await self._trained.publish(name, await self.base(base, SYSTEM, task=task), folder, owner)
             return
         await self._adapters.add(base, folder, name, owner=owner)
 
@@ -358,8 +379,21 @@ def _from_folder(spec: ModelSpec, engine: str, path: Path) -> BaseModel:
     )
 
 
-def _untrainable(message: str) -> InvalidRequest:
+_TASK_WORDS: Final[Mapping[TrainableTask, tuple[str, str]]] = {
+    "chat": ("chat", "a chat model"),
+    "embedding": ("embeddings", "an embedding model"),
+    "rerank": ("rerank", "a reranker"),
+}
+"""The capability of a model that is trained for a task, and what that model is called."""
+
+
+def _untrainable(message: str, task: TrainableTask = "chat") -> InvalidRequest:
     advice = f"Chat models on {engines_that(TriesAdapters)} can be trained whose files are on this machine."
+    if task != "chat":
+        advice = (
+            "With this method an embedding model or a reranker is trained whose folder of safetensors is on this "
+            "machine, such as one on the engine 'transformers'."
+        )
     return InvalidRequest(f"{message} {advice}", code="model_not_trainable", param="model")
 
 

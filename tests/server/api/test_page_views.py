@@ -29,7 +29,6 @@ VIEWS = [
         "run/runs",
         "run/usage",
         "run/keys",
-        "run/schedules",
         "run/webhooks",
         "run/settings",
     ),

@@ -15,7 +15,9 @@ from pydantic import BaseModel, Field, ValidationError
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.names import is_plain
 from portico_server.db.tuning import EventRow
+from portico_server.finetune.questions import DEFAULT_QUESTION_COUNT, MAX_QUESTIONS, MIN_QUESTIONS
 from portico_server.finetune.spec import FineTuningSpec, Hyperparameters, Job
+from portico_server.finetune.work import is_better
 from portico_server.knowledge.contents import check_metadata
 from portico_server.launchers.protocol import Resources, check_launcher
 
@@ -55,21 +57,34 @@ class MethodDetail(BaseModel):
 
 
 class MethodRequest(BaseModel):
-    """How to train: from examples, from preferences, or from graded answers."""
+    """How to train: from examples, from preferences, or from graded answers; ours are ``embedding`` and ``rerank``,
+    from the questions to a store.
+    """
 
-    type: Literal["supervised", "dpo", "reinforcement"]
+    type: Literal["supervised", "dpo", "reinforcement", "embedding", "rerank"]
     supervised: MethodDetail | None = None
     dpo: MethodDetail | None = None
     reinforcement: MethodDetail | None = None
+    embedding: MethodDetail | None = None
+    rerank: MethodDetail | None = None
+
+
+class QuestionsRequest(BaseModel):
+    """Questions that are made of a store's passages: of their headings and sentences, or by the chat ``model``."""
+
+    count: int = Field(default=DEFAULT_QUESTION_COUNT, ge=MIN_QUESTIONS, le=MAX_QUESTIONS)
+    model: str | None = Field(default=None, min_length=1, max_length=300)
 
 
 class FineTuningJobRequest(BaseModel):
     """A job to start. Ours are ``recipe``, settings by name that are not left to the recipe; ``launcher``, who starts
-    the training; ``resources``, what it asks a scheduler for; and ``app``, whose prompts the examples get.
+    the training; ``resources``, what it asks a scheduler for; ``app``, whose prompts the examples get; and ``store``,
+    whose passages an embedding model or a reranker is trained on: with the questions of the training file, or with
+    ``questions`` that are made.
     """
 
     model: str = Field(min_length=1, max_length=300)
-    training_file: str = Field(min_length=1, max_length=200)
+    training_file: str | None = Field(default=None, min_length=1, max_length=200)
     validation_file: str | None = Field(default=None, max_length=200)
     method: MethodRequest | None = None
     hyperparameters: HyperparametersRequest | None = None
@@ -81,6 +96,8 @@ class FineTuningJobRequest(BaseModel):
     launcher: str = ""
     resources: dict[str, int | str] | None = None
     app: str | None = Field(default=None, min_length=1, max_length=200)
+    store: str | None = Field(default=None, min_length=1, max_length=200)
+    questions: QuestionsRequest | None = None
 
     def spec(self) -> FineTuningSpec:
         """As the daemon takes it. Raises `InvalidRequest`."""
@@ -96,7 +113,7 @@ class FineTuningJobRequest(BaseModel):
         numbers = detail.hyperparameters or self.hyperparameters or HyperparametersRequest()
         return FineTuningSpec(
             base=self.model,
-            training_file=self.training_file,
+            training_file=self.training_file or "",
             validation_file=self.validation_file,
             method=method,
             hyperparameters=numbers.read(),
@@ -109,6 +126,9 @@ class FineTuningJobRequest(BaseModel):
             launcher=self.launcher,
             resources=self.resources or {},
             app=self.app or "",
+            store=self.store or "",
+            questions=self.questions.count if self.questions else 0,
+            asker=(self.questions.model if self.questions else None) or "",
         )
 
     def ignored(self) -> tuple[str, ...]:
@@ -172,9 +192,26 @@ class JobError(BaseModel):
     param: str | None
 
 
+class RankingMeasures(BaseModel):
+    """How well a model ranks the passages that answer a question, from 0 to 1, over the questions held back."""
+
+    ndcg_10: float
+    recall_5: float
+
+
+class RankingEvaluation(BaseModel):
+    """A model for search beside its base, on questions that were held back. ``better``: by nDCG@10."""
+
+    questions: int
+    before: RankingMeasures
+    after: RankingMeasures
+    better: bool
+
+
 class FineTuningJob(BaseModel):
-    """A job. ``run_id``, ``step``, ``total_steps``, ``recipe``, ``app`` and ``cost`` are ours; the recipe is there once
-    the files are checked. ``cost``: US dollars of one that a provider trained, where its price is known.
+    """A job. ``run_id``, ``step``, ``total_steps``, ``recipe``, ``app``, ``store``, ``evaluation`` and ``cost`` are
+    ours; the recipe is there once the files are checked. ``cost``: US dollars of one that a provider trained, where
+    its price is known.
     """
 
     object: Literal["fine_tuning.job"] = "fine_tuning.job"
@@ -203,6 +240,8 @@ class FineTuningJob(BaseModel):
     recipe: dict[str, Any] | None
     cost: float | None = None
     app: str | None = None
+    store: str | None = None
+    evaluation: RankingEvaluation | None = None
 
 
 class JobEvent(BaseModel):
@@ -265,6 +304,19 @@ def job(found: Job) -> FineTuningJob:
         recipe=state.get("recipe"),
         cost=state.get("cost"),
         app=found.spec.app or None,
+        store=found.spec.store or None,
+        evaluation=_evaluation(state.get("values") or {}),
+    )
+
+
+def _evaluation(values: Mapping[str, float]) -> RankingEvaluation | None:
+    if "base_ndcg_10" not in values:
+        return None
+    return RankingEvaluation(
+        questions=int(values["held_back_questions"]),
+        before=RankingMeasures(ndcg_10=values["base_ndcg_10"], recall_5=values["base_recall_5"]),
+        after=RankingMeasures(ndcg_10=values["ndcg_10"], recall_5=values["recall_5"]),
+        better=is_better(values),
     )
 
 

@@ -94,6 +94,7 @@ class Responder:
         around: ResponseServices,
         prompts: PromptRenderer,
         turns: Turns,
+        background_per_key: int = 0,
     ) -> None:
         self._database = database
         self._runner = runner
@@ -101,7 +102,7 @@ class Responder:
         self._preparer = Preparer(database, around.registry, around.uploads, prompts)
         self._busy = ConversationLocks()
         self.background = BackgroundResponses(
-            database, scheduler, runner, around, self._preparer, self._busy, turns
+            database, scheduler, runner, around, self._preparer, self._busy, turns, background_per_key
         )
 
     # --- one request --------------------------------------------------------------------------------------------

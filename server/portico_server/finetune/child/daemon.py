@@ -70,7 +70,7 @@ class DaemonLink:
     def __init__(self, *, first: bool = True) -> None:
         self.paused = threading.Event()
         """Set once the daemon has asked for a checkpoint and the end."""
-        self._first = first
+        self.first = first
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)  # a library that prints goes to the log
         self._lock = threading.Lock()
@@ -80,7 +80,7 @@ class DaemonLink:
 
     def send(self, event: str, **values: Any) -> None:
         """Tell the daemon."""
-        if not self._first:
+        if not self.first:
             return
         with self._lock:
             self._out.write(json.dumps({"event": event, **values}, ensure_ascii=False) + "\n")

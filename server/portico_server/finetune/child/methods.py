@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
+from .arguments import common_arguments
 from .daemon import DaemonLink, TrainingOrder
 from .watch import TrainingMonitor
 
@@ -197,70 +197,6 @@ def _lines(path: Path) -> Iterator[Row]:
         for line in file:
             if line.strip():
                 yield json.loads(line)
-
-
-# The recipe in the words of transformers and trl.
-
-
-CHECKPOINT_COUNT = 10
-"""About how many are written in all where the recipe has no interval."""
-
-MAX_KEPT_CHECKPOINTS = 2
-"""Checkpoints that stay on disk: the last one, and the best one where there is validation."""
-
-
-def common_arguments(
-    order: TrainingOrder, micro_batch: int, accumulation: int, *, validated: bool
-) -> dict[str, Any]:
-    """Arguments of every method's trainer."""
-    recipe = order.recipe
-    interval = recipe["eval_interval"] or max(1, recipe["steps"] // CHECKPOINT_COUNT)
-    arguments: dict[str, Any] = {
-        "output_dir": str(order.checkpoints),
-        "max_steps": recipe["steps"],
-        "per_device_train_batch_size": micro_batch,
-        "per_device_eval_batch_size": micro_batch,
-        "gradient_accumulation_steps": accumulation,
-        "learning_rate": recipe["learning_rate"],
-        "lr_scheduler_type": recipe["schedule"],
-        "warmup_steps": recipe["warmup"],
-        "weight_decay": recipe["weight_decay"],
-        "optim": _optimiser(recipe["optimiser"]),
-        "bf16": recipe["precision"] == "bfloat16",
-        "fp16": recipe["precision"] == "float16",
-        "use_cpu": recipe["device"] == "cpu",
-        "gradient_checkpointing": recipe["checkpointing"],
-        "seed": recipe["seed"],
-        "logging_steps": 1,
-        "logging_first_step": False,
-        "logging_nan_inf_filter": False,  # it would hide a loss that is none
-        "save_strategy": "steps",
-        "save_steps": interval,
-        "save_total_limit": MAX_KEPT_CHECKPOINTS,
-        "eval_strategy": "steps" if validated else "no",
-        "eval_steps": interval,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "dataloader_pin_memory": recipe["device"] != "cpu",
-        # Ours removes nothing that the collators of trl want.
-        "remove_unused_columns": False,
-    }
-    if recipe["checkpointing"]:
-        arguments["gradient_checkpointing_kwargs"] = {"use_reentrant": False}
-    if validated:
-        arguments |= {
-            "load_best_model_at_end": True,
-            "metric_for_best_model": "eval_reward" if order.method == "reinforcement" else "eval_loss",
-            "greater_is_better": order.method == "reinforcement",
-        }
-    return arguments
-
-
-def _optimiser(name: str) -> str:
-    """Those with 8 bits where their package is."""
-    if name != "adamw_torch" and importlib.util.find_spec("bitsandbytes") is None:
-        return "adamw_torch"
-    return name
 
 
 class _Pairs(DPOTrainer):  # type: ignore[misc]  # trl has no types

@@ -25,7 +25,7 @@ from transformers.utils import logging
 
 from . import watch
 from .daemon import DaemonLink, TrainingOrder
-from .methods import TrainerFactory
+from .retrieval import RETRIEVAL_TASKS, RetrievalFactory
 
 # One step without effect, with the longest example: whether the micro batch of the recipe fits the memory.
 
@@ -113,10 +113,20 @@ def tokenizer_of(order: TrainingOrder) -> Any:
     return tokenizer
 
 
-def chat_template_of(order: TrainingOrder) -> torch.dtype:
+def dtype_of(order: TrainingOrder) -> torch.dtype:
     """The numbers that the base is kept in."""
     config = AutoConfig.from_pretrained(order.model, **_OFFLINE)
     return config.dtype if isinstance(config.dtype, torch.dtype) else torch.bfloat16
+
+
+def factory_of(order: TrainingOrder, voice: DaemonLink) -> Any:
+    """What makes the trainer of the method."""
+    tokenizer = tokenizer_of(order)
+    if order.method in RETRIEVAL_TASKS:
+        return RetrievalFactory(order, voice, tokenizer)
+    from .methods import TrainerFactory  # trl takes seconds to import
+
+    return TrainerFactory(order, voice, tokenizer)
 
 
 def model_of(order: TrainingOrder) -> Any:
@@ -143,7 +153,8 @@ def model_of(order: TrainingOrder) -> Any:
         )
         if not cut:
             options["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
-    model = AutoModelForCausalLM.from_pretrained(order.model, **options, **_OFFLINE)
+    kind = RETRIEVAL_TASKS[order.method][0] if order.method in RETRIEVAL_TASKS else AutoModelForCausalLM
+    model = kind.from_pretrained(order.model, **options, **_OFFLINE)
     model.config.use_cache = False
     return model
 
@@ -153,6 +164,15 @@ def lora_of(order: TrainingOrder, model: Any) -> LoraConfig | None:
     recipe = order.recipe
     if recipe["kind"] == "full":
         return None
+    if order.method in RETRIEVAL_TASKS:
+        return LoraConfig(
+            task_type=RETRIEVAL_TASKS[order.method][1],
+            r=recipe["rank"],
+            lora_alpha=recipe["alpha"],
+            lora_dropout=recipe["dropout"],
+            target_modules="all-linear",
+            bias="none",
+        )
     found = {name.rpartition(".")[2] for name, _ in model.named_modules()} & LORA_LAYERS
     if not found:
         raise ValueError(f"'{order.name}' has none of the layers that adapters are made for")
@@ -177,10 +197,12 @@ def run(order: TrainingOrder, voice: DaemonLink) -> None:
     order.checkpoints.mkdir(parents=True, exist_ok=True)
     resumed = watch.last_checkpoint(order.checkpoints)
     voice.send("stage", stage="data", message="Reading the examples")
-    bench = TrainerFactory(order, voice, tokenizer_of(order))
+    bench = factory_of(order, voice)
     voice.send("stage", stage="model", message=f"Loading '{order.name}'")
     model = model_of(order)
     lora = lora_of(order, model)
+    if isinstance(bench, RetrievalFactory):
+        bench.measure_base(model)
     micro_batch, accumulation = _confirmed(order, bench, model, lora, voice)
     trainer = bench.trainer(model, lora, micro_batch, accumulation)
     trainer.remove_callback(PrinterCallback)
@@ -195,20 +217,23 @@ def run(order: TrainingOrder, voice: DaemonLink) -> None:
     if voice.paused.is_set() and trainer.state.global_step < trainer.state.max_steps:
         voice.send("paused", step=trainer.state.global_step)
         return
-    _write(order, trainer)
+    measured = (
+        bench.write(trainer, dtype_of(order))
+        if isinstance(bench, RetrievalFactory)
+        else _write(order, trainer)
+    )
     if trainer.is_world_process_zero():
         best = trainer.state.best_model_checkpoint
         step = watch.step_of(Path(best)) if best else trainer.state.global_step
-        result = {"step": step, "tokens": bench.watch.tokens, "values": bench.watch.values}
+        values = {**bench.watch.values, **measured}
+        result = {"step": step, "tokens": bench.watch.tokens, "values": values}
         draft = order.result.with_suffix(".new")
         draft.write_text(json.dumps(result), encoding="utf-8")
         draft.replace(order.result)
         voice.send("done", path=str(order.adapter), **result)
 
 
-def _confirmed(
-    order: TrainingOrder, bench: TrainerFactory, model: Any, lora: Any, voice: DaemonLink
-) -> tuple[int, int]:
+def _confirmed(order: TrainingOrder, bench: Any, model: Any, lora: Any, voice: DaemonLink) -> tuple[int, int]:
     """The micro batch that fits, and the accumulation that keeps the batch as it was."""
     recipe = order.recipe
     micro_batch, accumulation = recipe["micro_batch"], recipe["accumulation"]
@@ -235,19 +260,15 @@ def _confirmed(
     return found, accumulation
 
 
-def _write(order: TrainingOrder, trainer: Any) -> None:
-    """The adapter, or the whole model: whole or not there."""
+def _write(order: TrainingOrder, trainer: Any) -> dict[str, float]:
+    """The adapter, or the whole model: whole or not there. Nothing is measured with it."""
     draft = order.adapter.with_suffix(".new")
     if order.recipe["kind"] == "full":
         trainer.model.config.use_cache = True
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-            trainer.model.to(chat_template_of(order))  # it was trained in 32 bits
+            trainer.model.to(dtype_of(order))  # it was trained in 32 bits
     trainer.save_model(str(draft))
-    if not trainer.is_world_process_zero():
-        return
-    watch.checkpoint_named(draft, order.name)
-    for name in ("training_args.bin", "README.md"):  # of no use to whoever gets it
-        (draft / name).unlink(missing_ok=True)
-    if order.adapter.exists():  # an attempt that was cut off before it wrote its result
-        order.adapter.rename(order.adapter.with_suffix(f".{os.getpid()}.old"))
-    draft.rename(order.adapter)
+    if trainer.is_world_process_zero():
+        watch.checkpoint_named(draft, order.name)
+        watch.finish(draft, order.adapter)
+    return {}

@@ -46,6 +46,15 @@ def checkpoint_named(folder: Path, base: str) -> None:
         config.write_text(json.dumps(document, indent=2), encoding="utf-8")
 
 
+def finish(draft: Path, target: Path) -> None:
+    """The result is whole: it gets its place."""
+    for name in ("training_args.bin", "README.md"):  # of no use to whoever gets it
+        (draft / name).unlink(missing_ok=True)
+    if target.exists():  # an attempt that was cut off before it wrote its result
+        target.rename(target.with_suffix(f".{os.getpid()}.old"))
+    draft.rename(target)
+
+
 def complete_checkpoints(checkpoint: Path) -> dict[str, Any] | None:
     """What was measured at a whole checkpoint."""
     try:
@@ -76,6 +85,8 @@ METRIC_NAMES = {
     "loss": "train_loss",
     "mean_token_accuracy": "train_accuracy",
     "eval_loss": "valid_loss",
+    "eval_ndcg_10": "valid_ndcg_10",
+    "eval_recall_5": "valid_recall_5",
     "eval_mean_token_accuracy": "valid_accuracy",
     "rewards/margins": "margin",
     "rewards/accuracies": "train_accuracy",
@@ -177,17 +188,19 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> Any:
         """Early stopping: so many evaluations in a row that were not better than the best."""
-        loss = metrics.get("eval_loss", math.nan)
+        gain = metrics.get("eval_ndcg_10")
+        loss = metrics.get("eval_loss", math.nan) if gain is None else -gain
         self._worse = 0 if loss < self._best else self._worse + 1
         self._best = min(self._best, loss)
         patience = self._order.recipe["patience"]
         if patience and self._worse >= patience:
             control.should_training_stop = True
+            best = f"a loss of {self._best:.4f}" if gain is None else f"an nDCG@10 of {-self._best:.4f}"
             self._voice.send(
                 "say",
                 level="info",
                 message=f"Stopped early at step {state.global_step}: {patience} evaluations in a row were not better "
-                f"than a loss of {self._best:.4f}.",
+                f"than {best}.",
             )
         return control
 

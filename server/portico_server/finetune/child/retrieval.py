@@ -1,0 +1,341 @@
+"""Models for search: embedding models by InfoNCE, rerankers by binary cross-entropy, measured on questions held back.
+
+A. van den Oord et al. 2018, https://arxiv.org/abs/1807.03748, with the other answers of a step as wrong ones.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import PeftModel, TaskType, get_peft_model
+from transformers import AutoModel, AutoModelForSequenceClassification, Trainer, TrainingArguments
+
+from . import watch
+from .arguments import common_arguments
+from .daemon import DaemonLink, TrainingOrder
+
+RETRIEVAL_TASKS: dict[str, tuple[Any, Any]] = {
+    "embedding": (AutoModel, TaskType.FEATURE_EXTRACTION),
+    "rerank": (AutoModelForSequenceClassification, TaskType.SEQ_CLS),
+}
+"""The class of a model by its method, and what an adapter calls that."""
+
+TEMPERATURE_RATIO = 0.05
+"""What cosines are divided by."""
+
+MEASURE_BATCH_SIZE = 32
+"""Texts that are computed at once when nothing is learnt."""
+
+NDCG_RANK_COUNT = 10
+RECALL_RANK_COUNT = 5
+
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".onnx", ".gguf", ".msgpack", ".h5", ".ot")
+
+Row = dict[str, Any]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The questions of a file."""
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file if line.strip()]
+
+
+def ranking_measures(relevant: Sequence[Sequence[bool]]) -> dict[str, float]:
+    """nDCG@10 and recall@5, the mean over questions; each is a ranking, which says what answers its question."""
+    gains, found = [], []
+    for ranking in relevant:
+        every = sum(ranking)
+        best = sum(1 / math.log2(rank + 2) for rank in range(min(every, NDCG_RANK_COUNT)))
+        gain = sum(1 / math.log2(rank + 2) for rank, good in enumerate(ranking[:NDCG_RANK_COUNT]) if good)
+        gains.append(gain / best)
+        found.append(sum(ranking[:RECALL_RANK_COUNT]) / every)
+    return {"ndcg_10": sum(gains) / len(gains), "recall_5": sum(found) / len(found)}
+
+
+# What the files of sentence-transformers say of an embedding model; the engine that serves it reads the same.
+
+
+def pooling_of(folder: Path) -> str:
+    """``mean``, ``cls``, ``last`` or ``max``. Raises `ValueError` for what cannot be trained."""
+    modules = folder / "modules.json"
+    if not modules.is_file():
+        return "mean"
+    found = "mean"
+    for module in json.loads(modules.read_text(encoding="utf-8")):
+        kind = str(module.get("type", "")).rpartition(".")[2]
+        if kind == "Pooling":
+            place = folder / Path(str(module.get("path", ""))).name / "config.json"
+            config = json.loads(place.read_text(encoding="utf-8"))
+            given = config.get("pooling_mode")
+            names = {"cls_token": "cls", "mean_tokens": "mean", "lasttoken": "last", "max_tokens": "max"}
+            on = [ours for theirs, ours in names.items() if config.get(f"pooling_mode_{theirs}") is True]
+            found = given if isinstance(given, str) else on[0] if len(on) == 1 else ""
+            found = "last" if found == "lasttoken" else found
+        elif kind not in ("Transformer", "Normalize"):
+            raise ValueError(f"the model has a module '{kind}', which training does not compute")
+    if found not in ("mean", "cls", "last", "max"):
+        raise ValueError(f"the model's pooling {found!r} is not one that training computes")
+    return found
+
+
+def prompt_of(folder: Path) -> str:
+    """What the engine puts before each text."""
+    path = folder / "config_sentence_transformers.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    prompt = (config.get("prompts") or {}).get(config.get("default_prompt_name"))
+    return prompt if isinstance(prompt, str) else ""
+
+
+def pool(states: Any, mask: Any, pooling: str) -> Any:
+    """From states [rows, tokens, width] and their mask to [rows, width]; padding is on the right."""
+    if pooling == "cls":
+        return states[:, 0]
+    if pooling == "last":
+        return states[torch.arange(len(states), device=states.device), mask.sum(dim=1) - 1]
+    wide = mask.unsqueeze(-1).to(states.dtype)
+    if pooling == "max":
+        return states.masked_fill(wide == 0, float("-inf")).amax(dim=1)
+    return (states * wide).sum(dim=1) / wide.sum(dim=1).clamp(min=1e-9)
+
+
+class _Embedding:
+    """Questions and passages as vectors."""
+
+    def __init__(self, order: TrainingOrder, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._longest = order.recipe["max_length"]
+        self._pooling = pooling_of(order.model)
+        self._prompt = prompt_of(order.model)
+
+    def batch(self, rows: list[Row]) -> dict[str, Any]:
+        """All questions, then all answers, then the wrong answers; ``hidden`` are answers that are right for others."""
+        answers = [row["positives"][0] for row in rows]
+        texts = answers + [text for row in rows for text in row["negatives"]]
+        hidden = [
+            [place != number and text in row["positives"] for place, text in enumerate(texts)]
+            for number, row in enumerate(rows)
+        ]
+        made = self._read([row["query"] for row in rows] + texts)
+        return {**made, "hidden": torch.tensor(hidden)}
+
+    def loss(self, model: Any, batch: dict[str, Any]) -> Any:
+        hidden = batch.pop("hidden")
+        vectors = self._vectors(model, batch)
+        queries, texts = vectors[: len(hidden)], vectors[len(hidden) :]
+        scores = (queries @ texts.T / TEMPERATURE_RATIO).masked_fill(hidden, float("-inf"))
+        return torch.nn.functional.cross_entropy(scores, torch.arange(len(hidden), device=scores.device))
+
+    def measure(self, model: Any, rows: list[Row]) -> dict[str, float]:
+        """Each question against the passages of all."""
+        texts = sorted({text for row in rows for text in (*row["positives"], *row["negatives"])})
+        queries, passages = self._all(model, [row["query"] for row in rows]), self._all(model, texts)
+        order = (queries @ passages.T).argsort(dim=1, descending=True).tolist()
+        return ranking_measures(
+            [
+                [texts[place] in row["positives"] for place in places]
+                for row, places in zip(rows, order, strict=True)
+            ]
+        )
+
+    def _all(self, model: Any, texts: list[str]) -> Any:
+        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+        found: list[Any] = [None] * len(texts)
+        for begin in range(0, len(order), MEASURE_BATCH_SIZE):
+            places = order[begin : begin + MEASURE_BATCH_SIZE]
+            made = {
+                name: value.to(model.device) for name, value in self._read([texts[p] for p in places]).items()
+            }
+            for place, vector in zip(places, self._vectors(model, made), strict=True):
+                found[place] = vector.cpu()
+        return torch.stack(found)
+
+    def _read(self, texts: list[str]) -> dict[str, Any]:
+        return dict(
+            self._tokenizer(
+                [self._prompt + text for text in texts],
+                padding=True, truncation=True, max_length=self._longest, return_tensors="pt",
+            )
+        )  # fmt: skip
+
+    def _vectors(self, model: Any, batch: dict[str, Any]) -> Any:
+        states = model(**batch).last_hidden_state.float()
+        return torch.nn.functional.normalize(pool(states, batch["attention_mask"], self._pooling), dim=1)
+
+
+class _Rerank:
+    """Pairs of a question and a passage, each with a score."""
+
+    def __init__(self, order: TrainingOrder, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._longest = order.recipe["max_length"]
+
+    def batch(self, rows: list[Row]) -> dict[str, Any]:
+        pairs = [(row["query"], text, 1.0) for row in rows for text in row["positives"][:1]]
+        pairs += [(row["query"], text, 0.0) for row in rows for text in row["negatives"]]
+        made = self._read([query for query, _, _ in pairs], [text for _, text, _ in pairs])
+        return {**made, "right": torch.tensor([right for _, _, right in pairs])}
+
+    def loss(self, model: Any, batch: dict[str, Any]) -> Any:
+        right = batch.pop("right")
+        return torch.nn.functional.binary_cross_entropy_with_logits(self._scores(model, batch), right)
+
+    def measure(self, model: Any, rows: list[Row]) -> dict[str, float]:
+        """Each question with its own passages, the wrong ones first: scores that are the same earn nothing."""
+        rankings = []
+        for row in rows:
+            texts = [*row["negatives"], *row["positives"]]
+            made = self._read([row["query"]] * len(texts), texts)
+            scores = self._scores(
+                model, {name: value.to(model.device) for name, value in made.items()}
+            ).tolist()
+            order = sorted(range(len(texts)), key=lambda place: -scores[place])
+            rankings.append([place >= len(row["negatives"]) for place in order])
+        return ranking_measures(rankings)
+
+    def _read(self, queries: list[str], texts: list[str]) -> dict[str, Any]:
+        return dict(
+            self._tokenizer(
+                queries, texts, padding=True, truncation=True, max_length=self._longest, return_tensors="pt"
+            )
+        )
+
+    def _scores(self, model: Any, batch: dict[str, Any]) -> Any:
+        return model(**batch).logits.float()[:, 0]
+
+
+class _RetrievalTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
+    """Computes the loss of the method, and measures rankings in place of a loss on what is held back."""
+
+    def __init__(self, kind: Any, held_back: list[Row], monitor: watch.TrainingMonitor, **given: Any) -> None:
+        super().__init__(**given)
+        self._kind, self._held_back, self._monitor = kind, held_back, monitor
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> Any:
+        self._monitor.tokens += int(inputs["attention_mask"].sum())
+        return self._kind.loss(model, dict(inputs))
+
+    def measure(self) -> dict[str, float]:
+        """How good the model is now. All processes compute the same."""
+        model = self.model_wrapped if self.is_fsdp_enabled else self.model
+        with learning_nothing(model):
+            measured: dict[str, float] = self._kind.measure(model, self._held_back)
+        return measured
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        found = {f"eval_{key}": value for key, value in self.measure().items()}
+        self.log(found)
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
+        return found
+
+
+@contextmanager
+def learning_nothing(model: Any) -> Iterator[None]:
+    """Without gradients and without chance."""
+    was = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was)
+
+
+class RetrievalFactory:
+    """Everything that a training for search is made of, before it begins."""
+
+    def __init__(self, order: TrainingOrder, voice: DaemonLink, tokenizer: Any) -> None:
+        tokenizer.padding_side = "right"
+        self.order, self.tokenizer = order, tokenizer
+        self.watch = watch.TrainingMonitor(order, voice)
+        self.training = read_rows(order.training)
+        self.held_back = read_rows(order.validation) if order.validation else []
+        self._voice = voice
+        kinds: dict[str, Any] = {"embedding": _Embedding, "rerank": _Rerank}
+        self._kind = kinds[order.method](order, tokenizer)
+        self._before = order.folder / "before.json"
+
+    def measure_base(self, model: Any) -> None:
+        """How good the base is, once: a later attempt has the weights of a checkpoint."""
+        if self.order.method == "rerank" and model.config.num_labels != 1:
+            raise ValueError(
+                f"'{self.order.name}' has {model.config.num_labels} classes, and a reranker one score"
+            )
+        if self._before.is_file() or not self.held_back:
+            return
+        self._voice.send("stage", stage="measure", message="Measuring the base on the questions held back")
+        if self.order.recipe["device"] == "cuda":
+            model.to("cuda")
+        with learning_nothing(model):
+            found = self._kind.measure(model, self.held_back)
+        if self._voice.first:
+            draft = self._before.with_suffix(".new")
+            draft.write_text(json.dumps(found), encoding="utf-8")
+            draft.replace(self._before)
+        words = f"nDCG@10 {found['ndcg_10']:.3f}, recall@5 {found['recall_5']:.3f}"
+        self._voice.send("say", level="info", message=f"The base on {len(self.held_back)} questions: {words}")
+
+    def trial(self, model: Any) -> Callable[[int], None]:
+        """A gradient for some copies of the longest example, forgotten at once."""
+        longest = max(
+            self.training, key=lambda row: sum(map(len, (row["query"], *row["positives"], *row["negatives"])))
+        )
+
+        def step(count: int) -> None:
+            batch = self._kind.batch([longest] * count)
+            model.train()
+            self._kind.loss(model, {name: value.to(model.device) for name, value in batch.items()}).backward()
+            model.zero_grad(set_to_none=True)
+
+        return step
+
+    def trainer(self, model: Any, lora: Any, micro_batch: int, accumulation: int) -> Any:
+        """Ready to train ``model``."""
+        common = common_arguments(self.order, micro_batch, accumulation, validated=bool(self.held_back))
+        return _RetrievalTrainer(
+            self._kind,
+            self.held_back,
+            self.watch,
+            model=get_peft_model(model, lora) if lora is not None else model,
+            args=TrainingArguments(**common),
+            train_dataset=Dataset.from_list(self.training),
+            eval_dataset=Dataset.from_list(self.held_back) if self.held_back else None,
+            data_collator=self._kind.batch,
+            callbacks=[self.watch],
+        )
+
+    def write(self, trainer: Any, dtype: torch.dtype) -> dict[str, float]:
+        """The whole model with all that its folder has beside the weights; what was measured, before and after."""
+        order = self.order
+        draft = order.adapter.with_suffix(".new")
+        model = trainer.model
+        measured: dict[str, float] = {}
+        if self.held_back:
+            after = trainer.measure()
+            before = json.loads(self._before.read_text(encoding="utf-8"))
+            measured = {**after, **{f"base_{key}": value for key, value in before.items()}}
+            measured["held_back_questions"] = float(len(self.held_back))
+        if isinstance(model, PeftModel):
+            if trainer.is_world_process_zero():
+                model.merge_and_unload().to(dtype).save_pretrained(draft)
+        else:
+            if not trainer.is_fsdp_enabled:
+                model.to(dtype)  # it was trained in 32 bits
+            trainer.save_model(str(draft))
+        if trainer.is_world_process_zero():
+            for path in order.model.rglob("*"):
+                there = draft / path.relative_to(order.model)
+                if path.is_file() and path.suffix not in _WEIGHTS and not there.exists():
+                    if path.name.endswith(".index.json") or path.name.startswith("."):
+                        continue
+                    there.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(path, there)
+            watch.finish(draft, order.adapter)
+        return measured

@@ -1,0 +1,93 @@
+"""An embedding model and a reranker learn which passages answer: a real training of a few steps on two cores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.finetune.child.bases import Alone, task, trained, trainer
+from tests.server.models.engines.transformers import environment
+
+from portico_server.core.interfaces import BaseModel
+from portico_server.finetune.spec import Checkpoint, Metrics, TrainedWeights, TrainLog
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+PAIRS = {
+    "ships are closed": "red and green",
+    "bread is baked": "the sky is bright",
+    "weather in paris": "a word of the story",
+    "set light": "the harbour is here",
+    "count color": "tell me about the sea",
+    "once upon a time": "functions parameters",
+    "true or false": "city name arguments",
+    "light house on the hill": "it will be sunny",
+}
+
+
+def rows() -> list[dict[str, Any]]:
+    """Questions whose answers no model of random weights can know."""
+    answers = list(PAIRS.values())
+    return [
+        {"query": question, "positives": [answer], "negatives": [answers[number - 1], answers[number - 2]]}
+        for number, (question, answer) in enumerate(PAIRS.items())
+    ]
+
+
+def base(name: str) -> BaseModel:
+    path = environment.models() / name
+    return BaseModel(name, path, "safetensors", "transformers", "bert", 30_000, 2, 32, 63, 64, 0)
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "kind"),
+    [
+        ("embedding", "embedding-mean", "full"),
+        ("embedding", "embedding-cls", "lora"),
+        ("rerank", "reranker", "full"),
+    ],
+)
+async def test_a_model_for_search_learns_what_answers_and_says_how_much(
+    tmp_path: Path, method: Any, name: str, kind: str
+) -> None:
+    asked = task(
+        tmp_path,
+        base(name),
+        rows(),
+        method=method,
+        validation=rows(),
+        kind=kind,
+        steps=40,
+        eval_interval=20,
+        micro_batch=4,
+        max_length=64,
+        learning_rate=3e-3,
+    )
+    if method == "embedding" and kind == "full":  # cut off behind its first checkpoint, it continues
+        await trained(trainer(tmp_path), asked, until=Checkpoint)
+    events = await trained(trainer(tmp_path), asked)
+    done = events[-1]
+    assert isinstance(done, TrainedWeights)
+    values = done.values
+    assert values["ndcg_10"] > values["base_ndcg_10"], values
+    assert values["recall_5"] >= values["base_recall_5"]
+    assert values["held_back_questions"] == len(PAIRS)
+    assert done.tokens > 0
+    assert done.others == (), "checkpoints of an adapter that was merged are not models"
+    measured = [
+        e.values["valid_ndcg_10"] for e in events if isinstance(e, Metrics) and "valid_ndcg_10" in e.values
+    ]
+    assert max(measured) == pytest.approx(values["ndcg_10"]), "the best checkpoint is the result"
+    config = json.loads((done.path / "config.json").read_bytes())
+    assert (
+        config["architectures"] == json.loads((base(name).path / "config.json").read_bytes())["architectures"]
+    )
+    assert not (done.path / "adapter_config.json").exists()
+    assert (done.path / "1_Pooling" / "config.json").is_file() == (method == "embedding")
+    said = [event.message for event in events if isinstance(event, TrainLog)]
+    assert any("The base on 8 questions" in words for words in said) == (
+        not (method == "embedding" and kind == "full")
+    )
+    assert [type(event) for event in await trained(trainer(tmp_path), asked, Alone())] == [TrainedWeights]

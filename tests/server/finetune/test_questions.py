@@ -1,0 +1,304 @@
+"""Questions to a store become training data: what answers each, what does not, and what is held back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests import daemon as daemons
+from tests.daemon import Daemon
+from tests.server.finetune.child.bases import lines
+from tests.server.models.engines.transformers import environment
+
+from portico.cli.root import run
+from portico.client import Client
+from portico.errors import PorticoError
+from portico.tuning import TuningJob
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.interfaces import StorePassage
+from portico_server.finetune.questions import (
+    AnsweredQuestion,
+    NegativeChooser,
+    estimated_tokens,
+    held_back_files,
+    is_near_duplicate,
+    made_questions,
+    read_questions,
+    shared_words,
+    shingles,
+)
+
+TIDES = "The harbour is closed at low tide. Ships wait in the bay until the water rises again at noon. Pilots help."
+
+BREAD = "Bread is baked here before the sun rises. The baker opens the shop at six and closes it when all is sold."
+
+
+def passage(number: int, file: str, text: str, *headings: str) -> StorePassage:
+    return StorePassage(number, file, headings, text)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("nothing", "it is not JSON"),
+        ("[1]", "no object"),
+        ({"file": "a.md"}, "'question' is missing"),
+        ({"question": "When?"}, "the 'file', the 'passage' or the 'answer'"),
+        ({"question": 5, "file": "a.md"}, "'question' must be a text"),
+        ({"question": "x" * 2_001, "file": "a.md"}, "more than 2,000 characters"),
+        ({"messages": [{"role": "assistant", "content": "Noon"}]}, "no question of a user"),
+    ],
+)
+def test_a_wrong_line_is_refused_with_its_number(tmp_path: Path, line: Any, words: str) -> None:
+    file = tmp_path / "questions.jsonl"
+    text = line if isinstance(line, str) else json.dumps(line)
+    file.write_text(json.dumps({"question": "When?", "file": "a.md"}) + "\n\n" + text + "\n")
+    with pytest.raises(InvalidRequest, match=r"1 of 3 lines .* line 3: ") as refused:
+        read_questions(file)
+    assert words in refused.value.message
+    assert (refused.value.code, refused.value.param) == ("invalid_training_file", "training_file")
+
+
+def test_questions_are_read_in_each_of_their_forms(tmp_path: Path) -> None:
+    rated = [
+        {"role": "user", "content": "Who bakes?"},
+        {"role": "assistant", "content": "Nobody", "weight": 0},
+        {"role": "user", "content": "When is high tide?"},
+        {"role": "assistant", "content": "At noon"},
+    ]
+    given: list[Any] = [
+        {"question": "When?", "file": "a.md"},
+        {"question": "When?", "passage": "At noon."},
+        {"messages": rated},
+        {"item": {"messages": rated[:1], "answer": "The baker"}},
+    ]
+    found = read_questions(lines(tmp_path / "questions.jsonl", given))
+    assert [(one.number, one.question, one.file, one.passage, one.answer) for one in found] == [
+        (1, "When?", "a.md", "", ""),
+        (2, "When?", "", "At noon.", ""),
+        (3, "When is high tide?", "", "", "At noon"),
+        (4, "Who bakes?", "", "", "The baker"),
+    ]
+
+
+def test_questions_are_made_of_headings_and_of_sentences_that_are_taken_out() -> None:
+    passages = [
+        passage(1, "harbour.md", TIDES, "Harbour", "Tides"),
+        passage(2, "harbour.md", TIDES + " More.", "Harbour", "Tides"),
+        passage(3, "bread.md", BREAD),
+        passage(4, "short.md", "Too short."),
+    ]
+    found = made_questions(passages, 10, 1)
+    assert found == made_questions(passages, 10, 1), "the same seed makes the same ones"
+    by_heading = [one for one in found if one.question == "Harbour Tides"]
+    assert len(by_heading) == 1, "a heading is asked about once"
+    by_sentence = [one for one in found if one not in by_heading]
+    assert {one.passage.id for one in by_sentence} == {1, 2, 3}
+    for one in by_sentence:
+        assert one.question in one.passage.text
+        assert one.question not in one.text
+        assert len(one.text) + len(one.question) <= len(one.passage.text)
+    assert len(made_questions(passages, 2, 1)) == 2
+
+
+def test_what_may_answer_and_what_is_nearly_the_same_is_no_wrong_answer() -> None:
+    own = passage(1, "harbour.md", TIDES, "Harbour", "Tides")
+    others = [
+        passage(2, "copy.md", TIDES.replace("Pilots help", "Pilots come")),
+        passage(3, "harbour.md", "Sailors sleep at the inn beside the old mill.", "Harbour", "Tides"),
+        passage(4, "bread.md", BREAD),
+        passage(5, "held.md", "A light house stands on the hill, red and green."),
+        passage(6, "answer.md", "At noon the water rises again, says the clerk."),
+        passage(7, "hill.md", "Goats climb the hill each spring and are counted twice."),
+    ]
+    asked = AnsweredQuestion("When is high tide?", own, own.text, answer="the water rises again at noon")
+    chosen = NegativeChooser(others, 1).choose(
+        asked, others, frozenset({"copy.md", "harbour.md", "bread.md", "answer.md", "hill.md"}), 3
+    )
+    assert chosen == [others[2].text, others[5].text]
+    assert is_near_duplicate(shingles(TIDES), shingles(others[0].text))
+    assert not is_near_duplicate(shingles(TIDES), shingles(BREAD))
+    assert shared_words("潮汐在中午", "今天的潮汐在中午到来") == 1.0
+    assert estimated_tokens("潮汐") == 5
+
+
+def test_whole_files_are_held_back_and_never_all() -> None:
+    def asked(counts: Sequence[int]) -> list[AnsweredQuestion]:
+        return [
+            AnsweredQuestion("?", one, one.text)
+            for file, count in enumerate(counts)
+            for one in [passage(0, f"{file}.md", TIDES)] * count
+        ]
+
+    many = asked([5] * 20)
+    held = held_back_files(many)
+    assert len(held) == 3
+    assert held == held_back_files(list(reversed(many)))
+    assert held_back_files(asked([10])) == frozenset()
+    assert held_back_files(asked([9, 1])) in (frozenset(), {"1.md"}), "more than half is trained on"
+
+
+# A daemon, its stores and keys.
+
+KEYS = {name: f"pk-{name}-0123456789abcdef" for name in ("admin", "tuner", "reader")}
+
+CONFIGURATION = """
+models:
+  - {{name: echo, source: "fake://", aliases: [default]}}
+  - {{name: played, source: "fake://", task: embedding}}
+  - {{name: folder, source: "file://{models}/embedding-mean", engine: transformers}}
+keys:
+  - {{name: admin, key: {admin}, scopes: [admin]}}
+  - {{name: tuner, key: {tuner}, scopes: [finetune]}}
+  - {{name: reader, key: {reader}, scopes: [finetune, "stores:*:read"]}}
+"""
+
+TOPICS = (
+    "sea",
+    "sky",
+    "weather",
+    "light house",
+    "hill",
+    "harbour",
+    "bread",
+    "story",
+    "ships",
+    "city",
+    "color",
+    "rain",
+)
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    home, models = tmp_path_factory.mktemp("home"), environment.models()
+    (home / "data" / "environments").mkdir(parents=True)
+    for name in ("finetune", "transformers"):
+        (home / "data" / "environments" / name).symlink_to(Path(environment.interpreter(name)).parents[1])
+    (home / "portico.yaml").write_text(CONFIGURATION.format(models=models, **KEYS))
+    (home / "notes").mkdir()
+    for topic in TOPICS:
+        (home / "notes" / f"{topic}.md").write_text(
+            f"# Tell me about the {topic}\n\nWhat is the {topic} in Paris? The {topic} is red and green here. "
+            f"And it is bright. Once upon a time the {topic} was closed. Now tell me more about it, be brief.\n"
+        )
+    with daemons.running(
+        home / "data", "--file", str(home / "portico.yaml"), "--docs", str(home / "notes")
+    ) as made:
+        made.settle()
+        yield made
+
+
+def client_of(daemon: Daemon, name: str = "admin") -> Client:
+    return Client(daemon.url, key=KEYS[name])
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "words"),
+    [
+        ({"model": "folder", "method": "embedding"}, "store", "name it in 'store'"),
+        ({"model": "folder", "method": "embedding", "store": "notse"}, "store", "Did you mean 'notes'"),
+        ({"model": "echo", "method": "embedding", "store": "notes"}, "model", "is not an embedding model"),
+        ({"model": "played", "method": "embedding", "store": "notes"}, "model", "has no weights"),
+        ({"model": "folder", "method": "rerank", "store": "notes"}, "model", "is not a reranker"),
+        (
+            {"model": "echo", "method": "supervised", "store": "notes", "training_file": "x"},
+            "store",
+            "goes with",
+        ),
+        ({"model": "echo", "method": "supervised"}, "training_file", "is missing"),
+        ({"model": "folder", "method": "embedding", "store": "notes", "app": "notes"}, "app", "Leave it out"),
+        (
+            {"model": "folder", "method": "embedding", "store": "notes", "recipe": {"kind": "qlora"}},
+            "recipe.kind",
+            "'full'",
+        ),
+        (
+            {"model": "folder", "method": "embedding", "store": "notes", "questions": {"model": "played"}},
+            "questions.model",
+            "not a chat model",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_request_is_said_at_once(
+    daemon: Daemon, body: dict[str, Any], param: str, words: str
+) -> None:
+    response = httpx.post(
+        f"{daemon.url}/v1/fine_tuning/jobs",
+        json={**body, "method": {"type": body["method"]}},
+        headers={"Authorization": f"Bearer {KEYS['admin']}"},
+    )
+    error = response.json()["error"]
+    assert (400 <= response.status_code < 500, error["param"]) == (True, param), error
+    assert words in error["message"]
+
+
+def test_a_store_is_trained_on_by_whoever_may_read_it(daemon: Daemon) -> None:
+    with client_of(daemon, "tuner") as client, pytest.raises(PorticoError) as refused:
+        client.tuning.plan("folder", store="notes", method="embedding")
+    assert refused.value.status in (403, 404)
+    with client_of(daemon, "reader") as client:
+        plan = client.tuning.plan("folder", store="notes", method="embedding", questions=24)
+    assert plan.data["validation"] >= 1
+    assert plan.data["examples"] + plan.data["validation"] == 24
+    assert plan.recipe["kind"] == "full"
+    assert any("questions of people" in sentence for sentence in plan.warnings)
+
+
+def test_questions_of_a_file_are_matched_with_what_answers_them(daemon: Daemon, tmp_path: Path) -> None:
+    given: list[dict[str, str]] = [
+        {"question": f"Where is the {topic}?", "file": f"{topic}.md"} for topic in TOPICS
+    ]
+    given.append({"question": "Who counts goats?", "answer": "Shepherds count quietly"})
+    with client_of(daemon, "reader") as client:
+        plan = client.tuning.plan(
+            "folder", lines(tmp_path / "questions.jsonl", given), store="notes", method="embedding"
+        )
+        assert plan.data["examples"] + plan.data["validation"] == len(TOPICS)
+        assert any(
+            "1 questions are left out" in sentence and "lines 13" in sentence for sentence in plan.warnings
+        )
+        few = lines(tmp_path / "few.jsonl", given[:3])
+        with pytest.raises(PorticoError, match="8 are needed") as refused:
+            client.tuning.plan("folder", few, store="notes", method="embedding")
+    assert refused.value.code == "too_few_questions"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_an_embedding_model_is_trained_measured_and_serves_a_store(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with client_of(daemon) as client:
+        job = client.tuning.create(
+            "folder", store="notes", method="embedding", questions=24, suffix="notes", seed=1
+        )
+        assert (job.store, job.method, job.training_file) == ("notes", "embedding", "")
+        [ended] = [one for one in client.tuning.follow(job.id) if isinstance(one, TuningJob)]
+        assert (ended.status, ended.error) == ("succeeded", "")
+        found = ended.evaluation
+        assert found is not None
+        assert found.questions >= 1
+        assert found.better == (found.after.ndcg_10 > found.before.ndcg_10)
+        said = {event.message: event.level for event in client.tuning.events(job.id, limit=100).data}
+        [measured] = [words for words in said if "that were held back: nDCG@10" in words]
+        assert said[measured] == ("info" if found.better else "warn")
+        assert ("leave your stores as they are" in measured) == (not found.better)
+        model = ended.fine_tuned_model or ""
+        assert len(client.embed(["the harbour"], model).data[0]) == 32
+        monkeypatch.setenv("PORTICO_URL", daemon.url)
+        monkeypatch.setenv("PORTICO_API_KEY", KEYS["admin"])
+        assert run(["stores", "change", "notes", "--embedding-model", model, "--dry-run"]) == 0
+        assert "New vectors would be made of all passages of 12 files" in capsys.readouterr().out
+        assert run(["tune", "show", job.id]) == 0
+        assert f"{found.questions} questions: nDCG@10" in capsys.readouterr().out
+        assert client.stores.get("notes").embedding_model != model, "a dry run changes nothing"
+        client.stores.change("notes", embedding_model=model)
+        [made] = [client.runs.wait(one.id) for one in client.runs.list() if one.kind == "embed"]
+        assert (made.status, made.error) == ("completed", None)
+        assert client.stores.get("notes").embedding_model == model
+        assert client.search("notes", "the harbour").passages
