@@ -29,6 +29,11 @@ export function moment(seconds: number): string {
     : then.toLocaleDateString(language.value, { year: "numeric", month: "short", day: "numeric" });
 }
 
+/** A moment in seconds since 1970, with its day and its time. */
+export function dayAndTime(seconds: number): string {
+  return new Date(seconds * 1000).toLocaleString(language.value, { dateStyle: "medium", timeStyle: "short" });
+}
+
 export function duration(milliseconds: number): string {
   return milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
 }

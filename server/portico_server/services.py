@@ -153,7 +153,7 @@ class Services:
         )
         if settings.otel_endpoint:
             self.runner.telemetry = Telemetry(settings.otel_endpoint)
-        self.scheduler = Scheduler(database, self.runner)
+        self.scheduler = Scheduler(database, self.runner, settings.unfinished_per_key)
         self.trust = ReaderTest(database, self.registry, self.scheduler)
 
     def _serve_models_and_stores(self) -> None:
@@ -232,7 +232,6 @@ class Services:
             ValueBudget(self.settings.flow_value_mb, self.settings.flow_run_mb),
             self.agents,
             self.settings.public_url.rstrip("/"),
-            self.settings.flow_per_key,
         )
         self.apps = DeployedApps(database, self.registry, self.runner.app_quotas)
         self.apps.kind("flow", AppKind(self.flows.check, self.flows.build))
@@ -247,7 +246,6 @@ class Services:
             around,
             self.prompts,
             self.flows.turn,
-            self.settings.responses_per_key,
         )
         self.conversations = ConversationStore(database)
         self.chats = StoredChats(database)

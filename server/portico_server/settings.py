@@ -201,10 +201,23 @@ class Settings:
     responses_per_key: int = _setting(
         100, "Responses in the background that one key may have unfinished; 0 for any number"
     )
+    batch_per_key: int = _setting(
+        100, "Batches that one key may have unfinished, those that wait included; 0 for any number"
+    )
+    eval_per_key: int = _setting(
+        100, "Runs of evaluations that one key may have unfinished; 0 for any number"
+    )
+    eval_search_per_key: int = _setting(
+        20, "Searches over settings that one key may have unfinished; 0 for any number"
+    )
+    finetune_per_key: int = _setting(
+        20,
+        "Fine-tuning jobs that one key may have unfinished, those of its searches aside; 0 for any number",
+    )
     storage_per_key_mb: int = _setting(
         10_240,
-        "What one key may keep on the disk, in MB: files, parts of uploads, what its stores mirror, and artifacts; 0 "
-        "for any amount. A key's own limit storage_mb goes before",
+        "What one key may keep on the disk, in MB: files, parts of uploads, what its stores mirror, chunks with their "
+        "vectors, and artifacts; 0 for any amount. A key's own limit storage_mb goes before",
     )
     batch_yields: bool = _setting(
         True, "Let requests of batches stand back while a call is answered that somebody waits for"
@@ -260,6 +273,12 @@ class Settings:
     def loopback(self) -> bool:
         """Whether only this machine can reach us."""
         return self.host in ("127.0.0.1", "localhost", "::1") or self.host.startswith("127.")
+
+    @property
+    def unfinished_per_key(self) -> dict[str, int]:
+        """How many runs one key may have that have not ended, by kind; 0 for any number."""
+        kinds = ("flow", "responses", "batch", "eval", "eval_search", "finetune")
+        return {kind: getattr(self, f"{kind}_per_key") for kind in kinds}
 
     @property
     def database_path(self) -> Path:

@@ -21,6 +21,7 @@ from portico_tui.screens.apps import Versions
 from portico_tui.screens.evals import EvalItems, EvalList, EvalRunList, EvalSearchList, EvalTrials
 from portico_tui.screens.prompts import PromptVersions
 from portico_tui.screens.runs import TraceView
+from portico_tui.screens.schedules import ScheduledRuns
 from portico_tui.screens.webhooks import Deliveries
 from portico_tui.widgets.dialogs import Choose, Confirm, Form, Reader
 from portico_tui.widgets.run_view import RunView
@@ -446,6 +447,37 @@ async def test_a_webhook_is_made_tried_paused_and_deleted_and_its_deliveries_are
         await screen.press("d")
         await screen.agree()
         await screen.until(lambda: not screen.row("#rows", "ours"))
+
+
+async def test_a_schedule_is_made_run_paused_changed_and_deleted(daemon: Daemon) -> None:
+    async with terminal(daemon.url) as screen:
+        await screen.go("schedules")
+        await screen.press("n")
+        await screen.fill(name="daily", app="storey", when="@daily")
+        await screen.until(lambda: any("storey" in line for line in screen.told))
+        await screen.press("n")
+        await screen.fill(name="daily", app="story", input='{"topic": "herons", "parts": 1}', when="@daily")
+        await pick(screen, "schedules", 0, "daily")
+        assert screen.row("#rows", "daily")[1:3] == ["app story", "@daily (UTC)"]
+        assert '"topic": "herons"' in said(screen, "#detail")
+        await screen.press("r")
+        await screen.until(lambda: any("Began run_" in line for line in screen.told))
+        await screen.press("enter")
+        await screen.over(ScheduledRuns)
+        await screen.until(lambda: [row[1:3] for row in screen.rows("#rows")] == [["hand", "completed"]])
+        await screen.press("escape")
+        await pick(screen, "schedules", 0, "daily")
+        await screen.press("p")
+        await screen.until(lambda: screen.row("#rows", "daily")[3:4] == ["paused"])
+        await screen.press("p")
+        await screen.until(lambda: screen.row("#rows", "daily")[3:4] != ["paused"])
+        await screen.press("e")
+        await screen.fill(name="often", when="15m")
+        await screen.until(lambda: screen.row("#rows", "often")[2:3] == ["every 15m"])
+        await pick(screen, "schedules", 0, "often")
+        await screen.press("d")
+        await screen.agree()
+        await screen.until(lambda: not screen.row("#rows", "often"))
 
 
 async def test_usage_logs_and_settings_are_read(daemon: Daemon) -> None:

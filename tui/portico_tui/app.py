@@ -29,6 +29,7 @@ from portico_tui.screens.models import Models
 from portico_tui.screens.page import AppServices, Page
 from portico_tui.screens.prompts import PromptList
 from portico_tui.screens.runs import RunList
+from portico_tui.screens.schedules import ScheduleList
 from portico_tui.screens.tools import Origins, ToolList
 from portico_tui.screens.webhooks import WebhookList
 from portico_tui.widgets.dialogs import Choose, Help
@@ -48,6 +49,7 @@ PAGES: tuple[type[Page], ...] = (
     PromptList,
     EvalList,
     KeyList,
+    ScheduleList,
     WebhookList,
     UsageTable,
     Logs,

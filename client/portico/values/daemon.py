@@ -25,7 +25,7 @@ class Key:
     filters: Mapping[str, Any] = field(default_factory=dict)
     """Which files of a store it may read: a filter on their attributes, by the name or id of the store."""
     stored_bytes: int = 0
-    """What it keeps on the disk: files, parts of uploads, what its stores mirror, and artifacts."""
+    """On the disk: files, parts of uploads, what its stores mirror, chunks with their vectors, and artifacts."""
 
 
 @dataclass(frozen=True, slots=True)

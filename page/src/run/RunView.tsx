@@ -15,6 +15,10 @@ function Webhooks() {
   return <Lazy name="webhooks" load={() => import("./Webhooks")} given={{}} />;
 }
 
+function Schedules() {
+  return <Lazy name="schedules" load={() => import("./Schedules")} given={{}} />;
+}
+
 const VIEWS = {
   models: Models,
   finetunes: Finetunes,
@@ -23,6 +27,7 @@ const VIEWS = {
   runs: Runs,
   usage: UsageTable,
   keys: Keys,
+  schedules: Schedules,
   webhooks: Webhooks,
   settings: Settings,
 } satisfies Record<string, FunctionComponent>;

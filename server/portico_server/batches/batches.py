@@ -94,7 +94,9 @@ class Batches:
     # --- making one --------------------------------------------------------------------------------------------
 
     async def create(self, input_file_id: str, endpoint: str, spec: BatchSpec, caller: Principal) -> BatchRow:
-        """Begin a batch. The lines of its file are checked in the background. Raises `InvalidRequest`, `NotFound`."""
+        """Begin a batch. The lines of its file are checked in the background. Raises `InvalidRequest`, `NotFound`, and
+        `TooMany` if the caller has as many as a key may have.
+        """
         file = await self._checked(input_file_id, endpoint, caller)
         now = time.time()
         row = BatchRow(
@@ -110,7 +112,7 @@ class Batches:
             expires_at=now + WINDOW_S,
         )
         run = new_run(KIND, row.id, {"batch": row.id}, caller.id, row.run_id)
-        await self._database.write(batches.create, row, run)
+        await self._database.write(self._scheduler.within_share(KIND, caller, batches.create), row, run)
         self._scheduler.look()
         return row
 

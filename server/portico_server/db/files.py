@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from sqlalchemy import Column, ColumnElement, Connection, func, or_, select, union_all
+from sqlalchemy import Connection, func, or_, select, union_all
 from sqlalchemy import delete as sql_delete
 
 from portico_server.db import chunks
-from portico_server.db.rows import Order, RowPage, Rows, portions
+from portico_server.db.rows import Order, RowPage, Rows
 from portico_server.db.schema import artifacts, batches, files, store_files, stores, upload_parts, uploads
 
 MAX_EXPIRED_ROWS = 10_000
@@ -91,6 +91,11 @@ _MIRRORED = (
     .join(stores, files.c.owner == MIRRORED_OWNER + stores.c.id)
     .where(stores.c.owner.is_not(None))
 )
+_INDEXED = (
+    select(stores.c.owner.label("owner"), store_files.c.usage_bytes.label("bytes"))
+    .join(stores, store_files.c.store_id == stores.c.id)
+    .where(stores.c.owner.is_not(None))
+)
 _PARTS = select(uploads.c.owner.label("owner"), upload_parts.c.bytes.label("bytes")).join(
     uploads, upload_parts.c.upload_id == uploads.c.id
 )
@@ -99,12 +104,14 @@ _STORED = union_all(
         files.c.owner.is_not(None), files.c.owner.not_like(f"{MIRRORED_OWNER}%")
     ),
     _MIRRORED,
+    _INDEXED,
     _PARTS,
     select(artifacts.c.owner.label("owner"), artifacts.c.bytes.label("bytes")).where(
         artifacts.c.owner.is_not(None)
     ),
 ).subquery()
-"""What keys keep on the disk: files, what their stores mirror, parts of uploads, and what their runs made."""
+"""What keys keep on the disk: files, what their stores mirror, chunks with their vectors, parts of uploads, and what
+their runs made."""
 
 
 def stored_by_owner(connection: Connection) -> dict[str, int]:
@@ -115,19 +122,8 @@ def stored_by_owner(connection: Connection) -> dict[str, int]:
 
 def stored(connection: Connection, owner: str) -> int:
     """How many bytes one key keeps on the disk."""
-    own = select(stores.c.id).where(stores.c.owner == owner)
-    mirrored = [MIRRORED_OWNER + store_id for store_id in connection.execute(own).scalars()]
-    total = 0
-    for some in portions([owner, *mirrored]):
-        total += _sum(connection, files.c.bytes, files.c.owner.in_(some))
-    total += _sum(
-        connection, upload_parts.c.bytes, upload_parts.c.upload_id == uploads.c.id, uploads.c.owner == owner
-    )
-    return total + _sum(connection, artifacts.c.bytes, artifacts.c.owner == owner)
-
-
-def _sum(connection: Connection, size: Column[int], *where: ColumnElement[bool]) -> int:
-    return int(connection.execute(select(func.coalesce(func.sum(size), 0)).where(*where)).scalar_one())
+    found = connection.execute(select(func.sum(_STORED.c.bytes)).where(_STORED.c.owner == owner))
+    return int(found.scalar_one() or 0)
 
 
 def expired(connection: Connection) -> list[FileRow]:

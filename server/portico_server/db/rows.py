@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from sqlalchemy import Connection, Float, Select, Table, cast, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Float, Select, Table, cast, func, insert, select
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -34,6 +34,11 @@ R = TypeVar("R", bound="DataclassInstance")
 def portions(values: Sequence[T]) -> Iterator[Sequence[T]]:
     """Values in portions that fit into one statement."""
     return (values[at : at + _MAX_VALUES] for at in range(0, len(values), _MAX_VALUES))
+
+
+def may_have_another(connection: Connection, most: int, *mine: ColumnElement[bool]) -> bool:
+    """Whether fewer than ``most`` rows are as ``mine`` says, so that whoever has them may have one more."""
+    return int(connection.execute(select(func.count()).where(*mine)).scalar_one()) < most
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, case, func, insert, or_, selec
 
 from portico_server.core.principal import SYSTEM
 from portico_server.db import dedupe, questions, schedules, webhooks
-from portico_server.db.rows import Rows, portions
+from portico_server.db.rows import Rows, may_have_another, portions
 from portico_server.db.rows import now as clock
 from portico_server.db.schema import CHANNEL, run_events, runs, steps
 
@@ -98,14 +98,10 @@ def pending(connection: Connection) -> list[tuple[str, RunStatus, int, float]]:
     return [(kind, status, number, oldest) for kind, status, number, oldest in rows]
 
 
-def unfinished(connection: Connection, kind: str, owner: str) -> int:
-    """How many runs of a kind that are of one owner have not ended."""
-    found = connection.execute(
-        select(func.count()).where(
-            runs.c.status.in_(("queued", *HELD_STATUSES)), runs.c.kind == kind, runs.c.owner == owner
-        )
-    )
-    return int(found.scalar_one())
+def may_begin(connection: Connection, kind: str, owner: str, most: int) -> bool:
+    """Whether an owner has fewer than ``most`` runs of a kind that have not ended."""
+    unfinished = runs.c.status.in_(("queued", *HELD_STATUSES))
+    return may_have_another(connection, most, unfinished, runs.c.kind == kind, runs.c.owner == owner)
 
 
 def ensure(connection: Connection, run: NewRun) -> str:

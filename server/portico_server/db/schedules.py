@@ -16,7 +16,7 @@ from portico_server.core.errors import Conflict
 from portico_server.db import webhooks
 from portico_server.db.database import after_commit
 from portico_server.db.names import claim_of, lock
-from portico_server.db.rows import Rows
+from portico_server.db.rows import Rows, may_have_another
 from portico_server.db.rows import now as clock
 from portico_server.db.schema import runs, schedule_times, schedules
 
@@ -109,8 +109,7 @@ def visible(connection: Connection, owner: str | None, *, everyone: bool = False
 def add(connection: Connection, row: ScheduleRow, most: int) -> bool:
     """Write a new one; whether its key may have another, of ``most``. Raises `Conflict` for a name that is taken."""
     _require_free(connection, row.name, row.owner)
-    mine = select(func.count()).select_from(schedules).where(schedules.c.key == row.key)
-    if connection.execute(mine).scalar_one() >= most:
+    if not may_have_another(connection, most, schedules.c.key == row.key):
         return False
     _SCHEDULES.add(connection, row, claim=claim_of(row.owner, row.name))
     after_commit(connection, TOPIC)

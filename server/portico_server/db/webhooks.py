@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, upd
 
 from portico_server.core.ids import new_id
 from portico_server.db.database import after_commit
-from portico_server.db.rows import RowPage, Rows
+from portico_server.db.rows import RowPage, Rows, may_have_another
 from portico_server.db.rows import now as clock
 from portico_server.db.schema import webhook_deliveries as deliveries
 from portico_server.db.schema import webhooks
@@ -138,8 +138,7 @@ def payload(event_id: str, event_type: str, subject: str, created_at: float) -> 
 
 def add(connection: Connection, row: WebhookRow, most: int) -> bool:
     """Write a new one; whether its owner may have another, of ``most``."""
-    mine = select(func.count()).select_from(webhooks).where(webhooks.c.owner == row.owner)
-    if connection.execute(mine).scalar_one() >= most:
+    if not may_have_another(connection, most, webhooks.c.owner == row.owner):
         return False
     _WEBHOOKS.add(connection, row)
     return True

@@ -65,7 +65,8 @@ class EvalRuns:
         )
         with binding(names.known):
             run = new_run(KIND, row.id, {"eval_run": row.id}, caller.id, row.run_id)
-            await self._services.database.write(rows.begin, row, prepared.items, run)
+            begin = self._services.scheduler.within_share(KIND, caller, rows.begin)
+            await self._services.database.write(begin, row, prepared.items, run)
         self._services.scheduler.look()
         return row
 

@@ -338,7 +338,8 @@ class EvalSearches:
         made = [replace(trial, id=one) for trial, one in zip(made, ids, strict=True)]
         with binding(names.known):
             run = new_run(KIND, row.id, {"search": row.id}, caller.id, row.run_id)
-            await self._services.database.write(rows.begin_search, row, made, search.prepared.items, run)
+            begin = self._services.scheduler.within_share(KIND, caller, rows.begin_search)
+            await self._services.database.write(begin, row, made, search.prepared.items, run)
         self._services.scheduler.look()
         return row
 

@@ -117,11 +117,19 @@ class FineTuningJobs:
 
     # --- making one --------------------------------------------------------------------------------------------
 
-    async def create(self, spec: FineTuningSpec, caller: Principal, *, ignored: tuple[str, ...] = ()) -> Job:
+    async def create(
+        self,
+        spec: FineTuningSpec,
+        caller: Principal,
+        *,
+        ignored: tuple[str, ...] = (),
+        of_search: bool = False,
+    ) -> Job:
         """Begin a job. Its files are checked in the background; errors in the request itself are raised now.
 
-        ``ignored`` are sentences about what was asked for and is not done. Raises `Forbidden`, `NotFound`,
-        `InvalidRequest`.
+        ``ignored`` are sentences about what was asked for and is not done; ``of_search``: a search trains one model
+        at a time, and is counted itself. Raises `Forbidden`, `NotFound`, `InvalidRequest`, and `TooMany` if the caller
+        has as many as a key may have.
         """
         with binding() as names:
             spec = await self._checked(spec, caller)
@@ -142,7 +150,10 @@ class FineTuningJobs:
         events += [NewEvent("message", sentence, "warn") for sentence in ignored]
         with binding(names.known):
             run = new_run(FINETUNE_RUN_KIND, row.id, {"job": row.id}, caller.id, run_id)
-            await self._database.write(tuning.create, row, run, events)
+            create = tuning.create
+            if not of_search:
+                create = self._scheduler.within_share(FINETUNE_RUN_KIND, caller, create)
+            await self._database.write(create, row, run, events)
         self._scheduler.look()
         return Job.of(row)
 
@@ -448,14 +459,15 @@ class FineTuningJobs:
         return await self.get(job_id, caller)
 
     async def resume(self, job_id: str, caller: Principal) -> Job:
-        """Go on with a paused job. Raises `Conflict`."""
+        """Go on with a paused job. Raises `Conflict`, and `TooMany` as `create`."""
         job = await self.get(job_id, caller)
         if job.status != "paused":
             raise Conflict(
                 f"The job '{job.id}' is not paused, but {_words(job.status)}.", param="fine_tuning_job_id"
             )
         event = NewEvent("message", "Fine-tuning job resumed")
-        if not await self._database.write(tuning.resume, job.id, job.run_id, event):
+        resume = self._scheduler.within_share(FINETUNE_RUN_KIND, caller, tuning.resume)
+        if not await self._database.write(resume, job.id, job.run_id, event):
             raise Conflict(f"The job '{job.id}' is still stopping; try again.", param="fine_tuning_job_id")
         self._scheduler.look()
         return await self.get(job_id, caller)
@@ -548,7 +560,7 @@ class SearchJobs:
             return known.data[0].id
         spec = self._read(request)
         metadata = {**spec.metadata, SEARCH_METADATA_KEY: search, TRIAL_METADATA_KEY: key}
-        return (await self._jobs.create(replace(spec, metadata=metadata), caller)).id
+        return (await self._jobs.create(replace(spec, metadata=metadata), caller, of_search=True)).id
 
     async def trained(self, job_id: str, caller: Principal, on_progress: OnProgress) -> str:
         async for found in self._jobs.follow(job_id, caller):

@@ -259,6 +259,10 @@ class FileStorage:
 
     async def require_room(self, owner: str | None, size: int) -> None:
         """Raise `TooLarge` if a key may not keep so many bytes more."""
+        await self._database.read(self.quota.look, owner, size)
+
+    async def take_room(self, owner: str | None, size: int) -> None:
+        """As `require_room`, and count them: they are about to be written."""
         await self._database.read(self.quota.require, owner, size)
 
     def _add(self, connection: Any, row: FileRow) -> None:

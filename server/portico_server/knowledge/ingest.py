@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 from portico.wire import JSON, Status, StepFinished, StepStarted
 from portico_server.core import pools
 from portico_server.core.context import Context
-from portico_server.core.errors import EngineFailed, PorticoError
+from portico_server.core.errors import EngineFailed, PorticoError, TooLarge
 from portico_server.core.histogram import Histogram
 from portico_server.db import changes, groups
 from portico_server.db import stores as rows
@@ -223,7 +223,7 @@ class Ingest:
         self, store: StoreRow, group: GroupRow, tally: IngestTally, context: Context
     ) -> None:
         """Make the chunks of a further group, of all files that it lacks."""
-        target = GroupTarget(group, group.model(store.embedding_model), self._database, self._indexes)
+        target = GroupTarget(group, store, self._database, self._indexes)
         partial = tally.done
         while waiting := await self._database.read(groups.waiting, group, 1_000):
             try:
@@ -325,6 +325,7 @@ class Ingest:
     async def _write(self, batch: Sequence[ReadChunks], target: ChunkTarget, context: Context) -> set[str]:
         """Embed and write what was read; the files of which nothing more is wanted. Sets the messages of failures."""
         dropped: set[str] = set()
+        await self._take_room(batch, target)
         vectors = await self._vectors([item for item in batch if item.message is None], target, context)
         good: list[IndexedChunks] = []
         for item in batch:
@@ -343,6 +344,16 @@ class Ingest:
             kept = await target.put(good)
             dropped |= {item.row.file_id for item in good} - kept
         return dropped
+
+    async def _take_room(self, batch: Sequence[ReadChunks], target: ChunkTarget) -> None:
+        """Fail what was read if the owner of the store keeps too much on the disk already."""
+        read = [item for item in batch if item.message is None]
+        size = sum(len(chunk.text.encode()) for item in read for chunk in item.chunks)
+        try:
+            await self._files.take_room(target.owner, size)
+        except TooLarge as error:
+            for item in read:
+                item.code, item.message, item.keep = "server_error", target.failure(item.row, error), True
 
     async def _vectors(
         self, batch: Sequence[ReadChunks], target: ChunkTarget, context: Context

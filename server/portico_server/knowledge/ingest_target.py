@@ -19,9 +19,10 @@ from portico_server.knowledge.index.manager import IndexManager
 
 
 class ChunkTarget(Protocol):
-    """``model`` is that of the vectors, "" for none."""
+    """``model`` is that of the vectors, "" for none; ``owner`` that of the store."""
 
     model: str
+    owner: str | None
 
     def chunking(self, row: StoreFileRow) -> Mapping[str, Any]:
         """How a file is cut."""
@@ -46,7 +47,7 @@ class StoreTarget:
     """The group that every store has."""
 
     def __init__(self, store: StoreRow, database: Database, indexes: IndexManager) -> None:
-        self.model = store.embedding_model
+        self.model, self.owner = store.embedding_model, store.owner
         self._store = store.id
         self._links = store.links
         self._database = database
@@ -121,8 +122,8 @@ def with_links(store_id: str, batch: Sequence[IndexedChunks]) -> list[IndexedChu
 class GroupTarget:
     """A further group. Its failures are noted with it: the file itself is in the store."""
 
-    def __init__(self, group: GroupRow, model: str, database: Database, indexes: IndexManager) -> None:
-        self.model = model
+    def __init__(self, group: GroupRow, store: StoreRow, database: Database, indexes: IndexManager) -> None:
+        self.model, self.owner = group.model(store.embedding_model), store.owner
         self._group = group
         self._database = database
         self._indexes = indexes

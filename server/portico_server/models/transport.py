@@ -234,7 +234,8 @@ async def read_frames(
     ``idle``: seconds without a byte after which it counts as broken. Raises `ConnectionError` then, and for a
     stream that ends in the middle of a frame.
     """
-    rest = b""
+    frame = bytearray()  # the beginning of one whose end is still on its way
+    half = b""  # of a line end
     size = 0
     pieces = _Pieces(response, deadline, idle)
     try:
@@ -242,27 +243,23 @@ async def read_frames(
             size += len(data)
             if size > MAX_BODY_BYTES:
                 raise _too_much()
-            if rest:
-                data = rest + data
-                rest = b""
-            if data.find(b"\r") >= 0:
-                if data.endswith(b"\r"):
-                    rest = data  # the other half of the line end is still on its way
-                    continue
-                data = data.replace(b"\r\n", b"\n")
-            if data.endswith(b"\n\n"):
+            if half or data.find(b"\r") >= 0:
+                data = half + data
+                half = data[-1:] if data.endswith(b"\r") else b""
+                data = data.removesuffix(b"\r").replace(b"\r\n", b"\n")
+            if not frame and data.endswith(b"\n\n"):
                 yield data
                 continue
-            end = data.rfind(b"\n\n") + 2
-            if end == 1:
-                rest = data
-                if len(rest) > MAX_FRAME_BYTES:
-                    raise EngineFailed(f"The engine sent a frame of more than {MAX_FRAME_BYTES >> 20} MB.")
-                continue
-            rest = data[end:]
-            yield data[:end]
-        if rest.strip():
-            if not _whole(rest):
+            looked_at = max(0, len(frame) - 1)
+            frame += data
+            end = frame.rfind(b"\n\n", looked_at) + 2
+            if end > 1:
+                yield bytes(frame[:end])
+                del frame[:end]
+            elif len(frame) > MAX_FRAME_BYTES:
+                raise EngineFailed(f"The engine sent a frame of more than {MAX_FRAME_BYTES >> 20} MB.")
+        if frame.strip():
+            if not _whole(rest := bytes(frame)):
                 raise ConnectionResetError("the stream ended in the middle of a line")
             yield rest.rstrip() + b"\n\n"
     finally:

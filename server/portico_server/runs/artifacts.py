@@ -86,7 +86,8 @@ class ArtifactStore:
         if not made:
             return ()
         owner = None if context.caller.id == SYSTEM.id else context.caller.id
-        await self._database.read(self._quota.require, owner, sum(len(item.data) for item in made))
+        size = sum(len(item.data) for item in made)
+        await self._database.read(self._quota.look, owner, size)
         async with self._lock:
             kept = []
             for item in made:
@@ -103,10 +104,19 @@ class ArtifactStore:
                         created_at=time.time(),
                     )
                 )
-            if self._shared:
-                await self._database.write(self._add, kept, made)
-            else:
-                await self._database.write(rows.add, *kept)
+
+            def add(connection: Any) -> None:
+                self._quota.require(connection, owner, size)
+                if self._shared:
+                    for item in made:  # another daemon may have removed the bytes since: nobody does now
+                        self._write(item.data)
+                rows.add(connection, *kept)
+
+            try:
+                await self._database.write(add)
+            except BaseException:
+                await asyncio.shield(self._let_go(kept))
+                raise
         return tuple(shown(row) for row in kept)
 
     async def get(self, artifact_id: str, caller: Principal) -> ArtifactRow:
@@ -153,11 +163,11 @@ class ArtifactStore:
             if await self._database.write(rows.remove, row.id) is not None:
                 await self._discard(self.path(row))
 
-    def _add(self, connection: Any, kept: Sequence[ArtifactRow], made: Sequence[NewArtifact]) -> None:
-        """Write rows, and once more the bytes that another daemon has removed since: nobody does now."""
-        for item in made:
-            self._write(item.data)
-        rows.add(connection, *kept)
+    async def _let_go(self, kept: Sequence[ArtifactRow]) -> None:
+        """Remove bytes that were to have rows, and have none."""
+        for row in kept:
+            if not await self._database.read(rows.is_held, row.sha256):
+                await self._discard(self.path(row))
 
     async def _discard(self, path: Path) -> None:
         """Remove bytes that no row stood for; of which another daemon may have made an artifact since."""

@@ -33,6 +33,14 @@ _ATTEMPT: Final = re.compile(r"#(\d+)(?=[.\[])")
 """In a path: the attempt of the step that stands before it."""
 
 
+def effect_key(run: str, turn: int, path: str, nonce: str = "") -> str:
+    """What makes an effect of the step at ``path`` known as the same when it is done again.
+
+    ``turn`` counts how often the run was told to do steps again that had ended; ``nonce``: see `Journal`.
+    """
+    return ":".join(filter(None, (run, nonce, str(turn or ""), path)))
+
+
 class Journal:
     """The finished steps of one run, by path.
 

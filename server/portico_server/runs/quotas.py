@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -21,6 +22,9 @@ MAX_DAYS = 8
 
 SILENT_S = 5.0
 """Seconds after which the calls in progress of a daemon that says nothing any more do not count."""
+
+SUMMED_S = 10.0
+"""Seconds after which it is summed up again what a key keeps on the disk: other daemons write too."""
 
 RETRY_AFTER_S = 1.0
 """Seconds after which a caller with too many calls at once may try again."""
@@ -254,17 +258,36 @@ class Quotas:
 
 
 class StorageQuota:
-    """What one key may keep on the disk. ``limit_of`` says how many bytes, by the key's id; 0: any number."""
+    """What one key may keep on the disk. ``limit_of`` says how many bytes, by the key's id; 0: any number.
 
-    def __init__(self) -> None:
+    The rows of a key are summed up once in a while; in between, what was let in is added to the sum. What was removed
+    since, or not written after all, is seen where the sum would be too large, which is then made again.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self.limit_of: Callable[[str], int] = lambda _owner: 0
+        self._now = now
+        self._sums: dict[str, tuple[int, float]] = {}
+        """By key what it keeps at most, and when that was summed up."""
+        self._lock = threading.Lock()
+
+    def look(self, connection: Any, owner: str | None, size: int) -> None:
+        """Raise `TooLarge` if so many bytes more are too many for a key. To be called before work that writes them."""
+        if owner is not None and (most := self.limit_of(owner)):
+            self._used(connection, owner, size, most)
 
     def require(self, connection: Any, owner: str | None, size: int) -> None:
-        """Raise `TooLarge` if so many bytes more are too many for a key. To be called where they are written."""
-        most = 0 if owner is None else self.limit_of(owner)
-        if owner is None or not most:
-            return
-        used = files.stored(connection, owner)
+        """As `look`, in the transaction that writes them."""
+        if owner is not None and (most := self.limit_of(owner)):
+            with self._lock:
+                used, at = self._used(connection, owner, size, most)
+                self._sums[owner] = (used + size, at)
+
+    def _used(self, connection: Any, owner: str, size: int, most: int) -> tuple[int, float]:
+        """What a key keeps at most, and when that was summed up."""
+        used, at = self._sums.get(owner, (0, -math.inf))
+        if used + size > most or self._now() - at > SUMMED_S:
+            used, at = files.stored(connection, owner), self._now()
         if used + size > most:
             raise TooLarge(
                 f"This API key keeps {used / MB_BYTES:,.1f} MB on the disk of {most // MB_BYTES:,} MB that it may, and "
@@ -272,6 +295,7 @@ class StorageQuota:
                 "higher limit (storage_mb of the key, or the setting storage_per_key_mb).",
                 code="storage_limit_exceeded",
             )
+        return used, at
 
 
 def span(seconds: float) -> str:

@@ -69,7 +69,7 @@ class RunKind:
 
     ``concurrency`` at once; ``shared``: several of one name at once, instead of one; ``owned``: with the rights of
     their owner, instead of the daemon's own. ``bound``: a name means to them what it meant when they began; always
-    where they are ``owned``. ``per_key``: one key may have so many that have not ended, and any number if it is 0.
+    where they are ``owned``.
     """
 
     handler: Handler
@@ -77,7 +77,6 @@ class RunKind:
     shared: bool = False
     owned: bool = False
     bound: bool = False
-    per_key: int = 0
 
 
 def _clock_lead() -> float:
@@ -107,13 +106,15 @@ class Scheduler:
     """Runs handlers by kind (see `RunKind`).
 
     A handler must be idempotent: it begins again from the start when it was cut off. ``principals`` is put in by
-    the composition root, which knows the keys.
+    the composition root, which knows the keys. ``per_key``: of a kind, one key may have so many runs that have not
+    ended, and any number if it is 0.
     """
 
-    def __init__(self, database: Database, runner: Runner) -> None:
+    def __init__(self, database: Database, runner: Runner, per_key: Mapping[str, int] | None = None) -> None:
         self._database = database
         self._runner = runner
         self._kinds: dict[str, RunKind] = {}
+        self._per_key = per_key or {}
         self.principals: Principals = _daemon_id
         self._running: dict[str, tuple[RunRow, Run]] = {}
         self._turns: LastTurns[tuple[str, str]] = LastTurns()
@@ -136,10 +137,9 @@ class Scheduler:
         shared: bool = False,
         owned: bool = False,
         bound: bool = False,
-        per_key: int = 0,
     ) -> None:
         """Say who does the runs of a kind, and how (see `RunKind`)."""
-        self._kinds[kind] = RunKind(handler, concurrency, shared, owned, owned or bound, per_key)
+        self._kinds[kind] = RunKind(handler, concurrency, shared, owned, owned or bound)
 
     async def begin(
         self,
@@ -157,7 +157,7 @@ class Scheduler:
         kind as a key may have.
         """
         put = self._database.write if full else self._database.write_soon
-        bounded = self._within_share(kind, caller, write)
+        bounded = self.within_share(kind, caller, write)
         row = await put(bounded, new_run(kind, name, payload, caller.id), self.holder, LEASE_S)
         return self._launch(row, caller, 0, full=full)
 
@@ -170,7 +170,7 @@ class Scheduler:
         put = self._database.write if full else self._database.write_soon
         with trace.at(run.trace):
             new = new_run(kind, name, payload, run.owner, run.id)
-        bounded = self._within_share(kind, run.caller, runs.begin)
+        bounded = self.within_share(kind, run.caller, runs.begin)
         writing = asyncio.ensure_future(put(bounded, new, self.holder, LEASE_S))
         try:
             row = await asyncio.shield(writing)
@@ -180,14 +180,14 @@ class Scheduler:
         self._hold(row, run, full=full)
         return row
 
-    def _within_share(self, kind: str, caller: Principal, write: Callable[..., T]) -> Callable[..., T]:
+    def within_share(self, kind: str, caller: Principal, write: Callable[..., T]) -> Callable[..., T]:
         """``write``, in a transaction in which `TooMany` is raised before if the caller has its share of the kind."""
-        most = self._kinds[kind].per_key
+        most = self._per_key.get(kind, 0)
         if not most or caller.admin:
             return write
 
         def bounded(connection: Any, *given: Any) -> T:
-            if runs.unfinished(connection, kind, caller.id) >= most:
+            if not runs.may_begin(connection, kind, caller.id, most):
                 raise TooMany(
                     f"This API key has {most:,} unfinished runs of the kind '{kind}', which is the most that one key "
                     f"may have (the setting {kind}_per_key). Wait for one to end, answer what one asks, or cancel one.",
@@ -212,7 +212,7 @@ class Scheduler:
         """Put a run that has ended back into the queue, to be taken up from its journal; whether it had ended. Raises
         as `begin`.
         """
-        requeue = self._within_share(row.kind, caller, runs.requeue_ended)
+        requeue = self.within_share(row.kind, caller, runs.requeue_ended)
         queued = await self._database.write(requeue, row.id, payload)
         self._wake.set()
         return queued

@@ -22,7 +22,7 @@ import orjson
 from portico_server.core.errors import Conflict, PorticoError
 from portico_server.core.ids import new_id
 from portico_server.db.steps import StepRow, cut
-from portico_server.runs.journal import Journal
+from portico_server.runs.journal import Journal, effect_key
 
 # The step of a durable run within which an app or a tool is called: what lies further down is named after it.
 
@@ -128,8 +128,7 @@ class TurnSteps:
 
     def key(self, place: str) -> str:
         """What makes the effect of a call known as the same when it is done again."""
-        again = f"{self._around.turn}:" if self._around.turn else ""
-        return f"{self._run}:{again}{place}"
+        return effect_key(self._run, self._around.turn, place)
 
     def call_id(self) -> str:
         """The id of a call to which the model gave none: the same when the turn is begun again."""

@@ -18,7 +18,7 @@ from portico_server.db.database import Database
 from portico_server.db.rows import now as clock
 from portico_server.db.schedules import ScheduleRow, ScheduleTime
 from portico_server.schedules.firing import ScheduleRuns, find_app, timing_of
-from portico_server.schedules.spec import ScheduleSpec, parse
+from portico_server.schedules.spec import FIELDS, ScheduleSpec, parse
 from portico_server.schedules.timing import Timing
 
 MAX_SCHEDULES: Final = 100
@@ -234,21 +234,7 @@ def _sees(caller: Principal, row: ScheduleRow) -> bool:
 def _merged(row: ScheduleRow, given: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a schedule with those that are given; one of two that exclude each other replaces the other."""
     now = {**asdict(row), row.kind: row.target}
-    kept = {
-        name: now.get(name)
-        for name in (
-            "name",
-            "app",
-            "store",
-            "input",
-            "cron",
-            "every",
-            "timezone",
-            "missed",
-            "overlap",
-            "pause_after",
-        )
-    }
+    kept = {name: now.get(name) for name in FIELDS}
     for either in (("cron", "every"), ("app", "store")):
         if not given.keys().isdisjoint(either):
             kept |= dict.fromkeys(either)

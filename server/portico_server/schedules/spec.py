@@ -32,7 +32,7 @@ DEFAULT_FAILURES_COUNT: Final = 5
 
 MAX_PAUSE_AFTER: Final = 1_000
 
-_FIELDS: Final[Mapping[str, type | tuple[type, ...]]] = {
+FIELDS: Final[Mapping[str, type | tuple[type, ...]]] = {
     "name": str,
     "app": str,
     "store": str,
@@ -91,13 +91,13 @@ def parse(given: Mapping[str, Any], at: str = "") -> ScheduleSpec:
 
 def _parsed(given: Mapping[str, Any]) -> ScheduleSpec:
     for field, value in given.items():
-        if field not in _FIELDS:
+        if field not in FIELDS:
             raise InvalidRequest(
-                f"A schedule has no field '{field[:80]}'.{nearest(field, _FIELDS)}",
+                f"A schedule has no field '{field[:80]}'.{nearest(field, FIELDS)}",
                 code="unknown_parameter",
                 param=field,
             )
-        if not isinstance(value, _FIELDS[field]) or (field == "pause_after" and isinstance(value, bool)):
+        if not isinstance(value, FIELDS[field]) or (field == "pause_after" and isinstance(value, bool)):
             wrong_type(field, "a whole number" if field == "pause_after" else "a string", value)
     name = given.get("name", "")
     check_name(name, "a schedule")

@@ -1,4 +1,4 @@
-"""What belongs to somebody else, in the page: resources and prompts of MCP servers, and receivers of webhooks."""
+"""What works beside a person, in the page: MCP servers, receivers of webhooks, schedules."""
 
 from __future__ import annotations
 
@@ -26,6 +26,12 @@ STRANGER = str(Path(__file__).parents[1] / "tools" / "mcp" / "stranger.py")
 
 CONFIGURATION: dict[str, Any] = {
     "models": [{"name": "clerk", "source": "fake://", "aliases": ["default"]}],
+    "apps": [
+        {
+            "name": "greeting",
+            "flow": {"step": {"op": "code", "source": "lambda given: f'Good morning, {given}'"}},
+        }
+    ],
     "mcp": [
         {"name": "odd", "command": [sys.executable, STRANGER]},
         {"name": "bare", "command": [sys.executable, STRANGER, "bare"]},
@@ -236,4 +242,50 @@ async def test_a_webhook_is_made_tried_paused_and_deleted_and_its_deliveries_are
     assert (
         await page.until(f"location.hash === '#/run/webhooks' && {text('main .empty h2')}")
         == "No webhook yet"
+    )
+
+
+async def test_a_schedule_is_made_run_paused_changed_and_deleted(seen: Seen) -> None:
+    page, state = seen.page, text("#schedulestate")
+    outcome = text("#scheduledruns tbody tr")
+    await visit(page, "run", "schedules")
+    assert await page.until(text("main .empty h2")) == "No schedule yet"
+    await click(page, "New schedule")
+    await page.until("document.querySelector('dialog[open] [name=target]') && true")
+    await fill(page, name="morning", target="greting", input=HOSTILE, when="0 7 * * 1-5")
+    await page.press_enter()
+    assert "greeting" in await page.until(text("dialog[open] .trouble"))  # what was meant
+    await sound(seen)
+    await page.run("document.querySelector('dialog[open] [name=target]').select()")
+    await page.type("dialog[open] [name=target]", "greeting")
+    await page.press_enter()
+    await page.until(f"{text('#schedules li')}?.includes('calls greeting · 0 7 * * 1-5')")
+    await sound(seen)
+    await click(page, "morning")
+    await page.until(f"{state}?.includes('next')")
+    assert (await page.until(text("#nexttimes"))).count(" · ") == 4
+    assert await page.until(text("main .empty h2")) == "No run yet"
+    await click(page, "Run now")
+    await page.until(f"{outcome}?.includes('by hand') && {outcome}.includes('completed')")
+    await sound(seen)
+    await click(page, "Pause")
+    await page.until(f"{state}.includes('paused')")
+    await page.run("document.querySelector('#language').click()")
+    await page.until(f"{state}.includes('已暂停') && {outcome}.includes('手动')")
+    await sound(seen)
+    await page.run("document.querySelector('#language').click()")
+    await click(page, "Edit")
+    assert await page.until("document.querySelector('dialog[open] [name=when]')?.value") == "0 7 * * 1-5"
+    await page.run("document.querySelector('dialog[open] [name=when]').select()")
+    await page.type("dialog[open] [name=when]", "15m")
+    await click(page, "Save", "dialog[open]")
+    await page.until(f"{state}.includes('every 15m')")
+    await click(page, "Resume")
+    await page.until(f"{state}.includes('next')")
+    assert await page.run("document.querySelectorAll('main img').length") == 0
+    await click(page, "Delete")
+    await click(page, "Delete", "dialog")
+    assert (
+        await page.until(f"location.hash === '#/run/schedules' && {text('main .empty h2')}")
+        == "No schedule yet"
     )

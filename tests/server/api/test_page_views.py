@@ -29,6 +29,7 @@ VIEWS = [
         "run/runs",
         "run/usage",
         "run/keys",
+        "run/schedules",
         "run/webhooks",
         "run/settings",
     ),

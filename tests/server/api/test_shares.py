@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, Final
 
 import httpx
 import orjson
@@ -17,11 +18,20 @@ from websockets.exceptions import ConnectionClosed
 from portico.wire import Usage
 from portico_server.api.exchange import MAX_BODIES_PER_KEY, MAX_JSON_DEPTH, parse_in_turn
 from portico_server.core.context import Context
-from portico_server.core.errors import InvalidRequest
+from portico_server.core.errors import InvalidRequest, TooLarge
+from portico_server.core.ids import new_id
 from portico_server.core.pools import KEY, FairSlots
+from portico_server.core.principal import Principal
 from portico_server.core.request import Embed, Reply, Request, Result, Vectors
 from portico_server.core.servable import Card
+from portico_server.db.files import MIRRORED_OWNER, FileRow
+from portico_server.db.store_files import MirroredFile
+from portico_server.models.spec import ModelSpec
+from portico_server.runs.artifacts import Author, NewArtifact
+from portico_server.runs.scheduler import Scheduler
 from portico_server.tools.sandbox import light
+
+CHAT: Final = "/v1/chat/completions"
 
 
 async def key(api: ApiServer, name: str, *scopes: str, **limits: int) -> dict[str, str]:
@@ -144,6 +154,89 @@ async def test_what_a_key_has_begun_and_not_ended_has_a_bound(tmp_path: Path) ->
             pass
 
 
+async def test_what_a_key_has_in_the_queue_has_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(_self: Scheduler) -> bool:
+        return False
+
+    monkeypatch.setattr(Scheduler, "_take_one", nothing)  # all stays in the queue
+    kinds = ("batch", "eval", "eval_search", "finetune")
+    one_each = {f"{kind}_per_key": 1 for kind in kinds}
+    async with asyncio.timeout(60), api_server(tmp_path, **one_each) as api:
+        await api.services.models.add(ModelSpec("base", "fake://"))
+        await api.services.tuning.start()
+
+        async def wishes(headers: dict[str, str]) -> dict[str, tuple[str, dict[str, Any]]]:
+            """An address and a body for each kind."""
+
+            async def sent(path: str, **body: Any) -> str:
+                made = await api.client.post(path, headers=headers, **body)
+                assert made.status_code < 300, made.text
+                return str(made.json()["id"])
+
+            async def kept(purpose: str, line: object) -> str:
+                form = {"file": ("lines.jsonl", orjson.dumps(line) + b"\n")}
+                return await sent("/v1/files", files=form, data={"purpose": purpose})
+
+            said = [{"role": "user", "content": "a"}]
+            line = {
+                "custom_id": "1",
+                "method": "POST",
+                "url": CHAT,
+                "body": {"model": "base", "messages": said},
+            }
+            schema = {"type": "object", "properties": {"q": {"type": "string"}}}
+            grader = {"name": "x", "type": "string_check", "operation": "eq", "input": "a", "reference": "a"}
+            made = {
+                "data_source_config": {"type": "custom", "item_schema": schema},
+                "testing_criteria": [grader],
+            }
+            test = await sent("/v1/evals", json=made)
+            content = {"type": "file_content", "content": [{"item": {"q": "x"}}]}
+            asked = {"type": "completions", "source": content, "model": "base"}
+            asked["input_messages"] = {"type": "template", "template": said}
+            tuned = {"messages": [*said, {"role": "assistant", "content": "b"}]}
+            batched = {
+                "input_file_id": await kept("batch", line),
+                "endpoint": CHAT,
+                "completion_window": "24h",
+            }
+            trials = {"data_source": asked, "parameters": {"sampling_params.temperature": [0, 1]}}
+            job = {"model": "base", "training_file": await kept("fine-tune", tuned)}
+            return {
+                "batch": ("/v1/batches", batched),
+                "eval": (f"/v1/evals/{test}/runs", {"data_source": asked}),
+                "eval_search": (f"/api/evals/{test}/search", trials),
+                "finetune": ("/v1/fine_tuning/jobs", job),
+            }
+
+        callers = [await key(api, name, "chat", "finetune") for name in ("greedy", "modest")]
+        for headers in (*callers, {}):
+            wanted = await wishes(headers)
+            ends = {}
+            for kind, (path, body) in wanted.items():
+                first, second = [await api.client.post(path, json=body, headers=headers) for _ in range(2)]
+                assert first.status_code < 300, (kind, first.text)
+                ends[kind] = f"{path}/{first.json()['id']}/cancel"
+                if not headers:  # the operator's
+                    assert second.status_code < 300, (kind, second.text)
+                    continue
+                error = second.json()["error"]
+                assert (second.status_code, error["code"]) == (429, "too_many_unfinished"), kind
+                assert f"{kind}_per_key" in error["message"] and second.headers["retry-after"]
+            if headers == callers[0]:
+                path, body = wanted["finetune"]
+                paused = ends["finetune"].removesuffix("cancel")
+                assert (await api.client.post(f"{paused}pause", headers=headers)).status_code == 200
+                assert (await api.client.post(path, json=body, headers=headers)).status_code == 200
+                resumed = await api.client.post(f"{paused}resume", headers=headers)
+                assert (resumed.status_code, resumed.json()["error"]["code"]) == (429, "too_many_unfinished")
+                path, body = wanted["batch"]
+                assert (await api.client.post(ends["batch"], headers=headers)).status_code == 200
+                assert (await api.client.post(path, json=body, headers=headers)).status_code == 200
+
+
 async def ended(socket: ClientConnection) -> str:
     """The type of the last event of a response, or the code of an error."""
     while True:
@@ -249,6 +342,85 @@ async def test_what_a_key_keeps_on_the_disk_has_a_bound(tmp_path: Path) -> None:
         await api.client.delete(f"/v1/files/{first.json()['id']}", headers=greedy)
         assert (await stored())["greedy"] == 0
         assert (await keep(greedy)).status_code == 200
+
+
+async def test_what_is_made_synced_indexed_and_imported_counts_on_the_disk(tmp_path: Path) -> None:
+    async with asyncio.timeout(60), api_server(tmp_path, storage_per_key_mb=1) as api:
+        services = api.services
+        await services.stores.start()
+
+        async def caller(name: str) -> tuple[dict[str, str], Principal]:
+            headers = await key(api, name, "stores:*:manage")
+            listed = (await api.client.get("/api/keys")).json()["data"]
+            return headers, services.scheduler.principals(next(x["id"] for x in listed if x["name"] == name))
+
+        async def stored(name: str) -> int:
+            listed = (await api.client.get("/api/keys")).json()["data"]
+            return next(int(one["stored_bytes"]) for one in listed if one["name"] == name)
+
+        _, maker = await caller("maker")
+        made = [
+            NewArtifact(f"{byte}.bin", "application/octet-stream", bytes([byte]) * 600_000) for byte in (1, 2)
+        ]
+        kept = [services.artifacts.keep([one], Author("run_x", maker)) for one in made]
+        both = await asyncio.gather(*kept, return_exceptions=True)  # both find room when they look
+        (first,) = [found for found in both if isinstance(found, tuple)]
+        assert sum(isinstance(found, TooLarge) for found in both) == 1, both
+        assert len([path for path in services.settings.artifacts.rglob("*") if path.is_file()]) == 1
+        assert await stored("maker") == 600_000
+        await services.artifacts.delete(first[0].id, maker)
+        assert len(await services.artifacts.keep(made[1:], Author("run_x", maker))) == 1
+
+        headers, follower = await caller("follower")
+
+        async def store(name: str) -> str:
+            given = {"name": name, "embedding_model": ""}
+            return str((await api.client.post("/api/stores", json=given, headers=headers)).json()["id"])
+
+        async def mirror(name: str, store_id: str) -> None:
+            """As a sync does it."""
+
+            async def content() -> AsyncIterator[bytes]:
+                yield name.encode() * 600_000
+
+            received = await services.files.receive(content(), durable=False)
+            row = FileRow(
+                new_id("file-"), f"{MIRRORED_OWNER}{store_id}", f"{name}.bin", "assistants", received.bytes,
+                received.sha256, 1.0,
+            )  # fmt: skip
+            item = MirroredFile(row, {}, {"type": "auto"}, 1, received.bytes, None)
+            await services.files.remirror(store_id, [(received, item)], owner=follower.id)
+
+        mirrored = await store("mirrored")
+        await mirror("a", mirrored)
+        with pytest.raises(TooLarge):
+            await mirror("b", mirrored)
+        assert await stored("follower") == 600_000
+
+        headers, _ = await caller("reader")
+        form = {"file": ("bread.md", b"Bread is baked.\n\n" * 17_000, "text/markdown")}
+        text = await api.client.post("/v1/files", files=form, data={"purpose": "assistants"}, headers=headers)
+        ends = []
+        for name in ("one", "two", "three", "four"):  # each has the chunks of the same file
+            files = f"/v1/vector_stores/{await store(name)}/files"
+            added = {"file_id": text.json()["id"]}
+            assert (await api.client.post(files, json=added, headers=headers)).status_code == 200
+            while (end := (await api.client.get(f"{files}/{added['file_id']}", headers=headers)).json())[
+                "status"
+            ] == "in_progress":
+                pass
+            ends.append(end)
+        assert [end["status"] for end in ends] == ["completed", "completed", "failed", "failed"]
+        assert "keeps" in ends[-1]["last_error"]["message"]
+        assert await stored("reader") == 289_000 + sum(end["usage_bytes"] for end in ends)
+
+        archive = (await api.client.get("/api/stores/one/export", headers=headers)).content
+        form = {"file": ("one.zip", archive, "application/zip")}
+        taken = await api.client.post(
+            "/api/stores/import", files=form, data={"name": "five"}, headers=headers
+        )
+        assert (taken.status_code, taken.json()["error"]["code"]) == (413, "storage_limit_exceeded")
+        assert (await api.client.get("/api/stores/five", headers=headers)).status_code == 404
 
 
 async def test_between_large_bodies_everything_else_has_its_turn() -> None:

@@ -155,6 +155,11 @@ def sweepable(step: Step) -> bool:
     )
 
 
+async def _each(host: StepHost, count: int, limit: int, work: Callable[[int], Awaitable[Any]]) -> list[Any]:
+    """As `each`, within the budget of a flow that runs."""
+    return await each(host.budget, count, limit, work, depth=depth_of(host.context))
+
+
 async def sweep(host: StepHost, op: WarpStep, scope: Scope, path: str, items: Sequence[Any]) -> list[Any]:
     """The outputs of all items, in their order."""
 
@@ -162,13 +167,7 @@ async def sweep(host: StepHost, op: WarpStep, scope: Scope, path: str, items: Se
         first = number * BATCH_ITEMS
         return await _batch(host, op, scope, path, first, items[first : first + BATCH_ITEMS])
 
-    batches = await each(
-        host.budget,
-        -(-len(items) // BATCH_ITEMS),
-        min(op.concurrency, MAX_CALLS),
-        work,
-        depth=depth_of(host.context),
-    )
+    batches = await _each(host, -(-len(items) // BATCH_ITEMS), min(op.concurrency, MAX_CALLS), work)
     return [output for batch in batches for output in batch]
 
 
@@ -267,7 +266,7 @@ async def _parallel(
         child = op.steps[number]
         return await do(child, Scope(scope, scope.value), f"{path}.{child.name}")
 
-    outputs = await each(host.budget, len(op.steps), op.concurrency, work, depth=depth_of(host.context))
+    outputs = await _each(host, len(op.steps), op.concurrency, work)
     return joined(op.join, op.separator, [child.name for child in op.steps], outputs, path, host.budget)
 
 
@@ -292,7 +291,7 @@ async def _diverter(
         child = op.steps[number]
         return await do(child, Scope(scope, items[number]), f"{path}.{child.name}")
 
-    outputs = await each(host.budget, len(names), op.concurrency, work, depth=depth_of(host.context))
+    outputs = await _each(host, len(names), op.concurrency, work)
     return joined(op.join, op.separator, names, outputs, path, host.budget)
 
 
@@ -315,9 +314,7 @@ async def _warp(host: StepHost, op: WarpStep, step: Step, scope: Scope, path: st
         value = await do(op.step, inner, f"{path}[{number}].{op.step.name}")
         return None if value is SKIPPED else value
 
-    return host.budget.require(
-        await each(host.budget, len(items), op.concurrency, work, depth=depth_of(host.context)), path
-    )
+    return host.budget.require(await _each(host, len(items), op.concurrency, work), path)
 
 
 async def _switch(host: StepHost, op: SwitchStep, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
@@ -382,7 +379,7 @@ async def _graph(host: StepHost, op: GraphStep, step: Step, scope: Scope, path: 
             )
         ended[child.name].set()
 
-    await each(host.budget, len(op.order), 0, work, depth=depth_of(host.context))
+    await _each(host, len(op.order), 0, work)
     return await host.value(op.output, inner)
 
 

@@ -32,7 +32,7 @@ from portico_server.core.errors import DeadlineExceeded, InvalidRequest, Portico
 from portico_server.core.interfaces import require_code
 from portico_server.core.question import Answer, Question
 from portico_server.db.steps import StepRow, step_usage
-from portico_server.runs.journal import Journal
+from portico_server.runs.journal import Journal, effect_key
 from portico_server.runs.run import Deadline
 from portico_server.runs.turn_steps import EnclosingStep, enclosed
 
@@ -395,8 +395,7 @@ class Execution:
 
     def key(self, path: str) -> str:
         """What makes an effect of the step at ``path`` known as the same when it is done again."""
-        here = [self.context.run, self.journal.nonce, str(self.turn or ""), path]
-        return ":".join(filter(None, here))
+        return effect_key(self.context.run, self.turn, path, self.journal.nonce)
 
     async def value(self, expression: Expression, scope: Scope) -> Any:
         """The value of an expression, which may be code."""

@@ -244,7 +244,6 @@ class Flows:
         budget: ValueBudget | None = None,
         agents: InlineAgents | None = None,
         address: str = "",
-        per_key: int = 0,
     ) -> None:
         self.address = address
         self._database = database
@@ -262,9 +261,7 @@ class Flows:
             agents,
         )
         self._journals: OrderedDict[str, Journal] = OrderedDict()
-        scheduler.handle(
-            KIND, self._work, concurrency=MAX_RUNNING_FLOWS, shared=True, owned=True, per_key=per_key
-        )
+        scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_FLOWS, shared=True, owned=True)
 
     async def read(self, spec: Any, caller: Principal) -> FlowSpec:
         """A flow from its JSON, checked as a whole. Raises `InvalidRequest` that names what is wrong first."""

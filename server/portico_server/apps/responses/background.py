@@ -113,7 +113,6 @@ class BackgroundResponses:
         preparer: Preparer,
         busy: ConversationLocks,
         turns: Turns,
-        per_key: int,
     ) -> None:
         self._database = database
         self._scheduler = scheduler
@@ -123,9 +122,7 @@ class BackgroundResponses:
         self._busy = busy
         self._turns = turns
         self._changed: dict[str, asyncio.Event] = {}
-        scheduler.handle(
-            KIND, self._make, concurrency=MAX_RESUMED_RESPONSES, shared=True, owned=True, per_key=per_key
-        )
+        scheduler.handle(KIND, self._make, concurrency=MAX_RESUMED_RESPONSES, shared=True, owned=True)
 
     async def begin(self, prepared: PreparedResponse, caller: Principal) -> ResponseRow:
         """Write the request down and begin it; what this returns survives a crash."""

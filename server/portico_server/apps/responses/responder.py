@@ -94,7 +94,6 @@ class Responder:
         around: ResponseServices,
         prompts: PromptRenderer,
         turns: Turns,
-        background_per_key: int = 0,
     ) -> None:
         self._database = database
         self._runner = runner
@@ -102,7 +101,7 @@ class Responder:
         self._preparer = Preparer(database, around.registry, around.uploads, prompts)
         self._busy = ConversationLocks()
         self.background = BackgroundResponses(
-            database, scheduler, runner, around, self._preparer, self._busy, turns, background_per_key
+            database, scheduler, runner, around, self._preparer, self._busy, turns
         )
 
     # --- one request --------------------------------------------------------------------------------------------

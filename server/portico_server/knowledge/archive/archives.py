@@ -211,6 +211,7 @@ class _Written:
     ids: dict[str, str] = field(default_factory=dict)
     digests: set[str] = field(default_factory=set)
     runs: list[tuple[str, str, int, int]] = field(default_factory=list)
+    bytes: int = 0
 
     def note(self, chunks: Sequence[tuple[str, str, int]]) -> None:
         """Chunks as (group, file, id): those that follow each other are one run."""
@@ -275,6 +276,8 @@ class ArchiveRestore:
     async def _take_files(self, archive: StoreArchiveReader, store: StoreRow, written: _Written) -> None:
         now = time.time()
         async for page in _pages(archive, archive.files()):
+            written.bytes += sum(item.bytes + item.usage_bytes for item in page)
+            await self._files.require_room(store.owner, written.bytes)
             for item in page:
                 if item.file_id in written.ids:
                     raise refused(f"it has the file '{item.filename}' twice")
@@ -318,8 +321,12 @@ class ArchiveRestore:
             for group, file, error in archive.manifest.group_files
             if file in written.ids and group in {row.name for row in more}
         ]
-        made = await self._database.write(archives.finish, store, written.files, more, states, written.runs)
-        if not made:
+
+        def finish(connection: Any) -> bool:
+            self._files.quota.require(connection, store.owner, written.bytes)
+            return archives.finish(connection, store, written.files, more, states, written.runs)
+
+        if not await self._database.write(finish):
             raise Conflict(
                 f"There is a store '{store.name}' already. Import it under another name, or delete that store first.",
                 code="name_taken",

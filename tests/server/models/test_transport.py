@@ -1,0 +1,58 @@
+"""Frames of an answer, however its bytes come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
+
+import aiohttp
+
+from portico_server.models.transport import read_frames
+
+ENDS = b"data: 1\r\n\r\ndata: 2\n\ndata: \r3\r\ndata: 4\n\r\ndata: [DONE]\r\n\r\n"
+FRAMES = b"data: 1\n\ndata: 2\n\ndata: \r3\ndata: 4\n\ndata: [DONE]\n\n"
+
+
+class Response:
+    """The body of an answer, which comes in ``pieces``."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces: Iterator[bytes] = iter(pieces)
+        self.content: Any = self
+        self.closed = False
+
+    async def readany(self) -> bytes:
+        return next(self._pieces, b"")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+async def frames(*pieces: bytes) -> list[bytes]:
+    response = Response(pieces)
+    found = [
+        frame
+        async for frame in read_frames(cast("aiohttp.ClientResponse", response), deadline=None, idle=None)
+    ]
+    assert response.closed
+    return found
+
+
+async def test_frames_are_the_same_wherever_the_bytes_are_cut() -> None:
+    for first in range(1, len(ENDS)):
+        for second in range(first + 1, len(ENDS)):
+            found = await frames(ENDS[:first], ENDS[first:second], ENDS[second:])
+            assert b"".join(found) == FRAMES and all(frame.endswith(b"\n\n") for frame in found), (
+                first,
+                second,
+            )
+    assert b"".join(await frames(*(bytes([byte]) for byte in ENDS))) == FRAMES
+    assert await frames(b'data: {"a":', b" 1}\r\n") == [
+        b'data: {"a": 1}\n\n'
+    ]  # the last one, without its end
+
+
+async def test_what_a_frame_in_many_pieces_takes_grows_with_its_size_alone() -> None:
+    # A copy of the frame for each piece would be terabytes.
+    piece, number = b"x" * 256, 120_000
+    assert [len(frame) for frame in await frames(b"data: ", *[piece] * number, b"\n\n")] == [256 * number + 8]

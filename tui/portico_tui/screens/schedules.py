@@ -1,0 +1,172 @@
+"""Schedules: apps that run, and stores that sync, at given times."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from textual.content import Content
+
+from portico.values import Schedule, ScheduledRun
+from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
+from portico_tui.text import cell, clock, one_line, shorten
+from portico_tui.widgets.dialogs import Answers, Field, Form
+from portico_tui.widgets.table import Column
+
+OUTCOME_COLOURS = {"completed": "green", "failed": "red"}
+
+
+def _target(one: Schedule) -> str:
+    return f"app {one.app}" if one.app is not None else f"store {one.store}"
+
+
+def _times(one: Schedule) -> str:
+    return f"{one.cron} ({one.timezone})" if one.cron is not None else f"every {one.every}"
+
+
+class ScheduleList(Listing[Schedule]):
+    """What runs when, by name."""
+
+    MODE = "schedules"
+    TAB = "Schedules"
+    COLUMNS = (
+        Column[Schedule]("NAME", lambda one: one.name, "bold", 24),
+        Column[Schedule]("RUNS", _target, "", 28),
+        Column[Schedule]("AT", _times, "", 32),
+        Column[Schedule](
+            "NEXT",
+            lambda one: cell("paused", "red") if one.paused else clock(one.next_at) if one.next_at else "",
+            sort=lambda one: one.next_at or 0,
+        ),
+        Column[Schedule]("SHARED", lambda one: "yes" if one.shared else "no", "dim"),
+    )
+    EMPTY = "No schedules yet.\n\nPress n to make one: it calls an app, or syncs a store, at given times."
+
+    async def find(self) -> Sequence[Schedule]:
+        return await self.client.schedules.list()
+
+    def detail(self, item: Schedule) -> Iterable[Content | str]:
+        pauses = f"paused after {item.pause_after} failures in a row" if item.pause_after else "never paused"
+        yield f"missed: {item.missed} · overlap: {item.overlap} · {pauses}"
+        if item.input is not None:
+            yield one_line(shorten(f"input: {_text(item.input)}", 400))
+        if item.paused:
+            yield Content.styled(one_line(item.paused), "$text-error")
+
+    @row_action("enter", "Runs", "What came of its last times")
+    async def runs(self, schedule: Schedule) -> None:
+        self.app.push_screen(ScheduledRuns(self.services, schedule))
+
+    @action("n", "New", "Make a schedule")
+    async def new(self) -> None:
+        given = await self.ask(Form("Make a schedule", *_fields(None)))
+        if given is not None:
+            await self.client.schedules.create(given["name"], **_wanted(given))
+
+    @row_action("r", "Run now", "Begin a run now, also of one that is paused")
+    async def begin(self, schedule: Schedule) -> None:
+        self.report("Run", f"Began {await self.client.schedules.run(schedule.id)}.")
+
+    @row_action("e", "Edit", "Another app, store, input or other times")
+    async def edit(self, schedule: Schedule) -> None:
+        given = await self.ask(Form("Change the schedule", *_fields(schedule)))
+        if given is not None:
+            await self.client.schedules.change(schedule.id, name=given["name"], **_wanted(given))
+
+    @row_action("p", "Pause", "Let it run no more until it is resumed, or resume it")
+    async def pause(self, schedule: Schedule) -> None:
+        found = await self.client.schedules.get(schedule.id)
+        if found.paused is None:
+            await self.client.schedules.pause(found.id)
+        else:
+            await self.client.schedules.resume(found.id)
+
+    @row_action("t", "Next times", "When it is due next", footer=False)
+    async def next_times(self, schedule: Schedule) -> None:
+        found = await self.client.schedules.next(schedule.id)
+        self.report("Next times", ", ".join(clock(moment) for moment in found) or "None.")
+
+    @row_action("d", "Delete", "Forget the schedule; a run under way continues")
+    async def delete(self, schedule: Schedule) -> None:
+        if await self.sure(f"Delete '{one_line(schedule.name)}'? A run under way continues.", "Delete"):
+            await self.client.schedules.remove(schedule.id)
+
+
+def _fields(one: Schedule | None) -> Iterable[Field]:
+    given = {
+        "name": one.name if one else "",
+        "app": (one.app if one else None) or "",
+        "store": (one.store if one else None) or "",
+        "input": "" if one is None or one.input is None else _text(one.input),
+        "when": (one.cron or one.every or "") if one else "",
+        "timezone": one.timezone if one else "",
+    }
+    yield Field("name", "Name", given["name"])
+    yield Field("app", "App that it calls · or leave it empty", given["app"], optional=True)
+    yield Field("store", "Store that it syncs · or leave it empty", given["store"], optional=True)
+    yield Field("input", "Input of the app, JSON or text · optional", given["input"], optional=True)
+    yield Field(
+        "when", "When: a cron expression or an interval", given["when"], hint="0 7 * * 1-5   or   15m"
+    )
+    yield Field("timezone", "Time zone · optional", given["timezone"], hint="Europe/Berlin", optional=True)
+
+
+def _wanted(given: Answers) -> dict[str, Any]:
+    """What the fields say, as the calls take it. An interval begins with a figure and has no spaces."""
+    when = given["when"]
+    interval = when[:1].isdigit() and " " not in when
+    return {
+        "app": given["app"] or None,
+        "store": given["store"] or None,
+        "input": _value(given["input"]) if given["input"] else None,
+        "every" if interval else "cron": when,
+        "timezone": None if interval else given["timezone"] or None,
+    }
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+class ScheduledRuns(Sublist[ScheduledRun]):
+    """What came of the last times of a schedule, the newest first."""
+
+    MODE = "schedules"
+    TAB = "Schedules"
+    COLUMNS = (
+        Column[ScheduledRun]("DUE", lambda one: clock(one.due_at), "dim", sort=lambda one: one.due_at),
+        Column[ScheduledRun]("CAUSE", lambda one: one.cause),
+        Column[ScheduledRun](
+            "STATUS",
+            lambda one: cell(
+                "skipped" if one.skipped else one.status or "forgotten",
+                OUTCOME_COLOURS.get(one.status or "", "dim"),
+            ),
+        ),
+        Column[ScheduledRun]("RUN", lambda one: one.run or ""),
+    )
+    EMPTY = "No time has come yet: r begins a run by hand."
+
+    def __init__(self, services: AppServices, schedule: Schedule) -> None:
+        super().__init__(services, f"Runs of {schedule.name}")
+        self._schedule = schedule
+
+    async def find(self) -> Sequence[ScheduledRun]:
+        return await self.client.schedules.runs(self._schedule.id, limit=100)
+
+    def identify(self, item: ScheduledRun) -> str:
+        return f"{item.due_at} {item.run} {item.cause}"
+
+    def detail(self, item: ScheduledRun) -> Iterable[Content | str]:
+        if item.skipped:
+            yield one_line(item.skipped)
+        if item.error:
+            yield Content.styled(one_line(str(item.error.get("message", ""))), "$text-error")
