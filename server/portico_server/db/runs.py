@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import orjson
 from sqlalchemy import ColumnElement, Connection, case, func, insert, or_, select, true, update
@@ -79,6 +79,12 @@ class NewRun:
         values = {name: getattr(self, name) for name in NewRun.__dataclass_fields__}
         return {name: value for name, value in values.items() if value is not None}
 
+
+ATTEMPT_STRIDE_COUNT = 2**20
+"""Between the numbers of the events of one attempt and those of the next."""
+
+TAKEN_UP: Final = "taken_up"
+"""The type of what the journal has before the events of an attempt that continues a run. Nobody is sent it."""
 
 _APPEND = "INSERT INTO run_events (run_id, seq, created_at, event) VALUES (?, ?, ?, ?)"
 
@@ -241,8 +247,18 @@ def claim(
     )
     if not taken.rowcount:
         return None
+    if row.started_at is not None:
+        _reserve_numbers(connection, row.id)
     questions.end_unnamed(connection, row.id)
     return RunRow(**{**row._mapping, "status": "running", "started_at": now, "attempts": attempts})
+
+
+def _reserve_numbers(connection: Connection, run_id: str) -> None:
+    """Give the events of another attempt numbers that no event had: somebody may have heard of more of the last attempt
+    than is journalled.
+    """
+    attempt = last_event(connection, run_id) // ATTEMPT_STRIDE_COUNT + 1
+    append_events(connection, run_id, [(attempt * ATTEMPT_STRIDE_COUNT, {"type": TAKEN_UP})])
 
 
 _for_key = case(

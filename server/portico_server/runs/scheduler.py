@@ -49,9 +49,6 @@ MAX_REMEMBERED_TURNS_COUNT = 100
 MAX_WAITING_EVENTS = 4_096
 """Events that a run may be ahead of its journal."""
 
-ATTEMPT_STRIDE_COUNT = 2**20
-"""Between the events of one attempt and those of the next: so far, nobody can have heard of more than is journalled."""
-
 LAST_EVENT = Finished(None)
 
 T = TypeVar("T")
@@ -337,12 +334,7 @@ class Scheduler:
         except PorticoError as error:
             await self._database.write(runs.finish, row.id, "failed", None, error.body().to_json()["error"])
             return True
-        last = await self._database.read(runs.last_event, row.id)
-        self._launch(
-            row,
-            caller,
-            (last // ATTEMPT_STRIDE_COUNT + 1) * ATTEMPT_STRIDE_COUNT if last or row.attempts > 1 else 0,
-        )
+        self._launch(row, caller, await self._database.read(runs.last_event, row.id))
         return True
 
     def _full(self, kinds: Sequence[str]) -> list[tuple[str, str]]:

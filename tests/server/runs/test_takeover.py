@@ -23,7 +23,7 @@ from portico_server.db.database import Database
 from portico_server.knowledge import filter as filters
 from portico_server.runs.questions import Questions
 from portico_server.runs.runner import Runner
-from portico_server.runs.scheduler import ATTEMPT_STRIDE_COUNT, Scheduler
+from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
 from portico_server.tools.sandbox.light import LightSandbox
 
@@ -181,9 +181,9 @@ async def test_the_events_of_two_attempts_do_not_share_numbers(houses: tuple[Exe
     async with at_work(second.scheduler):
         await ended(second, run_id)
     numbers = [
-        seq for seq, _event in await second.database.read(runs.events, run_id, ATTEMPT_STRIDE_COUNT - 1, 100)
+        seq for seq, _event in await second.database.read(runs.events, run_id, runs.ATTEMPT_STRIDE_COUNT, 100)
     ]
-    assert numbers[0] > ATTEMPT_STRIDE_COUNT
+    assert numbers[0] > runs.ATTEMPT_STRIDE_COUNT
     assert numbers == sorted(set(numbers))
 
 
@@ -230,6 +230,20 @@ async def test_a_run_that_gets_no_further_is_given_up(houses: tuple[Executor, Ex
         attempts.append(row.attempts)
     # The first takeover found a finished step, the others nothing new.
     assert attempts == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+async def test_the_events_of_an_attempt_have_numbers_that_no_other_had(
+    houses: tuple[Executor, Executor],
+) -> None:
+    """Though none of them was journalled: somebody may have been sent some all the same."""
+    first, second = houses
+    run_id = await begun(first)
+    numbers: list[int] = []
+    for _ in range(3):
+        await silent(first, run_id)
+        await second.database.write(runs.claim, ["flow"], first.scheduler.holder, -1.0, ["flow"])
+        numbers.append(await second.database.read(runs.last_event, run_id))
+    assert numbers == [attempt * runs.ATTEMPT_STRIDE_COUNT for attempt in (1, 2, 3)]
 
 
 async def test_one_that_gets_further_is_not(houses: tuple[Executor, Executor]) -> None:

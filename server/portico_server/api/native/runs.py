@@ -183,11 +183,10 @@ async def _durable_events(services: ApiServices, run_id: str, after: int) -> Asy
             for number, event in batch:
                 after = number
                 # An ending in the middle is that of an attempt which was cut off; the last one is sent below.
-                if event.get("type") in ENDINGS:
-                    end = number
-                else:
-                    end = number + 1
-                    yield frame(number, str(event.get("type")), event)
+                kind = str(event.get("type"))
+                end = number if kind in ENDINGS else number + 1
+                if kind not in (*ENDINGS, runs.TAKEN_UP):
+                    yield frame(number, kind, event)
         if row is None:
             return
         if row.finished_at is not None:
