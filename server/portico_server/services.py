@@ -20,6 +20,7 @@ from portico_server.apps.flow.flows import Flows
 from portico_server.apps.prompts.library import PromptLibrary
 from portico_server.apps.responses.conversations import ConversationStore
 from portico_server.apps.responses.responder import Responder
+from portico_server.apps.responses.tasks import AgentTasks
 from portico_server.apps.responses.tool_context import ResponseServices
 from portico_server.apps.stored_chats import StoredChats
 from portico_server.batches.batches import Batches
@@ -248,6 +249,7 @@ class Services:
             self.flows.turn,
         )
         self.conversations = ConversationStore(database)
+        self.tasks = AgentTasks(database, self.registry, self.responder, self.questions)
         self.chats = StoredChats(database)
 
     def _train(self, trainer: Callable[[BaseModel], Trainer] | None) -> None:

@@ -12,6 +12,7 @@ SERVER = Path(__file__).parents[2] / "server" / "portico_server"
 SEARCHES = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer"}
 
 PATTERNS_OF_OUR_OWN = {
+    "api/a2a/adapter.py": "the paths of the protocol, which are ours, joined",
     "apps/answer/expects.py": "words of ours, joined",
     "apps/answer/facts.py": "names of numbers, units, months and days, which are ours, joined",
     "apps/answer/trust.py": "patterns of the questions that test a model, all in that file",

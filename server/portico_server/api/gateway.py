@@ -21,6 +21,7 @@ import orjson
 
 from portico_server import __version__
 from portico_server.api import errors
+from portico_server.api.a2a import adapter as agents
 from portico_server.api.adapter import ProtocolAdapter
 from portico_server.api.anthropic.errors import ANTHROPIC, is_ours
 from portico_server.api.auth import OPERATOR, Auth, presented
@@ -244,7 +245,10 @@ class Gateway:
         assert scope["type"] == "http", "the server is configured without lifespan"
         shape = SHAPES.get(scope["path"])
         if shape is None:
-            shape = ANTHROPIC if is_ours(scope) else JSON_RPC if is_rpc(scope["path"]) else OPENAI
+            path = scope["path"]
+            shape = ANTHROPIC if is_ours(scope) else JSON_RPC if is_rpc(path) else OPENAI
+            if agents.is_agents(path):
+                shape = agents.shape_of(path)
         exchange = Exchange(scope, receive, send, self._body_limit, shape)
         started_at = perf_counter()
         # Nearly no client sends one: a context that nobody has changed costs nothing.
@@ -340,7 +344,11 @@ class Gateway:
             self._register_call(exchange, exchange.caller, exchange.connection)
         handlers = HOT.get(path) or OLLAMA.get(path)
         if handlers is None:
-            await self._pass_on(exchange, path, method)
+            await (
+                agents.serve(exchange, self._services)
+                if agents.is_agents(path)
+                else self._pass_on(exchange, path, method)
+            )
             return
         scope["portico.route"] = path
         if method in handlers:

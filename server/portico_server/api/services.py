@@ -15,6 +15,7 @@ from portico_server.apps.flow.flows import Flows
 from portico_server.apps.prompts.library import PromptLibrary
 from portico_server.apps.responses.conversations import ConversationStore
 from portico_server.apps.responses.responder import Responder
+from portico_server.apps.responses.tasks import AgentTasks
 from portico_server.apps.stored_chats import StoredChats
 from portico_server.batches.batches import Batches
 from portico_server.core.registry import Registry
@@ -79,6 +80,7 @@ class ApiServices(Protocol):
     prompts: PromptLibrary
     responder: Responder
     conversations: ConversationStore
+    tasks: AgentTasks
     chats: StoredChats
     trust: ReaderTest
     plugins: InstalledPlugins

@@ -39,6 +39,7 @@ Prefix = Literal[
     "modr-",
     "evt_",
     "sched_",
+    "ctx_",
 ]
 
 

@@ -40,6 +40,12 @@ def add(connection: Connection, row: ConversationRow, items: Sequence[Mapping[st
         extend(connection, row.id, items, row.last_seq)
 
 
+def ensure(connection: Connection, row: ConversationRow) -> None:
+    """Begin one, unless there is one of this id."""
+    if get(connection, row.id) is None:
+        _CONVERSATIONS.add(connection, row)
+
+
 def describe(connection: Connection, conversation_id: str, metadata: Mapping[str, Any]) -> None:
     """Put other metadata in the place of what it has."""
     connection.execute(

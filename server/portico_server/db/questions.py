@@ -10,6 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, insert, or_, select, update
 
 from portico_server.core.question import QuestionKind, QuestionStatus
+from portico_server.db import webhooks
+from portico_server.db.agent_tasks import ANSWERABLE
 from portico_server.db.rows import now as clock
 from portico_server.db.schema import questions, runs
 
@@ -82,6 +84,8 @@ def ask(connection: Connection, row: QuestionRow) -> QuestionRow:
             )
         values = {**asdict(row), "arguments": dict(row.arguments), "value": None}
         connection.execute(insert(questions).values(values))
+        if row.kind in ANSWERABLE:
+            webhooks.announce_question(connection, row.owner, row.run_id)
     if row.status == "pending":
         connection.execute(
             update(runs)

@@ -180,6 +180,7 @@ def chain(connection: Connection, response_id: str, owner: str | None) -> list[R
 
 def remove(connection: Connection, response_id: str) -> None:
     """Forget one, with its events."""
+    webhooks.remove_of_tasks(connection, [response_id])
     connection.execute(delete(responses).where(responses.c.id == response_id))
 
 
@@ -282,5 +283,6 @@ def forget(connection: Connection, before: float, limit: int) -> int:
     """Remove such responses; how many. Those that they continued come next time."""
     old = connection.execute(select(responses.c.id).where(_old(before)).limit(limit)).scalars().all()
     if old:
+        webhooks.remove_of_tasks(connection, old)
         connection.execute(delete(responses).where(responses.c.id.in_(old)))
     return len(old)

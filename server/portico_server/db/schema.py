@@ -33,6 +33,7 @@ from portico_server.db.schema_knowledge import (
     vectors,
 )
 from portico_server.db.schema_openai import (
+    agent_tasks,
     batch_lines,
     batches,
     chat_completions,
@@ -55,6 +56,7 @@ __all__ = [
     "CHANNEL",
     "HEAD",
     "adapters",
+    "agent_tasks",
     "aliases",
     "answer_tests",
     "app_versions",
@@ -111,7 +113,7 @@ __all__ = [
     "webhooks",
 ]
 
-HEAD = "0028"
+HEAD = "0029"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 # How often a table has changed that every daemon holds in memory. Written on PostgreSQL alone, see db/postgres.

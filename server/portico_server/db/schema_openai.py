@@ -220,6 +220,23 @@ responses = Table(
     Index("ix_responses_finished_at", "finished_at"),
 )
 
+# A task that another agent gave to an app: a response in the background, and what was said to it.
+agent_tasks = Table(
+    "agent_tasks",
+    metadata,
+    Column("id", String, ForeignKey("responses.id", ondelete="CASCADE"), primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("app", String, nullable=False),
+    # What its client calls the conversation.
+    Column("context_id", String, nullable=False),
+    Column("run_id", String, nullable=False),
+    # The messages of its client as JSON, the first one first.
+    Column("messages", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Index("ix_agent_tasks_owner", "owner", "app", "created_at"),
+    Index("ix_agent_tasks_run_id", "run_id"),
+)
+
 # The stream of a background response, for who comes late or comes back.
 response_events = Table(
     "response_events",
@@ -289,7 +306,12 @@ webhooks = Table(
     Column("disabled", String),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
+    # The one task of an agent that it hears of, and the headers that its receiver knows it by. No foreign key: SQLite
+    # would build the table again for it.
+    Column("task_id", String),
+    Column("headers", JSON),
     Index("ix_webhooks_owner", "owner"),
+    Index("ix_webhooks_task_id", "task_id"),
 )
 
 # One row for each event and webhook, written with the end of the thing. ``next_at`` and the lease are by the clock of

@@ -10,17 +10,20 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias
 
 import orjson
 from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
 
 from portico_server.core.ids import new_id
+from portico_server.db import agent_tasks
+from portico_server.db.agent_tasks import ENDED_STATES, AgentTaskRow, TaskState
 from portico_server.db.database import after_commit
 from portico_server.db.rows import RowPage, Rows, may_have_another
 from portico_server.db.rows import now as clock
+from portico_server.db.schema import responses, webhooks
 from portico_server.db.schema import webhook_deliveries as deliveries
-from portico_server.db.schema import webhooks
 
 DeliveryState: TypeAlias = Literal["pending", "delivered", "failed"]
 
@@ -33,6 +36,9 @@ EVENT_TYPES: Final = (
     "schedule.paused",
 )
 """What a webhook can want. Those of ``run`` and ``schedule`` are ours, all others OpenAI's."""
+
+INPUT_REQUIRED: Final = "agent_task.input_required"
+"""What only the webhooks of a task hear: somebody has to answer before it continues."""
 
 TOPIC: Final = "webhook events"
 """Under which the database says that there is something to send."""
@@ -49,7 +55,10 @@ CANDIDATE_ROWS: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class WebhookRow:
-    """One webhook. ``previous_secret`` signs too until ``previous_until``; ``disabled`` says why nothing is sent."""
+    """One webhook. ``previous_secret`` signs too until ``previous_until``; ``disabled`` says why nothing is sent.
+
+    One that hears of a single task of an agent has its ``task_id``, and ``headers`` that its receiver knows it by.
+    """
 
     id: str
     owner: str
@@ -62,6 +71,8 @@ class WebhookRow:
     previous_secret: str | None = field(default=None, repr=False)
     previous_until: float | None = None
     disabled: str | None = None
+    task_id: str | None = None
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +104,7 @@ class ClaimedDelivery:
     payload: str
     attempt: int
     secrets: Sequence[str] = field(repr=False)
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +150,51 @@ def payload(event_id: str, event_type: str, subject: str, created_at: float) -> 
 
 def add(connection: Connection, row: WebhookRow, most: int) -> bool:
     """Write a new one; whether its owner may have another, of ``most``."""
-    if not may_have_another(connection, most, webhooks.c.owner == row.owner):
+    if not may_have_another(connection, most, webhooks.c.owner == row.owner, _OF_EVENTS):
         return False
     _WEBHOOKS.add(connection, row)
     return True
+
+
+def add_to_task(connection: Connection, row: WebhookRow, most: int) -> bool:
+    """Write one for its task, in the place of one of its name; whether the task may have another, of ``most``.
+
+    If the task has ended, its event is written at once.
+    """
+    assert row.task_id is not None
+    mine = webhooks.c.task_id == row.task_id
+    connection.execute(delete(webhooks).where(mine, webhooks.c.name == row.name))
+    if not may_have_another(connection, most, mine):
+        return False
+    _WEBHOOKS.add(connection, row)
+    task = agent_tasks.get(connection, row.task_id)
+    status = connection.execute(select(responses.c.status).where(responses.c.id == row.task_id)).scalar()
+    if task is not None and status in ENDED_STATES:
+        _write(connection, task.owner, [row.id], f"response.{status}", task.id, task)
+    return True
+
+
+def of_task(connection: Connection, task_id: str) -> list[WebhookRow]:
+    """Those that hear of a task, the oldest first."""
+    return _WEBHOOKS.every(
+        connection, _WEBHOOKS.select.where(webhooks.c.task_id == task_id).order_by(webhooks.c.id)
+    )
+
+
+def remove_of_tasks(connection: Connection, task_ids: Sequence[str]) -> None:
+    """Forget those of tasks that are forgotten."""
+    connection.execute(delete(webhooks).where(webhooks.c.task_id.in_(task_ids)))
+
+
+_OF_EVENTS = webhooks.c.task_id.is_(None)
+"""Webhooks that hear of all that ends, not of a single task."""
 
 
 def page(
     connection: Connection, owner: str | None, *, after: str | None = None, limit: int = 20
 ) -> RowPage[WebhookRow]:
     """The newest first: all, or those of ``owner``."""
-    query = _WEBHOOKS.select.order_by(webhooks.c.id.desc())
+    query = _WEBHOOKS.select.where(_OF_EVENTS).order_by(webhooks.c.id.desc())
     if owner is not None:
         query = query.where(webhooks.c.owner == owner)
     if after is not None:
@@ -212,8 +258,35 @@ def announce(connection: Connection, owner: str | None, event_type: str, subject
     if owner is None or not _has_webhook(connection, owner):
         return
     used = (webhooks.c.owner == owner) & webhooks.c.disabled.is_(None)
-    found = connection.execute(select(webhooks.c.id, webhooks.c.event_types).where(used))
-    wanting = [row.id for row in found if event_type in row.event_types]
+    columns = (webhooks.c.id, webhooks.c.event_types, webhooks.c.task_id)
+    found = connection.execute(
+        select(*columns).where(used, or_(_OF_EVENTS, webhooks.c.task_id == subject))
+    ).all()
+    wanting = [row.id for row in found if row.task_id is None and event_type in row.event_types]
+    _write(connection, owner, wanting, event_type, subject)
+    if of_task := [row.id for row in found if row.task_id is not None]:
+        _write(connection, owner, of_task, event_type, subject, agent_tasks.get(connection, subject))
+
+
+def announce_question(connection: Connection, owner: str, run_id: str) -> None:
+    """Write an event for each webhook of the task that a run works on, which waits for an answer now."""
+    if not _has_webhook(connection, owner):
+        return
+    task = agent_tasks.of_run(connection, run_id)
+    if task is not None:
+        hearing = [row.id for row in of_task(connection, task.id) if row.disabled is None]
+        _write(connection, owner, hearing, INPUT_REQUIRED, task.id, task)
+
+
+def _write(
+    connection: Connection,
+    owner: str,
+    wanting: Sequence[str],
+    event_type: str,
+    subject: str,
+    task: AgentTaskRow | None = None,
+) -> None:
+    """An event for each of these webhooks: as OpenAI writes it, or as that of a ``task`` of an agent."""
     if not wanting:
         return
     free = MAX_PENDING_EVENTS - count_pending(connection, owner)
@@ -225,7 +298,7 @@ def announce(connection: Connection, owner: str | None, event_type: str, subject
             webhook_id,
             owner,
             event_type,
-            payload(event_id, event_type, subject, now),
+            payload(event_id, event_type, subject, now) if task is None else _of_task(task, event_type, now),
             "failed" if full else "pending",
             attempts=0,
             next_at=moment,
@@ -234,6 +307,12 @@ def announce(connection: Connection, owner: str | None, event_type: str, subject
         )
         _DELIVERIES.add(connection, row)
     after_commit(connection, TOPIC)
+
+
+def _of_task(task: AgentTaskRow, event_type: str, moment: float) -> str:
+    state: TaskState = ENDED_STATES.get(event_type.rpartition(".")[2], "input_required")
+    at = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return orjson.dumps(agent_tasks.update_document(task.id, task.context_id, state, at)).decode()
 
 
 def _has_webhook(connection: Connection, owner: str) -> bool:
@@ -281,7 +360,7 @@ def claim(
     columns = (deliveries.c.id, deliveries.c.webhook_id, deliveries.c.owner, deliveries.c.payload)
     query = (
         select(*columns, deliveries.c.attempts, webhooks.c.url, webhooks.c.secret, webhooks.c.previous_secret)
-        .add_columns(webhooks.c.previous_until)
+        .add_columns(webhooks.c.previous_until, webhooks.c.headers)
         .join(webhooks, webhooks.c.id == deliveries.c.webhook_id)
         .where(due)
         .order_by(deliveries.c.next_at)
@@ -313,7 +392,9 @@ def _claimed(connection: Connection, row: Any, holder: str, now: float, lease_s:
     secrets = [row.secret]
     if row.previous_secret is not None and (row.previous_until or 0.0) > now:
         secrets.append(row.previous_secret)
-    return ClaimedDelivery(row.id, row.webhook_id, row.owner, row.url, row.payload, row.attempts + 1, secrets)
+    return ClaimedDelivery(
+        row.id, row.webhook_id, row.owner, row.url, row.payload, row.attempts + 1, secrets, row.headers
+    )
 
 
 def settle(connection: Connection, delivery_id: str, holder: str, outcome: DeliveryOutcome) -> None:

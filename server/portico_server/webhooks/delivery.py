@@ -12,7 +12,7 @@ import hmac
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple
@@ -87,8 +87,18 @@ class WebhookSender:
         """Raise `InvalidRequest` for an address to which nothing would be sent."""
         self._fetcher.check(url, secure=True)
 
-    async def send(self, url: str, event_id: str, payload: str, secrets: Sequence[str]) -> ReceiverAnswer:
-        """Send it now, signed by each of ``secrets``. Redirects are not followed. Raises `PorticoError`."""
+    async def send(
+        self,
+        url: str,
+        event_id: str,
+        payload: str,
+        secrets: Sequence[str],
+        more: Mapping[str, str] | None = None,
+    ) -> ReceiverAnswer:
+        """Send it now, signed by each of ``secrets`` and with ``more`` headers. Redirects are not followed.
+
+        Raises `PorticoError`.
+        """
         self.check(url)  # the operator's setting may be another one than when it was added
         moment = int(time.time())
         headers = {
@@ -97,6 +107,7 @@ class WebhookSender:
             "webhook-id": event_id,
             "webhook-timestamp": str(moment),
             "webhook-signature": " ".join(sign(secret, event_id, moment, payload) for secret in secrets),
+            **(more or {}),
         }
         async with (
             self._fetcher.session() as session,
@@ -223,7 +234,9 @@ class WebhookDeliveries:
             await self._write(claimed, DeliveryOutcome(delivered=False, error=reason), reason)
             return
         try:
-            answered = await self._sender.send(claimed.url, claimed.id, claimed.payload, claimed.secrets)
+            answered = await self._sender.send(
+                claimed.url, claimed.id, claimed.payload, claimed.secrets, claimed.headers
+            )
         except PorticoError as error:
             retry_s = _retry_s(claimed.attempt, None)
             await self._write(claimed, DeliveryOutcome(delivered=False, error=error.message, retry_s=retry_s))

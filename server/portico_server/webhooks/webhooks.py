@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, TooMany, nearest
@@ -22,6 +22,9 @@ from portico_server.webhooks.delivery import SECRET_PREFIX, WebhookSender
 
 MAX_WEBHOOKS: Final = 20
 """Webhooks of one key."""
+
+MAX_TASK_WEBHOOKS: Final = 10
+"""Addresses that hear of one task of an agent."""
 
 MAX_URL_LENGTH: Final = 2_048
 """Characters of an address."""
@@ -69,7 +72,7 @@ class WebhookService:
     async def get(self, webhook_id: str, caller: Principal) -> WebhookRow:
         """One of them. Raises `NotFound`."""
         row = await self._database.read(rows.get, webhook_id)
-        if row is None or not caller.sees(row.owner):
+        if row is None or row.task_id is not None or not caller.sees(row.owner):
             raise NotFound(
                 f"There is no webhook '{webhook_id[:80]}'.",
                 code="webhook_not_found",
@@ -155,6 +158,37 @@ class WebhookService:
             self._testing[caller.id] -= 1
             self._testing += Counter()  # forgets those that have none
         return answered.status
+
+    # --- those that hear of one task of an agent, which whoever calls has found for this caller ----------------------
+
+    async def watch_task(
+        self, task_id: str, name: str, url: str, headers: Mapping[str, str], caller: Principal
+    ) -> WebhookRow:
+        """Let ``url`` hear of what becomes of a task, in the place of one of this ``name``.
+
+        Raises `InvalidRequest`, and `Conflict` for a task that has enough.
+        """
+        self._check_url(url)
+        now, webhook_id = time.time(), new_id("wh_")
+        row = WebhookRow(
+            *(webhook_id, caller.id, name or webhook_id, url, (), _new_secret(), now, now),
+            task_id=task_id,
+            headers=headers,
+        )
+        if not await self._database.write(rows.add_to_task, row, MAX_TASK_WEBHOOKS):
+            raise Conflict(
+                f"{MAX_TASK_WEBHOOKS} addresses hear of this task, the most that are taken. Delete one.",
+                code="too_many_webhooks",
+            )
+        return row
+
+    async def watchers(self, task_id: str) -> Sequence[WebhookRow]:
+        """What hears of a task, the oldest first."""
+        return await self._database.read(rows.of_task, task_id)
+
+    async def unwatch(self, row: WebhookRow) -> None:
+        """Let it hear of nothing more."""
+        await self._database.write(rows.remove, row.id)
 
     async def deliveries(
         self, webhook_id: str, caller: Principal, *, after: str | None = None, limit: int = 20

@@ -1,0 +1,297 @@
+"""Tasks that other agents give to our apps and models: responses in the background, with what was said to them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+import orjson
+
+from portico_server.apps.responses.event_builder import Event
+from portico_server.apps.responses.responder import Responder
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound
+from portico_server.core.ids import new_id
+from portico_server.core.invalid import wrong
+from portico_server.core.principal import Principal
+from portico_server.core.registry import Registry
+from portico_server.core.servable import Card
+from portico_server.db import agent_tasks, conversations
+from portico_server.db.agent_tasks import ANSWERABLE, ENDED_STATES, AgentTaskRow, TaskFilter, TaskState
+from portico_server.db.conversations import ConversationRow
+from portico_server.db.database import Database
+from portico_server.db.questions import QuestionRow
+from portico_server.db.responses import OPEN_STATUSES, ResponseRow
+from portico_server.runs.questions import Questions
+
+MAX_MESSAGES: Final = 100
+"""Messages that one task may have: the first, and answers to what it asks."""
+
+MAX_CONTEXT_CHARS: Final = 256
+"""Characters of the name of a context."""
+
+POLL_INTERVAL_S: Final = 0.5
+"""Seconds of silence after which it is looked whether a task asks something."""
+
+_YES: Final = ("yes", "y", "ok", "approve", "approved", "accept", "true")
+_NO: Final = ("no", "n", "refuse", "refused", "reject", "deny", "cancel", "false")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """A task as it stands. ``question``: what it waits for somebody to answer."""
+
+    row: AgentTaskRow
+    response: ResponseRow
+    question: QuestionRow | None = None
+
+    @property
+    def state(self) -> TaskState:
+        """What it is doing, or how it ended."""
+        ended = ENDED_STATES.get(self.response.status)
+        if ended is not None:
+            return ended
+        if self.question is not None:
+            return "input_required"
+        return "submitted" if self.response.status == "queued" else "working"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more becomes of it."""
+        return self.response.status not in OPEN_STATUSES
+
+    @property
+    def changed_at(self) -> float:
+        """When it came to this state, in seconds since 1970."""
+        if self.question is not None and not self.ended:
+            return self.question.created_at
+        return self.response.finished_at or self.row.created_at
+
+
+@dataclass(frozen=True, slots=True)
+class TaskAnswer:
+    """What somebody said to a task that waits: to be read as the question wants it."""
+
+    text: str = ""
+    data: Any = None
+
+
+class AgentTasks:
+    """Callers see their own; an admin any, by its id."""
+
+    def __init__(
+        self, database: Database, registry: Registry, responder: Responder, questions: Questions
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._responder = responder
+        self._questions = questions
+
+    async def agent(self, name: str, caller: Principal) -> Card:
+        """The app or model that takes tasks under a name. Raises `NotFound`, `Forbidden`, `InvalidRequest`."""
+        card = (await self._registry.resolve(name, caller)).card
+        if "chat" not in card.capabilities:
+            raise InvalidRequest(
+                f"'{name}' does not answer messages. An agent is a chat model or an app that chats.",
+                code="unsupported_operation",
+                param="model",
+            )
+        return card
+
+    async def agents(self, caller: Principal) -> Sequence[Card]:
+        """The apps that take tasks of this caller."""
+        return [card for card in await self._registry.cards(caller, "app") if "chat" in card.capabilities]
+
+    # --- giving tasks -------------------------------------------------------------------------------------------
+
+    async def begin(
+        self,
+        name: str,
+        content: Sequence[Mapping[str, Any]],
+        message: Mapping[str, Any],
+        context_id: str,
+        caller: Principal,
+    ) -> TaskView:
+        """Give the agent ``name`` a task: ``content`` is what is said, as parts of a response's input, and ``message``
+        the same as its client wrote it. Raises what a response in the background raises.
+        """
+        card = await self.agent(name, caller)
+        context = context_id or new_id("ctx_")
+        if len(context) > MAX_CONTEXT_CHARS:
+            wrong("message.contextId", f"is longer than {MAX_CONTEXT_CHARS} characters")
+        body = {
+            "model": name,
+            "input": [{"role": "user", "content": list(content)}],
+            "background": True,
+            "stream": True,
+            "conversation": await self._conversation(app_of(card), context, caller),
+        }
+        prepared = await self._responder.prepare(body, caller)
+        response = await self._responder.background.begin(prepared, caller)
+        messages = orjson.dumps([{**message, "contextId": context, "taskId": response.id}]).decode()
+        row = AgentTaskRow(
+            response.id, caller.id, app_of(card), context, response.run_id, messages, response.created_at
+        )
+        await self._database.write(agent_tasks.add, row)
+        return TaskView(row, response)
+
+    async def _conversation(self, app: str, context: str, caller: Principal) -> str:
+        """The conversation in which an agent has the tasks of one context, made with the first of them."""
+        named = hashlib.sha256("\0".join((caller.id, app, context)).encode()).hexdigest()
+        now = time.time()
+        row = ConversationRow(
+            f"conv_{named[:32]}", caller.id, {"context": context[:MAX_CONTEXT_CHARS]}, 0, now, now
+        )
+        await self._database.write(conversations.ensure, row)
+        return row.id
+
+    async def answer(
+        self, task: TaskView, message: Mapping[str, Any], answer: TaskAnswer, caller: Principal
+    ) -> TaskView:
+        """Say something to a task that waits for it. Raises `Conflict` for one that does not, `InvalidRequest`."""
+        question = task.question
+        if task.ended or question is None:
+            doing = f"has ended ({task.state})" if task.ended else "does not wait for an answer"
+            raise Conflict(
+                f"The task '{task.row.id}' {doing}. Send a message without 'taskId', with the same 'contextId', for "
+                "another task in this conversation.",
+                code="task_not_waiting",
+                param="message.taskId",
+            )
+        accepted, value, note = _read(question, answer)
+        known = {**message, "contextId": task.row.context_id, "taskId": task.row.id}
+        if not await self._database.write(agent_tasks.add_message, task.row.id, known, MAX_MESSAGES):
+            raise Conflict(
+                f"The task '{task.row.id}' has {MAX_MESSAGES} messages, the most that are taken.",
+                code="too_many_messages",
+                param="message.taskId",
+            )
+        await self._questions.answer(question.id, caller, accepted=accepted, value=value, note=note)
+        return await self.get(task.row.id, task.row.app, caller)
+
+    # --- looking at them ----------------------------------------------------------------------------------------
+
+    async def get(self, task_id: str, app: str, caller: Principal) -> TaskView:
+        """A task of the agent ``app``, which is a card's id or key. Raises `NotFound`."""
+        row = await self._database.read(agent_tasks.get, task_id)
+        if row is None or row.app != app or not caller.sees(row.owner):
+            _unknown(task_id)
+        return await self._view(row, caller)
+
+    async def _view(self, row: AgentTaskRow, caller: Principal) -> TaskView:
+        try:
+            response = await self._responder.get(row.id, caller)
+        except NotFound:
+            _unknown(row.id)
+        question = None
+        if response.status in OPEN_STATUSES:
+            pending = await self._questions.list(caller, status="pending", run_id=row.run_id)
+            question = next((one for one in reversed(pending) if one.kind in ANSWERABLE), None)
+        return TaskView(row, response, question)
+
+    async def list(
+        self, app: str, wanted: TaskFilter, limit: int, caller: Principal
+    ) -> tuple[list[TaskView], int, tuple[float, str] | None]:
+        """A page of tasks, the one changed last first; how many there are; where the next page begins."""
+        found, total = await self._database.read(agent_tasks.page, caller.id, app, wanted, limit + 1)
+        views = [await self._view(row, caller) for row, _moment in found[:limit]]
+        last = found[limit - 1] if len(found) > limit else None
+        return views, total, None if last is None else (last[1], last[0].id)
+
+    async def cancel(self, task: TaskView, caller: Principal) -> TaskView:
+        """End one. Raises `Conflict` if it has ended."""
+        if task.ended:
+            raise Conflict(
+                f"The task '{task.row.id}' has ended already ({task.state}).",
+                code="task_not_cancelable",
+                param="id",
+            )
+        response = await self._responder.cancel(task.row.id, caller)
+        return TaskView(task.row, response)
+
+    async def follow(
+        self, task: TaskView, caller: Principal
+    ) -> AsyncGenerator[Sequence[Event] | TaskView, None]:
+        """The events of its response from the first on, then the task when it has ended or waits for an answer."""
+        frames = await self._responder.background.follow(task.response, -1)
+        coming: asyncio.Future[list[bytes]] | None = None
+        try:
+            while True:
+                coming = coming or asyncio.ensure_future(anext(frames))
+                done, _ = await asyncio.wait([coming], timeout=POLL_INTERVAL_S)
+                if done:
+                    try:
+                        batch = coming.result()
+                    except StopAsyncIteration:
+                        break
+                    coming = None
+                    yield [orjson.loads(data) for data in batch]
+                    continue
+                view = await self._view(task.row, caller)
+                if view.question is not None:
+                    yield view
+                    return
+        finally:
+            if coming is not None and not coming.done():
+                coming.cancel()
+                await asyncio.wait([coming])
+            await frames.aclose()
+        yield await self._view(task.row, caller)
+
+    async def settled(self, task: TaskView, caller: Principal) -> TaskView:
+        """The task once it has ended or waits for an answer."""
+        last = task
+        events = self.follow(task, caller)
+        try:
+            async for found in events:
+                if isinstance(found, TaskView):
+                    last = found
+        finally:
+            await events.aclose()
+        return last
+
+
+def app_of(card: Card) -> str:
+    """What the tasks of an app or a model are kept under."""
+    return card.id or card.key
+
+
+def _unknown(task_id: str) -> NoReturn:
+    raise NotFound(
+        f"There is no task '{task_id[:80]}' here or you have no access to it.",
+        code="task_not_found",
+        param="id",
+    )
+
+
+def _read(question: QuestionRow, answer: TaskAnswer) -> tuple[bool, Any, str]:
+    """Whether a question is accepted, with which value, and a note."""
+    data = answer.data
+    if isinstance(data, Mapping) and isinstance(data.get("accepted"), bool):
+        return data["accepted"], data.get("value"), str(data.get("note") or answer.text)[:2000]
+    if question.kind == "approval":
+        word = answer.text.strip().rstrip(".!").lower()
+        if word in _YES or word in _NO:
+            return word in _YES, None, ""
+        raise InvalidRequest(
+            f"'{question.name}' waits to be approved: answer 'yes' or 'no', or with a data part such as "
+            '{"accepted": false, "note": "why"}.',
+            code="invalid_answer",
+            param="message.parts",
+        )
+    if data is not None:
+        return True, data, ""
+    wants = (question.answer_schema or {}).get("type", "string")
+    if wants == "string":
+        return True, answer.text, ""
+    try:
+        return True, orjson.loads(answer.text), ""
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(
+            f"'{question.name}' asks for a value of the type '{wants}': send it as a data part.",
+            code="invalid_answer",
+            param="message.parts",
+        ) from error

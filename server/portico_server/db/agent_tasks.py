@@ -1,0 +1,123 @@
+"""Tasks that other agents gave to one of ours: each is a response in the background, and what was said to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+import orjson
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select, update
+
+from portico_server.db.rows import Rows
+from portico_server.db.schema import agent_tasks, questions, responses
+
+TaskState: TypeAlias = Literal["submitted", "working", "input_required", "completed", "failed", "canceled"]
+
+ENDED_STATES: Final[Mapping[str, TaskState]] = {
+    "completed": "completed",
+    "incomplete": "completed",
+    "failed": "failed",
+    "cancelled": "canceled",
+}
+"""What a task is when its response has ended so."""
+
+ANSWERABLE: Final = ("approval", "input")
+"""Kinds of questions that whoever gave the task may answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTaskRow:
+    """One task. ``id`` is that of its response, ``app`` whose work it is, ``messages`` JSON text."""
+
+    id: str
+    owner: str
+    app: str
+    context_id: str
+    run_id: str
+    messages: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Which tasks are listed. ``since``: changed then or later; ``after``: behind this moment and id."""
+
+    context_id: str = ""
+    state: TaskState | None = None
+    since: float | None = None
+    after: tuple[float, str] | None = None
+
+
+_TASKS = Rows(agent_tasks, AgentTaskRow)
+
+add, get = _TASKS.add, _TASKS.get
+
+_changed = func.coalesce(responses.c.finished_at, agent_tasks.c.created_at)
+
+
+def of_run(connection: Connection, run_id: str) -> AgentTaskRow | None:
+    """The task that a run works on."""
+    return _TASKS.first(connection, _TASKS.select.where(agent_tasks.c.run_id == run_id))
+
+
+def add_message(connection: Connection, task_id: str, message: Mapping[str, Any], most: int) -> bool:
+    """Put a message behind those that it has; whether it may have another, of ``most``."""
+    row = get(connection, task_id)
+    if row is None:
+        return True
+    known = orjson.loads(row.messages)
+    if len(known) >= most:
+        return False
+    text = orjson.dumps([*known, dict(message)]).decode()
+    connection.execute(update(agent_tasks).where(agent_tasks.c.id == task_id).values(messages=text))
+    return True
+
+
+def page(
+    connection: Connection, owner: str, app: str, wanted: TaskFilter, limit: int
+) -> tuple[Sequence[tuple[AgentTaskRow, float]], int]:
+    """Tasks with the moments of their last change, the newest first, and how many there are on all pages."""
+    query = _TASKS.select.add_columns(_changed.label("changed_at")).join(
+        responses, responses.c.id == agent_tasks.c.id
+    )
+    query = query.where(agent_tasks.c.owner == owner, agent_tasks.c.app == app)
+    if wanted.context_id:
+        query = query.where(agent_tasks.c.context_id == wanted.context_id)
+    if wanted.state is not None:
+        query = query.where(_is_in(wanted.state))
+    if wanted.since is not None:
+        query = query.where(_changed >= wanted.since)
+    total = connection.execute(select(func.count()).select_from(query.subquery())).scalar_one()
+    if wanted.after is not None:
+        moment, last = wanted.after
+        query = query.where(or_(_changed < moment, and_(_changed == moment, agent_tasks.c.id < last)))
+    found = connection.execute(query.order_by(_changed.desc(), agent_tasks.c.id.desc()).limit(limit))
+    rows = []
+    for row in found:
+        values = dict(row._mapping)
+        moment = values.pop("changed_at")
+        rows.append((AgentTaskRow(**values), float(moment)))
+    return rows, total
+
+
+def _is_in(state: TaskState) -> ColumnElement[bool]:
+    asks = exists().where(
+        questions.c.run_id == agent_tasks.c.run_id,
+        questions.c.status == "pending",
+        questions.c.kind.in_(ANSWERABLE),
+    )
+    match state:
+        case "submitted":
+            return responses.c.status == "queued"
+        case "working":
+            return (responses.c.status == "in_progress") & ~asks
+        case "input_required":
+            return responses.c.finished_at.is_(None) & asks
+    return responses.c.status.in_([name for name, found in ENDED_STATES.items() if found == state])
+
+
+def update_document(task_id: str, context_id: str, state: TaskState, timestamp: str) -> dict[str, Any]:
+    """The event of the protocol that says what has become of a task."""
+    status = {"state": f"TASK_STATE_{state.upper()}", "timestamp": timestamp}
+    return {"statusUpdate": {"taskId": task_id, "contextId": context_id, "status": status}}

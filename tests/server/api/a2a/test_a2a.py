@@ -1,0 +1,429 @@
+"""The Agent2Agent protocol, by its official client: tasks of models and agents, in both bindings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from a2a.client import A2ACardResolver, Client, ClientConfig, create_client
+from a2a.helpers.proto_helpers import get_artifact_text, new_data_message, new_text_message
+from a2a.types import a2a_pb2 as types
+from a2a.utils.errors import (
+    InvalidParamsError,
+    TaskNotCancelableError,
+    TaskNotFoundError,
+    UnsupportedOperationError,
+)
+from google.protobuf.json_format import ParseDict
+from tests import daemon as daemons
+from tests.daemon import Daemon
+from tests.server.api.openai.conftest import KEYS, bearer
+from tests.server.webhooks.receiver import Receiver, receiving
+
+from portico_server.api.a2a.adapter import METHODS, STREAMS
+
+REPLIES = [
+    {"match": r"^fail", "error": {"status": 400, "message": "No.", "code": "refused"}},
+    {"match": r"^hang", "content": "one two three", "hang": 2},
+    {"match": r"^empty it", "times": 1, "tool_calls": [{"name": "empty", "arguments": {}}]},
+    {"match": r"^empty it", "content": "Done."},
+]
+KEY = {
+    "name": "three",
+    "key": "three-secret-key-of-the-tests",
+    "scopes": ["chat", "apps:*:call", "tools:*:call"],
+}
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    with receiving() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[Daemon]:
+    """A daemon that wants keys, with an agent whose tool asks first."""
+    home = tmp_path_factory.mktemp("a2a")
+    models = [
+        {"name": "echo", "source": "fake://", "aliases": ["default"]},
+        {"name": "clever", "source": "fake://", "parameters": {"script": {"replies": REPLIES}}},
+        {"name": "vectors", "source": "fake://", "task": "embedding", "parameters": {"dimensions": 8}},
+    ]
+    agents = [
+        {
+            "name": "desk",
+            "title": "The desk",
+            "description": "Remembers.",
+            "portico_agent": 1,
+            "model": "echo",
+        },
+        {"name": "janitor", "portico_agent": 1, "model": "clever", "tools": ["empty"]},
+    ]
+    tools = [{"name": "empty", "command": ["echo", "emptied"], "approval": "always"}]
+    served = {"models": models, "agents": agents, "tools": tools, "keys": [*KEYS, KEY]}
+    (home / "a2a.yaml").write_text(json.dumps(served), encoding="utf-8")
+    env = {"PORTICO_REQUIRE_KEY": "true", "PORTICO_TOOL_HOSTS": f"127.0.0.1:{receiver.port}"}
+    with daemons.running(home / "data", "--file", str(home / "a2a.yaml"), env=env) as running:
+        yield running
+
+
+@asynccontextmanager
+async def agent(
+    daemon: Daemon,
+    name: str = "echo",
+    key: str = "three",
+    binding: str = "JSONRPC",
+    *,
+    streaming: bool = False,
+) -> AsyncIterator[Client]:
+    """The official client of one agent, from the agent's own card."""
+    async with httpx.AsyncClient(headers=bearer(key), timeout=60) as http:
+        card = await A2ACardResolver(http, f"{daemon.url}/a2a/{name}").get_agent_card()
+        config = ClientConfig(streaming=streaming, httpx_client=http, supported_protocol_bindings=[binding])
+        client = await create_client(card, config)
+        yield client
+        await client.close()
+
+
+def said(text: str, **more: Any) -> types.SendMessageRequest:
+    message = new_text_message(text, role=types.ROLE_USER, **more)
+    return types.SendMessageRequest(message=message)
+
+
+async def answered(client: Client, request: types.SendMessageRequest) -> types.Task:
+    [found] = [one async for one in client.send_message(request)]
+    return found.task
+
+
+STATE = types.TaskState
+
+
+async def test_cards_say_where_an_agent_is_and_what_it_needs(daemon: Daemon) -> None:
+    async with httpx.AsyncClient(headers=bearer("three"), timeout=60) as http:
+        root = await A2ACardResolver(http, daemon.url).get_agent_card()
+        desk = await A2ACardResolver(http, f"{daemon.url}/a2a/desk").get_agent_card()
+        refused = await http.get(f"{daemon.url}/a2a/vectors/.well-known/agent-card.json")
+        unknown = await http.get(f"{daemon.url}/a2a/nobody/.well-known/agent-card.json")
+        posted = await http.post(f"{daemon.url}/.well-known/agent-card.json", json={})
+    assert (desk.name, desk.description, desk.skills[0].id) == ("The desk", "Remembers.", "desk")
+    assert [(one.protocol_binding, one.protocol_version, one.url) for one in desk.supported_interfaces] == [
+        (binding, "1.0", f"{daemon.url}/a2a/desk") for binding in ("JSONRPC", "HTTP+JSON")
+    ]
+    assert desk.capabilities.streaming and desk.capabilities.push_notifications
+    assert desk.security_schemes["key"].http_auth_security_scheme.scheme == "Bearer"
+    assert "key" in desk.security_requirements[0].schemes
+    assert {"echo", "desk", "janitor"} <= {skill.id for skill in root.skills}
+    assert (refused.status_code, unknown.status_code, posted.status_code) == (400, 404, 405)
+    error = unknown.json()["error"]
+    assert (error["code"], error["status"]) == (404, "NOT_FOUND")
+    async with httpx.AsyncClient(timeout=60) as http:
+        nameless = await http.get(f"{daemon.url}/.well-known/agent-card.json")
+    assert nameless.status_code == 401 and nameless.json()["error"]["status"] == "UNAUTHENTICATED"
+    assert nameless.headers["www-authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize("binding", ["JSONRPC", "HTTP+JSON"])
+async def test_a_message_becomes_a_task_that_is_kept(daemon: Daemon, binding: str) -> None:
+    async with agent(daemon, "desk", binding=binding) as client:
+        task = await answered(client, said("good morning"))
+        assert task.status.state == STATE.TASK_STATE_COMPLETED
+        assert [get_artifact_text(one) for one in task.artifacts] == ["good morning"]
+        assert [(one.role, one.parts[0].text) for one in task.history] == [(types.ROLE_USER, "good morning")]
+        again = await answered(client, said("and again", context_id=task.context_id))
+        assert again.context_id == task.context_id and again.id != task.id
+        got = await client.get_task(types.GetTaskRequest(id=task.id, history_length=0))
+        assert got.artifacts == task.artifacts and not got.history
+        listed = await client.list_tasks(types.ListTasksRequest(context_id=task.context_id, page_size=1))
+        assert ([one.id for one in listed.tasks], listed.total_size) == ([again.id], 2)
+        assert not listed.tasks[0].artifacts
+        rest = await client.list_tasks(
+            types.ListTasksRequest(
+                context_id=task.context_id,
+                page_size=1,
+                page_token=listed.next_page_token,
+                include_artifacts=True,
+                status=STATE.TASK_STATE_COMPLETED,
+            )
+        )
+        assert [one.id for one in rest.tasks] == [task.id] and rest.tasks[0].artifacts
+        assert rest.next_page_token == ""
+        mine = await answered(client, said("mine", context_id=f"my own {binding}"))
+        assert mine.context_id == f"my own {binding}"
+        with pytest.raises(TaskNotCancelableError):
+            await client.cancel_task(types.CancelTaskRequest(id=task.id))
+        with pytest.raises(UnsupportedOperationError):
+            await answered(client, said("more", task_id=task.id))
+        with pytest.raises(InvalidParamsError):
+            await answered(client, said("more", task_id=task.id, context_id="another"))
+
+
+@pytest.mark.parametrize("binding", ["JSONRPC", "HTTP+JSON"])
+async def test_a_task_is_followed_as_it_is_done(daemon: Daemon, binding: str) -> None:
+    async with agent(daemon, binding=binding, streaming=True) as client:
+        events = [one async for one in client.send_message(said("one two three"))]
+        first, *updates, last = events
+        assert first.HasField("task") and first.task.history[0].parts[0].text == "one two three"
+        pieces = [one.artifact_update for one in updates if one.HasField("artifact_update")]
+        text = "".join(part.text for piece in pieces for part in piece.artifact.parts)
+        assert (text, pieces[0].append, pieces[-1].last_chunk) == ("one two three", False, True)
+        assert last.status_update.status.state == STATE.TASK_STATE_COMPLETED
+        ids = {one.task_id for one in pieces} | {last.status_update.task_id}
+        assert ids == {first.task.id}
+        with pytest.raises(UnsupportedOperationError):
+            [one async for one in client.subscribe(types.SubscribeToTaskRequest(id=first.task.id))]
+    async with agent(daemon, "clever", binding=binding, streaming=True) as client:
+        *_before, last = [one async for one in client.send_message(said("fail"))]
+        assert last.status_update.status.state == STATE.TASK_STATE_FAILED
+        assert "No." in last.status_update.status.message.parts[0].text
+
+
+async def test_a_task_continues_without_its_client_and_is_cancelled(daemon: Daemon) -> None:
+    async with agent(daemon, "clever", streaming=True) as client:
+        request = said("hang")
+        request.configuration.return_immediately = True
+        async for event in client.send_message(request):
+            task_id = event.task.id
+            break
+        follower = client.subscribe(types.SubscribeToTaskRequest(id=task_id))
+        seen = [await anext(follower)]
+        while not seen[-1].HasField("artifact_update"):
+            seen.append(await anext(follower))
+        assert seen[0].task.id == task_id and "one" in seen[-1].artifact_update.artifact.parts[0].text
+        ended = await client.cancel_task(types.CancelTaskRequest(id=task_id))
+        assert ended.status.state == STATE.TASK_STATE_CANCELED
+        async for event in follower:
+            seen.append(event)
+        assert seen[-1].status_update.status.state == STATE.TASK_STATE_CANCELED
+
+
+async def test_what_a_task_asks_is_answered_by_whoever_gave_it(daemon: Daemon, receiver: Receiver) -> None:
+    async with agent(daemon, "janitor") as client:
+        request = said("empty it")
+        push = request.configuration.task_push_notification_config
+        push.url, push.token = receiver.url("/task"), "my-token"
+        push.authentication.scheme, push.authentication.credentials = "Bearer", "my-secret"
+        task = await answered(client, request)
+        assert task.status.state == STATE.TASK_STATE_INPUT_REQUIRED
+        text, about = task.status.message.parts
+        assert text.text and dict(about.data.struct_value)["kind"] == "approval"
+        waiting = await client.list_tasks(types.ListTasksRequest(status=STATE.TASK_STATE_INPUT_REQUIRED))
+        assert [one.id for one in waiting.tasks] == [task.id]
+        with pytest.raises(InvalidParamsError, match="yes"):
+            await answered(client, said("perhaps", task_id=task.id))
+        refusal = new_data_message({"accepted": True}, role=types.ROLE_USER, task_id=task.id)
+        done = await answered(client, types.SendMessageRequest(message=refusal))
+        assert (done.id, done.status.state) == (task.id, STATE.TASK_STATE_COMPLETED)
+        assert get_artifact_text(done.artifacts[-1]) == "Done."
+        assert len(done.history) == 2
+    heard = [receiver.take("/task"), receiver.take("/task")]
+    updates = [ParseDict(json.loads(one.body), types.StreamResponse()).status_update for one in heard]
+    assert {one.status.state for one in updates} == {
+        STATE.TASK_STATE_INPUT_REQUIRED,
+        STATE.TASK_STATE_COMPLETED,
+    }
+    assert {(one.task_id, one.context_id) for one in updates} == {(task.id, task.context_id)}
+    for one in heard:
+        assert one.headers["x-a2a-notification-token"] == "my-token"
+        assert one.headers["authorization"] == "Bearer my-secret"
+        assert one.headers["content-type"] == "application/a2a+json"
+
+
+@pytest.mark.parametrize("binding", ["JSONRPC", "HTTP+JSON"])
+async def test_addresses_that_hear_of_a_task(daemon: Daemon, receiver: Receiver, binding: str) -> None:
+    path = f"/{binding}"
+    async with agent(daemon, binding=binding) as client:
+        task = await answered(client, said("one"))
+        config = types.TaskPushNotificationConfig(
+            task_id=task.id, id="mine", url=receiver.url(path), token="t"
+        )
+        made = await client.create_task_push_notification_config(config)
+        assert (made.id, made.token) == ("mine", "")
+        # The task has ended already, so that is told at once.
+        assert (
+            json.loads(receiver.take(path).body)["statusUpdate"]["status"]["state"] == "TASK_STATE_COMPLETED"
+        )
+        listed = await client.list_task_push_notification_configs(
+            types.ListTaskPushNotificationConfigsRequest(task_id=task.id)
+        )
+        assert [one.url for one in listed.configs] == [receiver.url(path)]
+        named = {"task_id": task.id, "id": "mine"}
+        await client.get_task_push_notification_config(types.GetTaskPushNotificationConfigRequest(**named))
+        await client.delete_task_push_notification_config(
+            types.DeleteTaskPushNotificationConfigRequest(**named)
+        )
+        with pytest.raises(TaskNotFoundError):
+            await client.get_task_push_notification_config(
+                types.GetTaskPushNotificationConfigRequest(**named)
+            )
+        for url in ("http://10.0.0.1/x", "https://169.254.169.254/x", "file:///etc/passwd", "no url"):
+            config.url = url
+            with pytest.raises(InvalidParamsError):
+                await client.create_task_push_notification_config(config)
+        refused = said("two")
+        refused.configuration.task_push_notification_config.url = "http://10.0.0.1/x"
+        with pytest.raises(InvalidParamsError):
+            await answered(client, refused)
+        config.url = receiver.url(path)
+        for number in range(10):
+            config.id = str(number)
+            await client.create_task_push_notification_config(config)
+        config.id = "one more"
+        with pytest.raises(UnsupportedOperationError, match="10"):
+            await client.create_task_push_notification_config(config)
+    async with httpx.AsyncClient(headers=bearer("three"), timeout=60) as http:
+        assert (await http.get(f"{daemon.url}/v1/webhook_endpoints")).json()["data"] == []
+
+
+async def test_what_another_key_began_is_not_there(daemon: Daemon) -> None:
+    async with agent(daemon) as mine:
+        task = await answered(mine, said("secret", context_id="shared words"))
+    for key in ("one", "two"):
+        async with agent(daemon, key=key) as client:
+            for call in (
+                client.get_task(types.GetTaskRequest(id=task.id)),
+                client.cancel_task(types.CancelTaskRequest(id=task.id)),
+                client.list_task_push_notification_configs(
+                    types.ListTaskPushNotificationConfigsRequest(task_id=task.id)
+                ),
+                answered(client, said("more", task_id=task.id)),
+            ):
+                with pytest.raises(TaskNotFoundError):
+                    await call
+            assert not (await client.list_tasks(types.ListTasksRequest(context_id="shared words"))).tasks
+    async with agent(daemon, key="boss") as admin:
+        assert (await admin.get_task(types.GetTaskRequest(id=task.id))).history == task.history
+    async with agent(daemon, "desk") as other:
+        with pytest.raises(TaskNotFoundError):
+            await other.get_task(types.GetTaskRequest(id=task.id))
+
+
+PART = {"messageId": "1", "role": "ROLE_USER", "parts": [{"text": "x"}]}
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "param"),
+    [
+        ({"method": "GetTask"}, -32600, None),
+        ({"jsonrpc": "2.0", "method": "GetTask"}, -32600, "id"),
+        ({"jsonrpc": "2.0", "id": 1, "method": "message/send"}, -32601, "method"),
+        ({"jsonrpc": "2.0", "id": 1, "method": "GetTask", "params": []}, -32602, "params"),
+        ({"jsonrpc": "2.0", "id": 1, "method": "GetTask", "params": {}}, -32602, "id"),
+        ({"jsonrpc": "2.0", "id": 1, "method": "ListTasks", "params": {"pageSize": 101}}, -32602, "pageSize"),
+        ({"jsonrpc": "2.0", "id": 1, "method": "ListTasks", "params": {"status": "DONE"}}, -32602, "status"),
+        (
+            {"jsonrpc": "2.0", "id": 1, "method": "ListTasks", "params": {"pageToken": "?"}},
+            -32602,
+            "pageToken",
+        ),
+        (
+            {"jsonrpc": "2.0", "id": 1, "method": "ListTasks", "params": {"statusTimestampAfter": "now"}},
+            -32602,
+            "statusTimestampAfter",
+        ),
+        ({"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": {}}, -32602, "message"),
+        (
+            {
+                "jsonrpc": "2.0",
+                "id": 1,
+                "method": "SendMessage",
+                "params": {"message": {**PART, "role": "user"}},
+            },
+            -32602,
+            "message.role",
+        ),
+        (
+            {
+                "jsonrpc": "2.0",
+                "id": 1,
+                "method": "SendMessage",
+                "params": {"message": {**PART, "parts": [{}]}},
+            },
+            -32602,
+            "message.parts[0]",
+        ),
+        (
+            {
+                "jsonrpc": "2.0",
+                "id": 1,
+                "method": "SendMessage",
+                "params": {"message": {**PART, "parts": [{"raw": "?"}]}},
+            },
+            -32602,
+            "message.parts[0].raw",
+        ),
+        (
+            {
+                "jsonrpc": "2.0",
+                "id": 1,
+                "method": "SendStreamingMessage",
+                "params": {"message": {**PART, "parts": [{"url": "https://example.com/a.pdf"}]}},
+            },
+            -32005,
+            "message.parts[0]",
+        ),
+        ({"jsonrpc": "2.0", "id": 1, "method": "GetExtendedAgentCard"}, -32007, None),
+    ],
+)
+def test_what_is_wrong_is_said_in_the_protocol(
+    daemon: Daemon, body: Any, code: int, param: str | None
+) -> None:
+    answer = httpx.post(
+        f"{daemon.url}/a2a/echo", json=body, headers={**bearer("one"), "A2A-Version": "1.0"}, timeout=60
+    )
+    assert answer.status_code == 200
+    document = answer.json()
+    assert document["jsonrpc"] == "2.0" and document["error"]["code"] == code, document
+    [info, *_more] = document["error"]["data"]
+    assert info["domain"] == "a2a-protocol.org" and info["metadata"].get("param") == param
+
+
+def test_versions_paths_and_broken_bodies(daemon: Daemon) -> None:
+    with httpx.Client(base_url=daemon.url, headers=bearer("one"), timeout=60) as http:
+        call = {"jsonrpc": "2.0", "id": 7, "method": "ListTasks"}
+        for headers in ({}, {"A2A-Version": "0.3"}, {"A2A-Version": "2.0"}):
+            refused = http.post("/a2a/echo", json=call, headers=headers).json()
+            assert (refused["id"], refused["error"]["code"]) == (7, -32009)
+        assert http.post("/a2a/echo?A2A-Version=1.0", json=call).json()["result"]["tasks"] is not None
+        version = {"A2A-Version": "1.0"}
+        assert http.post("/a2a/echo", content=b"{", headers=version).json()["error"]["code"] == -32700
+        assert http.post("/a2a/nobody", json=call, headers=version).status_code == 404
+        assert http.get("/a2a/echo", headers=version).status_code == 405
+        plain = http.get("/a2a/echo/tasks/nope", headers=version)
+        assert (plain.status_code, plain.json()["error"]["details"][0]["reason"]) == (404, "TASK_NOT_FOUND")
+        assert http.get("/a2a/echo/tasks?pageSize=many", headers=version).status_code == 400
+        assert http.get("/a2a/echo/nothing", headers=version).status_code == 404
+        wrong = http.put("/a2a/echo/tasks", headers=version)
+        assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET")
+    assert httpx.post(f"{daemon.url}/a2a/echo", json=call, timeout=60).status_code == 401
+
+
+def test_every_method_of_the_protocol_is_served() -> None:
+    service = types.DESCRIPTOR.services_by_name["A2AService"]
+    assert {method.name for method in service.methods} == {*METHODS, *STREAMS}
+
+
+def test_a_task_survives_a_killed_daemon(tmp_path: Path) -> None:
+    (tmp_path / "a2a.yaml").write_text(
+        json.dumps({"models": [{"name": "echo", "source": "fake://", "aliases": ["default"]}]}),
+        encoding="utf-8",
+    )
+    version = {"A2A-Version": "1.0"}
+    with daemons.running(tmp_path / "data", "--file", str(tmp_path / "a2a.yaml")) as first:
+        sent = {"message": PART, "configuration": {"returnImmediately": True}}
+        task = httpx.post(
+            f"{first.url}/a2a/echo/message:send", json=sent, headers=version, timeout=60
+        ).json()["task"]
+        first.process.kill()
+        first.process.wait(60)
+    with daemons.running(tmp_path / "data", "--file", str(tmp_path / "a2a.yaml")) as second:
+        call = {"jsonrpc": "2.0", "id": 1, "method": "SubscribeToTask", "params": {"id": task["id"]}}
+        httpx.post(f"{second.url}/a2a/echo", json=call, headers=version, timeout=60)  # until it has ended
+        found = httpx.get(f"{second.url}/a2a/echo/tasks/{task['id']}", headers=version, timeout=60).json()
+    assert found["status"]["state"] == "TASK_STATE_COMPLETED"
+    assert found["artifacts"][0]["parts"][0]["text"] == "x"
