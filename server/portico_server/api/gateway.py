@@ -213,7 +213,8 @@ class Gateway:
         self._adapters: dict[str, asyncio.Future[ProtocolAdapter]] = {}
         self._calls: dict[str, KeyCalls] = {}
         """What keys have under way, by the key's id."""
-        auth.revoked += [self._end_calls, services.runner.revoke]
+        auth.revoked += [self._end_calls, services.runner.revoke, services.scheduler.revoke]
+        auth.revoked += [self._end_workers, services.tuning.revoke]
         self.furnished = asyncio.Event()
         """Set once every adapter is there."""
         self._readiness = Readiness(services.database.check, self.furnished)
@@ -394,6 +395,13 @@ class Gateway:
             if exchange.task is not None and exchange.task is not ours:
                 exchange.revoked = Unauthenticated("This API key was revoked.", code="key_revoked")
                 exchange.task.cancel()
+
+    async def _end_workers(self, key: str) -> None:
+        """Forget the workers of a revoked key; the calls that they have taken are for others."""
+        owner = Principal(key, frozenset())
+        for worker in self._services.served.workers_of(key):
+            self._services.served.leave(owner, worker)
+            await self._services.questions.let_go(owner, worker)
 
     def _identify(self, exchange: Exchange, path: str) -> Principal:
         """The caller. An MCP client without a key gets the address that says how to obtain one."""

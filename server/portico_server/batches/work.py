@@ -253,11 +253,11 @@ class BatchWork:
                 return_when=asyncio.FIRST_COMPLETED,
             )
         finally:
-            finished = asking.done()
+            finished = [task for task in (asking, stopped) if task.done()]
             for task in (asking, stopped):
                 task.cancel()
             await asyncio.wait((asking, stopped))
-        if finished and (error := asking.exception()) is not None:
+        if error := next((found for task in finished if (found := task.exception()) is not None), None):
             ended = "The batch was ended with what was done by then."
             if isinstance(error, RevokedError):
                 code = error.error.code or "key_revoked"
@@ -273,9 +273,10 @@ class BatchWork:
         await self._move("finalizing", {"errors": errors} if errors else None)
 
     async def _cancelled(self) -> None:
-        """Return when the batch was cancelled, here or at another daemon."""
+        """Return when the batch was cancelled, here or at another daemon. Raises `RevokedError`."""
         while True:
             try:
+                self._services.scheduler.principals(self._row.owner)
                 if await self._services.database.read(batches.status, self._row.id) != "in_progress":
                     return
                 async with asyncio.timeout(POLL_INTERVAL_S):
@@ -283,6 +284,8 @@ class BatchWork:
                     return
             except TimeoutError:
                 continue
+            except Forbidden as error:
+                raise RevokedError(error) from error
             except PorticoError as error:
                 logger.warning("batch %s: %s", self._row.id, error.message)
                 await asyncio.sleep(POLL_INTERVAL_S)

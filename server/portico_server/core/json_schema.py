@@ -21,10 +21,10 @@ from referencing.exceptions import Unresolvable
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.pattern import UnsupportedPattern, linear
 
-# Whether something is a JSON schema (draft 2020-12), and how large it is, in one walk.
+# Whether something is a JSON schema (draft 2020-12), and how large it is, in two short walks.
 #
 # jsonschema's own check costs a fifth of a millisecond for each part of a schema; schemas come from outside and are
-# checked on the event loop, so this walk does it in a hundredth of that.
+# checked on the event loop, so these do it in a hundredth of that.
 
 
 MAX_SCHEMA_DEPTH: Final = 64
@@ -32,6 +32,9 @@ MAX_SCHEMA_DEPTH: Final = 64
 
 MAX_SCHEMA_NODES: Final = 10_000
 """Objects, lists and values in a schema."""
+
+MAX_SCHEMA_CHARS: Final = 1_000_000
+"""Characters of all names and texts in a schema: it is listed with what it belongs to."""
 
 _TYPES: Final = ("array", "boolean", "integer", "null", "number", "object", "string")
 _SCHEMA: Final = (
@@ -120,53 +123,74 @@ _VALUES: Final[Mapping[str, _Kind]] = {
 
 @dataclass(slots=True)
 class SchemaSurvey:
-    """What a walk found: the number of ``nodes``, ``patterns`` with their places, the first ``wrong`` thing in words,
-    and the ``keywords`` that were used. ``alternatives`` are the values of enums, the branches and the optional
+    """What a walk found: ``patterns`` with their places, the first ``wrong`` thing in words, and the ``keywords`` that
+    were used. ``alternatives`` are the values of enums, the branches and the optional
     properties of the whole schema, which a grammar has to follow side by side.
     """
 
-    nodes: int = 0
     alternatives: int = 0
     patterns: list[tuple[str, str]] = field(default_factory=list)
     wrong: str = ""
     keywords: set[str] = field(default_factory=set)
 
 
+def oversize(schema: Any) -> str:
+    """Why a schema is larger than any that is taken, with the values of enums, examples and defaults, which JSON writes
+    too; empty if it is not.
+    """
+    nodes = chars = 0
+    stack: list[tuple[Any, int]] = [(schema, 1)]
+    while stack:
+        value, depth = stack.pop()
+        nodes += 1
+        inner: Iterable[Any] = ()
+        if isinstance(value, str):
+            chars += len(value)
+        elif isinstance(value, Mapping):
+            chars += sum(map(len, map(str, value)))
+            inner = value.values()
+        elif _is_list(value):
+            inner = value
+        stack += ((each, depth + 1) for each in inner)
+        if depth > MAX_SCHEMA_DEPTH:
+            return f"it is nested too deeply; at most {MAX_SCHEMA_DEPTH} levels are allowed"
+        if nodes + len(stack) > MAX_SCHEMA_NODES:
+            return f"it has more than {MAX_SCHEMA_NODES:,} parts"
+        if chars > MAX_SCHEMA_CHARS:
+            return f"it has more than {MAX_SCHEMA_CHARS:,} characters"
+    return ""
+
+
 def survey(schema: Any) -> SchemaSurvey:
     """Walk through a schema until something is wrong."""
-    found = SchemaSurvey()
-    stack: list[tuple[Any, int, str]] = [(schema, 1, "")]
+    found = SchemaSurvey(wrong=oversize(schema))
+    stack: list[tuple[Any, str]] = [(schema, "")]
     while stack and not found.wrong:
-        value, depth, at = stack.pop()
-        found.nodes += 1
-        if depth > MAX_SCHEMA_DEPTH:
-            found.wrong = f"it is nested too deeply; at most {MAX_SCHEMA_DEPTH} levels are allowed"
-        elif found.nodes > MAX_SCHEMA_NODES:
-            found.wrong = f"it has more than {MAX_SCHEMA_NODES:,} parts"
-        elif isinstance(value, Mapping):
+        value, at = stack.pop()
+        if isinstance(value, Mapping):
             properties, required = value.get("properties"), value.get("required")
             if isinstance(properties, Mapping):
                 found.alternatives += max(
                     0, len(properties) - (len(required) if isinstance(required, list) else 0)
                 )
             for name, inner in value.items():
-                stack += _inner(found, name, inner, depth, f"{at}.{str(name)[:80]}")
+                stack += _inner(found, name, inner, f"{at}.{str(name)[:80]}")
         elif not isinstance(value, bool):
             found.wrong = f"{at or 'the top'} must be an object, true or false, not {str(value)[:80]!r}"
     return found
 
 
-def _inner(found: SchemaSurvey, name: str, value: Any, depth: int, at: str) -> Sequence[tuple[Any, int, str]]:
+def _inner(found: SchemaSurvey, name: str, value: Any, at: str) -> Sequence[tuple[Any, str]]:
     """The schemas under one keyword, to be walked through."""
     if name in _SCHEMA:
         found.keywords.add(name)
-        return [(value, depth + 1, at)]
+        return [(value, at)]
     if name in _SCHEMAS:
         if not _is_list(value) or not value:
             found.wrong = found.wrong or f"{at} must be a list of schemas"
             return []
         found.alternatives += len(value)
-        return [(one, depth + 2, f"{at}[{number}]") for number, one in enumerate(value)]
+        return [(one, f"{at}[{number}]") for number, one in enumerate(value)]
     if name in _NAMED:
         if not isinstance(value, Mapping):
             found.wrong = found.wrong or f"{at} must be an object of schemas"
@@ -174,8 +198,7 @@ def _inner(found: SchemaSurvey, name: str, value: Any, depth: int, at: str) -> S
         found.keywords.add(name)
         if name == "patternProperties":
             found.patterns += ((at, str(pattern)) for pattern in value)
-        return [(one, depth + 2, f"{at}.{str(key)[:80]}") for key, one in value.items()]
-    found.nodes += 1
+        return [(one, f"{at}.{str(key)[:80]}") for key, one in value.items()]
     kind = _VALUES.get(name)
     if kind is not None and not kind[1](value):
         found.wrong = found.wrong or f"{at} must be {kind[0]}, not {str(value)[:80]!r}"

@@ -33,19 +33,24 @@ def is_plain(name: str) -> bool:
     return not _MARKUP.intersection(name) and not has_controls(name)
 
 
+def has_dots(name: str) -> bool:
+    """Whether a name, or a part of it between slashes, is dots alone: an address means another folder by it."""
+    return any(part != "" and not part.strip(".") for part in name.split("/"))
+
+
 def is_name(name: str) -> bool:
     """Whether addresses, scopes and lists can carry this name: 1 to 128 plain characters in any script, none of
-    ``: / \\``, no white space at the ends.
+    ``: / \\``, no white space at the ends, not dots alone.
     """
-    return _NAME.fullmatch(name) is not None and is_plain(name)
+    return _NAME.fullmatch(name) is not None and is_plain(name) and not has_dots(name)
 
 
 def check_plain(name: str, what: str, param: str = "name") -> None:
     """Raise `InvalidRequest` unless `is_plain`; ``what`` is whose name it is, such as "a key"."""
-    if not is_plain(name):
+    if not is_plain(name) or has_dots(name):
         raise InvalidRequest(
-            f"'{shown(name)}' cannot be the name of {what}: it holds a control character, one that cannot be seen, or "
-            "one of [ ] < > `.",
+            f"'{shown(name)}' cannot be the name of {what}: it holds a control character, one that cannot be seen, one "
+            "of [ ] < > `, or dots alone.",
             code="invalid_name",
             param=param,
         )
@@ -56,7 +61,7 @@ def check_name(name: str, what: str, param: str = "name") -> None:
     if not is_name(name):
         raise InvalidRequest(
             f"'{shown(name)}' cannot be the name of {what}: 1 to 128 characters were expected, without control "
-            "characters and none of : / \\ [ ] < > `, and no space at either end.",
+            "characters and none of : / \\ [ ] < > `, no space at either end, and not dots alone.",
             code="invalid_name",
             param=param,
         )

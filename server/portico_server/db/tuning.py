@@ -118,6 +118,11 @@ def working(connection: Connection) -> list[JobJson]:
     return _JOBS.every(connection, query)
 
 
+def working_of(connection: Connection, owner: str) -> list[str]:
+    """The ids of the jobs of a key that have not ended and are not paused."""
+    return [row.id for row in working(connection) if row.owner == owner]
+
+
 def move(
     connection: Connection,
     job_id: str,

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,14 @@ from portico.wire import ErrorBody
 from portico_server.core import pools
 from portico_server.core.binding import binding
 from portico_server.core.context import Context
-from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, Unavailable
+from portico_server.core.errors import (
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    PorticoError,
+    Unavailable,
+)
 from portico_server.core.ids import new_id
 from portico_server.core.interfaces import BaseModel, BaseModels, OnProgress, ReadableStores
 from portico_server.core.principal import SYSTEM, Principal
@@ -61,6 +69,9 @@ MIN_POLL_S: Final = 0.01
 
 POLL_INTERVAL_S: Final = 1.0
 """Seconds between two looks at a job that waits, or that another daemon on the same database works on."""
+
+
+_REVOKED: Final = "Fine-tuning job cancelled: its key was revoked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,9 +428,16 @@ class FineTuningJobs:
 
     async def cancel(self, job_id: str, caller: Principal) -> Job:
         """End a job for good. Raises `Conflict` if it has ended."""
-        job = await self._move(
-            job_id, caller, "cancelled", "Fine-tuning job cancelled", (*WORKING_STATUSES, "paused")
-        )
+        return await self._end(job_id, caller, "Fine-tuning job cancelled", (*WORKING_STATUSES, "paused"))
+
+    async def revoke(self, owner: str) -> None:
+        """End the jobs of a key that was revoked, but for those that are paused."""
+        for job_id in await self._database.read(tuning.working_of, owner):
+            with suppress(Conflict):  # it has ended meanwhile
+                await self._end(job_id, SYSTEM, _REVOKED, WORKING_STATUSES)
+
+    async def _end(self, job_id: str, caller: Principal, message: str, since: tuple[str, ...]) -> Job:
+        job = await self._move(job_id, caller, "cancelled", message, since)
         await self._stop(job)
         await self._cancel_there(job)
         await pools.TRAINING.run(shutil.rmtree, self._job_context.folder_of(job.id), ignore_errors=True)
@@ -512,9 +530,14 @@ class FineTuningJobs:
         if row.status not in WORKING_STATUSES:
             return {"job": row.id, "stopped": True}
         job, judging = Job.of(row), context
+        try:
+            owner = self._scheduler.principals(row.owner or SYSTEM.id)
+        except Forbidden:
+            await self._move(row.id, SYSTEM, "cancelled", _REVOKED, WORKING_STATUSES)
+            raise
         if (job.spec.grader or job.spec.app or job.spec.store) and isinstance(context, RunContext):
             # A grader, an app and a store name models and code: they run with the rights of the job's owner.
-            judging = context.on_behalf_of(self._scheduler.principals(row.owner or SYSTEM.id))
+            judging = context.on_behalf_of(owner)
         tuner = self._bases.tuner(job.base)
         if tuner is not None:
             return await hosted.HostedWork(self._job_context, job, context, judging, tuner).run()

@@ -178,7 +178,7 @@ class StoreJobs:
         What was made of the files of expired stores is deleted.
         """
         self._scheduler.handle("ingest", self._run_ingest, concurrency=MAX_RUNNING_INGESTS)
-        self._scheduler.handle("sync", self._run_sync, concurrency=MAX_RUNNING_SYNCS)
+        self._scheduler.handle("sync", self._run_sync, concurrency=MAX_RUNNING_SYNCS, lent=True)
         self._scheduler.handle("embed", self._run_embed)
         self._scheduler.handle(LINK_RUN_KIND, self._run_link)
         self._scheduler.handle("reindex", self._run_reindex)

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import NotFound, Unavailable
 from portico_server.core.ids import new_id
+from portico_server.core.names import has_controls
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.request import Artifact
 from portico_server.db import artifacts as rows
@@ -32,13 +34,24 @@ _BATCH_ROWS: Final = 100
 """Rows that are looked at together."""
 
 
+_MEDIA_TYPE: Final = re.compile(r"[\w.+-]{1,80}/[\w.+-]{1,80}(; ?charset=[\w-]{1,40})?", re.ASCII)
+
+_MAX_NAME_CHARS: Final = 200
+
+
 @dataclass(frozen=True, slots=True)
 class NewArtifact:
-    """A file that a run has made, still in memory."""
+    """A file that a run has made, still in memory. Name and type may be anybody's words: both become headers."""
 
     name: str
     media_type: str
     data: bytes
+
+    def __post_init__(self) -> None:
+        name = "".join("_" if has_controls(character) else character for character in self.name)
+        object.__setattr__(self, "name", name[-_MAX_NAME_CHARS:])
+        if not _MEDIA_TYPE.fullmatch(self.media_type):
+            object.__setattr__(self, "media_type", "application/octet-stream")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from portico.wire import Asked, Delta, Finished, event_to_json
 from portico_server.core import trace
 from portico_server.core.binding import BOUND, Bound
 from portico_server.core.context import Context
-from portico_server.core.errors import PorticoError, TooMany
+from portico_server.core.errors import Forbidden, PorticoError, TooMany
 from portico_server.core.ids import new_id
 from portico_server.core.pools import LastTurns
 from portico_server.core.principal import LOCAL, SYSTEM, Principal
@@ -67,6 +67,7 @@ class RunKind:
     ``concurrency`` at once; ``shared``: several of one name at once, instead of one; ``owned``: with the rights of
     their owner, instead of the daemon's own. ``bound``: a name means to them what it meant when they began; always
     where they are ``owned``.
+    ``lent``: with the daemon's rights, but no longer than there is the key for whose sake they are.
     """
 
     handler: Handler
@@ -74,6 +75,7 @@ class RunKind:
     shared: bool = False
     owned: bool = False
     bound: bool = False
+    lent: bool = False
 
 
 def _clock_lead() -> float:
@@ -134,9 +136,10 @@ class Scheduler:
         shared: bool = False,
         owned: bool = False,
         bound: bool = False,
+        lent: bool = False,
     ) -> None:
         """Say who does the runs of a kind, and how (see `RunKind`)."""
-        self._kinds[kind] = RunKind(handler, concurrency, shared, owned, owned or bound)
+        self._kinds[kind] = RunKind(handler, concurrency, shared, owned, owned or bound, lent)
 
     async def begin(
         self,
@@ -288,12 +291,24 @@ class Scheduler:
                 await held[1].cancel()
         self.sure_until = held_until - LEASE_MARGIN_S
         for row, run in tuple(self._running.values()):
-            if not self._kinds[row.kind].owned:
-                continue
             try:
-                self.principals(run.owner)
+                self._caller(row)
             except PorticoError as error:
                 run.revoked = error.body()
+                await run.cancel()
+
+    def _caller(self, row: RunRow) -> Principal:
+        """With whose rights a run works. Raises `Forbidden` if the key that it needs was revoked."""
+        kind = self._kinds[row.kind]
+        if kind.lent:
+            self.principals(row.key)
+        return self.principals(row.owner) if kind.owned else SYSTEM
+
+    async def revoke(self, owner: str) -> None:
+        """End what runs here with the daemon's rights for the sake of a key that was revoked."""
+        for row, run in tuple(self._running.values()):
+            if self._kinds[row.kind].lent and row.key == owner:
+                run.revoked = Forbidden("The key that this ran for was revoked.", code="key_revoked").body()
                 await run.cancel()
 
     async def _follow_clock(self) -> None:
@@ -330,7 +345,7 @@ class Scheduler:
         try:
             if row.attempts > MAX_ATTEMPTS:
                 raise PorticoError(f"Given up: it was cut off {MAX_ATTEMPTS} times.", code="gave_up")
-            caller = self.principals(row.owner) if self._kinds[row.kind].owned else SYSTEM
+            caller = self._caller(row)
         except PorticoError as error:
             await self._database.write(runs.finish, row.id, "failed", None, error.body().to_json()["error"])
             return True

@@ -170,6 +170,10 @@ class ServedTools:
             if name not in (stay or ()):
                 self._withdraw(name)
 
+    def workers_of(self, key: str) -> list[str]:
+        """The names of a key's workers."""
+        return [worker.name for worker in self._workers.values() if worker.owner == key]
+
     def granted(self, caller: Principal) -> frozenset[str]:
         """What the questions are called that the caller's workers serve, whoever asks."""
         return frozenset(

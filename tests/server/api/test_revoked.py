@@ -13,7 +13,8 @@ import pytest
 from tests.api_server import ApiServer, RelayModel, api_server
 
 from portico_server.core.context import Context
-from portico_server.core.principal import Principal
+from portico_server.core.principal import SYSTEM, Principal
+from portico_server.db.runs import FOR
 
 LIMIT = 20
 """Seconds after which a test gives up."""
@@ -124,6 +125,50 @@ async def test_its_runs_end_and_so_does_who_follows_them(daemon: ApiServer) -> N
         told = await daemon.client.get(f"/api/runs/{run.id}", headers={"Authorization": f"Bearer {ADMIN}"})
         assert told.json()["status"] == "failed"
         assert told.json()["error"]["code"] == "key_revoked"
+
+
+async def test_what_the_daemon_does_for_its_sake_ends_too(daemon: ApiServer) -> None:
+    begun = asyncio.Event()
+
+    async def work(_payload: Mapping[str, Any], _context: Context) -> None:
+        begun.set()
+        await asyncio.get_running_loop().create_future()
+
+    scheduler = daemon.services.scheduler
+    scheduler.handle("follow", work, lent=True)
+    async with client(daemon) as (key, _theirs), asyncio.timeout(LIMIT):
+        first = await scheduler.begin("follow", "one", {FOR: key}, SYSTEM)
+        await begun.wait()
+        await revoke(daemon, key)
+        await scheduler.settled(first.id)
+        later = await scheduler.ensure("follow", "two", {FOR: key})
+        operator = {"Authorization": f"Bearer {ADMIN}"}
+        for run in (first.id, later):
+            async with daemon.client.stream("GET", f"/api/runs/{run}/events", headers=operator) as events:
+                await rest(events)
+            told = await daemon.client.get(f"/api/runs/{run}", headers=operator)
+            assert told.json()["error"]["code"] == "key_revoked"
+
+
+async def test_a_call_that_its_worker_has_taken_is_for_another_at_once(daemon: ApiServer) -> None:
+    joining = {"worker": "w", "functions": [{"name": "measure", "input_schema": {"type": "object"}}]}
+    claim = {"lease_seconds": 3600, "wait": 10}
+    async with (
+        client(daemon, "admin") as (key, theirs),
+        client(daemon, "admin") as (_other, others),
+        client(daemon, "tools:*:call") as (_caller, calling),
+        asyncio.timeout(LIMIT),
+    ):
+        assert (await theirs.post("/api/workers", json=joining)).status_code == 200
+        call = asyncio.create_task(calling.post("/api/tools/measure/call", json={}))
+        [taken] = (await theirs.post("/api/workers/w/claim", json=claim)).json()["data"]
+        await revoke(daemon, key)
+        assert (await others.post("/api/workers", json=joining)).status_code == 200
+        [again] = (await others.post("/api/workers/w/claim", json=claim)).json()["data"]
+        assert again["id"] == taken["id"]
+        answer = {"accepted": True, "value": "7", "worker": "w"}
+        await others.post(f"/api/questions/{again['id']}/answer", json=answer)
+        assert (await call).json()["text"] == "7"
 
 
 async def test_its_streams_of_mcp_end(daemon: ApiServer) -> None:

@@ -424,6 +424,21 @@ def test_a_revoked_key_ends_its_batches_with_what_is_done(daemon: Daemon, client
     assert {one["error"]["code"] for one in left} == {"batch_failed"}
 
 
+def test_a_revoked_key_ends_its_batch_in_the_middle_of_a_request(
+    daemon: Daemon, client: openai.OpenAI
+) -> None:
+    made = httpx.post(
+        f"{daemon.url}/api/keys", json={"name": "passing", "scopes": ["chat"]}, headers=_admin()
+    ).json()
+    with openai.OpenAI(base_url=f"{daemon.url}/v1", api_key=made["key"], max_retries=0) as passing:
+        batch = begin(passing, [say("a", "hello"), say("b", "wait")])
+        until_done(daemon, batch, 1)
+    httpx.delete(f"{daemon.url}/api/keys/{made['id']}", headers=_admin()).raise_for_status()
+    done = ended(daemon, client, batch)
+    assert [problem.code for problem in (done.errors and done.errors.data) or ()] == ["key_revoked"]
+    assert [one["custom_id"] for one in content(client, done.output_file_id)] == ["a"]
+
+
 def test_batches_are_forgotten_with_their_runs_and_leave_their_files(
     daemon: Daemon, client: openai.OpenAI
 ) -> None:

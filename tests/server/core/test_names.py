@@ -10,6 +10,7 @@ from tests.daemon import Daemon
 
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.names import check_name, check_plain, is_name, is_plain
+from portico_server.core.prompts.spec import parse
 from portico_server.knowledge.names import store_name
 
 GOOD = [
@@ -44,6 +45,15 @@ def test_what_a_screen_or_a_page_would_obey_is_no_name(name: str) -> None:
         assert refused.value.code == "invalid_name" and refused.value.param == "here"
         refused.value.message.encode()
         assert refused.value.message.replace("[ ] < > `", "").isprintable()
+
+
+@pytest.mark.parametrize("name", [".", "..", "...", "a/..", "./a"])
+def test_dots_alone_are_no_name_nor_a_part_of_one(name: str) -> None:
+    assert not is_name(name)
+    with pytest.raises(InvalidRequest):
+        check_plain(name, "a model")
+    with pytest.raises(InvalidRequest):
+        parse({"name": f"a/{name}", "messages": "x"})
 
 
 @pytest.mark.parametrize("name", ["", " a", "a ", "a/b", "a:b", "a\\b", "a" * 129])

@@ -243,6 +243,27 @@ def test_cancel_ends_a_job_at_work_and_one_that_waits(daemon: Daemon, client: op
     assert not (daemon.home / "finetune" / first.id).exists()
 
 
+def test_a_revoked_key_ends_its_jobs(daemon: Daemon, client: openai.OpenAI) -> None:
+    admin = {"Authorization": f"Bearer {KEYS['admin']}"}
+    asked = {"name": "passing", "scopes": ["finetune"]}
+    made = httpx.post(f"{daemon.url}/api/keys", json=asked, headers=admin).json()
+    with openai.OpenAI(base_url=f"{daemon.url}/v1", api_key=made["key"], max_retries=0) as passing:
+        training = upload(passing, EXAMPLES)
+        jobs = [
+            passing.fine_tuning.jobs.create(
+                model="default", training_file=training, hyperparameters={"n_epochs": FOREVER}
+            ).id
+            for _ in range(2)
+        ]
+        until_step(daemon, jobs[0], 1)
+    httpx.delete(f"{daemon.url}/api/keys/{made['id']}", headers=admin).raise_for_status()
+    for job in jobs:
+        events, ended = followed(daemon, job)
+        assert ended["status"] == "cancelled"
+        messages = [event["message"] for _kind, event in events]
+        assert "Fine-tuning job cancelled: its key was revoked" in messages
+
+
 def test_cancel_ends_a_job_whose_files_are_read_and_one_that_is_paused(
     daemon: Daemon, client: openai.OpenAI
 ) -> None:

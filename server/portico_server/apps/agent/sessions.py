@@ -18,6 +18,7 @@ from portico_server.apps.agent.session import Additions, AgentSession, Recollect
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound
 from portico_server.core.ids import new_id
 from portico_server.core.interfaces import Facts
+from portico_server.core.names import has_dots
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.db import sessions
@@ -451,9 +452,9 @@ def _check_described(title: str, metadata: Mapping[str, Any] | None) -> None:
 
 
 def _check_name(name: str) -> None:
-    if not name or len(name) > 256 or not name.isprintable() or name.startswith(_ID):
+    if not name or len(name) > 256 or not name.isprintable() or name.startswith(_ID) or has_dots(name):
         raise InvalidRequest(
-            f"A session's name has 1 to 256 printable characters and does not begin with '{_ID}'.",
+            f"A session's name has 1 to 256 printable characters, is not dots alone, and does not begin with '{_ID}'.",
             code="invalid_name",
             param="session",
         )

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.json_size import require_filled
+from portico_server.core.names import has_dots
 from portico_server.core.prompts import argument as arguments_
 from portico_server.core.prompts.argument import PromptArgument
 from portico_server.core.request import Message
@@ -126,9 +127,10 @@ def parse(given: Any, at: str = "prompt") -> PromptSpec:
                 f"{at} has no field '{key}'.{nearest(str(key), _FIELDS)}", param=f"{at}.{key}"
             )
     name = given.get("name")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or has_dots(name):
         raise InvalidRequest(
-            f"{at}.name must be letters, digits and _ . / -, at most 128 of them, not {str(name)[:80]!r}.",
+            f"{at}.name must be letters, digits and _ . / -, at most 128 of them, no part dots alone, not "
+            f"{str(name)[:80]!r}.",
             param=f"{at}.name",
         )
     messages = given.get("messages")

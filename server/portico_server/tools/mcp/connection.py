@@ -10,7 +10,7 @@ import codecs
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Literal, Self, TextIO, TypeAlias, TypeVar
 
@@ -26,13 +26,20 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from portico.wire import Status
 from portico_server import __version__
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest
 from portico_server.core.request import Artifact, ToolCall, ToolResult
 from portico_server.runs.artifacts import NewArtifact
 from portico_server.runs.runner import Runner
 from portico_server.subprocesses import is_local
-from portico_server.tools.mcp.offered import FilledMessage, OfferedPrompt, OfferedResource, ResourceContent
+from portico_server.tools.mcp.offered import (
+    MAX_OFFERED,
+    FilledMessage,
+    OfferedPrompt,
+    OfferedResource,
+    ResourceContent,
+)
 from portico_server.tools.mcp.sampling import DECLARED, Sampler
 from portico_server.tools.mcp.spec import ServerSpec
 from portico_server.tools.mcp.translate import (
@@ -120,12 +127,20 @@ RESTART_WAIT_SECONDS: Final = 15.0
 
 _FIRST_RETRY_S: Final = 0.5
 _MAX_RETRY_S: Final = 60.0
+RELIST_INTERVAL_S: Final = 1.0
+"""Seconds between two looks at the tools of a server, however often it says that they have changed."""
+
 _PAGES: Final = 50
 _KEY: Final = "portico/idempotency-key"
 """Under which name ``_meta`` of a call has its key, for which MCP has no name of its own."""
 _FAILED: Final = "mcp_server_failed"
 _REFUSED: Final = "mcp_server_refused"
-_LOG_BYTES: Final = 1024 * 1024
+LOG_BYTES: Final = 1024 * 1024
+"""Bytes of the log of a server from which on it is emptied."""
+
+LOG_INTERVAL_S: Final = 1.0
+"""Seconds between two looks at how long it is."""
+
 _BROKEN: Final = (
     OSError,
     httpx2.HTTPError,
@@ -208,19 +223,35 @@ class ServerConnection:
             self.state, self.error, self._client = "ready", None, client
             self._ready.set()
             self.tried.set()
-            listening = asyncio.create_task(self._listen(client), name=f"changes of {self.spec.name}")
+            beside = [
+                asyncio.create_task(self._listen(client), name=f"changes of {self.spec.name}"),
+                asyncio.create_task(_bounded(self._log), name=f"log of {self.spec.name}"),
+            ]
             try:
+                clock = asyncio.get_running_loop().time
+                listed = clock()
                 while True:
                     await self._wake.wait()
-                    self._wake.clear()
-                    if self._over.is_set() or self._stopping.is_set():
+                    if not await self._stays(listed + RELIST_INTERVAL_S - clock()):
                         break
+                    self._wake.clear()
+                    listed = clock()
                     self._offer(self, await _tools(client))
             finally:
                 self._client = None
                 self._ready.clear()
-                listening.cancel()
-                await asyncio.wait([listening])
+                for task in beside:
+                    task.cancel()
+                await asyncio.wait(beside)
+
+    async def _stays(self, seconds: float) -> bool:
+        """Wait so long, if at all; whether the connection is of use then."""
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._over.wait()
+        except TimeoutError:
+            pass
+        return not self._over.is_set()
 
     async def _connect(self, stack: AsyncExitStack) -> Client:
         spec = self.spec
@@ -230,7 +261,9 @@ class ServerConnection:
                 headers=dict(spec.headers),
                 timeout=httpx2.Timeout(30, read=spec.timeout + 30),
                 trust_env=not is_local(httpx2.URL(spec.url).host),
+                event_hooks={"response": [_bound]},
             )
+            http.headers["Accept-Encoding"] = "identity"
             transport = streamable_http_client(spec.url, http_client=await stack.enter_async_context(http))
         else:
             program, *arguments = spec.command
@@ -280,6 +313,7 @@ class ServerConnection:
     def stop(self) -> None:
         """Let `run` end in good order."""
         self._stopping.set()
+        self._over.set()
         self._wake.set()
 
     async def call(self, tool: str, call: ToolCall, context: Context) -> ToolResult:
@@ -381,16 +415,16 @@ async def _tools(client: Client) -> list[types.Tool]:
 
 
 async def _pages(ask: Callable[..., Awaitable[Any]], rows: Callable[[Any], Sequence[T]]) -> list[T]:
-    """The rows of all pages of a list."""
+    """The rows of all pages of a list, the first `MAX_OFFERED`."""
     found: list[T] = []
     cursor: str | None = None
     for _page in range(_PAGES):
         page = await ask(cursor=cursor, cache_mode="bypass")
         found += rows(page)
         cursor = page.next_cursor
-        if cursor is None:
+        if cursor is None or len(found) >= MAX_OFFERED:
             break
-    return found
+    return found[:MAX_OFFERED]
 
 
 @asynccontextmanager
@@ -440,11 +474,54 @@ class _Reading:
         return left
 
 
+class _BoundedBody(httpx2.AsyncByteStream):
+    """The bytes of an answer, up to as many as a line of a program may have characters."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        length = 0
+        async for piece in self._stream:
+            length += len(piece)
+            if length > MAX_LINE_CHARS:
+                raise httpx2.ReadError(f"the answer has more than {MAX_LINE_CHARS:,} bytes")
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+async def _bound(response: httpx2.Response) -> None:
+    """Bound the body of an answer. Streams of events may be endless: the ``mcp`` package bounds each event."""
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise httpx2.DecodingError("the answer is compressed, which was not asked for")
+    if not response.headers.get("Content-Type", "").lower().startswith("text/event-stream"):
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
+        response.stream = _BoundedBody(response.stream)
+
+
 def _opened(log: Path) -> TextIO:
-    """The log that the server's standard error goes to, restarted when it has grown."""
+    """The log that the server's standard error goes to; what is written goes to its end, wherever that is."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    grown = log.exists() and log.stat().st_size > _LOG_BYTES
-    return log.open("w" if grown else "a", encoding="utf-8", errors="replace")
+    cut(log)
+    return log.open("a", encoding="utf-8", errors="replace")
+
+
+async def _bounded(log: Path) -> None:
+    """Keep a log short while a server writes to it, until cancelled."""
+    while True:
+        await asyncio.sleep(LOG_INTERVAL_S)
+        with suppress(OSError):
+            await pools.FILES.run(cut, log)
+
+
+def cut(log: Path) -> bool:
+    """Empty a log that is too long; whether it was."""
+    grown = log.exists() and log.stat().st_size > LOG_BYTES
+    if grown:
+        os.truncate(log, 0)
+    return grown
 
 
 def _language() -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_OFFERED: Final = 1_000
-"""Resources, or prompts, of a server that are listed."""
+"""Tools, resources, or prompts, of a server that are listed."""
 
 MAX_CONTENT_CHARS: Final = 8_000_000
 """Characters of a resource or of a filled-in prompt, those of base64 among them."""

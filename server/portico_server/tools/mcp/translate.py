@@ -31,11 +31,14 @@ _CONTROLS: Final = re.compile(
 )
 _MAX_DESCRIPTION_CHARS: Final = 4_000
 _MAX_NAME_CHARS: Final = 128
+MAX_FILES: Final = 100
+"""Files of one result that are kept."""
 
 
 def name_of(prefix: str, tool: str) -> str:
     """The name of a tool here."""
-    return _FOREIGN.sub("_", f"{prefix}{tool}")[:_MAX_NAME_CHARS]
+    name = _FOREIGN.sub("_", f"{prefix}{tool}")[:_MAX_NAME_CHARS]
+    return name if name.strip(".") else "_"
 
 
 def tool_of(found: types.Tool, name: str, source: str, timeout: float, work: Keyed) -> Tool | None:
@@ -50,7 +53,7 @@ def tool_of(found: types.Tool, name: str, source: str, timeout: float, work: Key
     read_only = notes.read_only_hint is True
     return Tool(
         name=name,
-        title=plain(found.title or notes.title or found.name)[:200],
+        title=_short(found.title or notes.title or found.name),
         description=plain(found.description or found.title or found.name)[:_MAX_DESCRIPTION_CHARS],
         input_schema=found.input_schema,
         output_schema=found.output_schema,
@@ -70,9 +73,11 @@ def plain(text: str) -> str:
 
 
 def made_in(result: types.CallToolResult) -> list[NewArtifact]:
-    """The pictures, sounds and files of a result; what is not base64 is left out."""
-    found = []
+    """The first `MAX_FILES` pictures, sounds and files of a result; what is not base64 is left out."""
+    found: list[NewArtifact] = []
     for number, block in enumerate(result.content, 1):
+        if len(found) >= MAX_FILES:
+            break
         match block:
             case (
                 types.ImageContent(mime_type=kind, data=text) | types.AudioContent(mime_type=kind, data=text)
@@ -123,8 +128,8 @@ def _text(block: types.ContentBlock) -> str:
 
 
 def _short(text: str | None) -> str:
-    """A server's name or title for something."""
-    return plain(text or "")[:200]
+    """A server's name or title for something, in one line."""
+    return " ".join(plain(text or "")[:1_000].split())[:200]
 
 
 def resource_of(found: types.Resource | types.ResourceTemplate) -> OfferedResource:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,11 @@ _REF: Final = "#/components/schemas/"
 _MAX_OPERATIONS_COUNT: Final = 500
 """Operations of one document that become tools."""
 
+_MAX_SCHEMAS_CHARS: Final = 8_000_000
+"""Characters that the schemas of these have as JSON: what they refer to is written out for each."""
+
+logger = logging.getLogger(__name__)
+
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
@@ -44,6 +50,12 @@ FRAMING: Final = frozenset(
 
 _IGNORED: Final = frozenset({"accept", "content-type", "authorization"})
 """Header parameters whose definition shall be ignored: https://spec.openapis.org/oas/v3.1.1#parameter-object."""
+
+
+class InvalidDocument(InvalidRequest):
+    """A document is none of OpenAPI 3, or asks for what none may."""
+
+    code = "invalid_openapi"
 
 
 class RefusedArgument(InvalidRequest):
@@ -155,55 +167,96 @@ def _leaves(segment: str) -> bool:
 
 
 async def tools_of(spec: ToolSpec, policy: AddressPolicy) -> list[Tool]:
-    """The tools of a document, whose own server may be fetched from. Raises `PorticoError` if it is none."""
-    document, origin = await _document(spec, policy)
+    """The tools of a document. Raises `InvalidDocument` if it is none, and `PorticoError` if it cannot be had.
+
+    The host that the operator names may be fetched from wherever it is: that of ``url``, or else of the document.
+    """
+    text, origin = await _text_of(spec, policy)
+    try:
+        return await pools.DOCUMENTS.run(_read, spec, text, origin, policy)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise InvalidDocument(
+            f"'{spec.openapi}' is not an OpenAPI 3 document: something in it is of another kind than the "
+            f"specification says ({type(error).__name__}: {str(error)[:200]})."
+        ) from error
+
+
+def _read(spec: ToolSpec, text: str, origin: str, policy: AddressPolicy) -> list[Tool]:
+    from portico_server.core.json_schema import oversize  # jsonschema is slow to import
+
+    document = _parsed(text)
+    if not isinstance(document, dict):
+        raise InvalidDocument(f"'{spec.openapi}' is neither JSON nor YAML.")
     if not str(document.get("openapi", "")).startswith("3"):
-        raise PorticoError(f"'{spec.openapi}' is no OpenAPI 3 document.", code="invalid_openapi")
-    servers = document.get("servers") or [{"url": "/"}]
-    base = spec.url or urljoin(origin, str(servers[0].get("url", "/")))
-    if urlsplit(base).scheme not in ("http", "https"):
-        raise PorticoError(
-            f"'{spec.openapi}' names no server; say where it is with 'url'.", code="invalid_openapi"
-        )
+        raise InvalidDocument(f"'{spec.openapi}' is no OpenAPI 3 document.")
+    base, policy = _server(spec, document, origin, policy)
     address = urlsplit(base)
-    own = replace(policy, hosts=policy.hosts | {_host(base)})
     server = f"{address.scheme}://{address.netloc}{address.path.rstrip('/')}"
     query = parse_qsl(address.query, keep_blank_values=True)
     found: list[Tool] = []
+    chars = 0
     for path, method, operation in _operations(document):
         name = operation.get("operationId") or f"{method}_{path}"
         name = re.sub(r"[^A-Za-z0-9-]+", "_", str(name)).strip("_")
-        if spec.offers(name) and len(found) < _MAX_OPERATIONS_COUNT:
-            places, properties, required = _arguments(spec, document, query, name, operation)
-            work = Operation(method, server, path, places, spec.headers, query, own, spec.timeout)
-            found.append(_tool(spec, name, operation, work, _standing_alone(properties, required, document)))
+        if not spec.offers(name):
+            continue
+        places, properties, required = _arguments(spec, document, query, name, operation)
+        schema = _standing_alone(properties, required, document)
+        chars += len(json.dumps(schema))
+        if chars > _MAX_SCHEMAS_CHARS:
+            raise InvalidDocument(
+                f"The arguments of the operations in '{spec.openapi}' have schemas of more than "
+                f"{_MAX_SCHEMAS_CHARS:,} characters together. Choose those that are needed with 'allow'."
+            )
+        if reason := oversize(schema):
+            logger.warning("the operation %s of %s is left out: of its schema, %s", name, spec.name, reason)
+            continue
+        work = Operation(method, server, path, places, spec.headers, query, policy, spec.timeout)
+        found.append(_tool(spec, name, operation, work, schema))
+        if len(found) == _MAX_OPERATIONS_COUNT:
+            break
     if not found:
-        raise PorticoError(f"'{spec.openapi}' has no operation that is offered.", code="invalid_openapi")
+        raise InvalidDocument(f"'{spec.openapi}' has no operation that is offered.")
     return found
 
 
-async def _document(spec: ToolSpec, policy: AddressPolicy) -> tuple[Mapping[str, Any], str]:
-    """The document, and the URL that its server may be relative to."""
+def _server(
+    spec: ToolSpec, document: Mapping[str, Any], origin: str, policy: AddressPolicy
+) -> tuple[str, AddressPolicy]:
+    """The address of the server, and where its tools may reach. Raises `InvalidDocument`.
+
+    A document from elsewhere chooses neither an address within the operator's network nor who gets their headers.
+    """
+    servers = document.get("servers") or [{"url": "/"}]
+    base = spec.url or urljoin(origin, str(servers[0].get("url", "/")))
+    if urlsplit(base).scheme not in ("http", "https"):
+        raise InvalidDocument(f"'{spec.openapi}' names no server; say where it is with 'url'.")
+    host = _host(base)
+    if spec.url or not origin or host == _host(spec.openapi):
+        return base, replace(policy, hosts=policy.hosts | {host})
+    if spec.headers:
+        raise InvalidDocument(
+            f"The server of '{spec.openapi}' is {host[:200]}, another host than that of the document. If it is to get "
+            "your headers, say where it is with 'url'."
+        )
+    return base, policy
+
+
+async def _text_of(spec: ToolSpec, policy: AddressPolicy) -> tuple[str, str]:
+    """The text of the document, and the URL that its server may be relative to; empty for a file."""
     from portico_server.tools.fetch.client import FetchRequest, fetch
 
     if urlsplit(spec.openapi).scheme in ("http", "https"):
         named = replace(policy, hosts=policy.hosts | {_host(spec.openapi)}, max_bytes=_MAX_BYTES)
         got = await fetch(FetchRequest(spec.openapi, headers=spec.headers), named)
         if got.status != 200:
-            raise PorticoError(f"'{spec.openapi}' answered with status {got.status}.", code="invalid_openapi")
-        text, origin = got.text, got.url
-    else:
-        try:
-            text = await pools.DOCUMENTS.run((Path(spec.folder) / spec.openapi).read_text, encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise PorticoError(
-                f"'{spec.openapi}' cannot be read: {error}.", code="invalid_openapi"
-            ) from error
-        origin = ""
-    document = await pools.DOCUMENTS.run(_parsed, text)
-    if not isinstance(document, dict):
-        raise PorticoError(f"'{spec.openapi}' is neither JSON nor YAML.", code="invalid_openapi")
-    return document, origin
+            raise InvalidDocument(f"'{spec.openapi}' answered with status {got.status}.")
+        return got.text, got.url
+    try:
+        text = await pools.DOCUMENTS.run((Path(spec.folder) / spec.openapi).read_text, encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidDocument(f"'{spec.openapi}' cannot be read: {error}.") from error
+    return text, ""
 
 
 def _parsed(text: str) -> Any:
@@ -219,6 +272,8 @@ def _parsed(text: str) -> Any:
 def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     paths = document.get("paths")
     for path, item in (paths if isinstance(paths, dict) else {}).items():
+        if not str(path).startswith("/"):
+            continue  # behind the name of a host, '.example.com' and '@example.com' are another one
         for method in _METHODS:
             operation = item.get(method) if isinstance(item, dict) else None
             if isinstance(operation, dict):
@@ -239,8 +294,8 @@ def _arguments(
 ) -> tuple[dict[str, str], dict[str, Any], list[str]]:
     """Where each argument of an operation goes, its schema, and which are required.
 
-    What the operator gives, and what the document calls a credential, is not an argument. Raises `PorticoError` for a
-    header that decides where a request goes.
+    What the operator gives, and what the document calls a credential, is not an argument. Raises `InvalidDocument` for
+    a header that decides where a request goes.
     """
     taken = {("header", _folded(own)) for own in spec.headers} | {("query", own) for own, _ in query}
     taken |= {("header", ignored) for ignored in _IGNORED} | _credentials(document)
@@ -253,10 +308,9 @@ def _arguments(
         if not key or place not in ("path", "query", "header"):
             continue
         if place == "header" and (_folded(key) in FRAMING or not _TOKEN.fullmatch(key)):
-            raise PorticoError(
+            raise InvalidDocument(
                 f"The operation '{name}' takes the header '{key[:100]}' as an argument, which decides where a request "
-                f"goes or where it ends. Leave the operation out with deny: ['{name}'].",
-                code="invalid_openapi",
+                f"goes or where it ends. Leave the operation out with deny: ['{name}']."
             )
         if (place, _folded(key) if place == "header" else key) in taken:
             continue

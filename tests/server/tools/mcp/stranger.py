@@ -21,6 +21,7 @@ TOOLS = {
     "garble": {"inputSchema": OBJECT},
     "flood": {"inputSchema": OBJECT},
     "much": {"inputSchema": OBJECT},
+    "files": {"inputSchema": OBJECT},
     "ask": {"inputSchema": OBJECT, "description": "Asks a model of whoever holds it."},
     "current_time": {"inputSchema": OBJECT, "description": "A name that we have too."},
 }
@@ -99,6 +100,10 @@ def call(name: str, arguments: dict[str, str]) -> dict[str, object] | None:
             report = {"uri": "file:///x/The%20report.pdf", "mimeType": "application/pdf", "blob": "aGVsbG8="}
             picture = {"type": "image", "data": "aGVsbG8=", "mimeType": "image/png"}
             return {"content": [picture, {"type": "resource", "resource": report}]}
+        case "files":
+            odd = {"type": "image", "data": "aGVsbG8=", "mimeType": "text/html\r\nX-Odd: 1"}
+            report = {"uri": "file:///..%2f..%2fa%0Ab", "blob": "aGVsbG8="}
+            return {"content": [odd, {"type": "resource", "resource": report}, *([odd] * 150)]}
         case "garble":
             print('{"half": ', flush=True)
             return {"content": 7}
@@ -120,6 +125,11 @@ def main() -> None:
     mode = sys.argv[1] if len(sys.argv) > 1 else ""
     if mode == "garbage":
         print("Welcome! Not JSON at all.\n{]", flush=True)
+    if mode == "many":
+        TOOLS.update({f"t{number}": {"inputSchema": OBJECT} for number in range(1_000)})
+        TOOLS[".."] = {"inputSchema": OBJECT, "title": "two\nlines"}
+    if mode == "loud":
+        print("x" * 2_000_000, file=sys.stderr, flush=True)
     if mode == "schema":
         TOOLS["broken"] = {"inputSchema": {"type": "object", "properties": {"x": {"type": "no-such-type"}}}}
     for line in sys.stdin:

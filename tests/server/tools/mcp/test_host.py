@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import gzip
 import json
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from tests.registry_fixture import RegistryFixture, open_registry
+from tests.server.tools.web import serving
 
 from portico_server.core.errors import Conflict, NotFound
 from portico_server.core.principal import LOCAL, Principal
@@ -21,7 +24,9 @@ from portico_server.db.database import Database
 from portico_server.runs.artifacts import ArtifactStore
 from portico_server.tools.mcp import connection
 from portico_server.tools.mcp.host import McpHost
+from portico_server.tools.mcp.offered import MAX_OFFERED
 from portico_server.tools.mcp.spec import ServerSpec, parse
+from portico_server.tools.mcp.translate import MAX_FILES
 from portico_server.tools.toolbox import Toolbox
 
 STRANGER = str(Path(__file__).with_name("stranger.py"))
@@ -212,6 +217,60 @@ async def test_a_flood_is_dropped_and_the_next_line_is_read(case: Case) -> None:
     await case.host.add(spec(), None)
     assert (await case.use("odd_flood")).text == "after the flood"
     assert case.host.get("odd").restarts == 0
+
+
+async def test_of_many_tools_the_first_are_there_and_none_is_called_dots(case: Case) -> None:
+    info = await case.host.add(spec("odd", "many", prefix=""), None)
+    assert len(info.tools) == MAX_OFFERED and ".." not in info.tools
+    await case.host.remove("odd")
+    await case.host.add(spec("odd", "many", prefix="", allow=[".."]), None)
+
+
+async def test_a_server_that_says_again_and_again_that_its_tools_changed_is_not_asked_as_often(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "RELIST_INTERVAL_S", 3600)
+    await case.host.add(spec(), None)
+    for _ in range(3):
+        assert (await case.use("odd_grow")).text == "grown"
+    assert "odd_new" not in case.host.get("odd").tools
+    await case.host.remove("odd")  # which does not wait so long
+
+
+async def test_of_many_files_the_first_are_kept_under_names_and_types_that_are_ones(case: Case) -> None:
+    await case.host.add(spec(), None)
+    kept = (await case.use("odd_files")).artifacts
+    assert len(kept) == MAX_FILES
+    assert {item.media_type for item in kept} == {"application/octet-stream"}
+    assert kept[1].name == "a_b"
+
+
+async def test_a_log_that_grows_begins_anew(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, begun_anew, cut = asyncio.get_running_loop(), asyncio.Event(), connection.cut
+
+    def watched(log: Path) -> None:
+        if cut(log):
+            loop.call_soon_threadsafe(begun_anew.set)
+
+    monkeypatch.setattr(connection, "LOG_INTERVAL_S", 0.01)
+    monkeypatch.setattr(connection, "cut", watched)
+    await case.host.add(spec("odd", "loud"), None)
+    async with asyncio.timeout(20):
+        await begun_anew.wait()
+    assert (await case.use("odd_echo", text="still there")).text == "still there"
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+async def test_an_answer_over_http_is_bounded(case: Case, coding: str) -> None:
+    async def endless(_request: web.Request) -> web.StreamResponse:
+        body = b"{" + b" " * connection.MAX_LINE_CHARS + b"}"
+        headers = {"Content-Encoding": coding} if coding == "gzip" else {}
+        body = gzip.compress(body) if coding == "gzip" else body
+        return web.Response(body=body, content_type="application/json", headers=headers)
+
+    async with serving({"/mcp": endless}) as site:
+        info = await case.host.add(parse({"name": "far", "url": f"{site.url}/mcp"}), None)
+        assert info.state == "waiting"
 
 
 async def test_much_text_is_cut_to_its_ends(case: Case) -> None:
