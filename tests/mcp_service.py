@@ -14,11 +14,13 @@ from typing import Any
 import uvicorn
 
 from portico_server.api.mcp import McpAdapter
+from portico_server.api.mcp.find import FoundTools
 from portico_server.api.mcp.library import Position, StoredFile
 from portico_server.apps.prompts.library import PromptLibrary as PromptLibrary
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import Artifact
+from portico_server.knowledge.tool_search import ToolIndex
 from tests.api_server import listening
 from tests.registry_fixture import RegistryFixture, open_registry
 
@@ -106,6 +108,7 @@ async def serving(
     port: int = 0,
     sessions: int = 100,
     models: frozenset[str] = frozenset(),
+    search_above: int = 0,
 ) -> AsyncIterator[Service]:
     """Serve a house and some files for the length of a ``with`` block, on a free port unless one is given."""
     async with open_registry(folder) as daemon:
@@ -122,6 +125,7 @@ async def serving(
             task_after_s=0.2,
             sessions=sessions,
             models=models,
+            find=FoundTools(ToolIndex(daemon.registry), search_above),
         )
 
         async def gateway(scope: dict[str, Any], receive: Any, send: Any) -> None:

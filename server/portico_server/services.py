@@ -26,6 +26,7 @@ from portico_server.apps.stored_chats import StoredChats
 from portico_server.batches.batches import Batches
 from portico_server.core.interfaces import BaseModel
 from portico_server.core.registry import Registry
+from portico_server.core.tool_search import ToolSearch
 from portico_server.db.database import Database
 from portico_server.db.feed import Feed
 from portico_server.evals.evals import Evaluations
@@ -43,6 +44,7 @@ from portico_server.knowledge.chunk.chunkers import CHUNKERS
 from portico_server.knowledge.facts import StoredFacts
 from portico_server.knowledge.files import FileStorage, UploadedFiles
 from portico_server.knowledge.stores import StoreService
+from portico_server.knowledge.tool_search import ToolIndex
 from portico_server.knowledge.uploads import UploadStorage
 from portico_server.models.catalog import ENGINES
 from portico_server.models.client_model import ClientModels
@@ -177,6 +179,7 @@ class Services:
         self.registry.add_source(self.stores)
         self.registry.add_source(StoreApps(self.registry, self.trust, settings.unsupported_claims))
         self.registry.add_source(ClientModels())
+        self.tool_search: ToolSearch = ToolIndex(self.registry)
 
     def _serve_tools(self) -> None:
         settings, database = self.settings, self.database
@@ -221,6 +224,7 @@ class Services:
             self.code.light,
             AgentSessions(database, self.registry),
             StoredFacts(database, self.stores, self.files),
+            self.tool_search,
         )
         self.flows = Flows(
             database,
@@ -238,7 +242,11 @@ class Services:
         self.apps.kind("flow", AppKind(self.flows.check, self.flows.build))
         self.apps.kind("agent", AppKind(self.agents.check, self.agents.build))
         around = ResponseServices(
-            self.registry, UploadedFiles(self.files, self.artifacts), filters.parse, self.mcp.addresses
+            self.registry,
+            UploadedFiles(self.files, self.artifacts),
+            filters.parse,
+            self.mcp.addresses,
+            self.tool_search,
         )
         self.responder = Responder(
             database,

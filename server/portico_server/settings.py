@@ -256,6 +256,10 @@ class Settings:
         "",
         "Chat models that are MCP tools of their own, ask_NAME, separated by commas; * for all. ask_model asks any",
     )
+    mcp_tool_search: int = _setting(
+        0,
+        "Tools of an MCP endpoint above which it lists find_tools and call_tool in their place; 0: it lists all",
+    )
     reserved_names: str = _setting(
         "",
         "Names that no key may give to things of its own, in addition to those of the file, separated by commas",

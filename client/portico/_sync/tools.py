@@ -23,9 +23,13 @@ from portico.values import (
 class Tools(Group):
     """What models may call."""
 
-    def list(self, *, group: str | None = None, search: str | None = None) -> list[Tool]:
-        """All that this key may call; of one group, or those in which all words of ``search`` stand, best first."""
-        query = given(group=group, search=search)
+    def list(
+        self, *, group: str | None = None, search: str | None = None, limit: int | None = None
+    ) -> list[Tool]:
+        """All that this key may call, or those of one group; with ``search`` the ``limit`` (5) that fit it best, best
+        first.
+        """
+        query = given(group=group, search=search, limit=limit)
         return self._transport.request("GET", "/api/tools", list[Tool], query=query)
 
     def call(self, name: str, arguments: Mapping[str, Any] | None = None) -> ToolResult:

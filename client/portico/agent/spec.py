@@ -29,6 +29,7 @@ class Composition:
     tools: Sequence[Any] = ()
     stores: Sequence[str] = ()
     agents: Sequence[Any] = ()
+    tool_search: bool | str = "auto"
     strategy: str = "tools"
     memory: str | Mapping[str, Any] | None = None
     output: Any = None
@@ -126,6 +127,8 @@ def build_spec(
         "options": {**given.options, **options},
     }
     made.update({key: value for key, value in optional.items() if value})
+    if given.tool_search != "auto":
+        made["tool_search"] = given.tool_search
     return spec
 
 

@@ -29,18 +29,19 @@ app = typer.Typer(
 )
 
 
-@app.command("list", epilog="Example: portico tools list --group web --search page")
+@app.command("list", epilog="Example: portico tools list --search 'read a page'")
 def show_all(
     context: typer.Context,
     group: Annotated[str | None, typer.Option(help="Only the tools of this group.")] = None,
-    search: Annotated[
-        str | None, typer.Option(help="Only tools in which all of these words stand, best first.")
+    search: Annotated[str | None, typer.Option(help="Only tools that fit this best, best first.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=100, help="How many a search finds: 5 unless given.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the tools."""
     with connected(context) as client:
-        found = client.tools.list(group=group, search=search)
+        found = client.tools.list(group=group, search=search, limit=limit)
     if as_json:
         print_json({"data": found})
     elif not found:

@@ -19,6 +19,7 @@ from portico_server.apps.responses.tasks import AgentTasks
 from portico_server.apps.stored_chats import StoredChats
 from portico_server.batches.batches import Batches
 from portico_server.core.registry import Registry
+from portico_server.core.tool_search import ToolSearch
 from portico_server.db.database import Database
 from portico_server.evals.evals import Evaluations
 from portico_server.evals.runs import EvalRuns
@@ -74,6 +75,7 @@ class ApiServices(Protocol):
     retention: Retention
     webhooks: WebhookService
     schedules: ScheduleService
+    tool_search: ToolSearch
     mcp: McpHost
     added: AddedTools
     served: ServedTools

@@ -1,13 +1,19 @@
-"""Tools are found by group and by words."""
+"""Tools are found by group and by what they do."""
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+from tests.api_server import api_server
+from tests.registry_fixture import ScriptedServable
+
+from portico_server.core.context import Context
+from portico_server.core.errors import EngineFailed
+from portico_server.core.request import Embed, Request, ToolResult, Vectors
 from portico_server.core.servable import Card
+from portico_server.core.tool_search import MAX_QUERY_CHARS
 from portico_server.settings import Settings
 from portico_server.tools.builtin import outward
-from portico_server.tools.toolbox import find
 
 
 def card(name: str, description: str = "", group: str = "", **arguments: str) -> Card:
@@ -23,35 +29,59 @@ def card(name: str, description: str = "", group: str = "", **arguments: str) ->
 
 
 CARDS = [
-    card("web_fetch", "Read a page of the Web.", "web", url="Its address."),
-    card("files", "Read a file.", "files", path="Where it is."),
+    card("read_page", "Read a page of the Web.", "browsing", url="Its address."),
     card("address_book", "People.", "office"),
     card("天气", "查询城市的天气预报", "office"),
+    card("odd", "Takes anything.", "office"),
 ]
 
 
-@pytest.mark.parametrize(
-    ("group", "words", "expected"),
-    [
-        ("", "", ["web_fetch", "files", "address_book", "天气"]),
-        ("office", "", ["address_book", "天气"]),
-        ("", "READ", ["web_fetch", "files"]),
-        ("", "read web", ["web_fetch"]),
-        ("", "address", ["address_book", "web_fetch"]),
-        ("files", "web", []),
-        ("", "天气", ["天气"]),
-        ("", "预报", ["天气"]),
-        ("nowhere", "", []),
-        ("", "read nonsense", []),
-    ],
-)
-def test_tools_are_found(group: str, words: str, expected: list[str]) -> None:
-    assert [found.name for found in find(CARDS, group, words)] == expected
+async def test_tools_are_found(tmp_path: Path) -> None:
+    async def work(_request: Request, _context: Context) -> ToolResult:
+        return ToolResult("Done.")
 
+    async with api_server(tmp_path) as served:
+        for found in CARDS:
+            served.services.registry.add(ScriptedServable(found, work))
+        odd = Card("very_odd", "tool", input_schema={"properties": {"x": True, "oddity": {"description": 7}}})
+        served.services.registry.add(ScriptedServable(odd, work))
 
-def test_a_schema_of_somebody_else_may_be_odd() -> None:
-    odd = Card("odd", "tool", input_schema={"properties": {"x": True, "y": {"description": 7}}})
-    assert find([odd], words="nothing") == [] and find([odd], words="y") == [odd]
+        async def names(**query: str | int) -> list[str]:
+            answer = await served.client.get("/api/tools", params=query)
+            assert answer.status_code == 200, answer.text
+            return [tool["name"] for tool in answer.json()["data"]]
+
+        assert {"read_page", "address_book", "current_time"} <= set(await names())
+        assert await names(group="office") == ["address_book", "odd", "天气"]
+        assert await names(search="READING pages") == (await names(search="reading pages"))
+        assert (await names(search="READING pages"))[0] == "read_page"
+        assert (await names(search="address"))[0] == "address_book", "what it is called counts most"
+        assert await names(search="天气预报") == ["天气"]
+        assert await names(search="oddity") == ["very_odd"]
+        assert await names(search="page", group="office") == []
+        assert await names(search="zzz") == []
+        assert len(await names(search="the of a", limit=2)) <= 2
+        for wrong in ({"limit": 0}, {"limit": 101}, {"search": "x" * (MAX_QUERY_CHARS + 1)}):
+            assert (await served.client.get("/api/tools", params=wrong)).status_code == 400  # type: ignore[arg-type]
+
+        # With an embedding model the meaning counts too; without its answer the words must do.
+        broken = False
+
+        async def embed(request: Request, _context: Context) -> Vectors:
+            assert isinstance(request, Embed)
+            if broken:
+                raise EngineFailed("It is down.")
+            near = (b"\0\0\x80?\0\0\0\0", b"\0\0\0\0\0\0\x80?")
+            texts = [text.lower() for text in request.input]
+            return Vectors(tuple(near["people" not in text and text != "zzz"] for text in texts), 2)
+
+        model = Card("near", "model", capabilities=frozenset({"embeddings"}))
+        served.services.registry.add(ScriptedServable(model, embed))
+        served.services.registry.alias("default-embedding", "near")
+        assert (await names(search="zzz"))[0] == "address_book"
+        broken = True
+        assert await names(search="zzz") == []
+        assert (await names(search="address"))[0] == "address_book"
 
 
 def test_what_is_built_in_has_a_group() -> None:

@@ -26,6 +26,7 @@ from portico_server import __version__
 from portico_server.api.mcp import log
 from portico_server.api.mcp.caller import bind
 from portico_server.api.mcp.changes import Changes
+from portico_server.api.mcp.find import LISTED, FoundTools
 from portico_server.api.mcp.held import HeldRuns
 from portico_server.api.mcp.kept import KeptTasks
 from portico_server.api.mcp.library import Library, StoreLibrary
@@ -304,7 +305,8 @@ class _Server(Server[dict[str, Any]]):
 class McpAdapter:
     """Serves requests while `lifespan` is open. Wants the caller as ``portico.caller`` in each request's
     scope. ``patience``: seconds after which a call may become a task; ``alone``: no other daemon shares the database;
-    ``sessions``: how many may be open at once; ``models``: those that are tools of their own, ``*`` for all.
+    ``sessions``: how many may be open at once; ``models``: those that are tools of their own, ``*`` for all; ``find``:
+    when tools are found instead of listed.
     """
 
     def __init__(
@@ -322,6 +324,7 @@ class McpAdapter:
         task_after_s: float = TASK_AFTER_SECONDS,
         sessions: int = MAX_SESSIONS,
         models: frozenset[str] = frozenset(),
+        find: FoundTools = LISTED,
     ) -> None:
         self._registry = registry
         self._held = HeldRuns()
@@ -334,7 +337,7 @@ class McpAdapter:
         self._held.watch(self._changes.task)
         if watch_stores is not None:
             watch_stores(self._changes.store)
-        tools = ToolCalls(registry, runner, library, questions, self._held, tasks, task_after_s, models)
+        tools = ToolCalls(registry, runner, library, questions, self._held, tasks, task_after_s, models, find)
         server = _server(tools, resources, PromptOffers(prompts), registry, library, self._changes)
         server.add_request_handler("tasks/get", TaskParams, tasks.get)
         server.add_request_handler("tasks/update", UpdateParams, tasks.update)
@@ -404,6 +407,7 @@ def build(services: ApiServices) -> McpAdapter:
         alone=not services.settings.database,
         watch_stores=services.stores.watch,
         models=frozenset(filter(None, map(str.strip, services.settings.mcp_models.split(",")))),
+        find=FoundTools(services.tool_search, services.settings.mcp_tool_search),
     )
 
 

@@ -16,6 +16,7 @@ from mcp.shared.exceptions import MCPError
 
 from portico_server.api.mcp import apps, follow, inquiry, narrow, sampling
 from portico_server.api.mcp.caller import caller_of
+from portico_server.api.mcp.find import LISTED, PAIR, FoundTools
 from portico_server.api.mcp.follow import ClientGone, RunFollower
 from portico_server.api.mcp.held import HeldRun, HeldRuns
 from portico_server.api.mcp.library import Library
@@ -28,6 +29,7 @@ from portico_server.core.passage import PASSAGE_SCHEMA
 from portico_server.core.registry import Registry
 from portico_server.core.request import Request, Search, ToolCall
 from portico_server.core.servable import Card
+from portico_server.core.tool_search import FIND_TOOLS
 from portico_server.runs.questions import Questions
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
@@ -164,8 +166,10 @@ class ToolCalls:
         tasks: TaskCalls,
         task_after_s: float = TASK_AFTER_SECONDS,
         models: frozenset[str] = frozenset(),
+        find: FoundTools = LISTED,
     ) -> None:
         self._models = models
+        self._find_tools = find
         self._registry = registry
         self._runner = runner
         self._library = library
@@ -177,8 +181,10 @@ class ToolCalls:
     async def list(
         self, context: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
-        """All that the caller may call."""
+        """All that the caller may call, or the search for it."""
         named = await self._named(context)
+        if self._find_tools.instead_of(named):
+            return types.ListToolsResult(tools=list(PAIR))
         shown, more = page(
             [(name, name) for name in sorted(named)], params.cursor if params else None, PAGE_SIZE
         )
@@ -198,9 +204,24 @@ class ToolCalls:
             trace.CURRENT.set(trace.of_headers(context.request.scope["headers"]))
         if params.request_state is not None:
             return await self._resume(context, params)
-        card = await self._find(context, params.name)
+        name = params.name
+        arguments: Mapping[str, Any] = params.arguments or {}
+        named = await self._named(context) if self._find_tools.is_one(name) else {}
+        if self._find_tools.instead_of(named):
+            try:
+                if name == FIND_TOOLS:
+                    tools = {each: offer(each, card).tool for each, card in named.items()}
+                    work = self._find_tools.search(tools, arguments)
+                    run = self._runner.begin(OPERATION, FIND_TOOLS, caller, work)
+                    return await self._follow(context, run, 0)
+                name, arguments = self._find_tools.call(arguments)
+            except PorticoError as error:
+                return failure(error.message)
+            if name not in named:
+                return failure(f"There is no tool '{name[:100]}' here.{nearest(name, named)} Find one first.")
+        card = named[name] if name in named else await self._find(context, name)
         try:
-            request = request_of(params.name, card, params.arguments or {})
+            request = request_of(name, card, arguments)
         except PorticoError as error:
             return failure(error.message)
         run = self._runner.start(OPERATION, card.key, request, caller)

@@ -15,14 +15,15 @@ from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.native.artifacts import ArtifactDescription
 from portico_server.api.shapes import Listed, RemovedName, StartedRun
 from portico_server.api.sse import while_present
+from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.core.servable import Card
+from portico_server.core.tool_search import MAX_FOUND_TOOLS, MAX_QUERY_CHARS, searched
 from portico_server.tools.approval import Rule
 from portico_server.tools.entry import TIMEOUT
 from portico_server.tools.sources.sources import SourceInfo
 from portico_server.tools.sources.spec import parse
-from portico_server.tools.toolbox import find
 
 router = new_router(prefix="/api/tools", tags=["Tools"])
 
@@ -83,12 +84,25 @@ async def list_tools(
     caller: Caller,
     group: Annotated[str, Query(description="Only the tools of this group.")] = "",
     search: Annotated[
-        str, Query(max_length=200, description="Only tools in which all of these words stand, best first.")
+        str, Query(max_length=MAX_QUERY_CHARS, description="Only the tools that fit this best, best first.")
     ] = "",
+    limit: Annotated[int, Query(ge=1, le=100, description="How many a search finds.")] = MAX_FOUND_TOOLS,
 ) -> Listed[ToolDescription]:
-    """The tools that the caller may call."""
-    cards = await services.registry.cards(caller, "tool")
-    return Listed(data=[ToolDescription.of(card) for card in find(cards, group, search)])
+    """The tools that the caller may call. A search finds them by words and by meaning, as an agent does."""
+    cards = [
+        card
+        for card in await services.registry.cards(caller, "tool")
+        if not group or card.labels.get("group") == group
+    ]
+    if search.strip():
+        tools = [searched(card) for card in cards]
+
+        async def work(context: Context) -> list[int]:
+            return await services.tool_search.best(search, tools, context, limit)
+
+        run = services.runner.begin("tools/search", "tools", caller, work)
+        cards = [cards[place] for place in await services.runner.wait(run)]
+    return Listed(data=[ToolDescription.of(card) for card in cards])
 
 
 @router.get("/{name}")

@@ -30,6 +30,7 @@ from portico_server.core.request import (
     ToolResult,
 )
 from portico_server.core.servable import Card
+from portico_server.core.tool_search import ToolSearch
 from portico_server.db.apps import AppRow
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
@@ -145,10 +146,11 @@ class AgentApps:
         evaluator: Evaluator,
         sessions: AgentSessions,
         facts: Facts,
+        tool_search: ToolSearch,
     ) -> None:
         self._registry = registry
         self._runner = runner
-        self._place = AgentServices(registry, evaluator, STRATEGIES, facts)
+        self._place = AgentServices(registry, evaluator, STRATEGIES, facts, tool_search)
         self.sessions = sessions
         self.facts = sessions.long_memory(facts)
 

@@ -24,6 +24,7 @@ from portico_server.apps.agent.spec import (
     Output,
     Strategy,
     SubAgent,
+    ToolSearching,
     ToolUse,
     Validation,
     WhenBusy,
@@ -33,6 +34,7 @@ from portico_server.apps.fields import Fields, model_options
 from portico_server.apps.flow.notation import template
 from portico_server.apps.flow.ops import format_of
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.tool_search import FIND_TOOLS
 
 MAX_AGENT_DEPTH = 8
 """Agents within agents."""
@@ -56,6 +58,7 @@ def agent(value: Any, at: str = "agent", depth: int = 0) -> AgentSpec:
         instructions=fields.text("instructions"),
         variables=fields.mapping("variables") or {},
         tools=tuple(_tool(item, f"{at}.tools[{n}]") for n, item in enumerate(fields.items("tools") or ())),
+        tool_search=_tool_search(fields, strategy),
         stores=fields.texts("stores"),
         agents=tuple(
             _sub(item, f"{at}.agents[{n}]", depth) for n, item in enumerate(fields.items("agents") or ())
@@ -101,6 +104,22 @@ def _one_of(fields: Fields, key: str, known: tuple[str, ...], default: str) -> A
             f"{at} is '{found}'; it is one of {', '.join(known)}.", code="invalid_spec", param=at
         )
     return found
+
+
+def _tool_search(fields: Fields, strategy: Strategy) -> ToolSearching:
+    given, at = fields.raw("tool_search"), fields.path("tool_search")
+    if given is None or given == "auto":
+        return "auto"
+    if not isinstance(given, bool):
+        raise InvalidRequest(f'{at} must be true, false or "auto".', code="invalid_spec", param=at)
+    if given and strategy == "rewoo":
+        raise InvalidRequest(
+            f"{at}: the strategy 'rewoo' plans all calls before the first one, and needs all tools for that. Leave it "
+            "out, or take another strategy.",
+            code="invalid_spec",
+            param=at,
+        )
+    return "on" if given else "off"
 
 
 def _tool(item: Any, at: str) -> ToolUse:
@@ -263,6 +282,7 @@ def _distinct(made: AgentSpec, at: str) -> None:
             )
     names = [use.name for use in made.tools]
     names += [*map(search_name, made.stores), *map(agent_name, made.agents)]
+    names += [FIND_TOOLS] if made.finds_tools else []
     for name in names:
         if name in seen:
             raise InvalidRequest(

@@ -23,6 +23,7 @@ from portico_server.apps.agent.spec import (
     WhenBusy,
 )
 from portico_server.apps.flow.schema import FORMAT, OBJECT, TEXT, TEXTS, closed, number, one_of, whole
+from portico_server.core.tool_search import MAX_LISTED_TOOLS
 
 _NEEDED: Final = {"type": "string", "minLength": 1}
 _CALLABLE: Final = {"type": "string", "pattern": f"^{TOOL_NAME}$"}
@@ -171,6 +172,10 @@ FIELDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "instructions": _said("The system message. With variables, {name} is replaced", TEXT),
     "variables": _said("Values for the names in the instructions", OBJECT),
     "tools": _said("Tools by name, or under another name, and functions of a client", _listed(_TOOL)),
+    "tool_search": _said(
+        f"Whether the model searches for its tools: auto, with more than {MAX_LISTED_TOOLS}",
+        {"enum": ["auto", True, False]},
+    ),
     "stores": _said("Each becomes a search", TEXTS),
     "agents": _said("Other agents, by name or as they are", _listed(_SUB)),
     "strategy": _said("How it comes to its answer: tools", one_of(*get_args(Strategy))),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 from portico_server.apps.flow.spec import OutputFormat
+from portico_server.core.tool_search import MAX_LISTED_TOOLS
 
 VERSION = 1
 """The value of ``portico_agent`` that this code reads."""
@@ -18,6 +19,7 @@ MemoryKind: TypeAlias = Literal["all", "window", "budget", "summary", "none"]
 Calling: TypeAlias = Literal["tool", "handoff"]
 WhenBusy: TypeAlias = Literal["wait", "refuse"]
 Validation: TypeAlias = Literal["", "json", "code"]
+ToolSearching: TypeAlias = Literal["auto", "on", "off"]
 
 HOOK_NEEDS: Final[Mapping[HookKind, str]] = {
     "prefix": "text",
@@ -141,6 +143,8 @@ class AgentSpec:
     tools: tuple[ToolUse, ...] = ()
     stores: tuple[str, ...] = ()
     agents: tuple[SubAgent, ...] = ()
+    tool_search: ToolSearching = "auto"
+    """Whether the model searches for its tools instead of being shown all: ``auto`` if there are many."""
     strategy: Strategy = "tools"
     memory: MemoryPolicy = MemoryPolicy()
     output: tuple[Output, ...] = ()
@@ -154,6 +158,13 @@ class AgentSpec:
     busy: WhenBusy = "wait"
     attempts: int = 2
     """How often an answer that has not the output format is asked for in all."""
+
+    @property
+    def finds_tools(self) -> bool:
+        """Whether the model searches for its tools. A plan of all calls needs all of them."""
+        if self.tool_search == "auto":
+            return len(self.tools) > MAX_LISTED_TOOLS and self.strategy != "rewoo"
+        return self.tool_search == "on"
 
     def names(self) -> Iterator[str]:
         """What it calls by name, as keys of the registry."""

@@ -21,6 +21,14 @@ from portico_server.core.principal import Principal
 from portico_server.core.question import Question
 from portico_server.core.registry import Registry
 from portico_server.core.request import CalledTool, Found, Search, ToolCall, ToolResult
+from portico_server.core.tool_search import (
+    FIND_TOOLS,
+    MAX_QUERY_CHARS,
+    QUERY_ARGUMENTS,
+    SearchedTool,
+    ToolSearch,
+    finding,
+)
 from portico_server.runs.turn_steps import TurnCutOff, TurnSteps
 
 # Python functions of a client as tools of an agent.
@@ -82,24 +90,7 @@ def of(spec: AgentSpec) -> Iterator[str]:
 MAX_RESULT_CHARS: Final = 60_000
 """Characters of a result that a model is shown."""
 
-MAX_QUERY_CHARS: Final = 400
-"""Characters of a query that a model writes: a small one that is not bounded does not stop."""
-
 NO_ARGUMENTS: Final = {"type": "object", "properties": {}}
-QUERY_ARGUMENTS: Final = {
-    "type": "object",
-    "properties": {
-        "query": {
-            "type": "string",
-            "description": "What to look for, in words.",
-            "minLength": 1,
-            "maxLength": MAX_QUERY_CHARS,
-        }
-    },
-    "required": ["query"],
-    "additionalProperties": False,
-}
-"""The arguments of a search."""
 
 
 def cut(text: str) -> str:
@@ -119,15 +110,23 @@ class AgentToolResult:
     is_error: bool = False
     artifacts: tuple[Mapping[str, Any], ...] = ()
     handed: AgentMessage | None = None
+    found: tuple[str, ...] = ()
+    """The names of tools that a search found."""
 
     def to_json(self) -> dict[str, Any]:
         """What of it is recorded: as much of the text as a model is shown. What is handed over is never recorded."""
-        return {"text": cut(self.text), "is_error": self.is_error, "artifacts": list(self.artifacts)}
+        return {
+            "text": cut(self.text),
+            "is_error": self.is_error,
+            "artifacts": list(self.artifacts),
+            **({"found": list(self.found)} if self.found else {}),
+        }
 
     @classmethod
     def recorded(cls, found: Mapping[str, Any]) -> AgentToolResult:
         """From what `to_json` gave."""
-        return cls(found["text"], found["is_error"], tuple(found["artifacts"]))
+        names = tuple(found.get("found", ()))
+        return cls(found["text"], found["is_error"], tuple(found["artifacts"]), found=names)
 
 
 Use = Callable[[Mapping[str, Any], str], Awaitable[AgentToolResult]]
@@ -169,7 +168,8 @@ class AgentTools:
 
     ``near``: the client that began the turn executes the functions that the agent has of it; else whoever serves them.
     ``count``: calls so far; ``others``: the agents that it may hand over to, by name; ``above``: those that the
-    conversation was handed over by, the nearest last, who can have it back.
+    conversation was handed over by, the nearest last, who can have it back; ``hidden``: tools that the model is not
+    shown before it has found them. It may call them all the same, as it may have found them in an earlier turn.
     """
 
     spec: AgentSpec
@@ -177,10 +177,12 @@ class AgentTools:
     context: Context
     registry: Registry
     evaluator: Evaluator
+    tool_search: ToolSearch
     steps: TurnSteps
     above: tuple[str, ...] = ()
     near: bool = False
     by_name: dict[str, AgentTool] = field(default_factory=dict)
+    hidden: dict[str, SearchedTool] = field(default_factory=dict)
     others: dict[str, SubAgent] = field(default_factory=dict)
     count: int = 0
 
@@ -195,6 +197,14 @@ class AgentTools:
             card = (await self.registry.resolve(f"tool/{use.tool}", caller)).card
             self._add(
                 AgentTool(use.name, card.description, card.input_schema or NO_ARGUMENTS, self._tool(use.tool))
+            )
+        if self.spec.finds_tools:
+            self.hidden = {
+                tool.name: SearchedTool(tool.name, tool.description, tool.schema)
+                for tool in self.by_name.values()
+            }
+            self._add(
+                AgentTool(FIND_TOOLS, finding(len(self.hidden)), QUERY_ARGUMENTS, self._find, kind="retrieve")
             )
         for store in self.spec.stores:
             card = (await self.registry.resolve(f"store/{store}", caller)).card
@@ -243,16 +253,35 @@ class AgentTools:
         self.by_name[tool.name] = tool
 
     @property
+    def shown(self) -> list[AgentTool]:
+        """Those that the model is shown now."""
+        return [tool for tool in self.by_name.values() if tool.name not in self.hidden]
+
+    @property
     def functions(self) -> list[dict[str, Any]]:
-        """All of them, as OpenAI's ``tools``."""
-        return [tool.function for tool in self.by_name.values()]
+        """What is shown, as OpenAI's ``tools``."""
+        return [tool.function for tool in self.shown]
 
     def described(self) -> str:
-        """All of them as text, for models that know no tools."""
-        return "\n".join(
-            f"- {tool.name}: {tool.description} Parameters: {orjson.dumps(tool.schema).decode()}"
-            for tool in self.by_name.values()
-        )
+        """What is shown as text, for models that know no tools."""
+        return "\n".join(map(_described, self.shown))
+
+    async def _find(self, arguments: Mapping[str, Any], place: str) -> AgentToolResult:
+        """The tools that a query finds, as the model is told of them."""
+        tools = list(self.hidden.values())
+        places = await self.tool_search.best(_text(arguments, "query")[:MAX_QUERY_CHARS], tools, self.context)
+        found = [self.by_name[tools[number].name] for number in places]
+        if not found:
+            return AgentToolResult("No further tool fits. Try other words, or do without.")
+        if self.spec.strategy in (
+            "tools",
+            "plan_and_solve",
+        ):  # with the next call the model is given their schemas
+            text = "\n".join(f"- {tool.name}" for tool in found)
+        else:
+            text = "\n".join(map(_described, found))
+        text = f"These tools can be called now:\n{text}"
+        return AgentToolResult(text, found=tuple(tool.name for tool in found))
 
     async def use_all(self, calls: Sequence[CalledTool]) -> list[tuple[AgentMessage, AgentToolResult]]:
         """Do what the model asks for, side by side; the results in the order of the calls.
@@ -316,7 +345,7 @@ class AgentTools:
     async def _call(self, call: CalledTool, place: str) -> AgentToolResult:
         tool = self.by_name.get(call.name)
         if tool is None:
-            known = ", ".join(self.by_name) or "none"
+            known = ", ".join(shown.name for shown in self.shown) or "none"
             return AgentToolResult(
                 f"There is no tool '{call.name}'.{nearest(call.name, self.by_name)} Tools are: {known}.",
                 is_error=True,
@@ -335,9 +364,12 @@ class AgentTools:
                 return _failure(tool.name, error)
 
         asked = {"tool": tool.name, "arguments": arguments}
-        return await self.steps.once(
+        returned = await self.steps.once(
             place, tool.kind, asked, work, AgentToolResult.to_json, AgentToolResult.recorded
         )
+        for name in (tool.name, *returned.found):
+            self.hidden.pop(name, None)
+        return returned
 
     async def _agents_turn(
         self, tool: AgentTool, arguments: Mapping[str, Any], place: str
@@ -439,6 +471,10 @@ class AgentTools:
             return AgentToolResult(reply.text, handed=reply if sub.handoff else None)
 
         return use
+
+
+def _described(tool: AgentTool) -> str:
+    return f"- {tool.name}: {tool.description} Parameters: {orjson.dumps(tool.schema).decode()}"
 
 
 def _failure(name: str, error: PorticoError) -> AgentToolResult:

@@ -26,6 +26,7 @@ from portico_server.core.interfaces import Evaluator, Facts
 from portico_server.core.prompts import builtin
 from portico_server.core.registry import Registry
 from portico_server.core.request import AppOutput, CalledTool, Chat, Message, Reply
+from portico_server.core.tool_search import ToolSearch
 from portico_server.runs.turn_steps import TurnSteps
 
 # Instructions with variables in them.
@@ -111,6 +112,7 @@ class AgentServices:
     evaluator: Evaluator
     strategies: Mapping[Strategy, Callable[[AgentTurn], Awaitable[AgentMessage]]]
     facts: Facts
+    tool_search: ToolSearch
 
 
 @dataclass(slots=True)
@@ -200,6 +202,7 @@ class AgentTurn:
             self.context,
             self.place.registry,
             self.place.evaluator,
+            self.place.tool_search,
             self.steps,
             self.above,
             self.near,

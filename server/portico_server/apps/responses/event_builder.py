@@ -206,10 +206,12 @@ class EventBuilder:
         at = self._at(self._thought)
         return [*events, self._event("response.reasoning_text.delta", **at, content_index=0, delta=piece)]
 
-    def call(self, key: int, call_id: str, name: str) -> list[Event]:
+    def call(self, key: int, call_id: str, name: str, namespace: str = "") -> list[Event]:
         """The model calls a function of the client; ``key`` identifies the call."""
         events = [] if self._calls else self.settle()
-        item = {"id": self.mint("fc_"), "type": "function_call", "status": "in_progress"}
+        item: Item = {"id": self.mint("fc_"), "type": "function_call", "status": "in_progress"}
+        if namespace:
+            item["namespace"] = namespace
         self._calls[key], added = self.add({**item, "call_id": call_id, "name": name, "arguments": ""})
         self._arguments[key] = []
         return [*events, *added]

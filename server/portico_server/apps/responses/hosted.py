@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from portico.wire import Cited, Passage, ToolCalled, ToolReturned
-from portico_server.apps.agent.tools import QUERY_ARGUMENTS, arguments_of, cut
-from portico_server.apps.responses import code_tool, mcp_tool
+from portico_server.apps.agent.tools import arguments_of, cut
+from portico_server.apps.responses import code_tool, mcp_tool, tool_search
 from portico_server.apps.responses.items import MODEL_OUTPUT
 from portico_server.apps.responses.request import (
     CodeInterpreterTool,
@@ -20,6 +20,7 @@ from portico_server.apps.responses.request import (
 from portico_server.apps.responses.tool_context import OfferedTool, ToolContext
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable, nearest
 from portico_server.core.request import CalledTool, Filter, Found, ToolCall, ToolResult
+from portico_server.core.tool_search import QUERY_ARGUMENTS
 
 # ``image_generation``: pictures by the tool `draw`, as items of a response.
 
@@ -192,11 +193,12 @@ async def grasp(bench: ToolContext) -> None:
                 await image_call(bench, tool, at)
             case McpTool():
                 await mcp_tool.mcp_call(bench, tool, at)
-    for function in bench.ask.functions:
-        if function.name in bench.offers:
+    await tool_search.search_call(bench)
+    for function in bench.functions:
+        if function.spoken in bench.offers:
             raise InvalidRequest(
-                f"'tools' lists a function '{function.name}', which is also the name of a tool of this daemon that the "
-                "request asks for. Name your function otherwise.",
+                f"'tools' lists a function '{function.spoken}', which is also the name of a tool of this daemon that "
+                "the request asks for. Name your function otherwise.",
                 param="tools",
             )
 
@@ -205,7 +207,7 @@ async def use(bench: ToolContext, call: CalledTool) -> str | None:
     """Do what the model asks for; what goes wrong is told to it. A sentence if there is no such tool."""
     offer = bench.offers.get(call.name)
     if offer is None:
-        known = ", ".join(bench.offers) or "none"
+        known = ", ".join(name for name in bench.offers if name not in bench.hidden) or "none"
         return f"There is no tool '{call.name}'.{nearest(call.name, bench.offers)} Tools are: {known}."
     await bench.context.emit(ToolCalled(call.id, call.name, call.arguments))
     await offer.use(call, _arguments(call.arguments))

@@ -10,7 +10,22 @@ RESPONSE: Final = "resp_"
 STEM_CHARS = 32
 """Hexadecimal digits that a response and its items share."""
 
-Prefix = Literal["msg_", "rs_", "fc_", "fco_", "fs_", "ci_", "ig_", "mcp_", "mcpl_", "mcpr_", "mcpa_", "cmp_"]
+Prefix = Literal[
+    "msg_",
+    "rs_",
+    "fc_",
+    "fco_",
+    "fs_",
+    "ci_",
+    "ig_",
+    "mcp_",
+    "mcpl_",
+    "mcpr_",
+    "mcpa_",
+    "cmp_",
+    "tsc_",
+    "tso_",
+]
 
 
 class ItemIds:

@@ -153,6 +153,7 @@ def _function_call(given: Mapping[str, Any], at: str) -> Item:
         "call_id": check.needed(given, "call_id", at),
         "name": check.needed(given, "name", at),
         "arguments": check.text("" if arguments is None else arguments, f"{at}.arguments"),
+        **({"namespace": check.needed(given, "namespace", at)} if given.get("namespace") else {}),
     }
 
 
@@ -165,6 +166,34 @@ def _function_call_output(given: Mapping[str, Any], at: str) -> Item:
         output = [_input_part(one, f"{at}.output[{number}]") for number, one in enumerate(parts)]
     call_id = check.needed(given, "call_id", at)
     return {"type": "function_call_output", "status": "completed", "call_id": call_id, "output": output}
+
+
+def _tool_search_call(given: Mapping[str, Any], at: str) -> Item:
+    arguments = given.get("arguments")
+    return {
+        "type": "tool_search_call",
+        "status": "completed",
+        **_searched(given, at),
+        "arguments": {} if arguments is None else check.shallow(arguments, f"{at}.arguments"),
+    }
+
+
+def _tool_search_output(given: Mapping[str, Any], at: str) -> Item:
+    tools = _objects(given.get("tools"), f"{at}.tools")
+    if tools is None:
+        check.missing(f"{at}.tools")
+    return {"type": "tool_search_output", "status": "completed", **_searched(given, at), "tools": tools}
+
+
+def _searched(given: Mapping[str, Any], at: str) -> Item:
+    """Who has searched; only what a client does has the id of a call."""
+    call_id = _text_or_none(given, "call_id", at)
+    execution = given.get("execution") or ("server" if call_id is None else "client")
+    if execution not in ("server", "client"):
+        check.not_one_of(f"{at}.execution", execution, ("server", "client"))
+    if execution == "client" and not call_id:
+        check.missing(f"{at}.call_id")
+    return {"call_id": call_id, "execution": execution}
 
 
 def _reasoning(given: Mapping[str, Any], at: str) -> Item:
@@ -287,6 +316,8 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any], str], Item]] = {
     "message": _message,
     "function_call": _function_call,
     "function_call_output": _function_call_output,
+    "tool_search_call": _tool_search_call,
+    "tool_search_output": _tool_search_output,
     "reasoning": _reasoning,
     "item_reference": _reference,
     "file_search_call": _file_search,
@@ -303,6 +334,8 @@ _PREFIXES: Mapping[str, Prefix] = {
     "message": "msg_",
     "function_call": "fc_",
     "function_call_output": "fco_",
+    "tool_search_call": "tsc_",
+    "tool_search_output": "tso_",
     "reasoning": "rs_",
     "file_search_call": "fs_",
     "code_interpreter_call": "ci_",

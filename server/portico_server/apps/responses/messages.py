@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 
 from portico_server.apps.responses.compaction import as_user_text, joined, window
 from portico_server.apps.responses.items import MODEL_OUTPUT, Item
-from portico_server.apps.responses.request import FunctionTool, ResponseRequest, ToolChoice
+from portico_server.apps.responses.request import FunctionTool, ResponseRequest, ToolChoice, spoken
 from portico_server.apps.responses.tool_context import OfferedTool
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.request import Message
+
+CALLS: Final = {"function_call": "function_call_output", "tool_search_call": "tool_search_output"}
+"""Calls that the client answers, and what it answers them with."""
+
+TOOL_SEARCH: Final = "tool_search"
+"""What the search for tools is called by a model."""
+
+NOTHING_FOUND: Final = "No further tool fits. Try other words, or do without."
 
 REFUSED: Final = "The user did not allow this call."
 
@@ -26,21 +34,26 @@ def check_pairs(items: Sequence[Item]) -> None:
     called: set[str] = set()
     answered: set[str] = set()
     for item in items:
-        if item["type"] == "function_call":
+        if item["type"] in CALLS and item["call_id"]:
             called.add(item["call_id"])
-        elif item["type"] == "function_call_output":
+        elif item["type"] in CALLS.values() and item["call_id"]:
             if item["call_id"] not in called:
                 raise InvalidRequest(
-                    f"No tool call found for function call output with call_id {item['call_id']}. Send the call "
+                    f"No tool call found for {_said(item['type'])} with call_id {item['call_id']}. Send the call "
                     "before it, or 'previous_response_id' of the response that made it.",
                     param="input",
                 )
             answered.add(item["call_id"])
     for call_id in called - answered:
         raise InvalidRequest(
-            f"No tool output found for function call {call_id}. Send a 'function_call_output' for each call.",
+            f"No tool output found for function call {call_id}. Send a 'function_call_output' for each call, and a "
+            "'tool_search_output' for each search.",
             param="input",
         )
+
+
+def _said(kind: str) -> str:
+    return kind.replace("_", " ")
 
 
 def messages_of(items: Sequence[Item], instructions: str = "", media: Media | None = None) -> list[Message]:
@@ -68,6 +81,12 @@ class _Writer:
         self._outputs = {
             item["call_id"]: item["output"] for item in items if item["type"] == "function_call_output"
         }
+        self._outputs |= {
+            item["call_id"]: loaded_text(item["tools"])
+            for item in items
+            if item["type"] == "tool_search_output" and item["call_id"]
+        }
+        self._query = ""
         self._requests = {item["id"]: item for item in items if item["type"] == "mcp_approval_request"}
 
     def add(self, item: Item) -> None:
@@ -76,8 +95,16 @@ class _Writer:
                 self.settle()
                 self._say(item)
             case "function_call":
-                self._call(item["call_id"], item["name"], item["arguments"])
+                name = spoken(item.get("namespace", ""), item["name"])
+                self._call(item["call_id"], name, item["arguments"])
                 self._open.append(item["call_id"])
+            case "tool_search_call":
+                self._query = orjson.dumps(item["arguments"]).decode()
+                if item["call_id"]:
+                    self._call(item["call_id"], TOOL_SEARCH, self._query)
+                    self._open.append(item["call_id"])
+            case "tool_search_output" if not item["call_id"]:
+                self._done(item["id"], TOOL_SEARCH, self._query, loaded_text(item["tools"]))
             case "file_search_call" if MODEL_OUTPUT in item:
                 query = orjson.dumps({"query": "; ".join(item["queries"])}).decode()
                 self._done(item["id"], "file_search", query, item[MODEL_OUTPUT])
@@ -156,6 +183,26 @@ class _Writer:
                 return {"type": "text", "text": part["text"]}
 
 
+def loaded_text(tools: Sequence[Mapping[str, Any]]) -> str:
+    """What a model is told of the tools that a search gave: their names, since it is shown them from now on."""
+    names = [spoken(namespace, name) for namespace, name, _label in loaded(tools)]
+    return f"These tools can be called now: {', '.join(names)}" if names else NOTHING_FOUND
+
+
+def loaded(tools: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, str]]:
+    """(namespace, name, label of the MCP server) of each tool that a search gave."""
+    for tool in tools:
+        match tool.get("type"):
+            case "function":
+                yield "", str(tool.get("name", "")), ""
+            case "namespace":
+                for inner in tool.get("tools") or ():
+                    yield str(tool.get("name", "")), str(inner.get("name", "")), ""
+            case "mcp":
+                for name in tool.get("allowed_tools") or ():
+                    yield "", str(name), str(tool.get("server_label", ""))
+
+
 def code_text(item: Item) -> str:
     """What code printed, as a model is told it."""
     logs = [output["logs"] for output in item.get("outputs") or () if output.get("type") == "logs"]
@@ -194,14 +241,18 @@ def shorter(messages: Sequence[Message]) -> list[Message] | None:
 
 
 def chat_options(
-    ask: ResponseRequest, offers: Sequence[OfferedTool] = (), *, first: bool = True
+    ask: ResponseRequest,
+    offers: Sequence[OfferedTool] = (),
+    functions: Sequence[FunctionTool] | None = None,
+    *,
+    first: bool = True,
 ) -> dict[str, Any]:
-    """The options of the chat, with the tools that the model may call."""
+    """The options of the chat, with the tools that the model may call; ``functions``: of those of the client, these."""
     choice = ask.choice
     allowed = choice.allowed
     tools = [
         function_json(tool)
-        for tool in ask.functions
+        for tool in (ask.functions if functions is None else functions)
         if allowed is None or ("function", "", tool.name) in allowed
     ]
     wanted = [offer for offer in offers if _among(offer, choice, first=first)]
@@ -216,7 +267,9 @@ def chat_options(
     if choice.mode == "none" or not first:
         options["tool_choice"] = "none" if choice.mode == "none" else "auto"
     elif choice.kind == "function":
-        options["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
+        named = next((tool for tool in ask.functions if tool.name == choice.name), None)
+        name = choice.name if named is None else named.spoken
+        options["tool_choice"] = {"type": "function", "function": {"name": name}}
     elif len(wanted) == 1 and choice.kind:
         options["tool_choice"] = {"type": "function", "function": {"name": wanted[0].function}}
     elif choice.mode != "auto":
@@ -226,7 +279,7 @@ def chat_options(
 
 def function_json(tool: FunctionTool) -> dict[str, Any]:
     """A function as the ``tools`` of a chat have it."""
-    about: dict[str, Any] = {"name": tool.name}
+    about: dict[str, Any] = {"name": tool.spoken}
     if tool.description:
         about["description"] = tool.description
     if tool.parameters:

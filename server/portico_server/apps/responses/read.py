@@ -78,13 +78,17 @@ def read(body: Mapping[str, Any], mint: ItemIds) -> ResponseRequest:
             check.shallow(given[name], name)
     options, echo = _options(given)
     found, choice = tools.read(given)
+    sent = items.read(given["input"], mint) if "input" in given else []
+    for number, item in enumerate(sent):
+        if item["type"] == "tool_search_output":
+            tools.declared(item["tools"], f"input[{number}].tools")
     store = given.get("store", True)
     if background and not store:
         check.wrong("background", "needs 'store': what is not kept cannot be answered later")
     ask = ResponseRequest(
         body=body,
         model=given["model"],
-        input=tuple(items.read(given["input"], mint)) if "input" in given else (),
+        input=tuple(sent),
         instructions=given.get("instructions", ""),
         options=options,
         tools=found,
@@ -323,7 +327,7 @@ RESPONSE: Final = RequestBody(
             },
         ),
         "tools": fields.anything(
-            type="array", maxItems=tools.MAX_TOOLS, items={**_OBJECT, "required": ["type"]}
+            type="array", maxItems=tools.MAX_DEFERRED_TOOLS, items={**_OBJECT, "required": ["type"]}
         ),
         "tool_choice": fields.anything(oneOf=[{"enum": ["none", "auto", "required"]}, _OBJECT]),
         "parallel_tool_calls": fields.boolean().noted(default=True),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from hashlib import sha256
+from typing import Any, Final, Literal, TypeAlias
 
 from portico_server.apps.responses.items import Item
 from portico_server.core.request import Filter, Search
+
+MAX_NAME_CHARS: Final = 64
+"""Characters of the name of a function."""
 
 Approvals: TypeAlias = Literal["always", "never"]
 
@@ -20,6 +24,39 @@ class FunctionTool:
     description: str
     parameters: Mapping[str, Any]
     strict: bool | None = None
+    namespace: str = ""
+    deferred: bool = False
+
+    @property
+    def spoken(self) -> str:
+        """What the model calls it."""
+        return spoken(self.namespace, self.name)
+
+
+def spoken(namespace: str, name: str) -> str:
+    """What a model calls a function of a namespace: at most 64 characters, of those that every engine takes."""
+    if not namespace:
+        return name
+    made = f"{namespace}__{name}"
+    return made if len(made) <= MAX_NAME_CHARS else f"{made[:57]}_{sha256(made.encode()).hexdigest()[:6]}"
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceTool:
+    """Functions of the client's under one heading."""
+
+    name: str
+    description: str
+    functions: tuple[FunctionTool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSearchTool:
+    """The search for the tools that are deferred. ``client``: it is the client's, which says what it is and takes."""
+
+    client: bool = False
+    description: str = ""
+    parameters: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +113,8 @@ class McpTool:
     approval: Approvals = "always"
     always: tuple[str, ...] = ()
     never: tuple[str, ...] = ()
+    deferred: bool = False
+    description: str = ""
 
     def asks(self, name: str) -> bool:
         """Whether the client is asked before this tool is called."""
@@ -92,7 +131,14 @@ class DeclaredTool:
 
 
 Tool: TypeAlias = (
-    FunctionTool | FileSearchTool | CodeInterpreterTool | ImageGenerationTool | McpTool | DeclaredTool
+    FunctionTool
+    | NamespaceTool
+    | ToolSearchTool
+    | FileSearchTool
+    | CodeInterpreterTool
+    | ImageGenerationTool
+    | McpTool
+    | DeclaredTool
 )
 
 
@@ -147,11 +193,35 @@ class ResponseRequest:
     def hosted(self) -> bool:
         """Whether it offers tools that run here."""
         return any(
-            isinstance(tool, FileSearchTool | CodeInterpreterTool | ImageGenerationTool | McpTool)
+            isinstance(
+                tool,
+                FileSearchTool
+                | CodeInterpreterTool
+                | ImageGenerationTool
+                | McpTool
+                | NamespaceTool
+                | ToolSearchTool,
+            )
             for tool in self.tools
         )
 
     @property
     def functions(self) -> tuple[FunctionTool, ...]:
-        """The functions that the client executes."""
-        return tuple(tool for tool in self.tools if isinstance(tool, FunctionTool))
+        """The functions that the client executes, those of namespaces included."""
+        return functions_of(self.tools)
+
+    @property
+    def tool_search(self) -> ToolSearchTool | None:
+        """The search for those that are deferred."""
+        return next((tool for tool in self.tools if isinstance(tool, ToolSearchTool)), None)
+
+
+def functions_of(tools: Iterable[Tool]) -> tuple[FunctionTool, ...]:
+    """The functions among tools, those of namespaces included."""
+    found: list[FunctionTool] = []
+    for tool in tools:
+        if isinstance(tool, FunctionTool):
+            found.append(tool)
+        elif isinstance(tool, NamespaceTool):
+            found += tool.functions
+    return tuple(found)

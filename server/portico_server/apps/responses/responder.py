@@ -177,8 +177,10 @@ class Responder:
         """The model, where its answer is all that there is to do: once over the engine's chunks, without a task."""
         ask = prepared.ask
         approves = any(item["type"] == "mcp_approval_response" for item in ask.input)
+        loads = any(item["type"] == "tool_search_output" for item in prepared.before)
         compacts = ask.compacts or ask.threshold is not None
-        return None if ask.hosted or ask.truncate or approves or compacts else prepared.relayed()
+        works = ask.hosted or ask.truncate or approves or loads or compacts
+        return None if works else prepared.relayed()
 
     async def _relayed(
         self, prepared: PreparedResponse, model: Relays, caller: Principal, *, stream: bool
@@ -316,7 +318,7 @@ class Responder:
         prepared = await self.prepare({**body, "store": False, "background": False}, caller)
         name = prepared.ask.model
         counted: list[Tokenize] = [Tokenize(messages=tuple(prepared.messages()))]
-        functions = [function_json(tool) for tool in prepared.ask.functions]
+        functions = [function_json(tool) for tool in prepared.ask.functions if not tool.deferred]
         if functions:
             counted.append(Tokenize(orjson.dumps(functions).decode(), special=False))
         total = 0

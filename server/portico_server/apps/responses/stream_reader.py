@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
@@ -148,10 +148,13 @@ class _OpenCall:
 
 @dataclass(slots=True)
 class AnswerReader:
-    """``hosted``: names of functions that are called here. All others are the client's."""
+    """``hosted``: names of functions that are called here. All others are the client's: ``namespaces`` has the
+    namespace and the name of those that the model calls otherwise.
+    """
 
     machine: EventBuilder
     hosted: Collection[str] = ()
+    namespaces: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     reason: str = "stop"
     thoughts: int = 0
     _calls: dict[int, _OpenCall] = field(default_factory=dict)
@@ -187,7 +190,8 @@ class AnswerReader:
         taken = any(other.id == call.id for other in self._calls.values() if other is not call)
         if taken or not call.id:
             call.id = new_id("call_")
-        events = self.machine.call(piece.key, call.id, call.name)
+        namespace, name = self.namespaces.get(call.name, ("", call.name))
+        events = self.machine.call(piece.key, call.id, name, namespace)
         return [*events, *self.machine.arguments(piece.key, call.arguments)] if call.arguments else events
 
     @property

@@ -9,11 +9,12 @@ from typing import Any, Protocol, TypeAlias
 from portico.wire import Passage
 from portico_server.apps.responses.event_builder import Event, EventBuilder
 from portico_server.apps.responses.items import Item
-from portico_server.apps.responses.request import ResponseRequest
+from portico_server.apps.responses.request import FunctionTool, ResponseRequest
 from portico_server.core.context import Context
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Artifact, CalledTool, Filter
+from portico_server.core.tool_search import SearchedTool, ToolSearch
 
 Emit: TypeAlias = Callable[[Sequence[Event]], Awaitable[None]]
 """Tell the client; waits while it is too far behind."""
@@ -37,6 +38,7 @@ class ResponseServices:
     uploads: ResponseFiles
     filters: Callable[[Any, str], Filter]
     servers: Callable[[], Mapping[str, str]]
+    tool_search: ToolSearch
 
 
 Use: TypeAlias = Callable[[CalledTool, Mapping[str, Any]], Awaitable[None]]
@@ -75,6 +77,8 @@ class ToolContext:
     ``passages`` are those that were found, numbered; ``made`` the files that code made, each with its container.
     ``searched`` are the passages by query; ``repeated``: the model has asked for the same again, and is to answer now.
     ``waits``: whether the client has to agree to something first.
+    ``functions`` are those of the client; ``hidden`` the tools, by what the model calls them, that it has not
+    found yet.
     """
 
     ask: ResponseRequest
@@ -88,5 +92,7 @@ class ToolContext:
     passages: list[Passage] = field(default_factory=list)
     made: list[tuple[Artifact, str]] = field(default_factory=list)
     searched: dict[str, Sequence[Passage]] = field(default_factory=dict)
+    functions: list[FunctionTool] = field(default_factory=list)
+    hidden: dict[str, SearchedTool] = field(default_factory=dict)
     waits: bool = False
     repeated: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -15,13 +16,21 @@ from portico_server.apps.responses.request import (
     FunctionTool,
     ImageGenerationTool,
     McpTool,
+    NamespaceTool,
     Tool,
     ToolChoice,
+    ToolSearchTool,
+    functions_of,
 )
 from portico_server.core import fields
 from portico_server.core.media import size_of
 
 MAX_TOOLS: Final = 128
+"""Tools that the model may be shown at once."""
+
+MAX_DEFERRED_TOOLS: Final = 1_000
+"""Tools of one request, those included that the model has to find."""
+
 HOSTED: Final = ("file_search", "code_interpreter", "image_generation", "mcp")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _CONTAINER = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
@@ -39,14 +48,43 @@ _SECRETS: Final = ("headers", "authorization")
 def read(given: Mapping[str, Any]) -> tuple[tuple[Tool, ...], ToolChoice]:
     """The tools of a request, in order, and which of them the model may call."""
     listed = check.items(given.get("tools") or [], "tools", "a list of tools")
-    if len(listed) > MAX_TOOLS:
-        check.wrong("tools", f"has {len(listed)} items; at most {MAX_TOOLS} are taken")
-    found = tuple(_tool(one, f"tools[{number}]") for number, one in enumerate(listed))
-    names = [tool.name for tool in found if isinstance(tool, FunctionTool)]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        check.wrong("tools", f"lists the function '{twice}' twice")
+    found = declared(listed, "tools")
+    searches = [number for number, tool in enumerate(found) if isinstance(tool, ToolSearchTool)]
+    if len(searches) > 1:
+        check.wrong(f"tools[{searches[1]}]", "is a second 'tool_search'; one is taken")
+    late = next((number for number, tool in enumerate(found) if _is_deferred(tool)), None)
+    if late is not None and not searches:
+        check.wrong(
+            f"tools[{late}].defer_loading",
+            'needs a tool search to find it: add {"type": "tool_search"} to \'tools\'',
+        )
     return found, _choice(given.get("tool_choice", "auto"), found)
+
+
+def declared(listed: list[Any], at: str) -> tuple[Tool, ...]:
+    """A list of tools. Those that are deferred cost the model nothing: there may be more of them."""
+    if len(listed) > MAX_DEFERRED_TOOLS:
+        check.wrong(at, f"has {len(listed)} items; at most {MAX_DEFERRED_TOOLS} are taken")
+    found = tuple(_tool(one, f"{at}[{number}]") for number, one in enumerate(listed))
+    functions = functions_of(found)
+    if len(functions) > MAX_DEFERRED_TOOLS:
+        check.wrong(at, f"has {len(functions)} functions; at most {MAX_DEFERRED_TOOLS} are taken")
+    others = sum(not isinstance(tool, FunctionTool | NamespaceTool) for tool in found)
+    shown = others + sum(not function.deferred for function in functions)
+    if shown > MAX_TOOLS:
+        check.wrong(
+            at, f"has {shown} items without 'defer_loading'; at most {MAX_TOOLS} are taken, defer the others"
+        )
+    twice = [name for name, count in Counter(function.spoken for function in functions).items() if count > 1]
+    if twice:
+        check.wrong(at, f"lists the function '{twice[0]}' twice")
+    return found
+
+
+def _is_deferred(tool: Tool) -> bool:
+    if isinstance(tool, NamespaceTool):
+        return any(function.deferred for function in tool.functions)
+    return isinstance(tool, FunctionTool | McpTool) and tool.deferred
 
 
 def as_shown(given: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -68,7 +106,7 @@ def _tool(value: Any, at: str) -> Tool:
     return reader(given, at) if reader is not None else DeclaredTool(kind)
 
 
-def _function(given: Mapping[str, Any], at: str) -> FunctionTool:
+def _function(given: Mapping[str, Any], at: str, namespace: str = "") -> FunctionTool:
     name = check.needed(given, "name", at)
     if not _NAME.fullmatch(name):
         check.wrong(f"{at}.name", "must be 1 to 64 letters, digits, dots, dashes or underscores")
@@ -81,7 +119,41 @@ def _function(given: Mapping[str, Any], at: str) -> FunctionTool:
         check.text(given.get("description") or "", f"{at}.description"),
         {} if parameters is None else parameters,
         None if strict is None else check.flag(strict, f"{at}.strict"),
+        namespace,
+        _deferred(given, at),
     )
+
+
+def _deferred(given: Mapping[str, Any], at: str) -> bool:
+    value = given.get("defer_loading")
+    return False if value is None else check.flag(value, f"{at}.defer_loading")
+
+
+def _namespace(given: Mapping[str, Any], at: str) -> NamespaceTool:
+    name = check.needed(given, "name", at)
+    if not _NAME.fullmatch(name):
+        check.wrong(f"{at}.name", "must be 1 to 64 letters, digits, dots, dashes or underscores")
+    functions = []
+    for number, one in enumerate(check.items(given.get("tools"), f"{at}.tools", "a list of functions")):
+        where = f"{at}.tools[{number}]"
+        inner = check.item(one, where, "an object with a 'type'")
+        kind = check.needed(inner, "type", where)
+        if kind not in ("function", "custom"):
+            check.not_one_of(f"{where}.type", kind, ("function", "custom"))
+        if kind == "function":
+            functions.append(_function(inner, where, name))
+    return NamespaceTool(name, check.needed(given, "description", at), tuple(functions))
+
+
+def _tool_search(given: Mapping[str, Any], at: str) -> ToolSearchTool:
+    execution = given.get("execution") or "server"
+    if execution not in ("server", "client"):
+        check.not_one_of(f"{at}.execution", execution, ("server", "client"))
+    parameters = given.get("parameters")
+    if parameters is not None:
+        fields.check_parameters("tool_search", parameters, f"{at}.parameters")
+    description = check.text(given.get("description") or "", f"{at}.description")
+    return ToolSearchTool(execution == "client", description, parameters)
 
 
 def _file_search(given: Mapping[str, Any], at: str) -> FileSearchTool:
@@ -181,7 +253,8 @@ def _mcp(given: Mapping[str, Any], at: str) -> McpTool:
         check.not_one_of(f"{at}.require_approval", approval, ("always", "never"))
     url = check.text(given.get("server_url") or "", f"{at}.server_url")
     default: Approvals = "never" if approval == "never" else "always"
-    return McpTool(label, url, names, read_only, default, always, never)
+    about = check.text(given.get("server_description") or "", f"{at}.server_description")
+    return McpTool(label, url, names, read_only, default, always, never, _deferred(given, at), about)
 
 
 def _names(value: Any, at: str) -> tuple[str, ...]:
@@ -192,6 +265,8 @@ def _names(value: Any, at: str) -> tuple[str, ...]:
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any], str], Tool]] = {
     "function": _function,
+    "namespace": _namespace,
+    "tool_search": _tool_search,
     "file_search": _file_search,
     "code_interpreter": _code,
     "image_generation": _image,
@@ -254,6 +329,8 @@ def _meant(choice: ToolChoice, tool: Tool) -> bool:
     match tool:
         case FunctionTool():
             return choice.kind == "function" and choice.name == tool.name
+        case NamespaceTool():
+            return any(_meant(choice, function) for function in tool.functions)
         case McpTool():
             return choice.kind == "mcp" and choice.label == tool.label
         case FileSearchTool():

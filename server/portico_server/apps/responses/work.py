@@ -245,7 +245,10 @@ class ResponseWork:
     # --- one round ----------------------------------------------------------------------------------------------
 
     async def _round(self, offers: Mapping[str, OfferedTool], *, first: bool) -> AnswerReader:
-        hearing = AnswerReader(self.prepared.machine, self._bench.offers)
+        namespaces = {
+            tool.spoken: (tool.namespace, tool.name) for tool in self._bench.functions if tool.namespace
+        }
+        hearing = AnswerReader(self.prepared.machine, self._bench.offers, namespaces)
         options = self._options(offers, first=first)
         messages = [*self.prepared.messages(), *self._declined]
         for attempt in range(MAX_SHORTENING_COUNT + 1):
@@ -434,7 +437,10 @@ class ResponseWork:
         return None if most is None else max(0, most - spent)
 
     def _options(self, offers: Mapping[str, OfferedTool], *, first: bool) -> dict[str, Any]:
-        options = chat_options(self.prepared.ask, tuple(offers.values()), first=first)
+        hidden = self._bench.hidden
+        shown = [offer for name, offer in offers.items() if name not in hidden]
+        functions = [tool for tool in self._bench.functions if tool.spoken not in hidden]
+        options = chat_options(self.prepared.ask, shown, functions, first=first)
         left = self._left()
         if left is not None:
             options["max_tokens"] = max(1, left)

@@ -103,21 +103,22 @@ _FOOTER_MAGIC_NUMBER = 1337
 
 
 class LexicalIndex:
-    """Opened from ``folder``, made there if there is none. Raises `DamagedIndex` if it cannot be used as it is.
+    """Opened from ``folder``, made there if there is none; in memory without one. Raises `DamagedIndex` if it cannot be
+    used as it is.
 
     Files that are called otherwise now (`portico_server.db.changes.Op` ``name``) are put in again.
 
     ``ahead``: where terms may lie that have been worked out already.
     """
 
-    def __init__(self, folder: Path, ahead: TermPrefetch | None = None) -> None:
+    def __init__(self, folder: Path | None, ahead: TermPrefetch | None = None) -> None:
         self._folder = folder
         self._ahead = ahead
         self.has_names = True
         self._schema = _schema()
         self._writer: tantivy.IndexWriter | None = None
         with _damage():
-            if folder.is_dir() and tantivy.Index.exists(str(folder)):
+            if folder is not None and folder.is_dir() and tantivy.Index.exists(str(folder)):
                 _verify(folder)
                 self._index = tantivy.Index(self._schema, str(folder), reuse=True)
                 self._index.config_reader("manual")
@@ -127,9 +128,12 @@ class LexicalIndex:
                 self._create()
 
     def _create(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(parents=True)
-        self._index = tantivy.Index(self._schema, str(self._folder))
+        if self._folder is None:
+            self._index = tantivy.Index(self._schema)
+        else:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.mkdir(parents=True)
+            self._index = tantivy.Index(self._schema, str(self._folder))
         self._index.config_reader("manual")
         self.mark = LogOffset(ANALYSER_VERSION, seq=-1)
         """The number −1: never filled."""

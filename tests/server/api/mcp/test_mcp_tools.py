@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import httpx2
 import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
-from tests.mcp_service import Service
+from tests.mcp_service import Service, serving
 from tests.registry_fixture import ScriptedServable
 from tests.server.api.mcp.conftest import Connect
 
 from portico_server.api.mcp.tools import PAGE_SIZE
 from portico_server.core.context import Context
-from portico_server.core.request import Request, ToolResult
+from portico_server.core.request import Request, ToolCall, ToolResult
 from portico_server.core.servable import Card
 
 
@@ -30,3 +36,54 @@ async def test_tools_come_in_pages_that_are_all_there_is(connect: Connect, servi
         assert names == sorted(set(names)) and {"docs", "search_docs", "tool000", "tool249"} < set(names)
         with pytest.raises(MCPError, match="cursor"):
             await client.list_tools(cursor="nothing")
+
+
+async def test_many_tools_are_found_instead_of_listed(tmp_path: Path) -> None:
+    async def work(request: Request, _context: Context) -> ToolResult:
+        assert isinstance(request, ToolCall)
+        return ToolResult(f"Refunded {request.arguments.get('order')}.")
+
+    about = {
+        "refund": "Give the money of an order back.",
+        "draw": "Paint a picture.",
+        "track": "Find a parcel.",
+    }
+    async with serving(tmp_path, {}, search_above=5) as service:
+        cards = [Card(name, "tool", description=text) for name, text in about.items()]
+        cards += [Card(f"tool{number}", "tool", description=f"Does thing {number}.") for number in range(20)]
+        service.daemon.add(*(ScriptedServable(card, work) for card in cards))
+        for mode in ("legacy", "auto"):
+            async with (
+                httpx2.AsyncClient(timeout=30) as http,
+                Client(streamable_http_client(service.url, http_client=http), mode=mode) as client,
+            ):
+                listed = await client.list_tools()
+                assert [tool.name for tool in listed.tools] == ["find_tools", "call_tool"]
+                assert listed.next_cursor is None
+                found = await client.call_tool("find_tools", {"query": "money back"})
+                assert found.structured_content is not None
+                first, *others = found.structured_content["tools"]
+                assert first["name"] == "refund" and first["inputSchema"]["type"] == "object"
+                assert len(others) < 5 and json.loads(found.content[0].text)[0] == first  # type: ignore[union-attr]
+                call = {"name": "refund", "arguments": {"order": "7"}}
+                for name, arguments in (("call_tool", call), ("refund", {"order": "7"})):
+                    done = await client.call_tool(name, arguments)
+                    assert done.content[0].text == "Refunded 7."  # type: ignore[union-attr]
+                for name, wrong, said in (
+                    ("find_tools", {}, "query"),
+                    ("find_tools", {"query": "x" * 401}, "query"),
+                    ("call_tool", {"name": "refundd"}, "Did you mean 'refund'?"),
+                    ("call_tool", {"name": "call_tool", "arguments": call}, "no tool 'call_tool'"),
+                    ("call_tool", {"name": "refund", "arguments": []}, "arguments"),
+                ):
+                    refused = await client.call_tool(name, wrong)
+                    assert refused.is_error and said in refused.content[0].text, wrong  # type: ignore[union-attr]
+
+        # A key that may call little sees what there is, and finds and calls nothing else.
+        async with (
+            httpx2.AsyncClient(headers={"authorization": "Bearer reader"}, timeout=30) as http,
+            Client(streamable_http_client(service.url, http_client=http)) as client,
+        ):
+            assert "find_tools" not in [tool.name for tool in (await client.list_tools()).tools]
+            with pytest.raises(MCPError, match="no tool 'call_tool'"):
+                await client.call_tool("call_tool", call)

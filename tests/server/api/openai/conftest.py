@@ -48,6 +48,27 @@ REPLIES = [
         for what in ("a red cat", "a dog")
     ),
     {"match": r"^paint", "content": "There it is."},
+    {
+        "match": r"^refund",
+        "times": 1,
+        "tool_calls": [{"name": "tool_search", "arguments": {"query": "give money back for an order"}}],
+    },
+    {"match": r"^refund", "times": 1, "tool_calls": [{"name": "shop__refund", "arguments": {"order": "7"}}]},
+    {"match": r"^refund", "content": "Refunded."},
+    {
+        "match": r"^recall",
+        "times": 1,
+        "tool_calls": [{"name": "tool_search", "arguments": {"query": "echo a text"}}],
+    },
+    {"match": r"^recall (.+)", "times": 1, "tool_calls": [{"name": "echo", "arguments": {"text": r"\1"}}]},
+    {"match": r"^recall", "content": "It was recalled."},
+    {
+        "match": r"^tides",
+        "times": 1,
+        "tool_calls": [{"name": "tool_search", "arguments": {"goal": "tides"}}],
+    },
+    {"match": r"^tides", "times": 1, "tool_calls": [{"name": "get_tides", "arguments": {}}]},
+    {"match": r"^tides", "content": "High at noon."},
     {"match": r"^repeat (.+)", "times": 1, "tool_calls": [{"name": "echo", "arguments": {"text": r"\1"}}]},
     {"match": r"^repeat", "content": "It was said again."},
     {

@@ -21,6 +21,7 @@ from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import CalledTool, Chat, Reply, Request, ToolResult
 from portico_server.core.servable import Card
 from portico_server.db.database import Database
+from portico_server.knowledge.tool_search import ToolIndex
 from portico_server.tools.sandbox.light import LightSandbox
 from portico_server.tools.tool import Tool
 from portico_server.tools.toolbox import Toolbox
@@ -87,7 +88,9 @@ class AgentFixture:
         self.daemon = daemon
         self.sessions = AgentSessions(daemon.database, daemon.registry)
         self.facts = Noted()
-        self.agents = AgentApps(daemon.registry, daemon.runner, light, self.sessions, self.facts)
+        self.agents = AgentApps(
+            daemon.registry, daemon.runner, light, self.sessions, self.facts, ToolIndex(daemon.registry)
+        )
         self.toolbox = Toolbox(daemon.registry)
 
     def model(self, *lines: Said, name: str = "voice") -> Speaker:

@@ -255,3 +255,14 @@ async def test_values_of_calls_are_counted_with_those_of_steps(desk: Desk) -> No
     error, _events = await desk.ended(await desk.begin(agent()))
     assert error.code == "value_too_large"
     assert "p.clerk.llm[1]" in error.message
+
+
+async def test_tools_that_were_found_are_there_when_a_turn_goes_on(desk: Desk) -> None:
+    find = calls(("find_tools", '{"query": "pays"}'))
+    model = desk.model(find, wanted("Ada"), desk.hold, "All is paid.")
+    run = await desk.cut_off(agent(tool_search=True))
+    result, _events = await desk.resume(run)
+    assert result == "All is paid." and len(desk.paid) == 1
+    names = [[tool["function"]["name"] for tool in asked.options["tools"]] for asked in model.asked]
+    assert names == [["find_tools"], *3 * [["pay", "find_tools"]]]
+    assert model.asked[-1].messages == model.asked[-2].messages

@@ -1,0 +1,197 @@
+"""``tool_search``: tools that the model is not shown before it has found them, here or with the client's own search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from portico_server.apps.responses import mcp_tool, tools
+from portico_server.apps.responses.items import MODEL_OUTPUT
+from portico_server.apps.responses.messages import TOOL_SEARCH, loaded, loaded_text
+from portico_server.apps.responses.request import FunctionTool, McpTool, NamespaceTool, functions_of, spoken
+from portico_server.apps.responses.tool_context import OfferedTool, ToolContext
+from portico_server.core.ids import new_id
+from portico_server.core.request import CalledTool
+from portico_server.core.tool_search import MAX_QUERY_CHARS, QUERY_ARGUMENTS, SearchedTool, finding
+
+
+async def search_call(bench: ToolContext) -> None:
+    """Offer the search, hide what is deferred and not found yet, and take what the client has found.
+
+    Raises what is wrong with tools that the client has found.
+    """
+    bench.functions += bench.ask.functions
+    await _take(bench)
+    search = bench.ask.tool_search
+    if search is None:
+        return
+    _hide(bench)
+    for item in (*bench.before, *bench.machine.output):
+        if item["type"] == "tool_search_output":
+            for namespace, name, label in loaded(item["tools"]):
+                offer = bench.tools.get((label, name)) if label else None
+                bench.hidden.pop(spoken(namespace, name) if offer is None else offer.function, None)
+    if search.client:
+        about = search.description or "Find tools that are not listed here."
+        bench.offers[TOOL_SEARCH] = OfferedTool(
+            TOOL_SEARCH, about, search.parameters or QUERY_ARGUMENTS, _asker(bench), TOOL_SEARCH
+        )
+    elif bench.hidden:
+        about = finding(len(bench.hidden), _among(bench))
+        bench.offers[TOOL_SEARCH] = OfferedTool(
+            TOOL_SEARCH, about, QUERY_ARGUMENTS, _searcher(bench), TOOL_SEARCH
+        )
+
+
+async def _take(bench: ToolContext) -> None:
+    """The tools that the client's own search gave, in this conversation."""
+    known = {function.spoken for function in bench.functions}
+    for number, item in enumerate(bench.before):
+        if item["type"] != "tool_search_output" or item["execution"] != "client":
+            continue
+        at = f"input[{number}].tools"
+        found = tools.declared(item["tools"], at)
+        for function in functions_of(found):
+            if function.spoken not in known:
+                known.add(function.spoken)
+                bench.functions.append(function)
+        for place, tool in enumerate(found):
+            if isinstance(tool, McpTool):
+                await mcp_tool.mcp_call(bench, tool, f"{at}[{place}]")
+
+
+def _hide(bench: ToolContext) -> None:
+    choice = bench.ask.choice
+    for function in bench.ask.functions:
+        if function.deferred and not (choice.kind == "function" and choice.name == function.name):
+            bench.hidden[function.spoken] = SearchedTool(
+                function.name, function.description, function.parameters, among=_about(bench, function)
+            )
+    servers = {tool.label: tool for tool in bench.ask.tools if isinstance(tool, McpTool) and tool.deferred}
+    for offer in bench.offers.values():
+        if offer.kind == "mcp" and offer.label in servers:
+            among = f"{offer.label} {servers[offer.label].description}"
+            bench.hidden[offer.function] = SearchedTool(
+                offer.name, offer.description, offer.schema, among=among
+            )
+
+
+def _about(bench: ToolContext, function: FunctionTool) -> str:
+    for tool in bench.ask.tools:
+        if isinstance(tool, NamespaceTool) and tool.name == function.namespace:
+            return f"{tool.name} {tool.description}"
+    return ""
+
+
+def _among(bench: ToolContext) -> str:
+    """What the model is told of namespaces and servers whose tools it may find."""
+    lines = []
+    for tool in bench.ask.tools:
+        if isinstance(tool, NamespaceTool) and any(function.deferred for function in tool.functions):
+            lines.append(f"{tool.name}: {tool.description}")
+        elif isinstance(tool, McpTool) and tool.deferred:
+            lines.append(f"{tool.label}: {tool.description}" if tool.description else tool.label)
+    return f" They belong to: {'; '.join(lines)}." if lines else ""
+
+
+def _asker(bench: ToolContext) -> Any:
+    async def use(call: CalledTool, arguments: Mapping[str, Any]) -> None:
+        """Leave it to the client, which answers with the next request."""
+        machine = bench.machine
+        item = {"id": machine.mint("tsc_"), "type": "tool_search_call", "execution": "client"}
+        known = {one.get("call_id") for one in (*bench.before, *machine.output)}
+        call_id = call.id if call.id and call.id not in known else new_id("call_")
+        index, events = machine.add(
+            {**item, "call_id": call_id, "status": "in_progress", "arguments": dict(arguments)}
+        )
+        bench.waits = True
+        await bench.emit([*events, machine.done(index, status="completed")])
+
+    return use
+
+
+def _searcher(bench: ToolContext) -> Any:
+    async def use(_call: CalledTool, arguments: Mapping[str, Any]) -> None:
+        machine = bench.machine
+        query = str(arguments.get("query") or "").strip()[:MAX_QUERY_CHARS]
+        item = {
+            "id": machine.mint("tsc_"),
+            "type": "tool_search_call",
+            "execution": "server",
+            "call_id": None,
+        }
+        index, events = machine.add({**item, "status": "in_progress", "arguments": {"query": query}})
+        await bench.emit(events)
+        names = await _found(bench, query)
+        for name in names:
+            del bench.hidden[name]
+        given = _given(bench, names)
+        output = {
+            "id": machine.mint("tso_"),
+            "type": "tool_search_output",
+            "execution": "server",
+            "call_id": None,
+        }
+        events = [machine.done(index, status="completed")]
+        index, added = machine.add({**output, "status": "in_progress", "tools": []})
+        done = machine.done(index, status="completed", tools=given, **{MODEL_OUTPUT: loaded_text(given)})
+        await bench.emit([*events, *added, done])
+
+    return use
+
+
+async def _found(bench: ToolContext, query: str) -> list[str]:
+    """What the model calls the tools that fit best, of those that it may call."""
+    allowed = bench.ask.choice.allowed
+    names = [name for name in bench.hidden if allowed is None or _is_allowed(bench, name, allowed)]
+    places = await bench.around.tool_search.best(query, [bench.hidden[name] for name in names], bench.context)
+    return [names[place] for place in places]
+
+
+def _is_allowed(bench: ToolContext, name: str, allowed: frozenset[tuple[str, str, str]]) -> bool:
+    offer = bench.offers.get(name)
+    if offer is not None:
+        return any(
+            kind == offer.kind and label == offer.label and wanted in ("", offer.name)
+            for kind, label, wanted in allowed
+        )
+    return any(("function", "", tool.name) in allowed for tool in bench.functions if tool.spoken == name)
+
+
+def _given(bench: ToolContext, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The tools as a response shows what was found: functions, those of a namespace together, tools of a server."""
+    functions = {tool.spoken: tool for tool in bench.functions}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for name in names:
+        function, offer = functions.get(name), bench.offers.get(name)
+        if function is None and offer is not None:
+            held = found.setdefault(
+                ("mcp", offer.label),
+                {"type": "mcp", "server_label": offer.label, "allowed_tools": [], "defer_loading": True},
+            )
+            held["allowed_tools"].append(offer.name)
+        elif function is not None and function.namespace:
+            about = next(
+                tool.description
+                for tool in bench.ask.tools
+                if isinstance(tool, NamespaceTool) and tool.name == function.namespace
+            )
+            held = found.setdefault(
+                ("namespace", function.namespace),
+                {"type": "namespace", "name": function.namespace, "description": about, "tools": []},
+            )
+            held["tools"].append(_shown(function))
+        elif function is not None:
+            found["function", name] = _shown(function)
+    return list(found.values())
+
+
+def _shown(function: FunctionTool) -> dict[str, Any]:
+    return {
+        "type": "function",
+        "name": function.name,
+        "description": function.description or None,
+        "parameters": dict(function.parameters),
+        "strict": function.strict is True,
+        "defer_loading": True,
+    }

@@ -1,0 +1,137 @@
+"""Tools ranked for a query, by the lexical index and the exact vectors of a store, in memory."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final
+
+from portico_server.core import pools
+from portico_server.core.context import Context
+from portico_server.core.errors import PorticoError
+from portico_server.core.registry import Registry
+from portico_server.core.request import Embed, Vectors
+from portico_server.core.servable import Servable
+from portico_server.core.tool_search import MAX_FOUND_TOOLS, SearchedTool
+from portico_server.knowledge.model_calls import MAX_EMBED_BATCH_TEXTS
+from portico_server.knowledge.rank import MAX_CANDIDATES, fuse_weighted, scale_scores
+
+if TYPE_CHECKING:
+    from portico_server.knowledge.index.lexical import LexicalIndex
+    from portico_server.knowledge.index.nearest import ExactVectors
+
+logger = logging.getLogger(__name__)
+
+VECTOR_WEIGHT: Final = 0.5
+"""What vectors count beside words: descriptions are short, and questions say the same in other words. Measured."""
+
+MAX_KEPT_TOOLS: Final = 20_000
+"""Tools in the indexes that are kept in memory, together; the ones used longest ago are made again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """The index of one list of tools; without ``vectors`` if no embedding model works."""
+
+    words: LexicalIndex
+    vectors: ExactVectors | None
+    size: int
+
+
+class ToolIndex:
+    """See `portico_server.core.tool_search.ToolSearch`. A list of tools is indexed when it is searched first."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._kept: OrderedDict[bytes, _Ranked] = OrderedDict()
+
+    async def best(
+        self, query: str, tools: Sequence[SearchedTool], context: Context, limit: int = MAX_FOUND_TOOLS
+    ) -> list[int]:
+        """See `portico_server.core.tool_search.ToolSearch`. Raises `TooMany` for a key that searches too often at
+        once.
+        """
+        if not tools or not query.strip():
+            return []
+        ranked = await self._indexed(tools, context)
+        vector = await self._embed([query], context) if ranked.vectors is not None else []
+        return await pools.TOOLS.run_for(context.caller.id, _best, ranked, query, vector, limit)
+
+    async def _indexed(self, tools: Sequence[SearchedTool], context: Context) -> _Ranked:
+        model = self._model()
+        name = model.card.name if model is not None else ""
+        texts = [tool.text for tool in tools]
+        digest = blake2b("\0".join([name, *texts]).encode()).digest()
+        known = self._kept.get(digest)
+        if known is None:
+            vectors = await self._embed(texts, context)
+            key = context.caller.id
+            heads = [tool.head for tool in tools]
+            known = await pools.TOOLS.run_for(key, _index, heads, texts, vectors)
+            if (
+                vectors or model is None
+            ):  # without the vectors of a model that fails for the moment, until it works
+                self._kept[digest] = known
+        if digest in self._kept:
+            self._kept.move_to_end(digest)
+        while len(self._kept) > 1 and sum(one.size for one in self._kept.values()) > MAX_KEPT_TOOLS:
+            self._kept.popitem(last=False)
+        return known
+
+    def _model(self) -> Servable | None:
+        found = self._registry.get("default-embedding")
+        return found if found is not None and "embeddings" in found.card.capabilities else None
+
+    async def _embed(self, texts: Sequence[str], context: Context) -> list[bytes]:
+        """Their vectors; none without a model that works, and the words must do.
+
+        The right to call a tool includes that it is found: no further scope is needed.
+        """
+        model = self._model()
+        if model is None:
+            return []
+        found: list[bytes] = []
+        try:
+            for first in range(0, len(texts), MAX_EMBED_BATCH_TEXTS):
+                made = await model.call(Embed(tuple(texts[first : first + MAX_EMBED_BATCH_TEXTS])), context)
+                assert isinstance(made, Vectors)
+                found.extend(made.data)
+        except PorticoError as error:
+            logger.warning("tools are found by words alone: %s", error.message)
+            return []
+        return found
+
+
+def _index(heads: Sequence[str], texts: Sequence[str], vectors: Sequence[bytes]) -> _Ranked:
+    # tantivy, NumPy and the dictionaries cost half a second to import, which the start of the daemon does not pay.
+    import numpy as np
+
+    from portico_server.knowledge.index.lexical import LexicalIndex
+    from portico_server.knowledge.index.nearest import ExactVectors
+    from portico_server.knowledge.index.offset import LogOffset
+
+    words = LexicalIndex(None)
+    rows = enumerate(zip(heads, texts, strict=True))
+    words.put([(place, "tool", text, head, "", 1) for place, (head, text) in rows])
+    words.commit(LogOffset(words.mark.version))
+    words.close()
+    exact = None
+    if vectors:
+        matrix = np.frombuffer(b"".join(vectors), np.float32).reshape(len(vectors), -1)
+        lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
+        exact = ExactVectors.of(np.arange(len(vectors)), matrix / np.maximum(lengths, 1e-12))
+    return _Ranked(words, exact, len(texts))
+
+
+def _best(ranked: _Ranked, query: str, vector: Sequence[bytes], limit: int) -> list[int]:
+    words = scale_scores(ranked.words.search(query, MAX_CANDIDATES), 0.0)
+    if ranked.vectors is None or not vector:
+        return [place for place, _score in words[:limit]]
+    import numpy as np
+
+    near = ranked.vectors.search(np.frombuffer(vector[0], np.float32), MAX_CANDIDATES)
+    fused = fuse_weighted(words, scale_scores(near), VECTOR_WEIGHT)
+    return [place for place, _score in fused[:limit]]
