@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any, Final
 
 from portico_server.core.errors import InvalidRequest
@@ -26,6 +27,14 @@ _MAX_REMEMBERED: Final = 4
 """How many such values: they are kept alive by that."""
 
 
+PARTS_LEFT: ContextVar[list[int] | None] = ContextVar("parts left", default=None)
+"""How many parts of values may be gone through here before `TooManyParts`; ``None``: any number."""
+
+
+class TooManyParts(Exception):
+    """A value has more parts than may be gone through here."""
+
+
 class JsonSizes:
     """Measures values up to a ``limit``. What stands in a value many times is walked through once, and the largest
     values of late are remembered: a flow hands the same ones from step to step.
@@ -40,24 +49,29 @@ class JsonSizes:
     def of(self, value: Any) -> int:
         """About the bytes of a value as JSON, up to the first that is over the limit."""
         try:
-            return self._walk(value, {key: size for key, (_value, size) in self._known.items()})
+            known = {key: size for key, (_value, size) in self._known.items()}
+            return self._walk(value, known, PARTS_LEFT.get())
         except RecursionError as error:
             raise InvalidRequest("The value is nested too deeply.", code="value_too_large") from error
 
-    def _walk(self, value: Any, seen: dict[int, int]) -> int:
+    def _walk(self, value: Any, seen: dict[int, int], left: list[int] | None) -> int:
         if isinstance(value, str):
             return _text(value)
         if not isinstance(value, dict | list | tuple):
             return _NODE_BYTES
         size = seen.get(id(value))
         if size is None:
-            size = self._container(value, seen)
+            size = self._container(value, seen, left)
             seen[id(value)] = size
             if size >= _LARGE_BYTES:
                 self._remember(value, size)
         return size
 
-    def _container(self, value: Any, seen: dict[int, int]) -> int:
+    def _container(self, value: Any, seen: dict[int, int], left: list[int] | None) -> int:
+        if left is not None:
+            left[0] -= 1 + len(value)
+            if left[0] < 0:
+                raise TooManyParts
         size = _NODE_BYTES * (1 + len(value))
         if isinstance(value, dict):
             size += sum(_text(name) for name in value if isinstance(name, str))
@@ -65,13 +79,18 @@ class JsonSizes:
         for item in value:
             if size > self._limit:
                 break
-            size += self._walk(item, seen) if isinstance(item, str | dict | list | tuple) else _NODE_BYTES
+            if isinstance(item, str | dict | list | tuple):
+                size += self._walk(item, seen, left)
+            else:
+                size += _NODE_BYTES
         return size
 
     def _remember(self, value: Any, size: int) -> None:
-        if len(self._known) >= _MAX_REMEMBERED:
-            self._known.pop(next(iter(self._known)))
-        self._known[id(value)] = (value, size)
+        known = dict(self._known)  # others may be measuring in another thread
+        if len(known) >= _MAX_REMEMBERED:
+            known.pop(next(iter(known)))
+        known[id(value)] = (value, size)
+        self._known = known
 
 
 def _text(value: str) -> int:

@@ -271,6 +271,9 @@ DATASETS: Final = Pool("datasets", 4, per_key=1)
 GUARDS: Final = Pool("guards", 2, per_key=1)
 """Searching long texts for what detectors look for: up to a second."""
 
+VALUES: Final = Pool("values", 4)
+"""What expressions of flows make of large values: up to a second. See `ValueBudget.compute`."""
+
 NAMES: Final = Pool("names", 32, per_key=4)
 """Resolving the names of hosts that keys chose: a name whose servers are silent takes half a minute."""
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
+from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, TooMany
-from portico_server.core.json_size import JsonSizes
+from portico_server.core.json_size import PARTS_LEFT, JsonSizes, TooManyParts
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MAX_VALUE_MB: Final = 16
 """Size of one value as JSON, in MiB, unless a setting says otherwise."""
@@ -29,6 +33,9 @@ of a flow that others called counts for each of them: what unwinds it when it fa
 _BYTES_PER_TURN: Final = 256 * 2**10
 """Size of what the steps of a run put out until everything else that is to be done has its turn: milliseconds."""
 
+_MAX_PARTS_AT_ONCE: Final = 10_000
+"""Parts of values that are gone through in one piece: milliseconds."""
+
 _STEP_BYTES: Final = 4 * 2**10
 """Size that every step counts for in this, whatever it puts out."""
 
@@ -43,6 +50,7 @@ class _KeyRuns:
         self.at_once = 0
         self.since = 0
         self._turn = asyncio.Lock()
+        self.computing = asyncio.Lock()
 
     async def give_way(self) -> None:
         """After many steps, or large ones, let everything else have its turn: of all the steps that could begin now,
@@ -103,9 +111,23 @@ class ValueBudget:
         finally:
             runs.at_once -= more * weight
 
-    def take_value(self, value: Any, at: str) -> None:
+    async def compute(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """What ``work``, which changes nothing, makes of values of the run. Where these turn out to be large it is done
+        in a thread, for one key one after another: everything else passes.
+        """
+        token = PARTS_LEFT.set([_MAX_PARTS_AT_ONCE])
+        try:
+            return work(*args, **kwargs)
+        except TooManyParts:
+            pass
+        finally:
+            PARTS_LEFT.reset(token)
+        async with self._runs.computing:
+            return await pools.VALUES.run(work, *args, **kwargs)
+
+    async def take_value(self, value: Any, at: str) -> None:
         """Count what a run begins with, or what a step made of the outputs of others. Raises as `take`."""
-        self.take(self._sizes.of(value), at)
+        self.take(await self.compute(self._sizes.of, value), at)
 
     def require(self, value: Any, at: str) -> Any:
         """The value. Raises `InvalidRequest` that names ``at`` if it is too large."""

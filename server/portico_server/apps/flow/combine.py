@@ -5,11 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from itertools import chain
+from typing import Any, Final, NoReturn
 
 from portico_server.apps.flow import record
 from portico_server.apps.flow.budget import ValueBudget
-from portico_server.apps.flow.expression import CodeExpression, arguments, as_text, named_arguments, same
+from portico_server.apps.flow.expression import (
+    CodeExpression,
+    Expression,
+    arguments,
+    as_text,
+    named_arguments,
+    same,
+)
 from portico_server.apps.flow.host import JumpToStep, StepHost
 from portico_server.apps.flow.leaf import ask, asking
 from portico_server.apps.flow.record import StepNote, as_json, seen
@@ -114,20 +122,30 @@ def _text(separator: str, values: Sequence[Any], path: str, budget: ValueBudget)
 def _sum(values: Sequence[Any], path: str) -> Any:
     if not values:
         return []
-    total = values[0]
-    for value in values[1:]:
-        if isinstance(total, dict) and isinstance(value, dict):
-            total = {**total, **value}
-            continue
-        try:
-            total = total + value
-        except TypeError:
-            raise InvalidRequest(
-                f"'join': 'sum' cannot add a {type(value).__name__} to a {type(total).__name__}.",
-                code="type_clash",
-                param=path,
-            ) from None
-    return total
+    first = values[0]
+    for kind in (list, str, dict, int | float):
+        if isinstance(first, kind):
+            for value in values:
+                if not isinstance(value, kind):
+                    _cannot_add(value, first, path)
+    # Each value is gone through once, however many there are.
+    if isinstance(first, list):
+        return list(chain.from_iterable(values))
+    if isinstance(first, str):
+        return "".join(values)
+    if isinstance(first, dict):
+        return dict(chain.from_iterable(value.items() for value in values))
+    if isinstance(first, int | float):
+        return sum(values[1:], first)
+    return first if len(values) == 1 else _cannot_add(values[1], first, path)
+
+
+def _cannot_add(value: Any, first: Any, path: str) -> NoReturn:
+    raise InvalidRequest(
+        f"'join': 'sum' cannot add a {type(value).__name__} to a {type(first).__name__}.",
+        code="type_clash",
+        param=path,
+    )
 
 
 # A warp whose step is a function in the sandbox: many items in one call of it.
@@ -205,23 +223,11 @@ async def _together(
 ) -> list[Any] | None:
     """The outputs from one call; ``None`` if it failed: one by one, it shows which item it is that fails."""
     started_at, clock = time.time(), time.perf_counter()
-    one = _inner(scope, None, first)  # for all of them: a scope each is most of what a small function costs
-    values: list[Any] = []
-    size, sizes = 0, JsonSizes(BATCH_BYTES)
     try:
-        calls: list[tuple[list[Any], dict[str, Any]]] = []
-        for number, item in enumerate(items, first):
-            one.value = one.item = item
-            one.index = number
-            if step.input is not None:
-                one.value = step.input.of(one)
-            values.append(one.value)
-            kwargs = named_arguments(code.kwargs, one) if code.kwargs else {}
-            args = arguments(code.args, one)
-            size += sizes.of(args) + sizes.of(kwargs)
-            if size > BATCH_BYTES:
-                return None
-            calls.append((args, kwargs))
+        ready = await host.budget.compute(_calls, step, code, scope, first, items)
+        if ready is None:
+            return None
+        values, calls = ready
         found = await host.world.evaluator.evaluate_all(code.source, calls)
         texts = [as_json(output, place) for place, output in zip(places, found, strict=True)]
         host.budget.take(sum(map(len, texts)), places[0])
@@ -230,6 +236,29 @@ async def _together(
     spent = (time.perf_counter() - clock) * 1e3 / len(places)
     await host.swept(record.swept(host.journal, step, places, values, texts, started_at, spent))
     return [seen(output, text) for output, text in zip(found, texts, strict=True)]
+
+
+def _calls(
+    step: Step, code: CodeExpression, scope: Scope, first: int, items: Sequence[Any]
+) -> tuple[list[Any], list[tuple[list[Any], dict[str, Any]]]] | None:
+    """What flows into each item's step, and the arguments of its call; ``None`` if these are too large together."""
+    one = _inner(scope, None, first)  # for all of them: a scope each is most of what a small function costs
+    values: list[Any] = []
+    calls: list[tuple[list[Any], dict[str, Any]]] = []
+    size, sizes = 0, JsonSizes(BATCH_BYTES)
+    for number, item in enumerate(items, first):
+        one.value = one.item = item
+        one.index = number
+        if step.input is not None:
+            one.value = step.input.of(one)
+        values.append(one.value)
+        kwargs = named_arguments(code.kwargs, one) if code.kwargs else {}
+        args = arguments(code.args, one)
+        size += sizes.of(args) + sizes.of(kwargs)
+        if size > BATCH_BYTES:
+            return None
+        calls.append((args, kwargs))
+    return values, calls
 
 
 Combinator = Callable[[StepHost, Any, Step, Scope, str, StepNote], Awaitable[Any]]
@@ -267,7 +296,8 @@ async def _parallel(
         return await do(child, Scope(scope, scope.value), f"{path}.{child.name}")
 
     outputs = await _each(host, len(op.steps), op.concurrency, work)
-    return joined(op.join, op.separator, [child.name for child in op.steps], outputs, path, host.budget)
+    names = [child.name for child in op.steps]
+    return await host.budget.compute(joined, op.join, op.separator, names, outputs, path, host.budget)
 
 
 async def _diverter(
@@ -292,7 +322,7 @@ async def _diverter(
         return await do(child, Scope(scope, items[number]), f"{path}.{child.name}")
 
     outputs = await _each(host, len(names), op.concurrency, work)
-    return joined(op.join, op.separator, names, outputs, path, host.budget)
+    return await host.budget.compute(joined, op.join, op.separator, names, outputs, path, host.budget)
 
 
 async def _warp(host: StepHost, op: WarpStep, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
@@ -305,7 +335,8 @@ async def _warp(host: StepHost, op: WarpStep, step: Step, scope: Scope, path: st
         )
 
     if sweepable(op.step) and len(items) > 1:
-        return host.budget.require(await sweep(host, op, scope, path, items), path)
+        swept = await sweep(host, op, scope, path, items)
+        return await host.budget.compute(host.budget.require, swept, path)
     do = host.collected if op.collect else host.step
 
     async def work(number: int) -> Any:
@@ -314,7 +345,12 @@ async def _warp(host: StepHost, op: WarpStep, step: Step, scope: Scope, path: st
         value = await do(op.step, inner, f"{path}[{number}].{op.step.name}")
         return None if value is SKIPPED else value
 
-    return host.budget.require(await _each(host, len(items), op.concurrency, work), path)
+    outputs = await _each(host, len(items), op.concurrency, work)
+    return await host.budget.compute(host.budget.require, outputs, path)
+
+
+def _equals(expected: Expression, scope: Scope, value: Any) -> bool:
+    return same(expected.of(scope), value)
 
 
 async def _switch(host: StepHost, op: SwitchStep, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
@@ -324,7 +360,7 @@ async def _switch(host: StepHost, op: SwitchStep, step: Step, scope: Scope, path
             fits = await host.truth(case.when, scope)
         else:
             assert case.equals is not None
-            fits = same(case.equals.of(scope), value)
+            fits = await host.budget.compute(_equals, case.equals, scope, value)
         if fits:
             return await host.step(case.step, Scope(scope, scope.value), f"{path}.{case.step.name}")
     if op.default is not None:
@@ -343,7 +379,7 @@ async def _branch(host: StepHost, op: BranchStep, step: Step, scope: Scope, path
 
 async def _loop(host: StepHost, op: LoopStep, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
     value = scope.value
-    first = op.state.of(scope) if op.state is not None else {}
+    first = await host.value(op.state, scope) if op.state is not None else {}
     state = dict(first) if isinstance(first, dict) else {"value": first}
     for number in range(op.limit):
         inner = Scope(scope, value)

@@ -119,7 +119,7 @@ class Execution:
     async def run(self, value: Any, history: Sequence[Mapping[str, Any]] = ()) -> Any:
         """The output of the flow for an input. Raises `PorticoError` that names the step."""
         try:
-            self.budget.take_value(value, "The input")
+            await self.budget.take_value(value, "The input")
             return await self.within(value, self._path, history)
         finally:
             self.budget.release()
@@ -134,7 +134,7 @@ class Execution:
             await self.world.fits(flow.input_schema, value, "The input")
         if self.journal.redaction.active:
             self.journal.redaction.of([value, *history])  # it knows them from here on
-        self.budget.require(value, "The input")
+        await self.budget.compute(self.budget.require, value, "The input")
         scope = Scope(None, value, input=value, history=list(history), budget=self.budget)
         try:
             if flow.timeout is None:
@@ -262,7 +262,7 @@ class Execution:
             and value is not SKIPPED
             and (step.input is not None or step.kind in _MAKES_VALUES)
         ):
-            self.budget.take_value(value, path)
+            await self.budget.take_value(value, path)
         return value
 
     async def _guarded(self, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
@@ -401,7 +401,7 @@ class Execution:
         """The value of an expression, which may be code."""
         if isinstance(expression, CodeExpression):
             return await self.call(expression, scope)
-        return expression.of(scope)
+        return await self.budget.compute(expression.of, scope)
 
     async def truth(self, expression: Expression, scope: Scope) -> bool:
         """Whether a condition holds."""
@@ -409,5 +409,6 @@ class Execution:
 
     async def call(self, code: CodeExpression, scope: Scope) -> Any:
         """Call a function in the sandbox."""
-        args, kwargs = arguments(code.args, scope), named_arguments(code.kwargs, scope)
+        args = await self.budget.compute(arguments, code.args, scope)
+        kwargs = await self.budget.compute(named_arguments, code.kwargs, scope)
         return await self.world.evaluator.evaluate(code.source, args, kwargs)

@@ -17,6 +17,13 @@ from portico_server.core.untrusted_yaml import InvalidYaml, read_yaml
 MAX_BLOCKS: Final = 10
 """Fenced blocks of an answer in which JSON is looked for."""
 
+MAX_JSON_CHARS: Final = 2 * 2**20
+"""Characters of an answer in which JSON is looked for: a tenth of a second."""
+
+MAX_WORD_CHARS: Final = 2_000
+"""Characters of an answer that may be a member of an enumeration with marks around it."""
+
+_LINE_ENDS: Final = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 _FENCE: Final = re.compile(r"```[\w-]*[ \t]*\n(.*?)(?:\n```|\Z)", re.S)
 _SEARCH: Final = """
 import re
@@ -33,8 +40,7 @@ async def formatted(form: OutputFormat, text: str, evaluator: Evaluator) -> Any:
         case "text":
             return text
         case "last":
-            lines = [line.strip() for line in text.splitlines() if line.strip()]
-            return lines[-1] if lines else ""
+            return _last(text)
         case "json":
             chosen = _chosen(form.schema or {}, text)
             return _json(text) if chosen is None else chosen
@@ -48,6 +54,12 @@ async def formatted(form: OutputFormat, text: str, evaluator: Evaluator) -> Any:
             return found
 
 
+def _last(text: str) -> str:
+    """The last line that is not empty."""
+    text = text.rstrip()
+    return text[max(text.rfind(end) for end in _LINE_ENDS) + 1 :].strip()
+
+
 def _chosen(schema: Mapping[str, Any], text: str) -> str | None:
     """The member of an enumeration of texts that an engine which constrains nothing has named without any JSON."""
     members = schema.get("enum")
@@ -55,6 +67,8 @@ def _chosen(schema: Mapping[str, Any], text: str) -> str | None:
         return None
     if text.strip() in members:
         return text.strip()
+    if len(text) > MAX_WORD_CHARS:
+        return None
     plain = _plain(text)
     fitting = [member for member in members if plain and _plain(member) == plain]
     return fitting[0] if len(fitting) == 1 else None
@@ -68,6 +82,8 @@ def _plain(text: str) -> str:
 
 def _json(text: str) -> Any:
     """The JSON in a text: the whole of it, a fenced block, or the first object or list."""
+    if len(text) > MAX_JSON_CHARS:
+        raise _failed(f"it is longer than {MAX_JSON_CHARS:,} characters", text)
     blocks = (found.group(1) for found in islice(_FENCE.finditer(text), MAX_BLOCKS))
     candidates = chain([text], blocks)
     for candidate in candidates:
@@ -86,9 +102,9 @@ def _json(text: str) -> Any:
 
 
 def _yaml(text: str) -> Any:
-    blocks = _FENCE.findall(text)
+    block = _FENCE.search(text)
     try:
-        return read_yaml(blocks[0] if blocks else text)
+        return read_yaml(block.group(1) if block else text)
     except InvalidYaml as error:
         raise _failed(f"its YAML is broken: {error}", text) from error
 

@@ -136,8 +136,9 @@ Leaf = Callable[[Any, Any, spec.Step, Scope, str, StepNote], Awaitable[Any]]
 async def _llm(
     host: StepHost, op: spec.LlmStep, step: spec.Step, scope: Scope, path: str, note: StepNote
 ) -> Any:
-    messages = _messages(op, scope)
-    options = model_options(_object(op.options, scope, "options"), "options")
+    messages = await host.budget.compute(_messages, op, scope)
+    options = await host.budget.compute(_object, op.options, scope, "options")
+    options = model_options(options, "options")
     form = op.format
     if form.type == "json" and form.schema is not None:
         options["response_format"] = response_format(step.name, form.schema)
@@ -290,9 +291,9 @@ def _object(expression: Expression | None, scope: Scope, field: str) -> dict[str
 async def _intent(
     host: StepHost, op: spec.IntentStep, step: spec.Step, scope: Scope, path: str, note: StepNote
 ) -> Any:
-    history = op.history.of(scope) if op.history is not None else None
+    history = await host.value(op.history, scope) if op.history is not None else None
     conversation = _conversation(scope.history if history is True else history or [], "history")
-    name, usage = await choose(host.context, op, _words(op.text.of(scope)), conversation)
+    name, usage = await choose(host.context, op, _words(await host.value(op.text, scope)), conversation)
     note.usage = usage
     return name
 
@@ -300,7 +301,7 @@ async def _intent(
 async def _embed(
     host: StepHost, op: spec.EmbedStep, step: spec.Step, scope: Scope, path: str, note: StepNote
 ) -> Any:
-    given = op.text.of(scope)
+    given = await host.value(op.text, scope)
     many = isinstance(given, list)
     texts = tuple(as_text(item) for item in (given if many else [given]))
     if not texts:
@@ -316,8 +317,8 @@ async def _embed(
 async def _agent(
     host: StepHost, op: spec.AgentStep, step: spec.Step, scope: Scope, path: str, note: StepNote
 ) -> Any:
-    session = as_text(op.session.of(scope)) if op.session is not None else ""
-    content = _content(op.message.of(scope))
+    session = as_text(await host.value(op.session, scope)) if op.session is not None else ""
+    content = _content(await host.value(op.message, scope))
     if op.agent is not None:
         return await _inline(host, op, op.agent, content, session, step, note)
     message = {"role": "user", "content": content}
@@ -354,7 +355,7 @@ async def _inline(
 async def _tool(
     host: StepHost, op: spec.ToolStep, step: spec.Step, scope: Scope, path: str, note: StepNote
 ) -> Any:
-    given = op.arguments.of(scope)
+    given = await host.value(op.arguments, scope)
     if not isinstance(given, dict):
         raise InvalidRequest(
             f"The tool '{op.name}' takes an object of arguments; something else flows in. Give 'arguments'.",
@@ -403,14 +404,14 @@ def _result(name: str, result: Result) -> Any:
 async def _http(
     host: StepHost, op: spec.HttpStep, step: spec.Step, scope: Scope, path: str, note: StepNote
 ) -> Any:
-    given: dict[str, Any] = {"url": as_text(op.url.of(scope)), "method": op.method}
-    headers = _object(op.headers, scope, "headers")
+    given: dict[str, Any] = {"url": as_text(await host.value(op.url, scope)), "method": op.method}
+    headers = await host.budget.compute(_object, op.headers, scope, "headers")
     if op.method not in ("GET", "HEAD"):
         headers.setdefault("Idempotency-Key", host.key(note.path))
     if headers:
         given["headers"] = headers
     if op.body is not None:
-        body = op.body.of(scope)
+        body = await host.value(op.body, scope)
         given["body" if isinstance(body, str) else "json"] = body
     note.input = {"url": given["url"], "method": op.method}
     answer = _result("http_request", await host.context.call("tool/http_request", ToolCall(given)))
@@ -430,8 +431,8 @@ async def _http(
 async def _retrieve(
     host: StepHost, op: spec.RetrieveStep, step: spec.Step, scope: Scope, path: str, note: StepNote
 ) -> Any:
-    query = as_text(op.query.of(scope))
-    filters = op.filters.of(scope) if op.filters is not None else None
+    query = as_text(await host.value(op.query, scope))
+    filters = await host.value(op.filters, scope) if op.filters is not None else None
     search = Search(
         query,
         max_num_results=op.top_k,
@@ -454,7 +455,7 @@ async def _retrieve(
 async def _rerank(
     host: StepHost, op: spec.RerankStep, step: spec.Step, scope: Scope, path: str, note: StepNote
 ) -> Any:
-    documents = op.documents.of(scope)
+    documents = await host.value(op.documents, scope)
     if not isinstance(documents, list):
         raise InvalidRequest("A rerank step takes a list of texts or passages.", code="type_clash")
     if not documents:
@@ -462,7 +463,9 @@ async def _rerank(
     texts = tuple(
         as_text(item["text"] if isinstance(item, dict) and "text" in item else item) for item in documents
     )
-    ranked = await host.context.call(op.model, Reranking(as_text(op.query.of(scope)), texts, op.top_k))
+    ranked = await host.context.call(
+        op.model, Reranking(as_text(await host.value(op.query, scope)), texts, op.top_k)
+    )
     if not isinstance(ranked, Ranked):
         raise InvalidRequest(f"'{op.model}' is not a rerank model.", param="model")
     note.usage = ranked.usage
@@ -482,8 +485,8 @@ async def _code(
 async def _client(
     host: StepHost, op: spec.ClientStep, step: spec.Step, scope: Scope, path: str, note: StepNote
 ) -> Any:
-    args = arguments(op.args, scope)
-    kwargs = named_arguments(op.kwargs, scope)
+    args = await host.budget.compute(arguments, op.args, scope)
+    kwargs = await host.budget.compute(named_arguments, op.kwargs, scope)
     if _is_listener_s(host, op.function):
         question = Question(
             "function",
@@ -546,7 +549,7 @@ def _turned(host: StepHost, path: str) -> str:
 async def _approve(
     host: StepHost, op: spec.ApproveStep, step: spec.Step, scope: Scope, path: str, note: StepNote
 ) -> Any:
-    message = as_text(op.message.of(scope))
+    message = as_text(await host.value(op.message, scope))
     kind = "input" if op.answer_schema is not None else "approval"
     note.input = message
     answer = await host.ask(
@@ -568,7 +571,7 @@ async def _approve(
 async def _emit(
     host: StepHost, op: spec.EmitStep, step: spec.Step, scope: Scope, path: str, note: StepNote
 ) -> Any:
-    await host.context.emit(Delta(as_text(op.text.of(scope))))
+    await host.context.emit(Delta(as_text(await host.value(op.text, scope))))
     return scope.value
 
 

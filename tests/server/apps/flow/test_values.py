@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from tests.api_server import api_server
@@ -12,7 +13,10 @@ from tests.server.apps.flow.steps import Bench, code, pipeline, ref, spec
 
 from portico.errors import InvalidRequest
 from portico_server.apps.flow.budget import MAX_RUNS_PER_KEY, ValueBudget
-from portico_server.core.errors import TooMany
+from portico_server.apps.flow.combine import joined
+from portico_server.apps.flow.format import formatted
+from portico_server.apps.flow.spec import OutputFormat
+from portico_server.core.errors import PorticoError, TooMany
 
 ROUNDS = 40
 """Doublings: of sixteen bytes a terabyte."""
@@ -142,6 +146,54 @@ async def test_the_runs_of_one_key_have_a_bound_together() -> None:
     budget.fresh().take(2**20, "a")
     runs[0].release()
     budget.fresh("greedy").take(2**20, "a")
+
+
+async def test_what_is_made_of_large_values_lets_everything_else_pass() -> None:
+    budget = ValueBudget().fresh("a")
+    passed: list[str] = []
+
+    def note() -> None:
+        passed.append("something else")
+
+    lists = [[[]] * 100 for _number in range(1_000)]
+    asyncio.get_running_loop().call_soon(note)
+    await budget.take_value(lists[:10], "a")
+    assert await budget.compute(joined, "sum", "", ["a", "b"], [[1], [2, 3]], "a", budget) == [1, 2, 3]
+    assert not passed  # what is small is not worth a thread
+    await budget.take_value([list(row) for row in lists], "a")
+    assert passed.pop()
+    asyncio.get_running_loop().call_soon(note)
+    names = [f"s{number}" for number in range(1_000)]
+    assert len(await budget.compute(joined, "sum", "", names, lists, "a", budget)) == 100_000
+    assert passed.pop()
+    with pytest.raises(PorticoError, match="cannot add a str to a list"):
+        await budget.compute(joined, "sum", "", ["a", "b"], [[1], "x"], "a", budget)
+    for values, total in [
+        ([1, 2.5, True], 4.5),
+        (["a", "b"], "ab"),
+        ([{"a": 1}, {"a": 2}], {"a": 2}),
+        ([None], None),
+    ]:
+        assert joined("sum", "", names[: len(values)], values, "a", budget) == total
+
+
+async def test_answers_without_end_are_looked_at_once() -> None:
+    async def word(text: str) -> Any:
+        form = OutputFormat(type="json", schema={"enum": ["yes", "no"]})
+        return await formatted(form, text, Mock())
+
+    async def last(text: str) -> Any:
+        return await formatted(OutputFormat(type="last"), text, Mock())
+
+    assert await word(" **Yes!** ") == "yes"
+    for text in ("!" * 2_000_000 + "a", "[" + "1," * 2_000_000 + "1]"):
+        with pytest.raises(PorticoError) as caught:
+            await word(text)
+        assert caught.value.code == "format_failed"
+    ends = ("\n", "\r\n", "\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029")
+    for end in ends:
+        assert await last(f"a{end} b {end} {end}") == "b"
+    assert [await last(text) for text in ("", " \n ", "a", "a\n" * 100_000)] == ["", "", "a", "a"]
 
 
 async def test_large_steps_of_many_runs_let_everything_else_pass() -> None:
