@@ -250,9 +250,6 @@ UPLOADS: Final = Pool("uploads", 8)
 SEARCH: Final = Pool("search", 4)
 """Searching an index."""
 
-TOOLS: Final = Pool("tools", 2, per_key=1)
-"""Searching descriptions of tools: milliseconds, and the first time tenths of a second."""
-
 INDEX: Final = Pool("index", 4)
 """Writing, building and opening indexes: seconds."""
 

@@ -86,6 +86,15 @@ class ToolSearch(Protocol):
     """Ranks tools for a query."""
 
     async def best(
-        self, query: str, tools: Sequence[SearchedTool], context: Context, limit: int = MAX_FOUND_TOOLS
+        self,
+        query: str,
+        tools: Sequence[SearchedTool],
+        context: Context,
+        limit: int = MAX_FOUND_TOOLS,
+        *,
+        charge: bool = False,
     ) -> list[int]:
-        """The places in ``tools`` of those that fit, best first. Only what the caller may call is handed in."""
+        """The places in ``tools`` of those that fit, best first. Only what the caller may call is handed in.
+
+        ``charge``: the tools are the caller's own, who is charged for their vectors.
+        """

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from math import inf
 from typing import TYPE_CHECKING, Final
+from weakref import WeakValueDictionary
 
 from portico_server.core import pools
 from portico_server.core.context import Context
@@ -32,13 +36,23 @@ MAX_KEPT_TOOLS: Final = 20_000
 """Tools in the indexes that are kept in memory, together; the ones used longest ago are made again."""
 
 
+MAX_MAKING: Final = 4
+"""Lists of tools that are indexed at once, one for each key."""
+
+RETRY_S: Final = 60.0
+"""Seconds for which tools are found by words alone after the embedding model has failed."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Ranked:
-    """The index of one list of tools; without ``vectors`` if no embedding model works."""
+    """The index of one list of tools; without ``vectors`` if no embedding model works. ``until``: when it is made
+    again, in seconds of `time.monotonic`.
+    """
 
     words: LexicalIndex
     vectors: ExactVectors | None
     size: int
+    until: float
 
 
 class ToolIndex:
@@ -47,36 +61,42 @@ class ToolIndex:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._kept: OrderedDict[bytes, _Ranked] = OrderedDict()
+        self._making: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
+        self._slots = pools.Slots("search for tools", MAX_MAKING, per_key=1)
 
     async def best(
-        self, query: str, tools: Sequence[SearchedTool], context: Context, limit: int = MAX_FOUND_TOOLS
+        self,
+        query: str,
+        tools: Sequence[SearchedTool],
+        context: Context,
+        limit: int = MAX_FOUND_TOOLS,
+        *,
+        charge: bool = False,
     ) -> list[int]:
-        """See `portico_server.core.tool_search.ToolSearch`. Raises `TooMany` for a key that searches too often at
-        once.
+        """See `portico_server.core.tool_search.ToolSearch`. Raises `TooMany` for a key that has too many lists indexed
+        at once.
         """
         if not tools or not query.strip():
             return []
-        ranked = await self._indexed(tools, context)
-        vector = await self._embed([query], context) if ranked.vectors is not None else []
-        return await pools.TOOLS.run_for(context.caller.id, _best, ranked, query, vector, limit)
+        ranked = await self._indexed(tools, context, charge=charge)
+        vector = await self._embed([query], context, charge=charge) if ranked.vectors is not None else []
+        return await pools.SEARCH.run(_best, ranked, query, vector, limit)
 
-    async def _indexed(self, tools: Sequence[SearchedTool], context: Context) -> _Ranked:
+    async def _indexed(self, tools: Sequence[SearchedTool], context: Context, *, charge: bool) -> _Ranked:
         model = self._model()
         name = model.card.name if model is not None else ""
         texts = [tool.text for tool in tools]
         digest = blake2b("\0".join([name, *texts]).encode()).digest()
-        known = self._kept.get(digest)
-        if known is None:
-            vectors = await self._embed(texts, context)
-            key = context.caller.id
-            heads = [tool.head for tool in tools]
-            known = await pools.TOOLS.run_for(key, _index, heads, texts, vectors)
-            if (
-                vectors or model is None
-            ):  # without the vectors of a model that fails for the moment, until it works
-                self._kept[digest] = known
-        if digest in self._kept:
-            self._kept.move_to_end(digest)
+        lock = self._making.setdefault(digest, asyncio.Lock())
+        async with lock:  # whoever searches in the same list waits for the one who makes its index
+            known = self._kept.pop(digest, None)
+            if known is None or known.until <= time.monotonic():
+                async with self._slots.taken(context.caller.id):
+                    vectors = await self._embed(texts, context, charge=charge)
+                    until = inf if vectors or model is None else time.monotonic() + RETRY_S
+                    heads = [tool.head for tool in tools]
+                    known = await pools.INDEX.run(_index, heads, texts, vectors, until)
+            self._kept[digest] = known
         while len(self._kept) > 1 and sum(one.size for one in self._kept.values()) > MAX_KEPT_TOOLS:
             self._kept.popitem(last=False)
         return known
@@ -85,7 +105,7 @@ class ToolIndex:
         found = self._registry.get("default-embedding")
         return found if found is not None and "embeddings" in found.card.capabilities else None
 
-    async def _embed(self, texts: Sequence[str], context: Context) -> list[bytes]:
+    async def _embed(self, texts: Sequence[str], context: Context, *, charge: bool) -> list[bytes]:
         """Their vectors; none without a model that works, and the words must do.
 
         The right to call a tool includes that it is found: no further scope is needed.
@@ -99,13 +119,15 @@ class ToolIndex:
                 made = await model.call(Embed(tuple(texts[first : first + MAX_EMBED_BATCH_TEXTS])), context)
                 assert isinstance(made, Vectors)
                 found.extend(made.data)
+                if charge:
+                    await context.emit(made.usage)
         except PorticoError as error:
             logger.warning("tools are found by words alone: %s", error.message)
             return []
         return found
 
 
-def _index(heads: Sequence[str], texts: Sequence[str], vectors: Sequence[bytes]) -> _Ranked:
+def _index(heads: Sequence[str], texts: Sequence[str], vectors: Sequence[bytes], until: float) -> _Ranked:
     # tantivy, NumPy and the dictionaries cost half a second to import, which the start of the daemon does not pay.
     import numpy as np
 
@@ -123,7 +145,7 @@ def _index(heads: Sequence[str], texts: Sequence[str], vectors: Sequence[bytes])
         matrix = np.frombuffer(b"".join(vectors), np.float32).reshape(len(vectors), -1)
         lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
         exact = ExactVectors.of(np.arange(len(vectors)), matrix / np.maximum(lengths, 1e-12))
-    return _Ranked(words, exact, len(texts))
+    return _Ranked(words, exact, len(texts), until)
 
 
 def _best(ranked: _Ranked, query: str, vector: Sequence[bytes], limit: int) -> list[int]:

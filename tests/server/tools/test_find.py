@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from tests.api_server import api_server
 from tests.registry_fixture import ScriptedServable
 
+from portico.wire import Usage
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed
+from portico_server.core.principal import LOCAL
 from portico_server.core.request import Embed, Request, ToolResult, Vectors
 from portico_server.core.servable import Card
-from portico_server.core.tool_search import MAX_QUERY_CHARS
+from portico_server.core.tool_search import MAX_QUERY_CHARS, SearchedTool
 from portico_server.settings import Settings
 from portico_server.tools.builtin import outward
 
@@ -73,12 +76,27 @@ async def test_tools_are_found(tmp_path: Path) -> None:
                 raise EngineFailed("It is down.")
             near = (b"\0\0\x80?\0\0\0\0", b"\0\0\0\0\0\0\x80?")
             texts = [text.lower() for text in request.input]
-            return Vectors(tuple(near["people" not in text and text != "zzz"] for text in texts), 2)
+            return Vectors(
+                tuple(near["people" not in text and text != "zzz"] for text in texts), 2, Usage(len(texts))
+            )
 
         model = Card("near", "model", capabilities=frozenset({"embeddings"}))
         served.services.registry.add(ScriptedServable(model, embed))
         served.services.registry.alias("default-embedding", "near")
         assert (await names(search="zzz"))[0] == "address_book"
+        many = await asyncio.gather(*(names(search="zzz") for _ in range(30)))
+        assert all(found[0] == "address_book" for found in many), "a key may search as often as it likes"
+        for charge, expected in ((True, len(CARDS) + 1), (False, 0)):
+            own = [SearchedTool(f"{found.name} {charge}", found.description) for found in CARDS]
+
+            async def search(
+                context: Context, own: list[SearchedTool] = own, charge: bool = charge
+            ) -> list[int]:
+                return await served.services.tool_search.best("zzz", own, context, charge=charge)
+
+            run = served.services.runner.begin("test", "tools", LOCAL, search)
+            assert (await served.services.runner.wait(run))[0] == 1
+            assert run.usage.prompt_tokens == expected, "who brings tools along pays for their vectors"
         broken = True
         assert await names(search="zzz") == []
         assert (await names(search="address"))[0] == "address_book"

@@ -144,7 +144,8 @@ async def _found(bench: ToolContext, query: str) -> list[str]:
     """What the model calls the tools that fit best, of those that it may call."""
     allowed = bench.ask.choice.allowed
     names = [name for name in bench.hidden if allowed is None or _is_allowed(bench, name, allowed)]
-    places = await bench.around.tool_search.best(query, [bench.hidden[name] for name in names], bench.context)
+    searched = [bench.hidden[name] for name in names]
+    places = await bench.around.tool_search.best(query, searched, bench.context, charge=True)
     return [names[place] for place in places]
 
 
