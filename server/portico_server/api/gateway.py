@@ -20,7 +20,7 @@ from typing import Final
 import orjson
 
 from portico_server import __version__
-from portico_server.api import errors
+from portico_server.api import ag_ui, errors
 from portico_server.api.a2a import adapter as agents
 from portico_server.api.adapter import ProtocolAdapter
 from portico_server.api.anthropic.errors import ANTHROPIC, is_ours
@@ -345,11 +345,12 @@ class Gateway:
             self._register_call(exchange, exchange.caller, exchange.connection)
         handlers = HOT.get(path) or OLLAMA.get(path)
         if handlers is None:
-            await (
-                agents.serve(exchange, self._services)
-                if agents.is_agents(path)
-                else self._pass_on(exchange, path, method)
-            )
+            if agents.is_agents(path):
+                await agents.serve(exchange, self._services)
+            elif ag_ui.is_ours(path):
+                await ag_ui.serve(exchange, self._services)
+            else:
+                await self._pass_on(exchange, path, method)
             return
         scope["portico.route"] = path
         if method in handlers:
