@@ -36,6 +36,7 @@ class WebSocket:
         self._receive = receive
         self._send = send
         self._wire: Wire | None = exchange.scope.get("portico.socket")
+        self._waiting_bytes = self._kept_bytes = 0
 
     async def accept(self) -> None:
         """Complete the handshake. From here on what has come counts as held for the caller's key, until it is done."""
@@ -59,9 +60,24 @@ class WebSocket:
         if self._wire is not None:
             self._wire.done(len(message.encode() if isinstance(message, str) else message))
 
-    def _count(self, size: int) -> str | None:
+    def keep(self, size: int) -> bool:
+        """Count so many bytes as held between messages, in place of those before; whether the key has room for them.
+        Without room none are counted.
+        """
         try:
-            self.exchange.hold(size)
+            self.exchange.hold(self._waiting_bytes + size)
+        except TooMany:
+            size = 0
+            self.exchange.hold(self._waiting_bytes)
+            return False
+        finally:
+            self._kept_bytes = size
+        return True
+
+    def _count(self, size: int) -> str | None:
+        self._waiting_bytes = size
+        try:
+            self.exchange.hold(size + self._kept_bytes)
         except TooMany as error:
             return orjson.dumps(error_event(error)).decode()
         return None

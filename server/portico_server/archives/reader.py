@@ -10,7 +10,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -23,8 +23,8 @@ MAX_ENTRIES: Final = 1_000_000
 
 MAX_MANIFEST_BYTES: Final = 256 * 1024 * 1024
 
-MAX_DIRECTORY_BYTES: Final = 128 * MAX_ENTRIES
-"""Bytes of the list of entries at the end of an archive, which is read at once."""
+ENTRY_BYTES: Final = 128
+"""Bytes that an entry may have on average in the list at the end of an archive, which is read at once."""
 
 MAX_JSON_PARTS: Final = 2_000_000
 """Objects, lists and values of JSON in an archive that is read at once: each takes up to a hundred bytes."""
@@ -33,6 +33,19 @@ MANIFEST: Final = "manifest.json"
 
 _SMALL_JSON_BYTES: Final = 64 * 1024
 _TEXT: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+
+_DAMAGED: Final = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    zipfile.BadZipFile,
+    RuntimeError,  # NotImplementedError is one
+    struct.error,
+    zlib.error,
+    EOFError,
+)
+"""What reading a damaged archive raises."""
 
 Refusal = Callable[[str], InvalidRequest]
 """Makes the error for an archive that is not taken, of a reason without a full stop."""
@@ -50,11 +63,15 @@ def refusal(what: str) -> Refusal:
 class _ArchiveFile(io.BufferedReader):
     """Refuses to read a list of entries, which `zipfile` does at once, that would fill the memory."""
 
+    def __init__(self, path: Path, max_entries: int) -> None:
+        super().__init__(io.FileIO(path))
+        self._max_entries = max_entries
+
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > MAX_DIRECTORY_BYTES:
+        if size is not None and size > ENTRY_BYTES * self._max_entries:
             raise zipfile.BadZipFile("the list of its entries is too long")
         data = super().read(size)
-        if len(data) > MAX_ENTRIES and data.count(b"PK\x01\x02") > MAX_ENTRIES:
+        if len(data) > self._max_entries and data.count(b"PK\x01\x02") > self._max_entries:
             raise zipfile.BadZipFile("it has too many entries")
         return data
 
@@ -78,31 +95,36 @@ def _count_parts(raw: bytes) -> int:
 class ArchiveReader:
     """An archive on disk whose outside has been checked: entry names by ``belongs``, sizes by ``ratio``.
 
-    ``ratio``: how many times its size it may unpack to. Methods block and raise what ``refused`` makes.
+    ``ratio``: how many times its size it may unpack to; ``max_entries``: each takes half a kilobyte of memory. Methods
+    block and raise what ``refused`` makes.
     """
 
-    def __init__(self, path: Path, belongs: Callable[[str], bool], ratio: int, refused: Refusal) -> None:
+    def __init__(
+        self,
+        path: Path,
+        belongs: Callable[[str], bool],
+        ratio: int,
+        refused: Refusal,
+        *,
+        max_entries: int = MAX_ENTRIES,
+    ) -> None:
         self._refused = refused
-        try:
-            self._file = _ArchiveFile(io.FileIO(path))
-        except OSError as error:
-            raise refused(f"it is not a whole zip archive ({error.strerror})") from error
-        try:
+        self._max_entries = max_entries
+        with ExitStack() as opened:
             try:
-                self._zip = zipfile.ZipFile(self._file)
-            except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, struct.error) as error:
+                file = opened.enter_context(_ArchiveFile(path, max_entries))
+                self._zip = opened.enter_context(zipfile.ZipFile(file))
+            except (OSError, *_DAMAGED) as error:
                 raise refused("it is not a whole zip archive, or it holds too many entries") from error
             self._check(path, belongs, ratio)
-        except BaseException:
-            self._file.close()
-            raise
+            self._opened = opened.pop_all()
 
     def _check(self, path: Path, belongs: Callable[[str], bool], ratio: int) -> None:
         entries = self._zip.infolist()
         self.sizes: Mapping[str, int] = {entry.filename: entry.file_size for entry in entries}
         """Bytes of each entry, unpacked, as the archive says."""
-        if len(entries) > MAX_ENTRIES or len(self.sizes) != len(entries):
-            raise self._refused(f"it holds more than {MAX_ENTRIES:,} entries, or one of them twice")
+        if len(entries) > self._max_entries or len(self.sizes) != len(entries):
+            raise self._refused(f"it holds more than {self._max_entries:,} entries, or one of them twice")
         size = path.stat().st_size
         for entry in entries:
             if not 0 <= entry.header_offset < size:
@@ -118,8 +140,7 @@ class ArchiveReader:
 
     def close(self) -> None:
         """Let go of the file."""
-        self._zip.close()
-        self._file.close()
+        self._opened.close()
 
     def manifest(self, form: str, version: int, called: str) -> dict[str, Any]:
         """The manifest of an archive of the format ``form``, which is ``called`` so in errors."""
@@ -164,16 +185,5 @@ class ArchiveReader:
             if error.code == "invalid_archive":
                 raise
             raise self._refused(f"{part} is wrong: {error.message}") from error
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            zipfile.BadZipFile,
-            NotImplementedError,
-            RuntimeError,
-            struct.error,
-            zlib.error,
-            EOFError,
-        ) as error:
+        except _DAMAGED as error:
             raise self._refused(f"{part} is damaged ({str(error)[:100]})") from error

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from portico_server.db import changes, chunks, stores
 from portico_server.db import files as file_rows
@@ -68,6 +68,14 @@ def chunk_page(
         )
         held = {(row.chunk_id, row.model): row.data for row in connection.execute(query)}
     return [ArchivedChunk(*row, data=held.get((row.id, models.get(row.group_name, "")))) for row in rows]
+
+
+def count_blobs(connection: Connection, store_id: str) -> int:
+    """How many different contents the files of a store have."""
+    held = select(func.count(func.distinct(files.c.sha256))).join(
+        store_files, store_files.c.file_id == files.c.id
+    )
+    return int(connection.execute(held.where(store_files.c.store_id == store_id)).scalar_one())
 
 
 def group_states(connection: Connection, store_id: str) -> list[tuple[str, str, str | None]]:

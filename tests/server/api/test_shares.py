@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -281,6 +281,39 @@ async def test_messages_on_sockets_and_bodies_are_in_one_account(tmp_path: Path)
             for _ in range(2 * MAX_BODIES_PER_KEY):
                 await third.send(message)
                 assert await ended(third) == "response.completed"
+
+
+async def test_what_connections_remember_counts_for_their_key(tmp_path: Path) -> None:
+    async with asyncio.timeout(60), api_server(tmp_path, max_body_mb=1) as api:
+        api.add(model := Held())
+        model.hold.set()
+        greedy, modest = [await key(api, name, "chat") for name in ("greedy", "modest")]
+        url = f"{api.url.replace('http', 'ws', 1)}/v1/responses"
+
+        async def answered(socket: ClientConnection, text: str, previous: str | None = None) -> str:
+            """The id of a response, or the code of an error."""
+            body = {"model": "held", "input": text, "store": False, "previous_response_id": previous}
+            await socket.send(orjson.dumps({"type": "response.create", **body}).decode())
+            while True:
+                event = orjson.loads(await socket.recv())
+                if event["type"] == "error":
+                    return str(event["error"]["code"])
+                if event["type"] == "response.completed":
+                    return str(event["response"]["id"])
+
+        async with AsyncExitStack() as opened:
+
+            async def connection(headers: dict[str, str]) -> ClientConnection:
+                return await opened.enter_async_context(connect(url, additional_headers=headers, proxy=None))
+
+            many = [await connection(greedy) for _ in range(MAX_BODIES_PER_KEY)]
+            ids = [await answered(socket, "x" * 1_000_000) for socket in many]
+            # While the last message was there, there was no room to remember it too.
+            again = [await answered(socket, "x", known) for socket, known in zip(many, ids, strict=True)]
+            assert again[-1] == "previous_response_not_found"
+            assert all(found.startswith("resp_") for found in again[:-1]), again
+            other = await connection(modest)
+            assert (await answered(other, "x", await answered(other, "x" * 1_000_000))).startswith("resp_")
 
 
 async def test_long_work_on_the_stores_of_one_key_lets_another_key_pass(tmp_path: Path) -> None:

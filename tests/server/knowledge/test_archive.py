@@ -183,7 +183,11 @@ async def test_little_of_an_archive_is_in_memory_at_a_time(
         whole = [len(page) async for page in archives._pages(archive, archive.chunks())]
         monkeypatch.setattr(archives, "PAGE_BYTES", 1)
         assert [len(page) async for page in archives._pages(archive, archive.chunks())] == [1] * sum(whole)
-    monkeypatch.setattr("portico_server.archives.reader.MAX_DIRECTORY_BYTES", 100)
+    await shop.stores.portable.require_portable(await shop.stores.get("book", LOCAL))
+    monkeypatch.setattr(archives, "MAX_STORE_BLOBS", 0)
+    with pytest.raises(InvalidRequest, match="an archive holds 0"):
+        await shop.stores.portable.require_portable(await shop.stores.get("book", LOCAL))
+    monkeypatch.setattr("portico_server.archives.reader.ENTRY_BYTES", 0)
     with pytest.raises(InvalidRequest, match="too many entries"):
         await shop.stores.portable.open(path)
 

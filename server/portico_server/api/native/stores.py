@@ -380,6 +380,7 @@ async def export_store(
 ) -> StreamingResponse:
     """A zip archive of the files, the chunks and, unless they are declined, the vectors of a store."""
     row = await services.stores.get(store, caller, whole=True)
+    await services.stores.portable.require_portable(row)
     name = quote(f"{row.name or row.id}.zip")
     return StreamingResponse(
         services.stores.portable.export(row, vectors=vectors),

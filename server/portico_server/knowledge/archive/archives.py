@@ -16,7 +16,7 @@ import orjson
 from portico_server.archives.reader import MANIFEST
 from portico_server.archives.stream import BLOCK_BYTES, ArchiveStream, Blocks, once
 from portico_server.core import pools
-from portico_server.core.errors import Conflict, PorticoError, Unavailable
+from portico_server.core.errors import Conflict, InvalidRequest, PorticoError, Unavailable
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry, owner_of
@@ -34,6 +34,7 @@ from portico_server.knowledge.archive.reader import (
     ARCHIVE_VERSION,
     CHUNKS_NAME,
     FILES_NAME,
+    MAX_STORE_BLOBS,
     PAGE_BYTES,
     PAGE_ROWS,
     VECTORS_NAME,
@@ -399,6 +400,17 @@ class StoreArchives:
         self._registry = registry
         self._files = files
         self._restore = ArchiveRestore(database, files, indexes)
+
+    async def require_portable(self, row: StoreView) -> None:
+        """Raise `InvalidRequest` for a store whose archive nobody could import."""
+        count = await self._database.read(archives.count_blobs, row.id)
+        if count > MAX_STORE_BLOBS:
+            raise InvalidRequest(
+                f"The store has {count:,} different files, and an archive holds {MAX_STORE_BLOBS:,}. Move some to "
+                "another store, or copy the whole home with 'portico backup'.",
+                code="store_too_large",
+                param="store",
+            )
 
     def export(self, row: StoreView, *, vectors: bool = True) -> AsyncIterator[bytes]:
         """An archive of a store, piece by piece; ``vectors``: with those that it has.

@@ -25,6 +25,9 @@ ARCHIVE_FORMAT: Final = "portico-store"
 ARCHIVE_VERSION: Final = 1
 """Raised whenever an older Portico could not read what a newer one writes."""
 
+MAX_STORE_BLOBS: Final = 250_000
+"""Contents of files in an archive of a store."""
+
 FILES_NAME: Final = "files.jsonl"
 CHUNKS_NAME: Final = "chunks.jsonl"
 VECTORS_NAME: Final = "vectors.bin"
@@ -83,7 +86,9 @@ class StoreArchiveReader:
     def __init__(self, path: Path) -> None:
         self.read_bytes = 0
         """Bytes of the lines that have been read so far."""
-        self._archive = ArchiveReader(path, _belongs, MAX_COMPRESSION_RATIO, refused)
+        self._archive = ArchiveReader(
+            path, _belongs, MAX_COMPRESSION_RATIO, refused, max_entries=MAX_STORE_BLOBS + 4
+        )
         try:
             value = self._archive.manifest(ARCHIVE_FORMAT, ARCHIVE_VERSION, "a store")
             with self._archive.named("manifest.json"):

@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
+import orjson
+
 from portico_server.api import errors
 from portico_server.api.exchange import ClientLeft
 from portico_server.api.openai.relay import caller_of
@@ -43,6 +45,7 @@ class _Turns:
         self._idle_s = services.settings.socket_idle_timeout
         self._waiting: asyncio.Queue[str | bytes] = asyncio.Queue(MAX_WAITING_MESSAGES)
         self._remembered: dict[str, Sequence[Item]] = {}
+        self._remembered_bytes = 0
         self._left = False
 
     async def run(self) -> None:
@@ -105,7 +108,7 @@ class _Turns:
                 if not isinstance(stream_id, str):
                     wrong_type("stream_id", "a string", stream_id)
                 lane = {"stream_id": stream_id}
-            if not await self._answer(body, lane):
+            if not await self._answer(body, lane, len(message)):
                 self._forget(previous)
         except ClientLeft:
             raise
@@ -115,17 +118,24 @@ class _Turns:
 
     def _forget(self, previous: Any) -> None:
         """What a failed response continued is not continued again from here."""
-        if isinstance(previous, str):
-            self._remembered.pop(previous, None)
+        if isinstance(previous, str) and self._remembered.pop(previous, None) is not None:
+            self._socket.keep(0)
 
-    async def _answer(self, body: dict[str, Any], lane: dict[str, Any]) -> bool:
-        """Make a response; whether it was completed."""
+    def _remember(self, response_id: str, before: Sequence[Item], output: Sequence[Item], size: int) -> None:
+        """Keep what a response continued and said, of ``size`` bytes, if the key has room for it."""
+        self._remembered, self._remembered_bytes = {}, size
+        if self._socket.keep(size):
+            self._remembered = {response_id: [*before, *output]}
+
+    async def _answer(self, body: dict[str, Any], lane: dict[str, Any], size: int) -> bool:
+        """Make a response of a message of ``size`` bytes; whether it was completed."""
         generates = body.pop("generate", None)
         if generates is not None and not isinstance(generates, bool):
             wrong_type("generate", "true or false", generates)
         if body.pop("background", None):
             wrong("background", "is not for a WebSocket; send the request over HTTP")
         body["stream"] = True
+        continues = body.get("previous_response_id") in self._remembered
         prepared = await self._responder.prepare(body, self._caller, self._remembered)
         if generates is False:
             batches = self._responder.prime(prepared, self._caller)
@@ -143,7 +153,9 @@ class _Turns:
             await batches.aclose()
         if completed and not prepared.ask.store:
             document = prepared.machine.document()
-            self._remembered = {document["id"]: [*prepared.before, *document["output"]]}
+            size = self._remembered_bytes + size if continues else len(orjson.dumps(prepared.before))
+            size += len(orjson.dumps(document["output"]))
+            self._remember(document["id"], prepared.before, document["output"], size)
         return completed
 
     async def _fail(self, error: PorticoError, lane: dict[str, Any]) -> None:
