@@ -56,6 +56,17 @@ def characters(text: str) -> frozenset[str]:
     return frozenset(char for run in runs for part in STOP_CJK.split(run) for char in part)
 
 
+def pieces(text: str) -> list[str]:
+    """What stays of a word that is spelled or formed otherwise, each once: CJK characters, three letters in a row."""
+    found: dict[str, None] = {}
+    for token in _TOKEN.findall(text):
+        if _IS_CJK.match(token):
+            found.update((char, None) for part in STOP_CJK.split(token) for char in part)
+        elif token not in STOP_WORDS:
+            found.update((token[start : start + 3], None) for start in range(max(len(token) - 2, 1)))
+    return list(found)
+
+
 @dataclass(frozen=True, slots=True)
 class Tagged:
     """A Chinese word and its part of speech as jieba names it (``nr``: a person, ``ns``: a place …)."""
