@@ -116,8 +116,9 @@ class Material:
         }
         self._texts = texts
         self._pieces = {
-            piece: rarity(sum(piece in text for text in texts), max(len(passages), MIN_KNOWN_PASSAGES))
-            for piece in pieces(self._folded_question)
+            piece: part
+            * rarity(sum(piece in text for text in texts), max(len(passages), MIN_KNOWN_PASSAGES))
+            for piece, part in pieces(self._folded_question).items()
         }
         question_tags = tagged(self._folded_question)[:MAX_QUESTION_TERMS] if self.cjk else []
         self.chinese = {
