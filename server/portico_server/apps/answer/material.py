@@ -156,6 +156,16 @@ class Material:
         few = len(terms) <= MAX_VAGUE_WORDS or _ADVICE.search(self.question) is not None
         return few and bool(terms & found)
 
+    def is_held(self) -> bool:
+        """Whether one passage has all words of the question: words cannot prove then that it does not answer."""
+        if self.cjk:
+            count = MAX_QUOTED_PASSAGES
+            return any(len(_held(self.chinese, text)) == len(self.chinese) for text in self._texts[:count])
+        terms = frozenset(self.question_terms)
+        return any(
+            terms <= own | above for own, above in zip(self._everywhere, self._context, strict=False)
+        )
+
     def is_echo(self, candidate: QuoteCandidate) -> bool:
         """Whether a candidate is a question, or holds the very words of the question."""
         own_text = self.question.strip().rstrip("?？ ").casefold()
