@@ -116,8 +116,7 @@ class Material:
         }
         self._texts = texts
         self._pieces = {
-            piece: part
-            * rarity(sum(piece in text for text in texts), max(len(passages), MIN_KNOWN_PASSAGES))
+            piece: part * rarity(sum(piece in text for text in texts), max(len(passages), MIN_KNOWN_PASSAGES))
             for piece, part in pieces(self._folded_question).items()
         }
         question_tags = tagged(self._folded_question)[:MAX_QUESTION_TERMS] if self.cjk else []
@@ -162,9 +161,7 @@ class Material:
             count = MAX_QUOTED_PASSAGES
             return any(len(_held(self.chinese, text)) == len(self.chinese) for text in self._texts[:count])
         terms = frozenset(self.question_terms)
-        return any(
-            terms <= own | above for own, above in zip(self._everywhere, self._context, strict=False)
-        )
+        return any(terms <= own | above for own, above in zip(self._everywhere, self._context, strict=False))
 
     def is_echo(self, candidate: QuoteCandidate) -> bool:
         """Whether a candidate is a question, or holds the very words of the question."""
