@@ -44,6 +44,26 @@ REFUSED = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("interim", "status"), [(3, 200), (1_000, None)])
+async def test_an_answer_that_never_begins_is_given_up(interim: int, status: int | None) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * interim)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        asking = fetch(
+            FetchRequest(f"http://127.0.0.1:{port}/"), AddressPolicy(frozenset({f"127.0.0.1:{port}"}))
+        )
+        if status is not None:
+            assert (await asking).status == status
+            return
+        with pytest.raises(FetchFailed, match="interim answers"):
+            await asking
+
+
 @pytest.mark.parametrize("url", REFUSED)
 async def test_no_spelling_of_an_inner_address_is_fetched(url: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
