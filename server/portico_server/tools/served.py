@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, DeadlineExceeded, InvalidRequest, NotFound, TooMany
+from portico_server.core.names import check_plain
 from portico_server.core.principal import Principal
 from portico_server.core.question import Question, function_name
 from portico_server.core.registry import owner_of
@@ -117,6 +118,7 @@ class ServedTools:
         """
         from portico_server.core.json_schema import require_schema  # jsonschema is slow to import
 
+        check_plain(worker, "a worker", "worker")
         owner = owner_of(caller)
         for number, function in enumerate(functions):
             if not _NAME.fullmatch(function.name):

@@ -112,6 +112,9 @@ def test_a_refused_worker_changes_nothing(case: Case) -> None:
         with pytest.raises(Conflict, match="Choose another name") as taken:
             case.served.join(caller, "w", [SUB, MUL])
         assert taken.value.code == "name_taken"
+    with pytest.raises(InvalidRequest) as odd:
+        case.served.join(LOCAL, "w\x1b[2J", [ADD])
+    assert odd.value.param == "worker"
     with pytest.raises(InvalidRequest, match="the same name"):
         case.served.join(ANNA, "w", [SUB, SUB])
     with pytest.raises(InvalidRequest) as wrong:
