@@ -150,7 +150,7 @@ async def import_prompts(body: PromptFiles, services: TheServices, caller: Calle
         addresses = await _addresses(folder.checked(body.url), AddressPolicy.of(services.settings.tool_hosts))
         specs = await folder.read_repository(body.url, addresses)
     else:
-        specs = folder.read_texts(body.files)
+        specs = await pools.DOCUMENTS.run_for(caller.id, folder.read_texts, body.files)
     if not specs:
         raise InvalidRequest(
             "There are no prompts: .yaml, .md with front matter between two lines of ---, .prompty, .prompt, or the "

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from tests.api_server import api_server
 from tests.daemon import Daemon
 
 from portico.client import Client
 from portico.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from portico_server.apps.prompts import folder
 
 REVIEW: dict[str, Any] = {
     "description": "Reviews code.",
@@ -147,3 +151,17 @@ def test_a_prompt_is_written_as_the_file_of_another_tool(client: Client) -> None
     with pytest.raises(InvalidRequest, match="has no cases"):
         client.prompts.evaluate("team/review", "echo")
     client.prompts.remove("team/review")
+
+
+async def test_files_are_read_beside_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, threads = folder.read_texts, []
+
+    def noted(files: Mapping[str, str]) -> list[Any]:
+        threads.append(threading.current_thread())
+        return read(files)
+
+    monkeypatch.setattr(folder, "read_texts", noted)
+    async with api_server(tmp_path) as served:
+        answer = await served.client.post("/api/prompts/import", json={"files": {"a.yaml": "messages: hi\n"}})
+    assert answer.json()["added"] == ["a"]
+    assert threads and threads[0] is not threading.main_thread()
