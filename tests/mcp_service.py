@@ -21,6 +21,8 @@ from portico_server.core.errors import NotFound
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import Artifact
 from portico_server.knowledge.tool_search import ToolIndex
+from portico_server.runs.quotas import StorageQuota
+from portico_server.tools.skills.library import SkillLibrary
 from tests.api_server import listening
 from tests.registry_fixture import RegistryFixture, open_registry
 
@@ -118,6 +120,7 @@ async def serving(
             daemon.runner,
             shelves,
             prompts,
+            SkillLibrary(daemon.database, StorageQuota()),
             daemon.questions,
             daemon.database,
             max_body=1_000_000,

@@ -191,6 +191,7 @@ class Daemon:
         await self.services.mcp.start(self._configuration.mcp)
         await self.services.added.start(self._configuration.tools)
         await self.services.prompts.start(self._configuration.prompts)
+        await self.services.skills.start(self._configuration.skills)
         await self._choose_model()
         await self.services.files.start()
         self._report_runs(*await self.services.stores.start())

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from portico._document import UnsetError, expand, load
 from portico_server.apps.entry import AppEntry, agent_of, app_of
 from portico_server.apps.prompts.folder import read_folder
-from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.core.errors import InvalidRequest, PorticoError, nearest
 from portico_server.core.limits import KeyLimits
 from portico_server.core.names import check_plain
 from portico_server.core.principal import parse_scope
@@ -28,6 +28,8 @@ from portico_server.schedules.spec import ScheduleSpec
 from portico_server.schedules.spec import parse as parse_schedule
 from portico_server.tools.mcp.spec import ServerSpec
 from portico_server.tools.mcp.spec import parse as parse_server
+from portico_server.tools.skills.folder import SkillFolder, read_archive
+from portico_server.tools.skills.folder import read_folder as read_skill_folder
 from portico_server.tools.sources.spec import ToolSpec
 from portico_server.tools.sources.spec import parse as parse_tool
 
@@ -86,6 +88,7 @@ class Configuration:
     mcp: tuple[ServerSpec, ...] = ()
     tools: tuple[ToolSpec, ...] = ()
     prompts: tuple[PromptSpec, ...] = ()
+    skills: tuple[SkillFolder, ...] = ()
     apps: tuple[AppEntry, ...] = ()
     """Those under ``agents`` too."""
     schedules: tuple[ScheduleSpec, ...] = ()
@@ -97,7 +100,7 @@ class Configuration:
     def names(self) -> set[str]:
         """All names that it gives, whatever to."""
         named: tuple[Iterable[Any], ...] = (
-            *(self.models, self.stores, self.mcp, self.tools, self.prompts, self.apps),
+            *(self.models, self.stores, self.mcp, self.tools, self.prompts, self.skills, self.apps),
             *(model.adapters for model in self.models),
         )
         found = {str(thing.name) for things in named for thing in things}
@@ -146,7 +149,7 @@ def parse(
         raise InvalidRequest(str(error), code="missing_variable") from error
     known = {
         *("providers", "models", "stores", "keys", "mcp", "prompts", "tools", "apps", "agents", "schedules"),
-        *("guards", "settings"),
+        *("guards", "settings", "skills"),
     }
     for key in top:
         if key not in known:
@@ -170,6 +173,7 @@ def parse(
         mcp=_each(top, "mcp", lambda item, at: _server(item, at, folder)),
         tools=_each(top, "tools", lambda item, at: _tool(item, at, folder)),
         prompts=_prompts(top, folder),
+        skills=_each(top, "skills", lambda item, at: _skill(item, at, folder)),
         apps=_apps(top, folder),
         schedules=_each(top, "schedules", parse_schedule),
         guards=_each(top, "guards", parse_guard),
@@ -407,6 +411,22 @@ def _prompts(top: Mapping[str, Any], base: Path) -> tuple[PromptSpec, ...]:
             raise InvalidRequest(f"prompts: the name '{spec.name}' is used twice.", param="prompts")
         found[spec.name] = spec
     return tuple(found.values())
+
+
+def _skill(item: Mapping[str, Any], at: str, base: Path) -> SkillFolder:
+    """The skill in a folder, or in an archive of one; an entry without either means the folder of its name."""
+    values = _fields(item, at, {"name": str, "folder": str})
+    place = base / Path(values.get("folder") or values["name"]).expanduser()
+    try:
+        found = read_archive(place.read_bytes()) if place.is_file() else read_skill_folder(place)
+    except PorticoError as error:
+        raise InvalidRequest(f"{at}: {error.message}", code=error.code, param=f"{at}.folder") from error
+    if found.name != values["name"]:
+        raise InvalidRequest(
+            f"{at}: the skill in {place} is called '{found.name}', not '{values['name']}'.",
+            param=f"{at}.name",
+        )
+    return found
 
 
 def _apps(top: Mapping[str, Any], base: Path) -> tuple[AppEntry, ...]:

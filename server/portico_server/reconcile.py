@@ -26,12 +26,14 @@ from portico_server.models.spec import ModelSpec
 from portico_server.schedules.schedules import ScheduleService, differing
 from portico_server.schedules.spec import ScheduleSpec
 from portico_server.tools.mcp.host import McpHost
+from portico_server.tools.skills.folder import SkillFolder
+from portico_server.tools.skills.library import FROM_FILE, SkillLibrary
 from portico_server.tools.sources.sources import AddedTools
 
 Action: TypeAlias = Literal["create", "change", "remove", "unchanged"]
 Do = Callable[[], Awaitable[Any]]
 
-KINDS: Final = ("models", "stores", "tools", "mcp", "prompts", "apps", "schedules")
+KINDS: Final = ("models", "stores", "tools", "mcp", "prompts", "skills", "apps", "schedules")
 """In the order in which they are made: what comes later may need what comes before. `remove` goes the other way."""
 
 PRUNABLE: Final = (*KINDS, "agents")
@@ -64,6 +66,7 @@ class Reconciler:
         tools: AddedTools,
         mcp: McpHost,
         prompts: PromptLibrary,
+        skills: SkillLibrary,
         apps: DeployedApps,
         schedules: ScheduleService,
     ) -> None:
@@ -72,6 +75,7 @@ class Reconciler:
         self._tools = tools
         self._mcp = mcp
         self._prompts = prompts
+        self._skills = skills
         self._apps = apps
         self._schedules = schedules
         self._storing = asyncio.Lock()  # two that make the same store or group would refuse each other
@@ -111,6 +115,7 @@ class Reconciler:
             *[await self._store(spec, f"stores[{n}]", coming) for n, spec in enumerate(wanted.stores)],
             *self._sources(wanted),
             *await self._library(wanted, caller),
+            *await self._skill_folders(wanted.skills, caller),
         ]
         new = {(one.change.kind, one.change.name) for one in planned if one.change.action != "unchanged"}
         new |= {("models", alias) for spec in wanted.models for alias in spec.aliases}
@@ -320,6 +325,20 @@ class Reconciler:
             )
         return planned
 
+    async def _skill_folders(self, folders: Sequence[SkillFolder], caller: Principal) -> list[_Step]:
+        known = await self._skills.shared()
+        planned = []
+        for folder in folders:
+            row = known.get(folder.name)
+            same = row is not None and await self._skills.same(folder, row)
+            action: Action = "create" if row is None else "unchanged" if same else "change"
+            do = None if same else partial(self._save_skill, folder, caller)
+            planned.append(_Step(PlannedChange("skills", folder.name, action), do))
+        return planned
+
+    async def _save_skill(self, folder: SkillFolder, caller: Principal) -> None:
+        await self._skills.save(folder, caller, origin=FROM_FILE)
+
     async def _entries(
         self, entries: Sequence[AppEntry], caller: Principal, new: set[tuple[str, str]]
     ) -> list[_Step]:
@@ -391,6 +410,7 @@ class Reconciler:
         # Those that came with Portico are not the configuration's to remove.
         prompts = [each.name for each in await self._prompts.list(SYSTEM) if each.origin != builtin.ORIGIN]
         times = list(await self._schedules.shared())
+        skills = list(await self._skills.shared())
         found: list[_Step] = []
         for kind, here, named, remove in (
             ("models", models, wanted.models, lambda name: self._models.remove(name)),
@@ -398,6 +418,7 @@ class Reconciler:
             ("tools", [x.name for x in self._tools.every()], wanted.tools, self._tools.remove),
             ("mcp", [x.name for x in self._mcp.every()], wanted.mcp, self._mcp.remove),
             ("prompts", prompts, wanted.prompts, lambda name: self._prompts.remove(name, SYSTEM)),
+            ("skills", skills, wanted.skills, lambda name: self._skills.remove(name, SYSTEM)),
             ("apps", apps, wanted.apps, lambda name: self._apps.remove(name, SYSTEM)),
             ("schedules", times, wanted.schedules, lambda name: self._schedules.remove(name, SYSTEM)),
         ):

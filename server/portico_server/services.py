@@ -72,6 +72,7 @@ from portico_server.tools.fetch.fetcher import OutwardFetcher
 from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.mcp.host import McpHost
 from portico_server.tools.served import ServedTools
+from portico_server.tools.skills.library import SkillLibrary
 from portico_server.tools.sources.function import FunctionPackages
 from portico_server.tools.sources.sources import AddedTools
 from portico_server.tools.toolbox import Toolbox
@@ -122,7 +123,14 @@ class Services:
         self._deliver()
         self._schedule()
         self.reconciler = Reconciler(
-            self.models, self.stores, self.added, self.mcp, self.prompts, self.apps, self.schedules
+            self.models,
+            self.stores,
+            self.added,
+            self.mcp,
+            self.prompts,
+            self.skills,
+            self.apps,
+            self.schedules,
         )
         self.packages = AppPackages(
             self.registry,
@@ -200,7 +208,8 @@ class Services:
             sessions_days=settings.keep_sessions_days,
             responses_days=settings.keep_responses_days,
         )
-        self.code = CodeTools(settings, self.artifacts)
+        self.skills = SkillLibrary(database, self.storage, self.registry.require_unreserved)
+        self.code = CodeTools(settings, self.artifacts, self.skills)
         uploads = UploadedFiles(self.files, self.artifacts)
         fetcher = OutwardFetcher(AddressPolicy.of(settings.tool_hosts))
         media = media_tools(self.registry, self.artifacts, uploads, fetcher)
@@ -225,6 +234,7 @@ class Services:
             AgentSessions(database, self.registry),
             StoredFacts(database, self.stores, self.files),
             self.tool_search,
+            self.skills,
         )
         self.flows = Flows(
             database,

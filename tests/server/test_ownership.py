@@ -113,7 +113,7 @@ async def operations(served: ApiServer) -> list[tuple[str, str]]:
 
 
 REMOVED: Final = {
-    **dict.fromkeys(("/api/apps", "/api/stores", "/api/prompts", "/api/schedules"), "id"),
+    **dict.fromkeys(("/api/apps", "/api/stores", "/api/prompts", "/api/schedules", "/v1/skills"), "id"),
     **dict.fromkeys(("/api/workers", "/api/adapters", "/api/deployments"), "name"),
     **dict.fromkeys(("/api/mcp/servers", "/api/tool-sources"), "name"),
 }
@@ -130,7 +130,9 @@ async def town(served: ApiServer) -> AsyncIterator[Town]:
     yield Town(*found, Caller("", "", served), served)  # type: ignore[call-arg]
     served.services.registry.remove(TRAINED, found[0].id)
     for path, ref in REMOVED.items():
-        everyone = "?all=true" if path in ("/api/apps", "/api/prompts", "/api/schedules") else ""
+        everyone = (
+            "?all=true" if path in ("/api/apps", "/api/prompts", "/api/schedules", "/v1/skills") else ""
+        )
         for item in (await found[2].done("GET", f"{path}{everyone}"))["data"]:
             if item["name"] != "base" and item.get("origin") != "portico":
                 await found[2].done("DELETE", f"{path}/{item[ref]}")
@@ -246,6 +248,15 @@ async def schedule(caller: Caller, name: str) -> str:
     return str((await caller.done("POST", "/api/schedules", wish))["id"])
 
 
+async def skill(caller: Caller, name: str) -> str:
+    text = f"---\nname: {name}\ndescription: Of {caller.id}.\n---\nDo it."
+    answer = await caller.api_server.client.post(
+        "/v1/skills", files={"files": (f"{name}/SKILL.md", text)}, headers=caller.headers
+    )
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["id"])
+
+
 async def evaluation(caller: Caller, name: str) -> str:
     schema = {"type": "object", "properties": {"q": {"type": "string"}}}
     grader = {
@@ -307,6 +318,7 @@ NOUNS: Final[Mapping[str, Noun]] = {
     "batch": Noun(batch, ("/v1/batches/{batch_id}",)),
     "webhook": Noun(webhook, ("/v1/webhook_endpoints/{webhook_endpoint_id}", "/api/webhooks/{webhook_id}")),
     "schedule": Noun(schedule, ("/api/schedules/{schedule}",), by_name=True),
+    "skill": Noun(skill, ("/v1/skills/{skill_id}",), by_name=True),
     "evaluation": Noun(evaluation, ("/v1/evals/{eval_id}", "/api/evals/{eval_id}")),
     "job": Noun(job, ("/v1/fine_tuning/jobs/{job_id}", "/api/fine_tuning/jobs/{job_id}")),
     "fact": Noun(fact, ("/api/facts/{fact_id}",)),
@@ -527,6 +539,11 @@ async def named_schedule(caller: Caller, name: str) -> str | None:
     return str(answer.json()["id"]) if answer.status_code == 200 else None
 
 
+async def named_skill(caller: Caller, name: str) -> str | None:
+    answer = await caller("GET", f"/v1/skills/{name}")
+    return str(answer.json()["id"]) if answer.status_code == 200 else None
+
+
 Look = Callable[[Caller, str], Awaitable[str | None]]
 
 NAMED: Final[Mapping[str, tuple[Make, Look]]] = {
@@ -536,6 +553,7 @@ NAMED: Final[Mapping[str, tuple[Make, Look]]] = {
     "prompt": (prompt, named_prompt),
     "tool": (described, named_tool),
     "schedule": (schedule, named_schedule),
+    "skill": (skill, named_skill),
 }
 
 
@@ -899,6 +917,10 @@ WAYS: Final[Mapping[str, Mapping[str, tuple[Make, Way]]]] = {
         "response": (prompt, lambda who, ref: in_response(who, prompt={"id": ref})),
         "mcp": (prompt, lambda who, _ref: _has(prompts_of(who), "thing")),
     },
+    "skill": {
+        "tool": (skill, lambda who, ref: reads_skill(who, ref)),
+        "agent": (skill, lambda who, ref: has_skill(who, ref)),
+    },
     "conversation": {"response": (conversation, lambda who, ref: in_response(who, conversation=ref))},
     "response": {"response": (response, lambda who, ref: in_response(who, previous_response_id=ref))},
 }
@@ -911,6 +933,17 @@ NO_OTHER_WAY: Final = frozenset(
     }
 )
 """Nouns that no flow and no prompt names; where a body names one by its id, see the ids in bodies above."""
+
+
+async def reads_skill(who: Caller, ref: str) -> bool:
+    answer = await who("POST", "/api/tools/read_skill/call", {"arguments": {"skill": ref}})
+    return answer.status_code == 200 and not answer.json()["is_error"]
+
+
+async def has_skill(who: Caller, ref: str) -> bool:
+    spec = {"portico_agent": 1, "model": "voice", "skills": [ref]}
+    answer = await who("POST", "/api/agents/check", {"agent": spec})
+    return answer.status_code == 200 and bool(answer.json()["ok"])
 
 
 async def _has(found: Awaitable[set[str]], name: str) -> bool:

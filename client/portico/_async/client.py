@@ -22,6 +22,7 @@ from portico._async.models import Adapters, Chats, Deployments, Engines, Models,
 from portico._async.runs import Artifacts, Questions, Runs
 from portico._async.schedules import Schedules
 from portico._async.sessions import Facts, Sessions
+from portico._async.skills import Skills
 from portico._async.tools import Mcp, Tools
 from portico._async.tuning import Tuning
 from portico._async.webhooks import Webhooks
@@ -97,6 +98,7 @@ class AsyncClient:
         self.prompts = Prompts(self._transport)
         self.mcp = Mcp(self._transport)
         self.schedules = Schedules(self._transport)
+        self.skills = Skills(self._transport)
         self.webhooks = Webhooks(self._transport)
 
     @property

@@ -29,6 +29,7 @@ from portico._sync.models import Adapters, Chats, Deployments, Engines, Models, 
 from portico._sync.runs import Artifacts, Questions, Runs
 from portico._sync.schedules import Schedules
 from portico._sync.sessions import Facts, Sessions
+from portico._sync.skills import Skills
 from portico._sync.tools import Mcp, Tools
 from portico._sync.tuning import Tuning
 from portico._sync.webhooks import Webhooks
@@ -98,6 +99,7 @@ class Client:
         self.prompts = Prompts(self._transport)
         self.mcp = Mcp(self._transport)
         self.schedules = Schedules(self._transport)
+        self.skills = Skills(self._transport)
         self.webhooks = Webhooks(self._transport)
 
     @property

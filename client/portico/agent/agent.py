@@ -47,8 +47,8 @@ class Agent:
     """An agent that a daemon runs, or a program of yours that calls such agents.
 
     ``agent = Agent("default", "Be brief.")`` asks the model ``default``. ``tools`` are names in the daemon, and
-    functions of yours, which are executed here; ``stores`` are names; ``agents`` are asked like tools (a deployed one
-    by its name), or take over (`Handoff`). ``memory`` is a policy (``"all"``, ``"window"``, ``"budget"``,
+    functions of yours, which are executed here; ``stores`` and ``skills`` are names; ``agents`` are asked like tools (a
+    deployed one by its name), or take over (`Handoff`). ``memory`` is a policy (``"all"``, ``"window"``, ``"budget"``,
     ``"summary"``, ``"none"``) or an object with more; ``output`` one format or several that are tried in order;
     ``options`` are OpenAI's (``temperature``, ``stop`` …), with ``extra_body`` for what only some models know.
 
@@ -92,6 +92,7 @@ class Agent:
         description: str = "",
         tools: Sequence[str | Mapping[str, Any] | Function | Callable[..., Any]] = (),
         stores: Sequence[str] = (),
+        skills: Sequence[str] = (),
         agents: Sequence[Agent | Handoff | str] = (),
         tool_search: bool | Literal["auto"] = "auto",
         strategy: Strategy = "tools",
@@ -116,6 +117,7 @@ class Agent:
             description=description,
             tools=tuple(tools),
             stores=tuple(stores),
+            skills=tuple(skills),
             agents=tuple(agents),
             tool_search=tool_search,
             strategy=strategy,

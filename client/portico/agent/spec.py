@@ -28,6 +28,7 @@ class Composition:
     description: str = ""
     tools: Sequence[Any] = ()
     stores: Sequence[str] = ()
+    skills: Sequence[str] = ()
     agents: Sequence[Any] = ()
     tool_search: bool | str = "auto"
     strategy: str = "tools"
@@ -115,6 +116,7 @@ def build_spec(
         "variables": dict(given.variables),
         "tools": [_tool(item, name, spec) for item in given.tools],
         "stores": list(given.stores),
+        "skills": list(given.skills),
         "agents": [_sub(item, spec, session) for item in given.agents],
         "strategy": given.strategy if given.strategy != "tools" else "",
         "memory": given.memory if isinstance(given.memory, str | None) else dict(given.memory),

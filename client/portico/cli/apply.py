@@ -41,7 +41,7 @@ def apply(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Create and change the models, stores, tools, MCP servers, prompts, apps, agents and schedules that a file names.
+    """Create and change what a file has: models, stores, tools, MCP servers, prompts, skills, apps, agents, schedules.
 
     What is as it should be is left alone. Nothing is removed without --prune.
     """
@@ -98,7 +98,7 @@ def _inlined(item: Any, key: str, folder: Path) -> Any:
 
 def pruned(document: Mapping[str, Any]) -> tuple[str, ...]:
     """The kinds that a file has, an empty list included: what it does not speak of is not removed."""
-    kinds = ("models", "stores", "tools", "mcp", "prompts", "apps", "agents", "schedules")
+    kinds = ("models", "stores", "tools", "mcp", "prompts", "skills", "apps", "agents", "schedules")
     return tuple(kind for kind in kinds if kind in document)
 
 

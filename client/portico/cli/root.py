@@ -21,8 +21,8 @@ PANELS = {
         "open": "Open the daemon's page in a browser; where there is none, print its address.",
         "down": "Stop the daemon, its models included, and wait until it has ended.",
         "status": "Show where the daemon is, and its models, stores and apps.",
-        "apply": "Create and change the models, stores, tools, MCP servers, prompts, apps, "
-        "agents and schedules that a file names.",
+        "apply": "Create and change what a file has: models, stores, tools, MCP servers, prompts, skills, apps, "
+        "agents, schedules.",
         "doctor": "Look for what could keep Portico from working here. Exit code 1 if something does.",
         "settings": "Print every setting of the daemon, or those it would start with if none runs.",
         "version": "Print the versions of this client and of the daemon, if one answers.",
@@ -70,6 +70,7 @@ PANELS = {
         "facts": "Facts: the long-term memory of agents, each with the conversation that it was learnt in.",
         "chats": "Chats: chat completions that were asked for with 'store'.",
         "prompts": "Prompts: texts with arguments, kept in versions.",
+        "skills": "Skills: folders with instructions and scripts, which models read when they need them.",
         "run": "Run a flow in the daemon without deploying it. Functions that cannot travel are executed here.",
         "runs": "Runs: calls, flows, downloads and indexing, with their events.",
         "approvals": "Approvals: tools that ask before they run, and whatever else a run waits for.",

@@ -43,6 +43,7 @@ from portico_server.schedules.schedules import ScheduleService
 from portico_server.settings import LoadedSettings, Settings
 from portico_server.tools.mcp.host import McpHost
 from portico_server.tools.served import ServedTools
+from portico_server.tools.skills.library import SkillLibrary
 from portico_server.tools.sources.sources import AddedTools
 from portico_server.webhooks.webhooks import WebhookService
 
@@ -76,6 +77,7 @@ class ApiServices(Protocol):
     webhooks: WebhookService
     schedules: ScheduleService
     tool_search: ToolSearch
+    skills: SkillLibrary
     mcp: McpHost
     added: AddedTools
     served: ServedTools

@@ -51,11 +51,11 @@ Refusal = Callable[[str], InvalidRequest]
 """Makes the error for an archive that is not taken, of a reason without a full stop."""
 
 
-def refusal(what: str) -> Refusal:
+def refusal(what: str, param: str = "file") -> Refusal:
     """Errors that begin ``The archive cannot be WHAT``."""
 
     def refused(why: str) -> InvalidRequest:
-        return InvalidRequest(f"The archive cannot be {what}: {why}.", code="invalid_archive", param="file")
+        return InvalidRequest(f"The archive cannot be {what}: {why}.", code="invalid_archive", param=param)
 
     return refused
 
@@ -95,8 +95,8 @@ def _count_parts(raw: bytes) -> int:
 class ArchiveReader:
     """An archive on disk whose outside has been checked: entry names by ``belongs``, sizes by ``ratio``.
 
-    ``ratio``: how many times its size it may unpack to; ``max_entries``: each takes half a kilobyte of memory. Methods
-    block and raise what ``refused`` makes.
+    ``ratio``: how many times its size it may unpack to; ``max_entries``: each takes half a kilobyte of memory;
+    ``folders``: it may have entries for them, which count as nothing. Methods block and raise what ``refused`` makes.
     """
 
     def __init__(
@@ -107,6 +107,7 @@ class ArchiveReader:
         refused: Refusal,
         *,
         max_entries: int = MAX_ENTRIES,
+        folders: bool = False,
     ) -> None:
         self._refused = refused
         self._max_entries = max_entries
@@ -116,11 +117,11 @@ class ArchiveReader:
                 self._zip = opened.enter_context(zipfile.ZipFile(file))
             except (OSError, *_DAMAGED) as error:
                 raise refused("it is not a whole zip archive, or it holds too many entries") from error
-            self._check(path, belongs, ratio)
+            self._check(path, belongs, ratio, folders=folders)
             self._opened = opened.pop_all()
 
-    def _check(self, path: Path, belongs: Callable[[str], bool], ratio: int) -> None:
-        entries = self._zip.infolist()
+    def _check(self, path: Path, belongs: Callable[[str], bool], ratio: int, *, folders: bool) -> None:
+        entries = [one for one in self._zip.infolist() if not (folders and one.is_dir())]
         self.sizes: Mapping[str, int] = {entry.filename: entry.file_size for entry in entries}
         """Bytes of each entry, unpacked, as the archive says."""
         if len(entries) > self._max_entries or len(self.sizes) != len(entries):

@@ -40,6 +40,8 @@ Prefix = Literal[
     "evt_",
     "sched_",
     "ctx_",
+    "skill_",
+    "skillver_",
 ]
 
 

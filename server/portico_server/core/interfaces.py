@@ -385,3 +385,25 @@ class ReadableStores(Protocol):
 
     async def passages(self, ref: str, caller: Principal, limit: int) -> Sequence[StorePassage]:
         """At most ``limit`` passages, of more the same sample each time. Raises as `readable`."""
+
+
+# Skills: what agents and responses ask of the tools, put in by the composition root.
+
+
+@dataclass(frozen=True, slots=True)
+class SkillText:
+    """What a model is told of a skill before it reads it."""
+
+    id: str
+    name: str
+    description: str
+
+
+class SkillTexts(Protocol):
+    """The skills of the daemon. A name means the caller's own, then a shared one."""
+
+    async def about(self, ref: str, caller: Principal) -> SkillText:
+        """One by name or id. Raises `NotFound`."""
+
+    async def text(self, ref: str, caller: Principal, path: str | None) -> str:
+        """A file of it as a model reads it, its SKILL.md unless another is named. Raises `NotFound`."""

@@ -22,8 +22,11 @@ class InvalidYaml(ValueError):
     """A text is not YAML, or more than is taken from outside. Its text says why, in one line."""
 
 
-def read_yaml(text: str, *, max_length: int = MAX_YAML_LENGTH) -> Any:
-    """The one document in a text, as a JSON value: dates and their like are text. Raises `InvalidYaml`."""
+def read_yaml(text: str, *, max_length: int = MAX_YAML_LENGTH, plain: bool = False) -> Any:
+    """The one document in a text, as a JSON value: dates and their like are text. Raises `InvalidYaml`.
+
+    ``plain``: tags and anchors are not taken either.
+    """
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -34,6 +37,8 @@ def read_yaml(text: str, *, max_length: int = MAX_YAML_LENGTH) -> Any:
         for event in yaml.parse(text, Loader=loader):
             if isinstance(event, yaml.AliasEvent):
                 raise InvalidYaml(f"aliases are not taken, and {_place(event)} has one")
+            if plain and (getattr(event, "tag", None) or getattr(event, "anchor", None)):
+                raise InvalidYaml(f"tags and anchors are not taken, and {_place(event)} has one")
             if isinstance(event, yaml.ScalarEvent):
                 _check_scalar(event)
             elif isinstance(event, yaml.CollectionStartEvent):

@@ -10,7 +10,17 @@ from sqlalchemy import delete as sql_delete
 
 from portico_server.db import chunks
 from portico_server.db.rows import Order, RowPage, Rows
-from portico_server.db.schema import artifacts, batches, files, store_files, stores, upload_parts, uploads
+from portico_server.db.schema import (
+    artifacts,
+    batches,
+    files,
+    skill_versions,
+    skills,
+    store_files,
+    stores,
+    upload_parts,
+    uploads,
+)
 
 MAX_EXPIRED_ROWS = 10_000
 
@@ -109,9 +119,12 @@ _STORED = union_all(
     select(artifacts.c.owner.label("owner"), artifacts.c.bytes.label("bytes")).where(
         artifacts.c.owner.is_not(None)
     ),
+    select(skills.c.owner.label("owner"), skill_versions.c.bytes.label("bytes"))
+    .join(skills, skill_versions.c.skill_id == skills.c.id)
+    .where(skills.c.owner.is_not(None)),
 ).subquery()
-"""What keys keep on the disk: files, what their stores mirror, chunks with their vectors, parts of uploads, and what
-their runs made."""
+"""What keys keep on the disk: files, what their stores mirror, chunks with their vectors, parts of uploads, what their
+runs made, and skills."""
 
 
 def stored_by_owner(connection: Connection) -> dict[str, int]:

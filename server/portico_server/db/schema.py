@@ -46,6 +46,8 @@ from portico_server.db.schema_openai import (
     evals,
     response_events,
     responses,
+    skill_versions,
+    skills,
     upload_parts,
     uploads,
     webhook_deliveries,
@@ -96,6 +98,8 @@ __all__ = [
     "session_messages",
     "session_states",
     "sessions",
+    "skill_versions",
+    "skills",
     "step_cache",
     "steps",
     "store_files",
@@ -113,7 +117,7 @@ __all__ = [
     "webhooks",
 ]
 
-HEAD = "0029"
+HEAD = "0030"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 # How often a table has changed that every daemon holds in memory. Written on PostgreSQL alone, see db/postgres.

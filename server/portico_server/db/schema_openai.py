@@ -1,5 +1,5 @@
-"""The tables of batches, uploads, evaluations, responses, stored chats and conversations, as OpenAI's API has them. See
-`portico_server.db.schema`."""
+"""The tables of batches, uploads, skills, evaluations, responses, stored chats and conversations, as OpenAI's API has
+them. See `portico_server.db.schema`."""
 
 from __future__ import annotations
 
@@ -340,4 +340,43 @@ webhook_deliveries = Table(
     Index("ix_webhook_deliveries_owner", "owner", "state"),
     Index("ix_webhook_deliveries_lease", "lease_until"),
     Index("ix_webhook_deliveries_created_at", "created_at"),
+)
+
+skills = Table(
+    "skills",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("owner", String),
+    # Owner and name, see db/names.
+    Column("claim", String, nullable=False),
+    # That of the default version.
+    Column("description", Text, nullable=False),
+    Column("default_version", Integer, nullable=False),
+    Column("latest_version", Integer, nullable=False),
+    # ``configuration`` for one that a configuration file names; empty: sent by a client.
+    Column("origin", String, nullable=False, default=""),
+    Column("created_at", Float, nullable=False),
+    Index("ix_skills_claim", "claim", unique=True),
+    Index("ix_skills_owner", "owner"),
+)
+
+skill_versions = Table(
+    "skill_versions",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("skill_id", String, ForeignKey("skills.id", ondelete="CASCADE"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("description", Text, nullable=False),
+    # The front matter of its SKILL.md.
+    Column("front_matter", JSON, nullable=False),
+    # Path, bytes and SHA-256 of each file.
+    Column("files", JSON, nullable=False),
+    # Of the archive.
+    Column("bytes", Integer, nullable=False),
+    Column("sha256", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+    # A zip archive that this daemon has written.
+    Column("data", LargeBinary, nullable=False),
+    Index("ix_skill_versions_skill_id", "skill_id", "version", unique=True),
 )

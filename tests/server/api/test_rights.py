@@ -238,6 +238,8 @@ NO_CONTENT = {
     "POST /api/evals/{eval_id}/search",
     "PATCH /api/facts/{fact_id}",
     "POST /api/prompts/import",
+    "POST /v1/skills",  # files that are the caller's own
+    "POST /v1/skills/{skill_id}/versions",
     "POST /v1/uploads",  # the name of a file that is the caller's own
     "POST /v1/images/edits",
     "POST /v1/images/variations",

@@ -33,6 +33,8 @@ from portico_server.api.mcp.library import Library, StoreLibrary
 from portico_server.api.mcp.narrow import key_of, narrow
 from portico_server.api.mcp.prompts import Completions, PromptOffers
 from portico_server.api.mcp.resources import ResourceOffers
+from portico_server.api.mcp.skills import EXTENSION as SKILLS
+from portico_server.api.mcp.skills import SkillOffers, SkillParams
 from portico_server.api.mcp.tasks import EXTENSION, TaskCalls, TaskParams, UpdateParams
 from portico_server.api.mcp.tools import TASK_AFTER_SECONDS, ToolCalls
 from portico_server.apps.prompts.library import PromptLibrary as PromptLibrary
@@ -42,6 +44,7 @@ from portico_server.db.database import Database
 from portico_server.runs.questions import Questions
 from portico_server.runs.runner import Runner
 from portico_server.settings import MB_BYTES
+from portico_server.tools.skills.library import SkillLibrary
 
 if TYPE_CHECKING:
     from portico_server.api.services import ApiServices
@@ -315,6 +318,7 @@ class McpAdapter:
         runner: Runner,
         library: Library,
         prompts: PromptLibrary,
+        skills: SkillLibrary,
         questions: Questions,
         database: Database,
         *,
@@ -328,7 +332,8 @@ class McpAdapter:
     ) -> None:
         self._registry = registry
         self._held = HeldRuns()
-        resources = ResourceOffers(library)
+        skill_offers = SkillOffers(skills)
+        resources = ResourceOffers(library, skill_offers)
         self._kept = KeptTasks(database, self._held, alone=alone)
         tasks = TaskCalls(self._held, self._kept, registry, runner, library, questions)
         self._changes = Changes(resources, tasks)
@@ -339,6 +344,8 @@ class McpAdapter:
             watch_stores(self._changes.store)
         tools = ToolCalls(registry, runner, library, questions, self._held, tasks, task_after_s, models, find)
         server = _server(tools, resources, PromptOffers(prompts), registry, library, self._changes)
+        server.add_request_handler("skills/list", types.PaginatedRequestParams, skill_offers.list)
+        server.add_request_handler("skills/get", SkillParams, skill_offers.get)
         server.add_request_handler("tasks/get", TaskParams, tasks.get)
         server.add_request_handler("tasks/update", UpdateParams, tasks.update)
         server.add_request_handler("tasks/cancel", TaskParams, tasks.cancel)
@@ -401,6 +408,7 @@ def build(services: ApiServices) -> McpAdapter:
         services.runner,
         library,
         services.prompts,
+        services.skills,
         services.questions,
         services.database,
         max_body=services.settings.max_body_mb * MB_BYTES,
@@ -444,7 +452,7 @@ def _server(
     server.add_notification_handler(
         "notifications/initialized", types.NotificationParams, changes.on_initialized
     )
-    server.extensions = {EXTENSION: {}}
+    server.extensions = {EXTENSION: {}, SKILLS: {}}
     server.middleware.clear()  # spans of the package's own: a call is a run, and runs are traced as such
     return server
 

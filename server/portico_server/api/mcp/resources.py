@@ -1,4 +1,4 @@
-"""The files of stores as MCP resources, under ``portico://stores/{store}/files/{file}``."""
+"""The files of stores as MCP resources, under ``portico://stores/{store}/files/{file}``, and those of skills."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from mcp.shared.exceptions import MCPError
 from portico_server.api.mcp import narrow, pages
 from portico_server.api.mcp.caller import caller_of
 from portico_server.api.mcp.library import Library, Position, StoredFile
+from portico_server.api.mcp.skills import TEMPLATE as SKILL_TEMPLATE
+from portico_server.api.mcp.skills import SkillOffers
+from portico_server.api.mcp.skills import parse_uri as parse_skill_uri
 from portico_server.core.errors import Forbidden, NotFound, PorticoError
 from portico_server.core.principal import Principal
 
@@ -51,41 +54,52 @@ def parse_uri(uri: str) -> tuple[str, str]:
 class ResourceOffers:
     """Handlers of ``resources/list``, ``resources/templates/list`` and ``resources/read``."""
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: Library, skills: SkillOffers) -> None:
         self._library = library
+        self._skills = skills
 
     async def list(
         self, context: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
     ) -> types.ListResourcesResult:
-        """The files of every store that the caller may read, store by store."""
+        """Skills, and the files of every store that the caller may read, store by store."""
         start = _position(params.cursor if params else None)
         files, following = await self._library.files(
             caller_of(context), start, PAGE_SIZE, only=narrow.store_of(context)
         )
+        skills = await self._skills.resources(context) if start is None else []
         return types.ListResourcesResult(
-            resources=[_resource(file) for file in files],
+            resources=[*skills, *(_resource(file) for file in files)],
             next_cursor=None if following is None else pages.write([following.store, following.after]),
         )
 
     async def templates(
         self, _context: ServerRequestContext[Any], _params: types.PaginatedRequestParams | None
     ) -> types.ListResourceTemplatesResult:
-        """The one form that all resources have."""
+        """The forms that resources have."""
         template = types.ResourceTemplate(
             name="file",
             title="A file of a store",
             uri_template=TEMPLATE,
             description="A document by the names of its store and file, both percent-encoded, slashes too.",
         )
-        return types.ListResourceTemplatesResult(resource_templates=[template])
+        skill = types.ResourceTemplate(
+            name="skill",
+            title="A file of a skill",
+            uri_template=SKILL_TEMPLATE,
+            description="SKILL.md has the instructions of a skill, and names its other files.",
+        )
+        return types.ListResourceTemplatesResult(resource_templates=[template, skill])
 
     async def read(
         self, context: ServerRequestContext[Any], params: types.ReadResourceRequestParams
     ) -> types.ReadResourceResult:
         """The file itself: as text if it is text, otherwise as bytes."""
         made = _ARTIFACT.fullmatch(params.uri)
+        skill = parse_skill_uri(params.uri)
         try:
-            if made is not None:
+            if skill is not None:
+                file, data = await self._skills.read(context, *skill)
+            elif made is not None:
                 artifact, data = await self._library.made(caller_of(context), made[1])
                 file = StoredFile("", artifact.id, artifact.name, artifact.bytes)
             else:
@@ -113,6 +127,13 @@ class ResourceOffers:
         if _ARTIFACT.fullmatch(uri) is not None:
             await self.read(context, types.ReadResourceRequestParams(uri=uri))
             return ""  # what a run made does not change
+        skill = parse_skill_uri(uri)
+        if skill is not None:
+            try:
+                await self._skills.read(context, *skill)
+                return await self._skills.version(caller_of(context), *skill)
+            except PorticoError as error:
+                raise _refused(error, uri) from error
         store, name = parse_uri(uri)
         try:
             if narrow.store_of(context) not in (None, store):
@@ -125,7 +146,10 @@ class ResourceOffers:
         """The same for somebody who watches it; ``None`` once it may not be read any more."""
         if _ARTIFACT.fullmatch(uri) is not None:
             return ""
+        skill = parse_skill_uri(uri)
         try:
+            if skill is not None:
+                return await self._skills.version(caller, *skill)
             return await self._library.version(caller, *parse_uri(uri))
         except PorticoError:
             return None

@@ -65,9 +65,11 @@ class MultipartForm:
 
 
 async def read(
-    exchange: Exchange, *, files: Collection[str], limit: int, max_files: int = 1
+    exchange: Exchange, *, files: Collection[str], limit: int, max_files: int = 1, folder: bool = False
 ) -> MultipartForm:
-    """The form in the body of ``exchange``, with at most ``most`` files of ``limit`` bytes in the fields ``files``.
+    """The form in the body of ``exchange``, with at most ``max_files`` of ``limit`` bytes in the fields ``files``.
+
+    ``folder``: together they have no more bytes than one may, their names keep their folders, and one may be empty.
 
     Raises `InvalidRequest` for a body that is not a form or has a file elsewhere, `TooLarge`, `ClientLeft`.
     """
@@ -78,9 +80,10 @@ async def read(
             f"Send a form (multipart/form-data) with a file in '{next(iter(files))}'.",
             code="unsupported_content_type",
         )
-    exchange.limit = min(exchange.limit, limit * min(max_files, MAX_LARGE_FILES) + MAX_LARGE_FILES * MB_BYTES)
+    large = 1 if folder else min(max_files, MAX_LARGE_FILES)
+    exchange.limit = min(exchange.limit, limit * large + MAX_LARGE_FILES * MB_BYTES)
     try:
-        reader = _PartReader(boundary, files, limit, max_files)
+        reader = _PartReader(boundary, files, limit, max_files, folder=folder)
     except FormParserError as error:
         raise InvalidRequest(f"The form cannot be read: {error}.", code="invalid_form") from error
     whole = False
@@ -104,8 +107,11 @@ def one_file(form: MultipartForm, field: str) -> Attachment:
 class _PartReader:
     """The state of one form: which part is being read, and what the parts before it were."""
 
-    def __init__(self, boundary: bytes, files: Collection[str], limit: int, max_files: int) -> None:
+    def __init__(
+        self, boundary: bytes, files: Collection[str], limit: int, max_files: int, *, folder: bool
+    ) -> None:
         self._wanted = files
+        self._folder = folder
         self._limit = limit
         self._max_files = max_files
         self._fields: dict[str, Any] = {}
@@ -156,14 +162,19 @@ class _PartReader:
 
     def _on_part(self) -> None:
         self._parts += 1
-        if self._parts > MAX_PARTS:
-            raise InvalidRequest(f"The form has more than {MAX_PARTS} parts.", code="invalid_form")
+        most = MAX_PARTS + (self._max_files if self._folder else 0)
+        if self._parts > most:
+            raise InvalidRequest(f"The form has more than {most} parts.", code="invalid_form")
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         self._field = options.get(b"name", b"").decode("utf-8", "replace")
         if not self._field:
             raise InvalidRequest("A part of the form has no name.", code="invalid_form")
         name = options.get(b"filename")
-        self._filename = None if name is None else _plain(name.decode("utf-8", "replace"))
+        self._filename = None
+        if name is not None:
+            self._filename = (
+                name.decode("utf-8", "replace") if self._folder else _plain(name.decode("utf-8", "replace"))
+            )
         self._media_type = self._headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip()
         self._data = bytearray()
         field = self._field.removesuffix("[]")
@@ -202,7 +213,7 @@ class _PartReader:
             self._keep(self._field, bytes(self._data).decode("utf-8", "replace"))
             return
         field = self._field.removesuffix("[]")
-        if not self._data:
+        if not self._data and not self._folder:
             raise InvalidRequest(f"The file in '{field}' is empty.", code="empty_file", param=field)
         fit = _MEDIA_TYPE.fullmatch(self._media_type)
         kind = self._media_type if fit else "application/octet-stream"

@@ -16,7 +16,7 @@ from portico_server.apps.agent.turn import AgentServices, AgentTurn, TurnOptions
 from portico_server.apps.fields import Fields
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound, PorticoError, Unavailable
-from portico_server.core.interfaces import Evaluator, Facts, require_code
+from portico_server.core.interfaces import Evaluator, Facts, SkillTexts, require_code
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import (
@@ -147,10 +147,11 @@ class AgentApps:
         sessions: AgentSessions,
         facts: Facts,
         tool_search: ToolSearch,
+        skills: SkillTexts,
     ) -> None:
         self._registry = registry
         self._runner = runner
-        self._place = AgentServices(registry, evaluator, STRATEGIES, facts, tool_search)
+        self._place = AgentServices(registry, evaluator, STRATEGIES, facts, tool_search, skills)
         self.sessions = sessions
         self.facts = sessions.long_memory(facts)
 
@@ -177,9 +178,12 @@ class AgentApps:
             try:
                 await self._registry.resolve(key, caller)
             except PorticoError as error:
-                misconfigured = InvalidRequest(f"{where}: {error.message}", code=error.code, param=where)
-                misconfigured.status, misconfigured.type = error.status, error.type
-                raise misconfigured from error
+                raise _misconfigured(where, error) from error
+        for number, skill in enumerate(spec.skills):
+            try:
+                await self._place.skills.about(skill, caller)
+            except PorticoError as error:
+                raise _misconfigured(f"{at}.skills[{number}]", error) from error
         for number, hook in enumerate(spec.hooks):
             if hook.do == "code":
                 require_code(caller, f"{at}.hooks[{number}].source")
@@ -320,6 +324,13 @@ class AgentApps:
         except PorticoError as error:
             await steps.reject(error)
             raise
+
+
+def _misconfigured(where: str, error: PorticoError) -> InvalidRequest:
+    """The error for a name in a specification, with its place."""
+    found = InvalidRequest(f"{where}: {error.message}", code=error.code, param=where)
+    found.status, found.type = error.status, error.type
+    return found
 
 
 def _near(spec: AgentSpec) -> Iterator[str]:

@@ -29,7 +29,7 @@ from portico_server.apps.agent.spec import (
     Validation,
     WhenBusy,
 )
-from portico_server.apps.agent.tools import agent_name, search_name
+from portico_server.apps.agent.tools import MAX_SKILLS, READ_SKILL, agent_name, search_name
 from portico_server.apps.fields import Fields, model_options
 from portico_server.apps.flow.notation import template
 from portico_server.apps.flow.ops import format_of
@@ -60,6 +60,7 @@ def agent(value: Any, at: str = "agent", depth: int = 0) -> AgentSpec:
         tools=tuple(_tool(item, f"{at}.tools[{n}]") for n, item in enumerate(fields.items("tools") or ())),
         tool_search=_tool_search(fields, strategy),
         stores=fields.texts("stores"),
+        skills=fields.texts("skills"),
         agents=tuple(
             _sub(item, f"{at}.agents[{n}]", depth) for n, item in enumerate(fields.items("agents") or ())
         ),
@@ -283,6 +284,14 @@ def _distinct(made: AgentSpec, at: str) -> None:
     names = [use.name for use in made.tools]
     names += [*map(search_name, made.stores), *map(agent_name, made.agents)]
     names += [FIND_TOOLS] if made.finds_tools else []
+    if made.skills:
+        names.append(READ_SKILL)
+        if len(made.skills) > MAX_SKILLS:
+            raise InvalidRequest(
+                f"{at}.skills names {len(made.skills)} skills; an agent may have {MAX_SKILLS}.",
+                code="invalid_spec",
+                param=f"{at}.skills",
+            )
     for name in names:
         if name in seen:
             raise InvalidRequest(

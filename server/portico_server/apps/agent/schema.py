@@ -177,6 +177,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Any]]] = {
         {"enum": ["auto", True, False]},
     ),
     "stores": _said("Each becomes a search", TEXTS),
+    "skills": _said("Skills by name: the model is told of them, and reads them with read_skill", TEXTS),
     "agents": _said("Other agents, by name or as they are", _listed(_SUB)),
     "strategy": _said("How it comes to its answer: tools", one_of(*get_args(Strategy))),
     "memory": _said("What of the session the model is shown: all", _MEMORY),

@@ -142,6 +142,8 @@ class AgentSpec:
     variables: Mapping[str, Any] = field(default_factory=dict)
     tools: tuple[ToolUse, ...] = ()
     stores: tuple[str, ...] = ()
+    skills: tuple[str, ...] = ()
+    """By name or id: the model is told of them, and reads them with one tool."""
     agents: tuple[SubAgent, ...] = ()
     tool_search: ToolSearching = "auto"
     """Whether the model searches for its tools instead of being shown all: ``auto`` if there are many."""

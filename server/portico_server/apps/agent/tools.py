@@ -16,7 +16,7 @@ from portico_server.apps.agent.message import HANDED_BACK, TOOL_RESULT, AgentMes
 from portico_server.apps.agent.spec import AgentSpec, Moment, SubAgent, ToolUse
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable, nearest
-from portico_server.core.interfaces import Evaluator
+from portico_server.core.interfaces import Evaluator, SkillTexts
 from portico_server.core.principal import Principal
 from portico_server.core.question import Question
 from portico_server.core.registry import Registry
@@ -98,6 +98,12 @@ def cut(text: str) -> str:
     return text if len(text) <= MAX_RESULT_CHARS else f"{text[:MAX_RESULT_CHARS]}\n[cut off here]"
 
 
+READ_SKILL: Final = "read_skill"
+"""The tool with which an agent reads its skills."""
+
+MAX_SKILLS: Final = 50
+"""Skills of one agent: the model is told of each in every call."""
+
 SEARCH_RESULTS: Final = 5
 """Passages that a search in a store gives an agent."""
 
@@ -167,9 +173,10 @@ class AgentTools:
     """What one agent can call in one turn.
 
     ``near``: the client that began the turn executes the functions that the agent has of it; else whoever serves them.
-    ``count``: calls so far; ``others``: the agents that it may hand over to, by name; ``above``: those that the
-    conversation was handed over by, the nearest last, who can have it back; ``hidden``: tools that the model is not
-    shown before it has found them. It may call them all the same, as it may have found them in an earlier turn.
+    ``skills``: name and description of each; ``count``: calls so far; ``others``: the agents that it may hand over to,
+    by name; ``above``: those that the conversation was handed over by, the nearest last, who can have it back;
+    ``hidden``: tools that the model is not shown before it has found them. It may call them all the same, as it may
+    have found them in an earlier turn.
     """
 
     spec: AgentSpec
@@ -178,12 +185,14 @@ class AgentTools:
     registry: Registry
     evaluator: Evaluator
     tool_search: ToolSearch
+    known_skills: SkillTexts
     steps: TurnSteps
     above: tuple[str, ...] = ()
     near: bool = False
     by_name: dict[str, AgentTool] = field(default_factory=dict)
     hidden: dict[str, SearchedTool] = field(default_factory=dict)
     others: dict[str, SubAgent] = field(default_factory=dict)
+    skills: tuple[str, ...] = ()
     count: int = 0
 
     async def grasp(self, ask: Ask) -> None:
@@ -212,6 +221,7 @@ class AgentTools:
             self._add(
                 AgentTool(search_name(store), about, QUERY_ARGUMENTS, self._search(store), kind="retrieve")
             )
+        await self._grasp_skills()
         for sub in self.spec.agents:
             about = sub.spec.description if sub.spec is not None else ""
             if sub.spec is None:
@@ -236,6 +246,29 @@ class AgentTools:
         for number, name in enumerate(self.above, 1):
             if number == len(self.above) or handoff_name(name) in self.by_name:
                 self._add(self._back(name))
+
+    async def _grasp_skills(self) -> None:
+        """Tell the model of the skills; what is in them it reads when it needs them."""
+        if not self.spec.skills:
+            return
+        found = [await self.known_skills.about(ref, self.context.caller) for ref in self.spec.skills]
+        ids = {skill.name: skill.id for skill in found}
+
+        async def use(arguments: Mapping[str, Any], _place: str) -> AgentToolResult:
+            name = _text(arguments, "skill")
+            if name not in ids:
+                raise InvalidRequest(
+                    f"You have no skill '{name[:80]}'.{nearest(name, ids)} Yours are: {', '.join(ids)}."
+                )
+            path = arguments.get("path")
+            read = await self.known_skills.text(
+                ids[name], self.context.caller, path if isinstance(path, str) else None
+            )
+            return AgentToolResult(read)
+
+        self.skills = tuple(f"{skill.name}: {skill.description}" for skill in found)
+        about = "Read the instructions of a skill, or another of its files that they name."
+        self._add(AgentTool(READ_SKILL, about, _skill_schema(list(ids)), use, kind="skill"))
 
     def _back(self, name: str) -> AgentTool:
         """Giving the conversation back to an agent that it came from, instead of beginning again with that one."""
@@ -499,6 +532,19 @@ _MESSAGE: Final = {
     "required": ["message"],
     "additionalProperties": False,
 }
+
+
+def _skill_schema(names: list[str]) -> dict[str, Any]:
+    path = "A file in its folder, such as references/FORMS.md (default: SKILL.md)."
+    return {
+        "type": "object",
+        "properties": {
+            "skill": {"type": "string", "enum": names},
+            "path": {"type": "string", "description": path},
+        },
+        "required": ["skill"],
+        "additionalProperties": False,
+    }
 
 
 def arguments_of(text: str) -> dict[str, Any]:

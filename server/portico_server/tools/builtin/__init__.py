@@ -22,6 +22,7 @@ from portico_server.tools.builtin import (
     files,
     http_request,
     python_light,
+    read_skill,
     search,
     speak,
     sql,
@@ -37,6 +38,7 @@ from portico_server.tools.sandbox.light import LightSandbox
 from portico_server.tools.sandbox.local import LocalSandbox
 from portico_server.tools.sandbox.notebooks import Notebooks
 from portico_server.tools.sandbox.protocol import MB, SandboxLimits
+from portico_server.tools.skills.library import SkillLibrary
 from portico_server.tools.tool import Tool
 
 BUILTIN: Final[tuple[Callable[[Registry], Tool], ...]] = (
@@ -59,9 +61,9 @@ def outward(settings: Settings) -> tuple[Tool, ...]:
 
 
 class CodeTools:
-    """``python_light``, ``calculator`` and ``code_interpreter``. No process runs before the first call."""
+    """``python_light``, ``calculator``, ``code_interpreter`` and its skills. No process runs before the first call."""
 
-    def __init__(self, settings: Settings, artifacts: ArtifactStore) -> None:
+    def __init__(self, settings: Settings, artifacts: ArtifactStore, skills: SkillLibrary) -> None:
         limits = SandboxLimits(seconds=settings.notebook_timeout, memory=settings.notebook_memory_mb * MB)
         environment = Environment(settings.environments, index=settings.pypi_index, offline=settings.offline)
         self.light = LightSandbox()
@@ -73,8 +75,9 @@ class CodeTools:
         )
         self.tools: tuple[Tool, ...] = (
             calculator.tool(self.light),
-            code_interpreter.tool(self._notebooks, artifacts, limits),
+            code_interpreter.tool(self._notebooks, artifacts, skills, limits),
             python_light.tool(self.light),
+            read_skill.tool(skills),
         )
 
     async def close(self) -> None:

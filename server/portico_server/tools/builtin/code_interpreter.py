@@ -17,6 +17,7 @@ from portico_server.runs.artifacts import ArtifactStore, NewArtifact
 from portico_server.tools.results import ARTIFACT, with_link
 from portico_server.tools.sandbox.notebooks import Notebooks
 from portico_server.tools.sandbox.protocol import MB, Cell, CellOutcome, Product, SandboxLimits
+from portico_server.tools.skills.library import SkillLibrary
 from portico_server.tools.tool import Tool
 
 FILES: Final = 16 * MB
@@ -25,7 +26,7 @@ FILES: Final = 16 * MB
 _NAME: Final = r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,149}$"
 
 
-def tool(notebooks: Notebooks, artifacts: ArtifactStore, limits: SandboxLimits) -> Tool:
+def tool(notebooks: Notebooks, artifacts: ArtifactStore, skills: SkillLibrary, limits: SandboxLimits) -> Tool:
     """``code_interpreter``: cells of a notebook."""
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
@@ -37,7 +38,9 @@ def tool(notebooks: Notebooks, artifacts: ArtifactStore, limits: SandboxLimits) 
             await context.emit(Status("install", message))
 
         code = arguments["code"].encode("utf-8", "replace").decode()  # half a surrogate pair is not a text
-        cell = Cell(code, await _files(arguments.get("files") or (), artifacts, context))
+        files = await _files(arguments.get("files") or (), artifacts, context)
+        folders = await skills.folders(arguments.get("skills") or (), context.caller)
+        cell = Cell(code, files, folders)
         session = arguments.get("session")
         caller = context.caller
         outcome = await notebooks.run(caller.id, session, cell, report, whole=caller.admin)
@@ -51,7 +54,8 @@ def tool(notebooks: Notebooks, artifacts: ArtifactStore, limits: SandboxLimits) 
             "Run Python in a notebook with numpy, pandas and matplotlib, and get what it prints, the value of its last "
             "line, and its figures and files. Calls with the same 'session' share variables and files; without it "
             "each call starts afresh. No network. Show a plot with plt.show(); write files into the working folder to "
-            f"hand them over. A cell may take {limits.seconds:g} seconds."
+            "hand them over. The folders of 'skills' are at /skills/NAME, to be read alone. "
+            f"A cell may take {limits.seconds:g} seconds."
         ),
         input_schema=_input(),
         output_schema=_OUTPUT,
@@ -75,6 +79,12 @@ def _input() -> dict[str, Any]:
                 "type": "string",
                 "pattern": r"^[A-Za-z0-9_.:-]{1,64}$",
                 "description": "A name of your choice for a notebook that remembers.",
+            },
+            "skills": {
+                "type": "array",
+                "maxItems": 20,
+                "description": "Skills whose scripts and files the code uses: !python /skills/NAME/scripts/x.py",
+                "items": {"type": "string", "maxLength": 100},
             },
             "files": {
                 "type": "array",

@@ -6,10 +6,13 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import hashlib
 import itertools
 import os
 import secrets
+import shutil
 import signal
+import tempfile
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +22,7 @@ from typing import Any, Final
 import orjson
 
 from portico_server.core import pools
-from portico_server.core.errors import Unavailable
+from portico_server.core.errors import TooLarge, Unavailable
 from portico_server.tools.sandbox import namespace
 from portico_server.tools.sandbox.environment import Environment
 from portico_server.tools.sandbox.protocol import MB, Cell, CellOutcome, Product, Report, SandboxLimits
@@ -133,6 +136,9 @@ INTERRUPT_TIMEOUT_S: Final = 3.0
 WATCH_INTERVAL_S: Final = 0.2
 """Seconds between two looks at what a kernel holds."""
 
+MAX_SKILLS_BYTES: Final = 64 * MB
+"""Bytes of all skills that one kernel sees."""
+
 _SPARE: Final = 256 * MB
 """What the interpreter and its packages hold before a cell has done anything."""
 
@@ -155,8 +161,16 @@ class LocalSandbox:
 
     async def open(self, limits: SandboxLimits) -> LocalKernel:
         """See `Sandbox`. No process is left behind when it fails or is cancelled."""
+        skills = await pools.FILES.run(SkillShelf)
+        try:
+            return await self._open(limits, skills)
+        except BaseException:
+            await pools.FILES.run(skills.remove)
+            raise
+
+    async def _open(self, limits: SandboxLimits, skills: SkillShelf) -> LocalKernel:
         with _file(namespace.program()) as handle:
-            arguments = namespace.options(self._environment.path, limits, filter_fd=handle)
+            arguments = namespace.options(self._environment.path, skills.path, limits, filter_fd=handle)
             with _file(b"".join(os.fsencode(option) + b"\0" for option in arguments)) as options:
                 # From the loop's own thread, which lives as long as the daemon: bubblewrap dies with the thread it
                 # has for a parent.
@@ -177,9 +191,9 @@ class LocalSandbox:
                 try:
                     process = await asyncio.shield(starting)
                 except asyncio.CancelledError:
-                    await LocalKernel(await starting, limits).stop()
+                    await LocalKernel(await starting, limits, skills).stop()
                     raise
-        kernel = LocalKernel(process, limits)
+        kernel = LocalKernel(process, limits, skills)
         try:
             await kernel.greet()
         except BaseException:
@@ -188,11 +202,51 @@ class LocalSandbox:
         return kernel
 
 
+class SkillShelf:
+    """A folder of the daemon's that one kernel reads as ``/skills``: what is laid into it appears there."""
+
+    def __init__(self) -> None:
+        self._home = tempfile.mkdtemp(prefix="portico-skills-")  # nobody else on this machine gets in
+        self.path = Path(self._home, "skills")
+        self.path.mkdir(mode=0o755)
+        self._laid: dict[str, tuple[str, int]] = {}
+        """Digest and bytes of each skill, by its name."""
+
+    def lay(self, skills: Mapping[str, Mapping[str, bytes]]) -> None:
+        """Put folders there; one that is there already with other files is replaced. Raises `TooLarge`."""
+        for name, files in skills.items():
+            size = sum(map(len, files.values()))
+            digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
+            if self._laid.get(name) == (digest, size):
+                continue
+            kept = sum(bytes for at, (_digest, bytes) in self._laid.items() if at != name)
+            if kept + size > MAX_SKILLS_BYTES:
+                raise TooLarge(
+                    f"The skills of one notebook may have {MAX_SKILLS_BYTES // MB} MB. Use fewer, or another session.",
+                    code="skills_too_large",
+                    param="skills",
+                )
+            shutil.rmtree(self.path / name, ignore_errors=True)
+            for at, data in files.items():
+                path = self.path / name / at
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+                path.chmod(0o555)  # whoever a kernel runs as reads it
+            for folder in (self.path / name, *filter(Path.is_dir, (self.path / name).rglob("*"))):
+                folder.chmod(0o755)
+            self._laid[name] = (digest, size)
+
+    def remove(self) -> None:
+        """Take all of it away."""
+        shutil.rmtree(self._home, ignore_errors=True)
+
+
 class LocalKernel:
     """One worker. What it says is taken for nothing more than what some code has written."""
 
-    def __init__(self, process: Process, limits: SandboxLimits) -> None:
+    def __init__(self, process: Process, limits: SandboxLimits, skills: SkillShelf) -> None:
         self._process = process
+        self._skills = skills
         self._limits = limits
         self._cells = itertools.count(1)
         self._broken = ""
@@ -229,6 +283,8 @@ class LocalKernel:
 
     async def run(self, cell: Cell) -> CellOutcome:
         """See `Kernel`."""
+        if cell.skills:
+            await pools.FILES.run(self._skills.lay, cell.skills)
         number = next(self._cells)
         files = {name: base64.b64encode(data).decode() for name, data in cell.files.items()}
         try:
@@ -255,6 +311,7 @@ class LocalKernel:
         if self._process.stdin is not None:
             self._process.stdin.close()
         await self._process.wait()
+        await pools.FILES.run(self._skills.remove)
 
     async def _interrupt(self, number: int, why: str) -> CellOutcome:
         with contextlib.suppress(TimeoutError):

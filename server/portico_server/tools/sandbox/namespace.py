@@ -208,10 +208,11 @@ def _namespaces() -> list[str]:
     return [*options, "--die-with-parent", "--new-session", "--hostname", "portico"]
 
 
-def options(environment: Path, limits: SandboxLimits, *, filter_fd: int) -> Sequence[str]:
+def options(environment: Path, skills: Path, limits: SandboxLimits, *, filter_fd: int) -> Sequence[str]:
     """The options of bubblewrap: what a kernel sees.
 
-    ``environment`` is a virtual environment, ``filter_fd`` an open file with the program of `seccomp`.
+    ``environment`` is a virtual environment, ``skills`` a folder that it reads at ``/skills``,
+    ``filter_fd`` an open file with the program of `seccomp`.
     """
     half = str(limits.disk // 2)
     return [
@@ -225,6 +226,7 @@ def options(environment: Path, limits: SandboxLimits, *, filter_fd: int) -> Sequ
         *("--perms", "0777", "--size", str(limits.disk), "--tmpfs", "/work"),
         *("--ro-bind", str(environment), "/opt/notebook"),
         *("--ro-bind", str(WORKER), "/opt/worker.py"),
+        *("--ro-bind", str(skills), "/skills"),
         *("--remount-ro", "/"),
         *("--chdir", "/work"),
         *_variables(),

@@ -34,10 +34,14 @@ class SandboxLimits:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Code, and files to lay into the working folder before it runs: name to content."""
+    """Code, and files to lay into the working folder before it runs: name to content.
+
+    ``skills`` are folders that it finds below ``/skills`` and cannot change: by their names, the files by their paths.
+    """
 
     code: str
     files: Mapping[str, bytes] = field(default_factory=dict)
+    skills: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

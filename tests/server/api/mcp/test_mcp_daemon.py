@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -16,6 +17,12 @@ from mcp.shared.exceptions import MCPError
 from tests.daemon import Daemon
 
 INSPECTOR = "@modelcontextprotocol/inspector@0.15.0"
+MODERN = "2026-07-28"
+META = {
+    "io.modelcontextprotocol/protocolVersion": MODERN,
+    "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
 QUESTION = "Which port does the Lighthouse daemon listen on?"
 
 
@@ -55,6 +62,46 @@ async def test_the_round_trip(indexed: Daemon, way: str) -> None:
         assert set(names) == {"bread.txt", "gaoshan.md", "port.md"}
         content = (await client.read_resource(names["gaoshan.md"])).contents[0]
         assert isinstance(content, types.TextResourceContents) and "雪莲花" in content.text
+
+
+async def test_skills_are_resources_and_listed_with_their_digests(indexed: Daemon) -> None:
+    text = "---\nname: pdf-forms\ndescription: Fills forms.\n---\nRead references/FORMS.md"
+    files = [("files", ("pdf-forms/SKILL.md", text)), ("files", ("pdf-forms/references/A b.md", "# Forms"))]
+    async with httpx.AsyncClient(base_url=indexed.url) as http, connected(indexed, "stateless") as client:
+
+        async def asked(method: str, **params: Any) -> dict[str, Any]:
+            body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": META}}
+            headers = {"accept": "application/json", "mcp-protocol-version": MODERN, "mcp-method": method}
+            answer: dict[str, Any] = (await http.post("/mcp", json=body, headers=headers)).json()
+            return answer
+
+        made = (await http.post("/v1/skills", files=files)).raise_for_status().json()
+        try:
+            [skill] = [
+                one for one in (await client.list_resources()).resources if one.uri.startswith("skill:")
+            ]
+            assert (skill.uri, skill.description) == ("skill://pdf-forms/SKILL.md", "Fills forms.")
+            templates = (await client.list_resource_templates()).resource_templates
+            assert "skill://{skill}/{+path}" in [one.uri_template for one in templates]
+            [content] = (await client.read_resource("skill://pdf-forms/references/A%20b.md")).contents
+            assert isinstance(content, types.TextResourceContents) and content.text == "# Forms"
+            for absent in ("skill://pdf-forms/absent", "skill://other/SKILL.md"):
+                with pytest.raises(MCPError):
+                    await client.read_resource(absent)
+
+            [entry] = (await asked("skills/list"))["result"]["skills"]
+            assert entry["frontmatter"] == {"name": "pdf-forms", "description": "Fills forms."}
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            assert entry["resources"][0] == {"uri": skill.uri, "digest": f"sha256:{digest}"}
+            assert entry["resources"][1]["uri"] == "skill://pdf-forms/references/A%20b.md"
+            assert (await asked("skills/get", uri=skill.uri))["result"]["skill"] == entry
+            assert (await asked("skills/get", uri="skill://other/SKILL.md"))["error"][
+                "code"
+            ] == types.INVALID_PARAMS
+            extensions = (await asked("server/discover"))["result"]["capabilities"]["extensions"]
+            assert "io.modelcontextprotocol/skills" in extensions
+        finally:
+            (await http.delete(f"/v1/skills/{made['id']}")).raise_for_status()
 
 
 async def test_a_chinese_question_finds_the_chinese_file(indexed: Daemon) -> None:

@@ -22,7 +22,9 @@ from portico_server.core.request import CalledTool, Chat, Reply, Request, ToolRe
 from portico_server.core.servable import Card
 from portico_server.db.database import Database
 from portico_server.knowledge.tool_search import ToolIndex
+from portico_server.runs.quotas import StorageQuota
 from portico_server.tools.sandbox.light import LightSandbox
+from portico_server.tools.skills.library import SkillLibrary
 from portico_server.tools.tool import Tool
 from portico_server.tools.toolbox import Toolbox
 
@@ -89,7 +91,13 @@ class AgentFixture:
         self.sessions = AgentSessions(daemon.database, daemon.registry)
         self.facts = Noted()
         self.agents = AgentApps(
-            daemon.registry, daemon.runner, light, self.sessions, self.facts, ToolIndex(daemon.registry)
+            daemon.registry,
+            daemon.runner,
+            light,
+            self.sessions,
+            self.facts,
+            ToolIndex(daemon.registry),
+            SkillLibrary(daemon.database, StorageQuota()),
         )
         self.toolbox = Toolbox(daemon.registry)
 

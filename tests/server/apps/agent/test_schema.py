@@ -43,6 +43,7 @@ WHOLE: Mapping[str, Any] = {
         },
     ],
     "stores": ["handbook"],
+    "skills": ["pdf-forms"],
     "agents": [
         "expert",
         {"agent": {"name": "inner", "tools": ["look"], "hooks": []}, "as": "handoff"},

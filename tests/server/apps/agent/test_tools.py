@@ -17,6 +17,9 @@ from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import CalledTool, Chat, Reply, ToolResult
+from portico_server.runs.quotas import StorageQuota
+from portico_server.tools.skills.folder import read_files
+from portico_server.tools.skills.library import SkillLibrary
 from portico_server.tools.tool import Tool
 
 
@@ -323,3 +326,39 @@ async def test_rewoo_with_a_broken_plan_is_an_error_and_no_crash(agent_fixture: 
     agent_fixture.model('{"value": [{"tool": "find"}]}')
     with pytest.raises(InvalidRequest, match="made no plan"):
         await agent_fixture.ask("go", strategy="rewoo", tools=["find"])
+
+
+async def test_skills_are_named_first_and_read_when_they_are_needed(agent_fixture: AgentFixture) -> None:
+    front = b"---\nname: pdf-forms\ndescription: Fills forms.\n---\nSee references/FORMS.md."
+    files = {"SKILL.md": front, "references/FORMS.md": b"# Secret of forms", "logo.png": b"\x89PNG"}
+    skills = SkillLibrary(agent_fixture.daemon.database, StorageQuota())
+    made = await skills.create(read_files(files), LOCAL)
+    model = agent_fixture.model(
+        calls(("read_skill", '{"skill": "pdf-forms"}')),
+        calls(
+            ("read_skill", '{"skill": "pdf-forms", "path": "references/FORMS.md"}'),
+            ("read_skill", '{"skill": "pdf-forms", "path": "../secret"}'),
+            ("read_skill", '{"skill": "pdf-form"}'),
+            ("read_skill", '{"skill": "pdf-forms", "path": "logo.png"}'),
+        ),
+        "Filled.",
+    )
+    reply = await agent_fixture.ask("Fill it.", skills=[made.id])
+    assert reply.content == "Filled."
+    system = model.sent(0)[0]["content"]
+    assert "pdf-forms: Fills forms." in system and "FORMS.md" not in system
+    [tool] = model.options(0)["tools"]
+    assert tool["function"]["parameters"]["properties"]["skill"]["enum"] == ["pdf-forms"]
+    assert model.sent(1)[-1]["content"].startswith(front.decode())
+    assert model.sent(1)[-1]["content"].endswith("Files of this skill: logo.png, references/FORMS.md")
+    read, lost, unknown, picture = texts(model.sent(2)[-4:])
+    assert read == "# Secret of forms"
+    assert "has no file '../secret'" in lost
+    assert "You have no skill 'pdf-form'." in unknown and "pdf-forms" in unknown
+    assert "is not text: 4 bytes" in picture
+    with pytest.raises(InvalidRequest) as misnamed:
+        await agent_fixture.agents.exists(agent(skills=["pdf-form"]), LOCAL)
+    assert (misnamed.value.code, misnamed.value.param) == ("skill_not_found", "agent.skills[0]")
+    for wrong in ({"skills": ["a"] * 51}, {"skills": ["a"], "tools": ["read_skill"]}):
+        with pytest.raises(InvalidRequest):
+            agent(**wrong)

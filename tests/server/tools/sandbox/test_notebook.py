@@ -18,6 +18,7 @@ from tests.server.tools.sandbox.processes import gone
 from portico_server.core.errors import TooMany, Unavailable
 from portico_server.db.database import Database
 from portico_server.runs.artifacts import ArtifactStore
+from portico_server.runs.quotas import StorageQuota
 from portico_server.tools.builtin import code_interpreter
 from portico_server.tools.sandbox import local, namespace
 from portico_server.tools.sandbox.environment import Environment
@@ -32,6 +33,7 @@ from portico_server.tools.sandbox.protocol import (
     Report,
     SandboxLimits,
 )
+from portico_server.tools.skills.library import SkillLibrary
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -85,6 +87,24 @@ async def test_files_that_are_brought_can_be_read_and_do_not_come_back(notebooks
     cell = Cell("import pandas\nint(pandas.read_csv('t.csv')['n'].sum())", {"t.csv": b"n\n1\n2\n"})
     done = await notebooks.run(ME, "files", cell, quiet)
     assert (done.value, done.products) == ("3", ())
+
+
+async def test_skills_are_there_to_be_read_and_run_and_nothing_else(notebooks: Notebooks) -> None:
+    script = b"import sys\nprint('ran', sys.argv[1])"
+    both = {"one": {"SKILL.md": b"---", "scripts/run.py": script}, "two": {"SKILL.md": b"2"}}
+    code = "!python /skills/one/scripts/run.py now\n!ls /skills; touch /skills/x /skills/one/SKILL.md"
+    done = await notebooks.run(ME, "skilled", Cell(code, skills=both), quiet)
+    assert done.output.split()[:4] == ["ran", "now", "one", "two"]
+    assert done.output.count("Read-only file system") + done.output.count("Permission denied") == 2
+    again = await notebooks.run(
+        ME,
+        "skilled",
+        Cell("open('/skills/two/SKILL.md').read()", skills={"two": {"SKILL.md": b"new"}}),
+        quiet,
+    )
+    assert (again.value, done.products) == ("'new'", ())
+    other = await notebooks.run("key_other", "skilled", Cell("import os; os.listdir('/skills')"), quiet)
+    assert other.value == "[]"
 
 
 async def test_what_is_too_large_is_left_out_with_a_note(environment: Environment) -> None:
@@ -227,7 +247,9 @@ async def test_the_tool_answers_with_that_sentence_and_runs_nothing(
     database = Database.at(tmp_path / "portico.db")
     environment = Environment(tmp_path / "environments")
     made = Notebooks(LocalSandbox(environment), LIMITS, most=1, idle=60)
-    tool = code_interpreter.tool(made, ArtifactStore(database, tmp_path), LIMITS)
+    tool = code_interpreter.tool(
+        made, ArtifactStore(database, tmp_path), SkillLibrary(database, StorageQuota()), LIMITS
+    )
     result = await tool.work({"code": "1"}, None)  # type: ignore[arg-type]
     assert result.is_error and "nothing runs outside a sandbox" in result.text
     assert not environment.path.exists()

@@ -1,0 +1,98 @@
+"""Skills: folders with instructions and scripts, which models read when they need them."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from portico._async.group import Group
+from portico._request import Upload, at, given, named
+from portico.errors import InvalidRequest
+from portico.values import Skill, SkillVersion
+
+
+class Skills(Group):
+    """Agent Skills. A name or an id says which is meant; a version is a number, ``latest`` or ``default``."""
+
+    async def add(self, source: Path | bytes) -> Skill:
+        """Keep the skill in a folder or in a zip or tar archive, which may be bytes; where there is one of its name, as
+        its new default version. The same content twice makes one version. Raises `InvalidRequest` for what is not one.
+        """
+        upload = skill_upload(source)
+        query = {"update": True}
+        return await self._transport.request(
+            "POST", "/v1/skills", Skill, upload=upload, query=query, slow=True
+        )
+
+    async def list(self, *, everyone: bool = False) -> list[Skill]:
+        """The own and the shared ones, by name; ``everyone``: for an admin, those of other keys too."""
+        found: list[Skill] = []
+        while True:
+            query = given(after=found[-1].id if found else None, limit=100, all=everyone or None)
+            page = await self._transport.request("GET", "/v1/skills", list[Skill], query=query)
+            found += page
+            if len(page) < 100:
+                return sorted(found, key=lambda skill: skill.name)
+
+    async def get(self, skill: str) -> Skill:
+        """One of them. Raises `NotFound`."""
+        return await self._transport.request("GET", self._at(skill), Skill)
+
+    async def version(self, skill: str, version: str = "default") -> SkillVersion:
+        """One version, with its front matter and its files. Raises `NotFound`."""
+        return await self._transport.request("GET", self._at(skill, "versions", version), SkillVersion)
+
+    async def versions(self, skill: str) -> Sequence[SkillVersion]:
+        """All versions, newest first."""
+        query = {"limit": 100}
+        return await self._transport.request(
+            "GET", self._at(skill, "versions"), list[SkillVersion], query=query
+        )
+
+    async def content(self, skill: str, version: str = "default") -> bytes:
+        """A version as a zip archive."""
+        return await self._transport.request(
+            "GET", self._at(skill, "versions", version, "content"), bytes, slow=True
+        )
+
+    async def set_default(self, skill: str, version: str) -> Skill:
+        """Let another version be meant where none is named."""
+        return await self._transport.request(
+            "POST", self._at(skill), Skill, json={"default_version": version}
+        )
+
+    async def remove(self, skill: str, version: str | None = None) -> None:
+        """Forget a skill with all its versions, or one version that is not the default one."""
+        if version is None:
+            await self._transport.request("DELETE", self._at(skill), None)
+        else:
+            await self._transport.request("DELETE", self._at(skill, "versions", version), None)
+
+    def _at(self, skill: str, *more: str) -> str:
+        return at("v1", "skills", named(skill, "a skill"), *more)
+
+
+def skill_upload(source: Path | bytes) -> Upload:
+    """A folder as an archive of it, and an archive as it is. `InvalidRequest` for links and what is not there."""
+    if isinstance(source, bytes):
+        return Upload("skill.zip", source, name="files")
+    if source.is_file():
+        return Upload(source.name, source, name="files")
+    if not source.is_dir():
+        raise InvalidRequest(f"There is no folder or archive '{source}'.", param="files")
+    folder = source.resolve()
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(folder)
+            if any(part.startswith(".") or part == "__pycache__" for part in name.parts):
+                continue
+            if path.is_symlink():
+                raise InvalidRequest(
+                    f"'{path}' is a link; a skill has files and folders alone.", param="files"
+                )
+            if path.is_file():
+                archive.write(path, f"{folder.name}/{name.as_posix()}")
+    return Upload(f"{folder.name}.zip", packed.getvalue(), name="files")

@@ -1,0 +1,165 @@
+"""`portico skills`: folders with instructions and scripts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from portico.cli.render import moment, print_fields, print_json, print_removed, print_rows, safe, shorten
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Skills: folders with instructions and scripts, which models read when they need them.",
+    epilog="Example: portico skills add ./pdf-forms",
+)
+
+Name = Annotated[str, typer.Argument(metavar="SKILL", help="The name or id of the skill.")]
+Version = Annotated[str, typer.Option(help="A number, latest or default.")]
+
+
+@app.command(epilog="Example: portico skills add ./pdf-forms")
+def add(
+    context: typer.Context,
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", help="The folder with its SKILL.md, or a zip or tar archive of it."),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Keep a skill; where there is one of its name, as its new default version."""
+    with connected(context) as client:
+        made = client.skills.add(source)
+    if as_json:
+        print_json(made)
+    else:
+        typer.echo(f"'{safe(made.name)}' is at version {made.default_version}.")
+
+
+@app.command("list", epilog="Example: portico skills list")
+def show_all(
+    context: typer.Context,
+    everyone: Annotated[
+        bool, typer.Option("--all", help="For an admin: those of other keys too, with their ids.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the skills."""
+    with connected(context) as client:
+        found = client.skills.list(everyone=everyone)
+    if as_json:
+        print_json({"data": found})
+    elif not found:
+        typer.echo("No skills yet: portico skills add FOLDER")
+    elif everyone:
+        print_rows(
+            ("ID", "NAME", "OWNER", "VERSION"),
+            ((skill.id, skill.name, skill.owner or "shared", skill.default_version) for skill in found),
+        )
+    else:
+        print_rows(
+            ("NAME", "VERSION", "DESCRIPTION"),
+            ((skill.name, skill.default_version, shorten(skill.description, 80)) for skill in found),
+        )
+
+
+@app.command(epilog="Example: portico skills show pdf-forms")
+def show(context: typer.Context, name: Name, version: Version = "default", as_json: AsJson = False) -> None:
+    """Show one skill: what its SKILL.md says of it, and its files."""
+    with connected(context) as client:
+        skill = client.skills.get(name)
+        found = client.skills.version(name, version)
+    if as_json:
+        print_json({"skill": skill, "version": found})
+        return
+    print_fields(
+        [
+            ("name", found.name),
+            ("id", skill.id),
+            ("version", f"{found.version} of {skill.latest_version}, {skill.default_version} is the default"),
+            ("since", moment(found.created_at)),
+            ("what", found.description),
+            *(
+                (field, value if isinstance(value, str) else ", ".join(f"{k}={v}" for k, v in value.items()))
+                for field, value in found.front_matter.items()
+                if field not in ("name", "description")
+            ),
+        ]
+    )
+    print_rows(("FILE", "BYTES"), ((file["path"], file["bytes"]) for file in found.files))
+
+
+@app.command(epilog="Example: portico skills versions pdf-forms")
+def versions(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
+    """List the versions of a skill, newest first."""
+    with connected(context) as client:
+        found = client.skills.versions(name)
+    if as_json:
+        print_json({"data": found})
+    else:
+        print_rows(
+            ("VERSION", "SINCE", "FILES", "DESCRIPTION"),
+            (
+                (one.version, moment(one.created_at), len(one.files), shorten(one.description, 60))
+                for one in found
+            ),
+        )
+
+
+@app.command(epilog="Example: portico skills default pdf-forms 1")
+def default(
+    context: typer.Context,
+    name: Name,
+    version: Annotated[str, typer.Argument(help="A number, or latest.")],
+    as_json: AsJson = False,
+) -> None:
+    """Let another version be the one that is meant where none is named."""
+    with connected(context) as client:
+        made = client.skills.set_default(name, version)
+    if as_json:
+        print_json(made)
+    else:
+        typer.echo(f"'{safe(made.name)}' is at version {made.default_version}.")
+
+
+@app.command(epilog="Example: portico skills export pdf-forms --to ./out.zip")
+def export(
+    context: typer.Context,
+    name: Name,
+    to: Annotated[Path | None, typer.Option(help="The archive to write (default: NAME.zip here).")] = None,
+    version: Version = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Write a skill as a zip archive with its folder in it."""
+    with connected(context) as client:
+        found = client.skills.version(name, version)
+        data = client.skills.content(name, found.version)
+    path = to or Path(f"{found.name}.zip")
+    path.write_bytes(data)
+    if as_json:
+        print_json({"name": found.name, "version": found.version, "file": str(path), "bytes": len(data)})
+    else:
+        typer.echo(f"Wrote {safe(str(path))}.")
+
+
+@app.command(epilog="Example: portico skills remove pdf-forms --yes")
+def remove(
+    context: typer.Context,
+    name: Name,
+    version: Annotated[
+        str | None, typer.Option(help="This version alone, which must not be the default one.")
+    ] = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Forget a skill with all its versions, or one version."""
+    with connected(context) as client:
+        found = client.skills.get(name)
+        what = f"'{found.name}'" if version is None else f"version {version} of '{found.name}'"
+        if not dry_run:
+            confirm(f"Remove {what}?", yes=yes)
+            client.skills.remove(name, version)
+    print_removed(found.name, what, dry_run, as_json)

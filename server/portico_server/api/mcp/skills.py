@@ -1,0 +1,127 @@
+"""Skills as MCP resources, under ``skill://NAME/PATH``, and the methods that list them.
+
+Source: SEP-2640, the extension ``io.modelcontextprotocol/skills``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+from urllib.parse import quote, unquote
+
+import mcp_types as types
+from mcp.server.context import ServerRequestContext
+from mcp.shared.exceptions import MCPError
+
+from portico_server.api.mcp import narrow, pages
+from portico_server.api.mcp.caller import caller_of
+from portico_server.api.mcp.library import StoredFile
+from portico_server.core.errors import NotFound, PorticoError
+from portico_server.core.principal import Principal
+from portico_server.tools.skills.folder import SKILL_FILE
+from portico_server.tools.skills.library import SkillLibrary, StoredSkill
+
+EXTENSION: Final = "io.modelcontextprotocol/skills"
+TEMPLATE: Final = "skill://{skill}/{+path}"
+PAGE_SIZE: Final = 50
+"""Skills in one page of a list."""
+
+_URI: Final = re.compile(r"skill://([a-z0-9-]{1,64})/([^?#]{1,1024})")
+
+
+class SkillParams(types.RequestParams):
+    """Which skill is meant, by the address of its SKILL.md."""
+
+    uri: str
+
+
+def uri_of(skill: str, path: str = SKILL_FILE) -> str:
+    """The address of a file of a skill."""
+    return f"skill://{skill}/{quote(path)}"
+
+
+def parse_uri(uri: str) -> tuple[str, str] | None:
+    """Skill and path of an address; ``None`` if it is not one of a skill."""
+    match = _URI.fullmatch(uri)
+    return None if match is None else (match[1], unquote(match[2]))
+
+
+class SkillOffers:
+    """Handlers of ``skills/list`` and ``skills/get``, and what the lists of resources say of skills.
+
+    An endpoint that shows one thing alone shows no skills.
+    """
+
+    def __init__(self, skills: SkillLibrary) -> None:
+        self._skills = skills
+
+    async def get(self, context: ServerRequestContext[Any], params: SkillParams) -> dict[str, Any]:
+        """Handler of ``skills/get``."""
+        found = parse_uri(params.uri)
+        if found is None or found[1] != SKILL_FILE or narrow.is_narrow(context):
+            raise MCPError(
+                types.INVALID_PARAMS, f"'{params.uri[:200]}' is not the {SKILL_FILE} of a skill here."
+            )
+        try:
+            return {"skill": _entry(await self._skills.version(found[0], caller_of(context)))}
+        except PorticoError as error:
+            raise MCPError(types.INVALID_PARAMS, error.message, {"uri": params.uri}) from error
+
+    async def resources(self, context: ServerRequestContext[Any]) -> list[types.Resource]:
+        """The SKILL.md of each skill; their other files are named in it and read by their addresses."""
+        found = [] if narrow.is_narrow(context) else await self._skills.list(caller_of(context))
+        return [
+            types.Resource(
+                name=row.name,
+                uri=uri_of(row.name),
+                mime_type="text/markdown",
+                description=row.description,
+            )
+            for row in found
+        ]
+
+    async def read(
+        self, context: ServerRequestContext[Any], skill: str, path: str
+    ) -> tuple[StoredFile, bytes]:
+        """A file of a skill. Raises `NotFound`."""
+        if narrow.is_narrow(context):
+            raise NotFound(f"The skill '{skill}' is not to be seen at this endpoint.", param="uri")
+        _skill, path, data = await self._skills.read(skill, caller_of(context), path)
+        return StoredFile("", path, path.rpartition("/")[2], len(data)), data
+
+    async def version(self, caller: Principal, skill: str, path: str) -> str | None:
+        """The digest of a file, for who watches it; ``None`` if it is not there. Raises `NotFound` for the skill."""
+        found = await self._skills.version(skill, caller)
+        return next((digest for at, _size, digest in found.version.files if at == path), None)
+
+    async def list(
+        self, context: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
+    ) -> dict[str, Any]:
+        """Handler of ``skills/list``: what the caller means by a name, by names."""
+        caller = caller_of(context)
+        found = [] if narrow.is_narrow(context) else await self._skills.list(caller)
+        after = _after(params.cursor if params else None)
+        rest = [row for row in sorted(found, key=lambda row: row.name) if row.name > after]
+        entries = [_entry(await self._skills.version(row.id, caller)) for row in rest[:PAGE_SIZE]]
+        more = {"nextCursor": pages.write([rest[PAGE_SIZE - 1].name])} if len(rest) > PAGE_SIZE else {}
+        return {"skills": entries, **more}
+
+
+def _entry(skill: StoredSkill) -> dict[str, Any]:
+    return {
+        "uri": uri_of(skill.name),
+        "frontmatter": dict(skill.version.front_matter),
+        "resources": [
+            {"uri": uri_of(skill.name, path), "digest": f"sha256:{digest}"}
+            for path, _size, digest in skill.version.files
+        ],
+    }
+
+
+def _after(cursor: str | None) -> str:
+    if cursor is None:
+        return ""
+    match pages.read(cursor):
+        case [str(name)]:
+            return name
+    raise MCPError(types.INVALID_PARAMS, "The cursor is not one that this server gave. Begin again.")

@@ -1,0 +1,285 @@
+"""``/v1/skills``: Agent Skills and their versions.
+
+Source: the types ``Skill`` and ``SkillVersion`` of OpenAI's client. Beyond them an answer says whose the skill is and
+what its version holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from fastapi import Query, Request, Response
+from pydantic import BaseModel
+
+from portico_server.api.endpoint import Caller, TheServices
+from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.exchange import Exchange
+from portico_server.api.openai import form, upload
+from portico_server.api.shapes import Page
+from portico_server.core import pools
+from portico_server.core.errors import InvalidRequest, NotFound
+from portico_server.core.invalid import missing
+from portico_server.core.principal import Principal
+from portico_server.db.skills import SkillRow, SkillVersionRow
+from portico_server.tools.skills import folder
+from portico_server.tools.skills.folder import SkillFolder
+
+router = new_router(prefix="/v1/skills", tags=["OpenAI: skills"])
+
+Number = Annotated[int, Query(ge=0, le=100)]
+Order = Literal["asc", "desc"]
+
+
+class Skill(BaseModel):
+    """A skill. ``shared``: its name means it for every key, ``owner``: the key whose name it is otherwise, as an admin
+    sees it. Times in seconds since 1970.
+    """
+
+    id: str
+    object: Literal["skill"] = "skill"
+    name: str
+    description: str
+    default_version: str
+    latest_version: str
+    created_at: int
+    shared: bool
+    owner: str | None = None
+
+    @classmethod
+    def of(cls, row: SkillRow, caller: Principal) -> Skill:
+        """As the library has it."""
+        return cls(
+            id=row.id,
+            name=row.name,
+            description=row.description,
+            default_version=str(row.default_version),
+            latest_version=str(row.latest_version),
+            created_at=int(row.created_at),
+            shared=row.owner is None,
+            owner=row.owner if caller.admin else None,
+        )
+
+
+class SkillFile(BaseModel):
+    """A file of a version, by its path in the folder of the skill."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+class SkillVersion(BaseModel):
+    """One version; ``front_matter`` is that of its SKILL.md."""
+
+    id: str
+    object: Literal["skill.version"] = "skill.version"
+    skill_id: str
+    version: str
+    name: str
+    description: str
+    created_at: int
+    front_matter: dict[str, Any]
+    files: list[SkillFile]
+
+    @classmethod
+    def of(cls, row: SkillVersionRow) -> SkillVersion:
+        """As the library has it."""
+        return cls(
+            id=row.id,
+            skill_id=row.skill_id,
+            version=str(row.version),
+            name=row.front_matter["name"],
+            description=row.description,
+            created_at=int(row.created_at),
+            front_matter=dict(row.front_matter),
+            files=[SkillFile(path=path, bytes=size, sha256=digest) for path, size, digest in row.files],
+        )
+
+
+class SkillChange(BaseModel, extra="forbid"):
+    """The version that is to be the default one."""
+
+    default_version: str
+
+
+class SkillDeleted(BaseModel):
+    """What was removed."""
+
+    id: str
+    object: Literal["skill.deleted"] = "skill.deleted"
+    deleted: bool = True
+
+
+class SkillVersionDeleted(BaseModel):
+    """The version that was removed."""
+
+    id: str
+    object: Literal["skill.version.deleted"] = "skill.version.deleted"
+    version: str
+    deleted: bool = True
+
+
+_FILES = {
+    "oneOf": [upload.FILE, {"type": "array", "maxItems": folder.MAX_FILES, "items": upload.FILE}],
+    "description": "The files of the folder, their names with their paths, or one zip or tar archive of it",
+}
+_FORM = upload.declared(["files"], {"files": _FILES})
+_VERSION_FORM = upload.declared(
+    ["files"], {"files": _FILES, "default": {"type": "boolean", "default": False}}
+)
+
+
+@router.post("", openapi_extra=_FORM)
+async def create_skill(
+    request: Request,
+    services: TheServices,
+    caller: Caller,
+    update: Annotated[
+        bool, Query(description="Where there is one of this name: make this its default version")
+    ] = False,
+) -> Skill:
+    """Keep a skill: the files of its folder, or one archive of it."""
+    caller.require("chat")
+    sent, _fields = await _sent(request)
+    if update:
+        row, _made = await services.skills.save(sent, caller)
+    else:
+        row = await services.skills.create(sent, caller)
+    return Skill.of(row, caller)
+
+
+@router.get("")
+async def list_skills(
+    services: TheServices,
+    caller: Caller,
+    after: str | None = None,
+    limit: Number = 20,
+    order: Order = "desc",
+    all: Annotated[bool, Query(description="For an admin: other keys' skills too, by their ids")] = False,
+) -> Page[Skill]:
+    """The caller's own skills and the shared ones, by the time when they were made."""
+    if all:
+        caller.require("admin")
+    found = sorted(
+        await services.skills.list(caller, everyone=all), key=lambda row: row.id, reverse=order == "desc"
+    )
+    start = 0
+    if after is not None:
+        start = next((n for n, row in enumerate(found, 1) if row.id == after), -1)
+        if start < 0:
+            raise NotFound(f"There is no skill '{after[:80]}' to begin after.", param="after")
+    shown = [Skill.of(row, caller) for row in found[start : start + limit]]
+    return Page.of(shown, start + limit < len(found))
+
+
+@router.get("/{skill_id}")
+async def retrieve_skill(skill_id: str, services: TheServices, caller: Caller) -> Skill:
+    """One by its id or its name."""
+    return Skill.of(await services.skills.get(skill_id, caller), caller)
+
+
+@router.post("/{skill_id}")
+async def update_skill(skill_id: str, change: SkillChange, services: TheServices, caller: Caller) -> Skill:
+    """Let another version be the default one."""
+    return Skill.of(await services.skills.set_default(skill_id, change.default_version, caller), caller)
+
+
+@router.delete("/{skill_id}")
+async def delete_skill(skill_id: str, services: TheServices, caller: Caller) -> SkillDeleted:
+    """Forget a skill with all its versions."""
+    return SkillDeleted(id=(await services.skills.remove(skill_id, caller)).id)
+
+
+@router.get("/{skill_id}/content", response_class=Response)
+async def read_skill(skill_id: str, services: TheServices, caller: Caller) -> Response:
+    """The default version as a zip archive."""
+    return await _content(services, skill_id, caller, "default")
+
+
+@router.post("/{skill_id}/versions", openapi_extra=_VERSION_FORM)
+async def create_skill_version(
+    skill_id: str, request: Request, services: TheServices, caller: Caller
+) -> SkillVersion:
+    """Keep a further version of a skill."""
+    caller.require("chat")
+    await services.skills.get(skill_id, caller)
+    sent, fields = await _sent(request)
+    default = {"true": True, "1": True, "false": False, "0": False}.get(
+        str(fields.get("default", "false")).lower()
+    )
+    if default is None:
+        raise InvalidRequest("'default' must be true or false.", param="default")
+    made = await services.skills.add_version(skill_id, sent, caller, default=default)
+    return SkillVersion.of(made.version)
+
+
+@router.get("/{skill_id}/versions")
+async def list_skill_versions(
+    skill_id: str,
+    services: TheServices,
+    caller: Caller,
+    after: str | None = None,
+    limit: Number = 20,
+    order: Order = "desc",
+) -> Page[SkillVersion]:
+    """The versions of a skill by their numbers."""
+    page = await services.skills.versions(skill_id, caller, after=after, limit=limit, order=order)
+    return Page.of([SkillVersion.of(row) for row in page.data], page.has_more)
+
+
+@router.get("/{skill_id}/versions/{version}")
+async def retrieve_skill_version(
+    skill_id: str, version: str, services: TheServices, caller: Caller
+) -> SkillVersion:
+    """One version by its number, ``latest`` or ``default``."""
+    return SkillVersion.of((await services.skills.version(skill_id, caller, version)).version)
+
+
+@router.delete("/{skill_id}/versions/{version}")
+async def delete_skill_version(
+    skill_id: str, version: str, services: TheServices, caller: Caller
+) -> SkillVersionDeleted:
+    """Forget a version that is not the default one."""
+    gone = (await services.skills.remove_version(skill_id, version, caller)).version
+    return SkillVersionDeleted(id=gone.id, version=str(gone.version))
+
+
+@router.get("/{skill_id}/versions/{version}/content", response_class=Response)
+async def read_skill_version(skill_id: str, version: str, services: TheServices, caller: Caller) -> Response:
+    """A version as a zip archive."""
+    return await _content(services, skill_id, caller, version)
+
+
+async def _content(services: TheServices, ref: str, caller: Principal, version: str) -> Response:
+    skill = await services.skills.version(ref, caller, version)
+    return Response(
+        await services.skills.archive(skill),
+        media_type="application/zip",
+        headers={
+            "Content-Disposition": f'attachment; filename="{skill.name}.zip"',
+            "Content-Security-Policy": "sandbox",
+        },
+    )
+
+
+async def _sent(request: Request) -> tuple[SkillFolder, dict[str, Any]]:
+    """The skill in a form. Raises `InvalidRequest`, `TooLarge`."""
+    exchange: Exchange = request.scope["portico.exchange"]
+    found = await form.read(
+        exchange, files=("files",), limit=folder.MAX_ARCHIVE_BYTES, max_files=folder.MAX_FILES, folder=True
+    )
+    if not found.files:
+        missing("files")
+    return await pools.FILES.run(_read, found.files), found.fields
+
+
+def _read(files: Sequence[Any]) -> SkillFolder:
+    if len(files) == 1 and files[0].name.rpartition("/")[2] != folder.SKILL_FILE:
+        return folder.read_archive(files[0].data)
+    by_path: dict[str, bytes] = {}
+    for file in files:
+        if file.name in by_path:
+            raise InvalidRequest(f"The form has '{file.name[:200]}' twice.", param="files")
+        by_path[file.name] = file.data
+    return folder.read_files(by_path)

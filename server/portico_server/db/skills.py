@@ -1,0 +1,215 @@
+"""Agent Skills, every version of them with its files as one archive."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from portico_server.core.errors import Conflict
+from portico_server.core.ids import new_id
+from portico_server.db.names import claim_of, lock
+from portico_server.db.rows import Order, RowPage, Rows
+from portico_server.db.schema import skill_versions, skills
+
+
+@dataclass(frozen=True, slots=True)
+class SkillRow:
+    """One skill; ``owner`` is the key whose name it has, ``None``: shared. ``description`` is its default version's."""
+
+    id: str
+    name: str
+    owner: str | None
+    description: str
+    default_version: int
+    latest_version: int
+    origin: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SkillVersionRow:
+    """One version. ``files``: path, bytes and SHA-256 of each, by path; ``bytes``, ``sha256``: its archive's."""
+
+    id: str
+    skill_id: str
+    version: int
+    description: str
+    front_matter: Mapping[str, Any]
+    files: Sequence[tuple[str, int, str]]
+    bytes: int
+    sha256: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SkillBounds:
+    """How many skills one key may have, and how many versions one skill."""
+
+    skills: int
+    versions: int
+
+
+_SKILLS: Rows[SkillRow] = Rows(skills, SkillRow)
+_VERSIONS: Rows[SkillVersionRow] = Rows(skill_versions, SkillVersionRow)
+
+get = _SKILLS.get
+
+
+def visible(connection: Connection, owner: str | None, *, everyone: bool = False) -> list[SkillRow]:
+    """Those of an owner and the shared ones, or all there are, by name."""
+    query = _SKILLS.select.order_by(skills.c.name, skills.c.id)
+    if not everyone:
+        query = query.where(or_(skills.c.owner.is_(None), skills.c.owner == owner))
+    return _SKILLS.every(connection, query)
+
+
+def named(connection: Connection, name: str, owner: str | None) -> SkillRow | None:
+    """What this owner has under a name; ``None``: what is shared."""
+    return _SKILLS.first(connection, _SKILLS.select.where(skills.c.claim == claim_of(owner, name)))
+
+
+def version(connection: Connection, skill_id: str, number: int) -> SkillVersionRow | None:
+    """One version of a skill."""
+    query = _VERSIONS.select.where(skill_versions.c.skill_id == skill_id, skill_versions.c.version == number)
+    return _VERSIONS.first(connection, query)
+
+
+def versions(
+    connection: Connection, skill_id: str, *, after: int | None, limit: int, order: Order
+) -> RowPage[SkillVersionRow]:
+    """Versions of a skill by their numbers."""
+    number = skill_versions.c.version
+    query = _VERSIONS.select.where(skill_versions.c.skill_id == skill_id)
+    if after is not None:
+        query = query.where(number > after if order == "asc" else number < after)
+    return _VERSIONS.page(
+        connection, query.order_by(number.asc() if order == "asc" else number.desc()), limit
+    )
+
+
+def archive(connection: Connection, version_id: str) -> bytes | None:
+    """The files of a version, as a zip archive."""
+    found = connection.execute(select(skill_versions.c.data).where(skill_versions.c.id == version_id)).first()
+    return None if found is None else bytes(found.data)
+
+
+def create(
+    connection: Connection,
+    name: str,
+    owner: str | None,
+    made: SkillVersionRow,
+    data: bytes,
+    origin: str,
+    bounds: SkillBounds,
+) -> SkillRow:
+    """Keep a new skill with its first version. Raises `Conflict` for a name that is taken, or a key that has enough."""
+    lock(connection, name)
+    if named(connection, name, owner) is not None:
+        raise Conflict(
+            f"There is a skill '{name}' already. Add a version to it, or remove it first.",
+            code="name_taken",
+            param="name",
+        )
+    if owner is not None and named(connection, name, None) is not None:
+        raise name_conflict(name)
+    own = select(func.count()).select_from(skills).where(skills.c.owner == owner)
+    if owner is not None and connection.execute(own).scalar_one() >= bounds.skills:
+        raise Conflict(
+            f"This key has {bounds.skills} skills, the most that are taken. Remove one first.",
+            code="too_many_skills",
+        )
+    row = SkillRow(made.skill_id, name, owner, made.description, 1, 1, origin, made.created_at)
+    try:
+        with connection.begin_nested():
+            _SKILLS.add(connection, row, claim=claim_of(owner, name))
+    except IntegrityError as error:  # another daemon has just made it
+        raise _changed(name) from error
+    _VERSIONS.add(connection, made, data=data)
+    return row
+
+
+def add_version(
+    connection: Connection,
+    row: SkillRow,
+    made: SkillVersionRow,
+    data: bytes,
+    bounds: SkillBounds,
+    *,
+    default: bool,
+) -> None:
+    """Keep a further version. Raises `Conflict` if the skill has enough, or was changed meanwhile."""
+    held = select(func.count()).select_from(skill_versions).where(skill_versions.c.skill_id == row.id)
+    if connection.execute(held).scalar_one() >= bounds.versions:
+        raise Conflict(
+            f"The skill '{row.name}' has {bounds.versions} versions, the most that are taken. Remove one first.",
+            code="too_many_versions",
+        )
+    counted = update(skills).where(skills.c.id == row.id, skills.c.latest_version == made.version - 1)
+    if not connection.execute(counted.values(latest_version=made.version)).rowcount:
+        raise _changed(row.name)
+    _VERSIONS.add(connection, made, data=data)
+    if default:
+        set_default(connection, row.id, made)
+
+
+def set_default(connection: Connection, skill_id: str, made: SkillVersionRow) -> None:
+    """Let a version be the one that is meant where none is named."""
+    values = {"default_version": made.version, "description": made.description}
+    connection.execute(update(skills).where(skills.c.id == skill_id).values(**values))
+
+
+def remove(connection: Connection, skill_id: str) -> None:
+    """Forget a skill with all its versions."""
+    connection.execute(delete(skill_versions).where(skill_versions.c.skill_id == skill_id))
+    connection.execute(delete(skills).where(skills.c.id == skill_id))
+
+
+def remove_version(connection: Connection, row: SkillRow, made: SkillVersionRow) -> bool:
+    """Forget one version; whether it could be: the default version stays."""
+    mine = skill_versions.c.id == made.id
+    default = select(skills.c.default_version).where(skills.c.id == row.id).scalar_subquery()
+    return bool(
+        connection.execute(delete(skill_versions).where(mine, skill_versions.c.version != default)).rowcount
+    )
+
+
+def new_version(
+    skill_id: str,
+    number: int,
+    front_matter: Mapping[str, Any],
+    files: Sequence[tuple[str, int, str]],
+    size: int,
+    sha256: str,
+) -> SkillVersionRow:
+    """A version that is to be kept."""
+    return SkillVersionRow(
+        id=new_id("skillver_"),
+        skill_id=skill_id,
+        version=number,
+        description=front_matter["description"],
+        front_matter=front_matter,
+        files=files,
+        bytes=size,
+        sha256=sha256,
+        created_at=time.time(),
+    )
+
+
+def name_conflict(name: str) -> Conflict:
+    """What is said to a key that wants a shared name."""
+    return Conflict(
+        f"The name '{name}' belongs to a shared skill here. Choose another name.",
+        code="name_taken",
+        param="name",
+    )
+
+
+def _changed(name: str) -> Conflict:
+    return Conflict(
+        f"The skill '{name}' was changed meanwhile. Send it again.", code="version_conflict", param="name"
+    )

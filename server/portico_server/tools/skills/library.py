@@ -1,0 +1,287 @@
+"""The shared skills and those of each key, by name and version."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from portico_server.core import pools
+from portico_server.core.binding import BOUND, bound_id
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, nearest
+from portico_server.core.ids import is_id, new_id
+from portico_server.core.interfaces import SkillText
+from portico_server.core.principal import SYSTEM, Principal
+from portico_server.core.registry import owner_of
+from portico_server.db import skills as rows
+from portico_server.db.database import Database
+from portico_server.db.rows import Order, RowPage
+from portico_server.db.skills import SkillBounds, SkillRow, SkillVersionRow
+from portico_server.runs.quotas import StorageQuota
+from portico_server.tools.skills.folder import SKILL_FILE, SkillFolder, unpacked
+
+BOUNDS: Final = SkillBounds(skills=200, versions=100)
+
+FROM_FILE: Final = "configuration"
+"""The origin of a skill that a configuration names."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSkill:
+    """One version of a skill, and the skill that it is of."""
+
+    row: SkillRow
+    version: SkillVersionRow
+
+    @property
+    def name(self) -> str:
+        return self.row.name
+
+    @property
+    def description(self) -> str:
+        return self.version.description
+
+
+def as_text(skill: StoredSkill, path: str, data: bytes) -> str:
+    """A file of a skill as a model reads it; behind SKILL.md stand the names of the other files."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return (
+            f"'{path}' is not text: {len(data)} bytes. It is at /skills/{skill.name}/{path} where code runs."
+        )
+    others = [at for at, _size, _digest in skill.version.files if at != SKILL_FILE]
+    if path != SKILL_FILE or not others:
+        return text
+    return f"{text.rstrip()}\n\nFiles of this skill: {', '.join(others)}"
+
+
+class SkillLibrary:
+    """A version once made never changes; the default version is meant where none is named.
+
+    A name means the caller's own skill, then a shared one, which an admin made; an admin reaches those of other keys by
+    their ids. A key makes its own with the scope ``chat``; ``reserved`` raises for names that no key may take.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        quota: StorageQuota,
+        reserved: Callable[[str, str | None], None] = lambda _name, _owner: None,
+    ) -> None:
+        self._database = database
+        self._quota = quota
+        self._reserved = reserved
+
+    async def start(self, configured: Iterable[SkillFolder]) -> None:
+        """Take over the skills of the configuration file."""
+        for folder in configured:
+            await self.save(folder, SYSTEM, origin=FROM_FILE)
+
+    # --- finding -------------------------------------------------------------------------------------------------
+
+    async def list(self, caller: Principal, *, everyone: bool = False) -> Sequence[SkillRow]:
+        """Those that the caller means by a name; ``everyone``: for an admin, all there are."""
+        found = await self._database.read(rows.visible, caller.id, everyone=everyone and caller.admin)
+        own = {row.name for row in found if row.owner == caller.id}
+        return [
+            row
+            for row in found
+            if (everyone and caller.admin) or row.owner == caller.id or row.name not in own
+        ]
+
+    async def get(self, ref: str, caller: Principal) -> SkillRow:
+        """One by name or id. Raises `NotFound`."""
+        key = f"skill/{ref}"
+        row = await self._found(bound_id(key) or ref, caller)
+        if row is None:
+            known = [skill.name for skill in await self.list(caller)]
+            raise NotFound(
+                f"There is no skill '{ref[:80]}' here or you have no access to it.{nearest(ref, known)}",
+                code="skill_not_found",
+                param="skill_id",
+            )
+        bound = BOUND.get()
+        if bound is not None:
+            await bound.bind(key, f"id:{row.id}")
+        return row
+
+    async def _found(self, ref: str, caller: Principal) -> SkillRow | None:
+        if is_id(ref, "skill_"):
+            row = await self._database.read(rows.get, ref)
+            return row if row is not None and caller.sees(row.owner) else None
+        own = await self._database.read(rows.named, ref, caller.id)
+        return own or await self._database.read(rows.named, ref, None)
+
+    async def version(self, ref: str, caller: Principal, wanted: str = "default") -> StoredSkill:
+        """A version by its number, ``latest`` or ``default``. Raises `NotFound`."""
+        row = await self.get(ref, caller)
+        number = {"default": row.default_version, "latest": row.latest_version}.get(wanted)
+        if number is None and wanted.isdecimal() and wanted.isascii() and len(wanted) < 10:
+            number = int(wanted)
+        found = None if number is None else await self._database.read(rows.version, row.id, number)
+        if found is None:
+            raise NotFound(
+                f"The skill '{row.name}' has no version '{wanted[:80]}'; its latest is {row.latest_version}.",
+                code="skill_version_not_found",
+                param="version",
+            )
+        return StoredSkill(row, found)
+
+    async def versions(
+        self, ref: str, caller: Principal, *, after: str | None = None, limit: int = 20, order: Order = "desc"
+    ) -> RowPage[SkillVersionRow]:
+        """The versions of a skill by their numbers, ``after`` one of them. Raises `NotFound`."""
+        row = await self.get(ref, caller)
+        last = None
+        if after is not None:
+            every = await self._database.read(
+                rows.versions, row.id, after=None, limit=BOUNDS.versions, order="asc"
+            )
+            last = next((one.version for one in every.data if after in (one.id, str(one.version))), None)
+            if last is None:
+                raise NotFound(f"There is no version '{after[:80]}' to begin after.", param="after")
+        return await self._database.read(rows.versions, row.id, after=last, limit=limit, order=order)
+
+    async def archive(self, skill: StoredSkill) -> bytes:
+        """Its files as a zip archive. Raises `NotFound` if it was removed meanwhile."""
+        data = await self._database.read(rows.archive, skill.version.id)
+        if data is None:
+            raise NotFound(f"The skill '{skill.name}' was removed meanwhile.", code="skill_not_found")
+        return data
+
+    async def files(self, skill: StoredSkill) -> Mapping[str, bytes]:
+        """Its files by their paths. Raises `NotFound` if it was removed meanwhile."""
+        return await pools.FILES.run(unpacked, await self.archive(skill))
+
+    async def folders(self, refs: Sequence[str], caller: Principal) -> Mapping[str, Mapping[str, bytes]]:
+        """The files of several skills by the names of these. Raises `NotFound`."""
+        found = [await self.version(ref, caller) for ref in refs]
+        return {skill.name: await self.files(skill) for skill in found}
+
+    async def read(
+        self, ref: str, caller: Principal, path: str | None = None
+    ) -> tuple[StoredSkill, str, bytes]:
+        """A file of a skill, its SKILL.md unless another is named: its path and its bytes.
+
+        Raises `NotFound` with the nearest that it has.
+        """
+        skill = await self.version(ref, caller)
+        path = path or SKILL_FILE
+        known = [at for at, _size, _digest in skill.version.files]
+        if path not in known:
+            raise NotFound(
+                f"The skill '{skill.name}' has no file '{path[:200]}'.{nearest(path, known)} Its files are: "
+                f"{', '.join(known[:50])}.",
+                code="skill_file_not_found",
+                param="path",
+            )
+        return skill, path, (await self.files(skill))[path]
+
+    # --- for agents and responses: `portico_server.core.interfaces.SkillTexts` ---------------------------------------
+
+    async def about(self, ref: str, caller: Principal) -> SkillText:
+        """See `SkillTexts`."""
+        row = await self.get(ref, caller)
+        return SkillText(row.id, row.name, row.description)
+
+    async def text(self, ref: str, caller: Principal, path: str | None) -> str:
+        """See `SkillTexts`."""
+        return as_text(*await self.read(ref, caller, path))
+
+    # --- changing ------------------------------------------------------------------------------------------------
+
+    async def create(self, folder: SkillFolder, caller: Principal, *, origin: str = "") -> SkillRow:
+        """Keep a new skill; an admin's is shared. Raises `Conflict` for a name that is taken, `TooLarge`."""
+        caller.require("chat")
+        owner = owner_of(caller)
+        self._reserved(folder.name, owner)
+        made, data = await pools.FILES.run(_made, folder, new_id("skill_"), 1)
+
+        def write(connection: Any) -> SkillRow:
+            self._quota.require(connection, owner, len(data))
+            return rows.create(connection, folder.name, owner, made, data, origin, BOUNDS)
+
+        return await self._database.write(write)
+
+    async def add_version(
+        self, ref: str, folder: SkillFolder, caller: Principal, *, default: bool = False
+    ) -> StoredSkill:
+        """Keep a further version. Raises `NotFound`, `Forbidden`, `InvalidRequest` for another name, `TooLarge`."""
+        row = await self._changeable(ref, caller)
+        if folder.name != row.name:
+            raise InvalidRequest(
+                f"This is the skill '{folder.name}', and these are the versions of '{row.name}': send it as its own.",
+                code="invalid_skill",
+                param="files",
+            )
+        made, data = await pools.FILES.run(_made, folder, row.id, row.latest_version + 1)
+
+        def write(connection: Any) -> None:
+            self._quota.require(connection, row.owner, len(data))
+            rows.add_version(connection, row, made, data, BOUNDS, default=default)
+
+        await self._database.write(write)
+        return await self.version(row.id, caller, str(made.version))
+
+    async def save(
+        self, folder: SkillFolder, caller: Principal, *, origin: str = ""
+    ) -> tuple[SkillRow, bool]:
+        """Let this be the default version of the caller's own skill of its name, and whether one had to be made."""
+        row = await self._database.read(rows.named, folder.name, owner_of(caller))
+        if row is None:
+            return await self.create(folder, caller, origin=origin), True
+        if await self.same(folder, row):
+            return row, False
+        await self.add_version(row.id, folder, caller, default=True)
+        return await self.get(row.id, caller), True
+
+    async def same(self, folder: SkillFolder, row: SkillRow) -> bool:
+        """Whether the default version of a skill has these very files."""
+        last = await self._database.read(rows.version, row.id, row.default_version)
+        return last is not None and [tuple(one) for one in last.files] == folder.sizes
+
+    async def shared(self) -> Mapping[str, SkillRow]:
+        """The shared ones, by name."""
+        return {row.name: row for row in await self._database.read(rows.visible, None)}
+
+    async def set_default(self, ref: str, wanted: str, caller: Principal) -> SkillRow:
+        """Let a version be the default one. Raises `NotFound`, `Forbidden`."""
+        row = await self._changeable(ref, caller)
+        skill = await self.version(row.id, caller, wanted)
+        await self._database.write(rows.set_default, row.id, skill.version)
+        return await self.get(row.id, caller)
+
+    async def remove(self, ref: str, caller: Principal) -> SkillRow:
+        """Forget a skill with all its versions. Raises `NotFound`, and `Forbidden` for a shared one."""
+        row = await self._changeable(ref, caller)
+        await self._database.write(rows.remove, row.id)
+        return row
+
+    async def remove_version(self, ref: str, wanted: str, caller: Principal) -> StoredSkill:
+        """Forget one version. Raises `NotFound`, `Forbidden`, and `Conflict` for the default version."""
+        row = await self._changeable(ref, caller)
+        skill = await self.version(row.id, caller, wanted)
+        if not await self._database.write(rows.remove_version, row, skill.version):
+            raise Conflict(
+                f"Version {skill.version.version} is the default one of '{row.name}'. Make another one the default, or "
+                "remove the skill.",
+                code="default_version",
+                param="version",
+            )
+        return skill
+
+    async def _changeable(self, ref: str, caller: Principal) -> SkillRow:
+        caller.require("chat")
+        row = await self.get(ref, caller)
+        if row.owner is None:
+            caller.require("admin")
+        return row
+
+
+def _made(folder: SkillFolder, skill_id: str, number: int) -> tuple[SkillVersionRow, bytes]:
+    """A version that is to be kept, and its archive."""
+    data = folder.archive()
+    digest = hashlib.sha256(data).hexdigest()
+    return rows.new_version(skill_id, number, folder.front_matter, folder.sizes, len(data), digest), data

@@ -1,0 +1,198 @@
+"""What is taken as a skill and what is not: folders, archives, front matter."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from portico_server.core.errors import PorticoError
+from portico_server.tools.skills import folder
+from portico_server.tools.skills.folder import read_archive, read_files, read_folder, unpacked
+
+FRONT = "---\nname: pdf-forms\ndescription: Fills forms.\n"
+SKILL = (FRONT + "---\n# Forms\n").encode()
+FILES = {"SKILL.md": SKILL, "scripts/fill.py": b"print(1)\n"}
+
+
+def text(front: str) -> dict[str, bytes]:
+    return {"SKILL.md": f"---\n{front}\n---\nDo it.".encode()}
+
+
+def zipped(files: dict[str, bytes], *, folders: bool = False) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
+        if folders:
+            packed.mkdir("pdf-forms")
+        for name, data in files.items():
+            packed.writestr(name, data)
+    return buffer.getvalue()
+
+
+def tarred(files: dict[str, bytes], *more: tarfile.TarInfo) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as packed:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            packed.addfile(entry, io.BytesIO(data))
+        for entry in more:
+            packed.addfile(entry)
+    return buffer.getvalue()
+
+
+def entry(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname = kind, target
+    return made
+
+
+def link_in_zip() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as packed:
+        packed.writestr("SKILL.md", SKILL)
+        made = zipfile.ZipInfo("out")
+        made.external_attr = 0o120777 << 16
+        packed.writestr(made, "/etc/passwd")
+    return buffer.getvalue()
+
+
+def test_a_folder_and_archives_of_every_kind_are_one_skill(tmp_path: Path) -> None:
+    within = {f"pdf-forms/{path}": data for path, data in FILES.items()}
+    place = tmp_path / "pdf-forms"
+    for path, data in {**FILES, ".git/config": b"x", "__pycache__/a.pyc": b"x"}.items():
+        (place / path).parent.mkdir(parents=True, exist_ok=True)
+        (place / path).write_bytes(data)
+    found = [
+        read_files(FILES),
+        read_files({f"./{path}": data for path, data in within.items()}),
+        read_archive(zipped({**within, "__MACOSX/._SKILL.md": b"x"}, folders=True)),
+        read_archive(tarred(within, entry("pdf-forms/empty", tarfile.DIRTYPE))),
+        read_archive(gzip.compress(tarred(FILES))),
+        read_archive(bz2.compress(tarred(within))),
+        read_folder(place),
+    ]
+    assert [skill.files for skill in found] == [FILES] * len(found)
+    assert len({skill.archive() for skill in found}) == 1
+    assert unpacked(found[0].archive()) == FILES
+    assert read_archive(found[0].archive()) == found[0]
+
+
+def test_the_front_matter_is_that_of_the_specification() -> None:
+    front = (
+        "name: a-1\ndescription: 'What: and when'\nlicense: MIT\ncompatibility: Needs git\n"
+        "metadata: {version: 1.0, beta: true}\nallowed-tools: Bash(git:*) Read"
+    )
+    assert read_files(text(front)).front_matter == {
+        "name": "a-1",
+        "description": "What: and when",
+        "license": "MIT",
+        "compatibility": "Needs git",
+        "metadata": {"version": "1.0", "beta": "true"},
+        "allowed-tools": "Bash(git:*) Read",
+    }
+
+
+DESCRIBED = "description: x"
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        *(
+            f"name: {name}\n{DESCRIBED}"
+            for name in ("A", "a_b", "-a", "a-", "a--b", "é", "a" * 65, "''", "1", "[a]")
+        ),
+        DESCRIBED,
+        "name: a",
+        "name: a\ndescription: ' '",
+        f"name: a\ndescription: {'x' * 1025}",
+        f"name: a\n{DESCRIBED}\nversion: '1'",
+        f"name: a\n{DESCRIBED}\ncompatibility: {'x' * 501}",
+        f"name: a\n{DESCRIBED}\nallowed-tools: [Read]",
+        f"name: a\n{DESCRIBED}\nmetadata: [a]",
+        f"name: a\n{DESCRIBED}\nmetadata: {{a: [b]}}",
+        f"name: &a a\n{DESCRIBED}",
+        f"name: !!str a\n{DESCRIBED}",
+        "name: &a a\ndescription: *a",
+        f"name: !!python/object/apply:os.system [id]\n{DESCRIBED}",
+        "- name",
+        "name: [",
+    ],
+)
+def test_front_matter_that_is_wrong_is_refused(front: str) -> None:
+    with pytest.raises(PorticoError) as refused:
+        read_files(text(front))
+    assert (refused.value.status, refused.value.code, refused.value.param) == (400, "invalid_skill", "files")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"README.md": SKILL},
+        {"skill.md": SKILL},
+        {"SKILL.md": b"# No front matter"},
+        {"SKILL.md": b"\xff\xfe---"},
+        {"other-name/SKILL.md": SKILL},
+        {"a/SKILL.md": SKILL, "b/x": b""},
+        {"SKILL.md": SKILL, "../out": b""},
+        {"SKILL.md": SKILL, "/etc/passwd": b""},
+        {"SKILL.md": SKILL, "a\\b": b""},
+        {"SKILL.md": SKILL, "C:/x": b""},
+        {"SKILL.md": SKILL, "a//b": b""},
+        {"SKILL.md": SKILL, "a\nb": b""},
+        {"SKILL.md": SKILL, "a": b"", "a/b": b""},
+        {"SKILL.md": SKILL, "/".join("a" * 17): b""},
+        {"SKILL.md": SKILL, "a" * 256: b""},
+        {"SKILL.md": SKILL + b" " * folder.MAX_TEXT_BYTES},
+        {"SKILL.md": SKILL, **{str(number): b"" for number in range(folder.MAX_FILES)}},
+    ],
+)
+def test_folders_that_are_no_skill_are_refused(files: dict[str, bytes]) -> None:
+    for read in (lambda: read_files(files), lambda: read_archive(zipped(files))):
+        with pytest.raises(PorticoError) as refused:
+            read()
+        assert (refused.value.status, refused.value.param) == (400, "files")
+
+
+def test_archives_with_links_devices_and_bombs_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder, "MAX_SKILL_BYTES", 2**20)
+    monkeypatch.setattr(folder, "MAX_ARCHIVE_BYTES", 2**20)
+    huge = b"\0" * (folder.MAX_SKILL_BYTES + 1)
+    pax = tarfile.TarInfo("SKILL.md")
+    pax.pax_headers = {"comment": "x" * (folder.MAX_SKILL_BYTES + folder.MAX_FILES * 4096)}
+    whole = zipped(FILES)
+    for data, status in (
+        (link_in_zip(), 400),
+        (tarred(FILES, entry("out", tarfile.SYMTYPE, "/etc/passwd")), 400),
+        (tarred(FILES, entry("out", tarfile.LNKTYPE, "SKILL.md")), 400),
+        (tarred(FILES, entry("out", tarfile.CHRTYPE)), 400),
+        (tarred(FILES, entry("out", tarfile.FIFOTYPE)), 400),
+        (tarred({"../SKILL.md": SKILL}), 400),
+        (zipped({**FILES, "big": huge}), 413),
+        (gzip.compress(tarred({**FILES, "big": huge})), 413),
+        (gzip.compress(tarred({}, pax)), 413),
+        (b"\0" * (folder.MAX_ARCHIVE_BYTES + 1), 413),
+        (whole[:-30], 400),
+        (gzip.compress(tarred(FILES))[:40], 400),
+        (b"", 400),
+        (b"hello", 400),
+        (b"PK\x03\x04", 400),
+    ):
+        with pytest.raises(PorticoError) as refused:
+            read_archive(data)
+        assert (refused.value.status, refused.value.param) == (status, "files")
+    place = tmp_path / "pdf-forms"
+    place.mkdir()
+    (place / "SKILL.md").write_bytes(SKILL)
+    (place / "out").symlink_to("/etc/passwd")
+    with pytest.raises(PorticoError, match="is a link"):
+        read_folder(place)
