@@ -208,7 +208,8 @@ class SkillShelf:
     def __init__(self) -> None:
         self._home = tempfile.mkdtemp(prefix="portico-skills-")  # nobody else on this machine gets in
         self.path = Path(self._home, "skills")
-        self.path.mkdir(mode=0o755)
+        self.path.mkdir()
+        self.path.chmod(0o755)  # whatever the umask: a kernel has a user id of its own
         self._laid: dict[str, tuple[str, int]] = {}
         """Digest and bytes of each skill, by its name."""
 
