@@ -27,7 +27,7 @@ from portico_server.apps.answer.judge import SEARCH_RESULTS
 from portico_server.apps.answer.material import Material
 
 RIGHT_REFUSALS = 0.94
-FALSE_REFUSALS = 0.04
+FALSE_REFUSALS = 0.05
 """The share of unanswerable questions that shall score below the line under which an answer is denied, and the share
 of answerable questions that may."""
 

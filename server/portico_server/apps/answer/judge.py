@@ -111,11 +111,10 @@ def _verdict(
         evidence >= lines.absent
         or not material.question_terms
         or material.is_vague()
-        or material.is_held()
         or is_across(material.question, material.passages)
     ):
         # Words cannot tell what is in another language, a question of stop words alone has none, and one
-        # word, or a case told to get advice, proves little; nor do they where a passage has all of them.
+        # word, or a case told to get advice, proves little.
         return "doubtful"
     return "absent"
 

@@ -23,7 +23,6 @@ from portico_server.apps.answer.terms import (
     compounds,
     fold,
     has_cjk,
-    pieces,
     stems,
     tagged,
     words,
@@ -115,10 +114,6 @@ class Material:
             for term in self.question_terms
         }
         self._texts = texts
-        self._pieces = {
-            piece: part * rarity(sum(piece in text for text in texts), max(len(passages), MIN_KNOWN_PASSAGES))
-            for piece, part in pieces(self._folded_question).items()
-        }
         question_tags = tagged(self._folded_question)[:MAX_QUESTION_TERMS] if self.cjk else []
         self.chinese = {
             found.word: rarity(
@@ -154,14 +149,6 @@ class Material:
         )
         few = len(terms) <= MAX_VAGUE_WORDS or _ADVICE.search(self.question) is not None
         return few and bool(terms & found)
-
-    def is_held(self) -> bool:
-        """Whether one passage has all words of the question: words cannot prove then that it does not answer."""
-        if self.cjk:
-            count = MAX_QUOTED_PASSAGES
-            return any(len(_held(self.chinese, text)) == len(self.chinese) for text in self._texts[:count])
-        terms = frozenset(self.question_terms)
-        return any(terms <= own | above for own, above in zip(self._everywhere, self._context, strict=False))
 
     def is_echo(self, candidate: QuoteCandidate) -> bool:
         """Whether a candidate is a question, or holds the very words of the question."""
@@ -340,7 +327,6 @@ class Material:
             "gap_5": scores[0] - (scores[4] if len(scores) > 4 else 0.0) if scores else 0.0,
             "terms": math.log(max(len(self.question_terms), 1)),
             "type": float(any(self._holds(candidate.text) for candidate in self.candidates)),
-            **self._pieces_of_passages(count),
         }
         if self.cjk:
             features |= self._chinese_of_passages(count)
@@ -353,15 +339,6 @@ class Material:
             features["soft_plain"] = max(float(row.mean()) for row in best)
             features["cosine"] = float(soft.cosine.max())
         return features
-
-    def _pieces_of_passages(self, count: int) -> Mapping[str, float]:
-        found = [_held(self._pieces, text) for text in self._texts]
-        units = (_held(self._pieces, candidate.folded) for candidate in self.candidates)
-        return {
-            "pieces": max((_share(self._pieces, held) for held in found[:count]), default=0.0),
-            "pieces_all": _share(self._pieces, frozenset[str]().union(*found)),
-            "pieces_unit": max((_share(self._pieces, held) for held in units), default=0.0),
-        }
 
     def _chinese_of_passages(self, count: int) -> Mapping[str, float]:
         found = [_held(self.chinese, text) for text in self._texts]

@@ -56,24 +56,6 @@ def characters(text: str) -> frozenset[str]:
     return frozenset(char for run in runs for part in STOP_CJK.split(run) for char in part)
 
 
-def pieces(text: str) -> dict[str, float]:
-    """What stays of a word that is spelled or formed otherwise: CJK characters, three letters in a row.
-
-    Each with its part of the first word that it is in, so that a long word counts no more than a short one.
-    """
-    found: dict[str, float] = {}
-    for token in _TOKEN.findall(text):
-        if _IS_CJK.match(token):
-            for part in STOP_CJK.split(token):
-                for char in part:
-                    found.setdefault(char, 1.0)
-        elif token not in STOP_WORDS:
-            count = max(len(token) - 2, 1)
-            for start in range(count):
-                found.setdefault(token[start : start + 3], 1.0 / count)
-    return found
-
-
 @dataclass(frozen=True, slots=True)
 class Tagged:
     """A Chinese word and its part of speech as jieba names it (``nr``: a person, ``ns``: a place …)."""

@@ -11,7 +11,7 @@ class DecisionLines:
     """``constant`` of the sum. Below ``absent`` no answer is there, below ``doubtful`` it is uncertain.
 
     Of the questions trained on, 94 in a hundred that cannot be answered lie below the first, unless more than one in
-    twenty-five that can be answered would; one in ten of these lies below the second.
+    twenty that can be answered would; one in ten of these lies below the second.
     """
 
     constant: float
@@ -60,55 +60,49 @@ SENTENCE: Mapping[str, float] = {
 """What makes a candidate the one that answers: only differences between the candidates of a question count."""
 
 EVIDENCE: Mapping[str, float] = {
-    "passage": -0.089,
-    "plain": 0.918,
-    "unit": 1.106,
-    "pair": 0.754,
-    "all": 0.513,
-    "missing": -0.23,
-    "named": 0.825,
-    "gap": 2.142,
-    "gap_5": 2.212,
-    "terms": 0.51,
-    "type": -0.83,
-    "pieces": 0.505,
-    "pieces_all": 1.187,
-    "pieces_unit": 2.316,
-    "soft": 1.229,
-    "soft_plain": 2.896,
-    "cosine": 7.325,
+    "passage": 0.156,
+    "plain": 1.023,
+    "unit": 1.517,
+    "pair": 1.092,
+    "all": 1.041,
+    "missing": -0.271,
+    "named": 0.988,
+    "gap": 2.109,
+    "gap_5": 2.294,
+    "terms": 0.483,
+    "type": -0.917,
+    "soft": 1.567,
+    "soft_plain": 3.17,
+    "cosine": 7.46,
 }
 """The logarithm of the odds that an answer is in the passages."""
 
-EVIDENCE_LINES = DecisionLines(-10.993, -0.796, 1.330)
+EVIDENCE_LINES = DecisionLines(-10.035, -0.752, 1.405)
 
 EVIDENCE_CJK: Mapping[str, float] = {
-    "passage": 0.825,
-    "plain": 2.211,
-    "unit": 0.775,
-    "pair": 1.28,
-    "all": 0.041,
-    "missing": -0.109,
-    "named": 0.457,
-    "gap": 1.12,
-    "gap_5": 2.32,
-    "terms": 1.104,
-    "type": -0.286,
-    "pieces": 1.776,
-    "pieces_all": 0.62,
-    "pieces_unit": 2.626,
-    "chinese": 1.071,
-    "chinese_plain": 1.721,
-    "chinese_named": 1.231,
-    "chinese_all": 0.398,
-    "chinese_unit": 1.209,
-    "soft": 1.216,
-    "soft_plain": 3.179,
-    "cosine": 4.608,
+    "passage": 1.0,
+    "plain": 2.217,
+    "unit": 1.067,
+    "pair": 1.501,
+    "all": 0.521,
+    "missing": -0.173,
+    "named": 0.501,
+    "gap": 1.18,
+    "gap_5": 2.275,
+    "terms": 0.998,
+    "type": -0.18,
+    "chinese": 1.492,
+    "chinese_plain": 1.852,
+    "chinese_named": 1.226,
+    "chinese_all": 0.748,
+    "chinese_unit": 1.776,
+    "soft": 2.598,
+    "soft_plain": 4.052,
+    "cosine": 4.996,
 }
 """The same for questions in Chinese."""
 
-EVIDENCE_CJK_LINES = DecisionLines(-17.042, -0.776, 0.842)
+EVIDENCE_CJK_LINES = DecisionLines(-17.079, -0.615, 0.686)
 
 SENTENCE_WITHOUT_VECTORS: Mapping[str, float] = {
     "cov": 2.491,
@@ -144,44 +138,38 @@ SENTENCE_WITHOUT_VECTORS: Mapping[str, float] = {
 """The same for stores without vectors of single words."""
 
 EVIDENCE_WITHOUT_VECTORS: Mapping[str, float] = {
-    "passage": 0.295,
-    "plain": 2.502,
-    "unit": 1.801,
-    "pair": 1.371,
-    "all": 0.845,
-    "missing": -0.516,
-    "named": 1.471,
-    "gap": 1.899,
-    "gap_5": 3.058,
-    "terms": 1.252,
-    "type": 0.088,
-    "pieces": 1.381,
-    "pieces_all": 0.794,
-    "pieces_unit": 3.138,
+    "passage": 0.828,
+    "plain": 2.919,
+    "unit": 2.543,
+    "pair": 2.007,
+    "all": 1.447,
+    "missing": -0.67,
+    "named": 1.727,
+    "gap": 1.794,
+    "gap_5": 3.355,
+    "terms": 1.228,
+    "type": -0.051,
 }
 
-EVIDENCE_WITHOUT_VECTORS_LINES = DecisionLines(-10.157, -0.501, 0.679)
+EVIDENCE_WITHOUT_VECTORS_LINES = DecisionLines(-8.892, -0.423, 0.487)
 
 EVIDENCE_CJK_WITHOUT_VECTORS: Mapping[str, float] = {
-    "passage": 1.068,
-    "plain": 2.813,
-    "unit": 0.985,
-    "pair": 1.457,
-    "all": 0.362,
-    "missing": -0.152,
-    "named": 0.512,
-    "gap": 1.125,
-    "gap_5": 2.229,
-    "terms": 1.356,
-    "type": -0.309,
-    "pieces": 2.311,
-    "pieces_all": 0.566,
-    "pieces_unit": 2.916,
-    "chinese": 0.993,
-    "chinese_plain": 1.968,
-    "chinese_named": 1.286,
-    "chinese_all": 0.423,
-    "chinese_unit": 1.074,
+    "passage": 1.453,
+    "plain": 3.125,
+    "unit": 1.469,
+    "pair": 1.879,
+    "all": 1.102,
+    "missing": -0.291,
+    "named": 0.535,
+    "gap": 1.084,
+    "gap_5": 2.279,
+    "terms": 1.268,
+    "type": -0.172,
+    "chinese": 1.561,
+    "chinese_plain": 2.276,
+    "chinese_named": 1.3,
+    "chinese_all": 0.883,
+    "chinese_unit": 1.804,
 }
 
-EVIDENCE_CJK_WITHOUT_VECTORS_LINES = DecisionLines(-11.970, -0.848, 0.867)
+EVIDENCE_CJK_WITHOUT_VECTORS_LINES = DecisionLines(-10.370, -0.763, 0.540)

@@ -244,7 +244,7 @@ def test_a_sentence_is_quoted_before_code_that_repeats_the_words_of_the_question
 
 def finish(http: httpx.Client, **options: Any) -> dict[str, Any]:
     """The whole chat completion of a question that two sentences answer."""
-    messages = [{"role": "user", "content": "At how many degrees is the bread baked?"}]
+    messages = [{"role": "user", "content": "How hot must the oven be for bread?"}]
     response = http.post("/v1/chat/completions", json={"model": "bakery", "messages": messages, **options})
     assert response.status_code == 200, response.text
     found: dict[str, Any] = response.json()
@@ -271,7 +271,7 @@ def test_a_quotation_is_no_longer_than_the_tokens_asked_for(http: httpx.Client, 
 
 def test_a_streamed_quotation_ends_for_its_length_too(http: httpx.Client) -> None:
     whole = finish(http, max_tokens=12)
-    messages = [{"role": "user", "content": "At how many degrees is the bread baked?"}]
+    messages = [{"role": "user", "content": "How hot must the oven be for bread?"}]
     options = {"stream": True, "max_tokens": 12, "stream_options": {"include_usage": True}}
     body = {"model": "bakery", "messages": messages, **options}
     with http.stream("POST", "/v1/chat/completions", json=body) as response:
@@ -284,7 +284,7 @@ def test_a_streamed_quotation_ends_for_its_length_too(http: httpx.Client) -> Non
 
 
 def test_other_interfaces_say_that_a_quotation_was_cut(http: httpx.Client) -> None:
-    question = "At how many degrees is the bread baked?"
+    question = "How hot must the oven be for bread?"
     body = {"model": "bakery", "input": question, "max_output_tokens": 16}
     response = http.post("/v1/responses", json=body).json()
     assert response["status"] == "incomplete"
