@@ -98,6 +98,9 @@ def cut(text: str) -> str:
     return text if len(text) <= MAX_RESULT_CHARS else f"{text[:MAX_RESULT_CHARS]}\n[cut off here]"
 
 
+MAX_CALLS_AT_ONCE: Final = 128
+"""Calls of one answer of a model that are done side by side; the others wait."""
+
 READ_SKILL: Final = "read_skill"
 """The tool with which an agent reads its skills."""
 
@@ -325,12 +328,17 @@ class AgentTools:
         handoffs = [n for n, call in enumerate(calls) if self._is_handoff(call)]
         # Named before any of them begins: in the order in which the model wrote them, whichever is the first to end.
         places = [self.steps.place(call.name if call.name in self.by_name else "tool") for call in calls]
+        slots = asyncio.Semaphore(MAX_CALLS_AT_ONCE)
+
+        async def use(number: int) -> tuple[AgentMessage, AgentToolResult]:
+            async with slots:
+                return await self._use(calls[number], places[number], second=number in handoffs[1:])
+
         cut_off: TurnCutOff | None = None
         tasks: list[asyncio.Task[tuple[AgentMessage, AgentToolResult]]] = []
         try:
             async with asyncio.TaskGroup() as group:
-                for number, (call, place) in enumerate(zip(calls, places, strict=True)):
-                    tasks.append(group.create_task(self._use(call, place, second=number in handoffs[1:])))
+                tasks += [group.create_task(use(number)) for number in range(len(calls))]
         except* TurnCutOff as ended:
             cut_off = next(error for error in _leaves(ended) if isinstance(error, TurnCutOff))
         if cut_off is not None:

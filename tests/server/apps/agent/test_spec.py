@@ -48,7 +48,7 @@ def test_a_whole_specification_is_read() -> None:
 @pytest.mark.parametrize(
     ("spec", "param", "words"),
     [
-        ({"toolz": []}, "agent.toolz", "Did you mean 'tools'?"),
+        ({"toolz": []}, "agent.toolz", "Did you mean 'tools'"),
         ({"model": 3}, "agent.model", "must be text"),
         ({"strategy": "magic"}, "agent.strategy", "one of tools, text_tools"),
         ({"tools": [{"as": "x"}]}, "agent.tools[0].tool", "needs 'tool'"),

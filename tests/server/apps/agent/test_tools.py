@@ -13,6 +13,7 @@ from tests.server.apps.agent.agent_fixture import AgentFixture, agent, calls, te
 
 from portico.wire import Asked, Delta, StepFinished, StepStarted, ToolCalled, ToolReturned, Usage
 from portico_server.apps.agent.message import AgentMessage
+from portico_server.apps.agent.tools import MAX_CALLS_AT_ONCE
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL
@@ -61,6 +62,28 @@ async def test_parallel_calls_run_side_by_side_and_answer_in_their_order(agent_f
     assert [e.error for e in events if isinstance(e, StepFinished)] == [None, None]
     assert "".join(e.text for e in events if isinstance(e, Delta)) == "Let me look.\n\nBoth."
     assert events[-1] == Usage(20, 10)
+
+
+async def test_of_very_many_calls_so_many_are_done_at_once(agent_fixture: AgentFixture) -> None:
+    doing = most = 0
+
+    async def look(_given: Mapping[str, Any]) -> str:
+        nonlocal doing, most
+        doing += 1
+        most = max(most, doing)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        doing -= 1
+        return "seen"
+
+    agent_fixture.tool("look", look, "what")
+    wanted = MAX_CALLS_AT_ONCE + 20
+    model = agent_fixture.model(calls(*[("look", '{"what": "a"}')] * wanted), "All.")
+    async with asyncio.timeout(60):
+        reply, _events = await agent_fixture.run("go", "s", tools=["look"], limits={"tool_calls": wanted})
+    assert reply.content == "All."
+    assert [message["content"] for message in model.sent()[-wanted:]] == ["seen"] * wanted
+    assert 1 < most <= MAX_CALLS_AT_ONCE
 
 
 async def test_the_model_is_told_its_tools_and_that_results_are_data(agent_fixture: AgentFixture) -> None:
