@@ -116,12 +116,13 @@ class RayCluster:
 
     def actors(self) -> list[psutil.Process]:
         """The processes of actors on its nodes."""
-        return [
-            process
-            for node in self._nodes.values()
-            for process in node.processes()
-            if process.name().startswith("ray::JobActor")
-        ]
+        found = []
+        for node in self._nodes.values():
+            for process in node.processes():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if process.name().startswith("ray::JobActor"):
+                        found.append(process)
+        return found
 
     def lose_node(self, address: str) -> None:
         """Take away a node with all that runs there."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import os
 import signal
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -180,18 +182,27 @@ async def test_several_processes_train_one_model_and_stand_still_while_a_model_a
     tmp_path: Path,
 ) -> None:
     looks: list[set[str]] = []
+    others = {child.pid for child in psutil.Process().children(recursive=True)}
 
     def answering() -> bool:
-        looks.append({child.status() for child in psutil.Process().children(recursive=True)})
-        return len(looks) < 10
+        looks.append(set(_statuses(others)))
+        return {psutil.STATUS_STOPPED} not in looks
 
     asked = task(tmp_path, tiny(), LINES, steps=2, processes=2, threads=1, micro_batch=1)
     events = await trained(trainer(tmp_path, answering=answering), asked)
     assert isinstance(events[-1], TrainedWeights)
     assert set(losses(events)) == {1, 2}
     assert (events[-1].path / "adapter_config.json").is_file()
-    assert {psutil.STATUS_STOPPED} in looks[:10]
+    assert {psutil.STATUS_STOPPED} in looks
     assert psutil.STATUS_STOPPED not in looks[-1]
+
+
+def _statuses(others: Container[int]) -> Iterator[str]:
+    """Of what this process has started beside ``others`` and is alive."""
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if child.pid not in others and (status := child.status()) != psutil.STATUS_ZOMBIE:
+                yield status
 
 
 async def test_what_there_is_no_room_for_is_not_begun(tmp_path: Path) -> None:

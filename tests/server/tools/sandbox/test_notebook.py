@@ -190,14 +190,14 @@ async def test_there_are_never_more_kernels_than_allowed(environment: Environmen
 
 
 async def test_what_is_not_used_is_ended(environment: Environment) -> None:
-    made = opened(environment, idle=0.2)
+    made = opened(environment, idle=3.0)
     before = {child.pid for child in psutil.Process().children()}
     try:
         await made.run(ME, "s", Cell("1"), quiet)
         ours = [child for child in psutil.Process().children() if child.pid not in before]
         kernels = [child for child in ours if child.name() == "bwrap"]
         assert kernels
-        _ended, alive = await asyncio.to_thread(psutil.wait_procs, kernels, 10)
+        _ended, alive = await asyncio.to_thread(psutil.wait_procs, kernels, 60)
         assert not alive
     finally:
         await made.close()

@@ -45,9 +45,16 @@ def child_of(models: ModelFixture) -> ServerProcess:
 
 async def gone(*pids: int) -> None:
     """Until these processes are gone; children of children end when the system gets to it."""
-    async with asyncio.timeout(10):
-        while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
+    async with asyncio.timeout(60):
+        while any(map(_works, pids)):
             await asyncio.to_thread(psutil.wait_procs, [], 0.02)
+
+
+def _works(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.mark.parametrize(
