@@ -177,6 +177,13 @@ class ContentsFinder:
         await self._deployed(found, row, wanted)
 
     async def _add(self, found: PackageContents, key: str, by: str) -> None:
+        if key.startswith("skill/"):
+            skill = key.partition("/")[2]
+            found.notes.append(
+                f"{by} has the skill '{skill}', which a package does not take along: write it with 'portico skills "
+                "export', and name the archive in 'skills' of app/portico.yaml."
+            )
+            return
         card = (await self._registry.resolve(key, self._caller)).card
         self._require_name(card, key, by)
         match card.kind:

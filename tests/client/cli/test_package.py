@@ -228,6 +228,17 @@ def test_stores_by_reference_are_what_they_follow(client: Client, tmp_path: Path
     assert document["stores"][0]["folder"] == "${STORE_HANDBOOK_FOLDER}"
 
 
+def test_skills_are_named_that_stay_behind(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "greeting").mkdir()
+    skill = "---\nname: greeting\ndescription: How to greet.\n---\nSay moin.\n"
+    (tmp_path / "greeting" / "SKILL.md").write_text(skill, encoding="utf-8")
+    client.skills.add(tmp_path / "greeting")
+    agent = {"portico_agent": 1, "model": "echo", "skills": ["greeting"]}
+    client.apps.deploy("skilled", agent, kind="agent")
+    [note] = client.apps.plan_package("skilled").notes
+    assert "'skilled' has the skill 'greeting'," in note and "portico skills export" in note
+
+
 def test_who_may_deploy_an_app_may_package_it(client: Client, daemon: Daemon) -> None:
     scopes = ["chat", "models:read", "apps:*:deploy", "tools:calculator:call"]
     keys = [client.keys.add(f"packager {n}", scopes) for n in range(2)]
