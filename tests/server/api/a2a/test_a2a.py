@@ -23,6 +23,7 @@ from google.protobuf.json_format import ParseDict
 from tests import daemon as daemons
 from tests.daemon import Daemon
 from tests.server.api.openai.conftest import KEYS, bearer
+from tests.server.daemons import until
 from tests.server.webhooks.receiver import Receiver, receiving
 
 from portico_server.api.a2a.adapter import METHODS, STREAMS
@@ -70,6 +71,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iter
     (home / "a2a.yaml").write_text(json.dumps(served), encoding="utf-8")
     env = {"PORTICO_REQUIRE_KEY": "true", "PORTICO_TOOL_HOSTS": f"127.0.0.1:{receiver.port}"}
     with daemons.running(home / "data", "--file", str(home / "a2a.yaml"), env=env) as running:
+        card = f"{running.url}/a2a/janitor/.well-known/agent-card.json"
+        until(lambda: httpx.get(card, headers=bearer("three")).is_success, "the agent whose tool is prepared")
         yield running
 
 
