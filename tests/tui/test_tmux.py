@@ -77,6 +77,7 @@ class Tmux:
 
 @pytest.fixture
 def tmux(busy_daemon: Daemon, tmp_path: Path) -> Iterator[Tmux]:
+    busy_daemon.settle()  # so that whom one talks to first is there
     session = Tmux(tmp_path, busy_daemon.url, (80, 24))
     yield session
     session.kill()

@@ -248,14 +248,9 @@ def test_a_revoked_key_ends_its_jobs(daemon: Daemon, client: openai.OpenAI) -> N
     asked = {"name": "passing", "scopes": ["finetune"]}
     made = httpx.post(f"{daemon.url}/api/keys", json=asked, headers=admin).json()
     with openai.OpenAI(base_url=f"{daemon.url}/v1", api_key=made["key"], max_retries=0) as passing:
-        training = upload(passing, EXAMPLES)
-        jobs = [
-            passing.fine_tuning.jobs.create(
-                model="default", training_file=training, hyperparameters={"n_epochs": FOREVER}
-            ).id
-            for _ in range(2)
-        ]
-        until_step(daemon, jobs[0], 1)
+        trained = long_job(passing, "default").id
+        until_step(daemon, trained, 1)
+        jobs = [trained, long_job(passing, "default").id]
     httpx.delete(f"{daemon.url}/api/keys/{made['id']}", headers=admin).raise_for_status()
     for job in jobs:
         events, ended = followed(daemon, job)
