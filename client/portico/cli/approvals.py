@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from portico.cli.pairs import json_or_text
 from portico.cli.render import console, moment, print_fields, print_json, print_rows, safe, shorten
 from portico.cli.session import AsJson, connected
 from portico.errors import Conflict, InvalidRequest
@@ -144,12 +145,7 @@ def decide(client: Client, question: Question) -> None:
 
 
 def _value(text: str | None) -> Any:
-    if text is None:
-        return None
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    return None if text is None else json_or_text(text)
 
 
 def _arguments(question: Question) -> str:

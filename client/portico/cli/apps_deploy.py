@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from portico.cli.complete import app_names
-from portico.cli.pairs import pairs
+from portico.cli.pairs import json_or_text, pairs
 from portico.cli.render import console, print_json, safe
 from portico.cli.session import AsJson, DryRun, connected
 from portico.cli.source import AppSource, read_source
@@ -106,10 +105,7 @@ def _value(text: str) -> Any:
             return Path(text[1:]).read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
             raise InvalidRequest(f"{text[1:]} is not text in UTF-8.", param="changes") from error
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    return json_or_text(text)
 
 
 def diff(

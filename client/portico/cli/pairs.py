@@ -1,8 +1,10 @@
-"""Options of the form NAME=VALUE, given any number of times."""
+"""Options of the form NAME=VALUE, given any number of times, and values that may be JSON."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from typing import Any
 
 from portico.errors import InvalidRequest
 
@@ -16,3 +18,11 @@ def pairs(given: Iterable[str] | None, option: str) -> dict[str, str]:
             raise InvalidRequest(f"{option} is '{pair}', but must be NAME=VALUE.", param=option.strip("-"))
         found[name] = value
     return found
+
+
+def json_or_text(text: str) -> Any:
+    """The value that a text has as JSON, or else the text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

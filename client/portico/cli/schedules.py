@@ -73,8 +73,8 @@ def show_all(context: typer.Context, everyone: Everyone = False, as_json: AsJson
                 (
                     *((one.id, one.owner or "shared") if everyone else ()),
                     one.name,
-                    _target(one),
-                    _times(one),
+                    target_of(one),
+                    times_of(one),
                     "paused" if one.paused else moment(one.next_at),
                 )
                 for one in found
@@ -137,9 +137,9 @@ def show(context: typer.Context, schedule: Ref, as_json: AsJson = False) -> None
             ("id", found.id),
             ("name", found.name),
             ("shared", "yes" if found.shared else "no"),
-            ("runs", _target(found)),
+            ("runs", target_of(found)),
             ("input", shorten(safe(str(found.input)), 200) if found.input is not None else None),
-            ("at", _times(found)),
+            ("at", times_of(found)),
             ("missed", found.missed),
             ("overlap", found.overlap),
             ("pause after", f"{found.pause_after} failures" if found.pause_after else "never"),
@@ -276,11 +276,13 @@ def _input(text: str | None, file: Path | None) -> Any:
     return given_input(text, file, None)
 
 
-def _target(schedule: Schedule) -> str:
+def target_of(schedule: Schedule) -> str:
+    """What it calls or syncs."""
     return f"app {schedule.app}" if schedule.app else f"store {schedule.store}"
 
 
-def _times(schedule: Schedule) -> str:
+def times_of(schedule: Schedule) -> str:
+    """When it does so."""
     if schedule.every:
         return f"every {schedule.every}"
     return f"{schedule.cron} ({schedule.timezone})"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from portico.cli.pairs import json_or_text
 from portico.cli.render import dollars, moment, one_line, print_fields, print_json, print_rows
 from portico.cli.session import AsJson, DryRun, connected
 from portico.errors import Conflict, InvalidRequest
@@ -350,10 +351,7 @@ def _settings(given: Sequence[str]) -> Mapping[str, Any]:
     found: dict[str, Any] = {}
     for item in given:
         name, value = _pair(item, "--set")
-        try:
-            found[name] = json.loads(value)
-        except json.JSONDecodeError:
-            found[name] = value
+        found[name] = json_or_text(value)
     return found
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from portico_server.core.errors import Conflict
 from portico_server.core.servable import Card
@@ -18,6 +18,16 @@ from portico_server.core.servable import Card
 Keep = Callable[[Mapping[str, str]], Awaitable[None]]
 
 _ID: Final = "id:"
+
+
+class HasId(Protocol):
+    """What is known by an id."""
+
+    @property
+    def id(self) -> str: ...
+
+
+T = TypeVar("T", bound=HasId)
 
 
 class Bound:
@@ -62,6 +72,17 @@ def bound_id(key: str) -> str | None:
     """The id of what a name means to the durable run of this task, if that is bound."""
     bound = BOUND.get()
     return None if bound is None else id_of(bound.known.get(key, ""))
+
+
+async def meant(key: str, ref: str, find: Callable[[str], Awaitable[T | None]]) -> T | None:
+    """What ``find`` finds for a name or an id: that which the name is bound to in this task's durable run, to which it
+    is bound from now on otherwise. ``key`` is what the run knows the name by.
+    """
+    row = await find(bound_id(key) or ref)
+    bound = BOUND.get()
+    if bound is not None and row is not None:
+        await bound.bind(key, f"{_ID}{row.id}")
+    return row
 
 
 def id_of(meaning: str) -> str | None:

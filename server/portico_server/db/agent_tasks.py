@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias
 
 import orjson
@@ -117,7 +118,13 @@ def _is_in(state: TaskState) -> ColumnElement[bool]:
     return responses.c.status.in_([name for name, found in ENDED_STATES.items() if found == state])
 
 
-def update_document(task_id: str, context_id: str, state: TaskState, timestamp: str) -> dict[str, Any]:
+def timestamp(seconds: float) -> str:
+    """A point in time, in seconds since 1970, as the protocol writes it."""
+    found = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return found.replace("+00:00", "Z")
+
+
+def update_document(task_id: str, context_id: str, state: TaskState, moment: float) -> dict[str, Any]:
     """The event of the protocol that says what has become of a task."""
-    status = {"state": f"TASK_STATE_{state.upper()}", "timestamp": timestamp}
+    status = {"state": f"TASK_STATE_{state.upper()}", "timestamp": timestamp(moment)}
     return {"statusUpdate": {"taskId": task_id, "contextId": context_id, "status": status}}

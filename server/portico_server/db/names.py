@@ -7,7 +7,8 @@ transaction: SQLite has one writer at a time, and PostgreSQL a lock on the name.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Iterable
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, func, or_, select
 
@@ -16,10 +17,38 @@ from portico_server.db.schema import adapters, aliases, apps, models, stores
 
 Kind: TypeAlias = Literal["app", "store", "model"]
 
+T = TypeVar("T")
+
+
+class Owned(Protocol):
+    """A row with a name. ``owner`` is the key whose name it is, ``None``: shared."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def owner(self) -> str | None: ...
+
+
+R = TypeVar("R", bound=Owned)
+
 
 def claim_of(owner: str | None, name: str) -> str:
     """Owner and name as one value of a unique column. Null there holds no name, as in every database."""
     return f"{owner or ''}/{name}"
+
+
+def own_or_shared(
+    connection: Connection, named: Callable[[Connection, str, str | None], T | None], name: str, owner: str
+) -> T | None:
+    """What a key means by a name: its own thing, then the shared one. ``named`` finds that of one owner."""
+    return named(connection, name, owner) or named(connection, name, None)
+
+
+def as_meant(found: Iterable[R], owner: str) -> list[R]:
+    """The rows of a key and the shared ones, without those before which the key has its own of the same name."""
+    rows = list(found)
+    own = {row.name for row in rows if row.owner == owner}
+    return [row for row in rows if row.owner == owner or row.name not in own]
 
 
 def lock(connection: Connection, name: str) -> None:

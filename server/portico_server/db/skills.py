@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, or_, select, update
+from sqlalchemy import Connection, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from portico_server.core.errors import Conflict
 from portico_server.core.ids import new_id
 from portico_server.db.names import claim_of, lock
-from portico_server.db.rows import Order, RowPage, Rows
+from portico_server.db.rows import Order, RowPage, Rows, may_have_another
 from portico_server.db.schema import skill_versions, skills
 
 
@@ -117,8 +117,7 @@ def create(
         )
     if owner is not None and named(connection, name, None) is not None:
         raise name_conflict(name)
-    own = select(func.count()).select_from(skills).where(skills.c.owner == owner)
-    if owner is not None and connection.execute(own).scalar_one() >= bounds.skills:
+    if owner is not None and not may_have_another(connection, bounds.skills, skills.c.owner == owner):
         raise Conflict(
             f"This key has {bounds.skills} skills, the most that are taken. Remove one first.",
             code="too_many_skills",
@@ -143,8 +142,7 @@ def add_version(
     default: bool,
 ) -> None:
     """Keep a further version. Raises `Conflict` if the skill has enough, or was changed meanwhile."""
-    held = select(func.count()).select_from(skill_versions).where(skill_versions.c.skill_id == row.id)
-    if connection.execute(held).scalar_one() >= bounds.versions:
+    if not may_have_another(connection, bounds.versions, skill_versions.c.skill_id == row.id):
         raise Conflict(
             f"The skill '{row.name}' has {bounds.versions} versions, the most that are taken. Remove one first.",
             code="too_many_versions",

@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias
 
 import orjson
@@ -311,8 +310,7 @@ def _write(
 
 def _of_task(task: AgentTaskRow, event_type: str, moment: float) -> str:
     state: TaskState = ENDED_STATES.get(event_type.rpartition(".")[2], "input_required")
-    at = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return orjson.dumps(agent_tasks.update_document(task.id, task.context_id, state, at)).decode()
+    return orjson.dumps(agent_tasks.update_document(task.id, task.context_id, state, moment)).decode()
 
 
 def _has_webhook(connection: Connection, owner: str) -> bool:

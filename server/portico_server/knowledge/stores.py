@@ -24,7 +24,7 @@ from portico_server.core.servable import Card, Servable
 from portico_server.db import chunks, stores
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
-from portico_server.db.names import claim_of
+from portico_server.db.names import claim_of, own_or_shared
 from portico_server.db.stores import SkippedRows, StoreFileCounts, StoreRow
 from portico_server.knowledge.archive.archives import StoreArchives
 from portico_server.knowledge.calibrate import Calibration, require_vectors
@@ -595,9 +595,7 @@ class StoreService:
     async def _find_row(self, ref: str, caller: Principal) -> StoreRow | None:
         """A store by its name, the caller's own before a shared one, or by its id."""
         if is_store_name(ref):
-            return await self._database.read(rows.named, ref, caller.id) or await self._database.read(
-                rows.named, ref, None
-            )
+            return await self._database.read(own_or_shared, rows.named, ref, caller.id)
         row = await self._database.read(rows.get, ref)
         return row if row is not None and caller.sees(row.owner) else None
 

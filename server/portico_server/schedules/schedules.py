@@ -15,6 +15,7 @@ from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry, owner_of
 from portico_server.db import schedules as rows
 from portico_server.db.database import Database
+from portico_server.db.names import own_or_shared
 from portico_server.db.rows import now as clock
 from portico_server.db.schedules import ScheduleRow, ScheduleTime
 from portico_server.schedules.firing import ScheduleRuns, find_app, timing_of
@@ -185,8 +186,7 @@ class ScheduleService:
         if is_id(ref, "sched_"):
             row = await self._database.read(rows.get, ref)
         else:
-            row = await self._database.read(rows.named, ref, caller.id)
-            row = row or await self._database.read(rows.named, ref, None)
+            row = await self._database.read(own_or_shared, rows.named, ref, caller.id)
         if row is None or not _sees(caller, row):
             known = [found.name for found in await self.list(caller)]
             raise NotFound(

@@ -8,6 +8,8 @@ from typing import Any
 
 from textual.content import Content
 
+from portico.cli.pairs import json_or_text
+from portico.cli.schedules import target_of, times_of
 from portico.values import Schedule, ScheduledRun
 from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
 from portico_tui.text import cell, clock, one_line, shorten
@@ -17,14 +19,6 @@ from portico_tui.widgets.table import Column
 OUTCOME_COLOURS = {"completed": "green", "failed": "red"}
 
 
-def _target(one: Schedule) -> str:
-    return f"app {one.app}" if one.app is not None else f"store {one.store}"
-
-
-def _times(one: Schedule) -> str:
-    return f"{one.cron} ({one.timezone})" if one.cron is not None else f"every {one.every}"
-
-
 class ScheduleList(Listing[Schedule]):
     """What runs when, by name."""
 
@@ -32,8 +26,8 @@ class ScheduleList(Listing[Schedule]):
     TAB = "Schedules"
     COLUMNS = (
         Column[Schedule]("NAME", lambda one: one.name, "bold", 24),
-        Column[Schedule]("RUNS", _target, "", 28),
-        Column[Schedule]("AT", _times, "", 32),
+        Column[Schedule]("RUNS", target_of, "", 28),
+        Column[Schedule]("AT", times_of, "", 32),
         Column[Schedule](
             "NEXT",
             lambda one: cell("paused", "red") if one.paused else clock(one.next_at) if one.next_at else "",
@@ -119,17 +113,10 @@ def _wanted(given: Answers) -> dict[str, Any]:
     return {
         "app": given["app"] or None,
         "store": given["store"] or None,
-        "input": _value(given["input"]) if given["input"] else None,
+        "input": json_or_text(given["input"]) if given["input"] else None,
         "every" if interval else "cron": when,
         "timezone": None if interval else given["timezone"] or None,
     }
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def _text(value: Any) -> str:

@@ -28,7 +28,7 @@ from portico_server.core.fields import RequestBody
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 from portico_server.core.principal import Principal
 from portico_server.core.servable import Card
-from portico_server.db.agent_tasks import TaskFilter
+from portico_server.db.agent_tasks import TaskFilter, update_document
 from portico_server.db.webhooks import WebhookRow
 
 PREFIX: Final = "/a2a/"
@@ -198,10 +198,8 @@ async def _followed(
                 return
             if not working:
                 working = True
-                now = {"state": "TASK_STATE_WORKING", "timestamp": documents.moment(view.row.created_at)}
-                yield {
-                    "statusUpdate": {"taskId": view.row.id, "contextId": view.row.context_id, "status": now}
-                }
+                row = view.row
+                yield update_document(row.id, row.context_id, "working", row.created_at)
             for update in documents.artifact_updates(found, view, seen, call.base):
                 yield update
 
@@ -462,7 +460,14 @@ async def _rpc(exchange: Exchange, services: ApiServices, name: str) -> None:
         call = await _call(exchange, services, name)
         if body["method"] in STREAMS:
             updates = await STREAMS[body["method"]](call, params)
-            await exchange.stream(_rpc_frames(updates, request_id, exchange.id))
+            await exchange.stream(
+                _frames(
+                    updates,
+                    exchange.id,
+                    lambda update: {"jsonrpc": "2.0", "id": request_id, "result": update},
+                    lambda error: rpc_error(error, request_id),
+                )
+            )
             return
         with Presence(exchange):
             result = await METHODS[body["method"]](call, params)
@@ -497,17 +502,6 @@ def _params(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return params or {}
 
 
-async def _rpc_frames(
-    updates: AsyncGenerator[dict[str, Any], None], request_id: Any, exchange_id: str
-) -> AsyncIterator[bytes]:
-    async with aclosing(updates):
-        try:
-            async for update in updates:
-                yield _frame({"jsonrpc": "2.0", "id": request_id, "result": update})
-        except Exception as error:  # noqa: BLE001  # logged, and said in the protocol's own form
-            yield _frame(rpc_error(ours(error, exchange_id), request_id))
-
-
 async def _plain(exchange: Exchange, services: ApiServices, name: str, rest: str) -> None:
     path, method = exchange.scope["path"], exchange.scope["method"]
     fitting = [(verb, found, rpc) for verb, pattern, rpc in _PATHS if (found := pattern.fullmatch(rest))]
@@ -522,7 +516,7 @@ async def _plain(exchange: Exchange, services: ApiServices, name: str, rest: str
     call = await _call(exchange, services, name)
     if rpc in STREAMS:
         updates = await STREAMS[rpc](call, params)
-        await exchange.stream(_plain_frames(updates, exchange.id))
+        await exchange.stream(_frames(updates, exchange.id, dict, http_error))
         return
     with Presence(exchange):
         result = await METHODS[rpc](call, params)
@@ -552,15 +546,19 @@ def _query(exchange: Exchange) -> dict[str, Any]:
     return found
 
 
-async def _plain_frames(
-    updates: AsyncGenerator[dict[str, Any], None], exchange_id: str
+async def _frames(
+    updates: AsyncGenerator[dict[str, Any], None],
+    exchange_id: str,
+    shown: Callable[[dict[str, Any]], dict[str, Any]],
+    failed: Callable[[PorticoError], dict[str, Any]],
 ) -> AsyncIterator[bytes]:
+    """Updates as frames, each as ``shown`` writes it; an error on the way as ``failed`` does."""
     async with aclosing(updates):
         try:
             async for update in updates:
-                yield _frame(update)
+                yield _frame(shown(update))
         except Exception as error:  # noqa: BLE001  # logged, and said in the protocol's own form
-            yield _frame(http_error(ours(error, exchange_id)))
+            yield _frame(failed(ours(error, exchange_id)))
 
 
 def _frame(document: Mapping[str, Any]) -> bytes:

@@ -6,7 +6,6 @@ import base64
 import binascii
 import mimetypes
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -17,6 +16,7 @@ from portico_server.apps.responses.event_builder import Event
 from portico_server.apps.responses.tasks import TaskAnswer, TaskView
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 from portico_server.core.servable import Card
+from portico_server.db.agent_tasks import timestamp
 
 VERSION: Final = "1.0"
 """The version of the protocol."""
@@ -30,12 +30,6 @@ _CONTENTS: Final = ("text", "raw", "url", "data")
 _TEXTS: Final = ("text/", "application/json", "application/xml", "application/yaml")
 _ROLE: Final = "ROLE_USER"
 _OUTPUTS: Final = ("text/plain", "application/octet-stream", "image/png")
-
-
-def moment(seconds: float) -> str:
-    """A point in time as the protocol writes it."""
-    found = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    return found.replace("+00:00", "Z")
 
 
 # --- cards --------------------------------------------------------------------------------------------------------
@@ -178,13 +172,13 @@ def task_document(
     view: TaskView, base: str, *, history: int | None = None, artifacts: bool = True
 ) -> dict[str, Any]:
     """A task. ``history``: at most so many messages; ``base``: where files are fetched from."""
+    document = orjson.loads(view.response.document)
     found: dict[str, Any] = {
         "id": view.row.id,
         "contextId": view.row.context_id,
-        "status": _status(view),
+        "status": _status(view, document),
         "metadata": {"run": view.row.run_id, "model": view.row.app},
     }
-    document = orjson.loads(view.response.document)
     if document.get("usage"):
         found["metadata"]["usage"] = document["usage"]
     if artifacts and view.ended:
@@ -194,13 +188,13 @@ def task_document(
     return found
 
 
-def _status(view: TaskView) -> dict[str, Any]:
+def _status(view: TaskView, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of a task, whose response is ``document``, and what it asks or why it ended."""
     found: dict[str, Any] = {
         "state": f"TASK_STATE_{view.state.upper()}",
-        "timestamp": moment(view.changed_at),
+        "timestamp": timestamp(view.changed_at),
     }
     parts: list[dict[str, Any]] = []
-    document = orjson.loads(view.response.document)
     if view.state == "input_required" and view.question is not None:
         question = view.question
         asked = {
@@ -209,7 +203,7 @@ def _status(view: TaskView) -> dict[str, Any]:
             "name": question.name,
             "arguments": question.arguments,
             "answerSchema": question.answer_schema,
-            "expiresAt": moment(question.expires_at),
+            "expiresAt": timestamp(question.expires_at),
         }
         waits = "approved" if question.kind == "approval" else "answered"
         text = question.message or f"'{question.name}' waits to be {waits}."
@@ -270,8 +264,8 @@ def _notes(item: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def status_update(view: TaskView) -> dict[str, Any]:
     """The event of a stream that says what state a task is in."""
-    update = {"taskId": view.row.id, "contextId": view.row.context_id, "status": _status(view)}
-    return {"statusUpdate": update}
+    status = _status(view, orjson.loads(view.response.document))
+    return {"statusUpdate": {"taskId": view.row.id, "contextId": view.row.context_id, "status": status}}
 
 
 def artifact_updates(

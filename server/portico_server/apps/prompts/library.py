@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from portico_server.core import pools
-from portico_server.core.binding import BOUND, bound_id
+from portico_server.core.binding import meant
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.ids import is_id
 from portico_server.core.principal import SYSTEM, Principal
@@ -17,6 +17,7 @@ from portico_server.core.registry import owner_of
 from portico_server.core.request import Message
 from portico_server.db import prompts as rows
 from portico_server.db.database import Database
+from portico_server.db.names import as_meant, own_or_shared
 from portico_server.db.prompts import PromptJson, PromptRow
 
 StoredPrompt: TypeAlias = PromptRow[PromptSpec]
@@ -64,12 +65,7 @@ class PromptLibrary:
     async def list(self, caller: Principal, *, everyone: bool = False) -> Sequence[StoredPrompt]:
         """The newest version of each prompt that the caller means by a name; ``everyone``: for an admin, of all."""
         found = await self._database.read(rows.newest, caller.id, everyone=everyone and caller.admin)
-        own = {row.name for row in found if row.owner == caller.id}
-        return [
-            _prompt(row)
-            for row in found
-            if (everyone and caller.admin) or row.owner == caller.id or row.name not in own
-        ]
+        return [_prompt(row) for row in (found if everyone and caller.admin else as_meant(found, caller.id))]
 
     async def get(self, ref: str, caller: Principal, version: int | None = None) -> StoredPrompt:
         """One version by name or id, the newest without ``version``. Raises `NotFound`."""
@@ -92,20 +88,13 @@ class PromptLibrary:
 
     async def _meant(self, ref: str, caller: Principal) -> PromptJson | None:
         """The newest version of the caller's own prompt of a name, of the shared one, or of what has this id."""
-        key = f"prompt/{ref}"
-        ref = bound_id(key) or ref
-        row = await self._found(ref, caller)
-        bound = BOUND.get()
-        if bound is not None and row is not None:
-            await bound.bind(key, f"id:{row.id}")
-        return row
+        return await meant(f"prompt/{ref}", ref, lambda known_as: self._found(known_as, caller))
 
     async def _found(self, ref: str, caller: Principal) -> PromptJson | None:
         if is_id(ref, "prompt_"):
             row = await self._database.read(rows.one, ref, None)
             return row if row is not None and caller.sees(row.owner) else None
-        own = await self._database.read(rows.named, ref, caller.id)
-        return own or await self._database.read(rows.named, ref, None)
+        return await self._database.read(own_or_shared, rows.named, ref, caller.id)
 
     async def history(self, ref: str, caller: Principal) -> Sequence[StoredPrompt]:
         """Every version, newest first. Raises `NotFound`."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from portico_server.core import pools
-from portico_server.core.binding import BOUND, bound_id
+from portico_server.core.binding import meant
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, nearest
 from portico_server.core.ids import is_id, new_id
 from portico_server.core.interfaces import SkillText
@@ -16,6 +16,7 @@ from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import owner_of
 from portico_server.db import skills as rows
 from portico_server.db.database import Database
+from portico_server.db.names import as_meant, own_or_shared
 from portico_server.db.rows import Order, RowPage
 from portico_server.db.skills import SkillBounds, SkillRow, SkillVersionRow
 from portico_server.runs.quotas import StorageQuota
@@ -84,17 +85,11 @@ class SkillLibrary:
     async def list(self, caller: Principal, *, everyone: bool = False) -> Sequence[SkillRow]:
         """Those that the caller means by a name; ``everyone``: for an admin, all there are."""
         found = await self._database.read(rows.visible, caller.id, everyone=everyone and caller.admin)
-        own = {row.name for row in found if row.owner == caller.id}
-        return [
-            row
-            for row in found
-            if (everyone and caller.admin) or row.owner == caller.id or row.name not in own
-        ]
+        return found if everyone and caller.admin else as_meant(found, caller.id)
 
     async def get(self, ref: str, caller: Principal) -> SkillRow:
         """One by name or id. Raises `NotFound`."""
-        key = f"skill/{ref}"
-        row = await self._found(bound_id(key) or ref, caller)
+        row = await meant(f"skill/{ref}", ref, lambda known_as: self._found(known_as, caller))
         if row is None:
             known = [skill.name for skill in await self.list(caller)]
             raise NotFound(
@@ -102,17 +97,13 @@ class SkillLibrary:
                 code="skill_not_found",
                 param="skill_id",
             )
-        bound = BOUND.get()
-        if bound is not None:
-            await bound.bind(key, f"id:{row.id}")
         return row
 
     async def _found(self, ref: str, caller: Principal) -> SkillRow | None:
         if is_id(ref, "skill_"):
             row = await self._database.read(rows.get, ref)
             return row if row is not None and caller.sees(row.owner) else None
-        own = await self._database.read(rows.named, ref, caller.id)
-        return own or await self._database.read(rows.named, ref, None)
+        return await self._database.read(own_or_shared, rows.named, ref, caller.id)
 
     async def version(self, ref: str, caller: Principal, wanted: str = "default") -> StoredSkill:
         """A version by its number, ``latest`` or ``default``. Raises `NotFound`."""
