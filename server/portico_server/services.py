@@ -257,6 +257,7 @@ class Services:
             filters.parse,
             self.mcp.addresses,
             self.tool_search,
+            self.skills,
         )
         self.responder = Responder(
             database,

@@ -402,8 +402,11 @@ class SkillText:
 class SkillTexts(Protocol):
     """The skills of the daemon. A name means the caller's own, then a shared one."""
 
-    async def about(self, ref: str, caller: Principal) -> SkillText:
-        """One by name or id. Raises `NotFound`."""
+    async def about(self, ref: str, caller: Principal, version: str = "default") -> SkillText:
+        """One by name or id, as this version of it describes itself. Raises `NotFound`."""
+
+    async def sent(self, archive: str) -> SkillText:
+        """One that came with a request, as base64 of a zip archive. Raises `InvalidRequest`, `TooLarge`."""
 
     async def text(self, ref: str, caller: Principal, path: str | None) -> str:
         """A file of it as a model reads it, its SKILL.md unless another is named. Raises `NotFound`."""

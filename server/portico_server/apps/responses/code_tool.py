@@ -29,7 +29,8 @@ async def code_call(bench: ToolContext, tool: CodeInterpreterTool, at: str) -> N
     container = tool.container or (earlier[-1]["container_id"] if earlier and not tool.files else "")
     container = container or new_id("cntr_")
     files = [
-        await _file(bench, file_id, f"{at}.container.file_ids[{n}]") for n, file_id in enumerate(tool.files)
+        await uploaded(bench, file_id, f"{at}.container.file_ids[{n}]")
+        for n, file_id in enumerate(tool.files)
     ]
 
     async def use(call: CalledTool, arguments: Mapping[str, Any]) -> None:
@@ -78,7 +79,8 @@ async def _run(bench: ToolContext, container: str, files: Sequence[Mapping[str, 
     await bench.emit([completed, done])
 
 
-async def _file(bench: ToolContext, file_id: str, at: str) -> dict[str, str]:
+async def uploaded(bench: ToolContext, file_id: str, at: str) -> dict[str, str]:
+    """An uploaded file as the tools that run code take it. Raises `NotFound`."""
     try:
         name, data = await bench.around.uploads.read(file_id, bench.context.caller)
     except NotFound as error:

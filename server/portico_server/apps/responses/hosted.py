@@ -9,13 +9,16 @@ from typing import Any, Final
 
 from portico.wire import Cited, Passage, ToolCalled, ToolReturned
 from portico_server.apps.agent.tools import arguments_of, cut
-from portico_server.apps.responses import code_tool, mcp_tool, tool_search
+from portico_server.apps.responses import code_tool, mcp_tool, shell_tool, tool_search
 from portico_server.apps.responses.items import MODEL_OUTPUT
 from portico_server.apps.responses.request import (
+    ApplyPatchTool,
     CodeInterpreterTool,
     FileSearchTool,
     ImageGenerationTool,
+    LocalShellTool,
     McpTool,
+    ShellTool,
 )
 from portico_server.apps.responses.tool_context import OfferedTool, ToolContext
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable, nearest
@@ -193,6 +196,14 @@ async def grasp(bench: ToolContext) -> None:
                 await image_call(bench, tool, at)
             case McpTool():
                 await mcp_tool.mcp_call(bench, tool, at)
+            case ShellTool():
+                await shell_tool.shell_call(bench, tool, at)
+            case LocalShellTool():
+                shell_tool.local_shell_call(bench)
+    if any(
+        isinstance(tool, ApplyPatchTool) for tool in bench.ask.tools
+    ):  # once it is known where the shell is
+        await shell_tool.patch_call(bench)
     await tool_search.search_call(bench)
     for function in bench.functions:
         if function.spoken in bench.offers:

@@ -25,6 +25,12 @@ Prefix = Literal[
     "cmp_",
     "tsc_",
     "tso_",
+    "sh_",
+    "sho_",
+    "lsh_",
+    "lsho_",
+    "apc_",
+    "apco_",
 ]
 
 

@@ -21,6 +21,8 @@ DETAILS: Final = ("auto", "low", "high", "original")
 MAX_ID_CHARS: Final = 256
 MAX_ITEMS: Final = 10_000
 
+OPERATIONS: Final = ("create_file", "update_file", "delete_file")
+
 MODEL_OUTPUT: Final = "_told"
 """What of a call here the model was told, while its response is being made: a field that nobody else sees."""
 
@@ -56,7 +58,8 @@ def _item(value: Any, mint: ItemIds, at: str) -> Item:
     prefix = _PREFIXES.get(made["type"])
     if prefix is None:
         return made
-    return {"id": _id(given, at) or mint(prefix), **made}
+    own = "" if made["type"] == "local_shell_call_output" else _id(given, at)  # there it may be the call's
+    return {"id": own or mint(prefix), **made}
 
 
 def _id(given: Mapping[str, Any], at: str) -> str:
@@ -301,6 +304,103 @@ def _compaction(given: Mapping[str, Any], at: str) -> Item:
     return {"type": "compaction", "encrypted_content": replace(held, items=inner).sealed()}
 
 
+# --- shells and patches -----------------------------------------------------------------------------------------
+
+
+def _shell_call(given: Mapping[str, Any], at: str) -> Item:
+    action = check.item(given.get("action"), f"{at}.action")
+    found: Item = {
+        "type": "shell_call",
+        "status": "completed",
+        "call_id": check.needed(given, "call_id", at),
+        "action": {
+            "commands": check.texts(action.get("commands"), f"{at}.action.commands"),
+            **{name: _count(action, name, f"{at}.action") for name in ("timeout_ms", "max_output_length")},
+        },
+    }
+    environment = check.shallow(given.get("environment"), f"{at}.environment")
+    return {
+        **found,
+        "environment": None if environment is None else check.item(environment, f"{at}.environment"),
+    }
+
+
+def _shell_output(given: Mapping[str, Any], at: str) -> Item:
+    listed = check.items(given.get("output"), f"{at}.output", "a list of objects")
+    outputs = []
+    for number, one in enumerate(listed):
+        place = f"{at}.output[{number}]"
+        output = check.item(one, place)
+        outcome = check.item(output.get("outcome"), f"{place}.outcome", "an object with a 'type'")
+        if outcome.get("type") not in ("exit", "timeout"):
+            check.not_one_of(f"{place}.outcome.type", outcome.get("type"), ("exit", "timeout"))
+        ended: Item = {"type": outcome["type"]}
+        if ended["type"] == "exit":
+            ended["exit_code"] = check.whole(outcome.get("exit_code"), f"{place}.outcome.exit_code", -(2**31))
+        texts = {name: check.text(output.get(name), f"{place}.{name}") for name in ("stdout", "stderr")}
+        outputs.append({**texts, "outcome": ended})
+    return {
+        "type": "shell_call_output",
+        "status": "completed",
+        "call_id": check.needed(given, "call_id", at),
+        "output": outputs,
+        "max_output_length": _count(given, "max_output_length", at),
+    }
+
+
+def _local_call(given: Mapping[str, Any], at: str) -> Item:
+    action = check.item(given.get("action"), f"{at}.action")
+    check.shallow(action, f"{at}.action")
+    check.texts(action.get("command"), f"{at}.action.command")
+    return {
+        "type": "local_shell_call",
+        "status": "completed",
+        "call_id": check.needed(given, "call_id", at),
+        "action": {"env": {}, **action, "type": "exec"},
+    }
+
+
+def _local_output(given: Mapping[str, Any], at: str) -> Item:
+    # OpenAI's types name the call by 'id', its guide by 'call_id'.
+    call_id = given.get("call_id") or check.needed(given, "id", at)
+    output = check.text(given.get("output"), f"{at}.output")
+    return {
+        "type": "local_shell_call_output",
+        "status": "completed",
+        "call_id": check.text(call_id, f"{at}.call_id"),
+        "output": output,
+    }
+
+
+def _patch_call(given: Mapping[str, Any], at: str) -> Item:
+    place = f"{at}.operation"
+    operation = check.item(given.get("operation"), place, "an object with a 'type'")
+    kind = operation.get("type")
+    if kind not in OPERATIONS:
+        check.not_one_of(f"{place}.type", kind, OPERATIONS)
+    found: Item = {"type": kind, "path": check.needed(operation, "path", place)}
+    if kind != "delete_file":
+        found["diff"] = check.text(operation.get("diff"), f"{place}.diff")
+    call_id = check.needed(given, "call_id", at)
+    return {"type": "apply_patch_call", "status": "completed", "call_id": call_id, "operation": found}
+
+
+def _patch_output(given: Mapping[str, Any], at: str) -> Item:
+    status = given.get("status")
+    if status not in ("completed", "failed"):
+        check.not_one_of(f"{at}.status", status, ("completed", "failed"))
+    return {
+        "type": "apply_patch_call_output",
+        "status": status,
+        "call_id": check.needed(given, "call_id", at),
+        "output": _text_or_none(given, "output", at),
+    }
+
+
+def _count(given: Mapping[str, Any], name: str, at: str) -> int | None:
+    return None if given.get(name) is None else check.whole(given[name], f"{at}.{name}", 0)
+
+
 def _text_or_none(given: Mapping[str, Any], name: str, at: str) -> str | None:
     return None if given.get(name) is None else check.text(given[name], f"{at}.{name}")
 
@@ -328,6 +428,12 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any], str], Item]] = {
     "mcp_approval_request": _approval_request,
     "mcp_approval_response": _approval,
     "compaction": _compaction,
+    "shell_call": _shell_call,
+    "shell_call_output": _shell_output,
+    "local_shell_call": _local_call,
+    "local_shell_call_output": _local_output,
+    "apply_patch_call": _patch_call,
+    "apply_patch_call_output": _patch_output,
 }
 
 _PREFIXES: Mapping[str, Prefix] = {
@@ -345,4 +451,10 @@ _PREFIXES: Mapping[str, Prefix] = {
     "mcp_approval_request": "mcpr_",
     "mcp_approval_response": "mcpa_",
     "compaction": "cmp_",
+    "shell_call": "sh_",
+    "shell_call_output": "sho_",
+    "local_shell_call": "lsh_",
+    "local_shell_call_output": "lsho_",
+    "apply_patch_call": "apc_",
+    "apply_patch_call_output": "apco_",
 }

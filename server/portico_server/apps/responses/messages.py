@@ -14,7 +14,13 @@ from portico_server.apps.responses.tool_context import OfferedTool
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.request import Message
 
-CALLS: Final = {"function_call": "function_call_output", "tool_search_call": "tool_search_output"}
+CALLS: Final = {
+    "function_call": "function_call_output",
+    "tool_search_call": "tool_search_output",
+    "shell_call": "shell_call_output",
+    "local_shell_call": "local_shell_call_output",
+    "apply_patch_call": "apply_patch_call_output",
+}
 """Calls that the client answers, and what it answers them with."""
 
 TOOL_SEARCH: Final = "tool_search"
@@ -31,25 +37,27 @@ Media = Mapping[str, str]
 def check_pairs(items: Sequence[Item]) -> None:
     """Every output has a call before it, every call an output: models refuse other conversations."""
     items = window(items)
-    called: set[str] = set()
-    answered: set[str] = set()
+    called: dict[tuple[str, str], None] = {}
+    answered: set[tuple[str, str]] = set()
     for item in items:
-        if item["type"] in CALLS and item["call_id"]:
-            called.add(item["call_id"])
-        elif item["type"] in CALLS.values() and item["call_id"]:
-            if item["call_id"] not in called:
+        kind, call_id = item["type"], item.get("call_id")
+        if kind in CALLS and call_id:
+            called[CALLS[kind], call_id] = None
+        elif kind in CALLS.values() and call_id:
+            if (kind, call_id) not in called:
                 raise InvalidRequest(
-                    f"No tool call found for {_said(item['type'])} with call_id {item['call_id']}. Send the call "
+                    f"No tool call found for {_said(kind)} with call_id {call_id}. Send the call "
                     "before it, or 'previous_response_id' of the response that made it.",
                     param="input",
                 )
-            answered.add(item["call_id"])
-    for call_id in called - answered:
-        raise InvalidRequest(
-            f"No tool output found for function call {call_id}. Send a 'function_call_output' for each call, and a "
-            "'tool_search_output' for each search.",
-            param="input",
-        )
+            answered.add((kind, call_id))
+    for kind, call_id in called:
+        if (kind, call_id) not in answered:
+            raise InvalidRequest(
+                f"No tool output found for {_said(kind).removesuffix(' output')} {call_id}. Send a '{kind}' for each "
+                "call.",
+                param="input",
+            )
 
 
 def _said(kind: str) -> str:
@@ -78,14 +86,7 @@ class _Writer:
         self.messages: list[Message] = []
         self._media = media
         self._open: list[str] = []
-        self._outputs = {
-            item["call_id"]: item["output"] for item in items if item["type"] == "function_call_output"
-        }
-        self._outputs |= {
-            item["call_id"]: loaded_text(item["tools"])
-            for item in items
-            if item["type"] == "tool_search_output" and item["call_id"]
-        }
+        self._outputs = {item["call_id"]: _output(item) for item in items if item["type"] in CALLS.values()}
         self._query = ""
         self._requests = {item["id"]: item for item in items if item["type"] == "mcp_approval_request"}
 
@@ -105,6 +106,10 @@ class _Writer:
                     self._open.append(item["call_id"])
             case "tool_search_output" if not item["call_id"]:
                 self._done(item["id"], TOOL_SEARCH, self._query, loaded_text(item["tools"]))
+            case "shell_call" | "local_shell_call" | "apply_patch_call":
+                name, arguments = _client_call(item)
+                self._call(item["call_id"], name, orjson.dumps(arguments).decode())
+                self._open.append(item["call_id"])
             case "file_search_call" if MODEL_OUTPUT in item:
                 query = orjson.dumps({"query": "; ".join(item["queries"])}).decode()
                 self._done(item["id"], "file_search", query, item[MODEL_OUTPUT])
@@ -201,6 +206,38 @@ def loaded(tools: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, str]]
             case "mcp":
                 for name in tool.get("allowed_tools") or ():
                     yield "", str(name), str(tool.get("server_label", ""))
+
+
+def _client_call(item: Item) -> tuple[str, dict[str, Any]]:
+    """The function that a call of a shell, or of a patch, is to a model, with its arguments."""
+    if item["type"] == "apply_patch_call":
+        return "apply_patch", item["operation"]
+    kept = {name: value for name, value in item["action"].items() if value is not None and name != "type"}
+    return item["type"].removesuffix("_call"), kept
+
+
+def _output(item: Item) -> Any:
+    """What a call gave, as a model is told it."""
+    if MODEL_OUTPUT in item:
+        return item[MODEL_OUTPUT]
+    if item["type"] == "tool_search_output":
+        return loaded_text(item["tools"])
+    if item["type"] == "apply_patch_call_output":
+        return item["output"] or (
+            "Done." if item["status"] == "completed" else "The patch could not be applied."
+        )
+    if item["type"] != "shell_call_output":
+        return item["output"]
+    texts = []
+    for one in item["output"]:
+        ended = one["outcome"]
+        end = (
+            "took too long and was ended"
+            if ended["type"] == "timeout"
+            else f"exit status {ended['exit_code']}"
+        )
+        texts += [one["stdout"].rstrip("\n"), one["stderr"].rstrip("\n"), f"[{end}]"]
+    return "\n".join(filter(None, texts))
 
 
 def code_text(item: Item) -> str:

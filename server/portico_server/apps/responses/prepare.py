@@ -228,8 +228,10 @@ class Preparer:
         """The uploaded files that messages name, as ``data:`` addresses, if the model can read them."""
         found: dict[str, str] = {}
         for item in items:
+            if item["type"] not in ("message", "function_call_output"):
+                continue
             parts = item.get("content") or item.get("output") or ()
-            for part in parts if isinstance(parts, list) and item["type"] != "reasoning" else ():
+            for part in parts if isinstance(parts, list) else ():
                 if part["type"] == "input_file":
                     _require_files(card)
                 file_id = part.get("file_id")

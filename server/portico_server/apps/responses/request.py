@@ -92,6 +92,38 @@ class CodeInterpreterTool:
 
 
 @dataclass(frozen=True, slots=True)
+class ShellSkill:
+    """A skill for a shell: kept here (``ref``), an ``archive`` in base64, or at the client's ``path``."""
+
+    ref: str
+    name: str = ""
+    description: str = ""
+    path: str = ""
+    version: str = "default"
+    archive: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ShellTool:
+    """Commands of a shell: by the client, or in a ``container`` here that was named or is new, with ``files`` in it."""
+
+    hosted: bool = False
+    container: str = ""
+    files: tuple[str, ...] = ()
+    skills: tuple[ShellSkill, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyPatchTool:
+    """Files changed by diffs: in the container of the shell, or by the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalShellTool:
+    """A program that the client runs."""
+
+
+@dataclass(frozen=True, slots=True)
 class ImageGenerationTool:
     """Pictures, by a ``model`` that was named or the one that draws here; ``options`` are those of the tool `draw`."""
 
@@ -136,6 +168,9 @@ Tool: TypeAlias = (
     | ToolSearchTool
     | FileSearchTool
     | CodeInterpreterTool
+    | ShellTool
+    | ApplyPatchTool
+    | LocalShellTool
     | ImageGenerationTool
     | McpTool
     | DeclaredTool
@@ -146,8 +181,8 @@ Tool: TypeAlias = (
 class ToolChoice:
     """Which tools the model may or must call.
 
-    ``mode``; with ``kind`` (``function``, ``file_search``, ``code_interpreter``, ``image_generation``, ``mcp``) it
-    must call one of those, by ``name`` and ``label`` where they are given. ``allowed``: these alone are offered, as
+    ``mode``; with ``kind`` (``function``, ``file_search``, ``code_interpreter``, ``shell``, ``mcp`` …) it must
+    call one of those, by ``name`` and ``label`` where they are given. ``allowed``: these alone are offered, as
     (kind, label, name).
     """
 
@@ -191,19 +226,8 @@ class ResponseRequest:
 
     @property
     def hosted(self) -> bool:
-        """Whether it offers tools that run here."""
-        return any(
-            isinstance(
-                tool,
-                FileSearchTool
-                | CodeInterpreterTool
-                | ImageGenerationTool
-                | McpTool
-                | NamespaceTool
-                | ToolSearchTool,
-            )
-            for tool in self.tools
-        )
+        """Whether it offers tools that are more than functions of the client."""
+        return any(not isinstance(tool, FunctionTool | DeclaredTool) for tool in self.tools)
 
     @property
     def functions(self) -> tuple[FunctionTool, ...]:

@@ -11,6 +11,8 @@ from portico_server.apps.responses.event_builder import Event, EventBuilder
 from portico_server.apps.responses.items import Item
 from portico_server.apps.responses.request import FunctionTool, ResponseRequest
 from portico_server.core.context import Context
+from portico_server.core.ids import new_id
+from portico_server.core.interfaces import SkillTexts
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Artifact, CalledTool, Filter
@@ -39,6 +41,7 @@ class ResponseServices:
     filters: Callable[[Any, str], Filter]
     servers: Callable[[], Mapping[str, str]]
     tool_search: ToolSearch
+    skills: SkillTexts
 
 
 Use: TypeAlias = Callable[[CalledTool, Mapping[str, Any]], Awaitable[None]]
@@ -76,7 +79,8 @@ class ToolContext:
     ``offers`` are the functions that the model may call, by name, ``tools`` those of servers by label and name.
     ``passages`` are those that were found, numbered; ``made`` the files that code made, each with its container.
     ``searched`` are the passages by query; ``repeated``: the model has asked for the same again, and is to answer now.
-    ``waits``: whether the client has to agree to something first.
+    ``waits``: whether the client has to do or agree to something first; ``container``: where the shell is, if that is
+    here.
     ``functions`` are those of the client; ``hidden`` the tools, by what the model calls them, that it has not
     found yet.
     """
@@ -95,4 +99,10 @@ class ToolContext:
     functions: list[FunctionTool] = field(default_factory=list)
     hidden: dict[str, SearchedTool] = field(default_factory=dict)
     waits: bool = False
+    container: str = ""
     repeated: bool = False
+
+    def call_id(self, call: CalledTool) -> str:
+        """The id of a call, another one if it has none or one that the conversation knows."""
+        known = {item.get("call_id") for item in (*self.before, *self.machine.output)}
+        return call.id if call.id and call.id not in known else new_id("call_")

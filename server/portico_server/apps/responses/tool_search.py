@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from portico_server.apps.responses import mcp_tool, tools
-from portico_server.apps.responses.items import MODEL_OUTPUT
+from portico_server.apps.responses.items import MODEL_OUTPUT, Item
 from portico_server.apps.responses.messages import TOOL_SEARCH, loaded, loaded_text
 from portico_server.apps.responses.request import FunctionTool, McpTool, NamespaceTool, functions_of, spoken
 from portico_server.apps.responses.tool_context import OfferedTool, ToolContext
-from portico_server.core.ids import new_id
 from portico_server.core.request import CalledTool
 from portico_server.core.tool_search import MAX_QUERY_CHARS, QUERY_ARGUMENTS, SearchedTool, finding
 
@@ -98,12 +97,9 @@ def _asker(bench: ToolContext) -> Any:
     async def use(call: CalledTool, arguments: Mapping[str, Any]) -> None:
         """Leave it to the client, which answers with the next request."""
         machine = bench.machine
-        item = {"id": machine.mint("tsc_"), "type": "tool_search_call", "execution": "client"}
-        known = {one.get("call_id") for one in (*bench.before, *machine.output)}
-        call_id = call.id if call.id and call.id not in known else new_id("call_")
-        index, events = machine.add(
-            {**item, "call_id": call_id, "status": "in_progress", "arguments": dict(arguments)}
-        )
+        item: Item = {"id": machine.mint("tsc_"), "type": "tool_search_call", "execution": "client"}
+        item |= {"call_id": bench.call_id(call), "status": "in_progress", "arguments": dict(arguments)}
+        index, events = machine.add(item)
         bench.waits = True
         await bench.emit([*events, machine.done(index, status="completed")])
 

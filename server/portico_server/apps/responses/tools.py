@@ -9,14 +9,18 @@ from typing import Any, Final
 
 from portico_server.apps.responses import check
 from portico_server.apps.responses.request import (
+    ApplyPatchTool,
     Approvals,
     CodeInterpreterTool,
     DeclaredTool,
     FileSearchTool,
     FunctionTool,
     ImageGenerationTool,
+    LocalShellTool,
     McpTool,
     NamespaceTool,
+    ShellSkill,
+    ShellTool,
     Tool,
     ToolChoice,
     ToolSearchTool,
@@ -31,7 +35,12 @@ MAX_TOOLS: Final = 128
 MAX_DEFERRED_TOOLS: Final = 1_000
 """Tools of one request, those included that the model has to find."""
 
-HOSTED: Final = ("file_search", "code_interpreter", "image_generation", "mcp")
+MAX_SHELL_SKILLS: Final = 20
+
+HOSTED: Final = (
+    *("file_search", "code_interpreter", "image_generation", "mcp"),
+    *("shell", "apply_patch", "local_shell"),
+)
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _CONTAINER = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _RANKERS: Final = {"none": "auto", "auto": "auto", "default-2024-11-15": "auto", "default_2024_08_21": "auto"}
@@ -208,6 +217,57 @@ def _code(given: Mapping[str, Any], at: str) -> CodeInterpreterTool:
     return CodeInterpreterTool("", tuple(files))
 
 
+def _shell(given: Mapping[str, Any], at: str) -> ShellTool:
+    place = f"{at}.environment"
+    found = check.item(given.get("environment") or {"type": "local"}, place, "an object with a 'type'")
+    kind = found.get("type")
+    skills = check.items(found.get("skills") or [], f"{place}.skills")
+    if len(skills) > MAX_SHELL_SKILLS:
+        check.wrong(f"{place}.skills", f"has {len(skills)} items; at most {MAX_SHELL_SKILLS} are taken")
+    if kind == "local":
+        return ShellTool(
+            skills=tuple(_local_skill(one, f"{place}.skills[{n}]") for n, one in enumerate(skills))
+        )
+    if kind == "container_reference":
+        container = check.needed(found, "container_id", place)
+        if not _CONTAINER.fullmatch(container):
+            check.wrong(f"{place}.container_id", "must be 1 to 64 letters, digits, dots, colons or dashes")
+        return ShellTool(hosted=True, container=container)
+    if kind != "container_auto":
+        check.not_one_of(f"{place}.type", kind, ("container_auto", "container_reference", "local"))
+    policy = found.get("network_policy")
+    if policy is not None and check.item(policy, f"{place}.network_policy").get("type") != "disabled":
+        check.unsupported(f"{place}.network_policy", "cannot be had: code here runs without network")
+    files = check.texts(found.get("file_ids") or [], f"{place}.file_ids")
+    kept = tuple(_kept_skill(one, f"{place}.skills[{n}]") for n, one in enumerate(skills))
+    return ShellTool(hosted=True, files=tuple(files), skills=kept)
+
+
+def _local_skill(value: Any, at: str) -> ShellSkill:
+    given = check.item(value, at)
+    name, about, path = (check.needed(given, key, at) for key in ("name", "description", "path"))
+    return ShellSkill("", name, about, path)
+
+
+def _kept_skill(value: Any, at: str) -> ShellSkill:
+    given = check.item(value, at, "an object with a 'type'")
+    kind = given.get("type")
+    if kind == "skill_reference":
+        version = given.get("version")
+        wanted = "default" if version is None else check.text(version, f"{at}.version")
+        return ShellSkill(check.needed(given, "skill_id", at), version=wanted)
+    if kind != "inline":
+        check.not_one_of(f"{at}.type", kind, ("skill_reference", "inline"))
+    name, about = check.needed(given, "name", at), check.needed(given, "description", at)
+    source = check.item(given.get("source"), f"{at}.source")
+    for key, wanted in (("type", "base64"), ("media_type", "application/zip")):
+        if source.get(key) != wanted:
+            check.not_one_of(f"{at}.source.{key}", source.get(key), (wanted,))
+    return ShellSkill(
+        "", name, about, f"/skills/{name}", archive=check.needed(source, "data", f"{at}.source")
+    )
+
+
 def _image(given: Mapping[str, Any], at: str) -> ImageGenerationTool:
     for name in ("input_image_mask", "markup"):
         if given.get(name) is not None:
@@ -271,6 +331,9 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any], str], Tool]] = {
     "code_interpreter": _code,
     "image_generation": _image,
     "mcp": _mcp,
+    "shell": _shell,
+    "apply_patch": lambda _given, _at: ApplyPatchTool(),
+    "local_shell": lambda _given, _at: LocalShellTool(),
 }
 
 
@@ -339,6 +402,12 @@ def _meant(choice: ToolChoice, tool: Tool) -> bool:
             return choice.kind == "code_interpreter"
         case ImageGenerationTool():
             return choice.kind == "image_generation"
+        case ShellTool():
+            return choice.kind == "shell"
+        case ApplyPatchTool():
+            return choice.kind == "apply_patch"
+        case LocalShellTool():
+            return choice.kind == "local_shell"
         case _:
             return False
 

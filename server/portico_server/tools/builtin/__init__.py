@@ -24,6 +24,7 @@ from portico_server.tools.builtin import (
     python_light,
     read_skill,
     search,
+    shell,
     speak,
     sql,
     transcribe,
@@ -76,6 +77,8 @@ class CodeTools:
         self.tools: tuple[Tool, ...] = (
             calculator.tool(self.light),
             code_interpreter.tool(self._notebooks, artifacts, skills, limits),
+            shell.tool(self._notebooks, artifacts, skills, limits),
+            shell.patch_tool(self._notebooks),
             python_light.tool(self.light),
             read_skill.tool(skills),
         )

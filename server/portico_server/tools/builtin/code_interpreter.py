@@ -17,7 +17,7 @@ from portico_server.runs.artifacts import ArtifactStore, NewArtifact
 from portico_server.tools.results import ARTIFACT, with_link
 from portico_server.tools.sandbox.notebooks import Notebooks
 from portico_server.tools.sandbox.protocol import MB, Cell, CellOutcome, Product, SandboxLimits
-from portico_server.tools.skills.library import SkillLibrary
+from portico_server.tools.skills.library import SKILLS_SCHEMA, SkillLibrary
 from portico_server.tools.tool import Tool
 
 FILES: Final = 16 * MB
@@ -38,14 +38,13 @@ def tool(notebooks: Notebooks, artifacts: ArtifactStore, skills: SkillLibrary, l
             await context.emit(Status("install", message))
 
         code = arguments["code"].encode("utf-8", "replace").decode()  # half a surrogate pair is not a text
-        files = await _files(arguments.get("files") or (), artifacts, context)
+        files = await brought(arguments.get("files") or (), artifacts, context)
         folders = await skills.folders(arguments.get("skills") or (), context.caller)
         cell = Cell(code, files, folders)
         session = arguments.get("session")
         caller = context.caller
         outcome = await notebooks.run(caller.id, session, cell, report, whole=caller.admin)
-        made = [_made(product) for product in outcome.products]
-        return _result(outcome, session, await artifacts.keep(made, context))
+        return _result(outcome, session, await kept(outcome, artifacts, context))
 
     return Tool(
         name="code_interpreter",
@@ -65,6 +64,27 @@ def tool(notebooks: Notebooks, artifacts: ArtifactStore, skills: SkillLibrary, l
     )
 
 
+FILES_SCHEMA: Final[Mapping[str, Any]] = {
+    "type": "array",
+    "maxItems": 20,
+    "description": "Files to put into the working folder first, each from one of text, base64, artifact.",
+    "items": {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "pattern": _NAME},
+            "text": {"type": "string"},
+            "base64": {"type": "string"},
+            "artifact": {"type": "string", "description": "The id of an artifact."},
+        },
+        "required": ["name"],
+        "minProperties": 2,
+        "maxProperties": 2,
+        "additionalProperties": False,
+    },
+}
+"""Files that a call brings along."""
+
+
 def _input() -> dict[str, Any]:
     return {
         "type": "object",
@@ -80,30 +100,8 @@ def _input() -> dict[str, Any]:
                 "pattern": r"^[A-Za-z0-9_.:-]{1,64}$",
                 "description": "A name of your choice for a notebook that remembers.",
             },
-            "skills": {
-                "type": "array",
-                "maxItems": 20,
-                "description": "Skills whose scripts and files the code uses: !python /skills/NAME/scripts/x.py",
-                "items": {"type": "string", "maxLength": 100},
-            },
-            "files": {
-                "type": "array",
-                "maxItems": 20,
-                "description": "Files to put into the working folder first, each from one of text, base64, artifact.",
-                "items": {
-                    "type": "object",
-                    "properties": {
-                        "name": {"type": "string", "pattern": _NAME},
-                        "text": {"type": "string"},
-                        "base64": {"type": "string"},
-                        "artifact": {"type": "string", "description": "The id of an artifact."},
-                    },
-                    "required": ["name"],
-                    "minProperties": 2,
-                    "maxProperties": 2,
-                    "additionalProperties": False,
-                },
-            },
+            "skills": SKILLS_SCHEMA,
+            "files": FILES_SCHEMA,
         },
         "required": ["code"],
         "additionalProperties": False,
@@ -128,7 +126,7 @@ _OUTPUT: Final[Mapping[str, Any]] = {
 }
 
 
-async def _files(
+async def brought(
     given: Sequence[Mapping[str, Any]], artifacts: ArtifactStore, context: Context
 ) -> dict[str, bytes]:
     """Name to content. Raises `InvalidRequest` that names the file, `NotFound` for an artifact."""
@@ -156,6 +154,11 @@ async def _files(
             param="arguments.files",
         )
     return files
+
+
+async def kept(outcome: CellOutcome, artifacts: ArtifactStore, context: Context) -> tuple[Artifact, ...]:
+    """What a cell made, kept for who called."""
+    return await artifacts.keep([_made(product) for product in outcome.products], context)
 
 
 def _made(product: Product) -> NewArtifact:

@@ -25,7 +25,16 @@ from portico_server.core import pools
 from portico_server.core.errors import TooLarge, Unavailable
 from portico_server.tools.sandbox import namespace
 from portico_server.tools.sandbox.environment import Environment
-from portico_server.tools.sandbox.protocol import MB, Cell, CellOutcome, Product, Report, SandboxLimits
+from portico_server.tools.sandbox.protocol import (
+    MAX_COMMANDS,
+    MB,
+    Cell,
+    CellOutcome,
+    CommandResult,
+    Product,
+    Report,
+    SandboxLimits,
+)
 
 # What the processes of one kernel hold together: read from /proc, outside of what they could touch.
 
@@ -132,6 +141,9 @@ START_TIMEOUT_S: Final = 30.0
 
 INTERRUPT_TIMEOUT_S: Final = 3.0
 """Seconds that a cell may take to stop when it is interrupted, before its kernel is ended."""
+
+COMMANDS_GRACE_S: Final = 5.0
+"""Seconds by which the end of commands may be late."""
 
 WATCH_INTERVAL_S: Final = 0.2
 """Seconds between two looks at what a kernel holds."""
@@ -288,14 +300,21 @@ class LocalKernel:
             await pools.FILES.run(self._skills.lay, cell.skills)
         number = next(self._cells)
         files = {name: base64.b64encode(data).decode() for name, data in cell.files.items()}
+        asked: dict[str, Any] = {"id": number, "code": cell.code, "files": files}
+        limit = self._limits.seconds
+        if cell.commands:
+            seconds = limit if cell.seconds is None else min(cell.seconds, limit)
+            asked |= {"commands": cell.commands, "seconds": seconds}
+            limit += COMMANDS_GRACE_S  # they are ended by the worker, one by one
+        for what, name in (("fetch", cell.fetch), ("remove", cell.remove)):
+            if name:
+                asked[what] = name
         try:
-            async with asyncio.timeout(self._limits.seconds):
-                await self._send({"id": number, "code": cell.code, "files": files})
+            async with asyncio.timeout(limit):
+                await self._send(asked)
                 return await self._answer(number)
         except TimeoutError:
-            return await self._interrupt(
-                number, f"stopped after {self._limits.seconds:g} s, the most a cell may take"
-            )
+            return await self._interrupt(number, f"stopped after {limit:g} s, the most a cell may take")
         except asyncio.CancelledError:
             # The caller has left: the cell ends, what it has defined so far stays.
             try:
@@ -432,8 +451,20 @@ def _outcome(message: Mapping[str, Any], limits: SandboxLimits) -> CellOutcome:
         value=text("value"),
         error=text("error"),
         products=tuple(_products(message.get("products"), limits)),
+        results=tuple(_results(message.get("results"), limits)),
         notes=tuple(str(note)[:500] for note in notes[:50]) if isinstance(notes, list) else (),
     )
+
+
+def _results(items: Any, limits: SandboxLimits) -> Iterator[CommandResult]:
+    for item in items[:MAX_COMMANDS] if isinstance(items, list) else ():
+        found = item if isinstance(item, dict) else {}
+        out, errors, code = (found.get(name) for name in ("stdout", "stderr", "exit_code"))
+        yield CommandResult(
+            out[: limits.output] if isinstance(out, str) else "",
+            errors[: limits.output] if isinstance(errors, str) else "",
+            code if isinstance(code, int) else None,
+        )
 
 
 def _products(items: Any, limits: SandboxLimits) -> Sequence[Product]:

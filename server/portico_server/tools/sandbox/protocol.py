@@ -12,6 +12,9 @@ from typing import Protocol, TypeAlias
 
 MB = 2**20
 
+MAX_COMMANDS = 50
+"""Commands of one cell."""
+
 
 @dataclass(frozen=True, slots=True)
 class SandboxLimits:
@@ -42,6 +45,23 @@ class Cell:
     code: str
     files: Mapping[str, bytes] = field(default_factory=dict)
     skills: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
+    commands: tuple[str, ...] = ()
+    """Commands of a shell, one after the other, in place of code."""
+    seconds: float | None = None
+    """What all commands together may take, if that is less than a cell may."""
+    fetch: str = ""
+    """A file of the working folder that is handed over, in place of code."""
+    remove: str = ""
+    """A file of the working folder that is deleted, in place of code."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """What a command wrote; ``exit_code`` is ``None`` for one that took too long."""
+
+    stdout: str
+    stderr: str
+    exit_code: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +83,7 @@ class CellOutcome:
     value: str | None = None
     error: str | None = None
     products: Sequence[Product] = ()
+    results: Sequence[CommandResult] = ()
     notes: Sequence[str] = ()
 
 

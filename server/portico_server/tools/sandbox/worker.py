@@ -1,13 +1,15 @@
 """The inside of a kernel: an IPython shell that runs cells told over standard input. Runs in the sandbox alone.
 
-Speaks JSON lines: in come ``{"id", "code", "files"}`` and ``{"interrupt": id}``, out go ``{"ready": true}`` and one
-answer for each cell. Code in a cell can do anything here, forge answers included: whoever reads them trusts nothing.
+Speaks JSON lines: in come ``{"id", "code", "files"}``, with commands or a file in place of code, and
+``{"interrupt": id}``, out go ``{"ready": true}`` and one answer for each cell. Code in a cell can do anything here,
+forge answers included: whoever reads them trusts nothing.
 Imports the standard library and, from its own environment, IPython.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import queue
@@ -16,8 +18,10 @@ import select
 import shutil
 import signal
 import stat
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -209,6 +213,18 @@ class Folder:
             left = self._give(name, data if len(data) == size else None, left, products, notes)
         return products, notes
 
+    def fetch(self, name: str) -> list[dict[str, str]]:
+        """One file, base64 with its name. Raises `OSError`, and `ValueError` for one that is too large."""
+        path = WORK / name
+        if path.stat().st_size > self._limit:
+            raise ValueError(f"'{name}' has more than {self._limit} bytes.")
+        return [{"name": name, "data": base64.b64encode(path.read_bytes()).decode()}]
+
+    def remove(self, name: str) -> None:
+        """Delete one file."""
+        (WORK / name).unlink()
+        self._known.pop(name, None)
+
     def _give(
         self, name: str, data: bytes | None, left: int, products: list[dict[str, str]], notes: list[str]
     ) -> int:
@@ -235,6 +251,69 @@ class Folder:
                     continue
                 if stat.S_ISREG(facts.st_mode) and not name.startswith("."):
                     yield str(path.relative_to(WORK)), (facts.st_mtime_ns, facts.st_size)
+
+
+class Commands:
+    """Commands of a shell: each one's output is kept as far as ``most`` bytes of a stream."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+
+    def run(self, commands: list[str], seconds: float) -> list[dict[str, Any]]:
+        """Run them one after the other; those that are late, and all after them, have no exit status."""
+        deadline = time.monotonic() + seconds
+        return [self._one(command, deadline) for command in commands]
+
+    def _one(self, command: str, deadline: float) -> dict[str, Any]:
+        kept = {"stdout": bytearray(), "stderr": bytearray()}
+        if time.monotonic() >= deadline:
+            return self._told(kept, None)
+        shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
+        process = subprocess.Popen(
+            [shell, "-c", command],
+            cwd=WORK,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            code = self._watch(process, kept, deadline)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # what it has left behind, too
+            process.wait()
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+        return self._told(kept, code)
+
+    def _watch(self, process: Any, kept: dict[str, bytearray], deadline: float) -> int | None:
+        names = {process.stdout.fileno(): "stdout", process.stderr.fileno(): "stderr"}
+        while names:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            # A look now and then at the shell itself: what it has left behind may hold its streams for ever.
+            ready, _, _ = select.select(list(names), [], [], min(left, 0.1))
+            for stream in ready:
+                data = os.read(stream, 65_536)
+                if data:
+                    held = kept[names[stream]]
+                    held += data[: max(0, self._most - len(held))]
+                else:
+                    del names[stream]
+            if not ready and process.poll() is not None:
+                break
+        try:
+            return int(process.wait(max(0.0, deadline - time.monotonic())))
+        except subprocess.TimeoutExpired:
+            return None
+
+    @staticmethod
+    def _told(kept: dict[str, bytearray], code: int | None) -> dict[str, Any]:
+        texts = {name: bytes(data).decode("utf-8", "replace") for name, data in kept.items()}
+        return {**texts, "exit_code": code}
 
 
 class Voice:
@@ -327,6 +406,7 @@ def work(voice: Voice, shell: Shell, printed: Printed, folder: Folder, most: int
     cell = voice.cell()
     notes: list[str] = []
     products: list[dict[str, str]] = []
+    results: list[dict[str, Any]] = []
     shell.forget()
     try:
         folder.lay(cell.get("files") or {})
@@ -334,10 +414,18 @@ def work(voice: Voice, shell: Shell, printed: Printed, folder: Folder, most: int
         try:
             if voice.unwanted == cell["id"]:
                 raise KeyboardInterrupt
-            shell.run(cell["code"])
+            if cell.get("commands"):
+                results = Commands(most * 4).run(cell["commands"], cell["seconds"])
+            elif cell.get("remove"):
+                folder.remove(cell["remove"])
+            elif not cell.get("fetch"):
+                shell.run(cell["code"])
         finally:
             go_deaf()
-        products, notes = folder.take(shell.pictures)
+        if cell.get("fetch"):
+            products = folder.fetch(cell["fetch"])
+        else:
+            products, notes = folder.take(shell.pictures)
     except KeyboardInterrupt:
         shell.fail("KeyboardInterrupt")
     except BaseException as error:  # noqa: BLE001  # out of memory, a full folder: the cell's own fault, and told
@@ -359,6 +447,7 @@ def work(voice: Voice, shell: Shell, printed: Printed, folder: Folder, most: int
             "value": clean(shell.value, most),
             "error": clean(shell.error, most),
             "products": products,
+            "results": results,
             "notes": notes,
         }
     )

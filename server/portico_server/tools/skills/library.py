@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from portico_server.db.names import as_meant, own_or_shared
 from portico_server.db.rows import Order, RowPage
 from portico_server.db.skills import SkillBounds, SkillRow, SkillVersionRow
 from portico_server.runs.quotas import StorageQuota
-from portico_server.tools.skills.folder import SKILL_FILE, SkillFolder, unpacked
+from portico_server.tools.skills.folder import SKILL_FILE, SkillFolder, read_archive, unpacked
 
 BOUNDS: Final = SkillBounds(skills=200, versions=100)
 
@@ -42,6 +44,48 @@ class StoredSkill:
     @property
     def description(self) -> str:
         return self.version.description
+
+
+MAX_SKILLS: Final = 20
+
+SKILLS_SCHEMA: Final[Mapping[str, Any]] = {
+    "type": "array",
+    "maxItems": MAX_SKILLS,
+    "description": "Skills whose scripts and files are used: they are at /skills/NAME.",
+    "items": {
+        "oneOf": [
+            {"type": "string", "maxLength": 100, "description": "A name."},
+            {
+                "type": "object",
+                "properties": {
+                    "skill": {"type": "string", "maxLength": 100},
+                    "version": {
+                        "type": "string",
+                        "maxLength": 20,
+                        "description": "A number, latest or default.",
+                    },
+                },
+                "required": ["skill", "version"],
+                "additionalProperties": False,
+            },
+            {
+                "type": "object",
+                "properties": {"archive": {"type": "string", "description": "A zip archive as base64."}},
+                "required": ["archive"],
+                "additionalProperties": False,
+            },
+        ]
+    },
+}
+"""The skills that a call of a tool names."""
+
+
+def inline(archive: str) -> SkillFolder:
+    """A skill that is sent along. Raises `InvalidRequest`, `TooLarge`."""
+    try:
+        return read_archive(base64.b64decode(archive, validate=True))
+    except (binascii.Error, ValueError) as error:
+        raise InvalidRequest(f"The archive of a skill is not base64: {error}.", param="skills") from error
 
 
 def as_text(skill: StoredSkill, path: str, data: bytes) -> str:
@@ -146,10 +190,23 @@ class SkillLibrary:
         """Its files by their paths. Raises `NotFound` if it was removed meanwhile."""
         return await pools.FILES.run(unpacked, await self.archive(skill))
 
-    async def folders(self, refs: Sequence[str], caller: Principal) -> Mapping[str, Mapping[str, bytes]]:
-        """The files of several skills by the names of these. Raises `NotFound`."""
-        found = [await self.version(ref, caller) for ref in refs]
-        return {skill.name: await self.files(skill) for skill in found}
+    async def folders(
+        self, given: Sequence[str | Mapping[str, Any]], caller: Principal
+    ) -> Mapping[str, Mapping[str, bytes]]:
+        """The files of several skills by the names of these, as `SKILLS_SCHEMA` has them.
+
+        Raises `NotFound`, and `InvalidRequest` for an archive that is none.
+        """
+        found: dict[str, Mapping[str, bytes]] = {}
+        for one in given:
+            if not isinstance(one, str) and "archive" in one:
+                sent = await pools.FILES.run(inline, one["archive"])
+                found[sent.name] = sent.files
+                continue
+            ref, version = (one, "default") if isinstance(one, str) else (one["skill"], one["version"])
+            skill = await self.version(ref, caller, version)
+            found[skill.name] = await self.files(skill)
+        return found
 
     async def read(
         self, ref: str, caller: Principal, path: str | None = None
@@ -172,10 +229,15 @@ class SkillLibrary:
 
     # --- for agents and responses: `portico_server.core.interfaces.SkillTexts` ---------------------------------------
 
-    async def about(self, ref: str, caller: Principal) -> SkillText:
+    async def about(self, ref: str, caller: Principal, version: str = "default") -> SkillText:
         """See `SkillTexts`."""
-        row = await self.get(ref, caller)
-        return SkillText(row.id, row.name, row.description)
+        skill = await self.version(ref, caller, version)
+        return SkillText(skill.row.id, skill.name, skill.description)
+
+    async def sent(self, archive: str) -> SkillText:
+        """See `SkillTexts`."""
+        folder = await pools.FILES.run(inline, archive)
+        return SkillText("", folder.name, str(folder.front_matter["description"]))
 
     async def text(self, ref: str, caller: Principal, path: str | None) -> str:
         """See `SkillTexts`."""

@@ -20,6 +20,12 @@ STRANGER = Path(__file__).parents[2] / "tools" / "mcp" / "stranger.py"
 
 FIGURE = "import matplotlib.pyplot as plt\nplt.plot([1, 4])\nplt.show()\nprint('drawn')"
 
+COMMANDS = [
+    "echo one; echo two >&2; exit 3",
+    "cat /skills/*/SKILL.md; ls; echo made > made.txt",
+    "yes | head -c 100",
+]
+
 REPLIES = [
     {
         "match": r"^weather in (\w+)",
@@ -87,6 +93,35 @@ REPLIES = [
             {"name": "get_weather", "arguments": {"city": "Rome"}},
         ],
     },
+    *(
+        {"match": rf"^{word}", "times": 1, "tool_calls": [{"name": name, "arguments": arguments}]}
+        for word, name, arguments in (
+            ("list it", "shell", {"commands": COMMANDS, "max_output_length": 20}),
+            ("sleep", "shell", {"commands": ["sleep 60", "echo never"], "timeout_ms": 300}),
+            ("write it", "apply_patch", {"type": "create_file", "path": "a/b.txt", "diff": "+one\n+two"}),
+            ("here I list", "shell", {"commands": ["ls"], "timeout_ms": 1_000}),
+            ("here I patch", "apply_patch", {"type": "delete_file", "path": "x"}),
+            ("here I run", "local_shell", {"command": ["ls", "-l"], "working_directory": "/tmp"}),
+        )
+    ),
+    {
+        "match": r"^change it",
+        "times": 1,
+        "tool_calls": [
+            {
+                "name": "apply_patch",
+                "arguments": {"type": "create_file", "path": "a/b.txt", "diff": "+one\n+two"},
+            },
+            {
+                "name": "apply_patch",
+                "arguments": {"type": "update_file", "path": "a/b.txt", "diff": "@@\n one\n-two\n+zwei"},
+            },
+            {"name": "apply_patch", "arguments": {"type": "update_file", "path": "no", "diff": "-x"}},
+            {"name": "apply_patch", "arguments": {"type": "delete_file", "path": "../etc/passwd"}},
+            {"name": "shell", "arguments": {"commands": ["cat a/b.txt"]}},
+        ],
+    },
+    {"match": r"^(list it|sleep|change it|here I)", "content": "It is done."},
     {"match": r"^refuse", "error": {"status": 429, "message": "Too many.", "code": "rate_limit_exceeded"}},
     {"match": r"^break off", "content": "one two three four", "crash": 2},
     {"match": r"^slowly (.+)", "content": r"\1", "interval": 0.05},

@@ -1,0 +1,292 @@
+"""``shell`` and ``apply_patch``, in a container here or by the client, and ``local_shell``, by the client alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from portico_server.apps.agent.tools import cut
+from portico_server.apps.responses.code_tool import uploaded
+from portico_server.apps.responses.items import MODEL_OUTPUT, Item
+from portico_server.apps.responses.request import ShellSkill, ShellTool
+from portico_server.apps.responses.tool_context import OfferedTool, ToolContext
+from portico_server.core.errors import PorticoError
+from portico_server.core.ids import new_id
+from portico_server.core.request import CalledTool, ToolCall, ToolResult
+
+MAX_COMMANDS: Final = 50
+
+COMMANDS: Final = {
+    "type": "object",
+    "properties": {
+        "commands": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": MAX_COMMANDS,
+            "items": {"type": "string"},
+            "description": "Commands of a shell, run one after the other.",
+        },
+        "timeout_ms": {"type": "integer", "minimum": 1},
+        "max_output_length": {"type": "integer", "minimum": 0},
+    },
+    "required": ["commands"],
+    "additionalProperties": False,
+}
+
+_EXEC: Final = {
+    "type": "object",
+    "properties": {
+        "command": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 1_000,
+            "items": {"type": "string"},
+            "description": "A program and its arguments.",
+        },
+        "working_directory": {"type": "string"},
+        "timeout_ms": {"type": "integer", "minimum": 1},
+    },
+    "required": ["command"],
+    "additionalProperties": False,
+}
+
+_PATCH: Final = {
+    "type": "object",
+    "properties": {
+        "type": {"type": "string", "enum": ["create_file", "update_file", "delete_file"]},
+        "path": {"type": "string", "description": "Relative to the working folder."},
+        "diff": {
+            "type": "string",
+            "description": "Of a new file each line behind '+'. Else hunks: '@@' and perhaps a line above the place, "
+            "then lines that stay behind ' ', that go behind '-', that come behind '+'.",
+        },
+    },
+    "required": ["type", "path"],
+    "additionalProperties": False,
+}
+
+
+async def shell_call(bench: ToolContext, tool: ShellTool, at: str) -> None:
+    """Offer it: in a container here, or by the client. Raises `NotFound`, `Forbidden`."""
+    if not tool.hosted:
+        about = "Run commands of a shell on the user's machine, one after the other."
+
+        async def ask(call: CalledTool, arguments: Mapping[str, Any]) -> None:
+            await _ask(bench, _shell_item(bench, call, arguments, {"type": "local"}))
+
+        _offer(bench, "shell", _with_skills(about, tool.skills), COMMANDS, ask)
+        return
+    await bench.around.registry.resolve("tool/shell", bench.context.caller)
+    container = bench.container = tool.container or _last_container(bench, tool) or new_id("cntr_")
+    files = [
+        await uploaded(bench, one, f"{at}.environment.file_ids[{n}]") for n, one in enumerate(tool.files)
+    ]
+    skills = [
+        await _known(bench, skill, f"{at}.environment.skills[{n}]") for n, skill in enumerate(tool.skills)
+    ]
+
+    async def run(call: CalledTool, arguments: Mapping[str, Any]) -> None:
+        await _run(
+            bench, container, files, skills, _shell_item(bench, call, arguments, _environment(container))
+        )
+        files.clear()  # they are in the container now
+
+    about = "Run commands of a shell in a sandbox without network, one after the other; the folder stays."
+    _offer(bench, "shell", _with_skills(about, skills), COMMANDS, run)
+
+
+async def _known(bench: ToolContext, skill: ShellSkill, at: str) -> ShellSkill:
+    """A skill with its name and where it is. Raises `NotFound`, and `InvalidRequest` for an archive that is none."""
+    try:
+        if skill.archive:
+            about = await bench.around.skills.sent(skill.archive)
+        else:
+            about = await bench.around.skills.about(skill.ref, bench.context.caller, skill.version)
+    except PorticoError as error:
+        error.param = f"{at}.source.data" if skill.archive else f"{at}.skill_id"
+        raise
+    return replace(
+        skill, ref=about.id, name=about.name, description=about.description, path=f"/skills/{about.name}"
+    )
+
+
+async def patch_call(bench: ToolContext) -> None:
+    """Offer it: in the container of the shell, if that is here, else by the client. Raises `NotFound`, `Forbidden`."""
+    if bench.container:
+        await bench.around.registry.resolve("tool/apply_patch", bench.context.caller)
+
+    async def use(call: CalledTool, arguments: Mapping[str, Any]) -> None:
+        item = _patch_item(bench, call, arguments)
+        if bench.container:
+            await _patch(bench, bench.container, item)
+        else:
+            await _ask(bench, item)
+
+    _offer(bench, "apply_patch", "Create, update or delete a file by a diff.", _PATCH, use)
+
+
+def local_shell_call(bench: ToolContext) -> None:
+    """Offer it; the client runs it."""
+
+    async def ask(call: CalledTool, arguments: Mapping[str, Any]) -> None:
+        command = arguments.get("command")
+        given = command if isinstance(command, list) else ["bash", "-c", str(command or call.arguments)]
+        action: dict[str, Any] = {"type": "exec", "command": [str(one) for one in given], "env": {}}
+        for name, kind in (("working_directory", str), ("timeout_ms", int)):
+            if isinstance(arguments.get(name), kind):
+                action[name] = arguments[name]
+        item = {"id": bench.machine.mint("lsh_"), "type": "local_shell_call", "call_id": bench.call_id(call)}
+        await _ask(bench, {**item, "action": action})
+
+    about = "Run a program on the user's machine."
+    _offer(bench, "local_shell", about, _EXEC, ask)
+
+
+def _offer(bench: ToolContext, name: str, about: str, schema: Mapping[str, Any], use: Any) -> None:
+    bench.offers[name] = OfferedTool(name, about, schema, use, name, repeats=False)
+
+
+def _with_skills(about: str, skills: Sequence[ShellSkill]) -> str:
+    if not skills:
+        return about
+    lines = [f"- {skill.name} ({skill.path}): {skill.description}" for skill in skills]
+    return "\n".join(
+        (f"{about} Skills, each a folder: before a task that one is for, read its SKILL.md.", *lines)
+    )
+
+
+def _last_container(bench: ToolContext, tool: ShellTool) -> str:
+    """Where the conversation has run commands before, unless new files come."""
+    earlier = [
+        str((item.get("environment") or {}).get("container_id", ""))
+        for item in bench.before
+        if item["type"] == "shell_call"
+    ]
+    return "" if tool.files or not earlier else earlier[-1]
+
+
+def _environment(container: str) -> dict[str, str]:
+    return {"type": "container_reference", "container_id": container}
+
+
+def _shell_item(
+    bench: ToolContext, call: CalledTool, arguments: Mapping[str, Any], environment: Mapping[str, str]
+) -> Item:
+    # Some models write one command where a list of them should stand.
+    commands = arguments.get("commands", arguments.get("command", call.arguments))
+    listed = commands if isinstance(commands, list) else [commands]
+    action: dict[str, Any] = {"commands": [str(one) for one in listed][:MAX_COMMANDS]}
+    for name in ("timeout_ms", "max_output_length"):
+        value = arguments.get(name)
+        action[name] = (
+            value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+        )
+    item = {"id": bench.machine.mint("sh_"), "type": "shell_call", "call_id": bench.call_id(call)}
+    return {**item, "action": action, "environment": dict(environment)}
+
+
+def _patch_item(bench: ToolContext, call: CalledTool, arguments: Mapping[str, Any]) -> Item:
+    kind = arguments.get("type")
+    known = ("create_file", "update_file", "delete_file")
+    operation = {"type": kind if kind in known else "update_file", "path": str(arguments.get("path") or "")}
+    if operation["type"] != "delete_file":
+        operation["diff"] = str(arguments.get("diff") or "")
+    item = {"id": bench.machine.mint("apc_"), "type": "apply_patch_call", "call_id": bench.call_id(call)}
+    return {**item, "operation": operation}
+
+
+async def _ask(bench: ToolContext, item: Item) -> None:
+    """Let the client do it: the response ends with the call."""
+    await bench.emit(_begin(bench, item))
+    bench.waits = True
+
+
+def _begin(bench: ToolContext, item: Item) -> list[dict[str, Any]]:
+    """The whole of a call, as the client is told it."""
+    machine = bench.machine
+    index, events = machine.add({**item, "status": "in_progress"})
+    for number, command in enumerate((item.get("action") or {}).get("commands") or ()):
+        at = {"command_index": number}
+        events += [
+            machine.tell(index, "response.shell_call_command.added", command="", **at),
+            machine.tell(index, "response.shell_call_command.delta", delta=command, **at),
+            machine.tell(index, "response.shell_call_command.done", command=command, **at),
+        ]
+    return [*events, machine.done(index, status="completed")]
+
+
+async def _run(
+    bench: ToolContext,
+    container: str,
+    files: Sequence[Mapping[str, str]],
+    skills: Sequence[ShellSkill],
+    item: Item,
+) -> None:
+    machine, action = bench.machine, item["action"]
+    await bench.emit(_begin(bench, item))
+    arguments: dict[str, Any] = {"commands": action["commands"], "session": container}
+    arguments |= {name: action[name] for name in ("timeout_ms", "max_output_length") if action[name]}
+    if files:
+        arguments["files"] = list(files)
+    if skills:
+        arguments["skills"] = [
+            {"archive": skill.archive} if skill.archive else {"skill": skill.ref, "version": skill.version}
+            for skill in skills
+        ]
+    result = await _called(bench, "shell", arguments, item["id"])
+    bench.made += [(artifact, container) for artifact in result.artifacts]
+    done = {"id": machine.mint("sho_"), "type": "shell_call_output", "call_id": item["call_id"]}
+    index, events = machine.add(
+        {**done, "status": "in_progress", "output": [], "max_output_length": action["max_output_length"]}
+    )
+    outputs = _outputs(result)
+    for number, output in enumerate(outputs):
+        delta = {"stdout": output["stdout"], "stderr": output["stderr"]}
+        events += [
+            machine.tell(
+                index, "response.shell_call_output_content.delta", command_index=number, delta=delta
+            ),
+            machine.tell(
+                index, "response.shell_call_output_content.done", command_index=number, output=[output]
+            ),
+        ]
+    status = "incomplete" if result.structured is None else "completed"
+    last = machine.done(index, status=status, output=outputs, **{MODEL_OUTPUT: cut(result.text)})
+    await bench.emit([*events, last])
+
+
+def _outputs(result: ToolResult) -> list[dict[str, Any]]:
+    if result.structured is None:  # nothing ran
+        return [{"stdout": "", "stderr": cut(result.text), "outcome": {"type": "exit", "exit_code": 1}}]
+    return [
+        {
+            "stdout": one["stdout"],
+            "stderr": one["stderr"],
+            "outcome": {"type": "timeout"}
+            if one["exit_code"] is None
+            else {"type": "exit", "exit_code": one["exit_code"]},
+        }
+        for one in result.structured["results"]
+    ]
+
+
+async def _patch(bench: ToolContext, container: str, item: Item) -> None:
+    machine = bench.machine
+    await bench.emit(_begin(bench, item))
+    result = await _called(bench, "apply_patch", {**item["operation"], "session": container}, item["id"])
+    done = {"id": machine.mint("apco_"), "type": "apply_patch_call_output", "call_id": item["call_id"]}
+    index, events = machine.add(
+        {**done, "status": "failed" if result.is_error else "completed", "output": result.text}
+    )
+    await bench.emit([*events, machine.done(index, **{MODEL_OUTPUT: cut(result.text)})])
+
+
+async def _called(bench: ToolContext, tool: str, arguments: Mapping[str, Any], item_id: str) -> ToolResult:
+    try:
+        key = f"{bench.context.run}:{item_id}"
+        result = await bench.context.call(f"tool/{tool}", ToolCall(arguments, key=key))
+        assert isinstance(result, ToolResult)
+    except PorticoError as error:
+        return ToolResult(f"'{tool}' failed: {error.message}", is_error=True)
+    return result

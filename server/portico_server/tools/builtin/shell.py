@@ -1,0 +1,217 @@
+"""Commands and patches in the working folder of a notebook, which cannot leave its sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from portico.wire import Status
+from portico_server.core import pools
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.request import ToolResult
+from portico_server.runs.artifacts import ArtifactStore
+from portico_server.tools.builtin.code_interpreter import FILES_SCHEMA, brought, kept
+from portico_server.tools.results import ARTIFACT, with_link
+from portico_server.tools.sandbox import patch
+from portico_server.tools.sandbox.notebooks import Notebooks
+from portico_server.tools.sandbox.protocol import (
+    MAX_COMMANDS,
+    Cell,
+    CellOutcome,
+    CommandResult,
+    SandboxLimits,
+)
+from portico_server.tools.skills.library import SKILLS_SCHEMA, SkillLibrary
+from portico_server.tools.tool import Tool
+
+MAX_COMMAND_CHARS: Final = 100_000
+MIN_TIMEOUT_MS: Final = 1
+
+SESSION: Final = {
+    "type": "string",
+    "pattern": r"^[A-Za-z0-9_.:-]{1,64}$",
+    "description": "A name of your choice: calls with the same one share files, those of code_interpreter too.",
+}
+
+
+def tool(notebooks: Notebooks, artifacts: ArtifactStore, skills: SkillLibrary, limits: SandboxLimits) -> Tool:
+    """``shell``: commands, one after the other."""
+
+    async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
+        reason = await notebooks.missing()
+        if reason is not None:
+            return ToolResult(reason, is_error=True)
+        cell = Cell(
+            "",
+            await brought(arguments.get("files") or (), artifacts, context),
+            await skills.folders(arguments.get("skills") or (), context.caller),
+            commands=tuple(arguments["commands"]),
+            seconds=arguments["timeout_ms"] / 1_000 if "timeout_ms" in arguments else None,
+        )
+        outcome = await _run(notebooks, arguments.get("session"), cell, context)
+        most = arguments.get("max_output_length")
+        results = [_cut(result, most) for result in outcome.results]
+        made = await kept(outcome, artifacts, context)
+        parts = [_as_text(result) for result in results]
+        parts += [outcome.error or "", *outcome.notes]
+        parts += [f"Made {item.name} ({item.bytes} bytes): {item.link}" for item in made]
+        structured = {
+            "results": [
+                {"stdout": one.stdout, "stderr": one.stderr, "exit_code": one.exit_code} for one in results
+            ],
+            "notes": list(outcome.notes),
+            "artifacts": [with_link(item) for item in made],
+        }
+        text = "\n".join(filter(None, parts))
+        if outcome.error is not None and not results:
+            return ToolResult(text, is_error=True)
+        return ToolResult(text, structured, artifacts=made)
+
+    return Tool(
+        name="shell",
+        title="Shell",
+        description=(
+            "Run commands of a shell, one after the other, in a working folder of their own with Python, numpy, pandas "
+            "and the usual programs. No network. Calls with the same 'session' share the folder. The folders of "
+            f"'skills' are at /skills/NAME, read-only. All commands of a call may take {limits.seconds:g} seconds."
+        ),
+        input_schema={
+            "type": "object",
+            "properties": {
+                "commands": {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": MAX_COMMANDS,
+                    "items": {"type": "string", "minLength": 1, "maxLength": MAX_COMMAND_CHARS},
+                },
+                "timeout_ms": {"type": "integer", "minimum": MIN_TIMEOUT_MS},
+                "max_output_length": {
+                    "type": "integer",
+                    "minimum": 0,
+                    "description": "Characters of each command's output that are returned.",
+                },
+                "session": SESSION,
+                "skills": SKILLS_SCHEMA,
+                "files": FILES_SCHEMA,
+            },
+            "required": ["commands"],
+            "additionalProperties": False,
+        },
+        output_schema={
+            "type": "object",
+            "properties": {
+                "results": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {
+                            "stdout": {"type": "string"},
+                            "stderr": {"type": "string"},
+                            "exit_code": {
+                                "type": ["integer", "null"],
+                                "description": "Null for a command that took too long.",
+                            },
+                        },
+                        "required": ["stdout", "stderr", "exit_code"],
+                    },
+                },
+                "notes": {"type": "array", "items": {"type": "string"}},
+                "artifacts": {"type": "array", "items": ARTIFACT},
+            },
+            "required": ["results", "notes", "artifacts"],
+        },
+        work=work,
+        group="code",
+        read_only=False,
+    )
+
+
+def patch_tool(notebooks: Notebooks) -> Tool:
+    """``apply_patch``: a file made, changed or deleted in the working folder of a session."""
+
+    async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
+        reason = await notebooks.missing()
+        if reason is not None:
+            return ToolResult(reason, is_error=True)
+        kind, path = arguments["type"], _plain(arguments["path"])
+        session, diff = arguments["session"], arguments.get("diff", "")
+        if kind == "delete_file":
+            outcome = await _run(notebooks, session, Cell("", remove=path), context)
+            return _told(outcome, f"Deleted {path}.", path)
+        if kind == "create_file":
+            text = await pools.FILES.run(patch.created, diff)
+        else:
+            found = await _run(notebooks, session, Cell("", fetch=path), context)
+            if found.error is not None or not found.products:
+                return _told(found, "", path)
+            before = found.products[0].data.decode("utf-8", "surrogateescape")
+            text = await pools.FILES.run(patch.patched, before, diff)
+        data = text.encode("utf-8", "surrogateescape")
+        outcome = await _run(notebooks, session, Cell("", {path: data}, fetch=path), context)
+        return _told(outcome, f"{'Created' if kind == 'create_file' else 'Updated'} {path}.", path)
+
+    return Tool(
+        name="apply_patch",
+        title="Apply a patch",
+        description=(
+            "Create, update or delete a file in the working folder of a session of shell and code_interpreter. 'diff' "
+            "has the lines of a new file, each behind '+', or hunks: '@@' and perhaps a line above the place, then "
+            "lines that stay behind ' ', that go behind '-', that come behind '+'."
+        ),
+        input_schema={
+            "type": "object",
+            "properties": {
+                "type": {"type": "string", "enum": ["create_file", "update_file", "delete_file"]},
+                "path": {"type": "string", "minLength": 1, "maxLength": 255},
+                "diff": {"type": "string", "maxLength": patch.MAX_DIFF_CHARS},
+                "session": SESSION,
+            },
+            "required": ["type", "path", "session"],
+            "additionalProperties": False,
+        },
+        work=work,
+        group="code",
+        read_only=False,
+    )
+
+
+async def _run(notebooks: Notebooks, session: str | None, cell: Cell, context: Context) -> CellOutcome:
+    async def report(message: str) -> None:
+        await context.emit(Status("install", message))
+
+    return await notebooks.run(context.caller.id, session, cell, report, whole=context.caller.admin)
+
+
+def _cut(result: CommandResult, most: int | None) -> CommandResult:
+    """As much of what a command wrote as was asked for, its errors last."""
+    if most is None:
+        return result
+    out = result.stdout[:most]
+    return CommandResult(out, result.stderr[: most - len(out)], result.exit_code)
+
+
+def _as_text(result: CommandResult) -> str:
+    end = "took too long and was ended" if result.exit_code is None else f"exit status {result.exit_code}"
+    return "\n".join(filter(None, (result.stdout.rstrip("\n"), result.stderr.rstrip("\n"), f"[{end}]")))
+
+
+def _told(outcome: CellOutcome, done: str, path: str) -> ToolResult:
+    if outcome.error is not None:
+        missing = "FileNotFoundError" in outcome.error
+        reason = f"there is no file '{path}' in the working folder" if missing else outcome.error
+        return ToolResult(f"The patch does not apply: {reason}.", is_error=True)
+    return ToolResult(done)
+
+
+def _plain(path: str) -> str:
+    """A path within the working folder. Raises `InvalidRequest` for any other."""
+    found = path.removeprefix("/work/").removeprefix("./")
+    parts = found.split("/")
+    if not path.isprintable() or "\\" in path or any(part in ("", ".", "..") for part in parts):
+        raise InvalidRequest(
+            f"'{path[:80]}' is not the path of a file in the working folder: relative, without '..'.",
+            code="invalid_path",
+            param="arguments.path",
+        )
+    return found
