@@ -22,6 +22,7 @@ from portico_tui.screens.evals import EvalItems, EvalList, EvalRunList, EvalSear
 from portico_tui.screens.prompts import PromptVersions
 from portico_tui.screens.runs import TraceView
 from portico_tui.screens.schedules import ScheduledRuns
+from portico_tui.screens.skills import SkillVersions
 from portico_tui.screens.webhooks import Deliveries
 from portico_tui.widgets.dialogs import Choose, Confirm, Form, Reader
 from portico_tui.widgets.run_view import RunView
@@ -478,6 +479,42 @@ async def test_a_schedule_is_made_run_paused_changed_and_deleted(daemon: Daemon)
         await screen.press("d")
         await screen.agree()
         await screen.until(lambda: not screen.row("#rows", "often"))
+
+
+async def test_a_skill_is_added_in_versions_saved_and_deleted(daemon: Daemon, tmp_path: Path) -> None:
+    skill = tmp_path / "greet"
+    skill.mkdir()
+    file = skill / "SKILL.md"
+    file.write_text("---\nname: greet\ndescription: How guests are greeted.\n---\nBow.\n")
+    async with terminal(daemon.url) as screen:
+        await screen.go("skills")
+        await screen.press("n")
+        await screen.fill(source=str(tmp_path))
+        await screen.until(lambda: any("SKILL.md" in line for line in screen.told))
+        await screen.press("n")
+        await screen.fill(source=str(skill))
+        await pick(screen, "skills", 0, "greet")
+        file.write_text(file.read_text() + "Smile.\n")
+        await screen.press("n")
+        await screen.fill(source=str(skill))
+        await screen.until(lambda: screen.row("#rows", "greet")[1:3] == ["2", "2"])
+        await screen.press("enter")
+        await screen.over(SkillVersions)
+        await screen.until(lambda: [row[0] for row in screen.rows("#rows")] == ["2", "1"])
+        assert "SKILL.md" in said(screen, "#detail")
+        await screen.press("d")
+        await screen.agree()
+        await screen.until(lambda: any("default" in line for line in screen.told))
+        await screen.press("down", "s")
+        await screen.until(lambda: any("Version 1 of 'greet'" in line for line in screen.told))
+        await screen.press("x")
+        await screen.fill(folder=str(tmp_path))
+        await screen.until((tmp_path / "greet-1.zip").is_file)
+        await screen.press("escape")
+        await pick(screen, "skills", 0, "greet")
+        await screen.press("d")
+        await screen.agree()
+        await screen.until(lambda: not screen.row("#rows", "greet"))
 
 
 async def test_usage_logs_and_settings_are_read(daemon: Daemon) -> None:

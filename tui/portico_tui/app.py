@@ -30,6 +30,7 @@ from portico_tui.screens.page import AppServices, Page
 from portico_tui.screens.prompts import PromptList
 from portico_tui.screens.runs import RunList
 from portico_tui.screens.schedules import ScheduleList
+from portico_tui.screens.skills import SkillList
 from portico_tui.screens.tools import Origins, ToolList
 from portico_tui.screens.webhooks import WebhookList
 from portico_tui.widgets.dialogs import Choose, Help
@@ -47,6 +48,7 @@ PAGES: tuple[type[Page], ...] = (
     ToolList,
     Origins,
     PromptList,
+    SkillList,
     EvalList,
     KeyList,
     ScheduleList,

@@ -9,7 +9,11 @@ function Evals() {
   return <Lazy name="evals" load={() => import("./Evals")} given={{}} />;
 }
 
-const VIEWS = { apps: Apps, prompts: Prompts, evals: Evals };
+function Skills() {
+  return <Lazy name="skills" load={() => import("./Skills")} given={{}} />;
+}
+
+const VIEWS = { apps: Apps, prompts: Prompts, skills: Skills, evals: Evals };
 
 export type BuildTab = keyof typeof VIEWS;
 export const BUILD_TABS = Object.keys(VIEWS) as BuildTab[];

@@ -2,7 +2,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { sentence } from "../api";
 import { Markdown } from "../parts/Markdown";
-import { Chooser, Copy, Dialog, Empty, Trouble } from "../parts/ui";
+import { Chooser, Copy, Dialog, Empty, saveAs, Trouble } from "../parts/ui";
 import { go, link } from "../route";
 import { status, targets } from "../status";
 import type { Content } from "../types";
@@ -409,13 +409,9 @@ function LiveAnswer({ talk }: { talk: Talk }) {
 export function exportConversation(): void {
   const now = session.value;
   if (!now) return;
-  const blob = new Blob([asMarkdown(now, messages.value)], { type: "text/markdown" });
-  const anchor = document.createElement("a");
-  anchor.href = URL.createObjectURL(blob);
-  anchor.download = `${
-    titleOf(now)
-      .replace(/[^\p{L}\p{N} _-]/gu, "")
-      .trim() || "conversation"
-  }.md`;
-  anchor.click();
+  const name = titleOf(now)
+    .replace(/[^\p{L}\p{N} _-]/gu, "")
+    .trim();
+  const content = new Blob([asMarkdown(now, messages.value)], { type: "text/markdown" });
+  saveAs(content, `${name || "conversation"}.md`);
 }

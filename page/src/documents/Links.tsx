@@ -2,7 +2,7 @@
 
 import { useEffect } from "preact/hooks";
 import { json, part, send } from "../api";
-import { Trouble, useWork } from "../parts/ui";
+import { saveAs, Trouble, useWork } from "../parts/ui";
 import { go, link } from "../route";
 import { useProgress } from "../run/progress";
 import { refresh } from "../status";
@@ -75,8 +75,5 @@ function Making({ run }: { run: string }) {
 
 async function saveGraph(store: Store): Promise<void> {
   const response = await send(`/api/stores/${part(store.id)}/graph`);
-  const anchor = document.createElement("a");
-  anchor.href = URL.createObjectURL(await response.blob());
-  anchor.download = `${store.name}.graphml`;
-  anchor.click();
+  saveAs(await response.blob(), `${store.name}.graphml`);
 }

@@ -122,6 +122,14 @@ export function Copy(props: { text: string; class?: string }) {
   );
 }
 
+/** Lets the browser keep bytes as a file. */
+export function saveAs(content: Blob, name: string): void {
+  const anchor = document.createElement("a");
+  anchor.href = URL.createObjectURL(content);
+  anchor.download = name;
+  anchor.click();
+}
+
 /** A secret that is shown once, with a way to copy it. */
 export function ShownOnce(props: { id: string; note: string; secret: string; onClose: () => void }) {
   return (

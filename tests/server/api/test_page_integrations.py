@@ -289,3 +289,37 @@ async def test_a_schedule_is_made_run_paused_changed_and_deleted(seen: Seen) -> 
         await page.until(f"location.hash === '#/run/schedules' && {text('main .empty h2')}")
         == "No schedule yet"
     )
+
+
+async def test_a_skill_is_added_in_versions_and_deleted(seen: Seen) -> None:
+    page, version = seen.page, text("#skillversions")
+    folder = seen.folder / f"greet-{seen.width}"
+    folder.mkdir()
+    file = folder / "SKILL.md"
+    file.write_text(f"---\nname: {folder.name}\ndescription: {HOSTILE}\n---\nBow.\n", encoding="utf-8")
+    await visit(page, "build", "skills")
+    assert await page.until(text("main .empty h2")) == "No skill yet"
+    for number in (1, 2):
+        await click(page, "Add a skill", "main")
+        await page.until("document.querySelector('dialog[open] [name=folder]') && true")
+        if number == 1:
+            await click(page, "Add a skill", "dialog[open]")
+            assert "Choose a folder" in await page.until(text("dialog[open] .trouble"))
+            await sound(seen)
+        await page.choose_file("dialog[open] [name=folder]", folder)
+        await click(page, "Add a skill", "dialog[open]")
+        await page.until(f"{text('#skills li')}?.includes('v{number}')")
+        file.write_text(file.read_text(encoding="utf-8") + "Smile.\n", encoding="utf-8")
+    assert HOSTILE in await page.until(text("#skills li"))
+    await sound(seen)
+    await click(page, "Versions")
+    await page.until(f"{version}?.includes('SKILL.md') && {version}.includes('v1')")
+    await sound(seen)
+    await click(page, "Make it the default", "dialog[open]")
+    await page.until(f"{text('#skillversions > li:last-child')}?.includes('Default version')")
+    await click(page, "Delete", "dialog[open]")
+    await page.until(f"!{version}.includes('v2')")
+    await escape(page)
+    await click(page, "Delete")
+    await click(page, "Delete", "dialog")
+    assert await page.until(text("main .empty h2")) == "No skill yet"

@@ -20,7 +20,7 @@ pytestmark = [
 HOSTILE = "<img src=x onerror=alert(1)>.md"
 VIEWS = [
     *("chat", "documents", "documents/handbook"),
-    *("build/apps", "build/apps/greeting", "build/new", "build/prompts", "build/evals"),
+    *("build/apps", "build/apps/greeting", "build/new", "build/prompts", "build/skills", "build/evals"),
     *(
         "run/models",
         "run/finetunes",

@@ -1,0 +1,200 @@
+// Skills: folders with instructions and scripts, which models read when they need them.
+
+import { useState } from "preact/hooks";
+import { everyRow, json, type ListPage, part, send } from "../api";
+import { bytes, moment } from "../format";
+import { Confirm, Dialog, FormDialog, Listing, saveAs, Trouble, useLoaded, useWork } from "../parts/ui";
+import { t } from "../words/words";
+
+const MAX_SKILLS = 1_000;
+
+interface Skill {
+  id: string;
+  name: string;
+  description: string;
+  default_version: string;
+  latest_version: string;
+  shared: boolean;
+}
+
+interface SkillVersion {
+  id: string;
+  version: string;
+  description: string;
+  created_at: number;
+  files: { path: string; bytes: number }[];
+}
+
+export function View() {
+  const found = useLoaded(
+    () => everyRow(MAX_SKILLS, (after) => json<ListPage<Skill>>(`/v1/skills?limit=100${after}`)),
+    "skills",
+  );
+  const [adding, setAdding] = useState(false);
+  return (
+    <>
+      <div class="actions spread">
+        <h1>{t("build.skills")}</h1>
+        <button type="button" class="primary" onClick={() => setAdding(true)}>
+          {t("skills.add")}
+        </button>
+      </div>
+      <Listing found={found} none={t("skills.none")} note={t("skills.noneNote")}>
+        {(listed) => (
+          <ul class="cards" id="skills">
+            {listed
+              .sort((one, other) => one.name.localeCompare(other.name))
+              .map((skill) => (
+                <SkillCard key={skill.id} skill={skill} onChange={found.reload} />
+              ))}
+          </ul>
+        )}
+      </Listing>
+      {adding && <AddSkill onClose={() => setAdding(false)} onAdd={found.reload} />}
+    </>
+  );
+}
+
+async function save(skill: Skill, version: string): Promise<void> {
+  const path = `/v1/skills/${part(skill.id)}/versions/${part(version)}/content`;
+  const answer = await send(path);
+  saveAs(await answer.blob(), `${skill.name}-${version}.zip`);
+}
+
+function SkillCard({ skill, onChange }: { skill: Skill; onChange: () => void }) {
+  const [opened, setOpened] = useState<"" | "remove" | "versions">("");
+  const [busy, error, work] = useWork();
+  return (
+    <li class="card">
+      <div class="actions spread">
+        <span class="name">{skill.name}</span>
+        <span class="soft">
+          v{skill.default_version}
+          {skill.shared && ` · ${t("skills.shared")}`}
+        </span>
+      </div>
+      <p class="soft">{skill.description}</p>
+      <div class="actions">
+        <button type="button" onClick={() => setOpened("versions")}>
+          {t("apps.versions")}
+        </button>
+        <button type="button" disabled={busy} onClick={() => work(() => save(skill, "default"))}>
+          {t("skills.save")}
+        </button>
+        <button type="button" class="danger" disabled={busy} onClick={() => setOpened("remove")}>
+          {t("delete")}
+        </button>
+      </div>
+      <Trouble error={error} />
+      {opened === "versions" && (
+        <SkillVersions skill={skill} onClose={() => setOpened("")} onChange={onChange} />
+      )}
+      {opened === "remove" && (
+        <Confirm
+          title={t("skills.delete", { name: skill.name })}
+          does={t("delete")}
+          onClose={() => setOpened("")}
+          onYes={() =>
+            work(async () => {
+              await json(`/v1/skills/${part(skill.id)}`, { method: "DELETE" });
+              onChange();
+            })
+          }
+        />
+      )}
+    </li>
+  );
+}
+
+function SkillVersions(props: { skill: Skill; onClose: () => void; onChange: () => void }) {
+  const { skill } = props;
+  const found = useLoaded(
+    () =>
+      everyRow(MAX_SKILLS, (after) =>
+        json<ListPage<SkillVersion>>(`/v1/skills/${part(skill.id)}/versions?limit=100${after}`),
+      ),
+    skill.id,
+  );
+  const [busy, error, work] = useWork();
+  const changed = () => {
+    found.reload();
+    props.onChange();
+  };
+  const use = (version: string) =>
+    work(async () => {
+      await json(`/v1/skills/${part(skill.id)}`, { json: { default_version: version } });
+      changed();
+    });
+  const remove = (version: string) =>
+    work(async () => {
+      await json(`/v1/skills/${part(skill.id)}/versions/${part(version)}`, { method: "DELETE" });
+      changed();
+    });
+  return (
+    <Dialog title={skill.name} onClose={props.onClose} side>
+      <Trouble error={found.error || error} retry={found.reload} />
+      <ul class="cards" id="skillversions">
+        {found.value?.map((one) => (
+          <li class="card" key={one.id}>
+            <div class="actions spread">
+              <span class="name">v{one.version}</span>
+              <span class="soft">{moment(one.created_at)}</span>
+            </div>
+            <p class="soft">{one.description}</p>
+            <ul>
+              {one.files.map((file) => (
+                <li key={file.path}>
+                  {file.path} <span class="soft">{bytes(file.bytes)}</span>
+                </li>
+              ))}
+            </ul>
+            <div class="actions">
+              {one.version === skill.default_version ? (
+                <span class="soft">{t("skills.isDefault")}</span>
+              ) : (
+                <>
+                  <button type="button" disabled={busy} onClick={() => use(one.version)}>
+                    {t("skills.makeDefault")}
+                  </button>
+                  <button type="button" class="danger" disabled={busy} onClick={() => remove(one.version)}>
+                    {t("delete")}
+                  </button>
+                </>
+              )}
+              <button type="button" disabled={busy} onClick={() => work(() => save(skill, one.version))}>
+                {t("skills.save")}
+              </button>
+            </div>
+          </li>
+        ))}
+      </ul>
+    </Dialog>
+  );
+}
+
+/** Keeps a folder or an archive of one; where there is a skill of its name, as its new default version. */
+function AddSkill({ onClose, onAdd }: { onClose: () => void; onAdd: () => void }) {
+  const add = async (given: FormData) => {
+    const files = [...given.getAll("archive"), ...given.getAll("folder")].filter(
+      (file): file is File => file instanceof File && file.name !== "",
+    );
+    const form = new FormData();
+    for (const file of files) form.append("files", file, file.webkitRelativePath || file.name);
+    if (!files.length) throw new Error(t("skills.nothing"));
+    await json("/v1/skills?update=true", { body: form });
+    onAdd();
+  };
+  return (
+    <FormDialog title={t("skills.add")} does={t("skills.add")} onSend={add} onClose={onClose}>
+      <p class="soft">{t("skills.addNote")}</p>
+      <label>
+        <span>{t("skills.folder")}</span>
+        <input type="file" name="folder" {...{ webkitdirectory: true }} />
+      </label>
+      <label>
+        <span>{t("skills.archive")}</span>
+        <input type="file" name="archive" accept=".zip,.tar,.gz,.tgz" />
+      </label>
+    </FormDialog>
+  );
+}

@@ -1,0 +1,98 @@
+"""Skills: folders with instructions and scripts, kept in versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from textual.content import Content
+
+from portico.values import Skill, SkillVersion
+from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
+from portico_tui.text import clock, one_line
+from portico_tui.widgets.dialogs import Field, Form
+from portico_tui.widgets.schema_form import local_path
+from portico_tui.widgets.table import Column
+
+
+class SkillList(Listing[Skill]):
+    """The own and the shared skills, by name."""
+
+    MODE = "skills"
+    TAB = "Skills"
+    COLUMNS = (
+        Column[Skill]("SKILL", lambda one: one.name, "bold", 36),
+        Column[Skill]("VERSION", lambda one: one.default_version, sort=lambda one: int(one.default_version)),
+        Column[Skill]("LATEST", lambda one: one.latest_version, sort=lambda one: int(one.latest_version)),
+        Column[Skill]("SHARED", lambda one: "yes" if one.shared else "no", "dim"),
+        Column[Skill]("WHAT", lambda one: one.description, "dim"),
+    )
+    EMPTY = "No skills yet.\n\nPress n to add a folder with a SKILL.md, or an archive of one."
+
+    async def find(self) -> Sequence[Skill]:
+        return await self.client.skills.list()
+
+    def detail(self, item: Skill) -> Iterable[Content | str]:
+        yield one_line(item.description)
+
+    @action("n", "Add", "Keep a skill; where there is one of its name, as its new default version")
+    async def add(self) -> None:
+        source = Field("source", "A folder with a SKILL.md, or a zip or tar archive of it", check=local_path)
+        given = await self.ask(Form("Add a skill", source))
+        if given is None:
+            return
+        made = await self.client.skills.add(local_path(given["source"]))
+        self.report("Skill", f"'{one_line(made.name)}' is at version {made.default_version}.")
+
+    @row_action("enter,v", "Versions", "The versions of the skill, and their files")
+    async def versions(self, skill: Skill) -> None:
+        self.app.push_screen(SkillVersions(self.services, skill))
+
+    @row_action("d", "Delete", "Forget the skill with all its versions")
+    async def delete(self, skill: Skill) -> None:
+        if await self.sure(f"Delete '{one_line(skill.name)}' with all its versions?", "Delete"):
+            await self.client.skills.remove(skill.id)
+
+
+class SkillVersions(Sublist[SkillVersion]):
+    """The versions of a skill, the newest first."""
+
+    MODE = "skills"
+    TAB = "Skills"
+    COLUMNS = (
+        Column[SkillVersion]("VERSION", lambda one: one.version, "bold", sort=lambda one: int(one.version)),
+        Column[SkillVersion]("SINCE", lambda one: clock(one.created_at), "dim"),
+        Column[SkillVersion]("FILES", lambda one: len(one.files), sort=lambda one: len(one.files)),
+        Column[SkillVersion]("WHAT", lambda one: one.description, "dim"),
+    )
+    EMPTY = "No versions."
+
+    def __init__(self, services: AppServices, skill: Skill) -> None:
+        super().__init__(services, f"Versions of {skill.name}")
+        self._skill = skill
+
+    async def find(self) -> Sequence[SkillVersion]:
+        return await self.client.skills.versions(self._skill.id)
+
+    def detail(self, item: SkillVersion) -> Iterable[Content | str]:
+        return (f"{one_line(str(file['path']))} · {file['bytes']:,} bytes" for file in item.files)
+
+    @row_action("s", "Default", "Let this version be the one that is meant where none is named")
+    async def use(self, version: SkillVersion) -> None:
+        made = await self.client.skills.set_default(self._skill.id, version.version)
+        self.report("Skill", f"Version {made.default_version} of '{one_line(made.name)}' is the default.")
+
+    @row_action("x", "Save", "Write the version to a zip archive")
+    async def save(self, version: SkillVersion) -> None:
+        given = await self.ask(
+            Form("Save the version", Field("folder", "Folder on this machine", ".", check=local_path))
+        )
+        if given is None:
+            return
+        content = await self.client.skills.content(self._skill.id, version.version)
+        name = f"{self._skill.name}-{version.version}.zip"
+        await self.write_file(local_path(given["folder"]) / name, content)
+
+    @row_action("d", "Delete", "Forget the version, unless it is the default one")
+    async def delete(self, version: SkillVersion) -> None:
+        if await self.sure(f"Delete version {version.version}?", "Delete"):
+            await self.client.skills.remove(self._skill.id, version.version)
