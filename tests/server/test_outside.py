@@ -117,6 +117,21 @@ def test_yaml_from_outside_has_no_aliases() -> None:
     assert importing("yaml") == set(YAML_OF_THE_OPERATOR)
 
 
+UNPACKED = {
+    "tarfile": {"knowledge/parse/archive.py": "a process of its own, with limits on memory and time"},
+    "gzip": {"knowledge/parse/archive.py": "likewise", "api/openai/embeddings.py": "only packs"},
+    "bz2": {"archives/tar.py": "the bounded reader itself", "knowledge/parse/archive.py": "likewise"},
+    "lzma": {"archives/tar.py": "the bounded reader itself", "knowledge/parse/archive.py": "likewise"},
+}
+"""Files that unpack, by the package they do it with, and why nobody is held up."""
+
+
+def test_archives_from_outside_are_read_by_the_bounded_reader() -> None:
+    """`tarfile` freezes the daemon for hours over one megabyte. Use `archives.tar`, and `archives.reader` for zip."""
+    for package, files in UNPACKED.items():
+        assert importing(package) == set(files), package
+
+
 THREADS_OF_OUR_OWN = {
     "core/pools.py": "the pools themselves",
     "db/database.py": "the readers of our database, a pool of its own",

@@ -141,7 +141,7 @@ async def create_skill(
 ) -> Skill:
     """Keep a skill: the files of its folder, or one archive of it."""
     caller.require("chat")
-    sent, _fields = await _sent(request)
+    sent, _fields = await _sent(request, caller)
     if update:
         row, _made = await services.skills.save(sent, caller)
     else:
@@ -204,7 +204,7 @@ async def create_skill_version(
     """Keep a further version of a skill."""
     caller.require("chat")
     await services.skills.get(skill_id, caller)
-    sent, fields = await _sent(request)
+    sent, fields = await _sent(request, caller)
     default = {"true": True, "1": True, "false": False, "0": False}.get(
         str(fields.get("default", "false")).lower()
     )
@@ -263,7 +263,7 @@ async def _content(services: TheServices, ref: str, caller: Principal, version: 
     )
 
 
-async def _sent(request: Request) -> tuple[SkillFolder, dict[str, Any]]:
+async def _sent(request: Request, caller: Principal) -> tuple[SkillFolder, dict[str, Any]]:
     """The skill in a form. Raises `InvalidRequest`, `TooLarge`."""
     exchange: Exchange = request.scope["portico.exchange"]
     found = await form.read(
@@ -271,7 +271,7 @@ async def _sent(request: Request) -> tuple[SkillFolder, dict[str, Any]]:
     )
     if not found.files:
         missing("files")
-    return await pools.FILES.run(_read, found.files), found.fields
+    return await pools.DOCUMENTS.run_for(caller.id, _read, found.files), found.fields
 
 
 def _read(files: Sequence[Any]) -> SkillFolder:

@@ -9,14 +9,15 @@ import hashlib
 import io
 import re
 import tempfile
+import unicodedata
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from portico_server.archives.reader import ArchiveReader, refusal
+from portico_server.archives.tar import TooLong, read_tar
 from portico_server.core.errors import InvalidRequest, TooLarge, nearest
 from portico_server.core.untrusted_yaml import InvalidYaml, read_yaml
 
@@ -54,6 +55,12 @@ _RATIO: Final = 1_000
 
 _FRONT: Final = re.compile(r"\A---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 _PART: Final = re.compile(r"[^\x00-\x1f\x7f\\/:*?\"<>|]+")
+_DEVICE: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?", re.IGNORECASE)
+"""Names that mean devices on Windows, in every folder and with every ending."""
+
+_MAX_PART_BYTES: Final = 255
+"""Bytes that the name of one file has at most on nearly every system."""
+
 _NOISE: Final = (".DS_Store", "Thumbs.db")
 """Files that systems leave in every folder."""
 
@@ -61,9 +68,6 @@ _MAX_ENTRIES: Final = 4 * MAX_FILES
 """Files and folders of an archive that is looked at."""
 
 _refused: Final = refusal("taken as a skill", "files")
-
-_TAR_OFFSET: Final = 257
-"""Where a tar archive says that it is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +154,7 @@ def read_files(given: Mapping[str, bytes]) -> SkillFolder:
                 "written exactly so"
             )
         files = {path.partition("/")[2]: data for path, data in files.items()}
-    for path in files:
-        parts = path.split("/")
-        for number in range(1, len(parts)):
-            if "/".join(parts[:number]) in files:
-                raise _wrong(f"'{'/'.join(parts[:number])}' is a file and a folder")
+    _check_apart(files)
     front = _front_matter(files[SKILL_FILE])
     if folder and folder != front["name"]:
         raise _wrong(f"its folder is '{folder[:80]}' and its name '{front['name']}'; they must be the same")
@@ -237,11 +237,39 @@ def _is_noise(path: str) -> bool:
 def _check_path(path: str) -> None:
     parts = path.split("/")
     fits = len(path) <= MAX_PATH_CHARS and len(parts) <= MAX_DEPTH and path.isprintable()
-    if not fits or any(part in (".", "..") or _PART.fullmatch(part) is None for part in parts):
+    if not fits or any(not _is_part(part) for part in parts):
         raise _wrong(
             f"{path[:100]!a} is not the path of a file in its folder: relative, without '..', of at most {MAX_DEPTH} "
-            f"parts and {MAX_PATH_CHARS} characters"
+            f"parts and {MAX_PATH_CHARS} characters, of names that every system has"
         )
+
+
+def _check_apart(files: Mapping[str, bytes]) -> None:
+    """Every file has a place of its own, on systems too that do not tell A from a, or é from e with an accent."""
+    places = {_place(path): path for path in files}
+    if len(places) < len(files):
+        twice = next(path for path in files if places[_place(path)] != path)
+        raise _wrong(f"'{twice}' and '{places[_place(twice)]}' are one file on many systems")
+    for path in files:
+        parts = path.split("/")
+        for number in range(1, len(parts)):
+            folder = "/".join(parts[:number])
+            if _place(folder) in places:
+                raise _wrong(f"'{folder}' is a file and a folder")
+
+
+def _place(path: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+
+
+def _is_part(part: str) -> bool:
+    """Whether a file or folder may be called so on every system, in a folder that somebody takes elsewhere too."""
+    return (
+        _PART.fullmatch(part) is not None
+        and not part.endswith((".", " "))
+        and len(part.encode()) <= _MAX_PART_BYTES
+        and _DEVICE.fullmatch(part) is None
+    )
 
 
 def _from_zip(data: bytes) -> dict[str, bytes]:
@@ -261,55 +289,15 @@ def _from_zip(data: bytes) -> dict[str, bytes]:
             reader.close()
 
 
-class _Unpacked(io.RawIOBase):
-    """What a compressed stream unpacks to, as far as a skill may go: whatever a header claims, no more is read."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._left = MAX_SKILL_BYTES + MAX_FILES * 2_048
-
-    def read(self, size: int = -1, /) -> bytes:
-        found: bytes = self._stream.read(min(size, self._left + 1) if size >= 0 else self._left + 1)
-        self._left -= len(found)
-        if self._left < 0:
-            raise _too_large()
-        return found
-
-
 def _from_tar(data: bytes) -> dict[str, bytes]:
-    # Loaded with the first such archive: the start of the daemon does without.
-    import bz2
-    import gzip
-    import lzma
-    import tarfile
-
-    raw = io.BytesIO(data)
-    stream: Any = raw
-    if data.startswith(b"\x1f\x8b"):
-        stream = gzip.GzipFile(fileobj=raw)
-    elif data.startswith(b"BZh"):
-        stream = bz2.BZ2File(raw)
-    elif data.startswith(b"\xfd7zXZ"):
-        stream = lzma.LZMAFile(raw)  # noqa: SIM115  # in memory
-    elif not data[_TAR_OFFSET:].startswith(b"ustar"):
-        raise _refused("it is neither a zip nor a tar archive")
     files: dict[str, bytes] = {}
     try:
-        with tarfile.open(fileobj=_Unpacked(stream), mode="r|") as packed:
-            for member in packed:
-                if member.isdir():
-                    continue
-                if not member.isreg():
-                    raise _wrong(
-                        f"{member.name[:100]!a} is a link or a device; a skill has files and folders alone"
-                    )
-                if member.name in files or len(files) >= MAX_FILES:
-                    raise _wrong(f"it has more than {MAX_FILES} files, or one of them twice")
-                content = packed.extractfile(member)
-                assert content is not None
-                files[member.name] = content.read()
-    except (tarfile.TarError, OSError, EOFError, lzma.LZMAError, zlib.error, ValueError) as error:
-        raise _refused("it is neither a whole zip nor a whole tar archive") from error
+        for name, content in read_tar(data, MAX_SKILL_BYTES + MAX_FILES * 2_048, _refused):
+            if name in files or len(files) >= MAX_FILES:
+                raise _wrong(f"it has more than {MAX_FILES} files, or one of them twice")
+            files[name] = content
+    except TooLong as error:
+        raise _too_large() from error
     return files
 
 

@@ -150,6 +150,11 @@ def test_front_matter_that_is_wrong_is_refused(front: str) -> None:
         {"SKILL.md": SKILL, "a": b"", "a/b": b""},
         {"SKILL.md": SKILL, "/".join("a" * 17): b""},
         {"SKILL.md": SKILL, "a" * 256: b""},
+        {"SKILL.md": SKILL, "漢" * 86: b""},
+        {"SKILL.md": SKILL, "Skill.MD": b""},
+        {"SKILL.md": SKILL, "e\u0301": b"", "É": b""},
+        {"SKILL.md": SKILL, "A": b"", "a/b": b""},
+        *({"SKILL.md": SKILL, f"{name}/x": b""} for name in ("con", "Aux.tar.gz", "LPT1", "a.", "a ")),
         {"SKILL.md": SKILL + b" " * folder.MAX_TEXT_BYTES},
         {"SKILL.md": SKILL, **{str(number): b"" for number in range(folder.MAX_FILES)}},
     ],
@@ -196,3 +201,56 @@ def test_archives_with_links_devices_and_bombs_are_refused(
     (place / "out").symlink_to("/etc/passwd")
     with pytest.raises(PorticoError, match="is a link"):
         read_folder(place)
+
+
+def block(name: str, kind: bytes, size: bytes, sparse: bytes = b"") -> bytes:
+    """A header of a tar archive, as no library writes it; ``sparse`` stands from byte 386 on."""
+    head = bytearray(512)
+    for at, value in ((0, name.encode()), (124, size), (156, kind), (257, b"ustar\0" + b"00"), (386, sparse)):
+        head[at : at + len(value)] = value
+    head[148:156] = b" " * 8
+    head[148:154] = b"%06o" % sum(head)
+    return bytes(head)
+
+
+def padded(data: bytes) -> bytes:
+    return data + b"\0" * (-len(data) % 512)
+
+
+def test_archives_that_would_take_all_memory_or_for_ever_are_refused_at_once() -> None:
+    skill = block("SKILL.md", b"0", b"%011o" % len(SKILL)) + padded(SKILL)
+    hole = b"\0" * 97 + b"%011o" % 2**32
+    digits, pax = b"1" * 2**16, b"34 GNU.sparse.realsize=4000000000\n"
+    for hostile in (
+        block("hole", b"S", b"0" * 11, hole),
+        block("far", b"S", b"\x80" + (2**60).to_bytes(11, "big")),
+        block("far", b"0", b"7" * 11),
+        block("x", b"0", b"1x9"),
+        block("x", b"x", b"%011o" % len(digits)) + digits,
+        block("x", b"x", b"%011o" % len(pax)) + padded(pax) + skill,
+        block("x", b"L", b"%011o" % 2**17) + padded(b"x" * 2**17) + skill,
+        skill[:300],
+        skill[:512],
+        skill.replace(b"SKILL", b"skill", 1),
+        (block("x", b"5", b"") * 10_001),
+    ):
+        with pytest.raises(PorticoError) as refused:
+            read_archive(skill + hostile)
+        assert (refused.value.status, refused.value.code) == (400, "invalid_archive")
+    for packed in (
+        gzip.compress(skill) + gzip.compress(b"") * 10_000,
+        gzip.compress(b"hello"),
+        b"BZh9" + b"x",
+    ):
+        with pytest.raises(PorticoError) as refused:
+            read_archive(packed)
+        assert refused.value.code == "invalid_archive"
+
+
+def test_an_archive_may_describe_an_entry_as_often_as_it_likes() -> None:
+    described = (block("././@LongLink", b"L", b"00000000012") + padded(b"SKILL.txt\0")) * 4_000
+    described += block("PaxHeader", b"x", b"00000000022") + padded(b"17 path=SKILL.md\n1")[:512].replace(
+        b"\n1", b"\n\0"
+    )
+    found = read_archive(described + block("short", b"0", b"%011o" % len(SKILL)) + padded(SKILL))
+    assert found.files == {"SKILL.md": SKILL}
