@@ -52,9 +52,12 @@ class ParsedRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
+        takes_json = self.body_field is not None
 
         async def handler(request: Request) -> Response:
             exchange: Exchange = request.scope["portico.exchange"]
+            if takes_json:
+                exchange.require_json_type()  # of a form too, which is not parsed ahead
             if exchange.parsed is not None:
                 # What `Request.json` keeps when it has parsed a body.
                 request._json = exchange.parsed

@@ -53,7 +53,7 @@ _LARGE_BODIES: Final = FairSlots(1)
 
 MAX_BODIES_PER_KEY: Final = 8
 """How many of the largest bodies the calls that one key has in progress may have together, with the messages that wait
-on its WebSockets. Forms are not counted.
+on its WebSockets. A form counts too, unless it goes to the disk piece by piece.
 """
 
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
@@ -111,10 +111,13 @@ class Exchange:
         "_received",
         "_replay",
         "_send",
+        "_share",
+        "_to_disk",
         "beside",
         "caller",
         "connection",
         "extra",
+        "form_limit",
         "headers",
         "id",
         "limit",
@@ -142,6 +145,10 @@ class Exchange:
             self.headers = dict(reversed(headers))
         self.id = new_id("req_")
         self.limit = limit
+        self.form_limit = limit
+        """Bytes that a form may have, once somebody takes one: see `take_form`."""
+        self._share = MAX_BODIES_PER_KEY * limit
+        self._to_disk = False
         self.started = False
         self.status = 0
         """That of the response, once it has started."""
@@ -184,9 +191,18 @@ class Exchange:
             self._received += size
             if self._received > self.limit:
                 raise self.too_large()
-            if self.beside is not None and not self.is_form:  # which goes to the disk piece by piece
+            if not self._to_disk:
                 self.hold(self._received)
         return message
+
+    def take_form(self, max_bytes: int | None = None, *, to_disk: bool = False) -> None:
+        """The body is a form, which may be larger than JSON: ``max_bytes``, or as many as the largest file has.
+
+        ``to_disk``: it is not kept in memory, and counts for nothing. Whoever does not say so reads a body of the
+        common size, whatever its type is called.
+        """
+        self.limit = self.form_limit if max_bytes is None else min(self.form_limit, max_bytes)
+        self._to_disk = to_disk
 
     def hold(self, size: int) -> None:
         """Count so many bytes in all as in memory for this call, until `release`. Raises `TooMany` beyond the key's
@@ -196,7 +212,7 @@ class Exchange:
         if beside is None:
             return
         more = size - self._held
-        if more > 0 and beside.body_bytes + more > MAX_BODIES_PER_KEY * self.limit:
+        if more > 0 and beside.body_bytes + more > max(self._share, self.limit):
             raise TooMany(
                 f"The calls of this API key that are in progress have bodies of {beside.body_bytes // MB_BYTES} MB "
                 "together, which is the most that one key may have. Wait for one to end.",
@@ -212,9 +228,9 @@ class Exchange:
             self.beside.body_bytes -= self._held
             self.beside, self._held = None, 0
 
-    def too_large(self) -> TooLarge:
+    def too_large(self, limit: int | None = None) -> TooLarge:
         return TooLarge(
-            f"The body is larger than {self.limit // MB_BYTES} MB, the most that this path takes."
+            f"The body is larger than {(limit or self.limit) // MB_BYTES} MB, the most that this path takes."
         )
 
     async def body(self) -> bytes:

@@ -428,13 +428,12 @@ class Gateway:
             exchange.extra += [(b"access-control-allow-origin", origin), *CORS]
 
     def _limit(self, exchange: Exchange) -> None:
-        """Settle the most that the body may have, and refuse one that announces more."""
-        kind = exchange.header(b"content-type")
-        if kind is not None and kind.startswith(b"multipart/form-data"):
-            exchange.limit = self._upload_limit
+        """Refuse a body that announces more than any may have. A form has the common limit until it is taken as one."""
+        if exchange.is_form:
+            exchange.form_limit = self._upload_limit
         length = exchange.header(b"content-length")
-        if length is not None and int(length) > exchange.limit:
-            raise exchange.too_large()
+        if length is not None and int(length) > exchange.form_limit:
+            raise exchange.too_large(exchange.form_limit)
 
     async def _pass_on(self, exchange: Exchange, path: str, method: str) -> None:
         """Hand the request to one of the larger adapters."""

@@ -419,3 +419,42 @@ async def test_the_bodies_of_one_key_in_progress_have_a_bound(tmp_path: Path) ->
                 )
             ).is_error:
                 pass
+
+
+async def test_forms_that_stay_in_memory_count_as_bodies_do(tmp_path: Path) -> None:
+    async with served(tmp_path, max_body_mb=1, max_media_mb=1) as api, AsyncExitStack() as stack:
+        made = {"name": "greedy", "scopes": ["chat"]}
+        key = (await api.client.post("/api/keys", headers=WITH_KEY, json=made)).json()["key"]
+        part = (
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + b"a" * 1_000_000
+        )
+        answers = []
+        for _ in range(2 * MAX_BODIES_PER_KEY):
+            held = await stack.enter_async_context(wire(api))
+            await held.say(
+                b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\n"
+                b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: %d\r\n\r\n%s"
+                % (key.encode(), len(part) + 100, part)
+            )
+            answers.append(asyncio.create_task(held.answer()))
+        first, _ = await asyncio.wait(answers, timeout=LIMIT, return_when=asyncio.FIRST_COMPLETED)
+        status, refusal = first.pop().result()
+        assert (status, json.loads(refusal)["error"]["code"]) == (429, "too_many_at_once")
+        for answer in answers:
+            answer.cancel()
+        await asyncio.gather(*answers, return_exceptions=True)
+
+
+async def test_what_is_called_a_form_may_not_be_larger_for_that(tmp_path: Path) -> None:
+    async with served(tmp_path, max_body_mb=1) as api:
+        kind = {**WITH_KEY, "content-type": "multipart/form-data; boundary=b"}
+        for path, status in (
+            ("/api/keys", 400),
+            ("/v1/vector_stores", 400),
+            ("/v1/chat/completions", 400),
+            ("/mcp", 413),
+        ):
+            answer = await api.client.post(path, headers=kind, content=b"a" * 2 * 2**20)
+            assert answer.status_code == status, path
+            if status == 400:
+                assert answer.json()["error"]["code"] == "unsupported_content_type"

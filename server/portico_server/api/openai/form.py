@@ -81,7 +81,7 @@ async def read(
             code="unsupported_content_type",
         )
     large = 1 if folder else min(max_files, MAX_LARGE_FILES)
-    exchange.limit = min(exchange.limit, limit * large + MAX_LARGE_FILES * MB_BYTES)
+    exchange.take_form(limit * large + MAX_LARGE_FILES * MB_BYTES)
     try:
         reader = _PartReader(boundary, files, limit, max_files, folder=folder)
     except FormParserError as error:

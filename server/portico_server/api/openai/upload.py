@@ -10,6 +10,7 @@ from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from portico_server.api.exchange import Exchange
 from portico_server.core.errors import InvalidRequest, TooLarge
 from portico_server.knowledge.files import FileStorage, ReceivedFile
 from portico_server.settings import MB_BYTES
@@ -68,6 +69,8 @@ async def read(
         form = _Form(boundary, field, max_bytes)
     except FormParserError as error:
         raise InvalidRequest(f"The form cannot be read: {error}.", code="invalid_form") from error
+    exchange: Exchange = request.scope["portico.exchange"]
+    exchange.take_form(to_disk=True)
     received = await files.receive(form.bytes_of_file(request.stream()))
     if form.filename is None:
         await files.drop(received)
