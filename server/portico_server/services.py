@@ -231,7 +231,7 @@ class Services:
             self.registry,
             self.runner,
             self.code.light,
-            AgentSessions(database, self.registry),
+            AgentSessions(database, self.registry, self.storage),
             StoredFacts(database, self.stores, self.files),
             self.tool_search,
             self.skills,
@@ -266,8 +266,9 @@ class Services:
             around,
             self.prompts,
             self.flows.turn,
+            self.storage,
         )
-        self.conversations = ConversationStore(database)
+        self.conversations = ConversationStore(database, self.storage)
         self.tasks = AgentTasks(database, self.registry, self.responder, self.questions)
         self.chats = StoredChats(database)
 

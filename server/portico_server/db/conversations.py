@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 import orjson
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
-from portico_server.db.rows import Rows, portions
+from portico_server.db.rows import Rows, json_bytes, portions, text_bytes
 from portico_server.db.schema import conversation_items, conversations
 
 ExtendOutcome: TypeAlias = Literal["kept", "gone", "changed"]
@@ -35,7 +35,7 @@ get = _CONVERSATIONS.get
 
 def add(connection: Connection, row: ConversationRow, items: Sequence[Mapping[str, Any]]) -> None:
     """Begin one, with these items."""
-    _CONVERSATIONS.add(connection, row)
+    _CONVERSATIONS.add(connection, row, bytes=json_bytes(row.metadata))
     if items:
         extend(connection, row.id, items, row.last_seq)
 
@@ -43,16 +43,16 @@ def add(connection: Connection, row: ConversationRow, items: Sequence[Mapping[st
 def ensure(connection: Connection, row: ConversationRow) -> None:
     """Begin one, unless there is one of this id."""
     if get(connection, row.id) is None:
-        _CONVERSATIONS.add(connection, row)
+        add(connection, row, ())
 
 
 def describe(connection: Connection, conversation_id: str, metadata: Mapping[str, Any]) -> None:
     """Put other metadata in the place of what it has."""
-    connection.execute(
-        update(conversations)
-        .where(conversations.c.id == conversation_id)
-        .values(metadata=dict(metadata), updated_at=time.time())
-    )
+    row = get(connection, conversation_id)
+    if row is not None:
+        more = json_bytes(metadata) - json_bytes(row.metadata)
+        values = {"metadata": dict(metadata), "updated_at": time.time(), "bytes": conversations.c.bytes + more}
+        connection.execute(update(conversations).where(conversations.c.id == conversation_id).values(values))
 
 
 def remove(connection: Connection, conversation_id: str) -> None:
@@ -87,10 +87,11 @@ def extend(
     ]
     if rows:
         connection.execute(insert(conversation_items), rows)
+    more = sum(text_bytes(str(one["item"])) for one in rows)
     connection.execute(
         update(conversations)
         .where(conversations.c.id == conversation_id)
-        .values(last_seq=row.last_seq + len(rows), updated_at=now)
+        .values(last_seq=row.last_seq + len(rows), updated_at=now, bytes=conversations.c.bytes + more)
     )
     return "kept"
 
@@ -169,12 +170,16 @@ def find_items(connection: Connection, ids: Sequence[str], owner: str | None) ->
 
 def remove_item(connection: Connection, conversation_id: str, item_id: str) -> bool:
     """Take one item out; whether it was there."""
-    gone = connection.execute(
-        delete(conversation_items).where(
-            conversation_items.c.conversation_id == conversation_id, conversation_items.c.id == item_id
-        )
+    one = (conversation_items.c.conversation_id == conversation_id) & (conversation_items.c.id == item_id)
+    freed = sum(map(text_bytes, connection.execute(select(conversation_items.c.item).where(one)).scalars()))
+    if connection.execute(delete(conversation_items).where(one)).rowcount == 0:
+        return False
+    connection.execute(
+        update(conversations)
+        .where(conversations.c.id == conversation_id)
+        .values(bytes=conversations.c.bytes - freed)
     )
-    return gone.rowcount > 0
+    return True
 
 
 def count_old(connection: Connection, before: float) -> int:

@@ -13,7 +13,10 @@ from portico_server.db.rows import Order, RowPage, Rows
 from portico_server.db.schema import (
     artifacts,
     batches,
+    conversations,
     files,
+    responses,
+    sessions,
     skill_versions,
     skills,
     store_files,
@@ -122,9 +125,10 @@ _STORED = union_all(
     select(skills.c.owner.label("owner"), skill_versions.c.bytes.label("bytes"))
     .join(skills, skill_versions.c.skill_id == skills.c.id)
     .where(skills.c.owner.is_not(None)),
+    *(select(table.c.owner, table.c.bytes) for table in (sessions, conversations, responses)),
 ).subquery()
 """What keys keep on the disk: files, what their stores mirror, chunks with their vectors, parts of uploads, what their
-runs made, and skills."""
+runs made, skills, sessions, conversations and responses."""
 
 
 def stored_by_owner(connection: Connection) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import orjson
@@ -12,8 +12,8 @@ from sqlalchemy import Connection, delete, exists, func, insert, literal, select
 
 from portico_server.db import conversations, dedupe, webhooks
 from portico_server.db.database import Database
-from portico_server.db.rows import Rows, portions
-from portico_server.db.schema import response_events, responses, runs
+from portico_server.db.rows import Rows, portions, text_bytes
+from portico_server.db.schema import agent_tasks, response_events, responses, runs
 
 Status: TypeAlias = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
@@ -40,6 +40,11 @@ class ResponseRow:
     lost: Sequence[Sequence[int]] | None = None
 
     @property
+    def bytes(self) -> int:
+        """What it takes on the disk, its events aside."""
+        return text_bytes(self.input, self.document, self.ask)
+
+    @property
     def items(self) -> list[dict[str, Any]]:
         """The items of its input, then those of its output."""
         before: list[dict[str, Any]] = orjson.loads(self.input)
@@ -51,7 +56,7 @@ SaveOutcome: TypeAlias = Literal["kept", "gone", "changed", "ended"]
 
 _RESPONSES = Rows(responses, ResponseRow)
 
-begin, get = _RESPONSES.add, _RESPONSES.get
+get = _RESPONSES.get
 
 _SHRUNK = b'{"kept":'
 """How an event begins of which parts stand in the document: what is told itself begins with its type."""
@@ -61,15 +66,20 @@ MAX_DIRECT_CHARS = 32_768
 
 _INSERT = (
     "INSERT INTO responses (id, owner, run_id, previous_id, conversation_id, status, background, input, document, "
-    "created_at, finished_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "created_at, finished_at, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+
+
+def begin(connection: Connection, row: ResponseRow) -> None:
+    """Write one that is about to be made."""
+    _RESPONSES.add(connection, row, bytes=row.bytes)
 
 
 async def keep_soon(database: Database, row: ResponseRow) -> None:
     """`keep` one that is in no conversation, past SQLAlchemy where that can be: it takes longer than the row."""
     values = (
         *(row.id, row.owner, row.run_id, row.previous_id, row.conversation_id, row.status, row.background),
-        *(row.input, row.document, row.created_at, row.finished_at),
+        *(row.input, row.document, row.created_at, row.finished_at, row.bytes),
     )
     if len(row.input) + len(row.document) < MAX_DIRECT_CHARS and database.try_write_now(_INSERT, [values]):
         return
@@ -83,7 +93,7 @@ def keep(connection: Connection, row: ResponseRow, after: int | None = None) -> 
         kept = conversations.extend(connection, row.conversation_id, row.items, after)
         if kept != "kept":
             return kept
-    _RESPONSES.add(connection, row)
+    _RESPONSES.add(connection, row, bytes=row.bytes)
     return "kept"
 
 
@@ -113,9 +123,19 @@ def finish(
     )
     append_events(connection, response_id, events)
     _shrink_events(connection, response_id, document)
+    size = replace(row, document=document).bytes + _bytes_beside(connection, response_id)
+    connection.execute(update(responses).where(responses.c.id == response_id).values(bytes=size))
     if row.background:
         webhooks.announce(connection, row.owner, f"response.{status}", response_id)
     return "kept"
+
+
+def _bytes_beside(connection: Connection, response_id: str) -> int:
+    """What the events of one take on the disk, and what was said to it as a task."""
+    data = select(func.sum(func.length(response_events.c.data)))
+    events = connection.execute(data.where(response_events.c.response_id == response_id)).scalar()
+    said = connection.execute(select(agent_tasks.c.messages).where(agent_tasks.c.id == response_id)).scalar()
+    return int(events or 0) + (0 if said is None else text_bytes(said))
 
 
 def deserted(connection: Connection, limit: int) -> list[ResponseRow]:

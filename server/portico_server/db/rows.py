@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+import orjson
 from sqlalchemy import ColumnElement, Connection, Float, Select, Table, cast, func, insert, select
 
 if TYPE_CHECKING:
@@ -26,6 +28,23 @@ _NOW = select(cast(func.extract("epoch", func.clock_timestamp()), Float))
 
 _MAX_VALUES = 500
 """Values in one statement: SQLite takes only so many."""
+
+ROW_BYTES = 256
+"""What a row takes on the disk beside its values: numbers, moments, its places in indexes."""
+
+
+def text_bytes(*texts: str | None) -> int:
+    """What a row with these texts takes on the disk."""
+    return ROW_BYTES + sum(len(text) if text.isascii() else len(text.encode()) for text in texts if text)
+
+
+def json_bytes(value: Mapping[str, Any]) -> int:
+    """What a row with this value as JSON takes on the disk."""
+    try:
+        return ROW_BYTES + len(orjson.dumps(dict(value)))
+    except TypeError:  # a number of more than 64 bits, a name that is not a text
+        return text_bytes(json.dumps(dict(value)))
+
 
 T = TypeVar("T")
 R = TypeVar("R", bound="DataclassInstance")

@@ -117,7 +117,7 @@ __all__ = [
     "webhooks",
 ]
 
-HEAD = "0030"
+HEAD = "0031"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 # How often a table has changed that every daemon holds in memory. Written on PostgreSQL alone, see db/postgres.
@@ -490,9 +490,12 @@ sessions = Table(
     Column("last_seq", Integer, nullable=False, default=0),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
+    # What it takes on the disk with its messages and states.
+    Column("bytes", BigInteger, nullable=False, default=0, server_default="0"),
     # Named as it was made, when its first column was called app.
     UniqueConstraint("app_id", "owner", "name", name="uq_sessions_app_owner_name"),
     Index("ix_sessions_owner_updated_at", "owner", "updated_at"),
+    Index("ix_sessions_owner_bytes", "owner", "bytes"),
 )
 
 session_messages = Table(

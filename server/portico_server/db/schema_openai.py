@@ -216,8 +216,11 @@ responses = Table(
     Column("lost", JSON),
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
+    # What it takes on the disk with its events.
+    Column("bytes", BigInteger, nullable=False, default=0, server_default="0"),
     Index("ix_responses_previous_id", "previous_id"),
     Index("ix_responses_finished_at", "finished_at"),
+    Index("ix_responses_owner_bytes", "owner", "bytes"),
 )
 
 # A task that another agent gave to an app: a response in the background, and what was said to it.
@@ -273,7 +276,10 @@ conversations = Table(
     Column("last_seq", Integer, nullable=False, default=0),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
+    # What it takes on the disk with its items.
+    Column("bytes", BigInteger, nullable=False, default=0, server_default="0"),
     Index("ix_conversations_updated_at", "updated_at"),
+    Index("ix_conversations_owner_bytes", "owner", "bytes"),
 )
 
 conversation_items = Table(

@@ -27,7 +27,7 @@ from sqlalchemy import (
     update,
 )
 
-from portico_server.db.rows import RowPage, Rows
+from portico_server.db.rows import RowPage, Rows, json_bytes
 from portico_server.db.schema import session_messages, session_states, sessions
 
 
@@ -134,7 +134,9 @@ _ADD = insert(session_messages)
 _USED = (
     update(sessions)
     .where(sessions.c.id == bindparam("session"))
-    .values(last_seq=bindparam("last"), updated_at=bindparam("now"))
+    .values(
+        last_seq=bindparam("last"), updated_at=bindparam("now"), bytes=sessions.c.bytes + bindparam("more")
+    )
 )
 _TITLED = update(sessions).where(sessions.c.id == bindparam("session")).values(title=bindparam("given"))
 
@@ -163,6 +165,7 @@ def opened(
             last_seq=0,
             created_at=now,
             updated_at=now,
+            bytes=json_bytes(metadata or {}),
         )
     )
     row = get(connection, key.id)
@@ -343,7 +346,14 @@ def rate(
         return None
     message = _with_rating(row.message, rating)
     connection.execute(update(session_messages).where(*which).values(message=message))
+    _grow(connection, session_id, json_bytes(message) - json_bytes(row.message))
     return replace_fields(row, message=message)
+
+
+def _grow(connection: Connection, session_id: str, more: int) -> None:
+    """Count what a session takes on the disk by now."""
+    changed = update(sessions).where(sessions.c.id == session_id)
+    connection.execute(changed.values(bytes=sessions.c.bytes + more))
 
 
 def _with_rating(message: Mapping[str, Any], rating: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -438,7 +448,7 @@ def _put(
     runs: Sequence[str | None],
 ) -> None:
     """Add messages, each of the run in ``runs`` that stands where it does, and replace states."""
-    now = time.time()
+    now, more = time.time(), sum(json_bytes(message) for _agent, message, _moment in added)
     if added:
         connection.execute(
             _ADD,
@@ -455,6 +465,8 @@ def _put(
             ],
         )
     for agent, state in kept.items():
+        before = connection.execute(_STATE, {"id": row.id, "agent": agent}).first()
+        more += json_bytes(state) - (0 if before is None else json_bytes(before.state))
         connection.execute(
             delete(session_states).where(
                 session_states.c.session_id == row.id, session_states.c.agent == agent
@@ -463,14 +475,19 @@ def _put(
         connection.execute(
             insert(session_states).values(session_id=row.id, agent=agent, state=dict(state), updated_at=now)
         )
-    connection.execute(_USED, {"session": row.id, "last": row.last_seq + len(added), "now": now})
+    connection.execute(
+        _USED, {"session": row.id, "last": row.last_seq + len(added), "now": now, "more": more}
+    )
 
 
 def reset(connection: Connection, session_id: str) -> None:
     """Forget everything that was said, by any agent of the tree. Numbers of messages are not given out again."""
     connection.execute(delete(session_messages).where(session_messages.c.session_id == session_id))
     connection.execute(delete(session_states).where(session_states.c.session_id == session_id))
-    connection.execute(update(sessions).where(sessions.c.id == session_id).values(updated_at=time.time()))
+    row = get(connection, session_id)
+    if row is not None:
+        values = {"updated_at": time.time(), "bytes": json_bytes(row.metadata)}
+        connection.execute(update(sessions).where(sessions.c.id == session_id).values(values))
 
 
 def replace(
@@ -493,8 +510,10 @@ def describe(
     values: dict[str, Any] = {"updated_at": time.time()}
     if title is not None:
         values["title"] = title
-    if metadata is not None:
+    row = get(connection, session_id)
+    if metadata is not None and row is not None:
         values["metadata"] = dict(metadata)
+        values["bytes"] = sessions.c.bytes + json_bytes(metadata) - json_bytes(row.metadata)
     connection.execute(update(sessions).where(sessions.c.id == session_id).values(values))
 
 
@@ -517,6 +536,11 @@ def fork(connection: Connection, session_id: str, new_id: str, name: str) -> Ses
         after, more = page.data[-1].seq if page.data else 0, page.has_more
     _put(connection, made, [], states(connection, session_id), [])
     return get(connection, made.id)
+
+
+def size(connection: Connection, session_id: str) -> int:
+    """What a session takes on the disk; 0 without one."""
+    return connection.execute(select(sessions.c.bytes).where(sessions.c.id == session_id)).scalar() or 0
 
 
 def remove(connection: Connection, session_id: str) -> bool:

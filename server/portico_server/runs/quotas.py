@@ -7,13 +7,14 @@ import math
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
 from portico_server.core.errors import TooLarge, TooMany
 from portico_server.core.limits import RateBucket, UsageLimits
 from portico_server.db import files
+from portico_server.db.database import Database
 from portico_server.db.usage import DAY_S
 from portico_server.settings import MB_BYTES
 
@@ -25,6 +26,9 @@ SILENT_S = 5.0
 
 SUMMED_S = 10.0
 """Seconds after which it is summed up again what a key keeps on the disk: other daemons write too."""
+
+SUM_PAUSES = 100
+"""How many times as long as a sum has taken it holds at least: so it takes at most one percent of the time."""
 
 RETRY_AFTER_S = 1.0
 """Seconds after which a caller with too many calls at once may try again."""
@@ -268,8 +272,35 @@ class StorageQuota:
         self.limit_of: Callable[[str], int] = lambda _owner: 0
         self._now = now
         self._sums: dict[str, tuple[int, float]] = {}
-        """By key what it keeps at most, and when that was summed up."""
-        self._lock = threading.Lock()
+        """By key what it keeps at most, and until when that holds."""
+        self._locks: dict[str, threading.Lock] = {}
+
+    async def admit(self, database: Database, owner: str | None, size: int = 1) -> None:
+        """As `require`, before work that writes about so many bytes: what it comes to is no longer refused.
+
+        Nothing is read where that was done lately.
+        """
+        if owner is None or not (most := self.limit_of(owner)):
+            return
+        used, until = self._sums.get(owner, (0, -math.inf))
+        if used + size > most or self._now() > until or not self._add(owner, size):
+            await database.read(self.require, owner, size)
+
+    def count(self, owner: str, size: int) -> None:
+        """Add what was written by work that was let in."""
+        if owner in self._sums:
+            self._add(owner, size)
+
+    def _add(self, owner: str, size: int) -> bool:
+        """Add to a sum, unless it is made just now: an event loop does not wait for that."""
+        lock = self._lock_of(owner)
+        if not lock.acquire(blocking=False):
+            return False
+        with suppress(KeyError):
+            used, until = self._sums[owner]
+            self._sums[owner] = (used + size, until)
+        lock.release()
+        return True
 
     def look(self, connection: Any, owner: str | None, size: int) -> None:
         """Raise `TooLarge` if so many bytes more are too many for a key. To be called before work that writes them."""
@@ -279,23 +310,30 @@ class StorageQuota:
     def require(self, connection: Any, owner: str | None, size: int) -> None:
         """As `look`, in the transaction that writes them."""
         if owner is not None and (most := self.limit_of(owner)):
-            with self._lock:
-                used, at = self._used(connection, owner, size, most)
-                self._sums[owner] = (used + size, at)
+            with self._lock_of(owner):
+                used, until = self._used(connection, owner, size, most)
+                self._sums[owner] = (used + size, until)
+
+    def _lock_of(self, owner: str) -> threading.Lock:
+        return self._locks.setdefault(owner, threading.Lock())
 
     def _used(self, connection: Any, owner: str, size: int, most: int) -> tuple[int, float]:
-        """What a key keeps at most, and when that was summed up."""
-        used, at = self._sums.get(owner, (0, -math.inf))
-        if used + size > most or self._now() - at > SUMMED_S:
-            used, at = files.stored(connection, owner), self._now()
+        """What a key keeps at most, and until when that holds."""
+        used, until = self._sums.get(owner, (0, -math.inf))
+        began = self._now()
+        if used + size > most or began > until:
+            used = files.stored(connection, owner)
+            ended = self._now()
+            until = ended + max(SUMMED_S, SUM_PAUSES * (ended - began))
         if used + size > most:
             raise TooLarge(
                 f"This API key keeps {used / MB_BYTES:,.1f} MB on the disk of {most // MB_BYTES:,} MB that it may, and "
-                f"this has {size / MB_BYTES:,.1f} MB. Delete files, stores or artifacts, or ask the operator for a "
-                "higher limit (storage_mb of the key, or the setting storage_per_key_mb).",
+                f"this has {size / MB_BYTES:,.1f} MB. Delete files, stores, artifacts, sessions, conversations or "
+                "responses, or ask the operator for a higher limit (storage_mb of the key, or the setting "
+                "storage_per_key_mb).",
                 code="storage_limit_exceeded",
             )
-        return used, at
+        return used, until
 
 
 def span(seconds: float) -> str:

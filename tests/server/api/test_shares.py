@@ -456,6 +456,70 @@ async def test_what_is_made_synced_indexed_and_imported_counts_on_the_disk(tmp_p
         assert (await api.client.get("/api/stores/five", headers=headers)).status_code == 404
 
 
+async def test_what_is_said_counts_on_the_disk_and_a_full_one_asks_no_model(tmp_path: Path) -> None:
+    class Counted(Held):
+        count = 0
+
+        async def call(self, request: Request, context: Context) -> Result:
+            self.count += 1
+            return await super().call(request, context)
+
+    async with asyncio.timeout(60), api_server(tmp_path, storage_per_key_mb=1) as api:
+        api.add(model := Counted())
+        model.hold.set()
+        clerk = {"name": "clerk", "kind": "agent", "spec": {"portico_agent": 1, "model": "held"}}
+        assert (await api.client.post("/api/apps", json=clerk)).status_code == 200
+        talker = await key(api, "talker", "chat", "apps:clerk:call")
+        long = "b" * 400_000
+
+        async def posted(path: str, **body: Any) -> httpx.Response:
+            return await api.client.post(path, json=body, headers=talker)
+
+        async def stored() -> int:
+            (one,) = (await api.client.get("/api/keys")).json()["data"]
+            return int(one["stored_bytes"])
+
+        kept = [
+            await posted("/v1/responses", model="held", input=long),
+            await posted("/v1/conversations", items=[{"role": "user", "content": long}]),
+            await posted("/api/sessions", app="clerk", name="monday"),
+        ]
+        assert [one.status_code for one in kept] == [200] * 3, [one.text for one in kept]
+        response, conversation, session = (one.json()["id"] for one in kept)
+        assert 800_000 < await stored() < 805_000
+        added = {"path": f"/api/sessions/{session}/messages", "messages": [long]}
+        turn = {"path": "/v1/chat/completions", "model": "clerk", "conversation": session}
+        refused = [
+            await posted(**added),
+            await posted("/v1/conversations", items=[{"role": "user", "content": long}]),
+            await posted(f"/v1/conversations/{conversation}/items", items=[{"role": "user", "content": long}]),
+        ]
+        codes = [(one.status_code, one.json()["error"]["code"]) for one in refused]
+        assert codes == [(413, "storage_limit_exceeded")] * 3
+        said = {"messages": [{"role": "user", "content": "b" * 250_000}]}
+        assert (await posted(**turn, **said)).status_code == 200, "there is room, and what it comes to is kept"
+        assert await stored() > 1_048_576
+
+        before = model.count
+        refused = [
+            await posted(**turn, **said),
+            await posted("/v1/responses", model="held", input="Hello."),
+            await posted("/v1/responses", model="held", input="Hello.", background=True),
+            await posted("/v1/responses", model="held", input="Hello.", conversation=conversation),
+            await posted("/api/sessions", app="clerk", name="tuesday"),
+            await posted(f"/api/sessions/{session}/fork", name="copy"),
+        ]
+        codes = [(one.status_code, one.json()["error"]["code"]) for one in refused]
+        assert codes == [(413, "storage_limit_exceeded")] * 6 and model.count == before
+        answers = [await posted("/v1/responses", model="held", input="Hello.", store=False)]
+        await api.client.delete(f"/v1/responses/{response}", headers=talker)
+        answers.append(await posted(**turn, **said))
+        assert [one.status_code for one in answers] == [200, 200] and model.count == before + 2
+        for path in (f"/v1/conversations/{conversation}", f"/api/sessions/{session}"):
+            assert (await api.client.delete(path, headers=talker)).is_success
+        assert await stored() == 0
+
+
 async def test_between_large_bodies_everything_else_has_its_turn() -> None:
     large = orjson.dumps({"a": "[{," * 300_000, "b": list(range(1_000))})
     deep = b"[" * (MAX_JSON_DEPTH + 1) + b"]" * (MAX_JSON_DEPTH + 1) + b" " * 1_000_000

@@ -24,8 +24,9 @@ from portico_server.core.registry import Registry
 from portico_server.db import sessions
 from portico_server.db.conversations import MAX_WHOLE_CHARS, MAX_WHOLE_ITEMS
 from portico_server.db.database import Database
-from portico_server.db.rows import RowPage
+from portico_server.db.rows import RowPage, json_bytes
 from portico_server.db.sessions import MessageRow, RatedRow, Remembered, SessionKey, SessionRow
+from portico_server.runs.quotas import StorageQuota
 
 # Who speaks in a session: one turn at a time for each agent and those below it, in the order in which they came.
 
@@ -115,9 +116,10 @@ class AgentSessions:
     They belong to an app by its id: those with one's own app and those with the shared one of that name are apart.
     """
 
-    def __init__(self, database: Database, registry: Registry) -> None:
+    def __init__(self, database: Database, registry: Registry, quota: StorageQuota | None = None) -> None:
         self._database = database
         self._registry = registry
+        self._quota = quota or StorageQuota()
         self._floors: WeakValueDictionary[tuple[str, str, str], TurnQueue] = WeakValueDictionary()
 
     def long_memory(self, facts: Facts) -> LongTermMemory:
@@ -144,7 +146,8 @@ class AgentSessions:
         """The session for one turn of the agent at ``path``, which it and those below it have alone meanwhile.
 
         ``app``: its id and its name; without an id it is what the caller means by the name. ``name`` may be the id of
-        the session. Raises `Conflict` if another turn continues and is not waited for.
+        the session. Raises `Conflict` if another turn continues and is not waited for, `TooLarge` where its owner has
+        no room for more.
         """
         owner, (app_id, title) = caller.id, app
         if not app_id:
@@ -160,6 +163,7 @@ class AgentSessions:
             owner, name = row.owner, row.name
         else:
             _check_name(name)
+        await self._quota.admit(self._database, owner)
         which = (app_id, owner, name)
         floor = self._floors.get(which)
         if floor is None:
@@ -179,7 +183,7 @@ class AgentSessions:
                 raise in_use
             known, found = await self._database.read(sessions.entered, *which, path)
             key = SessionKey(known.id if known else new_id("conv_"), *which, title, fresh=known is None)
-            yield AgentSession(_Kept(self._database, key), {path: _recollected(found)}, app=title, name=name)
+            yield AgentSession(_Kept(self._database, key, self._quota), {path: _recollected(found)}, app=title, name=name)
 
     # --- administration --------------------------------------------------------------------------------------
 
@@ -198,6 +202,7 @@ class AgentSessions:
         if name:
             _check_name(name)
         app_id, called = self._app(app, caller)
+        await self._quota.admit(self._database, caller.id, json_bytes(metadata or {}))
         key = SessionKey(session_id, app_id, caller.id, name or session_id, called)
         return await self._database.write(sessions.opened, key, title=title, metadata=metadata)
 
@@ -248,7 +253,8 @@ class AgentSessions:
     ) -> SessionRow:
         """Change the title or the metadata."""
         _check_described(title or "", metadata)
-        await self.get(session_id, caller)
+        row = await self.get(session_id, caller)
+        await self._quota.admit(self._database, row.owner, json_bytes(metadata or {}))
         await self._database.write(sessions.describe, session_id, title=title, metadata=metadata)
         return await self.get(session_id, caller)
 
@@ -260,6 +266,8 @@ class AgentSessions:
         rows = [(agent, message.to_json(), message.created_at) for message in messages]
         key = SessionKey(row.id, row.app_id, row.owner, row.name, row.app)
         title = headline(messages[0].text) if messages and not agent else ""
+        size = sum(json_bytes(message) for _agent, message, _moment in rows)
+        await self._quota.admit(self._database, row.owner, size)
         await self._database.write(sessions.save, key, rows, {}, None, {}, title)
         return await self.get(session_id, caller)
 
@@ -276,7 +284,7 @@ class AgentSessions:
                 code="invalid_correction",
                 param="correction",
             )
-        await self.get(session_id, caller)
+        session = await self.get(session_id, caller)
         found = (await self._database.read(sessions.messages, session_id, after=seq - 1, limit=1)).data
         if not found or found[0].seq != seq:
             raise NotFound(
@@ -290,6 +298,8 @@ class AgentSessions:
                 param="seq",
             )
         kept = None if rating is None else {**asdict(rating), "rated_at": time.time()}
+        if kept is not None:
+            await self._quota.admit(self._database, session.owner, json_bytes(kept))
         row = await self._database.write(sessions.rate, session_id, seq, kept)
         return row or found[0]
 
@@ -343,6 +353,8 @@ class AgentSessions:
             _check_name(name)
             if await self._database.read(sessions.named, row.app_id, row.owner, name) is not None:
                 raise Conflict(f"There is a session '{name}' already.", code="name_taken", param="name")
+        size = await self._database.read(sessions.size, session_id)
+        await self._quota.admit(self._database, row.owner, size)
         made = await self._database.write(sessions.fork, session_id, new, name or new)
         if made is None:
             raise NotFound(f"There is no session '{session_id}'.", code="session_not_found", param="id")
@@ -378,8 +390,11 @@ class AgentSessions:
         self, session_id: str, caller: Principal, state: Mapping[str, Any]
     ) -> SessionRow:
         """Put a state dict in the place of what was said. Raises `InvalidRequest`; then nothing has changed."""
-        await self.get(session_id, caller)
+        row = await self.get(session_id, caller)
         added, kept = _read_state(state)
+        size = sum(json_bytes(message) for _agent, message, _moment in added)
+        size += sum(map(json_bytes, kept.values())) - await self._database.read(sessions.size, session_id)
+        await self._quota.admit(self._database, row.owner, max(size, 0))
         await self._database.write(sessions.replace, session_id, added, kept)
         return await self.get(session_id, caller)
 
@@ -387,9 +402,10 @@ class AgentSessions:
 class _Kept:
     """`portico_server.apps.agent.session.SessionStore` of one session."""
 
-    def __init__(self, database: Database, key: SessionKey) -> None:
+    def __init__(self, database: Database, key: SessionKey, quota: StorageQuota) -> None:
         self._database = database
         self._key = key
+        self._quota = quota
 
     async def load(self, agent: str, *, last: int | None = None) -> Recollection:
         if self._key.fresh or last == 0:
@@ -402,6 +418,8 @@ class _Kept:
         saved = await self._database.write_soon(
             sessions.save, self._key, rows, additions.states, run_id, additions.seen, title
         )
+        if saved == "saved":
+            self._quota.count(self._key.owner, sum(json_bytes(message) for _agent, message, _moment in rows))
         if saved == "gone":
             raise NotFound(
                 f"The session '{self._key.name}' was removed while its agent worked.",

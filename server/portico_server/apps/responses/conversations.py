@@ -19,6 +19,8 @@ from portico_server.core.principal import Principal
 from portico_server.db import conversations as rows
 from portico_server.db.conversations import ConversationRow
 from portico_server.db.database import Database
+from portico_server.db.rows import json_bytes
+from portico_server.runs.quotas import StorageQuota
 
 MAX_ADDED_ITEMS: Final = 20
 """Items that one request may add."""
@@ -35,8 +37,9 @@ class ItemPage:
 class ConversationStore:
     """Callers see their own."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, quota: StorageQuota) -> None:
         self._database = database
+        self._quota = quota
 
     async def create(self, body: Mapping[str, Any], caller: Principal) -> ConversationRow:
         """Begin one with the ``metadata`` and ``items`` of a request. Raises `InvalidRequest`."""
@@ -44,7 +47,9 @@ class ConversationStore:
         now = time.time()
         checked = metadata(body.get("metadata") or {})
         row = ConversationRow(new_id("conv_"), caller.id, checked, 0, now, now)
-        await self._database.write(rows.add, row, _read(body.get("items") or []))
+        made = _read(body.get("items") or [])
+        await self._quota.admit(self._database, caller.id, sum(map(json_bytes, (checked, *made))))
+        await self._database.write(rows.add, row, made)
         return row
 
     async def get(self, conversation_id: str, caller: Principal) -> ConversationRow:
@@ -66,7 +71,9 @@ class ConversationStore:
         _require_known(body, ("metadata",))
         if body.get("metadata") is None:
             check.missing("metadata")
-        await self._database.write(rows.describe, row.id, metadata(body["metadata"]))
+        checked = metadata(body["metadata"])
+        await self._quota.admit(self._database, row.owner, json_bytes(checked))
+        await self._database.write(rows.describe, row.id, checked)
         return await self.get(conversation_id, caller)
 
     async def delete(self, conversation_id: str, caller: Principal) -> None:
@@ -83,6 +90,7 @@ class ConversationStore:
         if body.get("items") is None:
             check.missing("items")
         made = _read(body["items"])
+        await self._quota.admit(self._database, row.owner, sum(map(json_bytes, made)))
         if await self._database.write(rows.extend, row.id, made) == "gone":
             await self.get(conversation_id, caller)
         return made

@@ -38,6 +38,7 @@ from portico_server.core.servable import Relays
 from portico_server.db import responses
 from portico_server.db.database import Database
 from portico_server.db.responses import OPEN_STATUSES, ResponseRow
+from portico_server.runs.quotas import StorageQuota
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
@@ -94,8 +95,10 @@ class Responder:
         around: ResponseServices,
         prompts: PromptRenderer,
         turns: Turns,
+        quota: StorageQuota,
     ) -> None:
         self._database = database
+        self._quota = quota
         self._runner = runner
         self._around = around
         self._preparer = Preparer(database, around.registry, around.uploads, prompts)
@@ -113,12 +116,18 @@ class Responder:
         remembered: Mapping[str, Sequence[Item]] | None = None,
     ) -> PreparedResponse:
         """The request, ready to be answered. ``remembered``: the items of responses that it may continue with and that
-        are not stored, by id. Raises `InvalidRequest`, `NotFound`, `Forbidden`, `Conflict`.
+        are not stored, by id. Raises `InvalidRequest`, `NotFound`, `Forbidden`, `Conflict`, `TooLarge`.
         """
         response_id = new_id("resp_")
         mint = ItemIds(response_id)
         ask = read.read(body, mint)
+        if ask.store:
+            await self.require_room(caller)
         return await self._preparer.prepare(ask, response_id, mint, caller, remembered=remembered)
+
+    async def require_room(self, caller: Principal) -> None:
+        """Raise `TooLarge` if a caller has no room for another response."""
+        await self._quota.admit(self._database, caller.id)
 
     async def prime(self, prepared: PreparedResponse, caller: Principal) -> AsyncGenerator[list[Event], None]:
         """The events of a response in which the model says nothing: a later one continues from it."""
@@ -264,9 +273,10 @@ class Responder:
             row = row_of(prepared, caller, run_id, ended=time.time())
             if prepared.after is None:
                 await responses.keep_soon(self._database, row)
-                return
-            kept = await self._database.write_soon(responses.keep, row, prepared.after)
-            require_kept(kept, prepared.ask.conversation)
+            else:
+                kept = await self._database.write_soon(responses.keep, row, prepared.after)
+                require_kept(kept, prepared.ask.conversation)
+            self._quota.count(caller.id, row.bytes)
 
     async def _keep_failed(self, prepared: PreparedResponse, caller: Principal) -> None:
         """Keep one that failed in the midst, its conversation left as it was: the client was told its id."""

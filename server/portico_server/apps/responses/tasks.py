@@ -119,6 +119,7 @@ class AgentTasks:
         the same as its client wrote it. Raises what a response in the background raises.
         """
         card = await self.agent(name, caller)
+        await self._responder.require_room(caller)
         context = context_id or new_id("ctx_")
         if len(context) > MAX_CONTEXT_CHARS:
             wrong("message.contextId", f"is longer than {MAX_CONTEXT_CHARS} characters")

@@ -1,0 +1,144 @@
+"""What a key's sessions, conversations and responses take on the disk is known at any moment, whatever becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, select
+from tests import postgres
+
+from portico_server.db import agent_tasks, conversations, files, responses, schema, sessions
+from portico_server.db.agent_tasks import AgentTaskRow
+from portico_server.db.conversations import ConversationRow
+from portico_server.db.database import Database
+from portico_server.db.migrate import config
+from portico_server.db.responses import ResponseRow
+from portico_server.db.rows import json_bytes, text_bytes
+from portico_server.db.sessions import SessionKey
+
+OWNER = "key_1"
+KEY = SessionKey("conv_s", "app_1", OWNER, "monday", "clerk")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    if request.param == "sqlite":
+        opened = Database.at(tmp_path / "portico.db")
+        opened.prepare()
+        yield opened
+        opened.close()
+    else:
+        with postgres.running() as server:
+            opened = Database(server.new())
+            opened.prepare()
+            yield opened
+            opened.close()
+
+
+def recounted(connection: Connection) -> int:
+    """What the rows take, counted from what stands in them."""
+
+    def column(table: Any, name: str) -> list[Any]:
+        return list(connection.execute(select(table.c[name])).scalars())
+
+    total = sum(map(json_bytes, column(schema.sessions, "metadata") + column(schema.conversations, "metadata")))
+    total += sum(map(json_bytes, column(schema.session_messages, "message")))
+    total += sum(map(json_bytes, column(schema.session_states, "state")))
+    total += sum(map(text_bytes, column(schema.conversation_items, "item")))
+    for row in connection.execute(select(schema.responses)):
+        total += text_bytes(row.input, row.document, row.ask)
+    total += sum(map(len, column(schema.response_events, "data")))
+    return total + sum(map(text_bytes, column(schema.agent_tasks, "messages")))
+
+
+def _bytes(connection: Connection) -> dict[str, dict[str, int]]:
+    tables = (schema.sessions, schema.conversations, schema.responses)
+    return {
+        table.name: {row.id: row.bytes for row in connection.execute(select(table.c.id, table.c.bytes))}
+        for table in tables
+    }
+
+
+def said(text: str) -> tuple[str, Mapping[str, Any], float]:
+    return "", {"sender": "clerk", "content": text}, 1.0
+
+
+def item(name: str) -> dict[str, Any]:
+    return {"id": name, "type": "message", "content": "雪莲花 " * 100}
+
+
+def response(name: str, **more: Any) -> ResponseRow:
+    document = orjson.dumps({"output": [item(f"msg_{name}")]}).decode()
+    row = ResponseRow(name, OWNER, "run_1", None, None, "completed", False, "[]", document, 1.0, 2.0)
+    return replace(row, **more)
+
+
+async def test_the_sums_of_bytes_are_those_of_the_rows(database: Database) -> None:
+    checked = []
+
+    async def check(function: Any, *given: Any, **more: Any) -> None:
+        await database.write(function, *given, **more)
+        kept, found = await database.read(lambda each: (files.stored(each, OWNER), recounted(each)))
+        assert kept == found, (function, given)
+        checked.append(kept)
+
+    async def migrate_again() -> None:
+        """What the migration counts is what was counted row by row; but JSON columns are written with spaces."""
+        before = await database.read(_bytes)
+        await database.write(ScriptDirectory.from_config(config()).get_revision("0031").module.fill)
+        after = await database.read(_bytes)
+        assert before["conversations"] == after["conversations"] and before["responses"] == after["responses"]
+        assert all(0 < size <= after["sessions"][name] for name, size in before["sessions"].items())
+
+    async with asyncio.timeout(60):
+        await check(sessions.opened, KEY, metadata={"desk": "3"})
+        await check(sessions.save, KEY, [said("雪莲花"), said("b" * 5_000)], {"": {"n": 2**70}}, "run_1", {})
+        await check(sessions.save, KEY, [], {"": {"summary": "short"}}, "run_1", {})
+        await check(sessions.rate, KEY.id, 1, {"value": "good", "note": "n" * 900})
+        await check(sessions.describe, KEY.id, title="Monday", metadata={"desk": "3", "more": "m" * 700})
+        await check(sessions.fork, KEY.id, "conv_f", "tuesday")
+        await check(sessions.rate, KEY.id, 1, None)
+        await check(sessions.replace, KEY.id, [said("anew")], {"writer": {"a": 1}})
+        await check(sessions.reset, "conv_f")
+        assert checked[-1] < checked[4]
+        await check(sessions.forget, 1e12, 1)
+
+        row = ConversationRow("conv_c", OWNER, {"topic": "bread"}, 0, 1.0, 1.0)
+        await check(conversations.add, row, [item("msg_a"), item("msg_b")])
+        await check(conversations.ensure, row)
+        await check(conversations.ensure, replace(row, id="conv_d", metadata={}))
+        await check(conversations.extend, "conv_c", [item("msg_c")], 2)
+        await check(conversations.extend, "conv_c", [item("msg_d")], 2)
+        await check(conversations.remove_item, "conv_c", "msg_a")
+        await check(conversations.remove_item, "conv_c", "msg_a")
+        await check(conversations.describe, "conv_c", {})
+        await check(responses.keep, response("resp_k", conversation_id="conv_c"), 3)
+
+        begun = response("resp_b", status="queued", background=True, finished_at=None, ask='{"a": 1}')
+        await check(responses.begin, begun)
+        await responses.keep_soon(database, response("resp_s"))
+        await database.write(responses.append_events, "resp_b", [(0, b"x" * 50)])
+        await database.write(responses.note, "resp_b", "in_progress", '{"output": []}')
+        task = AgentTaskRow("resp_b", OWNER, "clerk", "ctx", "run_1", "[]", 1.0)
+        await database.write(agent_tasks.add, task)
+        await database.write(agent_tasks.add_message, "resp_b", {"text": "雪"}, 10)
+        end = orjson.dumps({"output": [item("msg_e")]}).decode()
+        await check(responses.finish, "resp_b", "completed", end, None, [(1, orjson.dumps(item("msg_e")))])
+
+        await migrate_again()
+        for session_id in (KEY.id, "conv_f"):
+            await database.write(sessions.replace, session_id, [], {})
+        await check(responses.remove, "resp_b")
+        await check(responses.forget, 1e12, 10)
+        await check(conversations.remove, "conv_c")
+        await check(conversations.forget, 1e12, 10)
+        await check(sessions.remove, KEY.id)
+        await check(sessions.remove, "conv_f")
+        assert checked[-1] == 0
