@@ -51,7 +51,11 @@ def describe(connection: Connection, conversation_id: str, metadata: Mapping[str
     row = get(connection, conversation_id)
     if row is not None:
         more = json_bytes(metadata) - json_bytes(row.metadata)
-        values = {"metadata": dict(metadata), "updated_at": time.time(), "bytes": conversations.c.bytes + more}
+        values = {
+            "metadata": dict(metadata),
+            "updated_at": time.time(),
+            "bytes": conversations.c.bytes + more,
+        }
         connection.execute(update(conversations).where(conversations.c.id == conversation_id).values(values))
 
 

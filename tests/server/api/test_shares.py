@@ -492,12 +492,16 @@ async def test_what_is_said_counts_on_the_disk_and_a_full_one_asks_no_model(tmp_
         refused = [
             await posted(**added),
             await posted("/v1/conversations", items=[{"role": "user", "content": long}]),
-            await posted(f"/v1/conversations/{conversation}/items", items=[{"role": "user", "content": long}]),
+            await posted(
+                f"/v1/conversations/{conversation}/items", items=[{"role": "user", "content": long}]
+            ),
         ]
         codes = [(one.status_code, one.json()["error"]["code"]) for one in refused]
         assert codes == [(413, "storage_limit_exceeded")] * 3
         said = {"messages": [{"role": "user", "content": "b" * 250_000}]}
-        assert (await posted(**turn, **said)).status_code == 200, "there is room, and what it comes to is kept"
+        assert (await posted(**turn, **said)).status_code == 200, (
+            "there is room, and what it comes to is kept"
+        )
         assert await stored() > 1_048_576
 
         before = model.count

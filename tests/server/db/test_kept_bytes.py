@@ -1,4 +1,4 @@
-"""What a key's sessions, conversations and responses take on the disk is known at any moment, whatever becomes of them."""
+"""What a key's sessions, conversations and responses take on the disk is known whatever becomes of them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def recounted(connection: Connection) -> int:
     def column(table: Any, name: str) -> list[Any]:
         return list(connection.execute(select(table.c[name])).scalars())
 
-    total = sum(map(json_bytes, column(schema.sessions, "metadata") + column(schema.conversations, "metadata")))
+    total = sum(
+        map(json_bytes, column(schema.sessions, "metadata") + column(schema.conversations, "metadata"))
+    )
     total += sum(map(json_bytes, column(schema.session_messages, "message")))
     total += sum(map(json_bytes, column(schema.session_states, "state")))
     total += sum(map(text_bytes, column(schema.conversation_items, "item")))

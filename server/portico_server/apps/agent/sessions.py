@@ -183,7 +183,9 @@ class AgentSessions:
                 raise in_use
             known, found = await self._database.read(sessions.entered, *which, path)
             key = SessionKey(known.id if known else new_id("conv_"), *which, title, fresh=known is None)
-            yield AgentSession(_Kept(self._database, key, self._quota), {path: _recollected(found)}, app=title, name=name)
+            yield AgentSession(
+                _Kept(self._database, key, self._quota), {path: _recollected(found)}, app=title, name=name
+            )
 
     # --- administration --------------------------------------------------------------------------------------
 

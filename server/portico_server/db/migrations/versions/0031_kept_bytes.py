@@ -21,7 +21,9 @@ def upgrade() -> None:
 
 def fill(connection: Connection) -> None:
     """Count what the rows take that are there."""
-    octets = "octet_length({}::text)" if connection.dialect.name == "postgresql" else "length(CAST({} AS BLOB))"
+    octets = (
+        "octet_length({}::text)" if connection.dialect.name == "postgresql" else "length(CAST({} AS BLOB))"
+    )
 
     def taken(*columns: str) -> str:
         return " + ".join((str(ROW_BYTES), *(f"coalesce({octets.format(column)}, 0)" for column in columns)))
