@@ -25,8 +25,8 @@ class Key:
     filters: Mapping[str, Any] = field(default_factory=dict)
     """Which files of a store it may read: a filter on their attributes, by the name or id of the store."""
     stored_bytes: int = 0
-    """On the disk: files, parts of uploads, what its stores mirror, chunks with their vectors, artifacts, skills, sessions,
-    conversations and responses."""
+    """On the disk: files, parts of uploads, what its stores mirror, chunks with their vectors, artifacts, skills,
+    sessions, conversations and responses."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ SILENT_S = 5.0
 SUMMED_S = 10.0
 """Seconds after which it is summed up again what a key keeps on the disk: other daemons write too."""
 
-SUM_PAUSES = 100
+SUM_PAUSE_RATIO = 100
 """How many times as long as a sum has taken it holds at least: so it takes at most one percent of the time."""
 
 RETRY_AFTER_S = 1.0
@@ -324,7 +324,7 @@ class StorageQuota:
         if used + size > most or began > until:
             used = files.stored(connection, owner)
             ended = self._now()
-            until = ended + max(SUMMED_S, SUM_PAUSES * (ended - began))
+            until = ended + max(SUMMED_S, SUM_PAUSE_RATIO * (ended - began))
         if used + size > most:
             raise TooLarge(
                 f"This API key keeps {used / MB_BYTES:,.1f} MB on the disk of {most // MB_BYTES:,} MB that it may, and "

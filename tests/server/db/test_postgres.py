@@ -446,7 +446,7 @@ async def test_a_chain_of_responses_is_read_up_to_its_bounds(
         )
         for number in range(12)
     ]
-    await first.write(lambda connection: [responses.begin(connection, row) for row in links])
+    await first.write(lambda connection: [responses.keep(connection, row) for row in links])
     whole = await first.read(responses.chain, "resp_11", "key_a")
     assert whole is not None and [row.id for row in whole] == [row.id for row in links]
     assert await first.read(responses.chain, "resp_11", "key_b") == []
