@@ -274,6 +274,8 @@ def test_every_dependency_is_listed_with_a_reason_and_a_licence() -> None:
         "Vector index",
         "PostgreSQL",
         "Databases",
+        "Traces",
+        "Drawings",
         "Terminal UI",
         "Editors",
         "Development",

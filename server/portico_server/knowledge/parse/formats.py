@@ -72,6 +72,7 @@ FORMATS = (
     _format(
         "recording", "recording", "subtitles", "mp3 wav m4a ogg oga opus flac aac mp4 webm", "audio/mpeg"
     ),
+    _format("dxf", "dxf", "sentence", "dxf", "image/vnd.dxf"),
     _format("xml", "xml", "lines", "xml rss atom opml", "application/xml"),
     _format("json", "whole", "json", "json jsonl ndjson geojson", "application/json"),
     _format("data", "text", "code", "yaml yml toml ini cfg conf properties env"),
@@ -88,7 +89,7 @@ FORMATS = (
 
 NO_DOCUMENTS = frozenset(
     {
-        *("svg", "eps", "ps", "ai", "xpm", "stl", "obj", "ply", "dxf"),
+        *("svg", "eps", "ps", "ai", "xpm", "stl", "obj", "ply"),
         *("lock", "map", "sum", "pem", "key", "crt", "csr", "asc", "sig"),
     }
 )
@@ -127,10 +128,18 @@ def older(head: bytes) -> str:
     return next((kind for begin, kind in _OLDER.items() if head.startswith(begin)), "")
 
 
+_OFFICE_BEFORE_2007 = "an Office document from before 2007"
+_RICH_TEXT = "rich text (RTF)"
+_DWG = "a drawing in DWG"
+
 _OLDER = {
-    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an Office document from before 2007",
-    b"{\\rtf": "rich text (RTF)",
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": _OFFICE_BEFORE_2007,
+    b"{\\rtf": _RICH_TEXT,
+    **{f"AC10{version}".encode(): _DWG for version in (12, 14, 15, 18, 21, 24, 27, 32)},
 }
+
+READ_AS = {_OFFICE_BEFORE_2007: ".docx or .pptx", _RICH_TEXT: ".docx", _DWG: ".dxf"}
+"""As what a file of such a kind is to be saved."""
 
 
 def looks_like_text(head: bytes) -> bool:

@@ -28,7 +28,14 @@ from portico.wire import Place
 from portico_server.knowledge.chunk.chunkers import chunk_parts
 from portico_server.knowledge.document import Part, SourceDocument, Unreadable
 from portico_server.knowledge.parse import ocr
-from portico_server.knowledge.parse.formats import TEXT, FileFormat, format_of, looks_like_text, older
+from portico_server.knowledge.parse.formats import (
+    READ_AS,
+    TEXT,
+    FileFormat,
+    format_of,
+    looks_like_text,
+    older,
+)
 
 # A document and those inside it: archives hold files, mails have attachments.
 
@@ -98,7 +105,7 @@ def document_format(source: SourceDocument) -> FileFormat:
         if head.startswith(b"%PDF-"):
             form = format_of("x.pdf")
         elif kind := older(head):
-            raise Unreadable(f"is {kind}. Save it as .docx or .pptx and add that.", "unsupported_file")
+            raise Unreadable(f"is {kind}. Save it as {READ_AS[kind]} and add that.", "unsupported_file")
         elif head and not looks_like_text(head):
             raise Unreadable(
                 "is of a kind that is not read here. Text, Markdown, HTML, PDF, Office documents, OpenDocument, "

@@ -1,0 +1,220 @@
+"""Drawings (DXF): texts by layout and layer, attributes of blocks such as a title block, tables, dimensions.
+
+A block counts once for each place where it is put; what it is drawn of is not repeated there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+from portico._installed import how_to_add
+from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
+from portico_server.knowledge.parse.csv import ROW_GROUP_CHARS
+
+_NO_FONTS: Final = Path(__file__).with_name("no_fonts")
+"""Where ezdxf finds its list of the machine's fonts, empty: at its import it would look into each of them, though
+nothing is drawn here.
+"""
+
+MAX_NAMES: Final = 500
+"""Layers and blocks that the first part names, of each."""
+
+_HIDDEN_BLOCKS: Final = ("*", "_")
+"""How the names of blocks begin that programs make by themselves: dimensions, hatches, arrows."""
+
+_KINDS: Final = ("linear", "aligned", "angular", "diameter", "radius", "angular", "ordinate")
+"""Of dimensions, by their type."""
+
+
+def read(source: SourceDocument) -> Iterator[Part]:
+    """First what the drawing has; then of each layout the attributes, and its texts by layer, in reading order."""
+    drawing = _opened(source)
+    writer = PartWriter()
+    about = [*_properties(drawing), *_names("Layers", _layers(drawing)), *_names("Blocks", _blocks(drawing))]
+    title = str(drawing.header.custom_vars.get("Title", "")).strip()
+    top = (title,) if title else ()
+    yield writer.part(_clean("\n".join(about)), heading=top)
+    for layout in drawing.layouts:
+        found = sorted(_texts(layout), key=lambda text: text[0])
+        for layer, texts in groupby(found, key=lambda text: text[0]):
+            heading = (*top, layout.name, layer) if layer else (*top, layout.name)
+            lines = [text for _, _, text in sorted(texts, key=lambda text: text[1])]
+            for run in _runs(lines):
+                yield writer.part(_clean(run), heading=tuple(map(_clean, heading)))
+
+
+def _opened(source: SourceDocument) -> Any:
+    if find_spec("ezdxf") is None:
+        raise Unreadable(
+            f"is a drawing, and what reads those is not installed here: {how_to_add('cad')}",
+            "unsupported_file",
+        )
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(_NO_FONTS)
+    try:
+        from ezdxf import recover
+        from ezdxf.lldxf.const import DXFError
+    finally:
+        if before is None:
+            del os.environ["XDG_CACHE_HOME"]
+        else:
+            os.environ["XDG_CACHE_HOME"] = before
+    try:
+        with source.open() as file:
+            drawing, _ = recover.read(file)
+    except (DXFError, OSError) as error:
+        raise Unreadable("is damaged, or not a drawing in DXF. Save it again and add that.") from error
+    return drawing
+
+
+# --- what the drawing has ------------------------------------------------------------------------------------------
+
+
+def _properties(drawing: Any) -> Iterator[str]:
+    from ezdxf import units
+
+    yield f"Drawing in DXF {drawing.acad_release}"
+    if drawing.units:
+        yield f"Units: {units.unit_name(drawing.units).lower()}"
+    low, high = (drawing.header.get(name, (0, 0, 0)) for name in ("$EXTMIN", "$EXTMAX"))
+    if high[0] > low[0] and high[1] > low[1]:
+        yield f"Size: {_number(high[0] - low[0])} × {_number(high[1] - low[1])}"
+    for name, value in drawing.header.custom_vars.properties:
+        yield f"{name}: {value}"
+
+
+def _layers(drawing: Any) -> Counter[str]:
+    found = Counter({layer.dxf.name: 0 for layer in drawing.layers})
+    found.update(_layer(entity) for layout in drawing.layouts for entity in layout)
+    return found
+
+
+def _layer(entity: Any) -> str:
+    return str(entity.graphic_properties().get("layer", "0"))
+
+
+def _blocks(drawing: Any) -> Counter[str]:
+    return Counter(
+        entity.dxf.name
+        for layout in drawing.layouts
+        for entity in layout.query("INSERT")
+        if not entity.dxf.name.startswith(_HIDDEN_BLOCKS)
+    )
+
+
+def _names(what: str, found: Counter[str]) -> Iterator[str]:
+    if found:
+        named = [f"{name} ({times})" for name, times in found.most_common(MAX_NAMES)]
+        more = f", and {len(found) - MAX_NAMES} more" if len(found) > MAX_NAMES else ""
+        yield f"{what}: {', '.join(named)}{more}"
+
+
+# --- what it says --------------------------------------------------------------------------------------------------
+
+
+def _texts(layout: Any) -> Iterator[tuple[str, tuple[float, float], str]]:
+    """Layer, place in reading order and text of all that says something; attributes come first, without a layer."""
+    for entity in layout:
+        kind = entity.dxftype()
+        if kind == "INSERT":
+            said = _attributes(entity)
+            layer = ""
+        else:
+            said = _said(kind, entity)
+            layer = _layer(entity)
+        if said.strip():
+            yield layer, _place(entity), said.strip()
+
+
+def _said(kind: str, entity: Any) -> str:
+    match kind:
+        case "TEXT" | "MTEXT":
+            return str(entity.plain_text())
+        case "MULTILEADER" | "MLEADER":
+            from ezdxf.tools.text import fast_plain_mtext
+
+            return str(fast_plain_mtext(entity.get_mtext_content()))
+        case "DIMENSION" | "ARC_DIMENSION":
+            return _dimension(entity)
+        case "ACAD_TABLE":
+            return _table(entity)
+    return ""
+
+
+def _attributes(block: Any) -> str:
+    """``NAME: TAG: value, …``; empty for a block without values."""
+    values = [
+        f"{attribute.dxf.tag}: {_line(_text_of(attribute))}"
+        for attribute in block.attribs
+        if _text_of(attribute).strip()
+    ]
+    return f"{block.dxf.name}\n" + "\n".join(values) if values else ""
+
+
+def _text_of(attribute: Any) -> str:
+    whole = attribute.plain_mtext() if attribute.has_embedded_mtext_entity else attribute.plain_text()
+    return str(whole)
+
+
+def _dimension(entity: Any) -> str:
+    kind = entity.dimtype
+    name = _KINDS[kind] if kind < len(_KINDS) else "arc"
+    written = entity.dxf.get("text", "")
+    try:
+        measured = entity.get_measurement()
+        value = _number(measured) if isinstance(measured, float) else ""
+    except (TypeError, ValueError, ArithmeticError):
+        value = ""
+    if written.strip() and written not in ("<>", " "):
+        from ezdxf.tools.text import fast_plain_mtext
+
+        value = _line(str(fast_plain_mtext(written)).replace("<>", value))
+    return f"Dimension, {name}: {value}" if value else ""
+
+
+def _table(entity: Any) -> str:
+    from ezdxf.entities.acad_table import read_acad_table_content
+    from ezdxf.tools.text import fast_plain_mtext
+
+    rows = read_acad_table_content(entity)
+    return "\n".join(" | ".join(_line(str(fast_plain_mtext(cell))) for cell in row) for row in rows)
+
+
+def _place(entity: Any) -> tuple[float, float]:
+    """From the top down, and from left to right."""
+    for name in ("insert", "text_midpoint", "defpoint"):
+        point = entity.dxf.get(name) if entity.dxf.is_supported(name) else None
+        if point is not None:
+            return -point[1], point[0]
+    return 0.0, 0.0
+
+
+def _runs(lines: Iterable[str]) -> Iterator[str]:
+    """Lines put together, up to what a passage may hold."""
+    held: list[str] = []
+    for line in lines:
+        if held and sum(map(len, held)) + len(line) > ROW_GROUP_CHARS:
+            yield "\n".join(held)
+            held = []
+        held.append(line)
+    if held:
+        yield "\n".join(held)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}".rstrip("0").rstrip(".")
+
+
+def _clean(text: str) -> str:
+    """Bytes that are not text in the drawing's own encoding become question marks."""
+    return text.encode("utf-8", "replace").decode()
