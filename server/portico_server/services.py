@@ -226,6 +226,7 @@ class Services:
 
     def _serve_apps(self) -> None:
         database = self.database
+        budget = ValueBudget(self.settings.flow_value_mb, self.settings.flow_run_mb)
         self.prompts = PromptLibrary(database, self.registry.require_unreserved)
         self.agents = AgentApps(
             self.registry,
@@ -235,6 +236,7 @@ class Services:
             StoredFacts(database, self.stores, self.files),
             self.tool_search,
             self.skills,
+            budget,
         )
         self.flows = Flows(
             database,
@@ -244,7 +246,7 @@ class Services:
             self.code.light,
             filters.parse,
             redaction.parse_rules(self.settings.redact, self.settings.redact_pattern),
-            ValueBudget(self.settings.flow_value_mb, self.settings.flow_run_mb),
+            budget,
             self.agents,
             self.settings.public_url.rstrip("/"),
         )

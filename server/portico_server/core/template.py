@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.json_size import require_filled
+from portico_server.core.json_size import MAX_FILLED, require_filled, too_long
+
+MAX_TEMPLATE_CHARS: Final = 2**20
+"""Characters of a template that is searched for its places each time it is filled: tens of milliseconds."""
+
+MAX_PLACES: Final = 20_000
+"""Places of one that are filled: milliseconds."""
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}|[{}]")
 
@@ -49,3 +55,32 @@ def fill(template: tuple[Piece, ...], values: Mapping[str, str]) -> str:
     pieces = [values[text] if is_name else text for text, is_name in template]
     require_filled(pieces)
     return "".join(pieces)
+
+
+def substitute(pattern: re.Pattern[str], value: Callable[[re.Match[str]], str], template: str) -> str:
+    """``pattern.sub(value, template)`` for a template or values that are not ours.
+
+    Raises `InvalidRequest` if the template is too long or has too many places, and if the text would be too long,
+    before it is made.
+    """
+    if len(template) > MAX_TEMPLATE_CHARS:
+        raise InvalidRequest(
+            f"The template has {len(template):,} characters; at most {MAX_TEMPLATE_CHARS:,} are allowed.",
+            code="value_too_large",
+        )
+    size, places = len(template), 0
+
+    def counted(match: re.Match[str]) -> str:
+        nonlocal size, places
+        text = value(match)
+        size += len(text)
+        places += 1
+        if size > MAX_FILLED:
+            raise too_long()
+        if places > MAX_PLACES:
+            raise InvalidRequest(
+                f"The template has more than {MAX_PLACES:,} places to fill.", code="value_too_large"
+            )
+        return text
+
+    return pattern.sub(counted, template)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from portico_server.core.json_size import MAX_FILLED, too_long
+from portico_server.core.template import substitute
 
 PLACE: Final = re.compile(r"\{\{\s*(item|sample)((?:\.[A-Za-z_][A-Za-z0-9_]*)+)\s*\}\}")
 
@@ -20,22 +20,16 @@ def fill(template: str, sources: Mapping[str, Any]) -> str:
 
     Raises `InvalidRequest` if that is too long, before it is made.
     """
-    size = len(template)
 
     def value(match: re.Match[str]) -> str:
-        nonlocal size
         found: Any = sources.get(match[1])
         for name in match[2][1:].split("."):
             found = found.get(name) if isinstance(found, Mapping) else None
         if found is None:
             return ""
-        text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
-        size += len(text)
-        if size > MAX_FILLED:
-            raise too_long()
-        return text
+        return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
 
-    return PLACE.sub(value, template)
+    return substitute(PLACE, value, template)
 
 
 def filled(content: Any, sources: Mapping[str, Any]) -> Any:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from pathlib import Path
+
 import pytest
 
+import portico_server
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.prompts.spec import parse
-from portico_server.core.template import fill, pieces
+from portico_server.core.template import fill, pieces, substitute
 from portico_server.grading.template import fill as grader_fill
 
 LONG = "x" * 2**20
@@ -34,3 +39,39 @@ def test_the_template_of_a_grader_is_measured() -> None:
     with pytest.raises(InvalidRequest) as caught:
         grader_fill("{{item.a}}" * 100_000, {"item": {"a": LONG}})
     assert caught.value.code == "value_too_large"
+
+
+@pytest.mark.parametrize("template", ["{a}" * 100, "{b}" * 100_000, "x" * 2**20 + "{b}"])
+def test_what_is_substituted_is_measured(template: str) -> None:
+    values = {"a": LONG, "b": ""}
+    with pytest.raises(InvalidRequest) as caught:
+        substitute(re.compile(r"\{(\w)\}"), lambda place: values[place[1]], template)
+    assert caught.value.code == "value_too_large"
+
+
+OURS = {
+    "answer/claims.py": "takes the marks of Markdown out",
+    "answer/facts.py": "takes words out",
+    "agent/strategies.py": "counts first",
+    "apps/prompts/formats.py": "writes a prompt's file once",
+}
+"""Where else a place in a text is filled with what is not a constant, and why that cannot grow."""
+
+
+def test_only_measured_templates_are_filled() -> None:
+    """``sub`` with a function and ``replace`` with a value make 100 GB of two texts of 300 KB."""
+    root = Path(str(portico_server.__file__)).parent
+    found = []
+    for path in (*root.glob("apps/**/*.py"), *root.glob("grading/*.py"), *root.glob("evals/*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            with_function = node.func.attr == "sub" and not isinstance(node.args[0], ast.Constant)
+            with_value = (
+                node.func.attr == "replace"
+                and len(node.args) == 2
+                and not isinstance(node.args[1], ast.Constant)
+            )
+            if (with_function or with_value) and not any(str(path).endswith(known) for known in OURS):
+                found.append(f"{path.relative_to(root)}:{node.lineno}")
+    assert found == []

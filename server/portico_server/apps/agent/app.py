@@ -14,6 +14,7 @@ from portico_server.apps.agent.spec import VERSION, AgentSpec, MarkedOutput
 from portico_server.apps.agent.strategies import STRATEGIES
 from portico_server.apps.agent.turn import AgentServices, AgentTurn, TurnOptions, TurnUsage
 from portico_server.apps.fields import Fields
+from portico_server.apps.flow.budget import ValueBudget
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound, PorticoError, Unavailable
 from portico_server.core.interfaces import Evaluator, Facts, SkillTexts, require_code
@@ -148,8 +149,10 @@ class AgentApps:
         facts: Facts,
         tool_search: ToolSearch,
         skills: SkillTexts,
+        budget: ValueBudget | None = None,
     ) -> None:
         self._registry = registry
+        self._budget = budget or ValueBudget()
         self._runner = runner
         self._place = AgentServices(registry, evaluator, STRATEGIES, facts, tool_search, skills)
         self.sessions = sessions
@@ -303,15 +306,18 @@ class AgentApps:
         ``near``: who began it executes the functions that the agent has of a client.
         """
         steps = TurnSteps.here(context.run)
+        budget = self._budget.fresh("" if context.caller.admin else context.caller.id)
         try:
             if session is None:
                 kept = AgentSession(known={path: Recollection(list(earlier))})
+                kept.budget = budget
                 turn = AgentTurn(
                     spec, path, kept, context, self._place, TurnUsage(), steps, options, near=near
                 )
                 return await turn.run(message), turn
             app, name = session
             async with self.sessions.turn(app, name, context.caller, path=path, busy=spec.busy) as kept:
+                kept.budget = budget
                 await kept.begin(path, steps)
                 turn = AgentTurn(
                     spec, path, kept, context, self._place, TurnUsage(), steps, options, near=near
@@ -324,6 +330,8 @@ class AgentApps:
         except PorticoError as error:
             await steps.reject(error)
             raise
+        finally:
+            budget.release()
 
 
 def _misconfigured(where: str, error: PorticoError) -> InvalidRequest:

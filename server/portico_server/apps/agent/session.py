@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from portico_server.apps.agent.message import AgentMessage
+from portico_server.apps.flow.budget import ValueBudget
 from portico_server.core.errors import InvalidRequest
 from portico_server.runs.turn_steps import TurnSteps
 
@@ -60,6 +61,8 @@ class AgentSession:
         app: str = "",
         name: str = "",
     ) -> None:
+        self.budget = ValueBudget()
+        """What the messages of the turn are counted in."""
         self.app = app
         self.name = name
         self._keeper = keeper
@@ -130,9 +133,14 @@ class AgentSession:
         return known
 
     async def add(self, path: str, message: AgentMessage) -> None:
-        """Put a message into an agent's memory."""
+        """Put a message into an agent's memory. Raises as `hold`."""
+        await self.hold(message)
         (await self._of(path)).messages.append(message)
         self._added.append((path, message))
+
+    async def hold(self, message: AgentMessage) -> None:
+        """Count a message that the turn keeps. Raises `InvalidRequest` or `TooMany` if it keeps too much."""
+        await self.budget.hold([message.content, message.formatted, message.extra_info], message.sender)
 
     async def keep(self, path: str, **values: Any) -> None:
         """Change the agent's state other than messages; ``None`` removes a value."""

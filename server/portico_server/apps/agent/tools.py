@@ -190,6 +190,8 @@ class AgentTools:
     tool_search: ToolSearch
     known_skills: SkillTexts
     steps: TurnSteps
+    hold: Callable[[AgentMessage], Awaitable[None]]
+    """Counts a result that waits for those of the other calls."""
     above: tuple[str, ...] = ()
     near: bool = False
     by_name: dict[str, AgentTool] = field(default_factory=dict)
@@ -371,6 +373,7 @@ class AgentTools:
         message = AgentMessage(call.name, text, type=TOOL_RESULT, extra_info=about)
         try:
             message = await self._hooked("after_action", message, place)
+            await self.hold(message)
         except PorticoError as error:
             withheld = f"The result is withheld: {error.message}"
             message = replace(message, content=withheld, extra_info={**about, "is_error": True})

@@ -26,6 +26,7 @@ from portico_server.core.interfaces import Evaluator, Facts, SkillTexts
 from portico_server.core.prompts import builtin
 from portico_server.core.registry import Registry
 from portico_server.core.request import AppOutput, CalledTool, Chat, Message, Reply
+from portico_server.core.template import substitute
 from portico_server.core.tool_search import ToolSearch
 from portico_server.runs.turn_steps import TurnSteps
 
@@ -39,7 +40,7 @@ def filled(spec: AgentSpec, given: Mapping[str, Any]) -> str:
     """The instructions with ``{name}`` replaced by what the caller gave, or by the agent's own value.
 
     An agent without variables has its braces as they stand; with some, ``{{`` and ``}}`` stand for braces. Raises
-    `InvalidRequest` for a name without a value.
+    `InvalidRequest` for a name without a value, and for what would be too long.
     """
     known = {**spec.variables, **given}
     if not known:
@@ -55,9 +56,10 @@ def filled(spec: AgentSpec, given: Mapping[str, Any]) -> str:
                 code="missing_variable",
                 param="variables",
             )
-        return str(known[name])
+        text = known[name] = str(known[name])
+        return text
 
-    return _VARIABLE.sub(one, spec.instructions)
+    return substitute(_VARIABLE, one, spec.instructions)
 
 
 # A limit in seconds that stands still while the run waits for somebody outside.
@@ -209,6 +211,7 @@ class AgentTurn:
             self.place.tool_search,
             self.place.skills,
             self.steps,
+            self.session.hold,
             self.above,
             self.near,
         )

@@ -22,6 +22,9 @@ MAX_RUN_MB: Final = 512
 """Size of what the steps of one run put out, in MiB, unless a setting says otherwise."""
 
 
+MAX_TURN_MB: Final = 64
+"""Size of what the messages hold that the turn of an agent adds, those of its sub-agents included, in MiB."""
+
 MAX_RUNS_PER_KEY: Final = 4
 """How many of the largest runs those that one key has under way may be together."""
 
@@ -150,6 +153,19 @@ class ValueBudget:
         `TooMany` if the runs of the key hold too much together.
         """
         self.require_size(size, at)
+        self._count(size, at)
+
+    async def hold(self, value: Any, at: str) -> None:
+        """Count a message that the turn of an agent keeps, whatever its size. Raises as `take` for all of them."""
+        size = await self.compute(self._sizes.of, value)
+        if self._taken + size > MAX_TURN_MB * 2**20:
+            raise InvalidRequest(
+                f"{at}: the messages of this turn have more than {MAX_TURN_MB} MiB together.",
+                code="value_too_large",
+            )
+        self._count(size, at)
+
+    def _count(self, size: int, at: str) -> None:
         most = MAX_RUNS_PER_KEY * self._max_run
         if self._bounded and self._runs.taken + size > most:
             raise TooMany(

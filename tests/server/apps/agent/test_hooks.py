@@ -11,6 +11,7 @@ from tests.server.apps.agent.agent_fixture import AgentFixture, agent, calls
 
 from portico.wire import Asked, Delta, ToolReturned
 from portico_server.apps.agent.message import message_of
+from portico_server.apps.flow import budget
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL
 
@@ -49,6 +50,30 @@ async def test_code_may_change_the_whole_message_or_nothing(agent_fixture: Agent
         "hi", "t", hooks=[{"on": "before_agent", "do": "code", "source": "lambda m: None"}]
     )
     assert (await agent_fixture.memory("t"))[0]["content"] == "hi"
+
+
+async def test_what_hooks_add_is_counted_for_the_whole_turn(
+    agent_fixture: AgentFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "MAX_TURN_MB", 1)
+    agent_fixture.tool("look", lambda arguments: "seen")
+    agent_fixture.model(calls(("look", "{}"), ("look", "{}"), ("look", "{}")), "ok")
+    hook = {"on": "after_action", "do": "prefix", "text": "x" * 400_000}
+    with pytest.raises(InvalidRequest) as caught:
+        await agent_fixture.ask("hi", tools=["look"], hooks=[hook])
+    assert caught.value.code == "value_too_large"
+
+
+async def test_instructions_that_repeat_a_long_variable_are_refused(agent_fixture: AgentFixture) -> None:
+    agent_fixture.model("ok")
+    grown: list[dict[str, Any]] = [
+        {"instructions": "{a}" * 20_000, "variables": {"a": "x" * 10_000}},
+        {"aggregate": {"template": "{content}" * 20_000}},
+    ]
+    for spec in grown:
+        with pytest.raises(InvalidRequest) as caught:
+            await agent_fixture.ask("x" * 10_000, **spec)
+        assert caught.value.code == "value_too_large"
 
 
 async def test_parts_keep_what_is_no_text(agent_fixture: AgentFixture) -> None:
