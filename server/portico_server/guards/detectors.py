@@ -152,6 +152,20 @@ def _as_read(text: str) -> tuple[str, Sequence[int] | None]:
     return folded.replace(_NO_WIDTH, ""), places
 
 
+def last_read(text: str, count: int) -> int:
+    """Where the last ``count`` characters begin that are read."""
+    places = _as_read(text)[1]
+    if places is None:
+        return max(0, len(text) - count)
+    return places[-count] if count <= len(places) else 0
+
+
+def without_unread(text: str) -> str:
+    """The text without what is left out where it is read."""
+    places = _as_read(text)[1]
+    return text if places is None else "".join([text[place] for place in places])
+
+
 # Whether what looks like something is that.
 
 

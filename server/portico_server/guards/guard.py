@@ -29,6 +29,12 @@ EVERYTHING: Final = "*"
 MAX_LOOP_CHARS: Final = 20_000
 """Of texts that are searched at once; more of them are searched in a thread."""
 
+MIN_READ_NUMBER: Final = 10**8
+"""Numbers from which on one may be that of a card or a phone."""
+
+MEDIA: Final = ("url", "image_url", "file_data")
+"""Fields whose ``data:`` address is a picture, a sound or a document, which is not looked at."""
+
 MAX_OWN_PATTERNS: Final = 200
 """Words and patterns of one guard together."""
 
@@ -192,7 +198,7 @@ class Guards:
         return passed
 
     async def value(self, value: Any, place: GuardPlace, context: Context) -> Any:
-        """The same for all texts of a JSON value."""
+        """The same for all texts of a JSON value: names and long numbers are read like others."""
         if not self.at(place):
             return value
         texts: list[str] = []
@@ -244,7 +250,17 @@ def _walk(value: Any, change: Callable[[str], Any]) -> Any:
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):
-        return {key: _walk(item, change) for key, item in value.items()}
+        return {
+            _walk(name, change): item if name in MEDIA and _is_media(item) else _walk(item, change)
+            for name, item in value.items()
+        }
     if isinstance(value, list | tuple):
         return [_walk(item, change) for item in value]
+    if isinstance(value, int) and not -MIN_READ_NUMBER < value < MIN_READ_NUMBER:
+        read = change(str(value))
+        return value if read is None or read == str(value) else read
     return value
+
+
+def _is_media(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("data:")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import Final
 
-from portico_server.guards.detectors import Detection, find
+from portico_server.guards.detectors import Detection, find, last_read, without_unread
 from portico_server.guards.guard import ContentGuard, Guards
 
 MAX_HELD_CHARS: Final = 8_192
-"""Of something that is found and has not ended, such as a key; of a longer one no more than `_KEPT_CHARS` is kept."""
+"""Of something that is found and has not ended, such as a key; of a longer one no more than `_KEPT_CHARS` is kept. Of
+more characters without width in a row none is kept.
+"""
+
+MAX_FED_CHARS: Final = 16_384
+"""Characters of a piece that are looked at at once: of longer ones one part after another."""
 
 _KEPT_CHARS: Final = 512
 _CONTEXT_CHARS: Final = 96
@@ -56,13 +62,16 @@ class HeldText:
     def _pass(self, *, final: bool) -> str:
         text, begin = self._before + self._held, len(self._before)
         hits = [hit for hit in find(text, self.guard.detectors) if hit.end > begin]
-        limit = len(text) if final else max(begin, len(text) - self.guard.reach)
+        limit = len(text) if final else max(begin, last_read(text, self.guard.reach))
         if not final:
             for hit in reversed(hits):
                 if hit.end >= len(text) or hit.start < limit < hit.end:
                     limit = min(limit, max(begin, hit.start))  # it may become more
-        if limit == begin and not final and len(self._held) > MAX_HELD_CHARS and hits:
-            return self._shorten(text, hits[0], begin)
+        if limit == begin and not final and len(self._held) > MAX_HELD_CHARS:
+            if hits:
+                return self._shorten(text, hits[0], begin)
+            self._held = without_unread(self._held)
+            return ""
         return self._passed(text, hits, begin, limit)
 
     def _passed(self, text: str, hits: list[Detection], begin: int, limit: int) -> str:
@@ -122,6 +131,20 @@ class HeldTexts:
         for held in self._chain:
             text = held.feed(text)
         return text
+
+    async def take(self, text: str) -> str:
+        """`feed` for a piece of any size: everything else passes while it is looked at. Raises `TextBlocked`."""
+        if len(text) <= MAX_FED_CHARS:
+            return self.feed(text)
+        passed = []
+        for at in range(0, len(text), MAX_FED_CHARS):
+            try:
+                passed.append(self.feed(text[at : at + MAX_FED_CHARS]))
+            except TextBlocked as blocked:
+                blocked.sent = "".join([*passed, blocked.sent])
+                raise
+            await asyncio.sleep(0)
+        return "".join(passed)
 
     def end(self) -> str:
         """See `HeldText.end`. Raises `TextBlocked`."""

@@ -10,9 +10,9 @@ import orjson
 
 from portico.wire import Cited, Delta, Event, Passage, ToolCalled, ToolReturned, Usage
 from portico_server.core.context import Context, ContextWithin
-from portico_server.core.errors import InvalidRequest
+from portico_server.core.errors import EngineFailed, InvalidRequest
 from portico_server.core.media import Draw, Speak, Transcript
-from portico_server.core.relay import Operation, Relay, RelayResponse
+from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.request import (
     AppInput,
     AppOutput,
@@ -29,27 +29,38 @@ from portico_server.core.request import (
     ToolResult,
 )
 from portico_server.core.servable import Card, Relays, Servable, relays
-from portico_server.guards.guard import EVERYTHING, ContentBlocked, ContentGuard, Guards
+from portico_server.guards.guard import EVERYTHING, ContentBlocked, ContentGuard, GuardPlace, Guards
 from portico_server.guards.held_text import HeldTexts, TextBlocked
 
 CONTENT_FILTER: Final = "content_filter"
 """Why an answer ended, in OpenAI's word."""
 
-_FIELDS: Final[Mapping[Operation, tuple[str, ...]]] = {
-    "completions": ("prompt", "suffix"),
-    "embeddings": ("input",),
-    "rerank": ("query", "documents"),
-    "moderations": (),
-    "audio/speech": ("input", "instructions"),
-    "audio/transcriptions": ("prompt",),
-    "audio/translations": ("prompt",),
-    "images/generations": ("prompt",),
-    "images/edits": ("prompt",),
-}
-"""Fields of a body that are texts; of a chat it is its messages."""
+_UNREAD: Final = frozenset(("model", "messages", "stream"))
+"""Fields of a body that say nothing to a model, or are looked at otherwise. All others are: a model, or whoever serves
+it, may read each of them.
+"""
+
+_SESSION: Final = frozenset(("user", "conversation"))
+"""Options of a chat that name a session of an app: it would be another one under a label."""
+
+_LEGACY: Final = "function_call"
+"""The one call of a function, as it was before there were several."""
+
+_UNREAD_OF_MESSAGE: Final = frozenset(("role", "content", "tool_calls", _LEGACY, "tool_call_id"))
+
+_UNREAD_OF_CALL: Final = frozenset(("id", "type", "index"))
 
 _TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal", "text")
 """Fields of a message, of a piece of one and of a choice that are texts of the model."""
+
+_STREAMED: Final = frozenset((*_TEXTS, "role", "tool_calls"))
+"""What a piece of a message may have. Anything else comes in pieces too, which nobody could hold back."""
+
+MAX_INDEX: Final = 10_000
+"""Of a choice, or of a call of a tool."""
+
+_FRAME: Final = frozenset(("id", "object", "created", "model", "system_fingerprint", "service_tier", "usage"))
+"""What a frame may have beside its choices."""
 
 
 def guarded(servable: Servable, guards: Iterable[ContentGuard], aliases: Mapping[str, str]) -> Servable:
@@ -101,7 +112,9 @@ class GuardedServable:
         match request:
             case Chat():
                 return replace(
-                    request, messages=tuple(await guard_messages(request.messages, self.guards, context))
+                    request,
+                    messages=tuple(await guard_messages(request.messages, self.guards, context)),
+                    options=await guard_fields(request.options, _SESSION, "input", self.guards, context),
                 )
             case AppInput():
                 return replace(request, value=await value(request.value, "input", context))
@@ -170,33 +183,32 @@ async def guard_messages(
     """Messages of a chat as they may pass: texts of tools as results, those of everybody else as input."""
     passed: list[Mapping[str, Any]] = []
     for message in messages:
-        role, content = message.get("role"), message.get("content")
-        place: Any = "tool_results" if role in ("tool", "function") else "input"
-        changed = dict(message)
-        if isinstance(content, str):
-            changed["content"] = (await guards.texts([content], place, context))[0]
-        elif isinstance(content, list):
-            changed["content"] = [
-                {**part, "text": (await guards.texts([part["text"]], place, context))[0]}
-                if isinstance(part, dict) and isinstance(part.get("text"), str)
-                else part
-                for part in content
-            ]
-        if message.get("tool_calls") and guards.at("tool_arguments"):
-            changed["tool_calls"] = await _guard_calls(message["tool_calls"], guards, context)
+        place: GuardPlace = "tool_results" if message.get("role") in ("tool", "function") else "input"
+        changed = await guard_fields(message, _UNREAD_OF_MESSAGE, place, guards, context)
+        if "content" in message:
+            changed["content"] = await guards.value(message["content"], place, context)
+        for name in ("tool_calls", _LEGACY):
+            if message.get(name):
+                changed[name] = await _guard_calls(message[name], guards, context)
         passed.append(changed)
     return passed
 
 
-async def _guard_calls(calls: Iterable[Any], guards: Guards, context: Context) -> list[Any]:
-    passed = []
-    for call in calls:
-        function = call.get("function") if isinstance(call, dict) else None
-        if isinstance(function, dict) and isinstance(function.get("arguments"), str):
-            (arguments,) = await guards.texts([function["arguments"]], "tool_arguments", context)
-            call = {**call, "function": {**function, "arguments": arguments}}
-        passed.append(call)
-    return passed
+async def guard_fields(
+    given: Mapping[str, Any], but: frozenset[str], place: GuardPlace, guards: Guards, context: Context
+) -> dict[str, Any]:
+    """An object of which all fields but some are as they may pass."""
+    read = {name: value for name, value in given.items() if name not in but}
+    return {**given, **await guards.value(read, place, context)} if read else dict(given)
+
+
+async def _guard_calls(calls: Any, guards: Guards, context: Context) -> Any:
+    """Calls of tools, or the one of a function: of all kinds, with their names."""
+    if isinstance(calls, list):
+        return [await _guard_calls(call, guards, context) for call in calls]
+    if not isinstance(calls, dict):
+        return await guards.value(calls, "tool_arguments", context)
+    return await guard_fields(calls, _UNREAD_OF_CALL, "tool_arguments", guards, context)
 
 
 async def guard_passages(
@@ -230,7 +242,7 @@ class _GuardedContext(ContextWithin):
         match event:
             case Delta() if self._guards.at("output"):
                 texts = self._texts.setdefault(event.index, HeldTexts(self._guards, "output"))
-                await self._send(texts.feed(event.text), event.index)
+                await self._send(await texts.take(event.text), event.index)
                 return
             case Usage():
                 self.usage += event
@@ -300,13 +312,20 @@ class GuardedModel(GuardedServable):
         return relayed
 
     async def _body(self, request: Relay, context: Context) -> dict[str, Any]:
-        body = dict(request.body)
+        if request.operation == "moderations" or not self.guards.at(
+            "input", "tool_results", "tool_arguments"
+        ):
+            return request.body
+        body = await guard_fields(request.body, _UNREAD, "input", self.guards, context)
         if request.operation == "chat/completions":
             body["messages"] = await guard_messages(body["messages"], self.guards, context)
-            return body
-        for field in _FIELDS[request.operation]:
-            if field in body:
-                body[field] = await self.guards.value(body[field], "input", context)
+        for name in ("prompt", "input"):
+            if self.guards.at("input") and _has_tokens(request.body.get(name)):
+                raise InvalidRequest(
+                    f"A guard reads what is asked here, so '{name}' must be text: numbers of tokens are not taken.",
+                    code="unsupported_parameter",
+                    param=name,
+                )
         return body
 
     async def _transcript(self, relayed: RelayResponse, context: Context) -> AsyncIterator[bytes]:
@@ -315,6 +334,14 @@ class GuardedModel(GuardedServable):
             yield orjson.dumps(await self.guards.value(orjson.loads(data), "output", context))
         else:
             yield (await self.guards.texts([data.decode()], "output", context))[0].encode()
+
+
+def _has_tokens(given: Any) -> bool:
+    """Whether a prompt is numbers of tokens in place of text."""
+    return isinstance(given, list) and any(
+        isinstance(item, int) or (isinstance(item, list) and item and isinstance(item[0], int))
+        for item in given
+    )
 
 
 async def _whole(chunks: AsyncIterator[bytes]) -> bytes:
@@ -343,45 +370,54 @@ class _GuardedStream:
 
     async def document(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """An answer that comes whole."""
-        document = orjson.loads(await _whole(chunks))
-        for choice in document.get("choices") or ():
-            await self._choice(choice)
-        yield orjson.dumps(document)
-
-    async def _choice(self, choice: dict[str, Any]) -> None:
-        message = choice.get("message") or {}
-        choice.pop("logprobs", None)
+        document = _read(await _whole(chunks))
+        choices = [await self._choice(choice) for choice in _objects(document.get("choices"))]
         try:
-            for holder in (message, choice):
-                for name in _TEXTS:
-                    if isinstance(holder.get(name), str):
-                        (holder[name],) = await self._guards.texts([holder[name]], "output", self._context)
-            if message.get("tool_calls"):
-                message["tool_calls"] = await _guard_calls(message["tool_calls"], self._guards, self._context)
+            document = await self._fields(document, _FRAME | {"choices"})
+        except ContentBlocked:
+            document = {name: value for name, value in document.items() if name in _FRAME}
+        yield orjson.dumps({**document, "choices": choices})
+
+    async def _fields(self, given: Mapping[str, Any], but: frozenset[str]) -> dict[str, Any]:
+        return await guard_fields(given, but, "output", self._guards, self._context)
+
+    async def _choice(self, choice: dict[str, Any]) -> dict[str, Any]:
+        choice = {name: value for name, value in choice.items() if name != "logprobs"}
+        message = choice.get("message")
+        try:
+            choice = await self._fields(choice, frozenset(("index", "finish_reason", "message")))
+            if message:
+                changed = await self._fields(_object(message), frozenset(("role", "tool_calls", _LEGACY)))
+                for name in ("tool_calls", _LEGACY):
+                    if message.get(name):
+                        changed[name] = await _guard_calls(message[name], self._guards, self._context)
+                choice["message"] = changed
         except ContentBlocked as error:
-            choice["finish_reason"] = CONTENT_FILTER
+            said: dict[str, Any] = {
+                "message": {"role": "assistant", "content": error.message, "refusal": None}
+            }
             if "text" in choice:
-                choice["text"] = error.message
-            else:
-                choice["message"] = {"role": "assistant", "content": error.message, "refusal": None}
+                said = {"text": error.message}
+            return {"index": _number(choice.get("index")), **said, "finish_reason": CONTENT_FILTER}
+        return choice
 
     async def frames(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """An answer that comes in pieces. Closing it closes what it comes from."""
         try:
             async for chunk in chunks:
                 for frame in chunk.split(b"\n\n"):
-                    if not frame.startswith(b"data: {"):
-                        if frame.startswith(b"data: [DONE]"):
-                            for rest in self._rest():
-                                yield rest
-                            await self._report()
-                        if frame:
-                            yield frame + b"\n\n"
-                        continue
-                    document = orjson.loads(frame[6:])
-                    if self._held_back(document):
-                        continue
-                    yield _frame(document)
+                    data = _data(frame)
+                    if data == b"[DONE]":
+                        for rest in self._rest():
+                            yield rest
+                        await self._report()
+                        yield b"data: [DONE]\n\n"
+                    elif data:
+                        document = await self._passed(_read(data))
+                        if document is not None:
+                            yield _frame(document)
+                    elif frame:  # it keeps the connection alive
+                        yield b":\n\n"
         except TextBlocked as blocked:
             for frame in self._cut(blocked):
                 yield frame
@@ -389,40 +425,64 @@ class _GuardedStream:
         finally:
             await _close(chunks)
 
-    def _held_back(self, document: dict[str, Any]) -> bool:
-        """Put what may pass in the place of what came; whether that is nothing."""
-        choices = document.get("choices")
-        if not choices:
-            return False
+    async def _passed(self, document: dict[str, Any]) -> dict[str, Any] | None:
+        """What may pass of a frame, and nothing else; ``None`` if that is nothing."""
+        if document.get("error"):
+            return {"error": await self._guards.value(document["error"], "output", self._context)}
+        frame = {name: value for name, value in document.items() if name in _FRAME}
         if not self._like:
-            self._like = {name: value for name, value in document.items() if name not in ("choices", "usage")}
-        for choice in choices:
-            self._piece(choice)
-        return not document.get("usage") and not any(
-            choice.get("finish_reason")
-            or choice.get("text")
-            or any(map(_says, (choice.get("delta") or {}).items()))
+            self._like = {name: value for name, value in frame.items() if name != "usage"}
+        choices = [await self._piece(choice) for choice in _objects(document.get("choices"))]
+        says = any(
+            choice.get("finish_reason") or choice.get("text") or any(choice.get("delta", {}).values())
             for choice in choices
         )
+        return {**frame, "choices": choices} if says or frame.get("usage") or not choices else None
 
-    def _piece(self, choice: dict[str, Any]) -> None:
-        index, delta = choice.get("index", 0), choice.get("delta") or {}
-        choice.pop("logprobs", None)
-        if "text" in choice:
+    async def _piece(self, given: dict[str, Any]) -> dict[str, Any]:
+        index, delta = _number(given.get("index")), _object(given.get("delta") or {})
+        choice: dict[str, Any] = {"index": index, "finish_reason": given.get("finish_reason")}
+        if "text" in given:
             self._name = "text"
-        ended = choice.get("finish_reason") is not None
-        for holder in (delta, choice):
-            for name in _TEXTS:
-                if isinstance(holder.get(name), str):
-                    holder[name] = self._held(index, name, 0, "output").feed(holder[name])
-        for part in delta.get("tool_calls") or ():
-            function = part.get("function") or {}
-            if isinstance(function.get("arguments"), str):
-                texts = self._held(index, "arguments", part.get("index", 0), "tool_arguments")
-                function["arguments"] = texts.feed(function["arguments"])
-        if ended:
+            choice["text"] = await self._taken(index, "text", given)
+        if "delta" in given:
+            choice["delta"] = {
+                name: await self._taken(index, name, delta) if name in _TEXTS else value
+                for name, value in delta.items()
+                if name in _STREAMED and name != "tool_calls"
+            }
+        if calls := _objects(delta.get("tool_calls")):
+            choice["delta"]["tool_calls"] = [await self._call_piece(index, part) for part in calls]
+        if isinstance(delta.get(_LEGACY), dict):
+            choice["delta"][_LEGACY] = (await self._call_piece(index, {_LEGACY: delta[_LEGACY]}))[_LEGACY]
+        if choice["finish_reason"] is not None:
             for key in [key for key in self._texts if key[0] == index]:
                 self._add(choice, key, self._texts[key].end())
+        return choice
+
+    async def _taken(self, index: int, name: str, holder: Mapping[str, Any]) -> str | None:
+        given = holder.get(name)
+        if isinstance(given, list):  # parts, of which the texts are what is said
+            given = "".join(str(part.get("text") or "") for part in _objects(given))
+        return await self._held(index, name, 0, "output").take(given) if isinstance(given, str) else None
+
+    async def _call_piece(self, index: int, part: dict[str, Any]) -> dict[str, Any]:
+        number = _number(part.get("index"))
+        call: dict[str, Any] = {"index": number}
+        call |= {name: part[name] for name in ("id", "type") if isinstance(part.get(name), str)}
+        for kind, text in (("function", "arguments"), ("custom", "input"), (_LEGACY, "arguments")):
+            given = part.get(kind)
+            if not isinstance(given, dict):
+                continue
+            call[kind] = {}
+            if isinstance(given.get("name"), str):
+                (call[kind]["name"],) = await self._guards.texts(
+                    [given["name"]], "tool_arguments", self._context
+                )
+            if isinstance(given.get(text), str):
+                texts = self._held(index, f"{kind}.{text}", number, "tool_arguments")
+                call[kind][text] = await texts.take(given[text])
+        return call
 
     def _held(self, index: int, name: str, number: int, place: str) -> HeldTexts:
         return self._texts.setdefault((index, name, number), HeldTexts(self._guards, place))
@@ -436,14 +496,19 @@ class _GuardedStream:
             choice["text"] = choice.get("text", "") + rest
             return
         delta = choice.setdefault("delta", {})
-        if name != "arguments":
+        kind, _, text = name.partition(".")
+        if not text:
             delta[name] = (delta.get(name) or "") + rest
             return
+        if kind == _LEGACY:
+            called = delta.setdefault(_LEGACY, {})
+            called[text] = called.get(text, "") + rest
+            return
         for part in delta.setdefault("tool_calls", []):
-            if part.get("index", 0) == number:
-                part.setdefault("function", {})["arguments"] = part["function"].get("arguments", "") + rest
+            if part["index"] == number and kind in part:
+                part[kind][text] = part[kind].get(text, "") + rest
                 return
-        delta["tool_calls"].append({"index": number, "function": {"arguments": rest}})
+        delta["tool_calls"].append({"index": number, kind: {text: rest}})
 
     def _rest(self) -> list[bytes]:
         """What is held of choices whose end never came."""
@@ -474,9 +539,40 @@ class _GuardedStream:
                 await self._guards.report(guard, kinds, place, self._context)
 
 
-def _says(item: tuple[str, Any]) -> bool:
-    """Whether a field of a piece says something."""
-    return bool(item[1])
+def _data(frame: bytes) -> bytes:
+    """The data of an event, whatever its other lines are."""
+    lines = frame.replace(b"\r", b"").split(b"\n")
+    return b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
+
+
+def _read(data: bytes) -> dict[str, Any]:
+    """Raises `EngineFailed` for what no guard can look at."""
+    try:
+        return _object(orjson.loads(data))
+    except orjson.JSONDecodeError as error:
+        raise _unreadable() from error
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _unreadable()
+    return value
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value or [], list):
+        raise _unreadable()
+    return [_object(item) for item in value or ()]
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) and 0 <= value <= MAX_INDEX else 0
+
+
+def _unreadable() -> EngineFailed:
+    return EngineFailed(
+        "The model sent something other than an answer in OpenAI's form, which no guard can look at."
+    )
 
 
 def _frame(document: Mapping[str, Any]) -> bytes:

@@ -9,12 +9,13 @@ from typing import Any
 import orjson
 import pytest
 from openai import AsyncOpenAI, BadRequestError, InternalServerError
-from tests.api_server import ApiServer, api_server
+from tests.api_server import ApiServer, RelayModel, api_server
 
 from portico.wire import Event, GuardHit, Passage
 from portico_server import config
-from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.principal import LOCAL
+from portico_server.core.relay import Relay
 from portico_server.core.request import (
     AppInput,
     AppOutput,
@@ -29,7 +30,8 @@ from portico_server.core.request import (
 )
 from portico_server.core.servable import Card
 from portico_server.guards.guard import Guards, parse_guard
-from portico_server.guards.held_text import MAX_HELD_CHARS, HeldTexts, TextBlocked
+from portico_server.guards.held_text import MAX_FED_CHARS, MAX_HELD_CHARS, HeldTexts, TextBlocked
+from portico_server.guards.servable import GuardedModel
 from portico_server.models.spec import ModelSpec
 
 CARD = "4111 1111 1111 1111"
@@ -225,6 +227,101 @@ async def test_what_must_not_pass_is_refused_or_ends_the_answer(tmp_path: Path) 
                 with pytest.raises(InternalServerError, match="could not search"):
                     await chat.create(model="clerk", messages=messages(long))
             assert events(daemon) == [("g", "error", "input", on_error, 1)]
+
+
+class Silent:
+    """The context of a call that nobody listens to."""
+
+    async def emit(self, event: Event) -> None:
+        """Nothing."""
+
+
+async def relayed(body: dict[str, Any], *chunks: bytes, action: str = "mask") -> tuple[dict[str, Any], str]:
+    """What a guarded model is asked, and what it answers, which nobody but a guard has looked at."""
+    model = RelayModel("up", *chunks)
+    guards = Guards((guard(action, where=["input", "output", "tool_arguments", "tool_results"]),))
+    answer = await GuardedModel(model, guards).relay(Relay("chat/completions", body), Silent())  # type: ignore[arg-type]
+    said = b"".join([chunk async for chunk in answer.chunks]).decode()
+    return model.asked[0].body, said
+
+
+def piece(**delta: Any) -> dict[str, Any]:
+    return {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta}]}
+
+
+STREAMED: list[dict[str, Any]] = [
+    piece(content=CARD),
+    piece(content=[{"type": "text", "text": CARD}]),
+    piece(function_call={"name": CARD, "arguments": CARD}),
+    piece(tool_calls=[{"index": 0, "id": "c", "type": "custom", "custom": {"name": CARD, "input": CARD}}]),
+    piece(reasoning_details=[{"text": CARD}]),
+    piece(content="Hi", annotations=[{"title": CARD}], audio={"transcript": CARD}, unheard_of=CARD),
+    {**piece(content="Hi"), "unheard_of": CARD},
+    {"choices": [{"index": 0, "delta": {}, "message": {"content": CARD}, "unheard_of": CARD}]},
+    {"error": {"message": CARD}},
+]
+FRAMED = [b"data: %s\n\n", b"data:%s\n\n", b"event: x\ndata: %s\n\n", b": x\r\ndata: %s\r\n\n\n"]
+
+
+async def test_nothing_passes_a_guard_in_a_frame_or_a_field_that_it_does_not_know() -> None:
+    body = {"messages": [{"role": "user", "content": "Hi"}], "stream": True}
+    end = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    for document in STREAMED:
+        for form in FRAMED:
+            said = (await relayed(body, form % orjson.dumps(document), end))[1]
+            assert "4111" not in said, (document, form)
+            assert said.endswith("data: [DONE]\n\n")
+    assert (await relayed(body, b": " + CARD.encode() + b"\n\n", end))[1].startswith(":\n\n")
+    for unread in (b'data: ["%s"]\n\n', b"data: %s\n\n", b'data: {"choices":["%s"]}\n\n'):
+        with pytest.raises(EngineFailed):
+            await relayed(body, unread % CARD.encode(), end)
+    whole = {
+        "choices": [
+            {
+                "message": {**piece_of["choices"][0]["delta"], "refusal": None},
+                "unheard_of": {CARD: int(CARD.replace(" ", ""))},
+            }
+            for piece_of in STREAMED[:6]
+        ],
+        "unheard_of": [CARD],
+    }
+    for action in ("mask", "block"):
+        _body, said = await relayed({"messages": []}, orjson.dumps(whole), action=action)
+        assert "4111" not in said
+
+
+async def test_a_guard_reads_everything_that_a_model_is_asked() -> None:
+    call = {"id": "c", "type": "custom", "custom": {"name": "f", "input": CARD}}
+    picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{CARD}"}}
+    asked: dict[str, Any] = {
+        "messages": [
+            {"role": "user", "name": CARD, "content": [{"type": "refusal", "refusal": CARD}, picture]},
+            {"role": "assistant", "reasoning_content": CARD, "function_call": {"arguments": CARD}},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c", "content": CARD},
+        ],
+        "tools": [{"type": "function", "function": {"name": "f", "description": CARD}}],
+        "prediction": {"content": CARD},
+        "metadata": {CARD: 4111111111111111},
+        "unheard_of": [CARD],
+        "seed": 4111,
+    }
+    body, _said = await relayed(asked, b"{}")
+    assert body["messages"][0]["content"].pop(1) == picture  # pictures are not looked at
+    assert body.pop("seed") == 4111
+    assert "4111" not in repr(body)
+    assert body["messages"][2]["tool_calls"] == [{**call, "custom": {"name": "f", "input": "[CARD]"}}]
+
+
+async def test_what_nobody_sees_hides_nothing_from_a_stream() -> None:
+    hidden = ("\u200b" * 60).join(CARD)
+    assert fed(held("mask"), f"{hidden} and on", 61).replace("\u200b", "") == "[CARD] and on"
+    endless = held("mask")
+    assert fed(endless, "\u200b" * 5 * MAX_HELD_CHARS + hidden, 500).strip("\u200b") == "[CARD]"
+    texts = held("block")
+    with pytest.raises(TextBlocked) as blocked:
+        await texts.take("a " * MAX_FED_CHARS + CARD + " b" * 500)
+    assert blocked.value.sent == "a " * MAX_FED_CHARS
 
 
 async def test_tools_stores_and_apps_are_guarded(tmp_path: Path) -> None:
