@@ -227,12 +227,14 @@ class Guards:
 
 
 async def _searched(guard: ContentGuard, texts: Sequence[str]) -> list[list[Detection]]:
-    def search() -> list[list[Detection]]:
-        return [find(text, guard.detectors) for text in texts]
+    different = dict.fromkeys(texts)  # names of fields stand in a value many times
 
-    if sum(map(len, texts)) + 100 * len(texts) <= MAX_LOOP_CHARS:
-        return search()
-    return await pools.GUARDS.run_for(pools.KEY.get(), search)
+    def search() -> dict[str, list[Detection]]:
+        return {text: find(text, guard.detectors) for text in different}
+
+    small = sum(map(len, different)) + 100 * len(different) <= MAX_LOOP_CHARS
+    found = search() if small else await pools.GUARDS.run_for(pools.KEY.get(), search)
+    return [found[text] for text in texts]
 
 
 def _changed(guard: ContentGuard, text: str, hits: Sequence[Detection]) -> str:

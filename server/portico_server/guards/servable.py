@@ -46,7 +46,9 @@ _SESSION: Final = frozenset(("user", "conversation"))
 _LEGACY: Final = "function_call"
 """The one call of a function, as it was before there were several."""
 
-_UNREAD_OF_MESSAGE: Final = frozenset(("role", "content", "tool_calls", _LEGACY, "tool_call_id"))
+_CALLS: Final = frozenset(("tool_calls", _LEGACY))
+
+_UNREAD_OF_MESSAGE: Final = frozenset(("role", "tool_call_id")) | _CALLS
 
 _UNREAD_OF_CALL: Final = frozenset(("id", "type", "index"))
 
@@ -180,18 +182,34 @@ class GuardedServable:
 async def guard_messages(
     messages: Iterable[Message], guards: Guards, context: Context
 ) -> list[Mapping[str, Any]]:
-    """Messages of a chat as they may pass: texts of tools as results, those of everybody else as input."""
-    passed: list[Mapping[str, Any]] = []
-    for message in messages:
+    """Messages of a chat as they may pass: texts of tools as results, those of everybody else as input, calls of tools
+    as arguments. All texts of one place are searched together: of many messages it is done in a thread.
+    """
+    passed: list[dict[str, Any]] = [dict(message) for message in messages]
+    read: dict[GuardPlace, list[tuple[dict[str, Any], str]]] = {}
+    for message in passed:
         place: GuardPlace = "tool_results" if message.get("role") in ("tool", "function") else "input"
-        changed = await guard_fields(message, _UNREAD_OF_MESSAGE, place, guards, context)
-        if "content" in message:
-            changed["content"] = await guards.value(message["content"], place, context)
-        for name in ("tool_calls", _LEGACY):
-            if message.get(name):
-                changed[name] = await _guard_calls(message[name], guards, context)
-        passed.append(changed)
-    return passed
+        for name in message.keys() - _UNREAD_OF_MESSAGE:
+            read.setdefault(place, []).append((message, name))
+        for name in _CALLS & message.keys():
+            message[name] = calls = _copied(message[name])
+            for call in calls if isinstance(calls, list) else [calls]:
+                if isinstance(call, dict):
+                    fields = [(call, field) for field in call.keys() - _UNREAD_OF_CALL]
+                    read.setdefault("tool_arguments", []).extend(fields)
+    for place, fields in read.items():
+        found = await guards.value([{name: holder[name]} for holder, name in fields], place, context)
+        for (holder, name), changed in zip(fields, found, strict=True):
+            del holder[name]
+            holder |= changed
+    return list(passed)
+
+
+def _copied(calls: Any) -> Any:
+    """Calls of tools whose fields can be changed."""
+    if isinstance(calls, list):
+        return [_copied(call) for call in calls]
+    return dict(calls) if isinstance(calls, dict) else calls
 
 
 async def guard_fields(
@@ -199,16 +217,10 @@ async def guard_fields(
 ) -> dict[str, Any]:
     """An object of which all fields but some are as they may pass."""
     read = {name: value for name, value in given.items() if name not in but}
-    return {**given, **await guards.value(read, place, context)} if read else dict(given)
-
-
-async def _guard_calls(calls: Any, guards: Guards, context: Context) -> Any:
-    """Calls of tools, or the one of a function: of all kinds, with their names."""
-    if isinstance(calls, list):
-        return [await _guard_calls(call, guards, context) for call in calls]
-    if not isinstance(calls, dict):
-        return await guards.value(calls, "tool_arguments", context)
-    return await guard_fields(calls, _UNREAD_OF_CALL, "tool_arguments", guards, context)
+    if not read:
+        return dict(given)
+    kept = {name: value for name, value in given.items() if name in but}
+    return {**kept, **await guards.value(read, place, context)}
 
 
 async def guard_passages(
@@ -387,11 +399,12 @@ class _GuardedStream:
         try:
             choice = await self._fields(choice, frozenset(("index", "finish_reason", "message")))
             if message:
-                changed = await self._fields(_object(message), frozenset(("role", "tool_calls", _LEGACY)))
-                for name in ("tool_calls", _LEGACY):
-                    if message.get(name):
-                        changed[name] = await _guard_calls(message[name], self._guards, self._context)
-                choice["message"] = changed
+                (calls,) = await guard_messages(
+                    [{name: value for name, value in _object(message).items() if name in _CALLS}],
+                    self._guards,
+                    self._context,
+                )
+                choice["message"] = {**await self._fields(message, _CALLS | {"role"}), **calls}
         except ContentBlocked as error:
             said: dict[str, Any] = {
                 "message": {"role": "assistant", "content": error.message, "refusal": None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -311,6 +312,21 @@ async def test_a_guard_reads_everything_that_a_model_is_asked() -> None:
     assert body.pop("seed") == 4111
     assert "4111" not in repr(body)
     assert body["messages"][2]["tool_calls"] == [{**call, "custom": {"name": "f", "input": "[CARD]"}}]
+
+
+async def test_many_messages_and_calls_are_searched_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[Sequence[str]] = []
+
+    async def search(guard: Any, texts: Sequence[str]) -> list[list[Any]]:
+        searched.append(texts)
+        return [[] for _ in texts]
+
+    monkeypatch.setattr("portico_server.guards.guard._searched", search)
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    asked = [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": [call] * 50}] * 50
+    body, _said = await relayed({"messages": asked}, b"{}")
+    assert body["messages"] == asked
+    assert len(searched) == 2  # messages, and calls
 
 
 async def test_what_nobody_sees_hides_nothing_from_a_stream() -> None:
