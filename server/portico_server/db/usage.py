@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, literal, select, union_all
 
+from portico.wire import Usage
 from portico_server.db.schema import usage, usage_days
 
 DAY_S = 86_400
@@ -40,6 +41,21 @@ class UsageRow(NamedTuple):
     cached_tokens: int = 0
     cost: float | None = None
     model: str = ""
+
+
+MAX_BEFORE_ROW_S = 3_600
+"""Seconds that a run may have worked before its row in `runs` was written."""
+
+
+def of_run(connection: Connection, run_id: str, key_id: str, began: float) -> Usage:
+    """What the attempts of a run that have ended have used; ``began`` is when its row was written."""
+    columns = (usage.c.prompt_tokens, usage.c.completion_tokens, usage.c.cached_tokens)
+    totals = [*(func.coalesce(func.sum(column), 0) for column in columns), func.sum(usage.c.cost)]
+    since = usage.c.created_at >= began - MAX_BEFORE_ROW_S
+    found = connection.execute(
+        select(*totals).where(usage.c.key_id == key_id, since, usage.c.run_id == run_id)
+    )
+    return Usage(*found.one())
 
 
 _REPORTED_COLUMNS = (

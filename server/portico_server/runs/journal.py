@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
+from portico.wire import Usage
 from portico_server.db import dedupe, steps
 from portico_server.db.database import Database
 from portico_server.db.steps import StepRow
@@ -70,7 +71,7 @@ class Journal:
             "_waiters",
             "_waiting",
         ),
-        *("nonce", "redaction", "rows", "size"),
+        *("nonce", "redaction", "replayed", "rows", "size"),
     )
 
     def __init__(
@@ -94,6 +95,8 @@ class Journal:
         """The steps of a run that is not durable, as far as there is room for them."""
         self.redaction = Redaction(rules)
         """What whoever records a step asks first."""
+        self.replayed = Usage()
+        """What calls of agents have used that an earlier attempt has recorded."""
         self.size = 0
         """Characters of their inputs and outputs."""
         self._done: dict[str, StepRow] = {}

@@ -36,12 +36,12 @@ _UNCOUNTED: Final = (Embed, Rerank, Tokenize, Detokenize)
 class ModelCalls:
     """What one run has cost its key so far. ``patient``: whether the run waits for a limit instead of failing."""
 
-    __slots__ = ("_calls", "tokens")
+    __slots__ = ("_calls", "usage")
 
     def __init__(self) -> None:
         self._calls = 0
-        self.tokens = 0
-        """Those that have been charged; the end of the run charges the rest."""
+        self.usage = Usage()
+        """What has been charged; the end of the run charges the rest."""
 
     @asynccontextmanager
     async def call(
@@ -64,9 +64,8 @@ class ModelCalls:
         """Count the tokens of a call that has ended."""
         usage = getattr(result, "usage", None)
         if meter is not None and servable.card.kind == "model" and isinstance(usage, Usage):
-            tokens = usage.prompt_tokens + usage.completion_tokens
-            self.tokens += tokens
-            meter.spend(tokens)
+            self.usage += usage
+            meter.spend(usage.prompt_tokens + usage.completion_tokens)
 
 
 async def _counted(meter: UsageMeter, patient: bool) -> None:
@@ -167,6 +166,8 @@ class Run:
         "owner",
         "recorded",
         "redaction",
+        "replayed",
+        "reported",
         "result",
         "revoked",
         "spans",
@@ -220,6 +221,10 @@ class Run:
         self.spans: SpanRecorder | None = None
         """Who is told of the calls that it makes, if anybody is."""
         self.usage = Usage()
+        self.replayed = Usage()
+        """The part of ``usage`` that calls have used which an earlier attempt has recorded."""
+        self.reported: Usage | None = Usage()
+        """What the usage rows of earlier attempts say; ``None`` if they have all that is replayed."""
         self.charge = ModelCalls()
         """What its calls of models have cost its key."""
         self.meter: UsageMeter | None = None

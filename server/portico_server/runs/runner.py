@@ -105,6 +105,34 @@ def weigh(value: Any) -> int:
     return weight
 
 
+# What an attempt of a run counts for.
+
+
+def _tokens(usage: Usage) -> int:
+    return usage.prompt_tokens + usage.completion_tokens
+
+
+def _used(run: Run) -> Usage:
+    """What this attempt has used. What it took from the journal counts once: here if no earlier attempt could say so,
+    because the daemon was killed. A turn that was cut off counts for its calls.
+    """
+    found, before, reported = run.usage, run.replayed, run.reported
+    if reported is None:
+        reported = before
+    cost = found.cost
+    if cost is not None:
+        cost = max(0.0, cost - min(before.cost or 0.0, reported.cost or 0.0))
+    used = Usage(
+        max(0, found.prompt_tokens - min(before.prompt_tokens, reported.prompt_tokens)),
+        max(0, found.completion_tokens - min(before.completion_tokens, reported.completion_tokens)),
+        max(0, found.cached_tokens - min(before.cached_tokens, reported.cached_tokens)),
+        cost,
+    )
+    if run.status != "completed" and _tokens(run.charge.usage) > _tokens(used):
+        return run.charge.usage
+    return used
+
+
 # A call that the limits of an app have let in.
 
 
@@ -283,13 +311,15 @@ class Runner:
         last_event: int = 0,
         timeout: float | None = -1,
         owner: str | None = None,
+        reported: Usage | None = None,
     ) -> Run:
         """Run ``work`` in a task. ``timeout`` in seconds; ``None`` for work without a limit, left out for the default.
 
         A run that is taken up again has the ``run_id`` and the ``last_event`` of its journal. ``owner`` is the key
-        that it is done for, if that is not the caller's.
+        that it is done for, if that is not the caller's; ``reported`` is what `used_before` says.
         """
         run = Run(kind, name, caller, run_id, last_event)
+        run.reported = reported or run.reported
         run.owner = owner or caller.id
         self._active[run.id] = run
         for event in self._arrivals.pop(run.id, ()):
@@ -298,6 +328,10 @@ class Runner:
         run.task = asyncio.create_task(self._execute(run, work, limit), name=f"{kind} {name} {run.id}")
         run.task.add_done_callback(_retrieve)
         return run
+
+    async def used_before(self, run_id: str, caller: Principal, began: float) -> Usage:
+        """What the usage rows of the attempts of a durable run say, which began at ``began``."""
+        return await self._usage.of_run(run_id, caller.id, began)
 
     def begin(
         self, kind: str, name: str, caller: Principal, work: Work, *, timeout: float | None = -1
@@ -459,10 +493,10 @@ class Runner:
             self.telemetry.run(run)
         if run.meter is not None:
             run.meter.leave()
+        used = _used(run)
         meter = self.quotas.of(run.caller.id)
         if meter is not None:
-            used = run.usage.prompt_tokens + run.usage.completion_tokens
-            meter.spend(max(0, used - run.charge.tokens))
+            meter.spend(max(0, _tokens(used) - _tokens(run.charge.usage)))
         now = time.perf_counter()
         if not (run.behind or run.durable):
             self.answered_at = now
@@ -478,10 +512,10 @@ class Runner:
                 created_at=run.created_at,
                 milliseconds=(now - run.started - run.clock.waited) * 1e3,
                 first_byte_milliseconds=None if first is None else (first - run.started) * 1e3,
-                prompt_tokens=run.usage.prompt_tokens,
-                completion_tokens=run.usage.completion_tokens,
-                cached_tokens=run.usage.cached_tokens,
-                cost=run.usage.cost,
+                prompt_tokens=used.prompt_tokens,
+                completion_tokens=used.completion_tokens,
+                cached_tokens=used.cached_tokens,
+                cost=used.cost,
                 model=run.model,
             )
         )

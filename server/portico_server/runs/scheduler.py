@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-from portico.wire import Asked, Delta, Finished, event_to_json
+from portico.wire import Asked, Delta, Finished, Usage, event_to_json
 from portico_server.core import trace
 from portico_server.core.binding import BOUND, Bound
 from portico_server.core.context import Context
@@ -349,7 +349,10 @@ class Scheduler:
         except PorticoError as error:
             await self._database.write(runs.finish, row.id, "failed", None, error.body().to_json()["error"])
             return True
-        self._launch(row, caller, await self._database.read(runs.last_event, row.id))
+        last_event = await self._database.read(runs.last_event, row.id)
+        again = last_event > 0
+        reported = await self._runner.used_before(row.id, caller, row.created_at) if again else None
+        self._launch(row, caller, last_event, reported=reported)
         return True
 
     def _full(self, kinds: Sequence[str]) -> list[tuple[str, str]]:
@@ -384,7 +387,15 @@ class Scheduler:
         found = [each for each in {*held, *self._turns} if each[0] in kinds]
         return sorted(found, key=lambda each: (held[each], self._turns.last(each)))
 
-    def _launch(self, row: RunRow, caller: Principal, last_event: int, *, full: bool = True) -> Run:
+    def _launch(
+        self,
+        row: RunRow,
+        caller: Principal,
+        last_event: int,
+        *,
+        full: bool = True,
+        reported: Usage | None = None,
+    ) -> Run:
         """Do a run that is ours by its lease."""
         handler, names = self._kinds[row.kind].handler, self.names(row)
 
@@ -402,6 +413,7 @@ class Scheduler:
                 last_event=last_event,
                 timeout=None,
                 owner=row.owner,
+                reported=reported,
             )
         self._hold(row, run, full=full)
         return run

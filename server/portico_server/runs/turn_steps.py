@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
+from portico.wire import Usage
 from portico_server.core.errors import Conflict, PorticoError
 from portico_server.core.ids import new_id
 from portico_server.db.steps import StepRow, cut
@@ -182,6 +183,8 @@ class TurnSteps:
         if found.pop(ASKED, None) != self._digest(self._journal, asked):
             raise TurnCutOff(_changed(place, self._around.attempt or self._around.path))
         self._around.answered = row if row.kind == "llm" else None
+        if row.kind == "llm":
+            self._journal.replayed += Usage(**found["usage"])
         return found
 
     async def record(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from portico.wire import Usage
 from portico_server.core.errors import PorticoError
 from portico_server.db import usage
 from portico_server.db.database import Database
@@ -39,6 +40,11 @@ class UsageLog:
         self._rows.append(row)
         self.tally.add(row)
         self._some.set()
+
+    async def of_run(self, run_id: str, key_id: str, began: float) -> Usage:
+        """What the attempts of a durable run that have ended have used."""
+        await self.flush()
+        return await self._database.read(usage.of_run, run_id, key_id, began)
 
     async def run(self) -> None:
         """Write until cancelled."""

@@ -536,6 +536,8 @@ class Flows:
         try:
             yield journal
         finally:
+            if run is not None:
+                run.replayed += journal.replayed
             self._journals.pop(run_id, None)
 
     async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
@@ -622,7 +624,9 @@ class Flows:
             kept = [step.path for step in await self.steps(run_id) if step.path not in redone]
         write = partial(steps.fork, source=run_id, paths=kept)
         with binding(row.bound):
-            return await self._scheduler.begin(KIND, row.name, payload, caller, write=write)
+            run = await self._scheduler.begin(KIND, row.name, payload, caller, write=write)
+        run.reported = None  # by the run that it is a copy of
+        return run
 
     async def _ended(self, run_id: str, caller: Principal) -> RunRow:
         row = await self._database.read(runs.get, run_id)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 from tests.api_server import ApiServer, api_server
 from tests.server.apps.agent.agent_fixture import Said, Speaker, calls
 
@@ -16,8 +17,10 @@ from portico.wire import Failed, Finished, ToolCalled
 from portico_server.apps.deployed import AppKind
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed
+from portico_server.core.limits import UsageLimits
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Chat, ToolCall, ToolResult
+from portico_server.db.schema import usage, usage_days
 from portico_server.runs.run import Run
 from portico_server.tools.tool import Tool
 
@@ -228,6 +231,42 @@ async def test_it_is_resumed_and_forked_from_a_call(desk: Desk) -> None:
     assert (await desk.ended(fork))[0] == "Another end."
     assert len(desk.paid) == 3
     assert len(model.asked) == 5
+
+
+async def test_what_a_recorded_call_has_used_counts_once(desk: Desk) -> None:
+    """In the usage of the key and against its limits, whoever ended the attempt that made the call, and however."""
+    services = desk.daemon.services
+    quotas = services.runner.quotas
+    meter = quotas.limit(LOCAL.id, "local", UsageLimits(tokens_per_day=10**9))
+
+    async def used() -> tuple[int, int]:
+        rows = (await desk.daemon.client.get("/api/usage")).json()["data"]
+        assert meter is not None
+        return meter.spent, sum(row["prompt_tokens"] + row["completion_tokens"] for row in rows)
+
+    def call_count(count: int) -> tuple[int, int]:
+        return (count * 15, count * 15)
+
+    model = desk.model(wanted("Ada"), desk.hold, "Paid.")
+    run = await desk.cut_off(agent())
+    assert await used() == call_count(1)
+    await desk.resume(run)
+    assert await used() == call_count(2)
+    await desk.resume(run, start="llm[1]")
+    assert await used() == call_count(3)
+    fork = await services.flows.fork(run, LOCAL, start="llm[1]")
+    await desk.ended(fork)
+    assert await used() == call_count(4)
+
+    model.lines = [wanted("Bob"), desk.hold, "Paid."]
+    run = await desk.cut_off(agent())
+    assert await used() == call_count(5)
+    # As after `kill -9`: nobody has written down what the attempt has used.
+    for table in (usage, usage_days):
+        await services.database.write(lambda connection, table=table: connection.execute(delete(table)))
+    meter = quotas.limit(LOCAL.id, "local", UsageLimits(tokens_per_day=10**9))
+    await desk.resume(run)
+    assert await used() == call_count(2)
 
 
 async def test_an_answer_that_could_not_be_used_is_asked_for_again(desk: Desk) -> None:
