@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from portico_server.api.anthropic import messages
 from portico_server.api.exchange import Exchange
-from portico_server.api.openai import audio, chat, embeddings, images
+from portico_server.api.openai import audio, chat, embeddings, images, realtime
 from portico_server.api.openai.responses import create as responses
 from portico_server.api.openai.responses import socket as response_socket
 from portico_server.api.services import ApiServices
@@ -33,5 +33,8 @@ HOT: Mapping[str, Mapping[str, Handler | None]] = {
 
 SocketHandler: TypeAlias = Callable[[WebSocket, ApiServices], Awaitable[None]]
 
-SOCKETS: Mapping[str, SocketHandler] = {"/v1/responses": response_socket.serve}
+SOCKETS: Mapping[str, SocketHandler] = {
+    "/v1/responses": response_socket.serve,
+    realtime.PATH: realtime.serve,
+}
 """WebSockets, by path."""

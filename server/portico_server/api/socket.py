@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
 
 import orjson
 
@@ -38,14 +39,16 @@ class WebSocket:
         self._wire: Wire | None = exchange.scope.get("portico.socket")
         self._waiting_bytes = self._kept_bytes = 0
 
-    async def accept(self) -> None:
+    async def accept(self, subprotocol: str | None = None) -> None:
         """Complete the handshake. From here on what has come counts as held for the caller's key, until it is done."""
         if self._wire is not None:
             self._wire.count = self._count
         await self._receive()  # websocket.connect
         self.accepted = True
         self.exchange.started = True
-        await self._put({"type": "websocket.accept", "headers": self.exchange.extra})
+        await self._put(
+            {"type": "websocket.accept", "headers": self.exchange.extra, "subprotocol": subprotocol}
+        )
 
     async def receive(self) -> str | bytes:
         """The next message. Raises `ClientLeft`."""
@@ -96,6 +99,52 @@ class WebSocket:
                 await self._send(message)
         except (OSError, TimeoutError) as error:
             raise ClientLeft from error
+
+
+class IncomingMessages:
+    """What comes on a WebSocket, taken in also while something is answered: a client that leaves cancels the block.
+
+    The connection is not read while ``max_waiting`` messages wait.
+    """
+
+    def __init__(self, socket: WebSocket, max_waiting: int) -> None:
+        self._socket = socket
+        self._waiting: asyncio.Queue[str | bytes] = asyncio.Queue(max_waiting)
+        self._left = False
+
+    async def __aenter__(self) -> Self:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._reader = asyncio.create_task(self._read(), name="read a WebSocket")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self._reader.cancel()
+        await asyncio.wait([self._reader])
+        if self._left and isinstance(error, asyncio.CancelledError):
+            self._task.uncancel()
+            return True
+        return False
+
+    async def get(self) -> str | bytes:
+        """The next message; `WebSocket.done` is to be called with it."""
+        return await self._waiting.get()
+
+    def leave(self) -> None:
+        """The client has gone, as somebody has found out who sent to it."""
+        if not self._left:
+            self._left = True
+            self._task.cancel()
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                await self._waiting.put(await self._socket.receive())
+        except ClientLeft:
+            self.leave()
 
 
 async def read_message(message: str | bytes) -> dict[str, Any]:

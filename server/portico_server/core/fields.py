@@ -6,10 +6,11 @@ means absent, as it does at OpenAI. Values come from JSON, so types are compared
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 
 Check: TypeAlias = Callable[[Any, str], None]
@@ -197,6 +198,36 @@ def mapping(properties: Mapping[str, BodyField] | None = None) -> BodyField:
 
     shown = {name: dict(known.schema) for name, known in (properties or {}).items()}
     return BodyField(check, {"type": "object", **({"properties": shown} if shown else {})})
+
+
+def closed(properties: Mapping[str, BodyField], *, required: Sequence[str] = ()) -> BodyField:
+    """A JSON object with these properties alone; an unknown one is refused with those that are like it."""
+
+    def check(value: Any, path: str) -> None:
+        if not isinstance(value, dict):
+            wrong_type(path, "an object", value)
+        for name in value:
+            if name not in properties:
+                at = _inside(path, name[:MAX_SHOWN_CHARS])
+                hint = nearest(name, properties)
+                raise InvalidRequest(f"Unknown parameter: '{at}'.{hint}", code="unknown_parameter", param=at)
+        for name in required:
+            if value.get(name) is None:
+                missing(_inside(path, name))
+        for name, known in properties.items():
+            found = value.get(name)
+            if found is not None:
+                known.check(found, _inside(path, name))
+
+    shown = {name: dict(known.schema) for name, known in properties.items()}
+    return BodyField(
+        check,
+        {"type": "object", "required": [*required], "additionalProperties": False, "properties": shown},
+    )
+
+
+def _inside(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
 def items(of: BodyField, wanted: str, *, max_items: int | None = None, each: str = "items") -> BodyField:

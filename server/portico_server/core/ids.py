@@ -42,6 +42,9 @@ Prefix = Literal[
     "ctx_",
     "skill_",
     "skillver_",
+    "sess_",
+    "item_",
+    "event_",
 ]
 
 

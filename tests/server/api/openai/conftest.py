@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,7 @@ from openai import OpenAI
 from tests import daemon as daemons
 from tests.daemon import Daemon
 from tests.server.tools.sandbox.conftest import ENVIRONMENTS, environment
+from websockets.sync.client import ClientConnection, connect
 
 __all__ = ["environment"]
 
@@ -140,6 +142,15 @@ def secret(name: str) -> str:
 def bearer(name: str) -> dict[str, str]:
     """The header with which it is presented."""
     return {"Authorization": f"Bearer {secret(name)}"}
+
+
+@contextmanager
+def opened(
+    harbour: Daemon, key: str = "one", path: str = "/v1/responses", **headers: str
+) -> Iterator[ClientConnection]:
+    url = harbour.url.replace("http", "ws", 1) + path
+    with connect(url, additional_headers={**bearer(key), **headers}, proxy=None) as connection:
+        yield connection
 
 
 KEYS = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from openai import OpenAI
 from openai.resources.responses.responses import ResponsesConnection
 from tests.api_server import api_server
 from tests.daemon import Daemon
-from tests.server.api.openai.conftest import bearer, secret
+from tests.server.api.openai.conftest import bearer, opened, secret
 from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -33,15 +32,6 @@ def turn(connection: ResponsesConnection, **fields: Any) -> list[Any]:
 
 def said(text: str) -> list[dict[str, Any]]:
     return [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}]
-
-
-@contextmanager
-def opened(
-    harbour: Daemon, key: str = "one", path: str = "/v1/responses", **headers: str
-) -> Iterator[ClientConnection]:
-    url = harbour.url.replace("http", "ws", 1) + path
-    with connect(url, additional_headers={**bearer(key), **headers}, proxy=None) as connection:
-        yield connection
 
 
 def asked(connection: ClientConnection, message: str | bytes | Iterator[bytes]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from portico_server.api import errors
 from portico_server.api.exchange import ClientLeft
 from portico_server.api.openai.relay import caller_of
 from portico_server.api.services import ApiServices
-from portico_server.api.socket import WebSocket, error_event, read_message
+from portico_server.api.socket import IncomingMessages, WebSocket, error_event, read_message
 from portico_server.apps.responses.items import Item
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
@@ -32,7 +32,8 @@ CREATE: Final = "response.create"
 async def serve(socket: WebSocket, services: ApiServices) -> None:
     """Answer the messages of a client in their order until it leaves, is idle for too long, or its hour is over."""
     await socket.accept()
-    await _Turns(socket, services).run()
+    async with IncomingMessages(socket, MAX_WAITING_MESSAGES) as incoming:
+        await _Turns(socket, services).answer(incoming)
 
 
 class _Turns:
@@ -43,41 +44,17 @@ class _Turns:
         self._responder = services.responder
         self._caller = caller_of(socket.exchange)
         self._idle_s = services.settings.socket_idle_timeout
-        self._waiting: asyncio.Queue[str | bytes] = asyncio.Queue(MAX_WAITING_MESSAGES)
         self._remembered: dict[str, Sequence[Item]] = {}
         self._remembered_bytes = 0
-        self._left = False
 
-    async def run(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        reader = asyncio.create_task(self._read(task), name="read a WebSocket")
-        try:
-            await self._answer_in_turn()
-        except asyncio.CancelledError:
-            if not self._left:
-                raise
-            task.uncancel()
-        finally:
-            reader.cancel()
-            await asyncio.wait([reader])
-
-    async def _read(self, turns: asyncio.Task[Any]) -> None:
-        """Take in what comes, also while a response is made: a client that leaves ends it."""
-        try:
-            while True:
-                await self._waiting.put(await self._socket.receive())
-        except ClientLeft:
-            self._left = True
-            turns.cancel()
-
-    async def _answer_in_turn(self) -> None:
+    async def answer(self, incoming: IncomingMessages) -> None:
+        """Answer one message after another until the connection is to be closed."""
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + MAX_SOCKET_S
         while loop.time() < ends_at:
             try:
                 async with asyncio.timeout(self._idle_s):
-                    message = await self._waiting.get()
+                    message = await incoming.get()
             except TimeoutError:
                 await self._socket.close(reason=f"idle for {self._idle_s:g} s")
                 return

@@ -1,0 +1,124 @@
+"""``/v1/realtime``: a session over a WebSocket.
+
+Source: https://platform.openai.com/docs/api-reference/realtime.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from portico_server.api import errors
+from portico_server.api.exchange import ClientLeft, Exchange
+from portico_server.api.openai.relay import caller_of
+from portico_server.api.services import ApiServices
+from portico_server.api.socket import IncomingMessages, WebSocket, read_message
+from portico_server.apps.realtime import config
+from portico_server.apps.realtime.session import RealtimeSession, error_event
+from portico_server.core.errors import InvalidRequest, TooMany
+from portico_server.core.ids import new_id
+from portico_server.core.invalid import missing, wrong
+from portico_server.core.principal import Principal
+
+PATH: Final = "/v1/realtime"
+PROTOCOL: Final = "realtime"
+"""The subprotocol that browsers ask for."""
+
+MAX_SESSIONS_PER_KEY: Final = 64
+"""Sessions of one key that are open at the same time."""
+
+MAX_WAITING_MESSAGES: Final = 8
+"""Messages that wait for their turn; the connection is not read while there are more."""
+
+
+async def serve(socket: WebSocket, services: ApiServices) -> None:
+    """Hold a session until its client leaves, is idle for too long, or its hour is over."""
+    exchange = socket.exchange
+    caller = caller_of(exchange)
+    _require_room(exchange)
+    begun = await _opened(exchange, services, caller)
+    await socket.accept(PROTOCOL if PROTOCOL in exchange.scope.get("subprotocols", ()) else None)
+    async with IncomingMessages(socket, MAX_WAITING_MESSAGES) as incoming:
+
+        async def emit(kind: str, **more: Any) -> None:
+            try:
+                await socket.send({"type": kind, "event_id": new_id("event_"), **more})
+            except ClientLeft:
+                incoming.leave()
+
+        session = RealtimeSession(services.responder, caller, begun, emit, socket.keep)
+        try:
+            await session.begin()
+            await _hold(session, socket, incoming, services.settings.socket_idle_timeout)
+        finally:
+            await session.close()
+
+
+def _require_room(exchange: Exchange) -> None:
+    """Raises `TooMany` for a key that has its share of sessions."""
+    beside = exchange.beside or ()
+    if sum(other.scope["path"] == PATH for other in beside) > MAX_SESSIONS_PER_KEY:
+        raise TooMany(
+            f"This API key has {MAX_SESSIONS_PER_KEY} Realtime sessions open, which is the most. Close one.",
+            code="too_many_sessions",
+            retry_after=1.0,
+        )
+
+
+async def _opened(exchange: Exchange, services: ApiServices, caller: Principal) -> config.Config:
+    """The session that the address asks for."""
+    query = parse_qs(exchange.scope["query_string"].decode("latin-1"))
+    if "call_id" in query:
+        wrong("call_id", "names a call, and there are no calls here: name a 'model'")
+    model = query.get("model", [""])[-1]
+    if not model:
+        missing("model")
+    servable = await services.registry.resolve(model, caller)
+    if "chat" not in servable.card.capabilities:
+        can = ", ".join(sorted(servable.card.capabilities)) or "nothing else"
+        raise InvalidRequest(
+            f"The model '{model}' does not do conversations; it does {can}. A session needs a chat model, or an app "
+            "that chats.",
+            code="unsupported_operation",
+            param="model",
+        )
+    return config.opened(model)
+
+
+async def _hold(
+    session: RealtimeSession, socket: WebSocket, incoming: IncomingMessages, idle_s: float
+) -> None:
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + config.MAX_SESSION_S
+    while loop.time() < ends_at:
+        try:
+            async with asyncio.timeout_at(min(loop.time() + idle_s, ends_at)):
+                message = await incoming.get()
+        except TimeoutError:
+            if session.busy or loop.time() >= ends_at:
+                continue
+            await socket.close(reason=f"idle for {idle_s:g} s")
+            return
+        try:
+            await _handle(session, socket, message)
+        finally:
+            socket.done(message)
+    over = InvalidRequest(
+        f"A session lasts for {config.MAX_SESSION_S // 60} minutes. Open a new one to continue.",
+        code="session_expired",
+    )
+    await socket.send(error_event(over, None))
+    await socket.close()
+
+
+async def _handle(session: RealtimeSession, socket: WebSocket, message: str | bytes) -> None:
+    event_id = None
+    try:
+        event = await read_message(message)
+        event_id = event.get("event_id")
+        await session.handle(event)
+    except ClientLeft:
+        raise
+    except Exception as error:  # noqa: BLE001  # the connection outlives it: it is logged and reported
+        await socket.send(error_event(errors.ours(error, socket.exchange.id), event_id))

@@ -1,0 +1,188 @@
+"""What a session is told to be, read from what its client sends, and what each of its responses asks for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeAlias
+
+from portico_server.apps.responses import read as responses
+from portico_server.apps.responses import tools
+from portico_server.core import fields
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.fields import BodyField
+from portico_server.core.ids import new_id
+from portico_server.core.invalid import not_one_of, wrong, wrong_type
+
+Config: TypeAlias = dict[str, Any]
+"""A session as its client is told it, with all its fields."""
+
+MAX_SESSION_S: Final = 3600
+"""Seconds that a session lasts, as at OpenAI."""
+
+UNLIMITED: Final = "inf"
+TOOL_KINDS: Final = ("function", "mcp")
+
+
+def _most_tokens(value: Any, path: str) -> None:
+    if value != UNLIMITED:
+        wanted = f"a whole number of at least 1, or '{UNLIMITED}'"
+        fields.integer(1, wanted=wanted).check(value, path)
+
+
+def _modalities(value: Any, path: str) -> None:
+    if value != ["text"]:
+        fields.items(fields.choice("text"), "a list of words").check(value, path)
+        wrong(path, 'must be ["text"]')
+
+
+def _tools(value: Any, path: str) -> None:
+    fields.items(fields.mapping(), "a list of tools").check(value, path)
+    for number, tool in enumerate(value):
+        if tool.get("type") not in TOOL_KINDS:
+            not_one_of(f"{path}[{number}].type", tool.get("type"), TOOL_KINDS)
+
+
+def _truncation(value: Any, path: str) -> None:
+    if isinstance(value, dict):
+        wrong(path, "cannot be an object here: send 'auto' or 'disabled'", code="unsupported_parameter")
+    fields.choice("auto", "disabled").check(value, path)
+
+
+def _include(value: Any, path: str) -> None:
+    if value:
+        wrong(path, "cannot be had: no probabilities are computed", code="unsupported_parameter")
+
+
+_ASKED: Final[Mapping[str, BodyField]] = {
+    "instructions": fields.text(),
+    "max_output_tokens": BodyField(_most_tokens, {}),
+    "output_modalities": BodyField(_modalities, {}),
+    "parallel_tool_calls": fields.boolean(),
+    "prompt": fields.mapping({"id": fields.name()}),
+    "reasoning": fields.closed({"effort": fields.choice(*responses.EFFORTS)}),
+    "tool_choice": fields.anything(),
+    "tools": BodyField(_tools, {}),
+}
+"""What a session says for all of its responses, and each of them for itself."""
+
+_SESSION: Final = fields.closed(
+    {
+        **_ASKED,
+        "type": fields.choice("realtime"),
+        "model": fields.name(),
+        "truncation": BodyField(_truncation, {}),
+        "tracing": fields.anything(),
+        "include": BodyField(_include, {}),
+        # What a session is told back, and clients send again.
+        "id": fields.text(),
+        "object": fields.text(),
+        "expires_at": fields.anything(),
+    },
+    required=("type",),
+)
+_RESPONSE: Final = fields.closed(
+    {
+        **_ASKED,
+        "conversation": fields.choice("auto", "none"),
+        "input": fields.items(fields.anything(), "a list of items"),
+        "metadata": BodyField(lambda value, _path: _metadata(value), {}),
+    }
+)
+_TOLD: Final = ("id", "object", "expires_at", "type", "model")
+
+
+def _metadata(value: Any) -> None:
+    responses.metadata(value)
+
+
+def opened(model: str) -> Config:
+    """A session as it begins."""
+    return {
+        "type": "realtime",
+        "object": "realtime.session",
+        "id": new_id("sess_"),
+        "model": model,
+        "expires_at": int(time.time()) + MAX_SESSION_S,
+        "output_modalities": ["text"],
+        "instructions": "",
+        "tools": [],
+        "tool_choice": "auto",
+        "parallel_tool_calls": True,
+        "max_output_tokens": UNLIMITED,
+        "reasoning": None,
+        "prompt": None,
+        "truncation": "auto",
+        "tracing": None,
+        "include": None,
+    }
+
+
+def updated(config: Config, given: Any, at: str = "session") -> Config:
+    """The session with what a client changes of it; ``null`` takes a field back to what it was at first."""
+    if not isinstance(given, dict):
+        wrong_type(at, "an object", given)
+    _SESSION.check(given, at)
+    model = given.get("model")
+    if model is not None and model != config["model"]:
+        wrong(f"{at}.model", f"cannot be changed from '{config['model']}': open another session")
+    first = opened(config["model"])
+    changes = {name: first[name] if value is None else value for name, value in given.items()}
+    made = {**config, **{name: value for name, value in changes.items() if name not in _TOLD}}
+    _check_tools(made, at)
+    return made
+
+
+def _check_tools(made: Mapping[str, Any], at: str) -> None:
+    with inside(at):
+        tools.read(made)
+
+
+def asked(config: Config, given: Any, at: str = "response") -> Config:
+    """What one response asks for: the session, with what the client says of this one."""
+    if given is None:
+        given = {}
+    _RESPONSE.check(given, at)
+    made = {**config, **{name: value for name, value in given.items() if value is not None}}
+    _check_tools(made, at)
+    return made
+
+
+def body_of(config: Config, given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The request for a response, in which ``given`` is the conversation."""
+    body: dict[str, Any] = {
+        "model": config["model"],
+        "input": list(given),
+        "store": False,
+        "stream": True,
+        "truncation": config["truncation"],
+    }
+    if config["instructions"]:
+        if given or config["prompt"]:
+            body["instructions"] = config["instructions"]
+        else:  # a model is always asked something
+            body["input"] = [{"role": "developer", "content": config["instructions"]}]
+    if config["tools"]:
+        body |= {name: config[name] for name in ("tools", "tool_choice", "parallel_tool_calls")}
+    if config["max_output_tokens"] != UNLIMITED:
+        body["max_output_tokens"] = config["max_output_tokens"]
+    body |= {name: config[name] for name in ("prompt", "reasoning") if config[name] is not None}
+    return body
+
+
+@contextmanager
+def inside(at: str) -> Iterator[None]:
+    """Name what is wrong inside by its place below ``at``."""
+    try:
+        yield
+    except InvalidRequest as error:
+        raise placed(error, at) from None
+
+
+def placed(error: PorticoError, at: str) -> PorticoError:
+    """The error, with its ``param`` below ``at``."""
+    if error.param and not error.param.startswith(f"{at}."):
+        error.message = error.message.replace(f"'{error.param}'", f"'{at}.{error.param}'", 1)
+        error.param = f"{at}.{error.param}"
+    return error

@@ -1,0 +1,244 @@
+"""A session: the events of its client are handled in their order, while responses are made.
+
+Source: https://platform.openai.com/docs/api-reference/realtime-client-events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import Any, Final
+
+from portico_server.apps.realtime import config
+from portico_server.apps.realtime.config import Config
+from portico_server.apps.realtime.conversation import SessionItems, as_input, read_item, resolved
+from portico_server.apps.realtime.turn import Emit, RealtimeTurn
+from portico_server.apps.responses.responder import Responder
+from portico_server.apps.responses.work import PreparedResponse
+from portico_server.core import fields
+from portico_server.core.errors import Conflict, InvalidRequest, PorticoError, TooMany, nearest
+from portico_server.core.fields import BodyField
+from portico_server.core.ids import new_id
+from portico_server.core.invalid import missing, wrong, wrong_type
+from portico_server.core.principal import Principal
+
+MAX_TURNS_COUNT: Final = 4
+"""Responses that are made at the same time, of which one is in the conversation."""
+
+MAX_EVENT_ID_CHARS: Final = 512
+
+logger = logging.getLogger(__name__)
+
+
+class RealtimeSession:
+    """``emit`` sends an event; ``keep`` counts what the conversation holds (see `SessionItems`)."""
+
+    def __init__(
+        self,
+        responder: Responder,
+        caller: Principal,
+        begun: Config,
+        emit: Emit,
+        keep: Callable[[int], bool],
+    ) -> None:
+        self.config = begun
+        self._responder = responder
+        self._caller = caller
+        self._emit = emit
+        self._conversation = SessionItems(keep)
+        self._turns: dict[RealtimeTurn, asyncio.Task[None]] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether a response is being made."""
+        return bool(self._turns)
+
+    async def begin(self) -> None:
+        """Say that it begins."""
+        await self._emit("session.created", session=self.config)
+
+    async def handle(self, event: Mapping[str, Any]) -> None:
+        """Do what an event of the client says. Raises `PorticoError` for one that cannot be done."""
+        kind = event.get("type")
+        if kind is None:
+            missing("type")
+        if not isinstance(kind, str):
+            wrong_type("type", "a string", kind)
+        known = _EVENTS.get(kind)
+        if known is None:
+            raise InvalidRequest(
+                f"There is no event '{kind[:100]}'.{nearest(kind, _EVENTS)}",
+                code="unknown_event",
+                param="type",
+            )
+        body, do = known
+        body.check(event, "")
+        await do(self, event)
+
+    async def close(self) -> None:
+        """End what is being made."""
+        turns = list(self._turns.values())
+        for task in turns:
+            task.cancel()
+        if turns:
+            await asyncio.wait(turns)
+
+    # --- the session and its conversation ------------------------------------------------------------------------
+
+    async def _update(self, event: Mapping[str, Any]) -> None:
+        self.config = config.updated(self.config, event["session"])
+        await self._emit("session.updated", session=self.config)
+
+    async def _create_item(self, event: Mapping[str, Any]) -> None:
+        item = read_item(event["item"], "item")
+        if item["type"] == "function_call_output":
+            self._conversation.require_call(item["call_id"])
+        self._conversation.add(item, event.get("previous_item_id"))
+        previous = self._conversation.before(item["id"])
+        await self._emit("conversation.item.added", previous_item_id=previous, item=item)
+        await self._emit("conversation.item.done", previous_item_id=previous, item=item)
+
+    async def _retrieve_item(self, event: Mapping[str, Any]) -> None:
+        item = self._conversation.get(event["item_id"])
+        await self._emit("conversation.item.retrieved", item=item)
+
+    async def _delete_item(self, event: Mapping[str, Any]) -> None:
+        self._conversation.delete(event["item_id"])
+        await self._emit("conversation.item.deleted", item_id=event["item_id"])
+
+    async def _truncate_item(self, event: Mapping[str, Any]) -> None:
+        item = self._conversation.get(event["item_id"])
+        if item["type"] != "message" or item["role"] != "assistant":
+            wrong("item_id", "must be that of a message of the assistant")
+        wrong("item_id", "is a message without audio: there is nothing to truncate")
+
+    # --- responses -----------------------------------------------------------------------------------------------
+
+    async def _create_response(self, event: Mapping[str, Any]) -> None:
+        asked = config.asked(self.config, event.get("response"))
+        aside = asked.get("conversation") == "none"
+        if not aside:
+            active = self._active
+            if active is not None:
+                raise Conflict(
+                    f"The response {active.id} is being made in this conversation. Wait for response.done, or send "
+                    "response.cancel.",
+                    code="conversation_already_has_active_response",
+                )
+        if len(self._turns) >= MAX_TURNS_COUNT:
+            raise TooMany(
+                f"{len(self._turns)} responses are being made in this session, which is the most. Wait for one to end.",
+                code="too_many_at_once",
+                retry_after=1.0,
+            )
+        items = list(self._conversation)
+        if "input" in asked:
+            items = resolved(asked["input"], self._conversation, "response.input")
+        try:
+            prepared = await self._responder.prepare(config.body_of(asked, as_input(items)), self._caller)
+        except PorticoError as error:
+            raise config.placed(error, "response") from None
+        turn = RealtimeTurn(asked, None if aside else self._conversation, self._emit)
+        await turn.begin()
+        task = asyncio.create_task(self._respond(turn, prepared), name=f"realtime {turn.id}")
+        self._turns[turn] = task
+        task.add_done_callback(lambda _task: self._turns.pop(turn))
+
+    @property
+    def _active(self) -> RealtimeTurn | None:
+        """The response that is being made in the conversation."""
+        return next((t for t in self._turns if t.conversation is not None and not t.ended), None)
+
+    async def _respond(self, turn: RealtimeTurn, prepared: PreparedResponse) -> None:
+        try:
+            async with aclosing(self._responder.stream(prepared, self._caller, lambda: True)) as batches:
+                async for batch in batches:
+                    await turn.take(batch)
+                    if turn.cancelled_by:
+                        return
+        except PorticoError as error:
+            await turn.fail(error)
+        except Exception:
+            logger.exception("the response %s of a realtime session failed", turn.id)
+            await turn.fail(
+                PorticoError(f"Something went wrong inside Portico; the log has it under {turn.id}.")
+            )
+
+    async def _cancel_response(self, event: Mapping[str, Any]) -> None:
+        wanted = event.get("response_id")
+        turn = self._active
+        if wanted is not None:
+            turn = next((turn for turn in self._turns if turn.id == wanted and not turn.ended), None)
+        if turn is None:
+            raise InvalidRequest(
+                "There is no response that could be cancelled: none is being made"
+                + ("." if wanted is None else f" under the id '{wanted[:100]}'."),
+                code="response_cancel_not_active",
+                param=None if wanted is None else "response_id",
+            )
+        await self._cancel(turn, "client_cancelled")
+
+    async def _cancel(self, turn: RealtimeTurn, reason: str) -> None:
+        turn.cancelled_by = reason
+        task = self._turns[turn]
+        if not turn.delivering:
+            task.cancel()
+        await asyncio.wait([task])
+        if not turn.ended:
+            await turn.cancel()
+
+
+def _event(*required: str, **properties: BodyField) -> BodyField:
+    common = {"type": fields.text(), "event_id": BodyField(_event_id, {})}
+    return fields.closed({**common, **properties}, required=required)
+
+
+def _event_id(value: Any, path: str) -> None:
+    fields.text().check(value, path)
+    if len(value) > MAX_EVENT_ID_CHARS:
+        wrong(path, f"has more than {MAX_EVENT_ID_CHARS} characters")
+
+
+_ID: Final = fields.name()
+
+_EVENTS: Final[
+    Mapping[str, tuple[BodyField, Callable[[RealtimeSession, Mapping[str, Any]], Awaitable[None]]]]
+] = {
+    "session.update": (_event("session", session=fields.mapping()), RealtimeSession._update),
+    "conversation.item.create": (
+        _event("item", item=fields.mapping(), previous_item_id=_ID),
+        RealtimeSession._create_item,
+    ),
+    "conversation.item.retrieve": (_event("item_id", item_id=_ID), RealtimeSession._retrieve_item),
+    "conversation.item.delete": (_event("item_id", item_id=_ID), RealtimeSession._delete_item),
+    "conversation.item.truncate": (
+        _event(
+            *("item_id", "content_index", "audio_end_ms"),
+            item_id=_ID,
+            content_index=fields.integer(0),
+            audio_end_ms=fields.integer(0),
+        ),
+        RealtimeSession._truncate_item,
+    ),
+    "response.create": (_event(response=fields.mapping()), RealtimeSession._create_response),
+    "response.cancel": (_event(response_id=_ID), RealtimeSession._cancel_response),
+}
+
+
+def error_event(error: PorticoError, event_id: Any) -> dict[str, Any]:
+    """An error as an event; ``event_id`` is that of the client's event that caused it, if it has one."""
+    known = error.body()
+    cause = event_id[:MAX_EVENT_ID_CHARS] if isinstance(event_id, str) else None
+    return {
+        "type": "error",
+        "event_id": new_id("event_"),
+        "error": {
+            "type": known.type,
+            "code": known.code,
+            "message": known.message,
+            "param": known.param,
+            "event_id": cause,
+        },
+    }

@@ -1,0 +1,432 @@
+"""``/v1/realtime`` as a WebSocket, driven by OpenAI's own client; each event is checked against its types."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from openai import AsyncOpenAI, OpenAI
+from openai.resources.realtime.realtime import RealtimeConnection
+from openai.types.realtime import RealtimeServerEvent
+from pydantic import TypeAdapter
+from tests.api_server import RelayModel, api_server
+from tests.daemon import Daemon
+from tests.server.api.openai.conftest import bearer, opened, secret
+from websockets.asyncio.client import connect as connect_async
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+TYPES: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
+
+WEATHER = {
+    "type": "function",
+    "name": "get_weather",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+}
+
+
+class Talk:
+    """A session by OpenAI's client."""
+
+    def __init__(self, connection: RealtimeConnection) -> None:
+        self.connection = connection
+        self.session = self.next("session.created").session
+
+    def event(self) -> Any:
+        """The next one, which must be as its type says."""
+        found = json.loads(self.connection.recv_bytes())
+        TYPES.validate_python(found)
+        assert found["event_id"].startswith("event_")
+        return self.connection.parse_event(json.dumps(found))
+
+    def next(self, kind: str) -> Any:
+        """The next event, which must be of this type."""
+        found = self.event()
+        assert found.type == kind, found
+        return found
+
+    def send(self, kind: str, **fields: Any) -> None:
+        self.connection.send({"type": kind, **fields})  # type: ignore[arg-type, misc]
+
+    def refused(self, kind: str, **fields: Any) -> Any:
+        """The error that an event is answered with."""
+        self.send(kind, event_id="mine", **fields)
+        error = self.next("error").error
+        assert error.event_id == "mine" and error.message
+        return error
+
+    def add(self, item: Mapping[str, Any], **fields: Any) -> str:
+        """Put an item into the conversation; its id."""
+        self.send("conversation.item.create", item=item, **fields)
+        added, done = self.next("conversation.item.added"), self.next("conversation.item.done")
+        assert added.item == done.item and added.previous_item_id == done.previous_item_id
+        found: str = added.item.id
+        return found
+
+    def say(self, text: str, **fields: Any) -> str:
+        return self.add(said(text), **fields)
+
+    def until(self, kind: str) -> list[Any]:
+        """The events up to one of this type."""
+        found = [self.event()]
+        while found[-1].type != kind:
+            assert found[-1].type != "error", found[-1]
+            found.append(self.event())
+        return found
+
+    def respond(self, **response: Any) -> list[Any]:
+        """The events of a response."""
+        self.send("response.create", response=response)
+        return self.until("response.done")
+
+    def answer(self, **response: Any) -> str:
+        """What a response says."""
+        done = self.respond(**response)[-1].response
+        assert done.status == "completed", done
+        text: str = done.output[-1].content[0].text
+        return text
+
+
+def said(text: str) -> dict[str, Any]:
+    return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+
+
+@contextmanager
+def talk(client: OpenAI, model: str = "echo") -> Iterator[Talk]:
+    with client.realtime.connect(model=model) as connection:
+        yield Talk(connection)
+
+
+def test_a_text_is_answered_in_the_events_of_openai(as_key: Callable[[str], OpenAI]) -> None:
+    with talk(as_key("one")) as session:
+        assert session.session.model == "echo" and session.session.output_modalities == ["text"]
+        asked = session.say("two words")
+        events = session.respond(metadata={"turn": "1"})
+        assert [event.type for event in events] == [
+            "response.created",
+            "response.output_item.added",
+            "conversation.item.added",
+            "response.content_part.added",
+            *["response.output_text.delta"] * (len(events) - 9),
+            "response.output_text.done",
+            "response.content_part.done",
+            "conversation.item.done",
+            "response.output_item.done",
+            "response.done",
+        ]
+        done = events[-1].response
+        assert "".join(event.delta for event in events if event.type.endswith("text.delta")) == "two words"
+        assert (done.status, done.status_details, done.metadata) == ("completed", None, {"turn": "1"})
+        assert done.output[0].content[0].text == "two words"
+        assert done.usage.total_tokens == done.usage.input_tokens + done.usage.output_tokens > 0
+        assert {event.response_id for event in events[3:4]} == {done.id}
+        assert events[2].previous_item_id == asked
+        more = session.answer(instructions="Be brief."), session.respond()[-1].response.usage.input_tokens
+        assert more[1] > done.usage.input_tokens  # the conversation is asked as it has become
+
+
+async def test_the_asynchronous_client_is_answered_too(harbour: Daemon) -> None:
+    client = AsyncOpenAI(base_url=f"{harbour.url}/v1", api_key=secret("one"))
+    async with client, client.realtime.connect(model="echo") as connection:
+        await connection.conversation.item.create(item=said("ahoy"))  # type: ignore[arg-type]
+        await connection.response.create()
+        async for event in connection:
+            if event.type == "response.done":
+                assert event.response.output is not None
+                break
+        assert event.response.status == "completed"
+
+
+def test_items_are_placed_retrieved_and_deleted(as_key: Callable[[str], OpenAI]) -> None:
+    with talk(as_key("one")) as session:
+        first, last = session.say("one"), session.say("three")
+        middle = session.add({**said("two"), "id": "mine"}, previous_item_id=first)
+        assert middle == "mine"
+        session.send("conversation.item.create", item=said("zero"), previous_item_id="root")
+        assert session.next("conversation.item.added").previous_item_id is None
+        session.next("conversation.item.done")
+        session.send("conversation.item.retrieve", item_id="mine")
+        assert session.next("conversation.item.retrieved").item.content[0].text == "two"
+        session.send("conversation.item.delete", item_id=last)
+        session.next("conversation.item.deleted")
+        assert session.answer() == "two"
+        for kind, fields, code, param in (
+            ("conversation.item.retrieve", {"item_id": last}, "item_not_found", "item_id"),
+            ("conversation.item.delete", {"item_id": "nobody"}, "item_not_found", "item_id"),
+            (
+                "conversation.item.create",
+                {"item": {**said("x"), "id": "mine"}},
+                "item_already_exists",
+                "item.id",
+            ),
+            (
+                "conversation.item.create",
+                {"item": said("x"), "previous_item_id": last},
+                "item_not_found",
+                "previous_item_id",
+            ),
+            (
+                "conversation.item.create",
+                {"item": {"type": "function_call_output", "call_id": "call_9", "output": "x"}},
+                "invalid_tool_call_id",
+                "item.call_id",
+            ),
+            (
+                "conversation.item.truncate",
+                {"item_id": "mine", "content_index": 0, "audio_end_ms": 5},
+                "invalid_value",
+                "item_id",
+            ),
+        ):
+            error = session.refused(kind, **fields)
+            assert (error.code, error.param) == (code, param)
+
+
+def test_functions_are_called_and_their_results_answered(as_key: Callable[[str], OpenAI]) -> None:
+    with talk(as_key("one"), "clever") as session:
+        session.send(
+            "session.update",
+            session={"type": "realtime", "tools": [WEATHER], "tool_choice": "auto", "instructions": "Help."},
+        )
+        updated = session.next("session.updated").session
+        assert updated.tools[0].name == "get_weather" and updated.instructions == "Help."
+        session.say("weather in Rome")
+        events = session.respond()
+        call = events[-1].response.output[-1]
+        assert json.loads(call.arguments) == {"city": "Rome"} and call.status == "completed"
+        pieces = [event for event in events if event.type == "response.function_call_arguments.delta"]
+        assert "".join(event.delta for event in pieces) == call.arguments
+        [whole] = [event for event in events if event.type == "response.function_call_arguments.done"]
+        assert (whole.call_id, whole.arguments) == (call.call_id, call.arguments)
+        session.respond()  # a call without its result may be asked about
+        session.add({"type": "function_call_output", "call_id": call.call_id, "output": "Sunny."})
+        session.say("so?")
+        assert session.answer() == "so?"
+
+
+def test_tools_of_the_daemon_are_called_in_a_session(as_key: Callable[[str], OpenAI]) -> None:
+    tools = [{"type": "mcp", "server_label": "odd", "require_approval": "never"}]
+    with talk(as_key("boss"), "clever") as session:
+        session.say("repeat bread")
+        events = session.respond(tools=tools)
+        kinds = [event.type for event in events]
+        assert [kind for kind in kinds if kind.startswith(("mcp_list", "response.mcp_call."))] == [
+            *("mcp_list_tools.in_progress", "mcp_list_tools.completed"),
+            *("response.mcp_call.in_progress", "response.mcp_call.completed"),
+        ]
+        call, message = events[-1].response.output
+        assert "bread" in call.output and message.content[0].text == "It was said again."
+        session.say("fail now")
+        call = session.respond(tools=tools)[-1].response.output[0]
+        assert call.error.type == "tool_execution_error" and call.error.message
+
+
+def test_a_response_is_cancelled_and_the_conversation_continues(as_key: Callable[[str], OpenAI]) -> None:
+    with talk(as_key("one"), "frail") as session:
+        assert session.refused("response.cancel").code == "response_cancel_not_active"
+        session.say("hang")
+        session.send("response.create")
+        session.until("response.output_text.delta")
+        error = session.refused("response.create")
+        assert error.code == "conversation_already_has_active_response"
+        assert session.refused("response.cancel", response_id="resp_0").param == "response_id"
+        session.send("response.cancel")
+        events = session.until("response.done")
+        done = events[-1].response
+        assert (done.status, done.status_details.reason) == ("cancelled", "client_cancelled")
+        assert done.output[0].status == "incomplete"
+        assert [event.type for event in events][-5:-1] == [
+            "response.output_text.done",
+            "response.content_part.done",
+            "conversation.item.done",
+            "response.output_item.done",
+        ]
+        # One that has not begun ends as well.
+        session.send("response.create")
+        session.send("response.cancel")
+        assert session.until("response.done")[-1].response.status == "cancelled"
+        session.say("and now?")
+        assert session.answer() == "and now?"
+
+
+def test_a_response_outside_the_conversation_leaves_it_as_it_is(as_key: Callable[[str], OpenAI]) -> None:
+    with talk(as_key("one"), "frail") as session:
+        kept = session.say("keep me")
+        session.say("hang")
+        session.send("response.create")
+        session.until("response.output_text.delta")  # and while that goes on:
+        aside = session.respond(
+            conversation="none", input=[said("aside"), {"type": "item_reference", "id": kept}]
+        )
+        assert aside[-1].response.conversation_id is None
+        assert aside[-1].response.output[0].content[0].text == "keep me"
+        assert not any(event.type.startswith("conversation.") for event in aside)
+        session.send("response.cancel")
+        session.until("response.done")
+        error = session.refused(
+            "response.create", response={"input": [{"type": "item_reference", "id": "x"}]}
+        )
+        assert (error.code, error.param) == ("item_not_found", "response.input[0].id")
+
+
+def test_what_a_model_fails_with_is_the_end_of_its_response(as_key: Callable[[str], OpenAI]) -> None:
+    with talk(as_key("one"), "clever") as session:
+        session.say("refuse")
+        done = session.respond()[-1].response
+        assert (done.status, done.status_details.error.code) == ("failed", "rate_limit_exceeded")
+        session.say("a b c d e f")
+        done = session.respond(max_output_tokens=2)[-1].response
+        assert (done.status, done.status_details.reason) == ("incomplete", "max_output_tokens")
+
+
+def test_apps_and_agents_talk_and_a_model_begins_by_its_instructions(as_key: Callable[[str], OpenAI]) -> None:
+    client = as_key("boss")
+    for app in ("desk", "chatty"):
+        with talk(client, app) as session:
+            session.say("ahoy")
+            assert session.answer() == "ahoy"
+    with talk(client) as session:
+        error = session.refused("response.create")
+        assert error.type == "invalid_request_error"
+        assert session.answer(instructions="Greet them.")
+        session.send("session.update", session={"type": "realtime", "prompt": {"id": "greet"}})
+        session.next("session.updated")
+        assert session.refused("response.create").param == "response.prompt.arguments.who"
+
+
+def test_what_cannot_be_done_is_refused_by_its_place(as_key: Callable[[str], OpenAI]) -> None:
+    with talk(as_key("one")) as session:
+        for kind, fields, code, param in (
+            ("respons.create", {}, "unknown_event", "type"),
+            ("response.create", {"respnse": {}}, "unknown_parameter", "respnse"),
+            ("response.create", {"response": {"tempature": 1}}, "unknown_parameter", "response.tempature"),
+            (
+                "response.create",
+                {"response": {"tools": [{"type": "x"}]}},
+                "invalid_value",
+                "response.tools[0].type",
+            ),
+            (
+                "response.create",
+                {"response": {"input": [{"type": "x"}]}},
+                "invalid_value",
+                "response.input[0].type",
+            ),
+            ("session.update", {}, "missing_required_parameter", "session"),
+            ("session.update", {"session": {}}, "missing_required_parameter", "session.type"),
+            ("session.update", {"session": {"type": "transcription"}}, "invalid_value", "session.type"),
+            (
+                "session.update",
+                {"session": {"type": "realtime", "model": "clever"}},
+                "invalid_value",
+                "session.model",
+            ),
+            (
+                "session.update",
+                {"session": {"type": "realtime", "tools": [{"type": "function"}]}},
+                "missing_required_parameter",
+                "session.tools[0].name",
+            ),
+            (
+                "session.update",
+                {"session": {"type": "realtime", "max_output_tokens": 0}},
+                "invalid_value",
+                "session.max_output_tokens",
+            ),
+            (
+                "session.update",
+                {"session": {"type": "realtime", "output_modalities": ["text", "audio"]}},
+                "invalid_value",
+                "session.output_modalities[1]",
+            ),
+            (
+                "session.update",
+                {"session": {"type": "realtime", "truncation": {"type": "retention_ratio"}}},
+                "unsupported_parameter",
+                "session.truncation",
+            ),
+            (
+                "conversation.item.create",
+                {"item": {"type": "message", "role": "user", "content": [{"type": "output_text"}]}},
+                "invalid_value",
+                "item.content[0].type",
+            ),
+            (
+                "conversation.item.create",
+                {"item": {"type": "message", "role": "user", "content": [{"type": "input_text"}]}},
+                "missing_required_parameter",
+                "item.content[0].text",
+            ),
+            ("conversation.item.create", {"item": {**said("x"), "id": "x" * 65}}, "invalid_value", "item.id"),
+        ):
+            error = session.refused(kind, **fields)
+            assert (error.type, error.code, error.param) == ("invalid_request_error", code, param)
+        assert "Did you mean 'response.create'" in session.refused("respons.create").message
+        for message in ("{", "[]", "{}", '{"type": 7}', '{"type": "response.create", "event_id": 7}'):
+            session.connection._connection.send(message)
+            assert session.next("error").error.event_id is None
+        session.connection._connection.send(b"{}")
+        assert session.next("error").error.code == "unsupported_content_type"
+        session.say("still here")
+        assert session.answer() == "still here"
+
+
+def test_a_conversation_is_bounded(as_key: Callable[[str], OpenAI]) -> None:
+    with talk(as_key("one")) as session:
+        large = "a" * 6_000_000
+        session.say(large)
+        kept = session.say(large)
+        error = session.refused("conversation.item.create", item=said(large))
+        assert (error.type, error.code, error.param) == ("rate_limit_error", "conversation_full", "item")
+        session.send("conversation.item.delete", item_id=kept)
+        session.next("conversation.item.deleted")
+        session.say(large)
+
+
+@pytest.mark.parametrize(
+    ("headers", "query", "status", "param"),
+    [
+        ({"Origin": "https://evil.example"}, "?model=echo", 403, None),
+        ({"Authorization": "Bearer pk-unknown"}, "?model=echo", 401, None),
+        ({}, "", 400, "model"),
+        ({}, "?model=nobody", 404, "model"),
+        ({}, "?model=vectors", 400, "model"),
+        ({}, "?call_id=rtc_1", 400, "call_id"),
+    ],
+)
+def test_who_may_not_open_a_session_is_told_in_http(
+    harbour: Daemon, headers: dict[str, str], query: str, status: int, param: str | None
+) -> None:
+    with pytest.raises(InvalidStatus) as refused, opened(harbour, path=f"/v1/realtime{query}", **headers):
+        pass
+    assert refused.value.response.status_code == status
+    assert json.loads(refused.value.response.body)["error"]["param"] == param
+
+
+def test_a_revoked_key_loses_its_session_and_what_is_made_there(harbour: Daemon) -> None:
+    keys, boss = f"{harbour.url}/api/keys", bearer("boss")
+    made = httpx.post(keys, json={"name": "guest", "scopes": ["chat"]}, headers=boss).json()
+    client = OpenAI(base_url=f"{harbour.url}/v1", api_key=made["key"])
+    with client, talk(client, "frail") as session:
+        session.say("hang")
+        session.send("response.create")
+        session.until("response.output_text.delta")
+        httpx.delete(f"{keys}/{made['id']}", headers=boss).raise_for_status()
+        with pytest.raises(ConnectionClosed) as closed:
+            session.until("response.done")
+        assert closed.value.rcvd is not None and closed.value.rcvd.code == 1008
+
+
+async def test_an_idle_session_is_closed(tmp_path: Path) -> None:
+    async with api_server(tmp_path, socket_idle_timeout=0.2) as api:
+        api.add(RelayModel("echo"))
+        url = api.url.replace("http", "ws", 1) + "/v1/realtime?model=echo"
+        async with connect_async(url, proxy=None) as connection:
+            await connection.recv()
+            with pytest.raises(ConnectionClosed):
+                await connection.recv()
+        assert connection.close_code == 1000 and connection.close_reason == "idle for 0.2 s"
