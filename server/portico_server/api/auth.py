@@ -66,6 +66,8 @@ class Auth:
         self._quotas = quotas
         self._settings = settings
         self._operator = _digest(settings.api_key) if settings.api_key else ""
+        # With the operator's key, which the database does not have, daemons that share both know each other's.
+        self._pepper = settings.api_key.encode() or secrets.token_bytes(32)
         self._rows: dict[str, KeyRow] = {}
         self._callers: dict[str, Principal] = {}
         self._given: set[str] = set()
@@ -209,6 +211,15 @@ class Auth:
         if row is None:
             raise Forbidden(f"The key '{owner}' that this belongs to was revoked.", code="key_revoked")
         return self._callers[row.hash]
+
+    def signing_key(self, owner: str) -> bytes:
+        """What signs for the key with this id, until it is revoked. Who has only the database cannot know it. Raises
+        `Forbidden` as `principal` does.
+        """
+        self.principal(owner)
+        row = self._rows.get(owner)
+        named = owner if row is None else row.hash
+        return hmac.digest(self._pepper, named.encode(), sha256)
 
     def storage_limit(self, owner: str) -> int:
         """How many bytes the key with this id may keep on the disk; 0: any number, as the operator and admins may."""

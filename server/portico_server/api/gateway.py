@@ -20,7 +20,7 @@ from typing import Final
 import orjson
 
 from portico_server import __version__
-from portico_server.api import ag_ui, errors
+from portico_server.api import ag_ui, client_secrets, errors
 from portico_server.api.a2a import adapter as agents
 from portico_server.api.adapter import ProtocolAdapter
 from portico_server.api.anthropic.errors import ANTHROPIC, is_ours
@@ -38,6 +38,7 @@ from portico_server.api.exchange import (
 )
 from portico_server.api.hot import HOT, SOCKETS
 from portico_server.api.ollama import OLLAMA, SHAPES
+from portico_server.api.openai import realtime
 from portico_server.api.protected import WELL_KNOWN, address, is_protected, metadata_url
 from portico_server.api.services import ApiServices
 from portico_server.api.socket import FAILURE_CLOSE_CODE, POLICY_CLOSE_CODE, WebSocket
@@ -288,7 +289,7 @@ class Gateway:
             handler = SOCKETS.get(path)
             if handler is None:
                 raise unknown_url("WEBSOCKET", path, SOCKETS)
-            exchange.caller = self._identify(exchange, path)
+            exchange.caller = self._identify_socket(exchange, path)
             if connection is not None:
                 connection.admit()
             self._register_call(exchange, exchange.caller, connection)
@@ -417,6 +418,15 @@ class Gateway:
                 base = address(self._services.settings, scheme, host.decode("latin-1") if host else None)
                 error.metadata = metadata_url(base, path)
             raise
+
+    def _identify_socket(self, exchange: Exchange, path: str) -> Principal:
+        """The caller of a WebSocket, whose key may be among the subprotocols. A client secret opens what it is for."""
+        scope = exchange.scope
+        key = presented(scope["headers"]) or client_secrets.offered(scope.get("subprotocols", ()))
+        if key is None or not key.startswith(client_secrets.PREFIX) or path != realtime.PATH:
+            return self._auth.identify(key)
+        caller, scope["portico.session"] = client_secrets.opened(self._auth, key)
+        return caller
 
     def _guard_page(self, exchange: Exchange) -> None:
         """Check Host and Origin; a page that may call from elsewhere gets its headers on every answer."""

@@ -47,7 +47,8 @@ async def serve(socket: WebSocket, services: ApiServices) -> None:
             except ClientLeft:
                 incoming.leave()
 
-        session = RealtimeSession(services.responder, caller, begun, emit, socket.keep)
+        bound = "portico.session" in exchange.scope
+        session = RealtimeSession(services.responder, caller, begun, emit, socket.keep, bound=bound)
         try:
             await session.begin()
             await _hold(session, socket, incoming, services.settings.socket_idle_timeout)
@@ -69,11 +70,25 @@ def _require_room(exchange: Exchange) -> None:
 async def _opened(exchange: Exchange, services: ApiServices, caller: Principal) -> config.Config:
     """The session that the address asks for."""
     query = parse_qs(exchange.scope["query_string"].decode("latin-1"))
+    given: dict[str, Any] | None = exchange.scope.get("portico.session")
     if "call_id" in query:
         wrong("call_id", "names a call, and there are no calls here: name a 'model'")
-    model = query.get("model", [""])[-1]
+    model = query.get("model", [""])[-1] or (given or {}).get("model", "")
     if not model:
         missing("model")
+    if given is not None and model != given["model"]:
+        wrong(
+            "model",
+            f"must be '{given['model']}', for which the client secret was made",
+            code="not_in_client_secret",
+        )
+    await require_model(services, model, caller)
+    begun = config.opened(model)
+    return begun if given is None else config.updated(begun, given)
+
+
+async def require_model(services: ApiServices, model: str, caller: Principal) -> None:
+    """Raises `NotFound` or `InvalidRequest` unless the caller can have conversations with it."""
     servable = await services.registry.resolve(model, caller)
     if "chat" not in servable.card.capabilities:
         can = ", ".join(sorted(servable.card.capabilities)) or "nothing else"
@@ -83,7 +98,6 @@ async def _opened(exchange: Exchange, services: ApiServices, caller: Principal) 
             code="unsupported_operation",
             param="model",
         )
-    return config.opened(model)
 
 
 async def _hold(

@@ -10,10 +10,10 @@ from typing import Any, Final, TypeAlias
 from portico_server.apps.responses import read as responses
 from portico_server.apps.responses import tools
 from portico_server.core import fields
-from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.errors import PorticoError
 from portico_server.core.fields import BodyField
 from portico_server.core.ids import new_id
-from portico_server.core.invalid import not_one_of, wrong, wrong_type
+from portico_server.core.invalid import not_one_of, wrong
 
 Config: TypeAlias = dict[str, Any]
 """A session as its client is told it, with all its fields."""
@@ -119,11 +119,14 @@ def opened(model: str) -> Config:
     }
 
 
+def require(given: Any, at: str = "session") -> None:
+    """Raises `InvalidRequest` unless it is what a client may say of a session."""
+    _SESSION.check(given, at)
+
+
 def updated(config: Config, given: Any, at: str = "session") -> Config:
     """The session with what a client changes of it; ``null`` takes a field back to what it was at first."""
-    if not isinstance(given, dict):
-        wrong_type(at, "an object", given)
-    _SESSION.check(given, at)
+    require(given, at)
     model = given.get("model")
     if model is not None and model != config["model"]:
         wrong(f"{at}.model", f"cannot be changed from '{config['model']}': open another session")
@@ -176,7 +179,7 @@ def inside(at: str) -> Iterator[None]:
     """Name what is wrong inside by its place below ``at``."""
     try:
         yield
-    except InvalidRequest as error:
+    except PorticoError as error:
         raise placed(error, at) from None
 
 

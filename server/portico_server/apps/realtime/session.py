@@ -18,7 +18,7 @@ from portico_server.apps.realtime.turn import Emit, RealtimeTurn
 from portico_server.apps.responses.responder import Responder
 from portico_server.apps.responses.work import PreparedResponse
 from portico_server.core import fields
-from portico_server.core.errors import Conflict, InvalidRequest, PorticoError, TooMany, nearest
+from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, PorticoError, TooMany, nearest
 from portico_server.core.fields import BodyField
 from portico_server.core.ids import new_id
 from portico_server.core.invalid import missing, wrong, wrong_type
@@ -33,7 +33,9 @@ logger = logging.getLogger(__name__)
 
 
 class RealtimeSession:
-    """``emit`` sends an event; ``keep`` counts what the conversation holds (see `SessionItems`)."""
+    """``emit`` sends an event; ``keep`` counts what the conversation holds (see `SessionItems`). In a ``bound``
+    session, which somebody has opened with a client secret, the daemon's tools are those with which it begins.
+    """
 
     def __init__(
         self,
@@ -42,12 +44,15 @@ class RealtimeSession:
         begun: Config,
         emit: Emit,
         keep: Callable[[int], bool],
+        *,
+        bound: bool = False,
     ) -> None:
         self.config = begun
         self._responder = responder
         self._caller = caller
         self._emit = emit
         self._conversation = SessionItems(keep)
+        self._granted = begun["tools"] if bound else None
         self._turns: dict[RealtimeTurn, asyncio.Task[None]] = {}
 
     @property
@@ -88,7 +93,9 @@ class RealtimeSession:
     # --- the session and its conversation ------------------------------------------------------------------------
 
     async def _update(self, event: Mapping[str, Any]) -> None:
-        self.config = config.updated(self.config, event["session"])
+        changed = config.updated(self.config, event["session"])
+        self._require_granted(changed, "session")
+        self.config = changed
         await self._emit("session.updated", session=self.config)
 
     async def _create_item(self, event: Mapping[str, Any]) -> None:
@@ -114,10 +121,24 @@ class RealtimeSession:
             wrong("item_id", "must be that of a message of the assistant")
         wrong("item_id", "is a message without audio: there is nothing to truncate")
 
+    def _require_granted(self, made: Config, at: str) -> None:
+        """Raises `Forbidden` for tools of the daemon that the client secret of this session does not have."""
+        if self._granted is None:
+            return
+        for number, tool in enumerate(made["tools"]):
+            if tool["type"] != "function" and tool not in self._granted:
+                raise Forbidden(
+                    "A session that was opened with a client secret has the daemon's tools that were named when the "
+                    "secret was made, as they were named there, and functions of its client.",
+                    code="not_in_client_secret",
+                    param=f"{at}.tools[{number}]",
+                )
+
     # --- responses -----------------------------------------------------------------------------------------------
 
     async def _create_response(self, event: Mapping[str, Any]) -> None:
         asked = config.asked(self.config, event.get("response"))
+        self._require_granted(asked, "response")
         aside = asked.get("conversation") == "none"
         if not aside:
             active = self._active
@@ -136,10 +157,8 @@ class RealtimeSession:
         items = list(self._conversation)
         if "input" in asked:
             items = resolved(asked["input"], self._conversation, "response.input")
-        try:
+        with config.inside("response"):
             prepared = await self._responder.prepare(config.body_of(asked, as_input(items)), self._caller)
-        except PorticoError as error:
-            raise config.placed(error, "response") from None
         turn = RealtimeTurn(asked, None if aside else self._conversation, self._emit)
         await turn.begin()
         task = asyncio.create_task(self._respond(turn, prepared), name=f"realtime {turn.id}")

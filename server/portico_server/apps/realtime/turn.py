@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from portico_server.apps.realtime.config import Config
-from portico_server.apps.realtime.conversation import SessionItems, Item
+from portico_server.apps.realtime.conversation import Item, SessionItems
 from portico_server.apps.responses.event_builder import Event
 from portico_server.core.errors import PorticoError
 from portico_server.core.ids import new_id

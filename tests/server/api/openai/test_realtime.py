@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from openai import AsyncOpenAI, OpenAI
+from openai import AsyncOpenAI, AuthenticationError, OpenAI
 from openai.resources.realtime.realtime import RealtimeConnection
 from openai.types.realtime import RealtimeServerEvent
 from pydantic import TypeAdapter
@@ -19,6 +19,12 @@ from tests.daemon import Daemon
 from tests.server.api.openai.conftest import bearer, opened, secret
 from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+from websockets.typing import Origin, Subprotocol
+
+from portico_server.api import client_secrets
+from portico_server.core.errors import Unauthenticated
+from portico_server.core.principal import LOCAL
 
 TYPES: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
 
@@ -419,6 +425,101 @@ def test_a_revoked_key_loses_its_session_and_what_is_made_there(harbour: Daemon)
         with pytest.raises(ConnectionClosed) as closed:
             session.until("response.done")
         assert closed.value.rcvd is not None and closed.value.rcvd.code == 1008
+
+
+def test_a_client_secret_opens_the_session_that_it_is_for(
+    harbour: Daemon, as_key: Callable[[str], OpenAI]
+) -> None:
+    tools = [{"type": "mcp", "server_label": "odd", "require_approval": "never"}]
+    wanted: Any = {"type": "realtime", "model": "clever", "instructions": "Be kind.", "tools": tools}
+    made = as_key("boss").realtime.client_secrets.create(
+        session=wanted, expires_after={"anchor": "created_at", "seconds": 60}
+    )
+    assert made.value.startswith("ek_") and secret("boss") not in made.value
+    assert made.session.type == "realtime" and made.session.instructions == "Be kind."
+    with OpenAI(base_url=f"{harbour.url}/v1", api_key=made.value, max_retries=0) as page:
+        with page.realtime.connect() as connection:
+            session = Talk(connection)
+            assert (session.session.model, session.session.instructions) == ("clever", "Be kind.")
+            session.say("repeat bread")
+            assert session.answer() == "It was said again."
+            session.send("session.update", session={"type": "realtime", "tools": [*tools, WEATHER]})
+            session.next("session.updated")
+            for other in (
+                {"type": "mcp", "server_label": "portico", "require_approval": "never"},
+                {
+                    "type": "mcp",
+                    "server_label": "odd",
+                    "require_approval": "never",
+                    "allowed_tools": ["echo"],
+                },
+            ):
+                error = session.refused("session.update", session={"type": "realtime", "tools": [other]})
+                assert (error.code, error.param) == ("not_in_client_secret", "session.tools[0]")
+                error = session.refused("response.create", response={"tools": [WEATHER, other]})
+                assert error.param == "response.tools[1]"
+        with pytest.raises(InvalidStatus) as refused, talk(page, "echo"):
+            pass
+        assert json.loads(refused.value.response.body)["error"]["code"] == "not_in_client_secret"
+        with pytest.raises(AuthenticationError):
+            page.models.list()
+    with connect(
+        f"{harbour.url.replace('http', 'ws', 1)}/v1/realtime",
+        subprotocols=[Subprotocol("realtime"), Subprotocol(f"openai-insecure-api-key.{made.value}")],
+        origin=Origin(harbour.url),
+        proxy=None,
+    ) as browser:
+        assert browser.subprotocol == "realtime"
+        assert json.loads(browser.recv())["session"]["model"] == "clever"
+
+
+def test_a_client_secret_ends_with_its_time_and_its_key(harbour: Daemon) -> None:
+    keys, boss = f"{harbour.url}/api/keys", bearer("boss")
+    guest = httpx.post(keys, json={"name": "guest", "scopes": ["chat"]}, headers=boss).json()
+    path = f"{harbour.url}/v1/realtime/client_secrets"
+    own = {"Authorization": f"Bearer {guest['key']}"}
+
+    def refused(body: dict[str, Any]) -> tuple[int, Any]:
+        answer = httpx.post(path, json=body, headers=own)
+        return answer.status_code, answer.json()["error"]["param"]
+
+    def told(value: str) -> tuple[int, str]:
+        headers = {"Authorization": f"Bearer {value}"}
+        with pytest.raises(InvalidStatus) as found, opened(harbour, path="/v1/realtime", **headers):
+            pass
+        return found.value.response.status_code, json.loads(found.value.response.body)["error"]["code"]
+
+    session = {"type": "realtime", "model": "echo"}
+    many = [f"{number * 7919 % 1000003:x}" for number in range(3_000)]
+    assert refused({}) == (400, "session")
+    assert refused({"session": {"type": "realtime"}}) == (400, "session.model")
+    assert refused({"session": {"type": "realtime", "model": "nobody"}}) == (404, "session.model")
+    assert refused({"session": {**session, "tempature": 1}}) == (400, "session.tempature")
+    assert refused({"session": {**session, "instructions": " ".join(many)}}) == (400, "session")
+    assert refused({"session": session, "expires_after": {"seconds": 9}}) == (400, "expires_after.seconds")
+    value = httpx.post(path, json={"session": session}, headers=own).raise_for_status().json()["value"]
+    body, _, signature = value.partition(".")
+    other = httpx.post(path, json={"session": {**session, "model": "clever"}}, headers=own).json()["value"]
+    for forged in (
+        f"{body}.{other.partition('.')[2]}",
+        body,
+        f"{body}.",
+        f"ek_x.{signature}",
+        "ek_",
+        f"{value}é",
+    ):
+        assert told(forged.encode().decode("latin-1")) == (401, "invalid_client_secret")
+    httpx.delete(f"{keys}/{guest['id']}", headers=boss).raise_for_status()
+    assert told(value) == (401, "invalid_client_secret")
+
+
+async def test_an_expired_client_secret_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with api_server(tmp_path) as api:
+        value, ends_at = client_secrets.minted(api.auth, LOCAL, {"model": "echo"}, 10)
+        assert client_secrets.opened(api.auth, value) == (LOCAL, {"model": "echo"})
+        with monkeypatch.context() as later, pytest.raises(Unauthenticated, match="expired"):
+            later.setattr("time.time", lambda: ends_at)
+            client_secrets.opened(api.auth, value)
 
 
 async def test_an_idle_session_is_closed(tmp_path: Path) -> None:

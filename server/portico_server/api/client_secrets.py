@@ -1,0 +1,100 @@
+"""Client secrets: what a key gives to a browser, so that it opens a Realtime session for a while. Nothing is kept of
+them: they are signed, and hold the session that they are for.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any, Final
+
+import orjson
+
+from portico_server.api.auth import Auth
+from portico_server.core.errors import Forbidden, InvalidRequest, Unauthenticated
+from portico_server.core.principal import Principal
+
+PREFIX: Final = "ek_"
+OFFERED: Final = "openai-insecure-api-key."
+"""What the subprotocol begins with in which a browser, which sends no headers of its own, offers its key."""
+
+MIN_LIFE_S: Final = 10
+MAX_LIFE_S: Final = 7_200
+LIFE_S: Final = 600
+
+MAX_SECRET_CHARS: Final = 7_500
+"""A header with it has to fit into the line that WebSockets take."""
+
+MAX_BYTES: Final = 2**20
+"""Bytes that a secret may hold before its signature is known to be right."""
+
+
+def minted(auth: Auth, caller: Principal, session: Mapping[str, Any], life_s: int) -> tuple[str, int]:
+    """A secret of the caller's for a session, and when it ends. Raises `InvalidRequest` for too large a session."""
+    ends_at = int(time.time()) + life_s
+    payload = zlib.compress(orjson.dumps({"key": caller.id, "ends": ends_at, "session": session}), 9)
+    value = f"{PREFIX}{_text(payload)}.{_text(_signature(auth, caller.id, payload))}"
+    if len(value) > MAX_SECRET_CHARS:
+        raise InvalidRequest(
+            f"The session is too large for a client secret, which holds it: this one would have {len(value):,} "
+            f"characters, and at most {MAX_SECRET_CHARS:,} fit. Let the client send the rest by session.update, or "
+            "name a prompt.",
+            code="string_above_max_length",
+            param="session",
+        )
+    return value, ends_at
+
+
+def opened(auth: Auth, secret: str) -> tuple[Principal, dict[str, Any]]:
+    """Whose secret it is, and the session that it is for. Raises `Unauthenticated`."""
+    payload, signature = (_bytes(part) for part in secret.removeprefix(PREFIX).partition(".")[::2])
+    if len(secret) > MAX_SECRET_CHARS:
+        raise _unknown()
+    try:
+        # What is inside says whose signature it must be. It is believed once that is right, and is small until then.
+        found = orjson.loads(zlib.decompressobj().decompress(payload, MAX_BYTES))
+        owner, ends_at, session = found["key"], found["ends"], found["session"]
+        expected = _signature(auth, owner, payload)
+    except (zlib.error, ValueError, KeyError, TypeError, AttributeError, Forbidden):
+        raise _unknown() from None
+    if not hmac.compare_digest(signature, expected):
+        raise _unknown()
+    if ends_at <= time.time():
+        raise Unauthenticated(
+            "This client secret has expired. Who has the key makes another one at POST /v1/realtime/client_secrets.",
+            code="client_secret_expired",
+        )
+    return auth.principal(owner), session
+
+
+def offered(subprotocols: Sequence[str]) -> str | None:
+    """The key among the subprotocols of a WebSocket."""
+    return next((word.removeprefix(OFFERED) for word in subprotocols if word.startswith(OFFERED)), None)
+
+
+def _signature(auth: Auth, owner: str, payload: bytes) -> bytes:
+    return hmac.digest(auth.signing_key(owner), payload, sha256)
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise _unknown() from None
+
+
+def _unknown() -> Unauthenticated:
+    return Unauthenticated(
+        "This client secret is not known here: it was changed on the way, its key was revoked, or the daemon that made "
+        "it has ended. Who has the key makes another one at POST /v1/realtime/client_secrets.",
+        code="invalid_client_secret",
+    )

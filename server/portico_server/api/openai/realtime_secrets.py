@@ -1,0 +1,61 @@
+"""``POST /v1/realtime/client_secrets``: what a browser opens a Realtime session with.
+
+Source: https://platform.openai.com/docs/api-reference/realtime-sessions/create-realtime-client-secret.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import Request
+from pydantic import BaseModel, Field
+
+from portico_server.api.auth import Auth
+from portico_server.api.client_secrets import LIFE_S, MAX_LIFE_S, MIN_LIFE_S, minted
+from portico_server.api.endpoint import Caller, TheServices
+from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.openai.realtime import require_model
+from portico_server.apps.realtime import config
+from portico_server.core.invalid import missing
+
+router = new_router(tags=["Models"])
+
+
+class SecretLife(BaseModel):
+    """How long a secret opens sessions, in seconds from now."""
+
+    anchor: Literal["created_at"] = "created_at"
+    seconds: Annotated[int, Field(ge=MIN_LIFE_S, le=MAX_LIFE_S)] = LIFE_S
+
+
+class ClientSecretRequest(BaseModel):
+    """``session`` as in ``session.update``, with the model."""
+
+    session: dict[str, Any]
+    expires_after: SecretLife = SecretLife()
+
+
+class ClientSecret(BaseModel):
+    """``value`` opens sessions until ``expires_at``, in seconds since the epoch."""
+
+    value: str
+    expires_at: int
+    session: dict[str, Any]
+
+
+@router.post("/v1/realtime/client_secrets")
+async def create_client_secret(
+    body: ClientSecretRequest, request: Request, services: TheServices, caller: Caller
+) -> ClientSecret:
+    """Make a secret for a session."""
+    config.require(body.session)
+    model = body.session.get("model")
+    if model is None:
+        missing("session.model")
+    with config.inside("session"):
+        await require_model(services, model, caller)
+    auth: Auth = request.scope["portico.auth"]
+    value, expires_at = minted(auth, caller, body.session, body.expires_after.seconds)
+    return ClientSecret(
+        value=value, expires_at=expires_at, session=config.updated(config.opened(model), body.session)
+    )
