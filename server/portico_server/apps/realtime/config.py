@@ -180,12 +180,7 @@ def inside(at: str) -> Iterator[None]:
     try:
         yield
     except PorticoError as error:
-        raise placed(error, at) from None
-
-
-def placed(error: PorticoError, at: str) -> PorticoError:
-    """The error, with its ``param`` below ``at``."""
-    if error.param and not error.param.startswith(f"{at}."):
-        error.message = error.message.replace(f"'{error.param}'", f"'{at}.{error.param}'", 1)
-        error.param = f"{at}.{error.param}"
-    return error
+        if error.param and not error.param.startswith(f"{at}."):
+            error.message = error.message.replace(f"'{error.param}'", f"'{at}.{error.param}'", 1)
+            error.param = f"{at}.{error.param}"
+        raise

@@ -517,9 +517,10 @@ async def test_an_expired_client_secret_says_so(tmp_path: Path, monkeypatch: pyt
     async with api_server(tmp_path) as api:
         value, ends_at = client_secrets.minted(api.auth, LOCAL, {"model": "echo"}, 10)
         assert client_secrets.opened(api.auth, value) == (LOCAL, {"model": "echo"})
-        with monkeypatch.context() as later, pytest.raises(Unauthenticated, match="expired"):
+        with monkeypatch.context() as later:
             later.setattr("time.time", lambda: ends_at)
-            client_secrets.opened(api.auth, value)
+            with pytest.raises(Unauthenticated, match="expired"):
+                client_secrets.opened(api.auth, value)
 
 
 async def test_an_idle_session_is_closed(tmp_path: Path) -> None:
