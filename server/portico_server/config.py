@@ -101,6 +101,7 @@ class Configuration:
         """All names that it gives, whatever to."""
         named: tuple[Iterable[Any], ...] = (
             *(self.models, self.stores, self.mcp, self.tools, self.prompts, self.skills, self.apps),
+            self.schedules,
             *(model.adapters for model in self.models),
         )
         found = {str(thing.name) for things in named for thing in things}

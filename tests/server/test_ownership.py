@@ -581,6 +581,50 @@ async def test_no_key_takes_a_name_that_the_operator_gave_first(town: Town, name
     assert [await look(who, "thing") for who in (town.owner, town.other, town.admin)] == [shared] * 3
 
 
+@pytest.mark.parametrize("name", NAMED)
+async def test_no_key_takes_a_reserved_name(town: Town, name: str) -> None:
+    make, look = NAMED[name]
+    town.api_server.services.registry.reserve(["withheld"])
+    with pytest.raises(AssertionError, match=r"name_reserved"):
+        await make(town.owner, "withheld")
+    shared = await make(town.admin, "withheld")
+    assert await look(town.owner, "withheld") == shared
+
+
+TITLES: Final = {
+    "/api/sessions": "within its app",
+    "/v1/evals": "a title",
+    "/v1/webhook_endpoints": "a title",
+    "/v1/vector_stores": "a title: /api/stores gives the name",
+    "/api/webhooks": "a title",
+}
+"""Where a ``name`` may be given that nothing is reached by."""
+
+
+async def test_every_noun_that_takes_a_name_is_in_the_table_of_names(town: Town) -> None:
+    document = await town.admin.done("GET", "/openapi.json")
+    schemas = document["components"]["schemas"]
+    collections = {path.rpartition("/{")[0]: name for name, noun in NOUNS.items() for path in noun.paths}
+    for collection, name in collections.items():
+        body = document["paths"].get(collection, {}).get("post", {}).get("requestBody", {}).get("content", {})
+        ref = body.get("application/json", {}).get("schema", {}).get("$ref", "").rpartition("/")[2]
+        if "name" in schemas.get(ref, {}).get("properties", {}):
+            assert collection in TITLES or {name} & {*NAMED, "app as a model"}, (
+                f"{collection}: give {name} a row in NAMED"
+            )
+    assert {name for name, noun in NOUNS.items() if noun.by_name} <= {*NAMED, "app as a model"}
+
+
+async def test_files_of_models_leave_with_an_admin_alone(town: Town) -> None:
+    spec = {"portico_flow": 1, "step": {"op": "llm", "model": "base"}}
+    for who, status in ((town.owner, 403), (town.admin, 200)):
+        await who.done("POST", "/api/apps", {"name": "thing", "spec": spec})
+        assert (await who("POST", "/api/apps/thing/package/plan", {})).status_code == 200
+        for path in ("/api/apps/thing/package/plan", "/api/apps/thing/package"):
+            if who is town.owner or path.endswith("plan"):
+                assert (await who("POST", path, {"models": "include"})).status_code == status
+
+
 def step(noun: str) -> dict[str, Any]:
     """A step of a flow that names a thing."""
     return {

@@ -99,6 +99,10 @@ class AppPackages:
         Raises `NotFound` for a name or a version that is not there, `Forbidden`, `InvalidRequest`, and `Conflict` for
         an app of which something cannot leave this daemon.
         """
+        if (
+            request.models == "include"
+        ):  # files of this machine are the operator's, whoever may call the model
+            caller.require("admin")
         request.options.check()
         contents = await ContentsFinder(*self._parts, caller).find(name, request.version, request.include)
         writer = DocumentWriter(

@@ -59,6 +59,8 @@ class ScheduleService:
         return await self._add(spec, caller)
 
     async def _add(self, spec: ScheduleSpec, caller: Principal) -> ScheduleRow:
+        self._registry.require_unreserved(spec.name, owner_of(caller))
+
         def write(connection: Any) -> ScheduleRow | None:
             moment, now = clock(connection), time.time()
             row = ScheduleRow(
@@ -94,6 +96,8 @@ class ScheduleService:
         """Change the fields that are given. Raises as `create`, and `NotFound`, `Forbidden`."""
         row = await self._changeable(ref, caller)
         spec = parse(_merged(row, given))
+        if spec.name != row.name:
+            self._registry.require_unreserved(spec.name, row.owner)
         if (spec.kind, spec.target) != (row.kind, row.target):
             await self.check_target(spec, self._firing.principal(row))
         return await self._change(row, spec)
