@@ -132,7 +132,10 @@ def add(
     context: typer.Context,
     name: Name,
     source: Annotated[
-        str, typer.Option(help="Where it comes from: pypi://, hf://, modelscope://, a path, http://…#MODEL.")
+        str,
+        typer.Option(
+            help="Where it comes from: pypi://, hf://, modelscope://, a path, http://…#MODEL, a2a+https://…"
+        ),
     ],
     engine: Annotated[str | None, typer.Option(help="The engine (default: the one that fits).")] = None,
     task: Annotated[

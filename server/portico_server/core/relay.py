@@ -69,7 +69,7 @@ class Relay:
 
     ``adapter``: answer with it instead of the model alone. ``original``: the same request in the protocol that it came
     in, for an engine that speaks that; whoever changes what ``body`` says leaves it out. ``files``: those of a form
-    whose fields are ``body``.
+    whose fields are ``body``. ``caller``: whose request it is, for an engine that remembers conversations.
     """
 
     operation: Operation
@@ -77,6 +77,7 @@ class Relay:
     adapter: AdapterScale | None = None
     original: OriginalRequest | None = None
     files: tuple[Attachment, ...] = ()
+    caller: str = ""
 
     @property
     def stream(self) -> bool:

@@ -23,6 +23,7 @@ _CLASSES: Mapping[str, str] = {
     "transformers": "Transformers",
     "static": "Static",
     "remote": "Remote",
+    "a2a": "A2a",
     "fake": "Fake",
 }
 
@@ -58,7 +59,11 @@ ENGINES = PluginTable("engine", _BuiltInEngines(), _accept, reserved=("auto", *F
 """Every engine by its name, those of plugins too."""
 
 # What is not listed is a file: GGUF is llama.cpp's, a folder with safetensors vLLM's or that of transformers.
-_BY_SCHEME = {"fake": "fake", "static": "static", "remote": "remote", "http": "remote", "https": "remote"}
+_BY_SCHEME = {
+    **{name: name for name in ("fake", "static", "remote")},
+    **dict.fromkeys(("http", "https"), "remote"),
+    **dict.fromkeys(("a2a+http", "a2a+https"), "a2a"),
+}
 
 
 _CONFIGURATIONS = ("config.json", "model_index.json")

@@ -108,7 +108,11 @@ class Deployment:
 
     def _make_card(self) -> Card:
         known = self._description
-        labels: dict[str, object] = {"source": self.spec.source, "engine": self.process.kind.name}
+        labels: dict[str, object] = {
+            "source": self.spec.source,
+            "engine": self.process.kind.name,
+            **known.labels,
+        }
         if known.context_length:
             labels["context_length"] = known.context_length
         if known.dimensions:
@@ -129,7 +133,7 @@ class Deployment:
         return Card(
             self.spec.name,
             "model",
-            description=self.spec.description,
+            description=self.spec.description or known.description,
             capabilities=known.capabilities,
             labels=labels,
             owner=self.owner,
@@ -287,6 +291,8 @@ class Deployment:
     async def _relay(
         self, request: Relay, context: Context, lease: ReplicaLease, running: RunningEngine
     ) -> RelayResponse:
+        if running.remembers:
+            request = replace(request, caller=context.caller.id)
         try:
             relayed = await running.client.relay(request, context.deadline)
         except BaseException as error:

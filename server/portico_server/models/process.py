@@ -496,7 +496,11 @@ class ModelProcess:
             self._progress.report("load")
             begin = time.monotonic()
             site = replace(
-                site, report=self._progress.progress, gpus=tuple(self.gpus), waits=self._report_wait
+                site,
+                report=self._progress.progress,
+                gpus=tuple(self.gpus),
+                waits=self._report_wait,
+                described=self._describe,
             )
             running = await self.kind.start(self._spec, path, site)
         except PorticoError as error:

@@ -74,7 +74,8 @@ class ModelDescription:
     ``long_prompts`` whether it reads thousands of tokens without a wait that one notices, as on a GPU or at a provider;
     ``thoughts`` whether its template reads what it thought before, and how much it should think;
     ``hosted`` whether it runs at a provider, so that its calls take nothing of this machine;
-    ``files`` whether it takes files in a chat as they are.
+    ``files`` whether it takes files in a chat as they are; ``description`` is what it says of itself, and ``labels``
+    what else.
     """
 
     task: Task
@@ -92,6 +93,8 @@ class ModelDescription:
     thoughts: bool = False
     hosted: bool = False
     files: bool = False
+    description: str = ""
+    labels: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -127,13 +130,14 @@ class Tokenizer(Protocol):
 @dataclass(frozen=True, slots=True)
 class RunningEngine:
     """A model that answers: how to speak to it, what it turned out to be, the process behind it if it is ours, and how
-    it reads texts where known.
+    it reads texts where known. ``remembers``: what was said stays with it, so it has to know whose each request is.
     """
 
     client: EngineClient
     description: ModelDescription
     process: ServerProcess | None = None
     tokenizer: Tokenizer | None = None
+    remembers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +155,8 @@ class LaunchContext:
     adapters: tuple[AdapterScale, ...] = ()
     report: Callable[[str, int | None], None] | None = None
     """Hears how far the start has come: a stage, and its percentage if it is known."""
+    described: Callable[[ModelDescription], None] | None = None
+    """Hears what the model has become while it runs."""
     gpus: tuple[int, ...] = ()
     """The numbers of the GPUs that it may use; none where nobody counts them."""
     prompts: Path | None = None

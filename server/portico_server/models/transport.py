@@ -74,6 +74,18 @@ class EngineTransport:
     async def post(
         self, route: Route, body: bytes | aiohttp.FormData, *, deadline: float | None, reuse: bool = True
     ) -> aiohttp.ClientResponse:
+        """`send` by POST."""
+        return await self.send("POST", route, body, deadline=deadline, reuse=reuse)
+
+    async def send(
+        self,
+        method: str,
+        route: Route,
+        body: bytes | aiohttp.FormData | None,
+        *,
+        deadline: float | None,
+        reuse: bool = True,
+    ) -> aiohttp.ClientResponse:
         """Send ``body``; returns when the headers are there. Raises aiohttp's errors and `TimeoutError`."""
         session = (self._near if route.local else self._proxied)[reuse]
         headers = trace.with_trace_headers(route.headers)
@@ -81,7 +93,7 @@ class EngineTransport:
         if isinstance(body, aiohttp.FormData):  # which says by itself where its parts end
             headers = {name: value for name, value in headers.items() if name != "Content-Type"}
         async with asyncio.timeout_at(deadline):
-            return await session.request("POST", route.url, data=data, headers=headers, allow_redirects=False)
+            return await session.request(method, route.url, data=data, headers=headers, allow_redirects=False)
 
     async def get(self, route: Route, *, deadline: float | None) -> bytes:
         """A small document. Raises as `post`, and `PorticoError` for a status other than 200."""

@@ -174,7 +174,8 @@ LIGHT = """
 import json, sys
 import portico_server.models.service
 heavy = {"aiohttp", "numpy", "tantivy", "fastapi", "mcp", "lxml", "xllamacpp", "wordllama", "alembic", "httpx"}
-heavy |= {f"portico_server.models.{kind}.engine" for kind in ("vllm", "lmdeploy", "transformers", "remote", "fake")}
+engines = ("vllm", "lmdeploy", "transformers", "remote", "a2a", "fake")
+heavy |= {f"portico_server.models.engines.{kind}.engine" for kind in engines}
 print(json.dumps(sorted(heavy & set(sys.modules))))
 """
 

@@ -37,6 +37,8 @@ def fetcher(models: Path, **more: object) -> ModelFetcher:
         ("http://127.0.0.1:9000/v1/#m/n", ModelSource("http", "http://127.0.0.1:9000/v1", model="m/n")),
         ("https://h/v1#m", ModelSource("https", "https://h/v1", model="m")),
         ("remote://openrouter/a/b:free", ModelSource("remote", "openrouter", model="a/b:free")),
+        ("a2a+https://h:8/desk/", ModelSource("a2a+https", "https://h:8/desk")),
+        ("a2a+http://h/card.json", ModelSource("a2a+http", "http://h/card.json")),
         ("fake://", ModelSource("fake", "")),
         ("fake://script.yaml", ModelSource("fake", "script.yaml")),
         ("static://wordllama", ModelSource("static", "wordllama")),
@@ -54,7 +56,7 @@ def test_reads_each_form_and_writes_it_back(text: str, source: ModelSource) -> N
         "hf://", "hf://only", "hf://a/b@", "hf://a/..", "hf://../b", "hf://a/b/../../c", "hf://a/b@x..y",
         "hf://a/b/%2e%2e/c", "hf://a/b/%00", "hf://a/b/c\\d", "modelscope://a", "file://", "http://h/v1",
         "http://#m", "http://u:secret@h/v1#m", "http://h:99999/v1#m", "remote://", "remote://p", "static://",
-        "static://a/b", "hff://a/b", "ftp://h/x",
+        "static://a/b", "hff://a/b", "ftp://h/x", "a2a+https://", "a2a+https://u:secret@h", "a2a+https://h?k=v", "a2a+http://h:99999",
     ],
 )  # fmt: skip
 def test_refuses_what_is_no_source_with_one_sentence(text: str) -> None:

@@ -17,7 +17,7 @@ from portico_tui.widgets.table import Column
 
 SOURCES = (
     "Sources: pypi://PACKAGE, hf://ORG/REPO/FILE, modelscope://ORG/REPO/FILE, a path on the daemon's "
-    "machine, or any OpenAI-compatible server as http://HOST/v1#MODEL."
+    "machine, any OpenAI-compatible server as http://HOST/v1#MODEL, or an agent as a2a+https://HOST/PATH."
 )
 
 MAX_LOG_LINES = 500

@@ -264,8 +264,11 @@ def _notes(item: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def status_update(view: TaskView) -> dict[str, Any]:
     """The event of a stream that says what state a task is in."""
-    status = _status(view, orjson.loads(view.response.document))
-    return {"statusUpdate": {"taskId": view.row.id, "contextId": view.row.context_id, "status": status}}
+    document = orjson.loads(view.response.document)
+    status = _status(view, document)
+    update = {"taskId": view.row.id, "contextId": view.row.context_id, "status": status}
+    usage = document.get("usage") if view.ended else None
+    return {"statusUpdate": {**update, "metadata": {"usage": usage}} if usage else update}
 
 
 def artifact_updates(

@@ -23,6 +23,8 @@ FORMS: dict[str, str] = {
     "http": "http://HOST/v1#MODEL",
     "https": "https://HOST/v1#MODEL",
     "remote": "remote://PROVIDER/MODEL",
+    "a2a+http": "a2a+http://HOST[/PATH]",
+    "a2a+https": "a2a+https://HOST[/PATH]",
     "fake": "fake://[SCRIPT]",
     "static": "static://NAME",
 }
@@ -31,6 +33,7 @@ FORMS: dict[str, str] = {
 MISSING_FILE_CODE = "model_file_missing"
 """The code of the error for a path at which there is nothing."""
 
+_AGENTS: Final = ("a2a+http", "a2a+https")
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _PACKAGE = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$")
 _VERSION = re.compile(r"^[A-Za-z0-9][A-Za-z0-9.!+_-]*$")
@@ -45,8 +48,8 @@ _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 class ModelSource:
     """Where a model is, taken apart.
 
-    ``location`` is the package, ``ORG/REPO``, the absolute path, the base URL, the provider, the script's
-    path or the static model's name; ``revision`` a version, branch, tag or commit; ``file`` a path inside
+    ``location`` is the package, ``ORG/REPO``, the absolute path, the base URL, the address of an agent, the provider,
+    the script's path or the static model's name; ``revision`` a version, branch, tag or commit; ``file`` a path inside
     the package or repository; ``model`` a name at an ``http(s)`` or ``remote`` source. Empty when not given.
     """
 
@@ -72,6 +75,8 @@ class ModelSource:
             return f"file://{quote(self.location)}"
         if self.scheme in ("http", "https"):
             return f"{self.location}#{self.model}"
+        if self.scheme in _AGENTS:
+            return f"a2a+{self.location}"
         if self.scheme == "remote":
             return f"remote://{self.location}/{self.model}"
         if self.scheme == "pypi":
@@ -107,6 +112,8 @@ def parse_source(source: str) -> ModelSource:
         return _file(text, rest)
     if scheme in ("http", "https"):
         return _openai(scheme, text)
+    if scheme in _AGENTS:
+        return _agent(scheme, text)
     if scheme == "remote":
         provider, _, model = rest.partition("/")
         if not _NAME.match(provider) or not model:
@@ -218,6 +225,22 @@ def _openai(scheme: Scheme, text: str) -> ModelSource:
     return ModelSource(scheme, base.rstrip("/"), model=model)
 
 
+def _agent(scheme: Scheme, text: str) -> ModelSource:
+    location = f"{scheme.removeprefix('a2a+')}://{text.partition('://')[2]}".rstrip("/")
+    try:
+        parts = urlsplit(location)
+        host, _port = parts.hostname, parts.port
+    except ValueError as error:
+        raise _malformed(text, scheme) from error
+    if parts.username or parts.password:
+        raise InvalidRequest(
+            f"'{_shown(text)}' holds a name or password; give the key as 'api_key' instead.", param="source"
+        )
+    if not host or parts.query or parts.fragment or " " in location:
+        raise _malformed(text, scheme)
+    return ModelSource(scheme, location)
+
+
 def _malformed(text: str, scheme: str) -> InvalidRequest:
     return InvalidRequest(
         f"'{_shown(text)}' is not a model source: expected {FORMS[scheme]}.", param="source"
@@ -231,4 +254,4 @@ def _shown(text: str) -> str:
 
 
 def _has_login(text: str) -> bool:
-    return text.lower().startswith(("http://", "https://"))
+    return text.lower().startswith(("http://", "https://", "a2a+http://", "a2a+https://"))

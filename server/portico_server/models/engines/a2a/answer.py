@@ -1,0 +1,246 @@
+"""What an agent sends back, read as the text of a chat: messages, tasks and their updates. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from portico.wire import Usage
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
+from portico_server.models.engines.a2a.card import line
+from portico_server.models.openai_wire import usage_from_json
+
+MAX_ARTIFACTS_COUNT: Final = 1_000
+"""Artifacts of one task."""
+
+MAX_TOKENS_COUNT: Final = 2**40
+"""Tokens that a task may say it took."""
+
+MAX_LINK_CHARS: Final = 4_000
+
+_TEXTS: Final = ("text/", "application/json", "application/xml", "application/yaml")
+_ENDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELED", "REJECTED"})
+_STOPPED: Final = _ENDED | {"INPUT_REQUIRED", "AUTH_REQUIRED"}
+_PREFIX: Final = "TASK_STATE_"
+
+
+class AnswerPiece(NamedTuple):
+    """Some of the answer, or, where it is a ``thought``, of what the agent says while it works."""
+
+    text: str
+    thought: bool = False
+
+
+class AgentAnswer:
+    """One answer as it comes. ``shown`` takes out of an agent's words what no error may have."""
+
+    def __init__(self, name: str, shown: Callable[[str], str]) -> None:
+        self.context_id = ""
+        self.task_id = ""
+        self.state = ""
+        self.usage = Usage()
+        self._name = name
+        self._shown = shown
+        self._settled = False
+        self._artifacts: dict[str, _ArtifactText] = {}
+        self._said = False
+        """Whether the answer has any text so far."""
+
+    def settled(self) -> bool:
+        """Whether nothing more comes before the next message."""
+        return self._settled
+
+    @property
+    def open(self) -> bool:
+        """Whether the agent still works at a task, or waits for what never comes."""
+        return bool(self.task_id) and self.state not in _ENDED | {"INPUT_REQUIRED"}
+
+    @property
+    def asks(self) -> bool:
+        """Whether the task continues with the next message."""
+        return self.state == "INPUT_REQUIRED"
+
+    def read(self, found: Mapping[str, Any]) -> Iterator[AnswerPiece]:
+        """A ``StreamResponse`` or ``SendMessageResponse``: what is new in it. Raises how the task ended, if badly."""
+        if isinstance(message := found.get("message"), Mapping):
+            self._know(message)
+            self._settled, self.state = True, "COMPLETED"
+            yield from self._say(_words(message))
+        elif isinstance(task := found.get("task"), Mapping):
+            if self._is_other(task.get("id")):
+                return
+            self._know({**task, "taskId": task.get("id")})
+            for artifact in task.get("artifacts") or ():
+                if isinstance(artifact, Mapping):
+                    yield from self._artifact(artifact, append=False)
+            yield from self._changed(task.get("status"), task)
+        elif isinstance(update := found.get("artifactUpdate"), Mapping):
+            if not self._is_other(update.get("taskId")) and isinstance(update.get("artifact"), Mapping):
+                self._know(update)
+                yield from self._artifact(update["artifact"], append=update.get("append") is True)
+        elif isinstance(update := found.get("statusUpdate"), Mapping) and not self._is_other(
+            update.get("taskId")
+        ):
+            self._know(update)
+            yield from self._changed(update.get("status"), {})
+
+    def _is_other(self, task_id: Any) -> bool:
+        """Whether this is about another task than ours."""
+        return bool(self.task_id) and task_id != self.task_id
+
+    def _know(self, found: Mapping[str, Any]) -> None:
+        for ours, theirs in (("task_id", "taskId"), ("context_id", "contextId")):
+            value = found.get(theirs)
+            if isinstance(value, str) and value and len(value) <= 1_000 and not getattr(self, ours):
+                setattr(self, ours, value)
+        counted = found.get("metadata")
+        counted = counted.get("usage") if isinstance(counted, Mapping) else None
+        if isinstance(counted, Mapping):
+            self.usage = usage_from_json({name: _whole(number) for name, number in counted.items()})
+
+    def _artifact(self, artifact: Mapping[str, Any], *, append: bool) -> Iterator[AnswerPiece]:
+        key = line(artifact.get("artifactId"))
+        known = self._artifacts.get(key)
+        if known is None and len(self._artifacts) >= MAX_ARTIFACTS_COUNT:
+            raise EngineFailed(
+                f"The agent '{self._name}' made more than {MAX_ARTIFACTS_COUNT:,} artifacts; its answer was cut off.",
+                code="answer_too_large",
+            )
+        text = "".join(f"\n{text}\n" if more else text for text, more in _parts(artifact))
+        if known is None:
+            known = self._artifacts[key] = _ArtifactText()
+            new = known.append(text)
+            if new and self._said:
+                new = "\n\n" + new
+        else:
+            new = known.append(text) if append else known.replace(text)
+        yield from self._say(new)
+
+    def _say(self, text: str) -> Iterator[AnswerPiece]:
+        if text:
+            text = text if self._said else text.lstrip("\n")
+            self._said = True
+            yield AnswerPiece(text)
+
+    def _changed(self, status: Any, task: Mapping[str, Any]) -> Iterator[AnswerPiece]:
+        """What a status means. ``task``: all of the task, where it came with it."""
+        if not isinstance(status, Mapping):
+            return
+        self.state = line(status.get("state")).removeprefix(_PREFIX)
+        message = status.get("message")
+        said = _words(message) if isinstance(message, Mapping) else ""
+        if isinstance(message, Mapping):
+            self._know({"metadata": message.get("metadata")})
+        if self.state not in _STOPPED:
+            if said:
+                yield AnswerPiece(f"{said}\n", thought=True)
+            return
+        self._settled = True
+        if self.state == "COMPLETED":
+            if not self._said:
+                yield from self._say(said or _last_words(task))
+        elif self.state == "INPUT_REQUIRED":
+            said = said or "More is needed to continue."
+            yield from self._say(f"\n\n{said}" if self._said else said)
+        else:
+            raise self._failure(said)
+
+    def _failure(self, said: str) -> PorticoError:
+        """How a task ended that has no answer."""
+        why = self._shown(said) or "it gives no reason."
+        match self.state:
+            case "REJECTED":
+                return InvalidRequest(
+                    f"The agent '{self._name}' does not take this task: {why}",
+                    code="task_rejected",
+                    param="messages",
+                )
+            case "AUTH_REQUIRED":
+                return EngineFailed(
+                    f"The agent '{self._name}' wants somebody to sign in for this task, which is not done here: {why}",
+                    code="agent_auth_required",
+                )
+            case "CANCELED":
+                return EngineFailed(
+                    f"The agent '{self._name}' cancelled the task: {why}", code="task_canceled"
+                )
+            case _:
+                return EngineFailed(f"The agent '{self._name}' failed: {why}", code="task_failed")
+
+
+class _ArtifactText:
+    """The text of one artifact, of which everything is said once, also where it comes again from its beginning."""
+
+    def __init__(self) -> None:
+        self._said: list[str] = []
+        self._again: str | None = None
+        """What came since it began again, while that is behind what was said."""
+
+    def append(self, text: str) -> str:
+        """What is new with some more of it."""
+        if self._again is None:
+            self._said.append(text)
+            return text
+        return self.replace(self._again + text)
+
+    def replace(self, text: str) -> str:
+        """What is new with all of it, as it stands now."""
+        said = "".join(self._said)
+        if len(text) < len(said) and said.startswith(text):
+            self._said, self._again = [said], text
+            return ""
+        self._said, self._again = [text], None
+        return text[len(said) :] if text.startswith(said) else f"\n\n{text}"
+
+
+def _last_words(task: Mapping[str, Any]) -> str:
+    """The last message of a task, if the agent said it."""
+    history = task.get("history")
+    last = history[-1] if isinstance(history, list) and history else None
+    return _words(last) if isinstance(last, Mapping) and last.get("role") == "ROLE_AGENT" else ""
+
+
+def _words(message: Mapping[str, Any]) -> str:
+    return "\n".join(text for text, _more in _parts(message))
+
+
+def _whole(number: Any) -> Any:
+    """A count: protocol buffers have numbers with a fraction alone. What cannot be one is none."""
+    return int(number) if isinstance(number, int | float) and 0 <= number < MAX_TOKENS_COUNT else 0
+
+
+def _parts(holder: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    """The parts as texts, and whether each is something else than words."""
+    parts = holder.get("parts")
+    for part in parts if isinstance(parts, list) else ():
+        if isinstance(part, Mapping) and (text := _shown(part)):
+            yield text, not isinstance(part.get("text"), str)
+
+
+def _shown(part: Mapping[str, Any]) -> str:
+    """A part as text: files and pictures as Markdown."""
+    if isinstance(text := part.get("text"), str):
+        return text
+    if "data" in part:
+        return orjson.dumps(part["data"]).decode()
+    kind = line(part.get("mediaType")).lower()
+    name = line(part.get("filename")).translate({ord(each): "_" for each in "[]()"}) or "file"
+    picture = "!" if kind.startswith("image/") else ""
+    if isinstance(url := part.get("url"), str):
+        plain = url.startswith(("http://", "https://")) and len(url) <= MAX_LINK_CHARS and url.isprintable()
+        escaped = url.replace(" ", "%20").replace("(", "%28").replace(")", "%29")
+        return f"{picture}[{name}]({escaped})" if plain else ""
+    raw = part.get("raw")
+    if not isinstance(raw, str):
+        return ""
+    try:
+        data = base64.b64decode(raw, validate=True)
+        if kind.startswith(_TEXTS):
+            return data.decode()
+    except (binascii.Error, ValueError):  # what is not text is not a text file
+        return ""
+    return f"{picture}[{name}](data:{kind or 'application/octet-stream'};base64,{raw})"

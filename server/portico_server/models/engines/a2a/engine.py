@@ -1,0 +1,117 @@
+"""Agents elsewhere that speak the Agent2Agent protocol, as models that chat."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.models.engines.a2a.card import AgentSource, RemoteAgent
+from portico_server.models.protocol import LaunchContext, ModelDescription, RunningEngine
+from portico_server.models.sources import parse_source
+from portico_server.models.spec import ModelSpec
+
+IDLE_TIMEOUT_S: Final = 120.0
+
+PARAMETERS: Final[Mapping[str, str]] = {
+    "base_url": "where messages go, in place of the address that the card names",
+    "headers": "further HTTP headers, an object of texts",
+    "stall_timeout": f"seconds of silence after which a connection counts as broken, {IDLE_TIMEOUT_S:g} unless given",
+    "fallback": "names of models that are asked when this one fails before its first byte",
+}
+"""What ``parameters`` of an agent may hold."""
+
+
+def find_source(spec: ModelSpec) -> AgentSource:
+    """Settle everything. Raises `InvalidRequest` that names the parameter."""
+    given = spec.parameters
+    unknown = sorted(given.keys() - PARAMETERS.keys())
+    if unknown:
+        raise InvalidRequest(
+            f"An agent has no parameter '{unknown[0]}'.{nearest(unknown[0], PARAMETERS)} It has "
+            f"{', '.join(PARAMETERS)}.",
+            param=f"parameters.{unknown[0]}",
+        )
+    if spec.task not in ("auto", "chat"):
+        raise InvalidRequest(
+            f"'{spec.name}' is an agent elsewhere: it chats, and has no other task.", param="task"
+        )
+    if not parse_source(spec.source).scheme.startswith("a2a+"):
+        raise InvalidRequest(
+            f"The engine 'a2a' takes a2a+https://HOST[/PATH], not '{spec.source}'.", param="source"
+        )
+    headers = given.get("headers") or {}
+    if not isinstance(headers, dict) or not all(
+        isinstance(value, str) and value.isprintable() for value in headers.values()
+    ):
+        raise InvalidRequest(
+            f"The headers of '{spec.name}' must be an object of texts.", param="parameters.headers"
+        )
+    url = given.get("base_url")
+    if url is not None and (not isinstance(url, str) or urlsplit(url).scheme not in ("http", "https")):
+        raise InvalidRequest(
+            f"The address of '{spec.name}' must be an http(s) URL, not '{url}'.", param="parameters.base_url"
+        )
+    idle = given.get("stall_timeout")
+    if idle is not None and (not isinstance(idle, int | float) or isinstance(idle, bool) or idle <= 0):
+        raise InvalidRequest(
+            f"The parameter 'stall_timeout' of '{spec.name}' must be a number above 0.",
+            param="parameters.stall_timeout",
+        )
+    location = parse_source(spec.source).location
+    return AgentSource(spec.name, location, url or "", spec.api_key, headers, float(idle or IDLE_TIMEOUT_S))
+
+
+class A2a:
+    """``a2a+https://HOST[/PATH]``: the address of an agent, or of its card.
+
+    Parameters: see `PARAMETERS`.
+    """
+
+    name = "a2a"
+    fetches = False
+
+    def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
+        find_source(spec)
+        return ModelDescription("chat", answers="write", long_prompts=True, hosted=True, files=True)
+
+    async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
+        # aiohttp is imported by now; this module is imported before it.
+        from portico_server.models.engines.a2a.client import AgentClient, AgentLink
+
+        link = AgentLink(site.transport, find_source(spec))
+        agent = await link.read_card(asyncio.get_running_loop().time() + site.load_timeout)
+
+        def changed(found: RemoteAgent) -> None:
+            if site.described is not None:
+                site.described(describe_agent(found))
+
+        client = AgentClient(link, spec.name, agent, changed)
+        return RunningEngine(client, describe_agent(agent), remembers=True)
+
+
+def describe_agent(agent: RemoteAgent) -> ModelDescription:
+    """What the card of an agent says of it as a model."""
+    labels = {
+        "agent": {
+            "name": agent.name,
+            "version": agent.version,
+            "streaming": agent.streaming,
+            "input_modes": list(agent.inputs),
+            "output_modes": list(agent.outputs),
+            "skills": [dict(skill) for skill in agent.skills],
+        }
+    }
+    return ModelDescription(
+        "chat",
+        vision=agent.sees,
+        answers="write",
+        long_prompts=True,
+        hosted=True,
+        files=agent.reads_files or not agent.inputs,
+        description=agent.description or agent.name,
+        labels=labels,
+    )

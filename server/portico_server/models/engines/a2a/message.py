@@ -1,0 +1,241 @@
+"""A chat as a message to an agent, and which conversation with it a chat continues. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import mimetypes
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Final
+
+import orjson
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.models.engines.a2a.card import RemoteAgent
+
+MAX_CONVERSATIONS_COUNT: Final = 256
+"""Conversations of one key that are continued with their context; older ones are sent whole."""
+
+MAX_CALLERS_COUNT: Final = 1_000
+"""Keys whose conversations are remembered."""
+
+_INSTRUCTING: Final = ("system", "developer")
+_AUDIO: Final = {"mp3": "audio/mpeg", "wav": "audio/wav"}
+_SPEAKERS: Final = {
+    "user": "User",
+    "assistant": "You",
+    "tool": "Result of a tool",
+    "function": "Result of a tool",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AgentContext:
+    """A conversation with an agent. ``task_id``: of the task that waits for the next message, if one does;
+    ``instructions``: those that it was told, as a digest.
+    """
+
+    context_id: str
+    task_id: str
+    instructions: bytes
+
+
+class AgentContexts:
+    """Finds the context of a chat by what was said in it: a chat that repeats what the agent and one key said to each
+    other continues there, once. Another chat that begins with the same words has a context of its own.
+    """
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[str, OrderedDict[bytes, AgentContext]] = OrderedDict()
+
+    def take(self, caller: str, said: bytes) -> AgentContext | None:
+        """The context in which all of this was said, which nobody else gets then."""
+        return self._held.get(caller, OrderedDict()).pop(said, None)
+
+    def put(self, caller: str, said: bytes, context: AgentContext) -> None:
+        """Remember it for the next message."""
+        held = self._held.setdefault(caller, OrderedDict())
+        self._held.move_to_end(caller)
+        held[said] = context
+        held.move_to_end(said)
+        if len(held) > MAX_CONVERSATIONS_COUNT:
+            held.popitem(last=False)
+        if len(self._held) > MAX_CALLERS_COUNT:
+            self._held.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatTurns:
+    """A chat taken apart: what instructs the agent, what was said up to its last answer, and what is new."""
+
+    instructions: tuple[Mapping[str, Any], ...]
+    earlier: tuple[Mapping[str, Any], ...]
+    new: tuple[Mapping[str, Any], ...]
+
+    @classmethod
+    def of(cls, messages: Any) -> ChatTurns:
+        """Raises `InvalidRequest` where there is nothing to send."""
+        given = [one for one in messages if isinstance(one, Mapping)] if isinstance(messages, list) else []
+        turns = [one for one in given if one.get("role") not in _INSTRUCTING]
+        last = max((n for n, one in enumerate(turns, 1) if one.get("role") == "assistant"), default=0)
+        if last == len(turns) and turns:  # it is to continue its own words
+            last = 0
+        if not given:
+            raise InvalidRequest("'messages' must have a message.", param="messages")
+        instructions = tuple(one for one in given if one.get("role") in _INSTRUCTING)
+        return cls(instructions, tuple(turns[:last]), tuple(turns[last:]))
+
+    @property
+    def instructed(self) -> bytes:
+        """A digest of the instructions."""
+        return _digest(self.instructions)
+
+    @property
+    def known(self) -> bytes:
+        """A digest of what was said up to the agent's last answer; empty where there is none."""
+        return _digest(self.earlier) if self.earlier else b""
+
+    def with_answer(self, text: str) -> bytes:
+        """What `known` will be in the chat that continues with this answer."""
+        return _digest((*self.earlier, *self.new, {"role": "assistant", "content": text}))
+
+    def parts(self, agent: RemoteAgent, context: AgentContext | None) -> list[dict[str, Any]]:
+        """What is sent: what is new in a ``context`` that knows the rest, otherwise everything."""
+        before: list[str] = []
+        if self.instructions and (context is None or context.instructions != self.instructed):
+            before += ["Instructions:", *(_text(one) for one in self.instructions), ""]
+        if context is None and self.earlier:
+            before += ["The conversation so far:", *map(_told, self.earlier), "", "User:"]
+        found: list[dict[str, Any]] = [{"text": "\n".join(before)}] if before else []
+        for number, message in enumerate(self.earlier if context is None else ()):
+            if message.get("role") == "user":
+                shown = _content(message.get("content"), agent, f"messages[{number}].content")
+                found += [part for part in shown if "text" not in part]
+        for number, message in enumerate(self.new):
+            if message.get("role") == "user":
+                found += _content(message.get("content"), agent, f"messages[{number}].content")
+            else:
+                found.append({"text": _told(message)})
+        if not found:
+            raise InvalidRequest("There is no text, file or picture to send to the agent.", param="messages")
+        if agent.inputs and not agent.reads("text/plain") and agent.reads("application/json"):
+            found = [_as_data(part) for part in found]
+        return found
+
+
+def _as_data(part: dict[str, Any]) -> dict[str, Any]:
+    """JSON for an agent that reads no text."""
+    try:
+        return {"data": orjson.loads(part["text"])} if "text" in part else part
+    except orjson.JSONDecodeError:
+        return part
+
+
+def _digest(messages: Sequence[Mapping[str, Any]]) -> bytes:
+    """What was said, whether it is written as a text or as parts."""
+    found = blake2b(digest_size=16)
+    for message in messages:
+        more = [
+            part for part in _listed(message.get("content")) if part.get("type") not in ("text", "refusal")
+        ]
+        calls = message.get("tool_calls")
+        said = [message.get("role"), " ".join(_text(message).split()), more, calls or []]
+        found.update(orjson.dumps(said, option=orjson.OPT_SORT_KEYS))
+    return found.digest()
+
+
+def _told(message: Mapping[str, Any]) -> str:
+    """A message of a conversation as the agent is told of it."""
+    text = _text(message)
+    for call in _listed(message.get("tool_calls")):
+        function = call.get("function") or {}
+        text += f"\n(You called {function.get('name')} with {function.get('arguments')}.)"
+    kinds = {str(part.get("type")) for part in _listed(message.get("content"))} - {"text", "refusal"}
+    if kinds:
+        text += f"\n(With {', '.join(sorted(kinds))}.)"
+    return f"{_SPEAKERS.get(str(message.get('role')), 'User')}: {text.strip()}"
+
+
+def _text(message: Mapping[str, Any]) -> str:
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    return "\n".join(str(part.get("text") or part.get("refusal") or "") for part in _listed(content)).strip()
+
+
+def _listed(value: Any) -> list[Mapping[str, Any]]:
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
+
+
+def _content(content: Any, agent: RemoteAgent, at: str) -> Iterator[dict[str, Any]]:
+    if isinstance(content, str):
+        if content:
+            yield {"text": content}
+        return
+    for number, part in enumerate(_listed(content)):
+        made = _part(part, f"{at}[{number}]")
+        kind = made.get("mediaType") or ""
+        if "text" not in made and kind and not agent.reads(kind):
+            raise InvalidRequest(
+                f"The agent does not read '{kind}'; it reads {', '.join(agent.inputs)}.",
+                code="content_type_not_supported",
+                param=f"{at}[{number}]",
+            )
+        yield made
+
+
+def _part(part: Mapping[str, Any], at: str) -> dict[str, Any]:
+    match part.get("type"):
+        case "text" | "refusal":
+            return {"text": str(part.get("text") or part.get("refusal") or "")}
+        case "image_url":
+            found = part.get("image_url")
+            url = found.get("url") if isinstance(found, Mapping) else found
+            if not isinstance(url, str) or not url:
+                raise InvalidRequest(f"'{at}' has no address of a picture.", param=at)
+            if url.startswith("data:"):
+                return _raw(url, at)
+            kind = mimetypes.guess_type(url.partition("?")[0])[0] or ""
+            return {"url": url, **({"mediaType": kind} if kind.startswith("image/") else {})}
+        case "input_audio":
+            sound = part.get("input_audio")
+            sound = sound if isinstance(sound, Mapping) else {}
+            kind = _AUDIO.get(str(sound.get("format")), "application/octet-stream")
+            return {"raw": _base64(sound.get("data"), at), "mediaType": kind}
+        case "file":
+            file = part.get("file")
+            file = file if isinstance(file, Mapping) else {}
+            data = file.get("file_data")
+            if not isinstance(data, str):
+                raise InvalidRequest(
+                    f"'{at}' must be a file as 'file_data', a data URL with its content.", param=f"{at}.file"
+                )
+            name = str(file.get("filename") or "")
+            if not data.startswith("data:"):
+                kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+                data = f"data:{kind};base64,{data}"
+            return {**_raw(data, at), **({"filename": name} if name else {})}
+        case kind:
+            raise InvalidRequest(
+                f"An agent takes text, pictures, sounds and files, not '{str(kind)[:80]}'.",
+                param=f"{at}.type",
+            )
+
+
+def _raw(url: str, at: str) -> dict[str, Any]:
+    head, _, data = url.removeprefix("data:").partition(",")
+    kind, _, form = head.partition(";")
+    if not form.endswith("base64"):
+        raise InvalidRequest(f"The data URL in '{at}' is not base64.", param=at)
+    return {"raw": _base64(data, at), "mediaType": kind.strip().lower() or "application/octet-stream"}
+
+
+def _base64(data: Any, at: str) -> str:
+    try:
+        base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise InvalidRequest(f"The content of '{at}' is not base64.", param=at) from error
+    return str(data)
