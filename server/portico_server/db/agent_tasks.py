@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 import orjson
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select, update
 
-from portico_server.db.rows import Rows
+from portico_server.db.rows import Rows, chars_of, count_fitting
 from portico_server.db.schema import agent_tasks, questions, responses
 
 TaskState: TypeAlias = Literal["submitted", "working", "input_required", "completed", "failed", "canceled"]
@@ -77,8 +77,10 @@ def add_message(connection: Connection, task_id: str, message: Mapping[str, Any]
 
 def page(
     connection: Connection, owner: str, app: str, wanted: TaskFilter, limit: int
-) -> tuple[Sequence[tuple[AgentTaskRow, float]], int]:
-    """Tasks with the moments of their last change, the newest first, and how many there are on all pages."""
+) -> tuple[Sequence[tuple[AgentTaskRow, float]], int, bool]:
+    """Tasks with the moments of their last change, the newest first, as many as a page has room for; how many there are
+    on all pages, and whether others follow.
+    """
     query = _TASKS.select.add_columns(_changed.label("changed_at")).join(
         responses, responses.c.id == agent_tasks.c.id
     )
@@ -93,13 +95,15 @@ def page(
     if wanted.after is not None:
         moment, last = wanted.after
         query = query.where(or_(_changed < moment, and_(_changed == moment, agent_tasks.c.id < last)))
-    found = connection.execute(query.order_by(_changed.desc(), agent_tasks.c.id.desc()).limit(limit))
+    query = query.order_by(_changed.desc(), agent_tasks.c.id.desc())
+    chars = chars_of(agent_tasks.c.messages, responses.c.document)
+    count, more = count_fitting(connection, query, limit, chars)
     rows = []
-    for row in found:
+    for row in connection.execute(query.limit(count)):
         values = dict(row._mapping)
         moment = values.pop("changed_at")
         rows.append((AgentTaskRow(**values), float(moment)))
-    return rows, total
+    return rows, total, more
 
 
 def _is_in(state: TaskState) -> ColumnElement[bool]:

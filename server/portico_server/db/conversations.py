@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 import orjson
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
-from portico_server.db.rows import Rows, json_bytes, portions, text_bytes
+from portico_server.db.rows import Rows, chars_of, count_fitting, json_bytes, portions, text_bytes
 from portico_server.db.schema import conversation_items, conversations
 
 ExtendOutcome: TypeAlias = Literal["kept", "gone", "changed"]
@@ -127,8 +127,10 @@ def whole(connection: Connection, conversation_id: str) -> tuple[ConversationRow
 
 def page(
     connection: Connection, conversation_id: str, *, after: str | None, limit: int, descending: bool
-) -> list[str] | None:
-    """Up to ``limit`` items beyond the one with the id ``after``; ``None`` if there is no such item."""
+) -> tuple[list[str], bool] | None:
+    """Up to ``limit`` items beyond the one with the id ``after``, as many as a page has room for, and whether others
+    follow; ``None`` if there is no such item.
+    """
     items = conversation_items.c
     query = select(items.item).where(items.conversation_id == conversation_id)
     if after is not None:
@@ -139,7 +141,9 @@ def page(
             return None
         query = query.where(items.seq < at if descending else items.seq > at)
     order = items.seq.desc() if descending else items.seq
-    return list(connection.execute(query.order_by(order).limit(limit)).scalars())
+    query = query.order_by(order)
+    count, more = count_fitting(connection, query, limit, chars_of(items.item))
+    return list(connection.execute(query.limit(count)).scalars()), more
 
 
 def item(connection: Connection, conversation_id: str, item_id: str) -> str | None:

@@ -287,7 +287,8 @@ def outputs(
         query = query.where(eval_outputs.c.status.in_(statuses))
     if after is not None:
         query = query.where(number > after if up else number < after)
-    return _OUTPUTS.page(connection, query.order_by(number.asc() if up else number.desc()), limit)
+    query = query.order_by(number.asc() if up else number.desc())
+    return _OUTPUTS.page(connection, query, limit)
 
 
 # Searches over settings, and their trials, which are runs of an evaluation.

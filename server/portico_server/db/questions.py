@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, and_, insert, or_, select, update
 from portico_server.core.question import QuestionKind, QuestionStatus
 from portico_server.db import webhooks
 from portico_server.db.agent_tasks import ANSWERABLE
+from portico_server.db.rows import chars_of, count_fitting
 from portico_server.db.rows import now as clock
 from portico_server.db.schema import questions, runs
 
@@ -182,7 +183,7 @@ def newest(
     limit: int = 100,
 ) -> list[QuestionRow]:
     """Questions, newest first: all, or those of ``owner``. ``pending`` are those that can still be answered."""
-    query = select(*_COLUMNS).order_by(questions.c.created_at.desc(), questions.c.id.desc()).limit(limit)
+    query = select(*_COLUMNS).order_by(questions.c.created_at.desc(), questions.c.id.desc())
     if owner is not None:
         query = query.where(questions.c.owner == owner)
     if run_id is not None:
@@ -191,7 +192,8 @@ def newest(
         query = query.where(questions.c.status == status)
     if status == "pending":
         query = query.where(questions.c.expires_at > time.time())
-    return [_row(row) for row in connection.execute(query)]
+    count, _more = count_fitting(connection, query, limit, chars_of(questions.c.arguments, questions.c.value))
+    return [_row(row) for row in connection.execute(query.limit(count))]
 
 
 def settled(connection: Connection, ids: Sequence[str]) -> list[str]:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Float, Select, Table, cast, func, insert, select
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Connection,
+    Float,
+    Select,
+    Table,
+    Text,
+    cast,
+    func,
+    insert,
+    literal,
+    select,
+)
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -60,6 +75,29 @@ def may_have_another(connection: Connection, most: int, *mine: ColumnElement[boo
     return int(connection.execute(select(func.count()).where(*mine)).scalar_one()) < most
 
 
+MAX_PAGE_CHARS: Final = 8_000_000
+"""Characters of what clients may make long, in the rows of one page: a page has fewer rows for it, and one at least."""
+
+
+def chars_of(*columns: ColumnElement[Any]) -> ColumnElement[Any]:
+    """How many characters these columns have together."""
+    lengths = (func.coalesce(func.length(cast(column, Text)), 0) for column in columns)
+    return functools.reduce(operator.add, lengths, literal(0))
+
+
+def count_fitting(
+    connection: Connection, query: Select[Any], limit: int, chars: ColumnElement[Any]
+) -> tuple[int, bool]:
+    """How many of the rows that a query finds, ``limit`` at most, one page has room for, and whether others follow."""
+    sizes = query.with_only_columns(chars, maintain_column_froms=True).limit(limit + 1)
+    total = 0
+    for count, size in enumerate(connection.execute(sizes).scalars()):
+        total += size
+        if count == limit or (count and total > MAX_PAGE_CHARS):
+            return count, True
+    return limit, False
+
+
 @dataclass(frozen=True, slots=True)
 class RowPage(Generic[T]):
     """One page of a list, in the order asked for; ``has_more`` says whether another follows."""
@@ -76,6 +114,7 @@ class Rows(Generic[R]):
         self._row = row
         self._names = [field.name for field in fields(row)]
         self.select: Select[Any] = select(*(table.c[name] for name in self._names))
+        self._long = [table.c[name] for name in self._names if isinstance(table.c[name].type, Text | JSON)]
 
     def get(self, connection: Connection, row_id: str) -> R | None:
         """The row of that id."""
@@ -91,9 +130,9 @@ class Rows(Generic[R]):
         return [self._row(**row._mapping) for row in connection.execute(query)]
 
     def page(self, connection: Connection, query: Select[Any], limit: int) -> RowPage[R]:
-        """At most ``limit`` of the rows that a query finds."""
-        rows = self.every(connection, query.limit(limit + 1))
-        return RowPage(tuple(rows[:limit]), len(rows) > limit)
+        """At most ``limit`` of the rows that a query finds, as many as a page has room for."""
+        count, more = count_fitting(connection, query, limit, chars_of(*self._long))
+        return RowPage(tuple(self.every(connection, query.limit(count))), more)
 
     def add(self, connection: Connection, /, *rows: R, **more: Any) -> None:
         """Write new rows; ``more`` are further columns, the same for all of them."""

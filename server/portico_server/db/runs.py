@@ -493,8 +493,10 @@ def get(connection: Connection, run_id: str) -> RunRow | None:
 
 
 def newest(connection: Connection, limit: int, owner: str | None = None) -> list[RunRow]:
-    """The newest runs first; of one owner if given. Long results are left out, which `get` has."""
-    query = _RUNS.select.order_by(runs.c.created_at.desc()).limit(limit)
+    """The newest runs first, as many as a page has room for; of one owner if given. Long results are left out, which
+    `get` has.
+    """
+    query = _RUNS.select.order_by(runs.c.created_at.desc())
     if owner is not None:
         query = query.where(runs.c.owner == owner)
-    return _RUNS.every(connection, query)
+    return list(_RUNS.page(connection, query, limit).data)

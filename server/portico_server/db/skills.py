@@ -87,9 +87,8 @@ def versions(
     query = _VERSIONS.select.where(skill_versions.c.skill_id == skill_id)
     if after is not None:
         query = query.where(number > after if order == "asc" else number < after)
-    return _VERSIONS.page(
-        connection, query.order_by(number.asc() if order == "asc" else number.desc()), limit
-    )
+    query = query.order_by(number.asc() if order == "asc" else number.desc())
+    return _VERSIONS.page(connection, query, limit)
 
 
 def archive(connection: Connection, version_id: str) -> bytes | None:

@@ -117,7 +117,7 @@ def _check_part(part: Any, at: str) -> None:
     if len(given) != 1:
         wrong(at, f"must have one of {', '.join(_CONTENTS)}")
     for name in (*_CONTENTS[:3], "filename", "mediaType"):
-        if part.get(name) is not None and not isinstance(part[name], str):
+        if (part.get(name) is not None or name == given[0]) and not isinstance(part[name], str):
             wrong_type(f"{at}.{name}", "a string", part[name])
 
 

@@ -100,12 +100,11 @@ class ConversationStore:
     ) -> ItemPage:
         """Up to ``limit`` items beyond ``after``. Raises `NotFound`."""
         row = await self.get(conversation_id, caller)
-        found = await self._database.read(
-            rows.page, row.id, after=after, limit=limit + 1, descending=descending
-        )
+        found = await self._database.read(rows.page, row.id, after=after, limit=limit, descending=descending)
         if found is None:
             raise _no_item(str(after), "after")
-        return ItemPage([orjson.loads(text) for text in found[:limit]], len(found) > limit)
+        texts, more = found
+        return ItemPage([orjson.loads(text) for text in texts], more)
 
     async def item(self, conversation_id: str, item_id: str, caller: Principal) -> Item:
         """One item. Raises `NotFound`."""

@@ -197,9 +197,9 @@ class AgentTasks:
         self, app: str, wanted: TaskFilter, limit: int, caller: Principal
     ) -> tuple[list[TaskView], int, tuple[float, str] | None]:
         """A page of tasks, the one changed last first; how many there are; where the next page begins."""
-        found, total = await self._database.read(agent_tasks.page, caller.id, app, wanted, limit + 1)
-        views = [await self._view(row, caller) for row, _moment in found[:limit]]
-        last = found[limit - 1] if len(found) > limit else None
+        found, total, more = await self._database.read(agent_tasks.page, caller.id, app, wanted, limit)
+        views = [await self._view(row, caller) for row, _moment in found]
+        last = found[-1] if more else None
         return views, total, None if last is None else (last[1], last[0].id)
 
     async def cancel(self, task: TaskView, caller: Principal) -> TaskView:

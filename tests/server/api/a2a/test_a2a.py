@@ -27,6 +27,7 @@ from tests.server.daemons import until
 from tests.server.webhooks.receiver import Receiver, receiving
 
 from portico_server.api.a2a.adapter import METHODS, STREAMS
+from portico_server.db.rows import MAX_PAGE_CHARS
 
 REPLIES = [
     {"match": r"^fail", "error": {"status": 400, "message": "No.", "code": "refused"}},
@@ -360,6 +361,19 @@ PART = {"messageId": "1", "role": "ROLE_USER", "parts": [{"text": "x"}]}
             -32602,
             "message.parts[0].raw",
         ),
+        *(
+            (
+                {
+                    "jsonrpc": "2.0",
+                    "id": 1,
+                    "method": "SendMessage",
+                    "params": {"message": {**PART, "parts": [{name: None}]}},
+                },
+                -32602,
+                f"message.parts[0].{name}",
+            )
+            for name in ("text", "raw", "url")
+        ),
         (
             {
                 "jsonrpc": "2.0",
@@ -430,3 +444,20 @@ def test_a_task_survives_a_killed_daemon(tmp_path: Path) -> None:
         found = httpx.get(f"{second.url}/a2a/echo/tasks/{task['id']}", headers=version, timeout=60).json()
     assert found["status"]["state"] == "TASK_STATE_COMPLETED"
     assert found["artifacts"][0]["parts"][0]["text"] == "x"
+
+
+def test_a_page_of_tasks_has_as_many_as_there_is_room_for(daemon: Daemon) -> None:
+    headers = {**bearer("three"), "A2A-Version": "1.0"}
+    with httpx.Client(base_url=f"{daemon.url}/a2a/echo", headers=headers, timeout=60) as http:
+        for number in range(2):
+            data = {"number": number, "long": "w" * (MAX_PAGE_CHARS // 3)}
+            message = {**PART, "contextId": "long", "parts": [{"data": data}]}
+            assert http.post("/message:send", json={"message": message}).is_success
+        seen, token = [], ""
+        while not seen or token:
+            wanted = {"contextId": "long", "historyLength": 9, "pageToken": token}
+            page = http.get("/tasks", params=wanted).json()
+            assert page["totalSize"] == 2
+            seen.append([task["history"][0]["parts"][0]["data"]["number"] for task in page["tasks"]])
+            token = page["nextPageToken"]
+        assert seen == [[1], [0]]

@@ -10,6 +10,8 @@ import pytest
 from openai import OpenAI
 from tests.server.api.openai.test_responses import WEATHER
 
+from portico_server.db.rows import MAX_PAGE_CHARS
+
 HELLO: Any = {"type": "message", "role": "user", "content": "hello there"}
 
 
@@ -94,6 +96,9 @@ def test_one_that_has_grown_too_long_is_not_read_for_an_answer(client: OpenAI) -
     with pytest.raises(openai.BadRequestError) as refused:
         client.responses.create(model="echo", input="Hello", conversation=made.id)
     assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "conversation")
+    page = client.conversations.items.list(made.id, limit=100, order="asc")
+    assert len(page.data) == MAX_PAGE_CHARS // 330_000 and page.has_more  # each is somewhat longer
+    assert len({item.id for item in page}) == 100
 
 
 def test_calls_and_their_outputs_stay_together(client: OpenAI) -> None:
