@@ -13,7 +13,7 @@ from typing import Any, Final
 import mcp_types as types
 from mcp.client.session import ClientRequestContext
 
-from portico_server.core.errors import PorticoError
+from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.limits import RateBucket
 from portico_server.core.principal import Principal
 from portico_server.core.request import Chat, Message, Reply
@@ -24,6 +24,14 @@ OPERATION: Final = "mcp_sampling"
 """What usage rows call these runs; their key is ``mcp:`` and the server's name."""
 
 HOUR_S: Final = 3600.0
+
+MAX_MESSAGES: Final = 1_000
+"""Messages of one request."""
+
+MAX_TOOLS: Final = 128
+"""Tools that one may offer the model."""
+
+MAX_STOP_SEQUENCES: Final = 16
 
 DECLARED: Final = types.SamplingCapability(tools=types.SamplingToolsCapability())
 """What such a server is told in the handshake."""
@@ -56,8 +64,8 @@ class Sampler:
                 f"{self._calls.wait(1, now):.0f} s.",
             )
         self._calls.take(1, now)
-        chat = chat_of(params, self._allowed.max_tokens)
         try:
+            chat = chat_of(params, self._allowed.max_tokens)
             reply = await self._runner.call(OPERATION, self._allowed.model, chat, self._caller)
         except PorticoError as error:
             return types.ErrorData(code=types.INTERNAL_ERROR, message=error.message)
@@ -69,7 +77,16 @@ class Sampler:
 
 
 def chat_of(params: types.CreateMessageRequestParams, most: int) -> Chat:
-    """A request for a message as a chat, for an answer of at most ``most`` tokens."""
+    """A request for a message as a chat, for an answer of at most ``most`` tokens. Raises `InvalidRequest` for one that
+    is larger than a client's may be.
+    """
+    for given, limit, noun in (
+        (params.messages, MAX_MESSAGES, "messages"),
+        (params.tools, MAX_TOOLS, "tools"),
+        (params.stop_sequences, MAX_STOP_SEQUENCES, "stop sequences"),
+    ):
+        if given is not None and len(given) > limit:
+            raise InvalidRequest(f"The request has {len(given):,} {noun}; at most {limit:,} are taken.")
     messages: list[Message] = []
     if params.system_prompt:
         messages.append({"role": "system", "content": params.system_prompt})

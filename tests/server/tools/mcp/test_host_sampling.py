@@ -19,9 +19,10 @@ from tests.registry_fixture import FixedModel, ScriptedServable
 from tests.server.tools.mcp.test_host import Case, opened, spec
 
 from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest
 from portico_server.core.request import CalledTool, Chat, Reply, Request
 from portico_server.core.servable import Card
-from portico_server.tools.mcp.sampling import OPERATION
+from portico_server.tools.mcp.sampling import OPERATION, chat_of
 from portico_server.tools.mcp.spec import parse
 
 HELLO = {"role": "user", "content": {"type": "text", "text": "Hello?"}}
@@ -154,3 +155,18 @@ async def test_one_of_the_later_era_asks_in_its_own_way(case: Case) -> None:
         result = await case.use("poet_poem")
         assert result.text == "2026-07-28: Roses are red."
         await case.host.remove("poet")
+
+
+@pytest.mark.parametrize(
+    ("field", "noun"), [("messages", "messages"), ("tools", "tools"), ("stopSequences", "stop sequences")]
+)
+def test_a_request_that_is_larger_than_any_is_refused_before_a_model_is_asked(field: str, noun: str) -> None:
+    message = {"role": "user", "content": {"type": "text", "text": "Hi"}}
+    many = {
+        "messages": [message] * 1_001,
+        "tools": [{"name": "t", "inputSchema": {"type": "object"}}] * 129,
+        "stopSequences": ["x"] * 100,
+    }
+    asked = {"messages": [message], "maxTokens": 9, field: many[field]}
+    with pytest.raises(InvalidRequest, match=f"{noun}; at most"):
+        chat_of(types.CreateMessageRequestParams.model_validate(asked), 9)
