@@ -227,7 +227,7 @@ class Services:
     def _serve_apps(self) -> None:
         database = self.database
         budget = ValueBudget(self.settings.flow_value_mb, self.settings.flow_run_mb)
-        self.prompts = PromptLibrary(database, self.registry.require_unreserved)
+        self.prompts = PromptLibrary(database, self.registry.require_unreserved, self.storage)
         self.agents = AgentApps(
             self.registry,
             self.runner,
@@ -250,7 +250,7 @@ class Services:
             self.agents,
             self.settings.public_url.rstrip("/"),
         )
-        self.apps = DeployedApps(database, self.registry, self.runner.app_quotas)
+        self.apps = DeployedApps(database, self.registry, self.runner.app_quotas, self.storage)
         self.apps.kind("flow", AppKind(self.flows.check, self.flows.build))
         self.apps.kind("agent", AppKind(self.agents.check, self.agents.build))
         around = ResponseServices(
@@ -297,6 +297,7 @@ class Services:
             settings.home / "finetune",
             self.models.training_environment.packages(),
             settings.tuning_poll,
+            self.storage,
         )
         self.batches = Batches(
             self.database,
@@ -324,7 +325,7 @@ class Services:
             Throttle(self.registry, self.runner, on=settings.batch_yields).wait_for_idle,
             settings.eval_concurrency,
         )
-        self.evals = Evaluations(self.database, self.registry)
+        self.evals = Evaluations(self.database, self.registry, self.storage)
         self.eval_runs = EvalRuns(around, self.evals)
         self.searches = EvalSearches(around, self.evals, self.eval_runs.slots)
 

@@ -26,8 +26,9 @@ from portico_server.core.servable import Servable
 from portico_server.db import apps, usage
 from portico_server.db.apps import AppRow, VersionRow
 from portico_server.db.database import Database
+from portico_server.db.rows import json_bytes
 from portico_server.db.usage import DAY_S
-from portico_server.runs.quotas import MINUTE_S, Quotas
+from portico_server.runs.quotas import MINUTE_S, Quotas, StorageQuota
 
 # Changing one place of a specification: ``outline.system``, ``chapters.step.options.temperature``.
 
@@ -177,8 +178,11 @@ class AppKind:
 class DeployedApps:
     """Puts deployed apps into the registry; runs in progress keep the version that they began with."""
 
-    def __init__(self, database: Database, registry: Registry, quotas: Quotas) -> None:
+    def __init__(
+        self, database: Database, registry: Registry, quotas: Quotas, storage: StorageQuota | None = None
+    ) -> None:
         self._database = database
+        self._storage = storage or StorageQuota()
         self._registry = registry
         self._quotas = quotas
         self._kinds: dict[str, AppKind] = {}
@@ -327,6 +331,7 @@ class DeployedApps:
         if row is not None:
             return await self._deployed_again(row, kind, spec, caller, note, expected)
         owner, now = owner_of(caller), time.time()
+        await self._storage.admit(self._database, owner, json_bytes(spec))
         new = AppRow(new_id("app_"), name, owner, kind, 1, None, now, now)
         async with self._registry.claim(owner, name):
             version = await self._database.write(apps.create, new, caller.id, spec, digest_of(spec), note)
@@ -342,6 +347,7 @@ class DeployedApps:
         note: str,
         expected: int | None,
     ) -> tuple[AppRow, VersionRow]:
+        await self._storage.admit(self._database, row.owner, json_bytes(spec))
         row, version = await self._database.write(
             apps.deploy, row.id, kind, caller.id, spec, digest_of(spec), note, expected
         )

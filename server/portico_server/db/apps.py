@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from portico_server.core.errors import Conflict
 from portico_server.db.names import claim_of, require_free
-from portico_server.db.rows import Rows
+from portico_server.db.rows import Rows, json_bytes
 from portico_server.db.schema import app_versions, apps
 
 
@@ -112,7 +112,7 @@ def _numbered(
     connection: Connection, app_id: str, number: int, by: str, spec: Mapping[str, Any], digest: str, note: str
 ) -> VersionRow:
     row = VersionRow(app_id, number, dict(spec), digest, note, by, time.time())
-    _VERSIONS.add(connection, row)
+    _VERSIONS.add(connection, row, bytes=json_bytes(spec))
     return row
 
 

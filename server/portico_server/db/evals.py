@@ -10,7 +10,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, delete, insert, select, update
 
 from portico_server.db import runs, webhooks
-from portico_server.db.rows import Order, RowPage, Rows
+from portico_server.db.rows import Order, RowPage, Rows, json_bytes
 from portico_server.db.runs import NewRun
 from portico_server.db.schema import eval_items, eval_outputs, eval_runs, eval_searches, evals
 
@@ -31,6 +31,11 @@ class EvalRow:
     metadata: Mapping[str, str]
     created_at: float
     updated_at: float
+
+    @property
+    def bytes(self) -> int:
+        """What it takes on the disk, its runs aside."""
+        return json_bytes(self.spec, self.metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,11 @@ class ItemRow:
     item: Mapping[str, Any]
     sample: Mapping[str, Any] | None
 
+    @property
+    def bytes(self) -> int:
+        """What it takes on the disk."""
+        return json_bytes(self.item, self.sample)
+
 
 @dataclass(frozen=True, slots=True)
 class OutputRow:
@@ -88,7 +98,12 @@ _OUTPUTS = Rows(eval_outputs, OutputRow)
 # --- evaluations -----------------------------------------------------------------------------------------------------
 
 
-create, get = _EVALS.add, _EVALS.get
+get = _EVALS.get
+
+
+def create(connection: Connection, row: EvalRow) -> None:
+    """Write a new one."""
+    _EVALS.add(connection, row, bytes=row.bytes)
 
 
 def page(
@@ -122,6 +137,9 @@ def page(
 def change(connection: Connection, eval_id: str, values: Mapping[str, Any]) -> None:
     """Give it another name or other metadata."""
     connection.execute(update(evals).where(evals.c.id == eval_id).values(**values, updated_at=time.time()))
+    row = get(connection, eval_id)
+    if row is not None:
+        connection.execute(update(evals).where(evals.c.id == eval_id).values(bytes=row.bytes))
 
 
 def remove(connection: Connection, eval_id: str) -> None:
@@ -134,7 +152,8 @@ def remove(connection: Connection, eval_id: str) -> None:
 
 def begin(connection: Connection, row: EvalRunRow, items: Sequence[ItemRow], run: NewRun) -> None:
     """Write a run with its items, and queue its durable run."""
-    _RUNS.add(connection, row)
+    size = json_bytes(row.source, row.settings) + sum(item.bytes for item in items)
+    _RUNS.add(connection, row, bytes=size)
     keep(connection, row.eval_id, row.data_id, items)
     runs.ensure(connection, run)
 
@@ -259,8 +278,11 @@ def note(
     ).first()
     if known is None:
         _OUTPUTS.add(connection, row)
+        more = json_bytes(row.results, row.sample)
         connection.execute(
-            update(eval_runs).where(eval_runs.c.id == row.eval_run_id).values(tally=dict(add(found.tally)))
+            update(eval_runs)
+            .where(eval_runs.c.id == row.eval_run_id)
+            .values(tally=dict(add(found.tally)), bytes=eval_runs.c.bytes + more)
         )
     return found.status
 
@@ -323,9 +345,10 @@ def begin_search(
     run: NewRun,
 ) -> None:
     """Write a search with its trials and the items of all of them, and queue its durable run."""
-    _SEARCHES.add(connection, row)
+    _SEARCHES.add(connection, row, bytes=json_bytes(row.spec) + sum(item.bytes for item in items))
     for start in range(0, len(trials), BATCH_ITEMS):
-        _RUNS.add(connection, *trials[start : start + BATCH_ITEMS])
+        some = trials[start : start + BATCH_ITEMS]
+        _RUNS.add(connection, *some, bytes=max(json_bytes(one.source, one.settings) for one in some))
     keep(connection, row.eval_id, row.id, items)
     runs.ensure(connection, run)
 

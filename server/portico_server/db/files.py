@@ -11,16 +11,23 @@ from sqlalchemy import delete as sql_delete
 from portico_server.db import chunks
 from portico_server.db.rows import Order, RowPage, Rows
 from portico_server.db.schema import (
+    app_versions,
+    apps,
     artifacts,
     batches,
     conversations,
+    eval_runs,
+    eval_searches,
+    evals,
     files,
+    prompts,
     responses,
     sessions,
     skill_versions,
     skills,
     store_files,
     stores,
+    tuning_jobs,
     upload_parts,
     uploads,
 )
@@ -125,10 +132,17 @@ _STORED = union_all(
     select(skills.c.owner.label("owner"), skill_versions.c.bytes.label("bytes"))
     .join(skills, skill_versions.c.skill_id == skills.c.id)
     .where(skills.c.owner.is_not(None)),
+    select(apps.c.owner.label("owner"), app_versions.c.bytes.label("bytes"))
+    .join(apps, app_versions.c.app_id == apps.c.id)
+    .where(apps.c.owner.is_not(None)),
     *(select(table.c.owner, table.c.bytes) for table in (sessions, conversations, responses)),
+    *(
+        select(table.c.owner, table.c.bytes).where(table.c.owner.is_not(None))
+        for table in (prompts, evals, eval_runs, eval_searches, tuning_jobs)
+    ),
 ).subquery()
 """What keys keep on the disk: files, what their stores mirror, chunks with their vectors, parts of uploads, what their
-runs made, skills, sessions, conversations and responses."""
+runs made, skills, sessions, conversations, responses, apps and prompts with their versions, evaluations, trainings."""
 
 
 def stored_by_owner(connection: Connection) -> dict[str, int]:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from portico_server.core.errors import Conflict
 from portico_server.core.ids import new_id
 from portico_server.db.names import claim_of, lock
-from portico_server.db.rows import Rows
+from portico_server.db.rows import Rows, json_bytes
 from portico_server.db.schema import prompts
 
 S = TypeVar("S")
@@ -89,7 +89,7 @@ def save(
     row: PromptJson = PromptRow(prompt_id, name, version, owner, dict(spec), origin, time.time())
     try:
         with connection.begin_nested():
-            _PROMPTS.add(connection, row, claim=_claim(owner, name))
+            _PROMPTS.add(connection, row, claim=_claim(owner, name), bytes=json_bytes(spec))
     except IntegrityError as error:  # another daemon has just made this version
         raise Conflict(
             f"The prompt '{name}' was changed meanwhile. Save it again.",

@@ -53,12 +53,15 @@ def text_bytes(*texts: str | None) -> int:
     return ROW_BYTES + sum(len(text) if text.isascii() else len(text.encode()) for text in texts if text)
 
 
-def json_bytes(value: Mapping[str, Any]) -> int:
-    """What a row with this value as JSON takes on the disk."""
+def json_bytes(*values: Mapping[str, Any] | Sequence[Any] | None) -> int:
+    """What a row with these values as JSON takes on the disk."""
+    plain = [
+        dict(value) if isinstance(value, Mapping) else list(value) for value in values if value is not None
+    ]
     try:
-        return ROW_BYTES + len(orjson.dumps(dict(value)))
+        return ROW_BYTES + sum(len(orjson.dumps(value)) for value in plain)
     except TypeError:  # a number of more than 64 bits, a name that is not a text
-        return text_bytes(json.dumps(dict(value)))
+        return text_bytes(*map(json.dumps, plain))
 
 
 T = TypeVar("T")

@@ -117,7 +117,7 @@ __all__ = [
     "webhooks",
 ]
 
-HEAD = "0031"
+HEAD = "0032"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 # How often a table has changed that every daemon holds in memory. Written on PostgreSQL alone, see db/postgres.
@@ -395,7 +395,10 @@ prompts = Table(
     # Where it was imported from; empty: written here.
     Column("origin", String, nullable=False, default=""),
     Column("created_at", Float, nullable=False),
+    # What it takes on the disk.
+    Column("bytes", BigInteger, nullable=False, default=0, server_default="0"),
     Index("ix_prompts_claim_version", "claim", "version", unique=True),
+    Index("ix_prompts_owner_bytes", "owner", "bytes"),
 )
 
 adapters = Table(
@@ -472,6 +475,9 @@ app_versions = Table(
     Column("note", String, nullable=False, default=""),
     Column("created_by", String, nullable=False),
     Column("created_at", Float, nullable=False),
+    # What it takes on the disk.
+    Column("bytes", BigInteger, nullable=False, default=0, server_default="0"),
+    Index("ix_app_versions_app_id_bytes", "app_id", "bytes"),
 )
 
 # Conversations with an app, and what its agents remember of them. ``name`` is what the caller calls it.
@@ -536,7 +542,10 @@ tuning_jobs = Table(
     Column("error", JSON),
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
+    # What it takes on the disk.
+    Column("bytes", BigInteger, nullable=False, default=0, server_default="0"),
     Index("ix_tuning_jobs_created_at", "created_at"),
+    Index("ix_tuning_jobs_owner_bytes", "owner", "bytes"),
 )
 
 tuning_events = Table(

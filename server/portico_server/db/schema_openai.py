@@ -115,6 +115,9 @@ evals = Table(
     Column("metadata", JSON, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
+    # What it takes on the disk.
+    Column("bytes", BigInteger, nullable=False, default=0, server_default="0"),
+    Index("ix_evals_owner_bytes", "owner", "bytes"),
 )
 
 # The items of a run, as they were when it began; all trials of a search share those of the search.
@@ -146,7 +149,10 @@ eval_searches = Table(
     Column("total", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
+    # What it takes on the disk.
+    Column("bytes", BigInteger, nullable=False, default=0, server_default="0"),
     Index("ix_eval_searches_eval_id", "eval_id"),
+    Index("ix_eval_searches_owner_bytes", "owner", "bytes"),
 )
 
 eval_runs = Table(
@@ -171,8 +177,11 @@ eval_runs = Table(
     Column("error", JSON),
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
+    # What it takes on the disk.
+    Column("bytes", BigInteger, nullable=False, default=0, server_default="0"),
     Index("ix_eval_runs_eval_id", "eval_id"),
     Index("ix_eval_runs_search_id", "search_id"),
+    Index("ix_eval_runs_owner_bytes", "owner", "bytes"),
 )
 
 # One row for each item that is done. Its key is what keeps an item from being counted twice.

@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 from sqlalchemy import Connection, func, insert, select, update
 
 from portico_server.db import runs, webhooks
-from portico_server.db.rows import RowPage, Rows
+from portico_server.db.rows import RowPage, Rows, json_bytes
 from portico_server.db.runs import NewRun
 from portico_server.db.schema import tuning_events, tuning_jobs
 
@@ -70,10 +70,12 @@ _EVENTS = Rows(tuning_events, EventRow)
 
 get = _JOBS.get
 
+_WORKING = tuning_jobs.c.finished_at.is_(None) & (tuning_jobs.c.status != "paused")
+
 
 def create(connection: Connection, row: JobJson, run: NewRun, events: Sequence[NewEvent]) -> None:
     """Write a new job with its first events, and queue its run."""
-    _JOBS.add(connection, row)
+    _JOBS.add(connection, row, bytes=json_bytes(row.spec))
     _append(connection, row.id, events)
     runs.ensure(connection, run)
 
@@ -114,13 +116,13 @@ def unfinished(connection: Connection) -> set[str]:
 
 def working(connection: Connection) -> list[JobJson]:
     """Jobs that have not ended and are not paused."""
-    query = _JOBS.select.where(tuning_jobs.c.finished_at.is_(None), tuning_jobs.c.status != "paused")
-    return _JOBS.every(connection, query)
+    return _JOBS.every(connection, _JOBS.select.where(_WORKING))
 
 
 def working_of(connection: Connection, owner: str) -> list[str]:
     """The ids of the jobs of a key that have not ended and are not paused."""
-    return [row.id for row in working(connection) if row.owner == owner]
+    query = select(tuning_jobs.c.id).where(_WORKING, tuning_jobs.c.owner == owner)
+    return list(connection.execute(query).scalars())
 
 
 def move(

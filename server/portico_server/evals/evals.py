@@ -17,6 +17,7 @@ from portico_server.db.evals import EvalRow
 from portico_server.db.rows import Order, RowPage
 from portico_server.evals import criteria
 from portico_server.evals.spec import Evaluation
+from portico_server.runs.quotas import StorageQuota
 
 SCOPE: Final = "chat"
 """What a key needs for evaluations; each name that is asked also needs its own right."""
@@ -30,8 +31,9 @@ _LOGS: Final = (
 class Evaluations:
     """The evaluations of the daemon. Another key's do not exist for a caller."""
 
-    def __init__(self, database: Database, registry: Registry) -> None:
+    def __init__(self, database: Database, registry: Registry, quota: StorageQuota) -> None:
         self._database = database
+        self._quota = quota
         self._registry = registry
 
     async def create(
@@ -65,8 +67,13 @@ class Evaluations:
             created_at=now,
             updated_at=now,
         )
+        await self.require_room(row.bytes, caller)
         await self._database.write(rows.create, row)
         return Evaluation(row, found)
+
+    async def require_room(self, size: int, caller: Principal) -> None:
+        """Raise `TooLarge` if a caller may not keep so many bytes more."""
+        await self._quota.admit(self._database, caller.id, size)
 
     async def get(self, eval_id: str, caller: Principal) -> Evaluation:
         """One of them. Raises `NotFound`."""

@@ -49,6 +49,7 @@ class EvalRuns:
             prepared = await prepare(self._services, test, data_source, caller)
             for judge in sorted(criteria.judges_of(test.criteria)):
                 await self._services.registry.resolve(judge, caller)
+        await self._evals.require_room(sum(item.bytes for item in prepared.items), caller)
         run_id = new_id("evalrun_")
         row = EvalRunRow(
             id=run_id,

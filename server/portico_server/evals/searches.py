@@ -336,6 +336,7 @@ class EvalSearches:
         # Ids begin with the time and end by chance: sorted, they stand in the order of the trials.
         ids = sorted(trial.id for trial in made)
         made = [replace(trial, id=one) for trial, one in zip(made, ids, strict=True)]
+        await self._evals.require_room(sum(item.bytes for item in search.prepared.items), caller)
         with binding(names.known):
             run = new_run(KIND, row.id, {"search": row.id}, caller.id, row.run_id)
             begin = self._services.scheduler.within_share(KIND, caller, rows.begin_search)

@@ -30,7 +30,7 @@ from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry
 from portico_server.db import runs, tuning
 from portico_server.db.database import Database
-from portico_server.db.rows import RowPage
+from portico_server.db.rows import RowPage, json_bytes
 from portico_server.db.tuning import EventRow, JobJson, JobRow, NewEvent
 from portico_server.finetune import app_prompts, hosted
 from portico_server.finetune.app_prompts import AppCheck
@@ -46,11 +46,15 @@ from portico_server.finetune.work import (
     examine_files,
 )
 from portico_server.grading import graders
+from portico_server.runs.quotas import StorageQuota
 from portico_server.runs.run import RunContext
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler, new_run
 
 FINETUNE_RUN_KIND: Final = "finetune"
+
+MAX_ENDED_AT_ONCE: Final = 8
+"""Jobs of a revoked key that are ended at the same time: each may wait for its provider."""
 
 MAX_ACTIVE_JOBS: Final = 64
 """Jobs whose files are checked or that wait for their turn to train; one trains."""
@@ -100,8 +104,10 @@ class FineTuningJobs:
         folder: Path,
         packages: frozenset[str] = frozenset(),
         poll_s: float = 10.0,
+        quota: StorageQuota | None = None,
     ) -> None:
         self._database = database
+        self._quota = quota or StorageQuota()
         self._registry = registry
         self._runner = runner
         self._scheduler = scheduler
@@ -157,6 +163,7 @@ class FineTuningJobs:
             created_at=time.time(),
             finished_at=None,
         )
+        await self._quota.admit(self._database, row.owner, json_bytes(row.spec))
         events = [NewEvent("message", f"Created fine-tuning job: {row.id}")]
         events += [NewEvent("message", sentence, "warn") for sentence in ignored]
         with binding(names.known):
@@ -432,9 +439,16 @@ class FineTuningJobs:
 
     async def revoke(self, owner: str) -> None:
         """End the jobs of a key that was revoked, but for those that are paused."""
-        for job_id in await self._database.read(tuning.working_of, owner):
-            with suppress(Conflict):  # it has ended meanwhile
-                await self._end(job_id, SYSTEM, _REVOKED, WORKING_STATUSES)
+        at_once = asyncio.Semaphore(MAX_ENDED_AT_ONCE)
+
+        async def end(job_id: str) -> None:
+            async with at_once:
+                with suppress(Conflict):  # it has ended meanwhile
+                    await self._end(job_id, SYSTEM, _REVOKED, WORKING_STATUSES)
+
+        async with asyncio.TaskGroup() as tasks:
+            for job_id in await self._database.read(tuning.working_of, owner):
+                tasks.create_task(end(job_id))
 
     async def _end(self, job_id: str, caller: Principal, message: str, since: tuple[str, ...]) -> Job:
         job = await self._move(job_id, caller, "cancelled", message, since)

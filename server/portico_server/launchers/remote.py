@@ -52,6 +52,8 @@ MAX_LOOK_INTERVAL_S: Final = 5.0
 """Seconds between two looks at a job that has waited for long."""
 
 MAX_LOG_LINES: Final = 1_000
+MAX_LINE_CHARS: Final = 65_536
+"""Characters of one of them: what has no end of a line is not collected for ever."""
 
 SILENT_S: Final = 60.0
 """Seconds for which a scheduler may be out of reach while a job waits: its controller is restarted now and then."""
@@ -289,8 +291,9 @@ class RemoteProcess:
         return self._code is not None
 
     def _take_log(self, text: str) -> None:
-        *whole, self._rest = (self._rest + text).split("\n")
-        self._lines.extend(whole)
+        *whole, rest = (self._rest + text).split("\n")
+        self._lines.extend(line[-MAX_LINE_CHARS:] for line in whole)
+        self._rest = rest[-MAX_LINE_CHARS:]
         if self.on_log is not None:
             self.on_log(text)
 

@@ -96,8 +96,8 @@ class AppPackages:
     async def prepare(self, name: str, request: PackageRequest, caller: Principal) -> AppPackage:
         """The package of an app that ``caller`` may deploy, ready to be sent.
 
-        Raises `NotFound` for a name or a version that is not there, `Forbidden`, `InvalidRequest`, and `Conflict` for
-        an app of which something cannot leave this daemon.
+        Raises `NotFound` for a name or a version that is not there, `Forbidden`, `InvalidRequest`, for a store that is
+        too large for an archive too, and `Conflict` for an app of which something cannot leave this daemon.
         """
         if (
             request.models == "include"
@@ -113,6 +113,9 @@ class AppPackages:
             stores=request.stores,
         )
         document = await pools.FILES.run(writer.write)
+        if request.stores != "reference":
+            for store in contents.stores.values():
+                await self._stores.portable.require_portable(store.row)
         return AppPackage(contents, document, request, self._stores)
 
 

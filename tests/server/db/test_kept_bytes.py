@@ -14,14 +14,30 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, select
 from tests import postgres
 
-from portico_server.db import agent_tasks, conversations, files, responses, schema, sessions
+from portico_server.db import (
+    agent_tasks,
+    apps,
+    conversations,
+    evals,
+    files,
+    prompts,
+    responses,
+    schema,
+    sessions,
+    tuning,
+)
 from portico_server.db.agent_tasks import AgentTaskRow
+from portico_server.db.apps import AppRow
 from portico_server.db.conversations import ConversationRow
 from portico_server.db.database import Database
+from portico_server.db.evals import EvalRow, EvalRunRow, EvalSearchRow, ItemRow, OutputRow
 from portico_server.db.migrate import config
 from portico_server.db.responses import ResponseRow
 from portico_server.db.rows import json_bytes, text_bytes
+from portico_server.db.runs import NewRun
 from portico_server.db.sessions import SessionKey
+from portico_server.db.tuning import JobRow
+from portico_server.runs.scheduler import new_run
 
 OWNER = "key_1"
 KEY = SessionKey("conv_s", "app_1", OWNER, "monday", "clerk")
@@ -80,6 +96,62 @@ def response(name: str, **more: Any) -> ResponseRow:
     document = orjson.dumps({"output": [item(f"msg_{name}")]}).decode()
     row = ResponseRow(name, OWNER, "run_1", None, None, "completed", False, "[]", document, 1.0, 2.0)
     return replace(row, **more)
+
+
+async def test_what_is_configured_and_evaluated_counts_too(database: Database) -> None:
+    checked: list[int] = []
+
+    def recounted_specs(connection: Connection) -> int:
+        def rows(table: Any, *names: str) -> list[Any]:
+            return list(connection.execute(select(*(table.c[name] for name in names))))
+
+        versions = rows(schema.prompts, "spec") + rows(schema.app_versions, "spec")
+        found = (
+            versions + rows(schema.evals, "spec", "metadata") + rows(schema.eval_runs, "source", "settings")
+        )
+        found += rows(schema.eval_items, "item", "sample") + rows(schema.eval_outputs, "results", "sample")
+        found += rows(schema.eval_searches, "spec") + rows(schema.tuning_jobs, "spec")
+        return sum(json_bytes(*row) for row in found)
+
+    async def check(function: Any, *given: Any) -> None:
+        await database.write(function, *given)
+        kept, found = await database.read(lambda each: (files.stored(each, OWNER), recounted_specs(each)))
+        assert kept == found, (function, given)
+        checked.append(kept)
+
+    def run(name: str) -> NewRun:
+        return new_run("eval", name, {}, OWNER, name)
+
+    async with asyncio.timeout(60):
+        await check(prompts.save, "greet", OWNER, {"name": "greet", "text": "雪莲花"}, "")
+        await check(prompts.save, "greet", OWNER, {"name": "greet", "text": "b" * 900}, "")
+        app = AppRow("app_1", "clerk", OWNER, "flow", 1, None, 1.0, 1.0)
+        await check(apps.create, app, OWNER, {"step": "a"}, "1", "")
+        await check(apps.deploy, "app_1", "flow", OWNER, {"step": "b" * 700}, "2", "", None)
+        test = EvalRow("eval_1", OWNER, "test", {"testing_criteria": []}, {"a": "b"}, 1.0, 1.0)
+        await check(evals.create, test)
+        await check(evals.change, "eval_1", {"metadata": {"a": "c" * 300}})
+        one = EvalRunRow("er_1", "eval_1", OWNER, "run_1", "one", {"type": "a"}, "er_1", 2, {}, 1.0)
+        items = [ItemRow(0, {"q": "雪" * 50}, None), ItemRow(1, {"q": "b"}, {"text": "c"})]
+        await check(evals.begin, one, items, run("run_1"))
+        done = OutputRow("er_1", 0, "pass", 1.0, [{"passed": True}], {"text": "d" * 400}, 1, 1.0, 1.0)
+        for _ in range(2):
+            await check(evals.note, done, lambda tally: tally)
+        search = EvalSearchRow("es_1", "eval_1", OWNER, "run_2", "s", {"axes": []}, 2, 1.0)
+        trial = replace(one, id="er_2", search_id="es_1", data_id="es_1", settings={"k": 1}, run_id="run_2")
+        await check(evals.begin_search, search, [trial], items, run("run_2"))
+        job: Any = JobRow("ftjob-1", OWNER, "run_3", "b", {"n": 1}, {}, "queued", None, 1.0, None)
+        await check(tuning.create, job, run("run_3"), [])
+        assert await database.read(tuning.working_of, OWNER) == ["ftjob-1"]
+        assert await database.read(tuning.working_of, "key_2") == []
+
+        await database.write(ScriptDirectory.from_config(config()).get_revision("0032").module.fill)
+        filled = await database.read(files.stored, OWNER)
+        assert checked[-1] < filled < checked[-1] * 1.2, "JSON columns are written with spaces and escapes"
+        await database.write(evals.remove_run, "er_1")
+        await database.write(evals.remove, "eval_1")
+        await database.write(prompts.remove, "prompt")
+        assert 0 < await database.read(files.stored, OWNER) < filled
 
 
 async def test_the_sums_of_bytes_are_those_of_the_rows(database: Database) -> None:

@@ -19,6 +19,8 @@ from portico_server.db import prompts as rows
 from portico_server.db.database import Database
 from portico_server.db.names import as_meant, own_or_shared
 from portico_server.db.prompts import PromptJson, PromptRow
+from portico_server.db.rows import json_bytes
+from portico_server.runs.quotas import StorageQuota
 
 StoredPrompt: TypeAlias = PromptRow[PromptSpec]
 
@@ -40,9 +42,13 @@ class PromptLibrary:
     """
 
     def __init__(
-        self, database: Database, reserved: Callable[[str, str | None], None] = lambda _name, _owner: None
+        self,
+        database: Database,
+        reserved: Callable[[str, str | None], None] = lambda _name, _owner: None,
+        quota: StorageQuota | None = None,
     ) -> None:
         self._database = database
+        self._quota = quota or StorageQuota()
         self._reserved = reserved
         self._watchers: list[Callable[[], None]] = []
 
@@ -106,6 +112,7 @@ class PromptLibrary:
     ) -> tuple[StoredPrompt, bool]:
         """A new version, and whether it had to be made; an admin's is shared. Raises `Conflict` for a shared name."""
         await self._writable(spec.name, caller)
+        await self._quota.admit(self._database, owner_of(caller), json_bytes(spec.to_json()))
         row, made = await self._database.write(rows.save, spec.name, owner_of(caller), spec.to_json(), origin)
         if made:
             self._changed()
