@@ -26,7 +26,7 @@ class Key:
     """Which files of a store it may read: a filter on their attributes, by the name or id of the store."""
     stored_bytes: int = 0
     """On the disk: files, parts of uploads, what its stores mirror, chunks with their vectors, artifacts, skills,
-    sessions, conversations and responses."""
+    sessions, conversations, responses, apps, prompts, evaluations and trainings."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -291,9 +291,8 @@ class RemoteProcess:
         return self._code is not None
 
     def _take_log(self, text: str) -> None:
-        *whole, rest = (self._rest + text).split("\n")
-        self._lines.extend(line[-MAX_LINE_CHARS:] for line in whole)
-        self._rest = rest[-MAX_LINE_CHARS:]
+        *whole, self._rest = split_log(self._rest, text)
+        self._lines.extend(whole)
         if self.on_log is not None:
             self.on_log(text)
 
@@ -301,6 +300,11 @@ class RemoteProcess:
         self._code, self._reason = code, reason
         self._output.put_nowait(None)
         self._ended.set()
+
+
+def split_log(rest: str, text: str) -> list[str]:
+    """The lines of a log with what came behind ``rest``, the last of which may not have ended; of each its end."""
+    return [line[-MAX_LINE_CHARS:] for line in (rest + text).split("\n")]
 
 
 def _append(path: Path, text: str) -> None:

@@ -32,6 +32,12 @@ from portico_server.runs.scheduler import Scheduler
 from portico_server.tools.sandbox import light
 
 CHAT: Final = "/v1/chat/completions"
+ANYTHING_EVALUATED: Final = {
+    "data_source_config": {"type": "custom", "item_schema": {"type": "object"}},
+    "testing_criteria": [
+        {"type": "string_check", "name": "same", "operation": "eq", "input": "a", "reference": "a"}
+    ],
+}
 
 
 async def key(api: ApiServer, name: str, *scopes: str, **limits: int) -> dict[str, str]:
@@ -469,7 +475,7 @@ async def test_what_is_said_counts_on_the_disk_and_a_full_one_asks_no_model(tmp_
         model.hold.set()
         clerk = {"name": "clerk", "kind": "agent", "spec": {"portico_agent": 1, "model": "held"}}
         assert (await api.client.post("/api/apps", json=clerk)).status_code == 200
-        talker = await key(api, "talker", "chat", "apps:clerk:call")
+        talker = await key(api, "talker", "chat", "apps:clerk:call", "apps:*:deploy")
         long = "b" * 400_000
 
         async def posted(path: str, **body: Any) -> httpx.Response:
@@ -512,9 +518,12 @@ async def test_what_is_said_counts_on_the_disk_and_a_full_one_asks_no_model(tmp_
             await posted("/v1/responses", model="held", input="Hello.", conversation=conversation),
             await posted("/api/sessions", app="clerk", name="tuesday"),
             await posted(f"/api/sessions/{session}/fork", name="copy"),
+            await posted("/api/prompts", name="greet", messages=[{"role": "user", "content": "Hello."}]),
+            await posted("/api/apps", name="mine", spec=clerk["spec"], kind="agent"),
+            await posted("/v1/evals", **ANYTHING_EVALUATED),
         ]
         codes = [(one.status_code, one.json()["error"]["code"]) for one in refused]
-        assert codes == [(413, "storage_limit_exceeded")] * 6 and model.count == before
+        assert codes == [(413, "storage_limit_exceeded")] * 9 and model.count == before
         answers = [await posted("/v1/responses", model="held", input="Hello.", store=False)]
         await api.client.delete(f"/v1/responses/{response}", headers=talker)
         answers.append(await posted(**turn, **said))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from collections.abc import Iterator
@@ -13,9 +14,13 @@ import openai
 import pytest
 from openai.types.fine_tuning import FineTuningJob
 from tests import daemon as daemons
+from tests.api_server import api_server
 from tests.daemon import Daemon
 
 from portico.client import Client
+from portico_server.db import tuning
+from portico_server.db.tuning import JobRow
+from portico_server.runs.scheduler import new_run
 
 CONFIGURATION = """
 models:
@@ -257,6 +262,27 @@ def test_a_revoked_key_ends_its_jobs(daemon: Daemon, client: openai.OpenAI) -> N
         assert ended["status"] == "cancelled"
         messages = [event["message"] for _kind, event in events]
         assert "Fine-tuning job cancelled: its key was revoked" in messages
+
+
+async def test_jobs_of_a_revoked_key_do_not_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with asyncio.timeout(60), api_server(tmp_path) as api:
+        jobs, ended = api.services.tuning, []
+        both = asyncio.Barrier(2)
+
+        async def end(job_id: str, *_given: Any) -> None:
+            await both.wait()
+            ended.append(job_id)
+
+        monkeypatch.setattr(jobs, "_end", end)
+        for name in ("ftjob-1", "ftjob-2"):
+            row: Any = JobRow(name, "key_1", name, "b", {}, {}, "queued", None, 1.0, None)
+            await api.services.database.write(
+                tuning.create, row, new_run("other", name, {}, "key_1", name), []
+            )
+        await jobs.revoke("key_1")
+        assert sorted(ended) == ["ftjob-1", "ftjob-2"]
 
 
 def test_cancel_ends_a_job_whose_files_are_read_and_one_that_is_paused(

@@ -9,6 +9,7 @@ import pytest
 from portico.testing.model_fixture import model_fixture
 from portico_server.core.errors import InvalidRequest, Unavailable
 from portico_server.launchers.protocol import Resources
+from portico_server.launchers.remote import MAX_LINE_CHARS, split_log
 from portico_server.launchers.slurm import SlurmOptions, job_options, job_script, read_job
 from portico_server.models.spec import ModelSpec
 
@@ -22,6 +23,14 @@ async def test_without_slurms_commands_the_error_says_what_to_do(
         with pytest.raises(Unavailable, match=r"needs the command 'sbatch'.*login node") as raised:
             await models.models.load("m")
     assert raised.value.code == "launcher_missing"
+
+
+def test_a_log_without_an_end_of_a_line_is_not_collected() -> None:
+    *whole, rest = split_log("a", "b\nc\nd")
+    assert (whole, rest) == (["ab", "c"], "d")
+    for _ in range(100):
+        *whole, rest = split_log(rest, "x" * MAX_LINE_CHARS + "y")
+    assert not whole and len(rest) == MAX_LINE_CHARS and rest.endswith("y")
 
 
 def test_unknown_launchers_and_resources_are_refused() -> None:

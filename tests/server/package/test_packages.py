@@ -1,0 +1,31 @@
+"""What an app is packaged with."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from tests.api_server import api_server
+
+from portico_server.knowledge.archive import archives
+
+
+async def test_a_store_too_large_for_an_archive_is_said_before_the_package_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with asyncio.timeout(60), api_server(tmp_path) as api:
+        await api.services.stores.start()
+        flow = {"portico_flow": 1, "step": {"op": "code", "source": "lambda text: text"}}
+        for path, body in (
+            ("/api/stores", {"name": "book", "embedding_model": ""}),
+            ("/api/apps", {"name": "echo", "spec": flow}),
+        ):
+            assert (await api.client.post(path, json=body)).status_code == 200
+        monkeypatch.setattr(archives, "MAX_STORE_BLOBS", -1)
+        given = {"include": ["store/book"]}
+        for path in ("/api/apps/echo/package/plan", "/api/apps/echo/package"):
+            refused = await api.client.post(path, json=given)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (400, "store_too_large")
+        planned = await api.client.post("/api/apps/echo/package/plan", json={**given, "stores": "reference"})
+        assert planned.json().get("error", {}).get("code") != "store_too_large"
