@@ -217,8 +217,8 @@ class Settings:
     storage_per_key_mb: int = _setting(
         10_240,
         "What one key may keep on the disk, in MB: files, parts of uploads, what its stores mirror, chunks with their "
-        "vectors, artifacts, skills, sessions, conversations, responses, apps, prompts, evaluations and trainings; 0 for "
-        "any amount. A key's own limit storage_mb goes before",
+        "vectors, artifacts, skills, sessions, conversations, responses, apps, prompts, evaluations and trainings; 0 "
+        "for any amount. A key's own limit storage_mb goes before",
     )
     batch_yields: bool = _setting(
         True, "Let requests of batches stand back while a call is answered that somebody waits for"

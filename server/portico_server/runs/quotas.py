@@ -329,8 +329,8 @@ class StorageQuota:
             raise TooLarge(
                 f"This API key keeps {used / MB_BYTES:,.1f} MB on the disk of {most // MB_BYTES:,} MB that it may, and "
                 f"this has {size / MB_BYTES:,.1f} MB. Delete files, stores, artifacts, sessions, conversations, "
-                "responses, prompts, apps or evaluations, or ask the operator for a higher limit (storage_mb of the key, or the setting "
-                "storage_per_key_mb).",
+                "responses, prompts, apps or evaluations, or ask the operator for a higher limit (storage_mb of the "
+                "key, or the setting storage_per_key_mb).",
                 code="storage_limit_exceeded",
             )
         return used, until

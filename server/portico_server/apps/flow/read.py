@@ -200,8 +200,12 @@ def _retry(fields: FlowFields) -> RetryPolicy | None:
     return retry
 
 
+MAX_CACHE_S: Final = 30 * 86_400.0
+"""Seconds for which an output is kept at most: it belongs to no key, and only its age removes it."""
+
+
 def _cache(fields: FlowFields) -> float | None:
-    """The lifetime in seconds of what is kept; ``true`` is a day."""
+    """The lifetime in seconds of what is kept; ``true`` is a day, `MAX_CACHE_S` the longest."""
     given = fields.raw("cache")
     if given is None or given is False:
         return None
@@ -210,7 +214,7 @@ def _cache(fields: FlowFields) -> float | None:
     inner = FlowFields(given, fields.path("cache"))
     ttl = inner.number("ttl", 86_400.0, least=1)
     inner.done()
-    return ttl
+    return min(ttl, MAX_CACHE_S)
 
 
 def _on_error(fields: FlowFields) -> ErrorPolicy | None:

@@ -8,6 +8,7 @@ import pytest
 from tests.server.apps.flow.steps import Bench, code, pipeline, ref
 
 from portico.errors import InvalidRequest, PorticoError
+from portico_server.apps.flow import read
 
 ADD = "lambda x: x + 1"
 
@@ -172,6 +173,10 @@ class TestWhenAndSave:
 class TestCache:
     def calls(self, bench: Bench, path: str) -> int:
         return bench.outside.calls[path]
+
+    def test_the_lifetime_has_a_bound(self) -> None:
+        spec = read.flow({"portico_flow": 1, "step": code("lambda a: a", cache={"ttl": 1e9})})
+        assert spec.step.cache == 30 * 86_400
 
     def cached(self, bench: Bench, **more: object) -> tuple[dict[str, object], str]:
         path = f"/flaky/{uuid4().hex}/0"
