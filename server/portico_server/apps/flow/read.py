@@ -214,7 +214,7 @@ def _cache(fields: FlowFields) -> float | None:
     inner = FlowFields(given, fields.path("cache"))
     ttl = inner.number("ttl", 86_400.0, least=1)
     inner.done()
-    return min(ttl, MAX_CACHE_S)
+    return min(ttl or MAX_CACHE_S, MAX_CACHE_S)
 
 
 def _on_error(fields: FlowFields) -> ErrorPolicy | None:
