@@ -163,10 +163,11 @@ def several(connection: Connection, ids: Sequence[str]) -> list[ResponseRow] | N
         chars += connection.execute(size).scalar_one()
         if chars > conversations.MAX_WHOLE_CHARS:
             return None
-    return _read(connection, ids)
+    return of_ids(connection, ids)
 
 
-def _read(connection: Connection, ids: Sequence[str]) -> list[ResponseRow]:
+def of_ids(connection: Connection, ids: Sequence[str]) -> list[ResponseRow]:
+    """Those of them that are there, in any order."""
     selected = (_RESPONSES.select.where(responses.c.id.in_(portion)) for portion in portions(ids))
     return [row for some in selected for row in _RESPONSES.every(connection, some)]
 
@@ -193,7 +194,7 @@ def chain(connection: Connection, response_id: str, owner: str | None) -> list[R
     if found[-1].links > conversations.MAX_WHOLE_ITEMS or found[-1].chars > conversations.MAX_WHOLE_CHARS:
         return None
     ids = [row.id for row in reversed(found)]
-    by_id = {row.id: row for row in _read(connection, ids)}
+    by_id = {row.id: row for row in of_ids(connection, ids)}
     rows = [by_id[one] for one in ids]
     return rows if sum(len(row.items) for row in rows) <= conversations.MAX_WHOLE_ITEMS else None
 

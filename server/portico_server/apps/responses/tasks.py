@@ -19,7 +19,7 @@ from portico_server.core.invalid import wrong
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.servable import Card
-from portico_server.db import agent_tasks, conversations
+from portico_server.db import agent_tasks, conversations, responses
 from portico_server.db.agent_tasks import ANSWERABLE, ENDED_STATES, AgentTaskRow, TaskFilter, TaskState
 from portico_server.db.conversations import ConversationRow
 from portico_server.db.database import Database
@@ -198,7 +198,16 @@ class AgentTasks:
     ) -> tuple[list[TaskView], int, tuple[float, str] | None]:
         """A page of tasks, the one changed last first; how many there are; where the next page begins."""
         found, total, more = await self._database.read(agent_tasks.page, caller.id, app, wanted, limit)
-        views = [await self._view(row, caller) for row, _moment in found]
+        kept = {
+            one.id: one for one in await self._database.read(responses.of_ids, [row.id for row, _ in found])
+        }
+        views = [
+            await self._view(row, caller)
+            if kept[row.id].status in OPEN_STATUSES
+            else TaskView(row, kept[row.id])
+            for row, _moment in found
+            if row.id in kept  # it may have been forgotten since
+        ]
         last = found[-1] if more else None
         return views, total, None if last is None else (last[1], last[0].id)
 
