@@ -35,13 +35,15 @@ from portico_server.guards.held_text import HeldTexts, TextBlocked
 CONTENT_FILTER: Final = "content_filter"
 """Why an answer ended, in OpenAI's word."""
 
-_UNREAD: Final = frozenset(("model", "messages", "stream"))
+_UNREAD: Final = frozenset(("model", "messages", "stream", "seed"))
 """Fields of a body that say nothing to a model, or are looked at otherwise. All others are: a model, or whoever serves
 it, may read each of them.
 """
 
-_SESSION: Final = frozenset(("user", "conversation"))
-"""Options of a chat that name a session of an app: it would be another one under a label."""
+_UNREAD_OPTIONS: Final = frozenset(("user", "conversation", "seed"))
+"""Options of a chat that name a session of an app, which would be another one under a label, and a number that no model
+reads.
+"""
 
 _LEGACY: Final = "function_call"
 """The one call of a function, as it was before there were several."""
@@ -116,7 +118,9 @@ class GuardedServable:
                 return replace(
                     request,
                     messages=tuple(await guard_messages(request.messages, self.guards, context)),
-                    options=await guard_fields(request.options, _SESSION, "input", self.guards, context),
+                    options=await guard_fields(
+                        request.options, _UNREAD_OPTIONS, "input", self.guards, context
+                    ),
                 )
             case AppInput():
                 return replace(request, value=await value(request.value, "input", context))

@@ -305,11 +305,11 @@ async def test_a_guard_reads_everything_that_a_model_is_asked() -> None:
         "prediction": {"content": CARD},
         "metadata": {CARD: 4111111111111111},
         "unheard_of": [CARD],
-        "seed": 4111,
+        "seed": 4111111111111111,
     }
     body, _said = await relayed(asked, b"{}")
     assert body["messages"][0]["content"].pop(1) == picture  # pictures are not looked at
-    assert body.pop("seed") == 4111
+    assert body.pop("seed") == 4111111111111111  # a number that no model reads
     assert "4111" not in repr(body)
     assert body["messages"][2]["tool_calls"] == [{**call, "custom": {"name": "f", "input": "[CARD]"}}]
 
