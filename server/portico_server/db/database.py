@@ -184,6 +184,10 @@ def after_commit(connection: Connection, topic: str) -> None:
     connection.info.setdefault(_COMMITTED, set()).add(topic)
 
 
+_NO_TEXT = ("22021", "22P05")
+"""The codes of PostgreSQL for U+0000 in a text, and in one within JSON."""
+
+
 class Database:
     """SQLite in WAL mode at a path, or whatever a SQLAlchemy URL names.
 
@@ -530,6 +534,11 @@ class Database:
                 "reason in the log.",
                 code="database_unavailable",
                 retry_after=RETRY_S,
+            )
+        if getattr(getattr(error, "orig", error), "sqlstate", None) in _NO_TEXT:
+            return InvalidRequest(
+                "A text of the request has the character U+0000, which the database cannot hold. Leave it out.",
+                code="invalid_value",
             )
         reason = str(getattr(error, "orig", error)).lower()
         if isinstance(error, OverflowError | DataError):

@@ -431,6 +431,17 @@ async def test_what_goes_wrong_in_the_database_names_no_values(
     await pair[0].write(alias, "after")
 
 
+async def test_a_text_that_postgresql_cannot_hold_is_the_clients_error(
+    pair: tuple[Database, Database],
+) -> None:
+    for work in (partial(responses.get, row_id="a\0b"), partial(alias, name="a\0b")):
+        with pytest.raises(InvalidRequest, match=r"U\+0000"):
+            await pair[0].write(work)
+    with pytest.raises(InvalidRequest, match=r"U\+0000"):
+        await pair[0].read(responses.get, "a\0b")
+    await pair[0].write(alias, "after")
+
+
 async def test_a_chain_of_responses_is_read_up_to_its_bounds(
     pair: tuple[Database, Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
