@@ -15,6 +15,7 @@ from portico_server.api.openai.relay import caller_of
 from portico_server.api.services import ApiServices
 from portico_server.api.socket import IncomingMessages, WebSocket, read_message
 from portico_server.apps.realtime import config
+from portico_server.apps.realtime.audio import Voices
 from portico_server.apps.realtime.session import RealtimeSession, error_event
 from portico_server.core.errors import InvalidRequest, TooMany
 from portico_server.core.ids import new_id
@@ -47,8 +48,9 @@ async def serve(socket: WebSocket, services: ApiServices) -> None:
             except ClientLeft:
                 incoming.leave()
 
+        voices = Voices(services.registry, services.runner, caller)
         bound = "portico.session" in exchange.scope
-        session = RealtimeSession(services.responder, caller, begun, emit, socket.keep, bound=bound)
+        session = RealtimeSession(services.responder, caller, begun, emit, socket.keep, voices, bound=bound)
         try:
             await session.begin()
             await _hold(session, socket, incoming, services.settings.socket_idle_timeout)

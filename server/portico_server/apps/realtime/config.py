@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
+from portico_server.apps.realtime.audio import PCM, RATES_HZ
 from portico_server.apps.responses import read as responses
 from portico_server.apps.responses import tools
 from portico_server.core import fields
@@ -32,9 +33,9 @@ def _most_tokens(value: Any, path: str) -> None:
 
 
 def _modalities(value: Any, path: str) -> None:
-    if value != ["text"]:
-        fields.items(fields.choice("text"), "a list of words").check(value, path)
-        wrong(path, 'must be ["text"]')
+    if value not in (["text"], ["audio"]):
+        fields.items(fields.choice("text", "audio"), "a list of words").check(value, path)
+        wrong(path, 'must be ["text"] or ["audio"]: a sound always comes with its text')
 
 
 def _tools(value: Any, path: str) -> None:
@@ -55,6 +56,46 @@ def _include(value: Any, path: str) -> None:
         wrong(path, "cannot be had: no probabilities are computed", code="unsupported_parameter")
 
 
+def _none(what: str) -> BodyField:
+    def check(_value: Any, path: str) -> None:
+        wrong(path, what, code="unsupported_parameter")
+
+    return BodyField(check, {"type": "null"})
+
+
+def _format(value: Any, path: str) -> None:
+    known = {"type": fields.choice(*RATES_HZ), "rate": fields.integer()}
+    fields.closed(known, required=("type",)).check(value, path)
+    rate = RATES_HZ[value["type"]]
+    if value.get("rate") not in (None, rate):
+        wrong(f"{path}.rate", f"must be {rate} for {value['type']}")
+
+
+def _voice(value: Any, path: str) -> None:
+    if not isinstance(value, str):
+        fields.closed({"id": fields.name()}, required=("id",)).check(value, path)
+
+
+_OUTPUT: Final = fields.closed(
+    {
+        "format": BodyField(_format, {}),
+        "model": fields.name(),
+        "voice": BodyField(_voice, {}),
+        "speed": fields.number(0.25, 4),
+    }
+)
+_INPUT: Final = fields.closed(
+    {
+        "format": BodyField(_format, {}),
+        "noise_reduction": _none("is not done here: send null"),
+        "transcription": fields.closed(
+            {"model": fields.name(), "language": fields.text(), "prompt": fields.text()}
+        ),
+        "turn_detection": _none(
+            "is not done here: send null, and input_audio_buffer.commit at the end of a turn"
+        ),
+    }
+)
 _ASKED: Final[Mapping[str, BodyField]] = {
     "instructions": fields.text(),
     "max_output_tokens": BodyField(_most_tokens, {}),
@@ -70,6 +111,7 @@ _ASKED: Final[Mapping[str, BodyField]] = {
 _SESSION: Final = fields.closed(
     {
         **_ASKED,
+        "audio": fields.closed({"input": _INPUT, "output": _OUTPUT}),
         "type": fields.choice("realtime"),
         "model": fields.name(),
         "truncation": BodyField(_truncation, {}),
@@ -85,6 +127,7 @@ _SESSION: Final = fields.closed(
 _RESPONSE: Final = fields.closed(
     {
         **_ASKED,
+        "audio": fields.closed({"output": _OUTPUT}),
         "conversation": fields.choice("auto", "none"),
         "input": fields.items(fields.anything(), "a list of items"),
         "metadata": BodyField(lambda value, _path: _metadata(value), {}),
@@ -106,6 +149,20 @@ def opened(model: str) -> Config:
         "model": model,
         "expires_at": int(time.time()) + MAX_SESSION_S,
         "output_modalities": ["text"],
+        "audio": {
+            "input": {
+                "format": {"type": PCM, "rate": RATES_HZ[PCM]},
+                "noise_reduction": None,
+                "transcription": None,
+                "turn_detection": None,
+            },
+            "output": {
+                "format": {"type": PCM, "rate": RATES_HZ[PCM]},
+                "model": None,
+                "voice": "default",
+                "speed": 1.0,
+            },
+        },
         "instructions": "",
         "tools": [],
         "tool_choice": "auto",
@@ -133,7 +190,22 @@ def updated(config: Config, given: Any, at: str = "session") -> Config:
     first = opened(config["model"])
     changes = {name: first[name] if value is None else value for name, value in given.items()}
     made = {**config, **{name: value for name, value in changes.items() if name not in _TOLD}}
+    made["audio"] = _audio(config["audio"], given.get("audio", {}), first["audio"])
     _check_tools(made, at)
+    return made
+
+
+def _audio(now: Config, given: Mapping[str, Any] | None, first: Config) -> Config:
+    """What is said of sounds, with what a client changes of it."""
+    if given is None:
+        return first
+    made: Config = {}
+    for side, known in now.items():
+        changes = given.get(side, {})
+        if changes is None:
+            made[side] = first[side]
+            continue
+        made[side] = {**known, **{n: first[side][n] if v is None else v for n, v in changes.items()}}
     return made
 
 
@@ -148,6 +220,7 @@ def asked(config: Config, given: Any, at: str = "response") -> Config:
         given = {}
     _RESPONSE.check(given, at)
     made = {**config, **{name: value for name, value in given.items() if value is not None}}
+    made["audio"] = _audio(config["audio"], given.get("audio") or {}, config["audio"])
     _check_tools(made, at)
     return made
 

@@ -41,11 +41,19 @@ _PARTS: Final[Mapping[str, Mapping[str, BodyField]]] = {
             "input_image", image_url=_TEXT, detail=fields.choice("auto", "low", "high", "original")
         ),
     },
-    "assistant": {"output_text": _part("output_text", text=_TEXT)},
+    "assistant": {
+        "output_text": _part("output_text", text=_TEXT),
+        "output_audio": _part("output_audio", transcript=_TEXT),
+    },
 }
 """By role, then by type: the parts that a message may have."""
 
-_NEEDED: Final = {"input_text": "text", "output_text": "text", "input_image": "image_url"}
+_NEEDED: Final = {
+    "input_text": "text",
+    "output_text": "text",
+    "input_image": "image_url",
+    "output_audio": "transcript",
+}
 
 
 def _parts(role: str, value: Any, at: str) -> None:
@@ -226,8 +234,10 @@ def as_input(items: Iterable[Item]) -> list[dict[str, Any]]:
 
 
 def _asked(part: Mapping[str, Any]) -> dict[str, Any]:
-    """A part of a message as a response takes it."""
-    return {name: value for name, value in part.items() if name not in ("audio", "transcript")}
+    """A part of a message as a response takes it: of a sound, what is said in it."""
+    if part["type"] in ("input_audio", "output_audio"):
+        return {"type": part["type"].replace("audio", "text"), "text": part["transcript"] or ""}
+    return dict(part)
 
 
 def resolved(given: Sequence[Any], conversation: SessionItems, at: str) -> list[Item]:

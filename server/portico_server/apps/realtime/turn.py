@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
+from portico_server.apps.realtime.audio import MAX_DELTA_BYTES, Sentences, Voices, duration_ms
 from portico_server.apps.realtime.config import Config
 from portico_server.apps.realtime.conversation import Item, SessionItems
 from portico_server.apps.responses.event_builder import Event
@@ -21,7 +23,7 @@ _HIDDEN: Final = "reasoning"
 class RealtimeTurn:
     """Takes the events of a response in their order. ``conversation`` is ``None`` for one that is in none."""
 
-    def __init__(self, asked: Config, conversation: SessionItems | None, emit: Emit) -> None:
+    def __init__(self, asked: Config, conversation: SessionItems | None, emit: Emit, voices: Voices) -> None:
         self.id = new_id("resp_")
         self.ended = False
         self.delivering = False
@@ -33,6 +35,12 @@ class RealtimeTurn:
         self._output: list[Item] = []
         self._places: dict[int, int] = {}
         """Where the items of the other API are in ``_output``."""
+        self.heard: dict[str, list[tuple[int, str]]] = {}
+        """By message: its sentences, each with the milliseconds at which it ends."""
+        self._voices = voices
+        self._audio = asked["audio"]["output"]
+        self._aloud = asked["output_modalities"] == ["audio"]
+        self._sentences = Sentences()
         self._open: dict[str, list[str]] = {}
         """What was said so far of items that are not whole, by their ids."""
         self._failure: Mapping[str, Any] | None = None
@@ -43,6 +51,7 @@ class RealtimeTurn:
             "status_details": None,
             "conversation_id": None if conversation is None else conversation.id,
             "output_modalities": asked["output_modalities"],
+            "audio": {"output": {name: self._audio[name] for name in ("format", "voice")}},
             "max_output_tokens": asked["max_output_tokens"],
             "metadata": asked.get("metadata"),
             "usage": None,
@@ -84,9 +93,9 @@ class RealtimeTurn:
             at = {"response_id": self.id, "output_index": place}
             if item["type"] == "message":
                 within = {**at, "item_id": item["id"], "content_index": 0}
-                item["content"] = [{"type": "output_text", "text": said}]
-                await self._emit("response.output_text.done", **within, text=said)
-                await self._emit("response.content_part.done", **within, part={"type": "text", "text": said})
+                item["content"] = [self._content(said)]
+                await self._emit_text_done(within, said)
+                await self._emit("response.content_part.done", **within, part=self._shown(said))
             else:
                 item["arguments"] = said
             self._output[place] = item
@@ -96,7 +105,7 @@ class RealtimeTurn:
     # --- what is heard ---------------------------------------------------------------------------------------
 
     async def _added(self, event: Event) -> None:
-        item = _told(event["item"])
+        item = self._told(event["item"])
         if item["type"] == _HIDDEN:
             return
         if item["type"] == "mcp_list_tools":  # of the conversation alone
@@ -118,7 +127,7 @@ class RealtimeTurn:
         await self._emit("conversation.item.added", previous_item_id=previous, item=item)
 
     async def _done(self, event: Event) -> None:
-        item = _told(event["item"])
+        item = self._told(event["item"])
         if item["type"] == _HIDDEN:
             return
         self._open.pop(item["id"], None)
@@ -144,16 +153,77 @@ class RealtimeTurn:
     async def _part(self, kind: str, event: Event) -> None:
         part = event["part"]
         text = part.get("text", part.get("refusal"))
-        await self._in_item(kind, event, content_index=0, part={"type": "text", "text": text})
+        await self._in_item(kind, event, content_index=0, part=self._shown(text or ""))
 
     async def _text(self, event: Event) -> None:
-        if event["delta"]:  # an empty one carries what this API does not have
-            self._open[event["item_id"]].append(event["delta"])
-            await self._in_item("response.output_text.delta", event, content_index=0, delta=event["delta"])
+        if not event["delta"]:  # it carries what this API does not have
+            return
+        if self._aloud:
+            for sentence in self._sentences.take(event["delta"]):
+                await self._speak(sentence, event)
+            return
+        self._open[event["item_id"]].append(event["delta"])
+        await self._in_item("response.output_text.delta", event, content_index=0, delta=event["delta"])
 
     async def _text_done(self, event: Event) -> None:
-        text = event.get("text", event.get("refusal"))
-        await self._in_item("response.output_text.done", event, content_index=0, text=text)
+        if self._aloud:
+            for sentence in self._sentences.end():
+                await self._speak(sentence, event)
+        at = self._places[event["output_index"]]
+        within = {
+            "response_id": self.id,
+            "output_index": at,
+            "item_id": event["item_id"],
+            "content_index": 0,
+        }
+        await self._emit_text_done(within, event.get("text", event.get("refusal")))
+
+    async def _speak(self, sentence: str, event: Event) -> None:
+        """Say a sentence, and then its sound. It may be cancelled while that is made."""
+        item_id = event["item_id"]
+        self._open[item_id].append(sentence)
+        kind = "response.output_audio_transcript.delta"
+        await self._in_item(kind, event, content_index=0, delta=sentence)
+        ended = self.heard.setdefault(item_id, [])
+        sound = b""
+        if any(char.isalnum() for char in sentence):
+            self.delivering = False
+            sound = await self._voices.spoken(sentence.strip(), self._audio)
+            self.delivering = True
+        for start in range(0, len(sound), MAX_DELTA_BYTES):
+            delta = base64.b64encode(sound[start : start + MAX_DELTA_BYTES]).decode()
+            await self._in_item("response.output_audio.delta", event, content_index=0, delta=delta)
+        length = duration_ms(sound, self._audio["format"]["type"])
+        ended.append(((ended[-1][0] if ended else 0) + length, sentence))
+
+    async def _emit_text_done(self, within: Mapping[str, Any], text: str) -> None:
+        if self._aloud:
+            await self._emit("response.output_audio.done", **within)
+            await self._emit("response.output_audio_transcript.done", **within, transcript=text)
+        else:
+            await self._emit("response.output_text.done", **within, text=text)
+
+    def _shown(self, text: str) -> dict[str, Any]:
+        return {"type": "audio", "transcript": text} if self._aloud else {"type": "text", "text": text}
+
+    def _told(self, item: Mapping[str, Any]) -> Item:
+        """An item of a response as this API has it."""
+        told: Item = {**item, "object": "realtime.item"}
+        if item["type"] == "message":
+            told["content"] = [
+                self._content(part.get("text", part.get("refusal"))) for part in item["content"]
+            ]
+        elif item["type"] == "mcp_call" and item["error"] is not None:
+            text = "".join(part["text"] for part in item["error"]["content"])
+            told["error"] = {"type": "tool_execution_error", "message": text}
+        elif item["type"] == "mcp_list_tools":
+            told.pop("error")
+        return told
+
+    def _content(self, text: str) -> dict[str, Any]:
+        if self._aloud:
+            return {"type": "output_audio", "transcript": text}
+        return {"type": "output_text", "text": text}
 
     async def _arguments(self, event: Event) -> None:
         self._open[event["item_id"]].append(event["delta"])
@@ -214,21 +284,6 @@ class RealtimeTurn:
         ended["status_details"] = None if status == "completed" else details
         ended["usage"] = None if usage is None else _usage(usage)
         await self._emit("response.done", response=ended)
-
-
-def _told(item: Mapping[str, Any]) -> Item:
-    """An item of a response as this API has it."""
-    told: Item = {**item, "object": "realtime.item"}
-    if item["type"] == "message":
-        told["content"] = [
-            {"type": "output_text", "text": part.get("text", part.get("refusal"))} for part in item["content"]
-        ]
-    elif item["type"] == "mcp_call" and item["error"] is not None:
-        text = "".join(part["text"] for part in item["error"]["content"])
-        told["error"] = {"type": "tool_execution_error", "message": text}
-    elif item["type"] == "mcp_list_tools":
-        told.pop("error")
-    return told
 
 
 def _usage(usage: Mapping[str, Any]) -> dict[str, Any]:

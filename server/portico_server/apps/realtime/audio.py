@@ -1,0 +1,169 @@
+"""Sounds of a session: their formats, what is said in them, and texts said aloud sentence by sentence."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import struct
+from collections.abc import Mapping
+from typing import Any, Final
+
+from portico_server.core.errors import EngineFailed, InvalidRequest, Unavailable
+from portico_server.core.invalid import wrong
+from portico_server.core.media import Attachment, Speak, Speech, Transcribe, Transcript
+from portico_server.core.principal import Principal
+from portico_server.core.registry import Registry
+from portico_server.runs.runner import Runner
+
+PCM: Final = "audio/pcm"
+RATES_HZ: Final[Mapping[str, int]] = {PCM: 24_000, "audio/pcmu": 8_000, "audio/pcma": 8_000}
+"""The formats of sounds: 16-bit samples, and G.711 as telephones have it (µ-law, A-law)."""
+
+MIN_COMMIT_MS: Final = 100
+MAX_BUFFER_BYTES: Final = 15 * 2**20
+MAX_DELTA_BYTES: Final = 24_000
+"""Bytes of a sound in one event: half a second of samples."""
+
+_SENTENCE: Final = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])|\n+")
+_ULAW_BIAS_LEVEL: Final = 132
+_ULAW_MAX_LEVEL: Final = 32_635
+
+
+def decoded(text: str, kind: str) -> bytes:
+    """The bytes of an ``audio`` field. Raises `InvalidRequest`."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        wrong("audio", "is not base64")
+    if kind == PCM and len(data) % 2:
+        wrong("audio", f"has {len(data)} bytes, but a sample has two: it ends in the middle of one")
+    return data
+
+
+def duration_ms(data: bytes, kind: str) -> int:
+    """How long a sound is."""
+    return len(data) * 1000 // (RATES_HZ[kind] * (2 if kind == PCM else 1))
+
+
+def as_wav(data: bytes, kind: str) -> bytes:
+    """A sound as a file."""
+    samples = data if kind == PCM else _from_g711(data, kind)
+    rate = RATES_HZ[kind]
+    head = struct.pack("<IHHIIHH", 16, 1, 1, rate, 2 * rate, 2, 16)
+    body = b"WAVEfmt " + head + b"data" + struct.pack("<I", len(samples)) + samples
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def encoded(samples: bytes, kind: str) -> bytes:
+    """16-bit samples at 24 kHz in a format of the session."""
+    samples = samples[: len(samples) // 2 * 2]
+    return samples if kind == PCM else _to_g711(samples, kind)
+
+
+def _from_g711(data: bytes, kind: str) -> bytes:
+    import numpy as np
+
+    code = np.frombuffer(data, np.uint8).astype(np.int32)
+    if kind == "audio/pcmu":
+        code ^= 0xFF
+        level = (((code & 15) << 3) + _ULAW_BIAS_LEVEL << (code >> 4 & 7)) - _ULAW_BIAS_LEVEL
+        level = np.where(code & 128, -level, level)
+    else:
+        code ^= 0x55
+        part, segment = (code & 15) << 4, code >> 4 & 7
+        level = np.where(segment == 0, part + 8, part + 0x108 << np.maximum(segment - 1, 0))
+        level = np.where(code & 128, level, -level)
+    return level.astype("<i2").tobytes()
+
+
+def _to_g711(samples: bytes, kind: str) -> bytes:
+    import numpy as np
+
+    wide = np.frombuffer(samples, "<i2").astype(np.int32)
+    level = wide[: len(wide) // 3 * 3].reshape(-1, 3).sum(axis=1) // 3  # 24 kHz to 8 kHz
+    if kind == "audio/pcmu":
+        size = np.minimum(np.abs(level), _ULAW_MAX_LEVEL) + _ULAW_BIAS_LEVEL
+        segment = np.floor(np.log2(size)).astype(np.int32) - 7
+        code = (np.where(level < 0, 128, 0) | segment << 4 | size >> segment + 3 & 15) ^ 0xFF
+    else:
+        size = np.where(level < 0, -level - 1, level) >> 3
+        segment = np.maximum(np.floor(np.log2(np.maximum(size, 1))).astype(np.int32) - 4, 0)
+        part = size >> np.maximum(segment, 1) & 15
+        code = (np.where(level < 0, 0, 128) | segment << 4 | part) ^ 0x55
+    return code.astype(np.uint8).tobytes()
+
+
+class Sentences:
+    """Takes the pieces of a text and gives its sentences, as soon as each of them is whole."""
+
+    def __init__(self) -> None:
+        self._rest = ""
+
+    def take(self, piece: str) -> list[str]:
+        """The sentences that are whole now."""
+        self._rest += piece
+        found, start = [], 0
+        for match in _SENTENCE.finditer(self._rest):
+            if match.end() > start:
+                found.append(self._rest[start : match.end()])
+                start = match.end()
+        self._rest = self._rest[start:]
+        return found
+
+    def end(self) -> list[str]:
+        """What is left."""
+        rest, self._rest = self._rest, ""
+        return [rest] if rest else []
+
+
+class Voices:
+    """The models of a session that listen and speak: those that it names, or the first that can."""
+
+    def __init__(self, registry: Registry, runner: Runner, caller: Principal) -> None:
+        self._registry = registry
+        self._runner = runner
+        self._caller = caller
+
+    async def able(self, capability: str, named: str | None, param: str) -> str:
+        """The name of a model. Raises `NotFound`, `InvalidRequest`, `Unavailable`."""
+        if named is None:
+            cards = await self._registry.cards(self._caller, "model", "app")
+            found = next((card.name for card in cards if capability in card.capabilities), None)
+            if found is None:
+                raise Unavailable(
+                    f"No model here does {capability}. Add one, as docs/audio.md says.",
+                    code="no_such_model",
+                    param=param,
+                )
+            return found
+        card = (await self._registry.resolve(named, self._caller)).card
+        if capability not in card.capabilities:
+            can = ", ".join(sorted(card.capabilities)) or "nothing else"
+            raise InvalidRequest(
+                f"The model '{named}' does not do {capability}; it does {can}.",
+                code="unsupported_operation",
+                param=param,
+            )
+        return named
+
+    async def heard(self, data: bytes, audio: Mapping[str, Any]) -> Transcript:
+        """What is said in a sound, by the ``audio.input`` of a session."""
+        wanted = audio["transcription"] or {}
+        model = await self.able("transcription", wanted.get("model"), "audio.input.transcription.model")
+        file = Attachment("file", "speech.wav", "audio/wav", as_wav(data, audio["format"]["type"]))
+        asked = Transcribe(file, wanted.get("language") or "", wanted.get("prompt") or "")
+        found = await self._runner.call("audio/transcriptions", model, asked, self._caller)
+        if not isinstance(found, Transcript):
+            raise EngineFailed(f"'{model}' answered something that is not a transcript.")
+        return found
+
+    async def spoken(self, text: str, audio: Mapping[str, Any]) -> bytes:
+        """A text said aloud, by the ``audio.output`` of a session and in its format."""
+        model = await self.able("speech", audio["model"], "audio.output.model")
+        voice = audio["voice"]["id"] if isinstance(audio["voice"], dict) else audio["voice"]
+        asked = Speak(text, voice or "", "pcm", audio["speed"])
+        found = await self._runner.call("audio/speech", model, asked, self._caller)
+        if not isinstance(found, Speech):
+            raise EngineFailed(f"'{model}' answered something that is not a sound.")
+        return encoded(found.audio, audio["format"]["type"])
