@@ -74,7 +74,7 @@ def _from_g711(data: bytes, kind: str) -> bytes:
         part, segment = (code & 15) << 4, code >> 4 & 7
         level = np.where(segment == 0, part + 8, part + 0x108 << np.maximum(segment - 1, 0))
         level = np.where(code & 128, level, -level)
-    return level.astype("<i2").tobytes()
+    return bytes(level.astype("<i2").tobytes())
 
 
 def _to_g711(samples: bytes, kind: str) -> bytes:
@@ -91,7 +91,7 @@ def _to_g711(samples: bytes, kind: str) -> bytes:
         segment = np.maximum(np.floor(np.log2(np.maximum(size, 1))).astype(np.int32) - 4, 0)
         part = size >> np.maximum(segment, 1) & 15
         code = (np.where(level < 0, 0, 128) | segment << 4 | part) ^ 0x55
-    return code.astype(np.uint8).tobytes()
+    return bytes(code.astype(np.uint8).tobytes())
 
 
 class Sentences:

@@ -15,7 +15,7 @@ from portico_server.apps.realtime import config
 from portico_server.apps.realtime.audio import MAX_BUFFER_BYTES, MIN_COMMIT_MS, Voices, decoded, duration_ms
 from portico_server.apps.realtime.config import Config
 from portico_server.apps.realtime.conversation import Item, SessionItems, as_input, read_item, resolved
-from portico_server.apps.realtime.turn import Emit, RealtimeTurn
+from portico_server.apps.realtime.turn import Emit, Heard, RealtimeTurn
 from portico_server.apps.responses.responder import Responder
 from portico_server.apps.responses.work import PreparedResponse
 from portico_server.core import fields
@@ -62,8 +62,7 @@ class RealtimeSession:
         self._buffer = bytearray()
         self._listening: dict[str, asyncio.Task[None]] = {}
         """Who writes down what is said in an item, by its id."""
-        self._heard: dict[str, list[tuple[int, str]]] = {}
-        """Of the messages that were said aloud (see `RealtimeTurn.heard`)."""
+        self._heard: Heard = {}
         self._conversation = SessionItems(self._keep_items)
         self._granted = begun["tools"] if bound else None
         self._turns: dict[RealtimeTurn, asyncio.Task[None]] = {}
@@ -283,22 +282,17 @@ class RealtimeSession:
             items = resolved(asked["input"], self._conversation, "response.input")
         with config.inside("response"):
             prepared = await self._responder.prepare(config.body_of(asked, as_input(items)), self._caller)
-        turn = RealtimeTurn(asked, None if aside else self._conversation, self._emit, self._voices)
+        conversation = None if aside else self._conversation
+        turn = RealtimeTurn(asked, conversation, self._emit, self._voices, self._heard)
         await turn.begin()
         task = asyncio.create_task(self._respond(turn, prepared), name=f"realtime {turn.id}")
         self._turns[turn] = task
-        task.add_done_callback(lambda _task: self._ended(turn))
+        task.add_done_callback(lambda _task: self._turns.pop(turn))
 
     @property
     def _active(self) -> RealtimeTurn | None:
         """The response that is being made in the conversation."""
         return next((t for t in self._turns if t.conversation is not None and not t.ended), None)
-
-    def _ended(self, turn: RealtimeTurn) -> None:
-        del self._turns[turn]
-        self._heard |= {
-            item_id: said for item_id, said in turn.heard.items() if item_id in self._conversation
-        }
 
     async def _respond(self, turn: RealtimeTurn, prepared: PreparedResponse) -> None:
         try:

@@ -16,14 +16,21 @@ from portico_server.core.ids import new_id
 Emit: TypeAlias = Callable[..., Awaitable[None]]
 """Sends an event: its type, and its fields."""
 
+Heard: TypeAlias = dict[str, list[tuple[int, str]]]
+"""By message of the conversation: its sentences that were said aloud, each with the milliseconds at which it ends."""
+
 _HIDDEN: Final = "reasoning"
 """Items that the Realtime API does not have."""
 
 
 class RealtimeTurn:
-    """Takes the events of a response in their order. ``conversation`` is ``None`` for one that is in none."""
+    """Takes the events of a response in their order. ``conversation`` is ``None`` for one that is in none; what is said
+    aloud in it is noted in ``heard``.
+    """
 
-    def __init__(self, asked: Config, conversation: SessionItems | None, emit: Emit, voices: Voices) -> None:
+    def __init__(
+        self, asked: Config, conversation: SessionItems | None, emit: Emit, voices: Voices, heard: Heard
+    ) -> None:
         self.id = new_id("resp_")
         self.ended = False
         self.delivering = False
@@ -35,8 +42,7 @@ class RealtimeTurn:
         self._output: list[Item] = []
         self._places: dict[int, int] = {}
         """Where the items of the other API are in ``_output``."""
-        self.heard: dict[str, list[tuple[int, str]]] = {}
-        """By message: its sentences, each with the milliseconds at which it ends."""
+        self._heard = heard
         self._voices = voices
         self._audio = asked["audio"]["output"]
         self._aloud = asked["output_modalities"] == ["audio"]
@@ -66,6 +72,8 @@ class RealtimeTurn:
         self.delivering = True
         try:
             for event in events:
+                if self.cancelled_by:
+                    return
                 hear = _HEARD.get(event["type"])
                 if hear is not None:
                     await hear(self, event)
@@ -176,7 +184,7 @@ class RealtimeTurn:
             "item_id": event["item_id"],
             "content_index": 0,
         }
-        await self._emit_text_done(within, event.get("text", event.get("refusal")))
+        await self._emit_text_done(within, event["text"] if "text" in event else event["refusal"])
 
     async def _speak(self, sentence: str, event: Event) -> None:
         """Say a sentence, and then its sound. It may be cancelled while that is made."""
@@ -184,7 +192,6 @@ class RealtimeTurn:
         self._open[item_id].append(sentence)
         kind = "response.output_audio_transcript.delta"
         await self._in_item(kind, event, content_index=0, delta=sentence)
-        ended = self.heard.setdefault(item_id, [])
         sound = b""
         if any(char.isalnum() for char in sentence):
             self.delivering = False
@@ -194,7 +201,9 @@ class RealtimeTurn:
             delta = base64.b64encode(sound[start : start + MAX_DELTA_BYTES]).decode()
             await self._in_item("response.output_audio.delta", event, content_index=0, delta=delta)
         length = duration_ms(sound, self._audio["format"]["type"])
-        ended.append(((ended[-1][0] if ended else 0) + length, sentence))
+        if self.conversation is not None and item_id in self.conversation:
+            ended = self._heard.setdefault(item_id, [])
+            ended.append(((ended[-1][0] if ended else 0) + length, sentence))
 
     async def _emit_text_done(self, within: Mapping[str, Any], text: str) -> None:
         if self._aloud:

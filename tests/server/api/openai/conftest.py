@@ -183,6 +183,13 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         },
         {"name": "painter", "source": "fake://", "task": "image"},
         {"name": "narrow", "source": "fake://", "parameters": {"context_length": 12}},
+        {"name": "voice", "source": "fake://", "task": "speech"},
+        {
+            "name": "ear",
+            "source": "fake://",
+            "task": "transcription",
+            "parameters": {"script": [{"match": r"speech\.wav", "content": "Good morning. How are you?"}]},
+        },
         {"name": "vectors", "source": "fake://", "task": "embedding", "parameters": {"dimensions": 8}},
     ]
     agents = [{"name": "desk", **AGENT}]

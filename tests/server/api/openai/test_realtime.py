@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +25,7 @@ from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
 from portico_server.api import client_secrets
+from portico_server.apps.realtime import audio
 from portico_server.core.errors import Unauthenticated
 from portico_server.core.principal import LOCAL
 
@@ -347,7 +350,7 @@ def test_what_cannot_be_done_is_refused_by_its_place(as_key: Callable[[str], Ope
                 "session.update",
                 {"session": {"type": "realtime", "output_modalities": ["text", "audio"]}},
                 "invalid_value",
-                "session.output_modalities[1]",
+                "session.output_modalities",
             ),
             (
                 "session.update",
@@ -379,6 +382,108 @@ def test_what_cannot_be_done_is_refused_by_its_place(as_key: Callable[[str], Ope
         assert session.next("error").error.code == "unsupported_content_type"
         session.say("still here")
         assert session.answer() == "still here"
+
+
+SILENCE = base64.b64encode(bytes(24_000)).decode()
+"""Half a second of samples."""
+
+
+def aloud(**output: Any) -> dict[str, Any]:
+    return {"type": "realtime", "output_modalities": ["audio"], "audio": {"output": output}}
+
+
+@pytest.mark.parametrize(("kind", "bytes_per_s"), [("audio/pcm", 48_000), ("audio/pcmu", 8_000)])
+def test_what_is_said_is_written_down_answered_and_said_aloud(
+    as_key: Callable[[str], OpenAI], kind: str, bytes_per_s: int
+) -> None:
+    with talk(as_key("one")) as session:
+        heard = {"format": {"type": kind}, "transcription": {"model": "ear"}}
+        session.send(
+            "session.update",
+            session={
+                **aloud(),
+                "audio": {"input": heard, "output": {"format": {"type": kind}, "model": "voice"}},
+            },
+        )
+        assert session.next("session.updated").session.audio.input.transcription.model == "ear"
+        session.send("input_audio_buffer.append", audio=SILENCE)
+        session.send("input_audio_buffer.commit")
+        committed = session.next("input_audio_buffer.committed")
+        added = session.next("conversation.item.added").item
+        assert added.id == committed.item_id and added.content[0].type == "input_audio"
+        session.next("conversation.item.done")
+        written = session.next("conversation.item.input_audio_transcription.completed")
+        assert written.transcript == "Good morning. How are you?"
+        assert written.usage.seconds == pytest.approx(24_000 / bytes_per_s)
+        events = session.respond()
+        kinds = [event.type for event in events]
+        pieces = [e.delta for e in events if e.type == "response.output_audio_transcript.delta"]
+        assert pieces == ["Good morning. ", "How are you?"]
+        sound = b"".join(base64.b64decode(e.delta) for e in events if e.type == "response.output_audio.delta")
+        assert kinds[-7:] == [
+            "response.output_audio.delta",
+            "response.output_audio.done",
+            "response.output_audio_transcript.done",
+            "response.content_part.done",
+            "conversation.item.done",
+            "response.output_item.done",
+            "response.done",
+        ]
+        [message] = events[-1].response.output
+        assert message.content[0].type == "output_audio"
+        assert message.content[0].transcript == "Good morning. How are you?"
+
+        length = len(sound) * 1000 // bytes_per_s
+        at = {"item_id": message.id, "content_index": 0}
+        error = session.refused("conversation.item.truncate", **at, audio_end_ms=length + 2)
+        assert error.param == "audio_end_ms"
+        session.send("conversation.item.truncate", **at, audio_end_ms=length - 1)
+        session.next("conversation.item.truncated")
+        session.send("conversation.item.retrieve", item_id=message.id)
+        assert session.next("conversation.item.retrieved").item.content[0].transcript == "Good morning. "
+
+
+def test_a_session_answers_at_once_what_was_said_and_sound_is_bounded(
+    as_key: Callable[[str], OpenAI],
+) -> None:
+    with talk(as_key("one")) as session:
+        assert session.refused("input_audio_buffer.commit").code == "input_audio_buffer_commit_empty"
+        assert session.refused("input_audio_buffer.append", audio="%").param == "audio"
+        assert (
+            session.refused("input_audio_buffer.append", audio="AAAA").param == "audio"
+        )  # a sample and a half
+        for fields, param in (
+            ({"input": {"turn_detection": {"type": "server_vad"}}}, "session.audio.input.turn_detection"),
+            ({"input": {"format": {"type": "audio/mp3"}}}, "session.audio.input.format.type"),
+            ({"output": {"format": {"type": "audio/pcm", "rate": 8000}}}, "session.audio.output.format.rate"),
+            ({"output": {"speeed": 1}}, "session.audio.output.speeed"),
+        ):
+            assert (
+                session.refused("session.update", session={"type": "realtime", "audio": fields}).param
+                == param
+            )
+        large = base64.b64encode(bytes(8_000_000)).decode()
+        session.send("input_audio_buffer.append", audio=large)
+        assert session.refused("input_audio_buffer.append", audio=large).code == "input_audio_buffer_full"
+        session.send("input_audio_buffer.clear")
+        session.next("input_audio_buffer.cleared")
+        session.send("input_audio_buffer.append", audio=SILENCE)
+        session.send("input_audio_buffer.commit")
+        session.until("conversation.item.done")
+        assert session.answer() == "Good morning. How are you?"  # written down for the model, and not told
+        error = session.refused("response.create", response={**aloud(model="ear"), "type": None})
+        assert error.code == "unknown_parameter"
+        asked = {"output_modalities": ["audio"], "audio": {"output": {"model": "ear"}}}
+        assert session.refused("response.create", response=asked).param == "response.audio.output.model"
+
+
+def test_telephone_sounds_are_what_they_were() -> None:
+    levels = [0, 5, -5, 100, -100, 1_000, -1_000, 12_345, -12_345, 32_767, -32_768]
+    samples = b"".join(struct.pack("<3h", level, level, level) for level in levels)
+    for kind in ("audio/pcmu", "audio/pcma"):
+        back = struct.unpack(f"<{len(levels)}h", audio.as_wav(audio.encoded(samples, kind), kind)[44:])
+        for level, found in zip(levels, back, strict=True):
+            assert abs(level - found) <= max(8, abs(level) // 16), (kind, level, found)
 
 
 def test_a_conversation_is_bounded(as_key: Callable[[str], OpenAI]) -> None:
