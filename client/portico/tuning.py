@@ -118,13 +118,16 @@ class TuningCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class TuningPlan:
-    """What a job would do: the examples in figures, what is odd about them, and the recipe with its reasons."""
+    """What a job would do: the examples in figures, what is odd about them, the recipe with its reasons, and the
+    command that starts the training.
+    """
 
     model: str
     parameters: int
     data: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
 
 
 COLLECT_METHODS = ("supervised", "dpo")

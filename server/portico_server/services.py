@@ -298,6 +298,7 @@ class Services:
             self.models.training_environment.packages(),
             settings.tuning_poll,
             self.storage,
+            settings.launcher,
         )
         self.batches = Batches(
             self.database,

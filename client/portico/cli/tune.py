@@ -129,15 +129,15 @@ def start(
     }
     from portico.cli import tune_live
 
+    placed: dict[str, Any] = {"launcher": launcher, "resources": _settings(resource or ())}
     with connected(context) as client:
         if explain or dry_run:
-            plan = client.tuning.plan(base, file, **options)
+            plan = client.tuning.plan(base, file, **options, **placed)
             if as_json:
                 print_json(plan)
             else:
                 tune_live.print_plan(plan, reasons=explain)
             return
-        placed: dict[str, Any] = {"launcher": launcher, "resources": _settings(resource or ())}
         job = client.tuning.create(base, file, suffix=suffix, seed=seed, **options, **placed)
         if not detach:
             job = tune_live.follow(client, job, quiet=as_json)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import typer
@@ -36,6 +38,7 @@ def print_plan(plan: TuningPlan, *, reasons: bool) -> None:
             ),
             ("held back", data["validation"] or None),
             ("training", f"{recipe['kind']}, {recipe['steps']:,} steps, {recipe['epochs']} times through"),
+            ("processes", _spread(recipe)),
             ("memory", amount(recipe["memory_bytes"])),
             ("disk", amount(recipe["disk_bytes"])),
             ("time", f"about {lasts(recipe['seconds'])}"),
@@ -48,6 +51,17 @@ def print_plan(plan: TuningPlan, *, reasons: bool) -> None:
         print_rows(
             ("SETTING", "VALUE", "REASON"), ((name, _value(recipe[name]), why[name]) for name in names)
         )
+        typer.echo(f"\n{one_line(shlex.join(plan.command))}")
+
+
+def _spread(recipe: Mapping[str, Any]) -> str | None:
+    """Where several processes train."""
+    if recipe["processes"] == 1:
+        return None
+    nodes, parts = recipe["nodes"], recipe["tensor_parallel"]
+    words = f"{recipe['processes']}, {recipe['sharding']}"
+    words += f", {nodes} nodes" if nodes > 1 else ""
+    return words + (f", each layer over {parts}" if parts > 1 else "")
 
 
 def _value(value: Any) -> str:

@@ -34,6 +34,7 @@ from portico_server.db.rows import RowPage, json_bytes
 from portico_server.db.tuning import EventRow, JobJson, JobRow, NewEvent
 from portico_server.finetune import app_prompts, hosted
 from portico_server.finetune.app_prompts import AppCheck
+from portico_server.finetune.local_trainer import NODES_LAUNCHER
 from portico_server.finetune.recipe import TrainingRecipe, check_overrides
 from portico_server.finetune.recipe_choice import choose_recipe
 from portico_server.finetune.spec import RETRIEVAL_METHODS, DataFacts, FineTuningSpec, Job, Trainer
@@ -46,6 +47,8 @@ from portico_server.finetune.work import (
     examine_files,
 )
 from portico_server.grading import graders
+from portico_server.launchers.local import LOCAL
+from portico_server.launchers.protocol import Resources
 from portico_server.runs.quotas import StorageQuota
 from portico_server.runs.run import RunContext
 from portico_server.runs.runner import Runner
@@ -105,6 +108,7 @@ class FineTuningJobs:
         packages: frozenset[str] = frozenset(),
         poll_s: float = 10.0,
         quota: StorageQuota | None = None,
+        launcher: str = LOCAL.name,
     ) -> None:
         self._database = database
         self._quota = quota or StorageQuota()
@@ -124,6 +128,7 @@ class FineTuningJobs:
             asyncio.Lock(),
             stores,
             max(poll_s, MIN_POLL_S),
+            launcher,
         )
         scheduler.handle(FINETUNE_RUN_KIND, self._work, concurrency=MAX_ACTIVE_JOBS, bound=True)
 
@@ -207,6 +212,7 @@ class FineTuningJobs:
                 spec.overrides,
                 seed=spec.seed,
                 packages=self._job_context.packages,
+                resources=self._job_context.scheduled(spec),
             )
             return JobPlan(base, prepared.facts, recipe, warnings)
 
@@ -221,6 +227,13 @@ class FineTuningJobs:
         caller.require(FINETUNE_SCOPE)
         base = self._bases.check(spec.base, caller, task=spec.task)
         check_overrides(spec.overrides, "recipe")
+        launcher = spec.launcher or self._job_context.launcher
+        if Resources.parse(spec.resources).nodes > 1 and launcher != NODES_LAUNCHER:
+            raise InvalidRequest(
+                f"The launcher '{launcher}' starts a training on one node. Use '{NODES_LAUNCHER}', or leave out "
+                "'nodes'.",
+                param="resources.nodes",
+            )
         spec = await self._checked_store(spec, caller)
         if (tuner := self._bases.tuner(base)) is not None:
             hosted.check(replace(spec, base=base), tuner)

@@ -99,6 +99,13 @@ async def _give_way(training: Pausable, answering: Callable[[], bool]) -> None:
 CHILD_PACKAGE: Final = "child"
 """The package that trains, alone on the path of an interpreter that has nothing of ours."""
 
+ACCELERATE_MODULE: Final = "accelerate.commands.launch"
+
+TORCHRUN_MODULE: Final = "torch.distributed.run"
+
+NODES_LAUNCHER: Final = "slurm"
+"""The launcher that starts a training on several nodes."""
+
 FSDP_STRATEGIES: Final[Mapping[str, str]] = {
     "zero2": "SHARD_GRAD_OP",
     "zero3": "FULL_SHARD",
@@ -111,18 +118,43 @@ def training_command(python: Path, recipe: TrainingRecipe, order: Path) -> Seque
     """What starts the training that ``order`` describes. Standard input and output are the first process's."""
     if recipe.processes == 1:
         return run_module(CHILD_PACKAGE, str(order), python=python)
+    line = run_module(f"{CHILD_PACKAGE}.node", *_processes(recipe, order), python=python)
+    if recipe.nodes == 1:
+        return line
+    # One task on each node; the first one alone is spoken to, and with one that ends all end.
+    place = f"--nodes={recipe.nodes} --ntasks={recipe.nodes} --ntasks-per-node=1"
+    return ["srun", *place.split(), "--input=0", "--kill-on-bad-exit=1", "--unbuffered", *line]
+
+
+def _processes(recipe: TrainingRecipe, order: Path) -> list[str]:
+    """The module that starts the processes of a node, and its arguments; `child.node` fills in the braces."""
+    several = recipe.nodes > 1
+    if recipe.device == "cpu":  # accelerate starts one process there, whatever it is told
+        line = ["--nnodes", str(recipe.nodes), "--nproc-per-node", str(recipe.processes // recipe.nodes)]
+        if several:
+            line += ["--node-rank", "{rank}", "--master-addr", "{address}", "--master-port", "{port}"]
+        else:
+            line += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
+        return [TORCHRUN_MODULE, *line, "-m", CHILD_PACKAGE, str(order)]
     mixed = {"bfloat16": "bf16", "float16": "fp16"}.get(recipe.precision, "no")
-    line = run_module("accelerate.commands.launch", "--num_processes", str(recipe.processes), python=python)
-    line += ["--num_machines", "1", "--mixed_precision", mixed, "--dynamo_backend", "no"]
-    if recipe.device == "cpu":
-        line += ["--cpu", "--num_cpu_threads_per_process", str(max(1, recipe.threads))]
-    elif recipe.sharding in FSDP_STRATEGIES:
+    line = ["--num_processes", str(recipe.processes), "--num_machines", str(recipe.nodes)]
+    line += ["--mixed_precision", mixed, "--dynamo_backend", "no"]
+    if several:
+        line += [
+            "--machine_rank",
+            "{rank}",
+            "--main_process_ip",
+            "{address}",
+            "--main_process_port",
+            "{port}",
+        ]
+    if recipe.sharding in FSDP_STRATEGIES:
         line += ["--use_fsdp", "--fsdp_sharding_strategy", FSDP_STRATEGIES[recipe.sharding]]
         line += ["--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP", "--fsdp_use_orig_params", "true"]
         line += ["--fsdp_state_dict_type", "FULL_STATE_DICT", "--fsdp_cpu_ram_efficient_loading", "true"]
     else:
         line += ["--multi_gpu"]
-    return [*line, "--module", CHILD_PACKAGE, str(order)]
+    return [ACCELERATE_MODULE, *line, "--module", CHILD_PACKAGE, str(order)]
 
 
 # The training process as the daemon sees it: events in, commands out, and an end that leaves nothing behind.
@@ -151,8 +183,8 @@ OFFLINE_ENVIRONMENT: Final[Mapping[str, str]] = {
 IDLE_THREAD_ENVIRONMENT: Final[Mapping[str, str]] = {"GOMP_SPINCOUNT": "20000"}
 
 
-def training_order(name: str, command: Sequence[str], log: Path) -> LaunchOrder:
-    """A process that trains."""
+def training_order(name: str, command: Sequence[str], log: Path, *, several: bool = False) -> LaunchOrder:
+    """A process that trains, or one that starts ``several``."""
     return LaunchOrder(
         name,
         command,
@@ -165,6 +197,7 @@ def training_order(name: str, command: Sequence[str], log: Path) -> LaunchOrder:
         },
         without=("PYTHON", "VIRTUAL_ENV"),
         line_bytes=MAX_EVENT_BYTES,
+        sessions=several,
     )
 
 
@@ -322,7 +355,8 @@ class LocalTrainer:
         attempt = _Attempt(Grading(task.job.spec.grader or {}, self._light, context), report)
         answering = self._answering if here and task.recipe.device == "cpu" else None
         heard: asyncio.Queue[str] = asyncio.Queue()
-        order = training_order(task.job.id, command, self._logs / f"{task.job.id}.log")
+        log = self._logs / f"{task.job.id}.log"
+        order = training_order(task.job.id, command, log, several=task.recipe.processes > 1)
         order = replace(order, resources=Resources.parse(spec.resources), on_wait=heard.put_nowait)
         left = MAX_STARTS
         while True:

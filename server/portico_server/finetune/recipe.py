@@ -13,11 +13,12 @@ from portico_server.core.errors import InvalidRequest, nearest
 class TrainingRecipe:
     """All that a trainer needs to know beside the model and the data.
 
-    ``micro_batch`` examples at once on each of ``processes``, ``accumulation`` times before a step; ``max_length``
+    ``micro_batch`` examples at once on each replica of the model, ``accumulation`` times before a step; ``max_length``
     tokens at most of an example; ``warmup`` and ``eval_interval`` in steps; ``group`` answers to each prompt and
     ``completion`` tokens of each, for reinforcement; ``beta`` is what straying from the base costs (DPO and
     reinforcement). ``memory_bytes`` is what it is thought to take on each device, ``disk_bytes`` for base and
-    checkpoints, ``seconds`` in all. ``reasons`` has a sentence for each setting by name.
+    checkpoints, ``seconds`` in all. ``reasons`` has a sentence for each setting by name. ``processes`` are those of all
+    ``nodes``; so many as ``tensor_parallel`` hold each layer of a replica together.
     """
 
     kind: Literal["lora", "qlora", "full"]
@@ -27,7 +28,7 @@ class TrainingRecipe:
     precision: Literal["float32", "bfloat16", "float16"]
     device: Literal["cpu", "cuda"]
     processes: int
-    sharding: Literal["none", "ddp", "zero2", "zero3", "fsdp"]
+    sharding: Literal["none", "ddp", "zero2", "zero3", "fsdp", "tensor"]
     micro_batch: int
     accumulation: int
     max_length: int
@@ -52,11 +53,13 @@ class TrainingRecipe:
     disk_bytes: int
     seconds: float
     reasons: Mapping[str, str] = field(default_factory=dict)
+    nodes: int = 1
+    tensor_parallel: int = 1
 
     @property
     def batch(self) -> int:
         """Examples in one step."""
-        return self.micro_batch * self.accumulation * self.processes
+        return self.micro_batch * self.accumulation * (self.processes // self.tensor_parallel)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -119,6 +122,7 @@ SETTINGS: Final[Mapping[str, NumberRange | OneOf | YesNo]] = {
     "device": OneOf(("cpu", "cuda")),
     "processes": NumberRange(1, 1024),
     "sharding": OneOf(("none", "ddp", "zero2", "zero3", "fsdp")),
+    "tensor_parallel": NumberRange(1, 64),
     "micro_batch": NumberRange(1, 4096),
     "max_length": NumberRange(16, 10_000_000),
     "packing": YesNo(),

@@ -22,7 +22,7 @@ from portico_server.finetune.spec import RETRIEVAL_METHODS, DataFacts, Hyperpara
 
 Kind: TypeAlias = Literal["lora", "qlora", "full"]
 Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
-Sharding: TypeAlias = Literal["none", "ddp", "zero2", "zero3", "fsdp"]
+Sharding: TypeAlias = Literal["none", "ddp", "zero2", "zero3", "fsdp", "tensor"]
 
 GB: Final = 1024**3
 
@@ -65,6 +65,12 @@ class TrainingSetup:
     checkpointing: bool
     small_states: bool = False
     completion: int = 0
+    tensor_parallel: int = 1
+
+    @property
+    def replicas(self) -> int:
+        """How many copies of the model learn from examples of their own."""
+        return self.processes // self.tensor_parallel
 
 
 def trainable_parameters(base: BaseModel, setup: TrainingSetup) -> int:
@@ -87,7 +93,7 @@ def weight_bytes(base: BaseModel, setup: TrainingSetup) -> int:
         size = base.parameters * (4 + width)  # trained in 32 bits, and a copy in 16 to compute with
     if setup.kind == "full" and setup.method in ("dpo", "reinforcement"):
         size *= 2  # the base beside it, to be compared with
-    return size // setup.processes if setup.sharding in ("zero3", "fsdp") else size
+    return size // setup.processes if setup.sharding in ("zero3", "fsdp", "tensor") else size
 
 
 def state_bytes(base: BaseModel, setup: TrainingSetup) -> int:
@@ -96,7 +102,7 @@ def state_bytes(base: BaseModel, setup: TrainingSetup) -> int:
     own = 0 if setup.kind == "full" else 4  # the adapter's own numbers are not among the weights
     gradient = 4
     size = count * (own + gradient + (2 if setup.small_states else 8))
-    return size // setup.processes if setup.sharding in ("zero2", "zero3", "fsdp") else size
+    return size // setup.processes if setup.sharding in ("zero2", "zero3", "fsdp", "tensor") else size
 
 
 def activation_bytes(base: BaseModel, setup: TrainingSetup) -> int:
@@ -307,6 +313,12 @@ class LearningSettings:
 MEMORY_SHARE: Final = {"cuda": 0.9, "cpu": 0.75}
 """The part of a GPU's memory, or of the machine's free memory, that a recipe may count on."""
 
+ASSUMED_GPU_GB: Final = 24
+"""Memory that a GPU of a node is taken to have where the daemon's machine has none to look at."""
+
+ASSUMED_CAPABILITY_LEVEL: Final = 8.0
+"""Compute capability of such a GPU."""
+
 MAX_COMPLETION_TOKENS: Final = 512
 """Tokens that a model may write for an answer that is graded, where nothing else is said."""
 
@@ -324,16 +336,28 @@ def choose_recipe(
     *,
     seed: int = 42,
     packages: Collection[str] = (),
+    resources: Mapping[str, Any] | None = None,
 ) -> TrainingRecipe:
     """The settings for training ``base``, each with its reason. ``packages`` are the optional ones that the trainer
-    has: bitsandbytes, deepspeed, flash_attn.
+    has: bitsandbytes, deepspeed, flash_attn. ``resources`` are what a scheduler is asked for: its ``nodes``, each with
+    so many ``gpus``.
 
     Raises `InvalidRequest`: an override that is none (``param`` names it), or ``memory_insufficient`` with the
     smallest recipe and what it would take.
     """
     given = given or {}
     check_overrides(given)
-    return _Choice(base, data, machine, method, hyperparameters, given, seed, frozenset(packages)).recipe()
+    asked = resources or {}
+    nodes, wanted = max(1, int(asked.get("nodes", 0))), int(asked.get("gpus", 0))
+    if wanted and given.get("device") == "cuda" and not machine.devices:
+        # Nobody knows a node before a job runs there.
+        name = f"{asked.get('gpu_type') or 'GPU'} of a node, taken to have {ASSUMED_GPU_GB} GB"
+        gpu = Device(name, ASSUMED_GPU_GB * GB, ASSUMED_CAPABILITY_LEVEL)
+        machine = replace(machine, devices=(gpu,) * wanted)
+    elif wanted and machine.devices:
+        machine = replace(machine, devices=(machine.devices * wanted)[:wanted])
+    choice = _Choice(base, data, machine, method, hyperparameters, given, seed, frozenset(packages), nodes)
+    return choice.recipe()
 
 
 class _Choice:
@@ -349,7 +373,9 @@ class _Choice:
         given: Mapping[str, Any],
         seed: int,
         packages: frozenset[str],
+        nodes: int,
     ) -> None:
+        self.nodes = nodes
         self.base, self.data, self.machine, self.method = base, data, machine, method
         self.hyperparameters, self.given, self.seed, self.packages = hyperparameters, given, seed, packages
         self.reasons: dict[str, str] = {}
@@ -363,7 +389,8 @@ class _Choice:
         self.device: Literal["cpu", "cuda"] = "cuda" if on_gpu == "cuda" else "cpu"
         if self.device == "cuda" and not machine.devices:
             raise InvalidRequest(
-                "There is no GPU on this machine; leave out 'device'.", param="overrides.device"
+                "There is no GPU on this machine; leave out 'device', or ask a scheduler for GPUs with 'resources'.",
+                param="overrides.device",
             )
         self.devices: tuple[Device, ...] = machine.devices if self.device == "cuda" else ()
         self.capability = min((device.capability for device in self.devices), default=0.0)
@@ -390,7 +417,7 @@ class _Choice:
         micro, accumulation = self._micro(setup, target, budget, group)
         setup = replace(setup, micro_batch=micro)
         epochs = self.learning.epochs()
-        batch = micro * accumulation * setup.processes
+        batch = micro * accumulation * setup.replicas
         prompts = max(1, batch // group)
         per_epoch = math.ceil(self.data.examples / prompts)
         steps = max(1, per_epoch * epochs)
@@ -434,6 +461,8 @@ class _Choice:
             disk_bytes=disk_need(self.base, setup),
             seconds=training_seconds(self.base, setup, tokens, speed),
             reasons=self.reasons,
+            nodes=self.nodes,
+            tensor_parallel=setup.tensor_parallel,
         )
 
     # --- what the machine decides ------------------------------------------------------------------------------
@@ -455,7 +484,7 @@ class _Choice:
 
     def _ways(self) -> Iterator[tuple[Kind, Sharding, int, str]]:
         """What could be done, the best first: kind, how it is spread, over how many devices, and why."""
-        count = len(self.devices)
+        count = max(1, len(self.devices)) * self.nodes
         many: Sharding = "zero3" if "deepspeed" in self.packages else "fsdp"
         kinds: list[Kind] = ["lora", "qlora"]
         if self.method in RETRIEVAL_METHODS:
@@ -500,7 +529,11 @@ class _Choice:
                 checkpointing=True,
                 small_states=self._small_states(kind),
                 completion=completion,
+                tensor_parallel=int(self.given.get("tensor_parallel", 1)),
             )
+            if setup.tensor_parallel > 1:
+                setup, why = replace(setup, sharding="tensor"), "each layer is cut up over several GPUs"
+            self._check_spread(setup)
             if smallest is None or memory_need(self.base, setup) < memory_need(self.base, smallest):
                 smallest = setup
             if memory_need(self.base, setup) > budget:
@@ -509,6 +542,31 @@ class _Choice:
             return self._checkpointing(setup, target, budget)
         assert smallest is not None
         raise self._too_large(smallest, budget)
+
+    def _check_spread(self, setup: TrainingSetup) -> None:
+        """Raise `InvalidRequest` if the processes cannot be divided so."""
+        each, rest = divmod(setup.processes, self.nodes)
+        if rest:
+            raise InvalidRequest(
+                f"{setup.processes} processes cannot be divided among {self.nodes} nodes.",
+                param="overrides.processes",
+            )
+        parts = setup.tensor_parallel
+        if parts == 1:
+            return
+        why = ""
+        if self.device == "cpu":
+            why = "layers are cut up over GPUs alone"
+        elif each % parts:
+            why = f"{each} processes of a node cannot be divided into groups of {parts}"
+        elif setup.kind != "full" or self.method != "supervised":
+            why = "layers are cut up where all weights are trained on examples: 'kind' full, the method 'supervised'"
+        elif "sharding" in self.given:
+            why = "it says how the model is cut up; leave out 'sharding'"
+        if why:
+            raise InvalidRequest(
+                f"'tensor_parallel' cannot be {parts}: {why}.", param="overrides.tensor_parallel"
+            )
 
     def _explain(self, setup: TrainingSetup, why: str) -> None:
         full = memory_need(self.base, replace(setup, kind="full", small_states=False))
@@ -526,10 +584,13 @@ class _Choice:
         self._note("kind", setup.kind, reason)
         self._note("sharding", setup.sharding, why)
         self._note("processes", setup.processes, "one for each GPU" if self.devices else "one uses all cores")
+        self.reasons["nodes"] = "as 'resources' ask for" if self.nodes > 1 else "'resources' ask for no more"
+        parts = f"as given; {setup.replicas} replicas learn from examples of their own"
+        self.reasons["tensor_parallel"] = parts if setup.tensor_parallel > 1 else "each layer is whole"
 
     def _checkpointing(self, setup: TrainingSetup, target: int, budget: int) -> TrainingSetup:
         # A processor gains nothing from many examples at once; a GPU does, up to a point.
-        half = 1 if self.device == "cpu" else max(1, target // setup.processes // 2)
+        half = 1 if self.device == "cpu" else max(1, target // setup.replicas // 2)
         roomy = replace(setup, checkpointing=False, micro_batch=half)
         needed = memory_need(self.base, roomy) > budget
         why = (
@@ -615,9 +676,9 @@ class _Choice:
 
     def _micro(self, setup: TrainingSetup, target: int, budget: int, group: int) -> tuple[int, int]:
         """Sequences at once on a device, and how many times before a step."""
-        share = max(1, math.ceil(target / setup.processes))
+        share = max(1, math.ceil(target / setup.replicas))
         # All answers to a prompt must be in one step.
-        unit = group // math.gcd(group, setup.processes)
+        unit = group // math.gcd(group, setup.replicas)
         share = -(-share // unit) * unit
         fitting = [
             size
@@ -627,7 +688,7 @@ class _Choice:
         micro = max(fitting, default=1)
         micro = int(self._note("micro_batch", micro, self._why_micro(setup, micro, share, budget)))
         accumulation = max(1, math.ceil(share / micro))
-        while micro * accumulation * setup.processes % group:
+        while micro * accumulation * setup.replicas % group:
             accumulation += 1
         self.reasons["accumulation"] = (
             "the whole batch fits at once" if accumulation == 1 else f"so that {share} count as one step"

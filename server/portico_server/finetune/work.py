@@ -44,6 +44,7 @@ from portico_server.finetune.spec import (
     TrainingTask,
     TrainLog,
 )
+from portico_server.launchers.local import LOCAL
 
 # What a job leaves behind beyond its model: the measurements of each step as a table.
 
@@ -116,6 +117,12 @@ class JobContext:
     stores: ReadableStores
     poll_s: float = 10.0
     """Seconds between two looks at a job at a provider."""
+    launcher: str = LOCAL.name
+    """Starts the trainings that name none."""
+
+    def scheduled(self, spec: FineTuningSpec) -> Mapping[str, Any]:
+        """What a scheduler is asked for; on this machine there is none."""
+        return spec.resources if (spec.launcher or self.launcher) != LOCAL.name else {}
 
     def folder_of(self, job_id: str) -> Path:
         """The job's own folder."""
@@ -298,6 +305,7 @@ class JobWork:
             job.spec.overrides,
             seed=job.spec.seed,
             packages=self._job_context.packages,
+            resources=self._job_context.scheduled(job.spec),
         )
         words = (
             f"{facts.examples:,} examples, {facts.tokens:,} tokens. {recipe.kind}, {recipe.steps:,} steps of "

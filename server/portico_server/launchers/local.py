@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import secrets
 import signal
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from portico_server.core import pools
 from portico_server.launchers.protocol import LaunchedProcess, LaunchOrder, describe_exit
@@ -23,6 +23,18 @@ LOG_WAIT_S: Final = 1.0
 """Seconds that the log of a process which has ended is waited for: a grandchild may hold the pipe."""
 
 
+class ExitProtocol(SubprocessStreamProtocol):
+    """Says when the process has ended: `Process.wait` waits for its pipes too, which what it left behind may hold."""
+
+    def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(limit, loop)
+        self.exited = asyncio.Event()
+
+    def process_exited(self) -> None:
+        self.exited.set()
+        super().process_exited()
+
+
 class LocalProcess:
     """A child that leads a process group of its own. See `LaunchedProcess`."""
 
@@ -30,16 +42,19 @@ class LocalProcess:
     adopted = False
     ends_at: float | None = None
 
-    def __init__(self, process: Process, name: str, log: Path) -> None:
+    def __init__(self, process: Process, exited: asyncio.Event, order: LaunchOrder) -> None:
         self.token = secrets.token_hex(32)  # as an argument of an engine it must not begin with a dash
         self.on_log: Callable[[str], None] | None = None
         self._process = process
+        self._exited = exited
+        self._sessions = order.sessions
+        self._children: set[Any] = set()
         self._lines: deque[str] = deque(maxlen=MAX_LOG_LINES)
         assert process.stderr is not None
         self._pump = asyncio.create_task(
-            transcribe(process.stderr, log, self._lines, self._on_log), name=f"log of {name}"
+            transcribe(process.stderr, order.log, self._lines, self._on_log), name=f"log of {order.name}"
         )
-        self._reaper = asyncio.create_task(self._reap(), name=f"end of {name}")
+        self._reaper = asyncio.create_task(self._reap(), name=f"end of {order.name}")
 
     def _on_log(self, text: str) -> None:
         if self.on_log is not None:
@@ -47,8 +62,19 @@ class LocalProcess:
 
     async def _reap(self) -> None:
         """Once it has ended, end what it started and left behind."""
-        await self._process.wait()
-        self.signal(signal.SIGKILL)
+        await self._exited.wait()
+        self._signal_group(signal.SIGKILL)
+        self._signal_children(signal.SIGKILL)  # what stands still does not see that it has ended
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    def _signal_children(self, number: signal.Signals) -> None:
+        """Those of the last signal, unless their numbers are others' by now: psutil compares when they began."""
+        for child in self._children:
+            with contextlib.suppress(importlib.import_module("psutil").Error):
+                child.send_signal(number)
 
     @property
     def pid(self) -> int:
@@ -81,8 +107,18 @@ class LocalProcess:
 
     def signal(self, number: signal.Signals) -> None:
         """See `LaunchedProcess`."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, number)
+        if self._sessions and self.returncode is None:
+            # While it stands still it starts nothing and reaps nothing: the numbers of its children stay theirs.
+            self._signal_group(signal.SIGSTOP)
+            psutil = importlib.import_module("psutil")
+            found = {
+                child for child in self._children if child.is_running()
+            }  # it may have been killed just now
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.update(psutil.Process(self.pid).children(recursive=True))
+            self._children = found
+            self._signal_children(number)
+        self._signal_group(number)
 
     async def wait(self) -> None:
         """See `LaunchedProcess`."""
@@ -122,16 +158,17 @@ class LocalLauncher:
     async def launch(self, order: LaunchOrder) -> LaunchedProcess:
         """See `Launcher`."""
         await pools.MODELS.run(order.log.parent.mkdir, parents=True, exist_ok=True)
-        process = await asyncio.create_subprocess_exec(
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.subprocess_exec(
+            lambda: ExitProtocol(order.line_bytes, loop),
             *order.command,
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,
-            limit=order.line_bytes,
             env={**inherited(*order.without), **order.environment},
             start_new_session=True,  # Ctrl-C is for the daemon, which then ends its children in order
         )
-        return LocalProcess(process, order.name, order.log)
+        return LocalProcess(Process(transport, protocol, loop), protocol.exited, order)
 
 
 LOCAL: Final = LocalLauncher()

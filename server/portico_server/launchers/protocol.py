@@ -34,7 +34,8 @@ def check_launcher(name: str) -> None:
 @dataclass(frozen=True, slots=True)
 class Resources:
     """What a process asks a scheduler for; 0 or empty leaves it to the scheduler's settings. ``minutes`` is how long it
-    may run: a process that reaches its time limit is replaced. ``partition`` is Slurm's.
+    may run: a process that reaches its time limit is replaced. ``partition`` is Slurm's. ``nodes``: on how many a
+    training runs; the others are those of each node.
     """
 
     cpus: int = 0
@@ -43,6 +44,7 @@ class Resources:
     memory_mb: int = 0
     minutes: int = 0
     partition: str = ""
+    nodes: int = 0
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Resources:
@@ -79,7 +81,8 @@ class LaunchOrder:
     ``environment`` is set in addition to what the process inherits, of which variables with one of the prefixes
     ``without`` are left out. What it reads must be there under the same paths where it runs. ``line_bytes`` is the
     longest line that it writes. ``fingerprint`` is the same for processes that may stand for each other; without one
-    it is never taken over by a later daemon. ``on_wait`` hears why it does not run yet.
+    it is never taken over by a later daemon. ``sessions``: it starts processes in sessions of their own, which end
+    with it and get its signals. ``on_wait`` hears why it does not run yet.
     """
 
     name: str
@@ -90,6 +93,7 @@ class LaunchOrder:
     line_bytes: int = LINE_BYTES
     resources: Resources = Resources()
     fingerprint: str = ""
+    sessions: bool = False
     on_wait: Callable[[str], None] | None = None
 
 

@@ -112,7 +112,11 @@ class ModelSpec:
                 param="answers",
             )
         check_launcher(self.launcher)
-        Resources.parse(self.resources)
+        if Resources.parse(self.resources).nodes > 1:
+            raise InvalidRequest(
+                f"The model '{self.name}' runs on one node; 'nodes' is for trainings.",
+                param="resources.nodes",
+            )
         if not self.source:
             raise InvalidRequest(f"The model '{self.name}' needs a source.", param="source")
         for field_name, number in (

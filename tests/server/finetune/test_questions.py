@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from tests.server.models.engines.transformers import environment
 from portico.cli.root import run
 from portico.client import Client
 from portico.errors import PorticoError
-from portico.tuning import TuningJob
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.interfaces import StorePassage
 from portico_server.finetune.questions import (
@@ -150,7 +149,8 @@ CONFIGURATION = """
 models:
   - {{name: echo, source: "fake://", aliases: [default]}}
   - {{name: played, source: "fake://", task: embedding}}
-  - {{name: folder, source: "file://{models}/embedding-mean", engine: transformers}}
+  - {{name: asker, source: "fake://", parameters: {{script: [{{content: "\nWhere is it kept?\n"}}]}}}}
+  - {{name: folder, source: "file://{models}/embedding-mean", engine: transformers, aliases: [finder]}}
 keys:
   - {{name: admin, key: {admin}, scopes: [admin]}}
   - {{name: tuner, key: {tuner}, scopes: [finetune]}}
@@ -268,33 +268,62 @@ def test_questions_of_a_file_are_matched_with_what_answers_them(daemon: Daemon, 
     assert refused.value.code == "too_few_questions"
 
 
+@pytest.fixture
+def tune(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Calls ``portico tune`` for the store with an embedding model."""
+    monkeypatch.setenv("PORTICO_URL", daemon.url)
+    monkeypatch.setenv("PORTICO_API_KEY", KEYS["admin"])
+    given = ["tune", "--base", "folder", "--store", "notes", "--method", "embedding"]
+    return lambda *more: run([*given, *more])
+
+
+def test_a_chat_model_asks_about_the_passages(
+    tune: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tune("--questions", "9", "--asker", "asker", "--dry-run", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["data"]["examples"] + plan["data"]["validation"] == 9
+    assert not any("questions of people" in sentence for sentence in plan["warnings"])
+    assert tune("--asker", "nobody", "--dry-run") == 1
+    assert "nobody" in capsys.readouterr().err
+
+
+def test_what_cannot_be_promoted_is_refused_before_anything_is_trained(
+    tune: Callable[..., int], daemon: Daemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tune("--promote", "finder", "--detach") == 1
+    assert "leave out --detach" in capsys.readouterr().err
+    assert run(["tune", "examples.jsonl", "--base", "echo", "--promote", "default"]) == 1
+    assert "portico compare" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_an_embedding_model_is_trained_measured_and_serves_a_store(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_an_embedding_model_is_trained_measured_and_promoted_if_it_is_better(
+    daemon: Daemon, tune: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with client_of(daemon) as client:
-        job = client.tuning.create(
-            "folder", store="notes", method="embedding", questions=24, suffix="notes", seed=1
-        )
-        assert (job.store, job.method, job.training_file) == ("notes", "embedding", "")
-        [ended] = [one for one in client.tuning.follow(job.id) if isinstance(one, TuningJob)]
+        status = tune("--questions", "24", "--suffix", "notes", "--seed", "1", "--promote", "finder")
+        printed = capsys.readouterr()
+        [ended] = client.tuning.list(limit=1).data
+        assert (ended.store, ended.method, ended.training_file) == ("notes", "embedding", "")
         assert (ended.status, ended.error) == ("succeeded", "")
         found = ended.evaluation
         assert found is not None
         assert found.questions >= 1
         assert found.better == (found.after.ndcg_10 > found.before.ndcg_10)
-        said = {event.message: event.level for event in client.tuning.events(job.id, limit=100).data}
+        assert status == (0 if found.better else 1)
+        assert (f"'finder' is now '{ended.fine_tuned_model}'" in printed.out) == found.better, printed
+        assert ("finder" in client.deployments.get("folder").aliases) != found.better
+        said = {event.message: event.level for event in client.tuning.events(ended.id, limit=100).data}
         [measured] = [words for words in said if "that were held back: nDCG@10" in words]
         assert said[measured] == ("info" if found.better else "warn")
         assert ("leave your stores as they are" in measured) == (not found.better)
         model = ended.fine_tuned_model or ""
         assert len(client.embed(["the harbour"], model).data[0]) == 32
-        monkeypatch.setenv("PORTICO_URL", daemon.url)
-        monkeypatch.setenv("PORTICO_API_KEY", KEYS["admin"])
         assert run(["stores", "change", "notes", "--embedding-model", model, "--dry-run"]) == 0
         assert "New vectors would be made of all passages of 12 files" in capsys.readouterr().out
-        assert run(["tune", "show", job.id]) == 0
+        assert run(["tune", "show", ended.id]) == 0
         assert f"{found.questions} questions: nDCG@10" in capsys.readouterr().out
         assert client.stores.get("notes").embedding_model != model, "a dry run changes nothing"
         client.stores.change("notes", embedding_model=model)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.server.models.engines.transformers import environment
 
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.interfaces import BaseModel, Device, TrainingMachine
+from portico_server.finetune.local_trainer import ACCELERATE_MODULE, TORCHRUN_MODULE, training_command
 from portico_server.finetune.recipe import TrainingRecipe
 from portico_server.finetune.recipe_choice import MEMORY_SHARE, choose_recipe
 from portico_server.finetune.spec import DataFacts, Hyperparameters
@@ -177,6 +181,95 @@ def test_without_bitsandbytes_nothing_has_four_bits() -> None:
             MODELS["135m"], DATA, MACHINES["laptop"], "supervised", given={"kind": "qlora"}, packages=ALL
         )
     assert caught.value.param == "overrides.kind"
+
+
+def command(machine: str, base: str, given: dict[str, Any], **resources: Any) -> list[str]:
+    found = choose_recipe(
+        MODELS[base], DATA, MACHINES[machine], "supervised", given=given, resources=resources
+    )
+    assert TrainingRecipe.from_json(found.to_json()) == found
+    return list(training_command(Path("python"), found, Path("/jobs/order.json")))
+
+
+SPREAD: list[tuple[str, str, dict[str, Any], dict[str, Any], dict[str, str]]] = [
+    ("4xa100", "7b", {}, {}, {"num_processes": "4", "num_machines": "1", "mixed_precision": "bf16"}),
+    (
+        "4xa100",
+        "72b",
+        {},
+        {},
+        {"num_processes": "4", "fsdp_sharding_strategy": "FULL_SHARD", "use_fsdp": "True"},
+    ),
+    ("4xa100", "7b", {"kind": "full", "tensor_parallel": 2}, {}, {"num_processes": "4", "multi_gpu": "True"}),
+    (
+        "4xa100",
+        "32b",
+        FULL,
+        {"nodes": 4, "gpus": 4},
+        {"num_processes": "16", "num_machines": "4", "machine_rank": "1", "main_process_ip": "10.0.0.1"},
+    ),
+    (
+        "laptop",
+        "7b",
+        {"device": "cuda"},
+        {"nodes": 2, "gpus": 8},
+        {"num_processes": "16", "num_machines": "2", "machine_rank": "1", "multi_gpu": "True"},
+    ),
+]
+
+
+@pytest.mark.slow
+def test_what_starts_several_processes_is_what_accelerate_takes() -> None:
+    """Read by accelerate's own parser; no GPU has run it here."""
+    lines = []
+    for machine, base, given, resources, _expected in SPREAD:
+        line = command(machine, base, given, **resources)
+        if "nodes" in resources:
+            assert line[: line.index("python")] == [
+                "srun", f"--nodes={resources['nodes']}", f"--ntasks={resources['nodes']}", "--ntasks-per-node=1",
+                "--input=0", "--kill-on-bad-exit=1", "--unbuffered",
+            ]  # fmt: skip
+        assert line[line.index("python") :][:4] == ["python", "-P", "-m", "child.node"]
+        known = {"{rank}": "1", "{address}": "10.0.0.1", "{port}": "20001"}
+        lines.append([known.get(word, word) for word in line[line.index(ACCELERATE_MODULE) + 1 :]])
+    code = (
+        "import json, sys; from accelerate.commands.launch import launch_command_parser as made; "
+        "read = lambda line: {k: str(v) for k, v in vars(made().parse_args(line)).items()}; "
+        "print(json.dumps([read(line) for line in json.loads(sys.argv[1])]))"
+    )
+    python = environment.interpreter("finetune")
+    told = subprocess.run([python, "-c", code, json.dumps(lines)], check=True, capture_output=True, text=True)
+    for (*_, expected), parsed in zip(SPREAD, json.loads(told.stdout.splitlines()[-1]), strict=True):
+        assert expected.items() <= parsed.items()
+        assert (parsed["module"], parsed["training_script"]) == ("True", "child")
+        assert parsed["training_script_args"] == "['/jobs/order.json']"
+
+
+def test_processes_on_the_processor_are_started_by_torchrun_on_each_node() -> None:
+    line = command("laptop", "135m", {}, nodes=2)
+    assert line[line.index(TORCHRUN_MODULE) + 1 :][:4] == ["--nnodes", "2", "--nproc-per-node", "1"]
+    assert line[-3:] == ["-m", "child", "/jobs/order.json"]
+
+
+@pytest.mark.parametrize(
+    ("given", "resources", "param"),
+    [
+        ({"tensor_parallel": 2}, {}, "overrides.tensor_parallel"),
+        ({"tensor_parallel": 3, "kind": "full"}, {}, "overrides.tensor_parallel"),
+        ({"tensor_parallel": 8, "kind": "full"}, {"nodes": 2, "gpus": 4}, "overrides.tensor_parallel"),
+        ({"tensor_parallel": 2, "kind": "full", "sharding": "fsdp"}, {}, "overrides.tensor_parallel"),
+        ({"tensor_parallel": 2, "kind": "full", "device": "cpu"}, {}, "overrides.tensor_parallel"),
+        ({"processes": 3}, {"nodes": 2}, "overrides.processes"),
+    ],
+)
+def test_a_model_that_cannot_be_spread_so_is_refused(
+    given: dict[str, Any], resources: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        choose_recipe(
+            MODELS["135m"], DATA, MACHINES["4xa100"], "supervised", given=given, resources=resources
+        )
+    assert refused.value.param == param
 
 
 def test_without_deepspeed_pytorch_shards() -> None:

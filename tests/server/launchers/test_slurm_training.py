@@ -45,6 +45,21 @@ async def test_a_training_is_a_job_and_continues_after_its_node_killed_it(
     cluster.wait_until_empty()
 
 
+async def test_a_training_on_several_nodes_is_one_job_with_a_process_on_each(
+    cluster: SlurmCluster, tmp_path: Path
+) -> None:
+    seen = []
+    async for event in training(tmp_path, nodes=2, launcher="slurm"):
+        seen.append(event)
+    assert isinstance(seen[-1], TrainedWeights)
+    assert (seen[-1].path / "adapter_config.json").is_file()
+    assert [event.step for event in seen if isinstance(event, Metrics)] == list(range(1, STEPS + 1))
+    [*_others, last] = [event for event in seen if isinstance(event, Checkpoint)]
+    chances = sorted(path.name for path in last.path.glob("rng_state*"))
+    assert chances == ["rng_state_0.pth", "rng_state_1.pth"], "each process has its own"
+    cluster.wait_until_empty()
+
+
 def _kill_children(agent: int) -> None:
     for child in psutil.Process(agent).children():
         os.kill(child.pid, signal.SIGKILL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 from tests.server.finetune.child import bases
@@ -21,11 +22,15 @@ EXAMPLES = [
 STEPS = 12
 
 
-async def training(folder: Path, **settings: str) -> AsyncIterator[TrainEvent]:
-    """Its events; jobs are in ``folder/home``."""
+async def training(folder: Path, *, nodes: int = 1, **settings: str) -> AsyncIterator[TrainEvent]:
+    """Its events; jobs are in ``folder/home``. With several ``nodes`` there is a process on each."""
     launchers = Launchers(load({"home": str(folder / "home"), **settings}, {}).settings)
     made = LocalTrainer(bases.Shop(), LightSandbox(), folder / "logs", nice=0, find_launcher=launchers.get)
-    task = bases.task(folder / "job", bases.tiny(), EXAMPLES, steps=STEPS, eval_interval=3)
+    spread = {"nodes": nodes, "processes": nodes}
+    task = bases.task(folder / "job", bases.tiny(), EXAMPLES, steps=STEPS, eval_interval=3, **spread)
+    if nodes > 1:
+        spec = replace(task.job.spec, resources={"nodes": nodes, "cpus": 1})
+        task = replace(task, job=replace(task.job, spec=spec))
     try:
         async for event in made.train(task, bases.Alone()):
             yield event

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from fastapi import Request
@@ -19,6 +20,7 @@ from portico_server.api.services import ApiServices
 from portico_server.api.sse import EventStream, frame, while_present
 from portico_server.batches.spec import LineProblem
 from portico_server.core.principal import Principal
+from portico_server.finetune.local_trainer import training_command
 from portico_server.finetune.spec import DataFacts, Job
 
 router = new_router(prefix="/api/fine_tuning", tags=["Fine-tuning"])
@@ -26,13 +28,16 @@ batch_router = new_router(prefix="/api/batches", tags=["Batches"])
 
 
 class TuningPlan(BaseModel):
-    """What a job would do. ``recipe`` has each setting, and under ``reasons`` why it is so."""
+    """What a job would do. ``recipe`` has each setting, and under ``reasons`` why it is so; ``command`` starts the
+    training, with ``python`` for the interpreter of its environment and ``ORDER`` for the file that describes it.
+    """
 
     model: str
     parameters: int
     data: DataFacts
     warnings: list[str]
     recipe: dict[str, Any]
+    command: list[str]
 
 
 class TuningPlanRequest(FineTuningJobRequest, extra="forbid"):
@@ -52,6 +57,7 @@ async def plan_fine_tuning(
         data=found.facts,
         warnings=[*body.ignored(), *found.warnings],
         recipe=found.recipe.to_json(),
+        command=list(training_command(Path("python"), found.recipe, Path("ORDER"))),
     )
 
 

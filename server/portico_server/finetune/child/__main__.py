@@ -8,8 +8,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from . import watch
-from .daemon import DaemonLink, TrainingOrder
+from .daemon import DaemonLink, TrainingOrder, end_with_starter
 
 MIN_FREE_BYTES = 64 * 1024 * 1024
 """Bytes below which a disk is full."""
@@ -17,10 +16,11 @@ MIN_FREE_BYTES = 64 * 1024 * 1024
 
 def main() -> None:
     """Train as the file says."""
+    end_with_starter()
     order = TrainingOrder.read(Path(sys.argv[1]))
     voice = DaemonLink(first=os.environ.get("RANK", "0") == "0")
     os.nice(min(max(order.nice, 0), 19))
-    # These take seconds to import; from here on the daemon is listened to.
+    # These take seconds to import, and the daemon is listened to already.
     import torch
 
     from .run import run
@@ -51,6 +51,8 @@ def main() -> None:
 
 
 def _last_checkpoint(order: TrainingOrder) -> str:
+    from . import watch
+
     last = watch.last_checkpoint(order.checkpoints)
     if last is None:
         return "There is no checkpoint yet."

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 from dataclasses import dataclass, fields
@@ -64,6 +66,23 @@ class TrainingOrder:
 # closes the daemon is gone, and so are we at once; what is whole on disk is what the next attempt continues from.
 
 
+STARTER_VARIABLE = "PORTICO_TRAINING_STARTER"
+"""The number of the process that has started this one as one of several."""
+
+_PR_SET_PDEATHSIG_CODE = 1
+
+
+def end_with_starter() -> None:
+    """End when what has started this process has ended, however: torchrun gives each a session of its own."""
+    starter = os.environ.get(STARTER_VARIABLE)
+    if starter is None:
+        return
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG_CODE, signal.SIGKILL)
+    if os.getppid() != int(starter):  # it has ended before
+        os._exit(1)
+
+
 class DaemonLink:
     """``first`` is set in the first of several processes, which alone speaks and listens."""
 
@@ -98,4 +117,4 @@ class DaemonLink:
                 self.paused.set()
             elif given["do"] == "grades":
                 self._grades.put(given["rewards"])
-        os._exit(0)
+        os._exit(1)  # with this one the others end

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import torch
+from accelerate import PartialState
 from datasets import disable_progress_bars
 from peft import LoraConfig, get_peft_model
 from transformers import (
@@ -21,6 +22,7 @@ from transformers import (
     PrinterCallback,
     set_seed,
 )
+from transformers.distributed import DistributedConfig
 from transformers.utils import logging
 
 from . import watch
@@ -153,6 +155,12 @@ def model_of(order: TrainingOrder) -> Any:
         )
         if not cut:
             options["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
+    if recipe["tensor_parallel"] > 1:
+        parts = recipe["tensor_parallel"]
+        PartialState(cpu=recipe["device"] == "cpu")  # the processes find each other
+        options["distributed_config"] = DistributedConfig(
+            tp_size=parts, fsdp_size=recipe["processes"] // parts
+        )
     kind = RETRIEVAL_TASKS[order.method][0] if order.method in RETRIEVAL_TASKS else AutoModelForCausalLM
     model = kind.from_pretrained(order.model, **options, **_OFFLINE)
     model.config.use_cache = False

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import torch
+from torch import distributed
 from transformers import TrainerCallback
 
 from .daemon import DaemonLink, TrainingOrder
@@ -181,6 +182,11 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
         return int(self._process.memory_info().rss)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        if distributed.is_initialized():  # the first process alone hears of it; all stop after the same step
+            paused = torch.tensor(float(self._voice.paused.is_set()), device=args.device)
+            distributed.all_reduce(paused, distributed.ReduceOp.MAX)
+            if paused.item():
+                self._voice.paused.set()
         if self._voice.paused.is_set():
             control.should_save = True
             control.should_training_stop = True
@@ -205,9 +211,11 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        if not folder.is_dir():  # another process of several has written it
+        if distributed.is_initialized():
+            distributed.barrier()  # each process has written its part
+        if not state.is_world_process_zero:
             return
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         checkpoint_named(folder, self._order.name)
         mark_complete(folder, self.values)
         self._size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

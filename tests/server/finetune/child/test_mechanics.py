@@ -7,8 +7,6 @@ import contextlib
 import json
 import math
 import os
-import signal
-from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +60,8 @@ async def test_a_training_cut_off_anywhere_comes_to_the_very_same_end(tmp_path: 
     async for event in made.train(parted, bases.Alone()):
         second.append(event)
         if isinstance(event, Checkpoint) and event.step == 4:
-            _kill(parted.folder / "order.json")
+            for process in _processes(parted.folder):
+                process.kill()  # as the system would for want of memory
     assert not half.exists(), "what was not finished is not a checkpoint"
     assert isinstance(second[-1], TrainedWeights)
     assert any(isinstance(event, TrainLog) and "SIGKILL" in event.message for event in second)
@@ -97,24 +96,13 @@ async def test_a_job_that_nears_its_time_limit_writes_a_checkpoint_and_continues
 
     launcher = Limited()
     made = LocalTrainer(bases.Shop(), LightSandbox(), tmp_path / "logs", nice=0, find_launcher=launcher.find)
-    events = await trained(made, task(tmp_path / "job", tiny(), LINES, steps=6))
+    asked = task(tmp_path / "job", tiny(), LINES, steps=6, processes=2, threads=1)
+    events = await trained(made, asked)
     assert isinstance(events[-1], TrainedWeights)
     assert launcher.starts == 2
     [said] = [event for event in events if isinstance(event, TrainLog) and "time limit" in event.message]
     assert "continues in another" in said.message
     assert max(losses(events)) == 6
-
-
-def _kill(order: Path) -> None:
-    """End the process that was started with this file, as the system would for want of memory."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                line = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if os.fsencode(order) in line:
-                os.kill(int(entry.name), signal.SIGKILL)
 
 
 async def test_the_best_checkpoint_wins_and_waiting_for_a_better_one_ends(tmp_path: Path) -> None:
@@ -178,31 +166,43 @@ async def test_pairs_move_the_margin(tmp_path: Path) -> None:
     assert config["base_model_name_or_path"] == "tiny", "the base by its name"
 
 
-async def test_several_processes_train_one_model_and_stand_still_while_a_model_answers(
+async def test_several_processes_train_one_model_stand_still_together_and_end_with_what_started_them(
     tmp_path: Path,
 ) -> None:
-    looks: list[set[str]] = []
-    others = {child.pid for child in psutil.Process().children(recursive=True)}
+    """While a model answers all of them stand still. A torchrun that is killed then leaves nothing behind."""
+    stood: list[psutil.Process] = []
 
     def answering() -> bool:
-        looks.append(set(_statuses(others)))
-        return {psutil.STATUS_STOPPED} not in looks
+        found = _processes(asked.folder)
+        if stood or len(found) < 3:
+            return False
+        if {process.status() for process in found} == {psutil.STATUS_STOPPED}:
+            stood.extend(found)
+            [torchrun] = [process for process in found if process.ppid() == os.getpid()]
+            torchrun.kill()
+        return True
 
-    asked = task(tmp_path, tiny(), LINES, steps=2, processes=2, threads=1, micro_batch=1)
+    asked = task(tmp_path, tiny(), LINES, steps=4, processes=2, threads=1, micro_batch=1)
     events = await trained(trainer(tmp_path, answering=answering), asked)
+    assert len(stood) == 3
+    assert not psutil.wait_procs(stood, timeout=60)[1]
+    assert any(isinstance(event, TrainLog) and "SIGKILL; it continues" in event.message for event in events)
     assert isinstance(events[-1], TrainedWeights)
-    assert set(losses(events)) == {1, 2}
+    assert set(losses(events)) == {1, 2, 3, 4}
+    [*_others, last] = [event for event in events if isinstance(event, Checkpoint)]
+    assert len(list(last.path.glob("rng_state_*.pth"))) == 2, "each process has its own"
     assert (events[-1].path / "adapter_config.json").is_file()
-    assert {psutil.STATUS_STOPPED} in looks
-    assert psutil.STATUS_STOPPED not in looks[-1]
 
 
-def _statuses(others: Container[int]) -> Iterator[str]:
-    """Of what this process has started beside ``others`` and is alive."""
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if child.pid not in others and (status := child.status()) != psutil.STATUS_ZOMBIE:
-                yield status
+def _processes(folder: Path) -> list[psutil.Process]:
+    """Those of the training with this folder that are alive."""
+    order = str(folder / "order.json")
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if order in process.cmdline():
+                found.append(process)
+    return found
 
 
 async def test_what_there_is_no_room_for_is_not_begun(tmp_path: Path) -> None:

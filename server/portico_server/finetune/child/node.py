@@ -1,0 +1,32 @@
+"""``python -m child.node MODULE …``: becomes the module that starts the processes of a training on this machine.
+
+On several nodes, where Slurm's ``srun`` runs it once on each, ``{rank}`` in the arguments becomes the number of this
+node, and ``{address}`` and ``{port}`` where all of them meet: at the first one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .daemon import STARTER_VARIABLE
+
+FIRST_PORT = 20_000
+
+PORT_COUNT = 10_000
+
+
+def main() -> None:
+    """Become the module; the processes that it starts end with it."""
+    known = {}
+    if "SLURM_JOB_ID" in os.environ:
+        port = FIRST_PORT + int(os.environ["SLURM_JOB_ID"]) % PORT_COUNT  # another one for another job
+        address = os.environ["SLURM_LAUNCH_NODE_IPADDR"]
+        known = {"{rank}": os.environ["SLURM_NODEID"], "{address}": address, "{port}": str(port)}
+    words = [known.get(word, word) for word in sys.argv[1:]]
+    os.environ[STARTER_VARIABLE] = str(os.getpid())
+    os.execv(sys.executable, [sys.executable, "-P", "-m", *words])  # noqa: S606  # no shell is wanted
+
+
+if __name__ == "__main__":
+    main()
