@@ -87,6 +87,13 @@ class Talk:
             found.append(self.event())
         return found
 
+    def hang(self) -> None:
+        """Begin a response that falls silent, and wait until it has."""
+        self.send("response.create")
+        said = ""
+        while said != "one two":
+            said += self.until("response.output_text.delta")[-1].delta
+
     def respond(self, **response: Any) -> list[Any]:
         """The events of a response."""
         self.send("response.create", response=response)
@@ -238,8 +245,7 @@ def test_a_response_is_cancelled_and_the_conversation_continues(as_key: Callable
     with talk(as_key("one"), "frail") as session:
         assert session.refused("response.cancel").code == "response_cancel_not_active"
         session.say("hang")
-        session.send("response.create")
-        session.until("response.output_text.delta")
+        session.hang()
         error = session.refused("response.create")
         assert error.code == "conversation_already_has_active_response"
         assert session.refused("response.cancel", response_id="resp_0").param == "response_id"
@@ -266,8 +272,7 @@ def test_a_response_outside_the_conversation_leaves_it_as_it_is(as_key: Callable
     with talk(as_key("one"), "frail") as session:
         kept = session.say("keep me")
         session.say("hang")
-        session.send("response.create")
-        session.until("response.output_text.delta")  # and while that goes on:
+        session.hang()  # and while that goes on:
         aside = session.respond(
             conversation="none", input=[said("aside"), {"type": "item_reference", "id": kept}]
         )
@@ -524,8 +529,7 @@ def test_a_revoked_key_loses_its_session_and_what_is_made_there(harbour: Daemon)
     client = OpenAI(base_url=f"{harbour.url}/v1", api_key=made["key"])
     with client, talk(client, "frail") as session:
         session.say("hang")
-        session.send("response.create")
-        session.until("response.output_text.delta")
+        session.hang()
         httpx.delete(f"{keys}/{made['id']}", headers=boss).raise_for_status()
         with pytest.raises(ConnectionClosed) as closed:
             session.until("response.done")
