@@ -207,6 +207,7 @@ class Daemon:
             await self.services.apps.given(self._configuration.apps)
             for schedule in self._configuration.schedules:
                 await self.services.schedules.put(schedule)
+        await self.services.canaries.start()
         await self.services.tuning.start()
         await self.services.batches.start()
         await self._fetch_default()

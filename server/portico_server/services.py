@@ -24,12 +24,14 @@ from portico_server.apps.responses.tasks import AgentTasks
 from portico_server.apps.responses.tool_context import ResponseServices
 from portico_server.apps.stored_chats import StoredChats
 from portico_server.batches.batches import Batches
+from portico_server.canaries.canaries import CanaryService
 from portico_server.core.interfaces import BaseModel
 from portico_server.core.registry import Registry
 from portico_server.core.tool_search import ToolSearch
 from portico_server.db.database import Database
 from portico_server.db.feed import Feed
 from portico_server.evals.evals import Evaluations
+from portico_server.evals.live import LiveGrading
 from portico_server.evals.runs import EvalRuns
 from portico_server.evals.searches import EvalSearches
 from portico_server.evals.spec import EvalServices
@@ -145,6 +147,7 @@ class Services:
         )
         self.auth = Auth(database, self.settings, self.runner.quotas)
         self.stores.filtered = self.auth.filtered
+        self.canaries.keys = self.auth.list
         self.storage.limit_of = self.auth.storage_limit
         self.scheduler.principals = self.auth.principal
         self.deliveries.principals = self.auth.principal
@@ -251,6 +254,8 @@ class Services:
             self.settings.public_url.rstrip("/"),
         )
         self.apps = DeployedApps(database, self.registry, self.runner.app_quotas, self.storage)
+        self.apps = DeployedApps(database, self.registry, self.runner.app_quotas)
+        self.registry.versions = self.apps.named_version
         self.apps.kind("flow", AppKind(self.flows.check, self.flows.build))
         self.apps.kind("agent", AppKind(self.agents.check, self.agents.build))
         around = ResponseServices(
@@ -329,6 +334,8 @@ class Services:
         self.evals = Evaluations(self.database, self.registry, self.storage)
         self.eval_runs = EvalRuns(around, self.evals)
         self.searches = EvalSearches(around, self.evals, self.eval_runs.slots)
+        live = LiveGrading(around, self.evals, self.eval_runs.slots)
+        self.canaries = CanaryService(self.database, self.registry, self.runner, live)
 
     def _deliver(self) -> None:
         sender = WebhookSender(OutwardFetcher(AddressPolicy.of(self.settings.tool_hosts)))
@@ -352,6 +359,7 @@ class Services:
         self.feed.refresh("mcp_servers", self.mcp.refresh)
         self.feed.refresh("prompts", self.prompts.refresh)
         self.feed.refresh("apps", self.apps.refresh)
+        self.feed.refresh("canaries", self.canaries.refresh)
         for kind, quotas in (("keys used", self.runner.quotas), ("apps used", self.runner.app_quotas)):
             quotas.wake = self.feed.report(kind, quotas.report)
             self.feed.receive(kind, quotas.hear)
@@ -369,6 +377,7 @@ class Services:
             "mcp servers": self.mcp.run(),
             "retention": self.retention.run(),
             "schedules": self.scheduled.run(),
+            "canaries": self.canaries.run(),
             "webhooks": self.deliveries.run(alone=alone),
             "events of webhooks": self.deliveries.settle(),
             "added tools": self.added.run(),
@@ -379,7 +388,7 @@ class Services:
     def guard(self, guards: Sequence[ContentGuard]) -> None:
         """Put guards around what they name, from the next call on."""
         self.registry.around = (
-            (lambda servable: guarded(servable, guards, self.registry.aliases)) if guards else None
+            (lambda servable: guarded(servable, guards, self.registry.meanings)) if guards else None
         )
 
     def _plugin_tables(self) -> Sequence[PluginTable[Any]]:
@@ -390,7 +399,13 @@ class Services:
 
     async def close(self) -> None:
         """End what ends in order; what fails is logged, and the rest continues."""
-        closing = [self.code.close, self.stores.close, self.models.close, self.usage.flush]
+        closing = [
+            self.code.close,
+            self.stores.close,
+            self.models.close,
+            self.usage.flush,
+            self.canaries.flush,
+        ]
         if self.runner.telemetry is not None:
             closing.append(self.runner.telemetry.close)
         for close in closing:

@@ -18,6 +18,7 @@ from portico_server.apps.responses.responder import Responder
 from portico_server.apps.responses.tasks import AgentTasks
 from portico_server.apps.stored_chats import StoredChats
 from portico_server.batches.batches import Batches
+from portico_server.canaries.canaries import CanaryService
 from portico_server.core.registry import Registry
 from portico_server.core.tool_search import ToolSearch
 from portico_server.db.database import Database
@@ -76,6 +77,7 @@ class ApiServices(Protocol):
     retention: Retention
     webhooks: WebhookService
     schedules: ScheduleService
+    canaries: CanaryService
     tool_search: ToolSearch
     skills: SkillLibrary
     mcp: McpHost

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -23,7 +24,7 @@ from portico_server.core.names import check_name
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry, owner_of
 from portico_server.core.servable import Servable
-from portico_server.db import apps, usage
+from portico_server.db import apps, canaries, usage
 from portico_server.db.apps import AppRow, VersionRow
 from portico_server.db.database import Database
 from portico_server.db.rows import json_bytes
@@ -156,6 +157,9 @@ def _nowhere(place: str, part: str, node: Any, further: Sequence[str] = ()) -> N
 
 
 logger = logging.getLogger(__name__)
+
+MAX_VERSION_CHARS: Final = 9
+"""Digits of the number of a version."""
 
 MAX_NOTE_CHARS: Final = 500
 """Characters of what a version says about itself."""
@@ -437,6 +441,19 @@ class DeployedApps:
             )
         return found
 
+    async def named_version(self, target: str) -> Servable | None:
+        """What answers for ``NAME@NUMBER``, a version of a shared app, if there is one. Raises `PorticoError` if it
+        cannot be built any more.
+        """
+        name, _, number = target.rpartition("@")
+        if not name or not number.isdecimal() or len(number) > MAX_VERSION_CHARS:
+            return None
+        found = await self._database.read(apps.shared_version, name, int(number))
+        if found is None:
+            return None
+        row, version = found
+        return self._of(row.kind).build(row.name, version.spec, replace(row, version=version.version))
+
     async def roll_back(
         self, ref: str, caller: Principal, *, to: int | None = None
     ) -> tuple[AppRow, VersionRow]:
@@ -506,6 +523,8 @@ class DeployedApps:
     async def remove(self, ref: str, caller: Principal) -> None:
         """Remove an app with all its versions; runs in progress continue."""
         row, _version = self.changeable(ref, caller)
+        if row.owner is None:
+            await self._database.read(partial(canaries.require_unused, versions=True), row.name)
         await self._database.write(apps.remove, row.id)
         self._leave(row)
 

@@ -18,6 +18,7 @@ from portico_server.core.servable import Card
 Keep = Callable[[Mapping[str, str]], Awaitable[None]]
 
 _ID: Final = "id:"
+_TARGET: Final = "target:"
 
 
 class HasId(Protocol):
@@ -85,6 +86,16 @@ async def meant(key: str, ref: str, find: Callable[[str], Awaitable[T | None]]) 
     return row
 
 
+def to_target(target: str) -> str:
+    """The meaning of an alias whose target is one of two, or a version of an app: that target."""
+    return f"{_TARGET}{target}"
+
+
+def target_in(meaning: str) -> str | None:
+    """The target in a meaning, if it is one by target."""
+    return meaning.removeprefix(_TARGET) if meaning.startswith(_TARGET) else None
+
+
 def id_of(meaning: str) -> str | None:
     """The id in a meaning, if it is one by id."""
     return meaning.removeprefix(_ID) if meaning.startswith(_ID) else None
@@ -98,7 +109,7 @@ def owner_in(meaning: str) -> str | None:
 def name_changed_error(key: str, meaning: str) -> Conflict:
     """The error of a run whose name means something that is not there any more."""
     kind, _, name = key.rpartition("/")
-    known_as = id_of(meaning)
+    known_as = id_of(meaning) or target_in(meaning)
     was = f"the one that this run began with ({known_as})" if known_as else "what this run began with"
     return Conflict(
         f"The {kind or 'model or app'} '{name}' is not {was} any more: that is gone. What has the name now is not "

@@ -45,6 +45,7 @@ Prefix = Literal[
     "sess_",
     "item_",
     "event_",
+    "canary_",
 ]
 
 

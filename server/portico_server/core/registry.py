@@ -11,10 +11,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import asynccontextmanager, suppress
 from typing import Final, Protocol, TypeAlias
 
-from portico_server.core.binding import BOUND, Bound, binding_of, id_of, name_changed_error, owner_in
+from portico_server.core.binding import (
+    BOUND,
+    Bound,
+    binding_of,
+    id_of,
+    name_changed_error,
+    owner_in,
+    target_in,
+    to_target,
+)
 from portico_server.core.errors import Conflict, NotFound, nearest
 from portico_server.core.principal import SYSTEM, Principal
-from portico_server.core.servable import Card, Kind, Servable
+from portico_server.core.servable import Card, Kind, Servable, splits
 
 RESERVED: Final = frozenset({"default", "default-embedding", "default-image", "client"})
 """Names that mean something everywhere, so that no key may give them to a thing of its own."""
@@ -27,6 +36,9 @@ def owner_of(caller: Principal) -> str | None:
 
 Preparer: TypeAlias = Callable[[str], Awaitable[None]]
 """Waits until what may have a key is there: after a start, tools come one after the other."""
+
+Versions: TypeAlias = Callable[[str], Awaitable[Servable | None]]
+"""The version of a shared app that ``NAME@NUMBER`` means, if there is one."""
 
 PREPARED_TIMEOUT_S: Final = 60.0
 """Seconds that a run which was taken up waits for all of them."""
@@ -58,6 +70,8 @@ class Registry:
         self._ids: dict[str, Servable] = {}
         """What is held here, by its id."""
         self._aliases: dict[str, str] = {}
+        self._behind: dict[str, Servable] = {}
+        """What an alias means that has no name of its own: a version of an app, or a split between two things."""
         self._reserved: set[str] = set(RESERVED)
         self._sources: list[Source] = []
         self._preparers: list[Preparer] = []
@@ -65,6 +79,8 @@ class Registry:
         self._naming = asyncio.Lock()
         self.around: Callable[[Servable], Servable] | None = None
         """What is put around everything that is resolved: guards, if there are any."""
+        self.versions: Versions | None = None
+        """Finds versions of apps."""
 
     def add(self, servable: Servable, *, replace: bool = False) -> None:
         """Register under ``servable.card.key`` for its owner.
@@ -87,7 +103,11 @@ class Registry:
         servable = table.pop(key, None)
         if servable is None:
             return
-        self._ids.pop(_id(servable.card), None)
+        known_as = _id(servable.card)
+        self._ids.pop(known_as, None)
+        if known_as:
+            for alias in [name for name, behind in self._behind.items() if behind.card.id == known_as]:
+                del self._behind[alias]
         if owner is not None and not table:
             del self._private[owner]
         self.changed(servable.card.kind)
@@ -104,19 +124,40 @@ class Registry:
         """The sources, in the order in which they are asked."""
         return tuple(self._sources)
 
-    def alias(self, name: str, target: str) -> None:
-        """Let ``name`` mean ``target`` from now on."""
+    def alias(self, name: str, target: str, behind: Servable | None = None) -> None:
+        """Let ``name`` mean ``target`` from now on; ``behind`` answers if that is not the name of anything."""
         self._aliases[name] = target
+        if behind is None:
+            self._behind.pop(name, None)
+        else:
+            self._behind[name] = behind
         self.changed("model")
+
+    async def version(self, target: str) -> Servable | None:
+        """The version of a shared app that ``NAME@NUMBER`` means, if there is one and nothing has that name."""
+        if self.versions is None or "@" not in target or target in self._shared:
+            return None
+        return await self.versions(target)
 
     def unalias(self, name: str) -> None:
         """Let ``name`` mean nothing."""
+        self._behind.pop(name, None)
         if self._aliases.pop(name, None) is not None:
             self.changed("model")
 
     @property
     def aliases(self) -> dict[str, str]:
         return dict(self._aliases)
+
+    def behind(self, alias: str) -> str:
+        """The name that what an alias means has in lists: that of the app, where it means a version of one."""
+        found = self._behind.get(alias)
+        return self._aliases.get(alias, alias) if found is None else found.card.key
+
+    @property
+    def meanings(self) -> dict[str, str]:
+        """Aliases, and the names that what they mean has in lists."""
+        return {**self._aliases, **{alias: behind.card.key for alias, behind in self._behind.items()}}
 
     def watch(self, watcher: Callable[[Kind], None]) -> None:
         """Call ``watcher`` with the kind whenever a list of names changes."""
@@ -180,6 +221,8 @@ class Registry:
                 return own[key]
         found = self._shared.get(key)
         if found is None:
+            found = self._behind.get(key)
+        if found is None:
             key = self._aliases.get(key, key)
             found = self._shared.get(key)
         if found is None and caller is not None and key in self._ids:
@@ -214,7 +257,9 @@ class Registry:
         meaning = bound.known.get(key)
         if meaning is None:
             found = await self._resolve(key, caller)
-            await bound.bind(key, binding_of(found.card))
+            if splits(found):
+                found = found.one(caller)
+            await bound.bind(key, self._meaning(key, found))
             return found
         same = await self._meant(key, caller, meaning)
         if same is None:
@@ -223,13 +268,24 @@ class Registry:
                     for prepare in self._preparers:
                         await prepare(key)
             same = await self._meant(key, caller, meaning)
-        if same is None or binding_of(same.card) != meaning:
+        if same is None or (target_in(meaning) is None and binding_of(same.card) != meaning):
             raise name_changed_error(key, meaning)
         caller.require(same.card.scope)
         return same
 
+    def _meaning(self, key: str, found: Servable) -> str:
+        """What a name means. An alias of something that has no name of its own means the target that answers."""
+        if key in self._shared or key not in self._behind:
+            return binding_of(found.card)
+        return to_target(getattr(found, "target", self._aliases[key]))
+
     async def _meant(self, key: str, caller: Principal, meaning: str) -> Servable | None:
         """What is there now of what a name meant when a run began."""
+        target = target_in(meaning)
+        if target is not None:
+            split = self._behind.get(key)
+            side = split.side(target) if split is not None and splits(split) else None
+            return side or self._shared.get(target) or await self.version(target)
         known_as = id_of(meaning)
         if known_as is not None:
             kind = key.rpartition("/")[0]

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 from portico_server.core.context import Context
+from portico_server.core.principal import Principal
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.request import Request, Result
 
@@ -77,6 +78,29 @@ class Relays(Protocol):
 
     async def relay(self, request: Relay, context: Context) -> RelayResponse:
         """Returns once the first byte is known, so that an error before it is a real HTTP status."""
+
+
+@runtime_checkable
+class Splits(Servable, Protocol):
+    """Optional: one of two things answers each call. ``names`` are what guards know them by."""
+
+    names: frozenset[str]
+
+    def one(self, caller: Principal) -> Servable:
+        """One of them, for all calls of a run that continues for days."""
+
+    def side(self, target: str) -> Servable | None:
+        """The one that ``target`` names, while calls are split."""
+
+
+@cache
+def _splits(kind: type[Servable]) -> bool:
+    return hasattr(kind, "side")
+
+
+def splits(servable: Servable) -> TypeGuard[Splits]:
+    """Whether one of two things answers each call."""
+    return _splits(type(servable))
 
 
 @cache

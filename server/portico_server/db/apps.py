@@ -157,3 +157,11 @@ def versions(connection: Connection, app_id: str) -> list[VersionRow]:
     """All versions of an app, newest first."""
     query = _VERSIONS.select.where(app_versions.c.app_id == app_id)
     return _VERSIONS.every(connection, query.order_by(app_versions.c.version.desc()))
+
+
+def shared_version(connection: Connection, name: str, number: int) -> tuple[AppRow, VersionRow] | None:
+    """One version of the shared app of a name."""
+    mine = apps.c.claim == claim_of(None, name)
+    app = _APPS.first(connection, _APPS.select.where(mine))
+    found = None if app is None else version(connection, app.id, number)
+    return None if app is None or found is None else (app, found)

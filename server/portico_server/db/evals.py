@@ -106,6 +106,14 @@ def create(connection: Connection, row: EvalRow) -> None:
     _EVALS.add(connection, row, bytes=row.bytes)
 
 
+def named(connection: Connection, name: str, owner: str | None) -> list[EvalRow]:
+    """Those of a name, the newest first: all, or those of ``owner`` and shared ones."""
+    query = _EVALS.select.where(evals.c.name == name)
+    if owner is not None:
+        query = query.where((evals.c.owner == owner) | evals.c.owner.is_(None))
+    return _EVALS.every(connection, query.order_by(evals.c.id.desc()).limit(2))
+
+
 def page(
     connection: Connection,
     owner: str | None,

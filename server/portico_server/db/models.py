@@ -10,9 +10,10 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from portico_server.core.errors import Conflict
 from portico_server.db.names import require_free
 from portico_server.db.rows import Rows
-from portico_server.db.schema import adapters, aliases, answer_tests, models
+from portico_server.db.schema import adapters, aliases, answer_tests, canaries, models
 from portico_server.db.specs import SpecRow, list_specs, put_spec, remove_spec
 
 
@@ -39,8 +40,15 @@ def list_aliases(connection: Connection) -> dict[str, str]:
 
 
 def put_alias(connection: Connection, name: str, target: str) -> None:
-    """Let an alias mean ``target`` from now on. Raises `Conflict` if an app has the name."""
+    """Let an alias mean ``target`` from now on. Raises `Conflict` if an app has the name, or if a canary runs."""
     require_free(connection, None, name, "model")
+    if connection.execute(select(canaries.c.id).where(canaries.c.running == name)).first() is not None:
+        raise Conflict(
+            f"The calls of '{name}' are split by a canary. End that first: portico canaries promote '{name}', or "
+            f"portico canaries rollback '{name}'.",
+            code="canary_running",
+            param="name",
+        )
     connection.execute(delete(aliases).where(aliases.c.name == name))
     connection.execute(insert(aliases).values(name=name, target=target))
 

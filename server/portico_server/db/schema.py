@@ -66,6 +66,9 @@ __all__ = [
     "artifacts",
     "batch_lines",
     "batches",
+    "canaries",
+    "canary_entries",
+    "canary_sides",
     "changes",
     "chat_completions",
     "chunks",
@@ -237,6 +240,62 @@ aliases = Table(
     metadata,
     Column("name", String, primary_key=True),
     Column("target", String, nullable=False),
+)
+
+# Aliases whose calls are split between what they mean, ``baseline``, and what they may mean next, ``target``.
+canaries = Table(
+    "canaries",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("alias", String, nullable=False),
+    # The alias while its calls are split, null afterwards.
+    Column("running", String),
+    Column("baseline", String, nullable=False),
+    Column("target", String, nullable=False),
+    # Weight, keys, what stays together, the evaluation, and the rules that end it.
+    Column("spec", JSON, nullable=False),
+    # Who set it: evaluations are asked in the name of that key.
+    Column("key", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("ended_at", Float),
+    # "promoted" or "rolled_back".
+    Column("outcome", String),
+    Column("reason", String),
+    Index("ix_canaries_running", "running", unique=True),
+    Index("ix_canaries_alias", "alias"),
+)
+
+# What has been counted of each side, by all daemons.
+canary_sides = Table(
+    "canary_sides",
+    metadata,
+    Column("canary_id", String, ForeignKey("canaries.id", ondelete="CASCADE"), primary_key=True),
+    # "baseline" or "canary".
+    Column("side", String, primary_key=True),
+    Column("calls", Integer, nullable=False),
+    Column("errors", Integer, nullable=False),
+    Column("milliseconds", Float, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("samples", Integer, nullable=False),
+    Column("score", Float, nullable=False),
+    Column("unjudged", Integer, nullable=False),
+)
+
+# What was done to a canary: by whom, why, and on what figures.
+canary_entries = Table(
+    "canary_entries",
+    metadata,
+    # In their order; SQLite counts in this type alone.
+    Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True),
+    Column("canary_id", String, ForeignKey("canaries.id", ondelete="CASCADE"), nullable=False),
+    Column("at", Float, nullable=False),
+    # The id of a key; null: the rule.
+    Column("by", String),
+    # "set", "promoted" or "rolled_back".
+    Column("action", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("figures", JSON, nullable=False),
+    Index("ix_canary_entries_canary_id", "canary_id", "id"),
 )
 
 answer_tests = Table(

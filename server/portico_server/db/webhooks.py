@@ -33,8 +33,10 @@ EVENT_TYPES: Final = (
     *(f"eval.run.{end}" for end in ("succeeded", "failed", "canceled")),
     *(f"run.{end}" for end in ("finished", "failed", "cancelled")),
     "schedule.paused",
+    "canary.promoted",
+    "canary.rolled_back",
 )
-"""What a webhook can want. Those of ``run`` and ``schedule`` are ours, all others OpenAI's."""
+"""What a webhook can want. Those of ``run``, ``schedule`` and ``canary`` are ours, all others OpenAI's."""
 
 INPUT_REQUIRED: Final = "agent_task.input_required"
 """What only the webhooks of a task hear: somebody has to answer before it continues."""

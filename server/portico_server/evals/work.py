@@ -123,7 +123,7 @@ class EndedError(Exception):
 
 
 @dataclass(slots=True)
-class _ItemResult:
+class ItemResult:
     """What became of one item."""
 
     status: Verdict
@@ -131,6 +131,115 @@ class _ItemResult:
     results: list[dict[str, Any]]
     document: Mapping[str, Any]
     spent: list[tuple[str, Usage]] = field(default_factory=list)
+
+
+class ItemWork:
+    """Asks and judges one item at a time, in the name of the key ``owner``."""
+
+    def __init__(
+        self,
+        services: EvalServices,
+        owner: str,
+        source: DataSource,
+        criteria: Sequence[Criterion],
+        instead: Mapping[str, Servable] | None = None,
+    ) -> None:
+        self._services = services
+        self._owner = owner
+        self._source = source
+        self._criteria = criteria
+        self._instead = instead or {}
+
+    async def outcome(self, item: ItemRow, context: Context | None = None) -> ItemResult:
+        """One item in a call of its own, counted for its owner as any other; within ``context``, if there is one, where
+        nobody is asked.
+        """
+        services = self._services
+        caller = services.scheduler.principals(self._owner)
+        name = self._source.target or next(iter(self._judges()), "")
+
+        async def work(within: Context) -> ItemResult:
+            outcome = await self._judged(item, within)
+            for _name, usage in outcome.spent:
+                await within.emit(usage)
+            return outcome
+
+        if not name and context is not None:
+            return await self._judged(item, context)  # there is nothing to count
+        try:
+            run = await self._begin(name or KIND, caller, work)
+            found: ItemResult = await services.runner.wait(run)
+            return found
+        except PorticoError as error:
+            return self._failed(error)
+
+    def _judges(self) -> Sequence[str]:
+        return [str(one.grader["model"]) for one in self._criteria if "model" in one.grader]
+
+    async def _begin(self, name: str, caller: Principal, work: Any) -> Any:
+        """The call, as soon as the limits of its key and of the app let it in. Raises `TooMany` after a while."""
+        runner = self._services.runner
+        until = asyncio.get_running_loop().time() + RETRY_TIMEOUT_S
+        pause = 0.5
+        while True:
+            try:
+                with runner.admitted(name, caller) as admission:
+                    run = runner.begin(KIND, name, caller, work)
+                    admission.follow(run)
+                return run
+            except TooMany as error:
+                wait = min(max(error.retry_after or pause, pause), MAX_RETRY_S)
+                if asyncio.get_running_loop().time() + wait > until:
+                    raise
+            await asyncio.sleep(wait)
+            pause = min(pause * 2, MAX_RETRY_S)
+
+    async def _judged(self, item: ItemRow, context: Context) -> ItemResult:
+        answering = EvalContext(context, self._services.registry, self._instead)
+        try:
+            made = await sample(self._source, item, answering, self._services.filters)
+        except PorticoError as error:
+            return self._failed(error)
+        spent = [(made.model, made.usage)] if made.model else []
+        # The judges are the daemon's own, whatever a trial puts in place of an app.
+        judging = EvalContext(context, self._services.registry, {})
+        results = [await self._result(one, made, judging, spent) for one in self._criteria]
+        if any("error" in result for result in results):
+            status: Verdict = "error"
+        else:
+            status = "pass" if all(result["passed"] for result in results) else "fail"
+        return ItemResult(status, self._score(results), results, made.document, spent)
+
+    def _score(self, results: Sequence[Mapping[str, Any]]) -> float:
+        """The mean of what the criteria give, each as a share of what it could."""
+        shares = [one.share(result["score"]) for one, result in zip(self._criteria, results, strict=True)]
+        return sum(shares) / len(shares)
+
+    async def _result(
+        self, one: Criterion, made: Sample, context: Context, spent: list[tuple[str, Usage]]
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = {"name": one.name, "type": str(one.grader["type"])}
+        try:
+            if one.grader["type"] == RETRIEVAL:
+                score = _ranked(one.grader, made.answer)
+                return {**found, "score": score, "passed": score >= one.threshold}
+            grading = Grading(
+                one.grader, self._services.light, context, lambda name, usage: spent.append((name, usage))
+            )
+            grade = await grading.grade(made.answer)
+        except PorticoError as error:
+            return {**found, "score": one.low, "passed": False, "error": _error(error)}
+        label = {} if grade.label is None else {"sample": {"label": grade.label}}
+        return {**found, "score": grade.score, "passed": one.passed(grade), **label}
+
+    def _failed(self, error: PorticoError) -> ItemResult:
+        """What could not be asked: it counts as the worst answer."""
+        message = _error(error)
+        results = [
+            {"name": one.name, "type": str(one.grader["type"]), "score": one.low, "passed": False}
+            for one in self._criteria
+        ]
+        return ItemResult("error", 0.0, results, {"input": [], "output": [], "error": message})
 
 
 class EvalWork:
@@ -149,10 +258,9 @@ class EvalWork:
         self._services = services
         self._row = row
         self._source = source
-        self._criteria = criteria
         self._context = context
         self._slots = slots
-        self._instead = instead or {}
+        self._asking = ItemWork(services, row.owner or "", source, criteria, instead)
         self._noted = False
 
     async def do(self, numbers: Sequence[int], report: Progress) -> None:
@@ -185,7 +293,7 @@ class EvalWork:
 
     async def _item(self, item: ItemRow) -> None:
         began, clock = time.time(), time.perf_counter()
-        outcome = await self._outcome(item)
+        outcome = await self._asking.outcome(item, self._context)
         seconds = time.perf_counter() - clock
         spent = sum((usage for _name, usage in outcome.spent), Usage())
         output = OutputRow(
@@ -220,96 +328,6 @@ class EvalWork:
         step = StepRow(self._row.id, 1, KIND, "completed", started_at=began, milliseconds=seconds * 1e3)
         scheduler = self._services.scheduler
         await self._services.database.write_soon(steps.record, self._context.run, [step], scheduler.fence)
-
-    async def _outcome(self, item: ItemRow) -> _ItemResult:
-        """One item in a call of its own, counted for its owner as any other."""
-        services, row = self._services, self._row
-        caller = services.scheduler.principals(row.owner or "")
-        name = self._source.target or next(iter(self._judges()), "")
-
-        async def work(context: Context) -> _ItemResult:
-            outcome = await self._judged(item, context)
-            for _name, usage in outcome.spent:
-                await context.emit(usage)
-            return outcome
-
-        if not name:
-            return await self._judged(item, self._context)  # nobody is asked: there is nothing to count
-        try:
-            run = await self._begin(name, caller, work)
-            found: _ItemResult = await services.runner.wait(run)
-            return found
-        except PorticoError as error:
-            return self._failed(error)
-
-    def _judges(self) -> Sequence[str]:
-        return [str(one.grader["model"]) for one in self._criteria if "model" in one.grader]
-
-    async def _begin(self, name: str, caller: Principal, work: Any) -> Any:
-        """The call, as soon as the limits of its key and of the app let it in. Raises `TooMany` after a while."""
-        runner = self._services.runner
-        until = asyncio.get_running_loop().time() + RETRY_TIMEOUT_S
-        pause = 0.5
-        while True:
-            try:
-                with runner.admitted(name, caller) as admission:
-                    run = runner.begin(KIND, name, caller, work)
-                    admission.follow(run)
-                return run
-            except TooMany as error:
-                wait = min(max(error.retry_after or pause, pause), MAX_RETRY_S)
-                if asyncio.get_running_loop().time() + wait > until:
-                    raise
-            await asyncio.sleep(wait)
-            pause = min(pause * 2, MAX_RETRY_S)
-
-    async def _judged(self, item: ItemRow, context: Context) -> _ItemResult:
-        answering = EvalContext(context, self._services.registry, self._instead)
-        try:
-            made = await sample(self._source, item, answering, self._services.filters)
-        except PorticoError as error:
-            return self._failed(error)
-        spent = [(made.model, made.usage)] if made.model else []
-        # The judges are the daemon's own, whatever a trial puts in place of an app.
-        judging = EvalContext(context, self._services.registry, {})
-        results = [await self._result(one, made, judging, spent) for one in self._criteria]
-        if any("error" in result for result in results):
-            status: Verdict = "error"
-        else:
-            status = "pass" if all(result["passed"] for result in results) else "fail"
-        return _ItemResult(status, self._score(results), results, made.document, spent)
-
-    def _score(self, results: Sequence[Mapping[str, Any]]) -> float:
-        """The mean of what the criteria give, each as a share of what it could."""
-        shares = [one.share(result["score"]) for one, result in zip(self._criteria, results, strict=True)]
-        return sum(shares) / len(shares)
-
-    async def _result(
-        self, one: Criterion, made: Sample, context: Context, spent: list[tuple[str, Usage]]
-    ) -> dict[str, Any]:
-        found: dict[str, Any] = {"name": one.name, "type": str(one.grader["type"])}
-        try:
-            if one.grader["type"] == RETRIEVAL:
-                score = _ranked(one.grader, made.answer)
-                return {**found, "score": score, "passed": score >= one.threshold}
-            grading = Grading(
-                one.grader, self._services.light, context, lambda name, usage: spent.append((name, usage))
-            )
-            grade = await grading.grade(made.answer)
-        except PorticoError as error:
-            return {**found, "score": one.low, "passed": False, "error": _error(error)}
-        label = {} if grade.label is None else {"sample": {"label": grade.label}}
-        return {**found, "score": grade.score, "passed": one.passed(grade), **label}
-
-    def _failed(self, error: PorticoError) -> _ItemResult:
-        """What could not be asked: it counts as the worst answer."""
-        message = _error(error)
-        results = [
-            {"name": one.name, "type": str(one.grader["type"]), "score": one.low, "passed": False}
-            for one in self._criteria
-        ]
-        return _ItemResult("error", 0.0, results, {"input": [], "output": [], "error": message})
-
 
 def _ranked(grader: Mapping[str, Any], answer: ModelAnswer) -> float:
     """How well what was found ranks what is relevant."""

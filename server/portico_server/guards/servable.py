@@ -70,10 +70,14 @@ _FRAME: Final = frozenset(("id", "object", "created", "model", "system_fingerpri
 def guarded(servable: Servable, guards: Iterable[ContentGuard], aliases: Mapping[str, str]) -> Servable:
     """The servable within the guards that are around it; itself if there are none."""
     key = servable.card.key
+    # What is around either side of a split is around both, and an alias of a version means its app.
+    names = frozenset({key}) | getattr(servable, "names", frozenset())
     around = tuple(
         guard
         for guard in guards
-        if EVERYTHING in guard.on or key in guard.on or any(aliases.get(name) == key for name in guard.on)
+        if EVERYTHING in guard.on
+        or not names.isdisjoint(guard.on)
+        or any(aliases.get(name) in names for name in guard.on)
     )
     if not around:
         return servable

@@ -20,6 +20,7 @@ from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Porti
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.registry import Registry
 from portico_server.core.servable import Card
+from portico_server.db import canaries
 from portico_server.db import models as rows
 from portico_server.db.database import Database
 from portico_server.launchers.launchers import Launchers
@@ -180,8 +181,7 @@ class ModelService:
                 logger.error("the model %s is left out: %s", row.name, error.message)
         await self.adapters.start()
         for name, target in (await self._database.read(rows.list_aliases)).items():
-            self._registry.alias(name, target)
-            self._aliased.add(name)
+            await self._point(name, target)
         self._sweeping = asyncio.create_task(self._sweep(), name="unload idle models")
         self.launchers.start()
         self._adopting = asyncio.create_task(self._adopt(), name="take over what runs elsewhere")
@@ -222,10 +222,20 @@ class ModelService:
             self._aliased.discard(name)
             self._registry.unalias(name)
         for name, target in aliases.items():
-            self._aliased.add(name)
             if self._registry.aliases.get(name) != target:
-                self._registry.alias(name, target)
+                await self._point(name, target)
+            self._aliased.add(name)
         self._restore_built_in("")
+
+    async def _point(self, name: str, target: str) -> None:
+        """Let an alias mean what stands in the database."""
+        try:
+            behind = await self._registry.version(target)
+        except PorticoError as error:
+            logger.error("the alias %s does not answer: %s", name, error.message)
+            behind = None
+        self._registry.alias(name, target, behind)
+        self._aliased.add(name)
 
     # --- what there is -------------------------------------------------------------------------------------
 
@@ -388,6 +398,8 @@ class ModelService:
         """Take a model away, after the calls in flight. Raises `NotFound`."""
         deployment = self._find(name)
         name = deployment.spec.name
+        if forget:
+            await self._database.read(canaries.require_unused, name)
         self._registry.remove(name, deployment.owner)
         self._deployments.pop(name, None)
         if forget:
@@ -410,14 +422,20 @@ class ModelService:
                     self._registry.alias(alias, spec.name)
 
     async def set_alias(self, name: str, target: str) -> None:
-        """Let ``name`` mean the model or app ``target``, from now on and after a restart."""
+        """Let ``name`` mean the model or app ``target``, or a version of an app, from now on and after a restart.
+
+        Raises `Conflict` while its calls are split by a canary.
+        """
         check_name(name, "name")
         if name in self._deployments or self.adapters.has(name):
             raise Conflict(f"'{name}' is the name of a model, so it cannot be an alias.", param="name")
         target = self._registry.aliases.get(target, target)
-        if target not in self._deployments and not await self._chats(target):
+        if name in self._aliased and self._registry.aliases.get(name) == target:
+            return
+        behind = await self._registry.version(target)
+        if behind is None and target not in self._deployments and not await self._chats(target):
             raise NotFound(
-                f"There is no model or app '{target}' that '{name}' could mean."
+                f"There is no model or app '{target}' that '{name}' could mean, and no version NAME@NUMBER of an app."
                 f"{nearest(target, self._deployments)}",
                 code="model_not_found",
                 param="target",
@@ -425,7 +443,7 @@ class ModelService:
         async with self._registry.claim(None, aliases=[name]):
             await self._database.write(rows.put_alias, name, target)
             self._aliased.add(name)
-            self._registry.alias(name, target)
+            self._registry.alias(name, target, behind)
 
     async def _chats(self, name: str) -> bool:
         """Whether this is the name of a model or an app, be it the chat of a store."""

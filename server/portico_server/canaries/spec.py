@@ -1,0 +1,287 @@
+"""What a canary is to do: parsed from a request or a configuration, once, into a typed value; and its rules. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
+from portico_server.db.canaries import CanaryCounts, Decision, SideCounts
+
+Sticky: TypeAlias = Literal["session", "caller", "request"]
+"""What stays on its side: a conversation, all calls of a key, or nothing."""
+
+MAX_KEYS: Final = 1_000
+"""Keys that always get the canary."""
+
+MAX_NAME_CHARS: Final = 200
+"""Characters of the name of a target, a key or an evaluation."""
+
+MAX_COUNT: Final = 100_000_000
+"""The largest number of calls or samples that a rule waits for."""
+
+DEFAULT_SAMPLE_SHARE: Final = 0.2
+"""Share of the answers that are judged, where an evaluation is named and no share."""
+
+DEFAULT_ROLLBACK_CALLS: Final = 20
+"""Calls of the canary before which no rule takes it back, unless it says otherwise."""
+
+DEFAULT_SAMPLES_COUNT: Final = 20
+"""Judged answers of a side before which its score says nothing, unless a rule says otherwise."""
+
+FIELDS: Final = ("target", "weight", "keys", "sticky", "sample", "eval", "promote", "rollback")
+RULE_FIELDS: Final = (
+    "after",
+    "min_samples",
+    "min_score",
+    "max_drop",
+    "max_error_rate",
+    "max_latency_ratio",
+)
+_SCORED: Final = ("min_score", "max_drop")
+_COMPARED: Final = ("max_drop", "max_latency_ratio")
+_BOUNDS: Final = {"min_score": 1.0, "max_drop": 1.0, "max_error_rate": 1.0, "max_latency_ratio": 1_000.0}
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryRule:
+    """Conditions on what was counted, looked at from ``after`` calls of the canary on.
+
+    ``min_score``: the mean of its scores; ``max_drop``: how much lower it may be than the baseline's;
+    ``max_error_rate``: of its calls; ``max_latency_ratio``: its mean duration over the baseline's. Scores count from
+    ``min_samples`` judged answers on.
+    """
+
+    after: int
+    min_samples: int = DEFAULT_SAMPLES_COUNT
+    min_score: float | None = None
+    max_drop: float | None = None
+    max_error_rate: float | None = None
+    max_latency_ratio: float | None = None
+
+    @property
+    def conditions(self) -> Mapping[str, float]:
+        """Those that are set, by name."""
+        named = {name: getattr(self, name) for name in _BOUNDS}
+        return {name: value for name, value in named.items() if value is not None}
+
+    def document(self) -> dict[str, Any]:
+        """As a request writes it."""
+        found: dict[str, Any] = {"after": self.after, **self.conditions}
+        if any(name in found for name in _SCORED):
+            found["min_samples"] = self.min_samples
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class CanarySpec:
+    """A canary as it is wanted. ``keys`` are names or ids of keys; ``eval`` the name or id of an evaluation."""
+
+    target: str
+    weight: float = 0.0
+    keys: tuple[str, ...] = ()
+    sticky: Sticky = "session"
+    sample: float = 0.0
+    eval: str | None = None
+    promote: CanaryRule | None = None
+    rollback: CanaryRule | None = None
+
+    def document(self) -> dict[str, Any]:
+        """What is kept of it in its row, beside the target."""
+        return {
+            "weight": self.weight,
+            "keys": list(self.keys),
+            "sticky": self.sticky,
+            "sample": self.sample,
+            "eval": self.eval,
+            "promote": None if self.promote is None else self.promote.document(),
+            "rollback": None if self.rollback is None else self.rollback.document(),
+        }
+
+
+def parse(given: Any, at: str = "") -> CanarySpec:
+    """Read one. Raises `InvalidRequest` that names what is wrong; ``at`` is where it stands."""
+    place = f"{at}." if at else ""
+    fields = _mapping(given, at or "canary", FIELDS, "A canary")
+    target = _name(fields.get("target"), f"{place}target")
+    keys = fields.get("keys", [])
+    if not isinstance(keys, Sequence) or isinstance(keys, str):
+        wrong_type(f"{place}keys", "a list of names or ids of keys", keys)
+    if len(keys) > MAX_KEYS:
+        wrong(f"{place}keys", f"has {len(keys):,} entries, more than {MAX_KEYS:,}")
+    names = tuple(dict.fromkeys(_name(key, f"{place}keys[{n}]") for n, key in enumerate(keys)))
+    if "weight" not in fields and not names:
+        missing(f"{place}weight")
+    weight = _number(fields.get("weight", 0), f"{place}weight", 1.0)
+    if not weight and not names:
+        wrong(f"{place}weight", "is 0, and no 'keys' are named: nobody would get the canary")
+    sticky = fields.get("sticky", "session")
+    if sticky not in get_args(Sticky):
+        not_one_of(f"{place}sticky", sticky, get_args(Sticky))
+    judge = None if fields.get("eval") is None else _name(fields["eval"], f"{place}eval")
+    sample = _number(
+        fields.get("sample", DEFAULT_SAMPLE_SHARE if judge is not None else 0), f"{place}sample", 1.0
+    )
+    if sample and judge is None:
+        wrong(f"{place}sample", "needs an 'eval': the name or id of an evaluation that judges the answers")
+    if judge is not None and not sample:
+        wrong(f"{place}sample", "is 0, so the 'eval' would judge nothing")
+    rules = {
+        name: _rule(fields[name], f"{place}{name}", name == "promote", judge is not None, weight)
+        for name in ("promote", "rollback")
+        if fields.get(name) is not None
+    }
+    return CanarySpec(target, weight, names, sticky, sample, judge, rules.get("promote"), rules.get("rollback"))
+
+
+def _mapping(given: Any, at: str, known: Sequence[str], what: str) -> Mapping[str, Any]:
+    if not isinstance(given, Mapping):
+        wrong_type(at, "an object", given)
+    for name in given:
+        if name not in known:
+            raise InvalidRequest(
+                f"{what} has no field '{str(name)[:80]}'.{nearest(str(name), known)}",
+                code="unknown_parameter",
+                param=f"{at}.{name}" if at != "canary" else str(name)[:80],
+            )
+    return given
+
+
+def _name(given: Any, at: str) -> str:
+    if given is None:
+        missing(at)
+    if not isinstance(given, str):
+        wrong_type(at, "a string", given)
+    if not 1 <= len(given) <= MAX_NAME_CHARS:
+        wrong(at, f"must have 1 to {MAX_NAME_CHARS} characters")
+    return given
+
+
+def _number(given: Any, at: str, most: float) -> float:
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        wrong_type(at, "a number", given)
+    if not math.isfinite(given) or not 0 <= given <= most:
+        wrong(at, f"is {given:g}, but must be from 0 to {most:g}")
+    return float(given)
+
+
+def _count(given: Any, at: str) -> int:
+    if isinstance(given, bool) or not isinstance(given, int):
+        wrong_type(at, "a whole number", given)
+    if not 1 <= given <= MAX_COUNT:
+        wrong(at, f"must be from 1 to {MAX_COUNT:,}")
+    return given
+
+
+def _rule(given: Any, at: str, promotes: bool, judged: bool, weight: float) -> CanaryRule:
+    fields = _mapping(given, at, RULE_FIELDS, "A rule of a canary")
+    if promotes and "after" not in fields:
+        missing(f"{at}.after")
+    values: dict[str, Any] = {"after": _count(fields.get("after", DEFAULT_ROLLBACK_CALLS), f"{at}.after")}
+    if "min_samples" in fields:
+        values["min_samples"] = _count(fields["min_samples"], f"{at}.min_samples")
+    for name, most in _BOUNDS.items():
+        if fields.get(name) is not None:
+            values[name] = _number(fields[name], f"{at}.{name}", most)
+    for name in _SCORED:
+        if name in values and not judged:
+            wrong(f"{at}.{name}", "needs an 'eval': the name or id of an evaluation that judges the answers")
+    for name in _COMPARED:
+        if name in values and weight == 1:
+            wrong(f"{at}.{name}", "compares with the baseline, which gets no calls with the weight 1")
+    rule = CanaryRule(**values)
+    if not promotes and not rule.conditions:
+        wrong(at, f"names no condition, so it would never take effect: one of {', '.join(_BOUNDS)}")
+    return rule
+
+
+# What the rules say of what was counted.
+
+
+def rate(part: float, whole: int) -> float | None:
+    """A share or a mean; ``None`` of nothing."""
+    return part / whole if whole else None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A condition, and how it stands: ``holds`` is ``None`` while too little is known, which ``says`` explains."""
+
+    holds: bool | None
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the rules make of what was counted: how it ends, or what it waits for."""
+
+    decision: Decision | None = None
+    waits_for: tuple[str, ...] = field(default=())
+
+
+def decide(spec: CanarySpec, counts: CanaryCounts) -> Verdict:
+    """Whether a canary ends now. Taking it back comes before promoting it."""
+    if spec.rollback is not None and counts.canary.calls >= spec.rollback.after:
+        broken = [one.says for one in _findings(spec.rollback, counts) if one.holds is False]
+        if broken:
+            return Verdict(Decision("rolled_back", f"{'; '.join(broken)}."))
+    if spec.promote is None:
+        return Verdict(waits_for=("somebody who promotes it",))
+    waits = []
+    if counts.canary.calls < spec.promote.after:
+        waits.append(f"calls of the canary: {counts.canary.calls} of {spec.promote.after}")
+    found = _findings(spec.promote, counts)
+    waits += [one.says for one in found if not one.holds]
+    if waits:
+        return Verdict(waits_for=tuple(waits))
+    reasons = [f"{counts.canary.calls} calls of the canary", *(one.says for one in found)]
+    return Verdict(Decision("promoted", f"{'; '.join(reasons)}."))
+
+
+def _findings(rule: CanaryRule, counts: CanaryCounts) -> list[Finding]:
+    canary, baseline = counts.canary, counts.baseline
+    found = []
+    for name, bound in rule.conditions.items():
+        needed = _needed(rule, name, canary, baseline)
+        if needed is not None:
+            found.append(Finding(None, needed))
+            continue
+        if name == "max_error_rate":
+            value = canary.errors / canary.calls
+            found.append(Finding(value <= bound, f"error rate {value:.2%}, at most {bound:.2%}"))
+        elif name == "max_latency_ratio":
+            ratio = _duration(canary) / max(_duration(baseline), 1e-9)
+            says = f"{ratio:.2f} times as slow as the baseline, at most {bound:g}"
+            found.append(Finding(ratio <= bound, says))
+        else:
+            score = canary.score / canary.samples
+            if name == "min_score":
+                found.append(Finding(score >= bound, f"score {score:.3f}, at least {bound:g}"))
+            else:
+                drop = baseline.score / baseline.samples - score
+                says = f"score {abs(drop):.3f} {'below' if drop > 0 else 'above'} the baseline's, at most {bound:g} below"
+                found.append(Finding(drop <= bound, says))
+    return found
+
+
+def _duration(side: SideCounts) -> float:
+    return side.milliseconds / side.calls
+
+
+def _needed(rule: CanaryRule, name: str, canary: SideCounts, baseline: SideCounts) -> str | None:
+    """What is missing before a condition can be looked at; ``None`` if nothing is."""
+    if name in _SCORED:
+        for side, counted in (("canary", canary), ("baseline", baseline)):
+            if counted.samples < rule.min_samples and (side == "canary" or name == "max_drop"):
+                return f"judged answers of the {side}: {counted.samples} of {rule.min_samples}"
+        return None
+    if not canary.calls:
+        return "calls of the canary: 0"
+    # A mean of two calls compares with nothing.
+    least = min(rule.after, DEFAULT_ROLLBACK_CALLS)
+    if name == "max_latency_ratio" and baseline.calls < least:
+        return f"calls of the baseline: {baseline.calls} of {least}"
+    return None

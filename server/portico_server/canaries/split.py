@@ -1,0 +1,365 @@
+"""What an alias with a canary is to its callers: one of two Servables, chosen for each call, and what came of it counted.
+
+A side is chosen by a hash of what stays together: no table, and the same side at every daemon. A larger weight moves
+more to the canary and nobody away from it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from hashlib import blake2b
+from time import perf_counter
+from typing import Any, Final
+
+import orjson
+
+from portico.wire import Usage
+from portico_server.canaries.spec import CanarySpec
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
+from portico_server.core.principal import Principal
+from portico_server.core.relay import Relay, RelayResponse
+from portico_server.core.request import AppInput, AppOutput, Chat, Reply, Request, Result
+from portico_server.core.servable import Card, Servable, relays
+from portico_server.db.canaries import Side, SideCounts
+from portico_server.runs.run import BEHIND
+
+MAX_BEGINNING_CHARS: Final = 2_000
+"""Characters of a conversation's first message that say which one it is."""
+
+MAX_SAMPLE_BYTES: Final = 256 * 1024
+"""Bytes of a question with its answer that are judged; larger ones are left out."""
+
+WITHIN: ContextVar[frozenset[str]] = ContextVar("within", default=frozenset())
+"""The aliases whose calls this task is in, before their first byte."""
+
+# The scores are a sample, nothing that must not be guessed.
+_random = random.Random()  # noqa: S311
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSample:
+    """A question and its answer, as graders see them: ``item`` has ``input``, the last message of the user, and
+    ``messages``; ``sample`` has ``output_text``.
+    """
+
+    item: Mapping[str, Any]
+    sample: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitParts:
+    """What a split is made of. ``find`` gives what answers for a target, if it is there; ``count`` takes what came of a
+    call, ``judge`` what is to be judged; ``answered`` is told which target a run's call was answered by.
+    """
+
+    find: Callable[[str], Servable | None]
+    count: Callable[[str, Side, SideCounts], None]
+    judge: Callable[[str, Side, LiveSample], None]
+    answered: Callable[[Context, str, str], None]
+
+
+class SplitSide:
+    """One side of a split, which counts what comes of its calls."""
+
+    def __init__(self, split: Split, side: Side, target: str) -> None:
+        self._split = split
+        self._side: Side = side
+        self.target = target
+
+    @property
+    def servable(self) -> Servable:
+        """What answers. Raises `NotFound` if it is gone."""
+        found = self._split.parts.find(self.target)
+        if found is None:
+            raise NotFound(
+                f"'{self.target}', which '{self._split.alias}' means, does not exist any more.",
+                code="model_not_found",
+                param="model",
+            )
+        return found
+
+    @property
+    def card(self) -> Card:
+        return self.servable.card
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What guards know it by: a guard around either side is around both."""
+        return self._split.names
+
+    async def call(self, request: Request, context: Context) -> Result:
+        """As what answers does."""
+        self._split.parts.answered(context, self._split.alias, self.target)
+        began = perf_counter()
+        try:
+            result = await self.servable.call(request, context)
+        except PorticoError as error:
+            self._count(error, perf_counter() - began, Usage())
+            raise
+        usage = getattr(result, "usage", None)
+        self._count(None, perf_counter() - began, usage if isinstance(usage, Usage) else Usage())
+        if self._sampled():
+            self._judge(_asked(request), _answer(result))
+        return result
+
+    def _count(self, error: PorticoError | None, seconds: float, usage: Usage) -> None:
+        """Count a call that ended. What a caller asks wrongly says nothing about a side."""
+        if error is not None and error.status < 500:
+            return
+        tokens = usage.prompt_tokens + usage.completion_tokens
+        counts = SideCounts(1, int(error is not None), seconds * 1e3, tokens)
+        self._split.parts.count(self._split.id, self._side, counts)
+
+    def _sampled(self) -> bool:
+        """Whether an answer is judged. What nobody waits for is not: a judge may be called by the same alias."""
+        share = self._split.spec.sample
+        return share > 0 and _random.random() < share and not BEHIND.get()
+
+    def _judge(self, messages: Sequence[Mapping[str, Any]] | None, sample: Mapping[str, Any] | None) -> None:
+        if messages is not None and sample is not None:
+            item = {"input": _last(messages), "messages": list(messages)}
+            self._split.parts.judge(self._split.id, self._side, LiveSample(item, sample))
+
+
+class ModelSide(SplitSide):
+    """The same of a model, which also `Relays`."""
+
+    async def relay(self, request: Relay, context: Context) -> RelayResponse:
+        """See `portico_server.core.servable.Relays`."""
+        within = WITHIN.get()
+        if self._split.alias in within:
+            raise InvalidRequest(
+                f"'{self._split.alias}' falls back to itself: name another model as the 'fallback' of "
+                f"'{self.target}'.",
+                code="alias_circle",
+                param="model",
+            )
+        servable = self.servable
+        name = servable.card.name
+        if not relays(servable):
+            raise InvalidRequest(f"'{self.target}' is not a model.", param="model")
+        token = WITHIN.set(within | {self._split.alias})
+        began = perf_counter()
+        try:
+            relayed = await servable.relay(request, context)
+        except PorticoError as error:
+            self._count(error, perf_counter() - began, Usage())
+            raise
+        finally:
+            WITHIN.reset(token)
+        relayed.answered_by = relayed.answered_by or name
+        relayed.chunks = self._follow(relayed, relayed.chunks, perf_counter() - began, request)
+        return relayed
+
+    async def _follow(
+        self, relayed: RelayResponse, chunks: AsyncIterator[bytes], seconds: float, request: Relay
+    ) -> AsyncIterator[bytes]:
+        """The answer as it comes. What its reader takes is not what the model takes."""
+        kept: list[bytes] | None = (
+            [] if request.operation == "chat/completions" and self._sampled() else None
+        )
+        size = 0
+        began = perf_counter()
+        try:
+            async for chunk in chunks:
+                seconds += perf_counter() - began
+                if kept is not None:
+                    size += len(chunk)
+                    kept.append(chunk)
+                    if size > MAX_SAMPLE_BYTES * 4:  # each token of a stream stands in a frame
+                        kept = None
+                yield chunk
+                began = perf_counter()
+        except PorticoError as error:
+            self._count(error, seconds + perf_counter() - began, relayed.usage)
+            raise
+        finally:
+            close = getattr(chunks, "aclose", None)
+            if close is not None:
+                await close()
+        self._count(None, seconds, relayed.usage)
+        if kept is not None and relayed.protocol == "openai":
+            self._judge(request.body.get("messages"), _relayed(b"".join(kept), stream=request.stream))
+
+
+class Split:
+    """A `Servable` that stands behind an alias: ``baseline`` is what the alias means, ``target`` what it may mean next."""
+
+    side_type: type[SplitSide] = SplitSide
+
+    def __init__(
+        self,
+        canary_id: str,
+        alias: str,
+        baseline: str,
+        spec: CanarySpec,
+        keys: frozenset[str],
+        parts: SplitParts,
+    ) -> None:
+        self.id = canary_id
+        self.alias = alias
+        self.spec = spec
+        self.parts = parts
+        self._keys = keys
+        self._salt = canary_id.encode()
+        self._baseline = self.side_type(self, "baseline", baseline)
+        self._canary = self.side_type(self, "canary", spec.target)
+
+    @property
+    def card(self) -> Card:
+        return self._baseline.card
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What guards know either side by."""
+        found = (self.parts.find(target) for target in (self._baseline.target, self._canary.target))
+        return frozenset(one.card.key for one in found if one is not None) | {self.alias}
+
+    async def call(self, request: Request, context: Context) -> Result:
+        """As one of them does."""
+        return await self.choose(request, context).call(request, context)
+
+    def choose(self, request: Request | Relay, context: Context) -> SplitSide:
+        """The side that answers a call."""
+        caller = context.caller
+        if caller.id in self._keys:
+            return self._there(self._canary)
+        match self.spec.sticky:
+            case "caller":
+                together = caller.id
+            case "session":
+                together = _session(request, caller.id) or context.run
+            case _:
+                together = context.run
+        return self._of(together)
+
+    def one(self, caller: Principal) -> Servable:
+        """One side for all calls of a durable run."""
+        if caller.id in self._keys:
+            return self._there(self._canary)
+        return self._of(caller.id if self.spec.sticky == "caller" else str(_random.random()))
+
+    def side(self, target: str) -> Servable | None:
+        """The side of a target."""
+        return next((side for side in (self._baseline, self._canary) if side.target == target), None)
+
+    def _of(self, together: str) -> SplitSide:
+        digest = blake2b(together.encode("utf-8", "surrogatepass"), digest_size=8, key=self._salt).digest()
+        canary = int.from_bytes(digest, "big") < self.spec.weight * 2**64
+        return self._there(self._canary) if canary else self._baseline
+
+    def _there(self, side: SplitSide) -> SplitSide:
+        """The canary, or the baseline where the canary is gone."""
+        return side if self.parts.find(side.target) is not None else self._baseline
+
+
+class ModelSplit(Split):
+    """The same between two models, which also `Relays`."""
+
+    side_type = ModelSide
+
+    async def relay(self, request: Relay, context: Context) -> RelayResponse:
+        """See `portico_server.core.servable.Relays`."""
+        side = self.choose(request, context)
+        assert isinstance(side, ModelSide)
+        return await side.relay(request, context)
+
+
+def _session(request: Request | Relay, caller: str) -> str:
+    """What a conversation is known by: its name, or how it begins. Empty if there is none."""
+    options: Mapping[str, Any]
+    match request:
+        case Relay():
+            messages, options = request.body.get("messages"), request.body
+        case Chat():
+            messages, options = request.messages, request.options
+        case AppInput() if request.session:
+            return f"{caller} {request.session}"
+        case _:
+            return ""
+    name = options.get("conversation")
+    if isinstance(name, str) and name:
+        return f"{caller} {name}"
+    first = next((one for one in messages or () if one.get("role") == "user"), None)
+    return f"{caller} {_text(first.get('content'))[:MAX_BEGINNING_CHARS]}" if first else ""
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else ()
+    return "".join(str(part.get("text") or "") for part in parts if isinstance(part, Mapping))
+
+
+# A question and its answer, for graders.
+
+
+def _last(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The last message of the user."""
+    return next((_text(one.get("content")) for one in reversed(messages) if one.get("role") == "user"), "")
+
+
+def _asked(request: Request) -> list[Mapping[str, Any]] | None:
+    if isinstance(request, Chat):
+        return list(request.messages)
+    if isinstance(request, AppInput):
+        value = request.value
+        text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+        return [{"role": "user", "content": text}]
+    return None
+
+
+def _answer(result: Result) -> dict[str, Any] | None:
+    if isinstance(result, Reply):
+        found: dict[str, Any] = {"output_text": result.content}
+        if result.tool_calls:
+            found["output_tools"] = [
+                {"type": "function", "function": {"name": one.name, "arguments": one.arguments}, "id": one.id}
+                for one in result.tool_calls
+            ]
+        return found
+    if isinstance(result, AppOutput):
+        value = result.value
+        return {
+            "output_text": value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+        }
+    return None
+
+
+def _relayed(data: bytes, *, stream: bool) -> dict[str, Any] | None:
+    """The answer in OpenAI's bytes; ``None`` if it cannot be read."""
+    frames = data.split(b"\n\n") if stream else [b"data: " + data]
+    text: list[str] = []
+    calls: dict[int, dict[str, str]] = {}
+    try:
+        for frame in frames:
+            if not frame.startswith(b"data: {"):
+                continue
+            for choice in orjson.loads(frame[6:]).get("choices") or ():
+                if choice.get("index"):
+                    continue
+                said = choice.get("delta") or choice.get("message") or {}
+                text.append(said.get("content") or "")
+                for number, call in enumerate(said.get("tool_calls") or ()):
+                    known = calls.setdefault(call.get("index", number), {"name": "", "arguments": ""})
+                    for part, more in (call.get("function") or {}).items():
+                        if part in known and isinstance(more, str):
+                            known[part] += more
+    except (orjson.JSONDecodeError, AttributeError, TypeError):
+        return None
+    found: dict[str, Any] = {"output_text": "".join(text)}
+    if calls:
+        found["output_tools"] = [{"type": "function", "function": calls[index]} for index in sorted(calls)]
+    return found
+
+
+def is_small(sample: LiveSample) -> bool:
+    """Whether a question with its answer is small enough to be judged."""
+    try:
+        return len(orjson.dumps([sample.item, sample.sample])) <= MAX_SAMPLE_BYTES
+    except TypeError:
+        return False

@@ -1,0 +1,276 @@
+"""Canaries: aliases whose calls are split between two targets, what is counted of both, and how they end.
+
+The end of one is decided in the transaction that adds the counts which decide it, by the clock of the database, and
+written there with its reason, its figures and its event: all of that is there, or none of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal, TypeAlias
+
+from sqlalchemy import Connection, delete, or_, select, update
+
+from portico_server.core.errors import Conflict
+from portico_server.db import webhooks
+from portico_server.db.names import lock
+from portico_server.db.rows import Rows
+from portico_server.db.rows import now as clock
+from portico_server.db.schema import aliases, canaries, canary_entries, canary_sides
+
+Side: TypeAlias = Literal["baseline", "canary"]
+Outcome: TypeAlias = Literal["promoted", "rolled_back"]
+
+MAX_KEPT: Final = 20
+"""Canaries of one alias that are kept, the one that runs included."""
+
+MAX_ENTRIES: Final = 200
+"""Entries in the journal of one canary that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryRow:
+    """One canary. ``running`` is its alias until it has ended; ``key`` set it."""
+
+    id: str
+    alias: str
+    running: str | None
+    baseline: str
+    target: str
+    spec: Mapping[str, Any]
+    key: str
+    created_at: float
+    ended_at: float | None = None
+    outcome: Outcome | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SideCounts:
+    """Calls of one side that have ended, and the answers that were judged: ``score`` is the sum of theirs.
+
+    ``errors`` are calls that failed by no fault of the caller; ``unjudged`` answers that could not be judged.
+    """
+
+    calls: int = 0
+    errors: int = 0
+    milliseconds: float = 0.0
+    tokens: int = 0
+    samples: int = 0
+    score: float = 0.0
+    unjudged: int = 0
+
+    def __add__(self, other: SideCounts) -> SideCounts:
+        mine, theirs = asdict(self), asdict(other)
+        return SideCounts(**{name: mine[name] + theirs[name] for name in mine})
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryCounts:
+    """What is known of both sides."""
+
+    baseline: SideCounts = field(default_factory=SideCounts)
+    canary: SideCounts = field(default_factory=SideCounts)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How a canary ends, and why."""
+
+    outcome: Outcome
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryEntry:
+    """One entry of the journal. ``by`` is the id of a key; ``None``: the rule."""
+
+    at: float
+    by: str | None
+    action: str
+    reason: str
+    figures: Mapping[str, Any]
+
+
+_CANARIES = Rows(canaries, CanaryRow)
+_ENTRIES = Rows(canary_entries, CanaryEntry)
+
+Decide: TypeAlias = Callable[[CanaryRow, CanaryCounts], Decision | None]
+
+
+def running(connection: Connection) -> list[CanaryRow]:
+    """Those that have not ended, by alias."""
+    query = _CANARIES.select.where(canaries.c.running.is_not(None))
+    return _CANARIES.every(connection, query.order_by(canaries.c.alias))
+
+
+def latest(connection: Connection) -> list[CanaryRow]:
+    """The newest of each alias, by alias."""
+    found: dict[str, CanaryRow] = {}
+    for row in _CANARIES.every(connection, _CANARIES.select.order_by(canaries.c.alias, canaries.c.id)):
+        found[row.alias] = row
+    return list(found.values())
+
+
+def of_alias(connection: Connection, alias: str) -> list[CanaryRow]:
+    """All that are kept of an alias, the newest first."""
+    query = _CANARIES.select.where(canaries.c.alias == alias)
+    return _CANARIES.every(connection, query.order_by(canaries.c.id.desc()))
+
+
+def using(connection: Connection, target: str, *, versions: bool = False) -> str | None:
+    """The alias of a canary that runs and needs a model, or ``versions`` of an app, if there is one."""
+    sides = (canaries.c.baseline, canaries.c.target)
+    if versions:
+        needed = or_(*(side.startswith(f"{target}@", autoescape=True) for side in sides))
+    else:
+        needed = or_(*(side == target for side in sides))
+    query = select(canaries.c.running).where(canaries.c.running.is_not(None), needed)
+    return connection.execute(query.limit(1)).scalar()
+
+
+def require_unused(connection: Connection, target: str, *, versions: bool = False) -> None:
+    """Raise `Conflict` if a canary that runs needs it."""
+    alias = using(connection, target, versions=versions)
+    if alias is not None:
+        raise Conflict(
+            f"'{target}' is a side of the canary of '{alias}'. End that first: portico canaries promote '{alias}', or "
+            f"portico canaries rollback '{alias}'.",
+            code="canary_running",
+            param="name",
+        )
+
+
+def alias_target(connection: Connection, alias: str) -> str | None:
+    """What an alias means that was given to it while the daemon ran."""
+    return connection.execute(select(aliases.c.target).where(aliases.c.name == alias)).scalar()
+
+
+def counts(connection: Connection, canary_id: str) -> CanaryCounts:
+    """What has been counted so far."""
+    query = select(canary_sides).where(canary_sides.c.canary_id == canary_id)
+    found = {}
+    for row in connection.execute(query):
+        found[row.side] = SideCounts(**{name: row._mapping[name] for name in SideCounts.__dataclass_fields__})
+    return CanaryCounts(**found)
+
+
+def entries(connection: Connection, canary_id: str) -> list[CanaryEntry]:
+    """The journal of a canary, the newest first."""
+    query = _ENTRIES.select.where(canary_entries.c.canary_id == canary_id)
+    return _ENTRIES.every(connection, query.order_by(canary_entries.c.id.desc()).limit(MAX_ENTRIES))
+
+
+def put(connection: Connection, row: CanaryRow, expected: str | None) -> CanaryRow:
+    """Let a canary begin, or give the one that runs for its alias another ``spec``, with which it goes on counting.
+
+    ``expected`` is what the alias meant when the targets were checked. Raises `Conflict` if it means something else by
+    now, or if another target has a canary there.
+    """
+    lock(connection, row.alias)
+    if alias_target(connection, row.alias) != expected:
+        raise Conflict(
+            f"'{row.alias}' means something else by now. Look at it, and set the canary again.",
+            code="alias_changed",
+            param="alias",
+        )
+    known = _locked(connection, canaries.c.running == row.alias)
+    if known is not None and known.target != row.target:
+        raise Conflict(
+            f"The calls of '{row.alias}' are split between '{known.baseline}' and '{known.target}'. End that first: "
+            f"portico canaries promote '{row.alias}', or portico canaries rollback '{row.alias}'.",
+            code="canary_running",
+            param="target",
+        )
+    if known is None:
+        _CANARIES.add(connection, row)
+        for side in ("baseline", "canary"):
+            connection.execute(
+                canary_sides.insert().values(canary_id=row.id, side=side, **asdict(SideCounts()))
+            )
+        _forget_old(connection, row.alias)
+        made = row
+    else:
+        connection.execute(update(canaries).where(canaries.c.id == known.id).values(spec=dict(row.spec)))
+        made = CanaryRow(**{**_values(known), "spec": row.spec})
+    _note(connection, made.id, row.key, "set", "", {**row.spec})
+    return made
+
+
+def _values(row: CanaryRow) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in CanaryRow.__dataclass_fields__}
+
+
+def _locked(connection: Connection, mine: Any) -> CanaryRow | None:
+    """The row, which nobody else changes until the transaction ends."""
+    return _CANARIES.first(connection, _CANARIES.select.where(mine).with_for_update())
+
+
+def _forget_old(connection: Connection, alias: str) -> None:
+    for row in of_alias(connection, alias)[MAX_KEPT:]:
+        connection.execute(delete(canaries).where(canaries.c.id == row.id))
+
+
+def _note(
+    connection: Connection,
+    canary_id: str,
+    by: str | None,
+    action: str,
+    reason: str,
+    figures: Mapping[str, Any],
+) -> None:
+    connection.execute(
+        canary_entries.insert().values(
+            canary_id=canary_id, at=clock(connection), by=by, action=action, reason=reason, figures=figures
+        )
+    )
+
+
+def add_counts(
+    connection: Connection, added: Mapping[str, CanaryCounts], decide: Decide
+) -> list[CanaryRow]:
+    """Add what was counted of canaries, by their ids, and end those that ``decide`` ends; these are returned."""
+    ended = []
+    for canary_id in sorted(added):  # in one order: two daemons do not wait for each other
+        row = _locked(connection, canaries.c.id == canary_id)
+        if row is None:
+            continue  # forgotten meanwhile
+        for side, more in (("baseline", added[canary_id].baseline), ("canary", added[canary_id].canary)):
+            values = {
+                name: canary_sides.c[name] + value for name, value in asdict(more).items() if value
+            }
+            if values:
+                mine = (canary_sides.c.canary_id == canary_id) & (canary_sides.c.side == side)
+                connection.execute(update(canary_sides).where(mine).values(**values))
+        if row.running is None:
+            continue
+        found = counts(connection, canary_id)
+        decision = decide(row, found)
+        if decision is not None:
+            ended.append(_end(connection, row, decision, None, found))
+    return ended
+
+
+def end(connection: Connection, alias: str, decision: Decision, by: str | None) -> CanaryRow | None:
+    """End the canary of an alias; ``None`` if none runs."""
+    lock(connection, alias)
+    row = _locked(connection, canaries.c.running == alias)
+    return None if row is None else _end(connection, row, decision, by, counts(connection, row.id))
+
+
+def _end(
+    connection: Connection, row: CanaryRow, decision: Decision, by: str | None, found: CanaryCounts
+) -> CanaryRow:
+    values = {
+        "running": None,
+        "ended_at": clock(connection),
+        "outcome": decision.outcome,
+        "reason": decision.reason,
+    }
+    connection.execute(update(canaries).where(canaries.c.id == row.id).values(**values))
+    if decision.outcome == "promoted":
+        connection.execute(update(aliases).where(aliases.c.name == row.alias).values(target=row.target))
+    _note(connection, row.id, by, decision.outcome, decision.reason, asdict(found))
+    webhooks.announce(connection, row.key, f"canary.{decision.outcome}", row.id)
+    return CanaryRow(**{**_values(row), **values})

@@ -1,0 +1,300 @@
+"""Canaries over HTTP: who gets which side, what is counted, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pytest
+import pytest_asyncio
+from sqlalchemy import Connection, text
+from tests.api_server import ApiServer, RelayModel, api_server
+from tests.registry_fixture import FixedModel
+
+from portico_server.apps.deployed import AppKind
+from portico_server.core.context import Context
+from portico_server.core.errors import EngineFailed, InvalidRequest
+from portico_server.core.relay import Relay, RelayResponse
+from portico_server.guards.guard import ContentGuard
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+NUMBERS = itertools.count()
+
+
+def answer(said: str) -> bytes:
+    message = {"role": "assistant", "content": said}
+    return orjson.dumps({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+
+
+class Speaker(RelayModel):
+    """A model that says its name, whole or streamed, or fails with ``error``."""
+
+    async def relay(self, request: Relay, context: Context) -> RelayResponse:
+        if request.stream:
+            delta = {"index": 0, "delta": {"content": self.card.name}}
+            self._chunks = (b"data: %s\n\n" % orjson.dumps({"choices": [delta]}), b"data: [DONE]\n\n")
+        elif self._error is None:
+            self._chunks = (answer(self.card.name),)
+        return await super().relay(request, context)
+
+
+@dataclass(frozen=True, slots=True)
+class Splitter:
+    """An admin, a caller, and an alias of its own in each test."""
+
+    served: ApiServer
+    secrets: dict[str, str]
+    alias: str
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, status: int = 200, key: str = "admin"
+    ) -> Any:
+        headers = {"authorization": f"Bearer {self.secrets[key]}"}
+        got = await self.served.client.request(method, path, json=body, headers=headers)
+        assert got.status_code == status, got.text
+        return got.json()["error"] if status >= 400 else got.json()
+
+    async def means(self, target: str) -> None:
+        await self.ask("PUT", f"/api/aliases/{self.alias}", {"target": target})
+
+    async def split(self, target: str, status: int = 200, **fields: Any) -> Any:
+        return await self.ask("PUT", f"/api/canaries/{self.alias}", {"target": target, **fields}, status)
+
+    async def canary(self) -> Any:
+        return await self.ask("GET", f"/api/canaries/{self.alias}")
+
+    async def said(self, words: str = "hello", key: str = "reader", status: int = 200, **more: Any) -> str:
+        body = {"model": self.alias, "messages": [{"role": "user", "content": words}], **more}
+        found = await self.ask("POST", "/v1/chat/completions", body, status, key)
+        return str(found["code"] if status >= 400 else found["choices"][0]["message"]["content"])
+
+    async def ended(self) -> Any:
+        """The canary, as soon as its rule has ended it."""
+        while (found := await self.canary())["status"] == "running":
+            await asyncio.sleep(0)
+        return found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiServer]:
+    async with api_server(tmp_path_factory.mktemp("canaries"), require_key=True) as served:
+        services = served.services
+        services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
+        broken = Speaker("broken", error=EngineFailed("It fell."))
+        picky = Speaker("picky", error=InvalidRequest("Not so."))
+        served.add(Speaker("old"), Speaker("new"), broken, picky)
+        served.add(RelayModel("vectors", b"{}", capabilities=frozenset({"embeddings"})))
+        served.add(FixedModel("one", name="first"), FixedModel("two", name="second"))
+        yield served
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def splitter(served: ApiServer) -> Splitter:
+    secrets = {}
+    for name, scopes in (("admin", ("admin",)), ("reader", ("chat", "apps:*:call")), ("tester", ("chat",))):
+        _row, secrets[name] = await served.auth.create(name, scopes)
+    return Splitter(served, secrets, f"alias{next(NUMBERS)}")
+
+
+async def test_conversations_are_split_by_weight_and_stay_on_their_side(splitter: Splitter) -> None:
+    await splitter.means("old")
+    made = await splitter.split("new", weight=0.5)
+    assert (made["status"], made["sticky"]) == ("running", "session")
+    assert made["waits_for"] == ["somebody who promotes it"]
+    sides = [await splitter.said(f"Question {n}") for n in range(40)]
+    assert set(sides) == {"old", "new"}
+    later = [{"role": "assistant", "content": "a"}, {"role": "user", "content": "more"}]
+    for n in range(5):
+        body = {"messages": [{"role": "user", "content": f"Question {n}"}, *later]}
+        assert await splitter.said(**body) == sides[n]
+    # A larger weight moves more to the canary, and nobody away from it.
+    await splitter.split("new", weight=0.8)
+    assert {await splitter.said(f"Question {n}") for n in range(40) if sides[n] == "new"} == {"new"}
+    found = await splitter.canary()
+    assert found["baseline"]["calls"] + found["canary"]["calls"] == 45 + sides.count("new")
+    assert found["canary"]["tokens"] == 5 * found["canary"]["calls"]
+    assert [one["action"] for one in found["journal"]] == ["set", "set"]
+
+
+async def test_a_key_gets_the_canary_whatever_the_weight_and_usage_names_who_answered(
+    splitter: Splitter,
+) -> None:
+    await splitter.means("old")
+    made = await splitter.split("new", keys=["tester"])
+    assert made["keys"] == ["tester"]
+    assert {await splitter.said(f"{n}", key="reader") for n in range(5)} == {"old"}
+    assert {await splitter.said(f"{n}", key="tester") for n in range(5)} == {"new"}
+    body = {"model": splitter.alias, "stream": True, "messages": [{"role": "user", "content": "x"}]}
+    headers = {"authorization": f"Bearer {splitter.secrets['tester']}"}
+    stream = await splitter.served.client.post("/v1/chat/completions", json=body, headers=headers)
+    assert '"new"' in stream.text and stream.text.endswith("data: [DONE]\n\n")
+    found = await splitter.canary()
+    assert (found["baseline"]["calls"], found["canary"]["calls"]) == (5, 6)
+    await splitter.served.services.usage.flush()
+    models = await splitter.served.services.database.read(_models, splitter.alias)
+    assert sorted(models) == ["new"] * 6 + ["old"] * 5
+    assert (await splitter.split("new", 404, keys=["testr"]))["param"] == "keys[0]"
+
+
+def _models(connection: Connection, name: str) -> list[str]:
+    query = text("select model from usage where name = :name").bindparams(name=name)
+    return list(connection.execute(query).scalars())
+
+
+async def test_versions_of_an_app_are_split_and_one_is_promoted(splitter: Splitter) -> None:
+    name = f"app-{splitter.alias}"
+    for model in ("first", "second"):
+        spec = {"portico_flow": 1, "step": {"op": "llm", "model": model}}
+        await splitter.ask("POST", "/api/apps", {"name": name, "kind": "flow", "spec": spec})
+    await splitter.means(name)
+    refused = await splitter.split(f"{name}@2", 400, weight=0.5)
+    assert refused["code"] == "version_needed" and f"'{name}@2'" in refused["message"]
+    await splitter.means(f"{name}@1")
+    assert await splitter.said() == "one"
+    listed = await splitter.ask("GET", "/v1/models", key="reader")
+    assert splitter.alias in {one["id"] for one in listed["data"]}
+    await splitter.split(f"{name}@2", weight=0.5, sticky="request")
+    sides = [await splitter.said("same") for _ in range(30)]
+    assert set(sides) == {"one", "two"}
+    run = await splitter.ask("POST", f"/api/apps/{splitter.alias}/run?stream=false", {"input": "x"}, key="reader")
+    assert run["output"] in ("one", "two")
+    found = await splitter.canary()
+    assert found["baseline"]["calls"] + found["canary"]["calls"] == 31
+    await splitter.served.services.usage.flush()
+    models = await splitter.served.services.database.read(_models, splitter.alias)
+    assert models.count(f"{name}@2") == found["canary"]["calls"]
+    # What calls are split between stays.
+    assert (await splitter.ask("DELETE", f"/api/apps/{name}", status=409))["code"] == "canary_running"
+    moved = await splitter.ask("PUT", f"/api/aliases/{splitter.alias}", {"target": "old"}, 409)
+    assert moved["code"] == "canary_running"
+    ended = await splitter.ask("POST", f"/api/canaries/{splitter.alias}/promote", {"reason": "It is good."})
+    assert (ended["status"], ended["reason"], ended["waits_for"]) == ("promoted", "It is good.", [])
+    assert ended["journal"][0]["by"] is not None
+    assert {await splitter.said(f"{n}") for n in range(10)} == {"two"}
+    again = await splitter.ask("POST", f"/api/canaries/{splitter.alias}/rollback", {}, 409)
+    assert again["code"] == "canary_ended"
+
+
+async def test_rules_end_a_canary_with_reason_figures_and_an_event(splitter: Splitter) -> None:
+    await splitter.means("old")
+    hook = {"name": "hook", "url": "https://example.org/hook", "event_types": ["canary.rolled_back"]}
+    await splitter.ask("POST", "/api/webhooks", hook)
+    rule = {"after": 4, "max_error_rate": 0.5}
+    await splitter.split("broken", weight=1, rollback=rule)
+    for n in range(4):
+        assert await splitter.said(f"{n}", status=502) == "engine_failed"
+    found = await splitter.canary()
+    assert found["status"] == "rolled_back" and "100.00%" in found["reason"]
+    entry = found["journal"][0]
+    assert (entry["action"], entry["by"]) == ("rolled_back", None)
+    assert entry["figures"]["canary"]["errors"] == 4
+    assert await splitter.said() == "old"
+    sent = await splitter.served.services.database.read(_events)
+    assert found["id"] in " ".join(sent)
+    # What a caller asks wrongly says nothing about a side.
+    await splitter.split("picky", weight=1, promote={"after": 1}, rollback={"after": 1, "max_error_rate": 0})
+    await splitter.said(status=400)
+    found = await splitter.canary()
+    assert (found["status"], found["canary"]["calls"]) == ("running", 0)
+    await splitter.ask("POST", f"/api/canaries/{splitter.alias}/rollback", {})
+    # All conditions hold.
+    await splitter.split("new", weight=1, promote={"after": 3, "max_error_rate": 0})
+    for n in range(3):
+        await splitter.said(f"{n}")
+    assert (await splitter.canary())["status"] == "promoted"
+    aliases = await splitter.ask("GET", "/api/aliases")
+    assert {"name": splitter.alias, "target": "new"} in aliases["data"]
+    history = await splitter.ask("GET", f"/api/canaries/{splitter.alias}/history")
+    assert [one["status"] for one in history["data"]] == ["promoted", "rolled_back", "rolled_back"]
+
+
+def _events(connection: Connection) -> list[str]:
+    query = text("select payload from webhook_deliveries where event_type = 'canary.rolled_back'")
+    return list(connection.execute(query).scalars())
+
+
+async def test_live_answers_are_judged_and_the_better_one_is_promoted(splitter: Splitter) -> None:
+    await splitter.means("old")
+    check = {"type": "string_check", "name": "new", "operation": "eq", "input": "{{sample.output_text}}"}
+    wanted = {"type": "custom", "item_schema": {"type": "object"}}
+    for name, reference in ((splitter.alias, "new"), (f"{splitter.alias}-set", "{{item.capital}}")):
+        criteria = [{**check, "reference": reference}]
+        test = {"name": name, "data_source_config": wanted, "testing_criteria": criteria}
+        await splitter.ask("POST", "/v1/evals", test, 201)
+    refused = await splitter.split("new", 400, weight=0.5, eval=f"{splitter.alias}-set")
+    assert (refused["code"], refused["param"]) == ("needs_reference", "eval")
+    assert "item.capital" in refused["message"]
+    assert (await splitter.split("new", 404, weight=0.5, eval="none"))["param"] == "eval"
+    rule = {"after": 4, "min_samples": 2, "min_score": 0.9, "max_drop": 0}
+    await splitter.split("new", keys=["tester"], eval=splitter.alias, sample=1, promote=rule)
+    for n in range(2):
+        await splitter.said(f"{n}")
+        await splitter.said(f"{n}", key="tester")
+        body = {"model": splitter.alias, "stream": True, "messages": [{"role": "user", "content": "x"}]}
+        headers = {"authorization": f"Bearer {splitter.secrets['tester']}"}
+        await splitter.served.client.post("/v1/chat/completions", json=body, headers=headers)
+    found = await splitter.ended()
+    assert found["status"] == "promoted" and "above the baseline's" in found["reason"]
+    assert found["canary"]["score"] == 1 and found["baseline"]["score"] == 0
+    assert await splitter.said() == "new"
+
+
+async def test_what_cannot_be_split_is_refused(splitter: Splitter) -> None:
+    await splitter.means("old")
+    other = f"{splitter.alias}-other"
+    await splitter.ask("PUT", f"/api/aliases/{other}", {"target": "new"})
+    for target, status, code, says in (
+        ("old", 400, None, "means 'old' already"),
+        (splitter.alias, 400, None, "already"),
+        (other, 400, None, "is an alias itself"),
+        ("nobody", 404, "model_not_found", "NAME@NUMBER"),
+        ("old@1", 404, "model_not_found", "NAME@NUMBER"),
+        ("vectors", 400, "unsupported_operation", "no chat"),
+    ):
+        refused = await splitter.split(target, status, weight=0.5)
+        assert says in refused["message"] and refused["param"] == "target"
+        assert code is None or refused["code"] == code
+    assert (await splitter.split("new", 400, weight=2))["param"] == "weight"
+    missing = await splitter.ask("PUT", "/api/canaries/nowhere", {"target": "new", "weight": 1}, 404)
+    assert missing["code"] == "alias_not_found"
+    await splitter.split("new", weight=0.5)
+    assert (await splitter.split("broken", 409, weight=0.5))["code"] == "canary_running"
+    for method, path in (("GET", ""), ("PUT", f"/{splitter.alias}"), ("GET", f"/{splitter.alias}")):
+        body = {"target": "new", "weight": 1} if method == "PUT" else None
+        await splitter.ask(method, f"/api/canaries{path}", body, 403, key="reader")
+
+
+async def test_a_guard_around_either_side_is_around_both(splitter: Splitter) -> None:
+    services = splitter.served.services
+    await splitter.means("old")
+    await splitter.split("new", weight=1)
+    split = services.registry.get(splitter.alias)
+    assert split is not None
+    names = getattr(split, "names", frozenset())
+    assert names == {"old", "new", splitter.alias}
+    assert ContentGuard is not None
+
+
+async def test_an_end_is_written_whole_or_not_at_all(
+    splitter: Splitter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a `kill -9` between the decision and its journal leaves: nothing of either, and counts that come again."""
+    await splitter.means("old")
+    await splitter.split("new", weight=1, promote={"after": 2})
+
+    def dies(*_arguments: Any) -> None:
+        raise EngineFailed("Killed.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("portico_server.db.webhooks.announce", dies)
+        for n in range(2):
+            await splitter.said(f"{n}")
+        found = await splitter.canary()
+    assert (found["status"], found["canary"]["calls"], len(found["journal"])) == ("running", 0, 1)
+    found = await splitter.canary()
+    assert (found["status"], found["canary"]["calls"], len(found["journal"])) == ("promoted", 2, 2)
