@@ -20,6 +20,7 @@ from portico._async.keys import Keys
 from portico._async.knowledge import Chunkers, Files, Stores
 from portico._async.models import Adapters, Chats, Deployments, Engines, Models, Plugins
 from portico._async.runs import Artifacts, Questions, Runs
+from portico._async.canaries import Canaries
 from portico._async.schedules import Schedules
 from portico._async.sessions import Facts, Sessions
 from portico._async.skills import Skills
@@ -98,6 +99,7 @@ class AsyncClient:
         self.prompts = Prompts(self._transport)
         self.mcp = Mcp(self._transport)
         self.schedules = Schedules(self._transport)
+        self.canaries = Canaries(self._transport)
         self.skills = Skills(self._transport)
         self.webhooks = Webhooks(self._transport)
 

@@ -183,7 +183,7 @@ async def test_versions_of_an_app_are_split_and_one_is_promoted(splitter: Splitt
 async def test_rules_end_a_canary_with_reason_figures_and_an_event(splitter: Splitter) -> None:
     await splitter.means("old")
     hook = {"name": "hook", "url": "https://example.org/hook", "event_types": ["canary.rolled_back"]}
-    await splitter.ask("POST", "/api/webhooks", hook)
+    await splitter.ask("POST", "/v1/webhook_endpoints", hook)
     rule = {"after": 4, "max_error_rate": 0.5}
     await splitter.split("broken", weight=1, rollback=rule)
     for n in range(4):

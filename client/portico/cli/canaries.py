@@ -1,0 +1,221 @@
+"""`portico canaries`: aliases whose calls are split between what they mean and what they may mean next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from portico.cli.render import moment, print_fields, print_json, print_rows, safe
+from portico.cli.session import AsJson, connected
+from portico.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from portico.values import Canary, CanarySide
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Canaries: an alias whose calls are split between two models, or two versions of an app.",
+    epilog="Example: portico canaries set assistant desk@4 --weight 0.1 --promote after=200",
+)
+
+AliasName = Annotated[str, typer.Argument(metavar="ALIAS", help="The alias: portico models alias makes one.")]
+Reason = Annotated[str, typer.Option(help="Why, for the journal.")]
+SHOWN_SHARE = "{:.1%}"
+
+
+@app.command("list", epilog="Example: portico canaries list")
+def show_all(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the newest canary of each alias."""
+    with connected(context) as client:
+        found = client.canaries.list()
+    if as_json:
+        print_json({"data": found})
+    elif not found:
+        typer.echo("No canaries yet: portico canaries set ALIAS TARGET --weight 0.1")
+    else:
+        print_rows(
+            ("ALIAS", "STATUS", "BASELINE", "CANARY", "WEIGHT", "CALLS"),
+            (
+                (
+                    one.alias,
+                    one.status,
+                    one.baseline.target,
+                    one.canary.target,
+                    _share(one.weight),
+                    one.canary.calls,
+                )
+                for one in found
+            ),
+        )
+
+
+@app.command("set", epilog="Example: portico canaries set assistant desk@4 --weight 0.1 --promote after=200")
+def put(
+    context: typer.Context,
+    alias: AliasName,
+    target: Annotated[str, typer.Argument(help="What it may mean next: a model, or APP@VERSION.")],
+    weight: Annotated[float | None, typer.Option(help="The share of calls that it gets, from 0 to 1.")] = None,
+    key: Annotated[
+        list[str] | None, typer.Option(help="A key that always gets it, by name or id; repeatable.")
+    ] = None,
+    sticky: Annotated[
+        str | None, typer.Option(help="What stays on its side: session (default), caller or request.")
+    ] = None,
+    evaluation: Annotated[
+        str | None, typer.Option("--eval", help="The evaluation that judges live answers.")
+    ] = None,
+    sample: Annotated[float | None, typer.Option(help="The share of answers that are judged.")] = None,
+    promote: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=NUMBER",
+            help="A condition of promotion; repeatable: after, min_samples, min_score, max_drop, max_error_rate, "
+            "max_latency_ratio.",
+        ),
+    ] = None,
+    rollback: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=NUMBER", help="The same for taking it back, where one does not hold."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Split the calls of an alias, or give its canary another weight and other rules."""
+    with connected(context) as client:
+        found = client.canaries.set(
+            alias,
+            target,
+            weight=weight,
+            keys=key or None,
+            sticky=sticky,
+            sample=sample,
+            eval=evaluation,
+            promote=_rule(promote, "promote"),
+            rollback=_rule(rollback, "rollback"),
+        )
+    _print(found, as_json)
+
+
+@app.command(epilog="Example: portico canaries show assistant")
+def show(context: typer.Context, alias: AliasName, as_json: AsJson = False) -> None:
+    """Show the newest canary of an alias: both sides, what it waits for, and what was done."""
+    with connected(context) as client:
+        found = client.canaries.get(alias)
+    if as_json:
+        print_json(found)
+        return
+    print_fields(
+        [
+            ("alias", found.alias),
+            ("status", found.status),
+            ("reason", found.reason),
+            ("weight", _share(found.weight)),
+            ("keys", ", ".join(found.keys) or None),
+            ("sticky", found.sticky),
+            ("judged by", f"{found.eval}, {_share(found.sample)} of the answers" if found.eval else None),
+            ("promote", _conditions(found.promote)),
+            ("rollback", _conditions(found.rollback)),
+            ("waits for", "; ".join(found.waits_for) or None),
+        ]
+    )
+    typer.echo()
+    sides = (("baseline", found.baseline), ("canary", found.canary))
+    print_rows(
+        ("SIDE", "TARGET", "CALLS", "ERRORS", "MS", "TOKENS", "JUDGED", "SCORE"),
+        ((name, *_figures(side)) for name, side in sides),
+    )
+    typer.echo()
+    print_rows(
+        ("AT", "DONE", "BY", "WHY"),
+        ((moment(one.at), one.action, one.by or "the rule", one.reason) for one in found.journal),
+    )
+
+
+@app.command(epilog="Example: portico canaries history assistant")
+def history(context: typer.Context, alias: AliasName, as_json: AsJson = False) -> None:
+    """List the canaries that an alias has had, the newest first."""
+    with connected(context) as client:
+        found = client.canaries.history(alias)
+    if as_json:
+        print_json({"data": found})
+        return
+    print_rows(
+        ("SINCE", "STATUS", "BASELINE", "CANARY", "WHY"),
+        (
+            (
+                moment(one.created_at),
+                one.status,
+                one.baseline.target,
+                one.canary.target,
+                one.reason or "",
+            )
+            for one in found
+        ),
+    )
+
+
+@app.command(epilog='Example: portico canaries promote assistant --reason "Looks good"')
+def promote(context: typer.Context, alias: AliasName, reason: Reason = "", as_json: AsJson = False) -> None:
+    """Let the alias mean the canary's target from now on."""
+    with connected(context) as client:
+        found = client.canaries.promote(alias, reason=reason)
+    _print(found, as_json)
+
+
+@app.command(epilog="Example: portico canaries rollback assistant")
+def rollback(context: typer.Context, alias: AliasName, reason: Reason = "", as_json: AsJson = False) -> None:
+    """Let the alias mean what it meant. Calls in progress end where they are."""
+    with connected(context) as client:
+        found = client.canaries.rollback(alias, reason=reason)
+    _print(found, as_json)
+
+
+def _rule(given: list[str] | None, option: str) -> dict[str, Any] | None:
+    if not given:
+        return None
+    found: dict[str, Any] = {}
+    for one in given:
+        name, mark, value = one.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            mark = ""
+        if not mark:
+            raise InvalidRequest(
+                f"--{option} {safe(one)}: NAME=NUMBER was expected, such as after=200.", param=option
+            )
+        found[name] = int(number) if number.is_integer() else number
+    return found
+
+
+def _conditions(rule: Any) -> str | None:
+    return ", ".join(f"{name}={value:g}" for name, value in rule.items()) if rule else None
+
+
+def _share(value: float) -> str:
+    return SHOWN_SHARE.format(value)
+
+
+def _figures(side: CanarySide) -> tuple[Any, ...]:
+    return (
+        side.target,
+        side.calls,
+        side.errors,
+        "" if side.milliseconds is None else f"{side.milliseconds:.0f}",
+        side.tokens,
+        side.samples,
+        "" if side.score is None else f"{side.score:.3f}",
+    )
+
+
+def _print(canary: Canary, as_json: bool) -> None:
+    if as_json:
+        print_json(canary)
+        return
+    name, target, baseline = safe(canary.alias), safe(canary.canary.target), safe(canary.baseline.target)
+    if canary.status == "running":
+        keys = f" and {len(canary.keys)} keys" if canary.keys else ""
+        typer.echo(f"{name}: {target} gets {_share(canary.weight)} of the calls{keys}, {baseline} the rest.")
+    else:
+        meant = target if canary.status == "promoted" else baseline
+        typer.echo(f"{name} means {meant}: the canary was {canary.status.replace('_', ' ')}.")
