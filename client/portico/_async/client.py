@@ -14,13 +14,13 @@ from portico._answer import AsyncAnswer, Opened
 from portico._async.apps import Agents, Apps, Prompts
 from portico._async.audio import Audio
 from portico._async.batches import Batches
+from portico._async.canaries import Canaries
 from portico._async.evals import Evals
 from portico._async.images import Images
 from portico._async.keys import Keys
 from portico._async.knowledge import Chunkers, Files, Stores
 from portico._async.models import Adapters, Chats, Deployments, Engines, Models, Plugins
 from portico._async.runs import Artifacts, Questions, Runs
-from portico._async.canaries import Canaries
 from portico._async.schedules import Schedules
 from portico._async.sessions import Facts, Sessions
 from portico._async.skills import Skills

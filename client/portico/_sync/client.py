@@ -21,6 +21,7 @@ from portico._step import StepLike
 from portico._sync.apps import Agents, Apps, Prompts
 from portico._sync.audio import Audio
 from portico._sync.batches import Batches
+from portico._sync.canaries import Canaries
 from portico._sync.evals import Evals
 from portico._sync.images import Images
 from portico._sync.keys import Keys
@@ -99,6 +100,7 @@ class Client:
         self.prompts = Prompts(self._transport)
         self.mcp = Mcp(self._transport)
         self.schedules = Schedules(self._transport)
+        self.canaries = Canaries(self._transport)
         self.skills = Skills(self._transport)
         self.webhooks = Webhooks(self._transport)
 

@@ -55,7 +55,9 @@ def put(
     context: typer.Context,
     alias: AliasName,
     target: Annotated[str, typer.Argument(help="What it may mean next: a model, or APP@VERSION.")],
-    weight: Annotated[float | None, typer.Option(help="The share of calls that it gets, from 0 to 1.")] = None,
+    weight: Annotated[
+        float | None, typer.Option(help="The share of calls that it gets, from 0 to 1.")
+    ] = None,
     key: Annotated[
         list[str] | None, typer.Option(help="A key that always gets it, by name or id; repeatable.")
     ] = None,

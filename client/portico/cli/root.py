@@ -87,6 +87,7 @@ PANELS = {
         "keys": "Keys: who may call the daemon, and what.",
     },
     "Operation": {
+        "canaries": "Canaries: an alias whose calls are split between two models, or two versions of an app.",
         "schedules": "Schedules: apps that run, and stores that sync, at given times.",
         "webhooks": "Webhooks: addresses that hear of what has ended.",
         "backup": "Write everything that the daemon keeps to one file, while it serves, or while none runs.",

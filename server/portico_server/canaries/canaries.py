@@ -1,4 +1,4 @@
-"""Canaries as an admin sees them: set, watched, promoted, rolled back; and what counts, judges and decides meanwhile."""
+"""Canaries as an admin sees them: set, watched, promoted, rolled back; and what counts and decides meanwhile."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from portico_server.canaries.spec import CanarySpec, Verdict, decide, parse
+from portico_server.canaries.spec import CanarySpec, CanaryVerdict, decide, parse
 from portico_server.canaries.split import LiveSample, ModelSplit, Split, SplitParts, is_small
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, nearest
@@ -20,9 +20,9 @@ from portico_server.core.servable import Card, Servable
 from portico_server.db import canaries as rows
 from portico_server.db.canaries import (
     CanaryCounts,
-    CanaryEntry,
     CanaryRow,
     Decision,
+    JournalEntry,
     Outcome,
     Side,
     SideCounts,
@@ -57,7 +57,7 @@ class CanaryView:
     row: CanaryRow
     spec: CanarySpec
     counts: CanaryCounts
-    entries: Sequence[CanaryEntry]
+    entries: Sequence[JournalEntry]
     waits_for: Sequence[str]
 
 
@@ -252,9 +252,7 @@ class CanaryService:
         await self._restore(alias)
         if ended is None:
             word = (view.row.outcome or "ended").replace("_", " ")
-            raise Conflict(
-                f"The canary of '{alias}' was {word} already.", code="canary_ended", param="alias"
-            )
+            raise Conflict(f"The canary of '{alias}' was {word} already.", code="canary_ended", param="alias")
         return await self.get(alias, caller)
 
     # --- calls -----------------------------------------------------------------------------------------------
@@ -372,5 +370,5 @@ def _spec(row: CanaryRow) -> CanarySpec:
 
 
 def _decide(row: CanaryRow, counts: CanaryCounts) -> Decision | None:
-    verdict: Verdict = decide(_spec(row), counts)
+    verdict: CanaryVerdict = decide(_spec(row), counts)
     return verdict.decision

@@ -134,7 +134,9 @@ def parse(given: Any, at: str = "") -> CanarySpec:
         for name in ("promote", "rollback")
         if fields.get(name) is not None
     }
-    return CanarySpec(target, weight, names, sticky, sample, judge, rules.get("promote"), rules.get("rollback"))
+    return CanarySpec(
+        target, weight, names, sticky, sample, judge, rules.get("promote"), rules.get("rollback")
+    )
 
 
 def _mapping(given: Any, at: str, known: Sequence[str], what: str) -> Mapping[str, Any]:
@@ -207,7 +209,7 @@ def rate(part: float, whole: int) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class RuleFinding:
     """A condition, and how it stands: ``holds`` is ``None`` while too little is known, which ``says`` explains."""
 
     holds: bool | None
@@ -215,55 +217,56 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CanaryVerdict:
     """What the rules make of what was counted: how it ends, or what it waits for."""
 
     decision: Decision | None = None
     waits_for: tuple[str, ...] = field(default=())
 
 
-def decide(spec: CanarySpec, counts: CanaryCounts) -> Verdict:
+def decide(spec: CanarySpec, counts: CanaryCounts) -> CanaryVerdict:
     """Whether a canary ends now. Taking it back comes before promoting it."""
     if spec.rollback is not None and counts.canary.calls >= spec.rollback.after:
         broken = [one.says for one in _findings(spec.rollback, counts) if one.holds is False]
         if broken:
-            return Verdict(Decision("rolled_back", f"{'; '.join(broken)}."))
+            return CanaryVerdict(Decision("rolled_back", f"{'; '.join(broken)}."))
     if spec.promote is None:
-        return Verdict(waits_for=("somebody who promotes it",))
+        return CanaryVerdict(waits_for=("somebody who promotes it",))
     waits = []
     if counts.canary.calls < spec.promote.after:
         waits.append(f"calls of the canary: {counts.canary.calls} of {spec.promote.after}")
     found = _findings(spec.promote, counts)
     waits += [one.says for one in found if not one.holds]
     if waits:
-        return Verdict(waits_for=tuple(waits))
+        return CanaryVerdict(waits_for=tuple(waits))
     reasons = [f"{counts.canary.calls} calls of the canary", *(one.says for one in found)]
-    return Verdict(Decision("promoted", f"{'; '.join(reasons)}."))
+    return CanaryVerdict(Decision("promoted", f"{'; '.join(reasons)}."))
 
 
-def _findings(rule: CanaryRule, counts: CanaryCounts) -> list[Finding]:
+def _findings(rule: CanaryRule, counts: CanaryCounts) -> list[RuleFinding]:
     canary, baseline = counts.canary, counts.baseline
     found = []
     for name, bound in rule.conditions.items():
         needed = _needed(rule, name, canary, baseline)
         if needed is not None:
-            found.append(Finding(None, needed))
+            found.append(RuleFinding(None, needed))
             continue
         if name == "max_error_rate":
             value = canary.errors / canary.calls
-            found.append(Finding(value <= bound, f"error rate {value:.2%}, at most {bound:.2%}"))
+            found.append(RuleFinding(value <= bound, f"error rate {value:.2%}, at most {bound:.2%}"))
         elif name == "max_latency_ratio":
             ratio = _duration(canary) / max(_duration(baseline), 1e-9)
             says = f"{ratio:.2f} times as slow as the baseline, at most {bound:g}"
-            found.append(Finding(ratio <= bound, says))
+            found.append(RuleFinding(ratio <= bound, says))
         else:
             score = canary.score / canary.samples
             if name == "min_score":
-                found.append(Finding(score >= bound, f"score {score:.3f}, at least {bound:g}"))
+                found.append(RuleFinding(score >= bound, f"score {score:.3f}, at least {bound:g}"))
             else:
                 drop = baseline.score / baseline.samples - score
-                says = f"score {abs(drop):.3f} {'below' if drop > 0 else 'above'} the baseline's, at most {bound:g} below"
-                found.append(Finding(drop <= bound, says))
+                where = "below" if drop > 0 else "above"
+                says = f"score {abs(drop):.3f} {where} the baseline's, at most {bound:g} below"
+                found.append(RuleFinding(drop <= bound, says))
     return found
 
 

@@ -1,4 +1,4 @@
-"""What an alias with a canary is to its callers: one of two Servables, chosen for each call, and what came of it counted.
+"""What an alias with a canary is to its callers: one of two Servables, chosen and counted for each call.
 
 A side is chosen by a hash of what stays together: no table, and the same side at every daemon. A larger weight moves
 more to the canary and nobody away from it.
@@ -29,6 +29,9 @@ from portico_server.runs.run import BEHIND
 
 MAX_BEGINNING_CHARS: Final = 2_000
 """Characters of a conversation's first message that say which one it is."""
+
+STREAM_FACTOR: Final = 4
+"""A streamed answer takes more bytes than a whole one: each token stands in a frame."""
 
 MAX_SAMPLE_BYTES: Final = 256 * 1024
 """Bytes of a question with its answer that are judged; larger ones are left out."""
@@ -159,9 +162,7 @@ class ModelSide(SplitSide):
         self, relayed: RelayResponse, chunks: AsyncIterator[bytes], seconds: float, request: Relay
     ) -> AsyncIterator[bytes]:
         """The answer as it comes. What its reader takes is not what the model takes."""
-        kept: list[bytes] | None = (
-            [] if request.operation == "chat/completions" and self._sampled() else None
-        )
+        kept: list[bytes] | None = [] if request.operation == "chat/completions" and self._sampled() else None
         size = 0
         began = perf_counter()
         try:
@@ -170,7 +171,7 @@ class ModelSide(SplitSide):
                 if kept is not None:
                     size += len(chunk)
                     kept.append(chunk)
-                    if size > MAX_SAMPLE_BYTES * 4:  # each token of a stream stands in a frame
+                    if size > MAX_SAMPLE_BYTES * STREAM_FACTOR:
                         kept = None
                 yield chunk
                 began = perf_counter()
@@ -187,7 +188,7 @@ class ModelSide(SplitSide):
 
 
 class Split:
-    """A `Servable` that stands behind an alias: ``baseline`` is what the alias means, ``target`` what it may mean next."""
+    """A `Servable` behind an alias: ``baseline`` is what the alias means, ``target`` what it may mean next."""
 
     side_type: type[SplitSide] = SplitSide
 
@@ -324,9 +325,7 @@ def _answer(result: Result) -> dict[str, Any] | None:
         return found
     if isinstance(result, AppOutput):
         value = result.value
-        return {
-            "output_text": value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
-        }
+        return {"output_text": value if isinstance(value, str) else orjson.dumps(value, default=str).decode()}
     return None
 
 

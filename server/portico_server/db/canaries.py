@@ -83,7 +83,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class CanaryEntry:
+class JournalEntry:
     """One entry of the journal. ``by`` is the id of a key; ``None``: the rule."""
 
     at: float
@@ -94,7 +94,7 @@ class CanaryEntry:
 
 
 _CANARIES = Rows(canaries, CanaryRow)
-_ENTRIES = Rows(canary_entries, CanaryEntry)
+_ENTRIES = Rows(canary_entries, JournalEntry)
 
 Decide: TypeAlias = Callable[[CanaryRow, CanaryCounts], Decision | None]
 
@@ -156,14 +156,14 @@ def counts(connection: Connection, canary_id: str) -> CanaryCounts:
     return CanaryCounts(**found)
 
 
-def entries(connection: Connection, canary_id: str) -> list[CanaryEntry]:
+def entries(connection: Connection, canary_id: str) -> list[JournalEntry]:
     """The journal of a canary, the newest first."""
     query = _ENTRIES.select.where(canary_entries.c.canary_id == canary_id)
     return _ENTRIES.every(connection, query.order_by(canary_entries.c.id.desc()).limit(MAX_ENTRIES))
 
 
 def put(connection: Connection, row: CanaryRow, expected: str | None) -> CanaryRow:
-    """Let a canary begin, or give the one that runs for its alias another ``spec``, with which it goes on counting.
+    """Let a canary begin, or give the one that runs for its alias another ``spec``, and keep what was counted.
 
     ``expected`` is what the alias meant when the targets were checked. Raises `Conflict` if it means something else by
     now, or if another target has a canary there.
@@ -227,9 +227,7 @@ def _note(
     )
 
 
-def add_counts(
-    connection: Connection, added: Mapping[str, CanaryCounts], decide: Decide
-) -> list[CanaryRow]:
+def add_counts(connection: Connection, added: Mapping[str, CanaryCounts], decide: Decide) -> list[CanaryRow]:
     """Add what was counted of canaries, by their ids, and end those that ``decide`` ends; these are returned."""
     ended = []
     for canary_id in sorted(added):  # in one order: two daemons do not wait for each other
@@ -237,9 +235,7 @@ def add_counts(
         if row is None:
             continue  # forgotten meanwhile
         for side, more in (("baseline", added[canary_id].baseline), ("canary", added[canary_id].canary)):
-            values = {
-                name: canary_sides.c[name] + value for name, value in asdict(more).items() if value
-            }
+            values = {name: canary_sides.c[name] + value for name, value in asdict(more).items() if value}
             if values:
                 mine = (canary_sides.c.canary_id == canary_id) & (canary_sides.c.side == side)
                 connection.execute(update(canary_sides).where(mine).values(**values))

@@ -46,7 +46,9 @@ class LiveGrading:
                     code="needs_reference",
                     param="eval",
                 )
-            for name in sorted({*criteria.fields_of(found.criteria[number : number + 1]), *_read(one.grader)}):
+            for name in sorted(
+                {*criteria.fields_of(found.criteria[number : number + 1]), *_read(one.grader)}
+            ):
                 if name not in LIVE_FIELDS:
                     raise InvalidRequest(
                         f"The criterion '{one.name}' of '{ref[:80]}' asks for 'item.{name}', and a live call has "

@@ -329,6 +329,7 @@ class EvalWork:
         scheduler = self._services.scheduler
         await self._services.database.write_soon(steps.record, self._context.run, [step], scheduler.fence)
 
+
 def _ranked(grader: Mapping[str, Any], answer: ModelAnswer) -> float:
     """How well what was found ranks what is relevant."""
     found = answer.more.get("retrieved")

@@ -75,7 +75,7 @@ class Splitter:
 
     async def ended(self) -> Any:
         """The canary, as soon as its rule has ended it."""
-        while (found := await self.canary())["status"] == "running":
+        while (found := await self.canary())["status"] == "running":  # noqa: ASYNC110
             await asyncio.sleep(0)
         return found
 
@@ -161,7 +161,9 @@ async def test_versions_of_an_app_are_split_and_one_is_promoted(splitter: Splitt
     await splitter.split(f"{name}@2", weight=0.5, sticky="request")
     sides = [await splitter.said("same") for _ in range(30)]
     assert set(sides) == {"one", "two"}
-    run = await splitter.ask("POST", f"/api/apps/{splitter.alias}/run?stream=false", {"input": "x"}, key="reader")
+    run = await splitter.ask(
+        "POST", f"/api/apps/{splitter.alias}/run?stream=false", {"input": "x"}, key="reader"
+    )
     assert run["output"] in ("one", "two")
     found = await splitter.canary()
     assert found["baseline"]["calls"] + found["canary"]["calls"] == 31

@@ -37,7 +37,11 @@ JUDGED = {"target": "b", "weight": 0.1, "eval": "polite"}
         ({**JUDGED, "rollback": {"after": 5}}, "rollback", "names no condition"),
         ({**JUDGED, "rollback": {"max_error_rate": 2}}, "rollback.max_error_rate", "from 0 to 1"),
         ({**JUDGED, "weight": 1, "promote": {"after": 1, "max_drop": 0}}, "promote.max_drop", "compares"),
-        ({"target": "b", "weight": 1, "promote": {"after": 1, "min_score": 1}}, "promote.min_score", "'eval'"),
+        (
+            {"target": "b", "weight": 1, "promote": {"after": 1, "min_score": 1}},
+            "promote.min_score",
+            "'eval'",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_place(given: Any, param: str, says: str) -> None:

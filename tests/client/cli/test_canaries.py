@@ -1,0 +1,41 @@
+"""`portico canaries` and `Client.canaries` against a daemon. Who gets which side: tests/server/canaries."""
+
+from __future__ import annotations
+
+import pytest
+from tests.client.cli.conftest import Command
+from tests.daemon import Daemon
+
+from portico import AsyncClient, Conflict, InvalidRequest
+
+
+async def test_a_canary_is_set_shown_promoted_and_rolled_back(command: Command, daemon: Daemon) -> None:
+    for name in ("steady", "fresh"):
+        assert command("models", "add", name, "fake://").code == 0
+    assert command("models", "alias", "helper", "steady").code == 0
+    assert "No canaries yet" in command("canaries", "list").out
+    rule = ("--promote", "after=2", "--promote", "max_error_rate=0.5", "--rollback", "max_error_rate=0.9")
+    made = command("canaries", "set", "helper", "fresh", "--weight", "0.25", *rule)
+    assert made.out.strip() == "helper: fresh gets 25.0% of the calls, steady the rest."
+    wrong = command("canaries", "set", "helper", "fresh", "--weight", "1", "--promote", "after")
+    assert wrong.code == 1 and "NAME=NUMBER" in wrong.err
+    shown = command("canaries", "show", "helper")
+    assert "calls of the canary: 0 of 2" in shown.out and "after=2, max_error_rate=0.5" in shown.out
+    assert "rolled back" in command("canaries", "rollback", "helper", "--reason", "Not now").out
+    # The rule promotes it.
+    assert command("canaries", "set", "helper", "fresh", "--weight", "1", *rule).code == 0
+    async with AsyncClient(daemon.url) as client:
+        for _ in range(2):
+            assert (await client.chat("hello", model="helper")).text
+        found = await client.canaries.get("helper")
+        assert (found.status, found.canary.calls, found.canary.error_rate) == ("promoted", 2, 0)
+        assert found.journal[0].figures["canary"]["calls"] == 2
+        with pytest.raises(Conflict):
+            await client.canaries.promote("helper")
+        with pytest.raises(InvalidRequest):
+            await client.canaries.set("helper", "steady", weight=2)
+        assert [one.status for one in await client.canaries.history("helper")] == ["promoted", "rolled_back"]
+    [listed] = command("canaries", "list", "--json").json["data"]
+    assert listed["reason"].startswith("2 calls of the canary")
+    lines = command("canaries", "history", "helper").out
+    assert "Not now" in lines and "promoted" in command("canaries", "list").out
