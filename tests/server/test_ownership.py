@@ -335,6 +335,12 @@ async def alias(caller: Caller, name: str) -> str:
     return name
 
 
+async def canary(caller: Caller, name: str) -> str:
+    await caller.done("PUT", f"/api/aliases/{name}", {"target": "base"})
+    await caller.done("PUT", f"/api/canaries/{name}", {"target": "teller", "weight": 0.5})
+    return name
+
+
 async def adapter(caller: Caller, name: str) -> str:
     script = caller.api_server.services.settings.home / "adapter.yaml"
     script.write_text("- {content: adapted}\n")
@@ -375,6 +381,7 @@ class Operated:
 OPERATED: Final[Mapping[str, Operated]] = {
     "model": Operated(model, "/api/deployments/{name}"),
     "alias": Operated(alias, "/api/aliases/{name}"),
+    "canary": Operated(canary, "/api/canaries/{alias}", None),
     "adapter": Operated(adapter, "/api/adapters/{name}"),
     "MCP server": Operated(mcp_server, "/api/mcp/servers/{name}", function, "thing_echo"),
     "tool source": Operated(tool_source, "/api/tool-sources/{name}", function),

@@ -11,7 +11,7 @@ from portico import AsyncClient, Conflict, InvalidRequest
 
 async def test_a_canary_is_set_shown_promoted_and_rolled_back(command: Command, daemon: Daemon) -> None:
     for name in ("steady", "fresh"):
-        assert command("models", "add", name, "fake://").code == 0
+        assert command("models", "add", name, "--source", "fake://").code == 0
     assert command("models", "alias", "helper", "steady").code == 0
     assert "No canaries yet" in command("canaries", "list").out
     rule = ("--promote", "after=2", "--promote", "max_error_rate=0.5", "--rollback", "max_error_rate=0.9")
