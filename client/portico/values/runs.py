@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -203,13 +203,13 @@ class Canary:
     alias: str
     status: str
     weight: float
-    keys: Sequence[str]
+    keys: tuple[str, ...]
     sticky: str
     sample: float
     baseline: CanarySide
     canary: CanarySide
-    waits_for: Sequence[str]
-    journal: Sequence[CanaryEntry]
+    waits_for: tuple[str, ...]
+    journal: tuple[CanaryEntry, ...]
     key: str
     created_at: float
     eval: str | None = None

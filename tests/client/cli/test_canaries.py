@@ -26,7 +26,7 @@ async def test_a_canary_is_set_shown_promoted_and_rolled_back(command: Command, 
     assert command("canaries", "set", "helper", "fresh", "--weight", "1", *rule).code == 0
     async with AsyncClient(daemon.url) as client:
         for _ in range(2):
-            assert (await client.chat("hello", model="helper")).text
+            assert "hello" in "".join([piece async for piece in client.chat("hello", model="helper")])
         found = await client.canaries.get("helper")
         assert (found.status, found.canary.calls, found.canary.error_rate) == ("promoted", 2, 0)
         assert found.journal[0].figures["canary"]["calls"] == 2
