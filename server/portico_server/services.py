@@ -254,7 +254,6 @@ class Services:
             self.settings.public_url.rstrip("/"),
         )
         self.apps = DeployedApps(database, self.registry, self.runner.app_quotas, self.storage)
-        self.apps = DeployedApps(database, self.registry, self.runner.app_quotas)
         self.registry.versions = self.apps.named_version
         self.apps.kind("flow", AppKind(self.flows.check, self.flows.build))
         self.apps.kind("agent", AppKind(self.agents.check, self.agents.build))
