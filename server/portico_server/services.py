@@ -201,18 +201,20 @@ class Services:
             Approval(rule_of(settings.tool_approval, "settings"), settings.approval_timeout),
         )
         self.toolbox.register()
+        self.skills = SkillLibrary(database, self.storage, self.registry.require_unreserved)
+        self.code = CodeTools(settings, database, self.artifacts, self.skills, self.storage)
+        self.containers = self.code.containers
         self.retention = Retention(
             database,
             self.artifacts,
             self.files,
             self.uploads,
+            self.containers,
             runs_days=settings.keep_runs_days,
             usage_days=settings.keep_usage_days,
             sessions_days=settings.keep_sessions_days,
             responses_days=settings.keep_responses_days,
         )
-        self.skills = SkillLibrary(database, self.storage, self.registry.require_unreserved)
-        self.code = CodeTools(settings, self.artifacts, self.skills)
         uploads = UploadedFiles(self.files, self.artifacts)
         fetcher = OutwardFetcher(AddressPolicy.of(settings.tool_hosts))
         media = media_tools(self.registry, self.artifacts, uploads, fetcher)
@@ -264,6 +266,7 @@ class Services:
             self.mcp.addresses,
             self.tool_search,
             self.skills,
+            self.containers,
         )
         self.responder = Responder(
             database,

@@ -257,6 +257,11 @@ async def skill(caller: Caller, name: str) -> str:
     return str(answer.json()["id"])
 
 
+async def container(caller: Caller, name: str) -> str:
+    wish = {"name": name, "file_ids": [await caller.upload("mine")]}
+    return str((await caller.done("POST", "/v1/containers", wish))["id"])
+
+
 async def evaluation(caller: Caller, name: str) -> str:
     schema = {"type": "object", "properties": {"q": {"type": "string"}}}
     grader = {
@@ -319,6 +324,7 @@ NOUNS: Final[Mapping[str, Noun]] = {
     "webhook": Noun(webhook, ("/v1/webhook_endpoints/{webhook_endpoint_id}", "/api/webhooks/{webhook_id}")),
     "schedule": Noun(schedule, ("/api/schedules/{schedule}",), by_name=True),
     "skill": Noun(skill, ("/v1/skills/{skill_id}",), by_name=True),
+    "container": Noun(container, ("/v1/containers/{container_id}",)),
     "evaluation": Noun(evaluation, ("/v1/evals/{eval_id}", "/api/evals/{eval_id}")),
     "job": Noun(job, ("/v1/fine_tuning/jobs/{job_id}", "/api/fine_tuning/jobs/{job_id}")),
     "fact": Noun(fact, ("/api/facts/{fact_id}",)),
@@ -602,6 +608,7 @@ TITLES: Final = {
     "/api/sessions": "within its app",
     "/v1/evals": "a title",
     "/v1/webhook_endpoints": "a title",
+    "/v1/containers": "a title",
     "/v1/vector_stores": "a title: /api/stores gives the name",
     "/api/webhooks": "a title",
 }
@@ -971,6 +978,12 @@ WAYS: Final[Mapping[str, Mapping[str, tuple[Make, Way]]]] = {
     "skill": {
         "tool": (skill, lambda who, ref: reads_skill(who, ref)),
         "agent": (skill, lambda who, ref: has_skill(who, ref)),
+    },
+    "container": {
+        "response": (
+            container,
+            lambda who, ref: in_response(who, tools=[{"type": "code_interpreter", "container": ref}]),
+        )
     },
     "conversation": {"response": (conversation, lambda who, ref: in_response(who, conversation=ref))},
     "response": {"response": (response, lambda who, ref: in_response(who, previous_response_id=ref))},

@@ -78,6 +78,7 @@ PANELS = {
     },
     "Tools": {
         "tools": "Tools: what models may call.",
+        "containers": "Containers: folders of the sandbox that code of several calls shares.",
         "serve": "Serve Python functions as tools: called over the daemon, executed here. "
         "Ctrl-C finishes what has begun.",
         "mcp": "Serve the daemon's tools and documents to an assistant that speaks MCP over standard input and output.",

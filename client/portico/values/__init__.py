@@ -73,6 +73,8 @@ from portico.values.runs import (
     TraceStep,
 )
 from portico.values.tools import (
+    Container,
+    ContainerFile,
     McpContent,
     McpPrompt,
     McpPromptMessage,
@@ -103,6 +105,8 @@ __all__ = [
     "ChunkGroup",
     "Chunker",
     "Claims",
+    "Container",
+    "ContainerFile",
     "Cut",
     "Deployment",
     "Embeddings",

@@ -47,6 +47,7 @@ from portico_server.api.native import evals as searches
 from portico_server.api.native import webhooks as deliveries
 from portico_server.api.openai import (
     batches,
+    containers,
     conversations,
     evals,
     files,
@@ -81,6 +82,7 @@ ROUTERS: Sequence[APIRouter] = (
     evals.router,
     batches.router,
     skills.router,
+    containers.router,
     webhooks.router,
     deliveries.router,
     schedules.router,

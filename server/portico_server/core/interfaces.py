@@ -399,6 +399,16 @@ class SkillText:
     description: str
 
 
+class ContainerPlaces(Protocol):
+    """Where code of a response runs, and its files are kept."""
+
+    async def automatic(self, caller: Principal) -> str:
+        """The id of a new container. Raises `TooLarge`, `Conflict`."""
+
+    async def skills(self, container_id: str, caller: Principal) -> tuple[SkillText, ...]:
+        """The skills that it was made with. Raises `NotFound` for a container that is not there."""
+
+
 class SkillTexts(Protocol):
     """The skills of the daemon. A name means the caller's own, then a shared one."""
 

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, or_, select
 
 from portico_server.db.retention import remembered
 from portico_server.db.rows import Rows
-from portico_server.db.schema import artifacts
+from portico_server.db.schema import artifacts, container_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,12 @@ def newest(
 
 
 def _orphaned(before: float) -> ColumnElement[bool]:
-    return (artifacts.c.created_at < before) & artifacts.c.run_id.not_in(remembered(before))
+    kept = artifacts.c.run_id.in_(remembered(before)) | artifacts.c.id.in_(select(container_files.c.id))
+    return (artifacts.c.created_at < before) & ~kept
 
 
 def orphaned(connection: Connection, before: float, limit: int) -> list[ArtifactRow]:
-    """What was made before a moment, in seconds since 1970, by runs that are not remembered."""
+    """What was made before a moment, in seconds since 1970, by runs that are not remembered, and is in no container."""
     return _ARTIFACTS.every(connection, _ARTIFACTS.select.where(_orphaned(before)).limit(limit))
 
 

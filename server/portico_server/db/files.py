@@ -15,6 +15,7 @@ from portico_server.db.schema import (
     apps,
     artifacts,
     batches,
+    containers,
     conversations,
     eval_runs,
     eval_searches,
@@ -135,14 +136,15 @@ _STORED = union_all(
     select(apps.c.owner.label("owner"), app_versions.c.bytes.label("bytes"))
     .join(apps, app_versions.c.app_id == apps.c.id)
     .where(apps.c.owner.is_not(None)),
-    *(select(table.c.owner, table.c.bytes) for table in (sessions, conversations, responses)),
+    *(select(table.c.owner, table.c.bytes) for table in (sessions, conversations, responses, containers)),
     *(
         select(table.c.owner, table.c.bytes).where(table.c.owner.is_not(None))
         for table in (prompts, evals, eval_runs, eval_searches, tuning_jobs)
     ),
 ).subquery()
 """What keys keep on the disk: files, what their stores mirror, chunks with their vectors, parts of uploads, what their
-runs made, skills, sessions, conversations, responses, apps and prompts with their versions, evaluations, trainings."""
+runs made, skills, containers, sessions, conversations, responses, apps and prompts with their versions, evaluations,
+trainings."""
 
 
 def stored_by_owner(connection: Connection) -> dict[str, int]:

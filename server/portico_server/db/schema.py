@@ -37,6 +37,8 @@ from portico_server.db.schema_openai import (
     batch_lines,
     batches,
     chat_completions,
+    container_files,
+    containers,
     conversation_items,
     conversations,
     eval_items,
@@ -72,6 +74,8 @@ __all__ = [
     "changes",
     "chat_completions",
     "chunks",
+    "container_files",
+    "containers",
     "conversation_items",
     "conversations",
     "epochs",
@@ -120,7 +124,7 @@ __all__ = [
     "webhooks",
 ]
 
-HEAD = "0033"
+HEAD = "0034"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 # How often a table has changed that every daemon holds in memory. Written on PostgreSQL alone, see db/postgres.

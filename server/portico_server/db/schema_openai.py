@@ -1,5 +1,5 @@
-"""The tables of batches, uploads, skills, evaluations, responses, stored chats and conversations, as OpenAI's API has
-them. See `portico_server.db.schema`."""
+"""The tables of batches, uploads, skills, containers, evaluations, responses, stored chats and conversations, as
+OpenAI's API has them. See `portico_server.db.schema`."""
 
 from __future__ import annotations
 
@@ -394,4 +394,38 @@ skill_versions = Table(
     # A zip archive that this daemon has written.
     Column("data", LargeBinary, nullable=False),
     Index("ix_skill_versions_skill_id", "skill_id", "version", unique=True),
+)
+
+containers = Table(
+    "containers",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("name", String, nullable=False),
+    # Made for a response, not by name.
+    Column("automatic", Boolean, nullable=False),
+    # For how long it is kept after its last use.
+    Column("minutes", Integer, nullable=False),
+    Column("memory_limit", String),
+    # As the tools that run code take them.
+    Column("skills", JSON, nullable=False),
+    # Of skills that were sent along.
+    Column("bytes", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("last_active_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Index("ix_containers_owner", "owner"),
+    Index("ix_containers_expires_at", "expires_at"),
+)
+
+# Which artifacts are the files of a container, each under its path.
+container_files = Table(
+    "container_files",
+    metadata,
+    Column("id", String, ForeignKey("artifacts.id", ondelete="CASCADE"), primary_key=True),
+    Column("container_id", String, ForeignKey("containers.id", ondelete="CASCADE"), nullable=False),
+    Column("path", String, nullable=False),
+    # ``user`` or ``assistant``.
+    Column("source", String, nullable=False),
+    Index("ix_container_files_container_id", "container_id", "path", unique=True),
 )

@@ -35,7 +35,7 @@ BATCH_ROWS: Final = 50
 
 
 class Expires(Protocol):
-    """Files or uploads that were kept until a moment of their own."""
+    """Files, uploads or containers that were kept until a moment of their own."""
 
     async def expire(self, *, dry_run: bool = False) -> int:
         """Remove those whose time has run out; how many."""
@@ -56,6 +56,7 @@ class PrunedCounts:
     uploads: int = 0
     chats: int = 0
     deliveries: int = 0
+    containers: int = 0
 
 
 class Retention:
@@ -71,6 +72,7 @@ class Retention:
         artifacts: ArtifactStore,
         files: Expires,
         uploads: Expires,
+        containers: Expires,
         *,
         runs_days: int,
         usage_days: int,
@@ -81,6 +83,7 @@ class Retention:
         self._artifacts = artifacts
         self._files = files
         self._uploads = uploads
+        self._containers = containers
         self._runs_days = runs_days
         self._usage_days = usage_days
         self._sessions_days = sessions_days
@@ -127,6 +130,7 @@ class Retention:
                 responses=await self._batches(response_rows.forget, answers),
                 conversations=await self._batches(conversation_rows.forget, talks),
                 uploads=await self._uploads.expire(),
+                containers=await self._containers.expire(),
                 chats=await self._batches(chat_rows.forget, answers),
                 deliveries=await self._batches(webhook_rows.forget, runs),
             )
@@ -147,6 +151,7 @@ class Retention:
             responses=await count(response_rows.count_old, answers),
             conversations=await count(conversation_rows.count_old, talks),
             uploads=await self._uploads.expire(dry_run=True),
+            containers=await self._containers.expire(dry_run=True),
             chats=await count(chat_rows.count_old, answers),
             deliveries=await count(webhook_rows.count_old, runs),
         )

@@ -240,6 +240,8 @@ NO_CONTENT = {
     "POST /api/prompts/import",
     "POST /v1/skills",  # files that are the caller's own
     "POST /v1/skills/{skill_id}/versions",
+    "POST /v1/containers",  # copies of files that the caller may read
+    "POST /v1/containers/{container_id}/files",
     "POST /v1/uploads",  # the name of a file that is the caller's own
     "POST /v1/images/edits",
     "POST /v1/images/variations",

@@ -61,7 +61,13 @@ class RetentionFixture:
 
     def retention(self, runs_days: int = 30, usage_days: int = 400) -> Retention:
         return Retention(
-            self.database, self.artifacts, Files(), Files(0), runs_days=runs_days, usage_days=usage_days
+            self.database,
+            self.artifacts,
+            Files(),
+            Files(0),
+            Files(0),
+            runs_days=runs_days,
+            usage_days=usage_days,
         )
 
     async def ids(self) -> list[str]:
@@ -187,7 +193,14 @@ async def test_sessions_that_were_not_used_go_where_the_setting_says_so(served: 
     await served.database.write(lambda c: c.execute(_AGED, {"then": time.time() - LONG_AGO}) and None)
     assert (await served.retention().prune()).sessions == 0, "kept for ever unless the setting says otherwise"
     keeping = Retention(
-        served.database, served.artifacts, Files(), Files(0), runs_days=30, usage_days=400, sessions_days=30
+        served.database,
+        served.artifacts,
+        Files(),
+        Files(0),
+        Files(0),
+        runs_days=30,
+        usage_days=400,
+        sessions_days=30,
     )
     assert (await keeping.prune(dry_run=True)).sessions == 1
     assert (await keeping.prune()).sessions == 1
@@ -224,7 +237,14 @@ async def test_old_responses_go_unless_a_younger_one_goes_on_with_them(served: R
     for row in rows:
         assert await served.database.write(responses.keep, row) == "kept"
     keeping = Retention(
-        served.database, served.artifacts, Files(), Files(0), runs_days=30, usage_days=400, responses_days=30
+        served.database,
+        served.artifacts,
+        Files(),
+        Files(0),
+        Files(0),
+        runs_days=30,
+        usage_days=400,
+        responses_days=30,
     )
     assert (await keeping.prune(dry_run=True)).responses == 1
     assert (await keeping.prune()).responses == 2

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from portico_server.apps.agent.tools import cut
-from portico_server.apps.responses.items import MODEL_OUTPUT
+from portico_server.apps.responses.items import MODEL_OUTPUT, Item
 from portico_server.apps.responses.request import CodeInterpreterTool
-from portico_server.apps.responses.tool_context import OfferedTool, ToolContext
+from portico_server.apps.responses.tool_context import OfferedTool, Place, ToolContext
 from portico_server.core.errors import NotFound, PorticoError
-from portico_server.core.ids import new_id
 from portico_server.core.request import Artifact, CalledTool, ToolCall, ToolResult
 
 _CODE: Final = {
@@ -23,11 +23,9 @@ _CODE: Final = {
 
 
 async def code_call(bench: ToolContext, tool: CodeInterpreterTool, at: str) -> None:
-    """Offer it; ``auto`` continues with the last container of the conversation. Raises `NotFound`, `Forbidden`."""
+    """Offer it. Raises `NotFound`, `Forbidden`."""
     card = (await bench.around.registry.resolve("tool/code_interpreter", bench.context.caller)).card
-    earlier = [item for item in bench.before if item["type"] == "code_interpreter_call"]
-    container = tool.container or (earlier[-1]["container_id"] if earlier and not tool.files else "")
-    container = container or new_id("cntr_")
+    place = await place_of(bench, tool.container, f"{at}.container", fresh=bool(tool.files))
     files = [
         await uploaded(bench, file_id, f"{at}.container.file_ids[{n}]")
         for n, file_id in enumerate(tool.files)
@@ -36,7 +34,7 @@ async def code_call(bench: ToolContext, tool: CodeInterpreterTool, at: str) -> N
     async def use(call: CalledTool, arguments: Mapping[str, Any]) -> None:
         # Some models write the code where its JSON should stand.
         code = arguments.get("code")
-        await _run(bench, container, files, code if isinstance(code, str) else call.arguments)
+        await _run(bench, place, files, code if isinstance(code, str) else call.arguments)
         files.clear()  # they are in the container now
 
     bench.offers["code_interpreter"] = OfferedTool(
@@ -44,8 +42,40 @@ async def code_call(bench: ToolContext, tool: CodeInterpreterTool, at: str) -> N
     )
 
 
-async def _run(bench: ToolContext, container: str, files: Sequence[Mapping[str, str]], code: str) -> None:
+async def place_of(bench: ToolContext, named: str, at: str, *, fresh: bool) -> Place:
+    """The container that a tool names, or the last one of the conversation if that is still there, or a new one.
+
+    Raises `NotFound` for a name that means none.
+    """
+    containers, caller = bench.around.containers, bench.context.caller
+    if named:
+        try:
+            await containers.skills(named, caller)
+        except NotFound as error:
+            raise NotFound(error.message, code=error.code, param=at) from error
+    elif not fresh and not bench.container:
+        last = next(filter(None, map(_container_of, reversed((*bench.before, *bench.machine.output)))), "")
+        with suppress(NotFound):
+            if last:
+                await containers.skills(last, caller)
+                bench.container = last
+
+    async def place() -> str:
+        if not named and not bench.container:
+            bench.container = await containers.automatic(caller)
+        return named or bench.container
+
+    return place
+
+
+def _container_of(item: Item) -> str:
+    place = item if item["type"] == "code_interpreter_call" else item.get("environment") or {}
+    return str(place.get("container_id") or "")
+
+
+async def _run(bench: ToolContext, place: Place, files: Sequence[Mapping[str, str]], code: str) -> None:
     machine = bench.machine
+    container = await place()
     item = {"id": machine.mint("ci_"), "type": "code_interpreter_call", "status": "in_progress"}
     index, events = machine.add({**item, "code": "", "container_id": container, "outputs": None})
     machine.change(index, code=code)

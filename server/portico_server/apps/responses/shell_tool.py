@@ -7,12 +7,11 @@ from dataclasses import replace
 from typing import Any, Final
 
 from portico_server.apps.agent.tools import cut
-from portico_server.apps.responses.code_tool import uploaded
+from portico_server.apps.responses.code_tool import place_of, uploaded
 from portico_server.apps.responses.items import MODEL_OUTPUT, Item
 from portico_server.apps.responses.request import ShellSkill, ShellTool
 from portico_server.apps.responses.tool_context import OfferedTool, ToolContext
 from portico_server.core.errors import PorticoError
-from portico_server.core.ids import new_id
 from portico_server.core.request import CalledTool, ToolCall, ToolResult
 
 MAX_COMMANDS: Final = 50
@@ -78,7 +77,8 @@ async def shell_call(bench: ToolContext, tool: ShellTool, at: str) -> None:
         _offer(bench, "shell", _with_skills(about, tool.skills), COMMANDS, ask)
         return
     await bench.around.registry.resolve("tool/shell", bench.context.caller)
-    container = bench.container = tool.container or _last_container(bench, tool) or new_id("cntr_")
+    named = f"{at}.environment.container_id"
+    place = bench.shell = await place_of(bench, tool.container, named, fresh=bool(tool.files))
     files = [
         await uploaded(bench, one, f"{at}.environment.file_ids[{n}]") for n, one in enumerate(tool.files)
     ]
@@ -87,13 +87,19 @@ async def shell_call(bench: ToolContext, tool: ShellTool, at: str) -> None:
     ]
 
     async def run(call: CalledTool, arguments: Mapping[str, Any]) -> None:
-        await _run(
-            bench, container, files, skills, _shell_item(bench, call, arguments, _environment(container))
-        )
+        container = await place()
+        environment = {"type": "container_reference", "container_id": container}
+        await _run(bench, container, files, skills, _shell_item(bench, call, arguments, environment))
         files.clear()  # they are in the container now
 
+    shown = skills
+    if tool.container:  # it brings its own
+        shown = [
+            ShellSkill(skill.id, skill.name, skill.description, f"/skills/{skill.name}")
+            for skill in await bench.around.containers.skills(tool.container, bench.context.caller)
+        ]
     about = "Run commands of a shell in a sandbox without network, one after the other; the folder stays."
-    _offer(bench, "shell", _with_skills(about, skills), COMMANDS, run)
+    _offer(bench, "shell", _with_skills(about, shown), COMMANDS, run)
 
 
 async def _known(bench: ToolContext, skill: ShellSkill, at: str) -> ShellSkill:
@@ -113,13 +119,14 @@ async def _known(bench: ToolContext, skill: ShellSkill, at: str) -> ShellSkill:
 
 async def patch_call(bench: ToolContext) -> None:
     """Offer it: in the container of the shell, if that is here, else by the client. Raises `NotFound`, `Forbidden`."""
-    if bench.container:
+    shell = bench.shell
+    if shell is not None:
         await bench.around.registry.resolve("tool/apply_patch", bench.context.caller)
 
     async def use(call: CalledTool, arguments: Mapping[str, Any]) -> None:
         item = _patch_item(bench, call, arguments)
-        if bench.container:
-            await _patch(bench, bench.container, item)
+        if shell is not None:
+            await _patch(bench, await shell(), item)
         else:
             await _ask(bench, item)
 
@@ -154,20 +161,6 @@ def _with_skills(about: str, skills: Sequence[ShellSkill]) -> str:
     return "\n".join(
         (f"{about} Skills, each a folder: before a task that one is for, read its SKILL.md.", *lines)
     )
-
-
-def _last_container(bench: ToolContext, tool: ShellTool) -> str:
-    """Where the conversation has run commands before, unless new files come."""
-    earlier = [
-        str((item.get("environment") or {}).get("container_id", ""))
-        for item in bench.before
-        if item["type"] == "shell_call"
-    ]
-    return "" if tool.files or not earlier else earlier[-1]
-
-
-def _environment(container: str) -> dict[str, str]:
-    return {"type": "container_reference", "container_id": container}
 
 
 def _shell_item(

@@ -12,7 +12,7 @@ from portico_server.apps.responses.items import Item
 from portico_server.apps.responses.request import FunctionTool, ResponseRequest
 from portico_server.core.context import Context
 from portico_server.core.ids import new_id
-from portico_server.core.interfaces import SkillTexts
+from portico_server.core.interfaces import ContainerPlaces, SkillTexts
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Artifact, CalledTool, Filter
@@ -42,7 +42,11 @@ class ResponseServices:
     servers: Callable[[], Mapping[str, str]]
     tool_search: ToolSearch
     skills: SkillTexts
+    containers: ContainerPlaces
 
+
+Place: TypeAlias = Callable[[], Awaitable[str]]
+"""The id of a container, which is made if it has to be."""
 
 Use: TypeAlias = Callable[[CalledTool, Mapping[str, Any]], Awaitable[None]]
 """Do what is called: the call, and its arguments as far as they are an object."""
@@ -79,7 +83,8 @@ class ToolContext:
     ``offers`` are the functions that the model may call, by name, ``tools`` those of servers by label and name.
     ``passages`` are those that were found, numbered; ``made`` the files that code made, each with its container.
     ``searched`` are the passages by query; ``repeated``: the model has asked for the same again, and is to answer now.
-    ``waits``: whether the client has to do or agree to something first; ``container``: where the shell is, if that is
+    ``waits``: whether the client has to do or agree to something first.
+    ``container``: where code runs whose container is not named, once it has; ``shell``: where commands do, if that is
     here.
     ``functions`` are those of the client; ``hidden`` the tools, by what the model calls them, that it has not
     found yet.
@@ -100,6 +105,7 @@ class ToolContext:
     hidden: dict[str, SearchedTool] = field(default_factory=dict)
     waits: bool = False
     container: str = ""
+    shell: Place | None = None
     repeated: bool = False
 
     def call_id(self, call: CalledTool) -> str:

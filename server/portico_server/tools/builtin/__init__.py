@@ -11,7 +11,9 @@ from typing import Final
 
 from portico_server.core.interfaces import Fetcher
 from portico_server.core.registry import Registry
+from portico_server.db.database import Database
 from portico_server.runs.artifacts import ArtifactStore
+from portico_server.runs.quotas import StorageQuota
 from portico_server.settings import Settings
 from portico_server.tools.builtin import (
     ask_model,
@@ -32,6 +34,7 @@ from portico_server.tools.builtin import (
     web_search,
 )
 from portico_server.tools.builtin.draw import PictureFiles
+from portico_server.tools.containers import Containers
 from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.folders import Folders
 from portico_server.tools.sandbox.environment import Environment
@@ -62,9 +65,16 @@ def outward(settings: Settings) -> tuple[Tool, ...]:
 
 
 class CodeTools:
-    """``python_light``, ``calculator``, ``code_interpreter`` and its skills. No process runs before the first call."""
+    """``python_light``, ``calculator``, ``code_interpreter``, shells, containers. No process runs before a call."""
 
-    def __init__(self, settings: Settings, artifacts: ArtifactStore, skills: SkillLibrary) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        artifacts: ArtifactStore,
+        skills: SkillLibrary,
+        quota: StorageQuota,
+    ) -> None:
         limits = SandboxLimits(seconds=settings.notebook_timeout, memory=settings.notebook_memory_mb * MB)
         environment = Environment(settings.environments, index=settings.pypi_index, offline=settings.offline)
         self.light = LightSandbox()
@@ -74,11 +84,14 @@ class CodeTools:
             most=settings.notebooks,
             idle=settings.notebook_idle,
         )
+        self.containers = Containers(
+            database, self._notebooks, artifacts, skills, quota, settings.notebook_memory_mb
+        )
         self.tools: tuple[Tool, ...] = (
             calculator.tool(self.light),
-            code_interpreter.tool(self._notebooks, artifacts, skills, limits),
-            shell.tool(self._notebooks, artifacts, skills, limits),
-            shell.patch_tool(self._notebooks),
+            code_interpreter.tool(self.containers, artifacts, skills, limits),
+            shell.tool(self.containers, artifacts, skills, limits),
+            shell.patch_tool(self.containers),
             python_light.tool(self.light),
             read_skill.tool(skills),
         )

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-import mimetypes
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from portico.wire import Status
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.request import Artifact, ToolResult
-from portico_server.runs.artifacts import ArtifactStore, NewArtifact
+from portico_server.runs.artifacts import ArtifactStore
+from portico_server.tools.containers import Containers
 from portico_server.tools.results import ARTIFACT, with_link
-from portico_server.tools.sandbox.notebooks import Notebooks
-from portico_server.tools.sandbox.protocol import MB, Cell, CellOutcome, Product, SandboxLimits
+from portico_server.tools.sandbox.protocol import MB, Cell, CellOutcome, SandboxLimits
 from portico_server.tools.skills.library import SKILLS_SCHEMA, SkillLibrary
 from portico_server.tools.tool import Tool
 
@@ -26,25 +24,23 @@ FILES: Final = 16 * MB
 _NAME: Final = r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,149}$"
 
 
-def tool(notebooks: Notebooks, artifacts: ArtifactStore, skills: SkillLibrary, limits: SandboxLimits) -> Tool:
+def tool(
+    containers: Containers, artifacts: ArtifactStore, skills: SkillLibrary, limits: SandboxLimits
+) -> Tool:
     """``code_interpreter``: cells of a notebook."""
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
-        reason = await notebooks.missing()
+        reason = await containers.missing()
         if reason is not None:
             return ToolResult(reason, is_error=True)
-
-        async def report(message: str) -> None:
-            await context.emit(Status("install", message))
 
         code = arguments["code"].encode("utf-8", "replace").decode()  # half a surrogate pair is not a text
         files = await brought(arguments.get("files") or (), artifacts, context)
         folders = await skills.folders(arguments.get("skills") or (), context.caller)
         cell = Cell(code, files, folders)
         session = arguments.get("session")
-        caller = context.caller
-        outcome = await notebooks.run(caller.id, session, cell, report, whole=caller.admin)
-        return _result(outcome, session, await kept(outcome, artifacts, context))
+        outcome, made = await containers.run(session, cell, context)
+        return _result(outcome, session, made)
 
     return Tool(
         name="code_interpreter",
@@ -63,6 +59,12 @@ def tool(notebooks: Notebooks, artifacts: ArtifactStore, skills: SkillLibrary, l
         read_only=False,
     )
 
+
+SESSION: Final[Mapping[str, Any]] = {
+    "type": "string",
+    "pattern": r"^[A-Za-z0-9_.:-]{1,64}$",
+    "description": "A name of your choice, or the id of a container: calls with the same one share files.",
+}
 
 FILES_SCHEMA: Final[Mapping[str, Any]] = {
     "type": "array",
@@ -95,11 +97,7 @@ def _input() -> dict[str, Any]:
                 "maxLength": 1_000_000,
                 "description": "Python source; '!' before a line runs it in a shell.",
             },
-            "session": {
-                "type": "string",
-                "pattern": r"^[A-Za-z0-9_.:-]{1,64}$",
-                "description": "A name of your choice for a notebook that remembers.",
-            },
+            "session": SESSION,
             "skills": SKILLS_SCHEMA,
             "files": FILES_SCHEMA,
         },
@@ -154,16 +152,6 @@ async def brought(
             param="arguments.files",
         )
     return files
-
-
-async def kept(outcome: CellOutcome, artifacts: ArtifactStore, context: Context) -> tuple[Artifact, ...]:
-    """What a cell made, kept for who called."""
-    return await artifacts.keep([_made(product) for product in outcome.products], context)
-
-
-def _made(product: Product) -> NewArtifact:
-    kind = mimetypes.guess_type(product.name)[0] or "application/octet-stream"
-    return NewArtifact(product.name, kind, product.data)
 
 
 def _result(outcome: CellOutcome, session: str | None, kept: tuple[Artifact, ...]) -> ToolResult:

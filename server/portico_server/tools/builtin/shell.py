@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from portico.wire import Status
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.request import ToolResult
 from portico_server.runs.artifacts import ArtifactStore
-from portico_server.tools.builtin.code_interpreter import FILES_SCHEMA, brought, kept
+from portico_server.tools.builtin.code_interpreter import FILES_SCHEMA, SESSION, brought
+from portico_server.tools.containers import Containers
 from portico_server.tools.results import ARTIFACT, with_link
 from portico_server.tools.sandbox import patch
-from portico_server.tools.sandbox.notebooks import Notebooks
 from portico_server.tools.sandbox.protocol import (
     MAX_COMMANDS,
     Cell,
     CellOutcome,
     CommandResult,
     SandboxLimits,
+    is_path,
 )
 from portico_server.tools.skills.library import SKILLS_SCHEMA, SkillLibrary
 from portico_server.tools.tool import Tool
@@ -28,18 +28,14 @@ from portico_server.tools.tool import Tool
 MAX_COMMAND_CHARS: Final = 100_000
 MIN_TIMEOUT_MS: Final = 1
 
-SESSION: Final = {
-    "type": "string",
-    "pattern": r"^[A-Za-z0-9_.:-]{1,64}$",
-    "description": "A name of your choice: calls with the same one share files, those of code_interpreter too.",
-}
 
-
-def tool(notebooks: Notebooks, artifacts: ArtifactStore, skills: SkillLibrary, limits: SandboxLimits) -> Tool:
+def tool(
+    containers: Containers, artifacts: ArtifactStore, skills: SkillLibrary, limits: SandboxLimits
+) -> Tool:
     """``shell``: commands, one after the other."""
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
-        reason = await notebooks.missing()
+        reason = await containers.missing()
         if reason is not None:
             return ToolResult(reason, is_error=True)
         cell = Cell(
@@ -49,10 +45,9 @@ def tool(notebooks: Notebooks, artifacts: ArtifactStore, skills: SkillLibrary, l
             commands=tuple(arguments["commands"]),
             seconds=arguments["timeout_ms"] / 1_000 if "timeout_ms" in arguments else None,
         )
-        outcome = await _run(notebooks, arguments.get("session"), cell, context)
+        outcome, made = await containers.run(arguments.get("session"), cell, context)
         most = arguments.get("max_output_length")
         results = [_cut(result, most) for result in outcome.results]
-        made = await kept(outcome, artifacts, context)
         parts = [_as_text(result) for result in results]
         parts += [outcome.error or "", *outcome.notes]
         parts += [f"Made {item.name} ({item.bytes} bytes): {item.link}" for item in made]
@@ -127,28 +122,28 @@ def tool(notebooks: Notebooks, artifacts: ArtifactStore, skills: SkillLibrary, l
     )
 
 
-def patch_tool(notebooks: Notebooks) -> Tool:
+def patch_tool(containers: Containers) -> Tool:
     """``apply_patch``: a file made, changed or deleted in the working folder of a session."""
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
-        reason = await notebooks.missing()
+        reason = await containers.missing()
         if reason is not None:
             return ToolResult(reason, is_error=True)
         kind, path = arguments["type"], _plain(arguments["path"])
         session, diff = arguments["session"], arguments.get("diff", "")
         if kind == "delete_file":
-            outcome = await _run(notebooks, session, Cell("", remove=path), context)
+            outcome, _ = await containers.run(session, Cell("", remove=path), context)
             return _told(outcome, f"Deleted {path}.", path)
         if kind == "create_file":
             text = await pools.FILES.run(patch.created, diff)
         else:
-            found = await _run(notebooks, session, Cell("", fetch=path), context)
+            found, _ = await containers.run(session, Cell("", fetch=path), context)
             if found.error is not None or not found.products:
                 return _told(found, "", path)
             before = found.products[0].data.decode("utf-8", "surrogateescape")
             text = await pools.FILES.run(patch.patched, before, diff)
         data = text.encode("utf-8", "surrogateescape")
-        outcome = await _run(notebooks, session, Cell("", {path: data}, fetch=path), context)
+        outcome, _ = await containers.run(session, Cell("", {path: data}), context, source="assistant")
         return _told(outcome, f"{'Created' if kind == 'create_file' else 'Updated'} {path}.", path)
 
     return Tool(
@@ -176,13 +171,6 @@ def patch_tool(notebooks: Notebooks) -> Tool:
     )
 
 
-async def _run(notebooks: Notebooks, session: str | None, cell: Cell, context: Context) -> CellOutcome:
-    async def report(message: str) -> None:
-        await context.emit(Status("install", message))
-
-    return await notebooks.run(context.caller.id, session, cell, report, whole=context.caller.admin)
-
-
 def _cut(result: CommandResult, most: int | None) -> CommandResult:
     """As much of what a command wrote as was asked for, its errors last."""
     if most is None:
@@ -207,8 +195,7 @@ def _told(outcome: CellOutcome, done: str, path: str) -> ToolResult:
 def _plain(path: str) -> str:
     """A path within the working folder. Raises `InvalidRequest` for any other."""
     found = path.removeprefix("/work/").removeprefix("./")
-    parts = found.split("/")
-    if not path.isprintable() or "\\" in path or any(part in ("", ".", "..") for part in parts):
+    if not is_path(found):
         raise InvalidRequest(
             f"'{path[:80]}' is not the path of a file in the working folder: relative, without '..'.",
             code="invalid_path",

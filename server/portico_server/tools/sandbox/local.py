@@ -34,6 +34,7 @@ from portico_server.tools.sandbox.protocol import (
     Product,
     Report,
     SandboxLimits,
+    is_path,
 )
 
 # What the processes of one kernel hold together: read from /proc, outside of what they could touch.
@@ -144,6 +145,9 @@ INTERRUPT_TIMEOUT_S: Final = 3.0
 
 COMMANDS_GRACE_S: Final = 5.0
 """Seconds by which the end of commands may be late."""
+
+MAX_GONE_FILES: Final = 2_000
+"""Files of a cell that are said to be no more."""
 
 WATCH_INTERVAL_S: Final = 0.2
 """Seconds between two looks at what a kernel holds."""
@@ -451,6 +455,7 @@ def _outcome(message: Mapping[str, Any], limits: SandboxLimits) -> CellOutcome:
         value=text("value"),
         error=text("error"),
         products=tuple(_products(message.get("products"), limits)),
+        gone=tuple(_paths(message.get("gone"))),
         results=tuple(_results(message.get("results"), limits)),
         notes=tuple(str(note)[:500] for note in notes[:50]) if isinstance(notes, list) else (),
     )
@@ -479,8 +484,14 @@ def _products(items: Any, limits: SandboxLimits) -> Sequence[Product]:
             continue
         left -= len(data)
         if left >= 0:
-            found.append(Product(_plain(item["name"]), data))
+            found.append(Product(_plain(item["name"]), data, next(_paths([item["name"]]), "")))
     return found
+
+
+def _paths(items: Any) -> Iterator[str]:
+    for item in items[:MAX_GONE_FILES] if isinstance(items, list) else ():
+        if isinstance(item, str) and is_path(item.encode("utf-8", "replace").decode()):
+            yield item
 
 
 def _plain(name: str) -> str:

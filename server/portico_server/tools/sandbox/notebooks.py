@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from portico_server.core import pools
 from portico_server.core.errors import PorticoError, TooMany, Unavailable
@@ -14,12 +16,20 @@ from portico_server.tools.sandbox.protocol import Cell, CellOutcome, Kernel, Rep
 logger = logging.getLogger(__name__)
 
 
+RunCell: TypeAlias = Callable[[Cell], Awaitable[CellOutcome]]
+
+Around: TypeAlias = Callable[[RunCell, dict[str, str]], Awaitable[CellOutcome]]
+"""Runs cells in a session that nobody else uses meanwhile. The second argument is a note of what its kernel has, empty
+for a new one."""
+
+
 @dataclass(slots=True)
 class _Session:
     """One notebook. Its lock is held by whoever opens its kernel or runs a cell."""
 
     used: float
     kernel: Kernel | None = None
+    laid: dict[str, str] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -53,10 +63,18 @@ class Notebooks:
         return reason
 
     async def run(
-        self, caller: str, session: str | None, cell: Cell, report: Report, *, whole: bool = False
+        self,
+        caller: str,
+        session: str | None,
+        cell: Cell,
+        report: Report,
+        *,
+        whole: bool = False,
+        around: Around | None = None,
     ) -> CellOutcome:
         """Run a cell in a session of this caller, or without a name in a kernel that is gone afterwards.
 
+        ``around`` runs it in place of the session itself, with what has to come before and after.
         ``report`` is told of a long first start. Cancelling stops the cell; the session stays. Raises `Unavailable` and
         `TooMany`.
         """
@@ -68,9 +86,14 @@ class Notebooks:
         try:
             if session is None:
                 return await self._once(caller, cell, whole)
-            return await self._in_session((caller, session), cell, whole)
+            return await self._in_session((caller, session), cell, whole, around)
         finally:
             self._refill()
+
+    async def end(self, caller: str, session: str) -> None:
+        """End a session of this caller, if there is one."""
+        if (caller, session) in self._sessions:
+            await self._end((caller, session))
 
     async def close(self) -> None:
         """End every kernel."""
@@ -99,14 +122,16 @@ class Notebooks:
             if not self._single[caller]:
                 del self._single[caller]
 
-    async def _in_session(self, key: tuple[str, str], cell: Cell, whole: bool) -> CellOutcome:
+    async def _in_session(
+        self, key: tuple[str, str], cell: Cell, whole: bool, around: Around | None
+    ) -> CellOutcome:
         if key not in self._sessions:
             await self._evict(key[0], whole)
         session = self._sessions.setdefault(key, _Session(self._now()))
         async with session.lock:
             if session.kernel is None or not session.kernel.alive:
                 try:
-                    session.kernel = await self._take()
+                    session.kernel, session.laid = await self._take(), {}
                 except BaseException:
                     self._sessions.pop(key, None)
                     raise
@@ -114,6 +139,8 @@ class Notebooks:
             self._sessions[key] = session
             session.used = self._now()
             try:
+                if around is not None:
+                    return await around(session.kernel.run, session.laid)
                 return await session.kernel.run(cell)
             finally:
                 session.used = self._now()

@@ -12,8 +12,16 @@ from typing import Protocol, TypeAlias
 
 MB = 2**20
 
+MAX_PATH_CHARS = 255
+
 MAX_COMMANDS = 50
 """Commands of one cell."""
+
+
+def is_path(text: str) -> bool:
+    """Whether it is the path of a file in a working folder: relative, and without a way out of it."""
+    fits = text.isprintable() and "\\" not in text and len(text.encode()) <= MAX_PATH_CHARS
+    return fits and not any(part in ("", ".", "..") for part in text.split("/"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +74,11 @@ class CommandResult:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A figure or a file that a cell made. ``name`` is a plain file name."""
+    """A figure or a file that a cell made: its plain name, and its path in the working folder."""
 
     name: str
     data: bytes
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +92,8 @@ class CellOutcome:
     value: str | None = None
     error: str | None = None
     products: Sequence[Product] = ()
+    gone: Sequence[str] = ()
+    """Files that were there before the cell."""
     results: Sequence[CommandResult] = ()
     notes: Sequence[str] = ()
 

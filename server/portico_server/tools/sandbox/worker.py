@@ -187,6 +187,7 @@ class Folder:
         self._limit = limit
         self._count = count
         self._known: dict[str, tuple[int, int]] = {}
+        self.gone: list[str] = []
 
     def lay(self, files: dict[str, str]) -> None:
         """Write files, base64 by name."""
@@ -197,12 +198,16 @@ class Folder:
         self._known = dict(self._look())
 
     def take(self, pictures: list[bytes]) -> tuple[list[dict[str, str]], list[str]]:
-        """Pictures and changed files within the limits, base64 with their names, and notes about the rest."""
+        """Pictures and changed files within the limits, base64 with their names, and notes about the rest.
+
+        `gone` holds the names of those that are no more.
+        """
         products: list[dict[str, str]] = []
         notes: list[str] = []
         left = self._limit
         now = dict(self._look())
         changed = [name for name in sorted(now) if self._known.get(name) != now[name]]
+        self.gone = [name for name in self._known if name not in now and not (WORK / name).exists()]
         self._known = now
         for number, data in enumerate(pictures, 1):
             kind = "png" if data.startswith(b"\x89PNG") else "jpg"
@@ -223,7 +228,6 @@ class Folder:
     def remove(self, name: str) -> None:
         """Delete one file."""
         (WORK / name).unlink()
-        self._known.pop(name, None)
 
     def _give(
         self, name: str, data: bytes | None, left: int, products: list[dict[str, str]], notes: list[str]
@@ -408,6 +412,7 @@ def work(voice: Voice, shell: Shell, printed: Printed, folder: Folder, most: int
     products: list[dict[str, str]] = []
     results: list[dict[str, Any]] = []
     shell.forget()
+    folder.gone = []
     try:
         folder.lay(cell.get("files") or {})
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -447,6 +452,7 @@ def work(voice: Voice, shell: Shell, printed: Printed, folder: Folder, most: int
             "value": clean(shell.value, most),
             "error": clean(shell.error, most),
             "products": products,
+            "gone": folder.gone,
             "results": results,
             "notes": notes,
         }

@@ -22,6 +22,8 @@ STRANGER = Path(__file__).parents[2] / "tools" / "mcp" / "stranger.py"
 
 FIGURE = "import matplotlib.pyplot as plt\nplt.plot([1, 4])\nplt.show()\nprint('drawn')"
 
+COPY = "import os\nopen('copied.txt', 'w').write(open('given.txt').read().upper())\nos.remove('given.txt')"
+
 COMMANDS = [
     "echo one; echo two >&2; exit 3",
     "cat /skills/*/SKILL.md; ls; echo made > made.txt",
@@ -47,6 +49,18 @@ REPLIES = [
         "tool_calls": [{"name": "code_interpreter", "arguments": {"code": FIGURE}}],
     },
     {"match": r"^draw", "content": "See figure-1.png."},
+    {
+        "match": r"^copy it",
+        "times": 1,
+        "tool_calls": [{"name": "code_interpreter", "arguments": {"code": COPY}}],
+    },
+    {"match": r"^copy it", "content": "See copied.txt."},
+    {
+        "match": r"^read it",
+        "times": 1,
+        "tool_calls": [{"name": "shell", "arguments": {"commands": ["cat copied.txt"]}}],
+    },
+    {"match": r"^read it", "content": "I have read it."},
     *(
         {
             "match": rf"^paint ({what})",

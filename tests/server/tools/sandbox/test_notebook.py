@@ -20,6 +20,7 @@ from portico_server.db.database import Database
 from portico_server.runs.artifacts import ArtifactStore
 from portico_server.runs.quotas import StorageQuota
 from portico_server.tools.builtin import code_interpreter
+from portico_server.tools.containers import Containers
 from portico_server.tools.sandbox import local, namespace
 from portico_server.tools.sandbox.environment import Environment
 from portico_server.tools.sandbox.local import LocalSandbox
@@ -247,9 +248,9 @@ async def test_the_tool_answers_with_that_sentence_and_runs_nothing(
     database = Database.at(tmp_path / "portico.db")
     environment = Environment(tmp_path / "environments")
     made = Notebooks(LocalSandbox(environment), LIMITS, most=1, idle=60)
-    tool = code_interpreter.tool(
-        made, ArtifactStore(database, tmp_path), SkillLibrary(database, StorageQuota()), LIMITS
-    )
+    artifacts, skills = ArtifactStore(database, tmp_path), SkillLibrary(database, StorageQuota())
+    containers = Containers(database, made, artifacts, skills, StorageQuota(), 1_024)
+    tool = code_interpreter.tool(containers, artifacts, skills, LIMITS)
     result = await tool.work({"code": "1"}, None)  # type: ignore[arg-type]
     assert result.is_error and "nothing runs outside a sandbox" in result.text
     assert not environment.path.exists()

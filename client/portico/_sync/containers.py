@@ -1,0 +1,91 @@
+# Made from portico/_async by scripts/twin: change it there.
+"""Containers: folders of the sandbox that code of several calls shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from portico._request import Upload, at, given, named
+from portico._sync.group import Group
+from portico.values import Container, ContainerFile
+
+
+class Containers(Group):
+    """Containers and their files. One that was not used for its time is gone."""
+
+    def create(
+        self,
+        name: str,
+        *,
+        files: Sequence[str] = (),
+        skills: Sequence[str] = (),
+        minutes: int | None = None,
+        memory_limit: str | None = None,
+    ) -> Container:
+        """Make one with copies of uploaded ``files``, by their ids, and with ``skills``, by their names or ids.
+
+        It is kept for so many ``minutes`` after its last use (20). Raises `NotFound`, `Forbidden`, `Conflict`.
+        """
+        body = given(
+            name=name,
+            file_ids=list(files) or None,
+            skills=[{"type": "skill_reference", "skill_id": skill} for skill in skills] or None,
+            expires_after=minutes and {"anchor": "last_active_at", "minutes": minutes},
+            memory_limit=memory_limit,
+        )
+        return self._transport.request("POST", "/v1/containers", Container, json=body)
+
+    def list(self, *, name: str | None = None) -> list[Container]:
+        """The own ones, newest first; those of a name, if one is given."""
+        found: list[Container] = []
+        while True:
+            query = given(name=name, after=found[-1].id if found else None, limit=100)
+            page = self._transport.request("GET", "/v1/containers", list[Container], query=query)
+            found += page
+            if len(page) < 100:
+                return found
+
+    def get(self, container_id: str) -> Container:
+        """One of them. Raises `NotFound`."""
+        return self._transport.request("GET", self._at(container_id), Container)
+
+    def remove(self, container_id: str) -> None:
+        """Forget one with its files. Raises `NotFound`."""
+        self._transport.request("DELETE", self._at(container_id), None)
+
+    def files(self, container_id: str) -> Sequence[ContainerFile]:
+        """Its files, newest first. Raises `NotFound`."""
+        found: list[ContainerFile] = []
+        while True:
+            query = given(after=found[-1].id if found else None, limit=100)
+            page = self._transport.request(
+                "GET", self._at(container_id, "files"), list[ContainerFile], query=query
+            )
+            found += page
+            if len(page) < 100:
+                return found
+
+    def add_file(self, container_id: str, source: Path | bytes, filename: str | None = None) -> ContainerFile:
+        """Put a file there, in place of one with the same name. Raises `NotFound`, `TooLarge`."""
+        upload = Upload.of(source, filename)
+        return self._transport.request(
+            "POST", self._at(container_id, "files"), ContainerFile, upload=upload, slow=True
+        )
+
+    def file(self, container_id: str, file_id: str) -> ContainerFile:
+        """One of its files. Raises `NotFound`."""
+        return self._transport.request("GET", self._at(container_id, "files", file_id), ContainerFile)
+
+    def content(self, container_id: str, file_id: str) -> bytes:
+        """The bytes of a file. Raises `NotFound`."""
+        return self._transport.request(
+            "GET", self._at(container_id, "files", file_id, "content"), bytes, slow=True
+        )
+
+    def remove_file(self, container_id: str, file_id: str) -> None:
+        """Take a file out of its container. Raises `NotFound`."""
+        self._transport.request("DELETE", self._at(container_id, "files", file_id), None)
+
+    def _at(self, container_id: str, *more: str) -> str:
+        return at("v1", "containers", named(container_id, "a container"), *more)

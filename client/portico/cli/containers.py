@@ -1,0 +1,144 @@
+"""`portico containers`: folders of the sandbox that code shares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from portico.cli.render import moment, print_fields, print_json, print_removed, print_rows, safe
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Containers: folders of the sandbox that code of several calls shares.",
+    epilog="Example: portico containers create analysis",
+)
+
+Id = Annotated[str, typer.Argument(metavar="CONTAINER", help="The id of the container.")]
+
+
+@app.command(epilog="Example: portico containers create analysis --minutes 60")
+def create(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What you call it.")],
+    file: Annotated[
+        list[str] | None, typer.Option(help="The id of an uploaded file that is copied there. Repeatable.")
+    ] = None,
+    skill: Annotated[
+        list[str] | None, typer.Option(help="A skill that code finds at /skills. Repeatable.")
+    ] = None,
+    minutes: Annotated[
+        int | None, typer.Option(help="Minutes for which it is kept after its last use (default: 20).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a container."""
+    with connected(context) as client:
+        made = client.containers.create(name, files=file or (), skills=skill or (), minutes=minutes)
+    if as_json:
+        print_json(made)
+    else:
+        typer.echo(made.id)
+
+
+@app.command("list", epilog="Example: portico containers list")
+def show_all(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Option(help="Those of this name alone.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List your containers, newest first."""
+    with connected(context) as client:
+        found = client.containers.list(name=name)
+    if as_json:
+        print_json({"data": found})
+    elif not found:
+        typer.echo("No containers: portico containers create NAME")
+    else:
+        print_rows(
+            ("ID", "NAME", "LAST USED", "MINUTES"),
+            ((one.id, one.name, moment(one.last_active_at), one.minutes) for one in found),
+        )
+
+
+@app.command(epilog="Example: portico containers show cntr_123")
+def show(context: typer.Context, container: Id, as_json: AsJson = False) -> None:
+    """Show a container and its files."""
+    with connected(context) as client:
+        found = client.containers.get(container)
+        files = client.containers.files(container)
+    if as_json:
+        print_json({"container": found, "files": files})
+        return
+    print_fields(
+        [
+            ("name", found.name),
+            ("since", moment(found.created_at)),
+            ("last used", moment(found.last_active_at)),
+            ("kept for", f"{found.minutes} minutes"),
+            ("memory", found.memory_limit or "as the daemon gives"),
+        ]
+    )
+    print_rows(
+        ("FILE", "PATH", "BYTES", "FROM"), ((file.id, file.path, file.bytes, file.source) for file in files)
+    )
+
+
+@app.command(epilog="Example: portico containers put cntr_123 table.csv")
+def put(
+    context: typer.Context,
+    container: Id,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to put there.")],
+    as_json: AsJson = False,
+) -> None:
+    """Put a file into a container, in place of one with its name."""
+    with connected(context) as client:
+        made = client.containers.add_file(container, file)
+    if as_json:
+        print_json(made)
+    else:
+        typer.echo(f"{made.id} is {safe(made.path)}.")
+
+
+@app.command(epilog="Example: portico containers get cntr_123 art_123 --to table.csv")
+def get(
+    context: typer.Context,
+    container: Id,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The id of the file.")],
+    to: Annotated[Path | None, typer.Option(help="The file to write (default: its name, here).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Save a file of a container."""
+    with connected(context) as client:
+        found = client.containers.file(container, file)
+        data = client.containers.content(container, file)
+    path = to or Path(found.path.rpartition("/")[2])
+    path.write_bytes(data)
+    if as_json:
+        print_json({"id": found.id, "file": str(path), "bytes": len(data)})
+    else:
+        typer.echo(f"Wrote {safe(str(path))}.")
+
+
+@app.command(epilog="Example: portico containers remove cntr_123 --yes")
+def remove(
+    context: typer.Context,
+    container: Id,
+    file: Annotated[str | None, typer.Option(help="This file alone, by its id.")] = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Forget a container with its files, or one file."""
+    with connected(context) as client:
+        found = client.containers.get(container)
+        what = f"'{found.name}'" if file is None else f"{file} of '{found.name}'"
+        if not dry_run:
+            confirm(f"Remove {what}?", yes=yes)
+            if file is None:
+                client.containers.remove(container)
+            else:
+                client.containers.remove_file(container, file)
+    print_removed(found.id, what, dry_run, as_json)

@@ -1,0 +1,295 @@
+"""``/v1/containers``: folders of the sandbox that code of responses shares, and their files.
+
+Source: the types ``Container…`` and ``File…`` of ``containers`` in OpenAI's client.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import orjson
+from fastapi import Query, Request
+from fastapi.responses import FileResponse
+from pydantic import BaseModel, Field
+
+from portico_server.api import errors
+from portico_server.api.artifact_response import artifact_response
+from portico_server.api.endpoint import Caller, TheServices
+from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.exchange import Exchange
+from portico_server.api.openai import form, upload
+from portico_server.api.services import ApiServices
+from portico_server.api.shapes import Moment, Page, shaped
+from portico_server.core.errors import Forbidden, InvalidRequest, NotFound
+from portico_server.core.invalid import missing
+from portico_server.core.principal import Principal
+from portico_server.db.containers import ContainerFile, ContainerRow
+from portico_server.knowledge.files import UploadedFiles
+from portico_server.tools.containers import DEFAULT_MINUTES, MAX_FILE_BYTES, MAX_MINUTES, NewContainer
+from portico_server.tools.skills.library import MAX_SKILLS
+
+router = new_router(prefix="/v1/containers", tags=["OpenAI: containers"])
+
+WORKING_FOLDER = "/work/"
+"""Where code in a container finds its files."""
+
+MAX_FILE_IDS = 20
+
+Number = Annotated[int, Query(ge=1, le=100)]
+Order = Literal["asc", "desc"]
+MemoryLimit = Literal["1g", "4g", "16g", "64g"]
+
+
+class ContainerExpiry(BaseModel):
+    """How long a container is kept after its last use."""
+
+    anchor: Literal["last_active_at"]
+    minutes: int = Field(ge=1, le=MAX_MINUTES)
+
+
+class NetworkPolicy(BaseModel):
+    """What code may reach: nothing."""
+
+    type: Literal["disabled"] = "disabled"
+
+
+class SkillReference(BaseModel):
+    """A skill that is kept here: a version by its number, or ``latest``, or the default one."""
+
+    type: Literal["skill_reference"]
+    skill_id: str = Field(min_length=1, max_length=100)
+    version: str = Field(default="default", min_length=1, max_length=20)
+
+
+class SkillSource(BaseModel):
+    """A zip archive."""
+
+    type: Literal["base64"]
+    media_type: Literal["application/zip"]
+    data: str
+
+
+class InlineSkill(BaseModel):
+    """A skill that is sent along."""
+
+    type: Literal["inline"]
+    name: str
+    description: str
+    source: SkillSource
+
+
+class ContainerRequest(BaseModel):
+    """A container to make."""
+
+    name: str = Field(min_length=1, max_length=200)
+    expires_after: ContainerExpiry | None = None
+    file_ids: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
+        default_factory=list, max_length=MAX_FILE_IDS
+    )
+    memory_limit: MemoryLimit | None = None
+    network_policy: NetworkPolicy | None = None
+    skills: list[Annotated[SkillReference | InlineSkill, Field(discriminator="type")]] = Field(
+        default_factory=list, max_length=MAX_SKILLS
+    )
+
+
+class Container(BaseModel):
+    """A container. Times in seconds since 1970."""
+
+    id: str
+    object: Literal["container"] = "container"
+    name: str
+    status: Literal["active"] = "active"
+    created_at: Moment
+    last_active_at: Moment
+    expires_after: ContainerExpiry
+    memory_limit: MemoryLimit | None
+    network_policy: NetworkPolicy = NetworkPolicy()
+
+    @classmethod
+    def of(cls, row: ContainerRow) -> Container:
+        """As it is kept."""
+        expiry = ContainerExpiry(anchor="last_active_at", minutes=row.minutes)
+        return shaped(cls, row, expires_after=expiry, network_policy=NetworkPolicy())
+
+
+class ContainerDeleted(BaseModel):
+    """What was removed."""
+
+    id: str
+    object: Literal["container.deleted"] = "container.deleted"
+    deleted: bool = True
+
+
+class ContainerFileObject(BaseModel):
+    """A file of a container; ``path`` is where code finds it."""
+
+    id: str
+    object: Literal["container.file"] = "container.file"
+    container_id: str
+    path: str
+    bytes: int
+    source: Literal["user", "assistant"]
+    created_at: Moment
+
+    @classmethod
+    def of(cls, file: ContainerFile) -> ContainerFileObject:
+        """As it is kept."""
+        return shaped(cls, file, path=f"{WORKING_FOLDER}{file.path}")
+
+
+class ContainerFileDeleted(BaseModel):
+    """The file that was removed."""
+
+    id: str
+    object: Literal["container.file.deleted"] = "container.file.deleted"
+    deleted: bool = True
+
+
+_BY_ID = {
+    "type": "object",
+    "required": ["file_id"],
+    "properties": {"file_id": {"type": "string", "minLength": 1}},
+}
+_FORM = upload.declared(["file"], {"file": upload.FILE}, json=_BY_ID)
+
+
+@router.post("")
+async def create_container(body: ContainerRequest, services: TheServices, caller: Caller) -> Container:
+    """Make a container, with copies of uploaded files in it."""
+    _require_code(caller)
+    files = [
+        await _uploaded(services, file_id, caller, f"file_ids[{number}]")
+        for number, file_id in enumerate(body.file_ids)
+    ]
+    wanted = NewContainer(
+        body.name,
+        DEFAULT_MINUTES if body.expires_after is None else body.expires_after.minutes,
+        body.memory_limit,
+        tuple(map(_skill, body.skills)),
+    )
+    return Container.of(await services.containers.create(wanted, caller, files))
+
+
+@router.get("")
+async def list_containers(
+    services: TheServices,
+    caller: Caller,
+    after: str | None = None,
+    limit: Number = 20,
+    order: Order = "desc",
+    name: Annotated[str | None, Query(max_length=200)] = None,
+) -> Page[Container]:
+    """The caller's own, by the time when they were made."""
+    page = await services.containers.list(caller, name=name, after=after, limit=limit, order=order)
+    return Page.of([Container.of(row) for row in page.data], page.has_more)
+
+
+@router.get("/{container_id}")
+async def retrieve_container(container_id: str, services: TheServices, caller: Caller) -> Container:
+    """One of them."""
+    return Container.of(await services.containers.get(container_id, caller))
+
+
+@router.delete("/{container_id}")
+async def delete_container(container_id: str, services: TheServices, caller: Caller) -> ContainerDeleted:
+    """Forget a container with its files. What a response has made stays at `/v1/files`."""
+    return ContainerDeleted(id=(await services.containers.remove(container_id, caller)).id)
+
+
+@router.post("/{container_id}/files", openapi_extra=_FORM)
+async def create_container_file(
+    container_id: str, request: Request, services: TheServices, caller: Caller
+) -> ContainerFileObject:
+    """Put a file into a container: one in the form, or by JSON a copy of an uploaded one."""
+    await services.containers.get(container_id, caller)
+    if request.headers.get("content-type", "").startswith("application/json"):
+        path, data = await _uploaded(services, _file_id(await request.body()), caller, "file_id")
+    else:
+        exchange: Exchange = request.scope["portico.exchange"]
+        sent = form.one_file(await form.read(exchange, files=("file",), limit=MAX_FILE_BYTES), "file")
+        path, data = sent.name, sent.data
+    return ContainerFileObject.of(await services.containers.add(container_id, path, data, caller))
+
+
+@router.get("/{container_id}/files")
+async def list_container_files(
+    container_id: str,
+    services: TheServices,
+    caller: Caller,
+    after: str | None = None,
+    limit: Number = 20,
+    order: Order = "desc",
+) -> Page[ContainerFileObject]:
+    """The files of a container, by the time when they were made."""
+    found = list(await services.containers.files(container_id, caller))
+    if order == "desc":
+        found.reverse()
+    start = 0
+    if after is not None:
+        start = next((number for number, file in enumerate(found, 1) if file.id == after), -1)
+        if start < 0:
+            raise NotFound(f"There is no file '{after[:80]}' to begin after.", param="after")
+    shown = [ContainerFileObject.of(file) for file in found[start : start + limit]]
+    return Page.of(shown, start + limit < len(found))
+
+
+@router.get("/{container_id}/files/{file_id}")
+async def retrieve_container_file(
+    container_id: str, file_id: str, services: TheServices, caller: Caller
+) -> ContainerFileObject:
+    """One of its files."""
+    return ContainerFileObject.of(await services.containers.file(container_id, file_id, caller))
+
+
+@router.get("/{container_id}/files/{file_id}/content", response_class=FileResponse)
+async def read_container_file(
+    container_id: str, file_id: str, services: TheServices, caller: Caller
+) -> FileResponse:
+    """The bytes of a file."""
+    row = await services.containers.content(container_id, file_id, caller)
+    return artifact_response(services.artifacts, row)
+
+
+@router.delete("/{container_id}/files/{file_id}")
+async def delete_container_file(
+    container_id: str, file_id: str, services: TheServices, caller: Caller
+) -> ContainerFileDeleted:
+    """Take a file out of its container."""
+    return ContainerFileDeleted(id=(await services.containers.remove_file(container_id, file_id, caller)).id)
+
+
+def _require_code(caller: Principal) -> None:
+    """Raise `Forbidden` unless the caller may run code in one."""
+    if not any(caller.allows(f"tools:{name}:call") for name in ("code_interpreter", "shell")):
+        raise Forbidden(
+            "This key may not run code: it lacks the scopes 'tools:code_interpreter:call' and 'tools:shell:call'. Ask "
+            "the operator for a key that has one of them."
+        )
+
+
+async def _uploaded(services: ApiServices, file_id: str, caller: Principal, param: str) -> tuple[str, bytes]:
+    try:
+        name, data = await UploadedFiles(services.files, services.artifacts).read(file_id, caller)
+    except NotFound as error:
+        raise NotFound(error.message, code=error.code, param=param) from error
+    return name.rpartition("/")[2], data
+
+
+def _file_id(sent: bytes) -> str:
+    try:
+        body = orjson.loads(sent)
+    except orjson.JSONDecodeError as error:
+        raise errors.invalid_json(error) from error
+    file_id = body.get("file_id") if isinstance(body, dict) else None
+    if file_id is None:
+        missing("file_id")
+    if not isinstance(file_id, str) or not file_id:
+        raise InvalidRequest("'file_id' must be the id of a file.", param="file_id")
+    return file_id
+
+
+def _skill(given: SkillReference | InlineSkill) -> dict[str, str]:
+    if isinstance(given, SkillReference):
+        return {"skill": given.skill_id, "version": given.version}
+    return {"archive": given.source.data}

@@ -1,0 +1,187 @@
+"""Containers of code and their files, which are artifacts under a path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, TypeAlias
+
+from sqlalchemy import Connection, delete, func, select, update
+
+from portico_server.core.errors import Conflict
+from portico_server.db.names import lock
+from portico_server.db.rows import Order, RowPage, Rows, may_have_another, now
+from portico_server.db.schema import artifacts, container_files, containers
+
+MINUTE_S: Final = 60
+
+FileSource: TypeAlias = Literal["user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerRow:
+    """One container. ``minutes`` after its last use it is gone; ``skills`` as the tools that run code take them.
+
+    ``automatic``: made for a response. ``bytes``: of skills that were sent along.
+    """
+
+    id: str
+    owner: str
+    name: str
+    automatic: bool
+    minutes: int
+    memory_limit: str | None
+    skills: Sequence[str | Mapping[str, Any]]
+    bytes: int
+    created_at: float
+    last_active_at: float
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerFileRow:
+    """A file of a container; its id is that of the artifact whose bytes it has."""
+
+    id: str
+    container_id: str
+    path: str
+    source: FileSource
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerFile:
+    """A file with what its artifact says of it. ``run_id`` is the container's if no run has made it."""
+
+    id: str
+    container_id: str
+    path: str
+    source: FileSource
+    bytes: int
+    run_id: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerBounds:
+    """How many containers one key may have, and how many files of how many bytes together one container."""
+
+    containers: int
+    files: int
+    bytes: int
+
+
+_CONTAINERS: Rows[ContainerRow] = Rows(containers, ContainerRow)
+_FILES: Rows[ContainerFileRow] = Rows(container_files, ContainerFileRow)
+_LISTED = select(
+    *(container_files.c[name] for name in ("id", "container_id", "path", "source")),
+    *(artifacts.c[name] for name in ("bytes", "run_id", "created_at")),
+).join(artifacts, artifacts.c.id == container_files.c.id)
+
+
+def get(connection: Connection, container_id: str) -> ContainerRow | None:
+    """One of them, unless its time is over."""
+    row = _CONTAINERS.get(connection, container_id)
+    return None if row is None or row.expires_at <= now(connection) else row
+
+
+def use(connection: Connection, container_id: str) -> ContainerRow | None:
+    """One of them, whose time begins again."""
+    row = get(connection, container_id)
+    if row is None:
+        return None
+    moment = now(connection)
+    used = replace(row, last_active_at=moment, expires_at=moment + row.minutes * MINUTE_S)
+    times = {"last_active_at": used.last_active_at, "expires_at": used.expires_at}
+    connection.execute(update(containers).where(containers.c.id == container_id).values(**times))
+    return used
+
+
+def every(
+    connection: Connection, owner: str, *, name: str | None, after: str | None, limit: int, order: Order
+) -> RowPage[ContainerRow]:
+    """Those of an owner by the time when they were made; of that name, if one is given."""
+    query = _CONTAINERS.select.where(containers.c.owner == owner, containers.c.expires_at > now(connection))
+    if name is not None:
+        query = query.where(containers.c.name == name)
+    if after is not None:
+        query = query.where(containers.c.id > after if order == "asc" else containers.c.id < after)
+    ordered = containers.c.id.asc() if order == "asc" else containers.c.id.desc()
+    return _CONTAINERS.page(connection, query.order_by(ordered), limit)
+
+
+def add(connection: Connection, row: ContainerRow, bounds: ContainerBounds) -> str | None:
+    """Keep a new one; or the id of another of its owner, made for a response, that has to go first.
+
+    Raises `Conflict` for a key that has enough.
+    """
+    lock(connection, f"containers of {row.owner}")
+    mine = (containers.c.owner == row.owner, containers.c.expires_at > now(connection))
+    if may_have_another(connection, bounds.containers, *mine):
+        _CONTAINERS.add(connection, row)
+        return None
+    oldest = select(containers.c.id).where(*mine, containers.c.automatic.is_(True))
+    found = connection.execute(oldest.order_by(containers.c.last_active_at).limit(1)).scalar_one_or_none()
+    if found is None:
+        raise Conflict(
+            f"This key has {bounds.containers} containers, the most that are taken. Delete one first.",
+            code="too_many_containers",
+        )
+    return str(found)
+
+
+def remove(connection: Connection, container_id: str) -> None:
+    """Forget a container with its list of files. Their artifacts stay."""
+    connection.execute(delete(container_files).where(container_files.c.container_id == container_id))
+    connection.execute(delete(containers).where(containers.c.id == container_id))
+
+
+def expired(connection: Connection, limit: int) -> list[tuple[str, str]]:
+    """Ids and owners of those whose time is over."""
+    query = select(containers.c.id, containers.c.owner).where(containers.c.expires_at <= now(connection))
+    return [(row.id, row.owner) for row in connection.execute(query.limit(limit))]
+
+
+def count_expired(connection: Connection) -> int:
+    """How many there are of those."""
+    late = containers.c.expires_at <= now(connection)
+    return int(connection.execute(select(func.count()).where(late)).scalar_one())
+
+
+def files(connection: Connection, container_id: str) -> list[ContainerFile]:
+    """The files of a container in the order in which they were made."""
+    query = _LISTED.where(container_files.c.container_id == container_id).order_by(container_files.c.id)
+    return [ContainerFile(**row._mapping) for row in connection.execute(query)]
+
+
+def put(
+    connection: Connection, rows: Sequence[ContainerFileRow], bounds: ContainerBounds
+) -> tuple[list[str], list[ContainerFile]]:
+    """Let artifacts be the files of their container, in place of those with the same path.
+
+    Returns the paths of those that found no room there, and the files that are no more.
+    """
+    lock(connection, rows[0].container_id)
+    held = {file.path: file for file in files(connection, rows[0].container_id)}
+    measured = select(artifacts.c.id, artifacts.c.bytes).where(artifacts.c.id.in_([row.id for row in rows]))
+    sizes = {row.id: row.bytes for row in connection.execute(measured)}
+    total = sum(file.bytes for file in held.values())
+    left: list[str] = []
+    gone: list[ContainerFile] = []
+    for row in rows:
+        before = held.get(row.path)
+        room = total - (before.bytes if before else 0) + sizes[row.id]
+        if room > bounds.bytes or (before is None and len(held) >= bounds.files):
+            left.append(row.path)
+            continue
+        if before is not None:
+            gone.append(before)
+            take(connection, [before.id])
+        _FILES.add(connection, row)
+        total = room
+        held[row.path] = ContainerFile(row.id, row.container_id, row.path, row.source, sizes[row.id], "", 0.0)
+    return left, gone
+
+
+def take(connection: Connection, file_ids: Sequence[str]) -> None:
+    """Let artifacts be files of a container no more."""
+    connection.execute(delete(container_files).where(container_files.c.id.in_(file_ids)))

@@ -1,0 +1,389 @@
+"""Containers: sessions of the sandbox with a name and an owner, whose files are kept as long as they are used.
+
+A session has its files in the memory of its kernel. Those of a container are artifacts too: what a call makes is
+noted after it, and what its kernel lacks is laid into it before the next, be it new or on another machine.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import orjson
+
+from portico.wire import Status
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest, NotFound, TooLarge
+from portico_server.core.ids import is_id, new_id
+from portico_server.core.interfaces import SkillText
+from portico_server.core.principal import SYSTEM, Principal
+from portico_server.core.request import Artifact
+from portico_server.db import containers as rows
+from portico_server.db.artifacts import ArtifactRow
+from portico_server.db.containers import (
+    MINUTE_S,
+    ContainerBounds,
+    ContainerFile,
+    ContainerFileRow,
+    ContainerRow,
+    FileSource,
+)
+from portico_server.db.database import Database
+from portico_server.db.rows import Order, RowPage, now
+from portico_server.runs.artifacts import ArtifactStore, Author, NewArtifact
+from portico_server.runs.quotas import StorageQuota
+from portico_server.tools.sandbox.notebooks import Notebooks, RunCell
+from portico_server.tools.sandbox.protocol import MB, Cell, CellOutcome, Product, is_path
+from portico_server.tools.skills.library import SkillLibrary
+
+BOUNDS: Final = ContainerBounds(containers=100, files=500, bytes=128 * MB)
+DEFAULT_MINUTES: Final = 20
+MAX_MINUTES: Final = 30 * 24 * 60
+MAX_FILE_BYTES: Final = 16 * MB
+"""Bytes of one file, and of all that are laid into a kernel at once."""
+
+MEMORY_MB: Final[Mapping[str, int]] = {"1g": 1_024, "4g": 4_096, "16g": 16_384, "64g": 65_536}
+
+_BATCH_ROWS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class NewContainer:
+    """What a container is to be. ``skills`` as the tools that run code take them."""
+
+    name: str
+    minutes: int = DEFAULT_MINUTES
+    memory_limit: str | None = None
+    skills: Sequence[str | Mapping[str, Any]] = ()
+    automatic: bool = False
+
+
+class Containers:
+    """All sessions of the sandbox, and the containers among them. ``memory_mb`` is what each has."""
+
+    def __init__(
+        self,
+        database: Database,
+        notebooks: Notebooks,
+        artifacts: ArtifactStore,
+        skills: SkillLibrary,
+        quota: StorageQuota,
+        memory_mb: int,
+    ) -> None:
+        self._database = database
+        self._notebooks = notebooks
+        self._artifacts = artifacts
+        self._skills = skills
+        self._quota = quota
+        self._memory_mb = memory_mb
+
+    # --- running code ---------------------------------------------------------------------------------------------
+
+    async def missing(self) -> str | None:
+        """The sentence that says why no code can run here, or ``None``."""
+        return await self._notebooks.missing()
+
+    async def run(
+        self, session: str | None, cell: Cell, context: Context, *, source: FileSource = "user"
+    ) -> tuple[CellOutcome, tuple[Artifact, ...]]:
+        """Run a cell: in a container by its id, in a session by its name, or without one in a kernel of its own.
+
+        What it made is kept for who called. ``source``: from whom the files of the cell are. Raises `NotFound` for a
+        container that is not there, `Unavailable`, `TooMany`, `TooLarge`.
+        """
+
+        async def report(message: str) -> None:
+            await context.emit(Status("install", message))
+
+        caller = context.caller
+        if session is None or not is_id(session, "cntr_"):
+            outcome = await self._notebooks.run(caller.id, session, cell, report, whole=caller.admin)
+            return outcome, await self._kept(outcome.products, cell, context)
+        row = await self._used(session, caller)
+        cell = replace(cell, skills={**await self._skills.folders(row.skills, caller), **cell.skills})
+        made: tuple[Artifact, ...] = ()
+
+        async def around(run: RunCell, laid: dict[str, str]) -> CellOutcome:
+            nonlocal made
+            await self._lay(row, run, laid)
+            outcome = await run(cell)
+            made = await self._kept(outcome.products, cell, context)
+            if cell.fetch:
+                return outcome
+            files = [(path, data, source) for path, data in cell.files.items()]
+            author = Author(row.id, _owner(row)) if source == "user" else context
+            brought = await self._artifacts.keep([_new(path, data) for path, data, _ in files], author)
+            named = [
+                *((one.id, path, source) for one, (path, _data, source) in zip(brought, files, strict=True)),
+                *(
+                    (one.id, _path(product), "assistant")
+                    for one, product in zip(made, outcome.products, strict=True)
+                ),
+            ]
+            left = await self._put(row, named)
+            laid.update({path: file_id for file_id, path, _source in named if path not in left})
+            await self._take(row, [path for path in outcome.gone if path in laid])
+            for path in outcome.gone:
+                laid.pop(path, None)
+            return replace(outcome, notes=(*outcome.notes, *map(_no_room, left)))
+
+        outcome = await self._notebooks.run(
+            row.owner, row.id, cell, report, whole=caller.admin, around=around
+        )
+        return outcome, made
+
+    async def _kept(self, products: Sequence[Product], cell: Cell, context: Context) -> tuple[Artifact, ...]:
+        if cell.fetch:
+            return ()
+        return await self._artifacts.keep([_new(product.name, product.data) for product in products], context)
+
+    async def _lay(self, row: ContainerRow, run: RunCell, laid: dict[str, str]) -> None:
+        """Let a kernel have the files of its container: those that came or changed elsewhere, and no others."""
+        files = {file.path: file for file in await self._database.read(rows.files, row.id)}
+        for path in [path for path in laid if path not in files]:
+            await run(Cell("", remove=path))
+            del laid[path]
+        portion: dict[str, bytes] = {}
+        size = 0
+        for path, file in files.items():
+            if laid.get(path) == file.id:
+                continue
+            if portion and size + file.bytes > MAX_FILE_BYTES:
+                await run(Cell("", portion))
+                portion, size = {}, 0
+            with suppress(NotFound):  # deleted this moment
+                portion[path] = await self._artifacts.read(file.id, SYSTEM)
+                size += file.bytes
+                laid[path] = file.id
+        if portion:
+            await run(Cell("", portion))
+
+    # --- for responses: `portico_server.core.interfaces.ContainerPlaces` ------------------------------------------
+
+    async def automatic(self, caller: Principal) -> str:
+        """See `ContainerPlaces`."""
+        return (await self.create(NewContainer("auto", automatic=True), caller)).id
+
+    async def skills(self, container_id: str, caller: Principal) -> tuple[SkillText, ...]:
+        """See `ContainerPlaces`."""
+        row = await self.get(container_id, caller)
+        return tuple([await self._about(skill, caller) for skill in row.skills])
+
+    async def _about(self, skill: str | Mapping[str, Any], caller: Principal) -> SkillText:
+        if isinstance(skill, str):
+            return await self._skills.about(skill, caller)
+        if "archive" in skill:
+            return await self._skills.sent(skill["archive"])
+        return await self._skills.about(skill["skill"], caller, skill["version"])
+
+    # --- containers -----------------------------------------------------------------------------------------------
+
+    async def create(
+        self, wanted: NewContainer, caller: Principal, files: Sequence[tuple[str, bytes]] = ()
+    ) -> ContainerRow:
+        """A new one with these files, by their paths. Raises `InvalidRequest`, `NotFound`, `TooLarge`, `Conflict`."""
+        for number, skill in enumerate(wanted.skills):
+            try:
+                await self._about(skill, caller)
+            except (NotFound, InvalidRequest) as error:
+                error.param = f"skills[{number}]"
+                raise
+        sent = [skill for skill in wanted.skills if not isinstance(skill, str) and "archive" in skill]
+        moment = await self._database.read(now)
+        row = ContainerRow(
+            id=new_id("cntr_"),
+            owner=caller.id,
+            name=wanted.name,
+            automatic=wanted.automatic,
+            minutes=wanted.minutes,
+            memory_limit=self._memory(wanted.memory_limit),
+            skills=list(wanted.skills),
+            bytes=len(orjson.dumps(sent)) if sent else 0,
+            created_at=moment,
+            last_active_at=moment,
+            expires_at=moment + wanted.minutes * MINUTE_S,
+        )
+
+        def add(connection: Any) -> str | None:
+            self._quota.require(connection, row.owner, row.bytes)
+            return rows.add(connection, row, BOUNDS)
+
+        while (oldest := await self._database.write(add)) is not None:
+            await self._forget(oldest, row.owner)
+        try:
+            for path, data in files:
+                await self._add(row, path, data)
+        except BaseException:
+            await self._forget(row.id, row.owner)
+            raise
+        return row
+
+    async def get(self, container_id: str, caller: Principal) -> ContainerRow:
+        """One of them. Raises `NotFound`."""
+        return _seen(await self._database.read(rows.get, container_id), container_id, caller)
+
+    async def list(
+        self,
+        caller: Principal,
+        *,
+        name: str | None = None,
+        after: str | None = None,
+        limit: int = 20,
+        order: Order = "desc",
+    ) -> RowPage[ContainerRow]:
+        """The caller's own by the time when they were made; those of a name, if one is given."""
+        return await self._database.read(
+            rows.every, caller.id, name=name, after=after, limit=limit, order=order
+        )
+
+    async def remove(self, container_id: str, caller: Principal) -> ContainerRow:
+        """Forget one, with the files that no run has made. Raises `NotFound`."""
+        row = await self.get(container_id, caller)
+        await self._forget(row.id, row.owner)
+        return row
+
+    async def expire(self, *, dry_run: bool = False) -> int:
+        """Forget those that were not used for their time; how many."""
+        if dry_run:
+            return await self._database.read(rows.count_expired)
+        gone = 0
+        while found := await self._database.read(rows.expired, _BATCH_ROWS):
+            for container_id, owner in found:
+                await self._forget(container_id, owner)
+            gone += len(found)
+        return gone
+
+    async def _forget(self, container_id: str, owner: str) -> None:
+        await self._notebooks.end(owner, container_id)
+        await self._database.write(rows.remove, container_id)
+        while found := await self._artifacts.list(SYSTEM, run_id=container_id):
+            for row in found:
+                await self._discard(row.id)
+
+    async def _used(self, container_id: str, caller: Principal) -> ContainerRow:
+        await self.get(container_id, caller)
+        return _seen(await self._database.write(rows.use, container_id), container_id, caller)
+
+    def _memory(self, wanted: str | None) -> str | None:
+        if wanted is None:
+            return next(
+                (name for name, mb in reversed(list(MEMORY_MB.items())) if mb <= self._memory_mb), None
+            )
+        if MEMORY_MB[wanted] > self._memory_mb:
+            raise InvalidRequest(
+                f"Containers here have {self._memory_mb} MB of memory (the setting notebook_memory_mb), fewer than "
+                f"'{wanted}'. Leave 'memory_limit' out.",
+                code="unsupported_value",
+                param="memory_limit",
+            )
+        return wanted
+
+    # --- their files ----------------------------------------------------------------------------------------------
+
+    async def add(self, container_id: str, path: str, data: bytes, caller: Principal) -> ContainerFile:
+        """Put a file there, in place of one with the same path. Raises `NotFound`, `InvalidRequest`, `TooLarge`."""
+        return await self._add(await self._used(container_id, caller), path, data)
+
+    async def _add(self, row: ContainerRow, path: str, data: bytes) -> ContainerFile:
+        if not is_path(path):
+            raise InvalidRequest(
+                f"'{path[:80]}' is not the path of a file in a container: relative, without '..'.",
+                code="invalid_path",
+                param="file",
+            )
+        if len(data) > MAX_FILE_BYTES:
+            raise TooLarge(
+                f"A file of a container may have {MAX_FILE_BYTES // MB} MB.",
+                code="file_too_large",
+                param="file",
+            )
+        [made] = await self._artifacts.keep([_new(path, data)], Author(row.id, _owner(row)))
+        if await self._put(row, [(made.id, path, "user")]):
+            await self._discard(made.id)
+            raise TooLarge(_no_room(path), code="container_full", param="file")
+        return await self.file(row.id, made.id, SYSTEM)
+
+    async def files(self, container_id: str, caller: Principal) -> Sequence[ContainerFile]:
+        """The files of one, in the order in which they were made. Raises `NotFound`."""
+        return await self._database.read(rows.files, (await self.get(container_id, caller)).id)
+
+    async def file(self, container_id: str, file_id: str, caller: Principal) -> ContainerFile:
+        """One of its files by its id. Raises `NotFound`."""
+        found = await self.files(container_id, caller)
+        for file in found:
+            if file.id == file_id:
+                return file
+        raise NotFound(
+            f"The container '{container_id}' has no file '{file_id[:80]}'.",
+            code="container_file_not_found",
+            param="file_id",
+        )
+
+    async def content(self, container_id: str, file_id: str, caller: Principal) -> ArtifactRow:
+        """The artifact that has the bytes of a file. Raises `NotFound`."""
+        return await self._artifacts.get((await self.file(container_id, file_id, caller)).id, SYSTEM)
+
+    async def remove_file(self, container_id: str, file_id: str, caller: Principal) -> ContainerFile:
+        """Take a file out of its container. Raises `NotFound`."""
+        file = await self.file(container_id, file_id, caller)
+        await self._let_go([file])
+        return file
+
+    async def _put(self, row: ContainerRow, named: Sequence[tuple[str, str, FileSource]]) -> Sequence[str]:
+        """Let artifacts be its files; the paths of those that found no room."""
+        if not named:
+            return ()
+        made = [ContainerFileRow(file_id, row.id, path, source) for file_id, path, source in named]
+        left, replaced = await self._database.write(rows.put, made, BOUNDS)
+        for file in replaced:
+            if file.run_id == row.id:
+                await self._discard(file.id)
+        return left
+
+    async def _take(self, row: ContainerRow, paths: Sequence[str]) -> None:
+        if paths:
+            files = await self._database.read(rows.files, row.id)
+            await self._let_go([file for file in files if file.path in paths])
+
+    async def _let_go(self, files: Sequence[ContainerFile]) -> None:
+        """Take files out of their container. What a run made stays its artifact."""
+        await self._database.write(rows.take, [file.id for file in files])
+        for file in files:
+            if file.run_id == file.container_id:
+                await self._discard(file.id)
+
+    async def _discard(self, artifact_id: str) -> None:
+        with suppress(NotFound):
+            await self._artifacts.delete(artifact_id, SYSTEM)
+
+
+def _seen(row: ContainerRow | None, container_id: str, caller: Principal) -> ContainerRow:
+    if row is None or not caller.sees(row.owner):
+        raise NotFound(
+            f"There is no container '{container_id[:80]}', or it was not used for longer than it is kept. Make one "
+            "with POST /v1/containers.",
+            code="container_not_found",
+            param="container_id",
+        )
+    return row
+
+
+def _owner(row: ContainerRow) -> Principal:
+    return Principal(row.owner, frozenset())
+
+
+def _path(product: Product) -> str:
+    return product.path or product.name
+
+
+def _new(path: str, data: bytes) -> NewArtifact:
+    name = path.rpartition("/")[2]
+    return NewArtifact(name, mimetypes.guess_type(name)[0] or "application/octet-stream", data)
+
+
+def _no_room(path: str) -> str:
+    most = f"{BOUNDS.files} files of {BOUNDS.bytes // MB} MB together"
+    return f"'{path}' is not kept in the container: it may have {most}."

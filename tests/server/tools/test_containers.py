@@ -1,0 +1,155 @@
+"""Containers: what their files are after a kernel has ended, when room is short, and when their time is over."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import update
+from tests.server.tools.sandbox.conftest import environment
+
+from portico.wire import Event
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge
+from portico_server.core.ids import new_id
+from portico_server.core.principal import Principal
+from portico_server.db.containers import ContainerBounds
+from portico_server.db.database import Database
+from portico_server.db.schema import containers as table
+from portico_server.runs.artifacts import ArtifactStore
+from portico_server.runs.quotas import StorageQuota
+from portico_server.tools import containers as module
+from portico_server.tools.containers import Containers, NewContainer
+from portico_server.tools.sandbox.environment import Environment
+from portico_server.tools.sandbox.local import LocalSandbox
+from portico_server.tools.sandbox.notebooks import Notebooks
+from portico_server.tools.sandbox.protocol import Cell, SandboxLimits
+from portico_server.tools.skills.library import SkillLibrary
+
+__all__ = ["environment"]
+
+ME, YOU = Principal("key_me", frozenset()), Principal("key_you", frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A run of a key, as tools see it."""
+
+    caller: Principal = ME
+    run: str = "run_1"
+
+    async def emit(self, event: Event) -> None:
+        """Nobody listens."""
+
+
+CALL = cast("Any", Call())
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Containers, and the parts below them."""
+
+    containers: Containers
+    notebooks: Notebooks
+    artifacts: ArtifactStore
+    database: Database
+
+    async def paths(self, container_id: str) -> list[str]:
+        return sorted(file.path for file in await self.containers.files(container_id, ME))
+
+
+@pytest_asyncio.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    database = Database.at(tmp_path / "portico.db")
+    database.prepare()
+    artifacts = ArtifactStore(database, tmp_path / "artifacts")
+    limits = SandboxLimits(seconds=30)
+    notebooks = Notebooks(LocalSandbox(Environment(tmp_path / "none")), limits, most=2, idle=60)
+    skills = SkillLibrary(database, StorageQuota())
+    containers = Containers(database, notebooks, artifacts, skills, StorageQuota(), 1_024)
+    yield Place(containers, notebooks, artifacts, database)
+    await notebooks.close()
+    database.close()
+
+
+async def test_a_new_kernel_has_the_files_that_the_one_before_it_left(
+    place: Place, environment: Environment
+) -> None:
+    notebooks = Notebooks(LocalSandbox(environment), SandboxLimits(seconds=30), most=2, idle=60)
+    containers = Containers(
+        place.database,
+        notebooks,
+        place.artifacts,
+        SkillLibrary(place.database, StorageQuota()),
+        StorageQuota(),
+        1_024,
+    )
+    row = await containers.create(NewContainer("work"), ME, [("given.txt", b"given")])
+    code = "import os\nos.makedirs('a')\nopen('a/b.txt', 'w').write('b')\nopen('c.txt', 'w').write('c')"
+    outcome, made = await containers.run(row.id, Cell(code, {"sent.txt": b"sent"}), CALL)
+    assert outcome.error is None and sorted(one.name for one in made) == ["b.txt", "c.txt"]
+    assert await place.paths(row.id) == ["a/b.txt", "c.txt", "given.txt", "sent.txt"]
+    await containers.run(row.id, Cell("import os; os.remove('c.txt'); open('a/b.txt', 'a').write('!')"), CALL)
+    await notebooks.end(ME.id, row.id)  # as one that is not used for long, or a restart
+    await containers.add(row.id, "late.txt", b"late", ME)
+    outcome, _made = await containers.run(
+        row.id, Cell("import glob; sorted(glob.glob('**', recursive=True)), open('a/b.txt').read()"), CALL
+    )
+    assert outcome.value == "(['a', 'a/b.txt', 'given.txt', 'late.txt', 'sent.txt'], 'b!')"
+    [late] = [file for file in await containers.files(row.id, ME) if file.path == "late.txt"]
+    await containers.remove_file(row.id, late.id, ME)
+    outcome, _made = await containers.run(row.id, Cell("import os; os.path.exists('late.txt')"), CALL)
+    assert outcome.value == "False"
+    with pytest.raises(NotFound):
+        await containers.run(row.id, Cell("1"), cast("Any", Call(YOU)))
+    await containers.remove(row.id, ME)
+    assert {one.name for one in await place.artifacts.list(ME)} == {"b.txt", "c.txt"}, "of the run, not of it"
+    with pytest.raises(NotFound):
+        await containers.run(row.id, Cell("1"), CALL)
+    await notebooks.close()
+
+
+async def test_a_container_is_gone_with_its_files_when_its_time_is_over(place: Place) -> None:
+    made = [
+        await place.containers.create(NewContainer(name), ME, [("a.txt", b"a")]) for name in ("old", "new")
+    ]
+    old, new = (row.id for row in made)
+    await place.database.write(
+        lambda connection: (
+            connection.execute(update(table).where(table.c.id == old).values(expires_at=1)) and None
+        )
+    )
+    with pytest.raises(NotFound):
+        await place.containers.get(old, ME)
+    assert [row.id for row in (await place.containers.list(ME)).data] == [new]
+    assert await place.containers.expire(dry_run=True) == 1 == await place.containers.expire()
+    assert [row.run_id for row in await place.artifacts.list(ME)] == [new]
+
+
+async def test_what_a_key_may_have_is_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BOUNDS", ContainerBounds(containers=2, files=2, bytes=10))
+    first = await place.containers.create(NewContainer("first"), ME)
+    spare = await place.containers.automatic(ME)
+    second = await place.containers.create(NewContainer("second"), ME)
+    assert {row.id for row in (await place.containers.list(ME)).data} == {first.id, second.id}, spare
+    with pytest.raises(Conflict):
+        await place.containers.create(NewContainer("third"), ME)
+    await place.containers.create(NewContainer("yours"), YOU)
+    await place.containers.add(first.id, "a", b"12345", ME)
+    for path, data in (("b", b"123456"), ("c", b"12345"), ("d", b"")):
+        if path == "c":
+            await place.containers.add(first.id, path, data, ME)
+            continue
+        with pytest.raises(TooLarge):
+            await place.containers.add(first.id, path, data, ME)
+    await place.containers.add(first.id, "a", b"1", ME)
+    assert await place.paths(first.id) == ["a", "c"]
+    assert len(await place.artifacts.list(ME)) == 2, "nothing is left of what was refused or replaced"
+    for path in ("../a", "/etc/passwd", "a//b", "", "a\\b", "x" * 300):
+        with pytest.raises(InvalidRequest):
+            await place.containers.add(first.id, path, b"", ME)
+    with pytest.raises(NotFound):
+        await place.containers.get(new_id("cntr_"), ME)
