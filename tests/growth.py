@@ -120,6 +120,7 @@ EXISTING: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
         },
     ),
     "store": ("/v1/vector_stores", {"name": "kept"}),
+    "container_id": ("/v1/containers", {"name": "a"}),
     "upload_id": (
         "/v1/uploads",
         {"purpose": "user_data", "filename": "a.txt", "bytes": 1, "mime_type": "text/plain"},
@@ -135,7 +136,7 @@ EXISTING: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
 UNNAMED: Final = {
     *("artifact_id", "batch_id", "fact_id", "file_id", "group", "item_id", "job_id", "key_id", "name"),
     *("output_item_id", "path", "question_id", "run_id", "search_id", "seq", "skill_id", "version", "worker"),
-    *("webhook_id", "delivery_id"),
+    *("webhook_id", "delivery_id", "alias"),
 }
 """Names in paths for which there is nothing: a body is made to grow whatever it is sent to."""
 

@@ -30,7 +30,8 @@ MAX_RUNS_PER_KEY: Final = 4
 
 MAX_STEPS_AT_ONCE: Final = 1_000
 """Steps that all flows which one key has under way do at the same time. What is beyond comes one after another. A step
-of a flow that others called counts for each of them: what unwinds it when it fails is as deep.
+of a flow that others called counts for the square of them: its siblings may each call as many again, and what unwinds
+them all when one fails is as deep.
 """
 
 _BYTES_PER_TURN: Final = 256 * 2**10
@@ -105,7 +106,7 @@ class ValueBudget:
         """How many of ``wanted`` steps may be done at the same time within the block: as many as the key has room for,
         and always one. ``depth``: how many flows are around that of the steps.
         """
-        runs, weight = self._runs, 1 + depth
+        runs, weight = self._runs, (1 + depth) ** 2
         # The first is done in place of this step.
         more = max(0, min(wanted - 1, (MAX_STEPS_AT_ONCE - runs.at_once) // weight))
         runs.at_once += more * weight

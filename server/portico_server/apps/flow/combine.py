@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final, NoReturn
 
@@ -71,10 +71,24 @@ async def each(
                 if task.done():
                     task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _end(tasks)
     return results
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel what has not ended, and wait for it. What stands within many flows takes long to unwind: one is told each
+    time that the event loop goes round, so that everything else has its turn.
+    """
+    left = [task for task in tasks if not task.done()]
+    untold = iter(left)
+    try:
+        for task in untold:
+            task.cancel()
+            await asyncio.sleep(0)
+    finally:
+        for task in untold:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 # How the outputs of steps that ran at once become one value.

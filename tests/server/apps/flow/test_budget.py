@@ -51,8 +51,8 @@ async def test_flows_that_call_flows_do_no_more_at_once_than_one_key_may(budget:
     assert other.most == 5  # each key has room of its own
     with budget.fresh("key_a").workers(100) as workers:
         assert workers == AT_ONCE + 1  # all of it has been given back
-    with budget.fresh("key_a").workers(100, depth=3) as workers:
-        assert workers == AT_ONCE // 4 + 1  # with three flows around them they count fourfold
+    with budget.fresh("key_a").workers(100, depth=1) as workers:
+        assert workers == AT_ONCE // 4 + 1  # with a flow around theirs they count fourfold
 
 
 async def test_steps_that_begin_let_everything_else_pass(budget: ValueBudget) -> None:
@@ -72,3 +72,42 @@ async def test_steps_that_begin_let_everything_else_pass(budget: ValueBudget) ->
             rounds.append(passed)
     per_round = [after - before for before, after in pairwise(rounds)]
     assert max(per_round) <= budgets._BYTES_PER_TURN // budgets._STEP_BYTES
+
+
+class FirstFails:
+    """Steps of which the first fails and the others wait until they are cancelled."""
+
+    def __init__(self) -> None:
+        self.ended = 0
+        self.some_ended = asyncio.Event()
+
+    async def step(self, number: int) -> None:
+        if number == 0:
+            raise ValueError("the first fails")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended += 1
+            self.some_ended.set()
+
+
+async def test_steps_that_are_cancelled_let_everything_else_pass() -> None:
+    steps, rounds = FirstFails(), [0]
+    work = asyncio.create_task(each(ValueBudget(), 500, 0, steps.step))
+    while not work.done():
+        await asyncio.sleep(0)
+        rounds.append(steps.ended)
+    with pytest.raises(ValueError, match="the first fails"):
+        await work
+    assert rounds[-1] == 499
+    assert max(after - before for before, after in pairwise(rounds)) < 10
+
+
+async def test_whoever_is_cancelled_while_steps_are_ended_leaves_none() -> None:
+    steps = FirstFails()
+    work = asyncio.create_task(each(ValueBudget(), 500, 0, steps.step))
+    await steps.some_ended.wait()
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert steps.ended == 499
