@@ -26,6 +26,7 @@ MAKERS = {
     "client/portico/_installed.py",
     "server/portico_server/subprocesses.py",
     "client/portico/cli/session.py",
+    "server/portico_server/finetune/child/node.py",  # has nothing of ours on its path
 }
 """The files that may make a command line of an interpreter."""
 

@@ -135,7 +135,7 @@ def _processes(recipe: TrainingRecipe, order: Path) -> list[str]:
             line += ["--node-rank", "{rank}", "--master-addr", "{address}", "--master-port", "{port}"]
         else:
             line += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
-        return [TORCHRUN_MODULE, *line, "-m", CHILD_PACKAGE, str(order)]
+        return [TORCHRUN_MODULE, *line, "--module", CHILD_PACKAGE, str(order)]
     mixed = {"bfloat16": "bf16", "float16": "fp16"}.get(recipe.precision, "no")
     line = ["--num_processes", str(recipe.processes), "--num_machines", str(recipe.nodes)]
     line += ["--mixed_precision", mixed, "--dynamo_backend", "no"]

@@ -236,8 +236,9 @@ def test_a_job_pauses_and_goes_on_from_its_checkpoint(daemon: Daemon, client: op
 
 
 def test_cancel_ends_a_job_at_work_and_one_that_waits(daemon: Daemon, client: openai.OpenAI) -> None:
-    first, second = long_job(client), long_job(client)
+    first = long_job(client)
     until_step(daemon, first.id, 1)
+    second = long_job(client)
     assert client.fine_tuning.jobs.cancel(second.id).status == "cancelled"
     assert client.fine_tuning.jobs.retrieve(first.id).status == "running"
     assert client.fine_tuning.jobs.cancel(first.id).status == "cancelled"

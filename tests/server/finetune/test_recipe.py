@@ -248,7 +248,7 @@ def test_what_starts_several_processes_is_what_accelerate_takes() -> None:
 def test_processes_on_the_processor_are_started_by_torchrun_on_each_node() -> None:
     line = command("laptop", "135m", {}, nodes=2)
     assert line[line.index(TORCHRUN_MODULE) + 1 :][:4] == ["--nnodes", "2", "--nproc-per-node", "1"]
-    assert line[-3:] == ["-m", "child", "/jobs/order.json"]
+    assert line[-3:] == ["--module", "child", "/jobs/order.json"]
 
 
 @pytest.mark.parametrize(

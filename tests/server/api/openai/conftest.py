@@ -93,6 +93,8 @@ REPLIES = [
     {"match": r"^tides", "content": "High at noon."},
     {"match": r"^repeat (.+)", "times": 1, "tool_calls": [{"name": "echo", "arguments": {"text": r"\1"}}]},
     {"match": r"^repeat", "content": "It was said again."},
+    {"match": r"^utter (.+)", "times": 1, "tool_calls": [{"name": "echo", "arguments": {"text": r"\1"}}]},
+    {"match": r"^utter", "content": "It was said again."},
     {
         "match": r"^ask for (bread)",
         "times": 1,
@@ -102,6 +104,8 @@ REPLIES = [
     {"match": r"^ask for", "content": "You agreed."},
     {"match": r"^fail (.+)", "times": 1, "tool_calls": [{"name": "fail", "arguments": {}}]},
     {"match": r"^fail", "content": "It failed."},
+    {"match": r"^break (.+)", "times": 1, "tool_calls": [{"name": "fail", "arguments": {}}]},
+    {"match": r"^break", "content": "It failed."},
     {
         "match": r"^both",
         "tool_calls": [

@@ -227,7 +227,7 @@ def test_functions_are_called_and_their_results_answered(as_key: Callable[[str],
 def test_tools_of_the_daemon_are_called_in_a_session(as_key: Callable[[str], OpenAI]) -> None:
     tools = [{"type": "mcp", "server_label": "odd", "require_approval": "never"}]
     with talk(as_key("boss"), "clever") as session:
-        session.say("repeat bread")
+        session.say("utter bread")
         events = session.respond(tools=tools)
         kinds = [event.type for event in events]
         assert [kind for kind in kinds if kind.startswith(("mcp_list", "response.mcp_call."))] == [
@@ -236,7 +236,7 @@ def test_tools_of_the_daemon_are_called_in_a_session(as_key: Callable[[str], Ope
         ]
         call, message = events[-1].response.output
         assert "bread" in call.output and message.content[0].text == "It was said again."
-        session.say("fail now")
+        session.say("break now")
         call = session.respond(tools=tools)[-1].response.output[0]
         assert call.error.type == "tool_execution_error" and call.error.message
 
@@ -550,7 +550,7 @@ def test_a_client_secret_opens_the_session_that_it_is_for(
         with page.realtime.connect() as connection:
             session = Talk(connection)
             assert (session.session.model, session.session.instructions) == ("clever", "Be kind.")
-            session.say("repeat bread")
+            session.say("utter bread")
             assert session.answer() == "It was said again."
             session.send("session.update", session={"type": "realtime", "tools": [*tools, WEATHER]})
             session.next("session.updated")
