@@ -104,8 +104,8 @@ REPLIES = [
     {"match": r"^ask for", "content": "You agreed."},
     {"match": r"^fail (.+)", "times": 1, "tool_calls": [{"name": "fail", "arguments": {}}]},
     {"match": r"^fail", "content": "It failed."},
-    {"match": r"^break (.+)", "times": 1, "tool_calls": [{"name": "fail", "arguments": {}}]},
-    {"match": r"^break", "content": "It failed."},
+    {"match": r"^collapse (.+)", "times": 1, "tool_calls": [{"name": "fail", "arguments": {}}]},
+    {"match": r"^collapse", "content": "It failed."},
     {
         "match": r"^both",
         "tool_calls": [
