@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zipfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -293,10 +294,8 @@ async def test_a_schedule_is_made_run_paused_changed_and_deleted(seen: Seen) -> 
 
 async def test_a_skill_is_added_in_versions_and_deleted(seen: Seen) -> None:
     page, version = seen.page, text("#skillversions")
-    folder = seen.folder / f"greet-{seen.width}"
-    folder.mkdir()
-    file = folder / "SKILL.md"
-    file.write_text(f"---\nname: {folder.name}\ndescription: {HOSTILE}\n---\nBow.\n", encoding="utf-8")
+    name, archive = f"greet-{seen.width}", seen.folder / f"greet-{seen.width}.zip"
+    text_of_skill = f"---\nname: {name}\ndescription: {HOSTILE}\n---\n"
     await visit(page, "build", "skills")
     assert await page.until(text("main .empty h2")) == "No skill yet"
     for number in (1, 2):
@@ -306,10 +305,11 @@ async def test_a_skill_is_added_in_versions_and_deleted(seen: Seen) -> None:
             await click(page, "Add a skill", "dialog[open]")
             assert "Choose a folder" in await page.until(text("dialog[open] .trouble"))
             await sound(seen)
-        await page.choose_file("dialog[open] [name=folder]", folder)
+        with zipfile.ZipFile(archive, "w") as packed:
+            packed.writestr(f"{name}/SKILL.md", f"{text_of_skill}Bow {number} times.\n")
+        await page.choose_file("dialog[open] [name=archive]", archive)
         await click(page, "Add a skill", "dialog[open]")
         await page.until(f"{text('#skills li')}?.includes('v{number}')")
-        file.write_text(file.read_text(encoding="utf-8") + "Smile.\n", encoding="utf-8")
     assert HOSTILE in await page.until(text("#skills li"))
     await sound(seen)
     await click(page, "Versions")

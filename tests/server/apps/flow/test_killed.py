@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -55,6 +56,9 @@ class KilledDaemon:
         for stream in (daemon.process.stdin, daemon.process.stdout):
             if stream is not None:
                 stream.close()
+        # A child that it was just starting has its lock until that runs a program of its own.
+        with (self.home / "daemon.lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 @pytest.fixture
