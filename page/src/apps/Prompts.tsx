@@ -1,7 +1,7 @@
 import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
 import { moment } from "../format";
-import { Confirm, Dialog, FormDialog, Listing, Trouble, useLoaded, useWork } from "../parts/ui";
+import { CardList, Confirm, Dialog, FormDialog, Trouble, useLoaded, useWork } from "../parts/ui";
 import type { Prompt } from "../types";
 import { t } from "../words/words";
 
@@ -19,21 +19,17 @@ export function Prompts() {
   const [writing, setWriting] = useState(false);
   return (
     <>
-      <div class="actions spread">
-        <h1>{t("build.prompts")}</h1>
-        <button type="button" class="primary" onClick={() => setWriting(true)}>
-          {t("prompts.new")}
-        </button>
-      </div>
-      <Listing found={found} none={t("prompts.none")} note={t("prompts.noneNote")}>
-        {(listed) => (
-          <ul class="cards" id="prompts">
-            {listed.map((prompt) => (
-              <PromptCard key={prompt.id} prompt={prompt} onChange={found.reload} />
-            ))}
-          </ul>
-        )}
-      </Listing>
+      <CardList
+        id="prompts"
+        title={t("build.prompts")}
+        adds={t("prompts.new")}
+        found={found}
+        none={t("prompts.none")}
+        note={t("prompts.noneNote")}
+        onAdd={() => setWriting(true)}
+      >
+        {(prompt) => <PromptCard key={prompt.id} prompt={prompt} onChange={found.reload} />}
+      </CardList>
       {writing && <PromptDialog onClose={() => setWriting(false)} onSave={found.reload} />}
     </>
   );

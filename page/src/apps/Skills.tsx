@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 import { everyRow, json, type ListPage, part, send } from "../api";
 import { bytes, moment } from "../format";
-import { Confirm, Dialog, FormDialog, Listing, saveAs, Trouble, useLoaded, useWork } from "../parts/ui";
+import { CardList, Confirm, Dialog, FormDialog, saveAs, Trouble, useLoaded, useWork } from "../parts/ui";
 import { t } from "../words/words";
 
 const MAX_SKILLS = 1_000;
@@ -26,30 +26,26 @@ interface SkillVersion {
 }
 
 export function View() {
-  const found = useLoaded(
-    () => everyRow(MAX_SKILLS, (after) => json<ListPage<Skill>>(`/v1/skills?limit=100${after}`)),
-    "skills",
-  );
+  const found = useLoaded(async () => {
+    const listed = await everyRow(MAX_SKILLS, (after) =>
+      json<ListPage<Skill>>(`/v1/skills?limit=100${after}`),
+    );
+    return listed.sort((one, other) => one.name.localeCompare(other.name));
+  }, "skills");
   const [adding, setAdding] = useState(false);
   return (
     <>
-      <div class="actions spread">
-        <h1>{t("build.skills")}</h1>
-        <button type="button" class="primary" onClick={() => setAdding(true)}>
-          {t("skills.add")}
-        </button>
-      </div>
-      <Listing found={found} none={t("skills.none")} note={t("skills.noneNote")}>
-        {(listed) => (
-          <ul class="cards" id="skills">
-            {listed
-              .sort((one, other) => one.name.localeCompare(other.name))
-              .map((skill) => (
-                <SkillCard key={skill.id} skill={skill} onChange={found.reload} />
-              ))}
-          </ul>
-        )}
-      </Listing>
+      <CardList
+        id="skills"
+        title={t("build.skills")}
+        adds={t("skills.add")}
+        found={found}
+        none={t("skills.none")}
+        note={t("skills.noneNote")}
+        onAdd={() => setAdding(true)}
+      >
+        {(skill) => <SkillCard key={skill.id} skill={skill} onChange={found.reload} />}
+      </CardList>
       {adding && <AddSkill onClose={() => setAdding(false)} onAdd={found.reload} />}
     </>
   );

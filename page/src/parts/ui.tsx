@@ -317,6 +317,36 @@ export function Listing<T>(props: {
   );
 }
 
+/** A list of cards below its title, with a button that adds one. */
+export function CardList<T>(props: {
+  id: string;
+  title: string;
+  adds: string;
+  found: Loaded<T[]>;
+  none: string;
+  note: string;
+  onAdd: () => void;
+  children: (row: T) => ComponentChildren;
+}) {
+  return (
+    <>
+      <div class="actions spread">
+        <h1>{props.title}</h1>
+        <button type="button" class="primary" onClick={props.onAdd}>
+          {props.adds}
+        </button>
+      </div>
+      <Listing found={props.found} none={props.none} note={props.note}>
+        {(listed) => (
+          <ul class="cards" id={props.id}>
+            {listed.map(props.children)}
+          </ul>
+        )}
+      </Listing>
+    </>
+  );
+}
+
 /** A view whose code is fetched when it is first opened. */
 export function Lazy<P extends object>(props: {
   name: string;

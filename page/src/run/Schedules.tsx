@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
 import { dayAndTime } from "../format";
 import { soft, Table } from "../parts/Table";
-import { Confirm, FormDialog, Listing, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
+import { CardList, Confirm, FormDialog, Listing, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
 import { go, link, route } from "../route";
 import { apps, status } from "../status";
 import { t } from "../words/words";
@@ -74,33 +74,31 @@ function ScheduleList() {
   const [making, setMaking] = useState(false);
   return (
     <>
-      <div class="actions spread">
-        <h1>{t("run.schedules")}</h1>
-        <button type="button" class="primary" onClick={() => setMaking(true)}>
-          {t("schedules.new")}
-        </button>
-      </div>
-      <Listing found={found} none={t("schedules.none")} note={t("schedules.noneNote")}>
-        {(listed) => (
-          <ul class="cards" id="schedules">
-            {listed.map((schedule) => (
-              <li class="card" key={schedule.id}>
-                <div class="actions spread">
-                  <a class="name" href={link("run", "schedules", schedule.id)}>
-                    {schedule.name}
-                  </a>
-                  <NextTime schedule={schedule} />
-                </div>
-                <p class="soft">
-                  {targetOf(schedule)} · {timesOf(schedule)}
-                  {schedule.shared && ` · ${t("schedules.shared")}`}
-                </p>
-                {schedule.paused !== null && <p class="bad">{schedule.paused}</p>}
-              </li>
-            ))}
-          </ul>
+      <CardList
+        id="schedules"
+        title={t("run.schedules")}
+        adds={t("schedules.new")}
+        found={found}
+        none={t("schedules.none")}
+        note={t("schedules.noneNote")}
+        onAdd={() => setMaking(true)}
+      >
+        {(schedule) => (
+          <li class="card" key={schedule.id}>
+            <div class="actions spread">
+              <a class="name" href={link("run", "schedules", schedule.id)}>
+                {schedule.name}
+              </a>
+              <NextTime schedule={schedule} />
+            </div>
+            <p class="soft">
+              {targetOf(schedule)} · {timesOf(schedule)}
+              {schedule.shared && ` · ${t("schedules.shared")}`}
+            </p>
+            {schedule.paused !== null && <p class="bad">{schedule.paused}</p>}
+          </li>
         )}
-      </Listing>
+      </CardList>
       {making && (
         <FormDialog
           title={t("schedules.new")}

@@ -2,7 +2,17 @@ import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
 import { Made } from "../chat/Media";
 import { SchemaForm } from "../parts/SchemaForm";
-import { Confirm, FormDialog, Lazy, Listing, LogDialog, Trouble, useLoaded, useWork } from "../parts/ui";
+import {
+  CardList,
+  Confirm,
+  FormDialog,
+  Lazy,
+  Listing,
+  LogDialog,
+  Trouble,
+  useLoaded,
+  useWork,
+} from "../parts/ui";
 import { link, route } from "../route";
 import type { Schema } from "../types";
 import { t } from "../words/words";
@@ -106,21 +116,17 @@ function Servers({ onChange }: { onChange: () => void }) {
   };
   return (
     <>
-      <div class="actions spread">
-        <h1>{t("tools.servers")}</h1>
-        <button type="button" class="primary" onClick={() => setAdding(true)}>
-          {t("tools.addServer")}
-        </button>
-      </div>
-      <Listing found={servers} none={t("tools.noServers")} note={t("tools.noServersNote")}>
-        {(listed) => (
-          <ul class="cards" id="servers">
-            {listed.map((server) => (
-              <ServerCard key={server.name} server={server} onChange={changed} />
-            ))}
-          </ul>
-        )}
-      </Listing>
+      <CardList
+        id="servers"
+        title={t("tools.servers")}
+        adds={t("tools.addServer")}
+        found={servers}
+        none={t("tools.noServers")}
+        note={t("tools.noServersNote")}
+        onAdd={() => setAdding(true)}
+      >
+        {(server) => <ServerCard key={server.name} server={server} onChange={changed} />}
+      </CardList>
       {adding && <AddServer onClose={() => setAdding(false)} onAdd={changed} />}
     </>
   );

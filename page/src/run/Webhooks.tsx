@@ -5,7 +5,17 @@ import { useState } from "preact/hooks";
 import { everyRow, json, type ListPage, part, rows } from "../api";
 import { count, moment } from "../format";
 import { soft, Table } from "../parts/Table";
-import { Confirm, Dialog, FormDialog, Listing, ShownOnce, Trouble, useLoaded, useWork } from "../parts/ui";
+import {
+  CardList,
+  Confirm,
+  Dialog,
+  FormDialog,
+  Listing,
+  ShownOnce,
+  Trouble,
+  useLoaded,
+  useWork,
+} from "../parts/ui";
 import { go, link, route } from "../route";
 import { t } from "../words/words";
 
@@ -54,21 +64,17 @@ function WebhookList() {
   const [making, setMaking] = useState(false);
   return (
     <>
-      <div class="actions spread">
-        <h1>{t("run.webhooks")}</h1>
-        <button type="button" class="primary" onClick={() => setMaking(true)}>
-          {t("webhooks.new")}
-        </button>
-      </div>
-      <Listing found={found} none={t("webhooks.none")} note={t("webhooks.noneNote")}>
-        {(listed) => (
-          <ul class="cards" id="webhooks">
-            {listed.map((hook) => (
-              <WebhookCard key={hook.id} hook={hook} />
-            ))}
-          </ul>
-        )}
-      </Listing>
+      <CardList
+        id="webhooks"
+        title={t("run.webhooks")}
+        adds={t("webhooks.new")}
+        found={found}
+        none={t("webhooks.none")}
+        note={t("webhooks.noneNote")}
+        onAdd={() => setMaking(true)}
+      >
+        {(hook) => <WebhookCard key={hook.id} hook={hook} />}
+      </CardList>
       {making && (
         <NewWebhook
           onClose={() => {

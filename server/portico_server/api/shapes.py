@@ -7,7 +7,12 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import BaseModel, BeforeValidator
 
+from portico_server.core.binding import HasId
+from portico_server.core.errors import NotFound
+from portico_server.db.rows import RowPage
+
 T = TypeVar("T")
+Row = TypeVar("Row", bound=HasId)
 Shape = TypeVar("Shape", bound=BaseModel)
 
 Moment: TypeAlias = Annotated[int, BeforeValidator(int)]
@@ -51,6 +56,16 @@ class Page(PartialList[T], Generic[T]):
         """A page with the ids of its ends."""
         ends = (data[0].id, data[-1].id) if data else (None, None)
         return cls(data=list(data), has_more=has_more, first_id=ends[0], last_id=ends[1])
+
+
+def page_of(found: Sequence[Row], after: str | None, limit: int, noun: str) -> RowPage[Row]:
+    """At most ``limit`` of what is listed whole, behind what has the id ``after``. Raises `NotFound` if nothing has."""
+    start = 0
+    if after is not None:
+        start = next((number for number, row in enumerate(found, 1) if row.id == after), -1)
+        if start < 0:
+            raise NotFound(f"There is no {noun} '{after[:80]}' to begin after.", param="after")
+    return RowPage(tuple(found[start : start + limit]), start + limit < len(found))
 
 
 class RemovedName(BaseModel):

@@ -103,3 +103,8 @@ class RelayResponse:
     """The run that it belongs to, once there is one."""
     answered_by: str = ""
     """The name of the model that answers, where that is another one than was asked."""
+
+
+def event_data(event: bytes) -> bytes:
+    """The data of a server-sent event, whatever its other lines are."""
+    return b"\n".join(line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:"))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as replace_fields
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 import orjson
 from sqlalchemy import (
@@ -87,6 +87,9 @@ class Remembered:
     last: int = 0
     earlier: int = 0
 
+
+AddedMessage: TypeAlias = tuple[str, Mapping[str, Any], float]
+"""A message that is to be kept: whose memory it is in, the message, and when it was said."""
 
 SessionSaved = Literal["saved", "gone", "changed"]
 """What became of a turn: kept; the session was removed; somebody else changed what the turn built upon."""
@@ -292,7 +295,7 @@ def states(connection: Connection, session_id: str) -> dict[str, Mapping[str, An
 def save(
     connection: Connection,
     key: SessionKey,
-    added: Sequence[tuple[str, Mapping[str, Any], float]],
+    added: Sequence[AddedMessage],
     kept: Mapping[str, Mapping[str, Any]],
     run_id: str | None,
     seen: Mapping[str, int],
@@ -440,15 +443,20 @@ def _last_that_fit(
     return count, total
 
 
+def messages_bytes(added: Sequence[AddedMessage]) -> int:
+    """What messages take on the disk."""
+    return sum(json_bytes(message) for _agent, message, _moment in added)
+
+
 def _put(
     connection: Connection,
     row: SessionRow,
-    added: Sequence[tuple[str, Mapping[str, Any], float]],
+    added: Sequence[AddedMessage],
     kept: Mapping[str, Mapping[str, Any]],
     runs: Sequence[str | None],
 ) -> None:
     """Add messages, each of the run in ``runs`` that stands where it does, and replace states."""
-    now, more = time.time(), sum(json_bytes(message) for _agent, message, _moment in added)
+    now, more = time.time(), messages_bytes(added)
     if added:
         connection.execute(
             _ADD,
@@ -493,7 +501,7 @@ def reset(connection: Connection, session_id: str) -> None:
 def replace(
     connection: Connection,
     session_id: str,
-    added: Sequence[tuple[str, Mapping[str, Any], float]],
+    added: Sequence[AddedMessage],
     kept: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Put other messages and states in the place of all that was said."""

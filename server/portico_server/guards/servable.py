@@ -12,7 +12,7 @@ from portico.wire import Cited, Delta, Event, Passage, ToolCalled, ToolReturned,
 from portico_server.core.context import Context, ContextWithin
 from portico_server.core.errors import EngineFailed, InvalidRequest
 from portico_server.core.media import Draw, Speak, Transcript
-from portico_server.core.relay import Relay, RelayResponse
+from portico_server.core.relay import Relay, RelayResponse, event_data
 from portico_server.core.request import (
     AppInput,
     AppOutput,
@@ -427,7 +427,7 @@ class _GuardedStream:
         try:
             async for chunk in chunks:
                 for frame in chunk.split(b"\n\n"):
-                    data = _data(frame)
+                    data = event_data(frame.replace(b"\r", b""))
                     if data == b"[DONE]":
                         for rest in self._rest():
                             yield rest
@@ -558,12 +558,6 @@ class _GuardedStream:
             for guard, kinds in texts.found:
                 place: Any = texts.place
                 await self._guards.report(guard, kinds, place, self._context)
-
-
-def _data(frame: bytes) -> bytes:
-    """The data of an event, whatever its other lines are."""
-    lines = frame.replace(b"\r", b"").split(b"\n")
-    return b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
 
 
 def _read(data: bytes) -> dict[str, Any]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import os
 import secrets
 import signal
 from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from portico_server.core import pools
 from portico_server.launchers.protocol import LaunchedProcess, LaunchOrder, describe_exit
 from portico_server.subprocesses import inherited, transcribe
+
+if TYPE_CHECKING:
+    import psutil
 
 MAX_LOG_LINES: Final = 1_000
 
@@ -48,7 +50,7 @@ class LocalProcess:
         self._process = process
         self._exited = exited
         self._sessions = order.sessions
-        self._children: set[Any] = set()
+        self._children: set[psutil.Process] = set()
         self._lines: deque[str] = deque(maxlen=MAX_LOG_LINES)
         assert process.stderr is not None
         self._pump = asyncio.create_task(
@@ -72,8 +74,10 @@ class LocalProcess:
 
     def _signal_children(self, number: signal.Signals) -> None:
         """Those of the last signal, unless their numbers are others' by now: psutil compares when they began."""
+        import psutil  # takes a moment, and only those that start others need it
+
         for child in self._children:
-            with contextlib.suppress(importlib.import_module("psutil").Error):
+            with contextlib.suppress(psutil.Error):
                 child.send_signal(number)
 
     @property
@@ -108,12 +112,12 @@ class LocalProcess:
     def signal(self, number: signal.Signals) -> None:
         """See `LaunchedProcess`."""
         if self._sessions and self.returncode is None:
+            import psutil
+
             # While it stands still it starts nothing and reaps nothing: the numbers of its children stay theirs.
             self._signal_group(signal.SIGSTOP)
-            psutil = importlib.import_module("psutil")
-            found = {
-                child for child in self._children if child.is_running()
-            }  # it may have been killed just now
+            # It may have been killed just now.
+            found = {child for child in self._children if child.is_running()}
             with contextlib.suppress(psutil.NoSuchProcess):
                 found.update(psutil.Process(self.pid).children(recursive=True))
             self._children = found

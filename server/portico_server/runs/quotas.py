@@ -286,10 +286,10 @@ class StorageQuota:
         if used + size > most or self._now() > until or not self._add(owner, size):
             await database.read(self.require, owner, size)
 
-    def count(self, owner: str, size: int) -> None:
-        """Add what was written by work that was let in."""
+    def count(self, owner: str, size: Callable[[], int]) -> None:
+        """Add what was written by work that was let in; its size is asked for only of a key that has a limit."""
         if owner in self._sums:
-            self._add(owner, size)
+            self._add(owner, size())
 
     def _add(self, owner: str, size: int) -> bool:
         """Add to a sum, unless it is made just now: an event loop does not wait for that."""

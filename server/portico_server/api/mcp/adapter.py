@@ -40,6 +40,7 @@ from portico_server.api.mcp.tools import TASK_AFTER_SECONDS, ToolCalls
 from portico_server.apps.prompts.library import PromptLibrary as PromptLibrary
 from portico_server.core.errors import PorticoError
 from portico_server.core.registry import Registry
+from portico_server.core.relay import event_data
 from portico_server.db.database import Database
 from portico_server.runs.questions import Questions
 from portico_server.runs.runner import Runner
@@ -140,7 +141,7 @@ def answer_of(stream: bytes) -> bytes:
     """
     answer = b""
     for frame in stream.replace(b"\r\n", b"\n").split(b"\n\n"):
-        data = b"\n".join(line[5:].strip() for line in frame.split(b"\n") if line.startswith(b"data:"))
+        data = event_data(frame)
         message: Any = json.loads(data) if data else None
         if isinstance(message, dict) and ("result" in message or "error" in message):
             answer = data

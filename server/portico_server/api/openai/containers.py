@@ -19,7 +19,7 @@ from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.exchange import Exchange
 from portico_server.api.openai import form, upload
 from portico_server.api.services import ApiServices
-from portico_server.api.shapes import Moment, Page, shaped
+from portico_server.api.shapes import Moment, Page, page_of, shaped
 from portico_server.core.errors import Forbidden, InvalidRequest, NotFound
 from portico_server.core.invalid import missing
 from portico_server.core.principal import Principal
@@ -225,13 +225,8 @@ async def list_container_files(
     found = list(await services.containers.files(container_id, caller))
     if order == "desc":
         found.reverse()
-    start = 0
-    if after is not None:
-        start = next((number for number, file in enumerate(found, 1) if file.id == after), -1)
-        if start < 0:
-            raise NotFound(f"There is no file '{after[:80]}' to begin after.", param="after")
-    shown = [ContainerFileObject.of(file) for file in found[start : start + limit]]
-    return Page.of(shown, start + limit < len(found))
+    page = page_of(found, after, limit, "file")
+    return Page.of([ContainerFileObject.of(file) for file in page.data], page.has_more)
 
 
 @router.get("/{container_id}/files/{file_id}")

@@ -16,9 +16,9 @@ from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.exchange import Exchange
 from portico_server.api.openai import form, upload
-from portico_server.api.shapes import Page
+from portico_server.api.shapes import Page, page_of
 from portico_server.core import pools
-from portico_server.core.errors import InvalidRequest, NotFound
+from portico_server.core.errors import InvalidRequest
 from portico_server.core.invalid import missing
 from portico_server.core.principal import Principal
 from portico_server.db.skills import SkillRow, SkillVersionRow
@@ -164,13 +164,8 @@ async def list_skills(
     found = sorted(
         await services.skills.list(caller, everyone=all), key=lambda row: row.id, reverse=order == "desc"
     )
-    start = 0
-    if after is not None:
-        start = next((n for n, row in enumerate(found, 1) if row.id == after), -1)
-        if start < 0:
-            raise NotFound(f"There is no skill '{after[:80]}' to begin after.", param="after")
-    shown = [Skill.of(row, caller) for row in found[start : start + limit]]
-    return Page.of(shown, start + limit < len(found))
+    page = page_of(found, after, limit, "skill")
+    return Page.of([Skill.of(row, caller) for row in page.data], page.has_more)
 
 
 @router.get("/{skill_id}")

@@ -268,8 +268,7 @@ class AgentSessions:
         rows = [(agent, message.to_json(), message.created_at) for message in messages]
         key = SessionKey(row.id, row.app_id, row.owner, row.name, row.app)
         title = headline(messages[0].text) if messages and not agent else ""
-        size = sum(json_bytes(message) for _agent, message, _moment in rows)
-        await self._quota.admit(self._database, row.owner, size)
+        await self._quota.admit(self._database, row.owner, sessions.messages_bytes(rows))
         await self._database.write(sessions.save, key, rows, {}, None, {}, title)
         return await self.get(session_id, caller)
 
@@ -394,7 +393,7 @@ class AgentSessions:
         """Put a state dict in the place of what was said. Raises `InvalidRequest`; then nothing has changed."""
         row = await self.get(session_id, caller)
         added, kept = _read_state(state)
-        size = sum(json_bytes(message) for _agent, message, _moment in added)
+        size = sessions.messages_bytes(added)
         size += sum(map(json_bytes, kept.values())) - await self._database.read(sessions.size, session_id)
         await self._quota.admit(self._database, row.owner, max(size, 0))
         await self._database.write(sessions.replace, session_id, added, kept)
@@ -421,7 +420,7 @@ class _Kept:
             sessions.save, self._key, rows, additions.states, run_id, additions.seen, title
         )
         if saved == "saved":
-            self._quota.count(self._key.owner, sum(json_bytes(message) for _agent, message, _moment in rows))
+            self._quota.count(self._key.owner, lambda: sessions.messages_bytes(rows))
         if saved == "gone":
             raise NotFound(
                 f"The session '{self._key.name}' was removed while its agent worked.",

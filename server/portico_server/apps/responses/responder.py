@@ -276,7 +276,7 @@ class Responder:
             else:
                 kept = await self._database.write_soon(responses.keep, row, prepared.after)
                 require_kept(kept, prepared.ask.conversation)
-            self._quota.count(caller.id, row.bytes)
+            self._quota.count(caller.id, lambda: row.bytes)
 
     async def _keep_failed(self, prepared: PreparedResponse, caller: Principal) -> None:
         """Keep one that failed in the midst, its conversation left as it was: the client was told its id."""

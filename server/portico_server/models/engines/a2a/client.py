@@ -16,7 +16,7 @@ from yarl import URL
 
 from portico_server.core import trace
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, TooMany, Unavailable
-from portico_server.core.relay import Relay, RelayResponse
+from portico_server.core.relay import Relay, RelayResponse, event_data
 from portico_server.core.retry_after import retry_after_s
 from portico_server.models.answers import single_chunk
 from portico_server.models.engines.a2a.answer import AgentAnswer, AnswerPiece
@@ -173,10 +173,7 @@ class AgentLink:
                 if size > MAX_ANSWER_BYTES:
                     raise self._too_much(MAX_ANSWER_BYTES)
                 for event in some.split(b"\n\n"):
-                    data = b"\n".join(
-                        row[5:].removeprefix(b" ") for row in event.split(b"\n") if row.startswith(b"data:")
-                    )
-                    if data:
+                    if data := event_data(event):
                         yield self._result(agent, self._parse(data))
 
     def explain(self, error: BaseException, *, late: str = "") -> PorticoError:
