@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from portico.cli.render import moment, print_fields, print_json, print_removed, print_rows, safe
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.errors import NotFound
+
+if TYPE_CHECKING:
+    from portico.client import Client
+    from portico.values import ContainerFile
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Containers: folders of the sandbox that code of several calls shares.",
     epilog="Example: portico containers create analysis",
 )
+
+WORKING_FOLDER = "/work/"
 
 Id = Annotated[str, typer.Argument(metavar="CONTAINER", help="The id of the container.")]
 
@@ -102,18 +109,18 @@ def put(
         typer.echo(f"{made.id} is {safe(made.path)}.")
 
 
-@app.command(epilog="Example: portico containers get cntr_123 art_123 --to table.csv")
+@app.command(epilog="Example: portico containers get cntr_123 table.csv --to here.csv")
 def get(
     context: typer.Context,
     container: Id,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The id of the file.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file, by its path or id.")],
     to: Annotated[Path | None, typer.Option(help="The file to write (default: its name, here).")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Save a file of a container."""
     with connected(context) as client:
-        found = client.containers.file(container, file)
-        data = client.containers.content(container, file)
+        found = _file(client, container, file)
+        data = client.containers.content(container, found.id)
     path = to or Path(found.path.rpartition("/")[2])
     path.write_bytes(data)
     if as_json:
@@ -126,7 +133,7 @@ def get(
 def remove(
     context: typer.Context,
     container: Id,
-    file: Annotated[str | None, typer.Option(help="This file alone, by its id.")] = None,
+    file: Annotated[str | None, typer.Option(help="This file alone, by its path or id.")] = None,
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -134,11 +141,23 @@ def remove(
     """Forget a container with its files, or one file."""
     with connected(context) as client:
         found = client.containers.get(container)
-        what = f"'{found.name}'" if file is None else f"{file} of '{found.name}'"
+        one = None if file is None else _file(client, container, file)
+        what = f"'{found.name}'" if one is None else f"{one.path} of '{found.name}'"
         if not dry_run:
             confirm(f"Remove {what}?", yes=yes)
-            if file is None:
+            if one is None:
                 client.containers.remove(container)
             else:
-                client.containers.remove_file(container, file)
+                client.containers.remove_file(container, one.id)
     print_removed(found.id, what, dry_run, as_json)
+
+
+def _file(client: Client, container: str, named: str) -> ContainerFile:
+    """By its id, or by its path, with or without the folder in which code finds it."""
+    for file in client.containers.files(container):
+        if named in (file.id, file.path, file.path.removeprefix(WORKING_FOLDER)):
+            return file
+    raise NotFound(
+        f"The container has no file '{safe(named)}'. Its files: portico containers show {safe(container)}",
+        param="file",
+    )

@@ -14,6 +14,9 @@ async def test_a_canary_is_set_shown_promoted_and_rolled_back(command: Command, 
         assert command("models", "add", name, "--source", "fake://").code == 0
     assert command("models", "alias", "helper", "steady").code == 0
     assert "No canaries yet" in command("canaries", "list").out
+    for given in ((), ("--promote", "after=2")):
+        asked = command("canaries", "set", "helper", "fresh", *given)
+        assert asked.code == 1 and "--weight 0.1" in asked.err and "--key NAME" in asked.err
     rule = ("--promote", "after=2", "--promote", "max_error_rate=0.5", "--rollback", "max_error_rate=0.9")
     made = command("canaries", "set", "helper", "fresh", "--weight", "0.25", *rule)
     assert made.out.strip() == "helper: fresh gets 25.0% of the calls, steady the rest."

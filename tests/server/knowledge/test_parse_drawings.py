@@ -115,6 +115,14 @@ async def test_a_damaged_drawing_is_read_as_far_as_it_goes_or_refused(read: Read
         assert stand_in_one_text(await read("damaged.dxf", data))
 
 
+async def test_a_drawing_that_is_cut_before_what_is_drawn_is_not_an_empty_one(read: Reading) -> None:
+    empty = drawn(lambda drawing: None)
+    assert [part.text[:16] for part in await read("empty.dxf", empty)] == ["Drawing in DXF R"]
+    for data in (empty[:-10], drawn(boat_house)[:20_000]):
+        with pytest.raises(Unreadable, match="cut off before anything that is drawn"):
+            await read("cut.dxf", data)
+
+
 async def test_dwg_is_refused_with_what_to_do(read: Reading) -> None:
     with pytest.raises(Unreadable, match=r"DWG\. Save it as \.dxf"):
         await read("house.dwg", b"AC1032\0\0\0" + bytes(200))

@@ -28,6 +28,9 @@ MAX_NAMES: Final = 500
 _HIDDEN_BLOCKS: Final = ("*", "_")
 """How the names of blocks begin that programs make by themselves: dimensions, hatches, arrows."""
 
+_END_BYTES: Final = 1_024
+"""Bytes at the end of a file among which the mark of its end stands, if it is whole."""
+
 _KINDS: Final = ("linear", "aligned", "angular", "diameter", "radius", "angular", "ordinate")
 """Of dimensions, by their type."""
 
@@ -68,8 +71,12 @@ def _opened(source: SourceDocument) -> Any:
     try:
         with source.open() as file:
             drawing, _ = recover.read(file)
+            file.seek(-min(source.size, _END_BYTES), os.SEEK_END)
+            is_whole = b"EOF" in file.read()
     except (DXFError, OSError) as error:
         raise Unreadable("is damaged, or not a drawing in DXF. Save it again and add that.") from error
+    if not is_whole and not any(map(len, drawing.layouts)):
+        raise Unreadable("is cut off before anything that is drawn. Add the whole file.")
     return drawing
 
 
