@@ -114,3 +114,34 @@ test("a sentence without evidence is marked where it ends, in the message that i
   expect(answer.unsupported).toEqual([{ at: 16, reason: "number" }]);
   expect(answer.text.slice(0, 16)).toBe("Before.\n\n😀 is 5");
 });
+
+test("commands of a shell and patches are shown with what came of them", () => {
+  const done = (item: object) => ({ type: "response.output_item.done", item });
+  const answer = after(
+    done({ id: "sh_1", call_id: "c1", type: "shell_call", action: { commands: ["ls", "wc -l a"] } }),
+    done({
+      id: "sho_1",
+      call_id: "c1",
+      type: "shell_call_output",
+      output: [
+        { stdout: "a", stderr: "" },
+        { stdout: "", stderr: "no a" },
+      ],
+    }),
+    done({
+      id: "apc_1",
+      call_id: "c2",
+      type: "apply_patch_call",
+      operation: { type: "create_file", path: "b", diff: "+1" },
+    }),
+    done({ id: "apco_1", call_id: "c2", type: "apply_patch_call_output", output: "Created b." }),
+    done({ id: "lsh_1", call_id: "c3", type: "local_shell_call", action: { command: ["ls", "-l"] } }),
+  );
+  expect(answer.calls).toEqual([
+    { id: "c1", name: "shell", arguments: "ls\nwc -l a", result: "a\nno a" },
+    { id: "c2", name: "apply_patch", arguments: "create_file b\n+1", result: "Created b." },
+    { id: "c3", name: "local_shell", arguments: "ls -l" },
+  ]);
+  const returned = { type: "tool_returned", id: "c1", name: "shell", text: "a", is_error: false };
+  expect(withRunEvent(answer, returned).calls).toHaveLength(3);
+});

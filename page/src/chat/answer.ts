@@ -85,10 +85,14 @@ interface Item {
   type: string;
   name?: string;
   arguments?: string;
-  output?: string | null;
+  output?: string | null | { stdout: string; stderr: string }[];
   error?: unknown;
   queries?: string[];
   code?: string | null;
+  /** Of a shell or a patch: the model's id of the call, which its output and the events of the run name, too. */
+  call_id?: string;
+  action?: { commands?: string[]; command?: string[] };
+  operation?: { type: string; path: string; diff?: string };
 }
 
 type ResponseEvent = { type: string; [field: string]: unknown };
@@ -150,6 +154,11 @@ const HOSTED: Record<string, string> = {
   file_search_call: "file_search",
   code_interpreter_call: "code_interpreter",
   image_generation_call: "image_generation",
+  shell_call: "shell",
+  shell_call_output: "shell",
+  local_shell_call: "local_shell",
+  apply_patch_call: "apply_patch",
+  apply_patch_call_output: "apply_patch",
 };
 
 /** What is said after a tool was called is a paragraph of its own. */
@@ -167,14 +176,26 @@ function withClaims(answer: Answer, event: ResponseEvent): Answer {
 function withItem(answer: Answer, item: Item): Answer {
   const name = item.type === "mcp_call" ? item.name : HOSTED[item.type];
   if (!name) return answer;
-  const given = item.arguments ?? item.queries?.join("\n") ?? item.code ?? "";
+  const id = item.call_id ?? item.id;
+  const result = outputOf(item);
   return withCall(answer, {
-    id: item.id,
+    id,
     name,
-    arguments: given,
-    ...(item.output ? { result: item.output } : {}),
+    arguments: argumentsOf(item) ?? answer.calls.find((call) => call.id === id)?.arguments ?? "",
+    ...(result ? { result } : {}),
     ...(item.error ? { failed: true, result: JSON.stringify(item.error) } : {}),
   });
+}
+
+function argumentsOf({ action, operation, ...item }: Item): string | undefined {
+  if (operation) return [`${operation.type} ${operation.path}`, operation.diff].filter(Boolean).join("\n");
+  if (action) return action.commands?.join("\n") ?? action.command?.join(" ");
+  return item.arguments ?? item.queries?.join("\n") ?? item.code ?? undefined;
+}
+
+function outputOf({ output }: Item): string {
+  if (!Array.isArray(output)) return output ?? "";
+  return output.map((each) => each.stdout + each.stderr).join("\n");
 }
 
 function withAnnotation(answer: Answer, note: Record<string, unknown>): Answer {

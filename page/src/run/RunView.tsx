@@ -19,6 +19,14 @@ function Schedules() {
   return <Lazy name="schedules" load={() => import("./Schedules")} given={{}} />;
 }
 
+function Canaries() {
+  return <Lazy name="canaries" load={() => import("./Canaries")} given={{}} />;
+}
+
+function Containers() {
+  return <Lazy name="containers" load={() => import("./Containers")} given={{}} />;
+}
+
 const VIEWS = {
   models: Models,
   finetunes: Finetunes,
@@ -27,6 +35,8 @@ const VIEWS = {
   runs: Runs,
   usage: UsageTable,
   keys: Keys,
+  canaries: Canaries,
+  containers: Containers,
   schedules: Schedules,
   webhooks: Webhooks,
   settings: Settings,
