@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 from tests import daemon as daemons
@@ -26,7 +27,10 @@ pytestmark = [
 STRANGER = str(Path(__file__).parents[1] / "tools" / "mcp" / "stranger.py")
 
 CONFIGURATION: dict[str, Any] = {
-    "models": [{"name": "clerk", "source": "fake://", "aliases": ["default"]}],
+    "models": [
+        {"name": "clerk", "source": "fake://", "aliases": ["default"]},
+        {"name": "fresh", "source": "fake://"},
+    ],
     "apps": [
         {
             "name": "greeting",
@@ -323,3 +327,111 @@ async def test_a_skill_is_added_in_versions_and_deleted(seen: Seen) -> None:
     await click(page, "Delete")
     await click(page, "Delete", "dialog")
     assert await page.until(text("main .empty h2")) == "No skill yet"
+
+
+async def test_a_canary_is_set_by_the_keyboard_watched_changed_and_promoted(seen: Seen) -> None:
+    page, alias, state = seen.page, f"helper-{seen.width}", text("#canarystate")
+    async with httpx.AsyncClient(timeout=30) as client:
+        answer = await client.put(f"{seen.url}/api/aliases/{alias}", json={"target": "clerk"})
+    assert answer.is_success, answer.text
+    await visit(page, "run", "canaries")
+    await page.until(f"{text('main h1')} === 'Canaries'")
+    await click(page, "New canary")
+    await fill(page, alias=alias, target="frsh")
+    await page.press_enter()
+    assert "fresh" in await page.until(text("dialog[open] .trouble"))  # what was meant
+    await sound(seen)
+    await page.run("document.querySelector('dialog[open] [name=target]').select()")
+    await fill(page, target="fresh")
+    await page.run("document.querySelector('dialog[open] [name=weight]').select()")
+    await fill(page, weight="1")
+    await page.type("dialog[open] [name='promote.after']", "3")
+    await page.press_enter()
+    await page.until("!document.querySelector('dialog')")
+    split = f"[...document.querySelectorAll('#canaries li')].find((it) => it.innerText.includes('{alias}'))"
+    assert "fresh gets 100.0 % of the calls, clerk the rest" in await page.until(f"{split}?.innerText")
+    await sound(seen)
+    await page.run(f"{split}.querySelector('a').focus()")
+    await page.press_enter()
+    await page.until(f"{state}?.startsWith('running')")
+    seen.post("/v1/chat/completions", {"model": alias, "messages": [{"role": "user", "content": "hi"}]})
+    side = text("#canarysides tbody tr:last-child")
+    assert "fresh" in await page.until(f"/fresh\\s+1\\s/.test({side}) && {side}")
+    assert "calls of the canary: 1 of 3" in await page.until(
+        f"{text('#waitsfor')}?.includes('1 of') && {text('#waitsfor')}"
+    )
+    await page.run("document.querySelector('#language').click()")
+    await page.until(f"{state}.startsWith('进行中') && {side}.startsWith('灰度')")
+    await sound(seen)
+    await page.run("document.querySelector('#language').click()")
+    await click(page, "Edit")
+    assert await page.until("document.querySelector('dialog[open] [name=target]')?.readOnly")
+    assert await page.run("document.querySelector(\"dialog[open] [name='promote.after']\").value") == "3"
+    await page.run("document.querySelector('dialog[open] [name=weight]').select()")
+    await fill(page, weight="0.5")
+    await click(page, "Save", "dialog[open]")
+    await page.until(f"{state}.includes('50.0 %')")
+    await click(page, "Promote")
+    await fill(page, reason=HOSTILE)
+    await page.press_enter()
+    await page.until(f"{state}.startsWith('promoted') && !document.querySelector('dialog')")
+    assert HOSTILE in await page.run(text("#canaryjournal"))
+    assert await page.run("document.querySelectorAll('main img').length") == 0
+    await sound(seen)
+    await click(page, "Canaries", "main .crumbs")
+    await page.until(f"{split}?.innerText.includes('promoted')")
+
+
+SAVING = """(() => {
+  const made = URL.createObjectURL;
+  window.saved = {};
+  URL.createObjectURL = (content) => {
+    URL.createObjectURL = made;
+    window.saved.content = content;
+    return made.call(URL, content);
+  };
+  HTMLAnchorElement.prototype.click = function () {
+    delete HTMLAnchorElement.prototype.click;
+    window.saved.name = this.download;
+  };
+})()"""
+"""The next file that the page saves is kept as ``window.saved``."""
+
+
+async def test_a_container_is_made_and_files_are_put_there_saved_and_deleted(seen: Seen) -> None:
+    page, given = seen.page, seen.folder / f"table {seen.width}.csv"
+    given.write_text("n\n1\n", encoding="utf-8")
+    await visit(page, "run", "containers")
+    assert await page.until(text("main .empty h2")) == "No container yet"
+    await click(page, "New container")
+    await fill(page, name=HOSTILE)
+    await sound(seen)
+    await page.press_enter()
+    await page.until("/^#.run.containers.cntr_/.test(location.hash)")
+    assert await page.until(text("main .empty h2")) == "No file yet"
+    await page.choose_file("#containerupload", given)
+    row = text("#containerfiles tbody tr")
+    assert f"/work/{given.name}" in await page.until(f"{row}?.includes('uploaded') && {row}")
+    await sound(seen)
+    await page.run(SAVING)
+    await page.run("[...document.querySelectorAll('#containerfiles button')][0].focus()")
+    await page.press_enter()
+    assert await page.until("window.saved?.name") == given.name
+    assert await page.run("window.saved.content.text()") == "n\n1\n"
+    await page.run("document.querySelector('#language').click()")
+    await page.until(f"{row}.includes('上传')")
+    await sound(seen)
+    await page.run("document.querySelector('#language').click()")
+    await click(page, "Delete", "#containerfiles")
+    await click(page, "Delete", "dialog")
+    assert await page.until(text("main .empty h2")) == "No file yet"
+    await click(page, "Containers", "main .crumbs")
+    await page.until(f"{text('#containers li')}?.includes('kept 20 minutes')")
+    assert await page.run("document.querySelectorAll('main img').length") == 0
+    await click(page, HOSTILE)
+    await click(page, "Delete")
+    await click(page, "Delete", "dialog")
+    assert (
+        await page.until(f"location.hash === '#/run/containers' && {text('main .empty h2')}")
+        == "No container yet"
+    )
