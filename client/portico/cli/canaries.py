@@ -56,7 +56,8 @@ def put(
     alias: AliasName,
     target: Annotated[str, typer.Argument(help="What it may mean next: a model, or APP@VERSION.")],
     weight: Annotated[
-        float | None, typer.Option(help="The share of calls that it gets, from 0 to 1: needed unless a key is named.")
+        float | None,
+        typer.Option(help="The share of calls that it gets, from 0 to 1: needed unless a key is named."),
     ] = None,
     key: Annotated[
         list[str] | None, typer.Option(help="A key that always gets it, by name or id; repeatable.")
@@ -85,8 +86,8 @@ def put(
     """Split the calls of an alias, or give its canary another weight and other rules."""
     if weight is None and not key:
         raise InvalidRequest(
-            f"How many of the calls does {safe(target)} get? Name a share, such as --weight 0.1, or who always gets it: "
-            "--key NAME.",
+            f"How many of the calls does {safe(target)} get? Name a share, such as --weight 0.1, or who always gets "
+            "it: --key NAME.",
             param="weight",
         )
     with connected(context) as client:
