@@ -12,7 +12,7 @@ from tests.server.knowledge.store_fixture import STORE, StoreFixture
 from portico.wire import Event, Status
 from portico_server.core.errors import NotFound, Unavailable
 from portico_server.db import changes, chunks
-from portico_server.knowledge.index import handle, manager, replayer
+from portico_server.knowledge.index import handle, manager
 from portico_server.knowledge.index.offset import LogOffset, is_outdated
 
 
@@ -193,16 +193,16 @@ async def test_an_index_of_another_time_is_built_again(stocked: StoreFixture, tm
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Set when a build, slowed down to one chunk at a time, is half done."""
-    monkeypatch.setattr(replayer, "MAX_BATCH_CHUNKS", 1)
+    monkeypatch.setattr(handle, "MAX_BATCH_CHUNKS", 1)
     event = asyncio.Event()
 
-    class Watched(replayer.BuildProgress):
+    class Watched(handle.BuildProgress):
         def __setattr__(self, name: str, value: int) -> None:
             super().__setattr__(name, value)
             if name == "done" and value > 2:
                 event.set()
 
-    monkeypatch.setattr(replayer, "BuildProgress", Watched)
+    monkeypatch.setattr(handle, "BuildProgress", Watched)
     return event
 
 
@@ -237,7 +237,7 @@ async def test_what_changes_during_a_build_is_found_once(stocked: StoreFixture, 
 
 
 async def test_a_build_tells_how_far_it_is(stocked: StoreFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replayer, "MAX_BATCH_CHUNKS", 1)
+    monkeypatch.setattr(handle, "MAX_BATCH_CHUNKS", 1)
     monkeypatch.setattr(handle, "_REPORT_INTERVAL_S", 0.001)
     await stocked.put("f1", *[f"bread number {i}" for i in range(100)])
     events: list[Event] = []
@@ -255,7 +255,7 @@ async def test_a_build_tells_how_far_it_is(stocked: StoreFixture, monkeypatch: p
 async def test_a_search_does_not_wait_for_ever_for_a_build(
     stocked: StoreFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replayer, "MAX_BATCH_CHUNKS", 1)
+    monkeypatch.setattr(handle, "MAX_BATCH_CHUNKS", 1)
     monkeypatch.setattr(handle, "BUILD_WAIT_S", 0.0)
     await stocked.put("f1", *[f"bread number {i}" for i in range(100)])
     with pytest.raises(Unavailable) as caught:
