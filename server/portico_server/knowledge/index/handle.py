@@ -21,7 +21,7 @@ from portico_server.db import changes, chunks
 from portico_server.db.changes import LogEntry, Op
 from portico_server.db.database import Database
 from portico_server.knowledge.index.offset import DamagedIndex, LogOffset
-from portico_server.knowledge.index.prefetch import TermPrefetch
+from portico_server.knowledge.parse.pool import TermPrefetch
 
 if TYPE_CHECKING:
     from portico_server.knowledge.index.lexical import LexicalIndex

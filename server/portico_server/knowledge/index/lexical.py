@@ -20,7 +20,7 @@ from tantivy import Document, FieldType, Occur, Query
 from portico_server.core.words import name_in_words, searched_name
 from portico_server.knowledge.analyse import ANALYSER_VERSION, Terms, analyse, analyse_question
 from portico_server.knowledge.index.offset import NAME_FIELDS, TEXT_FIELDS, DamagedIndex, LogOffset
-from portico_server.knowledge.index.prefetch import JoinedTerms, TermPrefetch
+from portico_server.knowledge.parse.pool import JoinedTerms, TermPrefetch
 
 # What the names of files add to the scores of their chunks in the lexical index.
 

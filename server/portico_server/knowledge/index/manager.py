@@ -18,7 +18,7 @@ from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
 from portico_server.knowledge.index.handle import LEXICAL, IndexHandle
 from portico_server.knowledge.index.offset import is_outdated
-from portico_server.knowledge.index.prefetch import TermPrefetch
+from portico_server.knowledge.parse.pool import TermPrefetch
 
 logger = logging.getLogger(__name__)
 

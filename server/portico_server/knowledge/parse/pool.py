@@ -6,6 +6,7 @@ import asyncio
 import base64
 import os
 import tempfile
+import threading
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from pathlib import Path
@@ -18,7 +19,6 @@ from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Unavailable
 from portico_server.knowledge.document import Part, Unreadable
-from portico_server.knowledge.index.prefetch import TermPrefetch
 from portico_server.knowledge.parse import ocr
 from portico_server.subprocesses import run_module
 
@@ -274,3 +274,48 @@ def _exit_message(code: int, memory: int) -> str:
 
 def _place(value: Mapping[str, Any]) -> Place:
     return Place(**{**value, "heading": tuple(value.get("heading", ()))})
+
+
+MAX_TEXTS = 8_192
+"""Texts of which the terms are kept …"""
+
+MAX_TERM_CHARS = 16_000_000
+"""… and the characters of these terms, at most."""
+
+JoinedTerms = tuple[str, str]
+"""Words and bigrams, each with spaces between."""
+
+
+class TermPrefetch:
+    """Terms by their text. What nobody has fetched in time makes room: it is worked out again. For any thread."""
+
+    def __init__(self) -> None:
+        self._terms: dict[str, JoinedTerms] = {}
+        self._wide = 0
+        self._lock = threading.Lock()
+
+    def put(self, text: str, terms: JoinedTerms) -> None:
+        """Keep the terms of a text for a while."""
+        with self._lock:
+            self._forget(text)
+            self._terms[text] = terms
+            self._wide += len(terms[0]) + len(terms[1])
+            while len(self._terms) > MAX_TEXTS or self._wide > MAX_TERM_CHARS:
+                self._forget(next(iter(self._terms)))
+
+    def take(self, text: str) -> JoinedTerms | None:
+        """The terms of a text, once."""
+        with self._lock:
+            return self._forget(text)
+
+    def clear(self) -> None:
+        """Forget what nobody has fetched."""
+        with self._lock:
+            self._terms.clear()
+            self._wide = 0
+
+    def _forget(self, text: str) -> JoinedTerms | None:
+        terms = self._terms.pop(text, None)
+        if terms is not None:
+            self._wide -= len(terms[0]) + len(terms[1])
+        return terms
