@@ -14,7 +14,7 @@ from portico_server.db.database import Database
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.ingest import Ingest
-from portico_server.knowledge.media import PictureDescriber, RecordingTranscriber
+from portico_server.knowledge.model_calls import PictureDescriber, RecordingTranscriber
 from portico_server.knowledge.sources import spec
 from portico_server.knowledge.sources.bucket import BucketEndpoint, BucketSource
 from portico_server.knowledge.sources.etags import ETagCache

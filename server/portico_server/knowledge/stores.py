@@ -37,8 +37,11 @@ from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.ingest import Ingest
 from portico_server.knowledge.jobs import StoreJobs
 from portico_server.knowledge.links.catch_up import LINK_RUN_KIND
-from portico_server.knowledge.media import PictureDescriber, RecordingTranscriber
-from portico_server.knowledge.model_calls import resolve_embedding_model
+from portico_server.knowledge.model_calls import (
+    PictureDescriber,
+    RecordingTranscriber,
+    resolve_embedding_model,
+)
 from portico_server.knowledge.names import check_store_name, is_store_name, store_name
 from portico_server.knowledge.neighbours import StoreLinks
 from portico_server.knowledge.parse.pool import ReaderPool

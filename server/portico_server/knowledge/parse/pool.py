@@ -40,14 +40,14 @@ _KEPT_VARIABLES = (
 
 
 class DescribesPictures(Protocol):
-    """Describes pictures: `portico_server.knowledge.media.PictureDescriber`."""
+    """Describes pictures: `portico_server.knowledge.model_calls.PictureDescriber`."""
 
     async def describe(self, path: Path, filename: str, context: Context) -> Part | None:
         """The description of a picture; ``None`` for another file, and where nothing could see it."""
 
 
 class TranscribesRecordings(Protocol):
-    """Writes down recordings: `portico_server.knowledge.media.RecordingTranscriber`."""
+    """Writes down recordings: `portico_server.knowledge.model_calls.RecordingTranscriber`."""
 
     async def write_down(self, path: Path, filename: str, context: Context) -> str | None:
         """What is said, as subtitles; ``None`` for another file, and where there is no model for it."""
