@@ -16,7 +16,7 @@ from portico_server.db.stores import StoreRow
 from portico_server.knowledge.calibrate import Calibration
 from portico_server.knowledge.contents import StoreContents
 from portico_server.knowledge.follow import SourceFollower, follows
-from portico_server.knowledge.generated_ import GroupGenerator
+from portico_server.knowledge.generated import GroupGenerator
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.ingest import Ingest
 from portico_server.knowledge.links.catch_up import LINK_RUN_KIND, LinkCatchUp

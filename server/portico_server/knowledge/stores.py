@@ -31,7 +31,7 @@ from portico_server.knowledge.calibrate import Calibration, require_vectors
 from portico_server.knowledge.contents import StoreContents
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.follow import SourceFollower, existing_folder, follows, follows_nothing
-from portico_server.knowledge.generated_ import GroupGenerator
+from portico_server.knowledge.generated import GroupGenerator
 from portico_server.knowledge.groups import Groups
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.ingest import Ingest

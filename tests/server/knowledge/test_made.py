@@ -13,7 +13,7 @@ from tests.daemon import Daemon
 from portico_server.knowledge.chunk import prompts
 from portico_server.knowledge.chunk.prompts import answer_text
 from portico_server.knowledge.document import Part, PartWriter
-from portico_server.knowledge.generated_ import first_behind
+from portico_server.knowledge.generated import first_behind
 
 CONFIGURATION = r"""
 models:
