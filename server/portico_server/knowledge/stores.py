@@ -35,8 +35,7 @@ from portico_server.knowledge.generated import GroupGenerator
 from portico_server.knowledge.groups import Groups
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.ingest import Ingest
-from portico_server.knowledge.jobs import StoreJobs
-from portico_server.knowledge.links.catch_up import LINK_RUN_KIND
+from portico_server.knowledge.jobs import LINK_RUN_KIND, StoreJobs
 from portico_server.knowledge.model_calls import (
     PictureDescriber,
     RecordingTranscriber,
