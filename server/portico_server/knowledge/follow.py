@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import asyncio
+import importlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePath
+from typing import Any, TypeAlias
 
 from portico.wire import JSON
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.interfaces import Fetcher
@@ -22,7 +28,7 @@ from portico_server.knowledge.sources.folder import ChangedPaths, FolderSource
 from portico_server.knowledge.sources.source import SourceLimits, StoreSource
 from portico_server.knowledge.sources.web import WebSource
 from portico_server.knowledge.sync import MirrorPlan, SourceSync
-from portico_server.knowledge.watch import FolderWatch, SourcePoll
+from portico_server.knowledge.walk import is_looked_at
 from portico_server.runs.scheduler import Scheduler
 from portico_server.settings import MB_BYTES, Settings
 
@@ -182,3 +188,209 @@ def follows_nothing(row: StoreRow) -> InvalidRequest:
         code="no_folder",
         param="store",
     )
+
+
+logger = logging.getLogger(__name__)
+
+MISSING_FOLDER_INTERVAL_MS = 15_000
+"""Milliseconds after which folders that were not there are looked for again."""
+
+DEBOUNCE_MS = 800
+"""Milliseconds for which changes are collected at most; a pause of `QUIET_MS` ends it earlier."""
+
+QUIET_MS = 100
+
+CATCH_UP_TIMEOUT_S = 2.0
+"""Seconds that a look at a folder waits for the notices of it: what changes behind it is not to be missed."""
+
+
+ChangeListener: TypeAlias = Callable[[str, Collection[PurePath] | None], Awaitable[None]]
+
+
+class FolderWatch:
+    """Watches all followed folders with one thread of the system's notices, or by looking where there are none.
+
+    What happens in ``home`` is our own doing: a store that follows a folder around it must not chase its tail.
+    ``changed`` is called with the id of a store and the paths in its folder, soon after they have changed; ``None``
+    where anything may have. ``blind`` is called with the id of a store whose folder may have changed unnoticed, since
+    watching starts again. What is missed while the daemon is down is found by the sync at its start.
+    """
+
+    def __init__(self, changed: ChangeListener, blind: Callable[[str], None], home: Path) -> None:
+        self._changed = changed
+        self._blind = blind
+        self._up: set[str] = set()
+        """The stores of whose folders notice is given now."""
+        self._rising = asyncio.Event()
+        self._home = home.resolve()
+        self._folders: dict[str, Path] = {}
+        self._again = asyncio.Event()
+        self._stop: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def follow(self, store_id: str, folder: Path) -> None:
+        """Watch a store's folder from now on."""
+        if self._folders.get(store_id) != folder:
+            self._folders[store_id] = folder
+            self._restart()
+
+    def leave(self, store_id: str) -> None:
+        """Watch a store's folder no longer."""
+        if self._folders.pop(store_id, None) is not None:
+            self._restart()
+
+    async def wait_for_watch(self, store_id: str) -> None:
+        """Wait until notice is given of changes in a store's folder, if it is followed; at most `CATCH_UP_TIMEOUT_S`
+        seconds.
+        """
+        if store_id not in self._folders or not await pools.FILES.run(self._folders[store_id].is_dir):
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CATCH_UP_TIMEOUT_S):
+                while store_id in self._folders and store_id not in self._up:
+                    self._rising.clear()
+                    await self._rising.wait()
+
+    async def close(self) -> None:
+        """Stop watching."""
+        self._folders.clear()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def _restart(self) -> None:
+        """Begin again with the folders that there are now."""
+        self._again.set()
+        if self._stop is not None:
+            self._stop.set()
+        if self._task is None and self._folders:
+            self._task = asyncio.create_task(self._run(), name="watch folders")
+
+    async def _run(self) -> None:
+        # Most commands of the daemon need no watcher: it is not imported before a folder is followed.
+        watchfiles = await pools.LOADING.run(importlib.import_module, "watchfiles")
+        polling = False
+        while True:
+            self._again.clear()
+            if not self._folders:
+                await self._again.wait()
+                continue
+            self._stop = asyncio.Event()
+            try:
+                await self._watch(watchfiles, polling)
+            except FileNotFoundError:
+                continue  # a folder went away in this moment
+            except (OSError, RuntimeError) as error:
+                # The system has no notices left to give, or none for such a file system.
+                if polling:
+                    await self._wait_for_change(MISSING_FOLDER_INTERVAL_MS / 1_000)
+                logger.warning("changes in folders are looked for instead of noticed: %s", error)
+                polling = True
+
+    async def _wait_for_change(self, seconds: float) -> None:
+        """Wait until the folders are others, at most ``seconds``."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._again.wait()
+        except TimeoutError:
+            return
+
+    async def _watch(self, watchfiles: Any, polling: bool) -> None:
+        """Report changes until the folders, or which of them are there, have changed."""
+        folders = dict(self._folders)
+        here = await pools.FILES.run(_existing, folders)
+        if not here:
+            await self._wait_for_change(MISSING_FOLDER_INTERVAL_MS / 1_000)
+            return
+        notices: AsyncIterator[set[tuple[Any, str]]] = watchfiles.awatch(
+            *set(here.values()),
+            stop_event=self._stop,
+            debounce=DEBOUNCE_MS,
+            step=QUIET_MS,
+            rust_timeout=MISSING_FOLDER_INTERVAL_MS,
+            yield_on_timeout=True,
+            force_polling=polling or None,
+            ignore_permission_denied=True,
+        )
+        # The notices are asked for before the generator first waits, and this is called when it does.
+        rise = asyncio.get_running_loop().call_soon(self._mark_watching, here)
+        try:
+            async for notice in notices:
+                await self._report(notice, here)
+                there = await pools.FILES.run(_existing, folders)
+                if there != here:
+                    for store_id in there.keys() - here.keys():
+                        await self._changed(store_id, None)  # it is back
+                    return
+        finally:
+            rise.cancel()
+            self._up.clear()
+
+    def _mark_watching(self, here: Mapping[str, Path]) -> None:
+        for store_id in here:
+            self._blind(store_id)
+        self._up.update(here)
+        self._rising.set()
+
+    async def _report(self, notice: set[tuple[Any, str]], here: Mapping[str, Path]) -> None:
+        """Report the paths of a notice to the stores whose folders they are in."""
+        paths = [path for path in (Path(name) for _, name in notice) if not path.is_relative_to(self._home)]
+        for store_id, folder in here.items():
+            changed = {
+                path.relative_to(folder)
+                for path in paths
+                if path.is_relative_to(folder) and is_looked_at(path, folder)
+            }
+            if changed:
+                await self._changed(store_id, changed)
+
+
+def _existing(folders: Mapping[str, Path]) -> dict[str, Path]:
+    """Those that are there, as the system reports what lies in them: without links in their own path."""
+    return {store_id: folder.resolve() for store_id, folder in folders.items() if folder.is_dir()}
+
+
+# Looking again, from time to time, at sources that give no notice of what has changed.
+
+
+class SourcePoll:
+    """Calls ``due`` with the id of a store every ``seconds`` from when it is followed on; with 0 seconds never."""
+
+    def __init__(self, due: Callable[[str], Awaitable[None]], seconds: float) -> None:
+        self._due = due
+        self._seconds = seconds
+        self._next: dict[str, float] = {}
+        self._others = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def follow(self, store_id: str) -> None:
+        """Look at a store's source from now on."""
+        if self._seconds and store_id not in self._next:
+            self._next[store_id] = asyncio.get_running_loop().time() + self._seconds
+            self._others.set()
+            if self._task is None:
+                self._task = asyncio.create_task(self._run(), name="poll sources")
+
+    def leave(self, store_id: str) -> None:
+        """Look no longer."""
+        self._next.pop(store_id, None)
+
+    async def close(self) -> None:
+        """Look at nothing any more."""
+        self._next.clear()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            self._others.clear()
+            try:
+                async with asyncio.timeout_at(min(self._next.values(), default=None)):
+                    await self._others.wait()
+            except TimeoutError:
+                now = clock()
+                for store_id in [store_id for store_id, at in self._next.items() if at <= now]:
+                    self._next[store_id] = now + self._seconds
+                    await self._due(store_id)
