@@ -23,7 +23,7 @@ from portico_server.knowledge.ingest import Ingest
 from portico_server.knowledge.model_calls import PictureDescriber, RecordingTranscriber
 from portico_server.knowledge.sources import spec
 from portico_server.knowledge.sources.bucket import BucketEndpoint, BucketSource
-from portico_server.knowledge.sources.etags import ETagCache
+from portico_server.knowledge.sources.fetch import ETagCache
 from portico_server.knowledge.sources.folder import ChangedPaths, FolderSource
 from portico_server.knowledge.sources.source import SourceLimits, StoreSource
 from portico_server.knowledge.sources.web import WebSource

@@ -14,7 +14,7 @@ from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.names import name_on_disk
 from portico_server.knowledge.parse.formats import format_of
 from portico_server.knowledge.sources import fetch
-from portico_server.knowledge.sources.etags import ETagCache, ETagEntry
+from portico_server.knowledge.sources.fetch import ETagCache, ETagEntry
 from portico_server.knowledge.sources.pages import PageLister, is_answer
 from portico_server.knowledge.sources.source import FetchFailure, FetchResult, SourceLimits, Unchanged
 from portico_server.knowledge.sources.spec import SourceSpec
