@@ -11,9 +11,9 @@ from portico_server.knowledge.document import Part, SourceDocument, Unreadable
 from portico_server.knowledge.parse.formats import format_of
 from portico_server.knowledge.parse.pdf import tidy
 from portico_server.knowledge.parse.pool import ReaderPool
+from portico_server.knowledge.parse.section import clean_title
 from portico_server.knowledge.parse.text import SEGMENT_CHARS, encoding_of
 from portico_server.knowledge.parse.text import read as read_text
-from portico_server.knowledge.parse.title import clean_title
 
 CHINESE = "高山植物生长在海拔四千米以上的地方，花期在七月到八月。雪莲花是其中最有名的一种，数量正在减少。"
 TRADITIONAL = "高山植物生長在海拔四千米以上的地方，花期在七月到八月。雪蓮花是其中最有名的一種，數量正在減少。"

@@ -11,7 +11,7 @@ from docx.opc.exceptions import PackageNotFoundError
 from docx.table import Table
 
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
-from portico_server.knowledge.parse import title as titles
+from portico_server.knowledge.parse import section as titles
 from portico_server.knowledge.parse.container import check_container
 
 _HEADING = re.compile(r"heading (\d)", re.I)

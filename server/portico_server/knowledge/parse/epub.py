@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse import html
-from portico_server.knowledge.parse import title as titles
+from portico_server.knowledge.parse import section as titles
 from portico_server.knowledge.parse.container import open_checked, tree
 
 DOCUMENT_KIND = "book in EPUB format"

@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterator
 
 from portico_server.knowledge.document import Part, SourceDocument
-from portico_server.knowledge.parse.section import SectionReader
+from portico_server.knowledge.parse.section import SectionReader, clean_title
 from portico_server.knowledge.parse.text import SEGMENT_CHARS, open_text
-from portico_server.knowledge.parse.title import clean_title
 
 _ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
 _SETEXT = re.compile(r" {0,3}(=+|-+)[ \t]*$")

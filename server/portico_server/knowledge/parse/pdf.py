@@ -18,7 +18,7 @@ import pypdfium2.raw as raw
 
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse import ocr
-from portico_server.knowledge.parse import title as titles
+from portico_server.knowledge.parse import section as titles
 
 # Columns of a PDF page whose lines stand in the file row by row, across the columns: each is to be read to its end.
 

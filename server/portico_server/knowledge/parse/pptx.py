@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
-from portico_server.knowledge.parse import title as titles
+from portico_server.knowledge.parse import section as titles
 from portico_server.knowledge.parse.container import open_checked, tree
 
 DOCUMENT_KIND = "PowerPoint presentation"
