@@ -6,9 +6,11 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+
+from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 
 LANGUAGES_VARIABLE = "PORTICO_OCR_LANGUAGES"
 """The environment variable of a worker that names the languages, such as ``chi_sim+eng``; empty: nothing is read."""
@@ -92,3 +94,27 @@ def tidy(text: str) -> str:
     """Recognised text without the spaces between Chinese characters, and without empty lines in a row."""
     text = _SPACED.sub("", text.replace("\f", ""))
     return re.sub(r"\n\s*\n+", "\n\n", text).strip()
+
+
+_BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"RIFF")
+
+
+def read(source: SourceDocument) -> Iterator[Part]:
+    """One part. `Unreadable` without tesseract, for what is not a picture, and for one without text."""
+    data = source.read()
+    if not data.startswith(_BEGINNINGS):
+        raise Unreadable("is not a picture, though its name says so, or it was cut short.")
+    if not languages():
+        raise Unreadable(
+            "is a picture, and there is neither a model that sees nor text recognition here. "
+            f"{INSTALL_HINT}, or deploy a chat model with the capability vision.",
+            "unsupported_file",
+        )
+    text = recognise(data)
+    if not text:
+        raise Unreadable(
+            "is a picture in which no text is recognised. Deploy a chat model with the capability vision to have it "
+            "described.",
+            "unsupported_file",
+        )
+    yield PartWriter().part(text)
