@@ -19,7 +19,7 @@ PATTERNS_OF_OUR_OWN = {
     "core/ids.py": "the prefixes of ids, which are ours",
     "core/pattern.py": "checks a pattern that the sandbox will search for; it searches for nothing",
     "runs/redaction.py": "the operator's setting redact_pattern, and escaped texts",
-    "knowledge/inferred_filter.py": "names and values of attributes, escaped, around constants",
+    "knowledge/filter.py": "names and values of attributes, escaped, around constants",
     "knowledge/links/rules.py": "a class of characters that are ours, joined",
     "knowledge/chunk/sections.py": "the marks of a fence, escaped, and their number",
     "tools/sources/worker.py": "the name of a Python parameter, in the process of the operator's function",

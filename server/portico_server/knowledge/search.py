@@ -24,9 +24,9 @@ from portico_server.db.groups import GroupRow
 from portico_server.db.hits import HitRow
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge import filter as filters
+from portico_server.knowledge.filter import infer, leaves
 from portico_server.knowledge.index.handle import Ranking
 from portico_server.knowledge.index.manager import IndexManager
-from portico_server.knowledge.inferred_filter import infer, leaves
 from portico_server.knowledge.links.follow import follow_links
 from portico_server.knowledge.rank import MAX_CANDIDATES, ChunkRanker, SearchTrace, fuse_best
 from portico_server.knowledge.refine import Refiner, choose_stores, rewrite_question

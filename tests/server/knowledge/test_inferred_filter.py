@@ -11,9 +11,8 @@ import pytest
 from tests.server.knowledge.store_fixture import StoreFixture
 
 from portico_server.core.request import Filter
-from portico_server.knowledge import inferred_filter
-from portico_server.knowledge.filter import in_words
-from portico_server.knowledge.inferred_filter import MAX_QUESTION_CHARS, MAX_SAID, infer
+from portico_server.knowledge import filter
+from portico_server.knowledge.filter import MAX_QUESTION_CHARS, MAX_SAID, in_words, infer
 
 CONTRACTS: list[dict[str, Any]] = [
     {"party": "Acme Ltd.", "team": "sales", "region": "Europe", "level": 2, "signed": "2024-03-01"},
@@ -113,7 +112,7 @@ async def test_it_is_never_empty_for_that(reports: StoreFixture) -> None:
 
 def test_thousands_of_attributes_and_values_are_not_each_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    said, pattern = inferred_filter._is_said, inferred_filter._name_pattern
+    said, pattern = filter._is_said, filter._name_pattern
 
     def is_said(value: Any, key: str, text: str, *, named: bool) -> bool:
         asked.append(key)
@@ -123,8 +122,8 @@ def test_thousands_of_attributes_and_values_are_not_each_looked_for(monkeypatch:
         asked.append(key)
         return pattern(key)
 
-    monkeypatch.setattr(inferred_filter, "_is_said", is_said)
-    monkeypatch.setattr(inferred_filter, "_name_pattern", name_pattern)
+    monkeypatch.setattr(filter, "_is_said", is_said)
+    monkeypatch.setattr(filter, "_name_pattern", name_pattern)
     known = [{f"key{n}_{m}": f"Some Value {n} {m}" for m in range(16)} for n in range(400)]
     assert [in_words(part) for part in infer("Some Value 3 4 of key3 4", known)] == [
         "key3_4 = 'Some Value 3 4'"
