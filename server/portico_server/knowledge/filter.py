@@ -1,6 +1,9 @@
 """Filters on the attributes of files, as OpenAI writes them: parsed on entry, applied to attributes.
 
-`matches` is for a filter that a caller chooses, `permits` for one that is bound to its key.
+`matches` is for a filter that a caller chooses, `permits` for one that is bound to its key. `infer` reads one in a
+question, "since 2024", "in the contract with Acme Ltd.", in English and Chinese. Only attributes that files of the
+store have, and values that they have there, are looked for, so nothing is made up. A word that may mean something else
+restricts nothing: a value of one plain word counts beside the name of its attribute alone, as does a bare year.
 """
 
 from __future__ import annotations
@@ -313,12 +316,14 @@ def _check(condition: Filter, rows: Sequence[tuple[str, Attributes]]) -> None:
 MAX_QUESTION_CHARS: Final = 2_000
 """Characters of a question in which filters are looked for: its beginning."""
 
-
 MAX_ATTRIBUTES: Final = 1_000
 """Attributes that are looked for: those of the first files."""
 
 MAX_SAID: Final = 200
 """Names and values of attributes that are in a question, at most: further ones are not looked at closely."""
+
+MAX_INFERRED_VALUES: Final = 1_000
+"""Values of one attribute that are looked for: those of the first files."""
 
 MAX_VALUE_CHARS: Final = 80
 MIN_YEAR, MAX_YEAR = 1000, 2999
@@ -360,7 +365,7 @@ def _values(known: Iterable[Attributes], taken: frozenset[str]) -> dict[str, set
             ):
                 continue
             found = values.setdefault(key, set())
-            if len(found) < MAX_VALUES:
+            if len(found) < MAX_INFERRED_VALUES:
                 found.add(value)
     return values
 

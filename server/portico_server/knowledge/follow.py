@@ -1,4 +1,6 @@
-"""What stores follow: a folder, addresses, a bucket. Noticing changes, and mirroring them."""
+"""What stores follow: a folder, addresses, a bucket. Changes are noticed by notices of the
+file system or by polling, and mirrored.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Chunks that a model makes: written by a chat model, cut where the meaning turns, embedded within the document."""
+"""Chunks that a model makes: written by a chat model, cut where the meaning turns, embedded within the document; and
+the runs that make them.
+"""
 
 from __future__ import annotations
 

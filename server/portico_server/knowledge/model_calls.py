@@ -1,4 +1,6 @@
-"""Calls of models while documents are indexed: repeated while a model fails for the moment, vectors of many texts."""
+"""Calls of models while documents are indexed: repeated while a model fails for the moment. Vectors of many texts,
+descriptions of pictures, transcripts of recordings.
+"""
 
 from __future__ import annotations
 

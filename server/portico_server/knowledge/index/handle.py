@@ -1,4 +1,6 @@
-"""The open index of one store: words and vectors side by side, brought up to date by one task at a time."""
+"""The open index of one store: words and vectors side by side, brought up to date by one task at a time. It replays the
+store's change log, or is built from SQL.
+"""
 
 from __future__ import annotations
 

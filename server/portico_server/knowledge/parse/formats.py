@@ -68,7 +68,7 @@ FORMATS = (
     _format("epub", "epub", "sentence", "epub", "application/epub+zip"),
     _format("mail", "mail", "sentence", "eml mbox", "message/rfc822"),
     _format("archive", "archive", "sentence", "zip tar tgz gz tbz2 bz2 txz xz", "application/zip"),
-    _format("image", "image", "sentence", "png jpg jpeg gif bmp tif tiff webp", "image/png"),
+    _format("image", "ocr", "sentence", "png jpg jpeg gif bmp tif tiff webp", "image/png"),
     _format(
         "recording", "recording", "subtitles", "mp3 wav m4a ogg oga opus flac aac mp4 webm", "audio/mpeg"
     ),

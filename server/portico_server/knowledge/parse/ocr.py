@@ -1,4 +1,6 @@
-"""Text recognition by tesseract, where it is installed: a program that is given a picture and answers with its text."""
+"""Pictures, read by text recognition: tesseract, where it is installed, is given one and answers with its text. Models
+that see are asked in the daemon, before it comes to this.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The processes that read documents, as the daemon sees them."""
+"""The processes that read documents, as the daemon sees them, and the terms that they compute ahead of the index."""
 
 from __future__ import annotations
 

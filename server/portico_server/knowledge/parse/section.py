@@ -1,4 +1,4 @@
-"""Lines of a text that are gathered into sections, with the headings above them."""
+"""Lines of a text that are gathered into sections, with the headings above them, and the title of a document."""
 
 from __future__ import annotations
 

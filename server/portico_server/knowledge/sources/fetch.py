@@ -1,4 +1,6 @@
-"""Fetching files from the network: some at a time, and a reason for each one that cannot be fetched."""
+"""Fetching files from the network: some at a time, a reason for each one that cannot be fetched, and none that is
+unchanged by what its source has said of it (ETag, date, digest).
+"""
 
 from __future__ import annotations
 
