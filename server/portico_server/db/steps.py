@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -51,6 +51,9 @@ def step_usage(row: StepRow) -> Usage:
     """What a step has used."""
     return Usage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.cost)
 
+
+CALLED_FLOW = "flow"
+"""The kind of the row under which the steps of a flow stand that was called within another step."""
 
 OUTPUT_OF, INPUT_OF = "@", "<"
 """How an input or output begins that stands with another step of the run, whose path follows: no JSON begins so."""
@@ -146,9 +149,23 @@ def cut(text: str) -> str:
 
 def run_usage(connection: Connection, run_id: str) -> Usage | None:
     """What the steps of a run have used; ``None`` if it has none."""
+    of_run = steps.c.run_id == run_id
     totals = [func.sum(column) for column in (*_TOKENS, steps.c.cost)]
-    count, *sums = connection.execute(select(func.count(), *totals).where(steps.c.run_id == run_id)).one()
-    return Usage(*sums) if count else None
+    count, *sums = connection.execute(select(func.count(), *totals).where(of_run)).one()
+    if not count:
+        return None
+    flows = set(connection.execute(select(steps.c.path).where(of_run, steps.c.kind == CALLED_FLOW)).scalars())
+    if not flows:
+        return Usage(*sums)
+    # The step that calls a flow has the tokens of all of it.
+    rows = connection.execute(select(steps.c.path, *_TOKENS, steps.c.cost).where(of_run))
+    outside = [Usage(*used) for path, *used in rows if not _lies_in(path, flows)]
+    return sum(outside, Usage())
+
+
+def _lies_in(path: str, flows: Collection[str]) -> bool:
+    """Whether a step stands below one of the flows."""
+    return any(path[:end] in flows for end, letter in enumerate(path) if letter == ".")
 
 
 def fork(

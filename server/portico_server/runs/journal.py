@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import orjson
 
@@ -51,6 +51,9 @@ class Journal:
     or nothing if that is certain. ``on_step`` is called with every step.
     """
 
+    is_inner: ClassVar[bool] = False
+    """Whether what it has used counts with the step that called its flow, also when it is taken up again."""
+
     __slots__ = (
         *(
             "_attempts",
@@ -63,7 +66,6 @@ class Journal:
             "_kept",
             "_lost",
             "_outputs",
-            "_run_id",
             "_seq",
             "_seen",
             "_soon",
@@ -71,7 +73,7 @@ class Journal:
             "_waiters",
             "_waiting",
         ),
-        *("nonce", "redaction", "replayed", "rows", "size"),
+        *("nonce", "redaction", "replayed", "rows", "run_id", "size"),
     )
 
     def __init__(
@@ -84,7 +86,7 @@ class Journal:
         on_step: Callable[[StepRow], None] | None = None,
         rules: RedactionRules = NO_RULES,
     ) -> None:
-        self._run_id = run_id
+        self.run_id = run_id
         self._database = database if durability != "off" else None
         self._full = durability == "full"
         self._fence = fence
@@ -96,7 +98,7 @@ class Journal:
         self.redaction = Redaction(rules)
         """What whoever records a step asks first."""
         self.replayed = Usage()
-        """What calls of agents have used that an earlier attempt has recorded."""
+        """What an earlier attempt has recorded of calls of agents, and of steps of flows that these have called."""
         self.size = 0
         """Characters of their inputs and outputs."""
         self._done: dict[str, StepRow] = {}
@@ -238,7 +240,7 @@ class Journal:
         assert self._database is not None
         self._soon = False
         batch = self._waiting
-        if len(batch) <= MAX_INLINE_STEPS and steps.write_here(self._database, self._run_id, batch):
+        if len(batch) <= MAX_INLINE_STEPS and steps.write_here(self._database, self.run_id, batch):
             self._waiting = []
             self._kept += len(batch)
             self._wake()
@@ -255,7 +257,7 @@ class Journal:
         """Write what waits, and then what has come meanwhile."""
         assert self._database is not None
         batch, self._waiting = self._waiting, []
-        written = steps.write(self._database, self._run_id, batch, self._fence(), full=self._full)
+        written = steps.write(self._database, self.run_id, batch, self._fence(), full=self._full)
         self._flushing = len(batch)
         written.add_done_callback(self._flushed)
 
@@ -267,6 +269,39 @@ class Journal:
         self._wake()
         if self._waiting and error is None:
             self._flush()
+
+
+class InnerJournal(Journal):
+    """The journal of a durable run for a flow that is called within one of its steps: what that hides, and what it has
+    replayed, is its own.
+    """
+
+    is_inner = True
+
+    __slots__ = ("_outer",)
+
+    def __init__(self, outer: Journal, rules: RedactionRules) -> None:
+        super().__init__(outer.run_id, rules=rules)
+        self._outer = outer
+        self._database = outer._database
+        self._done, self._failed = outer._done, outer._failed
+        self.nonce = outer.nonce
+
+    def next(self) -> int:
+        return self._outer.next()
+
+    def add(self, row: StepRow, *, settle: bool = False, told: bool = True) -> None:
+        self._outer.add(row, settle=settle, told=told)
+
+    @property
+    def ahead(self) -> bool:
+        return self._outer.ahead
+
+    async def settled(self) -> None:
+        await self._outer.settled()
+
+    async def drained(self) -> None:
+        await self._outer.drained()
 
 
 def for_trace(value: Any) -> str | None:

@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -22,8 +23,17 @@ import orjson
 from portico.wire import Usage
 from portico_server.core.errors import Conflict, PorticoError
 from portico_server.core.ids import new_id
-from portico_server.db.steps import StepRow, cut
+from portico_server.db.steps import CALLED_FLOW, StepRow, cut
 from portico_server.runs.journal import Journal, effect_key
+
+ASKED: Final = "asked"
+"""Under which name the output of a recorded call holds the digest of what was asked."""
+
+GIVEN: Final = "given"
+"""Under which name that of a flow holds the digest of what the flow was called with."""
+
+STEP_CHANGED: Final = "step_changed"
+"""The code of the error of a run that would do something else than it did before it was cut off."""
 
 # The step of a durable run within which an app or a tool is called: what lies further down is named after it.
 
@@ -35,7 +45,8 @@ def _unlimited(_size: int, _at: str) -> None:
 @dataclass(slots=True)
 class EnclosingStep:
     """``path`` and ``turn`` are the step's, ``attempt`` the path of this attempt of it; ``calls`` counts the apps that
-    were called within it. ``journal`` has the calls of its agents, ``take`` counts what they put out.
+    were called within it, ``places`` has those of its flows. ``journal`` has the calls of its agents and the steps of
+    its flows, ``take`` counts what they put out.
     """
 
     path: str
@@ -44,6 +55,7 @@ class EnclosingStep:
     journal: Journal | None = None
     take: Callable[[int, str], None] = _unlimited
     calls: int = 0
+    places: set[str] = field(default_factory=set)
     answered: StepRow | None = None
     """The model's answer, if nothing has been asked since."""
 
@@ -51,6 +63,18 @@ class EnclosingStep:
         """The path of the next flow that is called, whose first step is ``name``."""
         self.calls += 1
         return f"{self.path}[{self.calls - 1}].{name}"
+
+    def flow_place(self, journal: Journal, given: str) -> str:
+        """The path of a flow that is called with what has the digest ``given``: where an earlier attempt called it with
+        the same, whichever of several calls is made first, else one that is new.
+        """
+        for number in count():
+            place = f"{self.attempt or self.path}[{number}]"
+            row = journal.find(place)
+            if place not in self.places and (row is None or orjson.loads(row.output or b"{}")[GIVEN] == given):
+                self.places.add(place)
+                return place
+        raise AssertionError("there is always one more")
 
     def turn_path(self) -> str:
         """The path of the next turn of an agent: that of the step itself, for the only one."""
@@ -72,6 +96,14 @@ def enclosed(step: EnclosingStep) -> Iterator[None]:
         AROUND.reset(token)
 
 
+def durable_step(run: str) -> EnclosingStep | None:
+    """The step at work of a run, if that is durable."""
+    around = AROUND.get()
+    if around is None or around.journal is None or not around.journal.durable:
+        return None
+    return around if around.journal.run_id == run else None  # else it was begun by a step of another one
+
+
 class TurnCutOff(Exception):
     """The turn cannot continue: its journal cannot be written, or holds something else than it asks for. No error of
     a call, of which the model would be told.
@@ -84,8 +116,6 @@ class TurnCutOff(Exception):
 
 _Found = TypeVar("_Found")
 
-ASKED: Final = "asked"
-"""Under which name the output of a recorded call holds the digest of what was asked."""
 
 
 class TurnSteps:
@@ -104,8 +134,8 @@ class TurnSteps:
     @classmethod
     def here(cls, run: str) -> TurnSteps:
         """Those of the next turn within the step at work. What is not recorded has a name that no other turn has."""
-        around = AROUND.get()
-        if around is None or around.journal is None or not around.journal.durable:
+        around = durable_step(run)
+        if around is None:
             return cls(run, EnclosingStep(""), new_id("call_"))
         return cls(run, around, around.turn_path())
 
@@ -180,7 +210,7 @@ class TurnSteps:
         if row is None or self._journal is None:
             return None
         found: dict[str, Any] = orjson.loads(row.output or b"{}")
-        if found.pop(ASKED, None) != self._digest(self._journal, asked):
+        if found.pop(ASKED, None) != _digest(self._journal, asked):
             raise TurnCutOff(_changed(place, self._around.attempt or self._around.path))
         self._around.answered = row if row.kind == "llm" else None
         if row.kind == "llm":
@@ -208,7 +238,7 @@ class TurnSteps:
         if redaction.active:
             hidden = redaction.of(found)
             found, redacted, shown = hidden, hidden is not found, redaction.of(shown)
-        output = orjson.dumps({**found, ASKED: self._digest(journal, asked)})
+        output = orjson.dumps({**found, ASKED: _digest(journal, asked)})
         try:
             self._around.take(len(output), place)
         except PorticoError as error:
@@ -255,19 +285,36 @@ class TurnSteps:
         except PorticoError as error:
             raise TurnCutOff(error) from error
 
-    @staticmethod
-    def _digest(journal: Journal, asked: Any) -> str:
-        given = journal.redaction.of(asked) if journal.redaction.active else asked
-        text = orjson.dumps(given, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
-        return hashlib.sha256(text).hexdigest()[:32]
+
+def _digest(journal: Journal, asked: Any) -> str:
+    given = journal.redaction.of(asked) if journal.redaction.active else asked
+    text = orjson.dumps(given, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    return hashlib.sha256(text).hexdigest()[:32]
+
+
+async def place_of_flow(around: EnclosingStep, journal: Journal, name: str, spec: Any, given: Any) -> str:
+    """Where the steps of a flow stand that is called within a step of a durable run: where they stood when an earlier
+    attempt called it with the same. Raises `Conflict` if it was another flow then, which has done something.
+    """
+    digest = _digest(journal, [name, given])
+    place = around.flow_place(journal, digest)
+    steps = TurnSteps(journal.run_id, EnclosingStep(place, around.turn, "", journal, around.take), place)
+    asked = [spec, digest]
+    try:
+        if steps.find(place, asked) is None:
+            found = {GIVEN: digest}
+            await steps.record(place, CALLED_FLOW, asked, found, time.time(), 0.0, shown=given, settle=False)
+    except TurnCutOff as ended:
+        raise ended.error from ended
+    return place
 
 
 def _changed(place: str, step: str) -> Conflict:
     """The error of a turn that asks for something else than it did before the run was cut off."""
     return Conflict(
         f"'{place}' was recorded before this run was cut off, and something else is asked there now: the agent, one "
-        "of its hooks or its session has changed since. What was recorded is not taken for it, and nothing was done "
-        f"again. Begin a new run, or do all of the turn again: resume the run from '{step}'.",
-        code="step_changed",
+        "of its hooks, its session or the flow that it calls has changed since. What was recorded is not taken for it, "
+        f"and nothing was done again. Begin a new run, or do all of it again: resume the run from '{step}'.",
+        code=STEP_CHANGED,
         param="from",
     )

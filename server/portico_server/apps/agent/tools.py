@@ -29,7 +29,7 @@ from portico_server.core.tool_search import (
     ToolSearch,
     finding,
 )
-from portico_server.runs.turn_steps import TurnCutOff, TurnSteps
+from portico_server.runs.turn_steps import STEP_CHANGED, TurnCutOff, TurnSteps
 
 # Python functions of a client as tools of an agent.
 #
@@ -522,7 +522,9 @@ def _described(tool: AgentTool) -> str:
 
 
 def _failure(name: str, error: PorticoError) -> AgentToolResult:
-    """What a model is told of a call that failed."""
+    """What a model is told of a call that failed. Raises `TurnCutOff` for one that the run cannot continue after."""
+    if error.code == STEP_CHANGED:
+        raise TurnCutOff(error)
     return AgentToolResult(f"'{name}' failed: {error.message}", is_error=True)
 
 

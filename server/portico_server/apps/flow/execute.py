@@ -198,7 +198,7 @@ class Execution:
 
     def _again(self, step: Step, scope: Scope, done: StepRow) -> Any:
         """What a step was in an earlier attempt of this run."""
-        self.usage += step_usage(done)
+        self._replay(done)
         if done.status == "skipped":
             return SKIPPED
         value = orjson.loads(done.output or b"null")
@@ -213,12 +213,19 @@ class Execution:
         if self._replays:
             failed = self.journal.failure(path)
             if failed is not None:
-                self.usage += step_usage(failed)
+                self._replay(failed)
                 return {"error": orjson.loads(failed.error or b"{}")}
         try:
             return await self.step(step, scope, path)
         except PorticoError as error:
             return {"error": outcome(error)}
+
+    def _replay(self, done: StepRow) -> None:
+        """Count what a step has used in an earlier attempt."""
+        usage = step_usage(done)
+        self.usage += usage
+        if self.journal.is_inner:
+            self.journal.replayed += usage
 
     def known(self, path: str) -> StepRow | None:
         """The step, if an earlier attempt of this run has ended it."""

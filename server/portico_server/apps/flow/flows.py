@@ -43,12 +43,12 @@ from portico_server.db.apps import AppRow
 from portico_server.db.database import Database
 from portico_server.db.runs import RunRow
 from portico_server.db.steps import StepRow
-from portico_server.runs.journal import Journal
+from portico_server.runs.journal import InnerJournal, Journal
 from portico_server.runs.redaction import NO_RULES, Redaction, RedactionRules
 from portico_server.runs.run import Run, RunContext
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
-from portico_server.runs.turn_steps import AROUND, EnclosingStep, enclosed
+from portico_server.runs.turn_steps import AROUND, EnclosingStep, durable_step, enclosed, place_of_flow
 
 # A flow as a Servable: a chat model, a tool and an app of its own name.
 
@@ -439,6 +439,9 @@ class Flows:
             return await self._within(flow, run, context, value, history)
         outermost = isinstance(context, RunContext) and context.depth == 0
         if flow.durability == "off" or not outermost or run is None or run.durable:
+            around = durable_step(context.run)
+            if around is not None and around.journal is not None:
+                return await self._called(flow, around, around.journal, context, value, history)
             execution = self.execution(flow, context)
             return await execution.run(value, history), execution
         if flow.input_schema is not None:
@@ -452,6 +455,36 @@ class Flows:
             execution = Execution(flow, context, journal, self.world, answered=frozenset())
             output = await execution.run(value, history)
         run.output = (output,)
+        return output, execution
+
+    async def _called(
+        self,
+        flow: FlowSpec,
+        around: EnclosingStep,
+        outer: Journal,
+        context: Context,
+        value: Any,
+        history: Sequence[Message],
+    ) -> tuple[Any, Execution]:
+        """A flow that is called within a step of a durable run, by an agent for instance: its steps stand below that."""
+        given = {"input": value, "history": list(history)}
+        place = await place_of_flow(around, outer, flow.name, flow.source, given)
+        journal = InnerJournal(outer, self._rules)
+        path = f"{place}.{flow.step.name}"
+        # What it gave may be what the step could not use.
+        unusable = outer.failure(around.path) is not None and outer.find(path) is not None
+        execution = Execution(
+            flow,
+            context,
+            journal,
+            self.world,
+            replays=not unusable,
+            path=path,
+            turn=around.turn,
+            answered=frozenset(),
+        )
+        output = await execution.run(value, history)
+        outer.replayed += journal.replayed
         return output, execution
 
     async def _within(

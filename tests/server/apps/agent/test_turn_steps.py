@@ -305,3 +305,106 @@ async def test_tools_that_were_found_are_there_when_a_turn_goes_on(desk: Desk) -
     names = [[tool["function"]["name"] for tool in asked.options["tools"]] for asked in model.asked]
     assert names == [["find_tools"], *3 * [["pay", "find_tools"]]]
     assert model.asked[-1].messages == model.asked[-2].messages
+
+
+# Flows that agents call.
+
+
+def ledger(**more: Any) -> dict[str, Any]:
+    """A flow that pays and then has it written down by a model."""
+    pay = {"op": "tool", "name": "send", "tool": "pay", "arguments": {"to": {"$ref": "value"}}}
+    note = {"op": "llm", "name": "note", "model": "late", "user": {"$ref": "value"}, **more}
+    step = {"op": "pipeline", "name": "book", "steps": [pay, note]}
+    return {"name": "ledger", "kind": "flow", "spec": {"portico_flow": 1, "step": step}}
+
+
+async def deploy(desk: Desk, app: Mapping[str, Any]) -> None:
+    answer = await desk.daemon.client.post("/api/apps", json=app)
+    assert answer.is_success, answer.text
+
+
+async def test_a_flow_that_an_agent_calls_goes_on_behind_its_last_step(desk: Desk) -> None:
+    """Two calls side by side with the same words, each of a flow whose agent calls another flow."""
+    teller = {"portico_agent": 1, "name": "teller", "model": "teller", "agents": ["ledger"]}
+    till = {"op": "pipeline", "name": "t", "steps": [{"op": "agent", "name": "teller", "agent": teller}]}
+    held = 0
+
+    async def hold(_asked: Chat) -> str:
+        nonlocal held
+        held += 1
+        if held == 2:
+            desk.reached.set()
+        await asyncio.Event().wait()
+        raise AssertionError("it is cut off")
+
+    late = desk.model(hold, hold, "Noted.", name="late")
+    book = calls(("ledger", '{"message": "Ada"}'))
+    tellers = desk.model(book, book, "Booked.", name="teller")
+    await deploy(desk, ledger())
+    await deploy(desk, {"name": "till", "kind": "flow", "spec": {"portico_flow": 1, "step": till}})
+    both = calls(("till", '{"message": "pay"}'), ("till", '{"message": "pay"}'))
+    chief = desk.model(both, "All is paid.")
+    run = await desk.cut_off(agent("chief", tools=[], agents=["till"]))
+    assert len(desk.paid) == 2
+    result, _events = await desk.resume(run)
+    assert result == "All is paid."
+    places = [f"p.chief.till[{number}].llm[0][0].t.teller.ledger[0].llm[0][0]" for number in range(2)]
+    assert sorted(desk.paid) == [("Ada", f"{place}.book.send") for place in places]
+    assert (len(chief.asked), len(tellers.asked), len(late.asked)) == (2, 4, 4)
+    steps = await desk.trace(run)
+    assert [steps[place]["kind"] for place in places] == ["flow", "flow"]
+    assert steps[places[1]]["input"]["input"] == "Ada"
+    assert all(steps[f"{place}.book.note"]["output"] == "Noted." for place in places)
+    # The step that stands in the run's own flow has the tokens of all: of the chief, of each teller and of each note.
+    spent = (await desk.daemon.client.get(f"/api/runs/{run}")).json()["usage"]
+    assert steps["p.chief"]["prompt_tokens"] == spent["prompt_tokens"] == 10 * (2 + 2 * 2 + 2)
+    rows = (await desk.daemon.client.get("/api/usage")).json()["data"]
+    assert sum(row["prompt_tokens"] for row in rows) == spent["prompt_tokens"], "what was recorded counts once"
+
+
+async def test_a_flow_that_has_changed_is_not_taken_for_the_one_that_was_called(desk: Desk) -> None:
+    desk.model(desk.hold, "Noted.", name="late")
+    await deploy(desk, ledger())
+    book = calls(("ledger", '{"message": "Ada"}'))
+    model = desk.model(book, "All is paid.")
+    run = await desk.cut_off(agent("chief", tools=[], agents=["ledger"]))
+    await deploy(desk, ledger(system="Be brief."))
+    error, _events = await desk.resume(run)
+    assert error.code == "step_changed"
+    place = "p.chief.ledger[0].llm[0][0]"
+    assert f"resume the run from '{place}'" in error.message
+    assert (len(desk.paid), len(model.asked)) == (1, 1), "the model is not told of it"
+    result, _events = await desk.resume(run, start=place)
+    assert result == "All is paid."
+    assert [key for _to, key in desk.paid] == [f"{place}.book.send", f"1:{place}.book.send"]
+
+
+async def test_a_flow_hides_what_it_hides_in_its_own_steps(desk: Desk) -> None:
+    """Those that hide something are done again; nothing of it is in the database, and what else there is is taken."""
+    hidden = ledger()
+    hidden["spec"] |= {"redact": ["pin"]}
+    look = {"op": "code", "name": "look", "source": "lambda x: {'pin': 'secret-1234', 'to': x}"}
+    read = {"op": "code", "name": "read", "source": "lambda x: x['to']"}
+    hidden["spec"]["step"]["steps"] = [look, read, *hidden["spec"]["step"]["steps"]]
+    desk.model(desk.hold, "Noted.", name="late")
+    await deploy(desk, hidden)
+    book = calls(("ledger", '{"message": "Ada"}'))
+    model = desk.model(book, "All is paid, with secret-1234.")
+    run = await desk.cut_off(agent("chief", tools=[], agents=["ledger"]))
+    assert (await desk.resume(run))[0] == "All is paid, with secret-1234."
+    assert (len(desk.paid), len(model.asked)) == (1, 2)
+    steps = await desk.trace(run)
+    below = {path: step for path, step in steps.items() if ".book" in path}
+    assert "secret-1234" not in json.dumps(below) and "[redacted]" in json.dumps(below)
+
+
+async def test_a_flow_whose_answer_could_not_be_used_is_done_again(desk: Desk) -> None:
+    """With the keys that it had."""
+    late = desk.model("no object", '{"paid": true}', name="late")
+    await deploy(desk, ledger())
+    ask = {"op": "llm", "name": "ask", "model": "ledger", "format": {"type": "json", "attempts": 1}}
+    error, _events = await desk.ended(run := await desk.begin(ask))
+    assert error.code == "format_failed"
+    assert (await desk.resume(run.id))[0] == {"paid": True}
+    assert desk.paid == [("go", "ask[0].book.send")] * 2
+    assert len(late.asked) == 2

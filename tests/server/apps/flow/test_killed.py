@@ -374,3 +374,36 @@ def test_an_approved_call_of_an_agent_is_not_made_again(served: KilledDaemon, tm
     steps = httpx.get(f"{daemon.url}/api/runs/{run}/trace", timeout=60).json()["steps"]
     assert [step["path"] for step in steps] == ["clerk.llm[0]", "clerk.pay[0]", "clerk.llm[1]", "clerk"]
     outside.answers.clear()
+
+
+def test_a_flow_that_an_agent_calls_goes_on_between_its_steps(served: KilledDaemon) -> None:
+    """It is killed behind the first effect of the flow, while the flow's model is asked."""
+    outside = served.outside
+    assert served.daemon is not None
+    url = served.daemon.url
+    model = {"name": "teller", "source": f"{outside.url}/v1#m"}
+    assert httpx.post(f"{url}/api/deployments", json=model, timeout=60).is_success
+    note = {"op": "llm", "name": "note", "model": "teller", "user": "note it"}
+    book = pipeline(
+        effect(outside, "pay", ref("input")), note, effect(outside, "file", ref("value")), name="book"
+    )
+    ledger = {"name": "ledger", "kind": "flow", "spec": spec(book)}
+    assert httpx.post(f"{url}/api/apps", json=ledger, timeout=60).is_success
+    function = {"name": "ledger", "arguments": json.dumps({"message": "Pay Ada."})}
+    call = {"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": function}]}
+    outside.answers, outside.asked = [call, None, {"content": "Noted."}, {"content": "Ada is paid."}], []
+    clerk = {"portico_agent": 1, "name": "clerk", "model": "teller", "agents": ["ledger"]}
+    run = begin(
+        served.daemon, spec({"op": "agent", "name": "clerk", "agent": clerk}, durability="normal"), "Ada?"
+    )
+    with outside.lock:
+        assert outside.lock.wait_for(lambda: len(outside.asked) == 2, timeout=60)
+    served.kill()
+    events = follow(served.start(), run)
+    assert events[-1][1].get("result") == "Ada is paid.", events[-1]
+    place = "clerk.ledger[0].llm[0][0].book"
+    assert done(outside, run) == [f"{place}.file", f"{place}.pay"]
+    assert [outside.calls[f"{run}:{key}"] for key in done(outside, run)] == [1, 1]
+    assert outside.effects[f"{run}:{place}.file"] == "Noted."
+    assert len(outside.asked) == 4, "the model was asked again for the answer alone that it had not given"
+    outside.answers.clear()
