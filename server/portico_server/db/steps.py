@@ -93,8 +93,7 @@ def record(connection: Connection, run_id: str, rows: Sequence[StepRow], holder:
 
     ``holder`` is who must have the run's lease. Raises `Conflict` if somebody else does by now.
     """
-    if holder and connection.execute(_HELD, {"id": run_id}).scalar() != holder:
-        raise Conflict(f"Another daemon has taken over the run {run_id}.", code="lease_lost")
+    _require_lease(connection, run_id, holder)
     if connection.dialect.name == "sqlite":
         driver: Any = connection.connection.driver_connection
         driver.executemany(_REPLACE, [(run_id, *row) for row in rows])
@@ -103,6 +102,11 @@ def record(connection: Connection, run_id: str, rows: Sequence[StepRow], holder:
     last = {value["path"]: value for value in values}  # one statement may write a row once
     connection.execute(delete(steps).where(steps.c.run_id == run_id, steps.c.path.in_(list(last))))
     connection.execute(insert(steps), list(last.values()))
+
+
+def _require_lease(connection: Connection, run_id: str, holder: str) -> None:
+    if holder and connection.execute(_HELD, {"id": run_id}).scalar() != holder:
+        raise Conflict(f"Another daemon has taken over the run {run_id}.", code="lease_lost")
 
 
 def finished(connection: Connection, run_id: str) -> list[StepRow]:
@@ -186,8 +190,9 @@ def fork(
     return row
 
 
-def forget(connection: Connection, run_id: str, paths: Sequence[str]) -> None:
-    """Take steps out of the journal, so that they are done again."""
+def forget(connection: Connection, run_id: str, paths: Sequence[str], holder: str = "") -> None:
+    """Take steps out of the journal, so that they are done again. ``holder``: see `record`."""
+    _require_lease(connection, run_id, holder)
     if not paths:
         return
     _copy_referenced_outputs(connection, run_id, set(paths))

@@ -154,6 +154,15 @@ class Journal:
                     self._attempts[step] = max(self._attempts.get(step, 1), int(match[1]))
         return self._attempts.get(path, 1)
 
+    async def forget(self, place: str) -> None:
+        """Take the steps below a place out of what an earlier attempt has done."""
+        assert self._database is not None
+        paths = [path for path in (*self._done, *self._failed) if path.startswith(f"{place}.")]
+        await self._database.write(steps.forget, self.run_id, paths, self._fence())
+        for path in paths:
+            self._done.pop(path, None)
+            self._failed.pop(path, None)
+
     def next(self) -> int:
         """The number of the next step that ends."""
         self._seq += 1
@@ -283,7 +292,7 @@ class InnerJournal(Journal):
     def __init__(self, outer: Journal, rules: RedactionRules) -> None:
         super().__init__(outer.run_id, rules=rules)
         self._outer = outer
-        self._database = outer._database
+        self._database, self._fence = outer._database, outer._fence
         self._done, self._failed = outer._done, outer._failed
         self.nonce = outer.nonce
 

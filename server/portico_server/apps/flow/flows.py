@@ -471,17 +471,10 @@ class Flows:
         place = await place_of_flow(around, outer, flow.name, flow.source, given)
         journal = InnerJournal(outer, self._rules)
         path = f"{place}.{flow.step.name}"
-        # What it gave may be what the step could not use.
-        unusable = outer.failure(around.path) is not None and outer.find(path) is not None
+        if outer.failure(around.path) is not None and outer.failure(path) is None:
+            await outer.forget(place)  # the step could not use what it gave
         execution = Execution(
-            flow,
-            context,
-            journal,
-            self.world,
-            replays=not unusable,
-            path=path,
-            turn=around.turn,
-            answered=frozenset(),
+            flow, context, journal, self.world, path=path, turn=around.turn, answered=frozenset()
         )
         output = await execution.run(value, history)
         outer.replayed += journal.replayed
