@@ -71,7 +71,9 @@ class EnclosingStep:
         for number in count():
             place = f"{self.attempt or self.path}[{number}]"
             row = journal.find(place)
-            if place not in self.places and (row is None or orjson.loads(row.output or b"{}")[GIVEN] == given):
+            if place not in self.places and (
+                row is None or orjson.loads(row.output or b"{}")[GIVEN] == given
+            ):
                 self.places.add(place)
                 return place
         raise AssertionError("there is always one more")
@@ -115,7 +117,6 @@ class TurnCutOff(Exception):
 
 
 _Found = TypeVar("_Found")
-
 
 
 class TurnSteps:

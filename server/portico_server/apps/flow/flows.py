@@ -466,7 +466,7 @@ class Flows:
         value: Any,
         history: Sequence[Message],
     ) -> tuple[Any, Execution]:
-        """A flow that is called within a step of a durable run, by an agent for instance: its steps stand below that."""
+        """A flow that is called within a step of a durable run, by an agent perhaps: its steps stand below that."""
         given = {"input": value, "history": list(history)}
         place = await place_of_flow(around, outer, flow.name, flow.source, given)
         journal = InnerJournal(outer, self._rules)

@@ -359,7 +359,9 @@ async def test_a_flow_that_an_agent_calls_goes_on_behind_its_last_step(desk: Des
     spent = (await desk.daemon.client.get(f"/api/runs/{run}")).json()["usage"]
     assert steps["p.chief"]["prompt_tokens"] == spent["prompt_tokens"] == 10 * (2 + 2 * 2 + 2)
     rows = (await desk.daemon.client.get("/api/usage")).json()["data"]
-    assert sum(row["prompt_tokens"] for row in rows) == spent["prompt_tokens"], "what was recorded counts once"
+    assert sum(row["prompt_tokens"] for row in rows) == spent["prompt_tokens"], (
+        "what was recorded counts once"
+    )
 
 
 async def test_a_flow_that_has_changed_is_not_taken_for_the_one_that_was_called(desk: Desk) -> None:
