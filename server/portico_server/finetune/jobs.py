@@ -43,6 +43,7 @@ from portico_server.finetune.work import (
     WORKING_STATUSES,
     JobContext,
     JobWork,
+    TrainingQueue,
     Uploads,
     examine_files,
 )
@@ -125,7 +126,7 @@ class FineTuningJobs:
             folder,
             scheduler.holder,
             packages,
-            asyncio.Lock(),
+            TrainingQueue(),
             stores,
             max(poll_s, MIN_POLL_S),
             launcher,
@@ -551,6 +552,12 @@ class FineTuningJobs:
     # --- the run -----------------------------------------------------------------------------------------------
 
     async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
+        run = self._runner.get(context.run)
+        # Before anything is awaited: the scheduler begins them in the order in which they came.
+        with self._job_context.queue.place(context.run, SYSTEM.id if run is None else run.owner):
+            return await self._work_on(payload, context)
+
+    async def _work_on(self, payload: Mapping[str, Any], context: Context) -> Any:
         row = await self._database.read(tuning.get, str(payload["job"]))
         if row is None:
             raise Unavailable(f"The job '{payload['job']}' is gone.", code="fine_tune_not_found")
@@ -567,6 +574,7 @@ class FineTuningJobs:
             judging = context.on_behalf_of(owner)
         tuner = self._bases.tuner(job.base)
         if tuner is not None:
+            self._job_context.queue.leave(context.run)
             return await hosted.HostedWork(self._job_context, job, context, judging, tuner).run()
         return await JobWork(self._job_context, job, context, judging).run()
 

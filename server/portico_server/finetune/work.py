@@ -7,8 +7,8 @@ import csv
 import io
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -100,6 +100,41 @@ class StoppedError(Exception):
     """The job was paused or cancelled while it was worked on."""
 
 
+class TrainingQueue:
+    """Who trains next: one at a time, and the jobs of a key in the order in which their runs began, whichever of them
+    has read its files first.
+    """
+
+    def __init__(self) -> None:
+        self._device = asyncio.Lock()
+        self._keys: dict[str, str] = {}
+        """By run, the one that began first at the front."""
+        self._left = asyncio.Event()
+
+    @contextmanager
+    def place(self, run: str, key: str) -> Iterator[None]:
+        """The run of a job of ``key`` is in the queue."""
+        self._keys[run] = key
+        try:
+            yield
+        finally:
+            self.leave(run)
+
+    def leave(self, run: str) -> None:
+        """Nobody waits for it: it has ended, or trains nothing here."""
+        self._keys.pop(run, None)
+        self._left.set()
+        self._left = asyncio.Event()
+
+    @asynccontextmanager
+    async def turn(self, run: str) -> AsyncIterator[None]:
+        """Within it, it trains."""
+        while next(other for other, key in self._keys.items() if key == self._keys[run]) != run:
+            await self._left.wait()
+        async with self._device:
+            yield
+
+
 @dataclass(frozen=True, slots=True)
 class JobContext:
     """What the work needs. ``trainer`` gives what trains a base; ``packages`` are the optional ones that it has."""
@@ -112,8 +147,7 @@ class JobContext:
     folder: Path
     holder: str
     packages: frozenset[str]
-    device: asyncio.Lock
-    """Held while something is trained: jobs take turns."""
+    queue: TrainingQueue
     stores: ReadableStores
     poll_s: float = 10.0
     """Seconds between two looks at a job at a provider."""
@@ -239,7 +273,7 @@ class JobWork:
     async def _work(self) -> Mapping[str, Any]:
         """Train here."""
         base, prepared, recipe = await self._prepare()
-        async with self._job_context.device:
+        async with self._job_context.queue.turn(self._context.run):
             started = NewEvent("message", "Fine-tuning job started")
             await self._set_status("running", started, state=self._planned(recipe))
             return await self._train(base, prepared, recipe)

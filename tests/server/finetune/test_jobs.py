@@ -20,6 +20,7 @@ from tests.daemon import Daemon
 from portico.client import Client
 from portico_server.db import tuning
 from portico_server.db.tuning import JobRow
+from portico_server.finetune.work import TrainingQueue
 from portico_server.runs.scheduler import new_run
 
 CONFIGURATION = """
@@ -235,10 +236,32 @@ def test_a_job_pauses_and_goes_on_from_its_checkpoint(daemon: Daemon, client: op
     assert steps == list(range(1, 241))
 
 
+async def test_jobs_of_one_key_train_in_the_order_in_which_they_came() -> None:
+    """The first has the most to read; another key's does not wait for it, and neither does one that ends before."""
+    queue, began = TrainingQueue(), list[str]()
+    read = {name: asyncio.Event() for name in ("first", "second", "third", "other")}
+
+    async def job(name: str, key: str) -> None:
+        with queue.place(name, key):
+            await read[name].wait()
+            async with queue.turn(name):
+                began.append(name)
+
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(job("first", "ada"))
+        second, third = (group.create_task(job(name, "ada")) for name in ("second", "third"))
+        other = group.create_task(job("other", "bob"))
+        for name in ("third", "second", "other"):
+            read[name].set()
+        await other
+        assert began == ["other"] and not second.done() and not third.done()
+        first.cancel()
+    assert began == ["other", "second", "third"]
+
+
 def test_cancel_ends_a_job_at_work_and_one_that_waits(daemon: Daemon, client: openai.OpenAI) -> None:
-    first = long_job(client)
+    first, second = long_job(client), long_job(client)
     until_step(daemon, first.id, 1)
-    second = long_job(client)
     assert client.fine_tuning.jobs.cancel(second.id).status == "cancelled"
     assert client.fine_tuning.jobs.retrieve(first.id).status == "running"
     assert client.fine_tuning.jobs.cancel(first.id).status == "cancelled"
