@@ -12,9 +12,8 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
-
-from portico_server.core.errors import InvalidRequest
+from functools import partial
+from typing import IO, Any, Final
 
 _BLOCK_BYTES: Final = 512
 _MAX_HEADER_BYTES: Final = 64 * 1024
@@ -23,13 +22,18 @@ _MAX_HEADER_BYTES: Final = 64 * 1024
 _MAX_ENTRIES: Final = 10_000
 """Entries of every kind, folders and descriptions too."""
 
+_OCTAL_DIGITS: Final = frozenset(b"01234567")
 _FILE_KINDS: Final = (b"0", b"\0", b"7")
 _FOLDER_KIND: Final = b"5"
 _PAX_KIND: Final = b"x"
 _PAX_GLOBAL_KIND: Final = b"g"
 _GNU_NAME_KIND: Final = b"L"
+_GNU_LINK_KIND: Final = b"K"
+_SPARSE_KIND: Final = b"S"
+_BODILESS_KINDS: Final = (b"1", b"2", b"3", b"4", _FOLDER_KIND, b"6")
+"""Links, devices and folders: what stands there as their size is not the length of anything that follows."""
 
-Refused = Callable[[str], InvalidRequest]
+Refused = Callable[[str], Exception]
 """Makes the error for an archive that is not taken, of a reason without a full stop."""
 
 
@@ -37,43 +41,122 @@ class TooLong(Exception):
     """An archive unpacks to more bytes than its reader wants."""
 
 
-def read_tar(data: bytes, max_bytes: int, refused: Refused) -> Iterator[tuple[str, bytes]]:
+class Unpacked:
+    """What is in a file, unpacked as it is read where that is compressed, in one direction and up to ``max_bytes``.
+
+    Raises `TooLong` beyond, and what ``refused`` makes for a file that is damaged.
+    """
+
+    def __init__(self, file: IO[bytes], max_bytes: int, refused: Refused) -> None:
+        file.seek(0)
+        head = file.read(_MAGIC_BYTES)
+        file.seek(0)
+        make = next((make for magic, make in _PACKED.items() if head.startswith(magic)), None)
+        self.is_compressed = make is not None
+        self._pieces = _plain(file) if make is None else _unpacked(file, make(), refused)
+        self._left = max_bytes
+        self._piece = b""
+        self._at = 0
+
+    def read(self, size: int) -> bytes:
+        """So many bytes, fewer at the end."""
+        return b"".join(self._following(size))
+
+    def skip(self, size: int) -> int:
+        """Go over so many bytes; over how many, which are fewer at the end."""
+        return sum(len(piece) for piece in self._following(size))
+
+    def _following(self, size: int) -> Iterator[bytes]:
+        while size > 0:
+            if self._at == len(self._piece):
+                self._piece, self._at = next(self._pieces, b""), 0
+                if not self._piece:
+                    return
+                self._left -= len(self._piece)
+                if self._left < 0:
+                    raise TooLong
+            found = self._piece[self._at : self._at + size]
+            self._at += len(found)
+            size -= len(found)
+            yield found
+
+
+def is_tar(file: IO[bytes]) -> bool:
+    """Whether a file is a tar archive, compressed or not. It is at its beginning afterwards."""
+    try:
+        return _is_header(Unpacked(file, _PIECE_BYTES, ValueError).read(_BLOCK_BYTES))
+    except ValueError:
+        return False
+    finally:
+        file.seek(0)
+
+
+def read_tar(
+    file: IO[bytes],
+    max_bytes: int,
+    refused: Refused,
+    *,
+    wanted: Callable[[str, int], bool] = lambda _name, _size: True,
+    lenient: bool = False,
+) -> Iterator[tuple[str, bytes]]:
     """The files in an archive with their names, in its order; a name may come twice.
 
-    ``max_bytes``: what it may unpack to. Raises `TooLong`, and what ``refused`` makes.
+    ``max_bytes``: what it may unpack to. ``wanted``: of which names and sizes the content is read. ``lenient``: links
+    and devices are left out instead of refused, and what is not UTF-8 in a name is replaced. Raises `TooLong`, and what
+    ``refused`` makes.
     """
-    plain = _unpacked(data, max_bytes, refused)
-    at, name = 0, ""
-    for _ in range(_MAX_ENTRIES):
-        head = plain[at : at + _BLOCK_BYTES]
-        if not head.strip(b"\0"):
+    plain = Unpacked(file, max_bytes, refused)
+    text = _lenient_text if lenient else partial(_text, refused)
+    name = ""
+    for number in range(_MAX_ENTRIES):
+        head = plain.read(_BLOCK_BYTES)
+        if number and not head.strip(b"\0"):
             return
-        kind, size = _checked(head, len(plain) - at - _BLOCK_BYTES, refused)
-        start = at + _BLOCK_BYTES
-        body = plain[start : start + size]
-        at = start + -(-size // _BLOCK_BYTES) * _BLOCK_BYTES
-        if kind in (_PAX_KIND, _PAX_GLOBAL_KIND, _GNU_NAME_KIND):
+        if not _is_header(head):
+            raise refused(
+                "one of its entries is damaged" if number else "it is neither a zip nor a tar archive"
+            )
+        kind = head[156:157]
+        size = 0 if kind in _BODILESS_KINDS else _number(head[124:136], refused)
+        if kind in (_PAX_KIND, _GNU_NAME_KIND):
             if size > _MAX_HEADER_BYTES:
                 raise refused(
                     f"what describes one of its entries has more than {_MAX_HEADER_BYTES // 1024} KB"
                 )
-            if kind == _GNU_NAME_KIND:
-                name = _text(body, refused)
-            elif kind == _PAX_KIND:
-                name = _pax_path(body, refused) or name
+            body = _body(plain, size, refused)
+            name = text(body) if kind == _GNU_NAME_KIND else _pax_path(body, text, refused) or name
             continue
-        own = _text(head[:100], refused)
-        if head[257:263] == b"ustar\0" and (prefix := _text(head[345:500], refused)):
+        if kind in (_PAX_GLOBAL_KIND, _GNU_LINK_KIND):
+            _skip(plain, size, refused)
+            continue
+        own = text(head[:100])
+        if head[257:263] == b"ustar\0" and (prefix := text(head[345:500])):
             own = f"{prefix}/{own}"
         called, name = name or own, ""
-        if kind == _FOLDER_KIND or (kind in _FILE_KINDS and called.endswith("/")):
-            continue
-        if kind not in _FILE_KINDS:
+        is_file = kind in _FILE_KINDS and not called.endswith("/")
+        if kind == _SPARSE_KIND or not (is_file or lenient or kind in (*_FILE_KINDS, _FOLDER_KIND)):
             raise refused(
                 f"{called[:100]!a} is a link, a device or a sparse file; it may have files and folders alone"
             )
-        yield called, body
+        if is_file and wanted(called, size):
+            yield called, _body(plain, size, refused)
+        else:
+            _skip(plain, size, refused)
     raise refused(f"it has more than {_MAX_ENTRIES:,} entries")
+
+
+def _body(plain: Unpacked, size: int, refused: Refused) -> bytes:
+    found = plain.read(size)
+    if len(found) < size:
+        raise refused("it was cut short")
+    plain.skip(-size % _BLOCK_BYTES)
+    return found
+
+
+def _skip(plain: Unpacked, size: int, refused: Refused) -> None:
+    if plain.skip(size) < size:
+        raise refused("it was cut short")
+    plain.skip(-size % _BLOCK_BYTES)
 
 
 def _gzip() -> Any:
@@ -87,6 +170,13 @@ def _xz() -> Any:
 _XZ_MEMORY_BYTES: Final = 128 * 2**20
 """What `xz -9` takes to unpack, and some more."""
 
+_PIECE_BYTES: Final = 2**20
+"""Bytes that are unpacked at a time."""
+
+_PACKED_BYTES: Final = 64 * 1024
+"""Bytes that are read for that at a time."""
+
+_MAGIC_BYTES: Final = 5
 _PACKED: Final[Mapping[bytes, Callable[[], Any]]] = {
     b"\x1f\x8b": _gzip,
     b"BZh": bz2.BZ2Decompressor,
@@ -94,64 +184,60 @@ _PACKED: Final[Mapping[bytes, Callable[[], Any]]] = {
 }
 
 
-def _is_tar(data: bytes) -> bool:
-    return data[257:262] == b"ustar"
+def _plain(file: IO[bytes]) -> Iterator[bytes]:
+    while piece := file.read(_PIECE_BYTES):
+        yield piece
 
 
-def _unpacked(data: bytes, max_bytes: int, refused: Refused) -> bytes:
-    make = next((make for magic, make in _PACKED.items() if data.startswith(magic)), None)
-    if make is None:
-        if not _is_tar(data):
-            raise refused("it is neither a zip nor a tar archive")
-        if len(data) > max_bytes:
-            raise TooLong
-        return data
-    unpacker = make()
-    try:
-        found: bytes = unpacker.decompress(data, max_bytes + 1)
-    except (OSError, ValueError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise refused("what it is compressed with is damaged") from error
-    if len(found) > max_bytes:
-        raise TooLong
-    if not unpacker.eof:
-        raise refused("it was cut short")
-    if unpacker.unused_data.strip(b"\0"):
-        raise refused("something follows its compressed part; pack it again, in one piece")
-    if not _is_tar(found):
-        raise refused("what is compressed is not a tar archive")
-    return found
+def _unpacked(file: IO[bytes], unpacker: Any, refused: Refused) -> Iterator[bytes]:
+    while packed := file.read(_PACKED_BYTES):
+        while packed is not None:
+            try:
+                piece = unpacker.decompress(packed, _PIECE_BYTES)
+            except (OSError, ValueError, EOFError, lzma.LZMAError, zlib.error) as error:
+                raise refused("what it is compressed with is damaged") from error
+            if piece:
+                yield piece
+            if unpacker.eof:
+                if unpacker.unused_data.strip(b"\0") or file.read(_PACKED_BYTES).strip(b"\0"):
+                    raise refused("something follows its compressed part; pack it again, in one piece")
+                return
+            # What zlib has not looked at yet it gives back; the others keep it, and have more while pieces are whole.
+            packed = getattr(unpacker, "unconsumed_tail", b"") or (
+                b"" if len(piece) == _PIECE_BYTES else None
+            )
+    raise refused("it was cut short")
 
 
-def _checked(head: bytes, left: int, refused: Refused) -> tuple[bytes, int]:
-    """The kind and the size of an entry, which lies in the archive."""
-    if len(head) < _BLOCK_BYTES:
-        raise refused("it was cut short")
-    if _number(head[148:156], refused) != sum(head[:148]) + sum(head[156:]) + 8 * ord(" "):
-        raise refused("one of its entries is damaged")
-    kind = head[156:157]
-    size = 0 if kind == _FOLDER_KIND else _number(head[124:136], refused)
-    if size > left:
-        raise refused("it was cut short")
-    return kind, size
+def _is_header(block: bytes) -> bool:
+    """Whether a block has the checksum of what describes an entry."""
+    given = block[148:156].strip(b"\0 ")
+    if len(block) < _BLOCK_BYTES or not given or set(given) - _OCTAL_DIGITS:
+        return False
+    return int(given, 8) == sum(block[:148]) + sum(block[156:]) + 8 * ord(" ")
 
 
 def _number(field: bytes, refused: Refused) -> int:
     digits = field.strip(b"\0 ")
     if not digits:
         return 0
-    if set(digits) - set(b"01234567"):
+    if set(digits) - _OCTAL_DIGITS:
         raise refused("one of its entries has a size that is none, or one of gigabytes")
     return int(digits, 8)
 
 
-def _text(field: bytes, refused: Refused) -> str:
+def _text(refused: Refused, field: bytes) -> str:
     try:
         return field.partition(b"\0")[0].decode()
     except UnicodeDecodeError as error:
         raise refused("the name of one of its entries is not UTF-8") from error
 
 
-def _pax_path(body: bytes, refused: Refused) -> str:
+def _lenient_text(field: bytes) -> str:
+    return field.partition(b"\0")[0].decode(errors="replace")
+
+
+def _pax_path(body: bytes, text: Callable[[bytes], str], refused: Refused) -> str:
     """The ``path`` among records of the form "LENGTH KEY=VALUE"."""
     at, path = 0, ""
     while at < len(body) and body[at]:
@@ -164,6 +250,6 @@ def _pax_path(body: bytes, refused: Refused) -> str:
         if key == b"size" or key.startswith(b"GNU.sparse") or not equals:
             raise refused("one of its entries is sparse, or larger than its header says")
         if key == b"path":
-            path = _text(value, refused)
+            path = text(value)
         at = end
     return path

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import tarfile
 import zipfile
 
 import pytest
@@ -83,6 +84,40 @@ async def test_bombs_are_refused(read: Reading) -> None:
         await read("large.zip", large.getvalue())
     with pytest.raises(Unreadable, match="more than 64 MB"):
         await read("large.txt.gz", gzip.compress(b"a" * (70 * 2**20)))
+
+
+async def test_links_in_a_tar_archive_are_left_out_and_what_would_take_for_ever_is_refused(
+    read: Reading,
+) -> None:
+    def entry(name: bytes, kind: int, size: int, body: bytes = b"") -> bytes:
+        info = tarfile.TarInfo(name.decode("latin-1"))
+        info.type, info.size, info.linkname = bytes([kind]), size, "/etc/passwd"
+        head = info.tobuf(tarfile.GNU_FORMAT, "latin-1")
+        return head + body + b"\0" * (-len(body) % 512)
+
+    text = b"The port is 7419."
+    kept = entry(b"kept.txt", ord("0"), len(text), text)
+    links = b"".join(entry(b"out.txt", kind, 2**30) for kind in b"12346")
+    named = entry("é.txt".encode("latin-1"), ord("0"), len(text), text)
+    found = await read("odd.tar", links + kept + named)
+    assert [part.place.heading for part in found] == [("kept.txt",), ("\ufffd.txt",)]
+    sparse = tarfile.TarInfo("hole.txt")
+    sparse.type, sparse.pax_headers = (
+        tarfile.REGTYPE,
+        {"GNU.sparse.major": "0", "GNU.sparse.size": str(2**40)},
+    )
+    pax = entry(b"x", ord("x"), 2**20, b"1" * 2**20)
+    for hostile, why in (
+        (sparse.tobuf(tarfile.PAX_FORMAT), "sparse"),
+        (entry(b"hole.txt", ord("S"), 0), "sparse file"),
+        (pax, "more than 64 KB"),
+        (entry(b"a.txt", ord("0"), 2**33), "gigabytes"),
+        (entry(b"a.txt", ord("0"), 2**20), "cut short"),
+        (links * 2_001, "more than 10,000 entries"),
+    ):
+        for packed in (bytes, gzip.compress):
+            with pytest.raises(Unreadable, match=why):
+                await read("evil.tar", packed(kept + hostile))
 
 
 async def test_a_locked_archive_says_so(read: Reading) -> None:

@@ -6,17 +6,13 @@ each by itself and together.
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import io
-import lzma
 import stat
-import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import IO
 
+from portico_server.archives.tar import TooLong, Unpacked, is_tar, read_tar
 from portico_server.knowledge.document import SourceDocument, Unreadable
 from portico_server.knowledge.parse.container import limit_zip
 from portico_server.knowledge.parse.formats import format_of, is_document, looks_like_text
@@ -34,34 +30,28 @@ MAX_ENTRIES = 10_000
 _UTF8_MASK = 0x800
 """The flag of a member of a zip file whose name is in UTF-8."""
 
-_SINGLE: Mapping[bytes, Callable[[IO[bytes]], io.BufferedIOBase]] = {
-    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
-    b"BZ": bz2.BZ2File,
-    b"\xfd7": lzma.LZMAFile,
-}
+_DAMAGED = "is not a whole archive: it is damaged or was cut short."
+_TOO_LONG = (
+    f"unpacks to more than {MAX_UNPACKED_BYTES // 2**20} MB or {MAX_ENTRIES:,} files. Split it, or unpack it."
+)
 
 
 def read(source: SourceDocument) -> Iterator[SourceDocument]:
     """The documents in an archive, each under its path there. Raises `Unreadable`."""
     with source.open() as file:
-        head = file.read(8)
-        file.seek(0)
-        if not head:
+        if not file.read(1):
             raise Unreadable("is empty: there is nothing in it to index.")
         try:
-            if zipfile.is_zipfile(file):
-                yield from _zip(file)
-            elif _is_tar(file):
+            if is_tar(file):
                 yield from _tar(file)
-            elif head[:2] in _SINGLE:
-                file.seek(0)
-                with _SINGLE[head[:2]](file) as inner:
-                    name = PurePosixPath(source.name).stem
-                    yield SourceDocument(name, _all(inner, name), (name,))
+            elif zipfile.is_zipfile(file):
+                yield from _zip(file)
             else:
-                raise Unreadable("is not a whole archive: it is damaged or was cut short.")
-        except (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, EOFError, OSError) as error:
-            raise Unreadable("is not a whole archive: it is damaged or was cut short.") from error
+                yield from _single(file, PurePosixPath(source.name).stem)
+        except TooLong:
+            raise Unreadable(_TOO_LONG) from None
+        except (zipfile.BadZipFile, EOFError, OSError) as error:
+            raise Unreadable(_DAMAGED) from error
 
 
 def _zip(file: IO[bytes]) -> Iterator[SourceDocument]:
@@ -101,33 +91,30 @@ def _names(archive: zipfile.ZipFile) -> Mapping[str, str]:
     return {item.filename: decoded.get(item.filename, item.filename) for item in archive.infolist()}
 
 
-def _is_tar(file: IO[bytes]) -> bool:
-    file.seek(0)
-    try:
-        tarfile.open(fileobj=file, mode="r:*").close()
-    except (tarfile.TarError, lzma.LZMAError, EOFError, OSError):
-        return False
-    finally:
-        file.seek(0)
-    return True
-
-
 def _tar(file: IO[bytes]) -> Iterator[SourceDocument]:
-    # As a stream: nothing is read twice, and what is skipped is counted before it is unpacked.
-    with tarfile.open(fileobj=file, mode="r|*") as archive:
-        total = 0
-        for number, member in enumerate(archive, start=1):
-            total += member.size
-            if number > MAX_ENTRIES or total > MAX_UNPACKED_BYTES:
-                raise Unreadable(
-                    f"unpacks to more than {MAX_UNPACKED_BYTES // 2**20} MB or {MAX_ENTRIES:,} files. Split it, or "
-                    f"unpack it."
-                )
-            name = _checked(member.name)
-            if member.isfile() and _is_wanted(name):
-                inner = archive.extractfile(member)
-                assert inner is not None
-                yield from _member(name, member.size, inner)
+    def wanted(name: str, size: int) -> bool:
+        path = _checked(name)
+        if not _is_wanted(path):
+            return False
+        _check_size(path, size)
+        return True
+
+    for name, data in read_tar(file, MAX_UNPACKED_BYTES, _refused, wanted=wanted, lenient=True):
+        yield from _document(_checked(name), data)
+
+
+def _single(file: IO[bytes], name: str) -> Iterator[SourceDocument]:
+    """What is compressed by itself."""
+    inner = Unpacked(file, MAX_UNPACKED_BYTES, _refused)
+    if not inner.is_compressed:
+        raise Unreadable(_DAMAGED)
+    data = inner.read(MAX_FILE_BYTES + 1)
+    _check_size(name, len(data))
+    yield SourceDocument(name, data, (name,))
+
+
+def _refused(why: str) -> Unreadable:
+    return Unreadable(f"is not read: {why}.")
 
 
 def _checked(name: str) -> str:
@@ -147,19 +134,19 @@ def _is_wanted(name: str) -> bool:
 
 
 def _member(name: str, size: int, file: IO[bytes]) -> Iterator[SourceDocument]:
-    if size > MAX_FILE_BYTES:
-        raise Unreadable(
-            f"holds a file of more than {MAX_FILE_BYTES // 2**20} MB ('{name[:100]}'). Unpack it first."
-        )
-    data = _all(file, name)
+    _check_size(name, size)
+    data = file.read(MAX_FILE_BYTES + 1)
+    _check_size(name, len(data))
+    yield from _document(name, data)
+
+
+def _document(name: str, data: bytes) -> Iterator[SourceDocument]:
     if data.strip() and (format_of(name) is not None or looks_like_text(data[:8192])):
         yield SourceDocument(name, data, (name,))
 
 
-def _all(file: IO[bytes] | io.BufferedIOBase, name: str) -> bytes:
-    data = file.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
+def _check_size(name: str, size: int) -> None:
+    if size > MAX_FILE_BYTES:
         raise Unreadable(
             f"holds a file of more than {MAX_FILE_BYTES // 2**20} MB ('{name[:100]}'). Unpack it first."
         )
-    return data

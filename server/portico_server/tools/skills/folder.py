@@ -292,7 +292,7 @@ def _from_zip(data: bytes) -> dict[str, bytes]:
 def _from_tar(data: bytes) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     try:
-        for name, content in read_tar(data, MAX_SKILL_BYTES + MAX_FILES * 2_048, _refused):
+        for name, content in read_tar(io.BytesIO(data), MAX_SKILL_BYTES + MAX_FILES * 2_048, _refused):
             if name in files or len(files) >= MAX_FILES:
                 raise _wrong(f"it has more than {MAX_FILES} files, or one of them twice")
             files[name] = content
