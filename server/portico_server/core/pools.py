@@ -149,11 +149,13 @@ class LastTurns(dict[K, int]):
 class FairSlots:
     """``total`` at once, for pieces of work that each end before long. One that becomes free is for the key that holds
     fewest, and among equals for the one whose last turn is longest ago: keys that want many delay another by one piece
-    each.
+    each. With a ``spare`` one that holds for pieces that are long, too, of one key: where it holds all, another gets
+    one more.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, *, spare: bool = False) -> None:
         self._free = max(1, total)
+        self._spare = spare
         self._held: Counter[str] = Counter()
         self._turns: LastTurns[str] = LastTurns()
         self._waiting: list[tuple[str, asyncio.Future[None]]] = []
@@ -162,7 +164,7 @@ class FairSlots:
     async def taken(self) -> AsyncIterator[None]:
         """Hold one within, for `KEY`."""
         key = KEY.get()
-        if self._free:
+        if self._is_free(key):
             self._grant(key)
         else:
             turn = asyncio.get_running_loop().create_future()
@@ -187,11 +189,15 @@ class FairSlots:
         self._free += 1
         waiting = [each for each in self._waiting if not each[1].done()]
         self._turns.forget_others({*self._held, *(key for key, _turn in waiting)})
-        if waiting:
+        if waiting := [each for each in waiting if self._is_free(each[0])]:
             chosen = min(waiting, key=lambda each: (self._held[each[0]], self._turns.last(each[0])))
             self._waiting.remove(chosen)
             self._grant(chosen[0])
             chosen[1].set_result(None)
+
+    def _is_free(self, key: str) -> bool:
+        one_has_all = self._free == 0 and len(self._held) == 1 and key not in self._held
+        return self._free > 0 or (self._spare and one_has_all)
 
     def _grant(self, key: str) -> None:
         self._free -= 1

@@ -124,3 +124,28 @@ async def test_several_keys_that_want_many_delay_another_by_one_piece_each() -> 
     hold.set()
     await asyncio.gather(*tasks)
     assert order == ["a", "b", "c", "a", "b", "a", "b"]
+
+
+async def test_a_key_whose_pieces_are_long_leaves_a_spare_one_to_another() -> None:
+    slots, order = FairSlots(2, spare=True), []
+    gates = {key: asyncio.Event() for key in "abc"}
+
+    async def work(key: str) -> None:
+        KEY.set(key)
+        async with slots.taken():
+            order.append(key)
+            await gates[key].wait()
+
+    tasks = [asyncio.create_task(work(key)) for key in ("a", "a", "a", "b", "b", "c")]
+    await asyncio.sleep(0)
+    assert order == ["a", "a", "b"]
+    gates["b"].set()
+    await asyncio.wait([tasks[3]])
+    await asyncio.sleep(0)
+    assert order[3] in ("b", "c")
+    gates["c"].set()
+    await asyncio.wait([tasks[4], tasks[5]])
+    assert sorted(order) == ["a", "a", "b", "b", "c"]
+    gates["a"].set()
+    await asyncio.gather(*tasks)
+    assert order[-1] == "a"

@@ -54,7 +54,7 @@ class TranscribesRecordings(Protocol):
 
 
 class ReaderPool:
-    """At most ``workers`` processes, started when needed, each one file at a time.
+    """At most ``workers`` processes, started when needed, each one file at a time; one more where a key has them all.
 
     ``seconds`` is the longest that a worker may take over one file (its own time: a slow consumer costs nothing),
     ``memory`` its address space in bytes, ``languages`` those of text recognition as tesseract names them. A worker
@@ -81,7 +81,7 @@ class ReaderPool:
         self._recordings = recordings
         self._idle: list[asyncio.subprocess.Process] = []
         self._busy: set[asyncio.subprocess.Process] = set()
-        self._slots = pools.FairSlots(workers)
+        self._slots = pools.FairSlots(workers, spare=True)
         self._closed = False
 
     async def read(
