@@ -107,7 +107,9 @@ class PackageDocument:
 
 
 class DocumentWriter:
-    """Writes one document. ``include_models``: files of this machine travel too. Blocks: it looks at files."""
+    """Writes one document. ``include_models``: files of this machine travel too. ``admin``: it is for one. Blocks: it
+    looks at files.
+    """
 
     def __init__(
         self,
@@ -117,8 +119,10 @@ class DocumentWriter:
         *,
         include_models: bool,
         stores: Inclusion,
+        admin: bool,
     ) -> None:
         self._contents = contents
+        self._admin = admin
         self._service = models
         self._settings = settings
         self._include_models = include_models
@@ -142,10 +146,25 @@ class DocumentWriter:
             "settings": self._setting_values(),
         }
         self._know_secrets()
-        text = _yaml({key: value for key, value in document.items() if value})
-        for name, content in {"portico.yaml": text, **self._texts}.items():
+        text = _yaml(document)
+        for name, content in self._searched(document, text).items():
             self._references.require_absent(name, content)
         return PackageDocument(text, self._texts, self._files, self._references, self._models)
+
+    def _searched(self, document: Mapping[str, Any], text: str) -> dict[str, str]:
+        """The texts in which no secret may stand: for a key those that admins alone write. In what a key writes itself,
+        a refusal would tell it that a guess is right.
+        """
+        if self._admin:
+            return {"portico.yaml": text, **self._texts}
+        found = self._contents
+        apps = [name for name, app in found.apps.items() if app.row.owner is None]
+        prompts = [prompt.spec.to_json() for prompt in found.prompts.values() if prompt.owner is None]
+        theirs = {key: document[key] for key in ("models", "tools", "mcp", "settings")}
+        return {
+            "portico.yaml": _yaml({**theirs, "prompts": prompts}),
+            **{file: self._texts[file] for file in map(_app_file, apps)},
+        }
 
     # --- models --------------------------------------------------------------------------------------------------
 
@@ -405,7 +424,7 @@ class DocumentWriter:
 
     def _app(self, name: str) -> dict[str, Any]:
         app = self._contents.apps[name]
-        file = f"apps/{quote(name, safe='')}.json"
+        file = _app_file(name)
         spec = {key: value for key, value in app.version.spec.items() if key != "name"}
         self._texts[file] = json.dumps(spec, ensure_ascii=False, indent=2) + "\n"
         written: dict[str, Any] = {"name": name, "file": file}
@@ -461,6 +480,10 @@ def archive_of(store: str) -> str:
     return f"stores/{quote(store, safe='')}.zip"
 
 
+def _app_file(name: str) -> str:
+    return f"apps/{quote(name, safe='')}.json"
+
+
 def _only_here(what: str, path: str) -> Conflict:
     return Conflict(
         f"{what} is a file of this machine alone: {path}. Take it along (--models include), or name a source from "
@@ -486,7 +509,7 @@ def _holds_secret(address: str) -> bool:
 def _yaml(document: Mapping[str, Any]) -> str:
     """YAML in which ``${`` of a text stands for itself."""
     about = "What this app needs; secrets come from .env. Portico's docs/configuration.md describes it."
-    return yaml_text(_plain(document), about)
+    return yaml_text(_plain({key: value for key, value in document.items() if value}), about)
 
 
 def _plain(value: Any) -> Any:

@@ -111,6 +111,7 @@ class AppPackages:
             self._settings,
             include_models=request.models == "include",
             stores=request.stores,
+            admin=caller.admin,
         )
         document = await pools.FILES.run(writer.write)
         if request.stores != "reference":

@@ -13,10 +13,11 @@ from portico._document import expand
 from portico_server import config
 from portico_server.core.errors import Conflict
 from portico_server.core.relay import AdapterScale
+from portico_server.db.apps import AppRow, VersionRow
 from portico_server.models.sources import ModelSource
 from portico_server.models.sources.local import DownloadReceipt, ReceiptFile
 from portico_server.models.spec import ModelSpec
-from portico_server.package.contents import PackageContents
+from portico_server.package.contents import PackageContents, PackagedApp
 from portico_server.package.document import DocumentWriter, PackageDocument
 from portico_server.settings import Settings
 from portico_server.tools.mcp.spec import parse as parse_server
@@ -35,7 +36,7 @@ class Fetched:
 
 
 def written(
-    contents: PackageContents, settings: Settings | None = None, *, models: bool = False
+    contents: PackageContents, settings: Settings | None = None, *, models: bool = False, admin: bool = True
 ) -> PackageDocument:
     writer = DocumentWriter(
         contents,
@@ -43,6 +44,7 @@ def written(
         settings or Settings(),
         include_models=models,
         stores="include",
+        admin=admin,
     )
     return writer.write()
 
@@ -118,6 +120,24 @@ def test_a_secret_of_the_daemon_that_stands_in_a_text_is_refused(settings: Setti
     contents.models = {"m": ModelSpec("m", "fake://", description=f"Use {secret}")}
     with pytest.raises(Conflict, match=r"portico\.yaml holds the value of the secret PORTICO_"):
         written(contents, settings)
+
+
+def test_a_key_does_not_learn_whether_what_it_wrote_is_a_secret() -> None:
+    settings = replace(Settings(), web_search_key="search-key-0001")
+    for owner in (None, "key_1"):
+        contents = PackageContents("app")
+        row = AppRow("app_1", "app", owner, "flow", 1, None, 0.0, 0.0)
+        version = VersionRow(
+            "app_1", 1, {"step": {"op": "llm", "system": "Say search-key-0001."}}, "", "", "", 0.0
+        )
+        contents.apps = {"app": PackagedApp(row, version)}
+        if owner is None:
+            with pytest.raises(Conflict, match=r"apps/app\.json holds the value"):
+                written(contents, settings, admin=False)
+        else:
+            assert "search-key-0001" in written(contents, settings, admin=False).texts["apps/app.json"]
+        with pytest.raises(Conflict, match=r"apps/app\.json holds the value"):
+            written(contents, settings)
 
 
 def test_texts_with_dollars_and_settings_that_are_not_defaults_stay_what_they_are() -> None:
