@@ -30,6 +30,9 @@ SUMMED_S = 10.0
 SUM_PAUSE_RATIO = 100
 """How many times as long as a sum has taken it holds at least: so it takes at most one percent of the time."""
 
+SUM_BUDGET_S = 0.5
+"""Seconds that sums for calls that are refused may take, before they are held to that one percent too."""
+
 RETRY_AFTER_S = 1.0
 """Seconds after which a caller with too many calls at once may try again."""
 
@@ -265,7 +268,8 @@ class StorageQuota:
     """What one key may keep on the disk. ``limit_of`` says how many bytes, by the key's id; 0: any number.
 
     The rows of a key are summed up once in a while; in between, what was let in is added to the sum. What was removed
-    since, or not written after all, is seen where the sum would be too large, which is then made again.
+    since, or not written after all, is seen where the sum would be too large, which is then made again, unless that
+    was done for much of the time of late.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -273,6 +277,8 @@ class StorageQuota:
         self._now = now
         self._sums: dict[str, tuple[int, float]] = {}
         """By key what it keeps at most, and until when that holds."""
+        self._budgets: dict[str, RateBucket] = {}
+        """By key how many seconds its sums may take."""
         self._locks: dict[str, threading.Lock] = {}
 
     async def admit(self, database: Database, owner: str | None, size: int = 1) -> None:
@@ -305,7 +311,8 @@ class StorageQuota:
     def look(self, connection: Any, owner: str | None, size: int) -> None:
         """Raise `TooLarge` if so many bytes more are too many for a key. To be called before work that writes them."""
         if owner is not None and (most := self.limit_of(owner)):
-            self._used(connection, owner, size, most)
+            with self._lock_of(owner):
+                self._used(connection, owner, size, most)
 
     def require(self, connection: Any, owner: str | None, size: int) -> None:
         """As `look`, in the transaction that writes them."""
@@ -318,14 +325,19 @@ class StorageQuota:
         return self._locks.setdefault(owner, threading.Lock())
 
     def _used(self, connection: Any, owner: str, size: int, most: int) -> tuple[int, float]:
-        """What a key keeps at most, and until when that holds."""
+        """What a key keeps at most, and until when that holds; called with its lock."""
         used, until = self._sums.get(owner, (0, -math.inf))
         began = self._now()
-        if used + size > most or began > until:
+        budget = self._budgets.get(owner)
+        if budget is None:
+            budget = self._budgets[owner] = RateBucket(SUM_BUDGET_S, SUM_PAUSE_RATIO * SUM_BUDGET_S, began)
+        if began > until or (used + size > most and budget.level(began) > 0):
             used = files.stored(connection, owner)
             ended = self._now()
             until = ended + max(SUMMED_S, SUM_PAUSE_RATIO * (ended - began))
+            budget.take(ended - began, ended)
         if used + size > most:
+            self._sums[owner] = (used, until)
             raise TooLarge(
                 f"This API key keeps {used / MB_BYTES:,.1f} MB on the disk of {most // MB_BYTES:,} MB that it may, and "
                 f"this has {size / MB_BYTES:,.1f} MB. Delete files, stores, artifacts, sessions, conversations, "

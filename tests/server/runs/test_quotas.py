@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from portico_server.core.errors import TooMany
+from portico_server.core.errors import TooLarge, TooMany
 from portico_server.core.limits import UsageLimits
+from portico_server.db import files
 from portico_server.db.usage import DAY_S
-from portico_server.runs.quotas import Quotas, UsageMeter, span
+from portico_server.runs.quotas import (
+    SUM_BUDGET_S,
+    SUM_PAUSE_RATIO,
+    Quotas,
+    StorageQuota,
+    UsageMeter,
+    span,
+)
 
 
 class Time:
@@ -128,3 +136,25 @@ def test_tokens_of_a_day_are_told_where_no_minute_is_limited() -> None:
 )
 def test_spans_as_openai_writes_them(seconds: float, text: str) -> None:
     assert span(seconds) == text
+
+
+def test_refusals_of_a_key_over_its_quota_do_not_sum_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    time, sums, kept = Time(), [], 10
+
+    def stored(_connection: object, _owner: str) -> int:
+        sums.append(kept)
+        time.now += 0.1
+        return kept
+
+    monkeypatch.setattr(files, "stored", stored)
+    quota = StorageQuota(lambda: time.now)
+    quota.limit_of = lambda _owner: 10
+    for _ in range(100):
+        with pytest.raises(TooLarge):
+            quota.require(None, "key_1", 1)
+        with pytest.raises(TooLarge):
+            quota.look(None, "key_1", 1)
+    assert len(sums) <= SUM_BUDGET_S / 0.1 + 1
+    kept = 0
+    time.now += SUM_PAUSE_RATIO * 0.1
+    quota.require(None, "key_1", 1)  # what was removed meanwhile is seen
