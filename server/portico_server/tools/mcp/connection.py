@@ -9,6 +9,7 @@ import asyncio
 import codecs
 import logging
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ from portico_server import __version__
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest
+from portico_server.core.limits import RateBucket
 from portico_server.core.request import Artifact, ToolCall, ToolResult
 from portico_server.runs.artifacts import NewArtifact
 from portico_server.runs.runner import Runner
@@ -64,6 +66,30 @@ ENCODING: Final = "portico_utf8_lines"
 MAX_LINE_CHARS: Final = 16 * 1024 * 1024
 """Characters of a line."""
 
+MAX_PARTS: Final = 100_000
+"""Objects, lists and values of a message: the event loop waits while the ``mcp`` package makes objects of them."""
+
+_BODY: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*+'
+_TEXTS: Final = re.compile(rf'{_BODY}"|({_BODY}\\?\Z)', re.DOTALL)
+"""A text in JSON, and as a group one that continues behind the end."""
+
+
+class _Parts:
+    """Counts the parts of a message that comes in pieces."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._open = ""
+        """What a text begins with that continues in the next piece."""
+
+    def are_too_many(self, piece: str) -> bool:
+        """Whether there are more than `MAX_PARTS` with this piece."""
+        outside, quote, text = _TEXTS.sub(r"\1", self._open + piece).partition('"')
+        self._count += outside.count("{") + outside.count("[") + outside.count(",")
+        escaped = (len(text) - len(text.rstrip("\\"))) % 2
+        self._open = quote + "\\" * escaped
+        return self._count > MAX_PARTS
+
 
 class _Decoder(codecs.IncrementalDecoder):
     """UTF-8 in pieces."""
@@ -71,8 +97,12 @@ class _Decoder(codecs.IncrementalDecoder):
     def __init__(self, errors: str = "strict") -> None:
         super().__init__(errors)
         self._text = codecs.getincrementaldecoder("utf-8")(errors)
+        self._begin()
+
+    def _begin(self) -> None:
         self._length = 0
-        """Characters of the line that has begun."""
+        """Characters of the line that has begun; more than a line may have once the rest of it is dropped."""
+        self._parts = _Parts()
 
     def decode(self, data: bytes, final: bool = False) -> str:  # type: ignore[override]  # any buffer of bytes
         kept = []
@@ -80,19 +110,21 @@ class _Decoder(codecs.IncrementalDecoder):
         kept.append(self._bounded(first))
         for line in more:
             kept.append("" if self._length > MAX_LINE_CHARS else "\n")
-            self._length = 0
+            self._begin()
             kept.append(self._bounded(line))
         return "".join(kept)
 
     def _bounded(self, piece: str) -> str:
-        before, self._length = self._length, self._length + len(piece)
-        if self._length <= MAX_LINE_CHARS:
-            return piece
-        return piece[: MAX_LINE_CHARS - before] + "\n" if before <= MAX_LINE_CHARS else ""
+        if self._length > MAX_LINE_CHARS:
+            return ""
+        self._length += len(piece)
+        if self._parts.are_too_many(piece):
+            self._length = MAX_LINE_CHARS + 1
+        return piece if self._length <= MAX_LINE_CHARS else "\n"
 
     def reset(self) -> None:
         self._text.reset()
-        self._length = 0
+        self._begin()
 
 
 def _search(name: str) -> codecs.CodecInfo | None:
@@ -129,6 +161,12 @@ _FIRST_RETRY_S: Final = 0.5
 _MAX_RETRY_S: Final = 60.0
 RELIST_INTERVAL_S: Final = 1.0
 """Seconds between two looks at the tools of a server, however often it says that they have changed."""
+
+MESSAGES_PER_SECOND: Final = 500
+"""Messages of a server that are taken, answers and notices of progress among them."""
+
+MESSAGES_AT_ONCE: Final = 100
+"""Messages that may come at once before that holds."""
 
 _PAGES: Final = 50
 _KEY: Final = "portico/idempotency-key"
@@ -435,11 +473,15 @@ async def _watched(transport: Any, ended: Callable[[], None]) -> AsyncIterator[t
 
 
 class _Reading:
-    """A read stream of the ``mcp`` package that notes its own end."""
+    """A read stream of the ``mcp`` package that notes its own end, and lets the other side wait that sends too often:
+    the package works on whatever has come at once.
+    """
 
     def __init__(self, stream: Any, ended: Callable[[], None]) -> None:
         self._stream = stream
         self._ended = ended
+        self._clock = asyncio.get_running_loop().time
+        self._room = RateBucket(MESSAGES_AT_ONCE, MESSAGES_AT_ONCE / MESSAGES_PER_SECOND, self._clock())
 
     @property
     def last_context(self) -> Any:
@@ -451,6 +493,9 @@ class _Reading:
         except anyio.EndOfStream:
             self._ended()
             raise
+        self._room.take(1, self._clock())
+        if wait := self._room.wait(0, self._clock()):
+            await asyncio.sleep(wait)
         return message
 
     def __aiter__(self) -> Self:
@@ -481,11 +526,13 @@ class _BoundedBody(httpx2.AsyncByteStream):
         self._stream = stream
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        length = 0
+        length, parts = 0, _Parts()
         async for piece in self._stream:
             length += len(piece)
             if length > MAX_LINE_CHARS:
                 raise httpx2.ReadError(f"the answer has more than {MAX_LINE_CHARS:,} bytes")
+            if parts.are_too_many(piece.decode("latin-1")):
+                raise httpx2.ReadError(f"the answer has more than {MAX_PARTS:,} objects, lists and values")
             yield piece
 
     async def aclose(self) -> None:
