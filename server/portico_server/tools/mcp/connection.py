@@ -115,12 +115,13 @@ class _Decoder(codecs.IncrementalDecoder):
         return "".join(kept)
 
     def _bounded(self, piece: str) -> str:
-        if self._length > MAX_LINE_CHARS:
+        before, self._length = self._length, self._length + len(piece)
+        if before > MAX_LINE_CHARS:
             return ""
-        self._length += len(piece)
         if self._parts.are_too_many(piece):
             self._length = MAX_LINE_CHARS + 1
-        return piece if self._length <= MAX_LINE_CHARS else "\n"
+            return "\n"
+        return piece if self._length <= MAX_LINE_CHARS else piece[: MAX_LINE_CHARS - before] + "\n"
 
     def reset(self) -> None:
         self._text.reset()

@@ -20,6 +20,7 @@ TOOLS = {
     "picture": {"inputSchema": OBJECT},
     "garble": {"inputSchema": OBJECT},
     "flood": {"inputSchema": OBJECT},
+    "chatter": {"inputSchema": OBJECT},
     "much": {"inputSchema": OBJECT},
     "files": {"inputSchema": OBJECT},
     "ask": {"inputSchema": OBJECT, "description": "Asks a model of whoever holds it."},
@@ -112,6 +113,10 @@ def call(name: str, arguments: dict[str, str]) -> dict[str, object] | None:
                 sys.stdout.write("x" * 1_000_000)
             print(flush=True)
             return text("after the flood")
+        case "chatter":
+            for _ in range(300):
+                say(method="notifications/message", params={"level": "info", "data": "well"})
+            return text("said all")
         case "ask":
             say(id="q1", method="sampling/createMessage", params=arguments)
             answer = json.loads(sys.stdin.readline())

@@ -219,6 +219,29 @@ async def test_a_flood_is_dropped_and_the_next_line_is_read(case: Case) -> None:
     assert case.host.get("odd").restarts == 0
 
 
+async def test_of_a_server_that_sends_too_often_only_so_much_is_taken(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "MESSAGES_PER_SECOND", 0.01)
+    await case.host.add(spec(timeout=3), None)
+    assert "3 s" in (await case.use("odd_chatter")).text
+
+
+@pytest.mark.parametrize("size", [1, 7, 1_000_000])
+def test_what_stands_in_texts_are_no_parts(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(connection, "MAX_PARTS", 3)
+    texts = r'["' + r"a,[{\",,\\\",[\\" + r'","b"]'
+    decoder = codecs.getincrementaldecoder(connection.ENCODING)("replace")
+
+    def decoded(text: str) -> str:
+        data = text.encode()
+        return "".join(decoder.decode(data[at : at + size]) for at in range(0, len(data), size))
+
+    assert decoded(f"{texts}\n[{{}},1]\n") == f"{texts}\n[{{}},1]\n"
+    assert len(decoded(f"[{texts},[1,2]]\n")) <= len(texts) + 4
+    assert decoded("[1]\n") == "[1]\n"
+
+
 async def test_of_many_tools_the_first_are_there_and_none_is_called_dots(case: Case) -> None:
     info = await case.host.add(spec("odd", "many", prefix=""), None)
     assert len(info.tools) == MAX_OFFERED and ".." not in info.tools
