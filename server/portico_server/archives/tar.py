@@ -190,7 +190,8 @@ def _plain(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _unpacked(file: IO[bytes], unpacker: Any, refused: Refused) -> Iterator[bytes]:
-    while packed := file.read(_PACKED_BYTES):
+    while block := file.read(_PACKED_BYTES):
+        packed: bytes | None = block
         while packed is not None:
             try:
                 piece = unpacker.decompress(packed, _PIECE_BYTES)
