@@ -18,6 +18,8 @@ from portico import Client
 from portico.webhooks import verify_webhook
 from portico_tui.app import TITLES
 from portico_tui.screens.apps import Versions
+from portico_tui.screens.canaries import CanaryHistory
+from portico_tui.screens.containers import ContainerFiles
 from portico_tui.screens.evals import EvalItems, EvalList, EvalRunList, EvalSearchList, EvalTrials
 from portico_tui.screens.prompts import PromptVersions
 from portico_tui.screens.runs import TraceView
@@ -515,6 +517,74 @@ async def test_a_skill_is_added_in_versions_saved_and_deleted(daemon: Daemon, tm
         await screen.press("d")
         await screen.agree()
         await screen.until(lambda: not screen.row("#rows", "greet"))
+
+
+async def test_a_canary_is_set_changed_and_rolled_back(daemon: Daemon) -> None:
+    with Client(daemon.url) as client:
+        client.deployments.add("fresh", "fake://")
+        client.models.alias("helper", "echo")
+    async with terminal(daemon.url) as screen:
+        await screen.go("canaries")
+        await screen.press("n")
+        await screen.fill(alias="helper", target="fresh", weight="many", promote="after")
+        assert "Share of the calls" in said(screen, "#problem")
+        await screen.fill(weight="0.25")
+        assert "NAME=NUMBER" in said(screen, "#problem")
+        await screen.fill(promote="after=200, max_error_rate=0.02")
+        await screen.until(lambda: any("fresh gets 25.0%" in line for line in screen.told))
+        await pick(screen, "canaries", 0, "helper")
+        assert screen.row("#rows", "helper")[1:5] == ["running", "echo", "fresh", "25.0%"]
+        assert "promote: after=200, max_error_rate=0.02" in said(screen, "#detail")
+        assert "calls of the canary: 0 of 200" in said(screen, "#detail")
+        await screen.press("e")
+        await screen.fill(weight="0.5")
+        await screen.until(lambda: screen.row("#rows", "helper")[4:5] == ["50.0%"])
+        await screen.press("b")
+        await screen.fill(reason="Not now")
+        await screen.until(lambda: screen.row("#rows", "helper")[1:2] == ["rolled back"])
+        await screen.press("enter")
+        await screen.over(CanaryHistory)
+        await screen.until(lambda: [row[4] for row in screen.rows("#rows")] == ["Not now"])
+        assert "rolled back" in said(screen, "#detail") and "set" in said(screen, "#detail")
+        await screen.press("escape")
+        await pick(screen, "canaries", 0, "helper")
+        await screen.press("n")
+        await screen.fill(alias="helper", target="fresh", weight="1")
+        await screen.until(lambda: screen.row("#rows", "helper")[1:2] == ["running"])
+        await pick(screen, "canaries", 0, "helper")
+        await screen.press("p")
+        await screen.fill(reason="")
+        await screen.until(lambda: screen.row("#rows", "helper")[1:2] == ["promoted"])
+
+
+async def test_a_container_is_made_and_its_files_are_uploaded_saved_and_deleted(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    given, saved = tmp_path / "table.csv", tmp_path / "saved"
+    given.write_text("n\n1\n")
+    saved.mkdir()
+    async with terminal(daemon.url) as screen:
+        await screen.go("containers")
+        await screen.press("n")
+        await screen.fill(name="analysis", minutes="90")
+        await pick(screen, "containers", 0, "analysis")
+        assert screen.row("#rows", "analysis")[2:3] == ["90"]
+        await screen.press("enter")
+        await screen.over(ContainerFiles)
+        await screen.press("u")
+        await screen.fill(file=str(given))
+        await screen.until(lambda: [row[0] for row in screen.rows("#rows")] == ["/work/table.csv"])
+        await screen.press("x")
+        await screen.fill(folder=str(saved))
+        await screen.until((saved / "table.csv").is_file)
+        await screen.press("d")
+        await screen.agree()
+        await screen.until(lambda: not screen.rows("#rows"))
+        await screen.press("escape")
+        await pick(screen, "containers", 0, "analysis")
+        await screen.press("d")
+        await screen.agree()
+        await screen.until(lambda: not screen.row("#rows", "analysis"))
 
 
 async def test_usage_logs_and_settings_are_read(daemon: Daemon) -> None:

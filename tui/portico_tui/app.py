@@ -19,7 +19,9 @@ from portico_tui.screens.access import KeyList, Logs, SettingList, UsageTable
 from portico_tui.screens.approvals import Approvals
 from portico_tui.screens.apps import AppList
 from portico_tui.screens.batches import Batches
+from portico_tui.screens.canaries import CanaryList
 from portico_tui.screens.chat import Chat
+from portico_tui.screens.containers import ContainerList
 from portico_tui.screens.daemons import DaemonList
 from portico_tui.screens.documents import Documents
 from portico_tui.screens.evals import EvalList
@@ -51,6 +53,8 @@ PAGES: tuple[type[Page], ...] = (
     SkillList,
     EvalList,
     KeyList,
+    CanaryList,
+    ContainerList,
     ScheduleList,
     WebhookList,
     UsageTable,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,7 +22,6 @@ app = typer.Typer(
 
 AliasName = Annotated[str, typer.Argument(metavar="ALIAS", help="The alias: portico models alias makes one.")]
 Reason = Annotated[str, typer.Option(help="Why, for the journal.")]
-SHOWN_SHARE = "{:.1%}"
 
 
 @app.command("list", epilog="Example: portico canaries list")
@@ -42,7 +42,7 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
                     one.status,
                     one.baseline.target,
                     one.canary.target,
-                    _share(one.weight),
+                    share_of(one.weight),
                     one.canary.calls,
                 )
                 for one in found
@@ -118,12 +118,12 @@ def show(context: typer.Context, alias: AliasName, as_json: AsJson = False) -> N
             ("alias", found.alias),
             ("status", found.status),
             ("reason", found.reason),
-            ("weight", _share(found.weight)),
+            ("weight", share_of(found.weight)),
             ("keys", ", ".join(found.keys) or None),
             ("sticky", found.sticky),
-            ("judged by", f"{found.eval}, {_share(found.sample)} of the answers" if found.eval else None),
-            ("promote", _conditions(found.promote)),
-            ("rollback", _conditions(found.rollback)),
+            ("judged by", f"{found.eval}, {share_of(found.sample)} of the answers" if found.eval else None),
+            ("promote", conditions_of(found.promote)),
+            ("rollback", conditions_of(found.rollback)),
             ("waits for", "; ".join(found.waits_for) or None),
         ]
     )
@@ -179,30 +179,34 @@ def rollback(context: typer.Context, alias: AliasName, reason: Reason = "", as_j
     _print(found, as_json)
 
 
-def _rule(given: list[str] | None, option: str) -> dict[str, Any] | None:
-    if not given:
-        return None
+def rule_of(given: Iterable[str]) -> dict[str, Any] | None:
+    """Conditions such as ``after=200``; ``None`` of none. Raises `ValueError`."""
     found: dict[str, Any] = {}
     for one in given:
-        name, mark, value = one.partition("=")
+        name, _, value = one.partition("=")
         try:
             number = float(value)
         except ValueError:
-            mark = ""
-        if not mark:
-            raise InvalidRequest(
-                f"--{option} {safe(one)}: NAME=NUMBER was expected, such as after=200.", param=option
-            )
+            raise ValueError(f"{safe(one)}: NAME=NUMBER was expected, such as after=200.") from None
         found[name] = int(number) if number.is_integer() else number
-    return found
+    return found or None
 
 
-def _conditions(rule: Any) -> str | None:
+def _rule(given: list[str] | None, option: str) -> dict[str, Any] | None:
+    try:
+        return rule_of(given or ())
+    except ValueError as error:
+        raise InvalidRequest(f"--{option} {error}", param=option) from error
+
+
+def conditions_of(rule: Mapping[str, Any] | None) -> str | None:
+    """A rule as it is written."""
     return ", ".join(f"{name}={value:g}" for name, value in rule.items()) if rule else None
 
 
-def _share(value: float) -> str:
-    return SHOWN_SHARE.format(value)
+def share_of(value: float) -> str:
+    """A share as people read it."""
+    return f"{value:.1%}"
 
 
 def _figures(side: CanarySide) -> tuple[Any, ...]:
@@ -224,7 +228,9 @@ def _print(canary: Canary, as_json: bool) -> None:
     name, target, baseline = safe(canary.alias), safe(canary.canary.target), safe(canary.baseline.target)
     if canary.status == "running":
         keys = f" and {len(canary.keys)} keys" if canary.keys else ""
-        typer.echo(f"{name}: {target} gets {_share(canary.weight)} of the calls{keys}, {baseline} the rest.")
+        typer.echo(
+            f"{name}: {target} gets {share_of(canary.weight)} of the calls{keys}, {baseline} the rest."
+        )
     else:
         meant = target if canary.status == "promoted" else baseline
         typer.echo(f"{name} means {meant}: the canary was {canary.status.replace('_', ' ')}.")

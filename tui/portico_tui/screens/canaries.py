@@ -1,0 +1,196 @@
+"""Canaries: aliases whose calls are split between what they mean and what they may mean next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from textual.content import Content
+
+from portico.cli.canaries import conditions_of, rule_of, share_of
+from portico.values import Canary, CanarySide
+from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
+from portico_tui.text import cell, clock, one_line
+from portico_tui.widgets.dialogs import Answers, Field, Form
+from portico_tui.widgets.table import Column
+
+COLOURS = {"running": "yellow", "promoted": "green", "rolled_back": "red"}
+
+
+def _status(one: Canary) -> Any:
+    return cell(one.status.replace("_", " "), COLOURS[one.status])
+
+
+class CanaryList(Listing[Canary]):
+    """The newest canary of each alias."""
+
+    MODE = "canaries"
+    TAB = "Canaries"
+    COLUMNS = (
+        Column[Canary]("ALIAS", lambda one: one.alias, "bold", 24),
+        Column[Canary]("STATUS", _status),
+        Column[Canary]("BASELINE", lambda one: one.baseline.target, "", 24),
+        Column[Canary]("CANARY", lambda one: one.canary.target, "", 24),
+        Column[Canary]("WEIGHT", lambda one: share_of(one.weight), sort=lambda one: one.weight),
+        Column[Canary]("CALLS", lambda one: one.canary.calls, sort=lambda one: one.canary.calls),
+    )
+    EMPTY = "No canaries yet.\n\nPress n to give a part of the calls of an alias to what it may mean next."
+
+    async def find(self) -> Sequence[Canary]:
+        return await self.client.canaries.list()
+
+    def detail(self, item: Canary) -> Iterable[Content | str]:
+        for name, side in (("baseline", item.baseline), ("canary", item.canary)):
+            yield one_line(f"{name}: {_figures(side)}")
+        if item.keys:
+            yield one_line(f"always: {', '.join(item.keys)}")
+        if item.eval:
+            yield one_line(f"{item.eval} judges {share_of(item.sample)} of the answers")
+        for name, rule in (("promote", item.promote), ("rollback", item.rollback)):
+            if said := conditions_of(rule):
+                yield f"{name}: {said}"
+        if item.waits_for:
+            yield one_line(f"waits for {'; '.join(item.waits_for)}")
+        if item.reason:
+            yield one_line(item.reason)
+
+    @row_action("enter", "History", "The canaries that the alias has had, and what was done to each")
+    async def history(self, canary: Canary) -> None:
+        self.app.push_screen(CanaryHistory(self.services, canary.alias))
+
+    @action("n", "New", "Split the calls of an alias")
+    async def new(self) -> None:
+        await self._set(None)
+
+    @row_action("e", "Edit", "Another weight or other rules", when=lambda one: one.status == "running")
+    async def edit(self, canary: Canary) -> None:
+        await self._set(canary)
+
+    async def _set(self, canary: Canary | None) -> None:
+        given = await self.ask(Form("Split the calls of an alias", *_fields(canary)))
+        if given is None:
+            return
+        alias, target = (
+            (given["alias"], given["target"]) if canary is None else (canary.alias, canary.canary.target)
+        )
+        made = await self.client.canaries.set(alias, target, **_wanted(given))
+        self.report("Canary", f"{made.canary.target} gets {share_of(made.weight)} of the calls.")
+
+    @row_action(
+        "p",
+        "Promote",
+        "Let the alias mean the canary's target",
+        when=lambda one: one.status == "running",
+    )
+    async def promote(self, canary: Canary) -> None:
+        given = await self.ask(Form(f"Promote {canary.canary.target}", _reason()))
+        if given is not None:
+            await self.client.canaries.promote(canary.alias, reason=given["reason"])
+
+    @row_action(
+        "b", "Roll back", "Let the alias mean what it meant", when=lambda one: one.status == "running"
+    )
+    async def rollback(self, canary: Canary) -> None:
+        given = await self.ask(Form(f"Take {canary.canary.target} back", _reason()))
+        if given is not None:
+            await self.client.canaries.rollback(canary.alias, reason=given["reason"])
+
+
+def _figures(side: CanarySide) -> str:
+    said = [side.target, f"{side.calls:,} calls", f"{side.errors:,} errors"]
+    if side.milliseconds is not None:
+        said.append(f"{side.milliseconds:,.0f} ms")
+    said.append(f"{side.tokens:,} tokens")
+    if side.score is not None:
+        said.append(f"score {side.score:.3f} of {side.samples:,}")
+    return " · ".join(said)
+
+
+def _reason() -> Field:
+    return Field("reason", "Why, for the journal · optional", optional=True)
+
+
+def _fields(one: Canary | None) -> Iterable[Field]:
+    if one is None:
+        yield Field("alias", "Alias")
+        yield Field("target", "What it may mean next", hint="a model, or APP@VERSION")
+    weight = f"{one.weight:g}" if one else "0.1"
+    yield Field("weight", "Share of the calls, from 0 to 1", weight, check=float)
+    yield Field(
+        "keys", "Keys that always get it · optional", ", ".join(one.keys) if one else "", optional=True
+    )
+    yield Field(
+        "sticky",
+        "What stays on its side",
+        one.sticky if one else "session",
+        choices=("session", "caller", "request"),
+    )
+    yield Field(
+        "eval", "Evaluation that judges live answers · optional", (one and one.eval) or "", optional=True
+    )
+    sample = f"{one.sample:g}" if one and one.eval else ""
+    yield Field(
+        "sample", "Share of the answers that it judges · optional", sample, optional=True, check=float
+    )
+    for name, says in (
+        ("promote", "Promoted when all hold"),
+        ("rollback", "Taken back when one does not hold"),
+    ):
+        rule = conditions_of(getattr(one, name) if one else None) or ""
+        yield Field(
+            name,
+            f"{says} · optional",
+            rule,
+            hint="after=200, max_error_rate=0.02",
+            optional=True,
+            check=lambda text: rule_of(_listed(text)),
+        )
+
+
+def _listed(text: str) -> list[str]:
+    return text.replace(",", " ").split()
+
+
+def _wanted(given: Answers) -> dict[str, Any]:
+    """What the fields say, as the call takes it."""
+    return {
+        "weight": float(given["weight"]),
+        "keys": _listed(given["keys"]) or None,
+        "sticky": given["sticky"],
+        "eval": given["eval"] or None,
+        "sample": float(given["sample"]) if given["sample"] else None,
+        "promote": rule_of(_listed(given["promote"])),
+        "rollback": rule_of(_listed(given["rollback"])),
+    }
+
+
+class CanaryHistory(Sublist[Canary]):
+    """The canaries that an alias has had, the newest first."""
+
+    MODE = "canaries"
+    TAB = "Canaries"
+    COLUMNS = (
+        Column[Canary]("SINCE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at),
+        Column[Canary]("STATUS", _status),
+        Column[Canary]("BASELINE", lambda one: one.baseline.target, "", 24),
+        Column[Canary]("CANARY", lambda one: one.canary.target, "", 24),
+        Column[Canary]("WHY", lambda one: one.reason or "", "dim"),
+    )
+    EMPTY = "No canaries."
+
+    def __init__(self, services: AppServices, alias: str) -> None:
+        super().__init__(services, f"Canaries of {alias}")
+        self._alias = alias
+
+    async def find(self) -> Sequence[Canary]:
+        return await self.client.canaries.history(self._alias)
+
+    def detail(self, item: Canary) -> Iterable[Content | str]:
+        for entry in item.journal:
+            said = (
+                clock(entry.at),
+                entry.action.replace("_", " "),
+                f"by {entry.by or 'the rule'}",
+                entry.reason,
+            )
+            yield one_line(" · ".join(filter(None, said)))
