@@ -38,7 +38,8 @@ async def serve(socket: WebSocket, services: ApiServices) -> None:
     exchange = socket.exchange
     caller = caller_of(exchange)
     _require_room(exchange)
-    begun = await _opened(exchange, services, caller)
+    voices = Voices(services.registry, services.runner, caller)
+    begun = await _opened(exchange, services, caller, voices)
     await socket.accept(PROTOCOL if PROTOCOL in exchange.scope.get("subprotocols", ()) else None)
     async with IncomingMessages(socket, MAX_WAITING_MESSAGES) as incoming:
 
@@ -48,7 +49,6 @@ async def serve(socket: WebSocket, services: ApiServices) -> None:
             except ClientLeft:
                 incoming.leave()
 
-        voices = Voices(services.registry, services.runner, caller)
         bound = "portico.session" in exchange.scope
         session = RealtimeSession(services.responder, caller, begun, emit, socket.keep, voices, bound=bound)
         try:
@@ -69,24 +69,46 @@ def _require_room(exchange: Exchange) -> None:
         )
 
 
-async def _opened(exchange: Exchange, services: ApiServices, caller: Principal) -> config.Config:
+async def _opened(
+    exchange: Exchange, services: ApiServices, caller: Principal, voices: Voices
+) -> config.Config:
     """The session that the address asks for."""
     query = parse_qs(exchange.scope["query_string"].decode("latin-1"))
     given: dict[str, Any] | None = exchange.scope.get("portico.session")
     if "call_id" in query:
         wrong("call_id", "names a call, and there are no calls here: name a 'model'")
-    model = query.get("model", [""])[-1] or (given or {}).get("model", "")
-    if not model:
-        missing("model")
-    if given is not None and model != given["model"]:
+    kind = query.get("intent", [config.REALTIME if given is None else given["type"]])[-1]
+    if kind not in (config.REALTIME, config.TRANSCRIPTION):
+        wrong("intent", f"must be '{config.TRANSCRIPTION}', or left out")
+    if given is not None and kind != given["type"]:
+        wrong("intent", f"must be '{given['type']}', as in the client secret", code="not_in_client_secret")
+    model = query.get("model", [""])[-1]
+    if kind == config.TRANSCRIPTION:
+        named = model or None
+        if given is not None:
+            named = config.transcription_of(given).get("model")
+            _require_same(model, named)
+        await voices.able("transcription", named, "model")
+        begun = config.opened_to_write(named)
+    else:
+        model = model or (given or {}).get("model", "")
+        if not model:
+            missing("model")
+        if given is not None:
+            _require_same(model, given["model"])
+        await require_model(services, model, caller)
+        begun = config.opened(model)
+    return begun if given is None else config.updated(begun, given)
+
+
+def _require_same(model: str, granted: str | None) -> None:
+    """Raises `InvalidRequest` for another model than a client secret has been made for."""
+    if model and model != granted:
         wrong(
             "model",
-            f"must be '{given['model']}', for which the client secret was made",
+            f"must be '{granted}', for which the client secret was made",
             code="not_in_client_secret",
         )
-    await require_model(services, model, caller)
-    begun = config.opened(model)
-    return begun if given is None else config.updated(begun, given)
 
 
 async def require_model(services: ApiServices, model: str, caller: Principal) -> None:

@@ -16,6 +16,7 @@ from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.openai.realtime import require_model
 from portico_server.apps.realtime import config
+from portico_server.apps.realtime.audio import Voices
 from portico_server.core.invalid import missing
 
 router = new_router(tags=["Models"])
@@ -29,7 +30,7 @@ class SecretLife(BaseModel):
 
 
 class ClientSecretRequest(BaseModel):
-    """``session`` as in ``session.update``, with the model."""
+    """``session`` as in ``session.update``; with the model, if it is of the type ``realtime``."""
 
     session: dict[str, Any]
     expires_after: SecretLife = SecretLife()
@@ -49,13 +50,19 @@ async def create_client_secret(
 ) -> ClientSecret:
     """Make a secret for a session."""
     config.require(body.session)
-    model = body.session.get("model")
-    if model is None:
-        missing("session.model")
-    with config.inside("session"):
-        await require_model(services, model, caller)
+    if body.session["type"] == config.TRANSCRIPTION:
+        named = config.transcription_of(body.session).get("model")
+        voices = Voices(services.registry, services.runner, caller)
+        await voices.able("transcription", named, "session.audio.input.transcription.model")
+        begun = config.opened_to_write()
+    else:
+        model = body.session.get("model")
+        if model is None:
+            missing("session.model")
+        with config.inside("session"):
+            await require_model(services, model, caller)
+        begun = config.opened(model)
+    session = config.updated(begun, body.session)
     auth: Auth = request.scope["portico.auth"]
     value, expires_at = minted(auth, caller, body.session, body.expires_after.seconds)
-    return ClientSecret(
-        value=value, expires_at=expires_at, session=config.updated(config.opened(model), body.session)
-    )
+    return ClientSecret(value=value, expires_at=expires_at, session=session)

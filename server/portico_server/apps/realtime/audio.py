@@ -7,14 +7,18 @@ import binascii
 import re
 import struct
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from portico_server.core.errors import EngineFailed, InvalidRequest, Unavailable
+from portico_server.core.errors import EngineFailed, Forbidden, InvalidRequest, NotFound, Unavailable
 from portico_server.core.invalid import wrong
 from portico_server.core.media import Attachment, Speak, Speech, Transcribe, Transcript
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.runs.runner import Runner
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 PCM: Final = "audio/pcm"
 RATES_HZ: Final[Mapping[str, int]] = {PCM: 24_000, "audio/pcmu": 8_000, "audio/pcma": 8_000}
@@ -41,9 +45,19 @@ def decoded(text: str, kind: str) -> bytes:
     return data
 
 
+def bytes_per_ms(kind: str) -> int:
+    """Bytes of a millisecond of sound."""
+    return RATES_HZ[kind] // 1000 * (2 if kind == PCM else 1)
+
+
 def duration_ms(data: bytes, kind: str) -> int:
     """How long a sound is."""
-    return len(data) * 1000 // (RATES_HZ[kind] * (2 if kind == PCM else 1))
+    return len(data) // bytes_per_ms(kind)
+
+
+def narrowed(data: bytes, kind: str) -> bytes:
+    """A sound as 16-bit samples at 8 kHz, the rate of telephones."""
+    return bytes(_at_8_khz(data).astype("<i2").tobytes()) if kind == PCM else _from_g711(data, kind)
 
 
 def as_wav(data: bytes, kind: str) -> bytes:
@@ -77,11 +91,18 @@ def _from_g711(data: bytes, kind: str) -> bytes:
     return bytes(level.astype("<i2").tobytes())
 
 
-def _to_g711(samples: bytes, kind: str) -> bytes:
+def _at_8_khz(samples: bytes) -> NDArray[np.int32]:
     import numpy as np
 
     wide = np.frombuffer(samples, "<i2").astype(np.int32)
-    level = wide[: len(wide) // 3 * 3].reshape(-1, 3).sum(axis=1) // 3  # 24 kHz to 8 kHz
+    level: NDArray[np.int32] = wide[: len(wide) // 3 * 3].reshape(-1, 3).sum(axis=1, dtype=np.int32) // 3
+    return level
+
+
+def _to_g711(samples: bytes, kind: str) -> bytes:
+    import numpy as np
+
+    level = _at_8_khz(samples)
     if kind == "audio/pcmu":
         size = np.minimum(np.abs(level), _ULAW_MAX_LEVEL) + _ULAW_BIAS_LEVEL
         segment = np.floor(np.log2(size)).astype(np.int32) - 7
@@ -137,7 +158,11 @@ class Voices:
                     param=param,
                 )
             return found
-        card = (await self._registry.resolve(named, self._caller)).card
+        try:
+            card = (await self._registry.resolve(named, self._caller)).card
+        except (NotFound, Forbidden) as error:
+            error.param = param
+            raise
         if capability not in card.capabilities:
             can = ", ".join(sorted(card.capabilities)) or "nothing else"
             raise InvalidRequest(

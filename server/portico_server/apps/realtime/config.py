@@ -14,13 +14,41 @@ from portico_server.core import fields
 from portico_server.core.errors import PorticoError
 from portico_server.core.fields import BodyField
 from portico_server.core.ids import new_id
-from portico_server.core.invalid import not_one_of, wrong
+from portico_server.core.invalid import missing, not_one_of, wrong
 
 Config: TypeAlias = dict[str, Any]
 """A session as its client is told it, with all its fields."""
 
 MAX_SESSION_S: Final = 3600
 """Seconds that a session lasts, as at OpenAI."""
+
+MAX_PADDING_MS: Final = 5_000
+MAX_SILENCE_MS: Final = 10_000
+MAX_IDLE_MS: Final = 30_000
+
+SERVER_VAD: Final[Mapping[str, Any]] = {
+    "type": "server_vad",
+    "threshold": 0.5,
+    "prefix_padding_ms": 300,
+    "silence_duration_ms": 500,
+    "idle_timeout_ms": None,
+    "create_response": True,
+    "interrupt_response": True,
+}
+SEMANTIC_VAD: Final[Mapping[str, Any]] = {
+    "type": "semantic_vad",
+    "eagerness": "auto",
+    "create_response": True,
+    "interrupt_response": True,
+}
+"""How turns are detected unless the client says otherwise."""
+
+PAUSES_MS: Final[Mapping[str, int]] = {"low": 1_600, "medium": 800, "high": 400}
+"""How long a pause ends a turn, by the eagerness of ``semantic_vad``. What is said is not looked at."""
+
+REALTIME: Final = "realtime"
+TRANSCRIPTION: Final = "transcription"
+"""The types of sessions: of the second sort are those that write down what they hear, and answer nothing."""
 
 UNLIMITED: Final = "inf"
 TOOL_KINDS: Final = ("function", "mcp")
@@ -76,6 +104,35 @@ def _voice(value: Any, path: str) -> None:
         fields.closed({"id": fields.name()}, required=("id",)).check(value, path)
 
 
+_ANSWERED: Final = {"create_response": fields.boolean(), "interrupt_response": fields.boolean()}
+_DETECTIONS: Final[Mapping[str, BodyField]] = {
+    "server_vad": fields.closed(
+        {
+            "type": fields.text(),
+            "threshold": fields.number(0, 1),
+            "prefix_padding_ms": fields.integer(0, MAX_PADDING_MS),
+            "silence_duration_ms": fields.integer(20, MAX_SILENCE_MS),
+            "idle_timeout_ms": fields.integer(100, MAX_IDLE_MS),
+            **_ANSWERED,
+        }
+    ),
+    "semantic_vad": fields.closed(
+        {"type": fields.text(), "eagerness": fields.choice("auto", *PAUSES_MS), **_ANSWERED}
+    ),
+}
+
+
+def _detection(value: Any, path: str) -> None:
+    fields.mapping().check(value, path)
+    kind = value.get("type")
+    if kind is None:
+        missing(f"{path}.type")
+    known = _DETECTIONS.get(kind) if isinstance(kind, str) else None
+    if known is None:
+        not_one_of(f"{path}.type", kind, _DETECTIONS)
+    known.check(value, path)
+
+
 _OUTPUT: Final = fields.closed(
     {
         "format": BodyField(_format, {}),
@@ -91,9 +148,7 @@ _INPUT: Final = fields.closed(
         "transcription": fields.closed(
             {"model": fields.name(), "language": fields.text(), "prompt": fields.text()}
         ),
-        "turn_detection": _none(
-            "is not done here: send null, and input_audio_buffer.commit at the end of a turn"
-        ),
+        "turn_detection": BodyField(_detection, {}),
     }
 )
 _ASKED: Final[Mapping[str, BodyField]] = {
@@ -112,12 +167,23 @@ _SESSION: Final = fields.closed(
     {
         **_ASKED,
         "audio": fields.closed({"input": _INPUT, "output": _OUTPUT}),
-        "type": fields.choice("realtime"),
+        "type": fields.choice(REALTIME, TRANSCRIPTION),
         "model": fields.name(),
         "truncation": BodyField(_truncation, {}),
         "tracing": fields.anything(),
         "include": BodyField(_include, {}),
         # What a session is told back, and clients send again.
+        "id": fields.text(),
+        "object": fields.text(),
+        "expires_at": fields.anything(),
+    },
+    required=("type",),
+)
+_WRITING: Final = fields.closed(
+    {
+        "audio": fields.closed({"input": _INPUT}),
+        "type": fields.text(),
+        "include": BodyField(_include, {}),
         "id": fields.text(),
         "object": fields.text(),
         "expires_at": fields.anything(),
@@ -140,22 +206,30 @@ def _metadata(value: Any) -> None:
     responses.metadata(value)
 
 
-def opened(model: str) -> Config:
-    """A session as it begins."""
+def _begun(kind: str, model: str | None) -> Config:
+    heard = {
+        "format": {"type": PCM, "rate": RATES_HZ[PCM]},
+        "noise_reduction": None,
+        "transcription": None,
+        "turn_detection": None,
+    }
+    begun = {"type": kind, "id": new_id("sess_"), "expires_at": int(time.time()) + MAX_SESSION_S}
+    if kind == TRANSCRIPTION:
+        if model is not None:
+            heard["transcription"] = {"model": model}
+        return {
+            **begun,
+            "object": "realtime.transcription_session",
+            "audio": {"input": heard},
+            "include": None,
+        }
     return {
-        "type": "realtime",
+        **begun,
         "object": "realtime.session",
-        "id": new_id("sess_"),
         "model": model,
-        "expires_at": int(time.time()) + MAX_SESSION_S,
         "output_modalities": ["text"],
         "audio": {
-            "input": {
-                "format": {"type": PCM, "rate": RATES_HZ[PCM]},
-                "noise_reduction": None,
-                "transcription": None,
-                "turn_detection": None,
-            },
+            "input": heard,
             "output": {
                 "format": {"type": PCM, "rate": RATES_HZ[PCM]},
                 "model": None,
@@ -176,23 +250,54 @@ def opened(model: str) -> Config:
     }
 
 
+def opened(model: str) -> Config:
+    """A session as it begins."""
+    return _begun(REALTIME, model)
+
+
+def opened_to_write(model: str | None = None) -> Config:
+    """A session as it begins that writes down what it hears, with a model for that if one is named."""
+    return _begun(TRANSCRIPTION, model)
+
+
 def require(given: Any, at: str = "session") -> None:
     """Raises `InvalidRequest` unless it is what a client may say of a session."""
-    _SESSION.check(given, at)
+    writes = isinstance(given, dict) and given.get("type") == TRANSCRIPTION
+    (_WRITING if writes else _SESSION).check(given, at)
 
 
 def updated(config: Config, given: Any, at: str = "session") -> Config:
     """The session with what a client changes of it; ``null`` takes a field back to what it was at first."""
     require(given, at)
+    if given["type"] != config["type"]:
+        wrong(f"{at}.type", f"cannot be changed from '{config['type']}': open another session")
     model = given.get("model")
     if model is not None and model != config["model"]:
         wrong(f"{at}.model", f"cannot be changed from '{config['model']}': open another session")
-    first = opened(config["model"])
+    first = _begun(config["type"], config.get("model"))
     changes = {name: first[name] if value is None else value for name, value in given.items()}
     made = {**config, **{name: value for name, value in changes.items() if name not in _TOLD}}
     made["audio"] = _audio(config["audio"], given.get("audio", {}), first["audio"])
-    _check_tools(made, at)
+    if made["type"] == REALTIME:
+        _check_tools(made, at)
     return made
+
+
+def transcription_of(session: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a client says of the model that writes down what is heard, in something that `require` let pass."""
+    heard = (session.get("audio") or {}).get("input") or {}
+    return heard.get("transcription") or {}
+
+
+def detection_of(config: Config) -> Mapping[str, Any] | None:
+    """How the turns of a session are found, as a whole ``server_vad``; ``None`` if its client says when they end."""
+    given: Mapping[str, Any] | None = config["audio"]["input"]["turn_detection"]
+    if given is not None and "eagerness" in given:
+        pause = PAUSES_MS.get(given["eagerness"], PAUSES_MS["medium"])
+        given = {**SERVER_VAD, **given, "silence_duration_ms": pause}
+    if given is not None and config["type"] == TRANSCRIPTION:  # nothing is answered
+        given = {**given, "create_response": False, "interrupt_response": False, "idle_timeout_ms": None}
+    return given
 
 
 def _audio(now: Config, given: Mapping[str, Any] | None, first: Config) -> Config:
@@ -206,6 +311,11 @@ def _audio(now: Config, given: Mapping[str, Any] | None, first: Config) -> Confi
             made[side] = first[side]
             continue
         made[side] = {**known, **{n: first[side][n] if v is None else v for n, v in changes.items()}}
+        detection = made[side].get("turn_detection")
+        if detection is not None:
+            whole = SERVER_VAD if detection["type"] == SERVER_VAD["type"] else SEMANTIC_VAD
+            given = {name: value for name, value in detection.items() if value is not None}
+            made[side]["turn_detection"] = {**whole, **given}
     return made
 
 

@@ -177,6 +177,11 @@ class SessionItems:
         self._bytes -= self._sizes.pop(item_id)
         self._keep(self._bytes)
 
+    def forget_oldest(self) -> None:
+        """Make room for one more item where no model is asked with those before."""
+        if len(self._items) >= MAX_ITEMS:
+            self.delete(self._items[0]["id"])
+
     def require_call(self, call_id: str) -> None:
         """Raises `InvalidRequest` unless there is a call of this id."""
         if not any(item["type"] == "function_call" and item["call_id"] == call_id for item in self._items):

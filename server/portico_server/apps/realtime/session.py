@@ -7,14 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, Final, ParamSpec, TypeVar
 
 from portico_server.apps.realtime import config
-from portico_server.apps.realtime.audio import MAX_BUFFER_BYTES, MIN_COMMIT_MS, Voices, decoded, duration_ms
+from portico_server.apps.realtime.audio import (
+    MAX_BUFFER_BYTES,
+    MIN_COMMIT_MS,
+    Voices,
+    decoded,
+    duration_ms,
+)
 from portico_server.apps.realtime.config import Config
 from portico_server.apps.realtime.conversation import Item, SessionItems, as_input, read_item, resolved
+from portico_server.apps.realtime.input_buffer import InputBuffer, TurnMark
 from portico_server.apps.realtime.turn import Emit, Heard, RealtimeTurn
 from portico_server.apps.responses.responder import Responder
 from portico_server.apps.responses.work import PreparedResponse
@@ -23,6 +30,7 @@ from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, Port
 from portico_server.core.fields import BodyField
 from portico_server.core.ids import new_id
 from portico_server.core.invalid import missing, wrong, wrong_type
+from portico_server.core.pools import SOUNDS
 from portico_server.core.principal import Principal
 
 MAX_TURNS_COUNT: Final = 4
@@ -31,7 +39,15 @@ MAX_TURNS_COUNT: Final = 4
 MAX_LISTENING_COUNT: Final = 4
 """Recordings that are being written down at the same time."""
 
+MAX_INLINE_CHARS: Final = 32_000
+"""Characters of a sound that is read at once, in half a millisecond. A longer one is read in a thread."""
+
 MAX_EVENT_ID_CHARS: Final = 512
+
+_TRANSCRIPTION: Final = "conversation.item.input_audio_transcription"
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -58,19 +74,29 @@ class RealtimeSession:
         self._emit = emit
         self._voices = voices
         self._keep = keep
-        self._items_bytes = 0
-        self._buffer = bytearray()
-        self._listening: dict[str, asyncio.Task[None]] = {}
+        self._items_bytes = self._listening_bytes = 0
+        self._writes_only = begun["type"] == config.TRANSCRIPTION
+        self._input = InputBuffer()
+        self._input.configure(begun["audio"]["input"]["format"]["type"], config.detection_of(begun))
+        self._spoken: tuple[str, int] | None = None
+        """The id that what somebody is saying will have, and where its sound begins."""
+        self._listening: dict[str, asyncio.Task[str | None]] = {}
         """Who writes down what is said in an item, by its id."""
         self._heard: Heard = {}
         self._conversation = SessionItems(self._keep_items)
-        self._granted = begun["tools"] if bound else None
+        self._granted = begun if bound else None
         self._turns: dict[RealtimeTurn, asyncio.Task[None]] = {}
+        self._beginning = asyncio.Lock()
+        """Held while a response begins, by its client, by what somebody has said or by silence."""
+        self._silence: asyncio.TimerHandle | None = None
+        """When nobody will have spoken for too long."""
+        self._prompting: asyncio.Task[None] | None = None
+        self._closed = False
 
     @property
     def busy(self) -> bool:
         """Whether something is being made."""
-        return bool(self._turns or self._listening)
+        return bool(self._turns or self._listening or self._prompting)
 
     async def begin(self) -> None:
         """Say that it begins."""
@@ -91,12 +117,23 @@ class RealtimeSession:
                 param="type",
             )
         body, do = known
+        if self._writes_only and do in _CONVERSING:
+            raise InvalidRequest(
+                f"A session of the type 'transcription' answers nothing, so it does not take '{kind}'. Open one of the "
+                "type 'realtime', with a model.",
+                code="invalid_event",
+                param="type",
+            )
         body.check(event, "")
         await do(self, event)
 
     async def close(self) -> None:
         """End what is being made."""
-        turns = [*self._turns.values(), *self._listening.values()]
+        self._wait_no_longer()
+        turns: list[asyncio.Task[Any]] = [*self._turns.values(), *self._listening.values()]
+        if self._prompting is not None:
+            turns.append(self._prompting)
+        self._closed = True
         for task in turns:
             task.cancel()
         if turns:
@@ -107,12 +144,21 @@ class RealtimeSession:
     async def _update(self, event: Mapping[str, Any]) -> None:
         changed = config.updated(self.config, event["session"])
         self._require_granted(changed, "session")
-        if changed["audio"]["input"]["format"] != self.config["audio"]["input"]["format"] and self._buffer:
+        heard, before = changed["audio"]["input"], self.config["audio"]["input"]
+        if heard["format"] != before["format"] and self._input.is_needed:
             wrong(
                 "session.audio.input.format",
                 "cannot be changed while sound is waiting: send input_audio_buffer.commit or input_audio_buffer.clear",
             )
+        named = config.transcription_of(changed).get("model")
+        if named is not None and named != config.transcription_of(self.config).get("model"):
+            await self._voices.able("transcription", named, "session.audio.input.transcription.model")
         self.config = changed
+        if heard["turn_detection"] != before["turn_detection"] or heard["format"] != before["format"]:
+            self._input.configure(heard["format"]["type"], config.detection_of(changed))
+        if heard["turn_detection"] is None:
+            self._spoken = None
+            self._wait_no_longer()
         await self._emit("session.updated", session=self.config)
 
     async def _create_item(self, event: Mapping[str, Any]) -> None:
@@ -154,35 +200,49 @@ class RealtimeSession:
 
     def _keep_items(self, size: int) -> bool:
         self._items_bytes = size
-        return self._keep(size + len(self._buffer))
+        return self._count()
+
+    def _count(self, more: int = 0) -> bool:
+        """Count what is held, and ``more`` bytes that are to come; whether there is room for them."""
+        return self._keep(self._items_bytes + len(self._input) + self._listening_bytes + more)
 
     async def _append(self, event: Mapping[str, Any]) -> None:
-        data = decoded(event["audio"], self.config["audio"]["input"]["format"]["type"])
-        size = len(self._buffer) + len(data)
-        if size > MAX_BUFFER_BYTES or not self._keep(self._items_bytes + size):
-            self._keep(self._items_bytes + len(self._buffer))
+        text = event["audio"]
+        data = await self._read(len(text), decoded, text, self._input.kind)
+        if len(self._input) + len(data) > MAX_BUFFER_BYTES or not self._count(len(data)):
+            self._count()
             raise TooMany(
-                f"There is no room for more sound: {len(self._buffer):,} bytes are waiting, of which at most "
+                f"There is no room for more sound: {len(self._input):,} bytes are waiting, of which at most "
                 f"{MAX_BUFFER_BYTES:,} may, or fewer where other calls of this key need the room. Send "
                 "input_audio_buffer.commit or input_audio_buffer.clear.",
                 code="input_audio_buffer_full",
                 param="audio",
             )
-        self._buffer += data
+        marks = await self._read(len(text), self._input.detect, data)
+        self._input.add(data)
+        for mark in marks:
+            await (self._speech_started if mark.started else self._speech_stopped)(mark)
+        self._input.trim()
+        self._count()
+
+    async def _read(self, size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Work on a sound of so many characters."""
+        if size <= MAX_INLINE_CHARS:
+            return work(*args, **kwargs)
+        return await SOUNDS.run_for(self._caller.id, work, *args, **kwargs)
 
     async def _clear(self, _event: Mapping[str, Any]) -> None:
         self._empty()
         await self._emit("input_audio_buffer.cleared")
 
     def _empty(self) -> bytes:
-        data = bytes(self._buffer)
-        self._buffer.clear()
-        self._keep(self._items_bytes)
+        data = self._input.take()
+        self._spoken = None
+        self._count()
         return data
 
     async def _commit(self, _event: Mapping[str, Any]) -> None:
-        audio = self.config["audio"]["input"]
-        length = duration_ms(bytes(self._buffer), audio["format"]["type"])
+        length = self._input.length_ms
         if length < MIN_COMMIT_MS:
             raise InvalidRequest(
                 f"The buffer has {length} ms of sound; at least {MIN_COMMIT_MS} ms are needed.",
@@ -195,31 +255,54 @@ class RealtimeSession:
                 code="too_many_at_once",
                 retry_after=1.0,
             )
-        named = (audio["transcription"] or {}).get("model")
-        with config.inside("session"):
-            await self._voices.able("transcription", named, "audio.input.transcription.model")
+        await self._require_listener()
+        item_id = new_id("item_") if self._spoken is None else self._spoken[0]
+        item = self._add_heard(item_id)
+        await self._write_down(item, self._empty())
+
+    async def _require_listener(self) -> None:
+        named = config.transcription_of(self.config).get("model")
+        await self._voices.able("transcription", named, "session.audio.input.transcription.model")
+
+    def _add_heard(self, item_id: str, transcript: str | None = None) -> Item:
+        """Put what somebody has said into the conversation, of which in time a ``transcript`` is made."""
         item: Item = {
-            "id": new_id("item_"),
+            "id": item_id,
             "type": "message",
             "object": "realtime.item",
             "status": "completed",
             "role": "user",
-            "content": [{"type": "input_audio", "transcript": None}],
+            "content": [{"type": "input_audio", "transcript": transcript}],
         }
+        if self._writes_only:
+            self._conversation.forget_oldest()
         self._conversation.add(item)
-        data = self._empty()
+        return item
+
+    async def _write_down(self, item: Item, data: bytes) -> asyncio.Task[str | None]:
+        await self._emit_committed(item)
+        audio = self.config["audio"]["input"]
+        task = asyncio.create_task(self._listen(item, data, audio), name=f"listen {item['id']}")
+        self._listening[item["id"]] = task
+        self._listening_bytes += len(data)
+        self._count()
+
+        def ended(_task: object) -> None:
+            self._listening.pop(item["id"])
+            self._listening_bytes -= len(data)
+            self._count()
+
+        task.add_done_callback(ended)
+        return task
+
+    async def _emit_committed(self, item: Item) -> None:
         previous = self._conversation.before(item["id"])
         await self._emit("input_audio_buffer.committed", previous_item_id=previous, item_id=item["id"])
         await self._emit("conversation.item.added", previous_item_id=previous, item=item)
         await self._emit("conversation.item.done", previous_item_id=previous, item=item)
-        task = asyncio.create_task(self._listen(item, data, audio, length), name=f"listen {item['id']}")
-        self._listening[item["id"]] = task
-        task.add_done_callback(lambda _task: self._listening.pop(item["id"]))
 
-    async def _listen(self, item: Item, data: bytes, audio: Mapping[str, Any], length: int) -> None:
-        """Write down what is said, for the model, and for the client if it wants that."""
-        kind = "conversation.item.input_audio_transcription"
-        at = {"item_id": item["id"], "content_index": 0}
+    async def _listen(self, item: Item, data: bytes, audio: Mapping[str, Any]) -> str | None:
+        """Write down what is said, for the model, and for the client if it wants that. ``None`` if that failed."""
         try:
             found = await self._voices.heard(data, audio)
             self._conversation.change(
@@ -232,18 +315,139 @@ class RealtimeSession:
                 "message": error.message,
                 "param": error.param,
             }
-            await self._emit(f"{kind}.failed", **at, error=failure)
+            await self._emit(f"{_TRANSCRIPTION}.failed", item_id=item["id"], content_index=0, error=failure)
+            return None
+        if audio["transcription"] is not None or self._writes_only:
+            await self._emit_transcript(item, found.text, duration_ms(data, audio["format"]["type"]))
+        return found.text
+
+    async def _emit_transcript(self, item: Item, text: str, length_ms: int) -> None:
+        at = {"item_id": item["id"], "content_index": 0}
+        if text:
+            await self._emit(f"{_TRANSCRIPTION}.delta", **at, delta=text)
+        usage = {"type": "duration", "seconds": length_ms / 1000}
+        await self._emit(f"{_TRANSCRIPTION}.completed", **at, transcript=text, usage=usage)
+
+    # --- turns that are detected ---------------------------------------------------------------------------------
+
+    async def _speech_started(self, mark: TurnMark) -> None:
+        self._wait_no_longer()
+        item_id, start_ms = self._spoken = new_id("item_"), self._input.start_ms(mark)
+        await self._emit("input_audio_buffer.speech_started", audio_start_ms=start_ms, item_id=item_id)
+        if self._detection["interrupt_response"]:
+            async with self._beginning:
+                turn = self._active
+                if turn is not None:
+                    await self._cancel(turn, "turn_detected")
+
+    async def _speech_stopped(self, mark: TurnMark) -> None:
+        assert self._spoken is not None
+        (item_id, start_ms), self._spoken = self._spoken, None
+        data = self._input.take_turn(start_ms, mark.at_ms)
+        await self._emit("input_audio_buffer.speech_stopped", audio_end_ms=mark.at_ms, item_id=item_id)
+        while len(self._listening) >= MAX_LISTENING_COUNT:
+            await asyncio.wait(list(self._listening.values()), return_when=asyncio.FIRST_COMPLETED)
+        try:
+            await self._require_listener()
+            item = self._add_heard(item_id)
+            listening = await self._write_down(item, data)
+            if self._detection["create_response"]:
+                async with self._beginning:
+                    await self._answer(listening)
+        except PorticoError as error:
+            await self._report(error)
+
+    @property
+    def _detection(self) -> Mapping[str, Any]:
+        return config.detection_of(self.config) or config.SERVER_VAD
+
+    async def _answer(self, listening: asyncio.Task[str | None] | None) -> None:
+        """Begin the response to what somebody has said, or to silence. It is made once that is written down."""
+        asked = config.asked(self.config, None)
+        self._require_no_other(aside=False)
+        turn = RealtimeTurn(asked, self._conversation, self._emit, self._voices, self._heard)
+        await turn.begin()
+        self._start(turn, self._respond_to(turn, asked, listening))
+
+    async def _respond_to(
+        self, turn: RealtimeTurn, asked: Config, listening: asyncio.Task[str | None] | None
+    ) -> None:
+        async with self._failing(turn):
+            if self._listening:
+                await asyncio.wait(list(self._listening.values()))
+            if listening is not None and not listening.result():  # a cough, or it could not be written down
+                await turn.leave()
+                return
+            await self._require_speaker(asked)
+            prepared = await self._prepare(asked, list(self._conversation))
+            await self._deliver(turn, prepared)
+
+    def _await_speech(self, turn: RealtimeTurn) -> None:
+        """After a response: wait for as long as it is played, and as somebody may be silent then."""
+        timeout_ms = self._detection["idle_timeout_ms"]
+        if turn.conversation is None or timeout_ms is None or self._spoken is not None or self._closed:
             return
-        if audio["transcription"] is not None:
-            usage = {"type": "duration", "seconds": length / 1000}
-            await self._emit(f"{kind}.completed", **at, transcript=found.text, usage=usage)
+        self._wait_no_longer()
+        delay = (turn.spoken_ms + timeout_ms) / 1000
+        since_ms = self._input.end_ms
+        self._silence = asyncio.get_running_loop().call_later(delay, self._begin_prompt, since_ms)
+
+    def _wait_no_longer(self) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+
+    def _begin_prompt(self, since_ms: int) -> None:
+        self._silence = None
+        if self._prompting is None:
+            self._prompting = asyncio.create_task(self._prompt(since_ms), name="realtime silence")
+            self._prompting.add_done_callback(self._prompted)
+
+    def _prompted(self, _task: object) -> None:
+        self._prompting = None
+
+    async def _prompt(self, since_ms: int) -> None:
+        """Nobody has spoken for too long: the model is asked with that."""
+        async with self._beginning:
+            if self._active is not None or self._spoken is not None:
+                return
+            try:
+                item = self._add_heard(new_id("item_"), "")
+                end_ms = self._input.end_ms
+                await self._emit(
+                    "input_audio_buffer.timeout_triggered",
+                    audio_start_ms=since_ms,
+                    audio_end_ms=end_ms,
+                    item_id=item["id"],
+                )
+                await self._emit_committed(item)
+                if self.config["audio"]["input"]["transcription"] is not None:
+                    await self._emit_transcript(item, "", end_ms - since_ms)
+                await self._answer(None)
+            except PorticoError as error:
+                await self._report(error)
+
+    async def _report(self, error: PorticoError) -> None:
+        """Say what went wrong that no event of the client has caused."""
+        await self._emit("error", error=error_event(error, None)["error"])
 
     def _require_granted(self, made: Config, at: str) -> None:
-        """Raises `Forbidden` for tools of the daemon that the client secret of this session does not have."""
+        """Raises `Forbidden` for tools of the daemon that the client secret of this session does not have, and for
+        another model than it has been made for.
+        """
         if self._granted is None:
             return
+        if self._writes_only:
+            named = config.transcription_of(self._granted).get("model")
+            if config.transcription_of(made).get("model") != named:
+                raise Forbidden(
+                    "A session that was opened with a client secret has the model for which the secret was made.",
+                    code="not_in_client_secret",
+                    param=f"{at}.audio.input.transcription.model",
+                )
+            return
         for number, tool in enumerate(made["tools"]):
-            if tool["type"] != "function" and tool not in self._granted:
+            if tool["type"] != "function" and tool not in self._granted["tools"]:
                 raise Forbidden(
                     "A session that was opened with a client secret has the daemon's tools that were named when the "
                     "secret was made, as they were named there, and functions of its client.",
@@ -256,38 +460,57 @@ class RealtimeSession:
     async def _create_response(self, event: Mapping[str, Any]) -> None:
         asked = config.asked(self.config, event.get("response"))
         self._require_granted(asked, "response")
-        aside = asked.get("conversation") == "none"
-        if not aside:
-            active = self._active
-            if active is not None:
-                raise Conflict(
-                    f"The response {active.id} is being made in this conversation. Wait for response.done, or send "
-                    "response.cancel.",
-                    code="conversation_already_has_active_response",
-                )
+        async with self._beginning:
+            aside = asked.get("conversation") == "none"
+            self._require_no_other(aside)
+            with config.inside("response"):
+                await self._require_speaker(asked)
+            if self._listening:  # a model is asked with what was said
+                await asyncio.wait(list(self._listening.values()))
+            items = list(self._conversation)
+            if "input" in asked:
+                items = resolved(asked["input"], self._conversation, "response.input")
+            with config.inside("response"):
+                prepared = await self._prepare(asked, items)
+            conversation = None if aside else self._conversation
+            turn = RealtimeTurn(asked, conversation, self._emit, self._voices, self._heard)
+            await turn.begin()
+            self._start(turn, self._respond(turn, prepared))
+
+    def _require_no_other(self, aside: bool) -> None:
+        """Raises `Conflict` and `TooMany` unless a further response may be made, in the conversation or ``aside``."""
+        active = None if aside else self._active
+        if active is not None:
+            raise Conflict(
+                f"The response {active.id} is being made in this conversation. Wait for response.done, or send "
+                "response.cancel.",
+                code="conversation_already_has_active_response",
+            )
         if len(self._turns) >= MAX_TURNS_COUNT:
             raise TooMany(
                 f"{len(self._turns)} responses are being made in this session, which is the most. Wait for one to end.",
                 code="too_many_at_once",
                 retry_after=1.0,
             )
+
+    async def _require_speaker(self, asked: Config) -> None:
         if asked["output_modalities"] == ["audio"]:
-            with config.inside("response"):
-                named = asked["audio"]["output"]["model"]
-                await self._voices.able("speech", named, "audio.output.model")
-        if self._listening:  # a model is asked with what was said
-            await asyncio.wait(list(self._listening.values()))
-        items = list(self._conversation)
-        if "input" in asked:
-            items = resolved(asked["input"], self._conversation, "response.input")
-        with config.inside("response"):
-            prepared = await self._responder.prepare(config.body_of(asked, as_input(items)), self._caller)
-        conversation = None if aside else self._conversation
-        turn = RealtimeTurn(asked, conversation, self._emit, self._voices, self._heard)
-        await turn.begin()
-        task = asyncio.create_task(self._respond(turn, prepared), name=f"realtime {turn.id}")
+            await self._voices.able("speech", asked["audio"]["output"]["model"], "audio.output.model")
+
+    async def _prepare(self, asked: Config, items: list[Item]) -> PreparedResponse:
+        return await self._responder.prepare(config.body_of(asked, as_input(items)), self._caller)
+
+    def _start(self, turn: RealtimeTurn, work: Coroutine[Any, Any, None]) -> None:
+        """Make a response that has begun."""
+        self._wait_no_longer()
+        task = asyncio.create_task(work, name=f"realtime {turn.id}")
         self._turns[turn] = task
-        task.add_done_callback(lambda _task: self._turns.pop(turn))
+
+        def ended(_task: object) -> None:
+            self._turns.pop(turn)
+            self._await_speech(turn)
+
+        task.add_done_callback(ended)
 
     @property
     def _active(self) -> RealtimeTurn | None:
@@ -295,12 +518,21 @@ class RealtimeSession:
         return next((t for t in self._turns if t.conversation is not None and not t.ended), None)
 
     async def _respond(self, turn: RealtimeTurn, prepared: PreparedResponse) -> None:
+        async with self._failing(turn):
+            await self._deliver(turn, prepared)
+
+    async def _deliver(self, turn: RealtimeTurn, prepared: PreparedResponse) -> None:
+        async with aclosing(self._responder.stream(prepared, self._caller, lambda: True)) as batches:
+            async for batch in batches:
+                await turn.take(batch)
+                if turn.cancelled_by:
+                    return
+
+    @asynccontextmanager
+    async def _failing(self, turn: RealtimeTurn) -> AsyncIterator[None]:
+        """What goes wrong within is how the response ends."""
         try:
-            async with aclosing(self._responder.stream(prepared, self._caller, lambda: True)) as batches:
-                async for batch in batches:
-                    await turn.take(batch)
-                    if turn.cancelled_by:
-                        return
+            yield
         except PorticoError as error:
             await turn.fail(error)
         except Exception:
@@ -371,6 +603,13 @@ _EVENTS: Final[
     "response.create": (_event(response=fields.mapping()), RealtimeSession._create_response),
     "response.cancel": (_event(response_id=_ID), RealtimeSession._cancel_response),
 }
+_CONVERSING: Final = (
+    RealtimeSession._create_item,
+    RealtimeSession._truncate_item,
+    RealtimeSession._create_response,
+    RealtimeSession._cancel_response,
+)
+"""What is not done in a session that only writes down."""
 
 
 def error_event(error: PorticoError, event_id: Any) -> dict[str, Any]:

@@ -36,7 +36,9 @@ class RealtimeTurn:
         self.delivering = False
         """Whether events are on their way that belong together: it is not cancelled between them."""
         self.cancelled_by = ""
-        """Why it is to end, if it is: ``client_cancelled``."""
+        """Why it is to end, if it is: ``client_cancelled`` or ``turn_detected``."""
+        self.spoken_ms = 0
+        """How long what it has said aloud lasts."""
         self.conversation = conversation
         self._emit = emit
         self._output: list[Item] = []
@@ -85,6 +87,10 @@ class RealtimeTurn:
         self._failure = {"type": error.type, "code": error.code, "message": error.message}
         await self._break_off()
         await self._end("failed", None)
+
+    async def leave(self) -> None:
+        """There is nothing to answer."""
+        await self._end("completed", None)
 
     async def cancel(self) -> None:
         """Somebody does not want it any longer."""
@@ -201,6 +207,7 @@ class RealtimeTurn:
             delta = base64.b64encode(sound[start : start + MAX_DELTA_BYTES]).decode()
             await self._in_item("response.output_audio.delta", event, content_index=0, delta=delta)
         length = duration_ms(sound, self._audio["format"]["type"])
+        self.spoken_ms += length
         if self.conversation is not None and item_id in self.conversation:
             ended = self._heard.setdefault(item_id, [])
             ended.append(((ended[-1][0] if ended else 0) + length, sentence))

@@ -146,6 +146,7 @@ REPLIES = [
     {"match": r"^break off", "content": "one two three four", "crash": 2},
     {"match": r"^slowly (.+)", "content": r"\1", "interval": 0.05},
     {"match": r"^hang", "content": "one two three", "hang": 2},
+    {"match": r"^linger", "content": "It is late. Go to bed. Now go away", "hang": 7},
 ]
 
 NOTES = [{"match": "Our conversation has become long", "content": "They asked for the port, which is 7419."}]
@@ -207,6 +208,12 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
             "source": "fake://",
             "task": "transcription",
             "parameters": {"script": [{"match": r"speech\.wav", "content": "Good morning. How are you?"}]},
+        },
+        {
+            "name": "stone",
+            "source": "fake://",
+            "task": "transcription",
+            "parameters": {"script": [{"match": r"speech\.wav", "content": ""}]},
         },
         {"name": "vectors", "source": "fake://", "task": "embedding", "parameters": {"dimensions": 8}},
     ]

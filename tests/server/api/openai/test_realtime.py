@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from openai import AsyncOpenAI, AuthenticationError, OpenAI
 from openai.resources.realtime.realtime import RealtimeConnection
@@ -25,7 +26,7 @@ from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
 from portico_server.api import client_secrets
-from portico_server.apps.realtime import audio
+from portico_server.apps.realtime import audio, config, input_buffer
 from portico_server.core.errors import Unauthenticated
 from portico_server.core.principal import LOCAL
 
@@ -87,6 +88,18 @@ class Talk:
             found.append(self.event())
         return found
 
+    def hear(self, sound: bytes, kind: str = "audio/pcm", piece: int = 4_000) -> None:
+        """Send a sound as a microphone does, in pieces that end anywhere."""
+        data = audio.encoded(sound, kind)
+        for start in range(0, len(data), piece):
+            delta = base64.b64encode(data[start : start + piece]).decode()
+            self.send("input_audio_buffer.append", audio=delta)
+
+    def update(self, **session: Any) -> Any:
+        """Change the session; what it is then."""
+        self.send("session.update", session={"type": self.session.type, **session})
+        return self.next("session.updated").session
+
     def hang(self) -> None:
         """Begin a response that falls silent, and wait until it has."""
         self.send("response.create")
@@ -112,8 +125,8 @@ def said(text: str) -> dict[str, Any]:
 
 
 @contextmanager
-def talk(client: OpenAI, model: str = "echo") -> Iterator[Talk]:
-    with client.realtime.connect(model=model) as connection:
+def talk(client: OpenAI, model: str = "echo", **query: str) -> Iterator[Talk]:
+    with client.realtime.connect(**({} if query else {"model": model}), extra_query=query) as connection:
         yield Talk(connection)
 
 
@@ -393,6 +406,27 @@ SILENCE = base64.b64encode(bytes(24_000)).decode()
 """Half a second of samples."""
 
 
+def detected(**fields: Any) -> dict[str, Any]:
+    """The ``audio`` of a session that finds turns."""
+    return {"input": {"turn_detection": {"type": "server_vad", **fields}}}
+
+
+def voiced(ms: int) -> bytes:
+    """What is like a vowel: a low tone with its harmonics."""
+    at = np.arange(24 * ms)[:, None] / 24_000
+    harmonics = np.arange(1, 12)
+    wave = (np.sin(2 * np.pi * 140 * harmonics * at) / harmonics).sum(axis=1)
+    return bytes((3_500 * wave).astype("<i2").tobytes())
+
+
+def quiet(ms: int) -> bytes:
+    return bytes(48 * ms)
+
+
+TURN = quiet(400) + voiced(600) + quiet(800)
+"""Somebody says something."""
+
+
 def aloud(**output: Any) -> dict[str, Any]:
     return {"type": "realtime", "output_modalities": ["audio"], "audio": {"output": output}}
 
@@ -417,7 +451,9 @@ def test_what_is_said_is_written_down_answered_and_said_aloud(
         added = session.next("conversation.item.added").item
         assert added.id == committed.item_id and added.content[0].type == "input_audio"
         session.next("conversation.item.done")
+        piece = session.next("conversation.item.input_audio_transcription.delta")
         written = session.next("conversation.item.input_audio_transcription.completed")
+        assert (piece.delta, piece.item_id) == (written.transcript, written.item_id)
         assert written.transcript == "Good morning. How are you?"
         assert written.usage.seconds == pytest.approx(24_000 / bytes_per_s)
         events = session.respond()
@@ -458,7 +494,16 @@ def test_a_session_answers_at_once_what_was_said_and_sound_is_bounded(
             session.refused("input_audio_buffer.append", audio="AAAA").param == "audio"
         )  # a sample and a half
         for fields, param in (
-            ({"input": {"turn_detection": {"type": "server_vad"}}}, "session.audio.input.turn_detection"),
+            ({"input": {"turn_detection": {"type": "vad"}}}, "session.audio.input.turn_detection.type"),
+            ({"input": {"turn_detection": {"threshold": 1}}}, "session.audio.input.turn_detection.type"),
+            (detected(threshold=1.5), "session.audio.input.turn_detection.threshold"),
+            (detected(silence_duration_ms=0), "session.audio.input.turn_detection.silence_duration_ms"),
+            (detected(prefix_padding_ms=-1), "session.audio.input.turn_detection.prefix_padding_ms"),
+            (detected(idle_timeout_ms=10**6), "session.audio.input.turn_detection.idle_timeout_ms"),
+            (detected(eagerness="low"), "session.audio.input.turn_detection.eagerness"),
+            ({"input": {"transcription": {"model": "voice"}}}, "session.audio.input.transcription.model"),
+            ({"input": {"transcription": {"model": "nobody"}}}, "session.audio.input.transcription.model"),
+            ({"input": {"format": {"type": "audio/pcm", "rate": 16000}}}, "session.audio.input.format.rate"),
             ({"input": {"format": {"type": "audio/mp3"}}}, "session.audio.input.format.type"),
             ({"output": {"format": {"type": "audio/pcm", "rate": 8000}}}, "session.audio.output.format.rate"),
             ({"output": {"speeed": 1}}, "session.audio.output.speeed"),
@@ -480,6 +525,189 @@ def test_a_session_answers_at_once_what_was_said_and_sound_is_bounded(
         assert error.code == "unknown_parameter"
         asked = {"output_modalities": ["audio"], "audio": {"output": {"model": "ear"}}}
         assert session.refused("response.create", response=asked).param == "response.audio.output.model"
+
+
+def test_a_turn_is_found_written_down_and_answered(as_key: Callable[[str], OpenAI]) -> None:
+    with talk(as_key("one")) as session:
+        heard = {**detected()["input"], "transcription": {"model": "ear"}}
+        found = session.update(audio={"input": heard}).audio.input.turn_detection
+        assert (found.threshold, found.prefix_padding_ms, found.silence_duration_ms) == (0.5, 300, 500)
+        assert found.create_response and found.interrupt_response and found.idle_timeout_ms is None
+        session.hear(TURN)
+        started = session.next("input_audio_buffer.speech_started")
+        assert started.audio_start_ms == 100
+        stopped = session.next("input_audio_buffer.speech_stopped")
+        assert 1_500 <= stopped.audio_end_ms <= 1_700
+        committed = session.next("input_audio_buffer.committed")
+        assert started.item_id == stopped.item_id == committed.item_id
+        events = session.until("response.done")
+        [created] = [event for event in events if event.type == "response.created"]
+        done = events[-1].response
+        assert (done.id, done.status) == (created.response.id, "completed")
+        assert done.output[0].content[0].text == "Good morning. How are you?"
+        deltas = [event.delta for event in events if event.type.endswith("transcription.delta")]
+        [written] = [event for event in events if event.type.endswith("transcription.completed")]
+        assert "".join(deltas) == written.transcript == "Good morning. How are you?"
+        assert written.item_id == started.item_id
+        assert written.usage.seconds * 1000 == stopped.audio_end_ms - started.audio_start_ms
+
+        # Nobody is answered who does not want that; a pause that is short ends nothing.
+        session.update(audio={"input": {"format": {"type": "audio/pcmu"}, "transcription": None}})
+        session.update(audio=detected(create_response=False, silence_duration_ms=700))
+        session.hear(voiced(400) + quiet(500) + voiced(600) + quiet(1_000), "audio/pcmu")
+        again = session.next("input_audio_buffer.speech_started")
+        assert again.audio_start_ms >= stopped.audio_end_ms
+        end = session.next("input_audio_buffer.speech_stopped").audio_end_ms
+        assert end - again.audio_start_ms >= 400 + 500 + 600 + 700
+        assert session.until("conversation.item.done")[-1].item.id == again.item_id
+        assert session.answer() == "Good morning. How are you?"
+
+        # Who commits while somebody speaks takes what has been said so far, under the id that was told.
+        session.hear(voiced(400), "audio/pcmu")
+        started = session.next("input_audio_buffer.speech_started")
+        session.send("input_audio_buffer.commit")
+        assert session.next("input_audio_buffer.committed").item_id == started.item_id
+        session.until("conversation.item.done")
+
+        # What is not a word to whoever writes it down is answered by nobody.
+        found = session.update(
+            audio={
+                "input": {
+                    "format": {"type": "audio/pcm"},
+                    "transcription": {"model": "stone"},
+                    "turn_detection": {"type": "semantic_vad", "eagerness": "high"},
+                }
+            }
+        ).audio.input.turn_detection
+        assert (found.type, found.eagerness, found.create_response) == ("semantic_vad", "high", True)
+        session.hear(TURN, piece=len(TURN))
+        done = session.until("response.done")[-1].response
+        assert (done.status, done.output) == ("completed", [])
+
+
+def test_who_speaks_interrupts_the_answer(as_key: Callable[[str], OpenAI]) -> None:
+    with talk(as_key("one"), "frail") as session:
+        session.update(**{**aloud(), "audio": detected()})
+        session.say("linger")
+        session.send("response.create")
+        said: list[str] = []
+        while said != ["It is late. ", "Go to bed. "]:
+            event = session.until("response.output_audio_transcript.delta")[-1]
+            said.append(event.delta)
+        sound = session.until("response.output_audio.delta")[-1]
+        session.hear(quiet(200) + voiced(400))
+        events = session.until("response.done")
+        kinds = [event.type for event in events]
+        assert "input_audio_buffer.speech_started" in kinds
+        done = events[-1].response
+        assert (done.status, done.status_details.reason) == ("cancelled", "turn_detected")
+        assert (done.output[0].id, done.output[0].status) == (sound.item_id, "incomplete")
+        assert done.output[0].content[0].transcript == "It is late. Go to bed. "
+        # What was not played is forgotten, and then the turn ends and is answered.
+        session.send("conversation.item.truncate", item_id=sound.item_id, content_index=0, audio_end_ms=1_200)
+        session.next("conversation.item.truncated")
+        session.send("conversation.item.retrieve", item_id=sound.item_id)
+        assert session.next("conversation.item.retrieved").item.content[0].transcript == "It is late. "
+        session.hear(quiet(800))
+        answer = session.until("response.done")[-1].response
+        assert answer.status == "completed"
+        assert answer.output[0].content[0].transcript == "Good morning. How are you?"
+
+        # Who does not want to be interrupted is told of a turn that cannot be answered.
+        session.update(audio=detected(interrupt_response=False), output_modalities=["text"])
+        session.say("hang")
+        session.hang()
+        session.hear(TURN)
+        error = [session.event()]
+        while error[-1].type != "error":
+            error.append(session.event())
+        assert error[-1].error.code == "conversation_already_has_active_response"
+        assert error[-1].error.event_id is None
+        session.send("response.cancel")
+        session.until("response.done")
+
+
+def test_a_model_speaks_when_nobody_does_for_too_long(as_key: Callable[[str], OpenAI]) -> None:
+    with talk(as_key("one")) as session:
+        session.update(instructions="Greet them.", audio=detected(idle_timeout_ms=100))
+        session.hear(quiet(300))
+        session.say("ahoy")
+        assert session.answer() == "ahoy"
+        silence = session.next("input_audio_buffer.timeout_triggered")
+        assert (silence.audio_start_ms, silence.audio_end_ms) == (300, 300)
+        assert session.next("input_audio_buffer.committed").item_id == silence.item_id
+        assert session.until("response.done")[-1].response.status == "completed"
+
+
+def test_a_session_that_writes_down_what_it_hears(harbour: Daemon, as_key: Callable[[str], OpenAI]) -> None:
+    with talk(as_key("one"), intent="transcription") as session:
+        assert session.session.type == "transcription"
+        found = session.update(audio={"input": {"transcription": {"model": "ear"}, **detected()["input"]}})
+        assert found.audio.input.transcription.model == "ear"
+        session.hear(TURN + TURN)
+        written = "conversation.item.input_audio_transcription.completed"
+        events = [*session.until(written), *session.until(written)]  # which of them is the first is open
+        turns = [event.item_id for event in events if event.type == "input_audio_buffer.speech_started"]
+        assert len(set(turns)) == 2
+        for turn in turns:
+            mine = [event for event in events if getattr(event, "item_id", "") == turn]
+            assert [event.type.rpartition(".")[2] for event in mine] == [
+                *("speech_started", "speech_stopped", "committed", "delta", "completed")
+            ]
+            assert mine[-2].delta == mine[-1].transcript == "Good morning. How are you?"
+        for kind, fields in (
+            ("response.create", {}),
+            ("response.cancel", {}),
+            ("conversation.item.create", {"item": said("x")}),
+        ):
+            assert session.refused(kind, **fields).code == "invalid_event"
+        error = session.refused("session.update", session={"type": "realtime"})
+        assert error.param == "session.type"
+        error = session.refused("session.update", session={"type": "transcription", "instructions": "x"})
+        assert (error.code, error.param) == ("unknown_parameter", "session.instructions")
+
+    given: Any = {"type": "transcription", "audio": {"input": {"transcription": {"model": "ear"}}}}
+    made = as_key("one").realtime.client_secrets.create(session=given)
+    assert made.session.type == "transcription" and made.session.audio.input.transcription.model == "ear"
+    with OpenAI(base_url=f"{harbour.url}/v1", api_key=made.value, max_retries=0) as page:
+        with page.realtime.connect() as connection:
+            session = Talk(connection)
+            session.send("input_audio_buffer.append", audio=SILENCE)
+            session.send("input_audio_buffer.commit")
+            session.until("conversation.item.input_audio_transcription.completed")
+            other = {"type": "transcription", "audio": {"input": {"transcription": {"model": "stone"}}}}
+            assert session.refused("session.update", session=other).code == "not_in_client_secret"
+        with pytest.raises(InvalidStatus), talk(page, "echo"):
+            pass
+
+
+def test_what_waits_is_bounded_and_who_speaks_for_ever_is_cut_off() -> None:
+    buffer = input_buffer.InputBuffer()
+    buffer.configure("audio/pcm", config.SERVER_VAD)
+
+    def hear(data: bytes) -> list[input_buffer.TurnMark]:
+        marks = buffer.detect(data)
+        buffer.add(data)
+        return list(marks)
+
+    for _ in range(20):
+        assert hear(quiet(1_000)) == []
+        buffer.trim()
+    assert buffer.length_ms == 440 and buffer.end_ms == 20_000  # what a turn that begins now has before it
+    minute = voiced(60_000)
+    first, second = hear(minute), hear(minute)
+    assert [(mark.started, mark.at_ms) for mark in first] == [(True, 20_000)]
+    start_ms = buffer.start_ms(first[0])
+    assert [(mark.started, mark.at_ms) for mark in second] == [(False, 140_000)]
+    turn = buffer.take_turn(start_ms, second[0].at_ms)
+    assert audio.duration_ms(turn, "audio/pcm") == 120_300 and len(buffer) == 0
+    assert [mark.started for mark in hear(minute[: 48 * 1_000])] == [True]
+    # Neither clicks nor a step begin a turn.
+    buffer = input_buffer.InputBuffer()
+    buffer.configure("audio/pcm", config.SERVER_VAD)
+    click = quiet(500) + b"\xff\x7f" + quiet(500)
+    step = b"\x00\x20" * 24_000
+    assert hear(click * 4 + quiet(1_000) + step + quiet(1_000)) == []
 
 
 def test_telephone_sounds_are_what_they_were() -> None:
@@ -512,6 +740,9 @@ def test_a_conversation_is_bounded(as_key: Callable[[str], OpenAI]) -> None:
         ({}, "?model=nobody", 404, "model"),
         ({}, "?model=vectors", 400, "model"),
         ({}, "?call_id=rtc_1", 400, "call_id"),
+        ({}, "?intent=translation", 400, "intent"),
+        ({}, "?intent=transcription&model=echo", 400, "model"),
+        ({}, "?intent=transcription&model=nobody", 404, "model"),
     ],
 )
 def test_who_may_not_open_a_session_is_told_in_http(
