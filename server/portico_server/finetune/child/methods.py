@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
@@ -305,8 +307,14 @@ class TrainerFactory:
         return _Graded(args=arguments, reward_funcs=[self._reward], **given)
 
     def _reward(self, prompts: list[str], completions: list[str], item: list[str], **_: Any) -> list[float]:
-        """What the daemon's grader says."""
+        """What the daemon's grader says: to the first process, which alone is heard, of the answers of all of them."""
         answers = [
             {"text": text, "item": json.loads(line)} for text, line in zip(completions, item, strict=True)
         ]
-        return self._voice.grade(answers)
+        parts = gather_object([answers])
+        grades: list[float] = []
+        if self._voice.first:
+            grades = self._voice.grade([answer for part in parts for answer in part])
+        [grades] = broadcast_object_list([grades])
+        before = sum(map(len, parts[: PartialState().process_index]))
+        return grades[before : before + len(answers)]

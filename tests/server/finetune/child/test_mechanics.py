@@ -78,6 +78,8 @@ async def test_a_training_cut_off_anywhere_comes_to_the_very_same_end(tmp_path: 
 async def test_a_job_that_nears_its_time_limit_writes_a_checkpoint_and_continues_in_another(
     tmp_path: Path,
 ) -> None:
+    """Two processes, of which the first alone speaks with the daemon: it has the answers of both graded."""
+
     class Limited:
         """Its first job has no time left."""
 
@@ -96,13 +98,28 @@ async def test_a_job_that_nears_its_time_limit_writes_a_checkpoint_and_continues
 
     launcher = Limited()
     made = LocalTrainer(bases.Shop(), LightSandbox(), tmp_path / "logs", nice=0, find_launcher=launcher.find)
-    asked = task(tmp_path / "job", tiny(), LINES, steps=6, processes=2, threads=1)
+    prompts = [
+        {"prompt": line["messages"][:1], "item": {"grade": word}}
+        for line, word in zip(LINES, ("good", "bad", "good", "bad"), strict=True)
+    ]
+    given = {
+        "type": "string_check",
+        "name": "g",
+        "operation": "eq",
+        "input": "{{item.grade}}",
+        "reference": "good",
+    }
+    asked = task(
+        tmp_path / "job", tiny(), prompts, method="reinforcement", grader=given, steps=6, processes=2
+    )
     events = await trained(made, asked)
     assert isinstance(events[-1], TrainedWeights)
     assert launcher.starts == 2
     [said] = [event for event in events if isinstance(event, TrainLog) and "time limit" in event.message]
     assert "continues in another" in said.message
-    assert max(losses(events)) == 6
+    rewards = {event.step: event.values["reward"] for event in events if isinstance(event, Metrics)}
+    assert set(rewards) == set(range(1, 7))
+    assert sum(rewards.values()) == 3, "three times each prompt, and half of them are good"
 
 
 async def test_the_best_checkpoint_wins_and_waiting_for_a_better_one_ends(tmp_path: Path) -> None:
