@@ -274,7 +274,7 @@ DATASETS: Final = Pool("datasets", 4, per_key=1)
 GUARDS: Final = Pool("guards", 2, per_key=1)
 """Searching long texts for what detectors look for: up to a second."""
 
-SOUNDS: Final = Pool("sounds", 2, per_key=1)
+SOUNDS: Final = Pool("sounds", 2)
 """Reading long pieces of what is said in a Realtime session: up to a fifth of a second."""
 
 VALUES: Final = Pool("values", 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +23,12 @@ BATCH_MS: Final = 1_000
 """How much sound is converted at a time."""
 
 
+def load_detector() -> None:
+    """Import what a detector needs: a start of the daemon does without it."""
+    for name in ("numpy", "webrtcvad"):
+        importlib.import_module(name)
+
+
 @dataclass(frozen=True, slots=True)
 class TurnMark:
     """Somebody begins to speak (``started``), or has ended, at so many milliseconds of all the session's sound."""
@@ -37,7 +44,7 @@ class TurnDetector:
     """
 
     def __init__(self, detection: Mapping[str, Any], at_ms: int) -> None:
-        import webrtcvad  # a start of the daemon does without it
+        import webrtcvad  # see `load_detector`
 
         self._vad = webrtcvad.Vad()
         self.change(detection)

@@ -21,7 +21,7 @@ from portico_server.apps.realtime.audio import (
 )
 from portico_server.apps.realtime.config import Config
 from portico_server.apps.realtime.conversation import Item, SessionItems, as_input, read_item, resolved
-from portico_server.apps.realtime.input_buffer import InputBuffer, TurnMark
+from portico_server.apps.realtime.input_buffer import InputBuffer, TurnMark, load_detector
 from portico_server.apps.realtime.turn import Emit, Heard, RealtimeTurn
 from portico_server.apps.responses.responder import Responder
 from portico_server.apps.responses.work import PreparedResponse
@@ -30,7 +30,7 @@ from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, Port
 from portico_server.core.fields import BodyField
 from portico_server.core.ids import new_id
 from portico_server.core.invalid import missing, wrong, wrong_type
-from portico_server.core.pools import SOUNDS
+from portico_server.core.pools import LOADING, SOUNDS, FairSlots
 from portico_server.core.principal import Principal
 
 MAX_TURNS_COUNT: Final = 4
@@ -41,6 +41,9 @@ MAX_LISTENING_COUNT: Final = 4
 
 MAX_INLINE_CHARS: Final = 32_000
 """Characters of a sound that is read at once, in half a millisecond. A longer one is read in a thread."""
+
+_LONG_SOUNDS: Final = FairSlots(2)
+"""One of a session at a time: it reads no further meanwhile."""
 
 MAX_EVENT_ID_CHARS: Final = 512
 
@@ -77,7 +80,6 @@ class RealtimeSession:
         self._items_bytes = self._listening_bytes = 0
         self._writes_only = begun["type"] == config.TRANSCRIPTION
         self._input = InputBuffer()
-        self._input.configure(begun["audio"]["input"]["format"]["type"], config.detection_of(begun))
         self._spoken: tuple[str, int] | None = None
         """The id that what somebody is saying will have, and where its sound begins."""
         self._listening: dict[str, asyncio.Task[str | None]] = {}
@@ -100,6 +102,7 @@ class RealtimeSession:
 
     async def begin(self) -> None:
         """Say that it begins."""
+        await self._configure_input()
         await self._emit("session.created", session=self.config)
 
     async def handle(self, event: Mapping[str, Any]) -> None:
@@ -155,7 +158,7 @@ class RealtimeSession:
             await self._voices.able("transcription", named, "session.audio.input.transcription.model")
         self.config = changed
         if heard["turn_detection"] != before["turn_detection"] or heard["format"] != before["format"]:
-            self._input.configure(heard["format"]["type"], config.detection_of(changed))
+            await self._configure_input()
         if heard["turn_detection"] is None:
             self._spoken = None
             self._wait_no_longer()
@@ -196,6 +199,13 @@ class RealtimeSession:
         self._conversation.change({**item, "content": [{"type": "output_audio", "transcript": said}]})
         await self._emit("conversation.item.truncated", item_id=item["id"], content_index=0, audio_end_ms=end)
 
+    async def _configure_input(self) -> None:
+        """Take sound as the session says now."""
+        detection = config.detection_of(self.config)
+        if detection is not None:
+            await LOADING.run(load_detector)
+        self._input.configure(self.config["audio"]["input"]["format"]["type"], detection)
+
     # --- what is heard -------------------------------------------------------------------------------------------
 
     def _keep_items(self, size: int) -> bool:
@@ -229,7 +239,8 @@ class RealtimeSession:
         """Work on a sound of so many characters."""
         if size <= MAX_INLINE_CHARS:
             return work(*args, **kwargs)
-        return await SOUNDS.run_for(self._caller.id, work, *args, **kwargs)
+        async with _LONG_SOUNDS.taken():
+            return await SOUNDS.run(work, *args, **kwargs)
 
     async def _clear(self, _event: Mapping[str, Any]) -> None:
         self._empty()
