@@ -215,7 +215,7 @@ class Gateway:
         self._calls: dict[str, KeyCalls] = {}
         """What keys have under way, by the key's id."""
         auth.revoked += [self._end_calls, services.runner.revoke, services.scheduler.revoke]
-        auth.revoked += [self._end_workers, services.tuning.revoke]
+        auth.revoked += [self._end_workers, services.tuning.revoke, services.containers.revoke]
         self.furnished = asyncio.Event()
         """Set once every adapter is there."""
         self._readiness = Readiness(services.database.check, self.furnished)

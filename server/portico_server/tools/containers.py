@@ -86,6 +86,10 @@ class Containers:
         """The sentence that says why no code can run here, or ``None``."""
         return await self._notebooks.missing()
 
+    async def revoke(self, owner: str) -> None:
+        """End what runs for a key that was revoked."""
+        await self._notebooks.revoke(owner)
+
     async def run(
         self, session: str | None, cell: Cell, context: Context, *, source: FileSource = "user"
     ) -> tuple[CellOutcome, tuple[Artifact, ...]]:

@@ -15,6 +15,7 @@ from tests.api_server import ApiServer, RelayModel, api_server
 from portico_server.core.context import Context
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.db.runs import FOR
+from portico_server.tools.sandbox.notebooks import Notebooks
 
 LIMIT = 20
 """Seconds after which a test gives up."""
@@ -188,6 +189,18 @@ async def test_its_streams_of_mcp_end(daemon: ApiServer) -> None:
             assert answer.status_code == 200
             await revoke(daemon, key)
             await rest(answer)
+
+
+async def test_its_sessions_of_the_sandbox_end(daemon: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+
+    async def end(_notebooks: Notebooks, caller: str) -> None:
+        ended.append(caller)
+
+    monkeypatch.setattr(Notebooks, "revoke", end)
+    async with client(daemon) as (key, _theirs):
+        await revoke(daemon, key)
+    assert ended == [key]
 
 
 async def test_a_key_may_revoke_itself(daemon: ApiServer) -> None:

@@ -95,6 +95,11 @@ class Notebooks:
         if (caller, session) in self._sessions:
             await self._end((caller, session))
 
+    async def revoke(self, caller: str) -> None:
+        """End every session of a caller whose key was revoked, with what its code left running."""
+        own = [key for key in self._sessions if key[0] == caller]
+        await asyncio.gather(*map(self._end, own))
+
     async def close(self) -> None:
         """End every kernel."""
         self._closed = True

@@ -388,12 +388,15 @@ async def test_watching_a_session_leaves_nothing_behind(
         await kernel.stop()
 
 
-async def test_one_caller_leaves_half_of_the_notebooks_to_others(environment: Environment) -> None:
+async def test_one_caller_leaves_half_of_the_notebooks_to_others_and_all_when_it_is_revoked(environment: Environment) -> None:
     made = opened(environment, most=2)
     try:
         await made.run("other", "s", Cell("x = 41"), quiet)
         await made.run(ME, "a", Cell("1"), quiet)
         await made.run(ME, "b", Cell("1"), quiet)  # in the place of its own
+        assert (await made.run(ME, "b", Cell("y = 1"), quiet)).error is None
+        await made.revoke(ME)
+        assert "NameError" in str((await made.run(ME, "b", Cell("y"), quiet)).error)
         assert (await made.run("other", "s", Cell("x + 1"), quiet)).value == "42"
         await made.run("operator", "c", Cell("1"), quiet, whole=True)
         await made.run("operator", "d", Cell("1"), quiet, whole=True)
