@@ -388,7 +388,9 @@ async def test_watching_a_session_leaves_nothing_behind(
         await kernel.stop()
 
 
-async def test_one_caller_leaves_half_of_the_notebooks_to_others_and_all_when_it_is_revoked(environment: Environment) -> None:
+async def test_one_caller_leaves_half_of_the_notebooks_to_others_and_all_when_it_is_revoked(
+    environment: Environment,
+) -> None:
     made = opened(environment, most=2)
     try:
         await made.run("other", "s", Cell("x = 41"), quiet)

@@ -137,8 +137,8 @@ async def test_a_long_document_is_cut_and_a_long_question_is_not(models: ModelFi
 # --- images -------------------------------------------------------------------------------------------------
 
 
-def png(width: int, height: int, grey: int) -> str:
-    """An image of one shade as a data: URL; its data is as small as it can be."""
+def png(width: int, height: int, grey: int, second: bytes = b"IDAT") -> str:
+    """An image of one shade as a data: URL; its data is as small as it can be, in two chunks."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -146,7 +146,8 @@ def png(width: int, height: int, grey: int) -> str:
     row = b"\0" + bytes([grey]) * width
     pixels = zlib.compress(row * (height if width * height < 10**6 else 1))
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels[:5])
+    data += chunk(second, pixels[5:]) + chunk(b"IEND", b"")
     return "data:image/png;base64," + base64.b64encode(data).decode()
 
 
@@ -181,6 +182,7 @@ async def test_a_model_with_eyes_sees_what_it_is_shown(models: ModelFixture) -> 
         ("data:image/png,x", "base64,DATA"),
         ("data:image/png;base64,eA==", "cannot be read"),
         ("data:image/png;base64,%%%", "cannot be read"),
+        (png(32, 32, 0, b"\x82\x82\x02{"), "cannot be read"),
         (png(100_000, 100_000, 0), "100000 × 100000 pixels"),
     ],
 )

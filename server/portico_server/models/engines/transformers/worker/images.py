@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +23,9 @@ MAX_IMAGES = 16
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is a warning first, and larger; ours is looked at below
 
 INPUT_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+
+_BROKEN = (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError)
+"""What Pillow raises for a picture that is damaged; what is not base64 is a `ValueError`."""
 
 
 def read_image(url: Any, param: str) -> Any:
@@ -49,13 +51,7 @@ def read_image(url: Any, param: str) -> Any:
                 param,
             )
         return opened.convert("RGB")
-    except (
-        binascii.Error,
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-        OSError,
-        ValueError,
-    ) as error:
+    except _BROKEN as error:
         raise Refusal(
             f"The image cannot be read as {', '.join(INPUT_FORMATS)}: {error}", "invalid_image_format", param
         ) from error
@@ -81,7 +77,7 @@ def open_picture(data: bytes, param: str, mode: str = "RGB") -> Any:
                 param,
             )
         return ImageOps.exif_transpose(found).convert(mode)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except _BROKEN as error:
         why = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
         raise Refusal(
             f"The picture cannot be read as {', '.join(OUTPUT_FORMATS)}{why}.", "invalid_image_format", param

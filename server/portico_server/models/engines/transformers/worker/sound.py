@@ -22,6 +22,9 @@ DEMUXERS = "mp3,wav,w64,flac,ogg,mov,mp4,matroska,webm,aac,aiff,asf,amr,caf,au"
 MAX_BROKEN_PACKETS = 100
 """Packets of a recording that may be damaged."""
 
+MIN_RATE_HZ = 1_000
+"""Samples a second of a recording: a frame of fewer, of some bytes, becomes gigabytes at the rate of a model."""
+
 PCM_RATE_HZ = 24_000
 """Samples a second of OpenAI's ``pcm``."""
 
@@ -74,6 +77,8 @@ def decode_audio(data: bytes, rate: int, longest: float, check: Callable[[], Non
                         break
                     continue
                 for frame in frames:
+                    if frame.sample_rate < MIN_RATE_HZ:
+                        raise _unreadable(name, f"it has fewer than {MIN_RATE_HZ:,} samples a second")
                     for piece in resampler.resample(frame):
                         found += piece.to_ndarray().tobytes()
                 if len(found) // 2 > most:
