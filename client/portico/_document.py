@@ -6,6 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+MAX_VALUES = 1_000_000
+"""Values of a document with its aliases written out: a few lines of them can stand for gigabytes."""
+
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -14,7 +17,7 @@ class UnsetError(LookupError):
 
 
 def load(text: str) -> Any:
-    """The value of a YAML document. Raises `yaml.YAMLError`.
+    """The value of a YAML document. Raises `yaml.YAMLError`, also for one of more than `MAX_VALUES`.
 
     The bare key ``on``, as a switch has it, is true to YAML 1.1: here it is what is written.
     """
@@ -30,7 +33,37 @@ def load(text: str) -> Any:
             made: dict[Any, Any] = super().construct_mapping(node, deep)
             return made
 
-    return yaml.load(text, Loader)  # noqa: S506  # a safe loader, with one rule less
+    loader = Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count_values(node, {})
+        return loader.construct_document(node)
+    except RecursionError as error:
+        raise yaml.YAMLError("it is nested too deeply") from error
+    finally:
+        loader.dispose()
+
+
+def _count_values(node: Any, known: dict[int, int]) -> int:
+    """How many values a node stands for; ``known``: those of the nodes before. Raises `yaml.YAMLError`."""
+    import yaml
+
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    count = known.get(id(node))
+    if count is None:
+        known[id(node)] = MAX_VALUES + 1  # if it holds itself
+        inner = (
+            node.value
+            if isinstance(node, yaml.SequenceNode)
+            else [one for pair in node.value for one in pair]
+        )
+        count = known[id(node)] = 1 + sum(_count_values(one, known) for one in inner)
+    if count > MAX_VALUES:
+        raise yaml.YAMLError(f"its aliases stand for more than {MAX_VALUES:,} values, or for themselves")
+    return count
 
 
 def expand(value: Any, environment: Mapping[str, str]) -> Any:

@@ -47,6 +47,14 @@ def test_models_stores_keys_and_settings_are_read(tmp_path: Path) -> None:
     assert found.settings == {"port": 9000}
 
 
+ALIASES = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
+
+
+def test_an_alias_stands_for_what_it_names(tmp_path: Path) -> None:
+    found = read(tmp_path, "models: [&m {name: a, source: 'fake://'}, {<<: *m, name: b}]")
+    assert [(model.name, model.source) for model in found.models] == [("a", "fake://"), ("b", "fake://")]
+
+
 def test_an_empty_file_asks_for_nothing(tmp_path: Path) -> None:
     assert read(tmp_path, "# nothing yet\n") == config.Configuration()
 
@@ -84,6 +92,9 @@ def test_an_empty_file_asks_for_nothing(tmp_path: Path) -> None:
         ),
         ("keys: [{name: a, key: k, scopes: [everything]}]", "not a scope"),
         ("models: [", "not valid YAML"),
+        (ALIASES, "more than 1,000,000 values"),
+        ("models: &m\n  - *m\n", "or for themselves"),
+        ("models: " + "[" * 5_000 + "]" * 5_000, "nested too deeply"),
         ("- a\n- b", "must be a mapping"),
     ],
 )
