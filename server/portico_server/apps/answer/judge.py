@@ -26,6 +26,13 @@ SMALL_STORE_RESULTS = 8
 RELATED_SCORE = 0.25
 """… and the likeness from which the question's words belong to the same matters as those of a passage."""
 
+MIN_LEAD_SCORE = 0.5
+"""How far above the second hit a first one stands out: of a question in two whose answer is there it does, of one in
+thirty where it is not …"""
+
+LEADING_WORDS_SHARE = 0.3
+"""… and the share of the question's words, weighted by rarity, that one of the first passages then has."""
+
 ECHO_PENALTY = 6.0
 """What a candidate loses that asks instead of answering: a question, or what quotes this one."""
 
@@ -76,8 +83,17 @@ def _judged(material: Material, vectors: Sequence[bytes] | None) -> Judgement:
     order = sorted(range(len(scores)), key=lambda number: -scores[number])
     found = tuple((material.candidates[number], scores[number]) for number in order)
     known, lines = _of_passages(material.cjk, soft is not None)
-    evidence = _sum(known, material.of_passages(soft)) + lines.constant
-    return Judgement(_verdict(material, soft, evidence, lines), found)
+    features = material.of_passages(soft)
+    evidence = _sum(known, features) + lines.constant
+    verdict = _verdict(material, soft, evidence, lines)
+    if verdict == "absent" and _stands_out(features):
+        verdict = "doubtful"
+    return Judgement(verdict, found)
+
+
+def _stands_out(features: Mapping[str, float]) -> bool:
+    """Whether the first passage is far from all others: few words may be in it, and yet it is what was meant."""
+    return features["gap"] >= MIN_LEAD_SCORE and features["passage"] >= LEADING_WORDS_SHARE
 
 
 def _of_passages(cjk: bool, vectors: bool) -> tuple[Mapping[str, float], weights.DecisionLines]:

@@ -46,6 +46,10 @@ MOONCAKES = {
 }
 
 
+RECIPES = {
+    "ovens.md": "# Oven\n\nBread is baked at 230 degrees for forty minutes. Let the dough rest overnight.\n"
+}
+
 BREEDS = [
     (f"Breed {name}", f"{number} kg", f"{number * 3} years")
     for number, name in enumerate([f"{a}{b}" for a in "abcdefghij" for b in "klmnopqrstuv"], start=101)
@@ -71,7 +75,8 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     root = tmp_path_factory.mktemp("quoted")
     config = root / "portico.yaml"
     stores = ""
-    for name, files in (("bakery", BAKERY), ("mooncakes", MOONCAKES), ("farm", ledgers())):
+    stored = {"bakery": BAKERY, "mooncakes": MOONCAKES, "farm": ledgers(), "mixed": {**ledgers(), **RECIPES}}
+    for name, files in stored.items():
         folder = root / name
         folder.mkdir()
         for file, text in files.items():
@@ -195,6 +200,7 @@ def test_a_command_is_quoted_with_what_introduces_it(http: httpx.Client) -> None
     ("app", "question", "sentence"),
     [
         ("bakery", "Who won the chess olympiad in Budapest?", "This is not in these documents."),
+        ("mixed", "Who won the chess olympiad in Budapest?", "This is not in these documents."),
         ("mooncakes", "二〇一二年的奥林匹克象棋冠军是谁？", "这些文档中没有相关内容。"),
     ],
 )
@@ -208,6 +214,7 @@ def test_a_clear_miss_is_denied(http: httpx.Client, app: str, question: str, sen
     ("app", "question", "words", "expected"),
     [
         ("bakery", "How hot must the oven be?", "The nearest passages", "230"),
+        ("mixed", "How hot must the oven be?", "The nearest passages", "230"),
         ("bakery", "面包要烤多长时间？", "最接近的段落", ""),
         ("mooncakes", "How many mooncakes are made every day?", "The nearest passages", "三百个月饼"),
     ],
