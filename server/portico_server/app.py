@@ -22,6 +22,7 @@ from typing import Any
 
 from portico_server import __version__, logs
 from portico_server.api.gateway import Gateway
+from portico_server.canaries.spec import AliasSpec
 from portico_server.config import Configuration, ConfigurationProblem, StoreSpec
 from portico_server.connections import raise_descriptor_limit
 from portico_server.core.errors import Conflict, InvalidRequest, PorticoError, Unavailable
@@ -207,7 +208,8 @@ class Daemon:
             await self.services.apps.given(self._configuration.apps)
             for schedule in self._configuration.schedules:
                 await self.services.schedules.put(schedule)
-        await self.services.canaries.start()
+            await self.services.canaries.start()
+            await self._apply_aliases()
         await self.services.tuning.start()
         await self.services.batches.start()
         await self._fetch_default()
@@ -305,6 +307,24 @@ class Daemon:
             retry = partial(self._attach_model, spec, field)
             self.services.problems.add(ConfigurationProblem(spec.name, f"{at}.{field}", reason), holds, retry)
 
+    async def _apply_aliases(self) -> None:
+        """The aliases of the configuration; one that cannot be as it says is noted, until it can."""
+        for number, spec in enumerate(self._configuration.aliases):
+            retry = partial(self._apply_alias, spec)
+            try:
+                await retry()
+            except PorticoError as error:
+                if error.status >= 500:
+                    raise
+                place = f"aliases[{number}]" + (f".{error.param}" if error.param else "")
+                self.services.problems.add(
+                    ConfigurationProblem(spec.name, place, error.message), _holds, retry
+                )
+
+    async def _apply_alias(self, spec: AliasSpec) -> bool:
+        await self.services.reconciler.alias(spec, SYSTEM)
+        return True
+
     async def _attach_model(self, spec: StoreSpec, field: str) -> bool:
         """Give a store the model that one of its fields asks for, if that has come; whether it has."""
         missing = self.services.reconciler.missing_models(spec)
@@ -356,6 +376,10 @@ def _is_another(known: str | None, folder: Path) -> bool:
 def _print_line(line: dict[str, object]) -> None:
     """One JSON line for whoever started us."""
     print(json.dumps({**line, "version": __version__}, ensure_ascii=False), flush=True)
+
+
+async def _holds() -> bool:
+    return True
 
 
 async def _insist_on_end(background: Sequence[asyncio.Task[None]]) -> None:

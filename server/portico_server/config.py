@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from portico._document import UnsetError, expand, load
 from portico_server.apps.entry import AppEntry, agent_of, app_of
 from portico_server.apps.prompts.folder import read_folder
+from portico_server.canaries.spec import AliasSpec, parse_alias
 from portico_server.core.errors import InvalidRequest, PorticoError, nearest
 from portico_server.core.limits import KeyLimits
 from portico_server.core.names import check_plain
@@ -92,6 +93,7 @@ class Configuration:
     apps: tuple[AppEntry, ...] = ()
     """Those under ``agents`` too."""
     schedules: tuple[ScheduleSpec, ...] = ()
+    aliases: tuple[AliasSpec, ...] = ()
     guards: tuple[ContentGuard, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
@@ -102,6 +104,7 @@ class Configuration:
         named: tuple[Iterable[Any], ...] = (
             *(self.models, self.stores, self.mcp, self.tools, self.prompts, self.skills, self.apps),
             self.schedules,
+            self.aliases,
             *(model.adapters for model in self.models),
         )
         found = {str(thing.name) for things in named for thing in things}
@@ -150,7 +153,7 @@ def parse(
         raise InvalidRequest(str(error), code="missing_variable") from error
     known = {
         *("providers", "models", "stores", "keys", "mcp", "prompts", "tools", "apps", "agents", "schedules"),
-        *("guards", "settings", "skills"),
+        *("guards", "settings", "skills", "aliases"),
     }
     for key in top:
         if key not in known:
@@ -177,6 +180,7 @@ def parse(
         skills=_each(top, "skills", lambda item, at: _skill(item, at, folder)),
         apps=_apps(top, folder),
         schedules=_each(top, "schedules", parse_schedule),
+        aliases=_aliases(top),
         guards=_each(top, "guards", parse_guard),
         settings=_mapping(top.get("settings") or {}, "settings"),
         places=places,
@@ -440,6 +444,22 @@ def _apps(top: Mapping[str, Any], base: Path) -> tuple[AppEntry, ...]:
         if entry.name in names:
             raise InvalidRequest(f"Both 'apps' and 'agents' have '{entry.name}'.", param="agents")
         names.add(entry.name)
+    return found
+
+
+def _aliases(top: Mapping[str, Any]) -> tuple[AliasSpec, ...]:
+    """Those under ``aliases``. Raises `InvalidRequest` for one that a model of the file brings along, too."""
+    found = _each(top, "aliases", parse_alias)
+    models = top.get("models")
+    for model in models if isinstance(models, list) else ():
+        given = model.get("aliases") if isinstance(model, dict) else None
+        for number, alias in enumerate(found):
+            if isinstance(given, list) and alias.name in given:
+                raise InvalidRequest(
+                    f"aliases[{number}]: '{alias.name}' is an alias of the model '{model.get('name')}', too. Leave it "
+                    "out there.",
+                    param=f"aliases[{number}].name",
+                )
     return found
 
 

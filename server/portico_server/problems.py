@@ -55,6 +55,7 @@ class Problems:
         names: Mapping[str, Collection[str]] = {
             "models": {model.name for model in wanted.models},
             "stores": {store.name for store in wanted.stores},
+            "aliases": {alias.name for alias in wanted.aliases},
         }
         for entry in list(self._entries):
             given = names.get(entry.kind, ())

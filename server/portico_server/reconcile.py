@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any, Final, Literal, TypeAlias
 from portico_server.apps.deployed import DeployedApps
 from portico_server.apps.entry import AppEntry
 from portico_server.apps.prompts.library import PromptLibrary
+from portico_server.canaries.canaries import CanaryService
+from portico_server.canaries.spec import AliasSpec
 from portico_server.config import Configuration, StoreSpec
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
 from portico_server.core.limits import UsageLimits
@@ -34,7 +37,9 @@ Action: TypeAlias = Literal["create", "change", "remove", "unchanged"]
 Do = Callable[[], Awaitable[Any]]
 
 KINDS: Final = ("models", "stores", "tools", "mcp", "prompts", "skills", "apps", "schedules")
-"""In the order in which they are made: what comes later may need what comes before. `remove` goes the other way."""
+"""In the order in which they are made: what comes later may need what comes before. `remove` goes the other way.
+Aliases come last, and stay.
+"""
 
 PRUNABLE: Final = (*KINDS, "agents")
 """Kinds of which the rest can be removed: ``apps`` are all apps, ``agents`` those of them that are agents."""
@@ -69,6 +74,7 @@ class Reconciler:
         skills: SkillLibrary,
         apps: DeployedApps,
         schedules: ScheduleService,
+        canaries: CanaryService,
     ) -> None:
         self._models = models
         self._stores = stores
@@ -78,6 +84,7 @@ class Reconciler:
         self._skills = skills
         self._apps = apps
         self._schedules = schedules
+        self._canaries = canaries
         self._storing = asyncio.Lock()  # two that make the same store or group would refuse each other
         self._applied_stores: set[str] = set()
 
@@ -122,6 +129,7 @@ class Reconciler:
         planned += await self._entries(wanted.apps, caller, new)
         new |= {(one.change.kind, one.change.name) for one in planned if one.change.action != "unchanged"}
         planned += await self._times(wanted.schedules, caller, new)
+        planned += await self._aliases(wanted.aliases, caller, new)
         gone = await self._removals(wanted, prune)
         return [*planned, *reversed(gone)]
 
@@ -399,6 +407,41 @@ class Reconciler:
             planned.append(_Step(PlannedChange("schedules", spec.name, action, fields), do))
         return planned
 
+    async def _aliases(
+        self, specs: Sequence[AliasSpec], caller: Principal, new: set[tuple[str, str]]
+    ) -> list[_Step]:
+        """Aliases and their canaries. ``new``: kinds and names that this configuration brings."""
+        coming = {name for kind, name in new if kind in ("models", "stores", "apps")}
+        planned = []
+        for number, spec in enumerate(specs):
+            at = f"aliases[{number}]"
+            try:
+                fields = await self._canaries.differing(spec)
+                sides = (spec.target, spec.canary.target) if spec.canary is not None else (spec.target,)
+                if fields != () and coming.isdisjoint(side.partition("@")[0] for side in sides):
+                    await self._models.check_target(spec.name, spec.target)
+                    if fields is None or "canary" in fields:
+                        with _in_canary():
+                            await self._canaries.check(spec, caller)
+            except PorticoError as error:
+                error.message = f"{at}: {error.message}"
+                error.param = f"{at}.{error.param or 'name'}"
+                raise
+            action: Action = "create" if fields is None else "change" if fields else "unchanged"
+            do = None if action == "unchanged" else partial(self.alias, spec, caller)
+            planned.append(_Step(PlannedChange("aliases", spec.name, action, fields or ()), do))
+        return planned
+
+    async def alias(self, spec: AliasSpec, caller: Principal) -> None:
+        """Let an alias and its canary be what a configuration wants. Raises `PorticoError`."""
+        fields = await self._canaries.differing(spec)
+        if fields is None or "target" in fields:
+            await self._models.set_alias(spec.name, spec.target)
+            fields = await self._canaries.differing(spec)
+        if fields and spec.canary is not None:
+            with _in_canary():
+                await self._canaries.set(spec.name, spec.canary, caller)
+
     async def _removals(self, wanted: Configuration, prune: frozenset[str]) -> list[_Step]:
         """What is here and not in the configuration, of the kinds `prune`, each with how it is removed."""
         built_in = {spec.name for spec in BUILT_IN}
@@ -429,6 +472,16 @@ class Reconciler:
                 if name not in kept:
                     found.append(_Step(PlannedChange(kind, name, "remove"), _calling(remove, name)))
         return found
+
+
+@contextmanager
+def _in_canary() -> Iterator[None]:
+    """What is wrong stands in the canary of an alias."""
+    try:
+        yield
+    except PorticoError as error:
+        error.param = f"canary.{error.param}" if error.param else "canary"
+        raise
 
 
 def _is_coming(error: PorticoError, new: set[tuple[str, str]]) -> bool:

@@ -133,6 +133,7 @@ class Services:
             self.skills,
             self.apps,
             self.schedules,
+            self.canaries,
         )
         self.packages = AppPackages(
             self.registry,

@@ -31,6 +31,9 @@ models:
   - {name: typo, sorce: "fake://"}
   - {name: wide, source: "fake://", aliases: [default-embedding], parameters: {scrip: []}}
 stores: []
+aliases:
+  - {name: trial, target: echo, canary: {target: gone, weight: 0.5}}
+  - {name: helper, target: echo, canary: {target: odd, weight: 0.5}}
 """
 
 PLACES = {
@@ -39,6 +42,7 @@ PLACES = {
     "odd": "models[3].task",
     "typo": "models[4].sorce",
     "wide": "models[5].parameters",
+    "helper": "aliases[1].canary.target",
 }
 
 
@@ -63,6 +67,8 @@ def test_bad_models_stand_in_the_status_with_place_and_reason_and_the_rest_serve
         names = {model.name for model in found.models}
         # A file may come yet, when its disk is mounted: its model waits for it.
         assert "gone" in names and not names & {"nonsense", "odd", "typo", "wide"}
+        [canary] = client.canaries.list()
+        assert (canary.alias, canary.status, canary.weight, canary.key) == ("trial", "running", 0.5, "system")
 
 
 def test_the_command_line_shows_them(partly: Daemon) -> None:

@@ -41,7 +41,8 @@ def apply(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Create and change what a file has: models, stores, tools, MCP servers, prompts, skills, apps, agents, schedules.
+    """Create and change what a file has: models, stores, tools, MCP servers, prompts, skills, apps, agents, schedules,
+    aliases.
 
     What is as it should be is left alone. Nothing is removed without --prune.
     """

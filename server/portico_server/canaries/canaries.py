@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from portico_server.canaries.spec import CanarySpec, CanaryVerdict, decide, parse
+from portico_server.canaries.spec import AliasSpec, CanarySpec, CanaryVerdict, decide, parse
 from portico_server.canaries.split import LiveSample, ModelSplit, Split, SplitParts, is_small
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, nearest
@@ -122,6 +122,42 @@ class CanaryService:
         row = await self._database.write(write)
         await self._install(row)
         return await self.get(alias, caller)
+
+    async def differing(self, wanted: AliasSpec) -> tuple[str, ...] | None:
+        """What of an alias and its canary is not as a configuration wants it; ``None``: there is no such alias yet.
+
+        A promotion is what the configuration waits for, and a canary that was taken back is not begun again before
+        the configuration says something else of it. Raises `Conflict` where another canary runs.
+        """
+        meant = await self._database.read(rows.alias_target, wanted.name)
+        if meant is None:
+            return None
+        newest = next(iter(await self._database.read(rows.of_alias, wanted.name)), None)
+        target = () if meant == wanted.target else ("target",)
+        running = newest if newest is not None and newest.running is not None else None
+        if running is not None and target:
+            raise rows.running_conflict(running)
+        spec = wanted.canary
+        if spec is None:
+            return target
+        if meant == spec.target:
+            return ()
+        sides = (wanted.target, spec.target)
+        if newest is not None and sides == (newest.baseline, newest.target):
+            same = _spec(newest).document() == spec.document()
+            if same and (running is not None or newest.outcome == "rolled_back"):
+                return target
+        elif running is not None:
+            raise rows.running_conflict(running)
+        return (*target, "canary")
+
+    async def check(self, wanted: AliasSpec, caller: Principal) -> None:
+        """Raise `PorticoError` unless the canary that a configuration wants can begin."""
+        if wanted.canary is not None:
+            await self._check(wanted.name, wanted.target, wanted.canary)
+            self._key_ids(wanted.canary.keys)
+            if wanted.canary.eval is not None:
+                await self._live.find(wanted.canary.eval, caller)
 
     async def _baseline(self, alias: str) -> str:
         found = await self._database.read(rows.alias_target, alias)

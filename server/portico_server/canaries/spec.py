@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
+from portico_server.core.names import check_name
 from portico_server.db.canaries import CanaryCounts, Decision, SideCounts
 
 Sticky: TypeAlias = Literal["session", "caller", "request"]
@@ -33,6 +34,7 @@ DEFAULT_SAMPLES_COUNT: Final = 20
 """Judged answers of a side before which its score says nothing, unless a rule says otherwise."""
 
 FIELDS: Final = ("target", "weight", "keys", "sticky", "sample", "eval", "promote", "rollback")
+ALIAS_FIELDS: Final = ("name", "target", "canary")
 RULE_FIELDS: Final = (
     "after",
     "min_samples",
@@ -100,6 +102,32 @@ class CanarySpec:
             "promote": None if self.promote is None else self.promote.document(),
             "rollback": None if self.rollback is None else self.rollback.document(),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class AliasSpec:
+    """An alias as a configuration wants it: what it means, and what it may mean next."""
+
+    name: str
+    target: str
+    canary: CanarySpec | None = None
+
+
+def parse_alias(given: Mapping[str, Any], at: str) -> AliasSpec:
+    """An entry of a configuration, at its place there. Raises `InvalidRequest`."""
+    for field_name in given:
+        if field_name not in ALIAS_FIELDS:
+            raise InvalidRequest(
+                f"{at} has no field '{str(field_name)[:80]}'.{nearest(str(field_name), ALIAS_FIELDS)}",
+                code="unknown_parameter",
+                param=f"{at}.{str(field_name)[:80]}",
+            )
+    check_name(given["name"], "an alias")
+    canary = None if given.get("canary") is None else parse(given["canary"], f"{at}.canary")
+    target = _name(given.get("target"), f"{at}.target")
+    if canary is not None and canary.target == target:
+        wrong(f"{at}.canary.target", "is what the alias means already")
+    return AliasSpec(given["name"], target, canary)
 
 
 def parse(given: Any, at: str = "") -> CanarySpec:

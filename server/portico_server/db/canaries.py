@@ -177,12 +177,7 @@ def put(connection: Connection, row: CanaryRow, expected: str | None) -> CanaryR
         )
     known = _locked(connection, canaries.c.running == row.alias)
     if known is not None and known.target != row.target:
-        raise Conflict(
-            f"The calls of '{row.alias}' are split between '{known.baseline}' and '{known.target}'. End that first: "
-            f"portico canaries promote '{row.alias}', or portico canaries rollback '{row.alias}'.",
-            code="canary_running",
-            param="target",
-        )
+        raise running_conflict(known)
     if known is None:
         _CANARIES.add(connection, row)
         for side in ("baseline", "canary"):
@@ -196,6 +191,16 @@ def put(connection: Connection, row: CanaryRow, expected: str | None) -> CanaryR
         made = CanaryRow(**{**_values(known), "spec": row.spec})
     _note(connection, made.id, row.key, "set", "", {**row.spec})
     return made
+
+
+def running_conflict(row: CanaryRow) -> Conflict:
+    """The error for what cannot be while a canary runs."""
+    return Conflict(
+        f"The calls of '{row.alias}' are split between '{row.baseline}' and '{row.target}'. End that first: "
+        f"portico canaries promote '{row.alias}', or portico canaries rollback '{row.alias}'.",
+        code="canary_running",
+        param="target",
+    )
 
 
 def _values(row: CanaryRow) -> dict[str, Any]:

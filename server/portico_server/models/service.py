@@ -19,7 +19,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, nearest
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.registry import Registry
-from portico_server.core.servable import Card
+from portico_server.core.servable import Card, Servable
 from portico_server.db import canaries
 from portico_server.db import models as rows
 from portico_server.db.database import Database
@@ -432,6 +432,14 @@ class ModelService:
         target = self._registry.aliases.get(target, target)
         if name in self._aliased and self._registry.aliases.get(name) == target:
             return
+        behind = await self.check_target(name, target)
+        async with self._registry.claim(None, aliases=[name]):
+            await self._database.write(rows.put_alias, name, target)
+            self._aliased.add(name)
+            self._registry.alias(name, target, behind)
+
+    async def check_target(self, name: str, target: str) -> Servable | None:
+        """The version of an app that an alias is to mean, if it is one. Raises `NotFound` for what is not there."""
         behind = await self._registry.version(target)
         if behind is None and target not in self._deployments and not await self._chats(target):
             raise NotFound(
@@ -440,10 +448,7 @@ class ModelService:
                 code="model_not_found",
                 param="target",
             )
-        async with self._registry.claim(None, aliases=[name]):
-            await self._database.write(rows.put_alias, name, target)
-            self._aliased.add(name)
-            self._registry.alias(name, target, behind)
+        return behind
 
     async def _chats(self, name: str) -> bool:
         """Whether this is the name of a model or an app, be it the chat of a store."""

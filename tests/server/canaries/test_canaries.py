@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -16,8 +17,10 @@ from tests.api_server import ApiServer, RelayModel, api_server
 from tests.registry_fixture import FixedModel
 
 from portico_server.apps.deployed import AppKind
+from portico_server.config import parse
 from portico_server.core.context import Context
-from portico_server.core.errors import EngineFailed, InvalidRequest
+from portico_server.core.errors import Conflict, EngineFailed, InvalidRequest, PorticoError
+from portico_server.core.principal import SYSTEM
 from portico_server.core.relay import Relay, RelayResponse
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -298,3 +301,83 @@ async def test_an_end_is_written_whole_or_not_at_all(
     assert (found["status"], found["canary"]["calls"], len(found["journal"])) == ("running", 0, 1)
     found = await splitter.canary()
     assert (found["status"], found["canary"]["calls"], len(found["journal"])) == ("promoted", 2, 2)
+
+
+async def test_a_configuration_sets_a_canary_once_and_changes_it(splitter: Splitter, tmp_path: Path) -> None:
+    reconciler = splitter.served.services.reconciler
+
+    async def applied(
+        target: str, canary: dict[str, Any] | None = None, *, dry_run: bool = False
+    ) -> tuple[str, tuple[str, ...]]:
+        entry = {"name": splitter.alias, "target": target, "canary": canary}
+        wanted = parse({"aliases": [entry]}, tmp_path, {})
+        [done] = await reconciler.apply(wanted, SYSTEM, dry_run=dry_run)
+        return done.action, done.detail
+
+    assert await applied("old", dry_run=True) == ("create", ())
+    for action in ("create", "unchanged"):
+        assert await applied("old") == (action, ())
+    fresh: dict[str, Any] = {"target": "new", "weight": 1}
+    assert await applied("old", fresh, dry_run=True) == ("change", ("canary",))
+    assert await applied("old", fresh) == ("change", ("canary",))
+    assert await applied("old", fresh) == ("unchanged", ())
+    assert await splitter.said() == "new"
+    # Other rules are taken over, and what was counted stays.
+    ruled = {**fresh, "promote": {"after": 2}}
+    assert await applied("old", ruled) == ("change", ("canary",))
+    assert (await splitter.canary())["canary"]["calls"] == 1
+    assert await splitter.said() == "new"
+    assert (await splitter.ended())["status"] == "promoted"
+    # What the file waits for has come: the alias is not set back.
+    for given in (ruled, fresh):
+        assert await applied("old", given) == ("unchanged", ())
+    assert await applied("new") == ("unchanged", ())
+    # What was taken back does not begin again, until the file says something else.
+    back = {"target": "broken", "weight": 1, "rollback": {"after": 1, "max_error_rate": 0.5}}
+    assert await applied("new", back) == ("change", ("canary",))
+    await splitter.said(status=502)
+    assert (await splitter.ended())["status"] == "rolled_back"
+    assert await applied("new", back) == ("unchanged", ())
+    assert await applied("new", {**back, "weight": 0.5}) == ("change", ("canary",))
+    for target, canary in (("new", fresh | {"target": "picky"}), ("old", back), ("old", None)):
+        with pytest.raises(Conflict) as conflict:
+            await applied(target, canary)
+        assert conflict.value.code == "canary_running"
+    await splitter.ask("POST", f"/api/canaries/{splitter.alias}/rollback", {})
+    assert await applied("old", {"target": "picky", "weight": 1}) == ("change", ("target", "canary"))
+    found = await splitter.canary()
+    assert (found["status"], found["baseline"]["target"], found["key"]) == ("running", "old", SYSTEM.id)
+
+
+async def test_what_is_wrong_with_an_alias_of_a_configuration_is_said_with_its_place(
+    splitter: Splitter, tmp_path: Path
+) -> None:
+    reconciler = splitter.served.services.reconciler
+    entry = {"name": splitter.alias, "target": "old"}
+    wrong: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"target": 7}, "target"),
+        ({"canry": {}}, "canry"),
+        ({"canary": {"target": "new"}}, "canary.weight"),
+        ({"canary": {"target": "new", "wieght": 1}}, "canary.wieght"),
+        ({"canary": {"target": "old", "weight": 1}}, "canary.target"),
+    )
+    for fields, param in wrong:
+        with pytest.raises(InvalidRequest) as refused:
+            parse({"aliases": [{**entry, **fields}]}, tmp_path, {})
+        assert refused.value.param == f"aliases[0].{param}"
+    model = {"name": "m", "source": "fake://", "aliases": [splitter.alias]}
+    with pytest.raises(InvalidRequest, match="Leave it out there"):
+        parse({"models": [model], "aliases": [entry]}, tmp_path, {})
+    missing: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"target": "nobody"}, "target"),
+        ({"canary": {"target": "nwe", "weight": 1}}, "canary.target"),
+        ({"canary": {"target": "vectors", "weight": 1}}, "canary.target"),
+        ({"canary": {"target": "new", "keys": ["nobody"]}}, "canary.keys[0]"),
+        ({"canary": {"target": "new", "weight": 1, "eval": "none"}}, "canary.eval"),
+    )
+    for fields, param in missing:
+        wanted = parse({"aliases": [{**entry, **fields}]}, tmp_path, {})
+        with pytest.raises(PorticoError) as error:
+            await reconciler.apply(wanted, SYSTEM)
+        assert error.value.param == f"aliases[0].{param}"
+        assert splitter.alias not in splitter.served.services.registry.aliases
