@@ -93,7 +93,7 @@ class Problem:
 
     @property
     def line(self) -> str:
-        """All of it in a line. A model is left out; a store is there, but not as it was asked for."""
+        """All of it in a line. A model is left out; a store or an alias is there, but not as it was asked for."""
         outcome = "left out" if self.place.startswith("models") else "problem"
         return f"{outcome}: {self.name} ({self.place}): {self.reason}"
 
