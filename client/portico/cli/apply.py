@@ -41,8 +41,7 @@ def apply(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Create and change what a file has: models, stores, tools, MCP servers, prompts, skills, apps, agents, schedules,
-    aliases.
+    """Create and change what a file has: models, stores, tools, MCP servers, prompts, skills, apps, agents, schedules.
 
     What is as it should be is left alone. Nothing is removed without --prune.
     """
