@@ -33,6 +33,12 @@ class Listed(BaseModel, Generic[T]):
     data: list[T]
 
 
+class ListedPart(Listed[T], Generic[T]):
+    """The beginning of one: ``has_more`` if there are others, whether for ``limit`` or since these are long."""
+
+    has_more: bool
+
+
 class OpenAIList(Listed[T], Generic[T]):
     """A list as OpenAI marks it."""
 

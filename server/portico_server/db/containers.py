@@ -131,6 +131,7 @@ def add(connection: Connection, row: ContainerRow, bounds: ContainerBounds) -> s
 
 def remove(connection: Connection, container_id: str) -> None:
     """Forget a container with its list of files. Their artifacts stay."""
+    lock(connection, container_id)
     connection.execute(delete(container_files).where(container_files.c.container_id == container_id))
     connection.execute(delete(containers).where(containers.c.id == container_id))
 
@@ -155,12 +156,14 @@ def files(connection: Connection, container_id: str) -> list[ContainerFile]:
 
 def put(
     connection: Connection, rows: Sequence[ContainerFileRow], bounds: ContainerBounds
-) -> tuple[list[str], list[ContainerFile]]:
+) -> tuple[list[str], list[ContainerFile]] | None:
     """Let artifacts be the files of their container, in place of those with the same path.
 
-    Returns the paths of those that found no room there, and the files that are no more.
+    Returns the paths of those that found no room there, and the files that are no more; ``None`` if it is gone.
     """
     lock(connection, rows[0].container_id)
+    if _CONTAINERS.get(connection, rows[0].container_id) is None:
+        return None
     held = {file.path: file for file in files(connection, rows[0].container_id)}
     measured = select(artifacts.c.id, artifacts.c.bytes).where(artifacts.c.id.in_([row.id for row in rows]))
     sizes = {row.id: row.bytes for row in connection.execute(measured)}

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, and_, insert, or_, select, update
 from portico_server.core.question import QuestionKind, QuestionStatus
 from portico_server.db import webhooks
 from portico_server.db.agent_tasks import ANSWERABLE
-from portico_server.db.rows import chars_of, count_fitting
+from portico_server.db.rows import RowPage, chars_of, count_fitting
 from portico_server.db.rows import now as clock
 from portico_server.db.schema import questions, runs
 
@@ -181,7 +181,7 @@ def newest(
     status: QuestionStatus | None = None,
     run_id: str | None = None,
     limit: int = 100,
-) -> list[QuestionRow]:
+) -> RowPage[QuestionRow]:
     """Questions, newest first: all, or those of ``owner``. ``pending`` are those that can still be answered."""
     query = select(*_COLUMNS).order_by(questions.c.created_at.desc(), questions.c.id.desc())
     if owner is not None:
@@ -192,8 +192,8 @@ def newest(
         query = query.where(questions.c.status == status)
     if status == "pending":
         query = query.where(questions.c.expires_at > time.time())
-    count, _more = count_fitting(connection, query, limit, chars_of(questions.c.arguments, questions.c.value))
-    return [_row(row) for row in connection.execute(query.limit(count))]
+    count, more = count_fitting(connection, query, limit, chars_of(questions.c.arguments, questions.c.value))
+    return RowPage(tuple(_row(row) for row in connection.execute(query.limit(count))), more)
 
 
 def settled(connection: Connection, ids: Sequence[str]) -> list[str]:

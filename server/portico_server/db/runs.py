@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, case, func, insert, or_, selec
 
 from portico_server.core.principal import SYSTEM
 from portico_server.db import dedupe, questions, schedules, webhooks
-from portico_server.db.rows import Rows, may_have_another, portions
+from portico_server.db.rows import RowPage, Rows, may_have_another, portions
 from portico_server.db.rows import now as clock
 from portico_server.db.schema import CHANNEL, run_events, runs, steps
 
@@ -492,11 +492,11 @@ def get(connection: Connection, run_id: str) -> RunRow | None:
     return RunRow(**values)
 
 
-def newest(connection: Connection, limit: int, owner: str | None = None) -> list[RunRow]:
+def newest(connection: Connection, limit: int, owner: str | None = None) -> RowPage[RunRow]:
     """The newest runs first, as many as a page has room for; of one owner if given. Long results are left out, which
     `get` has.
     """
     query = _RUNS.select.order_by(runs.c.created_at.desc())
     if owner is not None:
         query = query.where(runs.c.owner == owner)
-    return list(_RUNS.page(connection, query, limit).data)
+    return _RUNS.page(connection, query, limit)

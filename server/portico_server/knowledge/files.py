@@ -594,13 +594,22 @@ class UploadedFiles:
     files: FileStorage
     artifacts: ArtifactStore
 
-    async def read(self, file_id: str, caller: Principal) -> tuple[str, bytes]:
-        """Name and content of a file. Raises `NotFound`."""
+    async def read(self, file_id: str, caller: Principal, *, limit: int) -> tuple[str, bytes]:
+        """Name and content of a file. Raises `NotFound`, and `TooLarge` for one of more than ``limit`` bytes."""
         if file_id.startswith(ARTIFACT_PREFIX):
             made = await self.artifacts.get(file_id, caller)
+            _require_small(made.name, made.bytes, limit)
             return made.name, await self.artifacts.read(file_id, caller)
         row = await self.files.get(file_id, caller)
+        _require_small(row.filename, row.bytes, limit)
         try:
             return row.filename, await pools.FILES.run(self.files.path(row).read_bytes)
         except FileNotFoundError as error:
             raise self.files.missing(row) from error
+
+
+def _require_small(name: str, size: int, limit: int) -> None:
+    if size > limit:
+        raise TooLarge(
+            f"'{name[:80]}' has {size:,} bytes; at most {limit:,} are taken here.", code="file_too_large"
+        )

@@ -36,6 +36,9 @@ LARGE_BODY_BYTES = 1024 * 1024
 MAX_BODY_BYTES = 512 * 1024 * 1024
 """Bytes that an answer may have, streamed or not: some of those who read one keep all of it."""
 
+MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
+"""Bytes of what a server says of itself: its models, its state."""
+
 CONNECTION_ERRORS = (aiohttp.ClientError, ConnectionError, TimeoutError)
 
 
@@ -100,9 +103,9 @@ class EngineTransport:
         session = (self._near if route.local else self._proxied)[False]
         async with (
             asyncio.timeout_at(deadline),
-            session.get(route.url, headers=route.headers) as response,
+            session.get(route.url, headers=route.headers, allow_redirects=False) as response,
         ):
-            data = await response.read()
+            data = await read_all(response, deadline=deadline, most=MAX_DOCUMENT_BYTES)
             if response.status != 200:
                 raise error_of(response.status, data, str(route.url))
             return data
@@ -189,13 +192,17 @@ class _Pieces:
 
 
 async def read_all(
-    response: aiohttp.ClientResponse, *, deadline: float | None, idle: float | None = None
+    response: aiohttp.ClientResponse,
+    *,
+    deadline: float | None,
+    idle: float | None = None,
+    most: int = MAX_BODY_BYTES,
 ) -> bytes:
     """The whole body; closes the response.
 
     ``idle``: seconds between two pieces of it after which it counts as broken; the first may take its time, since some
     servers send their headers before they begin to think. Raises `ConnectionError` then, and `EngineFailed` for a
-    body that is beyond all measure.
+    body of more than ``most`` bytes.
     """
     if response.content.is_eof():  # a short one, which came with its head: there is nothing to wait for
         try:
@@ -204,23 +211,23 @@ async def read_all(
             response.close()
     pieces = _Pieces(response, deadline, idle)
     try:
-        if (response.content_length or 0) <= MAX_BODY_BYTES:
+        if (response.content_length or 0) <= most:
             parts: list[bytes] = []
             size = 0
             while data := await pieces.next(patient=not parts):
                 size += len(data)
-                if size > MAX_BODY_BYTES:
+                if size > most:
                     break
                 parts.append(data)
             else:
                 return parts[0] if len(parts) == 1 else b"".join(parts)
     finally:
         pieces.close()
-    raise _too_much()
+    raise _too_much(most)
 
 
-def _too_much() -> EngineFailed:
-    return EngineFailed(f"The engine sent an answer of more than {MAX_BODY_BYTES >> 20} MB; it was cut off.")
+def _too_much(most: int = MAX_BODY_BYTES) -> EngineFailed:
+    return EngineFailed(f"The engine sent an answer of more than {most >> 20} MB; it was cut off.")
 
 
 async def read_pieces(

@@ -26,6 +26,7 @@ from portico_server.core.question import SERVED, Answer, Question, QuestionStatu
 from portico_server.db import questions as rows
 from portico_server.db.database import Database
 from portico_server.db.questions import QuestionRow
+from portico_server.db.rows import RowPage
 from portico_server.runs.run import Run
 
 logger = logging.getLogger(__name__)
@@ -162,7 +163,7 @@ class Questions:
         status: QuestionStatus | None = None,
         run_id: str | None = None,
         limit: int = 100,
-    ) -> list[QuestionRow]:
+    ) -> RowPage[QuestionRow]:
         """The caller's questions, newest first; all of them for an admin."""
         owner = None if caller.admin else caller.id
         return await self._database.read(rows.newest, owner, status=status, run_id=run_id, limit=limit)
@@ -256,7 +257,7 @@ class Questions:
         queue: asyncio.Queue[QuestionRow | None] = asyncio.Queue(MAX_UNREAD_CHANGES)
         self._watchers.add(queue)
         try:
-            for row in reversed(await self.list(caller, status="pending", limit=MAX_UNREAD_CHANGES)):
+            for row in reversed((await self.list(caller, status="pending", limit=MAX_UNREAD_CHANGES)).data):
                 yield row
             while (change := await queue.get()) is not None:
                 if caller.sees(change.owner):

@@ -7,7 +7,7 @@ noted after it, and what its kernel lacks is laid into it before the next, be it
 from __future__ import annotations
 
 import mimetypes
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -128,6 +128,9 @@ class Containers:
                 ),
             ]
             left = await self._put(row, named)
+            for one, (path, _data, _source) in zip(brought, files, strict=True):
+                if path in left:
+                    await self._discard(one.id)
             laid.update({path: file_id for file_id, path, _source in named if path not in left})
             await self._take(row, [path for path in outcome.gone if path in laid])
             for path in outcome.gone:
@@ -186,9 +189,12 @@ class Containers:
     # --- containers -----------------------------------------------------------------------------------------------
 
     async def create(
-        self, wanted: NewContainer, caller: Principal, files: Sequence[tuple[str, bytes]] = ()
+        self, wanted: NewContainer, caller: Principal, files: AsyncIterable[tuple[str, bytes]] | None = None
     ) -> ContainerRow:
-        """A new one with these files, by their paths. Raises `InvalidRequest`, `NotFound`, `TooLarge`, `Conflict`."""
+        """A new one with these files, by their paths, of which one at a time is in memory.
+
+        Raises `InvalidRequest`, `NotFound`, `TooLarge`, `Conflict`.
+        """
         for number, skill in enumerate(wanted.skills):
             try:
                 await self._about(skill, caller)
@@ -218,8 +224,9 @@ class Containers:
         while (oldest := await self._database.write(add)) is not None:
             await self._forget(oldest, row.owner)
         try:
-            for path, data in files:
-                await self._add(row, path, data)
+            if files is not None:
+                async for path, data in files:
+                    await self._add(row, path, data)
         except BaseException:
             await self._forget(row.id, row.owner)
             raise
@@ -341,7 +348,12 @@ class Containers:
         if not named:
             return ()
         made = [ContainerFileRow(file_id, row.id, path, source) for file_id, path, source in named]
-        left, replaced = await self._database.write(rows.put, made, BOUNDS)
+        put = await self._database.write(rows.put, made, BOUNDS)
+        if put is None:  # it was deleted meanwhile
+            for lost in made:
+                await self._discard(lost.id)
+            raise _gone(row.id)
+        left, replaced = put
         for file in replaced:
             if file.run_id == row.id:
                 await self._discard(file.id)
@@ -366,13 +378,17 @@ class Containers:
 
 def _seen(row: ContainerRow | None, container_id: str, caller: Principal) -> ContainerRow:
     if row is None or not caller.sees(row.owner):
-        raise NotFound(
-            f"There is no container '{container_id[:80]}', or it was not used for longer than it is kept. Make one "
-            "with POST /v1/containers.",
-            code="container_not_found",
-            param="container_id",
-        )
+        raise _gone(container_id)
     return row
+
+
+def _gone(container_id: str) -> NotFound:
+    return NotFound(
+        f"There is no container '{container_id[:80]}', or it was not used for longer than it is kept. Make one with "
+        "POST /v1/containers.",
+        code="container_not_found",
+        param="container_id",
+    )
 
 
 def _owner(row: ContainerRow) -> Principal:

@@ -396,7 +396,7 @@ async def test_bytes_that_another_daemon_has_in_a_folder_of_its_own_are_a_clear_
     )
     row = await first.create("a.txt", "user_data", sent(b"at A"), SYSTEM)
     with pytest.raises(NotFound, match="with the setting 'files'") as caught:
-        await UploadedFiles(second, ArtifactStore(pair[1], tmp_path)).read(row.id, SYSTEM)
+        await UploadedFiles(second, ArtifactStore(pair[1], tmp_path)).read(row.id, SYSTEM, limit=1_000)
     assert caught.value.code == "file_content_missing"
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
+from portico_server.core.errors import EngineFailed
+from portico_server.models import transport
+from portico_server.models.server_process import Endpoint
 from portico_server.models.transport import read_frames
 
 ENDS = b"data: 1\r\n\r\ndata: 2\n\ndata: \r3\r\ndata: 4\n\r\ndata: [DONE]\r\n\r\n"
@@ -56,3 +63,26 @@ async def test_what_a_frame_in_many_pieces_takes_grows_with_its_size_alone() -> 
     # A copy of the frame for each piece would be terabytes.
     piece, number = b"x" * 256, 120_000
     assert [len(frame) for frame in await frames(b"data: ", *[piece] * number, b"\n\n")] == [256 * number + 8]
+
+
+async def test_what_a_server_says_of_itself_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "MAX_DOCUMENT_BYTES", 1_000_000)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(int(request.query["count"])):
+                await response.write(bytes(100_000))
+        return response
+
+    app = web.Application()
+    app.router.add_get("/models", answer)
+    opened = transport.EngineTransport()
+    async with TestServer(app) as server:
+        url = str(server.make_url(""))
+        small, large = (transport.Route(Endpoint(url, ""), f"models?count={count}") for count in (3, 1_000))
+        assert len(await opened.get(small, deadline=None)) == 300_000
+        with pytest.raises(EngineFailed, match="cut off"):
+            await opened.get(large, deadline=None)
+    await opened.close()

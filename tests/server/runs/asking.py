@@ -50,7 +50,7 @@ class AskingRunner:
         return self.runner.spawn("test", "asks", caller, work)
 
     async def pending(self) -> list[rows.QuestionRow]:
-        return await self.questions.list(LOCAL, status="pending")
+        return list((await self.questions.list(LOCAL, status="pending")).data)
 
 
 async def asked(run: Run) -> Asked:

@@ -174,5 +174,5 @@ async def test_a_run_that_waits_survives_kill_9(database: Database, tmp_path: Pa
     task = asyncio.create_task(daemon.scheduler.run(alone=True))
     row = await ended(database, run_id)
     assert (row.status, row.result["accepted"], row.attempts) == ("completed", True, 2)
-    assert [item.id for item in await daemon.questions.list(LOCAL)] == [question.id]
+    assert [item.id for item in (await daemon.questions.list(LOCAL)).data] == [question.id]
     await stop(task)

@@ -48,6 +48,12 @@ class Call:
 CALL = cast("Any", Call())
 
 
+async def brought(*files: tuple[str, bytes]) -> AsyncIterator[tuple[str, bytes]]:
+    """Files as they come for a new container."""
+    for file in files:
+        yield file
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Containers, and the parts below them."""
@@ -87,7 +93,7 @@ async def test_a_new_kernel_has_the_files_that_the_one_before_it_left(
         StorageQuota(),
         1_024,
     )
-    row = await containers.create(NewContainer("work"), ME, [("given.txt", b"given")])
+    row = await containers.create(NewContainer("work"), ME, brought(("given.txt", b"given")))
     code = "import os\nos.makedirs('a')\nopen('a/b.txt', 'w').write('b')\nopen('c.txt', 'w').write('c')"
     outcome, made = await containers.run(row.id, Cell(code, {"sent.txt": b"sent"}), CALL)
     assert outcome.error is None and sorted(one.name for one in made) == ["b.txt", "c.txt"]
@@ -114,7 +120,8 @@ async def test_a_new_kernel_has_the_files_that_the_one_before_it_left(
 
 async def test_a_container_is_gone_with_its_files_when_its_time_is_over(place: Place) -> None:
     made = [
-        await place.containers.create(NewContainer(name), ME, [("a.txt", b"a")]) for name in ("old", "new")
+        await place.containers.create(NewContainer(name), ME, brought(("a.txt", b"a")))
+        for name in ("old", "new")
     ]
     old, new = (row.id for row in made)
     await place.database.write(
@@ -153,3 +160,14 @@ async def test_what_a_key_may_have_is_bounded(place: Place, monkeypatch: pytest.
             await place.containers.add(first.id, path, b"", ME)
     with pytest.raises(NotFound):
         await place.containers.get(new_id("cntr_"), ME)
+
+
+async def test_what_comes_for_a_container_that_is_deleted_meanwhile_is_not_kept(place: Place) -> None:
+    async def files() -> AsyncIterator[tuple[str, bytes]]:
+        [row] = (await place.containers.list(ME)).data
+        await place.containers.remove(row.id, ME)
+        yield "late.txt", b"late"
+
+    with pytest.raises(NotFound) as gone:
+        await place.containers.create(NewContainer("short"), ME, files())
+    assert gone.value.code == "container_not_found" and await place.artifacts.list(ME) == []

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.exchange import ClientLeft
-from portico_server.api.shapes import Listed
+from portico_server.api.shapes import Listed, ListedPart
 from portico_server.api.sse import EventStream, frame, while_present
 from portico_server.core.principal import Principal
 from portico_server.runs.questions import Questions
@@ -94,10 +94,11 @@ async def list_questions(
     status: Literal["pending", "answered", "expired", "cancelled"] | None = None,
     run: Annotated[str | None, Query(description="Only what this run asked.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> Listed[QuestionDescription]:
+) -> ListedPart[QuestionDescription]:
     """What the caller's runs have asked, newest first; what all runs have asked, for an admin."""
-    rows = await services.questions.list(caller, status=status, run_id=run, limit=limit)
-    return Listed(data=[QuestionDescription.model_validate(row) for row in rows])
+    page = await services.questions.list(caller, status=status, run_id=run, limit=limit)
+    data = [QuestionDescription.model_validate(row) for row in page.data]
+    return ListedPart(data=data, has_more=page.has_more)
 
 
 @router.get(

@@ -13,7 +13,7 @@ from portico.wire import ErrorBody, Failed, Finished, Usage
 from portico_server.api.endpoint import Admin, Caller, Seen, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.services import ApiServices
-from portico_server.api.shapes import Listed, shaped
+from portico_server.api.shapes import ListedPart, shaped
 from portico_server.api.sse import EventStream, event_frame, frame
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import Principal
@@ -58,22 +58,22 @@ class RunDescription(BaseModel):
 @router.get("")
 async def list_runs(
     services: TheServices, caller: Caller, limit: Annotated[int, Query(ge=1, le=500)] = 50
-) -> Listed[RunDescription]:
+) -> ListedPart[RunDescription]:
     """The newest runs of the caller: all durable ones, and those in memory that live or ended lately.
 
     The single requests of a batch are not among them: its own run stands for them.
     """
     owner = None if caller.admin else caller.id
-    rows = await services.database.read(runs.newest, limit, owner)
+    page = await services.database.read(runs.newest, limit, owner)
     found = {
         run.id: _living(run)
         for run in services.runner.list()
         if not run.behind and caller.sees(run.caller.id)
     }
-    for row in rows:
+    for row in page.data:
         found[row.id] = _described(row, services.runner.get(row.id))
     newest = sorted(found.values(), key=lambda run: run.created_at, reverse=True)
-    return Listed(data=newest[:limit])
+    return ListedPart(data=newest[:limit], has_more=page.has_more or len(newest) > limit)
 
 
 class PruneRequest(BaseModel, extra="forbid"):

@@ -20,7 +20,7 @@ from portico_server.api.exchange import Exchange
 from portico_server.api.openai import form, upload
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Moment, Page, page_of, shaped
-from portico_server.core.errors import Forbidden, InvalidRequest, NotFound
+from portico_server.core.errors import Forbidden, InvalidRequest, NotFound, TooLarge
 from portico_server.core.invalid import missing
 from portico_server.core.principal import Principal
 from portico_server.db.containers import ContainerFile, ContainerRow
@@ -158,15 +158,15 @@ _FORM = upload.declared(["file"], {"file": upload.FILE}, json=_BY_ID)
 async def create_container(body: ContainerRequest, services: TheServices, caller: Caller) -> Container:
     """Make a container, with copies of uploaded files in it."""
     _require_code(caller)
-    files = [
-        await _uploaded(services, file_id, caller, f"file_ids[{number}]")
-        for number, file_id in enumerate(body.file_ids)
-    ]
     wanted = NewContainer(
         body.name,
         DEFAULT_MINUTES if body.expires_after is None else body.expires_after.minutes,
         body.memory_limit,
         tuple(map(_skill, body.skills)),
+    )
+    files = (
+        await _uploaded(services, file_id, caller, f"file_ids[{number}]")
+        for number, file_id in enumerate(body.file_ids)
     )
     return Container.of(await services.containers.create(wanted, caller, files))
 
@@ -265,9 +265,12 @@ def _require_code(caller: Principal) -> None:
 
 async def _uploaded(services: ApiServices, file_id: str, caller: Principal, param: str) -> tuple[str, bytes]:
     try:
-        name, data = await UploadedFiles(services.files, services.artifacts).read(file_id, caller)
-    except NotFound as error:
-        raise NotFound(error.message, code=error.code, param=param) from error
+        name, data = await UploadedFiles(services.files, services.artifacts).read(
+            file_id, caller, limit=MAX_FILE_BYTES
+        )
+    except (NotFound, TooLarge) as error:
+        error.param = param
+        raise
     return name.rpartition("/")[2], data
 
 

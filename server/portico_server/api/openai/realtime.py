@@ -142,6 +142,7 @@ async def _hold(
             await _handle(session, socket, message)
         finally:
             socket.done(message)
+            del message  # which would stay until the next one, uncounted
     over = InvalidRequest(
         f"A session lasts for {config.MAX_SESSION_S // 60} minutes. Open a new one to continue.",
         code="session_expired",

@@ -6,12 +6,13 @@ import base64
 import binascii
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from portico_server.core.errors import EngineFailed, Forbidden, InvalidRequest, NotFound, Unavailable
 from portico_server.core.invalid import wrong
 from portico_server.core.media import Attachment, Speak, Speech, Transcribe, Transcript
+from portico_server.core.pools import SOUNDS
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.runs.runner import Runner
@@ -26,6 +27,9 @@ RATES_HZ: Final[Mapping[str, int]] = {PCM: 24_000, "audio/pcmu": 8_000, "audio/p
 
 MIN_COMMIT_MS: Final = 100
 MAX_BUFFER_BYTES: Final = 15 * 2**20
+MAX_INLINE_BYTES: Final = 64 * 1024
+"""Bytes of a sound that is changed at once, in some milliseconds."""
+
 MAX_DELTA_BYTES: Final = 24_000
 """Bytes of a sound in one event: half a second of samples."""
 
@@ -176,7 +180,8 @@ class Voices:
         """What is said in a sound, by the ``audio.input`` of a session."""
         wanted = audio["transcription"] or {}
         model = await self.able("transcription", wanted.get("model"), "audio.input.transcription.model")
-        file = Attachment("file", "speech.wav", "audio/wav", as_wav(data, audio["format"]["type"]))
+        wav = await self._changed(as_wav, data, audio["format"]["type"])
+        file = Attachment("file", "speech.wav", "audio/wav", wav)
         asked = Transcribe(file, wanted.get("language") or "", wanted.get("prompt") or "")
         found = await self._runner.call("audio/transcriptions", model, asked, self._caller)
         if not isinstance(found, Transcript):
@@ -191,4 +196,10 @@ class Voices:
         found = await self._runner.call("audio/speech", model, asked, self._caller)
         if not isinstance(found, Speech):
             raise EngineFailed(f"'{model}' answered something that is not a sound.")
-        return encoded(found.audio, audio["format"]["type"])
+        return await self._changed(encoded, found.audio, audio["format"]["type"])
+
+    async def _changed(self, change: Callable[[bytes, str], bytes], data: bytes, kind: str) -> bytes:
+        """A sound in another form. Half an hour on the telephone takes a second."""
+        if kind == PCM or len(data) <= MAX_INLINE_BYTES:
+            return change(data, kind)
+        return await SOUNDS.run_for(self._caller.id, change, data, kind)

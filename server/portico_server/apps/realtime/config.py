@@ -335,6 +335,21 @@ def asked(config: Config, given: Any, at: str = "response") -> Config:
     return made
 
 
+def named(config: Config, granted: Config) -> Iterator[tuple[str, Any, Sequence[Any]]]:
+    """What a session names of the daemon's: where, the name, and what may stand there of what was granted."""
+    heard, known = (transcription_of(one).get("model") for one in (config, granted))
+    if config["type"] == TRANSCRIPTION:
+        yield "audio.input.transcription.model", heard, (known,)
+        return
+    for number, tool in enumerate(config["tools"]):
+        if tool["type"] != "function":
+            yield f"tools[{number}]", tool, granted["tools"]
+    yield "prompt", config["prompt"], (None, granted["prompt"])
+    yield "audio.input.transcription.model", heard, (None, known)
+    spoken, known = (one["audio"]["output"]["model"] for one in (config, granted))
+    yield "audio.output.model", spoken, (None, known)
+
+
 def body_of(config: Config, given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The request for a response, in which ``given`` is the conversation."""
     body: dict[str, Any] = {

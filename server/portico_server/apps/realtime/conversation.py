@@ -11,7 +11,7 @@ from portico_server.core import fields
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooMany
 from portico_server.core.fields import BodyField
 from portico_server.core.ids import new_id
-from portico_server.core.invalid import missing, not_one_of
+from portico_server.core.invalid import missing, not_one_of, wrong
 
 Item: TypeAlias = dict[str, Any]
 """One item as OpenAI's Realtime API defines it."""
@@ -145,6 +145,10 @@ class SessionItems:
         """One of them. Raises `NotFound`."""
         return self._items[self._index(item_id, at)]
 
+    def size(self, item_id: str) -> int:
+        """Bytes of one of them."""
+        return self._sizes[item_id]
+
     def before(self, item_id: str) -> str | None:
         """The id of the item before one of them."""
         index = self._index(item_id, "item_id")
@@ -247,12 +251,18 @@ def _asked(part: Mapping[str, Any]) -> dict[str, Any]:
 
 def resolved(given: Sequence[Any], conversation: SessionItems, at: str) -> list[Item]:
     """The ``input`` of a response: items, and references to those of the conversation by their ids."""
+    if len(given) > MAX_ITEMS:
+        wrong(at, f"has {len(given):,} items, more than {MAX_ITEMS:,}")
     found = []
+    referred = 0
     for number, one in enumerate(given):
         path = f"{at}[{number}]"
         if isinstance(one, dict) and one.get("type") == "item_reference":
             _REFERENCE.check(one, path)
             found.append(conversation.get(one["id"], f"{path}.id"))
+            referred += conversation.size(one["id"])
+            if referred > MAX_ITEMS_BYTES:
+                wrong(at, f"refers to more than {MAX_ITEMS_BYTES:,} bytes, each reference counted")
         else:
             found.append(read_item(one, path))
     return found

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final, ParamSpec, TypeVar
 
+import orjson
+
 from portico_server.apps.realtime import config
 from portico_server.apps.realtime.audio import (
     MAX_BUFFER_BYTES,
@@ -26,7 +28,15 @@ from portico_server.apps.realtime.turn import Emit, Heard, RealtimeTurn
 from portico_server.apps.responses.responder import Responder
 from portico_server.apps.responses.work import PreparedResponse
 from portico_server.core import fields
-from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, PorticoError, TooMany, nearest
+from portico_server.core.errors import (
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    PorticoError,
+    TooLarge,
+    TooMany,
+    nearest,
+)
 from portico_server.core.fields import BodyField
 from portico_server.core.ids import new_id
 from portico_server.core.invalid import missing, wrong, wrong_type
@@ -46,6 +56,9 @@ _LONG_SOUNDS: Final = FairSlots(2)
 """One of a session at a time: it reads no further meanwhile."""
 
 MAX_EVENT_ID_CHARS: Final = 512
+
+MAX_CONFIG_BYTES: Final = 2 * 2**20
+"""Bytes of what a session is told to be, which it is told back with each change."""
 
 _TRANSCRIPTION: Final = "conversation.item.input_audio_transcription"
 
@@ -78,6 +91,7 @@ class RealtimeSession:
         self._voices = voices
         self._keep = keep
         self._items_bytes = self._listening_bytes = 0
+        self._config_bytes = self._asked_bytes = len(orjson.dumps(begun))
         self._writes_only = begun["type"] == config.TRANSCRIPTION
         self._input = InputBuffer()
         self._spoken: tuple[str, int] | None = None
@@ -156,6 +170,15 @@ class RealtimeSession:
         named = config.transcription_of(changed).get("model")
         if named is not None and named != config.transcription_of(self.config).get("model"):
             await self._voices.able("transcription", named, "session.audio.input.transcription.model")
+        size = len(orjson.dumps(changed))
+        if size > MAX_CONFIG_BYTES:
+            raise TooLarge(
+                f"The session would have {size:,} bytes; at most {MAX_CONFIG_BYTES:,} are kept.",
+                code="session_too_large",
+                param="session",
+            )
+        self._hold(size - self._config_bytes, "session")
+        self._config_bytes = size
         self.config = changed
         if heard["turn_detection"] != before["turn_detection"] or heard["format"] != before["format"]:
             await self._configure_input()
@@ -214,7 +237,24 @@ class RealtimeSession:
 
     def _count(self, more: int = 0) -> bool:
         """Count what is held, and ``more`` bytes that are to come; whether there is room for them."""
-        return self._keep(self._items_bytes + len(self._input) + self._listening_bytes + more)
+        held = self._asked_bytes + self._items_bytes + len(self._input) + self._listening_bytes
+        return self._keep(held + more)
+
+    def _hold(self, size: int, param: str) -> None:
+        """Count so many bytes more of what the session and its responses are asked for. Raises `TooMany`."""
+        self._asked_bytes += size
+        if not self._count():
+            self._let_go(size)
+            raise TooMany(
+                f"There is no room for '{param}' beside the other calls of this key. Wait for one of them to end.",
+                code="too_many_at_once",
+                param=param,
+                retry_after=1.0,
+            )
+
+    def _let_go(self, size: int) -> None:
+        self._asked_bytes -= size
+        self._count()
 
     async def _append(self, event: Mapping[str, Any]) -> None:
         text = event["audio"]
@@ -443,27 +483,17 @@ class RealtimeSession:
         await self._emit("error", error=error_event(error, None)["error"])
 
     def _require_granted(self, made: Config, at: str) -> None:
-        """Raises `Forbidden` for tools of the daemon that the client secret of this session does not have, and for
-        another model than it has been made for.
-        """
+        """Raises `Forbidden` for what is the daemon's and the client secret of this session does not have."""
         if self._granted is None:
             return
-        if self._writes_only:
-            named = config.transcription_of(self._granted).get("model")
-            if config.transcription_of(made).get("model") != named:
+        for path, name, granted in config.named(made, self._granted):
+            if name not in granted:
                 raise Forbidden(
-                    "A session that was opened with a client secret has the model for which the secret was made.",
+                    "A session that was opened with a client secret has the tools of the daemon, the prompt and the "
+                    "models that were named when the secret was made, as they were named there, and functions of its "
+                    "client.",
                     code="not_in_client_secret",
-                    param=f"{at}.audio.input.transcription.model",
-                )
-            return
-        for number, tool in enumerate(made["tools"]):
-            if tool["type"] != "function" and tool not in self._granted["tools"]:
-                raise Forbidden(
-                    "A session that was opened with a client secret has the daemon's tools that were named when the "
-                    "secret was made, as they were named there, and functions of its client.",
-                    code="not_in_client_secret",
-                    param=f"{at}.tools[{number}]",
+                    param=f"{at}.{path}",
                 )
 
     # --- responses -----------------------------------------------------------------------------------------------
@@ -484,9 +514,11 @@ class RealtimeSession:
             with config.inside("response"):
                 prepared = await self._prepare(asked, items)
             conversation = None if aside else self._conversation
+            size = len(orjson.dumps(event.get("response")))
+            self._hold(size, "response")
             turn = RealtimeTurn(asked, conversation, self._emit, self._voices, self._heard)
             await turn.begin()
-            self._start(turn, self._respond(turn, prepared))
+            self._start(turn, self._respond(turn, prepared), size)
 
     def _require_no_other(self, aside: bool) -> None:
         """Raises `Conflict` and `TooMany` unless a further response may be made, in the conversation or ``aside``."""
@@ -511,14 +543,15 @@ class RealtimeSession:
     async def _prepare(self, asked: Config, items: list[Item]) -> PreparedResponse:
         return await self._responder.prepare(config.body_of(asked, as_input(items)), self._caller)
 
-    def _start(self, turn: RealtimeTurn, work: Coroutine[Any, Any, None]) -> None:
-        """Make a response that has begun."""
+    def _start(self, turn: RealtimeTurn, work: Coroutine[Any, Any, None], size: int = 0) -> None:
+        """Make a response that has begun, and let go of ``size`` bytes that are held for it."""
         self._wait_no_longer()
         task = asyncio.create_task(work, name=f"realtime {turn.id}")
         self._turns[turn] = task
 
         def ended(_task: object) -> None:
             self._turns.pop(turn)
+            self._let_go(size)
             self._await_speech(turn)
 
         task.add_done_callback(ended)

@@ -11,8 +11,11 @@ from portico_server.apps.agent.tools import cut
 from portico_server.apps.responses.items import MODEL_OUTPUT, Item
 from portico_server.apps.responses.request import CodeInterpreterTool
 from portico_server.apps.responses.tool_context import OfferedTool, Place, ToolContext
-from portico_server.core.errors import NotFound, PorticoError
+from portico_server.core.errors import NotFound, PorticoError, TooLarge
 from portico_server.core.request import Artifact, CalledTool, ToolCall, ToolResult
+
+MAX_FILES_BYTES: Final = 16 * 2**20
+"""Bytes of all uploaded files that a tool brings along."""
 
 _CODE: Final = {
     "type": "object",
@@ -26,10 +29,7 @@ async def code_call(bench: ToolContext, tool: CodeInterpreterTool, at: str) -> N
     """Offer it. Raises `NotFound`, `Forbidden`."""
     card = (await bench.around.registry.resolve("tool/code_interpreter", bench.context.caller)).card
     place = await place_of(bench, tool.container, f"{at}.container", fresh=bool(tool.files))
-    files = [
-        await uploaded(bench, file_id, f"{at}.container.file_ids[{n}]")
-        for n, file_id in enumerate(tool.files)
-    ]
+    files = await uploaded(bench, tool.files, f"{at}.container.file_ids")
 
     async def use(call: CalledTool, arguments: Mapping[str, Any]) -> None:
         # Some models write the code where its JSON should stand.
@@ -109,13 +109,19 @@ async def _run(bench: ToolContext, place: Place, files: Sequence[Mapping[str, st
     await bench.emit([completed, done])
 
 
-async def uploaded(bench: ToolContext, file_id: str, at: str) -> dict[str, str]:
-    """An uploaded file as the tools that run code take it. Raises `NotFound`."""
-    try:
-        name, data = await bench.around.uploads.read(file_id, bench.context.caller)
-    except NotFound as error:
-        raise NotFound(error.message, code=error.code, param=at) from error
-    return {"name": name.rpartition("/")[2], "base64": base64.b64encode(data).decode()}
+async def uploaded(bench: ToolContext, file_ids: Sequence[str], at: str) -> list[dict[str, str]]:
+    """Uploaded files as the tools that run code take them. Raises `NotFound`, `TooLarge`."""
+    found = []
+    room = MAX_FILES_BYTES
+    for number, file_id in enumerate(file_ids):
+        try:
+            name, data = await bench.around.uploads.read(file_id, bench.context.caller, limit=room)
+        except (NotFound, TooLarge) as error:
+            error.param = f"{at}[{number}]"
+            raise
+        room -= len(data)
+        found.append({"name": name.rpartition("/")[2], "base64": base64.b64encode(data).decode()})
+    return found
 
 
 def made_notes(text: str, made: Sequence[tuple[Artifact, str]]) -> list[dict[str, Any]]:

@@ -30,6 +30,9 @@ from portico_server.core.tool_search import QUERY_ARGUMENTS
 
 KIND: Final = "image_generation"
 
+MAX_PICTURE_BYTES: Final = 64 * 2**20
+"""Bytes of a picture that a model has made."""
+
 _PROMPT: Final = {
     "type": "object",
     "properties": {"prompt": {"type": "string", "description": "What the picture shows, in detail."}},
@@ -84,7 +87,9 @@ async def _draw(bench: ToolContext, tool: ImageGenerationTool, prompt: str) -> N
         assert isinstance(result, ToolResult)
         if result.artifacts and result.structured is not None:
             [picture] = result.structured["pictures"]
-            _name, data = await bench.around.uploads.read(picture["id"], bench.context.caller)
+            _name, data = await bench.around.uploads.read(
+                picture["id"], bench.context.caller, limit=MAX_PICTURE_BYTES
+            )
             fields["result"] = base64.b64encode(data).decode()
             fields["revised_prompt"] = picture.get("revised_prompt", prompt)
             fields["size"] = f"{picture['width']}x{picture['height']}"

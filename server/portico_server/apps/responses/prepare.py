@@ -173,6 +173,8 @@ class Preparer:
         missing = [item_id for item_id in wanted if item_id not in by_id]
         by_id.update(await self._items(missing, caller))
         found = []
+        sizes = {item_id: len(orjson.dumps(by_id[item_id])) for item_id in set(wanted) & by_id.keys()}
+        room = MAX_WHOLE_CHARS
         for number, item in enumerate(given):
             if item["type"] == "item_reference":
                 if item["id"] not in by_id:
@@ -182,6 +184,11 @@ class Preparer:
                         code="item_not_found",
                         param=f"input[{number}].id",
                     )
+                room -= sizes[
+                    item["id"]
+                ]  # each time: a reference is short, and what it stands for may be long
+                if room < 0:
+                    raise _too_much("refers to by 'item_reference'")
                 item = by_id[item["id"]]
             found.append(item)
         return found
@@ -193,12 +200,7 @@ class Preparer:
         )
         texts = await self.database.read(conversations.find_items, list(ids), owner)
         if rows is None or texts is None:
-            raise InvalidRequest(
-                "What 'input' refers to by 'item_reference' is in responses and conversations of more than "
-                f"{MAX_WHOLE_CHARS:,} characters together. Send the items themselves.",
-                code="context_length_exceeded",
-                param="input",
-            )
+            raise _too_much("refers to by 'item_reference', with what it is in,")
         by_id = {item["id"]: item for row in rows if caller.sees(row.owner) for item in row.items}
         return {**by_id, **{item_id: orjson.loads(text) for item_id, text in texts.items()}}
 
@@ -227,6 +229,7 @@ class Preparer:
     async def _media(self, items: Iterable[Item], card: Card, caller: Principal) -> dict[str, str]:
         """The uploaded files that messages name, as ``data:`` addresses, if the model can read them."""
         found: dict[str, str] = {}
+        room = MAX_WHOLE_CHARS
         for item in items:
             if item["type"] not in ("message", "function_call_output"):
                 continue
@@ -235,10 +238,15 @@ class Preparer:
                 if part["type"] == "input_file":
                     _require_files(card)
                 file_id = part.get("file_id")
-                if part["type"] in ("input_image", "input_file") and file_id and file_id not in found:
-                    name, data = await self.uploads.read(file_id, caller)
+                if part["type"] not in ("input_image", "input_file") or not file_id:
+                    continue
+                if file_id not in found:
+                    name, data = await self.uploads.read(file_id, caller, limit=room)
                     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
                     found[file_id] = f"data:{kind};base64,{base64.b64encode(data).decode()}"
+                room -= len(found[file_id])  # a model is sent it each time
+                if room < 0:
+                    raise _too_much("names as 'file_id'")
         return found
 
 
@@ -254,6 +262,14 @@ def _too_long(what: str, param: str, hint: str) -> InvalidRequest:
         f"{MAX_WHOLE_ITEMS:,} items or {MAX_WHOLE_CHARS:,} characters. {hint}",
         code="context_length_exceeded",
         param=param,
+    )
+
+
+def _too_much(what: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"What 'input' {what} has more than {MAX_WHOLE_CHARS:,} characters together, each mention counted. Send less.",
+        code="context_length_exceeded",
+        param="input",
     )
 
 

@@ -79,9 +79,7 @@ async def shell_call(bench: ToolContext, tool: ShellTool, at: str) -> None:
     await bench.around.registry.resolve("tool/shell", bench.context.caller)
     named = f"{at}.environment.container_id"
     place = bench.shell = await place_of(bench, tool.container, named, fresh=bool(tool.files))
-    files = [
-        await uploaded(bench, one, f"{at}.environment.file_ids[{n}]") for n, one in enumerate(tool.files)
-    ]
+    files = await uploaded(bench, tool.files, f"{at}.environment.file_ids")
     skills = [
         await _known(bench, skill, f"{at}.environment.skills[{n}]") for n, skill in enumerate(tool.skills)
     ]

@@ -190,7 +190,7 @@ class AgentTasks:
         question = None
         if response.status in OPEN_STATUSES:
             pending = await self._questions.list(caller, status="pending", run_id=row.run_id)
-            question = next((one for one in reversed(pending) if one.kind in ANSWERABLE), None)
+            question = next((one for one in reversed(pending.data) if one.kind in ANSWERABLE), None)
         return TaskView(row, response, question)
 
     async def list(

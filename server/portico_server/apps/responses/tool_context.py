@@ -25,8 +25,8 @@ Emit: TypeAlias = Callable[[Sequence[Event]], Awaitable[None]]
 class ResponseFiles(Protocol):
     """Files that clients uploaded."""
 
-    async def read(self, file_id: str, caller: Principal) -> tuple[str, bytes]:
-        """Name and content. Raises `NotFound`."""
+    async def read(self, file_id: str, caller: Principal, *, limit: int) -> tuple[str, bytes]:
+        """Name and content. Raises `NotFound`, and `TooLarge` for more than ``limit`` bytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from portico_server.core import interfaces, media
 from portico_server.core.context import Context
-from portico_server.core.errors import EngineFailed, NotFound, PorticoError
+from portico_server.core.errors import EngineFailed, NotFound, PorticoError, TooLarge
 from portico_server.core.interfaces import Fetcher
 from portico_server.core.media import (
     Attachment,
@@ -48,8 +48,8 @@ _OPTIONS: Final = ("quality", "background", "output_format", "seed", "steps", "n
 class PictureFiles(Protocol):
     """What was uploaded or made before."""
 
-    async def read(self, file_id: str, caller: Principal) -> tuple[str, bytes]:
-        """Name and content. Raises `NotFound`."""
+    async def read(self, file_id: str, caller: Principal, *, limit: int) -> tuple[str, bytes]:
+        """Name and content. Raises `NotFound`, and `TooLarge` for more than ``limit`` bytes."""
 
 
 def tool(registry: Registry, artifacts: ArtifactStore, files: PictureFiles, fetcher: Fetcher) -> Tool:
@@ -57,9 +57,10 @@ def tool(registry: Registry, artifacts: ArtifactStore, files: PictureFiles, fetc
 
     async def attached(file_id: str, field: str, at: str, context: Context) -> Attachment:
         try:
-            name, data = await files.read(file_id, context.caller)
-        except NotFound as error:
-            raise NotFound(error.message, code=error.code, param=at) from error
+            name, data = await files.read(file_id, context.caller, limit=BYTES)
+        except (NotFound, TooLarge) as error:
+            error.param = at
+            raise
         return attach(field, name.rpartition("/")[2], data, at)
 
     async def bytes_of(one: GeneratedImage) -> bytes:

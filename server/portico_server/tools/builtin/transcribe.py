@@ -7,7 +7,7 @@ import mimetypes
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
@@ -21,6 +21,8 @@ from portico_server.tools.tool import Tool
 EXAMPLE = "portico models add ear --source hf://openai/whisper-small"
 
 _DATA_URL = re.compile(r"data:audio/(?P<format>[a-z0-9]{1,8});base64,")
+
+MAX_SOUND_BYTES: Final = 64 * 2**20
 
 _ID = re.compile(r"\b(?:file-|art_)[A-Za-z0-9_-]+")
 
@@ -138,7 +140,7 @@ async def _request(arguments: Mapping[str, Any], files: PictureFiles, context: C
         name, data = _decoded(given)
     else:
         found = _ID.search(given)
-        name, data = await files.read(found[0] if found else given, context.caller)
+        name, data = await files.read(found[0] if found else given, context.caller, limit=MAX_SOUND_BYTES)
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     return Transcribe(
         Attachment("file", name.rpartition("/")[2], kind, data),

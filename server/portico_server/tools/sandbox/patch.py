@@ -5,13 +5,17 @@ Pure: texts in, a text out. Source: the V4A form of OpenAI's guide to ``apply_pa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from portico_server.core.errors import InvalidRequest
 
 MAX_DIFF_CHARS: Final = 1_000_000
+MAX_FILE_CHARS: Final = 4_000_000
+MAX_HUNKS: Final = 1_000
+MAX_COMPARED_LINES: Final = 2_000_000
+"""Lines that are compared before a patch is given up, after a second or so."""
 END: Final = "*** End of File"
 
 
@@ -36,18 +40,21 @@ def created(diff: str) -> str:
 
 def patched(text: str, diff: str) -> str:
     """A text with the hunks of a diff applied, in order. Raises `InvalidRequest` for one that does not fit."""
+    if len(text) > MAX_FILE_CHARS:
+        raise _invalid(f"the file has more than {MAX_FILE_CHARS:,} characters")
     ending = "\r\n" if "\r\n" in text else "\n"
     lines = text.replace("\r\n", "\n").split("\n")
+    search = _Search()
     at = 0
     for hunk in _hunks(_lines(diff)):
         for anchor in hunk.anchors:
-            at = _find([anchor], lines, at, anchor=True) + 1
+            at = search.find([anchor], lines, at, anchor=True) + 1
         if not hunk.before:
             place = len(lines) - (lines[-1] == "") if hunk.at_end or not hunk.anchors else at
         elif hunk.at_end:
-            place = _find(hunk.before, lines, max(at, len(lines) - len(hunk.before) - 1))
+            place = search.find(hunk.before, lines, max(at, len(lines) - len(hunk.before) - 1))
         else:
-            place = _find(hunk.before, lines, at)
+            place = search.find(hunk.before, lines, at)
         lines[place : place + len(hunk.before)] = hunk.after
         at = place + len(hunk.after)
     return ending.join(lines)
@@ -88,22 +95,40 @@ def _hunks(lines: Sequence[str]) -> list[_Hunk]:
     found.append(hunk)
     if not any(one.before or one.after for one in found):
         raise _invalid("the diff changes nothing")
+    if len(found) > MAX_HUNKS:
+        raise _invalid(f"the diff has more than {MAX_HUNKS:,} hunks")
     return found
 
 
-def _find(wanted: Sequence[str], lines: Sequence[str], start: int, *, anchor: bool = False) -> int:
-    """Where these lines stand from ``start`` on: exactly, else but for white space at the ends."""
-    for same in (str, str.rstrip, str.strip):
-        folded = [same(line) for line in wanted]
-        for at in range(start, len(lines) - len(wanted) + 1):
-            if (
-                same(lines[at]) == folded[0]
-                and [same(line) for line in lines[at : at + len(wanted)]] == folded
-            ):
-                return at
-    if anchor and start:
-        return _find(wanted, lines, 0, anchor=True)
-    raise _invalid("these lines of the diff are not in the file:\n" + "\n".join(wanted[:20])[:2_000])
+class _Search:
+    """Finds lines, until it has compared too many of them."""
+
+    def __init__(self) -> None:
+        self._left = MAX_COMPARED_LINES
+
+    def find(self, wanted: Sequence[str], lines: Sequence[str], start: int, *, anchor: bool = False) -> int:
+        """Where these lines stand from ``start`` on: exactly, else but for white space at the ends."""
+        for same in (str, str.rstrip, str.strip):
+            folded = [same(line) for line in wanted]
+            for at in range(start, len(lines) - len(wanted) + 1):
+                if self._is_there(folded, lines, at, same):
+                    return at
+        if anchor and start:
+            return self.find(wanted, lines, 0, anchor=True)
+        raise _invalid("these lines of the diff are not in the file:\n" + "\n".join(wanted[:20])[:2_000])
+
+    def _is_there(
+        self, folded: Sequence[str], lines: Sequence[str], at: int, same: Callable[[str], str]
+    ) -> bool:
+        for place, line in enumerate(folded, at):
+            self._left -= 1
+            if self._left < 0:
+                raise _invalid(
+                    "it takes too long to find its places; send fewer hunks, with lines that are rare"
+                )
+            if same(lines[place]) != line:
+                return False
+        return True
 
 
 def _invalid(what: str) -> InvalidRequest:

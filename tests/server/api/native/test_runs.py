@@ -122,8 +122,10 @@ async def test_runs_are_listed_newest_first(daemon: ApiServer) -> None:
     for name in ("one", "two", "three"):
         runs.append(await daemon.services.scheduler.ensure("job", name))
         await follow(daemon, runs[-1])
-    listed = (await daemon.client.get("/api/runs", params={"limit": 2})).json()["data"]
-    assert [run["id"] for run in listed] == runs[:0:-1]
+    for limit, more in ((2, True), (3, False)):
+        listed = (await daemon.client.get("/api/runs", params={"limit": limit})).json()
+        assert [run["id"] for run in listed["data"]] == runs[: -limit - 1 : -1]
+        assert listed["has_more"] is more
     for limit in ("0", "x", "1000"):
         response = await daemon.client.get("/api/runs", params={"limit": limit})
         assert (response.status_code, response.json()["error"]["param"]) == (400, "limit")

@@ -108,6 +108,37 @@ def test_what_cannot_be_is_refused_by_its_place(client: OpenAI, body: dict[str, 
     assert refused.value.param == param
 
 
+def test_what_a_request_refers_to_is_bounded(client: OpenAI) -> None:
+    """However short a reference is."""
+    large = client.files.create(file=("large.png", bytes(17 * 2**20)), purpose="user_data").id
+    container = client.containers.create(name="small")
+    auto: Any = {"type": "auto", "file_ids": [large]}
+    item: Any = {"type": "message", "role": "user", "id": "msg_1", "content": "a" * 400_000}
+    picture: Any = {"type": "input_image", "file_id": large, "detail": "auto"}
+    code, shell = ({"type": kind} for kind in ("code_interpreter", "shell"))
+
+    def ask(given: Any, *tools: Any) -> Any:
+        return client.responses.create(model="echo", input=given, tools=tools or openai.omit, store=False)
+
+    refused: dict[str, tuple[Callable[[], Any], int]] = {
+        "file_ids[0]": (lambda: client.containers.create(name="a", file_ids=[large]), 413),
+        "file_id": (lambda: client.containers.files.create(container.id, file_id=large), 413),
+        "tools[0].container.file_ids[0]": (lambda: ask("a", {**code, "container": auto}), 413),
+        "tools[0].environment.file_ids[0]": (
+            lambda: ask("a", {**shell, "environment": {**auto, "type": "container_auto"}}),
+            413,
+        ),
+        "input": (lambda: ask([item, *[{"type": "item_reference", "id": "msg_1"}] * 100]), 400),
+        "input ": (lambda: ask([{"role": "user", "content": [picture, picture]}]), 400),
+    }
+    for param, (call, status) in refused.items():
+        with pytest.raises(openai.APIStatusError) as error:
+            call()
+        assert (error.value.status_code, error.value.param) == (status, param.strip()), error.value.message
+    client.containers.delete(container.id)
+    client.files.delete(large)
+
+
 def test_a_key_without_the_tools_has_no_containers_and_bad_files_are_refused(
     client: OpenAI, as_key: Callable[[str], OpenAI]
 ) -> None:

@@ -728,7 +728,13 @@ def test_a_conversation_is_bounded(as_key: Callable[[str], OpenAI]) -> None:
         assert (error.type, error.code, error.param) == ("rate_limit_error", "conversation_full", "item")
         session.send("conversation.item.delete", item_id=kept)
         session.next("conversation.item.deleted")
-        session.say(large)
+        other = session.say(large)
+        error = session.refused("session.update", session={"type": "realtime", "instructions": large})
+        assert (error.code, error.param) == ("session_too_large", "session")
+        reference = {"type": "item_reference", "id": other}
+        for count in (3, 1_001):
+            error = session.refused("response.create", response={"input": [reference] * count})
+            assert (error.code, error.param) == ("invalid_value", "response.input")
 
 
 @pytest.mark.parametrize(
@@ -798,6 +804,15 @@ def test_a_client_secret_opens_the_session_that_it_is_for(
                 assert (error.code, error.param) == ("not_in_client_secret", "session.tools[0]")
                 error = session.refused("response.create", response={"tools": [WEATHER, other]})
                 assert error.param == "response.tools[1]"
+            others: dict[str, Any] = {
+                "prompt": {"prompt": {"id": "greet", "variables": {"who": "me"}}},
+                "audio.output.model": {"audio": {"output": {"model": "voice"}}},
+            }
+            for param, given in others.items():
+                error = session.refused("session.update", session={"type": "realtime", **given})
+                assert (error.code, error.param) == ("not_in_client_secret", f"session.{param}")
+                error = session.refused("response.create", response=given)
+                assert error.param == f"response.{param}"
         with pytest.raises(InvalidStatus) as refused, talk(page, "echo"):
             pass
         assert json.loads(refused.value.response.body)["error"]["code"] == "not_in_client_secret"

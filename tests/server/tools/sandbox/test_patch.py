@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from portico_server.core.errors import InvalidRequest
+from portico_server.tools.sandbox import patch
 from portico_server.tools.sandbox.patch import created, patched
 
 TEXT = "a\nb\nc\n\ndef f():\n    return 1\n\ndef g():\n    return 1\n"
@@ -36,6 +37,24 @@ def test_a_diff_changes_what_it_says(text: str, diff: str, after: str) -> None:
 def test_a_diff_that_does_not_fit_is_refused(diff: str) -> None:
     with pytest.raises(InvalidRequest, match="does not apply"):
         patched(TEXT, diff)
+
+
+@pytest.mark.parametrize(
+    ("text", "diff", "why"),
+    [
+        ("y\n" * 2_000, "@@\n" + " y\n" * 1_000 + "-z", "too long to find"),
+        ("y\n" * 2_000, "@@ q\n" * 1_000 + "-y", "not in the file"),
+        ("y\n" * 20, "@@ y\n+a\n" * 1_001, "hunks"),
+        ("y" * 5_000, "-y", "the file has more than"),
+    ],
+)
+def test_a_patch_is_given_up_that_takes_too_long(
+    monkeypatch: pytest.MonkeyPatch, text: str, diff: str, why: str
+) -> None:
+    monkeypatch.setattr(patch, "MAX_COMPARED_LINES", 20_000)
+    monkeypatch.setattr(patch, "MAX_FILE_CHARS", 4_500)
+    with pytest.raises(InvalidRequest, match=why):
+        patched(text, diff)
 
 
 def test_a_new_file_has_the_lines_of_its_diff() -> None:

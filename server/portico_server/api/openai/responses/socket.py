@@ -62,6 +62,7 @@ class _Turns:
                 await self._turn(message)
             finally:
                 self._socket.done(message)
+                del message  # which would stay until the next one, uncounted
         over = InvalidRequest(
             f"A connection serves for {MAX_SOCKET_S / 60:g} minutes. Open a new one to continue.",
             code="websocket_connection_limit_reached",

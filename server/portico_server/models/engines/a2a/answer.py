@@ -22,6 +22,9 @@ MAX_TOKENS_COUNT: Final = 2**40
 
 MAX_LINK_CHARS: Final = 4_000
 
+MAX_ANSWER_CHARS: Final = 32 * 1024 * 1024
+"""Characters of all that an agent says for one message, however often it is asked how its task stands."""
+
 _TEXTS: Final = ("text/", "application/json", "application/xml", "application/yaml")
 _ENDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELED", "REJECTED"})
 _STOPPED: Final = _ENDED | {"INPUT_REQUIRED", "AUTH_REQUIRED"}
@@ -49,6 +52,7 @@ class AgentAnswer:
         self._artifacts: dict[str, _ArtifactText] = {}
         self._said = False
         """Whether the answer has any text so far."""
+        self._room = MAX_ANSWER_CHARS
 
     def settled(self) -> bool:
         """Whether nothing more comes before the next message."""
@@ -66,6 +70,16 @@ class AgentAnswer:
 
     def read(self, found: Mapping[str, Any]) -> Iterator[AnswerPiece]:
         """A ``StreamResponse`` or ``SendMessageResponse``: what is new in it. Raises how the task ended, if badly."""
+        for piece in self._pieces(found):
+            self._room -= len(piece.text)
+            if self._room < 0:
+                raise EngineFailed(
+                    f"The agent '{self._name}' said more than {MAX_ANSWER_CHARS:,} characters; it was cut off.",
+                    code="answer_too_large",
+                )
+            yield piece
+
+    def _pieces(self, found: Mapping[str, Any]) -> Iterator[AnswerPiece]:
         if isinstance(message := found.get("message"), Mapping):
             self._know(message)
             self._settled, self.state = True, "COMPLETED"
@@ -177,21 +191,26 @@ class _ArtifactText:
 
     def __init__(self) -> None:
         self._said: list[str] = []
-        self._again: str | None = None
-        """What came since it began again, while that is behind what was said."""
+        self._again: int | None = None
+        """Characters that came since it began again, while these are what was said."""
 
     def append(self, text: str) -> str:
         """What is new with some more of it."""
         if self._again is None:
             self._said.append(text)
             return text
-        return self.replace(self._again + text)
+        [said] = self._said
+        at = self._again
+        if len(text) < len(said) - at and said.startswith(text, at):
+            self._again += len(text)
+            return ""
+        return self.replace(said[:at] + text)
 
     def replace(self, text: str) -> str:
         """What is new with all of it, as it stands now."""
         said = "".join(self._said)
         if len(text) < len(said) and said.startswith(text):
-            self._said, self._again = [said], text
+            self._said, self._again = [said], len(text)
             return ""
         self._said, self._again = [text], None
         return text[len(said) :] if text.startswith(said) else f"\n\n{text}"
@@ -226,7 +245,10 @@ def _shown(part: Mapping[str, Any]) -> str:
     if isinstance(text := part.get("text"), str):
         return text
     if "data" in part:
-        return orjson.dumps(part["data"]).decode()
+        try:
+            return orjson.dumps(part["data"]).decode()
+        except orjson.JSONEncodeError:  # it was read, and is too deep to be written
+            return ""
     kind = line(part.get("mediaType")).lower()
     name = line(part.get("filename")).translate({ord(each): "_" for each in "[]()"}) or "file"
     picture = "!" if kind.startswith("image/") else ""

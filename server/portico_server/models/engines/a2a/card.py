@@ -170,6 +170,8 @@ def _checked(url: str, name: str, address: str, *, trusted: bool) -> str:
     would go wherever a card says, into the daemon's own network too.
     """
     try:
+        if not (url.isascii() and url.isprintable()) or " " in url:
+            raise ValueError("not an address as requests have it")
         found = origin(url)
     except ValueError as error:
         raise EngineFailed(

@@ -208,6 +208,10 @@ def secured(scheme: Any) -> dict[str, Any]:
         ({"supportedInterfaces": [{**ELSEWHERE, "url": "file:///etc/passwd"}]}, "invalid_agent_card"),
         ({"supportedInterfaces": [{**ELSEWHERE, "protocolVersion": "0.3"}]}, "agent_unsupported"),
         ({"supportedInterfaces": [{**ELSEWHERE, "protocolBinding": "GRPC"}, 7]}, "agent_unsupported"),
+        (
+            {"supportedInterfaces": [{**ELSEWHERE, "url": "http://127.0.0.1/a\r\nX: 1 \x7f"}]},
+            "invalid_agent_card",
+        ),
         ({"supportedInterfaces": None, "url": "http://127.0.0.1"}, "invalid_agent_card"),
         ({"capabilities": {"extensions": [{"uri": "urn:x", "required": True}]}}, "agent_unsupported"),
         (secured({"oauth2SecurityScheme": {}}), "agent_auth_unsupported"),

@@ -16,6 +16,7 @@ from portico.testing.model_fixture import ModelFixture, user
 from portico_server.core.errors import DeadlineExceeded, PorticoError
 from portico_server.core.principal import LOCAL
 from portico_server.models.engines.a2a import client
+from portico_server.models.engines.a2a.answer import AgentAnswer
 from portico_server.models.spec import ModelSpec
 
 
@@ -198,6 +199,7 @@ ODD = [
     {"statusUpdate": {"taskId": ["t"], "status": {"state": "TASK_STATE_COMPLETED", "message": 7}}},
     {"artifactUpdate": {"taskId": "t", "artifact": 7}},
     {"unknown": 1},
+    orjson.Fragment(b'{"message": {"parts": [{"data": ' + b"[" * 400 + b"]" * 400 + b"}]}}"),
 ]
 
 
@@ -214,6 +216,31 @@ async def test_odd_shapes_are_an_answer_or_an_error_but_never_a_crash(models: Mo
             assert isinstance(found, PorticoError) and found.code in ("invalid_agent_answer", "agent_refused")
         else:
             assert found["usage"]["prompt_tokens"] == 0
+
+
+def test_what_an_artifact_takes_that_comes_again_grows_with_its_size_alone() -> None:
+    # To compare all of it with each piece would take minutes.
+    answer = AgentAnswer("desk", str)
+
+    def said(text: str, *, append: bool) -> str:
+        return "".join(piece.text for piece in answer.read(artifact(text, append=append)))
+
+    whole = "x" * 10_000_000
+    assert said(whole, append=False) == whole and said("", append=False) == ""
+    assert not any(said("x", append=True) for _ in range(50_000))
+    assert said("x" * (len(whole) - 50_000) + "new", append=True) == "new"
+
+
+async def test_an_agent_that_says_something_else_each_time_it_is_asked_is_cut_off(
+    models: ModelFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portico_server.models.engines.a2a.answer.MAX_ANSWER_CHARS", 1_000)
+    said = [task("WORKING", f"{number}{'x' * 100}") for number in range(100)]
+    script = Script(SendMessage=[{"task": task()}], GetTask=said, CancelTask=[task("CANCELED")])
+    async with raw_agent(script, capabilities={}) as source:
+        await models.models.add(ModelSpec("desk", source))
+        error = await failure(models, {"messages": user("hello")})
+    assert error.code == "answer_too_large" and script.methods.count("GetTask") < 20
 
 
 async def test_silence_in_the_middle_counts_as_broken(models: ModelFixture) -> None:
