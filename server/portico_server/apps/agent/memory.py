@@ -11,7 +11,7 @@ import orjson
 
 from portico_server.apps.agent.message import TOOL_CALL, TOOL_RESULT, AgentMessage
 from portico_server.apps.agent.spec import AgentSpec, LongTermSpec, MarkedOutput, MemoryPolicy
-from portico_server.apps.flow.constrain import response_format, unwrapped
+from portico_server.apps.flow.format import response_format, unwrapped
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.interfaces import Fact, Facts

@@ -8,8 +8,7 @@ from typing import Any
 import orjson
 
 from portico_server.apps.agent.spec import MarkedOutput, Output
-from portico_server.apps.flow.constrain import response_format, unwrapped
-from portico_server.apps.flow.format import formatted
+from portico_server.apps.flow.format import formatted, response_format, unwrapped
 from portico_server.apps.flow.spec import OutputFormat
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.fields import MAX_STOPS

@@ -15,7 +15,7 @@ from portico_server.apps.agent.output import with_stops
 from portico_server.apps.agent.spec import Strategy
 from portico_server.apps.agent.tools import as_messages_have_them, with_unique_ids
 from portico_server.apps.agent.turn import AgentTurn
-from portico_server.apps.flow.constrain import response_format, unwrapped
+from portico_server.apps.flow.format import response_format, unwrapped
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.json_size import MAX_FILLED, too_long
 from portico_server.core.prompts import builtin

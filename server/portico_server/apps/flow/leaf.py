@@ -14,9 +14,8 @@ import orjson
 from portico.wire import Cited, Claimed, Delta, Event, Passage, Usage
 from portico_server.apps.fields import model_options
 from portico_server.apps.flow import spec
-from portico_server.apps.flow.constrain import response_format, unwrapped
 from portico_server.apps.flow.expression import Expression, arguments, as_text, named_arguments
-from portico_server.apps.flow.format import formatted
+from portico_server.apps.flow.format import formatted, response_format, unwrapped
 from portico_server.apps.flow.host import StepHost
 from portico_server.apps.flow.record import StepNote
 from portico_server.apps.flow.scope import Scope
