@@ -255,7 +255,7 @@ class AgentApps:
 
         return self._runner.begin("agent", spec.name, caller, work)
 
-    # --- agents that stand in a flow: `portico_server.apps.flow.world.InlineAgents` ------------------------------
+    # --- agents that stand in a flow: `portico_server.apps.flow.host.InlineAgents` ------------------------------
 
     async def inline_exists(self, agent: Mapping[str, Any], caller: Principal, at: str) -> bool:
         spec = read.agent(agent, at)

@@ -18,9 +18,9 @@ from portico_server.apps.flow.expression import (
     walk,
 )
 from portico_server.apps.flow.expression import LiteralExpression as Constant
+from portico_server.apps.flow.host import FlowServices, InlineAgents
 from portico_server.apps.flow.spec import FlowSpec, Step
 from portico_server.apps.flow.tree import children, every, expressions
-from portico_server.apps.flow.world import FlowServices, InlineAgents
 from portico_server.core.errors import InvalidRequest, PorticoError, nearest
 from portico_server.core.interfaces import Evaluator, require_code
 from portico_server.core.principal import Principal

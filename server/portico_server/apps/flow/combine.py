@@ -18,7 +18,7 @@ from portico_server.apps.flow.expression import (
     named_arguments,
     same,
 )
-from portico_server.apps.flow.host import JumpToStep, StepHost
+from portico_server.apps.flow.host import JumpToStep, StepHost, deeper
 from portico_server.apps.flow.leaf import ask, asking
 from portico_server.apps.flow.record import StepNote, as_json, seen
 from portico_server.apps.flow.scope import SKIPPED, Scope
@@ -36,7 +36,6 @@ from portico_server.apps.flow.spec import (
     SwitchStep,
     WarpStep,
 )
-from portico_server.apps.flow.world import deeper
 from portico_server.core.context import depth_of
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.json_size import JsonSizes

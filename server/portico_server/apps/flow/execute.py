@@ -20,12 +20,11 @@ from portico_server.apps.flow import record
 from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.combine import COMBINATORS
 from portico_server.apps.flow.expression import CodeExpression, Expression, arguments, named_arguments
-from portico_server.apps.flow.host import JumpToStep
+from portico_server.apps.flow.host import FlowServices, JumpToStep
 from portico_server.apps.flow.leaf import LEAVES
 from portico_server.apps.flow.record import NO_USAGE, StepNote
 from portico_server.apps.flow.scope import SKIPPED, Scope
 from portico_server.apps.flow.spec import EFFECTS, FlowSpec, Step
-from portico_server.apps.flow.world import FlowServices
 from portico_server.core import trace
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError

@@ -15,7 +15,7 @@ from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.check import check
 from portico_server.apps.flow.execute import Execution
 from portico_server.apps.flow.expression import as_text
-from portico_server.apps.flow.served import ServedFunctions
+from portico_server.apps.flow.host import FlowServices, InlineAgents, ServedFunctions
 from portico_server.apps.flow.spec import (
     AgentStep,
     ClientStep,
@@ -26,7 +26,6 @@ from portico_server.apps.flow.spec import (
     SubflowStep,
 )
 from portico_server.apps.flow.tree import certain, every, names
-from portico_server.apps.flow.world import FlowServices, InlineAgents
 from portico_server.core import pools
 from portico_server.core.binding import BOUND, binding
 from portico_server.core.context import Context

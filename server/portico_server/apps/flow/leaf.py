@@ -16,11 +16,9 @@ from portico_server.apps.fields import model_options
 from portico_server.apps.flow import spec
 from portico_server.apps.flow.expression import Expression, arguments, as_text, named_arguments
 from portico_server.apps.flow.format import formatted, response_format, unwrapped
-from portico_server.apps.flow.host import StepHost
+from portico_server.apps.flow.host import StepHost, by_name, deeper
 from portico_server.apps.flow.record import StepNote
 from portico_server.apps.flow.scope import Scope
-from portico_server.apps.flow.served import by_name
-from portico_server.apps.flow.world import deeper
 from portico_server.core.context import Context, Listener
 from portico_server.core.errors import EngineFailed, InvalidRequest
 from portico_server.core.prompts import builtin
