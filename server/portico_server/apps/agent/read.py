@@ -31,7 +31,7 @@ from portico_server.apps.agent.spec import (
 )
 from portico_server.apps.agent.tools import MAX_SKILLS, READ_SKILL, agent_name, search_name
 from portico_server.apps.fields import Fields, model_options
-from portico_server.apps.flow.notation import template
+from portico_server.apps.flow.expression import template
 from portico_server.apps.flow.ops import format_of
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.tool_search import FIND_TOOLS

@@ -7,7 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any, Protocol, get_args
 
 from portico_server.apps import fields
-from portico_server.apps.flow import expression, notation
+from portico_server.apps.flow import expression
 from portico_server.apps.flow.expression import VALUE, CodeExpression, Expression, ReferenceExpression, same
 from portico_server.apps.flow.spec import (
     AgentStep,
@@ -52,7 +52,7 @@ class FlowFields(fields.Fields):
         self._known.append(key)
         if key not in self._left:
             return default
-        return notation.parse(self._left.pop(key), self.path(key))
+        return expression.parse(self._left.pop(key), self.path(key))
 
     def prompt(self, key: str) -> Expression | None:
         """A field that is text for a model: a bare text with ``{name}`` in it is a template.
@@ -63,9 +63,9 @@ class FlowFields(fields.Fields):
         if key not in self._left:
             return None
         value = self._left.pop(key)
-        if isinstance(value, str) and notation.is_template(value):
-            return notation.template(value, None, self.path(key))
-        return notation.parse(value, self.path(key))
+        if isinstance(value, str) and expression.is_template(value):
+            return expression.template(value, None, self.path(key))
+        return expression.parse(value, self.path(key))
 
     def options(self, key: str) -> Expression | None:
         """Options of a model. Those that are written as an object are checked now, all others when they are there."""
@@ -81,9 +81,9 @@ class FlowFields(fields.Fields):
             return None, {}
         at = self.path("args")
         return (
-            tuple(notation.parse(item, f"{at}[{number}]") for number, item in enumerate(args or ())),
+            tuple(expression.parse(item, f"{at}[{number}]") for number, item in enumerate(args or ())),
             {
-                name: notation.parse(item, f"{self.path('kwargs')}.{name}")
+                name: expression.parse(item, f"{self.path('kwargs')}.{name}")
                 for name, item in (kwargs or {}).items()
             },
         )
