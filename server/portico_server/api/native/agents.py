@@ -13,7 +13,7 @@ from portico_server.api.shapes import CheckedSpec
 from portico_server.api.sse import EventStream
 from portico_server.apps.agent import read
 from portico_server.apps.agent.message import message_of
-from portico_server.apps.agent.schema import schema
+from portico_server.apps.agent.read import schema
 from portico_server.core.errors import PorticoError
 
 agent_router = new_router(tags=["Agents"])

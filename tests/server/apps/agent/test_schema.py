@@ -16,7 +16,7 @@ from tests.daemon import ROOT
 from portico.wire import CHAT_OPTIONS
 from portico_server.apps import entry, fields
 from portico_server.apps.agent import read
-from portico_server.apps.agent.schema import FIELDS, schema
+from portico_server.apps.agent.read import FIELDS, schema
 from portico_server.core.errors import InvalidRequest
 
 VALIDATOR = Draft202012Validator(schema())
