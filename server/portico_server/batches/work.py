@@ -14,9 +14,8 @@ from typing import Any, Final
 import orjson
 
 from portico.wire import Status as Progress
-from portico_server.batches import lines, results
-from portico_server.batches.lines import BatchLine
-from portico_server.batches.results import Results, ResultWriter, retry_while_disk_full
+from portico_server.batches import lines
+from portico_server.batches.lines import BatchLine, Results, ResultWriter, retry_while_disk_full
 from portico_server.batches.spec import (
     ENDPOINTS,
     AnswerLine,
@@ -177,7 +176,7 @@ class BatchWork:
             await self._finish()
         row = self._row
         await self._services.files.release([row.input_sha256])
-        while await self._services.database.write(batches.drop, row.id, results.PAGE_ROWS):
+        while await self._services.database.write(batches.drop, row.id, lines.PAGE_ROWS):
             pass
         return {"batch": row.id, "status": row.status, "completed": row.completed, "failed": row.failed}
 
@@ -314,7 +313,7 @@ class BatchWork:
 
         try:
             async with (
-                aclosing(results.read(services.files, row, done, services.longest)) as blocks,
+                aclosing(lines.read(services.files, row, done, services.longest)) as blocks,
                 asyncio.TaskGroup() as tasks,
             ):
                 feed = _LineFeed(blocks)
