@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, TypeAlias
+
+import orjson
 
 from portico_server.core.context import Context
-from portico_server.core.request import ToolCall, ToolResult
+from portico_server.core.request import Artifact, ToolCall, ToolResult
+from portico_server.runs.artifacts import ArtifactStore, NewArtifact
 
 Work: TypeAlias = Callable[[Mapping[str, Any], Context], Awaitable[ToolResult]]
 Keyed: TypeAlias = Callable[[ToolCall, Context], Awaitable[ToolResult]]
@@ -42,3 +46,107 @@ class Tool:
     cost: float = 0.0
     source: str = "built-in"
     owner: str | None = None
+
+
+MAX_TEXT_CHARS: Final = 100_000
+"""Characters of text that are passed on whole: some 25,000 tokens, more than a model should read at once."""
+
+MAX_STRUCTURED_BYTES: Final = 1024 * 1024
+"""Bytes of structured content, as JSON, that are passed on whole."""
+
+HEAD_CHARS: Final = 20_000
+TAIL_CHARS: Final = 5_000
+"""Characters that stand for a text that was kept."""
+
+
+async def fitting(
+    tool: Tool, result: ToolResult, artifacts: ArtifactStore | None, context: Context
+) -> ToolResult:
+    """The result, as far as it fits into an answer; the rest is kept for the caller.
+
+    Where nothing can be kept, what does not fit is left out, and the text says so.
+    """
+    result = await _structured(tool, result, artifacts, context)
+    if len(result.text) <= MAX_TEXT_CHARS:
+        return result
+    whole = f"{len(result.text)} characters in all"
+    made = NewArtifact(
+        f"{tool.name}.txt", "text/plain; charset=utf-8", result.text.encode("utf-8", "replace")
+    )
+    kept = await _kept(made, artifacts, context)
+    where = f"{whole}; the rest is left out" if kept is None else f"{whole}: {kept.link}"
+    text = f"{result.text[:HEAD_CHARS]}\n\n[… {where} …]\n\n{result.text[-TAIL_CHARS:]}"
+    return replace(result, text=text, artifacts=(*result.artifacts, *([kept] if kept else ())))
+
+
+async def _structured(
+    tool: Tool, result: ToolResult, artifacts: ArtifactStore | None, context: Context
+) -> ToolResult:
+    data = None if result.structured is None else _json(result.structured)
+    if data is None or len(data) <= MAX_STRUCTURED_BYTES:
+        return result
+    kept = await _kept(NewArtifact(f"{tool.name}.json", "application/json", data), artifacts, context)
+    where = "which is left out" if kept is None else f"which is kept at {kept.link}"
+    note = f"[The result has {len(data)} bytes of JSON, {where}.]"
+    if tool.output_schema is not None:
+        # A client that was promised a structure takes a result without one for broken: an error needs none.
+        return ToolResult(
+            f"'{tool.name}' answered with more than can be passed on. {note}\n\n{result.text[:HEAD_CHARS]}",
+            is_error=True,
+            artifacts=(*result.artifacts, *([kept] if kept else ())),
+        )
+    return replace(
+        result,
+        text=f"{note}\n\n{result.text}",
+        structured=None,
+        artifacts=(*result.artifacts, *([kept] if kept else ())),
+    )
+
+
+async def _kept(made: NewArtifact, artifacts: ArtifactStore | None, context: Context) -> Artifact | None:
+    if artifacts is None:
+        return None
+    [kept] = await artifacts.keep([made], context)
+    return kept
+
+
+def _json(structured: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(structured)
+    except TypeError:  # an integer beyond 64 bits, half a surrogate pair
+        return json.dumps(structured, default=str).encode()
+
+
+# A file that a tool made, as its result shows it.
+
+
+FIELDS: Final[Mapping[str, Any]] = {
+    "id": {"type": "string"},
+    "name": {"type": "string"},
+    "media_type": {"type": "string"},
+    "bytes": {"type": "integer"},
+    "link": {"type": "string"},
+}
+
+ARTIFACT: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "properties": FIELDS,
+    "required": list(FIELDS),
+}
+"""JSON schema of what `with_link` gives."""
+
+
+def with_link(artifact: Artifact) -> dict[str, Any]:
+    """An artifact with the link to its bytes."""
+    return {**asdict(artifact), "link": artifact.link}
+
+
+# What a function returned, as the result of a tool.
+
+
+def outcome(value: Any) -> ToolResult:
+    """Text as it is; anything else as JSON, under ``result`` where it is not an object."""
+    if isinstance(value, str):
+        return ToolResult(value)
+    structured = value if isinstance(value, dict) else {"result": value}
+    return ToolResult(json.dumps(value, ensure_ascii=False), structured)

@@ -20,8 +20,7 @@ from portico_server.plugins import PluginTable
 from portico_server.runs.artifacts import ArtifactStore
 from portico_server.tools.approval import NEVER, Approval, Rule, refusal
 from portico_server.tools.builtin import BUILTIN
-from portico_server.tools.results import fitting
-from portico_server.tools.tool import Tool
+from portico_server.tools.tool import Tool, fitting
 
 if TYPE_CHECKING:
     from portico_server.tools.arguments import Checker

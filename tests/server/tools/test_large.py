@@ -16,8 +16,7 @@ from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.db.database import Database
 from portico_server.runs.artifacts import ArtifactStore
-from portico_server.tools.results import HEAD_CHARS, MAX_STRUCTURED_BYTES, MAX_TEXT_CHARS, TAIL_CHARS
-from portico_server.tools.tool import Tool
+from portico_server.tools.tool import HEAD_CHARS, MAX_STRUCTURED_BYTES, MAX_TEXT_CHARS, TAIL_CHARS, Tool
 from portico_server.tools.toolbox import Toolbox
 
 ME = Principal("key_me", frozenset({"tools:*:call"}))

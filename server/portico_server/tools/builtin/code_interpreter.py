@@ -13,10 +13,9 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.request import Artifact, ToolResult
 from portico_server.runs.artifacts import ArtifactStore
 from portico_server.tools.containers import Containers
-from portico_server.tools.results import ARTIFACT, with_link
 from portico_server.tools.sandbox.protocol import MB, Cell, CellOutcome, SandboxLimits
 from portico_server.tools.skills.library import SKILLS_SCHEMA, SkillLibrary
-from portico_server.tools.tool import Tool
+from portico_server.tools.tool import ARTIFACT, Tool, with_link
 
 FILES: Final = 16 * MB
 """Bytes of all files that one call may bring."""

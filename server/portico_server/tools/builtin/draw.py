@@ -25,8 +25,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import ToolResult
 from portico_server.runs.artifacts import ArtifactStore, NewArtifact
 from portico_server.tools.able import able
-from portico_server.tools.results import FIELDS, with_link
-from portico_server.tools.tool import Tool
+from portico_server.tools.tool import FIELDS, Tool, with_link
 
 MAX_IMAGES: Final = 10
 """Pictures of one call."""

@@ -12,7 +12,6 @@ from portico_server.core.request import ToolResult
 from portico_server.runs.artifacts import ArtifactStore
 from portico_server.tools.builtin.code_interpreter import FILES_SCHEMA, SESSION, brought
 from portico_server.tools.containers import Containers
-from portico_server.tools.results import ARTIFACT, with_link
 from portico_server.tools.sandbox import patch
 from portico_server.tools.sandbox.protocol import (
     MAX_COMMANDS,
@@ -23,7 +22,7 @@ from portico_server.tools.sandbox.protocol import (
     is_path,
 )
 from portico_server.tools.skills.library import SKILLS_SCHEMA, SkillLibrary
-from portico_server.tools.tool import Tool
+from portico_server.tools.tool import ARTIFACT, Tool, with_link
 
 MAX_COMMAND_CHARS: Final = 100_000
 MIN_TIMEOUT_MS: Final = 1

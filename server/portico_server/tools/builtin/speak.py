@@ -13,8 +13,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import ToolResult
 from portico_server.runs.artifacts import ArtifactStore, NewArtifact
 from portico_server.tools.able import able
-from portico_server.tools.results import ARTIFACT, with_link
-from portico_server.tools.tool import Tool
+from portico_server.tools.tool import ARTIFACT, Tool, with_link
 
 EXAMPLE = "portico models add voice --source hf://facebook/mms-tts-eng"
 

@@ -20,10 +20,9 @@ from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.environments.build import PackageSet, build, is_whole, python_in, remove_environment
 from portico_server.subprocesses import run_script
-from portico_server.tools.results import outcome
 from portico_server.tools.sources.process import end, start
 from portico_server.tools.sources.spec import ToolSpec
-from portico_server.tools.tool import Tool
+from portico_server.tools.tool import Tool, outcome
 
 # The packages that functions need: an environment for each list of requirements, built by uv on first use.
 
