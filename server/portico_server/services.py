@@ -68,8 +68,8 @@ from portico_server.runs.usage import UsageLog
 from portico_server.schedules.firing import ScheduleRuns
 from portico_server.schedules.schedules import ScheduleService
 from portico_server.settings import MB_BYTES, LoadedSettings, Settings
-from portico_server.tools.approval import Approval, rule_of
 from portico_server.tools.builtin import CodeTools, media_tools, outward
+from portico_server.tools.entry import Approval, rule_of
 from portico_server.tools.fetch.fetcher import OutwardFetcher
 from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.mcp.host import McpHost

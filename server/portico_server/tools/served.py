@@ -16,7 +16,7 @@ from portico_server.core.principal import Principal
 from portico_server.core.question import Question, function_name
 from portico_server.core.registry import owner_of
 from portico_server.core.request import ToolCall, ToolResult
-from portico_server.tools.approval import Rule
+from portico_server.tools.entry import Rule
 from portico_server.tools.tool import Tool, outcome
 from portico_server.tools.toolbox import Toolbox
 

@@ -18,8 +18,8 @@ from portico_server.core.request import Request, ToolCall, ToolResult
 from portico_server.core.servable import Card, Servable
 from portico_server.plugins import PluginTable
 from portico_server.runs.artifacts import ArtifactStore
-from portico_server.tools.approval import NEVER, Approval, Rule, refusal
 from portico_server.tools.builtin import BUILTIN
+from portico_server.tools.entry import NEVER, Approval, Rule, refusal
 from portico_server.tools.tool import Tool, fitting
 
 if TYPE_CHECKING:

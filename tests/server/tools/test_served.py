@@ -11,7 +11,7 @@ from tests.registry_fixture import RegistryFixture, open_registry
 
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound, TooMany
 from portico_server.core.principal import LOCAL, Principal
-from portico_server.tools.approval import Approval, rule_of
+from portico_server.tools.entry import Approval, rule_of
 from portico_server.tools.served import (
     FUNCTION_LIFETIME_S,
     MAX_FUNCTIONS_PER_KEY,

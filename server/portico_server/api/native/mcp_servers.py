@@ -10,8 +10,7 @@ from pydantic import BaseModel, Field
 from portico_server.api.endpoint import Admin, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.shapes import Listed, RemovedName
-from portico_server.tools.approval import Rule
-from portico_server.tools.entry import TIMEOUT
+from portico_server.tools.entry import TIMEOUT, Rule
 from portico_server.tools.mcp.host import ServerInfo
 from portico_server.tools.mcp.offered import FilledMessage, OfferedPrompt, OfferedResource, ResourceContent
 from portico_server.tools.mcp.spec import parse

@@ -15,7 +15,7 @@ from portico_server.api.shapes import Listed, ListedPart
 from portico_server.api.sse import EventStream, frame, while_present
 from portico_server.core.principal import Principal
 from portico_server.runs.questions import Questions
-from portico_server.tools.approval import Rule
+from portico_server.tools.entry import Rule
 from portico_server.tools.served import ServedFunctionSpec, WorkerInfo
 
 router = new_router(prefix="/api/questions", tags=["Questions"])

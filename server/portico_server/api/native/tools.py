@@ -20,8 +20,7 @@ from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.core.servable import Card
 from portico_server.core.tool_search import MAX_FOUND_TOOLS, MAX_QUERY_CHARS, searched
-from portico_server.tools.approval import Rule
-from portico_server.tools.entry import TIMEOUT
+from portico_server.tools.entry import TIMEOUT, Rule
 from portico_server.tools.sources.sources import SourceInfo
 from portico_server.tools.sources.spec import parse
 

@@ -8,8 +8,17 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from portico_server.core.errors import InvalidRequest, nearest
-from portico_server.tools.approval import rule_of
-from portico_server.tools.entry import NAME, TIMEOUT, ToolEntry, is_timeout, pairs, text, texts, wrong
+from portico_server.tools.entry import (
+    NAME,
+    TIMEOUT,
+    ToolEntry,
+    is_timeout,
+    pairs,
+    rule_of,
+    text,
+    texts,
+    wrong,
+)
 
 _LIMITS: Final = {"max_tokens": 100_000, "calls": 100_000}
 """Fields of `SamplingSpec` that are numbers, and the most that each may be."""

@@ -8,8 +8,17 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, TypeAlias
 
 from portico_server.core.errors import InvalidRequest, nearest
-from portico_server.tools.approval import rule_of
-from portico_server.tools.entry import NAME, TIMEOUT, ToolEntry, is_timeout, pairs, text, texts, wrong
+from portico_server.tools.entry import (
+    NAME,
+    TIMEOUT,
+    ToolEntry,
+    is_timeout,
+    pairs,
+    rule_of,
+    text,
+    texts,
+    wrong,
+)
 from portico_server.tools.fetch.policy import is_unsafe
 
 Kind: TypeAlias = Literal["command", "function", "openapi", "database"]

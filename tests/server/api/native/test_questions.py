@@ -17,7 +17,7 @@ from portico.wire import Finished
 from portico_server.core.context import Context
 from portico_server.core.question import Question
 from portico_server.core.request import ToolResult
-from portico_server.tools.approval import Approval
+from portico_server.tools.entry import Approval
 from portico_server.tools.tool import Tool
 from portico_server.tools.toolbox import Toolbox
 
