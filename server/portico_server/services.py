@@ -75,7 +75,7 @@ from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.mcp.host import McpHost
 from portico_server.tools.served import ServedTools
 from portico_server.tools.skills.library import SkillLibrary
-from portico_server.tools.sources.function import FunctionPackages
+from portico_server.tools.sources.process import FunctionPackages
 from portico_server.tools.sources.sources import AddedTools
 from portico_server.tools.toolbox import Toolbox
 from portico_server.webhooks.delivery import WebhookDeliveries, WebhookSender

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import json
+import logging
 import os
 import shutil
 import signal
@@ -11,9 +14,18 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
-from portico_server.core.errors import PorticoError
+from portico_server import subprocesses
+from portico_server.core import pools
+from portico_server.core.context import Context
+from portico_server.core.errors import PorticoError, Unavailable
+from portico_server.core.request import ToolCall, ToolResult
+from portico_server.environments.build import PackageSet, build, is_whole, python_in, remove_environment
+from portico_server.subprocesses import run_script
+from portico_server.tools.sources.spec import ToolSpec
+from portico_server.tools.tool import Tool, outcome
 
 MAX_OUTPUT_BYTES: Final = 1024 * 1024
 """Bytes of output, and of errors, that are kept; the rest is read and dropped."""
@@ -94,3 +106,184 @@ async def _read(stream: asyncio.StreamReader) -> tuple[str, bool]:
         total += len(chunk)
         kept += chunk[: MAX_OUTPUT_BYTES - len(kept)]
     return kept.decode("utf-8", "replace"), total > MAX_OUTPUT_BYTES
+
+
+# The packages that functions need: an environment for each list of requirements, built by uv on first use.
+
+
+logger = logging.getLogger(__name__)
+
+
+class FunctionPackages:
+    """Environments below ``folder``, named after what is in them. Functions with the same needs share one.
+
+    ``index`` replaces uv's own package index; ``offline`` forbids to fetch.
+    """
+
+    def __init__(self, folder: Path, *, index: str = "", offline: bool = False) -> None:
+        self._folder = folder
+        self._index = index
+        self._offline = offline
+        self._turns: dict[Path, asyncio.Lock] = {}
+
+    async def python(self, requirements: tuple[str, ...], base: str = "") -> Path:
+        """The interpreter that has ``requirements``, after building it if need be. ``base``: whose Python it is, by
+        default the daemon's. Raises `Unavailable` with uv's own words.
+        """
+        place = self._place(requirements, base)
+        async with self._turns.setdefault(place, asyncio.Lock()):
+            if not await pools.FILES.run(is_whole, place):
+                await self._build(place, requirements, base)
+        return python_in(place)
+
+    async def drop(self, requirements: tuple[str, ...], base: str = "") -> None:
+        """Delete an environment that nothing needs any more."""
+        place = self._place(requirements, base)
+        async with self._turns.setdefault(place, asyncio.Lock()):
+            await pools.FILES.run(remove_environment, place, place.name)
+
+    def _place(self, requirements: tuple[str, ...], base: str) -> Path:
+        made_of = json.dumps([sorted(requirements), base or f"{sys.base_prefix} {sys.version}"])
+        return self._folder / f"function-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}"
+
+    async def _build(self, place: Path, requirements: tuple[str, ...], base: str) -> None:
+        wanted = ", ".join(requirements)
+        if self._offline:
+            raise Unavailable(
+                f"The packages {wanted} are not in {place}, and the setting 'offline' forbids to fetch them. Copy that "
+                "folder from a machine of the same kind.",
+                code="offline",
+            )
+
+        async def report(stage: str, words: str) -> None:
+            logger.info("packages for functions, %s: %s", stage, words)
+
+        async def furnish(_draft: Path) -> Mapping[str, Any]:
+            return {"requirements": sorted(requirements)}
+
+        packages = PackageSet(
+            name=place.name,
+            what=f"The environment with {wanted}",
+            again="It is tried again.",
+            python=base or subprocesses.base(),
+            install=("--", *requirements),
+        )
+        await build(packages, place, report, furnish=furnish, index=self._index, replace=False)
+
+
+_WORKER: Final = Path(__file__).with_name("worker.py")
+
+
+class Functions:
+    """The functions of a spec. One call at a time; the process starts with the first and lives until `close`."""
+
+    def __init__(self, spec: ToolSpec, packages: FunctionPackages) -> None:
+        self._spec = spec
+        self._packages = packages
+        self._process: Process | None = None
+        self._turn = asyncio.Lock()
+
+    async def tools(self) -> list[Tool]:
+        """Start the worker and describe its functions. Raises `PorticoError` if one cannot be found or described."""
+        spec = self._spec
+        await self._python()
+        try:
+            async with self._turn, asyncio.timeout(spec.timeout):
+                described = await self._started()
+        except TimeoutError as error:
+            raise PorticoError(
+                f"{spec.function} was not imported within {spec.timeout:g} s.", code="tool_failed"
+            ) from error
+        return [self._tool(name, description) for name, description in described.items()]
+
+    def _tool(self, function: str, described: Mapping[str, Any]) -> Tool:
+        spec = self._spec
+        every = spec.function.endswith(":*")
+        about = described["description"] or f"The function {function}."
+
+        async def work(call: ToolCall, _context: Context) -> ToolResult:
+            return await self._call({"function": function, "arguments": call.arguments, "key": call.key})
+
+        return Tool(
+            name=f"{spec.name}_{function}" if every else spec.name,
+            title=function if every else spec.name,
+            description=about if every else spec.description or about,
+            input_schema=_with(described["schema"], spec.parameters),
+            keyed=work,
+            read_only=spec.read_only,
+            destructive=not spec.read_only,
+            open_world=True,
+            timeout=spec.timeout,
+            source="function",
+        )
+
+    async def _call(self, call: Mapping[str, Any]) -> ToolResult:
+        async with self._turn:
+            try:
+                if self._process is None:
+                    await self._started()
+                answer = await self._ask(call)
+            except PorticoError as error:
+                return ToolResult(error.message, is_error=True)
+            except BaseException:
+                await self.close()  # in the middle of a call that nobody waits for any more
+                raise
+        if "error" in answer:
+            return ToolResult(str(answer["error"]), is_error=True)
+        return outcome(answer.get("value"))
+
+    async def _python(self) -> str:
+        spec = self._spec
+        if spec.requirements:
+            return str(await self._packages.python(spec.requirements, spec.python))
+        return spec.python
+
+    async def _started(self) -> dict[str, Any]:
+        spec = self._spec
+        module, _, function = spec.function.partition(":")
+        command = run_script(_WORKER, python=await self._python())
+        self._process = await start(command, spec.env, spec.folder, stdin=PIPE, stderr=DEVNULL)
+        try:
+            described = await self._ask({"module": module, "function": function, "folder": spec.folder})
+        except BaseException:
+            await self.close()
+            raise
+        if "error" in described:
+            await self.close()
+            raise PorticoError(f"{spec.function} cannot be a tool: {described['error']}", code="tool_failed")
+        functions: dict[str, Any] = described["functions"]
+        return functions
+
+    async def _ask(self, line: Mapping[str, Any]) -> dict[str, Any]:
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            process.stdin.write(json.dumps(line).encode() + b"\n")
+            await process.stdin.drain()
+            with contextlib.suppress(ValueError):  # longer than anybody reads
+                answer = await process.stdout.readline()
+        try:
+            read: dict[str, Any] = json.loads(answer)
+        except ValueError as error:
+            await self.close()
+            raise PorticoError(
+                f"The process of '{self._spec.name}' ended in the middle of the call, or answered more than is taken. "
+                "The next call starts it again.",
+                code="tool_failed",
+            ) from error
+        return read
+
+    async def close(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is not None:
+            await end(process)
+
+
+def _with(schema: dict[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema from the signature, with what the operator says of an argument laid over it."""
+    properties = {name: {**given, **parameters.get(name, {})} for name, given in schema["properties"].items()}
+    return {**schema, "properties": properties}

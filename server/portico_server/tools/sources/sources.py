@@ -21,8 +21,7 @@ from portico_server.db.query.source import is_server, open_source
 from portico_server.tools import database
 from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.sources import openapi
-from portico_server.tools.sources.function import FunctionPackages, Functions
-from portico_server.tools.sources.process import KEY_VARIABLE, finish, start
+from portico_server.tools.sources.process import KEY_VARIABLE, FunctionPackages, Functions, finish, start
 from portico_server.tools.sources.spec import PLACEHOLDER, ToolSpec, parse
 from portico_server.tools.tool import MAX_TEXT_CHARS, Tool
 from portico_server.tools.toolbox import Toolbox
