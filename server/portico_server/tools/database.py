@@ -8,7 +8,7 @@ from typing import Any, Final
 from portico_server.core.errors import PorticoError
 from portico_server.core.pools import Slots
 from portico_server.core.request import ToolResult
-from portico_server.db.query.answer import QUERY_TIMEOUT_S, QueryRows, QuerySource, TableInfo
+from portico_server.db.query.source import QUERY_TIMEOUT_S, QueryRows, QuerySource, TableInfo
 
 QUERY: Final[Mapping[str, Any]] = {
     "query": {

@@ -16,8 +16,7 @@ from tests.registry_fixture import RegistryFixture, open_registry
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import ToolCall, ToolResult
-from portico_server.db.query.answer import MAX_QUERY_CHARS
-from portico_server.db.query.source import SqliteSource
+from portico_server.db.query.source import MAX_QUERY_CHARS, SqliteSource
 from portico_server.settings import Settings
 from portico_server.tools.builtin import outward
 from portico_server.tools.folders import Folders

@@ -9,8 +9,7 @@ from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolResult
-from portico_server.db.query.answer import QuerySource
-from portico_server.db.query.source import open_file
+from portico_server.db.query.source import QuerySource, open_file
 from portico_server.tools import database
 from portico_server.tools.folders import Folders
 from portico_server.tools.tool import Tool

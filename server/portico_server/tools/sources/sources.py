@@ -15,9 +15,7 @@ from portico_server.core.errors import Conflict, NotFound, PorticoError, nearest
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.db import specs as rows
 from portico_server.db.database import Database
-from portico_server.db.query.answer import QUERY_TIMEOUT_S
-from portico_server.db.query.postgres import shown
-from portico_server.db.query.source import is_server, open_source
+from portico_server.db.query.source import QUERY_TIMEOUT_S, is_server, open_source, shown
 from portico_server.tools import database
 from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.sources import openapi

@@ -17,9 +17,15 @@ from tests.server.db.query import cluster
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.db.database import Database
-from portico_server.db.query.answer import MAX_CELL_CHARS, MAX_QUERY_CHARS, QuerySource
-from portico_server.db.query.postgres import PostgresSource, shown
-from portico_server.db.query.source import DuckDBSource, open_source
+from portico_server.db.query.source import (
+    MAX_CELL_CHARS,
+    MAX_QUERY_CHARS,
+    DuckDBSource,
+    PostgresSource,
+    QuerySource,
+    open_source,
+    shown,
+)
 from portico_server.settings import Settings
 from portico_server.tools.builtin import outward
 from portico_server.tools.fetch.policy import AddressPolicy
