@@ -21,12 +21,11 @@ from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.request import AppOutput, Ranked, Reply, Request, Result, Vectors
 from portico_server.core.servable import Card, Relays
 from portico_server.db.usage import UsageRow
-from portico_server.runs.metrics import CallCounts, DaemonHealth
 from portico_server.runs.questions import Questions
 from portico_server.runs.quotas import Quotas, UsageMeter
 from portico_server.runs.run import Run, RunContext
 from portico_server.runs.telemetry import Span, Telemetry
-from portico_server.runs.usage import UsageLog
+from portico_server.runs.usage import CallCounts, DaemonHealth, UsageLog
 
 # Runs that have ended lately, as many as there is room for what they gave.
 

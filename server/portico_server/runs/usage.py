@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
 
 from portico.wire import Usage
 from portico_server.core.errors import PorticoError
+from portico_server.core.histogram import SHORT_BOUNDS
+from portico_server.core.histogram import Histogram as Histogram
 from portico_server.db import usage
 from portico_server.db.database import Database
 from portico_server.db.usage import UsageRow
-from portico_server.runs.metrics import CallCounts
 
 logger = logging.getLogger(__name__)
 
@@ -81,3 +85,108 @@ class UsageLog:
         self._rows = waiting[-MAX_WAITING_ROWS:]
         self._pause = RETRY_INTERVAL_S
         self._some.set()
+
+
+MAX_SERIES = 500
+"""Names that are counted apart. Anyone may call a name that does not exist; those beyond share one."""
+
+OTHER_NAMES = "(others)"
+
+
+class CallSeries:
+    """The calls of one operation on one name."""
+
+    __slots__ = (
+        *("cached_tokens", "completion_tokens", "cost", "prompt_tokens"),
+        *("duration", "first_byte", "statuses"),
+    )
+
+    def __init__(self) -> None:
+        self.statuses: Counter[str] = Counter()
+        self.prompt_tokens = self.completion_tokens = self.cached_tokens = 0
+        self.cost = 0.0
+        """Dollars, as far as prices are known."""
+        self.duration = Histogram()
+        self.first_byte = Histogram()
+
+
+class CallCounts:
+    """All of them, by name and operation."""
+
+    def __init__(self) -> None:
+        self._series: dict[tuple[str, str], CallSeries] = {}
+
+    def add(self, row: UsageRow) -> None:
+        series = self._series.get((row.name, row.operation))
+        if series is None:
+            series = self._new(row.name, row.operation)
+        series.statuses[row.status] += 1
+        series.prompt_tokens += row.prompt_tokens
+        series.completion_tokens += row.completion_tokens
+        series.cached_tokens += row.cached_tokens
+        series.cost += row.cost or 0.0
+        series.duration.observe(row.milliseconds / 1e3)
+        if row.first_byte_milliseconds is not None:
+            series.first_byte.observe(row.first_byte_milliseconds / 1e3)
+
+    def _new(self, name: str, operation: str) -> CallSeries:
+        if len(self._series) >= MAX_SERIES:
+            name = OTHER_NAMES
+        return self._series.setdefault((name, operation), CallSeries())
+
+    def __iter__(self) -> Iterator[tuple[str, str, CallSeries]]:
+        for (name, operation), series in sorted(self._series.items()):
+            yield name, operation, series
+
+
+# What the daemon knows of its own health, for monitoring: answers over HTTP, and how late the event loop is.
+
+
+METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+
+OTHER_METHOD: Final = "(other)"
+"""What is counted in place of a method or a path that does not exist: a client can make up any."""
+
+SAMPLE_INTERVAL_S: Final = 0.25
+"""Seconds between two looks at the event loop."""
+
+
+class DaemonHealth:
+    """Counted since the start of the daemon; all of it on the event loop."""
+
+    def __init__(self) -> None:
+        self.answers: Counter[tuple[str, str, int]] = Counter()
+        """Answers by method, route and status; 0: the client left first."""
+        self.durations: dict[str, Histogram] = {}
+        """Seconds from a request to the end of its answer, by route."""
+        self.lag = Histogram(SHORT_BOUNDS)
+        """Seconds by which the event loop came later than it was to."""
+        self.worst = 0.0
+        """The most of them since `take_worst`."""
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """A request has its answer. ``route`` is a template, such as ``/api/stores/{store}``, or empty for no route."""
+        route = route or OTHER_METHOD
+        self.answers[method if method in METHODS else OTHER_METHOD, route, status] += 1
+        found = self.durations.get(route)
+        if found is None:
+            found = self.durations[route] = Histogram()
+        found.observe(seconds)
+
+    def late(self, seconds: float) -> None:
+        """The event loop came so late."""
+        self.lag.observe(seconds)
+        self.worst = max(self.worst, seconds)
+
+    def take_worst(self) -> float:
+        """The longest lag since this was asked last."""
+        worst, self.worst = self.worst, 0.0
+        return worst
+
+    async def watch(self) -> None:
+        """Look at the event loop until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + SAMPLE_INTERVAL_S
+            await asyncio.sleep(SAMPLE_INTERVAL_S)
+            self.late(max(0.0, loop.time() - due))

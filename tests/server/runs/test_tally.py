@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from portico_server.db.usage import UsageRow
-from portico_server.runs import metrics
-from portico_server.runs.metrics import OTHER_NAMES, CallCounts, Histogram
+from portico_server.runs import usage
+from portico_server.runs.usage import OTHER_NAMES, CallCounts, Histogram
 
 
 def row(name: str = "m", **more: Any) -> UsageRow:
@@ -40,7 +40,7 @@ def test_a_bound_belongs_to_its_bucket() -> None:
 
 def test_names_without_end_share_one_series() -> None:
     counted = CallCounts()
-    for number in range(metrics.MAX_SERIES + 50):
+    for number in range(usage.MAX_SERIES + 50):
         counted.add(row(f"name-{number}"))
     found = {name: series for name, _, series in counted}
-    assert len(found) == metrics.MAX_SERIES + 1 and found[OTHER_NAMES].statuses["completed"] == 50
+    assert len(found) == usage.MAX_SERIES + 1 and found[OTHER_NAMES].statuses["completed"] == 50

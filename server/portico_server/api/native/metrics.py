@@ -21,7 +21,7 @@ from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed
 from portico_server.db import runs, usage
 from portico_server.models.memory import resident_bytes
-from portico_server.runs.metrics import Histogram
+from portico_server.runs.usage import Histogram
 
 router = new_router(tags=["Daemon"])
 
