@@ -22,7 +22,7 @@ from portico_server.db import evals as rows
 from portico_server.db import steps
 from portico_server.db.evals import EvalRunRow, ItemRow, OutputRow, Verdict
 from portico_server.db.steps import StepRow
-from portico_server.evals import ranking, statistics
+from portico_server.evals import criteria, statistics
 from portico_server.evals.criteria import RETRIEVAL, Criterion, as_template
 from portico_server.evals.sample import Sample, sample
 from portico_server.evals.source import DataSource
@@ -337,7 +337,7 @@ def _ranked(grader: Mapping[str, Any], answer: ModelAnswer) -> float:
     for name in as_template(grader["relevant"]).strip("{} ").split(".")[1:]:
         relevant = relevant.get(name) if isinstance(relevant, Mapping) else None
     passages = found if isinstance(found, list) else []
-    return ranking.measure(grader["metric"], passages, relevant, int(grader.get("k", 10)))
+    return criteria.measure(grader["metric"], passages, relevant, int(grader.get("k", 10)))
 
 
 def _error(error: PorticoError) -> dict[str, Any]:
