@@ -30,8 +30,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.tool_search import ToolSearch
 from portico_server.db.database import Database
 from portico_server.db.feed import Feed
-from portico_server.evals.evals import Evaluations
-from portico_server.evals.live import LiveGrading
+from portico_server.evals.evals import Evaluations, LiveGrading
 from portico_server.evals.runs import EvalRuns
 from portico_server.evals.searches import EvalSearches
 from portico_server.evals.spec import EvalServices
