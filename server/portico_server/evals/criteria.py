@@ -1,4 +1,8 @@
-"""What an evaluation tests: graders as OpenAI writes them, ours for what was found, and when an answer passes. Pure."""
+"""What an evaluation tests: graders as OpenAI writes them, ours for what was found, and when an answer passes. Pure.
+
+Rankings of files are measured from 0 to 1: recall, precision, hit, reciprocal rank, nDCG. A file stands where its best
+passage does; ``k`` counts files.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Evaluations: made, listed, renamed, forgotten. Their runs are the business of `portico_server.evals.runs`."""
+"""Evaluations: made, listed, renamed, forgotten, and applied to live answers, of which only the score is kept.
+Their runs are the business of `portico_server.evals.runs`.
+"""
 
 from __future__ import annotations
 

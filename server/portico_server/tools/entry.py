@@ -1,4 +1,6 @@
-"""What an operator says of a tool and of an MCP server alike, and how its fields are read."""
+"""What an operator says of a tool and of an MCP server alike, how its fields are read, and whether somebody must agree
+before a tool runs.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a tool is: a name, a description, a JSON schema and a call."""
+"""What a tool is: a name, a description, a JSON schema and a call. Results that are too large for an answer are kept as
+artifacts, with a link, the head and the tail in their place.
+"""
 
 from __future__ import annotations
 

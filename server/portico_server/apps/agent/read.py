@@ -1,4 +1,9 @@
-"""From JSON to `portico_server.apps.agent.spec`, every fault named by its path."""
+"""From JSON to `portico_server.apps.agent.spec`, every fault named by its path; and the JSON schema of what is read:
+the form alone. What names mean is checked by `AgentApps.exists`.
+
+A test compares the two, field by field. To the reader a field that is null, or an empty text in the place of a word, is
+one that is left out; in the schema neither is allowed.
+"""
 
 from __future__ import annotations
 
@@ -228,8 +233,8 @@ def _aggregate(fields: Fields) -> str:
 
 def _few_shot(fields: Fields) -> tuple[Mapping[str, Any], ...]:
     items = fields.items("few_shot") or []
-    for number, item in enumerate(items):
-        at = f"{fields.path('few_shot')}[{number}]"
+    for position, item in enumerate(items):
+        at = f"{fields.path('few_shot')}[{position}]"
         if not isinstance(item, dict) or not isinstance(item.get("role"), str) or "content" not in item:
             raise InvalidRequest(
                 f"{at} must be a message with 'role' and 'content'.", code="invalid_spec", param=at

@@ -1,4 +1,21 @@
-"""Expressions: what a step's fields may hold, and its value where the step runs. `notation` reads them from JSON."""
+"""Expressions: what a step's fields may hold, how they are written in JSON, and their value where the step runs.
+
+Any JSON value stands for itself, save an object with one of these keys:
+
+======================  ================================================================================
+``{"$ref": R}``         a reference: ``input``, ``value``, ``history``, ``item``, ``index``, ``state`` or
+                        ``steps.NAME``, then ``.key``, ``["any key"]`` or ``[0]`` (negative: from the end).
+                        With ``"$default": X`` a missing key or a skipped step is ``X``.
+``{"$template": T,``    text with ``{name}`` for each variable of ``$with``; braces are doubled to stand for
+``"$with": {...}}``     themselves. Without ``$with`` the names are keys of the value that flows in.
+``{"$eq": [a, b]}``     and ``$ne $lt $lte $gt $gte $in``: comparisons.
+``{"$and": [...]}``     and ``$or``, ``{"$not": x}``.
+``{"$code": SOURCE,``   a function in the light sandbox: ``$args`` and ``$kwargs`` are expressions; by default it
+``"$args": [...]}``     gets the value that flows in.
+``{"$literal": X}``     ``X`` itself, whatever it looks like.
+``{"$spread": E}``      within a list of arguments: the items of ``E``, each an argument of its own.
+======================  ================================================================================
+"""
 
 from __future__ import annotations
 

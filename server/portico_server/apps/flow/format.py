@@ -1,4 +1,4 @@
-"""Formatters: the text of a model as a value."""
+"""Formatters: the text of a model as a value, and a JSON schema as ``response_format`` wants it."""
 
 from __future__ import annotations
 

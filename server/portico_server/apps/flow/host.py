@@ -1,4 +1,6 @@
-"""What a step may use of the execution that it is a part of."""
+"""What a step may use: of the execution that it is a part of, and of the daemon (the sandbox, the step cache, the
+deployed apps, the functions that clients serve).
+"""
 
 from __future__ import annotations
 

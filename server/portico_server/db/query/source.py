@@ -1,4 +1,7 @@
-"""Opens the database that an address means. DuckDB and SQLite files are asked by a process that can be ended."""
+"""Databases that tools ask: what a query answers, and how a database describes itself. DuckDB and SQLite files are
+asked by a process that can be ended, a PostgreSQL server in a read-only transaction that is rolled back: the server
+itself refuses to write.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Programs that a tool runs: little of our environment, an end that holds, output that is bounded."""
+"""Processes that do the work of tools: programs, with little of our environment, an end that holds and bounded output;
+and workers with Python functions, which are replaced when they hang or die.
+"""
 
 from __future__ import annotations
 
