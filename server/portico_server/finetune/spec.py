@@ -1,6 +1,4 @@
-"""What a fine-tuning job is, what trains it, the events of a training, and its recipe: every setting with its reason,
-and what a caller may override.
-"""
+"""What a fine-tuning job is, what trains it, and the events of a training."""
 
 from __future__ import annotations
 
