@@ -354,8 +354,8 @@ class Services:
     def _follow(self) -> None:
         """Refresh what was read at the start when another daemon on the same database changes it."""
         self.feed.refresh("keys", self.auth.refresh)
-        self.feed.refresh("models", self.models.refresh)
-        self.feed.refresh("aliases", self.models.refresh)
+        self.feed.refresh("models", self._refresh_models)
+        self.feed.refresh("aliases", self._refresh_models)
         self.feed.refresh("adapters", self.models.adapters.refresh)
         self.feed.refresh("tools", self.added.refresh)
         self.feed.refresh("mcp_servers", self.mcp.refresh)
@@ -366,6 +366,10 @@ class Services:
             quotas.wake = self.feed.report(kind, quotas.report)
             self.feed.receive(kind, quotas.hear)
         self.feed.receive("cancelled", lambda _origin, _run: self.scheduler.check_leases())
+
+    async def _refresh_models(self) -> None:
+        await self.models.refresh()
+        await self.canaries.refresh()
 
     def background(self) -> dict[str, Coroutine[Any, Any, None]]:
         """What runs until the daemon ends, by name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -253,3 +254,50 @@ def test_a_batch_of_a_daemon_that_was_killed_is_finished_by_the_other(
         assert sorted(int(json.loads(line)["custom_id"]) for line in output) == list(range(12))
     finally:
         end(second)
+
+
+def test_a_canary_splits_alike_at_all_and_is_promoted_once_though_a_daemon_that_counts_is_killed(
+    pair: Pair, tmp_path: Path
+) -> None:
+    for word in ("steady", "fresh"):
+        model = {"name": word, "source": "fake://", "parameters": speaks(word)}
+        answered(pair.a, "POST", "/api/deployments", json=model)
+    answered(pair.a, "PUT", "/api/aliases/split", json={"target": "steady"})
+    path, canary = "/api/canaries/split", {"target": "fresh", "weight": 0.5}
+    answered(pair.a, "PUT", path, json=canary)
+    words = [f"word {number}" for number in range(40)]
+    sides = [said(pair.a, "split", word) for word in words]
+    of_canary, of_baseline = words[sides.index("fresh")], words[sides.index("steady")]
+    until(lambda: said(pair.b, "split", of_canary) == "fresh", "the canary is at B")
+    third = start(tmp_path, "third", pair.database, CONFIGURATION)
+    try:
+        for daemon in (pair.b, third):
+            assert [said(daemon, "split", word) for word in words] == sides
+        after = answered(pair.a, "GET", path)["canary"]["calls"] + 80
+        answered(pair.b, "PUT", path, json={**canary, "weight": 1, "promote": {"after": after}})
+        ended = threading.Event()
+
+        def ask(daemon: Daemon) -> None:
+            while not ended.is_set():
+                said(daemon, "split", "more")
+
+        with ThreadPoolExecutor(2) as threads:
+            asking = [threads.submit(ask, daemon) for daemon in pair.both]
+            try:
+                for _ in range(10):
+                    said(third, "split", "more")
+                third.stop(signal.SIGKILL)
+                found = until(
+                    lambda: (c := answered(pair.a, "GET", path))["status"] != "running" and c, "it has ended"
+                )
+            finally:
+                ended.set()
+            for each in asking:
+                each.result()
+    finally:
+        end(third)
+    assert [entry["action"] for entry in found["journal"]] == ["promoted", "set", "set"]
+    assert found["journal"][0]["figures"]["canary"]["calls"] >= after
+    assert [each["id"] for each in answered(pair.b, "GET", f"{path}/history")["data"]] == [found["id"]]
+    for daemon in pair.both:
+        until(lambda daemon=daemon: said(daemon, "split", of_baseline) == "fresh", "the alias has moved")

@@ -94,7 +94,8 @@ class CanaryService:
             await self._restore(alias)
         for alias, row in listed.items():
             known = self._splits.get(alias)
-            if known is None or known[0] != row:
+            # A model that was replaced has taken its aliases with it.
+            if known is None or known[0] != row or self._registry.get(alias) is not known[1]:
                 await self._install(row)
 
     # --- what admins do --------------------------------------------------------------------------------------
