@@ -35,9 +35,16 @@ from portico_server.db.tuning import EventRow, JobJson, JobRow, NewEvent
 from portico_server.finetune import app_prompts, hosted
 from portico_server.finetune.app_prompts import AppCheck
 from portico_server.finetune.local_trainer import NODES_LAUNCHER
-from portico_server.finetune.recipe import TrainingRecipe, check_overrides
 from portico_server.finetune.recipe_choice import choose_recipe
-from portico_server.finetune.spec import RETRIEVAL_METHODS, DataFacts, FineTuningSpec, Job, Trainer
+from portico_server.finetune.spec import (
+    RETRIEVAL_METHODS,
+    DataFacts,
+    FineTuningSpec,
+    Job,
+    Trainer,
+    TrainingRecipe,
+    check_overrides,
+)
 from portico_server.finetune.work import (
     APP_STATE,
     WORKING_STATUSES,

@@ -22,12 +22,12 @@ from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
 from portico_server.core.interfaces import Evaluator, Report, TrainingEnvironment
-from portico_server.finetune.recipe import TrainingRecipe
 from portico_server.finetune.spec import (
     Checkpoint,
     Metrics,
     TrainedWeights,
     TrainEvent,
+    TrainingRecipe,
     TrainingTask,
     TrainLog,
 )

@@ -10,8 +10,14 @@ from typing import Any, Final, Literal, Protocol, TypeAlias, cast
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.interfaces import BaseModel, Device, TrainingMachine
 from portico_server.finetune.questions import TRAINED_NEGATIVE_COUNT
-from portico_server.finetune.recipe import TrainingRecipe, check_overrides
-from portico_server.finetune.spec import RETRIEVAL_METHODS, DataFacts, Hyperparameters, Method
+from portico_server.finetune.spec import (
+    RETRIEVAL_METHODS,
+    DataFacts,
+    Hyperparameters,
+    Method,
+    TrainingRecipe,
+    check_overrides,
+)
 
 # How much memory and time training takes, before it is begun. Pure; a probe step of the trainer has the last word.
 #

@@ -28,7 +28,6 @@ from portico_server.db.steps import StepRow
 from portico_server.db.tuning import NewEvent
 from portico_server.finetune import app_prompts, data, questions
 from portico_server.finetune.data import ModelTokenCounter
-from portico_server.finetune.recipe import TrainingRecipe
 from portico_server.finetune.recipe_choice import choose_recipe
 from portico_server.finetune.spec import (
     RETRIEVAL_METHODS,
@@ -41,6 +40,7 @@ from portico_server.finetune.spec import (
     TrainedWeights,
     Trainer,
     TrainEvent,
+    TrainingRecipe,
     TrainingTask,
     TrainLog,
 )

@@ -13,9 +13,8 @@ from tests.server.models.engines.transformers import environment
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.interfaces import BaseModel, Device, TrainingMachine
 from portico_server.finetune.local_trainer import ACCELERATE_MODULE, TORCHRUN_MODULE, training_command
-from portico_server.finetune.recipe import TrainingRecipe
 from portico_server.finetune.recipe_choice import MEMORY_SHARE, choose_recipe
-from portico_server.finetune.spec import DataFacts, Hyperparameters
+from portico_server.finetune.spec import DataFacts, Hyperparameters, TrainingRecipe
 
 GB = 1024**3
 

@@ -18,7 +18,6 @@ from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.question import Answer, Question
 from portico_server.core.request import Request, Result
 from portico_server.finetune.local_trainer import LocalTrainer
-from portico_server.finetune.recipe import TrainingRecipe
 from portico_server.finetune.spec import (
     DataFacts,
     FineTuningSpec,
@@ -27,6 +26,7 @@ from portico_server.finetune.spec import (
     Method,
     PreparedData,
     TrainEvent,
+    TrainingRecipe,
     TrainingTask,
 )
 from portico_server.models.training import unpack_gguf
