@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from portico_server import __version__
-from portico_server.api.mcp import log
+from portico_server.api.mcp import follow
 from portico_server.api.mcp.caller import bind
 from portico_server.api.mcp.changes import Changes
 from portico_server.api.mcp.find import LISTED, FoundTools
@@ -449,7 +449,7 @@ def _server(
     )
     # By the general way: a result may be a task, and to the package the level of logs is a thing of the past.
     server.add_request_handler("tools/call", types.CallToolRequestParams, tools.call)
-    server.add_request_handler("logging/setLevel", types.SetLevelRequestParams, log.set_level)
+    server.add_request_handler("logging/setLevel", types.SetLevelRequestParams, follow.set_level)
     server.add_notification_handler(
         "notifications/initialized", types.NotificationParams, changes.on_initialized
     )

@@ -7,10 +7,11 @@ import math
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import anyio
 import mcp_types as types
+from mcp.server.connection import allowed_log_levels
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp.shared.jsonrpc_dispatcher import progress_token_from_params
@@ -19,8 +20,8 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from portico.wire import Answered, Asked, Cited, Delta, Event, Status, StepFinished, StepStarted, ToolCalled
-from portico_server.api.mcp import inquiry, log
-from portico_server.api.mcp.caller import caller_of
+from portico_server.api.mcp import inquiry
+from portico_server.api.mcp.caller import caller_of, connection_of
 from portico_server.api.mcp.held import HeldRun
 from portico_server.core.errors import Conflict, PorticoError
 from portico_server.core.request import Result
@@ -127,7 +128,7 @@ class RunFollower:
             else:
                 await answer(self._questions, self._context, question, result)
         except (MCPError, NoBackChannelError, ValidationError, PorticoError) as error:
-            await log.send_log(self._context, "warning", self._run.id, f"The question got no answer: {error}")
+            await send_log(self._context, "warning", self._run.id, f"The question got no answer: {error}")
 
 
 async def answer(
@@ -155,7 +156,7 @@ async def answer_all(
         try:
             await answer(questions, context, asked, response)
         except Conflict as error:
-            await log.send_log(context, "notice", held.run.id, error.message)  # somebody else was faster
+            await send_log(context, "notice", held.run.id, error.message)  # somebody else was faster
         held.questions.pop(question, None)
 
 
@@ -168,7 +169,7 @@ class _Notices:
         self._count = 0
         self._text = ""
         self._reported_at = float("-inf")
-        self.wanted = progress_token_from_params(context.params) is not None or log.wants(context, "notice")
+        self.wanted = progress_token_from_params(context.params) is not None or wants(context, "notice")
         """Whether the client hears of anything that happens at all."""
         self.last = ""
         """The last message that was not a piece of text."""
@@ -202,8 +203,44 @@ class _Notices:
     async def _send(self, level: types.LoggingLevel, message: str) -> None:
         self.last = message
         await self._progress(message)
-        await log.send_log(self._context, level, self._run, message)
+        await send_log(self._context, level, self._run, message)
 
     async def _progress(self, message: str) -> None:
         self._count += 1
         await self._context.session.report_progress(self._count, message=message)
+
+
+_LEVELS: Final[tuple[types.LoggingLevel, ...]] = get_args(types.LoggingLevel)
+_KEY: Final = "portico.log"
+_UNASKED: Final[types.LoggingLevel] = "warning"
+"""The lowest level for a session that has set none."""
+
+
+async def set_level(
+    context: ServerRequestContext[Any], params: types.SetLevelRequestParams
+) -> types.EmptyResult:
+    """Handler of ``logging/setLevel``: from now on this session hears of that and worse."""
+    connection_of(context).state[_KEY] = params.level
+    return types.EmptyResult()
+
+
+async def send_log(
+    context: ServerRequestContext[Any], level: types.LoggingLevel, run: str, message: str
+) -> None:
+    """Send a message about a run along with the answer to this request, if the client wants such messages."""
+    if not wants(context, level):
+        return
+    params = types.LoggingMessageNotificationParams(
+        level=level, logger="portico", data={"run": run, "message": message}
+    )
+    await context.session.send_notification(
+        types.LoggingMessageNotification(params=params), related_request_id=context.request_id
+    )
+
+
+def wants(context: ServerRequestContext[Any], level: types.LoggingLevel) -> bool:
+    """Whether the client of this request hears of messages of a level, and so of all that are worse."""
+    if context.protocol_version in MODERN_PROTOCOL_VERSIONS:
+        return level in allowed_log_levels(context.protocol_version, context.meta)
+    lowest = connection_of(context).state.get(_KEY, _UNASKED)
+    return _LEVELS.index(level) >= _LEVELS.index(lowest)
