@@ -27,14 +27,13 @@ from portico_server.api.mcp import follow
 from portico_server.api.mcp.caller import bind
 from portico_server.api.mcp.changes import Changes
 from portico_server.api.mcp.held import HeldRuns
-from portico_server.api.mcp.kept import KeptTasks
 from portico_server.api.mcp.library import Library, StoreLibrary
 from portico_server.api.mcp.narrow import key_of, narrow
 from portico_server.api.mcp.prompts import Completions, PromptOffers
 from portico_server.api.mcp.resources import ResourceOffers
 from portico_server.api.mcp.skills import EXTENSION as SKILLS
 from portico_server.api.mcp.skills import SkillOffers, SkillParams
-from portico_server.api.mcp.tasks import EXTENSION, TaskCalls, TaskParams, UpdateParams
+from portico_server.api.mcp.tasks import EXTENSION, KeptTasks, TaskCalls, TaskParams, UpdateParams
 from portico_server.api.mcp.tools import LISTED, TASK_AFTER_SECONDS, FoundTools, ToolCalls
 from portico_server.apps.prompts.library import PromptLibrary as PromptLibrary
 from portico_server.core.errors import PorticoError
