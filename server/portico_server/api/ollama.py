@@ -19,7 +19,7 @@ import orjson
 from portico.wire import Delta, Usage
 from portico_server import __version__
 from portico_server.api.anthropic.answer import thoughts_in
-from portico_server.api.anthropic.target import THOUGHTS
+from portico_server.api.anthropic.conversation import THOUGHTS
 from portico_server.api.errors import RawHeaders, Shape
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.hot import Handler

@@ -6,14 +6,15 @@ Source: https://platform.claude.com/docs/en/api/messages.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import orjson
 
 from portico_server.api.anthropic import field
 from portico_server.api.anthropic.field import Block
-from portico_server.api.anthropic.target import Target
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
+from portico_server.core.servable import Card
 
 Message: TypeAlias = dict[str, Any]
 Part: TypeAlias = dict[str, Any]
@@ -247,3 +248,33 @@ def _content(parts: list[Part]) -> str | list[Part]:
     if all(part["type"] == "text" for part in parts):
         return _BREAK.join(part["text"] for part in parts)
     return parts
+
+
+PROTOCOL = "messages"
+"""The capability of a model that takes a Messages request as its caller wrote it."""
+
+THOUGHTS = "thoughts"
+"""The capability of a model whose template is told what the model thought, and how much it should. Elsewhere a provider
+may refuse such fields, so they stay a hint.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """``speaks``: what has no translation reaches it in its caller's own words. ``thinks``: it is told earlier
+    thoughts, and how much to think. ``context_length``: tokens that a call may have, ``None`` if unknown.
+    """
+
+    speaks: bool = False
+    thinks: bool = False
+    context_length: int | None = None
+
+    @classmethod
+    def of(cls, card: Card) -> Target:
+        """From what is known of a model or an app without calling it."""
+        length = card.labels.get("context_length")
+        return cls(
+            PROTOCOL in card.capabilities,
+            THOUGHTS in card.capabilities,
+            length if isinstance(length, int) else None,
+        )

@@ -10,10 +10,9 @@ import orjson
 from portico.wire import Cited, Delta, Passage
 from portico_server.api.anthropic import answer, field
 from portico_server.api.anthropic.answer import Head
-from portico_server.api.anthropic.conversation import MAX_MESSAGES, ROLES, messages_of
+from portico_server.api.anthropic.conversation import MAX_MESSAGES, ROLES, Target, messages_of
 from portico_server.api.anthropic.field import Block
 from portico_server.api.anthropic.stream import PING, Stream
-from portico_server.api.anthropic.target import Target
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai.relay import caller_of, find
 from portico_server.api.services import ApiServices
