@@ -21,7 +21,7 @@ from portico_server.api.shapes import Listed, shaped
 from portico_server.api.sse import EventStream, while_present
 from portico_server.apps.ask import refuse_unchecked
 from portico_server.apps.drawing import diagram
-from portico_server.apps.drawing.mermaid import mermaid
+from portico_server.apps.drawing.diagram import mermaid
 from portico_server.apps.drawing.svg import svg
 from portico_server.apps.fields import model_options
 from portico_server.apps.flow import read

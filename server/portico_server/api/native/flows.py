@@ -16,7 +16,7 @@ from portico_server.api.native.runs import RunDescription, RunTokens, find_run, 
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import CheckedSpec, shaped
 from portico_server.api.sse import EventStream, event_frame
-from portico_server.apps.drawing.mermaid import gantt
+from portico_server.apps.drawing.diagram import gantt
 from portico_server.apps.flow.flows import KIND as FLOW_KIND
 from portico_server.apps.flow.schema import schema
 from portico_server.core.errors import PorticoError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final, Literal, TypeAlias
 
 from portico_server.apps.flow import spec as flow
@@ -11,6 +12,7 @@ from portico_server.apps.flow.expression import ComparisonExpression, Expression
 from portico_server.apps.flow.expression import LiteralExpression as Constant
 from portico_server.apps.flow.spec import FlowSpec, Step
 from portico_server.core.errors import InvalidRequest
+from portico_server.db.steps import StepRow
 
 Shape: TypeAlias = Literal["leaf", "chain", "fan", "choice", "frame", "graph"]
 
@@ -181,3 +183,167 @@ def _too_large() -> InvalidRequest:
         f"of.",
         code="too_large_to_draw",
     )
+
+
+_ENTITIES = str.maketrans({"#": "#35;", "&": "#38;", '"': "#quot;", "<": "#lt;", ">": "#gt;"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """The boxes where a part begins, with what stands at the arrows to them; and those where it ends."""
+
+    entries: tuple[tuple[str, str], ...]
+    exits: tuple[tuple[str, str], ...]
+
+
+def mermaid(root: DiagramNode) -> str:
+    """The flowchart, from ``input`` to ``output``."""
+    return _MermaidWriter().whole(root)
+
+
+class _MermaidWriter:
+    def __init__(self) -> None:
+        self._lines = ["flowchart TD"]
+        self._count = 0
+        self._depth = 1
+
+    def whole(self, root: DiagramNode) -> str:
+        if root.kind == "agent":
+            self._part(root)
+        else:
+            first, last = _Ends((("start", ""),), (("start", ""),)), _Ends((("end_", ""),), (("end_", ""),))
+            self._say("start([input])")
+            ends = self._part(root)
+            self._say("end_([output])")
+            self._join(first, ends)
+            self._join(ends, last)
+        return "\n".join(self._lines) + "\n"
+
+    def _say(self, line: str) -> None:
+        self._lines.append("    " * self._depth + line)
+
+    def _id(self) -> str:
+        self._count += 1
+        return f"n{self._count}"
+
+    def _join(self, before: _Ends, after: _Ends) -> None:
+        for source, label_before in before.exits:
+            for target, also in after.entries:
+                label = label_before or also
+                self._say(f'{source} -->|"{_text(label)}"| {target}' if label else f"{source} --> {target}")
+
+    def _part(self, node: DiagramNode) -> _Ends:
+        match node.shape:
+            case "leaf":
+                return self._leaf(node)
+            case "chain":
+                parts = [self._part(child) for child in node.children]
+                for before, after in pairwise(parts):
+                    self._join(before, after)
+                return _Ends(parts[0].entries, parts[-1].exits)
+            case "fan":
+                return self._fan(node)
+            case "choice":
+                return self._choice(node)
+            case "frame":
+                return self._frame(node)
+        return self._graph(node)
+
+    def _leaf(self, node: DiagramNode) -> _Ends:
+        made = self._id()
+        what = " · ".join(word for word in (node.kind, node.detail) if word)
+        self._say(f'{made}["<b>{_text(node.name)}</b><br/>{_text(what)}"]')
+        return _Ends(((made, ""),), ((made, ""),))
+
+    def _fan(self, node: DiagramNode) -> _Ends:
+        self._open(node, node.kind)
+        parts = [self._part(child) for child in node.children]
+        self._close()
+        joined = self._id()
+        self._say(f'{joined}(("{_text(node.detail)}"))')
+        end = _Ends(((joined, ""),), ((joined, ""),))
+        for part in parts:
+            self._join(part, end)
+        return _Ends(tuple(entry for part in parts for entry in part.entries), end.exits)
+
+    def _choice(self, node: DiagramNode) -> _Ends:
+        choice = self._id()
+        self._say(f'{choice}{{"{_text(node.name)}: {_text(node.detail)}"}}')
+        exits: list[tuple[str, str]] = [(choice, "no")] if node.passes else []
+        for child, label in zip(node.children, node.labels, strict=True):
+            part = self._part(child)
+            self._join(_Ends((), ((choice, label),)), part)
+            exits += part.exits
+        return _Ends(((choice, ""),), tuple(exits))
+
+    def _frame(self, node: DiagramNode) -> _Ends:
+        self._open(node, f"{node.kind}, {node.detail}" if node.detail else node.kind)
+        part = self._part(node.children[0])
+        if node.again:
+            for source, _label in part.exits:
+                self._say(f'{source} -.->|"again"| {part.entries[0][0]}')
+        self._close()
+        return part
+
+    def _graph(self, node: DiagramNode) -> _Ends:
+        if node.kind != "agent":
+            self._open(node, node.kind)
+        parts = {child.name: self._part(child) for child in node.children}
+        wanted: set[str] = set()
+        for name, others in node.after.items():
+            for other in sorted(others):
+                self._join(parts[other], parts[name])
+            wanted |= others
+        if node.kind != "agent":
+            self._close()
+        return _Ends(
+            tuple(e for name, part in parts.items() if not node.after.get(name) for e in part.entries),
+            tuple(e for name, part in parts.items() if name not in wanted for e in part.exits),
+        )
+
+    def _open(self, node: DiagramNode, what: str) -> None:
+        self._say(f'subgraph {self._id()}["{_text(node.name)} ({_text(what)})"]')
+        self._depth += 1
+
+    def _close(self) -> None:
+        self._depth -= 1
+        self._say("end")
+
+
+def _text(text: str) -> str:
+    """Text within quotes: what Mermaid would take for its own is written as an entity."""
+    short = " ".join(text.split())
+    short = short if len(short) <= 60 else f"{short[:59]}…"
+    return short.translate(_ENTITIES)
+
+
+# The steps of a run as a Mermaid gantt chart: which took how long, and what happened at the same time.
+#
+# Source: https://mermaid.js.org/syntax/gantt.html
+
+
+MAX_BARS = 500
+"""Bars of a chart that a person can still look at: the longest ones."""
+
+_SIGNS = str.maketrans(dict.fromkeys(":;#,\n", " "))
+
+
+def gantt(run_id: str, rows: Sequence[StepRow]) -> str:
+    """The chart; its times begin with the first step. Skipped steps are left out, failed ones are marked."""
+    shown = [row for row in rows if row.status != "skipped"]
+    shown = sorted(shown, key=lambda row: -row.milliseconds)[:MAX_BARS]
+    shown.sort(key=lambda row: (row.started_at, len(row.path)))
+    first = min((row.started_at for row in shown), default=0.0)
+    lines = ["gantt", f"    title {run_id}", "    dateFormat x", "    axisFormat %M:%S.%L"]
+    section = ""
+    for row in shown:
+        outer = row.path.rpartition(".")[0] or row.path
+        if outer != section:
+            section = outer
+            lines.append(f"    section {outer.translate(_SIGNS)}")
+        begin = round((row.started_at - first) * 1e3)
+        end = begin + max(1, round(row.milliseconds))
+        mark = "crit, " if row.status == "failed" else "done, " if row.hit else ""
+        name = row.path.rpartition(".")[2].translate(_SIGNS)
+        lines.append(f"    {name} ({row.kind}) :{mark}{begin}, {end}")
+    return "\n".join(lines) + "\n"

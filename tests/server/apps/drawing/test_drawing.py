@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from portico_server.apps.drawing import diagram
-from portico_server.apps.drawing.mermaid import gantt, mermaid
+from portico_server.apps.drawing.diagram import gantt, mermaid
 from portico_server.apps.drawing.svg import svg
 from portico_server.apps.flow import read
 from portico_server.core.errors import InvalidRequest
