@@ -24,11 +24,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from portico_server import __version__
 from portico_server.api.mcp import follow
-from portico_server.api.mcp.caller import bind
 from portico_server.api.mcp.changes import Changes
 from portico_server.api.mcp.held import HeldRuns
+from portico_server.api.mcp.incoming import bind, key_of, narrow
 from portico_server.api.mcp.library import Library, StoreLibrary
-from portico_server.api.mcp.narrow import key_of, narrow
 from portico_server.api.mcp.prompts import Completions, PromptOffers
 from portico_server.api.mcp.resources import ResourceOffers
 from portico_server.api.mcp.skills import EXTENSION as SKILLS

@@ -22,8 +22,8 @@ from mcp.shared.subscriptions import (
     event_to_notification,
 )
 
-from portico_server.api.mcp.caller import caller_of, connection_of
 from portico_server.api.mcp.held import HeldRun
+from portico_server.api.mcp.incoming import caller_of, connection_of
 from portico_server.api.mcp.resources import ResourceOffers
 from portico_server.api.mcp.tasks import TaskCalls, TaskNotification
 from portico_server.core.principal import Principal

@@ -21,8 +21,8 @@ from pydantic import ValidationError
 
 from portico.wire import Answered, Asked, Cited, Delta, Event, Status, StepFinished, StepStarted, ToolCalled
 from portico_server.api.mcp import inquiry
-from portico_server.api.mcp.caller import caller_of, connection_of
 from portico_server.api.mcp.held import HeldRun
+from portico_server.api.mcp.incoming import caller_of, connection_of
 from portico_server.core.errors import Conflict, PorticoError
 from portico_server.core.request import Result
 from portico_server.runs.questions import Questions

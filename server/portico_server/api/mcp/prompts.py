@@ -9,10 +9,9 @@ import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
-from portico_server.api.mcp import narrow
-from portico_server.api.mcp.caller import caller_of
+from portico_server.api.mcp import incoming
+from portico_server.api.mcp.incoming import caller_of, page
 from portico_server.api.mcp.library import Library
-from portico_server.api.mcp.pages import page
 from portico_server.api.mcp.resources import TEMPLATE
 from portico_server.apps.prompts.library import PromptLibrary, StoredPrompt
 from portico_server.core.errors import NotFound, PorticoError
@@ -33,7 +32,7 @@ class PromptOffers:
         self, context: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
     ) -> types.ListPromptsResult:
         """The newest version of each prompt that the caller sees."""
-        found = [] if narrow.is_narrow(context) else await self._library.list(caller_of(context))
+        found = [] if incoming.is_narrow(context) else await self._library.list(caller_of(context))
         named = [(prompt.name, _offer(prompt)) for prompt in found]
         shown, more = page(named, params.cursor if params else None, PAGE_SIZE)
         return types.ListPromptsResult(prompts=shown, next_cursor=more)
@@ -43,7 +42,7 @@ class PromptOffers:
     ) -> types.GetPromptResult:
         """Its messages with the arguments, which arrive as text. MCP has no system's messages: they are the user's."""
         try:
-            if narrow.is_narrow(context):
+            if incoming.is_narrow(context):
                 raise NotFound("This endpoint has no prompts; /mcp has them.")
             prompt = await self._library.get(params.name, caller_of(context))
             messages = prompt.spec.render(params.arguments or {}, as_text=True)
@@ -62,7 +61,7 @@ class PromptOffers:
 
     async def values(self, context: ServerRequestContext[Any], name: str, argument: str) -> Sequence[str]:
         """What an argument of a prompt may be, if that is a list."""
-        if narrow.is_narrow(context):
+        if incoming.is_narrow(context):
             return []
         try:
             prompt = await self._library.get(name, caller_of(context))
@@ -145,7 +144,7 @@ class Completions:
         return types.CompleteResult(completion=completion)
 
     async def _stores(self, context: ServerRequestContext[Any]) -> list[str]:
-        only = narrow.store_of(context)
+        only = incoming.store_of(context)
         cards = await self._registry.cards(caller_of(context), "store")
         return [card.name for card in cards if only in (None, card.name)]
 

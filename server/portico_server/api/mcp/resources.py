@@ -11,8 +11,8 @@ import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
-from portico_server.api.mcp import narrow, pages
-from portico_server.api.mcp.caller import caller_of
+from portico_server.api.mcp import incoming
+from portico_server.api.mcp.incoming import caller_of
 from portico_server.api.mcp.library import Library, Position, StoredFile
 from portico_server.api.mcp.skills import TEMPLATE as SKILL_TEMPLATE
 from portico_server.api.mcp.skills import SkillOffers
@@ -64,12 +64,12 @@ class ResourceOffers:
         """Skills, and the files of every store that the caller may read, store by store."""
         start = _position(params.cursor if params else None)
         files, following = await self._library.files(
-            caller_of(context), start, PAGE_SIZE, only=narrow.store_of(context)
+            caller_of(context), start, PAGE_SIZE, only=incoming.store_of(context)
         )
         skills = await self._skills.resources(context) if start is None else []
         return types.ListResourcesResult(
             resources=[*skills, *(_resource(file) for file in files)],
-            next_cursor=None if following is None else pages.write([following.store, following.after]),
+            next_cursor=None if following is None else incoming.write([following.store, following.after]),
         )
 
     async def templates(
@@ -104,7 +104,7 @@ class ResourceOffers:
                 file = StoredFile("", artifact.id, artifact.name, artifact.bytes)
             else:
                 store, name = parse_uri(params.uri)
-                if narrow.store_of(context) not in (None, store):
+                if incoming.store_of(context) not in (None, store):
                     raise NotFound(f"The store '{store}' is not to be seen at this endpoint.")
                 file, data = await self._library.read(caller_of(context), store, name)
         except PorticoError as error:
@@ -136,7 +136,7 @@ class ResourceOffers:
                 raise _refused(error, uri) from error
         store, name = parse_uri(uri)
         try:
-            if narrow.store_of(context) not in (None, store):
+            if incoming.store_of(context) not in (None, store):
                 raise NotFound(f"The store '{store}' is not to be seen at this endpoint.")
             return await self._library.version(caller_of(context), store, name)
         except PorticoError as error:
@@ -184,7 +184,7 @@ def _position(cursor: str | None) -> Position | None:
     """Where a list continues. Raises `MCPError` for a cursor that we have not given."""
     if cursor is None:
         return None
-    match pages.read(cursor):
+    match incoming.read(cursor):
         case [str(store), (str() | None) as after]:
             return Position(store, after)
     raise MCPError(types.INVALID_PARAMS, "The cursor is not one that this server gave. Begin again.")

@@ -13,8 +13,8 @@ import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
-from portico_server.api.mcp import narrow, pages
-from portico_server.api.mcp.caller import caller_of
+from portico_server.api.mcp import incoming
+from portico_server.api.mcp.incoming import caller_of
 from portico_server.api.mcp.library import StoredFile
 from portico_server.core.errors import NotFound, PorticoError
 from portico_server.core.principal import Principal
@@ -58,7 +58,7 @@ class SkillOffers:
     async def get(self, context: ServerRequestContext[Any], params: SkillParams) -> dict[str, Any]:
         """Handler of ``skills/get``."""
         found = parse_uri(params.uri)
-        if found is None or found[1] != SKILL_FILE or narrow.is_narrow(context):
+        if found is None or found[1] != SKILL_FILE or incoming.is_narrow(context):
             raise MCPError(
                 types.INVALID_PARAMS, f"'{params.uri[:200]}' is not the {SKILL_FILE} of a skill here."
             )
@@ -69,7 +69,7 @@ class SkillOffers:
 
     async def resources(self, context: ServerRequestContext[Any]) -> list[types.Resource]:
         """The SKILL.md of each skill; their other files are named in it and read by their addresses."""
-        found = [] if narrow.is_narrow(context) else await self._skills.list(caller_of(context))
+        found = [] if incoming.is_narrow(context) else await self._skills.list(caller_of(context))
         return [
             types.Resource(
                 name=row.name,
@@ -84,7 +84,7 @@ class SkillOffers:
         self, context: ServerRequestContext[Any], skill: str, path: str
     ) -> tuple[StoredFile, bytes]:
         """A file of a skill. Raises `NotFound`."""
-        if narrow.is_narrow(context):
+        if incoming.is_narrow(context):
             raise NotFound(f"The skill '{skill}' is not to be seen at this endpoint.", param="uri")
         _skill, path, data = await self._skills.read(skill, caller_of(context), path)
         return StoredFile("", path, path.rpartition("/")[2], len(data)), data
@@ -99,11 +99,11 @@ class SkillOffers:
     ) -> dict[str, Any]:
         """Handler of ``skills/list``: what the caller means by a name, by names."""
         caller = caller_of(context)
-        found = [] if narrow.is_narrow(context) else await self._skills.list(caller)
+        found = [] if incoming.is_narrow(context) else await self._skills.list(caller)
         after = _after(params.cursor if params else None)
         rest = [row for row in sorted(found, key=lambda row: row.name) if row.name > after]
         entries = [_entry(await self._skills.version(row.id, caller)) for row in rest[:PAGE_SIZE]]
-        more = {"nextCursor": pages.write([rest[PAGE_SIZE - 1].name])} if len(rest) > PAGE_SIZE else {}
+        more = {"nextCursor": incoming.write([rest[PAGE_SIZE - 1].name])} if len(rest) > PAGE_SIZE else {}
         return {"skills": entries, **more}
 
 
@@ -121,7 +121,7 @@ def _entry(skill: StoredSkill) -> dict[str, Any]:
 def _after(cursor: str | None) -> str:
     if cursor is None:
         return ""
-    match pages.read(cursor):
+    match incoming.read(cursor):
         case [str(name)]:
             return name
     raise MCPError(types.INVALID_PARAMS, "The cursor is not one that this server gave. Begin again.")

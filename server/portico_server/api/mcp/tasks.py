@@ -25,9 +25,9 @@ from pydantic import BaseModel
 
 from portico.wire import ErrorBody
 from portico_server.api.mcp import apps, follow, inquiry, result
-from portico_server.api.mcp.caller import caller_of, extension_of
 from portico_server.api.mcp.follow import ClientGone
 from portico_server.api.mcp.held import RESULT_LIFETIME_S, HeldRun, HeldRuns
+from portico_server.api.mcp.incoming import caller_of, extension_of
 from portico_server.api.mcp.library import Library
 from portico_server.api.mcp.result import failure
 from portico_server.core.errors import PorticoError, Unavailable

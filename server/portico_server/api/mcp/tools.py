@@ -15,12 +15,11 @@ import mcp_types as types
 from mcp.server.context import HandlerResult, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
-from portico_server.api.mcp import apps, follow, inquiry, narrow, sampling
-from portico_server.api.mcp.caller import caller_of
+from portico_server.api.mcp import apps, follow, incoming, inquiry, sampling
 from portico_server.api.mcp.follow import ClientGone, RunFollower
 from portico_server.api.mcp.held import HeldRun, HeldRuns
+from portico_server.api.mcp.incoming import caller_of, page
 from portico_server.api.mcp.library import Library
-from portico_server.api.mcp.pages import page
 from portico_server.api.mcp.result import failure, result_of
 from portico_server.api.mcp.tasks import TaskCalls
 from portico_server.core import trace
@@ -367,7 +366,7 @@ class ToolCalls:
         if (
             card is not None
             and card.name == name
-            and narrow.shows(context, card)
+            and incoming.shows(context, card)
             and caller.allows(card.scope)
         ):
             return card
@@ -389,7 +388,7 @@ class ToolCalls:
                 if "chat" in card.capabilities and self._models & {card.name, "*"}
             ]
         named = tool_names(cards)  # of all, so that a thing has one name at every endpoint
-        return {name: card for name, card in named.items() if narrow.shows(context, card)}
+        return {name: card for name, card in named.items() if incoming.shows(context, card)}
 
     def schema(self, name: str) -> Mapping[str, Any] | None:
         """The arguments of a tool, without I/O, for the headers that repeat some of them; ``None`` if none can."""

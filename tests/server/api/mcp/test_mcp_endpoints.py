@@ -16,7 +16,7 @@ from mcp.shared.exceptions import MCPError
 from tests.mcp_service import MADE, Service, serving
 from tests.registry_fixture import FixedModel, FixedStore, ScriptedServable, passage
 
-from portico_server.api.mcp.narrow import key_of
+from portico_server.api.mcp.incoming import key_of
 from portico_server.core.context import Context
 from portico_server.core.errors import NotFound
 from portico_server.core.request import Request, ToolResult
