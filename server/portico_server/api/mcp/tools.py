@@ -15,7 +15,7 @@ import mcp_types as types
 from mcp.server.context import HandlerResult, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
-from portico_server.api.mcp import apps, follow, incoming, inquiry, sampling
+from portico_server.api.mcp import apps, follow, incoming, inquiry
 from portico_server.api.mcp.follow import ClientGone, RunFollower
 from portico_server.api.mcp.held import HeldRun, HeldRuns
 from portico_server.api.mcp.incoming import caller_of, page
@@ -310,7 +310,7 @@ class ToolCalls:
             return failure(error.message)
         run = self._runner.start(OPERATION, card.key, request, caller)
         # The run has not started yet: that takes a turn of the loop.
-        run.client_model_features = sampling.client_model_features(context)
+        run.client_model_features = inquiry.client_model_features(context)
         return await self._follow(context, run, 0)
 
     async def _resume(
